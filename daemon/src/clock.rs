@@ -1,0 +1,59 @@
+//! Time and randomness as parameters, so that the simulator owns both.
+//!
+//! Durations (timeouts, ticks) go through `tokio::time`, which the simulator pauses; wall-clock time is only ever
+//! shown to people or measured as lag, never compared for safety.
+
+use std::sync::Mutex;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+/// The wall clock.
+pub trait Clock: Send + Sync {
+    /// Milliseconds since 1970 (UTC).
+    fn now_ms(&self) -> u64;
+}
+
+/// A source of random numbers.
+pub trait Entropy: Send + Sync {
+    /// 64 random bits.
+    fn next(&self) -> u64;
+}
+
+/// The machine's clock.
+#[derive(Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
+    fn now_ms(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// A seeded generator; the machine's own randomness gives the seed in production.
+#[derive(Debug)]
+pub struct SeededEntropy(Mutex<StdRng>);
+
+impl SeededEntropy {
+    /// The same numbers for the same seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(Mutex::new(StdRng::seed_from_u64(seed)))
+    }
+
+    /// Seeded by the machine.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "the one place that asks the machine for randomness")]
+    pub fn from_machine() -> Self {
+        Self(Mutex::new(StdRng::from_rng(&mut rand::rng())))
+    }
+}
+
+impl Entropy for SeededEntropy {
+    fn next(&self) -> u64 {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next_u64()
+    }
+}

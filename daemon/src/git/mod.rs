@@ -1,0 +1,176 @@
+//! Repositories on the node's volume: packing, checking and storing objects, and moving refs.
+//!
+//! The contract that every implementation keeps (`tests/contract`):
+//! - Objects before refs: [`Repositories::move_refs`] refuses a new value whose object is not there.
+//! - [`Repositories::move_refs`] moves all refs or none, deletions first, and compares each old value.
+//! - Nothing is durable until [`Repositories::sync`] has returned; everything that was moved or ingested before
+//!   its call is durable then. A power cut may lose the rest, in any combination.
+//! - [`Repositories::ingest`] lets nothing join a repository that was not checked: caps, hashes, format,
+//!   connectivity. [`GitError::Missing`] names objects that it builds on and that are not there (park and
+//!   fetch); [`GitError::Bad`] is content that is wrong in itself (quarantine).
+//! - The sidecar is the only writer of refs; other programs may pack refs and collect garbage at any time.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use lockstep_proto::{Oid, ProjectName, RefName};
+
+use crate::blob::Payload;
+
+/// One ref's move in a local repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefMove {
+    /// The ref.
+    pub name: RefName,
+    /// What it is now; none when it is not there.
+    pub old: Option<Oid>,
+    /// What it shall be; none deletes it.
+    pub new: Option<Oid>,
+}
+
+/// Objects, packed for other sites.
+#[derive(Clone, Debug)]
+pub struct Packed {
+    /// A git pack, version 2, not thin; none when nothing new is needed.
+    pub payload: Option<Payload>,
+    /// Committed objects that it builds on: with their closure the pack is complete. Sorted, no duplicates.
+    pub bases: Vec<Oid>,
+}
+
+/// What a start-up repair found and mended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RepairReport {
+    /// Stale lock files of our own that were removed.
+    pub locks: u64,
+    /// Temporary packs and objects that were removed.
+    pub temporaries: u64,
+    /// Zero-length or garbled refs that were removed (their transactions are replayed).
+    pub refs: u64,
+    /// Empty or garbled objects that were removed (likewise).
+    pub objects: u64,
+}
+
+/// How two values of a ref relate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relation {
+    /// The new value contains the old one.
+    FastForward,
+    /// It does not, or they are no commits.
+    Diverged,
+}
+
+/// Why a repository did not do it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GitError {
+    /// There is no such repository.
+    #[error("there is no repository of project {0} on this volume")]
+    NoRepository(ProjectName),
+    /// Objects that are needed are not there.
+    #[error("{project}: objects are missing: {oids:?}")]
+    Missing {
+        /// The project.
+        project: ProjectName,
+        /// At least one of them.
+        oids: Vec<Oid>,
+    },
+    /// The content is wrong in itself.
+    #[error("{project}: bad content: {why}")]
+    Bad {
+        /// The project.
+        project: ProjectName,
+        /// What is wrong.
+        why: String,
+    },
+    /// A ref was not what `old` said; nothing was moved.
+    #[error("{project}: {name} is {actual:?}, not {expected:?}")]
+    RefMoved {
+        /// The project.
+        project: ProjectName,
+        /// The ref.
+        name: RefName,
+        /// What the move expected.
+        expected: Option<Oid>,
+        /// What is there.
+        actual: Option<Oid>,
+    },
+    /// The disk, git itself or the volume failed; what it did is not known.
+    #[error("{project}: {op} failed: {why}")]
+    Failed {
+        /// The project.
+        project: String,
+        /// What was tried.
+        op: &'static str,
+        /// The whole chain of causes.
+        why: String,
+    },
+}
+
+/// The repositories of one volume. The module's own documentation is the contract.
+#[async_trait]
+pub trait Repositories: Send + Sync {
+    /// Whether the project has a repository.
+    async fn exists(&self, project: &ProjectName) -> Result<bool, GitError>;
+
+    /// Makes a bare repository aside and renames it in; one that is there already is no error.
+    async fn create(&self, project: &ProjectName, head: &RefName) -> Result<(), GitError>;
+
+    /// Renames the repository out of the way (`.lockstep/trash`) and removes it; one that is not there is no error.
+    async fn delete(&self, project: &ProjectName) -> Result<(), GitError>;
+
+    /// Points `HEAD` to a branch, which need not exist.
+    async fn set_head(&self, project: &ProjectName, target: &RefName) -> Result<(), GitError>;
+
+    /// What `HEAD` points to.
+    async fn head(&self, project: &ProjectName) -> Result<Option<RefName>, GitError>;
+
+    /// What a ref is on disk; none when it is not there. A garbled ref is an error.
+    async fn read_ref(&self, project: &ProjectName, name: &RefName) -> Result<Option<Oid>, GitError>;
+
+    /// Every replicated ref on disk, in the order of their names.
+    async fn list_refs(&self, project: &ProjectName) -> Result<Vec<(RefName, Oid)>, GitError>;
+
+    /// Which of the objects are not there.
+    async fn missing(&self, project: &ProjectName, oids: &[Oid]) -> Result<Vec<Oid>, GitError>;
+
+    /// How a ref's new value relates to its old one. Costs in proportion to the commits between them.
+    async fn relation(&self, project: &ProjectName, old: Oid, new: Oid) -> Result<Relation, GitError>;
+
+    /// Packs what `wants` need beyond committed values. `is_committed` tells whether an object is the value of
+    /// a ref (the caller's version map); `hints` are committed values to look at first (the refs' old values).
+    /// Costs in proportion to what is new. Missing objects are [`GitError::Missing`].
+    async fn pack(
+        &self,
+        project: &ProjectName,
+        wants: &[Oid],
+        hints: &[Oid],
+        is_committed: &(dyn Fn(&Oid) -> bool + Send + Sync),
+    ) -> Result<Packed, GitError>;
+
+    /// Checks packs and lets their objects join the repository, all or none a pack. `wants` are the values that
+    /// must be complete afterwards, given that `bases` are.
+    async fn ingest(
+        &self,
+        project: &ProjectName,
+        packs: &[Payload],
+        wants: &[Oid],
+        bases: &[Oid],
+    ) -> Result<(), GitError>;
+
+    /// Moves refs, all or none. `keep` are values that stop being reachable and must stay fetchable until
+    /// [`Repositories::release`] with the same label.
+    async fn move_refs(&self, project: &ProjectName, moves: &[RefMove], keep: &[(String, Oid)])
+    -> Result<(), GitError>;
+
+    /// Lets go of kept values by their labels; unknown ones are no error.
+    async fn release(&self, project: &ProjectName, labels: &[String]) -> Result<(), GitError>;
+
+    /// Makes everything on the volume durable that was done before the call (`syncfs`).
+    async fn sync(&self) -> Result<(), GitError>;
+
+    /// Mends what a crash left: our own stale locks, temporary packs, zero-length refs; after an unclean boot
+    /// also empty or garbled objects.
+    async fn repair(&self, unclean_boot: bool) -> Result<RepairReport, GitError>;
+
+    /// A folder on the volume for large packs that arrive.
+    fn spill(&self) -> PathBuf;
+}

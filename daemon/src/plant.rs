@@ -1,0 +1,103 @@
+//! Bugs that a test plants on purpose, to prove that the simulator finds them.
+//!
+//! Each is a place where the obvious design goes wrong. Without the feature `failpoints` (the production image)
+//! [`Plants::has`] is the constant `false` and the compiler removes every planted bug.
+
+/// A planted bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Plant {
+    /// An attempt whose answer was lost is sent again under another id.
+    ResendOtherBytes,
+    /// The checkpoint moves before what it covers is applied.
+    CheckpointBeforeApply,
+    /// Refs move before their objects are there.
+    RefsBeforeObjects,
+    /// A failed read counts as "there is nothing".
+    ErrorAsAbsent,
+    /// A child shard is read before its parents are.
+    ChildBeforeParent,
+    /// The commit compares values, not versions.
+    ValueWithoutVersion,
+    /// The settled mark passes a slot whose fate is unknown.
+    SettledOverUnresolved,
+    /// Adoption does not poison the window.
+    WindowNotPoisoned,
+    /// A node does not read its own site's stream.
+    OwnStreamSkipped,
+    /// Catching up fetches one ref of a batch alone.
+    BatchCaughtUpInPart,
+    /// A pack whose base is missing counts as bad content.
+    MissingBaseIsBad,
+    /// Names that exclude each other are not checked at commit.
+    NameConflictCommitted,
+    /// The journal is collected below a node that is behind.
+    CollectBelowSlowNode,
+    /// A deletion forgets the version.
+    TombstoneForgotten,
+    /// A pack leaves out objects that another, uncommitted push brought.
+    PackAgainstUncommitted,
+    /// A node that was paused goes on without looking whether it was fenced.
+    PausedNodeGoesOn,
+    /// A fenced node is born again without asking for the site's epoch.
+    FencedReborn,
+    /// "Refused" is said while a copy of the attempt is in flight.
+    RefusedInFlight,
+    /// The version map is durable before the refs are.
+    MapBeforeRefs,
+}
+
+impl Plant {
+    /// All of them.
+    pub const ALL: [Self; 19] = [
+        Self::ResendOtherBytes,
+        Self::CheckpointBeforeApply,
+        Self::RefsBeforeObjects,
+        Self::ErrorAsAbsent,
+        Self::ChildBeforeParent,
+        Self::ValueWithoutVersion,
+        Self::SettledOverUnresolved,
+        Self::WindowNotPoisoned,
+        Self::OwnStreamSkipped,
+        Self::BatchCaughtUpInPart,
+        Self::MissingBaseIsBad,
+        Self::NameConflictCommitted,
+        Self::CollectBelowSlowNode,
+        Self::TombstoneForgotten,
+        Self::PackAgainstUncommitted,
+        Self::PausedNodeGoesOn,
+        Self::FencedReborn,
+        Self::RefusedInFlight,
+        Self::MapBeforeRefs,
+    ];
+}
+
+/// Which bugs are planted: none, outside of tests.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Plants {
+    #[cfg(feature = "failpoints")]
+    planted: Option<Plant>,
+}
+
+impl Plants {
+    /// Plants one bug.
+    #[cfg(feature = "failpoints")]
+    #[must_use]
+    pub fn only(plant: Plant) -> Self {
+        Self { planted: Some(plant) }
+    }
+
+    /// Whether this bug is planted.
+    #[cfg(feature = "failpoints")]
+    #[must_use]
+    pub fn has(self, plant: Plant) -> bool {
+        self.planted == Some(plant)
+    }
+
+    /// Whether this bug is planted: never, in this build.
+    #[cfg(not(feature = "failpoints"))]
+    #[inline(always)]
+    #[must_use]
+    pub fn has(self, _plant: Plant) -> bool {
+        false
+    }
+}

@@ -1,0 +1,169 @@
+//! What a node remembers on its own volume, beside the repositories that it describes: the version map, the
+//! checkpoints, the low-water marks, what is parked and what is quarantined.
+//!
+//! The contract that every implementation keeps (`tests/contract`): [`NodeStore::commit`] is one durable
+//! transaction, all of it or nothing after a power cut, and in effect for every read that begins after it
+//! returned. The caller has synced the repositories first ([`crate::git::Repositories::sync`]): what the store says
+//! is on the disk.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, RefValue, Seq, SiteId, TxnId, Version};
+use serde::{Deserialize, Serialize};
+
+use crate::eventlog::Position;
+
+/// What this node knows of a ref: the entry of the version map. A tombstone is an entry with an absent value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefRecord {
+    /// The version that is applied here.
+    pub version: Version,
+    /// Its value.
+    pub value: RefValue,
+    /// The transaction that gave it.
+    pub txn: TxnId,
+}
+
+/// Names a shard for ever: a stream's name alone may come back with other content.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ShardId {
+    /// The stream's site.
+    pub site: SiteId,
+    /// [`crate::eventlog::StreamInfo::created`].
+    pub created: String,
+    /// The shard's id in the stream.
+    pub shard: String,
+}
+
+/// A record that waits or was set aside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The encoded transaction as it came.
+    pub bytes: Bytes,
+    /// The project, as far as it could be read.
+    pub project: String,
+    /// Why it is held.
+    pub reason: String,
+    /// What it waits for: transactions, objects, a project. Empty for quarantine.
+    pub waits_for: Vec<String>,
+    /// Since when, in milliseconds since 1970.
+    pub since_ms: u64,
+}
+
+/// Facts about the volume itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeFacts {
+    /// Its id, made when it was first used.
+    pub id: String,
+    /// How often a sidecar started on it.
+    pub starts: u64,
+    /// The boot id of the machine at the last start; another one means that the machine was booted since.
+    pub boot: String,
+    /// Whether the last sidecar ended in an orderly way.
+    pub clean: bool,
+}
+
+/// One durable step. Everything in it becomes true together.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// New entries of the version map.
+    pub refs: Vec<(ProjectKey, RefKey, RefRecord)>,
+    /// Names that are marked as directories in the refdb.
+    pub directories: Vec<(ProjectKey, RefName)>,
+    /// Checkpoints.
+    pub checkpoints: Vec<(ShardId, Position)>,
+    /// Checkpoints of shards that are gone.
+    pub forget_shards: Vec<ShardId>,
+    /// Low-water marks: every slot of the lane below is durably applied here.
+    pub low_water: Vec<(LaneId, Seq)>,
+    /// Low-water marks of lanes that are collected.
+    pub forget_lanes: Vec<LaneId>,
+    /// Parked: by the transaction's id.
+    pub park: Vec<(String, Held)>,
+    /// No longer parked.
+    pub unpark: Vec<String>,
+    /// Quarantined: by the transaction's id, or by the shard's position where it has none.
+    pub quarantine: Vec<(String, Held)>,
+    /// Taken out of quarantine by an operator.
+    pub unquarantine: Vec<String>,
+    /// Entries of projects that are gone: the version map of these incarnations, `@state` excepted.
+    pub forget_projects: Vec<ProjectKey>,
+    /// The volume's facts.
+    pub facts: Option<VolumeFacts>,
+}
+
+impl Changes {
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.refs.is_empty()
+            && self.directories.is_empty()
+            && self.checkpoints.is_empty()
+            && self.forget_shards.is_empty()
+            && self.low_water.is_empty()
+            && self.forget_lanes.is_empty()
+            && self.park.is_empty()
+            && self.unpark.is_empty()
+            && self.quarantine.is_empty()
+            && self.unquarantine.is_empty()
+            && self.forget_projects.is_empty()
+            && self.facts.is_none()
+    }
+}
+
+/// The store failed; what it did is not known, and the node must not go on with it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the node's own store failed while it tried to {op}: {why}")]
+pub struct StoreError {
+    /// What was tried.
+    pub op: &'static str,
+    /// The whole chain of causes.
+    pub why: String,
+}
+
+/// The node's durable memory. The module's own documentation is the contract.
+///
+/// Reads are quick (one look-up in a memory-mapped or cached tree) and therefore not asynchronous.
+#[async_trait]
+pub trait NodeStore: Send + Sync {
+    /// The version map's entry for a ref. `@state` is looked up by the project's name alone: its entry is the
+    /// same for every incarnation of the key.
+    fn reference(&self, project: &ProjectKey, key: &RefKey) -> Result<Option<RefRecord>, StoreError>;
+
+    /// Entries of a project, `@state` excepted, in key order, behind `after`, at most `limit`.
+    fn references(
+        &self,
+        project: &ProjectKey,
+        after: Option<&RefKey>,
+        limit: usize,
+    ) -> Result<Vec<(RefKey, RefRecord)>, StoreError>;
+
+    /// Every project with an `@state` entry.
+    fn projects(&self) -> Result<Vec<(ProjectName, RefRecord)>, StoreError>;
+
+    /// Whether an object is the value of any ref of the project in the version map.
+    fn is_value(&self, project: &ProjectKey, oid: &Oid) -> Result<bool, StoreError>;
+
+    /// Whether a name is known to be marked as a directory.
+    fn is_directory(&self, project: &ProjectKey, name: &RefName) -> Result<bool, StoreError>;
+
+    /// Every checkpoint.
+    fn checkpoints(&self) -> Result<BTreeMap<ShardId, Position>, StoreError>;
+
+    /// Every low-water mark.
+    fn low_water(&self) -> Result<BTreeMap<LaneId, Seq>, StoreError>;
+
+    /// Everything that is parked.
+    fn parked(&self) -> Result<BTreeMap<String, Held>, StoreError>;
+
+    /// Everything that is quarantined.
+    fn quarantined(&self) -> Result<BTreeMap<String, Held>, StoreError>;
+
+    /// The volume's facts; empty ones for a new volume.
+    fn facts(&self) -> Result<VolumeFacts, StoreError>;
+
+    /// Makes one step durable.
+    async fn commit(&self, changes: Changes) -> Result<(), StoreError>;
+}

@@ -1,0 +1,37 @@
+//! Every hard cap of the wire, in one file. A cap is checked before memory is allocated for what it bounds.
+
+/// Longest project name, in bytes. A project is a folder path; Linux's `PATH_MAX` is 4,096 and the repository
+/// root and git's own files need their share of it.
+pub const PROJECT_NAME_BYTES: usize = 512;
+
+/// Longest ref name, in bytes. A loose ref is a file below the repository, and a DynamoDB sort key is at most
+/// 1,024 bytes long.
+pub const REF_NAME_BYTES: usize = 768;
+
+/// Longest single component of a project or ref name, in bytes: Linux's `NAME_MAX` (255) less git's `.lock`.
+pub const NAME_COMPONENT_BYTES: usize = 250;
+
+/// Longest site or node name, in bytes.
+pub const SITE_NAME_BYTES: usize = 48;
+
+/// Most commands in one transaction: a DynamoDB transaction takes 100 items, one of them is the journal slot.
+pub const COMMANDS: usize = 99;
+
+/// Largest pack that travels inside a transaction, in bytes. A DynamoDB item is at most 400 KB and a Kinesis
+/// record 1 MiB; a larger pack goes to the blob store.
+pub const INLINE_PACK_BYTES: usize = 128 * 1024;
+
+/// Largest encoded transaction, in bytes: the inline pack, 99 commands with the longest names, and room.
+pub const TRANSACTION_BYTES: usize = 380 * 1024;
+
+/// Most bases that a pack may name.
+pub const BASES: usize = 1_024;
+
+/// Largest request body on the bridge API, in bytes.
+pub const REQUEST_BODY_BYTES: usize = 1024 * 1024;
+
+/// Longest request id that a bridge may choose, in bytes.
+pub const REQUEST_ID_BYTES: usize = 128;
+
+/// Longest actor, traceparent or locator text, in bytes.
+pub const TEXT_BYTES: usize = 1_024;

@@ -1,0 +1,246 @@
+//! Names of projects, refs, sites and nodes, parsed once at the edge.
+//!
+//! The rules are git's (`git-check-ref-format`), Gerrit's (project names are folder paths, without `.git`
+//! tricks) and our own, stricter ones where a name becomes a file on another site.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::limits;
+
+/// Why a text is not the name that it should be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} {value:?} {why}")]
+pub struct NameError {
+    /// What the text should have been: `project name`, `ref name`, ...
+    pub what: &'static str,
+    /// The text, cut to a printable length.
+    pub value: String,
+    /// The rule that it breaks, as the end of a sentence.
+    pub why: &'static str,
+}
+
+impl NameError {
+    /// Says that `value`, which should have been a `what`, breaks the rule `why`.
+    pub fn new(what: &'static str, value: impl AsRef<str>, why: &'static str) -> Self {
+        let value = value.as_ref().chars().take(120).collect();
+        Self { what, value, why }
+    }
+}
+
+/// Serialises a type as the text that its `Display` writes and its `FromStr` reads.
+macro_rules! serde_as_text {
+    ($name:ident) => {
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(from)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+pub(crate) use serde_as_text;
+
+macro_rules! text_name {
+    ($(#[$doc:meta])* $name:ident, $check:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(std::sync::Arc<str>);
+
+        impl $name {
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NameError;
+
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                $check(text)?;
+                Ok(Self(text.into()))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str(&self.0)
+            }
+        }
+
+        serde_as_text!($name);
+    };
+}
+
+text_name!(
+    /// A project: a folder path below the repository root, without the `.git` that its folder may end in.
+    ProjectName,
+    check_project
+);
+text_name!(
+    /// A full ref name below `refs/`, with at least three components (`refs/heads/x`).
+    RefName,
+    check_ref
+);
+text_name!(
+    /// A site: one region or data centre (`eu-aws`).
+    SiteId,
+    check_site
+);
+text_name!(
+    /// A node: one Gerrit replica with its sidecar and its git volume (`eu-aws-0`). Unique over all sites.
+    NodeId,
+    check_node
+);
+
+/// A project and its incarnation: the scope of ref keys, so that nothing of a deleted project comes back with
+/// its successor. Written `tools/build#2`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProjectKey {
+    /// The project's name.
+    pub name: ProjectName,
+    /// Counts the creations of a project of this name, from 1.
+    pub incarnation: u32,
+}
+
+impl fmt::Display for ProjectKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}#{}", self.name, self.incarnation)
+    }
+}
+
+impl fmt::Debug for ProjectKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, out)
+    }
+}
+
+impl FromStr for ProjectKey {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let refuse = |why| NameError::new("project key", text, why);
+        let (name, number) = text.rsplit_once('#').ok_or_else(|| refuse("has no '#' before its incarnation"))?;
+        let incarnation: u32 = number.parse().map_err(|_| refuse("has an incarnation that is no number"))?;
+        if number != incarnation.to_string() {
+            return Err(refuse("has an incarnation that is not a plain decimal number"));
+        }
+        Ok(Self { name: name.parse()?, incarnation })
+    }
+}
+
+serde_as_text!(ProjectKey);
+
+/// Rules that every component of a project or ref name obeys: each is a folder or file name on every site.
+fn check_component(what: &'static str, whole: &str, part: &str) -> Result<(), NameError> {
+    let refuse = |why| Err(NameError::new(what, whole, why));
+    if part.is_empty() {
+        return refuse("has an empty component (a leading, trailing or doubled '/')");
+    }
+    if part.len() > limits::NAME_COMPONENT_BYTES {
+        return refuse("has a component longer than 250 bytes");
+    }
+    if part.starts_with('.') {
+        return refuse("has a component that begins with '.'");
+    }
+    if part.ends_with('.') {
+        return refuse("has a component that ends with '.'");
+    }
+    if part.to_ascii_lowercase().ends_with(".lock") {
+        return refuse("has a component that ends with '.lock'");
+    }
+    if part.contains("..") {
+        return refuse("contains '..'");
+    }
+    if part.contains("@{") {
+        return refuse("contains '@{'");
+    }
+    if part.chars().any(char::is_control) {
+        return refuse("contains a control character");
+    }
+    if part.contains([' ', '~', '^', ':', '?', '*', '[', '\\']) {
+        return refuse("contains one of: space ~ ^ : ? * [ \\");
+    }
+    Ok(())
+}
+
+fn check_project(text: &str) -> Result<(), NameError> {
+    const WHAT: &str = "project name";
+    let refuse = |why| Err(NameError::new(WHAT, text, why));
+    if text.is_empty() {
+        return refuse("is empty");
+    }
+    if text.len() > limits::PROJECT_NAME_BYTES {
+        return refuse("is longer than 512 bytes");
+    }
+    for part in text.split('/') {
+        check_component(WHAT, text, part)?;
+        if part.to_ascii_lowercase().ends_with(".git") {
+            return refuse("has a component that ends with '.git'; leave it off, the folder gets it");
+        }
+        if part.starts_with('-') {
+            return refuse("has a component that begins with '-', which commands would take for an option");
+        }
+        if part.contains(['#', '%', '<', '>', '|', '"']) {
+            return refuse("contains one of: # % < > | \"");
+        }
+    }
+    Ok(())
+}
+
+fn check_ref(text: &str) -> Result<(), NameError> {
+    const WHAT: &str = "ref name";
+    let refuse = |why| Err(NameError::new(WHAT, text, why));
+    if text.len() > limits::REF_NAME_BYTES {
+        return refuse("is longer than 768 bytes");
+    }
+    if !text.starts_with("refs/") {
+        return refuse("does not begin with 'refs/'");
+    }
+    for part in text.split('/') {
+        check_component(WHAT, text, part)?;
+        if part == "@" {
+            return refuse("has the component '@'");
+        }
+    }
+    if text.split('/').count() < 3 {
+        return refuse("has fewer than three components; 'refs/x' would exclude every name below it");
+    }
+    Ok(())
+}
+
+fn check_short(what: &'static str, text: &str) -> Result<(), NameError> {
+    let refuse = |why| Err(NameError::new(what, text, why));
+    if text.is_empty() || text.len() > limits::SITE_NAME_BYTES {
+        return refuse("is not 1 to 48 bytes long");
+    }
+    if !text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-') {
+        return refuse("has a character other than a-z, 0-9 and '-'");
+    }
+    if text.starts_with('-') || text.ends_with('-') {
+        return refuse("begins or ends with '-'");
+    }
+    Ok(())
+}
+
+fn check_site(text: &str) -> Result<(), NameError> {
+    check_short("site name", text)
+}
+
+fn check_node(text: &str) -> Result<(), NameError> {
+    check_short("node name", text)
+}

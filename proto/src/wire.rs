@@ -1,0 +1,193 @@
+//! The protobuf form of a transaction. Field numbers are for ever; see `docs/wire.md`.
+
+use bytes::Bytes;
+use prost::Message;
+use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
+
+use crate::limits;
+use crate::oid::Oid;
+use crate::slot::{TxnId, Version};
+use crate::transaction::{Command, DecodeError, FORMAT, Pack, Transaction};
+
+/// The highest field number of [`Envelope`] that this release understands.
+const KNOWN_FIELDS: u32 = 15;
+
+#[derive(Clone, PartialEq, Message)]
+struct Envelope {
+    #[prost(uint32, tag = "1")]
+    format: u32,
+    #[prost(string, tag = "2")]
+    id: String,
+    #[prost(string, tag = "3")]
+    site: String,
+    #[prost(string, tag = "4")]
+    project: String,
+    #[prost(uint64, tag = "5")]
+    committed_at_ms: u64,
+    #[prost(message, repeated, tag = "6")]
+    commands: Vec<WireCommand>,
+    #[prost(bytes = "bytes", tag = "7")]
+    pack: Bytes,
+    #[prost(message, optional, tag = "8")]
+    blob: Option<WireBlob>,
+    #[prost(bytes = "vec", repeated, tag = "9")]
+    bases: Vec<Vec<u8>>,
+    #[prost(string, tag = "10")]
+    request_id: String,
+    #[prost(string, tag = "11")]
+    actor: String,
+    #[prost(string, tag = "12")]
+    traceparent: String,
+    /// Numbers of fields that a reader must understand.
+    #[prost(uint32, repeated, tag = "15")]
+    critical: Vec<u32>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct WireCommand {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(string, tag = "2")]
+    old: String,
+    #[prost(string, tag = "3")]
+    new: String,
+    #[prost(uint64, tag = "4")]
+    version: u64,
+    #[prost(string, tag = "5")]
+    predecessor: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct WireBlob {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(uint64, tag = "2")]
+    bytes: u64,
+    #[prost(bytes = "vec", tag = "3")]
+    sha256: Vec<u8>,
+}
+
+pub(crate) fn encode(from: &Transaction) -> Bytes {
+    let (pack, blob) = match &from.pack {
+        Pack::Empty => (Bytes::new(), None),
+        Pack::Inline(pack) => (pack.clone(), None),
+        Pack::Blob { key, bytes, sha256 } => {
+            (Bytes::new(), Some(WireBlob { key: key.clone(), bytes: *bytes, sha256: sha256.to_vec() }))
+        }
+    };
+    let envelope = Envelope {
+        format: FORMAT,
+        id: from.id.to_string(),
+        site: from.site.to_string(),
+        project: from.project.to_string(),
+        committed_at_ms: from.committed_at_ms,
+        commands: from.commands.iter().map(encode_command).collect(),
+        pack,
+        blob,
+        bases: from.bases.iter().map(|base| base.as_bytes().to_vec()).collect(),
+        request_id: from.request_id.clone(),
+        actor: from.actor.clone(),
+        traceparent: from.traceparent.clone(),
+        critical: Vec::new(),
+    };
+    envelope.encode_to_vec().into()
+}
+
+fn encode_command(from: &Command) -> WireCommand {
+    WireCommand {
+        key: from.key.to_string(),
+        old: from.old.to_string(),
+        new: from.new.to_string(),
+        version: from.version.0,
+        predecessor: from.predecessor.as_ref().map(TxnId::to_string).unwrap_or_default(),
+    }
+}
+
+pub(crate) fn decode(bytes: &[u8]) -> Result<Transaction, DecodeError> {
+    check_sizes(bytes)?;
+    let envelope = Envelope::decode(bytes).map_err(|error| DecodeError::Bad(error.to_string()))?;
+    check_understood(&envelope)?;
+    let bases: Result<Vec<Oid>, _> = envelope.bases.iter().map(|base| Oid::from_bytes(base)).collect();
+    Ok(Transaction {
+        id: envelope.id.parse()?,
+        site: envelope.site.parse()?,
+        project: envelope.project.parse()?,
+        committed_at_ms: envelope.committed_at_ms,
+        commands: envelope.commands.iter().map(decode_command).collect::<Result<_, _>>()?,
+        pack: decode_pack(envelope.pack, envelope.blob)?,
+        bases: bases?,
+        request_id: envelope.request_id,
+        actor: envelope.actor,
+        traceparent: envelope.traceparent,
+    })
+}
+
+/// Walks the top-level fields without decoding them: counts what repeats, and bounds the rest.
+fn check_sizes(bytes: &[u8]) -> Result<(), DecodeError> {
+    let bad = |why: String| DecodeError::Bad(why);
+    if bytes.len() > limits::TRANSACTION_BYTES {
+        return Err(bad(format!(
+            "it is {} bytes long, at most {} are allowed",
+            bytes.len(),
+            limits::TRANSACTION_BYTES
+        )));
+    }
+    let (mut commands, mut bases, mut rest) = (0, 0, bytes);
+    while !rest.is_empty() {
+        let (tag, kind) = decode_key(&mut rest).map_err(|error| bad(error.to_string()))?;
+        let before = rest.len();
+        skip_field(kind, tag, &mut rest, DecodeContext::default()).map_err(|error| bad(error.to_string()))?;
+        let length = before - rest.len();
+        commands += usize::from(tag == 6);
+        bases += usize::from(tag == 9);
+        let cap = match tag {
+            7 => limits::INLINE_PACK_BYTES + 8,
+            10..=12 | 15 => limits::TEXT_BYTES + 8,
+            _ => limits::TRANSACTION_BYTES,
+        };
+        if length > cap && kind == WireType::LengthDelimited {
+            return Err(bad(format!("field {tag} is {length} bytes long, at most {cap} are allowed")));
+        }
+    }
+    if commands > limits::COMMANDS || bases > limits::BASES {
+        return Err(bad(format!("it has {commands} commands and {bases} bases, above the caps")));
+    }
+    Ok(())
+}
+
+fn check_understood(envelope: &Envelope) -> Result<(), DecodeError> {
+    if envelope.format == 0 {
+        return Err(DecodeError::Bad("it has no format version".into()));
+    }
+    if envelope.format > FORMAT {
+        return Err(DecodeError::Newer(format!("format {}, this release reads up to {FORMAT}", envelope.format)));
+    }
+    match envelope.critical.iter().find(|field| **field > KNOWN_FIELDS) {
+        Some(field) => Err(DecodeError::Newer(format!("critical field {field}"))),
+        None => Ok(()),
+    }
+}
+
+fn decode_command(from: &WireCommand) -> Result<Command, DecodeError> {
+    let predecessor = if from.predecessor.is_empty() { None } else { Some(from.predecessor.parse()?) };
+    Ok(Command {
+        key: from.key.parse()?,
+        old: from.old.parse()?,
+        new: from.new.parse()?,
+        version: Version(from.version),
+        predecessor,
+    })
+}
+
+fn decode_pack(inline: Bytes, blob: Option<WireBlob>) -> Result<Pack, DecodeError> {
+    match (inline.is_empty(), blob) {
+        (true, None) => Ok(Pack::Empty),
+        (false, None) => Ok(Pack::Inline(inline)),
+        (true, Some(blob)) => {
+            let sha256 = blob.sha256.try_into();
+            let sha256 = sha256.map_err(|_| DecodeError::Bad("the blob's SHA-256 is not 32 bytes long".into()))?;
+            Ok(Pack::Blob { key: blob.key, bytes: blob.bytes, sha256 })
+        }
+        (false, Some(_)) => Err(DecodeError::Bad("it has a pack inline and in the blob store".into())),
+    }
+}
