@@ -18,6 +18,7 @@ pub mod refs;
 pub mod tasks;
 
 pub mod api;
+pub mod app;
 pub mod apply;
 pub mod blob;
 pub mod commit;
@@ -25,5 +26,7 @@ pub mod consume;
 pub mod eventlog;
 pub mod git;
 pub mod publish;
+pub mod reconcile;
 pub mod refdb;
+pub mod site;
 pub mod volume;

@@ -83,6 +83,16 @@ impl LowWater {
         self.lanes().durable.clone()
     }
 
+    /// Everything below these marks is here by other means: the refdb was read after they were.
+    pub fn jump(&self, marks: impl IntoIterator<Item = (LaneId, Seq)>) {
+        let mut lanes = self.lanes();
+        for (lane, mark) in marks {
+            let progress = lanes.progress.entry(lane).or_default();
+            progress.mark = progress.mark.max(mark.0);
+            progress.above = progress.above.split_off(&progress.mark);
+        }
+    }
+
     /// Forgets lanes whose incarnation is gone.
     pub fn forget(&self, gone: impl Fn(&LaneId) -> bool) -> Vec<LaneId> {
         let mut lanes = self.lanes();

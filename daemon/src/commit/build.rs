@@ -47,7 +47,8 @@ async fn store(node: &Committer, payload: Payload) -> Result<Pack, Refusal> {
         return Ok(Pack::Inline(bytes.clone()));
     }
     let sha256 = hash(&payload).map_err(|error| unavailable(&error.to_string()))?;
-    let key = format!("packs/{}", hex::encode(sha256));
+    // Never shared between transactions: each is deleted with its own slot.
+    let key = format!("packs/{}-{:016x}", hex::encode(sha256), node.attempts.entropy.next());
     node.blobs.put(&key, &payload).await.map_err(|error| unavailable(&error.to_string()))?;
     Ok(Pack::Blob { key, bytes: payload.len(), sha256 })
 }
