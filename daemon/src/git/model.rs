@@ -262,7 +262,10 @@ fn check_moves(project: &ProjectName, repo: &Repo, moves: &[RefMove]) -> Result<
         if !moved.insert(&one.name) {
             return Err(failed(project, "move refs", format!("{} is moved twice", one.name)));
         }
-        let _ = if one.new.is_some() { after.insert(one.name.as_str()) } else { after.remove(one.name.as_str()) };
+        match one.new {
+            Some(_) => after.insert(one.name.as_str()),
+            None => after.remove(one.name.as_str()),
+        };
     }
     let created = moves.iter().filter(|one| one.new.is_some()).map(|one| one.name.as_str());
     for name in created {
