@@ -1,1 +1,3 @@
-//! placeholder
+//! Contract suites, simulator and helpers of the tests of Lockstep.
+
+pub mod contract;
