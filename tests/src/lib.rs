@@ -1,1 +1,3 @@
-//! placeholder
+//! Contract suites, simulator, end-to-end tests and the tidy test of Lockstep.
+
+pub mod contract;
