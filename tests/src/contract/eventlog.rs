@@ -108,7 +108,8 @@ pub async fn streams(backend: &dyn Backend) {
     assert!(absent(&log.describe(&site).await.err()));
     assert!(absent(&log.append(&site, &[record("a", 0)]).await.err()));
     assert!(absent(&log.open(&site, "shardId-000000000000", &Position::Start).await.err()));
-    log.ensure(&site).await.expect("a stream can be made");
+    let (one, two) = futures::join!(log.ensure(&site), log.ensure(&site));
+    assert_eq!((one, two), (Ok(()), Ok(())), "two nodes may make a stream at once");
     let first = log.describe(&site).await.expect("the stream is there");
     assert_eq!(first.shards.len(), 2);
     assert!(first.shards.iter().all(|shard| shard.parents.is_empty()));
@@ -268,6 +269,10 @@ pub async fn trimmed(backend: &dyn Backend) {
     backend.trim(&site, &shard, &sequences[5..9], &sequences[9]).await;
     let newest = Position::After(sequences[9].clone());
     assert_eq!(read(log.as_ref(), &site, &shard, &newest).await, Ok((Vec::new(), false)));
+    let last = sequences[9].clone();
+    backend.trim(&site, &shard, &sequences[9..], &u64::MAX.to_string()).await;
+    let idle = read(log.as_ref(), &site, &shard, &newest).await;
+    assert_eq!(idle, Err(EventLogError::Trimmed(last)), "without its record nobody can tell what else is gone");
     let strange = read(log.as_ref(), &site, &shard, &Position::After("no-number".to_owned())).await;
     assert!(matches!(strange, Err(EventLogError::Trimmed(_))), "{strange:?}");
 }
