@@ -1,3 +1,4 @@
-//! Contract suites, simulator and helpers of the tests of Lockstep.
+//! What the tests share: builders, the contract suites that every implementation of a seam passes, the simulator.
 
+pub mod build;
 pub mod contract;

@@ -1,3 +1,6 @@
-//! Contract suites: what every implementation of a seam must do, run from `tests/tests/contract_*.rs`.
+//! The contract suites: one a seam, run over every implementation from `tests/tests/contract_*.rs`.
 
+pub mod blob;
+pub mod eventlog;
+pub mod refdb;
 pub mod store;
