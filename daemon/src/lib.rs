@@ -21,13 +21,10 @@ pub mod api;
 pub mod app;
 pub mod apply;
 pub mod blob;
-<<<<<<< HEAD
 pub mod commit;
 pub mod consume;
-=======
 #[cfg(feature = "embedded")]
 pub mod embedded;
->>>>>>> eventlog
 pub mod eventlog;
 pub mod git;
 pub mod publish;

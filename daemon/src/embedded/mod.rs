@@ -1,3 +1,5 @@
-//! The newcomer's backend: emulators of the AWS services in this process, reached through the AWS adapters.
+//! The newcomer's backend: emulators of the cloud services in this process, reached through the same adapters
+//! that reach the real ones. Nothing here is a second implementation of a seam.
 
+pub mod dynamo;
 pub mod kinesis;
