@@ -11,4 +11,6 @@ pub mod blob;
 pub mod eventlog;
 pub mod git;
 pub mod refdb;
+pub mod status;
+pub mod telemetry;
 pub mod volume;
