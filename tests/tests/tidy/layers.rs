@@ -22,7 +22,7 @@ const WITHIN: &[(&str, &str)] = &[("git", "blob"), ("volume", "eventlog"), ("tel
 const CONFINED: &[(&str, &[&str])] = &[
     ("aws_sdk_dynamodb", &["refdb/dynamo", "app", "embedded"]),
     ("aws_sdk_kinesis", &["eventlog/kinesis", "app", "embedded"]),
-    ("aws_config", &["app", "embedded"]),
+    ("aws_config", &["refdb/dynamo", "eventlog/kinesis", "app", "embedded"]),
     ("dynoxide", &["embedded"]),
     ("ferrokinesis", &["embedded"]),
     ("git2", &["git/"]),
