@@ -3,7 +3,9 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-SEEDS ?= 100
+# The first seed, and how many: one seed alone is a replay.
+SEED ?=
+SEEDS ?= $(if $(SEED),1,100)
 MINUTES ?= 10
 CARGO_DENY_VERSION := 0.20.2
 TOOLS := .cache/tools
@@ -22,8 +24,8 @@ demo: tools ## Two sites on this machine: a push at one, seen at the other (need
 test: tools ## Every test: units, contracts, simulator, end to end, layout
 	cargo test --workspace --locked
 
-sim: tools ## The simulator over many seeds: make sim SEEDS=1000
-	LOCKSTEP_SIM_SEEDS=$(SEEDS) cargo test --locked --package lockstep-tests --test sim -- --nocapture
+sim: tools ## The simulator over many seeds, or a replay of one: make sim SEEDS=1000, make sim SEED=7
+	LOCKSTEP_SIM_SEED=$(or $(SEED),1) LOCKSTEP_SIM_SEEDS=$(SEEDS) cargo test --locked --package lockstep-tests --test sim -- --nocapture
 
 crash: tools ## Kill the sidecar at each failpoint and look at what it left
 	cargo test --locked --package lockstep-tests --test crash -- --nocapture
@@ -32,7 +34,7 @@ soak: tools ## Simulator and crashes with ever new seeds: make soak MINUTES=60
 	end=$$(( SECONDS + $(MINUTES) * 60 )); from=$$(date +%s); \
 	while (( SECONDS < end )); do \
 	  echo "soak: seeds $$from to $$(( from + $(SEEDS) - 1 ))"; \
-	  LOCKSTEP_SIM_FROM=$$from $(MAKE) --no-print-directory sim crash SEEDS=$(SEEDS); \
+	  make --no-print-directory sim crash SEED=$$from SEEDS=$(SEEDS); \
 	  from=$$(( from + $(SEEDS) )); \
 	done
 
