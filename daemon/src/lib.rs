@@ -31,4 +31,6 @@ pub mod publish;
 pub mod reconcile;
 pub mod refdb;
 pub mod site;
+pub mod status;
+pub mod telemetry;
 pub mod volume;

@@ -26,11 +26,11 @@ pub use front::Front;
 pub use latches::Latches;
 pub use settings::NodeSettings;
 
-use crate::api::Transactions;
 use crate::blob::BlobStore;
 use crate::clock::{Clock, Entropy};
 use crate::eventlog::EventLog;
 use crate::git::Repositories;
+use crate::links::Transactions;
 use crate::observe::Observer;
 use crate::plant::Plants;
 use crate::refdb::RefDb;

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use super::Committer;
 use super::requests::{Begin, answer};
 use super::work::{Ended, Intent, Verdict, Work, refusal};
-use crate::api::Transactions;
 use crate::git::RefMove;
+use crate::links::Transactions;
 use crate::names::{self, RefClass};
 use crate::refdb::SlotState;
 
