@@ -12,3 +12,8 @@ pub mod eventlog;
 pub mod git;
 pub mod refdb;
 pub mod volume;
+
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod hook;

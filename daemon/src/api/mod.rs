@@ -3,6 +3,16 @@
 //! This stage turns HTTP into calls of [`Transactions`] and [`Inspection`] and their answers into HTTP; it knows
 //! neither git nor AWS. `app` hands it the implementations.
 
+pub mod access;
+mod check;
+mod error;
+mod extract;
+pub mod health;
+pub mod latch;
+pub mod openapi;
+mod routes;
+pub mod server;
+
 use async_trait::async_trait;
 use lockstep_proto::bridge::{
     ApiError, CreateProjectRequest, DeleteProjectRequest, ProjectResponse, RefTransactionRequest,
