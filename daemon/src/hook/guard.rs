@@ -24,6 +24,9 @@ const LISTED: usize = 5;
 /// Refs that are purely local: what every site can compute, and Lockstep's own.
 const LOCAL: [&str; 2] = ["refs/cache-automerge/", "refs/lockstep/"];
 
+/// What stands for the value of a ref that is not there.
+const ABSENT: &str = "absent";
+
 /// One line of the hook's input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
@@ -99,18 +102,18 @@ async fn passes(git_dir: &Path, common: &Path, change: &Change) -> Result<bool, 
         let target = change.new.replacen("ref:", "ref: ", 1);
         return Ok(loose(git_dir, "HEAD")?.as_deref() == Some(target.as_str()));
     }
-    // `0 0 ref` is packed-refs' part of a deletion, or nothing at all; the deletion itself comes by its own line.
-    if is_local(&change.name) || is_zero(&change.old) && is_zero(&change.new) {
+    if is_local(&change.name) {
         return Ok(true);
     }
-    if is_zero(&change.new) {
+    if is_zero(&change.new) && !is_zero(&change.old) {
         return is_pruned(common, change).await;
     }
     let now = match loose(common, &change.name)? {
         Some(value) => Some(value),
         None => packed(common, &change.name)?,
     };
-    Ok(now.as_deref() == Some(change.new.as_str()))
+    // `0 0 ref` deletes whatever is there; it keeps the value only of a ref that is not there.
+    Ok(now.as_deref().unwrap_or(ABSENT) == if is_zero(&change.new) { ABSENT } else { &change.new })
 }
 
 /// Whether a deletion removes only the loose copy of what `packed-refs` holds.

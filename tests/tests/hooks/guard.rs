@@ -20,6 +20,7 @@ async fn writes_that_bypass_lockstep_are_refused() {
             (vec!["update-ref", "refs/heads/fresh", &new], "update-ref --project tools/build refs/heads/fresh".into()),
             (vec!["update-ref", "-d", MAIN], format!("lockstep update-ref --project tools/build --delete {MAIN}")),
             (vec!["update-ref", "-d", "refs/heads/old"], "--delete refs/heads/old".into()),
+            (vec!["update-ref", "--no-deref", "-d", "refs/tags/v1"], "--delete refs/tags/v1".into()),
             (vec!["tag", "-d", "v1"], "--delete refs/tags/v1".into()),
             (vec!["branch", "-D", "old"], "--delete refs/heads/old".into()),
             (vec!["branch", "-m", "old", "renamed"], "lockstep update-ref".into()),
