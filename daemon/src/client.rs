@@ -142,7 +142,6 @@ impl Client {
                 Err(error @ ClientError::NotSent { .. }) if Instant::now() + pause >= patience => return Err(error),
                 Err(ClientError::NotSent { .. }) => patience,
                 // After a lost try, "takes no commits now" says nothing about what became of that try.
-                Err(ClientError::Answered(error)) if lost.is_some() && error.retry => deadline,
                 Err(ClientError::Answered(error)) if lost.is_some() && error.code != RefusalCode::Invalid => deadline,
                 answer => return answer,
             };

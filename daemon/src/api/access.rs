@@ -3,8 +3,8 @@
 //! The file has one token a line. It is read on each use, so that a rotation is: add the new token, move the
 //! callers, remove the old one; no restart, no failed call. A file that cannot be read lets nobody in.
 
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,15 +26,9 @@ impl TokenFile {
     ///
     /// # Errors
     /// The file cannot be made.
-    pub fn ensure(path: PathBuf, entropy: &dyn Entropy) -> std::io::Result<Self> {
-        match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-            Ok(mut file) => {
-                let token: String = (0..4).map(|_| format!("{:016x}", entropy.next())).collect();
-                writeln!(file, "{token}")?;
-                file.sync_all()?;
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
+    pub fn ensure(path: PathBuf, entropy: &dyn Entropy) -> io::Result<Self> {
+        if !path.try_exists()? {
+            make(&path, entropy)?;
         }
         Ok(Self(path.into()))
     }
@@ -49,6 +43,20 @@ impl TokenFile {
             .map(|token| token.as_bytes().ct_eq(presented.as_bytes()))
             .fold(0u8, |any, one| any | one.unwrap_u8());
         Ok(equal == 1)
+    }
+}
+
+/// Makes the file whole or not at all: an empty one would let nobody in for ever.
+fn make(path: &Path, entropy: &dyn Entropy) -> io::Result<()> {
+    let folder = path.parent().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidFilename))?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    let token: String = (0..4).map(|_| format!("{:016x}", entropy.next())).collect();
+    writeln!(file, "{token}")?;
+    file.as_file().sync_all()?;
+    match file.persist_noclobber(path) {
+        Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => Err(error.error),
+        _ => Ok(()),
     }
 }
 

@@ -91,8 +91,7 @@ impl Api {
     ) -> Answer<ProjectResponse> {
         check::request_id(request_id)?;
         let answer = self.outlive(check::DEFAULT_DEADLINE, work).await;
-        let unknown = || ProjectResponse { outcome: Outcome::Unknown, txn: None, refusal: Some(no_answer()) };
-        Ok(Json(answer.unwrap_or_else(|| Ok(unknown()))?))
+        Ok(Json(answer.unwrap_or_else(|| Ok(unknown_operation()))?))
     }
 }
 
@@ -174,7 +173,9 @@ pub(super) async fn set_head(
         (status = 400, description = "Malformed", body = ApiError),
         (status = 503, description = "The refdb cannot be asked now", body = ApiError)))]
 pub(super) async fn transaction(State(api): State<Api>, Txn(txn): Txn) -> Answer<ProjectResponse> {
-    Ok(Json(api.transactions.outcome(&txn).await?))
+    let transactions = Arc::clone(&api.transactions);
+    let answer = api.outlive(check::DEFAULT_DEADLINE, async move { transactions.outcome(&txn).await }).await;
+    Ok(Json(answer.unwrap_or_else(|| Ok(unknown_operation()))?))
 }
 
 /// The whole status of this node.
@@ -216,6 +217,10 @@ fn no_answer() -> Refusal {
         caught_up: false,
         retry: true,
     }
+}
+
+fn unknown_operation() -> ProjectResponse {
+    ProjectResponse { outcome: Outcome::Unknown, txn: None, refusal: Some(no_answer()) }
 }
 
 fn unknown_batch(request: &RefTransactionRequest) -> RefTransactionResponse {

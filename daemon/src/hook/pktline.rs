@@ -28,7 +28,7 @@ pub(super) fn write_line(to: &mut impl Write, line: &str) -> io::Result<()> {
     if line.len() + 1 > LONGEST {
         return Err(bad(format!("a line of {} bytes does not fit a packet", line.len())));
     }
-    write!(to, "{:04x}{line}\n", line.len() + 5)
+    writeln!(to, "{:04x}{line}", line.len() + 5)
 }
 
 /// Ends a section.

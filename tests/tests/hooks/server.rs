@@ -93,6 +93,23 @@ async fn every_error_is_json_that_names_field_value_and_remedy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn exactly_the_documented_methods_are_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let (address, token) = tcp(folder.path()).await;
+    let ask = |line: &str| ask(address, &format!("{line} HTTP/1.1\r\nauthorization: Bearer {token}"), "");
+    let served = ask("GET /v1/openapi.json");
+    assert_eq!(served.split("\r\n\r\n").nth(1).unwrap(), lockstep::api::openapi::document());
+    let document: serde_json::Value = serde_json::from_str(&lockstep::api::openapi::document()).unwrap();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        let real = path.replace("{project}", "p").replace("{txn}", "n.1.0.0.00c0ffee00c0ffee");
+        for method in ["get", "put", "post", "delete", "patch"] {
+            let refused = ask(&format!("{} {real}", method.to_uppercase())).starts_with("HTTP/1.1 405");
+            assert_eq!(refused, methods[method].is_null(), "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn work_goes_on_when_the_caller_hangs_up() {
     let mut site = Site::new().await;
     let gate = Arc::new(Notify::new());
