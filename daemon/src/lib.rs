@@ -34,3 +34,8 @@ pub mod site;
 pub mod status;
 pub mod telemetry;
 pub mod volume;
+
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod hook;

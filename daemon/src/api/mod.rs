@@ -3,4 +3,14 @@
 //! This stage turns HTTP into calls of [`Transactions`] and [`Inspection`] and their answers into HTTP; it knows
 //! neither git nor AWS. `app` hands it the implementations.
 
+pub mod access;
+mod check;
+mod error;
+mod extract;
+pub mod health;
+pub mod latch;
+pub mod openapi;
+mod routes;
+pub mod server;
+
 pub use crate::links::{Inspection, Transactions};
