@@ -10,6 +10,30 @@
 //!   fetch); [`GitError::Bad`] is content that is wrong in itself (quarantine).
 //! - The sidecar is the only writer of refs; other programs may pack refs and collect garbage at any time.
 
+mod child;
+mod create;
+mod fsck;
+mod ingest;
+mod intent;
+mod layout;
+mod local;
+mod objects;
+mod pack;
+mod packfile;
+mod pool;
+mod quarantine;
+mod refs;
+mod relation;
+mod repair;
+mod scan;
+mod trees;
+mod update_ref;
+mod walk;
+mod writer;
+
+pub use local::{LocalRepositories, Settings};
+pub use scan::PackLimits;
+
 use std::path::PathBuf;
 
 use async_trait::async_trait;
@@ -143,7 +167,7 @@ pub trait Repositories: Send + Sync {
         project: &ProjectName,
         wants: &[Oid],
         hints: &[Oid],
-        is_committed: &(dyn Fn(&Oid) -> bool + Send + Sync),
+        is_committed: &(dyn for<'o> Fn(&'o Oid) -> bool + Send + Sync),
     ) -> Result<Packed, GitError>;
 
     /// Checks packs and lets their objects join the repository, all or none a pack. `wants` are the values that
