@@ -194,3 +194,6 @@ fn is_disguised(name: &[u8]) -> bool {
     let ignorable = [&b"\xe2\x80"[..], b"\xe2\x81", b"\xef\xbb"];
     name.contains(&b'\\') || ignorable.iter().any(|bytes| name.windows(bytes.len()).any(|window| window == *bytes))
 }
+
+#[cfg(test)]
+mod tests;

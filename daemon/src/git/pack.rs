@@ -59,7 +59,7 @@ impl Packer<'_> {
         let payload = if news.commits.len() > WALKED_COMMITS {
             Some(self.by_git(&revisions(&wants, &bases), &["--revs"])?)
         } else {
-            self.from_objects(&self.collect(&wanted, &news, &hints)?)?
+            self.payload_of(&self.collect(&wanted, &news, &hints)?)?
         };
         Ok(Packed { payload, bases: bases.into_iter().map(wire).collect() })
     }
@@ -122,7 +122,7 @@ impl Packer<'_> {
         Ok(collector.found)
     }
 
-    fn from_objects(&self, found: &[(Oid, Vec<u8>)]) -> Result<Option<Payload>, GitError> {
+    fn payload_of(&self, found: &[(Oid, Vec<u8>)]) -> Result<Option<Payload>, GitError> {
         if found.is_empty() {
             return Ok(None);
         }

@@ -199,3 +199,6 @@ fn list_packed(git_dir: &Path, prefix: &str) -> Result<BTreeMap<String, Oid>> {
     }
     Ok(refs)
 }
+
+#[cfg(test)]
+mod tests;

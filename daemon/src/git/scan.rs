@@ -305,3 +305,6 @@ fn cap(what: &str, value: u64, limit: u64) -> Result<(), ScanError> {
     }
     bad(format!("{what} is {value}, above the limit of {limit}"))
 }
+
+#[cfg(test)]
+mod tests;
