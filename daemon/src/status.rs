@@ -109,11 +109,14 @@ impl StatusBoard {
         board.origin(origin).done(applied);
     }
 
-    /// A transaction was applied out of band, because something was missing.
-    pub fn caught_up(&self, origin: &SiteId, applied: AppliedStatus) {
-        let mut board = self.board();
-        board.counters.caught_up += 1;
-        board.origin(origin).done(applied);
+    /// A transaction was committed here, and its refs can be read.
+    pub fn visible(&self, origin: &SiteId, entry: AppliedStatus) {
+        self.board().origin(origin).done(entry);
+    }
+
+    /// A transaction was fetched from the journal, because something was missing.
+    pub fn fetched(&self) {
+        self.board().counters.caught_up += 1;
     }
 
     /// A transaction was not newer than what is here.
@@ -290,7 +293,7 @@ mod tests {
         board.refused();
         board.unknown();
         board.published(3);
-        board.caught_up(&site(), applied(1));
+        board.fetched();
         board.error("git", &SyncFailed(std::io::Error::other("the disk is full")));
         let snapshot = board.snapshot();
         let expected =
