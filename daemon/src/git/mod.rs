@@ -26,6 +26,7 @@ mod refs;
 mod relation;
 mod repair;
 mod scan;
+mod stale;
 mod trees;
 mod update_ref;
 mod walk;
