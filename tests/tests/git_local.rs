@@ -140,6 +140,35 @@ async fn a_submodule_may_name_a_new_commit_of_the_same_repository() {
 }
 
 #[tokio::test]
+async fn a_long_history_is_left_to_git() {
+    let fixture = volumes(&Settings::default()).await;
+    let repository = Repository::open_bare(fixture.origin_dir(&project())).unwrap();
+    let base = commit(&repository, &[], &files(&[("a", "1"), ("b/c", "1")]));
+    let mut tip = base;
+    for step in 0..4200 {
+        tip = commit(&repository, &[tip], &files(&[("a", &step.to_string()), ("b/c", "1")]));
+    }
+    let tag = fixture.tag(&project(), "v1", tip);
+    carry(&fixture, base, &BTreeSet::new()).await;
+    let packed = carry(&fixture, tag, &BTreeSet::from([base])).await;
+    assert_eq!(packed.bases, vec![base]);
+    fsck(&fixture.replica_dir(&project()));
+}
+
+#[tokio::test]
+async fn a_branch_upon_an_old_commit_needs_no_pack() {
+    let fixture = volumes(&Settings::default()).await;
+    let mut history = vec![fixture.commit(&project(), &[], &[("a", "0")])];
+    for step in 1..300 {
+        history.push(fixture.commit(&project(), &history[step - 1..], &[("a", &step.to_string())]));
+    }
+    let tip = history[299];
+    fixture.origin().move_refs(&project(), &[moves("refs/heads/main", None, tip)], &[]).await.unwrap();
+    let packed = pack(&fixture, &[history[20]], &BTreeSet::from([tip])).await;
+    assert_eq!((packed.payload.is_none(), packed.bases), (true, vec![history[20]]));
+}
+
+#[tokio::test]
 async fn a_large_push_goes_through_files() {
     let fixture = volumes(&Settings::default()).await;
     let repository = Repository::open_bare(fixture.origin_dir(&project())).unwrap();

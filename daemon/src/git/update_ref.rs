@@ -79,7 +79,7 @@ impl Session {
     /// Starts git on a repository.
     pub(super) fn start(settings: &Settings, git_dir: &Path) -> std::io::Result<Self> {
         let mut command = Command::from(child::git(settings, git_dir));
-        command.args(["update-ref", "--stdin"]);
+        command.args(["update-ref", "--no-deref", "--stdin"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn()?;
         let pipe = || std::io::Error::other("a pipe to git is missing");

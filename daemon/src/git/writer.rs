@@ -233,7 +233,7 @@ pub(super) fn read_ref(project: &ProjectName, git_dir: &Path, name: &str) -> Res
 }
 
 /// Whether git's message speaks of something that passes: another program's lock, or git itself having ended.
-fn is_passing(why: &str) -> bool {
+pub(super) fn is_passing(why: &str) -> bool {
     let signs =
         ["File exists", "Unable to create", "unable to lock", "but expected", "Broken pipe", "instead of", "no answer"];
     signs.iter().any(|sign| why.contains(sign))
