@@ -140,6 +140,35 @@ async fn a_submodule_may_name_a_new_commit_of_the_same_repository() {
 }
 
 #[tokio::test]
+async fn a_long_history_is_left_to_git() {
+    let fixture = volumes(&Settings::default()).await;
+    let repository = Repository::open_bare(fixture.origin_dir(&project())).unwrap();
+    let base = commit(&repository, &[], &files(&[("a", "1"), ("b/c", "1")]));
+    let mut tip = base;
+    for step in 0..4200 {
+        tip = commit(&repository, &[tip], &files(&[("a", &step.to_string()), ("b/c", "1")]));
+    }
+    let tag = fixture.tag(&project(), "v1", tip);
+    carry(&fixture, base, &BTreeSet::new()).await;
+    let packed = carry(&fixture, tag, &BTreeSet::from([base])).await;
+    assert_eq!(packed.bases, vec![base]);
+    fsck(&fixture.replica_dir(&project()));
+}
+
+#[tokio::test]
+async fn a_branch_upon_an_old_commit_needs_no_pack() {
+    let fixture = volumes(&Settings::default()).await;
+    let mut history = vec![fixture.commit(&project(), &[], &[("a", "0")])];
+    for step in 1..300 {
+        history.push(fixture.commit(&project(), &history[step - 1..], &[("a", &step.to_string())]));
+    }
+    let tip = history[299];
+    fixture.origin().move_refs(&project(), &[moves("refs/heads/main", None, tip)], &[]).await.unwrap();
+    let packed = pack(&fixture, &[history[20]], &BTreeSet::from([tip])).await;
+    assert_eq!((packed.payload.is_none(), packed.bases), (true, vec![history[20]]));
+}
+
+#[tokio::test]
 async fn a_large_push_goes_through_files() {
     let fixture = volumes(&Settings::default()).await;
     let repository = Repository::open_bare(fixture.origin_dir(&project())).unwrap();
@@ -274,6 +303,7 @@ async fn repair_mends_what_a_crash_leaves() {
     volume.move_refs(&project(), &[moves("refs/heads/main", None, one)], &[]).await.unwrap();
     volume.sync().await.unwrap();
     let (root, dir) = (fixture.origin_root(), fixture.origin_dir(&project()));
+    git(&dir, &["repack", "-q", "-a", "-d"]).unwrap();
     let ours = "refs/heads/main.lock";
     let left = [ours, "HEAD.lock", "packed-refs.lock", "refs/heads/foreign.lock", "refs/heads/garbled"];
     let objects = ["objects/pack/tmp_pack_x", "objects/tmp_object_git2_x", "objects/00/tmp_obj_x"];
@@ -287,11 +317,16 @@ async fn repair_mends_what_a_crash_leaves() {
     std::fs::write(&garbled, b"\0\0\0\0").unwrap();
     std::fs::write(root.join(".lockstep/intents/session-x"), format!("{}\nrefs/heads/main", project())).unwrap();
 
+    let torn = dir.join("objects/pack/pack-torn.idx");
+    std::fs::write(&torn, [0; 4096]).unwrap();
+    std::fs::write(torn.with_extension("pack"), b"PACK").unwrap();
+
     let report = volume.repair(false).await.unwrap();
     assert_eq!((report.locks, report.temporaries, report.refs, report.objects), (3, 1, 1, 0));
     assert!(dir.join("refs/heads/foreign.lock").exists(), "another program's lock stays");
     let report = volume.repair(true).await.unwrap();
-    assert_eq!((report.locks, report.temporaries, report.refs, report.objects), (1, 2, 0, 2));
+    assert_eq!((report.locks, report.temporaries, report.refs, report.objects), (1, 2, 0, 3));
+    assert!(!torn.exists() && torn.with_added_extension("garbled").exists());
     assert_eq!(volume.list_refs(&project()).await.unwrap(), vec![(name("refs/heads/main"), one)]);
     fsck(&dir);
 }
@@ -338,4 +373,27 @@ async fn repositories_that_cannot_be_kept_safe_are_refused_with_the_reason() {
         std::fs::write(dir.join("config"), format!("{config}[extensions]\n\t{extension}\n")).unwrap();
         assert!(asked(&fixture).await.contains(word));
     }
+}
+
+/// A git that is killed cannot remove its locks; the next one gets past them all the same.
+#[tokio::test]
+async fn the_lock_of_a_killed_git_does_not_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let (script, marker) = (folder.path().join("git"), folder.path().join("died"));
+    let once = "#!/bin/sh\ncase \"$*\" in *update-ref*) if mkdir MARKER 2>/dev/null; then\n\
+                for word; do case \"$word\" in /*.git) : > \"$word/refs/heads/main.lock\";; esac; done\n\
+                kill -9 $$; fi;; esac\nexec git \"$@\"\n";
+    // Written by a child: a file that this process has open for writing cannot be run beside its other tests.
+    let write = [
+        "-c",
+        "printf %s \"$1\" > \"$2\" && chmod 700 \"$2\"",
+        "sh",
+        &once.replace("MARKER", marker.to_str().unwrap()),
+    ];
+    assert!(std::process::Command::new("sh").args(write).arg(&script).status().unwrap().success());
+    let fixture = volumes(&Settings { git: script, ..Settings::default() }).await;
+    let one = fixture.commit(&project(), &[], &[("a", "1")]);
+    fixture.origin().move_refs(&project(), &[moves("refs/heads/main", None, one)], &[]).await.unwrap();
+    assert!(marker.exists(), "a git was killed");
+    assert_eq!(fixture.origin().read_ref(&project(), &name("refs/heads/main")).await.unwrap(), Some(one));
 }

@@ -14,9 +14,9 @@ use super::{GitError, Settings, child};
 pub(super) fn create(layout: &Layout, project: &ProjectName, head: &RefName) -> Result<(), GitError> {
     const OP: &str = "create the repository";
     let target = layout.git_dir(project);
-    layout.confine(project, &target)?;
-    if target.exists() {
-        return Ok(());
+    match layout.locate(project) {
+        Err(GitError::NoRepository(_)) => layout.confine(project, &target)?,
+        found => return found.map(|_| ()),
     }
     let aside = tempfile::tempdir_in(layout.tmp()).map_err(|error| failed(project, OP, error))?;
     let fresh = aside.path().join("repository.git");

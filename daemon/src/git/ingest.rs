@@ -53,10 +53,15 @@ fn need(objects: &Objects<'_>, oids: &[Oid]) -> Result<(), GitError> {
     Err(GitError::Missing { project: objects.project.clone(), oids: missing })
 }
 
+/// Scans a pack. One in memory that is too much for memory is scanned like a file, and its objects are not kept.
 fn examine(settings: &Settings, project: &ProjectName, pack: &Payload) -> Result<Summary, GitError> {
+    let limits = settings.spilled.for_length(pack.len());
     let result = match pack {
-        Payload::Memory(bytes) => scan(&bytes[..], &settings.inline, LOOSE_OBJECTS),
-        Payload::File(path, _) => scan_file(path, &settings.spilled),
+        Payload::Memory(bytes) => match scan(&bytes[..], &settings.inline, LOOSE_OBJECTS) {
+            Err(ScanError::Bad(_)) => scan(&bytes[..], &limits, 0),
+            scanned => scanned,
+        },
+        Payload::File(path, _) => scan_file(path, &limits),
     };
     result.map_err(|error| match error {
         ScanError::Bad(why) => GitError::Bad { project: project.clone(), why: format!("the pack is refused: {why}") },

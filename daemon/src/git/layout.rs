@@ -72,6 +72,7 @@ impl Layout {
             }
             Err(error) => return Err(failed(project, "find the repository", error)),
         };
+        self.confine(project, &path)?;
         Ok((path, Identity(meta.dev(), meta.ino())))
     }
 

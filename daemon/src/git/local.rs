@@ -19,7 +19,7 @@ use super::pool::Pool;
 use super::quarantine::Quarantine;
 use super::scan::PackLimits;
 use super::update_ref::Line;
-use super::writer::{Writers, read_ref};
+use super::writer::{Writers, is_passing, read_ref};
 use super::{GitError, Packed, RefMove, Relation, RepairReport, Repositories};
 use super::{create, ingest, refs, relation, repair};
 use crate::blob::Payload;
@@ -29,9 +29,9 @@ use crate::blob::Payload;
 pub struct Settings {
     /// The git program.
     pub git: PathBuf,
-    /// Limits of packs that travel inside a transaction.
+    /// Limits of packs that are checked in memory; what exceeds them goes through git.
     pub inline: PackLimits,
-    /// Limits of packs that travel as files.
+    /// Limits of all packs; what exceeds them is bad.
     pub spilled: PackLimits,
     /// Packs of up to so many bytes are made in memory.
     pub memory_pack_bytes: u64,
@@ -145,9 +145,18 @@ impl Repositories for LocalRepositories {
     }
 
     async fn set_head(&self, project: &ProjectName, target: &RefName) -> Result<(), GitError> {
-        let (project, target) = (project.clone(), target.clone());
-        let job = move |volume: &Volume| create::set_head(&volume.settings, &volume.layout, &project, &target);
-        self.blocking("set HEAD", job).await
+        let mut wait = Duration::from_millis(5);
+        loop {
+            let (owner, head) = (project.clone(), target.clone());
+            let job = move |volume: &Volume| create::set_head(&volume.settings, &volume.layout, &owner, &head);
+            match self.blocking("set HEAD", job).await {
+                // A move of the branch that HEAD names locks HEAD for a moment.
+                Err(GitError::Failed { why, .. }) if is_passing(&why) && wait < Duration::from_secs(3) => {}
+                result => return result,
+            }
+            tokio::time::sleep(wait).await;
+            wait *= 2;
+        }
     }
 
     async fn head(&self, project: &ProjectName) -> Result<Option<RefName>, GitError> {

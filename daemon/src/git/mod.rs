@@ -27,6 +27,7 @@ mod refs;
 mod relation;
 mod repair;
 mod scan;
+mod stale;
 mod trees;
 mod update_ref;
 mod walk;

@@ -175,8 +175,9 @@ impl Packer<'_> {
             return Err(self.failed(format!("{}: {}", ended.status, ended.stderr)));
         }
         let reader = BufReader::with_capacity(1 << 16, pack.reopen().map_err(|error| self.failed(error))?);
-        match scan(reader, &self.settings.spilled, 0) {
-            Ok(_) => self.payload(pack).map(Ok).map_err(|error| self.failed(error)),
+        let length = pack.as_file().metadata().map_err(|error| self.failed(error))?.len();
+        match scan(reader, &self.settings.spilled.for_length(length), 0) {
+            Ok(_) => self.payload(pack, length).map(Ok).map_err(|error| self.failed(error)),
             Err(ScanError::Bad(why)) => Ok(Err(why)),
             Err(ScanError::Io(error)) => Err(self.failed(error)),
         }
@@ -195,8 +196,7 @@ impl Packer<'_> {
     }
 
     /// A small pack goes to memory after all.
-    fn payload(&self, pack: tempfile::NamedTempFile) -> std::io::Result<Payload> {
-        let length = pack.as_file().metadata()?.len();
+    fn payload(&self, pack: tempfile::NamedTempFile, length: u64) -> std::io::Result<Payload> {
         if length <= self.settings.memory_pack_bytes {
             return Ok(Payload::Memory(std::fs::read(pack.path())?.into()));
         }

@@ -73,7 +73,6 @@ impl Pool {
 
 fn open(layout: &Layout, project: &ProjectName, path: &Path) -> Result<Repository, GitError> {
     const OP: &str = "open the repository";
-    layout.confine(project, path)?;
     check_format(project, path)?;
     check_alternates(layout, project, path)?;
     Repository::open_bare(path).map_err(|error| failed(project, OP, error))

@@ -103,10 +103,19 @@ impl Quarantine<'_> {
                 return GitError::Missing { project, oids };
             }
         }
-        let content =
-            ["fsck error", "object corrupt", "invalid", "bad ", "collision", "inconsisten", "error in object"];
+        let content = [
+            "fsck error",
+            "object corrupt",
+            "invalid",
+            "bad ",
+            "collision",
+            "inconsisten",
+            "error in object",
+            "apply delta",
+        ];
         let lower = message.to_lowercase();
-        let ours = ["no space", "input/output", "permission denied", "unable to", "cannot open", "read-only"];
+        let ours =
+            ["local object", "no space", "input/output", "permission denied", "unable to", "cannot open", "read-only"];
         let exhausted = ["out of memory", "mmap failed", "memory"];
         if ended.status.code().is_some() && !ours.iter().any(|sign| lower.contains(sign)) {
             if exhausted.iter().any(|sign| lower.contains(sign)) {

@@ -185,8 +185,8 @@ fn list_packed(git_dir: &Path, prefix: &str) -> Result<BTreeMap<String, Oid>> {
     let start = packed.lower_bound(prefix)?;
     let mut reader = std::io::BufReader::with_capacity(1 << 16, &packed.file);
     std::io::Seek::seek(&mut reader, std::io::SeekFrom::Start(start))?;
-    for line in std::io::BufRead::lines(reader) {
-        let line = line?;
+    for line in std::io::BufRead::split(reader, b'\n') {
+        let line = String::from_utf8_lossy(&line?).into_owned();
         if line.is_empty() || line.starts_with(['#', '^']) {
             continue;
         }

@@ -86,6 +86,7 @@ impl Repair<'_> {
         self.temporary_objects(&git_dir.join("objects"), "tmp_object_git2_")?;
         if self.unclean_boot {
             self.temporary_objects(&git_dir.join("objects/pack"), "tmp_")?;
+            self.packs(&git_dir.join("objects/pack"), since)?;
             for folder in children(&git_dir.join("objects"))?.iter().filter(|path| is_fan_out(path)) {
                 self.temporary_objects(folder, "tmp_")?;
                 self.loose_objects(folder, since)?;
@@ -99,7 +100,7 @@ impl Repair<'_> {
         for path in children(folder)? {
             if path.is_dir() {
                 self.refs(&path)?;
-            } else if path.extension().is_some_and(|extension| extension == "lock") {
+            } else if has_extension(&path, "lock") {
                 if self.unclean_boot {
                     self.remove_lock(&path)?;
                 }
@@ -125,18 +126,54 @@ impl Repair<'_> {
         Ok(())
     }
 
+    /// Renames packs that are younger than the last sync and garbled, index first, so that git does not read them
+    /// and a person still can.
+    fn packs(&mut self, folder: &Path, since: Option<SystemTime>) -> std::io::Result<()> {
+        for index in children(folder)?.into_iter().filter(|path| has_extension(path, "idx")) {
+            let pack = index.with_extension("pack");
+            if is_young(&index, since)? && !(is_sealed(&index)? && pack.exists() && is_sealed(&pack)?) {
+                for path in [index, pack].into_iter().filter(|path| path.exists()) {
+                    std::fs::rename(&path, path.with_added_extension("garbled"))?;
+                }
+                self.report.objects += 1;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes empty loose objects, and garbled ones that are younger than the last sync.
     fn loose_objects(&mut self, folder: &Path, since: Option<SystemTime>) -> std::io::Result<()> {
         for path in children(folder)? {
-            let meta = path.metadata()?;
-            let young = since.is_none_or(|since| meta.modified().is_ok_and(|time| time >= since));
-            if meta.len() == 0 || (young && !is_intact(&path)?) {
+            if path.metadata()?.len() == 0 || (is_young(&path, since)? && !is_intact(&path)?) {
                 std::fs::remove_file(&path)?;
                 self.report.objects += 1;
             }
         }
         Ok(())
     }
+}
+
+fn has_extension(path: &Path, wanted: &str) -> bool {
+    path.extension().is_some_and(|extension| extension == wanted)
+}
+
+/// Whether a file was written after the last sync; when there was none, every file was.
+fn is_young(path: &Path, since: Option<SystemTime>) -> std::io::Result<bool> {
+    let modified = path.metadata()?.modified()?;
+    Ok(since.is_none_or(|since| modified >= since))
+}
+
+/// Whether a pack or an index ends with the SHA-1 of what comes before.
+fn is_sealed(path: &Path) -> std::io::Result<bool> {
+    use sha1::Digest;
+    let file = File::open(path)?;
+    let Some(length) = file.metadata()?.len().checked_sub(20) else { return Ok(false) };
+    let mut content = std::io::BufReader::with_capacity(1 << 16, file);
+    let mut digest = sha1::Sha1::new();
+    std::io::copy(&mut (&mut content).take(length), &mut digest)?;
+    let mut seal = [0; 20];
+    content.read_exact(&mut seal)?;
+    Ok(digest.finalize()[..] == seal)
 }
 
 /// Whether a loose object's content has the hash that its name says.
@@ -173,7 +210,7 @@ fn repositories(root: &Path) -> std::io::Result<Vec<PathBuf>> {
             if hidden || !path.symlink_metadata()?.is_dir() {
                 continue;
             }
-            if path.extension().is_some_and(|extension| extension == "git") && path.join("objects").is_dir() {
+            if has_extension(&path, "git") && path.join("objects").is_dir() {
                 found.push(path);
             } else {
                 folders.push(path);

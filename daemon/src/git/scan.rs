@@ -29,7 +29,7 @@ pub struct PackLimits {
 }
 
 impl PackLimits {
-    /// For packs that travel inside a transaction.
+    /// For packs that are checked in memory. What exceeds them goes through git, if [`PackLimits::SPILLED`] allows.
     pub const INLINE: Self = Self {
         objects: 10_000,
         blob_bytes: 64 << 20,
@@ -39,7 +39,7 @@ impl PackLimits {
         delta_depth: 50,
     };
 
-    /// For packs that travel as files.
+    /// For every pack.
     pub const SPILLED: Self = Self {
         objects: 5_000_000,
         blob_bytes: 16 << 30,
@@ -48,6 +48,14 @@ impl PackLimits {
         deltas: 5_000_000,
         delta_depth: 50,
     };
+
+    /// The same for a pack of `length` bytes: a short one may not declare as much in all as a long one. Deltas
+    /// multiply honestly (fifty versions of a large file), so the factor is generous.
+    #[must_use]
+    pub fn for_length(self, length: u64) -> Self {
+        let fair = length.saturating_mul(1000).saturating_add(1 << 30);
+        Self { total_bytes: self.total_bytes.min(fair), ..self }
+    }
 }
 
 /// Why a pack was not scanned to its end.

@@ -58,6 +58,8 @@ impl Line {
 pub(super) struct Broken {
     /// Whether `commit` had been sent: then some refs may have moved.
     pub(super) committing: bool,
+    /// Whether git was killed: then it could not remove its locks.
+    pub(super) killed: bool,
     /// What git said, or the pipe.
     pub(super) why: String,
 }
@@ -77,7 +79,7 @@ impl Session {
     /// Starts git on a repository.
     pub(super) fn start(settings: &Settings, git_dir: &Path) -> std::io::Result<Self> {
         let mut command = Command::from(child::git(settings, git_dir));
-        command.args(["update-ref", "--stdin"]);
+        command.args(["update-ref", "--no-deref", "--stdin"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn()?;
         let pipe = || std::io::Error::other("a pipe to git is missing");
@@ -96,7 +98,8 @@ impl Session {
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("git gave no answer within {} s", PATIENCE.as_secs()),
         };
-        Err(Broken { committing, why: self.last_words(why).await })
+        let (killed, why) = self.last_words(why).await;
+        Err(Broken { committing, killed, why })
     }
 
     async fn transact(&mut self, lines: &[Line], committing: &mut bool) -> std::io::Result<()> {
@@ -122,14 +125,16 @@ impl Session {
     }
 
     /// Ends git and gathers what it said.
-    async fn last_words(mut self, why: String) -> String {
+    async fn last_words(mut self, why: String) -> (bool, String) {
         drop(self.input);
-        if tokio::time::timeout(Duration::from_secs(5), self.child.wait()).await.is_err() {
+        let ended = tokio::time::timeout(Duration::from_secs(5), self.child.wait()).await;
+        let killed = !matches!(ended, Ok(Ok(status)) if status.code().is_some());
+        if ended.is_err() {
             let _ = self.child.kill().await;
         }
         match self.errors.await {
-            Ok(said) if !said.is_empty() => said,
-            _ => why,
+            Ok(said) if !said.is_empty() => (killed, said),
+            _ => (killed, why),
         }
     }
 }

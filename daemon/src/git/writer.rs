@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::intent::Intent;
 use super::layout::{Layout, failed};
+use super::stale::Suspects;
 use super::update_ref::{Broken, Line, Session};
 use super::{GitError, Settings, refs};
 
@@ -131,11 +132,15 @@ impl Writer {
 
     async fn transact(&mut self, mut lines: Vec<Line>) -> Result<(), GitError> {
         let mut wait = Duration::from_millis(5);
+        let mut suspects = Suspects::default();
         for attempt in 1.. {
             let Err(broken) = self.attempt(&lines).await? else { return Ok(()) };
+            if broken.killed {
+                suspects.note(&self.git_dir, &lines);
+            }
             match self.judge(&lines, &broken)? {
                 Next::Done => return Ok(()),
-                Next::Again(rest) if attempt < TRIES => lines = rest,
+                Next::Again(rest) if attempt < TRIES || (attempt == TRIES && suspects.remove()) => lines = rest,
                 Next::Again(_) => return Err(self.failed(&broken.why)),
             }
             tokio::time::sleep(wait).await;
@@ -228,7 +233,8 @@ pub(super) fn read_ref(project: &ProjectName, git_dir: &Path, name: &str) -> Res
 }
 
 /// Whether git's message speaks of something that passes: another program's lock, or git itself having ended.
-fn is_passing(why: &str) -> bool {
-    let signs = ["File exists", "Unable to create", "unable to lock", "but expected", "Broken pipe", "instead of"];
+pub(super) fn is_passing(why: &str) -> bool {
+    let signs =
+        ["File exists", "Unable to create", "unable to lock", "but expected", "Broken pipe", "instead of", "no answer"];
     signs.iter().any(|sign| why.contains(sign))
 }

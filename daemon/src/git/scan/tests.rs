@@ -171,6 +171,21 @@ fn delta_bombs_are_refused() {
 }
 
 #[test]
+fn a_short_pack_may_not_declare_as_much_as_a_long_one() {
+    let mut forge = Forge::new();
+    let base = forge.object(3, 1, None, b"x");
+    let large = delta(1, 60 << 20);
+    for _ in 0..18 {
+        forge.object(6, large.len() as u64, Some(base), &large);
+    }
+    let pack = forge.finish();
+    let limits = PackLimits::SPILLED;
+    assert!(scan(&pack[..], &limits, 0).is_ok());
+    assert!(matches!(scan(&pack[..], &limits.for_length(pack.len() as u64), 0), Err(ScanError::Bad(_))));
+    assert_eq!(limits.for_length(u64::MAX), limits);
+}
+
+#[test]
 fn a_delta_without_a_base_in_the_pack_is_refused() {
     let small = delta(1, 1);
     let mut astray = Forge::new();
