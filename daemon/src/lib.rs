@@ -24,6 +24,8 @@ pub mod blob;
 pub mod commit;
 pub mod consume;
 #[cfg(feature = "embedded")]
+pub mod demo;
+#[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod eventlog;
 pub mod git;

@@ -1,8 +1,8 @@
-//! Arguments of `lockstep demo`: two sites in one process, on emulators, with nothing to install.
+//! Arguments of `lockstep demo`: three sites in one process, on emulators, with nothing to install.
 
 use std::path::PathBuf;
 
-/// Runs two sites on this machine and replicates between them.
+/// Runs three sites on this machine and replicates between them.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example:\n  lockstep demo --for 30s --json")]
 pub struct DemoArgs {

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed or not known, 2 wrong usage, 3 refused by the sidecar or the guard.
 
 pub mod config;
+#[cfg(feature = "embedded")]
 pub mod demo;
 mod hook;
 mod import;
@@ -28,6 +29,11 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed or not known, 2 wrong usa
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the sidecar
+    Run(config::ConfigArgs),
+    /// See it happen: three sites in one process, a real push replicated to all of them
+    #[cfg(feature = "embedded")]
+    Demo(demo::DemoArgs),
     /// Check a configuration, or print an example of one
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -103,6 +109,12 @@ pub fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<(), CliError> {
     match command {
+        Command::Run(args) => {
+            let settings = crate::config::load(&args.config).map_err(|error| CliError::Usage(error.to_string()))?;
+            crate::app::run(settings).await.map_err(CliError::failed)
+        }
+        #[cfg(feature = "embedded")]
+        Command::Demo(args) => crate::demo::run(args).await.map_err(CliError::failed),
         Command::Config(command) => config::run(command),
         Command::Hook(command) => hook::run(command).await,
         Command::UpdateRef(args) => update::run(args).await,

@@ -24,6 +24,9 @@ pub(super) struct Ready {
 /// Packs what the proposal's new values need beyond committed values. A pack that is too large for the transaction is
 /// in the blob store when this returns: before the commit point.
 pub(super) async fn pack(node: &Committer, work: &Work, proposal: &Proposal) -> Result<Ready, Refusal> {
+    if proposal.wants.is_empty() {
+        return Ok(Ready { pack: Pack::Empty, bases: Vec::new() });
+    }
     let (table, project) = (Arc::clone(&node.table), work.project.clone());
     // A failing version map answers "not committed": the pack then carries more than it must, never less.
     let is_committed = move |oid: &Oid| table.is_committed(&project, oid).unwrap_or(false);

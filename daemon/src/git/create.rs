@@ -1,8 +1,10 @@
 //! Birth and end of a repository: made aside and renamed in, renamed out and then removed, so that nobody ever
 //! sees half of one.
 
+use std::fmt;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::Arc;
 
 use git2::{Repository, RepositoryInitOptions};
 use lockstep_proto::{ProjectName, RefName};
@@ -10,8 +12,32 @@ use lockstep_proto::{ProjectName, RefName};
 use super::layout::{Layout, failed};
 use super::{GitError, Settings, child};
 
+/// What is done to a new repository before anybody can see it: installing the hooks of plain git servers.
+#[derive(Clone)]
+pub struct OnCreate(Arc<Prepare>);
+
+type Prepare = dyn Fn(&Path, &ProjectName) -> Result<(), String> + Send + Sync;
+
+impl OnCreate {
+    /// Calls this with the repository's folder, which is still aside.
+    pub fn new(prepare: impl Fn(&Path, &ProjectName) -> Result<(), String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(prepare))
+    }
+}
+
+impl fmt::Debug for OnCreate {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("OnCreate")
+    }
+}
+
 /// Makes a bare repository; one that is there is left as it is. Blocks.
-pub(super) fn create(layout: &Layout, project: &ProjectName, head: &RefName) -> Result<(), GitError> {
+pub(super) fn create(
+    settings: &Settings,
+    layout: &Layout,
+    project: &ProjectName,
+    head: &RefName,
+) -> Result<(), GitError> {
     const OP: &str = "create the repository";
     let target = layout.git_dir(project);
     match layout.locate(project) {
@@ -21,6 +47,9 @@ pub(super) fn create(layout: &Layout, project: &ProjectName, head: &RefName) -> 
     let aside = tempfile::tempdir_in(layout.tmp()).map_err(|error| failed(project, OP, error))?;
     let fresh = aside.path().join("repository.git");
     init(&fresh, head).map_err(|error| failed(project, OP, error))?;
+    if let Some(OnCreate(prepare)) = &settings.on_create {
+        prepare(&fresh, project).map_err(|why| failed(project, OP, why))?;
+    }
     let parent = target.parent().unwrap_or(layout.root());
     std::fs::create_dir_all(parent).map_err(|error| failed(project, OP, error))?;
     match std::fs::rename(&fresh, &target) {

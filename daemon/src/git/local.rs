@@ -12,6 +12,7 @@ use git2::Repository;
 use lockstep_proto::{Oid, ProjectName, RefName};
 use tokio::sync::{mpsc, oneshot};
 
+use super::create::OnCreate;
 use super::layout::{Layout, failed};
 use super::objects::{Objects, native, wire};
 use super::pack::Packer;
@@ -45,6 +46,8 @@ pub struct Settings {
     pub writer_idle: Duration,
     /// Idle handles of repositories.
     pub handles: usize,
+    /// What is done to a new repository.
+    pub on_create: Option<OnCreate>,
 }
 
 impl Default for Settings {
@@ -59,6 +62,7 @@ impl Default for Settings {
             writers: 64,
             writer_idle: Duration::from_secs(60),
             handles: 64,
+            on_create: None,
         }
     }
 }
@@ -131,7 +135,7 @@ impl Repositories for LocalRepositories {
 
     async fn create(&self, project: &ProjectName, head: &RefName) -> Result<(), GitError> {
         let (project, head) = (project.clone(), head.clone());
-        self.blocking("create", move |volume| create::create(&volume.layout, &project, &head)).await
+        self.blocking("create", move |volume| create::create(&volume.settings, &volume.layout, &project, &head)).await
     }
 
     async fn delete(&self, project: &ProjectName) -> Result<(), GitError> {

@@ -33,6 +33,7 @@ mod update_ref;
 mod walk;
 mod writer;
 
+pub use create::OnCreate;
 pub use local::{LocalRepositories, Settings};
 pub use scan::PackLimits;
 

@@ -1,0 +1,102 @@
+//! `lockstep demo`: three sites in one process on the embedded default. A newcomer pushes to one of them with plain git and
+//! sees the push arrive at the others.
+//!
+//! Nothing here is a shortcut: each site is a whole sidecar on a volume of its own, reached through its socket by git's
+//! hooks; the refdb and the event log are reached through the AWS adapters.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `sites` | three sidecars and the emulators |
+//! | `work` | a clone that commits and pushes, to one site after the other |
+//! | `table` | every transaction with its commit time and its lag per site |
+//! | `verify` | whether all sites are equal |
+
+mod sites;
+mod table;
+mod verify;
+mod work;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::cli::demo::DemoArgs;
+use sites::Sites;
+use table::Table;
+use work::Work;
+
+/// Why the demo failed.
+#[derive(Debug, thiserror::Error)]
+#[error("demo: {0}")]
+pub struct DemoError(pub String);
+
+impl DemoError {
+    fn of(error: impl std::fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// The time between two pushes of the demo's own.
+const PUSH_EVERY: Duration = Duration::from_millis(700);
+/// How long the sites may take to be equal when nothing is pushed any more.
+const CONVERGE: Duration = Duration::from_secs(30);
+
+/// Runs the demo until it is interrupted, or for the given time.
+///
+/// # Errors
+/// A site did not start, a push failed, or the sites are not equal in the end.
+pub async fn run(args: DemoArgs) -> Result<(), DemoError> {
+    let (folder, _temporary) = folder(args.dir.as_deref())?;
+    let sites = Sites::start(&folder).await?;
+    let ended = tokio::select! {
+        biased;
+        _ = tokio::signal::ctrl_c() => {
+            eprintln!("\nstopping the three sites");
+            Ok(())
+        }
+        ended = play(&args, &folder, &sites) => ended,
+    };
+    sites.stop().await;
+    ended
+}
+
+async fn play(args: &DemoArgs, folder: &Path, sites: &Sites) -> Result<(), DemoError> {
+    sites.ready().await?;
+    let mut work = Work::prepare(folder, sites, args.repo.as_deref()).await?;
+    if !args.json {
+        sites.welcome(&work);
+    }
+    let mut table = Table::new(sites, args.json);
+    let end = args.for_time.map(|time| Instant::now() + time);
+    let mut next_push = Instant::now();
+    // Without an end, the demo pushes a few commits itself and then leaves the stage to the newcomer.
+    let mut own_pushes = if end.is_some() { usize::MAX } else { 12 };
+    while end.is_none_or(|end| Instant::now() < end) {
+        if own_pushes > 0 && Instant::now() >= next_push {
+            work.push_next(sites).await?;
+            own_pushes -= 1;
+            next_push = Instant::now() + PUSH_EVERY;
+        }
+        table.refresh(sites).await;
+        sleep(Duration::from_millis(50)).await;
+    }
+    let report = verify::converged(sites, CONVERGE).await?;
+    table.refresh(sites).await;
+    table.summary(&report);
+    if report.equal {
+        Ok(())
+    } else {
+        Err(DemoError(format!("the sites are not equal: {}", report.differences.join("; "))))
+    }
+}
+
+/// The given folder, or a temporary one that goes with the demo.
+fn folder(given: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir>), DemoError> {
+    if let Some(folder) = given {
+        std::fs::create_dir_all(folder).map_err(|error| DemoError(format!("--dir {}: {error}", folder.display())))?;
+        return Ok((std::path::absolute(folder).map_err(DemoError::of)?, None));
+    }
+    let temporary = tempfile::Builder::new().prefix("lockstep-demo-").tempdir().map_err(DemoError::of)?;
+    Ok((temporary.path().to_owned(), Some(temporary)))
+}

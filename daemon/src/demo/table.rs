@@ -1,0 +1,132 @@
+//! A live table: every transaction with its commit time, and when each site could read it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lockstep_proto::SiteId;
+use lockstep_proto::status::AppliedStatus;
+use serde_json::json;
+
+use super::sites::Sites;
+use super::verify::Report;
+
+/// What was seen so far.
+pub(super) struct Table {
+    sites: Vec<SiteId>,
+    json: bool,
+    open: BTreeMap<String, Row>,
+    printed: BTreeSet<String>,
+    lags_ms: Vec<u64>,
+}
+
+struct Row {
+    first: AppliedStatus,
+    origin: SiteId,
+    /// Milliseconds from the commit until the refs could be read, by site.
+    lags: BTreeMap<SiteId, u64>,
+}
+
+impl Table {
+    pub(super) fn new(sites: &Sites, json: bool) -> Self {
+        let sites: Vec<SiteId> = sites.sites.iter().map(|site| site.name.clone()).collect();
+        if !json {
+            let columns: Vec<String> = sites.iter().map(|site| format!("{:>10}", site.as_str())).collect();
+            println!(
+                "{:12}  {:38}  {:>4}  {:30}  {}",
+                "committed at",
+                "transaction",
+                "refs",
+                "first ref",
+                columns.join(" ")
+            );
+        }
+        Self { sites, json, open: BTreeMap::new(), printed: BTreeSet::new(), lags_ms: Vec::new() }
+    }
+
+    /// Reads the sites' boards and prints what is complete.
+    pub(super) async fn refresh(&mut self, sites: &Sites) {
+        for site in &sites.sites {
+            for origin in site.sidecar.board.snapshot().origins {
+                for entry in origin.recent {
+                    self.note(&site.name, &origin.site, entry);
+                }
+            }
+        }
+        let complete: Vec<String> = self
+            .open
+            .iter()
+            .filter(|(_, row)| row.lags.len() == self.sites.len())
+            .map(|(txn, _)| txn.clone())
+            .collect();
+        let mut rows: Vec<(String, Row)> =
+            complete.into_iter().filter_map(|txn| self.open.remove(&txn).map(|row| (txn, row))).collect();
+        rows.sort_by_key(|(_, row)| row.first.committed_at_ms);
+        for (txn, row) in rows {
+            self.print(&txn, &row);
+            self.lags_ms.extend(row.lags.iter().filter(|(site, _)| **site != row.origin).map(|(_, lag)| *lag));
+            self.printed.insert(txn);
+        }
+    }
+
+    fn note(&mut self, at: &SiteId, origin: &SiteId, entry: AppliedStatus) {
+        let txn = entry.txn.to_string();
+        if self.printed.contains(&txn) {
+            return;
+        }
+        let lag = entry.visible_at_ms.saturating_sub(entry.committed_at_ms);
+        let row =
+            self.open.entry(txn).or_insert_with(|| Row { first: entry, origin: origin.clone(), lags: BTreeMap::new() });
+        row.lags.entry(at.clone()).or_insert(lag);
+    }
+
+    fn print(&self, txn: &str, row: &Row) {
+        let of = |site: &SiteId| row.lags.get(site).copied().unwrap_or_default();
+        if self.json {
+            let lags: BTreeMap<&str, u64> = self.sites.iter().map(|site| (site.as_str(), of(site))).collect();
+            println!(
+                "{}",
+                json!({"event": "transaction", "txn": txn, "origin": row.origin, "project": row.first.project,
+                       "refs": row.first.refs, "first_ref": row.first.first_ref,
+                       "committed_at_ms": row.first.committed_at_ms, "visible_after_ms": lags})
+            );
+            return;
+        }
+        let columns: Vec<String> = self.sites.iter().map(|site| format!("{:>7} ms", of(site))).collect();
+        println!(
+            "{:12}  {:38}  {:>4}  {:30}  {}",
+            clock_time(row.first.committed_at_ms),
+            txn,
+            row.first.refs,
+            row.first.first_ref,
+            columns.join(" ")
+        );
+    }
+
+    /// Prints what came out of it.
+    pub(super) fn summary(&mut self, report: &Report) {
+        self.lags_ms.sort_unstable();
+        let at = |percent: usize| self.lags_ms.get(self.lags_ms.len().saturating_sub(1) * percent / 100).copied();
+        let (median, worst) = (at(50).unwrap_or_default(), at(99).unwrap_or_default());
+        if self.json {
+            println!(
+                "{}",
+                json!({"event": "summary", "transactions": self.printed.len(), "refs": report.refs, "equal": report.equal,
+                       "fsck_clean": report.fsck_clean, "differences": report.differences,
+                       "lag_ms_p50": median, "lag_ms_p99": worst})
+            );
+            return;
+        }
+        println!("\n{} transactions at all sites; lag p50 {median} ms, p99 {worst} ms", self.printed.len());
+        let verdict = if report.equal { "equal" } else { "NOT EQUAL" };
+        println!(
+            "{} refs in the refdb; the sites are {verdict}, git fsck is {}",
+            report.refs,
+            if report.fsck_clean { "clean" } else { "NOT clean" }
+        );
+    }
+}
+
+/// Hours, minutes, seconds and milliseconds (UTC).
+fn clock_time(ms: u64) -> String {
+    let seconds = ms / 1000;
+    format!("{:02}:{:02}:{:02}.{:03}", seconds / 3600 % 24, seconds / 60 % 60, seconds % 60, ms % 1000)
+}
