@@ -8,6 +8,8 @@ pub mod plant;
 
 pub mod api;
 pub mod blob;
+#[cfg(feature = "embedded")]
+pub mod embedded;
 pub mod eventlog;
 pub mod git;
 pub mod refdb;

@@ -10,6 +10,10 @@
 //! - A slot, once occupied (by a transaction or by poison), never changes until it is collected, and poison is
 //!   never collected: a late copy of a poisoned transaction can never land.
 
+pub mod dynamo;
+pub mod memory;
+mod rules;
+
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;

@@ -1,0 +1,4 @@
+//! The newcomer's backend: emulators of the cloud services in this process, reached through the same adapters
+//! that reach the real ones. Nothing here is a second implementation of a seam.
+
+pub mod dynamo;

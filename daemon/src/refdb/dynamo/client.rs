@@ -1,0 +1,71 @@
+//! The SDK client: where it connects, how long it waits, and that it never repeats a call by itself.
+
+use std::time::Duration;
+
+use aws_config::BehaviorVersion;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
+use aws_sdk_dynamodb::config::{Builder, Config, Credentials, Region};
+
+/// How to reach DynamoDB.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// The Region of the tables; `None` takes it from the environment.
+    pub region: Option<String>,
+    /// Another endpoint (an emulator, a VPC endpoint): a URL.
+    pub endpoint: Option<String>,
+    /// Whether to sign with made-up credentials, which emulators take, and not to look for real ones.
+    pub made_up_credentials: bool,
+    /// How long a connection may take.
+    pub connect_timeout: Duration,
+    /// How long one call may take, connection included. Then its outcome is unknown.
+    pub call_timeout: Duration,
+}
+
+impl Connection {
+    /// A connection to an emulator.
+    #[must_use]
+    pub fn emulator(endpoint: impl Into<String>) -> Self {
+        Self {
+            region: Some("us-east-1".to_owned()),
+            endpoint: Some(endpoint.into()),
+            made_up_credentials: true,
+            connect_timeout: Duration::from_secs(2),
+            call_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Makes a client. It connects with its first call.
+pub async fn client(connection: &Connection) -> Client {
+    let region = connection.region.clone().map(Region::new);
+    let builder = if connection.made_up_credentials {
+        let credentials = Credentials::new("emulator", "emulator", None, None, "made up for an emulator");
+        Config::builder().behavior_version(BehaviorVersion::latest()).credentials_provider(credentials)
+    } else {
+        let loader = aws_config::defaults(BehaviorVersion::latest());
+        let loader = match region.clone() {
+            Some(region) => loader.region(region),
+            None => loader,
+        };
+        Builder::from(&loader.load().await)
+    };
+    let builder = match region {
+        Some(region) => builder.region(region),
+        None => builder,
+    };
+    let builder = match &connection.endpoint {
+        Some(endpoint) => builder.endpoint_url(endpoint),
+        None => builder,
+    };
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(connection.connect_timeout)
+        .operation_attempt_timeout(connection.call_timeout);
+    Client::from_conf(builder.timeout_config(timeouts.build()).retry_config(RetryConfig::disabled()).build())
+}
+
+/// The same client without retries: the SDK would take the trace of its own first attempt for another's write.
+pub(super) fn without_retries(client: &Client) -> Client {
+    Client::from_conf(client.config().to_builder().retry_config(RetryConfig::disabled()).build())
+}

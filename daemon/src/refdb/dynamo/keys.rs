@@ -1,0 +1,98 @@
+//! Where everything stands in the two tables.
+//!
+//! `<prefix>-refs` has a partition key `pk` and a sort key `sk`, both text:
+//!
+//! | what | `pk` | `sk` |
+//! |---|---|---|
+//! | a ref or `@HEAD` | `p#<project>#<incarnation>` | its name |
+//! | a project's `@state` | `@projects` | the project's name |
+//! | a site | `@sites` | the site |
+//! | an incarnation | `@incarnations#<site>` | `<node>.<number, 20 digits>` |
+//! | the highest incarnation of a node | `@highest#<site>` | the node |
+//! | a node | `@nodes` | the node |
+//!
+//! Nothing collides: what belongs to one project alone begins with `p#`, the rest with `@`, and neither sites nor
+//! nodes contain `#` or `.`. `<prefix>-journal` has a partition key `pk` alone, the whole slot, so that no partition
+//! of it is hot.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, SiteId, Slot};
+
+/// The partition of all `@state` items.
+pub(super) const PROJECTS: &str = "@projects";
+/// The partition of all sites.
+pub(super) const SITES: &str = "@sites";
+/// The partition of all nodes.
+pub(super) const NODES: &str = "@nodes";
+
+/// The key attributes of an item, as the SDK wants them.
+pub(super) type KeyAttributes = HashMap<String, AttributeValue>;
+
+/// A key of the refs table.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key {
+    pub(super) pk: String,
+    pub(super) sk: String,
+}
+
+impl Key {
+    fn new(pk: impl Into<String>, sk: impl ToString) -> Self {
+        Self { pk: pk.into(), sk: sk.to_string() }
+    }
+
+    pub(super) fn of_ref(project: &ProjectKey, key: &RefKey) -> Self {
+        match key {
+            RefKey::State => Self::new(PROJECTS, &project.name),
+            RefKey::Head | RefKey::Ref(_) => Self::new(partition(project), key),
+        }
+    }
+
+    pub(super) fn of_site(site: &SiteId) -> Self {
+        Self::new(SITES, site)
+    }
+
+    pub(super) fn of_incarnation(site: &SiteId, id: &IncarnationId) -> Self {
+        Self::new(incarnations(site), format!("{}.{:020}", id.node, id.number.0))
+    }
+
+    pub(super) fn of_highest(site: &SiteId, node: &NodeId) -> Self {
+        Self::new(format!("@highest#{site}"), node)
+    }
+
+    pub(super) fn of_node(node: &NodeId) -> Self {
+        Self::new(NODES, node)
+    }
+
+    pub(super) fn attributes(&self) -> KeyAttributes {
+        let pk = ("pk".to_owned(), AttributeValue::S(self.pk.clone()));
+        let sk = ("sk".to_owned(), AttributeValue::S(self.sk.clone()));
+        HashMap::from([pk, sk])
+    }
+}
+
+/// The partition of a project's refs and its `@HEAD`.
+pub(super) fn partition(project: &ProjectKey) -> String {
+    format!("p#{project}")
+}
+
+/// The partition of a site's incarnations.
+pub(super) fn incarnations(site: &SiteId) -> String {
+    format!("@incarnations#{site}")
+}
+
+/// The sort key behind which a scan goes on. `@state` stands before all other keys, but not in this partition.
+pub(super) fn behind_ref(after: Option<&RefKey>) -> Option<String> {
+    after.filter(|key| **key != RefKey::State).map(RefKey::to_string)
+}
+
+/// The sort key behind which a list of projects goes on.
+pub(super) fn behind_project(after: Option<&ProjectName>) -> Option<String> {
+    after.map(ProjectName::to_string)
+}
+
+/// The key of a slot in the journal table.
+pub(super) fn slot(slot: &Slot) -> KeyAttributes {
+    HashMap::from([("pk".to_owned(), AttributeValue::S(slot.to_string()))])
+}

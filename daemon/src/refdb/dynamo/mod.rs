@@ -1,0 +1,181 @@
+//! The refdb in DynamoDB: two tables of one Region.
+//!
+//! A commit is one `TransactWriteItems`; every other write is one conditional write. Every read is strongly
+//! consistent. The SDK repeats nothing by itself: it would meet the traces of its own first attempt and take them
+//! for another's, and whoever calls knows better whether to resend, to read back or to poison.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `keys`, `items` | where everything stands, and in which form |
+//! | `commit` | the one transaction and its cancellation reasons |
+//! | `refs`, `slots` | reads of items; slots, poison, collection |
+//! | `sites`, `incarnations`, `nodes` | the registry |
+//! | `tables` | making and checking the tables |
+//! | `client`, `error` | timeouts without retries; what an error proves |
+
+mod client;
+mod commit;
+mod error;
+mod incarnations;
+mod items;
+mod keys;
+mod nodes;
+mod refs;
+mod sites;
+mod slots;
+mod tables;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::Client;
+use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot};
+
+pub use client::{Connection, client};
+pub use tables::{TableSettings, Warm};
+
+use super::rules;
+use super::{
+    BirthAnswer, CommitAnswer, CommitRequest, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord, RefDb, RefDbError,
+    RefItem, Role, SiteRecord, SlotState,
+};
+
+/// The refdb in DynamoDB.
+#[derive(Debug)]
+pub struct DynamoRefDb {
+    client: Client,
+    tables: Tables,
+    round_trips: AtomicU64,
+}
+
+/// The names of the two tables.
+#[derive(Debug)]
+struct Tables {
+    refs: String,
+    journal: String,
+}
+
+impl DynamoRefDb {
+    /// Uses the tables `<prefix>-refs` and `<prefix>-journal`. Retries of `client` are switched off.
+    #[must_use]
+    pub fn new(client: &Client, prefix: &str) -> Self {
+        let tables = Tables { refs: format!("{prefix}-refs"), journal: format!("{prefix}-journal") };
+        Self { client: client::without_retries(client), tables, round_trips: AtomicU64::new(0) }
+    }
+
+    /// Makes the tables if they are absent, waits for them, and checks that they can keep the contract.
+    ///
+    /// # Errors
+    /// [`RefDbError::Broken`] for tables with other keys, or replicated over Regions; and what the calls say.
+    pub async fn prepare(&self, settings: TableSettings) -> Result<(), RefDbError> {
+        tables::prepare(&self.client, &self.tables, settings).await
+    }
+
+    /// How many calls all commits took so far: one each.
+    #[must_use]
+    pub fn round_trips(&self) -> u64 {
+        self.round_trips.load(Ordering::Relaxed)
+    }
+}
+
+#[async_trait]
+impl RefDb for DynamoRefDb {
+    async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
+        rules::well_formed(request)?;
+        self.round_trips.fetch_add(1, Ordering::Relaxed);
+        commit::send(&self.client, &self.tables, request).await
+    }
+
+    async fn read(&self, project: &ProjectKey, keys: &[RefKey]) -> Result<Vec<Option<RefItem>>, RefDbError> {
+        refs::read(&self.client, &self.tables, project, keys).await
+    }
+
+    async fn scan(
+        &self,
+        project: &ProjectKey,
+        after: Option<&RefKey>,
+        limit: usize,
+    ) -> Result<Vec<RefItem>, RefDbError> {
+        refs::scan(&self.client, &self.tables, project, after, limit).await
+    }
+
+    async fn projects(
+        &self,
+        after: Option<&ProjectName>,
+        limit: usize,
+    ) -> Result<Vec<(ProjectName, RefItem)>, RefDbError> {
+        refs::projects(&self.client, &self.tables, after, limit).await
+    }
+
+    async fn slot(&self, slot: &Slot) -> Result<SlotState, RefDbError> {
+        slots::read(&self.client, &self.tables, slot).await
+    }
+
+    async fn poison(&self, slot: &Slot) -> Result<SlotState, RefDbError> {
+        slots::poison(&self.client, &self.tables, slot).await
+    }
+
+    async fn collect(&self, slots: &[Slot]) -> Result<(), RefDbError> {
+        slots::collect(&self.client, &self.tables, slots).await
+    }
+
+    async fn enroll_site(&self, site: &SiteId, role: Role) -> Result<SiteRecord, RefDbError> {
+        sites::enroll(&self.client, &self.tables, site, role).await
+    }
+
+    async fn sites(&self) -> Result<Vec<SiteRecord>, RefDbError> {
+        sites::list(&self.client, &self.tables).await
+    }
+
+    async fn change_role(&self, from: &SiteRecord, role: Role) -> Result<SiteRecord, RefDbError> {
+        sites::change_role(&self.client, &self.tables, from, role).await
+    }
+
+    async fn birth(&self, record: &IncarnationRecord) -> Result<BirthAnswer, RefDbError> {
+        incarnations::birth(&self.client, &self.tables, record).await
+    }
+
+    async fn incarnations(&self, site: &SiteId) -> Result<Vec<IncarnationRecord>, RefDbError> {
+        incarnations::list(&self.client, &self.tables, site).await
+    }
+
+    async fn last_incarnation(&self, site: &SiteId, node: &NodeId) -> Result<u64, RefDbError> {
+        incarnations::highest(&self.client, &self.tables, site, node).await
+    }
+
+    async fn mark(
+        &self,
+        site: &SiteId,
+        id: &IncarnationId,
+        settled: &[Seq],
+        published: &[Seq],
+    ) -> Result<MarkAnswer, RefDbError> {
+        let decide = |record: &mut IncarnationRecord| rules::raise_marks(record, settled, published);
+        incarnations::change(&self.client, &self.tables, (site, id), decide).await.map(|(_, answer)| answer)
+    }
+
+    async fn freeze(&self, site: &SiteId, id: &IncarnationId) -> Result<IncarnationRecord, RefDbError> {
+        let decide = |record: &mut IncarnationRecord| {
+            rules::freeze(record);
+            Ok(())
+        };
+        incarnations::change(&self.client, &self.tables, (site, id), decide).await.map(|(record, ())| record)
+    }
+
+    async fn drained(&self, site: &SiteId, id: &IncarnationId, published: &[Seq]) -> Result<(), RefDbError> {
+        let decide = |record: &mut IncarnationRecord| rules::drain(record, published);
+        incarnations::change(&self.client, &self.tables, (site, id), decide).await.map(|(_, answer)| answer)
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeRecord>, RefDbError> {
+        nodes::list(&self.client, &self.tables).await
+    }
+
+    async fn put_node(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<NodeAnswer, RefDbError> {
+        nodes::put(&self.client, &self.tables, record, previous).await
+    }
+
+    async fn forget_incarnations(&self, site: &SiteId, ids: &[IncarnationId]) -> Result<(), RefDbError> {
+        incarnations::forget(&self.client, &self.tables, site, ids).await
+    }
+}

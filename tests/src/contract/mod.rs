@@ -1,0 +1,3 @@
+//! One suite for each seam, run against every implementation of it.
+
+pub mod refdb;

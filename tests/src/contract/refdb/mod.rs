@@ -1,0 +1,125 @@
+//! The contract of [`RefDb`], one test a sentence. `refdb_contract!(make)` makes a `#[tokio::test]` of every case,
+//! where `make` is an async function that answers an empty refdb and whatever must live as long as it.
+
+pub mod commit;
+pub mod incarnations;
+pub mod names;
+pub mod nodes;
+pub mod reads;
+pub mod sites;
+pub mod slots;
+
+use std::sync::Arc;
+
+use lockstep::refdb::{CommitAnswer, CommitRequest, Obstacle, RefDb, RefItem, SlotState};
+use lockstep_proto::ProjectKey;
+
+use crate::build;
+
+/// What a case runs against.
+pub type Db = Arc<dyn RefDb>;
+
+/// Makes one test of every case of the contract.
+#[macro_export]
+macro_rules! refdb_contract {
+    ($make:path) => {
+        $crate::refdb_contract!(@tests $make;
+            commit::a_commit_writes_every_ref_and_the_slot,
+            commit::one_stale_ref_refuses_the_whole_batch,
+            commit::every_obstacle_is_listed,
+            commit::a_value_that_came_back_is_refused_by_its_version,
+            commit::the_same_version_of_another_transaction_is_stale,
+            commit::a_wrong_old_value_is_stale,
+            commit::a_first_version_meets_a_live_ref,
+            commit::a_later_version_meets_no_item,
+            commit::a_tombstone_keeps_its_version_and_creation_continues_it,
+            commit::a_second_copy_never_commits_twice,
+            commit::a_copy_that_comes_after_its_successor_changes_nothing,
+            commit::of_concurrent_commits_on_one_ref_exactly_one_wins,
+            commit::of_crossing_batches_none_is_halved,
+            commit::a_batch_of_fifty_refs,
+            commit::the_largest_batch,
+            commit::a_malformed_request_is_broken_and_changes_nothing,
+            commit::pseudo_refs_are_in_the_same_chain,
+            commit::projects_and_their_incarnations_do_not_touch,
+            names::a_marked_name_cannot_be_created,
+            names::a_live_prefix_refuses_names_below_it,
+            names::a_mark_raises_no_version,
+            names::a_mark_can_be_set_again,
+            names::a_tombstone_can_become_a_directory,
+            names::a_refused_commit_marks_nothing,
+            slots::a_slot_is_empty_then_committed,
+            slots::poison_takes_an_empty_slot_for_ever,
+            slots::poison_does_not_touch_a_committed_slot,
+            slots::a_commit_into_a_poisoned_slot_is_refused,
+            slots::a_commit_into_anothers_slot_is_refused,
+            slots::of_poison_and_commit_exactly_one_wins,
+            slots::collection_removes_committed_slots_and_leaves_poison,
+            reads::a_read_keeps_the_order_of_its_keys,
+            reads::a_read_of_many_keys,
+            reads::a_scan_is_in_key_order_with_tombstones,
+            reads::a_scan_goes_on_behind_a_key,
+            reads::a_scan_leaves_the_state_out,
+            reads::projects_are_listed_in_order,
+            sites::a_site_is_enrolled_once,
+            sites::a_change_of_role_raises_the_epoch,
+            sites::a_change_from_an_old_epoch_changes_nothing,
+            sites::an_unknown_site_has_no_role_to_change,
+            incarnations::a_birth_needs_the_role_and_the_epoch,
+            incarnations::a_number_is_born_once,
+            incarnations::marks_never_go_back,
+            incarnations::marks_of_other_lanes_are_broken,
+            incarnations::a_freeze_is_final_and_idempotent,
+            incarnations::marks_and_a_freeze_at_once,
+            incarnations::only_a_frozen_incarnation_drains,
+            incarnations::incarnations_are_listed_by_site_in_order,
+            incarnations::the_highest_number_outlives_the_incarnation,
+            incarnations::only_a_drained_incarnation_is_forgotten,
+            nodes::a_node_is_written_once_without_a_predecessor,
+            nodes::a_node_is_overwritten_by_who_knows_it,
+            nodes::another_volume_start_or_expulsion_differs,
+            nodes::nodes_are_listed_in_order,
+        );
+    };
+    (@tests $make:path; $($module:ident :: $case:ident),* $(,)?) => {
+        $(
+            #[tokio::test]
+            async fn $case() {
+                let (db, _backend) = $make().await;
+                $crate::contract::refdb::$module::$case(db).await;
+            }
+        )*
+    };
+}
+
+/// The project that most cases use.
+fn project() -> ProjectKey {
+    build::project("tools/build#1")
+}
+
+/// The item of a ref that must have one.
+async fn item(db: &Db, name: &str) -> RefItem {
+    try_item(db, name).await.unwrap_or_else(|| panic!("{name} has no item"))
+}
+
+async fn try_item(db: &Db, name: &str) -> Option<RefItem> {
+    db.read(&project(), &[build::key(name)]).await.expect("a read").pop().expect("one answer")
+}
+
+/// Sends a commit that must land.
+async fn land(db: &Db, request: &CommitRequest) {
+    assert_eq!(db.commit(request).await, Ok(CommitAnswer::Committed), "{request:?}");
+}
+
+/// Sends a commit that must be refused, and answers why.
+async fn refuse(db: &Db, request: &CommitRequest) -> Vec<Obstacle> {
+    match db.commit(request).await {
+        Ok(CommitAnswer::Refused(obstacles)) => obstacles,
+        other => panic!("not refused but {other:?}: {request:?}"),
+    }
+}
+
+/// What the slot of a landed request holds.
+fn landed(request: &CommitRequest) -> SlotState {
+    SlotState::Committed(request.transaction.id.clone(), request.encoded.clone())
+}

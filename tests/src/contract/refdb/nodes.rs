@@ -1,0 +1,81 @@
+//! Nodes: one record each, written over what the writer knows.
+
+use lockstep::refdb::{NodeAnswer, NodeRecord, RefDbError};
+use lockstep_proto::{Lane, Seq};
+
+use super::Db;
+use crate::build::{incarnation, node, site};
+
+fn record(name: &str) -> NodeRecord {
+    let lane = |number| incarnation("node-a", number).lane(Lane(3));
+    NodeRecord {
+        node: node(name),
+        site: site("site-a"),
+        volume: "volume 1".to_owned(),
+        starts: 4,
+        beat: 0,
+        expelled: false,
+        low_water: [(lane(1), Seq(17)), (lane(2), Seq(u64::MAX))].into(),
+    }
+}
+
+#[expect(missing_docs, reason = "the names of the cases say what they check")]
+mod cases {
+    use super::*;
+
+    pub async fn a_node_is_written_once_without_a_predecessor(db: Db) {
+        let first = record("node-a");
+        assert_eq!(db.put_node(&first, None).await, Ok(NodeAnswer::Written));
+        let mut second = first.clone();
+        second.volume = "volume 2".to_owned();
+        assert_eq!(db.put_node(&second, None).await, Ok(NodeAnswer::Differs(first.clone())));
+        assert_eq!(db.nodes().await, Ok(vec![first.clone()]));
+        let unknown = db.put_node(&record("node-b"), Some(&record("node-b"))).await;
+        assert!(matches!(unknown, Err(RefDbError::Broken(_))), "{unknown:?}");
+        assert_eq!(db.nodes().await, Ok(vec![first]));
+    }
+
+    pub async fn a_node_is_overwritten_by_who_knows_it(db: Db) {
+        let first = record("node-a");
+        db.put_node(&first, None).await.expect("a write");
+        let mut beaten = first.clone();
+        beaten.beat = 9;
+        beaten.low_water.clear();
+        assert_eq!(db.put_node(&beaten, Some(&first)).await, Ok(NodeAnswer::Written));
+        let mut started = first.clone();
+        started.starts = 5;
+        // Beats and marks are no part of the condition: `first` is still what the writer knows.
+        assert_eq!(db.put_node(&started, Some(&first)).await, Ok(NodeAnswer::Written));
+        assert_eq!(db.nodes().await, Ok(vec![started]));
+    }
+
+    pub async fn another_volume_start_or_expulsion_differs(db: Db) {
+        let stored = record("node-a");
+        db.put_node(&stored, None).await.expect("a write");
+        let wrong = |change: fn(&mut NodeRecord)| {
+            let mut wrong = stored.clone();
+            change(&mut wrong);
+            wrong
+        };
+        let wrongs = [
+            wrong(|record| record.volume = "another".to_owned()),
+            wrong(|record| record.starts += 1),
+            wrong(|record| record.expelled = true),
+        ];
+        for wrong in &wrongs {
+            assert_eq!(db.put_node(wrong, Some(wrong)).await, Ok(NodeAnswer::Differs(stored.clone())));
+        }
+        let expelled = &wrongs[2];
+        assert_eq!(db.put_node(expelled, Some(&stored)).await, Ok(NodeAnswer::Written));
+        assert_eq!(db.put_node(&stored, Some(&stored)).await, Ok(NodeAnswer::Differs(expelled.clone())));
+    }
+
+    pub async fn nodes_are_listed_in_order(db: Db) {
+        for name in ["node-b", "node-a-c", "node-a"] {
+            db.put_node(&record(name), None).await.expect("a write");
+        }
+        let found = db.nodes().await.expect("a list");
+        assert_eq!(found, ["node-a", "node-a-c", "node-b"].map(record));
+    }
+}
+pub use cases::*;

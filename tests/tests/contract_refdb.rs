@@ -1,0 +1,124 @@
+//! The refdb's contract against every implementation, and what is DynamoDB's alone: one round trip a commit, what
+//! a lost connection proves, and that a file keeps it all.
+
+use std::sync::Arc;
+
+use lockstep::embedded::dynamo::EmbeddedDynamo;
+use lockstep::refdb::dynamo::{Connection, DynamoRefDb, TableSettings, client};
+use lockstep::refdb::memory::MemoryRefDb;
+use lockstep::refdb::{CommitAnswer, RefDb, RefDbError};
+use lockstep_tests::build::{Commit, key, project, slot, value};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
+
+/// Uses the tables of a running emulator.
+async fn connect(server: &EmbeddedDynamo) -> DynamoRefDb {
+    let db = unprepared(server.endpoint()).await;
+    db.prepare(TableSettings::default()).await.expect("tables");
+    db
+}
+
+async fn unprepared(endpoint: String) -> DynamoRefDb {
+    DynamoRefDb::new(&client(&Connection::emulator(endpoint)).await, "test")
+}
+
+mod memory {
+    use super::*;
+
+    async fn make() -> (Arc<dyn RefDb>, ()) {
+        (Arc::new(MemoryRefDb::new()), ())
+    }
+
+    lockstep_tests::refdb_contract!(make);
+}
+
+mod dynamo {
+    use super::*;
+
+    async fn make() -> (Arc<dyn RefDb>, EmbeddedDynamo) {
+        let server = EmbeddedDynamo::in_memory().await.expect("an emulator");
+        (Arc::new(connect(&server).await), server)
+    }
+
+    lockstep_tests::refdb_contract!(make);
+}
+
+#[tokio::test]
+async fn a_commit_is_one_round_trip_for_one_ref_and_for_fifty() {
+    let server = EmbeddedDynamo::in_memory().await.expect("an emulator");
+    let (db, project) = (connect(&server).await, project("tools/build#1"));
+    for (seq, refs) in [1_u64, 50].into_iter().enumerate() {
+        let before = db.round_trips();
+        let create = |commit: Commit, n| commit.first(&format!("refs/heads/b{refs}-{n}"), value(1));
+        let request = (0..refs).fold(Commit::at(&project, seq as u64), create).request();
+        assert_eq!(db.commit(&request).await, Ok(CommitAnswer::Committed));
+        assert_eq!(db.round_trips() - before, 1, "{refs} refs");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_connection_proves_that_nothing_was_done() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+    drop(listener);
+    let db = unprepared(endpoint).await;
+    let request = Commit::at(&project("tools/build#1"), 0).first("refs/heads/main", value(1)).request();
+    let answer = db.commit(&request).await;
+    assert!(matches!(answer, Err(RefDbError::NotNow(_))), "{answer:?}");
+    let answer = db.poison(&slot(0)).await;
+    assert!(matches!(answer, Err(RefDbError::NotNow(_))), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_unknown_and_nothing_is_sent_twice() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+    // Takes a part of each request and hangs up.
+    let server = async {
+        let mut connections = 0;
+        while let Ok((mut stream, _)) = listener.accept().await {
+            connections += 1;
+            stream.read_exact(&mut [0; 64]).await.expect("a request");
+            drop(stream);
+            if connections == 2 {
+                break;
+            }
+        }
+    };
+    let calls = async {
+        let db = unprepared(endpoint).await;
+        let request = Commit::at(&project("tools/build#1"), 0).first("refs/heads/main", value(1)).request();
+        (db.commit(&request).await, db.poison(&slot(0)).await)
+    };
+    // Two calls, two connections: a hidden retry would be the second one, and the poison would find no server.
+    let ((), (commit, poison)) = tokio::join!(server, calls);
+    assert!(matches!(commit, Err(RefDbError::Unknown(_))), "{commit:?}");
+    assert!(matches!(poison, Err(RefDbError::Unknown(_))), "{poison:?}");
+}
+
+#[tokio::test]
+async fn absent_tables_are_broken_and_not_absent_items() {
+    let server = EmbeddedDynamo::in_memory().await.expect("an emulator");
+    let (db, project) = (unprepared(server.endpoint()).await, project("tools/build#1"));
+    let answer = db.read(&project, &[key("refs/heads/main")]).await;
+    assert!(matches!(answer, Err(RefDbError::Broken(_))), "{answer:?}");
+    let answer = db.slot(&slot(0)).await;
+    assert!(matches!(answer, Err(RefDbError::Broken(_))), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_file_keeps_everything_over_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("dynamo.db");
+    let project = project("tools/build#1");
+    let request = Commit::at(&project, 0).first("refs/heads/main", value(1)).request();
+    let server = EmbeddedDynamo::on_file(&file).await.expect("an emulator");
+    let db = connect(&server).await;
+    assert_eq!(db.commit(&request).await, Ok(CommitAnswer::Committed));
+    let before = db.scan(&project, None, 10).await.expect("a scan");
+    drop(db);
+    server.stop().await.expect("a stop");
+    let server = EmbeddedDynamo::on_file(&file).await.expect("an emulator");
+    let db = connect(&server).await;
+    assert_eq!(db.scan(&project, None, 10).await, Ok(before));
+}
