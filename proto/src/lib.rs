@@ -20,6 +20,7 @@ pub mod bridge;
 pub mod limits;
 pub mod name;
 pub mod oid;
+mod outline;
 pub mod slot;
 pub mod status;
 pub mod transaction;

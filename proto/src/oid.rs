@@ -20,16 +20,18 @@ impl Oid {
     /// # Errors
     /// Another length, or the zero id.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, NameError> {
+        let refuse = |why| NameError::new("object id", hex::encode(&bytes[..bytes.len().min(40)]), why);
+        let oid = if let Ok(sha1) = <[u8; 20]>::try_from(bytes) {
+            Self::Sha1(sha1)
+        } else if let Ok(sha256) = <[u8; 32]>::try_from(bytes) {
+            Self::Sha256(sha256)
+        } else {
+            return Err(refuse("is not 20 or 32 bytes long"));
+        };
         if bytes.iter().all(|byte| *byte == 0) {
-            return Err(NameError::new("object id", hex::encode(bytes), "is the zero id, which names no object"));
+            return Err(refuse("is the zero id, which names no object"));
         }
-        if let Ok(sha1) = <[u8; 20]>::try_from(bytes) {
-            return Ok(Self::Sha1(sha1));
-        }
-        if let Ok(sha256) = <[u8; 32]>::try_from(bytes) {
-            return Ok(Self::Sha256(sha256));
-        }
-        Err(NameError::new("object id", hex::encode(&bytes[..bytes.len().min(40)]), "is not 20 or 32 bytes long"))
+        Ok(oid)
     }
 
     /// The raw bytes, 20 or 32 of them.

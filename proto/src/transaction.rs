@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::name::{NameError, ProjectKey, SiteId};
 use crate::oid::Oid;
-use crate::slot::{TxnId, Version};
+use crate::slot::{Seq, TxnId, Version};
 use crate::value::{RefKey, RefValue};
 use crate::{limits, wire};
 
@@ -125,20 +125,29 @@ impl Transaction {
         if self.commands.is_empty() || self.commands.len() > limits::COMMANDS {
             return Err(format!("it has {} commands, 1 to {} are allowed", self.commands.len(), limits::COMMANDS));
         }
+        if self.id.slot.seq == Seq(u64::MAX) {
+            return Err(format!("{}: no slot can follow its slot", self.id));
+        }
         let mut keys: Vec<&RefKey> = self.commands.iter().map(|command| &command.key).collect();
         keys.sort_unstable();
         if let Some(twice) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(format!("{} occurs twice", twice[0]));
         }
-        self.commands.iter().try_for_each(Command::check)
+        self.commands.iter().try_for_each(|command| command.check(&self.id))
     }
 }
 
 impl Command {
-    fn check(&self) -> Result<(), String> {
+    fn check(&self, id: &TxnId) -> Result<(), String> {
         let first = self.version == Version(1);
         if self.version == Version::NONE || first != self.predecessor.is_none() {
             return Err(format!("{}: version {} does not fit its predecessor", self.key, self.version));
+        }
+        if self.version == Version(u64::MAX) {
+            return Err(format!("{}: no version can follow version {}", self.key, self.version));
+        }
+        if self.predecessor.as_ref() == Some(id) {
+            return Err(format!("{}: the transaction is its own predecessor", self.key));
         }
         if first && !self.old.is_absent() {
             return Err(format!("{}: the first version has an old value", self.key));

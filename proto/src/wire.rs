@@ -2,16 +2,13 @@
 
 use bytes::Bytes;
 use prost::Message;
-use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
 
-use crate::limits;
 use crate::oid::Oid;
 use crate::slot::{TxnId, Version};
 use crate::transaction::{Command, DecodeError, FORMAT, Pack, Transaction};
+use crate::{limits, outline};
 
-/// The highest field number of [`Envelope`] that this release understands.
-const KNOWN_FIELDS: u32 = 15;
-
+/// A field that is added here is added to `outline::is_known` too.
 #[derive(Clone, PartialEq, Message)]
 struct Envelope {
     #[prost(uint32, tag = "1")]
@@ -104,9 +101,8 @@ fn encode_command(from: &Command) -> WireCommand {
 }
 
 pub(crate) fn decode(bytes: &[u8]) -> Result<Transaction, DecodeError> {
-    check_sizes(bytes)?;
+    outline::check(bytes)?;
     let envelope = Envelope::decode(bytes).map_err(|error| DecodeError::Bad(error.to_string()))?;
-    check_understood(&envelope)?;
     let bases: Result<Vec<Oid>, _> = envelope.bases.iter().map(|base| Oid::from_bytes(base)).collect();
     Ok(Transaction {
         id: envelope.id.parse()?,
@@ -120,52 +116,6 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Transaction, DecodeError> {
         actor: envelope.actor,
         traceparent: envelope.traceparent,
     })
-}
-
-/// Walks the top-level fields without decoding them: counts what repeats, and bounds the rest.
-fn check_sizes(bytes: &[u8]) -> Result<(), DecodeError> {
-    let bad = |why: String| DecodeError::Bad(why);
-    if bytes.len() > limits::TRANSACTION_BYTES {
-        return Err(bad(format!(
-            "it is {} bytes long, at most {} are allowed",
-            bytes.len(),
-            limits::TRANSACTION_BYTES
-        )));
-    }
-    let (mut commands, mut bases, mut rest) = (0, 0, bytes);
-    while !rest.is_empty() {
-        let (tag, kind) = decode_key(&mut rest).map_err(|error| bad(error.to_string()))?;
-        let before = rest.len();
-        skip_field(kind, tag, &mut rest, DecodeContext::default()).map_err(|error| bad(error.to_string()))?;
-        let length = before - rest.len();
-        commands += usize::from(tag == 6);
-        bases += usize::from(tag == 9);
-        let cap = match tag {
-            7 => limits::INLINE_PACK_BYTES + 8,
-            10..=12 | 15 => limits::TEXT_BYTES + 8,
-            _ => limits::TRANSACTION_BYTES,
-        };
-        if length > cap && kind == WireType::LengthDelimited {
-            return Err(bad(format!("field {tag} is {length} bytes long, at most {cap} are allowed")));
-        }
-    }
-    if commands > limits::COMMANDS || bases > limits::BASES {
-        return Err(bad(format!("it has {commands} commands and {bases} bases, above the caps")));
-    }
-    Ok(())
-}
-
-fn check_understood(envelope: &Envelope) -> Result<(), DecodeError> {
-    if envelope.format == 0 {
-        return Err(DecodeError::Bad("it has no format version".into()));
-    }
-    if envelope.format > FORMAT {
-        return Err(DecodeError::Newer(format!("format {}, this release reads up to {FORMAT}", envelope.format)));
-    }
-    match envelope.critical.iter().find(|field| **field > KNOWN_FIELDS) {
-        Some(field) => Err(DecodeError::Newer(format!("critical field {field}"))),
-        None => Ok(()),
-    }
 }
 
 fn decode_command(from: &WireCommand) -> Result<Command, DecodeError> {
@@ -184,6 +134,11 @@ fn decode_pack(inline: Bytes, blob: Option<WireBlob>) -> Result<Pack, DecodeErro
         (true, None) => Ok(Pack::Empty),
         (false, None) => Ok(Pack::Inline(inline)),
         (true, Some(blob)) => {
+            if blob.key.is_empty() || blob.key.len() > limits::TEXT_BYTES {
+                let why =
+                    format!("the blob's key is {} bytes long, 1 to {} are allowed", blob.key.len(), limits::TEXT_BYTES);
+                return Err(DecodeError::Bad(why));
+            }
             let sha256 = blob.sha256.try_into();
             let sha256 = sha256.map_err(|_| DecodeError::Bad("the blob's SHA-256 is not 32 bytes long".into()))?;
             Ok(Pack::Blob { key: blob.key, bytes: blob.bytes, sha256 })

@@ -1,4 +1,4 @@
-//! What the tests share: builders, and the contract suites that every implementation of a seam passes.
+//! What the tests share: builders, the contract suites that every implementation of a seam passes, the simulator.
 
 pub mod build;
 pub mod contract;

@@ -6,6 +6,12 @@
 //! returned. The caller has synced the repositories first ([`crate::git::Repositories::sync`]): what the store says
 //! is on the disk.
 
+pub mod disk;
+mod forms;
+mod keys;
+pub mod lock;
+pub mod memory;
+
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
@@ -65,7 +71,8 @@ pub struct VolumeFacts {
     pub clean: bool,
 }
 
-/// One durable step. Everything in it becomes true together.
+/// One durable step. Everything in it becomes true together; what it forgets, unparks or unquarantines goes before
+/// what it adds, and of two entries for one key the later one stays.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
     /// New entries of the version map.
@@ -88,7 +95,7 @@ pub struct Changes {
     pub quarantine: Vec<(String, Held)>,
     /// Taken out of quarantine by an operator.
     pub unquarantine: Vec<String>,
-    /// Entries of projects that are gone: the version map of these incarnations, `@state` excepted.
+    /// Projects that are gone: the version map and the directory marks of these incarnations, `@state` excepted.
     pub forget_projects: Vec<ProjectKey>,
     /// The volume's facts.
     pub facts: Option<VolumeFacts>,

@@ -1,3 +1,4 @@
-//! One suite for each seam, run against every implementation of it.
+//! Contract suites: one suite for each seam, run against every implementation of it.
 
 pub mod refdb;
+pub mod store;

@@ -1,0 +1,89 @@
+//! The tables of the store on disk. `keys` and `forms` say what is in them.
+
+use redb::{Database, ReadableTable, TableDefinition};
+
+use super::Fallible;
+use crate::volume::forms::FORMAT;
+
+/// The version map without `@state`: [`crate::volume::keys::reference`] to [`crate::volume::forms::record`].
+pub const REFS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("refs");
+/// The version map's `@state` entries: project name to [`crate::volume::forms::record`].
+pub const PROJECTS: TableDefinition<&str, &[u8]> = TableDefinition::new("projects");
+/// [`crate::volume::keys::value`] to the number of refs that have this value.
+pub const VALUES: TableDefinition<&[u8], u64> = TableDefinition::new("values");
+/// Names that are marked as directories: [`crate::volume::keys::name`].
+pub const DIRECTORIES: TableDefinition<&[u8], ()> = TableDefinition::new("directories");
+/// Shard to position, both JSON.
+pub const CHECKPOINTS: TableDefinition<&str, &str> = TableDefinition::new("checkpoints");
+/// Lane to sequence number.
+pub const LOW_WATER: TableDefinition<&str, u64> = TableDefinition::new("low_water");
+/// Transaction id to [`crate::volume::forms::held`].
+pub const PARKED: TableDefinition<&str, &[u8]> = TableDefinition::new("parked");
+/// Transaction id, or shard and position, to [`crate::volume::forms::held`].
+pub const QUARANTINE: TableDefinition<&str, &[u8]> = TableDefinition::new("quarantine");
+/// One row, [`VOLUME`]: JSON.
+pub const FACTS: TableDefinition<&str, &str> = TableDefinition::new("facts");
+/// The row of [`FACTS`].
+pub const VOLUME: &str = "volume";
+
+/// One row, [`VERSION`]. Never changes its own form, so that every release can read it.
+const FORMATS: TableDefinition<&str, u64> = TableDefinition::new("format");
+/// The row of [`FORMATS`].
+const VERSION: &str = "version";
+
+/// Checks the store's format and creates the tables of a new one.
+///
+/// # Errors
+/// A store that a newer release wrote; nothing of it is touched then.
+pub fn prepare(database: &Database) -> Fallible<()> {
+    let txn = database.begin_write()?;
+    {
+        let mut formats = txn.open_table(FORMATS)?;
+        let found = formats.get(VERSION)?.map(|version| version.value());
+        match found {
+            Some(FORMAT) => {}
+            None => {
+                formats.insert(VERSION, FORMAT)?;
+            }
+            Some(other) => return Err(wrong_format(other).into()),
+        }
+        txn.open_table(REFS)?;
+        txn.open_table(PROJECTS)?;
+        txn.open_table(VALUES)?;
+        txn.open_table(DIRECTORIES)?;
+        txn.open_table(CHECKPOINTS)?;
+        txn.open_table(LOW_WATER)?;
+        txn.open_table(PARKED)?;
+        txn.open_table(QUARANTINE)?;
+        txn.open_table(FACTS)?;
+    }
+    txn.commit()?;
+    Ok(())
+}
+
+fn wrong_format(found: u64) -> String {
+    format!(
+        "it has format {found} and this release reads format {FORMAT} only; start the release that wrote it (a retry \
+         with this one does not help)"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_of_a_newer_release_is_refused_and_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.redb");
+        let newer = Database::create(&path).unwrap();
+        let txn = newer.begin_write().unwrap();
+        txn.open_table(FORMATS).unwrap().insert(VERSION, FORMAT + 1).unwrap();
+        txn.commit().unwrap();
+        drop(newer);
+        for _ in 0..2 {
+            let error = super::super::DiskStore::open(&path).err().expect("a refusal").to_string();
+            assert!(error.contains("format 2") && error.contains("node.redb"), "{error}");
+        }
+    }
+}

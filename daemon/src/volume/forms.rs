@@ -1,0 +1,167 @@
+//! The values of the node's store on disk, as bytes.
+//!
+//! ```text
+//! record   version(8) length(2) transaction kind(1) value     kind 0 absent, 1 object id, 2 symref, 3 state
+//! held     length(4) note(JSON) bytes
+//! others   JSON
+//! ```
+//!
+//! Numbers are big-endian. A change of any of these forms raises [`FORMAT`].
+
+use lockstep_proto::{Oid, RefValue, TxnId, Version};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::{Held, RefRecord};
+
+/// The version of keys and values together, written into every store.
+pub const FORMAT: u64 = 1;
+
+/// Bytes in the store that this release cannot read: the file is damaged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a {what} in the store cannot be read: {why}; the file is damaged, restore the volume or start with a new one")]
+pub struct FormError {
+    /// Which form.
+    pub what: &'static str,
+    /// What is wrong.
+    pub why: String,
+}
+
+/// [`Held`] without its bytes.
+#[derive(Serialize, Deserialize)]
+struct Note {
+    project: String,
+    reason: String,
+    waits_for: Vec<String>,
+    since_ms: u64,
+}
+
+/// Writes an entry of the version map.
+pub fn record(from: &RefRecord) -> Vec<u8> {
+    let txn = from.txn.to_string();
+    let length = u16::try_from(txn.len()).expect("a transaction id is under 120 bytes: its node is at most 48");
+    let mut bytes = from.version.0.to_be_bytes().to_vec();
+    bytes.extend_from_slice(&length.to_be_bytes());
+    bytes.extend_from_slice(txn.as_bytes());
+    match &from.value {
+        RefValue::Absent => bytes.push(0),
+        RefValue::Oid(oid) => push(&mut bytes, 1, oid.as_bytes()),
+        RefValue::Symref(target) => push(&mut bytes, 2, target.as_str().as_bytes()),
+        RefValue::State(state) => push(&mut bytes, 3, state.to_string().as_bytes()),
+    }
+    bytes
+}
+
+fn push(bytes: &mut Vec<u8>, kind: u8, value: &[u8]) {
+    bytes.push(kind);
+    bytes.extend_from_slice(value);
+}
+
+/// Reads what [`record`] wrote.
+pub fn read_record(bytes: &[u8]) -> Result<RefRecord, FormError> {
+    let bad = |why: &str| FormError { what: "version map entry", why: why.into() };
+    let (version, rest) = bytes.split_first_chunk::<8>().ok_or_else(|| bad("it ends in the version"))?;
+    let (length, rest) = rest.split_first_chunk::<2>().ok_or_else(|| bad("it ends in a length"))?;
+    let length = usize::from(u16::from_be_bytes(*length));
+    let (txn, rest) = rest.split_at_checked(length).ok_or_else(|| bad("it ends in the transaction"))?;
+    let (kind, value) = rest.split_first().ok_or_else(|| bad("it has no value"))?;
+    let text = |bytes| std::str::from_utf8(bytes).map_err(|_| bad("it has a text that is no UTF-8"));
+    let name = |error: lockstep_proto::NameError| bad(&error.to_string());
+    let txn: TxnId = text(txn)?.parse().map_err(name)?;
+    let value = match kind {
+        0 if value.is_empty() => RefValue::Absent,
+        1 => RefValue::Oid(Oid::from_bytes(value).map_err(name)?),
+        2 => RefValue::Symref(text(value)?.parse().map_err(name)?),
+        3 => RefValue::State(text(value)?.parse().map_err(name)?),
+        _ => return Err(bad("it has an unknown kind of value")),
+    };
+    Ok(RefRecord { version: Version(u64::from_be_bytes(*version)), value, txn })
+}
+
+/// Writes a parked or quarantined record.
+pub fn held(from: &Held) -> Vec<u8> {
+    let note = Note {
+        project: from.project.clone(),
+        reason: from.reason.clone(),
+        waits_for: from.waits_for.clone(),
+        since_ms: from.since_ms,
+    };
+    let note = json(&note);
+    let length = u32::try_from(note.len()).expect("a note names a few ids and is far below 4 GiB");
+    let mut bytes = length.to_be_bytes().to_vec();
+    bytes.extend_from_slice(note.as_bytes());
+    bytes.extend_from_slice(&from.bytes);
+    bytes
+}
+
+/// Reads what [`held`] wrote.
+pub fn read_held(bytes: &[u8]) -> Result<Held, FormError> {
+    let bad = |why: &str| FormError { what: "held record", why: why.into() };
+    let (length, rest) = bytes.split_first_chunk::<4>().ok_or_else(|| bad("it ends in a length"))?;
+    let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| bad("it is too long"))?;
+    let (note, bytes) = rest.split_at_checked(length).ok_or_else(|| bad("it ends in its note"))?;
+    let note = std::str::from_utf8(note).map_err(|_| bad("its note is no UTF-8"))?;
+    let Note { project, reason, waits_for, since_ms } = read_json("held record", note)?;
+    Ok(Held { bytes: bytes.to_vec().into(), project, reason, waits_for, since_ms })
+}
+
+/// Writes any of the small forms.
+pub fn json<T: Serialize>(from: &T) -> String {
+    serde_json::to_string(from).expect("the store's own structs have text keys and no failing field")
+}
+
+/// Reads what [`json`] wrote.
+pub fn read_json<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T, FormError> {
+    serde_json::from_str(text).map_err(|error| FormError { what, why: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_proto::{ProjectPhase, ProjectState};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_value() -> impl Strategy<Value = RefValue> {
+        prop_oneof![
+            Just(RefValue::Absent),
+            any::<[u8; 20]>().prop_filter_map("an id", |bytes| Oid::from_bytes(&bytes).ok()).prop_map(RefValue::Oid),
+            any::<[u8; 32]>().prop_filter_map("an id", |bytes| Oid::from_bytes(&bytes).ok()).prop_map(RefValue::Oid),
+            "refs/heads/[a-zé]{1,9}".prop_map(|text| RefValue::Symref(text.parse().unwrap())),
+            any::<u32>().prop_map(|incarnation| {
+                RefValue::State(ProjectState { phase: ProjectPhase::ReadOnly, incarnation })
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_comes_back(version in any::<u64>(), value in any_value(), seq in any::<u64>()) {
+            let txn = format!("eu-aws-0.7.3.{seq}.00c0ffee00c0ffee").parse().unwrap();
+            let from = RefRecord { version: Version(version), value, txn };
+            prop_assert_eq!(read_record(&record(&from)).unwrap(), from);
+        }
+
+        #[test]
+        fn a_held_record_comes_back(
+            bytes in prop::collection::vec(any::<u8>(), 0..200), text in any::<[String; 3]>(), since_ms in any::<u64>(),
+        ) {
+            let [project, reason, waits] = text;
+            let from = Held { bytes: bytes.into(), project, reason, waits_for: vec![waits], since_ms };
+            prop_assert_eq!(read_held(&held(&from)).unwrap(), from);
+        }
+
+        #[test]
+        fn garbage_is_an_error_and_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            prop_assert!(read_held(&bytes).is_err());
+            prop_assert!(read_record(&bytes).is_err());
+        }
+
+        #[test]
+        fn a_record_that_was_cut_is_an_error(version in any::<u64>(), cut in 0..40_usize) {
+            let txn = "eu-aws-0.7.3.1.00c0ffee00c0ffee".parse().unwrap();
+            let bytes = record(&RefRecord { version: Version(version), value: RefValue::Absent, txn });
+            prop_assert!(read_record(&bytes[..cut.min(bytes.len() - 1)]).is_err());
+        }
+    }
+}

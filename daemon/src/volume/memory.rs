@@ -1,0 +1,155 @@
+//! The node's store in memory, for the simulator and the tests.
+//!
+//! A [`MemoryStore`] is a handle; clones share what is stored. The simulator keeps one while it crashes and
+//! restarts a node: what was committed is on the "disk" and stays. [`MemoryStore::wipe`] is the loss of that disk.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, Seq};
+
+use super::{Changes, Held, NodeStore, RefRecord, ShardId, StoreError, VolumeFacts};
+use crate::eventlog::Position;
+
+/// A store in memory. Clones are handles to the same one.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStore(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    projects: BTreeMap<ProjectName, RefRecord>,
+    refs: BTreeMap<ProjectKey, BTreeMap<RefKey, RefRecord>>,
+    /// How many refs have the object as their value.
+    values: BTreeMap<ProjectKey, BTreeMap<Oid, u64>>,
+    directories: BTreeMap<ProjectKey, BTreeSet<RefName>>,
+    checkpoints: BTreeMap<ShardId, Position>,
+    low_water: BTreeMap<LaneId, Seq>,
+    parked: BTreeMap<String, Held>,
+    quarantined: BTreeMap<String, Held>,
+    facts: VolumeFacts,
+}
+
+impl MemoryStore {
+    /// Loses everything, as a new disk would.
+    pub fn wipe(&self) {
+        *self.state() = State::default();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn apply(&mut self, changes: Changes) {
+        self.remove(&changes);
+        for (project, key, record) in changes.refs {
+            self.put(project, key, record);
+        }
+        for (project, name) in changes.directories {
+            self.directories.entry(project).or_default().insert(name);
+        }
+        self.checkpoints.extend(changes.checkpoints);
+        self.low_water.extend(changes.low_water);
+        self.parked.extend(changes.park);
+        self.quarantined.extend(changes.quarantine);
+        if let Some(facts) = changes.facts {
+            self.facts = facts;
+        }
+    }
+
+    fn remove(&mut self, changes: &Changes) {
+        for project in &changes.forget_projects {
+            self.refs.remove(project);
+            self.values.remove(project);
+            self.directories.remove(project);
+        }
+        self.checkpoints.retain(|shard, _| !changes.forget_shards.contains(shard));
+        self.low_water.retain(|lane, _| !changes.forget_lanes.contains(lane));
+        self.parked.retain(|id, _| !changes.unpark.contains(id));
+        self.quarantined.retain(|id, _| !changes.unquarantine.contains(id));
+    }
+
+    fn put(&mut self, project: ProjectKey, key: RefKey, record: RefRecord) {
+        if key == RefKey::State {
+            self.projects.insert(project.name, record);
+            return;
+        }
+        let values = self.values.entry(project.clone()).or_default();
+        if let Some(oid) = record.value.oid() {
+            *values.entry(oid).or_default() += 1;
+        }
+        let before = self.refs.entry(project).or_default().insert(key, record);
+        if let Some(Entry::Occupied(mut count)) = before.and_then(|it| it.value.oid()).map(|oid| values.entry(oid)) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl NodeStore for MemoryStore {
+    fn reference(&self, project: &ProjectKey, key: &RefKey) -> Result<Option<RefRecord>, StoreError> {
+        let state = self.state();
+        let found = match key {
+            RefKey::State => state.projects.get(&project.name),
+            RefKey::Head | RefKey::Ref(_) => state.refs.get(project).and_then(|refs| refs.get(key)),
+        };
+        Ok(found.cloned())
+    }
+
+    fn references(
+        &self,
+        project: &ProjectKey,
+        after: Option<&RefKey>,
+        limit: usize,
+    ) -> Result<Vec<(RefKey, RefRecord)>, StoreError> {
+        let state = self.state();
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind =
+            state.refs.get(project).into_iter().flat_map(|refs| refs.range::<RefKey, _>((begin, Bound::Unbounded)));
+        Ok(behind.take(limit).map(|(key, record)| (key.clone(), record.clone())).collect())
+    }
+
+    fn projects(&self) -> Result<Vec<(ProjectName, RefRecord)>, StoreError> {
+        Ok(self.state().projects.iter().map(|(name, record)| (name.clone(), record.clone())).collect())
+    }
+
+    fn is_value(&self, project: &ProjectKey, oid: &Oid) -> Result<bool, StoreError> {
+        Ok(self.state().values.get(project).is_some_and(|values| values.contains_key(oid)))
+    }
+
+    fn is_directory(&self, project: &ProjectKey, name: &RefName) -> Result<bool, StoreError> {
+        Ok(self.state().directories.get(project).is_some_and(|names| names.contains(name)))
+    }
+
+    fn checkpoints(&self) -> Result<BTreeMap<ShardId, Position>, StoreError> {
+        Ok(self.state().checkpoints.clone())
+    }
+
+    fn low_water(&self) -> Result<BTreeMap<LaneId, Seq>, StoreError> {
+        Ok(self.state().low_water.clone())
+    }
+
+    fn parked(&self) -> Result<BTreeMap<String, Held>, StoreError> {
+        Ok(self.state().parked.clone())
+    }
+
+    fn quarantined(&self) -> Result<BTreeMap<String, Held>, StoreError> {
+        Ok(self.state().quarantined.clone())
+    }
+
+    fn facts(&self) -> Result<VolumeFacts, StoreError> {
+        Ok(self.state().facts.clone())
+    }
+
+    async fn commit(&self, changes: Changes) -> Result<(), StoreError> {
+        self.state().apply(changes);
+        Ok(())
+    }
+}

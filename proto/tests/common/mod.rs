@@ -1,0 +1,153 @@
+//! Generators of wire values: every one that they make is valid.
+
+#![allow(dead_code, reason = "each test file uses some of them")]
+
+use bytes::Bytes;
+use lockstep_proto::{
+    Command, Incarnation, IncarnationId, Lane, NodeId, Oid, Pack, ProjectKey, ProjectName, ProjectPhase, ProjectState,
+    RefKey, RefName, RefValue, Seq, SiteId, Slot, Transaction, TxnId, Version, limits,
+};
+use proptest::prelude::*;
+
+pub fn site() -> impl Strategy<Value = SiteId> {
+    "[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?".prop_map(|text| text.parse().unwrap())
+}
+
+pub fn node() -> impl Strategy<Value = NodeId> {
+    "[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?".prop_map(|text| text.parse().unwrap())
+}
+
+/// Texts of the right shape; what breaks a rule all the same is left out.
+pub fn project_name() -> impl Strategy<Value = ProjectName> {
+    "[a-zA-Z0-9_+é][a-zA-Z0-9_+.é@{}-]{0,12}(/[a-z0-9_][a-z0-9.-]{0,12}){0,3}"
+        .prop_filter_map("a project name", |text| text.parse().ok())
+}
+
+pub fn ref_name() -> impl Strategy<Value = RefName> {
+    "refs/[a-z]{1,8}(/[a-zA-Z0-9_+é%#-][a-zA-Z0-9_+.é@{}-]{0,12}){1,4}"
+        .prop_filter_map("a ref name", |text| text.parse().ok())
+}
+
+pub fn project() -> impl Strategy<Value = ProjectKey> {
+    (project_name(), any::<u32>()).prop_map(|(name, incarnation)| ProjectKey { name, incarnation })
+}
+
+pub fn oid() -> impl Strategy<Value = Oid> {
+    let sha1 = any::<[u8; 20]>().prop_filter_map("an id", |bytes| Oid::from_bytes(&bytes).ok());
+    let sha256 = any::<[u8; 32]>().prop_filter_map("an id", |bytes| Oid::from_bytes(&bytes).ok());
+    prop_oneof![sha1, sha256]
+}
+
+pub fn incarnation() -> impl Strategy<Value = IncarnationId> {
+    (node(), any::<u64>()).prop_map(|(node, number)| IncarnationId { node, number: Incarnation(number) })
+}
+
+pub fn slot() -> impl Strategy<Value = Slot> {
+    (incarnation(), any::<u8>(), 0..u64::MAX).prop_map(|(id, lane, seq)| id.lane(Lane(lane)).slot(Seq(seq)))
+}
+
+pub fn txn_id() -> impl Strategy<Value = TxnId> {
+    (slot(), any::<u64>()).prop_map(|(slot, attempt)| slot.txn(attempt))
+}
+
+pub fn state() -> impl Strategy<Value = ProjectState> {
+    let phases = [ProjectPhase::Active, ProjectPhase::Closing, ProjectPhase::ReadOnly, ProjectPhase::Deleted];
+    (prop::sample::select(phases.to_vec()), any::<u32>())
+        .prop_map(|(phase, incarnation)| ProjectState { phase, incarnation })
+}
+
+pub fn key() -> impl Strategy<Value = RefKey> {
+    prop_oneof![1 => Just(RefKey::State), 1 => Just(RefKey::Head), 6 => ref_name().prop_map(RefKey::Ref)]
+}
+
+pub fn value() -> impl Strategy<Value = RefValue> {
+    prop_oneof![
+        Just(RefValue::Absent),
+        oid().prop_map(RefValue::Oid),
+        ref_name().prop_map(RefValue::Symref),
+        state().prop_map(RefValue::State),
+    ]
+}
+
+/// A value that fits the key.
+fn value_of(key: &RefKey) -> BoxedStrategy<RefValue> {
+    let some = match key {
+        RefKey::State => state().prop_map(RefValue::State).boxed(),
+        RefKey::Head => ref_name().prop_map(RefValue::Symref).boxed(),
+        RefKey::Ref(_) => oid().prop_map(RefValue::Oid).boxed(),
+    };
+    prop_oneof![1 => Just(RefValue::Absent), 3 => some].boxed()
+}
+
+fn command() -> impl Strategy<Value = Command> {
+    let parts = key().prop_flat_map(|key| (value_of(&key), value_of(&key), Just(key)));
+    (parts, prop::option::of((txn_id(), 2..u64::MAX))).prop_map(|((old, new, key), before)| match before {
+        Some((txn, version)) => Command { key, old, new, version: Version(version), predecessor: Some(txn) },
+        None => Command { key, old: RefValue::Absent, new, version: Version(1), predecessor: None },
+    })
+}
+
+fn commands() -> impl Strategy<Value = Vec<Command>> {
+    prop::collection::vec(command(), 1..8).prop_map(|mut commands| {
+        commands.sort_by(|one, two| one.key.cmp(&two.key));
+        commands.dedup_by(|one, two| one.key == two.key);
+        commands
+    })
+}
+
+fn pack() -> impl Strategy<Value = Pack> {
+    let inline = prop::collection::vec(any::<u8>(), 1..300).prop_map(|bytes| Pack::Inline(Bytes::from(bytes)));
+    let blob = ("[a-z0-9/]{1,60}", any::<u64>(), any::<[u8; 32]>()).prop_map(|(key, bytes, sha256)| Pack::Blob {
+        key,
+        bytes,
+        sha256,
+    });
+    prop_oneof![Just(Pack::Empty), inline, blob]
+}
+
+pub fn transaction() -> impl Strategy<Value = Transaction> {
+    let what = (commands(), pack(), prop::collection::vec(oid(), 0..5));
+    let who = (txn_id(), site(), project(), any::<u64>());
+    (who, what, any::<[String; 3]>()).prop_map(|((id, site, project, committed_at_ms), what, texts)| {
+        let (commands, pack, bases) = what;
+        let [request_id, actor, traceparent] = texts;
+        Transaction { id, site, project, committed_at_ms, commands, pack, bases, request_id, actor, traceparent }
+    })
+}
+
+/// A small transaction, always the same one.
+pub fn small() -> Transaction {
+    Transaction {
+        id: "eu-aws-0.7.3.1234.00c0ffee00c0ffee".parse().unwrap(),
+        site: "eu-aws".parse().unwrap(),
+        project: "tools/build#2".parse().unwrap(),
+        committed_at_ms: 1_700_000_000_123,
+        commands: vec![Command {
+            key: "refs/heads/main".parse().unwrap(),
+            old: RefValue::Oid(Oid::Sha1([1; 20])),
+            new: RefValue::Oid(Oid::Sha1([2; 20])),
+            version: Version(5),
+            predecessor: Some("muc-1-0.2.0.9.0000000000000001".parse().unwrap()),
+        }],
+        pack: Pack::Inline(Bytes::from_static(b"PACK")),
+        bases: vec![Oid::Sha1([1; 20])],
+        request_id: "4f6c".into(),
+        actor: "ada".into(),
+        traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into(),
+    }
+}
+
+/// The largest transaction that the caps allow to be made of ordinary parts.
+pub fn large() -> Transaction {
+    let command = |index: usize| Command {
+        key: format!("refs/heads/{}/{index:03}", "n".repeat(limits::NAME_COMPONENT_BYTES)).parse().unwrap(),
+        ..small().commands.remove(0)
+    };
+    Transaction {
+        commands: (0..limits::COMMANDS).map(command).collect(),
+        pack: Pack::Inline(vec![7; limits::INLINE_PACK_BYTES].into()),
+        bases: (0..limits::BASES).map(|index| Oid::Sha1([1 + (index % 255) as u8; 20])).collect(),
+        actor: "a".repeat(limits::TEXT_BYTES),
+        ..small()
+    }
+}

@@ -1,0 +1,197 @@
+//! The decoder meets bytes from outside: it never panics, holds to its caps, and tells newer from bad.
+
+mod common;
+
+use lockstep_proto::{Command, DecodeError, Oid, Pack, RefValue, Transaction, Version, limits};
+use proptest::prelude::*;
+use prost::encoding::{WireType, encode_key, encode_varint};
+
+fn varint(field: u32, value: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode_key(field, WireType::Varint, &mut bytes);
+    encode_varint(value, &mut bytes);
+    bytes
+}
+
+/// A length-delimited field that declares `length` bytes and has `content`.
+fn declared(field: u32, length: u64, content: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode_key(field, WireType::LengthDelimited, &mut bytes);
+    encode_varint(length, &mut bytes);
+    bytes.extend_from_slice(content);
+    bytes
+}
+
+fn field(number: u32, content: &[u8]) -> Vec<u8> {
+    declared(number, content.len() as u64, content)
+}
+
+/// The small transaction with more bytes behind it; later fields replace earlier ones.
+fn small_and(more: &[u8]) -> Vec<u8> {
+    [&common::small().encode()[..], more].concat()
+}
+
+fn assert_bad(bytes: &[u8], words: &str) {
+    match Transaction::decode(bytes) {
+        Err(DecodeError::Bad(why)) => assert!(why.contains(words), "{why:?} does not say {words:?}"),
+        other => panic!("{words}: {other:?}"),
+    }
+}
+
+fn assert_newer(bytes: &[u8], words: &str) {
+    match Transaction::decode(bytes) {
+        Err(DecodeError::Newer(why)) => assert!(why.contains(words), "{why:?} does not say {words:?}"),
+        other => panic!("{words}: {other:?}"),
+    }
+}
+
+proptest! {
+    #[test]
+    fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+        let _ = Transaction::decode(&bytes);
+    }
+
+    #[test]
+    fn changed_bytes_never_panic_and_what_is_read_obeys_the_rules(
+        transaction in common::transaction(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut bytes = transaction.encode().to_vec();
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        for bytes in [&bytes[..], &bytes[..cut.index(bytes.len())]] {
+            if let Ok(read) = Transaction::decode(bytes) {
+                prop_assert_eq!(Transaction::decode(&read.encode()), Ok(read));
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_field_is_ignored(transaction in common::transaction(), number in 16..1_000_u32, content in any::<Vec<u8>>()) {
+        let bytes = [&transaction.encode()[..], &field(number, &content), &varint(number + 1, 7)].concat();
+        prop_assert_eq!(Transaction::decode(&bytes), Ok(transaction));
+    }
+}
+
+#[test]
+fn unknown_fields_of_a_command_are_ignored() {
+    let command = [field(1, b"refs/heads/new"), field(2, b"absent"), field(3, b"absent"), varint(4, 1), field(9, b"?")];
+    let read = Transaction::decode(&small_and(&field(6, &command.concat()))).unwrap();
+    assert_eq!(read.commands.len(), 2);
+}
+
+#[test]
+fn a_critical_field_that_is_unknown_waits_for_an_upgrade() {
+    for unknown in [0, 13, 14, 16, 99, u64::MAX] {
+        assert_newer(&small_and(&varint(15, unknown)), &format!("critical field {unknown}"));
+    }
+    assert_newer(&small_and(&field(15, &[1, 12, 99])), "critical field 99");
+    for known in (1..=12).chain([15]) {
+        assert!(Transaction::decode(&small_and(&varint(15, known))).is_ok(), "{known}");
+    }
+}
+
+#[test]
+fn a_newer_format_waits_for_an_upgrade_whatever_else_is_in_it() {
+    assert_newer(&small_and(&varint(1, 2)), "format 2");
+    assert_newer(&small_and(&varint(1, (1 << 32) + 1)), "format 4294967297");
+    let other_types = [varint(2, 7), field(5, b"now"), varint(6, 1)].concat();
+    assert_newer(&small_and(&[varint(1, 2), other_types.clone()].concat()), "format 2");
+    assert_newer(&small_and(&[other_types, varint(15, 20)].concat()), "critical field 20");
+    let larger = field(7, &vec![0; limits::TRANSACTION_BYTES]);
+    assert_newer(&small_and(&[larger, varint(1, 2)].concat()), "format 2");
+}
+
+#[test]
+fn a_transaction_without_a_format_is_bad() {
+    assert_bad(&[], "no format version");
+    assert_bad(&small_and(&varint(1, 0)), "no format version");
+}
+
+#[test]
+fn caps_are_checked() {
+    assert_bad(&small_and(&field(99, &vec![0; limits::TRANSACTION_BYTES])), "bytes long, at most 389120");
+    assert_bad(&small_and(&field(7, &vec![0; limits::INLINE_PACK_BYTES + 1])), "field 7 is 131073 bytes long");
+    for text in 10..=12 {
+        let long = "x".repeat(limits::TEXT_BYTES + 1);
+        assert_bad(&small_and(&field(text, long.as_bytes())), &format!("field {text} is 1025 bytes long"));
+    }
+    assert_bad(&small_and(&field(15, &[1; limits::TEXT_BYTES + 1])), "field 15 is 1025 bytes long");
+    assert_bad(&small_and(&field(6, b"").repeat(limits::COMMANDS)), "it has 100 commands");
+    assert_bad(&small_and(&field(9, &[1; 20]).repeat(limits::BASES)), "it has 1025 bases");
+    let blob = |key: &[u8]| {
+        let no_pack = Transaction { pack: Pack::Empty, ..common::small() };
+        [&no_pack.encode()[..], &field(8, &[field(1, key), field(3, &[0; 32])].concat())].concat()
+    };
+    assert!(Transaction::decode(&blob(&[b'k'; limits::TEXT_BYTES])).is_ok());
+    assert_bad(&blob(&[b'k'; limits::TEXT_BYTES + 1]), "blob's key is 1025 bytes long");
+    assert_bad(&blob(b""), "blob's key is 0 bytes long");
+}
+
+#[test]
+fn a_huge_declared_length_is_refused_and_not_believed() {
+    for length in [5, 1 << 20, u64::from(u32::MAX), 1 << 62, u64::MAX] {
+        for number in [2, 6, 7, 9, 15, 99] {
+            assert!(matches!(
+                Transaction::decode(&small_and(&declared(number, length, b"1234"))),
+                Err(DecodeError::Bad(_))
+            ));
+        }
+        let command = declared(1, length, b"1234");
+        assert!(matches!(Transaction::decode(&small_and(&field(6, &command))), Err(DecodeError::Bad(_))));
+    }
+}
+
+#[test]
+fn deeply_nested_groups_are_refused() {
+    let mut bytes = Vec::new();
+    for _ in 0..100_000 {
+        encode_key(99, WireType::StartGroup, &mut bytes);
+    }
+    assert!(matches!(Transaction::decode(&small_and(&bytes)), Err(DecodeError::Bad(_))));
+}
+
+#[test]
+fn packs_and_ids_that_contradict_themselves_are_bad() {
+    let blob = field(8, &[field(1, b"k"), field(3, &[0; 32])].concat());
+    assert_bad(&small_and(&blob), "inline and in the blob store");
+    let no_pack = Transaction { pack: Pack::Empty, ..common::small() }.encode();
+    assert_bad(&[&no_pack[..], &field(8, &[field(1, b"k"), field(3, &[0; 31])].concat())].concat(), "32 bytes");
+    assert_bad(&small_and(&field(9, &[1; 21])), "20 or 32 bytes");
+    assert_bad(&small_and(&field(9, &[0; 20])), "zero id");
+    assert_bad(&small_and(&field(2, b"eu-aws-0.7")), "transaction id");
+    assert_bad(&small_and(&field(3, b"EU")), "site name");
+    assert_bad(&small_and(&field(4, b"../etc#1")), "project name");
+    assert_bad(&small_and(&field(2, b"eu-aws-0.7.3.18446744073709551615.00c0ffee00c0ffee")), "no slot can follow");
+}
+
+#[test]
+fn commands_that_break_the_chain_are_bad() {
+    let with = |change: &dyn Fn(&mut Command)| {
+        let mut transaction = common::small();
+        change(&mut transaction.commands[0]);
+        transaction.encode()
+    };
+    let own = common::small().id;
+    let symref = RefValue::Symref("refs/heads/x".parse().unwrap());
+    assert_bad(&with(&|it| it.version = Version::NONE), "does not fit its predecessor");
+    assert_bad(&with(&|it| it.version = Version(1)), "does not fit its predecessor");
+    assert_bad(&with(&|it| it.predecessor = None), "does not fit its predecessor");
+    assert_bad(&with(&|it| (it.version, it.predecessor) = (Version(1), None)), "first version has an old value");
+    assert_bad(&with(&|it| it.version = Version(u64::MAX)), "no version can follow");
+    assert_bad(&with(&|it| it.predecessor = Some(own.clone())), "its own predecessor");
+    assert_bad(&with(&|it| it.new = symref.clone()), "is no value for it");
+    assert_bad(&with(&|it| it.key = "@HEAD".parse().unwrap()), "is no value for it");
+    assert_bad(&with(&|it| it.key = "@state".parse().unwrap()), "is no value for it");
+}
+
+#[test]
+fn a_key_occurs_once_and_there_is_a_command() {
+    let mut twice = common::small();
+    twice.commands.push(Command { new: RefValue::Oid(Oid::Sha1([3; 20])), ..twice.commands[0].clone() });
+    assert_bad(&twice.encode(), "refs/heads/main occurs twice");
+    assert_bad(&Transaction { commands: vec![], ..common::small() }.encode(), "it has 0 commands");
+}

@@ -1,0 +1,69 @@
+//! The bytes of the wire are for ever: what a release wrote, every later release reads.
+//!
+//! A file of `golden/` is never changed. A change of the encoding that these tests notice needs a new format or a
+//! new field (`docs/wire.md`), and new files beside the old ones.
+
+mod common;
+
+use std::path::Path;
+
+use lockstep_proto::{Command, Oid, Pack, RefValue, Transaction, Version};
+
+fn golden(name: &str) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    hex::decode(text.split_whitespace().collect::<String>()).unwrap()
+}
+
+/// Prints bytes as the files have them.
+fn lines(bytes: &[u8]) -> String {
+    bytes.chunks(32).map(hex::encode).collect::<Vec<_>>().join("\n")
+}
+
+fn check(name: &str, transaction: &Transaction) {
+    let bytes = golden(name);
+    assert_eq!(lines(&transaction.encode()), lines(&bytes), "{name}: the encoding has changed");
+    assert_eq!(Transaction::decode(&bytes).as_ref(), Ok(transaction), "{name}: old bytes are read in another way");
+}
+
+#[test]
+fn a_push() {
+    check("transaction-v1.hex", &common::small());
+}
+
+/// A project's creation: pseudo-refs, first versions, no objects, empty texts.
+#[test]
+fn a_creation() {
+    let command = |key: &str, new: &str| Command {
+        key: key.parse().unwrap(),
+        old: RefValue::Absent,
+        new: new.parse().unwrap(),
+        version: Version(1),
+        predecessor: None,
+    };
+    let creation = Transaction {
+        commands: vec![command("@state", "state:active#2"), command("@HEAD", "ref:refs/heads/main")],
+        pack: Pack::Empty,
+        bases: vec![],
+        request_id: String::new(),
+        actor: String::new(),
+        traceparent: String::new(),
+        ..common::small()
+    };
+    check("transaction-v1-creation.hex", &creation);
+}
+
+/// A deletion and an update in a SHA-256 repository, with the pack in the blob store.
+#[test]
+fn a_large_pack() {
+    let command = common::small().commands.remove(0);
+    let deletion = Command { key: "refs/heads/é".parse().unwrap(), new: RefValue::Absent, ..command.clone() };
+    let update = Command { new: RefValue::Oid(Oid::Sha256([9; 32])), version: Version(1 << 40), ..command };
+    let large = Transaction {
+        commands: vec![deletion, update],
+        pack: Pack::Blob { key: "packs/ab/cd".into(), bytes: 5_000_000_000, sha256: [7; 32] },
+        bases: vec![Oid::Sha256([1; 32]), Oid::Sha256([2; 32])],
+        ..common::small()
+    };
+    check("transaction-v1-blob.hex", &large);
+}

@@ -1,0 +1,264 @@
+//! The contract of the node's store ([`lockstep::volume`]). Every function takes a new, empty store.
+
+use lockstep::eventlog::Position;
+use lockstep::volume::{Changes, Held, NodeStore, RefRecord, ShardId, VolumeFacts};
+use lockstep_proto::{LaneId, Oid, ProjectKey, RefKey, RefValue, Seq, Version};
+
+/// A project key: `tools/build#2`.
+#[must_use]
+pub fn project(text: &str) -> ProjectKey {
+    text.parse().expect("a project key")
+}
+
+/// A ref key: a ref's name, `@HEAD` or `@state`.
+#[must_use]
+pub fn key(text: &str) -> RefKey {
+    text.parse().expect("a ref key")
+}
+
+/// An object id whose bytes are all `byte`.
+#[must_use]
+pub fn oid(byte: u8) -> Oid {
+    Oid::Sha1([byte; 20])
+}
+
+/// An entry of the version map.
+#[must_use]
+pub fn record(version: u64, value: impl Into<RefValue>) -> RefRecord {
+    let txn = format!("eu-aws-0.1.0.{version}.00c0ffee00c0ffee").parse().expect("a transaction id");
+    RefRecord { version: Version(version), value: value.into(), txn }
+}
+
+fn point(project_text: &str, key_text: &str, record: RefRecord) -> Changes {
+    Changes { refs: vec![(project(project_text), key(key_text), record)], ..Changes::default() }
+}
+
+fn held(text: &str) -> Held {
+    Held {
+        bytes: text.as_bytes().to_vec().into(),
+        project: "tools/build".into(),
+        reason: format!("waits for {text}"),
+        waits_for: vec![text.into(), "é".into()],
+        since_ms: 1_700_000_000_000,
+    }
+}
+
+fn shard(created: &str) -> ShardId {
+    ShardId { site: "eu-aws".parse().expect("a site"), created: created.into(), shard: "shard-0".into() }
+}
+
+async fn commit(store: &dyn NodeStore, changes: Changes) {
+    store.commit(changes).await.expect("the commit of a step");
+}
+
+/// A new store is empty, and an empty step changes nothing.
+pub async fn a_new_store_is_empty(store: &dyn NodeStore) {
+    commit(store, Changes::default()).await;
+    assert_eq!(store.reference(&project("a#1"), &key("refs/heads/x")), Ok(None));
+    assert_eq!(store.references(&project("a#1"), None, 10), Ok(vec![]));
+    assert_eq!(store.projects(), Ok(vec![]));
+    assert_eq!(store.checkpoints().map(|all| all.len()), Ok(0));
+    assert_eq!(store.low_water().map(|all| all.len()), Ok(0));
+    assert_eq!(store.parked().map(|all| all.len()), Ok(0));
+    assert_eq!(store.quarantined().map(|all| all.len()), Ok(0));
+    assert_eq!(store.facts(), Ok(VolumeFacts::default()));
+}
+
+/// An entry is what the last step said; a tombstone is an entry.
+pub async fn entries_are_replaced_and_tombstones_stay(store: &dyn NodeStore) {
+    let (at, name) = (project("a#1"), key("refs/heads/x"));
+    for entry in [record(1, Some(oid(1))), record(2, Some(oid(2))), record(3, None)] {
+        commit(store, point("a#1", "refs/heads/x", entry.clone())).await;
+        assert_eq!(store.reference(&at, &name), Ok(Some(entry)));
+    }
+    let head = record(1, RefValue::Symref("refs/heads/main".parse().expect("a ref")));
+    commit(store, point("a#1", "@HEAD", head.clone())).await;
+    assert_eq!(store.references(&at, None, 10), Ok(vec![(key("@HEAD"), head), (name, record(3, None))]));
+}
+
+/// Of two entries for one key in one step the later one stays.
+pub async fn the_later_of_two_entries_stays(store: &dyn NodeStore) {
+    let mut changes = point("a#1", "refs/heads/x", record(1, Some(oid(1))));
+    changes.refs.extend(point("a#1", "refs/heads/x", record(2, Some(oid(2)))).refs);
+    commit(store, changes).await;
+    assert_eq!(store.reference(&project("a#1"), &key("refs/heads/x")), Ok(Some(record(2, Some(oid(2))))));
+    assert_eq!(store.is_value(&project("a#1"), &oid(1)), Ok(false));
+}
+
+/// Projects and incarnations do not see each other's entries.
+pub async fn projects_and_incarnations_are_apart(store: &dyn NodeStore) {
+    let all = ["a#1", "a#2", "a/b#1", "a-b#1", "ab#1"];
+    for (index, text) in (1_u8..).zip(all) {
+        commit(store, point(text, "refs/heads/x", record(1, Some(oid(index))))).await;
+    }
+    for (index, text) in (1_u8..).zip(all) {
+        let only = vec![(key("refs/heads/x"), record(1, Some(oid(index))))];
+        assert_eq!(store.references(&project(text), None, 10), Ok(only), "{text}");
+        let values: Vec<u8> = (1..=5).filter(|at| store.is_value(&project(text), &oid(*at)) == Ok(true)).collect();
+        assert_eq!(values, [index], "{text}");
+    }
+    assert_eq!(store.references(&project("a#3"), None, 10), Ok(vec![]));
+}
+
+/// `@state` belongs to the project's name: every incarnation sees it, and no listing of refs has it.
+pub async fn the_state_belongs_to_the_name(store: &dyn NodeStore) {
+    let state = |text: &str| record(1, text.parse::<RefValue>().expect("a value"));
+    commit(store, point("b#1", "@state", state("state:active#1"))).await;
+    commit(store, point("a#2", "@state", state("state:closing#2"))).await;
+    for text in ["a#1", "a#2", "a#3"] {
+        assert_eq!(store.reference(&project(text), &RefKey::State), Ok(Some(state("state:closing#2"))), "{text}");
+        assert_eq!(store.references(&project(text), None, 10), Ok(vec![]));
+    }
+    let named = |text: &str, entry| (text.parse().expect("a name"), entry);
+    let all = vec![named("a", state("state:closing#2")), named("b", state("state:active#1"))];
+    assert_eq!(store.projects(), Ok(all));
+}
+
+/// Pages come in key order: `@HEAD` first, then refs by their bytes.
+pub async fn references_come_in_pages_in_key_order(store: &dyn NodeStore) {
+    let sorted = ["@HEAD", "refs/changes/01/1/1", "refs/heads/a", "refs/heads/a-b", "refs/heads/a/b", "refs/tags/é"];
+    for text in [3, 0, 5, 1, 4, 2].map(|index: usize| sorted[index]) {
+        commit(store, point("a#1", text, record(1, None))).await;
+    }
+    commit(store, point("a#1", "@state", record(1, None))).await;
+    let (at, mut seen, mut after) = (project("a#1"), Vec::new(), None);
+    loop {
+        let page = store.references(&at, after.as_ref(), 4).expect("a page");
+        seen.extend(page.iter().map(|(key, _)| key.to_string()));
+        if page.len() < 4 {
+            break;
+        }
+        after = page.last().map(|(key, _)| key.clone());
+    }
+    assert_eq!(seen, sorted);
+    let behind = store.references(&at, Some(&key("refs/heads/aa")), 1).expect("a page");
+    assert_eq!(behind[0].0, key("refs/tags/é"));
+    assert_eq!(store.references(&at, Some(&RefKey::State), 1).expect("a page")[0].0, RefKey::Head);
+    assert_eq!(store.references(&at, None, 0), Ok(vec![]));
+}
+
+/// An object is a value as long as any ref of the project has it.
+pub async fn an_object_is_a_value_until_its_last_ref_moves(store: &dyn NodeStore) {
+    let at = project("a#1");
+    let is_value = |byte| store.is_value(&at, &oid(byte)) == Ok(true);
+    commit(store, point("a#1", "refs/heads/x", record(1, Some(oid(1))))).await;
+    commit(store, point("a#1", "refs/heads/y", record(1, Some(oid(1))))).await;
+    commit(store, point("a#1", "refs/heads/x", record(2, Some(oid(1))))).await;
+    commit(store, point("a#1", "refs/heads/x", record(3, Some(oid(2))))).await;
+    assert!(is_value(1) && is_value(2));
+    commit(store, point("a#1", "refs/heads/y", record(2, None))).await;
+    assert!(!is_value(1) && is_value(2));
+    assert_eq!(store.is_value(&at, &Oid::Sha256([2; 32])), Ok(false));
+}
+
+/// Directory marks belong to a project, and to the very name.
+pub async fn directories_are_marked_by_name(store: &dyn NodeStore) {
+    let name = |text: &str| text.parse().expect("a ref");
+    let mark = (project("a#1"), name("refs/heads/a"));
+    commit(store, Changes { directories: vec![mark.clone(), mark], ..Changes::default() }).await;
+    let marked = |at, text| store.is_directory(&project(at), &name(text));
+    assert_eq!(marked("a#1", "refs/heads/a"), Ok(true));
+    assert_eq!(marked("a#1", "refs/heads/a/b"), Ok(false));
+    assert_eq!(marked("a#2", "refs/heads/a"), Ok(false));
+}
+
+/// Checkpoints and low-water marks are replaced and forgotten; a stream that was made again is another one.
+pub async fn positions_are_replaced_and_forgotten(store: &dyn NodeStore) {
+    let (old, new) = (shard("monday"), shard("tuesday"));
+    let lane = |number: u64| format!("eu-aws-0.{number}.3").parse::<LaneId>().expect("a lane");
+    let first = Changes {
+        checkpoints: vec![(old.clone(), Position::End), (new.clone(), Position::Start)],
+        low_water: vec![(lane(1), Seq(7)), (lane(10), Seq(1)), (lane(2), Seq(0))],
+        ..Changes::default()
+    };
+    commit(store, first).await;
+    assert_eq!(store.checkpoints().map(|all| all.into_keys().collect()), Ok(vec![old.clone(), new.clone()]));
+    let second = Changes {
+        checkpoints: vec![(new.clone(), Position::After("49".into()))],
+        forget_shards: vec![old],
+        low_water: vec![(lane(2), Seq(5))],
+        forget_lanes: vec![lane(10), lane(99)],
+        ..Changes::default()
+    };
+    commit(store, second).await;
+    let checkpoints = store.checkpoints().expect("the checkpoints");
+    assert_eq!(checkpoints.into_iter().collect::<Vec<_>>(), [(new, Position::After("49".into()))]);
+    let low_water = store.low_water().expect("the low-water marks");
+    let marks: Vec<_> = low_water.into_iter().map(|(lane, seq)| (lane.to_string(), seq.0)).collect();
+    assert_eq!(marks, [("eu-aws-0.1.3".to_owned(), 7), ("eu-aws-0.2.3".to_owned(), 5)]);
+}
+
+/// What is held comes back byte for byte until it is let go; parked and quarantined are apart.
+pub async fn held_records_stay_until_they_are_let_go(store: &dyn NodeStore) {
+    let first = Changes {
+        park: vec![("t1".into(), held("one")), ("t2".into(), held("two"))],
+        quarantine: vec![("t1".into(), held("bad"))],
+        ..Changes::default()
+    };
+    commit(store, first).await;
+    let second = Changes {
+        park: vec![("t2".into(), held("two again"))],
+        unpark: vec!["t1".into(), "t2".into(), "t3".into()],
+        ..Changes::default()
+    };
+    commit(store, second).await;
+    assert_eq!(store.parked(), Ok([("t2".to_owned(), held("two again"))].into()));
+    assert_eq!(store.quarantined(), Ok([("t1".to_owned(), held("bad"))].into()));
+    commit(store, Changes { unquarantine: vec!["t1".into()], ..Changes::default() }).await;
+    assert_eq!(store.quarantined().map(|all| all.len()), Ok(0));
+}
+
+/// Forgetting an incarnation takes its entries, values and marks, and leaves the state and every other project.
+pub async fn a_project_is_forgotten_by_incarnation(store: &dyn NodeStore) {
+    for text in ["a#1", "a#2", "a/b#1"] {
+        let mut changes = point(text, "refs/heads/x", record(1, Some(oid(1))));
+        changes.refs.extend(point(text, "@HEAD", record(1, None)).refs);
+        changes.directories.push((project(text), "refs/heads/d".parse().expect("a ref")));
+        commit(store, changes).await;
+    }
+    commit(store, point("a#1", "@state", record(1, "state:active#2".parse::<RefValue>().expect("a value")))).await;
+    commit(store, Changes { forget_projects: vec![project("a#1"), project("c#1")], ..Changes::default() }).await;
+    for (text, left) in [("a#1", 0), ("a#2", 2), ("a/b#1", 2)] {
+        let at = project(text);
+        assert_eq!(store.references(&at, None, 10).map(|page| page.len()), Ok(left), "{text}");
+        assert_eq!(store.is_value(&at, &oid(1)), Ok(left > 0), "{text}");
+        assert_eq!(store.is_directory(&at, &"refs/heads/d".parse().expect("a ref")), Ok(left > 0), "{text}");
+    }
+    assert_eq!(store.projects().map(|all| all.len()), Ok(1));
+}
+
+/// A large batch is one step.
+pub async fn a_thousand_entries_are_one_step(store: &dyn NodeStore) {
+    let at = project("a#1");
+    let entry = |index: u64| (at.clone(), key(&format!("refs/heads/{index:04}")), record(1, Some(oid(1))));
+    commit(store, Changes { refs: (0..1_000).map(entry).collect(), ..Changes::default() }).await;
+    assert_eq!(store.references(&at, None, 2_000).map(|page| page.len()), Ok(1_000));
+}
+
+/// One step with something of everything, and a check that all of it is there: for what must outlive a restart.
+pub async fn fill(store: &dyn NodeStore) {
+    let mut changes = point("a#1", "refs/heads/x", record(7, Some(oid(3))));
+    changes.refs.extend(point("a#1", "@state", record(1, "state:active#1".parse::<RefValue>().expect("a value"))).refs);
+    changes.directories.push((project("a#1"), "refs/heads/d".parse().expect("a ref")));
+    changes.checkpoints.push((shard("monday"), Position::After("49".into())));
+    changes.low_water.push(("eu-aws-0.1.3".parse().expect("a lane"), Seq(9)));
+    changes.park.push(("t1".into(), held("one")));
+    changes.quarantine.push(("t2".into(), held("two")));
+    changes.facts = Some(VolumeFacts { id: "v".into(), starts: 3, boot: "b".into(), clean: true });
+    commit(store, changes).await;
+}
+
+/// Checks that everything of [`fill`] is there.
+pub fn check_filled(store: &dyn NodeStore) {
+    let at = project("a#1");
+    assert_eq!(store.reference(&at, &key("refs/heads/x")), Ok(Some(record(7, Some(oid(3))))));
+    assert_eq!(store.is_value(&at, &oid(3)), Ok(true));
+    assert_eq!(store.is_directory(&at, &"refs/heads/d".parse().expect("a ref")), Ok(true));
+    assert_eq!(store.projects().map(|all| all.len()), Ok(1));
+    assert_eq!(store.checkpoints(), Ok([(shard("monday"), Position::After("49".into()))].into()));
+    assert_eq!(store.low_water().map(|all| all.into_values().collect()), Ok(vec![Seq(9)]));
+    assert_eq!(store.parked(), Ok([("t1".to_owned(), held("one"))].into()));
+    assert_eq!(store.quarantined(), Ok([("t2".to_owned(), held("two"))].into()));
+    let facts = VolumeFacts { id: "v".into(), starts: 3, boot: "b".into(), clean: true };
+    assert_eq!(store.facts(), Ok(facts));
+}

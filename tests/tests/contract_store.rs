@@ -1,0 +1,73 @@
+//! Runs the contract of the node's store on every implementation.
+
+use lockstep::volume::disk::DiskStore;
+use lockstep::volume::memory::MemoryStore;
+use lockstep_tests::contract::store as contract;
+
+/// Makes a test of each function of the contract, on both stores.
+macro_rules! on_both_stores {
+    ($($name:ident),* $(,)?) => {
+        mod memory {
+            $(#[tokio::test]
+            async fn $name() {
+                super::contract::$name(&super::MemoryStore::default()).await;
+            })*
+        }
+
+        mod disk {
+            $(#[tokio::test]
+            async fn $name() {
+                let folder = tempfile::tempdir().unwrap();
+                super::contract::$name(&super::DiskStore::open(&folder.path().join("node.redb")).unwrap()).await;
+            })*
+        }
+    };
+}
+
+on_both_stores!(
+    a_new_store_is_empty,
+    entries_are_replaced_and_tombstones_stay,
+    the_later_of_two_entries_stays,
+    projects_and_incarnations_are_apart,
+    the_state_belongs_to_the_name,
+    references_come_in_pages_in_key_order,
+    an_object_is_a_value_until_its_last_ref_moves,
+    directories_are_marked_by_name,
+    positions_are_replaced_and_forgotten,
+    held_records_stay_until_they_are_let_go,
+    a_project_is_forgotten_by_incarnation,
+    a_thousand_entries_are_one_step,
+);
+
+#[tokio::test]
+async fn a_disk_store_that_is_opened_again_has_everything() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("node.redb");
+    let store = DiskStore::open(&path).unwrap();
+    contract::fill(&store).await;
+    contract::check_filled(&store);
+    drop(store);
+    contract::check_filled(&DiskStore::open(&path).unwrap());
+}
+
+#[tokio::test]
+async fn a_disk_store_is_opened_by_one_process_at_a_time_and_damage_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("node.redb");
+    let store = DiskStore::open(&path).unwrap();
+    let twice = DiskStore::open(&path).err().expect("a refusal").to_string();
+    assert!(twice.contains("node.redb"), "{twice}");
+    drop(store);
+    std::fs::write(&path, [7; 8192]).unwrap();
+    let damaged = DiskStore::open(&path).err().expect("an error").to_string();
+    assert!(damaged.contains("node.redb"), "{damaged}");
+}
+
+#[tokio::test]
+async fn a_memory_store_outlives_its_node_but_not_its_disk() {
+    let disk = MemoryStore::default();
+    contract::fill(&disk.clone()).await;
+    contract::check_filled(&disk);
+    disk.wipe();
+    contract::a_new_store_is_empty(&disk).await;
+}
