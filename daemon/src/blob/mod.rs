@@ -4,6 +4,10 @@
 //! site from then on; a second put of the same key and content is harmless; a key that is not there is
 //! [`BlobError::Absent`], never an empty blob.
 
+pub mod memory;
+pub mod object;
+mod receive;
+
 use std::path::Path;
 use std::sync::Arc;
 

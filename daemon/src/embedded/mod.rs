@@ -2,3 +2,4 @@
 //! that reach the real ones. Nothing here is a second implementation of a seam.
 
 pub mod dynamo;
+pub mod kinesis;

@@ -9,6 +9,10 @@
 //! - A stream has an identity of its own (`StreamInfo::created`): one that was deleted and made again under its
 //!   name is another stream.
 
+pub mod kinesis;
+pub mod limits;
+pub mod memory;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep_proto::SiteId;

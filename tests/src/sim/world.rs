@@ -62,8 +62,8 @@ struct Place {
     clock: Arc<SimClock>,
     life: Option<Life>,
     lives: u64,
-    /// Whether a start is under way, or the node shall stay down for now.
-    held_down: bool,
+    /// Whether a start is under way.
+    starting: bool,
 }
 
 /// The world of one run.
@@ -107,7 +107,7 @@ impl World {
                 let volume = backend.volume();
                 watch.volume(&node, volume.clone());
                 let clock = Arc::new(SimClock { trace: trace.clone(), offset_ms: Mutex::new(0) });
-                places.insert(node, Place { site, volume, clock, life: None, lives: 0, held_down: false });
+                places.insert(node, Place { site, volume, clock, life: None, lives: 0, starting: false });
             }
         }
         let places = Mutex::new(places);
@@ -175,7 +175,7 @@ impl World {
     fn begin_life(&self, node: &NodeId) -> Option<NodeParts> {
         let mut places = self.places();
         let place = places.get_mut(node)?;
-        if place.life.is_some() || std::mem::replace(&mut place.held_down, true) {
+        if place.life.is_some() || std::mem::replace(&mut place.starting, true) {
             return None;
         }
         place.lives += 1;
@@ -205,7 +205,7 @@ impl World {
         self.trace.note(node.as_str(), "is up");
         if let Some(place) = self.places().get_mut(node) {
             place.life = Some(Life { node: running, ended: CancellationToken::new() });
-            place.held_down = false;
+            place.starting = false;
         }
     }
 

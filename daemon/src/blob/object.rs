@@ -1,0 +1,180 @@
+//! The blob store on whatever the `object_store` crate speaks: a local folder, S3 and what behaves like it.
+//!
+//! A large blob is sent in parts and received to a file: memory holds a few parts, never the blob. In a local
+//! folder a blob appears by rename, after its bytes and the folder were synced.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as Key;
+use object_store::prefix::PrefixStore;
+use object_store::{Error, ObjectStore, ObjectStoreExt, WriteMultipart, aws::AmazonS3Builder};
+use tokio::fs::File;
+use tokio::io::AsyncReadExt;
+
+use super::receive::{Expected, receive};
+use super::{BlobError, BlobStore, Payload};
+
+/// Bytes of one part, and the largest blob that goes in one request. S3 takes 10,000 parts of at least 5 MiB.
+const PART_BYTES: usize = 8 * 1024 * 1024;
+
+/// Parts in flight at once.
+const PARTS: usize = 2;
+
+/// Why a blob store cannot be used at all.
+#[derive(Debug, thiserror::Error)]
+#[error("blob store {place:?} {why}; correct the configuration")]
+pub struct OpenError {
+    /// The folder or URL.
+    pub place: String,
+    /// What is wrong with it, as the end of a sentence.
+    pub why: String,
+}
+
+/// Blobs in an object store.
+#[derive(Clone)]
+pub struct ObjectBlobs {
+    store: Arc<dyn ObjectStore>,
+}
+
+impl ObjectBlobs {
+    /// Blobs in a local folder, which is created.
+    pub fn local(folder: &Path) -> Result<Self, OpenError> {
+        let refuse = |why: String| OpenError { place: folder.display().to_string(), why };
+        std::fs::create_dir_all(folder).map_err(|error| refuse(format!("cannot be created ({error})")))?;
+        let store = LocalFileSystem::new_with_prefix(folder)
+            .map_err(|error| refuse(format!("cannot be opened ({error})")))?
+            .with_fsync(true);
+        Ok(Self { store: Arc::new(store) })
+    }
+
+    /// Blobs at `s3://bucket/prefix` or `file:///folder`. For S3, the `AWS_*` variables of the environment count,
+    /// then `options`, in the names of `object_store`'s `AmazonS3ConfigKey` (`region`, `endpoint`, `allow_http`).
+    pub fn from_url(url: &str, options: &[(String, String)]) -> Result<Self, OpenError> {
+        match url.split_once("://") {
+            Some(("file", folder)) if folder.starts_with('/') => Self::local(&PathBuf::from(folder)),
+            Some(("s3", rest)) => s3(url, rest, options),
+            _ => Err(OpenError {
+                place: url.to_owned(),
+                why: "is neither s3://bucket/prefix nor file:///folder".to_owned(),
+            }),
+        }
+    }
+}
+
+fn s3(url: &str, rest: &str, options: &[(String, String)]) -> Result<ObjectBlobs, OpenError> {
+    let refuse = |why: String| OpenError { place: url.to_owned(), why };
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+    for (name, value) in options {
+        let key = name.parse().map_err(|_| refuse(format!("has the option {name:?}, which does not exist")))?;
+        builder = builder.with_config(key, value);
+    }
+    let store = builder.build().map_err(|error| refuse(format!("cannot be opened ({error})")))?;
+    let prefix = Key::parse(prefix).map_err(|error| refuse(format!("has a bad prefix ({error})")))?;
+    Ok(ObjectBlobs { store: Arc::new(PrefixStore::new(store, prefix)) })
+}
+
+impl fmt::Debug for ObjectBlobs {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "ObjectBlobs({})", self.store)
+    }
+}
+
+fn location(key: &str) -> Result<Key, BlobError> {
+    let bad = |why: String| BlobError::Bad { key: key.to_owned(), why };
+    if key.is_empty() {
+        return Err(bad("an empty key".to_owned()));
+    }
+    Key::parse(key).map_err(|error| bad(error.to_string()))
+}
+
+/// Only a clear "not found" is absence.
+fn explain(key: &str, error: Error) -> BlobError {
+    match error {
+        Error::NotFound { .. } => BlobError::Absent(key.to_owned()),
+        error => BlobError::NotNow(format!("blob {key}: {error}")),
+    }
+}
+
+impl ObjectBlobs {
+    async fn put_file(&self, key: &str, at: &Key, path: &Path, length: u64) -> Result<(), BlobError> {
+        let unreadable = |error: std::io::Error| BlobError::NotNow(format!("blob {key}, to be sent: {error}"));
+        let file = File::open(path).await.map_err(unreadable)?;
+        if length <= PART_BYTES as u64 {
+            let bytes = part(&mut file.take(length + 1)).await.map_err(unreadable)?;
+            check_sent(key, bytes.len() as u64, length)?;
+            return self.store.put(at, bytes.into()).await.map(drop).map_err(|error| explain(key, error));
+        }
+        let upload = self.store.put_multipart(at).await.map_err(|error| explain(key, error))?;
+        let mut parts = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
+        match send(key, &mut parts, file, length).await {
+            Ok(()) => parts.finish().await.map(drop).map_err(|error| explain(key, error)),
+            Err(error) => match parts.abort().await {
+                Ok(()) => Err(error),
+                Err(abort) => Err(BlobError::NotNow(format!("{error}; and its parts may be left behind: {abort}"))),
+            },
+        }
+    }
+}
+
+/// Sends the file part by part, with at most `PARTS` in flight.
+async fn send(key: &str, parts: &mut WriteMultipart, mut file: File, length: u64) -> Result<(), BlobError> {
+    let mut sent = 0;
+    loop {
+        parts.wait_for_capacity(PARTS).await.map_err(|error| explain(key, error))?;
+        let unreadable = |error: std::io::Error| BlobError::NotNow(format!("blob {key}, to be sent: {error}"));
+        let bytes = part(&mut (&mut file).take(PART_BYTES as u64)).await.map_err(unreadable)?;
+        if bytes.is_empty() {
+            return check_sent(key, sent, length);
+        }
+        sent += bytes.len() as u64;
+        parts.put(bytes);
+    }
+}
+
+async fn part<R: AsyncReadExt + Unpin>(from: &mut R) -> std::io::Result<Bytes> {
+    let mut bytes = Vec::new();
+    from.read_to_end(&mut bytes).await?;
+    Ok(bytes.into())
+}
+
+fn check_sent(key: &str, found: u64, length: u64) -> Result<(), BlobError> {
+    if found == length {
+        return Ok(());
+    }
+    Err(BlobError::Bad { key: key.to_owned(), why: format!("its file has {found} bytes, {length} were announced") })
+}
+
+#[async_trait]
+impl BlobStore for ObjectBlobs {
+    async fn put(&self, key: &str, payload: &Payload) -> Result<(), BlobError> {
+        let at = location(key)?;
+        match payload {
+            Payload::Memory(bytes) => {
+                self.store.put(&at, bytes.clone().into()).await.map(drop).map_err(|error| explain(key, error))
+            }
+            Payload::File(path, length) => self.put_file(key, &at, path, *length).await,
+        }
+    }
+
+    async fn get(&self, key: &str, bytes: u64, sha256: &[u8; 32], spill: &Path) -> Result<Payload, BlobError> {
+        let expected = Expected { key, bytes, sha256 };
+        let found = self.store.get(&location(key)?).await.map_err(|error| explain(key, error))?;
+        expected.check_length(found.meta.size)?;
+        let chunks = found.into_stream().map_err(|error| explain(key, error));
+        receive(&expected, spill, chunks.boxed()).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), BlobError> {
+        match self.store.delete(&location(key)?).await {
+            Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(explain(key, error)),
+        }
+    }
+}

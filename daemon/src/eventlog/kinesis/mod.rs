@@ -1,0 +1,81 @@
+//! The event log in Kinesis: one stream a site, named `<prefix>-<site>`.
+//!
+//! What Kinesis does differently from the contract, and where it is made good:
+//! - It may serve a position that it no longer keeps silently from its horizon. `reader` therefore opens *at* the
+//!   last record that was read and insists on seeing that record again.
+//! - It answers each record of a request by itself, and may refuse the whole request. `append` maps both.
+//! - A stream's identity is its ARN with its creation time, which AWS gives in whole seconds.
+
+mod append;
+mod client;
+mod errors;
+mod reader;
+mod streams;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_kinesis::Client;
+use lockstep_proto::SiteId;
+
+pub use self::client::{ClientSettings, client};
+use super::{EventLog, EventLogError, Position, Record, ShardReader, StreamInfo};
+
+/// How streams are made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KinesisSettings {
+    /// Shards of a stream that this node creates, at least 1. One that exists keeps its own.
+    pub shards: u16,
+    /// How long `ensure` waits until a stream can be used.
+    pub ready_within: Duration,
+    /// How long `ensure` pauses between two looks at a stream.
+    pub ready_poll: Duration,
+}
+
+impl Default for KinesisSettings {
+    fn default() -> Self {
+        Self { shards: 2, ready_within: Duration::from_secs(120), ready_poll: Duration::from_millis(500) }
+    }
+}
+
+/// Event logs in Kinesis.
+#[derive(Clone, Debug)]
+pub struct KinesisEventLog {
+    client: Client,
+    prefix: String,
+    settings: KinesisSettings,
+}
+
+impl KinesisEventLog {
+    /// Streams named `<stream_prefix>-<site>`, reached through `client` (see [`client()`]).
+    #[must_use]
+    pub fn new(client: Client, stream_prefix: impl Into<String>, settings: KinesisSettings) -> Self {
+        Self { client, prefix: stream_prefix.into(), settings }
+    }
+
+    /// The name of the site's stream.
+    #[must_use]
+    pub fn stream(&self, site: &SiteId) -> String {
+        format!("{}-{site}", self.prefix)
+    }
+}
+
+#[async_trait]
+impl EventLog for KinesisEventLog {
+    async fn ensure(&self, site: &SiteId) -> Result<(), EventLogError> {
+        streams::ensure(&self.client, &self.stream(site), &self.settings).await
+    }
+
+    async fn describe(&self, site: &SiteId) -> Result<StreamInfo, EventLogError> {
+        streams::describe(&self.client, &self.stream(site)).await
+    }
+
+    async fn append(&self, site: &SiteId, records: &[Record]) -> Result<Vec<Result<(), EventLogError>>, EventLogError> {
+        append::append(&self.client, &self.stream(site), records).await
+    }
+
+    async fn open(&self, site: &SiteId, shard: &str, from: &Position) -> Result<Box<dyn ShardReader>, EventLogError> {
+        let reader = reader::open(self.client.clone(), self.stream(site), shard.to_owned(), from).await?;
+        Ok(Box::new(reader))
+    }
+}

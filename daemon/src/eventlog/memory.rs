@@ -1,0 +1,260 @@
+//! An event log in memory, for tests and the simulator.
+//!
+//! Deterministic: a record's shard follows from its key's hash, positions are counted, nothing waits. A handle is
+//! cheap to clone and shares its streams, so that one "service" serves many simulated sites. Beside the contract
+//! it can split and merge shards, trim what is old, and make a stream again under its name.
+//!
+//! As with Kinesis, a position can be opened only while the record that it names is kept: without that record
+//! nobody can tell whether later ones are gone too.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use lockstep_proto::SiteId;
+use sha2::{Digest, Sha256};
+
+use super::limits::RECORD_BYTES;
+use super::{Batch, EventLog, EventLogError, Position, Record, ShardInfo, ShardReader, StreamInfo};
+
+/// A shared handle on event logs in memory.
+#[derive(Clone, Debug)]
+pub struct MemoryEventLog {
+    state: Arc<Mutex<State>>,
+    shards: u32,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    streams: BTreeMap<SiteId, Stream>,
+    /// Counts the streams ever made: the identity of each.
+    made: u64,
+}
+
+#[derive(Debug)]
+struct Stream {
+    created: u64,
+    /// The last sequence number given out; numbers start at 1.
+    last: u64,
+    shards: BTreeMap<String, Shard>,
+    /// Counts the shards ever made.
+    made: u32,
+}
+
+#[derive(Debug)]
+struct Shard {
+    parents: Vec<String>,
+    /// First and last hash that belong here.
+    range: (u64, u64),
+    open: bool,
+    records: BTreeMap<u64, Bytes>,
+    /// The last sequence number that was trimmed away.
+    trimmed: u64,
+}
+
+struct MemoryReader {
+    log: MemoryEventLog,
+    site: SiteId,
+    created: u64,
+    shard: String,
+    /// The last record that was read or named by the position; none at the start.
+    after: Option<u64>,
+}
+
+impl MemoryEventLog {
+    /// No streams yet; each gets `shards` shards (at least one).
+    #[must_use]
+    pub fn new(shards: u32) -> Self {
+        Self { state: Arc::default(), shards: shards.max(1) }
+    }
+
+    /// Splits an open shard in two, as an operator would. Gives the children's ids.
+    pub fn split(&self, site: &SiteId, shard: &str) -> Result<[String; 2], EventLogError> {
+        let mut state = self.lock();
+        let stream = state.stream_mut(site)?;
+        let (low, high) = stream.close(shard)?;
+        let middle = low + (high - low) / 2;
+        let parents = vec![shard.to_owned()];
+        Ok([stream.add((low, middle), parents.clone()), stream.add((middle + 1, high), parents)])
+    }
+
+    /// Merges two open neighbours, the lower first. Gives the child's id.
+    pub fn merge(&self, site: &SiteId, lower: &str, upper: &str) -> Result<String, EventLogError> {
+        let mut state = self.lock();
+        let stream = state.stream_mut(site)?;
+        let (left, right) = (stream.open_range(lower)?, stream.open_range(upper)?);
+        if left.1.checked_add(1) != Some(right.0) {
+            return Err(EventLogError::Broken(format!("shards {lower} and {upper} are not neighbours")));
+        }
+        stream.close(lower)?;
+        stream.close(upper)?;
+        Ok(stream.add((left.0, right.1), vec![lower.to_owned(), upper.to_owned()]))
+    }
+
+    /// Forgets the records before the sequence number `before`, and the closed shards that hold nothing more.
+    pub fn trim(&self, site: &SiteId, before: &str) -> Result<(), EventLogError> {
+        let before: u64 = before.parse().map_err(|_| EventLogError::Trimmed(before.to_owned()))?;
+        let mut state = self.lock();
+        let stream = state.stream_mut(site)?;
+        for shard in stream.shards.values_mut() {
+            let kept = shard.records.split_off(&before);
+            if let Some((last, _)) = shard.records.last_key_value() {
+                shard.trimmed = *last;
+            }
+            shard.records = kept;
+        }
+        stream.shards.retain(|_, shard| shard.open || !shard.records.is_empty());
+        Ok(())
+    }
+
+    /// Deletes the site's stream and makes another of the same name.
+    pub fn recreate(&self, site: &SiteId) {
+        let mut state = self.lock();
+        state.streams.remove(site);
+        state.create(site, self.shards);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn create(&mut self, site: &SiteId, shards: u32) {
+        if self.streams.contains_key(site) {
+            return;
+        }
+        self.made += 1;
+        let mut stream = Stream { created: self.made, last: 0, shards: BTreeMap::new(), made: 0 };
+        let width = u64::MAX / u64::from(shards);
+        for index in 0..u64::from(shards) {
+            let high = if index + 1 == u64::from(shards) { u64::MAX } else { width * (index + 1) - 1 };
+            stream.add((width * index, high), Vec::new());
+        }
+        self.streams.insert(site.clone(), stream);
+    }
+
+    fn stream(&self, site: &SiteId) -> Result<&Stream, EventLogError> {
+        self.streams.get(site).ok_or_else(|| EventLogError::Absent(format!("stream of site {site}")))
+    }
+
+    fn stream_mut(&mut self, site: &SiteId) -> Result<&mut Stream, EventLogError> {
+        self.streams.get_mut(site).ok_or_else(|| EventLogError::Absent(format!("stream of site {site}")))
+    }
+}
+
+impl Stream {
+    fn add(&mut self, range: (u64, u64), parents: Vec<String>) -> String {
+        let id = format!("shard-{:06}", self.made);
+        self.made += 1;
+        let shard = Shard { parents, range, open: true, records: BTreeMap::new(), trimmed: 0 };
+        self.shards.insert(id.clone(), shard);
+        id
+    }
+
+    fn shard(&self, id: &str) -> Result<&Shard, EventLogError> {
+        self.shards.get(id).ok_or_else(|| EventLogError::Absent(format!("shard {id}")))
+    }
+
+    fn open_range(&self, id: &str) -> Result<(u64, u64), EventLogError> {
+        let shard = self.shard(id)?;
+        if shard.open { Ok(shard.range) } else { Err(EventLogError::Broken(format!("shard {id} is closed"))) }
+    }
+
+    fn close(&mut self, id: &str) -> Result<(u64, u64), EventLogError> {
+        let range = self.open_range(id)?;
+        if let Some(shard) = self.shards.get_mut(id) {
+            shard.open = false;
+        }
+        Ok(range)
+    }
+
+    fn append(&mut self, record: &Record) -> Result<(), EventLogError> {
+        let bytes = record.partition_key.len() + record.data.len();
+        if bytes > RECORD_BYTES {
+            return Err(EventLogError::Broken(format!("a record of {bytes} bytes; the most is {RECORD_BYTES}")));
+        }
+        let hash = hash(&record.partition_key);
+        let home = self.shards.values_mut().find(|shard| shard.open && shard.range.0 <= hash && hash <= shard.range.1);
+        let shard = home.ok_or_else(|| EventLogError::NotNow("no open shard for the key".to_owned()))?;
+        self.last += 1;
+        shard.records.insert(self.last, record.data.clone());
+        Ok(())
+    }
+}
+
+/// The same for the same key on every machine and in every release.
+fn hash(key: &str) -> u64 {
+    let digest = Sha256::digest(key.as_bytes());
+    digest.iter().take(8).fold(0, |hash, byte| (hash << 8) | u64::from(*byte))
+}
+
+fn info((id, shard): (&String, &Shard)) -> ShardInfo {
+    ShardInfo { id: id.clone(), parents: shard.parents.clone() }
+}
+
+#[async_trait]
+impl EventLog for MemoryEventLog {
+    async fn ensure(&self, site: &SiteId) -> Result<(), EventLogError> {
+        self.lock().create(site, self.shards);
+        Ok(())
+    }
+
+    async fn describe(&self, site: &SiteId) -> Result<StreamInfo, EventLogError> {
+        let state = self.lock();
+        let stream = state.stream(site)?;
+        Ok(StreamInfo { created: stream.created.to_string(), shards: stream.shards.iter().map(info).collect() })
+    }
+
+    async fn append(&self, site: &SiteId, records: &[Record]) -> Result<Vec<Result<(), EventLogError>>, EventLogError> {
+        let mut state = self.lock();
+        let stream = state.stream_mut(site)?;
+        Ok(records.iter().map(|record| stream.append(record)).collect())
+    }
+
+    async fn open(&self, site: &SiteId, shard: &str, from: &Position) -> Result<Box<dyn ShardReader>, EventLogError> {
+        let state = self.lock();
+        let stream = state.stream(site)?;
+        let records = &stream.shard(shard)?.records;
+        let after = match from {
+            Position::Start => None,
+            Position::After(text) => {
+                let number = text.parse().ok().filter(|number| records.contains_key(number));
+                Some(number.ok_or_else(|| EventLogError::Trimmed(text.clone()))?)
+            }
+            Position::End => return Err(EventLogError::Broken(format!("shard {shard} was read to its end"))),
+        };
+        let (site, created, shard) = (site.clone(), stream.created, shard.to_owned());
+        Ok(Box::new(MemoryReader { log: self.clone(), site, created, shard, after }))
+    }
+}
+
+impl MemoryReader {
+    fn read(&mut self, limit: usize) -> Result<Batch, EventLogError> {
+        let log = self.log.clone();
+        let state = log.lock();
+        let stream = state.stream(&self.site)?;
+        if stream.created != self.created {
+            return Err(EventLogError::Absent(format!("shard {} of the stream that was opened", self.shard)));
+        }
+        let shard = stream.shard(&self.shard)?;
+        if let Some(after) = self.after.filter(|after| *after < shard.trimmed) {
+            return Err(EventLogError::Trimmed(after.to_string()));
+        }
+        let from = self.after.map_or(0, |after| after + 1);
+        let mut rest = shard.records.range(from..);
+        let records: Vec<_> =
+            rest.by_ref().take(limit).map(|(number, data)| (number.to_string(), data.clone())).collect();
+        let ended = !shard.open && rest.next().is_none();
+        self.after = records.last().and_then(|(number, _)| number.parse().ok()).or(self.after);
+        Ok(Batch { records, ended })
+    }
+}
+
+#[async_trait]
+impl ShardReader for MemoryReader {
+    async fn next(&mut self, limit: usize) -> Result<Batch, EventLogError> {
+        self.read(limit)
+    }
+}

@@ -1,0 +1,83 @@
+//! The services in memory, as one backend of the simulator.
+
+use std::sync::Arc;
+
+use lockstep::blob::BlobStore;
+use lockstep::blob::memory::MemoryBlobs;
+use lockstep::clock::Entropy;
+use lockstep::eventlog::EventLog;
+use lockstep::eventlog::memory::MemoryEventLog;
+use lockstep::refdb::RefDb;
+use lockstep::refdb::memory::MemoryRefDb;
+use lockstep_proto::SiteId;
+
+use super::backend::{Backend, Volume};
+
+/// Refdb, event logs and blobs in memory, with volumes made by a function.
+pub struct MemoryBackend {
+    refdb: MemoryRefDb,
+    eventlog: MemoryEventLog,
+    blobs: MemoryBlobs,
+    new_volume: fn() -> Arc<dyn Volume>,
+}
+
+impl MemoryBackend {
+    /// Empty services; each stream begins with `shards` shards.
+    #[must_use]
+    pub fn new(shards: u32, new_volume: fn() -> Arc<dyn Volume>) -> Self {
+        Self {
+            refdb: MemoryRefDb::new(),
+            eventlog: MemoryEventLog::new(shards),
+            blobs: MemoryBlobs::default(),
+            new_volume,
+        }
+    }
+
+    /// The shards of a stream that are no shard's parent: the open ones.
+    fn open_shards(&self, site: &SiteId) -> Vec<String> {
+        let described = futures::FutureExt::now_or_never(self.eventlog.describe(site));
+        let Some(Ok(stream)) = described else { return Vec::new() };
+        let is_parent = |id: &String| stream.shards.iter().any(|other| other.parents.contains(id));
+        stream.shards.iter().map(|shard| shard.id.clone()).filter(|id| !is_parent(id)).collect()
+    }
+
+    /// Merges the first two neighbours, from a random place on.
+    fn merge(&self, site: &SiteId, open: &[String], from: usize) -> Option<String> {
+        let pairs = (0..open.len()).flat_map(|a| (0..open.len()).map(move |b| (a, b))).filter(|(a, b)| a != b);
+        let mut pairs: Vec<(usize, usize)> = pairs.collect();
+        pairs.rotate_left(from % pairs.len().max(1));
+        pairs.into_iter().find_map(|(a, b)| {
+            let child = self.eventlog.merge(site, &open[a], &open[b]).ok()?;
+            Some(format!("merged {} and {} into {child}", open[a], open[b]))
+        })
+    }
+}
+
+impl Backend for MemoryBackend {
+    fn refdb(&self) -> Arc<dyn RefDb> {
+        Arc::new(self.refdb.clone())
+    }
+
+    fn eventlog(&self) -> Arc<dyn EventLog> {
+        Arc::new(self.eventlog.clone())
+    }
+
+    fn blobs(&self) -> Arc<dyn BlobStore> {
+        Arc::new(self.blobs.clone())
+    }
+
+    fn volume(&self) -> Arc<dyn Volume> {
+        (self.new_volume)()
+    }
+
+    fn reshard(&self, site: &SiteId, entropy: &dyn Entropy) -> Option<String> {
+        let open = self.open_shards(site);
+        let from = usize::try_from(entropy.next() % 1_000).unwrap_or(0);
+        if open.len() >= 4 || (open.len() >= 2 && entropy.next().is_multiple_of(2)) {
+            return self.merge(site, &open, from);
+        }
+        let shard = open.get(from % open.len().max(1))?;
+        let [low, high] = self.eventlog.split(site, shard).ok()?;
+        Some(format!("split {shard} into {low} and {high}"))
+    }
+}
