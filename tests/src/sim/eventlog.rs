@@ -96,15 +96,15 @@ impl EventLog for FaultyEventLog {
         let what = format!("append {site} {} records", records.len());
         let (order, refused) = self.plan(records.len());
         let (inner, site, records) = (self.inner.clone(), site.clone(), records.to_vec());
-        let call = move || {
-            append_in_order(inner.clone(), site.clone(), records.clone(), order.clone(), refused.clone())
-        };
+        let call =
+            move || append_in_order(inner.clone(), site.clone(), records.clone(), order.clone(), refused.clone());
         self.link.remote(Kind::Write, what, None, call).await
     }
 
     async fn open(&self, site: &SiteId, shard: &str, from: &Position) -> Result<Box<dyn ShardReader>, EventLogError> {
         self.watch.shard_opened(self.link.node(), site, shard);
-        let reader = self.link.local(format!("open {site}/{shard} {from:?}"), open(&self.inner, site, shard, from), None);
+        let reader =
+            self.link.local(format!("open {site}/{shard} {from:?}"), open(&self.inner, site, shard, from), None);
         let OpenReader(inner) = reader.await?;
         let inner = Arc::new(Mutex::new(inner));
         Ok(Box::new(FaultyReader {

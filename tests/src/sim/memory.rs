@@ -45,7 +45,8 @@ impl MemoryBackend {
     fn merge(&self, site: &SiteId, open: &[String], from: usize) -> Option<String> {
         let pairs = (0..open.len()).flat_map(|a| (0..open.len()).map(move |b| (a, b))).filter(|(a, b)| a != b);
         let mut pairs: Vec<(usize, usize)> = pairs.collect();
-        pairs.rotate_left(from % pairs.len().max(1));
+        let turn = from % pairs.len().max(1);
+        pairs.rotate_left(turn);
         pairs.into_iter().find_map(|(a, b)| {
             let child = self.eventlog.merge(site, &open[a], &open[b]).ok()?;
             Some(format!("merged {} and {} into {child}", open[a], open[b]))

@@ -77,7 +77,7 @@ impl RefDb for FaultyRefDb {
             Read,
             scan,
             what,
-            [project = project.clone(), after = after.cloned(), limit = limit],
+            [project = project.clone(), after = after.cloned()],
             (&project, after.as_ref(), limit)
         )
     }
@@ -88,7 +88,7 @@ impl RefDb for FaultyRefDb {
         limit: usize,
     ) -> Result<Vec<(ProjectName, RefItem)>, RefDbError> {
         let what = format!("after {after:?}");
-        send!(self, Read, projects, what, [after = after.cloned(), limit = limit], (after.as_ref(), limit))
+        send!(self, Read, projects, what, [after = after.cloned()], (after.as_ref(), limit))
     }
 
     async fn slot(&self, slot: &Slot) -> Result<SlotState, RefDbError> {
@@ -105,7 +105,7 @@ impl RefDb for FaultyRefDb {
     }
 
     async fn enroll_site(&self, site: &SiteId, role: Role) -> Result<SiteRecord, RefDbError> {
-        send!(self, Write, enroll_site, site, [site = site.clone(), role = role], (&site, role))
+        send!(self, Write, enroll_site, site, [site = site.clone()], (&site, role))
     }
 
     async fn sites(&self) -> Result<Vec<SiteRecord>, RefDbError> {
@@ -114,7 +114,7 @@ impl RefDb for FaultyRefDb {
 
     async fn change_role(&self, from: &SiteRecord, role: Role) -> Result<SiteRecord, RefDbError> {
         let what = format!("{} to {role:?}", from.site);
-        send!(self, Write, change_role, what, [from = from.clone(), role = role], (&from, role))
+        send!(self, Write, change_role, what, [from = from.clone()], (&from, role))
     }
 
     async fn birth(&self, record: &IncarnationRecord) -> Result<BirthAnswer, RefDbError> {

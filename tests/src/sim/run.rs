@@ -235,7 +235,8 @@ impl Phases {
         loop {
             self.pass(200).await?;
             let late = self.world.not_ready();
-            let differs = if late.is_empty() { self.world.watch.differs() } else { Some(format!("{late:?} not ready")) };
+            let differs =
+                if late.is_empty() { self.world.watch.differs() } else { Some(format!("{late:?} not ready")) };
             let took = self.world.trace.now_ms() - from;
             let Some(what) = differs else {
                 self.world.trace.note("run", &format!("CONVERGED in {took} ms"));
