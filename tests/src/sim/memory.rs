@@ -13,18 +13,21 @@ use lockstep_proto::SiteId;
 
 use super::backend::{Backend, Volume};
 
+/// Makes a new, empty volume.
+pub type NewVolume = Box<dyn Fn() -> Arc<dyn Volume> + Send + Sync>;
+
 /// Refdb, event logs and blobs in memory, with volumes made by a function.
 pub struct MemoryBackend {
     refdb: MemoryRefDb,
     eventlog: MemoryEventLog,
     blobs: MemoryBlobs,
-    new_volume: fn() -> Arc<dyn Volume>,
+    new_volume: NewVolume,
 }
 
 impl MemoryBackend {
     /// Empty services; each stream begins with `shards` shards.
     #[must_use]
-    pub fn new(shards: u32, new_volume: fn() -> Arc<dyn Volume>) -> Self {
+    pub fn new(shards: u32, new_volume: NewVolume) -> Self {
         Self {
             refdb: MemoryRefDb::new(),
             eventlog: MemoryEventLog::new(shards),

@@ -23,6 +23,8 @@ pub mod clients;
 pub mod dice;
 pub mod eventlog;
 pub mod facts;
+#[cfg(test)]
+mod fake;
 pub mod faults;
 pub mod history;
 pub mod memory;
