@@ -50,6 +50,17 @@ async fn a_disk_store_that_is_opened_again_has_everything() {
     contract::check_filled(&DiskStore::open(&path).unwrap());
 }
 
+/// The file as it is while the store is open is what a killed process leaves.
+#[tokio::test]
+async fn a_disk_store_that_was_not_closed_has_everything() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, left) = (folder.path().join("node.redb"), folder.path().join("left.redb"));
+    let store = DiskStore::open(&path).unwrap();
+    contract::fill(&store).await;
+    std::fs::copy(&path, &left).unwrap();
+    contract::check_filled(&DiskStore::open(&left).unwrap());
+}
+
 #[tokio::test]
 async fn a_disk_store_is_opened_by_one_process_at_a_time_and_damage_is_told() {
     let folder = tempfile::tempdir().unwrap();

@@ -10,6 +10,8 @@
 //!   fetch); [`GitError::Bad`] is content that is wrong in itself (quarantine).
 //! - The sidecar is the only writer of refs; other programs may pack refs and collect garbage at any time.
 
+pub mod model;
+
 use std::path::PathBuf;
 
 use async_trait::async_trait;
@@ -143,7 +145,7 @@ pub trait Repositories: Send + Sync {
         project: &ProjectName,
         wants: &[Oid],
         hints: &[Oid],
-        is_committed: &(dyn Fn(&Oid) -> bool + Send + Sync),
+        is_committed: &(dyn for<'a> Fn(&'a Oid) -> bool + Send + Sync),
     ) -> Result<Packed, GitError>;
 
     /// Checks packs and lets their objects join the repository, all or none a pack. `wants` are the values that
