@@ -1,5 +1,6 @@
-//! The services in memory, as one backend of the simulator.
+//! The services and the volumes in memory, as one backend of the simulator.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lockstep::blob::BlobStore;
@@ -7,9 +8,14 @@ use lockstep::blob::memory::MemoryBlobs;
 use lockstep::clock::Entropy;
 use lockstep::eventlog::EventLog;
 use lockstep::eventlog::memory::MemoryEventLog;
+use lockstep::git::Repositories;
+use lockstep::git::model::ModelRepositories;
+use lockstep::plant::Plants;
 use lockstep::refdb::RefDb;
 use lockstep::refdb::memory::MemoryRefDb;
-use lockstep_proto::SiteId;
+use lockstep::volume::NodeStore;
+use lockstep::volume::memory::MemoryStore;
+use lockstep_proto::{Oid, ProjectName, RefName, SiteId};
 
 use super::backend::{Backend, Volume};
 
@@ -34,6 +40,12 @@ impl MemoryBackend {
             blobs: MemoryBlobs::default(),
             new_volume,
         }
+    }
+
+    /// The same, with volumes of the models of repositories and store.
+    #[must_use]
+    pub fn of_models(shards: u32, plants: Plants) -> Self {
+        Self::new(shards, Box::new(move || Arc::new(ModelVolume::new(plants))))
     }
 
     /// The shards of a stream that are no shard's parent: the open ones.
@@ -83,5 +95,48 @@ impl Backend for MemoryBackend {
         let shard = open.get(from % open.len().max(1))?;
         let [low, high] = self.eventlog.split(site, shard).ok()?;
         Some(format!("split {shard} into {low} and {high}"))
+    }
+}
+
+/// A volume of the models.
+struct ModelVolume {
+    repositories: ModelRepositories,
+    store: MemoryStore,
+}
+
+impl ModelVolume {
+    fn new(plants: Plants) -> Self {
+        Self { repositories: ModelRepositories::new(plants), store: MemoryStore::default() }
+    }
+}
+
+impl Volume for ModelVolume {
+    fn repositories(&self) -> Arc<dyn Repositories> {
+        Arc::new(self.repositories.clone())
+    }
+
+    fn store(&self) -> Arc<dyn NodeStore> {
+        Arc::new(self.store.clone())
+    }
+
+    fn add_object(&self, project: &ProjectName, pointing_to: &[Oid], nonce: u64) -> Oid {
+        self.repositories.add_object(project, pointing_to, nonce)
+    }
+
+    fn refs(&self, project: &ProjectName) -> BTreeMap<RefName, Oid> {
+        self.repositories.refs(project)
+    }
+
+    fn closure_is_complete(&self, project: &ProjectName, oid: &Oid) -> bool {
+        self.repositories.closure_is_complete(project, *oid)
+    }
+
+    fn power_cut(&self, entropy: &dyn Entropy) {
+        self.repositories.power_cut(entropy);
+    }
+
+    fn wipe(&self) {
+        self.repositories.wipe();
+        self.store.wipe();
     }
 }

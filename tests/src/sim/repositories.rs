@@ -95,7 +95,7 @@ impl Repositories for FaultyRepositories {
         project: &ProjectName,
         wants: &[Oid],
         hints: &[Oid],
-        is_committed: &(dyn Fn(&Oid) -> bool + Send + Sync),
+        is_committed: &(dyn for<'a> Fn(&'a Oid) -> bool + Send + Sync),
     ) -> Result<Packed, GitError> {
         let call = async { self.inner.pack(project, wants, hints, is_committed).await.map(Shown) };
         let packed = self.link.local(format!("pack {project} {wants:?}"), call, Some(disk_failed)).await;

@@ -246,7 +246,7 @@ impl World {
         }
         self.trace.note(node.as_str(), "POWER CUT");
         volume.power_cut(dice);
-        self.watch.damaged(node);
+        self.watch.damaged(node, false);
         true
     }
 
@@ -258,7 +258,7 @@ impl World {
         }
         self.trace.note(node.as_str(), "DISK LOST");
         volume.wipe();
-        self.watch.damaged(node);
+        self.watch.damaged(node, true);
         true
     }
 

@@ -118,7 +118,7 @@ impl Repositories for TinyRepositories {
         _project: &ProjectName,
         _wants: &[Oid],
         _hints: &[Oid],
-        _is_committed: &(dyn Fn(&Oid) -> bool + Send + Sync),
+        _is_committed: &(dyn for<'a> Fn(&'a Oid) -> bool + Send + Sync),
     ) -> Result<Packed, GitError> {
         Ok(Packed { payload: None, bases: Vec::new() })
     }
