@@ -2,15 +2,33 @@
 //!
 //! The modules stand in the order of the data flow. `docs/ARCHITECTURE.md` has the picture.
 
+pub mod backoff;
 pub mod clock;
+pub mod durability;
 pub mod failpoint;
+pub mod gates;
+pub mod journal;
+pub mod links;
+pub mod low_water;
+pub mod names;
+pub mod observe;
+pub mod place;
 pub mod plant;
+pub mod refs;
+pub mod tasks;
 
 pub mod api;
+pub mod app;
+pub mod apply;
 pub mod blob;
+pub mod commit;
+pub mod consume;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod eventlog;
 pub mod git;
+pub mod publish;
+pub mod reconcile;
 pub mod refdb;
+pub mod site;
 pub mod volume;

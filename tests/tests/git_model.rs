@@ -83,6 +83,8 @@ async fn a_pack_whose_base_is_not_there_is_missing_and_adds_nothing() {
     let packed = pack(&origin, &chain[2..], &[], &chain[..1]).await;
     let error = other.ingest(&project(), packed.payload.as_slice(), &chain[2..], &packed.bases).await.unwrap_err();
     assert_eq!(error, GitError::Missing { project: project(), oids: vec![chain[0]] });
+    let error = other.ingest(&project(), packed.payload.as_slice(), &[], &[]).await.unwrap_err();
+    assert_eq!(error, GitError::Missing { project: project(), oids: vec![chain[0]] }, "without wants too");
     assert_eq!(other.missing(&project(), &chain).await.unwrap(), chain);
 }
 

@@ -86,12 +86,14 @@ impl fmt::Debug for ObjectBlobs {
     }
 }
 
+/// The key must be written as the store writes it: two keys never name one blob.
 fn location(key: &str) -> Result<Key, BlobError> {
     let bad = |why: String| BlobError::Bad { key: key.to_owned(), why };
-    if key.is_empty() {
-        return Err(bad("an empty key".to_owned()));
+    let at = Key::parse(key).map_err(|error| bad(error.to_string()))?;
+    if key.is_empty() || at.as_ref() != key {
+        return Err(bad("its key is empty, or begins or ends with '/'".to_owned()));
     }
-    Key::parse(key).map_err(|error| bad(error.to_string()))
+    Ok(at)
 }
 
 /// Only a clear "not found" is absence.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
+use ferrokinesis::retention::run_reaper;
 use ferrokinesis::store::{Store, StoreOptions};
 use ferrokinesis::{create_app, serve_plain_http};
 use tokio::net::TcpListener;
@@ -27,6 +28,9 @@ use crate::eventlog::limits::REQUEST_BYTES;
 
 /// The region that the emulator plays.
 const REGION: &str = "us-east-1";
+
+/// How often records are looked at for their age, in seconds. A stream keeps them for 24 hours.
+const RETENTION_LOOK_SECONDS: u64 = 60;
 
 /// How the emulator behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +68,8 @@ impl EmbeddedKinesis {
             // A request's records travel in base64, which takes a third more.
             .layer(DefaultBodyLimit::max(REQUEST_BYTES * 2));
         let stop = CancellationToken::new();
-        let server = tokio::spawn(serve_plain_http(listener, app, stop.clone().cancelled_owned()));
+        let serving = serve_plain_http(listener, app, stop.clone().cancelled_owned());
+        let server = tokio::spawn(serve(serving, store.clone()));
         Ok(Self { address, store, stop, server })
     }
 
@@ -99,6 +104,15 @@ impl Drop for EmbeddedKinesis {
     }
 }
 
+/// Serves, and forgets what is older than its stream's retention, until the service ends.
+async fn serve(serving: impl Future<Output = io::Result<()>>, store: Store) -> io::Result<()> {
+    tokio::select! {
+        biased;
+        ended = serving => ended,
+        () = run_reaper(store, RETENTION_LOOK_SECONDS) => Ok(()),
+    }
+}
+
 fn options(settings: &EmbeddedKinesisSettings) -> StoreOptions {
     let change_ms = u64::try_from(settings.change_takes.as_millis()).unwrap_or(u64::MAX);
     StoreOptions {
@@ -107,7 +121,8 @@ fn options(settings: &EmbeddedKinesisSettings) -> StoreOptions {
         update_stream_ms: change_ms,
         shard_limit: 10_000,
         iterator_ttl_seconds: settings.iterator_seconds,
-        retention_check_interval_secs: 60,
+        // The emulator's own task for this would outlive the emulator: see `serve`.
+        retention_check_interval_secs: 0,
         enforce_limits: settings.throttles,
         aws_region: REGION.to_owned(),
         ..StoreOptions::default()

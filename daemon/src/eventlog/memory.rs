@@ -108,11 +108,11 @@ impl MemoryEventLog {
         Ok(())
     }
 
-    /// Deletes the site's stream and makes another of the same name.
+    /// Deletes the site's stream and makes another of the same name, which gives no sequence number again.
     pub fn recreate(&self, site: &SiteId) {
         let mut state = self.lock();
-        state.streams.remove(site);
-        state.create(site, self.shards);
+        let last = state.streams.remove(site).map_or(0, |stream| stream.last);
+        state.create(site, self.shards, last);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -121,12 +121,13 @@ impl MemoryEventLog {
 }
 
 impl State {
-    fn create(&mut self, site: &SiteId, shards: u32) {
+    /// Makes the site's stream if there is none; its records are numbered behind `last`.
+    fn create(&mut self, site: &SiteId, shards: u32, last: u64) {
         if self.streams.contains_key(site) {
             return;
         }
         self.made += 1;
-        let mut stream = Stream { created: self.made, last: 0, shards: BTreeMap::new(), made: 0 };
+        let mut stream = Stream { created: self.made, last, shards: BTreeMap::new(), made: 0 };
         let width = u64::MAX / u64::from(shards);
         for index in 0..u64::from(shards) {
             let high = if index + 1 == u64::from(shards) { u64::MAX } else { width * (index + 1) - 1 };
@@ -197,7 +198,7 @@ fn info((id, shard): (&String, &Shard)) -> ShardInfo {
 #[async_trait]
 impl EventLog for MemoryEventLog {
     async fn ensure(&self, site: &SiteId) -> Result<(), EventLogError> {
-        self.lock().create(site, self.shards);
+        self.lock().create(site, self.shards, 0);
         Ok(())
     }
 

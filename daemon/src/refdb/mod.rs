@@ -269,7 +269,7 @@ pub trait RefDb: Send + Sync {
     /// Creates an incarnation's record, if the site's role is [`Role::Active`] and its epoch `record.epoch`.
     async fn birth(&self, record: &IncarnationRecord) -> Result<BirthAnswer, RefDbError>;
 
-    /// Every incarnation of a site that is not drained, strongly, in the order of their ids.
+    /// Every incarnation of a site that is not forgotten, drained ones included, strongly, in the order of their ids.
     async fn incarnations(&self, site: &SiteId) -> Result<Vec<IncarnationRecord>, RefDbError>;
 
     /// The highest number that an incarnation of this node ever had; zero for none.

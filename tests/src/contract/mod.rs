@@ -1,4 +1,6 @@
-//! Contract suites: one suite for each seam, run against every implementation of it.
+//! The contract suites: one a seam, run over every implementation from `tests/tests/contract_*.rs`.
 
+pub mod blob;
+pub mod eventlog;
 pub mod refdb;
 pub mod store;

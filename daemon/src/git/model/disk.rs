@@ -84,15 +84,14 @@ impl Disk {
     pub fn create(&mut self, project: &ProjectName, head: &RefName) {
         if !self.now.contains_key(project) {
             self.now.insert(project.clone(), Repo { head: Some(head.clone()), ..Repo::default() });
-            let pieces = [Piece::Head].into();
-            self.unsynced.insert(project.clone(), Unsynced { replaced: true, pieces });
+            self.replaced(project);
         }
     }
 
     /// Removes a repository, if there is one.
     pub fn delete(&mut self, project: &ProjectName) {
         if self.now.remove(project).is_some() {
-            self.unsynced.insert(project.clone(), Unsynced { replaced: true, pieces: BTreeSet::new() });
+            self.replaced(project);
         }
     }
 
@@ -117,6 +116,10 @@ impl Disk {
     /// Keeps a value by its label, or lets go of it.
     pub fn set_keep(&mut self, project: &ProjectName, label: &String, value: Option<Oid>) {
         self.change(project, Piece::Keep(label.clone()), |repo| put(&mut repo.keep, label, value));
+    }
+
+    fn replaced(&mut self, project: &ProjectName) {
+        self.unsynced.insert(project.clone(), Unsynced { replaced: true, ..Unsynced::default() });
     }
 
     fn change(&mut self, project: &ProjectName, piece: Piece, how: impl FnOnce(&mut Repo)) {

@@ -19,7 +19,7 @@ use super::error::classify;
 use super::items::{self, number, text};
 use super::keys::Key;
 use crate::refdb::rules;
-use crate::refdb::{CommitAnswer, CommitRequest, RefDbError, SlotState};
+use crate::refdb::{CommitAnswer, CommitRequest, Obstacle, RefDbError, SlotState};
 
 /// Sends one copy of a well-formed request.
 pub(super) async fn send(
@@ -133,30 +133,53 @@ pub(super) fn incomplete(error: aws_sdk_dynamodb::error::BuildError) -> RefDbErr
 /// A cancelled transaction did nothing; this says why.
 fn read_reasons(request: &CommitRequest, reasons: &[CancellationReason]) -> Result<CommitAnswer, RefDbError> {
     let transaction = &request.transaction;
-    let Some((first, rest)) =
-        reasons.split_first().filter(|(_, rest)| rest.len() == transaction.commands.len() + request.directories.len())
-    else {
-        return Err(RefDbError::NotNow(format!("cancelled with {} reasons for its items", reasons.len())));
-    };
-    let mut slot = if condition_failed(first) { items::slot_state(first.item())? } else { SlotState::Empty };
+    if reasons.len() != 1 + transaction.commands.len() + request.directories.len() {
+        return Err(RefDbError::NotNow(format!(
+            "cancelled, with {} reasons for another number of items",
+            reasons.len()
+        )));
+    }
+    let (slot, rest) = reasons.split_at(1);
     let (commands, directories) = rest.split_at(transaction.commands.len());
-    let mut obstacles = Vec::new();
-    for (command, reason) in transaction.commands.iter().zip(commands).filter(|(_, reason)| condition_failed(reason)) {
-        let item = reason.item().map(|item| items::ref_item(&command.key, item)).transpose()?;
-        if item.as_ref().is_some_and(|item| item.txn.as_ref() == Some(&transaction.id)) {
-            slot = SlotState::Committed(transaction.id.clone(), request.encoded.clone());
-        }
-        obstacles.extend(rules::obstacles(command, item.as_ref()));
-    }
-    for (name, reason) in request.directories.iter().zip(directories).filter(|(_, reason)| condition_failed(reason)) {
-        let item = reason.item().map(|item| items::ref_item(&RefKey::Ref(name.clone()), item)).transpose()?;
-        obstacles.extend(rules::directory_obstacle(name, item.as_ref()));
-    }
+    let (own, mut obstacles) = met_by_commands(request, commands)?;
+    obstacles.extend(met_by_directories(request, directories)?);
+    let slot = match slot.iter().find(|reason| condition_failed(reason)) {
+        Some(reason) => items::slot_state(reason.item())?,
+        None if own => SlotState::Committed(transaction.id.clone(), request.encoded.clone()),
+        None => SlotState::Empty,
+    };
     match rules::refusal(&transaction.id, slot, obstacles) {
         Some(refused) => Ok(refused),
         None if reasons.iter().any(|reason| reason.code() == Some("TransactionConflict")) => Ok(CommitAnswer::Conflict),
         None => Err(undecided(reasons)),
     }
+}
+
+/// What stood against the commands, and whether an item has the trace of this very transaction.
+fn met_by_commands(
+    request: &CommitRequest,
+    reasons: &[CancellationReason],
+) -> Result<(bool, Vec<Obstacle>), RefDbError> {
+    let (mut own, mut obstacles) = (false, Vec::new());
+    let commands = request.transaction.commands.iter().zip(reasons);
+    for (command, reason) in commands.filter(|(_, reason)| condition_failed(reason)) {
+        let item = reason.item().map(|item| items::ref_item(&command.key, item)).transpose()?;
+        own |= item.as_ref().and_then(|item| item.txn.as_ref()) == Some(&request.transaction.id);
+        obstacles.extend(rules::obstacles(command, item.as_ref()));
+    }
+    Ok((own, obstacles))
+}
+
+/// What stood against the marks.
+fn met_by_directories(request: &CommitRequest, reasons: &[CancellationReason]) -> Result<Vec<Obstacle>, RefDbError> {
+    let mut obstacles = Vec::new();
+    let directories = request.directories.iter().zip(reasons);
+    for (name, reason) in directories.filter(|(_, reason)| condition_failed(reason)) {
+        let key = RefKey::Ref(name.clone());
+        let item = reason.item().map(|item| items::ref_item(&key, item)).transpose()?;
+        obstacles.extend(rules::directory_obstacle(name, item.as_ref()));
+    }
+    Ok(obstacles)
 }
 
 /// A cancelled transaction for which no item tells a reason that the caller could act on.
@@ -175,3 +198,6 @@ pub(super) fn undecided(reasons: &[CancellationReason]) -> RefDbError {
 fn tell(reason: &CancellationReason) -> String {
     format!("{} {}", reason.code().unwrap_or_default(), reason.message().unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use super::items::Item;
 use crate::refdb::RefDbError;
 
 /// Codes with which DynamoDB says that it did nothing and that a later call may fare better.
-const NOT_NOW: [&str; 14] = [
+const NOT_NOW: [&str; 13] = [
     "ProvisionedThroughputExceededException",
     "ThrottlingException",
     "Throttling",
@@ -30,7 +30,6 @@ const NOT_NOW: [&str; 14] = [
     "ExpiredToken",
     "RequestExpired",
     "InvalidSignatureException",
-    "SignatureDoesNotMatch",
 ];
 
 /// The outcome of a conditional write of one item.

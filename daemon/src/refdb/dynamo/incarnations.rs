@@ -137,7 +137,7 @@ fn not_born(record: &IncarnationRecord, reasons: &[CancellationReason]) -> Resul
     }
 }
 
-/// Every incarnation of a site that is not drained, in the order of their ids. The sort keys stand in another one:
+/// Every incarnation of a site that is not forgotten, in the order of their ids. The sort keys stand in another one:
 /// `a-b.1` before `a.1`.
 pub(super) async fn list(
     client: &Client,
@@ -148,7 +148,6 @@ pub(super) async fn list(
     let found = query(client, &tables.refs, page).await?;
     let decoded = found.iter().map(|item| decode(item).map(|stored| stored.record));
     let mut records = decoded.collect::<Result<Vec<_>, _>>()?;
-    records.retain(|record| record.state != IncarnationState::Drained);
     records.sort_by(|one, other| one.id.cmp(&other.id));
     Ok(records)
 }

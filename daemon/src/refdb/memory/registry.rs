@@ -54,7 +54,7 @@ impl Registry {
 
     pub(super) fn incarnations(&self, site: &SiteId) -> Vec<IncarnationRecord> {
         let of_site = self.incarnations.values().filter(|record| record.site == *site);
-        of_site.filter(|record| record.state != IncarnationState::Drained).cloned().collect()
+        of_site.cloned().collect()
     }
 
     pub(super) fn last_incarnation(&self, site: &SiteId, node: &NodeId) -> u64 {

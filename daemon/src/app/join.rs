@@ -1,0 +1,156 @@
+//! From started to ready: registered, reconciled if need be, born, caught up.
+//!
+//! Each step is tried until it succeeds; the refdb or the event log may be away for as long as they like. Reads of the
+//! local repositories go on meanwhile.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lockstep_proto::{Lane, LaneId, Seq, SiteId};
+use tokio_util::sync::CancellationToken;
+
+use super::front::Front;
+use super::latches::Latches;
+use super::stages::{Stages, streams};
+use crate::backoff::Backoff;
+use crate::refdb::{NodeAnswer, NodeRecord, RefDbError, Role};
+use crate::site::BirthError;
+use crate::tasks::Tasks;
+use crate::volume::VolumeFacts;
+
+pub(super) struct Join {
+    pub(super) stages: Arc<Stages>,
+    pub(super) front: Arc<Front>,
+    pub(super) latches: Latches,
+    pub(super) tasks: Tasks,
+    pub(super) fenced: CancellationToken,
+    pub(super) facts: VolumeFacts,
+}
+
+impl Join {
+    pub(super) async fn run(self) {
+        let record = self.until_ok("register", || self.register()).await;
+        self.tasks.spawn("member", self.stages.member(record).run());
+        if let Err(error) = self.stages.applier.resume(self.stages.parts.store.as_ref()).await {
+            tracing::error!(%error, "what was parked cannot be read");
+            self.fenced.cancel();
+            return;
+        }
+        self.consume();
+        let born = self.until_ok("birth", || self.be_born()).await;
+        tracing::info!(incarnation = %born.id, "born");
+        self.front.open(self.stages.begin(&born));
+        self.latches.open("joined");
+        self.tasks.spawn("sweep", self.stages.sweeper().run());
+        self.tasks.spawn("collect", self.stages.collector().run());
+    }
+
+    /// Tries a step until it succeeds.
+    async fn until_ok<T, F>(&self, what: &'static str, step: impl Fn() -> F) -> T
+    where
+        F: Future<Output = Result<T, String>>,
+    {
+        let entropy = Arc::clone(&self.stages.parts.entropy);
+        let mut backoff = Backoff::new(entropy, Duration::from_millis(100), Duration::from_secs(5));
+        loop {
+            match step().await {
+                Ok(done) => return done,
+                Err(why) => self.stages.parts.observer.failed("join", &format!("{what}: {why}")),
+            }
+            backoff.wait().await;
+        }
+    }
+
+    /// Writes this node's record. A node that the others do not know, or no longer count on, is reconciled against the
+    /// refdb before it is counted on again: positions first, then values with versions.
+    async fn register(&self) -> Result<NodeRecord, String> {
+        let (parts, settings) = (&self.stages.parts, &self.stages.parts.settings);
+        let text = |error: RefDbError| error.to_string();
+        parts.refdb.enroll_site(&settings.site, Role::Active).await.map_err(text)?;
+        let nodes = parts.refdb.nodes().await.map_err(text)?;
+        let previous = nodes.into_iter().find(|node| node.node == settings.node);
+        let is_continued = previous.as_ref().is_some_and(|before| {
+            before.volume == self.facts.id && before.starts < self.facts.starts && !before.expelled
+        });
+        let starts = previous.as_ref().map_or(0, |before| before.starts).max(self.facts.starts - 1) + 1;
+        let record = NodeRecord {
+            node: settings.node.clone(),
+            site: settings.site.clone(),
+            volume: self.facts.id.clone(),
+            starts,
+            beat: previous.as_ref().map_or(0, |before| before.beat) + 1,
+            expelled: false,
+            low_water: if is_continued { self.stages.low_water.durable() } else { Default::default() },
+        };
+        match parts.refdb.put_node(&record, previous.as_ref()).await.map_err(text)? {
+            NodeAnswer::Written => {}
+            NodeAnswer::Differs(now) => return Err(format!("the node's record changed meanwhile: {now:?}")),
+        }
+        if !is_continued {
+            self.reconcile().await?;
+        }
+        if starts != self.facts.starts {
+            let facts = VolumeFacts { starts, ..self.facts.clone() };
+            self.stages.durability.stage(|changes| changes.facts = Some(facts));
+        }
+        Ok(record)
+    }
+
+    async fn reconcile(&self) -> Result<(), String> {
+        let parts = &self.stages.parts;
+        let mut positions: Vec<(LaneId, Seq)> = Vec::new();
+        for site in parts.refdb.sites().await.map_err(|error| error.to_string())? {
+            for one in parts.refdb.incarnations(&site.site).await.map_err(|error| error.to_string())? {
+                let lanes = one.published.iter().enumerate();
+                positions.extend(
+                    lanes.map(|(lane, mark)| (one.id.lane(Lane(u8::try_from(lane).unwrap_or(u8::MAX))), *mark)),
+                );
+            }
+        }
+        self.stages.catch_up.everything().await?;
+        self.stages.low_water.jump(positions);
+        self.stages.durability.settle().await;
+        Ok(())
+    }
+
+    async fn be_born(&self) -> Result<crate::refdb::IncarnationRecord, String> {
+        self.stages.birth().be_born().await.map_err(|error: BirthError| {
+            if let BirthError::NotActive(site) = &error {
+                self.front.shut(&format!("site {} is {:?}", site.site, site.role));
+            }
+            error.to_string()
+        })
+    }
+
+    /// Reads every stream; once all of them were read to their end, the node has caught up.
+    fn consume(&self) {
+        let parts = &self.stages.parts;
+        let sites = streams(parts);
+        let behind: Arc<Mutex<BTreeSet<SiteId>>> = Arc::new(Mutex::new(sites.iter().cloned().collect()));
+        for site in sites {
+            let (behind, latches) = (Arc::clone(&behind), self.latches.clone());
+            let caught_up = move |site: &SiteId| {
+                let mut behind = behind.lock().unwrap_or_else(PoisonError::into_inner);
+                behind.remove(site);
+                if behind.is_empty() {
+                    latches.open("caught-up");
+                }
+            };
+            if site == parts.settings.site {
+                self.tasks.spawn("ensure-stream", ensure(Arc::clone(&self.stages), site.clone()));
+            }
+            self.tasks.spawn("consume", Arc::clone(&self.stages.consumer).run(site, Arc::new(caught_up)));
+        }
+    }
+}
+
+/// Creates the own site's stream, if there is none.
+async fn ensure(stages: Arc<Stages>, site: SiteId) {
+    let entropy = Arc::clone(&stages.parts.entropy);
+    let mut backoff = Backoff::new(entropy, Duration::from_millis(100), Duration::from_secs(5));
+    while let Err(error) = stages.parts.eventlog.ensure(&site).await {
+        stages.parts.observer.failed("publish", &error.to_string());
+        backoff.wait().await;
+    }
+}

@@ -1,0 +1,195 @@
+//! The node: its stages, joined with channels and traits. This is the only place that knows all of them.
+//!
+//! [`Node::start`] builds the stages on given seams and spawns them; nothing of AWS, and no peer, is needed for that: a
+//! node starts, serves reads and keeps trying to join. `join` is the way from there to ready.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `settings` | every bound of a node |
+//! | `join` | registered, reconciled, born, caught up, ready |
+//! | `stages` | building the stages |
+//! | `front` | the bridge's calls, before and after the birth |
+//! | `latches` | what `/readyz` waits for |
+
+mod front;
+mod join;
+mod latches;
+mod settings;
+mod stages;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+pub use front::Front;
+pub use latches::Latches;
+pub use settings::NodeSettings;
+
+use crate::api::Transactions;
+use crate::blob::BlobStore;
+use crate::clock::{Clock, Entropy};
+use crate::eventlog::EventLog;
+use crate::git::Repositories;
+use crate::observe::Observer;
+use crate::plant::Plants;
+use crate::refdb::RefDb;
+use crate::tasks::Tasks;
+use crate::volume::{NodeStore, StoreError, VolumeFacts};
+use stages::Stages;
+
+/// The seams that a node stands on.
+#[derive(Clone)]
+pub struct Parts {
+    /// The global ref database.
+    pub refdb: Arc<dyn RefDb>,
+    /// The event logs of all sites.
+    pub eventlog: Arc<dyn EventLog>,
+    /// Large packs.
+    pub blobs: Arc<dyn BlobStore>,
+    /// The repositories on this node's volume.
+    pub repositories: Arc<dyn Repositories>,
+    /// This node's durable memory.
+    pub store: Arc<dyn NodeStore>,
+    /// Wall-clock time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// Who listens.
+    pub observer: Arc<dyn Observer>,
+    /// The machine's boot id, where it is known.
+    pub boot: String,
+    /// Every bound.
+    pub settings: NodeSettings,
+    /// Planted bugs.
+    pub plants: Plants,
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The node's own store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The repositories could not be repaired.
+    #[error("start-up repair failed: {0}")]
+    Repair(#[from] crate::git::GitError),
+}
+
+/// A running node.
+pub struct Node {
+    tasks: Tasks,
+    stages: Arc<Stages>,
+    front: Arc<Front>,
+    latches: Latches,
+    fenced: CancellationToken,
+}
+
+impl Node {
+    /// Repairs the volume, builds the stages and spawns them. Joining the others goes on in the background.
+    ///
+    /// # Errors
+    /// The volume cannot be used.
+    pub async fn start(parts: Parts) -> Result<Self, StartError> {
+        let facts = begin_life(&parts).await?;
+        let tasks = Tasks::new();
+        let fenced = CancellationToken::new();
+        let latches = Latches::new(&["repaired", "joined", "caught-up"]);
+        latches.open("repaired");
+        let front = Arc::new(Front::default());
+        let stages = Arc::new(Stages::build(parts, &tasks, &fenced)?);
+        let join = join::Join {
+            stages: Arc::clone(&stages),
+            front: Arc::clone(&front),
+            latches: latches.clone(),
+            tasks: tasks.clone(),
+            fenced: fenced.clone(),
+            facts,
+        };
+        tasks.spawn("durability", stages.durability.clone().run());
+        tasks.spawn("join", join.run());
+        Ok(Self { tasks, stages, front, latches, fenced })
+    }
+
+    /// The bridge's calls.
+    #[must_use]
+    pub fn transactions(&self) -> Arc<dyn Transactions> {
+        Arc::clone(&self.front) as Arc<dyn Transactions>
+    }
+
+    /// What the status shows of the stages.
+    #[must_use]
+    pub fn stages(&self) -> &Arc<Stages> {
+        &self.stages
+    }
+
+    /// The bridge's calls, with what is known of this node's incarnation.
+    #[must_use]
+    pub fn front(&self) -> &Arc<Front> {
+        &self.front
+    }
+
+    /// What `/readyz` shows.
+    #[must_use]
+    pub fn latches(&self) -> &Latches {
+        &self.latches
+    }
+
+    /// Whether the node takes commits and has caught up.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.latches.all_open() && !self.is_fenced()
+    }
+
+    /// Whether the node was fenced, or its volume failed: it must be started anew.
+    #[must_use]
+    pub fn is_fenced(&self) -> bool {
+        self.fenced.is_cancelled() || self.tasks.cancelled().is_cancelled()
+    }
+
+    /// Waits until the node is fenced or its volume failed.
+    pub async fn fenced(&self) {
+        let tasks = self.tasks.cancelled();
+        tokio::select! {
+            biased;
+            () = self.fenced.cancelled() => {}
+            () = tasks.cancelled() => {}
+        }
+    }
+
+    /// Ends every task where it stands, as a crash would.
+    pub fn kill(&self) {
+        self.tasks.abort();
+    }
+
+    /// Ends in an orderly way: takes no more commits, lets those under way end, publishes, makes everything durable.
+    pub async fn stop(&self, grace: Duration) {
+        self.front.close();
+        let orderly = async {
+            self.front.drained().await;
+            self.tasks.cancel();
+            self.stages.publish_rest().await;
+            self.stages.durability.settle().await;
+            let facts = self.stages.parts.store.facts().map(|facts| VolumeFacts { clean: true, ..facts });
+            if let Ok(facts) = facts {
+                self.stages.durability.stage(|changes| changes.facts = Some(facts));
+                self.stages.durability.settle().await;
+            }
+        };
+        let _ = tokio::time::timeout(grace, orderly).await;
+        self.tasks.abort();
+    }
+}
+
+/// Repairs what a crash left, and notes that a new life has begun.
+async fn begin_life(parts: &Parts) -> Result<VolumeFacts, StartError> {
+    let before = parts.store.facts()?;
+    let unclean_boot = !before.clean && before.boot != parts.boot;
+    let report = parts.repositories.repair(unclean_boot).await?;
+    tracing::info!(?report, "start-up repair is done");
+    let id = if before.id.is_empty() { format!("{:016x}", parts.entropy.next()) } else { before.id };
+    let facts = VolumeFacts { id, starts: before.starts + 1, boot: parts.boot.clone(), clean: false };
+    let changes = crate::volume::Changes { facts: Some(facts.clone()), ..Default::default() };
+    parts.store.commit(changes).await?;
+    Ok(facts)
+}

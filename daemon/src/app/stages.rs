@@ -1,0 +1,284 @@
+//! Building the stages on the seams.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use lockstep_proto::SiteId;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::Parts;
+use crate::apply::{Applier, Catcher, Shared, Units};
+use crate::commit::{Attempts, Committer, MarkWriter, Settler};
+use crate::consume::{Consumer, Progress};
+use crate::durability::Durability;
+use crate::gates::Gates;
+use crate::journal::Journal;
+use crate::links::{CatchUp, Sink};
+use crate::low_water::LowWater;
+use crate::place::Placer;
+use crate::publish::Publisher;
+use crate::reconcile::{Collector, Sweeper};
+use crate::refdb::{IncarnationRecord, NodeRecord};
+use crate::refs::RefTable;
+use crate::site::{Birth, Drainer, Member, RegistryBarrier};
+use crate::tasks::Tasks;
+use crate::volume::StoreError;
+
+/// The stages of a node, before and after its birth.
+pub struct Stages {
+    /// The seams.
+    pub parts: Parts,
+    /// What is known of refs.
+    pub table: Arc<RefTable>,
+    /// Makes it durable.
+    pub durability: Durability,
+    /// What is done here.
+    pub low_water: Arc<LowWater>,
+    /// Fetches what is missing.
+    pub catch_up: Arc<dyn CatchUp>,
+    /// The apply stage.
+    pub applier: Applier,
+    /// The consume stage.
+    pub consumer: Arc<Consumer>,
+    /// Ends incarnations.
+    pub drainer: Drainer,
+    /// The journal of the running incarnation.
+    pub journal: Mutex<Option<Arc<Journal>>>,
+    /// Makes the membership beat.
+    pub beat: Arc<Notify>,
+    gates: Arc<Gates>,
+    placer: Placer,
+    tasks: Tasks,
+    fenced: CancellationToken,
+}
+
+impl Stages {
+    pub(super) fn build(parts: Parts, tasks: &Tasks, fenced: &CancellationToken) -> Result<Self, StoreError> {
+        let table = Arc::new(RefTable::new(Arc::clone(&parts.store)));
+        let repositories = Arc::clone(&parts.repositories);
+        let placer = Placer { repositories: Arc::clone(&repositories), table: Arc::clone(&table) };
+        let (store, pace) = (Arc::clone(&parts.store), parts.settings.durable_pace);
+        let durability = Durability::new(Arc::clone(&table), repositories, store, pace, parts.plants, fenced.clone());
+        let low_water = Arc::new(LowWater::new(parts.store.low_water()?));
+        durability.add(Arc::clone(&low_water) as Arc<dyn crate::durability::Remember>);
+        let gates = Arc::new(Gates::default());
+        let units = Units {
+            table: Arc::clone(&table),
+            repositories: Arc::clone(&parts.repositories),
+            placer: placer.clone(),
+            blobs: Arc::clone(&parts.blobs),
+            observer: Arc::clone(&parts.observer),
+            plants: parts.plants,
+        };
+        let (refdb, entropy) = (Arc::clone(&parts.refdb), Arc::clone(&parts.entropy));
+        let catcher = Catcher { units: units.clone(), refdb, entropy, tasks: tasks.clone() };
+        let catch_up: Arc<dyn CatchUp> = Arc::new(catcher);
+        let applier = Applier::new(Shared {
+            units,
+            catch_up: Arc::clone(&catch_up),
+            durability: durability.clone(),
+            low_water: Arc::clone(&low_water),
+            gates: Arc::clone(&gates),
+            clock: Arc::clone(&parts.clock),
+            entropy: Arc::clone(&parts.entropy),
+            limits: parts.settings.apply,
+            tasks: tasks.clone(),
+        });
+        let progress = Arc::new(Progress::default());
+        durability.add(Arc::clone(&progress) as Arc<dyn crate::durability::Remember>);
+        let sink: Arc<dyn Sink> = Arc::new(applier.clone());
+        let consumer = Arc::new(consumer(&parts, &durability, progress, sink, &catch_up, tasks));
+        let drainer = Drainer {
+            refdb: Arc::clone(&parts.refdb),
+            eventlog: Arc::clone(&parts.eventlog),
+            entropy: Arc::clone(&parts.entropy),
+            plants: parts.plants,
+        };
+        let (tasks, fenced) = (tasks.clone(), fenced.clone());
+        let (journal, beat) = (Mutex::new(None), Arc::new(Notify::new()));
+        Ok(Self {
+            parts,
+            table,
+            durability,
+            low_water,
+            catch_up,
+            applier,
+            consumer,
+            drainer,
+            journal,
+            beat,
+            gates,
+            placer,
+            tasks,
+            fenced,
+        })
+    }
+
+    /// What to call when this node was fenced.
+    fn fence(&self) -> Arc<dyn Fn() + Send + Sync> {
+        let fenced = self.fenced.clone();
+        Arc::new(move || fenced.cancel())
+    }
+
+    pub(super) fn birth(&self) -> Birth {
+        let settings = &self.parts.settings;
+        Birth {
+            site: settings.site.clone(),
+            node: settings.node.clone(),
+            refdb: Arc::clone(&self.parts.refdb),
+            drainer: self.drainer.clone(),
+            limits: settings.journal,
+            plants: self.parts.plants,
+        }
+    }
+
+    pub(super) fn member(&self, record: NodeRecord) -> Arc<Member> {
+        let settings = &self.parts.settings;
+        Arc::new(Member {
+            site: settings.site.clone(),
+            node: settings.node.clone(),
+            refdb: Arc::clone(&self.parts.refdb),
+            low_water: Arc::clone(&self.low_water),
+            drainer: self.drainer.clone(),
+            record: Mutex::new(record),
+            fenced: self.fence(),
+            observer: Arc::clone(&self.parts.observer),
+            nudge: Arc::clone(&self.beat),
+            limits: settings.member,
+            plants: self.parts.plants,
+        })
+    }
+
+    pub(super) fn sweeper(&self) -> Sweeper {
+        Sweeper {
+            refdb: Arc::clone(&self.parts.refdb),
+            low_water: Arc::clone(&self.low_water),
+            durability: self.durability.clone(),
+            sink: Arc::new(self.applier.clone()),
+            observer: Arc::clone(&self.parts.observer),
+            pace: self.parts.settings.sweep_pace,
+        }
+    }
+
+    pub(super) fn collector(&self) -> Collector {
+        Collector {
+            site: self.parts.settings.site.clone(),
+            refdb: Arc::clone(&self.parts.refdb),
+            blobs: Arc::clone(&self.parts.blobs),
+            observer: Arc::clone(&self.parts.observer),
+            pace: self.parts.settings.collect_pace,
+            plants: self.parts.plants,
+        }
+    }
+
+    fn publisher(&self, journal: &Arc<Journal>) -> Publisher {
+        Publisher {
+            site: self.parts.settings.site.clone(),
+            journal: Arc::clone(journal),
+            refdb: Arc::clone(&self.parts.refdb),
+            eventlog: Arc::clone(&self.parts.eventlog),
+            entropy: Arc::clone(&self.parts.entropy),
+            observer: Arc::clone(&self.parts.observer),
+        }
+    }
+
+    /// Starts the stages of a newborn incarnation, and answers its commit stage.
+    pub(super) fn begin(&self, born: &IncarnationRecord) -> Arc<Committer> {
+        let settings = &self.parts.settings;
+        let journal = Arc::new(Journal::new(born.id.clone(), settings.journal));
+        *self.journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Arc::clone(&journal));
+        let (refdb, observer) = (Arc::clone(&self.parts.refdb), Arc::clone(&self.parts.observer));
+        let settler = Settler::new(Arc::clone(&refdb), Arc::clone(&journal), Arc::clone(&observer), self.parts.plants);
+        let publish = Arc::new(Notify::new());
+        let marks = MarkWriter {
+            site: settings.site.clone(),
+            refdb: Arc::clone(&refdb),
+            journal: Arc::clone(&journal),
+            observer,
+            publish: Arc::clone(&publish),
+            fenced: self.fence(),
+            pace: settings.mark_pace,
+            plants: self.parts.plants,
+        };
+        self.tasks.spawn("settle", settler.clone().run());
+        self.tasks.spawn("marks", marks.run());
+        let cancelled = self.tasks.cancelled();
+        self.tasks.spawn("publish", self.publisher(&journal).run(settings.journal.lanes, cancelled, publish));
+        Arc::new(self.committer(journal, settler))
+    }
+
+    fn committer(&self, journal: Arc<Journal>, settler: Settler) -> Committer {
+        let (parts, settings) = (&self.parts, &self.parts.settings);
+        let attempts = Attempts {
+            refdb: Arc::clone(&parts.refdb),
+            entropy: Arc::clone(&parts.entropy),
+            patience: settings.patience,
+            plants: parts.plants,
+        };
+        let (refdb, nudge) = (Arc::clone(&parts.refdb), Arc::clone(&self.beat));
+        let fenced = self.fenced.clone();
+        let serving = move || if fenced.is_cancelled() { Err("this node was fenced".to_owned()) } else { Ok(()) };
+        Committer {
+            site: settings.site.clone(),
+            table: Arc::clone(&self.table),
+            repositories: Arc::clone(&parts.repositories),
+            placer: self.placer.clone(),
+            blobs: Arc::clone(&parts.blobs),
+            journal,
+            attempts,
+            settler,
+            catch_up: Arc::clone(&self.catch_up),
+            durability: self.durability.clone(),
+            gates: Arc::clone(&self.gates),
+            barrier: Arc::new(RegistryBarrier { refdb, nudge, patience: settings.barrier_patience }),
+            observer: Arc::clone(&parts.observer),
+            clock: Arc::clone(&parts.clock),
+            tasks: self.tasks.clone(),
+            serving: Arc::new(serving),
+            inline_pack_bytes: settings.inline_pack_bytes,
+            deadline: settings.deadline,
+            requests: Committer::no_requests(),
+        }
+    }
+
+    /// Waits until everything that is settled is in the event log.
+    pub(super) async fn publish_rest(&self) {
+        let journal = self.journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let Some(journal) = journal else { return };
+        while journal.marks().iter().any(|mark| mark.published < mark.settled) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+fn consumer(
+    parts: &Parts,
+    durability: &Durability,
+    progress: Arc<Progress>,
+    sink: Arc<dyn Sink>,
+    catch_up: &Arc<dyn CatchUp>,
+    tasks: &Tasks,
+) -> Consumer {
+    Consumer {
+        eventlog: Arc::clone(&parts.eventlog),
+        sink,
+        catch_up: Arc::clone(catch_up),
+        store: Arc::clone(&parts.store),
+        durability: durability.clone(),
+        progress,
+        observer: Arc::clone(&parts.observer),
+        clock: Arc::clone(&parts.clock),
+        entropy: Arc::clone(&parts.entropy),
+        tasks: tasks.clone(),
+        limits: parts.settings.consume,
+        plants: parts.plants,
+    }
+}
+
+/// The sites whose streams a node reads: all of them, its own included.
+pub(super) fn streams(parts: &Parts) -> Vec<SiteId> {
+    let own =
+        |site: &&SiteId| !(parts.plants.has(crate::plant::Plant::OwnStreamSkipped) && **site == parts.settings.site);
+    parts.settings.sites.iter().filter(own).cloned().collect()
+}

@@ -1,0 +1,226 @@
+//! Catching up from the refdb and the journal: whole transactions with everything that they rest on, never one ref of
+//! a batch alone.
+//!
+//! From a ref's item to its latest transaction, from there back by predecessor ids: every gap leads to the journal. What
+//! was collected there is older than what every node has applied, so a node that keeps its low-water mark finds it all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lockstep_proto::{ProjectKey, ProjectName, RefKey, Transaction, TxnId, Version};
+
+use super::unit::{UnitError, Units};
+use crate::backoff::Backoff;
+use crate::clock::Entropy;
+use crate::links::CatchUp;
+use crate::place::OnSurprise;
+use crate::plant::Plant;
+use crate::refdb::{RefDb, RefItem, SlotState};
+use crate::tasks::Tasks;
+
+/// Most transactions in one catch-up; what is further behind goes in several.
+const MOST: usize = 5_000;
+/// Items of one page of a project's scan.
+const PAGE: usize = 1_000;
+
+/// Catches up one node. Clones share it.
+#[derive(Clone)]
+pub struct Catcher {
+    /// Applies what was fetched.
+    pub units: Units,
+    /// The refdb.
+    pub refdb: Arc<dyn RefDb>,
+    /// For the jitter of retries.
+    pub entropy: Arc<dyn Entropy>,
+    /// Owns what goes on in the background.
+    pub tasks: Tasks,
+}
+
+impl Catcher {
+    /// Applies what these items are newer in.
+    async fn items(&self, project: &ProjectKey, items: &[RefItem]) -> Result<(), String> {
+        let mut start = BTreeSet::new();
+        for item in items {
+            let known = self.units.table.version(project, &item.key).map_err(|error| error.to_string())?;
+            if item.version > known {
+                start.extend(item.txn.clone());
+            }
+        }
+        if start.is_empty() {
+            return Ok(());
+        }
+        let fetched = self.fetch(project, start, items).await?;
+        let ordered = order(fetched);
+        for (key, transactions) in ordered {
+            match self.units.apply(&key, &transactions, OnSurprise::Replace).await {
+                Ok(()) => {}
+                // A base on a ref that was not asked for: the whole project then.
+                Err(UnitError::Missing(oids)) => return Err(format!("objects are missing: {oids:?}")),
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Fetches transactions and, from each, back to what is applied here.
+    async fn fetch(
+        &self,
+        project: &ProjectKey,
+        start: BTreeSet<TxnId>,
+        items: &[RefItem],
+    ) -> Result<BTreeMap<TxnId, Arc<Transaction>>, String> {
+        let mut fetched: BTreeMap<TxnId, Arc<Transaction>> = BTreeMap::new();
+        let mut wanted: Vec<TxnId> = start.into_iter().collect();
+        while let Some(txn) = wanted.pop() {
+            if fetched.contains_key(&txn) {
+                continue;
+            }
+            if fetched.len() >= MOST {
+                return Err(format!(
+                    "{project} is more than {MOST} transactions behind: catch up the project in parts"
+                ));
+            }
+            let transaction = self.load(&txn).await?;
+            for command in &transaction.commands {
+                let key = &command.key;
+                let known = self.units.table.version(&transaction.project, key).map_err(|error| error.to_string())?;
+                if command.version > Version(known.0 + 1) {
+                    wanted.extend(command.predecessor.clone());
+                }
+            }
+            self.units.observer.caught_up(&txn);
+            let transaction = self.in_part(transaction, items);
+            fetched.insert(txn, Arc::new(transaction));
+        }
+        Ok(fetched)
+    }
+
+    /// The planted bug: only the refs that were asked for.
+    fn in_part(&self, mut transaction: Transaction, items: &[RefItem]) -> Transaction {
+        if self.units.plants.has(Plant::BatchCaughtUpInPart) {
+            transaction.commands.retain(|command| items.iter().any(|item| item.key == command.key));
+        }
+        transaction
+    }
+
+    async fn load(&self, txn: &TxnId) -> Result<Transaction, String> {
+        match self.refdb.slot(&txn.slot).await.map_err(|error| error.to_string())? {
+            SlotState::Committed(id, bytes) if id == *txn => {
+                Transaction::decode(&bytes).map_err(|error| error.to_string())
+            }
+            SlotState::Committed(other, _) => Err(format!("slot {} holds {other}, not {txn}", txn.slot)),
+            SlotState::Poisoned => Err(format!("slot {} is poisoned, and the refdb names {txn}", txn.slot)),
+            SlotState::Empty => Err(format!(
+                "{txn} is no longer in the journal: this node was away for too long and must be seeded from a peer"
+            )),
+        }
+    }
+
+    /// Brings every ref of a project up to the refdb.
+    ///
+    /// # Errors
+    /// The refdb is away, or something is missing that will arrive: try again.
+    pub async fn whole_project(&self, project: &ProjectKey) -> Result<(), String> {
+        let mut after: Option<RefKey> = None;
+        let mut behind = Vec::new();
+        loop {
+            let page = self.refdb.scan(project, after.as_ref(), PAGE).await.map_err(|error| error.to_string())?;
+            let full = page.len() >= PAGE;
+            after = page.last().map(|item| item.key.clone());
+            for item in page {
+                let known = self.units.table.version(project, &item.key).map_err(|error| error.to_string())?;
+                if item.version > known {
+                    behind.push(item);
+                }
+            }
+            if !full {
+                break;
+            }
+        }
+        self.items(project, &behind).await
+    }
+
+    async fn state(&self, name: &ProjectName, item: &RefItem) -> Result<(), String> {
+        let any = ProjectKey { name: name.clone(), incarnation: 0 };
+        self.items(&any, std::slice::from_ref(item)).await
+    }
+}
+
+#[async_trait]
+impl CatchUp for Catcher {
+    async fn keys(&self, project: &ProjectKey, keys: &[RefKey]) -> Result<(), String> {
+        let items = match self.refdb.read(project, keys).await {
+            Ok(items) => items,
+            Err(_) if self.units.plants.has(Plant::ErrorAsAbsent) => return Ok(()),
+            Err(error) => return Err(error.to_string()),
+        };
+        let items: Vec<RefItem> = items.into_iter().flatten().collect();
+        match self.items(project, &items).await {
+            Err(why) if why.starts_with("objects are missing") => self.whole_project(project).await,
+            end => end,
+        }
+    }
+
+    async fn project(&self, project: &ProjectName) -> Result<(), String> {
+        let any = ProjectKey { name: project.clone(), incarnation: 0 };
+        self.keys(&any, &[RefKey::State]).await
+    }
+
+    async fn everything(&self) -> Result<(), String> {
+        let mut after: Option<ProjectName> = None;
+        loop {
+            let page = self.refdb.projects(after.as_ref(), PAGE).await.map_err(|error| error.to_string())?;
+            for (name, item) in &page {
+                self.state(name, item).await?;
+                let key = self.units.table.project_key(name).map_err(|error| error.to_string())?;
+                if let Some(key) = key {
+                    self.whole_project(&key).await?;
+                }
+            }
+            if page.len() < PAGE {
+                return Ok(());
+            }
+            after = page.last().map(|(name, _)| name.clone());
+        }
+    }
+
+    fn later(&self, project: &ProjectKey, keys: Vec<RefKey>) {
+        let (catcher, project) = (self.clone(), project.clone());
+        self.tasks.spawn("catch-up", async move {
+            let mut backoff =
+                Backoff::new(Arc::clone(&catcher.entropy), Duration::from_millis(50), Duration::from_secs(5));
+            while let Err(why) = catcher.keys(&project, &keys).await {
+                catcher.units.observer.failed("catch-up", &why);
+                backoff.wait().await;
+            }
+        });
+    }
+}
+
+/// Puts transactions behind their predecessors, by project key: each key's versions ascend, and a batch comes when all of
+/// its keys' earlier versions have come.
+fn order(fetched: BTreeMap<TxnId, Arc<Transaction>>) -> Vec<(ProjectKey, Vec<Arc<Transaction>>)> {
+    let mut waiting: Vec<Arc<Transaction>> = fetched.into_values().collect();
+    let mut placed: Vec<(ProjectKey, Vec<Arc<Transaction>>)> = Vec::new();
+    while !waiting.is_empty() {
+        let open: BTreeSet<TxnId> = waiting.iter().map(|one| one.id.clone()).collect();
+        let free = |one: &Arc<Transaction>| {
+            !one.commands.iter().filter_map(|command| command.predecessor.as_ref()).any(|txn| open.contains(txn))
+        };
+        let (now, later): (Vec<_>, Vec<_>) = waiting.into_iter().partition(free);
+        if now.is_empty() {
+            // Predecessors cannot form a circle: each has a lower version of the same key.
+            break;
+        }
+        for transaction in now {
+            match placed.last_mut() {
+                Some((key, run)) if *key == transaction.project => run.push(transaction),
+                _ => placed.push((transaction.project.clone(), vec![transaction])),
+            }
+        }
+        waiting = later;
+    }
+    placed
+}

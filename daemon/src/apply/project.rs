@@ -1,0 +1,289 @@
+//! One project's single writer of foreign transactions.
+//!
+//! It takes what arrived, plans it against the version map, applies as much as it can in one unit, and parks the rest:
+//! durably, so that the shard's checkpoint may pass it. What is parked waits for what it misses, and is fetched from the
+//! journal when that takes too long. It blocks only the successors of its own refs.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, RefValue, TxnId, Version};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+
+use super::event::Event;
+use super::plan::{Step, plan};
+use super::unit::UnitError;
+use super::{ApplyLimits, Shared};
+use crate::place::OnSurprise;
+use crate::plant::Plant;
+use crate::volume::{Held, StoreError};
+
+/// The writer of one project.
+pub(super) struct Writer {
+    name: ProjectName,
+    shared: Arc<Shared>,
+    limits: ApplyLimits,
+    parked: BTreeMap<TxnId, Parked>,
+}
+
+struct Parked {
+    event: Event,
+    since: Instant,
+    reason: String,
+}
+
+/// What became of a batch.
+enum Outcome {
+    Applied,
+    /// The first events could not be: try them one by one.
+    Failed(UnitError),
+}
+
+impl Writer {
+    pub(super) fn new(name: ProjectName, shared: Arc<Shared>) -> Self {
+        let limits = shared.limits;
+        Self { name, shared, limits, parked: BTreeMap::new() }
+    }
+
+    /// Writes until nothing came for a while and nothing is parked, or the channel is closed.
+    pub(super) async fn run(mut self, mut events: mpsc::Receiver<Event>) {
+        loop {
+            let wait = if self.parked.is_empty() { self.limits.idle } else { self.limits.patience };
+            let mut batch = Vec::new();
+            match timeout(wait, events.recv_many(&mut batch, self.limits.batch)).await {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(_) if self.parked.is_empty() => {
+                    // Whoever sends next finds the channel closed, and starts a new writer.
+                    events.close();
+                    while let Some(event) = events.recv().await {
+                        batch.push(event);
+                    }
+                    if batch.is_empty() {
+                        return;
+                    }
+                }
+                Err(_) => self.fetch_what_is_missing().await,
+            }
+            self.take(batch.into()).await;
+        }
+    }
+
+    /// Applies a batch, and then whatever was parked and can go now.
+    async fn take(&mut self, mut batch: VecDeque<Event>) {
+        loop {
+            self.apply_all(std::mem::take(&mut batch)).await;
+            let ready: Vec<TxnId> =
+                self.parked.iter().filter(|(_, held)| self.is_ready(held)).map(|(id, _)| id.clone()).collect();
+            if ready.is_empty() {
+                return;
+            }
+            for id in ready {
+                if let Some(held) = self.parked.remove(&id) {
+                    batch.push_back(held.event);
+                }
+            }
+        }
+    }
+
+    /// Whether a parked event's predecessors are here now. One that waits for objects is tried again by time.
+    fn is_ready(&self, held: &Parked) -> bool {
+        let transaction = &held.event.transaction;
+        let step = plan(transaction, |key| self.shared.units.table.version(&transaction.project, key));
+        match step {
+            Ok(Step::Skip) => true,
+            Ok(Step::Apply) => held.reason.starts_with("predecessor"),
+            Ok(Step::Wait(_)) | Err(_) => false,
+        }
+    }
+
+    /// Applies what follows on what is here, in the order in which it came.
+    async fn apply_all(&mut self, events: VecDeque<Event>) {
+        let mut unit: Vec<Event> = Vec::new();
+        let mut planned: BTreeMap<(ProjectKey, RefKey), Version> = BTreeMap::new();
+        for event in events {
+            let same_project = unit.first().is_none_or(|first| first.transaction.project == event.transaction.project);
+            if !same_project {
+                self.apply(std::mem::take(&mut unit)).await;
+                planned.clear();
+            }
+            match self.plan(&event, &planned) {
+                Ok(Step::Skip) => self.skip(event),
+                Ok(Step::Apply) => {
+                    let transaction = Arc::clone(&event.transaction);
+                    for command in &transaction.commands {
+                        planned.insert((transaction.project.clone(), command.key.clone()), command.version);
+                    }
+                    unit.push(event);
+                }
+                Ok(Step::Wait(missing)) => self.park(event, &format!("predecessor {}", list(&missing))),
+                Err(error) => self.park(event, &error.to_string()),
+            }
+        }
+        self.apply(unit).await;
+    }
+
+    fn plan(&self, event: &Event, planned: &BTreeMap<(ProjectKey, RefKey), Version>) -> Result<Step, StoreError> {
+        let project = &event.transaction.project;
+        plan(&event.transaction, |key| match planned.get(&(project.clone(), key.clone())) {
+            Some(version) => Ok(*version),
+            None => self.shared.units.table.version(project, key),
+        })
+    }
+
+    /// Applies a unit; when it fails, its events one by one, so that only those wait that must.
+    async fn apply(&mut self, mut unit: Vec<Event>) {
+        if unit.is_empty() {
+            return;
+        }
+        if let Outcome::Applied = self.apply_together(&unit).await {
+            unit.iter_mut().for_each(|event| self.applied(event));
+            return;
+        }
+        for mut event in unit {
+            match self.apply_together(std::slice::from_ref(&event)).await {
+                Outcome::Applied => self.applied(&mut event),
+                Outcome::Failed(error) => self.failed(event, error).await,
+            }
+        }
+    }
+
+    async fn apply_together(&self, unit: &[Event]) -> Outcome {
+        let Some(first) = unit.first() else { return Outcome::Applied };
+        let transactions: Vec<_> = unit.iter().map(|event| Arc::clone(&event.transaction)).collect();
+        let project = &first.transaction.project;
+        if let Err(error) = self.shared.units.apply(project, &transactions, OnSurprise::Stop).await {
+            return Outcome::Failed(error);
+        }
+        let closes = transactions
+            .iter()
+            .flat_map(|one| &one.commands)
+            .any(|command| matches!(command.new, RefValue::State(state) if state.phase != ProjectPhase::Active));
+        if closes {
+            // The low-water mark tells the others that no commit is under way here any more.
+            self.shared.gates.empty(&self.name).await;
+        }
+        Outcome::Applied
+    }
+
+    fn applied(&mut self, event: &mut Event) {
+        self.shared.low_water.done(&event.transaction.id.slot);
+        self.unpark(&event.transaction.id);
+        event.done();
+        self.shared.durability.want();
+    }
+
+    fn skip(&mut self, mut event: Event) {
+        let transaction = Arc::clone(&event.transaction);
+        // Skipped for sure only if every ref that it moved is this new here: that is what Skip means.
+        self.shared.low_water.done(&transaction.id.slot);
+        self.shared.units.observer.skipped(&transaction.site, &transaction.id);
+        self.unpark(&transaction.id);
+        event.done();
+        self.shared.durability.want();
+    }
+
+    async fn failed(&mut self, event: Event, error: UnitError) {
+        let transaction = Arc::clone(&event.transaction);
+        match error {
+            UnitError::Bad(why) => self.quarantine(event, &why),
+            UnitError::Missing(oids) if self.shared.units.plants.has(Plant::MissingBaseIsBad) => {
+                self.quarantine(event, &format!("objects are missing: {oids:?}"));
+            }
+            UnitError::Missing(oids) => self.park(event, &format!("objects {}", list(&oids))),
+            UnitError::NoProject(project) => {
+                if self.is_past(&transaction.project) {
+                    self.skip(event);
+                } else {
+                    self.park(event, &format!("project {project}"));
+                }
+            }
+            UnitError::Surprise(why) => {
+                self.shared.units.observer.failed("apply", &why);
+                let keys = transaction.commands.iter().map(|command| command.key.clone()).collect::<Vec<_>>();
+                let _ = self.shared.catch_up.keys(&transaction.project, &keys).await;
+                self.park(event, "predecessor state on disk differs");
+            }
+            UnitError::NotNow(why) => self.park(event, &why),
+        }
+    }
+
+    /// Whether this incarnation of the project was deleted here already: nothing of it comes back.
+    fn is_past(&self, project: &ProjectKey) -> bool {
+        let state = self.shared.units.table.project(&project.name);
+        state.ok().flatten().is_some_and(|state| {
+            state.incarnation > project.incarnation
+                || (state.incarnation == project.incarnation && state.phase == ProjectPhase::Deleted)
+        })
+    }
+
+    fn park(&mut self, mut event: Event, reason: &str) {
+        let id = event.transaction.id.clone();
+        self.shared.units.observer.parked(&id, reason);
+        let held = self.held(&event, reason);
+        self.shared.durability.stage(|changes| {
+            changes.unpark.retain(|one| *one != id.to_string());
+            changes.park.push((id.to_string(), held));
+        });
+        event.done();
+        self.parked.insert(id, Parked { event, since: Instant::now(), reason: reason.to_owned() });
+    }
+
+    fn unpark(&self, id: &TxnId) {
+        self.shared.durability.stage(|changes| {
+            changes.park.retain(|(one, _)| *one != id.to_string());
+            changes.unpark.push(id.to_string());
+        });
+    }
+
+    fn quarantine(&mut self, mut event: Event, reason: &str) {
+        let id = event.transaction.id.clone();
+        self.shared.units.observer.quarantined(&id.to_string(), reason);
+        let held = self.held(&event, reason);
+        self.shared.durability.stage(|changes| changes.quarantine.push((id.to_string(), held)));
+        self.unpark(&id);
+        event.done();
+    }
+
+    fn held(&self, event: &Event, reason: &str) -> Held {
+        let waits_for = reason.split_whitespace().skip(1).map(|one| one.trim_end_matches(',').to_owned());
+        Held {
+            bytes: event.bytes.clone(),
+            project: event.transaction.project.to_string(),
+            reason: reason.to_owned(),
+            waits_for: waits_for.collect(),
+            since_ms: self.shared.clock.now_ms(),
+        }
+    }
+
+    /// What has waited long enough is fetched: the refs' own chains, then the whole project for a base elsewhere.
+    async fn fetch_what_is_missing(&mut self) {
+        let now = Instant::now();
+        let due = |held: &Parked| now.duration_since(held.since) >= self.limits.patience;
+        let waiting: Vec<TxnId> = self.parked.iter().filter(|(_, held)| due(held)).map(|(id, _)| id.clone()).collect();
+        for id in waiting {
+            let Some(held) = self.parked.get_mut(&id) else { continue };
+            held.since = now + Duration::from_millis(self.shared.entropy.next() % 500);
+            let transaction = Arc::clone(&held.event.transaction);
+            let keys: Vec<RefKey> = transaction.commands.iter().map(|command| command.key.clone()).collect();
+            let caught = match self.shared.catch_up.project(&self.name).await {
+                Ok(()) => self.shared.catch_up.keys(&transaction.project, &keys).await,
+                error => error,
+            };
+            match caught {
+                Ok(()) => {
+                    if let Some(held) = self.parked.remove(&id) {
+                        self.take(VecDeque::from([held.event])).await;
+                    }
+                }
+                Err(why) => self.shared.units.observer.failed("apply", &format!("{id} stays parked: {why}")),
+            }
+        }
+    }
+}
+
+fn list<T: std::fmt::Display>(what: &[T]) -> String {
+    what.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

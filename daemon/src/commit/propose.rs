@@ -1,0 +1,137 @@
+//! From wishes to a proposal: each wish is held against what this node knows, and becomes a step or a refusal.
+
+use lockstep_proto::bridge::RefusalCode;
+use lockstep_proto::{Command, ProjectKey, RefKey, RefName, RefValue, Version};
+
+use super::work::{Intent, Proposal, Verdict, Work, refusal, stale};
+use crate::git::{GitError, Relation, Repositories};
+use crate::names::{self, RefClass};
+use crate::refs::RefTable;
+use crate::volume::{RefRecord, StoreError};
+
+/// Why there is no proposal.
+#[derive(Debug)]
+pub enum NoProposal {
+    /// These keys are not what their wishes expect, as far as this node knows: ask the refdb first.
+    Behind(Vec<RefKey>),
+    /// The repository or the version map failed.
+    Failed(String),
+}
+
+impl From<StoreError> for NoProposal {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl From<GitError> for NoProposal {
+    fn from(error: GitError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+/// Holds wishes against what is known here. The caller holds the locks of all open keys.
+pub struct Proposer<'a> {
+    /// What is known.
+    pub table: &'a RefTable,
+    /// For objects and ancestry.
+    pub repositories: &'a dyn Repositories,
+    /// Whether the refdb was just asked: then a mismatch is a verdict.
+    pub caught_up: bool,
+}
+
+impl Proposer<'_> {
+    /// The proposal for all wishes without a verdict; wishes that cannot be get one.
+    pub async fn propose(&self, work: &Work, verdicts: &mut [Option<Verdict>]) -> Result<Proposal, NoProposal> {
+        let mut proposal = Proposal {
+            carried: Vec::new(),
+            commands: Vec::new(),
+            wants: Vec::new(),
+            hints: Vec::new(),
+            directories: Vec::new(),
+        };
+        let mut behind = Vec::new();
+        for (at, intent) in work.intents.iter().enumerate() {
+            if verdicts[at].is_some() {
+                continue;
+            }
+            let known = self.table.get(&work.project, &intent.key)?;
+            let value = known.as_ref().map_or(RefValue::Absent, |record| record.value.clone());
+            if intent.expected.as_ref().is_some_and(|expected| *expected != value) {
+                if self.caught_up {
+                    verdicts[at] = Some(Verdict::Refused(stale(intent, &value)));
+                } else {
+                    behind.push(intent.key.clone());
+                }
+            } else if value == intent.new {
+                verdicts[at] = Some(Verdict::Committed);
+            } else if let Some(verdict) = self.object(&work.project, intent, &value).await? {
+                verdicts[at] = Some(verdict);
+            } else {
+                self.add(&work.project, intent, known, at, &mut proposal)?;
+            }
+        }
+        if behind.is_empty() { Ok(proposal) } else { Err(NoProposal::Behind(behind)) }
+    }
+
+    fn add(
+        &self,
+        project: &ProjectKey,
+        intent: &Intent,
+        known: Option<RefRecord>,
+        at: usize,
+        proposal: &mut Proposal,
+    ) -> Result<(), StoreError> {
+        let (version, old, predecessor) = match known {
+            Some(record) => (record.version, record.value, Some(record.txn)),
+            None => (Version::NONE, RefValue::Absent, None),
+        };
+        if let (RefKey::Ref(name), true, false) = (&intent.key, old.is_absent(), intent.new.is_absent()) {
+            for directory in self.unmarked(project, name)? {
+                if !proposal.directories.contains(&directory) {
+                    proposal.directories.push(directory);
+                }
+            }
+        }
+        proposal.wants.extend(intent.new.oid());
+        proposal.hints.extend(old.oid());
+        proposal.carried.push(at);
+        let (key, new) = (intent.key.clone(), intent.new.clone());
+        proposal.commands.push(Command { key, old, new, version: version.next(), predecessor });
+        Ok(())
+    }
+
+    /// The proper prefixes that must be marked, and are not known to be.
+    fn unmarked(&self, project: &ProjectKey, name: &RefName) -> Result<Vec<RefName>, StoreError> {
+        if names::classify(name) != Ok(RefClass::Mutable) {
+            return Ok(Vec::new());
+        }
+        let mut unmarked = Vec::new();
+        for directory in names::directories(name) {
+            if !self.table.is_directory(project, &directory)? {
+                unmarked.push(directory);
+            }
+        }
+        Ok(unmarked)
+    }
+
+    /// What git itself would reject.
+    async fn object(
+        &self,
+        project: &ProjectKey,
+        intent: &Intent,
+        old: &RefValue,
+    ) -> Result<Option<Verdict>, NoProposal> {
+        let (RefKey::Ref(name), Some(new)) = (&intent.key, intent.new.oid()) else { return Ok(None) };
+        if !self.repositories.missing(&project.name, &[new]).await?.is_empty() {
+            let message = format!("{name}: object {new} is not in the repository; send it first, then the ref");
+            return Ok(Some(Verdict::Refused(refusal(RefusalCode::MissingObject, false, message))));
+        }
+        let Some(old) = old.oid().filter(|_| !intent.force) else { return Ok(None) };
+        if self.repositories.relation(&project.name, old, new).await? == Relation::FastForward {
+            return Ok(None);
+        }
+        let message = format!("{name}: {new} does not contain {old}; merge or rebase, or force the update");
+        Ok(Some(Verdict::Refused(refusal(RefusalCode::NonFastForward, false, message))))
+    }
+}

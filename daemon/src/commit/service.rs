@@ -1,0 +1,305 @@
+//! The bridge's calls: what is asked for, checked and turned into work; what became of it, turned into an answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lockstep_proto::bridge::{
+    ApiError, CreateProjectRequest, DeleteProjectRequest, Expected, Outcome, ProjectResponse, RefCommand, RefResult,
+    RefTransactionRequest, RefTransactionResponse, Refusal, RefusalCode, SetHeadRequest,
+};
+use lockstep_proto::{ProjectKey, ProjectName, RefKey, RefName, RefValue, Transaction, TxnId, limits};
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use super::Committer;
+use super::requests::{Begin, answer};
+use super::work::{Ended, Intent, Verdict, Work, refusal};
+use crate::api::Transactions;
+use crate::git::RefMove;
+use crate::names::{self, RefClass};
+use crate::refdb::SlotState;
+
+/// How far back a retry after a restart looks for its own first try, per ref.
+const LOOK_BACK: usize = 16;
+
+#[async_trait]
+impl Transactions for Arc<Committer> {
+    async fn submit(
+        &self,
+        project: &ProjectName,
+        request: RefTransactionRequest,
+    ) -> Result<RefTransactionResponse, ApiError> {
+        check(&request)?;
+        let names: Vec<RefName> = request.commands.iter().map(|command| command.name.clone()).collect();
+        let key = match self.key_of(project).await {
+            Ok(key) => key,
+            Err(refused) => {
+                let ended = Ended::all(names.len(), &Verdict::Refused(refused));
+                return Ok(respond(&names, &[], ended));
+            }
+        };
+        let (intents, local) = sort(&request.commands)?;
+        let fingerprint = fingerprint(&request);
+        let carried: Vec<RefName> = intents.iter().filter_map(|intent| intent.key.as_ref_name().cloned()).collect();
+        let work = Work {
+            project: key,
+            intents,
+            local: self.local_moves(project, &local).await?,
+            atomic: request.atomic,
+            request_id: request.request_id.clone(),
+            actor: request.actor.unwrap_or_default(),
+            traceparent: request.traceparent.unwrap_or_default(),
+            deadline: self.deadline(request.deadline_ms),
+        };
+        let ended = self.once(work, fingerprint).await?;
+        Ok(respond(&names, &carried, ended))
+    }
+
+    async fn create_project(
+        &self,
+        project: &ProjectName,
+        request: CreateProjectRequest,
+    ) -> Result<ProjectResponse, ApiError> {
+        check_text("request_id", &request.request_id, limits::REQUEST_ID_BYTES)?;
+        self.create(project, request).await
+    }
+
+    async fn set_head(&self, project: &ProjectName, request: SetHeadRequest) -> Result<ProjectResponse, ApiError> {
+        check_text("request_id", &request.request_id, limits::REQUEST_ID_BYTES)?;
+        self.point_head(project, request).await
+    }
+
+    async fn delete_project(
+        &self,
+        project: &ProjectName,
+        request: DeleteProjectRequest,
+    ) -> Result<ProjectResponse, ApiError> {
+        check_text("request_id", &request.request_id, limits::REQUEST_ID_BYTES)?;
+        self.delete(project, request).await
+    }
+
+    async fn outcome(&self, txn: &TxnId) -> Result<ProjectResponse, ApiError> {
+        let state = self.attempts.refdb.slot(&txn.slot).await;
+        let (outcome, message) = match state {
+            Ok(SlotState::Committed(id, _)) if id == *txn => {
+                return Ok(ProjectResponse { outcome: Outcome::Committed, txn: Some(txn.clone()), refusal: None });
+            }
+            Ok(SlotState::Committed(other, _)) => (Outcome::Refused, format!("its slot holds {other}")),
+            Ok(SlotState::Poisoned) => (Outcome::Refused, "its slot is poisoned: it never happened".to_owned()),
+            Ok(SlotState::Empty) => {
+                (Outcome::Unknown, "its slot is empty: it is under way, or was collected long ago".to_owned())
+            }
+            Err(error) => (Outcome::Unknown, error.to_string()),
+        };
+        let retry = outcome == Outcome::Unknown;
+        let refusal = Some(refusal(RefusalCode::Unavailable, retry, message));
+        Ok(ProjectResponse { outcome, txn: Some(txn.clone()), refusal })
+    }
+}
+
+impl Committer {
+    pub(super) fn deadline(&self, asked_ms: Option<u64>) -> Instant {
+        Instant::now() + asked_ms.map_or(self.deadline, Duration::from_millis)
+    }
+
+    /// The project's key; a project that this node never heard of is looked up in the refdb.
+    pub(super) async fn key_of(&self, project: &ProjectName) -> Result<ProjectKey, Refusal> {
+        let read = || self.table.project_key(project).map_err(|error| super::run::unavailable(&error.to_string()));
+        if let Some(key) = read()? {
+            return Ok(key);
+        }
+        if let Err(why) = self.catch_up.project(project).await {
+            let message = format!("whether project {project} exists is not known ({why}); nothing was changed");
+            return Err(refusal(RefusalCode::Unavailable, true, message));
+        }
+        read()?.ok_or_else(|| {
+            let message = format!("there is no project {project}; create it with `lockstep project create {project}`");
+            refusal(RefusalCode::Project, false, message)
+        })
+    }
+
+    /// Runs work once a request id, in a task of its own that outlives the caller.
+    pub(super) async fn once(self: &Arc<Self>, work: Work, fingerprint: u64) -> Result<Ended, ApiError> {
+        if let Err(why) = (self.serving)() {
+            let message = format!("this sidecar takes no commits now: {why}");
+            return Err(ApiError { code: RefusalCode::NotServing, message, retry: true });
+        }
+        let project = work.project.name.clone();
+        let waiting = match self.requests.begin(&project, &work.request_id, fingerprint) {
+            Begin::Join(waiting) => waiting,
+            Begin::Reused => {
+                let message =
+                    format!("request_id {:?} was used for another request; choose a new one", work.request_id);
+                return Err(ApiError { code: RefusalCode::Invalid, message, retry: false });
+            }
+            Begin::Start(sender) => {
+                let (node, waiting) = (Arc::clone(self), sender.subscribe());
+                self.tasks.spawn("commit", async move {
+                    let ended = node.run(&work).await;
+                    for verdict in &ended.verdicts {
+                        if let Verdict::Refused(refused) = verdict {
+                            node.observer.refused(refused.code);
+                        }
+                    }
+                    let lasting = ended.verdicts.iter().all(|verdict| !matches!(verdict, Verdict::Unknown(_)))
+                        && ended.verdicts.iter().any(|verdict| !matches!(verdict, Verdict::Refused(_)));
+                    node.requests.end(&work.project.name, &work.request_id, &sender, ended, lasting);
+                });
+                waiting
+            }
+        };
+        answer(waiting).await.ok_or_else(|| ApiError {
+            code: RefusalCode::NotServing,
+            message: "this sidecar stopped before the outcome was known; ask again with the same request_id".into(),
+            retry: true,
+        })
+    }
+
+    /// Whether an earlier try of this request is in the chain already: its answer was lost, or this node restarted.
+    pub(super) async fn committed_before(&self, work: &Work) -> Option<Ended> {
+        let stale = work.intents.iter().find_map(|intent| {
+            let known = self.table.get(&work.project, &intent.key).ok()??;
+            (intent.expected.as_ref().is_some_and(|expected| *expected != known.value)).then_some((intent, known))
+        });
+        let (intent, known) = stale?;
+        let mut next = Some(known.txn);
+        for _ in 0..LOOK_BACK {
+            let txn = next.take()?;
+            let Ok(SlotState::Committed(_, bytes)) = self.attempts.refdb.slot(&txn.slot).await else { return None };
+            let earlier = Transaction::decode(&bytes).ok()?;
+            if earlier.request_id == work.request_id && earlier.project == work.project {
+                return Some(replay(work, &earlier));
+            }
+            next = earlier.command(&intent.key).and_then(|command| command.predecessor.clone());
+        }
+        None
+    }
+
+    /// Refs that only this site keeps: their old values are read from the disk.
+    async fn local_moves(&self, project: &ProjectName, commands: &[RefCommand]) -> Result<Vec<RefMove>, ApiError> {
+        let mut moves = Vec::with_capacity(commands.len());
+        for command in commands {
+            let old = self.repositories.read_ref(project, &command.name).await.map_err(|error| ApiError {
+                code: RefusalCode::Unavailable,
+                message: error.to_string(),
+                retry: true,
+            })?;
+            if old != command.new {
+                moves.push(RefMove { name: command.name.clone(), old, new: command.new });
+            }
+        }
+        Ok(moves)
+    }
+}
+
+/// The answer of an earlier try: what its transaction carries is committed, the rest was refused then.
+fn replay(work: &Work, earlier: &Transaction) -> Ended {
+    let verdicts = work.intents.iter().map(|intent| match earlier.command(&intent.key) {
+        Some(command) if command.new == intent.new => Verdict::Committed,
+        _ => {
+            Verdict::Refused(refusal(RefusalCode::Stale, false, format!("{} was refused at the first try", intent.key)))
+        }
+    });
+    Ended { txn: Some(earlier.id.clone()), verdicts: verdicts.collect() }
+}
+
+fn check_text(field: &str, text: &str, cap: usize) -> Result<(), ApiError> {
+    if (field == "request_id" && text.is_empty()) || text.len() > cap {
+        let message = format!("{field} is {} bytes long, 1 to {cap} are allowed", text.len());
+        return Err(ApiError { code: RefusalCode::Invalid, message, retry: false });
+    }
+    Ok(())
+}
+
+fn check(request: &RefTransactionRequest) -> Result<(), ApiError> {
+    let invalid = |message: String| Err(ApiError { code: RefusalCode::Invalid, message, retry: false });
+    check_text("request_id", &request.request_id, limits::REQUEST_ID_BYTES)?;
+    check_text("actor", request.actor.as_deref().unwrap_or_default(), limits::TEXT_BYTES)?;
+    check_text("traceparent", request.traceparent.as_deref().unwrap_or_default(), limits::TEXT_BYTES)?;
+    let count = request.commands.len();
+    if count == 0 || count > limits::COMMANDS {
+        return invalid(format!(
+            "commands has {count} entries; one DynamoDB transaction takes 1 to {}. Nothing was changed; push in parts",
+            limits::COMMANDS
+        ));
+    }
+    let mut names: Vec<RefName> = request.commands.iter().map(|command| command.name.clone()).collect();
+    names.sort_unstable();
+    if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        return invalid(format!("ref {} occurs twice in commands", twice[0]));
+    }
+    if let Some((short, long)) = names::exclusive_pair(&names) {
+        let message = format!("{short} and {long} exclude each other; send the deletion in a batch of its own first");
+        return Err(ApiError { code: RefusalCode::NameConflict, message, retry: false });
+    }
+    Ok(())
+}
+
+/// Sorts commands into replicated wishes and local ones.
+fn sort(commands: &[RefCommand]) -> Result<(Vec<Intent>, Vec<RefCommand>), ApiError> {
+    let (mut intents, mut local) = (Vec::new(), Vec::new());
+    for command in commands {
+        let class = names::classify(&command.name).map_err(|why| ApiError {
+            code: RefusalCode::NameConflict,
+            message: format!("ref {} {why}", command.name),
+            retry: false,
+        })?;
+        if class == RefClass::Local {
+            local.push(command.clone());
+            continue;
+        }
+        let expected = match command.old {
+            Expected::Any => None,
+            Expected::Absent => Some(RefValue::Absent),
+            Expected::Oid(oid) => Some(RefValue::Oid(oid)),
+        };
+        let (key, new) = (RefKey::Ref(command.name.clone()), RefValue::from(command.new));
+        intents.push(Intent { key, expected, new, force: command.force });
+    }
+    Ok((intents, local))
+}
+
+fn fingerprint(request: &RefTransactionRequest) -> u64 {
+    let mut hasher = Sha256::new();
+    hasher.update([u8::from(request.atomic)]);
+    for command in &request.commands {
+        hasher.update(format!("{} {:?} {:?} {}\n", command.name, command.old, command.new, command.force));
+    }
+    let hash: [u8; 32] = hasher.finalize().into();
+    u64::from_le_bytes([hash[0], hash[1], hash[2], hash[3], hash[4], hash[5], hash[6], hash[7]])
+}
+
+/// One result a command: local ones follow the batch.
+fn respond(names: &[RefName], carried: &[RefName], ended: Ended) -> RefTransactionResponse {
+    let of = |name: &RefName| {
+        let at = carried.iter().position(|one| one == name);
+        at.and_then(|at| ended.verdicts.get(at)).or_else(|| ended.verdicts.iter().find(|one| is_bad(one)))
+    };
+    let results: Vec<RefResult> = names
+        .iter()
+        .map(|name| {
+            let (outcome, refusal) = of(name).map_or((Outcome::Committed, None), split);
+            RefResult { name: name.clone(), outcome, refusal }
+        })
+        .collect();
+    let any = |wanted| results.iter().any(|result| result.outcome == wanted);
+    let outcome = [Outcome::Unknown, Outcome::CommittedNotYetVisible, Outcome::Committed]
+        .into_iter()
+        .find(|outcome| any(*outcome))
+        .unwrap_or(Outcome::Refused);
+    RefTransactionResponse { outcome, txn: ended.txn, results }
+}
+
+fn is_bad(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Refused(_) | Verdict::Unknown(_))
+}
+
+pub(super) fn split(verdict: &Verdict) -> (Outcome, Option<Refusal>) {
+    match verdict {
+        Verdict::Committed => (Outcome::Committed, None),
+        Verdict::NotYetVisible => (Outcome::CommittedNotYetVisible, None),
+        Verdict::Refused(refusal) => (Outcome::Refused, Some(refusal.clone())),
+        Verdict::Unknown(refusal) => (Outcome::Unknown, Some(refusal.clone())),
+    }
+}

@@ -1,0 +1,141 @@
+//! The durable step: objects and refs first, then what this node remembers of them.
+//!
+//! One reconciler, one code path. It takes what is to be remembered (the overlay, checkpoints, what is parked),
+//! then syncs the volume, then commits the node's store, and only then tells those who wait. What it took before the
+//! sync is on the disk after it, so a checkpoint implies the data it covers.
+//! When the sync or the store fails, nobody knows what is on the disk: the node stops.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::git::Repositories;
+use crate::plant::{Plant, Plants};
+use crate::refs::RefTable;
+use crate::volume::{Changes, NodeStore};
+
+/// Adds what a stage wants remembered to the next durable step. Called before the sync.
+pub trait Remember: Send + Sync {
+    /// What is true already, and may be lost until it is durable.
+    fn remember(&self, into: &mut Changes);
+
+    /// The step that the last call of [`Remember::remember`] added to is durable.
+    fn remembered(&self) {}
+}
+
+/// Makes steps durable. Clones share them.
+#[derive(Clone)]
+pub struct Durability(Arc<Inner>);
+
+struct Inner {
+    table: Arc<RefTable>,
+    repositories: Arc<dyn Repositories>,
+    store: Arc<dyn NodeStore>,
+    sources: Mutex<Vec<Arc<dyn Remember>>>,
+    staged: Mutex<Changes>,
+    wanted: Notify,
+    /// Steps asked for, steps done.
+    asked: watch::Sender<u64>,
+    done: watch::Sender<u64>,
+    pace: Duration,
+    plants: Plants,
+    failed: CancellationToken,
+}
+
+impl Durability {
+    /// Steps at most one a `pace`. `failed` is cancelled when a step fails.
+    #[must_use]
+    pub fn new(
+        table: Arc<RefTable>,
+        repositories: Arc<dyn Repositories>,
+        store: Arc<dyn NodeStore>,
+        pace: Duration,
+        plants: Plants,
+        failed: CancellationToken,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            table,
+            repositories,
+            store,
+            sources: Mutex::default(),
+            staged: Mutex::default(),
+            wanted: Notify::new(),
+            asked: watch::Sender::new(0),
+            done: watch::Sender::new(0),
+            pace,
+            plants,
+            failed,
+        }))
+    }
+
+    /// Asks a stage at each step from now on.
+    pub fn add(&self, source: Arc<dyn Remember>) {
+        self.0.sources.lock().unwrap_or_else(PoisonError::into_inner).push(source);
+    }
+
+    /// Adds to the next step.
+    pub fn stage(&self, add: impl FnOnce(&mut Changes)) {
+        add(&mut self.0.staged.lock().unwrap_or_else(PoisonError::into_inner));
+        self.0.wanted.notify_one();
+    }
+
+    /// Asks for a step soon.
+    pub fn want(&self) {
+        self.0.wanted.notify_one();
+    }
+
+    /// Waits until everything that was moved or staged before this call is durable.
+    pub async fn settle(&self) {
+        let mut mine = 0;
+        self.0.asked.send_modify(|asked| {
+            *asked += 1;
+            mine = *asked;
+        });
+        self.0.wanted.notify_one();
+        let mut done = self.0.done.subscribe();
+        // The sender lives as long as `self`.
+        let _ = done.wait_for(|done| *done >= mine).await;
+    }
+
+    /// Makes steps durable until the node is aborted, or a step fails.
+    pub async fn run(self) {
+        loop {
+            let _ = tokio::time::timeout(Duration::from_secs(1), self.0.wanted.notified()).await;
+            if let Err(why) = self.step().await {
+                tracing::error!(%why, "the volume failed; this node stops, what it committed is in the journal");
+                self.0.failed.cancel();
+                return;
+            }
+            tokio::time::sleep(self.0.pace).await;
+        }
+    }
+
+    async fn step(&self) -> Result<(), String> {
+        let inner = &self.0;
+        let asked = *inner.asked.borrow();
+        let mut changes = std::mem::take(&mut *inner.staged.lock().unwrap_or_else(PoisonError::into_inner));
+        let sources = inner.sources.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for source in &sources {
+            source.remember(&mut changes);
+        }
+        // The overlay is taken last: what a checkpoint covers was moved before the checkpoint could be taken.
+        let snapshot = inner.table.collect(&mut changes);
+        if !changes.is_empty() {
+            if inner.plants.has(Plant::MapBeforeRefs) {
+                inner.store.commit(changes.clone()).await.map_err(|error| error.to_string())?;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            crate::failpoint::reach("durable.before_sync");
+            inner.repositories.sync().await.map_err(|error| error.to_string())?;
+            crate::failpoint::reach("durable.after_sync");
+            inner.store.commit(changes).await.map_err(|error| error.to_string())?;
+            crate::failpoint::reach("durable.after_store");
+            inner.table.durable(&snapshot);
+            sources.iter().for_each(|source| source.remembered());
+        }
+        inner.done.send_modify(|done| *done = asked.max(*done));
+        Ok(())
+    }
+}

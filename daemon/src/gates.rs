@@ -1,0 +1,32 @@
+//! Taking writability away from a project: who applies `closing` waits until the commits inside have ended.
+//!
+//! A commit looks at the project's phase inside the gate. So once `closing` is applied here and the gate was empty for a
+//! moment, nothing of this node can land in the project any more; the node's low-water mark then tells the others.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lockstep_proto::ProjectName;
+use tokio::sync::{OwnedRwLockReadGuard, RwLock};
+
+/// The gates of a node's projects. A gate exists while it is used.
+#[derive(Debug, Default)]
+pub struct Gates(Mutex<BTreeMap<ProjectName, Arc<RwLock<()>>>>);
+
+impl Gates {
+    fn gate(&self, project: &ProjectName) -> Arc<RwLock<()>> {
+        let mut gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        gates.retain(|name, gate| name == project || Arc::strong_count(gate) > 1);
+        Arc::clone(gates.entry(project.clone()).or_default())
+    }
+
+    /// Goes in, for as long as the answer lives.
+    pub async fn enter(&self, project: &ProjectName) -> OwnedRwLockReadGuard<()> {
+        self.gate(project).read_owned().await
+    }
+
+    /// Waits until everybody who is inside has left.
+    pub async fn empty(&self, project: &ProjectName) {
+        drop(self.gate(project).write_owned().await);
+    }
+}

@@ -1,0 +1,355 @@
+//! This incarnation's part of the journal: which slots may be used, which are settled, which are published.
+//!
+//! Pure book-keeping, shared by the commit stage (takes and settles slots), the publisher (moves settled slots to the
+//! event log) and the mark writer. The rules, per lane:
+//! - a transaction takes the lowest empty slot, so that slots stay dense;
+//! - only slots below the *stored* settled mark + window may be used: whoever freezes the incarnation finds every
+//!   slot that could ever be occupied in that window;
+//! - the settled mark passes a slot only when it is committed or poisoned.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::Hasher;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use lockstep_proto::{IncarnationId, Lane, ProjectName, Seq, Slot};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// How much of the journal an incarnation may use at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JournalLimits {
+    /// Lanes: a project always uses the same one.
+    pub lanes: u8,
+    /// Slots above the stored settled mark, per lane: about the concurrency.
+    pub window: u64,
+    /// Bytes of committed transactions that are kept in memory for the publisher; it reads others back.
+    pub cache_bytes: usize,
+}
+
+/// The journal of the running incarnation.
+pub struct Journal {
+    id: IncarnationId,
+    limits: JournalLimits,
+    lanes: Mutex<Vec<LaneBook>>,
+    cached: Mutex<Cache>,
+    /// A slot was given back, or a mark was stored.
+    room: Notify,
+    /// A settled mark moved.
+    settled: Notify,
+}
+
+#[derive(Default)]
+struct Cache {
+    bytes: usize,
+    entries: BTreeMap<Slot, Bytes>,
+}
+
+#[derive(Debug, Default)]
+struct LaneBook {
+    /// Every slot below is committed or poisoned.
+    settled: u64,
+    /// The settled mark in the refdb.
+    stored: u64,
+    /// Every slot below is in the event log.
+    published: u64,
+    /// Slots from here on were never taken.
+    next: u64,
+    /// Taken once, given back: since when they are empty.
+    empty: BTreeMap<u64, Instant>,
+    /// Above the settled mark, and resolved: whether they are committed (or poisoned).
+    resolved: BTreeMap<u64, bool>,
+    /// Below the settled mark, not yet published, and poisoned.
+    poisoned: BTreeSet<u64>,
+}
+
+/// A lane's marks, for the mark writer and the status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneMarks {
+    /// Every slot below is committed or poisoned.
+    pub settled: Seq,
+    /// Every slot below is in the event log.
+    pub published: Seq,
+    /// Slots above the settled mark that were taken.
+    pub in_flight: u64,
+}
+
+/// A slot that waits for the publisher.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unpublished {
+    /// Nothing to publish.
+    Poisoned,
+    /// Committed, with its bytes when they are still in memory.
+    Committed(Option<Bytes>),
+}
+
+impl Journal {
+    /// The empty journal of a newborn incarnation.
+    #[must_use]
+    pub fn new(id: IncarnationId, limits: JournalLimits) -> Self {
+        let lanes = (0..limits.lanes).map(|_| LaneBook::default()).collect();
+        let (room, settled) = (Notify::new(), Notify::new());
+        Self { id, limits, lanes: Mutex::new(lanes), cached: Mutex::default(), room, settled }
+    }
+
+    /// The incarnation.
+    #[must_use]
+    pub fn id(&self) -> &IncarnationId {
+        &self.id
+    }
+
+    /// The lane of a project: the same one during the whole incarnation.
+    #[must_use]
+    pub fn lane_of(&self, project: &ProjectName) -> Lane {
+        let mut hasher = Fnv::default();
+        hasher.write(project.as_str().as_bytes());
+        let lane = hasher.finish() % u64::from(self.limits.lanes.max(1));
+        Lane(u8::try_from(lane).unwrap_or(0))
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, Vec<LaneBook>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with<T>(&self, slot: &Slot, change: impl FnOnce(&mut LaneBook, u64) -> T) -> Option<T> {
+        debug_assert_eq!(slot.lane.incarnation, self.id, "a slot of another incarnation is not this journal's");
+        self.lanes().get_mut(usize::from(slot.lane.lane.0)).map(|book| change(book, slot.seq.0))
+    }
+
+    /// Takes the lowest empty slot of a lane; waits while the window is full.
+    pub async fn take(&self, lane: Lane) -> Slot {
+        loop {
+            let room = self.room.notified();
+            let taken = self.lanes().get_mut(usize::from(lane.0)).and_then(|book| book.take(self.limits.window));
+            if let Some(seq) = taken {
+                return self.id.lane(lane).slot(Seq(seq));
+            }
+            // The mark writer may have to store a mark before there is room.
+            self.settled.notify_one();
+            room.await;
+        }
+    }
+
+    /// Gives a slot back that is empty for sure: no copy of an attempt at it can land any more.
+    pub fn give_back(&self, slot: &Slot) {
+        self.with(slot, |book, seq| book.give_back(seq));
+        self.room.notify_waiters();
+    }
+
+    /// The slot holds a committed transaction.
+    pub fn committed(&self, slot: &Slot, bytes: Bytes) {
+        self.cache(slot, bytes);
+        self.with(slot, |book, seq| book.resolve(seq, true));
+        self.settled.notify_one();
+    }
+
+    /// The slot is poisoned.
+    pub fn poisoned(&self, slot: &Slot) {
+        self.with(slot, |book, seq| book.resolve(seq, false));
+        self.settled.notify_one();
+    }
+
+    /// Takes slots that have been empty since before `since`, to poison them, so that an idle lane settles.
+    #[must_use]
+    pub fn take_idle(&self, since: Instant) -> Vec<Slot> {
+        let mut idle = Vec::new();
+        for (lane, book) in self.lanes().iter_mut().enumerate() {
+            let lane = self.id.lane(Lane(u8::try_from(lane).unwrap_or(u8::MAX)));
+            let old: Vec<u64> = book.empty.iter().filter(|(_, at)| **at <= since).map(|(seq, _)| *seq).collect();
+            for seq in old {
+                book.empty.remove(&seq);
+                idle.push(lane.slot(Seq(seq)));
+            }
+        }
+        idle
+    }
+
+    /// Waits until a settled mark may have moved.
+    pub async fn changed(&self) {
+        self.settled.notified().await;
+    }
+
+    /// Wakes whoever waits in [`Journal::changed`].
+    pub fn nudge(&self) {
+        self.settled.notify_one();
+    }
+
+    /// The marks of every lane, and whether they are worth storing: a quarter of a window is used up, or `any`
+    /// change counts.
+    #[must_use]
+    pub fn marks(&self) -> Vec<LaneMarks> {
+        self.lanes().iter().map(LaneBook::marks).collect()
+    }
+
+    /// Whether a lane has used up a good part of its window since its mark was stored.
+    #[must_use]
+    pub fn is_pressed(&self) -> bool {
+        self.lanes().iter().any(|book| book.settled - book.stored >= self.limits.window / 4)
+    }
+
+    /// These settled marks are in the refdb now.
+    pub fn stored(&self, settled: &[Seq]) {
+        for (book, mark) in self.lanes().iter_mut().zip(settled) {
+            book.stored = book.stored.max(mark.0);
+        }
+        self.room.notify_waiters();
+    }
+
+    /// Settled slots of a lane that are not published, in order, at most `limit`.
+    #[must_use]
+    pub fn unpublished(&self, lane: Lane, limit: usize) -> Vec<(Slot, Unpublished)> {
+        let lanes = self.lanes();
+        let Some(book) = lanes.get(usize::from(lane.0)) else { return Vec::new() };
+        let cache = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        let slots = (book.published..book.settled).take(limit).map(|seq| {
+            let slot = self.id.lane(lane).slot(Seq(seq));
+            let what = if book.poisoned.contains(&seq) {
+                Unpublished::Poisoned
+            } else {
+                Unpublished::Committed(cache.entries.get(&slot).cloned())
+            };
+            (slot, what)
+        });
+        slots.collect()
+    }
+
+    /// Every slot of the lane below `until` is in the event log.
+    pub fn published(&self, lane: Lane, until: Seq) {
+        if let Some(book) = self.lanes().get_mut(usize::from(lane.0)) {
+            book.published = book.published.max(until.0);
+            book.poisoned = book.poisoned.split_off(&until.0);
+        }
+        let mut cache = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        let lane = self.id.lane(lane);
+        let done: Vec<Slot> =
+            cache.entries.range(lane.slot(Seq(0))..lane.slot(until)).map(|(slot, _)| slot.clone()).collect();
+        for slot in done {
+            let freed = cache.entries.remove(&slot).map_or(0, |bytes| bytes.len());
+            cache.bytes -= freed;
+        }
+    }
+
+    fn cache(&self, slot: &Slot, bytes: Bytes) {
+        let mut cache = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        if cache.bytes + bytes.len() <= self.limits.cache_bytes {
+            cache.bytes += bytes.len();
+            cache.entries.insert(slot.clone(), bytes);
+        }
+    }
+}
+
+impl LaneBook {
+    fn take(&mut self, window: u64) -> Option<u64> {
+        if let Some((seq, _)) = self.empty.pop_first() {
+            return Some(seq);
+        }
+        if self.next >= self.stored + window {
+            return None;
+        }
+        self.next += 1;
+        Some(self.next - 1)
+    }
+
+    fn give_back(&mut self, seq: u64) {
+        self.empty.insert(seq, Instant::now());
+        // The highest slots are simply not taken any more.
+        while self.next > 0 && self.empty.remove(&(self.next - 1)).is_some() {
+            self.next -= 1;
+        }
+    }
+
+    fn resolve(&mut self, seq: u64, committed: bool) {
+        self.resolved.insert(seq, committed);
+        while let Some(committed) = self.resolved.remove(&self.settled) {
+            if !committed {
+                self.poisoned.insert(self.settled);
+            }
+            self.settled += 1;
+        }
+    }
+
+    fn marks(&self) -> LaneMarks {
+        LaneMarks {
+            settled: Seq(self.settled),
+            published: Seq(self.published),
+            in_flight: self.next.saturating_sub(self.settled),
+        }
+    }
+}
+
+/// FNV-1a, 64 bits: the lane of a project must be the same in every build, which std's hasher does not promise.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hasher for Fnv {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn journal(window: u64) -> Journal {
+        let id = IncarnationId { node: "n".parse().unwrap(), number: lockstep_proto::Incarnation(1) };
+        Journal::new(id, JournalLimits { lanes: 1, window, cache_bytes: 100 })
+    }
+
+    #[tokio::test]
+    async fn the_lowest_empty_slot_is_taken_again() {
+        let journal = journal(8);
+        let slots = [journal.take(Lane(0)).await, journal.take(Lane(0)).await, journal.take(Lane(0)).await];
+        journal.give_back(&slots[1]);
+        assert_eq!(journal.take(Lane(0)).await, slots[1]);
+        journal.give_back(&slots[2]);
+        assert_eq!(journal.take(Lane(0)).await, slots[2]);
+    }
+
+    #[tokio::test]
+    async fn the_window_rests_on_the_stored_mark() {
+        let journal = journal(2);
+        let first = journal.take(Lane(0)).await;
+        let _second = journal.take(Lane(0)).await;
+        journal.committed(&first, Bytes::from_static(b"x"));
+        let third = journal.take(Lane(0));
+        assert!(futures::future::FutureExt::now_or_never(third).is_none(), "settled, but not stored");
+        journal.stored(&[Seq(1)]);
+        assert_eq!(journal.take(Lane(0)).await.seq, Seq(2));
+    }
+
+    #[tokio::test]
+    async fn the_settled_mark_waits_for_the_gap() {
+        let journal = journal(8);
+        let slots = [journal.take(Lane(0)).await, journal.take(Lane(0)).await];
+        journal.committed(&slots[1], Bytes::from_static(b"y"));
+        assert!(journal.unpublished(Lane(0), 9).is_empty());
+        journal.poisoned(&slots[0]);
+        let waiting: Vec<Unpublished> = journal.unpublished(Lane(0), 9).into_iter().map(|(_, what)| what).collect();
+        assert_eq!(waiting, [Unpublished::Poisoned, Unpublished::Committed(Some(Bytes::from_static(b"y")))]);
+        journal.published(Lane(0), Seq(2));
+        assert!(journal.unpublished(Lane(0), 9).is_empty());
+        assert_eq!(journal.marks()[0], LaneMarks { settled: Seq(2), published: Seq(2), in_flight: 0 });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_empty_slot_is_taken_for_poison() {
+        let journal = journal(8);
+        let slots = [journal.take(Lane(0)).await, journal.take(Lane(0)).await];
+        journal.give_back(&slots[0]);
+        assert!(journal.take_idle(Instant::now() - std::time::Duration::from_secs(1)).is_empty());
+        tokio::time::advance(std::time::Duration::from_secs(2)).await;
+        assert_eq!(journal.take_idle(Instant::now() - std::time::Duration::from_secs(1)), vec![slots[0].clone()]);
+    }
+}

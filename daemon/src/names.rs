@@ -1,0 +1,131 @@
+//! Names that exclude each other, and which refs are replicated at all.
+//!
+//! git cannot hold `refs/heads/a` and `refs/heads/a/b` at once, so the refdb must not either. Three kinds of names:
+//! - **local** refs are what every site can compute; they are neither journalled nor versioned;
+//! - **structured** refs (patch sets, their meta refs, users) have a grammar in which no name is a prefix of
+//!   another; whatever does not fit the grammar is refused, so they pay nothing;
+//! - **mutable** refs are all others: a creation marks its proper prefixes as directories in the refdb.
+
+use lockstep_proto::RefName;
+
+/// The kind of a ref.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefClass {
+    /// Computed by every site for itself.
+    Local,
+    /// Replicated; its grammar excludes conflicts.
+    Structured,
+    /// Replicated; conflicts are excluded by directory marks.
+    Mutable,
+}
+
+/// What kind of ref a name is.
+///
+/// # Errors
+/// A name in a reserved or structured namespace that does not fit its grammar, with the reason.
+pub fn classify(name: &RefName) -> Result<RefClass, &'static str> {
+    let parts: Vec<&str> = name.as_str().split('/').skip(1).collect();
+    match parts.as_slice() {
+        ["cache-automerge", ..] => Ok(RefClass::Local),
+        ["lockstep", ..] => Err("lies in refs/lockstep/, which the sidecar keeps for itself"),
+        ["changes", rest @ ..] => change(rest),
+        _ => Ok(RefClass::Mutable),
+    }
+}
+
+/// `NN/number/patch-set`, `NN/number/meta`, `NN/number/robot-comments`: NN are the number's last two digits.
+fn change(parts: &[&str]) -> Result<RefClass, &'static str> {
+    const GRAMMAR: &str = "is none of refs/changes/NN/<number>/<patch set>, .../meta, .../robot-comments";
+    let [shard, number, last] = parts else { return Err(GRAMMAR) };
+    let number_is_plain = is_plain_number(number);
+    let digits = if number.len() < 2 { format!("0{number}") } else { number[number.len() - 2..].to_owned() };
+    let last_fits = matches!(*last, "meta" | "robot-comments") || is_plain_number(last);
+    if number_is_plain && digits == *shard && last_fits { Ok(RefClass::Structured) } else { Err(GRAMMAR) }
+}
+
+fn is_plain_number(text: &str) -> bool {
+    !text.is_empty() && !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// The proper prefixes of a mutable name that could be refs themselves: `refs/heads/a` and `refs/heads/a/b` for
+/// `refs/heads/a/b/c`. The fixed roots (`refs/heads`) are excluded by [`RefName`]'s own rules.
+#[must_use]
+pub fn directories(name: &RefName) -> Vec<RefName> {
+    let text = name.as_str();
+    let ends = text.match_indices('/').map(|(at, _)| at).skip(2);
+    ends.filter_map(|end| text[..end].parse().ok()).collect()
+}
+
+/// Two names of one batch that exclude each other, if there are any. `names` are all refs that the batch touches:
+/// deleting `a` and creating `a/b` in one batch is refused too, git cannot do both in one step.
+#[must_use]
+pub fn exclusive_pair<'a>(names: &'a [RefName]) -> Option<(&'a RefName, &'a RefName)> {
+    let mut sorted: Vec<&'a RefName> = names.iter().collect();
+    sorted.sort_unstable();
+    let excludes = |short: &RefName, long: &RefName| {
+        long.as_str().strip_prefix(short.as_str()).is_some_and(|rest| rest.starts_with('/'))
+    };
+    sorted.iter().enumerate().find_map(|(at, short)| {
+        let below = sorted[at + 1..].iter().take_while(|long| long.as_str().starts_with(short.as_str()));
+        below.copied().find(|long| excludes(short, long)).map(|long| (*short, long))
+    })
+}
+
+/// Where a ref stands in the order in which readers may see a transaction: patch sets before the rest, `meta` last.
+#[must_use]
+pub fn visibility_rank(name: &RefName) -> u8 {
+    let text = name.as_str();
+    match (text.starts_with("refs/changes/"), text.ends_with("/meta")) {
+        (true, false) => 0,
+        (false, _) => 1,
+        (true, true) => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> RefName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn classes() {
+        let class = |text| classify(&name(text));
+        assert_eq!(class("refs/cache-automerge/ab/cd"), Ok(RefClass::Local));
+        assert_eq!(class("refs/changes/34/1234/5"), Ok(RefClass::Structured));
+        assert_eq!(class("refs/changes/04/4/meta"), Ok(RefClass::Structured));
+        assert_eq!(class("refs/heads/main"), Ok(RefClass::Mutable));
+        for bad in
+            ["refs/changes/34/1234", "refs/changes/33/1234/5", "refs/changes/34/1234/5/x", "refs/changes/34/1234/05"]
+        {
+            assert!(class(bad).is_err(), "{bad}");
+        }
+        assert!(class("refs/lockstep/keep/x").is_err());
+    }
+
+    #[test]
+    fn directories_are_the_proper_prefixes() {
+        assert_eq!(directories(&name("refs/heads/a/b/c")), vec![name("refs/heads/a"), name("refs/heads/a/b")]);
+        assert!(directories(&name("refs/heads/a")).is_empty());
+    }
+
+    #[test]
+    fn exclusive_names_of_a_batch_are_found() {
+        let names = [name("refs/heads/a-b"), name("refs/heads/a/b"), name("refs/heads/a")];
+        let (short, long) = exclusive_pair(&names).unwrap();
+        assert_eq!((short.as_str(), long.as_str()), ("refs/heads/a", "refs/heads/a/b"));
+        assert!(exclusive_pair(&names[..2]).is_none());
+    }
+
+    #[test]
+    fn meta_is_seen_last() {
+        let mut names = [name("refs/changes/01/1/meta"), name("refs/heads/x"), name("refs/changes/01/1/1")];
+        names.sort_by_key(visibility_rank);
+        assert_eq!(
+            names.map(|name| name.to_string()),
+            ["refs/changes/01/1/1", "refs/heads/x", "refs/changes/01/1/meta"]
+        );
+    }
+}

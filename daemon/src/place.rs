@@ -1,0 +1,187 @@
+//! The one place that moves refs: committed transactions of one project become what its repository shows.
+//!
+//! The caller holds the locks of all keys, and the objects are there. Several transactions are squashed into one
+//! move a ref, so that readers see each ref go forward only, and all refs of a transaction together.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lockstep_proto::{
+    Oid, ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey, RefName, RefValue, Transaction,
+};
+
+use crate::git::{GitError, RefMove, Relation, Repositories};
+use crate::names;
+use crate::refs::RefTable;
+use crate::volume::{RefRecord, StoreError};
+
+/// Where `HEAD` points in a project whose creation did not say.
+const DEFAULT_HEAD: &str = "refs/heads/main";
+
+/// What to do when a ref on the disk is not what the version map says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnSurprise {
+    /// Move nothing and say so.
+    Stop,
+    /// Replace it: the new value was read from the refdb, so it is the newest of the chain.
+    Replace,
+}
+
+/// Why refs were not moved.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlaceError {
+    /// The repository did not do it.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// The version map failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Moves refs in the repositories and notes it in the version map's overlay.
+#[derive(Clone)]
+pub struct Placer {
+    /// The repositories.
+    pub repositories: Arc<dyn Repositories>,
+    /// The version map.
+    pub table: Arc<RefTable>,
+}
+
+impl Placer {
+    /// Places transactions, in the order of their versions, and local moves beside them.
+    ///
+    /// # Errors
+    /// Nothing was moved, or (a failing disk) it is not known: the version map says what was.
+    pub async fn place(
+        &self,
+        project: &ProjectKey,
+        transactions: &[Arc<Transaction>],
+        local: &[RefMove],
+        surprise: OnSurprise,
+    ) -> Result<(), PlaceError> {
+        let mut last = squash(transactions);
+        for key in last.keys().cloned().collect::<Vec<_>>() {
+            // What is not newer than what is here is skipped: a duplicate, or a part that was caught up before.
+            let known = self.table.version(project, &key)?;
+            last.retain(|one, record| *one != key || record.version > known);
+        }
+        self.before_refs(project, &last).await?;
+        let mut moves = self.moves(project, &last, surprise).await?;
+        moves.extend_from_slice(local);
+        moves.sort_by_key(|step| (step.new.is_some(), names::visibility_rank(&step.name)));
+        if !moves.is_empty() {
+            let keep = self.keep(&project.name, transactions, &moves).await?;
+            crate::failpoint::reach("place.before_refs");
+            self.repositories.move_refs(&project.name, &moves, &keep).await?;
+            crate::failpoint::reach("place.after_refs");
+        }
+        self.after_refs(project, &last).await?;
+        self.table.moved(project, last);
+        self.forget_deleted(project)?;
+        Ok(())
+    }
+
+    /// A new project's repository is there before its first refs are; `HEAD` is set with it.
+    async fn before_refs(&self, project: &ProjectKey, last: &BTreeMap<RefKey, RefRecord>) -> Result<(), PlaceError> {
+        let exists = last.get(&RefKey::State).is_some_and(|record| !is_deleted(&record.value));
+        if exists {
+            let head = match last.get(&RefKey::Head).map(|record| &record.value) {
+                Some(RefValue::Symref(target)) => target.clone(),
+                _ => default_head(&project.name)?,
+            };
+            self.repositories.create(&project.name, &head).await?;
+        }
+        Ok(())
+    }
+
+    async fn after_refs(&self, project: &ProjectKey, last: &BTreeMap<RefKey, RefRecord>) -> Result<(), PlaceError> {
+        if let Some(RefValue::Symref(target)) = last.get(&RefKey::Head).map(|record| &record.value) {
+            self.repositories.set_head(&project.name, target).await?;
+        }
+        if last.get(&RefKey::State).is_some_and(|record| is_deleted(&record.value)) {
+            self.repositories.delete(&project.name).await?;
+        }
+        Ok(())
+    }
+
+    fn forget_deleted(&self, project: &ProjectKey) -> Result<(), PlaceError> {
+        let state = self.table.project(&project.name)?;
+        if state.is_some_and(|state| state.phase == ProjectPhase::Deleted && state.incarnation == project.incarnation) {
+            self.table.forget(project);
+        }
+        Ok(())
+    }
+
+    async fn moves(
+        &self,
+        project: &ProjectKey,
+        last: &BTreeMap<RefKey, RefRecord>,
+        surprise: OnSurprise,
+    ) -> Result<Vec<RefMove>, PlaceError> {
+        let mut moves = Vec::with_capacity(last.len());
+        for (key, record) in last {
+            let RefKey::Ref(name) = key else { continue };
+            let old = match surprise {
+                OnSurprise::Stop => self.table.get(project, key)?.and_then(|known| known.value.oid()),
+                OnSurprise::Replace => self.repositories.read_ref(&project.name, name).await?,
+            };
+            let new = record.value.oid();
+            if old != new {
+                moves.push(RefMove { name: name.clone(), old, new });
+            }
+        }
+        Ok(moves)
+    }
+
+    /// Values that stop being reachable by these moves, labelled by the transaction that ends them.
+    async fn keep(
+        &self,
+        project: &ProjectName,
+        transactions: &[Arc<Transaction>],
+        moves: &[RefMove],
+    ) -> Result<Vec<(String, Oid)>, PlaceError> {
+        let mut keep = Vec::new();
+        for step in moves {
+            let Some(old) = step.old else { continue };
+            let lost = match step.new {
+                None => true,
+                Some(new) => self.repositories.relation(project, old, new).await? == Relation::Diverged,
+            };
+            let key = RefKey::Ref(step.name.clone());
+            let by = transactions.iter().rev().find_map(|by| {
+                let at = by.commands.iter().position(|command| command.key == key)?;
+                Some(format!("{}-{at}", by.id))
+            });
+            if let (true, Some(label)) = (lost, by) {
+                keep.push((label, old));
+            }
+        }
+        Ok(keep)
+    }
+}
+
+/// What each key is after all of them.
+fn squash(transactions: &[Arc<Transaction>]) -> BTreeMap<RefKey, RefRecord> {
+    let mut last: BTreeMap<RefKey, RefRecord> = BTreeMap::new();
+    for transaction in transactions {
+        for command in &transaction.commands {
+            let record =
+                RefRecord { version: command.version, value: command.new.clone(), txn: transaction.id.clone() };
+            let known = last.entry(command.key.clone()).or_insert_with(|| record.clone());
+            if record.version > known.version {
+                *known = record;
+            }
+        }
+    }
+    last
+}
+
+fn is_deleted(value: &RefValue) -> bool {
+    matches!(value, RefValue::State(ProjectState { phase: ProjectPhase::Deleted, .. }))
+}
+
+fn default_head(project: &ProjectName) -> Result<RefName, GitError> {
+    DEFAULT_HEAD
+        .parse()
+        .map_err(|error: lockstep_proto::NameError| GitError::Bad { project: project.clone(), why: error.to_string() })
+}

@@ -1,0 +1,12 @@
+//! Reconcilers: jobs without input that make true again what must be true, on a timer, in one code path.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `sweep` | nothing that is published stays unseen here |
+//! | `collect` | the journal is collected below every node's low-water mark |
+
+mod collect;
+mod sweep;
+
+pub use collect::Collector;
+pub use sweep::Sweeper;

@@ -1,0 +1,104 @@
+//! What a cancellation says, reason by reason; the emulators give neither conflicts nor throttling.
+
+use bytes::Bytes;
+use lockstep_proto::{Oid, Pack, RefValue, Transaction, Version};
+
+use super::super::items::Item;
+use super::*;
+
+const OWN: &str = "node-a.1.0.0.00000000000000aa";
+const OTHER: &str = "node-b.1.0.0.00000000000000bb";
+
+/// Creates `refs/heads/a/b` and marks `refs/heads/a`: three items, slot first.
+fn request() -> CommitRequest {
+    let command = Command {
+        key: "refs/heads/a/b".parse().expect("a key"),
+        old: RefValue::Absent,
+        new: RefValue::Oid(Oid::Sha1([1; 20])),
+        version: Version(1),
+        predecessor: None,
+    };
+    let transaction = Transaction {
+        id: OWN.parse().expect("an id"),
+        site: "site-a".parse().expect("a site"),
+        project: "tools#1".parse().expect("a project"),
+        committed_at_ms: 0,
+        commands: vec![command],
+        pack: Pack::Empty,
+        bases: Vec::new(),
+        request_id: String::new(),
+        actor: String::new(),
+        traceparent: String::new(),
+    };
+    let directories = vec!["refs/heads/a".parse().expect("a name")];
+    CommitRequest { transaction, encoded: Bytes::from_static(b"encoded"), directories }
+}
+
+fn reason(code: &str) -> CancellationReason {
+    CancellationReason::builder().code(code).build()
+}
+
+fn met<const N: usize>(item: [(&str, AttributeValue); N]) -> CancellationReason {
+    let item: Item = item.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    CancellationReason::builder().code("ConditionalCheckFailed").set_item(Some(item)).build()
+}
+
+fn committed_by(txn: &str) -> CancellationReason {
+    met([("ver", number(1)), ("val", text(RefValue::Oid(Oid::Sha1([2; 20])))), ("txn", text(txn))])
+}
+
+fn answer(reasons: [CancellationReason; 3]) -> Result<CommitAnswer, RefDbError> {
+    read_reasons(&request(), &reasons)
+}
+
+#[test]
+fn a_conflict_is_a_conflict_only_without_a_definite_obstacle() {
+    let conflict = || reason("TransactionConflict");
+    assert_eq!(answer([reason("None"), conflict(), reason("None")]), Ok(CommitAnswer::Conflict));
+    assert_eq!(answer([conflict(), reason("ThrottlingError"), reason("None")]), Ok(CommitAnswer::Conflict));
+    let refused = answer([conflict(), committed_by(OTHER), reason("None")]);
+    let Ok(CommitAnswer::Refused(obstacles)) = refused else { panic!("{refused:?}") };
+    assert!(matches!(&obstacles[..], [Obstacle::Stale(item)] if item.version == Version(1)), "{obstacles:?}");
+}
+
+#[test]
+fn an_own_trace_in_an_item_says_that_the_slot_is_ours() {
+    let request = request();
+    let own = Obstacle::Slot(SlotState::Committed(request.transaction.id, request.encoded));
+    let conflict = reason("TransactionConflict");
+    assert_eq!(answer([conflict, committed_by(OWN), reason("None")]), Ok(CommitAnswer::Refused(vec![own])));
+}
+
+#[test]
+fn a_lock_is_an_obstacle_of_its_own() {
+    let locked = answer([reason("None"), met([("lck", text("an operator"))]), reason("None")]);
+    let Ok(CommitAnswer::Refused(obstacles)) = locked else { panic!("{locked:?}") };
+    let [Obstacle::Locked(item)] = &obstacles[..] else { panic!("{obstacles:?}") };
+    assert_eq!(item.lock.as_deref(), Some("an operator"));
+}
+
+#[test]
+fn throttling_passes_and_refused_access_does_not() {
+    let throttled = answer([reason("None"), reason("ThrottlingError"), reason("None")]);
+    assert!(matches!(throttled, Err(RefDbError::NotNow(_))), "{throttled:?}");
+    let refused = answer([reason("None"), reason("AccessDenied"), reason("ThrottlingError")]);
+    assert!(matches!(refused, Err(RefDbError::Broken(_))), "{refused:?}");
+}
+
+#[test]
+fn a_malformed_item_is_broken_and_not_absent() {
+    let half = answer([reason("None"), met([("ver", number(3))]), reason("None")]);
+    assert!(matches!(half, Err(RefDbError::Broken(_))), "{half:?}");
+    let strange = answer([met([("txn", text("nonsense"))]), reason("None"), reason("None")]);
+    assert!(matches!(strange, Err(RefDbError::Broken(_))), "{strange:?}");
+}
+
+#[test]
+fn a_token_is_short_and_names_the_attempt() {
+    let own: TxnId = OWN.parse().expect("an id");
+    let mut again = own.clone();
+    again.attempt += 1;
+    assert_eq!(token(&own), token(&own.clone()));
+    assert_ne!(token(&own), token(&again));
+    assert!(token(&own).len() <= 36);
+}

@@ -1,0 +1,178 @@
+//! What this node knows of refs: the durable version map, and above it the volatile overlay of early moves.
+//!
+//! A local commit moves its refs before anything is synced: the journal is the write-ahead log. Such a move lives in
+//! the overlay until the next sync has made the refs durable; then the map follows. A power cut therefore takes
+//! the overlay together with the refs, and the map never runs ahead of the disk.
+
+mod locks;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lockstep_proto::{Oid, ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey, RefName, RefValue, Version};
+
+pub use locks::{RefGuard, RefLocks};
+
+use crate::volume::{Changes, NodeStore, RefRecord, StoreError};
+
+/// The version map with its overlay, and the locks of the refs. One a node.
+pub struct RefTable {
+    store: Arc<dyn NodeStore>,
+    overlay: Mutex<Overlay>,
+    /// The in-process ref locks.
+    pub locks: RefLocks,
+}
+
+/// Moves that are not durable yet.
+#[derive(Default)]
+struct Overlay {
+    generation: u64,
+    refs: BTreeMap<(ProjectKey, RefKey), (RefRecord, u64)>,
+    directories: BTreeMap<(ProjectKey, RefName), u64>,
+    forgotten: BTreeMap<ProjectKey, u64>,
+}
+
+/// What was in the overlay at some moment.
+#[derive(Debug)]
+pub struct Snapshot {
+    generation: u64,
+}
+
+impl RefTable {
+    /// Nothing but what the store says.
+    #[must_use]
+    pub fn new(store: Arc<dyn NodeStore>) -> Self {
+        Self { store, overlay: Mutex::default(), locks: RefLocks::default() }
+    }
+
+    fn overlay(&self) -> MutexGuard<'_, Overlay> {
+        self.overlay.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is applied here of a ref; none when it was never committed, as far as this node knows.
+    ///
+    /// # Errors
+    /// The store failed: that is not "never committed".
+    pub fn get(&self, project: &ProjectKey, key: &RefKey) -> Result<Option<RefRecord>, StoreError> {
+        let scoped = scope(project, key);
+        if let Some((record, _)) = self.overlay().refs.get(&(scoped.clone(), key.clone())) {
+            return Ok(Some(record.clone()));
+        }
+        self.store.reference(&scoped, key)
+    }
+
+    /// The version that is applied here.
+    ///
+    /// # Errors
+    /// As [`RefTable::get`].
+    pub fn version(&self, project: &ProjectKey, key: &RefKey) -> Result<Version, StoreError> {
+        Ok(self.get(project, key)?.map_or(Version::NONE, |record| record.version))
+    }
+
+    /// The project's state; none when this node never heard of it.
+    ///
+    /// # Errors
+    /// As [`RefTable::get`].
+    pub fn project(&self, name: &ProjectName) -> Result<Option<ProjectState>, StoreError> {
+        let any = ProjectKey { name: name.clone(), incarnation: 0 };
+        Ok(self.get(&any, &RefKey::State)?.and_then(|record| match record.value {
+            RefValue::State(state) => Some(state),
+            RefValue::Absent | RefValue::Oid(_) | RefValue::Symref(_) => None,
+        }))
+    }
+
+    /// The key of a project that exists here (in any phase but deleted).
+    ///
+    /// # Errors
+    /// As [`RefTable::get`].
+    pub fn project_key(&self, name: &ProjectName) -> Result<Option<ProjectKey>, StoreError> {
+        let state = self.project(name)?.filter(|state| state.phase != ProjectPhase::Deleted);
+        Ok(state.map(|state| ProjectKey { name: name.clone(), incarnation: state.incarnation }))
+    }
+
+    /// Whether an object is, or lately was, the value of a ref: a base that every site has or will have.
+    ///
+    /// # Errors
+    /// As [`RefTable::get`].
+    pub fn is_committed(&self, project: &ProjectKey, oid: &Oid) -> Result<bool, StoreError> {
+        let in_overlay = {
+            let overlay = self.overlay();
+            let from = (project.clone(), RefKey::State);
+            let mine = overlay.refs.range(from..).take_while(|((key, _), _)| key == project);
+            mine.into_iter().any(|(_, (record, _))| record.value.oid() == Some(*oid))
+        };
+        if in_overlay { Ok(true) } else { self.store.is_value(project, oid) }
+    }
+
+    /// Whether a name is known to be marked as a directory in the refdb.
+    ///
+    /// # Errors
+    /// As [`RefTable::get`].
+    pub fn is_directory(&self, project: &ProjectKey, name: &RefName) -> Result<bool, StoreError> {
+        if self.overlay().directories.contains_key(&(project.clone(), name.clone())) {
+            return Ok(true);
+        }
+        self.store.is_directory(project, name)
+    }
+
+    /// Notes that refs were moved. The caller holds their locks.
+    pub fn moved(&self, project: &ProjectKey, records: impl IntoIterator<Item = (RefKey, RefRecord)>) {
+        let mut overlay = self.overlay();
+        overlay.generation += 1;
+        let generation = overlay.generation;
+        for (key, record) in records {
+            overlay.refs.insert((scope(project, &key), key), (record, generation));
+        }
+    }
+
+    /// Notes that names are marked as directories in the refdb.
+    pub fn marked(&self, project: &ProjectKey, names: impl IntoIterator<Item = RefName>) {
+        let mut overlay = self.overlay();
+        overlay.generation += 1;
+        let generation = overlay.generation;
+        overlay.directories.extend(names.into_iter().map(|name| ((project.clone(), name), generation)));
+    }
+
+    /// Notes that a project's incarnation is gone, with all its refs. The caller holds the lock of `@state`.
+    pub fn forget(&self, project: &ProjectKey) {
+        let mut overlay = self.overlay();
+        overlay.generation += 1;
+        let generation = overlay.generation;
+        overlay.refs.retain(|(key, _), _| key != project);
+        overlay.directories.retain(|(key, _), _| key != project);
+        overlay.forgotten.insert(project.clone(), generation);
+    }
+
+    /// Whether there are moves that are not durable.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        let overlay = self.overlay();
+        !(overlay.refs.is_empty() && overlay.directories.is_empty() && overlay.forgotten.is_empty())
+    }
+
+    /// Adds the overlay to a durable step. Take it before the sync; give the snapshot back after the step.
+    pub fn collect(&self, into: &mut Changes) -> Snapshot {
+        let overlay = self.overlay();
+        let refs = overlay.refs.iter();
+        into.refs.extend(refs.map(|((project, key), (record, _))| (project.clone(), key.clone(), record.clone())));
+        into.directories.extend(overlay.directories.keys().cloned());
+        into.forget_projects.extend(overlay.forgotten.keys().cloned());
+        Snapshot { generation: overlay.generation }
+    }
+
+    /// Drops from the overlay what is durable now.
+    pub fn durable(&self, snapshot: &Snapshot) {
+        let mut overlay = self.overlay();
+        overlay.refs.retain(|_, (_, generation)| *generation > snapshot.generation);
+        overlay.directories.retain(|_, generation| *generation > snapshot.generation);
+        overlay.forgotten.retain(|_, generation| *generation > snapshot.generation);
+    }
+}
+
+/// `@state` belongs to the name: its entry is kept under incarnation 0.
+fn scope(project: &ProjectKey, key: &RefKey) -> ProjectKey {
+    match key {
+        RefKey::State => ProjectKey { name: project.name.clone(), incarnation: 0 },
+        RefKey::Head | RefKey::Ref(_) => project.clone(),
+    }
+}

@@ -1,0 +1,92 @@
+//! The end of an incarnation: freeze it, poison every empty slot that its owner could still use, publish what is
+//! committed, and say so. Resumable: whoever finds it half done does it again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep_proto::{IncarnationId, Lane, Seq, SiteId, Slot};
+
+use crate::backoff::Backoff;
+use crate::clock::Entropy;
+use crate::eventlog::EventLog;
+use crate::plant::{Plant, Plants};
+use crate::publish::{append_all, record};
+use crate::refdb::{IncarnationRecord, IncarnationState, RefDb, RefDbError, SlotState};
+
+/// Drains incarnations.
+#[derive(Clone)]
+pub struct Drainer {
+    /// The refdb.
+    pub refdb: Arc<dyn RefDb>,
+    /// Where committed slots go.
+    pub eventlog: Arc<dyn EventLog>,
+    /// For the jitter of retries.
+    pub entropy: Arc<dyn Entropy>,
+    /// Planted bugs.
+    pub plants: Plants,
+}
+
+impl Drainer {
+    /// Drains one incarnation of a site. It tries until it succeeds or the caller gives up.
+    ///
+    /// # Errors
+    /// The refdb refuses the call for good.
+    pub async fn drain(&self, site: &SiteId, id: &IncarnationId) -> Result<(), RefDbError> {
+        let mut backoff = Backoff::new(Arc::clone(&self.entropy), Duration::from_millis(50), Duration::from_secs(5));
+        loop {
+            match self.drain_once(site, id).await {
+                Ok(()) => return Ok(()),
+                Err(error @ RefDbError::Broken(_)) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(incarnation = %id, %error, "draining goes on");
+                    backoff.wait().await;
+                }
+            }
+        }
+    }
+
+    async fn drain_once(&self, site: &SiteId, id: &IncarnationId) -> Result<(), RefDbError> {
+        let frozen = self.refdb.freeze(site, id).await?;
+        if frozen.state == IncarnationState::Drained {
+            return Ok(());
+        }
+        crate::failpoint::reach("drain.frozen");
+        let mut published = Vec::with_capacity(frozen.settled.len());
+        for lane in 0..frozen.settled.len() {
+            published.push(self.drain_lane(&frozen, lane).await?);
+            crate::failpoint::reach("drain.lane");
+        }
+        self.refdb.drained(site, id, &published).await
+    }
+
+    /// Settles and publishes one lane; answers the slot behind its last one.
+    async fn drain_lane(&self, frozen: &IncarnationRecord, lane: usize) -> Result<Seq, RefDbError> {
+        let id = frozen.id.lane(Lane(u8::try_from(lane).unwrap_or(u8::MAX)));
+        let (settled, published) = (frozen.settled[lane].0, frozen.published[lane].0);
+        let mut waiting = Vec::new();
+        for seq in published..settled + frozen.window {
+            let slot = id.slot(Seq(seq));
+            let state = if seq < settled { self.refdb.slot(&slot).await? } else { self.close(&slot).await? };
+            if let SlotState::Committed(_, bytes) = state {
+                waiting.push(record(bytes).map_err(RefDbError::Broken)?);
+            }
+            if waiting.len() >= 100 {
+                self.publish(&frozen.site, &mut waiting).await?;
+            }
+        }
+        self.publish(&frozen.site, &mut waiting).await?;
+        Ok(Seq(settled + frozen.window))
+    }
+
+    /// Makes sure that nothing can land in a slot of the window any more; what is in it already stays.
+    async fn close(&self, slot: &Slot) -> Result<SlotState, RefDbError> {
+        if self.plants.has(Plant::WindowNotPoisoned) {
+            return self.refdb.slot(slot).await;
+        }
+        self.refdb.poison(slot).await
+    }
+
+    async fn publish(&self, site: &SiteId, waiting: &mut Vec<crate::eventlog::Record>) -> Result<(), RefDbError> {
+        append_all(self.eventlog.as_ref(), site, waiting).await.map_err(RefDbError::NotNow)
+    }
+}
