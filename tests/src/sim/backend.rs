@@ -16,6 +16,8 @@ use lockstep::refdb::RefDb;
 use lockstep::volume::NodeStore;
 use lockstep_proto::{NodeId, Oid, ProjectName, RefName, SiteId};
 
+use super::trace::Trace;
+
 /// One node's volume, raw.
 pub trait Volume: Send + Sync {
     /// The repositories.
@@ -55,6 +57,12 @@ pub struct NodeParts {
     pub site: SiteId,
     /// Its name.
     pub node: NodeId,
+    /// Every site.
+    pub sites: Vec<SiteId>,
+    /// The machine's boot id: another one after each power cut.
+    pub boot: String,
+    /// Where it may say what it does.
+    pub trace: Arc<Trace>,
     /// The refdb.
     pub refdb: Arc<dyn RefDb>,
     /// The event logs.

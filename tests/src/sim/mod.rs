@@ -12,7 +12,7 @@
 //! | [`dice`], [`trace`], [`scenario`] | randomness, the record, the knobs |
 //! | [`faults`] and one file a seam | what can happen to a call |
 //! | [`backend`], [`memory`] | what lies below the seams |
-//! | [`world`], [`nemesis`] | sites and nodes, and what is done to them |
+//! | [`node`], [`world`], [`nemesis`] | the real node, the sites, and what is done to them |
 //! | [`clients`], [`workload`], [`history`] | who pushes what, and what they hear |
 //! | [`witness`], [`facts`], [`mirror`], [`watch`], [`check`] | what truly happened, and whether it may |
 
@@ -30,6 +30,7 @@ pub mod history;
 pub mod memory;
 pub mod mirror;
 pub mod nemesis;
+pub mod node;
 pub mod refdb;
 pub mod repositories;
 pub mod run;
@@ -42,5 +43,6 @@ pub mod workload;
 pub mod world;
 
 pub use check::Violation;
-pub use run::{Failure, Report, run};
+pub use node::simulate;
+pub use run::{Failure, Report};
 pub use scenario::Scenario;

@@ -222,10 +222,7 @@ impl Phases {
         }
         for node in self.world.nodes() {
             let world = self.world.clone();
-            tokio::spawn(async move {
-                restart_if_fenced(&world, &node).await;
-                world.start(&node).await;
-            });
+            tokio::spawn(async move { world.start(&node).await });
         }
     }
 
@@ -263,12 +260,5 @@ impl Phases {
             tokio::spawn(async move { world.start(&node).await });
         }
         self.converge("site-loss").await.map(|_| ())
-    }
-}
-
-/// A fenced node does not serve again by itself: Kubernetes would restart it.
-async fn restart_if_fenced(world: &Arc<World>, node: &lockstep_proto::NodeId) {
-    if world.life(node).is_some_and(|life| life.node.is_fenced()) && world.crash(node) {
-        sleep(Duration::from_millis(500)).await;
     }
 }

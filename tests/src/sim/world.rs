@@ -10,7 +10,7 @@ use bytes::Bytes;
 use lockstep::clock::{Clock, Entropy, SeededEntropy};
 use lockstep::eventlog::Record;
 use lockstep::plant::Plants;
-use lockstep::refdb::{RefDb, Role};
+use lockstep::refdb::{IncarnationState, RefDb, Role};
 use lockstep_proto::{NodeId, SiteId};
 use tokio_util::sync::CancellationToken;
 
@@ -62,6 +62,7 @@ struct Place {
     clock: Arc<SimClock>,
     life: Option<Life>,
     lives: u64,
+    boots: u64,
     /// Whether a start is under way.
     starting: bool,
 }
@@ -107,7 +108,7 @@ impl World {
                 let volume = backend.volume();
                 watch.volume(&node, volume.clone());
                 let clock = Arc::new(SimClock { trace: trace.clone(), offset_ms: Mutex::new(0) });
-                places.insert(node, Place { site, volume, clock, life: None, lives: 0, starting: false });
+                places.insert(node, Place { site, volume, clock, life: None, lives: 0, boots: 1, starting: false });
             }
         }
         let places = Mutex::new(places);
@@ -186,6 +187,9 @@ impl World {
         Some(NodeParts {
             site: place.site.clone(),
             node: node.clone(),
+            sites: self.sites(),
+            boot: format!("boot-{}", place.boots),
+            trace: self.trace.clone(),
             refdb: Arc::new(FaultyRefDb::new(self.refdb.clone(), link(Seam::RefDb))),
             eventlog: Arc::new(FaultyEventLog::new(self.backend.eventlog(), link(Seam::EventLog), self.watch.clone())),
             blobs: Arc::new(FaultyBlobs::new(self.backend.blobs(), link(Seam::Blobs))),
@@ -246,6 +250,7 @@ impl World {
         }
         self.trace.note(node.as_str(), "POWER CUT");
         volume.power_cut(dice);
+        self.boot(node);
         self.watch.damaged(node, false);
         true
     }
@@ -258,8 +263,15 @@ impl World {
         }
         self.trace.note(node.as_str(), "DISK LOST");
         volume.wipe();
+        self.boot(node);
         self.watch.damaged(node, true);
         true
+    }
+
+    fn boot(&self, node: &NodeId) {
+        if let Some(place) = self.places().get_mut(node) {
+            place.boots += 1;
+        }
     }
 
     /// A node's wall clock jumps by this much from true virtual time.
@@ -270,13 +282,23 @@ impl World {
         }
     }
 
-    /// Gives a site a role, as an operator would, past all faults.
+    /// Gives a site a role, as an operator would, past all faults. To fence is also to freeze what is open; draining
+    /// it is the nodes' work.
     pub async fn set_role(&self, site: &SiteId, role: Role) {
         let sites = self.refdb.sites().await.unwrap_or_default();
         let Some(record) = sites.into_iter().find(|record| record.site == *site) else { return };
         self.trace.note(site.as_str(), &format!("ROLE {role:?}"));
         if let Err(error) = self.refdb.change_role(&record, role).await {
             self.trace.note(site.as_str(), &format!("role not changed: {error}"));
+        }
+        if role == Role::Fenced {
+            for open in self.refdb.incarnations(site).await.unwrap_or_default() {
+                if open.state == IncarnationState::Open
+                    && let Err(error) = self.refdb.freeze(site, &open.id).await
+                {
+                    self.trace.note(site.as_str(), &format!("{} not frozen: {error}", open.id));
+                }
+            }
         }
     }
 
@@ -288,11 +310,20 @@ impl World {
         }
     }
 
-    /// Looks at every node.
-    pub fn tick(&self) {
+    /// Looks at every node. One that is fenced ends and is started again, as Kubernetes would.
+    pub fn tick(self: &Arc<Self>) {
         for node in self.nodes() {
-            let ready = self.life(&node).is_some_and(|life| life.node.is_ready());
-            self.watch.tick(&node, ready);
+            let life = self.life(&node);
+            self.watch.tick(&node, life.as_ref().is_some_and(|life| life.node.is_ready()));
+            if life.is_some_and(|life| life.node.is_fenced()) && !self.faults.is_paused(&node) {
+                self.trace.note(node.as_str(), "is fenced");
+                self.crash(&node);
+                let world = self.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    world.start(&node).await;
+                });
+            }
         }
     }
 
