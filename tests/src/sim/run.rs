@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lockstep::plant::Plants;
 use lockstep::refdb::Role;
-use lockstep_proto::bridge::CreateProjectRequest;
+use lockstep_proto::bridge::{CreateProjectRequest, Outcome};
 use lockstep_proto::{ProjectName, SiteId};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -189,7 +189,11 @@ impl Phases {
         let request = CreateProjectRequest { request_id: format!("create-{project}"), head: name("refs/heads/b0") };
         let answer = life.node.transactions().create_project(project, request).await;
         self.world.trace.note("operator", &format!("creates {project}: {answer:?}"));
-        answer.map(|_| ()).map_err(|error| error.message)
+        let response = answer.map_err(|error| error.message)?;
+        match response.outcome {
+            Outcome::Committed | Outcome::CommittedNotYetVisible => Ok(()),
+            Outcome::Refused | Outcome::Unknown => Err(format!("{project} was not created: {:?}", response.refusal)),
+        }
     }
 
     async fn safety(&self) -> Result<(), Violation> {
