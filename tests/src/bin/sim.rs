@@ -27,6 +27,9 @@ struct Arguments {
     /// Without faults.
     #[arg(long)]
     calm: bool,
+    /// With volumes and a whole site lost.
+    #[arg(long)]
+    losses: bool,
     /// How long faults go on, in virtual seconds.
     #[arg(long)]
     seconds: Option<u64>,
@@ -42,6 +45,7 @@ impl Arguments {
         let mut scenario = match (self.plant, self.calm) {
             (Some(plant), _) => Scenario::for_plant(plant),
             (None, true) => Scenario::calm(),
+            (None, false) if self.losses => Scenario::losses(),
             (None, false) => Scenario::general(),
         };
         scenario.safety_ms = self.seconds.map_or(scenario.safety_ms, |seconds| seconds * 1_000);

@@ -104,7 +104,6 @@ impl Scenario {
             actions: vec![
                 (Action::Crash, 6),
                 (Action::PowerCut, 4),
-                (Action::LoseDisk, 1),
                 (Action::Pause, 4),
                 (Action::Partition, 6),
                 (Action::Restart, 2),
@@ -124,7 +123,7 @@ impl Scenario {
                 (Ask::Stacked, 3),
             ],
             rates: general_rates(),
-            lose_a_site: true,
+            lose_a_site: false,
         }
     }
 
@@ -132,6 +131,14 @@ impl Scenario {
     #[must_use]
     pub fn calm() -> Self {
         Self { name: "calm".into(), actions: Vec::new(), rates: BTreeMap::new(), ..Self::general() }
+    }
+
+    /// The general world in which volumes are lost too, and at the end those of a whole site.
+    #[must_use]
+    pub fn losses() -> Self {
+        let mut scenario = Self { name: "losses".into(), lose_a_site: true, ..Self::general() };
+        scenario.actions.push((Action::LoseDisk, 6));
+        scenario
     }
 
     /// The general world with the knobs turned towards where one planted bug shows.

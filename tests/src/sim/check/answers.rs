@@ -47,7 +47,9 @@ pub fn verdict(facts: &Facts, entry: &Entry, result: &RefResult) -> Verdict {
     let Some(project) = facts.projects.get(&entry.project) else { return Ok(()) };
     let step = step_of(facts, project, &key, id);
     match (result.outcome, step) {
-        (Outcome::Committed | Outcome::CommittedNotYetVisible, None) => {
+        (Outcome::Committed | Outcome::CommittedNotYetVisible, None)
+            if !was_so_already(facts, entry, project, result) =>
+        {
             Err(format!("{id} was told that {name} is committed, but its chain has no such step"))
         }
         (Outcome::Refused, Some(step)) => {
@@ -56,6 +58,13 @@ pub fn verdict(facts: &Facts, entry: &Entry, result: &RefResult) -> Verdict {
         (Outcome::Refused, None) => refusal_is_true(facts, entry, project, result),
         (Outcome::Committed | Outcome::CommittedNotYetVisible | Outcome::Unknown, _) => Ok(()),
     }
+}
+
+/// Whether the ref was what the command makes it, at some moment of the request: then there was nothing to commit.
+fn was_so_already(facts: &Facts, entry: &Entry, project: &ProjectKey, result: &RefResult) -> bool {
+    let asked = entry.request.commands.iter().find(|asked| asked.name == result.name);
+    let seen = values_since(facts, project, &RefKey::Ref(result.name.clone()), entry.asked);
+    asked.is_some_and(|asked| seen.contains(&RefValue::from(asked.new)))
 }
 
 fn refusal_is_true(facts: &Facts, entry: &Entry, project: &ProjectKey, result: &RefResult) -> Verdict {
