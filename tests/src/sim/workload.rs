@@ -102,7 +102,7 @@ impl Asker {
 
     /// A patch set with its meta ref, and a branch besides.
     fn batch(&mut self, ground: &Ground, branch: RefName) -> Vec<RefCommand> {
-        let change = self.dice.below(3);
+        let change = 1 + self.dice.below(3);
         let meta = self.advance(ground, name(&format!("refs/changes/0{change}/{change}/meta")), None);
         let patch = self.advance(ground, name(&format!("refs/changes/0{change}/{change}/1")), meta.new);
         let mut commands = vec![patch, meta];
