@@ -144,7 +144,7 @@ impl Scenario {
     /// The general world with the knobs turned towards where one planted bug shows.
     #[must_use]
     pub fn for_plant(plant: Plant) -> Self {
-        let mut scenario = Self { name: format!("{plant:?}"), ..Self::general() };
+        let mut scenario = Self { name: format!("{plant:?}"), converge_ms: 90_000, ..Self::general() };
         scenario.turn_towards(plant);
         scenario
     }
