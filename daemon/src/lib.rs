@@ -31,4 +31,11 @@ pub mod publish;
 pub mod reconcile;
 pub mod refdb;
 pub mod site;
+pub mod status;
+pub mod telemetry;
 pub mod volume;
+
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod hook;

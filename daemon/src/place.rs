@@ -72,7 +72,7 @@ impl Placer {
         if !moves.is_empty() {
             let keep = self.keep(&project.name, transactions, &moves).await?;
             crate::failpoint::reach("place.before_refs");
-            self.repositories.move_refs(&project.name, &moves, &keep).await?;
+            self.move_refs(&project.name, moves, &keep).await?;
             crate::failpoint::reach("place.after_refs");
         }
         self.after_refs(project, &last).await?;
@@ -131,6 +131,31 @@ impl Placer {
             }
         }
         Ok(moves)
+    }
+
+    /// Moves refs. A ref that has its new value already was moved before a crash, or was there before it was imported.
+    async fn move_refs(
+        &self,
+        project: &ProjectName,
+        mut moves: Vec<RefMove>,
+        keep: &[(String, Oid)],
+    ) -> Result<(), GitError> {
+        loop {
+            let moved = match self.repositories.move_refs(project, &moves, keep).await {
+                Err(GitError::RefMoved { name, expected, actual, project }) => {
+                    let before = moves.len();
+                    moves.retain(|step| step.name != name || step.new != actual);
+                    if moves.len() == before {
+                        return Err(GitError::RefMoved { name, expected, actual, project });
+                    }
+                    moves.is_empty()
+                }
+                end => return end,
+            };
+            if moved {
+                return Ok(());
+            }
+        }
     }
 
     /// Values that stop being reachable by these moves, labelled by the transaction that ends them.

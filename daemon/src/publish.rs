@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lockstep_proto::{Lane, Seq, SiteId, Slot, Transaction};
+use lockstep_proto::{Lane, Seq, SiteId, Slot};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::clock::Entropy;
-use crate::eventlog::{EventLog, Record};
+use crate::eventlog::EventLog;
+use crate::eventlog::deliver::{append_all, record};
 use crate::journal::{Journal, Unpublished};
 use crate::observe::Observer;
 use crate::refdb::{RefDb, SlotState};
@@ -106,31 +107,4 @@ impl Publisher {
             },
         }
     }
-}
-
-/// A transaction's bytes as a record of the event log: the project is the partition key, so that a project's
-/// transactions of one site stay in one shard.
-///
-/// # Errors
-/// The bytes are no transaction.
-pub fn record(data: Bytes) -> Result<Record, String> {
-    let transaction = Transaction::decode(&data).map_err(|error| error.to_string())?;
-    Ok(Record { partition_key: transaction.project.name.to_string(), data })
-}
-
-/// Appends all records; those that fail are appended again in their order, once. What then fails is an error, and
-/// the caller appends all of them anew later: duplicates are harmless, gaps are not.
-///
-/// # Errors
-/// At least one record is not known to be in the event log.
-pub async fn append_all(eventlog: &dyn EventLog, site: &SiteId, records: &mut Vec<Record>) -> Result<(), String> {
-    for _ in 0..3 {
-        if records.is_empty() {
-            return Ok(());
-        }
-        let answers = eventlog.append(site, records).await.map_err(|error| error.to_string())?;
-        let mut failed = answers.into_iter().map(|answer| answer.is_err());
-        records.retain(|_| failed.next().unwrap_or(true));
-    }
-    if records.is_empty() { Ok(()) } else { Err(format!("{} records were not taken", records.len())) }
 }

@@ -15,12 +15,12 @@ use tokio::net::TcpListener;
 /// Uses the tables of a running emulator.
 async fn connect(server: &EmbeddedDynamo) -> DynamoRefDb {
     let db = unprepared(server.endpoint()).await;
-    db.prepare(TableSettings::default()).await.expect("tables");
+    db.prepare().await.expect("tables");
     db
 }
 
 async fn unprepared(endpoint: String) -> DynamoRefDb {
-    DynamoRefDb::new(&client(&Connection::emulator(endpoint)).await, "test")
+    DynamoRefDb::new(&client(&Connection::emulator(endpoint)).await, "test", TableSettings::default())
 }
 
 mod memory {

@@ -11,8 +11,8 @@ use lockstep_proto::bridge::{
 use lockstep_proto::{ProjectName, TxnId};
 use tokio::sync::watch;
 
-use crate::api::Transactions;
 use crate::commit::Committer;
+use crate::links::Transactions;
 
 /// The door to the commit stage.
 pub struct Front {

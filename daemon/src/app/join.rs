@@ -11,8 +11,8 @@ use lockstep_proto::{Lane, LaneId, Seq, SiteId};
 use tokio_util::sync::CancellationToken;
 
 use super::front::Front;
-use super::latches::Latches;
 use super::stages::{Stages, streams};
+use crate::api::latch::Latch;
 use crate::backoff::Backoff;
 use crate::refdb::{NodeAnswer, NodeRecord, RefDbError, Role};
 use crate::site::BirthError;
@@ -22,7 +22,8 @@ use crate::volume::VolumeFacts;
 pub(super) struct Join {
     pub(super) stages: Arc<Stages>,
     pub(super) front: Arc<Front>,
-    pub(super) latches: Latches,
+    pub(super) joined: Latch,
+    pub(super) caught_up: Latch,
     pub(super) tasks: Tasks,
     pub(super) fenced: CancellationToken,
     pub(super) facts: VolumeFacts,
@@ -41,7 +42,7 @@ impl Join {
         let born = self.until_ok("birth", || self.be_born()).await;
         tracing::info!(incarnation = %born.id, "born");
         self.front.open(self.stages.begin(&born));
-        self.latches.open("joined");
+        self.joined.open();
         self.tasks.spawn("sweep", self.stages.sweeper().run());
         self.tasks.spawn("collect", self.stages.collector().run());
     }
@@ -67,7 +68,9 @@ impl Join {
     async fn register(&self) -> Result<NodeRecord, String> {
         let (parts, settings) = (&self.stages.parts, &self.stages.parts.settings);
         let text = |error: RefDbError| error.to_string();
-        parts.refdb.enroll_site(&settings.site, Role::Active).await.map_err(text)?;
+        parts.refdb.prepare().await.map_err(text)?;
+        let site = parts.refdb.enroll_site(&settings.site, Role::Active).await.map_err(text)?;
+        *self.stages.site.lock().unwrap_or_else(PoisonError::into_inner) = Some(site);
         let nodes = parts.refdb.nodes().await.map_err(text)?;
         let previous = nodes.into_iter().find(|node| node.node == settings.node);
         let is_continued = previous.as_ref().is_some_and(|before| {
@@ -129,12 +132,12 @@ impl Join {
         let sites = streams(parts);
         let behind: Arc<Mutex<BTreeSet<SiteId>>> = Arc::new(Mutex::new(sites.iter().cloned().collect()));
         for site in sites {
-            let (behind, latches) = (Arc::clone(&behind), self.latches.clone());
+            let (behind, latch) = (Arc::clone(&behind), self.caught_up.clone());
             let caught_up = move |site: &SiteId| {
                 let mut behind = behind.lock().unwrap_or_else(PoisonError::into_inner);
                 behind.remove(site);
                 if behind.is_empty() {
-                    latches.open("caught-up");
+                    latch.open();
                 }
             };
             if site == parts.settings.site {

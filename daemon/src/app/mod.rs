@@ -9,13 +9,18 @@
 //! | `join` | registered, reconciled, born, caught up, ready |
 //! | `stages` | building the stages |
 //! | `front` | the bridge's calls, before and after the birth |
-//! | `latches` | what `/readyz` waits for |
+//! | `watch`, `inspect` | what the stages tell, and how the status shows it |
+//! | `production` | the seams of a configuration: the only place that names adapters |
+//! | `run` | `lockstep run` |
 
 mod front;
+mod inspect;
 mod join;
-mod latches;
+mod production;
+mod run;
 mod settings;
 mod stages;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,14 +28,18 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 pub use front::Front;
-pub use latches::Latches;
+pub use inspect::Inspector;
+pub use production::{Embedded, Seams, seams};
+pub use run::{RunError, Sidecar, run};
 pub use settings::NodeSettings;
+pub use watch::Watch;
 
-use crate::api::Transactions;
+use crate::api::latch::Latches;
 use crate::blob::BlobStore;
 use crate::clock::{Clock, Entropy};
 use crate::eventlog::EventLog;
 use crate::git::Repositories;
+use crate::links::Transactions;
 use crate::observe::Observer;
 use crate::plant::Plants;
 use crate::refdb::RefDb;
@@ -94,14 +103,15 @@ impl Node {
         let facts = begin_life(&parts).await?;
         let tasks = Tasks::new();
         let fenced = CancellationToken::new();
-        let latches = Latches::new(&["repaired", "joined", "caught-up"]);
-        latches.open("repaired");
+        let (latches, [repaired, joined, caught_up]) = Latches::new(["repaired", "joined", "caught-up"]);
+        repaired.open();
         let front = Arc::new(Front::default());
         let stages = Arc::new(Stages::build(parts, &tasks, &fenced)?);
         let join = join::Join {
             stages: Arc::clone(&stages),
             front: Arc::clone(&front),
-            latches: latches.clone(),
+            joined,
+            caught_up,
             tasks: tasks.clone(),
             fenced: fenced.clone(),
             facts,
@@ -138,7 +148,7 @@ impl Node {
     /// Whether the node takes commits and has caught up.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.latches.all_open() && !self.is_fenced()
+        self.latches.closed().is_empty() && !self.is_fenced()
     }
 
     /// Whether the node was fenced, or its volume failed: it must be started anew.

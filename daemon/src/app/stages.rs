@@ -19,7 +19,7 @@ use crate::low_water::LowWater;
 use crate::place::Placer;
 use crate::publish::Publisher;
 use crate::reconcile::{Collector, Sweeper};
-use crate::refdb::{IncarnationRecord, NodeRecord};
+use crate::refdb::{IncarnationRecord, NodeRecord, SiteRecord};
 use crate::refs::RefTable;
 use crate::site::{Birth, Drainer, Member, RegistryBarrier};
 use crate::tasks::Tasks;
@@ -45,6 +45,8 @@ pub struct Stages {
     pub drainer: Drainer,
     /// The journal of the running incarnation.
     pub journal: Mutex<Option<Arc<Journal>>>,
+    /// The site's record as this node saw it last.
+    pub site: Mutex<Option<SiteRecord>>,
     /// Makes the membership beat.
     pub beat: Arc<Notify>,
     gates: Arc<Gates>,
@@ -96,7 +98,7 @@ impl Stages {
             plants: parts.plants,
         };
         let (tasks, fenced) = (tasks.clone(), fenced.clone());
-        let (journal, beat) = (Mutex::new(None), Arc::new(Notify::new()));
+        let (journal, site, beat) = (Mutex::new(None), Mutex::new(None), Arc::new(Notify::new()));
         Ok(Self {
             parts,
             table,
@@ -107,6 +109,7 @@ impl Stages {
             consumer,
             drainer,
             journal,
+            site,
             beat,
             gates,
             placer,

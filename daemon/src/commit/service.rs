@@ -11,14 +11,16 @@ use lockstep_proto::bridge::{
 use lockstep_proto::{ProjectKey, ProjectName, RefKey, RefName, RefValue, Transaction, TxnId, limits};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::Committer;
 use super::requests::{Begin, answer};
 use super::work::{Ended, Intent, Verdict, Work, refusal};
-use crate::api::Transactions;
 use crate::git::RefMove;
+use crate::links::Transactions;
 use crate::names::{self, RefClass};
 use crate::refdb::SlotState;
+use crate::telemetry::{current_traceparent, set_parent};
 
 /// How far back a retry after a restart looks for its own first try, per ref.
 const LOOK_BACK: usize = 16;
@@ -42,6 +44,8 @@ impl Transactions for Arc<Committer> {
         let (intents, local) = sort(&request.commands)?;
         let fingerprint = fingerprint(&request);
         let carried: Vec<RefName> = intents.iter().filter_map(|intent| intent.key.as_ref_name().cloned()).collect();
+        let span = tracing::info_span!("commit", project = %key, request = request.request_id);
+        set_parent(&span, request.traceparent.as_deref().unwrap_or_default());
         let work = Work {
             project: key,
             intents,
@@ -49,10 +53,10 @@ impl Transactions for Arc<Committer> {
             atomic: request.atomic,
             request_id: request.request_id.clone(),
             actor: request.actor.unwrap_or_default(),
-            traceparent: request.traceparent.unwrap_or_default(),
+            traceparent: span.in_scope(current_traceparent),
             deadline: self.deadline(request.deadline_ms),
         };
-        let ended = self.once(work, fingerprint).await?;
+        let ended = self.once(work, fingerprint).instrument(span).await?;
         Ok(respond(&names, &carried, ended))
     }
 
@@ -135,7 +139,8 @@ impl Committer {
             }
             Begin::Start(sender) => {
                 let (node, waiting) = (Arc::clone(self), sender.subscribe());
-                self.tasks.spawn("commit", async move {
+                let span = tracing::Span::current();
+                let batch = async move {
                     let ended = node.run(&work).await;
                     for verdict in &ended.verdicts {
                         if let Verdict::Refused(refused) = verdict {
@@ -145,7 +150,8 @@ impl Committer {
                     let lasting = ended.verdicts.iter().all(|verdict| !matches!(verdict, Verdict::Unknown(_)))
                         && ended.verdicts.iter().any(|verdict| !matches!(verdict, Verdict::Refused(_)));
                     node.requests.end(&work.project.name, &work.request_id, &sender, ended, lasting);
-                });
+                };
+                self.tasks.spawn("commit", batch.instrument(span));
                 waiting
             }
         };

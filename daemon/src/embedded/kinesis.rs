@@ -73,11 +73,17 @@ impl EmbeddedKinesis {
         Ok(Self { address, store, stop, server })
     }
 
+    /// Where it listens, as a URL.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// How a client reaches it.
     #[must_use]
     pub fn client_settings(&self) -> ClientSettings {
         ClientSettings {
-            endpoint: Some(format!("http://{}", self.address)),
+            endpoint: Some(self.endpoint()),
             region: Some(REGION.to_owned()),
             test_credentials: true,
             ..ClientSettings::default()

@@ -9,9 +9,11 @@
 //! - A stream has an identity of its own (`StreamInfo::created`): one that was deleted and made again under its
 //!   name is another stream.
 
+pub mod deliver;
 pub mod kinesis;
 pub mod limits;
 pub mod memory;
+pub mod routed;
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -10,7 +10,31 @@
 //!   fetch); [`GitError::Bad`] is content that is wrong in itself (quarantine).
 //! - The sidecar is the only writer of refs; other programs may pack refs and collect garbage at any time.
 
+mod child;
+mod create;
+mod fsck;
+mod ingest;
+mod intent;
+mod layout;
+mod local;
 pub mod model;
+mod objects;
+mod pack;
+mod packfile;
+mod pool;
+mod quarantine;
+mod refs;
+mod relation;
+mod repair;
+mod scan;
+mod stale;
+mod trees;
+mod update_ref;
+mod walk;
+mod writer;
+
+pub use local::{LocalRepositories, Settings};
+pub use scan::PackLimits;
 
 use std::path::PathBuf;
 

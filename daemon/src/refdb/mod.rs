@@ -220,6 +220,12 @@ impl RefDbError {
 /// The global ref database. The module's own documentation is the contract.
 #[async_trait]
 pub trait RefDb: Send + Sync {
+    /// Makes what the store needs if it is absent, and checks that it can keep the contract. Called before the first
+    /// other call; may be called again.
+    async fn prepare(&self) -> Result<(), RefDbError> {
+        Ok(())
+    }
+
     /// The commit point: one round trip, whatever the number of refs.
     ///
     /// Succeeds when for every command the item has version `command.version - 1`, value `command.old`,

@@ -9,8 +9,8 @@ use lockstep_proto::{IncarnationId, Lane, Seq, SiteId, Slot};
 use crate::backoff::Backoff;
 use crate::clock::Entropy;
 use crate::eventlog::EventLog;
+use crate::eventlog::deliver::{append_all, record};
 use crate::plant::{Plant, Plants};
-use crate::publish::{append_all, record};
 use crate::refdb::{IncarnationRecord, IncarnationState, RefDb, RefDbError, SlotState};
 
 /// Drains incarnations.

@@ -3,4 +3,5 @@
 pub mod blob;
 pub mod eventlog;
 pub mod refdb;
+pub mod repositories;
 pub mod store;

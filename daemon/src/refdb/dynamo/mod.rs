@@ -45,6 +45,7 @@ use super::{
 pub struct DynamoRefDb {
     client: Client,
     tables: Tables,
+    settings: TableSettings,
     round_trips: AtomicU64,
 }
 
@@ -58,17 +59,9 @@ struct Tables {
 impl DynamoRefDb {
     /// Uses the tables `<prefix>-refs` and `<prefix>-journal`. Retries of `client` are switched off.
     #[must_use]
-    pub fn new(client: &Client, prefix: &str) -> Self {
+    pub fn new(client: &Client, prefix: &str, settings: TableSettings) -> Self {
         let tables = Tables { refs: format!("{prefix}-refs"), journal: format!("{prefix}-journal") };
-        Self { client: client::without_retries(client), tables, round_trips: AtomicU64::new(0) }
-    }
-
-    /// Makes the tables if they are absent, waits for them, and checks that they can keep the contract.
-    ///
-    /// # Errors
-    /// [`RefDbError::Broken`] for tables with other keys, or replicated over Regions; and what the calls say.
-    pub async fn prepare(&self, settings: TableSettings) -> Result<(), RefDbError> {
-        tables::prepare(&self.client, &self.tables, settings).await
+        Self { client: client::without_retries(client), tables, settings, round_trips: AtomicU64::new(0) }
     }
 
     /// How many calls all commits took so far: one each.
@@ -80,6 +73,10 @@ impl DynamoRefDb {
 
 #[async_trait]
 impl RefDb for DynamoRefDb {
+    async fn prepare(&self) -> Result<(), RefDbError> {
+        tables::prepare(&self.client, &self.tables, self.settings).await
+    }
+
     async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
         rules::well_formed(request)?;
         self.round_trips.fetch_add(1, Ordering::Relaxed);

@@ -1,0 +1,76 @@
+//! Rules of a request that its types do not say: counts, lengths, each ref once. Checked at the edge, so that
+//! the commit stage is handed only what it can act on.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use lockstep_proto::bridge::RefTransactionRequest;
+use lockstep_proto::limits;
+
+use super::error::Failure;
+
+/// How long a caller waits that does not say how long.
+pub(super) const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The longest that a caller may wait.
+const LONGEST_DEADLINE: Duration = Duration::from_secs(600);
+
+/// Checks a batch, and gives the time that its caller waits.
+pub(super) fn batch(request: &RefTransactionRequest) -> Result<Duration, Failure> {
+    request_id(&request.request_id)?;
+    text("actor", request.actor.as_deref())?;
+    text("traceparent", request.traceparent.as_deref())?;
+    commands(request)?;
+    deadline(request.deadline_ms)
+}
+
+/// Checks the id that a retry would carry again.
+pub(super) fn request_id(id: &str) -> Result<(), Failure> {
+    if id.is_empty() || id.len() > limits::REQUEST_ID_BYTES {
+        let most = limits::REQUEST_ID_BYTES;
+        let message =
+            format!("field request_id is {} bytes long; give 1 to {most} bytes, a UUID for example", id.len());
+        return Err(Failure::malformed(message));
+    }
+    Ok(())
+}
+
+fn commands(request: &RefTransactionRequest) -> Result<(), Failure> {
+    let count = request.commands.len();
+    if count == 0 || count > limits::COMMANDS {
+        let most = limits::COMMANDS;
+        return Err(Failure::malformed(format!(
+            "field commands has {count} entries; send 1 to {most} in one batch, more in several"
+        )));
+    }
+    let mut seen = BTreeSet::new();
+    match request.commands.iter().find(|command| !seen.insert(&command.name)) {
+        Some(twice) => Err(Failure::malformed(format!(
+            "field commands names {} twice; a batch takes each ref once, send the last of the two",
+            twice.name
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn deadline(asked: Option<u64>) -> Result<Duration, Failure> {
+    let deadline = asked.map_or(DEFAULT_DEADLINE, Duration::from_millis);
+    if deadline.is_zero() || deadline > LONGEST_DEADLINE {
+        return Err(Failure::malformed(format!(
+            "field deadline_ms is {}; give 1 to {} milliseconds, or leave it out for {}",
+            deadline.as_millis(),
+            LONGEST_DEADLINE.as_millis(),
+            DEFAULT_DEADLINE.as_millis()
+        )));
+    }
+    Ok(deadline)
+}
+
+fn text(field: &str, value: Option<&str>) -> Result<(), Failure> {
+    let length = value.map_or(0, str::len);
+    if length > limits::TEXT_BYTES {
+        let most = limits::TEXT_BYTES;
+        return Err(Failure::malformed(format!("field {field} is {length} bytes long; give at most {most}")));
+    }
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! The one place where an answer that is no verdict gets its HTTP status.
+//!
+//! Verdicts (committed, refused, unknown) are 200 with a body of their own and never come through here.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use lockstep_proto::bridge::{ApiError, RefusalCode};
+
+/// An answer that is no verdict: what goes out is the [`ApiError`], under this status.
+#[derive(Debug)]
+pub(super) struct Failure {
+    status: StatusCode,
+    error: ApiError,
+}
+
+impl Failure {
+    /// The request is malformed (400).
+    pub(super) fn malformed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, RefusalCode::Invalid, message, false)
+    }
+
+    /// The body is larger than the cap (413).
+    pub(super) fn too_large() -> Self {
+        let message = format!(
+            "the request body is larger than {} bytes; send fewer commands in one request",
+            lockstep_proto::limits::REQUEST_BODY_BYTES
+        );
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, RefusalCode::Invalid, message, false)
+    }
+
+    /// There is no valid bearer token (401).
+    pub(super) fn unauthorized(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, RefusalCode::Invalid, message, false)
+    }
+
+    /// This sidecar cannot answer now (503).
+    pub(super) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, RefusalCode::Unavailable, message, true)
+    }
+
+    /// There is no such route (404).
+    pub(super) fn no_route(method: &str, path: &str) -> Self {
+        let message = format!("there is no route {method} {path}; GET /v1/openapi.json lists the routes");
+        Self::new(StatusCode::NOT_FOUND, RefusalCode::Invalid, message, false)
+    }
+
+    /// The route exists, the method does not (405).
+    pub(super) fn no_method(method: &str, path: &str) -> Self {
+        let message = format!("{path} does not take {method}; GET /v1/openapi.json lists the routes");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, RefusalCode::Invalid, message, false)
+    }
+
+    fn new(status: StatusCode, code: RefusalCode, message: impl Into<String>, retry: bool) -> Self {
+        Self { status, error: ApiError { code, message: message.into(), retry } }
+    }
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        let status = match error.code {
+            RefusalCode::Invalid => StatusCode::BAD_REQUEST,
+            RefusalCode::NotServing | RefusalCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            RefusalCode::Project => StatusCode::NOT_FOUND,
+            RefusalCode::Stale
+            | RefusalCode::NonFastForward
+            | RefusalCode::MissingObject
+            | RefusalCode::NameConflict
+            | RefusalCode::Locked
+            | RefusalCode::Transaction => StatusCode::CONFLICT,
+        };
+        Self { status, error }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        tracing::debug!(status = %self.status, error = %self.error.message, "request answered without a verdict");
+        (self.status, Json(self.error)).into_response()
+    }
+}

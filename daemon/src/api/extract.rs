@@ -1,0 +1,67 @@
+//! Reads paths and bodies into validated types; what cannot be read is answered as an [`ApiError`] body.
+//!
+//! [`ApiError`]: lockstep_proto::bridge::ApiError
+
+use axum::Json;
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use lockstep_proto::{NameError, ProjectName, TxnId};
+use serde::de::DeserializeOwned;
+
+use super::error::Failure;
+
+/// The `{project}` of a path: percent-encoded there, because project names contain `/`.
+pub(super) struct Project(pub ProjectName);
+
+/// The `{txn}` of a path.
+pub(super) struct Txn(pub TxnId);
+
+/// A JSON body.
+pub(super) struct Body<T>(pub T);
+
+impl<S: Send + Sync> FromRequestParts<S> for Project {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        Ok(Self(parse("project", &segment(parts, state).await?)?))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Txn {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        Ok(Self(parse("txn", &segment(parts, state).await?)?))
+    }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        match Json::<T>::from_request(request, state).await {
+            Ok(Json(body)) => Ok(Self(body)),
+            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Failure::too_large()),
+            Err(rejection) => Err(Failure::malformed(format!(
+                "request body: {}; GET /v1/openapi.json shows its form",
+                rejection.body_text()
+            ))),
+        }
+    }
+}
+
+async fn segment<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<String, Failure> {
+    match Path::<String>::from_request_parts(parts, state).await {
+        Ok(Path(text)) => Ok(text),
+        Err(rejection) => Err(Failure::malformed(format!(
+            "path {}: {}; percent-encode the UTF-8 bytes of a name ('/' is %2F)",
+            parts.uri.path(),
+            rejection.body_text()
+        ))),
+    }
+}
+
+fn parse<T: std::str::FromStr<Err = NameError>>(field: &str, text: &str) -> Result<T, Failure> {
+    text.parse().map_err(|error| Failure::malformed(format!("path field {field}: {error}; correct the name")))
+}

@@ -1,0 +1,52 @@
+//! Readiness as data: one named latch a precondition. A node is ready when all of its latches are open.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use lockstep_proto::status::Latch as LatchStatus;
+
+/// The preconditions of readiness, in the order in which they are met at a start.
+#[derive(Clone, Debug)]
+pub struct Latches(Arc<[(String, Arc<AtomicBool>)]>);
+
+/// The owner's end of one latch.
+#[derive(Clone, Debug)]
+pub struct Latch(Arc<AtomicBool>);
+
+impl Latches {
+    /// Closed latches of these names, and the ends for their owners, in the same order.
+    #[must_use]
+    pub fn new<const N: usize>(names: [&str; N]) -> (Self, [Latch; N]) {
+        let all = names.map(|name| (name.to_owned(), Arc::new(AtomicBool::new(false))));
+        let owners = std::array::from_fn(|index| Latch(Arc::clone(&all[index].1)));
+        (Self(all.into_iter().collect()), owners)
+    }
+
+    /// The names of those that are closed.
+    #[must_use]
+    pub fn closed(&self) -> Vec<String> {
+        self.status().into_iter().filter(|latch| !latch.open).map(|latch| latch.name).collect()
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn status(&self) -> Vec<LatchStatus> {
+        let status = |(name, open): &(String, Arc<AtomicBool>)| LatchStatus {
+            name: name.clone(),
+            open: open.load(Ordering::SeqCst),
+        };
+        self.0.iter().map(status).collect()
+    }
+}
+
+impl Latch {
+    /// The precondition holds.
+    pub fn open(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    /// The precondition no longer holds.
+    pub fn close(&self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,62 @@
+//! The OpenAPI document, made from the handlers and the types of their bodies. `lockstep openapi` prints it;
+//! `docs/openapi.json` is its copy in the tree, and a test keeps the two equal.
+
+use utoipa::OpenApi;
+
+use super::routes;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Lockstep bridge API",
+        description = "Where bridges hand in ref transactions and operators look. On a Unix socket without a token, \
+                       on 127.0.0.1 with `Authorization: Bearer <token>`.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    paths(
+        routes::ref_transactions,
+        routes::create_project,
+        routes::delete_project,
+        routes::set_head,
+        routes::transaction,
+        routes::status,
+        routes::parked,
+        routes::quarantine,
+        routes::openapi_json
+    )
+)]
+struct Document;
+
+/// The document as indented JSON, ending in a newline.
+#[must_use]
+pub fn document() -> String {
+    // A document of strings, maps and lists always serialises.
+    let mut text = Document::openapi().to_pretty_json().unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_route_is_documented_and_every_documented_route_exists() {
+        let document: serde_json::Value = serde_json::from_str(&document()).expect("the document is JSON");
+        let documented: BTreeSet<&str> =
+            document["paths"].as_object().expect("it has paths").keys().map(String::as_str).collect();
+        let served: BTreeSet<&str> = routes::table().into_iter().map(|(path, _)| path).collect();
+        assert_eq!(documented, served);
+        let project = &document["paths"]["/v1/projects/{project}"];
+        assert!(project["put"].is_object() && project["delete"].is_object(), "{project}");
+    }
+
+    #[test]
+    fn the_copy_in_the_tree_is_the_generated_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.json");
+        let copy = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(copy == document(), "docs/openapi.json is old: run `lockstep openapi > docs/openapi.json`");
+    }
+}

@@ -1,0 +1,148 @@
+//! `lockstep run`: one sidecar, from its configuration to its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::production::{self, Embedded, Seams};
+use super::{Inspector, Node, Watch};
+use crate::api::access::TokenFile;
+use crate::api::health::{BoundHealth, RenderMetrics};
+use crate::api::server::{ApiTasks, BoundApi};
+use crate::clock::{Clock, SeededEntropy, SystemClock};
+use crate::config::Settings;
+use crate::status::StatusBoard;
+use crate::telemetry::metrics::{Metrics, observe_board};
+use crate::telemetry::{self, Telemetry};
+use crate::volume::lock::VolumeLock;
+
+/// How long a second sidecar waits for the first one's children before it gives up.
+const LOCK_WAIT: Duration = Duration::from_secs(15);
+/// How long an orderly end may take.
+const GRACE: Duration = Duration::from_secs(25);
+
+/// Why a sidecar did not run, or ended.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct RunError(pub String);
+
+impl RunError {
+    fn of(error: impl std::fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// A sidecar: the volume's lock, a node, its listeners.
+pub struct Sidecar {
+    /// The node.
+    pub node: Node,
+    /// What happened lately.
+    pub board: Arc<StatusBoard>,
+    api: ApiTasks,
+    shutdown: CancellationToken,
+    _lock: VolumeLock,
+}
+
+impl Sidecar {
+    /// Takes the volume, starts the node and opens its doors.
+    ///
+    /// # Errors
+    /// The volume is taken, or a listener cannot be bound.
+    pub async fn start(
+        settings: &Settings,
+        seams: &Seams,
+        git: crate::git::Settings,
+        telemetry: Option<&Arc<Telemetry>>,
+    ) -> Result<Self, RunError> {
+        let lock = VolumeLock::take(&settings.root, LOCK_WAIT).await.map_err(RunError::of)?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let board = Arc::new(StatusBoard::new(Arc::clone(&clock)));
+        let metrics = telemetry.map_or_else(Metrics::noop, |telemetry| Metrics::new(&telemetry.meter()));
+        let watch = Arc::new(Watch::new(Arc::clone(&board), metrics, clock));
+        let entropy = SeededEntropy::from_machine();
+        let tcp = match &settings.api.tcp {
+            Some((address, file)) => Some((*address, TokenFile::ensure(file.clone(), &entropy).map_err(RunError::of)?)),
+            None => None,
+        };
+        let api = BoundApi::bind(&settings.api.socket, tcp).await.map_err(RunError::of)?;
+        let node = Node::start(production::parts(settings, seams, git, watch).map_err(RunError)?)
+            .await
+            .map_err(RunError::of)?;
+        let shutdown = CancellationToken::new();
+        if let Some(telemetry) = telemetry {
+            observe_board(&telemetry.meter(), &board);
+            let health = BoundHealth::bind(settings.health_listen).map_err(|error| {
+                RunError(format!("health.listen {} cannot be bound: {error}", settings.health_listen))
+            })?;
+            let renderer = Arc::clone(telemetry);
+            let render: RenderMetrics =
+                Arc::new(move || renderer.render().unwrap_or_else(|error| format!("# {error}\n")));
+            health.spawn(node.latches().clone(), render, shutdown.clone()).map_err(RunError::of)?;
+        }
+        let inspector = Inspector::new(Arc::clone(node.stages()), node.latches().clone(), Arc::clone(&board));
+        let api = api.spawn(node.transactions(), Arc::new(inspector), &shutdown);
+        Ok(Self { node, board, api, shutdown, _lock: lock })
+    }
+
+    /// Ends in an orderly way, within `grace`.
+    pub async fn stop(self, grace: Duration) {
+        self.node.stop(grace).await;
+        self.shutdown.cancel();
+        let _ = tokio::time::timeout(Duration::from_secs(2), self.api.finish()).await;
+    }
+}
+
+/// Runs a sidecar until SIGTERM or SIGINT (an orderly end; a second signal cuts it), or until it is fenced.
+///
+/// # Errors
+/// It did not start, or it was fenced: whoever supervises it starts it anew.
+pub async fn run(settings: Settings) -> Result<(), RunError> {
+    let telemetry = Arc::new(Telemetry::build(&telemetry_settings(&settings)).map_err(RunError::of)?);
+    telemetry.install().map_err(RunError::of)?;
+    let embedded = match &settings.embedded_dir {
+        Some(folder) => Some(Embedded::start(folder).await.map_err(RunError::of)?),
+        None => None,
+    };
+    let seams = production::seams(&settings, embedded.as_ref()).await.map_err(RunError)?;
+    let sidecar = Sidecar::start(&settings, &seams, crate::git::Settings::default(), Some(&telemetry)).await?;
+    tracing::info!(site = %settings.site, node = %settings.node, socket = %settings.api.socket.display(), "started");
+    let end = tokio::select! {
+        biased;
+        () = stop_signal() => Ok(()),
+        () = sidecar.node.fenced() => Err(RunError("this node was fenced, or its volume failed: it must be started anew".into())),
+    };
+    tracing::info!("draining");
+    let grace = if end.is_ok() { GRACE } else { Duration::ZERO };
+    tokio::select! {
+        biased;
+        () = sidecar.stop(grace) => {}
+        () = stop_signal() => tracing::warn!("cut short by a second signal; the journal has everything"),
+    }
+    end
+}
+
+async fn stop_signal() {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        biased;
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}
+
+fn telemetry_settings(settings: &Settings) -> telemetry::Settings {
+    telemetry::Settings {
+        site: settings.site.clone(),
+        node: settings.node.clone(),
+        log_format: match settings.telemetry.log_format {
+            crate::config::settings::LogFormat::Text => telemetry::LogFormat::Text,
+            crate::config::settings::LogFormat::Json => telemetry::LogFormat::Json,
+        },
+        log_filter: settings.telemetry.log_filter.clone(),
+        otlp_endpoint: settings.telemetry.otlp_endpoint.clone(),
+    }
+}

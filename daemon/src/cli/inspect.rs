@@ -1,0 +1,197 @@
+//! `lockstep status`, `parked` and `quarantine`: what the sidecar says of itself, for people or as JSON.
+
+use std::time::Duration;
+
+use lockstep_proto::status::{HeldStatus, NodeStatus};
+use serde::Serialize;
+
+use super::CliError;
+use super::table::Table;
+use super::target::Target;
+
+/// The pause between two looks of `--watch`.
+const WATCH: Duration = Duration::from_secs(1);
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  lockstep status --watch\n  lockstep status --json | jq .origins")]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    target: Target,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Look again every second until interrupted
+    #[arg(long)]
+    watch: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ListArgs {
+    #[command(flatten)]
+    target: Target,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn status(args: StatusArgs) -> Result<(), CliError> {
+    loop {
+        let status: NodeStatus = args.target.get("/v1/status").await?;
+        let text = if args.json { json(&status)? } else { render(&status) };
+        if !args.watch {
+            print!("{text}");
+            return Ok(());
+        }
+        let clear = if args.json { "" } else { "\x1b[2J\x1b[H" };
+        print!("{clear}{text}");
+        tokio::time::sleep(WATCH).await;
+    }
+}
+
+pub(super) async fn list(args: ListArgs, path: &str) -> Result<(), CliError> {
+    let held: Vec<HeldStatus> = args.target.get(path).await?;
+    print!("{}", if args.json { json(&held)? } else { render_held(&held) });
+    Ok(())
+}
+
+fn json(value: &impl Serialize) -> Result<String, CliError> {
+    serde_json::to_string_pretty(value).map(|text| text + "\n").map_err(CliError::failed)
+}
+
+fn render(status: &NodeStatus) -> String {
+    let incarnation = status.incarnation.map_or("not born".to_owned(), |number| number.to_string());
+    let head = format!(
+        "site {}  node {}  incarnation {incarnation}  role {}  epoch {}\n{}\n",
+        status.site,
+        status.node,
+        status.role,
+        status.epoch,
+        readiness(status)
+    );
+    let counters = &status.counters;
+    let totals = format!(
+        "committed {}  refused {}  unknown {}  applied {}  skipped {}  caught up {}  published {}\nparked {}  quarantined {}\n",
+        counters.committed,
+        counters.refused,
+        counters.unknown,
+        counters.applied,
+        counters.skipped,
+        counters.caught_up,
+        counters.published,
+        status.parked,
+        status.quarantined
+    );
+    [head, totals, origins(status), journal(status), checkpoints(status), errors(status)].concat()
+}
+
+fn readiness(status: &NodeStatus) -> String {
+    let closed: Vec<&str> =
+        status.latches.iter().filter(|latch| !latch.open).map(|latch| latch.name.as_str()).collect();
+    match (status.ready, closed.is_empty()) {
+        (true, _) => "ready".to_owned(),
+        (false, true) => "not ready".to_owned(),
+        (false, false) => format!("not ready, waiting for: {}", closed.join(", ")),
+    }
+}
+
+fn origins(status: &NodeStatus) -> String {
+    let mut table = Table::new(&["origin", "lag (transactions)", "lag (seconds)", "last applied"]);
+    for origin in &status.origins {
+        let last = origin.recent.first();
+        table.row(vec![
+            origin.site.to_string(),
+            origin.lag_transactions.to_string(),
+            format!("{:.1}", origin.lag_seconds),
+            last.map_or("-".to_owned(), |applied| format!("{} {}", applied.project, applied.first_ref)),
+        ]);
+    }
+    section("replication", &table)
+}
+
+fn journal(status: &NodeStatus) -> String {
+    let mut table = Table::new(&["lane", "settled", "published", "depth", "in flight"]);
+    for lane in &status.lanes {
+        table.row(vec![
+            lane.lane.to_string(),
+            lane.settled.to_string(),
+            lane.published.to_string(),
+            lane.settled.saturating_sub(lane.published).to_string(),
+            lane.in_flight.to_string(),
+        ]);
+    }
+    section("journal (depth: settled and not yet published)", &table)
+}
+
+fn checkpoints(status: &NodeStatus) -> String {
+    let mut table = Table::new(&["stream", "shard", "position"]);
+    for checkpoint in &status.checkpoints {
+        table.row(vec![checkpoint.stream.to_string(), checkpoint.shard.clone(), checkpoint.position.clone()]);
+    }
+    section("checkpoints", &table)
+}
+
+fn errors(status: &NodeStatus) -> String {
+    let last = status.last_errors.first();
+    last.map_or(String::new(), |error| {
+        format!("last error ({}, at {} ms): {}\n", error.stage, error.at_ms, error.message)
+    })
+}
+
+fn section(title: &str, table: &Table) -> String {
+    let text = table.render();
+    if text.is_empty() { text } else { format!("{title}\n{text}") }
+}
+
+fn render_held(held: &[HeldStatus]) -> String {
+    if held.is_empty() {
+        return "nothing\n".to_owned();
+    }
+    let mut table = Table::new(&["transaction", "project", "bytes", "since (ms)", "reason", "waits for"]);
+    for one in held {
+        table.row(vec![
+            one.txn.clone(),
+            one.project.clone(),
+            one.bytes.to_string(),
+            one.since_ms.to_string(),
+            one.reason.clone(),
+            one.waits_for.join(", "),
+        ]);
+    }
+    table.render()
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_proto::status::{Latch, OriginStatus};
+
+    use super::*;
+
+    #[test]
+    fn the_table_shows_lag_and_what_readiness_waits_for() {
+        let status = NodeStatus {
+            site: "eu-aws".parse().expect("a site"),
+            node: "eu-aws-0".parse().expect("a node"),
+            incarnation: None,
+            role: "active".to_owned(),
+            epoch: 4,
+            ready: false,
+            latches: vec![Latch { name: "drained".to_owned(), open: false }],
+            origins: vec![OriginStatus {
+                site: "muc-1".parse().expect("a site"),
+                lag_transactions: 17,
+                lag_seconds: 2.25,
+                recent: Vec::new(),
+            }],
+            lanes: Vec::new(),
+            checkpoints: Vec::new(),
+            parked: 3,
+            quarantined: 0,
+            counters: lockstep_proto::status::Counters::default(),
+            last_errors: Vec::new(),
+        };
+        let text = render(&status);
+        assert!(text.contains("not ready, waiting for: drained"), "{text}");
+        assert!(text.contains("  muc-1   17                  2.2            -\n"), "{text}");
+        assert!(text.contains("parked 3") && !text.contains("checkpoints"), "{text}");
+    }
+}

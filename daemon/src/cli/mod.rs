@@ -1,0 +1,141 @@
+//! The command line: one subcommand a file, all of them clients of the sidecar's socket but `config` and `hook`.
+//!
+//! Exit codes: 0 done, 1 failed or not known, 2 wrong usage, 3 refused by the sidecar or the guard.
+
+pub mod config;
+pub mod demo;
+mod hook;
+mod import;
+mod inspect;
+mod project;
+mod table;
+mod target;
+mod update;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Keeps the Gerrit sites of one company in lockstep.
+#[derive(Debug, Parser)]
+#[command(name = "lockstep", version, about, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed or not known, 2 wrong usage, 3 refused.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check a configuration, or print an example of one
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// The git hooks, and their installation
+    #[command(subcommand)]
+    Hook(hook::HookCommand),
+    /// Create, update or delete one ref, as `git update-ref` does
+    UpdateRef(update::UpdateRefArgs),
+    /// Point a project's HEAD elsewhere
+    #[command(subcommand)]
+    Head(project::HeadCommand),
+    /// Create or delete a project
+    #[command(subcommand)]
+    Project(project::ProjectCommand),
+    /// Commit every ref of an existing repository
+    Import(import::ImportArgs),
+    /// Show this node: readiness, lag, journal, checkpoints
+    Status(inspect::StatusArgs),
+    /// List what waits for something that has not arrived
+    Parked(inspect::ListArgs),
+    /// List what was set aside because its content is bad
+    Quarantine(inspect::ListArgs),
+    /// Print the OpenAPI document of the bridge API
+    Openapi,
+}
+
+/// Why a command did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// It failed, or its outcome is not known.
+    #[error("{0}")]
+    Failed(String),
+    /// It was called wrongly.
+    #[error("{0}")]
+    Usage(String),
+    /// The sidecar or the guard refused.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl CliError {
+    /// Some error that ended the command.
+    pub(crate) fn failed(error: impl std::fmt::Display) -> Self {
+        Self::Failed(error.to_string())
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Failed(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Refused(_) => 3,
+        }
+    }
+}
+
+/// Parses the arguments, runs the command, and gives the exit code of the process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let ended = match runtime {
+        Ok(runtime) => runtime.block_on(run(cli.command)),
+        Err(error) => Err(CliError::failed(error)),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<(), CliError> {
+    match command {
+        Command::Config(command) => config::run(command),
+        Command::Hook(command) => hook::run(command).await,
+        Command::UpdateRef(args) => update::run(args).await,
+        Command::Head(command) => project::head(command).await,
+        Command::Project(command) => project::run(command).await,
+        Command::Import(args) => import::run(args).await,
+        Command::Status(args) => inspect::status(args).await,
+        Command::Parked(args) => inspect::list(args, "/v1/parked").await,
+        Command::Quarantine(args) => inspect::list(args, "/v1/quarantine").await,
+        Command::Openapi => {
+            print!("{}", crate::api::openapi::document());
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_deletion_and_a_new_value_exclude_each_other() {
+        let parse = |args: &[&str]| Cli::try_parse_from(args).is_ok();
+        assert!(parse(&["lockstep", "update-ref", "--project", "p", "refs/heads/a", "--delete"]));
+        assert!(parse(&["lockstep", "update-ref", "--project", "p", "refs/heads/a", &"1".repeat(40)]));
+        assert!(!parse(&["lockstep", "update-ref", "--project", "p", "refs/heads/a"]));
+        assert!(!parse(&["lockstep", "update-ref", "--project", "p", "refs/heads/a", &"1".repeat(40), "--delete"]));
+    }
+}

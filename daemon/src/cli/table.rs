@@ -1,0 +1,29 @@
+//! Plain text tables: columns as wide as their widest cell.
+
+/// Rows under a header line.
+pub(super) struct Table(Vec<Vec<String>>);
+
+impl Table {
+    pub(super) fn new(header: &[&str]) -> Self {
+        Self(vec![header.iter().map(|cell| (*cell).to_owned()).collect()])
+    }
+
+    pub(super) fn row(&mut self, cells: Vec<String>) {
+        self.0.push(cells);
+    }
+
+    /// The text, every line indented by two; nothing when there is no row.
+    pub(super) fn render(&self) -> String {
+        if self.0.len() == 1 {
+            return String::new();
+        }
+        let widths: Vec<usize> = (0..self.0[0].len())
+            .map(|column| self.0.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
+            .collect();
+        let line = |row: &Vec<String>| {
+            let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+            format!("  {}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+        };
+        self.0.iter().map(line).collect()
+    }
+}

@@ -1,0 +1,58 @@
+//! `lockstep update-ref`: what `git update-ref` does, through the commit.
+
+use lockstep_proto::bridge::{Expected, RefCommand, RefTransactionRequest};
+use lockstep_proto::{Oid, ProjectName, RefName};
+
+use super::CliError;
+use super::target::{self, Target};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  lockstep update-ref --project tools/build refs/heads/main 5c3f...
+  lockstep update-ref --project tools/build --old absent refs/tags/v1 5c3f...
+  lockstep update-ref --project tools/build --delete refs/heads/old")]
+pub(super) struct UpdateRefArgs {
+    #[command(flatten)]
+    target: Target,
+    /// The project
+    #[arg(long)]
+    project: ProjectName,
+    /// What the ref must be now: an object id, `absent`, or `any`
+    #[arg(long, default_value = "any", value_parser = expected)]
+    old: Expected,
+    /// Delete the ref
+    #[arg(long, conflicts_with = "new")]
+    delete: bool,
+    /// Allow an update that is no fast-forward
+    #[arg(long)]
+    force: bool,
+    /// The ref, by its full name (refs/heads/main)
+    #[arg(value_name = "REF")]
+    name: RefName,
+    /// Its new value, a full object id that the repository has
+    #[arg(required_unless_present = "delete")]
+    new: Option<Oid>,
+}
+
+pub(super) async fn run(args: UpdateRefArgs) -> Result<(), CliError> {
+    let command = RefCommand { name: args.name.clone(), old: args.old, new: args.new, force: args.force };
+    let request = RefTransactionRequest {
+        request_id: target::request_id(),
+        deadline_ms: None,
+        atomic: true,
+        commands: vec![command],
+        actor: target::actor(),
+        traceparent: None,
+    };
+    let response = args.target.submit(&args.project, &request).await?;
+    let refusal = response.results.first().and_then(|result| result.refusal.as_ref());
+    target::conclude(args.name.as_str(), response.outcome, refusal)
+}
+
+fn expected(text: &str) -> Result<Expected, String> {
+    match text {
+        "any" => Ok(Expected::Any),
+        "absent" => Ok(Expected::Absent),
+        oid => oid.parse().map(Expected::Oid).map_err(|error| format!("{error}; or give `absent` or `any`")),
+    }
+}

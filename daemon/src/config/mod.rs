@@ -1,0 +1,127 @@
+//! The configuration: a TOML file, and above it the environment (`LOCKSTEP_<SECTION>__<FIELD>`).
+//!
+//! It is read into [`raw`], where any field may hold anything, and turned into validated [`Settings`] by one
+//! pass that reports every wrong value at once, each with its field, its value and what to write instead.
+
+mod check;
+mod raw;
+mod report;
+pub mod settings;
+pub mod value;
+
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Env, Format, Toml};
+
+pub use report::Problems;
+pub use settings::Settings;
+
+/// A commented example that passes the check.
+pub const EXAMPLE: &str = include_str!("example.toml");
+
+/// The bridge API's socket, when nothing else is said.
+pub const DEFAULT_SOCKET: &str = "/run/lockstep/api.sock";
+
+/// Variables with our prefix that are no settings.
+const NO_SETTINGS: [&str; 3] = ["config", "socket", "failpoint"];
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("configuration {} cannot be read: {source}; `lockstep config example` prints one", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// It is no TOML, or a section is no table.
+    #[error("configuration: {0}; `lockstep config example` shows the form")]
+    Malformed(Box<figment::Error>),
+    /// Values are wrong.
+    #[error("{0}")]
+    Wrong(Problems),
+}
+
+/// Reads a file and the environment.
+///
+/// # Errors
+/// See [`ConfigError`].
+pub fn load(path: &Path) -> Result<Settings, ConfigError> {
+    let text =
+        std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    let environment = Env::prefixed("LOCKSTEP_").ignore(&NO_SETTINGS).split("__");
+    settings(&Figment::from(Toml::string(&text)).merge(environment))
+}
+
+/// Reads a text, without the environment.
+///
+/// # Errors
+/// See [`ConfigError`].
+pub fn parse(text: &str) -> Result<Settings, ConfigError> {
+    settings(&Figment::from(Toml::string(text)))
+}
+
+fn settings(figment: &Figment) -> Result<Settings, ConfigError> {
+    let raw: raw::Raw = figment.extract().map_err(|error| ConfigError::Malformed(Box::new(error)))?;
+    Settings::try_from(raw).map_err(ConfigError::Wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_passes_its_own_check() {
+        let settings = parse(EXAMPLE).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(settings.sites.len(), 3);
+        assert_eq!(settings.eventlog.streams.len(), 3);
+    }
+
+    #[test]
+    fn the_example_names_every_field() {
+        for (section, fields) in raw::SECTIONS {
+            for field in fields.iter().filter(|field| !raw::TABLES.contains(field)) {
+                let named = EXAMPLE
+                    .lines()
+                    .any(|line| line.trim_start_matches('#').trim_start().starts_with(&format!("{field} =")));
+                assert!(named, "[{section}] {field} is not in the example");
+            }
+        }
+    }
+
+    #[test]
+    fn every_wrong_value_is_reported_at_once() {
+        let text = EXAMPLE
+            .replace("site = \"eu-aws\"", "site = \"EU\"")
+            .replace("lanes = 8", "lanes = 0")
+            .replace("listen = \"127.0.0.1:7420\"", "listen = \"everywhere\"\nsokcet = \"x\"")
+            .replace("[commit]", "[comit]\nlanes = 2\n[commit]");
+        let error = parse(&text).expect_err("it is wrong in five places").to_string();
+        for part in [
+            "site = \"EU\"",
+            "commit.lanes = 0",
+            "api.listen = \"everywhere\"",
+            "did you mean api.socket?",
+            "did you mean commit?",
+        ] {
+            assert!(error.contains(part), "no {part:?} in:\n{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let error = parse("").expect_err("nothing is set").to_string();
+        for field in ["site", "node", "sites", "root", "state"] {
+            assert!(error.contains(&format!("\n  {field} is not set")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_site_must_be_one_of_the_sites() {
+        let text = EXAMPLE.replace("site = \"eu-aws\"", "site = \"elsewhere\"");
+        assert!(parse(&text).expect_err("no such site").to_string().contains("site = \"elsewhere\""));
+    }
+}

@@ -1,0 +1,78 @@
+//! The configuration as it was written: every field optional and of any type, every unknown name kept, so that
+//! the check can report all that is wrong.
+
+use std::collections::BTreeMap;
+
+use figment::value::Value;
+use serde::Deserialize;
+
+/// Sections and their field names, for the check of the example.
+#[cfg(test)]
+pub(super) const SECTIONS: &[(&str, &[&str])] = &[
+    ("", Raw::FIELDS),
+    ("api", Api::FIELDS),
+    ("health", Health::FIELDS),
+    ("refdb", Refdb::FIELDS),
+    ("eventlog", Eventlog::FIELDS),
+    ("eventlog.streams.*", Stream::FIELDS),
+    ("blobs", Blobs::FIELDS),
+    ("commit", Commit::FIELDS),
+    ("apply", Apply::FIELDS),
+    ("lease", Lease::FIELDS),
+    ("telemetry", Telemetry::FIELDS),
+    ("embedded", Embedded::FIELDS),
+];
+
+/// Fields that are tables of their own.
+#[cfg(test)]
+pub(super) const TABLES: &[&str] =
+    &["api", "health", "refdb", "eventlog", "streams", "blobs", "commit", "apply", "lease", "telemetry", "embedded"];
+
+macro_rules! section {
+    ($(#[$doc:meta])* $name:ident { $($field:ident: $kind:ty),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Default, Deserialize)]
+        pub(super) struct $name {
+            $(#[serde(default)] pub $field: $kind,)*
+            #[serde(flatten)]
+            pub unknown: BTreeMap<String, Value>,
+        }
+
+        impl $name {
+            pub(super) const FIELDS: &[&str] = &[$(stringify!($field)),*];
+        }
+    };
+}
+
+/// What one field holds.
+pub(super) type Leaf = Option<Value>;
+
+section!(
+    /// The whole file.
+    Raw {
+        site: Leaf, node: Leaf, sites: Leaf, root: Leaf, state: Leaf,
+        api: Api, health: Health, refdb: Refdb, eventlog: Eventlog, blobs: Blobs, commit: Commit, apply: Apply,
+        lease: Lease, telemetry: Telemetry, embedded: Embedded,
+    }
+);
+section!(Api { socket: Leaf, listen: Leaf, token_file: Leaf });
+section!(Health { listen: Leaf });
+section!(Refdb {
+    prefix: Leaf,
+    region: Leaf,
+    endpoint: Leaf,
+    connect_timeout: Leaf,
+    attempt_timeout: Leaf,
+    warm_throughput: Leaf,
+});
+section!(Eventlog {
+    prefix: Leaf, region: Leaf, endpoint: Leaf, shards: Leaf, poll_interval: Leaf,
+    streams: BTreeMap<String, Stream>,
+});
+section!(Stream { region: Leaf, endpoint: Leaf });
+section!(Blobs { url: Leaf });
+section!(Commit { lanes: Leaf, window: Leaf, inline_pack_bytes: Leaf, deadline: Leaf });
+section!(Apply { workers: Leaf, batch: Leaf, parked_bytes: Leaf, parked_age: Leaf });
+section!(Lease { heartbeat: Leaf, expires_after: Leaf, expelled_after: Leaf });
+section!(Telemetry { otlp_endpoint: Leaf, log_format: Leaf, log_filter: Leaf });
+section!(Embedded { dir: Leaf });

@@ -1,0 +1,34 @@
+//! Putting transactions into the event log for sure: what the publisher does for a living journal, and whoever drains a
+//! dead one.
+
+use bytes::Bytes;
+use lockstep_proto::{SiteId, Transaction};
+
+use super::{EventLog, Record};
+
+/// A transaction's bytes as a record of the event log: the project is the partition key, so that a project's
+/// transactions of one site stay in one shard.
+///
+/// # Errors
+/// The bytes are no transaction.
+pub fn record(data: Bytes) -> Result<Record, String> {
+    let transaction = Transaction::decode(&data).map_err(|error| error.to_string())?;
+    Ok(Record { partition_key: transaction.project.name.to_string(), data })
+}
+
+/// Appends all records; those that fail are appended again in their order, once. What then fails is an error, and
+/// the caller appends all of them anew later: duplicates are harmless, gaps are not.
+///
+/// # Errors
+/// At least one record is not known to be in the event log.
+pub async fn append_all(eventlog: &dyn EventLog, site: &SiteId, records: &mut Vec<Record>) -> Result<(), String> {
+    for _ in 0..3 {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let answers = eventlog.append(site, records).await.map_err(|error| error.to_string())?;
+        let mut failed = answers.into_iter().map(|answer| answer.is_err());
+        records.retain(|_| failed.next().unwrap_or(true));
+    }
+    if records.is_empty() { Ok(()) } else { Err(format!("{} records were not taken", records.len())) }
+}

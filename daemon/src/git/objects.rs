@@ -1,0 +1,84 @@
+//! Small questions to a repository's object store.
+//!
+//! "Not there" and "cannot be read" are two answers. An empty loose object (what a power cut leaves) counts as
+//! not there: git would never rewrite it, so whoever brings the object removes it first.
+
+use std::path::{Path, PathBuf};
+
+use git2::{ErrorCode, ObjectType, Odb, Repository};
+use lockstep_proto::{Oid, ProjectName};
+
+use super::GitError;
+use super::layout::failed;
+
+/// A repository's objects, and whose they are.
+pub(super) struct Objects<'a> {
+    pub(super) project: &'a ProjectName,
+    pub(super) repository: &'a Repository,
+    pub(super) odb: Odb<'a>,
+}
+
+impl<'a> Objects<'a> {
+    pub(super) fn open(project: &'a ProjectName, repository: &'a Repository) -> Result<Self, GitError> {
+        let odb = repository.odb().map_err(|error| failed(project, "open the objects", error))?;
+        Ok(Self { project, repository, odb })
+    }
+
+    /// Size in bytes and type; none when the object is not there.
+    pub(super) fn header(&self, oid: git2::Oid) -> Result<Option<(usize, ObjectType)>, GitError> {
+        match self.odb.read_header(oid) {
+            Ok(header) => Ok(Some(header)),
+            Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
+            Err(_) if is_empty(&loose_path(self.repository.path(), oid)) => Ok(None),
+            Err(error) => Err(failed(self.project, "read an object's header", format!("{oid}: {error}"))),
+        }
+    }
+
+    /// Which of the objects are not there.
+    pub(super) fn missing(&self, oids: &[Oid]) -> Result<Vec<Oid>, GitError> {
+        let mut missing = Vec::new();
+        for oid in oids {
+            if self.header(native(self.project, oid)?)?.is_none() {
+                missing.push(*oid);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Turns libgit2's "not found" into the name of the missing object.
+    pub(super) fn error(&self, op: &'static str, oid: git2::Oid, error: &git2::Error) -> GitError {
+        if error.code() == ErrorCode::NotFound || is_empty(&loose_path(self.repository.path(), oid)) {
+            return GitError::Missing { project: self.project.clone(), oids: vec![wire(oid)] };
+        }
+        failed(self.project, op, format!("{oid}: {error}"))
+    }
+}
+
+/// Our id as libgit2's.
+pub(super) fn native(project: &ProjectName, oid: &Oid) -> Result<git2::Oid, GitError> {
+    git2::Oid::from_bytes(oid.as_bytes()).ok().filter(|_| oid.as_bytes().len() == 20).ok_or_else(|| GitError::Bad {
+        project: project.clone(),
+        why: format!("object id {oid} is not SHA-1, which is the only object format supported"),
+    })
+}
+
+/// libgit2's id as ours.
+pub(super) fn wire(oid: git2::Oid) -> Oid {
+    Oid::from_bytes(oid.as_bytes()).expect("20 bytes, and no object has the zero id")
+}
+
+/// Where the object is when it is loose.
+pub(super) fn loose_path(git_dir: &Path, oid: git2::Oid) -> PathBuf {
+    let digits = oid.to_string();
+    git_dir.join("objects").join(&digits[..2]).join(&digits[2..])
+}
+
+fn is_empty(path: &Path) -> bool {
+    path.metadata().is_ok_and(|meta| meta.len() == 0)
+}
+
+/// Removes the object's loose file if it is empty; says whether it was.
+pub(super) fn remove_empty(git_dir: &Path, oid: git2::Oid) -> bool {
+    let path = loose_path(git_dir, oid);
+    is_empty(&path) && std::fs::remove_file(path).is_ok()
+}

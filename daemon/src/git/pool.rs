@@ -1,0 +1,105 @@
+//! Opened repositories, kept for the next call: opening one costs more than most calls do.
+//!
+//! A handle is used by one call at a time (`git2::Repository` may change threads, but not be shared). At most
+//! `capacity` idle handles are kept, the least recently used one goes first.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use git2::Repository;
+use lockstep_proto::ProjectName;
+
+use super::GitError;
+use super::layout::{Identity, Layout, failed};
+
+struct Idle {
+    project: ProjectName,
+    identity: Identity,
+    repository: Repository,
+}
+
+/// The idle handles of a volume.
+pub(super) struct Pool {
+    idle: Mutex<VecDeque<Idle>>,
+    capacity: usize,
+}
+
+impl Pool {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { idle: Mutex::new(VecDeque::new()), capacity }
+    }
+
+    /// Runs `job` with a handle of the project's repository. Blocks.
+    pub(super) fn with<T>(
+        &self,
+        layout: &Layout,
+        project: &ProjectName,
+        job: impl FnOnce(&Repository) -> Result<T, GitError>,
+    ) -> Result<T, GitError> {
+        let (path, identity) = layout.locate(project)?;
+        let repository = match self.take(project, identity) {
+            Some(repository) => repository,
+            None => open(layout, project, &path)?,
+        };
+        let result = job(&repository);
+        self.put(Idle { project: project.clone(), identity, repository });
+        result
+    }
+
+    /// Drops the handles of a project.
+    pub(super) fn forget(&self, project: &ProjectName) {
+        self.lock().retain(|idle| idle.project != *project);
+    }
+
+    fn take(&self, project: &ProjectName, identity: Identity) -> Option<Repository> {
+        let mut idle = self.lock();
+        let at = idle.iter().rposition(|idle| idle.project == *project && idle.identity == identity)?;
+        idle.remove(at).map(|idle| idle.repository)
+    }
+
+    fn put(&self, handle: Idle) {
+        let mut idle = self.lock();
+        idle.push_back(handle);
+        if idle.len() > self.capacity {
+            idle.pop_front();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn open(layout: &Layout, project: &ProjectName, path: &Path) -> Result<Repository, GitError> {
+    const OP: &str = "open the repository";
+    check_format(project, path)?;
+    check_alternates(layout, project, path)?;
+    Repository::open_bare(path).map_err(|error| failed(project, OP, error))
+}
+
+/// Refuses storage formats that lose refs in a power cut or that this program does not read.
+fn check_format(project: &ProjectName, path: &Path) -> Result<(), GitError> {
+    const OP: &str = "open the repository";
+    let config = git2::Config::open(&path.join("config")).map_err(|error| failed(project, OP, error))?;
+    let value = |key| config.get_string(key).map(|text| text.to_ascii_lowercase()).unwrap_or_default();
+    if value("extensions.refstorage") == "reftable" {
+        let why = "its refs are stored as reftable, which git does not make durable (a power cut can lose all refs); \
+                   migrate it with `git refs migrate --ref-format=files`, then retry";
+        return Err(failed(project, OP, why));
+    }
+    if value("extensions.objectformat") == "sha256" {
+        return Err(failed(project, OP, "its object format is sha256, only sha1 is supported; a retry does not help"));
+    }
+    Ok(())
+}
+
+/// Refuses alternates outside the volume: they are not replicated, not synced, and may be anybody's.
+fn check_alternates(layout: &Layout, project: &ProjectName, path: &Path) -> Result<(), GitError> {
+    let objects = path.join("objects");
+    let Ok(text) = std::fs::read_to_string(objects.join("info/alternates")) else { return Ok(()) };
+    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        layout.confine(project, &objects.join(line))?;
+    }
+    Ok(())
+}

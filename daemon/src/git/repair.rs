@@ -1,0 +1,237 @@
+//! Durability, and what a start-up mends.
+//!
+//! [`sync`] makes the volume durable and then touches a mark, whose time tells what was durable. [`repair`] runs
+//! while the sidecar holds the volume's lock, before anything else of ours: its children hold that lock too, so no
+//! git of ours is alive.
+//!
+//! Which locks are stale:
+//! - after an unclean boot, all: no process lives that could hold one;
+//! - otherwise those that our sessions had announced ([`super::intent`]). A lock of another program that packs
+//!   refs at this moment is not touched, however old it looks.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::layout::{Layout, failed};
+use super::{GitError, RepairReport, intent, refs};
+
+/// Makes durable what was done before the call. Blocks.
+pub(super) fn sync(layout: &Layout) -> Result<(), GitError> {
+    try_sync(layout).map_err(|error| failed("(all)", "sync the volume", error))
+}
+
+fn try_sync(layout: &Layout) -> std::io::Result<()> {
+    // The mark's time is taken before the sync: what is younger may be lost, what is older is durable.
+    File::create(layout.sync_mark())?.set_len(0)?;
+    rustix::fs::syncfs(File::open(layout.root())?)?;
+    Ok(())
+}
+
+/// Mends what a crash left. Blocks.
+pub(super) fn repair(layout: &Layout, unclean_boot: bool) -> Result<RepairReport, GitError> {
+    let mut repair = Repair { layout, unclean_boot, report: RepairReport::default() };
+    repair.run().map_err(|error| failed("(all)", "repair the volume", error))?;
+    Ok(repair.report)
+}
+
+struct Repair<'a> {
+    layout: &'a Layout,
+    unclean_boot: bool,
+    report: RepairReport,
+}
+
+impl Repair<'_> {
+    fn run(&mut self) -> std::io::Result<()> {
+        self.announced_locks()?;
+        for folder in [self.layout.tmp(), self.layout.spill(), self.layout.trash()] {
+            for path in children(&folder)? {
+                remove(&path)?;
+                self.report.temporaries += 1;
+            }
+        }
+        let since = self.layout.sync_mark().metadata().and_then(|meta| meta.modified()).ok();
+        for repository in repositories(self.layout.root())? {
+            self.repository(&repository, since)?;
+        }
+        Ok(())
+    }
+
+    fn announced_locks(&mut self) -> std::io::Result<()> {
+        for (project, names) in intent::left(&self.layout.intents())? {
+            let git_dir = self.layout.git_dir(&project);
+            for name in names.iter().map(String::as_str).chain(["HEAD", "packed-refs"]) {
+                self.remove_lock(&git_dir.join(format!("{name}.lock")))?;
+            }
+        }
+        children(&self.layout.intents())?.iter().try_for_each(|path| remove(path))
+    }
+
+    fn remove_lock(&mut self, path: &Path) -> std::io::Result<()> {
+        if path.symlink_metadata().is_ok() {
+            std::fs::remove_file(path)?;
+            self.report.locks += 1;
+        }
+        Ok(())
+    }
+
+    fn repository(&mut self, git_dir: &Path, since: Option<SystemTime>) -> std::io::Result<()> {
+        if self.unclean_boot {
+            for name in ["HEAD.lock", "packed-refs.lock"] {
+                self.remove_lock(&git_dir.join(name))?;
+            }
+        }
+        self.refs(&git_dir.join("refs"))?;
+        self.temporary_objects(&git_dir.join("objects"), "tmp_object_git2_")?;
+        if self.unclean_boot {
+            self.temporary_objects(&git_dir.join("objects/pack"), "tmp_")?;
+            self.packs(&git_dir.join("objects/pack"), since)?;
+            for folder in children(&git_dir.join("objects"))?.iter().filter(|path| is_fan_out(path)) {
+                self.temporary_objects(folder, "tmp_")?;
+                self.loose_objects(folder, since)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes garbled loose refs and, after an unclean boot, locks.
+    fn refs(&mut self, folder: &Path) -> std::io::Result<()> {
+        for path in children(folder)? {
+            if path.is_dir() {
+                self.refs(&path)?;
+            } else if has_extension(&path, "lock") {
+                if self.unclean_boot {
+                    self.remove_lock(&path)?;
+                }
+            } else {
+                let content = std::fs::read(&path)?;
+                if !content.starts_with(b"ref: ") && refs::parse_loose("", &content).is_err() {
+                    std::fs::remove_file(&path)?;
+                    self.report.refs += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn temporary_objects(&mut self, folder: &Path, prefix: &str) -> std::io::Result<()> {
+        for path in children(folder)? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.starts_with(prefix) {
+                std::fs::remove_file(&path)?;
+                self.report.temporaries += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Renames packs that are younger than the last sync and garbled, index first, so that git does not read them
+    /// and a person still can.
+    fn packs(&mut self, folder: &Path, since: Option<SystemTime>) -> std::io::Result<()> {
+        for index in children(folder)?.into_iter().filter(|path| has_extension(path, "idx")) {
+            let pack = index.with_extension("pack");
+            if is_young(&index, since)? && !(is_sealed(&index)? && pack.exists() && is_sealed(&pack)?) {
+                for path in [index, pack].into_iter().filter(|path| path.exists()) {
+                    std::fs::rename(&path, path.with_added_extension("garbled"))?;
+                }
+                self.report.objects += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes empty loose objects, and garbled ones that are younger than the last sync.
+    fn loose_objects(&mut self, folder: &Path, since: Option<SystemTime>) -> std::io::Result<()> {
+        for path in children(folder)? {
+            if path.metadata()?.len() == 0 || (is_young(&path, since)? && !is_intact(&path)?) {
+                std::fs::remove_file(&path)?;
+                self.report.objects += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn has_extension(path: &Path, wanted: &str) -> bool {
+    path.extension().is_some_and(|extension| extension == wanted)
+}
+
+/// Whether a file was written after the last sync; when there was none, every file was.
+fn is_young(path: &Path, since: Option<SystemTime>) -> std::io::Result<bool> {
+    let modified = path.metadata()?.modified()?;
+    Ok(since.is_none_or(|since| modified >= since))
+}
+
+/// Whether a pack or an index ends with the SHA-1 of what comes before.
+fn is_sealed(path: &Path) -> std::io::Result<bool> {
+    use sha1::Digest;
+    let file = File::open(path)?;
+    let Some(length) = file.metadata()?.len().checked_sub(20) else { return Ok(false) };
+    let mut content = std::io::BufReader::with_capacity(1 << 16, file);
+    let mut digest = sha1::Sha1::new();
+    std::io::copy(&mut (&mut content).take(length), &mut digest)?;
+    let mut seal = [0; 20];
+    content.read_exact(&mut seal)?;
+    Ok(digest.finalize()[..] == seal)
+}
+
+/// Whether a loose object's content has the hash that its name says.
+fn is_intact(path: &Path) -> std::io::Result<bool> {
+    use sha1::Digest;
+    let mut content = flate2::bufread::ZlibDecoder::new(std::io::BufReader::new(File::open(path)?));
+    let mut digest = sha1::Sha1::new();
+    let mut block = [0; 1 << 14];
+    loop {
+        match content.read(&mut block) {
+            Ok(0) => break,
+            Ok(count) => digest.update(&block[..count]),
+            Err(_) => return Ok(false),
+        }
+    }
+    let folder = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+    let file = path.file_name().unwrap_or_default().to_string_lossy();
+    Ok(hex::encode(digest.finalize()) == folder + &file)
+}
+
+/// Whether it is one of the 256 folders of loose objects.
+fn is_fan_out(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    name.len() == 2 && name.iter().all(u8::is_ascii_hexdigit)
+}
+
+/// Every repository below the root; links and our own folder are not followed.
+fn repositories(root: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for path in children(&folder)? {
+            let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+            if hidden || !path.symlink_metadata()?.is_dir() {
+                continue;
+            }
+            if has_extension(&path, "git") && path.join("objects").is_dir() {
+                found.push(path);
+            } else {
+                folders.push(path);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// What is in a folder, in the order of names; nothing when it is not there.
+fn children(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<_>>>()?;
+    paths.sort();
+    Ok(paths)
+}
+
+fn remove(path: &Path) -> std::io::Result<()> {
+    if path.symlink_metadata()?.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }
+}

@@ -1,0 +1,39 @@
+//! Locks that a killed git of ours left behind while the sidecar lives on.
+//!
+//! Right after its death the locks of its refs are noted. Another program's lock on a ref passes within moments;
+//! one that is still the same file after every patient try is the dead one's, and is removed.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::update_ref::Line;
+
+/// A lock file: path, device, inode and time of its last change in nanoseconds.
+#[derive(Debug, PartialEq, Eq)]
+struct Lock(PathBuf, u64, u64, i64, i64);
+
+/// Locks that are under suspicion.
+#[derive(Debug, Default)]
+pub(super) struct Suspects(Vec<Lock>);
+
+impl Suspects {
+    /// Notes the locks of a transaction that are there now, beside those that were noted before.
+    pub(super) fn note(&mut self, git_dir: &Path, lines: &[Line]) {
+        for name in lines.iter().map(Line::name).chain(["HEAD", "packed-refs"]) {
+            let lock = look(git_dir.join(format!("{name}.lock")));
+            self.0.extend(lock.filter(|lock| !self.0.contains(lock)));
+        }
+    }
+
+    /// Removes those that are still the same; says whether there was one.
+    pub(super) fn remove(&mut self) -> bool {
+        let same = |lock: &Lock| look(lock.0.clone()).as_ref() == Some(lock);
+        let stale: Vec<Lock> = std::mem::take(&mut self.0).into_iter().filter(same).collect();
+        stale.iter().filter(|lock| std::fs::remove_file(&lock.0).is_ok()).count() > 0
+    }
+}
+
+fn look(path: PathBuf) -> Option<Lock> {
+    let meta = path.symlink_metadata().ok()?;
+    Some(Lock(path, meta.dev(), meta.ino(), meta.ctime(), meta.ctime_nsec()))
+}

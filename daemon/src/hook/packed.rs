@@ -1,0 +1,110 @@
+//! Looks one ref up in `packed-refs` without reading all of it: the file is sorted, and may be 60 MB long.
+
+use std::cmp::Ordering;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
+use std::path::Path;
+
+/// Below this many bytes the search reads on line by line.
+const WINDOW: u64 = 4096;
+
+/// The value of `name` in the file; `None` when the file or the name is not there.
+///
+/// # Errors
+/// The file cannot be read, or is malformed.
+pub(super) fn lookup(file: &Path, name: &str) -> io::Result<Option<String>> {
+    let file = match File::open(file) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut end = file.metadata()?.len();
+    let mut reader = BufReader::new(file);
+    let mut header = String::new();
+    reader.read_line(&mut header)?;
+    let sorted = header.starts_with('#') && header.split_whitespace().any(|word| word == "sorted");
+    let mut begin = if header.starts_with('#') { header.len() as u64 } else { 0 };
+    while sorted && end - begin > WINDOW {
+        // Both ends stay at the beginning of a line; the name is in between, if anywhere.
+        let middle = begin + (end - begin) / 2;
+        match record_after(&mut reader, middle, end)? {
+            None => break,
+            Some((at, record)) => match name_of(&record)?.cmp(name) {
+                Ordering::Greater => end = at,
+                Ordering::Less | Ordering::Equal if at == begin => break,
+                Ordering::Less | Ordering::Equal => begin = at,
+            },
+        }
+    }
+    scan(&mut reader, begin, end, name)
+}
+
+/// The first record that begins behind `from` and before `end`.
+fn record_after(reader: &mut BufReader<File>, from: u64, end: u64) -> io::Result<Option<(u64, String)>> {
+    reader.seek(SeekFrom::Start(from))?;
+    let mut line = String::new();
+    let mut at = from + reader.read_line(&mut line)? as u64;
+    while at < end {
+        line.clear();
+        let length = reader.read_line(&mut line)? as u64;
+        if length == 0 {
+            return Ok(None);
+        }
+        if !line.starts_with('^') {
+            return Ok(Some((at, line)));
+        }
+        at += length;
+    }
+    Ok(None)
+}
+
+fn scan(reader: &mut BufReader<File>, begin: u64, end: u64, name: &str) -> io::Result<Option<String>> {
+    reader.seek(SeekFrom::Start(begin))?;
+    let (mut at, mut line) = (begin, String::new());
+    while at < end {
+        line.clear();
+        let length = reader.read_line(&mut line)? as u64;
+        if length == 0 {
+            break;
+        }
+        if !line.starts_with(['^', '#']) && name_of(&line)? == name {
+            return Ok(line.split_once(' ').map(|(oid, _)| oid.to_owned()));
+        }
+        at += length;
+    }
+    Ok(None)
+}
+
+fn name_of(record: &str) -> io::Result<&str> {
+    let malformed = || io::Error::new(io::ErrorKind::InvalidData, format!("packed-refs has the line {record:?}"));
+    record.trim_end_matches('\n').split_once(' ').map(|(_, name)| name).ok_or_else(malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_found_and_no_other() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("packed-refs");
+        assert_eq!(lookup(&file, "refs/heads/a").expect("absent"), None);
+        for header in ["# pack-refs with: peeled fully-peeled sorted \n", "# pack-refs with: peeled \n", ""] {
+            let mut text = header.to_owned();
+            for n in 0..2000 {
+                text.push_str(&format!("{n:040x} refs/tags/v{n:05}\n"));
+                if n % 3 == 0 {
+                    text.push_str(&format!("^{n:040x}\n"));
+                }
+            }
+            std::fs::write(&file, text).expect("written");
+            for n in (0..2000).step_by(7).chain([0, 1, 1998, 1999]) {
+                let found = lookup(&file, &format!("refs/tags/v{n:05}")).expect("readable");
+                assert_eq!(found, Some(format!("{n:040x}")), "{header:?}");
+            }
+            for name in ["refs/heads/a", "refs/tags/v00001x", "refs/zzz/a"] {
+                assert_eq!(lookup(&file, name).expect("readable"), None, "{header:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! git's pkt-line framing: four hexadecimal digits that count themselves, then the bytes; `0000` is a flush.
+
+use std::io::{self, Read, Write};
+
+/// Longest line that fits a packet, in bytes.
+const LONGEST: usize = 65_516;
+
+/// Reads lines up to the next flush. A trailing newline is cut.
+///
+/// # Errors
+/// The stream ends early, a length is malformed, a line is no UTF-8, or there are more than `most` lines.
+pub(super) fn read_section(from: &mut impl Read, most: usize) -> io::Result<Vec<String>> {
+    let mut lines = Vec::new();
+    while let Some(line) = read_line(from)? {
+        if lines.len() == most {
+            return Err(bad(format!("more than {most} lines in one section")));
+        }
+        lines.push(line);
+    }
+    Ok(lines)
+}
+
+/// Writes one line.
+///
+/// # Errors
+/// The line is too long, or the stream fails.
+pub(super) fn write_line(to: &mut impl Write, line: &str) -> io::Result<()> {
+    if line.len() + 1 > LONGEST {
+        return Err(bad(format!("a line of {} bytes does not fit a packet", line.len())));
+    }
+    writeln!(to, "{:04x}{line}", line.len() + 5)
+}
+
+/// Ends a section.
+///
+/// # Errors
+/// The stream fails.
+pub(super) fn flush(to: &mut impl Write) -> io::Result<()> {
+    to.write_all(b"0000")?;
+    to.flush()
+}
+
+fn read_line(from: &mut impl Read) -> io::Result<Option<String>> {
+    let mut head = [0u8; 4];
+    from.read_exact(&mut head)?;
+    let head = std::str::from_utf8(&head).map_err(|_| bad("a packet length is no text".to_owned()))?;
+    let length = usize::from_str_radix(head, 16).map_err(|_| bad(format!("{head:?} is no packet length")))?;
+    if length == 0 {
+        return Ok(None);
+    }
+    let length = length.checked_sub(4).filter(|length| *length <= LONGEST);
+    let mut line = vec![0; length.ok_or_else(|| bad(format!("{head:?} is no length of a data packet")))?];
+    from.read_exact(&mut line)?;
+    if line.last() == Some(&b'\n') {
+        line.pop();
+    }
+    String::from_utf8(line).map(Some).map_err(|_| bad("a line is no UTF-8; Lockstep takes only UTF-8 names".to_owned()))
+}
+
+fn bad(message: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut wire = Vec::new();
+        write_line(&mut wire, "ok refs/heads/a").expect("a vector takes it");
+        flush(&mut wire).expect("a vector takes it");
+        assert_eq!(wire, b"0014ok refs/heads/a\n0000");
+        assert_eq!(read_section(&mut wire.as_slice(), 1).expect("it is whole"), ["ok refs/heads/a"]);
+    }
+
+    #[test]
+    fn malformed_input_is_an_error() {
+        for wire in [&b"zzzz"[..], b"0001", b"0003", b"ffff", b"0009ab", b"0008\xff\xfe\xfd\xfc0000", b""] {
+            assert!(read_section(&mut &*wire, 9).is_err(), "{wire:?}");
+        }
+        assert!(read_section(&mut &b"0005a0005b0000"[..], 1).is_err(), "a section is bounded");
+    }
+}

@@ -1,0 +1,202 @@
+//! The instruments of each stage. A method is one event of the stage; durations are seconds.
+
+use lockstep_proto::SiteId;
+use lockstep_proto::bridge::{Outcome, RefusalCode};
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter};
+
+use super::labels::{ApplyOutcome, CallEnd, GitOp, Label, PublishOutcome, RefDbOp};
+use super::table;
+use crate::git::GitError;
+
+fn label(key: &'static str, value: impl Label) -> KeyValue {
+    KeyValue::new(key, value.text())
+}
+
+fn origin(site: &SiteId) -> KeyValue {
+    KeyValue::new("origin", site.to_string())
+}
+
+/// Commits, as the bridge sees them.
+#[derive(Clone, Debug)]
+pub struct CommitMetrics {
+    total: Counter<u64>,
+    seconds: Histogram<f64>,
+    refs: Counter<u64>,
+    refusals: Counter<u64>,
+}
+
+impl CommitMetrics {
+    pub(super) fn new(meter: &Meter) -> Self {
+        Self {
+            total: table::COMMIT_TOTAL.counter(meter),
+            seconds: table::COMMIT_SECONDS.seconds(meter),
+            refs: table::COMMIT_REFS.counter(meter),
+            refusals: table::COMMIT_REFUSALS.counter(meter),
+        }
+    }
+
+    /// A batch was answered, with this many refs committed.
+    pub fn answered(&self, outcome: Outcome, seconds: f64, committed_refs: u64) {
+        let labels = [label("outcome", outcome)];
+        self.total.add(1, &labels);
+        self.seconds.record(seconds, &labels);
+        self.refs.add(committed_refs, &[]);
+    }
+
+    /// A ref was refused.
+    pub fn refused(&self, code: RefusalCode) {
+        self.refusals.add(1, &[label("code", code)]);
+    }
+}
+
+/// Calls of the refdb.
+#[derive(Clone, Debug)]
+pub struct RefDbMetrics {
+    trips: Counter<u64>,
+    seconds: Histogram<f64>,
+}
+
+impl RefDbMetrics {
+    pub(super) fn new(meter: &Meter) -> Self {
+        Self { trips: table::REFDB_TRIPS.counter(meter), seconds: table::REFDB_SECONDS.seconds(meter) }
+    }
+
+    /// A call ended.
+    pub fn called(&self, op: RefDbOp, end: CallEnd, seconds: f64) {
+        self.trips.add(1, &[label("op", op), label("end", end)]);
+        self.seconds.record(seconds, &[label("op", op)]);
+    }
+}
+
+/// From the journal to the event log.
+#[derive(Clone, Debug)]
+pub struct PublishMetrics {
+    records: Counter<u64>,
+    seconds: Histogram<f64>,
+    unpublished: Gauge<u64>,
+    in_flight: Gauge<u64>,
+}
+
+impl PublishMetrics {
+    pub(super) fn new(meter: &Meter) -> Self {
+        Self {
+            records: table::PUBLISH_RECORDS.counter(meter),
+            seconds: table::PUBLISH_SECONDS.seconds(meter),
+            unpublished: table::JOURNAL_UNPUBLISHED.gauge(meter),
+            in_flight: table::JOURNAL_IN_FLIGHT.gauge(meter),
+        }
+    }
+
+    /// An append was answered: how many records are in the event log, and how many go again.
+    pub fn appended(&self, published: u64, retried: u64, seconds: f64) {
+        self.records.add(published, &[label("outcome", PublishOutcome::Published)]);
+        self.records.add(retried, &[label("outcome", PublishOutcome::Retried)]);
+        self.seconds.record(seconds, &[]);
+    }
+
+    /// Where the journal stands, summed over its lanes.
+    pub fn journal(&self, unpublished: u64, in_flight: u64) {
+        self.unpublished.record(unpublished, &[]);
+        self.in_flight.record(in_flight, &[]);
+    }
+}
+
+/// From the event log.
+#[derive(Clone, Debug)]
+pub struct ConsumeMetrics {
+    records: Counter<u64>,
+    errors: Counter<u64>,
+}
+
+impl ConsumeMetrics {
+    pub(super) fn new(meter: &Meter) -> Self {
+        Self { records: table::CONSUME_RECORDS.counter(meter), errors: table::CONSUME_ERRORS.counter(meter) }
+    }
+
+    /// Records were read.
+    pub fn read(&self, site: &SiteId, records: u64) {
+        self.records.add(records, &[origin(site)]);
+    }
+
+    /// A read gave no answer.
+    pub fn failed(&self, site: &SiteId) {
+        self.errors.add(1, &[origin(site)]);
+    }
+}
+
+/// Into the local repositories.
+#[derive(Clone, Debug)]
+pub struct ApplyMetrics {
+    total: Counter<u64>,
+    seconds: Histogram<f64>,
+    parked: Gauge<u64>,
+    quarantined: Gauge<u64>,
+}
+
+impl ApplyMetrics {
+    pub(super) fn new(meter: &Meter) -> Self {
+        Self {
+            total: table::APPLY_TOTAL.counter(meter),
+            seconds: table::APPLY_SECONDS.seconds(meter),
+            parked: table::PARKED.gauge(meter),
+            quarantined: table::QUARANTINED.gauge(meter),
+        }
+    }
+
+    /// Something became of a transaction.
+    pub fn transaction(&self, site: &SiteId, outcome: ApplyOutcome) {
+        self.total.add(1, &[origin(site), label("outcome", outcome)]);
+    }
+
+    /// A batch is durable.
+    pub fn batch(&self, seconds: f64) {
+        self.seconds.record(seconds, &[]);
+    }
+
+    /// How much is held.
+    pub fn held(&self, parked: u64, quarantined: u64) {
+        self.parked.record(parked, &[]);
+        self.quarantined.record(quarantined, &[]);
+    }
+}
+
+/// The repositories themselves.
+#[derive(Clone, Debug)]
+pub struct GitMetrics {
+    seconds: Histogram<f64>,
+    errors: Counter<u64>,
+}
+
+impl GitMetrics {
+    pub(super) fn new(meter: &Meter) -> Self {
+        Self { seconds: table::GIT_SECONDS.seconds(meter), errors: table::GIT_ERRORS.counter(meter) }
+    }
+
+    /// An operation ended.
+    pub fn ended<T>(&self, op: GitOp, result: &Result<T, GitError>, seconds: f64) {
+        self.seconds.record(seconds, &[label("op", op)]);
+        if let Err(error) = result {
+            self.errors.add(1, &[label("op", op), label("kind", error)]);
+        }
+    }
+}
+
+/// Role and readiness.
+#[derive(Clone, Debug)]
+pub struct SiteMetrics {
+    ready: Gauge<u64>,
+    epoch: Gauge<u64>,
+}
+
+impl SiteMetrics {
+    pub(super) fn new(meter: &Meter) -> Self {
+        Self { ready: table::READY.gauge(meter), epoch: table::EPOCH.gauge(meter) }
+    }
+
+    /// What the node knows of itself.
+    pub fn state(&self, ready: bool, epoch: u64) {
+        self.ready.record(u64::from(ready), &[]);
+        self.epoch.record(epoch, &[]);
+    }
+}

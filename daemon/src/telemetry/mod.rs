@@ -1,0 +1,173 @@
+//! Logs, metrics and traces: what an operator sees of a running sidecar.
+//!
+//! - Logs go to stderr, as JSON or as text, filtered by an `EnvFilter` directive (`info`, `lockstep::commit=debug`).
+//! - Metrics are OpenTelemetry instruments with a Prometheus exporter: [`Telemetry::render`] is the body of
+//!   `/metrics`. The meter is passed to whoever measures ([`metrics::Metrics`]); there is no process-wide one, so
+//!   that a test or the simulator holds as many sidecars in one process as it likes.
+//! - Traces go to an OTLP collector over HTTP with protobuf when an endpoint is configured, and cost nothing
+//!   otherwise. A transaction carries its push's W3C trace context, so that one push is one trace over all sites.
+//!
+//! [`Telemetry::build`] can fail and starts no task of ours; [`Telemetry::install`] makes the subscriber the one of
+//! the process; [`Telemetry::shutdown`] sends what is left. Losing telemetry never stops a commit.
+
+mod logs;
+pub mod metrics;
+mod traces;
+
+use lockstep_proto::{NodeId, SiteId};
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Meter, MeterProvider};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use prometheus::{Registry, TextEncoder};
+use tracing::Dispatch;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+
+pub use logs::LogFormat;
+pub use traces::{current_traceparent, set_parent};
+
+/// The name under which instruments, spans and the service appear.
+const SERVICE: &str = "lockstep";
+
+/// What telemetry needs to know.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The site, an attribute of everything that leaves the process.
+    pub site: SiteId,
+    /// The node, likewise.
+    pub node: NodeId,
+    /// How a log line looks.
+    pub log_format: LogFormat,
+    /// Which lines are written: directives of `EnvFilter`, separated by commas.
+    pub log_filter: String,
+    /// Where traces go (`http://collector:4318/v1/traces`); none for no traces.
+    pub otlp_endpoint: Option<String>,
+}
+
+/// Why telemetry was not built, or not read.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// A directive of the log filter is malformed.
+    #[error("log.filter is {value:?}: {why}; write directives like `info,lockstep::commit=debug`")]
+    Filter {
+        /// The value as configured.
+        value: String,
+        /// What the parser said.
+        why: tracing_subscriber::filter::ParseError,
+    },
+    /// The endpoint is not one that the exporter can reach.
+    #[error("otlp.endpoint is {value:?}: {why}; write `http://HOST:4318/v1/traces`, a collector beside this node")]
+    Endpoint {
+        /// The value as configured.
+        value: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The Prometheus exporter was not built.
+    #[error("the metrics exporter was not built: {0}; a retry does not help")]
+    Exporter(opentelemetry_sdk::error::OTelSdkError),
+    /// The process has a subscriber already.
+    #[error("the process has a log subscriber already; install telemetry once, in `main`")]
+    Installed,
+    /// The metrics could not be written as text.
+    #[error("the metrics could not be rendered: {0}; a retry may help")]
+    Render(prometheus::Error),
+}
+
+/// Logs, metrics and traces of one sidecar.
+#[derive(Debug)]
+pub struct Telemetry {
+    registry: Registry,
+    meters: SdkMeterProvider,
+    tracers: Option<SdkTracerProvider>,
+    dispatch: Dispatch,
+}
+
+impl Telemetry {
+    /// Builds everything; logs go to stderr.
+    ///
+    /// # Errors
+    /// [`TelemetryError`] for a bad filter or endpoint, with the field, its value and what to write instead.
+    pub fn build(settings: &Settings) -> Result<Self, TelemetryError> {
+        let resource = resource(settings);
+        let exporter = settings.otlp_endpoint.as_deref().map(traces::exporter).transpose()?;
+        let tracers = exporter.map(|exporter| traces::provider(exporter, resource.clone()));
+        Self::assemble(settings, resource, tracers, BoxMakeWriter::new(std::io::stderr))
+    }
+
+    fn assemble(
+        settings: &Settings,
+        resource: Resource,
+        tracers: Option<SdkTracerProvider>,
+        writer: BoxMakeWriter,
+    ) -> Result<Self, TelemetryError> {
+        let registry = Registry::new();
+        let meters = meters(&registry, resource)?;
+        let mut layers = vec![logs::layer(settings.log_format, &settings.log_filter, writer)?];
+        layers.extend(tracers.as_ref().map(traces::layer));
+        let dispatch = Dispatch::new(tracing_subscriber::registry().with(layers));
+        Ok(Self { registry, meters, tracers, dispatch })
+    }
+
+    /// Makes the subscriber the one of the process.
+    ///
+    /// # Errors
+    /// [`TelemetryError::Installed`] when there is one already.
+    pub fn install(&self) -> Result<(), TelemetryError> {
+        tracing::dispatcher::set_global_default(self.dispatch.clone()).map_err(|_| TelemetryError::Installed)
+    }
+
+    /// The meter that instruments are made of.
+    #[must_use]
+    pub fn meter(&self) -> Meter {
+        self.meters.meter(SERVICE)
+    }
+
+    /// Every metric in Prometheus' text format: the body of `/metrics`.
+    ///
+    /// # Errors
+    /// [`TelemetryError::Render`] when a metric cannot be written.
+    pub fn render(&self) -> Result<String, TelemetryError> {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).map_err(TelemetryError::Render)
+    }
+
+    /// Sends the spans that are still in memory, for at most 5 seconds; blocks meanwhile. A collector that does
+    /// not answer costs spans, nothing else.
+    pub fn shutdown(self) {
+        if let Some(tracers) = self.tracers
+            && let Err(error) = tracers.shutdown_with_timeout(std::time::Duration::from_secs(5))
+        {
+            tracing::warn!(%error, "the last spans were not sent");
+        }
+    }
+}
+
+/// Who measures: attributes of every span, and of the metric `target_info`.
+fn resource(settings: &Settings) -> Resource {
+    Resource::builder_empty()
+        .with_service_name(SERVICE)
+        .with_attributes([
+            KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+            KeyValue::new("service.instance.id", settings.node.to_string()),
+            KeyValue::new("lockstep.site", settings.site.to_string()),
+        ])
+        .build()
+}
+
+/// Instruments that the registry collects when it is asked. Names are written out in [`metrics`]: the exporter
+/// adds no suffix and no scope label.
+fn meters(registry: &Registry, resource: Resource) -> Result<SdkMeterProvider, TelemetryError> {
+    let exporter = opentelemetry_prometheus::exporter()
+        .with_registry(registry.clone())
+        .without_units()
+        .without_counter_suffixes()
+        .scope_info_enabled(false)
+        .build()
+        .map_err(TelemetryError::Exporter)?;
+    Ok(SdkMeterProvider::builder().with_reader(exporter).with_resource(resource).build())
+}
+
+#[cfg(test)]
+mod tests;

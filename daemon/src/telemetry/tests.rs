@@ -1,0 +1,209 @@
+//! `/metrics` is what the table says, logs are what the settings say, and trace contexts travel.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use lockstep_proto::SiteId;
+use lockstep_proto::bridge::{Outcome, RefusalCode};
+
+use super::metrics::{ALL, ApplyOutcome, CallEnd, GitOp, Metrics, RefDbOp, markdown, observe_board};
+use super::*;
+use crate::clock::SystemClock;
+use crate::git::GitError;
+use crate::status::StatusBoard;
+
+/// Where a test's log lines go.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        site: site(),
+        node: "muc-1-0".parse().unwrap(),
+        log_format: LogFormat::Json,
+        log_filter: "info".to_owned(),
+        otlp_endpoint: None,
+    }
+}
+
+fn site() -> SiteId {
+    "muc-1".parse().unwrap()
+}
+
+/// Telemetry whose spans go nowhere and whose log lines go into `lines`.
+fn traced(lines: &Lines) -> Telemetry {
+    let lines = lines.clone();
+    let writer = BoxMakeWriter::new(move || lines.clone());
+    let tracers = SdkTracerProvider::builder().build();
+    Telemetry::assemble(&settings(), resource(&settings()), Some(tracers), writer).unwrap()
+}
+
+/// Uses every instrument once.
+fn use_all(metrics: &Metrics) {
+    metrics.commit.answered(Outcome::Committed, 0.004, 2);
+    metrics.commit.refused(RefusalCode::Stale);
+    metrics.refdb.called(RefDbOp::Commit, CallEnd::Answered, 0.003);
+    metrics.publish.appended(3, 1, 0.01);
+    metrics.publish.journal(5, 2);
+    metrics.consume.read(&site(), 4);
+    metrics.consume.failed(&site());
+    metrics.apply.transaction(&site(), ApplyOutcome::Applied);
+    metrics.apply.batch(0.02);
+    metrics.apply.held(1, 0);
+    let bad: Result<(), GitError> = Err(GitError::NoRepository("tools".parse().unwrap()));
+    metrics.git.ended(GitOp::Ingest, &bad, 0.5);
+    metrics.site.state(true, 7);
+}
+
+/// Reads Prometheus' text format: kinds by family, and values by series. Panics on a line that is neither.
+fn parse(text: &str) -> (BTreeMap<String, String>, BTreeMap<String, f64>) {
+    let (mut kinds, mut samples) = (BTreeMap::new(), BTreeMap::new());
+    for line in text.lines() {
+        if let Some(kind) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = kind.split_once(' ').unwrap();
+            kinds.insert(name.to_owned(), kind.to_owned());
+        } else if !line.starts_with("# HELP ") {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            samples.insert(series.to_owned(), value.parse().unwrap());
+        }
+    }
+    (kinds, samples)
+}
+
+#[test]
+fn the_metrics_page_has_exactly_the_documented_names_and_kinds() {
+    let telemetry = Telemetry::build(&settings()).unwrap();
+    use_all(&Metrics::new(&telemetry.meter()));
+    let board = Arc::new(StatusBoard::new(Arc::new(SystemClock)));
+    board.seen(&site(), &"muc-1-0.1.0.3.00c0ffee00c0ffee".parse().unwrap(), 0);
+    observe_board(&telemetry.meter(), &board);
+
+    let (kinds, _) = parse(&telemetry.render().unwrap());
+    let shown: BTreeSet<_> = kinds.iter().filter(|(name, _)| *name != "target_info").collect();
+    let documented: Vec<_> = ALL.iter().map(|doc| (doc.name.to_owned(), doc.kind.as_str().to_owned())).collect();
+    assert_eq!(shown, documented.iter().map(|(name, kind)| (name, kind)).collect());
+}
+
+#[test]
+fn the_metrics_page_has_values_and_labels() {
+    let telemetry = Telemetry::build(&settings()).unwrap();
+    let metrics = Metrics::new(&telemetry.meter());
+    use_all(&metrics);
+    use_all(&metrics);
+    let (_, samples) = parse(&telemetry.render().unwrap());
+    assert_eq!(samples[r#"lockstep_commit_total{outcome="committed"}"#], 2.0);
+    assert_eq!(samples[r#"lockstep_commit_seconds_bucket{outcome="committed",le="0.005"}"#], 2.0);
+    assert_eq!(samples[r#"lockstep_commit_seconds_bucket{outcome="committed",le="0.0025"}"#], 0.0);
+    assert_eq!(samples[r#"lockstep_apply_total{origin="muc-1",outcome="applied"}"#], 2.0);
+    assert_eq!(samples["lockstep_journal_unpublished"], 5.0);
+    assert_eq!(samples["lockstep_epoch"], 7.0);
+    let info = samples.keys().find(|series| series.starts_with("target_info")).unwrap();
+    assert!(info.contains(r#"service_instance_id="muc-1-0""#), "{info}");
+}
+
+#[test]
+fn every_label_that_is_shown_is_documented() {
+    let telemetry = Telemetry::build(&settings()).unwrap();
+    use_all(&Metrics::new(&telemetry.meter()));
+    let (_, samples) = parse(&telemetry.render().unwrap());
+    for series in samples.keys().filter(|series| series.starts_with("lockstep_")) {
+        let Some((name, labels)) = series.trim_end_matches('}').split_once('{') else { continue };
+        let doc = ALL.iter().find(|doc| name.starts_with(doc.name)).unwrap();
+        for label in labels.split(',').map(|label| label.split_once('=').unwrap().0).filter(|label| *label != "le") {
+            assert!(doc.labels.contains(&label), "{series}: {label} is not in the table");
+        }
+    }
+}
+
+#[test]
+fn two_sidecars_in_one_process_share_nothing() {
+    let (one, other) = (Telemetry::build(&settings()).unwrap(), Telemetry::build(&settings()).unwrap());
+    use_all(&Metrics::new(&one.meter()));
+    assert!(!other.render().unwrap().contains("lockstep_commit_total"));
+    use_all(&Metrics::noop());
+}
+
+#[test]
+fn the_operators_page_has_the_table() {
+    let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md"));
+    let table = markdown();
+    assert!(page.contains(&table), "docs/operations.md must contain this table:\n{table}");
+}
+
+#[test]
+fn a_json_line_is_one_object_with_the_fields_of_its_span() {
+    let lines = Lines::default();
+    let telemetry = traced(&lines);
+    tracing::dispatcher::with_default(&telemetry.dispatch, || {
+        let span = tracing::info_span!("push", project = "tools");
+        span.in_scope(|| tracing::info!(refs = 2, "committed"));
+        tracing::debug!("filtered out");
+    });
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
+    assert_eq!(line["message"], "committed");
+    assert_eq!(line["refs"], 2);
+    assert_eq!(line["span"]["project"], "tools");
+}
+
+#[test]
+fn a_trace_goes_on_at_another_site() {
+    let (here, there) = (traced(&Lines::default()), traced(&Lines::default()));
+    let context =
+        tracing::dispatcher::with_default(&here.dispatch, || tracing::info_span!("push").in_scope(current_traceparent));
+    let trace = context.split('-').nth(1).unwrap().to_owned();
+    assert_eq!((context.len(), trace.len()), (55, 32));
+
+    tracing::dispatcher::with_default(&there.dispatch, || {
+        let span = tracing::info_span!("apply");
+        set_parent(&span, &context);
+        let child = span.in_scope(current_traceparent);
+        assert!(child.contains(&trace) && child != context, "{child} is no child of {context}");
+    });
+}
+
+#[test]
+fn a_malformed_trace_context_changes_nothing() {
+    let telemetry = traced(&Lines::default());
+    tracing::dispatcher::with_default(&telemetry.dispatch, || {
+        for text in ["", "00-zz-zz-01", "ff", "00-00000000000000000000000000000000-0000000000000000-01"] {
+            let span = tracing::info_span!("apply");
+            set_parent(&span, text);
+            assert_eq!(span.in_scope(current_traceparent).len(), 55, "{text:?}");
+        }
+    });
+    assert_eq!(current_traceparent(), "", "there is no subscriber here");
+}
+
+#[test]
+fn bad_settings_name_field_value_and_remedy() {
+    let filter = Settings { log_filter: "lockstep=loud".to_owned(), ..settings() };
+    let message = Telemetry::build(&filter).unwrap_err().to_string();
+    assert!(message.starts_with("log.filter is \"lockstep=loud\""), "{message}");
+    for endpoint in ["https://collector:4318/v1/traces", "collector:4318", "not an address"] {
+        let settings = Settings { otlp_endpoint: Some(endpoint.to_owned()), ..settings() };
+        let message = Telemetry::build(&settings).unwrap_err().to_string();
+        assert!(message.starts_with("otlp.endpoint is") && message.contains("write `http://"), "{message}");
+    }
+}
+
+#[test]
+fn an_exporter_whose_collector_is_away_stops_nothing() {
+    let endpoint = Some("http://127.0.0.1:9/v1/traces".to_owned());
+    let telemetry = Telemetry::build(&Settings { otlp_endpoint: endpoint, ..settings() }).unwrap();
+    tracing::dispatcher::with_default(&telemetry.dispatch, || {
+        assert_eq!(tracing::info_span!("push").in_scope(current_traceparent).len(), 55);
+    });
+    telemetry.shutdown();
+}

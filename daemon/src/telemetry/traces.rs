@@ -1,0 +1,81 @@
+//! Traces: OTLP over HTTP with protobuf, and the W3C trace context that travels with a transaction.
+//!
+//! The exporter has a thread of its own and a bounded queue: spans are dropped when the collector is slow.
+//! A trace context that is malformed is ignored: it comes from outside, and no push fails because of it.
+
+use opentelemetry::propagation::{Extractor, TextMapPropagator};
+use opentelemetry::trace::{TraceContextExt, TracerProvider};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing::level_filters::LevelFilter;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+
+use super::logs::AnyLayer;
+use super::{SERVICE, TelemetryError};
+
+/// The name of the header, and of our one field.
+const TRACEPARENT: &str = "traceparent";
+
+/// The header's only field that travels with a transaction.
+struct Carrier<'a>(&'a str);
+
+impl Extractor for Carrier<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        (key == TRACEPARENT).then_some(self.0)
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        vec![TRACEPARENT]
+    }
+}
+
+/// The W3C trace context of the current span, for the transaction that is being made: empty without traces.
+#[must_use]
+pub fn current_traceparent() -> String {
+    let context = tracing::Span::current().context();
+    let span = context.span();
+    let of = span.span_context();
+    if !of.is_valid() {
+        return String::new();
+    }
+    format!("00-{}-{}-{:02x}", of.trace_id(), of.span_id(), of.trace_flags().to_u8())
+}
+
+/// Makes a span the child of the span that a trace context names, perhaps at another site. Call it before the
+/// span is entered. An empty or malformed context changes nothing.
+pub fn set_parent(span: &tracing::Span, traceparent: &str) {
+    let context = TraceContextPropagator::new().extract(&Carrier(traceparent));
+    if context.span().span_context().is_valid()
+        && let Err(error) = span.set_parent(context)
+    {
+        tracing::debug!(%error, "the span keeps its own trace");
+    }
+}
+
+/// Sends spans to a collector. TLS is the collector's business: it stands beside the node.
+pub(super) fn exporter(endpoint: &str) -> Result<SpanExporter, TelemetryError> {
+    let refuse = |why: String| TelemetryError::Endpoint { value: endpoint.to_owned(), why };
+    match endpoint.parse::<http::Uri>() {
+        Ok(uri) if uri.scheme_str() == Some("http") && uri.authority().is_some() => {}
+        Ok(_) => return Err(refuse("it is no http:// address (https is not supported)".to_owned())),
+        Err(error) => return Err(refuse(error.to_string())),
+    }
+    SpanExporter::builder().with_http().with_endpoint(endpoint).build().map_err(|error| refuse(error.to_string()))
+}
+
+/// Batches spans on a thread of the SDK.
+pub(super) fn provider(exporter: SpanExporter, resource: Resource) -> SdkTracerProvider {
+    SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build()
+}
+
+/// Turns our own spans into OpenTelemetry's; those of libraries, the exporter's own among them, stay out.
+pub(super) fn layer(tracers: &SdkTracerProvider) -> AnyLayer {
+    tracing_opentelemetry::layer()
+        .with_tracer(tracers.tracer(SERVICE))
+        .with_filter(Targets::new().with_target(SERVICE, LevelFilter::INFO))
+        .boxed()
+}

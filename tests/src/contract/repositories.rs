@@ -1,0 +1,304 @@
+//! The contract of the repositories ([`lockstep::git`]). Every function takes a fixture with two empty volumes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lockstep::blob::Payload;
+use lockstep::git::{GitError, Packed, RefMove, Relation, RepairReport, Repositories};
+use lockstep_proto::{Oid, ProjectName, RefName};
+
+/// Two volumes, and a way to bring content into the first, as a push that is not committed yet would.
+pub trait Fixture: Send + Sync {
+    /// The volume that content is made on.
+    fn origin(&self) -> Arc<dyn Repositories>;
+    /// Another site's volume.
+    fn replica(&self) -> Arc<dyn Repositories>;
+    /// Makes a blob.
+    fn blob(&self, project: &ProjectName, content: &str) -> Oid;
+    /// Makes a commit with exactly these files (path, content). Same arguments, same id.
+    fn commit(&self, project: &ProjectName, parents: &[Oid], files: &[(&str, &str)]) -> Oid;
+    /// Makes an annotated tag.
+    fn tag(&self, project: &ProjectName, name: &str, target: Oid) -> Oid;
+    /// Whether the object and everything that it needs is at the replica.
+    fn is_complete(&self, project: &ProjectName, oid: Oid) -> bool;
+}
+
+/// The project of the suite, in a folder of its own.
+#[must_use]
+pub fn project() -> ProjectName {
+    "tools/build".parse().expect("a project name")
+}
+
+/// A ref name.
+#[must_use]
+pub fn name(text: &str) -> RefName {
+    text.parse().expect("a ref name")
+}
+
+/// An object that is nowhere.
+#[must_use]
+pub fn nowhere() -> Oid {
+    Oid::Sha1([7; 20])
+}
+
+/// A move of a ref.
+#[must_use]
+pub fn moves(text: &str, old: impl Into<Option<Oid>>, new: impl Into<Option<Oid>>) -> RefMove {
+    RefMove { name: name(text), old: old.into(), new: new.into() }
+}
+
+async fn create(fixture: &dyn Fixture) {
+    for volume in [fixture.origin(), fixture.replica()] {
+        volume.create(&project(), &name("refs/heads/main")).await.expect("a repository");
+    }
+}
+
+async fn pack(fixture: &dyn Fixture, wants: &[Oid], hints: &[Oid], committed: &[Oid]) -> Packed {
+    let committed: BTreeSet<Oid> = committed.iter().copied().collect();
+    let ask = move |oid: &Oid| committed.contains(oid);
+    fixture.origin().pack(&project(), wants, hints, &ask).await.expect("a pack")
+}
+
+async fn ingest(fixture: &dyn Fixture, packed: &Packed, wants: &[Oid]) -> Result<(), GitError> {
+    let packs: Vec<Payload> = packed.payload.iter().cloned().collect();
+    fixture.replica().ingest(&project(), &packs, wants, &packed.bases).await
+}
+
+/// Packs `want` against `committed` values and brings it to the replica.
+async fn carry(fixture: &dyn Fixture, want: Oid, committed: &[Oid]) -> Packed {
+    let packed = pack(fixture, &[want], &[], committed).await;
+    ingest(fixture, &packed, &[want]).await.expect("the replica takes it");
+    assert!(fixture.is_complete(&project(), want));
+    packed
+}
+
+/// Creation and deletion can be repeated; without a repository every call says so.
+pub async fn a_repository_is_there_from_its_creation_to_its_deletion(fixture: &dyn Fixture) {
+    let volume = fixture.origin();
+    let absent = Err(GitError::NoRepository(project()));
+    assert_eq!(volume.exists(&project()).await, Ok(false));
+    assert_eq!(volume.read_ref(&project(), &name("refs/heads/main")).await, absent.clone().map(|(): ()| None));
+    assert_eq!(volume.move_refs(&project(), &[moves("refs/heads/main", None, nowhere())], &[]).await, absent);
+    for _ in 0..2 {
+        volume.create(&project(), &name("refs/heads/main")).await.expect("created");
+        assert_eq!(volume.exists(&project()).await, Ok(true));
+        assert_eq!(volume.head(&project()).await, Ok(Some(name("refs/heads/main"))));
+        assert_eq!(volume.list_refs(&project()).await, Ok(vec![]));
+    }
+    let commit = fixture.commit(&project(), &[], &[("a", "1")]);
+    volume.move_refs(&project(), &[moves("refs/heads/main", None, commit)], &[]).await.expect("moved");
+    volume.create(&project(), &name("refs/heads/other")).await.expect("it is there already");
+    assert_eq!(volume.read_ref(&project(), &name("refs/heads/main")).await, Ok(Some(commit)));
+    for _ in 0..2 {
+        volume.delete(&project()).await.expect("deleted");
+        assert_eq!(volume.exists(&project()).await, Ok(false));
+    }
+    volume.create(&project(), &name("refs/heads/main")).await.expect("created again");
+    assert_eq!(volume.list_refs(&project()).await, Ok(vec![]));
+    assert_eq!(volume.missing(&project(), &[commit]).await, Ok(vec![commit]));
+}
+
+/// `HEAD` points to any branch, also one that is not there.
+pub async fn head_points_where_it_is_told(fixture: &dyn Fixture) {
+    create(fixture).await;
+    let volume = fixture.origin();
+    volume.set_head(&project(), &name("refs/heads/next")).await.expect("set");
+    assert_eq!(volume.head(&project()).await, Ok(Some(name("refs/heads/next"))));
+    assert_eq!(volume.read_ref(&project(), &name("refs/heads/next")).await, Ok(None));
+}
+
+/// One wrong old value, and nothing moves.
+pub async fn refs_move_all_or_none(fixture: &dyn Fixture) {
+    create(fixture).await;
+    let volume = fixture.origin();
+    let one = fixture.commit(&project(), &[], &[("a", "1")]);
+    let two = fixture.commit(&project(), &[one], &[("a", "2")]);
+    let (main, next) = ("refs/heads/main", "refs/heads/next");
+    volume.move_refs(&project(), &[moves(main, None, one), moves(next, None, one)], &[]).await.expect("created");
+    let stale = volume.move_refs(&project(), &[moves(main, one, two), moves(next, two, one)], &[]).await;
+    let moved = |expected, actual| GitError::RefMoved { project: project(), name: name(next), expected, actual };
+    assert_eq!(stale, Err(moved(Some(two), Some(one))));
+    let exists = volume.move_refs(&project(), &[moves(main, one, None), moves(next, None, two)], &[]).await;
+    assert_eq!(exists, Err(moved(None, Some(one))));
+    let both = vec![(name(main), one), (name(next), one)];
+    assert_eq!(volume.list_refs(&project()).await, Ok(both));
+    let batch = [moves("refs/tags/v1", None, two), moves(main, one, two), moves(next, one, None)];
+    volume.move_refs(&project(), &batch, &[]).await.expect("moved");
+    assert_eq!(volume.list_refs(&project()).await, Ok(vec![(name(main), two), (name("refs/tags/v1"), two)]));
+    assert_eq!(volume.read_ref(&project(), &name(next)).await, Ok(None));
+    let gone = volume.move_refs(&project(), &[moves(next, one, two)], &[]).await;
+    assert_eq!(gone, Err(moved(Some(one), None)));
+}
+
+/// Objects before refs.
+pub async fn a_ref_never_moves_to_what_is_not_there(fixture: &dyn Fixture) {
+    create(fixture).await;
+    let volume = fixture.origin();
+    let one = fixture.commit(&project(), &[], &[("a", "1")]);
+    let batch = [moves("refs/heads/a", None, one), moves("refs/heads/b", None, nowhere())];
+    let result = volume.move_refs(&project(), &batch, &[]).await;
+    assert_eq!(result, Err(GitError::Missing { project: project(), oids: vec![nowhere()] }));
+    assert_eq!(volume.list_refs(&project()).await, Ok(vec![]));
+}
+
+/// Names come sorted as bytes; our own and those that every site computes are left out.
+pub async fn only_replicated_refs_are_listed(fixture: &dyn Fixture) {
+    create(fixture).await;
+    let volume = fixture.origin();
+    let one = fixture.commit(&project(), &[], &[("a", "1")]);
+    let shown = ["refs/changes/01/1/1", "refs/changes/01/1/meta", "refs/heads/a", "refs/heads/a-b", "refs/heads/b/c"];
+    let batch: Vec<RefMove> = shown.iter().rev().map(|text| moves(text, None, one)).collect();
+    volume.move_refs(&project(), &batch, &[("kept/1".into(), one)]).await.expect("moved");
+    let local = [moves("refs/cache-automerge/ab/cd", None, one)];
+    volume.move_refs(&project(), &local, &[]).await.expect("moved");
+    let listed: Vec<RefName> = volume.list_refs(&project()).await.expect("refs").into_iter().map(|(n, _)| n).collect();
+    assert_eq!(listed, shown.map(name).to_vec());
+    assert_eq!(volume.read_ref(&project(), &local[0].name).await, Ok(Some(one)));
+}
+
+/// Kept values are let go by their labels, known or not, any number of times.
+pub async fn kept_values_are_let_go_by_label(fixture: &dyn Fixture) {
+    create(fixture).await;
+    let volume = fixture.origin();
+    let one = fixture.commit(&project(), &[], &[("a", "1")]);
+    let keep = [("eu-aws-0.1.0.7.00c0ffee".to_owned(), one), ("eu-aws-0.1.0.7.00c0ffee/2".to_owned(), one)];
+    volume.move_refs(&project(), &[moves("refs/heads/a", None, one)], &[]).await.expect("created");
+    volume.move_refs(&project(), &[moves("refs/heads/a", one, None)], &keep).await.expect("deleted and kept");
+    volume.move_refs(&project(), &[], &keep).await.expect("kept twice");
+    let labels: Vec<String> = keep.into_iter().map(|(label, _)| label).chain(["unknown".to_owned()]).collect();
+    for _ in 0..2 {
+        volume.release(&project(), &labels).await.expect("let go");
+    }
+    assert_eq!(volume.missing(&project(), &[one, nowhere()]).await, Ok(vec![nowhere()]));
+}
+
+/// A commit relates to what it contains; what is no commit contains nothing.
+pub async fn values_relate_by_ancestry(fixture: &dyn Fixture) {
+    create(fixture).await;
+    let volume = fixture.origin();
+    let one = fixture.commit(&project(), &[], &[("a", "1")]);
+    let two = fixture.commit(&project(), &[one], &[("a", "2")]);
+    let three = fixture.commit(&project(), &[one], &[("a", "3")]);
+    let merge = fixture.commit(&project(), &[two, three], &[("a", "4")]);
+    let blob = fixture.blob(&project(), "1");
+    let cases = [
+        (one, merge, Relation::FastForward),
+        (three, merge, Relation::FastForward),
+        (merge, one, Relation::Diverged),
+        (two, three, Relation::Diverged),
+        (blob, two, Relation::Diverged),
+    ];
+    for (old, new, expected) in cases {
+        assert_eq!(volume.relation(&project(), old, new).await, Ok(expected), "{old} -> {new}");
+    }
+    let missing = volume.relation(&project(), one, nowhere()).await;
+    assert_eq!(missing, Err(GitError::Missing { project: project(), oids: vec![nowhere()] }));
+}
+
+/// A pack holds what is behind its wants up to committed values, and names these.
+pub async fn a_pack_ends_at_committed_values(fixture: &dyn Fixture) {
+    create(fixture).await;
+    let one = fixture.commit(&project(), &[], &[("a", "1"), ("dir/b", "1")]);
+    let two = fixture.commit(&project(), &[one], &[("a", "2"), ("dir/b", "1")]);
+    let three = fixture.commit(&project(), &[two], &[("a", "2"), ("dir/b", "3")]);
+    assert_eq!(carry(fixture, one, &[]).await.bases, vec![]);
+    let packed = pack(fixture, &[three], &[one], &[one]).await;
+    assert_eq!(packed.bases, vec![one]);
+    ingest(fixture, &packed, &[three]).await.expect("taken");
+    ingest(fixture, &packed, &[three]).await.expect("taken twice");
+    assert!(fixture.is_complete(&project(), three));
+    let nothing = pack(fixture, &[three], &[], &[three]).await;
+    assert_eq!((nothing.payload.is_none(), nothing.bases), (true, vec![three]));
+}
+
+/// What a refused push left behind is packed again: no other site has it.
+pub async fn an_object_that_is_not_committed_is_no_base(fixture: &dyn Fixture) {
+    create(fixture).await;
+    let one = fixture.commit(&project(), &[], &[("a", "1")]);
+    let refused = fixture.commit(&project(), &[one], &[("a", "2")]);
+    let three = fixture.commit(&project(), &[refused], &[("a", "2"), ("b", "3")]);
+    carry(fixture, one, &[]).await;
+    let packed = carry(fixture, three, &[one]).await;
+    assert_eq!(packed.bases, vec![one]);
+}
+
+/// Tags, blobs and merges are carried like commits.
+pub async fn every_kind_of_value_is_carried(fixture: &dyn Fixture) {
+    create(fixture).await;
+    let one = fixture.commit(&project(), &[], &[("a", "1")]);
+    let left = fixture.commit(&project(), &[one], &[("a", "1"), ("l", "2")]);
+    let right = fixture.commit(&project(), &[one], &[("a", "1"), ("r/r/r", "2")]);
+    let merge = fixture.commit(&project(), &[left, right], &[("a", "1"), ("l", "2"), ("moved/r/r", "2")]);
+    let tag = fixture.tag(&project(), "v1", merge);
+    let outer = fixture.tag(&project(), "v1-signed", tag);
+    let sequence = fixture.blob(&project(), "42");
+    carry(fixture, one, &[]).await;
+    assert_eq!(carry(fixture, outer, &[one]).await.bases, vec![one]);
+    assert_eq!(carry(fixture, tag, &[merge, one]).await.bases, vec![merge]);
+    assert_eq!(carry(fixture, sequence, &[one]).await.bases, vec![]);
+    let replica = fixture.replica();
+    let batch = [moves("refs/tags/v1", None, tag), moves("refs/sequences/changes", None, sequence)];
+    replica.move_refs(&project(), &batch, &[]).await.expect("moved");
+}
+
+/// Missing objects are named, at both ends, and nothing is taken as long as they miss.
+pub async fn missing_objects_are_named(fixture: &dyn Fixture) {
+    create(fixture).await;
+    let one = fixture.commit(&project(), &[], &[("a", "1")]);
+    let two = fixture.commit(&project(), &[one], &[("a", "2")]);
+    let missing = |oid| Err(GitError::Missing { project: project(), oids: vec![oid] });
+    let unknown = fixture.origin().pack(&project(), &[nowhere()], &[], &|_: &Oid| false).await;
+    assert_eq!(unknown.map(|_| ()), missing(nowhere()));
+    let packed = pack(fixture, &[two], &[], &[one]).await;
+    assert_eq!(ingest(fixture, &packed, &[two]).await, missing(one));
+    let packs: Vec<Payload> = packed.payload.iter().cloned().collect();
+    assert_eq!(fixture.replica().ingest(&project(), &packs, &[two], &[]).await, missing(one));
+    assert_eq!(fixture.replica().missing(&project(), &[two]).await, Ok(vec![two]));
+    assert_eq!(fixture.replica().ingest(&project(), &[], &[two], &[]).await, missing(two));
+    carry(fixture, one, &[]).await;
+    ingest(fixture, &packed, &[two]).await.expect("taken after what it builds on");
+}
+
+/// Damage of any byte of a pack is told as bad content, and leaves nothing.
+pub async fn a_damaged_pack_is_bad(fixture: &dyn Fixture) {
+    create(fixture).await;
+    let one = fixture.commit(&project(), &[], &[("a", "1")]);
+    let packed = pack(fixture, &[one], &[], &[]).await;
+    let Some(Payload::Memory(good)) = packed.payload else { panic!("a small pack is in memory") };
+    let mut flipped = good.to_vec();
+    *flipped.last_mut().expect("not empty") ^= 1;
+    let cut = good[..good.len() - 1].to_vec();
+    for bytes in [flipped, cut, b"no pack at all".to_vec(), Vec::new()] {
+        let payload = Payload::Memory(Bytes::from(bytes));
+        let result = fixture.replica().ingest(&project(), &[payload], &[one], &[]).await;
+        assert!(matches!(result, Err(GitError::Bad { .. })), "{result:?}");
+    }
+    assert_eq!(fixture.replica().missing(&project(), &[one]).await, Ok(vec![one]));
+}
+
+/// Packs of one call are taken in their order; a good one before a bad one stays.
+pub async fn several_packs_are_taken_in_order(fixture: &dyn Fixture) {
+    create(fixture).await;
+    let one = fixture.commit(&project(), &[], &[("a", "1")]);
+    let two = fixture.commit(&project(), &[one], &[("a", "2")]);
+    let first = pack(fixture, &[one], &[], &[]).await.payload.expect("a pack");
+    let second = pack(fixture, &[two], &[], &[one]).await.payload.expect("a pack");
+    let replica = fixture.replica();
+    replica.ingest(&project(), &[first, second], &[one, two], &[]).await.expect("taken");
+    assert!(fixture.is_complete(&project(), two));
+}
+
+/// A healthy volume has nothing to mend, and is as before.
+pub async fn repair_leaves_a_healthy_volume_alone(fixture: &dyn Fixture) {
+    create(fixture).await;
+    let volume = fixture.origin();
+    let one = fixture.commit(&project(), &[], &[("a", "1")]);
+    volume.move_refs(&project(), &[moves("refs/heads/main", None, one)], &[("k".into(), one)]).await.expect("moved");
+    volume.sync().await.expect("synced");
+    for unclean in [false, true] {
+        assert_eq!(volume.repair(unclean).await, Ok(RepairReport::default()));
+    }
+    assert_eq!(volume.list_refs(&project()).await, Ok(vec![(name("refs/heads/main"), one)]));
+    assert!(volume.spill().is_absolute());
+}

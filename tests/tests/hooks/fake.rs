@@ -1,0 +1,268 @@
+//! A bare repository with the bridge installed, a clone to push from, and a fake sidecar.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use lockstep::api::server::{ApiTasks, BoundApi};
+use lockstep::api::{Inspection, Transactions};
+use lockstep_proto::bridge::*;
+use lockstep_proto::status::{Counters, HeldStatus, NodeStatus};
+use lockstep_proto::{Oid, ProjectName, RefName, TxnId};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// The command under test.
+pub const LOCKSTEP: &str = env!("CARGO_BIN_EXE_lockstep-under-test");
+
+pub const MAIN: &str = "refs/heads/main";
+
+/// A commit stage that moves refs with git, and remembers.
+#[derive(Default)]
+pub struct Fake {
+    repository: PathBuf,
+    pub requests: Mutex<Vec<RefTransactionRequest>>,
+    /// Refs that it refuses, and why.
+    pub refuse: Mutex<BTreeMap<String, String>>,
+    /// While there is one, a batch waits for it before it begins.
+    pub gate: Mutex<Option<Arc<Notify>>>,
+    /// Told when a batch has ended.
+    pub done: Notify,
+    pub projects: Mutex<BTreeMap<ProjectName, RefName>>,
+    /// What its refdb holds, when that is not what the repository shows.
+    pub refdb: Mutex<Option<BTreeMap<String, Oid>>>,
+}
+
+pub struct Site {
+    pub folder: tempfile::TempDir,
+    pub fake: Arc<Fake>,
+    pub shutdown: CancellationToken,
+    pub tasks: Option<ApiTasks>,
+}
+
+fn refusal(code: RefusalCode, message: &str, actual: Option<String>) -> Refusal {
+    Refusal { code, message: message.to_owned(), expected: None, actual, caught_up: false, retry: false }
+}
+
+impl Fake {
+    fn refusal_of(&self, command: &RefCommand) -> Option<Refusal> {
+        let name = command.name.as_str();
+        if let Some(why) = self.refuse.lock().unwrap().get(name) {
+            return Some(refusal(RefusalCode::NonFastForward, why, None));
+        }
+        let refdb = self.refdb.lock().unwrap();
+        let actual = match &*refdb {
+            Some(refdb) => refdb.get(name).map(Oid::to_string),
+            None => value(&self.repository, name),
+        };
+        let fits = match command.old {
+            Expected::Any => true,
+            Expected::Absent => actual.is_none(),
+            Expected::Oid(oid) => actual.as_deref() == Some(&oid.to_string()),
+        };
+        let actual = actual.unwrap_or_else(|| "absent".to_owned());
+        (!fits).then(|| refusal(RefusalCode::Stale, &format!("the ref is {actual}"), Some(actual)))
+    }
+
+    fn apply(&self, command: &RefCommand) {
+        if let (Some(refdb), Some(new)) = (self.refdb.lock().unwrap().as_mut(), command.new) {
+            refdb.insert(command.name.to_string(), new);
+        }
+        let new = command.new.map(|oid| oid.to_string());
+        let mut args = vec!["-c", "core.hooksPath=/dev/null", "update-ref"];
+        match &new {
+            Some(new) => args.extend([command.name.as_str(), new]),
+            None => args.extend(["-d", command.name.as_str()]),
+        }
+        ok(git(&self.repository, &args));
+    }
+}
+
+#[async_trait]
+impl Transactions for Fake {
+    async fn submit(
+        &self,
+        _: &ProjectName,
+        request: RefTransactionRequest,
+    ) -> Result<RefTransactionResponse, ApiError> {
+        self.requests.lock().unwrap().push(request.clone());
+        let gate = self.gate.lock().unwrap().clone();
+        if let Some(gate) = gate {
+            gate.notified().await;
+        }
+        let mut refusals: Vec<Option<Refusal>> = request.commands.iter().map(|one| self.refusal_of(one)).collect();
+        if request.atomic && refusals.iter().any(Option::is_some) {
+            let other = || refusal(RefusalCode::Transaction, "another command was refused", None);
+            refusals.iter_mut().for_each(|one| *one = Some(one.take().unwrap_or_else(other)));
+        }
+        let mut results = Vec::new();
+        for (command, refusal) in request.commands.iter().zip(refusals) {
+            let outcome = if refusal.is_some() { Outcome::Refused } else { Outcome::Committed };
+            if refusal.is_none() {
+                self.apply(command);
+            }
+            results.push(RefResult { name: command.name.clone(), outcome, refusal });
+        }
+        let committed = results.iter().any(|result| result.outcome == Outcome::Committed);
+        let outcome = if committed { Outcome::Committed } else { Outcome::Refused };
+        self.done.notify_one();
+        Ok(RefTransactionResponse { outcome, txn: None, results })
+    }
+
+    async fn create_project(
+        &self,
+        name: &ProjectName,
+        request: CreateProjectRequest,
+    ) -> Result<ProjectResponse, ApiError> {
+        if self.projects.lock().unwrap().contains_key(name) {
+            let refusal = Some(refusal(RefusalCode::Project, "the project exists", None));
+            return Ok(ProjectResponse { outcome: Outcome::Refused, txn: None, refusal });
+        }
+        self.projects.lock().unwrap().insert(name.clone(), request.head);
+        Ok(ProjectResponse { outcome: Outcome::Committed, txn: None, refusal: None })
+    }
+
+    async fn set_head(&self, name: &ProjectName, request: SetHeadRequest) -> Result<ProjectResponse, ApiError> {
+        self.projects.lock().unwrap().insert(name.clone(), request.head);
+        Ok(ProjectResponse { outcome: Outcome::Committed, txn: None, refusal: None })
+    }
+
+    async fn delete_project(&self, name: &ProjectName, _: DeleteProjectRequest) -> Result<ProjectResponse, ApiError> {
+        self.projects.lock().unwrap().remove(name);
+        Ok(ProjectResponse { outcome: Outcome::Committed, txn: None, refusal: None })
+    }
+
+    async fn outcome(&self, _: &TxnId) -> Result<ProjectResponse, ApiError> {
+        let message = "this sidecar is starting; try again".to_owned();
+        Err(ApiError { code: RefusalCode::NotServing, message, retry: true })
+    }
+}
+
+#[async_trait]
+impl Inspection for Fake {
+    async fn status(&self) -> NodeStatus {
+        NodeStatus {
+            site: "eu-aws".parse().unwrap(),
+            node: "eu-aws-0".parse().unwrap(),
+            incarnation: None,
+            role: "active".to_owned(),
+            epoch: 1,
+            ready: true,
+            latches: Vec::new(),
+            origins: Vec::new(),
+            lanes: Vec::new(),
+            checkpoints: Vec::new(),
+            parked: 0,
+            quarantined: 0,
+            counters: Counters::default(),
+            last_errors: Vec::new(),
+        }
+    }
+
+    async fn parked(&self) -> Result<Vec<HeldStatus>, ApiError> {
+        Ok(Vec::new())
+    }
+
+    async fn quarantined(&self) -> Result<Vec<HeldStatus>, ApiError> {
+        Ok(Vec::new())
+    }
+}
+
+impl Site {
+    /// A bare repository with two branches and a tag, a clone, and (then) the bridge; served by the fake.
+    pub async fn new() -> Self {
+        let mut site = Self::unserved();
+        site.serve().await;
+        site
+    }
+
+    pub fn unserved() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let fake = Arc::new(Fake { repository: folder.path().join("build.git"), ..Fake::default() });
+        let site = Self { folder, fake, shutdown: CancellationToken::new(), tasks: None };
+        let work = site.work();
+        ok(git(site.folder.path(), &["init", "-q", "--bare", "-b", "main", "build.git"]));
+        ok(git(site.folder.path(), &["init", "-q", "-b", "main", "work"]));
+        ok(git(&work, &["commit", "-q", "--allow-empty", "-m", "one"]));
+        ok(git(&work, &["branch", "old"]));
+        ok(git(&work, &["tag", "-a", "-m", "v1", "v1"]));
+        ok(git(&work, &["remote", "add", "origin", "../build.git"]));
+        ok(git(&work, &["push", "-q", "origin", "main", "old", "v1"]));
+        ok(site.lockstep(&["hook", "install", "build.git", "--project", "tools/build"]));
+        site
+    }
+
+    pub async fn serve(&mut self) {
+        self.serve_at(&self.socket()).await;
+    }
+
+    pub async fn serve_at(&mut self, socket: &Path) {
+        let bound = BoundApi::bind(socket, None).await.unwrap();
+        self.tasks = Some(bound.spawn(self.fake.clone(), self.fake.clone(), &self.shutdown));
+    }
+
+    pub fn bare(&self) -> PathBuf {
+        self.folder.path().join("build.git")
+    }
+
+    pub fn work(&self) -> PathBuf {
+        self.folder.path().join("work")
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("run/api.sock")
+    }
+
+    /// The command, in the site's folder, speaking to the site's socket.
+    pub fn lockstep(&self, args: &[&str]) -> Output {
+        let mut command = quiet(Command::new(LOCKSTEP), self.folder.path());
+        command.args(args).env("LOCKSTEP_SOCKET", self.socket()).output().unwrap()
+    }
+
+    pub fn push(&self, args: &[&str]) -> Output {
+        git(&self.work(), &[&["push", "origin"], args].concat())
+    }
+
+    /// Every ref of the bare repository and its value.
+    pub fn refs(&self) -> String {
+        ok(git(&self.bare(), &["for-each-ref", "--format=%(refname) %(objectname)"]))
+    }
+
+    /// A new commit in the clone, on no branch of the bare repository.
+    pub fn commit(&self) -> String {
+        ok(git(&self.work(), &["commit", "-q", "--allow-empty", "-m", "more"]));
+        ok(git(&self.work(), &["rev-parse", "HEAD"])).trim().to_owned()
+    }
+}
+
+pub fn value(repository: &Path, name: &str) -> Option<String> {
+    let output = git(repository, &["rev-parse", "-q", "--verify", name]);
+    output.status.success().then(|| String::from_utf8(output.stdout).unwrap().trim().to_owned())
+}
+
+pub fn git(folder: &Path, args: &[&str]) -> Output {
+    quiet(Command::new("git"), folder).args(args).output().unwrap()
+}
+
+/// A command that sees nothing of the machine's own git configuration.
+fn quiet(mut command: Command, folder: &Path) -> Command {
+    command.current_dir(folder).env("HOME", folder).env("GIT_CONFIG_NOSYSTEM", "1").env("LC_ALL", "C");
+    for who in ["AUTHOR", "COMMITTER"] {
+        command.env(format!("GIT_{who}_NAME"), "T").env(format!("GIT_{who}_EMAIL"), "t@example.com");
+    }
+    command
+}
+
+/// Standard output of a command that must succeed.
+pub fn ok(output: Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Standard error of a command that must fail.
+pub fn fails(output: Output) -> String {
+    assert!(!output.status.success(), "it succeeded: {}", String::from_utf8_lossy(&output.stdout));
+    String::from_utf8(output.stderr).unwrap()
+}

@@ -1,0 +1,95 @@
+//! The layout holds: who imports whom, how large things are, what must not be in the tree.
+//!
+//! Every rule is a pure function from a file (its path and text) to findings; one test runs all of them over the
+//! tree, and each rule has a test that seeds a violation and wants it found. A finding names file, line and rule.
+
+mod docs;
+mod layers;
+mod shape;
+mod text;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A file of the tree.
+pub struct Source {
+    /// Its path from the root of the repository, with `/`.
+    pub path: String,
+    /// What is in it.
+    pub text: String,
+}
+
+/// A place that breaks a rule.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The file, from the root of the repository.
+    pub path: String,
+    /// The line, counted from 1.
+    pub line: usize,
+    /// The rule, and what to do.
+    pub rule: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}:{}: {}", self.path, self.line, self.rule)
+    }
+}
+
+impl Source {
+    /// A file that a test makes up.
+    pub fn new(path: &str, text: &str) -> Self {
+        Self { path: path.to_owned(), text: text.to_owned() }
+    }
+
+    /// A finding in this file.
+    pub fn finding(&self, line: usize, rule: impl Into<String>) -> Finding {
+        Finding { path: self.path.clone(), line, rule: rule.into() }
+    }
+
+    /// Lines with their numbers, counted from 1.
+    pub fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.text.lines().enumerate().map(|(index, line)| (index + 1, line))
+    }
+
+    /// Whether it is Rust.
+    pub fn is_rust(&self) -> bool {
+        self.path.ends_with(".rs")
+    }
+}
+
+/// The root of the repository.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Every text file that git tracks, or would track: what is ignored is not ours.
+fn tree() -> Vec<Source> {
+    let listing = ["ls-files", "--cached", "--others", "--exclude-standard", "-z"];
+    let output = Command::new("git").args(listing).current_dir(root()).output().expect("git lists the tree");
+    assert!(output.status.success(), "git ls-files: {}", String::from_utf8_lossy(&output.stderr));
+    let paths = String::from_utf8(output.stdout).expect("paths are UTF-8");
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).ok().map(|text| Source::new(path, &text));
+    paths.split_terminator('\0').filter_map(read).collect()
+}
+
+fn check(file: &Source, files: &[Source]) -> Vec<Finding> {
+    let mut findings = text::check(file);
+    if file.is_rust() {
+        findings.extend(shape::check(file));
+        findings.extend(layers::check(file));
+    }
+    if file.path.ends_with(".md") {
+        findings.extend(docs::check(file, files));
+    }
+    findings
+}
+
+#[test]
+fn the_tree_is_tidy() {
+    let files = tree();
+    assert!(files.iter().any(|file| file.path == "daemon/src/lib.rs"), "the tree was not found");
+    let findings: Vec<String> = files.iter().flat_map(|file| check(file, &files)).map(|it| it.to_string()).collect();
+    assert!(findings.is_empty(), "{} findings:\n{}", findings.len(), findings.join("\n"));
+}
