@@ -6,7 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lockstep::blob::{BlobError, BlobStore, Payload};
 
-use super::faults::{Kind, Link, NetworkError};
+use super::faults::{Kind, NetworkError};
+use super::link::Link;
 
 impl NetworkError for BlobError {
     fn not_now() -> Self {

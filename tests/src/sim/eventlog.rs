@@ -10,7 +10,8 @@ use lockstep::eventlog::{Batch, EventLog, EventLogError, Position, Record, Shard
 use lockstep_proto::SiteId;
 use tokio::sync::Mutex;
 
-use super::faults::{Kind, Link, NetworkError, Seam};
+use super::faults::{Kind, NetworkError, Seam};
+use super::link::Link;
 use super::watch::Watch;
 
 impl NetworkError for EventLogError {

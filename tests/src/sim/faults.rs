@@ -1,6 +1,6 @@
 //! Faults: one seeded plan for every call of every node to every seam.
 //!
-//! A [`Link`] stands between a node and a seam. Each call asks the plan for its [`Fate`]. A remote call is a
+//! A `Link` stands between a node and a seam. Each call asks the plan for its [`Fate`]. A remote call is a
 //! message: once sent it lives on in a task of its own, so that it may land after its sender died. What can
 //! happen to it is what happens to a request in a real network; the worst is [`Fate::Late`]: the sender hears
 //! "unknown", and the call takes effect long after.
@@ -8,13 +8,10 @@
 //! A paused node (SIGSTOP, a long collection of garbage) hangs at its next seam call, in and out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use lockstep_proto::NodeId;
-use tokio::sync::{Notify, oneshot};
-use tokio::time::sleep;
+use tokio::sync::Notify;
 
 use super::dice::Dice;
 use super::trace::Trace;
@@ -184,6 +181,11 @@ impl Faults {
         self.state().injected
     }
 
+    /// Writes a line into the trace.
+    pub fn note(&self, node: &NodeId, what: &str) {
+        self.trace.note(node.as_str(), what);
+    }
+
     /// The dice, for faults that only one seam has.
     #[must_use]
     pub fn dice(&self) -> &Dice {
@@ -197,7 +199,9 @@ impl Faults {
         if state.on { state.rates.get(&seam).copied().unwrap_or_default() } else { Rates::default() }
     }
 
-    fn fate(&self, node: &NodeId, seam: Seam, kind: Kind) -> Fate {
+    /// What becomes of a node's next call.
+    #[must_use]
+    pub fn fate(&self, node: &NodeId, seam: Seam, kind: Kind) -> Fate {
         let cut = self.state().cuts.get(&(node.clone(), seam)).copied();
         let fate = match cut {
             Some(Cut::Requests) => Fate::LoseRequest,
@@ -226,7 +230,7 @@ impl Faults {
     }
 
     /// Waits while the node is paused.
-    async fn gate(&self, node: &NodeId) {
+    pub async fn gate(&self, node: &NodeId) {
         loop {
             let resumed = self.resumed.notified();
             if !self.is_paused(node) {
@@ -234,172 +238,5 @@ impl Faults {
             }
             resumed.await;
         }
-    }
-}
-
-/// A node's way to one seam.
-#[derive(Clone, Debug)]
-pub struct Link {
-    faults: Arc<Faults>,
-    node: NodeId,
-    seam: Seam,
-}
-
-impl Link {
-    /// The way of `node` to `seam`.
-    #[must_use]
-    pub fn new(faults: &Arc<Faults>, node: &NodeId, seam: Seam) -> Self {
-        Self { faults: faults.clone(), node: node.clone(), seam }
-    }
-
-    /// The node.
-    #[must_use]
-    pub fn node(&self) -> &NodeId {
-        &self.node
-    }
-
-    /// The plan.
-    #[must_use]
-    pub fn faults(&self) -> &Arc<Faults> {
-        &self.faults
-    }
-
-    /// Writes a line about this link into the trace.
-    pub fn note(&self, what: &str) {
-        self.faults.trace.note(self.node.as_str(), &format!("{:?} {what}", self.seam));
-    }
-
-    fn delay(&self) -> Duration {
-        let rates = self.faults.rates(self.seam);
-        Duration::from_millis(1 + self.faults.dice.below(rates.delay_ms + 1))
-    }
-
-    fn timeout(&self) -> Duration {
-        Duration::from_millis(self.faults.rates(self.seam).timeout_ms.max(500))
-    }
-
-    /// Sends a call that goes on when its caller dies. `conflict` is what a conflict answers, if the call has one.
-    ///
-    /// # Errors
-    /// The call's own, and those of the network.
-    pub async fn remote<T, E, F>(
-        &self,
-        kind: Kind,
-        what: String,
-        conflict: Option<T>,
-        call: impl Fn() -> F + Send + Sync + 'static,
-    ) -> Result<T, E>
-    where
-        T: std::fmt::Debug + Send + 'static,
-        E: NetworkError + std::fmt::Debug,
-        F: Future<Output = Result<T, E>> + Send + 'static,
-    {
-        self.faults.gate(&self.node).await;
-        let fate = self.faults.fate(&self.node, self.seam, kind);
-        let (answer, heard) = oneshot::channel();
-        let message = Message { link: self.clone(), fate, way: self.delay(), what: what.clone() };
-        tokio::spawn(message.travel(conflict, call, answer));
-        let heard = heard.await.unwrap_or_else(|_| Err(E::unknown()));
-        self.faults.gate(&self.node).await;
-        self.note(&format!("{what} -> {}{}", brief(&heard), fate_text(fate)));
-        heard
-    }
-
-    /// A call to the node's own disk, which dies with its caller: it is delayed, and fails by `fail`.
-    ///
-    /// # Errors
-    /// The call's own, and `fail`'s, before or after it took effect.
-    pub async fn local<T: std::fmt::Debug, E: std::fmt::Debug>(
-        &self,
-        what: String,
-        call: impl Future<Output = Result<T, E>>,
-        fail: Option<fn() -> E>,
-    ) -> Result<T, E> {
-        self.faults.gate(&self.node).await;
-        let rates = self.faults.rates(self.seam);
-        if rates.delay_ms > 0 {
-            sleep(self.delay()).await;
-        }
-        let before = fail.filter(|_| self.faults.dice.chance(rates.fail_before));
-        let after = fail.filter(|_| self.faults.dice.chance(rates.lose_answer));
-        let result = match (before, after) {
-            (Some(fail), _) => Err(fail()),
-            (None, after) => {
-                let result = call.await;
-                after.map_or(result, |fail| Err(fail()))
-            }
-        };
-        self.faults.gate(&self.node).await;
-        self.note(&format!("{what} -> {}", brief(&result)));
-        result
-    }
-}
-
-/// A call on its way.
-struct Message {
-    link: Link,
-    fate: Fate,
-    way: Duration,
-    what: String,
-}
-
-impl Message {
-    async fn travel<T, E, F>(
-        self,
-        conflict: Option<T>,
-        call: impl Fn() -> F + Send + Sync,
-        answer: oneshot::Sender<Result<T, E>>,
-    ) where
-        T: std::fmt::Debug + Send,
-        E: NetworkError + std::fmt::Debug,
-        F: Future<Output = Result<T, E>> + Send,
-    {
-        sleep(self.way).await;
-        let said = match (self.fate, conflict) {
-            (Fate::Deliver, _) => call().await,
-            (Fate::FailBefore, _) => Err(E::not_now()),
-            (Fate::Conflict, Some(conflict)) => Ok(conflict),
-            (Fate::Conflict, None) => Err(E::not_now()),
-            (Fate::LoseRequest, _) => self.silence().await,
-            (Fate::LoseAnswer, _) => {
-                let unheard = call().await;
-                self.link.note(&format!("{} took effect, answer lost: {}", self.what, brief(&unheard)));
-                self.silence().await
-            }
-            (Fate::Duplicate, _) => {
-                let _first = call().await;
-                sleep(self.link.delay()).await;
-                call().await
-            }
-            (Fate::Late(late), _) => {
-                // The sender may be gone already: then nobody hears it.
-                let _ = answer.send(self.silence().await);
-                sleep(Duration::from_millis(late)).await;
-                let landed = call().await;
-                self.link.note(&format!("{} landed late: {}", self.what, brief(&landed)));
-                return;
-            }
-        };
-        sleep(self.link.delay()).await;
-        // The caller may have died meanwhile: then nobody hears it.
-        let _ = answer.send(said);
-    }
-
-    async fn silence<T, E: NetworkError>(&self) -> Result<T, E> {
-        sleep(self.link.timeout()).await;
-        Err(E::unknown())
-    }
-}
-
-fn fate_text(fate: Fate) -> String {
-    if fate == Fate::Deliver { String::new() } else { format!(" [{fate:?}]") }
-}
-
-/// A value as one short line.
-fn brief(value: &impl std::fmt::Debug) -> String {
-    let text = format!("{value:?}");
-    match text.char_indices().nth(160) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text,
     }
 }

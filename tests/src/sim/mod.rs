@@ -10,7 +10,7 @@
 //! | module | idea |
 //! |---|---|
 //! | [`dice`], [`trace`], [`scenario`] | randomness, the record, the knobs |
-//! | [`faults`] and one file a seam | what can happen to a call |
+//! | [`faults`], [`link`] and one file a seam | what can happen to a call |
 //! | [`backend`], [`memory`] | what lies below the seams |
 //! | [`node`], [`world`], [`nemesis`] | the real node, the sites, and what is done to them |
 //! | [`clients`], [`workload`], [`history`] | who pushes what, and what they hear |
@@ -27,6 +27,7 @@ pub mod facts;
 mod fake;
 pub mod faults;
 pub mod history;
+pub mod link;
 pub mod memory;
 pub mod mirror;
 pub mod nemesis;

@@ -9,7 +9,8 @@ use lockstep::refdb::{
 };
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot};
 
-use super::faults::{Kind, Link, NetworkError};
+use super::faults::{Kind, NetworkError};
+use super::link::Link;
 
 impl NetworkError for RefDbError {
     fn not_now() -> Self {

@@ -10,7 +10,7 @@ use lockstep::blob::Payload;
 use lockstep::git::{GitError, Packed, RefMove, Relation, RepairReport, Repositories};
 use lockstep_proto::{Oid, ProjectName, RefName};
 
-use super::faults::Link;
+use super::link::Link;
 use super::watch::Watch;
 
 /// Repositories behind faults.

@@ -9,7 +9,7 @@ use lockstep::eventlog::Position;
 use lockstep::volume::{Changes, Held, NodeStore, RefRecord, ShardId, StoreError, VolumeFacts};
 use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, Seq};
 
-use super::faults::Link;
+use super::link::Link;
 use super::watch::Watch;
 
 /// A store that the watch looks into at every commit.

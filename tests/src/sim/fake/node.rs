@@ -1,6 +1,6 @@
 //! The tiny node: one transaction at a time, a window of one slot, and a look at the whole refdb every 200 ms.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,6 +20,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use super::handle::Handle;
 use crate::sim::backend::{NodeFactory, NodeParts, SimNode};
 
 /// A mistake that the tiny node makes on purpose.
@@ -46,7 +47,7 @@ pub(super) enum Mistake {
 
 pub(super) struct Fakes(pub(super) Mistake);
 
-struct Inner {
+pub(super) struct Inner {
     parts: NodeParts,
     mistake: Mistake,
     ready: AtomicBool,
@@ -270,7 +271,12 @@ impl Inner {
     }
 
     /// Commits or not; `true` for committed.
-    async fn commit(&self, project: &ProjectKey, request_id: &str, wants: &[(RefKey, RefValue, Expected)]) -> bool {
+    pub(super) async fn commit(
+        &self,
+        project: &ProjectKey,
+        request_id: &str,
+        wants: &[(RefKey, RefValue, Expected)],
+    ) -> bool {
         let mut work = self.work.lock().await;
         self.look().await;
         let slot = work.id.lane(Lane(0)).slot(work.seq);
@@ -367,56 +373,4 @@ fn folders(transaction: &Transaction) -> BTreeSet<RefName> {
     names
         .flat_map(|name| name.as_str().match_indices('/').filter_map(|(at, _)| name.as_str()[..at].parse().ok()))
         .collect()
-}
-
-struct Handle(Arc<Inner>);
-
-fn response(commands: &[RefCommand], committed: bool) -> RefTransactionResponse {
-    let outcome = if committed { Outcome::Committed } else { Outcome::Refused };
-    let result = |command: &RefCommand| RefResult { name: command.name.clone(), outcome, refusal: None };
-    RefTransactionResponse { outcome, txn: None, results: commands.iter().map(result).collect() }
-}
-
-fn not_here() -> ApiError {
-    ApiError { code: RefusalCode::Invalid, message: "the tiny node cannot".into(), retry: false }
-}
-
-#[async_trait]
-impl Transactions for Handle {
-    async fn submit(
-        &self,
-        project: &ProjectName,
-        request: RefTransactionRequest,
-    ) -> Result<RefTransactionResponse, ApiError> {
-        let project = ProjectKey { name: project.clone(), incarnation: 1 };
-        let want = |c: &RefCommand| (RefKey::Ref(c.name.clone()), RefValue::from(c.new), c.old);
-        let wants: BTreeMap<RefName, _> = request.commands.iter().map(|c| (c.name.clone(), want(c))).collect();
-        let wants: Vec<_> = wants.into_values().collect();
-        let committed = self.0.commit(&project, &request.request_id, &wants).await;
-        Ok(response(&request.commands, committed))
-    }
-
-    async fn create_project(
-        &self,
-        project: &ProjectName,
-        request: CreateProjectRequest,
-    ) -> Result<ProjectResponse, ApiError> {
-        let key = ProjectKey { name: project.clone(), incarnation: 1 };
-        let state = RefValue::State(ProjectState { phase: ProjectPhase::Active, incarnation: 1 });
-        let committed = self.0.commit(&key, &request.request_id, &[(RefKey::State, state, Expected::Any)]).await;
-        let outcome = if committed { Outcome::Committed } else { Outcome::Refused };
-        Ok(ProjectResponse { outcome, txn: None, refusal: None })
-    }
-
-    async fn set_head(&self, _: &ProjectName, _: SetHeadRequest) -> Result<ProjectResponse, ApiError> {
-        Err(not_here())
-    }
-
-    async fn delete_project(&self, _: &ProjectName, _: DeleteProjectRequest) -> Result<ProjectResponse, ApiError> {
-        Err(not_here())
-    }
-
-    async fn outcome(&self, _: &TxnId) -> Result<ProjectResponse, ApiError> {
-        Err(not_here())
-    }
 }
