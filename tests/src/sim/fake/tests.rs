@@ -21,7 +21,7 @@ fn short(scenario: Scenario) -> Scenario {
 }
 
 fn found(mistake: Mistake, properties: &[&str]) {
-    let failures = (1..=6).filter_map(|seed| go(seed, short(Scenario::general()), mistake).err());
+    let failures = (1..=24).filter_map(|seed| go(seed, short(Scenario::general()), mistake).err());
     let failure = failures.into_iter().next().unwrap_or_else(|| panic!("no seed found {mistake:?}"));
     assert!(properties.contains(&failure.violation.property), "{mistake:?} was found as: {failure}");
 }
