@@ -3,3 +3,4 @@
 pub mod build;
 pub mod contract;
 pub mod local_git;
+pub mod sim;
