@@ -45,7 +45,8 @@ impl MemoryBackend {
     /// The same, with volumes of the models of repositories and store.
     #[must_use]
     pub fn of_models(shards: u32, plants: Plants) -> Self {
-        Self::new(shards, Box::new(move || Arc::new(ModelVolume::new(plants))))
+        let models = Self::new(shards, Box::new(move || Arc::new(ModelVolume::new(plants))));
+        Self { refdb: MemoryRefDb::planted(plants), ..models }
     }
 
     /// The shards of a stream that are no shard's parent: the open ones.
