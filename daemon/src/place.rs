@@ -73,7 +73,9 @@ impl Placer {
             let keep = self.keep(&project.name, transactions, &moves).await?;
             crate::failpoint::reach("place.before_refs");
             for step in steps(moves) {
-                self.move_refs(&project.name, step, &keep).await?;
+                if let Err(error) = self.move_refs(&project.name, step.clone(), &keep).await {
+                    return Err(self.explain(project, &step, error).await?.into());
+                }
             }
             crate::failpoint::reach("place.after_refs");
         }
@@ -159,6 +161,23 @@ impl Placer {
             }
         }
         Ok(moves)
+    }
+
+    /// git refused a name because of another one on the disk. That one was deleted in the chain before (the refdb holds
+    /// no two names that exclude each other), and its deletion has not come yet: a surprise like any other.
+    async fn explain(&self, project: &ProjectKey, moves: &[RefMove], error: GitError) -> Result<GitError, GitError> {
+        let GitError::Failed { .. } = &error else { return Ok(error) };
+        let shown = self.repositories.list_refs(&project.name).await?;
+        let in_the_way = shown
+            .into_iter()
+            .find(|(name, _)| moves.iter().any(|step| step.new.is_some() && names::exclude(&step.name, name)));
+        let project = project.name.clone();
+        Ok(in_the_way.map_or(error, |(name, oid)| GitError::RefMoved {
+            project,
+            name,
+            expected: None,
+            actual: Some(oid),
+        }))
     }
 
     async fn expect(&self, project: &ProjectName, name: &RefName, expected: Option<Oid>) -> Result<(), GitError> {

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lockstep_proto::{ProjectKey, ProjectName, RefKey, Transaction, TxnId, Version};
+use lockstep_proto::{ProjectKey, ProjectName, RefKey, RefName, Transaction, TxnId, Version};
 
 use super::unit::{UnitError, Units};
 use crate::backoff::Backoff;
 use crate::clock::Entropy;
 use crate::links::CatchUp;
+use crate::names;
 use crate::place::OnSurprise;
 use crate::plant::Plant;
 use crate::refdb::{RefDb, RefItem, SlotState};
@@ -75,11 +76,14 @@ impl Catcher {
     /// goes to its latest version, which is not behind the disk; then no ref moves backwards.
     async fn to_the_latest(&self, project: &ProjectKey, items: &[RefItem]) -> Result<(), String> {
         let mut items: BTreeMap<RefKey, RefItem> = items.iter().map(|item| (item.key.clone(), item.clone())).collect();
+        let shown = self.units.repositories.list_refs(&project.name).await.map_err(|error| error.to_string())?;
+        let shown: BTreeSet<RefName> = shown.into_iter().map(|(name, _)| name).collect();
         let fetched = loop {
             let known: Vec<RefItem> = items.values().cloned().collect();
             let fetched = self.fetch(self.newer(project, &known)?, &known).await?;
             let touched = fetched.values().filter(|one| one.project == *project).flat_map(|one| &one.commands);
-            let touched: BTreeSet<RefKey> = touched.map(|command| command.key.clone()).collect();
+            let mut touched: BTreeSet<RefKey> = touched.map(|command| command.key.clone()).collect();
+            touched.extend(in_the_way(&shown, &touched));
             let unread: Vec<RefKey> = touched.into_iter().filter(|key| !items.contains_key(key)).collect();
             if unread.is_empty() {
                 break fetched;
@@ -221,6 +225,13 @@ impl CatchUp for Catcher {
             }
         });
     }
+}
+
+/// Refs on the disk that exclude a name that is touched.
+fn in_the_way(shown: &BTreeSet<RefName>, touched: &BTreeSet<RefKey>) -> Vec<RefKey> {
+    let excludes =
+        |name: &&RefName| touched.iter().filter_map(RefKey::as_ref_name).any(|other| names::exclude(name, other));
+    shown.iter().filter(excludes).cloned().map(RefKey::Ref).collect()
 }
 
 /// Puts transactions behind their predecessors, by project key: each key's versions ascend, and a batch comes when all of

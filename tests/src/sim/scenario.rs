@@ -158,7 +158,10 @@ impl Scenario {
                 self.more(Ask::NameConflict, 20);
                 self.more(Ask::Delete, 10);
             }
-            P::ErrorAsAbsent => self.commits_fail(|rates| (rates.fail_before, rates.lose_request) = (120, 60)),
+            P::ErrorAsAbsent => {
+                self.commits_fail(|rates| (rates.fail_before, rates.lose_request, rates.lose_answer) = (250, 60, 150));
+                (self.branches, self.projects) = (1, 1);
+            }
             P::CheckpointBeforeApply | P::MapBeforeRefs => self.act(&[(Action::PowerCut, 10), (Action::Crash, 10)]),
             P::RefsBeforeObjects | P::MissingBaseIsBad => {
                 self.act(&[(Action::Pause, 10), (Action::Partition, 10), (Action::Crash, 5)]);
