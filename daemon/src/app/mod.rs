@@ -11,9 +11,11 @@
 //! | `front` | the bridge's calls, before and after the birth |
 //! | `watch`, `inspect` | what the stages tell, and how the status shows it |
 //! | `production` | the seams of a configuration: the only place that names adapters |
+//! | `hooks` | the git hooks of new repositories |
 //! | `run` | `lockstep run` |
 
 mod front;
+mod hooks;
 mod inspect;
 mod join;
 mod production;
@@ -28,6 +30,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 pub use front::Front;
+pub use hooks::git_settings;
 pub use inspect::Inspector;
 pub use production::{Embedded, Seams, seams};
 pub use run::{RunError, Sidecar, run};

@@ -106,7 +106,8 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         None => None,
     };
     let seams = production::seams(&settings, embedded.as_ref()).await.map_err(RunError)?;
-    let sidecar = Sidecar::start(&settings, &seams, crate::git::Settings::default(), Some(&telemetry)).await?;
+    let git = super::git_settings(&settings).map_err(RunError)?;
+    let sidecar = Sidecar::start(&settings, &seams, git, Some(&telemetry)).await?;
     tracing::info!(site = %settings.site, node = %settings.node, socket = %settings.api.socket.display(), "started");
     let end = tokio::select! {
         biased;

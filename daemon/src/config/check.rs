@@ -41,6 +41,7 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
     let state = to.need("state", &raw.state, "name a folder on the git volume for the node's own state", folder);
     let embedded_dir = to.optional("embedded.dir", &raw.embedded.dir, folder);
     let api = api(&raw.api, to);
+    let install_hooks = to.or("git.install_hooks", &raw.git.install_hooks, false, flag);
     let health_listen = to.or("health.listen", &raw.health.listen, SocketAddr::from(([127, 0, 0, 1], 7421)), address);
     let refdb = refdb(&raw.refdb, to);
     let eventlog = eventlog(&raw.eventlog, sites.as_ref(), to);
@@ -54,6 +55,7 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
         root: root?,
         state: state?,
         api,
+        install_hooks,
         health_listen,
         refdb,
         eventlog,
@@ -69,6 +71,7 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
 fn unknown(raw: &Raw, to: &mut Problems) {
     to.unknown("", &raw.unknown, Raw::FIELDS);
     to.unknown("api", &raw.api.unknown, raw::Api::FIELDS);
+    to.unknown("git", &raw.git.unknown, raw::Git::FIELDS);
     to.unknown("health", &raw.health.unknown, raw::Health::FIELDS);
     to.unknown("refdb", &raw.refdb.unknown, raw::Refdb::FIELDS);
     to.unknown("eventlog", &raw.eventlog.unknown, raw::Eventlog::FIELDS);
@@ -210,6 +213,10 @@ fn telemetry(raw: &raw::Telemetry, to: &mut Problems) -> Telemetry {
         log_format: to.or("telemetry.log_format", &raw.log_format, LogFormat::Json, format),
         log_filter: to.or("telemetry.log_filter", &raw.log_filter, "info".to_owned(), filter),
     }
+}
+
+fn flag(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "write true or false".to_owned())
 }
 
 fn folder(text: &str) -> Result<PathBuf, String> {

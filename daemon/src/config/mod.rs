@@ -97,12 +97,14 @@ mod tests {
         let text = EXAMPLE
             .replace("site = \"eu-aws\"", "site = \"EU\"")
             .replace("lanes = 8", "lanes = 0")
+            .replace("# install_hooks = false", "install_hooks = \"maybe\"")
             .replace("listen = \"127.0.0.1:7420\"", "listen = \"everywhere\"\nsokcet = \"x\"")
             .replace("[commit]", "[comit]\nlanes = 2\n[commit]");
-        let error = parse(&text).expect_err("it is wrong in five places").to_string();
+        let error = parse(&text).expect_err("it is wrong in six places").to_string();
         for part in [
             "site = \"EU\"",
             "commit.lanes = 0",
+            "git.install_hooks = \"maybe\": write true or false",
             "api.listen = \"everywhere\"",
             "did you mean api.socket?",
             "did you mean commit?",

@@ -11,6 +11,7 @@ use serde::Deserialize;
 pub(super) const SECTIONS: &[(&str, &[&str])] = &[
     ("", Raw::FIELDS),
     ("api", Api::FIELDS),
+    ("git", Git::FIELDS),
     ("health", Health::FIELDS),
     ("refdb", Refdb::FIELDS),
     ("eventlog", Eventlog::FIELDS),
@@ -25,8 +26,20 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
 
 /// Fields that are tables of their own.
 #[cfg(test)]
-pub(super) const TABLES: &[&str] =
-    &["api", "health", "refdb", "eventlog", "streams", "blobs", "commit", "apply", "lease", "telemetry", "embedded"];
+pub(super) const TABLES: &[&str] = &[
+    "api",
+    "git",
+    "health",
+    "refdb",
+    "eventlog",
+    "streams",
+    "blobs",
+    "commit",
+    "apply",
+    "lease",
+    "telemetry",
+    "embedded",
+];
 
 macro_rules! section {
     ($(#[$doc:meta])* $name:ident { $($field:ident: $kind:ty),* $(,)? }) => {
@@ -51,11 +64,12 @@ section!(
     /// The whole file.
     Raw {
         site: Leaf, node: Leaf, sites: Leaf, root: Leaf, state: Leaf,
-        api: Api, health: Health, refdb: Refdb, eventlog: Eventlog, blobs: Blobs, commit: Commit, apply: Apply,
+        api: Api, git: Git, health: Health, refdb: Refdb, eventlog: Eventlog, blobs: Blobs, commit: Commit, apply: Apply,
         lease: Lease, telemetry: Telemetry, embedded: Embedded,
     }
 );
 section!(Api { socket: Leaf, listen: Leaf, token_file: Leaf });
+section!(Git { install_hooks: Leaf });
 section!(Health { listen: Leaf });
 section!(Refdb {
     prefix: Leaf,

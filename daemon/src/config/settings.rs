@@ -22,6 +22,8 @@ pub struct Settings {
     pub state: PathBuf,
     /// The bridge API.
     pub api: Api,
+    /// Whether new repositories get the git hooks (plain git servers).
+    pub install_hooks: bool,
     /// Where `/livez`, `/readyz` and `/metrics` are.
     pub health_listen: SocketAddr,
     /// The refdb.

@@ -8,10 +8,8 @@ use tokio::time::{Instant, sleep};
 
 use super::DemoError;
 use super::work::Work;
-use crate::app::{Embedded, Seams, Sidecar, seams};
+use crate::app::{Embedded, Seams, Sidecar, git_settings, seams};
 use crate::config::{self, Settings};
-use crate::git;
-use crate::hook::install::{Installation, install};
 
 /// The sites' names: one in AWS, two on premises.
 const NAMES: [&str; 3] = ["eu-aws", "muc-1", "muc-2"];
@@ -45,7 +43,7 @@ impl Sites {
         let mut sites = Vec::new();
         for name in NAMES {
             let settings = settings(folder, name)?;
-            let git = git_settings(&settings)?;
+            let git = git_settings(&settings).map_err(DemoError)?;
             let sidecar = Sidecar::start(&settings, &shared, git, None).await.map_err(DemoError::of)?;
             sites.push(Site { name: settings.site.clone(), root: settings.root, sidecar });
         }
@@ -107,6 +105,8 @@ root = "{home}/git"
 state = "{home}/git/.lockstep"
 [api]
 socket = "{home}/api.sock"
+[git]
+install_hooks = true
 [refdb]
 prefix = "demo"
 [eventlog]
@@ -121,16 +121,4 @@ dir = "{folder}/aws"
     std::fs::create_dir_all(&home).map_err(DemoError::of)?;
     std::fs::write(home.join("lockstep.toml"), &text).map_err(DemoError::of)?;
     config::parse(&text).map_err(DemoError::of)
-}
-
-/// New repositories get the git hooks, so that a push to them goes through the sidecar.
-fn git_settings(settings: &Settings) -> Result<git::Settings, DemoError> {
-    let binary = std::env::current_exe().map_err(DemoError::of)?;
-    let socket = settings.api.socket.clone();
-    let on_create = git::OnCreate::new(move |repository, project| {
-        let (repository, project) = (repository.to_owned(), project.clone());
-        let what = Installation { repository, project, socket: socket.clone(), binary: binary.clone() };
-        install(&what).map_err(|error| error.to_string())
-    });
-    Ok(git::Settings { on_create: Some(on_create), ..git::Settings::default() })
 }
