@@ -132,7 +132,7 @@ impl Durability {
             crate::failpoint::reach("durable.after_sync");
             inner.store.commit(changes).await.map_err(|error| error.to_string())?;
             crate::failpoint::reach("durable.after_store");
-            inner.table.durable(&snapshot);
+            inner.table.durable(&snapshot).map_err(|error| error.to_string())?;
             sources.iter().for_each(|source| source.remembered());
         }
         inner.done.send_modify(|done| *done = asked.max(*done));

@@ -65,6 +65,7 @@ impl Placer {
             let known = self.table.version(project, &key)?;
             last.retain(|one, record| *one != key || record.version > known);
         }
+        let under_way = self.table.announce(project, &last)?;
         self.before_refs(project, &last).await?;
         let mut moves = self.moves(project, &last, surprise).await?;
         moves.extend_from_slice(local);
@@ -81,6 +82,7 @@ impl Placer {
         }
         self.after_refs(project, &last).await?;
         self.table.moved(project, last);
+        drop(under_way);
         self.forget_deleted(project)?;
         Ok(())
     }

@@ -27,6 +27,8 @@ pub(super) struct Join {
     pub(super) tasks: Tasks,
     pub(super) fenced: CancellationToken,
     pub(super) facts: VolumeFacts,
+    /// The machine was booted since an unclean end: the disk may be ahead of what this node remembers.
+    pub(super) after_boot: bool,
 }
 
 impl Join {
@@ -73,6 +75,7 @@ impl Join {
         *self.stages.site.lock().unwrap_or_else(PoisonError::into_inner) = Some(site);
         let nodes = parts.refdb.nodes().await.map_err(text)?;
         let previous = nodes.into_iter().find(|node| node.node == settings.node);
+        // After a boot the marks stay: what they cover was synced.
         let is_continued = previous.as_ref().is_some_and(|before| {
             before.volume == self.facts.id && before.starts < self.facts.starts && !before.expelled
         });
@@ -90,7 +93,7 @@ impl Join {
             NodeAnswer::Written => {}
             NodeAnswer::Differs(now) => return Err(format!("the node's record changed meanwhile: {now:?}")),
         }
-        if !is_continued {
+        if !is_continued || self.after_boot {
             self.reconcile().await?;
         }
         if starts != self.facts.starts {

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `settings` | every bound of a node |
 //! | `join` | registered, reconciled, born, caught up, ready |
+//! | `recall` | what a crashed process had moved before it could remember |
 //! | `stages` | building the stages |
 //! | `front` | the bridge's calls, before and after the birth |
 //! | `watch`, `inspect` | what the stages tell, and how the status shows it |
@@ -19,6 +20,7 @@ mod hooks;
 mod inspect;
 mod join;
 mod production;
+mod recall;
 mod run;
 mod settings;
 mod stages;
@@ -84,7 +86,7 @@ pub enum StartError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The repositories could not be repaired.
-    #[error("start-up repair failed: {0}")]
+    #[error("the repositories cannot be used: {0}")]
     Repair(#[from] crate::git::GitError),
 }
 
@@ -103,13 +105,16 @@ impl Node {
     /// # Errors
     /// The volume cannot be used.
     pub async fn start(parts: Parts) -> Result<Self, StartError> {
-        let facts = begin_life(&parts).await?;
+        let (facts, after_boot) = begin_life(&parts).await?;
         let tasks = Tasks::new();
         let fenced = CancellationToken::new();
         let (latches, [repaired, joined, caught_up]) = Latches::new(["repaired", "joined", "caught-up"]);
         repaired.open();
         let front = Arc::new(Front::default());
         let stages = Arc::new(Stages::build(parts, &tasks, &fenced)?);
+        if !after_boot {
+            recall::announced(&stages).await?;
+        }
         let join = join::Join {
             stages: Arc::clone(&stages),
             front: Arc::clone(&front),
@@ -118,6 +123,7 @@ impl Node {
             tasks: tasks.clone(),
             fenced: fenced.clone(),
             facts,
+            after_boot,
         };
         tasks.spawn("durability", stages.durability.clone().run());
         tasks.spawn("join", join.run());
@@ -194,15 +200,16 @@ impl Node {
     }
 }
 
-/// Repairs what a crash left, and notes that a new life has begun.
-async fn begin_life(parts: &Parts) -> Result<VolumeFacts, StartError> {
+/// Repairs what a crash left, and notes that a new life has begun. Answers also whether the machine was booted since an
+/// unclean end: then nobody knows which of the unsynced moves are on the disk.
+async fn begin_life(parts: &Parts) -> Result<(VolumeFacts, bool), StartError> {
     let before = parts.store.facts()?;
-    let unclean_boot = !before.clean && before.boot != parts.boot;
+    let unclean_boot = !before.clean && !before.id.is_empty() && before.boot != parts.boot;
     let report = parts.repositories.repair(unclean_boot).await?;
     tracing::info!(?report, "start-up repair is done");
     let id = if before.id.is_empty() { format!("{:016x}", parts.entropy.next()) } else { before.id };
     let facts = VolumeFacts { id, starts: before.starts + 1, boot: parts.boot.clone(), clean: false };
     let changes = crate::volume::Changes { facts: Some(facts.clone()), ..Default::default() };
     parts.store.commit(changes).await?;
-    Ok(facts)
+    Ok((facts, unclean_boot))
 }

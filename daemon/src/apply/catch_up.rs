@@ -146,28 +146,23 @@ impl Catcher {
         }
     }
 
-    /// Brings every ref of a project up to the refdb.
+    /// Brings every ref of a project up to the refdb. Nothing is taken for granted of the disk: refs go to their latest
+    /// versions at once.
     ///
     /// # Errors
     /// The refdb is away, or something is missing that will arrive: try again.
     pub async fn whole_project(&self, project: &ProjectKey) -> Result<(), String> {
         let mut after: Option<RefKey> = None;
-        let mut behind = Vec::new();
         loop {
             let page = self.refdb.scan(project, after.as_ref(), PAGE).await.map_err(|error| error.to_string())?;
-            let full = page.len() >= PAGE;
+            if !self.newer(project, &page)?.is_empty() {
+                self.to_the_latest(project, &page).await?;
+            }
+            if page.len() < PAGE {
+                return Ok(());
+            }
             after = page.last().map(|item| item.key.clone());
-            for item in page {
-                let known = self.units.table.version(project, &item.key).map_err(|error| error.to_string())?;
-                if item.version > known {
-                    behind.push(item);
-                }
-            }
-            if !full {
-                break;
-            }
         }
-        self.items(project, &behind).await
     }
 
     async fn state(&self, name: &ProjectName, item: &RefItem) -> Result<(), String> {

@@ -6,7 +6,7 @@
 
 mod locks;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lockstep_proto::{Oid, ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey, RefName, RefValue, Version};
@@ -14,7 +14,7 @@ use lockstep_proto::{Oid, ProjectKey, ProjectName, ProjectPhase, ProjectState, R
 pub use locks::{RefGuard, RefLocks};
 
 use crate::plant::{Plant, Plants};
-use crate::volume::{Changes, NodeStore, RefRecord, StoreError};
+use crate::volume::{Announced, Changes, NodeStore, RefRecord, StoreError};
 
 /// The version map with its overlay, and the locks of the refs. One a node.
 pub struct RefTable {
@@ -32,12 +32,29 @@ struct Overlay {
     refs: BTreeMap<(ProjectKey, RefKey), (RefRecord, u64)>,
     directories: BTreeMap<(ProjectKey, RefName), u64>,
     forgotten: BTreeMap<ProjectKey, u64>,
+    /// Announcements whose moves are not in the overlay yet, and the last announcement.
+    under_way: BTreeSet<u64>,
+    announced: u64,
+}
+
+/// Moves that were announced and are being made; dropping it says that they are in the overlay, or were not made.
+pub struct UnderWay<'a> {
+    table: &'a RefTable,
+    number: u64,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.table.overlay().under_way.remove(&self.number);
+    }
 }
 
 /// What was in the overlay at some moment.
 #[derive(Debug)]
 pub struct Snapshot {
     generation: u64,
+    /// Announcements up to this one are in the overlay as it was.
+    announced: u64,
 }
 
 impl RefTable {
@@ -120,6 +137,27 @@ impl RefTable {
         self.store.is_directory(project, name)
     }
 
+    /// Notes that refs are about to be moved: a crash of this process between the move and the next durable step is
+    /// told by this. The caller holds their locks, calls [`RefTable::moved`] after the move, and then drops the answer.
+    ///
+    /// # Errors
+    /// The store failed: move nothing.
+    pub fn announce(
+        &self,
+        project: &ProjectKey,
+        records: &BTreeMap<RefKey, RefRecord>,
+    ) -> Result<UnderWay<'_>, StoreError> {
+        let moves: Vec<Announced> = records
+            .iter()
+            .map(|(key, record)| Announced { project: project.clone(), key: key.clone(), record: record.clone() })
+            .collect();
+        let mut overlay = self.overlay();
+        let number = self.store.announce(&moves)?;
+        overlay.announced = number;
+        overlay.under_way.insert(number);
+        Ok(UnderWay { table: self, number })
+    }
+
     /// Notes that refs were moved. The caller holds their locks.
     pub fn moved(&self, project: &ProjectKey, records: impl IntoIterator<Item = (RefKey, RefRecord)>) {
         let mut overlay = self.overlay();
@@ -162,15 +200,20 @@ impl RefTable {
         into.refs.extend(refs.map(|((project, key), (record, _))| (project.clone(), key.clone(), record.clone())));
         into.directories.extend(overlay.directories.keys().cloned());
         into.forget_projects.extend(overlay.forgotten.keys().cloned());
-        Snapshot { generation: overlay.generation }
+        let announced = overlay.under_way.first().map_or(overlay.announced, |first| first - 1);
+        Snapshot { generation: overlay.generation, announced }
     }
 
     /// Drops from the overlay what is durable now.
-    pub fn durable(&self, snapshot: &Snapshot) {
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn durable(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
         let mut overlay = self.overlay();
         overlay.refs.retain(|_, (_, generation)| *generation > snapshot.generation);
         overlay.directories.retain(|_, generation| *generation > snapshot.generation);
         overlay.forgotten.retain(|_, generation| *generation > snapshot.generation);
+        self.store.settle_announced(snapshot.announced)
     }
 }
 

@@ -10,13 +10,14 @@ mod write;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, Seq};
 use redb::{Database, Key, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition, Value};
 
-use super::{Changes, Held, NodeStore, RefRecord, ShardId, StoreError, VolumeFacts, forms, keys};
+use super::announced::AnnouncedFile;
+use super::{Announced, Changes, Held, NodeStore, RefRecord, ShardId, StoreError, VolumeFacts, forms, keys};
 use crate::eventlog::Position;
 
 /// How much of the file redb keeps in memory, in bytes.
@@ -29,6 +30,8 @@ type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 #[derive(Clone)]
 pub struct DiskStore {
     database: Arc<Database>,
+    announced: Arc<Mutex<AnnouncedFile>>,
+    announced_before: Arc<Vec<Announced>>,
 }
 
 impl DiskStore {
@@ -48,7 +51,15 @@ impl DiskStore {
         };
         let named = |error: StoreError| StoreError { why: format!("{}: {}", path.display(), error.why), ..error };
         let database = open().map_err(failed("open it")).map_err(named)?;
-        Ok(Self { database: Arc::new(database) })
+        let beside = path.with_extension("announced");
+        let announced =
+            AnnouncedFile::open(beside.clone()).map_err(Into::into).map_err(failed("open its announcements"))?;
+        let before = AnnouncedFile::read(&beside).map_err(Into::into).map_err(failed("read its announcements"))?;
+        Ok(Self {
+            database: Arc::new(database),
+            announced: Arc::new(Mutex::new(announced)),
+            announced_before: Arc::new(before),
+        })
     }
 
     fn table<K: Key + 'static, V: Value + 'static>(
@@ -205,6 +216,20 @@ impl NodeStore for DiskStore {
 
     fn facts(&self) -> Result<VolumeFacts, StoreError> {
         self.read_facts().map_err(failed("read the volume's facts"))
+    }
+
+    fn announce(&self, moves: &[Announced]) -> Result<u64, StoreError> {
+        let mut file = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
+        file.announce(moves).map_err(Into::into).map_err(failed("announce moves"))
+    }
+
+    fn announced(&self) -> Result<Vec<Announced>, StoreError> {
+        Ok(self.announced_before.as_ref().clone())
+    }
+
+    fn settle_announced(&self, until: u64) -> Result<(), StoreError> {
+        let mut file = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
+        file.settle(until).map_err(Into::into).map_err(failed("settle announcements"))
     }
 
     async fn commit(&self, changes: Changes) -> Result<(), StoreError> {

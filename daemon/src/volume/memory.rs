@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, Seq};
 
-use super::{Changes, Held, NodeStore, RefRecord, ShardId, StoreError, VolumeFacts};
+use super::{Announced, Changes, Held, NodeStore, RefRecord, ShardId, StoreError, VolumeFacts};
 use crate::eventlog::Position;
 
 /// A store in memory. Clones are handles to the same one.
@@ -30,6 +30,7 @@ struct State {
     parked: BTreeMap<String, Held>,
     quarantined: BTreeMap<String, Held>,
     facts: VolumeFacts,
+    announced: BTreeMap<u64, Vec<Announced>>,
 }
 
 impl MemoryStore {
@@ -146,6 +147,25 @@ impl NodeStore for MemoryStore {
 
     fn facts(&self) -> Result<VolumeFacts, StoreError> {
         Ok(self.state().facts.clone())
+    }
+
+    fn announce(&self, moves: &[Announced]) -> Result<u64, StoreError> {
+        let announced = &mut self.state().announced;
+        let number = announced.last_key_value().map_or(1, |(last, _)| last + 1);
+        announced.insert(number, moves.to_vec());
+        Ok(number)
+    }
+
+    fn announced(&self) -> Result<Vec<Announced>, StoreError> {
+        Ok(self.state().announced.values().flatten().cloned().collect())
+    }
+
+    fn settle_announced(&self, until: u64) -> Result<(), StoreError> {
+        // The last note stays, for its number.
+        let announced = &mut self.state().announced;
+        let last = announced.last_key_value().map_or(0, |(last, _)| *last);
+        announced.retain(|number, _| *number > until || *number == last);
+        Ok(())
     }
 
     async fn commit(&self, changes: Changes) -> Result<(), StoreError> {

@@ -6,11 +6,14 @@
 //! returned. The caller has synced the repositories first ([`crate::git::Repositories::sync`]): what the store says
 //! is on the disk.
 
+mod announced;
 pub mod disk;
 mod forms;
 mod keys;
 pub mod lock;
 pub mod memory;
+
+pub use announced::Announced;
 
 use std::collections::BTreeMap;
 
@@ -22,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::eventlog::Position;
 
 /// What this node knows of a ref: the entry of the version map. A tombstone is an entry with an absent value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefRecord {
     /// The version that is applied here.
     pub version: Version,
@@ -170,6 +173,16 @@ pub trait NodeStore: Send + Sync {
 
     /// The volume's facts; empty ones for a new volume.
     fn facts(&self) -> Result<VolumeFacts, StoreError>;
+
+    /// Notes moves that are about to be made, and answers the note's number. Not durable: it survives a crash of this
+    /// process, not of the machine.
+    fn announce(&self, moves: &[Announced]) -> Result<u64, StoreError>;
+
+    /// What was announced, in its order, and not settled; what was settled may be among it still.
+    fn announced(&self) -> Result<Vec<Announced>, StoreError>;
+
+    /// The announcements up to this number are in the version map.
+    fn settle_announced(&self, until: u64) -> Result<(), StoreError>;
 
     /// Makes one step durable.
     async fn commit(&self, changes: Changes) -> Result<(), StoreError>;

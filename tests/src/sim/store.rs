@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lockstep::eventlog::Position;
-use lockstep::volume::{Changes, Held, NodeStore, RefRecord, ShardId, StoreError, VolumeFacts};
+use lockstep::volume::{Announced, Changes, Held, NodeStore, RefRecord, ShardId, StoreError, VolumeFacts};
 use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, Seq};
 
 use super::link::Link;
@@ -72,6 +72,18 @@ impl NodeStore for WatchedStore {
 
     fn facts(&self) -> Result<VolumeFacts, StoreError> {
         self.inner.facts()
+    }
+
+    fn announce(&self, moves: &[Announced]) -> Result<u64, StoreError> {
+        self.inner.announce(moves)
+    }
+
+    fn announced(&self) -> Result<Vec<Announced>, StoreError> {
+        self.inner.announced()
+    }
+
+    fn settle_announced(&self, until: u64) -> Result<(), StoreError> {
+        self.inner.settle_announced(until)
     }
 
     async fn commit(&self, changes: Changes) -> Result<(), StoreError> {

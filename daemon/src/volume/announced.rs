@@ -1,0 +1,125 @@
+//! Moves that are about to be made: an append-only file without any fsync.
+//!
+//! The version map runs behind the refs on the disk until the next sync. After a crash of the process the refs are ahead of
+//! it, and nothing on the disk says how far: a ref that was deleted, made again and deleted again looks as if it had been
+//! deleted once. This file says it; the page cache keeps it over a `kill -9`. After a crash of the machine it says
+//! nothing that can be relied on, and nothing is read from it: such a node asks the refdb.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use lockstep_proto::{ProjectKey, RefKey};
+use serde::{Deserialize, Serialize};
+
+use super::RefRecord;
+
+/// The file is written anew when it has grown above this, in bytes.
+const LARGE: u64 = 1024 * 1024;
+
+/// A move that was announced: the ref will be at this version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announced {
+    /// The project.
+    pub project: ProjectKey,
+    /// The ref or pseudo-ref.
+    pub key: RefKey,
+    /// What it will be.
+    pub record: RefRecord,
+}
+
+/// The file.
+#[derive(Debug)]
+pub(super) struct AnnouncedFile {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+    next: u64,
+    open: VecDeque<(u64, Vec<u8>)>,
+}
+
+impl AnnouncedFile {
+    pub(super) fn open(path: PathBuf) -> std::io::Result<Self> {
+        let file = File::options().create(true).append(true).open(&path)?;
+        let bytes = file.metadata()?.len();
+        Ok(Self { path, file, bytes, next: 0, open: VecDeque::new() })
+    }
+
+    /// What an earlier life announced. A last line that was cut short was not followed by its move.
+    pub(super) fn read(path: &Path) -> std::io::Result<Vec<Announced>> {
+        let lines = BufReader::new(File::open(path)?).lines();
+        let moves = lines.map_while(Result::ok).filter_map(|line| serde_json::from_str(&line).ok());
+        Ok(moves.collect())
+    }
+
+    pub(super) fn announce(&mut self, moves: &[Announced]) -> std::io::Result<u64> {
+        let mut text = Vec::new();
+        for step in moves {
+            serde_json::to_writer(&mut text, step)?;
+            text.push(b'\n');
+        }
+        self.file.write_all(&text)?;
+        self.bytes += text.len() as u64;
+        self.next += 1;
+        self.open.push_back((self.next, text));
+        Ok(self.next)
+    }
+
+    /// The announcements up to this number are durable in the version map.
+    pub(super) fn settle(&mut self, until: u64) -> std::io::Result<()> {
+        while self.open.front().is_some_and(|(number, _)| *number <= until) {
+            self.open.pop_front();
+        }
+        if self.bytes < LARGE && !(self.open.is_empty() && self.bytes > 0) {
+            return Ok(());
+        }
+        let draft = self.path.with_extension("new");
+        let text: Vec<u8> = self.open.iter().flat_map(|(_, text)| text.iter().copied()).collect();
+        std::fs::write(&draft, &text)?;
+        std::fs::rename(&draft, &self.path)?;
+        self.file = File::options().append(true).open(&self.path)?;
+        self.bytes = text.len() as u64;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(version: u64) -> Announced {
+        let record = RefRecord {
+            version: lockstep_proto::Version(version),
+            value: lockstep_proto::RefValue::Absent,
+            txn: "n.1.0.0.00000000000000aa".parse().unwrap(),
+        };
+        Announced { project: "p#1".parse().unwrap(), key: "refs/heads/a".parse().unwrap(), record }
+    }
+
+    #[test]
+    fn what_is_settled_goes_and_the_rest_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("announced");
+        let mut file = AnnouncedFile::open(path.clone()).unwrap();
+        let first = file.announce(&[step(1)]).unwrap();
+        let second = file.announce(&[step(2), step(3)]).unwrap();
+        assert_eq!(AnnouncedFile::read(&path).unwrap(), vec![step(1), step(2), step(3)]);
+        file.settle(first).unwrap();
+        assert_eq!(AnnouncedFile::read(&path).unwrap().len(), 3, "written anew only when it pays");
+        file.settle(second).unwrap();
+        assert!(AnnouncedFile::read(&path).unwrap().is_empty());
+        file.announce(&[step(4)]).unwrap();
+        assert_eq!(AnnouncedFile::read(&path).unwrap(), vec![step(4)]);
+    }
+
+    #[test]
+    fn a_line_that_was_cut_short_is_no_announcement() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("announced");
+        AnnouncedFile::open(path.clone()).unwrap().announce(&[step(1), step(2)]).unwrap();
+        let text = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &text[..text.len() - 5]).unwrap();
+        assert_eq!(AnnouncedFile::read(&path).unwrap(), vec![step(1)]);
+    }
+}
