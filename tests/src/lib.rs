@@ -2,4 +2,5 @@
 
 pub mod build;
 pub mod contract;
+pub mod e2e;
 pub mod local_git;
