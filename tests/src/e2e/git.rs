@@ -70,9 +70,9 @@ pub async fn refs(repository: &Path) -> Result<BTreeMap<String, String>, String>
 }
 
 /// A repository from which a user pushes.
+#[derive(Clone, Debug)]
 pub struct Clone {
     folder: PathBuf,
-    repository: Repository,
 }
 
 impl Clone {
@@ -82,8 +82,8 @@ impl Clone {
     /// The folder cannot be written.
     #[must_use]
     pub fn new(folder: &Path) -> Self {
-        let repository = Repository::init_bare(folder).expect("a repository");
-        Self { folder: folder.to_owned(), repository }
+        Repository::init_bare(folder).expect("a repository");
+        Self { folder: folder.to_owned() }
     }
 
     /// Its folder.
@@ -107,15 +107,9 @@ impl Clone {
     /// The parent is not there.
     #[must_use]
     pub fn commit_files(&self, parent: Option<&str>, files: &BTreeMap<String, Vec<u8>>) -> String {
+        let repository = Repository::open_bare(&self.folder).expect("a repository");
         let parents: Vec<Oid> = parent.into_iter().map(|oid| oid.parse().expect("an object id")).collect();
-        commit(&self.repository, &parents, files).to_string()
-    }
-
-    /// Whether a commit is another one, or below it.
-    #[must_use]
-    pub fn contains(&self, tip: &str, commit: &str) -> bool {
-        let oid = |text: &str| git2::Oid::from_str(text).expect("an object id");
-        tip == commit || self.repository.graph_descendant_of(oid(tip), oid(commit)).unwrap_or(false)
+        commit(&repository, &parents, files).to_string()
     }
 
     /// Fetches every ref of a repository, so that their objects are here.
@@ -126,8 +120,21 @@ impl Clone {
     /// Pushes; the output is what `--porcelain` writes.
     pub async fn push(&self, to: &Path, options: &[&str], refspecs: &[&str]) -> Output {
         let url = to.display().to_string();
-        let args: Vec<&str> =
-            ["push", "--porcelain"].iter().chain(options).chain([&url.as_str()]).chain(refspecs).copied().collect();
+        let mut args = vec!["push", "--porcelain"];
+        args.extend(options);
+        args.push(&url);
+        args.extend(refspecs);
         git(&self.folder, &args).await
     }
+}
+
+/// Whether a repository has `tip`, and `commit` is it or lies below it.
+///
+/// # Panics
+/// There is no repository.
+#[must_use]
+pub fn contains(repository: &Path, tip: &str, commit: &str) -> bool {
+    let repository = Repository::open_bare(repository).expect("a repository");
+    let oid = |text: &str| git2::Oid::from_str(text).expect("an object id");
+    tip == commit || repository.graph_descendant_of(oid(tip), oid(commit)).unwrap_or(false)
 }

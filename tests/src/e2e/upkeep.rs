@@ -20,7 +20,7 @@ impl Upkeep {
                 &["pack-refs", "--all"],
                 &["gc", "-q"],
                 &["pack-refs", "--all", "--prune"],
-                &["maintenance", "run", "-q", "--task=loose-objects", "--task=incremental-repack"],
+                &["maintenance", "run", "--quiet", "--task=loose-objects", "--task=incremental-repack"],
             ];
             for job in jobs.iter().cycle() {
                 for repository in &repositories {

@@ -43,7 +43,7 @@ async fn what_bypasses_lockstep_is_refused_and_upkeep_is_not() {
     let _ = ok(clone.push(&a, &[], &[&format!("{first}:{MAIN}")]).await);
     let text = fails(git(&a, &["update-ref", "refs/heads/x", &first]).await);
     assert!(text.contains("lockstep update-ref"), "{text}");
-    for upkeep in [&["gc", "-q"][..], &["pack-refs", "--all"], &["maintenance", "run", "-q"]] {
+    for upkeep in [&["gc", "-q"][..], &["pack-refs", "--all"], &["maintenance", "run", "--quiet"]] {
         let _ = ok(git(&a, upkeep).await);
     }
     let _ = ok(clone.push(&a, &[], &[&format!(":{MAIN}"), &format!("{first}:refs/heads/x")]).await);

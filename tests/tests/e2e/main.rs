@@ -1,6 +1,7 @@
 //! End to end: real sidecars, real git, emulators of the cloud in this process.
 
 mod command;
+mod crash;
 mod life;
 mod push;
 
