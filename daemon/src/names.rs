@@ -56,18 +56,24 @@ pub fn directories(name: &RefName) -> Vec<RefName> {
     ends.filter_map(|end| text[..end].parse().ok()).collect()
 }
 
+/// Whether two names exclude each other: one is a directory of the other.
+#[must_use]
+pub fn exclude(one: &RefName, other: &RefName) -> bool {
+    let below = |short: &RefName, long: &RefName| {
+        long.as_str().strip_prefix(short.as_str()).is_some_and(|rest| rest.starts_with('/'))
+    };
+    below(one, other) || below(other, one)
+}
+
 /// Two names of one batch that exclude each other, if there are any. `names` are all refs that the batch touches:
 /// deleting `a` and creating `a/b` in one batch is refused too, git cannot do both in one step.
 #[must_use]
 pub fn exclusive_pair<'a>(names: &'a [RefName]) -> Option<(&'a RefName, &'a RefName)> {
     let mut sorted: Vec<&'a RefName> = names.iter().collect();
     sorted.sort_unstable();
-    let excludes = |short: &RefName, long: &RefName| {
-        long.as_str().strip_prefix(short.as_str()).is_some_and(|rest| rest.starts_with('/'))
-    };
     sorted.iter().enumerate().find_map(|(at, short)| {
         let below = sorted[at + 1..].iter().take_while(|long| long.as_str().starts_with(short.as_str()));
-        below.copied().find(|long| excludes(short, long)).map(|long| (*short, long))
+        below.copied().find(|long| exclude(short, long)).map(|long| (*short, long))
     })
 }
 

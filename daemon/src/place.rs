@@ -72,12 +72,39 @@ impl Placer {
         if !moves.is_empty() {
             let keep = self.keep(&project.name, transactions, &moves).await?;
             crate::failpoint::reach("place.before_refs");
-            self.move_refs(&project.name, moves, &keep).await?;
+            for step in steps(moves) {
+                if let Err(error) = self.move_refs(&project.name, step.clone(), &keep).await {
+                    return Err(self.explain(project, &step, error).await?.into());
+                }
+            }
             crate::failpoint::reach("place.after_refs");
         }
         self.after_refs(project, &last).await?;
         self.table.moved(project, last);
         self.forget_deleted(project)?;
+        Ok(())
+    }
+
+    /// Makes refs on the disk what the version map says: somebody wrote them behind the sidecar's back, or a disk lost them.
+    /// The caller holds their locks.
+    ///
+    /// # Errors
+    /// As [`Placer::place`].
+    pub async fn restore(&self, project: &ProjectKey, keys: &[RefKey]) -> Result<(), PlaceError> {
+        let mut moves = Vec::new();
+        for key in keys {
+            let RefKey::Ref(name) = key else { continue };
+            let Some(record) = self.table.get(project, key)? else { continue };
+            let old = self.repositories.read_ref(&project.name, name).await?;
+            let new = record.value.oid();
+            if old != new {
+                tracing::warn!(%project, %name, ?old, ?new, "a ref on the disk is not what it must be: mended");
+                moves.push(RefMove { name: name.clone(), old, new });
+            }
+        }
+        for step in steps(moves) {
+            self.move_refs(&project.name, step, &[]).await?;
+        }
         Ok(())
     }
 
@@ -128,9 +155,37 @@ impl Placer {
             let new = record.value.oid();
             if old != new {
                 moves.push(RefMove { name: name.clone(), old, new });
+            } else if surprise == OnSurprise::Stop {
+                // There and back again: no move would compare it, so look whether the disk is where the map is.
+                self.expect(&project.name, name, old).await?;
             }
         }
         Ok(moves)
+    }
+
+    /// git refused a name because of another one on the disk. That one was deleted in the chain before (the refdb holds
+    /// no two names that exclude each other), and its deletion has not come yet: a surprise like any other.
+    async fn explain(&self, project: &ProjectKey, moves: &[RefMove], error: GitError) -> Result<GitError, GitError> {
+        let GitError::Failed { .. } = &error else { return Ok(error) };
+        let shown = self.repositories.list_refs(&project.name).await?;
+        let in_the_way = shown
+            .into_iter()
+            .find(|(name, _)| moves.iter().any(|step| step.new.is_some() && names::exclude(&step.name, name)));
+        let project = project.name.clone();
+        Ok(in_the_way.map_or(error, |(name, oid)| GitError::RefMoved {
+            project,
+            name,
+            expected: None,
+            actual: Some(oid),
+        }))
+    }
+
+    async fn expect(&self, project: &ProjectName, name: &RefName, expected: Option<Oid>) -> Result<(), GitError> {
+        let actual = self.repositories.read_ref(project, name).await?;
+        if actual == expected {
+            return Ok(());
+        }
+        Err(GitError::RefMoved { project: project.clone(), name: name.clone(), expected, actual })
     }
 
     /// Moves refs. A ref that has its new value already was moved before a crash, or was there before it was imported.
@@ -183,6 +238,16 @@ impl Placer {
         }
         Ok(keep)
     }
+}
+
+/// One step, or two where git cannot do it in one: names that exclude each other go before the others come.
+fn steps(moves: Vec<RefMove>) -> Vec<Vec<RefMove>> {
+    let all: Vec<RefName> = moves.iter().map(|step| step.name.clone()).collect();
+    if names::exclusive_pair(&all).is_none() {
+        return [moves].into_iter().filter(|step| !step.is_empty()).collect();
+    }
+    let (deletions, others): (Vec<RefMove>, Vec<RefMove>) = moves.into_iter().partition(|step| step.new.is_none());
+    [deletions, others].into_iter().filter(|step| !step.is_empty()).collect()
 }
 
 /// What each key is after all of them.

@@ -4,3 +4,4 @@ pub mod build;
 pub mod contract;
 pub mod e2e;
 pub mod local_git;
+pub mod sim;

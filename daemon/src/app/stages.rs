@@ -57,7 +57,7 @@ pub struct Stages {
 
 impl Stages {
     pub(super) fn build(parts: Parts, tasks: &Tasks, fenced: &CancellationToken) -> Result<Self, StoreError> {
-        let table = Arc::new(RefTable::new(Arc::clone(&parts.store)));
+        let table = Arc::new(RefTable::new(Arc::clone(&parts.store), parts.plants));
         let repositories = Arc::clone(&parts.repositories);
         let placer = Placer { repositories: Arc::clone(&repositories), table: Arc::clone(&table) };
         let (store, pace) = (Arc::clone(&parts.store), parts.settings.durable_pace);

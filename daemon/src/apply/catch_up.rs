@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lockstep_proto::{ProjectKey, ProjectName, RefKey, Transaction, TxnId, Version};
+use lockstep_proto::{ProjectKey, ProjectName, RefKey, RefName, Transaction, TxnId, Version};
 
 use super::unit::{UnitError, Units};
 use crate::backoff::Backoff;
 use crate::clock::Entropy;
 use crate::links::CatchUp;
+use crate::names;
 use crate::place::OnSurprise;
 use crate::plant::Plant;
 use crate::refdb::{RefDb, RefItem, SlotState};
@@ -41,33 +42,62 @@ pub struct Catcher {
 impl Catcher {
     /// Applies what these items are newer in.
     async fn items(&self, project: &ProjectKey, items: &[RefItem]) -> Result<(), String> {
-        let mut start = BTreeSet::new();
-        for item in items {
-            let known = self.units.table.version(project, &item.key).map_err(|error| error.to_string())?;
-            if item.version > known {
-                start.extend(item.txn.clone());
-            }
-        }
+        let start = self.newer(project, items)?;
         if start.is_empty() {
             return Ok(());
         }
-        let fetched = self.fetch(project, start, items).await?;
-        let ordered = order(fetched);
-        for (key, transactions) in ordered {
-            match self.units.apply(&key, &transactions, OnSurprise::Replace).await {
-                Ok(()) => {}
-                // A base on a ref that was not asked for: the whole project then.
-                Err(UnitError::Missing(oids)) => return Err(format!("objects are missing: {oids:?}")),
-                Err(error) => return Err(error.to_string()),
+        let fetched = self.fetch(start, items).await?;
+        match self.apply(fetched, OnSurprise::Stop).await {
+            Err(UnitError::Surprise(_)) => self.to_the_latest(project, items).await,
+            end => end.map_err(|error| error.to_string()),
+        }
+    }
+
+    /// The transactions of the items that are newer than what is here.
+    fn newer(&self, project: &ProjectKey, items: &[RefItem]) -> Result<BTreeSet<TxnId>, String> {
+        let mut newer = BTreeSet::new();
+        for item in items {
+            let known = self.units.table.version(project, &item.key).map_err(|error| error.to_string())?;
+            if item.version > known {
+                newer.extend(item.txn.clone());
             }
         }
+        Ok(newer)
+    }
+
+    async fn apply(&self, fetched: BTreeMap<TxnId, Arc<Transaction>>, surprise: OnSurprise) -> Result<(), UnitError> {
+        for (key, transactions) in order(fetched) {
+            self.units.apply(&key, &transactions, surprise).await?;
+        }
         Ok(())
+    }
+
+    /// The disk is ahead of the version map, as a crash leaves it: nobody knows how far. So every ref that is touched
+    /// goes to its latest version, which is not behind the disk; then no ref moves backwards.
+    async fn to_the_latest(&self, project: &ProjectKey, items: &[RefItem]) -> Result<(), String> {
+        let mut items: BTreeMap<RefKey, RefItem> = items.iter().map(|item| (item.key.clone(), item.clone())).collect();
+        let shown = self.units.repositories.list_refs(&project.name).await.map_err(|error| error.to_string())?;
+        let shown: BTreeSet<RefName> = shown.into_iter().map(|(name, _)| name).collect();
+        let fetched = loop {
+            let known: Vec<RefItem> = items.values().cloned().collect();
+            let fetched = self.fetch(self.newer(project, &known)?, &known).await?;
+            let touched = fetched.values().filter(|one| one.project == *project).flat_map(|one| &one.commands);
+            let mut touched: BTreeSet<RefKey> = touched.map(|command| command.key.clone()).collect();
+            touched.extend(in_the_way(&shown, &touched));
+            let unread: Vec<RefKey> = touched.into_iter().filter(|key| !items.contains_key(key)).collect();
+            if unread.is_empty() {
+                break fetched;
+            }
+            let read = self.refdb.read(project, &unread).await.map_err(|error| error.to_string())?;
+            items.extend(read.into_iter().flatten().map(|item| (item.key.clone(), item)));
+        };
+        self.apply(fetched, OnSurprise::Replace).await.map_err(|error| error.to_string())?;
+        self.units.restore(project, items.into_keys().collect()).await.map_err(|error| error.to_string())
     }
 
     /// Fetches transactions and, from each, back to what is applied here.
     async fn fetch(
         &self,
-        project: &ProjectKey,
         start: BTreeSet<TxnId>,
         items: &[RefItem],
     ) -> Result<BTreeMap<TxnId, Arc<Transaction>>, String> {
@@ -78,9 +108,7 @@ impl Catcher {
                 continue;
             }
             if fetched.len() >= MOST {
-                return Err(format!(
-                    "{project} is more than {MOST} transactions behind: catch up the project in parts"
-                ));
+                return Err(format!("more than {MOST} transactions behind: this node must be seeded from a peer"));
             }
             let transaction = self.load(&txn).await?;
             for command in &transaction.commands {
@@ -197,6 +225,13 @@ impl CatchUp for Catcher {
             }
         });
     }
+}
+
+/// Refs on the disk that exclude a name that is touched.
+fn in_the_way(shown: &BTreeSet<RefName>, touched: &BTreeSet<RefKey>) -> Vec<RefKey> {
+    let excludes =
+        |name: &&RefName| touched.iter().filter_map(RefKey::as_ref_name).any(|other| names::exclude(name, other));
+    shown.iter().filter(excludes).cloned().map(RefKey::Ref).collect()
 }
 
 /// Puts transactions behind their predecessors, by project key: each key's versions ascend, and a batch comes when all of

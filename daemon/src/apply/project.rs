@@ -103,6 +103,7 @@ impl Writer {
     async fn apply_all(&mut self, events: VecDeque<Event>) {
         let mut unit: Vec<Event> = Vec::new();
         let mut planned: BTreeMap<(ProjectKey, RefKey), Version> = BTreeMap::new();
+        let mut skipped: Vec<Event> = Vec::new();
         for event in events {
             let same_project = unit.first().is_none_or(|first| first.transaction.project == event.transaction.project);
             if !same_project {
@@ -110,7 +111,7 @@ impl Writer {
                 planned.clear();
             }
             match self.plan(&event, &planned) {
-                Ok(Step::Skip) => self.skip(event),
+                Ok(Step::Skip) => skipped.push(event),
                 Ok(Step::Apply) => {
                     let transaction = Arc::clone(&event.transaction);
                     for command in &transaction.commands {
@@ -123,6 +124,12 @@ impl Writer {
             }
         }
         self.apply(unit).await;
+        for event in skipped {
+            match self.plan(&event, &BTreeMap::new()) {
+                Ok(Step::Skip) => self.skip(event),
+                _ => self.park(event, "predecessor copy"),
+            }
+        }
     }
 
     fn plan(&self, event: &Event, planned: &BTreeMap<(ProjectKey, RefKey), Version>) -> Result<Step, StoreError> {

@@ -90,7 +90,7 @@ impl Units {
         transactions: &[Arc<Transaction>],
         surprise: OnSurprise,
     ) -> Result<(), UnitError> {
-        for unit in split(transactions) {
+        for unit in split(transactions, surprise) {
             self.apply_together(project, unit, surprise).await?;
         }
         Ok(())
@@ -135,6 +135,15 @@ impl Units {
         Ok(())
     }
 
+    /// Makes these refs on the disk what the version map says.
+    ///
+    /// # Errors
+    /// The disk, or the version map.
+    pub async fn restore(&self, project: &ProjectKey, keys: Vec<RefKey>) -> Result<(), UnitError> {
+        let _guard = self.table.locks.lock(&project.name, keys.clone()).await;
+        Ok(self.placer.restore(project, &keys).await?)
+    }
+
     /// A transaction on a project that is not here must wait for the project's creation.
     fn check_project(&self, project: &ProjectKey, fresh: &[Arc<Transaction>]) -> Result<(), UnitError> {
         if fresh.iter().any(|one| one.command(&RefKey::State).is_some()) {
@@ -165,14 +174,15 @@ impl Units {
 }
 
 /// Cuts a sequence where git cannot do it in one step: a project's own state changes alone, and names that exclude each
-/// other (one was deleted, the other created) move one transaction after the other.
-fn split(transactions: &[Arc<Transaction>]) -> Vec<&[Arc<Transaction>]> {
+/// other (one was deleted, the other created) move one transaction after the other. With the disk ahead of the version map
+/// there are no steps between: the refs go to their latest values at once.
+fn split(transactions: &[Arc<Transaction>], surprise: OnSurprise) -> Vec<&[Arc<Transaction>]> {
     let names: Vec<RefName> = transactions
         .iter()
         .flat_map(|one| one.commands.iter().filter_map(|command| command.key.as_ref_name().cloned()))
         .collect();
     let deletes = transactions.iter().any(|one| one.commands.iter().any(|command| command.new == RefValue::Absent));
-    let one_by_one = deletes && names::exclusive_pair(&names).is_some();
+    let one_by_one = surprise == OnSurprise::Stop && deletes && names::exclusive_pair(&names).is_some();
     let alone = |one: &Arc<Transaction>| one_by_one || one.command(&RefKey::State).is_some();
     transactions.chunk_by(|left, right| !alone(left) && !alone(right)).collect()
 }

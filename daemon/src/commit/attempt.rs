@@ -135,6 +135,7 @@ impl Attempts {
                 match self.refdb.slot(&mine.slot).await {
                     Ok(SlotState::Empty) => AttemptEnd::Refused(obstacles),
                     Ok(state) => occupied(mine, &state),
+                    Err(_) if self.plants.has(Plant::ErrorAsAbsent) => AttemptEnd::Refused(obstacles),
                     Err(error) => AttemptEnd::Unknown(error.to_string()),
                 }
             }

@@ -6,6 +6,7 @@ use lockstep_proto::{Command, ProjectKey, RefKey, RefName, RefValue, Version};
 use super::work::{Intent, Proposal, Verdict, Work, refusal, stale};
 use crate::git::{GitError, Relation, Repositories};
 use crate::names::{self, RefClass};
+use crate::plant::{Plant, Plants};
 use crate::refs::RefTable;
 use crate::volume::{RefRecord, StoreError};
 
@@ -38,6 +39,8 @@ pub struct Proposer<'a> {
     pub repositories: &'a dyn Repositories,
     /// Whether the refdb was just asked: then a mismatch is a verdict.
     pub caught_up: bool,
+    /// Planted bugs.
+    pub plants: Plants,
 }
 
 impl Proposer<'_> {
@@ -103,7 +106,7 @@ impl Proposer<'_> {
 
     /// The proper prefixes that must be marked, and are not known to be.
     fn unmarked(&self, project: &ProjectKey, name: &RefName) -> Result<Vec<RefName>, StoreError> {
-        if names::classify(name) != Ok(RefClass::Mutable) {
+        if names::classify(name) != Ok(RefClass::Mutable) || self.plants.has(Plant::NameConflictCommitted) {
             return Ok(Vec::new());
         }
         let mut unmarked = Vec::new();

@@ -62,7 +62,8 @@ impl Committer {
         if let Some(refused) = self.takes_no_commits(work) {
             return Round::Ended(refuse_open(verdicts.to_vec(), &refused));
         }
-        let proposer = Proposer { table: &self.table, repositories: self.repositories.as_ref(), caught_up };
+        let (repositories, plants) = (self.repositories.as_ref(), self.attempts.plants);
+        let proposer = Proposer { table: &self.table, repositories, caught_up, plants };
         let proposal = match proposer.propose(work, verdicts).await {
             Ok(proposal) => proposal,
             Err(NoProposal::Behind(keys)) => return Round::Behind(keys),

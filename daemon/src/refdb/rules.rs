@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 
 use lockstep_proto::{Command, IncarnationId, NodeId, RefKey, RefName, RefValue, Seq, SiteId, TxnId, Version, limits};
 
+use crate::plant::{Plant, Plants};
+
 use super::{
     CommitAnswer, CommitRequest, IncarnationRecord, IncarnationState, MarkAnswer, NodeRecord, Obstacle, RefDbError,
     RefItem, SlotState,
@@ -59,14 +61,15 @@ pub(super) fn creates(command: &Command) -> bool {
 }
 
 /// Everything in its own item that stands against a command; `item` is `None` when there is no item.
-pub(super) fn obstacles(command: &Command, item: Option<&RefItem>) -> Vec<Obstacle> {
+pub(super) fn obstacles(command: &Command, item: Option<&RefItem>, plants: Plants) -> Vec<Obstacle> {
     let mut found = Vec::new();
     let empty = no_item(&command.key);
     let item = item.unwrap_or(&empty);
     let current = item.version.next() == command.version
         && item.value == command.old
         && item.txn.as_ref() == command.predecessor.as_ref();
-    if !current {
+    let same_value = plants.has(Plant::ValueWithoutVersion) && item.value == command.old;
+    if !current && !same_value {
         found.push(Obstacle::Stale(item.clone()));
     }
     if item.lock.is_some() {

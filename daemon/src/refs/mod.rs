@@ -13,12 +13,14 @@ use lockstep_proto::{Oid, ProjectKey, ProjectName, ProjectPhase, ProjectState, R
 
 pub use locks::{RefGuard, RefLocks};
 
+use crate::plant::{Plant, Plants};
 use crate::volume::{Changes, NodeStore, RefRecord, StoreError};
 
 /// The version map with its overlay, and the locks of the refs. One a node.
 pub struct RefTable {
     store: Arc<dyn NodeStore>,
     overlay: Mutex<Overlay>,
+    plants: Plants,
     /// The in-process ref locks.
     pub locks: RefLocks,
 }
@@ -41,8 +43,8 @@ pub struct Snapshot {
 impl RefTable {
     /// Nothing but what the store says.
     #[must_use]
-    pub fn new(store: Arc<dyn NodeStore>) -> Self {
-        Self { store, overlay: Mutex::default(), locks: RefLocks::default() }
+    pub fn new(store: Arc<dyn NodeStore>, plants: Plants) -> Self {
+        Self { store, overlay: Mutex::default(), plants, locks: RefLocks::default() }
     }
 
     fn overlay(&self) -> MutexGuard<'_, Overlay> {
@@ -55,10 +57,13 @@ impl RefTable {
     /// The store failed: that is not "never committed".
     pub fn get(&self, project: &ProjectKey, key: &RefKey) -> Result<Option<RefRecord>, StoreError> {
         let scoped = scope(project, key);
-        if let Some((record, _)) = self.overlay().refs.get(&(scoped.clone(), key.clone())) {
-            return Ok(Some(record.clone()));
-        }
-        self.store.reference(&scoped, key)
+        let early = self.overlay().refs.get(&(scoped.clone(), key.clone())).map(|(record, _)| record.clone());
+        let known = match early {
+            Some(record) => Some(record),
+            None => self.store.reference(&scoped, key)?,
+        };
+        let forgets = self.plants.has(Plant::TombstoneForgotten);
+        Ok(known.filter(|record| !(forgets && record.value.is_absent())))
     }
 
     /// The version that is applied here.

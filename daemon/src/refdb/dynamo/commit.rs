@@ -18,6 +18,7 @@ use super::Tables;
 use super::error::classify;
 use super::items::{self, number, text};
 use super::keys::Key;
+use crate::plant::Plants;
 use crate::refdb::rules;
 use crate::refdb::{CommitAnswer, CommitRequest, Obstacle, RefDbError, SlotState};
 
@@ -165,7 +166,7 @@ fn met_by_commands(
     for (command, reason) in commands.filter(|(_, reason)| condition_failed(reason)) {
         let item = reason.item().map(|item| items::ref_item(&command.key, item)).transpose()?;
         own |= item.as_ref().and_then(|item| item.txn.as_ref()) == Some(&request.transaction.id);
-        obstacles.extend(rules::obstacles(command, item.as_ref()));
+        obstacles.extend(rules::obstacles(command, item.as_ref(), Plants::default()));
     }
     Ok((own, obstacles))
 }

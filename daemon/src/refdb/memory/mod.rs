@@ -16,6 +16,7 @@ use super::{
     BirthAnswer, CommitAnswer, CommitRequest, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord, RefDb, RefDbError,
     RefItem, Role, SiteRecord, SlotState,
 };
+use crate::plant::Plants;
 use refs::Refs;
 use registry::Registry;
 
@@ -34,6 +35,14 @@ impl MemoryRefDb {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty refdb with a planted bug.
+    #[must_use]
+    pub fn planted(plants: Plants) -> Self {
+        let new = Self::default();
+        new.state().refs.plants = plants;
+        new
     }
 
     /// No call leaves the maps half-written, so what a panicking test thread held is still good.

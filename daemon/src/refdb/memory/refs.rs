@@ -5,6 +5,7 @@ use std::ops::Bound;
 
 use lockstep_proto::{ProjectKey, ProjectName, RefKey, Slot};
 
+use crate::plant::Plants;
 use crate::refdb::rules;
 use crate::refdb::{CommitAnswer, CommitRequest, Obstacle, RefDbError, RefItem, SlotState};
 
@@ -14,6 +15,7 @@ pub(super) struct Refs {
     items: BTreeMap<ProjectKey, BTreeMap<RefKey, RefItem>>,
     states: BTreeMap<ProjectName, RefItem>,
     slots: BTreeMap<Slot, SlotState>,
+    pub(super) plants: Plants,
 }
 
 impl Refs {
@@ -30,7 +32,7 @@ impl Refs {
     fn obstacles(&self, request: &CommitRequest) -> Vec<Obstacle> {
         let project = &request.transaction.project;
         let own = request.transaction.commands.iter();
-        let own = own.flat_map(|command| rules::obstacles(command, self.item(project, &command.key)));
+        let own = own.flat_map(|command| rules::obstacles(command, self.item(project, &command.key), self.plants));
         let prefixes = request.directories.iter();
         let prefixes =
             prefixes.filter_map(|name| rules::directory_obstacle(name, self.item(project, &RefKey::Ref(name.clone()))));

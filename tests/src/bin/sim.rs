@@ -1,0 +1,74 @@
+//! `sim`: runs seeds of the simulator, or replays one. `make sim SEED=123` calls it.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use lockstep::plant::{Plant, Plants};
+use lockstep_tests::sim::{Scenario, simulate};
+
+/// Simulates whole sites with faults from a seed.
+#[derive(Parser)]
+struct Arguments {
+    /// How many seeds.
+    #[arg(long, default_value_t = 10)]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// This seed alone.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Print the whole trace.
+    #[arg(long)]
+    trace: bool,
+    /// Plant this bug, and use its scenario.
+    #[arg(long, value_parser = parse_plant)]
+    plant: Option<Plant>,
+    /// Without faults.
+    #[arg(long)]
+    calm: bool,
+    /// With volumes and a whole site lost.
+    #[arg(long)]
+    losses: bool,
+    /// How long faults go on, in virtual seconds.
+    #[arg(long)]
+    seconds: Option<u64>,
+}
+
+fn parse_plant(text: &str) -> Result<Plant, String> {
+    let found = Plant::ALL.into_iter().find(|plant| format!("{plant:?}") == text);
+    found.ok_or_else(|| format!("there is no such plant; there are {:?}", Plant::ALL))
+}
+
+impl Arguments {
+    fn scenario(&self) -> Scenario {
+        let mut scenario = match (self.plant, self.calm) {
+            (Some(plant), _) => Scenario::for_plant(plant),
+            (None, true) => Scenario::calm(),
+            (None, false) if self.losses => Scenario::losses(),
+            (None, false) => Scenario::general(),
+        };
+        scenario.safety_ms = self.seconds.map_or(scenario.safety_ms, |seconds| seconds * 1_000);
+        scenario
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let plants = arguments.plant.map(Plants::only).unwrap_or_default();
+    let (first, count) = arguments.seed.map_or((arguments.from, arguments.seeds), |seed| (seed, 1));
+    for seed in first..first + count {
+        match simulate(seed, arguments.scenario(), plants) {
+            Ok(report) if arguments.trace => println!("{}{report}", report.trace),
+            Ok(report) => println!("{report}"),
+            Err(failure) => {
+                if arguments.trace {
+                    print!("{}", failure.trace);
+                }
+                eprintln!("{failure}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}

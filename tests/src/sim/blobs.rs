@@ -1,0 +1,77 @@
+//! The blob store as a node of the simulator sees it: every call goes through the fault plan.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use lockstep::blob::{BlobError, BlobStore, Payload};
+
+use super::faults::{Kind, NetworkError};
+use super::link::Link;
+
+impl NetworkError for BlobError {
+    fn not_now() -> Self {
+        Self::NotNow("simulated throttling".into())
+    }
+
+    fn unknown() -> Self {
+        Self::NotNow("simulated silence".into())
+    }
+}
+
+/// A blob store behind faults.
+pub struct FaultyBlobs {
+    inner: Arc<dyn BlobStore>,
+    link: Link,
+}
+
+impl FaultyBlobs {
+    /// Puts `link` before `inner`.
+    #[must_use]
+    pub fn new(inner: Arc<dyn BlobStore>, link: Link) -> Self {
+        Self { inner, link }
+    }
+}
+
+#[async_trait]
+impl BlobStore for FaultyBlobs {
+    async fn put(&self, key: &str, payload: &Payload) -> Result<(), BlobError> {
+        let what = format!("put {key} {} bytes", payload.len());
+        let (inner, key, payload) = (self.inner.clone(), key.to_owned(), payload.clone());
+        let call = move || {
+            let (inner, key, payload) = (inner.clone(), key.clone(), payload.clone());
+            async move { inner.put(&key, &payload).await }
+        };
+        self.link.remote(Kind::Write, what, None, call).await
+    }
+
+    async fn get(&self, key: &str, bytes: u64, sha256: &[u8; 32], spill: &Path) -> Result<Payload, BlobError> {
+        let what = format!("get {key}");
+        let (inner, key, sha256) = (self.inner.clone(), key.to_owned(), *sha256);
+        let spill: PathBuf = spill.to_owned();
+        let call = move || {
+            let (inner, key, spill) = (inner.clone(), key.clone(), spill.clone());
+            async move { inner.get(&key, bytes, &sha256, &spill).await.map(Shown) }
+        };
+        self.link.remote(Kind::Read, what, None, call).await.map(|Shown(payload)| payload)
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), BlobError> {
+        let what = format!("delete {key}");
+        let (inner, key) = (self.inner.clone(), key.to_owned());
+        let call = move || {
+            let (inner, key) = (inner.clone(), key.clone());
+            async move { inner.delete(&key).await }
+        };
+        self.link.remote(Kind::Write, what, None, call).await
+    }
+}
+
+/// A payload that prints its length alone: never the path of a temporary file.
+struct Shown(Payload);
+
+impl std::fmt::Debug for Shown {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{} bytes", self.0.len())
+    }
+}

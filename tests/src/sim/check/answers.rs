@@ -1,0 +1,108 @@
+//! Invariants 1, 2 and 11: answers and chain agree. What was answered as committed is in the chain, once, inside
+//! the time of its request; what was refused never is; "unknown" may be either. A stale refusal is true: at some
+//! moment of the request the ref was not what it expected.
+
+use lockstep_proto::bridge::{Expected, Outcome, RefCommand, RefResult, RefusalCode};
+use lockstep_proto::{ProjectKey, RefKey, RefValue, Transaction};
+
+use super::Verdict;
+use crate::sim::facts::{Facts, Step};
+use crate::sim::history::{Entry, History};
+
+/// Judges a commit against its request, before the facts take it in.
+///
+/// # Errors
+/// It was refused before, is committed twice, is not what was asked, or is a part of an atomic batch.
+pub fn commit(facts: &Facts, history: &History, transaction: &Transaction) -> Verdict {
+    let Some(entry) = history.get(&transaction.request_id) else { return Ok(()) };
+    let id = &transaction.id;
+    if entry.request.atomic && transaction.commands.len() != entry.request.commands.len() {
+        return Err(format!("{id} commits {} commands of an atomic batch", transaction.commands.len()));
+    }
+    for command in &transaction.commands {
+        let Some(name) = command.key.as_ref_name() else { continue };
+        let Some(asked) = entry.request.commands.iter().find(|asked| asked.name == *name) else {
+            return Err(format!("{id} moves {name}, which its request does not name"));
+        };
+        if !fits(asked, &command.old) || RefValue::from(asked.new) != command.new {
+            return Err(format!("{id} moves {name} {}>{}, the request was {asked:?}", command.old, command.new));
+        }
+        if entry.verdicts.get(name) == Some(&Outcome::Refused) {
+            return Err(format!("{id} commits {name} after its request was answered as refused"));
+        }
+        if let Some(step) = step_of(facts, &transaction.project, &command.key, &transaction.request_id) {
+            return Err(format!("{id} commits {name} again: {} of the same request did", step.txn));
+        }
+    }
+    Ok(())
+}
+
+/// Judges one verdict at the moment at which the client hears it.
+///
+/// # Errors
+/// See the module.
+pub fn verdict(facts: &Facts, entry: &Entry, result: &RefResult) -> Verdict {
+    let (name, id) = (&result.name, &entry.request.request_id);
+    let key = RefKey::Ref(name.clone());
+    let Some(project) = facts.projects.get(&entry.project) else { return Ok(()) };
+    let step = step_of(facts, project, &key, id);
+    match (result.outcome, step) {
+        (Outcome::Committed | Outcome::CommittedNotYetVisible, None)
+            if !was_so_already(facts, entry, project, result) =>
+        {
+            Err(format!("{id} was told that {name} is committed, but its chain has no such step"))
+        }
+        (Outcome::Refused, Some(step)) => {
+            Err(format!("{id} was told that {name} is refused, but it is version {} of its chain", step.version))
+        }
+        (Outcome::Refused, None) => refusal_is_true(facts, entry, project, result),
+        (Outcome::Committed | Outcome::CommittedNotYetVisible | Outcome::Unknown, _) => Ok(()),
+    }
+}
+
+/// Whether the ref was what the command makes it, at some moment of the request: then there was nothing to commit.
+fn was_so_already(facts: &Facts, entry: &Entry, project: &ProjectKey, result: &RefResult) -> bool {
+    let asked = entry.request.commands.iter().find(|asked| asked.name == result.name);
+    let seen = values_since(facts, project, &RefKey::Ref(result.name.clone()), entry.asked);
+    asked.is_some_and(|asked| seen.contains(&RefValue::from(asked.new)))
+}
+
+fn refusal_is_true(facts: &Facts, entry: &Entry, project: &ProjectKey, result: &RefResult) -> Verdict {
+    let Some(refusal) = result.refusal.as_ref().filter(|refusal| refusal.code == RefusalCode::Stale) else {
+        return Ok(());
+    };
+    let Some(asked) = entry.request.commands.iter().find(|asked| asked.name == result.name) else { return Ok(()) };
+    let seen = values_since(facts, project, &RefKey::Ref(result.name.clone()), entry.asked);
+    let id = &entry.request.request_id;
+    if !refusal.retry && seen.iter().all(|value| fits(asked, value)) {
+        return Err(format!("{id}: {} was refused as stale, but it was what {asked:?} expects all along", result.name));
+    }
+    let actual: Option<RefValue> = refusal.actual.as_ref().and_then(|text| text.parse().ok());
+    match actual {
+        Some(actual) if !seen.contains(&actual) => {
+            Err(format!("{id}: {} was said to be {actual}, but during the request it was {seen:?}", result.name))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The values of a ref from the commit count `since` on, the one at that moment included.
+fn values_since(facts: &Facts, project: &ProjectKey, key: &RefKey, since: u64) -> Vec<RefValue> {
+    let chain = facts.chain(project, key);
+    let before = chain.iter().rev().find(|step| step.order < since);
+    let first = before.map_or(RefValue::Absent, |step| step.value.clone());
+    let later = chain.iter().filter(|step| step.order >= since).map(|step| step.value.clone());
+    std::iter::once(first).chain(later).collect()
+}
+
+fn step_of<'a>(facts: &'a Facts, project: &ProjectKey, key: &RefKey, request: &str) -> Option<&'a Step> {
+    facts.chain(project, key).iter().rev().find(|step| step.request == request)
+}
+
+fn fits(asked: &RefCommand, old: &RefValue) -> bool {
+    match asked.old {
+        Expected::Any => true,
+        Expected::Absent => old.is_absent(),
+        Expected::Oid(oid) => old.oid() == Some(oid),
+    }
+}

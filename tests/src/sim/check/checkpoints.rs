@@ -1,0 +1,62 @@
+//! Invariant 6: no event is skipped. A checkpoint never passes an event that is neither applied nor durably held.
+
+use std::collections::BTreeMap;
+
+use lockstep::eventlog::Position;
+use lockstep::volume::{Held, NodeStore};
+use lockstep_proto::{Transaction, TxnId, Version};
+
+use super::Verdict;
+use crate::sim::facts::Facts;
+
+/// A record of a shard: its sequence number, and its transaction when it is a good one.
+pub type Logged = (String, Option<TxnId>);
+
+/// The records that a checkpoint covers.
+///
+/// # Errors
+/// The checkpoint names a record that the shard never had.
+pub fn covered<'a>(records: &'a [Logged], at: &Position) -> Result<&'a [Logged], String> {
+    match at {
+        Position::Start => Ok(&[]),
+        Position::End => Ok(records),
+        Position::After(number) => {
+            let last = records.iter().position(|(have, _)| have == number);
+            last.map(|last| &records[..=last]).ok_or_else(|| format!("the shard has no record {number}"))
+        }
+    }
+}
+
+/// Judges covered records against what the node's store says now.
+///
+/// # Errors
+/// A transaction that is neither in the version map nor parked nor in quarantine.
+pub fn applied(facts: &Facts, store: &dyn NodeStore, records: &[Logged]) -> Verdict {
+    let parked = store.parked().map_err(|error| error.to_string())?;
+    let bad = store.quarantined().map_err(|error| error.to_string())?;
+    let transactions = records.iter().filter_map(|(_, txn)| txn.as_ref());
+    for transaction in transactions.filter_map(|txn| facts.transactions.get(txn)) {
+        if let Some(why) = not_applied(store, transaction, &[&parked, &bad]) {
+            return Err(format!("the checkpoint covers {}, but {why}", transaction.id));
+        }
+    }
+    Ok(())
+}
+
+/// What of a transaction is neither applied nor held by a node.
+pub fn not_applied(
+    store: &dyn NodeStore,
+    transaction: &Transaction,
+    held: &[&BTreeMap<String, Held>],
+) -> Option<String> {
+    if held.iter().any(|held| held.contains_key(&transaction.id.to_string())) {
+        return None;
+    }
+    transaction.commands.iter().find_map(|command| {
+        let known = store.reference(&transaction.project, &command.key).ok().flatten();
+        let version = known.map_or(Version::NONE, |record| record.version);
+        let key = &command.key;
+        (version < command.version)
+            .then(|| format!("{} {key} is at version {version}, before {}", transaction.project, command.version))
+    })
+}

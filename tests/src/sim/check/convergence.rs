@@ -1,0 +1,68 @@
+//! Invariant 5: without faults and after a bounded time all nodes equal the refdb: refs, version maps, nothing
+//! parked, checkpoints at the ends of the streams, everything committed in the event log.
+
+use std::collections::BTreeMap;
+
+use lockstep::eventlog::{Position, StreamInfo};
+use lockstep::volume::ShardId;
+use lockstep_proto::{RefKey, SiteId, Version};
+
+use super::checkpoints::Logged;
+use crate::sim::backend::Volume;
+use crate::sim::facts::Facts;
+
+/// What of a node's volume is not as the refdb has it; none when it is equal.
+#[must_use]
+pub fn volume_differs(facts: &Facts, volume: &dyn Volume) -> Option<String> {
+    let store = volume.store();
+    for (name, project) in &facts.projects {
+        let (shown, live) = (volume.refs(name), facts.live(project));
+        if shown != live {
+            return Some(format!("{project} shows {shown:?}, the refdb has {live:?}"));
+        }
+        for (name, oid) in &shown {
+            if !volume.closure_is_complete(&project.name, oid) {
+                return Some(format!("{project} {name} at {oid} lacks objects"));
+            }
+        }
+        for name in facts.names(project) {
+            let key = RefKey::Ref(name);
+            let last = facts.chain(project, &key).last().map_or(Version::NONE, |step| step.version);
+            let known = store.reference(project, &key).ok().flatten().map_or(Version::NONE, |known| known.version);
+            if known != last {
+                return Some(format!("the version map has {project} {key}@{known}, the refdb has {last}"));
+            }
+        }
+    }
+    let parked = store.parked().unwrap_or_default();
+    parked.into_iter().next().map(|(id, held)| format!("{id} is still parked: {}", held.reason))
+}
+
+/// Which shard of a stream a node has not read to its end; none when it has read all.
+#[must_use]
+pub fn stream_differs(
+    volume: &dyn Volume,
+    site: &SiteId,
+    stream: &StreamInfo,
+    records: &BTreeMap<(SiteId, String), Vec<Logged>>,
+) -> Option<String> {
+    let checkpoints = volume.store().checkpoints().unwrap_or_default();
+    stream.shards.iter().find_map(|info| {
+        let id = ShardId { site: site.clone(), created: stream.created.clone(), shard: info.id.clone() };
+        let last = records.get(&(site.clone(), info.id.clone())).and_then(|records| records.last());
+        let at = checkpoints.get(&id);
+        let reached = match (last, at) {
+            (None, _) | (_, Some(Position::End)) => true,
+            (Some((last, _)), Some(Position::After(at))) => last == at,
+            (Some(_), Some(Position::Start) | None) => false,
+        };
+        (!reached).then(|| format!("shard {site}/{} is read to {at:?}, its last record is {last:?}", info.id))
+    })
+}
+
+/// A committed transaction that the event log lacks; none when it has all.
+#[must_use]
+pub fn unpublished(facts: &Facts, logged: &std::collections::BTreeSet<lockstep_proto::TxnId>) -> Option<String> {
+    let missing = facts.transactions.keys().find(|txn| !logged.contains(*txn));
+    missing.map(|txn| format!("{txn} is committed, but was never published"))
+}

@@ -1,0 +1,80 @@
+//! Marks: below a settled mark every slot is committed or poisoned; below a published mark every transaction is in
+//! the event log; below a node's low-water mark everything is applied or durably held there.
+
+use std::collections::BTreeSet;
+
+use lockstep::volume::NodeStore;
+use lockstep_proto::{IncarnationId, Lane, LaneId, Seq, TxnId};
+
+use super::{Verdict, checkpoints};
+use crate::sim::facts::{Facts, Occupant};
+
+fn lanes(id: &IncarnationId, marks: &[Seq]) -> impl Iterator<Item = (LaneId, Seq)> {
+    let lane = move |(at, mark): (usize, &Seq)| (id.lane(Lane(u8::try_from(at).unwrap_or(u8::MAX))), *mark);
+    marks.iter().enumerate().map(lane)
+}
+
+/// Judges settled marks that rise from `before`.
+///
+/// # Errors
+/// A slot below a mark that is empty.
+pub fn settled(facts: &Facts, id: &IncarnationId, before: &[Seq], marks: &[Seq]) -> Verdict {
+    for (at, (lane, mark)) in lanes(id, marks).enumerate() {
+        let from = before.get(at).copied().unwrap_or_default();
+        for seq in from.0..mark.0 {
+            let slot = lane.slot(Seq(seq));
+            if !facts.slots.contains_key(&slot) {
+                return Err(format!("{lane} is settled below {mark}, but slot {slot} is empty"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Judges published marks that rise from `before`; `logged` are the transactions in the event log.
+///
+/// # Errors
+/// A committed transaction below a mark that is not in the event log.
+pub fn published(
+    facts: &Facts,
+    id: &IncarnationId,
+    before: &[Seq],
+    marks: &[Seq],
+    logged: &BTreeSet<TxnId>,
+) -> Verdict {
+    for (at, (lane, mark)) in lanes(id, marks).enumerate() {
+        let from = before.get(at).copied().unwrap_or_default();
+        for seq in from.0..mark.0 {
+            let slot = lane.slot(Seq(seq));
+            match facts.slots.get(&slot) {
+                Some(Occupant::Poison) => {}
+                Some(Occupant::Committed(txn)) if logged.contains(txn) => {}
+                other => return Err(format!("{lane} is published below {mark}, but {slot} holds {other:?}, unlogged")),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Judges a node's low-water mark that rises from `before`.
+///
+/// # Errors
+/// A slot below the mark that is empty, or whose transaction the node has neither applied nor parked.
+pub fn low_water(facts: &Facts, store: &dyn NodeStore, lane: &LaneId, before: Seq, mark: Seq) -> Verdict {
+    let parked = store.parked().map_err(|error| error.to_string())?;
+    for seq in before.0..mark.0 {
+        let slot = lane.slot(Seq(seq));
+        match facts.slots.get(&slot) {
+            Some(Occupant::Poison) => {}
+            Some(Occupant::Committed(txn)) => {
+                let transaction = facts.transactions.get(txn);
+                let why = transaction.and_then(|one| checkpoints::not_applied(store, one, &[&parked]));
+                if let Some(why) = why {
+                    return Err(format!("the low-water mark of {lane} passes {txn}, but {why}"));
+                }
+            }
+            None => return Err(format!("the low-water mark of {lane} is {mark}, but slot {slot} is empty")),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! The event logs as a node of the simulator sees them: every call goes through the fault plan.
+//!
+//! Beside the faults of any remote call, an append may be taken in part, and its records may change places; both
+//! are allowed by the seam's contract, and neither may harm the readers.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use lockstep::eventlog::{Batch, EventLog, EventLogError, Position, Record, ShardReader, StreamInfo};
+use lockstep_proto::SiteId;
+use tokio::sync::Mutex;
+
+use super::faults::{Kind, NetworkError, Seam};
+use super::link::Link;
+use super::watch::Watch;
+
+impl NetworkError for EventLogError {
+    fn not_now() -> Self {
+        Self::NotNow("simulated throttling".into())
+    }
+
+    fn unknown() -> Self {
+        Self::NotNow("simulated silence".into())
+    }
+}
+
+/// Event logs behind faults.
+pub struct FaultyEventLog {
+    inner: Arc<dyn EventLog>,
+    link: Link,
+    watch: Arc<Watch>,
+}
+
+impl FaultyEventLog {
+    /// Puts `link` before `inner`; `watch` hears which shards are opened and ended.
+    #[must_use]
+    pub fn new(inner: Arc<dyn EventLog>, link: Link, watch: Arc<Watch>) -> Self {
+        Self { inner, link, watch }
+    }
+
+    /// The order in which the records arrive, and which of them are refused.
+    fn plan(&self, count: usize) -> (Vec<usize>, Vec<bool>) {
+        let (rates, dice) = (self.link.faults().rates(Seam::EventLog), self.link.faults().dice());
+        let mut order: Vec<usize> = (0..count).collect();
+        if count > 1 && dice.chance(rates.reorder) {
+            dice.shuffle(&mut order);
+        }
+        let refused = (0..count).map(|_| count > 1 && dice.chance(rates.fail_before)).collect();
+        (order, refused)
+    }
+}
+
+type Answers = Vec<Result<(), EventLogError>>;
+
+/// Appends the records in `order`, the refused ones not at all, and answers in the caller's order.
+async fn append_in_order(
+    log: Arc<dyn EventLog>,
+    site: SiteId,
+    records: Vec<Record>,
+    order: Vec<usize>,
+    refused: Vec<bool>,
+) -> Result<Answers, EventLogError> {
+    let taken: Vec<usize> = order.into_iter().filter(|at| !refused[*at]).collect();
+    let sent: Vec<Record> = taken.iter().map(|at| records[*at].clone()).collect();
+    let mut answers: Answers = records.iter().map(|_| Err(EventLogError::not_now())).collect();
+    if sent.is_empty() {
+        return Ok(answers);
+    }
+    for (at, answer) in taken.into_iter().zip(log.append(&site, &sent).await?) {
+        answers[at] = answer;
+    }
+    Ok(answers)
+}
+
+#[async_trait]
+impl EventLog for FaultyEventLog {
+    async fn ensure(&self, site: &SiteId) -> Result<(), EventLogError> {
+        let (inner, site) = (self.inner.clone(), site.clone());
+        let call = move || {
+            let (inner, site) = (inner.clone(), site.clone());
+            async move { inner.ensure(&site).await }
+        };
+        self.link.remote(Kind::Write, "ensure".into(), None, call).await
+    }
+
+    async fn describe(&self, site: &SiteId) -> Result<StreamInfo, EventLogError> {
+        let what = format!("describe {site}");
+        let (inner, site) = (self.inner.clone(), site.clone());
+        let call = move || {
+            let (inner, site) = (inner.clone(), site.clone());
+            async move { inner.describe(&site).await }
+        };
+        self.link.remote(Kind::Read, what, None, call).await
+    }
+
+    async fn append(&self, site: &SiteId, records: &[Record]) -> Result<Answers, EventLogError> {
+        let what = format!("append {site} {} records", records.len());
+        let (order, refused) = self.plan(records.len());
+        let (inner, site, records) = (self.inner.clone(), site.clone(), records.to_vec());
+        let call =
+            move || append_in_order(inner.clone(), site.clone(), records.clone(), order.clone(), refused.clone());
+        self.link.remote(Kind::Write, what, None, call).await
+    }
+
+    async fn open(&self, site: &SiteId, shard: &str, from: &Position) -> Result<Box<dyn ShardReader>, EventLogError> {
+        self.watch.shard_opened(self.link.node(), site, shard);
+        let reader =
+            self.link.local(format!("open {site}/{shard} {from:?}"), open(&self.inner, site, shard, from), None);
+        let OpenReader(inner) = reader.await?;
+        let inner = Arc::new(Mutex::new(inner));
+        Ok(Box::new(FaultyReader {
+            inner,
+            link: self.link.clone(),
+            watch: self.watch.clone(),
+            site: site.clone(),
+            shard: shard.to_owned(),
+        }))
+    }
+}
+
+/// A reader has nothing to print.
+struct OpenReader(Box<dyn ShardReader>);
+
+impl std::fmt::Debug for OpenReader {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("reader")
+    }
+}
+
+async fn open(
+    log: &Arc<dyn EventLog>,
+    site: &SiteId,
+    shard: &str,
+    from: &Position,
+) -> Result<OpenReader, EventLogError> {
+    log.open(site, shard, from).await.map(OpenReader)
+}
+
+/// A reader behind faults. An answer that is lost loses no records: the next call brings them.
+struct FaultyReader {
+    inner: Arc<Mutex<Box<dyn ShardReader>>>,
+    link: Link,
+    watch: Arc<Watch>,
+    site: SiteId,
+    shard: String,
+}
+
+#[async_trait]
+impl ShardReader for FaultyReader {
+    async fn next(&mut self, limit: usize) -> Result<Batch, EventLogError> {
+        let rates = self.link.faults().rates(Seam::EventLog);
+        let fail = self.link.faults().dice().chance(rates.fail_before + rates.lose_request);
+        let inner = self.inner.clone();
+        let call = async move {
+            if fail {
+                return Err(EventLogError::not_now());
+            }
+            inner.lock().await.next(limit).await.map(Read)
+        };
+        let what = format!("next {}/{}", self.site, self.shard);
+        let Read(batch) = self.link.local(what, call, None).await?;
+        if batch.ended {
+            self.watch.shard_ended(self.link.node(), &self.site, &self.shard);
+        }
+        Ok(batch)
+    }
+}
+
+/// A batch that prints its sequence numbers alone.
+struct Read(Batch);
+
+impl std::fmt::Debug for Read {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let numbers: Vec<&str> = self.0.records.iter().map(|(number, _)| number.as_str()).collect();
+        write!(out, "{numbers:?}{}", if self.0.ended { " end" } else { "" })
+    }
+}

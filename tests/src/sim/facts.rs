@@ -1,0 +1,135 @@
+//! Facts: what truly happened in the refdb, in its own order, gathered below all faults.
+//!
+//! Chains, slots and incarnations are kept here for ever, also when the journal is collected. Checkers compare
+//! what nodes and clients saw with these.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lockstep::refdb::{IncarnationRecord, SiteRecord};
+use lockstep_proto::{
+    IncarnationId, Oid, ProjectKey, ProjectName, RefKey, RefName, RefValue, SiteId, Slot, Transaction, TxnId, Version,
+};
+
+/// One step of a ref's chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Its version.
+    pub version: Version,
+    /// The value that it gave.
+    pub value: RefValue,
+    /// Its transaction.
+    pub txn: TxnId,
+    /// The request behind it.
+    pub request: String,
+    /// How many commits there were before it, of all refs.
+    pub order: u64,
+}
+
+/// Names a chain. The chain of `@state` belongs to the project's name, every other to one incarnation of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ChainId {
+    /// The project, with its incarnation except for `@state`.
+    pub project: String,
+    /// The ref.
+    pub key: RefKey,
+}
+
+impl ChainId {
+    /// The chain of a key.
+    #[must_use]
+    pub fn new(project: &ProjectKey, key: &RefKey) -> Self {
+        let project = if *key == RefKey::State { project.name.to_string() } else { project.to_string() };
+        Self { project, key: key.clone() }
+    }
+}
+
+/// What is in an occupied slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Occupant {
+    /// A transaction.
+    Committed(TxnId),
+    /// Poison.
+    Poison,
+}
+
+/// Everything that truly happened.
+#[derive(Debug, Default)]
+pub struct Facts {
+    /// Every ref's steps; the step of version `v` is at `v - 1`.
+    pub chains: BTreeMap<ChainId, Vec<Step>>,
+    /// Every committed transaction.
+    pub transactions: BTreeMap<TxnId, Arc<Transaction>>,
+    /// Every slot that was ever occupied.
+    pub slots: BTreeMap<Slot, Occupant>,
+    /// Every incarnation, with its marks and state as the refdb last answered.
+    pub incarnations: BTreeMap<IncarnationId, IncarnationRecord>,
+    /// Every site's role.
+    pub sites: BTreeMap<SiteId, SiteRecord>,
+    /// The latest incarnation of each project.
+    pub projects: BTreeMap<ProjectName, ProjectKey>,
+    /// How many commits there were.
+    pub commits: u64,
+}
+
+impl Facts {
+    /// A chain; empty when nothing was committed.
+    #[must_use]
+    pub fn chain(&self, project: &ProjectKey, key: &RefKey) -> &[Step] {
+        self.chains.get(&ChainId::new(project, key)).map_or(&[], Vec::as_slice)
+    }
+
+    /// The lowest version, from `at_least` on, at which a ref has a value; version zero is "absent".
+    #[must_use]
+    pub fn position(
+        &self,
+        project: &ProjectKey,
+        name: &RefName,
+        value: Option<Oid>,
+        at_least: Version,
+    ) -> Option<Version> {
+        if at_least == Version::NONE && value.is_none() {
+            return Some(Version::NONE);
+        }
+        let skip = usize::try_from(at_least.0.saturating_sub(1)).unwrap_or(usize::MAX);
+        let mut steps = self.chain(project, &RefKey::Ref(name.clone())).iter().skip(skip);
+        steps.find(|step| step.value.oid() == value).map(|step| step.version)
+    }
+
+    /// Every ref of a project that was ever committed.
+    #[must_use]
+    pub fn names(&self, project: &ProjectKey) -> Vec<RefName> {
+        let project = project.to_string();
+        let chains = self.chains.keys().filter(|chain| chain.project == project);
+        chains.filter_map(|chain| chain.key.as_ref_name().cloned()).collect()
+    }
+
+    /// The refs of a project that are there now.
+    #[must_use]
+    pub fn live(&self, project: &ProjectKey) -> BTreeMap<RefName, Oid> {
+        let values = self.names(project).into_iter().filter_map(|name| {
+            let last = self.chain(project, &RefKey::Ref(name.clone())).last()?.value.oid()?;
+            Some((name, last))
+        });
+        values.collect()
+    }
+
+    /// Takes a commit in, after the checkers have seen it.
+    pub fn commit(&mut self, transaction: &Transaction) {
+        for command in &transaction.commands {
+            let step = Step {
+                version: command.version,
+                value: command.new.clone(),
+                txn: transaction.id.clone(),
+                request: transaction.request_id.clone(),
+                order: self.commits,
+            };
+            self.chains.entry(ChainId::new(&transaction.project, &command.key)).or_default().push(step);
+        }
+        let project = &transaction.project;
+        self.projects.insert(project.name.clone(), project.clone());
+        self.slots.insert(transaction.id.slot.clone(), Occupant::Committed(transaction.id.clone()));
+        self.transactions.insert(transaction.id.clone(), Arc::new(transaction.clone()));
+        self.commits += 1;
+    }
+}

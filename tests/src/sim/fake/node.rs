@@ -1,0 +1,376 @@
+//! The tiny node: one transaction at a time, a window of one slot, and a look at the whole refdb every 200 ms.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lockstep::api::Transactions;
+use lockstep::eventlog::{Position, Record, StreamInfo};
+use lockstep::git::RefMove;
+use lockstep::refdb::{
+    BirthAnswer, CommitAnswer, CommitRequest, IncarnationRecord, IncarnationState, MarkAnswer, Obstacle, RefItem,
+    SlotState,
+};
+use lockstep::volume::{Changes, Held, RefRecord, ShardId};
+use lockstep_proto::bridge::*;
+use lockstep_proto::*;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use super::handle::Handle;
+use crate::sim::backend::{NodeFactory, NodeParts, SimNode};
+
+/// A mistake that the tiny node makes on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mistake {
+    None,
+    /// Says "refused" to a silence.
+    RefuseSilence,
+    /// Writes the version map without a sync.
+    NoSync,
+    /// Writes checkpoints before it looks at the refdb.
+    CheckpointFirst,
+    /// Never publishes.
+    NoPublish,
+    /// Drains a predecessor without poison.
+    NoPoison,
+    /// Sends a silent attempt again under another id.
+    OtherBytes,
+    /// Moves only the first ref of what it lacks.
+    HalfBatch,
+    /// Puts every directory name away.
+    NoNames,
+}
+
+pub(super) struct Fakes(pub(super) Mistake);
+
+pub(super) struct Inner {
+    parts: NodeParts,
+    mistake: Mistake,
+    ready: AtomicBool,
+    work: Mutex<Work>,
+}
+
+struct Work {
+    id: IncarnationId,
+    seq: Seq,
+}
+
+pub(super) struct FakeNode {
+    inner: Arc<Inner>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Calls until the call succeeds.
+macro_rules! insist {
+    ($call:expr) => {
+        loop {
+            match $call.await {
+                Ok(value) => break value,
+                Err(_) => sleep(PATIENCE).await,
+            }
+        }
+    };
+}
+
+#[async_trait]
+impl NodeFactory for Fakes {
+    async fn start(&self, parts: NodeParts) -> Result<Arc<dyn SimNode>, String> {
+        let id = IncarnationId { node: parts.node.clone(), number: Incarnation(0) };
+        let work = Mutex::new(Work { id, seq: Seq(0) });
+        let inner = Arc::new(Inner { parts, mistake: self.0, ready: AtomicBool::new(false), work });
+        let looker = inner.clone();
+        let tasks = vec![tokio::spawn(async move {
+            looker.be_born().await;
+            loop {
+                {
+                    let _work = looker.work.lock().await;
+                    looker.look().await;
+                }
+                looker.ready.store(true, Ordering::SeqCst);
+                sleep(Duration::from_millis(200)).await;
+            }
+        })];
+        Ok(Arc::new(FakeNode { inner, tasks }))
+    }
+}
+
+#[async_trait]
+impl SimNode for FakeNode {
+    fn transactions(&self) -> Arc<dyn Transactions> {
+        Arc::new(Handle(self.inner.clone()))
+    }
+
+    fn kill(&self) {
+        self.inner.ready.store(false, Ordering::SeqCst);
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+
+    async fn stop(&self) {
+        self.inner.ready.store(false, Ordering::SeqCst);
+        let _idle = self.inner.work.lock().await;
+    }
+
+    fn is_ready(&self) -> bool {
+        self.inner.ready.load(Ordering::SeqCst)
+    }
+
+    fn is_fenced(&self) -> bool {
+        false
+    }
+}
+
+impl Inner {
+    async fn be_born(&self) {
+        let (refdb, site, node) = (&self.parts.refdb, &self.parts.site, &self.parts.node);
+        let mut work = self.work.lock().await;
+        for old in insist!(refdb.incarnations(site)).into_iter().filter(|record| record.id.node == *node) {
+            self.drain(&old.id).await;
+        }
+        loop {
+            let number = insist!(refdb.last_incarnation(site, node)) + 1;
+            let sites = insist!(refdb.sites());
+            let epoch = sites.iter().find(|record| record.site == *site).map_or(0, |record| record.epoch);
+            let id = IncarnationId { node: node.clone(), number: Incarnation(number) };
+            let record = IncarnationRecord {
+                id: id.clone(),
+                site: site.clone(),
+                epoch,
+                state: IncarnationState::Open,
+                window: 1,
+                settled: vec![Seq(0)],
+                published: vec![Seq(0)],
+            };
+            match refdb.birth(&record).await {
+                Ok(BirthAnswer::Born) => {
+                    *work = Work { id, seq: Seq(0) };
+                    return;
+                }
+                Ok(BirthAnswer::NotAllowed(_)) | Err(_) => sleep(PATIENCE).await,
+                Ok(BirthAnswer::Exists) => self.drain(&id).await,
+            }
+        }
+    }
+
+    async fn drain(&self, id: &IncarnationId) {
+        let record = insist!(self.parts.refdb.freeze(&self.parts.site, id));
+        let slot = id.lane(Lane(0)).slot(record.settled[0]);
+        let mut published = record.settled[0];
+        if self.mistake != Mistake::NoPoison {
+            if let SlotState::Committed(_, bytes) = insist!(self.parts.refdb.poison(&slot)) {
+                self.publish(bytes).await;
+            }
+            published = published.next();
+        }
+        insist!(self.parts.refdb.drained(&self.parts.site, id, &[published]));
+    }
+
+    async fn publish(&self, bytes: bytes::Bytes) {
+        let Ok(transaction) = Transaction::decode(&bytes) else { return };
+        let record = Record { partition_key: transaction.project.name.to_string(), data: bytes };
+        if self.mistake == Mistake::NoPublish {
+            return;
+        }
+        loop {
+            let answers = self.parts.eventlog.append(&self.parts.site, std::slice::from_ref(&record)).await;
+            if answers.is_ok_and(|answers| answers.iter().all(Result::is_ok)) {
+                return;
+            }
+            sleep(PATIENCE).await;
+        }
+    }
+
+    /// Reads every stream to its end, then the refdb, then moves what is behind.
+    async fn look(&self) {
+        let mut changes = Changes::default();
+        for record in insist!(self.parts.refdb.sites()) {
+            if let Ok(stream) = self.parts.eventlog.describe(&record.site).await {
+                self.read(&record.site, &stream, &mut changes).await;
+            }
+        }
+        if self.mistake == Mistake::CheckpointFirst {
+            let early = Changes { checkpoints: std::mem::take(&mut changes.checkpoints), ..Changes::default() };
+            insist!(self.parts.store.commit(early.clone()));
+        }
+        for (name, state) in insist!(self.parts.refdb.projects(None, 100)) {
+            self.catch_up(&ProjectKey { name, incarnation: 1 }, state, &mut changes).await;
+        }
+        if self.mistake != Mistake::NoSync {
+            insist!(self.parts.repositories.sync());
+        }
+        insist!(self.parts.store.commit(changes.clone()));
+    }
+
+    async fn read(&self, site: &SiteId, stream: &StreamInfo, changes: &mut Changes) {
+        let known = self.parts.store.checkpoints().unwrap();
+        let mut ended: BTreeSet<String> = BTreeSet::new();
+        for info in &stream.shards {
+            let id = ShardId { site: site.clone(), created: stream.created.clone(), shard: info.id.clone() };
+            let from = known.get(&id).cloned().unwrap_or(Position::Start);
+            if from == Position::End {
+                ended.insert(info.id.clone());
+                continue;
+            }
+            if !info.parents.iter().all(|parent| ended.contains(parent)) {
+                continue;
+            }
+            let Ok(mut reader) = self.parts.eventlog.open(site, &info.id, &from).await else { continue };
+            let mut at = from;
+            while let Ok(batch) = reader.next(100).await {
+                for (number, data) in &batch.records {
+                    at = Position::After(number.clone());
+                    if Transaction::decode(data).is_err() {
+                        let held = Held {
+                            bytes: data.clone(),
+                            project: String::new(),
+                            reason: "bad".into(),
+                            waits_for: Vec::new(),
+                            since_ms: 0,
+                        };
+                        changes.quarantine.push((format!("{}/{number}", info.id), held));
+                    }
+                }
+                if batch.ended {
+                    at = Position::End;
+                    ended.insert(info.id.clone());
+                }
+                if batch.ended || batch.records.is_empty() {
+                    break;
+                }
+            }
+            changes.checkpoints.push((id, at));
+        }
+    }
+
+    async fn catch_up(&self, project: &ProjectKey, state: RefItem, changes: &mut Changes) {
+        insist!(self.parts.repositories.create(&project.name, &"refs/heads/b0".parse().unwrap()));
+        let mut items = insist!(self.parts.refdb.scan(project, None, 1_000));
+        items.push(state);
+        let mut moves = Vec::new();
+        for item in items {
+            let known = self.parts.store.reference(project, &item.key).unwrap();
+            let Some(txn) = item.txn.filter(|_| item.version > known.map_or(Version::NONE, |known| known.version))
+            else {
+                continue;
+            };
+            if self.mistake == Mistake::HalfBatch && !moves.is_empty() {
+                break;
+            }
+            if let Some(name) = item.key.as_ref_name() {
+                moves.push(RefMove { name: name.clone(), old: None, new: item.value.oid() });
+            }
+            let record = RefRecord { version: item.version, value: item.value, txn };
+            changes.refs.push((project.clone(), item.key, record));
+        }
+        insist!(self.parts.repositories.move_refs(&project.name, &moves, &[]));
+    }
+
+    /// Commits or not; `true` for committed.
+    pub(super) async fn commit(
+        &self,
+        project: &ProjectKey,
+        request_id: &str,
+        wants: &[(RefKey, RefValue, Expected)],
+    ) -> bool {
+        let mut work = self.work.lock().await;
+        self.look().await;
+        let slot = work.id.lane(Lane(0)).slot(work.seq);
+        let mut transaction = self.transaction(project, request_id, wants, slot.txn(self.parts.entropy.next()));
+        let expected = |old: &RefValue, expected: &Expected| match expected {
+            Expected::Any => true,
+            Expected::Absent => old.is_absent(),
+            Expected::Oid(oid) => old.oid() == Some(*oid),
+        };
+        if !transaction.commands.iter().zip(wants).all(|(command, (_, _, want))| expected(&command.old, want)) {
+            return false;
+        }
+        let committed = self.send(&mut transaction).await;
+        if self.mistake == Mistake::RefuseSilence && committed.is_none() {
+            return false;
+        }
+        let bytes = match insist!(self.parts.refdb.poison(&transaction.id.slot)) {
+            SlotState::Committed(_, bytes) => Some(bytes),
+            SlotState::Poisoned | SlotState::Empty => None,
+        };
+        if let Some(bytes) = &bytes {
+            self.publish(bytes.clone()).await;
+        }
+        let next = work.seq.next();
+        while let MarkAnswer::NotOpen(_) = insist!(self.parts.refdb.mark(&self.parts.site, &work.id, &[next], &[next]))
+        {
+            sleep(PATIENCE).await;
+        }
+        work.seq = next;
+        self.look().await;
+        bytes.is_some()
+    }
+
+    /// Sends an attempt until it is answered; none after a silence that is taken for an answer.
+    async fn send(&self, transaction: &mut Transaction) -> Option<bool> {
+        for _ in 0..4 {
+            let directories = if self.mistake == Mistake::NoNames { BTreeSet::new() } else { folders(transaction) };
+            let request = CommitRequest {
+                encoded: transaction.encode(),
+                transaction: transaction.clone(),
+                directories: directories.into_iter().collect(),
+            };
+            match self.parts.refdb.commit(&request).await {
+                Ok(CommitAnswer::Committed) => return Some(true),
+                Ok(CommitAnswer::Refused(obstacles)) => {
+                    let landed = |obstacle: &Obstacle| matches!(obstacle, Obstacle::Slot(SlotState::Committed(id, _)) if *id == transaction.id);
+                    return Some(obstacles.iter().any(landed));
+                }
+                Ok(CommitAnswer::Conflict) => {}
+                Err(error) if error.is_unknown() && self.mistake == Mistake::RefuseSilence => return None,
+                Err(error) if error.is_unknown() && self.mistake == Mistake::OtherBytes => {
+                    transaction.id.slot.seq = transaction.id.slot.seq.next();
+                }
+                Err(_) => {}
+            }
+            sleep(PATIENCE).await;
+        }
+        None
+    }
+
+    fn transaction(
+        &self,
+        project: &ProjectKey,
+        request_id: &str,
+        wants: &[(RefKey, RefValue, Expected)],
+        id: TxnId,
+    ) -> Transaction {
+        let command = |(key, new, _): &(RefKey, RefValue, Expected)| {
+            let known = self.parts.store.reference(project, key).unwrap();
+            let (version, old, predecessor) = match known {
+                Some(known) => (known.version, known.value, Some(known.txn)),
+                None => (Version::NONE, RefValue::Absent, None),
+            };
+            Command { key: key.clone(), old, new: new.clone(), version: version.next(), predecessor }
+        };
+        Transaction {
+            id,
+            site: self.parts.site.clone(),
+            project: project.clone(),
+            committed_at_ms: self.parts.clock.now_ms(),
+            commands: wants.iter().map(command).collect(),
+            pack: Pack::Empty,
+            bases: Vec::new(),
+            request_id: request_id.to_owned(),
+            actor: String::new(),
+            traceparent: String::new(),
+        }
+    }
+}
+
+fn folders(transaction: &Transaction) -> BTreeSet<RefName> {
+    let created = transaction.commands.iter().filter(|command| command.old.is_absent() && !command.new.is_absent());
+    let names = created.filter_map(|command| command.key.as_ref_name());
+    names
+        .flat_map(|name| name.as_str().match_indices('/').filter_map(|(at, _)| name.as_str()[..at].parse().ok()))
+        .collect()
+}

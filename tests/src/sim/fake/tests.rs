@@ -1,0 +1,91 @@
+//! The simulator, tried on the tiny node: it is deterministic, it lets the good node pass, and each checker finds
+//! the mistake that it is for.
+
+use std::sync::Arc;
+
+use lockstep::plant::Plants;
+
+use super::node::{Fakes, Mistake};
+use super::volume::TinyVolume;
+use crate::sim::memory::MemoryBackend;
+use crate::sim::run::{Failure, Report, run};
+use crate::sim::scenario::Scenario;
+
+fn go(seed: u64, scenario: Scenario, mistake: Mistake) -> Result<Report, Box<Failure>> {
+    let backend = MemoryBackend::new(scenario.shards, Box::new(|| Arc::new(TinyVolume::default())));
+    run(seed, scenario, Plants::default(), Arc::new(backend), Arc::new(Fakes(mistake)))
+}
+
+fn short(scenario: Scenario) -> Scenario {
+    Scenario { safety_ms: 20_000, ..scenario }
+}
+
+fn found(mistake: Mistake, properties: &[&str]) {
+    let failures = (1..=24).filter_map(|seed| go(seed, short(Scenario::general()), mistake).err());
+    let failure = failures.into_iter().next().unwrap_or_else(|| panic!("no seed found {mistake:?}"));
+    assert!(properties.contains(&failure.violation.property), "{mistake:?} was found as: {failure}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace_byte_by_byte() {
+    let first = go(11, short(Scenario::general()), Mistake::None);
+    let second = go(11, short(Scenario::general()), Mistake::None);
+    assert_eq!(first, second);
+    let other = go(12, short(Scenario::general()), Mistake::None);
+    assert_ne!(first.map(|report| report.hash), other.map(|report| report.hash));
+}
+
+#[test]
+fn a_calm_world_commits_and_converges() {
+    let report = go(1, short(Scenario::calm()), Mistake::None).unwrap_or_else(|failure| panic!("{failure}"));
+    assert_eq!(report.faults, 0, "{report}");
+    assert!(report.heard[0] > 20, "{report}");
+}
+
+#[test]
+fn a_good_node_survives_the_general_faults() {
+    for seed in 1..=4 {
+        let report = go(seed, short(Scenario::losses()), Mistake::None).unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(report.faults > 20 && report.heard[0] > 5, "{report}");
+    }
+}
+
+#[test]
+fn refusing_a_silence_is_found() {
+    found(Mistake::RefuseSilence, &["answers"]);
+}
+
+#[test]
+fn a_version_map_without_a_sync_is_found() {
+    found(Mistake::NoSync, &["durability"]);
+}
+
+#[test]
+fn a_checkpoint_before_its_refs_is_found() {
+    found(Mistake::CheckpointFirst, &["checkpoints"]);
+}
+
+#[test]
+fn a_publisher_that_sleeps_is_found() {
+    found(Mistake::NoPublish, &["marks", "set-up"]);
+}
+
+#[test]
+fn draining_without_poison_is_found() {
+    found(Mistake::NoPoison, &["fencing"]);
+}
+
+#[test]
+fn resending_under_another_id_is_found() {
+    found(Mistake::OtherBytes, &["slots", "answers", "marks"]);
+}
+
+#[test]
+fn half_a_batch_is_found() {
+    found(Mistake::HalfBatch, &["batches", "checkpoints"]);
+}
+
+#[test]
+fn names_that_exclude_each_other_are_found() {
+    found(Mistake::NoNames, &["names"]);
+}

@@ -1,0 +1,170 @@
+//! A volume whose objects are everywhere at once, and whose refs survive a power cut only when synced.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use lockstep::blob::Payload;
+use lockstep::clock::Entropy;
+use lockstep::git::{GitError, Packed, RefMove, Relation, RepairReport, Repositories};
+use lockstep::volume::NodeStore;
+use lockstep::volume::memory::MemoryStore;
+use lockstep_proto::{Oid, ProjectName, RefName};
+
+use crate::sim::backend::Volume;
+use crate::sim::dice::fnv1a;
+
+type Refs = BTreeMap<ProjectName, BTreeMap<RefName, Oid>>;
+
+#[derive(Clone, Default)]
+pub(super) struct TinyRepositories(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    refs: Refs,
+    synced: Refs,
+}
+
+#[derive(Default)]
+pub(super) struct TinyVolume {
+    repositories: TinyRepositories,
+    store: MemoryStore,
+}
+
+impl TinyRepositories {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Volume for TinyVolume {
+    fn repositories(&self) -> Arc<dyn Repositories> {
+        Arc::new(self.repositories.clone())
+    }
+
+    fn store(&self) -> Arc<dyn NodeStore> {
+        Arc::new(self.store.clone())
+    }
+
+    fn add_object(&self, project: &ProjectName, pointing_to: &[Oid], nonce: u64) -> Oid {
+        let hash = fnv1a(format!("{project}{pointing_to:?}{nonce}").as_bytes());
+        let mut bytes = [1; 20];
+        bytes[..8].copy_from_slice(&hash.to_be_bytes());
+        Oid::Sha1(bytes)
+    }
+
+    fn refs(&self, project: &ProjectName) -> BTreeMap<RefName, Oid> {
+        self.repositories.state().refs.get(project).cloned().unwrap_or_default()
+    }
+
+    fn closure_is_complete(&self, _project: &ProjectName, _oid: &Oid) -> bool {
+        true
+    }
+
+    fn power_cut(&self, _entropy: &dyn Entropy) {
+        let mut state = self.repositories.state();
+        state.refs = state.synced.clone();
+    }
+
+    fn wipe(&self) {
+        *self.repositories.state() = State::default();
+        self.store.wipe();
+    }
+}
+
+#[async_trait]
+impl Repositories for TinyRepositories {
+    async fn exists(&self, project: &ProjectName) -> Result<bool, GitError> {
+        Ok(self.state().refs.contains_key(project))
+    }
+
+    async fn create(&self, project: &ProjectName, _head: &RefName) -> Result<(), GitError> {
+        self.state().refs.entry(project.clone()).or_default();
+        Ok(())
+    }
+
+    async fn delete(&self, project: &ProjectName) -> Result<(), GitError> {
+        self.state().refs.remove(project);
+        Ok(())
+    }
+
+    async fn set_head(&self, _project: &ProjectName, _target: &RefName) -> Result<(), GitError> {
+        Ok(())
+    }
+
+    async fn head(&self, _project: &ProjectName) -> Result<Option<RefName>, GitError> {
+        Ok(None)
+    }
+
+    async fn read_ref(&self, project: &ProjectName, name: &RefName) -> Result<Option<Oid>, GitError> {
+        Ok(self.state().refs.get(project).and_then(|refs| refs.get(name).copied()))
+    }
+
+    async fn list_refs(&self, project: &ProjectName) -> Result<Vec<(RefName, Oid)>, GitError> {
+        Ok(self.state().refs.get(project).cloned().unwrap_or_default().into_iter().collect())
+    }
+
+    async fn missing(&self, _project: &ProjectName, _oids: &[Oid]) -> Result<Vec<Oid>, GitError> {
+        Ok(Vec::new())
+    }
+
+    async fn relation(&self, _project: &ProjectName, _old: Oid, _new: Oid) -> Result<Relation, GitError> {
+        Ok(Relation::FastForward)
+    }
+
+    async fn pack(
+        &self,
+        _project: &ProjectName,
+        _wants: &[Oid],
+        _hints: &[Oid],
+        _is_committed: &(dyn for<'a> Fn(&'a Oid) -> bool + Send + Sync),
+    ) -> Result<Packed, GitError> {
+        Ok(Packed { payload: None, bases: Vec::new() })
+    }
+
+    async fn ingest(
+        &self,
+        _project: &ProjectName,
+        _packs: &[Payload],
+        _wants: &[Oid],
+        _bases: &[Oid],
+    ) -> Result<(), GitError> {
+        Ok(())
+    }
+
+    async fn move_refs(
+        &self,
+        project: &ProjectName,
+        moves: &[RefMove],
+        _keep: &[(String, Oid)],
+    ) -> Result<(), GitError> {
+        let mut state = self.state();
+        let refs = state.refs.entry(project.clone()).or_default();
+        for step in moves {
+            match step.new {
+                Some(oid) => refs.insert(step.name.clone(), oid),
+                None => refs.remove(&step.name),
+            };
+        }
+        Ok(())
+    }
+
+    async fn release(&self, _project: &ProjectName, _labels: &[String]) -> Result<(), GitError> {
+        Ok(())
+    }
+
+    async fn sync(&self) -> Result<(), GitError> {
+        let mut state = self.state();
+        state.synced = state.refs.clone();
+        Ok(())
+    }
+
+    async fn repair(&self, _unclean_boot: bool) -> Result<RepairReport, GitError> {
+        Ok(RepairReport::default())
+    }
+
+    fn spill(&self) -> PathBuf {
+        PathBuf::new()
+    }
+}

@@ -1,0 +1,143 @@
+//! The services and the volumes in memory, as one backend of the simulator.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lockstep::blob::BlobStore;
+use lockstep::blob::memory::MemoryBlobs;
+use lockstep::clock::Entropy;
+use lockstep::eventlog::EventLog;
+use lockstep::eventlog::memory::MemoryEventLog;
+use lockstep::git::Repositories;
+use lockstep::git::model::ModelRepositories;
+use lockstep::plant::Plants;
+use lockstep::refdb::RefDb;
+use lockstep::refdb::memory::MemoryRefDb;
+use lockstep::volume::NodeStore;
+use lockstep::volume::memory::MemoryStore;
+use lockstep_proto::{Oid, ProjectName, RefName, SiteId};
+
+use super::backend::{Backend, Volume};
+
+/// Makes a new, empty volume.
+pub type NewVolume = Box<dyn Fn() -> Arc<dyn Volume> + Send + Sync>;
+
+/// Refdb, event logs and blobs in memory, with volumes made by a function.
+pub struct MemoryBackend {
+    refdb: MemoryRefDb,
+    eventlog: MemoryEventLog,
+    blobs: MemoryBlobs,
+    new_volume: NewVolume,
+}
+
+impl MemoryBackend {
+    /// Empty services; each stream begins with `shards` shards.
+    #[must_use]
+    pub fn new(shards: u32, new_volume: NewVolume) -> Self {
+        Self {
+            refdb: MemoryRefDb::new(),
+            eventlog: MemoryEventLog::new(shards),
+            blobs: MemoryBlobs::default(),
+            new_volume,
+        }
+    }
+
+    /// The same, with volumes of the models of repositories and store.
+    #[must_use]
+    pub fn of_models(shards: u32, plants: Plants) -> Self {
+        let models = Self::new(shards, Box::new(move || Arc::new(ModelVolume::new(plants))));
+        Self { refdb: MemoryRefDb::planted(plants), ..models }
+    }
+
+    /// The shards of a stream that are no shard's parent: the open ones.
+    fn open_shards(&self, site: &SiteId) -> Vec<String> {
+        let described = futures::FutureExt::now_or_never(self.eventlog.describe(site));
+        let Some(Ok(stream)) = described else { return Vec::new() };
+        let is_parent = |id: &String| stream.shards.iter().any(|other| other.parents.contains(id));
+        stream.shards.iter().map(|shard| shard.id.clone()).filter(|id| !is_parent(id)).collect()
+    }
+
+    /// Merges the first two neighbours, from a random place on.
+    fn merge(&self, site: &SiteId, open: &[String], from: usize) -> Option<String> {
+        let pairs = (0..open.len()).flat_map(|a| (0..open.len()).map(move |b| (a, b))).filter(|(a, b)| a != b);
+        let mut pairs: Vec<(usize, usize)> = pairs.collect();
+        let turn = from % pairs.len().max(1);
+        pairs.rotate_left(turn);
+        pairs.into_iter().find_map(|(a, b)| {
+            let child = self.eventlog.merge(site, &open[a], &open[b]).ok()?;
+            Some(format!("merged {} and {} into {child}", open[a], open[b]))
+        })
+    }
+}
+
+impl Backend for MemoryBackend {
+    fn refdb(&self) -> Arc<dyn RefDb> {
+        Arc::new(self.refdb.clone())
+    }
+
+    fn eventlog(&self) -> Arc<dyn EventLog> {
+        Arc::new(self.eventlog.clone())
+    }
+
+    fn blobs(&self) -> Arc<dyn BlobStore> {
+        Arc::new(self.blobs.clone())
+    }
+
+    fn volume(&self) -> Arc<dyn Volume> {
+        (self.new_volume)()
+    }
+
+    fn reshard(&self, site: &SiteId, entropy: &dyn Entropy) -> Option<String> {
+        let open = self.open_shards(site);
+        let from = usize::try_from(entropy.next() % 1_000).unwrap_or(0);
+        if open.len() >= 4 || (open.len() >= 2 && entropy.next().is_multiple_of(2)) {
+            return self.merge(site, &open, from);
+        }
+        let shard = open.get(from % open.len().max(1))?;
+        let [low, high] = self.eventlog.split(site, shard).ok()?;
+        Some(format!("split {shard} into {low} and {high}"))
+    }
+}
+
+/// A volume of the models.
+struct ModelVolume {
+    repositories: ModelRepositories,
+    store: MemoryStore,
+}
+
+impl ModelVolume {
+    fn new(plants: Plants) -> Self {
+        Self { repositories: ModelRepositories::new(plants), store: MemoryStore::default() }
+    }
+}
+
+impl Volume for ModelVolume {
+    fn repositories(&self) -> Arc<dyn Repositories> {
+        Arc::new(self.repositories.clone())
+    }
+
+    fn store(&self) -> Arc<dyn NodeStore> {
+        Arc::new(self.store.clone())
+    }
+
+    fn add_object(&self, project: &ProjectName, pointing_to: &[Oid], nonce: u64) -> Oid {
+        self.repositories.add_object(project, pointing_to, nonce)
+    }
+
+    fn refs(&self, project: &ProjectName) -> BTreeMap<RefName, Oid> {
+        self.repositories.refs(project)
+    }
+
+    fn closure_is_complete(&self, project: &ProjectName, oid: &Oid) -> bool {
+        self.repositories.closure_is_complete(project, *oid)
+    }
+
+    fn power_cut(&self, entropy: &dyn Entropy) {
+        self.repositories.power_cut(entropy);
+    }
+
+    fn wipe(&self) {
+        self.repositories.wipe();
+        self.store.wipe();
+    }
+}

@@ -1,0 +1,68 @@
+//! A mirror of the raw event logs: which transaction each record of each shard holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures::FutureExt;
+use lockstep::eventlog::{Batch, EventLog, EventLogError, Position, ShardReader, StreamInfo};
+use lockstep_proto::{SiteId, Transaction, TxnId};
+
+use super::check::checkpoints::Logged;
+
+/// The mirror. The raw event log is in memory and answers at once.
+pub struct Mirror {
+    log: Arc<dyn EventLog>,
+    readers: BTreeMap<(SiteId, String), Box<dyn ShardReader>>,
+    /// Every record of each shard, in order.
+    pub records: BTreeMap<(SiteId, String), Vec<Logged>>,
+    /// Every transaction that is in any shard.
+    pub logged: BTreeSet<TxnId>,
+}
+
+impl Mirror {
+    /// A mirror of nothing yet.
+    #[must_use]
+    pub fn new(log: Arc<dyn EventLog>) -> Self {
+        Self { log, readers: BTreeMap::new(), records: BTreeMap::new(), logged: BTreeSet::new() }
+    }
+
+    /// A site's stream as it is now; none before it is made.
+    #[must_use]
+    pub fn stream(&self, site: &SiteId) -> Option<StreamInfo> {
+        self.log.describe(site).now_or_never()?.ok()
+    }
+
+    /// Reads what is new in a site's stream.
+    pub fn refresh(&mut self, site: &SiteId) {
+        let shards = self.stream(site).map(|stream| stream.shards).unwrap_or_default();
+        for shard in shards {
+            let key = (site.clone(), shard.id.clone());
+            if !self.readers.contains_key(&key) {
+                let opened = self.log.open(site, &shard.id, &Position::Start).now_or_never();
+                let Some(Ok(reader)) = opened else { continue };
+                self.readers.insert(key.clone(), reader);
+            }
+            self.read(&key);
+        }
+    }
+
+    fn read(&mut self, key: &(SiteId, String)) {
+        let Some(reader) = self.readers.get_mut(key) else { return };
+        let records = self.records.entry(key.clone()).or_default();
+        while let Some(batch) = now(reader.next(500)) {
+            let ended = batch.ended || batch.records.is_empty();
+            for (number, data) in batch.records {
+                let txn = Transaction::decode(&data).ok().map(|transaction| transaction.id);
+                self.logged.extend(txn.clone());
+                records.push((number, txn));
+            }
+            if ended {
+                return;
+            }
+        }
+    }
+}
+
+fn now(read: impl Future<Output = Result<Batch, EventLogError>>) -> Option<Batch> {
+    read.now_or_never()?.ok()
+}

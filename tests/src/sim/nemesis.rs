@@ -1,0 +1,166 @@
+//! The nemesis: does things to the world, as the seed says, until it is told to stop.
+//!
+//! Everything that it breaks it also mends by itself after a while, in tasks of their own; healing at the end
+//! waits for nobody, it mends everything at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use lockstep::refdb::Role;
+use lockstep_proto::{NodeId, SiteId};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::dice::Dice;
+use super::faults::{Cut, Seam};
+use super::scenario::Action;
+use super::world::World;
+
+/// The nemesis of one run.
+pub struct Nemesis {
+    world: Arc<World>,
+    dice: Dice,
+    stop: CancellationToken,
+}
+
+impl Nemesis {
+    /// A nemesis that goes on until `stop`.
+    #[must_use]
+    pub fn new(world: Arc<World>, stop: CancellationToken) -> Self {
+        let dice = Dice::new(world.seed, "nemesis");
+        Self { world, dice, stop }
+    }
+
+    /// Does its work.
+    pub async fn run(self) {
+        if self.world.scenario.actions.is_empty() {
+            return;
+        }
+        loop {
+            let pause = self.dice.between(self.world.scenario.nemesis_ms / 4, self.world.scenario.nemesis_ms);
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                () = sleep(Duration::from_millis(pause)) => {}
+            }
+            if let Some(action) = self.dice.weighted(&self.world.scenario.actions) {
+                self.act(action).await;
+            }
+        }
+    }
+
+    async fn act(&self, action: Action) {
+        let (nodes, sites) = (self.world.nodes(), self.world.sites());
+        let (Some(node), Some(site)) = (self.dice.pick(&nodes).cloned(), self.dice.pick(&sites).cloned()) else {
+            return;
+        };
+        match action {
+            Action::Crash => self.comes_back(&node, self.world.crash(&node)),
+            Action::PowerCut => self.comes_back(&node, self.world.power_cut(&node, &self.dice)),
+            Action::LoseDisk => self.comes_back(&node, self.world.lose_disk(&node)),
+            Action::Restart => self.restart(node),
+            Action::Pause => self.pause(node),
+            Action::Partition => self.partition(node),
+            Action::Reshard => self.reshard(&site),
+            Action::Replay => self.replay(&site).await,
+            Action::BadRecord => self.bad_record(&site).await,
+            Action::ClockJump => self.clock_jump(&node),
+            Action::Fence => self.fence(site).await,
+        }
+    }
+
+    fn comes_back(&self, node: &NodeId, was_up: bool) {
+        if !was_up {
+            return;
+        }
+        let (world, node, down) = (self.world.clone(), node.clone(), self.dice.between(100, 8_000));
+        tokio::spawn(async move {
+            sleep(Duration::from_millis(down)).await;
+            world.start(&node).await;
+        });
+    }
+
+    fn restart(&self, node: NodeId) {
+        let (world, down) = (self.world.clone(), self.dice.between(100, 3_000));
+        tokio::spawn(async move {
+            if world.stop(&node).await {
+                sleep(Duration::from_millis(down)).await;
+                world.start(&node).await;
+            }
+        });
+    }
+
+    fn pause(&self, node: NodeId) {
+        let (world, still) = (self.world.clone(), self.dice.between(500, 30_000));
+        world.trace.note(node.as_str(), &format!("PAUSE {still} ms"));
+        world.faults.pause(&node, true);
+        tokio::spawn(async move {
+            sleep(Duration::from_millis(still)).await;
+            world.trace.note(node.as_str(), "RESUME");
+            world.faults.pause(&node, false);
+        });
+    }
+
+    fn partition(&self, node: NodeId) {
+        let seams: &[Seam] = match self.dice.below(4) {
+            0 => &[Seam::RefDb],
+            1 => &[Seam::EventLog],
+            2 => &[Seam::Blobs],
+            _ => &[Seam::RefDb, Seam::EventLog, Seam::Blobs],
+        };
+        let cut = if self.dice.chance(500) { Cut::Requests } else { Cut::Answers };
+        let (world, lasts) = (self.world.clone(), self.dice.between(500, 12_000));
+        world.trace.note(node.as_str(), &format!("PARTITION {seams:?} {cut:?} {lasts} ms"));
+        seams.iter().for_each(|seam| world.faults.cut(&node, *seam, Some(cut)));
+        tokio::spawn(async move {
+            sleep(Duration::from_millis(lasts)).await;
+            world.trace.note(node.as_str(), "MENDED");
+            seams.iter().for_each(|seam| world.faults.cut(&node, *seam, None));
+        });
+    }
+
+    fn reshard(&self, site: &SiteId) {
+        if let Some(what) = self.world.backend.reshard(site, &self.dice) {
+            self.world.trace.note(site.as_str(), &format!("RESHARD {what}"));
+        }
+    }
+
+    /// Puts old records into the stream again: a publisher that was asleep since it sent them.
+    async fn replay(&self, site: &SiteId) {
+        let old: Vec<(String, Bytes)> = {
+            let known = self.world.watch.known();
+            let of_site = known.facts.transactions.values().filter(|transaction| transaction.site == *site);
+            of_site.map(|transaction| (transaction.project.name.to_string(), transaction.encode())).collect()
+        };
+        for _ in 0..self.dice.between(1, 5) {
+            let Some((key, data)) = self.dice.pick(&old) else { return };
+            self.world.trace.note(site.as_str(), "REPLAY");
+            self.world.append_raw(site, key, data.clone()).await;
+        }
+    }
+
+    async fn bad_record(&self, site: &SiteId) {
+        let length = self.dice.between(1, 40);
+        let bytes: Vec<u8> = (0..length).map(|_| u8::try_from(self.dice.below(256)).unwrap_or(0)).collect();
+        let data = Bytes::from([b"\xff".as_slice(), &bytes].concat());
+        self.world.trace.note(site.as_str(), "BAD RECORD");
+        self.world.watch.known().bad_records += 1;
+        self.world.append_raw(site, "p0", data).await;
+    }
+
+    fn clock_jump(&self, node: &NodeId) {
+        const DAY_MS: u64 = 86_400_000;
+        let size = i64::try_from(self.dice.below(DAY_MS)).unwrap_or(0);
+        self.world.set_clock(node, if self.dice.chance(500) { size } else { -size });
+    }
+
+    async fn fence(&self, site: SiteId) {
+        self.world.set_role(&site, Role::Fenced).await;
+        let (world, lasts) = (self.world.clone(), self.dice.between(2_000, 15_000));
+        tokio::spawn(async move {
+            sleep(Duration::from_millis(lasts)).await;
+            world.set_role(&site, Role::Active).await;
+        });
+    }
+}

@@ -1,0 +1,118 @@
+//! The real node in the simulator: the factory that hands it the seams, and the settings that make short runs
+//! reach what takes production days (small windows, quick leases, packs that go to the blob store early).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lockstep::api::Transactions;
+use lockstep::app::{Node, NodeSettings, Parts};
+use lockstep::observe::Observer;
+use lockstep::plant::Plants;
+use lockstep_proto::{SiteId, TxnId};
+
+use super::backend::{NodeFactory, NodeParts, SimNode};
+use super::memory::MemoryBackend;
+use super::run::{Failure, Report, run};
+use super::scenario::Scenario;
+use super::trace::Trace;
+
+/// Runs one seed with the real node on the services in memory.
+///
+/// # Errors
+/// The first property that did not hold.
+pub fn simulate(seed: u64, scenario: Scenario, plants: Plants) -> Result<Report, Box<Failure>> {
+    let backend = MemoryBackend::of_models(scenario.shards, plants);
+    run(seed, scenario, plants, Arc::new(backend), Arc::new(RealNodes))
+}
+
+/// Starts real nodes.
+pub struct RealNodes;
+
+struct RealNode(Node);
+
+/// Writes what a node says of itself into the trace.
+struct Noting {
+    trace: Arc<Trace>,
+    who: String,
+}
+
+impl Observer for Noting {
+    fn parked(&self, txn: &TxnId, reason: &str) {
+        self.trace.note(&self.who, &format!("parked {txn}: {reason}"));
+    }
+
+    fn quarantined(&self, what: &str, reason: &str) {
+        self.trace.note(&self.who, &format!("quarantined {what}: {reason}"));
+    }
+
+    fn skipped(&self, origin: &SiteId, txn: &TxnId) {
+        self.trace.note(&self.who, &format!("skipped {txn} of {origin}"));
+    }
+
+    fn caught_up(&self, txn: &TxnId) {
+        self.trace.note(&self.who, &format!("caught up {txn}"));
+    }
+
+    fn failed(&self, stage: &'static str, why: &str) {
+        self.trace.note(&self.who, &format!("{stage} failed: {why}"));
+    }
+}
+
+#[async_trait]
+impl NodeFactory for RealNodes {
+    async fn start(&self, parts: NodeParts) -> Result<Arc<dyn SimNode>, String> {
+        let observer = Noting { trace: parts.trace.clone(), who: parts.node.to_string() };
+        let parts = Parts {
+            refdb: parts.refdb,
+            eventlog: parts.eventlog,
+            blobs: parts.blobs,
+            repositories: parts.repositories,
+            store: parts.store,
+            clock: parts.clock,
+            entropy: parts.entropy,
+            observer: Arc::new(observer),
+            boot: parts.boot,
+            settings: settings(NodeSettings::new(parts.site, parts.node, parts.sites)),
+            plants: parts.plants,
+        };
+        let node = Node::start(parts).await.map_err(|error| error.to_string())?;
+        Ok(Arc::new(RealNode(node)))
+    }
+}
+
+/// Shorter and smaller than in production.
+fn settings(mut settings: NodeSettings) -> NodeSettings {
+    settings.journal.lanes = 2;
+    settings.journal.window = 8;
+    settings.inline_pack_bytes = 256;
+    settings.member.beat = Duration::from_secs(1);
+    settings.member.lease = Duration::from_secs(6);
+    settings.mark_pace = Duration::from_millis(300);
+    settings.sweep_pace = Duration::from_secs(2);
+    settings.collect_pace = Duration::from_secs(4);
+    settings
+}
+
+#[async_trait]
+impl SimNode for RealNode {
+    fn transactions(&self) -> Arc<dyn Transactions> {
+        self.0.transactions()
+    }
+
+    fn kill(&self) {
+        self.0.kill();
+    }
+
+    async fn stop(&self) {
+        self.0.stop(Duration::from_secs(10)).await;
+    }
+
+    fn is_ready(&self) -> bool {
+        self.0.is_ready()
+    }
+
+    fn is_fenced(&self) -> bool {
+        self.0.is_fenced()
+    }
+}

@@ -1,0 +1,193 @@
+//! The refdb as a node of the simulator sees it: every call goes through the fault plan.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use lockstep::refdb::{
+    BirthAnswer, CommitAnswer, CommitRequest, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord, RefDb, RefDbError,
+    RefItem, Role, SiteRecord, SlotState,
+};
+use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot};
+
+use super::faults::{Kind, NetworkError};
+use super::link::Link;
+
+impl NetworkError for RefDbError {
+    fn not_now() -> Self {
+        Self::NotNow("simulated throttling".into())
+    }
+
+    fn unknown() -> Self {
+        Self::Unknown("simulated silence".into())
+    }
+}
+
+/// A refdb behind faults.
+pub struct FaultyRefDb {
+    inner: Arc<dyn RefDb>,
+    link: Link,
+}
+
+impl FaultyRefDb {
+    /// Puts `link` before `inner`.
+    #[must_use]
+    pub fn new(inner: Arc<dyn RefDb>, link: Link) -> Self {
+        Self { inner, link }
+    }
+}
+
+/// Sends `$op` with owned arguments through the link; `$pass` says how each is handed to the seam.
+macro_rules! send {
+    ($self:ident, $kind:ident, $op:ident, $what:expr, [$($arg:ident = $own:expr),*], ($($pass:expr),*)) => {
+        send!($self, $kind, $op, $what, [$($arg = $own),*], ($($pass),*), None)
+    };
+    ($self:ident, $kind:ident, $op:ident, $what:expr, [$($arg:ident = $own:expr),*], ($($pass:expr),*), $conflict:expr) => {{
+        let inner = $self.inner.clone();
+        $(let $arg = $own;)*
+        let what = format!("{} {}", stringify!($op), $what);
+        let call = move || {
+            let inner = inner.clone();
+            $(let $arg = $arg.clone();)*
+            async move { inner.$op($($pass),*).await }
+        };
+        $self.link.remote(Kind::$kind, what, $conflict, call).await
+    }};
+}
+
+#[async_trait]
+impl RefDb for FaultyRefDb {
+    async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
+        let what = commit_text(request);
+        send!(self, Commit, commit, what, [request = request.clone()], (&request), Some(CommitAnswer::Conflict))
+    }
+
+    async fn read(&self, project: &ProjectKey, keys: &[RefKey]) -> Result<Vec<Option<RefItem>>, RefDbError> {
+        let what = format!("{project} {keys:?}");
+        send!(self, Read, read, what, [project = project.clone(), keys = keys.to_vec()], (&project, &keys))
+    }
+
+    async fn scan(
+        &self,
+        project: &ProjectKey,
+        after: Option<&RefKey>,
+        limit: usize,
+    ) -> Result<Vec<RefItem>, RefDbError> {
+        let what = format!("{project} after {after:?}");
+        send!(
+            self,
+            Read,
+            scan,
+            what,
+            [project = project.clone(), after = after.cloned()],
+            (&project, after.as_ref(), limit)
+        )
+    }
+
+    async fn projects(
+        &self,
+        after: Option<&ProjectName>,
+        limit: usize,
+    ) -> Result<Vec<(ProjectName, RefItem)>, RefDbError> {
+        let what = format!("after {after:?}");
+        send!(self, Read, projects, what, [after = after.cloned()], (after.as_ref(), limit))
+    }
+
+    async fn slot(&self, slot: &Slot) -> Result<SlotState, RefDbError> {
+        send!(self, Read, slot, slot, [slot = slot.clone()], (&slot))
+    }
+
+    async fn poison(&self, slot: &Slot) -> Result<SlotState, RefDbError> {
+        send!(self, Write, poison, slot, [slot = slot.clone()], (&slot))
+    }
+
+    async fn collect(&self, slots: &[Slot]) -> Result<(), RefDbError> {
+        let what = format!("{} slots", slots.len());
+        send!(self, Write, collect, what, [slots = slots.to_vec()], (&slots))
+    }
+
+    async fn enroll_site(&self, site: &SiteId, role: Role) -> Result<SiteRecord, RefDbError> {
+        send!(self, Write, enroll_site, site, [site = site.clone()], (&site, role))
+    }
+
+    async fn sites(&self) -> Result<Vec<SiteRecord>, RefDbError> {
+        send!(self, Read, sites, "", [], ())
+    }
+
+    async fn change_role(&self, from: &SiteRecord, role: Role) -> Result<SiteRecord, RefDbError> {
+        let what = format!("{} to {role:?}", from.site);
+        send!(self, Write, change_role, what, [from = from.clone()], (&from, role))
+    }
+
+    async fn birth(&self, record: &IncarnationRecord) -> Result<BirthAnswer, RefDbError> {
+        send!(self, Write, birth, record.id, [record = record.clone()], (&record))
+    }
+
+    async fn incarnations(&self, site: &SiteId) -> Result<Vec<IncarnationRecord>, RefDbError> {
+        send!(self, Read, incarnations, site, [site = site.clone()], (&site))
+    }
+
+    async fn last_incarnation(&self, site: &SiteId, node: &NodeId) -> Result<u64, RefDbError> {
+        send!(self, Read, last_incarnation, node, [site = site.clone(), node = node.clone()], (&site, &node))
+    }
+
+    async fn mark(
+        &self,
+        site: &SiteId,
+        id: &IncarnationId,
+        settled: &[Seq],
+        published: &[Seq],
+    ) -> Result<MarkAnswer, RefDbError> {
+        let what = format!("{id} settled {settled:?} published {published:?}");
+        send!(
+            self,
+            Write,
+            mark,
+            what,
+            [site = site.clone(), id = id.clone(), settled = settled.to_vec(), published = published.to_vec()],
+            (&site, &id, &settled, &published)
+        )
+    }
+
+    async fn freeze(&self, site: &SiteId, id: &IncarnationId) -> Result<IncarnationRecord, RefDbError> {
+        send!(self, Write, freeze, id, [site = site.clone(), id = id.clone()], (&site, &id))
+    }
+
+    async fn drained(&self, site: &SiteId, id: &IncarnationId, published: &[Seq]) -> Result<(), RefDbError> {
+        let what = format!("{id} published {published:?}");
+        send!(
+            self,
+            Write,
+            drained,
+            what,
+            [site = site.clone(), id = id.clone(), published = published.to_vec()],
+            (&site, &id, &published)
+        )
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeRecord>, RefDbError> {
+        send!(self, Read, nodes, "", [], ())
+    }
+
+    async fn put_node(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<NodeAnswer, RefDbError> {
+        let what = format!("{} beat {}", record.node, record.beat);
+        send!(
+            self,
+            Write,
+            put_node,
+            what,
+            [record = record.clone(), previous = previous.cloned()],
+            (&record, previous.as_ref())
+        )
+    }
+
+    async fn forget_incarnations(&self, site: &SiteId, ids: &[IncarnationId]) -> Result<(), RefDbError> {
+        let what = format!("{ids:?}");
+        send!(self, Write, forget_incarnations, what, [site = site.clone(), ids = ids.to_vec()], (&site, &ids))
+    }
+}
+
+fn commit_text(request: &CommitRequest) -> String {
+    let transaction = &request.transaction;
+    let steps = transaction.commands.iter().map(|c| format!(" {}@{} {}>{}", c.key, c.version, c.old, c.new));
+    format!("{} {}{}", transaction.id, transaction.project, steps.collect::<String>())
+}

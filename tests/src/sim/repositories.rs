@@ -1,0 +1,158 @@
+//! A volume's repositories as a node of the simulator sees them: delayed, failing, and watched.
+//!
+//! The watch hears of every change of refs and of every sync, at the moment at which the model has done it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use lockstep::blob::Payload;
+use lockstep::git::{GitError, Packed, RefMove, Relation, RepairReport, Repositories};
+use lockstep_proto::{Oid, ProjectName, RefName};
+
+use super::link::Link;
+use super::watch::Watch;
+
+/// Repositories behind faults.
+pub struct FaultyRepositories {
+    inner: Arc<dyn Repositories>,
+    link: Link,
+    watch: Arc<Watch>,
+}
+
+impl FaultyRepositories {
+    /// Puts `link` before `inner`, and tells `watch` what changes.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Repositories>, link: Link, watch: Arc<Watch>) -> Self {
+        Self { inner, link, watch }
+    }
+}
+
+/// The disk fails; what it did is not known.
+fn disk_failed() -> GitError {
+    GitError::Failed { project: "any".into(), op: "use the disk", why: "simulated fault".into() }
+}
+
+/// A pack that prints its bases and its length alone.
+struct Shown(Packed);
+
+impl std::fmt::Debug for Shown {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let bytes = self.0.payload.as_ref().map_or(0, Payload::len);
+        write!(out, "{bytes} bytes on {:?}", self.0.bases)
+    }
+}
+
+#[async_trait]
+impl Repositories for FaultyRepositories {
+    async fn exists(&self, project: &ProjectName) -> Result<bool, GitError> {
+        self.link.local(format!("exists {project}"), self.inner.exists(project), Some(disk_failed)).await
+    }
+
+    async fn create(&self, project: &ProjectName, head: &RefName) -> Result<(), GitError> {
+        self.link.local(format!("create {project} {head}"), self.inner.create(project, head), Some(disk_failed)).await
+    }
+
+    async fn delete(&self, project: &ProjectName) -> Result<(), GitError> {
+        let call = async {
+            self.inner.delete(project).await?;
+            self.watch.repository_deleted(self.link.node(), project);
+            Ok(())
+        };
+        self.link.local(format!("delete {project}"), call, Some(disk_failed)).await
+    }
+
+    async fn set_head(&self, project: &ProjectName, target: &RefName) -> Result<(), GitError> {
+        let call = self.inner.set_head(project, target);
+        self.link.local(format!("set_head {project} {target}"), call, Some(disk_failed)).await
+    }
+
+    async fn head(&self, project: &ProjectName) -> Result<Option<RefName>, GitError> {
+        self.link.local(format!("head {project}"), self.inner.head(project), Some(disk_failed)).await
+    }
+
+    async fn read_ref(&self, project: &ProjectName, name: &RefName) -> Result<Option<Oid>, GitError> {
+        let call = self.inner.read_ref(project, name);
+        self.link.local(format!("read_ref {project} {name}"), call, Some(disk_failed)).await
+    }
+
+    async fn list_refs(&self, project: &ProjectName) -> Result<Vec<(RefName, Oid)>, GitError> {
+        self.link.local(format!("list_refs {project}"), self.inner.list_refs(project), Some(disk_failed)).await
+    }
+
+    async fn missing(&self, project: &ProjectName, oids: &[Oid]) -> Result<Vec<Oid>, GitError> {
+        let call = self.inner.missing(project, oids);
+        self.link.local(format!("missing {project}"), call, Some(disk_failed)).await
+    }
+
+    async fn relation(&self, project: &ProjectName, old: Oid, new: Oid) -> Result<Relation, GitError> {
+        let call = self.inner.relation(project, old, new);
+        self.link.local(format!("relation {project} {old} {new}"), call, Some(disk_failed)).await
+    }
+
+    async fn pack(
+        &self,
+        project: &ProjectName,
+        wants: &[Oid],
+        hints: &[Oid],
+        is_committed: &(dyn for<'a> Fn(&'a Oid) -> bool + Send + Sync),
+    ) -> Result<Packed, GitError> {
+        let call = async { self.inner.pack(project, wants, hints, is_committed).await.map(Shown) };
+        let packed = self.link.local(format!("pack {project} {wants:?}"), call, Some(disk_failed)).await;
+        packed.map(|Shown(packed)| packed)
+    }
+
+    async fn ingest(
+        &self,
+        project: &ProjectName,
+        packs: &[Payload],
+        wants: &[Oid],
+        bases: &[Oid],
+    ) -> Result<(), GitError> {
+        let what = format!("ingest {project} {} packs for {wants:?} on {bases:?}", packs.len());
+        self.link.local(what, self.inner.ingest(project, packs, wants, bases), Some(disk_failed)).await
+    }
+
+    async fn move_refs(
+        &self,
+        project: &ProjectName,
+        moves: &[RefMove],
+        keep: &[(String, Oid)],
+    ) -> Result<(), GitError> {
+        let steps = moves.iter().map(|m| format!(" {} {:?}>{:?}", m.name, m.old, m.new)).collect::<String>();
+        let call = async {
+            self.inner.move_refs(project, moves, keep).await?;
+            self.watch.refs_moved(self.link.node(), project, moves);
+            Ok(())
+        };
+        self.link.local(format!("move_refs {project}{steps}"), call, Some(disk_failed)).await
+    }
+
+    async fn release(&self, project: &ProjectName, labels: &[String]) -> Result<(), GitError> {
+        let call = self.inner.release(project, labels);
+        self.link.local(format!("release {project} {}", labels.len()), call, Some(disk_failed)).await
+    }
+
+    async fn sync(&self) -> Result<(), GitError> {
+        let call = async {
+            let mark = self.watch.sync_begins(self.link.node());
+            self.inner.sync().await?;
+            self.watch.synced(self.link.node(), mark);
+            Ok(())
+        };
+        self.link.local("sync".into(), call, Some(disk_failed)).await
+    }
+
+    async fn repair(&self, unclean_boot: bool) -> Result<RepairReport, GitError> {
+        let call = async {
+            let report = self.inner.repair(unclean_boot).await?;
+            self.watch.repaired(self.link.node());
+            Ok(report)
+        };
+        self.link.local(format!("repair {unclean_boot}"), call, Some(disk_failed)).await
+    }
+
+    fn spill(&self) -> PathBuf {
+        self.inner.spill()
+    }
+}

@@ -1,0 +1,268 @@
+//! One run: start everything, break things, heal, converge.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep::plant::Plants;
+use lockstep::refdb::Role;
+use lockstep_proto::bridge::{CreateProjectRequest, Outcome};
+use lockstep_proto::{ProjectName, SiteId};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::backend::{Backend, NodeFactory};
+use super::check::Violation;
+use super::clients::Client;
+use super::nemesis::Nemesis;
+use super::scenario::Scenario;
+use super::trace::Trace;
+use super::world::{World, name};
+
+/// How many of the last trace lines a failure prints.
+const TAIL: usize = 60;
+
+/// What a good run did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Its seed.
+    pub seed: u64,
+    /// A hash of its trace.
+    pub hash: u64,
+    /// How long it was, in virtual milliseconds.
+    pub virtual_ms: u64,
+    /// How long it took to converge after the faults, in virtual milliseconds.
+    pub converged_in_ms: u64,
+    /// Commits in the refdb.
+    pub commits: u64,
+    /// Faults injected into calls.
+    pub faults: u64,
+    /// Refs that clients heard were: committed, not visible yet, refused, unknown; and that they heard nothing of.
+    pub heard: [u64; 5],
+    /// The whole trace.
+    pub trace: String,
+}
+
+/// What a bad run did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Its seed.
+    pub seed: u64,
+    /// The scenario's name.
+    pub scenario: String,
+    /// What did not hold.
+    pub violation: Violation,
+    /// The whole trace.
+    pub trace: String,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [committed, unseen, refused, unknown, unheard] = self.heard;
+        write!(
+            out,
+            "seed {} trace {:016x}: {} s virtual, {} commits, {} faults, converged in {} ms; heard: {committed} \
+             committed, {unseen} not yet visible, {refused} refused, {unknown} unknown, {unheard} nothing",
+            self.seed,
+            self.hash,
+            self.virtual_ms / 1_000,
+            self.commits,
+            self.faults,
+            self.converged_in_ms
+        )
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<&str> = self.trace.lines().collect();
+        for line in &lines[lines.len().saturating_sub(TAIL)..] {
+            writeln!(out, "{line}")?;
+        }
+        writeln!(out, "seed {} ({}) violates {}", self.seed, self.scenario, self.violation)?;
+        write!(out, "replay: make sim SEED={}", self.seed)
+    }
+}
+
+/// Runs one seed from its start to its end, in a runtime of its own.
+///
+/// # Errors
+/// The first property that did not hold.
+///
+/// # Panics
+/// When the machine gives no runtime.
+pub fn run(
+    seed: u64,
+    scenario: Scenario,
+    plants: Plants,
+    backend: Arc<dyn Backend>,
+    factory: Arc<dyn NodeFactory>,
+) -> Result<Report, Box<Failure>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let runtime = runtime.expect("a current-thread runtime without I/O needs nothing of the machine");
+    let title = scenario.name.clone();
+    let (ended, trace) = runtime.block_on(async {
+        let world = World::new(seed, scenario, plants, backend, factory);
+        (Phases { world: world.clone() }.run().await, world.trace.clone())
+    });
+    let trace: Arc<Trace> = trace;
+    match ended {
+        Ok(report) => Ok(Report { hash: trace.hash(), trace: trace.text(), ..report }),
+        Err(violation) => Err(Box::new(Failure { seed, scenario: title, violation, trace: trace.text() })),
+    }
+}
+
+/// The phases of a run.
+struct Phases {
+    world: Arc<World>,
+}
+
+impl Phases {
+    async fn run(&self) -> Result<Report, Violation> {
+        self.set_up().await?;
+        self.safety().await?;
+        self.heal().await;
+        let converged_in_ms = self.converge("convergence").await?;
+        if self.world.scenario.lose_a_site {
+            self.lose_a_site().await?;
+        }
+        let known = self.world.watch.known();
+        Ok(Report {
+            seed: self.world.seed,
+            hash: 0,
+            virtual_ms: self.world.trace.now_ms(),
+            converged_in_ms,
+            commits: known.facts.commits,
+            faults: self.world.faults.injected(),
+            heard: known.history.counts(),
+            trace: String::new(),
+        })
+    }
+
+    fn judge(&self) -> Result<(), Violation> {
+        self.world.watch.violation().map_or(Ok(()), Err)
+    }
+
+    /// Lets virtual time pass, looking at everything every tick.
+    async fn pass(&self, ms: u64) -> Result<(), Violation> {
+        let until = self.world.trace.now_ms() + ms;
+        while self.world.trace.now_ms() < until {
+            sleep(Duration::from_millis(self.world.scenario.tick_ms)).await;
+            self.world.tick();
+            self.judge()?;
+        }
+        Ok(())
+    }
+
+    async fn set_up(&self) -> Result<(), Violation> {
+        let broken = |what: String| Violation { property: "set-up", what };
+        self.world.enroll().await.map_err(broken)?;
+        for node in self.world.nodes() {
+            let world = self.world.clone();
+            tokio::spawn(async move { world.start(&node).await });
+        }
+        self.all_ready().await?;
+        for number in 0..self.world.scenario.projects {
+            self.create_project(&name(&format!("p{number}"))).await.map_err(broken)?;
+        }
+        self.converge("set-up").await.map(|_| ())
+    }
+
+    async fn all_ready(&self) -> Result<(), Violation> {
+        let until = self.world.trace.now_ms() + self.world.scenario.converge_ms;
+        loop {
+            self.pass(100).await?;
+            let late = self.world.not_ready();
+            if late.is_empty() {
+                return Ok(());
+            }
+            if self.world.trace.now_ms() > until {
+                let what = format!("{late:?} did not become ready in time");
+                return Err(Violation { property: "convergence", what });
+            }
+        }
+    }
+
+    async fn create_project(&self, project: &ProjectName) -> Result<(), String> {
+        let nodes = self.world.nodes();
+        let life = nodes.first().and_then(|node| self.world.life(node)).ok_or("no node is up")?;
+        let request = CreateProjectRequest { request_id: format!("create-{project}"), head: name("refs/heads/b0") };
+        let answer = life.node.transactions().create_project(project, request).await;
+        self.world.trace.note("operator", &format!("creates {project}: {answer:?}"));
+        let response = answer.map_err(|error| error.message)?;
+        match response.outcome {
+            Outcome::Committed | Outcome::CommittedNotYetVisible => Ok(()),
+            Outcome::Refused | Outcome::Unknown => Err(format!("{project} was not created: {:?}", response.refusal)),
+        }
+    }
+
+    async fn safety(&self) -> Result<(), Violation> {
+        let stop = CancellationToken::new();
+        self.world.trace.note("run", "SAFETY");
+        self.world.faults.switch(true);
+        let mut tasks = vec![tokio::spawn(Nemesis::new(self.world.clone(), stop.clone()).run())];
+        for site in self.world.sites() {
+            for number in 0..self.world.scenario.clients {
+                let client = Client::new(self.world.clone(), site.clone(), number, stop.clone());
+                tasks.push(tokio::spawn(client.run()));
+            }
+        }
+        let result = self.pass(self.world.scenario.safety_ms).await;
+        stop.cancel();
+        result
+    }
+
+    async fn heal(&self) {
+        self.world.trace.note("run", "HEAL");
+        self.world.faults.heal();
+        for site in self.world.sites() {
+            let fenced = {
+                let known = self.world.watch.known();
+                known.facts.sites.get(&site).is_some_and(|record| record.role != Role::Active)
+            };
+            if fenced {
+                self.world.set_role(&site, Role::Active).await;
+            }
+        }
+        for node in self.world.nodes() {
+            let world = self.world.clone();
+            tokio::spawn(async move { world.start(&node).await });
+        }
+    }
+
+    /// Waits until nothing differs; gives the virtual milliseconds that it took.
+    async fn converge(&self, property: &'static str) -> Result<u64, Violation> {
+        let from = self.world.trace.now_ms();
+        loop {
+            self.pass(200).await?;
+            let late = self.world.not_ready();
+            let differs =
+                if late.is_empty() { self.world.watch.differs() } else { Some(format!("{late:?} not ready")) };
+            let took = self.world.trace.now_ms() - from;
+            let Some(what) = differs else {
+                self.world.trace.note("run", &format!("CONVERGED in {took} ms"));
+                return Ok(took);
+            };
+            if took > self.world.scenario.converge_ms {
+                return Err(Violation { property, what: format!("after {took} healed ms: {what}") });
+            }
+        }
+    }
+
+    /// Loses every volume of one site. The others have what was acknowledged; the site must get it back.
+    async fn lose_a_site(&self) -> Result<(), Violation> {
+        let sites = self.world.sites();
+        let at = usize::try_from(self.world.seed).unwrap_or(0) % sites.len();
+        let site: &SiteId = &sites[at];
+        self.world.trace.note(site.as_str(), "SITE LOST");
+        for node in self.world.nodes_of(site) {
+            self.world.lose_disk(&node);
+        }
+        sleep(Duration::from_secs(5)).await;
+        for node in self.world.nodes_of(site) {
+            let world = self.world.clone();
+            tokio::spawn(async move { world.start(&node).await });
+        }
+        self.converge("site-loss").await.map(|_| ())
+    }
+}

@@ -1,0 +1,239 @@
+//! Scenarios: how long, how many, how often. A scenario only turns the knobs of the general faults and of the
+//! general workload; none has a fault of its own.
+
+use std::collections::BTreeMap;
+
+use lockstep::plant::Plant;
+
+use super::faults::{Rates, Seam};
+
+/// What the nemesis can do to the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Action {
+    /// A process dies; it comes back.
+    Crash,
+    /// A machine loses power; it comes back.
+    PowerCut,
+    /// A volume is lost; the node comes back with an empty one.
+    LoseDisk,
+    /// A process stands still for a while.
+    Pause,
+    /// A link is cut for a while, one way or both.
+    Partition,
+    /// A process ends in an orderly way; it comes back.
+    Restart,
+    /// Shards are split or merged.
+    Reshard,
+    /// Old records appear in a stream again.
+    Replay,
+    /// A record that is no transaction appears in a stream.
+    BadRecord,
+    /// A node's wall clock jumps.
+    ClockJump,
+    /// A site is fenced; later it is active again.
+    Fence,
+}
+
+/// What a client can ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ask {
+    /// A new branch, or a fast-forward of one that is there.
+    Advance,
+    /// A forced push of something unrelated.
+    Force,
+    /// A forced push back to a value that the branch had before.
+    Back,
+    /// A deletion.
+    Delete,
+    /// A new branch whose name excludes another one's.
+    NameConflict,
+    /// Several refs at once, as a change has (patch set and meta).
+    Batch,
+    /// A push on top of objects of another push, whose fate is open.
+    Stacked,
+}
+
+/// The knobs of one run.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// For people.
+    pub name: String,
+    /// How long faults and clients go on, in virtual milliseconds.
+    pub safety_ms: u64,
+    /// How long the healed world has to converge, in virtual milliseconds.
+    pub converge_ms: u64,
+    /// How often everything is looked at, in virtual milliseconds.
+    pub tick_ms: u64,
+    /// Clients of each site.
+    pub clients: u64,
+    /// Longest pause of a client between two requests, in virtual milliseconds.
+    pub think_ms: u64,
+    /// How many projects there are.
+    pub projects: u64,
+    /// How many branches clients fight for, in each project.
+    pub branches: u64,
+    /// Shards of each stream at the start.
+    pub shards: u32,
+    /// Longest pause between two actions of the nemesis, in virtual milliseconds.
+    pub nemesis_ms: u64,
+    /// How often the nemesis does what.
+    pub actions: Vec<(Action, u64)>,
+    /// How often clients ask for what.
+    pub asks: Vec<(Ask, u64)>,
+    /// Faults of the links.
+    pub rates: BTreeMap<Seam, Rates>,
+    /// Whether one site's volumes are lost at the end, and must come back.
+    pub lose_a_site: bool,
+}
+
+impl Scenario {
+    /// Everything at once, at moderate rates.
+    #[must_use]
+    pub fn general() -> Self {
+        Self {
+            name: "general".into(),
+            safety_ms: 60_000,
+            converge_ms: 180_000,
+            tick_ms: 20,
+            clients: 2,
+            think_ms: 400,
+            projects: 2,
+            branches: 3,
+            shards: 2,
+            nemesis_ms: 4_000,
+            actions: vec![
+                (Action::Crash, 6),
+                (Action::PowerCut, 4),
+                (Action::Pause, 4),
+                (Action::Partition, 6),
+                (Action::Restart, 2),
+                (Action::Reshard, 3),
+                (Action::Replay, 4),
+                (Action::BadRecord, 1),
+                (Action::ClockJump, 2),
+                (Action::Fence, 1),
+            ],
+            asks: vec![
+                (Ask::Advance, 10),
+                (Ask::Force, 3),
+                (Ask::Back, 3),
+                (Ask::Delete, 3),
+                (Ask::NameConflict, 3),
+                (Ask::Batch, 5),
+                (Ask::Stacked, 3),
+            ],
+            rates: general_rates(),
+            lose_a_site: false,
+        }
+    }
+
+    /// The general world without any fault: what it finds is no fault's fault.
+    #[must_use]
+    pub fn calm() -> Self {
+        Self { name: "calm".into(), actions: Vec::new(), rates: BTreeMap::new(), ..Self::general() }
+    }
+
+    /// The general world in which volumes are lost too, and at the end those of a whole site.
+    #[must_use]
+    pub fn losses() -> Self {
+        let mut scenario = Self { name: "losses".into(), lose_a_site: true, ..Self::general() };
+        scenario.actions.push((Action::LoseDisk, 6));
+        scenario
+    }
+
+    /// The general world with the knobs turned towards where one planted bug shows.
+    #[must_use]
+    pub fn for_plant(plant: Plant) -> Self {
+        let mut scenario = Self { name: format!("{plant:?}"), converge_ms: 90_000, ..Self::general() };
+        scenario.turn_towards(plant);
+        scenario
+    }
+
+    fn turn_towards(&mut self, plant: Plant) {
+        use Plant as P;
+        match plant {
+            P::ResendOtherBytes => self.commits_fail(|rates| (rates.late, rates.lose_answer) = (120, 120)),
+            P::RefusedInFlight => {
+                self.commits_fail(|rates| (rates.late, rates.late_ms) = (250, 8_000));
+                self.more(Ask::NameConflict, 20);
+                self.more(Ask::Delete, 10);
+            }
+            P::ErrorAsAbsent => {
+                self.commits_fail(|rates| (rates.fail_before, rates.lose_request, rates.lose_answer) = (250, 60, 150));
+                (self.branches, self.projects) = (1, 1);
+            }
+            P::CheckpointBeforeApply | P::MapBeforeRefs => self.act(&[(Action::PowerCut, 10), (Action::Crash, 10)]),
+            P::RefsBeforeObjects | P::MissingBaseIsBad => {
+                self.act(&[(Action::Pause, 10), (Action::Partition, 10), (Action::Crash, 5)]);
+                self.projects = 1;
+                self.think_ms = 150;
+            }
+            P::ChildBeforeParent => self.act(&[(Action::Reshard, 20), (Action::Pause, 4), (Action::Crash, 4)]),
+            P::ValueWithoutVersion => {
+                self.more(Ask::Back, 30);
+                (self.branches, self.projects) = (1, 1);
+            }
+            P::SettledOverUnresolved => {
+                self.commits_fail(|rates| (rates.late, rates.lose_request) = (100, 100));
+                self.act(&[(Action::Partition, 10), (Action::Crash, 5)]);
+            }
+            P::WindowNotPoisoned | P::PausedNodeGoesOn | P::FencedReborn => {
+                self.commits_fail(|rates| (rates.late, rates.late_ms) = (100, 20_000));
+                self.act(&[(Action::Fence, 10), (Action::Pause, 10), (Action::Crash, 10)]);
+            }
+            P::OwnStreamSkipped => self.act(&[(Action::PowerCut, 5), (Action::Crash, 5)]),
+            P::BatchCaughtUpInPart => {
+                self.more(Ask::Batch, 40);
+                self.act(&[(Action::Pause, 10), (Action::Partition, 10)]);
+            }
+            P::NameConflictCommitted => self.more(Ask::NameConflict, 30),
+            P::CollectBelowSlowNode => self.act(&[(Action::Pause, 20), (Action::Partition, 10), (Action::Crash, 5)]),
+            P::TombstoneForgotten => {
+                self.more(Ask::Delete, 20);
+                self.act(&[(Action::Replay, 20), (Action::Crash, 3)]);
+            }
+            P::PackAgainstUncommitted => {
+                self.more(Ask::Stacked, 30);
+                self.commits_fail(|rates| (rates.conflict, rates.lose_request) = (150, 80));
+            }
+        }
+    }
+
+    fn act(&mut self, actions: &[(Action, u64)]) {
+        self.actions = actions.to_vec();
+        self.nemesis_ms = 2_500;
+    }
+
+    fn more(&mut self, ask: Ask, weight: u64) {
+        self.asks.retain(|(other, _)| *other != ask);
+        self.asks.push((ask, weight));
+    }
+
+    fn commits_fail(&mut self, turn: impl FnOnce(&mut Rates)) {
+        turn(self.rates.entry(Seam::RefDb).or_default());
+    }
+}
+
+fn general_rates() -> BTreeMap<Seam, Rates> {
+    let remote = Rates {
+        fail_before: 20,
+        lose_request: 15,
+        lose_answer: 15,
+        late: 15,
+        duplicate: 20,
+        conflict: 20,
+        reorder: 200,
+        delay_ms: 40,
+        timeout_ms: 1_000,
+        late_ms: 6_000,
+    };
+    let disk = Rates { fail_before: 2, lose_answer: 2, delay_ms: 4, ..Rates::default() };
+    let store = Rates { delay_ms: 4, ..Rates::default() };
+    BTreeMap::from([
+        (Seam::RefDb, remote),
+        (Seam::EventLog, remote),
+        (Seam::Blobs, remote),
+        (Seam::Repositories, disk),
+        (Seam::Store, store),
+    ])
+}

@@ -1,0 +1,99 @@
+//! A node's own store as the simulator gives it: delayed, paused, and watched. It does not fail: a node whose
+//! store fails must stop, which is the crash that the world has already.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use lockstep::eventlog::Position;
+use lockstep::volume::{Changes, Held, NodeStore, RefRecord, ShardId, StoreError, VolumeFacts};
+use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, Seq};
+
+use super::link::Link;
+use super::watch::Watch;
+
+/// A store that the watch looks into at every commit.
+pub struct WatchedStore {
+    inner: Arc<dyn NodeStore>,
+    link: Link,
+    watch: Arc<Watch>,
+}
+
+impl WatchedStore {
+    /// Puts `link` before `inner`, and tells `watch` what is committed.
+    #[must_use]
+    pub fn new(inner: Arc<dyn NodeStore>, link: Link, watch: Arc<Watch>) -> Self {
+        Self { inner, link, watch }
+    }
+}
+
+#[async_trait]
+impl NodeStore for WatchedStore {
+    fn reference(&self, project: &ProjectKey, key: &RefKey) -> Result<Option<RefRecord>, StoreError> {
+        self.inner.reference(project, key)
+    }
+
+    fn references(
+        &self,
+        project: &ProjectKey,
+        after: Option<&RefKey>,
+        limit: usize,
+    ) -> Result<Vec<(RefKey, RefRecord)>, StoreError> {
+        self.inner.references(project, after, limit)
+    }
+
+    fn projects(&self) -> Result<Vec<(ProjectName, RefRecord)>, StoreError> {
+        self.inner.projects()
+    }
+
+    fn is_value(&self, project: &ProjectKey, oid: &Oid) -> Result<bool, StoreError> {
+        self.inner.is_value(project, oid)
+    }
+
+    fn is_directory(&self, project: &ProjectKey, name: &RefName) -> Result<bool, StoreError> {
+        self.inner.is_directory(project, name)
+    }
+
+    fn checkpoints(&self) -> Result<BTreeMap<ShardId, Position>, StoreError> {
+        self.inner.checkpoints()
+    }
+
+    fn low_water(&self) -> Result<BTreeMap<LaneId, Seq>, StoreError> {
+        self.inner.low_water()
+    }
+
+    fn parked(&self) -> Result<BTreeMap<String, Held>, StoreError> {
+        self.inner.parked()
+    }
+
+    fn quarantined(&self) -> Result<BTreeMap<String, Held>, StoreError> {
+        self.inner.quarantined()
+    }
+
+    fn facts(&self) -> Result<VolumeFacts, StoreError> {
+        self.inner.facts()
+    }
+
+    async fn commit(&self, changes: Changes) -> Result<(), StoreError> {
+        let what = describe(&changes);
+        let call = async {
+            self.watch.store_will_commit(self.link.node(), &changes);
+            let seen = changes.clone();
+            self.inner.commit(changes).await?;
+            self.watch.store_committed(self.link.node(), &seen);
+            Ok(())
+        };
+        self.link.local(what, call, None).await
+    }
+}
+
+fn describe(changes: &Changes) -> String {
+    let refs = changes.refs.iter().map(|(project, key, record)| format!(" {project} {key}@{}", record.version));
+    let checkpoints = changes.checkpoints.iter().map(|(shard, at)| format!(" {}/{}:{at:?}", shard.site, shard.shard));
+    let held = changes.park.iter().map(|(id, held)| format!(" park {id} ({})", held.reason));
+    let freed = changes.unpark.iter().map(|id| format!(" unpark {id}"));
+    let bad = changes.quarantine.iter().map(|(id, held)| format!(" quarantine {id} ({})", held.reason));
+    let marks = changes.low_water.iter().map(|(lane, seq)| format!(" low {lane}<{seq}"));
+    let parts: String = refs.chain(checkpoints).chain(held).chain(freed).chain(bad).chain(marks).collect();
+    format!("commit{parts}")
+}

@@ -1,0 +1,69 @@
+//! The trace: an append-only text of everything that happened, with virtual time.
+//!
+//! The same seed must give the same bytes (invariant 17), so a line holds nothing of the machine: no wall-clock
+//! time, no address, nothing in the order of a hash table.
+
+use std::sync::{Mutex, PoisonError};
+
+use tokio::time::Instant;
+
+use super::dice::fnv1a;
+
+/// The trace of one run. Made inside the run's own runtime, whose time it reads.
+#[derive(Debug)]
+pub struct Trace {
+    start: Instant,
+    lines: Mutex<Vec<String>>,
+}
+
+impl Trace {
+    /// An empty trace; virtual time begins now.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { start: Instant::now(), lines: Mutex::new(Vec::new()) }
+    }
+
+    /// Virtual milliseconds since the start.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Appends a line: who, and what.
+    pub fn note(&self, who: &str, what: &str) {
+        let line = format!("{:>8} {who} {what}", self.now_ms());
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+    }
+
+    /// How many lines there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Whether nothing happened yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The whole text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
+    }
+
+    /// The last lines, at most `count`.
+    #[must_use]
+    pub fn tail(&self, count: usize) -> Vec<String> {
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines[lines.len().saturating_sub(count)..].to_vec()
+    }
+
+    /// A hash of the whole text.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        fnv1a(self.text().as_bytes())
+    }
+}

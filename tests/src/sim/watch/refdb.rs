@@ -1,0 +1,135 @@
+//! What the watch hears from the refdb, in its own order, and from the clients.
+
+use std::collections::BTreeSet;
+
+use lockstep::refdb::{CommitRequest, IncarnationRecord, IncarnationState, SiteRecord};
+use lockstep_proto::bridge::{Outcome, RefTransactionRequest, RefTransactionResponse};
+use lockstep_proto::{IncarnationId, NodeId, ProjectName, RefKey, RefName, Seq, Slot};
+
+use super::{Known, Watch};
+use crate::sim::check::{self, Verdict};
+use crate::sim::facts::Occupant;
+
+impl Watch {
+    /// The refdb has made a commit.
+    pub fn committed(&self, request: &CommitRequest) {
+        let mut known = self.known();
+        let transaction = &request.transaction;
+        let chain = check::chain::extend(&known.facts, transaction);
+        let slot = check::slots::commit(&known.facts, &transaction.id);
+        let answers = check::answers::commit(&known.facts, &known.history, transaction);
+        known.facts.commit(transaction);
+        let names = check::names::exclude(&known.facts, &transaction.project);
+        for (property, verdict) in [("chain", chain), ("slots", slot), ("answers", answers), ("names", names)] {
+            known.judge(&self.trace, property, verdict);
+        }
+    }
+
+    /// A slot is poisoned.
+    pub fn poisoned(&self, slot: &Slot) {
+        let mut known = self.known();
+        let verdict = check::slots::poison(&known.facts, slot);
+        known.facts.slots.insert(slot.clone(), Occupant::Poison);
+        known.judge(&self.trace, "slots", verdict);
+    }
+
+    /// Slots are about to be collected.
+    pub fn collecting(&self, slots: &[Slot], expelled: &BTreeSet<NodeId>) {
+        let mut known = self.known();
+        let mut verdict = Ok(());
+        for (node, local) in known.locals.iter().filter(|(node, local)| !local.broken && !expelled.contains(*node)) {
+            let store = local.volume.store();
+            for slot in slots {
+                let one = check::collection::collected(&known.facts, slot, node.as_str(), store.as_ref());
+                verdict = verdict.and(one);
+            }
+        }
+        known.judge(&self.trace, "collection", verdict);
+    }
+
+    /// A site's record is now this.
+    pub fn site(&self, record: &SiteRecord) {
+        self.known().facts.sites.insert(record.site.clone(), record.clone());
+    }
+
+    /// An incarnation was born.
+    pub fn born(&self, record: &IncarnationRecord) {
+        let mut known = self.known();
+        let verdict = check::fencing::birth(&known.facts, record);
+        known.facts.incarnations.insert(record.id.clone(), record.clone());
+        known.judge(&self.trace, "fencing", verdict);
+    }
+
+    /// Marks of an open incarnation were written.
+    pub fn marked(&self, id: &IncarnationId, settled: &[Seq], published: &[Seq]) {
+        let mut known = self.known();
+        let Some(record) = known.facts.incarnations.get(id).cloned() else { return };
+        let logged = known.logged();
+        let settles = check::marks::settled(&known.facts, id, &record.settled, settled);
+        let publishes = check::marks::published(&known.facts, id, &record.published, published, &logged);
+        if let Some(record) = known.facts.incarnations.get_mut(id) {
+            raise(&mut record.settled, settled);
+            raise(&mut record.published, published);
+        }
+        known.judge(&self.trace, "marks", settles.and(publishes));
+    }
+
+    /// An incarnation was frozen, and this is its record.
+    pub fn frozen(&self, record: &IncarnationRecord) {
+        self.known().facts.incarnations.insert(record.id.clone(), record.clone());
+    }
+
+    /// An incarnation was drained.
+    pub fn drained(&self, id: &IncarnationId, published: &[Seq]) {
+        let mut known = self.known();
+        let logged = known.logged();
+        let window = check::fencing::drained(&known.facts, id, published);
+        let before = known.facts.incarnations.get(id).map(|record| record.published.clone()).unwrap_or_default();
+        let marks = check::marks::published(&known.facts, id, &before, published, &logged);
+        if let Some(record) = known.facts.incarnations.get_mut(id) {
+            record.state = IncarnationState::Drained;
+            raise(&mut record.published, published);
+        }
+        known.judge(&self.trace, "fencing", window);
+        known.judge(&self.trace, "marks", marks);
+    }
+
+    /// A client asks.
+    pub fn asked(&self, project: &ProjectName, request: &RefTransactionRequest) {
+        let mut known = self.known();
+        let commits = known.facts.commits;
+        known.history.ask(project, request, commits);
+    }
+
+    /// A client is answered by a node that lives.
+    pub fn answered(&self, node: &NodeId, id: &str, response: &RefTransactionResponse) {
+        let mut known = self.known();
+        known.history.answer(id, response);
+        let Some(entry) = known.history.get(id).cloned() else { return };
+        for result in &response.results {
+            let mut verdict = check::answers::verdict(&known.facts, &entry, result);
+            if verdict.is_ok() && result.outcome == Outcome::Committed {
+                verdict = visible(&known, node, &entry.project, &result.name, id);
+            }
+            known.judge(&self.trace, "answers", verdict);
+        }
+    }
+}
+
+fn raise(marks: &mut [Seq], to: &[Seq]) {
+    for (mark, to) in marks.iter_mut().zip(to) {
+        *mark = (*mark).max(*to);
+    }
+}
+
+/// Whether a ref that was answered as committed shows at least that step.
+fn visible(known: &Known, node: &NodeId, project: &ProjectName, name: &RefName, id: &str) -> Verdict {
+    let (Some(local), Some(key)) = (known.locals.get(node), known.facts.projects.get(project)) else { return Ok(()) };
+    let chain = known.facts.chain(key, &RefKey::Ref(name.clone()));
+    let Some(step) = chain.iter().rev().find(|step| step.request == id) else { return Ok(()) };
+    let value = local.volume.refs(project).get(name).copied();
+    match known.facts.position(key, name, value, step.version) {
+        Some(_) => Ok(()),
+        None => Err(format!("{node} said that {name}@{} can be read, but shows {value:?}", step.version)),
+    }
+}

@@ -1,0 +1,156 @@
+//! The witness: stands between the raw refdb and all faults, and tells the watch what truly took effect.
+//!
+//! The raw refdb answers without waiting, so the order in which the witness hears is the refdb's own order.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use lockstep::refdb::{
+    BirthAnswer, CommitAnswer, CommitRequest, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord, RefDb, RefDbError,
+    RefItem, Role, SiteRecord, SlotState,
+};
+use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot};
+
+use super::watch::Watch;
+
+/// A refdb whose effects are witnessed.
+pub struct WitnessedRefDb {
+    inner: Arc<dyn RefDb>,
+    watch: Arc<Watch>,
+}
+
+impl WitnessedRefDb {
+    /// Witnesses `inner` for `watch`.
+    #[must_use]
+    pub fn new(inner: Arc<dyn RefDb>, watch: Arc<Watch>) -> Self {
+        Self { inner, watch }
+    }
+}
+
+#[async_trait]
+impl RefDb for WitnessedRefDb {
+    async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
+        let answer = self.inner.commit(request).await?;
+        if answer == CommitAnswer::Committed {
+            self.watch.committed(request);
+        }
+        Ok(answer)
+    }
+
+    async fn read(&self, project: &ProjectKey, keys: &[RefKey]) -> Result<Vec<Option<RefItem>>, RefDbError> {
+        self.inner.read(project, keys).await
+    }
+
+    async fn scan(
+        &self,
+        project: &ProjectKey,
+        after: Option<&RefKey>,
+        limit: usize,
+    ) -> Result<Vec<RefItem>, RefDbError> {
+        self.inner.scan(project, after, limit).await
+    }
+
+    async fn projects(
+        &self,
+        after: Option<&ProjectName>,
+        limit: usize,
+    ) -> Result<Vec<(ProjectName, RefItem)>, RefDbError> {
+        self.inner.projects(after, limit).await
+    }
+
+    async fn slot(&self, slot: &Slot) -> Result<SlotState, RefDbError> {
+        self.inner.slot(slot).await
+    }
+
+    async fn poison(&self, slot: &Slot) -> Result<SlotState, RefDbError> {
+        let state = self.inner.poison(slot).await?;
+        if state == SlotState::Poisoned {
+            self.watch.poisoned(slot);
+        }
+        Ok(state)
+    }
+
+    async fn collect(&self, slots: &[Slot]) -> Result<(), RefDbError> {
+        let nodes = self.inner.nodes().await?;
+        let expelled: BTreeSet<NodeId> = nodes.into_iter().filter(|node| node.expelled).map(|node| node.node).collect();
+        let mut committed = Vec::new();
+        for slot in slots {
+            if matches!(self.inner.slot(slot).await?, SlotState::Committed(..)) {
+                committed.push(slot.clone());
+            }
+        }
+        self.watch.collecting(&committed, &expelled);
+        self.inner.collect(slots).await
+    }
+
+    async fn enroll_site(&self, site: &SiteId, role: Role) -> Result<SiteRecord, RefDbError> {
+        let record = self.inner.enroll_site(site, role).await?;
+        self.watch.site(&record);
+        Ok(record)
+    }
+
+    async fn sites(&self) -> Result<Vec<SiteRecord>, RefDbError> {
+        self.inner.sites().await
+    }
+
+    async fn change_role(&self, from: &SiteRecord, role: Role) -> Result<SiteRecord, RefDbError> {
+        let record = self.inner.change_role(from, role).await?;
+        self.watch.site(&record);
+        Ok(record)
+    }
+
+    async fn birth(&self, record: &IncarnationRecord) -> Result<BirthAnswer, RefDbError> {
+        let answer = self.inner.birth(record).await?;
+        if answer == BirthAnswer::Born {
+            self.watch.born(record);
+        }
+        Ok(answer)
+    }
+
+    async fn incarnations(&self, site: &SiteId) -> Result<Vec<IncarnationRecord>, RefDbError> {
+        self.inner.incarnations(site).await
+    }
+
+    async fn last_incarnation(&self, site: &SiteId, node: &NodeId) -> Result<u64, RefDbError> {
+        self.inner.last_incarnation(site, node).await
+    }
+
+    async fn mark(
+        &self,
+        site: &SiteId,
+        id: &IncarnationId,
+        settled: &[Seq],
+        published: &[Seq],
+    ) -> Result<MarkAnswer, RefDbError> {
+        let answer = self.inner.mark(site, id, settled, published).await?;
+        if answer == MarkAnswer::Written {
+            self.watch.marked(id, settled, published);
+        }
+        Ok(answer)
+    }
+
+    async fn freeze(&self, site: &SiteId, id: &IncarnationId) -> Result<IncarnationRecord, RefDbError> {
+        let record = self.inner.freeze(site, id).await?;
+        self.watch.frozen(&record);
+        Ok(record)
+    }
+
+    async fn drained(&self, site: &SiteId, id: &IncarnationId, published: &[Seq]) -> Result<(), RefDbError> {
+        self.inner.drained(site, id, published).await?;
+        self.watch.drained(id, published);
+        Ok(())
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeRecord>, RefDbError> {
+        self.inner.nodes().await
+    }
+
+    async fn put_node(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<NodeAnswer, RefDbError> {
+        self.inner.put_node(record, previous).await
+    }
+
+    async fn forget_incarnations(&self, site: &SiteId, ids: &[IncarnationId]) -> Result<(), RefDbError> {
+        self.inner.forget_incarnations(site, ids).await
+    }
+}

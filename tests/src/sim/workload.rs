@@ -1,0 +1,140 @@
+//! The workload: what a client asks for next, from what its node's repository shows and from its dice.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use lockstep_proto::bridge::{Expected, RefCommand, RefTransactionRequest};
+use lockstep_proto::{NodeId, Oid, ProjectName, RefName};
+
+use super::backend::Volume;
+use super::dice::Dice;
+use super::scenario::Ask;
+use super::world::{World, name};
+
+/// Makes requests for one client.
+pub struct Asker {
+    world: Arc<World>,
+    dice: Arc<Dice>,
+    /// Values that branches had, as this client saw them: where to push back to.
+    seen: BTreeMap<(ProjectName, RefName), BTreeSet<Oid>>,
+    /// Objects that this client pushed last through each node: what to stack on.
+    pushed: BTreeMap<(NodeId, ProjectName), Oid>,
+}
+
+/// What a request is made from.
+struct Ground {
+    node: NodeId,
+    project: ProjectName,
+    volume: Arc<dyn Volume>,
+    refs: BTreeMap<RefName, Oid>,
+}
+
+impl Asker {
+    /// An asker that has seen nothing yet.
+    #[must_use]
+    pub fn new(world: Arc<World>, dice: Arc<Dice>) -> Self {
+        Self { world, dice, seen: BTreeMap::new(), pushed: BTreeMap::new() }
+    }
+
+    /// The next request through `node`; none when the dice fell on something that cannot be asked now.
+    pub fn ask(&mut self, node: &NodeId, id: String) -> Option<(ProjectName, RefTransactionRequest)> {
+        let project: ProjectName = name(&format!("p{}", self.dice.below(self.world.scenario.projects)));
+        let volume = self.world.volume(node)?;
+        let ground = Ground { node: node.clone(), refs: volume.refs(&project), project: project.clone(), volume };
+        let ask = self.dice.weighted(&self.world.scenario.asks)?;
+        let commands = self.commands(ask, &ground)?;
+        for command in &commands {
+            self.seen.entry((project.clone(), command.name.clone())).or_default().extend(command.new);
+        }
+        let request = RefTransactionRequest {
+            request_id: id,
+            deadline_ms: Some(self.dice.between(2_000, 20_000)),
+            atomic: self.dice.chance(600),
+            commands,
+            actor: None,
+            traceparent: None,
+        };
+        Some((project, request))
+    }
+
+    fn commands(&mut self, ask: Ask, ground: &Ground) -> Option<Vec<RefCommand>> {
+        let branch: RefName = name(&format!("refs/heads/b{}", self.dice.below(self.world.scenario.branches)));
+        match ask {
+            Ask::Advance => Some(vec![self.advance(ground, branch, None)]),
+            Ask::Stacked => {
+                let base = self.pushed.get(&(ground.node.clone(), ground.project.clone())).copied();
+                Some(vec![self.advance(ground, branch, base)])
+            }
+            Ask::Force => {
+                let new = self.object(ground, &[]);
+                Some(vec![self.command(ground, branch, Some(new), true)])
+            }
+            Ask::Back => self.back(ground, branch).map(|command| vec![command]),
+            Ask::Delete => {
+                let live: Vec<&RefName> = ground.refs.keys().collect();
+                let name = (*self.dice.pick(&live)?).clone();
+                Some(vec![self.command(ground, name, None, true)])
+            }
+            Ask::NameConflict => {
+                let names = ["refs/heads/t", "refs/heads/t/x", "refs/heads/t/x/y", "refs/heads/t/z"];
+                let name = name(self.dice.pick(&names)?);
+                Some(vec![self.advance(ground, name, None)])
+            }
+            Ask::Batch => Some(self.batch(ground, branch)),
+        }
+    }
+
+    /// A new commit on top of the ref, and of `also`.
+    fn advance(&mut self, ground: &Ground, name: RefName, also: Option<Oid>) -> RefCommand {
+        let parents: Vec<Oid> = ground.refs.get(&name).copied().into_iter().chain(also).collect();
+        let parents: Vec<Oid> = parents.into_iter().filter(|oid| self.has(ground, oid)).collect();
+        let new = self.object(ground, &parents);
+        self.command(ground, name, Some(new), false)
+    }
+
+    fn back(&self, ground: &Ground, name: RefName) -> Option<RefCommand> {
+        let seen = self.seen.get(&(ground.project.clone(), name.clone()))?;
+        let now = ground.refs.get(&name);
+        let there: Vec<Oid> = seen.iter().copied().filter(|oid| Some(oid) != now && self.has(ground, oid)).collect();
+        let new = *self.dice.pick(&there)?;
+        Some(self.command(ground, name, Some(new), true))
+    }
+
+    /// A patch set with its meta ref, and a branch besides.
+    fn batch(&mut self, ground: &Ground, branch: RefName) -> Vec<RefCommand> {
+        let change = 1 + self.dice.below(3);
+        let meta = self.advance(ground, name(&format!("refs/changes/0{change}/{change}/meta")), None);
+        let patch = self.advance(ground, name(&format!("refs/changes/0{change}/{change}/1")), meta.new);
+        let mut commands = vec![patch, meta];
+        if self.dice.chance(500) {
+            commands.push(self.advance(ground, branch, None));
+        }
+        commands
+    }
+
+    fn command(&self, ground: &Ground, name: RefName, new: Option<Oid>, force: bool) -> RefCommand {
+        let now = ground.refs.get(&name).copied().map_or(Expected::Absent, Expected::Oid);
+        let old = match self.dice.below(10) {
+            0 => Expected::Any,
+            1 => self.stale(ground, &name).unwrap_or(now),
+            _ => now,
+        };
+        RefCommand { name, old, new, force }
+    }
+
+    fn stale(&self, ground: &Ground, name: &RefName) -> Option<Expected> {
+        let seen: Vec<Oid> = self.seen.get(&(ground.project.clone(), name.clone()))?.iter().copied().collect();
+        self.dice.pick(&seen).copied().map(Expected::Oid)
+    }
+
+    fn object(&mut self, ground: &Ground, parents: &[Oid]) -> Oid {
+        let nonce = self.dice.between(0, u64::MAX - 1);
+        let oid = ground.volume.add_object(&ground.project, parents, nonce);
+        self.pushed.insert((ground.node.clone(), ground.project.clone()), oid);
+        oid
+    }
+
+    fn has(&self, ground: &Ground, oid: &Oid) -> bool {
+        ground.volume.closure_is_complete(&ground.project, oid)
+    }
+}

@@ -1,0 +1,345 @@
+//! The world: sites, their nodes and volumes, and what can be done to them.
+//!
+//! Three sites; the first has two nodes, each with a volume of its own. A node that is down has its volume still.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use lockstep::clock::{Clock, Entropy, SeededEntropy};
+use lockstep::eventlog::Record;
+use lockstep::plant::Plants;
+use lockstep::refdb::{IncarnationState, RefDb, Role};
+use lockstep_proto::{NodeId, SiteId};
+use tokio_util::sync::CancellationToken;
+
+use super::backend::{Backend, NodeFactory, NodeParts, SimNode, Volume};
+use super::blobs::FaultyBlobs;
+use super::dice::Dice;
+use super::eventlog::FaultyEventLog;
+use super::faults::{Faults, Seam};
+use super::link::Link;
+use super::refdb::FaultyRefDb;
+use super::repositories::FaultyRepositories;
+use super::scenario::Scenario;
+use super::store::WatchedStore;
+use super::trace::Trace;
+use super::watch::Watch;
+use super::witness::WitnessedRefDb;
+
+/// The sites and their nodes.
+const SITES: [(&str, &[&str]); 3] =
+    [("eu-aws", &["eu-aws-0", "eu-aws-1"]), ("muc-1", &["muc-1-0"]), ("blr-1", &["blr-1-0"])];
+
+/// Virtual time zero, in milliseconds since 1970.
+const EPOCH_MS: u64 = 1_800_000_000_000;
+
+/// A node's wall clock: virtual time, and whatever the nemesis did to it.
+struct SimClock {
+    trace: Arc<Trace>,
+    offset_ms: Mutex<i64>,
+}
+
+impl Clock for SimClock {
+    fn now_ms(&self) -> u64 {
+        let offset = *self.offset_ms.lock().unwrap_or_else(PoisonError::into_inner);
+        (EPOCH_MS + self.trace.now_ms()).saturating_add_signed(offset)
+    }
+}
+
+/// A running node, and the token that ends with this life of it.
+#[derive(Clone)]
+pub struct Life {
+    /// The node.
+    pub node: Arc<dyn SimNode>,
+    /// Cancelled when the node is killed or stopped.
+    pub ended: CancellationToken,
+}
+
+struct Place {
+    site: SiteId,
+    volume: Arc<dyn Volume>,
+    clock: Arc<SimClock>,
+    life: Option<Life>,
+    lives: u64,
+    boots: u64,
+    /// Whether a start is under way.
+    starting: bool,
+}
+
+/// The world of one run.
+pub struct World {
+    /// The seed of the run.
+    pub seed: u64,
+    /// The knobs.
+    pub scenario: Scenario,
+    /// What happened.
+    pub trace: Arc<Trace>,
+    /// The fault plan.
+    pub faults: Arc<Faults>,
+    /// The watch.
+    pub watch: Arc<Watch>,
+    /// The raw services.
+    pub backend: Arc<dyn Backend>,
+    refdb: Arc<dyn RefDb>,
+    factory: Arc<dyn NodeFactory>,
+    plants: Plants,
+    places: Mutex<BTreeMap<NodeId, Place>>,
+}
+
+impl World {
+    /// Builds the world inside the run's runtime; nothing runs yet.
+    #[must_use]
+    pub fn new(
+        seed: u64,
+        scenario: Scenario,
+        plants: Plants,
+        backend: Arc<dyn Backend>,
+        factory: Arc<dyn NodeFactory>,
+    ) -> Arc<Self> {
+        let trace = Arc::new(Trace::start());
+        let faults = Faults::new(seed, trace.clone(), scenario.rates.clone());
+        let watch = Watch::new(trace.clone(), backend.eventlog());
+        let refdb: Arc<dyn RefDb> = Arc::new(WitnessedRefDb::new(backend.refdb(), watch.clone()));
+        let mut places = BTreeMap::new();
+        for (site, nodes) in SITES {
+            for node in nodes {
+                let (site, node) = (name::<SiteId>(site), name::<NodeId>(node));
+                let volume = backend.volume();
+                watch.volume(&node, volume.clone());
+                let clock = Arc::new(SimClock { trace: trace.clone(), offset_ms: Mutex::new(0) });
+                places.insert(node, Place { site, volume, clock, life: None, lives: 0, boots: 1, starting: false });
+            }
+        }
+        let places = Mutex::new(places);
+        Arc::new(Self { seed, scenario, trace, faults, watch, backend, refdb, factory, plants, places })
+    }
+
+    fn places(&self) -> MutexGuard<'_, BTreeMap<NodeId, Place>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every node, in the order of their names.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<NodeId> {
+        self.places().keys().cloned().collect()
+    }
+
+    /// Every site.
+    #[must_use]
+    pub fn sites(&self) -> Vec<SiteId> {
+        SITES.iter().map(|(site, _)| name(site)).collect()
+    }
+
+    /// The nodes of a site.
+    #[must_use]
+    pub fn nodes_of(&self, site: &SiteId) -> Vec<NodeId> {
+        self.places().iter().filter(|(_, place)| place.site == *site).map(|(node, _)| node.clone()).collect()
+    }
+
+    /// The node's present life; none when it is down.
+    #[must_use]
+    pub fn life(&self, node: &NodeId) -> Option<Life> {
+        self.places().get(node)?.life.clone()
+    }
+
+    /// The node's volume.
+    #[must_use]
+    pub fn volume(&self, node: &NodeId) -> Option<Arc<dyn Volume>> {
+        Some(self.places().get(node)?.volume.clone())
+    }
+
+    /// Enrols every site as active.
+    ///
+    /// # Errors
+    /// The raw refdb's own.
+    pub async fn enroll(&self) -> Result<(), String> {
+        for site in self.sites() {
+            self.refdb.enroll_site(&site, Role::Active).await.map_err(|error| error.to_string())?;
+            self.backend.eventlog().ensure(&site).await.map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Starts a node that is down; a failed start is tried again until it succeeds or `hold_down` stops it.
+    pub async fn start(&self, node: &NodeId) {
+        let Some(parts) = self.begin_life(node) else { return };
+        loop {
+            match self.factory.start(parts.clone()).await {
+                Ok(running) => return self.came_up(node, running),
+                Err(why) => self.trace.note(node.as_str(), &format!("did not start: {why}")),
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    fn begin_life(&self, node: &NodeId) -> Option<NodeParts> {
+        let mut places = self.places();
+        let place = places.get_mut(node)?;
+        if place.life.is_some() || std::mem::replace(&mut place.starting, true) {
+            return None;
+        }
+        place.lives += 1;
+        self.trace.note(node.as_str(), &format!("starts, life {}", place.lives));
+        self.watch.life(node);
+        let link = |seam| Link::new(&self.faults, node, seam);
+        let entropy = SeededEntropy::new(Dice::new(self.seed, &format!("{node}/{}", place.lives)).next());
+        Some(NodeParts {
+            site: place.site.clone(),
+            node: node.clone(),
+            sites: self.sites(),
+            boot: format!("boot-{}", place.boots),
+            trace: self.trace.clone(),
+            refdb: Arc::new(FaultyRefDb::new(self.refdb.clone(), link(Seam::RefDb))),
+            eventlog: Arc::new(FaultyEventLog::new(self.backend.eventlog(), link(Seam::EventLog), self.watch.clone())),
+            blobs: Arc::new(FaultyBlobs::new(self.backend.blobs(), link(Seam::Blobs))),
+            repositories: Arc::new(FaultyRepositories::new(
+                place.volume.repositories(),
+                link(Seam::Repositories),
+                self.watch.clone(),
+            )),
+            store: Arc::new(WatchedStore::new(place.volume.store(), link(Seam::Store), self.watch.clone())),
+            clock: place.clock.clone(),
+            entropy: Arc::new(entropy),
+            plants: self.plants,
+        })
+    }
+
+    fn came_up(&self, node: &NodeId, running: Arc<dyn SimNode>) {
+        self.trace.note(node.as_str(), "is up");
+        if let Some(place) = self.places().get_mut(node) {
+            place.life = Some(Life { node: running, ended: CancellationToken::new() });
+            place.starting = false;
+        }
+    }
+
+    fn end_life(&self, node: &NodeId) -> Option<Life> {
+        let life = self.places().get_mut(node)?.life.take()?;
+        self.watch.life(node);
+        Some(life)
+    }
+
+    /// A process dies. Says whether it was up.
+    pub fn crash(&self, node: &NodeId) -> bool {
+        let Some(life) = self.end_life(node) else { return false };
+        self.trace.note(node.as_str(), "CRASH");
+        life.node.kill();
+        life.ended.cancel();
+        self.faults.pause(node, false);
+        true
+    }
+
+    /// A process ends in an orderly way. Says whether it was up.
+    pub async fn stop(&self, node: &NodeId) -> bool {
+        let Some(life) = self.places().get(node).and_then(|place| place.life.clone()) else { return false };
+        self.trace.note(node.as_str(), "STOP");
+        let stopped = tokio::time::timeout(Duration::from_secs(20), life.node.stop()).await.is_ok();
+        self.trace.note(node.as_str(), if stopped { "has stopped" } else { "did not stop in time" });
+        if let Some(life) = self.end_life(node) {
+            life.node.kill();
+            life.ended.cancel();
+        }
+        true
+    }
+
+    /// A machine loses power. Says whether it was up.
+    pub fn power_cut(&self, node: &NodeId, dice: &Dice) -> bool {
+        let Some(volume) = self.volume(node) else { return false };
+        if !self.crash(node) {
+            return false;
+        }
+        self.trace.note(node.as_str(), "POWER CUT");
+        volume.power_cut(dice);
+        self.boot(node);
+        self.watch.damaged(node, false);
+        true
+    }
+
+    /// A volume is lost with everything on it. Says whether the node was up.
+    pub fn lose_disk(&self, node: &NodeId) -> bool {
+        let Some(volume) = self.volume(node) else { return false };
+        if !self.crash(node) {
+            return false;
+        }
+        self.trace.note(node.as_str(), "DISK LOST");
+        volume.wipe();
+        self.boot(node);
+        self.watch.damaged(node, true);
+        true
+    }
+
+    fn boot(&self, node: &NodeId) {
+        if let Some(place) = self.places().get_mut(node) {
+            place.boots += 1;
+        }
+    }
+
+    /// A node's wall clock jumps by this much from true virtual time.
+    pub fn set_clock(&self, node: &NodeId, offset_ms: i64) {
+        self.trace.note(node.as_str(), &format!("CLOCK {offset_ms:+} ms"));
+        if let Some(place) = self.places().get(node) {
+            *place.clock.offset_ms.lock().unwrap_or_else(PoisonError::into_inner) = offset_ms;
+        }
+    }
+
+    /// Gives a site a role, as an operator would, past all faults. To fence is also to freeze what is open; draining
+    /// it is the nodes' work.
+    pub async fn set_role(&self, site: &SiteId, role: Role) {
+        let sites = self.refdb.sites().await.unwrap_or_default();
+        let Some(record) = sites.into_iter().find(|record| record.site == *site) else { return };
+        self.trace.note(site.as_str(), &format!("ROLE {role:?}"));
+        if let Err(error) = self.refdb.change_role(&record, role).await {
+            self.trace.note(site.as_str(), &format!("role not changed: {error}"));
+        }
+        if role == Role::Fenced {
+            for open in self.refdb.incarnations(site).await.unwrap_or_default() {
+                if open.state == IncarnationState::Open
+                    && let Err(error) = self.refdb.freeze(site, &open.id).await
+                {
+                    self.trace.note(site.as_str(), &format!("{} not frozen: {error}", open.id));
+                }
+            }
+        }
+    }
+
+    /// Writes a record into a site's stream, past all faults.
+    pub async fn append_raw(&self, site: &SiteId, key: &str, data: Bytes) {
+        let record = Record { partition_key: key.to_owned(), data };
+        if let Err(error) = self.backend.eventlog().append(site, &[record]).await {
+            self.trace.note(site.as_str(), &format!("not appended: {error}"));
+        }
+    }
+
+    /// Looks at every node. One that is fenced ends and is started again, as Kubernetes would.
+    pub fn tick(self: &Arc<Self>) {
+        for node in self.nodes() {
+            let life = self.life(&node);
+            self.watch.tick(&node, life.as_ref().is_some_and(|life| life.node.is_ready()));
+            if life.is_some_and(|life| life.node.is_fenced()) && !self.faults.is_paused(&node) {
+                self.trace.note(node.as_str(), "is fenced");
+                self.crash(&node);
+                let world = self.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    world.start(&node).await;
+                });
+            }
+        }
+    }
+
+    /// Nodes that do not serve.
+    #[must_use]
+    pub fn not_ready(&self) -> Vec<NodeId> {
+        let ready = |node: &NodeId| self.life(node).is_some_and(|life| life.node.is_ready());
+        self.nodes().into_iter().filter(|node| !ready(node)).collect()
+    }
+}
+
+/// A name that this file writes itself.
+pub(super) fn name<T: std::str::FromStr>(text: &str) -> T
+where
+    T::Err: std::fmt::Debug,
+{
+    text.parse().expect("the simulator's own names are well-formed")
+}

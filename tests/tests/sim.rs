@@ -1,0 +1,111 @@
+//! The simulator with the real node: determinism first, then seeds without a planted bug, then every planted bug.
+//! `docs/simulator.md` says which ingredient and which checker exposes which bug.
+
+use lockstep::plant::{Plant, Plants};
+use lockstep_tests::sim::{Scenario, simulate};
+
+/// Seeds of the run without a planted bug, unless `LOCKSTEP_SIM_SEEDS` says how many, from `LOCKSTEP_SIM_SEED` on.
+const GOOD_SEEDS: u64 = 6;
+/// Seeds within which a planted bug must show.
+const PLANT_SEEDS: u64 = 30;
+
+#[test]
+fn the_same_seed_gives_the_same_trace_byte_by_byte() {
+    for seed in [1, 2] {
+        let scenario = Scenario { safety_ms: 30_000, ..Scenario::general() };
+        let first = simulate(seed, scenario.clone(), Plants::default());
+        let second = simulate(seed, scenario, Plants::default());
+        assert!(first == second, "seed {seed} gave two traces: {:?}", differ(&first, &second));
+    }
+}
+
+/// The first line in which two traces differ.
+fn differ(
+    first: &Result<lockstep_tests::sim::Report, Box<lockstep_tests::sim::Failure>>,
+    second: &Result<lockstep_tests::sim::Report, Box<lockstep_tests::sim::Failure>>,
+) -> Option<(String, String)> {
+    let text = |end: &Result<lockstep_tests::sim::Report, Box<lockstep_tests::sim::Failure>>| match end {
+        Ok(report) => report.trace.clone(),
+        Err(failure) => failure.trace.clone(),
+    };
+    let (first, second) = (text(first), text(second));
+    let pair = first.lines().zip(second.lines()).find(|(first, second)| first != second);
+    pair.map(|(first, second)| (first.to_owned(), second.to_owned()))
+}
+
+#[test]
+fn a_calm_world_commits_and_converges() {
+    for seed in 1..=2 {
+        let report = simulate(seed, Scenario::calm(), Plants::default()).unwrap_or_else(|failure| panic!("{failure}"));
+        assert_eq!(report.faults, 0, "{report}");
+        assert!(report.heard[0] > 100, "{report}");
+    }
+}
+
+/// A number that `make sim` sets.
+fn set(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
+#[test]
+fn every_property_holds_under_the_general_faults() {
+    let (from, count) = (set("LOCKSTEP_SIM_SEED").unwrap_or(1), set("LOCKSTEP_SIM_SEEDS").unwrap_or(GOOD_SEEDS));
+    for seed in from..from + count {
+        let end = simulate(seed, Scenario::general(), Plants::default());
+        let report = end.unwrap_or_else(|failure| panic!("{failure}"));
+        println!("{report}");
+        assert!(report.faults > 100 && report.heard[0] > 20, "{report}");
+    }
+}
+
+/// Plants a bug and runs seeds until a checker objects.
+fn finds(plant: Plant) {
+    let found =
+        (1..=PLANT_SEEDS).find(|seed| simulate(*seed, Scenario::for_plant(plant), Plants::only(plant)).is_err());
+    assert!(found.is_some(), "{plant:?} was not found within {PLANT_SEEDS} seeds");
+    // The same seed without the bug is good: it was the bug that was found.
+    let seed = found.unwrap_or_default();
+    let clean = simulate(seed, Scenario::for_plant(plant), Plants::default());
+    assert!(
+        clean.is_ok(),
+        "{plant:?}: seed {seed} fails without the bug too: {}",
+        clean.map_or_else(|f| f.to_string(), |r| r.to_string())
+    );
+}
+
+/// One test a planted bug.
+macro_rules! plants {
+    ($($test:ident: $plant:ident,)*) => {
+        $(#[test]
+        fn $test() {
+            finds(Plant::$plant);
+        })*
+
+        #[test]
+        fn every_plant_has_a_test() {
+            assert_eq!([$(Plant::$plant),*], Plant::ALL);
+        }
+    };
+}
+
+plants! {
+    finds_resend_other_bytes: ResendOtherBytes,
+    finds_checkpoint_before_apply: CheckpointBeforeApply,
+    finds_refs_before_objects: RefsBeforeObjects,
+    finds_error_as_absent: ErrorAsAbsent,
+    finds_child_before_parent: ChildBeforeParent,
+    finds_value_without_version: ValueWithoutVersion,
+    finds_settled_over_unresolved: SettledOverUnresolved,
+    finds_window_not_poisoned: WindowNotPoisoned,
+    finds_own_stream_skipped: OwnStreamSkipped,
+    finds_batch_caught_up_in_part: BatchCaughtUpInPart,
+    finds_missing_base_is_bad: MissingBaseIsBad,
+    finds_name_conflict_committed: NameConflictCommitted,
+    finds_collect_below_slow_node: CollectBelowSlowNode,
+    finds_tombstone_forgotten: TombstoneForgotten,
+    finds_pack_against_uncommitted: PackAgainstUncommitted,
+    finds_paused_node_goes_on: PausedNodeGoesOn,
+    finds_fenced_reborn: FencedReborn,
+    finds_refused_in_flight: RefusedInFlight,
+    finds_map_before_refs: MapBeforeRefs,
+}
