@@ -2,5 +2,6 @@
 
 pub mod build;
 pub mod contract;
+pub mod e2e;
 pub mod local_git;
 pub mod sim;

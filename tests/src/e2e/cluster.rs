@@ -1,0 +1,108 @@
+//! The emulators and the nodes of some sites, in one temporary folder. When a test fails, the folder stays, and says where.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use lockstep::embedded::dynamo::EmbeddedDynamo;
+use lockstep::embedded::kinesis::EmbeddedKinesis;
+use lockstep::refdb::dynamo::{Connection, DynamoRefDb, TableSettings, client};
+use tempfile::TempDir;
+
+use super::git::ok;
+use super::node::{Node, Place};
+use super::until;
+use super::wire::Wire;
+
+/// Sites with their nodes.
+pub struct Cluster {
+    /// The nodes, in the order in which they were named.
+    pub nodes: Vec<Node>,
+    /// The refdb itself, for a look at the truth.
+    pub refdb: DynamoRefDb,
+    folder: TempDir,
+    _dynamo: EmbeddedDynamo,
+    _kinesis: EmbeddedKinesis,
+}
+
+impl Cluster {
+    /// Starts the emulators, and one node for each of `names` (`site-number`), and waits until all are ready.
+    pub async fn start(binary: &Path, names: &[&str]) -> Self {
+        Self::start_on(binary, names, &|_| None).await
+    }
+
+    /// The same, with volumes elsewhere.
+    ///
+    /// # Panics
+    /// Something does not start.
+    pub async fn start_on(binary: &Path, names: &[&str], root: &dyn Fn(&str) -> Option<PathBuf>) -> Self {
+        let folder = tempfile::Builder::new().prefix("lockstep-e2e-").tempdir().expect("a folder");
+        let dynamo = EmbeddedDynamo::in_memory().await.expect("a refdb");
+        let kinesis = EmbeddedKinesis::start(&Default::default()).await.expect("an event log");
+        let site = |name: &str| name.rsplit_once('-').expect("site-number").0.to_owned();
+        let sites: BTreeSet<String> = names.iter().map(|name| site(name)).collect();
+        let sites: Vec<String> = sites.into_iter().collect();
+        let mut nodes = Vec::new();
+        for name in names {
+            let home = folder.path().join(name);
+            let (site, url) = (site(name), kinesis.endpoint());
+            let blobs = folder.path().join("blobs");
+            let place =
+                Place { site: &site, name, sites: &sites, home, root: root(name), kinesis: &url, blobs: &blobs };
+            nodes.push(Node::new(binary, &place, Wire::to(&dynamo.endpoint()).await));
+        }
+        std::fs::create_dir_all(folder.path().join("blobs")).expect("a folder");
+        let connection = Connection::emulator(dynamo.endpoint());
+        let refdb = DynamoRefDb::new(&client(&connection).await, "e2e", TableSettings::default());
+        let mut cluster = Self { nodes, refdb, folder, _dynamo: dynamo, _kinesis: kinesis };
+        cluster.nodes.iter_mut().for_each(|node| node.start(None));
+        cluster.ready().await;
+        cluster
+    }
+
+    /// Waits until every node is ready.
+    pub async fn ready(&mut self) {
+        for node in &mut self.nodes {
+            node.ready().await;
+        }
+    }
+
+    /// A folder for a test's own things.
+    #[must_use]
+    pub fn scratch(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Creates a project at the first node, and waits until it is everywhere.
+    pub async fn create(&self, project: &str) {
+        let _ = ok(self.nodes[0].cli(&["project", "create", project]).await);
+        self.exists(project).await;
+    }
+
+    /// Waits until a project's repository is everywhere.
+    ///
+    /// # Panics
+    /// It does not arrive.
+    pub async fn exists(&self, project: &str) {
+        for node in &self.nodes {
+            let there = until(async || node.repository(project).exists().then_some(())).await;
+            assert!(there.is_some(), "{project} does not arrive at {}\n{}", node.name, node.log_tail());
+        }
+    }
+
+    /// Waits until a ref has a value at every node.
+    pub async fn show(&self, project: &str, name: &str, value: Option<&str>) {
+        for node in &self.nodes {
+            node.shows(project, name, value).await;
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.folder.disable_cleanup(true);
+            eprintln!("the nodes' folders with their logs stay in {}", self.folder.path().display());
+            self.nodes.iter().for_each(|node| eprintln!("{}", node.log_tail()));
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! git as a user has it, without anything of the machine's own configuration; and a clone that makes commits.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+
+use git2::Repository;
+use lockstep_proto::Oid;
+use tokio::process::Command;
+
+use crate::local_git::commit;
+
+/// Runs git in a folder.
+///
+/// # Panics
+/// There is no git.
+pub async fn git(folder: &Path, args: &[&str]) -> Output {
+    quiet(Command::new("git"), folder).arg("-C").arg(folder).args(args).output().await.expect("git runs")
+}
+
+/// A command that sees nothing of the machine's own git configuration, and dies with the test.
+pub fn quiet(mut command: Command, home: &Path) -> Command {
+    command.env("HOME", home).env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_TERMINAL_PROMPT", "0").env("LC_ALL", "C");
+    command.env_remove("LOCKSTEP_FAILPOINT").stdin(Stdio::null()).kill_on_drop(true);
+    for who in ["AUTHOR", "COMMITTER"] {
+        command.env(format!("GIT_{who}_NAME"), "T").env(format!("GIT_{who}_EMAIL"), "t@example.com");
+    }
+    command
+}
+
+/// Standard output of a command that must succeed.
+///
+/// # Panics
+/// It failed.
+#[must_use]
+pub fn ok(output: Output) -> String {
+    assert!(output.status.success(), "{}", text(&output));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// Everything that a command wrote which must fail.
+///
+/// # Panics
+/// It succeeded.
+#[must_use]
+pub fn fails(output: Output) -> String {
+    assert!(!output.status.success(), "it succeeded: {}", text(&output));
+    text(&output)
+}
+
+/// Both outputs of a command.
+#[must_use]
+pub fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Every ref that git shows, but the sidecar's own.
+///
+/// # Errors
+/// What git says.
+pub async fn refs(repository: &Path) -> Result<BTreeMap<String, String>, String> {
+    let output = git(repository, &["for-each-ref", "--format=%(refname) %(objectname)"]).await;
+    if !output.status.success() {
+        return Err(text(&output));
+    }
+    let listed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let pairs = listed.lines().filter_map(|line| line.split_once(' '));
+    let ours = pairs.filter(|(name, _)| !name.starts_with("refs/lockstep/"));
+    Ok(ours.map(|(name, oid)| (name.to_owned(), oid.to_owned())).collect())
+}
+
+/// A repository from which a user pushes.
+#[derive(Clone, Debug)]
+pub struct Clone {
+    folder: PathBuf,
+}
+
+impl Clone {
+    /// An empty one.
+    ///
+    /// # Panics
+    /// The folder cannot be written.
+    #[must_use]
+    pub fn new(folder: &Path) -> Self {
+        Repository::init_bare(folder).expect("a repository");
+        Self { folder: folder.to_owned() }
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A commit with one file that holds `content`, on `parent`.
+    ///
+    /// # Panics
+    /// The parent is not there.
+    #[must_use]
+    pub fn commit(&self, parent: Option<&str>, content: &str) -> String {
+        self.commit_files(parent, &BTreeMap::from([("file".to_owned(), content.as_bytes().to_vec())]))
+    }
+
+    /// A commit with exactly these files, on `parent`.
+    ///
+    /// # Panics
+    /// The parent is not there.
+    #[must_use]
+    pub fn commit_files(&self, parent: Option<&str>, files: &BTreeMap<String, Vec<u8>>) -> String {
+        let repository = Repository::open_bare(&self.folder).expect("a repository");
+        let parents: Vec<Oid> = parent.into_iter().map(|oid| oid.parse().expect("an object id")).collect();
+        commit(&repository, &parents, files).to_string()
+    }
+
+    /// Fetches every ref of a repository, so that their objects are here.
+    pub async fn fetch(&self, from: &Path) -> Output {
+        git(&self.folder, &["fetch", "-q", &from.display().to_string(), "+refs/*:refs/fetched/*"]).await
+    }
+
+    /// Pushes; the output is what `--porcelain` writes.
+    pub async fn push(&self, to: &Path, options: &[&str], refspecs: &[&str]) -> Output {
+        let url = to.display().to_string();
+        let mut args = vec!["push", "--porcelain"];
+        args.extend(options);
+        args.push(&url);
+        args.extend(refspecs);
+        git(&self.folder, &args).await
+    }
+}
+
+/// Whether a repository has `tip`, and `commit` is it or lies below it.
+///
+/// # Panics
+/// There is no repository.
+#[must_use]
+pub fn contains(repository: &Path, tip: &str, commit: &str) -> bool {
+    let repository = Repository::open_bare(repository).expect("a repository");
+    let oid = |text: &str| git2::Oid::from_str(text).expect("an object id");
+    tip == commit || repository.graph_descendant_of(oid(tip), oid(commit)).unwrap_or(false)
+}

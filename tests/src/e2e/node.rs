@@ -1,0 +1,261 @@
+//! One sidecar: its configuration, its process, its socket and its command line.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+use lockstep::client::{Call, Client};
+use lockstep_proto::status::NodeStatus;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::git::quiet;
+use super::wire::Wire;
+use super::{PATIENCE, until};
+
+/// A node, running or not. Its process is killed when this is dropped.
+pub struct Node {
+    /// Its site.
+    pub site: String,
+    /// Its name.
+    pub name: String,
+    /// Its folder; the git volume is `git` in it, unless it was put elsewhere.
+    pub home: PathBuf,
+    /// The git volume.
+    pub root: PathBuf,
+    /// Where `/livez`, `/readyz` and `/metrics` are.
+    pub health: SocketAddr,
+    /// Its way to the refdb.
+    pub wire: Wire,
+    binary: PathBuf,
+    child: Option<Child>,
+}
+
+/// What a node's configuration is made of.
+pub struct Place<'a> {
+    /// Its site.
+    pub site: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// All sites.
+    pub sites: &'a [String],
+    /// Its folder.
+    pub home: PathBuf,
+    /// The git volume, where it is not in the node's folder.
+    pub root: Option<PathBuf>,
+    /// Where Kinesis is.
+    pub kinesis: &'a str,
+    /// The blobs' folder.
+    pub blobs: &'a Path,
+}
+
+impl Node {
+    /// Writes the configuration. The process is started by [`Node::start`].
+    ///
+    /// # Panics
+    /// The folder cannot be written.
+    #[must_use]
+    pub fn new(binary: &Path, place: &Place<'_>, wire: Wire) -> Self {
+        let (home, root) = (place.home.clone(), place.root.clone().unwrap_or_else(|| place.home.join("git")));
+        std::fs::create_dir_all(&home).expect("a folder");
+        let health = free_port();
+        let mut text = configuration(place, &home, &root, health, &wire.url());
+        for site in place.sites {
+            text.push_str(&format!("[eventlog.streams.{site}]\nendpoint = \"{}\"\n", place.kinesis));
+        }
+        std::fs::write(home.join("lockstep.toml"), text).expect("a configuration");
+        let (site, name) = (place.site.to_owned(), place.name.to_owned());
+        Self { site, name, home, root, health, wire, binary: binary.to_owned(), child: None }
+    }
+
+    /// Starts the process, with a failpoint (`name:count`) if one is given.
+    ///
+    /// # Panics
+    /// It cannot be started, or runs already.
+    pub fn start(&mut self, failpoint: Option<&str>) {
+        assert!(self.child.is_none(), "{} runs already", self.name);
+        let log = File::options().create(true).append(true).open(self.log()).expect("a log");
+        let mut command = quiet(Command::new(&self.binary), &self.home);
+        command.arg("run").arg("--config").arg(self.home.join("lockstep.toml"));
+        if let Some(failpoint) = failpoint {
+            command.env("LOCKSTEP_FAILPOINT", failpoint);
+        }
+        command.stdout(Stdio::null()).stderr(log);
+        self.child = Some(command.spawn().expect("the sidecar starts"));
+    }
+
+    /// Runs a command of the sidecar's binary against its socket.
+    ///
+    /// # Panics
+    /// It cannot be run.
+    pub async fn cli(&self, args: &[&str]) -> Output {
+        let mut command = quiet(Command::new(&self.binary), &self.home);
+        command.args(args).env("LOCKSTEP_SOCKET", self.socket()).output().await.expect("the command runs")
+    }
+
+    /// A second process of the same configuration.
+    ///
+    /// # Panics
+    /// It cannot be run.
+    pub async fn second(&self) -> Output {
+        let mut command = quiet(Command::new(&self.binary), &self.home);
+        command.arg("run").arg("--config").arg(self.home.join("lockstep.toml")).output().await.expect("it runs")
+    }
+
+    /// What the sidecar says of itself, if it answers.
+    pub async fn status(&self) -> Option<NodeStatus> {
+        let end = Instant::now() + Duration::from_secs(2);
+        Client::new(&self.socket()).send(&Call::get("/v1/status"), end).await.ok()
+    }
+
+    /// Waits until the node takes commits and has caught up.
+    ///
+    /// # Panics
+    /// The process ended, or it is not ready for long.
+    pub async fn ready(&mut self) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let status = self.status().await;
+            if status.as_ref().is_some_and(|status| status.ready) {
+                return;
+            }
+            if let Some(ended) = self.ended() {
+                panic!("{} ended ({ended}) instead of getting ready\n{}", self.name, self.log_tail());
+            }
+            assert!(Instant::now() < end, "{} is not ready: {status:?}\n{}", self.name, self.log_tail());
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The exit status, if the process has ended by itself.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.as_mut()?.try_wait().expect("a child")
+    }
+
+    /// Waits for the process to end by itself.
+    ///
+    /// # Panics
+    /// It goes on for long, or was not started.
+    pub async fn end(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("it was started");
+        match timeout(PATIENCE, child.wait()).await {
+            Ok(status) => status.expect("a child"),
+            Err(_) => panic!("{} goes on running\n{}", self.name, self.log_tail()),
+        }
+    }
+
+    /// `kill -9`; nothing when it is dead already.
+    ///
+    /// # Panics
+    /// It cannot be killed.
+    pub async fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().await.expect("it can be killed");
+        }
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Panics
+    /// It does not run.
+    pub fn signal(&self, signal: Signal) {
+        let id = self.child.as_ref().and_then(Child::id).expect("it runs");
+        let id = Pid::from_raw(i32::try_from(id).expect("a process id")).expect("a process id");
+        kill_process(id, signal).expect("a signal");
+    }
+
+    /// Ends it in an orderly way.
+    pub async fn stop(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.end().await
+    }
+
+    /// The repository of a project here.
+    #[must_use]
+    pub fn repository(&self, project: &str) -> PathBuf {
+        self.root.join(format!("{project}.git"))
+    }
+
+    /// Waits until a ref has a value here; none for its absence.
+    ///
+    /// # Panics
+    /// It does not get it.
+    pub async fn shows(&self, project: &str, name: &str, value: Option<&str>) {
+        let repository = self.repository(project);
+        let look = async || {
+            let refs = super::git::refs(&repository).await.ok()?;
+            (refs.get(name).map(String::as_str) == value).then_some(())
+        };
+        let shown = until(look).await;
+        assert!(shown.is_some(), "{}: {name} does not become {value:?}\n{}", self.name, self.log_tail());
+    }
+
+    /// The sidecar's socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.home.join("run/api.sock")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.home.join("log")
+    }
+
+    /// The end of what it logged.
+    #[must_use]
+    pub fn log_tail(&self) -> String {
+        let text = std::fs::read_to_string(self.log()).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        format!("--- {}\n{}", self.name, lines[lines.len().saturating_sub(25)..].join("\n"))
+    }
+}
+
+/// Short times, so that a test need not wait for them.
+fn configuration(place: &Place<'_>, home: &Path, root: &Path, health: SocketAddr, refdb: &str) -> String {
+    format!(
+        r#"
+site = "{site}"
+node = "{name}"
+sites = {sites:?}
+root = "{root}"
+state = "{root}/.lockstep"
+[api]
+socket = "{home}/run/api.sock"
+[git]
+install_hooks = true
+[health]
+listen = "{health}"
+[refdb]
+prefix = "e2e"
+endpoint = "{refdb}"
+[eventlog]
+prefix = "e2e"
+poll_interval = "20ms"
+[blobs]
+url = "file://{blobs}"
+[commit]
+lanes = 2
+window = 16
+deadline = "10s"
+[lease]
+heartbeat = "300ms"
+expires_after = "1500ms"
+[telemetry]
+log_format = "text"
+"#,
+        site = place.site,
+        name = place.name,
+        sites = place.sites,
+        home = home.display(),
+        root = root.display(),
+        blobs = place.blobs.display(),
+    )
+}
+
+/// A port that nobody listens on now.
+fn free_port() -> SocketAddr {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    listener.local_addr().expect("an address")
+}

@@ -1,0 +1,129 @@
+//! What must hold when nothing is pushed any more: every node shows what the refdb says, `git fsck` is clean, the ledger
+//! is kept, and each ref can still be pushed to.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use lockstep::refdb::RefDb;
+use lockstep_proto::{ProjectKey, ProjectPhase, RefKey, RefValue};
+use tokio::time::{Instant, sleep};
+
+use super::PATIENCE;
+use super::cluster::Cluster;
+use super::git::{self, Clone, git, ok, text};
+use super::node::Node;
+
+/// What the refdb says of one project.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Truth {
+    /// Every live ref and its value.
+    pub refs: BTreeMap<String, String>,
+    /// Where `HEAD` points.
+    pub head: Option<String>,
+}
+
+/// Reads a project from the refdb.
+///
+/// # Panics
+/// There is no such project, or no refdb.
+pub async fn truth(cluster: &Cluster, project: &str) -> Truth {
+    const PAGE: usize = 1_000;
+    let name = project.parse().expect("a project name");
+    let all = cluster.refdb.projects(None, PAGE).await.expect("the refdb answers");
+    let state = all.into_iter().find(|(one, _)| *one == name).map(|(_, item)| item.value);
+    let Some(RefValue::State(state)) = state else { panic!("no project {project} in the refdb") };
+    assert_eq!(state.phase, ProjectPhase::Active);
+    let key: ProjectKey = format!("{project}#{}", state.incarnation).parse().expect("a project key");
+    let (mut truth, mut after): (Truth, Option<RefKey>) = (Truth::default(), None);
+    loop {
+        let page = cluster.refdb.scan(&key, after.as_ref(), PAGE).await.expect("the refdb answers");
+        for item in &page {
+            match (&item.key, &item.value) {
+                (RefKey::Ref(name), RefValue::Oid(oid)) => drop(truth.refs.insert(name.to_string(), oid.to_string())),
+                (RefKey::Head, RefValue::Symref(target)) => truth.head = Some(target.to_string()),
+                _ => {}
+            }
+        }
+        if page.len() < PAGE {
+            return truth;
+        }
+        after = page.last().map(|item| item.key.clone());
+    }
+}
+
+/// Waits until every node shows what the refdb says, then has git check every repository.
+///
+/// # Panics
+/// A node differs for long, or git finds fault.
+pub async fn converged(cluster: &Cluster, project: &str) -> Truth {
+    let end = Instant::now() + PATIENCE;
+    let truth = loop {
+        let truth = truth(cluster, project).await;
+        let mut differences = Vec::new();
+        for node in &cluster.nodes {
+            differences.extend(difference(node, project, &truth).await);
+        }
+        if differences.is_empty() {
+            break truth;
+        }
+        assert!(Instant::now() < end, "the sites differ from the refdb:\n{}", differences.join("\n"));
+        sleep(Duration::from_millis(50)).await;
+    };
+    for node in &cluster.nodes {
+        sound(&node.repository(project)).await;
+        let status = node.status().await.unwrap_or_else(|| panic!("{} answers", node.name));
+        assert_eq!(status.quarantined, 0, "{}: {status:?}", node.name);
+    }
+    truth
+}
+
+/// git finds every object whole, and every ref complete.
+///
+/// # Panics
+/// It does not.
+pub async fn sound(repository: &Path) {
+    let _ = ok(git(repository, &["fsck", "--full", "--strict", "--no-dangling", "--no-progress"]).await);
+    let _ = ok(git(repository, &["rev-list", "--objects", "--all", "--quiet"]).await);
+}
+
+async fn difference(node: &Node, project: &str, truth: &Truth) -> Vec<String> {
+    let shown = match git::refs(&node.repository(project)).await {
+        Ok(shown) => shown,
+        Err(why) => return vec![format!("{}: {why}", node.name)],
+    };
+    let mut lines = Vec::new();
+    for (name, oid) in &truth.refs {
+        if shown.get(name) != Some(oid) {
+            lines.push(format!("{}: {name} is {:?}, in the refdb {oid}", node.name, shown.get(name)));
+        }
+    }
+    let foreign = shown.keys().filter(|name| !truth.refs.contains_key(*name));
+    lines.extend(foreign.map(|name| format!("{}: {name} should not be there", node.name)));
+    let head = text(&git(&node.repository(project), &["symbolic-ref", "HEAD"]).await).trim().to_owned();
+    if truth.head.as_ref().is_some_and(|wanted| *wanted != head) {
+        lines.push(format!("{}: HEAD is {head}, in the refdb {:?}", node.name, truth.head));
+    }
+    lines
+}
+
+/// Pushes a new commit to every branch, at each node in turn, and deletes nothing: no ref is locked for ever.
+///
+/// # Panics
+/// A push is refused.
+pub async fn every_branch_moves(cluster: &Cluster, project: &str, clone: &Clone) {
+    for (at, node) in cluster.nodes.iter().enumerate() {
+        let truth = truth(cluster, project).await;
+        let repository = node.repository(project);
+        let _ = ok(clone.fetch(&repository).await);
+        let branches = truth.refs.iter().filter(|(name, _)| name.starts_with("refs/heads/"));
+        let moved: Vec<String> = branches
+            .map(|(name, oid)| format!("{}:{name}", clone.commit(Some(oid), &format!("{oid} moves on at {at}"))))
+            .collect();
+        for chunk in moved.chunks(90) {
+            let chunk: Vec<&str> = chunk.iter().map(String::as_str).collect();
+            let _ = ok(clone.push(&repository, &[], &chunk).await);
+        }
+        converged(cluster, project).await;
+    }
+}

@@ -1,0 +1,116 @@
+//! The command line against real sidecars.
+
+use lockstep_tests::e2e::cluster::Cluster;
+use lockstep_tests::e2e::git::{Clone, fails, git, ok, quiet};
+use lockstep_tests::e2e::until;
+use lockstep_tests::e2e::verify::converged;
+use tokio::process::Command;
+
+use crate::lockstep;
+
+const MAIN: &str = "refs/heads/main";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_shows_itself_and_moves_refs_and_head() {
+    let cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+    cluster.create("p").await;
+    let (a, b) = (&cluster.nodes[0], &cluster.nodes[1]);
+    let clone = Clone::new(&cluster.scratch("clone"));
+    let first = clone.commit(None, "one");
+    let _ = ok(clone.push(&a.repository("p"), &[], &[&format!("{first}:{MAIN}")]).await);
+    b.shows("p", MAIN, Some(&first)).await;
+    let _ = ok(b.cli(&["update-ref", "--project", "p", "--old", "absent", "refs/tags/v1", &first]).await);
+    a.shows("p", "refs/tags/v1", Some(&first)).await;
+    let _ = ok(a.cli(&["update-ref", "--project", "p", "--old", &first, "--delete", "refs/tags/v1"]).await);
+    b.shows("p", "refs/tags/v1", None).await;
+    let _ = ok(b.cli(&["head", "set", "--project", "p", "refs/heads/trunk"]).await);
+    assert_eq!(converged(&cluster, "p").await.head.as_deref(), Some("refs/heads/trunk"));
+    let status: serde_json::Value = serde_json::from_str(&ok(a.cli(&["status", "--json"]).await)).expect("JSON");
+    assert_eq!((&status["site"], &status["ready"]), (&"a".into(), &true.into()));
+    assert_eq!(status["incarnation"], 1);
+    assert!(ok(a.cli(&["status"]).await).contains("site a  node a-0"));
+    assert_eq!(ok(a.cli(&["parked"]).await), "nothing");
+    assert_eq!(ok(a.cli(&["quarantine", "--json"]).await), "[]");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_bypasses_lockstep_is_refused_and_upkeep_is_not() {
+    let cluster = Cluster::start(lockstep(), &["a-0"]).await;
+    cluster.create("p").await;
+    let a = cluster.nodes[0].repository("p");
+    let clone = Clone::new(&cluster.scratch("clone"));
+    let first = clone.commit(None, "one");
+    let _ = ok(clone.push(&a, &[], &[&format!("{first}:{MAIN}")]).await);
+    let text = fails(git(&a, &["update-ref", "refs/heads/x", &first]).await);
+    assert!(text.contains("lockstep update-ref"), "{text}");
+    for upkeep in [&["gc", "-q"][..], &["pack-refs", "--all"], &["maintenance", "run", "--quiet"]] {
+        let _ = ok(git(&a, upkeep).await);
+    }
+    let _ = ok(clone.push(&a, &[], &[&format!(":{MAIN}"), &format!("{first}:refs/heads/x")]).await);
+    assert_eq!(converged(&cluster, "p").await.refs.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_a_deleted_project_comes_back_with_its_successor() {
+    let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+    cluster.create("p").await;
+    let clone = Clone::new(&cluster.scratch("clone"));
+    let old = clone.commit(None, "old");
+    let a = cluster.nodes[0].repository("p");
+    let refs = [format!("{old}:{MAIN}"), format!("{old}:refs/heads/dir/sub"), format!("{old}:refs/tags/v1")];
+    let _ = ok(clone.push(&a, &[], &refs.each_ref().map(String::as_str)).await);
+    cluster.show("p", MAIN, Some(&old)).await;
+    let deleted = cluster.nodes[1].cli(&["project", "delete", "p", "--yes"]).await;
+    let _ = ok(deleted);
+    for node in &cluster.nodes {
+        assert!(until(async || (!node.repository("p").exists()).then_some(())).await.is_some(), "{}", node.name);
+    }
+    assert!(fails(clone.push(&a, &[], &[&refs[0]]).await).contains("does not"));
+    cluster.create("p").await;
+    let fresh = clone.commit(None, "fresh");
+    // A name that the old project had as a directory is free again.
+    let again = [format!("{fresh}:{MAIN}"), format!("{fresh}:refs/heads/dir")];
+    let _ = ok(clone.push(&cluster.nodes[1].repository("p"), &[], &again.each_ref().map(String::as_str)).await);
+    assert_eq!(converged(&cluster, "p").await.refs.len(), 2);
+    for node in &mut cluster.nodes {
+        let _ = node.stop().await;
+        node.start(None);
+    }
+    cluster.ready().await;
+    assert_eq!(converged(&cluster, "p").await.refs.len(), 2);
+    for node in &cluster.nodes {
+        let gone = git(&node.repository("p"), &["cat-file", "-e", &old]).await;
+        assert!(!gone.status.success(), "{} has an object of the deleted project", node.name);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_existing_repository_is_imported() {
+    let cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+    let clone = Clone::new(&cluster.scratch("clone"));
+    let first = clone.commit(None, "one");
+    let second = clone.commit(Some(&first), "two");
+    let a = cluster.nodes[0].repository("old");
+    let _ = ok(quiet(Command::new("git"), &cluster.nodes[0].home)
+        .args(["init", "-q", "--bare", "-b", "trunk"])
+        .arg(&a)
+        .output()
+        .await
+        .expect("git runs"));
+    let names: Vec<String> = (0..120).map(|n| format!("{first}:refs/heads/n{n:03}")).collect();
+    let trunk = format!("{second}:refs/heads/trunk");
+    let names: Vec<&str> = names.iter().map(String::as_str).chain([trunk.as_str()]).collect();
+    let _ = ok(clone.push(&a, &[], &names).await);
+    let path = a.display().to_string();
+    let socket = cluster.nodes[0].socket().display().to_string();
+    let _ = ok(cluster.nodes[0].cli(&["hook", "install", &path, "--project", "old", "--socket", &socket]).await);
+    let done = ok(cluster.nodes[0].cli(&["import", &path]).await);
+    assert!(done.contains("121 refs committed"), "{done}");
+    cluster.exists("old").await;
+    cluster.show("old", "refs/heads/trunk", Some(&second)).await;
+    let truth = converged(&cluster, "old").await;
+    assert_eq!((truth.refs.len(), truth.head.as_deref()), (121, Some("refs/heads/trunk")));
+    let third = clone.commit(Some(&second), "three");
+    let _ = ok(clone.push(&cluster.nodes[1].repository("old"), &[], &[&format!("{third}:refs/heads/trunk")]).await);
+    cluster.show("old", "refs/heads/trunk", Some(&third)).await;
+}

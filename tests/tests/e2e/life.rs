@@ -1,0 +1,60 @@
+//! A sidecar's life as its supervisor sees it: health, a second one, an orderly end, a restart.
+
+use std::net::SocketAddr;
+
+use lockstep_tests::e2e::cluster::Cluster;
+use lockstep_tests::e2e::git::{Clone, fails, ok};
+use lockstep_tests::e2e::verify::converged;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::lockstep;
+
+const MAIN: &str = "refs/heads/main";
+
+async fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("a listener");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_tells_its_health_and_ends_in_order() {
+    let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+    cluster.create("p").await;
+    let clone = Clone::new(&cluster.scratch("clone"));
+    let a = cluster.nodes[0].repository("p");
+    let first = clone.commit(None, "one");
+    let _ = ok(clone.push(&a, &[], &[&format!("{first}:{MAIN}")]).await);
+    let health = cluster.nodes[0].health;
+    assert!(get(health, "/livez").await.starts_with("HTTP/1.1 200"));
+    assert!(get(health, "/readyz").await.starts_with("HTTP/1.1 200"));
+    let metrics = get(health, "/metrics").await;
+    assert!(metrics.contains("lockstep_commit_total{") && metrics.contains("lockstep_ready"), "{metrics}");
+
+    let second = clone.commit(Some(&first), "two");
+    let _ = ok(clone.push(&a, &[], &[&format!("{second}:{MAIN}")]).await);
+    let ended = cluster.nodes[0].stop().await;
+    assert!(ended.success(), "{ended}\n{}", cluster.nodes[0].log_tail());
+    // What was acknowledged was published before the end: B has it while A is down.
+    cluster.nodes[1].shows("p", MAIN, Some(&second)).await;
+    assert!(fails(clone.push(&a, &[], &[":refs/heads/none"]).await).contains("nothing was changed"));
+    cluster.nodes[0].start(None);
+    cluster.ready().await;
+    assert_eq!(cluster.nodes[0].status().await.expect("it answers").incarnation.map(|one| one.0), Some(2));
+    let third = clone.commit(Some(&second), "three");
+    let _ = ok(clone.push(&a, &[], &[&format!("{third}:{MAIN}")]).await);
+    converged(&cluster, "p").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_sidecar_on_the_same_volume_is_refused() {
+    let mut cluster = Cluster::start(lockstep(), &["a-0"]).await;
+    let second = cluster.nodes[0].second().await;
+    assert!(fails(second).contains("another sidecar"));
+    assert!(cluster.nodes[0].ended().is_none(), "the first one goes on");
+    cluster.create("p").await;
+}

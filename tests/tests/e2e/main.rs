@@ -1,0 +1,13 @@
+//! End to end: real sidecars, real git, emulators of the cloud in this process.
+
+mod command;
+mod crash;
+mod life;
+mod push;
+
+use std::path::Path;
+
+/// The command under test.
+pub fn lockstep() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_lockstep-under-test"))
+}
