@@ -13,10 +13,10 @@ CARGO_DENY := $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 # The advisory database of RustSec. `make deny` says so when it cannot be fetched; it never passes as checked.
 ADVISORIES_LOG := .cache/advisories.log
 
-.PHONY: help demo test sim crash soak bench fmt lint deny docs ci tools
+.PHONY: help demo test sim crash soak bench bench-quick fmt lint deny docs ci tools
 
 help: ## Say what every target does
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: tools ## Two sites on this machine: a push at one, seen at the other (needs no cloud)
 	cargo run --locked --package lockstep -- demo
@@ -38,8 +38,13 @@ soak: tools ## Simulator and crashes with ever new seeds: make soak MINUTES=60
 	  from=$$(( from + $(SEEDS) )); \
 	done
 
-bench: tools ## The load generator, optimised, against the embedded emulators
-	cargo run --release --locked --package lockstep-loadtest
+bench: tools ## Every figure of docs/performance.md, optimised, one JSON line each (about 15 minutes)
+	cargo build --release --locked --package lockstep --package lockstep-loadtest
+	target/release/lockstep-loadtest $(if $(ONLY),--only $(ONLY))
+
+bench-quick: tools ## The figures that take seconds: make bench-quick, or some of all: make bench ONLY=b,e
+	cargo build --release --locked --package lockstep --package lockstep-loadtest
+	target/release/lockstep-loadtest --quick
 
 fmt: ## Format the code
 	cargo fmt --all

@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 pub use front::Front;
 pub use hooks::git_settings;
 pub use inspect::Inspector;
-pub use production::{Embedded, Seams, seams};
+pub use production::{Embedded, Seams, parts, seams};
 pub use run::{RunError, Sidecar, run};
 pub use settings::NodeSettings;
 pub use watch::Watch;

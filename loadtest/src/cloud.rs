@@ -1,0 +1,92 @@
+//! The cloud of a benchmark: the emulators on a temporary folder, and the seams that reach them as they would reach AWS.
+
+use std::path::Path;
+use std::time::Duration;
+
+use lockstep::app::{Embedded, Seams, seams};
+use lockstep::config::{self, Settings};
+use lockstep::refdb::dynamo::{Connection, client};
+use tempfile::TempDir;
+
+use crate::Fallible;
+
+/// The names of all sites.
+pub const SITES: [&str; 3] = ["eu-aws", "muc-1", "muc-2"];
+
+/// Running emulators. Everything is removed with it.
+pub struct Cloud {
+    /// The seams.
+    pub seams: Seams,
+    embedded: Embedded,
+    folder: TempDir,
+}
+
+impl Cloud {
+    /// Starts the emulators.
+    pub async fn start() -> Fallible<Self> {
+        let folder = tempfile::Builder::new().prefix("lockstep-bench-").tempdir()?;
+        let embedded = Embedded::start(&folder.path().join("aws")).await?;
+        let settings = settings(folder.path(), SITES[0], Duration::from_millis(20), &SITES)?;
+        Ok(Self { seams: seams(&settings, Some(&embedded)).await?, embedded, folder })
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Where the DynamoDB emulator is.
+    pub fn dynamo_endpoint(&self) -> String {
+        self.embedded.dynamo_endpoint()
+    }
+
+    /// Where the Kinesis emulator is.
+    pub fn kinesis_endpoint(&self) -> String {
+        self.embedded.kinesis_endpoint()
+    }
+
+    /// A client of the DynamoDB emulator, as the refdb's adapter has it.
+    pub async fn dynamo_client(&self) -> aws_sdk_dynamodb::Client {
+        let connection = Connection {
+            region: Some("us-east-1".to_owned()),
+            endpoint: Some(self.dynamo_endpoint()),
+            made_up_credentials: true,
+            connect_timeout: Duration::from_secs(5),
+            call_timeout: Duration::from_secs(30),
+        };
+        client(&connection).await
+    }
+
+    /// A site's configuration.
+    pub fn settings(&self, site: &str, poll: Duration, sites: &[&str]) -> Fallible<Settings> {
+        settings(self.folder(), site, poll, sites)
+    }
+}
+
+/// A site's configuration, as an operator would write it.
+fn settings(folder: &Path, site: &str, poll: Duration, sites: &[&str]) -> Fallible<Settings> {
+    let home = folder.join(site);
+    std::fs::create_dir_all(&home)?;
+    let text = format!(
+        r#"
+site = "{site}"
+node = "{site}-0"
+sites = {sites:?}
+root = "{home}/git"
+state = "{home}/git/.lockstep"
+[api]
+socket = "{home}/api.sock"
+[refdb]
+prefix = "bench"
+[eventlog]
+prefix = "bench"
+poll_interval = "{poll}ms"
+[embedded]
+dir = "{folder}/aws"
+"#,
+        home = home.display(),
+        folder = folder.display(),
+        poll = poll.as_millis(),
+    );
+    Ok(config::parse(&text)?)
+}

@@ -1,0 +1,105 @@
+//! AWS is far: half of a round trip before each call, the other half after it.
+//!
+//! Timers of tokio end up to a millisecond late; what the first half was late, the second half makes up for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lockstep::eventlog::{Batch, EventLog, EventLogError, Position, Record, ShardReader, StreamInfo};
+use lockstep::refdb::{
+    BirthAnswer, CommitAnswer, CommitRequest, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord, RefDb, RefDbError,
+    RefItem, Role, SiteRecord, SlotState,
+};
+use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot};
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// Something that is a round trip away.
+#[derive(Clone)]
+pub struct Far<T: ?Sized> {
+    near: Arc<T>,
+    round_trip: Duration,
+}
+
+impl<T: ?Sized> Far<T> {
+    /// Puts it away.
+    pub fn new(near: Arc<T>, round_trip: Duration) -> Self {
+        Self { near, round_trip }
+    }
+}
+
+async fn travel<T>(round_trip: Duration, call: impl Future<Output = T>) -> T {
+    let start = Instant::now();
+    sleep(round_trip / 2).await;
+    let arrived = Instant::now();
+    let answer = call.await;
+    sleep_until(start + round_trip + arrived.elapsed()).await;
+    answer
+}
+
+/// One line for each call: its name, its arguments, its answer.
+macro_rules! far {
+    ($seam:ident, $error:ident: $($name:ident($($arg:ident: $kind:ty),*) -> $answer:ty;)*) => {
+        #[async_trait]
+        impl $seam for Far<dyn $seam> {
+            $(async fn $name(&self, $($arg: $kind),*) -> Result<$answer, $error> {
+                travel(self.round_trip, self.near.$name($($arg),*)).await
+            })*
+        }
+    };
+}
+
+far!(RefDb, RefDbError:
+    prepare() -> ();
+    commit(request: &CommitRequest) -> CommitAnswer;
+    read(project: &ProjectKey, keys: &[RefKey]) -> Vec<Option<RefItem>>;
+    scan(project: &ProjectKey, after: Option<&RefKey>, limit: usize) -> Vec<RefItem>;
+    projects(after: Option<&ProjectName>, limit: usize) -> Vec<(ProjectName, RefItem)>;
+    slot(slot: &Slot) -> SlotState;
+    poison(slot: &Slot) -> SlotState;
+    collect(slots: &[Slot]) -> ();
+    enroll_site(site: &SiteId, role: Role) -> SiteRecord;
+    sites() -> Vec<SiteRecord>;
+    change_role(from: &SiteRecord, role: Role) -> SiteRecord;
+    birth(record: &IncarnationRecord) -> BirthAnswer;
+    incarnations(site: &SiteId) -> Vec<IncarnationRecord>;
+    last_incarnation(site: &SiteId, node: &NodeId) -> u64;
+    mark(site: &SiteId, id: &IncarnationId, settled: &[Seq], published: &[Seq]) -> MarkAnswer;
+    freeze(site: &SiteId, id: &IncarnationId) -> IncarnationRecord;
+    drained(site: &SiteId, id: &IncarnationId, published: &[Seq]) -> ();
+    nodes() -> Vec<NodeRecord>;
+    put_node(record: &NodeRecord, previous: Option<&NodeRecord>) -> NodeAnswer;
+    forget_incarnations(site: &SiteId, ids: &[IncarnationId]) -> ();
+);
+
+#[async_trait]
+impl EventLog for Far<dyn EventLog> {
+    async fn ensure(&self, site: &SiteId) -> Result<(), EventLogError> {
+        travel(self.round_trip, self.near.ensure(site)).await
+    }
+
+    async fn describe(&self, site: &SiteId) -> Result<StreamInfo, EventLogError> {
+        travel(self.round_trip, self.near.describe(site)).await
+    }
+
+    async fn append(&self, site: &SiteId, records: &[Record]) -> Result<Vec<Result<(), EventLogError>>, EventLogError> {
+        travel(self.round_trip, self.near.append(site, records)).await
+    }
+
+    async fn open(&self, site: &SiteId, shard: &str, from: &Position) -> Result<Box<dyn ShardReader>, EventLogError> {
+        let near = travel(self.round_trip, self.near.open(site, shard, from)).await?;
+        Ok(Box::new(FarReader { near, round_trip: self.round_trip }))
+    }
+}
+
+struct FarReader {
+    near: Box<dyn ShardReader>,
+    round_trip: Duration,
+}
+
+#[async_trait]
+impl ShardReader for FarReader {
+    async fn next(&mut self, limit: usize) -> Result<Batch, EventLogError> {
+        travel(self.round_trip, self.near.next(limit)).await
+    }
+}

@@ -1,0 +1,121 @@
+//! c. What the sidecar's own code costs: commits through the API on a refdb, an event log, a store and repositories that are
+//! all in memory. Everything runs on one thread, so processor time is time of one core.
+
+use std::sync::Arc;
+
+use futures::future::try_join_all;
+use lockstep::app::{Node, NodeSettings, Parts};
+use lockstep::blob::memory::MemoryBlobs;
+use lockstep::clock::{SeededEntropy, SystemClock};
+use lockstep::eventlog::memory::MemoryEventLog;
+use lockstep::git::model::ModelRepositories;
+use lockstep::plant::Plants;
+use lockstep::refdb::memory::MemoryRefDb;
+use lockstep::volume::memory::MemoryStore;
+use lockstep_proto::bridge::{CreateProjectRequest, Outcome};
+use lockstep_proto::{Oid, ProjectName, SiteId};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::Fallible;
+use crate::host::thread_seconds;
+use crate::report::{Figure, Goal, Report, round};
+use crate::site::{Heard, batch};
+
+/// Callers at a time.
+const CALLERS: usize = 64;
+/// Commits of each.
+const EACH: usize = 500;
+/// Projects that they work on.
+const PROJECTS: usize = 8;
+/// How often it is measured; the median counts.
+const ROUNDS: usize = 3;
+
+/// Measures, on a thread and a runtime of its own.
+pub async fn measure(report: &Report) -> Fallible<()> {
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let _ = tell.send(runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(commits())));
+        });
+        rounds.push(told.await??);
+    }
+    rounds.sort_by(|left, right| left.0.total_cmp(&right.0));
+    let (per_core_second, per_second) = rounds[ROUNDS / 2];
+    report.figure(&Figure {
+        name: "c.commits_per_core_second",
+        value: per_core_second,
+        unit: "commits/s of processor time",
+        goal: Some(Goal::AtLeast(5_000.0)),
+        samples: (ROUNDS * CALLERS * EACH) as u64,
+        detail: json!({"commits_per_s_on_the_clock": round(per_second), "callers": CALLERS, "projects": PROJECTS,
+                       "rounds": rounds.iter().map(|(value, _)| round(*value)).collect::<Vec<_>>()}),
+    });
+    Ok(())
+}
+
+/// Answers commits per second of processor time, and per second on the clock.
+#[expect(clippy::cast_precision_loss, reason = "some ten thousand commits")]
+async fn commits() -> Fallible<(f64, f64)> {
+    let repositories = ModelRepositories::new(Plants::default());
+    let node = Node::start(parts(&repositories)?).await?;
+    while !node.is_ready() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let mut callers = Vec::new();
+    for caller in 0..CALLERS {
+        let project: ProjectName = format!("project-{}", caller % PROJECTS).parse()?;
+        if caller < PROJECTS {
+            create(&node, &project).await?;
+        }
+        let objects = (0..EACH).scan(None, |before: &mut Option<Oid>, at| {
+            let oid = repositories.add_object(&project, before.as_slice(), (caller * EACH + at) as u64);
+            Some((before.replace(oid), oid))
+        });
+        let objects: Vec<_> = objects.collect();
+        callers.push((project, format!("refs/heads/branch-{caller}"), objects));
+    }
+    let (processor, clock) = (thread_seconds()?, Instant::now());
+    try_join_all(callers.iter().map(|(project, name, objects)| work(&node, project, name, objects))).await?;
+    let total = (CALLERS * EACH) as f64;
+    let rates = (total / (thread_seconds()? - processor), total / clock.elapsed().as_secs_f64());
+    node.kill();
+    Ok(rates)
+}
+
+async fn work(node: &Node, project: &ProjectName, name: &str, objects: &[(Option<Oid>, Oid)]) -> Fallible<()> {
+    let api = node.transactions();
+    for (at, (old, new)) in objects.iter().enumerate() {
+        let request = batch(format!("{name}-{at}"), [(name.to_owned(), *old, *new)])?;
+        let answer = api.submit(project, request).await.map_err(|error| error.message)?;
+        if answer.outcome != Outcome::Committed {
+            return Err(format!("{answer:?}").into());
+        }
+    }
+    Ok(())
+}
+
+async fn create(node: &Node, project: &ProjectName) -> Fallible<()> {
+    let request = CreateProjectRequest { request_id: format!("create-{project}"), head: "refs/heads/main".parse()? };
+    let answer = node.transactions().create_project(project, request).await.map_err(|error| error.message)?;
+    if answer.outcome == Outcome::Committed { Ok(()) } else { Err(format!("{answer:?}").into()) }
+}
+
+fn parts(repositories: &ModelRepositories) -> Fallible<Parts> {
+    let site: SiteId = "eu-aws".parse()?;
+    Ok(Parts {
+        refdb: Arc::new(MemoryRefDb::new()),
+        eventlog: Arc::new(MemoryEventLog::new(1)),
+        blobs: Arc::new(MemoryBlobs::default()),
+        repositories: Arc::new(repositories.clone()),
+        store: Arc::new(MemoryStore::default()),
+        clock: Arc::new(SystemClock),
+        entropy: Arc::new(SeededEntropy::new(1)),
+        observer: Heard::new(),
+        boot: "bench".to_owned(),
+        settings: NodeSettings::new(site.clone(), "eu-aws-0".parse()?, vec![site]),
+        plants: Plants::default(),
+    })
+}

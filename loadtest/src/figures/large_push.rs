@@ -1,0 +1,153 @@
+//! g. A push of 1 GiB that does not compress, and its replication: the peak memory of both sidecars' processes and of the git
+//! children that they start, and of the git that receives the push.
+
+use std::collections::BTreeMap;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lockstep::clock::{Entropy, SeededEntropy};
+use serde_json::json;
+use tokio::process::Command;
+use tokio::time::{Instant, sleep};
+
+use crate::Fallible;
+use crate::cloud::{Cloud, SITES};
+use crate::history::git;
+use crate::host::{descendants, mib, peak_resident, resident};
+use crate::process::Process;
+use crate::report::{Figure, Goal, Report, round};
+use crate::site::PATIENCE;
+
+/// Files of the push: fewer than git's own limit from which on it keeps packs.
+const FILES: usize = 90;
+/// Bytes of each: 1 GiB together.
+const FILE_BYTES: usize = (1 << 30) / FILES;
+/// How often memory is looked at.
+const EVERY: Duration = Duration::from_millis(10);
+
+/// The most that was seen, by what it was.
+type Peaks = Arc<Mutex<BTreeMap<&'static str, u64>>>;
+
+/// Measures.
+pub async fn measure(report: &Report) -> Fallible<()> {
+    let cloud = Cloud::start().await?;
+    let pair = &SITES[..2];
+    let (origin, peer) = (Process::start(&cloud, pair[0], pair).await?, Process::start(&cloud, pair[1], pair).await?);
+    let project = origin.create_project("large").await?;
+    let there = peer.root.join(format!("{project}.git"));
+    wait("the project", || there.exists()).await?;
+    let repository = origin.install_hooks(&project)?;
+    let clone = cloud.folder().join("clone.git");
+    make(&clone)?;
+    let peaks: Peaks = Arc::default();
+    let watching = tokio::spawn(watch(origin.pid(), peer.pid(), Arc::clone(&peaks)));
+    let start = Instant::now();
+    push(&clone, &repository).await?;
+    let pushed = start.elapsed();
+    let tip = git(&["rev-parse", "refs/heads/main"], &repository)?;
+    wait("the push", || git(&["rev-parse", "refs/heads/main"], &there).is_ok_and(|seen| seen == tip)).await?;
+    let replicated = start.elapsed();
+    watching.abort();
+    let peaks = peaks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let peak = |name| mib(peaks.get(name).copied().unwrap_or(0));
+    let detail = json!({
+        "origin_sidecar_mib": round(mib(peak_resident(origin.pid()))), "origin_child_mib": round(peak("origin child")),
+        "peer_sidecar_mib": round(mib(peak_resident(peer.pid()))), "peer_child_mib": round(peak("peer child")),
+        "receive_pack_and_its_children_mib": round(peak("receive")),
+        "push_took_s": round(pushed.as_secs_f64()), "visible_at_peer_after_s": round(replicated.as_secs_f64()),
+        "files": FILES, "bytes": FILES * FILE_BYTES,
+    });
+    let figure = |name, value| Figure {
+        name,
+        value,
+        unit: "MiB",
+        goal: Some(Goal::AtMost(256.0)),
+        samples: 1,
+        detail: detail.clone(),
+    };
+    report.figure(&figure("g.push_of_1_GiB_origin_and_children", peak("origin")));
+    report.figure(&figure("g.push_of_1_GiB_peer_and_children", peak("peer")));
+    Ok(())
+}
+
+/// A bare repository with one commit of large files.
+fn make(clone: &Path) -> Fallible<()> {
+    std::fs::create_dir_all(clone)?;
+    git(&["init", "-q", "--bare", "-b", "main"], clone)?;
+    let mut child = std::process::Command::new("git")
+        .args(["-c", "core.compression=0", "-c", "core.fsync=none", "--git-dir"])
+        .arg(clone)
+        .args(["fast-import", "--quiet"])
+        .stdin(Stdio::piped())
+        .spawn()?;
+    let mut to = BufWriter::new(child.stdin.take().ok_or("git fast-import has no input")?);
+    let entropy = SeededEntropy::new(1);
+    writeln!(to, "commit refs/heads/main\ncommitter Bench <bench@lockstep.invalid> 1700000000 +0000\ndata 5\nlarge")?;
+    for file in 0..FILES {
+        writeln!(to, "M 100644 inline file-{file}\ndata {FILE_BYTES}")?;
+        let mut left = FILE_BYTES;
+        while left > 0 {
+            let bytes = entropy.next().to_le_bytes();
+            let count = left.min(bytes.len());
+            to.write_all(&bytes[..count])?;
+            left -= count;
+        }
+        writeln!(to)?;
+    }
+    to.flush()?;
+    drop(to);
+    let status = child.wait()?;
+    if status.success() { Ok(()) } else { Err(format!("git fast-import: {status}").into()) }
+}
+
+async fn push(clone: &Path, repository: &Path) -> Fallible<()> {
+    let mut command = Command::new("git");
+    command.args(["-c", "core.compression=0", "push", "-q"]).arg(repository).arg("refs/heads/main:refs/heads/main");
+    let output = command.current_dir(clone).output().await?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("git push: {}", String::from_utf8_lossy(&output.stderr)).into())
+}
+
+async fn wait(what: &str, there: impl Fn() -> bool) -> Fallible<()> {
+    let end = Instant::now() + PATIENCE;
+    while !there() {
+        if Instant::now() >= end {
+            return Err(format!("{what} did not arrive").into());
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
+
+/// Looks at the memory of both sidecars with their children, and of the receiving git, until it is aborted.
+async fn watch(origin: u32, peer: u32, peaks: Peaks) {
+    loop {
+        for (pid, whole, child) in [(origin, "origin", "origin child"), (peer, "peer", "peer child")] {
+            let children: Vec<u64> = descendants(pid).iter().map(|(child, _)| resident(*child)).collect();
+            note(&peaks, child, children.iter().copied().max().unwrap_or(0));
+            note(&peaks, whole, resident(pid) + children.iter().sum::<u64>());
+        }
+        note(&peaks, "receive", receiving());
+        sleep(EVERY).await;
+    }
+}
+
+/// The receiving side of our own push: `git receive-pack` and what it starts.
+fn receiving() -> u64 {
+    let ours = descendants(std::process::id());
+    let receivers = ours.iter().filter(|(_, line)| line.contains("receive-pack"));
+    let trees = receivers
+        .map(|(pid, _)| resident(*pid) + descendants(*pid).iter().map(|(child, _)| resident(*child)).sum::<u64>());
+    trees.max().unwrap_or(0)
+}
+
+fn note(peaks: &Peaks, name: &'static str, bytes: u64) {
+    let mut peaks = peaks.lock().unwrap_or_else(PoisonError::into_inner);
+    let peak = peaks.entry(name).or_default();
+    *peak = (*peak).max(bytes);
+}

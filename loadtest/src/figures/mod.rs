@@ -1,0 +1,46 @@
+//! What is measured, a file each.
+
+mod api;
+mod backlog;
+mod commit;
+mod distance;
+mod emulator;
+mod lag;
+mod large_push;
+mod memory;
+mod proportion;
+mod round_trips;
+
+use crate::Fallible;
+use crate::report::Report;
+
+/// Every figure.
+pub const ALL: [char; 9] = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i'];
+/// Those that take seconds.
+pub const QUICK: [char; 6] = ['a', 'b', 'c', 'd', 'e', 'i'];
+
+/// Measures one figure after the other; answers how many could not be measured.
+pub async fn run(chosen: &[char], report: &Report) -> usize {
+    let mut failed = 0;
+    for letter in chosen {
+        if let Err(error) = measure(*letter, report).await {
+            report.failed(*letter, &error.to_string());
+            failed += 1;
+        }
+    }
+    failed
+}
+
+async fn measure(letter: char, report: &Report) -> Fallible<()> {
+    match letter {
+        'a' => round_trips::measure(report).await,
+        'b' => commit::measure(report).await,
+        'c' => api::measure(report).await,
+        'd' => distance::measure(report).await,
+        'e' => lag::measure(report).await,
+        'f' => proportion::measure(report).await,
+        'g' => large_push::measure(report).await,
+        'h' => backlog::measure(report).await,
+        _ => memory::measure(report).await,
+    }
+}

@@ -1,0 +1,191 @@
+//! f. The cost is in proportion to what is new: a new ref with one commit, in a repository with 500,000 refs and 200,000
+//! commits and in an empty one, in turns.
+//!
+//! The large repository is made by `git fast-import`, its refs are written as `packed-refs`, and both nodes' version maps are
+//! seeded with all of them by a direct loader. The refdb does not know them: a commit touches only its own items there.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep::apply::Units;
+use lockstep::blob::memory::MemoryBlobs;
+use lockstep::git::{self, LocalRepositories};
+use lockstep::observe::Nobody;
+use lockstep::place::{OnSurprise, Placer};
+use lockstep::plant::Plants;
+use lockstep::refs::RefTable;
+use lockstep::volume::disk::DiskStore;
+use lockstep::volume::{Changes, NodeStore, RefRecord};
+use lockstep_proto::{Oid, ProjectKey, ProjectName, RefKey, RefValue, TxnId, Version};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::Fallible;
+use crate::cloud::{Cloud, SITES};
+use crate::history::History;
+use crate::report::{Figure, Goal, Report};
+use crate::site::{Manner, Site, batch, stop};
+use crate::stats::Stats;
+
+/// Refs of the large repository.
+const REFS: usize = 500_000;
+/// Its commits.
+const COMMITS: usize = 200_000;
+/// Transactions in each repository.
+const TIMES: usize = 200;
+/// Refs a step of the loader.
+const CHUNK: usize = 50_000;
+
+/// Measures.
+pub async fn measure(report: &Report) -> Fallible<()> {
+    let cloud = Cloud::start().await?;
+    let sites = vec![Site::start(&cloud, SITES[0], &SITES[..1], Manner::NEAR).await?];
+    let other = Other::open(&cloud.folder().join("other"))?;
+    let large = sites[0].create_project("large", &sites).await?;
+    let empty = sites[0].create_project("empty", &sites).await?;
+    other.apply_all(&sites[0]).await?;
+    let bases = [fill(&sites[0], &other, &large).await?, begin(&sites[0], &empty).await?];
+    other.apply_all(&sites[0]).await?;
+    let commits = commit(&sites[0], [(&large, bases[0]), (&empty, bases[1])]).await?;
+    let applied = other.apply_in_turns(&sites[0], &large).await?;
+    tell(report, "f.commit_p50_large_minus_empty", &commits);
+    tell(report, "f.apply_p50_large_minus_empty", &applied);
+    stop(sites).await;
+    Ok(())
+}
+
+fn tell(report: &Report, name: &'static str, [large, empty]: &[Stats; 2]) {
+    report.figure(&Figure {
+        name,
+        value: large.p50() - empty.p50(),
+        unit: "ms",
+        goal: Some(Goal::AtMost(5.0)),
+        samples: large.count() + empty.count(),
+        detail: json!({"large_ms": large.json(), "empty_ms": empty.json(), "refs": REFS, "commits": COMMITS}),
+    });
+}
+
+/// The apply stage on a volume of its own, without a node around it: what is timed is one unit.
+struct Other {
+    units: Units,
+    store: Arc<dyn NodeStore>,
+    root: std::path::PathBuf,
+}
+
+impl Other {
+    fn open(root: &Path) -> Fallible<Self> {
+        std::fs::create_dir_all(root)?;
+        let repositories = Arc::new(LocalRepositories::open(root, git::Settings::default())?);
+        let store: Arc<dyn NodeStore> = Arc::new(DiskStore::open(&root.join("node.redb"))?);
+        let table = Arc::new(RefTable::new(Arc::clone(&store)));
+        let placer = Placer { repositories: repositories.clone(), table: Arc::clone(&table) };
+        let (blobs, observer) = (Arc::new(MemoryBlobs::default()), Arc::new(Nobody));
+        let units = Units { table, repositories, placer, blobs, observer, plants: Plants::default() };
+        Ok(Self { units, store, root: root.to_owned() })
+    }
+
+    /// Applies what a site has committed since the last call.
+    async fn apply_all(&self, site: &Site) -> Fallible<()> {
+        for transaction in site.heard.take_committed() {
+            let project = transaction.project.clone();
+            self.units.apply(&project, &[transaction], OnSurprise::Stop).await?;
+        }
+        Ok(())
+    }
+
+    /// The same, timed: one list for the large repository, one for the other.
+    async fn apply_in_turns(&self, site: &Site, large: &ProjectName) -> Fallible<[Stats; 2]> {
+        let mut stats = [Stats::new()?, Stats::new()?];
+        for transaction in site.heard.take_committed() {
+            let project = transaction.project.clone();
+            let start = Instant::now();
+            self.units.apply(&project, &[transaction], OnSurprise::Stop).await?;
+            stats[usize::from(project.name != *large)].add(start.elapsed());
+        }
+        Ok(stats)
+    }
+}
+
+/// Makes the large repository on both volumes; answers its newest commit.
+async fn fill(site: &Site, other: &Other, project: &ProjectName) -> Fallible<Oid> {
+    let git_dir = site.repository(project);
+    let history = History { from: None, chains: 1, length: COMMITS, bytes: 0, seed: 1, loose: false };
+    let commits = history.import(&git_dir)?.pop().unwrap_or_default();
+    let mut refs: Vec<(String, Oid)> = (1..=REFS)
+        .map(|number| (format!("refs/changes/{:02}/{number}/1", number % 100), commits[number % COMMITS]))
+        .collect();
+    refs.sort_unstable();
+    std::fs::write(git_dir.join("packed-refs"), packed(&refs)?)?;
+    let copy = other.root.join(format!("{project}.git"));
+    copy_files(&git_dir.join("objects/pack"), &copy.join("objects/pack"))?;
+    std::fs::copy(git_dir.join("packed-refs"), copy.join("packed-refs"))?;
+    let key = site.node.stages().table.project_key(project)?.ok_or("the project is not there")?;
+    for store in [&site.parts.store, &other.store] {
+        seed(store, &key, &refs).await?;
+    }
+    commits.last().copied().ok_or_else(|| "no commits".into())
+}
+
+fn packed(refs: &[(String, Oid)]) -> Fallible<String> {
+    let mut text = String::from("# pack-refs with: peeled fully-peeled sorted \n");
+    for (name, oid) in refs {
+        writeln!(text, "{oid} {name}")?;
+    }
+    Ok(text)
+}
+
+fn copy_files(from: &Path, to: &Path) -> Fallible<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+    }
+    Ok(())
+}
+
+/// Writes refs into a node's version map, as if they had been committed and applied.
+async fn seed(store: &Arc<dyn NodeStore>, project: &ProjectKey, refs: &[(String, Oid)]) -> Fallible<()> {
+    let txn: TxnId = "bench.1.0.0.00c0ffee00c0ffee".parse()?;
+    for chunk in refs.chunks(CHUNK) {
+        let mut changes = Changes::default();
+        for (name, oid) in chunk {
+            let record = RefRecord { version: Version(1), value: RefValue::Oid(*oid), txn: txn.clone() };
+            changes.refs.push((project.clone(), RefKey::Ref(name.parse()?), record));
+        }
+        store.commit(changes).await?;
+    }
+    Ok(())
+}
+
+/// The empty repository gets one commit to build on.
+async fn begin(site: &Site, project: &ProjectName) -> Fallible<Oid> {
+    let history = History { from: None, chains: 1, length: 1, bytes: 0, seed: 2, loose: true };
+    let base = history.import(&site.repository(project))?.remove(0).remove(0);
+    site.commit(project, batch("begin".to_owned(), [("refs/heads/main".to_owned(), None, base)])?).await?;
+    Ok(base)
+}
+
+/// New refs with a commit each, in turns; answers what each took.
+async fn commit(site: &Site, projects: [(&ProjectName, Oid); 2]) -> Fallible<[Stats; 2]> {
+    let mut histories = Vec::new();
+    for (project, base) in projects {
+        let bytes = History::SMALL;
+        let history = History { from: Some(base), chains: TIMES, length: 1, bytes, seed: 3, loose: true };
+        histories.push(history.import(&site.repository(project))?);
+    }
+    site.node.stages().durability.settle().await;
+    let mut stats = [Stats::new()?, Stats::new()?];
+    for at in 0..TIMES {
+        for (which, (project, _)) in projects.iter().enumerate() {
+            let name = format!("refs/heads/new-{at}");
+            let request = batch(name.clone(), [(name, None, histories[which][at][0])])?;
+            let start = Instant::now();
+            site.commit(project, request).await?;
+            let took: Duration = start.elapsed();
+            stats[which].add(took);
+        }
+    }
+    Ok(stats)
+}

@@ -1,0 +1,104 @@
+//! Commits made by `git fast-import`: chains of one-file commits whose content does not compress.
+
+use std::fmt::Write as _;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use lockstep::clock::{Entropy, SeededEntropy};
+use lockstep_proto::Oid;
+
+use crate::Fallible;
+
+/// What to make.
+#[derive(Clone, Copy, Debug)]
+pub struct History {
+    /// What each chain builds on; without it, each begins with a commit that has no parent.
+    pub from: Option<Oid>,
+    /// How many chains.
+    pub chains: usize,
+    /// Commits a chain.
+    pub length: usize,
+    /// Bytes of the file that each commit changes; 0 keeps the tree empty.
+    pub bytes: usize,
+    /// Makes the content differ from another history's.
+    pub seed: u64,
+    /// Whether the objects become loose ones, as those of small pushes do.
+    pub loose: bool,
+}
+
+impl History {
+    /// A commit with 4 KiB of new content, as a small change has.
+    pub const SMALL: usize = 3_600;
+
+    /// Writes the commits into a bare repository. Answers the ids, a list for each chain.
+    pub fn import(&self, git_dir: &Path) -> Fallible<Vec<Vec<Oid>>> {
+        let marks = tempfile::NamedTempFile::new()?;
+        let unpack = if self.loose { "fastimport.unpackLimit=100000000" } else { "fastimport.unpackLimit=1" };
+        let mut child = Command::new("git")
+            .args(["-c", unpack, "-c", "core.fsync=none", "-c", "core.hooksPath=/dev/null", "--git-dir"])
+            .arg(git_dir)
+            .args(["fast-import", "--quiet", "--force", "--export-marks"])
+            .arg(marks.path())
+            .stdin(Stdio::piped())
+            .spawn()?;
+        let mut input = std::io::BufWriter::new(child.stdin.take().ok_or("git fast-import has no input")?);
+        let written = self.write(&mut input);
+        drop(input);
+        let status = child.wait()?;
+        if !status.success() {
+            return Err(format!("git fast-import: {status}").into());
+        }
+        written?;
+        let mut ids = vec![vec![None; self.length]; self.chains];
+        for line in std::fs::read_to_string(marks.path())?.lines() {
+            let (mark, oid) = line.trim_start_matches(':').split_once(' ').ok_or("a mark without an id")?;
+            let at = mark.parse::<usize>()? - 1;
+            ids[at / self.length][at % self.length] = Some(oid.parse::<Oid>()?);
+        }
+        let whole = ids.into_iter().map(|chain| chain.into_iter().collect::<Option<Vec<Oid>>>());
+        whole.collect::<Option<Vec<_>>>().ok_or_else(|| "git fast-import left commits out".into())
+    }
+
+    fn write(&self, to: &mut impl Write) -> Fallible<()> {
+        let entropy = SeededEntropy::new(self.seed);
+        let mut content = String::with_capacity(self.bytes);
+        for chain in 0..self.chains {
+            for at in 0..self.length {
+                let mark = chain * self.length + at + 1;
+                let date = 1_700_000_000 + mark;
+                writeln!(to, "commit refs/lockstep/bench/{}-{chain}\nmark :{mark}", self.seed)?;
+                writeln!(to, "committer Bench <bench@lockstep.invalid> {date} +0000")?;
+                let message = format!("{} {chain} {at}", self.seed);
+                writeln!(to, "data {}\n{message}", message.len())?;
+                if let (0, Some(from)) = (at, self.from) {
+                    writeln!(to, "from {from}")?;
+                }
+                if self.bytes > 0 {
+                    fill(&mut content, self.bytes, &entropy)?;
+                    writeln!(to, "M 100644 inline file\ndata {}\n{content}", content.len())?;
+                }
+                writeln!(to)?;
+            }
+        }
+        Ok(to.flush()?)
+    }
+}
+
+/// Hexadecimal digits of random numbers compress to half: twice as many digits as bytes are wanted.
+fn fill(content: &mut String, bytes: usize, entropy: &dyn Entropy) -> Fallible<()> {
+    content.clear();
+    while content.len() < 2 * bytes {
+        write!(content, "{:016x}", entropy.next())?;
+    }
+    Ok(())
+}
+
+/// Runs git to its end; its error text is the error.
+pub fn git(args: &[&str], git_dir: &Path) -> Fallible<String> {
+    let output = Command::new("git").arg("-C").arg(git_dir).args(args).stdin(Stdio::null()).output()?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(format!("git {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim()).into())
+}

@@ -1,0 +1,98 @@
+//! What the machine is, and what a process uses of it: read from `/proc`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::Fallible;
+
+/// The machine.
+#[derive(Clone, Debug)]
+pub struct Host {
+    cores: usize,
+    kernel: String,
+    cpu: String,
+    git: String,
+}
+
+impl Host {
+    /// Looks at it.
+    pub fn look() -> Self {
+        let first_line = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+        let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+        let git = Command::new("git").arg("--version").output().map(|output| output.stdout).unwrap_or_default();
+        Self {
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            kernel: first_line("/proc/sys/kernel/osrelease"),
+            cpu: model.map(|(_, name)| name.trim().to_owned()).unwrap_or_default(),
+            git: String::from_utf8_lossy(&git).trim().to_owned(),
+        }
+    }
+
+    /// For a figure, with the load of the moment: a shared machine is a slower one.
+    pub fn json(&self) -> Value {
+        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let load = load.split(' ').next().unwrap_or_default();
+        json!({"cores": self.cores, "kernel": self.kernel, "cpu": self.cpu, "git": self.git, "load_1m": load})
+    }
+}
+
+/// A line of `/proc/<pid>/status` in bytes; zero when the process is gone.
+fn status_bytes(pid: u32, field: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
+/// The memory of a process that is resident now, in bytes.
+pub fn resident(pid: u32) -> u64 {
+    status_bytes(pid, "VmRSS")
+}
+
+/// The most memory of a process that was ever resident, in bytes.
+pub fn peak_resident(pid: u32) -> u64 {
+    status_bytes(pid, "VmHWM")
+}
+
+/// The part of its resident memory that is no file's (which the kernel may drop), in bytes.
+pub fn anonymous(pid: u32) -> u64 {
+    status_bytes(pid, "RssAnon")
+}
+
+/// Every descendant of a process, with its command line.
+pub fn descendants(pid: u32) -> Vec<(u32, String)> {
+    let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(child) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok());
+        children.entry(parent.unwrap_or(0)).or_default().push(child);
+    }
+    let mut found = Vec::new();
+    let mut work = vec![pid];
+    while let Some(parent) = work.pop() {
+        for child in children.get(&parent).into_iter().flatten() {
+            let line = fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+            found.push((*child, String::from_utf8_lossy(&line).replace('\0', " ")));
+            work.push(*child);
+        }
+    }
+    found
+}
+
+/// Processor time that this thread has used, in seconds.
+pub fn thread_seconds() -> Fallible<f64> {
+    let text = fs::read_to_string("/proc/thread-self/schedstat")?;
+    let nanos: f64 = text.split(' ').next().unwrap_or_default().parse()?;
+    Ok(nanos / 1e9)
+}
+
+/// Bytes as MiB.
+#[expect(clippy::cast_precision_loss, reason = "a process's memory")]
+pub fn mib(bytes: u64) -> f64 {
+    bytes as f64 / 1024.0 / 1024.0
+}

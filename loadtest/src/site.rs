@@ -1,0 +1,226 @@
+//! Sites of a benchmark: whole nodes in this process, each on a volume of its own.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lockstep::app::{Node, Parts, Watch, parts};
+use lockstep::clock::SystemClock;
+use lockstep::git;
+use lockstep::observe::Observer;
+use lockstep::status::StatusBoard;
+use lockstep::telemetry::metrics::Metrics;
+use lockstep_proto::bridge::{CreateProjectRequest, Expected, Outcome, RefCommand, RefTransactionRequest};
+use lockstep_proto::{Oid, ProjectName, Transaction, TxnId};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::Fallible;
+use crate::cloud::{Cloud, SITES};
+use crate::far::Far;
+
+/// How long anything may take before a benchmark gives up.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How many committed transactions are kept for [`Heard::take_committed`].
+pub const KEPT: usize = 1_000;
+
+/// A node and what it tells.
+pub struct Site {
+    /// The running node.
+    pub node: Node,
+    /// The seams it stands on.
+    pub parts: Parts,
+    /// What it applied.
+    pub heard: Arc<Heard>,
+    root: PathBuf,
+}
+
+/// How a site is run.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// The pause between two reads of a shard.
+    pub poll: Duration,
+    /// An injected round trip to AWS.
+    pub round_trip: Option<Duration>,
+}
+
+impl Manner {
+    /// The emulators are near and take as many reads as one likes.
+    pub const NEAR: Self = Self { poll: Duration::from_millis(20), round_trip: None };
+}
+
+/// When transactions of other sites could be read here. It tells the status board too, as in production.
+pub struct Heard {
+    watch: Watch,
+    visible: Mutex<HashMap<TxnId, Instant>>,
+    count: watch::Sender<u64>,
+    kept: Mutex<Vec<Arc<Transaction>>>,
+}
+
+impl Heard {
+    /// Nothing heard yet.
+    pub fn new() -> Arc<Self> {
+        let clock = Arc::new(SystemClock);
+        let watch = Watch::new(Arc::new(StatusBoard::new(clock.clone())), Metrics::noop(), clock);
+        Arc::new(Self { watch, visible: Mutex::default(), count: watch::Sender::new(0), kept: Mutex::default() })
+    }
+
+    /// How many foreign transactions were applied.
+    pub fn count(&self) -> u64 {
+        *self.count.borrow()
+    }
+
+    /// Waits until so many foreign transactions were applied.
+    pub async fn reach(&self, count: u64) -> Fallible<()> {
+        let mut watched = self.count.subscribe();
+        match timeout(PATIENCE, watched.wait_for(|now| *now >= count)).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(format!("{} of {count} transactions were applied in {PATIENCE:?}", self.count()).into()),
+        }
+    }
+
+    /// Takes the transactions that were committed here since the last call, at most [`KEPT`].
+    pub fn take_committed(&self) -> Vec<Arc<Transaction>> {
+        std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// When each transaction could be read.
+    pub fn visible(&self) -> HashMap<TxnId, Instant> {
+        self.visible.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Observer for Heard {
+    fn committed(&self, transaction: &Transaction, visible: bool, took: Duration) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < KEPT {
+            kept.push(Arc::new(transaction.clone()));
+        }
+        drop(kept);
+        self.watch.committed(transaction, visible, took);
+    }
+
+    fn seen(&self, origin: &lockstep_proto::SiteId, txn: &TxnId, committed_at_ms: u64) {
+        self.watch.seen(origin, txn, committed_at_ms);
+    }
+
+    fn applied(&self, transaction: &Transaction) {
+        let now = Instant::now();
+        self.visible.lock().unwrap_or_else(PoisonError::into_inner).insert(transaction.id.clone(), now);
+        self.count.send_modify(|count| *count += 1);
+        self.watch.applied(transaction);
+    }
+
+    fn skipped(&self, origin: &lockstep_proto::SiteId, txn: &TxnId) {
+        self.watch.skipped(origin, txn);
+    }
+
+    fn failed(&self, stage: &'static str, why: &str) {
+        eprintln!("{stage}: {why}");
+    }
+}
+
+impl Site {
+    /// Starts a node of one of `sites` and waits until it is ready.
+    pub async fn start(cloud: &Cloud, name: &str, sites: &[&str], manner: Manner) -> Fallible<Self> {
+        let site = Self::begin(cloud, name, sites, manner).await?;
+        site.ready().await?;
+        Ok(site)
+    }
+
+    /// Starts a node.
+    pub async fn begin(cloud: &Cloud, name: &str, sites: &[&str], manner: Manner) -> Fallible<Self> {
+        let settings = cloud.settings(name, manner.poll, sites)?;
+        let heard = Heard::new();
+        let mut parts = parts(&settings, &cloud.seams, git::Settings::default(), heard.clone())?;
+        if let Some(round_trip) = manner.round_trip {
+            parts.refdb = Arc::new(Far::new(parts.refdb, round_trip));
+            parts.eventlog = Arc::new(Far::new(parts.eventlog, round_trip));
+        }
+        let node = Node::start(parts.clone()).await?;
+        Ok(Self { node, parts, heard, root: settings.root })
+    }
+
+    /// Waits until the node is ready.
+    pub async fn ready(&self) -> Fallible<()> {
+        let end = Instant::now() + PATIENCE;
+        while !self.node.is_ready() {
+            if Instant::now() >= end {
+                return Err(format!("a node still waits for {:?}", self.node.latches().closed()).into());
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+
+    /// Starts all three sites.
+    pub async fn all(cloud: &Cloud, manner: Manner) -> Fallible<Vec<Self>> {
+        let mut sites = Vec::new();
+        for name in SITES {
+            sites.push(Self::begin(cloud, name, &SITES, manner).await?);
+        }
+        for site in &sites {
+            site.ready().await?;
+        }
+        Ok(sites)
+    }
+
+    /// A project's repository here.
+    pub fn repository(&self, project: &ProjectName) -> PathBuf {
+        self.root.join(format!("{project}.git"))
+    }
+
+    /// Creates a project and waits until every one of `sites` has it.
+    pub async fn create_project(&self, name: &str, sites: &[Self]) -> Fallible<ProjectName> {
+        let project: ProjectName = name.parse()?;
+        let request = CreateProjectRequest { request_id: format!("create-{name}"), head: "refs/heads/main".parse()? };
+        let answer = self.node.transactions().create_project(&project, request).await;
+        let answer = answer.map_err(|error| error.message)?;
+        if answer.outcome != Outcome::Committed {
+            return Err(format!("{name} was not created: {:?}", answer.refusal).into());
+        }
+        let end = Instant::now() + PATIENCE;
+        while !sites.iter().all(|site| site.repository(&project).exists()) {
+            if Instant::now() >= end {
+                return Err(format!("{name} did not arrive everywhere").into());
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+        Ok(project)
+    }
+
+    /// Commits a batch; anything but "committed and visible" is an error.
+    pub async fn commit(&self, project: &ProjectName, request: RefTransactionRequest) -> Fallible<TxnId> {
+        let answer = self.node.transactions().submit(project, request).await.map_err(|error| error.message)?;
+        match answer {
+            answer if answer.outcome == Outcome::Committed => Ok(answer.txn.ok_or("committed without an id")?),
+            answer => Err(format!("not committed: {answer:?}").into()),
+        }
+    }
+}
+
+/// A batch that moves each ref from its old to its new value, as a push does.
+pub fn batch(
+    id: String,
+    moves: impl IntoIterator<Item = (String, Option<Oid>, Oid)>,
+) -> Fallible<RefTransactionRequest> {
+    let command = |(name, old, new): (String, Option<Oid>, Oid)| {
+        let old = old.map_or(Expected::Absent, Expected::Oid);
+        Ok(RefCommand { name: name.parse()?, old, new: Some(new), force: true })
+    };
+    Ok(RefTransactionRequest {
+        request_id: id,
+        deadline_ms: Some(60_000),
+        atomic: true,
+        commands: moves.into_iter().map(command).collect::<Fallible<_>>()?,
+        actor: None,
+        traceparent: None,
+    })
+}
+
+/// Ends nodes in an orderly way.
+pub async fn stop(sites: Vec<Site>) {
+    futures::future::join_all(sites.iter().map(|site| site.node.stop(Duration::from_secs(10)))).await;
+}

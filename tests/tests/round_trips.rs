@@ -1,0 +1,144 @@
+//! A ref transaction takes exactly one call of DynamoDB, whatever the number of its refs: through the API, and for a push
+//! with plain git. On the embedded emulators.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use lockstep::app::{Embedded, Seams, Sidecar, seams};
+use lockstep::config::{self, Settings};
+use lockstep::git;
+use lockstep::hook::install::{Installation, install};
+use lockstep_proto::bridge::{CreateProjectRequest, Expected, Outcome, RefCommand, RefTransactionRequest};
+use lockstep_proto::{Oid, ProjectName};
+use tempfile::TempDir;
+
+/// Refs of the large transaction.
+const REFS: usize = 50;
+
+/// One sidecar with a project, whose repository has the git hooks.
+struct Bed {
+    sidecar: Sidecar,
+    seams: Seams,
+    project: ProjectName,
+    repository: PathBuf,
+    _embedded: Embedded,
+    folder: TempDir,
+}
+
+impl Bed {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let embedded = Embedded::start(&folder.path().join("aws")).await.unwrap();
+        let settings = settings(folder.path());
+        let seams = seams(&settings, Some(&embedded)).await.unwrap();
+        let sidecar = Sidecar::start(&settings, &seams, hooked(&settings), None).await.unwrap();
+        while !sidecar.node.is_ready() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let project: ProjectName = "trips".parse().unwrap();
+        let head = "refs/heads/main".parse().unwrap();
+        let request = CreateProjectRequest { request_id: "create".into(), head };
+        let created = sidecar.node.transactions().create_project(&project, request).await.unwrap();
+        assert_eq!(created.outcome, Outcome::Committed, "{created:?}");
+        let repository = settings.root.join("trips.git");
+        Self { sidecar, seams, project, repository, _embedded: embedded, folder }
+    }
+
+    /// Commits a batch; answers how many calls that took.
+    async fn commit(&self, id: &str, commands: Vec<RefCommand>) -> u64 {
+        let before = self.seams.refdb.round_trips();
+        let request = RefTransactionRequest {
+            request_id: id.into(),
+            deadline_ms: None,
+            atomic: true,
+            commands,
+            actor: None,
+            traceparent: None,
+        };
+        let answer = self.sidecar.node.transactions().submit(&self.project, request).await.unwrap();
+        assert_eq!(answer.outcome, Outcome::Committed, "{answer:?}");
+        self.seams.refdb.round_trips() - before
+    }
+}
+
+fn settings(folder: &Path) -> Settings {
+    let text = format!(
+        r#"
+site = "eu-aws"
+node = "eu-aws-0"
+sites = ["eu-aws"]
+root = "{folder}/git"
+state = "{folder}/git/.lockstep"
+[api]
+socket = "{folder}/api.sock"
+[embedded]
+dir = "{folder}/aws"
+"#,
+        folder = folder.display()
+    );
+    config::parse(&text).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn hooked(settings: &Settings) -> git::Settings {
+    let socket = settings.api.socket.clone();
+    let on_create = git::OnCreate::new(move |repository, project| {
+        let binary = env!("CARGO_BIN_EXE_lockstep-under-test").into();
+        let (repository, project, socket) = (repository.to_owned(), project.clone(), socket.clone());
+        install(&Installation { repository, project, socket, binary }).map_err(|error| error.to_string())
+    });
+    git::Settings { on_create: Some(on_create), ..git::Settings::default() }
+}
+
+/// A commit without a parent, in a repository that nobody else looks at or in that of the project.
+fn commit(repository: &Path, message: &str) -> Oid {
+    let tree = run(repository, &["mktree"]);
+    run(repository, &["commit-tree", tree.trim(), "-m", message]).trim().parse().unwrap()
+}
+
+fn run(folder: &Path, args: &[&str]) -> String {
+    let output = Command::new("git")
+        .args(["-c", "user.name=t", "-c", "user.email=t@lockstep.invalid", "-C"])
+        .arg(folder)
+        .args(args)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn command(name: &str, new: Oid) -> RefCommand {
+    RefCommand { name: name.parse().unwrap(), old: Expected::Any, new: Some(new), force: true }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_of_one_ref_or_of_fifty_takes_one_call() {
+    let bed = Bed::new().await;
+    let (first, second) = (commit(&bed.repository, "first"), commit(&bed.repository, "second"));
+    let many = |oid| (0..REFS).map(|at| command(&format!("refs/heads/deep/er/branch-{at}"), oid)).collect();
+    assert_eq!(bed.commit("one", vec![command("refs/heads/one", first)]).await, 1, "creating one ref");
+    assert_eq!(bed.commit("one again", vec![command("refs/heads/one", second)]).await, 1, "moving one ref");
+    assert_eq!(bed.commit("many", many(first)).await, 1, "creating {REFS} refs below new directories");
+    assert_eq!(bed.commit("many again", many(second)).await, 1, "moving {REFS} refs");
+    let gone = |at| RefCommand { new: None, ..command(&format!("refs/heads/deep/er/branch-{at}"), first) };
+    assert_eq!(bed.commit("none", (0..REFS).map(gone).collect()).await, 1, "deleting {REFS} refs");
+    bed.sidecar.stop(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_of_fifty_refs_takes_one_call() {
+    let bed = Bed::new().await;
+    let clone = bed.folder.path().join("clone.git");
+    run(bed.folder.path(), &["init", "-q", "--bare", "clone.git"]);
+    let (url, oid) = (bed.repository.display().to_string(), commit(&clone, "pushed"));
+    let mut args = vec!["push".to_owned(), "-q".to_owned(), url];
+    args.extend((0..REFS).map(|at| format!("{oid}:refs/heads/pushed-{at}")));
+    let before = bed.seams.refdb.round_trips();
+    let push = tokio::process::Command::new("git").args(&args).current_dir(&clone).output().await.unwrap();
+    assert!(push.status.success(), "{}", String::from_utf8_lossy(&push.stderr));
+    assert_eq!(bed.seams.refdb.round_trips() - before, 1);
+    let shown = run(&bed.repository, &["for-each-ref", "--format=%(refname)", "refs/heads/"]);
+    assert_eq!(shown.lines().count(), REFS, "every ref can be read when the push has its answer");
+    bed.sidecar.stop(Duration::from_secs(5)).await;
+}
