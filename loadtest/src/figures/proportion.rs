@@ -79,7 +79,7 @@ impl Other {
         std::fs::create_dir_all(root)?;
         let repositories = Arc::new(LocalRepositories::open(root, git::Settings::default())?);
         let store: Arc<dyn NodeStore> = Arc::new(DiskStore::open(&root.join("node.redb"))?);
-        let table = Arc::new(RefTable::new(Arc::clone(&store)));
+        let table = Arc::new(RefTable::new(Arc::clone(&store), Plants::default()));
         let placer = Placer { repositories: repositories.clone(), table: Arc::clone(&table) };
         let (blobs, observer) = (Arc::new(MemoryBlobs::default()), Arc::new(Nobody));
         let units = Units { table, repositories, placer, blobs, observer, plants: Plants::default() };
