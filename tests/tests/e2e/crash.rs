@@ -51,6 +51,16 @@ const POINTS: &[(&str, &[At])] = &[
     ("publish.appended", &[Origin]),
 ];
 
+/// How often a point is surely reached.
+fn most(name: &str) -> u64 {
+    match name {
+        // One incarnation is drained, of two lanes.
+        "drain.frozen" => 1,
+        "drain.lane" => 2,
+        _ => 3,
+    }
+}
+
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} = {text:?}")))
 }
@@ -100,7 +110,7 @@ async fn a_kill_at_every_failpoint_loses_nothing() {
                 let (victim, other) = if history % 2 == 0 { (0, 1) } else { (1, 0) };
                 let pushed_to = if *at == Origin { victim } else { other };
                 let load = Load::start(&cluster, "p", &[pushed_to], 2, replay.0 * 1_000_000 + history);
-                let failpoint = format!("{name}:{}", 1 + (replay.0 + round) % 3);
+                let failpoint = format!("{name}:{}", 1 + (replay.0 + round) % most(name));
                 eprintln!("{failpoint} at {}, pushes to {}", cluster.nodes[victim].name, cluster.nodes[pushed_to].name);
                 cluster.nodes[victim].kill().await;
                 cluster.nodes[victim].start(Some(&failpoint));
