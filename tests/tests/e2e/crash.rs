@@ -65,15 +65,16 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} = {text:?}")))
 }
 
-fn rounds() -> u64 {
+/// How much longer than the short form it goes.
+pub fn rounds() -> u64 {
     number("LOCKSTEP_CRASH_ROUNDS", 0)
 }
 
 /// Says on a panic how to play the same history again.
-struct Replay(u64);
+pub struct Replay(pub u64);
 
 impl Replay {
-    fn seed(test: &str) -> Self {
+    pub fn seed(test: &str) -> Self {
         let seed = number("LOCKSTEP_CRASH_SEED", 1);
         eprintln!("{test}: seed {seed}");
         Self(seed)
@@ -121,7 +122,7 @@ async fn a_kill_at_every_failpoint_loses_nothing() {
             }
         }
     }
-    eprintln!("committed, refused, not known: {:?}", ledger.tally());
+    eprintln!("committed, refused, not known: {:?}; refused: {:#?}", ledger.tally(), ledger.reasons());
     let clone = Clone::new(&cluster.scratch("clone"));
     every_branch_moves(&cluster, "p", &clone).await;
 }
@@ -155,7 +156,11 @@ async fn kills_at_any_moment_lose_nothing() {
         }
         cluster.ready().await;
         audit(&cluster, load, &mut ledger).await;
-        eprintln!("round {round}; committed, refused, not known: {:?}", ledger.tally());
+        eprintln!(
+            "round {round}; committed, refused, not known: {:?}; refused: {:#?}",
+            ledger.tally(),
+            ledger.reasons()
+        );
     }
     let clone = Clone::new(&cluster.scratch("clone"));
     every_branch_moves(&cluster, "p", &clone).await;
