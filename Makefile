@@ -7,6 +7,8 @@ SHELL := bash
 SEED ?=
 SEEDS ?= $(if $(SEED),1,100)
 MINUTES ?= 10
+# How much longer than in `make test` the crash tests go.
+ROUNDS ?= 5
 CARGO_DENY_VERSION := 0.20.2
 TOOLS := .cache/tools
 CARGO_DENY := $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
@@ -27,14 +29,15 @@ test: tools ## Every test: units, contracts, simulator, end to end, layout
 sim: tools ## The simulator over many seeds, or a replay of one: make sim SEEDS=1000, make sim SEED=7
 	LOCKSTEP_SIM_SEED=$(or $(SEED),1) LOCKSTEP_SIM_SEEDS=$(SEEDS) cargo test --locked --package lockstep-tests --test sim -- --nocapture
 
-crash: tools ## Kill the sidecar at each failpoint and look at what it left
-	cargo test --locked --package lockstep-tests --test crash -- --nocapture
+crash: tools ## Kills at every failpoint and moment, pauses, power cuts: make crash ROUNDS=20, make crash SEED=7
+	LOCKSTEP_CRASH_SEED=$(or $(SEED),1) LOCKSTEP_CRASH_ROUNDS=$(ROUNDS) \
+	  cargo test --locked --package lockstep-tests --test e2e -- --nocapture --test-threads 1 crash:: power_cut::
 
 soak: tools ## Simulator and crashes with ever new seeds: make soak MINUTES=60
 	end=$$(( SECONDS + $(MINUTES) * 60 )); from=$$(date +%s); \
 	while (( SECONDS < end )); do \
 	  echo "soak: seeds $$from to $$(( from + $(SEEDS) - 1 ))"; \
-	  make --no-print-directory sim crash SEED=$$from SEEDS=$(SEEDS); \
+	  make --no-print-directory sim crash SEED=$$from SEEDS=$(SEEDS) ROUNDS=$(ROUNDS); \
 	  from=$$(( from + $(SEEDS) )); \
 	done
 
@@ -67,8 +70,9 @@ docs: ## The API documentation of the workspace, warnings refused
 ci: ## What the pipeline runs
 	.ci/run
 
-tools: ## Install git and a C compiler where they are absent
+tools: ## Install git, a C compiler and mkfs.ext4 where they are absent
 	@missing=''; for tool in git gcc; do command -v $$tool > /dev/null || missing="$$missing $$tool"; done; \
+	command -v mkfs.ext4 > /dev/null || missing="$$missing e2fsprogs"; \
 	if [ -n "$$missing" ]; then echo "installing:$$missing"; apt-get update -qq; apt-get install -y --no-install-recommends $$missing libc6-dev; fi
 
 # A debug build: the check takes 2 seconds either way, and this compiles in 1 minute, not 5.

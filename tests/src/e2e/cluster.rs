@@ -30,11 +30,15 @@ impl Cluster {
         Self::start_on(binary, names, &|_| None).await
     }
 
-    /// The same, with volumes elsewhere.
+    /// The same, with some nodes elsewhere: their git volume, and the program that is run as their sidecar.
     ///
     /// # Panics
     /// Something does not start.
-    pub async fn start_on(binary: &Path, names: &[&str], root: &dyn Fn(&str) -> Option<PathBuf>) -> Self {
+    pub async fn start_on(
+        binary: &Path,
+        names: &[&str],
+        elsewhere: &dyn Fn(&str) -> Option<(PathBuf, PathBuf)>,
+    ) -> Self {
         let folder = tempfile::Builder::new().prefix("lockstep-e2e-").tempdir().expect("a folder");
         let dynamo = EmbeddedDynamo::in_memory().await.expect("a refdb");
         let kinesis = EmbeddedKinesis::start(&Default::default()).await.expect("an event log");
@@ -46,9 +50,9 @@ impl Cluster {
             let home = folder.path().join(name);
             let (site, url) = (site(name), kinesis.endpoint());
             let blobs = folder.path().join("blobs");
-            let place =
-                Place { site: &site, name, sites: &sites, home, root: root(name), kinesis: &url, blobs: &blobs };
-            nodes.push(Node::new(binary, &place, Wire::to(&dynamo.endpoint()).await));
+            let (root, program) = elsewhere(name).unwrap_or_else(|| (home.join("git"), binary.to_owned()));
+            let place = Place { site: &site, name, sites: &sites, home, root, kinesis: &url, blobs: &blobs };
+            nodes.push(Node::new(&program, &place, Wire::to(&dynamo.endpoint()).await));
         }
         std::fs::create_dir_all(folder.path().join("blobs")).expect("a folder");
         let connection = Connection::emulator(dynamo.endpoint());

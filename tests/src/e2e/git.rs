@@ -18,10 +18,14 @@ pub async fn git(folder: &Path, args: &[&str]) -> Output {
     quiet(Command::new("git"), folder).arg("-C").arg(folder).args(args).output().await.expect("git runs")
 }
 
-/// A command that sees nothing of the machine's own git configuration, and dies with the test.
+/// A command that sees nothing of the machine's own git configuration nor of the test's own settings, and dies with the
+/// test.
 pub fn quiet(mut command: Command, home: &Path) -> Command {
     command.env("HOME", home).env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_TERMINAL_PROMPT", "0").env("LC_ALL", "C");
-    command.env_remove("LOCKSTEP_FAILPOINT").stdin(Stdio::null()).kill_on_drop(true);
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LOCKSTEP_")) {
+        command.env_remove(name);
+    }
     for who in ["AUTHOR", "COMMITTER"] {
         command.env(format!("GIT_{who}_NAME"), "T").env(format!("GIT_{who}_EMAIL"), "t@example.com");
     }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -18,6 +19,9 @@ use super::verify::Truth;
 
 /// The branch that everybody pushes to.
 const SHARED: &str = "refs/heads/shared";
+
+/// How soon a user tries again whose push was not committed.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// What a push of one ref was answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,6 +127,9 @@ impl Pusher {
                 3 | 4 => self.topic(&target, push).await,
                 5 | 6 => self.release(&target, push).await,
                 _ => self.small(&target, push).await,
+            }
+            if self.ledger.0.last().is_some_and(|entry| entry.answer != Answer::Committed) {
+                tokio::time::sleep(AGAIN).await;
             }
         }
         self.ledger
@@ -254,6 +261,20 @@ impl Ledger {
             }
         }
         assert!(wrong.is_empty(), "{} answers were wrong:\n{}", wrong.len(), wrong.join("\n"));
+    }
+
+    /// Why pushes were refused, and how often for each reason (its first words).
+    #[must_use]
+    pub fn reasons(&self) -> BTreeMap<String, usize> {
+        let mut reasons = BTreeMap::new();
+        for entry in &self.0 {
+            if let Answer::Refused(line) = &entry.answer {
+                let reason = line.rsplit('\t').next().unwrap_or(line);
+                let words = reason.split(' ').filter(|word| !word.contains('/')).take(12).collect::<Vec<_>>();
+                *reasons.entry(words.join(" ")).or_insert(0) += 1;
+            }
+        }
+        reasons
     }
 
     /// How many pushes were committed, refused, not known.

@@ -11,12 +11,14 @@
 //! | `git` | git, and a clone that makes commits |
 //! | `load` | pushers, and the ledger of what each push was answered |
 //! | `verify` | equal to the refdb, `git fsck` clean, the ledger kept, no ref locked for ever |
+//! | `rig` | a volume whose power can be cut |
 //! | `upkeep` | gc, pack-refs and maintenance, over and over, in every repository |
 
 pub mod cluster;
 pub mod git;
 pub mod load;
 pub mod node;
+pub mod rig;
 pub mod upkeep;
 pub mod verify;
 pub mod wire;

@@ -44,8 +44,8 @@ pub struct Place<'a> {
     pub sites: &'a [String],
     /// Its folder.
     pub home: PathBuf,
-    /// The git volume, where it is not in the node's folder.
-    pub root: Option<PathBuf>,
+    /// The git volume.
+    pub root: PathBuf,
     /// Where Kinesis is.
     pub kinesis: &'a str,
     /// The blobs' folder.
@@ -59,7 +59,7 @@ impl Node {
     /// The folder cannot be written.
     #[must_use]
     pub fn new(binary: &Path, place: &Place<'_>, wire: Wire) -> Self {
-        let (home, root) = (place.home.clone(), place.root.clone().unwrap_or_else(|| place.home.join("git")));
+        let (home, root) = (place.home.clone(), place.root.clone());
         std::fs::create_dir_all(&home).expect("a folder");
         let health = free_port();
         let mut text = configuration(place, &home, &root, health, &wire.url());

@@ -51,19 +51,30 @@ const POINTS: &[(&str, &[At])] = &[
     ("publish.appended", &[Origin]),
 ];
 
+/// How often a point is surely reached.
+fn most(name: &str) -> u64 {
+    match name {
+        // One incarnation is drained, of two lanes.
+        "drain.frozen" => 1,
+        "drain.lane" => 2,
+        _ => 3,
+    }
+}
+
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} = {text:?}")))
 }
 
-fn rounds() -> u64 {
+/// How much longer than the short form it goes.
+pub fn rounds() -> u64 {
     number("LOCKSTEP_CRASH_ROUNDS", 0)
 }
 
 /// Says on a panic how to play the same history again.
-struct Replay(u64);
+pub struct Replay(pub u64);
 
 impl Replay {
-    fn seed(test: &str) -> Self {
+    pub fn seed(test: &str) -> Self {
         let seed = number("LOCKSTEP_CRASH_SEED", 1);
         eprintln!("{test}: seed {seed}");
         Self(seed)
@@ -100,7 +111,7 @@ async fn a_kill_at_every_failpoint_loses_nothing() {
                 let (victim, other) = if history % 2 == 0 { (0, 1) } else { (1, 0) };
                 let pushed_to = if *at == Origin { victim } else { other };
                 let load = Load::start(&cluster, "p", &[pushed_to], 2, replay.0 * 1_000_000 + history);
-                let failpoint = format!("{name}:{}", 1 + (replay.0 + round) % 3);
+                let failpoint = format!("{name}:{}", 1 + (replay.0 + round) % most(name));
                 eprintln!("{failpoint} at {}, pushes to {}", cluster.nodes[victim].name, cluster.nodes[pushed_to].name);
                 cluster.nodes[victim].kill().await;
                 cluster.nodes[victim].start(Some(&failpoint));
@@ -111,7 +122,7 @@ async fn a_kill_at_every_failpoint_loses_nothing() {
             }
         }
     }
-    eprintln!("committed, refused, not known: {:?}", ledger.tally());
+    eprintln!("committed, refused, not known: {:?}; refused: {:#?}", ledger.tally(), ledger.reasons());
     let clone = Clone::new(&cluster.scratch("clone"));
     every_branch_moves(&cluster, "p", &clone).await;
 }
@@ -145,7 +156,11 @@ async fn kills_at_any_moment_lose_nothing() {
         }
         cluster.ready().await;
         audit(&cluster, load, &mut ledger).await;
-        eprintln!("round {round}; committed, refused, not known: {:?}", ledger.tally());
+        eprintln!(
+            "round {round}; committed, refused, not known: {:?}; refused: {:#?}",
+            ledger.tally(),
+            ledger.reasons()
+        );
     }
     let clone = Clone::new(&cluster.scratch("clone"));
     every_branch_moves(&cluster, "p", &clone).await;

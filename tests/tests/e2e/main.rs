@@ -3,6 +3,7 @@
 mod command;
 mod crash;
 mod life;
+mod power_cut;
 mod push;
 
 use std::path::Path;

@@ -1,0 +1,87 @@
+//! A power cut under a running sidecar, as applier and as origin: what its version map says is on the disk afterwards with
+//! all that it needs, and the site converges.
+//!
+//! The machine must allow it (root, loop devices, mkfs.ext4, a C compiler); where it does not, the test says so aloud.
+
+use std::path::Path;
+use std::time::Duration;
+
+use lockstep::volume::NodeStore;
+use lockstep::volume::disk::DiskStore;
+use lockstep_proto::ProjectKey;
+use lockstep_tests::e2e::cluster::Cluster;
+use lockstep_tests::e2e::git::{Clone, contains, git, refs, text};
+use lockstep_tests::e2e::load::{Ledger, Load};
+use lockstep_tests::e2e::rig::Rig;
+use lockstep_tests::e2e::verify::{converged, every_branch_moves};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::crash::{Replay, rounds};
+use crate::lockstep;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_remembered_survives_a_power_cut() {
+    let replay = Replay::seed("power cuts");
+    let mut random = ChaCha8Rng::seed_from_u64(replay.0);
+    let folder = tempfile::Builder::new().prefix("lockstep-rig-").tempdir().expect("a folder");
+    let mut rig = match Rig::new(folder.path(), lockstep()) {
+        Ok(rig) => rig,
+        Err(why) => return not_run(&why),
+    };
+    let on_rig = |name: &str| (name == "b-0").then(|| (rig.root(), rig.program()));
+    let mut cluster = Cluster::start_on(lockstep(), &["a-0", "b-0"], &on_rig).await;
+    cluster.create("p").await;
+    let mut ledger = Ledger::default();
+    for round in 0..4 + 4 * rounds() {
+        let pushed_to: &[usize] = [&[0][..], &[1], &[0, 1]][usize::try_from(round % 3).expect("small")];
+        let load = Load::start(&cluster, "p", pushed_to, 3, replay.0 * 1_000_000 + round);
+        tokio::time::sleep(Duration::from_millis(random.random_range(300..2_500))).await;
+        rig.cut();
+        cluster.nodes[1].kill().await;
+        rig.power_on().await;
+        let remembered = remembered(&rig.root(), &cluster.scratch("copy.redb")).await;
+        cluster.nodes[1].start(None);
+        cluster.ready().await;
+        ledger.0.extend(load.stop().await.0);
+        let truth = converged(&cluster, "p").await;
+        ledger.check(&truth, &cluster.nodes[1].repository("p"));
+        eprintln!("cut {round}: {remembered} refs were remembered; {:?}", ledger.tally());
+    }
+    let clone = Clone::new(&cluster.scratch("clone"));
+    every_branch_moves(&cluster, "p", &clone).await;
+    let _ = cluster.nodes[1].stop().await;
+}
+
+/// Says so, past the test harness that keeps the output of a passing test to itself.
+fn not_run(why: &str) {
+    use std::io::Write;
+    let text = format!("power cut rig: NOT RUN: {why}\n");
+    let mut terminal = std::fs::File::options().write(true).open("/dev/stderr");
+    let _ = terminal.as_mut().map(|terminal| terminal.write_all(text.as_bytes()));
+    eprint!("{text}");
+}
+
+/// Before anything is repaired: each ref that the version map knows is on the disk, there or further on, or torn by a move
+/// that was not remembered yet; and each value that it knows is complete. Answers how many it knows.
+async fn remembered(root: &Path, copy: &Path) -> usize {
+    let repository = root.join("p.git");
+    std::fs::copy(root.join(".lockstep/node.redb"), copy).expect("the node's store is there");
+    let store = DiskStore::open(copy).expect("the node's store is whole");
+    let project: ProjectKey = "p#1".parse().expect("a project key");
+    let map = store.references(&project, None, usize::MAX).expect("the version map");
+    let shown = refs(&repository).await.unwrap_or_else(|why| panic!("{why}"));
+    let mut known = 0;
+    for (key, record) in map {
+        let (Some(name), Some(oid)) = (key.as_ref_name(), record.value.oid()) else { continue };
+        let oid = oid.to_string();
+        known += 1;
+        let complete = git(&repository, &["rev-list", "--objects", "--quiet", &oid]).await;
+        assert!(complete.status.success(), "{name} {oid} is not complete: {}", text(&complete));
+        let is_torn = || std::fs::read_to_string(repository.join(name.as_str())).is_ok_and(|text| text.len() != 41);
+        let is_deleted_later = name.as_str().starts_with("refs/heads/topic/");
+        let is_there = shown.get(name.as_str()).is_some_and(|tip| contains(&repository, tip, &oid));
+        assert!(is_there || is_deleted_later || is_torn(), "{name} is {:?}, not {oid}", shown.get(name.as_str()));
+    }
+    known
+}
