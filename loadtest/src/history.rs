@@ -38,8 +38,8 @@ impl History {
         let mut child = Command::new("git")
             .args(["-c", unpack, "-c", "core.fsync=none", "-c", "core.hooksPath=/dev/null", "--git-dir"])
             .arg(git_dir)
-            .args(["fast-import", "--quiet", "--force", "--export-marks"])
-            .arg(marks.path())
+            .args(["fast-import", "--quiet", "--force"])
+            .arg(format!("--export-marks={}", marks.path().display()))
             .stdin(Stdio::piped())
             .spawn()?;
         let mut input = std::io::BufWriter::new(child.stdin.take().ok_or("git fast-import has no input")?);

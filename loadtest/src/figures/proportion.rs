@@ -7,7 +7,6 @@
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use lockstep::apply::Units;
 use lockstep::blob::memory::MemoryBlobs;
@@ -169,22 +168,21 @@ async fn begin(site: &Site, project: &ProjectName) -> Fallible<Oid> {
 
 /// New refs with a commit each, in turns; answers what each took.
 async fn commit(site: &Site, projects: [(&ProjectName, Oid); 2]) -> Fallible<[Stats; 2]> {
-    let mut histories = Vec::new();
-    for (project, base) in projects {
+    let made = projects.map(|(project, base)| {
         let bytes = History::SMALL;
         let history = History { from: Some(base), chains: TIMES, length: 1, bytes, seed: 3, loose: true };
-        histories.push(history.import(&site.repository(project))?);
-    }
+        history.import(&site.repository(project))
+    });
+    let [large, empty] = made;
     site.node.stages().durability.settle().await;
     let mut stats = [Stats::new()?, Stats::new()?];
-    for at in 0..TIMES {
-        for (which, (project, _)) in projects.iter().enumerate() {
+    for (at, pair) in large?.into_iter().zip(empty?).enumerate() {
+        for (which, oid) in [pair.0[0], pair.1[0]].into_iter().enumerate() {
             let name = format!("refs/heads/new-{at}");
-            let request = batch(name.clone(), [(name, None, histories[which][at][0])])?;
+            let request = batch(name.clone(), [(name, None, oid)])?;
             let start = Instant::now();
-            site.commit(project, request).await?;
-            let took: Duration = start.elapsed();
-            stats[which].add(took);
+            site.commit(projects[which].0, request).await?;
+            stats[which].add(start.elapsed());
         }
     }
     Ok(stats)
