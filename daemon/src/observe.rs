@@ -26,8 +26,8 @@ pub trait Observer: Send + Sync {
     fn parked(&self, _txn: &TxnId, _reason: &str) {}
     /// A record was set aside: an alarm.
     fn quarantined(&self, _what: &str, _reason: &str) {}
-    /// Slots were moved to the event log.
-    fn published(&self, _count: usize) {}
+    /// Slots were moved to the event log; it took so long.
+    fn published(&self, _count: usize, _took: Duration) {}
     /// A task failed and will try again.
     fn failed(&self, _stage: &'static str, _why: &str) {}
 }

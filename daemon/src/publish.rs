@@ -91,10 +91,12 @@ impl Publisher {
             until = Some(slot.seq.next());
         }
         let Some(until) = until else { return Ok(0) };
+        let started = tokio::time::Instant::now();
         append_all(self.eventlog.as_ref(), &self.site, &mut records).await?;
         crate::failpoint::reach("publish.appended");
         self.journal.published(lane, until);
-        self.observer.published(waiting.iter().take_while(|(slot, _)| slot.seq < until).count());
+        let passed = waiting.iter().take_while(|(slot, _)| slot.seq < until).count();
+        self.observer.published(passed, started.elapsed());
         Ok(waiting.len())
     }
 

@@ -134,7 +134,7 @@ impl Site {
     pub async fn begin(cloud: &Cloud, name: &str, sites: &[&str], manner: Manner) -> Fallible<Self> {
         let settings = cloud.settings(name, manner.poll, sites)?;
         let heard = Heard::new();
-        let mut parts = parts(&settings, &cloud.seams, git::Settings::default(), heard.clone())?;
+        let mut parts = parts(&settings, &cloud.seams, git::Settings::default(), heard.clone(), &Metrics::noop())?;
         if let Some(round_trip) = manner.round_trip {
             parts.refdb = Arc::new(Far::new(parts.refdb, round_trip));
             parts.eventlog = Arc::new(Far::new(parts.eventlog, round_trip));

@@ -11,14 +11,17 @@
 //! | `stages` | building the stages |
 //! | `front` | the bridge's calls, before and after the birth |
 //! | `watch`, `inspect` | what the stages tell, and how the status shows it |
+//! | `metered`, `gauges` | what is measured |
 //! | `production` | the seams of a configuration: the only place that names adapters |
 //! | `hooks` | the git hooks of new repositories |
 //! | `run` | `lockstep run` |
 
 mod front;
+mod gauges;
 mod hooks;
 mod inspect;
 mod join;
+mod metered;
 mod production;
 mod recall;
 mod run;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use lockstep_proto::SiteId;
 
+use super::metered::{MeteredRefDb, MeteredRepositories};
 use super::{NodeSettings, Parts};
 use crate::blob::BlobStore;
 use crate::blob::object::ObjectBlobs;
@@ -22,6 +23,7 @@ use crate::observe::Observer;
 use crate::plant::Plants;
 use crate::refdb::RefDb;
 use crate::refdb::dynamo::{self, Connection, DynamoRefDb, TableSettings, Warm};
+use crate::telemetry::metrics::Metrics;
 use crate::volume::disk::DiskStore;
 use crate::volume::lock;
 
@@ -177,6 +179,7 @@ pub fn parts(
     seams: &Seams,
     git: crate::git::Settings,
     observer: Arc<dyn Observer>,
+    metrics: &Metrics,
 ) -> Result<Parts, String> {
     std::fs::create_dir_all(&settings.root).map_err(|error| format!("root {}: {error}", settings.root.display()))?;
     std::fs::create_dir_all(&settings.state).map_err(|error| format!("state {}: {error}", settings.state.display()))?;
@@ -186,10 +189,10 @@ pub fn parts(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::from_machine());
     Ok(Parts {
-        refdb: Arc::clone(&seams.refdb) as Arc<dyn RefDb>,
+        refdb: Arc::new(MeteredRefDb::new(Arc::clone(&seams.refdb) as Arc<dyn RefDb>, metrics.refdb.clone())),
         eventlog: Arc::clone(&seams.eventlog),
         blobs: Arc::clone(&seams.blobs),
-        repositories: Arc::new(repositories),
+        repositories: Arc::new(MeteredRepositories::new(Arc::new(repositories), metrics.git.clone())),
         store: Arc::new(store),
         clock,
         entropy,

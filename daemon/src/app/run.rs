@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::gauges;
 use super::production::{self, Embedded, Seams};
 use super::{Inspector, Node, Watch};
 use crate::api::access::TokenFile;
@@ -60,17 +61,18 @@ impl Sidecar {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let board = Arc::new(StatusBoard::new(Arc::clone(&clock)));
         let metrics = telemetry.map_or_else(Metrics::noop, |telemetry| Metrics::new(&telemetry.meter()));
-        let watch = Arc::new(Watch::new(Arc::clone(&board), metrics, clock));
+        let watch = Arc::new(Watch::new(Arc::clone(&board), metrics.clone(), clock));
         let entropy = SeededEntropy::from_machine();
         let tcp = match &settings.api.tcp {
             Some((address, file)) => Some((*address, TokenFile::ensure(file.clone(), &entropy).map_err(RunError::of)?)),
             None => None,
         };
         let api = BoundApi::bind(&settings.api.socket, tcp).await.map_err(RunError::of)?;
-        let node = Node::start(production::parts(settings, seams, git, watch).map_err(RunError)?)
+        let node = Node::start(production::parts(settings, seams, git, watch, &metrics).map_err(RunError)?)
             .await
             .map_err(RunError::of)?;
         let shutdown = CancellationToken::new();
+        node.tasks.spawn("gauges", gauges::run(Arc::clone(node.stages()), node.latches().clone(), metrics));
         if let Some(telemetry) = telemetry {
             observe_board(&telemetry.meter(), &board);
             let health = BoundHealth::bind(settings.health_listen).map_err(|error| {

@@ -61,7 +61,7 @@ impl Observer for Watch {
     }
 
     fn unknown(&self, txn: &TxnId) {
-        self.metrics.commit.answered(Outcome::Unknown, 0.0, 0);
+        self.metrics.commit.unknown();
         self.board.unknown();
         tracing::warn!(%txn, "the refdb did not answer: the transaction is being settled");
     }
@@ -99,13 +99,14 @@ impl Observer for Watch {
         self.board.error("apply", &Told(format!("{what} is quarantined: {reason}")));
     }
 
-    fn published(&self, count: usize) {
-        self.metrics.publish.appended(count as u64, 0, 0.0);
+    fn published(&self, count: usize, took: Duration) {
+        self.metrics.publish.appended(count as u64, took.as_secs_f64());
         self.board.published(count as u64);
     }
 
     fn failed(&self, stage: &'static str, why: &str) {
         tracing::warn!(stage, why, "will be tried again");
+        self.metrics.site.failed(stage);
         self.board.error(stage, &Told(why.to_owned()));
     }
 }

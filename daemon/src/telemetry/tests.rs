@@ -54,16 +54,15 @@ fn use_all(metrics: &Metrics) {
     metrics.commit.answered(Outcome::Committed, 0.004, 2);
     metrics.commit.refused(RefusalCode::Stale);
     metrics.refdb.called(RefDbOp::Commit, CallEnd::Answered, 0.003);
-    metrics.publish.appended(3, 1, 0.01);
+    metrics.publish.appended(3, 0.01);
     metrics.publish.journal(5, 2);
     metrics.consume.read(&site(), 4);
-    metrics.consume.failed(&site());
     metrics.apply.transaction(&site(), ApplyOutcome::Applied);
-    metrics.apply.batch(0.02);
     metrics.apply.held(1, 0);
     let bad: Result<(), GitError> = Err(GitError::NoRepository("tools".parse().unwrap()));
     metrics.git.ended(GitOp::Ingest, &bad, 0.5);
     metrics.site.state(true, 7);
+    metrics.site.failed("publish");
 }
 
 /// Reads Prometheus' text format: kinds by family, and values by series. Panics on a line that is neither.

@@ -71,16 +71,6 @@ label!(
 );
 
 label!(
-    /// What became of a record that was handed to the event log.
-    PublishOutcome {
-        /// It is there.
-        Published = "published",
-        /// It goes again: throttled, or the answer was lost.
-        Retried = "retried",
-    }
-);
-
-label!(
     /// What became of a transaction at this node.
     ApplyOutcome {
         /// Applied from the event log.

@@ -5,7 +5,7 @@ use lockstep_proto::bridge::{Outcome, RefusalCode};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter};
 
-use super::labels::{ApplyOutcome, CallEnd, GitOp, Label, PublishOutcome, RefDbOp};
+use super::labels::{ApplyOutcome, CallEnd, GitOp, Label, RefDbOp};
 use super::table;
 use crate::git::GitError;
 
@@ -44,6 +44,11 @@ impl CommitMetrics {
         self.refs.add(committed_refs, &[]);
     }
 
+    /// A batch's fate was not known when it was answered.
+    pub fn unknown(&self) {
+        self.total.add(1, &[label("outcome", Outcome::Unknown)]);
+    }
+
     /// A ref was refused.
     pub fn refused(&self, code: RefusalCode) {
         self.refusals.add(1, &[label("code", code)]);
@@ -72,7 +77,7 @@ impl RefDbMetrics {
 /// From the journal to the event log.
 #[derive(Clone, Debug)]
 pub struct PublishMetrics {
-    records: Counter<u64>,
+    slots: Counter<u64>,
     seconds: Histogram<f64>,
     unpublished: Gauge<u64>,
     in_flight: Gauge<u64>,
@@ -81,17 +86,16 @@ pub struct PublishMetrics {
 impl PublishMetrics {
     pub(super) fn new(meter: &Meter) -> Self {
         Self {
-            records: table::PUBLISH_RECORDS.counter(meter),
+            slots: table::PUBLISH_SLOTS.counter(meter),
             seconds: table::PUBLISH_SECONDS.seconds(meter),
             unpublished: table::JOURNAL_UNPUBLISHED.gauge(meter),
             in_flight: table::JOURNAL_IN_FLIGHT.gauge(meter),
         }
     }
 
-    /// An append was answered: how many records are in the event log, and how many go again.
-    pub fn appended(&self, published: u64, retried: u64, seconds: f64) {
-        self.records.add(published, &[label("outcome", PublishOutcome::Published)]);
-        self.records.add(retried, &[label("outcome", PublishOutcome::Retried)]);
+    /// A batch was appended.
+    pub fn appended(&self, slots: u64, seconds: f64) {
+        self.slots.add(slots, &[]);
         self.seconds.record(seconds, &[]);
     }
 
@@ -106,22 +110,16 @@ impl PublishMetrics {
 #[derive(Clone, Debug)]
 pub struct ConsumeMetrics {
     records: Counter<u64>,
-    errors: Counter<u64>,
 }
 
 impl ConsumeMetrics {
     pub(super) fn new(meter: &Meter) -> Self {
-        Self { records: table::CONSUME_RECORDS.counter(meter), errors: table::CONSUME_ERRORS.counter(meter) }
+        Self { records: table::CONSUME_RECORDS.counter(meter) }
     }
 
     /// Records were read.
     pub fn read(&self, site: &SiteId, records: u64) {
         self.records.add(records, &[origin(site)]);
-    }
-
-    /// A read gave no answer.
-    pub fn failed(&self, site: &SiteId) {
-        self.errors.add(1, &[origin(site)]);
     }
 }
 
@@ -129,7 +127,6 @@ impl ConsumeMetrics {
 #[derive(Clone, Debug)]
 pub struct ApplyMetrics {
     total: Counter<u64>,
-    seconds: Histogram<f64>,
     parked: Gauge<u64>,
     quarantined: Gauge<u64>,
 }
@@ -138,7 +135,6 @@ impl ApplyMetrics {
     pub(super) fn new(meter: &Meter) -> Self {
         Self {
             total: table::APPLY_TOTAL.counter(meter),
-            seconds: table::APPLY_SECONDS.seconds(meter),
             parked: table::PARKED.gauge(meter),
             quarantined: table::QUARANTINED.gauge(meter),
         }
@@ -147,11 +143,6 @@ impl ApplyMetrics {
     /// Something became of a transaction.
     pub fn transaction(&self, site: &SiteId, outcome: ApplyOutcome) {
         self.total.add(1, &[origin(site), label("outcome", outcome)]);
-    }
-
-    /// A batch is durable.
-    pub fn batch(&self, seconds: f64) {
-        self.seconds.record(seconds, &[]);
     }
 
     /// How much is held.
@@ -187,16 +178,22 @@ impl GitMetrics {
 pub struct SiteMetrics {
     ready: Gauge<u64>,
     epoch: Gauge<u64>,
+    failures: Counter<u64>,
 }
 
 impl SiteMetrics {
     pub(super) fn new(meter: &Meter) -> Self {
-        Self { ready: table::READY.gauge(meter), epoch: table::EPOCH.gauge(meter) }
+        let failures = table::FAILURES.counter(meter);
+        Self { ready: table::READY.gauge(meter), epoch: table::EPOCH.gauge(meter), failures }
     }
 
     /// What the node knows of itself.
     pub fn state(&self, ready: bool, epoch: u64) {
         self.ready.record(u64::from(ready), &[]);
         self.epoch.record(epoch, &[]);
+    }
+    /// A task failed and will try again. Stages have fixed names.
+    pub fn failed(&self, stage: &'static str) {
+        self.failures.add(1, &[KeyValue::new("stage", stage)]);
     }
 }

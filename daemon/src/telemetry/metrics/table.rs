@@ -59,20 +59,19 @@ metrics! {
     COMMIT_REFUSALS = Counter "lockstep_commit_refusals_total" ["code"] "refs that were refused, by the code of the bridge API";
     REFDB_TRIPS = Counter "lockstep_refdb_round_trips_total" ["op", "end"] "calls of the refdb, by how they ended";
     REFDB_SECONDS = Histogram "lockstep_refdb_seconds" ["op"] "seconds of a call of the refdb";
-    PUBLISH_RECORDS = Counter "lockstep_publish_records_total" ["outcome"] "records handed to the event log, by its answer";
+    PUBLISH_SLOTS = Counter "lockstep_publish_slots_total" [] "settled slots that were moved to the event log, poisoned ones included";
     PUBLISH_SECONDS = Histogram "lockstep_publish_seconds" [] "seconds of an append to the event log";
     JOURNAL_UNPUBLISHED = Gauge "lockstep_journal_unpublished" [] "slots of this node that are settled and not yet in the event log";
     JOURNAL_IN_FLIGHT = Gauge "lockstep_journal_in_flight" [] "slots of this node in use above the settled mark";
     CONSUME_RECORDS = Counter "lockstep_consume_records_total" ["origin"] "records that were read from the event log";
-    CONSUME_ERRORS = Counter "lockstep_consume_errors_total" ["origin"] "reads of the event log that gave no answer";
     APPLY_TOTAL = Counter "lockstep_apply_total" ["origin", "outcome"] "transactions, by what became of them at this node";
-    APPLY_SECONDS = Histogram "lockstep_apply_seconds" [] "seconds of a durable batch: objects, refs, sync, version map";
     PARKED = Gauge "lockstep_parked" [] "transactions that wait for something that has not arrived";
     QUARANTINED = Gauge "lockstep_quarantined" [] "records that were set aside because their content is bad";
     LAG_SECONDS = Gauge "lockstep_lag_seconds" ["origin"] "now minus the commit time of the oldest transaction that is not applied, in seconds";
     LAG_TRANSACTIONS = Gauge "lockstep_lag_transactions" ["origin"] "transactions that were seen and are not applied";
     GIT_SECONDS = Histogram "lockstep_git_seconds" ["op"] "seconds of an operation on a repository";
     GIT_ERRORS = Counter "lockstep_git_errors_total" ["op", "kind"] "operations on a repository that failed, by kind";
+    FAILURES = Counter "lockstep_task_failures_total" ["stage"] "failures of a stage's task that are tried again";
     READY = Gauge "lockstep_ready" [] "1 when every latch of /readyz is open, else 0";
     EPOCH = Gauge "lockstep_epoch" [] "epoch of the site, as this node knows it";
 }

@@ -1,0 +1,33 @@
+//! What is measured by looking: the journal, what is held, readiness.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::stages::Stages;
+use crate::api::latch::Latches;
+use crate::telemetry::metrics::Metrics;
+
+/// How often is looked.
+const PACE: Duration = Duration::from_secs(2);
+
+/// Looks until it is dropped.
+pub(super) async fn run(stages: Arc<Stages>, latches: Latches, metrics: Metrics) {
+    loop {
+        look(&stages, &latches, &metrics);
+        sleep(PACE).await;
+    }
+}
+
+fn look(stages: &Stages, latches: &Latches, metrics: &Metrics) {
+    let journal = stages.journal.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let marks = journal.map(|journal| journal.marks()).unwrap_or_default();
+    let unpublished = marks.iter().map(|mark| mark.settled.0 - mark.published.0).sum();
+    metrics.publish.journal(unpublished, marks.iter().map(|mark| mark.in_flight).sum());
+    let held = |held: Result<_, _>| held.map_or(0, |held: std::collections::BTreeMap<_, _>| held.len() as u64);
+    let store = &stages.parts.store;
+    metrics.apply.held(held(store.parked()), held(store.quarantined()));
+    let epoch = stages.site.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map_or(0, |site| site.epoch);
+    metrics.site.state(latches.closed().is_empty(), epoch);
+}
