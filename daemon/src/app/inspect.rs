@@ -13,6 +13,7 @@ use crate::api::latch::Latches;
 use crate::eventlog::Position;
 use crate::refdb::SiteRecord;
 use crate::status::StatusBoard;
+use crate::telemetry::metrics::Metrics;
 use crate::volume::{Held, StoreError};
 
 /// Looks into a node.
@@ -55,6 +56,24 @@ impl Inspector {
         checkpoints.into_iter().map(status).collect()
     }
 
+    /// Sets the gauges that are read off the node when somebody looks.
+    pub fn measure(&self, metrics: &Metrics) {
+        let epoch = self.site().map_or(0, |site| site.epoch);
+        metrics.site.state(self.latches.closed().is_empty(), epoch);
+        let (_, lanes) = self.lanes();
+        let unpublished = lanes.iter().map(|lane| lane.settled.saturating_sub(lane.published)).sum();
+        metrics.publish.journal(unpublished, lanes.iter().map(|lane| lane.in_flight).sum());
+        metrics.apply.held(self.parked_count(), self.quarantined_count());
+    }
+
+    fn parked_count(&self) -> u64 {
+        self.stages.parts.store.parked().map_or(0, |held| held.len() as u64)
+    }
+
+    fn quarantined_count(&self) -> u64 {
+        self.stages.parts.store.quarantined().map_or(0, |held| held.len() as u64)
+    }
+
     fn site(&self) -> Option<SiteRecord> {
         self.stages.site.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -78,8 +97,8 @@ impl Inspection for Inspector {
             origins: snapshot.origins,
             lanes,
             checkpoints: self.checkpoints(),
-            parked: self.stages.parts.store.parked().map_or(0, |parked| parked.len() as u64),
-            quarantined: self.stages.parts.store.quarantined().map_or(0, |held| held.len() as u64),
+            parked: self.parked_count(),
+            quarantined: self.quarantined_count(),
             counters: snapshot.counters,
             last_errors: snapshot.last_errors,
         }

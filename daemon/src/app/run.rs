@@ -60,7 +60,7 @@ impl Sidecar {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let board = Arc::new(StatusBoard::new(Arc::clone(&clock)));
         let metrics = telemetry.map_or_else(Metrics::noop, |telemetry| Metrics::new(&telemetry.meter()));
-        let watch = Arc::new(Watch::new(Arc::clone(&board), metrics, clock));
+        let watch = Arc::new(Watch::new(Arc::clone(&board), metrics.clone(), clock));
         let entropy = SeededEntropy::from_machine();
         let tcp = match &settings.api.tcp {
             Some((address, file)) => Some((*address, TokenFile::ensure(file.clone(), &entropy).map_err(RunError::of)?)),
@@ -71,18 +71,21 @@ impl Sidecar {
             .await
             .map_err(RunError::of)?;
         let shutdown = CancellationToken::new();
+        let inspector = Arc::new(Inspector::new(Arc::clone(node.stages()), node.latches().clone(), Arc::clone(&board)));
         if let Some(telemetry) = telemetry {
             observe_board(&telemetry.meter(), &board);
             let health = BoundHealth::bind(settings.health_listen).map_err(|error| {
                 RunError(format!("health.listen {} cannot be bound: {error}", settings.health_listen))
             })?;
             let renderer = Arc::clone(telemetry);
-            let render: RenderMetrics =
-                Arc::new(move || renderer.render().unwrap_or_else(|error| format!("# {error}\n")));
+            let inside = Arc::clone(&inspector);
+            let render: RenderMetrics = Arc::new(move || {
+                inside.measure(&metrics);
+                renderer.render().unwrap_or_else(|error| format!("# {error}\n"))
+            });
             health.spawn(node.latches().clone(), render, shutdown.clone()).map_err(RunError::of)?;
         }
-        let inspector = Inspector::new(Arc::clone(node.stages()), node.latches().clone(), Arc::clone(&board));
-        let api = api.spawn(node.transactions(), Arc::new(inspector), &shutdown);
+        let api = api.spawn(node.transactions(), inspector, &shutdown);
         Ok(Self { node, board, api, shutdown, _lock: lock })
     }
 
