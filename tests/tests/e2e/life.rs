@@ -33,7 +33,10 @@ async fn it_tells_its_health_and_ends_in_order() {
     assert!(get(health, "/livez").await.starts_with("HTTP/1.1 200"));
     assert!(get(health, "/readyz").await.starts_with("HTTP/1.1 200"));
     let metrics = get(health, "/metrics").await;
-    assert!(metrics.contains("lockstep_commit_total{") && metrics.contains("lockstep_ready"), "{metrics}");
+    let lines = ["lockstep_ready 1", "lockstep_epoch 1", "lockstep_quarantined 0", "lockstep_journal_unpublished "];
+    for line in lines.iter().chain(&["lockstep_commit_total{outcome=\"committed\"} 2"]) {
+        assert!(metrics.lines().any(|one| one.starts_with(line)), "no {line} in:\n{metrics}");
+    }
 
     let second = clone.commit(Some(&first), "two");
     let _ = ok(clone.push(&a, &[], &[&format!("{second}:{MAIN}")]).await);
