@@ -1,26 +1,13 @@
 //! What is measured by looking: the journal, what is held, readiness.
 
-use std::sync::{Arc, PoisonError};
-use std::time::Duration;
-
-use tokio::time::sleep;
+use std::sync::PoisonError;
 
 use super::stages::Stages;
 use crate::api::latch::Latches;
 use crate::telemetry::metrics::Metrics;
 
-/// How often is looked.
-const PACE: Duration = Duration::from_secs(2);
-
-/// Looks until it is dropped.
-pub(super) async fn run(stages: Arc<Stages>, latches: Latches, metrics: Metrics) {
-    loop {
-        look(&stages, &latches, &metrics);
-        sleep(PACE).await;
-    }
-}
-
-fn look(stages: &Stages, latches: &Latches, metrics: &Metrics) {
+/// Looks; called before the metrics are read.
+pub(super) fn look(stages: &Stages, latches: &Latches, metrics: &Metrics) {
     let journal = stages.journal.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let marks = journal.map(|journal| journal.marks()).unwrap_or_default();
     let unpublished = marks.iter().map(|mark| mark.settled.0 - mark.published.0).sum();

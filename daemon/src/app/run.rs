@@ -72,15 +72,17 @@ impl Sidecar {
             .await
             .map_err(RunError::of)?;
         let shutdown = CancellationToken::new();
-        node.tasks.spawn("gauges", gauges::run(Arc::clone(node.stages()), node.latches().clone(), metrics));
         if let Some(telemetry) = telemetry {
             observe_board(&telemetry.meter(), &board);
             let health = BoundHealth::bind(settings.health_listen).map_err(|error| {
                 RunError(format!("health.listen {} cannot be bound: {error}", settings.health_listen))
             })?;
-            let renderer = Arc::clone(telemetry);
-            let render: RenderMetrics =
-                Arc::new(move || renderer.render().unwrap_or_else(|error| format!("# {error}\n")));
+            let (renderer, stages, latches) =
+                (Arc::clone(telemetry), Arc::clone(node.stages()), node.latches().clone());
+            let render: RenderMetrics = Arc::new(move || {
+                gauges::look(&stages, &latches, &metrics);
+                renderer.render().unwrap_or_else(|error| format!("# {error}\n"))
+            });
             health.spawn(node.latches().clone(), render, shutdown.clone()).map_err(RunError::of)?;
         }
         let inspector = Inspector::new(Arc::clone(node.stages()), node.latches().clone(), Arc::clone(&board));
