@@ -233,6 +233,8 @@ fn in_the_way(shown: &BTreeSet<RefName>, touched: &BTreeSet<RefKey>) -> Vec<RefK
 /// its keys' earlier versions have come.
 fn order(fetched: BTreeMap<TxnId, Arc<Transaction>>) -> Vec<(ProjectKey, Vec<Arc<Transaction>>)> {
     let mut waiting: Vec<Arc<Transaction>> = fetched.into_values().collect();
+    // Mostly the order in which they were built on each other; where clocks differ, packs find their order by themselves.
+    waiting.sort_by_key(|one| one.committed_at_ms);
     let mut placed: Vec<(ProjectKey, Vec<Arc<Transaction>>)> = Vec::new();
     while !waiting.is_empty() {
         let open: BTreeSet<TxnId> = waiting.iter().map(|one| one.id.clone()).collect();

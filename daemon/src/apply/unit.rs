@@ -1,5 +1,6 @@
 //! Applies transactions whose predecessors are all here: objects first, then refs, all of them together.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -118,7 +119,10 @@ impl Units {
         }
         self.check_project(project, &fresh)?;
         let wants: Vec<Oid> = fresh.iter().flat_map(|one| one.commands.iter().filter_map(|c| c.new.oid())).collect();
-        let bases: Vec<Oid> = fresh.iter().flat_map(|one| one.bases.iter().copied()).collect();
+        // What one of them brings is no base that must be here before.
+        let brought: BTreeSet<Oid> = wants.iter().copied().collect();
+        let bases = fresh.iter().flat_map(|one| one.bases.iter().copied());
+        let bases: Vec<Oid> = bases.filter(|base| !brought.contains(base)).collect();
         if self.plants.has(Plant::RefsBeforeObjects) {
             self.placer.place(project, &fresh, &[], surprise).await?;
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -126,13 +130,44 @@ impl Units {
         }
         if !packs.is_empty() || !wants.is_empty() {
             crate::failpoint::reach("apply.before_objects");
-            self.repositories.ingest(&project.name, &packs, &wants, &bases).await?;
+            self.ingest(project, packs, &wants, &bases).await?;
             crate::failpoint::reach("apply.after_objects");
         }
         self.placer.place(project, &fresh, &[], surprise).await?;
         crate::failpoint::reach("apply.after_refs");
         fresh.iter().for_each(|transaction| self.observer.applied(transaction));
         Ok(())
+    }
+
+    /// Lets packs join. They may build on each other in any order (the predecessors of a ref do not tell on whose commits
+    /// its own are built): those that miss something go again after the others.
+    async fn ingest(
+        &self,
+        project: &ProjectKey,
+        packs: Vec<Payload>,
+        wants: &[Oid],
+        bases: &[Oid],
+    ) -> Result<(), GitError> {
+        let mut waiting = packs;
+        loop {
+            match self.repositories.ingest(&project.name, &waiting, wants, bases).await {
+                Err(GitError::Missing { .. }) if waiting.len() > 1 => {}
+                end => return end,
+            }
+            let before = waiting.len();
+            let mut missed = Vec::new();
+            for pack in std::mem::take(&mut waiting) {
+                match self.repositories.ingest(&project.name, std::slice::from_ref(&pack), &[], &[]).await {
+                    Ok(()) => {}
+                    Err(GitError::Missing { .. }) => missed.push(pack),
+                    Err(error) => return Err(error),
+                }
+            }
+            if missed.len() == before {
+                return self.repositories.ingest(&project.name, &missed, wants, bases).await;
+            }
+            waiting = missed;
+        }
     }
 
     /// Makes these refs on the disk what the version map says.
