@@ -213,8 +213,8 @@ fn accept(verdicts: &mut [Option<Verdict>], proposal: &Proposal, committed: Tran
 
 fn unknown(verdicts: &mut [Option<Verdict>], proposal: &Proposal, sent: Transaction, why: &str) -> Ended {
     let message = format!(
-        "the refdb did not answer ({why}): whether this is committed is not known yet, it is being settled; \
-         fetch in a moment and look before you push again (transaction {})",
+        "it is not known yet whether this was committed, it is being settled; fetch in a moment and look before you \
+         push again (transaction {}: {why})",
         sent.id
     );
     let verdict = Verdict::Unknown(refusal(RefusalCode::Unavailable, true, message));

@@ -138,7 +138,7 @@ fn verdict(result: &RefResult) -> Option<String> {
 }
 
 fn unknown(why: &str) -> String {
-    format!("it is not known yet whether this was committed ({why}); fetch and look before you push again")
+    format!("it is not known yet whether this was committed; fetch and look before you push again ({why})")
 }
 
 /// Cuts a text to what one line of git's output takes.

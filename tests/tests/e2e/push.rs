@@ -110,6 +110,7 @@ async fn while_the_refdb_is_away_pushes_are_refused_and_reads_go_on() {
     let second = clone.commit(Some(&first), "two");
     let text = fails(clone.push(&a, &[], &[&format!("{second}:{MAIN}")]).await);
     assert!(text.contains("push again") || text.contains("try again"), "no remedy in: {text}");
+    assert!(!text.contains("DispatchFailure"), "the SDK's insides are in: {text}");
     assert!(ok(git(clone.folder(), &["ls-remote", &a.display().to_string()]).await).contains(&first));
     cluster.nodes[0].wire.mend();
     let again = async || clone.push(&a, &[], &[&format!("{second}:{MAIN}")]).await.status.success().then_some(());

@@ -5,7 +5,7 @@
 
 use std::error::Error;
 
-use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
@@ -71,7 +71,7 @@ pub(super) fn conditional<T, E: ConditionFailure>(result: Result<T, SdkError<E>>
 
 /// What a failed call says about itself.
 pub(super) fn classify<E: Error + ProvideErrorMetadata + 'static>(error: &SdkError<E>) -> RefDbError {
-    let why = DisplayErrorContext(error).to_string();
+    let why = causes(error);
     match error {
         SdkError::ConstructionFailure(_) => RefDbError::Broken(why),
         SdkError::DispatchFailure(failure) if failure.as_connector_error().is_some_and(|error| never_sent(error)) => {
@@ -80,6 +80,21 @@ pub(super) fn classify<E: Error + ProvideErrorMetadata + 'static>(error: &SdkErr
         SdkError::ServiceError(service) => by_answer(service.err().code(), service.raw().status().as_u16(), why),
         _ => RefDbError::Unknown(why),
     }
+}
+
+/// An error and its causes, for people: without the SDK's inner structure, because a user reads it behind `git push`.
+fn causes(error: &dyn Error) -> String {
+    let mut texts: Vec<String> = Vec::new();
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // Some errors repeat their cause in their own text.
+        if !texts.iter().any(|before| before.contains(&text)) {
+            texts.push(text);
+        }
+        cause = error.source();
+    }
+    texts.join(": ")
 }
 
 fn by_answer(code: Option<&str>, status: u16, why: String) -> RefDbError {
@@ -106,6 +121,14 @@ fn never_sent(error: &(dyn Error + 'static)) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failed_call_says_each_cause_once_and_nothing_else() {
+        let refused = std::io::Error::new(std::io::ErrorKind::ConnectionReset, "reset by peer");
+        let connector = aws_sdk_dynamodb::error::ConnectorError::io(Box::new(refused));
+        let error: SdkError<PutItemError> = SdkError::dispatch_failure(connector);
+        assert_eq!(classify(&error), RefDbError::Unknown("dispatch failure: io error: reset by peer".to_owned()));
+    }
 
     #[test]
     fn an_answer_is_final_only_when_dynamodb_says_that_it_did_nothing() {
