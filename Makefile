@@ -20,7 +20,7 @@ ADVISORIES_LOG := .cache/advisories.log
 help: ## Say what every target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: tools ## Two sites on this machine: a push at one, seen at the other (needs no cloud)
+demo: tools ## Three sites on this machine: a push at one, seen at the others (needs no cloud)
 	cargo run --locked --package lockstep -- demo
 
 test: tools ## Every test: units, contracts, simulator, end to end, layout

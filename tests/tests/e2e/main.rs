@@ -5,6 +5,7 @@ mod crash;
 mod life;
 mod power_cut;
 mod push;
+mod trace;
 
 use std::path::Path;
 

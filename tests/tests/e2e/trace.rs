@@ -1,0 +1,102 @@
+//! One push is one trace over all sites: the spans of both sidecars carry the trace id of the request.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use lockstep::client::{Call, Client, project_path};
+use lockstep_proto::bridge::{Expected, Outcome, RefCommand, RefTransactionRequest, RefTransactionResponse};
+use lockstep_tests::e2e::cluster::Cluster;
+use lockstep_tests::e2e::git::{Clone, ok};
+use lockstep_tests::e2e::until;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, timeout};
+
+use crate::lockstep;
+
+/// What every sidecar sent.
+type Received = Arc<Mutex<Vec<Vec<u8>>>>;
+
+/// A collector that keeps what it gets.
+async fn collector() -> (SocketAddr, Received) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let received = Received::default();
+    let keep = Arc::clone(&received);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(take(stream, Arc::clone(&keep)));
+        }
+    });
+    (address, received)
+}
+
+/// Takes requests of one connection; whatever is sent without a pause is one.
+async fn take(mut stream: TcpStream, keep: Received) {
+    loop {
+        let mut request = Vec::new();
+        while let Ok(Ok(count)) = timeout(Duration::from_millis(300), stream.read_buf(&mut request)).await {
+            if count == 0 {
+                return;
+            }
+        }
+        if !request.is_empty() {
+            keep.lock().expect("no panic").push(request);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_push_is_one_trace_over_all_sites() {
+    let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+    cluster.create("p").await;
+    let mut collectors = Vec::new();
+    for node in &mut cluster.nodes {
+        let (address, received) = collector().await;
+        assert!(node.stop().await.success());
+        let file = node.home.join("lockstep.toml");
+        let text = std::fs::read_to_string(&file).expect("a configuration");
+        let line = format!("[telemetry]\notlp_endpoint = \"http://{address}/v1/traces\"");
+        std::fs::write(&file, text.replace("[telemetry]", &line)).expect("a configuration");
+        node.start(None);
+        collectors.push(received);
+    }
+    cluster.ready().await;
+
+    let clone = Clone::new(&cluster.scratch("clone"));
+    let commit = clone.commit(None, "traced");
+    let a = cluster.nodes[0].repository("p");
+    let _ = ok(clone.push(&a, &[], &[&format!("{commit}:refs/heads/objects")]).await);
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let request = RefTransactionRequest {
+        request_id: "traced".into(),
+        deadline_ms: None,
+        atomic: true,
+        commands: vec![RefCommand {
+            name: "refs/heads/traced".parse().expect("a name"),
+            old: Expected::Absent,
+            new: Some(commit.parse().expect("an id")),
+            force: false,
+        }],
+        actor: None,
+        traceparent: Some(format!("00-{trace}-00f067aa0ba902b7-01")),
+    };
+    let path = project_path(&"p".parse().expect("a name"), "/ref-transactions");
+    let call = Call::new(http::Method::POST, path, &request).expect("a body");
+    let end = Instant::now() + Duration::from_secs(20);
+    let socket = cluster.nodes[0].home.join("run/api.sock");
+    let answer: RefTransactionResponse = Client::new(&socket).send(&call, end).await.expect("an answer");
+    assert_eq!(answer.outcome, Outcome::Committed);
+    cluster.show("p", "refs/heads/traced", Some(&commit)).await;
+
+    let id: Vec<u8> = (0..16).map(|at| u8::from_str_radix(&trace[2 * at..2 * at + 2], 16).expect("hex")).collect();
+    for (node, received) in cluster.nodes.iter().zip(&collectors) {
+        let seen = until(async || {
+            let bodies = received.lock().expect("no panic");
+            bodies.iter().any(|body| body.windows(16).any(|part| part == id)).then_some(())
+        });
+        assert!(seen.await.is_some(), "{} sent no span of the trace\n{}", node.name, node.log_tail());
+    }
+}
