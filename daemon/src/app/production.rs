@@ -19,6 +19,7 @@ use crate::eventlog::kinesis::{self, ClientSettings, KinesisEventLog, KinesisSet
 use crate::eventlog::routed::RoutedEventLog;
 use crate::git::LocalRepositories;
 use crate::observe::Observer;
+use crate::peers::Turns;
 use crate::plant::Plants;
 use crate::refdb::RefDb;
 use crate::refdb::dynamo::{self, Connection, DynamoRefDb, TableSettings, Warm};
@@ -189,6 +190,7 @@ pub fn parts(
         refdb: Arc::clone(&seams.refdb) as Arc<dyn RefDb>,
         eventlog: Arc::clone(&seams.eventlog),
         blobs: Arc::clone(&seams.blobs),
+        peers: Arc::new(Turns::new(Vec::new())),
         repositories: Arc::new(repositories),
         store: Arc::new(store),
         clock,

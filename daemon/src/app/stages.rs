@@ -74,7 +74,8 @@ impl Stages {
             plants: parts.plants,
         };
         let (refdb, entropy) = (Arc::clone(&parts.refdb), Arc::clone(&parts.entropy));
-        let catcher = Catcher { units: units.clone(), refdb, entropy, tasks: tasks.clone() };
+        let peers = Arc::clone(&parts.peers);
+        let catcher = Catcher { units: units.clone(), refdb, peers, entropy, tasks: tasks.clone() };
         let catch_up: Arc<dyn CatchUp> = Arc::new(catcher);
         let applier = Applier::new(Shared {
             units,

@@ -10,9 +10,13 @@
 //! | `unit` | objects, then refs, of transactions that go together |
 //! | `project` | one project's single writer: batches, parking, quarantine |
 //! | `catch_up` | whole transactions from the journal |
+//! | `jump` | the refdb's state at once, where the journal does not lead there any more |
+//! | `latest` | records of the refdb: objects from peers, then all refs |
 
 mod catch_up;
 mod event;
+mod jump;
+mod latest;
 mod plan;
 mod project;
 mod unit;

@@ -107,7 +107,7 @@ impl Nemesis {
             0 => &[Seam::RefDb],
             1 => &[Seam::EventLog],
             2 => &[Seam::Blobs],
-            _ => &[Seam::RefDb, Seam::EventLog, Seam::Blobs],
+            _ => &[Seam::RefDb, Seam::EventLog, Seam::Blobs, Seam::Peers],
         };
         let cut = if self.dice.chance(500) { Cut::Requests } else { Cut::Answers };
         let (world, lasts) = (self.world.clone(), self.dice.between(500, 12_000));

@@ -67,6 +67,7 @@ impl NodeFactory for RealNodes {
             refdb: parts.refdb,
             eventlog: parts.eventlog,
             blobs: parts.blobs,
+            peers: parts.peers,
             repositories: parts.repositories,
             store: parts.store,
             clock: parts.clock,

@@ -233,6 +233,7 @@ fn general_rates() -> BTreeMap<Seam, Rates> {
         (Seam::RefDb, remote),
         (Seam::EventLog, remote),
         (Seam::Blobs, remote),
+        (Seam::Peers, remote),
         (Seam::Repositories, disk),
         (Seam::Store, store),
     ])
