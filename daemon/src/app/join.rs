@@ -47,6 +47,7 @@ impl Join {
         self.joined.open();
         self.tasks.spawn("sweep", self.stages.sweeper().run());
         self.tasks.spawn("collect", self.stages.collector().run());
+        self.tasks.spawn("release", self.stages.releaser().run());
     }
 
     /// Tries a step until it succeeds.

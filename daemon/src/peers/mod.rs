@@ -7,6 +7,7 @@
 //!   them, and this one may later.
 //! - A peer is not trusted: what it sends is checked by [`crate::git::Repositories::ingest`], like anything from outside.
 
+pub mod http;
 pub mod serve;
 mod turns;
 

@@ -58,6 +58,8 @@ impl Nemesis {
         match action {
             Action::Crash => self.comes_back(&node, self.world.crash(&node)),
             Action::PowerCut => self.comes_back(&node, self.world.power_cut(&node, &self.dice)),
+            // What no volume has any more, nobody can bring back.
+            Action::LoseDisk if !self.world.watch.another_is_whole(&node) => {}
             Action::LoseDisk => self.comes_back(&node, self.world.lose_disk(&node)),
             Action::Restart => self.restart(node),
             Action::Pause => self.pause(node),
