@@ -91,6 +91,7 @@ fn settings(mut settings: NodeSettings) -> NodeSettings {
     settings.member.lease = Duration::from_secs(6);
     settings.apply.parked_bytes = 3_000;
     settings.apply.parked_age = Duration::from_secs(4);
+    settings.member.retention = Duration::from_secs(40);
     settings.mark_pace = Duration::from_millis(300);
     settings.sweep_pace = Duration::from_secs(2);
     settings.collect_pace = Duration::from_secs(4);
