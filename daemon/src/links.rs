@@ -26,6 +26,12 @@ pub trait CatchUp: Send + Sync {
     /// As [`CatchUp::keys`].
     async fn project(&self, project: &ProjectName) -> Result<(), String>;
 
+    /// Takes a project to the refdb's state at once, with objects from peers.
+    ///
+    /// # Errors
+    /// As [`CatchUp::keys`].
+    async fn jump(&self, project: &ProjectName) -> Result<(), String>;
+
     /// Brings every project up to the refdb: after an expulsion, a lost stream, a restored volume.
     ///
     /// # Errors

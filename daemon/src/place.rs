@@ -3,6 +3,8 @@
 //! The caller holds the locks of all keys, and the objects are there. Several transactions are squashed into one
 //! move a ref, so that readers see each ref go forward only, and all refs of a transaction together.
 
+mod latest;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -85,6 +87,22 @@ impl Placer {
         drop(under_way);
         self.forget_deleted(project)?;
         Ok(())
+    }
+
+    /// Makes a project's repository, if these records say that it lives.
+    ///
+    /// # Errors
+    /// As [`Placer::place`].
+    pub async fn open(&self, project: &ProjectKey, latest: &BTreeMap<RefKey, RefRecord>) -> Result<(), PlaceError> {
+        self.before_refs(project, latest).await
+    }
+
+    /// Whether a value stops being reachable by its ref.
+    async fn is_lost(&self, project: &ProjectName, old: Oid, new: Option<Oid>) -> Result<bool, GitError> {
+        match new {
+            None => Ok(true),
+            Some(new) => Ok(self.repositories.relation(project, old, new).await? == Relation::Diverged),
+        }
     }
 
     /// Makes refs on the disk what the version map says: somebody wrote them behind the sidecar's back, or a disk lost them.
@@ -225,10 +243,7 @@ impl Placer {
         let mut keep = Vec::new();
         for step in moves {
             let Some(old) = step.old else { continue };
-            let lost = match step.new {
-                None => true,
-                Some(new) => self.repositories.relation(project, old, new).await? == Relation::Diverged,
-            };
+            let lost = self.is_lost(project, old, step.new).await?;
             let key = RefKey::Ref(step.name.clone());
             let by = transactions.iter().rev().find_map(|by| {
                 let at = by.commands.iter().position(|command| command.key == key)?;

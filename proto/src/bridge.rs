@@ -30,6 +30,27 @@ pub struct RefTransactionRequest {
     pub traceparent: Option<String>,
 }
 
+/// What a node wants of a peer's repository: at most 5,000 ids in each list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectsRequest {
+    /// Objects that shall be complete afterwards.
+    #[schema(value_type = Vec<String>)]
+    pub wants: Vec<Oid>,
+    /// Objects that the caller has, with everything that they need.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub haves: Vec<Oid>,
+}
+
+/// What a peer lacks of what was wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ObjectsMissing {
+    /// At least one of the objects that are not there.
+    #[schema(value_type = Vec<String>)]
+    pub missing: Vec<Oid>,
+}
+
 /// One ref's command. Without `old` the current value is replaced whatever it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

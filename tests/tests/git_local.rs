@@ -397,3 +397,20 @@ async fn the_lock_of_a_killed_git_does_not_stay() {
     assert!(marker.exists(), "a git was killed");
     assert_eq!(fixture.origin().read_ref(&project(), &name("refs/heads/main")).await.unwrap(), Some(one));
 }
+
+#[tokio::test]
+async fn a_kept_value_survives_gits_garbage_collection_until_it_is_released() {
+    let fixture = LocalFixture::new();
+    let volume = fixture.origin();
+    volume.create(&project(), &name("refs/heads/main")).await.unwrap();
+    let old = fixture.commit(&project(), &[], &[("a", "1")]);
+    volume.move_refs(&project(), &[moves("refs/heads/a", None, old)], &[]).await.unwrap();
+    let label = "n-0.1.0.3.00000000000000aa-0".to_owned();
+    volume.move_refs(&project(), &[moves("refs/heads/a", old, None)], &[(label.clone(), old)]).await.unwrap();
+    for left in [true, false] {
+        git(&fixture.origin_dir(&project()), &["gc", "--prune=now", "-q"]).unwrap();
+        let there = git(&fixture.origin_dir(&project()), &["cat-file", "-e", &old.to_string()]).is_ok();
+        assert_eq!(there, left);
+        volume.release(&project(), std::slice::from_ref(&label)).await.unwrap();
+    }
+}

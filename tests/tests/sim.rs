@@ -58,6 +58,25 @@ fn every_property_holds_under_the_general_faults() {
     }
 }
 
+#[test]
+fn lost_volumes_come_back_from_peers_and_the_journal() {
+    for seed in 1..=3 {
+        let end = simulate(seed, Scenario::losses(), Plants::default());
+        let report = end.unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(report.trace.contains("DISK LOST") && report.trace.contains("Peers objects"), "{report}");
+    }
+}
+
+#[test]
+fn an_expelled_node_reconciles_before_it_is_ready() {
+    for seed in 1..=2 {
+        let end = simulate(seed, Scenario::expulsion(), Plants::default());
+        let report = end.unwrap_or_else(|failure| panic!("{failure}"));
+        let (_, back) = report.trace.split_once("COMES BACK").expect("a node was away");
+        assert!(back.contains("Peers objects"), "nothing came from peers: {report}");
+    }
+}
+
 /// Plants a bug and runs seeds until a checker objects.
 fn finds(plant: Plant) {
     let found =

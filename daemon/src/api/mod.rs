@@ -9,6 +9,7 @@ mod error;
 mod extract;
 pub mod health;
 pub mod latch;
+mod objects;
 pub mod openapi;
 mod routes;
 pub mod server;

@@ -22,6 +22,7 @@ use super::routes;
         routes::status,
         routes::parked,
         routes::quarantine,
+        super::objects::objects,
         routes::openapi_json
     )
 )]

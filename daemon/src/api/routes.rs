@@ -22,7 +22,8 @@ use tokio_util::task::TaskTracker;
 
 use super::error::Failure;
 use super::extract::{Body, Project, Txn};
-use super::{Inspection, Transactions, check, openapi};
+use super::{Inspection, Transactions, check, objects, openapi};
+use crate::git::Repositories;
 
 /// How much longer than the deadline the commit stage is waited for: it knows more than "no answer".
 const GRACE: Duration = Duration::from_millis(500);
@@ -32,6 +33,8 @@ const GRACE: Duration = Duration::from_millis(500);
 pub(super) struct Api {
     pub transactions: Arc<dyn Transactions>,
     pub inspection: Arc<dyn Inspection>,
+    /// What peers may take objects of.
+    pub repositories: Option<Arc<dyn Repositories>>,
     /// The work that goes on when its client hangs up.
     pub work: TaskTracker,
 }
@@ -44,6 +47,7 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/projects/{project}/ref-transactions", post(ref_transactions)),
         ("/v1/projects/{project}", put(create_project).delete(delete_project)),
         ("/v1/projects/{project}/head", put(set_head)),
+        ("/v1/projects/{project}/objects", post(objects::objects)),
         ("/v1/transactions/{txn}", get(transaction)),
         ("/v1/status", get(status)),
         ("/v1/parked", get(parked)),

@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::access::{self, TokenFile};
 use super::routes::{self, Api};
 use super::{Inspection, Transactions};
+use crate::git::Repositories;
 
 /// Why a listener cannot be bound.
 #[derive(Debug, thiserror::Error)]
@@ -45,10 +46,10 @@ pub enum BindError {
 }
 
 /// Bound listeners, not served yet.
-#[derive(Debug)]
 pub struct BoundApi {
     unix: UnixListener,
     tcp: Option<(TcpListener, TokenFile)>,
+    repositories: Option<Arc<dyn Repositories>>,
 }
 
 /// The running servers.
@@ -69,7 +70,13 @@ impl BoundApi {
             Some((address, tokens)) => Some((bind_loopback(address).await?, tokens)),
             None => None,
         };
-        Ok(Self { unix, tcp })
+        Ok(Self { unix, tcp, repositories: None })
+    }
+
+    /// Gives peers objects of these repositories.
+    #[must_use]
+    pub fn giving(self, repositories: Arc<dyn Repositories>) -> Self {
+        Self { repositories: Some(repositories), ..self }
     }
 
     /// Where the TCP listener is, when there is one.
@@ -87,7 +94,8 @@ impl BoundApi {
         shutdown: &CancellationToken,
     ) -> ApiTasks {
         let work = TaskTracker::new();
-        let router = routes::router(Api { transactions, inspection, work: work.clone() });
+        let router =
+            routes::router(Api { transactions, inspection, repositories: self.repositories, work: work.clone() });
         let mut servers = Vec::new();
         if let Some((listener, tokens)) = self.tcp {
             let guarded = router.clone().layer(middleware::from_fn_with_state(tokens, access::require_token));

@@ -47,6 +47,7 @@ impl Join {
         self.joined.open();
         self.tasks.spawn("sweep", self.stages.sweeper().run());
         self.tasks.spawn("collect", self.stages.collector().run());
+        self.tasks.spawn("release", self.stages.releaser().run());
     }
 
     /// Tries a step until it succeeds.
@@ -79,28 +80,42 @@ impl Join {
         let is_continued = previous.as_ref().is_some_and(|before| {
             before.volume == self.facts.id && before.starts < self.facts.starts && !before.expelled
         });
+        let reconciles = !is_continued || self.after_boot;
         let starts = previous.as_ref().map_or(0, |before| before.starts).max(self.facts.starts - 1) + 1;
-        let record = NodeRecord {
+        let mut record = NodeRecord {
             node: settings.node.clone(),
             site: settings.site.clone(),
-            volume: self.facts.id.clone(),
+            // Until it has reconciled, the record names no volume: a crash on the way begins it anew.
+            volume: if reconciles { format!("{} reconciles", self.facts.id) } else { self.facts.id.clone() },
             starts,
             beat: previous.as_ref().map_or(0, |before| before.beat) + 1,
             expelled: false,
             low_water: if is_continued { self.stages.low_water.durable() } else { Default::default() },
         };
-        match parts.refdb.put_node(&record, previous.as_ref()).await.map_err(text)? {
-            NodeAnswer::Written => {}
-            NodeAnswer::Differs(now) => return Err(format!("the node's record changed meanwhile: {now:?}")),
-        }
-        if !is_continued || self.after_boot {
+        self.put(&record, previous.as_ref()).await?;
+        if reconciles {
             self.reconcile().await?;
+            let whole = NodeRecord {
+                volume: self.facts.id.clone(),
+                beat: record.beat + 1,
+                low_water: self.stages.low_water.durable(),
+                ..record.clone()
+            };
+            self.put(&whole, Some(&record)).await?;
+            record = whole;
         }
         if starts != self.facts.starts {
             let facts = VolumeFacts { starts, ..self.facts.clone() };
             self.stages.durability.stage(|changes| changes.facts = Some(facts));
         }
         Ok(record)
+    }
+
+    async fn put(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<(), String> {
+        match self.stages.parts.refdb.put_node(record, previous).await.map_err(|error| error.to_string())? {
+            NodeAnswer::Written => Ok(()),
+            NodeAnswer::Differs(now) => Err(format!("the node's record changed meanwhile: {now:?}")),
+        }
     }
 
     async fn reconcile(&self) -> Result<(), String> {

@@ -49,6 +49,7 @@ use crate::eventlog::EventLog;
 use crate::git::Repositories;
 use crate::links::Transactions;
 use crate::observe::Observer;
+use crate::peers::Peers;
 use crate::plant::Plants;
 use crate::refdb::RefDb;
 use crate::tasks::Tasks;
@@ -64,6 +65,8 @@ pub struct Parts {
     pub eventlog: Arc<dyn EventLog>,
     /// Large packs.
     pub blobs: Arc<dyn BlobStore>,
+    /// Other nodes' repositories.
+    pub peers: Arc<dyn Peers>,
     /// The repositories on this node's volume.
     pub repositories: Arc<dyn Repositories>,
     /// This node's durable memory.

@@ -15,11 +15,14 @@ use crate::blob::BlobStore;
 use crate::blob::object::ObjectBlobs;
 use crate::clock::{Clock, Entropy, SeededEntropy, SystemClock};
 use crate::config::Settings;
+use crate::config::settings::Peer;
 use crate::eventlog::EventLog;
 use crate::eventlog::kinesis::{self, ClientSettings, KinesisEventLog, KinesisSettings};
 use crate::eventlog::routed::RoutedEventLog;
-use crate::git::LocalRepositories;
+use crate::git::{LocalRepositories, Repositories};
 use crate::observe::Observer;
+use crate::peers::http::{Address, HttpPeer};
+use crate::peers::{Peers, Turns};
 use crate::plant::Plants;
 use crate::refdb::RefDb;
 use crate::refdb::dynamo::{self, Connection, DynamoRefDb, TableSettings, Warm};
@@ -163,11 +166,25 @@ pub fn node_settings(settings: &Settings) -> NodeSettings {
     node.deadline = settings.commit.deadline;
     node.patience = settings.refdb.attempt_timeout;
     node.apply.batch = settings.apply.batch;
+    node.apply.parked_bytes = settings.apply.parked_bytes;
+    node.apply.parked_age = settings.apply.parked_age;
     node.consume.poll_interval = settings.eventlog.poll_interval;
     node.member.beat = settings.lease.heartbeat;
     node.member.lease = settings.lease.expires_after;
     node.member.retention = settings.lease.expelled_after;
     node
+}
+
+/// The peers of a configuration, in the order of their names.
+fn peers(settings: &Settings, spill: &Path) -> Turns {
+    let peers = settings.peers.iter().map(|(name, peer)| {
+        let address = match peer {
+            Peer::Socket(path) => Address::Socket(path.clone()),
+            Peer::Tcp(address, token_file) => Address::Tcp(address.clone(), token_file.clone()),
+        };
+        Arc::new(HttpPeer::new(name.clone(), address, spill.to_owned())) as Arc<dyn Peers>
+    });
+    Turns::new(peers.collect())
 }
 
 /// All seams of one node on its volume.
@@ -192,6 +209,7 @@ pub fn parts(
         refdb: Arc::new(MeteredRefDb::new(Arc::clone(&seams.refdb) as Arc<dyn RefDb>, metrics.refdb.clone())),
         eventlog: Arc::clone(&seams.eventlog),
         blobs: Arc::clone(&seams.blobs),
+        peers: Arc::new(peers(settings, &repositories.spill())),
         repositories: Arc::new(MeteredRepositories::new(Arc::new(repositories), metrics.git.clone())),
         store: Arc::new(store),
         clock,

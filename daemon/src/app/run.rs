@@ -86,6 +86,7 @@ impl Sidecar {
             health.spawn(node.latches().clone(), render, shutdown.clone()).map_err(RunError::of)?;
         }
         let inspector = Inspector::new(Arc::clone(node.stages()), node.latches().clone(), Arc::clone(&board));
+        let api = api.giving(Arc::clone(&node.stages().parts.repositories));
         let api = api.spawn(node.transactions(), Arc::new(inspector), &shutdown);
         Ok(Self { node, board, api, shutdown, _lock: lock })
     }

@@ -18,7 +18,7 @@ use crate::links::{CatchUp, Sink};
 use crate::low_water::LowWater;
 use crate::place::Placer;
 use crate::publish::Publisher;
-use crate::reconcile::{Collector, Sweeper};
+use crate::reconcile::{Collector, Releaser, Sweeper};
 use crate::refdb::{IncarnationRecord, NodeRecord, SiteRecord};
 use crate::refs::RefTable;
 use crate::site::{Birth, Drainer, Member, RegistryBarrier};
@@ -74,7 +74,8 @@ impl Stages {
             plants: parts.plants,
         };
         let (refdb, entropy) = (Arc::clone(&parts.refdb), Arc::clone(&parts.entropy));
-        let catcher = Catcher { units: units.clone(), refdb, entropy, tasks: tasks.clone() };
+        let peers = Arc::clone(&parts.peers);
+        let catcher = Catcher { units: units.clone(), refdb, peers, entropy, tasks: tasks.clone() };
         let catch_up: Arc<dyn CatchUp> = Arc::new(catcher);
         let applier = Applier::new(Shared {
             units,
@@ -172,6 +173,15 @@ impl Stages {
             observer: Arc::clone(&self.parts.observer),
             pace: self.parts.settings.collect_pace,
             plants: self.parts.plants,
+        }
+    }
+
+    pub(super) fn releaser(&self) -> Releaser {
+        Releaser {
+            refdb: Arc::clone(&self.parts.refdb),
+            repositories: Arc::clone(&self.parts.repositories),
+            observer: Arc::clone(&self.parts.observer),
+            pace: self.parts.settings.collect_pace,
         }
     }
 

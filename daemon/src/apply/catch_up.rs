@@ -3,6 +3,7 @@
 //!
 //! From a ref's item to its latest transaction, from there back by predecessor ids: every gap leads to the journal. What
 //! was collected there is older than what every node has applied, so a node that keeps its low-water mark finds it all.
+//! Any other jumps (`jump`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,15 +17,45 @@ use crate::backoff::Backoff;
 use crate::clock::Entropy;
 use crate::links::CatchUp;
 use crate::names;
+use crate::peers::Peers;
 use crate::place::OnSurprise;
 use crate::plant::Plant;
 use crate::refdb::{RefDb, RefItem, SlotState};
 use crate::tasks::Tasks;
 
-/// Most transactions in one catch-up; what is further behind goes in several.
+/// Most transactions in one catch-up; what is further behind jumps.
 const MOST: usize = 5_000;
 /// Items of one page of a project's scan.
-const PAGE: usize = 1_000;
+pub(super) const PAGE: usize = 1_000;
+
+/// Why a catch-up by transactions ended early.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Stop {
+    /// The journal does not lead to the refdb's state any more, or the way is too long.
+    #[error("{0}")]
+    Gone(String),
+    /// Objects are missing on which the transactions build.
+    #[error("{0}")]
+    Missing(String),
+    /// Something is away, or not as it must be.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<String> for Stop {
+    fn from(why: String) -> Self {
+        Self::Other(why)
+    }
+}
+
+impl From<UnitError> for Stop {
+    fn from(error: UnitError) -> Self {
+        match error {
+            UnitError::Missing(_) => Self::Missing(error.to_string()),
+            _ => Self::Other(error.to_string()),
+        }
+    }
+}
 
 /// Catches up one node. Clones share it.
 #[derive(Clone)]
@@ -33,6 +64,8 @@ pub struct Catcher {
     pub units: Units,
     /// The refdb.
     pub refdb: Arc<dyn RefDb>,
+    /// Give what the journal has no longer.
+    pub peers: Arc<dyn Peers>,
     /// For the jitter of retries.
     pub entropy: Arc<dyn Entropy>,
     /// Owns what goes on in the background.
@@ -41,7 +74,7 @@ pub struct Catcher {
 
 impl Catcher {
     /// Applies what these items are newer in.
-    async fn items(&self, project: &ProjectKey, items: &[RefItem]) -> Result<(), String> {
+    async fn items(&self, project: &ProjectKey, items: &[RefItem]) -> Result<(), Stop> {
         let start = self.newer(project, items)?;
         if start.is_empty() {
             return Ok(());
@@ -49,7 +82,7 @@ impl Catcher {
         let fetched = self.fetch(start, items).await?;
         match self.apply(fetched, OnSurprise::Stop).await {
             Err(UnitError::Surprise(_)) => self.to_the_latest(project, items).await,
-            end => end.map_err(|error| error.to_string()),
+            end => Ok(end?),
         }
     }
 
@@ -74,7 +107,7 @@ impl Catcher {
 
     /// The disk is ahead of the version map, as a crash leaves it: nobody knows how far. So every ref that is touched
     /// goes to its latest version, which is not behind the disk; then no ref moves backwards.
-    async fn to_the_latest(&self, project: &ProjectKey, items: &[RefItem]) -> Result<(), String> {
+    async fn to_the_latest(&self, project: &ProjectKey, items: &[RefItem]) -> Result<(), Stop> {
         let mut items: BTreeMap<RefKey, RefItem> = items.iter().map(|item| (item.key.clone(), item.clone())).collect();
         let shown = self.units.repositories.list_refs(&project.name).await.map_err(|error| error.to_string())?;
         let shown: BTreeSet<RefName> = shown.into_iter().map(|(name, _)| name).collect();
@@ -91,8 +124,8 @@ impl Catcher {
             let read = self.refdb.read(project, &unread).await.map_err(|error| error.to_string())?;
             items.extend(read.into_iter().flatten().map(|item| (item.key.clone(), item)));
         };
-        self.apply(fetched, OnSurprise::Replace).await.map_err(|error| error.to_string())?;
-        self.units.restore(project, items.into_keys().collect()).await.map_err(|error| error.to_string())
+        self.apply(fetched, OnSurprise::Replace).await?;
+        Ok(self.units.restore(project, items.into_keys().collect()).await?)
     }
 
     /// Fetches transactions and, from each, back to what is applied here.
@@ -100,7 +133,7 @@ impl Catcher {
         &self,
         start: BTreeSet<TxnId>,
         items: &[RefItem],
-    ) -> Result<BTreeMap<TxnId, Arc<Transaction>>, String> {
+    ) -> Result<BTreeMap<TxnId, Arc<Transaction>>, Stop> {
         let mut fetched: BTreeMap<TxnId, Arc<Transaction>> = BTreeMap::new();
         let mut wanted: Vec<TxnId> = start.into_iter().collect();
         while let Some(txn) = wanted.pop() {
@@ -108,7 +141,7 @@ impl Catcher {
                 continue;
             }
             if fetched.len() >= MOST {
-                return Err(format!("more than {MOST} transactions behind: this node must be seeded from a peer"));
+                return Err(Stop::Gone(format!("more than {MOST} transactions behind")));
             }
             let transaction = self.load(&txn).await?;
             for command in &transaction.commands {
@@ -133,16 +166,16 @@ impl Catcher {
         transaction
     }
 
-    async fn load(&self, txn: &TxnId) -> Result<Transaction, String> {
+    pub(super) async fn load(&self, txn: &TxnId) -> Result<Transaction, Stop> {
         match self.refdb.slot(&txn.slot).await.map_err(|error| error.to_string())? {
             SlotState::Committed(id, bytes) if id == *txn => {
-                Transaction::decode(&bytes).map_err(|error| error.to_string())
+                Transaction::decode(&bytes).map_err(|error| Stop::Other(error.to_string()))
             }
-            SlotState::Committed(other, _) => Err(format!("slot {} holds {other}, not {txn}", txn.slot)),
-            SlotState::Poisoned => Err(format!("slot {} is poisoned, and the refdb names {txn}", txn.slot)),
-            SlotState::Empty => Err(format!(
-                "{txn} is no longer in the journal: this node was away for too long and must be seeded from a peer"
-            )),
+            SlotState::Committed(other, _) => Err(Stop::Other(format!("slot {} holds {other}, not {txn}", txn.slot))),
+            SlotState::Poisoned => {
+                Err(Stop::Other(format!("slot {} is poisoned, and the refdb names {txn}", txn.slot)))
+            }
+            SlotState::Empty => Err(Stop::Gone(format!("{txn} is no longer in the journal"))),
         }
     }
 
@@ -156,7 +189,11 @@ impl Catcher {
         loop {
             let page = self.refdb.scan(project, after.as_ref(), PAGE).await.map_err(|error| error.to_string())?;
             if !self.newer(project, &page)?.is_empty() {
-                self.to_the_latest(project, &page).await?;
+                match self.to_the_latest(project, &page).await {
+                    Ok(()) => {}
+                    Err(Stop::Gone(_) | Stop::Missing(_)) => return self.jump_to_refdb(&project.name).await,
+                    Err(error) => return Err(error.to_string()),
+                }
             }
             if page.len() < PAGE {
                 return Ok(());
@@ -165,9 +202,19 @@ impl Catcher {
         }
     }
 
+    /// Items of one project; where transactions do not lead to them, the whole project is looked at, or jumps.
+    async fn up_to(&self, project: &ProjectKey, items: &[RefItem]) -> Result<(), String> {
+        match self.items(project, items).await {
+            Ok(()) => Ok(()),
+            Err(Stop::Gone(_)) => self.jump_to_refdb(&project.name).await,
+            Err(Stop::Missing(_)) => self.whole_project(project).await,
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
     async fn state(&self, name: &ProjectName, item: &RefItem) -> Result<(), String> {
         let any = ProjectKey { name: name.clone(), incarnation: 0 };
-        self.items(&any, std::slice::from_ref(item)).await
+        self.up_to(&any, std::slice::from_ref(item)).await
     }
 }
 
@@ -180,15 +227,16 @@ impl CatchUp for Catcher {
             Err(error) => return Err(error.to_string()),
         };
         let items: Vec<RefItem> = items.into_iter().flatten().collect();
-        match self.items(project, &items).await {
-            Err(why) if why.starts_with("objects are missing") => self.whole_project(project).await,
-            end => end,
-        }
+        self.up_to(project, &items).await
     }
 
     async fn project(&self, project: &ProjectName) -> Result<(), String> {
         let any = ProjectKey { name: project.clone(), incarnation: 0 };
         self.keys(&any, &[RefKey::State]).await
+    }
+
+    async fn jump(&self, project: &ProjectName) -> Result<(), String> {
+        self.jump_to_refdb(project).await
     }
 
     async fn everything(&self) -> Result<(), String> {

@@ -9,10 +9,16 @@
 //! | `plan` | apply, skip or wait: a pure function |
 //! | `unit` | objects, then refs, of transactions that go together |
 //! | `project` | one project's single writer: batches, parking, quarantine |
+//! | `parked` | what waits in memory, and its bounds |
 //! | `catch_up` | whole transactions from the journal |
+//! | `jump` | the refdb's state at once, where the journal does not lead there any more |
+//! | `latest` | records of the refdb: objects from peers, then all refs |
 
 mod catch_up;
 mod event;
+mod jump;
+mod latest;
+mod parked;
 mod plan;
 mod project;
 mod unit;
@@ -50,12 +56,17 @@ pub struct ApplyLimits {
     pub patience: Duration,
     /// How long a writer lives without work.
     pub idle: Duration,
+    /// Most bytes of one project that are parked in memory; above it the project jumps to the refdb's state.
+    pub parked_bytes: u64,
+    /// How long something is parked before the same.
+    pub parked_age: Duration,
 }
 
 impl Default for ApplyLimits {
     fn default() -> Self {
         let (patience, idle) = (Duration::from_millis(300), Duration::from_secs(60));
-        Self { batch: 128, queue: 512, patience, idle }
+        let (parked_bytes, parked_age) = (256 << 20, Duration::from_secs(3_600));
+        Self { batch: 128, queue: 512, patience, idle, parked_bytes, parked_age }
     }
 }
 

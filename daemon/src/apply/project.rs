@@ -2,7 +2,7 @@
 //!
 //! It takes what arrived, plans it against the version map, applies as much as it can in one unit, and parks the rest:
 //! durably, so that the shard's checkpoint may pass it. What is parked waits for what it misses, and is fetched from the
-//! journal when that takes too long. It blocks only the successors of its own refs.
+//! journal when that takes too long. It blocks only the successors of its own refs. Beyond its bounds the project jumps.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, RefValue, TxnId, Version};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::event::Event;
+use super::parked::{Lot, Parked};
 use super::plan::{Step, plan};
 use super::unit::UnitError;
 use super::{ApplyLimits, Shared};
@@ -25,13 +26,7 @@ pub(super) struct Writer {
     name: ProjectName,
     shared: Arc<Shared>,
     limits: ApplyLimits,
-    parked: BTreeMap<TxnId, Parked>,
-}
-
-struct Parked {
-    event: Event,
-    since: Instant,
-    reason: String,
+    parked: Lot,
 }
 
 /// What became of a batch.
@@ -44,7 +39,7 @@ enum Outcome {
 impl Writer {
     pub(super) fn new(name: ProjectName, shared: Arc<Shared>) -> Self {
         let limits = shared.limits;
-        Self { name, shared, limits, parked: BTreeMap::new() }
+        Self { name, shared, limits, parked: Lot::default() }
     }
 
     /// Writes until nothing came for a while and nothing is parked, or the channel is closed.
@@ -68,6 +63,9 @@ impl Writer {
                 Err(_) => self.fetch_what_is_missing().await,
             }
             self.take(batch.into()).await;
+            if self.parked.is_over(self.limits.parked_age) {
+                self.jump().await;
+            }
         }
     }
 
@@ -81,9 +79,7 @@ impl Writer {
                 return;
             }
             for id in ready {
-                if let Some(held) = self.parked.remove(&id) {
-                    batch.push_back(held.event);
-                }
+                batch.extend(self.parked.retry(&id).map(|held| held.event));
             }
         }
     }
@@ -94,7 +90,7 @@ impl Writer {
         let step = plan(transaction, |key| self.shared.units.table.version(&transaction.project, key));
         match step {
             Ok(Step::Skip) => true,
-            Ok(Step::Apply) => held.reason.starts_with("predecessor"),
+            Ok(Step::Apply) => held.reason.starts_with("predecessor") && !held.is_stub,
             Ok(Step::Wait(_)) | Err(_) => false,
         }
     }
@@ -229,16 +225,20 @@ impl Writer {
     fn park(&mut self, mut event: Event, reason: &str) {
         let id = event.transaction.id.clone();
         self.shared.units.observer.parked(&id, reason);
-        let held = self.held(&event, reason);
-        self.shared.durability.stage(|changes| {
-            changes.unpark.retain(|one| *one != id.to_string());
-            changes.park.push((id.to_string(), held));
-        });
+        // A stub is in the store already, with its bytes.
+        if !event.bytes.is_empty() {
+            let held = self.held(&event, reason);
+            self.shared.durability.stage(|changes| {
+                changes.unpark.retain(|one| *one != id.to_string());
+                changes.park.push((id.to_string(), held));
+            });
+        }
         event.done();
-        self.parked.insert(id, Parked { event, since: Instant::now(), reason: reason.to_owned() });
+        self.parked.put(event, reason, self.limits.parked_bytes);
     }
 
-    fn unpark(&self, id: &TxnId) {
+    fn unpark(&mut self, id: &TxnId) {
+        self.parked.settled(id);
         self.shared.durability.stage(|changes| {
             changes.park.retain(|(one, _)| *one != id.to_string());
             changes.unpark.push(id.to_string());
@@ -265,6 +265,27 @@ impl Writer {
         }
     }
 
+    /// Too much waits, or for too long: the project goes to the refdb's state, and what that covers is dropped.
+    async fn jump(&mut self) {
+        match self.shared.catch_up.jump(&self.name).await {
+            Ok(()) => {
+                self.take(VecDeque::new()).await;
+                let past =
+                    |(id, held): (&TxnId, &Parked)| self.is_past(&held.event.transaction.project).then(|| id.clone());
+                let past: Vec<TxnId> = self.parked.iter().filter_map(past).collect();
+                for id in past {
+                    if let Some(held) = self.parked.retry(&id) {
+                        self.skip(held.event);
+                    }
+                }
+            }
+            Err(why) => {
+                self.shared.units.observer.failed("apply", &format!("{} cannot jump yet: {why}", self.name));
+                sleep(self.limits.patience).await;
+            }
+        }
+    }
+
     /// What has waited long enough is fetched: the refs' own chains, then the whole project for a base elsewhere.
     async fn fetch_what_is_missing(&mut self) {
         let now = Instant::now();
@@ -280,8 +301,10 @@ impl Writer {
                 error => error,
             };
             match caught {
+                // A stub is skipped if it was caught up, and waits on if not.
+                Ok(()) if held.is_stub => self.take(VecDeque::new()).await,
                 Ok(()) => {
-                    if let Some(held) = self.parked.remove(&id) {
+                    if let Some(held) = self.parked.retry(&id) {
                         self.take(VecDeque::from([held.event])).await;
                     }
                 }

@@ -14,7 +14,7 @@ use crate::volume::{RefRecord, StoreError};
 #[derive(Debug)]
 pub enum NoProposal {
     /// These keys are not what their wishes expect, as far as this node knows: ask the refdb first.
-    Behind(Vec<RefKey>),
+    Behind,
     /// The repository or the version map failed.
     Failed(String),
 }
@@ -53,7 +53,7 @@ impl Proposer<'_> {
             hints: Vec::new(),
             directories: Vec::new(),
         };
-        let mut behind = Vec::new();
+        let mut behind = false;
         for (at, intent) in work.intents.iter().enumerate() {
             if verdicts[at].is_some() {
                 continue;
@@ -64,7 +64,7 @@ impl Proposer<'_> {
                 if self.caught_up {
                     verdicts[at] = Some(Verdict::Refused(stale(intent, &value)));
                 } else {
-                    behind.push(intent.key.clone());
+                    behind = true;
                 }
             } else if value == intent.new {
                 verdicts[at] = Some(Verdict::Committed);
@@ -74,7 +74,7 @@ impl Proposer<'_> {
                 self.add(&work.project, intent, known, at, &mut proposal)?;
             }
         }
-        if behind.is_empty() { Ok(proposal) } else { Err(NoProposal::Behind(behind)) }
+        if behind { Err(NoProposal::Behind) } else { Ok(proposal) }
     }
 
     fn add(

@@ -20,8 +20,8 @@ use crate::refs::RefGuard;
 enum Round {
     /// Every wish has its verdict.
     Ended(Ended),
-    /// These keys are newer in the refdb: catch up (no locks held), then again.
-    Behind(Vec<RefKey>),
+    /// Some keys are newer in the refdb: catch up (no locks held), then again.
+    Behind,
     /// Something stands in the way that may go away: wait, then again.
     Blocked(Refusal),
 }
@@ -36,8 +36,8 @@ impl Committer {
         loop {
             match self.round(work, &mut verdicts, caught_up).await {
                 Round::Ended(ended) => return ended,
-                Round::Behind(keys) => {
-                    if let Some(ended) = self.behind(work, &keys, &mut verdicts).await {
+                Round::Behind => {
+                    if let Some(ended) = self.behind(work, &mut verdicts).await {
                         return ended;
                     }
                     caught_up = true;
@@ -66,7 +66,7 @@ impl Committer {
         let proposer = Proposer { table: &self.table, repositories, caught_up, plants };
         let proposal = match proposer.propose(work, verdicts).await {
             Ok(proposal) => proposal,
-            Err(NoProposal::Behind(keys)) => return Round::Behind(keys),
+            Err(NoProposal::Behind) => return Round::Behind,
             Err(NoProposal::Failed(why)) => return Round::Ended(refuse_open(verdicts.to_vec(), &unavailable(&why))),
         };
         if work.atomic && verdicts.iter().flatten().any(|verdict| matches!(verdict, Verdict::Refused(_))) {
@@ -187,9 +187,12 @@ impl Committer {
         }
     }
 
-    /// Catches up; the end of the batch if that fails, or if the request turns out to be committed already.
-    async fn behind(&self, work: &Work, keys: &[RefKey], verdicts: &mut [Option<Verdict>]) -> Option<Ended> {
-        let caught = timeout_at(work.deadline, self.catch_up.keys(&work.project, keys)).await;
+    /// Catches up; the end of the batch if that fails, or if the request turns out to be committed already. All open keys
+    /// are read: a transaction that one of them leads to may take another one to a step that is not its last.
+    async fn behind(&self, work: &Work, verdicts: &mut [Option<Verdict>]) -> Option<Ended> {
+        let open = work.intents.iter().zip(&*verdicts).filter(|(_, verdict)| verdict.is_none());
+        let keys: Vec<RefKey> = open.map(|(intent, _)| intent.key.clone()).collect();
+        let caught = timeout_at(work.deadline, self.catch_up.keys(&work.project, &keys)).await;
         let failed = match caught {
             Ok(Ok(())) => None,
             Ok(Err(why)) => Some(why),
@@ -226,9 +229,8 @@ fn unknown(verdicts: &mut [Option<Verdict>], proposal: &Proposal, sent: Transact
 
 /// The refdb said no: a newer ref means to catch up and look again, a name conflict is a verdict, a lock may go.
 fn refused(work: &Work, verdicts: &mut [Option<Verdict>], proposal: &Proposal, obstacles: &[Obstacle]) -> Round {
-    let stale: Vec<RefKey> = obstacles.iter().filter_map(stale_key).collect();
-    if !stale.is_empty() {
-        return Round::Behind(stale);
+    if obstacles.iter().any(|obstacle| matches!(obstacle, Obstacle::Stale(_))) {
+        return Round::Behind;
     }
     let mut locked = None;
     for obstacle in obstacles {
@@ -254,13 +256,6 @@ fn refused(work: &Work, verdicts: &mut [Option<Verdict>], proposal: &Proposal, o
     }
     // The refs with a verdict are out; the next round sends the others under a new id, or refuses an atomic batch.
     Round::Blocked(refusal(RefusalCode::NameConflict, false, "a name of this batch excludes another one"))
-}
-
-fn stale_key(obstacle: &Obstacle) -> Option<RefKey> {
-    match obstacle {
-        Obstacle::Stale(item) => Some(item.key.clone()),
-        _ => None,
-    }
 }
 
 fn below(proposal: &Proposal, prefix: &RefName) -> Vec<RefName> {

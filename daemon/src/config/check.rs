@@ -10,7 +10,7 @@ use lockstep_proto::{SiteId, limits};
 
 use super::raw::{self, Leaf, Raw};
 use super::report::{Problems, number, parsed, path, scalar};
-use super::settings::{Api, Apply, Commit, Eventlog, Lease, LogFormat, Refdb, Settings, Stream, Telemetry};
+use super::settings::{Api, Apply, Commit, Eventlog, Lease, LogFormat, Peer, Refdb, Settings, Stream, Telemetry};
 use super::{DEFAULT_SOCKET, value};
 
 impl TryFrom<Raw> for Settings {
@@ -48,6 +48,7 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
     let blobs_url = blobs(&raw.blobs, embedded_dir.as_ref(), to);
     let (commit, apply, lease) = (commit(&raw.commit, to), apply(&raw.apply, to), lease(&raw.lease, to));
     let telemetry = telemetry(&raw.telemetry, to);
+    let peers = raw.peers.iter().filter_map(|(name, raw)| Some((name.clone(), peer(name, raw, to)?))).collect();
     Some(Settings {
         site: site?,
         node: node?,
@@ -64,6 +65,7 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
         apply,
         lease,
         telemetry,
+        peers,
         embedded_dir,
     })
 }
@@ -83,6 +85,9 @@ fn unknown(raw: &Raw, to: &mut Problems) {
     to.unknown("apply", &raw.apply.unknown, raw::Apply::FIELDS);
     to.unknown("lease", &raw.lease.unknown, raw::Lease::FIELDS);
     to.unknown("telemetry", &raw.telemetry.unknown, raw::Telemetry::FIELDS);
+    for (name, peer) in &raw.peers {
+        to.unknown(&format!("peers.{name}"), &peer.unknown, raw::Peer::FIELDS);
+    }
     to.unknown("embedded", &raw.embedded.unknown, raw::Embedded::FIELDS);
 }
 
@@ -213,6 +218,37 @@ fn telemetry(raw: &raw::Telemetry, to: &mut Problems) -> Telemetry {
         log_format: to.or("telemetry.log_format", &raw.log_format, LogFormat::Json, format),
         log_filter: to.or("telemetry.log_filter", &raw.log_filter, "info".to_owned(), filter),
     }
+}
+
+/// One peer: a socket, or a URL with a token.
+fn peer(name: &str, raw: &raw::Peer, to: &mut Problems) -> Option<Peer> {
+    let section = format!("peers.{name}");
+    let socket = to.optional(&path(&section, "socket"), &raw.socket, folder);
+    let url = to.optional(&path(&section, "url"), &raw.url, plain_url);
+    let token_file = to.optional(&path(&section, "token_file"), &raw.token_file, folder);
+    match (&raw.socket, &raw.url) {
+        (Some(_), None) => socket.map(Peer::Socket),
+        (None, Some(_)) if raw.token_file.is_none() => {
+            to.wrong(
+                &path(&section, "token_file"),
+                &raw.token_file,
+                "a url needs it: name a file with the peer's token",
+            );
+            None
+        }
+        (None, Some(_)) => url.zip(token_file).map(|(address, file)| Peer::Tcp(address, file)),
+        (None, None) | (Some(_), Some(_)) => {
+            to.wrong(&path(&section, "url"), &raw.url, "write either url with token_file, or socket");
+            None
+        }
+    }
+}
+
+/// `host:port` of a URL without TLS.
+fn plain_url(text: &str) -> Result<String, String> {
+    let uri = text.parse::<http::Uri>().ok().filter(|uri| uri.scheme_str() == Some("http"));
+    let address = uri.as_ref().and_then(|uri| Some(format!("{}:{}", uri.host()?, uri.port_u16()?)));
+    address.ok_or_else(|| "write http://host:port, the near end of a tunnel: there is no TLS here".to_owned())
 }
 
 fn flag(text: &str) -> Result<bool, String> {

@@ -21,6 +21,7 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
     ("apply", Apply::FIELDS),
     ("lease", Lease::FIELDS),
     ("telemetry", Telemetry::FIELDS),
+    ("peers.*", Peer::FIELDS),
     ("embedded", Embedded::FIELDS),
 ];
 
@@ -38,6 +39,7 @@ pub(super) const TABLES: &[&str] = &[
     "apply",
     "lease",
     "telemetry",
+    "peers",
     "embedded",
 ];
 
@@ -65,7 +67,7 @@ section!(
     Raw {
         site: Leaf, node: Leaf, sites: Leaf, root: Leaf, state: Leaf,
         api: Api, git: Git, health: Health, refdb: Refdb, eventlog: Eventlog, blobs: Blobs, commit: Commit, apply: Apply,
-        lease: Lease, telemetry: Telemetry, embedded: Embedded,
+        lease: Lease, telemetry: Telemetry, peers: BTreeMap<String, Peer>, embedded: Embedded,
     }
 );
 section!(Api { socket: Leaf, listen: Leaf, token_file: Leaf });
@@ -89,4 +91,5 @@ section!(Commit { lanes: Leaf, window: Leaf, inline_pack_bytes: Leaf, deadline: 
 section!(Apply { workers: Leaf, batch: Leaf, parked_bytes: Leaf, parked_age: Leaf });
 section!(Lease { heartbeat: Leaf, expires_after: Leaf, expelled_after: Leaf });
 section!(Telemetry { otlp_endpoint: Leaf, log_format: Leaf, log_filter: Leaf });
+section!(Peer { url: Leaf, token_file: Leaf, socket: Leaf });
 section!(Embedded { dir: Leaf });

@@ -40,6 +40,8 @@ pub struct Settings {
     pub lease: Lease,
     /// Logs and traces.
     pub telemetry: Telemetry,
+    /// Other nodes' sidecars, by any name, in the order in which they are asked for objects.
+    pub peers: BTreeMap<String, Peer>,
     /// The embedded emulators' folder; with it, nothing outside of this machine is used.
     pub embedded_dir: Option<PathBuf>,
 }
@@ -51,6 +53,15 @@ pub struct Api {
     pub socket: PathBuf,
     /// A loopback TCP address and the file with its tokens.
     pub tcp: Option<(SocketAddr, PathBuf)>,
+}
+
+/// Where a peer's sidecar is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// A Unix socket on this machine.
+    Socket(PathBuf),
+    /// `host:port`, and the file with its token.
+    Tcp(String, PathBuf),
 }
 
 /// The refdb's tables and calls.

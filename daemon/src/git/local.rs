@@ -80,6 +80,9 @@ struct Volume {
     writers: Writers,
 }
 
+/// Where kept values are.
+const KEEP: &str = "refs/lockstep/keep/";
+
 type Question = (Vec<git2::Oid>, oneshot::Sender<Vec<bool>>);
 
 impl LocalRepositories {
@@ -253,6 +256,18 @@ impl Repositories for LocalRepositories {
         self.volume.writers.run(project, lines).await
     }
 
+    async fn kept(&self, project: &ProjectName) -> Result<Vec<String>, GitError> {
+        let project = project.clone();
+        self.blocking("list kept values", move |volume| {
+            let (git_dir, _) = volume.layout.locate(&project)?;
+            let all = refs::list(&git_dir, KEEP).map_err(|error| failed(&project, "list kept values", error))?;
+            let mut labels: Vec<String> = all.keys().filter_map(|name| label_of(name)).collect();
+            labels.sort_unstable();
+            Ok(labels)
+        })
+        .await
+    }
+
     async fn release(&self, project: &ProjectName, labels: &[String]) -> Result<(), GitError> {
         let (owner, labels) = (project.clone(), labels.to_vec());
         let lines = self.blocking("release kept values", move |volume| {
@@ -315,7 +330,7 @@ fn plan(objects: &Objects<'_>, moves: &[RefMove], keep: &[(String, Oid)]) -> Res
 
 /// The ref that keeps a value: the label, with what is special in names of refs and files written as `%xx`.
 fn keep_ref(label: &str) -> String {
-    let mut name = String::from("refs/lockstep/keep/");
+    let mut name = String::from(KEEP);
     for byte in label.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => name.push(char::from(byte)),
@@ -323,6 +338,12 @@ fn keep_ref(label: &str) -> String {
         }
     }
     name
+}
+
+/// The label of a ref that keeps a value; none of a ref that somebody else put there.
+fn label_of(name: &str) -> Option<String> {
+    let decoded = percent_encoding::percent_decode_str(name.strip_prefix(KEEP)?).decode_utf8().ok()?;
+    (keep_ref(&decoded) == name).then(|| decoded.into_owned())
 }
 
 /// The name, if the ref is replicated: not our own, and not what every site computes.

@@ -188,6 +188,9 @@ pub trait Repositories: Send + Sync {
     async fn move_refs(&self, project: &ProjectName, moves: &[RefMove], keep: &[(String, Oid)])
     -> Result<(), GitError>;
 
+    /// The labels of all kept values, in their order.
+    async fn kept(&self, project: &ProjectName) -> Result<Vec<String>, GitError>;
+
     /// Lets go of kept values by their labels; unknown ones are no error.
     async fn release(&self, project: &ProjectName, labels: &[String]) -> Result<(), GitError>;
 

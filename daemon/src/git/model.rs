@@ -194,6 +194,10 @@ impl Repositories for ModelRepositories {
         Ok(())
     }
 
+    async fn kept(&self, project: &ProjectName) -> Result<Vec<String>, GitError> {
+        self.read(project, |repo| repo.keep.keys().cloned().collect())
+    }
+
     async fn release(&self, project: &ProjectName, labels: &[String]) -> Result<(), GitError> {
         self.read(project, |_| ())?;
         let mut disk = self.disk();

@@ -4,9 +4,12 @@
 //! |---|---|
 //! | `sweep` | nothing that is published stays unseen here |
 //! | `collect` | the journal is collected below every node's low-water mark |
+//! | `release` | kept values go when their journal entries have gone |
 
 mod collect;
+mod release;
 mod sweep;
 
 pub use collect::Collector;
+pub use release::Releaser;
 pub use sweep::Sweeper;

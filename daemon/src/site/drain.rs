@@ -1,9 +1,14 @@
 //! The end of an incarnation: freeze it, poison every empty slot that its owner could still use, publish what is
 //! committed, and say so. Resumable: whoever finds it half done does it again.
+//!
+//! Lanes, and the slots of a lane, are looked at side by side, since a failover waits for this; each lane is published in
+//! its own order, which is all that its projects need.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::{StreamExt, TryStreamExt, stream};
 use lockstep_proto::{IncarnationId, Lane, Seq, SiteId, Slot};
 
 use crate::backoff::Backoff;
@@ -12,6 +17,13 @@ use crate::eventlog::EventLog;
 use crate::eventlog::deliver::{append_all, record};
 use crate::plant::{Plant, Plants};
 use crate::refdb::{IncarnationRecord, IncarnationState, RefDb, RefDbError, SlotState};
+
+/// Lanes that are drained at the same time.
+const LANES: usize = 8;
+/// Slots of a lane that are looked at, or poisoned, at the same time.
+const SLOTS: usize = 16;
+/// Records of one call to the event log.
+const RECORDS: usize = 100;
 
 /// Drains incarnations.
 #[derive(Clone)]
@@ -51,11 +63,8 @@ impl Drainer {
             return Ok(());
         }
         crate::failpoint::reach("drain.frozen");
-        let mut published = Vec::with_capacity(frozen.settled.len());
-        for lane in 0..frozen.settled.len() {
-            published.push(self.drain_lane(&frozen, lane).await?);
-            crate::failpoint::reach("drain.lane");
-        }
+        let lanes = (0..frozen.settled.len()).map(|lane| self.drain_lane(&frozen, lane));
+        let published: Vec<Seq> = stream::iter(lanes.collect::<Vec<_>>()).buffered(LANES).try_collect().await?;
         self.refdb.drained(site, id, &published).await
     }
 
@@ -63,19 +72,25 @@ impl Drainer {
     async fn drain_lane(&self, frozen: &IncarnationRecord, lane: usize) -> Result<Seq, RefDbError> {
         let id = frozen.id.lane(Lane(u8::try_from(lane).unwrap_or(u8::MAX)));
         let (settled, published) = (frozen.settled[lane].0, frozen.published[lane].0);
+        let slots = (published..settled + frozen.window).map(|seq| self.look(id.slot(Seq(seq)), seq < settled));
+        let mut states = pin!(stream::iter(slots).buffered(SLOTS));
         let mut waiting = Vec::new();
-        for seq in published..settled + frozen.window {
-            let slot = id.slot(Seq(seq));
-            let state = if seq < settled { self.refdb.slot(&slot).await? } else { self.close(&slot).await? };
-            if let SlotState::Committed(_, bytes) = state {
+        while let Some(state) = states.next().await {
+            if let SlotState::Committed(_, bytes) = state? {
                 waiting.push(record(bytes).map_err(RefDbError::Broken)?);
             }
-            if waiting.len() >= 100 {
+            if waiting.len() >= RECORDS {
                 self.publish(&frozen.site, &mut waiting).await?;
             }
         }
         self.publish(&frozen.site, &mut waiting).await?;
+        crate::failpoint::reach("drain.lane");
         Ok(Seq(settled + frozen.window))
+    }
+
+    /// What is in a slot for ever.
+    async fn look(&self, slot: Slot, is_settled: bool) -> Result<SlotState, RefDbError> {
+        if is_settled { self.refdb.slot(&slot).await } else { self.close(&slot).await }
     }
 
     /// Makes sure that nothing can land in a slot of the window any more; what is in it already stays.

@@ -9,6 +9,7 @@ use lockstep::blob::memory::MemoryBlobs;
 use lockstep::clock::{SeededEntropy, SystemClock};
 use lockstep::eventlog::memory::MemoryEventLog;
 use lockstep::git::model::ModelRepositories;
+use lockstep::peers::Turns;
 use lockstep::plant::Plants;
 use lockstep::refdb::memory::MemoryRefDb;
 use lockstep::volume::memory::MemoryStore;
@@ -116,6 +117,7 @@ fn parts(repositories: &ModelRepositories) -> Fallible<Parts> {
         refdb: Arc::new(MemoryRefDb::new()),
         eventlog: Arc::new(MemoryEventLog::new(1)),
         blobs: Arc::new(MemoryBlobs::default()),
+        peers: Arc::new(Turns::new(Vec::new())),
         repositories: Arc::new(repositories.clone()),
         store: Arc::new(MemoryStore::default()),
         clock: Arc::new(SystemClock),

@@ -30,6 +30,9 @@ struct Arguments {
     /// With volumes and a whole site lost.
     #[arg(long)]
     losses: bool,
+    /// With a node that is expelled at the end, and comes back.
+    #[arg(long)]
+    expulsion: bool,
     /// How long faults go on, in virtual seconds.
     #[arg(long)]
     seconds: Option<u64>,
@@ -46,6 +49,7 @@ impl Arguments {
             (Some(plant), _) => Scenario::for_plant(plant),
             (None, true) => Scenario::calm(),
             (None, false) if self.losses => Scenario::losses(),
+            (None, false) if self.expulsion => Scenario::expulsion(),
             (None, false) => Scenario::general(),
         };
         scenario.safety_ms = self.seconds.map_or(scenario.safety_ms, |seconds| seconds * 1_000);

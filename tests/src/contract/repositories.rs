@@ -166,10 +166,13 @@ pub async fn kept_values_are_let_go_by_label(fixture: &dyn Fixture) {
     volume.move_refs(&project(), &[moves("refs/heads/a", None, one)], &[]).await.expect("created");
     volume.move_refs(&project(), &[moves("refs/heads/a", one, None)], &keep).await.expect("deleted and kept");
     volume.move_refs(&project(), &[], &keep).await.expect("kept twice");
+    let kept: Vec<String> = keep.iter().map(|(label, _)| label.clone()).collect();
+    assert_eq!(volume.kept(&project()).await, Ok(kept), "labels come back as they were given");
     let labels: Vec<String> = keep.into_iter().map(|(label, _)| label).chain(["unknown".to_owned()]).collect();
     for _ in 0..2 {
         volume.release(&project(), &labels).await.expect("let go");
     }
+    assert_eq!(volume.kept(&project()).await, Ok(Vec::new()));
     assert_eq!(volume.missing(&project(), &[one, nowhere()]).await, Ok(vec![nowhere()]));
 }
 

@@ -11,6 +11,7 @@ use lockstep::blob::BlobStore;
 use lockstep::clock::{Clock, Entropy};
 use lockstep::eventlog::EventLog;
 use lockstep::git::Repositories;
+use lockstep::peers::Peers;
 use lockstep::plant::Plants;
 use lockstep::refdb::RefDb;
 use lockstep::volume::NodeStore;
@@ -69,6 +70,8 @@ pub struct NodeParts {
     pub eventlog: Arc<dyn EventLog>,
     /// The blob store.
     pub blobs: Arc<dyn BlobStore>,
+    /// The other nodes' repositories.
+    pub peers: Arc<dyn Peers>,
     /// Its repositories.
     pub repositories: Arc<dyn Repositories>,
     /// Its own store.

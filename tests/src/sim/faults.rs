@@ -25,6 +25,8 @@ pub enum Seam {
     EventLog,
     /// The blob store.
     Blobs,
+    /// Other nodes' repositories.
+    Peers,
     /// The volume's repositories.
     Repositories,
     /// The node's own store.

@@ -32,6 +32,7 @@ pub mod memory;
 pub mod mirror;
 pub mod nemesis;
 pub mod node;
+pub mod peers;
 pub mod refdb;
 pub mod repositories;
 pub mod run;

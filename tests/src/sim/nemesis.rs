@@ -58,6 +58,8 @@ impl Nemesis {
         match action {
             Action::Crash => self.comes_back(&node, self.world.crash(&node)),
             Action::PowerCut => self.comes_back(&node, self.world.power_cut(&node, &self.dice)),
+            // What no volume has any more, nobody can bring back.
+            Action::LoseDisk if !self.world.watch.another_is_whole(&node) => {}
             Action::LoseDisk => self.comes_back(&node, self.world.lose_disk(&node)),
             Action::Restart => self.restart(node),
             Action::Pause => self.pause(node),
@@ -107,7 +109,7 @@ impl Nemesis {
             0 => &[Seam::RefDb],
             1 => &[Seam::EventLog],
             2 => &[Seam::Blobs],
-            _ => &[Seam::RefDb, Seam::EventLog, Seam::Blobs],
+            _ => &[Seam::RefDb, Seam::EventLog, Seam::Blobs, Seam::Peers],
         };
         let cut = if self.dice.chance(500) { Cut::Requests } else { Cut::Answers };
         let (world, lasts) = (self.world.clone(), self.dice.between(500, 12_000));

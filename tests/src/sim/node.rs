@@ -67,6 +67,7 @@ impl NodeFactory for RealNodes {
             refdb: parts.refdb,
             eventlog: parts.eventlog,
             blobs: parts.blobs,
+            peers: parts.peers,
             repositories: parts.repositories,
             store: parts.store,
             clock: parts.clock,
@@ -88,6 +89,9 @@ fn settings(mut settings: NodeSettings) -> NodeSettings {
     settings.inline_pack_bytes = 256;
     settings.member.beat = Duration::from_secs(1);
     settings.member.lease = Duration::from_secs(6);
+    settings.apply.parked_bytes = 3_000;
+    settings.apply.parked_age = Duration::from_secs(4);
+    settings.member.retention = Duration::from_secs(40);
     settings.mark_pace = Duration::from_millis(300);
     settings.sweep_pace = Duration::from_secs(2);
     settings.collect_pace = Duration::from_secs(4);

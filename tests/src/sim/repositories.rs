@@ -128,6 +128,10 @@ impl Repositories for FaultyRepositories {
         self.link.local(format!("move_refs {project}{steps}"), call, Some(disk_failed)).await
     }
 
+    async fn kept(&self, project: &ProjectName) -> Result<Vec<String>, GitError> {
+        self.link.local(format!("kept {project}"), self.inner.kept(project), Some(disk_failed)).await
+    }
+
     async fn release(&self, project: &ProjectName, labels: &[String]) -> Result<(), GitError> {
         let call = self.inner.release(project, labels);
         self.link.local(format!("release {project} {}", labels.len()), call, Some(disk_failed)).await

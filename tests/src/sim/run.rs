@@ -1,13 +1,14 @@
 //! One run: start everything, break things, heal, converge.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep::plant::Plants;
-use lockstep::refdb::Role;
+use lockstep::refdb::{RefDb, Role, SlotState};
 use lockstep_proto::bridge::{CreateProjectRequest, Outcome};
-use lockstep_proto::{ProjectName, SiteId};
+use lockstep_proto::{ProjectName, SiteId, Slot, TxnId};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -125,6 +126,9 @@ impl Phases {
         let converged_in_ms = self.converge("convergence").await?;
         if self.world.scenario.lose_a_site {
             self.lose_a_site().await?;
+        }
+        if self.world.scenario.expel_a_node {
+            self.expel_a_node().await?;
         }
         let known = self.world.watch.known();
         Ok(Report {
@@ -249,6 +253,46 @@ impl Phases {
         }
     }
 
+    /// A node is away until it is expelled and the journal is collected past it; then it comes back.
+    async fn expel_a_node(&self) -> Result<(), Violation> {
+        let nodes = self.world.nodes();
+        let away = &nodes[usize::try_from(self.world.seed).unwrap_or(0) % nodes.len()];
+        self.world.crash(away);
+        let before = self.transactions();
+        let stop = CancellationToken::new();
+        for site in self.world.sites() {
+            tokio::spawn(Client::new(self.world.clone(), site, 7, stop.clone()).run());
+        }
+        let property = "expulsion";
+        let until = self.world.trace.now_ms() + self.world.scenario.converge_ms;
+        loop {
+            self.pass(1_000).await?;
+            let nodes = self.world.backend.refdb().nodes().await.unwrap_or_default();
+            let expelled = nodes.iter().any(|node| node.node == *away && node.expelled);
+            let after = self.transactions();
+            let missed = after.difference(&before).next();
+            let is_collected = match missed {
+                Some(txn) => slot_is_empty(self.world.backend.refdb().as_ref(), &txn.slot).await,
+                None => false,
+            };
+            if expelled && is_collected {
+                break;
+            }
+            if self.world.trace.now_ms() > until {
+                let what = format!("{away}: expelled {expelled}, {missed:?} collected {is_collected}");
+                return Err(Violation { property, what });
+            }
+        }
+        stop.cancel();
+        self.world.trace.note(away.as_str(), "COMES BACK");
+        self.world.start(away).await;
+        self.converge(property).await.map(|_| ())
+    }
+
+    fn transactions(&self) -> BTreeSet<TxnId> {
+        self.world.watch.known().facts.transactions.keys().cloned().collect()
+    }
+
     /// Loses every volume of one site. The others have what was acknowledged; the site must get it back.
     async fn lose_a_site(&self) -> Result<(), Violation> {
         let sites = self.world.sites();
@@ -265,4 +309,8 @@ impl Phases {
         }
         self.converge("site-loss").await.map(|_| ())
     }
+}
+
+async fn slot_is_empty(refdb: &dyn RefDb, slot: &Slot) -> bool {
+    matches!(refdb.slot(slot).await, Ok(SlotState::Empty))
 }

@@ -84,6 +84,8 @@ pub struct Scenario {
     pub rates: BTreeMap<Seam, Rates>,
     /// Whether one site's volumes are lost at the end, and must come back.
     pub lose_a_site: bool,
+    /// Whether a node is away beyond retention at the end, and must come back.
+    pub expel_a_node: bool,
 }
 
 impl Scenario {
@@ -124,6 +126,7 @@ impl Scenario {
             ],
             rates: general_rates(),
             lose_a_site: false,
+            expel_a_node: false,
         }
     }
 
@@ -139,6 +142,12 @@ impl Scenario {
         let mut scenario = Self { name: "losses".into(), lose_a_site: true, ..Self::general() };
         scenario.actions.push((Action::LoseDisk, 6));
         scenario
+    }
+
+    /// The general world in which, at the end, a node is expelled and comes back.
+    #[must_use]
+    pub fn expulsion() -> Self {
+        Self { name: "expulsion".into(), expel_a_node: true, safety_ms: 20_000, ..Self::general() }
     }
 
     /// The general world with the knobs turned towards where one planted bug shows.
@@ -233,6 +242,7 @@ fn general_rates() -> BTreeMap<Seam, Rates> {
         (Seam::RefDb, remote),
         (Seam::EventLog, remote),
         (Seam::Blobs, remote),
+        (Seam::Peers, remote),
         (Seam::Repositories, disk),
         (Seam::Store, store),
     ])

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use lockstep::clock::{Clock, Entropy, SeededEntropy};
 use lockstep::eventlog::Record;
+use lockstep::peers::{Peers, Turns};
 use lockstep::plant::Plants;
 use lockstep::refdb::{IncarnationState, RefDb, Role};
 use lockstep_proto::{NodeId, SiteId};
@@ -20,6 +21,7 @@ use super::dice::Dice;
 use super::eventlog::FaultyEventLog;
 use super::faults::{Faults, Seam};
 use super::link::Link;
+use super::peers::{FaultyPeer, Up};
 use super::refdb::FaultyRefDb;
 use super::repositories::FaultyRepositories;
 use super::scenario::Scenario;
@@ -86,6 +88,7 @@ pub struct World {
     factory: Arc<dyn NodeFactory>,
     plants: Plants,
     places: Mutex<BTreeMap<NodeId, Place>>,
+    up: Up,
 }
 
 impl World {
@@ -113,7 +116,8 @@ impl World {
             }
         }
         let places = Mutex::new(places);
-        Arc::new(Self { seed, scenario, trace, faults, watch, backend, refdb, factory, plants, places })
+        let up = Up::default();
+        Arc::new(Self { seed, scenario, trace, faults, watch, backend, refdb, factory, plants, places, up })
     }
 
     fn places(&self) -> MutexGuard<'_, BTreeMap<NodeId, Place>> {
@@ -176,6 +180,7 @@ impl World {
 
     fn begin_life(&self, node: &NodeId) -> Option<NodeParts> {
         let mut places = self.places();
+        let peers = self.peers(node, &places);
         let place = places.get_mut(node)?;
         if place.life.is_some() || std::mem::replace(&mut place.starting, true) {
             return None;
@@ -194,6 +199,7 @@ impl World {
             refdb: Arc::new(FaultyRefDb::new(self.refdb.clone(), link(Seam::RefDb))),
             eventlog: Arc::new(FaultyEventLog::new(self.backend.eventlog(), link(Seam::EventLog), self.watch.clone())),
             blobs: Arc::new(FaultyBlobs::new(self.backend.blobs(), link(Seam::Blobs))),
+            peers: Arc::new(peers),
             repositories: Arc::new(FaultyRepositories::new(
                 place.volume.repositories(),
                 link(Seam::Repositories),
@@ -206,8 +212,20 @@ impl World {
         })
     }
 
+    /// The other nodes, those of the same site too.
+    fn peers(&self, node: &NodeId, places: &BTreeMap<NodeId, Place>) -> Turns {
+        let others = places.iter().filter(|(other, _)| *other != node);
+        let peers = others.map(|(other, place)| {
+            let link = Link::new(&self.faults, node, Seam::Peers);
+            let peer = FaultyPeer::new(other.clone(), place.volume.repositories(), self.up.clone(), link);
+            Arc::new(peer) as Arc<dyn Peers>
+        });
+        Turns::new(peers.collect())
+    }
+
     fn came_up(&self, node: &NodeId, running: Arc<dyn SimNode>) {
         self.trace.note(node.as_str(), "is up");
+        self.up.set(node, true);
         if let Some(place) = self.places().get_mut(node) {
             place.life = Some(Life { node: running, ended: CancellationToken::new() });
             place.starting = false;
@@ -216,6 +234,7 @@ impl World {
 
     fn end_life(&self, node: &NodeId) -> Option<Life> {
         let life = self.places().get_mut(node)?.life.take()?;
+        self.up.set(node, false);
         self.watch.life(node);
         Some(life)
     }

@@ -4,5 +4,6 @@
 mod command;
 mod fake;
 mod guard;
+mod peers;
 mod push;
 mod server;

@@ -7,7 +7,7 @@ use crate::{Finding, Source};
 const ROWS: &[(&str, &[&str])] = &[
     ("ground", &["clock", "failpoint", "names", "plant", "tasks"]),
     ("help", &["backoff", "observe"]),
-    ("seam", &["blob", "eventlog", "gerrit", "git", "refdb", "volume"]),
+    ("seam", &["blob", "eventlog", "gerrit", "git", "peers", "refdb", "volume"]),
     ("backend", &["embedded"]),
     ("knowledge", &["gates", "journal", "links", "refs"]),
     ("durable", &["durability", "place"]),
@@ -18,9 +18,16 @@ const ROWS: &[(&str, &[&str])] = &[
     ("joint", &["app", "cli", "config", "demo", "main", "lib"]),
 ];
 
-/// Imports inside a row: a pack is a payload of the blob store, a checkpoint a position of the event log, the
+/// Imports inside a row: a pack is a payload of the blob store, peers give packs of repositories, a checkpoint a position of the event log, the
 /// metrics show the board, the hook calls the bridge API.
-const WITHIN: &[(&str, &str)] = &[("git", "blob"), ("volume", "eventlog"), ("telemetry", "status"), ("hook", "client")];
+const WITHIN: &[(&str, &str)] = &[
+    ("git", "blob"),
+    ("peers", "blob"),
+    ("peers", "git"),
+    ("volume", "eventlog"),
+    ("telemetry", "status"),
+    ("hook", "client"),
+];
 
 /// Crates that only some modules may name: by the path's beginning below `daemon/src/`.
 const CONFINED: &[(&str, &[&str])] = &[

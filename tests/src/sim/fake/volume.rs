@@ -150,6 +150,10 @@ impl Repositories for TinyRepositories {
         Ok(())
     }
 
+    async fn kept(&self, _: &ProjectName) -> Result<Vec<String>, GitError> {
+        Ok(Vec::new())
+    }
+
     async fn release(&self, _project: &ProjectName, _labels: &[String]) -> Result<(), GitError> {
         Ok(())
     }

@@ -100,6 +100,13 @@ impl Watch {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether another volume than this node's was not damaged since its node was last ready: it has whatever was
+    /// collected.
+    #[must_use]
+    pub fn another_is_whole(&self, node: &NodeId) -> bool {
+        self.known().locals.iter().any(|(other, local)| other != node && !local.broken)
+    }
+
     /// The first violation.
     #[must_use]
     pub fn violation(&self) -> Option<Violation> {

@@ -1,0 +1,83 @@
+//! Objects from a peer over HTTP: real repositories, a real socket, the real listeners.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use lockstep::api::access::TokenFile;
+use lockstep::api::server::BoundApi;
+use lockstep::blob::Payload;
+use lockstep::clock::SeededEntropy;
+use lockstep::peers::http::{Address, HttpPeer};
+use lockstep::peers::{PeerError, Peers};
+use lockstep_tests::contract::repositories::{Fixture, name, nowhere, project};
+use lockstep_tests::local_git::LocalFixture;
+use tokio_util::sync::CancellationToken;
+
+use crate::fake::Fake;
+
+/// A sidecar that gives the fixture's origin; its socket, its TCP address and its token file.
+async fn serve(fixture: &LocalFixture, folder: &Path) -> [Address; 2] {
+    let (socket, token) = (folder.join("run/api.sock"), folder.join("token"));
+    let tokens = TokenFile::ensure(token.clone(), &SeededEntropy::new(7)).unwrap();
+    let bound = BoundApi::bind(&socket, Some((SocketAddr::from(([127, 0, 0, 1], 0)), tokens))).await.unwrap();
+    let address = bound.tcp_address().unwrap().to_string();
+    let fake = Arc::new(Fake::default());
+    let _ = bound.giving(fixture.origin()).spawn(fake.clone(), fake, &CancellationToken::new());
+    [Address::Socket(socket), Address::Tcp(address, token)]
+}
+
+async fn fixture() -> LocalFixture {
+    let fixture = LocalFixture::new();
+    for volume in [fixture.origin(), fixture.replica()] {
+        volume.create(&project(), &name("refs/heads/main")).await.unwrap();
+    }
+    fixture
+}
+
+/// A text that does not compress: a pack of several of them is too large for memory.
+fn noise(seed: u64) -> String {
+    let dice = SeededEntropy::new(seed);
+    (0..50_000).map(|_| format!("{:016x}", lockstep::clock::Entropy::next(&dice))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_peer_has_arrives_whole_by_socket_and_by_tcp() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = fixture().await;
+    let small = fixture.commit(&project(), &[], &[("a", "1")]);
+    let texts: Vec<String> = (0..4).map(noise).collect();
+    let names = ["a", "b", "c", "d"];
+    let files: Vec<(&str, &str)> = names.into_iter().zip(texts.iter().map(String::as_str)).collect();
+    let large = fixture.commit(&project(), &[small], &files);
+    let mut haves = Vec::new();
+    for (address, want) in serve(&fixture, folder.path()).await.into_iter().zip([small, large]) {
+        let peer = HttpPeer::new("origin".into(), address, fixture.replica().spill());
+        let packs = peer.objects(&project(), &[want], &haves).await.unwrap();
+        assert_eq!(matches!(packs[..], [Payload::File(..)]), want == large, "{packs:?}");
+        fixture.replica().ingest(&project(), &packs, &[want], &haves).await.unwrap();
+        assert!(fixture.is_complete(&project(), want));
+        haves.push(want);
+        assert!(peer.objects(&project(), &[want], &haves).await.unwrap().is_empty(), "nothing more is needed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_peer_lacks_is_named_and_a_wrong_token_is_not_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = fixture().await;
+    let here = fixture.commit(&project(), &[], &[("a", "1")]);
+    let [socket, tcp] = serve(&fixture, folder.path()).await;
+    let spill = fixture.replica().spill();
+    let peer = HttpPeer::new("origin".into(), socket, spill.clone());
+    let missing = peer.objects(&project(), &[here, nowhere()], &[]).await.unwrap_err();
+    assert_eq!(missing, PeerError::Missing(vec![nowhere()]));
+    let nothing = peer.objects(&"unheard/of".parse().unwrap(), &[here], &[]).await.unwrap_err();
+    assert_eq!(nothing, PeerError::Missing(vec![here]));
+    let Address::Tcp(address, _) = tcp else { unreachable!("the second address is TCP") };
+    let wrong = folder.path().join("wrong");
+    std::fs::write(&wrong, "x\n").unwrap();
+    let peer = HttpPeer::new("origin".into(), Address::Tcp(address, wrong), spill);
+    let refused = peer.objects(&project(), &[here], &[]).await.unwrap_err();
+    assert!(matches!(&refused, PeerError::NotNow(why) if why.contains("token")), "{refused}");
+}
