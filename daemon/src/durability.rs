@@ -115,11 +115,15 @@ impl Durability {
     async fn step(&self) -> Result<(), String> {
         let inner = &self.0;
         let asked = *inner.asked.borrow();
-        let mut changes = std::mem::take(&mut *inner.staged.lock().unwrap_or_else(PoisonError::into_inner));
         let sources = inner.sources.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut remembered = Changes::default();
         for source in &sources {
-            source.remember(&mut changes);
+            source.remember(&mut remembered);
         }
+        // What is parked is staged before its checkpoint may move: so it is taken after the checkpoints.
+        let mut changes = std::mem::take(&mut *inner.staged.lock().unwrap_or_else(PoisonError::into_inner));
+        changes.checkpoints.append(&mut remembered.checkpoints);
+        changes.low_water.append(&mut remembered.low_water);
         // The overlay is taken last: what a checkpoint covers was moved before the checkpoint could be taken.
         let snapshot = inner.table.collect(&mut changes);
         if !changes.is_empty() {

@@ -32,6 +32,12 @@ pub trait CatchUp: Send + Sync {
     /// As [`CatchUp::keys`].
     async fn jump(&self, project: &ProjectName) -> Result<(), String>;
 
+    /// Learns every project's state from the refdb: what was closed while this node had no incarnation.
+    ///
+    /// # Errors
+    /// As [`CatchUp::keys`].
+    async fn projects(&self) -> Result<(), String>;
+
     /// Brings every project up to the refdb: after an expulsion, a lost stream, a restored volume.
     ///
     /// # Errors

@@ -239,22 +239,29 @@ impl CatchUp for Catcher {
         self.jump_to_refdb(project).await
     }
 
-    async fn everything(&self) -> Result<(), String> {
+    async fn projects(&self) -> Result<(), String> {
         let mut after: Option<ProjectName> = None;
         loop {
             let page = self.refdb.projects(after.as_ref(), PAGE).await.map_err(|error| error.to_string())?;
             for (name, item) in &page {
                 self.state(name, item).await?;
-                let key = self.units.table.project_key(name).map_err(|error| error.to_string())?;
-                if let Some(key) = key {
-                    self.whole_project(&key).await?;
-                }
             }
             if page.len() < PAGE {
                 return Ok(());
             }
             after = page.last().map(|(name, _)| name.clone());
         }
+    }
+
+    async fn everything(&self) -> Result<(), String> {
+        self.projects().await?;
+        for (name, _) in self.units.table.projects().map_err(|error| error.to_string())? {
+            let key = self.units.table.project_key(&name).map_err(|error| error.to_string())?;
+            if let Some(key) = key {
+                self.whole_project(&key).await?;
+            }
+        }
+        Ok(())
     }
 
     fn later(&self, project: &ProjectKey, keys: Vec<RefKey>) {

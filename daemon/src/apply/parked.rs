@@ -58,7 +58,9 @@ impl Lot {
             let without = Transaction { pack: Pack::Empty, ..(*event.transaction).clone() };
             (event.transaction, event.bytes) = (Arc::new(without), Bytes::new());
         }
-        let first = self.retried.remove(&id).unwrap_or_else(Instant::now);
+        // A transaction that is offered again while it waits here is as old as it was, too.
+        let waiting = self.waiting.get(&id).map(|parked| parked.first);
+        let first = self.retried.remove(&id).or(waiting).unwrap_or_else(Instant::now);
         self.take(&id);
         self.bytes += event.bytes.len() as u64;
         let parked = Parked { event, since: Instant::now(), reason: reason.to_owned(), first, is_stub };
@@ -125,6 +127,16 @@ mod tests {
         assert!(!lot.is_over(age));
         lot.put(event(3, 40), "x", 100);
         assert!(!lot.is_over(age), "what was settled makes room");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_offered_again_grows_no_younger() {
+        let (mut lot, age) = (Lot::default(), Duration::from_secs(60));
+        lot.put(event(1, 1), "x", 100);
+        tokio::time::sleep(Duration::from_secs(59)).await;
+        lot.put(event(1, 1), "x", 100);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(lot.is_over(age));
     }
 
     #[tokio::test(start_paused = true)]

@@ -106,6 +106,10 @@ impl Writer {
                 self.apply(std::mem::take(&mut unit)).await;
                 planned.clear();
             }
+            if self.is_past(&event.transaction.project) {
+                self.skip(event);
+                continue;
+            }
             match self.plan(&event, &planned) {
                 Ok(Step::Skip) => skipped.push(event),
                 Ok(Step::Apply) => {
@@ -250,6 +254,8 @@ impl Writer {
         self.shared.units.observer.quarantined(&id.to_string(), reason);
         let held = self.held(&event, reason);
         self.shared.durability.stage(|changes| changes.quarantine.push((id.to_string(), held)));
+        // It is held durably: it must not hold back the marks of its lane, and with them every other project.
+        self.shared.low_water.done(&event.transaction.id.slot);
         self.unpark(&id);
         event.done();
     }

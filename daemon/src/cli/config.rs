@@ -8,7 +8,7 @@ use crate::config;
 /// Where the configuration is.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ConfigArgs {
-    /// The configuration file; variables LOCKSTEP_<SECTION>__<FIELD> stand above it
+    /// The configuration file; variables `LOCKSTEP_<SECTION>__<FIELD>` stand above it
     #[arg(long, env = "LOCKSTEP_CONFIG", default_value = "lockstep.toml")]
     pub config: PathBuf,
 }

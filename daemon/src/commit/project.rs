@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use lockstep_proto::bridge::{
-    ApiError, CreateProjectRequest, DeleteProjectRequest, ProjectResponse, RefusalCode, SetHeadRequest,
+    ApiError, CreateProjectRequest, DeleteProjectRequest, Outcome, ProjectResponse, RefusalCode, SetHeadRequest,
 };
-use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey, RefValue};
+use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey, RefValue, Transaction};
 
 use super::service::split;
 use super::work::{Ended, Intent, Verdict, Work, refusal};
 use super::{Committer, run};
+use crate::refdb::SlotState;
 
 impl Committer {
     pub(super) async fn create(
@@ -27,6 +28,9 @@ impl Committer {
         })?;
         let last = known.map_or(0, |state| state.incarnation);
         if known.is_some_and(|state| state.phase != ProjectPhase::Deleted) {
+            if let Some(done) = self.done_before(project, &request.request_id).await {
+                return Ok(done);
+            }
             let message = format!("project {project} exists already");
             return Ok(refuse(refusal(RefusalCode::Project, false, message)));
         }
@@ -61,29 +65,45 @@ impl Committer {
     ) -> Result<ProjectResponse, ApiError> {
         let key = match self.key_of(project).await {
             Ok(key) => key,
-            Err(refused) => return Ok(refuse(refused)),
+            Err(refused) => {
+                let done = self.done_before(project, &request.request_id).await;
+                return Ok(done.unwrap_or_else(|| refuse(refused)));
+            }
         };
-        let step = |phase| {
-            let state = ProjectState { phase, incarnation: key.incarnation };
-            vec![intent(RefKey::State, None, RefValue::State(state))]
+        // Each step holds on the one before: a node that is behind must not delete the project's successor.
+        let step = |from, to| {
+            let state = |phase| RefValue::State(ProjectState { phase, incarnation: key.incarnation });
+            vec![intent(RefKey::State, Some(state(from)), state(to))]
         };
-        let closing_id = format!("{}/closing", request.request_id);
-        let closing = self.operate(key.clone(), step(ProjectPhase::Closing), closing_id).await?;
-        if closing.refusal.is_some() {
-            return Ok(closing);
+        let phase = |project| self.table.project(project).ok().flatten().map(|state| state.phase);
+        if phase(project) != Some(ProjectPhase::Closing) {
+            let close = step(ProjectPhase::Active, ProjectPhase::Closing);
+            let closing = self.operate(key.clone(), close, format!("{}/closing", request.request_id)).await?;
+            if closing.refusal.is_some() {
+                return Ok(closing);
+            }
         }
         self.gates.empty(project).await;
-        let barrier = match &closing.txn {
-            Some(txn) => Some(txn.clone()),
-            None => self.table.get(&key, &RefKey::State).ok().flatten().map(|record| record.txn),
-        };
-        if let Some(txn) = barrier
+        let closing = self.table.get(&key, &RefKey::State).ok().flatten().map(|record| record.txn);
+        if let Some(txn) = closing
             && let Err(why) = self.barrier.passed(&txn).await
         {
             let message = format!("project {project} is closing, and not every node knows it yet ({why}); try again");
             return Ok(refuse(refusal(RefusalCode::Unavailable, true, message)));
         }
-        self.operate(key.clone(), step(ProjectPhase::Deleted), request.request_id).await
+        let delete = step(ProjectPhase::Closing, ProjectPhase::Deleted);
+        self.operate(key.clone(), delete, request.request_id).await
+    }
+
+    /// The answer to a retry whose first try is in the chain: its own answer was lost, or this node restarted.
+    async fn done_before(&self, project: &ProjectName, request_id: &str) -> Option<ProjectResponse> {
+        let any = ProjectKey { name: project.clone(), incarnation: 0 };
+        let known = self.table.get(&any, &RefKey::State).ok()??;
+        let state = self.attempts.refdb.slot(&known.txn.slot).await;
+        let Ok(SlotState::Committed(_, bytes)) = state else { return None };
+        let earlier = Transaction::decode(&bytes).ok()?;
+        let is_ours = earlier.request_id == request_id;
+        is_ours.then_some(ProjectResponse { outcome: Outcome::Committed, txn: Some(earlier.id), refusal: None })
     }
 
     async fn operate(

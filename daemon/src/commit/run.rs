@@ -85,7 +85,8 @@ impl Committer {
             return None;
         }
         let phase = match self.table.project(&work.project.name) {
-            Ok(state) => state.map(|state| state.phase),
+            // Another incarnation is another project: this one is gone.
+            Ok(state) => state.filter(|state| state.incarnation == work.project.incarnation).map(|state| state.phase),
             Err(error) => return Some(unavailable(&error.to_string())),
         };
         let name = &work.project.name;
@@ -202,7 +203,14 @@ impl Committer {
             let message = format!("this site is behind, and cannot catch up now ({why}); nothing was changed");
             return Some(refuse_open(verdicts.to_vec(), &refusal(RefusalCode::Unavailable, true, message)));
         }
-        self.committed_before(work).await
+        match self.committed_before(work).await {
+            Ok(before) => before,
+            Err(why) => {
+                let message = format!("whether this was committed by an earlier try is not known ({why}); ask again");
+                let unknown = Verdict::Unknown(refusal(RefusalCode::Unavailable, true, message));
+                Some(Ended::all(verdicts.len(), &unknown))
+            }
+        }
     }
 }
 

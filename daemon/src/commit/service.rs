@@ -163,23 +163,37 @@ impl Committer {
     }
 
     /// Whether an earlier try of this request is in the chain already: its answer was lost, or this node restarted.
-    pub(super) async fn committed_before(&self, work: &Work) -> Option<Ended> {
-        let stale = work.intents.iter().find_map(|intent| {
-            let known = self.table.get(&work.project, &intent.key).ok()??;
-            (intent.expected.as_ref().is_some_and(|expected| *expected != known.value)).then_some((intent, known))
-        });
-        let (intent, known) = stale?;
-        let mut next = Some(known.txn);
-        for _ in 0..LOOK_BACK {
-            let txn = next.take()?;
-            let Ok(SlotState::Committed(_, bytes)) = self.attempts.refdb.slot(&txn.slot).await else { return None };
-            let earlier = Transaction::decode(&bytes).ok()?;
-            if earlier.request_id == work.request_id && earlier.project == work.project {
-                return Some(replay(work, &earlier));
+    ///
+    /// # Errors
+    /// It cannot be known now: that is not "no".
+    pub(super) async fn committed_before(&self, work: &Work) -> Result<Option<Ended>, String> {
+        for intent in &work.intents {
+            let known = self.table.get(&work.project, &intent.key).map_err(|error| error.to_string())?;
+            let stale = known.filter(|known| intent.expected.as_ref().is_some_and(|expected| *expected != known.value));
+            if let Some(known) = stale
+                && let Some(earlier) = self.earlier_try(work, &intent.key, known.txn).await?
+            {
+                return Ok(Some(replay(work, &earlier)));
             }
-            next = earlier.command(&intent.key).and_then(|command| command.predecessor.clone());
         }
-        None
+        Ok(None)
+    }
+
+    /// Looks for this request in a ref's chain, from a transaction backwards. What is collected is old: every retry of it
+    /// was answered from memory long ago.
+    async fn earlier_try(&self, work: &Work, key: &RefKey, from: TxnId) -> Result<Option<Transaction>, String> {
+        let mut next = Some(from);
+        for _ in 0..LOOK_BACK {
+            let Some(txn) = next.take() else { return Ok(None) };
+            let state = self.attempts.refdb.slot(&txn.slot).await.map_err(|error| error.to_string())?;
+            let SlotState::Committed(_, bytes) = state else { return Ok(None) };
+            let earlier = Transaction::decode(&bytes).map_err(|error| error.to_string())?;
+            if earlier.request_id == work.request_id && earlier.project == work.project {
+                return Ok(Some(earlier));
+            }
+            next = earlier.command(key).and_then(|command| command.predecessor.clone());
+        }
+        Ok(None)
     }
 
     /// Refs that only this site keeps: their old values are read from the disk.

@@ -31,6 +31,8 @@ pub struct Settler {
 
 /// How long a slot may stay empty before it is poisoned, so that an idle lane settles.
 const IDLE: Duration = Duration::from_millis(500);
+/// An idle node stores its unchanged marks once in so many paces.
+const IDLE_PACES: u32 = 5;
 /// How long one call may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -129,7 +131,9 @@ impl MarkWriter {
             let marks: Vec<(Seq, Seq)> =
                 self.journal.marks().into_iter().map(|mark| (mark.settled, mark.published)).collect();
             let due = self.journal.is_pressed() || last.elapsed() >= self.pace;
-            if !due || marks == written {
+            // An idle node asks too: somebody may have fenced it while it slept.
+            let asks = last.elapsed() >= self.pace * IDLE_PACES;
+            if !due || (marks == written && !asks) {
                 continue;
             }
             if self.write(&marks).await {

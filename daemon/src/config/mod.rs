@@ -1,6 +1,6 @@
 //! The configuration: a TOML file, and above it the environment (`LOCKSTEP_<SECTION>__<FIELD>`).
 //!
-//! It is read into [`raw`], where any field may hold anything, and turned into validated [`Settings`] by one
+//! It is read into `raw`, where any field may hold anything, and turned into validated [`Settings`] by one
 //! pass that reports every wrong value at once, each with its field, its value and what to write instead.
 
 mod check;

@@ -113,7 +113,7 @@ impl Consumer {
                 return Ok(());
             }
             if count == 0 {
-                if self.progress.open_records(id) == 0 {
+                if !batch.behind && self.progress.open_records(id) == 0 {
                     caught_up.reached_the_end(id);
                 }
                 sleep(self.limits.poll_interval).await;

@@ -249,7 +249,7 @@ impl MemoryReader {
             rest.by_ref().take(limit).map(|(number, data)| (number.to_string(), data.clone())).collect();
         let ended = !shard.open && rest.next().is_none();
         self.after = records.last().and_then(|(number, _)| number.parse().ok()).or(self.after);
-        Ok(Batch { records, ended })
+        Ok(Batch { records, ended, behind: false })
     }
 }
 

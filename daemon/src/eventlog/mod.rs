@@ -67,6 +67,8 @@ pub struct Batch {
     pub records: Vec<(String, Bytes)>,
     /// Whether the shard has ended: it is closed, and every record was read.
     pub ended: bool,
+    /// Whether there is more to read even if no record was answered: a service may answer nothing for a while.
+    pub behind: bool,
 }
 
 /// Why a call gave no answer.

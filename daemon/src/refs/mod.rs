@@ -103,6 +103,18 @@ impl RefTable {
         }))
     }
 
+    /// Every project that this node has heard of, deleted ones included, with its state.
+    ///
+    /// # Errors
+    /// As [`RefTable::get`].
+    pub fn projects(&self) -> Result<BTreeMap<ProjectName, RefRecord>, StoreError> {
+        let mut projects: BTreeMap<ProjectName, RefRecord> = self.store.projects()?.into_iter().collect();
+        let overlay = self.overlay();
+        let early = overlay.refs.iter().filter(|((_, key), _)| *key == RefKey::State);
+        projects.extend(early.map(|((project, _), (record, _))| (project.name.clone(), record.clone())));
+        Ok(projects)
+    }
+
     /// The key of a project that exists here (in any phase but deleted).
     ///
     /// # Errors

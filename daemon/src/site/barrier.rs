@@ -22,13 +22,13 @@ pub struct RegistryBarrier {
 }
 
 impl RegistryBarrier {
-    /// Nodes with an open incarnation whose low-water mark has not passed the transaction.
+    /// Nodes with an incarnation that is not drained (a frozen one may hold copies that still land) whose low-water mark has not passed the transaction.
     async fn waiting_for(&self, txn: &TxnId) -> Result<Vec<NodeId>, RefDbError> {
         let nodes = self.refdb.nodes().await?;
         let mut open = Vec::new();
         for site in self.refdb.sites().await? {
             let records = self.refdb.incarnations(&site.site).await?;
-            let those = records.into_iter().filter(|one| one.state == IncarnationState::Open);
+            let those = records.into_iter().filter(|one| one.state != IncarnationState::Drained);
             open.extend(those.map(|one| one.id.node));
         }
         let knows = |node: &NodeId| {

@@ -1,6 +1,6 @@
 //! Clients: people and builds that push to a node of their site, all to the same few refs.
 //!
-//! Every new object is unique, except that [`Ask::Back`] pushes a branch back to what it was before. What a client
+//! Every new object is unique, except that `Ask::Back` pushes a branch back to what it was before. What a client
 //! asks and hears goes to the watch; a node that dies under a request gives no answer.
 
 use std::sync::Arc;

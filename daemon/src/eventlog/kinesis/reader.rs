@@ -134,13 +134,14 @@ impl KinesisReader {
 
     fn accept(&mut self, answer: GetRecordsOutput) -> Batch {
         self.ended = answer.next_shard_iterator.is_none();
+        let behind = answer.millis_behind_latest.is_some_and(|behind| behind > 0);
         let far_behind = answer.millis_behind_latest.is_some_and(|behind| behind >= FAR_BEHIND_MS);
         self.iterator = answer.next_shard_iterator.filter(|_| !far_behind);
         let records: Vec<_> = answer.records.into_iter().map(pair).collect();
         if let Some((sequence, _)) = records.last() {
             self.after = Some(sequence.clone());
         }
-        Batch { records, ended: self.ended }
+        Batch { records, ended: self.ended, behind }
     }
 }
 
@@ -158,7 +159,7 @@ fn pair(record: Record) -> (String, Bytes) {
 impl ShardReader for KinesisReader {
     async fn next(&mut self, limit: usize) -> Result<Batch, EventLogError> {
         if self.ended {
-            return Ok(Batch { records: Vec::new(), ended: true });
+            return Ok(Batch { ended: true, ..Batch::default() });
         }
         let mut answer = self.fetch(limit).await?;
         self.prove(&mut answer)?;
