@@ -147,7 +147,11 @@ impl RefDb for WitnessedRefDb {
     }
 
     async fn put_node(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<NodeAnswer, RefDbError> {
-        self.inner.put_node(record, previous).await
+        let answer = self.inner.put_node(record, previous).await?;
+        if record.expelled && answer == NodeAnswer::Written {
+            self.watch.expelled(&record.node);
+        }
+        Ok(answer)
     }
 
     async fn forget_incarnations(&self, site: &SiteId, ids: &[IncarnationId]) -> Result<(), RefDbError> {

@@ -36,6 +36,8 @@ struct Local {
     ready: bool,
     /// Whether a power cut or a loss of the disk is not repaired yet: its refs may be anything.
     broken: bool,
+    /// Whether the node was expelled and has not reconciled yet: it needs no journal.
+    reconciles: bool,
     /// Whether the volume was lost once: what was quarantined before went with it.
     lost: bool,
 }

@@ -37,7 +37,8 @@ impl Watch {
     pub fn collecting(&self, slots: &[Slot], expelled: &BTreeSet<NodeId>) {
         let mut known = self.known();
         let mut verdict = Ok(());
-        for (node, local) in known.locals.iter().filter(|(node, local)| !local.broken && !expelled.contains(*node)) {
+        let counts = |local: &super::Local| !local.broken && !local.reconciles;
+        for (node, local) in known.locals.iter().filter(|(node, local)| counts(local) && !expelled.contains(*node)) {
             let store = local.volume.store();
             for slot in slots {
                 let one = check::collection::collected(&known.facts, slot, node.as_str(), store.as_ref());

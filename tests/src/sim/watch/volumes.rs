@@ -28,9 +28,18 @@ impl Watch {
             low_water: BTreeMap::new(),
             ready: false,
             broken: false,
+            reconciles: false,
             lost: false,
         };
         self.known().locals.insert(node.clone(), local);
+    }
+
+    /// A node was expelled: what it lacks it does not take from the journal, until it is ready again. A collector that
+    /// saw it expelled may go on while it comes back.
+    pub fn expelled(&self, node: &NodeId) {
+        if let Some(local) = self.known().locals.get_mut(node) {
+            local.reconciles = true;
+        }
     }
 
     /// A node's life begins or ends.
@@ -156,6 +165,7 @@ impl Watch {
         let mut verdict = Ok(());
         if became_ready {
             local.broken = false;
+            local.reconciles = false;
             verdict = recovered(facts, local).and(everything_covered(facts, mirror, local));
         }
         let projects: Vec<ProjectName> = facts.projects.keys().cloned().collect();
