@@ -203,12 +203,17 @@ impl Committer {
             let message = format!("this site is behind, and cannot catch up now ({why}); nothing was changed");
             return Some(refuse_open(verdicts.to_vec(), &refusal(RefusalCode::Unavailable, true, message)));
         }
-        match self.committed_before(work).await {
-            Ok(before) => before,
-            Err(why) => {
+        let mut backoff =
+            Backoff::new(Arc::clone(&self.attempts.entropy), Duration::from_millis(20), Duration::from_secs(1));
+        loop {
+            let why = match self.committed_before(work).await {
+                Ok(before) => return before,
+                Err(why) => why,
+            };
+            if !backoff.wait_until(work.deadline).await {
                 let message = format!("whether this was committed by an earlier try is not known ({why}); ask again");
                 let unknown = Verdict::Unknown(refusal(RefusalCode::Unavailable, true, message));
-                Some(Ended::all(verdicts.len(), &unknown))
+                return Some(Ended::all(verdicts.len(), &unknown));
             }
         }
     }
