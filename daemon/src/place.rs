@@ -240,10 +240,16 @@ impl Placer {
         transactions: &[Arc<Transaction>],
         moves: &[RefMove],
     ) -> Result<Vec<(String, Oid)>, PlaceError> {
+        let pairs: Vec<(Oid, Oid)> = moves.iter().filter_map(|step| step.old.zip(step.new)).collect();
+        let related = match pairs.is_empty() {
+            true => Vec::new(),
+            false => self.repositories.relations(project, &pairs).await?,
+        };
+        let mut related = related.into_iter();
         let mut keep = Vec::new();
         for step in moves {
             let Some(old) = step.old else { continue };
-            let lost = self.is_lost(project, old, step.new).await?;
+            let lost = step.new.is_none() || related.next() == Some(Relation::Diverged);
             let key = RefKey::Ref(step.name.clone());
             let by = transactions.iter().rev().find_map(|by| {
                 let at = by.commands.iter().position(|command| command.key == key)?;

@@ -31,6 +31,12 @@ impl History {
     /// A commit with 4 KiB of new content, as a small change has.
     pub const SMALL: usize = 3_600;
 
+    /// A commit without a parent, for a project to begin with.
+    pub fn base(git_dir: &Path) -> Fallible<Oid> {
+        let base = Self { from: None, chains: 1, length: 1, bytes: 10, seed: u64::MAX, loose: true };
+        Ok(base.import(git_dir)?[0][0])
+    }
+
     /// Writes the commits into a bare repository. Answers the ids, a list for each chain.
     pub fn import(&self, git_dir: &Path) -> Fallible<Vec<Vec<Oid>>> {
         let marks = tempfile::NamedTempFile::new()?;
@@ -66,7 +72,8 @@ impl History {
         for chain in 0..self.chains {
             for at in 0..self.length {
                 let mark = chain * self.length + at + 1;
-                let date = 1_700_000_000 + mark;
+                // As in life: what builds on a commit is younger than it, and than what was made meanwhile elsewhere.
+                let date = 1_700_000_000 + at * self.chains + chain;
                 writeln!(to, "commit refs/lockstep/bench/{}-{chain}\nmark :{mark}", self.seed)?;
                 writeln!(to, "committer Bench <bench@lockstep.invalid> {date} +0000")?;
                 let message = format!("{} {chain} {at}", self.seed);

@@ -63,6 +63,11 @@ pub fn anonymous(pid: u32) -> u64 {
     status_bytes(pid, "RssAnon")
 }
 
+/// How many threads a process has.
+pub fn threads(pid: u32) -> u64 {
+    std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, |tasks| tasks.count() as u64)
+}
+
 /// Every descendant of a process, with its command line.
 pub fn descendants(pid: u32) -> Vec<(u32, String)> {
     let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();

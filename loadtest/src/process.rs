@@ -35,8 +35,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts the sidecar of one of `sites` and waits until it is ready.
-    pub async fn start(cloud: &Cloud, site: &str, sites: &[&str]) -> Fallible<Self> {
+    /// Starts the sidecar of one of `sites`. It is ready when all of them have started once.
+    pub fn start(cloud: &Cloud, site: &str, sites: &[&str]) -> Fallible<Self> {
         let home = cloud.folder().join(format!("process-{site}"));
         let (root, socket) = (home.join("git"), home.join("api.sock"));
         std::fs::create_dir_all(&root)?;
@@ -45,15 +45,11 @@ impl Process {
         let log = std::fs::File::create(home.join("log"))?;
         let mut command = Command::new(lockstep()?);
         command.arg("run").arg("--config").arg(&config).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let process = Self { child: command.spawn()?, client: Client::new(&socket), root, socket };
-        process.ready().await.map_err(|error| {
-            let log = std::fs::read_to_string(home.join("log")).unwrap_or_default();
-            format!("{error}; its log ends with: {}", &log[log.len().saturating_sub(500)..])
-        })?;
-        Ok(process)
+        Ok(Self { child: command.spawn()?, client: Client::new(&socket), root, socket })
     }
 
-    async fn ready(&self) -> Fallible<()> {
+    /// Waits until it is ready.
+    pub async fn ready(&self) -> Fallible<()> {
         let end = Instant::now() + PATIENCE;
         let call = Call::get("/v1/status");
         loop {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::Fallible;
 use crate::cloud::{Cloud, SITES};
 use crate::far::Far;
+use crate::history::History;
 
 /// How long anything may take before a benchmark gives up.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -57,6 +59,8 @@ pub struct Heard {
     visible: Mutex<HashMap<TxnId, Instant>>,
     count: watch::Sender<u64>,
     kept: Mutex<Vec<Arc<Transaction>>>,
+    seen: AtomicU64,
+    fetched: AtomicU64,
 }
 
 impl Heard {
@@ -64,7 +68,14 @@ impl Heard {
     pub fn new() -> Arc<Self> {
         let clock = Arc::new(SystemClock);
         let watch = Watch::new(Arc::new(StatusBoard::new(clock.clone())), Metrics::noop(), clock);
-        Arc::new(Self { watch, visible: Mutex::default(), count: watch::Sender::new(0), kept: Mutex::default() })
+        Arc::new(Self {
+            watch,
+            visible: Mutex::default(),
+            count: watch::Sender::new(0),
+            kept: Mutex::default(),
+            seen: AtomicU64::new(0),
+            fetched: AtomicU64::new(0),
+        })
     }
 
     /// How many foreign transactions were applied.
@@ -79,6 +90,11 @@ impl Heard {
             Ok(_) => Ok(()),
             Err(_) => Err(format!("{} of {count} transactions were applied in {PATIENCE:?}", self.count()).into()),
         }
+    }
+
+    /// How many records came from the event log, own ones included, and how many transactions from the journal instead.
+    pub fn origins(&self) -> (u64, u64) {
+        (self.seen.load(Ordering::Relaxed), self.fetched.load(Ordering::Relaxed))
     }
 
     /// Takes the transactions that were committed here since the last call, at most [`KEPT`].
@@ -103,6 +119,7 @@ impl Observer for Heard {
     }
 
     fn seen(&self, origin: &lockstep_proto::SiteId, txn: &TxnId, committed_at_ms: u64) {
+        self.seen.fetch_add(1, Ordering::Relaxed);
         self.watch.seen(origin, txn, committed_at_ms);
     }
 
@@ -115,6 +132,11 @@ impl Observer for Heard {
 
     fn skipped(&self, origin: &lockstep_proto::SiteId, txn: &TxnId) {
         self.watch.skipped(origin, txn);
+    }
+
+    fn caught_up(&self, txn: &TxnId) {
+        self.fetched.fetch_add(1, Ordering::Relaxed);
+        self.watch.caught_up(txn);
     }
 
     fn failed(&self, stage: &'static str, why: &str) {
@@ -189,6 +211,18 @@ impl Site {
             sleep(Duration::from_millis(5)).await;
         }
         Ok(project)
+    }
+
+    /// Creates a project with a first commit on `main`, which everything else builds on.
+    pub async fn begin_project(&self, name: &str, sites: &[Self]) -> Fallible<(ProjectName, Oid)> {
+        let project = self.create_project(name, sites).await?;
+        let base = History::base(&self.repository(&project))?;
+        let before: Vec<u64> = sites.iter().map(|site| site.heard.count()).collect();
+        self.commit(&project, batch(format!("begin-{name}"), [("refs/heads/main".to_owned(), None, base)])?).await?;
+        for (site, before) in sites.iter().zip(before).skip(1) {
+            site.heard.reach(before + 1).await?;
+        }
+        Ok((project, base))
     }
 
     /// Commits a batch; anything but "committed and visible" is an error.

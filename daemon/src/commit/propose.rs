@@ -1,7 +1,7 @@
 //! From wishes to a proposal: each wish is held against what this node knows, and becomes a step or a refusal.
 
 use lockstep_proto::bridge::RefusalCode;
-use lockstep_proto::{Command, ProjectKey, RefKey, RefName, RefValue, Version};
+use lockstep_proto::{Command, Oid, ProjectKey, RefKey, RefName, RefValue, Version};
 
 use super::work::{Intent, Proposal, Verdict, Work, refusal, stale};
 use crate::git::{GitError, Relation, Repositories};
@@ -53,6 +53,7 @@ impl Proposer<'_> {
             hints: Vec::new(),
             directories: Vec::new(),
         };
+        let missing = self.missing(work, verdicts).await?;
         let mut behind = false;
         for (at, intent) in work.intents.iter().enumerate() {
             if verdicts[at].is_some() {
@@ -68,7 +69,7 @@ impl Proposer<'_> {
                 }
             } else if value == intent.new {
                 verdicts[at] = Some(Verdict::Committed);
-            } else if let Some(verdict) = self.object(&work.project, intent, &value).await? {
+            } else if let Some(verdict) = self.object(&work.project, intent, &value, &missing).await? {
                 verdicts[at] = Some(verdict);
             } else {
                 self.add(&work.project, intent, known, at, &mut proposal)?;
@@ -118,15 +119,23 @@ impl Proposer<'_> {
         Ok(unmarked)
     }
 
+    /// New values whose objects are not there. One question for the whole batch.
+    async fn missing(&self, work: &Work, verdicts: &[Option<Verdict>]) -> Result<Vec<Oid>, GitError> {
+        let open = work.intents.iter().zip(verdicts).filter(|(_, verdict)| verdict.is_none());
+        let values: Vec<Oid> = open.filter_map(|(intent, _)| intent.new.oid()).collect();
+        if values.is_empty() { Ok(values) } else { self.repositories.missing(&work.project.name, &values).await }
+    }
+
     /// What git itself would reject.
     async fn object(
         &self,
         project: &ProjectKey,
         intent: &Intent,
         old: &RefValue,
+        missing: &[Oid],
     ) -> Result<Option<Verdict>, NoProposal> {
         let (RefKey::Ref(name), Some(new)) = (&intent.key, intent.new.oid()) else { return Ok(None) };
-        if !self.repositories.missing(&project.name, &[new]).await?.is_empty() {
+        if missing.contains(&new) {
             let message = format!("{name}: object {new} is not in the repository; send it first, then the ref");
             return Ok(Some(Verdict::Refused(refusal(RefusalCode::MissingObject, false, message))));
         }

@@ -1,7 +1,8 @@
 //! Which locks are ours: the record that lets a start-up remove stale locks without guessing by age.
 //!
 //! Before a ref transaction, the refs that git is going to lock are written into a file of the session; it is
-//! emptied afterwards. A killed sidecar leaves it filled. No fsync: after a power cut every lock of the volume is
+//! cleared afterwards, by a zero in its first byte: cutting the file would be a change of the file system's own
+//! journal, and wait behind every sync. A killed sidecar leaves it filled. No fsync: after a power cut every lock of the volume is
 //! stale, because nobody lives that could hold it.
 
 use std::fs::File;
@@ -9,6 +10,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use lockstep_proto::ProjectName;
+
+/// Ends a record; what comes behind it is left of an earlier, longer one.
+const END: &str = "\0";
 
 /// The record of one session.
 pub(super) struct Intent {
@@ -26,19 +30,20 @@ impl Intent {
     /// Says that these refs of the project are about to be locked.
     pub(super) fn announce(&self, project: &ProjectName, refs: impl Iterator<Item = String>) -> std::io::Result<()> {
         let lines: Vec<String> = std::iter::once(project.to_string()).chain(refs).collect();
-        self.file.write_all_at(lines.join("\n").as_bytes(), 0)
+        self.file.write_all_at(format!("{}{END}", lines.join("\n")).as_bytes(), 0)
     }
 
     /// Says that they are locked no longer.
     pub(super) fn clear(&self) -> std::io::Result<()> {
-        self.file.set_len(0)
+        self.file.write_all_at(END.as_bytes(), 0)
     }
 }
 
 impl Drop for Intent {
-    /// An emptied record is removed; a filled one stays for the next start-up.
+    /// A cleared record is removed; a filled one stays for the next start-up.
     fn drop(&mut self) {
-        if self.file.metadata().is_ok_and(|meta| meta.len() == 0) {
+        let mut first = [0];
+        if self.file.read_at(&mut first, 0).is_ok_and(|count| first[..count] == END.as_bytes()[..count]) {
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -49,7 +54,7 @@ pub(super) fn left(folder: &Path) -> std::io::Result<Vec<(ProjectName, Vec<Strin
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let text = std::fs::read_to_string(entry?.path())?;
-        let mut lines = text.lines();
+        let mut lines = text.split(END).next().unwrap_or_default().lines();
         if let Some(Ok(project)) = lines.next().map(str::parse) {
             found.push((project, lines.map(str::to_owned).collect()));
         }

@@ -199,6 +199,14 @@ impl Repositories for LocalRepositories {
         self.on_objects("relate two values", project, move |_, objects| relation::relation(objects, old, new)).await
     }
 
+    async fn relations(&self, project: &ProjectName, pairs: &[(Oid, Oid)]) -> Result<Vec<Relation>, GitError> {
+        let pairs = pairs.to_vec();
+        let relate = move |_: &Volume, objects: &Objects<'_>| {
+            pairs.iter().map(|(old, new)| relation::relation(objects, *old, *new)).collect()
+        };
+        self.on_objects("relate values", project, relate).await
+    }
+
     async fn pack(
         &self,
         project: &ProjectName,

@@ -162,6 +162,15 @@ pub trait Repositories: Send + Sync {
     /// How a ref's new value relates to its old one. Costs in proportion to the commits between them.
     async fn relation(&self, project: &ProjectName, old: Oid, new: Oid) -> Result<Relation, GitError>;
 
+    /// The same for several pairs of old and new values, in one go where that is cheaper.
+    async fn relations(&self, project: &ProjectName, pairs: &[(Oid, Oid)]) -> Result<Vec<Relation>, GitError> {
+        let mut relations = Vec::with_capacity(pairs.len());
+        for (old, new) in pairs {
+            relations.push(self.relation(project, *old, *new).await?);
+        }
+        Ok(relations)
+    }
+
     /// Packs what `wants` need beyond committed values. `is_committed` tells whether an object is the value of
     /// a ref (the caller's version map); `hints` are committed values to look at first (the refs' old values).
     /// Costs in proportion to what is new. Missing objects are [`GitError::Missing`].

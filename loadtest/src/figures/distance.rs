@@ -39,8 +39,9 @@ pub async fn measure(report: &Report) -> Fallible<()> {
 
 /// Moves `refs` branches together, each to a new commit.
 async fn commits(sites: &[Site], refs: usize) -> Fallible<Stats> {
-    let project = sites[0].create_project(&format!("{}-refs-{refs}", SITES[0]), sites).await?;
-    let history = History { from: None, chains: refs, length: TIMES, bytes: 200, seed: refs as u64, loose: false };
+    let (project, base) = sites[0].begin_project(&format!("{}-refs-{refs}", SITES[0]), sites).await?;
+    let history =
+        History { from: Some(base), chains: refs, length: TIMES, bytes: 200, seed: refs as u64, loose: false };
     let history = history.import(&sites[0].repository(&project))?;
     let mut stats = Stats::new()?;
     for at in 0..TIMES {

@@ -61,9 +61,10 @@ async fn run(report: &Report, poll: Duration, seconds: usize, names: &Names) -> 
 async fn changes(sites: &[Site], count: usize) -> Fallible<Vec<(ProjectName, String, Oid)>> {
     let mut changes = Vec::new();
     for at in 0..PROJECTS {
-        let project = sites[0].create_project(&format!("changes-{at}"), sites).await?;
+        let (project, base) = sites[0].begin_project(&format!("changes-{at}"), sites).await?;
         let length = count.div_ceil(PROJECTS);
-        let history = History { from: None, chains: length, length: 1, bytes: 1_000, seed: at as u64, loose: false };
+        let history =
+            History { from: Some(base), chains: length, length: 1, bytes: 1_000, seed: at as u64, loose: false };
         for (number, commits) in history.import(&sites[0].repository(&project))?.into_iter().enumerate() {
             let number = number + 1;
             changes.push((number, project.clone(), format!("refs/changes/{:02}/{number}/1", number % 100), commits[0]));

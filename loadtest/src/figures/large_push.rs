@@ -35,7 +35,9 @@ type Peaks = Arc<Mutex<BTreeMap<&'static str, u64>>>;
 pub async fn measure(report: &Report) -> Fallible<()> {
     let cloud = Cloud::start().await?;
     let pair = &SITES[..2];
-    let (origin, peer) = (Process::start(&cloud, pair[0], pair).await?, Process::start(&cloud, pair[1], pair).await?);
+    let (origin, peer) = (Process::start(&cloud, pair[0], pair)?, Process::start(&cloud, pair[1], pair)?);
+    origin.ready().await?;
+    peer.ready().await?;
     let project = origin.create_project("large").await?;
     let there = peer.root.join(format!("{project}.git"));
     wait("the project", || there.exists()).await?;

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::Fallible;
 use crate::cloud::{Cloud, SITES};
 use crate::history::History;
-use crate::host::{anonymous, mib, peak_resident, resident};
+use crate::host::{anonymous, mib, peak_resident, resident, threads};
 use crate::process::Process;
 use crate::report::{Figure, Goal, Report, round};
 use crate::site::{Manner, PATIENCE, Site, batch, stop};
@@ -30,7 +30,8 @@ pub async fn measure(report: &Report) -> Fallible<()> {
     let cloud = Cloud::start().await?;
     let pair = &SITES[..2];
     let peer = Site::begin(&cloud, pair[1], pair, Manner::NEAR).await?;
-    let process = Process::start(&cloud, pair[0], pair).await?;
+    let process = Process::start(&cloud, pair[0], pair)?;
+    process.ready().await?;
     peer.ready().await?;
     let project = process.create_project("memory").await?;
     let peers = vec![peer];
@@ -47,10 +48,15 @@ pub async fn measure(report: &Report) -> Fallible<()> {
         1,
         json!({"anonymous_mib": round(mib(anonymous(process.pid())))}),
     );
-    try_join(own(&process, &project), foreign(&peers[0], &project)).await?;
+    let mut course = Vec::new();
+    tokio::select! {
+        biased;
+        ended = try_join(own(&process, &project), foreign(&peers[0], &project)) => drop(ended?),
+        () = watch(process.pid(), &mut course) => {}
+    }
     let detail = json!({"anonymous_mib_at_the_end": round(mib(anonymous(process.pid()))),
                         "resident_mib_at_the_end": round(mib(resident(process.pid()))),
-                        "transactions_per_s": 2 * RATE, "seconds": SECONDS});
+                        "mib_and_threads_every_2_s": course, "transactions_per_s": 2 * RATE, "seconds": SECONDS});
     let samples = 2 * u64::from(RATE) * SECONDS as u64;
     tell(report, "i.memory_under_load", peak_resident(process.pid()), 96.0, samples, detail);
     stop(peers).await;
@@ -59,6 +65,14 @@ pub async fn measure(report: &Report) -> Fallible<()> {
 
 fn tell(report: &Report, name: &'static str, bytes: u64, goal: f64, samples: u64, detail: Value) {
     report.figure(&Figure { name, value: mib(bytes), unit: "MiB", goal: Some(Goal::AtMost(goal)), samples, detail });
+}
+
+/// Looks at the process now and then: memory that grows with the load is another thing than memory that grows with time.
+async fn watch(pid: u32, course: &mut Vec<(f64, u64)>) {
+    loop {
+        sleep(Duration::from_secs(2)).await;
+        course.push((round(mib(resident(pid))), threads(pid)));
+    }
 }
 
 fn history(seed: u64) -> History {

@@ -74,6 +74,7 @@ measured! {
         list_refs(project: &ProjectName) -> Vec<(RefName, Oid)>;
         missing(project: &ProjectName, oids: &[Oid]) -> Vec<Oid>;
         relation(project: &ProjectName, old: Oid, new: Oid) -> Relation;
+        relations(project: &ProjectName, pairs: &[(Oid, Oid)]) -> Vec<Relation>;
         kept(project: &ProjectName) -> Vec<String>;
         release(project: &ProjectName, labels: &[String]) -> ();
     }
