@@ -3,7 +3,7 @@
 //! Chains, slots and incarnations are kept here for ever, also when the journal is collected. Checkers compare
 //! what nodes and clients saw with these.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lockstep::refdb::{IncarnationRecord, SiteRecord};
@@ -62,6 +62,8 @@ pub struct Facts {
     pub transactions: BTreeMap<TxnId, Arc<Transaction>>,
     /// Every slot that was ever occupied.
     pub slots: BTreeMap<Slot, Occupant>,
+    /// Slots that were collected: every node is past them.
+    pub collected: BTreeSet<Slot>,
     /// Every incarnation, with its marks and state as the refdb last answered.
     pub incarnations: BTreeMap<IncarnationId, IncarnationRecord>,
     /// Every site's role.

@@ -28,6 +28,10 @@ impl Watch {
     /// A slot is poisoned.
     pub fn poisoned(&self, slot: &Slot) {
         let mut known = self.known();
+        if known.facts.collected.contains(slot) {
+            // A late copy of a poison: every node is past the slot, and what was in it stays what it was.
+            return;
+        }
         let verdict = check::slots::poison(&known.facts, slot);
         known.facts.slots.insert(slot.clone(), Occupant::Poison);
         known.judge(&self.trace, "slots", verdict);
@@ -45,6 +49,7 @@ impl Watch {
                 verdict = verdict.and(one);
             }
         }
+        known.facts.collected.extend(slots.iter().cloned());
         known.judge(&self.trace, "collection", verdict);
     }
 
