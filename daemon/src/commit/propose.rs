@@ -55,6 +55,7 @@ impl Proposer<'_> {
         };
         let missing = self.missing(work, verdicts).await?;
         let mut behind = false;
+        let mut moved = Vec::new();
         for (at, intent) in work.intents.iter().enumerate() {
             if verdicts[at].is_some() {
                 continue;
@@ -69,13 +70,48 @@ impl Proposer<'_> {
                 }
             } else if value == intent.new {
                 verdicts[at] = Some(Verdict::Committed);
-            } else if let Some(verdict) = self.object(&work.project, intent, &value, &missing).await? {
+            } else if let Some(verdict) = not_there(intent, &missing) {
                 verdicts[at] = Some(verdict);
             } else {
-                self.add(&work.project, intent, known, at, &mut proposal)?;
+                moved.push((at, known));
             }
         }
-        if behind { Err(NoProposal::Behind) } else { Ok(proposal) }
+        if behind {
+            return Err(NoProposal::Behind);
+        }
+        self.lost_history(work, &mut moved, verdicts).await?;
+        for (at, known) in moved {
+            self.add(&work.project, &work.intents[at], known, at, &mut proposal)?;
+        }
+        Ok(proposal)
+    }
+
+    /// Refuses the moves that lose history without force, and takes them out. One question for the whole batch.
+    async fn lost_history(
+        &self,
+        work: &Work,
+        moved: &mut Vec<(usize, Option<RefRecord>)>,
+        verdicts: &mut [Option<Verdict>],
+    ) -> Result<(), GitError> {
+        let pair = |(at, known): &(usize, Option<RefRecord>)| {
+            let intent = &work.intents[*at];
+            let old = known.as_ref().and_then(|record| record.value.oid()).filter(|_| !intent.force)?;
+            Some((*at, (old, intent.new.oid()?)))
+        };
+        let (asked, pairs): (Vec<usize>, Vec<(Oid, Oid)>) = moved.iter().filter_map(pair).unzip();
+        if pairs.is_empty() {
+            return Ok(());
+        }
+        let relations = self.repositories.relations(&work.project.name, &pairs).await?;
+        for ((at, (old, new)), relation) in asked.into_iter().zip(pairs).zip(relations) {
+            if relation != Relation::FastForward {
+                let name = &work.intents[at].key;
+                let message = format!("{name}: {new} does not contain {old}; merge or rebase, or force the update");
+                verdicts[at] = Some(Verdict::Refused(refusal(RefusalCode::NonFastForward, false, message)));
+                moved.retain(|(one, _)| *one != at);
+            }
+        }
+        Ok(())
     }
 
     fn add(
@@ -125,25 +161,11 @@ impl Proposer<'_> {
         let values: Vec<Oid> = open.filter_map(|(intent, _)| intent.new.oid()).collect();
         if values.is_empty() { Ok(values) } else { self.repositories.missing(&work.project.name, &values).await }
     }
+}
 
-    /// What git itself would reject.
-    async fn object(
-        &self,
-        project: &ProjectKey,
-        intent: &Intent,
-        old: &RefValue,
-        missing: &[Oid],
-    ) -> Result<Option<Verdict>, NoProposal> {
-        let (RefKey::Ref(name), Some(new)) = (&intent.key, intent.new.oid()) else { return Ok(None) };
-        if missing.contains(&new) {
-            let message = format!("{name}: object {new} is not in the repository; send it first, then the ref");
-            return Ok(Some(Verdict::Refused(refusal(RefusalCode::MissingObject, false, message))));
-        }
-        let Some(old) = old.oid().filter(|_| !intent.force) else { return Ok(None) };
-        if self.repositories.relation(&project.name, old, new).await? == Relation::FastForward {
-            return Ok(None);
-        }
-        let message = format!("{name}: {new} does not contain {old}; merge or rebase, or force the update");
-        Ok(Some(Verdict::Refused(refusal(RefusalCode::NonFastForward, false, message))))
-    }
+/// Git itself would reject a value whose object is not there.
+fn not_there(intent: &Intent, missing: &[Oid]) -> Option<Verdict> {
+    let (RefKey::Ref(name), Some(new)) = (&intent.key, intent.new.oid()) else { return None };
+    let message = format!("{name}: object {new} is not in the repository; send it first, then the ref");
+    missing.contains(&new).then(|| Verdict::Refused(refusal(RefusalCode::MissingObject, false, message)))
 }

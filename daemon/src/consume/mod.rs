@@ -37,8 +37,8 @@ use crate::volume::{NodeStore, ShardId};
 /// Bounds of the consume stage.
 #[derive(Clone, Copy, Debug)]
 pub struct ConsumeLimits {
-    /// How long a reader rests when there was nothing to read. Kinesis allows five reads a second and shard, for all
-    /// readers together.
+    /// How long a reader rests when it has read all that was there. Kinesis allows five reads a second and shard, for
+    /// all readers together.
     pub poll_interval: Duration,
     /// How often a stream's shards are listed.
     pub list_interval: Duration,

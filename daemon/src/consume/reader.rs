@@ -112,10 +112,12 @@ impl Consumer {
                 caught_up.reached_the_end(id);
                 return Ok(());
             }
-            if count == 0 {
-                if !batch.behind && self.progress.open_records(id) == 0 {
-                    caught_up.reached_the_end(id);
-                }
+            if count == 0 && !batch.behind && self.progress.open_records(id) == 0 {
+                caught_up.reached_the_end(id);
+            }
+            if count == 0 || !(batch.behind || count >= self.limits.batch) {
+                // Everything that is there was read. A read for each record that trickles in would cost more than the
+                // record, and what all readers of the shard may do in a second.
                 sleep(self.limits.poll_interval).await;
             }
         }

@@ -14,7 +14,7 @@ use crate::config::{self, Settings};
 /// The sites' names: one in AWS, two on premises.
 const NAMES: [&str; 3] = ["eu-aws", "muc-1", "muc-2"];
 /// The reading rate of the emulated event log. On AWS, all nodes share five reads a second and shard.
-const POLL: &str = "20ms";
+const POLL: &str = "100ms";
 /// How long the sites may take to join.
 const READY: Duration = Duration::from_secs(60);
 /// How long a site may take to end.
