@@ -12,12 +12,15 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::Threads;
+
 /// A running emulator. It stops when this is dropped, or with [`EmbeddedDynamo::stop`].
 #[derive(Debug)]
 pub struct EmbeddedDynamo {
     address: SocketAddr,
     stop: CancellationToken,
     server: Option<JoinHandle<Result<(), String>>>,
+    _threads: Threads,
 }
 
 impl EmbeddedDynamo {
@@ -39,12 +42,13 @@ impl EmbeddedDynamo {
     }
 
     async fn serve(database: Database) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let threads = Threads::start("dynamodb")?;
+        let listener = threads.spawn(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).await.map_err(io::Error::other)??;
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
-        let server = tokio::spawn(dynoxide::server::serve_with_shutdown(listener, database, stopped));
-        Ok(Self { address, stop, server: Some(server) })
+        let server = threads.spawn(dynoxide::server::serve_with_shutdown(listener, database, stopped));
+        Ok(Self { address, stop, server: Some(server), _threads: threads })
     }
 
     /// The URL that an SDK client connects to.

@@ -23,6 +23,7 @@ use tokio::sync::RwLock;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::Threads;
 use crate::eventlog::kinesis::ClientSettings;
 use crate::eventlog::limits::REQUEST_BYTES;
 
@@ -55,12 +56,14 @@ pub struct EmbeddedKinesis {
     store: Store,
     stop: CancellationToken,
     server: JoinHandle<io::Result<()>>,
+    _threads: Threads,
 }
 
 impl EmbeddedKinesis {
     /// Starts the emulator, without streams.
     pub async fn start(settings: &EmbeddedKinesisSettings) -> io::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let threads = Threads::start("kinesis")?;
+        let listener = threads.spawn(TcpListener::bind(("127.0.0.1", 0))).await.map_err(io::Error::other)??;
         let address = listener.local_addr()?;
         let (app, store) = create_app(options(settings));
         let app = app
@@ -69,8 +72,8 @@ impl EmbeddedKinesis {
             .layer(DefaultBodyLimit::max(REQUEST_BYTES * 2));
         let stop = CancellationToken::new();
         let serving = serve_plain_http(listener, app, stop.clone().cancelled_owned());
-        let server = tokio::spawn(serve(serving, store.clone()));
-        Ok(Self { address, store, stop, server })
+        let server = threads.spawn(serve(serving, store.clone()));
+        Ok(Self { address, store, stop, server, _threads: threads })
     }
 
     /// Where it listens, as a URL.

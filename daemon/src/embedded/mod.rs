@@ -3,3 +3,6 @@
 
 pub mod dynamo;
 pub mod kinesis;
+mod threads;
+
+use threads::Threads;
