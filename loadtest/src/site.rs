@@ -51,6 +51,8 @@ pub struct Manner {
 impl Manner {
     /// The emulators are near and take as many reads as one likes.
     pub const NEAR: Self = Self { poll: Duration::from_millis(20), round_trip: None };
+    /// As in production: nodes read four times a second.
+    pub const USUAL: Self = Self { poll: Duration::from_millis(250), round_trip: None };
 }
 
 /// When transactions of other sites could be read here. It tells the status board too, as in production.

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures::future::join_all;
 use git2::Repository;
 use lockstep::blob::Payload;
-use lockstep::git::{GitError, Packed, Settings};
+use lockstep::git::{GitError, IsCommitted, Packed, Settings};
 use lockstep_proto::{Oid, RefName};
 use lockstep_tests::contract::repositories::{Fixture, moves, name, project};
 use lockstep_tests::local_git::{LocalFixture, commit, git, ours};
@@ -29,7 +30,7 @@ fn files(list: &[(&str, &str)]) -> Files {
 
 async fn pack(fixture: &LocalFixture, wants: &[Oid], committed: &BTreeSet<Oid>) -> Packed {
     let committed = committed.clone();
-    let ask = move |oid: &Oid| committed.contains(oid);
+    let ask: IsCommitted = Arc::new(move |oid| committed.contains(oid));
     fixture.origin().pack(&project(), wants, &[], &ask).await.unwrap()
 }
 
@@ -272,6 +273,30 @@ async fn nothing_is_lost_beside_a_running_gc() {
         git(&fixture.origin_dir(&project()), &["for-each-ref", "refs/lockstep"]).unwrap().lines().count(),
         count
     );
+}
+
+/// Transactions that wait for the same repository go to git as one; those that cannot be done fail by themselves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_transactions_that_go_together_only_the_bad_ones_fail() {
+    let fixture = volumes(&Settings::default()).await;
+    let (one, two) = (fixture.commit(&project(), &[], &[("a", "1")]), fixture.commit(&project(), &[], &[("a", "2")]));
+    let volume = fixture.origin();
+    volume.move_refs(&project(), &[moves("refs/heads/other", None, two)], &[]).await.unwrap();
+    let mut batches: Vec<_> = (0..40).map(|n| vec![moves(&format!("refs/heads/b{n}"), None, one)]).collect();
+    batches[7] = vec![moves("refs/heads/b7", None, one), moves("refs/heads/other", one, two)];
+    batches[23] = vec![moves("refs/heads/other/below", None, one)];
+    let project = project();
+    let results = join_all(batches.iter().map(|batch| volume.move_refs(&project, batch, &[]))).await;
+    for (n, result) in results.iter().enumerate() {
+        match n {
+            7 => assert!(matches!(result, Err(GitError::RefMoved { .. })), "{result:?}"),
+            23 => assert!(matches!(result, Err(GitError::Failed { .. })), "{result:?}"),
+            _ => assert_eq!(*result, Ok(()), "transaction {n}"),
+        }
+    }
+    let listed: BTreeMap<RefName, Oid> = volume.list_refs(&project).await.unwrap().into_iter().collect();
+    let moved = (0..40).filter(|n| ![7, 23].contains(n)).map(|n| (name(&format!("refs/heads/b{n}")), one));
+    assert_eq!(listed, moved.chain([(name("refs/heads/other"), two)]).collect());
 }
 
 #[tokio::test]

@@ -1,10 +1,12 @@
 //! The model of the repositories: what it adds to the contract, so that the simulator can trust it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use lockstep::blob::Payload;
 use lockstep::clock::SeededEntropy;
 use lockstep::git::model::ModelRepositories;
-use lockstep::git::{GitError, Packed, RefMove, Relation, Repositories};
+use lockstep::git::{GitError, IsCommitted, Packed, RefMove, Relation, Repositories};
 use lockstep::plant::{Plant, Plants};
 use lockstep_proto::{Oid, ProjectName, RefName};
 
@@ -31,7 +33,9 @@ fn step(short: &str, old: Option<Oid>, new: Option<Oid>) -> RefMove {
 }
 
 async fn pack(from: &ModelRepositories, wants: &[Oid], hints: &[Oid], committed: &[Oid]) -> Packed {
-    from.pack(&project(), wants, hints, &|oid| committed.contains(oid)).await.unwrap()
+    let committed = committed.to_vec();
+    let ask: IsCommitted = Arc::new(move |oid| committed.contains(oid));
+    from.pack(&project(), wants, hints, &ask).await.unwrap()
 }
 
 /// Adds objects of which each points to the one before.
@@ -72,7 +76,8 @@ async fn nothing_new_is_no_pack() {
 async fn a_pack_of_something_that_is_not_there_is_missing() {
     let (origin, absent) = (volume().await, Oid::Sha1([7; 20]));
     let top = origin.add_object(&project(), &[absent], 1);
-    let error = origin.pack(&project(), &[top], &[], &|_| false).await.unwrap_err();
+    let none: IsCommitted = Arc::new(|_| false);
+    let error = origin.pack(&project(), &[top], &[], &none).await.unwrap_err();
     assert_eq!(error, GitError::Missing { project: project(), oids: vec![absent] });
 }
 

@@ -1,7 +1,7 @@
 //! How often a stream is read: at the poll interval while records trickle in, at once while there is more.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;

@@ -59,7 +59,7 @@ impl NodeSettings {
             apply: ApplyLimits::default(),
             consume: ConsumeLimits::default(),
             member: MemberLimits::default(),
-            durable_pace: Duration::from_millis(50),
+            durable_pace: Duration::from_millis(200),
             mark_pace: Duration::from_secs(1),
             sweep_pace: Duration::from_secs(5),
             collect_pace: Duration::from_secs(60),

@@ -11,7 +11,7 @@ use super::Committer;
 use super::run::unavailable;
 use super::work::{Proposal, Work, refusal};
 use crate::blob::Payload;
-use crate::git::{GitError, Packed};
+use crate::git::{GitError, IsCommitted, Packed};
 use crate::names;
 use crate::refdb::CommitRequest;
 
@@ -29,7 +29,7 @@ pub(super) async fn pack(node: &Committer, work: &Work, proposal: &Proposal) -> 
     }
     let (table, project) = (Arc::clone(&node.table), work.project.clone());
     // A failing version map answers "not committed": the pack then carries more than it must, never less.
-    let is_committed = move |oid: &Oid| table.is_committed(&project, oid).unwrap_or(false);
+    let is_committed: IsCommitted = Arc::new(move |oid| table.is_committed(&project, oid).unwrap_or(false));
     let packed = node.repositories.pack(&work.project.name, &proposal.wants, &proposal.hints, &is_committed).await;
     match packed {
         Ok(Packed { payload: None, bases }) => Ok(Ready { pack: Pack::Empty, bases }),

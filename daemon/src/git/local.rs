@@ -1,7 +1,6 @@
 //! The repositories of a local volume: libgit2 reads and writes objects, git moves refs.
 //!
-//! Blocking work runs on tokio's blocking threads. The caller's question "is this committed?" is borrowed and
-//! cannot go there: the walk sends its questions back and waits for the answers.
+//! Blocking work runs on tokio's blocking threads.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +9,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use git2::Repository;
 use lockstep_proto::{Oid, ProjectName, RefName};
-use tokio::sync::{mpsc, oneshot};
 
 use super::create::OnCreate;
 use super::layout::{Layout, failed};
@@ -21,7 +19,7 @@ use super::quarantine::Quarantine;
 use super::scan::PackLimits;
 use super::update_ref::Line;
 use super::writer::{Writers, is_passing, read_ref};
-use super::{GitError, Packed, RefMove, Relation, RepairReport, Repositories};
+use super::{GitError, IsCommitted, Packed, RefMove, Relation, RepairReport, Repositories};
 use super::{create, ingest, refs, relation, repair};
 use crate::blob::Payload;
 
@@ -83,14 +81,14 @@ struct Volume {
 /// Where kept values are.
 const KEEP: &str = "refs/lockstep/keep/";
 
-type Question = (Vec<git2::Oid>, oneshot::Sender<Vec<bool>>);
-
 impl LocalRepositories {
     /// Takes the volume at `root`, an existing folder.
     ///
     /// # Errors
     /// The folder is not there or cannot be written.
     pub fn open(root: &Path, settings: Settings) -> std::io::Result<Self> {
+        // Every object is read about once; kept for later, they would fill up to 256 MiB.
+        git2::opts::enable_caching(false);
         let settings = Arc::new(settings);
         let layout = Layout::open(root)?;
         let pool = Pool::new(settings.handles);
@@ -212,25 +210,14 @@ impl Repositories for LocalRepositories {
         project: &ProjectName,
         wants: &[Oid],
         hints: &[Oid],
-        is_committed: &(dyn for<'o> Fn(&'o Oid) -> bool + Send + Sync),
+        is_committed: &IsCommitted,
     ) -> Result<Packed, GitError> {
-        let (wants, hints) = (wants.to_vec(), hints.to_vec());
-        let (questions, mut asked) = mpsc::channel::<Question>(1);
-        let job = self.on_objects("pack objects", project, move |volume, objects| {
+        let (wants, hints, is_committed) = (wants.to_vec(), hints.to_vec(), Arc::clone(is_committed));
+        self.on_objects("pack objects", project, move |volume, objects| {
             let packer = Packer { settings: &volume.settings, layout: &volume.layout, objects };
-            packer.pack(&wants, &hints, &mut |oids: &[git2::Oid]| ask(&questions, objects.project, oids))
-        });
-        tokio::pin!(job);
-        loop {
-            tokio::select! {
-                biased;
-                Some((oids, answer)) = asked.recv() => {
-                    let committed = oids.into_iter().map(wire).map(|oid| is_committed(&oid)).collect();
-                    let _ = answer.send(committed);
-                }
-                packed = &mut job => return packed,
-            }
-        }
+            packer.pack(&wants, &hints, &|oid| is_committed(&wire(oid)))
+        })
+        .await
     }
 
     async fn ingest(
@@ -306,14 +293,6 @@ impl Repositories for LocalRepositories {
     fn spill(&self) -> PathBuf {
         self.volume.layout.spill()
     }
-}
-
-/// Asks the caller of `pack` from its blocking thread.
-fn ask(questions: &mpsc::Sender<Question>, project: &ProjectName, oids: &[git2::Oid]) -> Result<Vec<bool>, GitError> {
-    let gone = || failed(project, "pack objects", "the caller went away");
-    let (answer, answered) = oneshot::channel();
-    questions.blocking_send((oids.to_vec(), answer)).map_err(|_| gone())?;
-    answered.blocking_recv().map_err(|_| gone())
 }
 
 /// The lines of a ref transaction: deletions first. New values must be there; kept ones are kept if they are.

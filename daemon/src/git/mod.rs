@@ -38,6 +38,7 @@ pub use local::{LocalRepositories, Settings};
 pub use scan::PackLimits;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use lockstep_proto::{Oid, ProjectName, RefName};
@@ -76,6 +77,10 @@ pub struct RepairReport {
     /// Empty or garbled objects that were removed (likewise).
     pub objects: u64,
 }
+
+/// Tells whether an object is the value of a ref that was committed: a base that every site has or will have. It is asked
+/// while a repository is read, and answers at once.
+pub type IsCommitted = Arc<dyn Fn(&Oid) -> bool + Send + Sync>;
 
 /// How two values of a ref relate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,7 +184,7 @@ pub trait Repositories: Send + Sync {
         project: &ProjectName,
         wants: &[Oid],
         hints: &[Oid],
-        is_committed: &(dyn for<'a> Fn(&'a Oid) -> bool + Send + Sync),
+        is_committed: &IsCommitted,
     ) -> Result<Packed, GitError>;
 
     /// Checks packs and lets their objects join the repository, all or none a pack. `wants` are the values that

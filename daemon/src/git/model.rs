@@ -19,7 +19,7 @@ use lockstep_proto::{Oid, ProjectName, RefName};
 
 use self::disk::{Disk, Repo};
 use self::object::Object;
-use super::{GitError, Packed, RefMove, Relation, RepairReport, Repositories};
+use super::{GitError, IsCommitted, Packed, RefMove, Relation, RepairReport, Repositories};
 use crate::blob::Payload;
 use crate::clock::Entropy;
 use crate::plant::{Plant, Plants};
@@ -138,7 +138,7 @@ impl Repositories for ModelRepositories {
         project: &ProjectName,
         wants: &[Oid],
         hints: &[Oid],
-        is_committed: &(dyn for<'a> Fn(&'a Oid) -> bool + Send + Sync),
+        is_committed: &IsCommitted,
     ) -> Result<Packed, GitError> {
         let planted = self.plants.has(Plant::PackAgainstUncommitted);
         let is_base = |oid: &Oid| is_committed(oid) || (planted && !wants.contains(oid));

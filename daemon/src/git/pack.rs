@@ -49,7 +49,7 @@ impl Packer<'_> {
         &self,
         wants: &[lockstep_proto::Oid],
         hints: &[lockstep_proto::Oid],
-        ask: &mut Ask<'_>,
+        ask: &Ask<'_>,
     ) -> Result<Packed, GitError> {
         let wants = self.natives(wants)?;
         let hints = self.natives(hints)?;
@@ -69,13 +69,12 @@ impl Packer<'_> {
     }
 
     /// Sorts wanted values by type, and follows tags to what they name.
-    fn sort(&self, wants: &[Oid], ask: &mut Ask<'_>) -> Result<Wanted, GitError> {
+    fn sort(&self, wants: &[Oid], ask: &Ask<'_>) -> Result<Wanted, GitError> {
         let mut wanted = Wanted::default();
         let mut work = wants.to_vec();
         while !work.is_empty() {
-            let committed = ask(&work)?;
-            for (oid, committed) in std::mem::take(&mut work).into_iter().zip(committed) {
-                if committed {
+            for oid in std::mem::take(&mut work) {
+                if ask(oid) {
                     wanted.bases.insert(oid);
                 } else if let Some(target) = self.sort_one(oid, &mut wanted)? {
                     work.push(target);

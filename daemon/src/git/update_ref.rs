@@ -1,8 +1,8 @@
 //! One `git update-ref --stdin` that lives on: a ref transaction costs some lines on a pipe, not a process.
 //!
-//! `start`, the commands, `prepare`, `commit`: git answers three of them with a line, and ends itself with a
-//! message when something is wrong. [`Session::run`] tells whether it ended before `commit` was sent (nothing was
-//! moved) or after (look at the refs).
+//! `start`, the commands, `prepare`, `commit`: they are sent in one go, git answers three of them with a line, and ends
+//! itself with a message when something is wrong. [`Session::run`] tells whether it ended by itself before it was prepared
+//! (nothing was moved) or not (look at the refs).
 
 use std::path::Path;
 use std::process::Stdio;
@@ -56,7 +56,7 @@ impl Line {
 /// Why a transaction did not end in order. The session is of no use afterwards.
 #[derive(Debug)]
 pub(super) struct Broken {
-    /// Whether `commit` had been sent: then some refs may have moved.
+    /// Whether git may have come to `commit`: then some refs may have moved.
     pub(super) committing: bool,
     /// Whether git was killed: then it could not remove its locks.
     pub(super) killed: bool,
@@ -91,27 +91,26 @@ impl Session {
 
     /// Runs one transaction; all of its lines take effect or, if `committing` is false, none.
     pub(super) async fn run(mut self, lines: &[Line]) -> Result<Self, Broken> {
-        let mut committing = false;
-        let step = tokio::time::timeout(PATIENCE, self.transact(lines, &mut committing)).await;
+        let mut prepared = false;
+        let step = tokio::time::timeout(PATIENCE, self.transact(lines, &mut prepared)).await;
         let why = match step {
             Ok(Ok(())) => return Ok(self),
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("git gave no answer within {} s", PATIENCE.as_secs()),
         };
         let (killed, why) = self.last_words(why).await;
-        Err(Broken { committing, killed, why })
+        Err(Broken { committing: prepared || killed, killed, why })
     }
 
-    async fn transact(&mut self, lines: &[Line], committing: &mut bool) -> std::io::Result<()> {
+    async fn transact(&mut self, lines: &[Line], prepared: &mut bool) -> std::io::Result<()> {
         let mut text = String::from("start\n");
         lines.iter().for_each(|line| text.push_str(&line.text()));
-        text.push_str("prepare\n");
+        text.push_str("prepare\ncommit\n");
         self.input.write_all(text.as_bytes()).await?;
         self.expect("start: ok").await?;
         self.expect("prepare: ok").await?;
+        *prepared = true;
         crate::failpoint::reach("git.prepared");
-        *committing = true;
-        self.input.write_all(b"commit\n").await?;
         self.expect("commit: ok").await
     }
 

@@ -16,8 +16,8 @@ use super::layout::failed;
 use super::objects::{Objects, native};
 use super::{GitError, refs};
 
-/// Says which objects are values of committed refs.
-pub(super) type Ask<'a> = dyn FnMut(&[Oid]) -> Result<Vec<bool>, GitError> + 'a;
+/// Says whether an object is the value of a committed ref.
+pub(super) type Ask<'a> = dyn Fn(Oid) -> bool + 'a;
 
 /// After so many new commits the walk also begins at the hints.
 const NEAR: usize = 32;
@@ -47,7 +47,7 @@ struct Node {
 
 struct Walk<'a, 'b> {
     objects: &'a Objects<'a>,
-    ask: &'a mut Ask<'b>,
+    ask: &'a Ask<'b>,
     hints: HashSet<Oid>,
     nodes: HashMap<Oid, Node>,
     queue: BinaryHeap<(i64, Oid)>,
@@ -67,7 +67,7 @@ pub(super) fn new_commits(
     objects: &Objects<'_>,
     wants: &[Oid],
     hints: &[Oid],
-    ask: &mut Ask<'_>,
+    ask: &Ask<'_>,
 ) -> Result<NewCommits, GitError> {
     let mut walk = Walk {
         objects,
@@ -124,13 +124,11 @@ impl Walk<'_, '_> {
 
     fn expand(&mut self, parents: &[Oid]) -> Result<(), GitError> {
         let unknown: Vec<Oid> = parents.iter().copied().filter(|oid| !self.nodes.contains_key(oid)).collect();
-        let committed = if unknown.is_empty() { Vec::new() } else { (self.ask)(&unknown)? };
-        for (oid, committed) in unknown.iter().zip(committed) {
-            if committed || self.hints.contains(oid) {
-                let seeded = self.near;
-                self.reach_old(*oid, seeded)?;
+        for oid in unknown {
+            if (self.ask)(oid) || self.hints.contains(&oid) {
+                self.reach_old(oid, self.near)?;
             } else {
-                self.reach_new(*oid)?;
+                self.reach_new(oid)?;
             }
         }
         Ok(())
@@ -153,8 +151,7 @@ impl Walk<'_, '_> {
             .map_err(|error| failed(project, "list the branches", error))?;
         let values: BTreeSet<_> = branches.into_values().collect();
         let values = values.iter().map(|oid| native(project, oid)).collect::<Result<Vec<_>, _>>()?;
-        let committed = (self.ask)(&values)?;
-        let values: Vec<Oid> = values.into_iter().zip(committed).filter(|(_, yes)| *yes).map(|(oid, _)| oid).collect();
+        let values: Vec<Oid> = values.into_iter().filter(|oid| (self.ask)(*oid)).collect();
         self.begin_at(&values)
     }
 

@@ -1,6 +1,7 @@
 //! The writers of refs: one actor a busy repository, each with its own long-lived git.
 //!
-//! An actor takes transactions one by one. When git ended without a word that everything moved, it looks at the
+//! An actor takes the transactions that wait as one: whoever asked holds the locks of its refs, so no two of them move the
+//! same ref, and git takes little longer for many than for one. When that fails, they go one by one. When git ended without a word that everything moved, it looks at the
 //! refs: all new is success; a foreign value is [`GitError::RefMoved`]; everything else that another program's
 //! passing lock explains is tried again, a few times. What had moved before git was killed is not undone: the
 //! rest is moved after it.
@@ -21,6 +22,8 @@ use super::{GitError, Settings, refs};
 
 /// Tries of one transaction; with the waits between them about ten seconds.
 const TRIES: u32 = 12;
+/// Transactions that may go as one.
+const TOGETHER: usize = 64;
 
 struct Job {
     lines: Vec<Line>,
@@ -114,26 +117,59 @@ impl Writer {
     }
 
     /// Takes transactions until nobody wants any for a while.
-    async fn serve(mut self, mut jobs: mpsc::Receiver<Job>) {
+    async fn serve(mut self, mut inbox: mpsc::Receiver<Job>) {
         loop {
-            let next = tokio::time::timeout(self.settings.writer_idle, jobs.recv()).await;
-            match next {
-                Ok(Some(job)) => self.handle(job).await,
-                Ok(None) => return,
-                Err(_) => jobs.close(),
+            let mut jobs = Vec::new();
+            match tokio::time::timeout(self.settings.writer_idle, inbox.recv_many(&mut jobs, TOGETHER)).await {
+                Ok(0) => return,
+                Ok(_) => self.handle(jobs).await,
+                Err(_) => inbox.close(),
             }
         }
     }
 
-    async fn handle(&mut self, job: Job) {
-        let result = self.transact(job.lines).await;
-        let _ = job.answer.send(result);
+    async fn handle(&mut self, mut jobs: Vec<Job>) {
+        let mut suspects = Suspects::default();
+        if jobs.len() > 1 && self.together(&mut jobs, &mut suspects).await {
+            jobs.into_iter().for_each(|job| drop(job.answer.send(Ok(()))));
+            return;
+        }
+        for job in jobs {
+            let result = self.transact(job.lines, &mut suspects).await;
+            let _ = job.answer.send(result);
+        }
     }
 
-    async fn transact(&mut self, mut lines: Vec<Line>) -> Result<(), GitError> {
+    /// Tries all of them as one; says whether everything moved. Of what moved before git was killed only the rest is left.
+    async fn together(&mut self, jobs: &mut [Job], suspects: &mut Suspects) -> bool {
+        let all: Vec<Line> = jobs.iter().flat_map(|job| job.lines.iter().cloned()).collect();
+        let broken = match self.attempt(&all).await {
+            Ok(Ok(())) => return true,
+            Ok(Err(broken)) => broken,
+            // Ours to report, to each of them, by its own try.
+            Err(_) => return false,
+        };
+        if broken.killed {
+            suspects.note(&self.git_dir, &all);
+        }
+        if broken.committing {
+            for job in jobs {
+                job.lines.retain(|line| !self.has_moved(line));
+            }
+        }
+        false
+    }
+
+    fn has_moved(&self, line: &Line) -> bool {
+        matches!(line, Line::Move { name, new, .. } if self.read(name).is_ok_and(|actual| actual == *new))
+    }
+
+    async fn transact(&mut self, mut lines: Vec<Line>, suspects: &mut Suspects) -> Result<(), GitError> {
         let mut wait = Duration::from_millis(5);
-        let mut suspects = Suspects::default();
         for attempt in 1.. {
+            if lines.is_empty() {
+                break;
+            }
             let Err(broken) = self.attempt(&lines).await? else { return Ok(()) };
             if broken.killed {
                 suspects.note(&self.git_dir, &lines);

@@ -1,12 +1,13 @@
 //! The giving side: a pack of one repository's objects for another node.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use lockstep_proto::{Oid, ProjectName};
 
 use super::PeerError;
 use crate::blob::Payload;
-use crate::git::{GitError, Repositories};
+use crate::git::{GitError, IsCommitted, Repositories};
 
 /// Packs what `wants` need beyond the closures of `haves`.
 ///
@@ -27,7 +28,8 @@ pub async fn objects(
         return Err(PeerError::Missing(absent));
     }
     let known: BTreeSet<Oid> = haves.iter().copied().collect();
-    match repositories.pack(project, wants, haves, &|oid| known.contains(oid)).await {
+    let is_known: IsCommitted = Arc::new(move |oid| known.contains(oid));
+    match repositories.pack(project, wants, haves, &is_known).await {
         Ok(packed) => Ok(packed.payload.into_iter().collect()),
         Err(GitError::Missing { oids, .. }) => Err(PeerError::Missing(oids)),
         Err(error) => Err(PeerError::NotNow(error.to_string())),

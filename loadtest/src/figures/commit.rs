@@ -34,7 +34,7 @@ const PROJECTS: usize = 4;
 /// Measures.
 pub async fn measure(report: &Report) -> Fallible<()> {
     let cloud = Cloud::start().await?;
-    let sites = Site::all(&cloud, Manner::NEAR).await?;
+    let sites = Site::all(&cloud, Manner::USUAL).await?;
     latency(&cloud, &sites, report).await?;
     throughput(&cloud, &sites, report).await?;
     stop(sites).await;

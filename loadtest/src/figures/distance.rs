@@ -20,7 +20,7 @@ const TIMES: usize = 150;
 /// Measures.
 pub async fn measure(report: &Report) -> Fallible<()> {
     let cloud = Cloud::start().await?;
-    let manner = Manner { round_trip: Some(ROUND_TRIP), ..Manner::NEAR };
+    let manner = Manner { round_trip: Some(ROUND_TRIP), ..Manner::USUAL };
     let sites = Site::all(&cloud, manner).await?;
     for (name, refs, goal) in [("d.commit_p50_1_ref_20ms", 1, 25.0), ("d.commit_p50_50_refs_20ms", 50, 40.0)] {
         let stats = commits(&sites, refs).await?;

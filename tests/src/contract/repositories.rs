@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lockstep::blob::Payload;
-use lockstep::git::{GitError, Packed, RefMove, Relation, RepairReport, Repositories};
+use lockstep::git::{GitError, IsCommitted, Packed, RefMove, Relation, RepairReport, Repositories};
 use lockstep_proto::{Oid, ProjectName, RefName};
 
 /// Two volumes, and a way to bring content into the first, as a push that is not committed yet would.
@@ -56,7 +56,7 @@ async fn create(fixture: &dyn Fixture) {
 
 async fn pack(fixture: &dyn Fixture, wants: &[Oid], hints: &[Oid], committed: &[Oid]) -> Packed {
     let committed: BTreeSet<Oid> = committed.iter().copied().collect();
-    let ask = move |oid: &Oid| committed.contains(oid);
+    let ask: IsCommitted = Arc::new(move |oid| committed.contains(oid));
     fixture.origin().pack(&project(), wants, hints, &ask).await.expect("a pack")
 }
 
@@ -251,7 +251,8 @@ pub async fn missing_objects_are_named(fixture: &dyn Fixture) {
     let one = fixture.commit(&project(), &[], &[("a", "1")]);
     let two = fixture.commit(&project(), &[one], &[("a", "2")]);
     let missing = |oid| Err(GitError::Missing { project: project(), oids: vec![oid] });
-    let unknown = fixture.origin().pack(&project(), &[nowhere()], &[], &|_: &Oid| false).await;
+    let none: IsCommitted = Arc::new(|_| false);
+    let unknown = fixture.origin().pack(&project(), &[nowhere()], &[], &none).await;
     assert_eq!(unknown.map(|_| ()), missing(nowhere()));
     let packed = pack(fixture, &[two], &[], &[one]).await;
     assert_eq!(ingest(fixture, &packed, &[two]).await, missing(one));

@@ -84,6 +84,7 @@ impl NodeFactory for RealNodes {
 
 /// Shorter and smaller than in production.
 fn settings(mut settings: NodeSettings) -> NodeSettings {
+    settings.durable_pace = Duration::from_millis(50);
     settings.journal.lanes = 2;
     settings.journal.window = 8;
     settings.inline_pack_bytes = 256;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lockstep::blob::Payload;
-use lockstep::git::{GitError, Packed, RefMove, Relation, RepairReport, Repositories};
+use lockstep::git::{GitError, IsCommitted, Packed, RefMove, Relation, RepairReport, Repositories};
 use lockstep_proto::{Oid, ProjectName, RefName};
 
 use super::link::Link;
@@ -95,7 +95,7 @@ impl Repositories for FaultyRepositories {
         project: &ProjectName,
         wants: &[Oid],
         hints: &[Oid],
-        is_committed: &(dyn for<'a> Fn(&'a Oid) -> bool + Send + Sync),
+        is_committed: &IsCommitted,
     ) -> Result<Packed, GitError> {
         let call = async { self.inner.pack(project, wants, hints, is_committed).await.map(Shown) };
         let packed = self.link.local(format!("pack {project} {wants:?}"), call, Some(disk_failed)).await;

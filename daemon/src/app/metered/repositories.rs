@@ -8,7 +8,7 @@ use lockstep_proto::{Oid, ProjectName, RefName};
 use tokio::time::Instant;
 
 use crate::blob::Payload;
-use crate::git::{GitError, Packed, RefMove, Relation, RepairReport, Repositories};
+use crate::git::{GitError, IsCommitted, Packed, RefMove, Relation, RepairReport, Repositories};
 use crate::telemetry::metrics::{GitMetrics, GitOp};
 
 /// Repositories whose costly operations are measured.
@@ -57,7 +57,7 @@ measured! {
             project: &ProjectName,
             wants: &[Oid],
             hints: &[Oid],
-            is_committed: &(dyn for<'o> Fn(&'o Oid) -> bool + Send + Sync)
+            is_committed: &IsCommitted
         ) -> Packed;
         Ingest: ingest(project: &ProjectName, packs: &[Payload], wants: &[Oid], bases: &[Oid]) -> ();
         MoveRefs: move_refs(project: &ProjectName, moves: &[RefMove], keep: &[(String, Oid)]) -> ();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use lockstep::blob::Payload;
 use lockstep::clock::Entropy;
-use lockstep::git::{GitError, Packed, RefMove, Relation, RepairReport, Repositories};
+use lockstep::git::{GitError, IsCommitted, Packed, RefMove, Relation, RepairReport, Repositories};
 use lockstep::volume::NodeStore;
 use lockstep::volume::memory::MemoryStore;
 use lockstep_proto::{Oid, ProjectName, RefName};
@@ -118,7 +118,7 @@ impl Repositories for TinyRepositories {
         _project: &ProjectName,
         _wants: &[Oid],
         _hints: &[Oid],
-        _is_committed: &(dyn for<'a> Fn(&'a Oid) -> bool + Send + Sync),
+        _is_committed: &IsCommitted,
     ) -> Result<Packed, GitError> {
         Ok(Packed { payload: None, bases: Vec::new() })
     }
