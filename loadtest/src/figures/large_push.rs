@@ -107,7 +107,10 @@ fn make(clone: &Path) -> Fallible<()> {
 
 async fn push(clone: &Path, repository: &Path) -> Fallible<()> {
     let mut command = Command::new("git");
-    command.args(["-c", "core.compression=0", "push", "-q"]).arg(repository).arg("refs/heads/main:refs/heads/main");
+    command
+        .args(["-c", "core.compression=0", "-c", "core.bigFileThreshold=1m", "push", "-q"])
+        .arg(repository)
+        .arg("refs/heads/main:refs/heads/main");
     let output = command.current_dir(clone).output().await?;
     if output.status.success() {
         return Ok(());
