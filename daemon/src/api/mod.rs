@@ -4,7 +4,9 @@
 //! neither git nor AWS. `app` hands it the implementations.
 
 pub mod access;
+mod admission;
 mod check;
+mod connections;
 mod error;
 mod extract;
 pub mod health;

@@ -6,20 +6,30 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::{Router, middleware};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::access::{self, TokenFile};
+use super::admission::Admission;
+use super::connections::Bounded;
 use super::routes::{self, Api};
 use super::{Inspection, Transactions};
 use crate::git::Repositories;
+
+/// Requests in work at the same time, when nothing else is said. A push holds one until it is answered.
+pub const DEFAULT_REQUESTS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
+/// Connections of one listener beside those of the requests in work.
+const SPARE_CONNECTIONS: usize = 256;
 
 /// Why a listener cannot be bound.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +60,7 @@ pub struct BoundApi {
     unix: UnixListener,
     tcp: Option<(TcpListener, TokenFile)>,
     repositories: Option<Arc<dyn Repositories>>,
+    most_requests: NonZeroUsize,
 }
 
 /// The running servers.
@@ -70,13 +81,19 @@ impl BoundApi {
             Some((address, tokens)) => Some((bind_loopback(address).await?, tokens)),
             None => None,
         };
-        Ok(Self { unix, tcp, repositories: None })
+        Ok(Self { unix, tcp, repositories: None, most_requests: DEFAULT_REQUESTS })
     }
 
     /// Gives peers objects of these repositories.
     #[must_use]
     pub fn giving(self, repositories: Arc<dyn Repositories>) -> Self {
         Self { repositories: Some(repositories), ..self }
+    }
+
+    /// Works on at most so many requests at the same time.
+    #[must_use]
+    pub fn taking(self, most_requests: NonZeroUsize) -> Self {
+        Self { most_requests, ..self }
     }
 
     /// Where the TCP listener is, when there is one.
@@ -94,14 +111,17 @@ impl BoundApi {
         shutdown: &CancellationToken,
     ) -> ApiTasks {
         let work = TaskTracker::new();
-        let router =
-            routes::router(Api { transactions, inspection, repositories: self.repositories, work: work.clone() });
+        let admission = Admission::new(self.most_requests);
+        let repositories = self.repositories;
+        let router = routes::router(Api { transactions, inspection, repositories, work: work.clone(), admission });
+        // Who is sent away needs a connection to be told so.
+        let room = self.most_requests.get().saturating_add(SPARE_CONNECTIONS).min(Semaphore::MAX_PERMITS);
         let mut servers = Vec::new();
         if let Some((listener, tokens)) = self.tcp {
             let guarded = router.clone().layer(middleware::from_fn_with_state(tokens, access::require_token));
-            servers.push(tokio::spawn(serve(listener, guarded, shutdown.clone())));
+            servers.push(tokio::spawn(serve(Bounded::new(listener, room), guarded, shutdown.clone())));
         }
-        servers.push(tokio::spawn(serve(self.unix, router, shutdown.clone())));
+        servers.push(tokio::spawn(serve(Bounded::new(self.unix, room), router, shutdown.clone())));
         ApiTasks { servers, work }
     }
 }

@@ -1,5 +1,6 @@
 //! What the status shows of a node.
 
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
@@ -20,13 +21,14 @@ pub struct Inspector {
     stages: Arc<Stages>,
     latches: Latches,
     board: Arc<StatusBoard>,
+    root: PathBuf,
 }
 
 impl Inspector {
-    /// Looks into these stages, latches and this board.
+    /// Looks into these stages, latches and this board of a node whose git volume is at `root`.
     #[must_use]
-    pub fn new(stages: Arc<Stages>, latches: Latches, board: Arc<StatusBoard>) -> Self {
-        Self { stages, latches, board }
+    pub fn new(stages: Arc<Stages>, latches: Latches, board: Arc<StatusBoard>, root: PathBuf) -> Self {
+        Self { stages, latches, board, root }
     }
 
     fn lanes(&self) -> (Option<lockstep_proto::Incarnation>, Vec<LaneStatus>) {
@@ -70,6 +72,7 @@ impl Inspection for Inspector {
         NodeStatus {
             site: settings.site.clone(),
             node: settings.node.clone(),
+            root: self.root.to_str().map(str::to_owned),
             incarnation,
             role: site.as_ref().map_or("unknown".to_owned(), |site| format!("{:?}", site.role).to_lowercase()),
             epoch: site.map_or(0, |site| site.epoch),

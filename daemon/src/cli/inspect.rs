@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::CliError;
 use super::table::Table;
 use super::target::Target;
+use crate::clock::{Clock, SystemClock};
 
 /// The pause between two looks of `--watch`.
 const WATCH: Duration = Duration::from_secs(1);
@@ -133,8 +134,22 @@ fn checkpoints(status: &NodeStatus) -> String {
 fn errors(status: &NodeStatus) -> String {
     let last = status.last_errors.first();
     last.map_or(String::new(), |error| {
-        format!("last error ({}, at {} ms): {}\n", error.stage, error.at_ms, error.message)
+        format!("last error ({}, {}): {}\n", error.stage, ago(error.at_ms), error.message)
     })
+}
+
+/// How long ago something was, by this machine's clock.
+fn ago(at_ms: u64) -> String {
+    age(SystemClock.now_ms().saturating_sub(at_ms) / 1_000)
+}
+
+fn age(seconds: u64) -> String {
+    match seconds {
+        0..=119 => format!("{seconds}s ago"),
+        120..=7_199 => format!("{}m ago", seconds / 60),
+        7_200..=172_799 => format!("{}h ago", seconds / 3_600),
+        _ => format!("{}d ago", seconds / 86_400),
+    }
 }
 
 fn section(title: &str, table: &Table) -> String {
@@ -146,13 +161,13 @@ fn render_held(held: &[HeldStatus]) -> String {
     if held.is_empty() {
         return "nothing\n".to_owned();
     }
-    let mut table = Table::new(&["transaction", "project", "bytes", "since (ms)", "reason", "waits for"]);
+    let mut table = Table::new(&["transaction", "project", "bytes", "since", "reason", "waits for"]);
     for one in held {
         table.row(vec![
             one.txn.clone(),
             one.project.clone(),
             one.bytes.to_string(),
-            one.since_ms.to_string(),
+            ago(one.since_ms),
             one.reason.clone(),
             one.waits_for.join(", "),
         ]);
@@ -167,10 +182,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn ages_are_short() {
+        assert_eq!([5, 119, 120, 7_200, 200_000].map(age), ["5s ago", "119s ago", "2m ago", "2h ago", "2d ago"]);
+    }
+
+    #[test]
     fn the_table_shows_lag_and_what_readiness_waits_for() {
         let status = NodeStatus {
             site: "eu-aws".parse().expect("a site"),
             node: "eu-aws-0".parse().expect("a node"),
+            root: None,
             incarnation: None,
             role: "active".to_owned(),
             epoch: 4,
