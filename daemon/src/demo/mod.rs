@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use crate::app::stop_signal;
 use crate::cli::demo::DemoArgs;
 use sites::Sites;
 use table::Table;
@@ -48,16 +49,24 @@ const CONVERGE: Duration = Duration::from_secs(30);
 /// A site did not start, a push failed, or the sites are not equal in the end.
 pub async fn run(args: DemoArgs) -> Result<(), DemoError> {
     let (folder, _temporary) = folder(args.dir.as_deref())?;
-    let sites = Sites::start(&folder).await?;
+    let sites = tokio::select! {
+        biased;
+        () = stop_signal() => return Ok(()),
+        sites = Sites::start(&folder) => sites?,
+    };
     let ended = tokio::select! {
         biased;
-        _ = tokio::signal::ctrl_c() => {
+        () = stop_signal() => {
             eprintln!("\nstopping the three sites");
             Ok(())
         }
         ended = play(&args, &folder, &sites) => ended,
     };
-    sites.stop().await;
+    tokio::select! {
+        biased;
+        () = sites.stop() => {}
+        () = stop_signal() => eprintln!("cut short by a second signal"),
+    }
     ended
 }
 

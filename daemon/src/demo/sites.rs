@@ -24,6 +24,7 @@ const GRACE: Duration = Duration::from_secs(5);
 pub(super) struct Site {
     pub(super) name: SiteId,
     pub(super) root: PathBuf,
+    pub(super) socket: PathBuf,
     pub(super) sidecar: Sidecar,
 }
 
@@ -45,7 +46,7 @@ impl Sites {
             let settings = settings(folder, name)?;
             let git = git_settings(&settings).map_err(DemoError)?;
             let sidecar = Sidecar::start(&settings, &shared, git, None).await.map_err(DemoError::of)?;
-            sites.push(Site { name: settings.site.clone(), root: settings.root, sidecar });
+            sites.push(Site { name: settings.site.clone(), root: settings.root, socket: settings.api.socket, sidecar });
         }
         Ok(Self { sites, shared, _embedded: embedded })
     }
@@ -73,6 +74,13 @@ impl Sites {
         println!("  cd {}", work.clone.display());
         println!("  git commit --allow-empty -m hello && git push muc-1 HEAD:refs/heads/hello");
         println!("  git ls-remote eu-aws refs/heads/hello\n");
+        if let (Some(site), Ok(lockstep)) = (self.sites.last(), std::env::current_exe()) {
+            println!(
+                "What a site says of itself:\n  {} status --socket {}\n",
+                lockstep.display(),
+                site.socket.display()
+            );
+        }
         println!("The demo pushes some commits itself. Ctrl-C ends everything.\n");
     }
 
