@@ -40,6 +40,8 @@ pub(super) struct Api {
     pub work: TaskTracker,
     /// How much of it there may be.
     pub admission: Admission,
+    /// How long a caller waits that does not say how long.
+    pub deadline: Duration,
 }
 
 type Answer<T> = Result<Json<T>, Failure>;
@@ -104,7 +106,7 @@ impl Api {
         work: impl Future<Output = Result<ProjectResponse, ApiError>> + Send + 'static,
     ) -> Answer<ProjectResponse> {
         check::request_id(request_id)?;
-        let answer = self.outlive(permit, check::DEFAULT_DEADLINE, work).await;
+        let answer = self.outlive(permit, self.deadline, work).await;
         Ok(Json(answer.unwrap_or_else(|| Ok(unknown_operation()))?))
     }
 }
@@ -125,7 +127,7 @@ pub(super) async fn ref_transactions(
     Project(project): Project,
     Body(mut request): Body<RefTransactionRequest>,
 ) -> Answer<RefTransactionResponse> {
-    let deadline = check::batch(&request)?;
+    let deadline = check::batch(&request, api.deadline)?;
     request.deadline_ms = Some(u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX));
     let unknown = unknown_batch(&request);
     let transactions = Arc::clone(&api.transactions);
@@ -192,7 +194,7 @@ pub(super) async fn set_head(
         (status = 503, description = "The refdb cannot be asked now, or too many requests are in work", body = ApiError)))]
 pub(super) async fn transaction(State(api): State<Api>, permit: Work, Txn(txn): Txn) -> Answer<ProjectResponse> {
     let transactions = Arc::clone(&api.transactions);
-    let answer = api.outlive(permit, check::DEFAULT_DEADLINE, async move { transactions.outcome(&txn).await }).await;
+    let answer = api.outlive(permit, api.deadline, async move { transactions.outcome(&txn).await }).await;
     Ok(Json(answer.unwrap_or_else(|| Ok(unknown_operation()))?))
 }
 

@@ -10,6 +10,7 @@ use std::num::NonZeroUsize;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::{Router, middleware};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
@@ -27,6 +28,12 @@ use crate::git::Repositories;
 
 /// Requests in work at the same time, when nothing else is said. A push holds one until it is answered.
 pub const DEFAULT_REQUESTS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
+/// How long a caller waits that does not say how long, when nothing else is said.
+pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The longest that a caller may wait.
+pub const LONGEST_DEADLINE: Duration = Duration::from_secs(600);
 
 /// Connections of one listener beside those of the requests in work.
 const SPARE_CONNECTIONS: usize = 256;
@@ -61,6 +68,7 @@ pub struct BoundApi {
     tcp: Option<(TcpListener, TokenFile)>,
     repositories: Option<Arc<dyn Repositories>>,
     most_requests: NonZeroUsize,
+    deadline: Duration,
 }
 
 /// The running servers.
@@ -81,7 +89,7 @@ impl BoundApi {
             Some((address, tokens)) => Some((bind_loopback(address).await?, tokens)),
             None => None,
         };
-        Ok(Self { unix, tcp, repositories: None, most_requests: DEFAULT_REQUESTS })
+        Ok(Self { unix, tcp, repositories: None, most_requests: DEFAULT_REQUESTS, deadline: DEFAULT_DEADLINE })
     }
 
     /// Gives peers objects of these repositories.
@@ -94,6 +102,12 @@ impl BoundApi {
     #[must_use]
     pub fn taking(self, most_requests: NonZeroUsize) -> Self {
         Self { most_requests, ..self }
+    }
+
+    /// Waits so long for callers that do not say how long.
+    #[must_use]
+    pub fn waiting(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
     }
 
     /// Where the TCP listener is, when there is one.
@@ -110,10 +124,11 @@ impl BoundApi {
         inspection: Arc<dyn Inspection>,
         shutdown: &CancellationToken,
     ) -> ApiTasks {
-        let work = TaskTracker::new();
         let admission = Admission::new(self.most_requests);
-        let repositories = self.repositories;
-        let router = routes::router(Api { transactions, inspection, repositories, work: work.clone(), admission });
+        let (repositories, deadline) = (self.repositories, self.deadline);
+        let work = TaskTracker::new();
+        let api = Api { transactions, inspection, repositories, work: work.clone(), admission, deadline };
+        let router = routes::router(api);
         // Who is sent away needs a connection to be told so.
         let room = self.most_requests.get().saturating_add(SPARE_CONNECTIONS).min(Semaphore::MAX_PERMITS);
         let mut servers = Vec::new();

@@ -69,7 +69,8 @@ impl Sidecar {
         };
         let api = BoundApi::bind(&settings.api.socket, tcp).await.map_err(RunError::of)?;
         let health = telemetry.map(|telemetry| Ok((telemetry, health(settings)?))).transpose()?;
-        tracing::info!(socket = %settings.api.socket.display(), tcp = ?api.tcp_address(), "the bridge API listens");
+        let tcp = api.tcp_address().map(tracing::field::display);
+        tracing::info!(socket = %settings.api.socket.display(), tcp, "the bridge API listens");
         let node = Node::start(production::parts(settings, seams, git, watch, &metrics).map_err(RunError)?)
             .await
             .map_err(RunError::of)?;
@@ -90,7 +91,10 @@ impl Sidecar {
             Arc::clone(&board),
             settings.root.clone(),
         );
-        let api = api.giving(Arc::clone(&node.stages().parts.repositories)).taking(settings.api.most_requests);
+        let api = api
+            .giving(Arc::clone(&node.stages().parts.repositories))
+            .taking(settings.api.most_requests)
+            .waiting(settings.commit.deadline);
         let api = api.spawn(node.transactions(), Arc::new(inspector), &shutdown);
         Ok(Self { node, board, api, shutdown, _lock: lock })
     }
@@ -108,7 +112,8 @@ fn health(settings: &Settings) -> Result<BoundHealth, RunError> {
     let failed =
         |error| RunError(format!("health.listen {address} cannot be bound: {error}; free it, or give another"));
     let bound = BoundHealth::bind(address).map_err(failed)?;
-    tracing::info!(address = ?bound.address().ok(), "health and metrics listen");
+    let address = bound.address().ok().map(tracing::field::display);
+    tracing::info!(address, "health and metrics listen");
     Ok(bound)
 }
 

@@ -13,7 +13,7 @@ use super::raw::{self, Leaf, Raw};
 use super::report::{Problems, number, parsed, path, scalar};
 use super::settings::{Api, Apply, Commit, Eventlog, Lease, LogFormat, Peer, Refdb, Settings, Stream, Telemetry};
 use super::{DEFAULT_SOCKET, LOG_FILTER, value};
-use crate::api::server::DEFAULT_REQUESTS;
+use crate::api::server::{DEFAULT_DEADLINE, DEFAULT_REQUESTS, LONGEST_DEADLINE};
 
 impl TryFrom<Raw> for Settings {
     type Error = Problems;
@@ -178,7 +178,7 @@ fn commit(raw: &raw::Commit, to: &mut Problems) -> Commit {
         lanes: to.or("commit.lanes", &raw.lanes, 8, number(1..=64)),
         window: to.or("commit.window", &raw.window, 64, number(1..=4_096)),
         inline_pack_bytes: to.or("commit.inline_pack_bytes", &raw.inline_pack_bytes, limits::INLINE_PACK_BYTES, inline),
-        deadline: to.or("commit.deadline", &raw.deadline, Duration::from_secs(30), time),
+        deadline: to.or("commit.deadline", &raw.deadline, DEFAULT_DEADLINE, deadline),
     }
 }
 
@@ -281,6 +281,11 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
 fn time(text: &str) -> Result<Duration, String> {
     let time = value::duration(text)?;
     if time.is_zero() { Err("write a time above zero".to_owned()) } else { Ok(time) }
+}
+
+fn deadline(text: &str) -> Result<Duration, String> {
+    let (time, most) = (time(text)?, LONGEST_DEADLINE);
+    if time <= most { Ok(time) } else { Err(format!("write at most {most:?}, the longest that a caller may wait")) }
 }
 
 fn prefix(text: &str) -> Result<String, String> {

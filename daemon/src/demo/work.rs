@@ -90,8 +90,10 @@ async fn create_project(sites: &Sites) -> Result<(), DemoError> {
     let bridge = sites.sites[0].sidecar.node.transactions();
     let response = bridge.create_project(&project, request).await.map_err(|error| DemoError(error.message))?;
     let exists = response.refusal.as_ref().is_some_and(|refusal| refusal.code == RefusalCode::Project);
-    if response.outcome != Outcome::Committed && !exists {
-        return Err(DemoError(format!("the project was not created: {:?}", response.refusal)));
+    let committed = matches!(response.outcome, Outcome::Committed | Outcome::CommittedNotYetVisible);
+    if !committed && !exists {
+        let why = response.refusal.map_or("no reason was given".to_owned(), |refusal| refusal.message);
+        return Err(DemoError(format!("the project was not created: {why}")));
     }
     let end = Instant::now() + ARRIVE;
     while !sites.sites.iter().all(|site| site.repository().exists()) {
@@ -110,6 +112,8 @@ async fn make_clone(clone: &Path, seed: Option<&Path>) -> Result<(), DemoError> 
     if let Some(seed) = seed {
         let cloned = git(here, &["clone", "-q", "--no-local", &seed.display().to_string(), &path]).await;
         cloned.map_err(|error| DemoError(format!("--repo {}: {}", seed.display(), error.0)))?;
+        // A clone has the other branches as its origin's; here they are to be pushed.
+        git(clone, &["fetch", "-q", "--update-head-ok", "origin", "+refs/heads/*:refs/heads/*"]).await?;
     } else {
         git(here, &["init", "-q", "-b", "main", &path]).await?;
     }

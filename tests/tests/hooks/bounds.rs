@@ -103,6 +103,17 @@ async fn work_counts_until_it_has_ended_though_its_caller_hung_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_names_no_deadline_waits_as_long_as_the_configuration_says() {
+    let mut jam = Jam::new().await;
+    jam.socket.set_file_name("other.sock");
+    let bound = BoundApi::bind(&jam.socket, None).await.unwrap().waiting(std::time::Duration::from_millis(50));
+    let _ = bound.spawn(jam.fake.clone(), jam.fake.clone(), &CancellationToken::new());
+    let unknown = answer(jam.submit("a"));
+    assert!(unknown.contains("unknown") && unknown.contains("no answer within the deadline"), "{unknown}");
+    assert_eq!(jam.fake.requests.lock().unwrap()[0].deadline_ms, Some(50));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_push_waits_a_moment_for_a_sidecar_that_has_no_time() {
     let mut site = Site::unserved();
     let gate = Arc::new(Notify::new());
