@@ -69,6 +69,7 @@ impl Inspection for Inspector {
         let (incarnation, lanes) = self.lanes();
         let snapshot = self.board.snapshot();
         let site = self.site();
+        let (parked, quarantined) = self.stages.parts.store.held_counts().unwrap_or_default();
         NodeStatus {
             site: settings.site.clone(),
             node: settings.node.clone(),
@@ -81,8 +82,8 @@ impl Inspection for Inspector {
             origins: snapshot.origins,
             lanes,
             checkpoints: self.checkpoints(),
-            parked: self.stages.parts.store.parked().map_or(0, |parked| parked.len() as u64),
-            quarantined: self.stages.parts.store.quarantined().map_or(0, |held| held.len() as u64),
+            parked,
+            quarantined,
             counters: snapshot.counters,
             last_errors: snapshot.last_errors,
         }

@@ -16,7 +16,7 @@ use super::CliError;
 use super::target::{self, Target};
 use crate::client::project_path;
 use crate::hook::git::GitDir;
-use crate::hook::guard;
+use crate::hook::{guard, install};
 use crate::names;
 
 #[derive(Debug, clap::Args)]
@@ -50,6 +50,7 @@ struct Tally {
 
 pub(super) async fn run(args: ImportArgs) -> Result<(), CliError> {
     let (git, project) = locate(&args)?;
+    install::check_kind(&git).map_err(|error| CliError::Usage(error.to_string()))?;
     target::same_project(git.path(), Some(project.clone()), args.target.project_of(git.path()).await?)?;
     create(&args.target, &git, &project).await?;
     let mut tally = Tally::default();

@@ -5,9 +5,9 @@ use std::time::Duration;
 use lockstep_proto::status::{HeldStatus, NodeStatus};
 use serde::Serialize;
 
-use super::CliError;
 use super::table::Table;
 use super::target::Target;
+use super::{CliError, out};
 use crate::clock::{Clock, SystemClock};
 
 /// The pause between two looks of `--watch`.
@@ -36,23 +36,28 @@ pub(super) struct ListArgs {
 }
 
 pub(super) async fn status(args: StatusArgs) -> Result<(), CliError> {
+    if !args.watch {
+        return out::put(&look(&args).await?);
+    }
+    let clear = if args.json { "" } else { "\x1b[2J\x1b[H" };
     loop {
-        let status: NodeStatus = args.target.get("/v1/status").await?;
-        let text = if args.json { json(&status)? } else { render(&status) };
-        if !args.watch {
-            print!("{text}");
-            return Ok(());
+        // A sidecar that is away comes back: a restart is what one watches.
+        match look(&args).await {
+            Ok(text) => out::put(&format!("{clear}{text}"))?,
+            Err(error) => eprintln!("{error}"),
         }
-        let clear = if args.json { "" } else { "\x1b[2J\x1b[H" };
-        print!("{clear}{text}");
         tokio::time::sleep(WATCH).await;
     }
 }
 
+async fn look(args: &StatusArgs) -> Result<String, CliError> {
+    let status: NodeStatus = args.target.get("/v1/status").await?;
+    if args.json { json(&status) } else { Ok(render(&status)) }
+}
+
 pub(super) async fn list(args: ListArgs, path: &str) -> Result<(), CliError> {
     let held: Vec<HeldStatus> = args.target.get(path).await?;
-    print!("{}", if args.json { json(&held)? } else { render_held(&held) });
-    Ok(())
+    out::put(&if args.json { json(&held)? } else { render_held(&held) })
 }
 
 fn json(value: &impl Serialize) -> Result<String, CliError> {

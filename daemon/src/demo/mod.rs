@@ -93,9 +93,10 @@ async fn play(args: &DemoArgs, folder: &Path, sites: &Sites) -> Result<(), DemoE
     sites.ready().await?;
     let mut work = Work::prepare(folder, sites, args.repo.as_deref()).await?;
     if !args.json {
-        sites.welcome(&work);
+        say(&sites.welcome(&work))?;
     }
     let mut table = Table::new(sites, args.json);
+    say(&table.header())?;
     let end = args.for_time.map(|time| Instant::now() + time);
     let mut next_push = Instant::now();
     // Without an end, the demo pushes a few commits itself and then leaves the stage to the newcomer.
@@ -106,17 +107,22 @@ async fn play(args: &DemoArgs, folder: &Path, sites: &Sites) -> Result<(), DemoE
             own_pushes -= 1;
             next_push = Instant::now() + PUSH_EVERY;
         }
-        table.refresh(sites).await;
+        say(&table.refresh(sites).await)?;
         sleep(Duration::from_millis(50)).await;
     }
     let report = verify::converged(sites, CONVERGE).await?;
-    table.refresh(sites).await;
-    table.summary(&report);
+    say(&table.refresh(sites).await)?;
+    say(&table.summary(&report))?;
     if report.equal {
         Ok(())
     } else {
         Err(DemoError(format!("the sites are not equal: {}", report.differences.join("; "))))
     }
+}
+
+/// Prints; the demo ends when nobody reads it any more.
+fn say(text: &str) -> Result<(), DemoError> {
+    crate::cli::out::put(text).map_err(DemoError::of)
 }
 
 /// The given folder, or a temporary one that goes with the demo.

@@ -64,24 +64,24 @@ impl Sites {
         Ok(())
     }
 
-    /// Tells the newcomer what to do.
-    pub(super) fn welcome(&self, work: &Work) {
-        println!("Three sites are in lockstep. Push to any of them:\n");
+    /// What the newcomer may do.
+    pub(super) fn welcome(&self, work: &Work) -> String {
+        let mut text = "Three sites are in lockstep. Push to any of them:\n\n".to_owned();
         for site in &self.sites {
-            println!("  {:8} {}", site.name.as_str(), site.repository().display());
+            text.push_str(&format!("  {:8} {}\n", site.name.as_str(), site.repository().display()));
         }
-        println!("\nA clone to play with is in {}; its remotes have the sites' names:", work.clone.display());
-        println!("  cd {}", work.clone.display());
-        println!("  git commit --allow-empty -m hello && git push muc-1 HEAD:refs/heads/hello");
-        println!("  git ls-remote eu-aws refs/heads/hello\n");
+        let clone = work.clone.display();
+        text.push_str(&format!(
+            "\nA clone to play with is in {clone}; its remotes have the sites' names:\n  cd {clone}\n  \
+             git commit --allow-empty -m hello && git push muc-1 HEAD:refs/heads/hello\n  \
+             git ls-remote eu-aws refs/heads/hello\n"
+        ));
         if let (Some(site), Ok(lockstep)) = (self.sites.last(), std::env::current_exe()) {
-            println!(
-                "What a site says of itself:\n  {} status --socket {}\n",
-                lockstep.display(),
-                site.socket.display()
-            );
+            let (lockstep, socket) = (lockstep.display(), site.socket.display());
+            text.push_str(&format!("\nWhat a site says of itself:\n  {lockstep} status --socket {socket}\n"));
         }
-        println!("The demo pushes some commits itself. Ctrl-C ends everything.\n");
+        text.push_str("\nThe demo pushes some commits itself. Ctrl-C ends everything.\n\n");
+        text
     }
 
     /// Ends all sites.
