@@ -6,7 +6,6 @@
 pub mod access;
 mod admission;
 mod check;
-mod connections;
 mod error;
 mod extract;
 pub mod health;
@@ -14,6 +13,7 @@ pub mod latch;
 mod objects;
 pub mod openapi;
 mod routes;
+mod serve;
 pub mod server;
 
 pub use crate::links::{Inspection, Transactions};

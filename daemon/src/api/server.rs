@@ -12,17 +12,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::{Router, middleware};
+use axum::middleware;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::access::{self, TokenFile};
 use super::admission::Admission;
-use super::connections::Bounded;
 use super::routes::{self, Api};
+use super::serve::{Bounds, SILENCE, serve};
 use super::{Inspection, Transactions};
 use crate::git::Repositories;
 
@@ -130,13 +129,14 @@ impl BoundApi {
         let api = Api { transactions, inspection, repositories, work: work.clone(), admission, deadline };
         let router = routes::router(api);
         // Who is sent away needs a connection to be told so.
-        let room = self.most_requests.get().saturating_add(SPARE_CONNECTIONS).min(Semaphore::MAX_PERMITS);
+        let connections = self.most_requests.get().saturating_add(SPARE_CONNECTIONS);
+        let bounds = Bounds { connections, silence: SILENCE };
         let mut servers = Vec::new();
         if let Some((listener, tokens)) = self.tcp {
             let guarded = router.clone().layer(middleware::from_fn_with_state(tokens, access::require_token));
-            servers.push(tokio::spawn(serve(Bounded::new(listener, room), guarded, shutdown.clone())));
+            servers.push(tokio::spawn(serve(listener, guarded, bounds, shutdown.clone())));
         }
-        servers.push(tokio::spawn(serve(Bounded::new(self.unix, room), router, shutdown.clone())));
+        servers.push(tokio::spawn(serve(self.unix, router, bounds, shutdown.clone())));
         ApiTasks { servers, work }
     }
 }
@@ -151,16 +151,6 @@ impl ApiTasks {
         }
         self.work.close();
         self.work.wait().await;
-    }
-}
-
-async fn serve<L>(listener: L, router: Router, shutdown: CancellationToken)
-where
-    L: axum::serve::Listener,
-    L::Addr: std::fmt::Debug,
-{
-    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await {
-        tracing::error!(%error, "an API server stopped");
     }
 }
 
