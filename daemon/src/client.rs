@@ -27,6 +27,9 @@ const ANSWER_BYTES: usize = 64 * 1024 * 1024;
 /// How long a sidecar that is not there is waited for, when nothing was sent yet: a restart of it.
 const RESTART_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long one that is there and takes nothing now is waited for: it starts, or has too much work.
+const JAM_PATIENCE: Duration = Duration::from_secs(6);
+
 /// The first pause between two tries; it doubles up to a second.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
@@ -63,6 +66,17 @@ pub enum ClientError {
     /// The sidecar answered with an error instead of a verdict: nothing was changed.
     #[error("{}{}", .0.message, if .0.retry { "; try again later" } else { "" })]
     Answered(ApiError),
+}
+
+impl ClientError {
+    /// How long it pays to try again, when nothing happened yet.
+    fn patience(&self) -> Option<Duration> {
+        match self {
+            Self::NotSent { .. } => Some(RESTART_PATIENCE),
+            Self::Answered(error) => error.retry.then_some(JAM_PATIENCE),
+            Self::NoAnswer(_) => None,
+        }
+    }
 }
 
 impl Call {
@@ -124,28 +138,26 @@ impl Client {
         }
     }
 
-    /// Sends until an answer comes or `deadline` ends. A sidecar that cannot be reached at all is waited for
-    /// only as long as a restart takes.
+    /// Sends until an answer comes or `deadline` ends. A sidecar that cannot be reached at all, or takes nothing now, is
+    /// waited for only as long as a restart takes.
     ///
     /// # Errors
     /// See [`ClientError`]; once a try may have arrived it is never [`ClientError::NotSent`].
     pub async fn resend<T: DeserializeOwned>(&self, call: &Call, deadline: Instant) -> Result<T, ClientError> {
-        let patience = deadline.min(Instant::now() + RESTART_PATIENCE);
+        let started = Instant::now();
         let (mut lost, mut pause) = (None, FIRST_PAUSE);
         loop {
-            let until = match self.send(call, deadline).await {
-                Err(ClientError::NoAnswer(why)) => {
-                    lost = Some(why);
-                    deadline
-                }
-                Err(ClientError::NotSent { .. }) if lost.is_some() => deadline,
-                Err(error @ ClientError::NotSent { .. }) if Instant::now() + pause >= patience => return Err(error),
-                Err(ClientError::NotSent { .. }) => patience,
+            match self.send(call, deadline).await {
+                Err(ClientError::NoAnswer(why)) => lost = Some(why),
+                Err(ClientError::NotSent { .. }) if lost.is_some() => {}
                 // After a lost try, "takes no commits now" says nothing about what became of that try.
-                Err(ClientError::Answered(error)) if lost.is_some() && error.code != RefusalCode::Invalid => deadline,
-                answer => return answer,
-            };
-            if Instant::now() + pause >= until {
+                Err(ClientError::Answered(error)) if lost.is_some() && error.code != RefusalCode::Invalid => {}
+                answer => match answer.as_ref().err().and_then(ClientError::patience) {
+                    Some(patience) if Instant::now() + pause < deadline.min(started + patience) => {}
+                    _ => return answer,
+                },
+            }
+            if Instant::now() + pause >= deadline {
                 return Err(ClientError::NoAnswer(lost.unwrap_or_else(|| "the deadline ended".to_owned())));
             }
             tokio::time::sleep(pause).await;

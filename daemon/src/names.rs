@@ -6,6 +6,8 @@
 //!   another; whatever does not fit the grammar is refused, so they pay nothing;
 //! - **mutable** refs are all others: a creation marks its proper prefixes as directories in the refdb.
 
+use std::collections::BTreeSet;
+
 use lockstep_proto::RefName;
 
 /// The kind of a ref.
@@ -77,6 +79,27 @@ pub fn exclusive_pair<'a>(names: &'a [RefName]) -> Option<(&'a RefName, &'a RefN
     })
 }
 
+/// Cuts a list of refs that are to be created into parts that fit one commit each: refs and the folders of names that
+/// they need, together at most `most`.
+#[must_use]
+pub fn parts<T>(refs: &[T], name: impl Fn(&T) -> &RefName, most: usize) -> Vec<&[T]> {
+    let (mut parts, mut rest) = (Vec::new(), refs);
+    while !rest.is_empty() {
+        let mut folders = BTreeSet::new();
+        let fits = |(at, one): (usize, &T)| {
+            let name = name(one);
+            if classify(name) == Ok(RefClass::Mutable) {
+                folders.extend(directories(name));
+            }
+            at == 0 || at + 1 + folders.len() <= most
+        };
+        let (part, behind) = rest.split_at(rest.iter().enumerate().map(fits).take_while(|fits| *fits).count());
+        parts.push(part);
+        rest = behind;
+    }
+    parts
+}
+
 /// Where a ref stands in the order in which readers may see a transaction: patch sets before the rest, `meta` last.
 #[must_use]
 pub fn visibility_rank(name: &RefName) -> u8 {
@@ -123,6 +146,20 @@ mod tests {
         let (short, long) = exclusive_pair(&names).unwrap();
         assert_eq!((short.as_str(), long.as_str()), ("refs/heads/a", "refs/heads/a/b"));
         assert!(exclusive_pair(&names[..2]).is_none());
+    }
+
+    #[test]
+    fn parts_count_the_folders_that_their_refs_need() {
+        let names: Vec<RefName> = (0..10).map(|n| name(&format!("refs/heads/d{n}/x"))).collect();
+        let lengths = |names: &[RefName], most| parts(names, |name| name, most).iter().map(|part| part.len()).collect();
+        let each_in_its_own: Vec<usize> = lengths(&names, 7);
+        assert_eq!(each_in_its_own, [3, 3, 3, 1]);
+        let flat: Vec<RefName> = (0..10).map(|n| name(&format!("refs/changes/0{n}/{}/1", n + 100))).collect();
+        let no_folders: Vec<usize> = lengths(&flat, 7);
+        assert_eq!(no_folders, [7, 3]);
+        let deep = [name("refs/heads/a/b/c/d/e/f/g/h"), name("refs/heads/z")];
+        let alone: Vec<usize> = lengths(&deep, 3);
+        assert_eq!(alone, [1, 1], "one that never fits still goes, and is refused with the reason");
     }
 
     #[test]

@@ -63,12 +63,18 @@ pub struct RefCommand {
     #[serde(default)]
     #[schema(value_type = String, example = "absent")]
     pub old: Expected,
-    /// What it shall be; null deletes it.
-    #[schema(value_type = Option<String>)]
+    /// What it shall be; null deletes it. It must be said: a caller that forgets it deletes nothing.
+    #[serde(deserialize_with = "stated")]
+    #[schema(value_type = Option<String>, required = true)]
     pub new: Option<Oid>,
     /// Allow an update that is no fast-forward.
     #[serde(default)]
     pub force: bool,
+}
+
+/// Reads a field that may be null and may not be left out.
+fn stated<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Oid>, D::Error> {
+    Option::deserialize(from)
 }
 
 /// What a ref must be for a command to hold. JSON: `"any"`, `"absent"`, or an object id.
@@ -242,4 +248,17 @@ pub struct ApiError {
     pub message: String,
     /// Whether the very same request may succeed later.
     pub retry: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deletion_is_said_and_never_a_field_that_was_forgotten() {
+        let read = |text: &str| serde_json::from_str::<RefCommand>(text);
+        assert_eq!(read(r#"{"ref":"refs/heads/a","new":null}"#).unwrap().new, None);
+        let forgotten = read(r#"{"ref":"refs/heads/a"}"#).unwrap_err().to_string();
+        assert!(forgotten.contains("missing field `new`"), "{forgotten}");
+    }
 }

@@ -15,6 +15,9 @@ pub struct NodeStatus {
     /// The node.
     #[schema(value_type = String)]
     pub node: NodeId,
+    /// The git volume's folder: the repository of project `p` is `<root>/p.git`.
+    #[serde(default)]
+    pub root: Option<String>,
     /// Its current incarnation; none before it is born.
     #[schema(value_type = Option<u64>)]
     pub incarnation: Option<Incarnation>,

@@ -8,20 +8,15 @@ use lockstep_proto::bridge::RefTransactionRequest;
 use lockstep_proto::limits;
 
 use super::error::Failure;
+use super::server::LONGEST_DEADLINE;
 
-/// How long a caller waits that does not say how long.
-pub(super) const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
-
-/// The longest that a caller may wait.
-const LONGEST_DEADLINE: Duration = Duration::from_secs(600);
-
-/// Checks a batch, and gives the time that its caller waits.
-pub(super) fn batch(request: &RefTransactionRequest) -> Result<Duration, Failure> {
+/// Checks a batch, and gives the time that its caller waits: `usual` when it does not say how long.
+pub(super) fn batch(request: &RefTransactionRequest, usual: Duration) -> Result<Duration, Failure> {
     request_id(&request.request_id)?;
     text("actor", request.actor.as_deref())?;
     text("traceparent", request.traceparent.as_deref())?;
     commands(request)?;
-    deadline(request.deadline_ms)
+    deadline(request.deadline_ms, usual)
 }
 
 /// Checks the id that a retry would carry again.
@@ -53,14 +48,14 @@ fn commands(request: &RefTransactionRequest) -> Result<(), Failure> {
     }
 }
 
-fn deadline(asked: Option<u64>) -> Result<Duration, Failure> {
-    let deadline = asked.map_or(DEFAULT_DEADLINE, Duration::from_millis);
+fn deadline(asked: Option<u64>, usual: Duration) -> Result<Duration, Failure> {
+    let deadline = asked.map_or(usual, Duration::from_millis);
     if deadline.is_zero() || deadline > LONGEST_DEADLINE {
         return Err(Failure::malformed(format!(
             "field deadline_ms is {}; give 1 to {} milliseconds, or leave it out for {}",
             deadline.as_millis(),
             LONGEST_DEADLINE.as_millis(),
-            DEFAULT_DEADLINE.as_millis()
+            usual.as_millis()
         )));
     }
     Ok(deadline)

@@ -2,10 +2,15 @@
 //!
 //! Verdicts (committed, refused, unknown) are 200 with a body of their own and never come through here.
 
+use std::time::Duration;
+
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lockstep_proto::bridge::{ApiError, RefusalCode};
+
+/// What `Retry-After` says when a retry may help: jams and restarts are short.
+const RETRY_AFTER_SECONDS: &str = "1";
 
 /// An answer that is no verdict: what goes out is the [`ApiError`], under this status.
 #[derive(Debug)]
@@ -29,6 +34,15 @@ impl Failure {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, RefusalCode::Invalid, message, false)
     }
 
+    /// The body does not arrive (408).
+    pub(super) fn too_slow(patience: Duration) -> Self {
+        let message = format!(
+            "the request body did not arrive within {} seconds; nothing was changed: send it again, in one go",
+            patience.as_secs()
+        );
+        Self::new(StatusCode::REQUEST_TIMEOUT, RefusalCode::Invalid, message, true)
+    }
+
     /// There is no valid bearer token (401).
     pub(super) fn unauthorized(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, RefusalCode::Invalid, message, false)
@@ -41,7 +55,9 @@ impl Failure {
 
     /// There is no such route (404).
     pub(super) fn no_route(method: &str, path: &str) -> Self {
-        let message = format!("there is no route {method} {path}; GET /v1/openapi.json lists the routes");
+        let message = format!(
+            "there is no route {method} {path}; GET /v1/openapi.json lists the routes, and a '/' in a name is sent as %2F"
+        );
         Self::new(StatusCode::NOT_FOUND, RefusalCode::Invalid, message, false)
     }
 
@@ -76,6 +92,7 @@ impl From<ApiError> for Failure {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         tracing::debug!(status = %self.status, error = %self.error.message, "request answered without a verdict");
-        (self.status, Json(self.error)).into_response()
+        let retry_after = self.error.retry.then_some([(header::RETRY_AFTER, RETRY_AFTER_SECONDS)]);
+        (self.status, retry_after, Json(self.error)).into_response()
     }
 }

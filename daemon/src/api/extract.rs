@@ -2,6 +2,8 @@
 //!
 //! [`ApiError`]: lockstep_proto::bridge::ApiError
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::StatusCode;
@@ -10,6 +12,9 @@ use lockstep_proto::{NameError, ProjectName, TxnId};
 use serde::de::DeserializeOwned;
 
 use super::error::Failure;
+
+/// How long a body may take to arrive: its request counts as work meanwhile.
+const BODY: Duration = Duration::from_secs(10);
 
 /// The `{project}` of a path: percent-encoded there, because project names contain `/`.
 pub(super) struct Project(pub ProjectName);
@@ -40,7 +45,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
-        match Json::<T>::from_request(request, state).await {
+        let Ok(read) = tokio::time::timeout(BODY, Json::<T>::from_request(request, state)).await else {
+            return Err(Failure::too_slow(BODY));
+        };
+        match read {
             Ok(Json(body)) => Ok(Self(body)),
             Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Failure::too_large()),
             Err(rejection) => Err(Failure::malformed(format!(
@@ -64,4 +72,21 @@ async fn segment<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<String,
 
 fn parse<T: std::str::FromStr<Err = NameError>>(field: &str, text: &str) -> Result<T, Failure> {
     text.parse().map_err(|error| Failure::malformed(format!("path field {field}: {error}; correct the name")))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_arrive_is_not_waited_for() {
+        let body = axum::body::Body::from_stream(stream::pending::<std::io::Result<Vec<u8>>>());
+        let request = Request::post("/").header("content-type", "application/json").body(body).unwrap();
+        let Err(failure) = Body::<serde_json::Value>::from_request(request, &()).await else {
+            panic!("it has arrived")
+        };
+        assert!(format!("{failure:?}").contains("408"), "{failure:?}");
+    }
 }

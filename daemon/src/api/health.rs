@@ -16,6 +16,10 @@ use axum::routing::get;
 use tokio_util::sync::CancellationToken;
 
 use super::latch::Latches;
+use super::serve::{Bounds, SILENCE, serve};
+
+/// Probes and scrapers are few.
+const BOUNDS: Bounds = Bounds { connections: 256, silence: SILENCE };
 
 /// Renders the metrics in Prometheus' text format.
 pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
@@ -62,13 +66,12 @@ impl BoundHealth {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let router = router(Health { latches, metrics });
         std::thread::Builder::new().name("health".to_owned()).spawn(move || {
-            let served = runtime.block_on(async {
-                let listener = tokio::net::TcpListener::from_std(self.0)?;
-                axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
+            runtime.block_on(async {
+                match tokio::net::TcpListener::from_std(self.0) {
+                    Ok(listener) => serve(listener, router, BOUNDS, shutdown).await,
+                    Err(error) => tracing::error!(%error, "health and metrics cannot be served"),
+                }
             });
-            if let Err(error) = served {
-                tracing::error!(%error, "the health server stopped");
-            }
         })
     }
 }

@@ -4,6 +4,7 @@
 //! neither git nor AWS. `app` hands it the implementations.
 
 pub mod access;
+mod admission;
 mod check;
 mod error;
 mod extract;
@@ -12,6 +13,7 @@ pub mod latch;
 mod objects;
 pub mod openapi;
 mod routes;
+mod serve;
 pub mod server;
 
 pub use crate::links::{Inspection, Transactions};

@@ -9,6 +9,7 @@ use futures::stream;
 use lockstep_proto::bridge::{ApiError, ObjectsMissing, ObjectsRequest};
 use tokio::io::AsyncReadExt;
 
+use super::admission::Work;
 use super::error::Failure;
 use super::extract::{Body, Project};
 use super::routes::Api;
@@ -29,9 +30,10 @@ const CHUNK: usize = 64 * 1024;
         (status = 409, description = "Objects are not here", body = ObjectsMissing),
         (status = 400, description = "Malformed", body = ApiError),
         (status = 401, description = "No valid bearer token (TCP listener only)", body = ApiError),
-        (status = 503, description = "The repository cannot be read now", body = ApiError)))]
+        (status = 503, description = "The repository cannot be read now, or too many requests are in work", body = ApiError)))]
 pub(super) async fn objects(
     State(api): State<Api>,
+    permit: Work,
     Project(project): Project,
     Body(request): Body<ObjectsRequest>,
 ) -> Result<Response, Failure> {
@@ -44,7 +46,9 @@ pub(super) async fn objects(
     };
     match serve::objects(repositories.as_ref(), &project, &request.wants, &request.haves).await {
         Ok(packs) => match packs.into_iter().next() {
-            Some(pack) => Ok(([(header::CONTENT_TYPE, "application/x-git-pack")], stream(pack).await?).into_response()),
+            Some(pack) => {
+                Ok(([(header::CONTENT_TYPE, "application/x-git-pack")], stream(pack, permit).await?).into_response())
+            }
             None => Ok(StatusCode::NO_CONTENT.into_response()),
         },
         Err(PeerError::Missing(missing)) => {
@@ -54,18 +58,18 @@ pub(super) async fn objects(
     }
 }
 
-/// A pack as a body: one on the disk is read as it is sent, and lives until then.
-async fn stream(pack: Payload) -> Result<Bytes, Failure> {
+/// A pack as a body: one on the disk is read as it is sent, and lives until then, as its permit does.
+async fn stream(pack: Payload, permit: Work) -> Result<Bytes, Failure> {
     let path = match pack {
         Payload::Memory(bytes) => return Ok(Bytes::from(bytes)),
         Payload::File(path, _) => path,
     };
     let file = tokio::fs::File::open(&*path).await;
     let file = file.map_err(|error| Failure::unavailable(format!("the pack cannot be read: {error}; try again")))?;
-    Ok(Bytes::from_stream(stream::try_unfold((file, path), |(mut file, path)| async move {
+    Ok(Bytes::from_stream(stream::try_unfold((file, path, permit), |(mut file, path, permit)| async move {
         let mut chunk = vec![0; CHUNK];
         let length = file.read(&mut chunk).await?;
         chunk.truncate(length);
-        Ok::<_, std::io::Error>((length > 0).then_some((chunk, (file, path))))
+        Ok::<_, std::io::Error>((length > 0).then_some((chunk, (file, path, permit))))
     })))
 }

@@ -20,6 +20,7 @@ use lockstep_proto::limits;
 use lockstep_proto::status::{HeldStatus, NodeStatus};
 use tokio_util::task::TaskTracker;
 
+use super::admission::{Admission, Look, Work};
 use super::error::Failure;
 use super::extract::{Body, Project, Txn};
 use super::{Inspection, Transactions, check, objects, openapi};
@@ -37,6 +38,10 @@ pub(super) struct Api {
     pub repositories: Option<Arc<dyn Repositories>>,
     /// The work that goes on when its client hangs up.
     pub work: TaskTracker,
+    /// How much of it there may be.
+    pub admission: Admission,
+    /// How long a caller waits that does not say how long.
+    pub deadline: Duration,
 }
 
 type Answer<T> = Result<Json<T>, Failure>;
@@ -75,9 +80,15 @@ impl Api {
     /// then its fate is unknown.
     async fn outlive<T: Send + 'static>(
         &self,
+        permit: Work,
         deadline: Duration,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
+        let work = async move {
+            let answer = work.await;
+            drop(permit);
+            answer
+        };
         match tokio::time::timeout(deadline + GRACE, self.work.spawn(work)).await {
             Ok(Ok(answer)) => Some(answer),
             Ok(Err(panic)) => {
@@ -90,11 +101,12 @@ impl Api {
 
     async fn on_project(
         &self,
+        permit: Work,
         request_id: &str,
         work: impl Future<Output = Result<ProjectResponse, ApiError>> + Send + 'static,
     ) -> Answer<ProjectResponse> {
         check::request_id(request_id)?;
-        let answer = self.outlive(check::DEFAULT_DEADLINE, work).await;
+        let answer = self.outlive(permit, self.deadline, work).await;
         Ok(Json(answer.unwrap_or_else(|| Ok(unknown_operation()))?))
     }
 }
@@ -108,17 +120,18 @@ impl Api {
         (status = 400, description = "Malformed", body = ApiError),
         (status = 401, description = "No valid bearer token (TCP listener only)", body = ApiError),
         (status = 413, description = "Body too large", body = ApiError),
-        (status = 503, description = "This sidecar takes no commits now", body = ApiError)))]
+        (status = 503, description = "This sidecar takes no commits now, or works on too many requests: try again", body = ApiError)))]
 pub(super) async fn ref_transactions(
     State(api): State<Api>,
+    permit: Work,
     Project(project): Project,
     Body(mut request): Body<RefTransactionRequest>,
 ) -> Answer<RefTransactionResponse> {
-    let deadline = check::batch(&request)?;
+    let deadline = check::batch(&request, api.deadline)?;
     request.deadline_ms = Some(u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX));
     let unknown = unknown_batch(&request);
     let transactions = Arc::clone(&api.transactions);
-    let answer = api.outlive(deadline, async move { transactions.submit(&project, request).await }).await;
+    let answer = api.outlive(permit, deadline, async move { transactions.submit(&project, request).await }).await;
     Ok(Json(answer.unwrap_or(Ok(unknown))?))
 }
 
@@ -128,14 +141,15 @@ pub(super) async fn ref_transactions(
     request_body = CreateProjectRequest,
     responses((status = 200, description = "A verdict", body = ProjectResponse),
         (status = 400, description = "Malformed", body = ApiError),
-        (status = 503, description = "This sidecar takes no commits now", body = ApiError)))]
+        (status = 503, description = "This sidecar takes no commits now, or works on too many requests: try again", body = ApiError)))]
 pub(super) async fn create_project(
     State(api): State<Api>,
+    permit: Work,
     Project(project): Project,
     Body(request): Body<CreateProjectRequest>,
 ) -> Answer<ProjectResponse> {
     let (transactions, id) = (Arc::clone(&api.transactions), request.request_id.clone());
-    api.on_project(&id, async move { transactions.create_project(&project, request).await }).await
+    api.on_project(permit, &id, async move { transactions.create_project(&project, request).await }).await
 }
 
 /// Deletes a project.
@@ -144,14 +158,15 @@ pub(super) async fn create_project(
     request_body = DeleteProjectRequest,
     responses((status = 200, description = "A verdict", body = ProjectResponse),
         (status = 400, description = "Malformed", body = ApiError),
-        (status = 503, description = "This sidecar takes no commits now", body = ApiError)))]
+        (status = 503, description = "This sidecar takes no commits now, or works on too many requests: try again", body = ApiError)))]
 pub(super) async fn delete_project(
     State(api): State<Api>,
+    permit: Work,
     Project(project): Project,
     Body(request): Body<DeleteProjectRequest>,
 ) -> Answer<ProjectResponse> {
     let (transactions, id) = (Arc::clone(&api.transactions), request.request_id.clone());
-    api.on_project(&id, async move { transactions.delete_project(&project, request).await }).await
+    api.on_project(permit, &id, async move { transactions.delete_project(&project, request).await }).await
 }
 
 /// Points a project's HEAD elsewhere.
@@ -160,14 +175,15 @@ pub(super) async fn delete_project(
     request_body = SetHeadRequest,
     responses((status = 200, description = "A verdict", body = ProjectResponse),
         (status = 400, description = "Malformed", body = ApiError),
-        (status = 503, description = "This sidecar takes no commits now", body = ApiError)))]
+        (status = 503, description = "This sidecar takes no commits now, or works on too many requests: try again", body = ApiError)))]
 pub(super) async fn set_head(
     State(api): State<Api>,
+    permit: Work,
     Project(project): Project,
     Body(request): Body<SetHeadRequest>,
 ) -> Answer<ProjectResponse> {
     let (transactions, id) = (Arc::clone(&api.transactions), request.request_id.clone());
-    api.on_project(&id, async move { transactions.set_head(&project, request).await }).await
+    api.on_project(permit, &id, async move { transactions.set_head(&project, request).await }).await
 }
 
 /// What became of a transaction.
@@ -175,33 +191,34 @@ pub(super) async fn set_head(
     params(("txn" = String, Path, description = "Transaction id, as an answer gave it")),
     responses((status = 200, description = "A verdict", body = ProjectResponse),
         (status = 400, description = "Malformed", body = ApiError),
-        (status = 503, description = "The refdb cannot be asked now", body = ApiError)))]
-pub(super) async fn transaction(State(api): State<Api>, Txn(txn): Txn) -> Answer<ProjectResponse> {
+        (status = 503, description = "The refdb cannot be asked now, or too many requests are in work", body = ApiError)))]
+pub(super) async fn transaction(State(api): State<Api>, permit: Work, Txn(txn): Txn) -> Answer<ProjectResponse> {
     let transactions = Arc::clone(&api.transactions);
-    let answer = api.outlive(check::DEFAULT_DEADLINE, async move { transactions.outcome(&txn).await }).await;
+    let answer = api.outlive(permit, api.deadline, async move { transactions.outcome(&txn).await }).await;
     Ok(Json(answer.unwrap_or_else(|| Ok(unknown_operation()))?))
 }
 
 /// The whole status of this node.
 #[utoipa::path(get, path = "/v1/status", tag = "status",
-    responses((status = 200, description = "The node", body = NodeStatus)))]
-pub(super) async fn status(State(api): State<Api>) -> Json<NodeStatus> {
+    responses((status = 200, description = "The node", body = NodeStatus),
+        (status = 503, description = "Too many look at the same time", body = ApiError)))]
+pub(super) async fn status(State(api): State<Api>, _permit: Look) -> Json<NodeStatus> {
     Json(api.inspection.status().await)
 }
 
 /// What is parked: it waits for something that has not arrived.
 #[utoipa::path(get, path = "/v1/parked", tag = "status",
     responses((status = 200, description = "What waits", body = Vec<HeldStatus>),
-        (status = 503, description = "The node's store cannot be read", body = ApiError)))]
-pub(super) async fn parked(State(api): State<Api>) -> Answer<Vec<HeldStatus>> {
+        (status = 503, description = "The node's store cannot be read, or too many look at the same time", body = ApiError)))]
+pub(super) async fn parked(State(api): State<Api>, _permit: Look) -> Answer<Vec<HeldStatus>> {
     Ok(Json(api.inspection.parked().await?))
 }
 
 /// What is quarantined: its content is bad.
 #[utoipa::path(get, path = "/v1/quarantine", tag = "status",
     responses((status = 200, description = "What was set aside", body = Vec<HeldStatus>),
-        (status = 503, description = "The node's store cannot be read", body = ApiError)))]
-pub(super) async fn quarantine(State(api): State<Api>) -> Answer<Vec<HeldStatus>> {
+        (status = 503, description = "The node's store cannot be read, or too many look at the same time", body = ApiError)))]
+pub(super) async fn quarantine(State(api): State<Api>, _permit: Look) -> Answer<Vec<HeldStatus>> {
     Ok(Json(api.inspection.quarantined().await?))
 }
 

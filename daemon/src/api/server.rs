@@ -6,20 +6,36 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::{Router, middleware};
+use axum::middleware;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::access::{self, TokenFile};
+use super::admission::Admission;
 use super::routes::{self, Api};
+use super::serve::{Bounds, SILENCE, serve};
 use super::{Inspection, Transactions};
 use crate::git::Repositories;
+
+/// Requests in work at the same time, when nothing else is said. A push holds one until it is answered.
+pub const DEFAULT_REQUESTS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
+/// How long a caller waits that does not say how long, when nothing else is said.
+pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The longest that a caller may wait.
+pub const LONGEST_DEADLINE: Duration = Duration::from_secs(600);
+
+/// Connections of one listener beside those of the requests in work.
+const SPARE_CONNECTIONS: usize = 256;
 
 /// Why a listener cannot be bound.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +66,8 @@ pub struct BoundApi {
     unix: UnixListener,
     tcp: Option<(TcpListener, TokenFile)>,
     repositories: Option<Arc<dyn Repositories>>,
+    most_requests: NonZeroUsize,
+    deadline: Duration,
 }
 
 /// The running servers.
@@ -70,13 +88,25 @@ impl BoundApi {
             Some((address, tokens)) => Some((bind_loopback(address).await?, tokens)),
             None => None,
         };
-        Ok(Self { unix, tcp, repositories: None })
+        Ok(Self { unix, tcp, repositories: None, most_requests: DEFAULT_REQUESTS, deadline: DEFAULT_DEADLINE })
     }
 
     /// Gives peers objects of these repositories.
     #[must_use]
     pub fn giving(self, repositories: Arc<dyn Repositories>) -> Self {
         Self { repositories: Some(repositories), ..self }
+    }
+
+    /// Works on at most so many requests at the same time.
+    #[must_use]
+    pub fn taking(self, most_requests: NonZeroUsize) -> Self {
+        Self { most_requests, ..self }
+    }
+
+    /// Waits so long for callers that do not say how long.
+    #[must_use]
+    pub fn waiting(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
     }
 
     /// Where the TCP listener is, when there is one.
@@ -93,15 +123,20 @@ impl BoundApi {
         inspection: Arc<dyn Inspection>,
         shutdown: &CancellationToken,
     ) -> ApiTasks {
+        let admission = Admission::new(self.most_requests);
+        let (repositories, deadline) = (self.repositories, self.deadline);
         let work = TaskTracker::new();
-        let router =
-            routes::router(Api { transactions, inspection, repositories: self.repositories, work: work.clone() });
+        let api = Api { transactions, inspection, repositories, work: work.clone(), admission, deadline };
+        let router = routes::router(api);
+        // Who is sent away needs a connection to be told so.
+        let connections = self.most_requests.get().saturating_add(SPARE_CONNECTIONS);
+        let bounds = Bounds { connections, silence: SILENCE };
         let mut servers = Vec::new();
         if let Some((listener, tokens)) = self.tcp {
             let guarded = router.clone().layer(middleware::from_fn_with_state(tokens, access::require_token));
-            servers.push(tokio::spawn(serve(listener, guarded, shutdown.clone())));
+            servers.push(tokio::spawn(serve(listener, guarded, bounds, shutdown.clone())));
         }
-        servers.push(tokio::spawn(serve(self.unix, router, shutdown.clone())));
+        servers.push(tokio::spawn(serve(self.unix, router, bounds, shutdown.clone())));
         ApiTasks { servers, work }
     }
 }
@@ -116,16 +151,6 @@ impl ApiTasks {
         }
         self.work.close();
         self.work.wait().await;
-    }
-}
-
-async fn serve<L>(listener: L, router: Router, shutdown: CancellationToken)
-where
-    L: axum::serve::Listener,
-    L::Addr: std::fmt::Debug,
-{
-    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await {
-        tracing::error!(%error, "an API server stopped");
     }
 }
 

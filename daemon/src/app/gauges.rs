@@ -12,9 +12,10 @@ pub(super) fn look(stages: &Stages, latches: &Latches, metrics: &Metrics) {
     let marks = journal.map(|journal| journal.marks()).unwrap_or_default();
     let unpublished = marks.iter().map(|mark| mark.settled.0 - mark.published.0).sum();
     metrics.publish.journal(unpublished, marks.iter().map(|mark| mark.in_flight).sum());
-    let held = |held: Result<_, _>| held.map_or(0, |held: std::collections::BTreeMap<_, _>| held.len() as u64);
-    let store = &stages.parts.store;
-    metrics.apply.held(held(store.parked()), held(store.quarantined()));
+    // A store that fails is no store in which nothing is held: the last figures stay.
+    if let Ok((parked, quarantined)) = stages.parts.store.held_counts() {
+        metrics.apply.held(parked, quarantined);
+    }
     let epoch = stages.site.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map_or(0, |site| site.epoch);
     metrics.site.state(latches.closed().is_empty(), epoch);
 }

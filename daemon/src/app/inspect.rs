@@ -1,5 +1,6 @@
 //! What the status shows of a node.
 
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
@@ -20,13 +21,14 @@ pub struct Inspector {
     stages: Arc<Stages>,
     latches: Latches,
     board: Arc<StatusBoard>,
+    root: PathBuf,
 }
 
 impl Inspector {
-    /// Looks into these stages, latches and this board.
+    /// Looks into these stages, latches and this board of a node whose git volume is at `root`.
     #[must_use]
-    pub fn new(stages: Arc<Stages>, latches: Latches, board: Arc<StatusBoard>) -> Self {
-        Self { stages, latches, board }
+    pub fn new(stages: Arc<Stages>, latches: Latches, board: Arc<StatusBoard>, root: PathBuf) -> Self {
+        Self { stages, latches, board, root }
     }
 
     fn lanes(&self) -> (Option<lockstep_proto::Incarnation>, Vec<LaneStatus>) {
@@ -67,9 +69,11 @@ impl Inspection for Inspector {
         let (incarnation, lanes) = self.lanes();
         let snapshot = self.board.snapshot();
         let site = self.site();
+        let (parked, quarantined) = self.stages.parts.store.held_counts().unwrap_or_default();
         NodeStatus {
             site: settings.site.clone(),
             node: settings.node.clone(),
+            root: self.root.to_str().map(str::to_owned),
             incarnation,
             role: site.as_ref().map_or("unknown".to_owned(), |site| format!("{:?}", site.role).to_lowercase()),
             epoch: site.map_or(0, |site| site.epoch),
@@ -78,8 +82,8 @@ impl Inspection for Inspector {
             origins: snapshot.origins,
             lanes,
             checkpoints: self.checkpoints(),
-            parked: self.stages.parts.store.parked().map_or(0, |parked| parked.len() as u64),
-            quarantined: self.stages.parts.store.quarantined().map_or(0, |held| held.len() as u64),
+            parked,
+            quarantined,
             counters: snapshot.counters,
             last_errors: snapshot.last_errors,
         }

@@ -38,7 +38,7 @@ pub use front::Front;
 pub use hooks::git_settings;
 pub use inspect::Inspector;
 pub use production::{Embedded, Seams, parts, seams};
-pub use run::{RunError, Sidecar, run};
+pub use run::{RunError, Sidecar, run, stop_signal};
 pub use settings::NodeSettings;
 pub use watch::Watch;
 

@@ -176,13 +176,13 @@ pub fn node_settings(settings: &Settings) -> NodeSettings {
 }
 
 /// The peers of a configuration, in the order of their names.
-fn peers(settings: &Settings, spill: &Path) -> Turns {
+fn peers(settings: &Settings, spill: &Path, most_bytes: u64) -> Turns {
     let peers = settings.peers.iter().map(|(name, peer)| {
         let address = match peer {
             Peer::Socket(path) => Address::Socket(path.clone()),
             Peer::Tcp(address, token_file) => Address::Tcp(address.clone(), token_file.clone()),
         };
-        Arc::new(HttpPeer::new(name.clone(), address, spill.to_owned())) as Arc<dyn Peers>
+        Arc::new(HttpPeer::new(name.clone(), address, spill.to_owned(), most_bytes)) as Arc<dyn Peers>
     });
     Turns::new(peers.collect())
 }
@@ -200,6 +200,7 @@ pub fn parts(
 ) -> Result<Parts, String> {
     std::fs::create_dir_all(&settings.root).map_err(|error| format!("root {}: {error}", settings.root.display()))?;
     std::fs::create_dir_all(&settings.state).map_err(|error| format!("state {}: {error}", settings.state.display()))?;
+    let most_bytes = git.spilled.pack_bytes;
     let repositories = LocalRepositories::open(&settings.root, git)
         .map_err(|error| format!("root {}: {error}", settings.root.display()))?;
     let store = DiskStore::open(&settings.state.join("node.redb")).map_err(|error| error.to_string())?;
@@ -209,7 +210,7 @@ pub fn parts(
         refdb: Arc::new(MeteredRefDb::new(Arc::clone(&seams.refdb) as Arc<dyn RefDb>, metrics.refdb.clone())),
         eventlog: Arc::clone(&seams.eventlog),
         blobs: Arc::clone(&seams.blobs),
-        peers: Arc::new(peers(settings, &repositories.spill())),
+        peers: Arc::new(peers(settings, &repositories.spill(), most_bytes)),
         repositories: Arc::new(MeteredRepositories::new(Arc::new(repositories), metrics.git.clone())),
         store: Arc::new(store),
         clock,

@@ -68,15 +68,15 @@ impl Sidecar {
             None => None,
         };
         let api = BoundApi::bind(&settings.api.socket, tcp).await.map_err(RunError::of)?;
+        let health = telemetry.map(|telemetry| Ok((telemetry, health(settings)?))).transpose()?;
+        let tcp = api.tcp_address().map(tracing::field::display);
+        tracing::info!(socket = %settings.api.socket.display(), tcp, "the bridge API listens");
         let node = Node::start(production::parts(settings, seams, git, watch, &metrics).map_err(RunError)?)
             .await
             .map_err(RunError::of)?;
         let shutdown = CancellationToken::new();
-        if let Some(telemetry) = telemetry {
+        if let Some((telemetry, health)) = health {
             observe_board(&telemetry.meter(), &board);
-            let health = BoundHealth::bind(settings.health_listen).map_err(|error| {
-                RunError(format!("health.listen {} cannot be bound: {error}", settings.health_listen))
-            })?;
             let (renderer, stages, latches) =
                 (Arc::clone(telemetry), Arc::clone(node.stages()), node.latches().clone());
             let render: RenderMetrics = Arc::new(move || {
@@ -85,8 +85,16 @@ impl Sidecar {
             });
             health.spawn(node.latches().clone(), render, shutdown.clone()).map_err(RunError::of)?;
         }
-        let inspector = Inspector::new(Arc::clone(node.stages()), node.latches().clone(), Arc::clone(&board));
-        let api = api.giving(Arc::clone(&node.stages().parts.repositories));
+        let inspector = Inspector::new(
+            Arc::clone(node.stages()),
+            node.latches().clone(),
+            Arc::clone(&board),
+            settings.root.clone(),
+        );
+        let api = api
+            .giving(Arc::clone(&node.stages().parts.repositories))
+            .taking(settings.api.most_requests)
+            .waiting(settings.commit.deadline);
         let api = api.spawn(node.transactions(), Arc::new(inspector), &shutdown);
         Ok(Self { node, board, api, shutdown, _lock: lock })
     }
@@ -99,7 +107,17 @@ impl Sidecar {
     }
 }
 
-/// Runs a sidecar until SIGTERM or SIGINT (an orderly end; a second signal cuts it), or until it is fenced.
+fn health(settings: &Settings) -> Result<BoundHealth, RunError> {
+    let address = settings.health_listen;
+    let failed =
+        |error| RunError(format!("health.listen {address} cannot be bound: {error}; free it, or give another"));
+    let bound = BoundHealth::bind(address).map_err(failed)?;
+    let address = bound.address().ok().map(tracing::field::display);
+    tracing::info!(address, "health and metrics listen");
+    Ok(bound)
+}
+
+/// Runs a sidecar until SIGTERM, SIGINT or SIGHUP (an orderly end; a second signal cuts it), or until it is fenced.
 ///
 /// # Errors
 /// It did not start, or it was fenced: whoever supervises it starts it anew.
@@ -129,14 +147,17 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     end
 }
 
-async fn stop_signal() {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+/// Waits until somebody wants this process to end: an orchestrator, Ctrl-C, a terminal that is closed.
+pub async fn stop_signal() {
+    let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
+    let [Ok(mut term), Ok(mut int), Ok(mut hup)] = kinds else {
         return std::future::pending().await;
     };
     tokio::select! {
         biased;
         _ = term.recv() => {}
         _ = int.recv() => {}
+        _ = hup.recv() => {}
     }
 }
 

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lockstep_proto::Transaction;
+use lockstep_proto::{DecodeError, Transaction};
 
 use crate::links::Done;
+use crate::volume::Held;
 
 /// A transaction from the event log, the journal, or the parking lot.
 pub struct Event {
@@ -13,11 +14,22 @@ pub struct Event {
     pub transaction: Arc<Transaction>,
     /// Its bytes as they came, for parking.
     pub bytes: Bytes,
+    /// Since when it is parked, in milliseconds since 1970: for what was parked before this process started.
+    pub parked_since_ms: Option<u64>,
     /// Whom to tell.
     pub done: Option<Done>,
 }
 
 impl Event {
+    /// What was parked when the node stopped. It is as old as it was.
+    ///
+    /// # Errors
+    /// Its bytes cannot be read.
+    pub fn resumed(held: Held) -> Result<Self, DecodeError> {
+        let transaction = Arc::new(Transaction::decode(&held.bytes)?);
+        Ok(Self { transaction, bytes: held.bytes, parked_since_ms: Some(held.since_ms), done: None })
+    }
+
     /// Tells the reader. The second call tells nobody.
     pub fn done(&mut self) {
         if let Some(done) = self.done.take() {

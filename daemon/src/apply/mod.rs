@@ -135,8 +135,8 @@ impl Applier {
     /// The node's store failed.
     pub async fn resume(&self, store: &dyn NodeStore) -> Result<(), crate::volume::StoreError> {
         for (id, held) in store.parked()? {
-            match Transaction::decode(&held.bytes) {
-                Ok(transaction) => self.offer(Arc::new(transaction), held.bytes, None).await,
+            match Event::resumed(held) {
+                Ok(event) => self.hand_over(event).await,
                 Err(error) => tracing::error!(%id, %error, "a parked transaction cannot be read; it stays parked"),
             }
         }
@@ -147,6 +147,6 @@ impl Applier {
 #[async_trait]
 impl Sink for Applier {
     async fn offer(&self, transaction: Arc<Transaction>, bytes: Bytes, done: Option<Done>) {
-        self.hand_over(Event { transaction, bytes, done }).await;
+        self.hand_over(Event { transaction, bytes, parked_since_ms: None, done }).await;
     }
 }

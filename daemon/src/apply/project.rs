@@ -63,7 +63,7 @@ impl Writer {
                 Err(_) => self.fetch_what_is_missing().await,
             }
             self.take(batch.into()).await;
-            if self.parked.is_over(self.limits.parked_age) {
+            if self.parked.is_over(self.shared.clock.now_ms(), self.limits.parked_age) {
                 self.jump().await;
             }
         }
@@ -229,16 +229,17 @@ impl Writer {
     fn park(&mut self, mut event: Event, reason: &str) {
         let id = event.transaction.id.clone();
         self.shared.units.observer.parked(&id, reason);
+        let since_ms = self.parked.since_ms(&event, self.shared.clock.now_ms());
         // A stub is in the store already, with its bytes.
         if !event.bytes.is_empty() {
-            let held = self.held(&event, reason);
+            let held = held(&event, reason, since_ms);
             self.shared.durability.stage(|changes| {
                 changes.unpark.retain(|one| *one != id.to_string());
                 changes.park.push((id.to_string(), held));
             });
         }
         event.done();
-        self.parked.put(event, reason, self.limits.parked_bytes);
+        self.parked.put(event, reason, since_ms, self.limits.parked_bytes);
     }
 
     fn unpark(&mut self, id: &TxnId) {
@@ -252,23 +253,12 @@ impl Writer {
     fn quarantine(&mut self, mut event: Event, reason: &str) {
         let id = event.transaction.id.clone();
         self.shared.units.observer.quarantined(&id.to_string(), reason);
-        let held = self.held(&event, reason);
+        let held = held(&event, reason, self.shared.clock.now_ms());
         self.shared.durability.stage(|changes| changes.quarantine.push((id.to_string(), held)));
         // It is held durably: it must not hold back the marks of its lane, and with them every other project.
         self.shared.low_water.done(&event.transaction.id.slot);
         self.unpark(&id);
         event.done();
-    }
-
-    fn held(&self, event: &Event, reason: &str) -> Held {
-        let waits_for = reason.split_whitespace().skip(1).map(|one| one.trim_end_matches(',').to_owned());
-        Held {
-            bytes: event.bytes.clone(),
-            project: event.transaction.project.to_string(),
-            reason: reason.to_owned(),
-            waits_for: waits_for.collect(),
-            since_ms: self.shared.clock.now_ms(),
-        }
     }
 
     /// Too much waits, or for too long: the project goes to the refdb's state, and what that covers is dropped.
@@ -317,6 +307,17 @@ impl Writer {
                 Err(why) => self.shared.units.observer.failed("apply", &format!("{id} stays parked: {why}")),
             }
         }
+    }
+}
+
+fn held(event: &Event, reason: &str, since_ms: u64) -> Held {
+    let waits_for = reason.split_whitespace().skip(1).map(|one| one.trim_end_matches(',').to_owned());
+    Held {
+        bytes: event.bytes.clone(),
+        project: event.transaction.project.to_string(),
+        reason: reason.to_owned(),
+        waits_for: waits_for.collect(),
+        since_ms,
     }
 }
 

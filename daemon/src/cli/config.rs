@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::CliError;
+use super::{CliError, out};
 use crate::config;
 
 /// Where the configuration is.
@@ -29,7 +29,7 @@ pub(super) fn run(command: ConfigCommand) -> Result<(), CliError> {
             let settings = config::load(&args.config).map_err(CliError::failed)?;
             println!("{}: good (site {}, node {})", args.config.display(), settings.site, settings.node);
         }
-        ConfigCommand::Example => print!("{}", config::EXAMPLE),
+        ConfigCommand::Example => out::put(config::EXAMPLE)?,
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use lockstep_proto::ProjectName;
 
 use super::CliError;
+use super::target::{self, Target};
 use crate::clock::SeededEntropy;
 use crate::hook::git::GitDir;
 use crate::hook::install::{Installation, install};
@@ -18,12 +19,11 @@ pub(super) enum HookCommand {
     Install {
         /// The repository's folder
         repository: PathBuf,
-        /// Its project; the folder's name without `.git` when left out
+        /// Its project; by its place on the sidecar's git volume when left out
         #[arg(long)]
         project: Option<ProjectName>,
-        /// The sidecar's socket (setting api.socket)
-        #[arg(long, env = "LOCKSTEP_SOCKET", default_value = crate::config::DEFAULT_SOCKET)]
-        socket: PathBuf,
+        #[command(flatten)]
+        target: Target,
     },
     /// Run by git on a push: commits it as one ref transaction
     ProcReceive,
@@ -36,7 +36,7 @@ pub(super) enum HookCommand {
 
 pub(super) async fn run(command: HookCommand) -> Result<(), CliError> {
     match command {
-        HookCommand::Install { repository, project, socket } => installed(repository, project, socket),
+        HookCommand::Install { repository, project, target } => installed(repository, project, target).await,
         HookCommand::ProcReceive => {
             let entropy = SeededEntropy::from_machine();
             let done = proc_receive::run(&GitDir::of_hook(), &entropy, std::io::stdin(), std::io::stdout()).await;
@@ -46,15 +46,26 @@ pub(super) async fn run(command: HookCommand) -> Result<(), CliError> {
     }
 }
 
-fn installed(repository: PathBuf, project: Option<ProjectName>, socket: PathBuf) -> Result<(), CliError> {
-    let project = match project {
+async fn installed(repository: PathBuf, project: Option<ProjectName>, target: Target) -> Result<(), CliError> {
+    let git = GitDir::at(&repository).map_err(|error| CliError::Usage(error.to_string()))?;
+    let found = target.project_of(git.path()).await?;
+    let is_checked = found.is_some();
+    let project = match target::same_project(&repository, project, found)? {
         Some(project) => project,
         None => named_by(&repository)?,
     };
     let binary = std::env::current_exe().map_err(CliError::failed)?;
-    let what = Installation { repository, project, socket, binary };
+    let what = Installation { repository, project, socket: target.socket.clone(), binary };
     install(&what).map_err(CliError::failed)?;
     println!("{}: pushes now go through Lockstep as project {}", what.repository.display(), what.project);
+    if !is_checked {
+        eprintln!(
+            "not checked, because no sidecar answers at {}: whether this is the repository of {} on its volume",
+            target.socket.display(),
+            what.project
+        );
+    }
+    println!("refs that it has already: commit them with `lockstep import {}`", what.repository.display());
     Ok(())
 }
 

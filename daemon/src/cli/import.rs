@@ -16,7 +16,8 @@ use super::CliError;
 use super::target::{self, Target};
 use crate::client::project_path;
 use crate::hook::git::GitDir;
-use crate::hook::guard;
+use crate::hook::{guard, install};
+use crate::names;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -49,10 +50,12 @@ struct Tally {
 
 pub(super) async fn run(args: ImportArgs) -> Result<(), CliError> {
     let (git, project) = locate(&args)?;
+    install::check_kind(&git).map_err(|error| CliError::Usage(error.to_string()))?;
+    target::same_project(git.path(), Some(project.clone()), args.target.project_of(git.path()).await?)?;
     create(&args.target, &git, &project).await?;
     let mut tally = Tally::default();
     let refs = listed(&git, &mut tally)?;
-    for chunk in refs.chunks(limits::COMMANDS) {
+    for chunk in names::parts(&refs, |command| &command.name, limits::COMMANDS) {
         let response = args.target.submit(&project, &request(chunk)).await?;
         for (result, command) in response.results.iter().zip(chunk) {
             tally.add(result, command);
@@ -71,7 +74,7 @@ fn locate(args: &ImportArgs) -> Result<(GitDir, ProjectName), CliError> {
         Some((path, name)) => (path, Some(name)),
         None => (args.repository.clone(), None),
     };
-    let git = GitDir::at(&path).map_err(|error| usage(&path, &error.to_string()))?;
+    let git = GitDir::at(&path).map_err(|error| CliError::Usage(error.to_string()))?;
     let project = match args.project.clone().or(named) {
         Some(project) => project,
         None => git.project().map_err(|error| usage(&path, &format!("{error}, or give --project")))?,
@@ -135,7 +138,7 @@ impl Tally {
             Outcome::Refused if actual.is_some() && actual == command.new.map(|oid| oid.to_string()).as_deref() => {
                 self.present += 1;
             }
-            Outcome::Refused => self.problems.push(format!("{}: {why}", result.name)),
+            Outcome::Refused => self.problems.push(target::about(result.name.as_str(), why)),
             Outcome::Unknown => {
                 self.unknown = true;
                 self.problems.push(format!("{}: not known yet ({why}); run the import again", result.name));

@@ -5,9 +5,10 @@ use std::time::Duration;
 use lockstep_proto::status::{HeldStatus, NodeStatus};
 use serde::Serialize;
 
-use super::CliError;
 use super::table::Table;
 use super::target::Target;
+use super::{CliError, out};
+use crate::clock::{Clock, SystemClock};
 
 /// The pause between two looks of `--watch`.
 const WATCH: Duration = Duration::from_secs(1);
@@ -35,23 +36,28 @@ pub(super) struct ListArgs {
 }
 
 pub(super) async fn status(args: StatusArgs) -> Result<(), CliError> {
+    if !args.watch {
+        return out::put(&look(&args).await?);
+    }
+    let clear = if args.json { "" } else { "\x1b[2J\x1b[H" };
     loop {
-        let status: NodeStatus = args.target.get("/v1/status").await?;
-        let text = if args.json { json(&status)? } else { render(&status) };
-        if !args.watch {
-            print!("{text}");
-            return Ok(());
+        // A sidecar that is away comes back: a restart is what one watches.
+        match look(&args).await {
+            Ok(text) => out::put(&format!("{clear}{text}"))?,
+            Err(error) => eprintln!("{error}"),
         }
-        let clear = if args.json { "" } else { "\x1b[2J\x1b[H" };
-        print!("{clear}{text}");
         tokio::time::sleep(WATCH).await;
     }
 }
 
+async fn look(args: &StatusArgs) -> Result<String, CliError> {
+    let status: NodeStatus = args.target.get("/v1/status").await?;
+    if args.json { json(&status) } else { Ok(render(&status)) }
+}
+
 pub(super) async fn list(args: ListArgs, path: &str) -> Result<(), CliError> {
     let held: Vec<HeldStatus> = args.target.get(path).await?;
-    print!("{}", if args.json { json(&held)? } else { render_held(&held) });
-    Ok(())
+    out::put(&if args.json { json(&held)? } else { render_held(&held) })
 }
 
 fn json(value: &impl Serialize) -> Result<String, CliError> {
@@ -133,8 +139,22 @@ fn checkpoints(status: &NodeStatus) -> String {
 fn errors(status: &NodeStatus) -> String {
     let last = status.last_errors.first();
     last.map_or(String::new(), |error| {
-        format!("last error ({}, at {} ms): {}\n", error.stage, error.at_ms, error.message)
+        format!("last error ({}, {}): {}\n", error.stage, ago(error.at_ms), error.message)
     })
+}
+
+/// How long ago something was, by this machine's clock.
+fn ago(at_ms: u64) -> String {
+    age(SystemClock.now_ms().saturating_sub(at_ms) / 1_000)
+}
+
+fn age(seconds: u64) -> String {
+    match seconds {
+        0..=119 => format!("{seconds}s ago"),
+        120..=7_199 => format!("{}m ago", seconds / 60),
+        7_200..=172_799 => format!("{}h ago", seconds / 3_600),
+        _ => format!("{}d ago", seconds / 86_400),
+    }
 }
 
 fn section(title: &str, table: &Table) -> String {
@@ -146,13 +166,13 @@ fn render_held(held: &[HeldStatus]) -> String {
     if held.is_empty() {
         return "nothing\n".to_owned();
     }
-    let mut table = Table::new(&["transaction", "project", "bytes", "since (ms)", "reason", "waits for"]);
+    let mut table = Table::new(&["transaction", "project", "bytes", "since", "reason", "waits for"]);
     for one in held {
         table.row(vec![
             one.txn.clone(),
             one.project.clone(),
             one.bytes.to_string(),
-            one.since_ms.to_string(),
+            ago(one.since_ms),
             one.reason.clone(),
             one.waits_for.join(", "),
         ]);
@@ -167,10 +187,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn ages_are_short() {
+        assert_eq!([5, 119, 120, 7_200, 200_000].map(age), ["5s ago", "119s ago", "2m ago", "2h ago", "2d ago"]);
+    }
+
+    #[test]
     fn the_table_shows_lag_and_what_readiness_waits_for() {
         let status = NodeStatus {
             site: "eu-aws".parse().expect("a site"),
             node: "eu-aws-0".parse().expect("a node"),
+            root: None,
             incarnation: None,
             role: "active".to_owned(),
             epoch: 4,

@@ -8,6 +8,7 @@ pub mod demo;
 mod hook;
 mod import;
 mod inspect;
+pub(crate) mod out;
 mod project;
 mod table;
 mod target;
@@ -72,6 +73,9 @@ pub enum CliError {
     /// The sidecar or the guard refused.
     #[error("{0}")]
     Refused(String),
+    /// Whoever read the output has read enough.
+    #[error("nobody reads the output any more")]
+    NobodyReads,
 }
 
 impl CliError {
@@ -85,6 +89,7 @@ impl CliError {
             Self::Failed(_) => 1,
             Self::Usage(_) => 2,
             Self::Refused(_) => 3,
+            Self::NobodyReads => 0,
         }
     }
 }
@@ -106,7 +111,7 @@ pub fn main() -> ExitCode {
         Err(error) => Err(CliError::failed(error)),
     };
     match ended {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) | Err(CliError::NobodyReads) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
             ExitCode::from(error.exit_code())
@@ -131,10 +136,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Status(args) => inspect::status(args).await,
         Command::Parked(args) => inspect::list(args, "/v1/parked").await,
         Command::Quarantine(args) => inspect::list(args, "/v1/quarantine").await,
-        Command::Openapi => {
-            print!("{}", crate::api::openapi::document());
-            Ok(())
-        }
+        Command::Openapi => out::put(&crate::api::openapi::document()),
     }
 }
 

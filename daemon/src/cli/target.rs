@@ -1,11 +1,12 @@
 //! Which sidecar a command speaks to, and how its verdicts become exit codes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::Method;
 use lockstep_proto::ProjectName;
 use lockstep_proto::bridge::{Outcome, ProjectResponse, RefTransactionRequest, RefTransactionResponse, Refusal};
+use lockstep_proto::status::NodeStatus;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -16,6 +17,9 @@ use crate::clock::{Entropy, SeededEntropy};
 
 /// How long a command waits for its answer.
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long a command waits for what it can do without.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// The sidecar's socket.
 #[derive(Clone, Debug, clap::Args)]
@@ -42,6 +46,31 @@ impl Target {
         Client::new(&self.socket).resend(&call, Instant::now() + DEADLINE).await.map_err(CliError::from)
     }
 
+    /// The project whose repository this is on the sidecar's volume; none when the sidecar does not answer.
+    ///
+    /// # Errors
+    /// It is on another volume: there is a repository of the same project that the sidecar moves instead.
+    pub(super) async fn project_of(&self, git_dir: &Path) -> Result<Option<ProjectName>, CliError> {
+        let status: NodeStatus =
+            match Client::new(&self.socket).send(&Call::get("/v1/status"), Instant::now() + LOOK).await {
+                Ok(status) => status,
+                Err(_) => return Ok(None),
+            };
+        let Some(root) = status.root else { return Ok(None) };
+        let (root, git_dir) = (canonical(Path::new(&root))?, canonical(git_dir)?);
+        let named = git_dir.strip_prefix(&root).ok().and_then(Path::to_str).and_then(|path| path.strip_suffix(".git"));
+        let Some(named) = named else {
+            return Err(CliError::Usage(format!(
+                "{} is not on the git volume of the sidecar at {}, which moves the repositories {}/PROJECT.git; move it \
+                 there, or name its own sidecar with --socket",
+                git_dir.display(),
+                self.socket.display(),
+                root.display()
+            )));
+        };
+        named.parse().map(Some).map_err(|error| CliError::Usage(format!("{}: {error}; rename it", git_dir.display())))
+    }
+
     pub(super) async fn submit(
         &self,
         project: &ProjectName,
@@ -55,8 +84,31 @@ impl From<ClientError> for CliError {
     fn from(error: ClientError) -> Self {
         match error {
             ClientError::Answered(_) => Self::Refused(error.to_string()),
-            ClientError::NotSent { .. } | ClientError::NoAnswer(_) => Self::failed(error),
+            ClientError::NotSent { .. } => {
+                Self::Failed(format!("{error}; --socket or LOCKSTEP_SOCKET names another one"))
+            }
+            ClientError::NoAnswer(_) => Self::failed(error),
         }
+    }
+}
+
+/// A path without links, so that two of them can be compared.
+fn canonical(path: &Path) -> Result<PathBuf, CliError> {
+    path.canonicalize().map_err(|error| CliError::Usage(format!("{}: {error}", path.display())))
+}
+
+/// Holds what was asked for against what the volume says; what is left open is taken from the other.
+pub(super) fn same_project(
+    path: &Path,
+    asked: Option<ProjectName>,
+    found: Option<ProjectName>,
+) -> Result<Option<ProjectName>, CliError> {
+    match (asked, found) {
+        (Some(asked), Some(found)) if asked != found => Err(CliError::Usage(format!(
+            "{} is the repository of project {found} on the sidecar's volume, not of {asked}; give --project {found}",
+            path.display()
+        ))),
+        (asked, found) => Ok(found.or(asked)),
     }
 }
 
@@ -77,12 +129,17 @@ pub(super) fn conclude(what: &str, outcome: Outcome, refusal: Option<&Refusal>) 
     match outcome {
         Outcome::Committed => println!("{what}: committed"),
         Outcome::CommittedNotYetVisible => println!("{what}: committed; the local repository will show it soon"),
-        Outcome::Refused => return Err(CliError::Refused(format!("{what}: refused: {why}"))),
+        Outcome::Refused => return Err(CliError::Refused(format!("refused: {}", about(what, why)))),
         Outcome::Unknown => {
             return Err(CliError::Failed(format!("{what}: not known yet ({why}); look before you try again")));
         }
     }
     Ok(())
+}
+
+/// A reason with what it is about; one that says it already is left as it is.
+pub(super) fn about(what: &str, why: &str) -> String {
+    if why.starts_with(what) { why.to_owned() } else { format!("{what}: {why}") }
 }
 
 /// The same for an operation on a project.

@@ -7,7 +7,7 @@ use lockstep_proto::bridge::{
 };
 use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey, RefValue, Transaction};
 
-use super::service::split;
+use super::service::{hash, split};
 use super::work::{Ended, Intent, Verdict, Work, refusal};
 use super::{Committer, run};
 use crate::refdb::SlotState;
@@ -31,9 +31,10 @@ impl Committer {
             if let Some(done) = self.done_before(project, &request.request_id).await {
                 return Ok(done);
             }
-            let message = format!("project {project} exists already");
+            let message = format!("project {project} exists already; choose another name, or push to it");
             return Ok(refuse(refusal(RefusalCode::Project, false, message)));
         }
+        let asked = format!("create {}", request.head);
         let created = ProjectState { phase: ProjectPhase::Active, incarnation: last + 1 };
         let before = known.map_or(RefValue::Absent, RefValue::State);
         let intents = vec![
@@ -41,7 +42,7 @@ impl Committer {
             intent(RefKey::Head, Some(RefValue::Absent), RefValue::Symref(request.head)),
         ];
         let key = ProjectKey { name: project.clone(), incarnation: created.incarnation };
-        self.operate(key, intents, request.request_id).await
+        self.operate(key, intents, request.request_id, &asked).await
     }
 
     pub(super) async fn point_head(
@@ -53,8 +54,9 @@ impl Committer {
             Ok(key) => key,
             Err(refused) => return Ok(refuse(refused)),
         };
+        let asked = format!("head {}", request.head);
         let intents = vec![intent(RefKey::Head, None, RefValue::Symref(request.head))];
-        self.operate(key, intents, request.request_id).await
+        self.operate(key, intents, request.request_id, &asked).await
     }
 
     /// Two steps with a barrier between them: `closing`, then, once every open incarnation knows it, `deleted`.
@@ -67,6 +69,13 @@ impl Committer {
             Ok(key) => key,
             Err(refused) => {
                 let done = self.done_before(project, &request.request_id).await;
+                let refused = match refused.code {
+                    RefusalCode::Project => {
+                        let message = format!("there is no project {project}, so nothing was deleted; check its name");
+                        refusal(RefusalCode::Project, false, message)
+                    }
+                    _ => refused,
+                };
                 return Ok(done.unwrap_or_else(|| refuse(refused)));
             }
         };
@@ -78,7 +87,7 @@ impl Committer {
         let phase = |project| self.table.project(project).ok().flatten().map(|state| state.phase);
         if phase(project) != Some(ProjectPhase::Closing) {
             let close = step(ProjectPhase::Active, ProjectPhase::Closing);
-            let closing = self.operate(key.clone(), close, format!("{}/closing", request.request_id)).await?;
+            let closing = self.operate(key.clone(), close, format!("{}/closing", request.request_id), "close").await?;
             if closing.refusal.is_some() {
                 return Ok(closing);
             }
@@ -92,7 +101,7 @@ impl Committer {
             return Ok(refuse(refusal(RefusalCode::Unavailable, true, message)));
         }
         let delete = step(ProjectPhase::Closing, ProjectPhase::Deleted);
-        self.operate(key.clone(), delete, request.request_id).await
+        self.operate(key.clone(), delete, request.request_id, "delete").await
     }
 
     /// The answer to a retry whose first try is in the chain: its own answer was lost, or this node restarted.
@@ -106,13 +115,14 @@ impl Committer {
         is_ours.then_some(ProjectResponse { outcome: Outcome::Committed, txn: Some(earlier.id), refusal: None })
     }
 
+    /// Commits steps of pseudo-refs. `asked` tells requests of one id apart.
     async fn operate(
         self: &Arc<Self>,
         project: ProjectKey,
         intents: Vec<Intent>,
         request_id: String,
+        asked: &str,
     ) -> Result<ProjectResponse, ApiError> {
-        let fingerprint = 0;
         let work = Work {
             project,
             intents,
@@ -123,7 +133,7 @@ impl Committer {
             traceparent: String::new(),
             deadline: self.deadline(None),
         };
-        Ok(respond(&self.once(work, fingerprint).await?))
+        Ok(respond(&self.once(work, hash(asked)).await?))
     }
 }
 

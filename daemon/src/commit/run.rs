@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_proto::bridge::{Refusal, RefusalCode};
-use lockstep_proto::{ProjectPhase, RefKey, RefName, Slot, Transaction};
+use lockstep_proto::{ProjectPhase, RefKey, RefName, Slot, Transaction, limits};
 use tokio::time::{Instant, timeout_at};
 
 use super::attempt::AttemptEnd;
@@ -72,6 +72,9 @@ impl Committer {
         if work.atomic && verdicts.iter().flatten().any(|verdict| matches!(verdict, Verdict::Refused(_))) {
             let message = "another command of this atomic batch was refused; nothing was changed";
             return Round::Ended(refuse_rest(verdicts, &refusal(RefusalCode::Transaction, false, message)));
+        }
+        if let Some(refused) = too_many(&proposal) {
+            return Round::Ended(refuse_carried(verdicts, &proposal, &refused));
         }
         if proposal.commands.is_empty() {
             return self.only_local(work, verdicts).await;
@@ -248,7 +251,7 @@ fn refused(work: &Work, verdicts: &mut [Option<Verdict>], proposal: &Proposal, o
     let mut locked = None;
     for obstacle in obstacles {
         let (names, refused) = match obstacle {
-            Obstacle::IsDirectory(name) => (vec![name.clone()], name_conflict(name, "lies above other refs")),
+            Obstacle::IsDirectory(name) => (vec![name.clone()], above_others(name)),
             Obstacle::PrefixIsLive(prefix) => (below(proposal, prefix), name_conflict(prefix, "is a ref itself")),
             Obstacle::Locked(item) => {
                 let owner = item.lock.as_deref().unwrap_or("somebody");
@@ -279,6 +282,26 @@ fn below(proposal: &Proposal, prefix: &RefName) -> Vec<RefName> {
 fn name_conflict(name: &RefName, why: &str) -> Refusal {
     let message = format!("{name} {why}: git cannot hold both; choose another name, or delete the other ref first");
     refusal(RefusalCode::NameConflict, false, message)
+}
+
+/// A mark stays when the refs below it are gone: so this says what helps, and not that they must be deleted.
+fn above_others(name: &RefName) -> Refusal {
+    let message = format!(
+        "{name} lies above other names ({name}/...) that are in use or were: such a name stays a folder; choose another name"
+    );
+    refusal(RefusalCode::NameConflict, false, message)
+}
+
+/// A creation in a new folder of names costs an item more of the one transaction.
+fn too_many(proposal: &Proposal) -> Option<Refusal> {
+    let (refs, folders) = (proposal.commands.len(), proposal.directories.len());
+    let first = proposal.directories.first().filter(|_| refs + folders > limits::COMMANDS)?;
+    let message = format!(
+        "{refs} refs in {folders} new folder(s) of names ({first}/) are more than one commit takes: refs and new folders \
+         together at most {}; nothing was changed, push in smaller parts",
+        limits::COMMANDS
+    );
+    Some(refusal(RefusalCode::Invalid, false, message))
 }
 
 fn refuse_carried(verdicts: &mut [Option<Verdict>], proposal: &Proposal, refused: &Refusal) -> Ended {

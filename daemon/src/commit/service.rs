@@ -118,7 +118,10 @@ impl Committer {
             return Err(refusal(RefusalCode::Unavailable, true, message));
         }
         read()?.ok_or_else(|| {
-            let message = format!("there is no project {project}; create it with `lockstep project create {project}`");
+            let message = format!(
+                "there is no project {project}; create it with `lockstep project create {project}`, or with `lockstep \
+                 import` when its repository has refs already"
+            );
             refusal(RefusalCode::Project, false, message)
         })
     }
@@ -129,7 +132,7 @@ impl Committer {
             let message = format!("this sidecar takes no commits now: {why}");
             return Err(ApiError { code: RefusalCode::NotServing, message, retry: true });
         }
-        let project = work.project.name.clone();
+        let (project, count) = (work.project.name.clone(), work.intents.len());
         let waiting = match self.requests.begin(&project, &work.request_id, fingerprint) {
             Begin::Join(waiting) => waiting,
             Begin::Reused => {
@@ -155,11 +158,9 @@ impl Committer {
                 waiting
             }
         };
-        answer(waiting).await.ok_or_else(|| ApiError {
-            code: RefusalCode::NotServing,
-            message: "this sidecar stopped before the outcome was known; ask again with the same request_id".into(),
-            retry: true,
-        })
+        let stopped = "this sidecar stopped before the outcome was known; ask again with the same request_id";
+        let unknown = || Ended::all(count, &Verdict::Unknown(refusal(RefusalCode::Unavailable, true, stopped)));
+        Ok(answer(waiting).await.unwrap_or_else(unknown))
     }
 
     /// Whether an earlier try of this request is in the chain already: its answer was lost, or this node restarted.
@@ -250,7 +251,10 @@ fn check(request: &RefTransactionRequest) -> Result<(), ApiError> {
         return invalid(format!("ref {} occurs twice in commands", twice[0]));
     }
     if let Some((short, long)) = names::exclusive_pair(&names) {
-        let message = format!("{short} and {long} exclude each other; send the deletion in a batch of its own first");
+        let message = format!(
+            "{short} and {long} exclude each other: git cannot hold both; choose another name, and push a deletion by \
+             itself, before the other name"
+        );
         return Err(ApiError { code: RefusalCode::NameConflict, message, retry: false });
     }
     Ok(())
@@ -262,7 +266,7 @@ fn sort(commands: &[RefCommand]) -> Result<(Vec<Intent>, Vec<RefCommand>), ApiEr
     for command in commands {
         let class = names::classify(&command.name).map_err(|why| ApiError {
             code: RefusalCode::NameConflict,
-            message: format!("ref {} {why}", command.name),
+            message: format!("ref {} {why}; choose another name", command.name),
             retry: false,
         })?;
         if class == RefClass::Local {
@@ -281,12 +285,16 @@ fn sort(commands: &[RefCommand]) -> Result<(Vec<Intent>, Vec<RefCommand>), ApiEr
 }
 
 fn fingerprint(request: &RefTransactionRequest) -> u64 {
-    let mut hasher = Sha256::new();
-    hasher.update([u8::from(request.atomic)]);
+    let mut text = format!("{}\n", request.atomic);
     for command in &request.commands {
-        hasher.update(format!("{} {:?} {:?} {}\n", command.name, command.old, command.new, command.force));
+        text.push_str(&format!("{} {:?} {:?} {}\n", command.name, command.old, command.new, command.force));
     }
-    let hash: [u8; 32] = hasher.finalize().into();
+    hash(&text)
+}
+
+/// Tells requests apart by what they ask for.
+pub(super) fn hash(asked: &str) -> u64 {
+    let hash: [u8; 32] = Sha256::digest(asked).into();
     u64::from_le_bytes([hash[0], hash[1], hash[2], hash[3], hash[4], hash[5], hash[6], hash[7]])
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use lockstep_proto::{SiteId, limits};
 use super::raw::{self, Leaf, Raw};
 use super::report::{Problems, number, parsed, path, scalar};
 use super::settings::{Api, Apply, Commit, Eventlog, Lease, LogFormat, Peer, Refdb, Settings, Stream, Telemetry};
-use super::{DEFAULT_SOCKET, value};
+use super::{DEFAULT_SOCKET, LOG_FILTER, value};
+use crate::api::server::{DEFAULT_DEADLINE, DEFAULT_REQUESTS, LONGEST_DEADLINE};
 
 impl TryFrom<Raw> for Settings {
     type Error = Problems;
@@ -118,7 +120,8 @@ fn api(raw: &raw::Api, to: &mut Problems) -> Api {
     if raw.listen.is_some() && raw.token_file.is_none() {
         to.wrong("api.token_file", &raw.token_file, "api.listen needs it: name a file, it is made with a random token");
     }
-    Api { socket, tcp: listen.zip(token_file) }
+    let most_requests = to.or("api.most_requests", &raw.most_requests, DEFAULT_REQUESTS, requests);
+    Api { socket, tcp: listen.zip(token_file), most_requests }
 }
 
 fn refdb(raw: &raw::Refdb, to: &mut Problems) -> Refdb {
@@ -175,7 +178,7 @@ fn commit(raw: &raw::Commit, to: &mut Problems) -> Commit {
         lanes: to.or("commit.lanes", &raw.lanes, 8, number(1..=64)),
         window: to.or("commit.window", &raw.window, 64, number(1..=4_096)),
         inline_pack_bytes: to.or("commit.inline_pack_bytes", &raw.inline_pack_bytes, limits::INLINE_PACK_BYTES, inline),
-        deadline: to.or("commit.deadline", &raw.deadline, Duration::from_secs(30), time),
+        deadline: to.or("commit.deadline", &raw.deadline, DEFAULT_DEADLINE, deadline),
     }
 }
 
@@ -216,7 +219,7 @@ fn telemetry(raw: &raw::Telemetry, to: &mut Problems) -> Telemetry {
     Telemetry {
         otlp_endpoint: to.optional("telemetry.otlp_endpoint", &raw.otlp_endpoint, http_url),
         log_format: to.or("telemetry.log_format", &raw.log_format, LogFormat::Json, format),
-        log_filter: to.or("telemetry.log_filter", &raw.log_filter, "info".to_owned(), filter),
+        log_filter: to.or("telemetry.log_filter", &raw.log_filter, LOG_FILTER.to_owned(), filter),
     }
 }
 
@@ -251,6 +254,11 @@ fn plain_url(text: &str) -> Result<String, String> {
     address.ok_or_else(|| "write http://host:port, the near end of a tunnel: there is no TLS here".to_owned())
 }
 
+fn requests(text: &str) -> Result<NonZeroUsize, String> {
+    let most = number(1..=10_000_usize)(text)?;
+    NonZeroUsize::new(most).ok_or_else(|| "write a number above zero".to_owned())
+}
+
 fn flag(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| "write true or false".to_owned())
 }
@@ -275,6 +283,11 @@ fn time(text: &str) -> Result<Duration, String> {
     if time.is_zero() { Err("write a time above zero".to_owned()) } else { Ok(time) }
 }
 
+fn deadline(text: &str) -> Result<Duration, String> {
+    let (time, most) = (time(text)?, LONGEST_DEADLINE);
+    if time <= most { Ok(time) } else { Err(format!("write at most {most:?}, the longest that a caller may wait")) }
+}
+
 fn prefix(text: &str) -> Result<String, String> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if (1..=64).contains(&text.len()) && text.bytes().all(fits) {
@@ -290,11 +303,13 @@ fn http_url(text: &str) -> Result<String, String> {
 }
 
 fn store_url(text: &str) -> Result<String, String> {
-    let (scheme, rest) = text.split_once("://").unwrap_or(("", ""));
-    if scheme.is_empty() || rest.is_empty() {
-        return Err("write a URL: s3://bucket/prefix or file:///folder".to_owned());
-    }
-    Ok(text.to_owned())
+    let fits = match text.split_once("://") {
+        Some(("s3", rest)) => !rest.is_empty() && !rest.starts_with('/'),
+        Some(("file", folder)) => folder.starts_with('/'),
+        _ => false,
+    };
+    let remedy = "write a URL: s3://bucket/prefix or file:///folder";
+    if fits { Ok(text.to_owned()) } else { Err(remedy.to_owned()) }
 }
 
 /// `reads/writes` a second.

@@ -23,6 +23,9 @@ pub const EXAMPLE: &str = include_str!("example.toml");
 /// The bridge API's socket, when nothing else is said.
 pub const DEFAULT_SOCKET: &str = "/run/lockstep/api.sock";
 
+/// What is logged, when nothing else is said: ourselves, and of others what needs somebody.
+const LOG_FILTER: &str = "info,aws_config=error,opentelemetry_sdk=warn,dynoxide=error,ferrokinesis=warn";
+
 /// Variables with our prefix that are no settings.
 const NO_SETTINGS: [&str; 3] = ["config", "socket", "failpoint"];
 
@@ -38,7 +41,7 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// It is no TOML, or a section is no table.
-    #[error("configuration: {0}; `lockstep config example` shows the form")]
+    #[error("configuration: {}; `lockstep config example` shows the form", form(.0))]
     Malformed(Box<figment::Error>),
     /// Values are wrong.
     #[error("{0}")]
@@ -52,7 +55,8 @@ pub enum ConfigError {
 pub fn load(path: &Path) -> Result<Settings, ConfigError> {
     let text =
         std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-    let environment = Env::prefixed("LOCKSTEP_").ignore(&NO_SETTINGS).split("__");
+    let environment =
+        Env::prefixed("LOCKSTEP_").ignore(&NO_SETTINGS).filter(|name| !is_service(name.as_str())).split("__");
     settings(&Figment::from(Toml::string(&text)).merge(environment))
 }
 
@@ -62,6 +66,24 @@ pub fn load(path: &Path) -> Result<Settings, ConfigError> {
 /// See [`ConfigError`].
 pub fn parse(text: &str) -> Result<Settings, ConfigError> {
     settings(&Figment::from(Toml::string(text)))
+}
+
+/// Whether Kubernetes made the variable: a Service named `lockstep` puts `LOCKSTEP_SERVICE_HOST`, `LOCKSTEP_PORT` and more
+/// into every container of its namespace.
+fn is_service(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name == "port" || name.starts_with("port_") || name.starts_with("service_")
+}
+
+/// What is wrong with the form: no TOML, or a value where a section belongs.
+fn form(error: &figment::Error) -> String {
+    match &error.kind {
+        figment::error::Kind::InvalidType(found, _) => {
+            let path = error.path.join(".");
+            format!("{path} is {found}, where a section belongs: write [{path}], and its settings below it")
+        }
+        kind => kind.to_string(),
+    }
 }
 
 fn settings(figment: &Figment) -> Result<Settings, ConfigError> {
@@ -119,6 +141,22 @@ mod tests {
         for field in ["site", "node", "sites", "root", "state"] {
             assert!(error.contains(&format!("\n  {field} is not set")), "{error}");
         }
+    }
+
+    #[test]
+    fn a_value_where_a_section_belongs_is_named() {
+        for (text, part) in [("api = 3", "write [api]"), ("[peers]\na = 1", "write [peers.a]"), ("x = \"", "TOML")] {
+            let error = parse(text).expect_err("malformed").to_string();
+            assert!(error.contains(part) && !error.contains("struct"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_service_of_kubernetes_is_no_setting() {
+        for name in ["SERVICE_HOST", "PORT", "PORT_7421_TCP_ADDR", "SERVICE_PORT_HEALTH"] {
+            assert!(is_service(name), "{name}");
+        }
+        assert!(!is_service("NODE") && !is_service("API__LISTEN"));
     }
 
     #[test]

@@ -70,7 +70,7 @@ section!(
         lease: Lease, telemetry: Telemetry, peers: BTreeMap<String, Peer>, embedded: Embedded,
     }
 );
-section!(Api { socket: Leaf, listen: Leaf, token_file: Leaf });
+section!(Api { socket: Leaf, listen: Leaf, token_file: Leaf, most_requests: Leaf });
 section!(Git { install_hooks: Leaf });
 section!(Health { listen: Leaf });
 section!(Refdb {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -53,6 +54,8 @@ pub struct Api {
     pub socket: PathBuf,
     /// A loopback TCP address and the file with its tokens.
     pub tcp: Option<(SocketAddr, PathBuf)>,
+    /// Requests in work at the same time; what comes above is told to try again.
+    pub most_requests: NonZeroUsize,
 }
 
 /// Where a peer's sidecar is.

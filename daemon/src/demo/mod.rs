@@ -17,10 +17,12 @@ mod verify;
 mod work;
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
+use crate::app::stop_signal;
 use crate::cli::demo::DemoArgs;
 use sites::Sites;
 use table::Table;
@@ -42,22 +44,48 @@ const PUSH_EVERY: Duration = Duration::from_millis(700);
 /// How long the sites may take to be equal when nothing is pushed any more.
 const CONVERGE: Duration = Duration::from_secs(30);
 
+/// How much later than the end of a child the signal may come that ended it.
+const NEWS: Duration = Duration::from_millis(200);
+/// How long the temporary folder may withstand its removal.
+const REMOVE: Duration = Duration::from_secs(5);
+
 /// Runs the demo until it is interrupted, or for the given time.
 ///
 /// # Errors
 /// A site did not start, a push failed, or the sites are not equal in the end.
 pub async fn run(args: DemoArgs) -> Result<(), DemoError> {
-    let (folder, _temporary) = folder(args.dir.as_deref())?;
-    let sites = Sites::start(&folder).await?;
+    let (folder, temporary) = folder(args.dir.as_deref())?;
+    let ended = run_in(&args, &folder).await;
+    if let Some(temporary) = temporary {
+        remove(temporary).await;
+    }
+    ended
+}
+
+async fn run_in(args: &DemoArgs, folder: &Path) -> Result<(), DemoError> {
+    let mut stop = pin!(stop_signal());
+    let sites = tokio::select! {
+        biased;
+        () = &mut stop => return Ok(()),
+        sites = Sites::start(folder) => sites?,
+    };
     let ended = tokio::select! {
         biased;
-        _ = tokio::signal::ctrl_c() => {
-            eprintln!("\nstopping the three sites");
-            Ok(())
-        }
-        ended = play(&args, &folder, &sites) => ended,
+        () = &mut stop => Ok(()),
+        ended = play(args, folder, &sites) => match ended {
+            // Ctrl-C ends the demo's gits, too: what they fail with is no news.
+            Err(_) if timeout(NEWS, &mut stop).await.is_ok() => Ok(()),
+            ended => ended,
+        },
     };
-    sites.stop().await;
+    if !args.json {
+        eprintln!("\nstopping the three sites");
+    }
+    tokio::select! {
+        biased;
+        () = sites.stop() => {}
+        () = stop_signal() => eprintln!("cut short by a second signal"),
+    }
     ended
 }
 
@@ -65,9 +93,10 @@ async fn play(args: &DemoArgs, folder: &Path, sites: &Sites) -> Result<(), DemoE
     sites.ready().await?;
     let mut work = Work::prepare(folder, sites, args.repo.as_deref()).await?;
     if !args.json {
-        sites.welcome(&work);
+        say(&sites.welcome(&work))?;
     }
     let mut table = Table::new(sites, args.json);
+    say(&table.header())?;
     let end = args.for_time.map(|time| Instant::now() + time);
     let mut next_push = Instant::now();
     // Without an end, the demo pushes a few commits itself and then leaves the stage to the newcomer.
@@ -78,17 +107,22 @@ async fn play(args: &DemoArgs, folder: &Path, sites: &Sites) -> Result<(), DemoE
             own_pushes -= 1;
             next_push = Instant::now() + PUSH_EVERY;
         }
-        table.refresh(sites).await;
+        say(&table.refresh(sites).await)?;
         sleep(Duration::from_millis(50)).await;
     }
     let report = verify::converged(sites, CONVERGE).await?;
-    table.refresh(sites).await;
-    table.summary(&report);
+    say(&table.refresh(sites).await)?;
+    say(&table.summary(&report))?;
     if report.equal {
         Ok(())
     } else {
         Err(DemoError(format!("the sites are not equal: {}", report.differences.join("; "))))
     }
+}
+
+/// Prints; the demo ends when nobody reads it any more.
+fn say(text: &str) -> Result<(), DemoError> {
+    crate::cli::out::put(text).map_err(DemoError::of)
 }
 
 /// The given folder, or a temporary one that goes with the demo.
@@ -99,4 +133,22 @@ fn folder(given: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir>), 
     }
     let temporary = tempfile::Builder::new().prefix("lockstep-demo-").tempdir().map_err(DemoError::of)?;
     Ok((temporary.path().to_owned(), Some(temporary)))
+}
+
+/// Removes the temporary folder. What a site was writing when it was cut short may come later than the first try.
+async fn remove(temporary: tempfile::TempDir) {
+    let path = temporary.keep();
+    let end = Instant::now() + REMOVE;
+    loop {
+        let removed = std::fs::remove_dir_all(&path);
+        sleep(Duration::from_millis(100)).await;
+        match removed {
+            _ if !path.exists() => return,
+            Err(error) if Instant::now() >= end => {
+                eprintln!("{} cannot be removed ({error}); remove it by hand", path.display());
+                return;
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
 }

@@ -24,6 +24,7 @@ const GRACE: Duration = Duration::from_secs(5);
 pub(super) struct Site {
     pub(super) name: SiteId,
     pub(super) root: PathBuf,
+    pub(super) socket: PathBuf,
     pub(super) sidecar: Sidecar,
 }
 
@@ -45,7 +46,7 @@ impl Sites {
             let settings = settings(folder, name)?;
             let git = git_settings(&settings).map_err(DemoError)?;
             let sidecar = Sidecar::start(&settings, &shared, git, None).await.map_err(DemoError::of)?;
-            sites.push(Site { name: settings.site.clone(), root: settings.root, sidecar });
+            sites.push(Site { name: settings.site.clone(), root: settings.root, socket: settings.api.socket, sidecar });
         }
         Ok(Self { sites, shared, _embedded: embedded })
     }
@@ -63,17 +64,24 @@ impl Sites {
         Ok(())
     }
 
-    /// Tells the newcomer what to do.
-    pub(super) fn welcome(&self, work: &Work) {
-        println!("Three sites are in lockstep. Push to any of them:\n");
+    /// What the newcomer may do.
+    pub(super) fn welcome(&self, work: &Work) -> String {
+        let mut text = "Three sites are in lockstep. Push to any of them:\n\n".to_owned();
         for site in &self.sites {
-            println!("  {:8} {}", site.name.as_str(), site.repository().display());
+            text.push_str(&format!("  {:8} {}\n", site.name.as_str(), site.repository().display()));
         }
-        println!("\nA clone to play with is in {}; its remotes have the sites' names:", work.clone.display());
-        println!("  cd {}", work.clone.display());
-        println!("  git commit --allow-empty -m hello && git push muc-1 HEAD:refs/heads/hello");
-        println!("  git ls-remote eu-aws refs/heads/hello\n");
-        println!("The demo pushes some commits itself. Ctrl-C ends everything.\n");
+        let clone = work.clone.display();
+        text.push_str(&format!(
+            "\nA clone to play with is in {clone}; its remotes have the sites' names:\n  cd {clone}\n  \
+             git commit --allow-empty -m hello && git push muc-1 HEAD:refs/heads/hello\n  \
+             git ls-remote eu-aws refs/heads/hello\n"
+        ));
+        if let (Some(site), Ok(lockstep)) = (self.sites.last(), std::env::current_exe()) {
+            let (lockstep, socket) = (lockstep.display(), site.socket.display());
+            text.push_str(&format!("\nWhat a site says of itself:\n  {lockstep} status --socket {socket}\n"));
+        }
+        text.push_str("\nThe demo pushes some commits itself. Ctrl-C ends everything.\n\n");
+        text
     }
 
     /// Ends all sites.

@@ -27,23 +27,21 @@ struct Row {
 
 impl Table {
     pub(super) fn new(sites: &Sites, json: bool) -> Self {
-        let sites: Vec<SiteId> = sites.sites.iter().map(|site| site.name.clone()).collect();
-        if !json {
-            let columns: Vec<String> = sites.iter().map(|site| format!("{:>10}", site.as_str())).collect();
-            println!(
-                "{:12}  {:38}  {:>4}  {:30}  {}",
-                "committed at",
-                "transaction",
-                "refs",
-                "first ref",
-                columns.join(" ")
-            );
-        }
+        let sites = sites.sites.iter().map(|site| site.name.clone()).collect();
         Self { sites, json, open: BTreeMap::new(), printed: BTreeSet::new(), lags_ms: Vec::new() }
     }
 
-    /// Reads the sites' boards and prints what is complete.
-    pub(super) async fn refresh(&mut self, sites: &Sites) {
+    /// The line above the table.
+    pub(super) fn header(&self) -> String {
+        if self.json {
+            return String::new();
+        }
+        let columns: Vec<String> = self.sites.iter().map(|site| format!("{:>10}", site.as_str())).collect();
+        line(["committed at", "transaction", "refs", "first ref"], &columns)
+    }
+
+    /// Reads the sites' boards; the lines of what is complete.
+    pub(super) async fn refresh(&mut self, sites: &Sites) -> String {
         for site in &sites.sites {
             for origin in site.sidecar.board.snapshot().origins {
                 for entry in origin.recent {
@@ -60,11 +58,13 @@ impl Table {
         let mut rows: Vec<(String, Row)> =
             complete.into_iter().filter_map(|txn| self.open.remove(&txn).map(|row| (txn, row))).collect();
         rows.sort_by_key(|(_, row)| row.first.committed_at_ms);
+        let mut text = String::new();
         for (txn, row) in rows {
-            self.print(&txn, &row);
+            text.push_str(&self.line(&txn, &row));
             self.lags_ms.extend(row.lags.iter().filter(|(site, _)| **site != row.origin).map(|(_, lag)| *lag));
             self.printed.insert(txn);
         }
+        text
     }
 
     fn note(&mut self, at: &SiteId, origin: &SiteId, entry: AppliedStatus) {
@@ -78,51 +78,44 @@ impl Table {
         row.lags.entry(at.clone()).or_insert(lag);
     }
 
-    fn print(&self, txn: &str, row: &Row) {
+    fn line(&self, txn: &str, row: &Row) -> String {
         let of = |site: &SiteId| row.lags.get(site).copied().unwrap_or_default();
         if self.json {
             let lags: BTreeMap<&str, u64> = self.sites.iter().map(|site| (site.as_str(), of(site))).collect();
-            println!(
-                "{}",
-                json!({"event": "transaction", "txn": txn, "origin": row.origin, "project": row.first.project,
-                       "refs": row.first.refs, "first_ref": row.first.first_ref,
-                       "committed_at_ms": row.first.committed_at_ms, "visible_after_ms": lags})
-            );
-            return;
+            let event = json!({"event": "transaction", "txn": txn, "origin": row.origin, "project": row.first.project,
+                               "refs": row.first.refs, "first_ref": row.first.first_ref,
+                               "committed_at_ms": row.first.committed_at_ms, "visible_after_ms": lags});
+            return format!("{event}\n");
         }
         let columns: Vec<String> = self.sites.iter().map(|site| format!("{:>7} ms", of(site))).collect();
-        println!(
-            "{:12}  {:38}  {:>4}  {:30}  {}",
-            clock_time(row.first.committed_at_ms),
-            txn,
-            row.first.refs,
-            row.first.first_ref,
-            columns.join(" ")
-        );
+        let (at, refs) = (clock_time(row.first.committed_at_ms), row.first.refs.to_string());
+        line([&at, txn, &refs, &row.first.first_ref], &columns)
     }
 
-    /// Prints what came out of it.
-    pub(super) fn summary(&mut self, report: &Report) {
+    /// What came out of it.
+    pub(super) fn summary(&mut self, report: &Report) -> String {
         self.lags_ms.sort_unstable();
         let at = |percent: usize| self.lags_ms.get(self.lags_ms.len().saturating_sub(1) * percent / 100).copied();
         let (median, worst) = (at(50).unwrap_or_default(), at(99).unwrap_or_default());
+        let (count, refs) = (self.printed.len(), report.refs);
         if self.json {
-            println!(
-                "{}",
-                json!({"event": "summary", "transactions": self.printed.len(), "refs": report.refs, "equal": report.equal,
-                       "fsck_clean": report.fsck_clean, "differences": report.differences,
-                       "lag_ms_p50": median, "lag_ms_p99": worst})
-            );
-            return;
+            let event = json!({"event": "summary", "transactions": count, "refs": refs, "equal": report.equal,
+                               "fsck_clean": report.fsck_clean, "differences": report.differences,
+                               "lag_ms_p50": median, "lag_ms_p99": worst});
+            return format!("{event}\n");
         }
-        println!("\n{} transactions at all sites; lag p50 {median} ms, p99 {worst} ms", self.printed.len());
         let verdict = if report.equal { "equal" } else { "NOT EQUAL" };
-        println!(
-            "{} refs in the refdb; the sites are {verdict}, git fsck is {}",
-            report.refs,
-            if report.fsck_clean { "clean" } else { "NOT clean" }
-        );
+        let fsck = if report.fsck_clean { "clean" } else { "NOT clean" };
+        format!(
+            "\n{count} transactions at all sites; lag p50 {median} ms, p99 {worst} ms\n\
+             {refs} refs in the refdb; the sites are {verdict}, git fsck is {fsck}\n"
+        )
     }
+}
+
+/// One line of the table.
+fn line([at, txn, refs, first]: [&str; 4], columns: &[String]) -> String {
+    format!("{at:12}  {txn:38}  {refs:>4}  {first:30}  {}\n", columns.join(" "))
 }
 
 /// Hours, minutes, seconds and milliseconds (UTC).

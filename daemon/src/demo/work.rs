@@ -5,14 +5,14 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use lockstep_proto::bridge::{CreateProjectRequest, Outcome, RefusalCode};
+use lockstep_proto::{RefName, limits};
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
 use super::DemoError;
 use super::sites::Sites;
+use crate::names;
 
-/// Most refs in one push: one DynamoDB transaction takes 99.
-const CHUNK: usize = 90;
 /// How long the project may take to arrive at every site.
 const ARRIVE: Duration = Duration::from_secs(30);
 
@@ -46,11 +46,12 @@ impl Work {
     /// Pushes all branches and tags of the clone to the first site, in parts that fit one transaction each.
     async fn push_seed(&self, sites: &Sites) -> Result<(), DemoError> {
         let listed = git(&self.clone, &["for-each-ref", "--format=%(refname)", "refs/heads", "refs/tags"]).await?;
-        let refs: Vec<String> = listed.lines().map(|name| format!("{name}:{name}")).collect();
+        let refs: Vec<RefName> = listed.lines().map(str::parse).collect::<Result<_, _>>().map_err(DemoError::of)?;
         let site = sites.sites[0].name.as_str();
-        for chunk in refs.chunks(CHUNK) {
+        for part in names::parts(&refs, |name| name, limits::COMMANDS) {
+            let both: Vec<String> = part.iter().map(|name| format!("{name}:{name}")).collect();
             let mut args = vec!["push", "-q", site];
-            args.extend(chunk.iter().map(String::as_str));
+            args.extend(both.iter().map(String::as_str));
             git(&self.clone, &args).await?;
         }
         Ok(())
@@ -89,8 +90,10 @@ async fn create_project(sites: &Sites) -> Result<(), DemoError> {
     let bridge = sites.sites[0].sidecar.node.transactions();
     let response = bridge.create_project(&project, request).await.map_err(|error| DemoError(error.message))?;
     let exists = response.refusal.as_ref().is_some_and(|refusal| refusal.code == RefusalCode::Project);
-    if response.outcome != Outcome::Committed && !exists {
-        return Err(DemoError(format!("the project was not created: {:?}", response.refusal)));
+    let committed = matches!(response.outcome, Outcome::Committed | Outcome::CommittedNotYetVisible);
+    if !committed && !exists {
+        let why = response.refusal.map_or("no reason was given".to_owned(), |refusal| refusal.message);
+        return Err(DemoError(format!("the project was not created: {why}")));
     }
     let end = Instant::now() + ARRIVE;
     while !sites.sites.iter().all(|site| site.repository().exists()) {
@@ -107,7 +110,10 @@ async fn make_clone(clone: &Path, seed: Option<&Path>) -> Result<(), DemoError> 
     let path = clone.display().to_string();
     let here = Path::new(".");
     if let Some(seed) = seed {
-        git(here, &["clone", "-q", "--no-local", &seed.display().to_string(), &path]).await?;
+        let cloned = git(here, &["clone", "-q", "--no-local", &seed.display().to_string(), &path]).await;
+        cloned.map_err(|error| DemoError(format!("--repo {}: {}", seed.display(), error.0)))?;
+        // A clone has the other branches as its origin's; here they are to be pushed.
+        git(clone, &["fetch", "-q", "--update-head-ok", "origin", "+refs/heads/*:refs/heads/*"]).await?;
     } else {
         git(here, &["init", "-q", "-b", "main", &path]).await?;
     }

@@ -31,7 +31,7 @@ impl fmt::Debug for OnCreate {
     }
 }
 
-/// Makes a bare repository; one that is there is left as it is. Blocks.
+/// Makes a bare repository; one that is there keeps all that it has, and gets the hooks. Blocks.
 pub(super) fn create(
     settings: &Settings,
     layout: &Layout,
@@ -42,7 +42,7 @@ pub(super) fn create(
     let target = layout.git_dir(project);
     match layout.locate(project) {
         Err(GitError::NoRepository(_)) => layout.confine(project, &target)?,
-        found => return found.map(|_| ()),
+        found => return found.map(|(git_dir, _)| adopt(settings, &git_dir, project)),
     }
     let aside = tempfile::tempdir_in(layout.tmp()).map_err(|error| failed(project, OP, error))?;
     let fresh = aside.path().join("repository.git");
@@ -56,6 +56,16 @@ pub(super) fn create(
         Ok(()) => Ok(()),
         Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::DirectoryNotEmpty) => Ok(()),
         Err(error) => Err(failed(project, OP, error)),
+    }
+}
+
+/// A repository that was there before its project gets what a new one gets. What hinders that (somebody else's hook) does
+/// not hinder the project: an operator must look.
+fn adopt(settings: &Settings, git_dir: &Path, project: &ProjectName) {
+    if let Some(OnCreate(prepare)) = &settings.on_create
+        && let Err(why) = prepare(git_dir, project)
+    {
+        tracing::error!(%project, %why, "an existing repository has no hooks: pushes to it bypass Lockstep; run `lockstep hook install`");
     }
 }
 

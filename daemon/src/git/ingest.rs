@@ -57,6 +57,9 @@ fn need(objects: &Objects<'_>, oids: &[Oid]) -> Result<(), GitError> {
 fn examine(settings: &Settings, project: &ProjectName, pack: &Payload) -> Result<Summary, GitError> {
     let limits = settings.spilled.for_length(pack.len());
     let result = match pack {
+        _ if pack.len() > limits.pack_bytes => {
+            Err(ScanError::Bad(format!("it is {} bytes long, above the limit of {}", pack.len(), limits.pack_bytes)))
+        }
         Payload::Memory(bytes) => match scan(&bytes[..], &settings.inline, LOOSE_OBJECTS) {
             Err(ScanError::Bad(_)) => scan(&bytes[..], &limits, 0),
             scanned => scanned,

@@ -26,6 +26,8 @@ pub struct PackLimits {
     pub deltas: u32,
     /// Deltas upon deltas.
     pub delta_depth: u16,
+    /// The pack itself, as it travels.
+    pub pack_bytes: u64,
 }
 
 impl PackLimits {
@@ -37,6 +39,7 @@ impl PackLimits {
         total_bytes: 64 << 20,
         deltas: 10_000,
         delta_depth: 50,
+        pack_bytes: 64 << 20,
     };
 
     /// For every pack.
@@ -47,6 +50,7 @@ impl PackLimits {
         total_bytes: 1 << 40,
         deltas: 5_000_000,
         delta_depth: 50,
+        pack_bytes: 256 << 30,
     };
 
     /// The same for a pack of `length` bytes: a short one may not declare as much in all as a long one. Deltas

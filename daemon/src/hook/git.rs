@@ -18,6 +18,14 @@ pub enum GitError {
         /// What it said.
         why: String,
     },
+    /// There is no repository.
+    #[error("{} is no git repository ({why}); give the folder of a bare one", path.display())]
+    NoRepository {
+        /// What was given.
+        path: PathBuf,
+        /// What git or the operating system says.
+        why: String,
+    },
     /// A setting is missing or wrong.
     #[error("git config {key} in {} {why}; run `lockstep hook install` on it", repository.display())]
     Config {
@@ -47,7 +55,10 @@ impl GitDir {
     /// # Errors
     /// There is no repository.
     pub fn at(path: &Path) -> Result<Self, GitError> {
-        let found = run(path, &["rev-parse", "--absolute-git-dir"])?;
+        let found = run(path, &["rev-parse", "--absolute-git-dir"]).map_err(|error| match error {
+            GitError::Failed { why, .. } => GitError::NoRepository { path: path.to_owned(), why },
+            error => error,
+        })?;
         Ok(Self(PathBuf::from(found.trim_end())))
     }
 

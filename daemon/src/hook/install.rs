@@ -63,7 +63,7 @@ pub enum InstallError {
 /// See [`InstallError`]. It may be repeated after any of them.
 pub fn install(what: &Installation) -> Result<(), InstallError> {
     let git = GitDir::at(&what.repository)?;
-    check(&git)?;
+    check_kind(&git)?;
     let socket = std::path::absolute(&what.socket)
         .map_err(|source| InstallError::Io { path: what.socket.clone(), source })?
         .display()
@@ -84,10 +84,19 @@ pub fn install(what: &Installation) -> Result<(), InstallError> {
     ensure_value(&git, "receive.procReceiveRefs", "refs")
 }
 
-fn check(git: &GitDir) -> Result<(), InstallError> {
+/// Whether Lockstep serves repositories of this kind.
+///
+/// # Errors
+/// It does not: why, and what to do.
+pub fn check_kind(git: &GitDir) -> Result<(), InstallError> {
     let refuse = |why| Err(InstallError::Unsupported { repository: git.path().to_owned(), why });
     if git.run(&["rev-parse", "--is-bare-repository"])?.trim_end() != "true" {
         return refuse("it has a work tree; Lockstep serves bare repositories: `git clone --bare` it");
+    }
+    if git.config("extensions.objectFormat", "--no-type")?.is_some_and(|format| format != "sha1") {
+        return refuse(
+            "its objects have SHA-256 names (extensions.objectFormat); Lockstep serves SHA-1 repositories only",
+        );
     }
     if git.config("extensions.refStorage", "--no-type")?.is_some_and(|format| format != "files") {
         return refuse(

@@ -125,13 +125,9 @@ fn verdict(result: &RefResult) -> Option<String> {
     match result.outcome {
         Outcome::Committed | Outcome::CommittedNotYetVisible => None,
         Outcome::Refused => {
-            let (mut text, refusal) = (why.unwrap_or("refused without a reason").to_owned(), result.refusal.as_ref());
-            if refusal.is_some_and(|refusal| refusal.caught_up) {
-                text.push_str("; fetch first, then push again");
-            } else if refusal.is_some_and(|refusal| refusal.retry) {
-                text.push_str("; push again later");
-            }
-            Some(text)
+            let why = why.unwrap_or("refused without a reason");
+            let later = result.refusal.as_ref().is_some_and(|refusal| refusal.retry && !why.contains("again"));
+            Some(if later { format!("{why}; push again later") } else { why.to_owned() })
         }
         Outcome::Unknown => Some(unknown(why.unwrap_or("no answer in time"))),
     }

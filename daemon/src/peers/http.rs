@@ -46,13 +46,15 @@ pub struct HttpPeer {
     address: Address,
     /// A folder for large packs that arrive.
     spill: PathBuf,
+    /// Longest pack that is taken, in bytes.
+    most_bytes: u64,
 }
 
 impl HttpPeer {
-    /// The peer `name`, for messages, at `address`; large packs go to the folder `spill`.
+    /// The peer `name`, for messages, at `address`; large packs go to the folder `spill`, none above `most_bytes`.
     #[must_use]
-    pub fn new(name: String, address: Address, spill: PathBuf) -> Self {
-        Self { name, address, spill }
+    pub fn new(name: String, address: Address, spill: PathBuf, most_bytes: u64) -> Self {
+        Self { name, address, spill, most_bytes }
     }
 
     fn not_now(&self, why: impl std::fmt::Display) -> PeerError {
@@ -100,13 +102,17 @@ impl HttpPeer {
         request.body(Full::new(body.into())).map_err(|error| self.not_now(error))
     }
 
-    /// A pack, in memory as long as it is small.
+    /// A pack, in memory as long as it is small. One that is too long is dropped as soon as it is.
     async fn receive(&self, mut body: Incoming) -> Result<Payload, PeerError> {
         let (mut head, mut length) = (Vec::new(), 0);
         let mut file: Option<(tokio::fs::File, tempfile::TempPath)> = None;
         while let Some(frame) = timeout(SILENCE, body.frame()).await.map_err(|_| self.not_now("it fell silent"))? {
             let Ok(chunk) = frame.map_err(|error| self.not_now(error))?.into_data() else { continue };
             length += chunk.len() as u64;
+            if length > self.most_bytes {
+                let most = self.most_bytes;
+                return Err(self.not_now(format!("its pack is longer than {most} bytes, the limit of every pack")));
+            }
             if file.is_none() && head.len() + chunk.len() > MEMORY_BYTES {
                 let made = tempfile::NamedTempFile::new_in(&self.spill).map_err(|error| self.not_now(error))?;
                 let (spilled, path) = made.into_parts();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lockstep_proto::{Oid, ProjectName};
 
-use super::{PeerError, Peers};
+use super::{MOST_OIDS, PeerError, Peers};
 use crate::blob::Payload;
 
 /// Peers in the order in which they are asked. None at all is a way to say that there are none.
@@ -33,7 +33,9 @@ impl Gathered {
     fn take(&mut self, packs: Vec<Payload>, wants: &[Oid]) {
         self.packs.extend(packs);
         wants.iter().for_each(|oid| _ = self.left.remove(oid));
-        self.haves.extend_from_slice(wants);
+        // What was just taken is the likeliest base; the next peer refuses a longer list.
+        self.haves.splice(0..0, wants.iter().copied());
+        self.haves.truncate(MOST_OIDS);
     }
 }
 
@@ -104,6 +106,24 @@ mod tests {
         }
     }
 
+    /// A peer that refuses lists above the bound, as the API does.
+    struct Strict(Near);
+
+    #[async_trait]
+    impl Peers for Strict {
+        async fn objects(
+            &self,
+            project: &ProjectName,
+            wants: &[Oid],
+            haves: &[Oid],
+        ) -> Result<Vec<Payload>, PeerError> {
+            if wants.len().max(haves.len()) > MOST_OIDS {
+                return Err(PeerError::NotNow("too many ids".into()));
+            }
+            self.0.objects(project, wants, haves).await
+        }
+    }
+
     fn project() -> ProjectName {
         "p".parse().unwrap()
     }
@@ -124,6 +144,16 @@ mod tests {
         let packs = turns.objects(&project(), &[a, b], &[]).await.unwrap();
         here.ingest(&project(), &packs, &[a, b], &[]).await.unwrap();
         assert!(here.closure_is_complete(&project(), a) && here.closure_is_complete(&project(), b));
+    }
+
+    #[tokio::test]
+    async fn no_list_grows_beyond_what_a_peer_takes() {
+        let (one, two) = (volume().await, volume().await);
+        let (a, b) = (one.add_object(&project(), &[], 1), two.add_object(&project(), &[], 2));
+        let haves: Vec<Oid> = (0..MOST_OIDS).map(|n| format!("{:040x}", n + 1).parse().unwrap()).collect();
+        let strict = |volume| Arc::new(Strict(Near(volume))) as Arc<dyn Peers>;
+        let turns = Turns::new(vec![strict(one), strict(two)]);
+        assert_eq!(turns.objects(&project(), &[a, b], &haves).await.map(|packs| packs.len()), Ok(2));
     }
 
     #[tokio::test]

@@ -20,8 +20,11 @@ use crate::refdb::{IncarnationRecord, IncarnationState, RefDb, RefDbError, SlotS
 
 /// Lanes that are drained at the same time.
 const LANES: usize = 8;
-/// Slots of a lane that are looked at, or poisoned, at the same time.
-const SLOTS: usize = 16;
+/// Slots of a lane that are looked at, or poisoned, at the same time. All lanes together stay far below what a refdb
+/// answers within the time of one call: above it every call is too late, and nothing gets on.
+const SLOTS: usize = 8;
+/// How often one slot is asked for before the incarnation begins anew.
+const TRIES: u32 = 6;
 /// Records of one call to the event log.
 const RECORDS: usize = 100;
 
@@ -90,7 +93,8 @@ impl Drainer {
 
     /// What is in a slot for ever.
     async fn look(&self, slot: Slot, is_settled: bool) -> Result<SlotState, RefDbError> {
-        if is_settled { self.refdb.slot(&slot).await } else { self.close(&slot).await }
+        let ask = async || if is_settled { self.refdb.slot(&slot).await } else { self.close(&slot).await };
+        patiently(&self.entropy, ask).await
     }
 
     /// Makes sure that nothing can land in a slot of the window any more; what is in it already stays.
@@ -103,5 +107,49 @@ impl Drainer {
 
     async fn publish(&self, site: &SiteId, waiting: &mut Vec<crate::eventlog::Record>) -> Result<(), RefDbError> {
         append_all(self.eventlog.as_ref(), site, waiting).await.map_err(RefDbError::NotNow)
+    }
+}
+
+/// Asks again when no answer came: one late answer must not begin hundreds of slots anew.
+async fn patiently<T, F>(entropy: &Arc<dyn Entropy>, ask: impl Fn() -> F) -> Result<T, RefDbError>
+where
+    F: Future<Output = Result<T, RefDbError>>,
+{
+    let mut backoff = Backoff::new(Arc::clone(entropy), Duration::from_millis(50), Duration::from_secs(1));
+    for _ in 1..TRIES {
+        match ask().await {
+            Err(RefDbError::Unknown(_) | RefDbError::NotNow(_)) => backoff.wait().await,
+            answer => return answer,
+        }
+    }
+    ask().await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::clock::SeededEntropy;
+
+    /// How often a question is asked that fails so many times, and its end.
+    async fn asked(failures: u32, error: &RefDbError) -> (u32, Result<(), RefDbError>) {
+        let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(1));
+        let calls = Cell::new(0);
+        let end = patiently(&entropy, async || {
+            calls.set(calls.get() + 1);
+            if calls.get() > failures { Ok(()) } else { Err(error.clone()) }
+        });
+        let end = end.await;
+        (calls.get(), end)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_slot_is_asked_again_and_not_for_ever() {
+        let late = RefDbError::Unknown("late".into());
+        assert_eq!(asked(3, &late).await, (4, Ok(())));
+        assert_eq!(asked(99, &late).await, (TRIES, Err(late)));
+        let broken = RefDbError::Broken("no such table".into());
+        assert_eq!(asked(99, &broken).await, (1, Err(broken)));
     }
 }

@@ -58,7 +58,9 @@ pub enum TelemetryError {
         why: tracing_subscriber::filter::ParseError,
     },
     /// The endpoint is not one that the exporter can reach.
-    #[error("otlp.endpoint is {value:?}: {why}; write `http://HOST:4318/v1/traces`, a collector beside this node")]
+    #[error(
+        "telemetry.otlp_endpoint is {value:?}: {why}; write `http://HOST:4318/v1/traces`, a collector beside this node"
+    )]
     Endpoint {
         /// The value as configured.
         value: String,

@@ -14,7 +14,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, Seq};
-use redb::{Database, Key, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition, Value};
+use redb::{
+    Database, Key, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, Value,
+};
 
 use super::announced::AnnouncedFile;
 use super::{Announced, Changes, Held, NodeStore, RefRecord, ShardId, StoreError, VolumeFacts, forms, keys};
@@ -208,6 +210,11 @@ impl NodeStore for DiskStore {
 
     fn parked(&self) -> Result<BTreeMap<String, Held>, StoreError> {
         self.read_held(tables::PARKED).map_err(failed("read what is parked"))
+    }
+
+    fn held_counts(&self) -> Result<(u64, u64), StoreError> {
+        let count = || Ok((self.table(tables::PARKED)?.len()?, self.table(tables::QUARANTINE)?.len()?));
+        count().map_err(failed("count what is held"))
     }
 
     fn quarantined(&self) -> Result<BTreeMap<String, Held>, StoreError> {

@@ -60,7 +60,11 @@ impl VolumeLock {
         let failed = |why: io::Error| LockError::Failed { path: path.clone(), why };
         let file = open(&path).map_err(failed)?;
         let end = Instant::now() + wait;
+        let mut is_told = false;
         while !try_lock(&file).map_err(failed)? {
+            if !std::mem::replace(&mut is_told, true) {
+                tracing::warn!(path = %path.display(), ?wait, "somebody else holds this volume; waiting for it");
+            }
             if Instant::now() >= end {
                 return Err(LockError::Held { path, waited: wait });
             }

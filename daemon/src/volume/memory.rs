@@ -141,6 +141,11 @@ impl NodeStore for MemoryStore {
         Ok(self.state().parked.clone())
     }
 
+    fn held_counts(&self) -> Result<(u64, u64), StoreError> {
+        let state = self.state();
+        Ok((state.parked.len() as u64, state.quarantined.len() as u64))
+    }
+
     fn quarantined(&self) -> Result<BTreeMap<String, Held>, StoreError> {
         Ok(self.state().quarantined.clone())
     }

@@ -171,6 +171,9 @@ pub trait NodeStore: Send + Sync {
     /// Everything that is quarantined.
     fn quarantined(&self) -> Result<BTreeMap<String, Held>, StoreError>;
 
+    /// How many records are parked, and how many quarantined; costs the same however many bytes they are.
+    fn held_counts(&self) -> Result<(u64, u64), StoreError>;
+
     /// The volume's facts; empty ones for a new volume.
     fn facts(&self) -> Result<VolumeFacts, StoreError>;
 

@@ -203,6 +203,8 @@ pub async fn held_records_stay_until_they_are_let_go(store: &dyn NodeStore) {
     };
     commit(store, second).await;
     assert_eq!(store.parked(), Ok([("t2".to_owned(), held("two again"))].into()));
+    let quarantined = store.quarantined().map(|all| all.len() as u64);
+    assert_eq!(store.held_counts(), quarantined.map(|quarantined| (1, quarantined)));
     assert_eq!(store.quarantined(), Ok([("t1".to_owned(), held("bad"))].into()));
     commit(store, Changes { unquarantine: vec!["t1".into()], ..Changes::default() }).await;
     assert_eq!(store.quarantined().map(|all| all.len()), Ok(0));

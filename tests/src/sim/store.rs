@@ -66,6 +66,10 @@ impl NodeStore for WatchedStore {
         self.inner.parked()
     }
 
+    fn held_counts(&self) -> Result<(u64, u64), StoreError> {
+        self.inner.held_counts()
+    }
+
     fn quarantined(&self) -> Result<BTreeMap<String, Held>, StoreError> {
         self.inner.quarantined()
     }

@@ -1,10 +1,15 @@
 //! The command line against real sidecars.
 
+use http::Method;
+use lockstep::client::{Call, Client, ClientError};
+use lockstep_proto::bridge::{Outcome, ProjectResponse, RefusalCode, SetHeadRequest};
+use lockstep_tests::e2e::PATIENCE;
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::git::{Clone, fails, git, ok, quiet};
 use lockstep_tests::e2e::until;
 use lockstep_tests::e2e::verify::converged;
 use tokio::process::Command;
+use tokio::time::Instant;
 
 use crate::lockstep;
 
@@ -97,13 +102,18 @@ async fn an_existing_repository_is_imported() {
         .output()
         .await
         .expect("git runs"));
-    let names: Vec<String> = (0..120).map(|n| format!("{first}:refs/heads/n{n:03}")).collect();
+    // Each in a folder of names of its own, which costs the commit an item more.
+    let names: Vec<String> = (0..120).map(|n| format!("{first}:refs/heads/d{n:03}/x")).collect();
     let trunk = format!("{second}:refs/heads/trunk");
     let names: Vec<&str> = names.iter().map(String::as_str).chain([trunk.as_str()]).collect();
     let _ = ok(clone.push(&a, &[], &names).await);
     let path = a.display().to_string();
-    let socket = cluster.nodes[0].socket().display().to_string();
-    let _ = ok(cluster.nodes[0].cli(&["hook", "install", &path, "--project", "old", "--socket", &socket]).await);
+    let wrong = cluster.nodes[0].cli(&["hook", "install", &path, "--project", "new"]).await;
+    assert!(fails(wrong).contains("the repository of project old"));
+    let away = cluster.nodes[1].cli(&["hook", "install", &path]).await;
+    assert!(fails(away).contains("is not on the git volume"));
+    let done = ok(cluster.nodes[0].cli(&["hook", "install", &path]).await);
+    assert!(done.contains("as project old") && done.contains("lockstep import"), "{done}");
     let done = ok(cluster.nodes[0].cli(&["import", &path]).await);
     assert!(done.contains("121 refs committed"), "{done}");
     cluster.exists("old").await;
@@ -113,4 +123,36 @@ async fn an_existing_repository_is_imported() {
     let third = clone.commit(Some(&second), "three");
     let _ = ok(clone.push(&cluster.nodes[1].repository("old"), &[], &[&format!("{third}:refs/heads/trunk")]).await);
     cluster.show("old", "refs/heads/trunk", Some(&third)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_project_over_an_existing_repository_gives_it_the_hooks() {
+    let cluster = Cluster::start(lockstep(), &["a-0"]).await;
+    let a = cluster.nodes[0].repository("there");
+    let mut init = quiet(Command::new("git"), &cluster.nodes[0].home);
+    let _ = ok(init.args(["init", "-q", "--bare", "-b", "main"]).arg(&a).output().await.expect("git runs"));
+    cluster.create("there").await;
+    let clone = Clone::new(&cluster.scratch("clone"));
+    let first = clone.commit(None, "one");
+    let text = fails(git(&a, &["fetch", &clone.folder().display().to_string(), &format!("{first}:{MAIN}")]).await);
+    assert!(text.contains("lockstep: refused"), "{text}");
+    let _ = ok(clone.push(&a, &[], &[&format!("{first}:{MAIN}")]).await);
+    assert_eq!(converged(&cluster, "there").await.refs.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_request_id_never_stands_for_two_operations() {
+    let cluster = Cluster::start(lockstep(), &["a-0"]).await;
+    cluster.create("p").await;
+    let client = Client::new(&cluster.nodes[0].socket());
+    let set = async |branch: &str| {
+        let body = SetHeadRequest { request_id: "same".into(), head: branch.parse().expect("a ref") };
+        let call = Call::new(Method::PUT, "/v1/projects/p/head", &body).expect("JSON");
+        client.send::<ProjectResponse>(&call, Instant::now() + PATIENCE).await
+    };
+    assert_eq!(set("refs/heads/one").await.expect("an answer").outcome, Outcome::Committed);
+    let Err(ClientError::Answered(error)) = set("refs/heads/two").await else { panic!("it was taken for the first") };
+    assert_eq!(error.code, RefusalCode::Invalid);
+    assert_eq!(set("refs/heads/one").await.expect("an answer").outcome, Outcome::Committed);
+    assert_eq!(converged(&cluster, "p").await.head.as_deref(), Some("refs/heads/one"));
 }

@@ -84,6 +84,42 @@ async fn installing_twice_is_harmless_and_touches_nobody_elses_hook() {
     assert_eq!(std::fs::read_to_string(&hook).unwrap(), "#!/bin/sh\n");
     let text = fails(site.lockstep(&["hook", "install", "work", "--project", "tools/build"]));
     assert!(text.contains("git clone --bare"), "{text}");
+    ok(git(site.folder.path(), &["init", "-q", "--bare", "--object-format=sha256", "long.git"]));
+    for command in [&["hook", "install", "long.git"][..], &["import", "long.git", "--project", "long"]] {
+        let text = fails(site.lockstep(command));
+        assert!(text.contains("extensions.objectFormat"), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_that_the_sidecar_does_not_move_is_not_taken_for_one_that_it_does() {
+    let site = Site::new().await;
+    let root = site.folder.path().join("volume");
+    std::fs::create_dir_all(root.join("tools")).unwrap();
+    *site.fake.root.lock().unwrap() = root.to_str().map(str::to_owned);
+    for command in [&["hook", "install", "build.git"][..], &["import", "build.git"]] {
+        let text = fails(site.lockstep(command));
+        assert!(text.contains("is not on the git volume") && text.contains("/volume/PROJECT.git"), "{text}");
+    }
+    ok(git(&root, &["init", "-q", "--bare", "tools/lint.git"]));
+    let done = ok(site.lockstep(&["hook", "install", "volume/tools/lint.git"]));
+    assert!(done.contains("as project tools/lint"), "{done}");
+    let wrong = site.lockstep(&["hook", "install", "volume/tools/lint.git", "--project", "lint"]);
+    assert_eq!(code(&wrong), Some(2));
+    assert!(fails(wrong).contains("--project tools/lint"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_goes_away_ends_the_command_without_a_panic() {
+    use std::io::Read;
+    let site = Site::new().await;
+    let mut command = std::process::Command::new(crate::fake::LOCKSTEP);
+    command.args(["status", "--watch"]).env("LOCKSTEP_SOCKET", site.socket());
+    let pipes = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut watch = pipes.spawn().unwrap();
+    watch.stdout.take().unwrap().read_exact(&mut [0; 10]).unwrap();
+    let ended = watch.wait_with_output().unwrap();
+    assert!(ended.status.success() && ended.stderr.is_empty(), "{ended:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -31,6 +31,8 @@ pub struct Fake {
     /// Told when a batch has ended.
     pub done: Notify,
     pub projects: Mutex<BTreeMap<ProjectName, RefName>>,
+    /// The git volume that it claims to have.
+    pub root: Mutex<Option<String>>,
     /// What its refdb holds, when that is not what the repository shows.
     pub refdb: Mutex<Option<BTreeMap<String, Oid>>>,
 }
@@ -146,6 +148,7 @@ impl Inspection for Fake {
         NodeStatus {
             site: "eu-aws".parse().unwrap(),
             node: "eu-aws-0".parse().unwrap(),
+            root: self.root.lock().unwrap().clone(),
             incarnation: None,
             role: "active".to_owned(),
             epoch: 1,

@@ -16,6 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fake::Fake;
 
+/// More than any pack here is long.
+const MOST: u64 = 1 << 30;
+
 /// A sidecar that gives the fixture's origin; its socket, its TCP address and its token file.
 async fn serve(fixture: &LocalFixture, folder: &Path) -> [Address; 2] {
     let (socket, token) = (folder.join("run/api.sock"), folder.join("token"));
@@ -52,7 +55,7 @@ async fn what_a_peer_has_arrives_whole_by_socket_and_by_tcp() {
     let large = fixture.commit(&project(), &[small], &files);
     let mut haves = Vec::new();
     for (address, want) in serve(&fixture, folder.path()).await.into_iter().zip([small, large]) {
-        let peer = HttpPeer::new("origin".into(), address, fixture.replica().spill());
+        let peer = HttpPeer::new("origin".into(), address, fixture.replica().spill(), MOST);
         let packs = peer.objects(&project(), &[want], &haves).await.unwrap();
         assert_eq!(matches!(packs[..], [Payload::File(..)]), want == large, "{packs:?}");
         fixture.replica().ingest(&project(), &packs, &[want], &haves).await.unwrap();
@@ -69,7 +72,7 @@ async fn what_a_peer_lacks_is_named_and_a_wrong_token_is_not_now() {
     let here = fixture.commit(&project(), &[], &[("a", "1")]);
     let [socket, tcp] = serve(&fixture, folder.path()).await;
     let spill = fixture.replica().spill();
-    let peer = HttpPeer::new("origin".into(), socket, spill.clone());
+    let peer = HttpPeer::new("origin".into(), socket, spill.clone(), MOST);
     let missing = peer.objects(&project(), &[here, nowhere()], &[]).await.unwrap_err();
     assert_eq!(missing, PeerError::Missing(vec![nowhere()]));
     let nothing = peer.objects(&"unheard/of".parse().unwrap(), &[here], &[]).await.unwrap_err();
@@ -77,7 +80,28 @@ async fn what_a_peer_lacks_is_named_and_a_wrong_token_is_not_now() {
     let Address::Tcp(address, _) = tcp else { unreachable!("the second address is TCP") };
     let wrong = folder.path().join("wrong");
     std::fs::write(&wrong, "x\n").unwrap();
-    let peer = HttpPeer::new("origin".into(), Address::Tcp(address, wrong), spill);
+    let peer = HttpPeer::new("origin".into(), Address::Tcp(address, wrong), spill, MOST);
     let refused = peer.objects(&project(), &[here], &[]).await.unwrap_err();
     assert!(matches!(&refused, PeerError::NotNow(why) if why.contains("token")), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pack_above_the_limit_is_dropped_while_it_arrives() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = fixture().await;
+    let files: Vec<(String, String)> = (0..4).map(|n| (format!("f{n}"), noise(n))).collect();
+    let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    let (small, large) = (fixture.commit(&project(), &[], &[("a", "1")]), fixture.commit(&project(), &[], &files));
+    let [socket, _] = serve(&fixture, folder.path()).await;
+    let spill = folder.path().join("spill");
+    std::fs::create_dir(&spill).unwrap();
+    // Below and above what is kept in memory.
+    for (most, want) in [(100, small), (1_200_000, large)] {
+        let peer = HttpPeer::new("origin".into(), socket.clone(), spill.clone(), most);
+        let refused = peer.objects(&project(), &[want], &[]).await.unwrap_err();
+        assert!(matches!(&refused, PeerError::NotNow(why) if why.contains(&format!("{most} bytes"))), "{refused}");
+        assert_eq!(std::fs::read_dir(&spill).unwrap().count(), 0, "nothing of it is left on the disk");
+    }
+    let peer = HttpPeer::new("origin".into(), socket, spill, MOST);
+    assert!(peer.objects(&project(), &[large], &[]).await.unwrap()[0].len() > 1_200_000);
 }

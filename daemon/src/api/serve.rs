@@ -1,0 +1,111 @@
+//! Serving a router on a listener, within bounds: a number of connections, and a time for each to say something.
+//!
+//! Above the bound callers wait in the operating system's queue. A connection that says nothing is closed, so that
+//! nobody can keep the others out by being silent.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::serve::Listener;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// What one listener takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Connections at the same time.
+    pub(super) connections: usize,
+    /// How long a connection may take to send the head of a request; between two requests, too.
+    pub(super) silence: Duration,
+}
+
+/// How long a connection may be silent.
+pub(super) const SILENCE: Duration = Duration::from_secs(60);
+
+/// Serves until `shutdown`; requests that are under way then are answered first.
+pub(super) async fn serve<L: Listener>(mut listener: L, router: Router, bounds: Bounds, shutdown: CancellationToken) {
+    let room = Arc::new(Semaphore::new(bounds.connections.min(Semaphore::MAX_PERMITS)));
+    let connections = TaskTracker::new();
+    let mut next = async || {
+        // Nobody closes the semaphore, so there is always a permit in the end.
+        let permit = Arc::clone(&room).acquire_owned().await.ok();
+        (listener.accept().await.0, permit)
+    };
+    loop {
+        let (connection, permit) = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            next = next() => next,
+        };
+        let serving = converse(connection, router.clone(), bounds.silence, shutdown.clone());
+        connections.spawn(async move {
+            serving.await;
+            drop(permit);
+        });
+    }
+    connections.close();
+    connections.wait().await;
+}
+
+async fn converse<C>(connection: C, router: Router, silence: Duration, shutdown: CancellationToken)
+where
+    C: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(silence);
+    let mut serving = pin!(http.serve_connection(TokioIo::new(connection), TowerToHyperService::new(router)));
+    let served = tokio::select! {
+        biased;
+        served = serving.as_mut() => served,
+        () = shutdown.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// What the server says to a request, up to its end of the connection.
+    async fn ask(stream: &mut TcpStream) -> String {
+        let _ = stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+        let mut text = String::new();
+        let _ = stream.read_to_string(&mut text).await;
+        text
+    }
+
+    #[tokio::test]
+    async fn the_silent_are_closed_and_make_room_for_others() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (router, shutdown) = (Router::new().route("/", get(|| async { "hello" })), CancellationToken::new());
+        let bounds = Bounds { connections: 2, silence: Duration::from_millis(200) };
+        let server = tokio::spawn(serve(listener, router, bounds, shutdown.clone()));
+        let mut silent = [TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap()];
+        let mut third = TcpStream::connect(address).await.unwrap();
+        let too_early = tokio::time::timeout(Duration::from_millis(50), ask(&mut third)).await;
+        assert!(too_early.is_err(), "there is room for two");
+        let mut rest = String::new();
+        third.read_to_string(&mut rest).await.unwrap();
+        assert!(rest.ends_with("hello"), "{rest:?}");
+        assert_eq!(silent[0].read(&mut [0; 1]).await.unwrap_or(0), 0, "a silent one is closed");
+        assert!(!ask(&mut silent[1]).await.contains("hello"));
+        shutdown.cancel();
+        server.await.unwrap();
+    }
+}

@@ -1,0 +1,137 @@
+//! The API's bound on concurrent work: what comes above it is told so, and nothing of it happens.
+
+use std::io::{Read, Write};
+use std::num::NonZeroUsize;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lockstep::api::server::BoundApi;
+use lockstep_tests::e2e::until;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::fake::{Fake, MAIN, Site, fails, git, ok, value};
+
+/// A fake that works on two requests at most, and on none to its end before it is let.
+struct Jam {
+    _folder: tempfile::TempDir,
+    socket: PathBuf,
+    fake: Arc<Fake>,
+    gate: Arc<Notify>,
+}
+
+impl Jam {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("run/api.sock");
+        let (fake, gate) = (Arc::new(Fake::default()), Arc::new(Notify::new()));
+        fake.refuse.lock().unwrap().insert(MAIN.to_owned(), "no".to_owned());
+        *fake.gate.lock().unwrap() = Some(gate.clone());
+        let bound = BoundApi::bind(&socket, None).await.unwrap().taking(NonZeroUsize::new(2).unwrap());
+        let _ = bound.spawn(fake.clone(), fake.clone(), &CancellationToken::new());
+        Self { _folder: folder, socket, fake, gate }
+    }
+
+    /// Sends a batch and does not wait for its answer.
+    fn submit(&self, id: &str) -> UnixStream {
+        let body = format!(r#"{{"request_id":"{id}","commands":[{{"ref":"{MAIN}","new":null}}]}}"#);
+        send(&self.socket, "POST /v1/projects/p/ref-transactions", &body)
+    }
+
+    async fn under_way(&self, count: usize) {
+        let there = async || (self.fake.requests.lock().unwrap().len() == count).then_some(());
+        until(there).await.expect("the batches arrive");
+    }
+}
+
+fn send(socket: &Path, line: &str, body: &str) -> UnixStream {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    let length = body.len();
+    write!(stream, "{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n").unwrap();
+    write!(stream, "content-length: {length}\r\n\r\n{body}").unwrap();
+    stream
+}
+
+fn answer(mut stream: UnixStream) -> String {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_above_the_bound_is_told_to_try_again() {
+    let jam = Jam::new().await;
+    let first = [jam.submit("a"), jam.submit("b")];
+    jam.under_way(2).await;
+    let refused = answer(jam.submit("c"));
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("retry-after: 1"), "{refused}");
+    for part in ["works on 2 requests", "api.most_requests", "nothing was changed", "\"retry\":true"] {
+        assert!(refused.contains(part), "no {part:?} in {refused}");
+    }
+    // Its body is not waited for: whoever sends none is told so, too.
+    let mut silent = UnixStream::connect(&jam.socket).unwrap();
+    write!(silent, "PUT /v1/projects/p HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\nconnection: close\r\n\r\n")
+        .unwrap();
+    assert!(answer(silent).starts_with("HTTP/1.1 503"));
+    assert!(answer(send(&jam.socket, "GET /v1/status", "")).starts_with("HTTP/1.1 200"), "looking goes on");
+    jam.gate.notify_one();
+    jam.gate.notify_one();
+    for stream in first {
+        assert!(answer(stream).starts_with("HTTP/1.1 200"));
+    }
+    jam.gate.notify_one();
+    assert!(answer(jam.submit("c")).starts_with("HTTP/1.1 200"), "the same request is taken later");
+    assert_eq!(jam.fake.requests.lock().unwrap().len(), 3, "what was refused never arrived");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_counts_until_it_has_ended_though_its_caller_hung_up() {
+    let jam = Jam::new().await;
+    let callers = [jam.submit("a"), jam.submit("b")];
+    jam.under_way(2).await;
+    let callers_gone = callers.map(drop);
+    assert!(answer(jam.submit("c")).starts_with("HTTP/1.1 503"));
+    for _ in callers_gone {
+        jam.gate.notify_one();
+    }
+    let taken = async || {
+        jam.gate.notify_one();
+        answer(jam.submit("c")).starts_with("HTTP/1.1 200").then_some(())
+    };
+    until(taken).await.expect("there is room when the work has ended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_names_no_deadline_waits_as_long_as_the_configuration_says() {
+    let mut jam = Jam::new().await;
+    jam.socket.set_file_name("other.sock");
+    let bound = BoundApi::bind(&jam.socket, None).await.unwrap().waiting(std::time::Duration::from_millis(50));
+    let _ = bound.spawn(jam.fake.clone(), jam.fake.clone(), &CancellationToken::new());
+    let unknown = answer(jam.submit("a"));
+    assert!(unknown.contains("unknown") && unknown.contains("no answer within the deadline"), "{unknown}");
+    assert_eq!(jam.fake.requests.lock().unwrap()[0].deadline_ms, Some(50));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_waits_a_moment_for_a_sidecar_that_has_no_time() {
+    let mut site = Site::unserved();
+    let gate = Arc::new(Notify::new());
+    *site.fake.gate.lock().unwrap() = Some(gate.clone());
+    let bound = BoundApi::bind(&site.socket(), None).await.unwrap().taking(NonZeroUsize::MIN);
+    site.tasks = Some(bound.spawn(site.fake.clone(), site.fake.clone(), &site.shutdown));
+    let old = format!(r#"{{"request_id":"x","commands":[{{"ref":"{MAIN}","old":"absent","new":null}}]}}"#);
+    let batch = "POST /v1/projects/tools%2Fbuild/ref-transactions";
+    let holder = send(&site.socket(), batch, &old);
+    until(async || (!site.fake.requests.lock().unwrap().is_empty()).then_some(())).await.expect("it arrives");
+    let new = site.commit();
+    let text = fails(site.push(&["main"]));
+    assert!(text.contains("nothing was changed") && text.contains("try again later"), "{text}");
+    let work = site.work();
+    let push = std::thread::spawn(move || git(&work, &["push", "origin", "main"]));
+    gate.notify_one();
+    assert!(answer(holder).starts_with("HTTP/1.1 200"));
+    gate.notify_one();
+    ok(push.join().unwrap());
+    assert_eq!(value(&site.bare(), MAIN), Some(new));
+}
