@@ -1,0 +1,13 @@
+package io.lockstep.bridge;
+
+import com.google.gerrit.extensions.registration.DynamicSet;
+import com.google.gerrit.server.ExceptionHook;
+import com.google.inject.AbstractModule;
+
+/** {@code gerrit.installModule}: what users see of the bridge. */
+public final class BridgeModule extends AbstractModule {
+  @Override
+  protected void configure() {
+    DynamicSet.bind(binder(), ExceptionHook.class).to(SidecarExceptionHook.class);
+  }
+}
