@@ -1,7 +1,7 @@
 //! From wishes to a proposal: each wish is held against what this node knows, and becomes a step or a refusal.
 
 use lockstep_proto::bridge::RefusalCode;
-use lockstep_proto::{Command, Oid, ProjectKey, RefKey, RefName, RefValue, Version};
+use lockstep_proto::{Command, Oid, ProjectKey, ProjectName, RefKey, RefName, RefValue, Version};
 
 use super::work::{Intent, Proposal, Verdict, Work, refusal, stale};
 use crate::git::{GitError, Relation, Repositories};
@@ -139,11 +139,20 @@ impl Proposer<'_> {
             let message = format!("{name}: object {new} is not in the repository; send it first, then the ref");
             return Ok(Some(Verdict::Refused(refusal(RefusalCode::MissingObject, false, message))));
         }
+        if name.is_branch() && !self.is_commit(&project.name, new).await? {
+            let message = format!("{name}: {new} is no commit; git keeps only commits on branches");
+            return Ok(Some(Verdict::Refused(refusal(RefusalCode::Invalid, false, message))));
+        }
         let Some(old) = old.oid().filter(|_| !intent.force) else { return Ok(None) };
         if self.repositories.relation(&project.name, old, new).await? == Relation::FastForward {
             return Ok(None);
         }
         let message = format!("{name}: {new} does not contain {old}; merge or rebase, or force the update");
         Ok(Some(Verdict::Refused(refusal(RefusalCode::NonFastForward, false, message))))
+    }
+
+    /// Only a commit contains anything, itself to begin with. git moves no branch to anything else, at no site.
+    async fn is_commit(&self, project: &ProjectName, oid: Oid) -> Result<bool, GitError> {
+        Ok(self.repositories.relation(project, oid, oid).await? == Relation::FastForward)
     }
 }

@@ -91,13 +91,12 @@ public record BridgeSettings(Endpoint endpoint, Duration patience) {
   }
 
   private static Duration patience(Config config, List<String> problems) {
-    long millis;
-    try {
-      millis = config.getTimeUnit(SECTION, null, "timeout", DEFAULT_PATIENCE.toMillis(), TimeUnit.MILLISECONDS);
-    } catch (IllegalArgumentException e) {
-      problems.add("lockstep.timeout: " + e.getMessage());
+    String text = config.getString(SECTION, null, "timeout");
+    if (text != null && !text.matches("\\d+ *(ms|s|sec|seconds?|min|m|minutes?)")) {
+      problems.add("lockstep.timeout is %s; give a time such as 15 s".formatted(text));
       return DEFAULT_PATIENCE;
     }
+    long millis = config.getTimeUnit(SECTION, null, "timeout", DEFAULT_PATIENCE.toMillis(), TimeUnit.MILLISECONDS);
     if (millis < 2_000 || millis > 600_000) {
       problems.add("lockstep.timeout is %d ms; give 2 s to 10 min".formatted(millis));
     }

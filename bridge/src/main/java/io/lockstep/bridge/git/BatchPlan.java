@@ -61,7 +61,7 @@ final class BatchPlan {
       case STALE -> one.command().setResult(LOCK_FAILURE, verdict.message());
       case NON_FAST_FORWARD -> one.command().setResult(REJECTED_NONFASTFORWARD, verdict.message());
       case MISSING_OBJECT -> one.command().setResult(REJECTED_MISSING_OBJECT, verdict.message());
-      case NAME_CONFLICT, INVALID, LOCKED, PROJECT, NOT_SERVING, UNAVAILABLE ->
+      case NAME_CONFLICT, INVALID, EXISTS, LOCKED, PROJECT, NOT_SERVING, UNAVAILABLE ->
           one.command().setResult(REJECTED_OTHER_REASON, verdict.message());
     }
   }

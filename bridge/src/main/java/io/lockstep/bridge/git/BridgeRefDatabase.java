@@ -71,12 +71,12 @@ final class BridgeRefDatabase extends Generation.RefDatabase {
   @Override
   @Deprecated
   public Map<String, Ref> getRefs(String prefix) throws IOException {
-    return OWN.startsWith(prefix) ? Maps.filterValues(super.getRefs(prefix), SHOWN) : super.getRefs(prefix);
+    return mayShowOwn(prefix) ? Maps.filterValues(super.getRefs(prefix), SHOWN) : super.getRefs(prefix);
   }
 
   @Override
   public List<Ref> getRefsByPrefix(String prefix) throws IOException {
-    return OWN.startsWith(prefix) ? shown(super.getRefsByPrefix(prefix)) : super.getRefsByPrefix(prefix);
+    return mayShowOwn(prefix) ? shown(super.getRefsByPrefix(prefix)) : super.getRefsByPrefix(prefix);
   }
 
   @Override
@@ -92,6 +92,10 @@ final class BridgeRefDatabase extends Generation.RefDatabase {
   @Override
   public Set<Ref> getTipsWithSha1(ObjectId id) throws IOException {
     return Sets.filter(super.getTipsWithSha1(id), SHOWN);
+  }
+
+  private static boolean mayShowOwn(String prefix) {
+    return OWN.startsWith(prefix) || prefix.startsWith(OWN);
   }
 
   private static List<Ref> shown(List<Ref> all) {

@@ -65,6 +65,7 @@ public final class BridgeRepositoryManager extends Generation.Manager {
     switch (verdict.code()) {
       case COMMITTED -> {}
       case INVALID -> throw new RepositoryNotFoundException("Invalid name: " + name + ": " + verdict.message());
+      case EXISTS -> throw new RepositoryExistsException(name);
       default -> throw SidecarException.refused(verdict.message());
     }
     return openRepository(name);

@@ -61,7 +61,7 @@ final class ProjectRefs {
         logger.atWarning().log("a ref update was refused: %s", verdict.message());
         yield RefUpdate.Result.REJECTED_OTHER_REASON;
       }
-      case LOCKED, PROJECT, NOT_SERVING, UNAVAILABLE -> throw SidecarException.refused(verdict.message());
+      case EXISTS, LOCKED, PROJECT, NOT_SERVING, UNAVAILABLE -> throw SidecarException.refused(verdict.message());
     };
   }
 

@@ -27,6 +27,10 @@ final class Answers {
 
   /** What a request was answered: one verdict a command, or why its outcome is not known. */
   record Verdicts(List<RefVerdict> each, String doubt) {
+    static Verdicts inDoubt(String why) {
+      return new Verdicts(List.of(), why);
+    }
+
     boolean isKnown() {
       return doubt == null;
     }
@@ -45,6 +49,16 @@ final class Answers {
   /** An answer to an operation on a project. */
   static Verdicts ofOperation(HttpAnswer answer) throws ProtocolException {
     return answer.status() == OK ? read(answer, body -> verdicts(List.of(body))) : error(answer, 1);
+  }
+
+  /** An answer to the creation of a project: "no such state of the project" means that it is there already. */
+  static Verdicts ofCreation(HttpAnswer answer) throws ProtocolException {
+    Verdicts verdicts = ofOperation(answer);
+    List<RefVerdict> each =
+        verdicts.each().stream()
+            .map(it -> it.code() == Code.PROJECT ? new RefVerdict(Code.EXISTS, false, it.message()) : it)
+            .toList();
+    return new Verdicts(each, verdicts.doubt());
   }
 
   /** No verdict, but an error of the whole request: each command has it. */
@@ -69,7 +83,7 @@ final class Answers {
             each.add(new RefVerdict(Code.COMMITTED, outcome == Outcome.COMMITTED, ""));
         case REFUSED -> each.add(new RefVerdict(code(refusal(result)), false, message(result)));
         case UNKNOWN -> {
-          return new Verdicts(List.of(), message(result));
+          return Verdicts.inDoubt(message(result));
         }
       }
     }

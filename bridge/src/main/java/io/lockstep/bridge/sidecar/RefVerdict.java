@@ -1,6 +1,11 @@
 package io.lockstep.bridge.sidecar;
 
-/** What became of one command: committed, or refused with a code for programs and a sentence for people. */
+/**
+ * What became of one command: committed, or refused.
+ *
+ * @param visible whether it can be read here already
+ * @param message why it was refused, for people
+ */
 public record RefVerdict(Code code, boolean visible, String message) {
   /** The outcome of a command; the names are those of the bridge API. */
   public enum Code {
@@ -18,6 +23,8 @@ public record RefVerdict(Code code, boolean visible, String message) {
     NAME_CONFLICT,
     /** The batch or a name in it breaks a rule of the bridge API. */
     INVALID,
+    /** A project of this name is there already (the bridge API says {@code project}). */
+    EXISTS,
     /** Locked by a long operation. */
     LOCKED,
     /** The project is not there (any more), or takes no commits. */
@@ -30,7 +37,7 @@ public record RefVerdict(Code code, boolean visible, String message) {
     /** Whether it is a verdict on this command, and not trouble that any command would meet now. */
     public boolean isOfTheCommand() {
       return switch (this) {
-        case COMMITTED, STALE, TRANSACTION, NON_FAST_FORWARD, MISSING_OBJECT, NAME_CONFLICT, INVALID -> true;
+        case COMMITTED, STALE, TRANSACTION, NON_FAST_FORWARD, MISSING_OBJECT, NAME_CONFLICT, INVALID, EXISTS -> true;
         case LOCKED, PROJECT, NOT_SERVING, UNAVAILABLE -> false;
       };
     }

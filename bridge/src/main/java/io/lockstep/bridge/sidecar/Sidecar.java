@@ -78,7 +78,7 @@ public final class Sidecar implements Closeable {
   public RefVerdict createProject(String project, String head) throws SidecarException {
     JsonObject body = request();
     body.addProperty("head", head);
-    return ask("PUT", path(project), deadline -> body, Answers::ofOperation).get(0);
+    return ask("PUT", path(project), deadline -> body, Answers::ofCreation).get(0);
   }
 
   /** Points {@code HEAD} of a project at a branch, at every site. */
@@ -101,25 +101,33 @@ public final class Sidecar implements Closeable {
   private List<RefVerdict> ask(String method, String target, Body body, Reader reader) throws SidecarException {
     Deadline deadline = Deadline.in(patience);
     String doubt = null;
+    Verdicts verdicts;
     do {
-      try {
-        HttpAnswer answer = connections.exchange(method, target, body.at(deadline).toString(), deadline);
-        Verdicts verdicts = reader.read(answer);
-        if (verdicts.isFinal() || (verdicts.isKnown() && doubt == null)) {
-          return committedOrTrouble(verdicts.each());
-        }
-        doubt = verdicts.isKnown() ? doubt : verdicts.doubt();
-      } catch (NotSentException e) {
-        if (doubt == null) {
-          throw SidecarException.away(endpoint, e);
-        }
-      } catch (IOException e) {
-        logger.atWarning().log("%s %s: the answer was lost: %s", method, target, e);
-        doubt = String.valueOf(e.getMessage());
+      verdicts = askOnce(method, target, body, reader, deadline, doubt != null);
+      if (verdicts.isFinal() || (verdicts.isKnown() && doubt == null)) {
+        return committedOrTrouble(verdicts.each());
       }
+      doubt = verdicts.isKnown() ? doubt : verdicts.doubt();
       pause();
     } while (!deadline.hasPassed() && !Thread.currentThread().isInterrupted());
     throw SidecarException.unknown(doubt);
+  }
+
+  /** One copy of a request. An answer that was lost leaves its outcome in doubt; so does, then, a sidecar that is away. */
+  private Verdicts askOnce(
+      String method, String target, Body body, Reader reader, Deadline deadline, boolean isInDoubt)
+      throws SidecarException {
+    try {
+      return reader.read(connections.exchange(method, target, body.at(deadline).toString(), deadline));
+    } catch (NotSentException e) {
+      if (!isInDoubt) {
+        throw SidecarException.away(endpoint, e);
+      }
+      return Verdicts.inDoubt("the sidecar is away: " + e.getMessage());
+    } catch (IOException e) {
+      logger.atWarning().log("%s %s: the answer was lost: %s", method, target, e);
+      return Verdicts.inDoubt(String.valueOf(e.getMessage()));
+    }
   }
 
   /** Trouble that is no command's own ends the batch, unless a part of it was committed. */
