@@ -23,8 +23,8 @@ FRAMEWORK_3.13 := 3.13.5
 FRAMEWORK_3.14 := 3.13.5
 FRAMEWORK := $(FRAMEWORK_$(basename $(VERSION)))
 WAR := .cache/gerrit/gerrit-$(VERSION).war
-# The bridge's jar for that release.
-BRIDGE := bridge/gerrit-$(if $(filter 3.11.%,$(VERSION)),3.11,3.12)/target
+# The module whose jar serves that release.
+BRIDGE := gerrit-$(patsubst 3.14,3.13,$(basename $(VERSION)))
 MAVEN = JAVA_HOME="$$(bridge/find-jdk)" mvn --batch-mode --no-transfer-progress
 
 .PHONY: help demo test sim crash soak bench bench-quick bridge gerrit-war gerrit-e2e fmt lint deny docs ci tools
@@ -68,9 +68,9 @@ bridge: tools ## The Gerrit bridge's jars, held against JGit's contract on a rea
 gerrit-war: $(WAR) ## A Gerrit for the tests, from Maven Central: make gerrit-war VERSION=3.13.5
 
 gerrit-e2e: $(WAR) tools ## Real Gerrits with their sidecars: make gerrit-e2e VERSION=3.13.5
-	$(MAVEN) --file bridge --projects $(notdir $(BRIDGE:/target=)) -DskipTests package
+	$(MAVEN) --file bridge --projects $(BRIDGE) -DskipTests package
 	LOCKSTEP_GERRIT_WAR=$(CURDIR)/$(WAR) LOCKSTEP_GERRIT_JAVA="$$(bridge/find-jdk)/bin/java" \
-	  LOCKSTEP_BRIDGE_JAR="$$(ls $(CURDIR)/$(BRIDGE)/lockstep-bridge-gerrit-*.jar)" \
+	  LOCKSTEP_BRIDGE_JAR="$$(ls $(CURDIR)/bridge/$(BRIDGE)/target/lockstep-bridge-gerrit-*.jar)" \
 	  cargo test --locked --package lockstep-tests --test gerrit -- --ignored --nocapture --test-threads 1
 
 fmt: ## Format the code
