@@ -62,7 +62,7 @@ bench-quick: tools ## The figures that take seconds: make bench-quick, or some o
 	target/release/lockstep-loadtest --quick
 
 bridge: tools ## The Gerrit bridge's jars, held against JGit's contract on a real sidecar, for each Gerrit release
-	cargo build --locked --package lockstep
+	cargo build --locked --package lockstep-tests --bin lockstep-under-test
 	$(MAVEN) --file bridge package
 
 gerrit-war: $(WAR) ## A Gerrit for the tests, from Maven Central: make gerrit-war VERSION=3.13.5
@@ -71,7 +71,7 @@ gerrit-e2e: $(WAR) tools ## Real Gerrits with their sidecars: make gerrit-e2e VE
 	$(MAVEN) --file bridge --projects $(BRIDGE) -DskipTests package
 	LOCKSTEP_GERRIT_WAR=$(CURDIR)/$(WAR) LOCKSTEP_GERRIT_JAVA="$$(bridge/find-jdk)/bin/java" \
 	  LOCKSTEP_BRIDGE_JAR="$$(ls $(CURDIR)/bridge/$(BRIDGE)/target/lockstep-bridge-gerrit-*.jar)" \
-	  cargo test --locked --package lockstep-tests --test gerrit -- --ignored --nocapture --test-threads 1
+	  cargo test --locked --package lockstep-tests --test gerrit $(ONLY) -- --ignored --nocapture --test-threads 1
 
 fmt: ## Format the code
 	cargo fmt --all
