@@ -40,7 +40,7 @@ async fn a_change_from_its_push_to_its_submission() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Gerrit: make gerrit-e2e"]
-async fn accounts_groups_branches_and_tags_are_committed() {
+async fn accounts_groups_branches_and_tags_are_committed_and_gc_is_harmless() {
     let sites = Sites::start(lockstep(), &["a-0"]).await;
     let gerrit = &sites.servers[0];
     let _ = gerrit.rest("PUT", "/projects/p", &json!({"create_empty_commit": true})).await.json();
@@ -53,6 +53,9 @@ async fn accounts_groups_branches_and_tags_are_committed() {
     assert_eq!(gerrit.rest("DELETE", "/projects/p/branches/master", &json!({})).await.status, 204);
     assert_eq!(gerrit.rest("PUT", "/projects/p/branches/next%2Fbelow", &json!({"revision": "next"})).await.status, 409);
     let truth = in_lockstep(&sites, "p").await;
+    let collected = gerrit.rest("POST", "/projects/p/gc", &json!({})).await;
+    assert_eq!(collected.status, 200, "{collected:?}");
+    assert_eq!(in_lockstep(&sites, "p").await, truth, "gc changes no value");
     let names: Vec<&str> = truth.refs.keys().map(String::as_str).collect();
     assert_eq!(names, ["refs/heads/next", "refs/meta/config", "refs/tags/v1"]);
     assert_eq!(truth.head.as_deref(), Some("refs/heads/next"));
@@ -71,7 +74,8 @@ async fn without_its_sidecar_a_gerrit_reads_and_says_why_it_does_not_write() {
     assert_eq!(refused.status, 503);
     assert!(refused.text.contains("the sidecar of this server cannot be reached"), "{refused:?}");
     assert!(refused.text.contains("Nothing was changed"), "{refused:?}");
-    assert!(fails(user.push("refs/for/master").await).contains("Nothing was changed"));
+    let told = fails(user.push("refs/for/master").await);
+    assert!(told.contains("Nothing was changed"), "{told}");
     assert_eq!(sites.servers[0].rest("PUT", "/projects/q", &create).await.status, 503);
     let _ = ok(user.git(&["fetch", "origin"]).await);
 

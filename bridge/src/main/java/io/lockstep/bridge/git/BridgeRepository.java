@@ -3,7 +3,6 @@ package io.lockstep.bridge.git;
 import com.google.gerrit.server.git.DelegateRepository;
 import io.lockstep.bridge.sidecar.Sidecar;
 import java.io.IOException;
-import java.util.Optional;
 import org.eclipse.jgit.lib.RefDatabase;
 import org.eclipse.jgit.lib.RefRename;
 import org.eclipse.jgit.lib.RefUpdate;
@@ -21,11 +20,6 @@ public final class BridgeRepository extends DelegateRepository {
   public BridgeRepository(Repository local, String project, Sidecar sidecar) {
     super(local);
     this.refs = new BridgeRefDatabase(this, new ProjectRefs(project, sidecar, local.getRefDatabase()));
-  }
-
-  /** Why an update through this handle did not happen, or is not known to have; for people. */
-  public Optional<String> trouble() {
-    return refs.project().trouble();
   }
 
   @Override

@@ -8,7 +8,6 @@ import io.lockstep.bridge.sidecar.SidecarException;
 import java.io.IOException;
 import java.time.Duration;
 import java.util.List;
-import java.util.Optional;
 import org.eclipse.jgit.lib.ObjectId;
 import org.eclipse.jgit.lib.PersonIdent;
 import org.eclipse.jgit.lib.Ref;
@@ -23,7 +22,6 @@ final class ProjectRefs {
   private final String project;
   private final Sidecar sidecar;
   private final RefDatabase local;
-  private volatile String trouble;
 
   ProjectRefs(String project, Sidecar sidecar, RefDatabase local) {
     this.project = project;
@@ -33,13 +31,7 @@ final class ProjectRefs {
 
   /** Commits a batch; one verdict a command. What is committed can be read afterwards. */
   List<RefVerdict> commit(boolean atomic, List<RefCommand> commands, PersonIdent actor) throws IOException {
-    List<RefVerdict> verdicts;
-    try {
-      verdicts = sidecar.commit(project, atomic, commands, text(actor));
-    } catch (SidecarException e) {
-      trouble = e.getMessage();
-      throw e;
-    }
+    List<RefVerdict> verdicts = sidecar.commit(project, atomic, commands, text(actor));
     for (int at = 0; at < commands.size(); at++) {
       if (verdicts.get(at).isCommitted() && !verdicts.get(at).visible()) {
         awaitVisible(commands.get(at));
@@ -51,11 +43,6 @@ final class ProjectRefs {
   /** Commits one command; the result that JGit computed, if it is committed. */
   RefUpdate.Result commit(RefCommand command, RefUpdate.Result computed, PersonIdent actor) throws IOException {
     return result(commit(true, List.of(command), actor).get(0), computed);
-  }
-
-  /** Why the last commit that did not come to a verdict did not; for people. */
-  Optional<String> trouble() {
-    return Optional.ofNullable(trouble);
   }
 
   /** Points {@code HEAD} at a branch. */

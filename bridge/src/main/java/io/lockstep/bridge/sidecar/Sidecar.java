@@ -13,6 +13,7 @@ import java.net.ProtocolException;
 import java.net.URLEncoder;
 import java.time.Duration;
 import java.util.List;
+import java.util.Optional;
 import java.util.UUID;
 
 /**
@@ -36,12 +37,20 @@ public final class Sidecar implements Closeable {
   private final Endpoint endpoint;
   private final Connections connections;
   private final Duration patience;
+  private volatile Trouble trouble;
 
+  /**
+   * Keeps connections to a sidecar.
+   *
+   * @param patience how long a call may take
+   */
   public Sidecar(Endpoint endpoint, Duration patience) {
     this.endpoint = endpoint;
     this.connections = new Connections(endpoint);
     this.patience = patience;
   }
+
+  private record Trouble(String text, long nanos) {}
 
   /** What is sent, which may tell how much time is left. */
   private interface Body {
@@ -98,7 +107,25 @@ public final class Sidecar implements Closeable {
     connections.close();
   }
 
+  /** The text of a call that failed within the time that a call may take; none if the last one is longer ago. */
+  public Optional<String> latestTrouble() {
+    Trouble latest = trouble;
+    return latest != null && System.nanoTime() - latest.nanos() < patience.toNanos()
+        ? Optional.of(latest.text())
+        : Optional.empty();
+  }
+
   private List<RefVerdict> ask(String method, String target, Body body, Reader reader) throws SidecarException {
+    try {
+      return askUntilKnown(method, target, body, reader);
+    } catch (SidecarException e) {
+      trouble = new Trouble(e.getMessage(), System.nanoTime());
+      throw e;
+    }
+  }
+
+  private List<RefVerdict> askUntilKnown(String method, String target, Body body, Reader reader)
+      throws SidecarException {
     Deadline deadline = Deadline.in(patience);
     String doubt = null;
     Verdicts verdicts;

@@ -109,7 +109,9 @@ final class SidecarTest {
   void aSidecarThatIsAwayFailsTheCallAtOnce() throws Exception {
     long start = System.nanoTime();
     try (Sidecar client = client()) {
+      assertEquals(Optional.empty(), client.latestTrouble());
       assertEquals(Kind.AWAY, fails(client));
+      assertTrue(client.latestTrouble().orElseThrow().contains("Nothing was changed"));
     }
     assertTrue(Duration.ofNanos(System.nanoTime() - start).toMillis() < 500);
   }
