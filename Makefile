@@ -30,7 +30,7 @@ MAVEN = JAVA_HOME="$$(bridge/find-jdk)" mvn --batch-mode --no-transfer-progress
 .PHONY: help demo test sim crash soak bench bench-quick bridge gerrit-war gerrit-e2e fmt lint deny docs ci tools
 
 help: ## Say what every target does
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: tools ## Three sites on this machine: a push at one, seen at the others (needs no cloud)
 	cargo run --locked --package lockstep -- demo
