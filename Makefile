@@ -15,10 +15,22 @@ CARGO_DENY := $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 # The advisory database of RustSec. `make deny` says so when it cannot be fetched; it never passes as checked.
 ADVISORIES_LOG := .cache/advisories.log
 
-.PHONY: help demo test sim crash soak bench bench-quick fmt lint deny docs ci tools
+# The Gerrit of the end-to-end tests, and the acceptance framework that Maven Central has for its release.
+VERSION ?= 3.13.5
+FRAMEWORK_3.11 := 3.11.0
+FRAMEWORK_3.12 := 3.12.0
+FRAMEWORK_3.13 := 3.13.5
+FRAMEWORK_3.14 := 3.13.5
+FRAMEWORK := $(FRAMEWORK_$(basename $(VERSION)))
+WAR := .cache/gerrit/gerrit-$(VERSION).war
+# The module whose jar serves that release.
+BRIDGE := gerrit-$(patsubst 3.14,3.13,$(basename $(VERSION)))
+MAVEN = JAVA_HOME="$$(bridge/find-jdk)" mvn --batch-mode --no-transfer-progress
+
+.PHONY: help demo test sim crash soak bench bench-quick bridge gerrit-war gerrit-e2e fmt lint deny docs ci tools
 
 help: ## Say what every target does
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: tools ## Three sites on this machine: a push at one, seen at the others (needs no cloud)
 	cargo run --locked --package lockstep -- demo
@@ -49,6 +61,18 @@ bench-quick: tools ## The figures that take seconds: make bench-quick, or some o
 	cargo build --release --locked --package lockstep --package lockstep-loadtest
 	target/release/lockstep-loadtest --quick
 
+bridge: tools ## The Gerrit bridge's jars, held against JGit's contract on a real sidecar, for each Gerrit release
+	cargo build --locked --package lockstep-tests --bin lockstep-under-test
+	$(MAVEN) --file bridge package
+
+gerrit-war: $(WAR) ## A Gerrit for the tests, from Maven Central: make gerrit-war VERSION=3.13.5
+
+gerrit-e2e: $(WAR) tools ## Real Gerrits with their sidecars: make gerrit-e2e VERSION=3.13.5
+	$(MAVEN) --file bridge --projects $(BRIDGE) -DskipTests package
+	LOCKSTEP_GERRIT_WAR=$(CURDIR)/$(WAR) LOCKSTEP_GERRIT_JAVA="$$(bridge/find-jdk)/bin/java" \
+	  LOCKSTEP_BRIDGE_JAR="$$(ls $(CURDIR)/bridge/$(BRIDGE)/target/lockstep-bridge-gerrit-*.jar)" \
+	  cargo test --locked --package lockstep-tests --test gerrit $(ONLY) -- --ignored --nocapture --test-threads 1
+
 fmt: ## Format the code
 	cargo fmt --all
 
@@ -74,6 +98,12 @@ tools: ## Install git, a C compiler and mkfs.ext4 where they are absent
 	@missing=''; for tool in git gcc; do command -v $$tool > /dev/null || missing="$$missing $$tool"; done; \
 	command -v mkfs.ext4 > /dev/null || missing="$$missing e2fsprogs"; \
 	if [ -n "$$missing" ]; then echo "installing:$$missing"; apt-get update -qq; apt-get install -y --no-install-recommends $$missing libc6-dev; fi
+
+$(WAR): bridge/war/pom.xml
+	@test -n "$(FRAMEWORK)" || { echo 'there is no Gerrit $(VERSION) for the tests'; exit 1; }
+	$(MAVEN) --file bridge/war package -Dgerrit.version=$(VERSION) -Dframework.version=$(FRAMEWORK)
+	mkdir -p $(@D) && mv bridge/war/target/gerrit-$(VERSION).jar $@
+	rm -rf bridge/war/target
 
 # A debug build: the check takes 2 seconds either way, and this compiles in 1 minute, not 5.
 $(CARGO_DENY):

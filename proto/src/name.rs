@@ -107,6 +107,14 @@ text_name!(
     check_node
 );
 
+impl RefName {
+    /// Whether git takes it for a branch, which holds commits only.
+    #[must_use]
+    pub fn is_branch(&self) -> bool {
+        self.0.starts_with("refs/heads/")
+    }
+}
+
 /// A project and its incarnation: the scope of ref keys, so that nothing of a deleted project comes back with
 /// its successor. Written `tools/build#2`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

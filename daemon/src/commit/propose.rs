@@ -1,7 +1,7 @@
 //! From wishes to a proposal: each wish is held against what this node knows, and becomes a step or a refusal.
 
-use lockstep_proto::bridge::RefusalCode;
-use lockstep_proto::{Command, Oid, ProjectKey, RefKey, RefName, RefValue, Version};
+use lockstep_proto::bridge::{Refusal, RefusalCode};
+use lockstep_proto::{Command, Oid, ProjectKey, ProjectName, RefKey, RefName, RefValue, Version};
 
 use super::work::{Intent, Proposal, Verdict, Work, refusal, stale};
 use crate::git::{GitError, Relation, Repositories};
@@ -79,38 +79,34 @@ impl Proposer<'_> {
         if behind {
             return Err(NoProposal::Behind);
         }
-        self.lost_history(work, &mut moved, verdicts).await?;
+        self.refuse_unfit(work, &mut moved, verdicts).await?;
         for (at, known) in moved {
             self.add(&work.project, &work.intents[at], known, at, &mut proposal)?;
         }
         Ok(proposal)
     }
 
-    /// Refuses the moves that lose history without force, and takes them out. One question for the whole batch.
-    async fn lost_history(
+    /// Refuses the moves that git itself would reject for what their values are, and takes them out. One question for the
+    /// whole batch.
+    async fn refuse_unfit(
         &self,
         work: &Work,
         moved: &mut Vec<(usize, Option<RefRecord>)>,
         verdicts: &mut [Option<Verdict>],
     ) -> Result<(), GitError> {
-        let pair = |(at, known): &(usize, Option<RefRecord>)| {
-            let intent = &work.intents[*at];
-            let old = known.as_ref().and_then(|record| record.value.oid()).filter(|_| !intent.force)?;
-            Some((*at, (old, intent.new.oid()?)))
-        };
-        let (asked, pairs): (Vec<usize>, Vec<(Oid, Oid)>) = moved.iter().filter_map(pair).unzip();
-        if pairs.is_empty() {
+        let rules: Vec<(usize, Rule)> =
+            moved.iter().flat_map(|(at, known)| rules(&work.intents[*at], known).map(|rule| (*at, rule))).collect();
+        if rules.is_empty() {
             return Ok(());
         }
+        let pairs: Vec<(Oid, Oid)> = rules.iter().map(|(_, rule)| rule.pair()).collect();
         let relations = self.repositories.relations(&work.project.name, &pairs).await?;
-        for ((at, (old, new)), relation) in asked.into_iter().zip(pairs).zip(relations) {
-            if relation != Relation::FastForward {
-                let name = &work.intents[at].key;
-                let message = format!("{name}: {new} does not contain {old}; merge or rebase, or force the update");
-                verdicts[at] = Some(Verdict::Refused(refusal(RefusalCode::NonFastForward, false, message)));
-                moved.retain(|(one, _)| *one != at);
+        for ((at, rule), relation) in rules.into_iter().zip(relations) {
+            if relation != Relation::FastForward && verdicts[at].is_none() {
+                verdicts[at] = Some(Verdict::Refused(rule.broken(&work.intents[at].key)));
             }
         }
+        moved.retain(|(at, _)| verdicts[*at].is_none());
         Ok(())
     }
 
@@ -168,4 +164,44 @@ fn not_there(intent: &Intent, missing: &[Oid]) -> Option<Verdict> {
     let (RefKey::Ref(name), Some(new)) = (&intent.key, intent.new.oid()) else { return None };
     let message = format!("{name}: object {new} is not in the repository; send it first, then the ref");
     missing.contains(&new).then(|| Verdict::Refused(refusal(RefusalCode::MissingObject, false, message)))
+}
+
+/// What a value must be.
+enum Rule {
+    /// git moves a branch to nothing but commits, at no site.
+    Commit(Oid),
+    /// Without force, the new value contains the old one.
+    History(Oid, Oid),
+}
+
+impl Rule {
+    /// The values whose relation tells. Only a commit contains anything, itself to begin with.
+    fn pair(&self) -> (Oid, Oid) {
+        match self {
+            Self::Commit(new) => (*new, *new),
+            Self::History(old, new) => (*old, *new),
+        }
+    }
+
+    fn broken(&self, name: &RefKey) -> Refusal {
+        match self {
+            Self::Commit(new) => {
+                let message = format!("{name}: {new} is no commit; git keeps only commits on branches");
+                refusal(RefusalCode::Invalid, false, message)
+            }
+            Self::History(old, new) => {
+                let message = format!("{name}: {new} does not contain {old}; merge or rebase, or force the update");
+                refusal(RefusalCode::NonFastForward, false, message)
+            }
+        }
+    }
+}
+
+/// The rules that a wish must keep, given what its ref is.
+fn rules(intent: &Intent, known: &Option<RefRecord>) -> impl Iterator<Item = Rule> {
+    let new = intent.new.oid();
+    let is_branch = intent.key.as_ref_name().is_some_and(RefName::is_branch);
+    let old = known.as_ref().and_then(|record| record.value.oid()).filter(|_| !intent.force);
+    let commit = new.filter(|_| is_branch).map(Rule::Commit);
+    commit.into_iter().chain(old.zip(new).map(|(old, new)| Rule::History(old, new)))
 }

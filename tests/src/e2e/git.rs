@@ -58,7 +58,7 @@ pub fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// Every ref that git shows, but the sidecar's own.
+/// Every ref that git shows, but the sidecar's own and those that each site computes for itself.
 ///
 /// # Errors
 /// What git says.
@@ -69,8 +69,9 @@ pub async fn refs(repository: &Path) -> Result<BTreeMap<String, String>, String>
     }
     let listed = String::from_utf8_lossy(&output.stdout).into_owned();
     let pairs = listed.lines().filter_map(|line| line.split_once(' '));
-    let ours = pairs.filter(|(name, _)| !name.starts_with("refs/lockstep/"));
-    Ok(ours.map(|(name, oid)| (name.to_owned(), oid.to_owned())).collect())
+    let apart = ["refs/lockstep/", "refs/cache-automerge/"];
+    let replicated = pairs.filter(|(name, _)| !apart.iter().any(|prefix| name.starts_with(prefix)));
+    Ok(replicated.map(|(name, oid)| (name.to_owned(), oid.to_owned())).collect())
 }
 
 /// A repository from which a user pushes.

@@ -12,9 +12,11 @@
 //! | `load` | pushers, and the ledger of what each push was answered |
 //! | `verify` | equal to the refdb, `git fsck` clean, the ledger kept, no ref locked for ever |
 //! | `rig` | a volume whose power can be cut |
+//! | `gerrit` | real Gerrits beside the sidecars |
 //! | `upkeep` | gc, pack-refs and maintenance, over and over, in every repository |
 
 pub mod cluster;
+pub mod gerrit;
 pub mod git;
 pub mod load;
 pub mod node;

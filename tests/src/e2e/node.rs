@@ -255,7 +255,11 @@ log_format = "text"
 }
 
 /// A port that nobody listens on now.
-fn free_port() -> SocketAddr {
+///
+/// # Panics
+/// There is none.
+#[must_use]
+pub fn free_port() -> SocketAddr {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     listener.local_addr().expect("an address")
 }

@@ -55,6 +55,21 @@ async fn what_bypasses_lockstep_is_refused_and_upkeep_is_not() {
     assert_eq!(converged(&cluster, "p").await.refs.len(), 1);
 }
 
+/// git would refuse the move at every site, after the commit.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_takes_commits_only_and_other_refs_take_anything() {
+    let cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+    cluster.create("p").await;
+    let (a, b) = (&cluster.nodes[0], &cluster.nodes[1]);
+    let blob = ok(git(&a.repository("p"), &["hash-object", "-w", "HEAD"]).await);
+    let refused = a.cli(&["update-ref", "--project", "p", "refs/heads/x", &blob]).await;
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(fails(refused).contains("is no commit"));
+    let _ = ok(a.cli(&["update-ref", "--project", "p", "refs/sequences/changes", &blob]).await);
+    b.shows("p", "refs/sequences/changes", Some(&blob)).await;
+    assert_eq!(converged(&cluster, "p").await.refs.len(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_of_a_deleted_project_comes_back_with_its_successor() {
     let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;

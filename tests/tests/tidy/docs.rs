@@ -20,7 +20,7 @@ pub fn check(page: &Source, files: &[Source]) -> Vec<Finding> {
 /// The target that a line of the Makefile defines.
 fn target(line: &str) -> Option<&str> {
     let (name, rest) = line.split_once(':')?;
-    let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+    let is_name = !name.is_empty() && name.chars().all(is_of_a_name);
     (is_name && !rest.starts_with('=')).then_some(name)
 }
 
@@ -34,7 +34,11 @@ fn wanted(line: &str) -> Vec<&str> {
 }
 
 fn name(text: &str) -> &str {
-    text.split(|letter: char| !letter.is_ascii_lowercase() && letter != '-').next().unwrap_or(text)
+    text.split(|letter| !is_of_a_name(letter)).next().unwrap_or(text)
+}
+
+fn is_of_a_name(letter: char) -> bool {
+    letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-'
 }
 
 /// The targets of the links of a line, without anchors.
@@ -64,13 +68,14 @@ fn resolves(page: &str, link: &str, files: &[Source]) -> bool {
 
 #[cfg(test)]
 fn rules(text: &str) -> Vec<String> {
-    let files = [Source::new("Makefile", "demo: tools ## x\nX := 1\n"), Source::new("docs/adr/0001-x.md", "")];
+    let files =
+        [Source::new("Makefile", "demo: tools ## x\ne2e: demo\nX := 1\n"), Source::new("docs/adr/0001-x.md", "")];
     check(&Source::new("docs/page.md", text), &files).into_iter().map(|it| it.rule).collect()
 }
 
 #[test]
 fn a_missing_target_is_found() {
-    assert_eq!(rules("run `make demo`, or\n    make demo && make demo\n"), [""; 0]);
+    assert_eq!(rules("run `make e2e` or `make demo`, or\n    make demo && make demo\n"), [""; 0]);
     assert_eq!(rules("run `make nothing`"), ["`make nothing` is not in the Makefile"]);
     assert_eq!(rules("make nothing"), ["`make nothing` is not in the Makefile"]);
     assert_eq!(rules("they make nothing of it"), [""; 0]);

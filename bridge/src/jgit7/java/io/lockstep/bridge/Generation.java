@@ -1,0 +1,56 @@
+package io.lockstep.bridge;
+
+import com.google.common.collect.ImmutableList;
+import com.google.common.collect.ImmutableSet;
+import com.google.gerrit.entities.Project;
+import com.google.gerrit.server.ExceptionHook;
+import com.google.gerrit.server.git.DelegateRefDatabase;
+import com.google.gerrit.server.git.GitRepositoryManager;
+import com.google.gerrit.server.git.LocalDiskRepositoryManager;
+import java.io.IOException;
+import java.util.Optional;
+import org.eclipse.jgit.api.PackRefsCommand;
+import org.eclipse.jgit.lib.ProgressMonitor;
+import org.eclipse.jgit.lib.Repository;
+
+/** What differs between Gerrit releases. This is the generation of JGit 7: Gerrit 3.12 and later. */
+public final class Generation {
+  private Generation() {}
+
+  /** Reads refs through JGit, and packs them there: packing changes no value. */
+  public abstract static class RefDatabase extends DelegateRefDatabase {
+    protected RefDatabase(Repository repository) {
+      super(repository);
+    }
+
+    @Override
+    public void packRefs(ProgressMonitor monitor, PackRefsCommand command) throws IOException {
+      getDelegate().getRefDatabase().packRefs(monitor, command);
+    }
+  }
+
+  /** A repository manager over the local disk, which keeps where a project is, and must hear of its deletion. */
+  public abstract static class Manager implements GitRepositoryManager {
+    protected final LocalDiskRepositoryManager disk;
+
+    protected Manager(LocalDiskRepositoryManager disk) {
+      this.disk = disk;
+    }
+
+    @Override
+    public void repositoryDeleted(Project.NameKey name) {
+      disk.repositoryDeleted(name);
+    }
+  }
+
+  /** Texts for users. */
+  abstract static class Hook implements ExceptionHook {
+    /** What a user is told of this. */
+    protected abstract Optional<String> userMessage(Throwable throwable);
+
+    @Override
+    public final ImmutableList<String> getUserMessages(Throwable throwable, ImmutableSet<String> traceIds) {
+      return userMessage(throwable).map(ImmutableList::of).orElse(ImmutableList.of());
+    }
+  }
+}

@@ -1,0 +1,36 @@
+package io.lockstep.bridge;
+
+import com.google.gerrit.lifecycle.LifecycleModule;
+import com.google.gerrit.server.ModuleImpl;
+import com.google.gerrit.server.config.GerritServerConfig;
+import com.google.gerrit.server.config.SitePaths;
+import com.google.gerrit.server.git.GitRepositoryManager;
+import com.google.gerrit.server.git.GitRepositoryManagerModule;
+import com.google.gerrit.server.git.LocalDiskRepositoryManager.LocalDiskRepositoryManagerModule;
+import com.google.inject.Provides;
+import com.google.inject.Singleton;
+import io.lockstep.bridge.git.BridgeRepositoryManager;
+import io.lockstep.bridge.sidecar.Sidecar;
+import org.eclipse.jgit.lib.Config;
+
+/**
+ * {@code gerrit.installDbModule}: takes over Gerrit's repository manager.
+ *
+ * <p>Offline programs ({@code init}, {@code reindex}) load it too. It connects at the first update, not at the start, so
+ * they need no sidecar as long as they write no ref.
+ */
+@ModuleImpl(name = GitRepositoryManagerModule.MANAGER_MODULE)
+public final class BridgeDbModule extends LifecycleModule {
+  @Override
+  protected void configure() {
+    install(new LocalDiskRepositoryManagerModule());
+    bind(GitRepositoryManager.class).to(BridgeRepositoryManager.class);
+  }
+
+  @Provides
+  @Singleton
+  Sidecar sidecar(@GerritServerConfig Config config, SitePaths site) {
+    BridgeSettings settings = BridgeSettings.read(config, site.site_path);
+    return new Sidecar(settings.endpoint(), settings.patience());
+  }
+}

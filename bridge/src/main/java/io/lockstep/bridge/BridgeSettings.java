@@ -1,0 +1,105 @@
+package io.lockstep.bridge;
+
+import io.lockstep.bridge.sidecar.Endpoint;
+import java.net.InetSocketAddress;
+import java.net.URI;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Set;
+import java.util.concurrent.TimeUnit;
+import org.eclipse.jgit.lib.Config;
+
+/**
+ * The bridge's part of {@code gerrit.config}, and what it needs of the rest. Everything that is wrong is reported at once.
+ *
+ * @param endpoint where the sidecar listens
+ * @param patience how long an update waits for its outcome
+ */
+public record BridgeSettings(Endpoint endpoint, Duration patience) {
+  static final String SECTION = "lockstep";
+  private static final Duration DEFAULT_PATIENCE = Duration.ofSeconds(15);
+
+  /**
+   * Reads and checks the settings.
+   *
+   * @param config Gerrit's configuration
+   * @param site the site's folder, below which relative paths lie
+   * @throws IllegalStateException with one line for each setting that is wrong: what it is, what to write
+   */
+  public static BridgeSettings read(Config config, Path site) {
+    List<String> problems = new ArrayList<>();
+    checkGerrit(config, problems);
+    Endpoint endpoint = endpoint(config, site, problems);
+    Duration patience = patience(config, problems);
+    if (!problems.isEmpty()) {
+      throw new IllegalStateException("gerrit.config: " + String.join("\ngerrit.config: ", problems));
+    }
+    return new BridgeSettings(endpoint, patience);
+  }
+
+  /** Settings of Gerrit under which this server would show what is not committed, or not what is. */
+  private static void checkGerrit(Config config, List<String> problems) {
+    if (config.getBoolean("core", null, "usePerRequestRefCache", true)) {
+      problems.add("core.usePerRequestRefCache is true (its default); set it to false: the sidecar moves refs beside it");
+    }
+    Set<String> names = config.getSubsections("repository");
+    for (String name : names) {
+      String path = config.getString("repository", name, "basePath");
+      if (path != null) {
+        problems.add(
+            "repository.%s.basePath is %s; remove it: the sidecar keeps all repositories below gerrit.basePath"
+                .formatted(name, path));
+      }
+    }
+  }
+
+  private static Endpoint endpoint(Config config, Path site, List<String> problems) {
+    String socket = config.getString(SECTION, null, "socket");
+    String url = config.getString(SECTION, null, "url");
+    if ((socket == null) == (url == null)) {
+      problems.add("give either lockstep.socket (the sidecar's api.socket) or lockstep.url (http:// and its api.listen)");
+      return null;
+    }
+    return socket != null ? new Endpoint.Unix(site.resolve(socket)) : tcp(config, site, url, problems);
+  }
+
+  private static Endpoint tcp(Config config, Path site, String url, List<String> problems) {
+    String tokenFile = config.getString(SECTION, null, "tokenFile");
+    if (tokenFile == null) {
+      problems.add("lockstep.tokenFile is missing; give the path of the sidecar's api.token_file");
+    }
+    URI address = parse(url);
+    if (address == null || !"http".equals(address.getScheme()) || address.getPort() < 0) {
+      problems.add("lockstep.url is %s; give http://127.0.0.1:<port>".formatted(url));
+      return null;
+    }
+    InetSocketAddress to = new InetSocketAddress(address.getHost(), address.getPort());
+    if (to.isUnresolved() || !to.getAddress().isLoopbackAddress()) {
+      problems.add("lockstep.url is %s, which is not the loopback; the token travels in the clear".formatted(url));
+    }
+    return tokenFile == null ? null : new Endpoint.Tcp(to, site.resolve(tokenFile));
+  }
+
+  private static URI parse(String url) {
+    try {
+      return URI.create(url);
+    } catch (IllegalArgumentException e) {
+      return null;
+    }
+  }
+
+  private static Duration patience(Config config, List<String> problems) {
+    String text = config.getString(SECTION, null, "timeout");
+    if (text != null && !text.matches("\\d+ *(ms|s|sec|seconds?|min|m|minutes?)")) {
+      problems.add("lockstep.timeout is %s; give a time such as 15 s".formatted(text));
+      return DEFAULT_PATIENCE;
+    }
+    long millis = config.getTimeUnit(SECTION, null, "timeout", DEFAULT_PATIENCE.toMillis(), TimeUnit.MILLISECONDS);
+    if (millis < 2_000 || millis > 600_000) {
+      problems.add("lockstep.timeout is %d ms; give 2 s to 10 min".formatted(millis));
+    }
+    return Duration.ofMillis(millis);
+  }
+}

@@ -1,0 +1,34 @@
+package io.lockstep.bridge;
+
+import com.google.inject.Inject;
+import io.lockstep.bridge.sidecar.Sidecar;
+import java.util.Collection;
+import org.eclipse.jgit.transport.PostReceiveHook;
+import org.eclipse.jgit.transport.ReceiveCommand;
+import org.eclipse.jgit.transport.ReceivePack;
+
+/**
+ * Tells who pushes why it did not work. Gerrit says "internal error" to a push that ended in an exception, and forgets
+ * what the exception said; so a push that failed for no reason of its commands is told the sidecar's latest trouble.
+ */
+final class PushNotice implements PostReceiveHook {
+  private final Sidecar sidecar;
+
+  @Inject
+  PushNotice(Sidecar sidecar) {
+    this.sidecar = sidecar;
+  }
+
+  /** Called after every push, with the commands that succeeded. */
+  @Override
+  public void onPostReceive(ReceivePack push, Collection<ReceiveCommand> succeeded) {
+    if (push.getAllCommands().stream().anyMatch(PushNotice::failedWithoutReason)) {
+      sidecar.latestTrouble().ifPresent(push::sendMessage);
+    }
+  }
+
+  private static boolean failedWithoutReason(ReceiveCommand command) {
+    return command.getResult() == ReceiveCommand.Result.REJECTED_OTHER_REASON
+        && "internal error".equals(command.getMessage());
+  }
+}

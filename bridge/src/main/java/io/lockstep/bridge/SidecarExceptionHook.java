@@ -1,0 +1,36 @@
+package io.lockstep.bridge;
+
+import com.google.common.base.Throwables;
+import io.lockstep.bridge.sidecar.SidecarException;
+import java.util.Optional;
+
+/** Tells users why their update did not happen, or that it is not known: the sidecar's own words, as HTTP 503. */
+final class SidecarExceptionHook extends Generation.Hook {
+  @Override
+  protected Optional<String> userMessage(Throwable throwable) {
+    return find(throwable).map(SidecarException::getMessage);
+  }
+
+  @Override
+  public Optional<Status> getStatus(Throwable throwable) {
+    return find(throwable).map(found -> Status.create(503, "Service Unavailable"));
+  }
+
+  /** A trace of this server does not tell more than the message. */
+  @Override
+  public boolean skipRetryWithTrace(String actionType, String actionName, Throwable throwable) {
+    return find(throwable).isPresent();
+  }
+
+  @Override
+  public Optional<String> formatCause(Throwable throwable) {
+    return find(throwable).map(found -> "lockstep_" + found.kind().name().toLowerCase(java.util.Locale.ROOT));
+  }
+
+  private static Optional<SidecarException> find(Throwable throwable) {
+    return Throwables.getCausalChain(throwable).stream()
+        .filter(SidecarException.class::isInstance)
+        .map(SidecarException.class::cast)
+        .findFirst();
+  }
+}

@@ -1,0 +1,145 @@
+package io.lockstep.bridge.git;
+
+import static org.eclipse.jgit.transport.ReceiveCommand.Result.LOCK_FAILURE;
+import static org.eclipse.jgit.transport.ReceiveCommand.Result.NOT_ATTEMPTED;
+import static org.eclipse.jgit.transport.ReceiveCommand.Result.REJECTED_MISSING_OBJECT;
+import static org.eclipse.jgit.transport.ReceiveCommand.Result.REJECTED_OTHER_REASON;
+
+import io.lockstep.bridge.sidecar.RefCommand;
+import io.lockstep.bridge.sidecar.Sidecar;
+import java.io.IOException;
+import java.util.List;
+import org.eclipse.jgit.errors.MissingObjectException;
+import org.eclipse.jgit.lib.BatchRefUpdate;
+import org.eclipse.jgit.lib.ObjectId;
+import org.eclipse.jgit.lib.ProgressMonitor;
+import org.eclipse.jgit.lib.RefUpdate;
+import org.eclipse.jgit.revwalk.RevWalk;
+import org.eclipse.jgit.transport.ReceiveCommand;
+
+/**
+ * A batch: JGit's checks for each command, then one call for all of them.
+ *
+ * <p>The checks are those of JGit's batch on the same kind of repository, in the same order, so that the results are the
+ * same. An atomic batch of several commands is looked at as a whole; any other, each command as an update of its own,
+ * deletions first. Commands that were rejected before stay as they are.
+ */
+final class BridgeBatchRefUpdate extends BatchRefUpdate {
+  private final BridgeRefDatabase refs;
+
+  BridgeBatchRefUpdate(BridgeRefDatabase refs) {
+    super(refs);
+    this.refs = refs;
+  }
+
+  @Override
+  public void execute(RevWalk walk, ProgressMonitor monitor, List<String> options) throws IOException {
+    List<ReceiveCommand> pending = ReceiveCommand.filter(getCommands(), NOT_ATTEMPTED);
+    if (pending.isEmpty() || !blockUntilTimestamps(MAX_WAIT)) {
+      return;
+    }
+    if (options != null) {
+      setPushOptions(options);
+    }
+    monitor.beginTask("Updating references", pending.size());
+    if (isAtomic() && pending.size() > 1) {
+      executeWhole(walk, pending);
+    } else {
+      executeEach(walk, pending);
+    }
+    monitor.update(pending.size());
+    monitor.endTask();
+  }
+
+  private void executeWhole(RevWalk walk, List<ReceiveCommand> pending) throws IOException {
+    if (!new AtomicChecks(refs, walk, isAllowNonFastForwards()).pass(pending)) {
+      return;
+    }
+    if (pending.size() > Sidecar.MOST_COMMANDS) {
+      String tooLarge = "%d refs in one transaction; at most %d can be committed together: push in parts";
+      AtomicChecks.fail(
+          pending.get(0), REJECTED_OTHER_REASON, tooLarge.formatted(pending.size(), Sidecar.MOST_COMMANDS), pending);
+      return;
+    }
+    BatchPlan plan = new BatchPlan();
+    for (ReceiveCommand command : pending) {
+      RefCommand wish = new RefCommand(command.getRefName(), command.getOldId(), command.getNewId());
+      plan.add(command, wish, RefUpdate.Result.FORCED);
+    }
+    plan.commit(refs.project(), true, getRefLogIdent());
+    ReceiveCommand.abort(pending);
+  }
+
+  private void executeEach(RevWalk walk, List<ReceiveCommand> pending) throws IOException {
+    BatchPlan plan = new BatchPlan();
+    for (ReceiveCommand command : pending) {
+      if (command.getType() == ReceiveCommand.Type.DELETE) {
+        check(walk, command, plan);
+      }
+    }
+    if (plan.makesRoomForAnyOf(pending)) {
+      plan.commit(refs.project(), false, getRefLogIdent());
+      plan = new BatchPlan();
+    }
+    for (ReceiveCommand command : pending) {
+      if (command.getType() != ReceiveCommand.Type.DELETE) {
+        check(walk, command, plan);
+      }
+    }
+    plan.commit(refs.project(), false, getRefLogIdent());
+  }
+
+  /** Gives a command its result, or a place in the plan. */
+  private void check(RevWalk walk, ReceiveCommand command, BatchPlan plan) {
+    try {
+      if (isMissing(walk, command.getOldId()) || isMissing(walk, command.getNewId())) {
+        command.setResult(REJECTED_MISSING_OBJECT);
+        return;
+      }
+      command.updateType(walk);
+      if (plan.excludes(command)) {
+        command.setResult(LOCK_FAILURE);
+        return;
+      }
+      RefUpdate update = update(command, plan);
+      boolean deletes = command.getType() == ReceiveCommand.Type.DELETE;
+      RefUpdate.Result computed = deletes ? update.delete(walk) : update.update(walk);
+      if (!plan.has(command)) {
+        command.setResult(computed);
+      }
+    } catch (IOException e) {
+      command.setResult(REJECTED_OTHER_REASON, "lock error: " + e.getMessage());
+    }
+  }
+
+  /** The update that JGit would make of a command; its last step is a place in the plan. */
+  private RefUpdate update(ReceiveCommand command, BatchPlan plan) throws IOException {
+    BridgeRefUpdate.Step step =
+        (wish, computed, actor) -> {
+          plan.add(command, wish, computed);
+          return computed;
+        };
+    RefUpdate update = refs.newUpdate(command.getRefName(), false, step);
+    boolean deletes = command.getType() == ReceiveCommand.Type.DELETE;
+    update.setForceUpdate(deletes || isAllowNonFastForwards());
+    if (!deletes || !command.getOldId().equals(ObjectId.zeroId())) {
+      update.setExpectedOldObjectId(command.getOldId());
+    }
+    if (!deletes) {
+      update.setNewObjectId(command.getNewId());
+    }
+    return update;
+  }
+
+  private static boolean isMissing(RevWalk walk, ObjectId id) throws IOException {
+    if (id.equals(ObjectId.zeroId())) {
+      return false;
+    }
+    try {
+      walk.parseAny(id);
+      return false;
+    } catch (MissingObjectException e) {
+      return true;
+    }
+  }
+}

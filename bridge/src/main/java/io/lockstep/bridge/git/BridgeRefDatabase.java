@@ -1,0 +1,104 @@
+package io.lockstep.bridge.git;
+
+import com.google.common.base.Predicate;
+import com.google.common.collect.Maps;
+import com.google.common.collect.Sets;
+import io.lockstep.bridge.Generation;
+import java.io.IOException;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import org.eclipse.jgit.lib.BatchRefUpdate;
+import org.eclipse.jgit.lib.ObjectId;
+import org.eclipse.jgit.lib.Ref;
+import org.eclipse.jgit.lib.RefRename;
+import org.eclipse.jgit.lib.RefUpdate;
+
+/** Reads refs through JGit, with all of its fast paths; makes updates whose last step is the sidecar's. */
+final class BridgeRefDatabase extends Generation.RefDatabase {
+  /** The sidecar's own refs. They keep old values from garbage collection, and are nobody's to see. */
+  private static final String OWN = "refs/lockstep/";
+
+  private static final Predicate<Ref> SHOWN = ref -> !ref.getName().startsWith(OWN);
+
+  private final BridgeRepository repository;
+  private final ProjectRefs project;
+
+  BridgeRefDatabase(BridgeRepository repository, ProjectRefs project) {
+    super(repository.delegate());
+    this.repository = repository;
+    this.project = project;
+  }
+
+  BridgeRepository repository() {
+    return repository;
+  }
+
+  ProjectRefs project() {
+    return project;
+  }
+
+  @Override
+  public RefUpdate newUpdate(String name, boolean detach) throws IOException {
+    return newUpdate(name, detach, project::commit);
+  }
+
+  BridgeRefUpdate newUpdate(String name, boolean detach, BridgeRefUpdate.Step step) throws IOException {
+    return new BridgeRefUpdate(this, super.newUpdate(name, detach), step);
+  }
+
+  @Override
+  public RefRename newRename(String from, String to) throws IOException {
+    return new BridgeRefRename(
+        this, newUpdate(from, false, project::commit), newUpdate(to, false, project::commit));
+  }
+
+  @Override
+  public BatchRefUpdate newBatchUpdate() {
+    return new BridgeBatchRefUpdate(this);
+  }
+
+  @Override
+  public boolean performsAtomicTransactions() {
+    return true;
+  }
+
+  @Override
+  public List<Ref> getRefs() throws IOException {
+    return shown(super.getRefs());
+  }
+
+  @Override
+  @Deprecated
+  public Map<String, Ref> getRefs(String prefix) throws IOException {
+    return mayShowOwn(prefix) ? Maps.filterValues(super.getRefs(prefix), SHOWN) : super.getRefs(prefix);
+  }
+
+  @Override
+  public List<Ref> getRefsByPrefix(String prefix) throws IOException {
+    return mayShowOwn(prefix) ? shown(super.getRefsByPrefix(prefix)) : super.getRefsByPrefix(prefix);
+  }
+
+  @Override
+  public List<Ref> getRefsByPrefix(String... prefixes) throws IOException {
+    return shown(super.getRefsByPrefix(prefixes));
+  }
+
+  @Override
+  public List<Ref> getRefsByPrefixWithExclusions(String include, Set<String> excludes) throws IOException {
+    return shown(super.getRefsByPrefixWithExclusions(include, excludes));
+  }
+
+  @Override
+  public Set<Ref> getTipsWithSha1(ObjectId id) throws IOException {
+    return Sets.filter(super.getTipsWithSha1(id), SHOWN);
+  }
+
+  private static boolean mayShowOwn(String prefix) {
+    return OWN.startsWith(prefix) || prefix.startsWith(OWN);
+  }
+
+  private static List<Ref> shown(List<Ref> all) {
+    return all.stream().filter(SHOWN).toList();
+  }
+}

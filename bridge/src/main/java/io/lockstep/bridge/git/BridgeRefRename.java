@@ -1,0 +1,51 @@
+package io.lockstep.bridge.git;
+
+import io.lockstep.bridge.sidecar.RefCommand;
+import io.lockstep.bridge.sidecar.RefVerdict;
+import java.io.IOException;
+import java.util.Comparator;
+import java.util.List;
+import org.eclipse.jgit.lib.ObjectId;
+import org.eclipse.jgit.lib.RefRename;
+import org.eclipse.jgit.lib.RefUpdate.Result;
+
+/** A rename: the deletion and the creation are one transaction; {@code HEAD} follows, when it points there. */
+final class BridgeRefRename extends RefRename {
+  private final BridgeRefDatabase refs;
+
+  BridgeRefRename(BridgeRefDatabase refs, BridgeRefUpdate from, BridgeRefUpdate to) {
+    super(from, to);
+    this.refs = refs;
+  }
+
+  @Override
+  protected Result doRename() throws IOException {
+    ObjectId value = source.getOldObjectId();
+    if (source.getRef().isSymbolic() || value == null) {
+      return Result.IO_FAILURE;
+    }
+    if (refs.isNameConflicting(destination.getName())) {
+      return Result.LOCK_FAILURE;
+    }
+    boolean headFollows = needToUpdateHEAD();
+    List<RefCommand> both =
+        List.of(
+            new RefCommand(source.getName(), value, ObjectId.zeroId()),
+            new RefCommand(destination.getName(), ObjectId.zeroId(), value));
+    Result result = result(refs.project().commit(true, both, getRefLogIdent()));
+    if (result != Result.RENAMED) {
+      return result;
+    }
+    return headFollows ? refs.project().setHead(destination.getName(), Result.RENAMED) : Result.RENAMED;
+  }
+
+  /** The verdict on the command that stopped both, if one did. */
+  private static Result result(List<RefVerdict> verdicts) throws IOException {
+    RefVerdict decisive =
+        verdicts.stream()
+            .filter(verdict -> !verdict.isCommitted())
+            .min(Comparator.comparing(verdict -> verdict.code() == RefVerdict.Code.TRANSACTION))
+            .orElse(verdicts.get(0));
+    return ProjectRefs.result(decisive, Result.RENAMED);
+  }
+}

@@ -1,0 +1,50 @@
+package io.lockstep.bridge.git;
+
+import com.google.gerrit.server.git.DelegateRepository;
+import io.lockstep.bridge.sidecar.Sidecar;
+import java.io.IOException;
+import org.eclipse.jgit.lib.RefDatabase;
+import org.eclipse.jgit.lib.RefRename;
+import org.eclipse.jgit.lib.RefUpdate;
+import org.eclipse.jgit.lib.Repository;
+
+/** A repository of the local disk whose refs the sidecar moves. Gerrit's own gc unwraps one such layer, not two. */
+public final class BridgeRepository extends DelegateRepository {
+  private final BridgeRefDatabase refs;
+
+  /**
+   * Wraps an open repository; closing this closes it.
+   *
+   * @param project the project's name, as the sidecar knows it
+   */
+  public BridgeRepository(Repository local, String project, Sidecar sidecar) {
+    super(local);
+    this.refs = new BridgeRefDatabase(this, new ProjectRefs(project, sidecar, local.getRefDatabase()));
+  }
+
+  @Override
+  public RefDatabase getRefDatabase() {
+    return refs;
+  }
+
+  @Override
+  public RefUpdate updateRef(String ref) throws IOException {
+    return updateRef(ref, false);
+  }
+
+  @Override
+  public RefUpdate updateRef(String ref, boolean detach) throws IOException {
+    return refs.newUpdate(ref, detach);
+  }
+
+  @Override
+  public RefRename renameRef(String from, String to) throws IOException {
+    return refs.newRename(from, to);
+  }
+
+  @Override
+  public void convertRefStorage(String format, boolean writeLogs, boolean backup) throws IOException {
+    throw new IOException(
+        "Lockstep keeps refs in files: the sidecar moves them, and reads no " + format + "; nothing was converted");
+  }
+}

@@ -1,0 +1,99 @@
+package io.lockstep.bridge.git;
+
+import com.google.common.flogger.FluentLogger;
+import io.lockstep.bridge.sidecar.RefCommand;
+import io.lockstep.bridge.sidecar.RefVerdict;
+import io.lockstep.bridge.sidecar.Sidecar;
+import io.lockstep.bridge.sidecar.SidecarException;
+import java.io.IOException;
+import java.time.Duration;
+import java.util.List;
+import org.eclipse.jgit.lib.ObjectId;
+import org.eclipse.jgit.lib.PersonIdent;
+import org.eclipse.jgit.lib.Ref;
+import org.eclipse.jgit.lib.RefDatabase;
+import org.eclipse.jgit.lib.RefUpdate;
+
+/** The refs of one project: committed by the sidecar, read from the local disk. */
+final class ProjectRefs {
+  private static final FluentLogger logger = FluentLogger.forEnclosingClass();
+  private static final long LOOK_EVERY_MILLIS = 20;
+
+  private final String project;
+  private final Sidecar sidecar;
+  private final RefDatabase local;
+
+  ProjectRefs(String project, Sidecar sidecar, RefDatabase local) {
+    this.project = project;
+    this.sidecar = sidecar;
+    this.local = local;
+  }
+
+  /** Commits a batch; one verdict a command. What is committed can be read afterwards. */
+  List<RefVerdict> commit(boolean atomic, List<RefCommand> commands, PersonIdent actor) throws IOException {
+    List<RefVerdict> verdicts = sidecar.commit(project, atomic, commands, text(actor));
+    for (int at = 0; at < commands.size(); at++) {
+      if (verdicts.get(at).isCommitted() && !verdicts.get(at).visible()) {
+        awaitVisible(commands.get(at));
+      }
+    }
+    return verdicts;
+  }
+
+  /** Commits one command; the result that JGit computed, if it is committed. */
+  RefUpdate.Result commit(RefCommand command, RefUpdate.Result computed, PersonIdent actor) throws IOException {
+    return result(commit(true, List.of(command), actor).get(0), computed);
+  }
+
+  /** Points {@code HEAD} at a branch. */
+  RefUpdate.Result setHead(String target, RefUpdate.Result computed) throws IOException {
+    return result(sidecar.setHead(project, target), computed);
+  }
+
+  /** What a verdict is in JGit's words. Only a lost compare is what Gerrit tries again. */
+  static RefUpdate.Result result(RefVerdict verdict, RefUpdate.Result computed) throws SidecarException {
+    return switch (verdict.code()) {
+      case COMMITTED -> computed;
+      case STALE -> RefUpdate.Result.LOCK_FAILURE;
+      case NON_FAST_FORWARD -> RefUpdate.Result.REJECTED;
+      case MISSING_OBJECT -> RefUpdate.Result.REJECTED_MISSING_OBJECT;
+      case TRANSACTION, NAME_CONFLICT, INVALID -> {
+        logger.atWarning().log("a ref update was refused: %s", verdict.message());
+        yield RefUpdate.Result.REJECTED_OTHER_REASON;
+      }
+      case EXISTS, LOCKED, PROJECT, NOT_SERVING, UNAVAILABLE -> throw SidecarException.refused(verdict.message());
+    };
+  }
+
+  /**
+   * Waits for a committed ref whose local move was delayed: the sidecar is at it. Gerrit indexes what it reads, so it
+   * shall not read too early; but what is committed is committed, however long it takes.
+   */
+  private void awaitVisible(RefCommand command) throws IOException {
+    long end = System.nanoTime() + sidecar.patience().toNanos();
+    while (!value(local.exactRef(command.ref())).equals(command.next())) {
+      if (System.nanoTime() >= end || Thread.currentThread().isInterrupted()) {
+        logger.atWarning().log("%s %s is committed, and cannot be read here yet", project, command.ref());
+        return;
+      }
+      sleep(Duration.ofMillis(LOOK_EVERY_MILLIS));
+    }
+  }
+
+  private static void sleep(Duration time) {
+    try {
+      Thread.sleep(time);
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+    }
+  }
+
+  /** A ref's object; {@link ObjectId#zeroId()} when it is not there. */
+  static ObjectId value(Ref ref) {
+    return ref == null || ref.getObjectId() == null ? ObjectId.zeroId() : ref.getObjectId();
+  }
+
+  private static String text(PersonIdent actor) {
+    return actor == null ? "" : actor.getName() + " <" + actor.getEmailAddress() + ">";
+  }
+}

@@ -1,0 +1,120 @@
+package io.lockstep.bridge.sidecar;
+
+import com.google.gson.JsonElement;
+import com.google.gson.JsonObject;
+import com.google.gson.JsonParser;
+import io.lockstep.bridge.sidecar.RefVerdict.Code;
+import java.net.ProtocolException;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.List;
+import java.util.Locale;
+import java.util.function.Function;
+
+/** Reads the bodies of the bridge API (docs/openapi.json). What cannot be read is in doubt, never refused. */
+final class Answers {
+  private static final int OK = 200;
+
+  private Answers() {}
+
+  /** The outcomes of the bridge API. */
+  private enum Outcome {
+    COMMITTED,
+    COMMITTED_NOT_YET_VISIBLE,
+    REFUSED,
+    UNKNOWN
+  }
+
+  /** What a request was answered: one verdict a command, or why its outcome is not known. */
+  record Verdicts(List<RefVerdict> each, String doubt) {
+    static Verdicts inDoubt(String why) {
+      return new Verdicts(List.of(), why);
+    }
+
+    boolean isKnown() {
+      return doubt == null;
+    }
+
+    /** Whether it also settles the fate of an earlier copy whose answer was lost. */
+    boolean isFinal() {
+      return isKnown() && each.stream().allMatch(verdict -> verdict.code().isOfTheCommand());
+    }
+  }
+
+  /** An answer to a batch of so many commands. */
+  static Verdicts ofBatch(HttpAnswer answer, int commands) throws ProtocolException {
+    return answer.status() == OK ? read(answer, Answers::batch) : error(answer, commands);
+  }
+
+  /** An answer to an operation on a project. */
+  static Verdicts ofOperation(HttpAnswer answer) throws ProtocolException {
+    return answer.status() == OK ? read(answer, body -> verdicts(List.of(body))) : error(answer, 1);
+  }
+
+  /** An answer to the creation of a project: "no such state of the project" means that it is there already. */
+  static Verdicts ofCreation(HttpAnswer answer) throws ProtocolException {
+    Verdicts verdicts = ofOperation(answer);
+    List<RefVerdict> each =
+        verdicts.each().stream()
+            .map(it -> it.code() == Code.PROJECT ? new RefVerdict(Code.EXISTS, false, it.message()) : it)
+            .toList();
+    return new Verdicts(each, verdicts.doubt());
+  }
+
+  /** No verdict, but an error of the whole request: each command has it. */
+  private static Verdicts error(HttpAnswer answer, int commands) throws ProtocolException {
+    RefVerdict error =
+        read(answer, body -> new RefVerdict(code(body), false, body.get("message").getAsString()));
+    return new Verdicts(Collections.nCopies(commands, error), null);
+  }
+
+  private static Verdicts batch(JsonObject body) {
+    List<JsonObject> results = new ArrayList<>();
+    body.getAsJsonArray("results").forEach(result -> results.add(result.getAsJsonObject()));
+    return verdicts(results);
+  }
+
+  private static Verdicts verdicts(List<JsonObject> results) {
+    List<RefVerdict> each = new ArrayList<>();
+    for (JsonObject result : results) {
+      Outcome outcome = Outcome.valueOf(upper(result.get("outcome")));
+      switch (outcome) {
+        case COMMITTED, COMMITTED_NOT_YET_VISIBLE ->
+            each.add(new RefVerdict(Code.COMMITTED, outcome == Outcome.COMMITTED, ""));
+        case REFUSED -> each.add(new RefVerdict(code(refusal(result)), false, message(result)));
+        case UNKNOWN -> {
+          return Verdicts.inDoubt(message(result));
+        }
+      }
+    }
+    return new Verdicts(each, null);
+  }
+
+  private static JsonObject refusal(JsonObject result) {
+    return result.getAsJsonObject("refusal");
+  }
+
+  private static String message(JsonObject result) {
+    return refusal(result).get("message").getAsString();
+  }
+
+  private static Code code(JsonObject refusal) {
+    return Code.valueOf(upper(refusal.get("code")));
+  }
+
+  private static String upper(JsonElement text) {
+    return text.getAsString().toUpperCase(Locale.ROOT);
+  }
+
+  /** Gson tells an absent field, a wrong type and a text that is no JSON by exceptions of several kinds. */
+  private static <T> T read(HttpAnswer answer, Function<JsonObject, T> reader) throws ProtocolException {
+    try {
+      return reader.apply(JsonParser.parseString(answer.body()).getAsJsonObject());
+    } catch (RuntimeException e) {
+      ProtocolException unreadable =
+          new ProtocolException("the sidecar's answer cannot be read, HTTP " + answer.status() + ": " + e.getMessage());
+      unreadable.initCause(e);
+      throw unreadable;
+    }
+  }
+}

@@ -1,0 +1,100 @@
+package io.lockstep.bridge.sidecar;
+
+import com.google.common.flogger.FluentLogger;
+import java.io.Closeable;
+import java.io.IOException;
+import java.util.ArrayDeque;
+import java.util.Deque;
+
+/** Connections to the sidecar, used again and again. */
+final class Connections implements Closeable {
+  private static final FluentLogger logger = FluentLogger.forEnclosingClass();
+
+  /** Idle connections above this number are closed. */
+  private static final int MOST_IDLE = 32;
+
+  private final Endpoint endpoint;
+  private final Deque<HttpConnection> idle = new ArrayDeque<>();
+
+  Connections(Endpoint endpoint) {
+    this.endpoint = endpoint;
+  }
+
+  /** The request did not leave: nothing can have come of it. */
+  static final class NotSentException extends IOException {
+    NotSentException(IOException cause) {
+      super(cause.getMessage(), cause);
+    }
+  }
+
+  /**
+   * Sends one copy of a request and reads its answer.
+   *
+   * @throws NotSentException it did not leave
+   * @throws IOException its answer was lost; what came of it is not known
+   */
+  HttpAnswer exchange(String method, String target, String body, Deadline deadline) throws IOException {
+    HttpConnection connection;
+    HttpRequest request;
+    try {
+      request = new HttpRequest(method, target, endpoint.authorization(), body);
+      connection = take();
+    } catch (IOException e) {
+      throw new NotSentException(e);
+    }
+    try {
+      HttpAnswer answer = connection.exchange(request, deadline);
+      giveBack(connection);
+      return answer;
+    } catch (IOException e) {
+      close(connection);
+      throw e;
+    }
+  }
+
+  @Override
+  public synchronized void close() {
+    idle.forEach(Connections::close);
+    idle.clear();
+  }
+
+  private HttpConnection take() throws IOException {
+    for (HttpConnection connection = pop(); connection != null; connection = pop()) {
+      if (isAlive(connection)) {
+        return connection;
+      }
+      close(connection);
+    }
+    return HttpConnection.open(endpoint);
+  }
+
+  private synchronized HttpConnection pop() {
+    return idle.pollLast();
+  }
+
+  private void giveBack(HttpConnection connection) {
+    synchronized (this) {
+      if (idle.size() < MOST_IDLE) {
+        idle.addLast(connection);
+        return;
+      }
+    }
+    close(connection);
+  }
+
+  private static boolean isAlive(HttpConnection connection) {
+    try {
+      return connection.isReusable();
+    } catch (IOException e) {
+      return false;
+    }
+  }
+
+  private static void close(HttpConnection connection) {
+    try {
+      connection.close();
+    } catch (IOException e) {
+      logger.atFine().withCause(e).log("a connection to the sidecar did not close");
+    }
+  }
+}

@@ -1,0 +1,73 @@
+package io.lockstep.bridge.sidecar;
+
+import java.io.IOException;
+import java.net.InetSocketAddress;
+import java.net.StandardProtocolFamily;
+import java.net.StandardSocketOptions;
+import java.net.UnixDomainSocketAddress;
+import java.nio.channels.SocketChannel;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Optional;
+
+/** Where the sidecar listens. */
+public sealed interface Endpoint {
+  /** Opens a connection. */
+  SocketChannel connect() throws IOException;
+
+  /** The value of the {@code authorization} header, where one is asked for. Read at each call: tokens are rotated. */
+  Optional<String> authorization() throws IOException;
+
+  /** A Unix socket; the permissions of its folder are the access rule. */
+  record Unix(Path socket) implements Endpoint {
+    @Override
+    public SocketChannel connect() throws IOException {
+      SocketChannel channel = SocketChannel.open(StandardProtocolFamily.UNIX);
+      return connected(channel, UnixDomainSocketAddress.of(socket));
+    }
+
+    @Override
+    public Optional<String> authorization() {
+      return Optional.empty();
+    }
+
+    @Override
+    public String toString() {
+      return "unix:" + socket;
+    }
+  }
+
+  /** A loopback address, and the file with its bearer tokens, one a line. */
+  record Tcp(InetSocketAddress address, Path tokenFile) implements Endpoint {
+    @Override
+    public SocketChannel connect() throws IOException {
+      SocketChannel channel = SocketChannel.open();
+      channel.setOption(StandardSocketOptions.TCP_NODELAY, true);
+      return connected(channel, address);
+    }
+
+    @Override
+    public Optional<String> authorization() throws IOException {
+      try (var lines = Files.lines(tokenFile)) {
+        Optional<String> token = lines.map(String::strip).filter(line -> !line.isEmpty()).findFirst();
+        return Optional.of("Bearer " + token.orElseThrow(() -> new IOException(tokenFile + " has no token")));
+      }
+    }
+
+    @Override
+    public String toString() {
+      return "http://" + address.getHostString() + ":" + address.getPort();
+    }
+  }
+
+  private static SocketChannel connected(SocketChannel channel, java.net.SocketAddress to) throws IOException {
+    try {
+      channel.connect(to);
+      channel.configureBlocking(false);
+      return channel;
+    } catch (IOException e) {
+      channel.close();
+      throw e;
+    }
+  }
+}

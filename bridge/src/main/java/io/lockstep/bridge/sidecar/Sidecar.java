@@ -1,0 +1,198 @@
+package io.lockstep.bridge.sidecar;
+
+import static java.nio.charset.StandardCharsets.UTF_8;
+
+import com.google.common.flogger.FluentLogger;
+import com.google.gson.JsonArray;
+import com.google.gson.JsonObject;
+import io.lockstep.bridge.sidecar.Answers.Verdicts;
+import io.lockstep.bridge.sidecar.Connections.NotSentException;
+import java.io.Closeable;
+import java.io.IOException;
+import java.net.ProtocolException;
+import java.net.URLEncoder;
+import java.time.Duration;
+import java.util.List;
+import java.util.Optional;
+import java.util.UUID;
+
+/**
+ * The sidecar of this node: it commits, moves the refs, and answers when they can be read.
+ *
+ * <p>What could not be sent fails at once. What was sent, and whose answer was lost or was "unknown", is asked again
+ * under the same request id until the patience ends: the sidecar answers what became of the first copy, even after a
+ * restart. While an earlier copy is in doubt, only a verdict on the commands themselves settles it.
+ */
+public final class Sidecar implements Closeable {
+  /** Most commands of one batch; a larger one is sent in parts, or refused when it is atomic. */
+  public static final int MOST_COMMANDS = 99;
+
+  private static final FluentLogger logger = FluentLogger.forEnclosingClass();
+
+  /** How long before the end of our patience the sidecar shall answer what it knows by then. */
+  private static final Duration ANSWER_EARLIER = Duration.ofMillis(1000);
+
+  private static final long PAUSE_MILLIS = 50;
+
+  private final Endpoint endpoint;
+  private final Connections connections;
+  private final Duration patience;
+  private volatile Trouble trouble;
+
+  /**
+   * Keeps connections to a sidecar.
+   *
+   * @param patience how long a call may take
+   */
+  public Sidecar(Endpoint endpoint, Duration patience) {
+    this.endpoint = endpoint;
+    this.connections = new Connections(endpoint);
+    this.patience = patience;
+  }
+
+  private record Trouble(String text, long nanos) {}
+
+  /** What is sent, which may tell how much time is left. */
+  private interface Body {
+    JsonObject at(Deadline deadline);
+  }
+
+  private interface Reader {
+    Verdicts read(HttpAnswer answer) throws ProtocolException;
+  }
+
+  /**
+   * Commits a batch of commands on one project; one verdict each, in their order.
+   *
+   * @param actor who asked for it, for people
+   * @throws SidecarException nothing was committed for a reason that is not the commands', or it is not known
+   */
+  public List<RefVerdict> commit(String project, boolean atomic, List<RefCommand> commands, String actor)
+      throws SidecarException {
+    JsonObject body = request();
+    body.addProperty("atomic", atomic);
+    body.addProperty("actor", actor);
+    JsonArray list = new JsonArray();
+    commands.forEach(command -> list.add(json(command)));
+    body.add("commands", list);
+    Body timed =
+        deadline -> {
+          body.addProperty("deadline_ms", Math.max(1, deadline.left().minus(ANSWER_EARLIER).toMillis()));
+          return body;
+        };
+    return ask("POST", path(project) + "/ref-transactions", timed, answer -> Answers.ofBatch(answer, commands.size()));
+  }
+
+  /** Creates a project at every site, with its repository here. */
+  public RefVerdict createProject(String project, String head) throws SidecarException {
+    JsonObject body = request();
+    body.addProperty("head", head);
+    return ask("PUT", path(project), deadline -> body, Answers::ofCreation).get(0);
+  }
+
+  /** Points {@code HEAD} of a project at a branch, at every site. */
+  public RefVerdict setHead(String project, String target) throws SidecarException {
+    JsonObject body = request();
+    body.addProperty("head", target);
+    return ask("PUT", path(project) + "/head", deadline -> body, Answers::ofOperation).get(0);
+  }
+
+  /** How long a call may take. */
+  public Duration patience() {
+    return patience;
+  }
+
+  @Override
+  public void close() {
+    connections.close();
+  }
+
+  /** The text of a call that failed within the time that a call may take; none if the last one is longer ago. */
+  public Optional<String> latestTrouble() {
+    Trouble latest = trouble;
+    return latest != null && System.nanoTime() - latest.nanos() < patience.toNanos()
+        ? Optional.of(latest.text())
+        : Optional.empty();
+  }
+
+  private List<RefVerdict> ask(String method, String target, Body body, Reader reader) throws SidecarException {
+    try {
+      return askUntilKnown(method, target, body, reader);
+    } catch (SidecarException e) {
+      trouble = new Trouble(e.getMessage(), System.nanoTime());
+      throw e;
+    }
+  }
+
+  private List<RefVerdict> askUntilKnown(String method, String target, Body body, Reader reader)
+      throws SidecarException {
+    Deadline deadline = Deadline.in(patience);
+    String doubt = null;
+    Verdicts verdicts;
+    do {
+      verdicts = askOnce(method, target, body, reader, deadline, doubt != null);
+      if (verdicts.isFinal() || (verdicts.isKnown() && doubt == null)) {
+        return committedOrTrouble(verdicts.each());
+      }
+      doubt = verdicts.isKnown() ? doubt : verdicts.doubt();
+      pause();
+    } while (!deadline.hasPassed() && !Thread.currentThread().isInterrupted());
+    throw SidecarException.unknown(doubt);
+  }
+
+  /** One copy of a request. An answer that was lost leaves its outcome in doubt; so does, then, a sidecar that is away. */
+  private Verdicts askOnce(
+      String method, String target, Body body, Reader reader, Deadline deadline, boolean isInDoubt)
+      throws SidecarException {
+    try {
+      return reader.read(connections.exchange(method, target, body.at(deadline).toString(), deadline));
+    } catch (NotSentException e) {
+      if (!isInDoubt) {
+        throw SidecarException.away(endpoint, e);
+      }
+      return Verdicts.inDoubt("the sidecar is away: " + e.getMessage());
+    } catch (IOException e) {
+      logger.atWarning().log("%s %s: the answer was lost: %s", method, target, e);
+      return Verdicts.inDoubt(String.valueOf(e.getMessage()));
+    }
+  }
+
+  /** Trouble that is no command's own ends the batch, unless a part of it was committed. */
+  private static List<RefVerdict> committedOrTrouble(List<RefVerdict> each) throws SidecarException {
+    if (each.stream().noneMatch(RefVerdict::isCommitted)) {
+      for (RefVerdict verdict : each) {
+        if (!verdict.code().isOfTheCommand()) {
+          throw SidecarException.refused(verdict.message());
+        }
+      }
+    }
+    return each;
+  }
+
+  private static JsonObject request() {
+    JsonObject body = new JsonObject();
+    body.addProperty("request_id", UUID.randomUUID().toString());
+    return body;
+  }
+
+  private static JsonObject json(RefCommand command) {
+    JsonObject json = new JsonObject();
+    json.addProperty("ref", command.ref());
+    json.addProperty("old", command.isCreation() ? "absent" : command.old().name());
+    json.addProperty("new", command.isDeletion() ? null : command.next().name());
+    json.addProperty("force", true);
+    return json;
+  }
+
+  private static String path(String project) {
+    return "/v1/projects/" + URLEncoder.encode(project, UTF_8).replace("+", "%20");
+  }
+
+  private static void pause() {
+    try {
+      Thread.sleep(PAUSE_MILLIS);
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+    }
+  }
+}

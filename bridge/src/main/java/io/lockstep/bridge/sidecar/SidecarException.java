@@ -1,0 +1,52 @@
+package io.lockstep.bridge.sidecar;
+
+import java.io.IOException;
+
+/**
+ * The sidecar did not commit, or it is not known whether it did. Its message is for the user who pushes or clicks: what
+ * happened, whether anything was changed, what to do.
+ *
+ * <p>Never a lost compare: those are verdicts, and Gerrit retries them. This is not to be retried by a program.
+ */
+public final class SidecarException extends IOException {
+  /** What happened. */
+  public enum Kind {
+    /** It could not be reached; nothing was changed. */
+    AWAY,
+    /** It takes no such commit now: role, start, end, project; nothing was changed. */
+    REFUSED,
+    /** It was asked, and its answer did not come, or was "unknown". */
+    UNKNOWN
+  }
+
+  private final Kind kind;
+
+  SidecarException(Kind kind, String message, Throwable cause) {
+    super(message, cause);
+    this.kind = kind;
+  }
+
+  /** What happened. */
+  public Kind kind() {
+    return kind;
+  }
+
+  static SidecarException away(Endpoint endpoint, IOException cause) {
+    String message =
+        "Lockstep: the sidecar of this server cannot be reached at %s (%s). Nothing was changed, and reading goes on;"
+            + " try again in a moment, or tell the administrator.";
+    return new SidecarException(Kind.AWAY, message.formatted(endpoint, cause.getMessage()), cause);
+  }
+
+  /** A refusal that a verdict carries, for a caller that can only throw. */
+  public static SidecarException refused(String why) {
+    return new SidecarException(Kind.REFUSED, "Lockstep: " + why, null);
+  }
+
+  static SidecarException unknown(String why) {
+    String message =
+        "Lockstep: it is not known yet whether this was committed (%s). Nothing is lost: reload or fetch in a moment,"
+            + " and look before you repeat it.";
+    return new SidecarException(Kind.UNKNOWN, message.formatted(why), null);
+  }
+}

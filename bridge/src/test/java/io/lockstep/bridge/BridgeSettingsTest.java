@@ -1,0 +1,63 @@
+package io.lockstep.bridge;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import io.lockstep.bridge.sidecar.Endpoint;
+import java.net.InetSocketAddress;
+import java.nio.file.Path;
+import java.time.Duration;
+import org.eclipse.jgit.lib.Config;
+import org.junit.jupiter.api.Test;
+
+/** What an administrator writes, and is told. */
+final class BridgeSettingsTest {
+  private static final Path SITE = Path.of("/site");
+
+  private static BridgeSettings read(String text) throws Exception {
+    Config config = new Config();
+    config.fromText(text);
+    return BridgeSettings.read(config, SITE);
+  }
+
+  private static void refused(String text, String... parts) {
+    String message = assertThrows(IllegalStateException.class, () -> read(text)).getMessage();
+    for (String part : parts) {
+      assertTrue(message.contains(part), message);
+    }
+  }
+
+  @Test
+  void aSocketIsEnough() throws Exception {
+    BridgeSettings settings = read("[core]\nusePerRequestRefCache = false\n[lockstep]\nsocket = run/api.sock\n");
+    assertEquals(new Endpoint.Unix(Path.of("/site/run/api.sock")), settings.endpoint());
+    assertEquals(Duration.ofSeconds(15), settings.patience());
+  }
+
+  @Test
+  void tcpNeedsATokenFile() throws Exception {
+    String text =
+        "[core]\nusePerRequestRefCache = false\n[lockstep]\nurl = http://127.0.0.1:7411\ntimeout = 5 s\n";
+    BridgeSettings settings = read(text + "tokenFile = /etc/token\n");
+    InetSocketAddress address = new InetSocketAddress("127.0.0.1", 7411);
+    assertEquals(new BridgeSettings(new Endpoint.Tcp(address, Path.of("/etc/token")), Duration.ofSeconds(5)), settings);
+    refused(text, "lockstep.tokenFile");
+  }
+
+  @Test
+  void everythingThatIsWrongIsToldAtOnce() {
+    refused(
+        "[repository \"tools/*\"]\nbasePath = /other\n[lockstep]\ntimeout = 1 s\n",
+        "core.usePerRequestRefCache",
+        "repository.tools/*.basePath is /other",
+        "lockstep.socket",
+        "lockstep.timeout is 1000 ms");
+    refused("[lockstep]\nsocket = a\nurl = http://127.0.0.1:1\n", "give either");
+    refused("[lockstep]\ntimeout = soon\n", "lockstep.timeout");
+    for (String url : new String[] {"127.0.0.1:1", "https://127.0.0.1:1", "http://127.0.0.1", "http:// x"}) {
+      refused("[lockstep]\ntokenFile = t\nurl = " + url + "\n", "lockstep.url is");
+    }
+    refused("[lockstep]\ntokenFile = t\nurl = http://192.0.2.1:1\n", "not the loopback");
+  }
+}

@@ -1,0 +1,34 @@
+package io.lockstep.bridge;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.google.gerrit.exceptions.StorageException;
+import io.lockstep.bridge.sidecar.SidecarException;
+import java.io.IOException;
+import java.util.Optional;
+import org.junit.jupiter.api.Test;
+
+/** What a user reads when the sidecar did not commit. */
+final class SidecarExceptionHookTest {
+  private final SidecarExceptionHook hook = new SidecarExceptionHook();
+
+  @Test
+  void theSidecarsWordsReachTheUserFromAnyDepth() {
+    Throwable thrown = new StorageException(new IOException(SidecarException.refused("this site is fenced")));
+    assertEquals(Optional.of("Lockstep: this site is fenced"), hook.userMessage(thrown));
+    assertEquals(503, hook.getStatus(thrown).orElseThrow().statusCode());
+    assertEquals(Optional.of("lockstep_refused"), hook.formatCause(thrown));
+    assertTrue(hook.skipRetryWithTrace("a", "b", thrown));
+    assertFalse(hook.shouldRetry("a", "b", thrown));
+  }
+
+  @Test
+  void whatIsNotOursIsLeftAlone() {
+    Throwable thrown = new StorageException("x");
+    assertEquals(Optional.empty(), hook.userMessage(thrown));
+    assertTrue(hook.getStatus(thrown).isEmpty());
+    assertFalse(hook.skipRetryWithTrace("a", "b", thrown));
+  }
+}

@@ -1,0 +1,194 @@
+package io.lockstep.bridge.git;
+
+import static io.lockstep.bridge.git.Row.differs;
+import static io.lockstep.bridge.git.Row.same;
+import static io.lockstep.bridge.git.Subject.NOWHERE;
+import static io.lockstep.bridge.git.Subject.ZERO;
+
+import java.io.IOException;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.stream.IntStream;
+import org.eclipse.jgit.lib.BatchRefUpdate;
+import org.eclipse.jgit.lib.ObjectId;
+import org.eclipse.jgit.transport.PushCertificate;
+import org.eclipse.jgit.transport.PushCertificateParser;
+import org.eclipse.jgit.transport.ReceiveCommand;
+
+/** Every result of a batch, atomic or not, with and without permission to force. */
+final class BatchRows {
+  private static final String MASTER = "refs/heads/master";
+  private static final String TOPIC = "refs/heads/topic";
+  private static final String OTHER = "refs/heads/other";
+
+  private BatchRows() {}
+
+  private interface Commands {
+    ReceiveCommand[] of(Subject on);
+  }
+
+  static final List<Row> ROWS = rows();
+
+  private static List<Row> rows() {
+    List<Row> rows = new ArrayList<>();
+    for (boolean atomic : new boolean[] {true, false}) {
+      for (boolean force : new boolean[] {true, false}) {
+        String kind = (atomic ? "atomic" : "each") + (force ? ", forced: " : ": ");
+        rows.addAll(plain(kind, atomic, force));
+      }
+      rows.addAll(special(atomic ? "atomic: " : "each: ", atomic));
+    }
+    rows.add(
+        differs(
+            "atomic: deletes a name and creates below it",
+            batch(true, false, on -> commands(delete(MASTER, on.a), create("refs/heads/master/a", on.a))),
+            "refs/heads/master REJECTED_OTHER_REASON\nrefs/heads/master/a REJECTED_OTHER_REASON",
+            "git cannot do both in one step, nor could a site that follows"));
+    rows.add(
+        differs(
+            "each: deletes a name and creates above it",
+            batch(
+                false,
+                false,
+                on -> commands(create("refs/heads/d/e", on.a)),
+                on -> commands(delete("refs/heads/d/e", on.a), create("refs/heads/d", on.a))),
+            "refs/heads/d/e OK\nrefs/heads/d REJECTED_OTHER_REASON",
+            "a name that was a folder stays one until an administrator says otherwise"));
+    rows.add(
+        same(
+            "each: deletes a name and creates below it",
+            batch(false, false, on -> commands(create("refs/heads/master/a", on.a), delete(MASTER, on.a)))));
+    rows.add(
+        differs(
+            "atomic: more than one transaction takes",
+            on -> on.told(true, false, many(on, 100)).lines().findFirst().orElseThrow(),
+            "refs/tags/n0 REJECTED_OTHER_REASON",
+            "one DynamoDB transaction takes 99 refs"));
+    rows.add(same("each: more than one transaction takes", on -> on.told(false, false, many(on, 230))));
+    rows.add(same("atomic: as many as one transaction takes", on -> on.told(true, false, many(on, 99))));
+    return rows;
+  }
+
+  /** On {@code master = a} and {@code topic = b}. */
+  private static List<Row> plain(String kind, boolean atomic, boolean force) {
+    List<Row> rows = new ArrayList<>();
+    add(rows, kind + "creates two", atomic, force, on -> commands(create(OTHER, on.a), create("refs/tags/v1", on.b)));
+    add(rows, kind + "moves, creates, deletes", atomic, force,
+        on -> commands(update(MASTER, on.a, on.c), create(OTHER, on.x), delete(TOPIC, on.b)));
+    add(rows, kind + "one stale", atomic, force,
+        on -> commands(update(MASTER, on.b, on.c), update(TOPIC, on.b, on.c), create(OTHER, on.a)));
+    add(rows, kind + "all stale", atomic, force,
+        on -> commands(update(MASTER, on.b, on.c), delete(TOPIC, on.a), create(TOPIC + "2", on.a)));
+    add(rows, kind + "creates what is there", atomic, force,
+        on -> commands(create(MASTER, on.a), create(OTHER, on.a)));
+    add(rows, kind + "creates what is there with another value", atomic, force,
+        on -> commands(create(MASTER, on.b), create(OTHER, on.a)));
+    add(rows, kind + "updates what is not there", atomic, force,
+        on -> commands(update(OTHER, on.a, on.b), update(TOPIC, on.b, on.c)));
+    add(rows, kind + "deletes what is not there", atomic, force,
+        on -> commands(delete(OTHER, on.a), update(TOPIC, on.b, on.c)));
+    add(rows, kind + "back", atomic, force,
+        on -> commands(update(TOPIC, on.b, on.a), update(MASTER, on.a, on.b)));
+    add(rows, kind + "unrelated", atomic, force,
+        on -> commands(update(MASTER, on.a, on.b), update(TOPIC, on.b, on.x)));
+    add(rows, kind + "no change", atomic, force,
+        on -> commands(update(MASTER, on.a, on.a), update(TOPIC, on.b, on.c)));
+    add(rows, kind + "a missing object", atomic, force,
+        on -> commands(update(MASTER, on.a, NOWHERE), create(OTHER, on.a)));
+    add(rows, kind + "a missing old object", atomic, force,
+        on -> commands(delete(MASTER, NOWHERE), create(OTHER, on.a)));
+    add(rows, kind + "below a ref", atomic, force,
+        on -> commands(create("refs/heads/topic/a", on.a), create(OTHER, on.a)));
+    add(rows, kind + "above a ref", atomic, force,
+        on -> commands(create(OTHER, on.a), create("refs/heads", on.a)));
+    add(rows, kind + "names that exclude each other", atomic, force,
+        on -> commands(create("refs/heads/n", on.a), create("refs/heads/n/m", on.a)));
+    add(rows, kind + "blobs", atomic, force,
+        on -> commands(create("refs/sequences/changes", on.blob), update(MASTER, on.a, on.b)));
+    add(rows, kind + "local and replicated", atomic, force,
+        on -> commands(create("refs/changes/01/1/1", on.a), create("refs/changes/01/1/meta", on.x),
+            create("refs/cache-automerge/ab/cd", on.b)));
+    add(rows, kind + "only one", atomic, force, on -> commands(update(MASTER, on.a, on.b)));
+    add(rows, kind + "only one, unrelated", atomic, force, on -> commands(update(MASTER, on.a, on.x)));
+    add(rows, kind + "only one, deleted without its value", atomic, force,
+        on -> commands(new ReceiveCommand(ZERO, ZERO, TOPIC, ReceiveCommand.Type.DELETE)));
+    return rows;
+  }
+
+  private static List<Row> special(String kind, boolean atomic) {
+    List<Row> rows = new ArrayList<>();
+    rows.add(same(kind + "nothing", on -> on.told(atomic, false)));
+    rows.add(
+        same(
+            kind + "rejected before",
+            batch(
+                atomic,
+                false,
+                on -> {
+                  ReceiveCommand rejected = update(TOPIC, on.b, on.c);
+                  rejected.setResult(ReceiveCommand.Result.REJECTED_NOCREATE, "a hook said no");
+                  return commands(rejected, update(MASTER, on.a, on.b), create(OTHER, on.a));
+                })));
+    rows.add(same(kind + "with a push certificate", on -> withCertificate(on, atomic)));
+    return rows;
+  }
+
+  private static void add(List<Row> rows, String name, boolean atomic, boolean force, Commands commands) {
+    rows.add(same(name, batch(atomic, force, commands)));
+  }
+
+  /** Batches one after the other, the last one's results; on {@code master = a} and {@code topic = b}. */
+  private static Row.Scenario batch(boolean atomic, boolean force, Commands... batches) {
+    return on -> {
+      on.have(MASTER, on.a);
+      on.have(TOPIC, on.b);
+      String told = "";
+      for (Commands commands : batches) {
+        told = on.told(atomic, force, commands.of(on));
+      }
+      return told;
+    };
+  }
+
+  private static String withCertificate(Subject on, boolean atomic) throws IOException {
+    PushCertificate certificate =
+        PushCertificateParser.fromString(
+            String.join(
+                "\n",
+                "certificate version 0.1",
+                "pusher T <t@example.com> 1800000000 +0000",
+                "nonce 1-2",
+                "",
+                ZERO.name() + " " + on.a.name() + " " + OTHER,
+                "-----BEGIN PGP SIGNATURE-----",
+                "",
+                "x",
+                "-----END PGP SIGNATURE-----",
+                ""));
+    BatchRefUpdate batch = on.git.getRefDatabase().newBatchUpdate();
+    batch.setAtomic(atomic);
+    batch.setPushCertificate(certificate);
+    batch.addCommand(create(OTHER, on.a), create(TOPIC, on.a));
+    return on.told(batch);
+  }
+
+  private static ReceiveCommand[] many(Subject on, int count) {
+    return IntStream.range(0, count).mapToObj(n -> create("refs/tags/n" + n, on.a)).toArray(ReceiveCommand[]::new);
+  }
+
+  private static ReceiveCommand create(String name, ObjectId to) {
+    return new ReceiveCommand(ZERO, to, name);
+  }
+
+  private static ReceiveCommand update(String name, ObjectId from, ObjectId to) {
+    return new ReceiveCommand(from, to, name);
+  }
+
+  private static ReceiveCommand delete(String name, ObjectId from) {
+    return new ReceiveCommand(from, ZERO, name);
+  }
+
+  private static ReceiveCommand[] commands(ReceiveCommand... commands) {
+    return commands;
+  }
+}

@@ -1,0 +1,86 @@
+package io.lockstep.bridge.git;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
+import static org.junit.jupiter.api.DynamicTest.dynamicTest;
+
+import io.lockstep.bridge.TestSidecar;
+import io.lockstep.bridge.sidecar.Sidecar;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.stream.Stream;
+import org.eclipse.jgit.internal.storage.file.FileRepository;
+import org.eclipse.jgit.lib.Repository;
+import org.junit.jupiter.api.AfterAll;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.DynamicTest;
+import org.junit.jupiter.api.TestFactory;
+import org.junit.jupiter.api.io.TempDir;
+
+/**
+ * JGit's contract of ref updates: each scenario runs on a bare repository and on one whose refs a real sidecar moves, and
+ * both must answer the same and hold the same refs afterwards. Rows that differ on purpose say what and why.
+ */
+final class ConformanceTest {
+  private static final String MASTER = "refs/heads/master";
+
+  @TempDir static Path plain;
+  private static TestSidecar process;
+  private static Sidecar sidecar;
+  private static int projects;
+
+  @BeforeAll
+  static void start() throws Exception {
+    process = new TestSidecar();
+    sidecar = process.client();
+  }
+
+  @AfterAll
+  static void stop() throws Exception {
+    sidecar.close();
+    process.stop();
+  }
+
+  @TestFactory
+  Stream<DynamicTest> singleUpdates() {
+    return tests(RefUpdateRows.ROWS);
+  }
+
+  @TestFactory
+  Stream<DynamicTest> batches() {
+    return tests(BatchRows.ROWS);
+  }
+
+  private Stream<DynamicTest> tests(List<Row> rows) {
+    return rows.stream().map(row -> dynamicTest(row.name(), () -> compare(row)));
+  }
+
+  private static void compare(Row row) throws Exception {
+    String project = "rows/" + projects++;
+    sidecar.createProject(project, MASTER);
+    try (Repository bare = bare(plain.resolve(project));
+        Repository local = new FileRepository(process.root().resolve(project + ".git").toFile());
+        Repository wrapped = new BridgeRepository(local, project, sidecar)) {
+      String expected = observe(row, new Subject(bare));
+      String actual = observe(row, new Subject(wrapped));
+      if (row.difference() == null) {
+        assertEquals(expected, actual);
+      } else {
+        assertEquals(row.difference(), actual, row.why());
+        assertNotEquals(expected, actual, "JGit answers the same now: the row differs no longer");
+      }
+    }
+  }
+
+  private static Repository bare(Path folder) throws Exception {
+    FileRepository bare = new FileRepository(folder.toFile());
+    bare.create(true);
+    return bare;
+  }
+
+  /** The answer; and, in a row that does not differ, all refs. */
+  private static String observe(Row row, Subject subject) throws Exception {
+    String answer = row.scenario().run(subject);
+    return row.difference() == null ? answer + "\n--\n" + subject.refs() : answer;
+  }
+}

@@ -1,0 +1,131 @@
+package io.lockstep.bridge.git;
+
+import static io.lockstep.bridge.git.Subject.ZERO;
+import static io.lockstep.bridge.sidecar.ScriptedSidecar.http;
+import static io.lockstep.bridge.sidecar.ScriptedSidecar.verdict;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import io.lockstep.bridge.sidecar.Endpoint;
+import io.lockstep.bridge.sidecar.ScriptedSidecar;
+import io.lockstep.bridge.sidecar.Sidecar;
+import io.lockstep.bridge.sidecar.SidecarException;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.TimeUnit;
+import org.eclipse.jgit.internal.storage.file.FileRepository;
+import org.eclipse.jgit.lib.RefUpdate;
+import org.eclipse.jgit.transport.ReceiveCommand;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** What Gerrit is told when JGit's checks pass and the sidecar says otherwise. */
+final class VerdictTest {
+  private static final String X = "refs/heads/x";
+  private static final String Y = "refs/heads/y";
+
+  @TempDir Path folder;
+  private FileRepository local;
+  private Sidecar client;
+  private Subject on;
+
+  @BeforeEach
+  void open() throws Exception {
+    local = new FileRepository(folder.resolve("p.git").toFile());
+    local.create(true);
+    client = new Sidecar(new Endpoint.Unix(folder.resolve("s")), Duration.ofSeconds(5));
+    on = new Subject(new BridgeRepository(local, "p", client));
+  }
+
+  @AfterEach
+  void close() {
+    on.git.close();
+    client.close();
+  }
+
+  private ScriptedSidecar answers(String answer) throws Exception {
+    return new ScriptedSidecar(folder.resolve("s"), answer);
+  }
+
+  private static String batch(String... codes) {
+    StringBuilder results = new StringBuilder();
+    for (String code : codes) {
+      String result = "{\"ref\":\"r\",\"outcome\":\"%s\",\"refusal\":{\"code\":\"%s\",\"message\":\"why\"}},";
+      results.append(result.formatted(code.equals("committed") ? "committed" : "refused", code));
+    }
+    results.setLength(results.length() - 1);
+    return http(200, "{\"outcome\":\"refused\",\"results\":[" + results + "]}");
+  }
+
+  @Test
+  void aLostCompareIsALockFailure() throws Exception {
+    try (ScriptedSidecar sidecar = answers(verdict("refused", "stale"))) {
+      assertEquals(RefUpdate.Result.LOCK_FAILURE, on.update(X, on.a).update());
+      assertEquals(X + " LOCK_FAILURE", on.told(true, false, new ReceiveCommand(ZERO, on.a, X)));
+      assertEquals(2, sidecar.requests.size());
+    }
+  }
+
+  @Test
+  void anAtomicBatchThatLostACompareIsOneThatGerritRetries() throws Exception {
+    try (ScriptedSidecar sidecar = answers(batch("transaction", "stale"))) {
+      String told = on.told(true, false, new ReceiveCommand(ZERO, on.a, X), new ReceiveCommand(ZERO, on.a, Y));
+      assertEquals(X + " REJECTED_OTHER_REASON (aborted)\n" + Y + " LOCK_FAILURE", told);
+      assertEquals(1, sidecar.requests.size());
+    }
+  }
+
+  @Test
+  void aPartThatWasCommittedIsTold() throws Exception {
+    try (ScriptedSidecar sidecar = answers(batch("committed", "unavailable"))) {
+      String told = on.told(false, false, new ReceiveCommand(ZERO, on.a, X), new ReceiveCommand(ZERO, on.a, Y));
+      assertEquals(X + " OK\n" + Y + " REJECTED_OTHER_REASON", told);
+      assertEquals(1, sidecar.requests.size());
+    }
+  }
+
+  @Test
+  void troubleIsAnErrorAndNeverALockFailure() throws Exception {
+    try (ScriptedSidecar sidecar = answers(batch("unavailable", "unavailable"))) {
+      ReceiveCommand[] two = {new ReceiveCommand(ZERO, on.a, X), new ReceiveCommand(ZERO, on.a, Y)};
+      assertThrows(SidecarException.class, () -> on.told(true, false, two));
+      assertEquals(ReceiveCommand.Result.NOT_ATTEMPTED, two[0].getResult());
+      RefUpdate update = on.update(X, on.a);
+      SidecarException error = assertThrows(SidecarException.class, update::update);
+      assertEquals("Lockstep: why", error.getMessage());
+      assertEquals(2, sidecar.requests.size());
+    }
+  }
+
+  @Test
+  void whatIsCommittedIsAwaitedUntilItCanBeRead() throws Exception {
+    try (ScriptedSidecar sidecar = answers(verdict("committed_not_yet_visible", null))) {
+      RefUpdate update = on.update(X, on.a);
+      long start = System.nanoTime();
+      CompletableFuture<Void> later =
+          CompletableFuture.runAsync(
+              this::moveLocally, CompletableFuture.delayedExecutor(300, TimeUnit.MILLISECONDS));
+      assertEquals(RefUpdate.Result.NEW, update.update());
+      assertEquals(on.a, on.git.exactRef(X).getObjectId());
+      assertTrue(System.nanoTime() - start > Duration.ofMillis(250).toNanos());
+      later.join();
+      assertEquals(1, sidecar.requests.size());
+    }
+  }
+
+  private void moveLocally() {
+    try {
+      RefUpdate local = this.local.updateRef(X);
+      local.setNewObjectId(on.a);
+      local.update();
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+  }
+}

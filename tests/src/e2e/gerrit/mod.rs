@@ -1,0 +1,89 @@
+//! Real Gerrits beside real sidecars: what `make gerrit-e2e` runs.
+//!
+//! The first site is initialised without the bridge and imported into the refdb; every other site is a copy of the first
+//! one's folder over its own sidecar's repositories. Then each has the bridge, and users come by HTTP and git.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `server` | one Gerrit: its site's folder, configuration, process |
+//! | `rest` | its REST API, as the administrator |
+//! | `user` | a clone from which changes are pushed |
+
+pub mod rest;
+pub mod server;
+pub mod user;
+
+use std::path::{Path, PathBuf};
+
+use super::cluster::Cluster;
+use super::git::ok;
+use server::Server;
+
+/// What every Gerrit has before its first project.
+pub const FIRST_PROJECTS: [&str; 2] = ["All-Projects", "All-Users"];
+
+/// What is run, from the environment: `make gerrit-e2e` sets it.
+#[derive(Clone, Debug)]
+pub struct Kit {
+    /// The `java` program.
+    pub java: PathBuf,
+    /// Gerrit.
+    pub war: PathBuf,
+    /// The bridge's jar for its release.
+    pub bridge: PathBuf,
+}
+
+impl Kit {
+    /// Reads the environment.
+    ///
+    /// # Panics
+    /// Something is not set.
+    #[must_use]
+    pub fn from_env() -> Self {
+        let path = |name: &str| {
+            PathBuf::from(std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set: run `make gerrit-e2e`")))
+        };
+        Self {
+            java: path("LOCKSTEP_GERRIT_JAVA"),
+            war: path("LOCKSTEP_GERRIT_WAR"),
+            bridge: path("LOCKSTEP_BRIDGE_JAR"),
+        }
+    }
+}
+
+/// Sidecars, and a Gerrit beside each.
+pub struct Sites {
+    /// The Gerrits, in the order of the nodes. They end before the sidecars.
+    pub servers: Vec<Server>,
+    /// The sidecars.
+    pub cluster: Cluster,
+}
+
+impl Sites {
+    /// Starts a sidecar and a Gerrit for each of `names` (`site-number`), and waits until all are ready.
+    ///
+    /// # Panics
+    /// Something does not start.
+    pub async fn start(binary: &Path, names: &[&str]) -> Self {
+        let kit = Kit::from_env();
+        let cluster = Cluster::start(binary, names).await;
+        let first = Server::found(&kit, &cluster.nodes[0], &cluster.scratch("gerrit-0")).await;
+        for project in FIRST_PROJECTS {
+            let root = cluster.nodes[0].root.display().to_string();
+            let _ = ok(cluster.nodes[0].cli(&["import", project, "--root", &root]).await);
+            cluster.exists(project).await;
+        }
+        let mut servers = vec![first];
+        for (at, node) in cluster.nodes.iter().enumerate().skip(1) {
+            servers.push(Server::copy(&servers[0], node, &cluster.scratch(&format!("gerrit-{at}"))).await);
+        }
+        for (server, node) in servers.iter_mut().zip(&cluster.nodes) {
+            server.install_bridge(node).await;
+            server.start();
+        }
+        for server in &mut servers {
+            server.ready().await;
+        }
+        Self { servers, cluster }
+    }
+}

@@ -1,0 +1,147 @@
+//! One Gerrit: the folder of its site, its configuration, its process.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep};
+
+use super::{FIRST_PROJECTS, Kit};
+use crate::e2e::git::{ok, quiet};
+use crate::e2e::node::{Node, free_port};
+
+/// How long a Gerrit may take to start: some seconds, on a busy machine more than a minute.
+const START: Duration = Duration::from_secs(240);
+/// A virtual machine that starts quickly and stays small. The launcher unpacks its jars below `user.home`.
+const JVM: [&str; 3] = ["-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"];
+
+/// A Gerrit, running or not. Its process is killed when this is dropped.
+pub struct Server {
+    /// Where it answers HTTP.
+    pub http: SocketAddr,
+    kit: Kit,
+    name: String,
+    site: PathBuf,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// Initialises a site, as an administrator does before Lockstep comes, and puts its first repositories on the volume
+    /// of a node.
+    pub async fn found(kit: &Kit, node: &Node, site: &Path) -> Self {
+        let server = Self::at(kit, node, site);
+        let folder = site.display().to_string();
+        let init = ["init", "-d", &folder, "--batch", "--dev", "--no-auto-start"];
+        let _ = ok(server.java(&init).output().await.expect("java runs"));
+        for project in FIRST_PROJECTS {
+            let made = site.join("git").join(format!("{project}.git"));
+            std::fs::rename(made, node.repository(project)).expect("the repository moves");
+        }
+        server.set("gerrit.basePath", &node.root.display().to_string()).await;
+        server
+    }
+
+    /// A site that is born from the first one: a copy of its folder, over the repositories of another node.
+    pub async fn copy(first: &Self, node: &Node, site: &Path) -> Self {
+        let server = Self::at(&first.kit, node, site);
+        let _ = ok(Command::new("cp").arg("-a").arg(&first.site).arg(site).output().await.expect("cp runs"));
+        server.set("gerrit.basePath", &node.root.display().to_string()).await;
+        server
+    }
+
+    fn at(kit: &Kit, node: &Node, site: &Path) -> Self {
+        let (name, site) = (format!("gerrit of {}", node.name), site.to_owned());
+        Self { http: free_port(), kit: kit.clone(), name, site, child: None }
+    }
+
+    /// What an administrator does to bring a site under Lockstep.
+    pub async fn install_bridge(&self, node: &Node) {
+        let jar = self.kit.bridge.file_name().expect("a jar");
+        std::fs::copy(&self.kit.bridge, self.site.join("lib").join(jar)).expect("the jar is copied");
+        let url = format!("http://{}/", self.http);
+        for (key, value) in [
+            ("gerrit.instanceId", node.name.as_str()),
+            ("gerrit.installDbModule", "io.lockstep.bridge.BridgeDbModule"),
+            ("gerrit.installModule", "io.lockstep.bridge.BridgeModule"),
+            ("core.usePerRequestRefCache", "false"),
+            ("lockstep.socket", &node.socket().display().to_string()),
+            ("gerrit.canonicalWebUrl", &url),
+            ("httpd.listenUrl", &url),
+            ("sshd.listenAddress", &free_port().to_string()),
+        ] {
+            self.set(key, value).await;
+        }
+    }
+
+    /// Starts the process.
+    ///
+    /// # Panics
+    /// It cannot be started, or runs already.
+    pub fn start(&mut self) {
+        assert!(self.child.is_none(), "{} runs already", self.name);
+        let log = File::options().create(true).append(true).open(self.log()).expect("a log");
+        let site = self.site.display().to_string();
+        let mut command = self.java(&["daemon", "-d", &site, "--console-log", "--headless"]);
+        command.stdout(Stdio::null()).stderr(log);
+        self.child = Some(command.spawn().expect("Gerrit starts"));
+    }
+
+    /// Waits until it answers.
+    ///
+    /// # Panics
+    /// The process ended, or it does not answer for long.
+    pub async fn ready(&mut self) {
+        let end = Instant::now() + START;
+        while !self.get("/config/server/version").await.is_ok_and(|answer| answer.status == 200) {
+            if let Some(ended) = self.child.as_mut().and_then(|child| child.try_wait().expect("a child")) {
+                panic!("{} ended ({ended}) instead of getting ready\n{}", self.name, self.log_tail());
+            }
+            assert!(Instant::now() < end, "{} is not ready\n{}", self.name, self.log_tail());
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Where a user clones a project, as the administrator that `init --dev` makes.
+    #[must_use]
+    pub fn clone_url(&self, project: &str) -> String {
+        format!("http://admin:secret@{}/a/{project}", self.http)
+    }
+
+    /// The end of what it logged.
+    #[must_use]
+    pub fn log_tail(&self) -> String {
+        let text = std::fs::read_to_string(self.log()).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        format!("--- {}\n{}", self.name, lines[lines.len().saturating_sub(40)..].join("\n"))
+    }
+
+    fn log(&self) -> PathBuf {
+        self.site.join("console.log")
+    }
+
+    /// `init` takes a folder that exists for a site that is upgraded, so the launcher's own folder is beside it.
+    fn java(&self, args: &[&str]) -> Command {
+        let beside = self.site.parent().expect("a folder in a folder");
+        let mut command = quiet(Command::new(&self.kit.java), beside);
+        command.args(JVM).arg(format!("-Duser.home={}", beside.display()));
+        command.arg("-jar").arg(&self.kit.war).args(args);
+        command
+    }
+
+    async fn set(&self, key: &str, value: &str) {
+        let mut command = quiet(Command::new("git"), &self.site);
+        command.args(["config", "--file"]).arg(self.site.join("etc/gerrit.config")).args([key, value]);
+        let _ = ok(command.output().await.expect("git runs"));
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.log_tail());
+        }
+    }
+}
