@@ -1,7 +1,7 @@
 //! From wishes to a proposal: each wish is held against what this node knows, and becomes a step or a refusal.
 
 use lockstep_proto::bridge::{Refusal, RefusalCode};
-use lockstep_proto::{Command, Oid, ProjectKey, ProjectName, RefKey, RefName, RefValue, Version};
+use lockstep_proto::{Command, Oid, ProjectKey, RefKey, RefName, RefValue, Version};
 
 use super::work::{Intent, Proposal, Verdict, Work, refusal, stale};
 use crate::git::{GitError, Relation, Repositories};
@@ -94,8 +94,10 @@ impl Proposer<'_> {
         moved: &mut Vec<(usize, Option<RefRecord>)>,
         verdicts: &mut [Option<Verdict>],
     ) -> Result<(), GitError> {
-        let rules: Vec<(usize, Rule)> =
-            moved.iter().flat_map(|(at, known)| rules(&work.intents[*at], known).map(|rule| (*at, rule))).collect();
+        let rules: Vec<(usize, Rule)> = moved
+            .iter()
+            .flat_map(|(at, known)| rules(&work.intents[*at], known.as_ref()).map(|rule| (*at, rule)))
+            .collect();
         if rules.is_empty() {
             return Ok(());
         }
@@ -198,10 +200,10 @@ impl Rule {
 }
 
 /// The rules that a wish must keep, given what its ref is.
-fn rules(intent: &Intent, known: &Option<RefRecord>) -> impl Iterator<Item = Rule> {
+fn rules(intent: &Intent, known: Option<&RefRecord>) -> impl Iterator<Item = Rule> {
     let new = intent.new.oid();
     let is_branch = intent.key.as_ref_name().is_some_and(RefName::is_branch);
-    let old = known.as_ref().and_then(|record| record.value.oid()).filter(|_| !intent.force);
+    let old = known.and_then(|record| record.value.oid()).filter(|_| !intent.force);
     let commit = new.filter(|_| is_branch).map(Rule::Commit);
     commit.into_iter().chain(old.zip(new).map(|(old, new)| Rule::History(old, new)))
 }
