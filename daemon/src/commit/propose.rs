@@ -105,7 +105,7 @@ impl Proposer<'_> {
         let relations = self.repositories.relations(&work.project.name, &pairs).await?;
         for ((at, rule), relation) in rules.into_iter().zip(relations) {
             if relation != Relation::FastForward && verdicts[at].is_none() {
-                verdicts[at] = Some(Verdict::Refused(rule.broken(&work.intents[at].key)));
+                verdicts[at] = rule.broken(&work.intents[at].key).map(Verdict::Refused);
             }
         }
         moved.retain(|(at, _)| verdicts[*at].is_none());
@@ -172,8 +172,9 @@ fn not_there(intent: &Intent, missing: &[Oid]) -> Option<Verdict> {
 enum Rule {
     /// git moves a branch to nothing but commits, at no site.
     Commit(Oid),
-    /// Without force, the new value contains the old one.
-    History(Oid, Oid),
+    /// The new value contains the old one, unless it is forced. That is asked in any case, because whoever moves the ref
+    /// asks again, and the repository remembers.
+    History { old: Oid, new: Oid, forced: bool },
 }
 
 impl Rule {
@@ -181,19 +182,21 @@ impl Rule {
     fn pair(&self) -> (Oid, Oid) {
         match self {
             Self::Commit(new) => (*new, *new),
-            Self::History(old, new) => (*old, *new),
+            Self::History { old, new, .. } => (*old, *new),
         }
     }
 
-    fn broken(&self, name: &RefKey) -> Refusal {
+    /// The refusal of a move that does not keep it; none when it need not.
+    fn broken(&self, name: &RefKey) -> Option<Refusal> {
         match self {
+            Self::History { forced: true, .. } => None,
             Self::Commit(new) => {
                 let message = format!("{name}: {new} is no commit; git keeps only commits on branches");
-                refusal(RefusalCode::Invalid, false, message)
+                Some(refusal(RefusalCode::Invalid, false, message))
             }
-            Self::History(old, new) => {
+            Self::History { old, new, .. } => {
                 let message = format!("{name}: {new} does not contain {old}; merge or rebase, or force the update");
-                refusal(RefusalCode::NonFastForward, false, message)
+                Some(refusal(RefusalCode::NonFastForward, false, message))
             }
         }
     }
@@ -203,7 +206,7 @@ impl Rule {
 fn rules(intent: &Intent, known: Option<&RefRecord>) -> impl Iterator<Item = Rule> {
     let new = intent.new.oid();
     let is_branch = intent.key.as_ref_name().is_some_and(RefName::is_branch);
-    let old = known.and_then(|record| record.value.oid()).filter(|_| !intent.force);
+    let old = known.and_then(|record| record.value.oid());
     let commit = new.filter(|_| is_branch).map(Rule::Commit);
-    commit.into_iter().chain(old.zip(new).map(|(old, new)| Rule::History(old, new)))
+    commit.into_iter().chain(old.zip(new).map(|(old, new)| Rule::History { old, new, forced: intent.force }))
 }

@@ -16,6 +16,7 @@ use super::objects::{Objects, native, wire};
 use super::pack::Packer;
 use super::pool::Pool;
 use super::quarantine::Quarantine;
+use super::relation::Related;
 use super::scan::PackLimits;
 use super::update_ref::Line;
 use super::writer::{Writers, is_passing, read_ref};
@@ -76,6 +77,7 @@ struct Volume {
     layout: Layout,
     pool: Pool,
     writers: Writers,
+    related: Related,
 }
 
 /// Where kept values are.
@@ -93,7 +95,7 @@ impl LocalRepositories {
         let layout = Layout::open(root)?;
         let pool = Pool::new(settings.handles);
         let writers = Writers::new(Arc::clone(&settings), layout.clone());
-        Ok(Self { volume: Arc::new(Volume { settings, layout, pool, writers }) })
+        Ok(Self { volume: Arc::new(Volume { settings, layout, pool, writers, related: Related::default() }) })
     }
 
     /// Runs blocking work on the volume.
@@ -144,6 +146,7 @@ impl Repositories for LocalRepositories {
         let project = project.clone();
         self.blocking("delete", move |volume| {
             volume.pool.forget(&project);
+            volume.related.forget(&project);
             create::delete(&volume.layout, &project)
         })
         .await
@@ -194,13 +197,20 @@ impl Repositories for LocalRepositories {
     }
 
     async fn relation(&self, project: &ProjectName, old: Oid, new: Oid) -> Result<Relation, GitError> {
-        self.on_objects("relate two values", project, move |_, objects| relation::relation(objects, old, new)).await
+        let relations = self.relations(project, &[(old, new)]).await?;
+        relations.first().copied().ok_or_else(|| failed(project, "relate two values", "no answer"))
     }
 
     async fn relations(&self, project: &ProjectName, pairs: &[(Oid, Oid)]) -> Result<Vec<Relation>, GitError> {
+        if let Some(known) = self.volume.related.all(project, pairs) {
+            return Ok(known);
+        }
         let pairs = pairs.to_vec();
-        let relate = move |_: &Volume, objects: &Objects<'_>| {
-            pairs.iter().map(|(old, new)| relation::relation(objects, *old, *new)).collect()
+        let relate = move |volume: &Volume, objects: &Objects<'_>| {
+            let relate = |(old, new): &(Oid, Oid)| relation::relation(objects, *old, *new);
+            let relations = pairs.iter().map(relate).collect::<Result<Vec<_>, _>>()?;
+            volume.related.note(objects.project, &pairs, &relations);
+            Ok(relations)
         };
         self.on_objects("relate values", project, relate).await
     }

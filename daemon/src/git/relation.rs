@@ -1,7 +1,12 @@
 //! How two values of a ref relate: does the new commit contain the old one?
+//!
+//! That never changes, and is asked twice of each move: before its commit, and when the ref is moved.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use git2::{Commit, ErrorCode, ObjectType};
-use lockstep_proto::Oid;
+use lockstep_proto::{Oid, ProjectName};
 
 use super::layout::failed;
 use super::objects::{Objects, native};
@@ -32,5 +37,46 @@ fn commit<'r>(objects: &'r Objects<'_>, oid: Oid) -> Result<Option<Commit<'r>>, 
         }
         Err(_) if objects.header(id)?.is_some_and(|(_, kind)| kind != ObjectType::Commit) => Ok(None),
         Err(error) => Err(objects.error("read a commit", id, &error)),
+    }
+}
+
+/// How many answers are remembered: those of the moves that are under way.
+const REMEMBERED: usize = 256;
+
+/// The latest answers.
+#[derive(Default)]
+pub(super) struct Related(Mutex<VecDeque<Answer>>);
+
+struct Answer {
+    project: ProjectName,
+    pair: (Oid, Oid),
+    relation: Relation,
+}
+
+impl Related {
+    /// The answers to all of these questions; none when one of them is not known.
+    pub(super) fn all(&self, project: &ProjectName, pairs: &[(Oid, Oid)]) -> Option<Vec<Relation>> {
+        let answers = self.answers();
+        let known = |pair: &(Oid, Oid)| answers.iter().rev().find(|one| one.pair == *pair && one.project == *project);
+        pairs.iter().map(|pair| known(pair).map(|one| one.relation)).collect()
+    }
+
+    /// Remembers answers.
+    pub(super) fn note(&self, project: &ProjectName, pairs: &[(Oid, Oid)], relations: &[Relation]) {
+        let mut answers = self.answers();
+        for (pair, relation) in pairs.iter().zip(relations) {
+            answers.push_back(Answer { project: project.clone(), pair: *pair, relation: *relation });
+        }
+        let excess = answers.len().saturating_sub(REMEMBERED);
+        answers.drain(..excess);
+    }
+
+    /// Forgets a project: another one of its name has other objects.
+    pub(super) fn forget(&self, project: &ProjectName) {
+        self.answers().retain(|one| one.project != *project);
+    }
+
+    fn answers(&self) -> MutexGuard<'_, VecDeque<Answer>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
