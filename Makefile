@@ -22,6 +22,8 @@ FRAMEWORK_3.12 := 3.12.0
 FRAMEWORK_3.13 := 3.13.5
 FRAMEWORK_3.14 := 3.13.5
 FRAMEWORK := $(FRAMEWORK_$(basename $(VERSION)))
+# 3.13's framework lacks a binding that 3.14's server wants.
+EXTRA_MODULE_3.14 := com.google.gerrit.server.config.SendEmailEnabledModule
 WAR := .cache/gerrit/gerrit-$(VERSION).war
 # The module whose jar serves that release.
 BRIDGE := gerrit-$(patsubst 3.14,3.13,$(basename $(VERSION)))
@@ -70,6 +72,7 @@ gerrit-war: $(WAR) ## A Gerrit for the tests, from Maven Central: make gerrit-wa
 gerrit-e2e: $(WAR) tools ## Real Gerrits with their sidecars: make gerrit-e2e VERSION=3.13.5
 	$(MAVEN) --file bridge --projects $(BRIDGE) -DskipTests package
 	LOCKSTEP_GERRIT_WAR=$(CURDIR)/$(WAR) LOCKSTEP_GERRIT_JAVA="$$(bridge/find-jdk)/bin/java" \
+	  LOCKSTEP_GERRIT_EXTRA_MODULE=$(EXTRA_MODULE_$(basename $(VERSION))) \
 	  LOCKSTEP_BRIDGE_JAR="$$(ls $(CURDIR)/bridge/$(BRIDGE)/target/lockstep-bridge-gerrit-*.jar)" \
 	  cargo test --locked --package lockstep-tests --test gerrit $(ONLY) -- --ignored --nocapture --test-threads 1
 

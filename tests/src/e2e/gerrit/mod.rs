@@ -31,6 +31,8 @@ pub struct Kit {
     pub war: PathBuf,
     /// The bridge's jar for its release.
     pub bridge: PathBuf,
+    /// A module that a Gerrit needs whose programs are those of another release.
+    pub extra_module: Option<String>,
 }
 
 impl Kit {
@@ -47,6 +49,7 @@ impl Kit {
             java: path("LOCKSTEP_GERRIT_JAVA"),
             war: path("LOCKSTEP_GERRIT_WAR"),
             bridge: path("LOCKSTEP_BRIDGE_JAR"),
+            extra_module: std::env::var("LOCKSTEP_GERRIT_EXTRA_MODULE").ok().filter(|module| !module.is_empty()),
         }
     }
 }

@@ -74,6 +74,9 @@ impl Server {
         ] {
             self.set(key, value).await;
         }
+        if let Some(module) = &self.kit.extra_module {
+            self.config(&["--add", "gerrit.installModule", module]).await;
+        }
     }
 
     /// Starts the process.
@@ -132,8 +135,12 @@ impl Server {
     }
 
     async fn set(&self, key: &str, value: &str) {
+        self.config(&[key, value]).await;
+    }
+
+    async fn config(&self, args: &[&str]) {
         let mut command = quiet(Command::new("git"), &self.site);
-        command.args(["config", "--file"]).arg(self.site.join("etc/gerrit.config")).args([key, value]);
+        command.args(["config", "--file"]).arg(self.site.join("etc/gerrit.config")).args(args);
         let _ = ok(command.output().await.expect("git runs"));
     }
 }

@@ -6,6 +6,7 @@ import com.google.gerrit.server.git.RepositoryExistsException;
 import com.google.inject.Inject;
 import com.google.inject.Singleton;
 import io.lockstep.bridge.Generation;
+import io.lockstep.bridge.sidecar.Pause;
 import io.lockstep.bridge.sidecar.RefVerdict;
 import io.lockstep.bridge.sidecar.Sidecar;
 import io.lockstep.bridge.sidecar.SidecarException;
@@ -33,6 +34,8 @@ public final class BridgeRepositoryManager extends Generation.Manager {
 
   /** The sidecar's own folder on the volume: what lies in it is no project. */
   private static final String SIDECAR_FOLDER = ".lockstep/";
+
+  private static final long LOOK_EVERY_MILLIS = 20;
 
   private final Sidecar sidecar;
 
@@ -63,12 +66,23 @@ public final class BridgeRepositoryManager extends Generation.Manager {
     }
     RefVerdict verdict = sidecar.createProject(name.get(), FIRST_HEAD);
     switch (verdict.code()) {
-      case COMMITTED -> {}
+      case COMMITTED -> awaitRepository(name, verdict.visible());
       case INVALID -> throw new RepositoryNotFoundException("Invalid name: " + name + ": " + verdict.message());
       case EXISTS -> throw new RepositoryExistsException(name);
       default -> throw SidecarException.refused(verdict.message());
     }
     return openRepository(name);
+  }
+
+  /** The sidecar makes the repository before it answers; if it could not yet, it is at it. */
+  private void awaitRepository(Project.NameKey name, boolean isVisible) throws SidecarException {
+    long end = System.nanoTime() + (isVisible ? 0 : sidecar.patience().toNanos());
+    while (disk.getRepositoryStatus(name) != Status.ACTIVE) {
+      if (System.nanoTime() >= end || Thread.currentThread().isInterrupted()) {
+        throw SidecarException.invisible("project " + name.get());
+      }
+      Pause.of(LOOK_EVERY_MILLIS);
+    }
   }
 
   @Override

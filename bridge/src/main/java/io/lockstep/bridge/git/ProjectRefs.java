@@ -1,12 +1,12 @@
 package io.lockstep.bridge.git;
 
 import com.google.common.flogger.FluentLogger;
+import io.lockstep.bridge.sidecar.Pause;
 import io.lockstep.bridge.sidecar.RefCommand;
 import io.lockstep.bridge.sidecar.RefVerdict;
 import io.lockstep.bridge.sidecar.Sidecar;
 import io.lockstep.bridge.sidecar.SidecarException;
 import java.io.IOException;
-import java.time.Duration;
 import java.util.List;
 import org.eclipse.jgit.lib.ObjectId;
 import org.eclipse.jgit.lib.PersonIdent;
@@ -18,6 +18,9 @@ import org.eclipse.jgit.lib.RefUpdate;
 final class ProjectRefs {
   private static final FluentLogger logger = FluentLogger.forEnclosingClass();
   private static final long LOOK_EVERY_MILLIS = 20;
+
+  /** Characters of a name and address that are sent: below the bridge API's cap in bytes, whatever they are. */
+  private static final int LONGEST_ACTOR = 250;
 
   private final String project;
   private final Sidecar sidecar;
@@ -76,15 +79,7 @@ final class ProjectRefs {
         logger.atWarning().log("%s %s is committed, and cannot be read here yet", project, command.ref());
         return;
       }
-      sleep(Duration.ofMillis(LOOK_EVERY_MILLIS));
-    }
-  }
-
-  private static void sleep(Duration time) {
-    try {
-      Thread.sleep(time);
-    } catch (InterruptedException e) {
-      Thread.currentThread().interrupt();
+      Pause.of(LOOK_EVERY_MILLIS);
     }
   }
 
@@ -94,6 +89,7 @@ final class ProjectRefs {
   }
 
   private static String text(PersonIdent actor) {
-    return actor == null ? "" : actor.getName() + " <" + actor.getEmailAddress() + ">";
+    String text = actor == null ? "" : actor.getName() + " <" + actor.getEmailAddress() + ">";
+    return text.length() <= LONGEST_ACTOR ? text : text.substring(0, LONGEST_ACTOR);
   }
 }

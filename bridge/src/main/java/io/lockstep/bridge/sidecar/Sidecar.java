@@ -135,7 +135,7 @@ public final class Sidecar implements Closeable {
         return committedOrTrouble(verdicts.each());
       }
       doubt = verdicts.isKnown() ? doubt : verdicts.doubt();
-      pause();
+      Pause.of(PAUSE_MILLIS);
     } while (!deadline.hasPassed() && !Thread.currentThread().isInterrupted());
     throw SidecarException.unknown(doubt);
   }
@@ -186,13 +186,5 @@ public final class Sidecar implements Closeable {
 
   private static String path(String project) {
     return "/v1/projects/" + URLEncoder.encode(project, UTF_8).replace("+", "%20");
-  }
-
-  private static void pause() {
-    try {
-      Thread.sleep(PAUSE_MILLIS);
-    } catch (InterruptedException e) {
-      Thread.currentThread().interrupt();
-    }
   }
 }

@@ -15,7 +15,7 @@ public final class SidecarException extends IOException {
     AWAY,
     /** It takes no such commit now: role, start, end, project; nothing was changed. */
     REFUSED,
-    /** It was asked, and its answer did not come, or was "unknown". */
+    /** It was asked, and its answer did not come, or was "unknown"; or it is committed, and cannot be seen here. */
     UNKNOWN
   }
 
@@ -41,6 +41,14 @@ public final class SidecarException extends IOException {
   /** A refusal that a verdict carries, for a caller that can only throw. */
   public static SidecarException refused(String why) {
     return new SidecarException(Kind.REFUSED, "Lockstep: " + why, null);
+  }
+
+  /** It is committed, and this server does not show it. */
+  public static SidecarException invisible(String what) {
+    String message =
+        "Lockstep: %s is committed, and not below gerrit.basePath here yet. If it stays so, gerrit.basePath is not the"
+            + " sidecar's root: tell the administrator.";
+    return new SidecarException(Kind.UNKNOWN, message.formatted(what), null);
   }
 
   static SidecarException unknown(String why) {

@@ -29,6 +29,7 @@ import java.util.Set;
 import org.eclipse.jgit.errors.RepositoryNotFoundException;
 import org.eclipse.jgit.internal.storage.file.FileRepository;
 import org.eclipse.jgit.lib.Config;
+import org.eclipse.jgit.lib.PersonIdent;
 import org.eclipse.jgit.lib.Ref;
 import org.eclipse.jgit.lib.RefDatabase;
 import org.eclipse.jgit.lib.RefUpdate;
@@ -52,7 +53,7 @@ final class BridgeRepositoryTest {
   static void start() throws Exception {
     process = new TestSidecar();
     sidecar = process.client();
-    manager = manager(sidecar);
+    manager = manager(process.root(), sidecar);
   }
 
   @AfterAll
@@ -61,9 +62,9 @@ final class BridgeRepositoryTest {
     process.stop();
   }
 
-  private static BridgeRepositoryManager manager(Sidecar sidecar) {
+  private static BridgeRepositoryManager manager(Path basePath, Sidecar sidecar) {
     Config config = new Config();
-    config.setString("gerrit", null, "basePath", process.root().toString());
+    config.setString("gerrit", null, "basePath", basePath.toString());
     config.setBoolean("core", null, "usePerRequestRefCache", false);
     AbstractModule module =
         new AbstractModule() {
@@ -125,9 +126,27 @@ final class BridgeRepositoryTest {
   }
 
   @Test
+  void aBasePathThatIsNotTheSidecarsRootIsTold() {
+    BridgeRepositoryManager elsewhere = manager(site.resolve("elsewhere"), sidecar);
+    Project.NameKey name = Project.nameKey("misplaced");
+    SidecarException told = assertThrows(SidecarException.class, () -> elsewhere.createRepository(name));
+    assertTrue(told.getMessage().contains("gerrit.basePath is not the sidecar's root"), told.getMessage());
+  }
+
+  @Test
+  void whoAsksMayHaveALongName() throws Exception {
+    try (Repository repository = manager.createRepository(Project.nameKey("long-name"))) {
+      Subject on = new Subject(repository);
+      RefUpdate update = on.update(TOPIC, on.a);
+      update.setRefLogIdent(new PersonIdent("ü".repeat(2000), "u@example.com"));
+      assertEquals(RefUpdate.Result.NEW, update.update());
+    }
+  }
+
+  @Test
   void withoutASidecarNothingIsWrittenAndReadingGoesOn() throws Exception {
     Sidecar away = new Sidecar(new Endpoint.Unix(site.resolve("nobody")), Duration.ofSeconds(5));
-    BridgeRepositoryManager cut = manager(away);
+    BridgeRepositoryManager cut = manager(process.root(), away);
     Project.NameKey name = Project.nameKey("cut-off");
     manager.createRepository(name).close();
     try (Repository repository = cut.openRepository(name)) {
