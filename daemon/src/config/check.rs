@@ -217,7 +217,7 @@ fn telemetry(raw: &raw::Telemetry, to: &mut Problems) -> Telemetry {
         Err(error) => Err(format!("{error}; write `info` or `info,lockstep=debug`")),
     };
     Telemetry {
-        otlp_endpoint: to.optional("telemetry.otlp_endpoint", &raw.otlp_endpoint, http_url),
+        otlp_endpoint: to.optional("telemetry.otlp_endpoint", &raw.otlp_endpoint, collector),
         log_format: to.or("telemetry.log_format", &raw.log_format, LogFormat::Json, format),
         log_filter: to.or("telemetry.log_filter", &raw.log_filter, LOG_FILTER.to_owned(), filter),
     }
@@ -300,6 +300,11 @@ fn http_url(text: &str) -> Result<String, String> {
     let uri = text.parse::<http::Uri>().ok();
     let fits = |uri: &http::Uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some();
     uri.filter(fits).map(|_| text.to_owned()).ok_or_else(|| "write a URL: https://host:port".to_owned())
+}
+
+fn collector(text: &str) -> Result<String, String> {
+    let plain = http_url(text).ok().filter(|url| url.starts_with("http://"));
+    plain.ok_or_else(|| "write http://host:4318, a collector beside this node: there is no TLS here".to_owned())
 }
 
 fn store_url(text: &str) -> Result<String, String> {

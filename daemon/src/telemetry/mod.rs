@@ -50,7 +50,7 @@ pub struct Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// A directive of the log filter is malformed.
-    #[error("log.filter is {value:?}: {why}; write directives like `info,lockstep::commit=debug`")]
+    #[error("telemetry.log_filter is {value:?}: {why}; write directives like `info,lockstep::commit=debug`")]
     Filter {
         /// The value as configured.
         value: String,

@@ -189,11 +189,11 @@ fn a_malformed_trace_context_changes_nothing() {
 fn bad_settings_name_field_value_and_remedy() {
     let filter = Settings { log_filter: "lockstep=loud".to_owned(), ..settings() };
     let message = Telemetry::build(&filter).unwrap_err().to_string();
-    assert!(message.starts_with("log.filter is \"lockstep=loud\""), "{message}");
+    assert!(message.starts_with("telemetry.log_filter is \"lockstep=loud\""), "{message}");
     for endpoint in ["https://collector:4318/v1/traces", "collector:4318", "not an address"] {
         let settings = Settings { otlp_endpoint: Some(endpoint.to_owned()), ..settings() };
         let message = Telemetry::build(&settings).unwrap_err().to_string();
-        assert!(message.starts_with("otlp.endpoint is") && message.contains("write `http://"), "{message}");
+        assert!(message.starts_with("telemetry.otlp_endpoint is") && message.contains("write `http://"), "{message}");
     }
 }
 
@@ -205,4 +205,13 @@ fn an_exporter_whose_collector_is_away_stops_nothing() {
         assert_eq!(tracing::info_span!("push").in_scope(current_traceparent).len(), 55);
     });
     telemetry.shutdown();
+}
+
+#[test]
+fn a_collector_without_a_path_is_asked_at_its_usual_one() {
+    for (endpoint, path) in [("http://c:4318", ""), ("http://c:4318/", "/"), ("http://c:4318/v1/traces", "/v1/traces")]
+    {
+        assert_eq!(traces::with_path(endpoint, path), "http://c:4318/v1/traces");
+    }
+    assert_eq!(traces::with_path("http://c/otlp", "/otlp"), "http://c/otlp");
 }

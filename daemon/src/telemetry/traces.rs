@@ -59,12 +59,20 @@ pub fn set_parent(span: &tracing::Span, traceparent: &str) {
 /// Sends spans to a collector. TLS is the collector's business: it stands beside the node.
 pub(super) fn exporter(endpoint: &str) -> Result<SpanExporter, TelemetryError> {
     let refuse = |why: String| TelemetryError::Endpoint { value: endpoint.to_owned(), why };
-    match endpoint.parse::<http::Uri>() {
-        Ok(uri) if uri.scheme_str() == Some("http") && uri.authority().is_some() => {}
+    let whole = match endpoint.parse::<http::Uri>() {
+        Ok(uri) if uri.scheme_str() == Some("http") && uri.authority().is_some() => with_path(endpoint, uri.path()),
         Ok(_) => return Err(refuse("it is no http:// address (https is not supported)".to_owned())),
         Err(error) => return Err(refuse(error.to_string())),
+    };
+    SpanExporter::builder().with_http().with_endpoint(whole).build().map_err(|error| refuse(error.to_string()))
+}
+
+/// An address without a path means the collector's usual one; the exporter would post to `/` and lose every span.
+pub(super) fn with_path(endpoint: &str, path: &str) -> String {
+    match path {
+        "" | "/" => format!("{}/v1/traces", endpoint.trim_end_matches('/')),
+        _ => endpoint.to_owned(),
     }
-    SpanExporter::builder().with_http().with_endpoint(endpoint).build().map_err(|error| refuse(error.to_string()))
 }
 
 /// Batches spans on a thread of the SDK.

@@ -2,6 +2,7 @@
 
 mod command;
 mod crash;
+mod demo;
 mod life;
 mod power_cut;
 mod push;
