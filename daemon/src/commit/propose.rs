@@ -68,7 +68,12 @@ impl Proposer<'_> {
                     behind = true;
                 }
             } else if value == intent.new {
-                verdicts[at] = Some(Verdict::Committed);
+                // That there is nothing to do, too, is true only if the refdb says so.
+                if self.caught_up {
+                    verdicts[at] = Some(Verdict::Committed);
+                } else {
+                    behind = true;
+                }
             } else if let Some(verdict) = self.object(&work.project, intent, &value, &missing).await? {
                 verdicts[at] = Some(verdict);
             } else {
