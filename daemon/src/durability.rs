@@ -143,3 +143,47 @@ impl Durability {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lockstep_proto::SiteId;
+
+    use super::*;
+    use crate::eventlog::Position;
+    use crate::git::model::ModelRepositories;
+    use crate::volume::memory::MemoryStore;
+    use crate::volume::{Held, ShardId};
+
+    /// A reader whose record is parked at the very moment at which it is asked for its checkpoint, as another thread may.
+    struct Parks(Durability);
+
+    impl Remember for Parks {
+        fn remember(&self, into: &mut Changes) {
+            let held = Held {
+                bytes: "record".into(),
+                project: "p#1".into(),
+                reason: "predecessor".into(),
+                waits_for: Vec::new(),
+                since_ms: 0,
+            };
+            self.0.stage(|changes| changes.park.push(("n.1.0.4.00000000000000aa".into(), held)));
+            let site: SiteId = "s".parse().unwrap();
+            let shard = ShardId { site, created: "t".into(), shard: "0".into() };
+            into.checkpoints.push((shard, Position::After("5".into())));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_checkpoint_never_outruns_what_was_parked_for_it() {
+        let (store, plants) = (Arc::new(MemoryStore::default()), Plants::default());
+        let store: Arc<dyn NodeStore> = store;
+        let table = Arc::new(RefTable::new(Arc::clone(&store), plants));
+        let repositories = Arc::new(ModelRepositories::new(plants));
+        let (pace, failed) = (Duration::from_millis(1), CancellationToken::new());
+        let durability = Durability::new(table, repositories, Arc::clone(&store), pace, plants, failed);
+        durability.add(Arc::new(Parks(durability.clone())));
+        durability.step().await.unwrap();
+        assert_eq!(store.checkpoints().unwrap().len(), 1);
+        assert_eq!(store.parked().unwrap().len(), 1, "the checkpoint is durable, and what it rests on is not");
+    }
+}

@@ -26,6 +26,12 @@ pub trait CatchUp: Send + Sync {
     /// As [`CatchUp::keys`].
     async fn project(&self, project: &ProjectName) -> Result<(), String>;
 
+    /// The bytes that were committed under this id; none when its slot holds nothing, or something else.
+    ///
+    /// # Errors
+    /// As [`CatchUp::keys`].
+    async fn journal(&self, txn: &TxnId) -> Result<Option<Bytes>, String>;
+
     /// Takes a project to the refdb's state at once, with objects from peers.
     ///
     /// # Errors

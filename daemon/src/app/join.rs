@@ -27,8 +27,6 @@ pub(super) struct Join {
     pub(super) tasks: Tasks,
     pub(super) fenced: CancellationToken,
     pub(super) facts: VolumeFacts,
-    /// The machine was booted since an unclean end: the disk may be ahead of what this node remembers.
-    pub(super) after_boot: bool,
 }
 
 impl Join {
@@ -83,7 +81,7 @@ impl Join {
         let is_continued = previous.as_ref().is_some_and(|before| {
             before.volume == self.facts.id && before.starts < self.facts.starts && !before.expelled
         });
-        let reconciles = !is_continued || self.after_boot;
+        let reconciles = !is_continued || self.facts.reconciles;
         let starts = previous.as_ref().map_or(0, |before| before.starts).max(self.facts.starts - 1) + 1;
         let mut record = NodeRecord {
             node: settings.node.clone(),
@@ -97,7 +95,7 @@ impl Join {
         };
         self.put(&record, previous.as_ref()).await?;
         if reconciles {
-            self.reconcile().await?;
+            self.reconcile(starts).await?;
             let whole = NodeRecord {
                 volume: self.facts.id.clone(),
                 beat: record.beat + 1,
@@ -106,10 +104,6 @@ impl Join {
             };
             self.put(&whole, Some(&record)).await?;
             record = whole;
-        }
-        if starts != self.facts.starts {
-            let facts = VolumeFacts { starts, ..self.facts.clone() };
-            self.stages.durability.stage(|changes| changes.facts = Some(facts));
         }
         Ok(record)
     }
@@ -121,8 +115,11 @@ impl Join {
         }
     }
 
-    async fn reconcile(&self) -> Result<(), String> {
+    /// This node's earlier lives first: what they committed is in the state that is read, and nothing of theirs is published
+    /// for the first time after it. Then positions, then the state; that it is done is durable together with it.
+    async fn reconcile(&self, starts: u64) -> Result<(), String> {
         let parts = &self.stages.parts;
+        self.stages.birth().drain_earlier().await.map_err(|error| error.to_string())?;
         let mut positions: Vec<(LaneId, Seq)> = Vec::new();
         for site in parts.refdb.sites().await.map_err(|error| error.to_string())? {
             for one in parts.refdb.incarnations(&site.site).await.map_err(|error| error.to_string())? {
@@ -134,6 +131,8 @@ impl Join {
         }
         self.stages.catch_up.everything().await?;
         self.stages.low_water.jump(positions);
+        let facts = VolumeFacts { starts, reconciles: false, ..self.facts.clone() };
+        self.stages.durability.stage(|changes| changes.facts = Some(facts));
         self.stages.durability.settle().await;
         Ok(())
     }

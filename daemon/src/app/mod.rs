@@ -111,14 +111,14 @@ impl Node {
     /// # Errors
     /// The volume cannot be used.
     pub async fn start(parts: Parts) -> Result<Self, StartError> {
-        let (facts, after_boot) = begin_life(&parts).await?;
+        let facts = begin_life(&parts).await?;
         let tasks = Tasks::new();
         let fenced = CancellationToken::new();
         let (latches, [repaired, joined, caught_up]) = Latches::new(["repaired", "joined", "caught-up"]);
         repaired.open();
         let front = Arc::new(Front::default());
         let stages = Arc::new(Stages::build(parts, &tasks, &fenced)?);
-        if !after_boot {
+        if !facts.reconciles {
             recall::announced(&stages).await?;
         }
         let join = join::Join {
@@ -129,7 +129,6 @@ impl Node {
             tasks: tasks.clone(),
             fenced: fenced.clone(),
             facts,
-            after_boot,
         };
         tasks.spawn("durability", stages.durability.clone().run());
         tasks.spawn("join", join.run());
@@ -206,16 +205,17 @@ impl Node {
     }
 }
 
-/// Repairs what a crash left, and notes that a new life has begun. Answers also whether the machine was booted since an
-/// unclean end: then nobody knows which of the unsynced moves are on the disk.
-async fn begin_life(parts: &Parts) -> Result<(VolumeFacts, bool), StartError> {
+/// Repairs what a crash left, and notes that a new life has begun. When the machine was booted since an unclean end, nobody
+/// knows which of the unsynced moves are on the disk: that a reconciliation is due is noted with it.
+async fn begin_life(parts: &Parts) -> Result<VolumeFacts, StartError> {
     let before = parts.store.facts()?;
     let unclean_boot = !before.clean && !before.id.is_empty() && before.boot != parts.boot;
     let report = parts.repositories.repair(unclean_boot).await?;
     tracing::info!(?report, "start-up repair is done");
     let id = if before.id.is_empty() { format!("{:016x}", parts.entropy.next()) } else { before.id };
-    let facts = VolumeFacts { id, starts: before.starts + 1, boot: parts.boot.clone(), clean: false };
+    let reconciles = before.reconciles || unclean_boot;
+    let facts = VolumeFacts { id, starts: before.starts + 1, boot: parts.boot.clone(), clean: false, reconciles };
     let changes = crate::volume::Changes { facts: Some(facts.clone()), ..Default::default() };
     parts.store.commit(changes).await?;
-    Ok((facts, unclean_boot))
+    Ok(facts)
 }

@@ -2,30 +2,62 @@
 
 use std::collections::BTreeMap;
 
-use lockstep_proto::{ProjectKey, ProjectPhase, RefKey, RefValue};
+use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, RefValue};
 
 use super::StartError;
 use super::stages::Stages;
 use crate::git::{GitError, Repositories};
-use crate::volume::{Announced, RefRecord};
+use crate::volume::Announced;
 
-/// Takes into the version map's overlay what was announced and is on the disk.
+/// Takes into the version map's overlay what was announced and is on the disk. Projects first: of one that is gone nothing
+/// is taken.
 pub(super) async fn announced(stages: &Stages) -> Result<(), StartError> {
-    let mut last: BTreeMap<(ProjectKey, RefKey), Vec<RefRecord>> = BTreeMap::new();
-    for Announced { project, key, record } in stages.parts.store.announced()? {
-        if record.version > stages.table.version(&project, &key)? {
-            last.entry((project, key)).or_default().push(record);
+    let mut states: BTreeMap<ProjectName, Vec<Announced>> = BTreeMap::new();
+    let mut refs: BTreeMap<(ProjectKey, RefKey), Vec<Announced>> = BTreeMap::new();
+    for one in stages.parts.store.announced()? {
+        if one.record.version <= stages.table.version(&one.project, &one.key)? {
+            continue;
         }
-    }
-    for ((project, key), records) in last {
-        // The newest announcement that the disk shows: a ref is never announced twice without a move between.
-        for record in records.into_iter().rev() {
-            if is_shown(stages.parts.repositories.as_ref(), &project, &key, &record.value).await? {
-                tracing::info!(%project, %key, version = %record.version, "moved before the crash");
-                stages.table.moved(&project, [(key, record)]);
-                break;
+        match one.key {
+            RefKey::State => states.entry(one.project.name.clone()).or_default().push(one),
+            RefKey::Head | RefKey::Ref(_) => {
+                refs.entry((one.project.clone(), one.key.clone())).or_default().push(one);
             }
         }
+    }
+    for announced in states.into_values() {
+        if let Some(one) = newest_shown(stages, announced).await? {
+            forget(stages, &one.project, &one.record.value)?;
+            stages.table.moved(&one.project, [(one.key, one.record)]);
+        }
+    }
+    for ((project, _), announced) in refs {
+        let here = stages.table.project_key(&project.name)?.as_ref() == Some(&project);
+        if here && let Some(one) = newest_shown(stages, announced).await? {
+            stages.table.moved(&project, [(one.key, one.record)]);
+        }
+    }
+    Ok(())
+}
+
+/// The newest announcement that the disk shows: a ref is never announced twice without a move between.
+async fn newest_shown(stages: &Stages, announced: Vec<Announced>) -> Result<Option<Announced>, StartError> {
+    for one in announced.into_iter().rev() {
+        if is_shown(stages.parts.repositories.as_ref(), &one.project, &one.key, &one.record.value).await? {
+            tracing::info!(project = %one.project, key = %one.key, version = %one.record.version, "moved before the crash");
+            return Ok(Some(one));
+        }
+    }
+    Ok(None)
+}
+
+/// A project's state tells that earlier incarnations of it are gone, with all that is remembered of them.
+fn forget(stages: &Stages, project: &ProjectKey, value: &RefValue) -> Result<(), StartError> {
+    let RefValue::State(now) = value else { return Ok(()) };
+    let Some(known) = stages.table.project(&project.name)? else { return Ok(()) };
+    let gone = if now.phase == ProjectPhase::Deleted { now.incarnation + 1 } else { now.incarnation };
+    for incarnation in known.incarnation..gone {
+        stages.table.forget(&ProjectKey { name: project.name.clone(), incarnation });
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use lockstep_proto::{ProjectKey, ProjectName, RefKey, RefName, Transaction, TxnId, Version};
 
 use super::unit::{UnitError, Units};
@@ -233,6 +234,13 @@ impl CatchUp for Catcher {
     async fn project(&self, project: &ProjectName) -> Result<(), String> {
         let any = ProjectKey { name: project.clone(), incarnation: 0 };
         self.keys(&any, &[RefKey::State]).await
+    }
+
+    async fn journal(&self, txn: &TxnId) -> Result<Option<Bytes>, String> {
+        match self.refdb.slot(&txn.slot).await.map_err(|error| error.to_string())? {
+            SlotState::Committed(id, bytes) if id == *txn => Ok(Some(bytes)),
+            SlotState::Committed(..) | SlotState::Poisoned | SlotState::Empty => Ok(None),
+        }
     }
 
     async fn jump(&self, project: &ProjectName) -> Result<(), String> {

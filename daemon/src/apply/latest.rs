@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use lockstep_proto::{Oid, ProjectKey, ProjectPhase, RefKey, RefValue};
+use lockstep_proto::{Oid, ProjectKey, ProjectPhase, RefKey, RefValue, Version};
 
 use super::unit::{UnitError, Units};
 use crate::peers::{MOST_OIDS, PeerError, Peers};
+use crate::refs::RefGuard;
 use crate::volume::RefRecord;
 
 impl From<PeerError> for UnitError {
@@ -25,25 +26,37 @@ impl Units {
         records: BTreeMap<RefKey, RefRecord>,
         peers: &dyn Peers,
     ) -> Result<(), UnitError> {
-        self.make_way(project).await?;
+        let way = self.make_way(project).await?;
         let state = records.get(&RefKey::State).map(|record| &record.value);
         if !matches!(state, Some(RefValue::State(state)) if state.phase == ProjectPhase::Deleted) {
             self.placer.open(project, &records).await?;
             self.complete(project, &records, peers).await?;
         }
-        let _guard = self.table.locks.lock(&project.name, records.keys().cloned().collect::<Vec<_>>()).await;
-        Ok(self.placer.place_latest(project, records).await?)
-    }
-
-    /// An earlier incarnation of the project goes, with all that it has.
-    async fn make_way(&self, project: &ProjectKey) -> Result<(), UnitError> {
-        let _guard = self.table.locks.lock(&project.name, [RefKey::State]).await;
-        let Some(earlier) = self.table.project_key(&project.name)? else { return Ok(()) };
-        if earlier.incarnation < project.incarnation {
-            self.repositories.delete(&project.name).await?;
+        let held = |key: &&RefKey| way.is_some() && **key == RefKey::State;
+        let keys: Vec<RefKey> = records.keys().filter(|key| !held(key)).cloned().collect();
+        let _guard = self.table.locks.lock(&project.name, keys).await;
+        let read = records.get(&RefKey::State).map_or(Version::NONE, |record| record.version);
+        if self.table.version(project, &RefKey::State)? > read {
+            return Err(UnitError::NotNow(format!("the state of {project} has changed meanwhile")));
+        }
+        self.placer.place_latest(project, records).await?;
+        if let Some((earlier, _)) = way {
+            // Only now: without the successor's state, a map without the earlier one's refs would say that it has none.
             self.table.forget(&earlier);
         }
         Ok(())
+    }
+
+    /// The repository of an earlier incarnation of the project goes. While there is a successor's in its place and the state
+    /// does not say so yet, nobody else applies anything: the lock of the state is given with the answer.
+    async fn make_way(&self, project: &ProjectKey) -> Result<Option<(ProjectKey, RefGuard)>, UnitError> {
+        let guard = self.table.locks.lock(&project.name, [RefKey::State]).await;
+        let earlier = self.table.project_key(&project.name)?;
+        let Some(earlier) = earlier.filter(|earlier| earlier.incarnation < project.incarnation) else {
+            return Ok(None);
+        };
+        self.repositories.delete(&project.name).await?;
+        Ok(Some((earlier, guard)))
     }
 
     /// Fetches what the records need beyond what the version map vouches for. That an object is on the disk says nothing:

@@ -2,6 +2,8 @@
 
 use lockstep_proto::{RefKey, Transaction, TxnId, Version};
 
+use crate::volume::RefRecord;
+
 /// What to do with a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -31,6 +33,25 @@ pub fn plan<E>(transaction: &Transaction, mut known: impl FnMut(&RefKey) -> Resu
         (true, true) => Step::Apply,
         (true, false) => Step::Wait(missing),
     })
+}
+
+/// What of a transaction that goes onto what is here does not fit it: it names another predecessor, or another value, than
+/// the version before has. The chain has one step a version, so one of the two was never committed.
+pub fn contradiction<E>(
+    transaction: &Transaction,
+    mut known: impl FnMut(&RefKey) -> Result<Option<RefRecord>, E>,
+) -> Result<Option<String>, E> {
+    for command in &transaction.commands {
+        let Some(here) = known(&command.key)?.filter(|here| here.version.next() == command.version) else { continue };
+        if command.predecessor.as_ref() != Some(&here.txn) || command.old != here.value {
+            let before = command.predecessor.as_ref().map(ToString::to_string).unwrap_or_default();
+            return Ok(Some(format!(
+                "{} goes on from {} by {before}, but version {} is {} by {}",
+                command.key, command.old, here.version, here.value, here.txn
+            )));
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -75,6 +96,19 @@ mod tests {
         assert_eq!(plan(&step, at(3)), Ok(Step::Skip));
         assert_eq!(plan(&step, at(9)), Ok(Step::Skip));
         assert_eq!(plan(&step, at(1)), Ok(Step::Wait(vec!["n.1.0.8.00000000000000bb".parse().unwrap()])));
+    }
+
+    #[test]
+    fn a_step_that_names_another_step_before_it_contradicts() {
+        let step = transaction(&[("refs/heads/a", 3)]);
+        let record = |txn: &str, value: RefValue, version| {
+            let record = RefRecord { version: Version(version), value, txn: txn.parse().unwrap() };
+            contradiction(&step, move |_| Ok::<_, Infallible>(Some(record.clone()))).unwrap().is_some()
+        };
+        assert!(!record("n.1.0.8.00000000000000bb", RefValue::Absent, 2));
+        assert!(record("n.1.0.8.00000000000000bc", RefValue::Absent, 2));
+        assert!(record("n.1.0.8.00000000000000bb", RefValue::Oid(Oid::from_bytes(&[1; 20]).unwrap()), 2));
+        assert!(!record("n.1.0.7.00000000000000cc", RefValue::Absent, 1), "not the step before it");
     }
 
     #[test]

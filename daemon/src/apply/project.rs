@@ -3,23 +3,26 @@
 //! It takes what arrived, plans it against the version map, applies as much as it can in one unit, and parks the rest:
 //! durably, so that the shard's checkpoint may pass it. What is parked waits for what it misses, and is fetched from the
 //! journal when that takes too long. It blocks only the successors of its own refs. Beyond its bounds the project jumps.
+//! What cannot be right is held against the journal.
+
+mod doubt;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, RefValue, TxnId, Version};
+use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, RefValue, Transaction, TxnId};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::event::Event;
 use super::parked::{Lot, Parked};
-use super::plan::{Step, plan};
+use super::plan::{Step, contradiction, plan};
 use super::unit::UnitError;
 use super::{ApplyLimits, Shared};
 use crate::place::OnSurprise;
 use crate::plant::Plant;
-use crate::volume::{Held, StoreError};
+use crate::volume::{Held, RefRecord, StoreError};
 
 /// The writer of one project.
 pub(super) struct Writer {
@@ -27,6 +30,16 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     limits: ApplyLimits,
     parked: Lot,
+}
+
+/// What the transactions that were planned before will make of their refs.
+type Planned = BTreeMap<(ProjectKey, RefKey), RefRecord>;
+
+fn remember(planned: &mut Planned, transaction: &Transaction) {
+    for command in &transaction.commands {
+        let (version, value, txn) = (command.version, command.new.clone(), transaction.id.clone());
+        planned.insert((transaction.project.clone(), command.key.clone()), RefRecord { version, value, txn });
+    }
 }
 
 /// What became of a batch.
@@ -98,8 +111,9 @@ impl Writer {
     /// Applies what follows on what is here, in the order in which it came.
     async fn apply_all(&mut self, events: VecDeque<Event>) {
         let mut unit: Vec<Event> = Vec::new();
-        let mut planned: BTreeMap<(ProjectKey, RefKey), Version> = BTreeMap::new();
+        let mut planned = Planned::new();
         let mut skipped: Vec<Event> = Vec::new();
+        let mut doubtful: Vec<(Event, String)> = Vec::new();
         for event in events {
             let same_project = unit.first().is_none_or(|first| first.transaction.project == event.transaction.project);
             if !same_project {
@@ -112,31 +126,43 @@ impl Writer {
             }
             match self.plan(&event, &planned) {
                 Ok(Step::Skip) => skipped.push(event),
-                Ok(Step::Apply) => {
-                    let transaction = Arc::clone(&event.transaction);
-                    for command in &transaction.commands {
-                        planned.insert((transaction.project.clone(), command.key.clone()), command.version);
+                Ok(Step::Apply) => match self.contradiction(&event, &planned) {
+                    Ok(None) => {
+                        remember(&mut planned, &event.transaction);
+                        unit.push(event);
                     }
-                    unit.push(event);
-                }
+                    Ok(Some(why)) => doubtful.push((event, why)),
+                    Err(error) => self.park(event, &error.to_string()),
+                },
                 Ok(Step::Wait(missing)) => self.park(event, &format!("predecessor {}", list(&missing))),
                 Err(error) => self.park(event, &error.to_string()),
             }
         }
         self.apply(unit).await;
         for event in skipped {
-            match self.plan(&event, &BTreeMap::new()) {
+            match self.plan(&event, &Planned::new()) {
                 Ok(Step::Skip) => self.skip(event),
                 _ => self.park(event, "predecessor copy"),
             }
         }
+        for (event, why) in doubtful {
+            self.contradicts(event, &why).await;
+        }
     }
 
-    fn plan(&self, event: &Event, planned: &BTreeMap<(ProjectKey, RefKey), Version>) -> Result<Step, StoreError> {
+    fn plan(&self, event: &Event, planned: &Planned) -> Result<Step, StoreError> {
         let project = &event.transaction.project;
         plan(&event.transaction, |key| match planned.get(&(project.clone(), key.clone())) {
-            Some(version) => Ok(*version),
+            Some(record) => Ok(record.version),
             None => self.shared.units.table.version(project, key),
+        })
+    }
+
+    fn contradiction(&self, event: &Event, planned: &Planned) -> Result<Option<String>, StoreError> {
+        let project = &event.transaction.project;
+        contradiction(&event.transaction, |key| match planned.get(&(project.clone(), key.clone())) {
+            Some(record) => Ok(Some(record.clone())),
+            None => self.shared.units.table.get(project, key),
         })
     }
 
@@ -195,18 +221,12 @@ impl Writer {
     async fn failed(&mut self, event: Event, error: UnitError) {
         let transaction = Arc::clone(&event.transaction);
         match error {
-            UnitError::Bad(why) => self.quarantine(event, &why),
+            UnitError::Bad(why) => self.bad(event, &why).await,
             UnitError::Missing(oids) if self.shared.units.plants.has(Plant::MissingBaseIsBad) => {
                 self.quarantine(event, &format!("objects are missing: {oids:?}"));
             }
             UnitError::Missing(oids) => self.park(event, &format!("objects {}", list(&oids))),
-            UnitError::NoProject(project) => {
-                if self.is_past(&transaction.project) {
-                    self.skip(event);
-                } else {
-                    self.park(event, &format!("project {project}"));
-                }
-            }
+            UnitError::NoProject(project) => self.park(event, &format!("project {project}")),
             UnitError::Surprise(why) => {
                 self.shared.units.observer.failed("apply", &why);
                 let keys = transaction.commands.iter().map(|command| command.key.clone()).collect::<Vec<_>>();
@@ -219,14 +239,14 @@ impl Writer {
 
     /// Whether this incarnation of the project was deleted here already: nothing of it comes back.
     fn is_past(&self, project: &ProjectKey) -> bool {
-        let state = self.shared.units.table.project(&project.name);
-        state.ok().flatten().is_some_and(|state| {
-            state.incarnation > project.incarnation
-                || (state.incarnation == project.incarnation && state.phase == ProjectPhase::Deleted)
-        })
+        self.shared.units.table.is_past(project).unwrap_or(false)
     }
 
+    /// Sets an event aside until it can go; one of a project that is gone never can, and nobody needs it.
     fn park(&mut self, mut event: Event, reason: &str) {
+        if self.is_past(&event.transaction.project) {
+            return self.skip(event);
+        }
         let id = event.transaction.id.clone();
         self.shared.units.observer.parked(&id, reason);
         let since_ms = self.parked.since_ms(&event, self.shared.clock.now_ms());
@@ -248,38 +268,6 @@ impl Writer {
             changes.park.retain(|(one, _)| *one != id.to_string());
             changes.unpark.push(id.to_string());
         });
-    }
-
-    fn quarantine(&mut self, mut event: Event, reason: &str) {
-        let id = event.transaction.id.clone();
-        self.shared.units.observer.quarantined(&id.to_string(), reason);
-        let held = held(&event, reason, self.shared.clock.now_ms());
-        self.shared.durability.stage(|changes| changes.quarantine.push((id.to_string(), held)));
-        // It is held durably: it must not hold back the marks of its lane, and with them every other project.
-        self.shared.low_water.done(&event.transaction.id.slot);
-        self.unpark(&id);
-        event.done();
-    }
-
-    /// Too much waits, or for too long: the project goes to the refdb's state, and what that covers is dropped.
-    async fn jump(&mut self) {
-        match self.shared.catch_up.jump(&self.name).await {
-            Ok(()) => {
-                self.take(VecDeque::new()).await;
-                let past =
-                    |(id, held): (&TxnId, &Parked)| self.is_past(&held.event.transaction.project).then(|| id.clone());
-                let past: Vec<TxnId> = self.parked.iter().filter_map(past).collect();
-                for id in past {
-                    if let Some(held) = self.parked.retry(&id) {
-                        self.skip(held.event);
-                    }
-                }
-            }
-            Err(why) => {
-                self.shared.units.observer.failed("apply", &format!("{} cannot jump yet: {why}", self.name));
-                sleep(self.limits.patience).await;
-            }
-        }
     }
 
     /// What has waited long enough is fetched: the refs' own chains, then the whole project for a base elsewhere.
@@ -312,8 +300,10 @@ impl Writer {
 
 fn held(event: &Event, reason: &str, since_ms: u64) -> Held {
     let waits_for = reason.split_whitespace().skip(1).map(|one| one.trim_end_matches(',').to_owned());
+    // A stub has its pack in the store alone.
+    let bytes = if event.bytes.is_empty() { event.transaction.encode() } else { event.bytes.clone() };
     Held {
-        bytes: event.bytes.clone(),
+        bytes,
         project: event.transaction.project.to_string(),
         reason: reason.to_owned(),
         waits_for: waits_for.collect(),

@@ -104,9 +104,13 @@ impl Units {
         surprise: OnSurprise,
     ) -> Result<(), UnitError> {
         let packs = self.fetch(unit).await?;
-        let keys: Vec<RefKey> =
-            unit.iter().flat_map(|one| one.commands.iter().map(|command| command.key.clone())).collect();
+        let keys = unit.iter().flat_map(|one| one.commands.iter().map(|command| command.key.clone()));
+        // With the project's state: between the look at it and the moves nobody puts a successor there.
+        let keys: BTreeSet<RefKey> = keys.chain([RefKey::State]).collect();
         let _guard = self.table.locks.lock(&project.name, keys).await;
+        if self.table.is_past(project)? {
+            return Ok(());
+        }
         let mut fresh = Vec::with_capacity(unit.len());
         for transaction in unit {
             let step = plan(transaction, |key| self.table.version(project, key))?;

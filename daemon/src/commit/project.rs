@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use lockstep_proto::bridge::{
-    ApiError, CreateProjectRequest, DeleteProjectRequest, Outcome, ProjectResponse, RefusalCode, SetHeadRequest,
+    ApiError, CreateProjectRequest, DeleteProjectRequest, Outcome, ProjectResponse, Refusal, RefusalCode,
+    SetHeadRequest,
 };
 use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey, RefValue, Transaction};
 
 use super::service::{hash, split};
 use super::work::{Ended, Intent, Verdict, Work, refusal};
 use super::{Committer, run};
-use crate::refdb::SlotState;
 
 impl Committer {
     pub(super) async fn create(
@@ -28,11 +28,9 @@ impl Committer {
         })?;
         let last = known.map_or(0, |state| state.incarnation);
         if known.is_some_and(|state| state.phase != ProjectPhase::Deleted) {
-            if let Some(done) = self.done_before(project, &request.request_id).await {
-                return Ok(done);
-            }
             let message = format!("project {project} exists already; choose another name, or push to it");
-            return Ok(refuse(refusal(RefusalCode::Project, false, message)));
+            let refused = refusal(RefusalCode::Project, false, message);
+            return Ok(self.done_before(project, &request.request_id, refused).await);
         }
         let asked = format!("create {}", request.head);
         let created = ProjectState { phase: ProjectPhase::Active, incarnation: last + 1 };
@@ -68,7 +66,6 @@ impl Committer {
         let key = match self.key_of(project).await {
             Ok(key) => key,
             Err(refused) => {
-                let done = self.done_before(project, &request.request_id).await;
                 let refused = match refused.code {
                     RefusalCode::Project => {
                         let message = format!("there is no project {project}, so nothing was deleted; check its name");
@@ -76,7 +73,7 @@ impl Committer {
                     }
                     _ => refused,
                 };
-                return Ok(done.unwrap_or_else(|| refuse(refused)));
+                return Ok(self.done_before(project, &request.request_id, refused).await);
             }
         };
         // Each step holds on the one before: a node that is behind must not delete the project's successor.
@@ -93,10 +90,7 @@ impl Committer {
             }
         }
         self.gates.empty(project).await;
-        let closing = self.table.get(&key, &RefKey::State).ok().flatten().map(|record| record.txn);
-        if let Some(txn) = closing
-            && let Err(why) = self.barrier.passed(&txn).await
-        {
+        if let Err(why) = self.everybody_knows(&key).await {
             let message = format!("project {project} is closing, and not every node knows it yet ({why}); try again");
             return Ok(refuse(refusal(RefusalCode::Unavailable, true, message)));
         }
@@ -104,15 +98,38 @@ impl Committer {
         self.operate(key.clone(), delete, request.request_id, "delete").await
     }
 
-    /// The answer to a retry whose first try is in the chain: its own answer was lost, or this node restarted.
-    async fn done_before(&self, project: &ProjectName, request_id: &str) -> Option<ProjectResponse> {
+    /// Waits until no incarnation can commit into the project any more without knowing that it is closing. Which transaction
+    /// says so, this node must know itself: a barrier on an earlier one tells nothing.
+    async fn everybody_knows(&self, key: &ProjectKey) -> Result<(), String> {
+        let closing = RefValue::State(ProjectState { phase: ProjectPhase::Closing, incarnation: key.incarnation });
+        let known = self.table.get(key, &RefKey::State).map_err(|error| error.to_string())?;
+        match known.filter(|record| record.value == closing) {
+            Some(record) => self.barrier.passed(&record.txn).await,
+            None => Err("this node does not show it yet".to_owned()),
+        }
+    }
+
+    /// The answer to a retry whose first try is in the chain: its own answer was lost, or this node restarted. Otherwise the
+    /// refusal; and when the chain cannot be read, neither.
+    async fn done_before(&self, project: &ProjectName, request_id: &str, refused: Refusal) -> ProjectResponse {
         let any = ProjectKey { name: project.clone(), incarnation: 0 };
-        let known = self.table.get(&any, &RefKey::State).ok()??;
-        let state = self.attempts.refdb.slot(&known.txn.slot).await;
-        let Ok(SlotState::Committed(_, bytes)) = state else { return None };
-        let earlier = Transaction::decode(&bytes).ok()?;
-        let is_ours = earlier.request_id == request_id;
-        is_ours.then_some(ProjectResponse { outcome: Outcome::Committed, txn: Some(earlier.id), refusal: None })
+        let found = match self.table.get(&any, &RefKey::State) {
+            Ok(Some(known)) => {
+                let is_ours =
+                    |earlier: &Transaction| earlier.request_id == request_id && earlier.project.name == *project;
+                self.earlier_try(&RefKey::State, known.txn, is_ours).await
+            }
+            Ok(None) => Ok(None),
+            Err(error) => Err(error.to_string()),
+        };
+        match found {
+            Ok(None) => refuse(refused),
+            Ok(Some(earlier)) => ProjectResponse { outcome: Outcome::Committed, txn: Some(earlier.id), refusal: None },
+            Err(why) => {
+                let message = format!("whether this was done by an earlier try is not known ({why}); ask again");
+                respond(&Ended::all(1, &Verdict::Unknown(refusal(RefusalCode::Unavailable, true, message))))
+            }
+        }
     }
 
     /// Commits steps of pseudo-refs. `asked` tells requests of one id apart.
@@ -141,7 +158,7 @@ fn intent(key: RefKey, expected: Option<RefValue>, new: RefValue) -> Intent {
     Intent { key, expected, new, force: true }
 }
 
-fn refuse(refused: lockstep_proto::bridge::Refusal) -> ProjectResponse {
+fn refuse(refused: Refusal) -> ProjectResponse {
     respond(&Ended::all(1, &Verdict::Refused(refused)))
 }
 

@@ -69,7 +69,12 @@ impl Proposer<'_> {
                     behind = true;
                 }
             } else if value == intent.new {
-                verdicts[at] = Some(Verdict::Committed);
+                // That there is nothing to do, too, is true only if the refdb says so.
+                if self.caught_up {
+                    verdicts[at] = Some(Verdict::Committed);
+                } else {
+                    behind = true;
+                }
             } else if let Some(verdict) = not_there(intent, &missing) {
                 verdicts[at] = Some(verdict);
             } else {

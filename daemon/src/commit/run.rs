@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_proto::bridge::{Refusal, RefusalCode};
-use lockstep_proto::{ProjectPhase, RefKey, RefName, Slot, Transaction, limits};
+use lockstep_proto::{ProjectKey, ProjectPhase, ProjectState, RefKey, RefName, Slot, Transaction, limits};
 use tokio::time::{Instant, timeout_at};
 
 use super::attempt::AttemptEnd;
@@ -87,21 +87,10 @@ impl Committer {
         if work.intents.iter().any(|intent| intent.key == RefKey::State) {
             return None;
         }
-        let phase = match self.table.project(&work.project.name) {
-            // Another incarnation is another project: this one is gone.
-            Ok(state) => state.filter(|state| state.incarnation == work.project.incarnation).map(|state| state.phase),
-            Err(error) => return Some(unavailable(&error.to_string())),
-        };
-        let name = &work.project.name;
-        let message = match phase {
-            Some(ProjectPhase::Active) => return None,
-            Some(ProjectPhase::Closing) => format!("project {name} is being closed and takes no commits"),
-            Some(ProjectPhase::ReadOnly) => format!("project {name} is read-only"),
-            Some(ProjectPhase::Deleted) | None => {
-                format!("there is no project {name}; create it with `lockstep project create {name}`")
-            }
-        };
-        Some(refusal(RefusalCode::Project, false, message))
+        match self.table.project(&work.project.name) {
+            Ok(state) => forbids(&work.project, state),
+            Err(error) => Some(unavailable(&error.to_string())),
+        }
     }
 
     async fn only_local(&self, work: &Work, verdicts: &[Option<Verdict>]) -> Round {
@@ -222,6 +211,21 @@ impl Committer {
     }
 }
 
+/// Why a project in this state takes no commits. Another incarnation of the name is another project: this one is gone.
+fn forbids(project: &ProjectKey, state: Option<ProjectState>) -> Option<Refusal> {
+    let name = &project.name;
+    let phase = state.filter(|state| state.incarnation == project.incarnation).map(|state| state.phase);
+    let message = match phase {
+        Some(ProjectPhase::Active) => return None,
+        Some(ProjectPhase::Closing) => format!("project {name} is being closed and takes no commits"),
+        Some(ProjectPhase::ReadOnly) => format!("project {name} is read-only"),
+        Some(ProjectPhase::Deleted) | None => {
+            format!("there is no project {name}; create it with `lockstep project create {name}`")
+        }
+    };
+    Some(refusal(RefusalCode::Project, false, message))
+}
+
 fn accept(verdicts: &mut [Option<Verdict>], proposal: &Proposal, committed: Transaction, visible: bool) -> Ended {
     let verdict = if visible { Verdict::Committed } else { Verdict::NotYetVisible };
     for at in &proposal.carried {
@@ -331,4 +335,20 @@ pub(super) fn too_late() -> Refusal {
 
 pub(super) fn unavailable(why: &str) -> Refusal {
     refusal(RefusalCode::Unavailable, true, format!("this node cannot take it now ({why}); nothing was changed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_active_project_of_the_same_incarnation_takes_commits() {
+        let project: ProjectKey = "p#2".parse().unwrap();
+        let forbids = |state: &str| forbids(&project, Some(state.parse().unwrap())).map(|refused| refused.code);
+        assert_eq!(forbids("active#2"), None);
+        for state in ["active#1", "active#3", "closing#2", "read-only#2", "deleted#2"] {
+            assert_eq!(forbids(state), Some(RefusalCode::Project), "{state}");
+        }
+        assert!(super::forbids(&project, None).is_some());
+    }
 }

@@ -172,7 +172,8 @@ impl Committer {
             let known = self.table.get(&work.project, &intent.key).map_err(|error| error.to_string())?;
             let stale = known.filter(|known| intent.expected.as_ref().is_some_and(|expected| *expected != known.value));
             if let Some(known) = stale
-                && let Some(earlier) = self.earlier_try(work, &intent.key, known.txn).await?
+                && let Some(earlier) =
+                    self.earlier_try(&intent.key, known.txn, |earlier| is_try_of(work, earlier)).await?
             {
                 return Ok(Some(replay(work, &earlier)));
             }
@@ -180,16 +181,21 @@ impl Committer {
         Ok(None)
     }
 
-    /// Looks for this request in a ref's chain, from a transaction backwards. What is collected is old: every retry of it
-    /// was answered from memory long ago.
-    async fn earlier_try(&self, work: &Work, key: &RefKey, from: TxnId) -> Result<Option<Transaction>, String> {
+    /// Looks for a try of a request in a ref's chain, from a transaction backwards. What is collected is old: every retry of
+    /// it was answered from memory long ago.
+    pub(super) async fn earlier_try(
+        &self,
+        key: &RefKey,
+        from: TxnId,
+        is_ours: impl Fn(&Transaction) -> bool,
+    ) -> Result<Option<Transaction>, String> {
         let mut next = Some(from);
         for _ in 0..LOOK_BACK {
             let Some(txn) = next.take() else { return Ok(None) };
             let state = self.attempts.refdb.slot(&txn.slot).await.map_err(|error| error.to_string())?;
             let SlotState::Committed(_, bytes) = state else { return Ok(None) };
             let earlier = Transaction::decode(&bytes).map_err(|error| error.to_string())?;
-            if earlier.request_id == work.request_id && earlier.project == work.project {
+            if is_ours(&earlier) {
                 return Ok(Some(earlier));
             }
             next = earlier.command(key).and_then(|command| command.predecessor.clone());
@@ -212,6 +218,10 @@ impl Committer {
         }
         Ok(moves)
     }
+}
+
+fn is_try_of(work: &Work, earlier: &Transaction) -> bool {
+    earlier.request_id == work.request_id && earlier.project == work.project
 }
 
 /// The answer of an earlier try: what its transaction carries is committed, the rest was refused then.

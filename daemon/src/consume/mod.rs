@@ -148,3 +148,6 @@ impl Consumer {
         Ok(Position::Start)
     }
 }
+
+#[cfg(test)]
+mod tests;

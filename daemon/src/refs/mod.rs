@@ -124,6 +124,17 @@ impl RefTable {
         Ok(state.map(|state| ProjectKey { name: name.clone(), incarnation: state.incarnation }))
     }
 
+    /// Whether this incarnation of a project is known to be deleted: nothing of it comes back.
+    ///
+    /// # Errors
+    /// As [`RefTable::get`].
+    pub fn is_past(&self, project: &ProjectKey) -> Result<bool, StoreError> {
+        Ok(self.project(&project.name)?.is_some_and(|state| {
+            state.incarnation > project.incarnation
+                || (state.incarnation == project.incarnation && state.phase == ProjectPhase::Deleted)
+        }))
+    }
+
     /// Whether an object is, or lately was, the value of a ref: a base that every site has or will have.
     ///
     /// # Errors

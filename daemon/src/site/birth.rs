@@ -67,7 +67,11 @@ impl Birth {
         }
     }
 
-    async fn drain_earlier(&self) -> Result<(), BirthError> {
+    /// Drains whatever this node's earlier lives left open: nothing more of theirs can land, and what landed is published.
+    ///
+    /// # Errors
+    /// The refdb did not answer.
+    pub async fn drain_earlier(&self) -> Result<(), BirthError> {
         for earlier in self.refdb.incarnations(&self.site).await? {
             if earlier.id.node == self.node && earlier.state != IncarnationState::Drained {
                 tracing::info!(incarnation = %earlier.id, "draining an earlier life of this node");

@@ -6,7 +6,8 @@
 //! others   JSON
 //! ```
 //!
-//! Numbers are big-endian. A change of any of these forms raises [`FORMAT`].
+//! Numbers are big-endian. A change of any of these forms raises [`FORMAT`]; a new field of a JSON form, with a default for
+//! stores without it, does not.
 
 use lockstep_proto::{Oid, RefValue, TxnId, Version};
 use serde::de::DeserializeOwned;

@@ -72,6 +72,10 @@ pub struct VolumeFacts {
     pub boot: String,
     /// Whether the last sidecar ended in an orderly way.
     pub clean: bool,
+    /// Whether a reconciliation after an unclean boot is due or under way: the disk may be ahead of what is remembered.
+    /// False again only at its end, so that a crash on the way begins it anew.
+    #[serde(default)]
+    pub reconciles: bool,
 }
 
 /// One durable step. Everything in it becomes true together; what it forgets, unparks or unquarantines goes before

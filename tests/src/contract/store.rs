@@ -246,7 +246,7 @@ pub async fn fill(store: &dyn NodeStore) {
     changes.low_water.push(("eu-aws-0.1.3".parse().expect("a lane"), Seq(9)));
     changes.park.push(("t1".into(), held("one")));
     changes.quarantine.push(("t2".into(), held("two")));
-    changes.facts = Some(VolumeFacts { id: "v".into(), starts: 3, boot: "b".into(), clean: true });
+    changes.facts = Some(VolumeFacts { id: "v".into(), starts: 3, boot: "b".into(), clean: true, reconciles: true });
     commit(store, changes).await;
 }
 
@@ -261,6 +261,6 @@ pub fn check_filled(store: &dyn NodeStore) {
     assert_eq!(store.low_water().map(|all| all.into_values().collect()), Ok(vec![Seq(9)]));
     assert_eq!(store.parked(), Ok([("t1".to_owned(), held("one"))].into()));
     assert_eq!(store.quarantined(), Ok([("t2".to_owned(), held("two"))].into()));
-    let facts = VolumeFacts { id: "v".into(), starts: 3, boot: "b".into(), clean: true };
+    let facts = VolumeFacts { id: "v".into(), starts: 3, boot: "b".into(), clean: true, reconciles: true };
     assert_eq!(store.facts(), Ok(facts));
 }

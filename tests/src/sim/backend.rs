@@ -27,6 +27,8 @@ pub trait Volume: Send + Sync {
     fn store(&self) -> Arc<dyn NodeStore>;
     /// Puts a new object into a repository, as a push does before its refs are asked for.
     fn add_object(&self, project: &ProjectName, pointing_to: &[Oid], nonce: u64) -> Oid;
+    /// Whether there is a repository.
+    fn has(&self, project: &ProjectName) -> bool;
     /// Every ref as a reader sees it now.
     fn refs(&self, project: &ProjectName) -> BTreeMap<RefName, Oid>;
     /// Whether an object and everything that it needs are there.

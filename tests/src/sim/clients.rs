@@ -1,4 +1,5 @@
-//! Clients: people and builds that push to a node of their site, all to the same few refs.
+//! Clients: people and builds that push to a node of their site, all to the same few refs, and now and then create,
+//! delete and re-create a project.
 //!
 //! Every new object is unique, except that `Ask::Back` pushes a branch back to what it was before. What a client
 //! asks and hears goes to the watch; a node that dies under a request gives no answer.
@@ -6,14 +7,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_proto::bridge::{ApiError, Expected, RefCommand, RefTransactionRequest, RefTransactionResponse};
-use lockstep_proto::{NodeId, Oid, ProjectName, RefKey, SiteId};
+use lockstep_proto::bridge::{
+    ApiError, Expected, Outcome, ProjectResponse, RefCommand, RefTransactionRequest, RefTransactionResponse,
+};
+use lockstep_proto::{NodeId, Oid, ProjectName, RefKey, RefName, SiteId};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::dice::Dice;
-use super::workload::Asker;
+use super::workload::{Asker, Wish};
 use super::world::{Life, World};
+
+/// How long a client waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often a client asks for the same operation on a project.
+const TRIES: u64 = 3;
 
 /// A client of one site.
 pub struct Client {
@@ -26,8 +34,8 @@ pub struct Client {
 }
 
 /// How a request ended for its client.
-enum End {
-    Answered(RefTransactionResponse),
+enum End<T> {
+    Answered(T),
     Error(ApiError),
     NodeDied,
     TimedOut,
@@ -45,22 +53,34 @@ impl Client {
     /// Asks, again and again.
     pub async fn run(mut self) {
         let mut asker = Asker::new(self.world.clone(), self.dice.clone());
-        loop {
-            let think = Duration::from_millis(self.dice.between(1, self.world.scenario.think_ms));
-            tokio::select! {
-                biased;
-                () = self.stop.cancelled() => return,
-                () = sleep(think) => {}
-            }
-            let nodes = self.world.nodes_of(&self.site);
-            let Some(node) = self.dice.pick(&nodes).cloned() else { return };
-            let Some(life) = self.world.life(&node).filter(|life| life.node.is_ready()) else { continue };
+        while self.thinks().await {
+            let Some((node, life)) = self.a_node() else { continue };
             self.asked += 1;
             let id = format!("{}-{}", self.name, self.asked);
-            if let Some((project, request)) = asker.ask(&node, id) {
-                self.submit(&node, &life, &project, request).await;
+            match asker.ask(&node, id) {
+                Some((project, Wish::Refs(request))) => self.submit(&node, &life, &project, request).await,
+                Some((project, wish)) => self.operate(&project, wish, life).await,
+                None => {}
             }
         }
+    }
+
+    /// Lets time pass; false at the end.
+    async fn thinks(&self) -> bool {
+        let think = Duration::from_millis(self.dice.between(1, self.world.scenario.think_ms));
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => false,
+            () = sleep(think) => true,
+        }
+    }
+
+    /// A node of the site that serves, by the dice.
+    fn a_node(&self) -> Option<(NodeId, Life)> {
+        let nodes = self.world.nodes_of(&self.site);
+        let node = self.dice.pick(&nodes).cloned()?;
+        let life = self.world.life(&node).filter(|life| life.node.is_ready())?;
+        Some((node, life))
     }
 
     async fn submit(&self, node: &NodeId, life: &Life, project: &ProjectName, request: RefTransactionRequest) {
@@ -68,36 +88,91 @@ impl Client {
         let atomic = if request.atomic { " atomic" } else { "" };
         self.note(&format!("asks {node} {} {project}{atomic}{steps}", request.request_id));
         self.world.watch.asked(project, &request);
-        let end = self.wait(life, project, request.clone()).await;
-        match end {
-            End::Answered(response) => {
-                self.note(&format!("{} heard {}", request.request_id, response_text(&response)));
-                if !life.ended.is_cancelled() {
-                    self.world.watch.answered(node, &request.request_id, &response);
-                }
-            }
-            End::Error(error) => self.note(&format!("{} heard {:?} {}", request.request_id, error.code, error.message)),
-            End::NodeDied => self.note(&format!("{} lost its node", request.request_id)),
-            End::TimedOut => self.note(&format!("{} gave up", request.request_id)),
+        let transactions = life.node.transactions();
+        let end = wait(life, transactions.submit(project, request.clone())).await;
+        if let Some(response) = self.heard(&request.request_id, end, response_text)
+            && !life.ended.is_cancelled()
+        {
+            self.world.watch.answered(node, &request.request_id, &response);
         }
     }
 
-    async fn wait(&self, life: &Life, project: &ProjectName, request: RefTransactionRequest) -> End {
-        let transactions = life.node.transactions();
-        let patience = Duration::from_secs(60);
-        tokio::select! {
-            biased;
-            () = life.ended.cancelled() => End::NodeDied,
-            answer = timeout(patience, transactions.submit(project, request)) => match answer {
-                Ok(Ok(response)) => End::Answered(response),
-                Ok(Err(error)) => End::Error(error),
-                Err(_) => End::TimedOut,
-            },
+    /// An operation on a project, and when its answer is lost, the same again, at any node.
+    async fn operate(&self, project: &ProjectName, wish: Wish, first: Life) {
+        let mut life = first;
+        for _ in 0..TRIES {
+            if self.operate_once(project, &wish, &life).await || !self.thinks().await {
+                return;
+            }
+            life = match self.a_node() {
+                Some((_, life)) => life,
+                None => life,
+            };
         }
+    }
+
+    /// One try; whether there is no reason for another one.
+    async fn operate_once(&self, project: &ProjectName, wish: &Wish, life: &Life) -> bool {
+        let transactions = life.node.transactions();
+        let operates = |id: &str, key: RefKey, head: Option<RefName>| {
+            self.note(&format!("asks {project} {wish:?}"));
+            self.world.watch.operates(id, project, key, head);
+        };
+        let (id, end) = match wish {
+            Wish::Refs(_) => return true,
+            Wish::Create(request) => {
+                operates(&request.request_id, RefKey::State, None);
+                (&request.request_id, wait(life, transactions.create_project(project, request.clone())).await)
+            }
+            Wish::Delete(request) => {
+                operates(&request.request_id, RefKey::State, None);
+                (&request.request_id, wait(life, transactions.delete_project(project, request.clone())).await)
+            }
+            Wish::Head(request) => {
+                operates(&request.request_id, RefKey::Head, Some(request.head.clone()));
+                (&request.request_id, wait(life, transactions.set_head(project, request.clone())).await)
+            }
+        };
+        // That `HEAD` points somewhere holds on nothing before: a late retry would be a new wish.
+        let holds = !matches!(wish, Wish::Head(_));
+        match self.heard(id, end, |response: &ProjectResponse| format!("{response:?}")) {
+            Some(response) if !life.ended.is_cancelled() => {
+                self.world.watch.operated(id, &response);
+                !holds || response.outcome != Outcome::Unknown
+            }
+            Some(_) | None => !holds,
+        }
+    }
+
+    /// Writes down how a request ended; its answer, if it has one.
+    fn heard<T>(&self, id: &str, end: End<T>, text: impl Fn(&T) -> String) -> Option<T> {
+        match end {
+            End::Answered(response) => {
+                self.note(&format!("{id} heard {}", text(&response)));
+                return Some(response);
+            }
+            End::Error(error) => self.note(&format!("{id} heard {:?} {}", error.code, error.message)),
+            End::NodeDied => self.note(&format!("{id} lost its node")),
+            End::TimedOut => self.note(&format!("{id} gave up")),
+        }
+        None
     }
 
     fn note(&self, what: &str) {
         self.world.trace.note(&self.name, what);
+    }
+}
+
+/// Waits for an answer, as long as a client does.
+async fn wait<T>(life: &Life, call: impl Future<Output = Result<T, ApiError>>) -> End<T> {
+    tokio::select! {
+        biased;
+        () = life.ended.cancelled() => End::NodeDied,
+        answer = timeout(PATIENCE, call) => match answer {
+            Ok(Ok(response)) => End::Answered(response),
+            Ok(Err(error)) => End::Error(error),
+            Err(_) => End::TimedOut,
+        },
     }
 }
 

@@ -149,7 +149,8 @@ struct FaultyReader {
 impl ShardReader for FaultyReader {
     async fn next(&mut self, limit: usize) -> Result<Batch, EventLogError> {
         let rates = self.link.faults().rates(Seam::EventLog);
-        let fail = self.link.faults().dice().chance(rates.fail_before + rates.lose_request);
+        let is_cut = self.link.faults().is_cut(self.link.node(), Seam::EventLog);
+        let fail = is_cut || self.link.faults().dice().chance(rates.fail_before + rates.lose_request);
         let inner = self.inner.clone();
         let call = async move {
             if fail {

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use lockstep::refdb::{IncarnationRecord, SiteRecord};
 use lockstep_proto::{
-    IncarnationId, Oid, ProjectKey, ProjectName, RefKey, RefName, RefValue, SiteId, Slot, Transaction, TxnId, Version,
+    IncarnationId, LaneId, NodeId, Oid, ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey, RefName, RefValue,
+    Seq, SiteId, Slot, Transaction, TxnId, Version,
 };
 
 /// One step of a ref's chain.
@@ -60,12 +61,20 @@ pub struct Facts {
     pub chains: BTreeMap<ChainId, Vec<Step>>,
     /// Every committed transaction.
     pub transactions: BTreeMap<TxnId, Arc<Transaction>>,
+    /// Committed ones whose content is bad: a node sets them aside.
+    pub bad: BTreeSet<TxnId>,
     /// Every slot that was ever occupied.
     pub slots: BTreeMap<Slot, Occupant>,
     /// Slots that were collected: every node is past them.
     pub collected: BTreeSet<Slot>,
     /// Every incarnation, with its marks and state as the refdb last answered.
     pub incarnations: BTreeMap<IncarnationId, IncarnationRecord>,
+    /// How many commits there were when each was born.
+    pub born: BTreeMap<IncarnationId, u64>,
+    /// Incarnations whose record is gone, with all of their journal.
+    pub forgotten: BTreeSet<IncarnationId>,
+    /// The highest low-water marks that each node's record ever had.
+    pub acknowledged: BTreeMap<NodeId, BTreeMap<LaneId, Seq>>,
     /// Every site's role.
     pub sites: BTreeMap<SiteId, SiteRecord>,
     /// The latest incarnation of each project.
@@ -75,6 +84,44 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// A project's state; none before it was created first.
+    #[must_use]
+    pub fn state(&self, name: &ProjectName) -> Option<ProjectState> {
+        let any = ProjectKey { name: name.clone(), incarnation: 0 };
+        match self.chain(&any, &RefKey::State).last()?.value {
+            RefValue::State(state) => Some(state),
+            RefValue::Absent | RefValue::Oid(_) | RefValue::Symref(_) => None,
+        }
+    }
+
+    /// Whether this incarnation of a project is deleted.
+    #[must_use]
+    pub fn is_past(&self, project: &ProjectKey) -> bool {
+        self.state(&project.name).is_some_and(|state| {
+            state.incarnation > project.incarnation
+                || (state.incarnation == project.incarnation && state.phase == ProjectPhase::Deleted)
+        })
+    }
+
+    /// Every incarnation that a project ever had, the first one first.
+    #[must_use]
+    pub fn lives(&self, name: &ProjectName) -> Vec<ProjectKey> {
+        let last = self.projects.get(name).map_or(0, |key| key.incarnation);
+        (1..=last).map(|incarnation| ProjectKey { name: name.clone(), incarnation }).collect()
+    }
+
+    /// Incarnations of a project that were not deleted yet when there were `since` commits.
+    #[must_use]
+    pub fn lives_since(&self, name: &ProjectName, since: u64) -> Vec<ProjectKey> {
+        let any = ProjectKey { name: name.clone(), incarnation: 0 };
+        let steps = self.chain(&any, &RefKey::State);
+        let was_gone = |key: &ProjectKey| {
+            let deleted = RefValue::State(ProjectState { phase: ProjectPhase::Deleted, incarnation: key.incarnation });
+            steps.iter().any(|step| step.value == deleted && step.order < since)
+        };
+        self.lives(name).into_iter().filter(|key| !was_gone(key)).collect()
+    }
+
     /// A chain; empty when nothing was committed.
     #[must_use]
     pub fn chain(&self, project: &ProjectKey, key: &RefKey) -> &[Step] {
@@ -98,6 +145,14 @@ impl Facts {
         steps.find(|step| step.value.oid() == value).map(|step| step.version)
     }
 
+    /// Every key of a project's incarnation that was ever committed; none of a deleted one, which nodes forget.
+    #[must_use]
+    pub fn keys(&self, project: &ProjectKey) -> Vec<RefKey> {
+        let name = project.to_string();
+        let chains = self.chains.keys().filter(|chain| chain.project == name && !self.is_past(project));
+        chains.map(|chain| chain.key.clone()).chain([RefKey::State]).collect()
+    }
+
     /// Every ref of a project that was ever committed.
     #[must_use]
     pub fn names(&self, project: &ProjectKey) -> Vec<RefName> {
@@ -109,7 +164,8 @@ impl Facts {
     /// The refs of a project that are there now.
     #[must_use]
     pub fn live(&self, project: &ProjectKey) -> BTreeMap<RefName, Oid> {
-        let values = self.names(project).into_iter().filter_map(|name| {
+        let names = if self.is_past(project) { Vec::new() } else { self.names(project) };
+        let values = names.into_iter().filter_map(|name| {
             let last = self.chain(project, &RefKey::Ref(name.clone())).last()?.value.oid()?;
             Some((name, last))
         });
@@ -129,7 +185,9 @@ impl Facts {
             self.chains.entry(ChainId::new(&transaction.project, &command.key)).or_default().push(step);
         }
         let project = &transaction.project;
-        self.projects.insert(project.name.clone(), project.clone());
+        if transaction.command(&RefKey::State).is_some() {
+            self.projects.insert(project.name.clone(), project.clone());
+        }
         self.slots.insert(transaction.id.slot.clone(), Occupant::Committed(transaction.id.clone()));
         self.transactions.insert(transaction.id.clone(), Arc::new(transaction.clone()));
         self.commits += 1;

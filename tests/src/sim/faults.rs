@@ -119,6 +119,7 @@ struct State {
     on: bool,
     rates: BTreeMap<Seam, Rates>,
     cuts: BTreeMap<(NodeId, Seam), Cut>,
+    barred: BTreeMap<NodeId, &'static str>,
     paused: BTreeSet<NodeId>,
     injected: u64,
 }
@@ -127,7 +128,8 @@ impl Faults {
     /// A plan with these rates; switched off until [`Faults::switch`].
     #[must_use]
     pub fn new(seed: u64, trace: Arc<Trace>, rates: BTreeMap<Seam, Rates>) -> Arc<Self> {
-        let state = State { on: false, rates, cuts: BTreeMap::new(), paused: BTreeSet::new(), injected: 0 };
+        let (cuts, barred, paused) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        let state = State { on: false, rates, cuts, barred, paused, injected: 0 };
         Arc::new(Self { trace, dice: Dice::new(seed, "faults"), state: Mutex::new(state), resumed: Notify::new() })
     }
 
@@ -148,6 +150,27 @@ impl Faults {
             None => state.cuts.remove(&(node.clone(), seam)),
         };
         state.injected += 1;
+    }
+
+    /// From now on, calls of a node that begin like this fail before they take effect; none to end it.
+    pub fn bar(&self, node: &NodeId, calls: Option<&'static str>) {
+        let mut state = self.state();
+        match calls {
+            Some(calls) => state.barred.insert(node.clone(), calls),
+            None => state.barred.remove(node),
+        };
+    }
+
+    /// Whether a call is barred.
+    #[must_use]
+    pub fn is_barred(&self, node: &NodeId, call: &str) -> bool {
+        self.state().barred.get(node).is_some_and(|calls| call.starts_with(calls))
+    }
+
+    /// Whether a node's link is cut, either way.
+    #[must_use]
+    pub fn is_cut(&self, node: &NodeId, seam: Seam) -> bool {
+        self.state().cuts.contains_key(&(node.clone(), seam))
     }
 
     /// Pauses a node, or lets it go on.

@@ -70,7 +70,10 @@ impl Link {
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
         self.faults.gate(&self.node).await;
-        let fate = self.faults.fate(&self.node, self.seam, kind);
+        let fate = match self.faults.is_barred(&self.node, &what) {
+            true => Fate::FailBefore,
+            false => self.faults.fate(&self.node, self.seam, kind),
+        };
         let (answer, heard) = oneshot::channel();
         let message = Message { link: self.clone(), fate, way: self.delay(), what: what.clone() };
         tokio::spawn(message.travel(conflict, call, answer));
@@ -95,7 +98,8 @@ impl Link {
         if rates.delay_ms > 0 {
             sleep(self.delay()).await;
         }
-        let before = fail.filter(|_| self.faults.dice().chance(rates.fail_before));
+        let is_barred = self.faults.is_barred(&self.node, &what);
+        let before = fail.filter(|_| is_barred || self.faults.dice().chance(rates.fail_before));
         let after = fail.filter(|_| self.faults.dice().chance(rates.lose_answer));
         let result = match (before, after) {
             (Some(fail), _) => Err(fail()),

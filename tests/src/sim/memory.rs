@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use lockstep::blob::BlobStore;
 use lockstep::blob::memory::MemoryBlobs;
 use lockstep::clock::Entropy;
@@ -51,7 +52,7 @@ impl MemoryBackend {
 
     /// The shards of a stream that are no shard's parent: the open ones.
     fn open_shards(&self, site: &SiteId) -> Vec<String> {
-        let described = futures::FutureExt::now_or_never(self.eventlog.describe(site));
+        let described = self.eventlog.describe(site).now_or_never();
         let Some(Ok(stream)) = described else { return Vec::new() };
         let is_parent = |id: &String| stream.shards.iter().any(|other| other.parents.contains(id));
         stream.shards.iter().map(|shard| shard.id.clone()).filter(|id| !is_parent(id)).collect()
@@ -122,6 +123,10 @@ impl Volume for ModelVolume {
 
     fn add_object(&self, project: &ProjectName, pointing_to: &[Oid], nonce: u64) -> Oid {
         self.repositories.add_object(project, pointing_to, nonce)
+    }
+
+    fn has(&self, project: &ProjectName) -> bool {
+        self.repositories.exists(project).now_or_never().is_some_and(|exists| exists.unwrap_or(false))
     }
 
     fn refs(&self, project: &ProjectName) -> BTreeMap<RefName, Oid> {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::FutureExt;
 use lockstep::eventlog::{Batch, EventLog, EventLogError, Position, ShardReader, StreamInfo};
 use lockstep_proto::{SiteId, Transaction, TxnId};
@@ -17,13 +18,21 @@ pub struct Mirror {
     pub records: BTreeMap<(SiteId, String), Vec<Logged>>,
     /// Every transaction that is in any shard.
     pub logged: BTreeSet<TxnId>,
+    /// Records that the simulator forged: whatever they say, they are no transactions.
+    pub forged: BTreeSet<Bytes>,
 }
 
 impl Mirror {
     /// A mirror of nothing yet.
     #[must_use]
     pub fn new(log: Arc<dyn EventLog>) -> Self {
-        Self { log, readers: BTreeMap::new(), records: BTreeMap::new(), logged: BTreeSet::new() }
+        Self {
+            log,
+            readers: BTreeMap::new(),
+            records: BTreeMap::new(),
+            logged: BTreeSet::new(),
+            forged: BTreeSet::new(),
+        }
     }
 
     /// A site's stream as it is now; none before it is made.
@@ -52,7 +61,8 @@ impl Mirror {
         while let Some(batch) = now(reader.next(500)) {
             let ended = batch.ended || batch.records.is_empty();
             for (number, data) in batch.records {
-                let txn = Transaction::decode(&data).ok().map(|transaction| transaction.id);
+                let good = Transaction::decode(&data).ok().filter(|_| !self.forged.contains(&data));
+                let txn = good.map(|transaction| transaction.id);
                 self.logged.extend(txn.clone());
                 records.push((number, txn));
             }

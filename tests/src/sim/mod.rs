@@ -12,8 +12,10 @@
 //! | [`dice`], [`trace`], [`scenario`] | randomness, the record, the knobs |
 //! | [`faults`], [`link`] and one file a seam | what can happen to a call |
 //! | [`backend`], [`memory`] | what lies below the seams |
-//! | [`node`], [`world`], [`nemesis`] | the real node, the sites, and what is done to them |
+//! | [`node`], [`world`], [`nemesis`], [`forgery`] | the real node, the sites, and what is done to them |
 //! | [`clients`], [`workload`], [`history`] | who pushes what, and what they hear |
+//! | [`plants`] | which property finds which planted bug |
+//! | [`story`] | the world without random faults, in which a test does one thing after the other |
 //! | [`witness`], [`facts`], [`mirror`], [`watch`], [`check`] | what truly happened, and whether it may |
 
 pub mod backend;
@@ -26,6 +28,7 @@ pub mod facts;
 #[cfg(test)]
 mod fake;
 pub mod faults;
+pub mod forgery;
 pub mod history;
 pub mod link;
 pub mod memory;
@@ -33,11 +36,13 @@ pub mod mirror;
 pub mod nemesis;
 pub mod node;
 pub mod peers;
+pub mod plants;
 pub mod refdb;
 pub mod repositories;
 pub mod run;
 pub mod scenario;
 pub mod store;
+pub mod story;
 pub mod trace;
 pub mod watch;
 pub mod witness;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::dice::Dice;
 use super::faults::{Cut, Seam};
+use super::forgery::{self, Forgery};
 use super::scenario::Action;
 use super::world::World;
 
@@ -67,6 +68,7 @@ impl Nemesis {
             Action::Reshard => self.reshard(&site),
             Action::Replay => self.replay(&site).await,
             Action::BadRecord => self.bad_record(&site).await,
+            Action::Forge => self.forge(&site).await,
             Action::ClockJump => self.clock_jump(&node),
             Action::Fence => self.fence(site).await,
         }
@@ -149,6 +151,24 @@ impl Nemesis {
         self.world.trace.note(site.as_str(), "BAD RECORD");
         self.world.watch.known().bad_records += 1;
         self.world.append_raw(site, "p0", data).await;
+    }
+
+    /// Puts a record into the stream that can be read, and that nobody committed like that.
+    async fn forge(&self, site: &SiteId) {
+        let forged = {
+            let known = self.world.watch.known();
+            forgery::forge(&self.dice, site, &known)
+        };
+        let Some(Forgery { transaction, must_be_found }) = forged else { return };
+        self.world.trace.note(site.as_str(), &format!("FORGED {} of {}", transaction.id, transaction.project));
+        let data = transaction.encode();
+        {
+            let mut known = self.world.watch.known();
+            known.mirror.forged.insert(data.clone());
+            let held = (transaction.id.to_string(), transaction.project.clone());
+            known.forged.extend(must_be_found.then_some(held));
+        }
+        self.world.append_raw(site, transaction.project.name.as_str(), data).await;
     }
 
     fn clock_jump(&self, node: &NodeId) {

@@ -94,6 +94,7 @@ fn settings(mut settings: NodeSettings) -> NodeSettings {
     settings.apply.parked_age = Duration::from_secs(4);
     settings.member.retention = Duration::from_secs(40);
     settings.mark_pace = Duration::from_millis(300);
+    settings.barrier_patience = Duration::from_secs(10);
     settings.sweep_pace = Duration::from_secs(2);
     settings.collect_pace = Duration::from_secs(4);
     settings

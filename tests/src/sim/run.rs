@@ -99,10 +99,8 @@ pub fn run(
     backend: Arc<dyn Backend>,
     factory: Arc<dyn NodeFactory>,
 ) -> Result<Report, Box<Failure>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    let runtime = runtime.expect("a current-thread runtime without I/O needs nothing of the machine");
     let title = scenario.name.clone();
-    let (ended, trace) = runtime.block_on(async {
+    let (ended, trace) = runtime().block_on(async {
         let world = World::new(seed, scenario, plants, backend, factory);
         (Phases { world: world.clone() }.run().await, world.trace.clone())
     });
@@ -113,9 +111,15 @@ pub fn run(
     }
 }
 
+/// One thread, and time that passes only when nobody has anything to do.
+pub(super) fn runtime() -> tokio::runtime::Runtime {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a current-thread runtime without I/O needs nothing of the machine")
+}
+
 /// The phases of a run.
-struct Phases {
-    world: Arc<World>,
+pub(super) struct Phases {
+    pub(super) world: Arc<World>,
 }
 
 impl Phases {
@@ -148,7 +152,7 @@ impl Phases {
     }
 
     /// Lets virtual time pass, looking at everything every tick.
-    async fn pass(&self, ms: u64) -> Result<(), Violation> {
+    pub(super) async fn pass(&self, ms: u64) -> Result<(), Violation> {
         let until = self.world.trace.now_ms() + ms;
         while self.world.trace.now_ms() < until {
             sleep(Duration::from_millis(self.world.scenario.tick_ms)).await;
@@ -158,7 +162,7 @@ impl Phases {
         Ok(())
     }
 
-    async fn set_up(&self) -> Result<(), Violation> {
+    pub(super) async fn set_up(&self) -> Result<(), Violation> {
         let broken = |what: String| Violation { property: "set-up", what };
         self.world.enroll().await.map_err(broken)?;
         for node in self.world.nodes() {
@@ -169,10 +173,10 @@ impl Phases {
         for number in 0..self.world.scenario.projects {
             self.create_project(&name(&format!("p{number}"))).await.map_err(broken)?;
         }
-        self.converge("set-up").await.map(|_| ())
+        self.converge("convergence").await.map(|_| ())
     }
 
-    async fn all_ready(&self) -> Result<(), Violation> {
+    pub(super) async fn all_ready(&self) -> Result<(), Violation> {
         let until = self.world.trace.now_ms() + self.world.scenario.converge_ms;
         loop {
             self.pass(100).await?;
@@ -235,7 +239,7 @@ impl Phases {
     }
 
     /// Waits until nothing differs; gives the virtual milliseconds that it took.
-    async fn converge(&self, property: &'static str) -> Result<u64, Violation> {
+    pub(super) async fn converge(&self, property: &'static str) -> Result<u64, Violation> {
         let from = self.world.trace.now_ms();
         loop {
             self.pass(200).await?;

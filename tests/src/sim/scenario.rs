@@ -28,6 +28,8 @@ pub enum Action {
     Replay,
     /// A record that is no transaction appears in a stream.
     BadRecord,
+    /// A record that can be read as a transaction, but is none that was committed, appears in a stream.
+    Forge,
     /// A node's wall clock jumps.
     ClockJump,
     /// A site is fenced; later it is active again.
@@ -51,6 +53,10 @@ pub enum Ask {
     Batch,
     /// A push on top of objects of another push, whose fate is open.
     Stacked,
+    /// `HEAD` shall point elsewhere.
+    Head,
+    /// A project is deleted. Whoever misses one creates it, again.
+    DeleteProject,
 }
 
 /// The knobs of one run.
@@ -112,6 +118,7 @@ impl Scenario {
                 (Action::Reshard, 3),
                 (Action::Replay, 4),
                 (Action::BadRecord, 1),
+                (Action::Forge, 4),
                 (Action::ClockJump, 2),
                 (Action::Fence, 1),
             ],
@@ -123,6 +130,8 @@ impl Scenario {
                 (Ask::NameConflict, 3),
                 (Ask::Batch, 5),
                 (Ask::Stacked, 3),
+                (Ask::Head, 2),
+                (Ask::DeleteProject, 1),
             ],
             rates: general_rates(),
             lose_a_site: false,
@@ -154,6 +163,7 @@ impl Scenario {
     #[must_use]
     pub fn for_plant(plant: Plant) -> Self {
         let mut scenario = Self { name: format!("{plant:?}"), converge_ms: 90_000, ..Self::general() };
+        scenario.asks.retain(|(ask, _)| *ask != Ask::DeleteProject);
         scenario.turn_towards(plant);
         scenario
     }

@@ -110,6 +110,7 @@ fn describe(changes: &Changes) -> String {
     let freed = changes.unpark.iter().map(|id| format!(" unpark {id}"));
     let bad = changes.quarantine.iter().map(|(id, held)| format!(" quarantine {id} ({})", held.reason));
     let marks = changes.low_water.iter().map(|(lane, seq)| format!(" low {lane}<{seq}"));
-    let parts: String = refs.chain(checkpoints).chain(held).chain(freed).chain(bad).chain(marks).collect();
+    let gone = changes.forget_projects.iter().map(|project| format!(" forget {project}"));
+    let parts: String = gone.chain(refs).chain(checkpoints).chain(held).chain(freed).chain(bad).chain(marks).collect();
     format!("commit{parts}")
 }

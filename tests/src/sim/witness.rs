@@ -148,6 +148,9 @@ impl RefDb for WitnessedRefDb {
 
     async fn put_node(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<NodeAnswer, RefDbError> {
         let answer = self.inner.put_node(record, previous).await?;
+        if answer == NodeAnswer::Written {
+            self.watch.node(record);
+        }
         if record.expelled && answer == NodeAnswer::Written {
             self.watch.expelled(&record.node);
         }
@@ -155,6 +158,8 @@ impl RefDb for WitnessedRefDb {
     }
 
     async fn forget_incarnations(&self, site: &SiteId, ids: &[IncarnationId]) -> Result<(), RefDbError> {
-        self.inner.forget_incarnations(site, ids).await
+        self.inner.forget_incarnations(site, ids).await?;
+        self.watch.forgotten(ids);
+        Ok(())
     }
 }

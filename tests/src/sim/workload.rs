@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use lockstep_proto::bridge::{Expected, RefCommand, RefTransactionRequest};
+use lockstep_proto::bridge::{
+    CreateProjectRequest, DeleteProjectRequest, Expected, RefCommand, RefTransactionRequest, SetHeadRequest,
+};
 use lockstep_proto::{NodeId, Oid, ProjectName, RefName};
 
 use super::backend::Volume;
@@ -19,6 +21,19 @@ pub struct Asker {
     seen: BTreeMap<(ProjectName, RefName), BTreeSet<Oid>>,
     /// Objects that this client pushed last through each node: what to stack on.
     pushed: BTreeMap<(NodeId, ProjectName), Oid>,
+}
+
+/// What a client asks for.
+#[derive(Clone, Debug)]
+pub enum Wish {
+    /// Refs shall move.
+    Refs(RefTransactionRequest),
+    /// A project shall be.
+    Create(CreateProjectRequest),
+    /// `HEAD` shall point elsewhere.
+    Head(SetHeadRequest),
+    /// A project shall be no more.
+    Delete(DeleteProjectRequest),
 }
 
 /// What a request is made from.
@@ -37,12 +52,19 @@ impl Asker {
     }
 
     /// The next request through `node`; none when the dice fell on something that cannot be asked now.
-    pub fn ask(&mut self, node: &NodeId, id: String) -> Option<(ProjectName, RefTransactionRequest)> {
+    pub fn ask(&mut self, node: &NodeId, id: String) -> Option<(ProjectName, Wish)> {
         let project: ProjectName = name(&format!("p{}", self.dice.below(self.world.scenario.projects)));
         let volume = self.world.volume(node)?;
         let ground = Ground { node: node.clone(), refs: volume.refs(&project), project: project.clone(), volume };
-        let ask = self.dice.weighted(&self.world.scenario.asks)?;
-        let commands = self.commands(ask, &ground)?;
+        let branch = self.branch();
+        if !ground.volume.has(&project) {
+            return Some((project, Wish::Create(CreateProjectRequest { request_id: id, head: branch })));
+        }
+        let commands = match self.dice.weighted(&self.world.scenario.asks)? {
+            Ask::Head => return Some((project, Wish::Head(SetHeadRequest { request_id: id, head: branch }))),
+            Ask::DeleteProject => return Some((project, Wish::Delete(DeleteProjectRequest { request_id: id }))),
+            ask => self.commands(ask, &ground, branch)?,
+        };
         for command in &commands {
             self.seen.entry((project.clone(), command.name.clone())).or_default().extend(command.new);
         }
@@ -54,12 +76,16 @@ impl Asker {
             actor: None,
             traceparent: None,
         };
-        Some((project, request))
+        Some((project, Wish::Refs(request)))
     }
 
-    fn commands(&mut self, ask: Ask, ground: &Ground) -> Option<Vec<RefCommand>> {
-        let branch: RefName = name(&format!("refs/heads/b{}", self.dice.below(self.world.scenario.branches)));
+    fn branch(&self) -> RefName {
+        name(&format!("refs/heads/b{}", self.dice.below(self.world.scenario.branches)))
+    }
+
+    fn commands(&mut self, ask: Ask, ground: &Ground, branch: RefName) -> Option<Vec<RefCommand>> {
         match ask {
+            Ask::Head | Ask::DeleteProject => None,
             Ask::Advance => Some(vec![self.advance(ground, branch, None)]),
             Ask::Stacked => {
                 let base = self.pushed.get(&(ground.node.clone(), ground.project.clone())).copied();

@@ -154,6 +154,12 @@ impl World {
         Some(self.places().get(node)?.volume.clone())
     }
 
+    /// The refdb without faults, under the eyes of the watch.
+    #[must_use]
+    pub fn refdb(&self) -> Arc<dyn RefDb> {
+        self.refdb.clone()
+    }
+
     /// Enrols every site as active.
     ///
     /// # Errors

@@ -166,3 +166,27 @@ impl ShardReader for KinesisReader {
         Ok(self.accept(answer))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_kinesis::config::{BehaviorVersion, Config};
+
+    use super::*;
+
+    fn reader() -> KinesisReader {
+        let client = Client::from_conf(Config::builder().behavior_version(BehaviorVersion::latest()).build());
+        let (stream, shard) = ("s".to_owned(), "0".to_owned());
+        KinesisReader { client, stream, shard, after: None, iterator: None, unproven: None, ended: false }
+    }
+
+    fn nothing(behind_ms: i64) -> GetRecordsOutput {
+        let answer = GetRecordsOutput::builder().set_records(Some(Vec::new())).next_shard_iterator("next");
+        answer.millis_behind_latest(behind_ms).build().unwrap()
+    }
+
+    #[test]
+    fn an_empty_answer_is_the_end_only_when_nothing_is_behind_it() {
+        assert!(!reader().accept(nothing(0)).behind);
+        assert!(reader().accept(nothing(5_000)).behind, "Kinesis may answer nothing for a while");
+    }
+}

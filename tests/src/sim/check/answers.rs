@@ -3,7 +3,7 @@
 //! moment of the request the ref was not what it expected.
 
 use lockstep_proto::bridge::{Expected, Outcome, RefCommand, RefResult, RefusalCode};
-use lockstep_proto::{ProjectKey, RefKey, RefValue, Transaction};
+use lockstep_proto::{ProjectKey, ProjectName, RefKey, RefValue, Transaction};
 
 use super::Verdict;
 use crate::sim::facts::{Facts, Step};
@@ -44,35 +44,32 @@ pub fn commit(facts: &Facts, history: &History, transaction: &Transaction) -> Ve
 pub fn verdict(facts: &Facts, entry: &Entry, result: &RefResult) -> Verdict {
     let (name, id) = (&result.name, &entry.request.request_id);
     let key = RefKey::Ref(name.clone());
-    let Some(project) = facts.projects.get(&entry.project) else { return Ok(()) };
-    let step = step_of(facts, project, &key, id);
+    let step = facts.lives(&entry.project).into_iter().find_map(|project| step_of(facts, &project, &key, id).cloned());
     match (result.outcome, step) {
-        (Outcome::Committed | Outcome::CommittedNotYetVisible, None)
-            if !was_so_already(facts, entry, project, result) =>
-        {
+        (Outcome::Committed | Outcome::CommittedNotYetVisible, None) if !was_so_already(facts, entry, result) => {
             Err(format!("{id} was told that {name} is committed, but its chain has no such step"))
         }
         (Outcome::Refused, Some(step)) => {
             Err(format!("{id} was told that {name} is refused, but it is version {} of its chain", step.version))
         }
-        (Outcome::Refused, None) => refusal_is_true(facts, entry, project, result),
+        (Outcome::Refused, None) => refusal_is_true(facts, entry, result),
         (Outcome::Committed | Outcome::CommittedNotYetVisible | Outcome::Unknown, _) => Ok(()),
     }
 }
 
 /// Whether the ref was what the command makes it, at some moment of the request: then there was nothing to commit.
-fn was_so_already(facts: &Facts, entry: &Entry, project: &ProjectKey, result: &RefResult) -> bool {
+fn was_so_already(facts: &Facts, entry: &Entry, result: &RefResult) -> bool {
     let asked = entry.request.commands.iter().find(|asked| asked.name == result.name);
-    let seen = values_since(facts, project, &RefKey::Ref(result.name.clone()), entry.asked);
+    let seen = values_since(facts, &entry.project, &RefKey::Ref(result.name.clone()), entry.asked);
     asked.is_some_and(|asked| seen.contains(&RefValue::from(asked.new)))
 }
 
-fn refusal_is_true(facts: &Facts, entry: &Entry, project: &ProjectKey, result: &RefResult) -> Verdict {
+fn refusal_is_true(facts: &Facts, entry: &Entry, result: &RefResult) -> Verdict {
     let Some(refusal) = result.refusal.as_ref().filter(|refusal| refusal.code == RefusalCode::Stale) else {
         return Ok(());
     };
     let Some(asked) = entry.request.commands.iter().find(|asked| asked.name == result.name) else { return Ok(()) };
-    let seen = values_since(facts, project, &RefKey::Ref(result.name.clone()), entry.asked);
+    let seen = values_since(facts, &entry.project, &RefKey::Ref(result.name.clone()), entry.asked);
     let id = &entry.request.request_id;
     if !refusal.retry && seen.iter().all(|value| fits(asked, value)) {
         return Err(format!("{id}: {} was refused as stale, but it was what {asked:?} expects all along", result.name));
@@ -86,16 +83,20 @@ fn refusal_is_true(facts: &Facts, entry: &Entry, project: &ProjectKey, result: &
     }
 }
 
-/// The values of a ref from the commit count `since` on, the one at that moment included.
-fn values_since(facts: &Facts, project: &ProjectKey, key: &RefKey, since: u64) -> Vec<RefValue> {
-    let chain = facts.chain(project, key);
-    let before = chain.iter().rev().find(|step| step.order < since);
-    let first = before.map_or(RefValue::Absent, |step| step.value.clone());
-    let later = chain.iter().filter(|step| step.order >= since).map(|step| step.value.clone());
-    std::iter::once(first).chain(later).collect()
+/// The values of a ref from the commit count `since` on, the one at that moment included; in each incarnation that the
+/// project had meanwhile.
+pub(super) fn values_since(facts: &Facts, project: &ProjectName, key: &RefKey, since: u64) -> Vec<RefValue> {
+    let of = |project: ProjectKey| {
+        let chain = facts.chain(&project, key);
+        let before = chain.iter().rev().find(|step| step.order < since);
+        let first = before.map_or(RefValue::Absent, |step| step.value.clone());
+        let later = chain.iter().filter(|step| step.order >= since).map(|step| step.value.clone());
+        std::iter::once(first).chain(later).collect::<Vec<_>>()
+    };
+    facts.lives_since(project, since).into_iter().flat_map(of).collect()
 }
 
-fn step_of<'a>(facts: &'a Facts, project: &ProjectKey, key: &RefKey, request: &str) -> Option<&'a Step> {
+pub(super) fn step_of<'a>(facts: &'a Facts, project: &ProjectKey, key: &RefKey, request: &str) -> Option<&'a Step> {
     facts.chain(project, key).iter().rev().find(|step| step.request == request)
 }
 

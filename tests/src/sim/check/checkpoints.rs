@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lockstep::eventlog::Position;
 use lockstep::volume::{Held, NodeStore};
-use lockstep_proto::{Transaction, TxnId, Version};
+use lockstep_proto::{ProjectKey, ProjectPhase, RefKey, RefValue, Transaction, TxnId, Version};
 
 use super::Verdict;
 use crate::sim::facts::Facts;
@@ -52,6 +52,9 @@ pub fn not_applied(
     if held.iter().any(|held| held.contains_key(&transaction.id.to_string())) {
         return None;
     }
+    if is_past(store, &transaction.project) {
+        return None;
+    }
     transaction.commands.iter().find_map(|command| {
         let known = store.reference(&transaction.project, &command.key).ok().flatten();
         let version = known.map_or(Version::NONE, |record| record.version);
@@ -59,4 +62,11 @@ pub fn not_applied(
         (version < command.version)
             .then(|| format!("{} {key} is at version {version}, before {}", transaction.project, command.version))
     })
+}
+
+/// Whether a node knows that this incarnation of a project is deleted: what is late of it needs nothing any more.
+pub fn is_past(store: &dyn NodeStore, project: &ProjectKey) -> bool {
+    let state = store.reference(project, &RefKey::State).ok().flatten().map(|record| record.value);
+    matches!(state, Some(RefValue::State(state)) if state.incarnation > project.incarnation
+        || (state.incarnation == project.incarnation && state.phase == ProjectPhase::Deleted))
 }

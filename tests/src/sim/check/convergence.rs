@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use lockstep::eventlog::{Position, StreamInfo};
 use lockstep::volume::ShardId;
-use lockstep_proto::{RefKey, SiteId, Version};
+use lockstep_proto::{SiteId, Version};
 
 use super::checkpoints::Logged;
 use crate::sim::backend::Volume;
@@ -16,6 +16,9 @@ use crate::sim::facts::Facts;
 pub fn volume_differs(facts: &Facts, volume: &dyn Volume) -> Option<String> {
     let store = volume.store();
     for (name, project) in &facts.projects {
+        if let Some(what) = super::projects::volume_differs(facts, volume, project) {
+            return Some(what);
+        }
         let (shown, live) = (volume.refs(name), facts.live(project));
         if shown != live {
             return Some(format!("{project} shows {shown:?}, the refdb has {live:?}"));
@@ -25,14 +28,16 @@ pub fn volume_differs(facts: &Facts, volume: &dyn Volume) -> Option<String> {
                 return Some(format!("{project} {name} at {oid} lacks objects"));
             }
         }
-        for name in facts.names(project) {
-            let key = RefKey::Ref(name);
+        for key in facts.keys(project) {
             let last = facts.chain(project, &key).last().map_or(Version::NONE, |step| step.version);
             let known = store.reference(project, &key).ok().flatten().map_or(Version::NONE, |known| known.version);
             if known != last {
                 return Some(format!("the version map has {project} {key}@{known}, the refdb has {last}"));
             }
         }
+    }
+    if let Some(what) = super::marks::lane_behind(facts, store.as_ref()) {
+        return Some(what);
     }
     let parked = store.parked().unwrap_or_default();
     parked.into_iter().next().map(|(id, held)| format!("{id} is still parked: {}", held.reason))

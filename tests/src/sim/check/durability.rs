@@ -51,7 +51,7 @@ impl Ledger {
     /// # Errors
     /// The ref's synced value is older than the entry.
     pub fn covers(&self, facts: &Facts, project: &ProjectKey, key: &RefKey, record: &RefRecord) -> Verdict {
-        let Some(name) = key.as_ref_name() else { return Ok(()) };
+        let Some(name) = key.as_ref_name().filter(|_| !facts.is_past(project)) else { return Ok(()) };
         let value = self.durable.get(&(project.name.clone(), name.clone())).copied().flatten();
         if facts.position(project, name, value, record.version).is_some() {
             return Ok(());

@@ -59,16 +59,17 @@ pub fn published(
 /// Judges a node's low-water mark that rises from `before`.
 ///
 /// # Errors
-/// A slot below the mark that is empty, or whose transaction the node has neither applied nor parked.
+/// A slot below the mark that is empty, or whose transaction the node has neither applied nor set aside.
 pub fn low_water(facts: &Facts, store: &dyn NodeStore, lane: &LaneId, before: Seq, mark: Seq) -> Verdict {
     let parked = store.parked().map_err(|error| error.to_string())?;
+    let bad = store.quarantined().map_err(|error| error.to_string())?;
     for seq in before.0..mark.0 {
         let slot = lane.slot(Seq(seq));
         match facts.slots.get(&slot) {
             Some(Occupant::Poison) => {}
             Some(Occupant::Committed(txn)) => {
                 let transaction = facts.transactions.get(txn);
-                let why = transaction.and_then(|one| checkpoints::not_applied(store, one, &[&parked]));
+                let why = transaction.and_then(|one| checkpoints::not_applied(store, one, &[&parked, &bad]));
                 if let Some(why) = why {
                     return Err(format!("the low-water mark of {lane} passes {txn}, but {why}"));
                 }
@@ -77,4 +78,15 @@ pub fn low_water(facts: &Facts, store: &dyn NodeStore, lane: &LaneId, before: Se
         }
     }
     Ok(())
+}
+
+/// A lane whose low-water mark at a node is below what is published of it; none when the journal can be collected.
+#[must_use]
+pub fn lane_behind(facts: &Facts, store: &dyn NodeStore) -> Option<String> {
+    let low_water = store.low_water().unwrap_or_default();
+    let kept = facts.incarnations.values().filter(|record| !facts.forgotten.contains(&record.id));
+    kept.flat_map(|record| lanes(&record.id, &record.published)).find_map(|(lane, published)| {
+        let mark = low_water.get(&lane).copied().unwrap_or_default();
+        (mark < published).then(|| format!("the low-water mark of {lane} is {mark}, it is published below {published}"))
+    })
 }

@@ -14,6 +14,7 @@ pub mod held;
 pub mod marks;
 pub mod names;
 pub mod objects;
+pub mod projects;
 pub mod shards;
 pub mod slots;
 

@@ -67,7 +67,7 @@ fn a_checkpoint_before_its_refs_is_found() {
 
 #[test]
 fn a_publisher_that_sleeps_is_found() {
-    found(Mistake::NoPublish, &["marks", "set-up"]);
+    found(Mistake::NoPublish, &["marks", "convergence"]);
 }
 
 #[test]

@@ -54,6 +54,10 @@ impl Volume for TinyVolume {
         Oid::Sha1(bytes)
     }
 
+    fn has(&self, project: &ProjectName) -> bool {
+        self.repositories.state().refs.contains_key(project)
+    }
+
     fn refs(&self, project: &ProjectName) -> BTreeMap<RefName, Oid> {
         self.repositories.state().refs.get(project).cloned().unwrap_or_default()
     }

@@ -10,11 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lockstep::eventlog::EventLog;
-use lockstep_proto::{LaneId, NodeId, Seq, SiteId};
+use lockstep_proto::{LaneId, NodeId, ProjectKey, Seq, SiteId};
 
 use super::backend::Volume;
 use super::check::durability::Ledger;
-use super::check::forward::Positions;
+use super::check::forward::{Positions, Shown};
 use super::check::{self, Verdict, Violation};
 use super::facts::Facts;
 use super::history::History;
@@ -25,6 +25,8 @@ use super::trace::Trace;
 struct Local {
     volume: Arc<dyn Volume>,
     positions: Positions,
+    /// Which incarnation of each project its repository is of.
+    shown: Shown,
     ledger: Ledger,
     /// Shards whose end this life of the node has read.
     ended: BTreeSet<(SiteId, String)>,
@@ -52,6 +54,8 @@ pub struct Known {
     pub mirror: Mirror,
     /// Bad records that the simulator wrote itself.
     pub bad_records: u64,
+    /// Forged ones that must end in quarantine, with the project that they claim to be of.
+    pub forged: Vec<(String, ProjectKey)>,
     locals: BTreeMap<NodeId, Local>,
     violation: Option<Violation>,
 }
@@ -73,6 +77,15 @@ impl Known {
         }
     }
 
+    /// A bad record that a node has not in quarantine, and must have.
+    fn bad_record_missing(&self, node: &NodeId, quarantined: &BTreeSet<String>) -> Option<String> {
+        let forged: Vec<&str> = {
+            let live = self.forged.iter().filter(|(_, project)| !self.facts.is_past(project));
+            live.map(|(id, _)| id.as_str()).collect()
+        };
+        check::held::complete(node.as_str(), quarantined, self.bad_records, &forged).err()
+    }
+
     fn logged(&mut self) -> BTreeSet<lockstep_proto::TxnId> {
         let sites: Vec<SiteId> = self.facts.sites.keys().cloned().collect();
         for site in &sites {
@@ -91,6 +104,7 @@ impl Watch {
             history: History::default(),
             mirror: Mirror::new(eventlog),
             bad_records: 0,
+            forged: Vec::new(),
             locals: BTreeMap::new(),
             violation: None,
         };
@@ -137,7 +151,7 @@ impl Watch {
             let bad: BTreeSet<String> = volume.store().quarantined().unwrap_or_default().into_keys().collect();
             check::convergence::volume_differs(&known.facts, volume)
                 .or(streams)
-                .or(check::held::complete(node.as_str(), &bad, if local.lost { 0 } else { known.bad_records }).err())
+                .or((!local.lost).then(|| known.bad_record_missing(node, &bad)).flatten())
                 .map(|what| format!("{node}: {what}"))
         })
     }

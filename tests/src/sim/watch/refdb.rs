@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use lockstep::refdb::{CommitRequest, IncarnationRecord, IncarnationState, SiteRecord};
-use lockstep_proto::bridge::{Outcome, RefTransactionRequest, RefTransactionResponse};
+use lockstep::refdb::{CommitRequest, IncarnationRecord, IncarnationState, NodeRecord, SiteRecord};
+use lockstep_proto::bridge::{Outcome, ProjectResponse, RefTransactionRequest, RefTransactionResponse};
 use lockstep_proto::{IncarnationId, NodeId, ProjectName, RefKey, RefName, Seq, Slot};
 
 use super::{Known, Watch};
 use crate::sim::check::{self, Verdict};
 use crate::sim::facts::Occupant;
+use crate::sim::history::Operation;
 
 impl Watch {
     /// The refdb has made a commit.
@@ -18,11 +19,14 @@ impl Watch {
         let chain = check::chain::extend(&known.facts, transaction);
         let slot = check::slots::commit(&known.facts, &transaction.id);
         let answers = check::answers::commit(&known.facts, &known.history, transaction);
+        let projects = check::projects::commit(&known.facts, &known.history, transaction);
         known.facts.commit(transaction);
         let names = check::names::exclude(&known.facts, &transaction.project);
-        for (property, verdict) in [("chain", chain), ("slots", slot), ("answers", answers), ("names", names)] {
+        for (property, verdict) in [("chain", chain), ("slots", slot), ("answers", answers)] {
             known.judge(&self.trace, property, verdict);
         }
+        known.judge(&self.trace, "projects", projects);
+        known.judge(&self.trace, "names", names);
     }
 
     /// A slot is poisoned.
@@ -63,6 +67,8 @@ impl Watch {
         let mut known = self.known();
         let verdict = check::fencing::birth(&known.facts, record);
         known.facts.incarnations.insert(record.id.clone(), record.clone());
+        let commits = known.facts.commits;
+        known.facts.born.insert(record.id.clone(), commits);
         known.judge(&self.trace, "fencing", verdict);
     }
 
@@ -100,6 +106,37 @@ impl Watch {
         known.judge(&self.trace, "marks", marks);
     }
 
+    /// A node's record is now this.
+    pub fn node(&self, record: &NodeRecord) {
+        let mut known = self.known();
+        let acknowledged = known.facts.acknowledged.entry(record.node.clone()).or_default();
+        for (lane, mark) in &record.low_water {
+            let highest = acknowledged.entry(lane.clone()).or_default();
+            *highest = (*highest).max(*mark);
+        }
+    }
+
+    /// The records of incarnations are gone.
+    pub fn forgotten(&self, ids: &[IncarnationId]) {
+        self.known().facts.forgotten.extend(ids.iter().cloned());
+    }
+
+    /// A client asks for an operation on a project.
+    pub fn operates(&self, id: &str, project: &ProjectName, key: RefKey, head: Option<RefName>) {
+        let mut known = self.known();
+        let asked = known.facts.commits;
+        known.history.operate(id, Operation { project: project.clone(), key, head, asked, tries: 0, outcome: None });
+    }
+
+    /// A client is answered, by a node that lives, what became of an operation.
+    pub fn operated(&self, id: &str, response: &ProjectResponse) {
+        let mut known = self.known();
+        known.history.operated(id, response);
+        let Some(operation) = known.history.operation(id).cloned() else { return };
+        let verdict = check::projects::verdict(&known.facts, &operation, id);
+        known.judge(&self.trace, "projects", verdict);
+    }
+
     /// A client asks.
     pub fn asked(&self, project: &ProjectName, request: &RefTransactionRequest) {
         let mut known = self.known();
@@ -131,6 +168,9 @@ fn raise(marks: &mut [Seq], to: &[Seq]) {
 /// Whether a ref that was answered as committed shows at least that step.
 fn visible(known: &Known, node: &NodeId, project: &ProjectName, name: &RefName, id: &str) -> Verdict {
     let (Some(local), Some(key)) = (known.locals.get(node), known.facts.projects.get(project)) else { return Ok(()) };
+    if known.facts.is_past(key) {
+        return Ok(());
+    }
     let chain = known.facts.chain(key, &RefKey::Ref(name.clone()));
     let Some(step) = chain.iter().rev().find(|step| step.request == id) else { return Ok(()) };
     let value = local.volume.refs(project).get(name).copied();

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lockstep::git::RefMove;
-use lockstep::volume::Changes;
-use lockstep_proto::{NodeId, ProjectKey, ProjectName, RefKey, SiteId, Version};
+use lockstep::volume::{Changes, NodeStore};
+use lockstep_proto::{NodeId, Oid, ProjectKey, ProjectName, ProjectPhase, RefKey, RefName, RefValue, SiteId, Version};
 
 use super::{Known, Local, Watch};
 use crate::sim::backend::Volume;
 use crate::sim::check::durability::Ledger;
-use crate::sim::check::forward::Positions;
+use crate::sim::check::forward::{Positions, Shown};
 use crate::sim::check::{self, Verdict};
 use crate::sim::facts::Facts;
 use crate::sim::mirror::Mirror;
@@ -22,6 +22,7 @@ impl Watch {
         let local = Local {
             volume,
             positions: Positions::new(),
+            shown: Shown::default(),
             ledger: Ledger::default(),
             ended: BTreeSet::new(),
             covered: BTreeMap::new(),
@@ -60,6 +61,7 @@ impl Watch {
         local.broken = true;
         local.lost |= lost;
         local.positions.clear();
+        local.shown.clear();
         for project in facts.projects.keys() {
             local.ledger.reset(project, &local.volume.refs(project));
         }
@@ -80,6 +82,7 @@ impl Watch {
         if let Some(local) = self.known().locals.get_mut(node) {
             local.ledger.reset(project, &BTreeMap::new());
             local.positions.retain(|(other, _), _| other != project);
+            local.shown.removed(project);
         }
     }
 
@@ -118,8 +121,10 @@ impl Watch {
             durable = durable.and(chain).and(local.ledger.covers(facts, project, key, record));
         }
         let held = check::held::quarantined(facts, changes);
+        let late = check::projects::parked(store.as_ref(), &changes.park);
         known.judge(&self.trace, "durability", durable.map_err(|what| format!("{node}: {what}")));
         known.judge(&self.trace, "held", held.map_err(|what| format!("{node}: {what}")));
+        known.judge(&self.trace, "projects", late.map_err(|what| format!("{node}: {what}")));
     }
 
     /// A node's store has committed.
@@ -130,8 +135,10 @@ impl Watch {
         }
         let Known { facts, mirror, locals, .. } = &mut *known;
         let Some(local) = locals.get_mut(node) else { return };
+        let low_water = if local.broken { Ok(()) } else { low_water(facts, local, changes) };
         let covered = if local.broken { Ok(()) } else { covered(facts, mirror, local, changes) };
         let whole = if local.ready { whole(facts, local, changes) } else { Ok(()) };
+        known.judge(&self.trace, "marks", low_water.map_err(|what| format!("{node}: {what}")));
         known.judge(&self.trace, "checkpoints", covered.map_err(|what| format!("{node}: {what}")));
         known.judge(&self.trace, "batches", whole.map_err(|what| format!("{node}: {what}")));
     }
@@ -179,16 +186,15 @@ impl Watch {
 /// Looks at the refs of one repository: forward, complete, whole batches.
 fn look(known: &mut Known, trace: &Trace, node: &NodeId, project: &ProjectName) {
     let Known { facts, locals, .. } = known;
-    let (Some(local), Some(key)) = (locals.get_mut(node), facts.projects.get(project)) else { return };
-    if local.broken {
-        return;
-    }
+    let Some(local) = locals.get_mut(node).filter(|local| !local.broken) else { return };
     let shown = local.volume.refs(project);
     let said = |what: String| format!("{node}: {what}");
-    let moved = match check::forward::advance(facts, key, &shown, &mut local.positions) {
-        Ok(moved) => moved,
+    let (key, moved) = match advance(facts, local, project, &shown) {
+        Ok(Some(moved)) => moved,
+        Ok(None) => return,
         Err(what) => return known.judge(trace, "forward", Err(said(what))),
     };
+    let key = &key;
     let (mut objects, mut batches) = (Ok(()), Ok(()));
     for (name, version) in &moved {
         if let Some(oid) = shown.get(name) {
@@ -202,13 +208,46 @@ fn look(known: &mut Known, trace: &Trace, node: &NodeId, project: &ProjectName) 
     known.judge(trace, "batches", batches.map_err(said));
 }
 
-/// Judges the records that checkpoints, and the slots that low-water marks, cover now and did not before.
-fn covered(facts: &Facts, mirror: &Mirror, local: &mut Local, changes: &Changes) -> Verdict {
+/// Refs that moved, and the incarnation of the project that they are of.
+type Moved = (ProjectKey, Vec<(RefName, Version)>);
+
+/// Finds the incarnation whose refs a repository shows, and moves its positions on; none while it shows nothing.
+fn advance(
+    facts: &Facts,
+    local: &mut Local,
+    project: &ProjectName,
+    shown: &BTreeMap<RefName, Oid>,
+) -> Result<Option<Moved>, String> {
+    let mut differs = None;
+    for key in local.shown.candidates(facts, project) {
+        let mut positions = local.positions.clone();
+        match check::forward::advance(facts, &key, shown, &mut positions) {
+            Ok(moved) => {
+                local.positions = positions;
+                if !shown.is_empty() {
+                    local.shown.is_of(&key);
+                }
+                return Ok(Some((key, moved)));
+            }
+            Err(what) => differs = differs.or(Some(what)),
+        }
+    }
+    if shown.is_empty() { Ok(None) } else { Err(differs.unwrap_or_else(|| format!("{project} shows {shown:?}"))) }
+}
+
+/// Judges the slots that low-water marks cover now and did not before.
+fn low_water(facts: &Facts, local: &mut Local, changes: &Changes) -> Verdict {
     let store = local.volume.store();
     for (lane, mark) in &changes.low_water {
         let from = local.low_water.insert(lane.clone(), *mark).unwrap_or_default();
         check::marks::low_water(facts, store.as_ref(), lane, from, *mark)?;
     }
+    Ok(())
+}
+
+/// Judges the records that checkpoints cover now and did not before.
+fn covered(facts: &Facts, mirror: &Mirror, local: &mut Local, changes: &Changes) -> Verdict {
+    let store = local.volume.store();
     for (shard, at) in &changes.checkpoints {
         let key = (shard.site.clone(), shard.shard.clone());
         let empty = Vec::new();
@@ -230,8 +269,12 @@ fn whole(facts: &Facts, local: &Local, changes: &Changes) -> Verdict {
 /// Judges a node that has just become ready: its map is whole, and its refs are at least where the map is.
 fn recovered(facts: &Facts, local: &mut Local) -> Verdict {
     let store = local.volume.store();
-    let projects: Vec<&ProjectKey> = facts.projects.values().collect();
-    for project in projects {
+    for project in facts.projects.keys().filter_map(|name| here(store.as_ref(), name)) {
+        let project = &project;
+        if facts.is_past(project) || !local.shown.candidates(facts, &project.name).contains(project) {
+            // The disk is further already, or may be.
+            continue;
+        }
         let shown = local.volume.refs(&project.name);
         for name in facts.names(project) {
             let key = RefKey::Ref(name.clone());
@@ -241,24 +284,39 @@ fn recovered(facts: &Facts, local: &mut Local) -> Verdict {
             if record.version > Version::NONE && facts.position(project, &name, value, record.version).is_none() {
                 return Err(format!("{name} shows {value:?}, the version map says version {}", record.version));
             }
-            let at = local.positions.entry((project.name.clone(), name)).or_default();
-            *at = (*at).max(record.version);
+            // A repository that shows nothing may be the successor's already.
+            if !shown.is_empty() {
+                let at = local.positions.entry((project.name.clone(), name)).or_default();
+                *at = (*at).max(record.version);
+            }
         }
     }
     Ok(())
+}
+
+/// The incarnation of a project that a node's version map knows, if it is not deleted.
+fn here(store: &dyn NodeStore, name: &ProjectName) -> Option<ProjectKey> {
+    let any = ProjectKey { name: name.clone(), incarnation: 0 };
+    match store.reference(&any, &RefKey::State).ok()??.value {
+        RefValue::State(state) if state.phase != ProjectPhase::Deleted => {
+            Some(ProjectKey { name: name.clone(), incarnation: state.incarnation })
+        }
+        _ => None,
+    }
 }
 
 /// Judges every checkpoint and every low-water mark of a node that has just become ready.
 fn everything_covered(facts: &Facts, mirror: &Mirror, local: &mut Local) -> Verdict {
     let store = local.volume.store();
     let checkpoints = store.checkpoints().map_err(|error| error.to_string())?;
-    let low_water = store.low_water().map_err(|error| error.to_string())?;
+    let marks = store.low_water().map_err(|error| error.to_string())?;
     local.covered.clear();
     local.low_water.clear();
     let changes = Changes {
         checkpoints: checkpoints.into_iter().collect(),
-        low_water: low_water.into_iter().collect(),
+        low_water: marks.into_iter().collect(),
         ..Changes::default()
     };
+    low_water(facts, local, &changes)?;
     covered(facts, mirror, local, &changes)
 }

@@ -1,8 +1,12 @@
 //! The simulator with the real node: determinism first, then seeds without a planted bug, then every planted bug.
 //! `docs/simulator.md` says which ingredient and which checker exposes which bug.
 
+mod content;
+mod projects;
+mod reconciliation;
+
 use lockstep::plant::{Plant, Plants};
-use lockstep_tests::sim::{Scenario, simulate};
+use lockstep_tests::sim::{Scenario, plants, simulate};
 
 /// Seeds of the run without a planted bug, unless `LOCKSTEP_SIM_SEEDS` says how many, from `LOCKSTEP_SIM_SEED` on.
 const GOOD_SEEDS: u64 = 6;
@@ -77,19 +81,28 @@ fn an_expelled_node_reconciles_before_it_is_ready() {
     }
 }
 
-/// Plants a bug and runs seeds until a checker objects.
+/// Plants a bug and runs seeds until a checker objects: the first one that does must be one of the bug's own.
 fn finds(plant: Plant) {
-    let found =
-        (1..=PLANT_SEEDS).find(|seed| simulate(*seed, Scenario::for_plant(plant), Plants::only(plant)).is_err());
-    assert!(found.is_some(), "{plant:?} was not found within {PLANT_SEEDS} seeds");
+    let failure = (1..=PLANT_SEEDS)
+        .find_map(|seed| simulate(seed, Scenario::for_plant(plant), Plants::only(plant)).err())
+        .unwrap_or_else(|| panic!("{plant:?} was not found within {PLANT_SEEDS} seeds"));
+    let properties = plants::of(plant).properties;
+    assert!(properties.contains(&failure.violation.property), "{plant:?} must violate {properties:?}: {failure}");
     // The same seed without the bug is good: it was the bug that was found.
-    let seed = found.unwrap_or_default();
-    let clean = simulate(seed, Scenario::for_plant(plant), Plants::default());
+    let clean = simulate(failure.seed, Scenario::for_plant(plant), Plants::default());
     assert!(
         clean.is_ok(),
-        "{plant:?}: seed {seed} fails without the bug too: {}",
+        "{plant:?}: seed {} fails without the bug too: {}",
+        failure.seed,
         clean.map_or_else(|f| f.to_string(), |r| r.to_string())
     );
+}
+
+#[test]
+fn the_documentation_names_the_property_that_finds_each_planted_bug() {
+    let page = include_str!("../../../docs/simulator.md");
+    assert!(page.contains(&plants::table()), "docs/simulator.md must have this table:\n{}", plants::table());
+    assert_eq!(plants::FOUND.map(|found| found.plant), Plant::ALL);
 }
 
 /// One test a planted bug.

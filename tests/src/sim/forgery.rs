@@ -1,0 +1,103 @@
+//! Forged records: each can be read as a transaction, and none was committed like that.
+//!
+//! A writer of a stream is trusted to repeat what the journal holds; a damaged or mistaken one is not. What no node can tell
+//! from the truth without asking the journal of each record (a step that fits its ref, with good objects) is not forged here:
+//! `docs/adr/0009-streams-repeat-the-journal.md`.
+
+use bytes::Bytes;
+use lockstep_proto::{Command, Pack, ProjectKey, RefKey, RefValue, SiteId, Transaction, TxnId, Version};
+
+use super::dice::Dice;
+use super::watch::Known;
+use super::world::name;
+
+/// A forged record.
+pub struct Forgery {
+    /// What it says.
+    pub transaction: Transaction,
+    /// Whether every node must set it aside; the others may be overtaken by the truth, and skipped.
+    pub must_be_found: bool,
+}
+
+/// Forges a record, as the dice say; none when there is nothing to start from.
+pub fn forge(dice: &Dice, site: &SiteId, known: &Known) -> Option<Forgery> {
+    let found = |transaction| Some(Forgery { transaction, must_be_found: true });
+    let perhaps = |transaction| Forgery { transaction, must_be_found: false };
+    match dice.below(5) {
+        0 => found(creation(dice, site, live(dice, known)?, &garbage(dice))),
+        1 => found(creation(dice, site, live(dice, known)?, &Pack::Empty)),
+        2 => found(creation(dice, site, name("p99#1"), &garbage(dice))),
+        3 => contradiction(dice, site, known).map(perhaps),
+        _ => damaged(dice, site, known).map(perhaps),
+    }
+}
+
+/// A project that is there.
+fn live(dice: &Dice, known: &Known) -> Option<ProjectKey> {
+    let live: Vec<&ProjectKey> = known.facts.projects.values().filter(|key| !known.facts.is_past(key)).collect();
+    dice.pick(&live).map(|key| (*key).clone())
+}
+
+/// A transaction of a node that was never born.
+fn unborn(dice: &Dice) -> TxnId {
+    name(&format!("nobody.1.0.{}.{:016x}", dice.below(1_000), dice.between(0, u64::MAX - 1)))
+}
+
+fn garbage(dice: &Dice) -> Pack {
+    Pack::Inline(Bytes::from(dice.between(0, u64::MAX - 1).to_be_bytes().to_vec()))
+}
+
+fn blank(id: TxnId, site: &SiteId, project: ProjectKey, command: Command) -> Transaction {
+    Transaction {
+        request_id: format!("forged-{id}"),
+        id,
+        site: site.clone(),
+        project,
+        committed_at_ms: 0,
+        commands: vec![command],
+        pack: Pack::Empty,
+        bases: Vec::new(),
+        actor: String::new(),
+        traceparent: String::new(),
+    }
+}
+
+/// A new ref with an object that is nowhere, or in a pack that is none.
+fn creation(dice: &Dice, site: &SiteId, project: ProjectKey, pack: &Pack) -> Transaction {
+    let oid = name(&format!("{:040x}", dice.between(1, u64::MAX - 1)));
+    let command = Command {
+        key: name("refs/heads/forged"),
+        old: RefValue::Absent,
+        new: RefValue::Oid(oid),
+        version: Version(1),
+        predecessor: None,
+    };
+    Transaction { pack: pack.clone(), ..blank(unborn(dice), site, project, command) }
+}
+
+/// A next step of a ref, from something that its last step is not.
+fn contradiction(dice: &Dice, site: &SiteId, known: &Known) -> Option<Transaction> {
+    let project = live(dice, known)?;
+    let refs: Vec<_> = known.facts.live(&project).into_iter().collect();
+    let (name, oid) = dice.pick(&refs)?;
+    let key = RefKey::Ref(name.clone());
+    let last = known.facts.chain(&project, &key).last()?;
+    let other = dice.pick(&refs).map(|(_, oid)| *oid)?;
+    let is_other_step = dice.chance(500) || other == *oid;
+    let (old, predecessor) = if is_other_step { (*oid, unborn(dice)) } else { (other, last.txn.clone()) };
+    let (old, new) = (RefValue::Oid(old), RefValue::Oid(other));
+    let command = Command { key, old, new, version: last.version.next(), predecessor: Some(predecessor) };
+    Some(blank(unborn(dice), site, project, command))
+}
+
+/// A damaged copy of something that is on its way: its pack is none, or it names another step before its own.
+fn damaged(dice: &Dice, site: &SiteId, known: &Known) -> Option<Transaction> {
+    let fresh = known.facts.transactions.values().rev().filter(|one| one.site == *site);
+    let fresh: Vec<_> = fresh.filter(|one| !known.mirror.logged.contains(&one.id)).collect();
+    let mut copy = Transaction::clone(dice.pick(&fresh)?);
+    match copy.commands.first_mut().and_then(|command| command.predecessor.as_mut()) {
+        Some(predecessor) if dice.chance(500) => *predecessor = unborn(dice),
+        Some(_) | None => copy.pack = garbage(dice),
+    }
+    Some(copy)
+}

@@ -1,0 +1,169 @@
+//! A story: the world without random faults, in which a test does one thing after the other. The watch judges everything,
+//! as in a run.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lockstep::plant::Plants;
+use lockstep_proto::bridge::{
+    ApiError, CreateProjectRequest, DeleteProjectRequest, Expected, ProjectResponse, RefCommand, RefTransactionRequest,
+    RefTransactionResponse,
+};
+use lockstep_proto::{NodeId, Oid, ProjectName, RefKey};
+
+use super::memory::MemoryBackend;
+use super::node::RealNodes;
+use super::run::{Phases, runtime};
+use super::scenario::Scenario;
+use super::world::{Life, World, name};
+
+/// How long a story waits for anything, in virtual milliseconds.
+const PATIENCE_MS: u64 = 60_000;
+
+/// A story under way.
+pub struct Story {
+    /// Where it plays.
+    pub world: Arc<World>,
+    phases: Phases,
+    nonce: AtomicU64,
+}
+
+/// Tells a story in a world of its own: everything is up, and there is one project, `p0`.
+///
+/// # Panics
+/// When something does not happen, or a property does not hold.
+pub fn tell(story: impl AsyncFnOnce(&Story)) {
+    runtime().block_on(async {
+        let scenario = Scenario { projects: 1, shards: 1, ..Scenario::calm() };
+        let backend = MemoryBackend::of_models(scenario.shards, Plants::default());
+        let world = World::new(1, scenario, Plants::default(), Arc::new(backend), Arc::new(RealNodes));
+        let told = Story { phases: Phases { world: world.clone() }, world, nonce: AtomicU64::new(0) };
+        told.holds(told.phases.set_up().await);
+        story(&told).await;
+        told.pass(100).await;
+    });
+}
+
+impl Story {
+    fn holds<T>(&self, result: Result<T, super::Violation>) -> T {
+        result.unwrap_or_else(|violation| panic!("{}\n{violation}", self.world.trace.tail(80).join("\n")))
+    }
+
+    /// Lets virtual time pass.
+    ///
+    /// # Panics
+    /// When a property does not hold.
+    pub async fn pass(&self, ms: u64) {
+        self.holds(self.phases.pass(ms).await);
+    }
+
+    /// Waits until something is so.
+    ///
+    /// # Panics
+    /// When it is not in time, or a property does not hold.
+    pub async fn until(&self, what: &str, is_so: impl AsyncFn() -> bool) {
+        let end = self.world.trace.now_ms() + PATIENCE_MS;
+        while !is_so().await {
+            self.pass(20).await;
+            let tail = || self.world.trace.tail(60).join("\n");
+            assert!(self.world.trace.now_ms() < end, "{}\nnot in time: {what}", tail());
+        }
+    }
+
+    /// Waits until every node equals the refdb.
+    ///
+    /// # Panics
+    /// When a property does not hold.
+    pub async fn converge(&self) {
+        self.holds(self.phases.converge("convergence").await);
+    }
+
+    /// A node by its name, as it runs now.
+    ///
+    /// # Panics
+    /// When it is down.
+    #[must_use]
+    pub fn life(&self, node: &str) -> Life {
+        self.world.life(&name::<NodeId>(node)).unwrap_or_else(|| panic!("{node} is down"))
+    }
+
+    /// Starts a node, and waits until it serves.
+    ///
+    /// # Panics
+    /// When it does not in time.
+    pub async fn start(&self, node: &str) {
+        self.world.start(&name(node)).await;
+        self.until(&format!("{node} is ready"), async || self.life(node).node.is_ready()).await;
+    }
+
+    /// A new object in a node's repository.
+    ///
+    /// # Panics
+    /// When there is no such node.
+    pub fn object(&self, node: &str, project: &ProjectName) -> Oid {
+        let volume = self.world.volume(&name(node)).expect("the node has a volume");
+        volume.add_object(project, &[], self.nonce.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Pushes a ref from one value to another through a node.
+    ///
+    /// # Errors
+    /// The node gives no verdict.
+    pub async fn push(
+        &self,
+        node: &str,
+        id: &str,
+        project: &ProjectName,
+        (branch, old, new): (&str, Option<Oid>, Option<Oid>),
+    ) -> Result<RefTransactionResponse, ApiError> {
+        let old = old.map_or(Expected::Absent, Expected::Oid);
+        let request = RefTransactionRequest {
+            request_id: id.to_owned(),
+            deadline_ms: Some(5_000),
+            atomic: true,
+            commands: vec![RefCommand { name: name(branch), old, new, force: true }],
+            actor: None,
+            traceparent: None,
+        };
+        self.world.watch.asked(project, &request);
+        let answer = self.life(node).node.transactions().submit(project, request).await;
+        self.world.trace.note("story", &format!("{id} heard {answer:?}"));
+        if let Ok(response) = &answer {
+            self.world.watch.answered(&name(node), id, response);
+        }
+        answer
+    }
+
+    /// Creates a project through a node.
+    ///
+    /// # Panics
+    /// When the node gives no verdict.
+    pub async fn create(&self, node: &str, id: &str, project: &ProjectName, head: &str) -> ProjectResponse {
+        self.world.watch.operates(id, project, RefKey::State, None);
+        let request = CreateProjectRequest { request_id: id.to_owned(), head: name(head) };
+        self.operated(id, self.life(node).node.transactions().create_project(project, request).await)
+    }
+
+    /// Deletes a project through a node.
+    ///
+    /// # Panics
+    /// When the node gives no verdict.
+    pub async fn delete(&self, node: &str, id: &str, project: &ProjectName) -> ProjectResponse {
+        self.world.watch.operates(id, project, RefKey::State, None);
+        let request = DeleteProjectRequest { request_id: id.to_owned() };
+        self.operated(id, self.life(node).node.transactions().delete_project(project, request).await)
+    }
+
+    fn operated(&self, id: &str, answer: Result<ProjectResponse, ApiError>) -> ProjectResponse {
+        self.world.trace.note("story", &format!("{id} heard {answer:?}"));
+        let response = answer.unwrap_or_else(|error| panic!("{id}: {error:?}"));
+        self.world.watch.operated(id, &response);
+        response
+    }
+
+    /// The state of a project in the refdb, as text.
+    #[must_use]
+    pub fn state(&self, project: &ProjectName) -> String {
+        self.world.watch.known().facts.state(project).map(|state| state.to_string()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,128 @@
+//! Stories of records with bad content, and of retries.
+
+use bytes::Bytes;
+use lockstep::refdb::{CommitRequest, IncarnationRecord, IncarnationState};
+use lockstep_proto::bridge::Outcome;
+use lockstep_proto::{Command, NodeId, Pack, ProjectKey, ProjectName, RefKey, RefValue, Seq, Transaction, Version};
+use lockstep_tests::sim::faults::{Cut, Seam};
+use lockstep_tests::sim::story::tell;
+
+fn p0() -> ProjectName {
+    "p0".parse().unwrap()
+}
+
+fn node(name: &str) -> NodeId {
+    name.parse().unwrap()
+}
+
+/// A transaction whose pack is none, by a node that is none of the world's.
+fn bad() -> Transaction {
+    let command = Command {
+        key: "refs/heads/bad".parse().unwrap(),
+        old: RefValue::Absent,
+        new: "1111111111111111111111111111111111111111".parse().unwrap(),
+        version: Version(1),
+        predecessor: None,
+    };
+    Transaction {
+        id: "byzantine.1.0.0.00000000000000aa".parse().unwrap(),
+        site: "muc-1".parse().unwrap(),
+        project: ProjectKey { name: p0(), incarnation: 1 },
+        committed_at_ms: 0,
+        commands: vec![command],
+        pack: Pack::Inline(Bytes::from_static(b"no pack")),
+        bases: Vec::new(),
+        request_id: "bad".into(),
+        actor: String::new(),
+        traceparent: String::new(),
+    }
+}
+
+#[test]
+fn bad_content_that_was_committed_holds_back_its_ref_and_no_journal() {
+    tell(async |story| {
+        let (refdb, bad) = (story.world.refdb(), bad());
+        let lane = bad.id.slot.lane.clone();
+        story.world.watch.known().facts.bad.insert(bad.id.clone());
+        let born = IncarnationRecord {
+            id: lane.incarnation.clone(),
+            site: bad.site.clone(),
+            epoch: 1,
+            state: IncarnationState::Open,
+            window: 1,
+            settled: vec![Seq(0)],
+            published: vec![Seq(0)],
+        };
+        refdb.birth(&born).await.unwrap();
+        let request = CommitRequest { transaction: bad.clone(), encoded: bad.encode(), directories: Vec::new() };
+        refdb.commit(&request).await.unwrap();
+        story.world.append_raw(&bad.site, "p0", bad.encode()).await;
+        refdb.freeze(&bad.site, &lane.incarnation).await.unwrap();
+        refdb.drained(&bad.site, &lane.incarnation, &[Seq(1)]).await.unwrap();
+        let past = async || {
+            let nodes = story.world.backend.refdb().nodes().await.unwrap();
+            nodes.iter().all(|record| record.low_water.get(&lane) == Some(&Seq(1)))
+        };
+        story.until("every node's mark passes what it holds in quarantine", past).await;
+        for one in story.world.nodes() {
+            let quarantined = story.world.volume(&one).unwrap().store().quarantined().unwrap();
+            assert_eq!(quarantined.keys().collect::<Vec<_>>(), [&bad.id.to_string()], "{one}");
+        }
+        let object = story.object("blr-1-0", &p0());
+        let good = story.push("blr-1-0", "good", &p0(), ("refs/heads/b0", None, Some(object))).await.unwrap();
+        assert_eq!(good.outcome, Outcome::Committed);
+        let shown = async || {
+            let shows = |one: &NodeId| story.world.volume(one).unwrap().refs(&p0()).len() == 1;
+            story.world.nodes().iter().all(shows)
+        };
+        story.until("other refs go on", shown).await;
+    });
+}
+
+#[test]
+fn a_damaged_copy_is_set_aside_and_the_truth_is_taken_from_the_journal() {
+    tell(async |story| {
+        let (origin, other) = ("muc-1-0", "blr-1-0");
+        story.world.faults.cut(&node(origin), Seam::EventLog, Some(Cut::Requests));
+        let object = story.object(origin, &p0());
+        story.push(origin, "a", &p0(), ("refs/heads/b0", None, Some(object))).await.unwrap();
+        let truth = {
+            let known = story.world.watch.known();
+            let last = known.facts.transactions.values().find(|one| one.request_id == "a").unwrap();
+            Transaction::clone(last)
+        };
+        let damaged = Transaction { pack: Pack::Inline(Bytes::from_static(b"damaged")), ..truth.clone() };
+        story.world.watch.known().mirror.forged.insert(damaged.encode());
+        story.world.append_raw(&truth.site, "p0", damaged.encode()).await;
+        let volume = story.world.volume(&node(other)).unwrap();
+        let shown = async || volume.refs(&p0()).values().any(|oid| *oid == object);
+        story.until("the truth is shown before it is published", shown).await;
+        let names: Vec<String> = volume.store().quarantined().unwrap().into_keys().collect();
+        assert!(names.len() == 1 && names[0].starts_with(&format!("{}/copy-", truth.id)), "{names:?}");
+        story.world.faults.cut(&node(origin), Seam::EventLog, None);
+        story.converge().await;
+    });
+}
+
+#[test]
+fn a_retry_whose_first_try_cannot_be_looked_up_is_unknown() {
+    tell(async |story| {
+        let at = "muc-1-0";
+        let (one, two) = (story.object(at, &p0()), story.object(at, &p0()));
+        story.push(at, "one", &p0(), ("refs/heads/b0", None, Some(one))).await.unwrap();
+        story.push(at, "two", &p0(), ("refs/heads/b0", Some(one), Some(two))).await.unwrap();
+        story.converge().await;
+        // Another process does not remember the first try: only the journal does.
+        assert!(story.world.crash(&node(at)), "it was up");
+        story.start(at).await;
+        story.world.faults.bar(&node(at), Some("slot"));
+        let retry = story.push(at, "one", &p0(), ("refs/heads/b0", None, Some(one))).await.unwrap();
+        assert_eq!(retry.outcome, Outcome::Unknown, "{retry:?}");
+        story.world.faults.bar(&node(at), None);
+        let again = story.push(at, "one", &p0(), ("refs/heads/b0", None, Some(one))).await.unwrap();
+        assert_eq!(again.outcome, Outcome::Committed, "{again:?}");
+        let key = RefKey::Ref("refs/heads/b0".parse().unwrap());
+        let steps = story.world.watch.known().facts.chain(&ProjectKey { name: p0(), incarnation: 1 }, &key).len();
+        assert_eq!(steps, 2);
+    });
+}

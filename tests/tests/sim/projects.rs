@@ -1,0 +1,194 @@
+//! Stories of projects that are created, deleted and created again.
+
+use lockstep::refdb::Role;
+use lockstep_proto::bridge::{Outcome, RefusalCode};
+use lockstep_proto::{NodeId, ProjectName, RefKey};
+use lockstep_tests::sim::faults::{Cut, Seam};
+use lockstep_tests::sim::story::{Story, tell};
+
+const MAIN: &str = "refs/heads/main";
+
+fn p0() -> ProjectName {
+    "p0".parse().unwrap()
+}
+
+fn node(name: &str) -> NodeId {
+    name.parse().unwrap()
+}
+
+/// Whether a node's record says that it has applied the last step of a project's state.
+async fn acknowledged(story: &Story, name: &str) -> bool {
+    let slot = {
+        let known = story.world.watch.known();
+        let key = known.facts.projects[&p0()].clone();
+        known.facts.chain(&key, &RefKey::State).last().unwrap().txn.slot.clone()
+    };
+    let nodes = story.world.backend.refdb().nodes().await.unwrap();
+    let marks = nodes.into_iter().find(|record| record.node == node(name)).unwrap().low_water;
+    marks.get(&slot.lane).is_some_and(|mark| *mark > slot.seq)
+}
+
+#[test]
+fn a_node_that_is_behind_does_not_delete_the_successor() {
+    tell(async |story| {
+        let (behind, other) = ("muc-1-0", "blr-1-0");
+        let deletion = async { story.delete(other, "delete", &p0()).await };
+        let cut = async {
+            story
+                .until("it knows that the project closes", async || {
+                    story.state(&p0()) == "closing#1" && acknowledged(story, behind).await
+                })
+                .await;
+            story.world.faults.cut(&node(behind), Seam::EventLog, Some(Cut::Requests));
+        };
+        let (deleted, ()) = tokio::join!(deletion, cut);
+        assert_eq!(deleted.outcome, Outcome::Committed);
+        assert_eq!(story.create(other, "again", &p0(), MAIN).await.outcome, Outcome::Committed);
+        let late = story.delete(behind, "late", &p0()).await;
+        assert_eq!((late.outcome, story.state(&p0()).as_str()), (Outcome::Refused, "active#2"), "{late:?}");
+    });
+}
+
+/// Found by the simulator: the barrier was asked about the step before `closing`, which everybody knew.
+#[test]
+fn a_deletion_whose_first_step_is_not_shown_here_waits_for_it() {
+    tell(async |story| {
+        let (own, other) = ("muc-1-0", "blr-1-0");
+        story
+            .until("everybody says that it knows the project", async || {
+                let mut know = true;
+                for one in story.world.nodes() {
+                    know &= acknowledged(story, one.as_str()).await;
+                }
+                know
+            })
+            .await;
+        story.world.faults.pause(&node(other), true);
+        // The deleting node cannot place its own first step at once.
+        story.world.faults.bar(&node(own), Some("create p0"));
+        let deletion = async { story.delete(own, "delete", &p0()).await };
+        let mended = async {
+            while !story.world.trace.tail(20).iter().any(|line| line.contains("not yet visible")) {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+            story.world.faults.bar(&node(own), None);
+        };
+        let (first, ()) = tokio::join!(deletion, mended);
+        assert_eq!((first.outcome, story.state(&p0()).as_str()), (Outcome::Refused, "closing#1"), "{first:?}");
+        story.world.faults.pause(&node(other), false);
+        story.pass(3_000).await;
+        assert_eq!(story.delete(own, "delete", &p0()).await.outcome, Outcome::Committed);
+    });
+}
+
+#[test]
+fn a_newborn_incarnation_learns_what_closed_while_it_was_away() {
+    tell(async |story| {
+        let (away, other) = ("eu-aws-1", "blr-1-0");
+        assert!(story.world.crash(&node(away)), "it was up");
+        assert_eq!(story.delete(other, "delete", &p0()).await.outcome, Outcome::Committed);
+        story.world.faults.cut(&node(away), Seam::EventLog, Some(Cut::Requests));
+        story.world.start(&node(away)).await;
+        let object = story.object(away, &p0());
+        let refused = loop {
+            match story.push(away, "late", &p0(), ("refs/heads/b0", None, Some(object))).await {
+                Ok(response) => break response.results[0].refusal.clone().map(|refusal| refusal.code),
+                Err(error) => assert_eq!(error.code, RefusalCode::NotServing),
+            }
+            story.pass(20).await;
+        };
+        assert_eq!(refused, Some(RefusalCode::Project));
+    });
+}
+
+#[test]
+fn a_retry_of_a_creation_or_a_deletion_is_answered_again() {
+    tell(async |story| {
+        let project: ProjectName = "new".parse().unwrap();
+        let (first, other) = ("muc-1-0", "blr-1-0");
+        assert_eq!(story.create(first, "create", &project, MAIN).await.outcome, Outcome::Committed);
+        story.converge().await;
+        assert_eq!(story.create(other, "create", &project, MAIN).await.outcome, Outcome::Committed);
+        assert_eq!(story.create(other, "another", &project, MAIN).await.outcome, Outcome::Refused);
+        assert_eq!(story.delete(first, "delete", &project).await.outcome, Outcome::Committed);
+        story.converge().await;
+        assert_eq!(story.delete(other, "delete", &project).await.outcome, Outcome::Committed);
+        assert_eq!(story.delete(other, "another", &project).await.outcome, Outcome::Refused);
+    });
+}
+
+#[test]
+fn a_retry_whose_first_try_cannot_be_looked_up_is_not_refused() {
+    tell(async |story| {
+        let (first, other) = ("muc-1-0", "blr-1-0");
+        assert_eq!(story.delete(first, "delete", &p0()).await.outcome, Outcome::Committed);
+        story.converge().await;
+        story.world.faults.bar(&node(other), Some("slot"));
+        assert_eq!(story.delete(other, "delete", &p0()).await.outcome, Outcome::Unknown);
+        story.world.faults.bar(&node(other), None);
+        assert_eq!(story.delete(other, "delete", &p0()).await.outcome, Outcome::Committed);
+    });
+}
+
+#[test]
+fn what_is_late_of_a_deleted_project_is_skipped() {
+    tell(async |story| {
+        let at = "muc-1-0";
+        let (one, two) = (story.object(at, &p0()), story.object(at, &p0()));
+        story.push(at, "one", &p0(), ("refs/heads/b0", None, Some(one))).await.unwrap();
+        story.push(at, "two", &p0(), ("refs/heads/b0", Some(one), Some(two))).await.unwrap();
+        assert_eq!(story.delete(at, "delete", &p0()).await.outcome, Outcome::Committed);
+        assert_eq!(story.create(at, "again", &p0(), MAIN).await.outcome, Outcome::Committed);
+        story.converge().await;
+        let late: Vec<_> = {
+            let known = story.world.watch.known();
+            // Without the step before it, which is forgotten here.
+            let second = known.facts.transactions.values().filter(|one| one.request_id == "two");
+            second.map(|one| (one.site.clone(), one.encode())).collect()
+        };
+        let lines = story.world.trace.len();
+        for (site, record) in late {
+            story.world.append_raw(&site, "p0", record).await;
+        }
+        story.pass(3_000).await;
+        story.converge().await;
+        let said = story.world.trace.tail(story.world.trace.len() - lines).join("\n");
+        assert!(said.contains(" skipped "), "{said}");
+        assert!(!said.contains(" parked "), "{said}");
+    });
+}
+
+#[test]
+fn head_is_not_said_to_be_set_where_the_node_is_behind() {
+    tell(async |story| {
+        let (behind, other) = ("muc-1-0", "blr-1-0");
+        let set = async |at: &str, id: &str, head: &str| {
+            story.world.watch.operates(id, &p0(), RefKey::Head, Some(head.parse().unwrap()));
+            let request = lockstep_proto::bridge::SetHeadRequest { request_id: id.into(), head: head.parse().unwrap() };
+            let response = story.life(at).node.transactions().set_head(&p0(), request).await.unwrap();
+            story.world.watch.operated(id, &response);
+            response.outcome
+        };
+        story.world.faults.cut(&node(behind), Seam::EventLog, Some(Cut::Requests));
+        assert_eq!(set(other, "there", "refs/heads/b1").await, Outcome::Committed);
+        // This node still shows what is asked for, and nobody else does.
+        assert_eq!(set(behind, "back", "refs/heads/b0").await, Outcome::Committed);
+        story.world.faults.cut(&node(behind), Seam::EventLog, None);
+        story.converge().await;
+        let known = story.world.watch.known();
+        let key = known.facts.projects[&p0()].clone();
+        let last = known.facts.chain(&key, &RefKey::Head).last().unwrap().value.to_string();
+        assert_eq!(last, "ref:refs/heads/b0");
+    });
+}
+
+#[test]
+fn an_idle_node_that_was_fenced_notices() {
+    tell(async |story| {
+        // Idle lanes settle first; then there is nothing to write any more.
+        story.pass(20_000).await;
+        story.world.set_role(&"muc-1".parse().unwrap(), Role::Fenced).await;
+        let noticed = async || story.world.trace.tail(2_000).iter().any(|line| line.contains("muc-1-0 is fenced"));
+        story.until("the fenced node stops", noticed).await;
+    });
+}

@@ -1,0 +1,71 @@
+//! Stories of nodes that reconcile.
+
+use lockstep::refdb::SlotState;
+use lockstep_proto::{NodeId, ProjectName};
+use lockstep_tests::sim::faults::{Cut, Seam};
+use lockstep_tests::sim::story::{Story, tell};
+
+fn p0() -> ProjectName {
+    "p0".parse().unwrap()
+}
+
+fn node(name: &str) -> NodeId {
+    name.parse().unwrap()
+}
+
+/// Whether the refdb's record of a node names no volume, because it reconciles.
+async fn reconciles(story: &Story, name: &str) -> bool {
+    let nodes = story.world.backend.refdb().nodes().await.unwrap();
+    nodes.iter().any(|record| record.node == node(name) && record.volume.ends_with(" reconciles"))
+}
+
+/// Found by `sim --losses --seed 20`: two nodes that had lost their disks waited for each other's objects for ever, because
+/// each published what it had committed before only after it had reconciled.
+#[test]
+fn a_node_publishes_what_it_committed_before_it_asks_its_peers() {
+    tell(async |story| {
+        let (lost, other) = ("muc-1-0", "blr-1-0");
+        let first = story.object(other, &p0());
+        let txn = story.push(other, "first", &p0(), ("refs/heads/b0", None, Some(first))).await.unwrap().txn.unwrap();
+        story.converge().await;
+        let refdb = story.world.backend.refdb();
+        let collected = async || refdb.slot(&txn.slot).await == Ok(SlotState::Empty);
+        story.until("the journal is collected: who reconciles needs its peers", collected).await;
+        story.world.faults.cut(&node(lost), Seam::EventLog, Some(Cut::Requests));
+        let own = story.object(lost, &p0());
+        story.push(lost, "own", &p0(), ("refs/heads/b1", None, Some(own))).await.unwrap();
+        assert!(story.world.lose_disk(&node(lost)), "it was up");
+        story.world.faults.cut(&node(lost), Seam::EventLog, None);
+        story.start(lost).await;
+        story.converge().await;
+    });
+}
+
+#[test]
+fn a_reconciliation_that_a_crash_cut_short_begins_again() {
+    tell(async |story| {
+        let cut = "muc-1-0";
+        let object = story.object(cut, &p0());
+        story.push(cut, "a", &p0(), ("refs/heads/b0", None, Some(object))).await.unwrap();
+        let dice = lockstep_tests::sim::dice::Dice::new(1, "power cut");
+        assert!(story.world.power_cut(&node(cut), &dice), "it was up");
+        // It cannot even say that it reconciles, and dies on the way.
+        story.world.faults.cut(&node(cut), Seam::RefDb, Some(Cut::Requests));
+        story.world.start(&node(cut)).await;
+        story.pass(3_000).await;
+        assert!(story.world.crash(&node(cut)), "it was up");
+        story.world.faults.cut(&node(cut), Seam::RefDb, None);
+        story.world.start(&node(cut)).await;
+        story.until("it reconciles", async || reconciles(story, cut).await).await;
+        story.until("it is ready", async || story.life(cut).node.is_ready()).await;
+        assert!(!reconciles(story, cut).await);
+        // Once it is done, it is done.
+        assert!(story.world.crash(&node(cut)), "it was up");
+        story.world.start(&node(cut)).await;
+        while !story.life(cut).node.is_ready() {
+            story.pass(1).await;
+            assert!(!reconciles(story, cut).await, "it reconciles again, for nothing");
+        }
+        story.converge().await;
+    });
+}
