@@ -11,7 +11,7 @@ use lockstep_proto::{Transaction, TxnId};
 use sha2::{Digest, Sha256};
 use tokio::time::sleep;
 
-use super::Writer;
+use super::{Writer, held};
 use crate::apply::event::Event;
 
 /// What the journal holds under the id of an event.
