@@ -18,7 +18,7 @@ use lockstep::refs::RefTable;
 use lockstep::tasks::Tasks;
 use lockstep::volume::NodeStore;
 use lockstep::volume::memory::MemoryStore;
-use lockstep_proto::{ProjectKey, ProjectName, RefKey, SiteId, Transaction};
+use lockstep_proto::{ProjectKey, ProjectName, RefKey, SiteId, Transaction, TxnId};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -89,6 +89,10 @@ impl CatchUp for Nowhere {
 
     async fn everything(&self) -> Result<(), String> {
         unreachable!("nothing is missing")
+    }
+
+    async fn journal(&self, _: &TxnId) -> Result<Option<Bytes>, String> {
+        unreachable!("nothing is in doubt")
     }
 
     fn later(&self, _: &ProjectKey, _: Vec<RefKey>) {

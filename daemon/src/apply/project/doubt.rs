@@ -111,7 +111,8 @@ impl Writer {
         self.put_away(event, copy, &format!("it is not what was committed: {reason}"));
         match Transaction::decode(&committed) {
             Ok(transaction) => {
-                let event = Event { transaction: Arc::new(transaction), bytes: committed, done: None };
+                let event =
+                    Event { transaction: Arc::new(transaction), bytes: committed, parked_since_ms: None, done: None };
                 self.park(event, "predecessor copy was damaged");
             }
             Err(error) => self.shared.units.observer.failed("apply", &format!("the journal cannot be read: {error}")),
