@@ -133,7 +133,11 @@ fn verdict(result: &RefResult) -> Option<String> {
     }
 }
 
+/// The commit stage says the whole sentence itself, when it knows that much.
 fn unknown(why: &str) -> String {
+    if why.contains("not known yet") {
+        return why.to_owned();
+    }
     format!("it is not known yet whether this was committed; fetch and look before you push again ({why})")
 }
 
@@ -183,6 +187,13 @@ mod tests {
         let plan = plan(&pushed, false, Rules::default(), BTreeMap::new());
         assert_eq!((plan.commands.len(), plan.refused.len()), (0, 100));
         assert!(report(&pushed, &plan, None)[7].contains("at most 99"));
+    }
+
+    #[test]
+    fn doubt_is_said_once() {
+        let whole = "it is not known yet whether this was committed, it is being settled; fetch in a moment";
+        assert_eq!(unknown(whole), whole);
+        assert!(unknown("no answer in time").starts_with("it is not known yet"));
     }
 
     #[test]
