@@ -15,7 +15,8 @@ CARGO_DENY := $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 # The advisory database of RustSec. `make deny` says so when it cannot be fetched; it never passes as checked.
 ADVISORIES_LOG := .cache/advisories.log
 
-# The Gerrit of the end-to-end tests, and the acceptance framework that Maven Central has for its release.
+# The Gerrit of the end-to-end tests (3.11.1, 3.12.0, 3.13.5, 3.14.2 run), and the acceptance framework that Maven Central
+# has for its release. 3.12's fits the first patch release only.
 VERSION ?= 3.13.5
 FRAMEWORK_3.11 := 3.11.0
 FRAMEWORK_3.12 := 3.12.0
