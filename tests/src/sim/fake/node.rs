@@ -189,6 +189,10 @@ impl Inner {
     async fn look(&self) {
         let mut changes = Changes::default();
         for record in insist!(self.parts.refdb.sites()) {
+            // What is published before the refdb is read is in what is read.
+            for one in insist!(self.parts.refdb.incarnations(&record.site)) {
+                changes.low_water.push((one.id.lane(Lane(0)), one.published[0]));
+            }
             if let Ok(stream) = self.parts.eventlog.describe(&record.site).await {
                 self.read(&record.site, &stream, &mut changes).await;
             }
