@@ -2,10 +2,11 @@
 //!
 //! A walk by date paints commits *new* (behind a wanted one) or *old* (committed, or behind a committed one). It
 //! begins with the wanted commits alone and asks at each step whether the parents are committed: a push onto a
-//! branch's tip ends after one step. When it does not end soon, or meets the beginning of history, it also
-//! paints from the hints and from the committed branches, so that it costs in proportion to what is new and not
-//! to the history behind it. Too little old paint makes a pack larger than needed, never incomplete: every
-//! parent of a new commit is new itself, or old, and then a base.
+//! branch's tip ends after one step. When it does not end soon, it also paints from the hints and from the committed
+//! branches, so that it costs in proportion to what is new and not to the history behind it; when it meets the beginning
+//! of history before that, from the branch that HEAD names, because to list all branches may cost more than the rest.
+//! Too little old paint makes a pack larger than needed, never incomplete: every parent of a new commit is new itself, or
+//! old, and then a base.
 
 use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 
@@ -19,7 +20,7 @@ use super::{GitError, refs};
 /// Says whether an object is the value of a committed ref.
 pub(super) type Ask<'a> = dyn Fn(Oid) -> bool + 'a;
 
-/// After so many new commits the walk also begins at the hints.
+/// After so many new commits, or at the beginning of history, the walk also begins at the hints and at HEAD.
 const NEAR: usize = 32;
 /// After so many, at the committed branches too.
 const FAR: usize = 256;
@@ -60,6 +61,8 @@ struct Walk<'a, 'b> {
     passed: usize,
     near: bool,
     far: bool,
+    /// The beginning of history was met.
+    root: bool,
 }
 
 /// Walks from `wants`, which are commits that are not committed values.
@@ -81,6 +84,7 @@ pub(super) fn new_commits(
         passed: 0,
         near: false,
         far: false,
+        root: false,
     };
     for want in wants {
         walk.reach_new(*want)?;
@@ -95,7 +99,7 @@ impl Walk<'_, '_> {
     fn goes_on(&self) -> bool {
         let in_doubt = || {
             let behind = self.queue.peek().is_some_and(|(time, _)| *time >= self.oldest);
-            self.far && behind && self.passed < SLACK + 4 * self.walked
+            (self.far || self.root) && behind && self.passed < SLACK + 4 * self.walked
         };
         self.fresh > 0 || in_doubt()
     }
@@ -112,11 +116,12 @@ impl Walk<'_, '_> {
         self.fresh -= 1;
         self.walked += 1;
         self.oldest = self.oldest.min(time);
+        self.root |= parents.is_empty();
         self.expand(&parents)?;
-        if (self.walked >= NEAR || parents.is_empty()) && !self.near {
+        if (self.walked >= NEAR || self.root) && !self.near {
             self.begin_near()?;
         }
-        if (self.walked >= FAR || parents.is_empty()) && !self.far {
+        if self.walked >= FAR && !self.far {
             self.begin_far()?;
         }
         Ok(())
@@ -140,8 +145,10 @@ impl Walk<'_, '_> {
         for oid in known_old {
             self.enqueue(oid);
         }
-        let hints: Vec<Oid> = self.hints.iter().copied().collect();
-        self.begin_at(&hints)
+        let mut from: Vec<Oid> = self.hints.iter().copied().collect();
+        let head = self.objects.repository.head().ok().and_then(|head| head.target());
+        from.extend(head.filter(|oid| (self.ask)(*oid)));
+        self.begin_at(&from)
     }
 
     fn begin_far(&mut self) -> Result<(), GitError> {
