@@ -111,13 +111,15 @@ impl Committer {
             Ok(packed) => packed,
             Err(refused) => return Round::Ended(refuse_carried(verdicts, &proposal, &refused)),
         };
+        // What the deadline bounds is the refdb's part: a large push is not refused because its objects took long to pack.
+        let deadline = work.deadline + started.elapsed();
         let lane = self.journal.lane_of(&work.project.name);
-        let Ok(slot) = timeout_at(work.deadline, self.journal.take(lane)).await else {
+        let Ok(slot) = timeout_at(deadline, self.journal.take(lane)).await else {
             return Round::Ended(refuse_open(verdicts.to_vec(), &too_late()));
         };
         let request = build::request(self, work, &proposal, packed, &slot);
         crate::failpoint::reach("commit.before_send");
-        let end = self.attempts.commit(&request, work.deadline).await;
+        let end = self.attempts.commit(&request, deadline).await;
         crate::failpoint::reach("commit.after_commit");
         match end {
             AttemptEnd::Committed => {

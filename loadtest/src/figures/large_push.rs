@@ -42,6 +42,8 @@ pub async fn measure(report: &Report) -> Fallible<()> {
     let there = peer.root.join(format!("{project}.git"));
     wait("the project", || there.exists()).await?;
     let repository = origin.install_hooks(&project)?;
+    // As docs/operations.md tells for repositories that take such pushes.
+    git(&["config", "lockstep.deadlineMs", "600000"], &repository)?;
     let clone = cloud.folder().join("clone.git");
     make(&clone)?;
     let peaks: Peaks = Arc::default();
