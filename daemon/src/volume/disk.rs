@@ -72,11 +72,19 @@ impl DiskStore {
     }
 
     fn read_reference(&self, project: &ProjectKey, key: &RefKey) -> Fallible<Option<RefRecord>> {
-        let bytes = match key {
-            RefKey::State => self.table(tables::PROJECTS)?.get(project.name.as_str())?,
-            RefKey::Head | RefKey::Ref(_) => self.table(tables::REFS)?.get(keys::reference(project, key).as_slice())?,
-        };
-        Ok(bytes.map(|bytes| forms::read_record(bytes.value())).transpose()?)
+        // The table outlives what was read from it: a page that is given back after its transaction may be in use again.
+        match key {
+            RefKey::State => {
+                let table = self.table(tables::PROJECTS)?;
+                let found = table.get(project.name.as_str())?;
+                Ok(found.map(|bytes| forms::read_record(bytes.value())).transpose()?)
+            }
+            RefKey::Head | RefKey::Ref(_) => {
+                let table = self.table(tables::REFS)?;
+                let found = table.get(keys::reference(project, key).as_slice())?;
+                Ok(found.map(|bytes| forms::read_record(bytes.value())).transpose()?)
+            }
+        }
     }
 
     fn read_references(
@@ -146,7 +154,8 @@ impl DiskStore {
     }
 
     fn read_facts(&self) -> Fallible<VolumeFacts> {
-        let row = self.table(tables::FACTS)?.get(tables::VOLUME)?;
+        let table = self.table(tables::FACTS)?;
+        let row = table.get(tables::VOLUME)?;
         Ok(row.map(|row| forms::read_json("volume facts", row.value())).transpose()?.unwrap_or_default())
     }
 
@@ -191,12 +200,20 @@ impl NodeStore for DiskStore {
     }
 
     fn is_value(&self, project: &ProjectKey, oid: &Oid) -> Result<bool, StoreError> {
-        let read = || Ok(self.table(tables::VALUES)?.get(keys::value(project, oid).as_slice())?.is_some());
+        let read = || {
+            let table = self.table(tables::VALUES)?;
+            let found = table.get(keys::value(project, oid).as_slice())?;
+            Ok(found.is_some())
+        };
         read().map_err(failed("look for a value"))
     }
 
     fn is_directory(&self, project: &ProjectKey, name: &RefName) -> Result<bool, StoreError> {
-        let read = || Ok(self.table(tables::DIRECTORIES)?.get(keys::name(project, name).as_slice())?.is_some());
+        let read = || {
+            let table = self.table(tables::DIRECTORIES)?;
+            let found = table.get(keys::name(project, name).as_slice())?;
+            Ok(found.is_some())
+        };
         read().map_err(failed("look for a directory mark"))
     }
 

@@ -48,8 +48,9 @@ impl Jam {
 fn send(socket: &Path, line: &str, body: &str) -> UnixStream {
     let mut stream = UnixStream::connect(socket).unwrap();
     let length = body.len();
-    write!(stream, "{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n").unwrap();
-    write!(stream, "content-length: {length}\r\n\r\n{body}").unwrap();
+    let head = format!("{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n");
+    // In one piece: who is turned away is so before the body was read.
+    stream.write_all(format!("{head}content-length: {length}\r\n\r\n{body}").as_bytes()).unwrap();
     stream
 }
 
