@@ -13,13 +13,16 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use lockstep_proto::refresh::Subject;
 use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, Seq};
 use redb::{
     Database, Key, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, Value,
 };
 
 use super::announced::AnnouncedFile;
-use super::{Announced, Changes, Held, NodeStore, RefRecord, ShardId, StoreError, VolumeFacts, forms, keys};
+use super::{
+    Announced, Changes, Held, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts, forms, keys,
+};
 use crate::eventlog::Position;
 
 /// How much of the file redb keeps in memory, in bytes.
@@ -158,6 +161,17 @@ impl DiskStore {
             .collect()
     }
 
+    fn read_refresh_marks(&self) -> Fallible<Vec<(Subject, RefreshMark)>> {
+        let table = self.table(tables::REFRESH)?;
+        table
+            .iter()?
+            .map(|row| {
+                let (subject, mark) = row?;
+                Ok((forms::read_json("subject", subject.value())?, forms::read_json("refresh mark", mark.value())?))
+            })
+            .collect()
+    }
+
     fn read_facts(&self) -> Fallible<VolumeFacts> {
         let read = |text: &str| Ok(forms::read_json("volume facts", text)?);
         Ok(self.get(tables::FACTS, tables::VOLUME, read)?.unwrap_or_default())
@@ -232,6 +246,10 @@ impl NodeStore for DiskStore {
 
     fn quarantined(&self) -> Result<BTreeMap<String, Held>, StoreError> {
         self.read_held(tables::QUARANTINE).map_err(failed("read the quarantine"))
+    }
+
+    fn refresh_marks(&self) -> Result<Vec<(Subject, RefreshMark)>, StoreError> {
+        self.read_refresh_marks().map_err(failed("read the refresh marks"))
     }
 
     fn facts(&self) -> Result<VolumeFacts, StoreError> {
