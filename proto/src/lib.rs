@@ -14,9 +14,11 @@
 //! | [`value`] | what a ref or a pseudo-ref can be |
 //! | [`transaction`] | a committed transaction, as the journal and the event log carry it |
 //! | [`bridge`] | bodies of the bridge API |
+//! | [`gerrit`] | a Gerrit that starts |
 //! | [`status`] | bodies of the status API |
 
 pub mod bridge;
+pub mod gerrit;
 pub mod limits;
 pub mod name;
 pub mod oid;

@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use super::admission::{Admission, Look, Work};
 use super::error::Failure;
 use super::extract::{Body, Project, Txn};
-use super::{Inspection, Transactions, check, objects, openapi};
+use super::{Doorkeeper, Inspection, Transactions, check, gerrit, objects, openapi};
 use crate::git::Repositories;
 
 /// How much longer than the deadline the commit stage is waited for: it knows more than "no answer".
@@ -36,6 +36,8 @@ pub(super) struct Api {
     pub inspection: Arc<dyn Inspection>,
     /// What peers may take objects of.
     pub repositories: Option<Arc<dyn Repositories>>,
+    /// Who lets Gerrits in.
+    pub doorkeeper: Option<Arc<dyn Doorkeeper>>,
     /// The work that goes on when its client hangs up.
     pub work: TaskTracker,
     /// How much of it there may be.
@@ -44,7 +46,7 @@ pub(super) struct Api {
     pub deadline: Duration,
 }
 
-type Answer<T> = Result<Json<T>, Failure>;
+pub(super) type Answer<T> = Result<Json<T>, Failure>;
 
 /// Every route: its path and its methods. The OpenAPI document is tested against this table.
 pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
@@ -53,6 +55,8 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/projects/{project}", put(create_project).delete(delete_project)),
         ("/v1/projects/{project}/head", put(set_head)),
         ("/v1/projects/{project}/objects", post(objects::objects)),
+        ("/v1/projects/{project}/strays", get(gerrit::strays).post(gerrit::end_stray)),
+        ("/v1/gerrit/hello", post(gerrit::hello)),
         ("/v1/transactions/{txn}", get(transaction)),
         ("/v1/status", get(status)),
         ("/v1/parked", get(parked)),
@@ -78,7 +82,7 @@ pub(super) fn router(api: Api) -> Router {
 impl Api {
     /// Runs `work` to its end whatever becomes of the caller. `None` when there is no answer within the time:
     /// then its fate is unknown.
-    async fn outlive<T: Send + 'static>(
+    pub(super) async fn outlive<T: Send + 'static>(
         &self,
         permit: Work,
         deadline: Duration,
@@ -99,7 +103,7 @@ impl Api {
         }
     }
 
-    async fn on_project(
+    pub(super) async fn on_project(
         &self,
         permit: Work,
         request_id: &str,

@@ -22,7 +22,7 @@ use super::access::{self, TokenFile};
 use super::admission::Admission;
 use super::routes::{self, Api};
 use super::serve::{Bounds, SILENCE, serve};
-use super::{Inspection, Transactions};
+use super::{Doorkeeper, Inspection, Transactions};
 use crate::git::Repositories;
 
 /// Requests in work at the same time, when nothing else is said. A push holds one until it is answered.
@@ -66,6 +66,7 @@ pub struct BoundApi {
     unix: UnixListener,
     tcp: Option<(TcpListener, TokenFile)>,
     repositories: Option<Arc<dyn Repositories>>,
+    doorkeeper: Option<Arc<dyn Doorkeeper>>,
     most_requests: NonZeroUsize,
     deadline: Duration,
 }
@@ -88,13 +89,26 @@ impl BoundApi {
             Some((address, tokens)) => Some((bind_loopback(address).await?, tokens)),
             None => None,
         };
-        Ok(Self { unix, tcp, repositories: None, most_requests: DEFAULT_REQUESTS, deadline: DEFAULT_DEADLINE })
+        Ok(Self {
+            unix,
+            tcp,
+            repositories: None,
+            doorkeeper: None,
+            most_requests: DEFAULT_REQUESTS,
+            deadline: DEFAULT_DEADLINE,
+        })
     }
 
     /// Gives peers objects of these repositories.
     #[must_use]
     pub fn giving(self, repositories: Arc<dyn Repositories>) -> Self {
         Self { repositories: Some(repositories), ..self }
+    }
+
+    /// Lets Gerrits in, or not.
+    #[must_use]
+    pub fn guarded(self, doorkeeper: Arc<dyn Doorkeeper>) -> Self {
+        Self { doorkeeper: Some(doorkeeper), ..self }
     }
 
     /// Works on at most so many requests at the same time.
@@ -124,9 +138,9 @@ impl BoundApi {
         shutdown: &CancellationToken,
     ) -> ApiTasks {
         let admission = Admission::new(self.most_requests);
-        let (repositories, deadline) = (self.repositories, self.deadline);
+        let (repositories, doorkeeper, deadline) = (self.repositories, self.doorkeeper, self.deadline);
         let work = TaskTracker::new();
-        let api = Api { transactions, inspection, repositories, work: work.clone(), admission, deadline };
+        let api = Api { transactions, inspection, repositories, doorkeeper, work: work.clone(), admission, deadline };
         let router = routes::router(api);
         // Who is sent away needs a connection to be told so.
         let connections = self.most_requests.get().saturating_add(SPARE_CONNECTIONS);
