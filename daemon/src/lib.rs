@@ -29,6 +29,7 @@ pub mod demo;
 pub mod embedded;
 pub mod eventlog;
 pub mod git;
+pub mod hello;
 pub mod peers;
 pub mod publish;
 pub mod reconcile;
