@@ -2,6 +2,7 @@ package io.lockstep.bridge.refresh;
 
 import com.google.gerrit.entities.Project;
 import com.google.gerrit.index.project.ProjectIndexer;
+import com.google.gerrit.server.git.GitRepositoryManager.Status;
 import com.google.gerrit.server.project.ProjectCache;
 import com.google.gerrit.server.project.ProjectConfig;
 import com.google.gerrit.server.project.ProjectState;
@@ -34,13 +35,17 @@ final class ProjectRefresh {
     this.changes = changes;
   }
 
-  /** A project that was deleted, created, or both: then its successor has the same name and other changes. */
+  /**
+   * A project that was deleted, created, or both: then its successor has the same name and other changes. What it is now
+   * says the disk, for a task may be an old one.
+   */
   void project(Subject.OfProject it) throws IOException {
-    if (it.deleted()) {
+    boolean exists = repositories.getRepositoryStatus(it.project()) != Status.NON_EXISTENT;
+    if (it.deleted() || !exists) {
       repositories.forget(it.project(), () -> projects.remove(it.project()));
       changes.dropGone(it.project());
     }
-    if (it.exists()) {
+    if (exists) {
       projects.onCreateProject(it.project());
     }
   }

@@ -12,7 +12,7 @@ import org.eclipse.jgit.lib.ObjectId;
 /** What a refresh task speaks of: something of Gerrit whose refs have moved. An absent value is the zero id. */
 public sealed interface Subject {
   /** A project was created, deleted, or both. */
-  record OfProject(Project.NameKey project, boolean deleted, boolean exists) implements Subject {}
+  record OfProject(Project.NameKey project, boolean deleted) implements Subject {}
 
   /** {@code refs/meta/config}. */
   record OfConfig(Project.NameKey project, Span span) implements Subject {}
@@ -49,8 +49,7 @@ public sealed interface Subject {
   static Subject read(JsonObject task) {
     String kind = text(task, "kind");
     return switch (kind) {
-      case "project" ->
-          new OfProject(project(task), task.get("deleted").getAsBoolean(), task.get("exists").getAsBoolean());
+      case "project" -> new OfProject(project(task), task.get("deleted").getAsBoolean());
       case "project_config" -> new OfConfig(project(task), span(task));
       case "changes" -> new OfChanges(project(task));
       case "change" -> new OfChange(project(task), Change.id(task.get("number").getAsInt()));

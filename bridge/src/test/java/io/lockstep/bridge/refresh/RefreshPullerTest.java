@@ -14,6 +14,7 @@ import io.lockstep.bridge.BridgeProcess;
 import io.lockstep.bridge.sidecar.RoutedSidecar;
 import io.lockstep.bridge.sidecar.Sidecar;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.List;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
@@ -44,7 +45,7 @@ final class RefreshPullerTest {
   void prepare() throws Exception {
     sidecar = new RoutedSidecar(folder).on(TASKS, NONE).on(DONE, TAKEN);
     client = sidecar.client();
-    puller = new RefreshPuller(client, new BridgeProcess(), this::refresh);
+    puller = puller();
   }
 
   @AfterEach
@@ -52,6 +53,10 @@ final class RefreshPullerTest {
     puller.stop();
     client.close();
     sidecar.close();
+  }
+
+  private RefreshPuller puller() {
+    return new RefreshPuller(client, new BridgeProcess(), this::refresh, new Ledger(folder, Duration.ofHours(1)));
   }
 
   private void refresh(Subject subject, boolean own) {
@@ -151,6 +156,21 @@ final class RefreshPullerTest {
     await(() -> sidecar.asked(TASKS).size() == 4 && sidecar.asked(DONE).size() > 2);
     assertEquals(4, sidecar.asked(TASKS).size());
     await(() -> refreshed.size() == 256);
+  }
+
+  @Test
+  void whatWasReportedIsCheckedAgainAfterARestart() {
+    sidecar.on(TASKS, tasks(11, 13), NONE);
+    puller.start();
+    await(() -> done().equals(List.of(11, 12)));
+    puller.stop();
+    refreshed.clear();
+    owned.clear();
+    RefreshPuller next = puller();
+    next.start();
+    await(() -> refreshed.equals(Set.of(change(11), change(12))));
+    next.stop();
+    assertEquals(Set.of(true), owned, "checked, not done again");
   }
 
   @Test

@@ -26,7 +26,7 @@ final class SubjectTest {
   @Test
   void everyKindIsRead() {
     assertEquals(
-        new Subject.OfProject(P, true, false), read("'kind':'project','project':'p','deleted':true,'exists':false"));
+        new Subject.OfProject(P, true), read("'kind':'project','project':'p','deleted':true,'exists':false"));
     assertEquals(new Subject.OfConfig(P, CREATED), read("'kind':'project_config','project':'p'" + SPAN));
     assertEquals(new Subject.OfChanges(P), read("'kind':'changes','project':'p'"));
     assertEquals(new Subject.OfChange(P, Change.id(7)), read("'kind':'change','project':'p','number':7"));
