@@ -33,6 +33,7 @@ pub mod peers;
 pub mod publish;
 pub mod reconcile;
 pub mod refdb;
+pub mod refresh;
 pub mod site;
 pub mod status;
 pub mod telemetry;

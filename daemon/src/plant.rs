@@ -44,11 +44,19 @@ pub enum Plant {
     RefusedInFlight,
     /// The version map is durable before the refs are.
     MapBeforeRefs,
+    /// That a ref moved is durable before it is that Gerrit has to look at it.
+    MarkAfterMap,
+    /// An acknowledgement takes what moved meanwhile for done.
+    AckForgetsNewer,
+    /// What Gerrit did itself is not looked at again.
+    OwnNotRefreshed,
+    /// What a Gerrit acknowledged, and lost when it died, is not given to it again.
+    AckedNotKept,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 23] = [
         Self::ResendOtherBytes,
         Self::CheckpointBeforeApply,
         Self::RefsBeforeObjects,
@@ -68,6 +76,10 @@ impl Plant {
         Self::FencedReborn,
         Self::RefusedInFlight,
         Self::MapBeforeRefs,
+        Self::MarkAfterMap,
+        Self::AckForgetsNewer,
+        Self::OwnNotRefreshed,
+        Self::AckedNotKept,
     ];
 }
 

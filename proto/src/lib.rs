@@ -14,6 +14,7 @@
 //! | [`value`] | what a ref or a pseudo-ref can be |
 //! | [`transaction`] | a committed transaction, as the journal and the event log carry it |
 //! | [`bridge`] | bodies of the bridge API |
+//! | [`refresh`] | bodies of the refresh API: what a Gerrit must look at again |
 //! | [`status`] | bodies of the status API |
 
 pub mod bridge;
@@ -21,6 +22,7 @@ pub mod limits;
 pub mod name;
 pub mod oid;
 mod outline;
+pub mod refresh;
 pub mod slot;
 pub mod status;
 pub mod transaction;

@@ -35,3 +35,15 @@ pub const REQUEST_ID_BYTES: usize = 128;
 
 /// Longest actor, traceparent or locator text, in bytes.
 pub const TEXT_BYTES: usize = 1_024;
+
+/// Longest session that a bridge may choose, in bytes.
+pub const SESSION_BYTES: usize = 128;
+
+/// Most refresh tasks that are handed out, or reported, at once.
+pub const REFRESH_TASKS: usize = 256;
+
+/// Longest wait for refresh tasks, in milliseconds.
+pub const REFRESH_WAIT_MS: u64 = 30_000;
+
+/// Longest reason why a refresh task failed, in bytes; what is beyond is cut off.
+pub const REFRESH_REASON_BYTES: usize = 512;

@@ -23,8 +23,9 @@ use tokio_util::task::TaskTracker;
 use super::admission::{Admission, Look, Work};
 use super::error::Failure;
 use super::extract::{Body, Project, Txn};
-use super::{Inspection, Transactions, check, objects, openapi};
+use super::{Inspection, Transactions, check, objects, openapi, refresh};
 use crate::git::Repositories;
+use crate::links::Refreshes;
 
 /// How much longer than the deadline the commit stage is waited for: it knows more than "no answer".
 const GRACE: Duration = Duration::from_millis(500);
@@ -36,6 +37,8 @@ pub(super) struct Api {
     pub inspection: Arc<dyn Inspection>,
     /// What peers may take objects of.
     pub repositories: Option<Arc<dyn Repositories>>,
+    /// What a bridge inside Gerrit asks for its tasks.
+    pub refreshes: Option<Arc<dyn Refreshes>>,
     /// The work that goes on when its client hangs up.
     pub work: TaskTracker,
     /// How much of it there may be.
@@ -54,6 +57,8 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/projects/{project}/head", put(set_head)),
         ("/v1/projects/{project}/objects", post(objects::objects)),
         ("/v1/transactions/{txn}", get(transaction)),
+        ("/v1/refresh/tasks", post(refresh::tasks)),
+        ("/v1/refresh/done", post(refresh::done)),
         ("/v1/status", get(status)),
         ("/v1/parked", get(parked)),
         ("/v1/quarantine", get(quarantine)),

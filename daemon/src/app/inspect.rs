@@ -85,6 +85,7 @@ impl Inspection for Inspector {
             parked,
             quarantined,
             counters: snapshot.counters,
+            refresh: self.stages.refresh.as_ref().map(|refresh| refresh.status()),
             last_errors: snapshot.last_errors,
         }
     }

@@ -7,6 +7,7 @@ use lockstep_proto::{NodeId, SiteId, limits};
 use crate::apply::ApplyLimits;
 use crate::consume::ConsumeLimits;
 use crate::journal::JournalLimits;
+use crate::refresh::RefreshSettings;
 use crate::site::MemberLimits;
 
 /// Every bound of a node. [`NodeSettings::new`] gives the production defaults.
@@ -42,6 +43,8 @@ pub struct NodeSettings {
     pub collect_pace: Duration,
     /// How long the barrier of a project's deletion may take.
     pub barrier_patience: Duration,
+    /// The refresh stage; none beside a plain git server.
+    pub refresh: Option<RefreshSettings>,
 }
 
 impl NodeSettings {
@@ -64,6 +67,7 @@ impl NodeSettings {
             sweep_pace: Duration::from_secs(5),
             collect_pace: Duration::from_secs(60),
             barrier_patience: Duration::from_secs(60),
+            refresh: None,
         }
     }
 }

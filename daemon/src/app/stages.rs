@@ -20,7 +20,8 @@ use crate::place::Placer;
 use crate::publish::Publisher;
 use crate::reconcile::{Collector, Releaser, Sweeper};
 use crate::refdb::{IncarnationRecord, NodeRecord, SiteRecord};
-use crate::refs::RefTable;
+use crate::refresh::{Refresh, RefreshParts};
+use crate::refs::{Follow, Mover, RefTable};
 use crate::site::{Birth, Drainer, Member, RegistryBarrier};
 use crate::tasks::Tasks;
 use crate::volume::StoreError;
@@ -43,6 +44,8 @@ pub struct Stages {
     pub consumer: Arc<Consumer>,
     /// Ends incarnations.
     pub drainer: Drainer,
+    /// The refresh stage, when this node has a Gerrit.
+    pub refresh: Option<Arc<Refresh>>,
     /// The journal of the running incarnation.
     pub journal: Mutex<Option<Arc<Journal>>>,
     /// The site's record as this node saw it last.
@@ -57,11 +60,16 @@ pub struct Stages {
 
 impl Stages {
     pub(super) fn build(parts: Parts, tasks: &Tasks, fenced: &CancellationToken) -> Result<Self, StoreError> {
-        let table = Arc::new(RefTable::new(Arc::clone(&parts.store), parts.plants));
+        let refresh = refresh(&parts, tasks)?;
+        let follower = refresh.clone().map(|refresh| refresh as Arc<dyn Follow>);
+        let table = Arc::new(RefTable::new(Arc::clone(&parts.store), parts.plants).followed(follower));
         let repositories = Arc::clone(&parts.repositories);
-        let placer = Placer { repositories: Arc::clone(&repositories), table: Arc::clone(&table) };
+        let placer = Placer { repositories: Arc::clone(&repositories), table: Arc::clone(&table), mover: Mover::Other };
         let (store, pace) = (Arc::clone(&parts.store), parts.settings.durable_pace);
         let durability = Durability::new(Arc::clone(&table), repositories, store, pace, parts.plants, fenced.clone());
+        if let Some(refresh) = refresh.clone() {
+            durability.add(refresh);
+        }
         let low_water = Arc::new(LowWater::new(parts.store.low_water()?));
         durability.add(Arc::clone(&low_water) as Arc<dyn crate::durability::Remember>);
         let gates = Arc::new(Gates::default());
@@ -109,6 +117,7 @@ impl Stages {
             applier,
             consumer,
             drainer,
+            refresh,
             journal,
             site,
             beat,
@@ -236,7 +245,7 @@ impl Stages {
             site: settings.site.clone(),
             table: Arc::clone(&self.table),
             repositories: Arc::clone(&parts.repositories),
-            placer: self.placer.clone(),
+            placer: Placer { mover: Mover::Own, ..self.placer.clone() },
             blobs: Arc::clone(&parts.blobs),
             journal,
             attempts,
@@ -263,6 +272,19 @@ impl Stages {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+fn refresh(parts: &Parts, tasks: &Tasks) -> Result<Option<Arc<Refresh>>, StoreError> {
+    let Some(settings) = parts.settings.refresh.clone() else { return Ok(None) };
+    let needs = RefreshParts {
+        store: Arc::clone(&parts.store),
+        clock: Arc::clone(&parts.clock),
+        entropy: Arc::clone(&parts.entropy),
+        observer: Arc::clone(&parts.observer),
+        ended: tasks.cancelled(),
+        plants: parts.plants,
+    };
+    Ok(Some(Arc::new(Refresh::new(settings, needs)?)))
 }
 
 fn consumer(

@@ -213,6 +213,7 @@ mod tests {
             parked: 3,
             quarantined: 0,
             counters: lockstep_proto::status::Counters::default(),
+            refresh: None,
             last_errors: Vec::new(),
         };
         let text = render(&status);

@@ -9,9 +9,10 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use lockstep_proto::refresh::Subject;
 use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, Seq};
 
-use super::{Announced, Changes, Held, NodeStore, RefRecord, ShardId, StoreError, VolumeFacts};
+use super::{Announced, Changes, Held, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts};
 use crate::eventlog::Position;
 
 /// A store in memory. Clones are handles to the same one.
@@ -29,6 +30,7 @@ struct State {
     low_water: BTreeMap<LaneId, Seq>,
     parked: BTreeMap<String, Held>,
     quarantined: BTreeMap<String, Held>,
+    refresh: BTreeMap<Subject, RefreshMark>,
     facts: VolumeFacts,
     announced: BTreeMap<u64, Vec<Announced>>,
 }
@@ -57,6 +59,7 @@ impl State {
         self.low_water.extend(changes.low_water);
         self.parked.extend(changes.park);
         self.quarantined.extend(changes.quarantine);
+        self.refresh.extend(changes.refresh);
         if let Some(facts) = changes.facts {
             self.facts = facts;
         }
@@ -72,6 +75,9 @@ impl State {
         self.low_water.retain(|lane, _| !changes.forget_lanes.contains(lane));
         self.parked.retain(|id, _| !changes.unpark.contains(id));
         self.quarantined.retain(|id, _| !changes.unquarantine.contains(id));
+        for subject in &changes.refreshed {
+            self.refresh.remove(subject);
+        }
     }
 
     fn put(&mut self, project: ProjectKey, key: RefKey, record: RefRecord) {
@@ -148,6 +154,10 @@ impl NodeStore for MemoryStore {
 
     fn quarantined(&self) -> Result<BTreeMap<String, Held>, StoreError> {
         Ok(self.state().quarantined.clone())
+    }
+
+    fn refresh_marks(&self) -> Result<Vec<(Subject, RefreshMark)>, StoreError> {
+        Ok(self.state().refresh.iter().map(|(subject, mark)| (subject.clone(), mark.clone())).collect())
     }
 
     fn facts(&self) -> Result<VolumeFacts, StoreError> {

@@ -1,5 +1,5 @@
 //! What a node remembers on its own volume, beside the repositories that it describes: the version map, the
-//! checkpoints, the low-water marks, what is parked and what is quarantined.
+//! checkpoints, the low-water marks, what is parked, what is quarantined, and what Gerrit has not looked at yet.
 //!
 //! The contract that every implementation keeps (`tests/contract`): [`NodeStore::commit`] is one durable
 //! transaction, all of it or nothing after a power cut, and in effect for every read that begins after it
@@ -11,14 +11,17 @@ pub mod disk;
 mod forms;
 mod keys;
 pub mod lock;
+mod marks;
 pub mod memory;
 
 pub use announced::Announced;
+pub use marks::{Difference, RefreshMark};
 
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use lockstep_proto::refresh::Subject;
 use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, RefValue, Seq, SiteId, TxnId, Version};
 use serde::{Deserialize, Serialize};
 
@@ -78,8 +81,8 @@ pub struct VolumeFacts {
     pub reconciles: bool,
 }
 
-/// One durable step. Everything in it becomes true together; what it forgets, unparks or unquarantines goes before
-/// what it adds, and of two entries for one key the later one stays.
+/// One durable step. Everything in it becomes true together; what it forgets, unparks, unquarantines or has refreshed goes
+/// before what it adds, and of two entries for one key the later one stays.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
     /// New entries of the version map.
@@ -104,6 +107,10 @@ pub struct Changes {
     pub unquarantine: Vec<String>,
     /// Projects that are gone: the version map and the directory marks of these incarnations, `@state` excepted.
     pub forget_projects: Vec<ProjectKey>,
+    /// What Gerrit has to look at.
+    pub refresh: Vec<(Subject, RefreshMark)>,
+    /// What Gerrit has looked at.
+    pub refreshed: Vec<Subject>,
     /// The volume's facts.
     pub facts: Option<VolumeFacts>,
 }
@@ -123,6 +130,8 @@ impl Changes {
             && self.quarantine.is_empty()
             && self.unquarantine.is_empty()
             && self.forget_projects.is_empty()
+            && self.refresh.is_empty()
+            && self.refreshed.is_empty()
             && self.facts.is_none()
     }
 }
@@ -177,6 +186,9 @@ pub trait NodeStore: Send + Sync {
 
     /// How many records are parked, and how many quarantined; costs the same however many bytes they are.
     fn held_counts(&self) -> Result<(u64, u64), StoreError>;
+
+    /// Everything that Gerrit has to look at.
+    fn refresh_marks(&self) -> Result<Vec<(Subject, RefreshMark)>, StoreError>;
 
     /// The volume's facts; empty ones for a new volume.
     fn facts(&self) -> Result<VolumeFacts, StoreError>;

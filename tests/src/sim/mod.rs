@@ -13,6 +13,7 @@
 //! | [`faults`], [`link`] and one file a seam | what can happen to a call |
 //! | [`backend`], [`memory`] | what lies below the seams |
 //! | [`node`], [`world`], [`nemesis`], [`forgery`] | the real node, the sites, and what is done to them |
+//! | [`gerrit`] | the Gerrit beside each node |
 //! | [`clients`], [`workload`], [`history`] | who pushes what, and what they hear |
 //! | [`plants`] | which property finds which planted bug |
 //! | [`story`] | the world without random faults, in which a test does one thing after the other |
@@ -29,6 +30,7 @@ pub mod facts;
 mod fake;
 pub mod faults;
 pub mod forgery;
+pub mod gerrit;
 pub mod history;
 pub mod link;
 pub mod memory;

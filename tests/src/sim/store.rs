@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lockstep::eventlog::Position;
-use lockstep::volume::{Announced, Changes, Held, NodeStore, RefRecord, ShardId, StoreError, VolumeFacts};
+use lockstep::volume::{
+    Announced, Changes, Held, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts,
+};
+use lockstep_proto::refresh::Subject;
 use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, Seq};
 
 use super::link::Link;
@@ -74,6 +77,10 @@ impl NodeStore for WatchedStore {
         self.inner.quarantined()
     }
 
+    fn refresh_marks(&self) -> Result<Vec<(Subject, RefreshMark)>, StoreError> {
+        self.inner.refresh_marks()
+    }
+
     fn facts(&self) -> Result<VolumeFacts, StoreError> {
         self.inner.facts()
     }
@@ -110,7 +117,11 @@ fn describe(changes: &Changes) -> String {
     let freed = changes.unpark.iter().map(|id| format!(" unpark {id}"));
     let bad = changes.quarantine.iter().map(|(id, held)| format!(" quarantine {id} ({})", held.reason));
     let marks = changes.low_water.iter().map(|(lane, seq)| format!(" low {lane}<{seq}"));
+    let due = changes.refresh.iter().map(|(subject, mark)| {
+        format!(" refresh {subject}#{}{}", mark.generation, if mark.acknowledged { " done" } else { "" })
+    });
+    let done = changes.refreshed.iter().map(|subject| format!(" refreshed {subject}"));
     let gone = changes.forget_projects.iter().map(|project| format!(" forget {project}"));
-    let parts: String = gone.chain(refs).chain(checkpoints).chain(held).chain(freed).chain(bad).chain(marks).collect();
+    let parts: String = gone.chain(refs).chain(checkpoints).chain(held).chain(freed).chain(bad).chain(marks).chain(due).chain(done).collect();
     format!("commit{parts}")
 }

@@ -6,6 +6,7 @@ mod demo;
 mod life;
 mod power_cut;
 mod push;
+mod refresh;
 mod trace;
 
 use std::path::Path;

@@ -160,6 +160,7 @@ impl Inspection for Fake {
             parked: 0,
             quarantined: 0,
             counters: Counters::default(),
+            refresh: None,
             last_errors: Vec::new(),
         }
     }

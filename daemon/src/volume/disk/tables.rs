@@ -21,6 +21,8 @@ pub const LOW_WATER: TableDefinition<&str, u64> = TableDefinition::new("low_wate
 pub const PARKED: TableDefinition<&str, &[u8]> = TableDefinition::new("parked");
 /// Transaction id, or shard and position, to [`crate::volume::forms::held`].
 pub const QUARANTINE: TableDefinition<&str, &[u8]> = TableDefinition::new("quarantine");
+/// Subject to what Gerrit has not looked at, both JSON. A release without it leaves it as it is.
+pub const REFRESH: TableDefinition<&str, &str> = TableDefinition::new("refresh");
 /// One row, [`VOLUME`]: JSON.
 pub const FACTS: TableDefinition<&str, &str> = TableDefinition::new("facts");
 /// The row of [`FACTS`].
@@ -55,6 +57,7 @@ pub fn prepare(database: &Database) -> Fallible<()> {
         txn.open_table(LOW_WATER)?;
         txn.open_table(PARKED)?;
         txn.open_table(QUARANTINE)?;
+        txn.open_table(REFRESH)?;
         txn.open_table(FACTS)?;
     }
     txn.commit()?;
