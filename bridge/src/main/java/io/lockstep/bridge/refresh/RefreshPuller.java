@@ -4,6 +4,7 @@ import com.google.common.base.Throwables;
 import com.google.common.flogger.FluentLogger;
 import com.google.common.util.concurrent.ThreadFactoryBuilder;
 import com.google.gson.JsonArray;
+import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import com.google.inject.Inject;
 import com.google.inject.Singleton;
@@ -12,7 +13,6 @@ import io.lockstep.bridge.sidecar.Feed;
 import io.lockstep.bridge.sidecar.Loop;
 import io.lockstep.bridge.sidecar.Sidecar;
 import java.io.IOException;
-import java.io.UncheckedIOException;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.ArrayBlockingQueue;
@@ -25,8 +25,7 @@ import java.util.concurrent.Semaphore;
  * Takes refresh tasks from the sidecar, has them executed, and reports what became of each.
  *
  * <p>One thread takes, a few execute, one reports. A task counts as here from the moment it is taken until it is
- * reported, and so many are here at most; so a sidecar that goes away stops everything without a queue that grows. What
- * is reported done is in the {@link Ledger} first.
+ * reported, and so many are here at most; so a sidecar that goes away stops everything without a queue that grows.
  */
 @Singleton
 public final class RefreshPuller {
@@ -41,7 +40,6 @@ public final class RefreshPuller {
 
   private final Feed feed;
   private final Refresher refresher;
-  private final Ledger ledger;
   private final Semaphore room = new Semaphore(MOST_HERE);
   private final BlockingQueue<Outcome> outcomes = new ArrayBlockingQueue<>(MOST_HERE);
   private final List<Outcome> unreported = new ArrayList<>();
@@ -49,17 +47,12 @@ public final class RefreshPuller {
   private ExecutorService pool;
 
   /** What became of a task; no reason if it is done. */
-  private record Outcome(JsonObject task, String failure) {
-    boolean isDone() {
-      return failure == null;
-    }
-  }
+  private record Outcome(JsonElement id, String failure) {}
 
   @Inject
-  RefreshPuller(Sidecar sidecar, BridgeProcess process, Refresher refresher, Ledger ledger) {
+  RefreshPuller(Sidecar sidecar, BridgeProcess process, Refresher refresher) {
     this.feed = new Feed(sidecar, PATH, process.id());
     this.refresher = refresher;
-    this.ledger = ledger;
   }
 
   /** Begins. Gerrit's indexes must be up. */
@@ -67,7 +60,6 @@ public final class RefreshPuller {
     pool =
         Executors.newFixedThreadPool(
             THREADS, new ThreadFactoryBuilder().setNameFormat("Lockstep-Refresh-%d").setDaemon(true).build());
-    checkAgain();
     loops.add(Loop.start("Lockstep-Refresh-Take", this::take));
     loops.add(Loop.start("Lockstep-Refresh-Report", this::report));
   }
@@ -77,25 +69,6 @@ public final class RefreshPuller {
     loops.forEach(Loop::stop);
     if (pool != null) {
       pool.shutdownNow();
-    }
-  }
-
-  /** What the last life of this process had refreshed, and may have lost. */
-  private void checkAgain() {
-    try {
-      for (JsonObject task : ledger.begin()) {
-        pool.execute(() -> checkAgain(task));
-      }
-    } catch (IOException e) {
-      throw new UncheckedIOException("Lockstep: what was refreshed before cannot be read", e);
-    }
-  }
-
-  private void checkAgain(JsonObject task) {
-    try {
-      refresher.refresh(Subject.read(task), true);
-    } catch (Exception e) {
-      logger.atSevere().withCause(e).log("the index may lack what was done before the restart: %s", task);
     }
   }
 
@@ -126,7 +99,7 @@ public final class RefreshPuller {
       logger.atWarning().withCause(e).log("a refresh failed, and comes again: %s", task);
       failure = reason(e);
     }
-    outcomes.add(new Outcome(task, failure));
+    outcomes.add(new Outcome(task.get("id"), failure));
   }
 
   private void report() throws IOException, InterruptedException {
@@ -134,7 +107,6 @@ public final class RefreshPuller {
       unreported.add(outcomes.take());
       outcomes.drainTo(unreported, MOST_HERE - 1);
     }
-    ledger.keep(unreported.stream().filter(Outcome::isDone).map(Outcome::task).toList());
     feed.done(acknowledgement());
     room.release(unreported.size());
     unreported.clear();
@@ -144,11 +116,11 @@ public final class RefreshPuller {
     JsonArray done = new JsonArray();
     JsonArray failed = new JsonArray();
     for (Outcome outcome : unreported) {
-      if (outcome.isDone()) {
-        done.add(outcome.task().get("id"));
+      if (outcome.failure() == null) {
+        done.add(outcome.id());
       } else {
         JsonObject failure = new JsonObject();
-        failure.add("id", outcome.task().get("id"));
+        failure.add("id", outcome.id());
         failure.addProperty("why", outcome.failure());
         failed.add(failure);
       }

@@ -4,13 +4,12 @@
  * <pre>
  * RefreshPuller        takes tasks from the sidecar, has them executed, reports
  *   Subject            what a task speaks of
- *   Ledger             what was reported, until it is on the disk for certain
  *   GerritRefresher    one thread a thing, in a request's context
  *     ProjectRefresh, ChangeRefresh, AccountRefresh, GroupRefresh
  *     ChangedNotes     what differs between two versions of a note tree
  * </pre>
  *
- * <p>A task says what was moved, not what to do; doing it twice does no harm. It runs in the
+ * <p>A task says what was moved, not what to do; doing it twice does no harm, so nothing is kept here. It runs in the
  * server that serves, never in {@code init} or {@code reindex}: they do not load {@link io.lockstep.bridge.BridgeModule}.
  */
 package io.lockstep.bridge.refresh;

@@ -14,7 +14,6 @@ import io.lockstep.bridge.BridgeProcess;
 import io.lockstep.bridge.sidecar.RoutedSidecar;
 import io.lockstep.bridge.sidecar.Sidecar;
 import java.nio.file.Path;
-import java.time.Duration;
 import java.util.List;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
@@ -45,7 +44,7 @@ final class RefreshPullerTest {
   void prepare() throws Exception {
     sidecar = new RoutedSidecar(folder).on(TASKS, NONE).on(DONE, TAKEN);
     client = sidecar.client();
-    puller = puller();
+    puller = new RefreshPuller(client, new BridgeProcess(), this::refresh);
   }
 
   @AfterEach
@@ -53,10 +52,6 @@ final class RefreshPullerTest {
     puller.stop();
     client.close();
     sidecar.close();
-  }
-
-  private RefreshPuller puller() {
-    return new RefreshPuller(client, new BridgeProcess(), this::refresh, new Ledger(folder, Duration.ofHours(1)));
   }
 
   private void refresh(Subject subject, boolean own) {
@@ -156,21 +151,6 @@ final class RefreshPullerTest {
     await(() -> sidecar.asked(TASKS).size() == 4 && sidecar.asked(DONE).size() > 2);
     assertEquals(4, sidecar.asked(TASKS).size());
     await(() -> refreshed.size() == 256);
-  }
-
-  @Test
-  void whatWasReportedIsCheckedAgainAfterARestart() {
-    sidecar.on(TASKS, tasks(11, 13), NONE);
-    puller.start();
-    await(() -> done().equals(List.of(11, 12)));
-    puller.stop();
-    refreshed.clear();
-    owned.clear();
-    RefreshPuller next = puller();
-    next.start();
-    await(() -> refreshed.equals(Set.of(change(11), change(12))));
-    next.stop();
-    assertEquals(Set.of(true), owned, "checked, not done again");
   }
 
   @Test
