@@ -44,11 +44,15 @@ pub enum Plant {
     RefusedInFlight,
     /// The version map is durable before the refs are.
     MapBeforeRefs,
+    /// A stream event is heard before its refs are applied.
+    EventBeforeRefs,
+    /// The checkpoint passes a stream event that is not durable.
+    CheckpointBeforeEvent,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::ResendOtherBytes,
         Self::CheckpointBeforeApply,
         Self::RefsBeforeObjects,
@@ -68,6 +72,8 @@ impl Plant {
         Self::FencedReborn,
         Self::RefusedInFlight,
         Self::MapBeforeRefs,
+        Self::EventBeforeRefs,
+        Self::CheckpointBeforeEvent,
     ];
 }
 

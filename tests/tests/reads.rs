@@ -11,14 +11,14 @@ use lockstep::consume::{ConsumeLimits, Consumer, Progress};
 use lockstep::durability::Durability;
 use lockstep::eventlog::{Batch, EventLog, EventLogError, Position, Record, ShardInfo, ShardReader, StreamInfo};
 use lockstep::git::model::ModelRepositories;
-use lockstep::links::{CatchUp, Done, Sink};
+use lockstep::links::{Announcements, CatchUp, Done, Sink};
 use lockstep::observe::Nobody;
 use lockstep::plant::Plants;
 use lockstep::refs::RefTable;
 use lockstep::tasks::Tasks;
 use lockstep::volume::NodeStore;
 use lockstep::volume::memory::MemoryStore;
-use lockstep_proto::{ProjectKey, ProjectName, RefKey, SiteId, Transaction, TxnId};
+use lockstep_proto::{Announcement, AnnouncementId, ProjectKey, ProjectName, RefKey, SiteId, Transaction, TxnId};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -69,6 +69,20 @@ impl Sink for Nowhere {
     }
 }
 
+impl Announcements for Nowhere {
+    fn take(&self, _: &Announcement, _: &Bytes) {
+        unreachable!("no record is an announcement")
+    }
+
+    fn keep(&self, _: &AnnouncementId, _: &Bytes) {
+        unreachable!("no record is an announcement")
+    }
+
+    fn missed(&self, _: &SiteId) {
+        unreachable!("nothing is trimmed")
+    }
+}
+
 #[async_trait]
 impl CatchUp for Nowhere {
     async fn keys(&self, _: &ProjectKey, _: &[RefKey]) -> Result<(), String> {
@@ -113,6 +127,7 @@ async fn reads_in_ten_seconds(more: bool) -> u64 {
     let consumer = Arc::new(Consumer {
         eventlog: Arc::new(Stream { more, reads: Arc::clone(&reads) }),
         sink: Arc::new(Nowhere),
+        announcements: Arc::new(Nowhere),
         catch_up: Arc::new(Nowhere),
         store,
         durability,

@@ -23,8 +23,9 @@ use tokio_util::task::TaskTracker;
 use super::admission::{Admission, Look, Work};
 use super::error::Failure;
 use super::extract::{Body, Project, Txn};
-use super::{Inspection, Transactions, check, objects, openapi};
+use super::{Inspection, Transactions, check, events, objects, openapi};
 use crate::git::Repositories;
+use crate::links::StreamEvents;
 
 /// How much longer than the deadline the commit stage is waited for: it knows more than "no answer".
 const GRACE: Duration = Duration::from_millis(500);
@@ -36,6 +37,8 @@ pub(super) struct Api {
     pub inspection: Arc<dyn Inspection>,
     /// What peers may take objects of.
     pub repositories: Option<Arc<dyn Repositories>>,
+    /// Stream events, where they are forwarded.
+    pub events: Option<Arc<dyn StreamEvents>>,
     /// The work that goes on when its client hangs up.
     pub work: TaskTracker,
     /// How much of it there may be.
@@ -44,7 +47,7 @@ pub(super) struct Api {
     pub deadline: Duration,
 }
 
-type Answer<T> = Result<Json<T>, Failure>;
+pub(super) type Answer<T> = Result<Json<T>, Failure>;
 
 /// Every route: its path and its methods. The OpenAPI document is tested against this table.
 pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
@@ -54,6 +57,9 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/projects/{project}/head", put(set_head)),
         ("/v1/projects/{project}/objects", post(objects::objects)),
         ("/v1/transactions/{txn}", get(transaction)),
+        ("/v1/events", post(events::announce)),
+        ("/v1/events/next", post(events::next)),
+        ("/v1/events/done", post(events::done)),
         ("/v1/status", get(status)),
         ("/v1/parked", get(parked)),
         ("/v1/quarantine", get(quarantine)),
@@ -78,7 +84,7 @@ pub(super) fn router(api: Api) -> Router {
 impl Api {
     /// Runs `work` to its end whatever becomes of the caller. `None` when there is no answer within the time:
     /// then its fate is unknown.
-    async fn outlive<T: Send + 'static>(
+    pub(super) async fn outlive<T: Send + 'static>(
         &self,
         permit: Work,
         deadline: Duration,

@@ -24,6 +24,7 @@ use super::routes::{self, Api};
 use super::serve::{Bounds, SILENCE, serve};
 use super::{Inspection, Transactions};
 use crate::git::Repositories;
+use crate::links::StreamEvents;
 
 /// Requests in work at the same time, when nothing else is said. A push holds one until it is answered.
 pub const DEFAULT_REQUESTS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
@@ -66,6 +67,7 @@ pub struct BoundApi {
     unix: UnixListener,
     tcp: Option<(TcpListener, TokenFile)>,
     repositories: Option<Arc<dyn Repositories>>,
+    events: Option<Arc<dyn StreamEvents>>,
     most_requests: NonZeroUsize,
     deadline: Duration,
 }
@@ -88,13 +90,19 @@ impl BoundApi {
             Some((address, tokens)) => Some((bind_loopback(address).await?, tokens)),
             None => None,
         };
-        Ok(Self { unix, tcp, repositories: None, most_requests: DEFAULT_REQUESTS, deadline: DEFAULT_DEADLINE })
+        Ok(Self { unix, tcp, repositories: None, events: None, most_requests: DEFAULT_REQUESTS, deadline: DEFAULT_DEADLINE })
     }
 
     /// Gives peers objects of these repositories.
     #[must_use]
     pub fn giving(self, repositories: Arc<dyn Repositories>) -> Self {
         Self { repositories: Some(repositories), ..self }
+    }
+
+    /// Forwards stream events.
+    #[must_use]
+    pub fn forwarding(self, events: Arc<dyn StreamEvents>) -> Self {
+        Self { events: Some(events), ..self }
     }
 
     /// Works on at most so many requests at the same time.
@@ -124,9 +132,9 @@ impl BoundApi {
         shutdown: &CancellationToken,
     ) -> ApiTasks {
         let admission = Admission::new(self.most_requests);
-        let (repositories, deadline) = (self.repositories, self.deadline);
+        let (repositories, events, deadline) = (self.repositories, self.events, self.deadline);
         let work = TaskTracker::new();
-        let api = Api { transactions, inspection, repositories, work: work.clone(), admission, deadline };
+        let api = Api { transactions, inspection, repositories, events, work: work.clone(), admission, deadline };
         let router = routes::router(api);
         // Who is sent away needs a connection to be told so.
         let connections = self.most_requests.get().saturating_add(SPARE_CONNECTIONS);

@@ -84,6 +84,7 @@ impl Inspection for Inspector {
             checkpoints: self.checkpoints(),
             parked,
             quarantined,
+            events: self.stages.events.status(),
             counters: snapshot.counters,
             last_errors: snapshot.last_errors,
         }

@@ -47,7 +47,7 @@ use crate::blob::BlobStore;
 use crate::clock::{Clock, Entropy};
 use crate::eventlog::EventLog;
 use crate::git::Repositories;
-use crate::links::Transactions;
+use crate::links::{StreamEvents, Transactions};
 use crate::observe::Observer;
 use crate::peers::Peers;
 use crate::plant::Plants;
@@ -141,6 +141,12 @@ impl Node {
         Arc::clone(&self.front) as Arc<dyn Transactions>
     }
 
+    /// The bridge's stream events.
+    #[must_use]
+    pub fn events(&self) -> Arc<dyn StreamEvents> {
+        Arc::clone(&self.stages.events) as Arc<dyn StreamEvents>
+    }
+
     /// What the status shows of the stages.
     #[must_use]
     pub fn stages(&self) -> &Arc<Stages> {
@@ -193,6 +199,7 @@ impl Node {
             self.front.drained().await;
             self.tasks.cancel();
             self.stages.publish_rest().await;
+            self.stages.events.forward_rest().await;
             self.stages.durability.settle().await;
             let facts = self.stages.parts.store.facts().map(|facts| VolumeFacts { clean: true, ..facts });
             if let Ok(facts) = facts {

@@ -14,6 +14,7 @@ use crate::api::health::{BoundHealth, RenderMetrics};
 use crate::api::server::{ApiTasks, BoundApi};
 use crate::clock::{Clock, SeededEntropy, SystemClock};
 use crate::config::Settings;
+use crate::links::StreamEvents;
 use crate::status::StatusBoard;
 use crate::telemetry::metrics::{Metrics, observe_board};
 use crate::telemetry::{self, Telemetry};
@@ -93,6 +94,7 @@ impl Sidecar {
         );
         let api = api
             .giving(Arc::clone(&node.stages().parts.repositories))
+            .forwarding(Arc::clone(&node.stages().events) as Arc<dyn StreamEvents>)
             .taking(settings.api.most_requests)
             .waiting(settings.commit.deadline);
         let api = api.spawn(node.transactions(), Arc::new(inspector), &shutdown);

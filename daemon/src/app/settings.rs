@@ -6,6 +6,7 @@ use lockstep_proto::{NodeId, SiteId, limits};
 
 use crate::apply::ApplyLimits;
 use crate::consume::ConsumeLimits;
+use crate::events::EventLimits;
 use crate::journal::JournalLimits;
 use crate::site::MemberLimits;
 
@@ -30,6 +31,8 @@ pub struct NodeSettings {
     pub apply: ApplyLimits,
     /// The consume stage.
     pub consume: ConsumeLimits,
+    /// Stream events.
+    pub events: EventLimits,
     /// Heartbeat and leases.
     pub member: MemberLimits,
     /// At most one durable step in this time.
@@ -58,6 +61,7 @@ impl NodeSettings {
             inline_pack_bytes: limits::INLINE_PACK_BYTES,
             apply: ApplyLimits::default(),
             consume: ConsumeLimits::default(),
+            events: EventLimits::default(),
             member: MemberLimits::default(),
             durable_pace: Duration::from_millis(200),
             mark_pace: Duration::from_secs(1),

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lockstep_proto::SiteId;
+use lockstep_proto::{ProjectName, SiteId};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -12,9 +12,10 @@ use crate::apply::{Applier, Catcher, Shared, Units};
 use crate::commit::{Attempts, Committer, MarkWriter, Settler};
 use crate::consume::{Consumer, Progress};
 use crate::durability::Durability;
+use crate::events::{EventParts, Events};
 use crate::gates::Gates;
 use crate::journal::Journal;
-use crate::links::{CatchUp, Sink};
+use crate::links::{Announcements, CatchUp, Refreshed, Sink};
 use crate::low_water::LowWater;
 use crate::place::Placer;
 use crate::publish::Publisher;
@@ -39,6 +40,8 @@ pub struct Stages {
     pub catch_up: Arc<dyn CatchUp>,
     /// The apply stage.
     pub applier: Applier,
+    /// Stream events.
+    pub events: Arc<Events>,
     /// The consume stage.
     pub consumer: Arc<Consumer>,
     /// Ends incarnations.
@@ -91,7 +94,10 @@ impl Stages {
         let progress = Arc::new(Progress::default());
         durability.add(Arc::clone(&progress) as Arc<dyn crate::durability::Remember>);
         let sink: Arc<dyn Sink> = Arc::new(applier.clone());
-        let consumer = Arc::new(consumer(&parts, &durability, progress, sink, &catch_up, tasks));
+        let events = Arc::new(Events::load(event_parts(&parts, &table, &durability, tasks))?);
+        let announcements: Arc<dyn Announcements> = Arc::clone(&events) as Arc<dyn Announcements>;
+        let consumer = consumer(&parts, &durability, progress, sink, announcements, &catch_up, tasks);
+        let consumer = Arc::new(consumer);
         let drainer = Drainer {
             refdb: Arc::clone(&parts.refdb),
             eventlog: Arc::clone(&parts.eventlog),
@@ -107,6 +113,7 @@ impl Stages {
             low_water,
             catch_up,
             applier,
+            events,
             consumer,
             drainer,
             journal,
@@ -183,6 +190,14 @@ impl Stages {
             observer: Arc::clone(&self.parts.observer),
             pace: self.parts.settings.collect_pace,
         }
+    }
+
+    /// Moves stream events to the event log, and lets those of others grow old. That needs no incarnation: what was taken
+    /// before is sent though the site takes no commits now.
+    pub(super) fn forward_events(&self) {
+        let (eventlog, entropy) = (Arc::clone(&self.parts.eventlog), Arc::clone(&self.parts.entropy));
+        self.tasks.spawn("forward", Arc::clone(&self.events).forward(eventlog, entropy));
+        self.tasks.spawn("events", Arc::clone(&self.events).grow_old());
     }
 
     fn publisher(&self, journal: &Arc<Journal>) -> Publisher {
@@ -270,12 +285,14 @@ fn consumer(
     durability: &Durability,
     progress: Arc<Progress>,
     sink: Arc<dyn Sink>,
+    announcements: Arc<dyn Announcements>,
     catch_up: &Arc<dyn CatchUp>,
     tasks: &Tasks,
 ) -> Consumer {
     Consumer {
         eventlog: Arc::clone(&parts.eventlog),
         sink,
+        announcements,
         catch_up: Arc::clone(catch_up),
         store: Arc::clone(&parts.store),
         durability: durability.clone(),
@@ -286,6 +303,32 @@ fn consumer(
         tasks: tasks.clone(),
         limits: parts.settings.consume,
         plants: parts.plants,
+    }
+}
+
+/// Nobody has told this node of a Gerrit whose index would lag behind what is applied.
+struct AlwaysRefreshed;
+
+impl Refreshed for AlwaysRefreshed {
+    fn is_refreshed(&self, _: &ProjectName, _: Option<u64>) -> bool {
+        true
+    }
+}
+
+fn event_parts(parts: &Parts, table: &Arc<RefTable>, durability: &Durability, tasks: &Tasks) -> EventParts {
+    EventParts {
+        site: parts.settings.site.clone(),
+        node: parts.settings.node.clone(),
+        table: Arc::clone(table),
+        store: Arc::clone(&parts.store),
+        durability: durability.clone(),
+        refreshed: Arc::new(AlwaysRefreshed),
+        clock: Arc::clone(&parts.clock),
+        entropy: Arc::clone(&parts.entropy),
+        observer: Arc::clone(&parts.observer),
+        limits: parts.settings.events,
+        plants: parts.plants,
+        ended: tasks.cancelled(),
     }
 }
 

@@ -13,13 +13,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, Seq};
 use redb::{
     Database, Key, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, Value,
 };
 
 use super::announced::AnnouncedFile;
-use super::{Announced, Changes, Held, NodeStore, RefRecord, ShardId, StoreError, VolumeFacts, forms, keys};
+use super::{Announced, Changes, Held, Mailbox, NodeStore, RefRecord, ShardId, StoreError, VolumeFacts, forms, keys};
 use crate::eventlog::Position;
 
 /// How much of the file redb keeps in memory, in bytes.
@@ -153,6 +154,29 @@ impl DiskStore {
             .collect()
     }
 
+    fn read_mail(&self, mailbox: Mailbox, after: Option<u64>, limit: usize) -> Fallible<Vec<(u64, Bytes)>> {
+        let table = self.table(tables::mail(mailbox))?;
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = table.range::<u64>((begin, Bound::Unbounded))?.take(limit);
+        behind
+            .map(|row| {
+                let (number, letter) = row?;
+                Ok((number.value(), Bytes::copy_from_slice(letter.value())))
+            })
+            .collect()
+    }
+
+    fn read_received(&self) -> Fallible<BTreeMap<String, String>> {
+        let table = self.table(tables::RECEIVED)?;
+        table
+            .iter()?
+            .map(|row| {
+                let (origin, what) = row?;
+                Ok((origin.value().to_owned(), what.value().to_owned()))
+            })
+            .collect()
+    }
+
     fn read_facts(&self) -> Fallible<VolumeFacts> {
         let table = self.table(tables::FACTS)?;
         let row = table.get(tables::VOLUME)?;
@@ -236,6 +260,22 @@ impl NodeStore for DiskStore {
 
     fn quarantined(&self) -> Result<BTreeMap<String, Held>, StoreError> {
         self.read_held(tables::QUARANTINE).map_err(failed("read the quarantine"))
+    }
+
+    fn mail(&self, mailbox: Mailbox, after: Option<u64>, limit: usize) -> Result<Vec<(u64, Bytes)>, StoreError> {
+        self.read_mail(mailbox, after, limit).map_err(failed("read a mailbox"))
+    }
+
+    fn letter(&self, mailbox: Mailbox, number: u64) -> Result<Option<Bytes>, StoreError> {
+        let read = || {
+            let table = self.table(tables::mail(mailbox))?;
+            Ok(table.get(number)?.map(|letter| Bytes::copy_from_slice(letter.value())))
+        };
+        read().map_err(failed("read a mailbox"))
+    }
+
+    fn received(&self) -> Result<BTreeMap<String, String>, StoreError> {
+        self.read_received().map_err(failed("read what was received"))
     }
 
     fn facts(&self) -> Result<VolumeFacts, StoreError> {

@@ -11,6 +11,7 @@ use lockstep::blob::BlobStore;
 use lockstep::clock::{Clock, Entropy};
 use lockstep::eventlog::EventLog;
 use lockstep::git::Repositories;
+use lockstep::links::StreamEvents;
 use lockstep::peers::Peers;
 use lockstep::plant::Plants;
 use lockstep::refdb::RefDb;
@@ -91,6 +92,8 @@ pub struct NodeParts {
 pub trait SimNode: Send + Sync {
     /// Where clients hand in their transactions.
     fn transactions(&self) -> Arc<dyn Transactions>;
+    /// Where a bridge posts and takes stream events; none at a node that knows none.
+    fn events(&self) -> Option<Arc<dyn StreamEvents>>;
     /// Ends every task of it where it stands: a crash.
     fn kill(&self);
     /// Ends it in an orderly way.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lockstep::api::Transactions;
 use lockstep::app::{Node, NodeSettings, Parts};
+use lockstep::links::StreamEvents;
 use lockstep::observe::Observer;
 use lockstep::plant::Plants;
 use lockstep_proto::{SiteId, TxnId};
@@ -52,6 +53,14 @@ impl Observer for Noting {
 
     fn caught_up(&self, txn: &TxnId) {
         self.trace.note(&self.who, &format!("caught up {txn}"));
+    }
+
+    fn forwarded(&self, count: usize) {
+        self.trace.note(&self.who, &format!("forwarded {count} events"));
+    }
+
+    fn event_dropped(&self, what: &str, reason: &str) {
+        self.trace.note(&self.who, &format!("dropped event {what}: {reason}"));
     }
 
     fn failed(&self, stage: &'static str, why: &str) {
@@ -104,6 +113,10 @@ fn settings(mut settings: NodeSettings) -> NodeSettings {
 impl SimNode for RealNode {
     fn transactions(&self) -> Arc<dyn Transactions> {
         self.0.transactions()
+    }
+
+    fn events(&self) -> Option<Arc<dyn StreamEvents>> {
+        Some(self.0.events())
     }
 
     fn kill(&self) {

@@ -34,6 +34,8 @@ pub const FOUND: [Found; Plant::ALL.len()] = [
     found(Plant::FencedReborn, "fences; restarts while the role is not active", &["slots"]),
     found(Plant::RefusedInFlight, "late copies against names that come and go", &["answers", "projects"]),
     found(Plant::MapBeforeRefs, "any write of the version map", &["durability"]),
+    found(Plant::EventBeforeRefs, "transactions that are parked, or on another stream than the event", &["events"]),
+    found(Plant::CheckpointBeforeEvent, "any durable step while events arrive", &["checkpoints"]),
 ];
 
 const fn found(plant: Plant, ingredient: &'static str, properties: &'static [&'static str]) -> Found {

@@ -106,6 +106,10 @@ impl SimNode for FakeNode {
         Arc::new(Handle(self.inner.clone()))
     }
 
+    fn events(&self) -> Option<Arc<dyn lockstep::links::StreamEvents>> {
+        None
+    }
+
     fn kill(&self) {
         self.inner.ready.store(false, Ordering::SeqCst);
         self.tasks.iter().for_each(JoinHandle::abort);
