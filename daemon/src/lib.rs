@@ -15,6 +15,7 @@ pub mod observe;
 pub mod place;
 pub mod plant;
 pub mod refs;
+pub mod sessions;
 pub mod tasks;
 
 pub mod api;
@@ -34,6 +35,7 @@ pub mod peers;
 pub mod publish;
 pub mod reconcile;
 pub mod refdb;
+pub mod refresh;
 pub mod site;
 pub mod status;
 pub mod telemetry;

@@ -9,6 +9,7 @@ use lockstep_proto::bridge::{
     ApiError, CreateProjectRequest, DeleteProjectRequest, ProjectResponse, RefTransactionRequest,
     RefTransactionResponse, SetHeadRequest,
 };
+use lockstep_proto::refresh::{DoneRequest, DoneResponse, TasksRequest, TasksResponse};
 use lockstep_proto::status::{HeldStatus, NodeStatus};
 use lockstep_proto::{Announcement, AnnouncementId, ProjectKey, ProjectName, RefKey, SiteId, Transaction, TxnId};
 
@@ -138,6 +139,22 @@ pub trait Transactions: Send + Sync {
 
     /// What became of a transaction: answered by the slot that its id names.
     async fn outcome(&self, txn: &TxnId) -> Result<ProjectResponse, ApiError>;
+}
+
+/// What the bridge API needs of the refresh stage.
+#[async_trait]
+pub trait Refreshes: Send + Sync {
+    /// Hands out tasks; waits for the first one as long as the request says.
+    ///
+    /// # Errors
+    /// The session is superseded.
+    async fn tasks(&self, request: TasksRequest) -> Result<TasksResponse, ApiError>;
+
+    /// Takes a report of tasks. Those that nobody knows are passed over: they come again.
+    ///
+    /// # Errors
+    /// The session is superseded.
+    fn done(&self, request: &DoneRequest) -> Result<DoneResponse, ApiError>;
 }
 
 /// What the status API needs of the node.

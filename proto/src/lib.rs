@@ -16,6 +16,7 @@
 //! | [`announcement`] | a stream event of one site on its way to the others, and the bridge's bodies for it |
 //! | [`record`] | what a record of the event log is: a transaction or an announcement |
 //! | [`bridge`] | bodies of the bridge API |
+//! | [`refresh`] | bodies of the refresh API: what a Gerrit must look at again |
 //! | [`status`] | bodies of the status API |
 
 pub mod announcement;
@@ -25,6 +26,7 @@ pub mod name;
 pub mod oid;
 mod outline;
 pub mod record;
+pub mod refresh;
 pub mod slot;
 pub mod status;
 pub mod transaction;

@@ -1,8 +1,9 @@
 //! How much is taken at the same time. What comes above a bound is sent away at once, before its body is read, with an
 //! answer that says that nothing happened and that a retry helps.
 //!
-//! Work (changes, questions to the refdb, packs for peers), looks (status, lists) and waits (a bridge's long polls) have
-//! bounds of their own: whoever looks for the reason of a jam must not stand in it, and who waits must not make one. A permit belongs to the work, not to its caller: it is held
+//! Work (changes, questions to the refdb, packs for peers), looks (status, lists) and waits (a bridge's calls for news, which
+//! are busy with nothing) have bounds of their own: whoever looks for the reason of a jam must not stand in it, and who waits
+//! must not make one. A permit belongs to the work, not to its caller: it is held
 //! until the work has ended, though the caller hung up long ago.
 
 use std::num::NonZeroUsize;
@@ -18,8 +19,8 @@ use super::routes::Api;
 /// Looks at the same time: each may read all of what is parked.
 const LOOKS: usize = 8;
 
-/// Bridges that wait for something at the same time. A node has one Gerrit; after a restart of it the old call may be open.
-const WAITS: usize = 16;
+/// Waiting at the same time: a Gerrit has a few such calls, and an earlier process of it may have left some.
+const WAITS: usize = 32;
 
 /// The bounds of one sidecar.
 #[derive(Clone, Debug)]
@@ -35,13 +36,13 @@ pub(super) struct Work {
     _permit: OwnedSemaphorePermit,
 }
 
-/// The permit of a request that waits for something to happen, and works on nothing meanwhile.
-pub(super) struct Wait {
+/// The permit of a request that only looks.
+pub(super) struct Look {
     _permit: OwnedSemaphorePermit,
 }
 
-/// The permit of a request that only looks.
-pub(super) struct Look {
+/// The permit of a request that waits for news, or answers to some.
+pub(super) struct Wait {
     _permit: OwnedSemaphorePermit,
 }
 

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use lockstep_proto::announcement::{
-    AnnounceRequest, Done, EventsDoneRequest, NextEventsRequest, NextEventsResponse, check_text,
+    AnnounceRequest, Done, EventsDoneRequest, NextEventsRequest, NextEventsResponse,
 };
-use lockstep_proto::bridge::{ApiError, RefusalCode};
+use lockstep_proto::bridge::ApiError;
 use lockstep_proto::limits;
 
 use super::admission::{Wait, Work};
+use super::check;
 use super::error::Failure;
 use super::extract::Body;
 use super::routes::{Answer, Api};
@@ -30,7 +31,7 @@ pub(super) async fn announce(
     permit: Work,
     Body(request): Body<AnnounceRequest>,
 ) -> Answer<Done> {
-    check(&request)?;
+    check_events(&request)?;
     let events = events(&api)?;
     match api.outlive(permit, api.deadline, async move { events.announce(request).await }).await {
         Some(answer) => answer?,
@@ -50,15 +51,7 @@ pub(super) async fn next(
     _permit: Wait,
     Body(request): Body<NextEventsRequest>,
 ) -> Answer<NextEventsResponse> {
-    text("session", &request.session)?;
-    let (most, longest) = (limits::EVENTS_TAKEN, limits::EVENTS_WAIT_MS);
-    if request.most == 0 || request.most > most {
-        return Err(Failure::malformed(format!("field most is {}; give 1 to {most}", request.most)));
-    }
-    if request.wait_ms > longest {
-        let message = format!("field wait_ms is {}; give 0 to {longest} milliseconds", request.wait_ms);
-        return Err(Failure::malformed(message));
-    }
+    check::poll(&request.session, request.most as u64, request.wait_ms)?;
     Ok(Json(events(&api)?.next(request).await?))
 }
 
@@ -73,9 +66,9 @@ pub(super) async fn done(
     permit: Work,
     Body(request): Body<EventsDoneRequest>,
 ) -> Answer<Done> {
-    text("session", &request.session)?;
-    if request.done.len() > limits::EVENTS_TAKEN {
-        let (is, most) = (request.done.len(), limits::EVENTS_TAKEN);
+    check::session(&request.session)?;
+    if request.done.len() > limits::POLLED {
+        let (is, most) = (request.done.len(), limits::POLLED);
         return Err(Failure::malformed(format!("field done has {is} entries; send at most {most} at once")));
     }
     let events = events(&api)?;
@@ -86,7 +79,7 @@ pub(super) async fn done(
     Ok(Json(Done {}))
 }
 
-fn check(request: &AnnounceRequest) -> Result<(), Failure> {
+fn check_events(request: &AnnounceRequest) -> Result<(), Failure> {
     let (count, most) = (request.events.len(), limits::EVENTS);
     if count == 0 || count > most {
         let message = format!("field events has {count} entries; send 1 to {most} at once, more in several requests");
@@ -97,14 +90,12 @@ fn check(request: &AnnounceRequest) -> Result<(), Failure> {
     broken.map_or(Ok(()), |(at, why)| Err(Failure::malformed(format!("field events[{at}].{why}"))))
 }
 
-fn text(field: &str, text: &str) -> Result<(), Failure> {
-    check_text(field, text).map_err(|why| Failure::malformed(format!("field {why}")))
-}
-
 fn events(api: &Api) -> Result<Arc<dyn StreamEvents>, Failure> {
     let events = api.events.clone();
     events.ok_or_else(|| {
-        let message = "this sidecar forwards no stream events".to_owned();
-        ApiError { code: RefusalCode::NotServing, message, retry: false }.into()
+        Failure::malformed(
+            "this sidecar forwards no stream events: its setting gerrit.refresh is not \"bridge\"; set it, and start the \
+             sidecar anew (a retry does not help before)",
+        )
     })
 }

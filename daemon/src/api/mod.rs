@@ -13,6 +13,7 @@ pub mod health;
 pub mod latch;
 mod objects;
 pub mod openapi;
+mod refresh;
 mod routes;
 mod serve;
 pub mod server;

@@ -26,6 +26,8 @@ use super::routes;
         routes::parked,
         routes::quarantine,
         super::objects::objects,
+        super::refresh::tasks,
+        super::refresh::done,
         routes::openapi_json
     )
 )]

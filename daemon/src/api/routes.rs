@@ -23,9 +23,9 @@ use tokio_util::task::TaskTracker;
 use super::admission::{Admission, Look, Work};
 use super::error::Failure;
 use super::extract::{Body, Project, Txn};
-use super::{Inspection, Transactions, check, events, objects, openapi};
+use super::{Inspection, Transactions, check, events, objects, openapi, refresh};
 use crate::git::Repositories;
-use crate::links::StreamEvents;
+use crate::links::{Refreshes, StreamEvents};
 
 /// How much longer than the deadline the commit stage is waited for: it knows more than "no answer".
 const GRACE: Duration = Duration::from_millis(500);
@@ -37,6 +37,8 @@ pub(super) struct Api {
     pub inspection: Arc<dyn Inspection>,
     /// What peers may take objects of.
     pub repositories: Option<Arc<dyn Repositories>>,
+    /// What a bridge inside Gerrit asks for its tasks.
+    pub refreshes: Option<Arc<dyn Refreshes>>,
     /// Stream events, where they are forwarded.
     pub events: Option<Arc<dyn StreamEvents>>,
     /// The work that goes on when its client hangs up.
@@ -57,6 +59,8 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/projects/{project}/head", put(set_head)),
         ("/v1/projects/{project}/objects", post(objects::objects)),
         ("/v1/transactions/{txn}", get(transaction)),
+        ("/v1/refresh/tasks", post(refresh::tasks)),
+        ("/v1/refresh/done", post(refresh::done)),
         ("/v1/events", post(events::announce)),
         ("/v1/events/next", post(events::next)),
         ("/v1/events/done", post(events::done)),

@@ -24,7 +24,7 @@ use super::routes::{self, Api};
 use super::serve::{Bounds, SILENCE, serve};
 use super::{Inspection, Transactions};
 use crate::git::Repositories;
-use crate::links::StreamEvents;
+use crate::links::{Refreshes, StreamEvents};
 
 /// Requests in work at the same time, when nothing else is said. A push holds one until it is answered.
 pub const DEFAULT_REQUESTS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
@@ -67,6 +67,7 @@ pub struct BoundApi {
     unix: UnixListener,
     tcp: Option<(TcpListener, TokenFile)>,
     repositories: Option<Arc<dyn Repositories>>,
+    refreshes: Option<Arc<dyn Refreshes>>,
     events: Option<Arc<dyn StreamEvents>>,
     most_requests: NonZeroUsize,
     deadline: Duration,
@@ -90,7 +91,15 @@ impl BoundApi {
             Some((address, tokens)) => Some((bind_loopback(address).await?, tokens)),
             None => None,
         };
-        Ok(Self { unix, tcp, repositories: None, events: None, most_requests: DEFAULT_REQUESTS, deadline: DEFAULT_DEADLINE })
+        Ok(Self {
+            unix,
+            tcp,
+            repositories: None,
+            refreshes: None,
+            events: None,
+            most_requests: DEFAULT_REQUESTS,
+            deadline: DEFAULT_DEADLINE,
+        })
     }
 
     /// Gives peers objects of these repositories.
@@ -101,8 +110,14 @@ impl BoundApi {
 
     /// Forwards stream events.
     #[must_use]
-    pub fn forwarding(self, events: Arc<dyn StreamEvents>) -> Self {
-        Self { events: Some(events), ..self }
+    pub fn forwarding(self, events: Option<Arc<dyn StreamEvents>>) -> Self {
+        Self { events, ..self }
+    }
+
+    /// Hands out the refresh tasks of this stage.
+    #[must_use]
+    pub fn refreshing(self, refreshes: Option<Arc<dyn Refreshes>>) -> Self {
+        Self { refreshes, ..self }
     }
 
     /// Works on at most so many requests at the same time.
@@ -132,9 +147,10 @@ impl BoundApi {
         shutdown: &CancellationToken,
     ) -> ApiTasks {
         let admission = Admission::new(self.most_requests);
-        let (repositories, events, deadline) = (self.repositories, self.events, self.deadline);
-        let work = TaskTracker::new();
-        let api = Api { transactions, inspection, repositories, events, work: work.clone(), admission, deadline };
+        let (repositories, refreshes, events) = (self.repositories, self.refreshes, self.events);
+        let (work, deadline) = (TaskTracker::new(), self.deadline);
+        let tracked = work.clone();
+        let api = Api { transactions, inspection, repositories, refreshes, events, work: tracked, admission, deadline };
         let router = routes::router(api);
         // Who is sent away needs a connection to be told so.
         let connections = self.most_requests.get().saturating_add(SPARE_CONNECTIONS);

@@ -86,6 +86,7 @@ impl Inspection for Inspector {
             quarantined,
             events: self.stages.events.status(),
             counters: snapshot.counters,
+            refresh: self.stages.refresh.as_ref().map(|refresh| refresh.status()),
             last_errors: snapshot.last_errors,
         }
     }

@@ -141,10 +141,11 @@ impl Node {
         Arc::clone(&self.front) as Arc<dyn Transactions>
     }
 
-    /// The bridge's stream events.
+    /// Where a bridge posts and takes stream events; none where no bridge takes them.
     #[must_use]
-    pub fn events(&self) -> Arc<dyn StreamEvents> {
-        Arc::clone(&self.stages.events) as Arc<dyn StreamEvents>
+    pub fn events(&self) -> Option<Arc<dyn StreamEvents>> {
+        let forwards = self.stages.parts.settings.events.is_some();
+        forwards.then(|| Arc::clone(&self.stages.events) as Arc<dyn StreamEvents>)
     }
 
     /// What the status shows of the stages.

@@ -8,6 +8,7 @@ use crate::apply::ApplyLimits;
 use crate::consume::ConsumeLimits;
 use crate::events::EventLimits;
 use crate::journal::JournalLimits;
+use crate::refresh::RefreshSettings;
 use crate::site::MemberLimits;
 
 /// Every bound of a node. [`NodeSettings::new`] gives the production defaults.
@@ -31,8 +32,8 @@ pub struct NodeSettings {
     pub apply: ApplyLimits,
     /// The consume stage.
     pub consume: ConsumeLimits,
-    /// Stream events.
-    pub events: EventLimits,
+    /// Stream events; none where no bridge takes them.
+    pub events: Option<EventLimits>,
     /// Heartbeat and leases.
     pub member: MemberLimits,
     /// At most one durable step in this time.
@@ -45,6 +46,8 @@ pub struct NodeSettings {
     pub collect_pace: Duration,
     /// How long the barrier of a project's deletion may take.
     pub barrier_patience: Duration,
+    /// The refresh stage; none beside a plain git server.
+    pub refresh: Option<RefreshSettings>,
 }
 
 impl NodeSettings {
@@ -61,13 +64,14 @@ impl NodeSettings {
             inline_pack_bytes: limits::INLINE_PACK_BYTES,
             apply: ApplyLimits::default(),
             consume: ConsumeLimits::default(),
-            events: EventLimits::default(),
+            events: None,
             member: MemberLimits::default(),
             durable_pace: Duration::from_millis(200),
             mark_pace: Duration::from_secs(1),
             sweep_pace: Duration::from_secs(5),
             collect_pace: Duration::from_secs(60),
             barrier_patience: Duration::from_secs(60),
+            refresh: None,
         }
     }
 }

@@ -219,6 +219,7 @@ mod tests {
             quarantined: 0,
             events: EventsStatus { unsent: 1, waiting: 2, oldest_ms: 3_000, dropped: 4 },
             counters: lockstep_proto::status::Counters::default(),
+            refresh: None,
             last_errors: Vec::new(),
         };
         let text = render(&status);

@@ -94,19 +94,11 @@ impl CliError {
     }
 }
 
-/// Threads for what blocks: libgit2, the disk, gits that check large packs. Each keeps memory of its own.
-const BLOCKING: usize = 32;
-
 /// Parses the arguments, runs the command, and gives the exit code of the process.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .max_blocking_threads(BLOCKING)
-        .enable_all()
-        .build();
-    let ended = match runtime {
+    let ended = match crate::tasks::runtime() {
         Ok(runtime) => runtime.block_on(run(cli.command)),
         Err(error) => Err(CliError::failed(error)),
     };

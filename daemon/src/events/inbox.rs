@@ -18,14 +18,11 @@ use super::decide::{Needs, Stamp, is_applied, overtakes};
 use super::received::{Received, Taken};
 use super::{EventLimits, Events, Strand};
 use crate::plant::Plant;
+use crate::sessions::Sessions;
 use crate::volume::{Mailbox, NodeStore, StoreError};
 
 /// Most bytes in one answer, but for a single event.
 const ANSWER_BYTES: usize = 4 * 1024 * 1024;
-/// How many superseded sessions are remembered.
-const SESSIONS: usize = 32;
-/// How long a session may keep an event without confirming it. Then its answer is taken for lost.
-const KEEP: Duration = Duration::from_secs(120);
 /// How often what waits is looked at while a bridge waits.
 const LOOK: Duration = Duration::from_millis(50);
 /// How long it is remembered which announcements of an origin were received: longer than any stream keeps records.
@@ -43,8 +40,7 @@ pub(super) struct Inbox {
     strands: BTreeMap<Strand, VecDeque<u64>>,
     received: BTreeMap<Origin, Received>,
     bytes: usize,
-    session: Option<String>,
-    superseded: VecDeque<String>,
+    sessions: Sessions,
     /// What was dropped since the start.
     dropped: u64,
 }
@@ -70,8 +66,9 @@ impl Entry {
         Stamp { origin: &self.id.origin, seq: self.id.seq, needs: self.needs.as_ref() }
     }
 
-    fn is_handed(&self) -> bool {
-        self.handed.is_some_and(|at| at.elapsed() < KEEP)
+    /// Whether the session has it, and may be at it still.
+    fn is_handed(&self, lease: Duration) -> bool {
+        self.handed.is_some_and(|at| at.elapsed() < lease)
     }
 }
 
@@ -182,24 +179,12 @@ impl Inbox {
         self.entries.values().next().map(|entry| entry.since_ms)
     }
 
-    /// Whether the session may go on: the present one, or one that was not seen before and takes its place.
+    /// A session asks; what a new one's predecessor had is given again.
     fn enter(&mut self, session: &str) -> Result<(), ApiError> {
-        if self.session.as_deref() == Some(session) {
-            return Ok(());
+        if self.sessions.enter(session, "stream events")? {
+            tracing::info!(session, "a Gerrit asks for stream events");
+            self.entries.values_mut().for_each(|entry| entry.handed = None);
         }
-        if self.superseded.iter().any(|old| old == session) {
-            let message = format!(
-                "field session is {session:?}, and another session took its place since; begin a new one, and ask again"
-            );
-            return Err(ApiError { code: RefusalCode::Invalid, message, retry: false });
-        }
-        if let Some(old) = self.session.replace(session.to_owned()) {
-            self.superseded.push_back(old);
-            if self.superseded.len() > SESSIONS {
-                self.superseded.pop_front();
-            }
-        }
-        self.entries.values_mut().for_each(|entry| entry.handed = None);
         Ok(())
     }
 }
@@ -207,7 +192,7 @@ impl Inbox {
 impl Events {
     /// Takes an announcement of a stream; it is durable with the next step, before the checkpoint of its shard.
     pub(super) fn receive(&self, id: &AnnouncementId, announcement: Option<&Announcement>, bytes: &Bytes) {
-        if id.origin.node == self.node {
+        if id.origin.node == self.node || !self.forwards {
             return;
         }
         let now_ms = self.clock.now_ms();
@@ -321,14 +306,15 @@ impl Events {
     fn choose(&self, inbox: &Inbox, most: usize) -> Result<Vec<(u64, ForwardedEvent)>, StoreError> {
         let (mut given, mut bytes) = (Vec::new(), 0);
         let mut looked: BTreeSet<&Strand> = BTreeSet::new();
-        let waiting = inbox.entries.values().filter(|entry| !entry.is_handed());
+        let lease = self.limits.lease;
+        let waiting = inbox.entries.values().filter(|entry| !entry.is_handed(lease));
         for strand in waiting.map(|entry| &entry.strand) {
             if !looked.insert(strand) {
                 continue;
             }
             let order = inbox.strands.get(strand).into_iter().flatten();
             let entries = order.filter_map(|number| Some((*number, inbox.entries.get(number)?)));
-            for (number, entry) in entries.filter(|(_, entry)| !entry.is_handed()) {
+            for (number, entry) in entries.filter(|(_, entry)| !entry.is_handed(lease)) {
                 if given.len() >= most || (bytes + entry.bytes > ANSWER_BYTES && !given.is_empty()) {
                     return Ok(given);
                 }

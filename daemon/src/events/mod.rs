@@ -60,6 +60,8 @@ pub struct EventLimits {
     pub inbox_bytes: usize,
     /// How long one may wait.
     pub age: Duration,
+    /// How long a session may keep one without confirming it. Then its answer counts as lost.
+    pub lease: Duration,
     /// Lives of other nodes of which it is remembered what was received.
     pub origins: usize,
 }
@@ -73,6 +75,7 @@ impl Default for EventLimits {
             inbox_events: 50_000,
             inbox_bytes: 256 << 20,
             age: Duration::from_secs(7 * 24 * 3_600),
+            lease: Duration::from_secs(120),
             origins: 4_096,
         }
     }
@@ -127,6 +130,8 @@ pub struct EventParts {
     pub observer: Arc<dyn Observer>,
     /// Bounds.
     pub limits: EventLimits,
+    /// Whether a bridge takes events here: where none does, none are kept.
+    pub forwards: bool,
     /// Planted bugs.
     pub plants: Plants,
     /// Cancelled when the node ends.
@@ -147,6 +152,7 @@ pub struct Events {
     clock: Arc<dyn Clock>,
     observer: Arc<dyn Observer>,
     limits: EventLimits,
+    forwards: bool,
     plants: Plants,
     ended: CancellationToken,
     open: AtomicBool,
@@ -178,6 +184,7 @@ impl Events {
             clock: parts.clock,
             observer: parts.observer,
             limits: parts.limits,
+            forwards: parts.forwards,
             plants: parts.plants,
             ended: parts.ended,
             open: AtomicBool::new(false),

@@ -1,6 +1,6 @@
 //! From one node's bridge to another one's, over an event log in memory.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_proto::announcement::StreamEvent;
 use lockstep_proto::{EventBody, ProjectKey, Record, RefValue, Version, limits};
@@ -10,6 +10,7 @@ use crate::clock::SeededEntropy;
 use crate::eventlog::memory::MemoryEventLog;
 use crate::eventlog::{EventLog, Position};
 use crate::git::model::ModelRepositories;
+use crate::refs::Mover;
 use crate::volume::memory::MemoryStore;
 use crate::volume::{Mailbox, RefRecord, VolumeFacts};
 
@@ -78,6 +79,7 @@ impl Life {
             entropy: Arc::new(SeededEntropy::new(seed)),
             observer: Arc::clone(&alarms) as Arc<dyn Observer>,
             limits,
+            forwards: true,
             plants,
             ended: CancellationToken::new(),
         });
@@ -97,7 +99,8 @@ impl Life {
         let value = if key == RefKey::State { "state:active#1" } else { "1111111111111111111111111111111111111111" };
         let (value, txn) = (value.parse::<RefValue>().unwrap(), "n.1.0.1.00000000000000aa".parse().unwrap());
         let project: ProjectKey = "p#1".parse().unwrap();
-        self.table.moved(&project, [(key, RefRecord { version: Version(version), value, txn })]);
+        let record = RefRecord { version: Version(version), value, txn };
+        self.table.moved(&project, BTreeMap::from([(key, record)]), Mover::Other).unwrap();
     }
 
     async fn post(&self, events: &[StreamEvent]) {
@@ -108,7 +111,7 @@ impl Life {
     async fn gives(&self, session: &str) -> Vec<String> {
         // What arrived is given when it is durable.
         self.events.durability.settle().await;
-        let request = NextEventsRequest { session: session.into(), most: limits::EVENTS_TAKEN, wait_ms: 0 };
+        let request = NextEventsRequest { session: session.into(), most: limits::POLLED, wait_ms: 0 };
         self.events.next(request).await.unwrap().events.into_iter().map(|event| event.id).collect()
     }
 
@@ -202,7 +205,7 @@ async fn a_new_session_gets_again_what_is_not_confirmed_and_supersedes_the_old_o
     b.confirm("one", &["a1", "never heard of"]).await.unwrap();
     assert_eq!(b.gives("two").await, ["a2"]);
     let refused = b.confirm("one", &["a2"]).await.unwrap_err();
-    assert!(refused.message.contains("another session") && !refused.retry, "{refused:?}");
+    assert!(refused.message.contains("another Gerrit process") && !refused.retry, "{refused:?}");
     assert_eq!(b.events.status().waiting, 1);
     b.confirm("two", &["a2"]).await.unwrap();
     assert_eq!(b.events.status(), EventsStatus::default());

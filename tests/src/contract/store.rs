@@ -1,7 +1,10 @@
 //! The contract of the node's store ([`lockstep::volume`]). Every function takes a new, empty store.
 
 use lockstep::eventlog::Position;
-use lockstep::volume::{Changes, Held, Mailbox, NodeStore, RefRecord, ShardId, VolumeFacts};
+use lockstep::volume::{
+    Changes, Difference, Held, Mailbox, NodeStore, RefRecord, RefreshMark, ShardId, VolumeFacts,
+};
+use lockstep_proto::refresh::Subject;
 use lockstep_proto::{LaneId, Oid, ProjectKey, RefKey, RefValue, Seq, Version};
 
 /// A project key: `tools/build#2`.
@@ -43,6 +46,14 @@ fn held(text: &str) -> Held {
     }
 }
 
+fn account(number: u32) -> Subject {
+    Subject::Account { account: number }
+}
+
+fn mark(generation: u64, difference: Difference) -> RefreshMark {
+    RefreshMark { generation, since_ms: 1_700_000_000_000, own: true, acknowledged: false, difference }
+}
+
 fn shard(created: &str) -> ShardId {
     ShardId { site: "eu-aws".parse().expect("a site"), created: created.into(), shard: "shard-0".into() }
 }
@@ -63,6 +74,7 @@ pub async fn a_new_store_is_empty(store: &dyn NodeStore) {
     assert_eq!(store.low_water().map(|all| all.len()), Ok(0));
     assert_eq!(store.parked().map(|all| all.len()), Ok(0));
     assert_eq!(store.quarantined().map(|all| all.len()), Ok(0));
+    assert_eq!(store.refresh_marks(), Ok(vec![]));
     for mailbox in MAILBOXES {
         assert_eq!(store.mail(mailbox, None, 10), Ok(vec![]));
         assert_eq!(store.letter(mailbox, 0), Ok(None));
@@ -217,6 +229,33 @@ pub async fn held_records_stay_until_they_are_let_go(store: &dyn NodeStore) {
     assert_eq!(store.quarantined().map(|all| all.len()), Ok(0));
 }
 
+/// A subject has one mark, the last one, until it is refreshed; of a step that has both the mark stays.
+pub async fn refresh_marks_are_replaced_and_removed(store: &dyn NodeStore) {
+    let project = || "tools/build".parse().expect("a name");
+    let values = Difference::Value { old: None, new: Some(oid(7)) };
+    let subjects = [
+        (account(1), mark(1, Difference::Some)),
+        (Subject::Group { group: "a\"é".into() }, mark(2, values)),
+        (Subject::Project { project: project() }, mark(3, Difference::Project { deleted: true, exists: false })),
+        (Subject::Branch { project: project(), name: "refs/heads/a/b".parse().expect("a ref") }, mark(4, values)),
+        (Subject::GroupNames, mark(u64::MAX, Difference::Some)),
+    ];
+    commit(store, Changes { refresh: subjects.to_vec(), ..Changes::default() }).await;
+    let sorted = || {
+        let mut marks = store.refresh_marks().expect("the marks");
+        marks.sort_by_key(|(_, mark)| mark.generation);
+        marks
+    };
+    assert_eq!(sorted(), subjects);
+    let second = Changes {
+        refresh: vec![(account(1), mark(9, Difference::Some))],
+        refreshed: subjects.iter().map(|(subject, _)| subject.clone()).chain([account(99)]).collect(),
+        ..Changes::default()
+    };
+    commit(store, second).await;
+    assert_eq!(sorted(), [(account(1), mark(9, Difference::Some))]);
+}
+
 /// Forgetting an incarnation takes its entries, values and marks, and leaves the state and every other project.
 pub async fn a_project_is_forgotten_by_incarnation(store: &dyn NodeStore) {
     for text in ["a#1", "a#2", "a/b#1"] {
@@ -289,6 +328,7 @@ pub async fn fill(store: &dyn NodeStore) {
     changes.low_water.push(("eu-aws-0.1.3".parse().expect("a lane"), Seq(9)));
     changes.park.push(("t1".into(), held("one")));
     changes.quarantine.push(("t2".into(), held("two")));
+    changes.refresh.push((account(1), mark(5, Difference::Some)));
     changes.post.push((Mailbox::Outbox, 4, bytes::Bytes::from_static(b"out")));
     changes.post.push((Mailbox::Inbox, 5, bytes::Bytes::from_static(b"in")));
     changes.received.push(("a.1".into(), "{}".into()));
@@ -307,6 +347,7 @@ pub fn check_filled(store: &dyn NodeStore) {
     assert_eq!(store.low_water().map(|all| all.into_values().collect()), Ok(vec![Seq(9)]));
     assert_eq!(store.parked(), Ok([("t1".to_owned(), held("one"))].into()));
     assert_eq!(store.quarantined(), Ok([("t2".to_owned(), held("two"))].into()));
+    assert_eq!(store.refresh_marks(), Ok(vec![(account(1), mark(5, Difference::Some))]));
     let mail = |mailbox, number, text: &'static str| {
         assert_eq!(store.mail(mailbox, None, 9), Ok(vec![(number, bytes::Bytes::from_static(text.as_bytes()))]));
     };

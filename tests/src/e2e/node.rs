@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
 use std::time::Duration;
 
-use lockstep::client::{Call, Client};
+use http::Method;
+use lockstep::client::{Call, Client, ClientError};
 use lockstep_proto::status::NodeStatus;
 use rustix::process::{Pid, Signal, kill_process};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -109,6 +112,15 @@ impl Node {
     pub async fn status(&self) -> Option<NodeStatus> {
         let end = Instant::now() + Duration::from_secs(2);
         Client::new(&self.socket()).send(&Call::get("/v1/status"), end).await.ok()
+    }
+
+    /// Sends a JSON body to the bridge API.
+    ///
+    /// # Errors
+    /// The sidecar does not answer, or with an error.
+    pub async fn call<Q: Serialize, A: DeserializeOwned>(&self, path: &str, body: &Q) -> Result<A, ClientError> {
+        let call = Call::new(Method::POST, path, body).expect("a body");
+        Client::new(&self.socket()).send(&call, Instant::now() + PATIENCE).await
     }
 
     /// Waits until the node takes commits and has caught up.
@@ -242,6 +254,8 @@ deadline = "10s"
 [lease]
 heartbeat = "300ms"
 expires_after = "1500ms"
+[gerrit]
+refresh = "bridge"
 [telemetry]
 log_format = "text"
 "#,

@@ -12,11 +12,13 @@ use lockstep_proto::announcement::{AnnounceRequest, StreamEvent};
 use lockstep_proto::bridge::{
     ApiError, Expected, Outcome, ProjectResponse, RefCommand, RefTransactionRequest, RefTransactionResponse,
 };
+use lockstep_proto::refresh::Subject;
 use lockstep_proto::{Command, EventBody, NodeId, Oid, ProjectName, RefKey, RefName, SiteId};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::check::events::Posted;
+use super::check::refresh::subject;
 use super::dice::Dice;
 use super::workload::{Asker, Wish};
 use super::world::{Life, World};
@@ -100,6 +102,7 @@ impl Client {
             && !life.ended.is_cancelled()
         {
             self.world.watch.answered(node, &request.request_id, &response);
+            self.indexes(node, project, subjects(project, &response));
             self.tell(node, project, &response).await;
         }
     }
@@ -148,6 +151,13 @@ impl Client {
                 Some((_, life)) => life,
                 None => life,
             };
+        }
+    }
+
+    /// The node's Gerrit, through which the request came, indexes what was committed.
+    fn indexes(&self, node: &NodeId, project: &ProjectName, subjects: Vec<Subject>) {
+        if let Some(gerrit) = self.world.gerrit(node).filter(|_| !subjects.is_empty()) {
+            gerrit.committed(&self.world, project, &subjects);
         }
     }
 
@@ -214,6 +224,13 @@ async fn wait<T>(life: &Life, call: impl Future<Output = Result<T, ApiError>>) -
             Err(_) => End::TimedOut,
         },
     }
+}
+
+/// What Gerrit keeps of the refs that were committed and can be read.
+fn subjects(project: &ProjectName, response: &RefTransactionResponse) -> Vec<Subject> {
+    let committed = response.results.iter().filter(|result| result.outcome == Outcome::Committed);
+    let names: Vec<&RefName> = committed.map(|result| &result.name).collect();
+    names.into_iter().filter_map(|name| subject(project, name)).collect()
 }
 
 fn command_text(command: &RefCommand) -> String {

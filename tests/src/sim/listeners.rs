@@ -3,7 +3,7 @@
 //! A listener outlives its sidecar. Now and then Gerrit itself is restarted: a new session, and what the old one had heard and
 //! not confirmed comes again.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,11 @@ use lockstep_proto::announcement::{EventsDoneRequest, NextEventsRequest};
 use tokio::time::sleep;
 
 use super::dice::Dice;
+use super::faults::Seam;
 use super::world::{Life, World};
+
+/// How long a session may keep an event without confirming it.
+pub const LEASE: Duration = Duration::from_secs(4);
 
 /// The listener of one node.
 pub struct Listener {
@@ -22,8 +26,8 @@ pub struct Listener {
     sessions: u64,
     /// The life of the node that the session takes events from.
     life: Option<Life>,
-    /// What the session took in this life of the node.
-    taken: BTreeSet<String>,
+    /// What the session took in this life of the node, and when.
+    taken: BTreeMap<String, u64>,
     /// What it has not confirmed.
     unconfirmed: Vec<String>,
 }
@@ -33,7 +37,7 @@ impl Listener {
     #[must_use]
     pub fn new(world: Arc<World>, node: NodeId) -> Self {
         let dice = Dice::new(world.seed, &format!("{node}/listener"));
-        Self { world, node, dice, sessions: 0, life: None, taken: BTreeSet::new(), unconfirmed: Vec::new() }
+        Self { world, node, dice, sessions: 0, life: None, taken: BTreeMap::new(), unconfirmed: Vec::new() }
     }
 
     /// Takes events, for ever.
@@ -85,9 +89,16 @@ impl Listener {
         let most = usize::try_from(self.dice.between(1, 8)).unwrap_or(1);
         let request = NextEventsRequest { session: self.session(), most, wait_ms: self.dice.below(500) };
         let Ok(answer) = events.next(request).await else { return false };
+        if self.dice.chance(self.world.faults.rates(Seam::Gerrit).lose_answer) {
+            self.world.trace.note(self.node.as_str(), &format!("the listener never heard {} events", answer.events.len()));
+            return false;
+        }
         for event in answer.events {
             self.world.trace.note(self.node.as_str(), &format!("hears {} of {}", event.id, event.origin));
-            let again = !self.taken.insert(event.id.clone());
+            // What is not confirmed within the lease comes again, and is no surprise.
+            let (now, lease) = (self.world.trace.now_ms(), u64::try_from(LEASE.as_millis()).unwrap_or(0));
+            let before = self.taken.insert(event.id.clone(), now);
+            let again = before.is_some_and(|before| now < before + lease);
             self.world.watch.heard(&self.node, &event, again);
             self.unconfirmed.push(event.id);
         }

@@ -7,12 +7,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lockstep::api::Transactions;
 use lockstep::app::{Node, NodeSettings, Parts};
-use lockstep::links::StreamEvents;
+use lockstep::events::EventLimits;
+use lockstep::links::{Refreshes, StreamEvents};
 use lockstep::observe::Observer;
 use lockstep::plant::Plants;
+use lockstep::refresh::RefreshSettings;
+use lockstep::refresh::queue::QueueLimits;
 use lockstep_proto::{SiteId, TxnId};
 
 use super::backend::{NodeFactory, NodeParts, SimNode};
+use super::gerrit::COMMIT_WITHIN_MS;
+use super::listeners::LEASE;
 use super::memory::MemoryBackend;
 use super::run::{Failure, Report, run};
 use super::scenario::Scenario;
@@ -89,6 +94,10 @@ impl NodeFactory for RealNodes {
         let node = Node::start(parts).await.map_err(|error| error.to_string())?;
         Ok(Arc::new(RealNode(node)))
     }
+
+    fn have_gerrits(&self) -> bool {
+        true
+    }
 }
 
 /// Shorter and smaller than in production.
@@ -106,7 +115,21 @@ fn settings(mut settings: NodeSettings) -> NodeSettings {
     settings.barrier_patience = Duration::from_secs(10);
     settings.sweep_pace = Duration::from_secs(2);
     settings.collect_pace = Duration::from_secs(4);
+    settings.refresh = Some(refresh());
+    settings.events = Some(EventLimits { lease: LEASE, ..EventLimits::default() });
     settings
+}
+
+fn refresh() -> RefreshSettings {
+    let queue = QueueLimits {
+        of_project: 12,
+        in_all: 30,
+        hold_own: Duration::from_millis(500),
+        keep: Duration::from_millis(COMMIT_WITHIN_MS + 1_000),
+        lease: Duration::from_secs(4),
+        long_lease: Duration::from_secs(6),
+    };
+    RefreshSettings { queue, ..RefreshSettings::default() }
 }
 
 #[async_trait]
@@ -115,8 +138,12 @@ impl SimNode for RealNode {
         self.0.transactions()
     }
 
+    fn refreshes(&self) -> Option<Arc<dyn Refreshes>> {
+        self.0.stages().refresh.clone().map(|refresh| refresh as Arc<dyn Refreshes>)
+    }
+
     fn events(&self) -> Option<Arc<dyn StreamEvents>> {
-        Some(self.0.events())
+        self.0.events()
     }
 
     fn kill(&self) {

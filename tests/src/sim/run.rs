@@ -181,6 +181,7 @@ impl Phases {
             }
         }
         self.all_ready().await?;
+        self.world.start_gerrits();
         for number in 0..self.world.scenario.projects {
             self.create_project(&name(&format!("p{number}"))).await.map_err(broken)?;
         }
@@ -255,10 +256,13 @@ impl Phases {
         loop {
             self.pass(200).await?;
             let late = self.world.not_ready();
-            let differs =
-                if late.is_empty() { self.world.watch.differs() } else { Some(format!("{late:?} not ready")) };
+            let differs = match late.is_empty() {
+                true => self.world.watch.differs().map(|what| (property, what)),
+                false => Some((property, format!("{late:?} not ready"))),
+            };
+            let differs = differs.or_else(|| self.world.gerrits_differ().map(|what| ("refresh", what)));
             let took = self.world.trace.now_ms() - from;
-            let Some(what) = differs else {
+            let Some((property, what)) = differs else {
                 self.world.trace.note("run", &format!("CONVERGED in {took} ms"));
                 return Ok(took);
             };

@@ -10,6 +10,7 @@ use lockstep_proto::announcement::{
     AnnounceRequest, Done, EventsDoneRequest, ForwardedEvent, NextEventsRequest, NextEventsResponse, StreamEvent,
 };
 use lockstep_proto::bridge::RefusalCode;
+use lockstep_proto::refresh::{DoneRequest, DoneResponse, Task, TasksRequest, TasksResponse};
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::git::{Clone, ok, refs};
 use lockstep_tests::e2e::node::Node;
@@ -52,6 +53,27 @@ impl Bridge {
         self.call("/v1/events/done", &request).await
     }
 
+    async fn tasks(&self, wait_ms: u64) -> Result<Vec<Task>, ClientError> {
+        let request = TasksRequest { session: self.session.clone(), most: 64, wait_ms };
+        Ok(self.call::<TasksResponse>("/v1/refresh/tasks", &request).await?.tasks)
+    }
+
+    async fn looked(&self, tasks: &[Task]) {
+        let done = tasks.iter().map(|task| task.id).collect();
+        let request = DoneRequest { session: self.session.clone(), done, failed: Vec::new() };
+        let _: Result<DoneResponse, _> = self.call("/v1/refresh/done", &request).await;
+    }
+
+    /// Indexes whatever there is to index, until it is aborted.
+    async fn indexes(self) {
+        loop {
+            match self.tasks(5_000).await {
+                Ok(tasks) => self.looked(&tasks).await,
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+
     /// Waits for `count` events.
     async fn hears(&self, count: usize) -> Vec<ForwardedEvent> {
         let mut heard = Vec::new();
@@ -87,12 +109,53 @@ fn ids(events: &[ForwardedEvent]) -> Vec<&str> {
     events.iter().map(|event| event.id.as_str()).collect()
 }
 
+/// Ends with the test.
+struct Indexer(tokio::task::JoinHandle<()>);
+
+impl Drop for Indexer {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A Gerrit that looks at whatever moves, at once.
+fn indexer(node: &Node) -> Indexer {
+    Indexer(tokio::spawn(Bridge::at(node, "indexer").indexes()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_waits_until_its_change_is_indexed() {
+    let cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+    cluster.create("p").await;
+    let clone = Clone::new(&cluster.scratch("clone"));
+    let (commit, at) = (clone.commit(None, "one"), names(4, 1));
+    let specs: Vec<String> = at.iter().map(|name| format!("{commit}:{name}")).collect();
+    let specs: Vec<&str> = specs.iter().map(String::as_str).collect();
+    let _ = ok(clone.push(&cluster.nodes[0].repository("p"), &["--atomic"], &specs).await);
+    Bridge::at(&cluster.nodes[0], "gerrit-a").post(&[event("e", 4, &at)]).await;
+    let other = Bridge::at(&cluster.nodes[1], "gerrit-b");
+    cluster.nodes[1].shows("p", &at[1], Some(&commit)).await;
+    let waiting = async || {
+        let status = cluster.nodes[1].status().await?;
+        (status.events.waiting == 1).then_some(())
+    };
+    until(waiting).await.expect("it has arrived");
+    assert_eq!(other.next(1_000).await.expect("an answer"), [], "its refs are here, its change is not indexed");
+    let heard = until(async || {
+        let tasks = other.tasks(0).await.ok()?;
+        other.looked(&tasks).await;
+        other.next(0).await.ok().filter(|events| !events.is_empty())
+    });
+    assert_eq!(ids(&heard.await.expect("it is heard")), ["e"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_event_names_can_be_fetched_when_it_is_heard_every_time() {
     let cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
     cluster.create("p").await;
     let (a, b) = (&cluster.nodes[0], &cluster.nodes[1]);
     let (origin, other) = (Bridge::at(a, "gerrit-a"), Bridge::at(b, "gerrit-b"));
+    let _index = [indexer(a), indexer(b)];
     let (clone, mut tips) = (Clone::new(&cluster.scratch("clone")), BTreeMap::<String, String>::new());
     let (mut posted, mut heard) = (Vec::new(), Vec::new());
     for round in 0..24_u64 {
@@ -138,6 +201,7 @@ async fn a_kill_of_either_sidecar_loses_no_event_and_repeats_none_that_was_confi
     cluster.create("p").await;
     let clone = Clone::new(&cluster.scratch("clone"));
     let (mut posted, mut confirmed) = (BTreeSet::new(), BTreeSet::new());
+    let _index = [indexer(&cluster.nodes[0]), indexer(&cluster.nodes[1])];
     for round in 0..6_u64 {
         let at = names(7, 1 + round);
         let commit = clone.commit(None, &format!("round {round}"));
@@ -207,5 +271,5 @@ async fn bad_requests_name_the_field_and_the_way_out() {
     bridge.next(0).await.expect("a session");
     Bridge::at(&cluster.nodes[0], "newer").next(0).await.expect("another session");
     let ClientError::Answered(error) = bridge.next(0).await.expect_err("it is superseded") else { panic!("no answer") };
-    assert!(error.message.contains("another session") && error.code == RefusalCode::Invalid, "{error:?}");
+    assert!(error.message.contains("another Gerrit process") && error.code == RefusalCode::Invalid, "{error:?}");
 }

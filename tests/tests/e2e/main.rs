@@ -7,6 +7,7 @@ mod events;
 mod life;
 mod power_cut;
 mod push;
+mod refresh;
 mod trace;
 
 use std::path::Path;

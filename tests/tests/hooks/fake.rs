@@ -161,6 +161,7 @@ impl Inspection for Fake {
             quarantined: 0,
             events: lockstep_proto::status::EventsStatus::default(),
             counters: Counters::default(),
+            refresh: None,
             last_errors: Vec::new(),
         }
     }

@@ -4,6 +4,7 @@
 mod content;
 mod projects;
 mod reconciliation;
+mod refresh;
 
 use lockstep::plant::{Plant, Plants};
 use lockstep_tests::sim::{Scenario, plants, simulate};
@@ -142,6 +143,10 @@ plants! {
     finds_fenced_reborn: FencedReborn,
     finds_refused_in_flight: RefusedInFlight,
     finds_map_before_refs: MapBeforeRefs,
+    finds_mark_after_map: MarkAfterMap,
+    finds_ack_forgets_newer: AckForgetsNewer,
+    finds_own_not_refreshed: OwnNotRefreshed,
+    finds_acked_not_kept: AckedNotKept,
     finds_event_before_refs: EventBeforeRefs,
     finds_checkpoint_before_event: CheckpointBeforeEvent,
 }

@@ -22,6 +22,8 @@ pub const LOW_WATER: TableDefinition<&str, u64> = TableDefinition::new("low_wate
 pub const PARKED: TableDefinition<&str, &[u8]> = TableDefinition::new("parked");
 /// Transaction id, or shard and position, to [`crate::volume::forms::held`].
 pub const QUARANTINE: TableDefinition<&str, &[u8]> = TableDefinition::new("quarantine");
+/// Subject to what Gerrit has not looked at, both JSON. A release without it leaves it as it is.
+pub const REFRESH: TableDefinition<&str, &str> = TableDefinition::new("refresh");
 /// Number to encoded announcement.
 pub const OUTBOX: TableDefinition<u64, &[u8]> = TableDefinition::new("outbox");
 /// Number to a stream event's id.
@@ -73,6 +75,7 @@ pub fn prepare(database: &Database) -> Fallible<()> {
         txn.open_table(LOW_WATER)?;
         txn.open_table(PARKED)?;
         txn.open_table(QUARANTINE)?;
+        txn.open_table(REFRESH)?;
         txn.open_table(OUTBOX)?;
         txn.open_table(SENT)?;
         txn.open_table(INBOX)?;

@@ -14,6 +14,7 @@ pub fn apply(txn: &WriteTransaction, changes: &Changes) -> Fallible<()> {
     put_positions(txn, changes)?;
     put_held(txn, tables::PARKED, &changes.unpark, &changes.park)?;
     put_held(txn, tables::QUARANTINE, &changes.unquarantine, &changes.quarantine)?;
+    put_refresh(txn, changes)?;
     put_mail(txn, changes)?;
     if let Some(facts) = &changes.facts {
         txn.open_table(tables::FACTS)?.insert(tables::VOLUME, forms::json(facts).as_str())?;
@@ -92,6 +93,17 @@ fn put_positions(txn: &WriteTransaction, changes: &Changes) -> Fallible<()> {
     }
     for (lane, seq) in &changes.low_water {
         low_water.insert(lane.to_string().as_str(), seq.0)?;
+    }
+    Ok(())
+}
+
+fn put_refresh(txn: &WriteTransaction, changes: &Changes) -> Fallible<()> {
+    let mut table = txn.open_table(tables::REFRESH)?;
+    for subject in &changes.refreshed {
+        table.remove(forms::json(subject).as_str())?;
+    }
+    for (subject, mark) in &changes.refresh {
+        table.insert(forms::json(subject).as_str(), forms::json(mark).as_str())?;
     }
     Ok(())
 }
