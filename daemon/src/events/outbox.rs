@@ -25,6 +25,9 @@ const BATCH: usize = 400;
 /// Most bytes in one append: Kinesis takes 5 MiB.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
+/// How often it is looked whether all is sent, at the end.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// What is known of the outbox; the announcements themselves are in the store.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
@@ -179,7 +182,13 @@ impl Events {
         let mut backoff = Backoff::new(entropy, Duration::from_millis(20), Duration::from_secs(2));
         loop {
             match self.forward_some(eventlog.as_ref()).await {
-                Ok(0) if self.ended.is_cancelled() => return,
+                Ok(0) if self.ended.is_cancelled() => {
+                    if self.unsent() == 0 {
+                        return;
+                    }
+                    // The last ones are not durable yet.
+                    tokio::time::sleep(LOOK).await;
+                }
                 Ok(0) => {
                     tokio::select! {
                         biased;
@@ -258,9 +267,13 @@ impl Events {
 
     /// Waits until everything that was taken is in the event log.
     pub async fn forward_rest(&self) {
-        while self.outbox.lock().unwrap_or_else(PoisonError::into_inner).unsent() > 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        while self.unsent() > 0 {
+            tokio::time::sleep(LOOK).await;
         }
+    }
+
+    fn unsent(&self) -> u64 {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner).unsent()
     }
 }
 

@@ -470,6 +470,45 @@ async fn a_waiting_bridge_is_answered_when_something_comes_and_when_the_node_end
     assert!(begun.elapsed() < Duration::from_secs(2));
 }
 
+/// What a release without announcements makes of one: a transaction on an incarnation that is over as soon as the project is
+/// known, and is waited for with it when it is not.
+#[tokio::test(start_paused = true)]
+async fn an_older_release_passes_it_by() {
+    let log = MemoryEventLog::new(1);
+    let _a = origin("a", &log, &[1]).await;
+    let seen = lockstep_proto::Transaction::decode(&records(&log).await[0]).unwrap();
+    let b = Life::new("b");
+    assert!(!b.table.is_past(&seen.project).unwrap(), "it asks the refdb for the project first");
+    b.applies("@state", 1);
+    assert!(b.table.is_past(&seen.project).unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_orderly_end_sends_what_was_taken() {
+    let log = MemoryEventLog::new(1);
+    log.ensure(&"s".parse().unwrap()).await.unwrap();
+    let a = Life::new("a");
+    a.applies("@state", 1);
+    let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(3));
+    let forwarding = tokio::spawn(Arc::clone(&a.events).forward(Arc::new(log.clone()), entropy));
+    let all: Vec<_> = (0..9).map(|id| event(&id.to_string(), Some(12), &[])).collect();
+    a.post(&all).await;
+    a.events.ended.cancel();
+    a.events.forward_rest().await;
+    forwarding.await.unwrap();
+    assert_eq!(records(&log).await.len(), 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_no_bridge_takes_events_none_are_kept() {
+    let log = MemoryEventLog::new(1);
+    let _a = origin("a", &log, &[1]).await;
+    let mut b = Life::new("b");
+    Arc::get_mut(&mut b.events).unwrap().forwards = false;
+    b.reads(&log).await;
+    assert_eq!(b.events.status(), EventsStatus::default());
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_newer_release_wrote_is_kept_and_waits() {
     let log = MemoryEventLog::new(1);
