@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use lockstep_proto::announcement::{AnnounceRequest, EventsDoneRequest, NextEventsRequest, NextEventsResponse};
 use lockstep_proto::bridge::{
     ApiError, CreateProjectRequest, DeleteProjectRequest, ProjectResponse, RefTransactionRequest,
     RefTransactionResponse, SetHeadRequest,
@@ -11,7 +12,7 @@ use lockstep_proto::bridge::{
 use lockstep_proto::gerrit::{HelloRequest, HelloResponse, Stray, StrayRequest};
 use lockstep_proto::refresh::{DoneRequest, DoneResponse, TasksRequest, TasksResponse};
 use lockstep_proto::status::{HeldStatus, NodeStatus};
-use lockstep_proto::{ProjectKey, ProjectName, RefKey, Transaction, TxnId};
+use lockstep_proto::{Announcement, AnnouncementId, ProjectKey, ProjectName, RefKey, SiteId, Transaction, TxnId};
 
 /// The commit stage needs the apply stage to know what it did not know.
 #[async_trait]
@@ -72,6 +73,39 @@ pub trait Sink: Send + Sync {
     /// Takes a transaction with its bytes. `done` is called once, when it is applied, skipped, parked or quarantined, and
     /// the next durable step makes that durable. Waits while too much is under way.
     async fn offer(&self, transaction: Arc<Transaction>, bytes: Bytes, done: Option<Done>);
+}
+
+/// The consume stage needs somebody to take the announcements that it reads. What was taken before the reader is told that
+/// the record is done is durable before the checkpoint passes it.
+pub trait Announcements: Send + Sync {
+    /// Takes an announcement with its bytes; one that was taken before, or is this node's own, is passed by.
+    fn take(&self, announcement: &Announcement, bytes: &Bytes);
+
+    /// Keeps an announcement that only a newer release can read.
+    fn keep(&self, id: &AnnouncementId, bytes: &Bytes);
+
+    /// Records of a site's stream are gone before they were read.
+    fn missed(&self, site: &SiteId);
+}
+
+/// Stream events need to know whether Gerrit shows what is applied.
+pub trait Refreshed: Send + Sync {
+    /// Whether no refresh of the change, or of the project where there is none, is due or in work. Called after the refs
+    /// that it speaks of were seen applied.
+    fn is_refreshed(&self, project: &ProjectName, change: Option<u64>) -> bool;
+}
+
+/// What the bridge API needs of stream events.
+#[async_trait]
+pub trait StreamEvents: Send + Sync {
+    /// Takes events of this node's Gerrit; they are durable when it answers.
+    async fn announce(&self, request: AnnounceRequest) -> Result<(), ApiError>;
+
+    /// Events of other nodes; waits for one as long as the request says.
+    async fn next(&self, request: NextEventsRequest) -> Result<NextEventsResponse, ApiError>;
+
+    /// Events that were heard.
+    async fn done(&self, request: EventsDoneRequest) -> Result<(), ApiError>;
 }
 
 /// Called once when a transaction needs its reader no longer.

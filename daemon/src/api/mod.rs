@@ -7,6 +7,7 @@ pub mod access;
 mod admission;
 mod check;
 mod error;
+mod events;
 mod extract;
 mod gerrit;
 pub mod health;

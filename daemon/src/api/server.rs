@@ -24,7 +24,7 @@ use super::routes::{self, Api};
 use super::serve::{Bounds, SILENCE, serve};
 use super::{Doorkeeper, Inspection, Transactions};
 use crate::git::Repositories;
-use crate::links::Refreshes;
+use crate::links::{Refreshes, StreamEvents};
 
 /// Requests in work at the same time, when nothing else is said. A push holds one until it is answered.
 pub const DEFAULT_REQUESTS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
@@ -69,6 +69,7 @@ pub struct BoundApi {
     repositories: Option<Arc<dyn Repositories>>,
     refreshes: Option<Arc<dyn Refreshes>>,
     doorkeeper: Option<Arc<dyn Doorkeeper>>,
+    events: Option<Arc<dyn StreamEvents>>,
     most_requests: NonZeroUsize,
     deadline: Duration,
 }
@@ -97,6 +98,7 @@ impl BoundApi {
             repositories: None,
             refreshes: None,
             doorkeeper: None,
+            events: None,
             most_requests: DEFAULT_REQUESTS,
             deadline: DEFAULT_DEADLINE,
         })
@@ -106,6 +108,12 @@ impl BoundApi {
     #[must_use]
     pub fn giving(self, repositories: Arc<dyn Repositories>) -> Self {
         Self { repositories: Some(repositories), ..self }
+    }
+
+    /// Forwards stream events.
+    #[must_use]
+    pub fn forwarding(self, events: Option<Arc<dyn StreamEvents>>) -> Self {
+        Self { events, ..self }
     }
 
     /// Hands out the refresh tasks of this stage.
@@ -147,15 +155,17 @@ impl BoundApi {
         shutdown: &CancellationToken,
     ) -> ApiTasks {
         let admission = Admission::new(self.most_requests);
-        let (repositories, refreshes, deadline) = (self.repositories, self.refreshes, self.deadline);
-        let (doorkeeper, work) = (self.doorkeeper, TaskTracker::new());
+        let (repositories, refreshes, events) = (self.repositories, self.refreshes, self.events);
+        let (doorkeeper, work, deadline) = (self.doorkeeper, TaskTracker::new(), self.deadline);
+        let tracked = work.clone();
         let api = Api {
             transactions,
             inspection,
             repositories,
             refreshes,
             doorkeeper,
-            work: work.clone(),
+            events,
+            work: tracked,
             admission,
             deadline,
         };

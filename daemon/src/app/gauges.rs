@@ -16,6 +16,7 @@ pub(super) fn look(stages: &Stages, latches: &Latches, metrics: &Metrics) {
     if let Ok((parked, quarantined)) = stages.parts.store.held_counts() {
         metrics.apply.held(parked, quarantined);
     }
+    metrics.events.on_their_way(&stages.events.status());
     let epoch = stages.site.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map_or(0, |site| site.epoch);
     metrics.site.state(latches.closed().is_empty(), epoch);
 }

@@ -84,6 +84,7 @@ impl Inspection for Inspector {
             checkpoints: self.checkpoints(),
             parked,
             quarantined,
+            events: self.stages.events.status(),
             counters: snapshot.counters,
             refresh: self.stages.refresh.as_ref().map(|refresh| refresh.status()),
             last_errors: snapshot.last_errors,

@@ -48,7 +48,7 @@ use crate::clock::{Clock, Entropy};
 use crate::eventlog::EventLog;
 use crate::git::Repositories;
 use crate::hello::Door;
-use crate::links::{Doorkeeper, Transactions};
+use crate::links::{Doorkeeper, StreamEvents, Transactions};
 use crate::observe::Observer;
 use crate::peers::Peers;
 use crate::plant::Plants;
@@ -144,6 +144,13 @@ impl Node {
         Arc::clone(&self.front) as Arc<dyn Transactions>
     }
 
+    /// Where a bridge posts and takes stream events; none where no bridge takes them.
+    #[must_use]
+    pub fn events(&self) -> Option<Arc<dyn StreamEvents>> {
+        let forwards = self.stages.parts.settings.events.is_some();
+        forwards.then(|| Arc::clone(&self.stages.events) as Arc<dyn StreamEvents>)
+    }
+
     /// What the status shows of the stages.
     #[must_use]
     pub fn stages(&self) -> &Arc<Stages> {
@@ -202,6 +209,7 @@ impl Node {
             self.front.drained().await;
             self.tasks.cancel();
             self.stages.publish_rest().await;
+            self.stages.events.forward_rest().await;
             self.stages.durability.settle().await;
             let facts = self.stages.parts.store.facts().map(|facts| VolumeFacts { clean: true, ..facts });
             if let Ok(facts) = facts {

@@ -19,6 +19,7 @@ use crate::config::settings::{Gerrit, GerritRefresh, Peer};
 use crate::eventlog::EventLog;
 use crate::eventlog::kinesis::{self, ClientSettings, KinesisEventLog, KinesisSettings};
 use crate::eventlog::routed::RoutedEventLog;
+use crate::events::EventLimits;
 use crate::git::{LocalRepositories, Repositories};
 use crate::observe::Observer;
 use crate::peers::http::{Address, HttpPeer};
@@ -174,6 +175,7 @@ pub fn node_settings(settings: &Settings) -> NodeSettings {
     node.member.lease = settings.lease.expires_after;
     node.member.retention = settings.lease.expelled_after;
     node.refresh = refresh(&settings.gerrit);
+    node.events = (settings.gerrit.refresh == GerritRefresh::Bridge).then(EventLimits::default);
     node
 }
 

@@ -74,9 +74,10 @@ fn render(status: &NodeStatus) -> String {
         status.epoch,
         readiness(status)
     );
-    let counters = &status.counters;
+    let (counters, events) = (&status.counters, &status.events);
     let totals = format!(
-        "committed {}  refused {}  unknown {}  applied {}  skipped {}  caught up {}  published {}\nparked {}  quarantined {}\n",
+        "committed {}  refused {}  unknown {}  applied {}  skipped {}  caught up {}  published {}\nparked {}  quarantined {}\n\
+         events: unsent {}  waiting {} (the oldest for {:.1} s)  dropped {}\n",
         counters.committed,
         counters.refused,
         counters.unknown,
@@ -85,7 +86,11 @@ fn render(status: &NodeStatus) -> String {
         counters.caught_up,
         counters.published,
         status.parked,
-        status.quarantined
+        status.quarantined,
+        events.unsent,
+        events.waiting,
+        events.oldest_ms as f64 / 1_000.0,
+        events.dropped
     );
     [head, totals, origins(status), journal(status), checkpoints(status), errors(status)].concat()
 }
@@ -182,7 +187,7 @@ fn render_held(held: &[HeldStatus]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use lockstep_proto::status::{Latch, OriginStatus};
+    use lockstep_proto::status::{EventsStatus, Latch, OriginStatus};
 
     use super::*;
 
@@ -212,6 +217,7 @@ mod tests {
             checkpoints: Vec::new(),
             parked: 3,
             quarantined: 0,
+            events: EventsStatus { unsent: 1, waiting: 2, oldest_ms: 3_000, dropped: 4 },
             counters: lockstep_proto::status::Counters::default(),
             refresh: None,
             last_errors: Vec::new(),
@@ -219,6 +225,7 @@ mod tests {
         let text = render(&status);
         assert!(text.contains("not ready, waiting for: drained"), "{text}");
         assert!(text.contains("  muc-1   17                  2.2            -\n"), "{text}");
+        assert!(text.contains("\nevents: unsent 1  waiting 2 (the oldest for 3.0 s)  dropped 4\n"), "{text}");
         assert!(text.contains("parked 3") && !text.contains("checkpoints"), "{text}");
     }
 }

@@ -11,10 +11,8 @@
 //! |---|---|
 //! | `subject` | what a ref's move means to Gerrit, from its name |
 //! | `queue` | the marks: coalesced, ordered, bounded; pure |
-//! | `session` | which Gerrit process asks |
 
 pub mod queue;
-mod session;
 mod subject;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,9 +35,9 @@ use crate::links::Refreshes;
 use crate::observe::Observer;
 use crate::plant::{Plant, Plants};
 use crate::refs::{Follow, Mover};
+use crate::sessions::Sessions;
 use crate::volume::{Changes, Difference, NodeStore, RefRecord, StoreError};
 use queue::{Queue, QueueLimits};
-use session::Sessions;
 
 /// The first pause after a failure, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -180,7 +178,7 @@ impl Refresh {
     /// Tasks that are due now.
     fn take(&self, request: &TasksRequest) -> Result<(TasksResponse, Option<Instant>), ApiError> {
         let mut inner = self.inner();
-        if inner.sessions.enter(&request.session)? {
+        if inner.sessions.enter(&request.session, "refresh tasks")? {
             tracing::info!(session = request.session, "a Gerrit asks for refresh tasks");
             inner.queue.begin(Instant::now());
         }
@@ -289,7 +287,7 @@ impl Refreshes for Refresh {
     fn done(&self, request: &DoneRequest) -> Result<DoneResponse, ApiError> {
         {
             let mut inner = self.inner();
-            if inner.sessions.enter(&request.session)? {
+            if inner.sessions.enter(&request.session, "refresh tasks")? {
                 // Nothing was handed out to it in this life of the node.
                 inner.queue.begin(Instant::now());
             }
@@ -309,11 +307,4 @@ impl Refreshes for Refresh {
 fn ending() -> ApiError {
     let message = "this sidecar is ending; ask again when it runs".to_owned();
     ApiError { code: RefusalCode::NotServing, message, retry: true }
-}
-
-/// Why a session may not go on.
-fn superseded() -> ApiError {
-    let message = "another Gerrit process has asked for refresh tasks since: this session is superseded; end this \
-                   process, or begin a new session (a retry with this one does not help)";
-    ApiError { code: RefusalCode::Invalid, message: message.to_owned(), retry: false }
 }

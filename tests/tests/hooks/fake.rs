@@ -159,6 +159,7 @@ impl Inspection for Fake {
             checkpoints: Vec::new(),
             parked: 0,
             quarantined: 0,
+            events: lockstep_proto::status::EventsStatus::default(),
             counters: Counters::default(),
             refresh: None,
             last_errors: Vec::new(),

@@ -69,6 +69,12 @@ metrics! {
     QUARANTINED = Gauge "lockstep_quarantined" [] "records that were set aside because their content is bad";
     LAG_SECONDS = Gauge "lockstep_lag_seconds" ["origin"] "now minus the commit time of the oldest transaction that is not applied, in seconds";
     LAG_TRANSACTIONS = Gauge "lockstep_lag_transactions" ["origin"] "transactions that were seen and are not applied";
+    EVENTS_FORWARDED = Counter "lockstep_events_forwarded_total" [] "stream events of this node's Gerrit that were moved to the event log";
+    EVENTS_DELIVERED = Counter "lockstep_events_delivered_total" [] "stream events of other nodes that this node's Gerrit confirmed";
+    EVENTS_DROPPED = Counter "lockstep_events_dropped_total" [] "stream events of other nodes that this node's Gerrit will not hear: an alarm";
+    EVENTS_UNSENT = Gauge "lockstep_events_unsent" [] "stream events of this node's Gerrit that are not yet in the event log";
+    EVENTS_WAITING = Gauge "lockstep_events_waiting" [] "stream events of other nodes that this node's Gerrit has not confirmed";
+    EVENTS_OLDEST = Gauge "lockstep_events_oldest_seconds" [] "how long the oldest of these waits, in seconds";
     GIT_SECONDS = Histogram "lockstep_git_seconds" ["op"] "seconds of an operation on a repository";
     GIT_ERRORS = Counter "lockstep_git_errors_total" ["op", "kind"] "operations on a repository that failed, by kind";
     FAILURES = Counter "lockstep_task_failures_total" ["stage"] "failures of a stage's task that are tried again";
