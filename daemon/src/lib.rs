@@ -28,6 +28,7 @@ pub mod demo;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod eventlog;
+pub mod gerrit;
 pub mod git;
 pub mod peers;
 pub mod publish;

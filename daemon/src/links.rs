@@ -9,7 +9,7 @@ use lockstep_proto::bridge::{
     RefTransactionResponse, SetHeadRequest,
 };
 use lockstep_proto::refresh::{DoneRequest, DoneResponse, TasksRequest, TasksResponse};
-use lockstep_proto::status::{HeldStatus, NodeStatus};
+use lockstep_proto::status::{DueStatus, HeldStatus, NodeStatus};
 use lockstep_proto::{ProjectKey, ProjectName, RefKey, Transaction, TxnId};
 
 /// The commit stage needs the apply stage to know what it did not know.
@@ -128,6 +128,9 @@ pub trait Refreshes: Send + Sync {
 pub trait Inspection: Send + Sync {
     /// The whole status.
     async fn status(&self) -> NodeStatus;
+
+    /// What Gerrit has to look at, the oldest first; not more than a page of it.
+    async fn due(&self) -> Vec<DueStatus>;
 
     /// What is parked.
     async fn parked(&self) -> Result<Vec<HeldStatus>, ApiError>;

@@ -28,6 +28,8 @@ pub trait Observer: Send + Sync {
     fn quarantined(&self, _what: &str, _reason: &str) {}
     /// Slots were moved to the event log; it took so long.
     fn published(&self, _count: usize, _took: Duration) {}
+    /// Gerrit reported so many refresh tasks as done, and so many as failed.
+    fn refreshed(&self, _done: u64, _failed: u64) {}
     /// A task failed and will try again.
     fn failed(&self, _stage: &'static str, _why: &str) {}
 }

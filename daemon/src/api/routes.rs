@@ -57,6 +57,7 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/projects/{project}/head", put(set_head)),
         ("/v1/projects/{project}/objects", post(objects::objects)),
         ("/v1/transactions/{txn}", get(transaction)),
+        ("/v1/refresh", get(refresh::due)),
         ("/v1/refresh/tasks", post(refresh::tasks)),
         ("/v1/refresh/done", post(refresh::done)),
         ("/v1/status", get(status)),

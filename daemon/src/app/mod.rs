@@ -46,8 +46,9 @@ use crate::api::latch::Latches;
 use crate::blob::BlobStore;
 use crate::clock::{Clock, Entropy};
 use crate::eventlog::EventLog;
+use crate::gerrit::Gerrit;
 use crate::git::Repositories;
-use crate::links::Transactions;
+use crate::links::{Refreshes, Transactions};
 use crate::observe::Observer;
 use crate::peers::Peers;
 use crate::plant::Plants;
@@ -75,6 +76,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
+    /// The Gerrit that is told what to look at; none when it asks by itself, or when there is none.
+    pub gerrit: Option<Arc<dyn Gerrit>>,
     /// Who listens.
     pub observer: Arc<dyn Observer>,
     /// The machine's boot id, where it is known.
@@ -131,6 +134,9 @@ impl Node {
             facts,
         };
         tasks.spawn("durability", stages.durability.clone().run());
+        if let (Some(refresh), Some(gerrit)) = (&stages.refresh, &stages.parts.gerrit) {
+            tasks.spawn("refresh", Arc::clone(refresh).drive(Arc::clone(gerrit)));
+        }
         tasks.spawn("join", join.run());
         Ok(Self { tasks, stages, front, latches, fenced })
     }
@@ -145,6 +151,13 @@ impl Node {
     #[must_use]
     pub fn stages(&self) -> &Arc<Stages> {
         &self.stages
+    }
+
+    /// What a bridge inside Gerrit asks for its tasks; none when another Gerrit is told them, or none is.
+    #[must_use]
+    pub fn refreshes(&self) -> Option<Arc<dyn Refreshes>> {
+        let asked = self.stages.refresh.clone().filter(|_| self.stages.parts.gerrit.is_none());
+        asked.map(|refresh| refresh as Arc<dyn Refreshes>)
     }
 
     /// The bridge's calls, with what is known of this node's incarnation.

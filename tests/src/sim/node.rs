@@ -76,6 +76,7 @@ impl NodeFactory for RealNodes {
             store: parts.store,
             clock: parts.clock,
             entropy: parts.entropy,
+            gerrit: None,
             observer: Arc::new(observer),
             boot: parts.boot,
             settings: settings(NodeSettings::new(parts.site, parts.node, parts.sites)),
@@ -128,7 +129,7 @@ impl SimNode for RealNode {
     }
 
     fn refreshes(&self) -> Option<Arc<dyn Refreshes>> {
-        self.0.stages().refresh.clone().map(|refresh| refresh as Arc<dyn Refreshes>)
+        self.0.refreshes()
     }
 
     fn kill(&self) {

@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lockstep::eventlog::Position;
-use lockstep::volume::{
-    Announced, Changes, Held, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts,
-};
+use lockstep::volume::{Announced, Changes, Held, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts};
 use lockstep_proto::refresh::Subject;
 use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, Seq};
 
@@ -122,6 +120,15 @@ fn describe(changes: &Changes) -> String {
     });
     let done = changes.refreshed.iter().map(|subject| format!(" refreshed {subject}"));
     let gone = changes.forget_projects.iter().map(|project| format!(" forget {project}"));
-    let parts: String = gone.chain(refs).chain(checkpoints).chain(held).chain(freed).chain(bad).chain(marks).chain(due).chain(done).collect();
+    let parts: String = gone
+        .chain(refs)
+        .chain(checkpoints)
+        .chain(held)
+        .chain(freed)
+        .chain(bad)
+        .chain(marks)
+        .chain(due)
+        .chain(done)
+        .collect();
     format!("commit{parts}")
 }
