@@ -30,6 +30,7 @@ pub mod embedded;
 pub mod eventlog;
 pub mod gerrit;
 pub mod git;
+pub mod hello;
 pub mod peers;
 pub mod publish;
 pub mod reconcile;

@@ -15,9 +15,11 @@
 //! | [`transaction`] | a committed transaction, as the journal and the event log carry it |
 //! | [`bridge`] | bodies of the bridge API |
 //! | [`refresh`] | bodies of the refresh API: what a Gerrit must look at again |
+//! | [`gerrit`] | a Gerrit that starts |
 //! | [`status`] | bodies of the status API |
 
 pub mod bridge;
+pub mod gerrit;
 pub mod limits;
 pub mod name;
 pub mod oid;

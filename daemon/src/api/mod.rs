@@ -8,6 +8,7 @@ mod admission;
 mod check;
 mod error;
 mod extract;
+mod gerrit;
 pub mod health;
 pub mod latch;
 mod objects;
@@ -17,4 +18,4 @@ mod routes;
 mod serve;
 pub mod server;
 
-pub use crate::links::{Inspection, Transactions};
+pub use crate::links::{Doorkeeper, Inspection, Transactions};

@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use super::admission::{Admission, Look, Work};
 use super::error::Failure;
 use super::extract::{Body, Project, Txn};
-use super::{Inspection, Transactions, check, objects, openapi, refresh};
+use super::{Doorkeeper, Inspection, Transactions, check, gerrit, objects, openapi, refresh};
 use crate::git::Repositories;
 use crate::links::Refreshes;
 
@@ -39,6 +39,8 @@ pub(super) struct Api {
     pub repositories: Option<Arc<dyn Repositories>>,
     /// What a bridge inside Gerrit asks for its tasks.
     pub refreshes: Option<Arc<dyn Refreshes>>,
+    /// Who lets Gerrits in.
+    pub doorkeeper: Option<Arc<dyn Doorkeeper>>,
     /// The work that goes on when its client hangs up.
     pub work: TaskTracker,
     /// How much of it there may be.
@@ -47,7 +49,7 @@ pub(super) struct Api {
     pub deadline: Duration,
 }
 
-type Answer<T> = Result<Json<T>, Failure>;
+pub(super) type Answer<T> = Result<Json<T>, Failure>;
 
 /// Every route: its path and its methods. The OpenAPI document is tested against this table.
 pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
@@ -56,6 +58,8 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/projects/{project}", put(create_project).delete(delete_project)),
         ("/v1/projects/{project}/head", put(set_head)),
         ("/v1/projects/{project}/objects", post(objects::objects)),
+        ("/v1/projects/{project}/strays", get(gerrit::strays).post(gerrit::end_stray)),
+        ("/v1/gerrit/hello", post(gerrit::hello)),
         ("/v1/transactions/{txn}", get(transaction)),
         ("/v1/refresh", get(refresh::due)),
         ("/v1/refresh/tasks", post(refresh::tasks)),
@@ -84,7 +88,7 @@ pub(super) fn router(api: Api) -> Router {
 impl Api {
     /// Runs `work` to its end whatever becomes of the caller. `None` when there is no answer within the time:
     /// then its fate is unknown.
-    async fn outlive<T: Send + 'static>(
+    pub(super) async fn outlive<T: Send + 'static>(
         &self,
         permit: Work,
         deadline: Duration,
@@ -105,7 +109,7 @@ impl Api {
         }
     }
 
-    async fn on_project(
+    pub(super) async fn on_project(
         &self,
         permit: Work,
         request_id: &str,

@@ -22,7 +22,7 @@ use super::access::{self, TokenFile};
 use super::admission::Admission;
 use super::routes::{self, Api};
 use super::serve::{Bounds, SILENCE, serve};
-use super::{Inspection, Transactions};
+use super::{Doorkeeper, Inspection, Transactions};
 use crate::git::Repositories;
 use crate::links::Refreshes;
 
@@ -68,6 +68,7 @@ pub struct BoundApi {
     tcp: Option<(TcpListener, TokenFile)>,
     repositories: Option<Arc<dyn Repositories>>,
     refreshes: Option<Arc<dyn Refreshes>>,
+    doorkeeper: Option<Arc<dyn Doorkeeper>>,
     most_requests: NonZeroUsize,
     deadline: Duration,
 }
@@ -95,6 +96,7 @@ impl BoundApi {
             tcp,
             repositories: None,
             refreshes: None,
+            doorkeeper: None,
             most_requests: DEFAULT_REQUESTS,
             deadline: DEFAULT_DEADLINE,
         })
@@ -110,6 +112,12 @@ impl BoundApi {
     #[must_use]
     pub fn refreshing(self, refreshes: Option<Arc<dyn Refreshes>>) -> Self {
         Self { refreshes, ..self }
+    }
+
+    /// Lets Gerrits in, or not.
+    #[must_use]
+    pub fn guarded(self, doorkeeper: Arc<dyn Doorkeeper>) -> Self {
+        Self { doorkeeper: Some(doorkeeper), ..self }
     }
 
     /// Works on at most so many requests at the same time.
@@ -140,8 +148,17 @@ impl BoundApi {
     ) -> ApiTasks {
         let admission = Admission::new(self.most_requests);
         let (repositories, refreshes, deadline) = (self.repositories, self.refreshes, self.deadline);
-        let work = TaskTracker::new();
-        let api = Api { transactions, inspection, repositories, refreshes, work: work.clone(), admission, deadline };
+        let (doorkeeper, work) = (self.doorkeeper, TaskTracker::new());
+        let api = Api {
+            transactions,
+            inspection,
+            repositories,
+            refreshes,
+            doorkeeper,
+            work: work.clone(),
+            admission,
+            deadline,
+        };
         let router = routes::router(api);
         // Who is sent away needs a connection to be told so.
         let connections = self.most_requests.get().saturating_add(SPARE_CONNECTIONS);

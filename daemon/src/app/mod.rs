@@ -48,7 +48,8 @@ use crate::clock::{Clock, Entropy};
 use crate::eventlog::EventLog;
 use crate::gerrit::Gerrit;
 use crate::git::Repositories;
-use crate::links::{Refreshes, Transactions};
+use crate::hello::Door;
+use crate::links::{Doorkeeper, Refreshes, Transactions};
 use crate::observe::Observer;
 use crate::peers::Peers;
 use crate::plant::Plants;
@@ -104,6 +105,7 @@ pub struct Node {
     tasks: Tasks,
     stages: Arc<Stages>,
     front: Arc<Front>,
+    door: Arc<Door>,
     latches: Latches,
     fenced: CancellationToken,
 }
@@ -124,6 +126,7 @@ impl Node {
         if !facts.reconciles {
             recall::announced(&stages).await?;
         }
+        let door = Arc::new(stages.door(Arc::clone(&front) as Arc<dyn Transactions>, &latches));
         let join = join::Join {
             stages: Arc::clone(&stages),
             front: Arc::clone(&front),
@@ -138,7 +141,7 @@ impl Node {
             tasks.spawn("refresh", Arc::clone(refresh).drive(Arc::clone(gerrit)));
         }
         tasks.spawn("join", join.run());
-        Ok(Self { tasks, stages, front, latches, fenced })
+        Ok(Self { tasks, stages, front, door, latches, fenced })
     }
 
     /// The bridge's calls.
@@ -158,6 +161,12 @@ impl Node {
     pub fn refreshes(&self) -> Option<Arc<dyn Refreshes>> {
         let asked = self.stages.refresh.clone().filter(|_| self.stages.parts.gerrit.is_none());
         asked.map(|refresh| refresh as Arc<dyn Refreshes>)
+    }
+
+    /// Who lets Gerrits in.
+    #[must_use]
+    pub fn doorkeeper(&self) -> Arc<dyn Doorkeeper> {
+        Arc::clone(&self.door) as Arc<dyn Doorkeeper>
     }
 
     /// The bridge's calls, with what is known of this node's incarnation.

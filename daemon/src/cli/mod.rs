@@ -10,6 +10,7 @@ mod import;
 mod inspect;
 pub(crate) mod out;
 mod project;
+mod stray;
 mod table;
 mod target;
 mod update;
@@ -51,6 +52,9 @@ enum Command {
     Project(project::ProjectCommand),
     /// Commit every ref of an existing repository
     Import(import::ImportArgs),
+    /// What `init` wrote behind the bridge's back and contradicts what was committed
+    #[command(subcommand)]
+    Stray(stray::StrayCommand),
     /// Show this node: readiness, lag, journal, checkpoints
     Status(inspect::StatusArgs),
     /// List what waits for something that has not arrived
@@ -96,19 +100,11 @@ impl CliError {
     }
 }
 
-/// Threads for what blocks: libgit2, the disk, gits that check large packs. Each keeps memory of its own.
-const BLOCKING: usize = 32;
-
 /// Parses the arguments, runs the command, and gives the exit code of the process.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .max_blocking_threads(BLOCKING)
-        .enable_all()
-        .build();
-    let ended = match runtime {
+    let ended = match crate::tasks::runtime() {
         Ok(runtime) => runtime.block_on(run(cli.command)),
         Err(error) => Err(CliError::failed(error)),
     };
@@ -135,6 +131,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Head(command) => project::head(command).await,
         Command::Project(command) => project::run(command).await,
         Command::Import(args) => import::run(args).await,
+        Command::Stray(command) => stray::run(command).await,
         Command::Status(args) => inspect::status(args).await,
         Command::Parked(args) => inspect::list(args, "/v1/parked").await,
         Command::Quarantine(args) => inspect::list(args, "/v1/quarantine").await,

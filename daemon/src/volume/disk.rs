@@ -74,19 +74,24 @@ impl DiskStore {
         Ok(self.database.begin_read()?.open_table(definition)?)
     }
 
+    /// Reads a key's value. The table outlives what is read from it: a page that is given back after its transaction may
+    /// be in use again.
+    fn get<'k, K: Key + 'static, V: Value + 'static, T>(
+        &self,
+        definition: TableDefinition<'static, K, V>,
+        key: K::SelfType<'k>,
+        read: impl FnOnce(V::SelfType<'_>) -> Fallible<T>,
+    ) -> Fallible<Option<T>> {
+        let table = self.table(definition)?;
+        let found = table.get(key)?;
+        found.map(|found| read(found.value())).transpose()
+    }
+
     fn read_reference(&self, project: &ProjectKey, key: &RefKey) -> Fallible<Option<RefRecord>> {
-        // The table outlives what was read from it: a page that is given back after its transaction may be in use again.
+        let read = |bytes: &[u8]| Ok(forms::read_record(bytes)?);
         match key {
-            RefKey::State => {
-                let table = self.table(tables::PROJECTS)?;
-                let found = table.get(project.name.as_str())?;
-                Ok(found.map(|bytes| forms::read_record(bytes.value())).transpose()?)
-            }
-            RefKey::Head | RefKey::Ref(_) => {
-                let table = self.table(tables::REFS)?;
-                let found = table.get(keys::reference(project, key).as_slice())?;
-                Ok(found.map(|bytes| forms::read_record(bytes.value())).transpose()?)
-            }
+            RefKey::State => self.get(tables::PROJECTS, project.name.as_str(), read),
+            RefKey::Head | RefKey::Ref(_) => self.get(tables::REFS, keys::reference(project, key).as_slice(), read),
         }
     }
 
@@ -168,9 +173,8 @@ impl DiskStore {
     }
 
     fn read_facts(&self) -> Fallible<VolumeFacts> {
-        let table = self.table(tables::FACTS)?;
-        let row = table.get(tables::VOLUME)?;
-        Ok(row.map(|row| forms::read_json("volume facts", row.value())).transpose()?.unwrap_or_default())
+        let read = |text: &str| Ok(forms::read_json("volume facts", text)?);
+        Ok(self.get(tables::FACTS, tables::VOLUME, read)?.unwrap_or_default())
     }
 
     fn write(&self, changes: &Changes) -> Fallible<()> {
@@ -214,21 +218,13 @@ impl NodeStore for DiskStore {
     }
 
     fn is_value(&self, project: &ProjectKey, oid: &Oid) -> Result<bool, StoreError> {
-        let read = || {
-            let table = self.table(tables::VALUES)?;
-            let found = table.get(keys::value(project, oid).as_slice())?;
-            Ok(found.is_some())
-        };
-        read().map_err(failed("look for a value"))
+        let found = self.get(tables::VALUES, keys::value(project, oid).as_slice(), |_| Ok(()));
+        Ok(found.map_err(failed("look for a value"))?.is_some())
     }
 
     fn is_directory(&self, project: &ProjectKey, name: &RefName) -> Result<bool, StoreError> {
-        let read = || {
-            let table = self.table(tables::DIRECTORIES)?;
-            let found = table.get(keys::name(project, name).as_slice())?;
-            Ok(found.is_some())
-        };
-        read().map_err(failed("look for a directory mark"))
+        let found = self.get(tables::DIRECTORIES, keys::name(project, name).as_slice(), |_| Ok(()));
+        Ok(found.map_err(failed("look for a directory mark"))?.is_some())
     }
 
     fn checkpoints(&self) -> Result<BTreeMap<ShardId, Position>, StoreError> {

@@ -3,6 +3,7 @@
 mod command;
 mod crash;
 mod demo;
+mod hello;
 mod life;
 mod power_cut;
 mod push;

@@ -4,7 +4,7 @@
 //! tasks has in common is done once, in the order that Gerrit's loaders need: caches of projects before their documents
 //! (the document is made from the cache), documents of groups before the caches of members (those are loaded from the
 //! documents). What cannot be told this way: documents of a deleted project's changes go only when a project of its name
-//! comes back, and an account's external ids are searchable only when its own ref has moved. `docs/gerrit.md` has the list.
+//! comes back, and an account's external ids are searchable only when its own ref has moved. `docs/operations.md` has the list.
 
 mod call;
 mod changes;
