@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use lockstep_proto::announcement::{
-    AnnounceRequest, Done, EventsDoneRequest, NextEventsRequest, NextEventsResponse,
-};
+use lockstep_proto::announcement::{AnnounceRequest, Done, EventsDoneRequest, NextEventsRequest, NextEventsResponse};
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::limits;
 
@@ -61,11 +59,7 @@ pub(super) async fn next(
     responses((status = 200, description = "They are not given again", body = Done),
         (status = 400, description = "Malformed, or another session took the place of this one", body = ApiError),
         (status = 503, description = "This sidecar works on too many requests: send the same again", body = ApiError)))]
-pub(super) async fn done(
-    State(api): State<Api>,
-    permit: Work,
-    Body(request): Body<EventsDoneRequest>,
-) -> Answer<Done> {
+pub(super) async fn done(State(api): State<Api>, permit: Work, Body(request): Body<EventsDoneRequest>) -> Answer<Done> {
     check::session(&request.session)?;
     if request.done.len() > limits::POLLED {
         let (is, most) = (request.done.len(), limits::POLLED);

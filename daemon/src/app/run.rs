@@ -14,7 +14,7 @@ use crate::api::health::{BoundHealth, RenderMetrics};
 use crate::api::server::{ApiTasks, BoundApi};
 use crate::clock::{Clock, SeededEntropy, SystemClock};
 use crate::config::Settings;
-use crate::links::{Refreshes, StreamEvents};
+use crate::links::Refreshes;
 use crate::status::StatusBoard;
 use crate::telemetry::metrics::{Metrics, observe_board};
 use crate::telemetry::{self, Telemetry};

@@ -87,7 +87,7 @@ impl Inbox {
             let Some(last) = page.last().map(|(last, _)| *last) else { return Ok(inbox) };
             after = Some(last);
             for (number, letter) in page {
-                    let Some((since_ms, bytes)) = open_letter(&letter) else { continue };
+                let Some((since_ms, bytes)) = open_letter(&letter) else { continue };
                 match Record::decode(&bytes) {
                     Ok(Record::Announcement(announcement)) => {
                         inbox.put(number, &announcement.id, Some(&announcement), bytes.len(), since_ms);
@@ -273,8 +273,12 @@ impl Events {
             tokio::pin!(arrived);
             arrived.as_mut().enable();
             let events = self.hand_out(request)?;
-            if !events.is_empty() || Instant::now() >= until || self.ended.is_cancelled() {
+            if !events.is_empty() || Instant::now() >= until {
                 return Ok(events);
+            }
+            if self.ended.is_cancelled() {
+                // No empty answer: whoever heard one at once would ask again at once.
+                return Err(ending());
             }
             tokio::select! {
                 biased;
@@ -340,11 +344,8 @@ impl Events {
             return Ok(true);
         }
         // In this order: what is applied makes the refresh due before it is visible.
-        let is_here = is_applied(
-            needs,
-            |project, key| self.table.version(project, key),
-            |project| self.table.is_past(project),
-        )?;
+        let is_here =
+            is_applied(needs, |project, key| self.table.version(project, key), |project| self.table.is_past(project))?;
         Ok(is_here && self.refreshed.is_refreshed(&needs.project.name, entry.change))
     }
 
@@ -374,18 +375,26 @@ impl Events {
             }
             numbers.len()
         };
-        if confirmed > 0 {
-            self.durability.settle().await;
-            self.observer.event_confirmed(confirmed);
-        }
+        // Also when nothing was left to confirm: it may be removed, and not durably so, by a call that nobody heard the end of.
+        self.durability.settle().await;
+        self.observer.event_confirmed(confirmed);
         Ok(())
     }
 
     /// Announcements of a site were trimmed from its stream before this node read them.
     pub(super) fn miss(&self, site: &SiteId) {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner).dropped += 1;
-        self.observer.event_dropped(&format!("what was announced at {site} while this node was away"), "the stream keeps it no longer");
+        self.observer.event_dropped(
+            &format!("what was announced at {site} while this node was away"),
+            "the stream keeps it no longer",
+        );
     }
+}
+
+/// This life of the node gives no more.
+fn ending() -> ApiError {
+    let message = "this sidecar is ending; ask again when it runs".to_owned();
+    ApiError { code: RefusalCode::NotServing, message, retry: true }
 }
 
 fn forwarded(from: Announcement) -> ForwardedEvent {

@@ -104,7 +104,8 @@ impl Events {
         let Some(name) = event.project.clone() else {
             let carrier = self.table.projects().map_err(unreadable)?.into_keys().next();
             let carrier = carrier.ok_or_else(|| {
-                let message = format!("event {} cannot be taken yet: this node knows no project; send it again", event.id);
+                let message =
+                    format!("event {} cannot be taken yet: this node knows no project; send it again", event.id);
                 ApiError { code: RefusalCode::Unavailable, message, retry: true }
             })?;
             return Ok(Made { event, carrier, project: None, needs: Vec::new() });

@@ -102,7 +102,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Announcement, DecodeError> {
     let content = wire::carried(bytes)?.ok_or_else(|| DecodeError::Bad("it carries no announcement".into()))?;
     let carrier = Transaction::decode(bytes)?;
     if carrier.project.incarnation != 0 {
-        return Err(DecodeError::Bad(format!("{} was a project once: it cannot carry an announcement", carrier.project)));
+        return Err(DecodeError::Bad(format!(
+            "{} was a project once: it cannot carry an announcement",
+            carrier.project
+        )));
     }
     outline::check(&content, &FORM)?;
     let content = WireAnnouncement::decode(content).map_err(|error| DecodeError::Bad(error.to_string()))?;

@@ -5,8 +5,9 @@
 use bytes::Bytes;
 use lockstep_proto::announcement::Origin;
 use lockstep_proto::{
-    Announcement, AnnouncementId, Command, EventBody, Incarnation, IncarnationId, Lane, NodeId, Oid, Pack, ProjectKey, ProjectName, ProjectPhase, ProjectState,
-    RefKey, RefName, RefValue, Seq, SiteId, Slot, Transaction, TxnId, Version, limits,
+    Announcement, AnnouncementId, Command, EventBody, Incarnation, IncarnationId, Lane, NodeId, Oid, Pack, ProjectKey,
+    ProjectName, ProjectPhase, ProjectState, RefKey, RefName, RefValue, Seq, SiteId, Slot, Transaction, TxnId, Version,
+    limits,
 };
 use proptest::prelude::*;
 
@@ -203,6 +204,7 @@ pub fn patch_set() -> Announcement {
             ("refs/changes/12/12/1".parse().unwrap(), Version(1)),
             ("refs/changes/12/12/meta".parse().unwrap(), Version(3)),
         ],
-        body: EventBody::new(r#"{"type":"patchset-created","patchSet":{"number":1},"eventCreatedOn":1700000000}"#).unwrap(),
+        body: EventBody::new(r#"{"type":"patchset-created","patchSet":{"number":1},"eventCreatedOn":1700000000}"#)
+            .unwrap(),
     }
 }

@@ -1,9 +1,7 @@
 //! The contract of the node's store ([`lockstep::volume`]). Every function takes a new, empty store.
 
 use lockstep::eventlog::Position;
-use lockstep::volume::{
-    Changes, Difference, Held, Mailbox, NodeStore, RefRecord, RefreshMark, ShardId, VolumeFacts,
-};
+use lockstep::volume::{Changes, Difference, Held, Mailbox, NodeStore, RefRecord, RefreshMark, ShardId, VolumeFacts};
 use lockstep_proto::refresh::Subject;
 use lockstep_proto::{LaneId, Oid, ProjectKey, RefKey, RefValue, Seq, Version};
 
@@ -292,7 +290,8 @@ pub async fn mail_comes_in_the_order_of_its_numbers(store: &dyn NodeStore) {
         assert_eq!(store.letter(mailbox, 7), Ok(Some(letter("one"))));
         assert_eq!(store.letter(mailbox, 8), Ok(None));
     }
-    let post = vec![(Mailbox::Inbox, 7, letter("two")), (Mailbox::Inbox, 0, letter("first")), (Mailbox::Inbox, 0, letter(""))];
+    let post =
+        vec![(Mailbox::Inbox, 7, letter("two")), (Mailbox::Inbox, 0, letter("first")), (Mailbox::Inbox, 0, letter(""))];
     let unpost = vec![(Mailbox::Inbox, 7), (Mailbox::Outbox, 300), (Mailbox::Sent, 12)];
     commit(store, Changes { post, unpost, ..Changes::default() }).await;
     assert_eq!(store.letter(Mailbox::Inbox, 7), Ok(Some(letter("two"))), "what goes goes first");

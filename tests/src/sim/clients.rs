@@ -111,7 +111,9 @@ impl Client {
     async fn tell(&self, node: &NodeId, project: &ProjectName, response: &RefTransactionResponse) {
         let visible = response.results.iter().filter(|result| result.outcome == Outcome::Committed);
         let names: BTreeSet<RefName> = visible.map(|result| result.name.clone()).collect();
-        let Some(txn) = response.txn.as_ref().filter(|_| self.events.chance(self.world.scenario.events)) else { return };
+        let Some(txn) = response.txn.as_ref().filter(|_| self.events.chance(self.world.scenario.events)) else {
+            return;
+        };
         let Some(transaction) = self.world.watch.known().facts.transactions.get(txn).cloned() else { return };
         let named = |command: &Command| {
             let name = command.key.as_ref_name().filter(|name| names.contains(*name))?;

@@ -90,7 +90,9 @@ impl Listener {
         let request = NextEventsRequest { session: self.session(), most, wait_ms: self.dice.below(500) };
         let Ok(answer) = events.next(request).await else { return false };
         if self.dice.chance(self.world.faults.rates(Seam::Gerrit).lose_answer) {
-            self.world.trace.note(self.node.as_str(), &format!("the listener never heard {} events", answer.events.len()));
+            self.world
+                .trace
+                .note(self.node.as_str(), &format!("the listener never heard {} events", answer.events.len()));
             return false;
         }
         for event in answer.events {
@@ -109,7 +111,8 @@ impl Listener {
     async fn confirm(&mut self, life: &Life) {
         let Some(events) = life.node.events() else { return };
         let heard = self.unconfirmed.len();
-        let count = if self.dice.chance(700) { heard } else { usize::try_from(self.dice.below(heard as u64)).unwrap_or(0) };
+        let count =
+            if self.dice.chance(700) { heard } else { usize::try_from(self.dice.below(heard as u64)).unwrap_or(0) };
         let done: Vec<String> = self.unconfirmed[..count].to_vec();
         if done.is_empty() {
             return;

@@ -185,7 +185,9 @@ async fn what_an_event_names_can_be_fetched_when_it_is_heard_every_time() {
         other.done(&heard).await.expect("it is confirmed");
     }
     for change in 0..3 {
-        let of = |all: &[String]| all.iter().filter(|id| id[1..].parse::<u64>().unwrap() % 3 == change).cloned().collect::<Vec<String>>();
+        let of = |all: &[String]| {
+            all.iter().filter(|id| id[1..].parse::<u64>().unwrap() % 3 == change).cloned().collect::<Vec<String>>()
+        };
         let (heard, posted): (Vec<String>, Vec<String>) = (of(&heard), of(&posted));
         assert_eq!(heard, posted, "in the order of change {change}");
     }
@@ -245,7 +247,8 @@ async fn bad_requests_name_the_field_and_the_way_out() {
     let cluster = Cluster::start(lockstep(), &["a-0"]).await;
     cluster.create("p").await;
     let bridge = Bridge::at(&cluster.nodes[0], "gerrit");
-    let refused = async |path: &str, body: serde_json::Value| match bridge.call::<serde_json::Value>(path, &body).await {
+    let refused = async |path: &str, body: serde_json::Value| match bridge.call::<serde_json::Value>(path, &body).await
+    {
         Err(ClientError::Answered(error)) => error,
         other => panic!("{other:?}"),
     };

@@ -15,7 +15,9 @@ use opentelemetry::metrics::{Meter, MeterProvider, NoopMeterProvider};
 
 pub use board::observe_board;
 pub use labels::{ApplyOutcome, CallEnd, GitOp, RefDbOp};
-pub use stages::{ApplyMetrics, CommitMetrics, ConsumeMetrics, EventMetrics, GitMetrics, PublishMetrics, RefDbMetrics, SiteMetrics};
+pub use stages::{
+    ApplyMetrics, CommitMetrics, ConsumeMetrics, EventMetrics, GitMetrics, PublishMetrics, RefDbMetrics, SiteMetrics,
+};
 pub use table::{ALL, Kind, MetricDoc, markdown};
 
 /// The instruments of all stages. Cloning shares them.
