@@ -31,6 +31,7 @@ pub mod embedded;
 pub mod eventlog;
 pub mod events;
 pub mod git;
+pub mod hello;
 pub mod peers;
 pub mod publish;
 pub mod reconcile;

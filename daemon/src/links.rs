@@ -9,6 +9,7 @@ use lockstep_proto::bridge::{
     ApiError, CreateProjectRequest, DeleteProjectRequest, ProjectResponse, RefTransactionRequest,
     RefTransactionResponse, SetHeadRequest,
 };
+use lockstep_proto::gerrit::{HelloRequest, HelloResponse, Stray, StrayRequest};
 use lockstep_proto::refresh::{DoneRequest, DoneResponse, TasksRequest, TasksResponse};
 use lockstep_proto::status::{HeldStatus, NodeStatus};
 use lockstep_proto::{Announcement, AnnouncementId, ProjectKey, ProjectName, RefKey, SiteId, Transaction, TxnId};
@@ -155,6 +156,19 @@ pub trait Refreshes: Send + Sync {
     /// # Errors
     /// The session is superseded.
     fn done(&self, request: &DoneRequest) -> Result<DoneResponse, ApiError>;
+}
+
+/// What the bridge API needs for a Gerrit that starts.
+#[async_trait]
+pub trait Doorkeeper: Send + Sync {
+    /// Whether this Gerrit may start here. What cannot be told yet is an [`ApiError`]; ask again.
+    async fn hello(&self, gerrit: HelloRequest) -> Result<HelloResponse, ApiError>;
+
+    /// The strays of a project.
+    async fn strays(&self, project: &ProjectName) -> Result<Vec<Stray>, ApiError>;
+
+    /// Adopts or discards a stray.
+    async fn end_stray(&self, project: &ProjectName, request: StrayRequest) -> Result<ProjectResponse, ApiError>;
 }
 
 /// What the status API needs of the node.

@@ -17,10 +17,12 @@
 //! | [`record`] | what a record of the event log is: a transaction or an announcement |
 //! | [`bridge`] | bodies of the bridge API |
 //! | [`refresh`] | bodies of the refresh API: what a Gerrit must look at again |
+//! | [`gerrit`] | a Gerrit that starts |
 //! | [`status`] | bodies of the status API |
 
 pub mod announcement;
 pub mod bridge;
+pub mod gerrit;
 pub mod limits;
 pub mod name;
 pub mod oid;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use lockstep_proto::bridge::RefTransactionRequest;
+use lockstep_proto::gerrit::HelloRequest;
 use lockstep_proto::limits;
 use lockstep_proto::refresh::{DoneRequest, TasksRequest};
 
@@ -70,6 +71,27 @@ pub(super) fn session(session: &str) -> Result<(), Failure> {
             session.len()
         );
         return Err(Failure::malformed(message));
+    }
+    Ok(())
+}
+
+/// Checks what a Gerrit says of itself. What is empty is judged where the reason can be told.
+pub(super) fn gerrit(hello: &HelloRequest) -> Result<(), Failure> {
+    let fields = [
+        ("session", &hello.session),
+        ("server_id", &hello.server_id),
+        ("instance_id", &hello.instance_id),
+        ("gerrit_version", &hello.gerrit_version),
+        ("bridge_version", &hello.bridge_version),
+    ];
+    let most = limits::REQUEST_ID_BYTES;
+    for (field, value) in fields {
+        if value.len() > most || (field == "session" && value.is_empty()) {
+            let least = usize::from(field == "session");
+            let length = value.len();
+            let message = format!("field {field} is {length} bytes long; give {least} to {most} bytes");
+            return Err(Failure::malformed(message));
+        }
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use super::admission::{Admission, Look, Work};
 use super::error::Failure;
 use super::extract::{Body, Project, Txn};
-use super::{Inspection, Transactions, check, events, objects, openapi, refresh};
+use super::{Doorkeeper, Inspection, Transactions, check, events, gerrit, objects, openapi, refresh};
 use crate::git::Repositories;
 use crate::links::{Refreshes, StreamEvents};
 
@@ -39,6 +39,8 @@ pub(super) struct Api {
     pub repositories: Option<Arc<dyn Repositories>>,
     /// What a bridge inside Gerrit asks for its tasks.
     pub refreshes: Option<Arc<dyn Refreshes>>,
+    /// Who lets Gerrits in.
+    pub doorkeeper: Option<Arc<dyn Doorkeeper>>,
     /// Stream events, where they are forwarded.
     pub events: Option<Arc<dyn StreamEvents>>,
     /// The work that goes on when its client hangs up.
@@ -58,6 +60,8 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/projects/{project}", put(create_project).delete(delete_project)),
         ("/v1/projects/{project}/head", put(set_head)),
         ("/v1/projects/{project}/objects", post(objects::objects)),
+        ("/v1/projects/{project}/strays", get(gerrit::strays).post(gerrit::end_stray)),
+        ("/v1/gerrit/hello", post(gerrit::hello)),
         ("/v1/transactions/{txn}", get(transaction)),
         ("/v1/refresh/tasks", post(refresh::tasks)),
         ("/v1/refresh/done", post(refresh::done)),
@@ -109,7 +113,7 @@ impl Api {
         }
     }
 
-    async fn on_project(
+    pub(super) async fn on_project(
         &self,
         permit: Work,
         request_id: &str,

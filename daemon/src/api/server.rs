@@ -22,7 +22,7 @@ use super::access::{self, TokenFile};
 use super::admission::Admission;
 use super::routes::{self, Api};
 use super::serve::{Bounds, SILENCE, serve};
-use super::{Inspection, Transactions};
+use super::{Doorkeeper, Inspection, Transactions};
 use crate::git::Repositories;
 use crate::links::{Refreshes, StreamEvents};
 
@@ -68,6 +68,7 @@ pub struct BoundApi {
     tcp: Option<(TcpListener, TokenFile)>,
     repositories: Option<Arc<dyn Repositories>>,
     refreshes: Option<Arc<dyn Refreshes>>,
+    doorkeeper: Option<Arc<dyn Doorkeeper>>,
     events: Option<Arc<dyn StreamEvents>>,
     most_requests: NonZeroUsize,
     deadline: Duration,
@@ -96,6 +97,7 @@ impl BoundApi {
             tcp,
             repositories: None,
             refreshes: None,
+            doorkeeper: None,
             events: None,
             most_requests: DEFAULT_REQUESTS,
             deadline: DEFAULT_DEADLINE,
@@ -118,6 +120,12 @@ impl BoundApi {
     #[must_use]
     pub fn refreshing(self, refreshes: Option<Arc<dyn Refreshes>>) -> Self {
         Self { refreshes, ..self }
+    }
+
+    /// Lets Gerrits in, or not.
+    #[must_use]
+    pub fn guarded(self, doorkeeper: Arc<dyn Doorkeeper>) -> Self {
+        Self { doorkeeper: Some(doorkeeper), ..self }
     }
 
     /// Works on at most so many requests at the same time.
@@ -148,9 +156,18 @@ impl BoundApi {
     ) -> ApiTasks {
         let admission = Admission::new(self.most_requests);
         let (repositories, refreshes, events) = (self.repositories, self.refreshes, self.events);
-        let (work, deadline) = (TaskTracker::new(), self.deadline);
-        let tracked = work.clone();
-        let api = Api { transactions, inspection, repositories, refreshes, events, work: tracked, admission, deadline };
+        let (doorkeeper, deadline, work) = (self.doorkeeper, self.deadline, TaskTracker::new());
+        let api = Api {
+            transactions,
+            inspection,
+            repositories,
+            refreshes,
+            doorkeeper,
+            events,
+            work: work.clone(),
+            admission,
+            deadline,
+        };
         let router = routes::router(api);
         // Who is sent away needs a connection to be told so.
         let connections = self.most_requests.get().saturating_add(SPARE_CONNECTIONS);

@@ -47,7 +47,8 @@ use crate::blob::BlobStore;
 use crate::clock::{Clock, Entropy};
 use crate::eventlog::EventLog;
 use crate::git::Repositories;
-use crate::links::{StreamEvents, Transactions};
+use crate::hello::Door;
+use crate::links::{Doorkeeper, StreamEvents, Transactions};
 use crate::observe::Observer;
 use crate::peers::Peers;
 use crate::plant::Plants;
@@ -101,6 +102,7 @@ pub struct Node {
     tasks: Tasks,
     stages: Arc<Stages>,
     front: Arc<Front>,
+    door: Arc<Door>,
     latches: Latches,
     fenced: CancellationToken,
 }
@@ -121,6 +123,7 @@ impl Node {
         if !facts.reconciles {
             recall::announced(&stages).await?;
         }
+        let door = Arc::new(stages.door(Arc::clone(&front) as Arc<dyn Transactions>, &latches));
         let join = join::Join {
             stages: Arc::clone(&stages),
             front: Arc::clone(&front),
@@ -132,7 +135,7 @@ impl Node {
         };
         tasks.spawn("durability", stages.durability.clone().run());
         tasks.spawn("join", join.run());
-        Ok(Self { tasks, stages, front, latches, fenced })
+        Ok(Self { tasks, stages, front, door, latches, fenced })
     }
 
     /// The bridge's calls.
@@ -152,6 +155,12 @@ impl Node {
     #[must_use]
     pub fn stages(&self) -> &Arc<Stages> {
         &self.stages
+    }
+
+    /// Who lets Gerrits in.
+    #[must_use]
+    pub fn doorkeeper(&self) -> Arc<dyn Doorkeeper> {
+        Arc::clone(&self.door) as Arc<dyn Doorkeeper>
     }
 
     /// The bridge's calls, with what is known of this node's incarnation.

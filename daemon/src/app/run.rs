@@ -95,6 +95,7 @@ impl Sidecar {
         let api = api
             .giving(Arc::clone(&node.stages().parts.repositories))
             .refreshing(node.stages().refresh.clone().map(|refresh| refresh as Arc<dyn Refreshes>))
+            .guarded(node.doorkeeper())
             .forwarding(node.events())
             .taking(settings.api.most_requests)
             .waiting(settings.commit.deadline);

@@ -9,14 +9,16 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::Parts;
+use crate::api::latch::Latches;
 use crate::apply::{Applier, Catcher, Shared, Units};
 use crate::commit::{Attempts, Committer, MarkWriter, Settler};
 use crate::consume::{Consumer, Progress};
 use crate::durability::Durability;
 use crate::events::{EventParts, Events};
 use crate::gates::Gates;
+use crate::hello::Door;
 use crate::journal::Journal;
-use crate::links::{Announcements, CatchUp, Refreshed, Sink};
+use crate::links::{Announcements, CatchUp, Refreshed, Sink, Transactions};
 use crate::low_water::LowWater;
 use crate::place::Placer;
 use crate::publish::Publisher;
@@ -199,6 +201,21 @@ impl Stages {
             repositories: Arc::clone(&self.parts.repositories),
             observer: Arc::clone(&self.parts.observer),
             pace: self.parts.settings.collect_pace,
+        }
+    }
+
+    /// Lets Gerrits in once the node is ready.
+    pub(super) fn door(&self, transactions: Arc<dyn Transactions>, latches: &Latches) -> Door {
+        let latches = latches.clone();
+        Door {
+            node: self.parts.settings.node.clone(),
+            refdb: Arc::clone(&self.parts.refdb),
+            placer: self.placer.clone(),
+            transactions,
+            catch_up: Arc::clone(&self.catch_up),
+            entropy: Arc::clone(&self.parts.entropy),
+            not_ready: Arc::new(move || latches.closed()),
+            turn: tokio::sync::Mutex::default(),
         }
     }
 

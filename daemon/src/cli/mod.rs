@@ -10,6 +10,7 @@ mod import;
 mod inspect;
 pub(crate) mod out;
 mod project;
+mod stray;
 mod table;
 mod target;
 mod update;
@@ -51,6 +52,9 @@ enum Command {
     Project(project::ProjectCommand),
     /// Commit every ref of an existing repository
     Import(import::ImportArgs),
+    /// What `init` wrote behind the bridge's back and contradicts what was committed
+    #[command(subcommand)]
+    Stray(stray::StrayCommand),
     /// Show this node: readiness, lag, journal, checkpoints
     Status(inspect::StatusArgs),
     /// List what waits for something that has not arrived
@@ -125,6 +129,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Head(command) => project::head(command).await,
         Command::Project(command) => project::run(command).await,
         Command::Import(args) => import::run(args).await,
+        Command::Stray(command) => stray::run(command).await,
         Command::Status(args) => inspect::status(args).await,
         Command::Parked(args) => inspect::list(args, "/v1/parked").await,
         Command::Quarantine(args) => inspect::list(args, "/v1/quarantine").await,

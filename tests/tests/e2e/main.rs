@@ -4,6 +4,7 @@ mod command;
 mod crash;
 mod demo;
 mod events;
+mod hello;
 mod life;
 mod power_cut;
 mod push;

@@ -96,7 +96,10 @@ async fn a_session_that_was_superseded_hears_so_and_a_bad_request_what_is_wrong(
     assert_eq!(ask(node, "two", 0).await, Ok(vec![]));
     for answer in [ask(node, "one", 0).await.map(|_| ()), report(node, "one", &[], &[]).await.map(|_| ())] {
         let Err(ClientError::Answered(error)) = answer else { panic!("{answer:?}") };
-        assert!(error.code == RefusalCode::Invalid && !error.retry && error.message.contains("superseded"), "{error:?}");
+        assert!(
+            error.code == RefusalCode::Invalid && !error.retry && error.message.contains("superseded"),
+            "{error:?}"
+        );
     }
     let bad = [
         (TasksRequest { session: String::new(), most: 1, wait_ms: 0 }, "field session"),
