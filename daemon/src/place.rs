@@ -3,7 +3,11 @@
 //! The caller holds the locks of all keys, and the objects are there. Several transactions are squashed into one
 //! move a ref, so that readers see each ref go forward only, and all refs of a transaction together.
 
+mod differ;
 mod latest;
+mod stray;
+
+pub use differ::Differs;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -72,10 +76,15 @@ impl Placer {
         let under_way = self.table.announce(project, &last)?;
         self.before_refs(project, &last).await?;
         let mut moves = self.moves(project, &last, surprise).await?;
+        let strays = match surprise {
+            OnSurprise::Stop => Vec::new(),
+            OnSurprise::Replace => self.stray_values(project, &moves, transactions).await?,
+        };
         moves.extend_from_slice(local);
         moves.sort_by_key(|step| (step.new.is_some(), names::visibility_rank(&step.name)));
         if !moves.is_empty() {
-            let keep = self.keep(&project.name, transactions, &moves).await?;
+            let mut keep = self.keep(&project.name, transactions, &moves).await?;
+            keep.extend(strays);
             crate::failpoint::reach("place.before_refs");
             for step in steps(moves) {
                 if let Err(error) = self.move_refs(&project.name, step.clone(), &keep).await {
@@ -108,7 +117,7 @@ impl Placer {
     }
 
     /// Makes refs on the disk what the version map says: somebody wrote them behind the sidecar's back, or a disk lost them.
-    /// The caller holds their locks.
+    /// What was written is kept as a stray, unless the ref contains it. The caller holds their locks.
     ///
     /// # Errors
     /// As [`Placer::place`].
@@ -124,10 +133,11 @@ impl Placer {
                 moves.push(RefMove { name: name.clone(), old, new });
             }
         }
+        let strays = self.stray_values(project, &moves, &[]).await?;
         for step in steps(moves) {
             let shown: Vec<(RefKey, Option<Oid>)> =
                 step.iter().map(|step| (RefKey::Ref(step.name.clone()), step.old)).collect();
-            self.move_refs(&project.name, step, &[]).await?;
+            self.move_refs(&project.name, step, &strays).await?;
             for (key, shown) in shown {
                 self.table.restored(project, &key, shown)?;
             }
@@ -215,7 +225,8 @@ impl Placer {
         Err(GitError::RefMoved { project: project.clone(), name: name.clone(), expected, actual })
     }
 
-    /// Moves refs. A ref that has its new value already was moved before a crash, or was there before it was imported.
+    /// Moves refs. Those that have their new values already were moved before a crash, or were there before they were
+    /// seeded: they are left out.
     async fn move_refs(
         &self,
         project: &ProjectName,
@@ -223,20 +234,23 @@ impl Placer {
         keep: &[(String, Oid)],
     ) -> Result<(), GitError> {
         loop {
-            let moved = match self.repositories.move_refs(project, &moves, keep).await {
-                Err(GitError::RefMoved { name, expected, actual, project }) => {
-                    let before = moves.len();
-                    moves.retain(|step| step.name != name || step.new != actual);
-                    if moves.len() == before {
-                        return Err(GitError::RefMoved { name, expected, actual, project });
-                    }
-                    moves.is_empty()
-                }
+            let surprise = match self.repositories.move_refs(project, &moves, keep).await {
+                Err(surprise @ GitError::RefMoved { .. }) => surprise,
                 end => return end,
             };
-            if moved {
+            let mut left = Vec::with_capacity(moves.len());
+            for step in &moves {
+                if self.repositories.read_ref(project, &step.name).await? != step.new {
+                    left.push(step.clone());
+                }
+            }
+            if left.len() == moves.len() {
+                return Err(surprise);
+            }
+            if left.is_empty() && keep.is_empty() {
                 return Ok(());
             }
+            moves = left;
         }
     }
 

@@ -52,11 +52,15 @@ pub enum Plant {
     OwnNotRefreshed,
     /// What a Gerrit acknowledged, and lost when it died, is not given to it again.
     AckedNotKept,
+    /// A stream event is heard before its refs are applied.
+    EventBeforeRefs,
+    /// The checkpoint passes a stream event that is not durable.
+    CheckpointBeforeEvent,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::ResendOtherBytes,
         Self::CheckpointBeforeApply,
         Self::RefsBeforeObjects,
@@ -80,6 +84,8 @@ impl Plant {
         Self::AckForgetsNewer,
         Self::OwnNotRefreshed,
         Self::AckedNotKept,
+        Self::EventBeforeRefs,
+        Self::CheckpointBeforeEvent,
     ];
 }
 

@@ -39,6 +39,9 @@ pub struct NodeStatus {
     pub parked: u64,
     /// How many records are quarantined.
     pub quarantined: u64,
+    /// Stream events of Gerrit on their way.
+    #[serde(default)]
+    pub events: EventsStatus,
     /// Counters since the start: commits, refusals, unknowns, applied.
     pub counters: Counters,
     /// What the node's Gerrit has to look at; none when none is refreshed (`gerrit.refresh`).
@@ -145,6 +148,19 @@ pub struct CheckpointStatus {
     pub shard: String,
     /// The position: a sequence number, `end`, or `start`.
     pub position: String,
+}
+
+/// Stream events of Gerrit on their way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EventsStatus {
+    /// Of this node's Gerrit, and not in the event log yet.
+    pub unsent: u64,
+    /// Of other nodes, and not confirmed by this node's Gerrit.
+    pub waiting: u64,
+    /// How long the oldest of these waits, in milliseconds.
+    pub oldest_ms: u64,
+    /// Of other nodes, and dropped since the start: this node's Gerrit does not hear them.
+    pub dropped: u64,
 }
 
 /// Counters since the start.

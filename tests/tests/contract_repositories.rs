@@ -23,6 +23,7 @@ on_local_repositories!(
     only_replicated_refs_are_listed,
     kept_values_are_let_go_by_label,
     values_relate_by_ancestry,
+    histories_are_shared_or_not,
     a_pack_ends_at_committed_values,
     an_object_that_is_not_committed_is_no_base,
     every_kind_of_value_is_carried,

@@ -1,8 +1,9 @@
 //! How much is taken at the same time. What comes above a bound is sent away at once, before its body is read, with an
 //! answer that says that nothing happened and that a retry helps.
 //!
-//! Work (changes, questions to the refdb, packs for peers) and looks (status, lists) have bounds of their own: whoever
-//! looks for the reason of a jam must not stand in it. So have calls that only wait for news: they are busy with nothing. A permit belongs to the work, not to its caller: it is held
+//! Work (changes, questions to the refdb, packs for peers), looks (status, lists) and waits (a bridge's calls for news, which
+//! are busy with nothing) have bounds of their own: whoever looks for the reason of a jam must not stand in it, and who waits
+//! must not make one. A permit belongs to the work, not to its caller: it is held
 //! until the work has ended, though the caller hung up long ago.
 
 use std::num::NonZeroUsize;

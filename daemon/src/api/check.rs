@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use lockstep_proto::bridge::RefTransactionRequest;
+use lockstep_proto::gerrit::HelloRequest;
 use lockstep_proto::limits;
 use lockstep_proto::refresh::{DoneRequest, TasksRequest};
 
@@ -33,13 +34,18 @@ pub(super) fn request_id(id: &str) -> Result<(), Failure> {
 
 /// Checks a request for refresh tasks.
 pub(super) fn tasks(request: &TasksRequest) -> Result<(), Failure> {
-    session(&request.session)?;
-    let (most, longest) = (limits::REFRESH_TASKS as u64, limits::REFRESH_WAIT_MS);
-    if request.most == 0 || u64::from(request.most) > most {
-        return Err(Failure::malformed(format!("field most is {}; give 1 to {most}", request.most)));
+    poll(&request.session, u64::from(request.most), request.wait_ms)
+}
+
+/// Checks a request of a bridge that waits for news.
+pub(super) fn poll(asks: &str, most: u64, wait_ms: u64) -> Result<(), Failure> {
+    session(asks)?;
+    let (most_allowed, longest) = (limits::POLLED as u64, limits::POLL_WAIT_MS);
+    if most == 0 || most > most_allowed {
+        return Err(Failure::malformed(format!("field most is {most}; give 1 to {most_allowed}")));
     }
-    if request.wait_ms > longest {
-        let message = format!("field wait_ms is {}; give 0 to {longest} milliseconds", request.wait_ms);
+    if wait_ms > longest {
+        let message = format!("field wait_ms is {wait_ms}; give 0 to {longest} milliseconds");
         return Err(Failure::malformed(message));
     }
     Ok(())
@@ -48,7 +54,7 @@ pub(super) fn tasks(request: &TasksRequest) -> Result<(), Failure> {
 /// Checks a report of refresh tasks.
 pub(super) fn done(request: &DoneRequest) -> Result<(), Failure> {
     session(&request.session)?;
-    let (count, most) = (request.done.len() + request.failed.len(), limits::REFRESH_TASKS);
+    let (count, most) = (request.done.len() + request.failed.len(), limits::POLLED);
     if count > most {
         let message = format!("fields done and failed have {count} entries together; send at most {most} at once");
         return Err(Failure::malformed(message));
@@ -56,7 +62,8 @@ pub(super) fn done(request: &DoneRequest) -> Result<(), Failure> {
     Ok(())
 }
 
-fn session(session: &str) -> Result<(), Failure> {
+/// Checks the id of a life of a Gerrit.
+pub(super) fn session(session: &str) -> Result<(), Failure> {
     let most = limits::SESSION_BYTES;
     if session.is_empty() || session.len() > most {
         let message = format!(
@@ -64,6 +71,27 @@ fn session(session: &str) -> Result<(), Failure> {
             session.len()
         );
         return Err(Failure::malformed(message));
+    }
+    Ok(())
+}
+
+/// Checks what a Gerrit says of itself. What is empty is judged where the reason can be told.
+pub(super) fn gerrit(hello: &HelloRequest) -> Result<(), Failure> {
+    let fields = [
+        ("session", &hello.session),
+        ("server_id", &hello.server_id),
+        ("instance_id", &hello.instance_id),
+        ("gerrit_version", &hello.gerrit_version),
+        ("bridge_version", &hello.bridge_version),
+    ];
+    let most = limits::REQUEST_ID_BYTES;
+    for (field, value) in fields {
+        if value.len() > most || (field == "session" && value.is_empty()) {
+            let least = usize::from(field == "session");
+            let length = value.len();
+            let message = format!("field {field} is {length} bytes long; give {least} to {most} bytes");
+            return Err(Failure::malformed(message));
+        }
     }
     Ok(())
 }

@@ -7,7 +7,9 @@ pub mod access;
 mod admission;
 mod check;
 mod error;
+mod events;
 mod extract;
+mod gerrit;
 pub mod health;
 pub mod latch;
 mod objects;
@@ -17,4 +19,4 @@ mod routes;
 mod serve;
 pub mod server;
 
-pub use crate::links::{Inspection, Transactions};
+pub use crate::links::{Doorkeeper, Inspection, Transactions};

@@ -23,9 +23,9 @@ use tokio_util::task::TaskTracker;
 use super::admission::{Admission, Look, Work};
 use super::error::Failure;
 use super::extract::{Body, Project, Txn};
-use super::{Inspection, Transactions, check, objects, openapi, refresh};
+use super::{Doorkeeper, Inspection, Transactions, check, events, gerrit, objects, openapi, refresh};
 use crate::git::Repositories;
-use crate::links::Refreshes;
+use crate::links::{Refreshes, StreamEvents};
 
 /// How much longer than the deadline the commit stage is waited for: it knows more than "no answer".
 const GRACE: Duration = Duration::from_millis(500);
@@ -39,6 +39,10 @@ pub(super) struct Api {
     pub repositories: Option<Arc<dyn Repositories>>,
     /// What a bridge inside Gerrit asks for its tasks.
     pub refreshes: Option<Arc<dyn Refreshes>>,
+    /// Who lets Gerrits in.
+    pub doorkeeper: Option<Arc<dyn Doorkeeper>>,
+    /// Stream events, where they are forwarded.
+    pub events: Option<Arc<dyn StreamEvents>>,
     /// The work that goes on when its client hangs up.
     pub work: TaskTracker,
     /// How much of it there may be.
@@ -47,7 +51,7 @@ pub(super) struct Api {
     pub deadline: Duration,
 }
 
-type Answer<T> = Result<Json<T>, Failure>;
+pub(super) type Answer<T> = Result<Json<T>, Failure>;
 
 /// Every route: its path and its methods. The OpenAPI document is tested against this table.
 pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
@@ -56,9 +60,15 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/projects/{project}", put(create_project).delete(delete_project)),
         ("/v1/projects/{project}/head", put(set_head)),
         ("/v1/projects/{project}/objects", post(objects::objects)),
+        ("/v1/projects/{project}/strays", get(gerrit::strays).post(gerrit::end_stray)),
+        ("/v1/gerrit/hello", post(gerrit::hello)),
         ("/v1/transactions/{txn}", get(transaction)),
+        ("/v1/refresh", get(refresh::due)),
         ("/v1/refresh/tasks", post(refresh::tasks)),
         ("/v1/refresh/done", post(refresh::done)),
+        ("/v1/events", post(events::announce)),
+        ("/v1/events/next", post(events::next)),
+        ("/v1/events/done", post(events::done)),
         ("/v1/status", get(status)),
         ("/v1/parked", get(parked)),
         ("/v1/quarantine", get(quarantine)),
@@ -83,7 +93,7 @@ pub(super) fn router(api: Api) -> Router {
 impl Api {
     /// Runs `work` to its end whatever becomes of the caller. `None` when there is no answer within the time:
     /// then its fate is unknown.
-    async fn outlive<T: Send + 'static>(
+    pub(super) async fn outlive<T: Send + 'static>(
         &self,
         permit: Work,
         deadline: Duration,
@@ -104,7 +114,7 @@ impl Api {
         }
     }
 
-    async fn on_project(
+    pub(super) async fn on_project(
         &self,
         permit: Work,
         request_id: &str,

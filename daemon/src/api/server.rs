@@ -22,9 +22,9 @@ use super::access::{self, TokenFile};
 use super::admission::Admission;
 use super::routes::{self, Api};
 use super::serve::{Bounds, SILENCE, serve};
-use super::{Inspection, Transactions};
+use super::{Doorkeeper, Inspection, Transactions};
 use crate::git::Repositories;
-use crate::links::Refreshes;
+use crate::links::{Refreshes, StreamEvents};
 
 /// Requests in work at the same time, when nothing else is said. A push holds one until it is answered.
 pub const DEFAULT_REQUESTS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
@@ -68,6 +68,8 @@ pub struct BoundApi {
     tcp: Option<(TcpListener, TokenFile)>,
     repositories: Option<Arc<dyn Repositories>>,
     refreshes: Option<Arc<dyn Refreshes>>,
+    doorkeeper: Option<Arc<dyn Doorkeeper>>,
+    events: Option<Arc<dyn StreamEvents>>,
     most_requests: NonZeroUsize,
     deadline: Duration,
 }
@@ -95,6 +97,8 @@ impl BoundApi {
             tcp,
             repositories: None,
             refreshes: None,
+            doorkeeper: None,
+            events: None,
             most_requests: DEFAULT_REQUESTS,
             deadline: DEFAULT_DEADLINE,
         })
@@ -106,10 +110,22 @@ impl BoundApi {
         Self { repositories: Some(repositories), ..self }
     }
 
+    /// Forwards stream events.
+    #[must_use]
+    pub fn forwarding(self, events: Option<Arc<dyn StreamEvents>>) -> Self {
+        Self { events, ..self }
+    }
+
     /// Hands out the refresh tasks of this stage.
     #[must_use]
     pub fn refreshing(self, refreshes: Option<Arc<dyn Refreshes>>) -> Self {
         Self { refreshes, ..self }
+    }
+
+    /// Lets Gerrits in, or not.
+    #[must_use]
+    pub fn guarded(self, doorkeeper: Arc<dyn Doorkeeper>) -> Self {
+        Self { doorkeeper: Some(doorkeeper), ..self }
     }
 
     /// Works on at most so many requests at the same time.
@@ -139,9 +155,20 @@ impl BoundApi {
         shutdown: &CancellationToken,
     ) -> ApiTasks {
         let admission = Admission::new(self.most_requests);
-        let (repositories, refreshes, deadline) = (self.repositories, self.refreshes, self.deadline);
-        let work = TaskTracker::new();
-        let api = Api { transactions, inspection, repositories, refreshes, work: work.clone(), admission, deadline };
+        let (repositories, refreshes, events) = (self.repositories, self.refreshes, self.events);
+        let (doorkeeper, work, deadline) = (self.doorkeeper, TaskTracker::new(), self.deadline);
+        let tracked = work.clone();
+        let api = Api {
+            transactions,
+            inspection,
+            repositories,
+            refreshes,
+            doorkeeper,
+            events,
+            work: tracked,
+            admission,
+            deadline,
+        };
         let router = routes::router(api);
         // Who is sent away needs a connection to be told so.
         let connections = self.most_requests.get().saturating_add(SPARE_CONNECTIONS);

@@ -46,8 +46,10 @@ use crate::api::latch::Latches;
 use crate::blob::BlobStore;
 use crate::clock::{Clock, Entropy};
 use crate::eventlog::EventLog;
+use crate::gerrit::Gerrit;
 use crate::git::Repositories;
-use crate::links::Transactions;
+use crate::hello::Door;
+use crate::links::{Doorkeeper, Refreshes, StreamEvents, Transactions};
 use crate::observe::Observer;
 use crate::peers::Peers;
 use crate::plant::Plants;
@@ -75,6 +77,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
+    /// The Gerrit that is told what to look at; none when it asks by itself, or when there is none.
+    pub gerrit: Option<Arc<dyn Gerrit>>,
     /// Who listens.
     pub observer: Arc<dyn Observer>,
     /// The machine's boot id, where it is known.
@@ -101,6 +105,7 @@ pub struct Node {
     tasks: Tasks,
     stages: Arc<Stages>,
     front: Arc<Front>,
+    door: Arc<Door>,
     latches: Latches,
     fenced: CancellationToken,
 }
@@ -121,6 +126,7 @@ impl Node {
         if !facts.reconciles {
             recall::announced(&stages).await?;
         }
+        let door = Arc::new(stages.door(Arc::clone(&front) as Arc<dyn Transactions>, &latches));
         let join = join::Join {
             stages: Arc::clone(&stages),
             front: Arc::clone(&front),
@@ -131,8 +137,11 @@ impl Node {
             facts,
         };
         tasks.spawn("durability", stages.durability.clone().run());
+        if let (Some(refresh), Some(gerrit)) = (&stages.refresh, &stages.parts.gerrit) {
+            tasks.spawn("refresh", Arc::clone(refresh).drive(Arc::clone(gerrit)));
+        }
         tasks.spawn("join", join.run());
-        Ok(Self { tasks, stages, front, latches, fenced })
+        Ok(Self { tasks, stages, front, door, latches, fenced })
     }
 
     /// The bridge's calls.
@@ -141,10 +150,30 @@ impl Node {
         Arc::clone(&self.front) as Arc<dyn Transactions>
     }
 
+    /// Where a bridge posts and takes stream events; none where no bridge takes them.
+    #[must_use]
+    pub fn events(&self) -> Option<Arc<dyn StreamEvents>> {
+        let forwards = self.stages.parts.settings.events.is_some();
+        forwards.then(|| Arc::clone(&self.stages.events) as Arc<dyn StreamEvents>)
+    }
+
     /// What the status shows of the stages.
     #[must_use]
     pub fn stages(&self) -> &Arc<Stages> {
         &self.stages
+    }
+
+    /// What a bridge inside Gerrit asks for its tasks; none when another Gerrit is told them, or none is.
+    #[must_use]
+    pub fn refreshes(&self) -> Option<Arc<dyn Refreshes>> {
+        let asked = self.stages.refresh.clone().filter(|_| self.stages.parts.gerrit.is_none());
+        asked.map(|refresh| refresh as Arc<dyn Refreshes>)
+    }
+
+    /// Who lets Gerrits in.
+    #[must_use]
+    pub fn doorkeeper(&self) -> Arc<dyn Doorkeeper> {
+        Arc::clone(&self.door) as Arc<dyn Doorkeeper>
     }
 
     /// The bridge's calls, with what is known of this node's incarnation.
@@ -193,6 +222,7 @@ impl Node {
             self.front.drained().await;
             self.tasks.cancel();
             self.stages.publish_rest().await;
+            self.stages.events.forward_rest().await;
             self.stages.durability.settle().await;
             let facts = self.stages.parts.store.facts().map(|facts| VolumeFacts { clean: true, ..facts });
             if let Ok(facts) = facts {

@@ -6,6 +6,7 @@ use lockstep_proto::{NodeId, SiteId, limits};
 
 use crate::apply::ApplyLimits;
 use crate::consume::ConsumeLimits;
+use crate::events::EventLimits;
 use crate::journal::JournalLimits;
 use crate::refresh::RefreshSettings;
 use crate::site::MemberLimits;
@@ -31,6 +32,8 @@ pub struct NodeSettings {
     pub apply: ApplyLimits,
     /// The consume stage.
     pub consume: ConsumeLimits,
+    /// Stream events; none where no bridge takes them.
+    pub events: Option<EventLimits>,
     /// Heartbeat and leases.
     pub member: MemberLimits,
     /// At most one durable step in this time.
@@ -61,6 +64,7 @@ impl NodeSettings {
             inline_pack_bytes: limits::INLINE_PACK_BYTES,
             apply: ApplyLimits::default(),
             consume: ConsumeLimits::default(),
+            events: None,
             member: MemberLimits::default(),
             durable_pace: Duration::from_millis(200),
             mark_pace: Duration::from_secs(1),

@@ -3,18 +3,22 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lockstep_proto::SiteId;
+use lockstep_proto::refresh::Subject;
+use lockstep_proto::{ProjectName, SiteId};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::Parts;
+use crate::api::latch::Latches;
 use crate::apply::{Applier, Catcher, Shared, Units};
 use crate::commit::{Attempts, Committer, MarkWriter, Settler};
 use crate::consume::{Consumer, Progress};
 use crate::durability::Durability;
+use crate::events::{EventParts, Events};
 use crate::gates::Gates;
+use crate::hello::Door;
 use crate::journal::Journal;
-use crate::links::{CatchUp, Sink};
+use crate::links::{Announcements, CatchUp, Refreshed, Sink, Transactions};
 use crate::low_water::LowWater;
 use crate::place::Placer;
 use crate::publish::Publisher;
@@ -40,6 +44,8 @@ pub struct Stages {
     pub catch_up: Arc<dyn CatchUp>,
     /// The apply stage.
     pub applier: Applier,
+    /// Stream events.
+    pub events: Arc<Events>,
     /// The consume stage.
     pub consumer: Arc<Consumer>,
     /// Ends incarnations.
@@ -99,7 +105,10 @@ impl Stages {
         let progress = Arc::new(Progress::default());
         durability.add(Arc::clone(&progress) as Arc<dyn crate::durability::Remember>);
         let sink: Arc<dyn Sink> = Arc::new(applier.clone());
-        let consumer = Arc::new(consumer(&parts, &durability, progress, sink, &catch_up, tasks));
+        let events = Arc::new(Events::load(event_parts(&parts, &table, &durability, refresh.clone(), tasks))?);
+        let announcements: Arc<dyn Announcements> = Arc::clone(&events) as Arc<dyn Announcements>;
+        let consumer = consumer(&parts, &durability, progress, sink, announcements, &catch_up, tasks);
+        let consumer = Arc::new(consumer);
         let drainer = Drainer {
             refdb: Arc::clone(&parts.refdb),
             eventlog: Arc::clone(&parts.eventlog),
@@ -115,6 +124,7 @@ impl Stages {
             low_water,
             catch_up,
             applier,
+            events,
             consumer,
             drainer,
             refresh,
@@ -192,6 +202,29 @@ impl Stages {
             observer: Arc::clone(&self.parts.observer),
             pace: self.parts.settings.collect_pace,
         }
+    }
+
+    /// Lets Gerrits in once the node is ready.
+    pub(super) fn door(&self, transactions: Arc<dyn Transactions>, latches: &Latches) -> Door {
+        let latches = latches.clone();
+        Door {
+            node: self.parts.settings.node.clone(),
+            refdb: Arc::clone(&self.parts.refdb),
+            placer: self.placer.clone(),
+            transactions,
+            catch_up: Arc::clone(&self.catch_up),
+            entropy: Arc::clone(&self.parts.entropy),
+            not_ready: Arc::new(move || latches.closed()),
+            turn: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Moves stream events to the event log, and lets those of others grow old. That needs no incarnation: what was taken
+    /// before is sent though the site takes no commits now.
+    pub(super) fn forward_events(&self) {
+        let (eventlog, entropy) = (Arc::clone(&self.parts.eventlog), Arc::clone(&self.parts.entropy));
+        self.tasks.spawn("forward", Arc::clone(&self.events).forward(eventlog, entropy));
+        self.tasks.spawn("events", Arc::clone(&self.events).grow_old());
     }
 
     fn publisher(&self, journal: &Arc<Journal>) -> Publisher {
@@ -292,12 +325,14 @@ fn consumer(
     durability: &Durability,
     progress: Arc<Progress>,
     sink: Arc<dyn Sink>,
+    announcements: Arc<dyn Announcements>,
     catch_up: &Arc<dyn CatchUp>,
     tasks: &Tasks,
 ) -> Consumer {
     Consumer {
         eventlog: Arc::clone(&parts.eventlog),
         sink,
+        announcements,
         catch_up: Arc::clone(catch_up),
         store: Arc::clone(&parts.store),
         durability: durability.clone(),
@@ -308,6 +343,45 @@ fn consumer(
         tasks: tasks.clone(),
         limits: parts.settings.consume,
         plants: parts.plants,
+    }
+}
+
+/// What this node's Gerrit has looked at; without a refresh stage nothing is ever due.
+struct Looked(Option<Arc<Refresh>>);
+
+impl Refreshed for Looked {
+    fn is_refreshed(&self, project: &ProjectName, change: Option<u64>) -> bool {
+        let Some(refresh) = &self.0 else { return true };
+        let project = project.clone();
+        match change.map(u32::try_from) {
+            Some(Ok(number)) => !refresh.is_due(&Subject::Change { project, number }),
+            // No ref is of such a change, and what is about no change is about the project.
+            Some(Err(_)) | None => !refresh.is_due(&Subject::ProjectConfig { project }),
+        }
+    }
+}
+
+fn event_parts(
+    parts: &Parts,
+    table: &Arc<RefTable>,
+    durability: &Durability,
+    refresh: Option<Arc<Refresh>>,
+    tasks: &Tasks,
+) -> EventParts {
+    EventParts {
+        site: parts.settings.site.clone(),
+        node: parts.settings.node.clone(),
+        table: Arc::clone(table),
+        store: Arc::clone(&parts.store),
+        durability: durability.clone(),
+        refreshed: Arc::new(Looked(refresh)),
+        clock: Arc::clone(&parts.clock),
+        entropy: Arc::clone(&parts.entropy),
+        observer: Arc::clone(&parts.observer),
+        limits: parts.settings.events.unwrap_or_default(),
+        forwards: parts.settings.events.is_some(),
+        plants: parts.plants,
+        ended: tasks.cancelled(),
     }
 }
 

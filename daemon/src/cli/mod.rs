@@ -10,6 +10,7 @@ mod import;
 mod inspect;
 pub(crate) mod out;
 mod project;
+mod stray;
 mod table;
 mod target;
 mod update;
@@ -51,12 +52,17 @@ enum Command {
     Project(project::ProjectCommand),
     /// Commit every ref of an existing repository
     Import(import::ImportArgs),
+    /// What `init` wrote behind the bridge's back and contradicts what was committed
+    #[command(subcommand)]
+    Stray(stray::StrayCommand),
     /// Show this node: readiness, lag, journal, checkpoints
     Status(inspect::StatusArgs),
     /// List what waits for something that has not arrived
     Parked(inspect::ListArgs),
     /// List what was set aside because its content is bad
     Quarantine(inspect::ListArgs),
+    /// List what this node's Gerrit has to look at again
+    Refresh(inspect::ListArgs),
     /// Print the OpenAPI document of the bridge API
     Openapi,
 }
@@ -125,9 +131,11 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Head(command) => project::head(command).await,
         Command::Project(command) => project::run(command).await,
         Command::Import(args) => import::run(args).await,
+        Command::Stray(command) => stray::run(command).await,
         Command::Status(args) => inspect::status(args).await,
         Command::Parked(args) => inspect::list(args, "/v1/parked").await,
         Command::Quarantine(args) => inspect::list(args, "/v1/quarantine").await,
+        Command::Refresh(args) => inspect::due(args).await,
         Command::Openapi => out::put(&crate::api::openapi::document()),
     }
 }

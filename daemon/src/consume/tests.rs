@@ -86,6 +86,14 @@ impl Sink for Nowhere {
     }
 }
 
+impl Announcements for Nowhere {
+    fn take(&self, _: &lockstep_proto::Announcement, _: &Bytes) {}
+
+    fn keep(&self, _: &lockstep_proto::AnnouncementId, _: &Bytes) {}
+
+    fn missed(&self, _: &SiteId) {}
+}
+
 #[async_trait]
 impl CatchUp for Nowhere {
     async fn keys(&self, _: &ProjectKey, _: &[RefKey]) -> Result<(), String> {
@@ -125,6 +133,7 @@ fn consumer(log: &Scripted) -> Arc<Consumer> {
     Arc::new(Consumer {
         eventlog: Arc::new(log.clone()),
         sink: Arc::new(Nowhere),
+        announcements: Arc::new(Nowhere),
         catch_up: Arc::new(Nowhere),
         store: Arc::clone(&store),
         durability: Durability::new(table, repositories, store, pace, plants, failed),

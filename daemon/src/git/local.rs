@@ -215,6 +215,10 @@ impl Repositories for LocalRepositories {
         self.on_objects("relate values", project, relate).await
     }
 
+    async fn share_history(&self, project: &ProjectName, one: Oid, other: Oid) -> Result<bool, GitError> {
+        self.on_objects("relate values", project, move |_, objects| relation::share_history(objects, one, other)).await
+    }
+
     async fn pack(
         &self,
         project: &ProjectName,
@@ -325,21 +329,34 @@ fn plan(objects: &Objects<'_>, moves: &[RefMove], keep: &[(String, Oid)]) -> Res
     Ok(lines)
 }
 
+/// Longest file name that a label becomes, in bytes; Linux allows 255, and git adds `.lock`.
+const KEEP_FILE: usize = 200;
+/// Ends the folders of a label that is longer. No label itself is written with it, so a folder is never another's file.
+const KEEP_FOLDER: &str = "+/";
+
 /// The ref that keeps a value: the label, with what is special in names of refs and files written as `%xx`.
 fn keep_ref(label: &str) -> String {
     let mut name = String::from(KEEP);
+    let mut file = 0;
     for byte in label.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => name.push(char::from(byte)),
-            _ => name.push_str(&format!("%{byte:02x}")),
+        let written = match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => char::from(byte).to_string(),
+            _ => format!("%{byte:02x}"),
+        };
+        if file + written.len() > KEEP_FILE {
+            name.push_str(KEEP_FOLDER);
+            file = 0;
         }
+        file += written.len();
+        name.push_str(&written);
     }
     name
 }
 
 /// The label of a ref that keeps a value; none of a ref that somebody else put there.
 fn label_of(name: &str) -> Option<String> {
-    let decoded = percent_encoding::percent_decode_str(name.strip_prefix(KEEP)?).decode_utf8().ok()?;
+    let written = name.strip_prefix(KEEP)?.replace(KEEP_FOLDER, "");
+    let decoded = percent_encoding::percent_decode_str(&written).decode_utf8().ok()?;
     (keep_ref(&decoded) == name).then(|| decoded.into_owned())
 }
 

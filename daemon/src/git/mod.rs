@@ -176,6 +176,9 @@ pub trait Repositories: Send + Sync {
         Ok(relations)
     }
 
+    /// Whether two commits have a commit in common behind them; what is no commit has none in common with any.
+    async fn share_history(&self, project: &ProjectName, one: Oid, other: Oid) -> Result<bool, GitError>;
+
     /// Packs what `wants` need beyond committed values. `is_committed` tells whether an object is the value of
     /// a ref (the caller's version map); `hints` are committed values to look at first (the refs' old values).
     /// Costs in proportion to what is new. Missing objects are [`GitError::Missing`].

@@ -133,6 +133,13 @@ impl Repositories for ModelRepositories {
         Ok(if seen.contains(&old) { Relation::FastForward } else { Relation::Diverged })
     }
 
+    async fn share_history(&self, project: &ProjectName, one: Oid, other: Oid) -> Result<bool, GitError> {
+        let absent = self.missing(project, &[one, other]).await?;
+        refuse_missing(project, absent)?;
+        let behind = |repo: &Repo, oid| walk::closure([oid], &|_| false, &|oid| repo.objects.get(oid)).0;
+        self.read(project, |repo| !behind(repo, one).is_disjoint(&behind(repo, other)))
+    }
+
     async fn pack(
         &self,
         project: &ProjectName,

@@ -27,6 +27,17 @@ pub(super) fn relation(objects: &Objects<'_>, old: Oid, new: Oid) -> Result<Rela
     }
 }
 
+/// Whether two commits have a commit in common behind them. Blocks.
+pub(super) fn share_history(objects: &Objects<'_>, one: Oid, other: Oid) -> Result<bool, GitError> {
+    let (one, other) = (commit(objects, one)?, commit(objects, other)?);
+    let (Some(one), Some(other)) = (one, other) else { return Ok(false) };
+    match objects.repository.merge_base(one.id(), other.id()) {
+        Ok(_) => Ok(true),
+        Err(error) if error.code() == ErrorCode::NotFound => Ok(false),
+        Err(error) => Err(failed(objects.project, "relate two commits", error)),
+    }
+}
+
 /// The commit, if the id names one; tags are not followed, as git does for pushes onto a branch.
 fn commit<'r>(objects: &'r Objects<'_>, oid: Oid) -> Result<Option<Commit<'r>>, GitError> {
     let id = native(objects.project, &oid)?;

@@ -29,7 +29,8 @@ impl Placer {
         }
         let under_way = self.table.announce(project, &newer)?;
         let moves = self.towards(project, &latest).await?;
-        let keep = self.keep_latest(&project.name, &latest, &moves).await?;
+        let mut keep = self.keep_latest(&project.name, &latest, &moves).await?;
+        keep.extend(self.stray_values(project, &moves, &[]).await?);
         for step in steps(moves) {
             self.move_refs(&project.name, step, &keep).await?;
         }

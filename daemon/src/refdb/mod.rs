@@ -186,6 +186,18 @@ pub struct NodeRecord {
     pub low_water: BTreeMap<LaneId, Seq>,
 }
 
+/// The Gerrit of this installation: what its servers have in common at every site. The first one that is accepted says it,
+/// for ever.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GerritRecord {
+    /// `gerrit.serverId`, 1 to 128 bytes.
+    pub server_id: String,
+    /// The project from which all others inherit.
+    pub all_projects: ProjectName,
+    /// The project of accounts and groups.
+    pub all_users: ProjectName,
+}
+
 /// The answer to a conditional write of a node's record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NodeAnswer {
@@ -306,4 +318,20 @@ pub trait RefDb: Send + Sync {
 
     /// Removes drained incarnations whose slots are collected, by id.
     async fn forget_incarnations(&self, site: &SiteId, ids: &[IncarnationId]) -> Result<(), RefDbError>;
+
+    /// What the servers of the installation's Gerrit have in common; none when none was accepted yet.
+    async fn gerrit(&self) -> Result<Option<GerritRecord>, RefDbError>;
+
+    /// Writes that record, if there is none, and answers what it is then.
+    async fn enroll_gerrit(&self, record: &GerritRecord) -> Result<GerritRecord, RefDbError>;
+
+    /// Every claimed `gerrit.instanceId`, with the node that has it.
+    async fn instances(&self) -> Result<BTreeMap<String, NodeId>, RefDbError>;
+
+    /// Gives an instance id (1 to 128 bytes) to a node, if nobody has it, or the node itself, or `from`; answers who has it
+    /// then.
+    async fn claim_instance(&self, instance: &str, node: &NodeId, from: Option<&NodeId>) -> Result<NodeId, RefDbError>;
+
+    /// Takes an instance id from a node, if the node has it.
+    async fn release_instance(&self, instance: &str, node: &NodeId) -> Result<(), RefDbError>;
 }

@@ -197,3 +197,17 @@ pub(super) fn not_drained(id: &IncarnationId) -> RefDbError {
 pub(super) fn no_node(node: &NodeId) -> RefDbError {
     RefDbError::Broken(format!("the record of node {node} is gone from the refdb: was the table replaced?"))
 }
+
+/// Longest name that a Gerrit gives itself, in bytes: it becomes a key.
+const GERRIT_NAME_BYTES: usize = 128;
+
+/// A server id or an instance id becomes a key, or a part of an item: it has 1 to 128 bytes.
+pub(super) fn named(field: &str, name: &str) -> Result<(), RefDbError> {
+    if name.is_empty() || name.len() > GERRIT_NAME_BYTES {
+        let length = name.len();
+        return Err(RefDbError::Broken(format!(
+            "{field} is {length} bytes long, 1 to {GERRIT_NAME_BYTES} are allowed"
+        )));
+    }
+    Ok(())
+}

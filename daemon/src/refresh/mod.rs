@@ -11,11 +11,13 @@
 //! |---|---|
 //! | `subject` | what a ref's move means to Gerrit, from its name |
 //! | `queue` | the marks: coalesced, ordered, bounded; pure |
-//! | `session` | which Gerrit process asks |
+//! | `drive` | a Gerrit that does not ask by itself is told |
 
+mod drive;
 pub mod queue;
-mod session;
 mod subject;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -37,9 +39,9 @@ use crate::links::Refreshes;
 use crate::observe::Observer;
 use crate::plant::{Plant, Plants};
 use crate::refs::{Follow, Mover};
+use crate::sessions::Sessions;
 use crate::volume::{Changes, Difference, NodeStore, RefRecord, StoreError};
 use queue::{Queue, QueueLimits};
-use session::Sessions;
 
 /// The first pause after a failure, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -66,7 +68,7 @@ impl Default for RefreshSettings {
             hold_own: Duration::from_secs(2),
             keep: Duration::from_secs(360),
             lease: Duration::from_secs(120),
-            long_lease: Duration::from_secs(3_600),
+            long_lease: Duration::from_secs(900),
         };
         Self { all_users: all_users(), gerrit_commits: true, queue }
     }
@@ -180,7 +182,7 @@ impl Refresh {
     /// Tasks that are due now.
     fn take(&self, request: &TasksRequest) -> Result<(TasksResponse, Option<Instant>), ApiError> {
         let mut inner = self.inner();
-        if inner.sessions.enter(&request.session)? {
+        if inner.sessions.enter(&request.session, "refresh tasks")? {
             tracing::info!(session = request.session, "a Gerrit asks for refresh tasks");
             inner.queue.begin(Instant::now());
         }
@@ -289,16 +291,18 @@ impl Refreshes for Refresh {
     fn done(&self, request: &DoneRequest) -> Result<DoneResponse, ApiError> {
         {
             let mut inner = self.inner();
-            if inner.sessions.enter(&request.session)? {
+            if inner.sessions.enter(&request.session, "refresh tasks")? {
                 // Nothing was handed out to it in this life of the node.
                 inner.queue.begin(Instant::now());
             }
+            let before = (inner.done, inner.failed);
             for id in &request.done {
                 inner.done += u64::from(inner.queue.done(*id, Instant::now()));
             }
             for failed in &request.failed {
                 self.report(&mut inner, failed);
             }
+            self.parts.observer.refreshed(inner.done - before.0, inner.failed - before.1);
         }
         self.news.send_modify(|news| *news += 1);
         Ok(DoneResponse {})
@@ -309,11 +313,4 @@ impl Refreshes for Refresh {
 fn ending() -> ApiError {
     let message = "this sidecar is ending; ask again when it runs".to_owned();
     ApiError { code: RefusalCode::NotServing, message, retry: true }
-}
-
-/// Why a session may not go on.
-fn superseded() -> ApiError {
-    let message = "another Gerrit process has asked for refresh tasks since: this session is superseded; end this \
-                   process, or begin a new session (a retry with this one does not help)";
-    ApiError { code: RefusalCode::Invalid, message: message.to_owned(), retry: false }
 }

@@ -7,6 +7,7 @@
 mod locks;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lockstep_proto::{Oid, ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey, RefName, RefValue, Version};
@@ -145,6 +146,38 @@ impl RefTable {
         let early = overlay.refs.iter().filter(|((_, key), _)| *key == RefKey::State);
         projects.extend(early.map(|((project, _), (record, _))| (project.name.clone(), record.clone())));
         Ok(projects)
+    }
+
+    /// What is applied here of a project's refs and its `@HEAD`, tombstones included, in key order: behind `after`, about
+    /// `limit` of them. Fewer than `limit` means that there are no more.
+    ///
+    /// # Errors
+    /// As [`RefTable::get`].
+    pub fn page(
+        &self,
+        project: &ProjectKey,
+        after: Option<&RefKey>,
+        limit: usize,
+    ) -> Result<Vec<(RefKey, RefRecord)>, StoreError> {
+        // The overlay first: what becomes durable between the two looks is in both.
+        let (early, forgotten) = {
+            let overlay = self.overlay();
+            let from = (project.clone(), after.cloned().unwrap_or(RefKey::State));
+            let mine = overlay.refs.range((Bound::Excluded(from), Bound::Unbounded));
+            let mine = mine.take_while(|((key, _), _)| key == project);
+            let early: Vec<_> = mine.map(|((_, key), (record, _))| (key.clone(), record.clone())).collect();
+            (early, overlay.forgotten.contains_key(project))
+        };
+        let durable = if forgotten { Vec::new() } else { self.store.references(project, after, limit)? };
+        let last = (durable.len() >= limit).then(|| durable.last().map(|(key, _)| key.clone())).flatten();
+        let mut page: BTreeMap<RefKey, RefRecord> = durable.into_iter().collect();
+        for (key, record) in early.into_iter().filter(|(key, _)| last.as_ref().is_none_or(|last| key <= last)) {
+            let known = page.entry(key).or_insert_with(|| record.clone());
+            if record.version > known.version {
+                *known = record;
+            }
+        }
+        Ok(page.into_iter().collect())
     }
 
     /// The key of a project that exists here (in any phase but deleted).

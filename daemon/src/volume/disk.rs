@@ -13,6 +13,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use lockstep_proto::refresh::Subject;
 use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, Seq};
 use redb::{
@@ -21,7 +22,7 @@ use redb::{
 
 use super::announced::AnnouncedFile;
 use super::{
-    Announced, Changes, Held, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts, forms, keys,
+    Announced, Changes, Held, Mailbox, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts, forms, keys,
 };
 use crate::eventlog::Position;
 
@@ -172,6 +173,29 @@ impl DiskStore {
             .collect()
     }
 
+    fn read_mail(&self, mailbox: Mailbox, after: Option<u64>, limit: usize) -> Fallible<Vec<(u64, Bytes)>> {
+        let table = self.table(tables::mail(mailbox))?;
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = table.range::<u64>((begin, Bound::Unbounded))?.take(limit);
+        behind
+            .map(|row| {
+                let (number, letter) = row?;
+                Ok((number.value(), Bytes::copy_from_slice(letter.value())))
+            })
+            .collect()
+    }
+
+    fn read_received(&self) -> Fallible<BTreeMap<String, String>> {
+        let table = self.table(tables::RECEIVED)?;
+        table
+            .iter()?
+            .map(|row| {
+                let (origin, what) = row?;
+                Ok((origin.value().to_owned(), what.value().to_owned()))
+            })
+            .collect()
+    }
+
     fn read_facts(&self) -> Fallible<VolumeFacts> {
         let read = |text: &str| Ok(forms::read_json("volume facts", text)?);
         Ok(self.get(tables::FACTS, tables::VOLUME, read)?.unwrap_or_default())
@@ -250,6 +274,22 @@ impl NodeStore for DiskStore {
 
     fn refresh_marks(&self) -> Result<Vec<(Subject, RefreshMark)>, StoreError> {
         self.read_refresh_marks().map_err(failed("read the refresh marks"))
+    }
+
+    fn mail(&self, mailbox: Mailbox, after: Option<u64>, limit: usize) -> Result<Vec<(u64, Bytes)>, StoreError> {
+        self.read_mail(mailbox, after, limit).map_err(failed("read a mailbox"))
+    }
+
+    fn letter(&self, mailbox: Mailbox, number: u64) -> Result<Option<Bytes>, StoreError> {
+        let read = || {
+            let table = self.table(tables::mail(mailbox))?;
+            Ok(table.get(number)?.map(|letter| Bytes::copy_from_slice(letter.value())))
+        };
+        read().map_err(failed("read a mailbox"))
+    }
+
+    fn received(&self) -> Result<BTreeMap<String, String>, StoreError> {
+        self.read_received().map_err(failed("read what was received"))
     }
 
     fn facts(&self) -> Result<VolumeFacts, StoreError> {

@@ -9,10 +9,11 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use lockstep_proto::refresh::Subject;
 use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, Seq};
 
-use super::{Announced, Changes, Held, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts};
+use super::{Announced, Changes, Held, Mailbox, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts};
 use crate::eventlog::Position;
 
 /// A store in memory. Clones are handles to the same one.
@@ -31,6 +32,8 @@ struct State {
     parked: BTreeMap<String, Held>,
     quarantined: BTreeMap<String, Held>,
     refresh: BTreeMap<Subject, RefreshMark>,
+    mail: BTreeMap<(Mailbox, u64), Bytes>,
+    received: BTreeMap<String, String>,
     facts: VolumeFacts,
     announced: BTreeMap<u64, Vec<Announced>>,
 }
@@ -60,6 +63,8 @@ impl State {
         self.parked.extend(changes.park);
         self.quarantined.extend(changes.quarantine);
         self.refresh.extend(changes.refresh);
+        self.mail.extend(changes.post.into_iter().map(|(mailbox, number, bytes)| ((mailbox, number), bytes)));
+        self.received.extend(changes.received);
         if let Some(facts) = changes.facts {
             self.facts = facts;
         }
@@ -77,6 +82,12 @@ impl State {
         self.quarantined.retain(|id, _| !changes.unquarantine.contains(id));
         for subject in &changes.refreshed {
             self.refresh.remove(subject);
+        }
+        for at in &changes.unpost {
+            self.mail.remove(at);
+        }
+        for origin in &changes.forget_received {
+            self.received.remove(origin);
         }
     }
 
@@ -158,6 +169,21 @@ impl NodeStore for MemoryStore {
 
     fn refresh_marks(&self) -> Result<Vec<(Subject, RefreshMark)>, StoreError> {
         Ok(self.state().refresh.iter().map(|(subject, mark)| (subject.clone(), mark.clone())).collect())
+    }
+
+    fn mail(&self, mailbox: Mailbox, after: Option<u64>, limit: usize) -> Result<Vec<(u64, Bytes)>, StoreError> {
+        let state = self.state();
+        let begin = after.map_or(Bound::Included((mailbox, 0)), |after| Bound::Excluded((mailbox, after)));
+        let behind = state.mail.range((begin, Bound::Included((mailbox, u64::MAX))));
+        Ok(behind.take(limit).map(|((_, number), bytes)| (*number, bytes.clone())).collect())
+    }
+
+    fn letter(&self, mailbox: Mailbox, number: u64) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.state().mail.get(&(mailbox, number)).cloned())
+    }
+
+    fn received(&self) -> Result<BTreeMap<String, String>, StoreError> {
+        Ok(self.state().received.clone())
     }
 
     fn facts(&self) -> Result<VolumeFacts, StoreError> {

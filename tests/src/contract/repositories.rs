@@ -162,7 +162,13 @@ pub async fn kept_values_are_let_go_by_label(fixture: &dyn Fixture) {
     create(fixture).await;
     let volume = fixture.origin();
     let one = fixture.commit(&project(), &[], &[("a", "1")]);
-    let keep = [("eu-aws-0.1.0.7.00c0ffee".to_owned(), one), ("eu-aws-0.1.0.7.00c0ffee/2".to_owned(), one)];
+    let long = format!("stray/{one}/refs/heads/{}", "long/".repeat(100));
+    let keep = [
+        ("eu-aws-0.1.0.7.00c0ffee".to_owned(), one),
+        ("eu-aws-0.1.0.7.00c0ffee/2".to_owned(), one),
+        (long[..200].to_owned(), one),
+        (long, one),
+    ];
     volume.move_refs(&project(), &[moves("refs/heads/a", None, one)], &[]).await.expect("created");
     volume.move_refs(&project(), &[moves("refs/heads/a", one, None)], &keep).await.expect("deleted and kept");
     volume.move_refs(&project(), &[], &keep).await.expect("kept twice");
@@ -196,6 +202,24 @@ pub async fn values_relate_by_ancestry(fixture: &dyn Fixture) {
         assert_eq!(volume.relation(&project(), old, new).await, Ok(expected), "{old} -> {new}");
     }
     let missing = volume.relation(&project(), one, nowhere()).await;
+    assert_eq!(missing, Err(GitError::Missing { project: project(), oids: vec![nowhere()] }));
+}
+
+/// Two commits share history when a commit is behind both; nothing else does.
+pub async fn histories_are_shared_or_not(fixture: &dyn Fixture) {
+    create(fixture).await;
+    let volume = fixture.origin();
+    let root = fixture.commit(&project(), &[], &[("a", "1")]);
+    let left = fixture.commit(&project(), &[root], &[("a", "2")]);
+    let right = fixture.commit(&project(), &[root], &[("a", "3")]);
+    let apart = fixture.commit(&project(), &[], &[("b", "1")]);
+    let blob = fixture.blob(&project(), "17");
+    let cases = [(left, right, true), (root, left, true), (left, apart, false), (blob, left, false)];
+    for (one, other, expected) in cases {
+        assert_eq!(volume.share_history(&project(), one, other).await, Ok(expected), "{one} {other}");
+        assert_eq!(volume.share_history(&project(), other, one).await, Ok(expected), "{other} {one}");
+    }
+    let missing = volume.share_history(&project(), root, nowhere()).await;
     assert_eq!(missing, Err(GitError::Missing { project: project(), oids: vec![nowhere()] }));
 }
 

@@ -9,12 +9,14 @@
 //! | `node` | one sidecar: configuration, process, signals, command line |
 //! | `wire` | the way from one node to the refdb, which a test may cut |
 //! | `git` | git, and a clone that makes commits |
+//! | `behind` | who writes refs behind the sidecar's back |
 //! | `load` | pushers, and the ledger of what each push was answered |
 //! | `verify` | equal to the refdb, `git fsck` clean, the ledger kept, no ref locked for ever |
 //! | `rig` | a volume whose power can be cut |
 //! | `gerrit` | real Gerrits beside the sidecars |
 //! | `upkeep` | gc, pack-refs and maintenance, over and over, in every repository |
 
+pub mod behind;
 pub mod cluster;
 pub mod gerrit;
 pub mod git;

@@ -11,7 +11,7 @@ use lockstep::blob::BlobStore;
 use lockstep::clock::{Clock, Entropy};
 use lockstep::eventlog::EventLog;
 use lockstep::git::Repositories;
-use lockstep::links::Refreshes;
+use lockstep::links::{Refreshes, StreamEvents};
 use lockstep::peers::Peers;
 use lockstep::plant::Plants;
 use lockstep::refdb::RefDb;
@@ -94,6 +94,8 @@ pub trait SimNode: Send + Sync {
     fn transactions(&self) -> Arc<dyn Transactions>;
     /// Where its Gerrit asks what to look at; none of a node that has no Gerrit.
     fn refreshes(&self) -> Option<Arc<dyn Refreshes>>;
+    /// Where a bridge posts and takes stream events; none at a node that knows none.
+    fn events(&self) -> Option<Arc<dyn StreamEvents>>;
     /// Ends every task of it where it stands: a crash.
     fn kill(&self);
     /// Ends it in an orderly way.

@@ -162,15 +162,19 @@ impl Gerrit {
                 if *deleted {
                     self.look(project, now_ms, |_| true, |_| true);
                 }
-                self.look(project, now_ms, |subject| *subject == Subject::Project { project: project.clone() }, |_| false);
+                self.look(
+                    project,
+                    now_ms,
+                    |subject| *subject == Subject::Project { project: project.clone() },
+                    |_| false,
+                );
             }
             Work::ProjectConfig { project, .. } => {
                 let config = Subject::ProjectConfig { project: project.clone() };
                 self.look(project, now_ms, |subject| *subject == config, |_| false);
             }
             Work::Changes { project } => {
-                let of_changes =
-                    |subject: &Subject| matches!(subject, Subject::Change { .. } | Subject::Branch { .. });
+                let of_changes = |subject: &Subject| matches!(subject, Subject::Change { .. } | Subject::Branch { .. });
                 self.look(project, now_ms, of_changes, |_| false);
             }
             Work::Change { project, number } => {
@@ -223,9 +227,8 @@ impl Gerrit {
         if self.dice.chance(world.scenario.gerrit_dies) && world.faults.is_on() {
             return self.crash(world);
         }
-        let deleted = subjects.iter().any(|subject| matches!(subject, Subject::Project { .. })) && {
-            !self.volume.has(project)
-        };
+        let deleted =
+            subjects.iter().any(|subject| matches!(subject, Subject::Project { .. })) && { !self.volume.has(project) };
         self.look(project, world.trace.now_ms(), |subject| deleted || subjects.contains(subject), |_| false);
     }
 

@@ -15,6 +15,7 @@
 //! | [`node`], [`world`], [`nemesis`], [`forgery`] | the real node, the sites, and what is done to them |
 //! | [`gerrit`] | the Gerrit beside each node |
 //! | [`clients`], [`workload`], [`history`] | who pushes what, and what they hear |
+//! | [`listeners`] | who hears stream events |
 //! | [`plants`] | which property finds which planted bug |
 //! | [`story`] | the world without random faults, in which a test does one thing after the other |
 //! | [`witness`], [`facts`], [`mirror`], [`watch`], [`check`] | what truly happened, and whether it may |
@@ -33,6 +34,7 @@ pub mod forgery;
 pub mod gerrit;
 pub mod history;
 pub mod link;
+pub mod listeners;
 pub mod memory;
 pub mod mirror;
 pub mod nemesis;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lockstep::api::Transactions;
 use lockstep::app::{Node, NodeSettings, Parts};
-use lockstep::links::Refreshes;
+use lockstep::events::EventLimits;
+use lockstep::links::{Refreshes, StreamEvents};
 use lockstep::observe::Observer;
 use lockstep::plant::Plants;
 use lockstep::refresh::RefreshSettings;
@@ -16,6 +17,7 @@ use lockstep_proto::{SiteId, TxnId};
 
 use super::backend::{NodeFactory, NodeParts, SimNode};
 use super::gerrit::COMMIT_WITHIN_MS;
+use super::listeners::LEASE;
 use super::memory::MemoryBackend;
 use super::run::{Failure, Report, run};
 use super::scenario::Scenario;
@@ -58,6 +60,14 @@ impl Observer for Noting {
         self.trace.note(&self.who, &format!("caught up {txn}"));
     }
 
+    fn forwarded(&self, count: usize) {
+        self.trace.note(&self.who, &format!("forwarded {count} events"));
+    }
+
+    fn event_dropped(&self, what: &str, reason: &str) {
+        self.trace.note(&self.who, &format!("dropped event {what}: {reason}"));
+    }
+
     fn failed(&self, stage: &'static str, why: &str) {
         self.trace.note(&self.who, &format!("{stage} failed: {why}"));
     }
@@ -76,6 +86,7 @@ impl NodeFactory for RealNodes {
             store: parts.store,
             clock: parts.clock,
             entropy: parts.entropy,
+            gerrit: None,
             observer: Arc::new(observer),
             boot: parts.boot,
             settings: settings(NodeSettings::new(parts.site, parts.node, parts.sites)),
@@ -106,6 +117,7 @@ fn settings(mut settings: NodeSettings) -> NodeSettings {
     settings.sweep_pace = Duration::from_secs(2);
     settings.collect_pace = Duration::from_secs(4);
     settings.refresh = Some(refresh());
+    settings.events = Some(EventLimits { lease: LEASE, ..EventLimits::default() });
     settings
 }
 
@@ -128,7 +140,11 @@ impl SimNode for RealNode {
     }
 
     fn refreshes(&self) -> Option<Arc<dyn Refreshes>> {
-        self.0.stages().refresh.clone().map(|refresh| refresh as Arc<dyn Refreshes>)
+        self.0.refreshes()
+    }
+
+    fn events(&self) -> Option<Arc<dyn StreamEvents>> {
+        self.0.events()
     }
 
     fn kill(&self) {

@@ -38,6 +38,8 @@ pub const FOUND: [Found; Plant::ALL.len()] = [
     found(Plant::AckForgetsNewer, "changes that move while a slow Gerrit looks at them", &["refresh"]),
     found(Plant::OwnNotRefreshed, "Gerrits that die between their commit and their index", &["refresh"]),
     found(Plant::AckedNotKept, "Gerrits that die before their index is on the disk", &["refresh"]),
+    found(Plant::EventBeforeRefs, "transactions that are parked, or on another stream than the event", &["events"]),
+    found(Plant::CheckpointBeforeEvent, "any durable step while events arrive", &["checkpoints"]),
 ];
 
 const fn found(plant: Plant, ingredient: &'static str, properties: &'static [&'static str]) -> Found {

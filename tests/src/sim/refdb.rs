@@ -1,11 +1,12 @@
 //! The refdb as a node of the simulator sees it: every call goes through the fault plan.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use lockstep::refdb::{
-    BirthAnswer, CommitAnswer, CommitRequest, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord, RefDb, RefDbError,
-    RefItem, Role, SiteRecord, SlotState,
+    BirthAnswer, CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord,
+    RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
 };
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot};
 
@@ -183,6 +184,42 @@ impl RefDb for FaultyRefDb {
     async fn forget_incarnations(&self, site: &SiteId, ids: &[IncarnationId]) -> Result<(), RefDbError> {
         let what = format!("{ids:?}");
         send!(self, Write, forget_incarnations, what, [site = site.clone(), ids = ids.to_vec()], (&site, &ids))
+    }
+
+    async fn gerrit(&self) -> Result<Option<GerritRecord>, RefDbError> {
+        send!(self, Read, gerrit, "", [], ())
+    }
+
+    async fn enroll_gerrit(&self, record: &GerritRecord) -> Result<GerritRecord, RefDbError> {
+        send!(self, Write, enroll_gerrit, record.server_id, [record = record.clone()], (&record))
+    }
+
+    async fn instances(&self) -> Result<BTreeMap<String, NodeId>, RefDbError> {
+        send!(self, Read, instances, "", [], ())
+    }
+
+    async fn claim_instance(&self, instance: &str, node: &NodeId, from: Option<&NodeId>) -> Result<NodeId, RefDbError> {
+        let what = format!("{instance} for {node}");
+        send!(
+            self,
+            Write,
+            claim_instance,
+            what,
+            [instance = instance.to_owned(), node = node.clone(), from = from.cloned()],
+            (&instance, &node, from.as_ref())
+        )
+    }
+
+    async fn release_instance(&self, instance: &str, node: &NodeId) -> Result<(), RefDbError> {
+        let what = format!("{instance} of {node}");
+        send!(
+            self,
+            Write,
+            release_instance,
+            what,
+            [instance = instance.to_owned(), node = node.clone()],
+            (&instance, &node)
+        )
     }
 }
 

@@ -90,6 +90,11 @@ impl Repositories for FaultyRepositories {
         self.link.local(format!("relation {project} {old} {new}"), call, Some(disk_failed)).await
     }
 
+    async fn share_history(&self, project: &ProjectName, one: Oid, other: Oid) -> Result<bool, GitError> {
+        let call = self.inner.share_history(project, one, other);
+        self.link.local(format!("share_history {project} {one} {other}"), call, Some(disk_failed)).await
+    }
+
     async fn pack(
         &self,
         project: &ProjectName,

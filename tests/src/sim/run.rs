@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::backend::{Backend, NodeFactory};
 use super::check::Violation;
 use super::clients::Client;
+use super::listeners::Listener;
 use super::nemesis::Nemesis;
 use super::scenario::Scenario;
 use super::trace::Trace;
@@ -38,6 +39,8 @@ pub struct Report {
     pub commits: u64,
     /// Faults injected into calls.
     pub faults: u64,
+    /// Stream events that were taken, and how often they were heard, each node counted once.
+    pub events: [u64; 2],
     /// Refs that clients heard were: committed, not visible yet, refused, unknown; and that they heard nothing of.
     pub heard: [u64; 5],
     /// The whole trace.
@@ -60,10 +63,12 @@ pub struct Failure {
 impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [committed, unseen, refused, unknown, unheard] = self.heard;
+        let [taken, listened] = self.events;
         write!(
             out,
             "seed {} trace {:016x}: {} s virtual, {} commits, {} faults, converged in {} ms; heard: {committed} \
-             committed, {unseen} not yet visible, {refused} refused, {unknown} unknown, {unheard} nothing",
+             committed, {unseen} not yet visible, {refused} refused, {unknown} unknown, {unheard} nothing; {taken} \
+             events taken, heard {listened} times",
             self.seed,
             self.hash,
             self.virtual_ms / 1_000,
@@ -142,6 +147,7 @@ impl Phases {
             converged_in_ms,
             commits: known.facts.commits,
             faults: self.world.faults.injected(),
+            events: known.events.counts(),
             heard: known.history.counts(),
             trace: String::new(),
         })
@@ -168,6 +174,11 @@ impl Phases {
         for node in self.world.nodes() {
             let world = self.world.clone();
             tokio::spawn(async move { world.start(&node).await });
+        }
+        if self.world.scenario.events > 0 {
+            for node in self.world.nodes() {
+                tokio::spawn(Listener::new(self.world.clone(), node).run());
+            }
         }
         self.all_ready().await?;
         self.world.start_gerrits();

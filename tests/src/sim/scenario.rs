@@ -72,6 +72,8 @@ pub struct Scenario {
     pub tick_ms: u64,
     /// Clients of each site.
     pub clients: u64,
+    /// How often a client posts a stream event of what it committed, in permille.
+    pub events: u64,
     /// Longest pause of a client between two requests, in virtual milliseconds.
     pub think_ms: u64,
     /// How many projects there are.
@@ -108,6 +110,7 @@ impl Scenario {
             converge_ms: 180_000,
             tick_ms: 20,
             clients: 2,
+            events: 400,
             think_ms: 400,
             projects: 2,
             branches: 3,
@@ -170,6 +173,7 @@ impl Scenario {
     pub fn for_plant(plant: Plant) -> Self {
         let mut scenario = Self { name: format!("{plant:?}"), converge_ms: 90_000, ..Self::general() };
         scenario.asks.retain(|(ask, _)| *ask != Ask::DeleteProject);
+        scenario.events = 0;
         scenario.turn_towards(plant);
         scenario
     }
@@ -223,6 +227,14 @@ impl Scenario {
             }
             P::AckForgetsNewer => (self.branches, self.gerrit_ms) = (8, 200),
             P::OwnNotRefreshed | P::AckedNotKept => (self.branches, self.gerrit_dies) = (8, 60),
+            P::EventBeforeRefs => {
+                self.events = 1_000;
+                self.act(&[(Action::Pause, 10), (Action::Partition, 10), (Action::Crash, 5)]);
+            }
+            P::CheckpointBeforeEvent => {
+                self.events = 1_000;
+                self.act(&[(Action::PowerCut, 10), (Action::Crash, 10)]);
+            }
             P::PackAgainstUncommitted => {
                 self.more(Ask::Stacked, 30);
                 self.commits_fail(|rates| (rates.conflict, rates.lose_request) = (150, 80));

@@ -2,13 +2,13 @@
 //!
 //! The raw refdb answers without waiting, so the order in which the witness hears is the refdb's own order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use lockstep::refdb::{
-    BirthAnswer, CommitAnswer, CommitRequest, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord, RefDb, RefDbError,
-    RefItem, Role, SiteRecord, SlotState,
+    BirthAnswer, CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord,
+    RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
 };
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot};
 
@@ -161,5 +161,25 @@ impl RefDb for WitnessedRefDb {
         self.inner.forget_incarnations(site, ids).await?;
         self.watch.forgotten(ids);
         Ok(())
+    }
+
+    async fn gerrit(&self) -> Result<Option<GerritRecord>, RefDbError> {
+        self.inner.gerrit().await
+    }
+
+    async fn enroll_gerrit(&self, record: &GerritRecord) -> Result<GerritRecord, RefDbError> {
+        self.inner.enroll_gerrit(record).await
+    }
+
+    async fn instances(&self) -> Result<BTreeMap<String, NodeId>, RefDbError> {
+        self.inner.instances().await
+    }
+
+    async fn claim_instance(&self, instance: &str, node: &NodeId, from: Option<&NodeId>) -> Result<NodeId, RefDbError> {
+        self.inner.claim_instance(instance, node, from).await
+    }
+
+    async fn release_instance(&self, instance: &str, node: &NodeId) -> Result<(), RefDbError> {
+        self.inner.release_instance(instance, node).await
     }
 }

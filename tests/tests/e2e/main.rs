@@ -3,6 +3,8 @@
 mod command;
 mod crash;
 mod demo;
+mod events;
+mod hello;
 mod life;
 mod power_cut;
 mod push;

@@ -44,6 +44,7 @@ fn a_calm_world_commits_and_converges() {
         let report = simulate(seed, Scenario::calm(), Plants::default()).unwrap_or_else(|failure| panic!("{failure}"));
         assert_eq!(report.faults, 0, "{report}");
         assert!(report.heard[0] > 100, "{report}");
+        assert!(report.events[0] > 20 && report.events[1] == report.events[0] * 3, "{report}");
     }
 }
 
@@ -60,6 +61,7 @@ fn every_property_holds_under_the_general_faults() {
         let report = end.unwrap_or_else(|failure| panic!("{failure}"));
         println!("{report}");
         assert!(report.faults > 100 && report.heard[0] > 20, "{report}");
+        assert!(report.events[0] > 5 && report.events[1] > report.events[0], "{report}");
     }
 }
 
@@ -145,4 +147,6 @@ plants! {
     finds_ack_forgets_newer: AckForgetsNewer,
     finds_own_not_refreshed: OwnNotRefreshed,
     finds_acked_not_kept: AckedNotKept,
+    finds_event_before_refs: EventBeforeRefs,
+    finds_checkpoint_before_event: CheckpointBeforeEvent,
 }

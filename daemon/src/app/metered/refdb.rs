@@ -1,5 +1,6 @@
 //! The refdb, measured.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -7,8 +8,8 @@ use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq
 use tokio::time::Instant;
 
 use crate::refdb::{
-    BirthAnswer, CommitAnswer, CommitRequest, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord, RefDb, RefDbError,
-    RefItem, Role, SiteRecord, SlotState,
+    BirthAnswer, CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord,
+    RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
 };
 use crate::telemetry::metrics::{CallEnd, RefDbMetrics, RefDbOp};
 
@@ -79,4 +80,9 @@ measured! {
     Node: nodes() -> Vec<NodeRecord>;
     Node: put_node(record: &NodeRecord, previous: Option<&NodeRecord>) -> NodeAnswer;
     Incarnation: forget_incarnations(site: &SiteId, ids: &[IncarnationId]) -> ();
+    Site: gerrit() -> Option<GerritRecord>;
+    Site: enroll_gerrit(record: &GerritRecord) -> GerritRecord;
+    Node: instances() -> BTreeMap<String, NodeId>;
+    Node: claim_instance(instance: &str, node: &NodeId, from: Option<&NodeId>) -> NodeId;
+    Node: release_instance(instance: &str, node: &NodeId) -> ();
 }

@@ -75,6 +75,7 @@ measured! {
         missing(project: &ProjectName, oids: &[Oid]) -> Vec<Oid>;
         relation(project: &ProjectName, old: Oid, new: Oid) -> Relation;
         relations(project: &ProjectName, pairs: &[(Oid, Oid)]) -> Vec<Relation>;
+        share_history(project: &ProjectName, one: Oid, other: Oid) -> bool;
         kept(project: &ProjectName) -> Vec<String>;
         release(project: &ProjectName, labels: &[String]) -> ();
     }

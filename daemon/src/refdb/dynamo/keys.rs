@@ -10,6 +10,8 @@
 //! | an incarnation | `@incarnations#<site>` | `<node>.<number, 20 digits>` |
 //! | the highest incarnation of a node | `@highest#<site>` | the node |
 //! | a node | `@nodes` | the node |
+//! | the installation's Gerrit | `@gerrit` | `@identity` |
+//! | a `gerrit.instanceId` | `@instances` | the id |
 //!
 //! Nothing collides: what belongs to one project alone begins with `p#`, the rest with `@`, and neither sites nor
 //! nodes contain `#` or `.`. `<prefix>-journal` has a partition key `pk` alone, the whole slot, so that no partition
@@ -26,6 +28,9 @@ pub(super) const PROJECTS: &str = "@projects";
 pub(super) const SITES: &str = "@sites";
 /// The partition of all nodes.
 pub(super) const NODES: &str = "@nodes";
+
+/// The partition of all instance ids.
+pub(super) const INSTANCES: &str = "@instances";
 
 /// The key attributes of an item, as the SDK wants them.
 pub(super) type KeyAttributes = HashMap<String, AttributeValue>;
@@ -63,6 +68,14 @@ impl Key {
 
     pub(super) fn of_node(node: &NodeId) -> Self {
         Self::new(NODES, node)
+    }
+
+    pub(super) fn of_gerrit() -> Self {
+        Self::new("@gerrit", "@identity")
+    }
+
+    pub(super) fn of_instance(instance: &str) -> Self {
+        Self::new(INSTANCES, instance)
     }
 
     pub(super) fn attributes(&self) -> KeyAttributes {

@@ -9,13 +9,14 @@
 //! | `keys`, `items` | where everything stands, and in which form |
 //! | `commit` | the one transaction and its cancellation reasons |
 //! | `refs`, `slots` | reads of items; slots, poison, collection |
-//! | `sites`, `incarnations`, `nodes` | the registry |
+//! | `sites`, `incarnations`, `nodes`, `gerrit` | the registry |
 //! | `tables` | making and checking the tables |
 //! | `client`, `error` | timeouts without retries; what an error proves |
 
 mod client;
 mod commit;
 mod error;
+mod gerrit;
 mod incarnations;
 mod items;
 mod keys;
@@ -25,6 +26,7 @@ mod sites;
 mod slots;
 mod tables;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
@@ -36,8 +38,8 @@ pub use tables::{TableSettings, Warm};
 
 use super::rules;
 use super::{
-    BirthAnswer, CommitAnswer, CommitRequest, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord, RefDb, RefDbError,
-    RefItem, Role, SiteRecord, SlotState,
+    BirthAnswer, CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord,
+    RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
 };
 
 /// The refdb in DynamoDB.
@@ -174,5 +176,27 @@ impl RefDb for DynamoRefDb {
 
     async fn forget_incarnations(&self, site: &SiteId, ids: &[IncarnationId]) -> Result<(), RefDbError> {
         incarnations::forget(&self.client, &self.tables, site, ids).await
+    }
+
+    async fn gerrit(&self) -> Result<Option<GerritRecord>, RefDbError> {
+        gerrit::read(&self.client, &self.tables).await
+    }
+
+    async fn enroll_gerrit(&self, record: &GerritRecord) -> Result<GerritRecord, RefDbError> {
+        rules::named("server_id", &record.server_id)?;
+        gerrit::enroll(&self.client, &self.tables, record).await
+    }
+
+    async fn instances(&self) -> Result<BTreeMap<String, NodeId>, RefDbError> {
+        gerrit::instances(&self.client, &self.tables).await
+    }
+
+    async fn claim_instance(&self, instance: &str, node: &NodeId, from: Option<&NodeId>) -> Result<NodeId, RefDbError> {
+        rules::named("instance_id", instance)?;
+        gerrit::claim(&self.client, &self.tables, instance, node, from).await
+    }
+
+    async fn release_instance(&self, instance: &str, node: &NodeId) -> Result<(), RefDbError> {
+        gerrit::release(&self.client, &self.tables, instance, node).await
     }
 }

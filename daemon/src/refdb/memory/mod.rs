@@ -7,14 +7,15 @@
 mod refs;
 mod registry;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot};
 
 use super::{
-    BirthAnswer, CommitAnswer, CommitRequest, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord, RefDb, RefDbError,
-    RefItem, Role, SiteRecord, SlotState,
+    BirthAnswer, CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord,
+    RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
 };
 use crate::plant::Plants;
 use refs::Refs;
@@ -144,5 +145,26 @@ impl RefDb for MemoryRefDb {
 
     async fn forget_incarnations(&self, site: &SiteId, ids: &[IncarnationId]) -> Result<(), RefDbError> {
         self.state().registry.forget(site, ids)
+    }
+
+    async fn gerrit(&self) -> Result<Option<GerritRecord>, RefDbError> {
+        Ok(self.state().registry.gerrit())
+    }
+
+    async fn enroll_gerrit(&self, record: &GerritRecord) -> Result<GerritRecord, RefDbError> {
+        self.state().registry.enroll_gerrit(record)
+    }
+
+    async fn instances(&self) -> Result<BTreeMap<String, NodeId>, RefDbError> {
+        Ok(self.state().registry.instances())
+    }
+
+    async fn claim_instance(&self, instance: &str, node: &NodeId, from: Option<&NodeId>) -> Result<NodeId, RefDbError> {
+        self.state().registry.claim_instance(instance, node, from)
+    }
+
+    async fn release_instance(&self, instance: &str, node: &NodeId) -> Result<(), RefDbError> {
+        self.state().registry.release_instance(instance, node);
+        Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Sites, incarnations and nodes in memory.
+//! Sites, incarnations, nodes and the installation's Gerrit in memory.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,8 @@ use lockstep_proto::{IncarnationId, NodeId, Seq, SiteId};
 
 use crate::refdb::rules;
 use crate::refdb::{
-    BirthAnswer, IncarnationRecord, IncarnationState, MarkAnswer, NodeAnswer, NodeRecord, RefDbError, Role, SiteRecord,
+    BirthAnswer, GerritRecord, IncarnationRecord, IncarnationState, MarkAnswer, NodeAnswer, NodeRecord, RefDbError,
+    Role, SiteRecord,
 };
 
 /// Who there is. `highest` outlives the incarnations that it counts.
@@ -16,6 +17,8 @@ pub(super) struct Registry {
     incarnations: BTreeMap<(SiteId, IncarnationId), IncarnationRecord>,
     highest: BTreeMap<(SiteId, NodeId), u64>,
     nodes: BTreeMap<NodeId, NodeRecord>,
+    gerrit: Option<GerritRecord>,
+    instances: BTreeMap<String, NodeId>,
 }
 
 impl Registry {
@@ -113,5 +116,38 @@ impl Registry {
             }
         }
         Ok(())
+    }
+
+    pub(super) fn gerrit(&self) -> Option<GerritRecord> {
+        self.gerrit.clone()
+    }
+
+    pub(super) fn enroll_gerrit(&mut self, record: &GerritRecord) -> Result<GerritRecord, RefDbError> {
+        rules::named("server_id", &record.server_id)?;
+        Ok(self.gerrit.get_or_insert_with(|| record.clone()).clone())
+    }
+
+    pub(super) fn instances(&self) -> BTreeMap<String, NodeId> {
+        self.instances.clone()
+    }
+
+    pub(super) fn claim_instance(
+        &mut self,
+        instance: &str,
+        node: &NodeId,
+        from: Option<&NodeId>,
+    ) -> Result<NodeId, RefDbError> {
+        rules::named("instance_id", instance)?;
+        let owner = self.instances.entry(instance.to_owned()).or_insert_with(|| node.clone());
+        if Some(&*owner) == from {
+            *owner = node.clone();
+        }
+        Ok(owner.clone())
+    }
+
+    pub(super) fn release_instance(&mut self, instance: &str, node: &NodeId) {
+        if self.instances.get(instance) == Some(node) {
+            self.instances.remove(instance);
+        }
     }
 }

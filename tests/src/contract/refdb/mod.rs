@@ -2,6 +2,7 @@
 //! where `make` is an async function that answers an empty refdb and whatever must live as long as it.
 
 pub mod commit;
+pub mod gerrit;
 pub mod incarnations;
 pub mod names;
 pub mod nodes;
@@ -79,6 +80,12 @@ macro_rules! refdb_contract {
             nodes::a_node_is_overwritten_by_who_knows_it,
             nodes::another_volume_start_or_expulsion_differs,
             nodes::nodes_are_listed_in_order,
+            gerrit::the_first_gerrit_says_who_it_is_for_ever,
+            gerrit::of_concurrent_firsts_one_wins,
+            gerrit::an_instance_id_has_one_node,
+            gerrit::a_claim_may_take_over_from_one_node_alone,
+            gerrit::only_its_node_releases_an_instance_id,
+            gerrit::names_that_are_no_keys_are_broken,
         );
     };
     (@tests $make:path; $($module:ident :: $case:ident),* $(,)?) => {

@@ -8,6 +8,7 @@ pub mod checkpoints;
 pub mod collection;
 pub mod convergence;
 pub mod durability;
+pub mod events;
 pub mod fencing;
 pub mod forward;
 pub mod held;

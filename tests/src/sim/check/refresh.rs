@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use lockstep_proto::{ProjectName, RefName};
 use lockstep_proto::refresh::Subject;
+use lockstep_proto::{ProjectName, RefName};
 
 use crate::sim::backend::Volume;
 
@@ -43,7 +43,12 @@ pub fn subject(project: &ProjectName, name: &RefName) -> Option<Subject> {
 
 /// What a Gerrit shows of these projects that is not so; none when all is.
 #[must_use]
-pub fn gerrit_differs(volume: &dyn Volume, projects: &[ProjectName], index: &Documents, caches: &Documents) -> Option<String> {
+pub fn gerrit_differs(
+    volume: &dyn Volume,
+    projects: &[ProjectName],
+    index: &Documents,
+    caches: &Documents,
+) -> Option<String> {
     let truth: Documents = projects.iter().flat_map(|project| documents(volume, project)).collect();
     let wrong = truth.iter().find(|(subject, document)| index.get(subject) != Some(document));
     let wrong = wrong.map(|(subject, document)| {

@@ -115,6 +115,10 @@ impl SimNode for FakeNode {
         None
     }
 
+    fn events(&self) -> Option<Arc<dyn lockstep::links::StreamEvents>> {
+        None
+    }
+
     fn kill(&self) {
         self.inner.ready.store(false, Ordering::SeqCst);
         self.tasks.iter().for_each(JoinHandle::abort);

@@ -117,6 +117,10 @@ impl Repositories for TinyRepositories {
         Ok(Relation::FastForward)
     }
 
+    async fn share_history(&self, _project: &ProjectName, _one: Oid, _other: Oid) -> Result<bool, GitError> {
+        Ok(true)
+    }
+
     async fn pack(
         &self,
         _project: &ProjectName,

@@ -1,0 +1,85 @@
+//! The end of a stray: an operator adopts it, by a commit, or discards it.
+
+use lockstep_proto::bridge::{
+    ApiError, Expected, Outcome, ProjectResponse, RefCommand, RefTransactionRequest, Refusal, RefusalCode,
+};
+use lockstep_proto::gerrit::{Stray, StrayEnd, StrayRequest};
+use lockstep_proto::{ProjectKey, ProjectName, TxnId};
+
+use super::{Door, Shut, unavailable};
+
+impl Door {
+    /// Ends a stray. One that is gone already was ended by an earlier try.
+    pub(super) async fn end(&self, project: &ProjectName, request: StrayRequest) -> Result<ProjectResponse, ApiError> {
+        let StrayRequest { request_id, stray, end } = request;
+        let Some(key) = self.placer.table.project_key(project).map_err(unavailable)? else {
+            return Ok(refused(format!("there is no project {project}; check its name")));
+        };
+        if !self.placer.strays(project).await.map_err(unavailable)?.contains(&stray) {
+            return self.ended_before(&key, &stray, end);
+        }
+        let apart = self.is_apart(&key, &stray).await.map_err(|shut| match shut {
+            Shut::Refused(why) | Shut::NotNow(why) => unavailable(why),
+        })?;
+        if apart {
+            return Ok(refused(format!(
+                "{} at {} has nothing in common with what was committed: it is of an installation of its own. Take the \
+                 folder of {project} out of the sidecar's root; the sidecar brings the one of the other sites",
+                stray.name, stray.value
+            )));
+        }
+        let txn = match end {
+            StrayEnd::Discard => None,
+            StrayEnd::Adopt => match self.adopt(project, &stray, request_id).await? {
+                ProjectResponse { outcome: Outcome::Committed, txn, .. } => txn,
+                other => return Ok(other),
+            },
+        };
+        self.placer.forget_stray(project, &stray).await.map_err(unavailable)?;
+        Ok(done(txn))
+    }
+
+    /// The answer to whoever ends what is not there.
+    fn ended_before(&self, key: &ProjectKey, stray: &Stray, end: StrayEnd) -> Result<ProjectResponse, ApiError> {
+        let now = self.value(key, &stray.name).map_err(|shut| match shut {
+            Shut::Refused(why) | Shut::NotNow(why) => unavailable(why),
+        })?;
+        if end == StrayEnd::Discard || now == Some(stray.value) {
+            return Ok(done(None));
+        }
+        Ok(refused(format!(
+            "{} has no stray at {}; `lockstep stray list` shows what there is",
+            stray.name, stray.value
+        )))
+    }
+
+    async fn adopt(
+        &self,
+        project: &ProjectName,
+        stray: &Stray,
+        request_id: String,
+    ) -> Result<ProjectResponse, ApiError> {
+        let command = RefCommand { name: stray.name.clone(), old: Expected::Any, new: Some(stray.value), force: true };
+        let request = RefTransactionRequest {
+            request_id,
+            deadline_ms: None,
+            atomic: true,
+            commands: vec![command],
+            actor: Some("stray adopt".to_owned()),
+            traceparent: None,
+        };
+        let answer = self.transactions.submit(project, request).await?;
+        let refusal = answer.results.into_iter().next().and_then(|result| result.refusal);
+        Ok(ProjectResponse { outcome: answer.outcome, txn: answer.txn, refusal })
+    }
+}
+
+fn done(txn: Option<TxnId>) -> ProjectResponse {
+    ProjectResponse { outcome: Outcome::Committed, txn, refusal: None }
+}
+
+fn refused(message: String) -> ProjectResponse {
+    let code = RefusalCode::Project;
+    let refusal = Refusal { code, message, expected: None, actual: None, caught_up: false, retry: false };
+    ProjectResponse { outcome: Outcome::Refused, txn: None, refusal: Some(refusal) }
+}

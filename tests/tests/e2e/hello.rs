@@ -1,0 +1,227 @@
+//! A Gerrit that starts says who it is, and what its `init` wrote behind the bridge's back is not lost.
+
+use http::Method;
+use lockstep::client::{Call, Client, ClientError};
+use lockstep_proto::bridge::ApiError;
+use lockstep_proto::gerrit::{HelloRequest, HelloResponse};
+use lockstep_tests::e2e::behind;
+use lockstep_tests::e2e::cluster::Cluster;
+use lockstep_tests::e2e::git::{Clone, fails, ok};
+use lockstep_tests::e2e::node::Node;
+use lockstep_tests::e2e::verify::{converged, truth};
+use lockstep_tests::e2e::{PATIENCE, until};
+use tokio::time::Instant;
+
+use crate::lockstep;
+
+const CONFIG: &str = "refs/meta/config";
+const PROJECTS: [&str; 2] = ["All-Projects", "All-Users"];
+
+fn gerrit(server: &str, instance: &str) -> HelloRequest {
+    HelloRequest {
+        session: "a process".into(),
+        server_id: server.into(),
+        instance_id: instance.into(),
+        gerrit_version: "3.13.5".into(),
+        bridge_version: "0.1.0".into(),
+        all_projects: "All-Projects".parse().expect("a name"),
+        all_users: "All-Users".parse().expect("a name"),
+    }
+}
+
+async fn try_hello(node: &Node, gerrit: &HelloRequest) -> Result<HelloResponse, ApiError> {
+    let call = Call::new(Method::POST, "/v1/gerrit/hello", gerrit).expect("JSON");
+    match Client::new(&node.socket()).send(&call, Instant::now() + PATIENCE).await {
+        Ok(answer) => Ok(answer),
+        Err(ClientError::Answered(error)) => Err(error),
+        Err(error) => panic!("{error}\n{}", node.log_tail()),
+    }
+}
+
+/// Asks as the bridge does: again, while it is not known.
+async fn hello(node: &Node, gerrit: &HelloRequest) -> HelloResponse {
+    let ask = async || match try_hello(node, gerrit).await {
+        Ok(answer) => Some(answer),
+        Err(error) => {
+            assert!(error.retry, "{error:?}");
+            None
+        }
+    };
+    until(ask).await.unwrap_or_else(|| panic!("no answer\n{}", node.log_tail()))
+}
+
+async fn accepts(node: &Node, gerrit: &HelloRequest) {
+    let answer = hello(node, gerrit).await;
+    assert_eq!(answer, HelloResponse { accepted: true, reason: None });
+}
+
+async fn refuses(node: &Node, gerrit: &HelloRequest) -> String {
+    let answer = hello(node, gerrit).await;
+    assert!(!answer.accepted, "{answer:?}");
+    answer.reason.expect("a reason")
+}
+
+/// Two sites with All-Projects and All-Users, each with a first commit on `refs/meta/config`.
+async fn two_sites() -> (Cluster, String) {
+    let cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+    let clone = Clone::new(&cluster.scratch("clone"));
+    let first = clone.commit(None, "one");
+    for project in PROJECTS {
+        cluster.create(project).await;
+        let to = cluster.nodes[0].repository(project);
+        let _ = ok(clone.push(&to, &[], &[&format!("{first}:{CONFIG}")]).await);
+        cluster.show(project, CONFIG, Some(&first)).await;
+    }
+    (cluster, first)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_gerrit_says_who_the_others_must_be() {
+    let (mut cluster, _) = two_sites().await;
+    let [a, b] = &cluster.nodes[..] else { panic!("two nodes") };
+    assert!(refuses(a, &gerrit("one", "")).await.contains("gerrit.instanceId is not set"));
+    accepts(a, &gerrit("one", "eu")).await;
+    accepts(a, &gerrit("one", "eu")).await;
+    let why = refuses(b, &gerrit("two", "muc")).await;
+    assert!(why.contains("gerrit.serverId is two, the others have one") && why.contains("initialised apart"), "{why}");
+    let users = HelloRequest { all_users: "Users".parse().expect("a name"), ..gerrit("one", "muc") };
+    assert!(refuses(b, &users).await.contains("gerrit.allUsers is Users"));
+    let why = refuses(b, &gerrit("one", "eu")).await;
+    assert!(why.contains("eu, which the Gerrit of node a-0 has already"), "{why}");
+    accepts(b, &gerrit("one", "muc")).await;
+    // A node may change its own, and the one before is free.
+    accepts(a, &gerrit("one", "eu-new")).await;
+    accepts(b, &gerrit("one", "eu")).await;
+    assert!(refuses(a, &gerrit("one", "eu")).await.contains("node b-0"));
+
+    cluster.nodes[1].wire.cut();
+    let away = try_hello(&cluster.nodes[1], &gerrit("one", "eu")).await;
+    assert!(away.is_err_and(|error| error.retry), "an error is never an acceptance");
+    let away = try_hello(&cluster.nodes[1], &gerrit("two", "eu")).await;
+    assert!(away.is_err_and(|error| error.retry), "nor a refusal");
+    cluster.nodes[1].wire.mend();
+    let _ = cluster.nodes[1].stop().await;
+    cluster.nodes[1].start(None);
+    cluster.ready().await;
+    accepts(&cluster.nodes[1], &gerrit("one", "eu")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gerrit_whose_projects_are_not_in_the_refdb_is_refused() {
+    let cluster = Cluster::start(lockstep(), &["a-0"]).await;
+    let why = refuses(&cluster.nodes[0], &gerrit("one", "eu")).await;
+    assert!(why.contains("All-Projects is not in the refdb") && why.contains("lockstep seed"), "{why}");
+    for project in PROJECTS {
+        cluster.create(project).await;
+    }
+    accepts(&cluster.nodes[0], &gerrit("two", "eu")).await;
+    // The one that was refused first left nothing behind.
+    assert!(refuses(&cluster.nodes[0], &gerrit("one", "eu")).await.contains("gerrit.serverId"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_init_wrote_is_committed_and_what_it_lost_is_restored() {
+    let (cluster, first) = two_sites().await;
+    let clone = Clone::new(&cluster.scratch("more"));
+    let [projects, users] = PROJECTS.map(|project| cluster.nodes[0].repository(project));
+    let kept = clone.commit(None, "kept");
+    let _ = ok(clone.push(&users, &[], &[&format!("{kept}:refs/groups/ab/abcd")]).await);
+    let old = behind::blob(&projects, "184");
+    let _ = ok(cluster.nodes[0].cli(&["update-ref", "--project", "All-Projects", "refs/meta/version", &old]).await);
+    cluster.show("All-Projects", "refs/meta/version", Some(&old)).await;
+    cluster.show("All-Users", "refs/groups/ab/abcd", Some(&kept)).await;
+
+    let upgraded = behind::commit(&projects, Some(&first), "upgraded");
+    behind::set(&projects, CONFIG, Some(&upgraded));
+    let version = behind::blob(&projects, "185");
+    behind::set(&projects, "refs/meta/version", Some(&version));
+    let account = behind::commit(&users, None, "an account");
+    behind::set(&users, "refs/users/01/1000001", Some(&account));
+    behind::set(&users, "refs/groups/ab/abcd", None);
+    let computed = behind::commit(&users, None, "computed");
+    behind::set(&users, "refs/cache-automerge/ab/cd", Some(&computed));
+    accepts(&cluster.nodes[0], &gerrit("one", "eu")).await;
+
+    cluster.show("All-Projects", CONFIG, Some(&upgraded)).await;
+    cluster.show("All-Projects", "refs/meta/version", Some(&version)).await;
+    cluster.show("All-Users", "refs/users/01/1000001", Some(&account)).await;
+    cluster.show("All-Users", "refs/groups/ab/abcd", Some(&kept)).await;
+    behind::set(&users, "refs/cache-automerge/ab/cd", None);
+    for project in PROJECTS {
+        converged(&cluster, project).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_contradicts_is_kept_and_said_until_it_is_adopted_or_discarded() {
+    let (mut cluster, first) = two_sites().await;
+    let [projects, users] = PROJECTS.map(|project| cluster.nodes[1].repository(project));
+    // The sidecar is down while `init` writes, and another site is faster.
+    let _ = cluster.nodes[1].stop().await;
+    let (ours, theirs) = (behind::commit(&projects, Some(&first), "ours"), "theirs");
+    behind::set(&projects, CONFIG, Some(&ours));
+    let beside = behind::commit(&users, None, "a group");
+    behind::set(&users, "refs/groups/01/0123", Some(&beside));
+    let clone = Clone::new(&cluster.scratch("other"));
+    let _ = ok(clone.fetch(&cluster.nodes[0].repository("All-Projects")).await);
+    let theirs = clone.commit(Some(&first), theirs);
+    let to = cluster.nodes[0].repository("All-Projects");
+    let _ = ok(clone.push(&to, &[], &[&format!("{theirs}:{CONFIG}")]).await);
+    cluster.nodes[1].start(None);
+    cluster.ready().await;
+    cluster.show("All-Projects", CONFIG, Some(&theirs)).await;
+
+    let b = &cluster.nodes[1];
+    for _ in 0..2 {
+        let why = refuses(b, &gerrit("one", "muc")).await;
+        assert!(why.contains(&format!("{CONFIG} of All-Projects at {ours}")) && why.contains("stray adopt"), "{why}");
+    }
+    let other = truth(&cluster, "All-Users").await;
+    assert!(!other.refs.contains_key("refs/groups/01/0123"), "nothing is committed while anything contradicts");
+    assert!(ok(b.cli(&["stray", "list", "All-Projects"]).await).contains(&ours));
+    assert!(fails(b.cli(&["stray", "adopt", "All-Projects", "refs/meta/none"]).await).contains("no stray"));
+    let _ = ok(b.cli(&["stray", "adopt", "All-Projects", CONFIG]).await);
+    cluster.show("All-Projects", CONFIG, Some(&ours)).await;
+    accepts(b, &gerrit("one", "muc")).await;
+    cluster.show("All-Users", "refs/groups/01/0123", Some(&beside)).await;
+
+    // Nobody else was faster, and it contradicts all the same; the sidecar runs.
+    let rewritten = behind::commit(&projects, Some(&first), "rewritten");
+    behind::set(&projects, CONFIG, Some(&rewritten));
+    let why = refuses(b, &gerrit("one", "muc")).await;
+    assert!(why.contains(&rewritten), "{why}");
+    cluster.show("All-Projects", CONFIG, Some(&ours)).await;
+    let _ = ok(b.cli(&["stray", "discard", "All-Projects", CONFIG, &rewritten]).await);
+    assert_eq!(ok(b.cli(&["stray", "list", "All-Projects"]).await), "");
+    accepts(b, &gerrit("one", "muc")).await;
+    for project in PROJECTS {
+        converged(&cluster, project).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_that_was_initialised_apart_is_refused_and_never_merged() {
+    let (mut cluster, first) = two_sites().await;
+    let _ = cluster.nodes[1].stop().await;
+    let users = cluster.nodes[1].repository("All-Users");
+    let apart = behind::commit(&users, None, "another installation");
+    behind::set(&users, CONFIG, Some(&apart));
+    let account = behind::commit(&users, None, "its account");
+    behind::set(&users, "refs/users/01/1000001", Some(&account));
+    cluster.nodes[1].start(None);
+    cluster.ready().await;
+    let b = &cluster.nodes[1];
+    let why = refuses(b, &gerrit("one", "muc")).await;
+    assert!(why.contains("All-Users on this node's disk has a history of its own"), "{why}");
+    assert!(why.contains(&apart) && why.contains("copy the folder"), "{why}");
+    // Another commit of the first site takes the place of what was written; it stays refused.
+    let clone = Clone::new(&cluster.scratch("other"));
+    let _ = ok(clone.fetch(&cluster.nodes[0].repository("All-Users")).await);
+    let second = clone.commit(Some(&first), "two");
+    let _ = ok(clone.push(&cluster.nodes[0].repository("All-Users"), &[], &[&format!("{second}:{CONFIG}")]).await);
+    b.shows("All-Users", CONFIG, Some(&second)).await;
+    assert!(refuses(b, &gerrit("one", "muc")).await.contains(&apart));
+    assert!(fails(b.cli(&["stray", "adopt", "All-Users", CONFIG]).await).contains("nothing in common"));
+    let committed = truth(&cluster, "All-Users").await;
+    assert!(!committed.refs.contains_key("refs/users/01/1000001"), "{committed:?}");
+}
