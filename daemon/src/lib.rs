@@ -30,6 +30,7 @@ pub mod demo;
 pub mod embedded;
 pub mod eventlog;
 pub mod events;
+pub mod gerrit;
 pub mod git;
 pub mod hello;
 pub mod peers;

@@ -11,7 +11,7 @@ use lockstep_proto::bridge::{
 };
 use lockstep_proto::gerrit::{HelloRequest, HelloResponse, Stray, StrayRequest};
 use lockstep_proto::refresh::{DoneRequest, DoneResponse, TasksRequest, TasksResponse};
-use lockstep_proto::status::{HeldStatus, NodeStatus};
+use lockstep_proto::status::{DueStatus, HeldStatus, NodeStatus};
 use lockstep_proto::{Announcement, AnnouncementId, ProjectKey, ProjectName, RefKey, SiteId, Transaction, TxnId};
 
 /// The commit stage needs the apply stage to know what it did not know.
@@ -176,6 +176,9 @@ pub trait Doorkeeper: Send + Sync {
 pub trait Inspection: Send + Sync {
     /// The whole status.
     async fn status(&self) -> NodeStatus;
+
+    /// What Gerrit has to look at, the oldest first; not more than a page of it.
+    async fn due(&self) -> Vec<DueStatus>;
 
     /// What is parked.
     async fn parked(&self) -> Result<Vec<HeldStatus>, ApiError>;

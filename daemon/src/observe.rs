@@ -34,6 +34,8 @@ pub trait Observer: Send + Sync {
     fn event_confirmed(&self, _count: usize) {}
     /// A stream event was dropped and will not be heard here: an alarm.
     fn event_dropped(&self, _what: &str, _reason: &str) {}
+    /// Gerrit reported so many refresh tasks as done, and so many as failed.
+    fn refreshed(&self, _done: u64, _failed: u64) {}
     /// A task failed and will try again.
     fn failed(&self, _stage: &'static str, _why: &str) {}
 }

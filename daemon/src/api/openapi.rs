@@ -29,6 +29,7 @@ use super::routes;
         routes::parked,
         routes::quarantine,
         super::objects::objects,
+        super::refresh::due,
         super::refresh::tasks,
         super::refresh::done,
         routes::openapi_json

@@ -9,8 +9,9 @@ use axum::Json;
 use axum::extract::State;
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::refresh::{DoneRequest, DoneResponse, TasksRequest, TasksResponse};
+use lockstep_proto::status::DueStatus;
 
-use super::admission::Wait;
+use super::admission::{Look, Wait};
 use super::check;
 use super::error::Failure;
 use super::extract::Body;
@@ -47,6 +48,14 @@ pub(super) async fn done(
 ) -> Result<Json<DoneResponse>, Failure> {
     check::done(&request)?;
     Ok(Json(refreshes(&api)?.done(&request)?))
+}
+
+/// What Gerrit has to look at: the oldest 1,000.
+#[utoipa::path(get, path = "/v1/refresh", tag = "status",
+    responses((status = 200, description = "What is due", body = Vec<DueStatus>),
+        (status = 503, description = "Too many look at the same time", body = ApiError)))]
+pub(super) async fn due(State(api): State<Api>, _permit: Look) -> Json<Vec<DueStatus>> {
+    Json(api.inspection.due().await)
 }
 
 fn refreshes(api: &Api) -> Result<&Arc<dyn Refreshes>, Failure> {

@@ -63,6 +63,7 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/projects/{project}/strays", get(gerrit::strays).post(gerrit::end_stray)),
         ("/v1/gerrit/hello", post(gerrit::hello)),
         ("/v1/transactions/{txn}", get(transaction)),
+        ("/v1/refresh", get(refresh::due)),
         ("/v1/refresh/tasks", post(refresh::tasks)),
         ("/v1/refresh/done", post(refresh::done)),
         ("/v1/events", post(events::announce)),

@@ -46,9 +46,10 @@ use crate::api::latch::Latches;
 use crate::blob::BlobStore;
 use crate::clock::{Clock, Entropy};
 use crate::eventlog::EventLog;
+use crate::gerrit::Gerrit;
 use crate::git::Repositories;
 use crate::hello::Door;
-use crate::links::{Doorkeeper, StreamEvents, Transactions};
+use crate::links::{Doorkeeper, Refreshes, StreamEvents, Transactions};
 use crate::observe::Observer;
 use crate::peers::Peers;
 use crate::plant::Plants;
@@ -76,6 +77,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
+    /// The Gerrit that is told what to look at; none when it asks by itself, or when there is none.
+    pub gerrit: Option<Arc<dyn Gerrit>>,
     /// Who listens.
     pub observer: Arc<dyn Observer>,
     /// The machine's boot id, where it is known.
@@ -134,6 +137,9 @@ impl Node {
             facts,
         };
         tasks.spawn("durability", stages.durability.clone().run());
+        if let (Some(refresh), Some(gerrit)) = (&stages.refresh, &stages.parts.gerrit) {
+            tasks.spawn("refresh", Arc::clone(refresh).drive(Arc::clone(gerrit)));
+        }
         tasks.spawn("join", join.run());
         Ok(Self { tasks, stages, front, door, latches, fenced })
     }
@@ -155,6 +161,13 @@ impl Node {
     #[must_use]
     pub fn stages(&self) -> &Arc<Stages> {
         &self.stages
+    }
+
+    /// What a bridge inside Gerrit asks for its tasks; none when another Gerrit is told them, or none is.
+    #[must_use]
+    pub fn refreshes(&self) -> Option<Arc<dyn Refreshes>> {
+        let asked = self.stages.refresh.clone().filter(|_| self.stages.parts.gerrit.is_none());
+        asked.map(|refresh| refresh as Arc<dyn Refreshes>)
     }
 
     /// Who lets Gerrits in.

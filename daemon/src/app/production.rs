@@ -15,11 +15,13 @@ use crate::blob::BlobStore;
 use crate::blob::object::ObjectBlobs;
 use crate::clock::{Clock, Entropy, SeededEntropy, SystemClock};
 use crate::config::Settings;
-use crate::config::settings::{Gerrit, GerritRefresh, Peer};
+use crate::config::settings::{Gerrit as GerritSettings, GerritRefresh, Peer};
 use crate::eventlog::EventLog;
 use crate::eventlog::kinesis::{self, ClientSettings, KinesisEventLog, KinesisSettings};
 use crate::eventlog::routed::RoutedEventLog;
 use crate::events::EventLimits;
+use crate::gerrit::Gerrit;
+use crate::gerrit::rest::{RestGerrit, RestSettings};
 use crate::git::{LocalRepositories, Repositories};
 use crate::observe::Observer;
 use crate::peers::http::{Address, HttpPeer};
@@ -179,10 +181,23 @@ pub fn node_settings(settings: &Settings) -> NodeSettings {
     node
 }
 
+/// The Gerrit that is told by REST what to look at.
+fn gerrit(settings: &GerritSettings) -> Option<Arc<dyn Gerrit>> {
+    let GerritRefresh::Rest(rest) = &settings.refresh else { return None };
+    let rest = RestSettings {
+        address: rest.address.clone(),
+        prefix: rest.prefix.clone(),
+        user: rest.user.clone(),
+        password_file: rest.password_file.clone(),
+        timeout: rest.timeout,
+    };
+    Some(Arc::new(RestGerrit::new(rest, settings.all_projects.clone())))
+}
+
 /// How much longer than Gerrit says itself its index may need to write what it was given.
 const COMMIT_SLACK: Duration = Duration::from_secs(60);
 
-fn refresh(gerrit: &Gerrit) -> Option<RefreshSettings> {
+fn refresh(gerrit: &GerritSettings) -> Option<RefreshSettings> {
     let gerrit_commits = match &gerrit.refresh {
         GerritRefresh::None => return None,
         GerritRefresh::Bridge => true,
@@ -237,6 +252,7 @@ pub fn parts(
         store: Arc::new(store),
         clock,
         entropy,
+        gerrit: gerrit(&settings.gerrit),
         observer,
         boot: lock::boot_id().unwrap_or_default(),
         settings: node_settings(settings),

@@ -14,7 +14,6 @@ use crate::api::health::{BoundHealth, RenderMetrics};
 use crate::api::server::{ApiTasks, BoundApi};
 use crate::clock::{Clock, SeededEntropy, SystemClock};
 use crate::config::Settings;
-use crate::links::Refreshes;
 use crate::status::StatusBoard;
 use crate::telemetry::metrics::{Metrics, observe_board};
 use crate::telemetry::{self, Telemetry};
@@ -94,7 +93,7 @@ impl Sidecar {
         );
         let api = api
             .giving(Arc::clone(&node.stages().parts.repositories))
-            .refreshing(node.stages().refresh.clone().map(|refresh| refresh as Arc<dyn Refreshes>))
+            .refreshing(node.refreshes())
             .guarded(node.doorkeeper())
             .forwarding(node.events())
             .taking(settings.api.most_requests)

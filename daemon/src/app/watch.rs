@@ -118,6 +118,10 @@ impl Observer for Watch {
         self.board.error("events", &Told(format!("stream event {what} was dropped: {reason}")));
     }
 
+    fn refreshed(&self, done: u64, failed: u64) {
+        self.metrics.refresh.reported(done, failed);
+    }
+
     fn failed(&self, stage: &'static str, why: &str) {
         tracing::warn!(stage, why, "will be tried again");
         self.metrics.site.failed(stage);

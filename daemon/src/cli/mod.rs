@@ -61,6 +61,8 @@ enum Command {
     Parked(inspect::ListArgs),
     /// List what was set aside because its content is bad
     Quarantine(inspect::ListArgs),
+    /// List what this node's Gerrit has to look at again
+    Refresh(inspect::ListArgs),
     /// Print the OpenAPI document of the bridge API
     Openapi,
 }
@@ -133,6 +135,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Status(args) => inspect::status(args).await,
         Command::Parked(args) => inspect::list(args, "/v1/parked").await,
         Command::Quarantine(args) => inspect::list(args, "/v1/quarantine").await,
+        Command::Refresh(args) => inspect::due(args).await,
         Command::Openapi => out::put(&crate::api::openapi::document()),
     }
 }

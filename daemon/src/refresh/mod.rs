@@ -11,9 +11,13 @@
 //! |---|---|
 //! | `subject` | what a ref's move means to Gerrit, from its name |
 //! | `queue` | the marks: coalesced, ordered, bounded; pure |
+//! | `drive` | a Gerrit that does not ask by itself is told |
 
+mod drive;
 pub mod queue;
 mod subject;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -64,7 +68,7 @@ impl Default for RefreshSettings {
             hold_own: Duration::from_secs(2),
             keep: Duration::from_secs(360),
             lease: Duration::from_secs(120),
-            long_lease: Duration::from_secs(3_600),
+            long_lease: Duration::from_secs(900),
         };
         Self { all_users: all_users(), gerrit_commits: true, queue }
     }
@@ -291,12 +295,14 @@ impl Refreshes for Refresh {
                 // Nothing was handed out to it in this life of the node.
                 inner.queue.begin(Instant::now());
             }
+            let before = (inner.done, inner.failed);
             for id in &request.done {
                 inner.done += u64::from(inner.queue.done(*id, Instant::now()));
             }
             for failed in &request.failed {
                 self.report(&mut inner, failed);
             }
+            self.parts.observer.refreshed(inner.done - before.0, inner.failed - before.1);
         }
         self.news.send_modify(|news| *news += 1);
         Ok(DoneResponse {})

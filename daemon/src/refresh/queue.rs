@@ -159,8 +159,13 @@ impl Queue {
 
     fn hand_out(&mut self, subject: &Subject, now: Instant) -> Option<Task> {
         let lease = match subject {
-            Subject::Change { .. } | Subject::Account { .. } | Subject::Group { .. } => self.limits.lease,
-            _ => self.limits.long_lease,
+            Subject::Changes { .. } | Subject::ProjectConfig { .. } | Subject::Branch { .. } => self.limits.long_lease,
+            Subject::Project { .. }
+            | Subject::Change { .. }
+            | Subject::Account { .. }
+            | Subject::Group { .. }
+            | Subject::GroupNames
+            | Subject::ExternalIds => self.limits.lease,
         };
         let (until, turn) = (now + lease, self.next_turn());
         self.set(subject, State::Out(until, turn));

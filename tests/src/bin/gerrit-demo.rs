@@ -48,7 +48,9 @@ async fn play(sites: &Sites) {
     assert!(voted.is_some(), "{}", ber.log_tail());
     let seen = until(async || (muc.find("label:Code-Review=1").await == [number]).then_some(())).await;
     assert!(seen.is_some(), "{}", muc.log_tail());
-    println!("\nchange {number} was pushed at muc and got Code-Review+1 at ber, by the service user; muc finds the vote.\n");
+    println!(
+        "\nchange {number} was pushed at muc and got Code-Review+1 at ber, by the service user; muc finds the vote.\n"
+    );
     for (name, server) in [("muc", muc), ("ber", ber)] {
         println!("  {name}  http://{}/  ssh port {}", server.http, server.ssh.port());
         println!("       git clone {}", server.clone_url(PROJECT));

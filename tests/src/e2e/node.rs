@@ -74,6 +74,17 @@ impl Node {
         Self { site, name, home, root, health, wire, binary: binary.to_owned(), child: None }
     }
 
+    /// Puts other settings into the section `[gerrit]`, for the next start.
+    ///
+    /// # Panics
+    /// The configuration cannot be written.
+    pub fn set_gerrit(&self, settings: &str) {
+        let path = self.home.join("lockstep.toml");
+        let text = std::fs::read_to_string(&path).expect("a configuration");
+        let text = text.replace("[gerrit]\nrefresh = \"bridge\"\n", &format!("[gerrit]\n{settings}\n"));
+        std::fs::write(&path, text).expect("a configuration");
+    }
+
     /// Starts the process, with a failpoint (`name:count`) if one is given.
     ///
     /// # Panics

@@ -86,6 +86,7 @@ impl NodeFactory for RealNodes {
             store: parts.store,
             clock: parts.clock,
             entropy: parts.entropy,
+            gerrit: None,
             observer: Arc::new(observer),
             boot: parts.boot,
             settings: settings(NodeSettings::new(parts.site, parts.node, parts.sites)),
@@ -139,7 +140,7 @@ impl SimNode for RealNode {
     }
 
     fn refreshes(&self) -> Option<Arc<dyn Refreshes>> {
-        self.0.stages().refresh.clone().map(|refresh| refresh as Arc<dyn Refreshes>)
+        self.0.refreshes()
     }
 
     fn events(&self) -> Option<Arc<dyn StreamEvents>> {

@@ -12,7 +12,8 @@ use crate::lockstep;
 
 /// Waits until a call has a status.
 async fn answers(server: &Server, who: Login<'_>, path: &str, status: u16) {
-    let came = until(async || (server.rest_as(who, "GET", path, &Value::Null).await.status == status).then_some(())).await;
+    let came =
+        until(async || (server.rest_as(who, "GET", path, &Value::Null).await.status == status).then_some(())).await;
     assert!(came.is_some(), "{who:?} {path} is not {status}\n{}", server.log_tail());
 }
 
@@ -23,7 +24,12 @@ async fn lists(server: &Server, path: &str, name: &str, wanted: bool) {
         let has = list.as_array().into_iter().flatten().any(|one| one["name"] == name);
         (has == wanted).then_some(())
     };
-    assert!(until(look).await.is_some(), "{path}: {name} is {}there\n{}", if wanted { "not " } else { "" }, server.log_tail());
+    assert!(
+        until(look).await.is_some(),
+        "{path}: {name} is {}there\n{}",
+        if wanted { "not " } else { "" },
+        server.log_tail()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,7 +30,8 @@ async fn what_was_committed_is_found_after_a_gerrit_or_a_sidecar_died() {
     for (round, pause) in [40, 350, 777].into_iter().enumerate() {
         let votes = async {
             for n in (1..=6).cycle() {
-                let vote = json!({"labels": {"Code-Review": 1 - i32::try_from(round % 3).expect("small")}, "message": "m"});
+                let vote =
+                    json!({"labels": {"Code-Review": 1 - i32::try_from(round % 3).expect("small")}, "message": "m"});
                 let path = format!("/changes/p~{n}/revisions/current/review");
                 let _: Answer = sites.servers[0].rest("POST", &path, &vote).await;
             }

@@ -7,6 +7,7 @@ mod deletion;
 mod one_site;
 mod review;
 mod start;
+mod stock;
 mod two_sites;
 
 use std::path::Path;

@@ -24,7 +24,8 @@ async fn a_change_is_reviewed_over_two_sites_as_in_one() {
     let key = Key::give(a, &sites.cluster.scratch("key")).await;
     let listener = Listener::start(&key, b, &sites.cluster.nodes[1].root).await;
     let _ = a.rest("PUT", "/projects/tools%2Fbuild", &json!({"create_empty_commit": true})).await.json();
-    let used = until(async || (b.rest("GET", "/projects/tools%2Fbuild", &Value::Null).await.status == 200).then_some(()));
+    let used =
+        until(async || (b.rest("GET", "/projects/tools%2Fbuild", &Value::Null).await.status == 200).then_some(()));
     assert!(used.await.is_some(), "the project can be used at the other site");
 
     // Three patch sets at A, a vote and a comment at B.

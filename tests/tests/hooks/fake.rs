@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use lockstep::api::server::{ApiTasks, BoundApi};
 use lockstep::api::{Inspection, Transactions};
 use lockstep_proto::bridge::*;
-use lockstep_proto::status::{Counters, HeldStatus, NodeStatus};
+use lockstep_proto::status::{Counters, DueStatus, HeldStatus, NodeStatus};
 use lockstep_proto::{Oid, ProjectName, RefName, TxnId};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -164,6 +164,10 @@ impl Inspection for Fake {
             refresh: None,
             last_errors: Vec::new(),
         }
+    }
+
+    async fn due(&self) -> Vec<DueStatus> {
+        Vec::new()
     }
 
     async fn parked(&self) -> Result<Vec<HeldStatus>, ApiError> {

@@ -47,6 +47,7 @@ const IMPLEMENTATIONS: &[(&str, &[&str])] = &[
     ("eventlog", &["kinesis", "memory"]),
     ("blob", &["object", "memory"]),
     ("volume", &["disk", "memory"]),
+    ("gerrit", &["rest", "recording"]),
 ];
 
 pub fn check(file: &Source) -> Vec<Finding> {

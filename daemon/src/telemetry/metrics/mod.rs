@@ -16,7 +16,8 @@ use opentelemetry::metrics::{Meter, MeterProvider, NoopMeterProvider};
 pub use board::observe_board;
 pub use labels::{ApplyOutcome, CallEnd, GitOp, RefDbOp};
 pub use stages::{
-    ApplyMetrics, CommitMetrics, ConsumeMetrics, EventMetrics, GitMetrics, PublishMetrics, RefDbMetrics, SiteMetrics,
+    ApplyMetrics, CommitMetrics, ConsumeMetrics, EventMetrics, GitMetrics, PublishMetrics, RefDbMetrics,
+    RefreshMetrics, SiteMetrics,
 };
 pub use table::{ALL, Kind, MetricDoc, markdown};
 
@@ -35,6 +36,8 @@ pub struct Metrics {
     pub apply: ApplyMetrics,
     /// Stream events.
     pub events: EventMetrics,
+    /// What Gerrit has to look at.
+    pub refresh: RefreshMetrics,
     /// The repositories themselves.
     pub git: GitMetrics,
     /// Role and readiness.
@@ -52,6 +55,7 @@ impl Metrics {
             consume: ConsumeMetrics::new(meter),
             apply: ApplyMetrics::new(meter),
             events: EventMetrics::new(meter),
+            refresh: RefreshMetrics::new(meter),
             git: GitMetrics::new(meter),
             site: SiteMetrics::new(meter),
         }

@@ -199,6 +199,38 @@ impl EventMetrics {
     }
 }
 
+/// What Gerrit has to look at.
+#[derive(Clone, Debug)]
+pub struct RefreshMetrics {
+    due: Gauge<u64>,
+    oldest: Gauge<u64>,
+    done: Counter<u64>,
+    failed: Counter<u64>,
+}
+
+impl RefreshMetrics {
+    pub(super) fn new(meter: &Meter) -> Self {
+        Self {
+            due: table::REFRESH_DUE.gauge(meter),
+            oldest: table::REFRESH_OLDEST.gauge(meter),
+            done: table::REFRESH_DONE.counter(meter),
+            failed: table::REFRESH_FAILED.counter(meter),
+        }
+    }
+
+    /// How the queue stands: subjects, and the age of the oldest in seconds.
+    pub fn stands(&self, due: u64, oldest_seconds: u64) {
+        self.due.record(due, &[]);
+        self.oldest.record(oldest_seconds, &[]);
+    }
+
+    /// Tasks that were reported.
+    pub fn reported(&self, done: u64, failed: u64) {
+        self.done.add(done, &[]);
+        self.failed.add(failed, &[]);
+    }
+}
+
 /// The repositories themselves.
 #[derive(Clone, Debug)]
 pub struct GitMetrics {

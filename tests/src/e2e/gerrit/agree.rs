@@ -34,14 +34,20 @@ async fn indexed(server: &Server, node: &Node, project: &str) {
         if wrong.is_empty() {
             return;
         }
-        assert!(Instant::now() < end, "{}: the index differs from the refs: {wrong:?}\n{}", node.name, server.log_tail());
+        assert!(
+            Instant::now() < end,
+            "{}: the index differs from the refs: {wrong:?}\n{}",
+            node.name,
+            server.log_tail()
+        );
         sleep(std::time::Duration::from_millis(100)).await;
     }
 }
 
 async fn differences(server: &Server, node: &Node, project: &str) -> Vec<String> {
     let refs = git::refs(&node.repository(project)).await.expect("a repository");
-    let number = |name: &str| name.strip_prefix("refs/changes/")?.strip_suffix("/meta")?.split('/').nth(1)?.parse().ok();
+    let number =
+        |name: &str| name.strip_prefix("refs/changes/")?.strip_suffix("/meta")?.split('/').nth(1)?.parse().ok();
     let mut changes: Vec<u32> = refs.keys().filter_map(|name| number(name)).collect();
     changes.sort_unstable();
     let found = server.find(&format!("project:{project}")).await;

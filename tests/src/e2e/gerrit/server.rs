@@ -73,13 +73,22 @@ impl Server {
     pub async fn install_bridge(&self, node: &Node) {
         self.put(&self.kit.bridge, "lib");
         self.put(&self.kit.plugin, "plugins");
+        for (key, value) in [
+            ("gerrit.installDbModule", "io.lockstep.bridge.BridgeDbModule"),
+            ("gerrit.installModule", "io.lockstep.bridge.BridgeModule"),
+            ("lockstep.socket", &node.socket().display().to_string()),
+        ] {
+            self.set(key, value).await;
+        }
+        self.install_nothing(node).await;
+    }
+
+    /// What every Gerrit needs that runs beside others on one machine: without the bridge it is a stock one.
+    pub async fn install_nothing(&self, node: &Node) {
         let url = format!("http://{}/", self.http);
         for (key, value) in [
             ("gerrit.instanceId", node.name.as_str()),
-            ("gerrit.installDbModule", "io.lockstep.bridge.BridgeDbModule"),
-            ("gerrit.installModule", "io.lockstep.bridge.BridgeModule"),
             ("core.usePerRequestRefCache", "false"),
-            ("lockstep.socket", &node.socket().display().to_string()),
             ("gerrit.canonicalWebUrl", &url),
             ("httpd.listenUrl", &url),
             ("sshd.listenAddress", &self.ssh.to_string()),

@@ -138,7 +138,8 @@ async fn look(event: &Value, root: &Path, url: &str, folder: &Path) -> Option<St
     if let (Some(name), Some(wanted), Some(project)) =
         (patch_set["ref"].as_str(), patch_set["revision"].as_str(), event["project"].as_str())
     {
-        let fetched = git(folder, &["fetch", "-q", &format!("{url}{project}"), &format!("+{name}:refs/heads/it")]).await;
+        let fetched =
+            git(folder, &["fetch", "-q", &format!("{url}{project}"), &format!("+{name}:refs/heads/it")]).await;
         let got = git(folder, &["rev-parse", "refs/heads/it"]).await;
         let fits = fetched.status.success() && String::from_utf8_lossy(&got.stdout).trim() == wanted;
         return (!fits).then(|| format!("{name} cannot be fetched"));
