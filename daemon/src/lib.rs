@@ -34,6 +34,7 @@ pub mod peers;
 pub mod publish;
 pub mod reconcile;
 pub mod refdb;
+pub mod seed;
 pub mod site;
 pub mod status;
 pub mod telemetry;

@@ -15,6 +15,7 @@
 //! | [`transaction`] | a committed transaction, as the journal and the event log carry it |
 //! | [`bridge`] | bodies of the bridge API |
 //! | [`gerrit`] | a Gerrit that starts |
+//! | [`seed`] | an existing repository becomes a project |
 //! | [`status`] | bodies of the status API |
 
 pub mod bridge;
@@ -23,6 +24,7 @@ pub mod limits;
 pub mod name;
 pub mod oid;
 mod outline;
+pub mod seed;
 pub mod slot;
 pub mod status;
 pub mod transaction;

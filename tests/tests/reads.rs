@@ -79,6 +79,10 @@ impl CatchUp for Nowhere {
         unreachable!("nothing is missing")
     }
 
+    async fn revive(&self, _project: &ProjectKey) -> Result<(), String> {
+        Ok(())
+    }
+
     async fn jump(&self, _: &ProjectName) -> Result<(), String> {
         unreachable!("nothing is missing")
     }

@@ -14,7 +14,8 @@ pub mod latch;
 mod objects;
 pub mod openapi;
 mod routes;
+mod seed;
 mod serve;
 pub mod server;
 
-pub use crate::links::{Doorkeeper, Inspection, Transactions};
+pub use crate::links::{Doorkeeper, Inspection, Seeding, Transactions};

@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use super::admission::{Admission, Look, Work};
 use super::error::Failure;
 use super::extract::{Body, Project, Txn};
-use super::{Doorkeeper, Inspection, Transactions, check, gerrit, objects, openapi};
+use super::{Doorkeeper, Inspection, Seeding, Transactions, check, gerrit, objects, openapi, seed};
 use crate::git::Repositories;
 
 /// How much longer than the deadline the commit stage is waited for: it knows more than "no answer".
@@ -38,6 +38,8 @@ pub(super) struct Api {
     pub repositories: Option<Arc<dyn Repositories>>,
     /// Who lets Gerrits in.
     pub doorkeeper: Option<Arc<dyn Doorkeeper>>,
+    /// Who seeds projects.
+    pub seeding: Option<Arc<dyn Seeding>>,
     /// The work that goes on when its client hangs up.
     pub work: TaskTracker,
     /// How much of it there may be.
@@ -56,6 +58,7 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/projects/{project}/head", put(set_head)),
         ("/v1/projects/{project}/objects", post(objects::objects)),
         ("/v1/projects/{project}/strays", get(gerrit::strays).post(gerrit::end_stray)),
+        ("/v1/projects/{project}/seed", post(seed::seed)),
         ("/v1/gerrit/hello", post(gerrit::hello)),
         ("/v1/transactions/{txn}", get(transaction)),
         ("/v1/status", get(status)),

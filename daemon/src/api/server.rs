@@ -22,7 +22,7 @@ use super::access::{self, TokenFile};
 use super::admission::Admission;
 use super::routes::{self, Api};
 use super::serve::{Bounds, SILENCE, serve};
-use super::{Doorkeeper, Inspection, Transactions};
+use super::{Doorkeeper, Inspection, Seeding, Transactions};
 use crate::git::Repositories;
 
 /// Requests in work at the same time, when nothing else is said. A push holds one until it is answered.
@@ -67,6 +67,7 @@ pub struct BoundApi {
     tcp: Option<(TcpListener, TokenFile)>,
     repositories: Option<Arc<dyn Repositories>>,
     doorkeeper: Option<Arc<dyn Doorkeeper>>,
+    seeding: Option<Arc<dyn Seeding>>,
     most_requests: NonZeroUsize,
     deadline: Duration,
 }
@@ -94,6 +95,7 @@ impl BoundApi {
             tcp,
             repositories: None,
             doorkeeper: None,
+            seeding: None,
             most_requests: DEFAULT_REQUESTS,
             deadline: DEFAULT_DEADLINE,
         })
@@ -109,6 +111,12 @@ impl BoundApi {
     #[must_use]
     pub fn guarded(self, doorkeeper: Arc<dyn Doorkeeper>) -> Self {
         Self { doorkeeper: Some(doorkeeper), ..self }
+    }
+
+    /// Seeds projects.
+    #[must_use]
+    pub fn seeding(self, seeding: Arc<dyn Seeding>) -> Self {
+        Self { seeding: Some(seeding), ..self }
     }
 
     /// Works on at most so many requests at the same time.
@@ -138,9 +146,19 @@ impl BoundApi {
         shutdown: &CancellationToken,
     ) -> ApiTasks {
         let admission = Admission::new(self.most_requests);
-        let (repositories, doorkeeper, deadline) = (self.repositories, self.doorkeeper, self.deadline);
+        let (repositories, doorkeeper, seeding) = (self.repositories, self.doorkeeper, self.seeding);
+        let deadline = self.deadline;
         let work = TaskTracker::new();
-        let api = Api { transactions, inspection, repositories, doorkeeper, work: work.clone(), admission, deadline };
+        let api = Api {
+            transactions,
+            inspection,
+            repositories,
+            doorkeeper,
+            seeding,
+            work: work.clone(),
+            admission,
+            deadline,
+        };
         let router = routes::router(api);
         // Who is sent away needs a connection to be told so.
         let connections = self.most_requests.get().saturating_add(SPARE_CONNECTIONS);

@@ -94,6 +94,7 @@ impl Sidecar {
         let api = api
             .giving(Arc::clone(&node.stages().parts.repositories))
             .guarded(node.doorkeeper())
+            .seeding(node.seeding())
             .taking(settings.api.most_requests)
             .waiting(settings.commit.deadline);
         let api = api.spawn(node.transactions(), Arc::new(inspector), &shutdown);

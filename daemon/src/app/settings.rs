@@ -7,6 +7,7 @@ use lockstep_proto::{NodeId, SiteId, limits};
 use crate::apply::ApplyLimits;
 use crate::consume::ConsumeLimits;
 use crate::journal::JournalLimits;
+use crate::seed::SeedLimits;
 use crate::site::MemberLimits;
 
 /// Every bound of a node. [`NodeSettings::new`] gives the production defaults.
@@ -40,8 +41,12 @@ pub struct NodeSettings {
     pub sweep_pace: Duration,
     /// How often the journal is collected.
     pub collect_pace: Duration,
+    /// How often it is looked for repositories that are gone.
+    pub revive_pace: Duration,
     /// How long the barrier of a project's deletion may take.
     pub barrier_patience: Duration,
+    /// Seeding.
+    pub seed: SeedLimits,
 }
 
 impl NodeSettings {
@@ -63,7 +68,9 @@ impl NodeSettings {
             mark_pace: Duration::from_secs(1),
             sweep_pace: Duration::from_secs(5),
             collect_pace: Duration::from_secs(60),
+            revive_pace: Duration::from_secs(10),
             barrier_patience: Duration::from_secs(60),
+            seed: SeedLimits::default(),
         }
     }
 }

@@ -73,6 +73,10 @@ impl CatchUp for Nowhere {
         Ok(None)
     }
 
+    async fn revive(&self, _project: &ProjectKey) -> Result<(), String> {
+        Ok(())
+    }
+
     async fn jump(&self, _: &ProjectName) -> Result<(), String> {
         Ok(())
     }

@@ -246,8 +246,13 @@ pub async fn fill(store: &dyn NodeStore) {
     changes.low_water.push(("eu-aws-0.1.3".parse().expect("a lane"), Seq(9)));
     changes.park.push(("t1".into(), held("one")));
     changes.quarantine.push(("t2".into(), held("two")));
-    changes.facts = Some(VolumeFacts { id: "v".into(), starts: 3, boot: "b".into(), clean: true, reconciles: true });
+    changes.facts = Some(filled_facts());
     commit(store, changes).await;
+}
+
+fn filled_facts() -> VolumeFacts {
+    let revives = ["p".parse().expect("a name")].into();
+    VolumeFacts { id: "v".into(), starts: 3, boot: "b".into(), clean: true, reconciles: true, revives }
 }
 
 /// Checks that everything of [`fill`] is there.
@@ -261,6 +266,6 @@ pub fn check_filled(store: &dyn NodeStore) {
     assert_eq!(store.low_water().map(|all| all.into_values().collect()), Ok(vec![Seq(9)]));
     assert_eq!(store.parked(), Ok([("t1".to_owned(), held("one"))].into()));
     assert_eq!(store.quarantined(), Ok([("t2".to_owned(), held("two"))].into()));
-    let facts = VolumeFacts { id: "v".into(), starts: 3, boot: "b".into(), clean: true, reconciles: true };
+    let facts = filled_facts();
     assert_eq!(store.facts(), Ok(facts));
 }

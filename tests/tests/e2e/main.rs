@@ -7,6 +7,7 @@ mod hello;
 mod life;
 mod power_cut;
 mod push;
+mod seed;
 mod trace;
 
 use std::path::Path;

@@ -4,6 +4,7 @@
 mod content;
 mod projects;
 mod reconciliation;
+mod seeding;
 
 use lockstep::plant::{Plant, Plants};
 use lockstep_tests::sim::{Scenario, plants, simulate};
