@@ -113,8 +113,8 @@ fn a_site_that_is_alone_says_so_and_a_half_seeded_project_can_be_deleted() {
         assert_eq!(begun.stage, SeedStage::Seeding, "{begun:?}");
         assert!(story.world.crash(&node(AT)), "it was up");
         story.pass(2_000).await;
-        assert_eq!(story.delete(OTHER, "delete", &old()).await.outcome, Outcome::Committed);
         story.start(AT).await;
+        assert_eq!(story.delete(OTHER, "delete", &old()).await.outcome, Outcome::Committed);
         story.converge().await;
         assert!(!story.world.volume(&node(AT)).unwrap().has(&old()));
         existing(story).await;
