@@ -28,9 +28,14 @@ EXTRA_MODULE_3.14 := com.google.gerrit.server.config.SendEmailEnabledModule
 WAR := .cache/gerrit/gerrit-$(VERSION).war
 # The module whose jar serves that release.
 BRIDGE := gerrit-$(patsubst 3.14,3.13,$(basename $(VERSION)))
+# What the tests run.
+GERRIT = LOCKSTEP_GERRIT_WAR=$(CURDIR)/$(WAR) LOCKSTEP_GERRIT_JAVA="$$(bridge/find-jdk)/bin/java" \
+  LOCKSTEP_GERRIT_EXTRA_MODULE=$(EXTRA_MODULE_$(basename $(VERSION))) \
+  LOCKSTEP_BRIDGE_JAR="$$(ls $(CURDIR)/bridge/$(BRIDGE)/target/lockstep-bridge-gerrit-*.jar)" \
+  LOCKSTEP_GERRIT_PLUGIN=$(CURDIR)/bridge/test-plugin/target/test-plugin.jar
 MAVEN = JAVA_HOME="$$(bridge/find-jdk)" mvn --batch-mode --no-transfer-progress
 
-.PHONY: help demo test sim crash soak bench bench-quick bridge gerrit-war gerrit-e2e fmt lint deny docs ci tools
+.PHONY: help demo test sim crash soak bench bench-quick bridge gerrit-war gerrit-e2e gerrit-parts demo-gerrit fmt lint deny docs ci tools
 
 help: ## Say what every target does
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,8 +43,9 @@ help: ## Say what every target does
 demo: tools ## Three sites on this machine: a push at one, seen at the others (needs no cloud)
 	cargo run --locked --package lockstep -- demo
 
-test: tools ## Every test: units, contracts, simulator, end to end, layout
+test: gerrit-parts ## Every test: units, contracts, simulator, end to end, a change over two real Gerrits, layout
 	cargo test --workspace --locked
+	$(GERRIT) cargo test --locked --package lockstep-tests --test gerrit a_change_is_reviewed_over_two_sites -- --ignored
 
 sim: tools ## The simulator over many seeds, or a replay of one: make sim SEEDS=1000, make sim SEED=7
 	LOCKSTEP_SIM_SEED=$(or $(SEED),1) LOCKSTEP_SIM_SEEDS=$(SEEDS) cargo test --locked --package lockstep-tests --test sim -- --nocapture
@@ -70,12 +76,17 @@ bridge: tools ## The Gerrit bridge's jars, held against JGit's contract on a rea
 
 gerrit-war: $(WAR) ## A Gerrit for the tests, from Maven Central: make gerrit-war VERSION=3.13.5
 
-gerrit-e2e: $(WAR) tools ## Real Gerrits with their sidecars: make gerrit-e2e VERSION=3.13.5
+gerrit-e2e: gerrit-parts ## Real Gerrits with their sidecars: make gerrit-e2e VERSION=3.13.5
+	$(GERRIT) cargo test --locked --package lockstep-tests --test gerrit $(ONLY) -- --ignored --nocapture --test-threads 1
+
+demo-gerrit: gerrit-parts ## Two sites with a real Gerrit each: a change at one, a vote at the other (needs no cloud)
+	cargo build --locked --package lockstep-tests --bin lockstep-under-test --bin gerrit-demo
+	$(GERRIT) target/debug/gerrit-demo
+
+# What a Gerrit of the tests is made of: its war, the bridge's jar for it, the tests' plugin.
+gerrit-parts: $(WAR) tools
 	$(MAVEN) --file bridge --projects $(BRIDGE) -DskipTests package
-	LOCKSTEP_GERRIT_WAR=$(CURDIR)/$(WAR) LOCKSTEP_GERRIT_JAVA="$$(bridge/find-jdk)/bin/java" \
-	  LOCKSTEP_GERRIT_EXTRA_MODULE=$(EXTRA_MODULE_$(basename $(VERSION))) \
-	  LOCKSTEP_BRIDGE_JAR="$$(ls $(CURDIR)/bridge/$(BRIDGE)/target/lockstep-bridge-gerrit-*.jar)" \
-	  cargo test --locked --package lockstep-tests --test gerrit $(ONLY) -- --ignored --nocapture --test-threads 1
+	$(MAVEN) --file bridge/test-plugin package -Dgerrit.version=$(VERSION)
 
 fmt: ## Format the code
 	cargo fmt --all

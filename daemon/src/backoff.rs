@@ -44,11 +44,23 @@ impl Backoff {
         self.next = self.first;
     }
 
+    /// The wait after the `failures`th failure, for whoever keeps no backoff.
+    #[must_use]
+    pub fn nth(entropy: &dyn Entropy, first: Duration, longest: Duration, failures: u32) -> Duration {
+        let doubled = first.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1)));
+        jitter(entropy, doubled.min(longest))
+    }
+
     fn next_wait(&mut self) -> Duration {
         let ceiling = self.next;
         self.next = (self.next * 2).min(self.longest);
-        let half = ceiling / 2;
-        let spread = u64::try_from(half.as_micros()).unwrap_or(u64::MAX).max(1);
-        half + Duration::from_micros(self.entropy.next() % spread)
+        jitter(self.entropy.as_ref(), ceiling)
     }
+}
+
+/// A wait that is shortened by up to a half at random.
+fn jitter(entropy: &dyn Entropy, ceiling: Duration) -> Duration {
+    let half = ceiling / 2;
+    let spread = u64::try_from(half.as_micros()).unwrap_or(u64::MAX).max(1);
+    half + Duration::from_micros(entropy.next() % spread)
 }

@@ -21,6 +21,9 @@ pub trait Remember: Send + Sync {
     /// What is true already, and may be lost until it is durable.
     fn remember(&self, into: &mut Changes);
 
+    /// What must not come later than the moves of refs that are in this step already.
+    fn remember_of_moves(&self, _into: &mut Changes) {}
+
     /// The step that the last call of [`Remember::remember`] added to is durable.
     fn remembered(&self) {}
 }
@@ -126,6 +129,9 @@ impl Durability {
         changes.low_water.append(&mut remembered.low_water);
         // The overlay is taken last: what a checkpoint covers was moved before the checkpoint could be taken.
         let snapshot = inner.table.collect(&mut changes);
+        for source in &sources {
+            source.remember_of_moves(&mut changes);
+        }
         if !changes.is_empty() {
             if inner.plants.has(Plant::MapBeforeRefs) {
                 inner.store.commit(changes.clone()).await.map_err(|error| error.to_string())?;
@@ -134,6 +140,13 @@ impl Durability {
             crate::failpoint::reach("durable.before_sync");
             inner.repositories.sync().await.map_err(|error| error.to_string())?;
             crate::failpoint::reach("durable.after_sync");
+            if inner.plants.has(Plant::MarkAfterMap) {
+                let refresh = std::mem::take(&mut changes.refresh);
+                inner.store.commit(std::mem::take(&mut changes)).await.map_err(|error| error.to_string())?;
+                inner.table.durable(&snapshot).map_err(|error| error.to_string())?;
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                changes.refresh = refresh;
+            }
             inner.store.commit(changes).await.map_err(|error| error.to_string())?;
             crate::failpoint::reach("durable.after_store");
             inner.table.durable(&snapshot).map_err(|error| error.to_string())?;

@@ -15,6 +15,7 @@ pub mod observe;
 pub mod place;
 pub mod plant;
 pub mod refs;
+pub mod sessions;
 pub mod tasks;
 
 pub mod api;
@@ -28,12 +29,15 @@ pub mod demo;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod eventlog;
+pub mod events;
+pub mod gerrit;
 pub mod git;
 pub mod hello;
 pub mod peers;
 pub mod publish;
 pub mod reconcile;
 pub mod refdb;
+pub mod refresh;
 pub mod seed;
 pub mod site;
 pub mod status;

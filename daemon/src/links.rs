@@ -4,14 +4,18 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use lockstep_proto::announcement::{AnnounceRequest, EventsDoneRequest, NextEventsRequest, NextEventsResponse};
 use lockstep_proto::bridge::{
     ApiError, CreateProjectRequest, DeleteProjectRequest, ProjectResponse, RefTransactionRequest,
     RefTransactionResponse, SetHeadRequest,
 };
 use lockstep_proto::gerrit::{HelloRequest, HelloResponse, Stray, StrayRequest};
+use lockstep_proto::refresh::{DoneRequest, DoneResponse, TasksRequest, TasksResponse};
 use lockstep_proto::seed::{SeedRequest, SeedResponse};
-use lockstep_proto::status::{HeldStatus, NodeStatus};
-use lockstep_proto::{ProjectKey, ProjectName, RefKey, RefName, Transaction, TxnId};
+use lockstep_proto::status::{DueStatus, HeldStatus, NodeStatus};
+use lockstep_proto::{
+    Announcement, AnnouncementId, ProjectKey, ProjectName, RefKey, RefName, SiteId, Transaction, TxnId,
+};
 
 use crate::git::IsCommitted;
 
@@ -82,6 +86,39 @@ pub trait Sink: Send + Sync {
     async fn offer(&self, transaction: Arc<Transaction>, bytes: Bytes, done: Option<Done>);
 }
 
+/// The consume stage needs somebody to take the announcements that it reads. What was taken before the reader is told that
+/// the record is done is durable before the checkpoint passes it.
+pub trait Announcements: Send + Sync {
+    /// Takes an announcement with its bytes; one that was taken before, or is this node's own, is passed by.
+    fn take(&self, announcement: &Announcement, bytes: &Bytes);
+
+    /// Keeps an announcement that only a newer release can read.
+    fn keep(&self, id: &AnnouncementId, bytes: &Bytes);
+
+    /// Records of a site's stream are gone before they were read.
+    fn missed(&self, site: &SiteId);
+}
+
+/// Stream events need to know whether Gerrit shows what is applied.
+pub trait Refreshed: Send + Sync {
+    /// Whether no refresh of the change, or of the project where there is none, is due or in work. Called after the refs
+    /// that it speaks of were seen applied.
+    fn is_refreshed(&self, project: &ProjectName, change: Option<u64>) -> bool;
+}
+
+/// What the bridge API needs of stream events.
+#[async_trait]
+pub trait StreamEvents: Send + Sync {
+    /// Takes events of this node's Gerrit; they are durable when it answers.
+    async fn announce(&self, request: AnnounceRequest) -> Result<(), ApiError>;
+
+    /// Events of other nodes; waits for one as long as the request says.
+    async fn next(&self, request: NextEventsRequest) -> Result<NextEventsResponse, ApiError>;
+
+    /// Events that were heard.
+    async fn done(&self, request: EventsDoneRequest) -> Result<(), ApiError>;
+}
+
 /// Called once when a transaction needs its reader no longer.
 pub type Done = Box<dyn FnOnce() + Send + Sync>;
 
@@ -114,6 +151,22 @@ pub trait Transactions: Send + Sync {
 
     /// What became of a transaction: answered by the slot that its id names.
     async fn outcome(&self, txn: &TxnId) -> Result<ProjectResponse, ApiError>;
+}
+
+/// What the bridge API needs of the refresh stage.
+#[async_trait]
+pub trait Refreshes: Send + Sync {
+    /// Hands out tasks; waits for the first one as long as the request says.
+    ///
+    /// # Errors
+    /// The session is superseded.
+    async fn tasks(&self, request: TasksRequest) -> Result<TasksResponse, ApiError>;
+
+    /// Takes a report of tasks. Those that nobody knows are passed over: they come again.
+    ///
+    /// # Errors
+    /// The session is superseded.
+    fn done(&self, request: &DoneRequest) -> Result<DoneResponse, ApiError>;
 }
 
 /// What the bridge API needs for a Gerrit that starts.
@@ -160,6 +213,9 @@ pub trait Seeding: Send + Sync {
 pub trait Inspection: Send + Sync {
     /// The whole status.
     async fn status(&self) -> NodeStatus;
+
+    /// What Gerrit has to look at, the oldest first; not more than a page of it.
+    async fn due(&self) -> Vec<DueStatus>;
 
     /// What is parked.
     async fn parked(&self) -> Result<Vec<HeldStatus>, ApiError>;

@@ -28,6 +28,14 @@ pub trait Observer: Send + Sync {
     fn quarantined(&self, _what: &str, _reason: &str) {}
     /// Slots were moved to the event log; it took so long.
     fn published(&self, _count: usize, _took: Duration) {}
+    /// Stream events of this node are in the event log.
+    fn forwarded(&self, _count: usize) {}
+    /// Stream events of other nodes were heard, and confirmed, by this node's Gerrit.
+    fn event_confirmed(&self, _count: usize) {}
+    /// A stream event was dropped and will not be heard here: an alarm.
+    fn event_dropped(&self, _what: &str, _reason: &str) {}
+    /// Gerrit reported so many refresh tasks as done, and so many as failed.
+    fn refreshed(&self, _done: u64, _failed: u64) {}
     /// A task failed and will try again.
     fn failed(&self, _stage: &'static str, _why: &str) {}
 }

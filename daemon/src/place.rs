@@ -18,7 +18,7 @@ use lockstep_proto::{
 
 use crate::git::{GitError, RefMove, Relation, Repositories};
 use crate::names;
-use crate::refs::RefTable;
+use crate::refs::{Mover, RefTable};
 use crate::volume::{RefRecord, StoreError};
 
 /// Where `HEAD` points in a project whose creation did not say.
@@ -51,6 +51,8 @@ pub struct Placer {
     pub repositories: Arc<dyn Repositories>,
     /// The version map.
     pub table: Arc<RefTable>,
+    /// For whom refs are moved.
+    pub mover: Mover,
 }
 
 impl Placer {
@@ -92,7 +94,7 @@ impl Placer {
             crate::failpoint::reach("place.after_refs");
         }
         self.after_refs(project, &last).await?;
-        self.table.moved(project, last);
+        self.table.moved(project, last, self.mover)?;
         drop(under_way);
         self.forget_deleted(project)?;
         Ok(())
@@ -133,7 +135,12 @@ impl Placer {
         }
         let strays = self.stray_values(project, &moves, &[]).await?;
         for step in steps(moves) {
+            let shown: Vec<(RefKey, Option<Oid>)> =
+                step.iter().map(|step| (RefKey::Ref(step.name.clone()), step.old)).collect();
             self.move_refs(&project.name, step, &strays).await?;
+            for (key, shown) in shown {
+                self.table.restored(project, &key, shown)?;
+            }
         }
         Ok(())
     }

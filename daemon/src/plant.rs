@@ -44,11 +44,23 @@ pub enum Plant {
     RefusedInFlight,
     /// The version map is durable before the refs are.
     MapBeforeRefs,
+    /// That a ref moved is durable before it is that Gerrit has to look at it.
+    MarkAfterMap,
+    /// An acknowledgement takes what moved meanwhile for done.
+    AckForgetsNewer,
+    /// What Gerrit did itself is not looked at again.
+    OwnNotRefreshed,
+    /// What a Gerrit acknowledged, and lost when it died, is not given to it again.
+    AckedNotKept,
+    /// A stream event is heard before its refs are applied.
+    EventBeforeRefs,
+    /// The checkpoint passes a stream event that is not durable.
+    CheckpointBeforeEvent,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 25] = [
         Self::ResendOtherBytes,
         Self::CheckpointBeforeApply,
         Self::RefsBeforeObjects,
@@ -68,6 +80,12 @@ impl Plant {
         Self::FencedReborn,
         Self::RefusedInFlight,
         Self::MapBeforeRefs,
+        Self::MarkAfterMap,
+        Self::AckForgetsNewer,
+        Self::OwnNotRefreshed,
+        Self::AckedNotKept,
+        Self::EventBeforeRefs,
+        Self::CheckpointBeforeEvent,
     ];
 }
 

@@ -9,6 +9,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
+/// Threads for what blocks: libgit2, the disk, gits that check large packs. Each keeps memory of its own.
+const BLOCKING: usize = 32;
+
+/// The runtime of a process in which nodes run.
+///
+/// # Errors
+/// The machine gives no threads.
+pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(2).max_blocking_threads(BLOCKING).enable_all().build()
+}
+
 /// The tasks of one node. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Tasks {

@@ -2,14 +2,15 @@
 //!
 //! Timers of tokio end up to a millisecond late; what the first half was late, the second half makes up for.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use lockstep::eventlog::{Batch, EventLog, EventLogError, Position, Record, ShardReader, StreamInfo};
 use lockstep::refdb::{
-    BirthAnswer, CommitAnswer, CommitRequest, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord, RefDb, RefDbError,
-    RefItem, Role, SiteRecord, SlotState,
+    BirthAnswer, CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord,
+    RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
 };
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -70,6 +71,11 @@ far!(RefDb, RefDbError:
     nodes() -> Vec<NodeRecord>;
     put_node(record: &NodeRecord, previous: Option<&NodeRecord>) -> NodeAnswer;
     forget_incarnations(site: &SiteId, ids: &[IncarnationId]) -> ();
+    gerrit() -> Option<GerritRecord>;
+    enroll_gerrit(record: &GerritRecord) -> GerritRecord;
+    instances() -> BTreeMap<String, NodeId>;
+    claim_instance(instance: &str, node: &NodeId, from: Option<&NodeId>) -> NodeId;
+    release_instance(instance: &str, node: &NodeId) -> ();
 );
 
 #[async_trait]

@@ -38,12 +38,7 @@ fn main() -> ExitCode {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .max_blocking_threads(32)
-        .enable_all()
-        .build()
-    {
+    let runtime = match lockstep::tasks::runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("{error}");

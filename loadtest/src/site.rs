@@ -51,7 +51,7 @@ pub struct Manner {
 impl Manner {
     /// The emulators are near and take as many reads as one likes.
     pub const NEAR: Self = Self { poll: Duration::from_millis(20), round_trip: None };
-    /// As in production: nodes read four times a second.
+    /// Nodes read four times a second: Kinesis allows five to all readers of a shard together.
     pub const USUAL: Self = Self { poll: Duration::from_millis(250), round_trip: None };
 }
 

@@ -13,17 +13,23 @@
 //! | [`slot`] | versions, incarnations, lanes, slots, transaction ids |
 //! | [`value`] | what a ref or a pseudo-ref can be |
 //! | [`transaction`] | a committed transaction, as the journal and the event log carry it |
+//! | [`announcement`] | a stream event of one site on its way to the others, and the bridge's bodies for it |
+//! | [`record`] | what a record of the event log is: a transaction or an announcement |
 //! | [`bridge`] | bodies of the bridge API |
+//! | [`refresh`] | bodies of the refresh API: what a Gerrit must look at again |
 //! | [`gerrit`] | a Gerrit that starts |
 //! | [`seed`] | an existing repository becomes a project |
 //! | [`status`] | bodies of the status API |
 
+pub mod announcement;
 pub mod bridge;
 pub mod gerrit;
 pub mod limits;
 pub mod name;
 pub mod oid;
 mod outline;
+pub mod record;
+pub mod refresh;
 pub mod seed;
 pub mod slot;
 pub mod status;
@@ -31,8 +37,10 @@ pub mod transaction;
 pub mod value;
 mod wire;
 
+pub use announcement::{Announcement, AnnouncementId, EventBody};
 pub use name::{NameError, NodeId, ProjectKey, ProjectName, RefName, SiteId};
 pub use oid::Oid;
+pub use record::Record;
 pub use slot::{Incarnation, IncarnationId, Lane, LaneId, Seq, Slot, TxnId, Version};
 pub use transaction::{Command, DecodeError, Pack, Transaction};
 pub use value::{ProjectPhase, ProjectState, RefKey, RefValue};

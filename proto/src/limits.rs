@@ -35,3 +35,31 @@ pub const REQUEST_ID_BYTES: usize = 128;
 
 /// Longest actor, traceparent or locator text, in bytes.
 pub const TEXT_BYTES: usize = 1_024;
+
+/// Longest session that a bridge may choose, in bytes.
+pub const SESSION_BYTES: usize = 128;
+
+/// Most refresh tasks, or stream events, that a bridge may take, or confirm, at once.
+pub const POLLED: usize = 256;
+
+/// Longest wait of a bridge for refresh tasks or stream events, in milliseconds.
+pub const POLL_WAIT_MS: u64 = 30_000;
+
+/// Longest reason why a refresh task failed, in bytes; what is beyond is cut off.
+pub const REFRESH_REASON_BYTES: usize = 512;
+
+/// Most stream events in one request of a bridge.
+pub const EVENTS: usize = 64;
+
+/// Longest id or type of a stream event, in bytes.
+pub const EVENT_TEXT_BYTES: usize = 128;
+
+/// Largest body of a stream event, in bytes of its JSON text.
+pub const EVENT_BODY_BYTES: usize = 128 * 1024;
+
+/// Most refs that a stream event may name.
+pub const EVENT_REFS: usize = 99;
+
+/// Largest announcement without its envelope, in bytes: the body, 100 of the longest names with their versions, and
+/// room. With the envelope it is well below [`TRANSACTION_BYTES`].
+pub const ANNOUNCEMENT_BYTES: usize = 256 * 1024;

@@ -1,4 +1,4 @@
-//! A look at the top-level fields of an encoded transaction, without decoding or allocating anything.
+//! A look at the top-level fields of an encoded record, without decoding or allocating anything.
 //!
 //! It answers two questions before anything else is believed: does only a newer release understand this, and is it
 //! within the caps. The first comes first: a newer release may have other caps and other types, and a record
@@ -9,40 +9,66 @@ use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_f
 use crate::limits;
 use crate::transaction::{DecodeError, FORMAT};
 
-/// Whether this release understands the field of this number.
-fn is_known(field: u64) -> bool {
-    matches!(field, 1..=12 | 15)
+/// The number of the field in which every form lists what a reader must understand.
+const CRITICAL: u32 = 15;
+
+/// What this release knows of a form. Field 1 of every form is its format version.
+pub(crate) struct Form {
+    /// The latest format that this release reads.
+    pub(crate) format: u32,
+    /// The longest encoding, in bytes.
+    pub(crate) bytes: usize,
+    /// Whether this release understands the field of this number.
+    pub(crate) is_known: fn(u64) -> bool,
+    /// The longest content of a field, in bytes.
+    pub(crate) cap: fn(u32) -> usize,
+    /// Repeated fields: number, name, and how many there may be.
+    pub(crate) repeated: [(u32, &'static str, usize); 2],
 }
 
+/// The envelope of a transaction.
+pub(crate) const ENVELOPE: Form = Form {
+    format: FORMAT,
+    bytes: limits::TRANSACTION_BYTES,
+    is_known: |field| matches!(field, 1..=13 | 15),
+    cap: |field| match field {
+        7 => limits::INLINE_PACK_BYTES,
+        10..=12 | CRITICAL => limits::TEXT_BYTES,
+        13 => limits::ANNOUNCEMENT_BYTES,
+        _ => limits::TRANSACTION_BYTES,
+    },
+    repeated: [(6, "commands", limits::COMMANDS), (9, "bases", limits::BASES)],
+};
+
 /// What the walk saw.
-#[derive(Default)]
-struct Outline {
+struct Outline<'a> {
+    form: &'a Form,
     format: u64,
     unknown_critical: Option<u64>,
-    commands: usize,
-    bases: usize,
+    counts: [usize; 2],
     /// The first field that is longer than its cap: number, length, cap.
     too_long: Option<(u32, u64, usize)>,
 }
 
-/// Checks that this release may decode `bytes`.
+/// Checks that this release may decode `bytes` as this form.
 ///
 /// # Errors
 /// [`DecodeError::Newer`] for a format or a critical field of a newer release, [`DecodeError::Bad`] for bytes that
 /// are no protobuf, without a format, or above a cap.
-pub(crate) fn check(bytes: &[u8]) -> Result<(), DecodeError> {
-    let outline = Outline::walk(bytes).map_err(|error| DecodeError::Bad(error.to_string()))?;
+pub(crate) fn check(bytes: &[u8], form: &Form) -> Result<(), DecodeError> {
+    let outline = Outline::walk(bytes, form).map_err(|error| DecodeError::Bad(error.to_string()))?;
     outline.check_understood()?;
-    if bytes.len() > limits::TRANSACTION_BYTES {
-        let (is, cap) = (bytes.len(), limits::TRANSACTION_BYTES);
+    if bytes.len() > form.bytes {
+        let (is, cap) = (bytes.len(), form.bytes);
         return Err(DecodeError::Bad(format!("it is {is} bytes long, at most {cap} are allowed")));
     }
     outline.check_caps().map_err(DecodeError::Bad)
 }
 
-impl Outline {
-    fn walk(bytes: &[u8]) -> Result<Self, prost::DecodeError> {
-        let (mut outline, mut rest) = (Self::default(), bytes);
+impl<'a> Outline<'a> {
+    fn walk(bytes: &[u8], form: &'a Form) -> Result<Self, prost::DecodeError> {
+        let mut outline = Self { form, format: 0, unknown_critical: None, counts: [0; 2], too_long: None };
+        let mut rest = bytes;
         while !rest.is_empty() {
             let (tag, kind) = decode_key(&mut rest)?;
             let content = rest;
@@ -54,18 +80,19 @@ impl Outline {
 
     /// Takes in one field; `content` is what follows its key.
     fn see(&mut self, tag: u32, kind: WireType, mut content: &[u8]) -> Result<(), prost::DecodeError> {
-        self.commands += usize::from(tag == 6);
-        self.bases += usize::from(tag == 9);
+        for (count, (number, ..)) in self.counts.iter_mut().zip(&self.form.repeated) {
+            *count += usize::from(tag == *number);
+        }
         match (tag, kind) {
             (1, WireType::Varint) => self.format = decode_varint(&mut content)?,
-            (15, WireType::Varint) => self.see_critical(content)?,
+            (CRITICAL, WireType::Varint) => self.see_critical(content)?,
             (_, WireType::LengthDelimited) => {
                 let length = decode_varint(&mut content)?;
-                let cap = cap(tag);
+                let cap = (self.form.cap)(tag);
                 if length > cap as u64 {
                     self.too_long.get_or_insert((tag, length, cap));
                 }
-                if tag == 15 {
+                if tag == CRITICAL {
                     self.see_critical(content)?;
                 }
             }
@@ -78,7 +105,7 @@ impl Outline {
     fn see_critical(&mut self, mut content: &[u8]) -> Result<(), prost::DecodeError> {
         while !content.is_empty() {
             let field = decode_varint(&mut content)?;
-            if !is_known(field) {
+            if !(self.form.is_known)(field) {
                 self.unknown_critical.get_or_insert(field);
             }
         }
@@ -89,8 +116,8 @@ impl Outline {
         if self.format == 0 {
             return Err(DecodeError::Bad("it has no format version".into()));
         }
-        if self.format > u64::from(FORMAT) {
-            let text = format!("format {}, this release reads up to {FORMAT}", self.format);
+        if self.format > u64::from(self.form.format) {
+            let text = format!("format {}, this release reads up to {}", self.format, self.form.format);
             return Err(DecodeError::Newer(text));
         }
         match self.unknown_critical {
@@ -103,21 +130,11 @@ impl Outline {
         if let Some((tag, length, cap)) = self.too_long {
             return Err(format!("field {tag} is {length} bytes long, at most {cap} are allowed"));
         }
-        if self.commands > limits::COMMANDS {
-            return Err(format!("it has {} commands, at most {} are allowed", self.commands, limits::COMMANDS));
-        }
-        if self.bases > limits::BASES {
-            return Err(format!("it has {} bases, at most {} are allowed", self.bases, limits::BASES));
+        for (count, (_, name, most)) in self.counts.iter().zip(&self.form.repeated) {
+            if count > most {
+                return Err(format!("it has {count} {name}, at most {most} are allowed"));
+            }
         }
         Ok(())
-    }
-}
-
-/// The longest content of a field, in bytes.
-fn cap(tag: u32) -> usize {
-    match tag {
-        7 => limits::INLINE_PACK_BYTES,
-        10..=12 | 15 => limits::TEXT_BYTES,
-        _ => limits::TRANSACTION_BYTES,
     }
 }

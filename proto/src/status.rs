@@ -39,10 +39,48 @@ pub struct NodeStatus {
     pub parked: u64,
     /// How many records are quarantined.
     pub quarantined: u64,
+    /// Stream events of Gerrit on their way.
+    #[serde(default)]
+    pub events: EventsStatus,
     /// Counters since the start: commits, refusals, unknowns, applied.
     pub counters: Counters,
+    /// What the node's Gerrit has to look at; none when none is refreshed (`gerrit.refresh`).
+    #[serde(default)]
+    pub refresh: Option<RefreshStatus>,
     /// The last errors, the newest first.
     pub last_errors: Vec<ErrorStatus>,
+}
+
+/// What the node's Gerrit has to look at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RefreshStatus {
+    /// Subjects (changes, accounts, ...) whose refs moved and that Gerrit has not acknowledged.
+    pub due: u64,
+    /// Of them, those that Gerrit is looking at.
+    pub out: u64,
+    /// How long ago the oldest of them moved, in milliseconds.
+    pub oldest_ms: Option<u64>,
+    /// Tasks that were acknowledged since the start.
+    pub done: u64,
+    /// Tasks that failed since the start; they come again.
+    pub failed: u64,
+    /// The last failure: which subject, and why.
+    pub last_error: Option<String>,
+    /// When it was, in milliseconds since 1970.
+    pub last_error_at_ms: Option<u64>,
+}
+
+/// A subject that Gerrit has to look at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DueStatus {
+    /// What it is.
+    pub subject: String,
+    /// When its refs moved, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// Whether Gerrit is looking at it.
+    pub out: bool,
+    /// How often it failed.
+    pub failures: u32,
 }
 
 /// A precondition of readiness.
@@ -110,6 +148,19 @@ pub struct CheckpointStatus {
     pub shard: String,
     /// The position: a sequence number, `end`, or `start`.
     pub position: String,
+}
+
+/// Stream events of Gerrit on their way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EventsStatus {
+    /// Of this node's Gerrit, and not in the event log yet.
+    pub unsent: u64,
+    /// Of other nodes, and not confirmed by this node's Gerrit.
+    pub waiting: u64,
+    /// How long the oldest of these waits, in milliseconds.
+    pub oldest_ms: u64,
+    /// Of other nodes, and dropped since the start: this node's Gerrit does not hear them.
+    pub dropped: u64,
 }
 
 /// Counters since the start.

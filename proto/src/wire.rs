@@ -8,7 +8,7 @@ use crate::slot::{TxnId, Version};
 use crate::transaction::{Command, DecodeError, FORMAT, Pack, Transaction};
 use crate::{limits, outline};
 
-/// A field that is added here is added to `outline::is_known` too.
+/// A field that is added here is added to [`outline::ENVELOPE`] too.
 #[derive(Clone, PartialEq, Message)]
 struct Envelope {
     #[prost(uint32, tag = "1")]
@@ -38,6 +38,13 @@ struct Envelope {
     /// Numbers of fields that a reader must understand.
     #[prost(uint32, repeated, tag = "15")]
     critical: Vec<u32>,
+}
+
+/// The field of the envelope that only an announcement has.
+#[derive(Clone, PartialEq, Message)]
+struct Carried {
+    #[prost(bytes = "bytes", tag = "13")]
+    announcement: Bytes,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -90,6 +97,20 @@ pub(crate) fn encode(from: &Transaction) -> Bytes {
     envelope.encode_to_vec().into()
 }
 
+/// A transaction that carries an announcement.
+pub(crate) fn encode_carrying(from: &Transaction, announcement: Vec<u8>) -> Bytes {
+    let field = Carried { announcement: announcement.into() };
+    // Fields may stand in any order: the envelope, and one more field behind it.
+    [from.encode(), field.encode_to_vec().into()].concat().into()
+}
+
+/// The announcement that an envelope carries; none when it is a transaction and nothing else.
+pub(crate) fn carried(bytes: &[u8]) -> Result<Option<Bytes>, DecodeError> {
+    outline::check(bytes, &outline::ENVELOPE)?;
+    let carried = Carried::decode(bytes).map_err(|error| DecodeError::Bad(error.to_string()))?;
+    Ok(Some(carried.announcement).filter(|announcement| !announcement.is_empty()))
+}
+
 fn encode_command(from: &Command) -> WireCommand {
     WireCommand {
         key: from.key.to_string(),
@@ -101,7 +122,7 @@ fn encode_command(from: &Command) -> WireCommand {
 }
 
 pub(crate) fn decode(bytes: &[u8]) -> Result<Transaction, DecodeError> {
-    outline::check(bytes)?;
+    outline::check(bytes, &outline::ENVELOPE)?;
     let envelope = Envelope::decode(bytes).map_err(|error| DecodeError::Bad(error.to_string()))?;
     let bases: Result<Vec<Oid>, _> = envelope.bases.iter().map(|base| Oid::from_bytes(base)).collect();
     Ok(Transaction {

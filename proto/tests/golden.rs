@@ -7,7 +7,7 @@ mod common;
 
 use std::path::Path;
 
-use lockstep_proto::{Command, Oid, Pack, RefValue, Transaction, Version};
+use lockstep_proto::{Announcement, Command, Oid, Pack, Record, RefValue, Transaction, Version};
 
 fn golden(name: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name);
@@ -66,4 +66,24 @@ fn a_large_pack() {
         ..common::small()
     };
     check("transaction-v1-blob.hex", &large);
+}
+
+fn check_announcement(name: &str, announcement: &Announcement) {
+    let bytes = golden(name);
+    assert_eq!(lines(&announcement.encode()), lines(&bytes), "{name}: the encoding has changed");
+    let record = Record::Announcement(Box::new(announcement.clone()));
+    assert_eq!(Record::decode(&bytes), Ok(record), "{name}: old bytes are read in another way");
+}
+
+#[test]
+fn a_stream_event() {
+    check_announcement("announcement-v1.hex", &common::patch_set());
+}
+
+/// A stream event that is about no project, from a Gerrit whose sidecar knows one.
+#[test]
+fn a_stream_event_about_nothing_in_git() {
+    let announcement =
+        Announcement { project: None, change: None, needs: vec![], kind: "plugin-ran".into(), ..common::patch_set() };
+    check_announcement("announcement-v1-no-project.hex", &announcement);
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use lockstep_proto::bridge::RefTransactionRequest;
 use lockstep_proto::gerrit::HelloRequest;
 use lockstep_proto::limits;
+use lockstep_proto::refresh::{DoneRequest, TasksRequest};
 
 use super::error::Failure;
 use super::server::LONGEST_DEADLINE;
@@ -26,6 +27,49 @@ pub(super) fn request_id(id: &str) -> Result<(), Failure> {
         let most = limits::REQUEST_ID_BYTES;
         let message =
             format!("field request_id is {} bytes long; give 1 to {most} bytes, a UUID for example", id.len());
+        return Err(Failure::malformed(message));
+    }
+    Ok(())
+}
+
+/// Checks a request for refresh tasks.
+pub(super) fn tasks(request: &TasksRequest) -> Result<(), Failure> {
+    poll(&request.session, u64::from(request.most), request.wait_ms)
+}
+
+/// Checks a request of a bridge that waits for news.
+pub(super) fn poll(asks: &str, most: u64, wait_ms: u64) -> Result<(), Failure> {
+    session(asks)?;
+    let (most_allowed, longest) = (limits::POLLED as u64, limits::POLL_WAIT_MS);
+    if most == 0 || most > most_allowed {
+        return Err(Failure::malformed(format!("field most is {most}; give 1 to {most_allowed}")));
+    }
+    if wait_ms > longest {
+        let message = format!("field wait_ms is {wait_ms}; give 0 to {longest} milliseconds");
+        return Err(Failure::malformed(message));
+    }
+    Ok(())
+}
+
+/// Checks a report of refresh tasks.
+pub(super) fn done(request: &DoneRequest) -> Result<(), Failure> {
+    session(&request.session)?;
+    let (count, most) = (request.done.len() + request.failed.len(), limits::POLLED);
+    if count > most {
+        let message = format!("fields done and failed have {count} entries together; send at most {most} at once");
+        return Err(Failure::malformed(message));
+    }
+    Ok(())
+}
+
+/// Checks the id of a life of a Gerrit.
+pub(super) fn session(session: &str) -> Result<(), Failure> {
+    let most = limits::SESSION_BYTES;
+    if session.is_empty() || session.len() > most {
+        let message = format!(
+            "field session is {} bytes long; give 1 to {most} bytes, at random for each process",
+            session.len()
+        );
         return Err(Failure::malformed(message));
     }
     Ok(())

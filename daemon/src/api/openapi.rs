@@ -23,10 +23,16 @@ use super::routes;
         super::gerrit::strays,
         super::gerrit::end_stray,
         routes::transaction,
+        super::events::announce,
+        super::events::next,
+        super::events::done,
         routes::status,
         routes::parked,
         routes::quarantine,
         super::objects::objects,
+        super::refresh::due,
+        super::refresh::tasks,
+        super::refresh::done,
         routes::openapi_json
     )
 )]

@@ -23,8 +23,9 @@ use tokio_util::task::TaskTracker;
 use super::admission::{Admission, Look, Work};
 use super::error::Failure;
 use super::extract::{Body, Project, Txn};
-use super::{Doorkeeper, Inspection, Seeding, Transactions, check, gerrit, objects, openapi, seed};
+use super::{Doorkeeper, Inspection, Seeding, Transactions, check, events, gerrit, objects, openapi, refresh, seed};
 use crate::git::Repositories;
+use crate::links::{Refreshes, StreamEvents};
 
 /// How much longer than the deadline the commit stage is waited for: it knows more than "no answer".
 const GRACE: Duration = Duration::from_millis(500);
@@ -36,10 +37,14 @@ pub(super) struct Api {
     pub inspection: Arc<dyn Inspection>,
     /// What peers may take objects of.
     pub repositories: Option<Arc<dyn Repositories>>,
+    /// What a bridge inside Gerrit asks for its tasks.
+    pub refreshes: Option<Arc<dyn Refreshes>>,
     /// Who lets Gerrits in.
     pub doorkeeper: Option<Arc<dyn Doorkeeper>>,
     /// Who seeds projects.
     pub seeding: Option<Arc<dyn Seeding>>,
+    /// Stream events, where they are forwarded.
+    pub events: Option<Arc<dyn StreamEvents>>,
     /// The work that goes on when its client hangs up.
     pub work: TaskTracker,
     /// How much of it there may be.
@@ -61,6 +66,12 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/projects/{project}/seed", post(seed::seed)),
         ("/v1/gerrit/hello", post(gerrit::hello)),
         ("/v1/transactions/{txn}", get(transaction)),
+        ("/v1/refresh", get(refresh::due)),
+        ("/v1/refresh/tasks", post(refresh::tasks)),
+        ("/v1/refresh/done", post(refresh::done)),
+        ("/v1/events", post(events::announce)),
+        ("/v1/events/next", post(events::next)),
+        ("/v1/events/done", post(events::done)),
         ("/v1/status", get(status)),
         ("/v1/parked", get(parked)),
         ("/v1/quarantine", get(quarantine)),

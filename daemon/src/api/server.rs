@@ -24,6 +24,7 @@ use super::routes::{self, Api};
 use super::serve::{Bounds, SILENCE, serve};
 use super::{Doorkeeper, Inspection, Seeding, Transactions};
 use crate::git::Repositories;
+use crate::links::{Refreshes, StreamEvents};
 
 /// Requests in work at the same time, when nothing else is said. A push holds one until it is answered.
 pub const DEFAULT_REQUESTS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
@@ -66,8 +67,10 @@ pub struct BoundApi {
     unix: UnixListener,
     tcp: Option<(TcpListener, TokenFile)>,
     repositories: Option<Arc<dyn Repositories>>,
+    refreshes: Option<Arc<dyn Refreshes>>,
     doorkeeper: Option<Arc<dyn Doorkeeper>>,
     seeding: Option<Arc<dyn Seeding>>,
+    events: Option<Arc<dyn StreamEvents>>,
     most_requests: NonZeroUsize,
     deadline: Duration,
 }
@@ -94,8 +97,10 @@ impl BoundApi {
             unix,
             tcp,
             repositories: None,
+            refreshes: None,
             doorkeeper: None,
             seeding: None,
+            events: None,
             most_requests: DEFAULT_REQUESTS,
             deadline: DEFAULT_DEADLINE,
         })
@@ -105,6 +110,18 @@ impl BoundApi {
     #[must_use]
     pub fn giving(self, repositories: Arc<dyn Repositories>) -> Self {
         Self { repositories: Some(repositories), ..self }
+    }
+
+    /// Forwards stream events.
+    #[must_use]
+    pub fn forwarding(self, events: Option<Arc<dyn StreamEvents>>) -> Self {
+        Self { events, ..self }
+    }
+
+    /// Hands out the refresh tasks of this stage.
+    #[must_use]
+    pub fn refreshing(self, refreshes: Option<Arc<dyn Refreshes>>) -> Self {
+        Self { refreshes, ..self }
     }
 
     /// Lets Gerrits in, or not.
@@ -146,16 +163,19 @@ impl BoundApi {
         shutdown: &CancellationToken,
     ) -> ApiTasks {
         let admission = Admission::new(self.most_requests);
-        let (repositories, doorkeeper, seeding) = (self.repositories, self.doorkeeper, self.seeding);
-        let deadline = self.deadline;
-        let work = TaskTracker::new();
+        let (repositories, refreshes, events) = (self.repositories, self.refreshes, self.events);
+        let (doorkeeper, seeding) = (self.doorkeeper, self.seeding);
+        let (work, deadline) = (TaskTracker::new(), self.deadline);
+        let tracked = work.clone();
         let api = Api {
             transactions,
             inspection,
             repositories,
+            refreshes,
             doorkeeper,
             seeding,
-            work: work.clone(),
+            events,
+            work: tracked,
             admission,
             deadline,
         };

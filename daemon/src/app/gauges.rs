@@ -16,6 +16,10 @@ pub(super) fn look(stages: &Stages, latches: &Latches, metrics: &Metrics) {
     if let Ok((parked, quarantined)) = stages.parts.store.held_counts() {
         metrics.apply.held(parked, quarantined);
     }
+    metrics.events.on_their_way(&stages.events.status());
+    if let Some(refresh) = stages.refresh.as_ref().map(|refresh| refresh.status()) {
+        metrics.refresh.stands(refresh.due, refresh.oldest_ms.unwrap_or_default() / 1_000);
+    }
     let epoch = stages.site.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map_or(0, |site| site.epoch);
     metrics.site.state(latches.closed().is_empty(), epoch);
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
 use lockstep_proto::bridge::{ApiError, RefusalCode};
-use lockstep_proto::status::{CheckpointStatus, HeldStatus, LaneStatus, NodeStatus};
+use lockstep_proto::status::{CheckpointStatus, DueStatus, HeldStatus, LaneStatus, NodeStatus};
 use lockstep_proto::{Lane, Transaction};
 
 use super::stages::Stages;
@@ -15,6 +15,9 @@ use crate::eventlog::Position;
 use crate::refdb::SiteRecord;
 use crate::status::StatusBoard;
 use crate::volume::{Held, StoreError};
+
+/// How much of what Gerrit has to look at is listed.
+const DUE: usize = 1_000;
 
 /// Looks into a node.
 pub struct Inspector {
@@ -84,9 +87,15 @@ impl Inspection for Inspector {
             checkpoints: self.checkpoints(),
             parked,
             quarantined,
+            events: self.stages.events.status(),
             counters: snapshot.counters,
+            refresh: self.stages.refresh.as_ref().map(|refresh| refresh.status()),
             last_errors: snapshot.last_errors,
         }
+    }
+
+    async fn due(&self) -> Vec<DueStatus> {
+        self.stages.refresh.as_ref().map(|refresh| refresh.list(DUE)).unwrap_or_default()
     }
 
     async fn parked(&self) -> Result<Vec<HeldStatus>, ApiError> {

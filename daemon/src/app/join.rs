@@ -39,11 +39,13 @@ impl Join {
             return;
         }
         self.consume();
+        self.stages.forward_events();
         let born = self.until_ok("birth", || self.be_born()).await;
         tracing::info!(incarnation = %born.id, "born");
         // From here on the barrier of a project's deletion waits for this incarnation: it must not serve before it knows
         // what was closed while there was none.
         self.until_ok("projects", || self.stages.catch_up.projects()).await;
+        self.stages.events.open();
         self.front.open(self.stages.begin(&born));
         self.joined.open();
         self.tasks.spawn("sweep", self.stages.sweeper().run());

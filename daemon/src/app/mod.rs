@@ -46,9 +46,10 @@ use crate::api::latch::Latches;
 use crate::blob::BlobStore;
 use crate::clock::{Clock, Entropy};
 use crate::eventlog::EventLog;
+use crate::gerrit::Gerrit;
 use crate::git::Repositories;
 use crate::hello::Door;
-use crate::links::{Doorkeeper, Seedbed, Seeding, Transactions};
+use crate::links::{Doorkeeper, Refreshes, Seedbed, Seeding, StreamEvents, Transactions};
 use crate::observe::Observer;
 use crate::peers::Peers;
 use crate::plant::Plants;
@@ -77,6 +78,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
+    /// The Gerrit that is told what to look at; none when it asks by itself, or when there is none.
+    pub gerrit: Option<Arc<dyn Gerrit>>,
     /// Who listens.
     pub observer: Arc<dyn Observer>,
     /// The machine's boot id, where it is known.
@@ -137,6 +140,9 @@ impl Node {
             facts,
         };
         tasks.spawn("durability", stages.durability.clone().run());
+        if let (Some(refresh), Some(gerrit)) = (&stages.refresh, &stages.parts.gerrit) {
+            tasks.spawn("refresh", Arc::clone(refresh).drive(Arc::clone(gerrit)));
+        }
         tasks.spawn("join", join.run());
         Ok(Self { tasks, stages, front, door, seeder, latches, fenced })
     }
@@ -147,10 +153,24 @@ impl Node {
         Arc::clone(&self.front) as Arc<dyn Transactions>
     }
 
+    /// Where a bridge posts and takes stream events; none where no bridge takes them.
+    #[must_use]
+    pub fn events(&self) -> Option<Arc<dyn StreamEvents>> {
+        let forwards = self.stages.parts.settings.events.is_some();
+        forwards.then(|| Arc::clone(&self.stages.events) as Arc<dyn StreamEvents>)
+    }
+
     /// What the status shows of the stages.
     #[must_use]
     pub fn stages(&self) -> &Arc<Stages> {
         &self.stages
+    }
+
+    /// What a bridge inside Gerrit asks for its tasks; none when another Gerrit is told them, or none is.
+    #[must_use]
+    pub fn refreshes(&self) -> Option<Arc<dyn Refreshes>> {
+        let asked = self.stages.refresh.clone().filter(|_| self.stages.parts.gerrit.is_none());
+        asked.map(|refresh| refresh as Arc<dyn Refreshes>)
     }
 
     /// Who lets Gerrits in.
@@ -211,6 +231,7 @@ impl Node {
             self.front.drained().await;
             self.tasks.cancel();
             self.stages.publish_rest().await;
+            self.stages.events.forward_rest().await;
             self.stages.durability.settle().await;
             let facts = self.stages.parts.store.facts().map(|facts| VolumeFacts { clean: true, ..facts });
             if let Ok(facts) = facts {

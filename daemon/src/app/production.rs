@@ -15,10 +15,13 @@ use crate::blob::BlobStore;
 use crate::blob::object::ObjectBlobs;
 use crate::clock::{Clock, Entropy, SeededEntropy, SystemClock};
 use crate::config::Settings;
-use crate::config::settings::Peer;
+use crate::config::settings::{Gerrit as GerritSettings, GerritRefresh, Peer};
 use crate::eventlog::EventLog;
 use crate::eventlog::kinesis::{self, ClientSettings, KinesisEventLog, KinesisSettings};
 use crate::eventlog::routed::RoutedEventLog;
+use crate::events::EventLimits;
+use crate::gerrit::Gerrit;
+use crate::gerrit::rest::{RestGerrit, RestSettings};
 use crate::git::{LocalRepositories, Repositories};
 use crate::observe::Observer;
 use crate::peers::http::{Address, HttpPeer};
@@ -26,6 +29,7 @@ use crate::peers::{Peers, Turns};
 use crate::plant::Plants;
 use crate::refdb::RefDb;
 use crate::refdb::dynamo::{self, Connection, DynamoRefDb, TableSettings, Warm};
+use crate::refresh::RefreshSettings;
 use crate::telemetry::metrics::Metrics;
 use crate::volume::disk::DiskStore;
 use crate::volume::lock;
@@ -172,7 +176,40 @@ pub fn node_settings(settings: &Settings) -> NodeSettings {
     node.member.beat = settings.lease.heartbeat;
     node.member.lease = settings.lease.expires_after;
     node.member.retention = settings.lease.expelled_after;
+    node.refresh = refresh(&settings.gerrit);
+    node.events = (settings.gerrit.refresh == GerritRefresh::Bridge).then(EventLimits::default);
     node
+}
+
+/// The Gerrit that is told by REST what to look at.
+fn gerrit(settings: &GerritSettings) -> Option<Arc<dyn Gerrit>> {
+    let GerritRefresh::Rest(rest) = &settings.refresh else { return None };
+    let rest = RestSettings {
+        address: rest.address.clone(),
+        prefix: rest.prefix.clone(),
+        user: rest.user.clone(),
+        password_file: rest.password_file.clone(),
+        timeout: rest.timeout,
+    };
+    Some(Arc::new(RestGerrit::new(rest, settings.all_projects.clone())))
+}
+
+/// How much longer than Gerrit says itself its index may need to write what it was given.
+const COMMIT_SLACK: Duration = Duration::from_secs(60);
+
+fn refresh(gerrit: &GerritSettings) -> Option<RefreshSettings> {
+    let gerrit_commits = match &gerrit.refresh {
+        GerritRefresh::None => return None,
+        GerritRefresh::Bridge => true,
+        // Whoever commits here, a Gerrit without the bridge does not.
+        GerritRefresh::Rest(_) => false,
+    };
+    let mut refresh = RefreshSettings::default();
+    refresh.all_users = gerrit.all_users.clone();
+    refresh.gerrit_commits = gerrit_commits;
+    refresh.queue.hold_own = gerrit.hold_own;
+    refresh.queue.keep = gerrit.commit_within + COMMIT_SLACK;
+    Some(refresh)
 }
 
 /// The peers of a configuration, in the order of their names.
@@ -215,6 +252,7 @@ pub fn parts(
         store: Arc::new(store),
         clock,
         entropy,
+        gerrit: gerrit(&settings.gerrit),
         observer,
         boot: lock::boot_id().unwrap_or_default(),
         settings: node_settings(settings),

@@ -7,6 +7,7 @@ use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, RefValue};
 use super::StartError;
 use super::stages::Stages;
 use crate::git::{GitError, Repositories};
+use crate::refs::Mover;
 use crate::volume::Announced;
 
 /// Takes into the version map's overlay what was announced and is on the disk. Projects first: of one that is gone nothing
@@ -28,13 +29,13 @@ pub(super) async fn announced(stages: &Stages) -> Result<(), StartError> {
     for announced in states.into_values() {
         if let Some(one) = newest_shown(stages, announced).await? {
             forget(stages, &one.project, &one.record.value)?;
-            stages.table.moved(&one.project, [(one.key, one.record)]);
+            stages.table.moved(&one.project, [(one.key, one.record)].into(), Mover::Other)?;
         }
     }
     for ((project, _), announced) in refs {
         let here = stages.table.project_key(&project.name)?.as_ref() == Some(&project);
         if here && let Some(one) = newest_shown(stages, announced).await? {
-            stages.table.moved(&project, [(one.key, one.record)]);
+            stages.table.moved(&project, [(one.key, one.record)].into(), Mover::Other)?;
         }
     }
     Ok(())

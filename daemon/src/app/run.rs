@@ -93,8 +93,10 @@ impl Sidecar {
         );
         let api = api
             .giving(Arc::clone(&node.stages().parts.repositories))
+            .refreshing(node.refreshes())
             .guarded(node.doorkeeper())
             .seeding(node.seeding())
+            .forwarding(node.events())
             .taking(settings.api.most_requests)
             .waiting(settings.commit.deadline);
         let api = api.spawn(node.transactions(), Arc::new(inspector), &shutdown);

@@ -6,7 +6,9 @@ use lockstep_proto::{NodeId, SiteId, limits};
 
 use crate::apply::ApplyLimits;
 use crate::consume::ConsumeLimits;
+use crate::events::EventLimits;
 use crate::journal::JournalLimits;
+use crate::refresh::RefreshSettings;
 use crate::seed::SeedLimits;
 use crate::site::MemberLimits;
 
@@ -31,6 +33,8 @@ pub struct NodeSettings {
     pub apply: ApplyLimits,
     /// The consume stage.
     pub consume: ConsumeLimits,
+    /// Stream events; none where no bridge takes them.
+    pub events: Option<EventLimits>,
     /// Heartbeat and leases.
     pub member: MemberLimits,
     /// At most one durable step in this time.
@@ -47,6 +51,8 @@ pub struct NodeSettings {
     pub barrier_patience: Duration,
     /// Seeding.
     pub seed: SeedLimits,
+    /// The refresh stage; none beside a plain git server.
+    pub refresh: Option<RefreshSettings>,
 }
 
 impl NodeSettings {
@@ -63,6 +69,7 @@ impl NodeSettings {
             inline_pack_bytes: limits::INLINE_PACK_BYTES,
             apply: ApplyLimits::default(),
             consume: ConsumeLimits::default(),
+            events: None,
             member: MemberLimits::default(),
             durable_pace: Duration::from_millis(200),
             mark_pace: Duration::from_secs(1),
@@ -71,6 +78,7 @@ impl NodeSettings {
             revive_pace: Duration::from_secs(10),
             barrier_patience: Duration::from_secs(60),
             seed: SeedLimits::default(),
+            refresh: None,
         }
     }
 }

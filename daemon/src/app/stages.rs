@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lockstep_proto::SiteId;
+use lockstep_proto::refresh::Subject;
+use lockstep_proto::{ProjectName, SiteId};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -13,16 +14,18 @@ use crate::apply::{Applier, Catcher, Shared, Units};
 use crate::commit::{Attempts, Committer, MarkWriter, Settler};
 use crate::consume::{Consumer, Progress};
 use crate::durability::Durability;
+use crate::events::{EventParts, Events};
 use crate::gates::Gates;
 use crate::hello::Door;
 use crate::journal::Journal;
-use crate::links::{CatchUp, Seedbed, Sink, Transactions};
+use crate::links::{Announcements, CatchUp, Refreshed, Seedbed, Sink, Transactions};
 use crate::low_water::LowWater;
 use crate::place::Placer;
 use crate::publish::Publisher;
 use crate::reconcile::{Collector, Releaser, Reviver, Sweeper};
 use crate::refdb::{IncarnationRecord, NodeRecord, SiteRecord};
-use crate::refs::RefTable;
+use crate::refresh::{Refresh, RefreshParts};
+use crate::refs::{Follow, Mover, RefTable};
 use crate::seed::{self, Seeder};
 use crate::site::{Birth, Drainer, Member, RegistryBarrier};
 use crate::tasks::Tasks;
@@ -42,10 +45,14 @@ pub struct Stages {
     pub catch_up: Arc<dyn CatchUp>,
     /// The apply stage.
     pub applier: Applier,
+    /// Stream events.
+    pub events: Arc<Events>,
     /// The consume stage.
     pub consumer: Arc<Consumer>,
     /// Ends incarnations.
     pub drainer: Drainer,
+    /// The refresh stage, when this node has a Gerrit.
+    pub refresh: Option<Arc<Refresh>>,
     /// The journal of the running incarnation.
     pub journal: Mutex<Option<Arc<Journal>>>,
     /// The site's record as this node saw it last.
@@ -60,11 +67,16 @@ pub struct Stages {
 
 impl Stages {
     pub(super) fn build(parts: Parts, tasks: &Tasks, fenced: &CancellationToken) -> Result<Self, StoreError> {
-        let table = Arc::new(RefTable::new(Arc::clone(&parts.store), parts.plants));
+        let refresh = refresh(&parts, tasks)?;
+        let follower = refresh.clone().map(|refresh| refresh as Arc<dyn Follow>);
+        let table = Arc::new(RefTable::new(Arc::clone(&parts.store), parts.plants).followed(follower));
         let repositories = Arc::clone(&parts.repositories);
-        let placer = Placer { repositories: Arc::clone(&repositories), table: Arc::clone(&table) };
+        let placer = Placer { repositories: Arc::clone(&repositories), table: Arc::clone(&table), mover: Mover::Other };
         let (store, pace) = (Arc::clone(&parts.store), parts.settings.durable_pace);
         let durability = Durability::new(Arc::clone(&table), repositories, store, pace, parts.plants, fenced.clone());
+        if let Some(refresh) = refresh.clone() {
+            durability.add(refresh);
+        }
         let low_water = Arc::new(LowWater::new(parts.store.low_water()?));
         durability.add(Arc::clone(&low_water) as Arc<dyn crate::durability::Remember>);
         let gates = Arc::new(Gates::default());
@@ -94,7 +106,10 @@ impl Stages {
         let progress = Arc::new(Progress::default());
         durability.add(Arc::clone(&progress) as Arc<dyn crate::durability::Remember>);
         let sink: Arc<dyn Sink> = Arc::new(applier.clone());
-        let consumer = Arc::new(consumer(&parts, &durability, progress, sink, &catch_up, tasks));
+        let events = Arc::new(Events::load(event_parts(&parts, &table, &durability, refresh.clone(), tasks))?);
+        let announcements: Arc<dyn Announcements> = Arc::clone(&events) as Arc<dyn Announcements>;
+        let consumer = consumer(&parts, &durability, progress, sink, announcements, &catch_up, tasks);
+        let consumer = Arc::new(consumer);
         let drainer = Drainer {
             refdb: Arc::clone(&parts.refdb),
             eventlog: Arc::clone(&parts.eventlog),
@@ -110,8 +125,10 @@ impl Stages {
             low_water,
             catch_up,
             applier,
+            events,
             consumer,
             drainer,
+            refresh,
             journal,
             site,
             beat,
@@ -232,6 +249,14 @@ impl Stages {
         }
     }
 
+    /// Moves stream events to the event log, and lets those of others grow old. That needs no incarnation: what was taken
+    /// before is sent though the site takes no commits now.
+    pub(super) fn forward_events(&self) {
+        let (eventlog, entropy) = (Arc::clone(&self.parts.eventlog), Arc::clone(&self.parts.entropy));
+        self.tasks.spawn("forward", Arc::clone(&self.events).forward(eventlog, entropy));
+        self.tasks.spawn("events", Arc::clone(&self.events).grow_old());
+    }
+
     fn publisher(&self, journal: &Arc<Journal>) -> Publisher {
         Publisher {
             site: self.parts.settings.site.clone(),
@@ -283,7 +308,7 @@ impl Stages {
             site: settings.site.clone(),
             table: Arc::clone(&self.table),
             repositories: Arc::clone(&parts.repositories),
-            placer: self.placer.clone(),
+            placer: Placer { mover: Mover::Own, ..self.placer.clone() },
             blobs: Arc::clone(&parts.blobs),
             journal,
             attempts,
@@ -312,17 +337,32 @@ impl Stages {
     }
 }
 
+fn refresh(parts: &Parts, tasks: &Tasks) -> Result<Option<Arc<Refresh>>, StoreError> {
+    let Some(settings) = parts.settings.refresh.clone() else { return Ok(None) };
+    let needs = RefreshParts {
+        store: Arc::clone(&parts.store),
+        clock: Arc::clone(&parts.clock),
+        entropy: Arc::clone(&parts.entropy),
+        observer: Arc::clone(&parts.observer),
+        ended: tasks.cancelled(),
+        plants: parts.plants,
+    };
+    Ok(Some(Arc::new(Refresh::new(settings, needs)?)))
+}
+
 fn consumer(
     parts: &Parts,
     durability: &Durability,
     progress: Arc<Progress>,
     sink: Arc<dyn Sink>,
+    announcements: Arc<dyn Announcements>,
     catch_up: &Arc<dyn CatchUp>,
     tasks: &Tasks,
 ) -> Consumer {
     Consumer {
         eventlog: Arc::clone(&parts.eventlog),
         sink,
+        announcements,
         catch_up: Arc::clone(catch_up),
         store: Arc::clone(&parts.store),
         durability: durability.clone(),
@@ -333,6 +373,45 @@ fn consumer(
         tasks: tasks.clone(),
         limits: parts.settings.consume,
         plants: parts.plants,
+    }
+}
+
+/// What this node's Gerrit has looked at; without a refresh stage nothing is ever due.
+struct Looked(Option<Arc<Refresh>>);
+
+impl Refreshed for Looked {
+    fn is_refreshed(&self, project: &ProjectName, change: Option<u64>) -> bool {
+        let Some(refresh) = &self.0 else { return true };
+        let project = project.clone();
+        match change.map(u32::try_from) {
+            Some(Ok(number)) => !refresh.is_due(&Subject::Change { project, number }),
+            // No ref is of such a change, and what is about no change is about the project.
+            Some(Err(_)) | None => !refresh.is_due(&Subject::ProjectConfig { project }),
+        }
+    }
+}
+
+fn event_parts(
+    parts: &Parts,
+    table: &Arc<RefTable>,
+    durability: &Durability,
+    refresh: Option<Arc<Refresh>>,
+    tasks: &Tasks,
+) -> EventParts {
+    EventParts {
+        site: parts.settings.site.clone(),
+        node: parts.settings.node.clone(),
+        table: Arc::clone(table),
+        store: Arc::clone(&parts.store),
+        durability: durability.clone(),
+        refreshed: Arc::new(Looked(refresh)),
+        clock: Arc::clone(&parts.clock),
+        entropy: Arc::clone(&parts.entropy),
+        observer: Arc::clone(&parts.observer),
+        limits: parts.settings.events.unwrap_or_default(),
+        forwards: parts.settings.events.is_some(),
+        plants: parts.plants,
+        ended: tasks.cancelled(),
     }
 }
 

@@ -104,6 +104,24 @@ impl Observer for Watch {
         self.board.published(count as u64);
     }
 
+    fn forwarded(&self, count: usize) {
+        self.metrics.events.forwarded(count as u64);
+    }
+
+    fn event_confirmed(&self, count: usize) {
+        self.metrics.events.delivered(count as u64);
+    }
+
+    fn event_dropped(&self, what: &str, reason: &str) {
+        tracing::error!(what, reason, "a stream event was dropped: this node's Gerrit will not hear it");
+        self.metrics.events.dropped();
+        self.board.error("events", &Told(format!("stream event {what} was dropped: {reason}")));
+    }
+
+    fn refreshed(&self, done: u64, failed: u64) {
+        self.metrics.refresh.reported(done, failed);
+    }
+
     fn failed(&self, stage: &'static str, why: &str) {
         tracing::warn!(stage, why, "will be tried again");
         self.metrics.site.failed(stage);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lockstep_proto::status::{HeldStatus, NodeStatus};
+use lockstep_proto::status::{DueStatus, HeldStatus, NodeStatus, RefreshStatus};
 use serde::Serialize;
 
 use super::table::Table;
@@ -60,6 +60,11 @@ pub(super) async fn list(args: ListArgs, path: &str) -> Result<(), CliError> {
     out::put(&if args.json { json(&held)? } else { render_held(&held) })
 }
 
+pub(super) async fn due(args: ListArgs) -> Result<(), CliError> {
+    let due: Vec<DueStatus> = args.target.get("/v1/refresh").await?;
+    out::put(&if args.json { json(&due)? } else { render_due(&due) })
+}
+
 fn json(value: &impl Serialize) -> Result<String, CliError> {
     serde_json::to_string_pretty(value).map(|text| text + "\n").map_err(CliError::failed)
 }
@@ -74,9 +79,10 @@ fn render(status: &NodeStatus) -> String {
         status.epoch,
         readiness(status)
     );
-    let counters = &status.counters;
+    let (counters, events) = (&status.counters, &status.events);
     let totals = format!(
-        "committed {}  refused {}  unknown {}  applied {}  skipped {}  caught up {}  published {}\nparked {}  quarantined {}\n",
+        "committed {}  refused {}  unknown {}  applied {}  skipped {}  caught up {}  published {}\nparked {}  quarantined {}\n\
+         events: unsent {}  waiting {} (the oldest for {:.1} s)  dropped {}\n",
         counters.committed,
         counters.refused,
         counters.unknown,
@@ -85,9 +91,14 @@ fn render(status: &NodeStatus) -> String {
         counters.caught_up,
         counters.published,
         status.parked,
-        status.quarantined
+        status.quarantined,
+        events.unsent,
+        events.waiting,
+        events.oldest_ms as f64 / 1_000.0,
+        events.dropped
     );
-    [head, totals, origins(status), journal(status), checkpoints(status), errors(status)].concat()
+    let refresh = status.refresh.as_ref().map(refresh).unwrap_or_default();
+    [head, totals, refresh, origins(status), journal(status), checkpoints(status), errors(status)].concat()
 }
 
 fn readiness(status: &NodeStatus) -> String {
@@ -98,6 +109,20 @@ fn readiness(status: &NodeStatus) -> String {
         (false, true) => "not ready".to_owned(),
         (false, false) => format!("not ready, waiting for: {}", closed.join(", ")),
     }
+}
+
+fn refresh(status: &RefreshStatus) -> String {
+    let oldest = status.oldest_ms.map(|oldest| format!(", the oldest moved {}", age(oldest / 1_000)));
+    let counts = format!(
+        "refresh: due {}{}  with Gerrit {}  done {}  failed {}\n",
+        status.due,
+        oldest.unwrap_or_default(),
+        status.out,
+        status.done,
+        status.failed
+    );
+    let last = status.last_error.as_ref().zip(status.last_error_at_ms);
+    counts + &last.map(|(why, at_ms)| format!("refresh failed last ({}): {why}\n", ago(at_ms))).unwrap_or_default()
 }
 
 fn origins(status: &NodeStatus) -> String {
@@ -180,9 +205,21 @@ fn render_held(held: &[HeldStatus]) -> String {
     table.render()
 }
 
+fn render_due(due: &[DueStatus]) -> String {
+    if due.is_empty() {
+        return "nothing\n".to_owned();
+    }
+    let mut table = Table::new(&["subject", "moved", "with Gerrit", "failures"]);
+    for one in due {
+        let out = if one.out { "yes" } else { "no" };
+        table.row(vec![one.subject.clone(), ago(one.since_ms), out.to_owned(), one.failures.to_string()]);
+    }
+    table.render()
+}
+
 #[cfg(test)]
 mod tests {
-    use lockstep_proto::status::{Latch, OriginStatus};
+    use lockstep_proto::status::{EventsStatus, Latch, OriginStatus};
 
     use super::*;
 
@@ -212,12 +249,23 @@ mod tests {
             checkpoints: Vec::new(),
             parked: 3,
             quarantined: 0,
+            events: EventsStatus { unsent: 1, waiting: 2, oldest_ms: 3_000, dropped: 4 },
             counters: lockstep_proto::status::Counters::default(),
+            refresh: Some(RefreshStatus {
+                due: 5,
+                oldest_ms: Some(7_000),
+                last_error: Some("change p~1: no right".to_owned()),
+                last_error_at_ms: Some(0),
+                ..RefreshStatus::default()
+            }),
             last_errors: Vec::new(),
         };
         let text = render(&status);
+        assert!(text.contains("refresh: due 5, the oldest moved 7s ago  with Gerrit 0"), "{text}");
+        assert!(text.contains("ago): change p~1: no right\n"), "{text}");
         assert!(text.contains("not ready, waiting for: drained"), "{text}");
         assert!(text.contains("  muc-1   17                  2.2            -\n"), "{text}");
+        assert!(text.contains("\nevents: unsent 1  waiting 2 (the oldest for 3.0 s)  dropped 4\n"), "{text}");
         assert!(text.contains("parked 3") && !text.contains("checkpoints"), "{text}");
     }
 }

@@ -65,6 +65,8 @@ enum Command {
     Parked(inspect::ListArgs),
     /// List what was set aside because its content is bad
     Quarantine(inspect::ListArgs),
+    /// List what this node's Gerrit has to look at again
+    Refresh(inspect::ListArgs),
     /// Print the OpenAPI document of the bridge API
     Openapi,
 }
@@ -102,19 +104,11 @@ impl CliError {
     }
 }
 
-/// Threads for what blocks: libgit2, the disk, gits that check large packs. Each keeps memory of its own.
-const BLOCKING: usize = 32;
-
 /// Parses the arguments, runs the command, and gives the exit code of the process.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .max_blocking_threads(BLOCKING)
-        .enable_all()
-        .build();
-    let ended = match runtime {
+    let ended = match crate::tasks::runtime() {
         Ok(runtime) => runtime.block_on(run(cli.command)),
         Err(error) => Err(CliError::failed(error)),
     };
@@ -146,6 +140,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Status(args) => inspect::status(args).await,
         Command::Parked(args) => inspect::list(args, "/v1/parked").await,
         Command::Quarantine(args) => inspect::list(args, "/v1/quarantine").await,
+        Command::Refresh(args) => inspect::due(args).await,
         Command::Openapi => out::put(&crate::api::openapi::document()),
     }
 }

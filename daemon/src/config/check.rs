@@ -12,7 +12,7 @@ use lockstep_proto::{SiteId, limits};
 use super::raw::{self, Leaf, Raw};
 use super::report::{Problems, number, parsed, path, scalar};
 use super::settings::{Api, Apply, Commit, Eventlog, Lease, LogFormat, Peer, Refdb, Settings, Stream, Telemetry};
-use super::{DEFAULT_SOCKET, LOG_FILTER, value};
+use super::{DEFAULT_SOCKET, LOG_FILTER, gerrit, value};
 use crate::api::server::{DEFAULT_DEADLINE, DEFAULT_REQUESTS, LONGEST_DEADLINE};
 
 impl TryFrom<Raw> for Settings {
@@ -49,7 +49,7 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
     let eventlog = eventlog(&raw.eventlog, sites.as_ref(), to);
     let blobs_url = blobs(&raw.blobs, embedded_dir.as_ref(), to);
     let (commit, apply, lease) = (commit(&raw.commit, to), apply(&raw.apply, to), lease(&raw.lease, to));
-    let telemetry = telemetry(&raw.telemetry, to);
+    let (gerrit, telemetry) = (gerrit::read(&raw.gerrit, to), telemetry(&raw.telemetry, to));
     let peers = raw.peers.iter().filter_map(|(name, raw)| Some((name.clone(), peer(name, raw, to)?))).collect();
     Some(Settings {
         site: site?,
@@ -66,6 +66,7 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
         commit,
         apply,
         lease,
+        gerrit: gerrit?,
         telemetry,
         peers,
         embedded_dir,
@@ -86,6 +87,7 @@ fn unknown(raw: &Raw, to: &mut Problems) {
     to.unknown("commit", &raw.commit.unknown, raw::Commit::FIELDS);
     to.unknown("apply", &raw.apply.unknown, raw::Apply::FIELDS);
     to.unknown("lease", &raw.lease.unknown, raw::Lease::FIELDS);
+    to.unknown("gerrit", &raw.gerrit.unknown, raw::Gerrit::FIELDS);
     to.unknown("telemetry", &raw.telemetry.unknown, raw::Telemetry::FIELDS);
     for (name, peer) in &raw.peers {
         to.unknown(&format!("peers.{name}"), &peer.unknown, raw::Peer::FIELDS);
@@ -263,7 +265,7 @@ fn flag(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| "write true or false".to_owned())
 }
 
-fn folder(text: &str) -> Result<PathBuf, String> {
+pub(super) fn folder(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     if path.is_absolute() { Ok(path) } else { Err("write an absolute path".to_owned()) }
 }
@@ -278,7 +280,7 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
     if address.ip().is_loopback() { Ok(address) } else { Err(remote.to_owned()) }
 }
 
-fn time(text: &str) -> Result<Duration, String> {
+pub(super) fn time(text: &str) -> Result<Duration, String> {
     let time = value::duration(text)?;
     if time.is_zero() { Err("write a time above zero".to_owned()) } else { Ok(time) }
 }

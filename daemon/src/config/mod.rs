@@ -4,6 +4,7 @@
 //! pass that reports every wrong value at once, each with its field, its value and what to write instead.
 
 mod check;
+mod gerrit;
 mod raw;
 mod report;
 pub mod settings;

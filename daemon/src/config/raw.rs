@@ -20,6 +20,7 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
     ("commit", Commit::FIELDS),
     ("apply", Apply::FIELDS),
     ("lease", Lease::FIELDS),
+    ("gerrit", Gerrit::FIELDS),
     ("telemetry", Telemetry::FIELDS),
     ("peers.*", Peer::FIELDS),
     ("embedded", Embedded::FIELDS),
@@ -38,6 +39,7 @@ pub(super) const TABLES: &[&str] = &[
     "commit",
     "apply",
     "lease",
+    "gerrit",
     "telemetry",
     "peers",
     "embedded",
@@ -67,7 +69,7 @@ section!(
     Raw {
         site: Leaf, node: Leaf, sites: Leaf, root: Leaf, state: Leaf,
         api: Api, git: Git, health: Health, refdb: Refdb, eventlog: Eventlog, blobs: Blobs, commit: Commit, apply: Apply,
-        lease: Lease, telemetry: Telemetry, peers: BTreeMap<String, Peer>, embedded: Embedded,
+        lease: Lease, gerrit: Gerrit, telemetry: Telemetry, peers: BTreeMap<String, Peer>, embedded: Embedded,
     }
 );
 section!(Api { socket: Leaf, listen: Leaf, token_file: Leaf, most_requests: Leaf });
@@ -90,6 +92,17 @@ section!(Blobs { url: Leaf });
 section!(Commit { lanes: Leaf, window: Leaf, inline_pack_bytes: Leaf, deadline: Leaf });
 section!(Apply { workers: Leaf, batch: Leaf, parked_bytes: Leaf, parked_age: Leaf });
 section!(Lease { heartbeat: Leaf, expires_after: Leaf, expelled_after: Leaf });
+section!(Gerrit {
+    refresh: Leaf,
+    all_users: Leaf,
+    all_projects: Leaf,
+    hold_own: Leaf,
+    commit_within: Leaf,
+    url: Leaf,
+    user: Leaf,
+    password_file: Leaf,
+    timeout: Leaf,
+});
 section!(Telemetry { otlp_endpoint: Leaf, log_format: Leaf, log_filter: Leaf });
 section!(Peer { url: Leaf, token_file: Leaf, socket: Leaf });
 section!(Embedded { dir: Leaf });

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lockstep_proto::{NodeId, SiteId};
+use lockstep_proto::{NodeId, ProjectName, SiteId};
 
 /// Everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct Settings {
     pub apply: Apply,
     /// Who is alive.
     pub lease: Lease,
+    /// The Gerrit beside this node.
+    pub gerrit: Gerrit,
     /// Logs and traces.
     pub telemetry: Telemetry,
     /// Other nodes' sidecars, by any name, in the order in which they are asked for objects.
@@ -141,6 +143,47 @@ pub struct Lease {
     pub expires_after: Duration,
     /// A node that is away for so long is expelled, and nothing is kept for it.
     pub expelled_after: Duration,
+}
+
+/// The Gerrit beside this node, and how its index and caches learn what moved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gerrit {
+    /// How they learn it.
+    pub refresh: GerritRefresh,
+    /// The project of accounts and groups.
+    pub all_users: ProjectName,
+    /// The project that all others inherit from.
+    pub all_projects: ProjectName,
+    /// How long refreshing after this node's own commits waits: Gerrit does it itself.
+    pub hold_own: Duration,
+    /// How old may be what Gerrit's index has not written to the disk (its `index.*.commitWithin`).
+    pub commit_within: Duration,
+}
+
+/// How a Gerrit learns what moved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GerritRefresh {
+    /// Not at all: there is none.
+    None,
+    /// The bridge in it asks for it.
+    Bridge,
+    /// By REST calls: there is no bridge in it.
+    Rest(GerritRest),
+}
+
+/// Where a Gerrit's REST API is, and as whom it is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GerritRest {
+    /// `host:port`, on this machine.
+    pub address: String,
+    /// What its paths begin with: nothing, or `/gerrit`.
+    pub prefix: String,
+    /// The user.
+    pub user: String,
+    /// The file with the user's HTTP password or token.
+    pub password_file: PathBuf,
+    /// How long a call may take.
+    pub timeout: Duration,
 }
 
 /// How logs are written.

@@ -28,7 +28,7 @@ use crate::backoff::Backoff;
 use crate::clock::{Clock, Entropy};
 use crate::durability::Durability;
 use crate::eventlog::{EventLog, Position};
-use crate::links::{CatchUp, Sink};
+use crate::links::{Announcements, CatchUp, Sink};
 use crate::observe::Observer;
 use crate::plant::{Plant, Plants};
 use crate::tasks::Tasks;
@@ -61,6 +61,8 @@ pub struct Consumer {
     pub eventlog: Arc<dyn EventLog>,
     /// Where records go.
     pub sink: Arc<dyn Sink>,
+    /// Where stream events go.
+    pub announcements: Arc<dyn Announcements>,
     /// When records are lost.
     pub catch_up: Arc<dyn CatchUp>,
     /// Durable checkpoints.
@@ -121,6 +123,7 @@ impl Consumer {
         if lost.iter().any(|shard| shard.created != info.created) {
             // The stream was made again: what it held and was not applied is still in the refdb.
             self.catch_up.everything().await?;
+            self.announcements.missed(site);
         }
         if !lost.is_empty() {
             self.durability.stage(|changes| changes.forget_shards.extend(lost));
@@ -142,9 +145,10 @@ impl Consumer {
         Ok(())
     }
 
-    /// A shard's position is no longer kept: everything that was missed is in the refdb.
-    async fn trimmed(&self) -> Result<Position, String> {
+    /// A shard's position is no longer kept: everything that was missed is in the refdb, but for stream events.
+    async fn trimmed(&self, site: &SiteId) -> Result<Position, String> {
         self.catch_up.everything().await?;
+        self.announcements.missed(site);
         Ok(Position::Start)
     }
 }

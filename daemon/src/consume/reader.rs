@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use lockstep_proto::{DecodeError, SiteId, Transaction};
+use lockstep_proto::{Announcement, DecodeError, Record, SiteId};
 use tokio::time::sleep;
 
 use super::Consumer;
@@ -73,7 +73,7 @@ impl Consumer {
                 Ok(()) => return,
                 Err(EventLogError::Trimmed(position)) => {
                     self.observer.failed("consume", &format!("{id:?}: position {position} is no longer kept"));
-                    match self.trimmed().await {
+                    match self.trimmed(&id.site).await {
                         Ok(position) => from = position,
                         Err(why) => self.observer.failed("consume", &why),
                     }
@@ -137,10 +137,16 @@ impl Consumer {
 
     async fn hand_over(&self, id: &ShardId, sequence: &str, data: Bytes, done: Box<dyn FnOnce() + Send + Sync>) {
         loop {
-            match Transaction::decode(&data) {
-                Ok(transaction) => {
+            match Record::decode(&data) {
+                Ok(Record::Transaction(transaction)) => {
                     self.observer.seen(&transaction.site, &transaction.id, transaction.committed_at_ms);
-                    return self.sink.offer(Arc::new(transaction), data, Some(done)).await;
+                    return self.sink.offer(Arc::from(transaction), data, Some(done)).await;
+                }
+                Ok(Record::Announcement(announcement)) => return self.announced(&announcement, &data, done).await,
+                Ok(Record::Later(announcement, why)) => {
+                    self.observer.failed("consume", &format!("event {announcement} waits for an upgrade: {why}"));
+                    self.announcements.keep(&announcement, &data);
+                    return done();
                 }
                 Err(DecodeError::Newer(why)) => {
                     self.observer.failed("consume", &format!("{}/{} waits for an upgrade: {why}", id.site, id.shard));
@@ -156,5 +162,16 @@ impl Consumer {
                 }
             }
         }
+    }
+
+    /// Hands a stream event over: what is staged here is durable before the checkpoint passes it.
+    async fn announced(&self, announcement: &Announcement, data: &Bytes, done: Box<dyn FnOnce() + Send + Sync>) {
+        if self.plants.has(Plant::CheckpointBeforeEvent) {
+            done();
+            self.durability.settle().await;
+            return self.announcements.take(announcement, data);
+        }
+        self.announcements.take(announcement, data);
+        done();
     }
 }

@@ -1,6 +1,7 @@
-//! When a reader says that it has caught up.
+//! When a reader says that it has caught up, and how often it reads: at the poll interval while records trickle in, at once
+//! while there is more.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -17,12 +18,24 @@ use crate::plant::Plants;
 use crate::refs::RefTable;
 use crate::volume::memory::MemoryStore;
 
-/// A log whose only shard answers nothing at first, although there is a record.
-#[derive(Clone, Default)]
-struct Slow(Arc<AtomicUsize>);
+/// What a read answers, by the number of the reads before it.
+type Script = fn(u64) -> Batch;
+
+/// A log with one shard, which answers by a script.
+#[derive(Clone)]
+struct Scripted {
+    script: Script,
+    reads: Arc<AtomicU64>,
+}
+
+impl Scripted {
+    fn new(script: Script) -> Self {
+        Self { script, reads: Arc::default() }
+    }
+}
 
 #[async_trait]
-impl EventLog for Slow {
+impl EventLog for Scripted {
     async fn ensure(&self, _: &SiteId) -> Result<(), EventLogError> {
         Ok(())
     }
@@ -32,7 +45,7 @@ impl EventLog for Slow {
     }
 
     async fn append(&self, _: &SiteId, _: &[Record]) -> Result<Vec<Result<(), EventLogError>>, EventLogError> {
-        Ok(Vec::new())
+        unreachable!("nobody writes here")
     }
 
     async fn open(&self, _: &SiteId, _: &str, _: &Position) -> Result<Box<dyn ShardReader>, EventLogError> {
@@ -41,36 +54,58 @@ impl EventLog for Slow {
 }
 
 #[async_trait]
-impl ShardReader for Slow {
+impl ShardReader for Scripted {
     async fn next(&mut self, _: usize) -> Result<Batch, EventLogError> {
-        Ok(match self.0.fetch_add(1, Ordering::SeqCst) {
-            0 => Batch { behind: true, ..Batch::default() },
-            1 => Batch { records: vec![("1".into(), Bytes::from_static(b"\xff"))], ..Batch::default() },
-            _ => Batch::default(),
-        })
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        Ok((self.script)(self.reads.fetch_add(1, Ordering::SeqCst)))
     }
 }
 
-/// Nothing is handed over here: the record is none.
+/// One record that is no transaction.
+fn record(number: u64, behind: bool) -> Batch {
+    let records = vec![(format!("{number:020}"), Bytes::from_static(b"no transaction"))];
+    Batch { records, ended: false, behind }
+}
+
+/// A shard that answers nothing at first, although there is a record.
+fn slow(number: u64) -> Batch {
+    match number {
+        0 => Batch { behind: true, ..Batch::default() },
+        1 => record(number, false),
+        _ => Batch::default(),
+    }
+}
+
+/// No record is a transaction, so nothing gets here.
 struct Nowhere;
 
 #[async_trait]
 impl Sink for Nowhere {
-    async fn offer(&self, _: Arc<Transaction>, _: Bytes, _: Option<Done>) {}
+    async fn offer(&self, _: Arc<Transaction>, _: Bytes, _: Option<Done>) {
+        unreachable!("no record is a transaction")
+    }
+}
+
+impl Announcements for Nowhere {
+    fn take(&self, _: &lockstep_proto::Announcement, _: &Bytes) {}
+
+    fn keep(&self, _: &lockstep_proto::AnnouncementId, _: &Bytes) {}
+
+    fn missed(&self, _: &SiteId) {}
 }
 
 #[async_trait]
 impl CatchUp for Nowhere {
     async fn keys(&self, _: &ProjectKey, _: &[RefKey]) -> Result<(), String> {
-        Ok(())
+        unreachable!("nothing is missing")
     }
 
     async fn project(&self, _: &ProjectName) -> Result<(), String> {
-        Ok(())
+        unreachable!("nothing is missing")
     }
 
     async fn journal(&self, _: &TxnId) -> Result<Option<Bytes>, String> {
-        Ok(None)
+        unreachable!("nothing is in doubt")
     }
 
     async fn revive(&self, _project: &ProjectKey) -> Result<(), String> {
@@ -78,21 +113,23 @@ impl CatchUp for Nowhere {
     }
 
     async fn jump(&self, _: &ProjectName) -> Result<(), String> {
-        Ok(())
+        unreachable!("nothing is missing")
     }
 
     async fn projects(&self) -> Result<(), String> {
-        Ok(())
+        unreachable!("nothing is missing")
     }
 
     async fn everything(&self) -> Result<(), String> {
-        Ok(())
+        unreachable!("nothing is missing")
     }
 
-    fn later(&self, _: &ProjectKey, _: Vec<RefKey>) {}
+    fn later(&self, _: &ProjectKey, _: Vec<RefKey>) {
+        unreachable!("nothing is missing")
+    }
 }
 
-fn consumer(log: &Slow) -> Arc<Consumer> {
+fn consumer(log: &Scripted) -> Arc<Consumer> {
     let (store, plants): (Arc<dyn NodeStore>, _) = (Arc::new(MemoryStore::default()), Plants::default());
     let table = Arc::new(RefTable::new(Arc::clone(&store), plants));
     let repositories = Arc::new(ModelRepositories::new(plants));
@@ -100,6 +137,7 @@ fn consumer(log: &Slow) -> Arc<Consumer> {
     Arc::new(Consumer {
         eventlog: Arc::new(log.clone()),
         sink: Arc::new(Nowhere),
+        announcements: Arc::new(Nowhere),
         catch_up: Arc::new(Nowhere),
         store: Arc::clone(&store),
         durability: Durability::new(table, repositories, store, pace, plants, failed),
@@ -115,17 +153,41 @@ fn consumer(log: &Slow) -> Arc<Consumer> {
 
 #[tokio::test(start_paused = true)]
 async fn a_shard_that_answers_nothing_and_is_behind_has_not_caught_up() {
-    let log = Slow::default();
-    let (told, reads) = (Arc::new(Notify::new()), log.clone());
+    let log = Scripted::new(slow);
+    let (told, reads) = (Arc::new(Notify::new()), Arc::clone(&log.reads));
     let tell = Arc::clone(&told);
-    let seen = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::new(AtomicU64::new(0));
     let noted = Arc::clone(&seen);
     let caught_up = move |_: &SiteId| {
-        noted.store(reads.0.load(Ordering::SeqCst), Ordering::SeqCst);
+        noted.store(reads.load(Ordering::SeqCst), Ordering::SeqCst);
         tell.notify_one();
     };
     let running = tokio::spawn(consumer(&log).run("s".parse().unwrap(), Arc::new(caught_up)));
     told.notified().await;
     running.abort();
     assert!(seen.load(Ordering::SeqCst) >= 3, "it said so after {seen:?} reads, before the record");
+}
+
+/// Reads within ten seconds of virtual time.
+async fn reads_in_ten_seconds(script: Script) -> u64 {
+    let log = Scripted::new(script);
+    let consumer = consumer(&log);
+    let tasks = consumer.tasks.clone();
+    let running = tokio::spawn(consumer.run("s".parse().unwrap(), Arc::new(|_| {})));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    running.abort();
+    tasks.abort();
+    log.reads.load(Ordering::SeqCst)
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_that_trickle_in_are_read_at_the_poll_interval() {
+    let reads = reads_in_ten_seconds(|number| record(number, false)).await;
+    assert!((30..=40).contains(&reads), "{reads} reads in ten seconds, 4 a second are allowed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backlog_is_read_at_once() {
+    let reads = reads_in_ten_seconds(|number| record(number, true)).await;
+    assert!(reads > 1_000, "{reads} reads in ten seconds, though there was always more");
 }

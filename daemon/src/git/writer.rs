@@ -1,10 +1,10 @@
 //! The writers of refs: one actor a busy repository, each with its own long-lived git.
 //!
 //! An actor takes the transactions that wait as one: whoever asked holds the locks of its refs, so no two of them move the
-//! same ref, and git takes little longer for many than for one. When that fails, they go one by one. When git ended without a word that everything moved, it looks at the
-//! refs: all new is success; a foreign value is [`GitError::RefMoved`]; everything else that another program's
-//! passing lock explains is tried again, a few times. What had moved before git was killed is not undone: the
-//! rest is moved after it.
+//! same ref, and git takes little longer for many than for one. When that fails, they go one by one. When git ended without
+//! a word that everything moved, it looks at the refs: all new is success; a foreign value is [`GitError::RefMoved`];
+//! everything else that another program's passing lock explains is tried again, a few times. What had moved before git was
+//! killed is not undone: the rest is moved after it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -135,7 +135,8 @@ impl Writer {
             return;
         }
         for job in jobs {
-            let result = self.transact(job.lines, &mut suspects).await;
+            let has_moved = job.lines.is_empty();
+            let result = if has_moved { Ok(()) } else { self.transact(job.lines, &mut suspects).await };
             let _ = job.answer.send(result);
         }
     }
@@ -167,9 +168,6 @@ impl Writer {
     async fn transact(&mut self, mut lines: Vec<Line>, suspects: &mut Suspects) -> Result<(), GitError> {
         let mut wait = Duration::from_millis(5);
         for attempt in 1.. {
-            if lines.is_empty() {
-                break;
-            }
             let Err(broken) = self.attempt(&lines).await? else { return Ok(()) };
             if broken.killed {
                 suspects.note(&self.git_dir, &lines);

@@ -35,7 +35,7 @@ impl Placer {
             self.move_refs(&project.name, step, &keep).await?;
         }
         self.after_refs(project, &newer).await?;
-        self.table.moved(project, newer);
+        self.table.moved(project, newer, self.mover)?;
         drop(under_way);
         self.forget_deleted(project)
     }

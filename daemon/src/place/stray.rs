@@ -132,7 +132,7 @@ mod tests {
     use crate::git::model::ModelRepositories;
     use crate::place::OnSurprise;
     use crate::plant::Plants;
-    use crate::refs::RefTable;
+    use crate::refs::{Mover, RefTable};
     use crate::volume::RefRecord;
     use crate::volume::memory::MemoryStore;
 
@@ -155,7 +155,8 @@ mod tests {
             let project: ProjectKey = "p#1".parse().unwrap();
             model.create(&project.name, &MAIN.parse().unwrap()).await.unwrap();
             let table = Arc::new(RefTable::new(Arc::new(MemoryStore::default()), plants));
-            Self { placer: Placer { repositories: Arc::new(model.clone()), table }, model, project }
+            let placer = Placer { repositories: Arc::new(model.clone()), table, mover: Mover::Other };
+            Self { placer, model, project }
         }
 
         /// A commit of its own, on another one if there is one.
@@ -165,7 +166,8 @@ mod tests {
 
         /// The version map knows a version of the ref.
         fn known(&self, version: u64, value: Oid) {
-            self.placer.table.moved(&self.project, [(MAIN.parse().unwrap(), record(version, value))]);
+            let records = [(MAIN.parse().unwrap(), record(version, value))].into();
+            self.placer.table.moved(&self.project, records, Mover::Other).unwrap();
         }
 
         /// Somebody writes.

@@ -17,11 +17,37 @@ pub use locks::{RefGuard, RefLocks};
 use crate::plant::{Plant, Plants};
 use crate::volume::{Announced, Changes, NodeStore, RefRecord, StoreError};
 
+/// Who moved a ref.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mover {
+    /// A commit of this node, for its own bridge.
+    Own,
+    /// Anything else: another node's commit, one that was settled later, a repair.
+    Other,
+}
+
+/// Told of every move of a ref, when the disk shows it and before it can become durable.
+pub trait Follow: Send + Sync {
+    /// A ref has moved. `before` asks for what the version map said until now.
+    ///
+    /// # Errors
+    /// What was before cannot be read: the move is not noted, and will be made again.
+    fn moved(
+        &self,
+        project: &ProjectKey,
+        key: &RefKey,
+        before: &dyn Fn() -> Result<Option<RefRecord>, StoreError>,
+        now: &RefValue,
+        mover: Mover,
+    ) -> Result<(), StoreError>;
+}
+
 /// The version map with its overlay, and the locks of the refs. One a node.
 pub struct RefTable {
     store: Arc<dyn NodeStore>,
     overlay: Mutex<Overlay>,
     plants: Plants,
+    follower: Option<Arc<dyn Follow>>,
     /// The in-process ref locks.
     pub locks: RefLocks,
 }
@@ -62,7 +88,13 @@ impl RefTable {
     /// Nothing but what the store says.
     #[must_use]
     pub fn new(store: Arc<dyn NodeStore>, plants: Plants) -> Self {
-        Self { store, overlay: Mutex::default(), plants, locks: RefLocks::default() }
+        Self { store, overlay: Mutex::default(), plants, follower: None, locks: RefLocks::default() }
+    }
+
+    /// Tells `follower` of every move.
+    #[must_use]
+    pub fn followed(self, follower: Option<Arc<dyn Follow>>) -> Self {
+        Self { follower, ..self }
     }
 
     fn overlay(&self) -> MutexGuard<'_, Overlay> {
@@ -214,14 +246,48 @@ impl RefTable {
         Ok(UnderWay { table: self, number })
     }
 
-    /// Notes that refs were moved. The caller holds their locks.
-    pub fn moved(&self, project: &ProjectKey, records: impl IntoIterator<Item = (RefKey, RefRecord)>) {
+    /// Notes that refs were moved, and that the disk shows it. The caller holds their locks.
+    ///
+    /// # Errors
+    /// The store failed: nothing is noted.
+    pub fn moved(
+        &self,
+        project: &ProjectKey,
+        records: BTreeMap<RefKey, RefRecord>,
+        mover: Mover,
+    ) -> Result<(), StoreError> {
+        // First: a durable step that takes the moves takes what the follower made of them, too.
+        for (key, record) in &records {
+            self.follow(project, key, &|| self.get(project, key), &record.value, mover)?;
+        }
         let mut overlay = self.overlay();
         overlay.generation += 1;
         let generation = overlay.generation;
         for (key, record) in records {
             overlay.refs.insert((scope(project, &key), key), (record, generation));
         }
+        Ok(())
+    }
+
+    /// Notes that a ref on the disk was not what the version map says (`shown`), and is again.
+    ///
+    /// # Errors
+    /// As [`RefTable::moved`].
+    pub fn restored(&self, project: &ProjectKey, key: &RefKey, shown: Option<Oid>) -> Result<(), StoreError> {
+        let Some(record) = self.get(project, key)? else { return Ok(()) };
+        let before = RefRecord { value: shown.into(), ..record.clone() };
+        self.follow(project, key, &|| Ok(Some(before.clone())), &record.value, Mover::Other)
+    }
+
+    fn follow(
+        &self,
+        project: &ProjectKey,
+        key: &RefKey,
+        before: &dyn Fn() -> Result<Option<RefRecord>, StoreError>,
+        now: &RefValue,
+        mover: Mover,
+    ) -> Result<(), StoreError> {
+        self.follower.as_ref().map_or(Ok(()), |follower| follower.moved(project, key, before, now, mover))
     }
 
     /// Notes that names are marked as directories in the refdb.

@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use lockstep_proto::bridge::{CreateProjectRequest, Outcome, ProjectResponse};
+use lockstep_proto::bridge::{ApiError, CreateProjectRequest, Outcome, ProjectResponse, RefusalCode};
 use lockstep_proto::seed::{SeedResponse, SeedStage};
 use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefName};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::Seeder;
+use super::fill::TRIES;
+use crate::backoff::Backoff;
 
 /// Problems that are told.
 const TOLD: usize = 20;
@@ -72,7 +75,8 @@ impl Run {
         self.verify(&key, None).await?;
         drop(turn);
         self.wait_for_another_site(&key).await?;
-        let answer = self.seeder.seedbed.open(&key, head, self.request_id()).await.map_err(|error| error.message)?;
+        let id = self.request_id();
+        let answer = self.patiently(|| self.seeder.seedbed.open(&key, head.clone(), id.clone())).await?;
         committed(&answer)?;
         tracing::info!(project = %key, "seeded, and open");
         Ok(())
@@ -92,7 +96,7 @@ impl Run {
     /// The project's birth, if it has none yet.
     async fn begin(&self, head: &RefName) -> Result<ProjectKey, Failure> {
         let name = &self.project;
-        self.seeder.catch_up.project(name).await?;
+        self.patiently(async || self.seeder.catch_up.project(name).await.map_err(away)).await?;
         match self.phase()? {
             Some(ProjectPhase::Active | ProjectPhase::ReadOnly) => {}
             Some(ProjectPhase::Closing) => {
@@ -102,7 +106,7 @@ impl Run {
             }
             Some(ProjectPhase::Deleted) | None => {
                 let request = CreateProjectRequest { request_id: self.request_id(), head: head.clone() };
-                let answer = self.seeder.seedbed.begin(name, request).await.map_err(|error| error.message)?;
+                let answer = self.patiently(|| self.seeder.seedbed.begin(name, request.clone())).await?;
                 committed(&answer)?;
             }
         }
@@ -126,9 +130,29 @@ impl Run {
         Err("no other site holds it yet; seed again to go on waiting".to_owned().into())
     }
 
+    /// Asks again while a retry may help: the sidecar starts, or the refdb is away for a moment.
+    async fn patiently<T, F>(&self, ask: impl Fn() -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, ApiError>>,
+    {
+        let entropy = Arc::clone(&self.seeder.entropy);
+        let mut backoff = Backoff::new(entropy, Duration::from_millis(100), Duration::from_secs(5));
+        for _ in 1..TRIES {
+            match ask().await {
+                Err(error) if error.retry => backoff.wait().await,
+                answer => return answer.map_err(|error| error.message.into()),
+            }
+        }
+        ask().await.map_err(|error| error.message.into())
+    }
+
     pub(super) fn request_id(&self) -> String {
         format!("seed-{:016x}{:016x}", self.seeder.entropy.next(), self.seeder.entropy.next())
     }
+}
+
+fn away(why: String) -> ApiError {
+    ApiError { code: RefusalCode::Unavailable, message: why, retry: true }
 }
 
 fn committed(answer: &ProjectResponse) -> Result<(), Failure> {

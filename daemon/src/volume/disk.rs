@@ -13,13 +13,17 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use lockstep_proto::refresh::Subject;
 use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, Seq};
 use redb::{
     Database, Key, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, Value,
 };
 
 use super::announced::AnnouncedFile;
-use super::{Announced, Changes, Held, NodeStore, RefRecord, ShardId, StoreError, VolumeFacts, forms, keys};
+use super::{
+    Announced, Changes, Held, Mailbox, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts, forms, keys,
+};
 use crate::eventlog::Position;
 
 /// How much of the file redb keeps in memory, in bytes.
@@ -71,19 +75,24 @@ impl DiskStore {
         Ok(self.database.begin_read()?.open_table(definition)?)
     }
 
+    /// Reads a key's value. The table outlives what is read from it: a page that is given back after its transaction may
+    /// be in use again.
+    fn get<'k, K: Key + 'static, V: Value + 'static, T>(
+        &self,
+        definition: TableDefinition<'static, K, V>,
+        key: K::SelfType<'k>,
+        read: impl FnOnce(V::SelfType<'_>) -> Fallible<T>,
+    ) -> Fallible<Option<T>> {
+        let table = self.table(definition)?;
+        let found = table.get(key)?;
+        found.map(|found| read(found.value())).transpose()
+    }
+
     fn read_reference(&self, project: &ProjectKey, key: &RefKey) -> Fallible<Option<RefRecord>> {
-        // The table outlives what was read from it: a page that is given back after its transaction may be in use again.
+        let read = |bytes: &[u8]| Ok(forms::read_record(bytes)?);
         match key {
-            RefKey::State => {
-                let table = self.table(tables::PROJECTS)?;
-                let found = table.get(project.name.as_str())?;
-                Ok(found.map(|bytes| forms::read_record(bytes.value())).transpose()?)
-            }
-            RefKey::Head | RefKey::Ref(_) => {
-                let table = self.table(tables::REFS)?;
-                let found = table.get(keys::reference(project, key).as_slice())?;
-                Ok(found.map(|bytes| forms::read_record(bytes.value())).transpose()?)
-            }
+            RefKey::State => self.get(tables::PROJECTS, project.name.as_str(), read),
+            RefKey::Head | RefKey::Ref(_) => self.get(tables::REFS, keys::reference(project, key).as_slice(), read),
         }
     }
 
@@ -153,10 +162,43 @@ impl DiskStore {
             .collect()
     }
 
+    fn read_refresh_marks(&self) -> Fallible<Vec<(Subject, RefreshMark)>> {
+        let table = self.table(tables::REFRESH)?;
+        table
+            .iter()?
+            .map(|row| {
+                let (subject, mark) = row?;
+                Ok((forms::read_json("subject", subject.value())?, forms::read_json("refresh mark", mark.value())?))
+            })
+            .collect()
+    }
+
+    fn read_mail(&self, mailbox: Mailbox, after: Option<u64>, limit: usize) -> Fallible<Vec<(u64, Bytes)>> {
+        let table = self.table(tables::mail(mailbox))?;
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = table.range::<u64>((begin, Bound::Unbounded))?.take(limit);
+        behind
+            .map(|row| {
+                let (number, letter) = row?;
+                Ok((number.value(), Bytes::copy_from_slice(letter.value())))
+            })
+            .collect()
+    }
+
+    fn read_received(&self) -> Fallible<BTreeMap<String, String>> {
+        let table = self.table(tables::RECEIVED)?;
+        table
+            .iter()?
+            .map(|row| {
+                let (origin, what) = row?;
+                Ok((origin.value().to_owned(), what.value().to_owned()))
+            })
+            .collect()
+    }
+
     fn read_facts(&self) -> Fallible<VolumeFacts> {
-        let table = self.table(tables::FACTS)?;
-        let row = table.get(tables::VOLUME)?;
-        Ok(row.map(|row| forms::read_json("volume facts", row.value())).transpose()?.unwrap_or_default())
+        let read = |text: &str| Ok(forms::read_json("volume facts", text)?);
+        Ok(self.get(tables::FACTS, tables::VOLUME, read)?.unwrap_or_default())
     }
 
     fn write(&self, changes: &Changes) -> Fallible<()> {
@@ -200,21 +242,13 @@ impl NodeStore for DiskStore {
     }
 
     fn is_value(&self, project: &ProjectKey, oid: &Oid) -> Result<bool, StoreError> {
-        let read = || {
-            let table = self.table(tables::VALUES)?;
-            let found = table.get(keys::value(project, oid).as_slice())?;
-            Ok(found.is_some())
-        };
-        read().map_err(failed("look for a value"))
+        let found = self.get(tables::VALUES, keys::value(project, oid).as_slice(), |_| Ok(()));
+        Ok(found.map_err(failed("look for a value"))?.is_some())
     }
 
     fn is_directory(&self, project: &ProjectKey, name: &RefName) -> Result<bool, StoreError> {
-        let read = || {
-            let table = self.table(tables::DIRECTORIES)?;
-            let found = table.get(keys::name(project, name).as_slice())?;
-            Ok(found.is_some())
-        };
-        read().map_err(failed("look for a directory mark"))
+        let found = self.get(tables::DIRECTORIES, keys::name(project, name).as_slice(), |_| Ok(()));
+        Ok(found.map_err(failed("look for a directory mark"))?.is_some())
     }
 
     fn checkpoints(&self) -> Result<BTreeMap<ShardId, Position>, StoreError> {
@@ -236,6 +270,26 @@ impl NodeStore for DiskStore {
 
     fn quarantined(&self) -> Result<BTreeMap<String, Held>, StoreError> {
         self.read_held(tables::QUARANTINE).map_err(failed("read the quarantine"))
+    }
+
+    fn refresh_marks(&self) -> Result<Vec<(Subject, RefreshMark)>, StoreError> {
+        self.read_refresh_marks().map_err(failed("read the refresh marks"))
+    }
+
+    fn mail(&self, mailbox: Mailbox, after: Option<u64>, limit: usize) -> Result<Vec<(u64, Bytes)>, StoreError> {
+        self.read_mail(mailbox, after, limit).map_err(failed("read a mailbox"))
+    }
+
+    fn letter(&self, mailbox: Mailbox, number: u64) -> Result<Option<Bytes>, StoreError> {
+        let read = || {
+            let table = self.table(tables::mail(mailbox))?;
+            Ok(table.get(number)?.map(|letter| Bytes::copy_from_slice(letter.value())))
+        };
+        read().map_err(failed("read a mailbox"))
+    }
+
+    fn received(&self) -> Result<BTreeMap<String, String>, StoreError> {
+        self.read_received().map_err(failed("read what was received"))
     }
 
     fn facts(&self) -> Result<VolumeFacts, StoreError> {

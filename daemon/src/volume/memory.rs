@@ -9,9 +9,11 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use lockstep_proto::refresh::Subject;
 use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, Seq};
 
-use super::{Announced, Changes, Held, NodeStore, RefRecord, ShardId, StoreError, VolumeFacts};
+use super::{Announced, Changes, Held, Mailbox, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts};
 use crate::eventlog::Position;
 
 /// A store in memory. Clones are handles to the same one.
@@ -29,6 +31,9 @@ struct State {
     low_water: BTreeMap<LaneId, Seq>,
     parked: BTreeMap<String, Held>,
     quarantined: BTreeMap<String, Held>,
+    refresh: BTreeMap<Subject, RefreshMark>,
+    mail: BTreeMap<(Mailbox, u64), Bytes>,
+    received: BTreeMap<String, String>,
     facts: VolumeFacts,
     announced: BTreeMap<u64, Vec<Announced>>,
 }
@@ -57,6 +62,9 @@ impl State {
         self.low_water.extend(changes.low_water);
         self.parked.extend(changes.park);
         self.quarantined.extend(changes.quarantine);
+        self.refresh.extend(changes.refresh);
+        self.mail.extend(changes.post.into_iter().map(|(mailbox, number, bytes)| ((mailbox, number), bytes)));
+        self.received.extend(changes.received);
         if let Some(facts) = changes.facts {
             self.facts = facts;
         }
@@ -72,6 +80,15 @@ impl State {
         self.low_water.retain(|lane, _| !changes.forget_lanes.contains(lane));
         self.parked.retain(|id, _| !changes.unpark.contains(id));
         self.quarantined.retain(|id, _| !changes.unquarantine.contains(id));
+        for subject in &changes.refreshed {
+            self.refresh.remove(subject);
+        }
+        for at in &changes.unpost {
+            self.mail.remove(at);
+        }
+        for origin in &changes.forget_received {
+            self.received.remove(origin);
+        }
     }
 
     fn put(&mut self, project: ProjectKey, key: RefKey, record: RefRecord) {
@@ -148,6 +165,25 @@ impl NodeStore for MemoryStore {
 
     fn quarantined(&self) -> Result<BTreeMap<String, Held>, StoreError> {
         Ok(self.state().quarantined.clone())
+    }
+
+    fn refresh_marks(&self) -> Result<Vec<(Subject, RefreshMark)>, StoreError> {
+        Ok(self.state().refresh.iter().map(|(subject, mark)| (subject.clone(), mark.clone())).collect())
+    }
+
+    fn mail(&self, mailbox: Mailbox, after: Option<u64>, limit: usize) -> Result<Vec<(u64, Bytes)>, StoreError> {
+        let state = self.state();
+        let begin = after.map_or(Bound::Included((mailbox, 0)), |after| Bound::Excluded((mailbox, after)));
+        let behind = state.mail.range((begin, Bound::Included((mailbox, u64::MAX))));
+        Ok(behind.take(limit).map(|((_, number), bytes)| (*number, bytes.clone())).collect())
+    }
+
+    fn letter(&self, mailbox: Mailbox, number: u64) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.state().mail.get(&(mailbox, number)).cloned())
+    }
+
+    fn received(&self) -> Result<BTreeMap<String, String>, StoreError> {
+        Ok(self.state().received.clone())
     }
 
     fn facts(&self) -> Result<VolumeFacts, StoreError> {

@@ -1,5 +1,6 @@
 //! What a node remembers on its own volume, beside the repositories that it describes: the version map, the
-//! checkpoints, the low-water marks, what is parked and what is quarantined.
+//! checkpoints, the low-water marks, what is parked, what is quarantined, what Gerrit has not looked at yet, and stream events
+//! on their way.
 //!
 //! The contract that every implementation keeps (`tests/contract`): [`NodeStore::commit`] is one durable
 //! transaction, all of it or nothing after a power cut, and in effect for every read that begins after it
@@ -11,14 +12,17 @@ pub mod disk;
 mod forms;
 mod keys;
 pub mod lock;
+mod marks;
 pub mod memory;
 
 pub use announced::Announced;
+pub use marks::{Difference, RefreshMark};
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use lockstep_proto::refresh::Subject;
 use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, RefValue, Seq, SiteId, TxnId, Version};
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +65,17 @@ pub struct Held {
     pub since_ms: u64,
 }
 
+/// Where stream events lie that are on their way: numbered entries, in the order in which they came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mailbox {
+    /// Announcements of this node that are not known to be in the event log. Encoded.
+    Outbox,
+    /// The ids of those that are, the latest ones: a bridge that asks again is not answered with a second announcement.
+    Sent,
+    /// Announcements of other nodes that Gerrit has not confirmed. Encoded, behind the time of their arrival.
+    Inbox,
+}
+
 /// Facts about the volume itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeFacts {
@@ -81,8 +96,8 @@ pub struct VolumeFacts {
     pub revives: BTreeSet<ProjectName>,
 }
 
-/// One durable step. Everything in it becomes true together; what it forgets, unparks or unquarantines goes before
-/// what it adds, and of two entries for one key the later one stays.
+/// One durable step. Everything in it becomes true together; what it forgets, unparks, unquarantines or has refreshed goes
+/// before what it adds, and of two entries for one key the later one stays.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
     /// New entries of the version map.
@@ -107,6 +122,18 @@ pub struct Changes {
     pub unquarantine: Vec<String>,
     /// Projects that are gone: the version map and the directory marks of these incarnations, `@state` excepted.
     pub forget_projects: Vec<ProjectKey>,
+    /// What Gerrit has to look at.
+    pub refresh: Vec<(Subject, RefreshMark)>,
+    /// What Gerrit has looked at.
+    pub refreshed: Vec<Subject>,
+    /// Entries of the mailboxes.
+    pub post: Vec<(Mailbox, u64, Bytes)>,
+    /// Entries of the mailboxes that nobody needs any more.
+    pub unpost: Vec<(Mailbox, u64)>,
+    /// Which announcements of an origin were received, by its text, as JSON.
+    pub received: Vec<(String, String)>,
+    /// Origins of which no announcement can come again.
+    pub forget_received: Vec<String>,
     /// The volume's facts.
     pub facts: Option<VolumeFacts>,
 }
@@ -126,6 +153,12 @@ impl Changes {
             && self.quarantine.is_empty()
             && self.unquarantine.is_empty()
             && self.forget_projects.is_empty()
+            && self.refresh.is_empty()
+            && self.refreshed.is_empty()
+            && self.post.is_empty()
+            && self.unpost.is_empty()
+            && self.received.is_empty()
+            && self.forget_received.is_empty()
             && self.facts.is_none()
     }
 }
@@ -180,6 +213,18 @@ pub trait NodeStore: Send + Sync {
 
     /// How many records are parked, and how many quarantined; costs the same however many bytes they are.
     fn held_counts(&self) -> Result<(u64, u64), StoreError>;
+
+    /// Everything that Gerrit has to look at.
+    fn refresh_marks(&self) -> Result<Vec<(Subject, RefreshMark)>, StoreError>;
+
+    /// Entries of a mailbox behind `after`, in the order of their numbers, at most `limit`.
+    fn mail(&self, mailbox: Mailbox, after: Option<u64>, limit: usize) -> Result<Vec<(u64, Bytes)>, StoreError>;
+
+    /// One entry of a mailbox; none when it is not there, or not durable yet.
+    fn letter(&self, mailbox: Mailbox, number: u64) -> Result<Option<Bytes>, StoreError>;
+
+    /// Which announcements of each origin were received.
+    fn received(&self) -> Result<BTreeMap<String, String>, StoreError>;
 
     /// The volume's facts; empty ones for a new volume.
     fn facts(&self) -> Result<VolumeFacts, StoreError>;

@@ -122,6 +122,7 @@ fn parts(repositories: &ModelRepositories) -> Fallible<Parts> {
         store: Arc::new(MemoryStore::default()),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SeededEntropy::new(1)),
+        gerrit: None,
         observer: Heard::new(),
         boot: "bench".to_owned(),
         settings: NodeSettings::new(site.clone(), "eu-aws-0".parse()?, vec![site]),

@@ -14,7 +14,7 @@ use lockstep::git::{self, LocalRepositories};
 use lockstep::observe::Nobody;
 use lockstep::place::{OnSurprise, Placer};
 use lockstep::plant::Plants;
-use lockstep::refs::RefTable;
+use lockstep::refs::{Mover, RefTable};
 use lockstep::volume::disk::DiskStore;
 use lockstep::volume::{Changes, NodeStore, RefRecord};
 use lockstep_proto::{Oid, ProjectKey, ProjectName, RefKey, RefValue, TxnId, Version};
@@ -79,7 +79,7 @@ impl Other {
         let repositories = Arc::new(LocalRepositories::open(root, git::Settings::default())?);
         let store: Arc<dyn NodeStore> = Arc::new(DiskStore::open(&root.join("node.redb"))?);
         let table = Arc::new(RefTable::new(Arc::clone(&store), Plants::default()));
-        let placer = Placer { repositories: repositories.clone(), table: Arc::clone(&table) };
+        let placer = Placer { repositories: repositories.clone(), table: Arc::clone(&table), mover: Mover::Other };
         let (blobs, observer) = (Arc::new(MemoryBlobs::default()), Arc::new(Nobody));
         let units = Units { table, repositories, placer, blobs, observer, plants: Plants::default() };
         Ok(Self { units, store, root: root.to_owned() })

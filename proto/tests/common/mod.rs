@@ -3,9 +3,11 @@
 #![allow(dead_code, reason = "each test file uses some of them")]
 
 use bytes::Bytes;
+use lockstep_proto::announcement::Origin;
 use lockstep_proto::{
-    Command, Incarnation, IncarnationId, Lane, NodeId, Oid, Pack, ProjectKey, ProjectName, ProjectPhase, ProjectState,
-    RefKey, RefName, RefValue, Seq, SiteId, Slot, Transaction, TxnId, Version, limits,
+    Announcement, AnnouncementId, Command, EventBody, Incarnation, IncarnationId, Lane, NodeId, Oid, Pack, ProjectKey,
+    ProjectName, ProjectPhase, ProjectState, RefKey, RefName, RefValue, Seq, SiteId, Slot, Transaction, TxnId, Version,
+    limits,
 };
 use proptest::prelude::*;
 
@@ -149,5 +151,60 @@ pub fn large() -> Transaction {
         bases: (0..limits::BASES).map(|index| Oid::Sha1([1 + (index % 255) as u8; 20])).collect(),
         actor: "a".repeat(limits::TEXT_BYTES),
         ..small()
+    }
+}
+
+pub fn announcement_id() -> impl Strategy<Value = AnnouncementId> {
+    (node(), any::<u64>(), any::<u64>(), 0..u64::MAX)
+        .prop_map(|(node, start, life, seq)| AnnouncementId { origin: Origin { node, start, life }, seq })
+}
+
+fn needs() -> impl Strategy<Value = Vec<(RefKey, Version)>> {
+    let needs = prop::collection::btree_map(key(), (1..u64::MAX).prop_map(Version), 0..6);
+    needs.prop_map(|needs| needs.into_iter().collect())
+}
+
+pub fn body() -> impl Strategy<Value = EventBody> {
+    ("[a-zé\"\\\\ ]{0,40}", any::<f64>()).prop_map(|(text, number)| {
+        let body = serde_json::json!({ "type": text, "eventCreatedOn": number }).to_string();
+        EventBody::new(&body).unwrap()
+    })
+}
+
+pub fn announcement() -> impl Strategy<Value = Announcement> {
+    let about = prop::option::of((project(), prop::option::of(any::<u64>()), needs()));
+    let what = ("[!-~]{1,128}", "[a-z-]{1,128}", body());
+    (announcement_id(), site(), any::<u64>(), project_name(), about, what).prop_map(
+        |(id, site, announced_at_ms, any_project, about, (event_id, kind, body))| {
+            let (project, change, needs) = match about {
+                Some((project, change, needs)) => (Some(project), change, needs),
+                None => (None, None, Vec::new()),
+            };
+            let carrier = project.as_ref().map_or(any_project, |project| project.name.clone());
+            Announcement { id, site, announced_at_ms, carrier, event_id, kind, project, change, needs, body }
+        },
+    )
+}
+
+/// A small announcement, always the same one.
+pub fn patch_set() -> Announcement {
+    Announcement {
+        id: AnnouncementId {
+            origin: Origin { node: "eu-aws-0".parse().unwrap(), start: 7, life: 0x00c0_ffee_00c0_ffee },
+            seq: 41,
+        },
+        site: "eu-aws".parse().unwrap(),
+        announced_at_ms: 1_700_000_000_123,
+        carrier: "tools/build".parse().unwrap(),
+        event_id: "3f6c1c9e".into(),
+        kind: "patchset-created".into(),
+        project: Some("tools/build#2".parse().unwrap()),
+        change: Some(12),
+        needs: vec![
+            ("refs/changes/12/12/1".parse().unwrap(), Version(1)),
+            ("refs/changes/12/12/meta".parse().unwrap(), Version(3)),
+        ],
+        body: EventBody::new(r#"{"type":"patchset-created","patchSet":{"number":1},"eventCreatedOn":1700000000}"#)
+            .unwrap(),
     }
 }

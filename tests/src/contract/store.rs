@@ -1,7 +1,8 @@
 //! The contract of the node's store ([`lockstep::volume`]). Every function takes a new, empty store.
 
 use lockstep::eventlog::Position;
-use lockstep::volume::{Changes, Held, NodeStore, RefRecord, ShardId, VolumeFacts};
+use lockstep::volume::{Changes, Difference, Held, Mailbox, NodeStore, RefRecord, RefreshMark, ShardId, VolumeFacts};
+use lockstep_proto::refresh::Subject;
 use lockstep_proto::{LaneId, Oid, ProjectKey, RefKey, RefValue, Seq, Version};
 
 /// A project key: `tools/build#2`.
@@ -43,6 +44,14 @@ fn held(text: &str) -> Held {
     }
 }
 
+fn account(number: u32) -> Subject {
+    Subject::Account { account: number }
+}
+
+fn mark(generation: u64, difference: Difference) -> RefreshMark {
+    RefreshMark { generation, since_ms: 1_700_000_000_000, own: true, acknowledged: false, difference }
+}
+
 fn shard(created: &str) -> ShardId {
     ShardId { site: "eu-aws".parse().expect("a site"), created: created.into(), shard: "shard-0".into() }
 }
@@ -50,6 +59,8 @@ fn shard(created: &str) -> ShardId {
 async fn commit(store: &dyn NodeStore, changes: Changes) {
     store.commit(changes).await.expect("the commit of a step");
 }
+
+const MAILBOXES: [Mailbox; 3] = [Mailbox::Outbox, Mailbox::Sent, Mailbox::Inbox];
 
 /// A new store is empty, and an empty step changes nothing.
 pub async fn a_new_store_is_empty(store: &dyn NodeStore) {
@@ -61,6 +72,12 @@ pub async fn a_new_store_is_empty(store: &dyn NodeStore) {
     assert_eq!(store.low_water().map(|all| all.len()), Ok(0));
     assert_eq!(store.parked().map(|all| all.len()), Ok(0));
     assert_eq!(store.quarantined().map(|all| all.len()), Ok(0));
+    assert_eq!(store.refresh_marks(), Ok(vec![]));
+    for mailbox in MAILBOXES {
+        assert_eq!(store.mail(mailbox, None, 10), Ok(vec![]));
+        assert_eq!(store.letter(mailbox, 0), Ok(None));
+    }
+    assert_eq!(store.received().map(|all| all.len()), Ok(0));
     assert_eq!(store.facts(), Ok(VolumeFacts::default()));
 }
 
@@ -210,6 +227,33 @@ pub async fn held_records_stay_until_they_are_let_go(store: &dyn NodeStore) {
     assert_eq!(store.quarantined().map(|all| all.len()), Ok(0));
 }
 
+/// A subject has one mark, the last one, until it is refreshed; of a step that has both the mark stays.
+pub async fn refresh_marks_are_replaced_and_removed(store: &dyn NodeStore) {
+    let project = || "tools/build".parse().expect("a name");
+    let values = Difference::Value { old: None, new: Some(oid(7)) };
+    let subjects = [
+        (account(1), mark(1, Difference::Some)),
+        (Subject::Group { group: "a\"é".into() }, mark(2, values)),
+        (Subject::Project { project: project() }, mark(3, Difference::Project { deleted: true, exists: false })),
+        (Subject::Branch { project: project(), name: "refs/heads/a/b".parse().expect("a ref") }, mark(4, values)),
+        (Subject::GroupNames, mark(u64::MAX, Difference::Some)),
+    ];
+    commit(store, Changes { refresh: subjects.to_vec(), ..Changes::default() }).await;
+    let sorted = || {
+        let mut marks = store.refresh_marks().expect("the marks");
+        marks.sort_by_key(|(_, mark)| mark.generation);
+        marks
+    };
+    assert_eq!(sorted(), subjects);
+    let second = Changes {
+        refresh: vec![(account(1), mark(9, Difference::Some))],
+        refreshed: subjects.iter().map(|(subject, _)| subject.clone()).chain([account(99)]).collect(),
+        ..Changes::default()
+    };
+    commit(store, second).await;
+    assert_eq!(sorted(), [(account(1), mark(9, Difference::Some))]);
+}
+
 /// Forgetting an incarnation takes its entries, values and marks, and leaves the state and every other project.
 pub async fn a_project_is_forgotten_by_incarnation(store: &dyn NodeStore) {
     for text in ["a#1", "a#2", "a/b#1"] {
@@ -229,6 +273,43 @@ pub async fn a_project_is_forgotten_by_incarnation(store: &dyn NodeStore) {
     assert_eq!(store.projects().map(|all| all.len()), Ok(1));
 }
 
+/// Mailboxes are apart, their entries come in the order of their numbers and in pages, and stay until they are taken out.
+pub async fn mail_comes_in_the_order_of_its_numbers(store: &dyn NodeStore) {
+    let letter = |text: &'static str| bytes::Bytes::from_static(text.as_bytes());
+    let numbers = [u64::MAX, 300, 0, 7];
+    let all = MAILBOXES.iter().flat_map(|mailbox| numbers.map(|number| (*mailbox, number, letter("one"))));
+    commit(store, Changes { post: all.collect(), ..Changes::default() }).await;
+    for mailbox in MAILBOXES {
+        let page = |after, limit| {
+            let page = store.mail(mailbox, after, limit).expect("a page");
+            page.into_iter().map(|(number, _)| number).collect::<Vec<_>>()
+        };
+        assert_eq!(page(None, 3), [0, 7, 300]);
+        assert_eq!(page(Some(7), 9), [300, u64::MAX]);
+        assert_eq!(page(Some(u64::MAX), 9), [0; 0]);
+        assert_eq!(store.letter(mailbox, 7), Ok(Some(letter("one"))));
+        assert_eq!(store.letter(mailbox, 8), Ok(None));
+    }
+    let post =
+        vec![(Mailbox::Inbox, 7, letter("two")), (Mailbox::Inbox, 0, letter("first")), (Mailbox::Inbox, 0, letter(""))];
+    let unpost = vec![(Mailbox::Inbox, 7), (Mailbox::Outbox, 300), (Mailbox::Sent, 12)];
+    commit(store, Changes { post, unpost, ..Changes::default() }).await;
+    assert_eq!(store.letter(Mailbox::Inbox, 7), Ok(Some(letter("two"))), "what goes goes first");
+    assert_eq!(store.letter(Mailbox::Inbox, 0), Ok(Some(letter(""))), "the later one stays");
+    let left = MAILBOXES.map(|mailbox| store.mail(mailbox, None, 9).map(|all| all.len()));
+    assert_eq!(left, [Ok(3), Ok(4), Ok(4)]);
+}
+
+/// What was received of an origin is what was said last, until it is forgotten.
+pub async fn what_was_received_is_replaced_and_forgotten(store: &dyn NodeStore) {
+    let received = |all: &[(&str, &str)]| all.iter().map(|(of, what)| ((*of).to_owned(), (*what).to_owned())).collect();
+    commit(store, Changes { received: received(&[("a", "1"), ("b", "2"), ("a", "3")]), ..Changes::default() }).await;
+    assert_eq!(store.received().map(|all| all.into_iter().collect()), Ok(received(&[("a", "3"), ("b", "2")])));
+    let forget_received = vec!["b".to_owned(), "c".to_owned()];
+    commit(store, Changes { forget_received, ..Changes::default() }).await;
+    assert_eq!(store.received().map(|all| all.into_iter().collect()), Ok(received(&[("a", "3")])));
+}
+
 /// A large batch is one step.
 pub async fn a_thousand_entries_are_one_step(store: &dyn NodeStore) {
     let at = project("a#1");
@@ -246,6 +327,10 @@ pub async fn fill(store: &dyn NodeStore) {
     changes.low_water.push(("eu-aws-0.1.3".parse().expect("a lane"), Seq(9)));
     changes.park.push(("t1".into(), held("one")));
     changes.quarantine.push(("t2".into(), held("two")));
+    changes.refresh.push((account(1), mark(5, Difference::Some)));
+    changes.post.push((Mailbox::Outbox, 4, bytes::Bytes::from_static(b"out")));
+    changes.post.push((Mailbox::Inbox, 5, bytes::Bytes::from_static(b"in")));
+    changes.received.push(("a.1".into(), "{}".into()));
     changes.facts = Some(filled_facts());
     commit(store, changes).await;
 }
@@ -266,6 +351,13 @@ pub fn check_filled(store: &dyn NodeStore) {
     assert_eq!(store.low_water().map(|all| all.into_values().collect()), Ok(vec![Seq(9)]));
     assert_eq!(store.parked(), Ok([("t1".to_owned(), held("one"))].into()));
     assert_eq!(store.quarantined(), Ok([("t2".to_owned(), held("two"))].into()));
+    assert_eq!(store.refresh_marks(), Ok(vec![(account(1), mark(5, Difference::Some))]));
+    let mail = |mailbox, number, text: &'static str| {
+        assert_eq!(store.mail(mailbox, None, 9), Ok(vec![(number, bytes::Bytes::from_static(text.as_bytes()))]));
+    };
+    mail(Mailbox::Outbox, 4, "out");
+    mail(Mailbox::Inbox, 5, "in");
+    assert_eq!(store.received(), Ok([("a.1".to_owned(), "{}".to_owned())].into()));
     let facts = filled_facts();
     assert_eq!(store.facts(), Ok(facts));
 }

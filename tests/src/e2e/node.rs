@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
 use std::time::Duration;
 
-use lockstep::client::{Call, Client};
+use http::Method;
+use lockstep::client::{Call, Client, ClientError};
 use lockstep_proto::status::NodeStatus;
 use rustix::process::{Pid, Signal, kill_process};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -76,6 +79,17 @@ impl Node {
         Self { site, name, home, root, health, wire, binary: binary.to_owned(), child: None }
     }
 
+    /// Puts other settings into the section `[gerrit]`, for the next start.
+    ///
+    /// # Panics
+    /// The configuration cannot be written.
+    pub fn set_gerrit(&self, settings: &str) {
+        let path = self.home.join("lockstep.toml");
+        let text = std::fs::read_to_string(&path).expect("a configuration");
+        let text = text.replace("[gerrit]\nrefresh = \"bridge\"\n", &format!("[gerrit]\n{settings}\n"));
+        std::fs::write(&path, text).expect("a configuration");
+    }
+
     /// Starts the process, with a failpoint (`name:count`) if one is given.
     ///
     /// # Panics
@@ -114,6 +128,15 @@ impl Node {
     pub async fn status(&self) -> Option<NodeStatus> {
         let end = Instant::now() + Duration::from_secs(2);
         Client::new(&self.socket()).send(&Call::get("/v1/status"), end).await.ok()
+    }
+
+    /// Sends a JSON body to the bridge API.
+    ///
+    /// # Errors
+    /// The sidecar does not answer, or with an error.
+    pub async fn call<Q: Serialize, A: DeserializeOwned>(&self, path: &str, body: &Q) -> Result<A, ClientError> {
+        let call = Call::new(Method::POST, path, body).expect("a body");
+        Client::new(&self.socket()).send(&call, Instant::now() + PATIENCE).await
     }
 
     /// Waits until the node takes commits and has caught up.
@@ -247,6 +270,8 @@ deadline = "10s"
 [lease]
 heartbeat = "300ms"
 expires_after = "1500ms"
+[gerrit]
+refresh = "bridge"
 [telemetry]
 log_format = "text"
 "#,

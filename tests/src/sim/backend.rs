@@ -11,6 +11,7 @@ use lockstep::blob::BlobStore;
 use lockstep::clock::{Clock, Entropy};
 use lockstep::eventlog::EventLog;
 use lockstep::git::Repositories;
+use lockstep::links::{Refreshes, StreamEvents};
 use lockstep::peers::Peers;
 use lockstep::plant::Plants;
 use lockstep::refdb::RefDb;
@@ -91,6 +92,10 @@ pub struct NodeParts {
 pub trait SimNode: Send + Sync {
     /// Where clients hand in their transactions.
     fn transactions(&self) -> Arc<dyn Transactions>;
+    /// Where its Gerrit asks what to look at; none of a node that has no Gerrit.
+    fn refreshes(&self) -> Option<Arc<dyn Refreshes>>;
+    /// Where a bridge posts and takes stream events; none at a node that knows none.
+    fn events(&self) -> Option<Arc<dyn StreamEvents>>;
     /// Ends every task of it where it stands: a crash.
     fn kill(&self);
     /// Ends it in an orderly way.
@@ -110,4 +115,6 @@ pub trait SimNode: Send + Sync {
 pub trait NodeFactory: Send + Sync {
     /// Starts one; it may become ready later. A failed start is tried again by the world.
     async fn start(&self, parts: NodeParts) -> Result<Arc<dyn SimNode>, String>;
+    /// Whether its nodes have Gerrits.
+    fn have_gerrits(&self) -> bool;
 }

@@ -4,16 +4,21 @@
 //! Every new object is unique, except that `Ask::Back` pushes a branch back to what it was before. What a client
 //! asks and hears goes to the watch; a node that dies under a request gives no answer.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lockstep_proto::announcement::{AnnounceRequest, StreamEvent};
 use lockstep_proto::bridge::{
     ApiError, Expected, Outcome, ProjectResponse, RefCommand, RefTransactionRequest, RefTransactionResponse,
 };
-use lockstep_proto::{NodeId, Oid, ProjectName, RefKey, RefName, SiteId};
+use lockstep_proto::refresh::Subject;
+use lockstep_proto::{Command, EventBody, NodeId, Oid, ProjectName, RefKey, RefName, SiteId};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::check::events::Posted;
+use super::check::refresh::subject;
 use super::dice::Dice;
 use super::workload::{Asker, Wish};
 use super::world::{Life, World};
@@ -31,6 +36,8 @@ pub struct Client {
     dice: Arc<Dice>,
     stop: CancellationToken,
     asked: u64,
+    /// For what is posted, so that pushes do not depend on it.
+    events: Dice,
 }
 
 /// How a request ended for its client.
@@ -47,7 +54,8 @@ impl Client {
     pub fn new(world: Arc<World>, site: SiteId, number: u64, stop: CancellationToken) -> Self {
         let name = format!("{site}/c{number}");
         let dice = Arc::new(Dice::new(world.seed, &name));
-        Self { world, site, name, dice, stop, asked: 0 }
+        let events = Dice::new(world.seed, &format!("{name}/events"));
+        Self { world, site, name, dice, stop, asked: 0, events }
     }
 
     /// Asks, again and again.
@@ -94,6 +102,43 @@ impl Client {
             && !life.ended.is_cancelled()
         {
             self.world.watch.answered(node, &request.request_id, &response);
+            self.indexes(node, project, subjects(project, &response));
+            self.tell(node, project, &response).await;
+        }
+    }
+
+    /// Posts a stream event of what was committed, at the node that did it, as its Gerrit does.
+    async fn tell(&self, node: &NodeId, project: &ProjectName, response: &RefTransactionResponse) {
+        let visible = response.results.iter().filter(|result| result.outcome == Outcome::Committed);
+        let names: BTreeSet<RefName> = visible.map(|result| result.name.clone()).collect();
+        let Some(txn) = response.txn.as_ref().filter(|_| self.events.chance(self.world.scenario.events)) else {
+            return;
+        };
+        let Some(transaction) = self.world.watch.known().facts.transactions.get(txn).cloned() else { return };
+        let named = |command: &Command| {
+            let name = command.key.as_ref_name().filter(|name| names.contains(*name))?;
+            Some((name.clone(), command.version))
+        };
+        let id = format!("event-{txn}");
+        let change = names.iter().find_map(|name| name.as_str().split('/').nth(3)?.parse().ok());
+        let (origin, refs) = (node.clone(), transaction.commands.iter().filter_map(named).collect());
+        let posted = Posted { id: id.clone(), origin, project: transaction.project.clone(), change, refs };
+        let body = EventBody::new("{}").expect("JSON");
+        let (kind, about) = ("ref-updated".to_owned(), Some(project.clone()));
+        let event = StreamEvent { id: id.clone(), kind, project: about, change, refs: names, body };
+        self.world.watch.posts(posted);
+        self.note(&format!("posts {id} at {node}"));
+        for _ in 0..TRIES {
+            if let Some(life) = self.world.life(node)
+                && let Some(events) = life.node.events()
+            {
+                let request = AnnounceRequest { events: vec![event.clone()] };
+                if let End::Answered(()) = wait(&life, events.announce(request)).await {
+                    self.world.watch.posted(&id);
+                    return self.note(&format!("{id} is taken"));
+                }
+            }
+            sleep(Duration::from_millis(self.events.between(100, 3_000))).await;
         }
     }
 
@@ -108,6 +153,13 @@ impl Client {
                 Some((_, life)) => life,
                 None => life,
             };
+        }
+    }
+
+    /// The node's Gerrit, through which the request came, indexes what was committed.
+    fn indexes(&self, node: &NodeId, project: &ProjectName, subjects: Vec<Subject>) {
+        if let Some(gerrit) = self.world.gerrit(node).filter(|_| !subjects.is_empty()) {
+            gerrit.committed(&self.world, project, &subjects);
         }
     }
 
@@ -174,6 +226,13 @@ async fn wait<T>(life: &Life, call: impl Future<Output = Result<T, ApiError>>) -
             Err(_) => End::TimedOut,
         },
     }
+}
+
+/// What Gerrit keeps of the refs that were committed and can be read.
+fn subjects(project: &ProjectName, response: &RefTransactionResponse) -> Vec<Subject> {
+    let committed = response.results.iter().filter(|result| result.outcome == Outcome::Committed);
+    let names: Vec<&RefName> = committed.map(|result| &result.name).collect();
+    names.into_iter().filter_map(|name| subject(project, name)).collect()
 }
 
 fn command_text(command: &RefCommand) -> String {

@@ -31,6 +31,8 @@ pub enum Seam {
     Repositories,
     /// The node's own store.
     Store,
+    /// Its Gerrit.
+    Gerrit,
 }
 
 /// What a call does, for the faults that fit it.
@@ -140,6 +142,12 @@ impl Faults {
     /// Switches random faults on or off.
     pub fn switch(&self, on: bool) {
         self.state().on = on;
+    }
+
+    /// Whether random faults are on.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.state().on
     }
 
     /// Cuts a node's link, or mends it.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::FutureExt;
 use lockstep::eventlog::{Batch, EventLog, EventLogError, Position, ShardReader, StreamInfo};
-use lockstep_proto::{SiteId, Transaction, TxnId};
+use lockstep_proto::{Announcement, SiteId, Transaction, TxnId};
 
 use super::check::checkpoints::Logged;
 
@@ -18,6 +18,8 @@ pub struct Mirror {
     pub records: BTreeMap<(SiteId, String), Vec<Logged>>,
     /// Every transaction that is in any shard.
     pub logged: BTreeSet<TxnId>,
+    /// Every announcement that is in any shard, by the transaction that carries it: the event's id.
+    pub announced: BTreeMap<TxnId, String>,
     /// Records that the simulator forged: whatever they say, they are no transactions.
     pub forged: BTreeSet<Bytes>,
 }
@@ -31,6 +33,7 @@ impl Mirror {
             readers: BTreeMap::new(),
             records: BTreeMap::new(),
             logged: BTreeSet::new(),
+            announced: BTreeMap::new(),
             forged: BTreeSet::new(),
         }
     }
@@ -64,6 +67,8 @@ impl Mirror {
                 let good = Transaction::decode(&data).ok().filter(|_| !self.forged.contains(&data));
                 let txn = good.map(|transaction| transaction.id);
                 self.logged.extend(txn.clone());
+                let announcement = txn.clone().zip(Announcement::decode(&data).ok());
+                self.announced.extend(announcement.map(|(txn, announcement)| (txn, announcement.event_id)));
                 records.push((number, txn));
             }
             if ended {

@@ -13,7 +13,9 @@
 //! | [`faults`], [`link`] and one file a seam | what can happen to a call |
 //! | [`backend`], [`memory`] | what lies below the seams |
 //! | [`node`], [`world`], [`nemesis`], [`forgery`] | the real node, the sites, and what is done to them |
+//! | [`gerrit`] | the Gerrit beside each node |
 //! | [`clients`], [`workload`], [`history`] | who pushes what, and what they hear |
+//! | [`listeners`] | who hears stream events |
 //! | [`plants`] | which property finds which planted bug |
 //! | [`story`] | the world without random faults, in which a test does one thing after the other |
 //! | [`witness`], [`facts`], [`mirror`], [`watch`], [`check`] | what truly happened, and whether it may |
@@ -29,8 +31,10 @@ pub mod facts;
 mod fake;
 pub mod faults;
 pub mod forgery;
+pub mod gerrit;
 pub mod history;
 pub mod link;
+pub mod listeners;
 pub mod memory;
 pub mod mirror;
 pub mod nemesis;

@@ -7,11 +7,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lockstep::api::{Seeding, Transactions};
 use lockstep::app::{Node, NodeSettings, Parts};
+use lockstep::events::EventLimits;
+use lockstep::links::{Refreshes, StreamEvents};
 use lockstep::observe::Observer;
 use lockstep::plant::Plants;
+use lockstep::refresh::RefreshSettings;
+use lockstep::refresh::queue::QueueLimits;
 use lockstep_proto::{SiteId, TxnId};
 
 use super::backend::{NodeFactory, NodeParts, SimNode};
+use super::gerrit::COMMIT_WITHIN_MS;
+use super::listeners::LEASE;
 use super::memory::MemoryBackend;
 use super::run::{Failure, Report, run};
 use super::scenario::Scenario;
@@ -54,6 +60,14 @@ impl Observer for Noting {
         self.trace.note(&self.who, &format!("caught up {txn}"));
     }
 
+    fn forwarded(&self, count: usize) {
+        self.trace.note(&self.who, &format!("forwarded {count} events"));
+    }
+
+    fn event_dropped(&self, what: &str, reason: &str) {
+        self.trace.note(&self.who, &format!("dropped event {what}: {reason}"));
+    }
+
     fn failed(&self, stage: &'static str, why: &str) {
         self.trace.note(&self.who, &format!("{stage} failed: {why}"));
     }
@@ -72,6 +86,7 @@ impl NodeFactory for RealNodes {
             store: parts.store,
             clock: parts.clock,
             entropy: parts.entropy,
+            gerrit: None,
             observer: Arc::new(observer),
             boot: parts.boot,
             settings: settings(NodeSettings::new(parts.site, parts.node, parts.sites)),
@@ -79,6 +94,10 @@ impl NodeFactory for RealNodes {
         };
         let node = Node::start(parts).await.map_err(|error| error.to_string())?;
         Ok(Arc::new(RealNode(node)))
+    }
+
+    fn have_gerrits(&self) -> bool {
+        true
     }
 }
 
@@ -100,13 +119,35 @@ fn settings(mut settings: NodeSettings) -> NodeSettings {
     settings.revive_pace = Duration::from_secs(2);
     settings.seed.step_commits = 3;
     settings.seed.look = Duration::from_millis(300);
+    settings.refresh = Some(refresh());
+    settings.events = Some(EventLimits { lease: LEASE, ..EventLimits::default() });
     settings
+}
+
+fn refresh() -> RefreshSettings {
+    let queue = QueueLimits {
+        of_project: 12,
+        in_all: 30,
+        hold_own: Duration::from_millis(500),
+        keep: Duration::from_millis(COMMIT_WITHIN_MS + 1_000),
+        lease: Duration::from_secs(4),
+        long_lease: Duration::from_secs(6),
+    };
+    RefreshSettings { queue, ..RefreshSettings::default() }
 }
 
 #[async_trait]
 impl SimNode for RealNode {
     fn transactions(&self) -> Arc<dyn Transactions> {
         self.0.transactions()
+    }
+
+    fn refreshes(&self) -> Option<Arc<dyn Refreshes>> {
+        self.0.refreshes()
+    }
+
+    fn events(&self) -> Option<Arc<dyn StreamEvents>> {
+        self.0.events()
     }
 
     fn kill(&self) {

@@ -34,6 +34,12 @@ pub const FOUND: [Found; Plant::ALL.len()] = [
     found(Plant::FencedReborn, "fences; restarts while the role is not active", &["slots"]),
     found(Plant::RefusedInFlight, "late copies against names that come and go", &["answers", "projects"]),
     found(Plant::MapBeforeRefs, "any write of the version map", &["durability"]),
+    found(Plant::MarkAfterMap, "sidecars that die; a Gerrit that is slow", &["refresh"]),
+    found(Plant::AckForgetsNewer, "changes that move while a slow Gerrit looks at them", &["refresh"]),
+    found(Plant::OwnNotRefreshed, "Gerrits that die between their commit and their index", &["refresh"]),
+    found(Plant::AckedNotKept, "Gerrits that die before their index is on the disk", &["refresh"]),
+    found(Plant::EventBeforeRefs, "transactions that are parked, or on another stream than the event", &["events"]),
+    found(Plant::CheckpointBeforeEvent, "any durable step while events arrive", &["checkpoints"]),
 ];
 
 const fn found(plant: Plant, ingredient: &'static str, properties: &'static [&'static str]) -> Found {

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::backend::{Backend, NodeFactory};
 use super::check::Violation;
 use super::clients::Client;
+use super::listeners::Listener;
 use super::nemesis::Nemesis;
 use super::scenario::Scenario;
 use super::trace::Trace;
@@ -38,6 +39,8 @@ pub struct Report {
     pub commits: u64,
     /// Faults injected into calls.
     pub faults: u64,
+    /// Stream events that were taken, and how often they were heard, each node counted once.
+    pub events: [u64; 2],
     /// Refs that clients heard were: committed, not visible yet, refused, unknown; and that they heard nothing of.
     pub heard: [u64; 5],
     /// The whole trace.
@@ -60,10 +63,12 @@ pub struct Failure {
 impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [committed, unseen, refused, unknown, unheard] = self.heard;
+        let [taken, listened] = self.events;
         write!(
             out,
             "seed {} trace {:016x}: {} s virtual, {} commits, {} faults, converged in {} ms; heard: {committed} \
-             committed, {unseen} not yet visible, {refused} refused, {unknown} unknown, {unheard} nothing",
+             committed, {unseen} not yet visible, {refused} refused, {unknown} unknown, {unheard} nothing; {taken} \
+             events taken, heard {listened} times",
             self.seed,
             self.hash,
             self.virtual_ms / 1_000,
@@ -142,6 +147,7 @@ impl Phases {
             converged_in_ms,
             commits: known.facts.commits,
             faults: self.world.faults.injected(),
+            events: known.events.counts(),
             heard: known.history.counts(),
             trace: String::new(),
         })
@@ -169,7 +175,13 @@ impl Phases {
             let world = self.world.clone();
             tokio::spawn(async move { world.start(&node).await });
         }
+        if self.world.scenario.events > 0 {
+            for node in self.world.nodes() {
+                tokio::spawn(Listener::new(self.world.clone(), node).run());
+            }
+        }
         self.all_ready().await?;
+        self.world.start_gerrits();
         for number in 0..self.world.scenario.projects {
             self.create_project(&name(&format!("p{number}"))).await.map_err(broken)?;
         }
@@ -244,10 +256,13 @@ impl Phases {
         loop {
             self.pass(200).await?;
             let late = self.world.not_ready();
-            let differs =
-                if late.is_empty() { self.world.watch.differs() } else { Some(format!("{late:?} not ready")) };
+            let differs = match late.is_empty() {
+                true => self.world.watch.differs().map(|what| (property, what)),
+                false => Some((property, format!("{late:?} not ready"))),
+            };
+            let differs = differs.or_else(|| self.world.gerrits_differ().map(|what| ("refresh", what)));
             let took = self.world.trace.now_ms() - from;
-            let Some(what) = differs else {
+            let Some((property, what)) = differs else {
                 self.world.trace.note("run", &format!("CONVERGED in {took} ms"));
                 return Ok(took);
             };

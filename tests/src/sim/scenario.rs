@@ -72,6 +72,8 @@ pub struct Scenario {
     pub tick_ms: u64,
     /// Clients of each site.
     pub clients: u64,
+    /// How often a client posts a stream event of what it committed, in permille.
+    pub events: u64,
     /// Longest pause of a client between two requests, in virtual milliseconds.
     pub think_ms: u64,
     /// How many projects there are.
@@ -86,6 +88,10 @@ pub struct Scenario {
     pub actions: Vec<(Action, u64)>,
     /// How often clients ask for what.
     pub asks: Vec<(Ask, u64)>,
+    /// How often a Gerrit dies, in a thousand of its rounds of work and of its commits.
+    pub gerrit_dies: u64,
+    /// The longest that a Gerrit works on one subject, in virtual milliseconds.
+    pub gerrit_ms: u64,
     /// Faults of the links.
     pub rates: BTreeMap<Seam, Rates>,
     /// Whether one site's volumes are lost at the end, and must come back.
@@ -104,6 +110,7 @@ impl Scenario {
             converge_ms: 180_000,
             tick_ms: 20,
             clients: 2,
+            events: 400,
             think_ms: 400,
             projects: 2,
             branches: 3,
@@ -133,6 +140,8 @@ impl Scenario {
                 (Ask::Head, 2),
                 (Ask::DeleteProject, 1),
             ],
+            gerrit_dies: 10,
+            gerrit_ms: 60,
             rates: general_rates(),
             lose_a_site: false,
             expel_a_node: false,
@@ -142,7 +151,7 @@ impl Scenario {
     /// The general world without any fault: what it finds is no fault's fault.
     #[must_use]
     pub fn calm() -> Self {
-        Self { name: "calm".into(), actions: Vec::new(), rates: BTreeMap::new(), ..Self::general() }
+        Self { name: "calm".into(), actions: Vec::new(), rates: BTreeMap::new(), gerrit_dies: 0, ..Self::general() }
     }
 
     /// The general world in which volumes are lost too, and at the end those of a whole site.
@@ -164,6 +173,7 @@ impl Scenario {
     pub fn for_plant(plant: Plant) -> Self {
         let mut scenario = Self { name: format!("{plant:?}"), converge_ms: 90_000, ..Self::general() };
         scenario.asks.retain(|(ask, _)| *ask != Ask::DeleteProject);
+        scenario.events = 0;
         scenario.turn_towards(plant);
         scenario
     }
@@ -211,6 +221,20 @@ impl Scenario {
                 self.more(Ask::Delete, 20);
                 self.act(&[(Action::Replay, 20), (Action::Crash, 3)]);
             }
+            P::MarkAfterMap => {
+                self.act(&[(Action::Crash, 20)]);
+                (self.branches, self.gerrit_ms, self.gerrit_dies) = (8, 200, 0);
+            }
+            P::AckForgetsNewer => (self.branches, self.gerrit_ms) = (8, 200),
+            P::OwnNotRefreshed | P::AckedNotKept => (self.branches, self.gerrit_dies) = (8, 60),
+            P::EventBeforeRefs => {
+                self.events = 1_000;
+                self.act(&[(Action::Pause, 10), (Action::Partition, 10), (Action::Crash, 5)]);
+            }
+            P::CheckpointBeforeEvent => {
+                self.events = 1_000;
+                self.act(&[(Action::PowerCut, 10), (Action::Crash, 10)]);
+            }
             P::PackAgainstUncommitted => {
                 self.more(Ask::Stacked, 30);
                 self.commits_fail(|rates| (rates.conflict, rates.lose_request) = (150, 80));
@@ -247,6 +271,7 @@ fn general_rates() -> BTreeMap<Seam, Rates> {
         late_ms: 6_000,
     };
     let disk = Rates { fail_before: 2, lose_answer: 2, delay_ms: 4, ..Rates::default() };
+    let gerrit = Rates { fail_before: 30, lose_request: 20, lose_answer: 20, ..Rates::default() };
     let store = Rates { delay_ms: 4, ..Rates::default() };
     BTreeMap::from([
         (Seam::RefDb, remote),
@@ -255,5 +280,6 @@ fn general_rates() -> BTreeMap<Seam, Rates> {
         (Seam::Peers, remote),
         (Seam::Repositories, disk),
         (Seam::Store, store),
+        (Seam::Gerrit, gerrit),
     ])
 }

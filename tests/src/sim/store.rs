@@ -5,8 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use lockstep::eventlog::Position;
-use lockstep::volume::{Announced, Changes, Held, NodeStore, RefRecord, ShardId, StoreError, VolumeFacts};
+use lockstep::volume::{
+    Announced, Changes, Held, Mailbox, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts,
+};
+use lockstep_proto::refresh::Subject;
 use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, Seq};
 
 use super::link::Link;
@@ -74,6 +78,22 @@ impl NodeStore for WatchedStore {
         self.inner.quarantined()
     }
 
+    fn refresh_marks(&self) -> Result<Vec<(Subject, RefreshMark)>, StoreError> {
+        self.inner.refresh_marks()
+    }
+
+    fn mail(&self, mailbox: Mailbox, after: Option<u64>, limit: usize) -> Result<Vec<(u64, Bytes)>, StoreError> {
+        self.inner.mail(mailbox, after, limit)
+    }
+
+    fn letter(&self, mailbox: Mailbox, number: u64) -> Result<Option<Bytes>, StoreError> {
+        self.inner.letter(mailbox, number)
+    }
+
+    fn received(&self) -> Result<BTreeMap<String, String>, StoreError> {
+        self.inner.received()
+    }
+
     fn facts(&self) -> Result<VolumeFacts, StoreError> {
         self.inner.facts()
     }
@@ -113,7 +133,14 @@ fn describe(changes: &Changes) -> String {
     let freed = changes.unpark.iter().map(|id| format!(" unpark {id}"));
     let bad = changes.quarantine.iter().map(|(id, held)| format!(" quarantine {id} ({})", held.reason));
     let marks = changes.low_water.iter().map(|(lane, seq)| format!(" low {lane}<{seq}"));
+    let due = changes.refresh.iter().map(|(subject, mark)| {
+        format!(" refresh {subject}#{}{}", mark.generation, if mark.acknowledged { " done" } else { "" })
+    });
+    let done = changes.refreshed.iter().map(|subject| format!(" refreshed {subject}"));
     let gone = changes.forget_projects.iter().map(|project| format!(" forget {project}"));
+    let posted = changes.post.iter().map(|(mailbox, number, _)| format!(" {mailbox:?} {number}"));
+    let unposted = changes.unpost.iter().map(|(mailbox, number)| format!(" no {mailbox:?} {number}"));
+    let marks = marks.chain(due).chain(done).chain(posted).chain(unposted);
     let parts: String = gone.chain(refs).chain(checkpoints).chain(held).chain(freed).chain(bad).chain(marks).collect();
     format!("commit{parts}")
 }

@@ -12,14 +12,16 @@ use lockstep::eventlog::Record;
 use lockstep::peers::{Peers, Turns};
 use lockstep::plant::Plants;
 use lockstep::refdb::{IncarnationState, RefDb, Role};
-use lockstep_proto::{NodeId, SiteId};
+use lockstep_proto::{NodeId, ProjectName, SiteId};
 use tokio_util::sync::CancellationToken;
 
 use super::backend::{Backend, NodeFactory, NodeParts, SimNode, Volume};
 use super::blobs::FaultyBlobs;
+use super::check::refresh::gerrit_differs;
 use super::dice::Dice;
 use super::eventlog::FaultyEventLog;
 use super::faults::{Faults, Seam};
+use super::gerrit::Gerrit;
 use super::link::Link;
 use super::peers::{FaultyPeer, Up};
 use super::refdb::FaultyRefDb;
@@ -88,6 +90,7 @@ pub struct World {
     factory: Arc<dyn NodeFactory>,
     plants: Plants,
     places: Mutex<BTreeMap<NodeId, Place>>,
+    gerrits: BTreeMap<NodeId, Arc<Gerrit>>,
     up: Up,
 }
 
@@ -105,19 +108,20 @@ impl World {
         let faults = Faults::new(seed, trace.clone(), scenario.rates.clone());
         let watch = Watch::new(trace.clone(), backend.eventlog());
         let refdb: Arc<dyn RefDb> = Arc::new(WitnessedRefDb::new(backend.refdb(), watch.clone()));
-        let mut places = BTreeMap::new();
+        let (mut places, mut gerrits) = (BTreeMap::new(), BTreeMap::new());
         for (site, nodes) in SITES {
             for node in nodes {
                 let (site, node) = (name::<SiteId>(site), name::<NodeId>(node));
                 let volume = backend.volume();
                 watch.volume(&node, volume.clone());
+                gerrits.insert(node.clone(), Arc::new(Gerrit::new(seed, node.clone(), volume.clone())));
                 let clock = Arc::new(SimClock { trace: trace.clone(), offset_ms: Mutex::new(0) });
                 places.insert(node, Place { site, volume, clock, life: None, lives: 0, boots: 1, starting: false });
             }
         }
         let places = Mutex::new(places);
         let up = Up::default();
-        Arc::new(Self { seed, scenario, trace, faults, watch, backend, refdb, factory, plants, places, up })
+        Arc::new(Self { seed, scenario, trace, faults, watch, backend, refdb, factory, plants, places, gerrits, up })
     }
 
     fn places(&self) -> MutexGuard<'_, BTreeMap<NodeId, Place>> {
@@ -152,6 +156,32 @@ impl World {
     #[must_use]
     pub fn volume(&self, node: &NodeId) -> Option<Arc<dyn Volume>> {
         Some(self.places().get(node)?.volume.clone())
+    }
+
+    /// The Gerrit beside a node.
+    #[must_use]
+    pub fn gerrit(&self, node: &NodeId) -> Option<&Arc<Gerrit>> {
+        self.gerrits.get(node).filter(|_| self.factory.have_gerrits())
+    }
+
+    /// Starts the Gerrits.
+    pub fn start_gerrits(self: &Arc<Self>) {
+        for node in self.nodes() {
+            if let Some(gerrit) = self.gerrit(&node) {
+                tokio::spawn(gerrit.clone().run(self.clone()));
+            }
+        }
+    }
+
+    /// What the Gerrits show that is not so; none when all is.
+    #[must_use]
+    pub fn gerrits_differ(&self) -> Option<String> {
+        let projects: Vec<ProjectName> = self.watch.known().facts.projects.keys().cloned().collect();
+        self.nodes().into_iter().find_map(|node| {
+            let (volume, (index, caches)) = (self.volume(&node)?, self.gerrit(&node)?.shows());
+            let what = gerrit_differs(volume.as_ref(), &projects, &index, &caches)?;
+            Some(format!("Gerrit of {node}: {what}"))
+        })
     }
 
     /// The refdb without faults, under the eyes of the watch.
@@ -275,6 +305,9 @@ impl World {
             return false;
         }
         self.trace.note(node.as_str(), "POWER CUT");
+        if let Some(gerrit) = self.gerrit(node) {
+            gerrit.crash(self);
+        }
         volume.power_cut(dice);
         self.boot(node);
         self.watch.damaged(node, false);
@@ -288,6 +321,9 @@ impl World {
             return false;
         }
         self.trace.note(node.as_str(), "DISK LOST");
+        if let Some(gerrit) = self.gerrit(node) {
+            gerrit.lose_disk(self);
+        }
         volume.wipe();
         self.boot(node);
         self.watch.damaged(node, true);

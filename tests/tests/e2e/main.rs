@@ -3,10 +3,12 @@
 mod command;
 mod crash;
 mod demo;
+mod events;
 mod hello;
 mod life;
 mod power_cut;
 mod push;
+mod refresh;
 mod seed;
 mod trace;
 

@@ -1,13 +1,14 @@
 //! One Gerrit and its sidecar: everything that a user does is committed, and nothing else.
 
 use lockstep_tests::e2e::gerrit::Sites;
+use lockstep_tests::e2e::gerrit::agree::in_lockstep;
 use lockstep_tests::e2e::gerrit::user::User;
 use lockstep_tests::e2e::git::{fails, ok};
 use lockstep_tests::e2e::until;
 use lockstep_tests::e2e::verify::truth;
 use serde_json::json;
 
-use crate::{in_lockstep, lockstep};
+use crate::lockstep;
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Gerrit: make gerrit-e2e"]

@@ -1,25 +1,22 @@
-//! Two Gerrits of two sites: whatever is done at one, the other holds the same refs.
+//! Two Gerrits of two sites that both write: numbers stay unique, of two one wins, and both end as one.
 
 use std::collections::BTreeSet;
 
 use lockstep_tests::e2e::gerrit::Sites;
-use lockstep_tests::e2e::gerrit::user::User;
+use lockstep_tests::e2e::gerrit::agree::in_lockstep;
 use lockstep_tests::e2e::git::text;
 use serde_json::json;
 
-use crate::{in_lockstep, lockstep};
+use crate::lockstep;
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Gerrit: make gerrit-e2e"]
 async fn both_sites_write_and_hold_the_same() {
     let sites = Sites::start(lockstep(), &["a-0", "b-0"]).await;
-    let [a, b] = &sites.servers[..] else { panic!("two sites") };
+    let (a, b) = sites.two();
     let _ = a.rest("PUT", "/projects/p", &json!({"create_empty_commit": true})).await.json();
     in_lockstep(&sites, "p").await;
-    let users = [
-        User::clone(a, "p", &sites.cluster.scratch("user-a")).await,
-        User::clone(b, "p", &sites.cluster.scratch("user-b")).await,
-    ];
+    let users = [sites.user(0, "p").await, sites.user(1, "p").await];
 
     // Change numbers stay unique while both create changes.
     let mut numbers: [Vec<u32>; 2] = Default::default();
@@ -35,9 +32,9 @@ async fn both_sites_write_and_hold_the_same() {
     assert_eq!(all.len(), 6, "{numbers:?}");
     in_lockstep(&sites, "p").await;
 
-    // Each site votes on and submits its own first change; the branch moves twice.
-    for (server, mine) in [a, b].into_iter().zip(&numbers) {
-        let change = format!("/changes/p~{}", mine[0]);
+    // Each site votes on and submits the other one's first change; the branch moves twice.
+    for (server, theirs) in [b, a].into_iter().zip(&numbers) {
+        let change = format!("/changes/p~{}", theirs[0]);
         let vote = json!({"labels": {"Code-Review": 2}});
         let _ = server.rest("POST", &format!("{change}/revisions/current/review"), &vote).await.json();
         let submitted = server.rest("POST", &format!("{change}/submit"), &json!({})).await.json();
@@ -50,19 +47,13 @@ async fn both_sites_write_and_hold_the_same() {
 #[ignore = "needs a Gerrit: make gerrit-e2e"]
 async fn of_two_pushes_to_one_branch_one_wins_and_the_other_can_be_repeated() {
     let sites = Sites::start(lockstep(), &["a-0", "b-0"]).await;
-    let [a, b] = &sites.servers[..] else { panic!("two sites") };
+    let (a, b) = sites.two();
     let may_push = json!({"add": {"refs/heads/*": {"permissions": {"push": {"rules": {
         "global:Registered-Users": {"action": "ALLOW"}}}}}}});
     let _ = a.rest("POST", "/projects/All-Projects/access", &may_push).await.json();
     let _ = a.rest("PUT", "/projects/p", &json!({"create_empty_commit": true})).await.json();
     in_lockstep(&sites, "p").await;
-    // The bridge does not refresh the other site yet.
-    let flushed = b.rest("POST", "/config/server/caches/", &json!({"operation": "FLUSH_ALL"})).await;
-    assert_eq!(flushed.status, 200, "{flushed:?}");
-    let users = [
-        User::clone(a, "p", &sites.cluster.scratch("user-a")).await,
-        User::clone(b, "p", &sites.cluster.scratch("user-b")).await,
-    ];
+    let users = [sites.user(0, "p").await, sites.user(1, "p").await];
     for round in 0..4 {
         for (user, site) in users.iter().zip(["a", "b"]) {
             user.at("master").await;

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use lockstep::api::server::{ApiTasks, BoundApi};
 use lockstep::api::{Inspection, Transactions};
 use lockstep_proto::bridge::*;
-use lockstep_proto::status::{Counters, HeldStatus, NodeStatus};
+use lockstep_proto::status::{Counters, DueStatus, HeldStatus, NodeStatus};
 use lockstep_proto::{Oid, ProjectName, RefName, TxnId};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -159,9 +159,15 @@ impl Inspection for Fake {
             checkpoints: Vec::new(),
             parked: 0,
             quarantined: 0,
+            events: lockstep_proto::status::EventsStatus::default(),
             counters: Counters::default(),
+            refresh: None,
             last_errors: Vec::new(),
         }
+    }
+
+    async fn due(&self) -> Vec<DueStatus> {
+        Vec::new()
     }
 
     async fn parked(&self) -> Result<Vec<HeldStatus>, ApiError> {

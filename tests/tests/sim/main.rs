@@ -4,6 +4,7 @@
 mod content;
 mod projects;
 mod reconciliation;
+mod refresh;
 mod seeding;
 
 use lockstep::plant::{Plant, Plants};
@@ -44,6 +45,7 @@ fn a_calm_world_commits_and_converges() {
         let report = simulate(seed, Scenario::calm(), Plants::default()).unwrap_or_else(|failure| panic!("{failure}"));
         assert_eq!(report.faults, 0, "{report}");
         assert!(report.heard[0] > 100, "{report}");
+        assert!(report.events[0] > 20 && report.events[1] == report.events[0] * 3, "{report}");
     }
 }
 
@@ -60,6 +62,7 @@ fn every_property_holds_under_the_general_faults() {
         let report = end.unwrap_or_else(|failure| panic!("{failure}"));
         println!("{report}");
         assert!(report.faults > 100 && report.heard[0] > 20, "{report}");
+        assert!(report.events[0] > 5 && report.events[1] > report.events[0], "{report}");
     }
 }
 
@@ -141,4 +144,10 @@ plants! {
     finds_fenced_reborn: FencedReborn,
     finds_refused_in_flight: RefusedInFlight,
     finds_map_before_refs: MapBeforeRefs,
+    finds_mark_after_map: MarkAfterMap,
+    finds_ack_forgets_newer: AckForgetsNewer,
+    finds_own_not_refreshed: OwnNotRefreshed,
+    finds_acked_not_kept: AckedNotKept,
+    finds_event_before_refs: EventBeforeRefs,
+    finds_checkpoint_before_event: CheckpointBeforeEvent,
 }

@@ -5,7 +5,7 @@ use crate::{Finding, Source};
 /// The modules of the daemon, lowest first. A module imports from lower rows only, except that adapters and
 /// repositories of one row may share types where [`WITHIN`] says so.
 const ROWS: &[(&str, &[&str])] = &[
-    ("ground", &["clock", "failpoint", "names", "plant", "tasks"]),
+    ("ground", &["clock", "failpoint", "names", "plant", "sessions", "tasks"]),
     ("help", &["backoff", "observe"]),
     ("seam", &["blob", "eventlog", "gerrit", "git", "peers", "refdb", "volume"]),
     ("backend", &["embedded"]),
@@ -13,7 +13,10 @@ const ROWS: &[(&str, &[&str])] = &[
     ("durable", &["durability", "place"]),
     ("marks", &["low_water"]),
     ("observation", &["status", "telemetry"]),
-    ("stage", &["api", "apply", "commit", "consume", "hello", "publish", "reconcile", "refresh", "seed", "site"]),
+    (
+        "stage",
+        &["api", "apply", "commit", "consume", "events", "hello", "publish", "reconcile", "refresh", "seed", "site"],
+    ),
     ("tool", &["client", "hook"]),
     ("joint", &["app", "cli", "config", "demo", "main", "lib"]),
 ];
@@ -47,6 +50,7 @@ const IMPLEMENTATIONS: &[(&str, &[&str])] = &[
     ("eventlog", &["kinesis", "memory"]),
     ("blob", &["object", "memory"]),
     ("volume", &["disk", "memory"]),
+    ("gerrit", &["rest", "recording"]),
 ];
 
 pub fn check(file: &Source) -> Vec<Finding> {

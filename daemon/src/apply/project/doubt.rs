@@ -35,19 +35,19 @@ impl Writer {
 
     /// The content of an event is bad.
     pub(super) async fn bad(&mut self, event: Event, why: &str) {
-        match self.journal(&event.transaction.id, &event.bytes).await {
-            Ok(Journal::Same) => self.quarantine(event, why),
-            Ok(Journal::Other(committed)) => self.replace(event, committed, why),
-            Ok(Journal::Nothing) => self.set_aside(event, why),
-            Err(error) => self.park(event, &format!("journal: {error}")),
-        }
+        self.doubt(event, why, |writer, event| writer.quarantine(event, why)).await;
     }
 
     /// An event does not fit what is here, or what was planned before it: if it was committed, the other one was not.
     pub(super) async fn contradicts(&mut self, event: Event, why: &str) {
+        self.doubt(event, why, |writer, event| writer.park(event, &format!("contradiction: {why}"))).await;
+    }
+
+    /// Holds an event against the journal, and does `committed` with it when it was committed like this.
+    async fn doubt(&mut self, event: Event, why: &str, committed: impl FnOnce(&mut Self, Event)) {
         match self.journal(&event.transaction.id, &event.bytes).await {
-            Ok(Journal::Same) => self.park(event, &format!("contradiction: {why}")),
-            Ok(Journal::Other(committed)) => self.replace(event, committed, why),
+            Ok(Journal::Same) => committed(self, event),
+            Ok(Journal::Other(other)) => self.replace(event, other, why),
             Ok(Journal::Nothing) => self.set_aside(event, why),
             Err(error) => self.park(event, &format!("journal: {error}")),
         }
@@ -105,9 +105,8 @@ impl Writer {
 
     /// A damaged copy of what was committed: the copy is set aside, and what was committed waits for its turn.
     fn replace(&mut self, event: Event, committed: Bytes, reason: &str) {
-        let hash = Sha256::digest(&event.bytes);
-        let copy =
-            format!("{}/copy-{:02x}{:02x}{:02x}{:02x}", event.transaction.id, hash[0], hash[1], hash[2], hash[3]);
+        let hash = hex::encode(Sha256::digest(&event.bytes));
+        let copy = format!("{}/copy-{}", event.transaction.id, &hash[..8]);
         self.put_away(event, copy, &format!("it is not what was committed: {reason}"));
         match Transaction::decode(&committed) {
             Ok(transaction) => {

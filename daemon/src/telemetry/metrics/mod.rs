@@ -15,7 +15,10 @@ use opentelemetry::metrics::{Meter, MeterProvider, NoopMeterProvider};
 
 pub use board::observe_board;
 pub use labels::{ApplyOutcome, CallEnd, GitOp, RefDbOp};
-pub use stages::{ApplyMetrics, CommitMetrics, ConsumeMetrics, GitMetrics, PublishMetrics, RefDbMetrics, SiteMetrics};
+pub use stages::{
+    ApplyMetrics, CommitMetrics, ConsumeMetrics, EventMetrics, GitMetrics, PublishMetrics, RefDbMetrics,
+    RefreshMetrics, SiteMetrics,
+};
 pub use table::{ALL, Kind, MetricDoc, markdown};
 
 /// The instruments of all stages. Cloning shares them.
@@ -31,6 +34,10 @@ pub struct Metrics {
     pub consume: ConsumeMetrics,
     /// Into the local repositories.
     pub apply: ApplyMetrics,
+    /// Stream events.
+    pub events: EventMetrics,
+    /// What Gerrit has to look at.
+    pub refresh: RefreshMetrics,
     /// The repositories themselves.
     pub git: GitMetrics,
     /// Role and readiness.
@@ -47,6 +54,8 @@ impl Metrics {
             publish: PublishMetrics::new(meter),
             consume: ConsumeMetrics::new(meter),
             apply: ApplyMetrics::new(meter),
+            events: EventMetrics::new(meter),
+            refresh: RefreshMetrics::new(meter),
             git: GitMetrics::new(meter),
             site: SiteMetrics::new(meter),
         }

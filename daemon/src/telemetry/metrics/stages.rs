@@ -2,6 +2,7 @@
 
 use lockstep_proto::SiteId;
 use lockstep_proto::bridge::{Outcome, RefusalCode};
+use lockstep_proto::status::EventsStatus;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter};
 
@@ -149,6 +150,84 @@ impl ApplyMetrics {
     pub fn held(&self, parked: u64, quarantined: u64) {
         self.parked.record(parked, &[]);
         self.quarantined.record(quarantined, &[]);
+    }
+}
+
+/// Stream events.
+#[derive(Clone, Debug)]
+pub struct EventMetrics {
+    forwarded: Counter<u64>,
+    delivered: Counter<u64>,
+    dropped: Counter<u64>,
+    unsent: Gauge<u64>,
+    waiting: Gauge<u64>,
+    oldest: Gauge<u64>,
+}
+
+impl EventMetrics {
+    pub(super) fn new(meter: &Meter) -> Self {
+        Self {
+            forwarded: table::EVENTS_FORWARDED.counter(meter),
+            delivered: table::EVENTS_DELIVERED.counter(meter),
+            dropped: table::EVENTS_DROPPED.counter(meter),
+            unsent: table::EVENTS_UNSENT.gauge(meter),
+            waiting: table::EVENTS_WAITING.gauge(meter),
+            oldest: table::EVENTS_OLDEST.gauge(meter),
+        }
+    }
+
+    /// Events are in the event log.
+    pub fn forwarded(&self, count: u64) {
+        self.forwarded.add(count, &[]);
+    }
+
+    /// Gerrit has confirmed events.
+    pub fn delivered(&self, count: u64) {
+        self.delivered.add(count, &[]);
+    }
+
+    /// An event was dropped.
+    pub fn dropped(&self) {
+        self.dropped.add(1, &[]);
+    }
+
+    /// What is on its way.
+    pub fn on_their_way(&self, now: &EventsStatus) {
+        self.unsent.record(now.unsent, &[]);
+        self.waiting.record(now.waiting, &[]);
+        self.oldest.record(now.oldest_ms / 1_000, &[]);
+    }
+}
+
+/// What Gerrit has to look at.
+#[derive(Clone, Debug)]
+pub struct RefreshMetrics {
+    due: Gauge<u64>,
+    oldest: Gauge<u64>,
+    done: Counter<u64>,
+    failed: Counter<u64>,
+}
+
+impl RefreshMetrics {
+    pub(super) fn new(meter: &Meter) -> Self {
+        Self {
+            due: table::REFRESH_DUE.gauge(meter),
+            oldest: table::REFRESH_OLDEST.gauge(meter),
+            done: table::REFRESH_DONE.counter(meter),
+            failed: table::REFRESH_FAILED.counter(meter),
+        }
+    }
+
+    /// How the queue stands: subjects, and the age of the oldest in seconds.
+    pub fn stands(&self, due: u64, oldest_seconds: u64) {
+        self.due.record(due, &[]);
+        self.oldest.record(oldest_seconds, &[]);
+    }
+
+    /// Tasks that were reported.
+    pub fn reported(&self, done: u64, failed: u64) {
+        self.done.add(done, &[]);
+        self.failed.add(failed, &[]);
     }
 }
 

@@ -69,6 +69,16 @@ metrics! {
     QUARANTINED = Gauge "lockstep_quarantined" [] "records that were set aside because their content is bad";
     LAG_SECONDS = Gauge "lockstep_lag_seconds" ["origin"] "now minus the commit time of the oldest transaction that is not applied, in seconds";
     LAG_TRANSACTIONS = Gauge "lockstep_lag_transactions" ["origin"] "transactions that were seen and are not applied";
+    EVENTS_FORWARDED = Counter "lockstep_events_forwarded_total" [] "stream events of this node's Gerrit that were moved to the event log";
+    EVENTS_DELIVERED = Counter "lockstep_events_delivered_total" [] "stream events of other nodes that this node's Gerrit confirmed";
+    EVENTS_DROPPED = Counter "lockstep_events_dropped_total" [] "stream events of other nodes that this node's Gerrit will not hear: an alarm";
+    EVENTS_UNSENT = Gauge "lockstep_events_unsent" [] "stream events of this node's Gerrit that are not yet in the event log";
+    EVENTS_WAITING = Gauge "lockstep_events_waiting" [] "stream events of other nodes that this node's Gerrit has not confirmed";
+    EVENTS_OLDEST = Gauge "lockstep_events_oldest_seconds" [] "how long the oldest of these waits, in seconds";
+    REFRESH_DUE = Gauge "lockstep_refresh_due" [] "changes, accounts and the like whose refs moved and that Gerrit has not acknowledged";
+    REFRESH_OLDEST = Gauge "lockstep_refresh_oldest_seconds" [] "how long ago the oldest of them moved, in seconds";
+    REFRESH_DONE = Counter "lockstep_refresh_done_total" [] "refresh tasks that Gerrit acknowledged";
+    REFRESH_FAILED = Counter "lockstep_refresh_failed_total" [] "refresh tasks that failed and come again";
     GIT_SECONDS = Histogram "lockstep_git_seconds" ["op"] "seconds of an operation on a repository";
     GIT_ERRORS = Counter "lockstep_git_errors_total" ["op", "kind"] "operations on a repository that failed, by kind";
     FAILURES = Counter "lockstep_task_failures_total" ["stage"] "failures of a stage's task that are tried again";

@@ -3,6 +3,7 @@
 use redb::{Database, ReadableTable, TableDefinition};
 
 use super::Fallible;
+use crate::volume::Mailbox;
 use crate::volume::forms::FORMAT;
 
 /// The version map without `@state`: [`crate::volume::keys::reference`] to [`crate::volume::forms::record`].
@@ -21,6 +22,16 @@ pub const LOW_WATER: TableDefinition<&str, u64> = TableDefinition::new("low_wate
 pub const PARKED: TableDefinition<&str, &[u8]> = TableDefinition::new("parked");
 /// Transaction id, or shard and position, to [`crate::volume::forms::held`].
 pub const QUARANTINE: TableDefinition<&str, &[u8]> = TableDefinition::new("quarantine");
+/// Subject to what Gerrit has not looked at, both JSON. A release without it leaves it as it is.
+pub const REFRESH: TableDefinition<&str, &str> = TableDefinition::new("refresh");
+/// Number to encoded announcement.
+pub const OUTBOX: TableDefinition<u64, &[u8]> = TableDefinition::new("outbox");
+/// Number to a stream event's id.
+pub const SENT: TableDefinition<u64, &[u8]> = TableDefinition::new("sent");
+/// Number to the time of the arrival and the encoded announcement.
+pub const INBOX: TableDefinition<u64, &[u8]> = TableDefinition::new("inbox");
+/// Origin to what was received of it, JSON.
+pub const RECEIVED: TableDefinition<&str, &str> = TableDefinition::new("received");
 /// One row, [`VOLUME`]: JSON.
 pub const FACTS: TableDefinition<&str, &str> = TableDefinition::new("facts");
 /// The row of [`FACTS`].
@@ -30,6 +41,15 @@ pub const VOLUME: &str = "volume";
 const FORMATS: TableDefinition<&str, u64> = TableDefinition::new("format");
 /// The row of [`FORMATS`].
 const VERSION: &str = "version";
+
+/// A mailbox's table.
+pub fn mail(mailbox: Mailbox) -> TableDefinition<'static, u64, &'static [u8]> {
+    match mailbox {
+        Mailbox::Outbox => OUTBOX,
+        Mailbox::Sent => SENT,
+        Mailbox::Inbox => INBOX,
+    }
+}
 
 /// Checks the store's format and creates the tables of a new one.
 ///
@@ -55,6 +75,11 @@ pub fn prepare(database: &Database) -> Fallible<()> {
         txn.open_table(LOW_WATER)?;
         txn.open_table(PARKED)?;
         txn.open_table(QUARANTINE)?;
+        txn.open_table(REFRESH)?;
+        txn.open_table(OUTBOX)?;
+        txn.open_table(SENT)?;
+        txn.open_table(INBOX)?;
+        txn.open_table(RECEIVED)?;
         txn.open_table(FACTS)?;
     }
     txn.commit()?;

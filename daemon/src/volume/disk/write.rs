@@ -14,6 +14,8 @@ pub fn apply(txn: &WriteTransaction, changes: &Changes) -> Fallible<()> {
     put_positions(txn, changes)?;
     put_held(txn, tables::PARKED, &changes.unpark, &changes.park)?;
     put_held(txn, tables::QUARANTINE, &changes.unquarantine, &changes.quarantine)?;
+    put_refresh(txn, changes)?;
+    put_mail(txn, changes)?;
     if let Some(facts) = &changes.facts {
         txn.open_table(tables::FACTS)?.insert(tables::VOLUME, forms::json(facts).as_str())?;
     }
@@ -95,6 +97,17 @@ fn put_positions(txn: &WriteTransaction, changes: &Changes) -> Fallible<()> {
     Ok(())
 }
 
+fn put_refresh(txn: &WriteTransaction, changes: &Changes) -> Fallible<()> {
+    let mut table = txn.open_table(tables::REFRESH)?;
+    for subject in &changes.refreshed {
+        table.remove(forms::json(subject).as_str())?;
+    }
+    for (subject, mark) in &changes.refresh {
+        table.insert(forms::json(subject).as_str(), forms::json(mark).as_str())?;
+    }
+    Ok(())
+}
+
 fn put_held(
     txn: &WriteTransaction,
     definition: TableDefinition<&'static str, &'static [u8]>,
@@ -107,6 +120,26 @@ fn put_held(
     }
     for (id, held) in held {
         table.insert(id.as_str(), forms::held(held).as_slice())?;
+    }
+    Ok(())
+}
+
+fn put_mail(txn: &WriteTransaction, changes: &Changes) -> Fallible<()> {
+    for (mailbox, number) in &changes.unpost {
+        txn.open_table(tables::mail(*mailbox))?.remove(number)?;
+    }
+    for (mailbox, number, bytes) in &changes.post {
+        txn.open_table(tables::mail(*mailbox))?.insert(number, bytes.as_ref())?;
+    }
+    if changes.received.is_empty() && changes.forget_received.is_empty() {
+        return Ok(());
+    }
+    let mut received = txn.open_table(tables::RECEIVED)?;
+    for origin in &changes.forget_received {
+        received.remove(origin.as_str())?;
+    }
+    for (origin, what) in &changes.received {
+        received.insert(origin.as_str(), what.as_str())?;
     }
     Ok(())
 }

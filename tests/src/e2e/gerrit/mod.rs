@@ -8,9 +8,13 @@
 //! | `server` | one Gerrit: its site's folder, configuration, process |
 //! | `rest` | its REST API, as the administrator |
 //! | `user` | a clone from which changes are pushed |
+//! | `stream` | its SSH: a key, and the stream of events |
+//! | `agree` | refs equal everywhere, and each index says what the refs say |
 
+pub mod agree;
 pub mod rest;
 pub mod server;
+pub mod stream;
 pub mod user;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +22,7 @@ use std::path::{Path, PathBuf};
 use super::cluster::Cluster;
 use super::git::ok;
 use server::Server;
+use user::User;
 
 /// What every Gerrit has before its first project.
 pub const FIRST_PROJECTS: [&str; 2] = ["All-Projects", "All-Users"];
@@ -31,6 +36,8 @@ pub struct Kit {
     pub war: PathBuf,
     /// The bridge's jar for its release.
     pub bridge: PathBuf,
+    /// The tests' plugin.
+    pub plugin: PathBuf,
     /// A module that a Gerrit needs whose programs are those of another release.
     pub extra_module: Option<String>,
 }
@@ -49,6 +56,7 @@ impl Kit {
             java: path("LOCKSTEP_GERRIT_JAVA"),
             war: path("LOCKSTEP_GERRIT_WAR"),
             bridge: path("LOCKSTEP_BRIDGE_JAR"),
+            plugin: path("LOCKSTEP_GERRIT_PLUGIN"),
             extra_module: std::env::var("LOCKSTEP_GERRIT_EXTRA_MODULE").ok().filter(|module| !module.is_empty()),
         }
     }
@@ -88,5 +96,20 @@ impl Sites {
             server.ready().await;
         }
         Self { servers, cluster }
+    }
+
+    /// The first two.
+    ///
+    /// # Panics
+    /// There is one only.
+    #[must_use]
+    pub fn two(&self) -> (&Server, &Server) {
+        (&self.servers[0], &self.servers[1])
+    }
+
+    /// A user with a clone of a project at one of the sites.
+    pub async fn user(&self, at: usize, project: &str) -> User {
+        let folder = format!("user-{at}-{}", project.replace('/', "-"));
+        User::clone(&self.servers[at], project, &self.cluster.scratch(&folder)).await
     }
 }

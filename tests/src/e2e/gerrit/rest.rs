@@ -1,4 +1,4 @@
-//! Gerrit's REST API, as the administrator that `init --dev` makes.
+//! Gerrit's REST API, as the administrator that `init --dev` makes, or as anybody.
 
 use std::io;
 
@@ -8,8 +8,13 @@ use tokio::net::TcpStream;
 
 use super::server::Server;
 
-/// `admin:secret`, as basic authentication writes it.
-const ADMIN: &str = "YWRtaW46c2VjcmV0";
+/// Somebody who calls the REST API: a user name and an HTTP password.
+#[derive(Clone, Copy, Debug)]
+pub struct Login<'a>(pub &'a str, pub &'a str);
+
+/// Who made the site.
+pub const ADMIN: Login<'_> = Login("admin", "secret");
+
 /// Stands before every JSON that Gerrit sends, so that no script can include it.
 const NO_SCRIPT: &str = ")]}'";
 
@@ -43,18 +48,50 @@ impl Server {
         self.send(&format!("GET {path} HTTP/1.0\r\n\r\n")).await
     }
 
-    /// Calls the REST API. A project's name in the path has its slashes as `%2F`.
+    /// Calls the REST API as the administrator. A project's name in the path has its slashes as `%2F`.
     ///
     /// # Panics
     /// It does not answer.
     pub async fn rest(&self, method: &str, path: &str, body: &Value) -> Answer {
-        let body = body.to_string();
+        self.rest_as(ADMIN, method, path, body).await
+    }
+
+    /// Calls the REST API as somebody. A text is sent as it is, anything else as JSON.
+    ///
+    /// # Panics
+    /// It does not answer.
+    pub async fn rest_as(&self, who: Login<'_>, method: &str, path: &str, body: &Value) -> Answer {
+        let (kind, body) = match body {
+            Value::String(text) => ("text/plain", text.clone()),
+            body => ("application/json", body.to_string()),
+        };
         let request = format!(
-            "{method} /a{path} HTTP/1.0\r\nauthorization: Basic {ADMIN}\r\ncontent-type: application/json\r\n\
+            "{method} /a{path} HTTP/1.0\r\nauthorization: Basic {}\r\ncontent-type: {kind}\r\n\
              content-length: {}\r\n\r\n{body}",
+            base64(&format!("{}:{}", who.0, who.1)),
             body.len()
         );
         self.send(&request).await.expect("Gerrit answers")
+    }
+
+    /// Reads as the administrator.
+    ///
+    /// # Panics
+    /// It does not answer, or refuses.
+    pub async fn read(&self, path: &str) -> Value {
+        self.rest("GET", path, &Value::Null).await.json()
+    }
+
+    /// The numbers of the changes that a query finds, sorted.
+    ///
+    /// # Panics
+    /// It does not answer, or refuses.
+    pub async fn find(&self, query: &str) -> Vec<u32> {
+        let found = self.read(&format!("/changes/?n=10000&q={}", query.replace(' ', "+"))).await;
+        let number = |change: &Value| u32::try_from(change["_number"].as_u64()?).ok();
+        let mut numbers: Vec<u32> = found.as_array().into_iter().flatten().filter_map(number).collect();
+        numbers.sort_unstable();
+        numbers
     }
 
     /// Version 1.0 of HTTP: the answer ends with the connection.
@@ -68,4 +105,21 @@ impl Server {
         let status = status.ok_or_else(|| io::Error::other(format!("no status: {head}")))?;
         Ok(Answer { status, text: text.to_owned() })
     }
+}
+
+/// As basic authentication wants it.
+fn base64(text: &str) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let group = |bytes: &[u8]| {
+        let value = (0..3).fold(0, |sum, at| (sum << 8) | usize::from(bytes.get(at).copied().unwrap_or(0)));
+        let digit = |at: usize| if at <= bytes.len() { char::from(DIGITS[(value >> (18 - 6 * at)) & 63]) } else { '=' };
+        (0..4).map(digit).collect::<String>()
+    };
+    text.as_bytes().chunks(3).map(group).collect()
+}
+
+#[test]
+fn base64_is_as_others_write_it() {
+    assert_eq!(base64("admin:secret"), "YWRtaW46c2VjcmV0");
+    assert_eq!(["", "a", "ab", "abc"].map(base64), ["", "YQ==", "YWI=", "YWJj"]);
 }

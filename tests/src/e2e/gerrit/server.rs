@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::process::{Child, Command};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{FIRST_PROJECTS, Kit};
 use crate::e2e::git::{ok, quiet};
@@ -22,6 +22,8 @@ const JVM: [&str; 3] = ["-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC
 pub struct Server {
     /// Where it answers HTTP.
     pub http: SocketAddr,
+    /// Where it answers SSH.
+    pub ssh: SocketAddr,
     kit: Kit,
     name: String,
     site: PathBuf,
@@ -32,14 +34,24 @@ impl Server {
     /// Initialises a site, as an administrator does before Lockstep comes, and puts its first repositories on the volume
     /// of a node.
     pub async fn found(kit: &Kit, node: &Node, site: &Path) -> Self {
-        let server = Self::at(kit, node, site);
-        let folder = site.display().to_string();
-        let init = ["init", "-d", &folder, "--batch", "--dev", "--no-auto-start"];
-        let _ = ok(server.java(&init).output().await.expect("java runs"));
+        let server = Self::init(kit, node, site).await;
         for project in FIRST_PROJECTS {
             let made = site.join("git").join(format!("{project}.git"));
             std::fs::rename(made, node.repository(project)).expect("the repository moves");
         }
+        server
+    }
+
+    /// A site that an administrator makes, though it should be a copy of the first one.
+    pub async fn apart(first: &Self, node: &Node, site: &Path) -> Self {
+        Self::init(&first.kit, node, site).await
+    }
+
+    async fn init(kit: &Kit, node: &Node, site: &Path) -> Self {
+        let server = Self::at(kit, node, site);
+        let folder = site.display().to_string();
+        let init = ["init", "-d", &folder, "--batch", "--dev", "--no-auto-start"];
+        let _ = ok(server.java(&init).output().await.expect("java runs"));
         server.set("gerrit.basePath", &node.root.display().to_string()).await;
         server
     }
@@ -54,29 +66,47 @@ impl Server {
 
     fn at(kit: &Kit, node: &Node, site: &Path) -> Self {
         let (name, site) = (format!("gerrit of {}", node.name), site.to_owned());
-        Self { http: free_port(), kit: kit.clone(), name, site, child: None }
+        Self { http: free_port(), ssh: free_port(), kit: kit.clone(), name, site, child: None }
     }
 
     /// What an administrator does to bring a site under Lockstep.
     pub async fn install_bridge(&self, node: &Node) {
-        let jar = self.kit.bridge.file_name().expect("a jar");
-        std::fs::copy(&self.kit.bridge, self.site.join("lib").join(jar)).expect("the jar is copied");
+        self.put(&self.kit.bridge, "lib");
+        self.put(&self.kit.plugin, "plugins");
+        for (key, value) in [
+            ("gerrit.installDbModule", "io.lockstep.bridge.BridgeDbModule"),
+            ("gerrit.installModule", "io.lockstep.bridge.BridgeModule"),
+            ("lockstep.socket", &node.socket().display().to_string()),
+        ] {
+            self.set(key, value).await;
+        }
+        self.install_nothing(node).await;
+    }
+
+    /// What every Gerrit needs that runs beside others on one machine: without the bridge it is a stock one.
+    pub async fn install_nothing(&self, node: &Node) {
         let url = format!("http://{}/", self.http);
         for (key, value) in [
             ("gerrit.instanceId", node.name.as_str()),
-            ("gerrit.installDbModule", "io.lockstep.bridge.BridgeDbModule"),
-            ("gerrit.installModule", "io.lockstep.bridge.BridgeModule"),
             ("core.usePerRequestRefCache", "false"),
-            ("lockstep.socket", &node.socket().display().to_string()),
             ("gerrit.canonicalWebUrl", &url),
             ("httpd.listenUrl", &url),
-            ("sshd.listenAddress", &free_port().to_string()),
+            ("sshd.listenAddress", &self.ssh.to_string()),
+            // No mail server is here, and Gerrit would try each one again.
+            ("sendemail.enable", "false"),
         ] {
             self.set(key, value).await;
         }
         if let Some(module) = &self.kit.extra_module {
             self.config(&["--add", "gerrit.installModule", module]).await;
         }
+    }
+
+    /// Copies a jar into a folder of the site.
+    fn put(&self, jar: &Path, folder: &str) {
+        let folder = self.site.join(folder);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        std::fs::copy(jar, folder.join(jar.file_name().expect("a jar"))).expect("the jar is copied");
     }
 
     /// Starts the process.
@@ -105,6 +135,34 @@ impl Server {
             assert!(Instant::now() < end, "{} is not ready\n{}", self.name, self.log_tail());
             sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    /// `kill -9`; nothing when it is dead already.
+    ///
+    /// # Panics
+    /// It cannot be killed.
+    pub async fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().await.expect("it can be killed");
+        }
+    }
+
+    /// Starts it, and waits until it answers.
+    pub async fn run(&mut self) {
+        self.start();
+        self.ready().await;
+    }
+
+    /// Starts a Gerrit that must end by itself; what it logged.
+    ///
+    /// # Panics
+    /// It goes on running, or ends well.
+    pub async fn refuses_to_start(&mut self) -> String {
+        self.start();
+        let mut child = self.child.take().expect("it was started");
+        let status = timeout(START, child.wait()).await.expect("it ends").expect("a child");
+        assert!(!status.success(), "{}", self.log_tail());
+        std::fs::read_to_string(self.log()).unwrap_or_default()
     }
 
     /// Where a user clones a project, as the administrator that `init --dev` makes.

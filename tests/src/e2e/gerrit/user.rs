@@ -35,6 +35,14 @@ impl User {
         ok(self.git(&["rev-parse", "HEAD"]).await)
     }
 
+    /// Another patch set of the change that was committed last.
+    pub async fn amend(&self, file: &str, content: &str) -> String {
+        std::fs::write(self.folder.join(file), content).expect("a file");
+        let _ = ok(self.git(&["add", file]).await);
+        let _ = ok(self.git(&["commit", "-q", "--amend", "--no-edit"]).await);
+        ok(self.git(&["rev-parse", "HEAD"]).await)
+    }
+
     /// Checks out what the server shows of a branch.
     pub async fn at(&self, branch: &str) {
         let _ = ok(self.git(&["fetch", "-q", "origin"]).await);

@@ -8,6 +8,7 @@ pub mod checkpoints;
 pub mod collection;
 pub mod convergence;
 pub mod durability;
+pub mod events;
 pub mod fencing;
 pub mod forward;
 pub mod held;
@@ -15,6 +16,7 @@ pub mod marks;
 pub mod names;
 pub mod objects;
 pub mod projects;
+pub mod refresh;
 pub mod shards;
 pub mod slots;
 

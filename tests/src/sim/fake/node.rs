@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use lockstep::api::Transactions;
 use lockstep::eventlog::{Position, Record, StreamInfo};
 use lockstep::git::RefMove;
+use lockstep::links::Refreshes;
 use lockstep::refdb::{
     BirthAnswer, CommitAnswer, CommitRequest, IncarnationRecord, IncarnationState, MarkAnswer, Obstacle, RefItem,
     SlotState,
@@ -80,6 +81,10 @@ macro_rules! insist {
 
 #[async_trait]
 impl NodeFactory for Fakes {
+    fn have_gerrits(&self) -> bool {
+        false
+    }
+
     async fn start(&self, parts: NodeParts) -> Result<Arc<dyn SimNode>, String> {
         let id = IncarnationId { node: parts.node.clone(), number: Incarnation(0) };
         let work = Mutex::new(Work { id, seq: Seq(0) });
@@ -104,6 +109,14 @@ impl NodeFactory for Fakes {
 impl SimNode for FakeNode {
     fn transactions(&self) -> Arc<dyn Transactions> {
         Arc::new(Handle(self.inner.clone()))
+    }
+
+    fn refreshes(&self) -> Option<Arc<dyn Refreshes>> {
+        None
+    }
+
+    fn events(&self) -> Option<Arc<dyn lockstep::links::StreamEvents>> {
+        None
     }
 
     fn kill(&self) {

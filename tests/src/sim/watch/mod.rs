@@ -1,8 +1,10 @@
 //! The watch: hears of everything at the moment at which it truly happens, keeps the facts, and asks the checkers.
 //!
 //! It stands below the faults, so it knows what nodes cannot know. The first violation stays; the run stops at its
-//! next tick. `refdb` hears the refdb and the clients, `volumes` the nodes' volumes.
+//! next tick. `refdb` hears the refdb and the clients, `volumes` the nodes' volumes, `events` those who
+//! post and hear stream events.
 
+mod events;
 mod refdb;
 mod volumes;
 
@@ -52,6 +54,8 @@ pub struct Known {
     pub facts: Facts,
     /// What clients asked and heard.
     pub history: History,
+    /// What happened to stream events.
+    pub events: check::events::Events,
     /// The event logs.
     pub mirror: Mirror,
     /// Bad records that the simulator wrote itself.
@@ -104,6 +108,7 @@ impl Watch {
         let known = Known {
             facts: Facts::default(),
             history: History::default(),
+            events: check::events::Events::default(),
             mirror: Mirror::new(eventlog),
             bad_records: 0,
             forged: Vec::new(),
@@ -142,6 +147,10 @@ impl Watch {
         let mut known = self.known();
         let logged = known.logged();
         if let Some(what) = check::convergence::unpublished(&known.facts, &logged) {
+            return Some(what);
+        }
+        let nodes: Vec<NodeId> = known.locals.keys().cloned().collect();
+        if let Some(what) = known.events.missing(&nodes) {
             return Some(what);
         }
         known.locals.iter().find_map(|(node, local)| {

@@ -9,7 +9,9 @@ use lockstep_proto::{NodeId, Oid, ProjectKey, ProjectName, ProjectPhase, RefKey,
 
 use super::{Known, Local, Watch};
 use crate::sim::backend::Volume;
+use crate::sim::check::checkpoints::Logged;
 use crate::sim::check::durability::Ledger;
+use crate::sim::check::events::Events;
 use crate::sim::check::forward::{Positions, Shown};
 use crate::sim::check::{self, Verdict};
 use crate::sim::facts::Facts;
@@ -68,7 +70,14 @@ impl Watch {
     /// A node's volume lost what was not synced, or everything (`lost`).
     pub fn damaged(&self, node: &NodeId, lost: bool) {
         let mut known = self.known();
-        let Known { facts, locals, .. } = &mut *known;
+        if lost {
+            known.logged();
+        }
+        let Known { facts, locals, events, mirror, .. } = &mut *known;
+        if lost {
+            let logged: BTreeSet<&String> = mirror.announced.values().collect();
+            events.volume_lost(node, |id| logged.contains(&id.to_owned()));
+        }
         let Some(local) = locals.get_mut(node) else { return };
         local.broken = true;
         local.lost |= lost;
@@ -145,10 +154,11 @@ impl Watch {
         for (shard, _) in &changes.checkpoints {
             known.mirror.refresh(&shard.site);
         }
-        let Known { facts, mirror, locals, .. } = &mut *known;
+        let Known { facts, events, mirror, locals, .. } = &mut *known;
         let Some(local) = locals.get_mut(node) else { return };
+        let judge = Judge { facts, events, mirror, node };
         let low_water = if local.broken { Ok(()) } else { low_water(facts, local, changes) };
-        let covered = if local.broken { Ok(()) } else { covered(facts, mirror, local, changes) };
+        let covered = if local.broken { Ok(()) } else { judge.covered(local, changes) };
         let whole = if local.ready { whole(facts, local, changes) } else { Ok(()) };
         known.judge(&self.trace, "marks", low_water.map_err(|what| format!("{node}: {what}")));
         known.judge(&self.trace, "checkpoints", covered.map_err(|what| format!("{node}: {what}")));
@@ -177,15 +187,16 @@ impl Watch {
         if ready {
             known.logged();
         }
-        let Known { facts, mirror, locals, .. } = &mut *known;
+        let Known { facts, events, mirror, locals, .. } = &mut *known;
         let Some(local) = locals.get_mut(node) else { return };
+        let judge = Judge { facts, events, mirror, node };
         let became_ready = ready && !local.ready;
         local.ready = ready;
         let mut verdict = Ok(());
         if became_ready {
             local.broken = false;
             local.reconciles = false;
-            verdict = recovered(facts, local).and(everything_covered(facts, mirror, local));
+            verdict = recovered(facts, local).and(judge.everything_covered(local));
         }
         let projects: Vec<ProjectName> = facts.projects.keys().cloned().collect();
         known.judge(&self.trace, "batches", verdict.map_err(|what| format!("{node}: {what}")));
@@ -269,18 +280,56 @@ fn low_water(facts: &Facts, local: &mut Local, changes: &Changes) -> Verdict {
     Ok(())
 }
 
-/// Judges the records that checkpoints cover now and did not before.
-fn covered(facts: &Facts, mirror: &Mirror, local: &mut Local, changes: &Changes) -> Verdict {
-    let store = local.volume.store();
-    for (shard, at) in &changes.checkpoints {
-        let key = (shard.site.clone(), shard.shard.clone());
-        let empty = Vec::new();
-        let records = mirror.records.get(&key).unwrap_or(&empty);
-        let records = check::checkpoints::covered(records, at)?;
-        let known = local.covered.insert(key, records.len()).unwrap_or(0).min(records.len());
-        check::checkpoints::applied(facts, store.as_ref(), &records[known..])?;
+/// What a node's checkpoints are judged by.
+struct Judge<'a> {
+    facts: &'a Facts,
+    events: &'a Events,
+    mirror: &'a Mirror,
+    node: &'a NodeId,
+}
+
+impl Judge<'_> {
+    /// Judges the records that checkpoints cover now and did not before.
+    fn covered(&self, local: &mut Local, changes: &Changes) -> Verdict {
+        let store = local.volume.store();
+        for (shard, at) in &changes.checkpoints {
+            let key = (shard.site.clone(), shard.shard.clone());
+            let empty = Vec::new();
+            let records = self.mirror.records.get(&key).unwrap_or(&empty);
+            let records = check::checkpoints::covered(records, at)?;
+            let known = local.covered.insert(key, records.len()).unwrap_or(0).min(records.len());
+            check::checkpoints::applied(self.facts, store.as_ref(), &records[known..])?;
+            self.received(store.as_ref(), &records[known..])?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Judges the announcements among covered records.
+    fn received(&self, store: &dyn NodeStore, records: &[Logged]) -> Verdict {
+        let announced = |(_, txn): &Logged| self.mirror.announced.get(txn.as_ref()?);
+        let ids: Vec<&String> = records.iter().filter_map(announced).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let inbox = super::events::inbox(store)?;
+        ids.into_iter().try_for_each(|id| self.events.covered(self.node, id, &inbox))
+    }
+
+    /// Judges every checkpoint and every low-water mark of a node that has just become ready.
+    fn everything_covered(&self, local: &mut Local) -> Verdict {
+        let store = local.volume.store();
+        let checkpoints = store.checkpoints().map_err(|error| error.to_string())?;
+        let marks = store.low_water().map_err(|error| error.to_string())?;
+        local.covered.clear();
+        local.low_water.clear();
+        let changes = Changes {
+            checkpoints: checkpoints.into_iter().collect(),
+            low_water: marks.into_iter().collect(),
+            ..Changes::default()
+        };
+        low_water(self.facts, local, &changes)?;
+        self.covered(local, &changes)
+    }
 }
 
 /// Judges that the map holds the whole of each transaction of which it has just taken in a part.
@@ -327,20 +376,4 @@ fn here(store: &dyn NodeStore, name: &ProjectName) -> Option<ProjectKey> {
         }
         _ => None,
     }
-}
-
-/// Judges every checkpoint and every low-water mark of a node that has just become ready.
-fn everything_covered(facts: &Facts, mirror: &Mirror, local: &mut Local) -> Verdict {
-    let store = local.volume.store();
-    let checkpoints = store.checkpoints().map_err(|error| error.to_string())?;
-    let marks = store.low_water().map_err(|error| error.to_string())?;
-    local.covered.clear();
-    local.low_water.clear();
-    let changes = Changes {
-        checkpoints: checkpoints.into_iter().collect(),
-        low_water: marks.into_iter().collect(),
-        ..Changes::default()
-    };
-    low_water(facts, local, &changes)?;
-    covered(facts, mirror, local, &changes)
 }

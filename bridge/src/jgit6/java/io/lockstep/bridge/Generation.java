@@ -1,10 +1,15 @@
 package io.lockstep.bridge;
 
 import com.google.common.collect.ImmutableList;
+import com.google.gerrit.entities.Project;
+import com.google.gerrit.extensions.events.ProjectDeletedListener;
+import com.google.gerrit.extensions.registration.DynamicSet;
 import com.google.gerrit.server.ExceptionHook;
 import com.google.gerrit.server.git.DelegateRefDatabase;
 import com.google.gerrit.server.git.GitRepositoryManager;
 import com.google.gerrit.server.git.LocalDiskRepositoryManager;
+import com.google.inject.Binder;
+import com.google.inject.Inject;
 import java.util.Optional;
 import org.eclipse.jgit.lib.Repository;
 
@@ -19,12 +24,35 @@ public final class Generation {
     }
   }
 
-  /** A repository manager over the local disk. It keeps nothing of a deleted project, and is not told of it. */
+  /** A repository manager over the local disk. Gerrit does not tell it of a deletion, but the plugin that deletes does. */
   public abstract static class Manager implements GitRepositoryManager {
     protected final LocalDiskRepositoryManager disk;
 
     protected Manager(LocalDiskRepositoryManager disk) {
       this.disk = disk;
+    }
+
+    /** A project's folder was removed from the disk. */
+    public abstract void deleted(Project.NameKey name);
+  }
+
+  /** Has the plugin that deletes a project tell the repository manager. */
+  static void bindDeletion(Binder binder) {
+    DynamicSet.bind(binder, ProjectDeletedListener.class).to(DeletionListener.class);
+  }
+
+  /** The plugin logs what this throws, and its user does not see it. */
+  private static final class DeletionListener implements ProjectDeletedListener {
+    private final GitRepositoryManager manager;
+
+    @Inject
+    DeletionListener(GitRepositoryManager manager) {
+      this.manager = manager;
+    }
+
+    @Override
+    public void onProjectDeleted(Event event) {
+      ((Manager) manager).deleted(Project.nameKey(event.getProjectName()));
     }
   }
 

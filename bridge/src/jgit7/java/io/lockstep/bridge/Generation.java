@@ -7,6 +7,7 @@ import com.google.gerrit.server.ExceptionHook;
 import com.google.gerrit.server.git.DelegateRefDatabase;
 import com.google.gerrit.server.git.GitRepositoryManager;
 import com.google.gerrit.server.git.LocalDiskRepositoryManager;
+import com.google.inject.Binder;
 import java.io.IOException;
 import java.util.Optional;
 import org.eclipse.jgit.api.PackRefsCommand;
@@ -29,7 +30,7 @@ public final class Generation {
     }
   }
 
-  /** A repository manager over the local disk, which keeps where a project is, and must hear of its deletion. */
+  /** A repository manager over the local disk, which keeps where a project is. Gerrit tells it of a deletion. */
   public abstract static class Manager implements GitRepositoryManager {
     protected final LocalDiskRepositoryManager disk;
 
@@ -37,11 +38,18 @@ public final class Generation {
       this.disk = disk;
     }
 
+    /** A project's folder was removed from the disk. */
+    public abstract void deleted(Project.NameKey name);
+
     @Override
-    public void repositoryDeleted(Project.NameKey name) {
+    public final void repositoryDeleted(Project.NameKey name) {
       disk.repositoryDeleted(name);
+      deleted(name);
     }
   }
+
+  /** Nothing: Gerrit itself tells the repository manager. */
+  static void bindDeletion(Binder binder) {}
 
   /** Texts for users. */
   abstract static class Hook implements ExceptionHook {

@@ -1,15 +1,22 @@
 package io.lockstep.bridge;
 
 import com.google.gerrit.extensions.registration.DynamicSet;
+import com.google.gerrit.lifecycle.LifecycleModule;
 import com.google.gerrit.server.ExceptionHook;
-import com.google.inject.AbstractModule;
+import com.google.gerrit.server.events.EventListener;
+import io.lockstep.bridge.events.EventOutbox;
+import io.lockstep.bridge.refresh.RefreshModule;
 import org.eclipse.jgit.transport.PostReceiveHook;
 
-/** {@code gerrit.installModule}: what users see of the bridge. */
-public final class BridgeModule extends AbstractModule {
+/** {@code gerrit.installModule}: what runs in a Gerrit that serves. {@code init} and {@code reindex} do not load it. */
+public final class BridgeModule extends LifecycleModule {
   @Override
   protected void configure() {
+    install(new RefreshModule());
+    listener().to(Bridge.class);
+    DynamicSet.bind(binder(), EventListener.class).to(EventOutbox.class);
     DynamicSet.bind(binder(), ExceptionHook.class).to(SidecarExceptionHook.class);
     DynamicSet.bind(binder(), PostReceiveHook.class).to(PushNotice.class);
+    Generation.bindDeletion(binder());
   }
 }

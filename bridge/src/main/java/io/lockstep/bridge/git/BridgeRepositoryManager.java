@@ -1,5 +1,6 @@
 package io.lockstep.bridge.git;
 
+import com.google.common.flogger.FluentLogger;
 import com.google.gerrit.entities.Project;
 import com.google.gerrit.server.git.LocalDiskRepositoryManager;
 import com.google.gerrit.server.git.RepositoryExistsException;
@@ -11,18 +12,22 @@ import io.lockstep.bridge.sidecar.RefVerdict;
 import io.lockstep.bridge.sidecar.Sidecar;
 import io.lockstep.bridge.sidecar.SidecarException;
 import java.io.IOException;
+import java.nio.file.Path;
 import java.util.NavigableSet;
 import java.util.TreeSet;
 import java.util.regex.Pattern;
 import org.eclipse.jgit.errors.RepositoryNotFoundException;
 import org.eclipse.jgit.lib.Constants;
 import org.eclipse.jgit.lib.Repository;
+import org.eclipse.jgit.lib.RepositoryCache;
+import org.eclipse.jgit.util.FS;
 
 /**
  * Opens the repositories of the local disk with one layer around each, and creates them through the sidecar.
  *
  * <p>A creation commits the name first: the sidecar makes the repository here, whole, and at every other site. A name
- * that another site took a moment ago is occupied, although it is not on the disk here yet.
+ * that another site took a moment ago is occupied, although it is not on the disk here yet. A deletion is the other way
+ * round, because Gerrit's plugins remove the folder first and tell it afterwards: see {@link Deletions}.
  */
 @Singleton
 public final class BridgeRepositoryManager extends Generation.Manager {
@@ -36,13 +41,19 @@ public final class BridgeRepositoryManager extends Generation.Manager {
   private static final String SIDECAR_FOLDER = ".lockstep/";
 
   private static final long LOOK_EVERY_MILLIS = 20;
+  private static final FluentLogger logger = FluentLogger.forEnclosingClass();
 
   private final Sidecar sidecar;
+  private final Deletions deletions;
+
+  /** The project that this thread removes from Gerrit because the sidecar has deleted it. */
+  private final ThreadLocal<Project.NameKey> forgotten = new ThreadLocal<>();
 
   @Inject
-  public BridgeRepositoryManager(LocalDiskRepositoryManager disk, Sidecar sidecar) {
+  public BridgeRepositoryManager(LocalDiskRepositoryManager disk, Sidecar sidecar, Deletions deletions) {
     super(disk);
     this.sidecar = sidecar;
+    this.deletions = deletions;
   }
 
   @Override
@@ -64,6 +75,7 @@ public final class BridgeRepositoryManager extends Generation.Manager {
     if (disk.getRepositoryStatus(name) != Status.NON_EXISTENT) {
       throw new RepositoryExistsException(name);
     }
+    deletions.settle(name.get());
     RefVerdict verdict = sidecar.createProject(name.get(), FIRST_HEAD);
     switch (verdict.code()) {
       case COMMITTED -> awaitRepository(name, verdict.visible());
@@ -83,6 +95,45 @@ public final class BridgeRepositoryManager extends Generation.Manager {
       }
       Pause.of(LOOK_EVERY_MILLIS);
     }
+  }
+
+  /**
+   * Gerrit has deleted a project here: its folder is gone. So it is at every site, when this returns.
+   *
+   * <p>A project that is "preserved" keeps its folder, and with it stays what it is.
+   */
+  @Override
+  public void deleted(Project.NameKey name) {
+    unregister(name);
+    if (name.equals(forgotten.get())) {
+      return;
+    }
+    if (disk.getRepositoryStatus(name) != Status.NON_EXISTENT) {
+      logger.atWarning().log("project %s has its folder still, so it is not deleted at the other sites", name);
+      return;
+    }
+    deletions.delete(name.get());
+  }
+
+  /**
+   * Removes a project from Gerrit that the sidecar has deleted, which Gerrit would take for a deletion by a user.
+   *
+   * @param removal tells Gerrit
+   */
+  public void forget(Project.NameKey name, Runnable removal) {
+    unregister(name);
+    forgotten.set(name);
+    try {
+      removal.run();
+    } finally {
+      forgotten.remove();
+    }
+  }
+
+  /** JGit answers from its cache of open repositories without a look at the disk. */
+  private void unregister(Project.NameKey name) {
+    Path folder = disk.getBasePath(name).resolve(name.get() + Constants.DOT_GIT_EXT);
+    RepositoryCache.unregister(RepositoryCache.FileKey.exact(folder.toFile(), FS.DETECTED));
   }
 
   @Override

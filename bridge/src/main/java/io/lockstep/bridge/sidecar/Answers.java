@@ -4,6 +4,7 @@ import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
 import io.lockstep.bridge.sidecar.RefVerdict.Code;
+import java.io.IOException;
 import java.net.ProtocolException;
 import java.util.ArrayList;
 import java.util.Collections;
@@ -35,6 +36,15 @@ final class Answers {
       return doubt == null;
     }
 
+    /** The same, with a code that means another one for this request. */
+    Verdicts read(Code as, Code meant) {
+      List<RefVerdict> read =
+          each.stream()
+              .map(it -> it.code() == as ? new RefVerdict(meant, meant == Code.COMMITTED, it.message()) : it)
+              .toList();
+      return new Verdicts(read, doubt);
+    }
+
     /** Whether it also settles the fate of an earlier copy whose answer was lost. */
     boolean isFinal() {
       return isKnown() && each.stream().allMatch(verdict -> verdict.code().isOfTheCommand());
@@ -53,12 +63,33 @@ final class Answers {
 
   /** An answer to the creation of a project: "no such state of the project" means that it is there already. */
   static Verdicts ofCreation(HttpAnswer answer) throws ProtocolException {
-    Verdicts verdicts = ofOperation(answer);
-    List<RefVerdict> each =
-        verdicts.each().stream()
-            .map(it -> it.code() == Code.PROJECT ? new RefVerdict(Code.EXISTS, false, it.message()) : it)
-            .toList();
-    return new Verdicts(each, verdicts.doubt());
+    return ofOperation(answer).read(Code.PROJECT, Code.EXISTS);
+  }
+
+  /** An answer to the deletion of a project: "no such project" means that it is done. */
+  static Verdicts ofDeletion(HttpAnswer answer) throws ProtocolException {
+    return ofOperation(answer).read(Code.PROJECT, Code.COMMITTED);
+  }
+
+  /** An answer that is no verdict. */
+  static JsonObject plain(HttpAnswer answer) throws IOException {
+    if (answer.status() == OK) {
+      return read(answer, body -> body);
+    }
+    throw error(answer);
+  }
+
+  /** Something else than a sidecar, or an older one, may answer with a body of another form. */
+  private static SidecarError error(HttpAnswer answer) {
+    try {
+      return read(
+          answer,
+          body ->
+              new SidecarError(
+                  answer.status(), body.get("message").getAsString(), body.get("retry").getAsBoolean()));
+    } catch (ProtocolException e) {
+      return new SidecarError(answer.status(), "HTTP " + answer.status() + " " + answer.body(), false);
+    }
   }
 
   /** No verdict, but an error of the whole request: each command has it. */

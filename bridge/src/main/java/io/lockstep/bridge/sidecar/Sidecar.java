@@ -97,6 +97,36 @@ public final class Sidecar implements Closeable {
     return ask("PUT", path(project) + "/head", deadline -> body, Answers::ofOperation).get(0);
   }
 
+  /**
+   * Deletes a project at every site. Committed means that it is not there any more, whoever deleted it.
+   *
+   * @param requestId the same at each try of one deletion, however much later
+   */
+  public RefVerdict deleteProject(String project, String requestId) throws SidecarException {
+    JsonObject body = new JsonObject();
+    body.addProperty("request_id", requestId);
+    return ask("DELETE", path(project), deadline -> body, Answers::ofDeletion).get(0);
+  }
+
+  /**
+   * Posts a request that has no verdict.
+   *
+   * @param path below the sidecar's root
+   * @param patience how long its answer may take
+   * @throws SidecarException it did not leave
+   * @throws SidecarError it was answered with an error
+   * @throws IOException its answer was lost
+   */
+  public JsonObject call(String path, JsonObject body, Duration patience) throws IOException {
+    HttpAnswer answer;
+    try {
+      answer = connections.exchange("POST", path, body.toString(), Deadline.in(patience));
+    } catch (NotSentException e) {
+      throw SidecarException.away(endpoint, e);
+    }
+    return Answers.plain(answer);
+  }
+
   /** How long a call may take. */
   public Duration patience() {
     return patience;

@@ -1,0 +1,47 @@
+package io.lockstep.bridge;
+
+import com.google.gerrit.extensions.events.LifecycleListener;
+import com.google.inject.Inject;
+import io.lockstep.bridge.events.EventInbox;
+import io.lockstep.bridge.events.EventOutbox;
+import io.lockstep.bridge.git.Deletions;
+import io.lockstep.bridge.refresh.RefreshPuller;
+import java.time.Duration;
+
+/** What runs as long as Gerrit serves: first the greeting, then everything that works beside the requests. */
+final class Bridge implements LifecycleListener {
+  /** A sidecar that starts replays its journal first. */
+  private static final Duration GREETING = Duration.ofMinutes(2);
+
+  private final Hello hello;
+  private final Deletions deletions;
+  private final RefreshPuller refresh;
+  private final EventOutbox outbox;
+  private final EventInbox inbox;
+
+  @Inject
+  Bridge(Hello hello, Deletions deletions, RefreshPuller refresh, EventOutbox outbox, EventInbox inbox) {
+    this.hello = hello;
+    this.deletions = deletions;
+    this.refresh = refresh;
+    this.outbox = outbox;
+    this.inbox = inbox;
+  }
+
+  @Override
+  public void start() {
+    hello.say(GREETING);
+    deletions.start();
+    refresh.start();
+    outbox.start();
+    inbox.start();
+  }
+
+  @Override
+  public void stop() {
+    inbox.stop();
+    outbox.stop();
+    refresh.stop();
+    deletions.stop();
+  }
+}

@@ -1,0 +1,62 @@
+package io.lockstep.bridge.events;
+
+import com.google.gerrit.common.Nullable;
+import com.google.gerrit.entities.Change;
+import com.google.gerrit.entities.RefNames;
+import com.google.gerrit.server.events.BatchRefUpdateEvent;
+import com.google.gerrit.server.events.ChangeEvent;
+import com.google.gerrit.server.events.ChangeMergedEvent;
+import com.google.gerrit.server.events.Event;
+import com.google.gerrit.server.events.PatchSetEvent;
+import com.google.gerrit.server.events.ProjectEvent;
+import com.google.gerrit.server.events.RefEvent;
+import java.util.LinkedHashSet;
+import java.util.Set;
+import java.util.stream.Collectors;
+
+/** Of what an event speaks: whoever hears it at another site must find it there. */
+final class EventRefs {
+  /** As many refs an event may name. A batch of more speaks of its first ones. */
+  private static final int MOST = 99;
+
+  private EventRefs() {}
+
+  /** The project, if it speaks of one. */
+  @Nullable
+  static String project(Event event) {
+    return event instanceof ProjectEvent it ? it.getProjectNameKey().get() : null;
+  }
+
+  /** The number of the change, if it speaks of one. */
+  @Nullable
+  static Integer change(Event event) {
+    return event instanceof ChangeEvent it ? it.change.get().number : null;
+  }
+
+  /** The refs, without those that each site computes for itself. */
+  static Set<String> refs(Event event) {
+    return all(event).stream()
+        .filter(ref -> ref.startsWith(RefNames.REFS) && !ref.startsWith(RefNames.REFS_CACHE_AUTOMERGE))
+        .limit(MOST)
+        .collect(Collectors.toCollection(LinkedHashSet::new));
+  }
+
+  private static Set<String> all(Event event) {
+    Set<String> refs = new LinkedHashSet<>();
+    switch (event) {
+      case ChangeEvent it -> {
+        refs.add(RefNames.changeMetaRef(Change.id(it.change.get().number)));
+        if (it instanceof PatchSetEvent patchSet) {
+          refs.add(patchSet.patchSet.get().ref);
+        }
+        if (it instanceof ChangeMergedEvent) {
+          refs.add(it.getRefName());
+        }
+      }
+      case RefEvent it -> refs.add(it.getRefName());
+      case BatchRefUpdateEvent it -> refs.addAll(it.getRefNames());
+      default -> {}
+    }
+    return refs;
+  }
+}

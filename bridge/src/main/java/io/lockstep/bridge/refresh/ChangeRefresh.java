@@ -1,0 +1,109 @@
+package io.lockstep.bridge.refresh;
+
+import com.google.gerrit.entities.BranchNameKey;
+import com.google.gerrit.entities.Change;
+import com.google.gerrit.entities.Project;
+import com.google.gerrit.entities.RefNames;
+import com.google.gerrit.server.change.MergeabilityComputationBehavior;
+import com.google.gerrit.server.config.GerritServerConfig;
+import com.google.gerrit.server.git.GitRepositoryManager;
+import com.google.gerrit.server.index.change.ChangeIndexer;
+import com.google.gerrit.server.notedb.ChangeNotes;
+import com.google.gerrit.server.query.change.ChangeData;
+import com.google.gerrit.server.query.change.InternalChangeQuery;
+import com.google.gerrit.server.util.ReplicaUtil;
+import com.google.inject.Inject;
+import com.google.inject.Provider;
+import com.google.inject.Singleton;
+import java.io.IOException;
+import java.util.Set;
+import org.eclipse.jgit.errors.RepositoryNotFoundException;
+import org.eclipse.jgit.lib.Config;
+import org.eclipse.jgit.lib.Repository;
+
+/** The index of changes. A replica has none. */
+@Singleton
+final class ChangeRefresh {
+  private final GitRepositoryManager repositories;
+  private final ChangeIndexer indexer;
+  private final Provider<InternalChangeQuery> query;
+  private final boolean hasIndex;
+  private final boolean indexesMergeability;
+
+  @Inject
+  ChangeRefresh(
+      GitRepositoryManager repositories,
+      ChangeIndexer indexer,
+      Provider<InternalChangeQuery> query,
+      @GerritServerConfig Config config) {
+    this.repositories = repositories;
+    this.indexer = indexer;
+    this.query = query;
+    this.hasIndex = !ReplicaUtil.isReplica(config);
+    this.indexesMergeability = MergeabilityComputationBehavior.fromConfig(config).includeInIndex();
+  }
+
+  /** One change. What this node committed itself is indexed already, unless Gerrit died or failed in between. */
+  void one(Project.NameKey project, Change.Id change, boolean own) throws IOException {
+    if (!hasIndex) {
+      return;
+    }
+    if (!exists(project, change)) {
+      indexer.delete(change);
+    } else if (own) {
+      indexer.reindexIfStale(project, change);
+    } else {
+      indexer.index(project, change);
+      // A request of this node that read the change before may have written its document after us.
+      indexer.reindexIfStale(project, change);
+    }
+  }
+
+  /** Every change of a project. */
+  void all(Project.NameKey project) throws IOException {
+    if (hasIndex) {
+      for (Change.Id change : present(project)) {
+        indexer.reindexIfStale(project, change);
+      }
+      dropGone(project);
+    }
+  }
+
+  /** Whether they can be merged is in the index of the open changes of a branch, if Gerrit is set so. */
+  void branch(BranchNameKey branch) {
+    if (hasIndex && indexesMergeability) {
+      for (ChangeData change : query.get().byBranchOpen(branch)) {
+        indexer.index(branch.project(), change.getId());
+      }
+    }
+  }
+
+  /** Drops the documents of changes that a project does not have (any more). */
+  void dropGone(Project.NameKey project) throws IOException {
+    if (!hasIndex) {
+      return;
+    }
+    Set<Change.Id> present = present(project);
+    for (ChangeData change : query.get().byProject(project)) {
+      if (!present.contains(change.getId())) {
+        indexer.delete(change.getId());
+      }
+    }
+  }
+
+  private boolean exists(Project.NameKey project, Change.Id change) throws IOException {
+    try (Repository repository = repositories.openRepository(project)) {
+      return repository.exactRef(RefNames.changeMetaRef(change)) != null;
+    } catch (RepositoryNotFoundException e) {
+      return false;
+    }
+  }
+
+  private Set<Change.Id> present(Project.NameKey project) throws IOException {
+    try (Repository repository = repositories.openRepository(project)) {
+      return ChangeNotes.Factory.scanChangeIds(repository).keySet();
+    } catch (RepositoryNotFoundException e) {
+      return Set.of();
+    }
+  }
+}

@@ -1,0 +1,68 @@
+package io.lockstep.bridge.refresh;
+
+import java.io.IOException;
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.List;
+import org.eclipse.jgit.errors.ConfigInvalidException;
+import org.eclipse.jgit.lib.Config;
+import org.eclipse.jgit.lib.Constants;
+import org.eclipse.jgit.lib.FileMode;
+import org.eclipse.jgit.lib.ObjectId;
+import org.eclipse.jgit.lib.Repository;
+import org.eclipse.jgit.revwalk.RevWalk;
+import org.eclipse.jgit.treewalk.EmptyTreeIterator;
+import org.eclipse.jgit.treewalk.TreeWalk;
+import org.eclipse.jgit.treewalk.filter.TreeFilter;
+
+/** Notes whose content is a configuration, as Gerrit keeps external ids and names of groups. */
+final class ChangedNotes {
+  private static final int LARGEST_NOTE = 1 << 20;
+
+  private ChangedNotes() {}
+
+  /**
+   * The content, old and new, of every note that differs. Only differing folders of notes are read. When the old version
+   * is not there any more, every note counts as new.
+   */
+  static List<Config> between(Repository repository, Subject.Span span) throws IOException {
+    boolean isOldKnown = repository.getObjectDatabase().has(span.old());
+    List<Config> contents = new ArrayList<>();
+    try (TreeWalk walk = new TreeWalk(repository)) {
+      addTree(repository, walk, isOldKnown ? span.old() : ObjectId.zeroId());
+      addTree(repository, walk, span.next());
+      walk.setRecursive(true);
+      walk.setFilter(TreeFilter.ANY_DIFF);
+      while (walk.next()) {
+        for (int side = 0; side < 2; side++) {
+          if (FileMode.REGULAR_FILE.equals(walk.getRawMode(side))) {
+            contents.add(content(repository, walk.getObjectId(side)));
+          }
+        }
+      }
+    }
+    return contents;
+  }
+
+  private static void addTree(Repository repository, TreeWalk walk, ObjectId commit) throws IOException {
+    if (commit.equals(ObjectId.zeroId())) {
+      walk.addTree(new EmptyTreeIterator());
+      return;
+    }
+    try (RevWalk commits = new RevWalk(repository)) {
+      walk.addTree(commits.parseCommit(commit).getTree());
+    }
+  }
+
+  /** A note that Gerrit cannot read either says nothing. */
+  private static Config content(Repository repository, ObjectId blob) throws IOException {
+    byte[] bytes = repository.open(blob, Constants.OBJ_BLOB).getCachedBytes(LARGEST_NOTE);
+    Config config = new Config();
+    try {
+      config.fromText(new String(bytes, StandardCharsets.UTF_8));
+    } catch (ConfigInvalidException e) {
+      return new Config();
+    }
+    return config;
+  }
+}

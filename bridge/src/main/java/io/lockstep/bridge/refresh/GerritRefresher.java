@@ -1,0 +1,74 @@
+package io.lockstep.bridge.refresh;
+
+import com.google.common.util.concurrent.Striped;
+import com.google.inject.Inject;
+import com.google.inject.Singleton;
+import io.lockstep.bridge.AsServer;
+import java.util.concurrent.locks.Lock;
+
+/** Refreshes this Gerrit. One thing is refreshed by one thread at a time: the later one sees what the earlier one missed. */
+@Singleton
+final class GerritRefresher implements Refresher {
+  private static final int STRIPES = 256;
+
+  private final AsServer server;
+  private final ProjectRefresh projects;
+  private final ChangeRefresh changes;
+  private final AccountRefresh accounts;
+  private final GroupRefresh groups;
+  private final Striped<Lock> locks = Striped.lock(STRIPES);
+
+  @Inject
+  GerritRefresher(
+      AsServer server,
+      ProjectRefresh projects,
+      ChangeRefresh changes,
+      AccountRefresh accounts,
+      GroupRefresh groups) {
+    this.server = server;
+    this.projects = projects;
+    this.changes = changes;
+    this.accounts = accounts;
+    this.groups = groups;
+  }
+
+  @Override
+  public void refresh(Subject subject, boolean own) throws Exception {
+    Lock lock = locks.get(key(subject));
+    lock.lockInterruptibly();
+    try {
+      server.run(() -> execute(subject, own));
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  private void execute(Subject subject, boolean own) throws Exception {
+    switch (subject) {
+      case Subject.OfProject it -> projects.project(it);
+      case Subject.OfConfig it -> projects.config(it);
+      case Subject.OfChanges it -> changes.all(it.project());
+      case Subject.OfChange it -> changes.one(it.project(), it.change(), own);
+      case Subject.OfBranch it -> changes.branch(it.branch());
+      case Subject.OfAccount it -> accounts.account(it.account(), own);
+      case Subject.OfGroup it -> groups.group(it, own);
+      case Subject.OfGroupNames it -> groups.names(it.span());
+      case Subject.OfExternalIds it -> accounts.externalIds(it.span(), own);
+    }
+  }
+
+  /** What is refreshed, without its values. */
+  private static Object key(Subject subject) {
+    return switch (subject) {
+      case Subject.OfProject it -> it.project();
+      case Subject.OfConfig it -> it.project();
+      case Subject.OfGroup it -> it.group();
+      case Subject.OfGroupNames it -> Subject.OfGroupNames.class;
+      case Subject.OfExternalIds it -> Subject.OfExternalIds.class;
+      case Subject.OfChanges it -> it;
+      case Subject.OfChange it -> it;
+      case Subject.OfBranch it -> it;
+      case Subject.OfAccount it -> it;
+    };
+  }
+}

@@ -1,0 +1,82 @@
+package io.lockstep.bridge.refresh;
+
+import com.google.gerrit.entities.Project;
+import com.google.gerrit.index.project.ProjectIndexer;
+import com.google.gerrit.server.git.GitRepositoryManager.Status;
+import com.google.gerrit.server.project.ProjectCache;
+import com.google.gerrit.server.project.ProjectConfig;
+import com.google.gerrit.server.project.ProjectState;
+import com.google.inject.Inject;
+import com.google.inject.Singleton;
+import io.lockstep.bridge.git.BridgeRepositoryManager;
+import java.io.IOException;
+import java.util.List;
+import java.util.Optional;
+import org.eclipse.jgit.errors.ConfigInvalidException;
+import org.eclipse.jgit.lib.BlobBasedConfig;
+import org.eclipse.jgit.lib.Config;
+import org.eclipse.jgit.lib.ObjectId;
+import org.eclipse.jgit.lib.Repository;
+
+/** Projects: the list of them, the cache of their configuration, their index. */
+@Singleton
+final class ProjectRefresh {
+  private final BridgeRepositoryManager repositories;
+  private final ProjectCache projects;
+  private final ProjectIndexer indexer;
+  private final ChangeRefresh changes;
+
+  @Inject
+  ProjectRefresh(
+      BridgeRepositoryManager repositories, ProjectCache projects, ProjectIndexer indexer, ChangeRefresh changes) {
+    this.repositories = repositories;
+    this.projects = projects;
+    this.indexer = indexer;
+    this.changes = changes;
+  }
+
+  /**
+   * A project that was deleted, created, or both: then its successor has the same name and other changes. What it is now
+   * says the disk, for a task may be an old one.
+   */
+  void project(Subject.OfProject it) throws IOException {
+    boolean exists = repositories.getRepositoryStatus(it.project()) != Status.NON_EXISTENT;
+    if (it.deleted() || !exists) {
+      repositories.forget(it.project(), () -> projects.remove(it.project()));
+      changes.dropGone(it.project());
+    }
+    if (exists) {
+      projects.onCreateProject(it.project());
+    }
+  }
+
+  /** Its configuration. What other projects inherit is looked up at each use; their index knows the parents alone. */
+  void config(Subject.OfConfig it) throws IOException {
+    projects.evictAndReindex(it.project());
+    if (!parent(it.project(), it.span().old()).equals(parent(it.project(), it.span().next()))) {
+      descendants(it.project()).forEach(indexer::index);
+    }
+  }
+
+  private List<Project.NameKey> descendants(Project.NameKey ancestor) {
+    return projects.all().stream().filter(name -> inheritsFrom(name, ancestor)).toList();
+  }
+
+  private boolean inheritsFrom(Project.NameKey name, Project.NameKey ancestor) {
+    Optional<ProjectState> state = projects.get(name);
+    return state.isPresent() && state.get().parents().anyMatch(parent -> parent.getNameKey().equals(ancestor));
+  }
+
+  /** The parent that a version of the configuration names; none when it names none, or cannot be read. */
+  private Optional<String> parent(Project.NameKey project, ObjectId version) throws IOException {
+    if (version.equals(ObjectId.zeroId())) {
+      return Optional.empty();
+    }
+    try (Repository repository = repositories.openRepository(project)) {
+      Config config = new BlobBasedConfig(null, repository, version, ProjectConfig.PROJECT_CONFIG);
+      return Optional.ofNullable(config.getString("access", null, "inheritFrom"));
+    } catch (IOException | ConfigInvalidException e) {
+      return Optional.empty();
+    }
+  }
+}

@@ -1,0 +1,88 @@
+package io.lockstep.bridge;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.google.gerrit.server.config.AllProjectsName;
+import com.google.gerrit.server.config.AllUsersName;
+import com.google.gson.JsonObject;
+import io.lockstep.bridge.sidecar.RoutedSidecar;
+import io.lockstep.bridge.sidecar.Sidecar;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.List;
+import java.util.Set;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** What comes of the greeting at the start. */
+final class HelloTest {
+  private static final String HELLO = "POST /v1/gerrit/hello";
+  private static final String STARTS = "503 {\"code\":\"not_serving\",\"message\":\"it starts\",\"retry\":true}";
+  private static final Duration PATIENCE = Duration.ofSeconds(3);
+
+  @TempDir Path folder;
+
+  private static Hello hello(Sidecar sidecar, String instance) {
+    return new Hello(
+        sidecar, new BridgeProcess(), "server", instance, new AllProjectsName("All-Projects"), new AllUsersName("All-Users"));
+  }
+
+  private String refused(String... answers) throws Exception {
+    try (RoutedSidecar sidecar = new RoutedSidecar(folder); Sidecar client = sidecar.client()) {
+      if (answers.length > 0) {
+        sidecar.on(HELLO, answers);
+      }
+      Hello hello = hello(client, "a-0");
+      String message = assertThrows(IllegalStateException.class, () -> hello.say(PATIENCE)).getMessage();
+      assertTrue(message.contains("must not start"), message);
+      return message;
+    }
+  }
+
+  @Test
+  void aSidecarThatStartsIsAskedAgain() throws Exception {
+    try (RoutedSidecar sidecar = new RoutedSidecar(folder); Sidecar client = sidecar.client()) {
+      sidecar.on(HELLO, RoutedSidecar.HANG_UP, STARTS, "200 {\"accepted\":true,\"reason\":null}");
+      hello(client, "a-0").say(Duration.ofSeconds(30));
+      List<JsonObject> asked = sidecar.asked(HELLO);
+      assertEquals(3, asked.size());
+      Set<String> fields =
+          Set.of(
+              "session", "server_id", "instance_id", "gerrit_version", "bridge_version", "all_projects", "all_users");
+      assertEquals(fields, asked.get(0).keySet());
+      assertEquals(asked.get(0), asked.get(2));
+    }
+  }
+
+  @Test
+  void aSiteThatIsNotAcceptedDoesNotStart() throws Exception {
+    assertTrue(refused("200 {\"accepted\":false,\"reason\":\"another server_id\"}").endsWith("another server_id"));
+  }
+
+  @Test
+  void anOlderSidecarIsNamedAsTheReason() throws Exception {
+    assertTrue(refused().contains("upgrade the sidecar first"));
+  }
+
+  @Test
+  void aSidecarThatStaysAwayEndsTheStart() throws Exception {
+    assertTrue(refused(STARTS).contains("did not answer within 3 seconds: it starts"));
+    try (Sidecar away = new RoutedSidecar(folder).closed()) {
+      Hello hello = hello(away, "a-0");
+      String message = assertThrows(IllegalStateException.class, () -> hello.say(PATIENCE)).getMessage();
+      assertTrue(message.contains("cannot be reached"), message);
+    }
+  }
+
+  @Test
+  void aNodeNeedsANameOfItsOwn() throws Exception {
+    try (RoutedSidecar sidecar = new RoutedSidecar(folder); Sidecar client = sidecar.client()) {
+      Hello hello = hello(client, null);
+      String message = assertThrows(IllegalStateException.class, () -> hello.say(PATIENCE)).getMessage();
+      assertTrue(message.contains("gerrit.instanceId"), message);
+      assertTrue(sidecar.asked(HELLO).isEmpty());
+    }
+  }
+}

@@ -1,0 +1,165 @@
+package io.lockstep.bridge.refresh;
+
+import static io.lockstep.bridge.sidecar.RoutedSidecar.await;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.google.gerrit.entities.Change;
+import com.google.gerrit.entities.Project;
+import com.google.gson.JsonElement;
+import com.google.gson.JsonObject;
+import io.lockstep.bridge.BridgeProcess;
+import io.lockstep.bridge.sidecar.RoutedSidecar;
+import io.lockstep.bridge.sidecar.Sidecar;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.stream.Collectors;
+import java.util.stream.IntStream;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** What becomes of the tasks that a sidecar hands out. */
+final class RefreshPullerTest {
+  private static final String TASKS = "POST /v1/refresh/tasks";
+  private static final String DONE = "POST /v1/refresh/done";
+  private static final String NONE = "200 {\"tasks\":[]}";
+  private static final String TAKEN = "200 {}";
+  private static final String GONE = "400 {\"code\":\"invalid\",\"message\":\"superseded\",\"retry\":false}";
+  private static final String AWAY = "503 {\"code\":\"unavailable\",\"message\":\"later\",\"retry\":true}";
+
+  @TempDir Path folder;
+  private RoutedSidecar sidecar;
+  private Sidecar client;
+  private RefreshPuller puller;
+  private final Set<Subject> refreshed = ConcurrentHashMap.newKeySet();
+  private final Set<Boolean> owned = ConcurrentHashMap.newKeySet();
+
+  @BeforeEach
+  void prepare() throws Exception {
+    sidecar = new RoutedSidecar(folder).on(TASKS, NONE).on(DONE, TAKEN);
+    client = sidecar.client();
+    puller = new RefreshPuller(client, new BridgeProcess(), this::refresh);
+  }
+
+  @AfterEach
+  void end() {
+    puller.stop();
+    client.close();
+    sidecar.close();
+  }
+
+  private void refresh(Subject subject, boolean own) {
+    if (subject.equals(change(13))) {
+      throw new IllegalStateException("no luck", new RuntimeException("x".repeat(1000)));
+    }
+    refreshed.add(subject);
+    owned.add(own);
+  }
+
+  private static Subject change(int number) {
+    return new Subject.OfChange(Project.nameKey("p"), Change.id(number));
+  }
+
+  private static String task(int id) {
+    String task = "{\"id\":%1$d,\"own\":%2$b,\"attempt\":1,\"kind\":\"change\",\"project\":\"p\",\"number\":%1$d}";
+    return task.formatted(id, id % 2 == 0);
+  }
+
+  private static String tasks(int first, int last) {
+    return IntStream.rangeClosed(first, last)
+        .mapToObj(RefreshPullerTest::task)
+        .collect(Collectors.joining(",", "200 {\"tasks\":[", "]}"));
+  }
+
+  private List<Integer> done() {
+    return sidecar.asked(DONE).stream()
+        .flatMap(body -> body.getAsJsonArray("done").asList().stream())
+        .map(JsonElement::getAsInt)
+        .sorted()
+        .distinct()
+        .toList();
+  }
+
+  private static String session(JsonObject request) {
+    return request.get("session").getAsString();
+  }
+
+  @Test
+  void whatIsDoneIsReportedDoneAndWhatFailsFailed() {
+    sidecar.on(TASKS, tasks(11, 14), NONE);
+    puller.start();
+    await(() -> done().equals(List.of(11, 12, 14)));
+    assertEquals(Set.of(change(11), change(12), change(14)), refreshed);
+    assertEquals(Set.of(true, false), owned);
+    await(() -> sidecar.asked(DONE).stream().anyMatch(body -> !body.getAsJsonArray("failed").isEmpty()));
+    JsonObject report =
+        sidecar.asked(DONE).stream().filter(body -> !body.getAsJsonArray("failed").isEmpty()).findFirst().orElseThrow();
+    JsonObject failed = report.getAsJsonArray("failed").get(0).getAsJsonObject();
+    assertEquals(13, failed.get("id").getAsInt());
+    String why = failed.get("why").getAsString();
+    assertTrue(why.contains("no luck") && why.length() <= 500, why);
+    JsonObject asked = sidecar.asked(TASKS).get(0);
+    assertEquals(64, asked.get("most").getAsInt());
+    assertEquals(session(asked), session(report));
+  }
+
+  @Test
+  void aTaskThatThisBridgeDoesNotKnowFails() {
+    sidecar.on(TASKS, "200 {\"tasks\":[{\"id\":1,\"own\":false,\"attempt\":1,\"kind\":\"moon\"}]}", NONE);
+    puller.start();
+    await(() -> !sidecar.asked(DONE).isEmpty());
+    assertTrue(sidecar.asked(DONE).get(0).toString().contains("knows no tasks of kind moon"));
+  }
+
+  @Test
+  void aReportIsRepeatedUntilItIsTaken() {
+    sidecar.on(TASKS, tasks(1, 1), NONE).on(DONE, AWAY, RoutedSidecar.HANG_UP, TAKEN);
+    puller.start();
+    await(() -> sidecar.asked(DONE).size() == 3);
+    assertEquals(List.of(1), done());
+  }
+
+  @Test
+  void afterALostAnswerAnotherSessionTakesWhatWasInIt() {
+    sidecar.on(TASKS, RoutedSidecar.HANG_UP, tasks(2, 2), NONE);
+    puller.start();
+    await(() -> done().equals(List.of(2)));
+    List<JsonObject> asked = sidecar.asked(TASKS);
+    assertNotEquals(session(asked.get(0)), session(asked.get(1)));
+    assertEquals(session(asked.get(1)), session(sidecar.asked(DONE).get(0)));
+  }
+
+  @Test
+  void aSessionThatIsNotKnownAnyMoreBeginsAgain() {
+    sidecar.on(TASKS, tasks(1, 1), GONE, tasks(3, 3), NONE).on(DONE, GONE, TAKEN);
+    puller.start();
+    await(() -> done().contains(3));
+    assertFalse(sidecar.asked(TASKS).stream().map(RefreshPullerTest::session).distinct().count() < 2);
+  }
+
+  @Test
+  void aSidecarThatDoesNotTakeReportsHandsOutOnlySoMuch() {
+    String[] all = IntStream.range(0, 10).mapToObj(n -> tasks(100 + 64 * n, 163 + 64 * n)).toArray(String[]::new);
+    sidecar.on(TASKS, all).on(DONE, AWAY);
+    puller.start();
+    await(() -> sidecar.asked(TASKS).size() == 4 && sidecar.asked(DONE).size() > 2);
+    assertEquals(4, sidecar.asked(TASKS).size());
+    await(() -> refreshed.size() == 256);
+  }
+
+  @Test
+  void whatIsStoppedAsksNoMore() {
+    puller.start();
+    await(() -> sidecar.asked(TASKS).size() > 1);
+    puller.stop();
+    int before = sidecar.asked(TASKS).size();
+    puller.stop();
+    assertEquals(before, sidecar.asked(TASKS).size());
+  }
+}

@@ -1,0 +1,116 @@
+package io.lockstep.bridge.sidecar;
+
+import static java.nio.charset.StandardCharsets.UTF_8;
+
+import com.google.gson.JsonObject;
+import com.google.gson.JsonParser;
+import com.sun.net.httpserver.HttpExchange;
+import com.sun.net.httpserver.HttpServer;
+import java.io.IOException;
+import java.net.InetAddress;
+import java.net.InetSocketAddress;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.ArrayDeque;
+import java.util.ArrayList;
+import java.util.Deque;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.function.BooleanSupplier;
+
+/**
+ * Answers many callers at once, each method and path from a script of its own, whose last line stands for ever. A path
+ * without a script is 404, as in an older sidecar.
+ */
+public final class RoutedSidecar implements AutoCloseable {
+  /** Hang up instead of an answer. */
+  public static final String HANG_UP = "-";
+
+  private final HttpServer server;
+  private final ExecutorService threads = Executors.newCachedThreadPool();
+  private final Path tokens;
+  private final Map<String, Deque<String>> scripts = new ConcurrentHashMap<>();
+  private final Map<String, List<JsonObject>> asked = new ConcurrentHashMap<>();
+
+  public RoutedSidecar(Path folder) throws IOException {
+    tokens = Files.writeString(folder.resolve("tokens"), "t\n");
+    server = HttpServer.create(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0), 0);
+    server.setExecutor(threads);
+    server.createContext("/", this::answer);
+    server.start();
+  }
+
+  /** Sets the script of a method and path: {@code status body}, or {@link #HANG_UP}. */
+  public RoutedSidecar on(String route, String... answers) {
+    scripts.put(route, new ArrayDeque<>(List.of(answers)));
+    return this;
+  }
+
+  /** A client of it. */
+  public Sidecar client() {
+    return new Sidecar(new Endpoint.Tcp(server.getAddress(), tokens), Duration.ofMillis(1500));
+  }
+
+  /** Ends it; a client that finds nobody. */
+  public Sidecar closed() {
+    close();
+    return client();
+  }
+
+  /** The bodies that were sent to a method and path. */
+  public List<JsonObject> asked(String route) {
+    List<JsonObject> bodies = asked.getOrDefault(route, List.of());
+    synchronized (bodies) {
+      return List.copyOf(bodies);
+    }
+  }
+
+  /** Waits for what must come soon. */
+  public static void await(BooleanSupplier found) {
+    long end = System.nanoTime() + Duration.ofSeconds(20).toNanos();
+    while (!found.getAsBoolean()) {
+      if (System.nanoTime() > end) {
+        throw new AssertionError("it does not come");
+      }
+      Pause.of(5);
+    }
+  }
+
+  @Override
+  public void close() {
+    server.stop(0);
+    threads.shutdownNow();
+  }
+
+  private void answer(HttpExchange exchange) throws IOException {
+    try (exchange) {
+      String route = exchange.getRequestMethod() + " " + exchange.getRequestURI();
+      JsonObject body = JsonParser.parseString(new String(exchange.getRequestBody().readAllBytes(), UTF_8)).getAsJsonObject();
+      List<JsonObject> bodies = asked.computeIfAbsent(route, any -> new ArrayList<>());
+      synchronized (bodies) {
+        bodies.add(body);
+      }
+      String line = next(route);
+      if (line.equals(HANG_UP)) {
+        return;
+      }
+      byte[] answer = line.substring(4).getBytes(UTF_8);
+      exchange.sendResponseHeaders(Integer.parseInt(line.substring(0, 3)), answer.length);
+      exchange.getResponseBody().write(answer);
+    }
+  }
+
+  private String next(String route) {
+    Deque<String> script = scripts.get(route);
+    if (script == null) {
+      return "404 {\"code\":\"invalid\",\"message\":\"no route " + route + "\",\"retry\":false}";
+    }
+    synchronized (script) {
+      return script.size() > 1 ? script.poll() : script.peek();
+    }
+  }
+}

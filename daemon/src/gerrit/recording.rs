@@ -1,0 +1,38 @@
+//! A Gerrit that writes down what it is told, for tests.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+use lockstep_proto::refresh::Task;
+
+use super::{Gerrit, GerritError};
+
+/// Answers as it was told to, and `Ok` when it was told nothing.
+#[derive(Debug, Default)]
+pub struct RecordingGerrit {
+    told: Mutex<Vec<Task>>,
+    answers: Mutex<VecDeque<GerritError>>,
+}
+
+impl RecordingGerrit {
+    /// The next tasks will end like this, one each.
+    pub fn will_fail(&self, errors: impl IntoIterator<Item = GerritError>) {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).extend(errors);
+    }
+
+    /// What it was told since the last call.
+    #[must_use]
+    pub fn take(&self) -> Vec<Task> {
+        std::mem::take(&mut self.told.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[async_trait]
+impl Gerrit for RecordingGerrit {
+    async fn refresh(&self, tasks: &[Task]) -> Vec<Result<(), GerritError>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).extend(tasks.iter().cloned());
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.iter().map(|_| answers.pop_front().map_or(Ok(()), Err)).collect()
+    }
+}

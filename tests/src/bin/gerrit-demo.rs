@@ -1,0 +1,84 @@
+//! `make demo-gerrit`: two sites with a real Gerrit each. A change is made at one and voted on at the other; then the stage
+//! is the newcomer's, until Ctrl-C ends everything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use lockstep_tests::e2e::gerrit::Sites;
+use lockstep_tests::e2e::gerrit::rest::{ADMIN, Login};
+use lockstep_tests::e2e::until;
+use serde_json::json;
+use tokio::signal;
+use tokio::time::sleep;
+
+/// Whoever automates something: in Gerrit, a member of the group `Service Users`.
+const SERVICE: Login<'_> = Login("ci", "ci-secret");
+const PROJECT: &str = "demo";
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let binary = std::env::current_exe().expect("a program").with_file_name("lockstep-under-test");
+    println!("two sidecars and two Gerrits start; that takes half a minute");
+    tokio::select! {
+        biased;
+        _ = signal::ctrl_c() => {}
+        () = async {
+            let sites = Sites::start(&binary, &["muc-1", "ber-1"]).await;
+            play(&sites).await;
+            watch(&sites).await;
+        } => {}
+    }
+    println!("\neverything is ended");
+    ExitCode::SUCCESS
+}
+
+/// A sample change over two sites.
+async fn play(sites: &Sites) {
+    let (muc, ber) = sites.two();
+    let _ = muc.rest("PUT", &format!("/projects/{PROJECT}"), &json!({"create_empty_commit": true})).await.json();
+    let account = json!({"name": "Continuous Integration", "http_password": SERVICE.1, "groups": ["Service Users"]});
+    let _ = muc.rest("PUT", &format!("/accounts/{}", SERVICE.0), &account).await.json();
+    let user = sites.user(0, PROJECT).await;
+    let _ = user.commit("README.md", "# Demo\n", "The first change").await;
+    let number = user.review("master").await[0];
+    let vote = json!({"labels": {"Code-Review": 1}, "message": "It builds."});
+    let path = format!("/changes/{PROJECT}~{number}/revisions/current/review");
+    let voted = until(async || (ber.rest_as(SERVICE, "POST", &path, &vote).await.status == 200).then_some(())).await;
+    assert!(voted.is_some(), "{}", ber.log_tail());
+    let seen = until(async || (muc.find("label:Code-Review=1").await == [number]).then_some(())).await;
+    assert!(seen.is_some(), "{}", muc.log_tail());
+    println!(
+        "\nchange {number} was pushed at muc and got Code-Review+1 at ber, by the service user; muc finds the vote.\n"
+    );
+    for (name, server) in [("muc", muc), ("ber", ber)] {
+        println!("  {name}  http://{}/  ssh port {}", server.http, server.ssh.port());
+        println!("       git clone {}", server.clone_url(PROJECT));
+        let query = format!("http://{}/a/changes/?q=project:{PROJECT}&o=DETAILED_LABELS", server.http);
+        println!("       curl --user {}:{} '{query}'", SERVICE.0, SERVICE.1);
+    }
+    println!("\n  administrator {} / {}, service user {} / {}", ADMIN.0, ADMIN.1, SERVICE.0, SERVICE.1);
+    println!("  there are no web pages in these Gerrits: use REST, git and ssh. Ctrl-C ends everything.\n");
+}
+
+/// Every transaction, when both sites show it: how long after its commit.
+async fn watch(sites: &Sites) {
+    println!("{:>8} {:>8}  {:<12} {:>4}  first ref", "muc", "ber", "project", "refs");
+    let mut printed = BTreeSet::new();
+    loop {
+        let mut rows: BTreeMap<(u64, String), Vec<String>> = BTreeMap::new();
+        for node in &sites.cluster.nodes {
+            let origins = node.status().await.map(|status| status.origins).unwrap_or_default();
+            for entry in origins.into_iter().flat_map(|origin| origin.recent) {
+                let lag = entry.visible_at_ms.saturating_sub(entry.committed_at_ms);
+                let row = rows.entry((entry.committed_at_ms, entry.txn.to_string())).or_default();
+                row.push(format!("{lag} ms"));
+                if row.len() == sites.cluster.nodes.len() && printed.insert(entry.txn.to_string()) {
+                    let (project, refs, first) = (entry.project, entry.refs, entry.first_ref);
+                    println!("{:>8} {:>8}  {project:<12} {refs:>4}  {first}", row[0], row[1]);
+                }
+            }
+        }
+        sleep(Duration::from_millis(300)).await;
+    }
+}

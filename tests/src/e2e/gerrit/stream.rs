@@ -1,0 +1,154 @@
+//! Gerrit's SSH: a key of the administrator's, and the stream of events that a CI server listens to.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+
+use super::server::Server;
+use crate::e2e::git::{git, ok, quiet};
+use crate::e2e::until;
+
+/// A key, and the folder that it lies in.
+#[derive(Clone, Debug)]
+pub struct Key {
+    folder: PathBuf,
+}
+
+impl Key {
+    /// Makes one, and gives it to the administrator at a site.
+    ///
+    /// # Panics
+    /// There is no `ssh-keygen`, or Gerrit refuses.
+    pub async fn give(server: &Server, folder: &Path) -> Self {
+        std::fs::create_dir_all(folder).expect("a folder");
+        let key = Self { folder: folder.to_owned() };
+        let mut command = quiet(Command::new("ssh-keygen"), folder);
+        command.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(key.file());
+        let _ = ok(command.output().await.expect("ssh-keygen runs"));
+        let public = std::fs::read_to_string(folder.join("key.pub")).expect("a key");
+        let _ = server.rest("POST", "/accounts/self/sshkeys", &json!(public)).await.json();
+        key
+    }
+
+    /// Whether a site lets it in.
+    ///
+    /// # Panics
+    /// There is no `ssh`.
+    pub async fn opens(&self, server: &Server) -> bool {
+        let output = self.ssh(server, &["gerrit", "version"]).output().await.expect("ssh runs");
+        output.status.success()
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.join("key")
+    }
+
+    fn ssh(&self, server: &Server, args: &[&str]) -> Command {
+        let mut command = quiet(Command::new("ssh"), &self.folder);
+        for option in ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "BatchMode=yes"] {
+            command.args(["-F", "/dev/null", "-o", option]);
+        }
+        command.arg("-i").arg(self.file()).args(["-p", &server.ssh.port().to_string(), "admin@127.0.0.1"]).args(args);
+        command
+    }
+}
+
+/// A listener as a CI server is one: whatever it hears of, it fetches at once.
+pub struct Listener {
+    heard: Arc<Mutex<Vec<Value>>>,
+    lost: Arc<Mutex<Vec<String>>>,
+    task: JoinHandle<()>,
+    _ssh: Child,
+}
+
+impl Listener {
+    /// Begins to listen at a site, whose repositories lie below `root`.
+    ///
+    /// # Panics
+    /// The site does not let the key in.
+    pub async fn start(key: &Key, server: &Server, root: &Path) -> Self {
+        let let_in = until(async || key.opens(server).await.then_some(())).await;
+        assert!(let_in.is_some(), "{}", server.log_tail());
+        let mut ssh = key.ssh(server, &["gerrit", "stream-events"]).stdout(Stdio::piped()).spawn().expect("ssh runs");
+        let mut lines = BufReader::new(ssh.stdout.take().expect("a pipe")).lines();
+        let (heard, lost): (Arc<Mutex<Vec<Value>>>, Arc<Mutex<Vec<String>>>) = Default::default();
+        let (into, missing, root) = (Arc::clone(&heard), Arc::clone(&lost), root.to_owned());
+        let (url, folder) = (server.clone_url(""), key.folder.join("fetched.git"));
+        let _ = ok(git(&key.folder, &["init", "-q", "--bare", &folder.display().to_string()]).await);
+        let task = tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                let event: Value = serde_json::from_str(&line).expect("an event");
+                if let Some(why) = look(&event, &root, &url, &folder).await {
+                    missing.lock().expect("a lock").push(format!("{why}: {event}"));
+                }
+                into.lock().expect("a lock").push(event);
+            }
+        });
+        Self { heard, lost, task, _ssh: ssh }
+    }
+
+    /// Waits until an event was heard that fits; everything that was heard until then.
+    ///
+    /// # Panics
+    /// It is not heard for long.
+    pub async fn hears(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Vec<Value> {
+        let found = until(async || self.heard().iter().any(&fits).then_some(())).await;
+        assert!(found.is_some(), "{what} is not heard; what is: {:#?}", self.heard());
+        self.heard()
+    }
+
+    /// What was heard.
+    ///
+    /// # Panics
+    /// Never: nobody panics with the lock.
+    #[must_use]
+    pub fn heard(&self) -> Vec<Value> {
+        self.heard.lock().expect("a lock").clone()
+    }
+
+    /// Nothing was heard of that was not there, and nothing twice.
+    ///
+    /// # Panics
+    /// Something was.
+    pub fn was_told_well(&self) {
+        let lost = self.lost.lock().expect("a lock");
+        assert!(lost.is_empty(), "told before it was there: {lost:#?}");
+        let mut heard: Vec<String> = self.heard().iter().map(ToString::to_string).collect();
+        let all = heard.len();
+        heard.sort_unstable();
+        heard.dedup();
+        assert_eq!(heard.len(), all, "told twice: {:#?}", self.heard());
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What an event speaks of and is not there.
+async fn look(event: &Value, root: &Path, url: &str, folder: &Path) -> Option<String> {
+    let patch_set = &event["patchSet"];
+    if let (Some(name), Some(wanted), Some(project)) =
+        (patch_set["ref"].as_str(), patch_set["revision"].as_str(), event["project"].as_str())
+    {
+        let fetched =
+            git(folder, &["fetch", "-q", &format!("{url}{project}"), &format!("+{name}:refs/heads/it")]).await;
+        let got = git(folder, &["rev-parse", "refs/heads/it"]).await;
+        let fits = fetched.status.success() && String::from_utf8_lossy(&got.stdout).trim() == wanted;
+        return (!fits).then(|| format!("{name} cannot be fetched"));
+    }
+    let update = &event["refUpdate"];
+    let (new, project) = (update["newRev"].as_str()?, update["project"].as_str()?);
+    if new.bytes().all(|digit| digit == b'0') {
+        return None;
+    }
+    let there = git(&root.join(format!("{project}.git")), &["cat-file", "-e", new]).await;
+    (!there.status.success()).then(|| format!("{new} is not there"))
+}

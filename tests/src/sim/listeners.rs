@@ -1,0 +1,127 @@
+//! Listeners: one a node, as the bridge inside of its Gerrit takes stream events for whoever listens there.
+//!
+//! A listener outlives its sidecar. Now and then Gerrit itself is restarted: a new session, and what the old one had heard and
+//! not confirmed comes again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep_proto::NodeId;
+use lockstep_proto::announcement::{EventsDoneRequest, NextEventsRequest};
+use tokio::time::sleep;
+
+use super::dice::Dice;
+use super::faults::Seam;
+use super::world::{Life, World};
+
+/// How long a session may keep an event without confirming it.
+pub const LEASE: Duration = Duration::from_secs(4);
+
+/// The listener of one node.
+pub struct Listener {
+    world: Arc<World>,
+    node: NodeId,
+    dice: Dice,
+    sessions: u64,
+    /// The life of the node that the session takes events from.
+    life: Option<Life>,
+    /// What the session took in this life of the node, and when.
+    taken: BTreeMap<String, u64>,
+    /// What it has not confirmed.
+    unconfirmed: Vec<String>,
+}
+
+impl Listener {
+    /// A listener that has heard nothing yet.
+    #[must_use]
+    pub fn new(world: Arc<World>, node: NodeId) -> Self {
+        let dice = Dice::new(world.seed, &format!("{node}/listener"));
+        Self { world, node, dice, sessions: 0, life: None, taken: BTreeMap::new(), unconfirmed: Vec::new() }
+    }
+
+    /// Takes events, for ever.
+    pub async fn run(mut self) {
+        loop {
+            match self.world.life(&self.node) {
+                Some(life) => self.listen(life).await,
+                None => self.life = None,
+            }
+            sleep(Duration::from_millis(self.dice.between(1, 300))).await;
+        }
+    }
+
+    async fn listen(&mut self, life: Life) {
+        let same = self.life.as_ref().is_some_and(|before| Arc::ptr_eq(&before.node, &life.node));
+        if !same {
+            // A new sidecar gives again what is not confirmed, to the same session too.
+            self.taken.clear();
+            self.life = Some(life.clone());
+        }
+        if self.dice.chance(30) {
+            self.sessions += 1;
+            self.taken.clear();
+            self.unconfirmed.clear();
+            self.world.trace.note(self.node.as_str(), "GERRIT RESTARTED");
+        }
+        let took = tokio::select! {
+            biased;
+            () = life.ended.cancelled() => return,
+            took = self.take(&life) => took,
+        };
+        if !took || life.ended.is_cancelled() {
+            return;
+        }
+        tokio::select! {
+            biased;
+            () = life.ended.cancelled() => {}
+            () = self.confirm(&life) => {}
+        }
+    }
+
+    fn session(&self) -> String {
+        format!("{}/gerrit-{}", self.node, self.sessions)
+    }
+
+    /// Takes what there is; whether the node answered.
+    async fn take(&mut self, life: &Life) -> bool {
+        let Some(events) = life.node.events() else { return false };
+        let most = usize::try_from(self.dice.between(1, 8)).unwrap_or(1);
+        let request = NextEventsRequest { session: self.session(), most, wait_ms: self.dice.below(500) };
+        let Ok(answer) = events.next(request).await else { return false };
+        if self.dice.chance(self.world.faults.rates(Seam::Gerrit).lose_answer) {
+            self.world
+                .trace
+                .note(self.node.as_str(), &format!("the listener never heard {} events", answer.events.len()));
+            return false;
+        }
+        for event in answer.events {
+            self.world.trace.note(self.node.as_str(), &format!("hears {} of {}", event.id, event.origin));
+            // What is not confirmed within the lease comes again, and is no surprise.
+            let (now, lease) = (self.world.trace.now_ms(), u64::try_from(LEASE.as_millis()).unwrap_or(0));
+            let before = self.taken.insert(event.id.clone(), now);
+            let again = before.is_some_and(|before| now < before + lease);
+            self.world.watch.heard(&self.node, &event, again);
+            self.unconfirmed.push(event.id);
+        }
+        true
+    }
+
+    /// Confirms the first of what it heard, most often all.
+    async fn confirm(&mut self, life: &Life) {
+        let Some(events) = life.node.events() else { return };
+        let heard = self.unconfirmed.len();
+        let count =
+            if self.dice.chance(700) { heard } else { usize::try_from(self.dice.below(heard as u64)).unwrap_or(0) };
+        let done: Vec<String> = self.unconfirmed[..count].to_vec();
+        if done.is_empty() {
+            return;
+        }
+        self.world.watch.confirms(&self.node, &done);
+        let request = EventsDoneRequest { session: self.session(), done: done.clone() };
+        if events.done(request).await.is_ok() && !life.ended.is_cancelled() {
+            self.world.watch.confirmed(&self.node, &done);
+            self.unconfirmed.drain(..count);
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Accounts, groups, keys, passwords, configuration and rights: given at one site, in force at the other.
+
+use lockstep_tests::e2e::gerrit::Sites;
+use lockstep_tests::e2e::gerrit::agree::in_lockstep;
+use lockstep_tests::e2e::gerrit::rest::{ADMIN, Login};
+use lockstep_tests::e2e::gerrit::server::Server;
+use lockstep_tests::e2e::gerrit::stream::Key;
+use lockstep_tests::e2e::until;
+use serde_json::{Value, json};
+
+use crate::lockstep;
+
+/// Waits until a call has a status.
+async fn answers(server: &Server, who: Login<'_>, path: &str, status: u16) {
+    let came =
+        until(async || (server.rest_as(who, "GET", path, &Value::Null).await.status == status).then_some(())).await;
+    assert!(came.is_some(), "{who:?} {path} is not {status}\n{}", server.log_tail());
+}
+
+/// Waits until a list of the REST API has, or has not, something of that name.
+async fn lists(server: &Server, path: &str, name: &str, wanted: bool) {
+    let look = async || {
+        let list = server.read(path).await;
+        let has = list.as_array().into_iter().flatten().any(|one| one["name"] == name);
+        (has == wanted).then_some(())
+    };
+    assert!(
+        until(look).await.is_some(),
+        "{path}: {name} is {}there\n{}",
+        if wanted { "not " } else { "" },
+        server.log_tail()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Gerrit: make gerrit-e2e"]
+async fn what_an_administrator_does_at_one_site_holds_at_the_other() {
+    let sites = Sites::start(lockstep(), &["a-0", "b-0"]).await;
+    let (a, b) = sites.two();
+    let (before, after) = (Login("jo", "one"), Login("jo", "two"));
+
+    // An account, its password and another one. B has looked for both in vain before, so it remembers their absence.
+    assert_eq!(b.rest_as(before, "GET", "/accounts/self", &Value::Null).await.status, 401);
+    let jo = json!({"name": "Jo", "email": "jo@example.com", "http_password": "one"});
+    let _ = a.rest("PUT", "/accounts/jo", &jo).await.json();
+    answers(b, before, "/accounts/self", 200).await;
+    assert_eq!(b.rest_as(after, "GET", "/accounts/self", &Value::Null).await.status, 401);
+    let _ = a.rest("PUT", "/accounts/jo/password.http", &json!({"http_password": "two"})).await;
+    answers(b, after, "/accounts/self", 200).await;
+    let _ = a.rest("PUT", "/accounts/jo/name", &json!({"name": "Johanna"})).await.json();
+    lists(b, "/accounts/?q=name:johanna&o=DETAILS", "Johanna", true).await;
+    let _ = a.rest("DELETE", "/accounts/jo/active", &json!({})).await;
+    answers(b, after, "/accounts/self", 401).await;
+    let _ = a.rest("PUT", "/accounts/jo/active", &json!({})).await;
+    answers(b, after, "/accounts/self", 200).await;
+
+    // An ssh key.
+    let key = Key::give(a, &sites.cluster.scratch("key")).await;
+    let let_in = until(async || key.opens(b).await.then_some(())).await;
+    assert!(let_in.is_some(), "{}", b.log_tail());
+
+    // A group, its members, its name. B has answered each question before.
+    assert_eq!(b.rest("GET", "/groups/crew", &Value::Null).await.status, 404);
+    lists(b, "/accounts/jo/groups", "crew", false).await;
+    let _ = a.rest("PUT", "/groups/crew", &json!({})).await.json();
+    answers(b, ADMIN, "/groups/crew", 200).await;
+    let _ = a.rest("PUT", "/groups/crew/members/jo", &json!({})).await.json();
+    lists(b, "/accounts/jo/groups", "crew", true).await;
+    let _ = a.rest("PUT", "/groups/fleet", &json!({})).await.json();
+    let _ = a.rest("PUT", "/groups/fleet/groups/crew", &json!({})).await.json();
+    lists(b, "/accounts/jo/groups", "fleet", true).await;
+    let _ = a.rest("PUT", "/groups/fleet/name", &json!({"name": "navy"})).await.json();
+    answers(b, ADMIN, "/groups/navy", 200).await;
+    answers(b, ADMIN, "/groups/fleet", 404).await;
+    let _ = a.rest("DELETE", "/groups/navy/groups/crew", &json!({})).await;
+    lists(b, "/accounts/jo/groups", "navy", false).await;
+    let _ = a.rest("DELETE", "/groups/crew/members/jo", &json!({})).await;
+    lists(b, "/accounts/jo/groups", "crew", false).await;
+
+    // A project's configuration, its rights, its parent, its state.
+    let _ = a.rest("PUT", "/projects/p", &json!({"create_empty_commit": true})).await.json();
+    answers(b, after, "/projects/p", 200).await;
+    let _ = a.rest("PUT", "/projects/p/description", &json!({"description": "what it is"})).await.json();
+    let described = until(async || (b.read("/projects/p").await["description"] == "what it is").then_some(())).await;
+    assert!(described.is_some(), "{}", b.log_tail());
+    let hidden = json!({"add": {"refs/*": {"permissions": {"read": {"exclusive": true, "rules": {
+        "Administrators": {"action": "ALLOW"}}}}}}});
+    let _ = a.rest("POST", "/projects/p/access", &hidden).await.json();
+    answers(b, after, "/projects/p", 404).await;
+    let _ = a.rest("POST", "/projects/p/access", &json!({"remove": {"refs/*": {}}})).await.json();
+    answers(b, after, "/projects/p", 200).await;
+    let _ = a.rest("PUT", "/projects/rules", &json!({"permissions_only": true})).await.json();
+    let _ = a.rest("PUT", "/projects/p/parent", &json!({"parent": "rules"})).await.json();
+    lists(b, "/projects/?query=parent:rules", "p", true).await;
+    let _ = a.rest("POST", "/projects/rules/access", &hidden).await.json();
+    answers(b, after, "/projects/p", 404).await;
+    let _ = a.rest("PUT", "/projects/p/config", &json!({"state": "READ_ONLY"})).await.json();
+    let read_only = until(async || (b.read("/projects/p").await["state"] == "READ_ONLY").then_some(())).await;
+    assert!(read_only.is_some(), "{}", b.log_tail());
+    in_lockstep(&sites, "p").await;
+}

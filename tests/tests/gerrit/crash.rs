@@ -1,0 +1,84 @@
+//! A Gerrit or a sidecar dies at any moment, and repositories are collected: in the end each index says what the refs say.
+
+use std::time::Duration;
+
+use lockstep_tests::e2e::gerrit::Sites;
+use lockstep_tests::e2e::gerrit::agree::in_lockstep;
+use lockstep_tests::e2e::gerrit::rest::Answer;
+use lockstep_tests::e2e::upkeep::Upkeep;
+use serde_json::json;
+use tokio::time::{sleep, timeout};
+
+use crate::lockstep;
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Gerrit: make gerrit-e2e"]
+async fn what_was_committed_is_found_after_a_gerrit_or_a_sidecar_died() {
+    let mut sites = Sites::start(lockstep(), &["a-0", "b-0"]).await;
+    let _ = sites.servers[0].rest("PUT", "/projects/p", &json!({"create_empty_commit": true})).await.json();
+    let user = sites.user(0, "p").await;
+    for n in 0..6 {
+        user.at("master").await;
+        let _ = user.commit("file", &format!("{n}\n"), &format!("change {n}")).await;
+        assert_eq!(user.review("master").await.len(), 1);
+    }
+    in_lockstep(&sites, "p").await;
+    let upkeep = Upkeep::of(sites.cluster.nodes.iter().map(|node| node.repository("p")).collect());
+
+    // The site that writes: its Gerrit dies among votes, each time somewhere else between commit, index and answer. What
+    // was indexed in its last minutes dies with it: Lucene writes that later.
+    for (round, pause) in [40, 350, 777].into_iter().enumerate() {
+        let votes = async {
+            for n in (1..=6).cycle() {
+                let vote =
+                    json!({"labels": {"Code-Review": 1 - i32::try_from(round % 3).expect("small")}, "message": "m"});
+                let path = format!("/changes/p~{n}/revisions/current/review");
+                let _: Answer = sites.servers[0].rest("POST", &path, &vote).await;
+            }
+        };
+        assert!(timeout(Duration::from_millis(pause), votes).await.is_err(), "nobody stops voting");
+        sites.servers[0].kill().await;
+        sites.servers[0].run().await;
+        in_lockstep(&sites, "p").await;
+    }
+
+    // The other site: its Gerrit dies while it hears of commits, its sidecar too.
+    let commented = async |sites: &Sites, text: &str| {
+        for n in 1..=6 {
+            let path = format!("/changes/p~{n}/revisions/current/review");
+            let _ = sites.servers[0].rest("POST", &path, &json!({"message": text})).await.json();
+        }
+    };
+    commented(&sites, "b dies").await;
+    sites.servers[1].kill().await;
+    commented(&sites, "b is dead").await;
+    sites.servers[1].run().await;
+    in_lockstep(&sites, "p").await;
+    commented(&sites, "b's sidecar dies").await;
+    sites.cluster.nodes[1].kill().await;
+    commented(&sites, "b's sidecar is dead").await;
+    sites.cluster.nodes[1].start(None);
+    sites.cluster.ready().await;
+    in_lockstep(&sites, "p").await;
+
+    // The wire of a site is cut for a while: its Gerrit refuses, the other goes on; then both are equal.
+    sites.cluster.nodes[1].wire.cut();
+    commented(&sites, "b is cut off").await;
+    let path = "/changes/p~1/revisions/current/review";
+    let refused = sites.servers[1].rest("POST", path, &json!({"message": "no"})).await;
+    assert_eq!(refused.status, 503, "{refused:?}");
+    sites.cluster.nodes[1].wire.mend();
+    sleep(Duration::from_secs(1)).await;
+    drop(upkeep);
+    for server in &sites.servers {
+        let collected = server.rest("POST", "/projects/p/gc", &json!({})).await;
+        assert_eq!(collected.status, 200, "{collected:?}");
+    }
+    in_lockstep(&sites, "p").await;
+    let messages = sites.servers[1].read("/changes/p~1/messages").await;
+    let said: Vec<&str> = messages.as_array().into_iter().flatten().filter_map(|one| one["message"].as_str()).collect();
+    for text in ["b dies", "b is dead", "b's sidecar dies", "b's sidecar is dead", "b is cut off"] {
+        let times = said.iter().filter(|message| message.ends_with(text)).count();
+        assert_eq!(times, 1, "{text}: {said:?}");
+    }
+}

@@ -1,0 +1,79 @@
+//! What was deleted at one site is gone at the other, and its name is free.
+
+use lockstep_tests::e2e::gerrit::Sites;
+use lockstep_tests::e2e::gerrit::agree::in_lockstep;
+use lockstep_tests::e2e::gerrit::server::Server;
+use lockstep_tests::e2e::until;
+use serde_json::{Value, json};
+
+use crate::lockstep;
+
+/// Waits until a site says that something is, or is not there.
+async fn is_there(server: &Server, path: &str, wanted: bool) {
+    let status = if wanted { 200 } else { 404 };
+    let came = until(async || (server.rest("GET", path, &Value::Null).await.status == status).then_some(())).await;
+    assert!(came.is_some(), "{path} is not {status}\n{}", server.log_tail());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Gerrit: make gerrit-e2e"]
+async fn branches_changes_and_projects_are_deleted_and_made_again() {
+    let mut sites = Sites::start(lockstep(), &["a-0", "b-0"]).await;
+    let (a, b) = sites.two();
+    let create = json!({"create_empty_commit": true});
+    let delete = "/projects/p/test-plugin~delete";
+    let _ = a.rest("PUT", "/projects/p", &create).await.json();
+    is_there(b, "/projects/p", true).await;
+
+    // A branch, at the one site and at the other.
+    for round in ["one", "two"] {
+        let _ = a.rest("PUT", "/projects/p/branches/x", &json!({"revision": "master"})).await.json();
+        is_there(b, "/projects/p/branches/x", true).await;
+        assert_eq!(b.rest("DELETE", "/projects/p/branches/x", &json!({})).await.status, 204, "{round}");
+        is_there(a, "/projects/p/branches/x", false).await;
+    }
+
+    // A change.
+    let user = sites.user(0, "p").await;
+    for n in 0..3 {
+        user.at("master").await;
+        let _ = user.commit("file", &format!("{n}\n"), &format!("change {n}")).await;
+        let _ = user.review("master").await;
+    }
+    in_lockstep(&sites, "p").await;
+    assert_eq!(b.rest("DELETE", "/changes/p~2", &json!({})).await.status, 204);
+    let gone = until(async || (a.find("project:p").await == [1, 3]).then_some(())).await;
+    assert!(gone.is_some(), "{}", a.log_tail());
+    in_lockstep(&sites, "p").await;
+
+    // The project, with its changes; its name is used again at the other site, and then deleted there.
+    assert_eq!(a.rest("POST", delete, &json!({})).await.status, 204);
+    is_there(b, "/projects/p", false).await;
+    let empty = until(async || b.find("project:p").await.is_empty().then_some(())).await;
+    assert!(empty.is_some(), "{}", b.log_tail());
+    let _ = b.rest("PUT", "/projects/p", &create).await.json();
+    is_there(a, "/projects/p", true).await;
+    let again = sites.user(1, "p").await;
+    let _ = again.commit("file", "new\n", "A change of the second project").await;
+    let number = again.review("master").await;
+    let truth = in_lockstep(&sites, "p").await;
+    assert!(!truth.refs.contains_key("refs/changes/01/1/meta"), "nothing of the first project came back: {truth:?}");
+    assert_eq!(a.find("project:p").await, number);
+
+    // The sidecar is away: the user is told, and it happens when it is back. Then the name is free.
+    sites.cluster.nodes[0].kill().await;
+    let told = sites.servers[0].rest("POST", delete, &json!({})).await;
+    if told.status != 204 {
+        assert_eq!(told.status, 503, "{told:?}");
+        assert!(told.text.contains("cannot be reached"), "{told:?}");
+    }
+    sites.cluster.nodes[0].start(None);
+    sites.cluster.ready().await;
+    let (a, b) = sites.two();
+    is_there(b, "/projects/p", false).await;
+    is_there(a, "/projects/p", false).await;
+    let made = until(async || (a.rest("PUT", "/projects/p", &create).await.status == 201).then_some(())).await;
+    assert!(made.is_some(), "{}", a.log_tail());
+    is_there(b, "/projects/p", true).await;
+    in_lockstep(&sites, "p").await;
+}

@@ -1,0 +1,112 @@
+//! A change from its push at one site to its submission at another, as its reviewers and a CI server see it.
+
+use lockstep_tests::e2e::gerrit::Sites;
+use lockstep_tests::e2e::gerrit::agree::in_lockstep;
+use lockstep_tests::e2e::gerrit::rest::Login;
+use lockstep_tests::e2e::gerrit::stream::{Key, Listener};
+use lockstep_tests::e2e::until;
+use serde_json::{Value, json};
+
+use crate::lockstep;
+
+/// Kinds of events, in the order in which they were heard, of one change.
+fn of_change(heard: &[Value], number: u32) -> Vec<&str> {
+    let events = heard.iter().filter(|event| event["change"]["number"] == number);
+    events.filter_map(|event| event["type"].as_str()).collect()
+}
+
+/// The one that `make test` runs: creation, review over two sites, search, events.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Gerrit: make gerrit-e2e"]
+async fn a_change_is_reviewed_over_two_sites_as_in_one() {
+    let sites = Sites::start(lockstep(), &["a-0", "b-0"]).await;
+    let (a, b) = sites.two();
+    let key = Key::give(a, &sites.cluster.scratch("key")).await;
+    let listener = Listener::start(&key, b, &sites.cluster.nodes[1].root).await;
+    let _ = a.rest("PUT", "/projects/tools%2Fbuild", &json!({"create_empty_commit": true})).await.json();
+    let used =
+        until(async || (b.rest("GET", "/projects/tools%2Fbuild", &Value::Null).await.status == 200).then_some(()));
+    assert!(used.await.is_some(), "the project can be used at the other site");
+
+    // Three patch sets at A, a vote and a comment at B.
+    let user = sites.user(0, "tools/build").await;
+    let first = user.commit("file", "one\n", "First").await;
+    assert_eq!(user.review("master").await, [1]);
+    for content in ["two\n", "three\n"] {
+        let _ = user.amend("file", content).await;
+        let _ = user.review("master").await;
+    }
+    let seen = until(async || (b.find("project:tools/build is:open").await == [1]).then_some(())).await;
+    assert!(seen.is_some(), "{}", b.log_tail());
+    let all_patch_sets = until(async || {
+        let detail = b.read("/changes/?q=change:1&o=CURRENT_REVISION").await;
+        let revisions = detail[0]["revisions"].as_object().cloned().unwrap_or_default();
+        revisions.values().any(|revision| revision["_number"] == 3).then_some(())
+    });
+    assert!(all_patch_sets.await.is_some());
+    let vote = json!({"labels": {"Code-Review": 2}, "message": "fine",
+        "comments": {"file": [{"line": 1, "message": "three?", "unresolved": false}]}});
+    let _ = b.rest("POST", "/changes/1/revisions/current/review", &vote).await.json();
+
+    // Submitted at A; found at both by what they are now.
+    let voted = until(async || (a.find("label:Code-Review=2").await == [1]).then_some(())).await;
+    assert!(voted.is_some(), "{}", a.log_tail());
+    assert_eq!(a.read("/changes/1/comments").await["file"][0]["message"], "three?");
+    assert_eq!(a.rest("POST", "/changes/1/submit", &json!({})).await.json()["status"], "MERGED");
+    let merged = until(async || (b.find("is:merged").await == [1] && b.find("is:open").await.is_empty()).then_some(()));
+    assert!(merged.await.is_some(), "{}", b.log_tail());
+
+    // A chain of 20 changes in one push.
+    user.at("master").await;
+    for n in 0..20 {
+        let _ = user.commit("file", &format!("{n}\n"), &format!("link {n}")).await;
+    }
+    let chain = user.review("master").await;
+    assert_eq!(chain.len(), 20);
+    let truth = in_lockstep(&sites, "tools/build").await;
+    assert_ne!(truth.refs.get("refs/heads/master"), Some(&first), "the third patch set was submitted");
+    assert_eq!(b.find("project:tools/build is:open").await, chain);
+
+    // What a CI server at B heard: everything once, in order, and never before it was there.
+    let last = chain.last().copied().expect("a change");
+    let heard = listener.hears("the end of the chain", |event| {
+        event["type"] == "patchset-created" && event["change"]["number"] == last
+    });
+    let heard = heard.await;
+    let first_change = ["patchset-created", "patchset-created", "patchset-created", "change-merged"];
+    assert_eq!(of_change(&heard, 1), first_change, "B's own comment is in B's own stream: {heard:#?}");
+    listener.was_told_well();
+    for number in chain {
+        assert_eq!(of_change(&heard, number), ["patchset-created"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Gerrit: make gerrit-e2e"]
+async fn drafts_are_private_and_survive_a_site() {
+    let mut sites = Sites::start(lockstep(), &["a-0", "b-0"]).await;
+    let (a, b) = sites.two();
+    let _ = a.rest("PUT", "/projects/p", &json!({"create_empty_commit": true})).await.json();
+    let jo = json!({"name": "Jo", "email": "jo@example.com", "http_password": "s3"});
+    let _ = a.rest("PUT", "/accounts/jo", &jo).await.json();
+    let user = sites.user(0, "p").await;
+    let _ = user.commit("file", "one\n", "First").await;
+    assert_eq!(user.review("master").await, [1]);
+    let draft = json!({"path": "file", "line": 1, "message": "hm"});
+    let _ = a.rest("PUT", "/changes/p~1/revisions/current/drafts", &draft).await.json();
+    in_lockstep(&sites, "p").await;
+    assert_eq!(b.read("/changes/p~1/drafts").await["file"][0]["message"], "hm");
+    let of_jo = b.rest_as(Login("jo", "s3"), "GET", "/changes/p~1/drafts", &Value::Null);
+    assert_eq!(of_jo.await.json(), json!({}), "nobody sees another one's drafts");
+
+    sites.servers[0].kill().await;
+    sites.cluster.nodes[0].kill().await;
+    let published = json!({"drafts": "PUBLISH_ALL_REVISIONS"});
+    let _ = sites.servers[1].rest("POST", "/changes/p~1/revisions/current/review", &published).await.json();
+    sites.cluster.nodes[0].start(None);
+    sites.cluster.ready().await;
+    sites.servers[0].run().await;
+    in_lockstep(&sites, "p").await;
+    assert_eq!(sites.servers[0].read("/changes/p~1/drafts").await, json!({}));
+    assert_eq!(sites.servers[0].read("/changes/p~1/comments").await["file"][0]["message"], "hm");
+}

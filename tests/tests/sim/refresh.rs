@@ -1,0 +1,79 @@
+//! Stories of a Gerrit that must look again.
+
+use lockstep_proto::ProjectName;
+use lockstep_proto::bridge::Outcome;
+use lockstep_proto::refresh::Subject;
+use lockstep_tests::sim::story::{Story, tell};
+
+fn p0() -> ProjectName {
+    "p0".parse().unwrap()
+}
+
+/// What the index of a node's Gerrit has of a subject.
+fn found(story: &Story, node: &str, subject: &Subject) -> Option<String> {
+    let gerrit = story.world.gerrit(&node.parse().unwrap()).unwrap();
+    gerrit.shows().0.get(subject).cloned()
+}
+
+#[test]
+fn a_gerrit_whose_sidecar_is_killed_at_each_moment_looks_in_the_end() {
+    for wait_ms in [0, 1, 5, 20, 50, 70, 120, 400] {
+        tell(async |story| {
+            let (origin, other) = ("muc-1-0", "blr-1-0");
+            let object = story.object(origin, &p0());
+            story.push(origin, "first", &p0(), ("refs/changes/01/1/meta", None, Some(object))).await.unwrap();
+            story.pass(wait_ms).await;
+            for node in [origin, other] {
+                assert!(story.world.crash(&node.parse().unwrap()), "it was up");
+            }
+            for node in [origin, other] {
+                story.start(node).await;
+            }
+            story.converge().await;
+            for node in [origin, other] {
+                let change = Subject::Change { project: p0(), number: 1 };
+                assert!(found(story, node, &change).is_some_and(|document| document.contains(&object.to_string())));
+            }
+        });
+    }
+}
+
+#[test]
+fn a_project_that_is_deleted_and_made_again_leaves_nothing_of_its_first_life_in_any_index() {
+    tell(async |story| {
+        let (origin, other) = ("muc-1-0", "blr-1-0");
+        let change = Subject::Change { project: p0(), number: 1 };
+        let object = story.object(origin, &p0());
+        story.push(origin, "first", &p0(), ("refs/changes/01/1/meta", None, Some(object))).await.unwrap();
+        story.converge().await;
+        assert!(found(story, other, &change).is_some());
+        // The other one is away, and hears of both at once.
+        assert!(story.world.crash(&other.parse().unwrap()), "it was up");
+        let deletion = async { story.delete(origin, "delete", &p0()).await };
+        let back = async {
+            story.pass(500).await;
+            story.start(other).await;
+        };
+        let (deleted, ()) = tokio::join!(deletion, back);
+        assert_eq!(deleted.outcome, Outcome::Committed);
+        assert_eq!(story.create(origin, "again", &p0(), "refs/heads/main").await.outcome, Outcome::Committed);
+        story.converge().await;
+        assert_eq!(found(story, other, &change), None);
+        assert!(found(story, other, &Subject::Project { project: p0() }).is_some());
+    });
+}
+
+#[test]
+fn a_gerrit_that_loses_what_it_acknowledged_gets_it_again() {
+    tell(async |story| {
+        let (origin, other) = ("muc-1-0", "blr-1-0");
+        let branch = Subject::Branch { project: p0(), name: "refs/heads/b1".parse().unwrap() };
+        let object = story.object(origin, &p0());
+        story.push(origin, "first", &p0(), ("refs/heads/b1", None, Some(object))).await.unwrap();
+        story.until("it is found", async || found(story, other, &branch).is_some()).await;
+        story.world.gerrit(&other.parse().unwrap()).unwrap().crash(&story.world);
+        assert_eq!(found(story, other, &branch), None, "its disk did not have it");
+        story.converge().await;
+        assert!(found(story, other, &branch).is_some());
+    });
+}
