@@ -38,6 +38,7 @@ pub mod publish;
 pub mod reconcile;
 pub mod refdb;
 pub mod refresh;
+pub mod seed;
 pub mod site;
 pub mod status;
 pub mod telemetry;

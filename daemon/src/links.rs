@@ -11,8 +11,13 @@ use lockstep_proto::bridge::{
 };
 use lockstep_proto::gerrit::{HelloRequest, HelloResponse, Stray, StrayRequest};
 use lockstep_proto::refresh::{DoneRequest, DoneResponse, TasksRequest, TasksResponse};
+use lockstep_proto::seed::{SeedRequest, SeedResponse};
 use lockstep_proto::status::{DueStatus, HeldStatus, NodeStatus};
-use lockstep_proto::{Announcement, AnnouncementId, ProjectKey, ProjectName, RefKey, SiteId, Transaction, TxnId};
+use lockstep_proto::{
+    Announcement, AnnouncementId, ProjectKey, ProjectName, RefKey, RefName, SiteId, Transaction, TxnId,
+};
+
+use crate::git::IsCommitted;
 
 /// The commit stage needs the apply stage to know what it did not know.
 #[async_trait]
@@ -46,6 +51,12 @@ pub trait CatchUp: Send + Sync {
     /// # Errors
     /// As [`CatchUp::keys`].
     async fn projects(&self) -> Result<(), String>;
+
+    /// Makes the repository of a project anew that is gone, with objects from peers.
+    ///
+    /// # Errors
+    /// As [`CatchUp::keys`].
+    async fn revive(&self, project: &ProjectKey) -> Result<(), String>;
 
     /// Brings every project up to the refdb: after an expulsion, a lost stream, a restored volume.
     ///
@@ -169,6 +180,32 @@ pub trait Doorkeeper: Send + Sync {
 
     /// Adopts or discards a stray.
     async fn end_stray(&self, project: &ProjectName, request: StrayRequest) -> Result<ProjectResponse, ApiError>;
+}
+
+/// The seed stage needs the commit stage for projects that nobody else may commit to.
+#[async_trait]
+pub trait Seedbed: Send + Sync {
+    /// Creates a project that takes the seeder's refs alone.
+    async fn begin(&self, project: &ProjectName, request: CreateProjectRequest) -> Result<ProjectResponse, ApiError>;
+
+    /// Commits refs of such a project. `behind` tells of objects, beside the values of refs, that are committed.
+    async fn commit(
+        &self,
+        project: &ProjectKey,
+        request: RefTransactionRequest,
+        behind: &IsCommitted,
+    ) -> Result<RefTransactionResponse, ApiError>;
+
+    /// Opens it to everybody, with this `HEAD`.
+    async fn open(&self, project: &ProjectKey, head: RefName, request_id: String) -> Result<ProjectResponse, ApiError>;
+}
+
+/// What the bridge API needs for seeding.
+#[async_trait]
+pub trait Seeding: Send + Sync {
+    /// Begins the seed of a project, or goes on with it, and answers how far it is. The work goes on when the caller drops
+    /// the future.
+    async fn seed(&self, project: &ProjectName, request: SeedRequest) -> Result<SeedResponse, ApiError>;
 }
 
 /// What the status API needs of the node.

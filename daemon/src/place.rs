@@ -145,10 +145,11 @@ impl Placer {
         Ok(())
     }
 
-    /// A new project's repository is there before its first refs are; `HEAD` is set with it.
+    /// A new project's repository is there before its first refs are; `HEAD` is set with it. Of a project that is known here
+    /// none is made: one that is gone would come back empty, and be taken for whole.
     async fn before_refs(&self, project: &ProjectKey, last: &BTreeMap<RefKey, RefRecord>) -> Result<(), PlaceError> {
         let exists = last.get(&RefKey::State).is_some_and(|record| !is_deleted(&record.value));
-        if exists {
+        if exists && self.table.project_key(&project.name)?.as_ref() != Some(project) {
             let head = match last.get(&RefKey::Head).map(|record| &record.value) {
                 Some(RefValue::Symref(target)) => target.clone(),
                 _ => default_head(&project.name)?,
@@ -314,7 +315,7 @@ fn is_deleted(value: &RefValue) -> bool {
     matches!(value, RefValue::State(ProjectState { phase: ProjectPhase::Deleted, .. }))
 }
 
-fn default_head(project: &ProjectName) -> Result<RefName, GitError> {
+pub(crate) fn default_head(project: &ProjectName) -> Result<RefName, GitError> {
     DEFAULT_HEAD
         .parse()
         .map_err(|error: lockstep_proto::NameError| GitError::Bad { project: project.clone(), why: error.to_string() })

@@ -18,6 +18,7 @@
 //! | [`bridge`] | bodies of the bridge API |
 //! | [`refresh`] | bodies of the refresh API: what a Gerrit must look at again |
 //! | [`gerrit`] | a Gerrit that starts |
+//! | [`seed`] | an existing repository becomes a project |
 //! | [`status`] | bodies of the status API |
 
 pub mod announcement;
@@ -29,6 +30,7 @@ pub mod oid;
 mod outline;
 pub mod record;
 pub mod refresh;
+pub mod seed;
 pub mod slot;
 pub mod status;
 pub mod transaction;

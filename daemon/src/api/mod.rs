@@ -16,7 +16,8 @@ mod objects;
 pub mod openapi;
 mod refresh;
 mod routes;
+mod seed;
 mod serve;
 pub mod server;
 
-pub use crate::links::{Doorkeeper, Inspection, Transactions};
+pub use crate::links::{Doorkeeper, Inspection, Seeding, Transactions};

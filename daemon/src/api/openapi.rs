@@ -18,6 +18,7 @@ use super::routes;
         routes::create_project,
         routes::delete_project,
         routes::set_head,
+        super::seed::seed,
         super::gerrit::hello,
         super::gerrit::strays,
         super::gerrit::end_stray,

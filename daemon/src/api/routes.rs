@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use super::admission::{Admission, Look, Work};
 use super::error::Failure;
 use super::extract::{Body, Project, Txn};
-use super::{Doorkeeper, Inspection, Transactions, check, events, gerrit, objects, openapi, refresh};
+use super::{Doorkeeper, Inspection, Seeding, Transactions, check, events, gerrit, objects, openapi, refresh, seed};
 use crate::git::Repositories;
 use crate::links::{Refreshes, StreamEvents};
 
@@ -41,6 +41,8 @@ pub(super) struct Api {
     pub refreshes: Option<Arc<dyn Refreshes>>,
     /// Who lets Gerrits in.
     pub doorkeeper: Option<Arc<dyn Doorkeeper>>,
+    /// Who seeds projects.
+    pub seeding: Option<Arc<dyn Seeding>>,
     /// Stream events, where they are forwarded.
     pub events: Option<Arc<dyn StreamEvents>>,
     /// The work that goes on when its client hangs up.
@@ -61,6 +63,7 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/projects/{project}/head", put(set_head)),
         ("/v1/projects/{project}/objects", post(objects::objects)),
         ("/v1/projects/{project}/strays", get(gerrit::strays).post(gerrit::end_stray)),
+        ("/v1/projects/{project}/seed", post(seed::seed)),
         ("/v1/gerrit/hello", post(gerrit::hello)),
         ("/v1/transactions/{txn}", get(transaction)),
         ("/v1/refresh", get(refresh::due)),

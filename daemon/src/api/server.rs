@@ -22,7 +22,7 @@ use super::access::{self, TokenFile};
 use super::admission::Admission;
 use super::routes::{self, Api};
 use super::serve::{Bounds, SILENCE, serve};
-use super::{Doorkeeper, Inspection, Transactions};
+use super::{Doorkeeper, Inspection, Seeding, Transactions};
 use crate::git::Repositories;
 use crate::links::{Refreshes, StreamEvents};
 
@@ -69,6 +69,7 @@ pub struct BoundApi {
     repositories: Option<Arc<dyn Repositories>>,
     refreshes: Option<Arc<dyn Refreshes>>,
     doorkeeper: Option<Arc<dyn Doorkeeper>>,
+    seeding: Option<Arc<dyn Seeding>>,
     events: Option<Arc<dyn StreamEvents>>,
     most_requests: NonZeroUsize,
     deadline: Duration,
@@ -98,6 +99,7 @@ impl BoundApi {
             repositories: None,
             refreshes: None,
             doorkeeper: None,
+            seeding: None,
             events: None,
             most_requests: DEFAULT_REQUESTS,
             deadline: DEFAULT_DEADLINE,
@@ -128,6 +130,12 @@ impl BoundApi {
         Self { doorkeeper: Some(doorkeeper), ..self }
     }
 
+    /// Seeds projects.
+    #[must_use]
+    pub fn seeding(self, seeding: Arc<dyn Seeding>) -> Self {
+        Self { seeding: Some(seeding), ..self }
+    }
+
     /// Works on at most so many requests at the same time.
     #[must_use]
     pub fn taking(self, most_requests: NonZeroUsize) -> Self {
@@ -156,13 +164,15 @@ impl BoundApi {
     ) -> ApiTasks {
         let admission = Admission::new(self.most_requests);
         let (repositories, refreshes, events) = (self.repositories, self.refreshes, self.events);
-        let (doorkeeper, deadline, work) = (self.doorkeeper, self.deadline, TaskTracker::new());
+        let (doorkeeper, seeding, deadline) = (self.doorkeeper, self.seeding, self.deadline);
+        let work = TaskTracker::new();
         let api = Api {
             transactions,
             inspection,
             repositories,
             refreshes,
             doorkeeper,
+            seeding,
             events,
             work: work.clone(),
             admission,

@@ -8,11 +8,12 @@ use lockstep_proto::bridge::{
     ApiError, CreateProjectRequest, DeleteProjectRequest, ProjectResponse, RefTransactionRequest,
     RefTransactionResponse, RefusalCode, SetHeadRequest,
 };
-use lockstep_proto::{ProjectName, TxnId};
+use lockstep_proto::{ProjectKey, ProjectName, RefName, TxnId};
 use tokio::sync::watch;
 
 use crate::commit::Committer;
-use crate::links::Transactions;
+use crate::git::IsCommitted;
+use crate::links::{Seedbed, Transactions};
 
 /// The door to the commit stage.
 pub struct Front {
@@ -124,5 +125,28 @@ impl Transactions for Front {
     async fn outcome(&self, txn: &TxnId) -> Result<ProjectResponse, ApiError> {
         let (committer, _inside) = self.enter()?;
         committer.outcome(txn).await
+    }
+}
+
+#[async_trait]
+impl Seedbed for Front {
+    async fn begin(&self, project: &ProjectName, request: CreateProjectRequest) -> Result<ProjectResponse, ApiError> {
+        let (committer, _inside) = self.enter()?;
+        committer.begin(project, request).await
+    }
+
+    async fn commit(
+        &self,
+        project: &ProjectKey,
+        request: RefTransactionRequest,
+        behind: &IsCommitted,
+    ) -> Result<RefTransactionResponse, ApiError> {
+        let (committer, _inside) = self.enter()?;
+        committer.commit(project, request, behind).await
+    }
+
+    async fn open(&self, project: &ProjectKey, head: RefName, request_id: String) -> Result<ProjectResponse, ApiError> {
+        let (committer, _inside) = self.enter()?;
+        Seedbed::open(&committer, project, head, request_id).await
     }
 }

@@ -51,6 +51,7 @@ impl Join {
         self.tasks.spawn("sweep", self.stages.sweeper().run());
         self.tasks.spawn("collect", self.stages.collector().run());
         self.tasks.spawn("release", self.stages.releaser().run());
+        self.tasks.spawn("revive", self.stages.reviver().run());
     }
 
     /// Tries a step until it succeeds.
@@ -88,8 +89,7 @@ impl Join {
         let mut record = NodeRecord {
             node: settings.node.clone(),
             site: settings.site.clone(),
-            // Until it has reconciled, the record names no volume: a crash on the way begins it anew.
-            volume: if reconciles { format!("{} reconciles", self.facts.id) } else { self.facts.id.clone() },
+            volume: if reconciles { NodeRecord::reconciling(&self.facts.id) } else { self.facts.id.clone() },
             starts,
             beat: previous.as_ref().map_or(0, |before| before.beat) + 1,
             expelled: false,

@@ -49,11 +49,12 @@ use crate::eventlog::EventLog;
 use crate::gerrit::Gerrit;
 use crate::git::Repositories;
 use crate::hello::Door;
-use crate::links::{Doorkeeper, Refreshes, StreamEvents, Transactions};
+use crate::links::{Doorkeeper, Refreshes, Seedbed, Seeding, StreamEvents, Transactions};
 use crate::observe::Observer;
 use crate::peers::Peers;
 use crate::plant::Plants;
 use crate::refdb::RefDb;
+use crate::seed::Seeder;
 use crate::tasks::Tasks;
 use crate::volume::{NodeStore, StoreError, VolumeFacts};
 use stages::Stages;
@@ -106,6 +107,7 @@ pub struct Node {
     stages: Arc<Stages>,
     front: Arc<Front>,
     door: Arc<Door>,
+    seeder: Arc<Seeder>,
     latches: Latches,
     fenced: CancellationToken,
 }
@@ -127,6 +129,7 @@ impl Node {
             recall::announced(&stages).await?;
         }
         let door = Arc::new(stages.door(Arc::clone(&front) as Arc<dyn Transactions>, &latches));
+        let seeder = Arc::new(stages.seeder(Arc::clone(&front) as Arc<dyn Seedbed>));
         let join = join::Join {
             stages: Arc::clone(&stages),
             front: Arc::clone(&front),
@@ -141,7 +144,7 @@ impl Node {
             tasks.spawn("refresh", Arc::clone(refresh).drive(Arc::clone(gerrit)));
         }
         tasks.spawn("join", join.run());
-        Ok(Self { tasks, stages, front, door, latches, fenced })
+        Ok(Self { tasks, stages, front, door, seeder, latches, fenced })
     }
 
     /// The bridge's calls.
@@ -174,6 +177,12 @@ impl Node {
     #[must_use]
     pub fn doorkeeper(&self) -> Arc<dyn Doorkeeper> {
         Arc::clone(&self.door) as Arc<dyn Doorkeeper>
+    }
+
+    /// Who seeds projects.
+    #[must_use]
+    pub fn seeding(&self) -> Arc<dyn Seeding> {
+        Arc::clone(&self.seeder) as Arc<dyn Seeding>
     }
 
     /// The bridge's calls, with what is known of this node's incarnation.
@@ -244,7 +253,8 @@ async fn begin_life(parts: &Parts) -> Result<VolumeFacts, StartError> {
     tracing::info!(?report, "start-up repair is done");
     let id = if before.id.is_empty() { format!("{:016x}", parts.entropy.next()) } else { before.id };
     let reconciles = before.reconciles || unclean_boot;
-    let facts = VolumeFacts { id, starts: before.starts + 1, boot: parts.boot.clone(), clean: false, reconciles };
+    let (boot, revives) = (parts.boot.clone(), before.revives);
+    let facts = VolumeFacts { id, starts: before.starts + 1, boot, clean: false, reconciles, revives };
     let changes = crate::volume::Changes { facts: Some(facts.clone()), ..Default::default() };
     parts.store.commit(changes).await?;
     Ok(facts)

@@ -95,6 +95,7 @@ impl Sidecar {
             .giving(Arc::clone(&node.stages().parts.repositories))
             .refreshing(node.refreshes())
             .guarded(node.doorkeeper())
+            .seeding(node.seeding())
             .forwarding(node.events())
             .taking(settings.api.most_requests)
             .waiting(settings.commit.deadline);

@@ -9,6 +9,7 @@ use crate::consume::ConsumeLimits;
 use crate::events::EventLimits;
 use crate::journal::JournalLimits;
 use crate::refresh::RefreshSettings;
+use crate::seed::SeedLimits;
 use crate::site::MemberLimits;
 
 /// Every bound of a node. [`NodeSettings::new`] gives the production defaults.
@@ -44,8 +45,12 @@ pub struct NodeSettings {
     pub sweep_pace: Duration,
     /// How often the journal is collected.
     pub collect_pace: Duration,
+    /// How often it is looked for repositories that are gone.
+    pub revive_pace: Duration,
     /// How long the barrier of a project's deletion may take.
     pub barrier_patience: Duration,
+    /// Seeding.
+    pub seed: SeedLimits,
     /// The refresh stage; none beside a plain git server.
     pub refresh: Option<RefreshSettings>,
 }
@@ -70,7 +75,9 @@ impl NodeSettings {
             mark_pace: Duration::from_secs(1),
             sweep_pace: Duration::from_secs(5),
             collect_pace: Duration::from_secs(60),
+            revive_pace: Duration::from_secs(10),
             barrier_patience: Duration::from_secs(60),
+            seed: SeedLimits::default(),
             refresh: None,
         }
     }

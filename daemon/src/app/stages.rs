@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lockstep_proto::refresh::Subject;
 use lockstep_proto::{ProjectName, SiteId};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::Parts;
@@ -18,14 +18,15 @@ use crate::events::{EventParts, Events};
 use crate::gates::Gates;
 use crate::hello::Door;
 use crate::journal::Journal;
-use crate::links::{Announcements, CatchUp, Refreshed, Sink, Transactions};
+use crate::links::{Announcements, CatchUp, Refreshed, Seedbed, Sink, Transactions};
 use crate::low_water::LowWater;
 use crate::place::Placer;
 use crate::publish::Publisher;
-use crate::reconcile::{Collector, Releaser, Sweeper};
+use crate::reconcile::{Collector, Releaser, Reviver, Sweeper};
 use crate::refdb::{IncarnationRecord, NodeRecord, SiteRecord};
 use crate::refresh::{Refresh, RefreshParts};
 use crate::refs::{Follow, Mover, RefTable};
+use crate::seed::{self, Seeder};
 use crate::site::{Birth, Drainer, Member, RegistryBarrier};
 use crate::tasks::Tasks;
 use crate::volume::StoreError;
@@ -204,6 +205,19 @@ impl Stages {
         }
     }
 
+    pub(super) fn reviver(&self) -> Reviver {
+        Reviver {
+            refdb: Arc::clone(&self.parts.refdb),
+            table: Arc::clone(&self.table),
+            repositories: Arc::clone(&self.parts.repositories),
+            store: Arc::clone(&self.parts.store),
+            durability: self.durability.clone(),
+            catch_up: Arc::clone(&self.catch_up),
+            observer: Arc::clone(&self.parts.observer),
+            pace: self.parts.settings.revive_pace,
+        }
+    }
+
     /// Lets Gerrits in once the node is ready.
     pub(super) fn door(&self, transactions: Arc<dyn Transactions>, latches: &Latches) -> Door {
         let latches = latches.clone();
@@ -216,6 +230,22 @@ impl Stages {
             entropy: Arc::clone(&self.parts.entropy),
             not_ready: Arc::new(move || latches.closed()),
             turn: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Seeds projects through this door of the commit stage.
+    pub(super) fn seeder(&self, seedbed: Arc<dyn Seedbed>) -> Seeder {
+        Seeder {
+            site: self.parts.settings.site.clone(),
+            refdb: Arc::clone(&self.parts.refdb),
+            placer: self.placer.clone(),
+            catch_up: Arc::clone(&self.catch_up),
+            seedbed,
+            entropy: Arc::clone(&self.parts.entropy),
+            tasks: self.tasks.clone(),
+            limits: self.parts.settings.seed,
+            turns: Arc::new(Semaphore::new(seed::PROJECTS)),
+            jobs: seed::Jobs::default(),
         }
     }
 

@@ -247,6 +247,10 @@ impl CatchUp for Catcher {
         self.jump_to_refdb(project).await
     }
 
+    async fn revive(&self, project: &ProjectKey) -> Result<(), String> {
+        self.units.revive(project, self.peers.as_ref()).await.map_err(|error| error.to_string())
+    }
+
     async fn projects(&self) -> Result<(), String> {
         let mut after: Option<ProjectName> = None;
         loop {

@@ -91,11 +91,11 @@ impl Units {
 }
 
 /// Branches first: what else there is builds on them.
-fn rank(key: &RefKey) -> bool {
+pub(super) fn rank(key: &RefKey) -> bool {
     !key.as_ref_name().is_some_and(|name| name.as_str().starts_with("refs/heads/"))
 }
 
-fn distinct(mut ranked: Vec<(bool, Oid)>) -> Vec<Oid> {
+pub(super) fn distinct(mut ranked: Vec<(bool, Oid)>) -> Vec<Oid> {
     ranked.sort_unstable();
     let mut oids: Vec<Oid> = ranked.into_iter().map(|(_, oid)| oid).collect();
     let mut seen = std::collections::BTreeSet::new();

@@ -21,6 +21,7 @@ mod latest;
 mod parked;
 mod plan;
 mod project;
+mod revive;
 mod unit;
 
 use std::collections::BTreeMap;

@@ -8,15 +8,16 @@ use std::path::{Path, PathBuf};
 
 use http::Method;
 use lockstep_proto::bridge::{
-    CreateProjectRequest, Expected, Outcome, ProjectResponse, RefCommand, RefResult, RefTransactionRequest, RefusalCode,
+    CreateProjectRequest, Outcome, ProjectResponse, RefCommand, RefResult, RefTransactionRequest, RefusalCode,
 };
-use lockstep_proto::{Oid, ProjectName, RefName, limits};
+use lockstep_proto::{ProjectName, RefName, limits};
 
 use super::CliError;
+use super::existing;
 use super::target::{self, Target};
 use crate::client::project_path;
 use crate::hook::git::GitDir;
-use crate::hook::{guard, install};
+use crate::hook::install;
 use crate::names;
 
 #[derive(Debug, clap::Args)]
@@ -53,8 +54,8 @@ pub(super) async fn run(args: ImportArgs) -> Result<(), CliError> {
     install::check_kind(&git).map_err(|error| CliError::Usage(error.to_string()))?;
     target::same_project(git.path(), Some(project.clone()), args.target.project_of(git.path()).await?)?;
     create(&args.target, &git, &project).await?;
-    let mut tally = Tally::default();
-    let refs = listed(&git, &mut tally)?;
+    let (refs, problems) = existing::refs(&git)?;
+    let mut tally = Tally { problems, ..Tally::default() };
     for chunk in names::parts(&refs, |command| &command.name, limits::COMMANDS) {
         let response = args.target.submit(&project, &request(chunk)).await?;
         for (result, command) in response.results.iter().zip(chunk) {
@@ -97,25 +98,6 @@ async fn create(target: &Target, git: &GitDir, project: &ProjectName) -> Result<
         return Ok(());
     }
     target::conclude_project(&format!("project {project}"), &answer)
-}
-
-fn listed(git: &GitDir, tally: &mut Tally) -> Result<Vec<RefCommand>, CliError> {
-    let text = git.run(&["for-each-ref", "--format=%(objectname) %(refname) %(symref)"]).map_err(CliError::failed)?;
-    let mut commands = Vec::new();
-    for line in text.lines() {
-        let mut parts = line.splitn(3, ' ');
-        let (oid, name, symref) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""), parts.next().unwrap_or(""));
-        if guard::is_local(name) {
-            continue;
-        }
-        let oid: Oid = oid.parse().map_err(CliError::failed)?;
-        match name.parse::<RefName>() {
-            Ok(_) if !symref.is_empty() => tally.problems.push(format!("{name}: is a symbolic ref; delete it")),
-            Ok(name) => commands.push(RefCommand { name, old: Expected::Absent, new: Some(oid), force: true }),
-            Err(error) => tally.problems.push(format!("{name}: {error}; rename or delete it")),
-        }
-    }
-    Ok(commands)
 }
 
 fn request(commands: &[RefCommand]) -> RefTransactionRequest {

@@ -5,11 +5,13 @@
 pub mod config;
 #[cfg(feature = "embedded")]
 pub mod demo;
+mod existing;
 mod hook;
 mod import;
 mod inspect;
 pub(crate) mod out;
 mod project;
+mod seed;
 mod stray;
 mod table;
 mod target;
@@ -52,6 +54,8 @@ enum Command {
     Project(project::ProjectCommand),
     /// Commit every ref of an existing repository
     Import(import::ImportArgs),
+    /// Bring existing repositories into the refdb, and open them when another site holds them
+    Seed(seed::SeedArgs),
     /// What `init` wrote behind the bridge's back and contradicts what was committed
     #[command(subcommand)]
     Stray(stray::StrayCommand),
@@ -131,6 +135,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Head(command) => project::head(command).await,
         Command::Project(command) => project::run(command).await,
         Command::Import(args) => import::run(args).await,
+        Command::Seed(args) => seed::run(args).await,
         Command::Stray(command) => stray::run(command).await,
         Command::Status(args) => inspect::status(args).await,
         Command::Parked(args) => inspect::list(args, "/v1/parked").await,

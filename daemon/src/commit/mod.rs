@@ -16,6 +16,7 @@
 //! | `requests` | retries of the bridge |
 //! | `service` | the bridge's calls |
 //! | `project` | creation, HEAD, deletion |
+//! | `seed` | what the seeder alone may commit |
 
 mod attempt;
 mod build;
@@ -23,6 +24,7 @@ mod project;
 mod propose;
 mod requests;
 mod run;
+mod seed;
 mod service;
 mod settle;
 mod work;

@@ -13,10 +13,12 @@ use super::work::{Ended, Intent, Verdict, Work, refusal};
 use super::{Committer, run};
 
 impl Committer {
+    /// Creates a project that is open at once, or one that is read-only until its seeder opens it.
     pub(super) async fn create(
         self: &Arc<Self>,
         project: &ProjectName,
         request: CreateProjectRequest,
+        phase: ProjectPhase,
     ) -> Result<ProjectResponse, ApiError> {
         if let Err(why) = self.catch_up.project(project).await {
             return Ok(refuse(run::unavailable(&why)));
@@ -32,8 +34,8 @@ impl Committer {
             let refused = refusal(RefusalCode::Project, false, message);
             return Ok(self.done_before(project, &request.request_id, refused).await);
         }
-        let asked = format!("create {}", request.head);
-        let created = ProjectState { phase: ProjectPhase::Active, incarnation: last + 1 };
+        let created = ProjectState { phase, incarnation: last + 1 };
+        let asked = format!("create {created} {}", request.head);
         let before = known.map_or(RefValue::Absent, RefValue::State);
         let intents = vec![
             intent(RefKey::State, Some(before), RefValue::State(created)),
@@ -81,9 +83,9 @@ impl Committer {
             let state = |phase| RefValue::State(ProjectState { phase, incarnation: key.incarnation });
             vec![intent(RefKey::State, Some(state(from)), state(to))]
         };
-        let phase = |project| self.table.project(project).ok().flatten().map(|state| state.phase);
-        if phase(project) != Some(ProjectPhase::Closing) {
-            let close = step(ProjectPhase::Active, ProjectPhase::Closing);
+        let phase = self.table.project(project).ok().flatten().map_or(ProjectPhase::Active, |state| state.phase);
+        if phase != ProjectPhase::Closing {
+            let close = step(phase, ProjectPhase::Closing);
             let closing = self.operate(key.clone(), close, format!("{}/closing", request.request_id), "close").await?;
             if closing.refusal.is_some() {
                 return Ok(closing);
@@ -133,7 +135,7 @@ impl Committer {
     }
 
     /// Commits steps of pseudo-refs. `asked` tells requests of one id apart.
-    async fn operate(
+    pub(super) async fn operate(
         self: &Arc<Self>,
         project: ProjectKey,
         intents: Vec<Intent>,
@@ -149,12 +151,13 @@ impl Committer {
             actor: String::new(),
             traceparent: String::new(),
             deadline: self.deadline(None),
+            seed: None,
         };
         Ok(respond(&self.once(work, hash(asked)).await?))
     }
 }
 
-fn intent(key: RefKey, expected: Option<RefValue>, new: RefValue) -> Intent {
+pub(super) fn intent(key: RefKey, expected: Option<RefValue>, new: RefValue) -> Intent {
     Intent { key, expected, new, force: true }
 }
 

@@ -88,7 +88,7 @@ impl Committer {
             return None;
         }
         match self.table.project(&work.project.name) {
-            Ok(state) => forbids(&work.project, state),
+            Ok(state) => forbids(&work.project, state, work.seed.is_some()),
             Err(error) => Some(unavailable(&error.to_string())),
         }
     }
@@ -214,13 +214,17 @@ impl Committer {
 }
 
 /// Why a project in this state takes no commits. Another incarnation of the name is another project: this one is gone.
-fn forbids(project: &ProjectKey, state: Option<ProjectState>) -> Option<Refusal> {
+fn forbids(project: &ProjectKey, state: Option<ProjectState>, seeds: bool) -> Option<Refusal> {
     let name = &project.name;
     let phase = state.filter(|state| state.incarnation == project.incarnation).map(|state| state.phase);
     let message = match phase {
         Some(ProjectPhase::Active) => return None,
+        Some(ProjectPhase::ReadOnly) if seeds => return None,
         Some(ProjectPhase::Closing) => format!("project {name} is being closed and takes no commits"),
-        Some(ProjectPhase::ReadOnly) => format!("project {name} is read-only"),
+        Some(ProjectPhase::ReadOnly) => format!(
+            "project {name} is being seeded: it is read-only until `lockstep seed` has brought all of it and another site \
+             holds it; nothing was changed"
+        ),
         Some(ProjectPhase::Deleted) | None => {
             format!("there is no project {name}; create it with `lockstep project create {name}`")
         }
@@ -346,11 +350,14 @@ mod tests {
     #[test]
     fn only_an_active_project_of_the_same_incarnation_takes_commits() {
         let project: ProjectKey = "p#2".parse().unwrap();
-        let forbids = |state: &str| forbids(&project, Some(state.parse().unwrap())).map(|refused| refused.code);
-        assert_eq!(forbids("active#2"), None);
+        let forbids =
+            |state: &str, seeds| forbids(&project, Some(state.parse().unwrap()), seeds).map(|refused| refused.code);
+        assert_eq!(forbids("active#2", false), None);
         for state in ["active#1", "active#3", "closing#2", "read-only#2", "deleted#2"] {
-            assert_eq!(forbids(state), Some(RefusalCode::Project), "{state}");
+            assert_eq!(forbids(state, false), Some(RefusalCode::Project), "{state}");
+            let seeds = state == "read-only#2";
+            assert_eq!(forbids(state, true).is_none(), seeds, "{state}");
         }
-        assert!(super::forbids(&project, None).is_some());
+        assert!(super::forbids(&project, None, true).is_some());
     }
 }

@@ -8,14 +8,14 @@ use lockstep_proto::bridge::{
     ApiError, CreateProjectRequest, DeleteProjectRequest, Expected, Outcome, ProjectResponse, RefCommand, RefResult,
     RefTransactionRequest, RefTransactionResponse, Refusal, RefusalCode, SetHeadRequest,
 };
-use lockstep_proto::{ProjectKey, ProjectName, RefKey, RefName, RefValue, Transaction, TxnId, limits};
+use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, RefName, RefValue, Transaction, TxnId, limits};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::Committer;
 use super::requests::{Begin, answer};
-use super::work::{Ended, Intent, Verdict, Work, refusal};
+use super::work::{Ended, Intent, Seed, Verdict, Work, refusal};
 use crate::git::RefMove;
 use crate::links::Transactions;
 use crate::names::{self, RefClass};
@@ -41,23 +41,7 @@ impl Transactions for Arc<Committer> {
                 return Ok(respond(&names, &[], ended));
             }
         };
-        let (intents, local) = sort(&request.commands)?;
-        let fingerprint = fingerprint(&request);
-        let carried: Vec<RefName> = intents.iter().filter_map(|intent| intent.key.as_ref_name().cloned()).collect();
-        let span = tracing::info_span!("commit", project = %key, request = request.request_id);
-        set_parent(&span, request.traceparent.as_deref().unwrap_or_default());
-        let work = Work {
-            project: key,
-            intents,
-            local: self.local_moves(project, &local).await?,
-            atomic: request.atomic,
-            request_id: request.request_id.clone(),
-            actor: request.actor.unwrap_or_default(),
-            traceparent: span.in_scope(current_traceparent),
-            deadline: self.deadline(request.deadline_ms),
-        };
-        let ended = self.once(work, fingerprint).instrument(span).await?;
-        Ok(respond(&names, &carried, ended))
+        self.batch(key, request, None).await
     }
 
     async fn create_project(
@@ -66,7 +50,7 @@ impl Transactions for Arc<Committer> {
         request: CreateProjectRequest,
     ) -> Result<ProjectResponse, ApiError> {
         check_text("request_id", &request.request_id, limits::REQUEST_ID_BYTES)?;
-        self.create(project, request).await
+        self.create(project, request, ProjectPhase::Active).await
     }
 
     async fn set_head(&self, project: &ProjectName, request: SetHeadRequest) -> Result<ProjectResponse, ApiError> {
@@ -103,6 +87,34 @@ impl Transactions for Arc<Committer> {
 }
 
 impl Committer {
+    /// A checked batch on a project that exists; the seeder's, or anybody's.
+    pub(super) async fn batch(
+        self: &Arc<Self>,
+        key: ProjectKey,
+        request: RefTransactionRequest,
+        seed: Option<Seed>,
+    ) -> Result<RefTransactionResponse, ApiError> {
+        let names: Vec<RefName> = request.commands.iter().map(|command| command.name.clone()).collect();
+        let (intents, local) = sort(&request.commands)?;
+        let fingerprint = fingerprint(&request);
+        let carried: Vec<RefName> = intents.iter().filter_map(|intent| intent.key.as_ref_name().cloned()).collect();
+        let span = tracing::info_span!("commit", project = %key, request = request.request_id);
+        set_parent(&span, request.traceparent.as_deref().unwrap_or_default());
+        let work = Work {
+            intents,
+            local: self.local_moves(&key.name, &local).await?,
+            atomic: request.atomic,
+            request_id: request.request_id.clone(),
+            actor: request.actor.unwrap_or_default(),
+            traceparent: span.in_scope(current_traceparent),
+            deadline: self.deadline(request.deadline_ms),
+            project: key,
+            seed,
+        };
+        let ended = self.once(work, fingerprint).instrument(span).await?;
+        Ok(respond(&names, &carried, ended))
+    }
+
     pub(super) fn deadline(&self, asked_ms: Option<u64>) -> Instant {
         Instant::now() + asked_ms.map_or(self.deadline, Duration::from_millis)
     }
@@ -235,7 +247,7 @@ fn replay(work: &Work, earlier: &Transaction) -> Ended {
     Ended { txn: Some(earlier.id.clone()), verdicts: verdicts.collect() }
 }
 
-fn check_text(field: &str, text: &str, cap: usize) -> Result<(), ApiError> {
+pub(super) fn check_text(field: &str, text: &str, cap: usize) -> Result<(), ApiError> {
     if (field == "request_id" && text.is_empty()) || text.len() > cap {
         let message = format!("{field} is {} bytes long, 1 to {cap} are allowed", text.len());
         return Err(ApiError { code: RefusalCode::Invalid, message, retry: false });
@@ -243,7 +255,7 @@ fn check_text(field: &str, text: &str, cap: usize) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn check(request: &RefTransactionRequest) -> Result<(), ApiError> {
+pub(super) fn check(request: &RefTransactionRequest) -> Result<(), ApiError> {
     let invalid = |message: String| Err(ApiError { code: RefusalCode::Invalid, message, retry: false });
     check_text("request_id", &request.request_id, limits::REQUEST_ID_BYTES)?;
     check_text("actor", request.actor.as_deref().unwrap_or_default(), limits::TEXT_BYTES)?;

@@ -4,7 +4,7 @@ use lockstep_proto::bridge::{Refusal, RefusalCode};
 use lockstep_proto::{Command, Oid, ProjectKey, RefKey, RefName, RefValue, TxnId};
 use tokio::time::Instant;
 
-use crate::git::RefMove;
+use crate::git::{IsCommitted, RefMove};
 
 /// One wish: a key shall have a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,21 @@ pub struct Work {
     pub traceparent: String,
     /// When the caller wants to know.
     pub deadline: Instant,
+    /// The seeder's: it may commit to a project that nobody else may.
+    pub seed: Option<Seed>,
+}
+
+/// What the seeder knows.
+#[derive(Clone)]
+pub struct Seed {
+    /// Objects that are committed beside the values of refs.
+    pub behind: IsCommitted,
+}
+
+impl std::fmt::Debug for Seed {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Seed")
+    }
 }
 
 /// What became of one wish.

@@ -118,6 +118,10 @@ impl CatchUp for Nowhere {
         unreachable!("nothing is in doubt")
     }
 
+    async fn revive(&self, _project: &ProjectKey) -> Result<(), String> {
+        Ok(())
+    }
+
     async fn jump(&self, _: &ProjectName) -> Result<(), String> {
         unreachable!("nothing is missing")
     }

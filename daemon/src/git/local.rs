@@ -219,6 +219,15 @@ impl Repositories for LocalRepositories {
         self.on_objects("relate values", project, move |_, objects| relation::share_history(objects, one, other)).await
     }
 
+    async fn commits_behind(&self, project: &ProjectName, tips: &[Oid], most: usize) -> Result<Vec<Oid>, GitError> {
+        let tips = tips.to_vec();
+        self.on_objects("walk commits", project, move |_, objects| relation::behind(objects, &tips, most)).await
+    }
+
+    async fn steps_to(&self, project: &ProjectName, tip: Oid, every: usize) -> Result<Vec<Oid>, GitError> {
+        self.on_objects("walk commits", project, move |_, objects| relation::steps(objects, tip, every)).await
+    }
+
     async fn pack(
         &self,
         project: &ProjectName,

@@ -179,6 +179,13 @@ pub trait Repositories: Send + Sync {
     /// Whether two commits have a commit in common behind them; what is no commit has none in common with any.
     async fn share_history(&self, project: &ProjectName, one: Oid, other: Oid) -> Result<bool, GitError>;
 
+    /// The commits that are reachable from `tips` (tags are followed), sorted: at most about `most` of them, the latest.
+    async fn commits_behind(&self, project: &ProjectName, tips: &[Oid], most: usize) -> Result<Vec<Oid>, GitError>;
+
+    /// Commits on the way to `tip`, the oldest first, such that about `every` first parents lie between two of them; none on
+    /// a way that is shorter, nor to what is no commit.
+    async fn steps_to(&self, project: &ProjectName, tip: Oid, every: usize) -> Result<Vec<Oid>, GitError>;
+
     /// Packs what `wants` need beyond committed values. `is_committed` tells whether an object is the value of
     /// a ref (the caller's version map); `hints` are committed values to look at first (the refs' old values).
     /// Costs in proportion to what is new. Missing objects are [`GitError::Missing`].

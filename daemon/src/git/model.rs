@@ -140,6 +140,21 @@ impl Repositories for ModelRepositories {
         self.read(project, |repo| !behind(repo, one).is_disjoint(&behind(repo, other)))
     }
 
+    async fn commits_behind(&self, project: &ProjectName, tips: &[Oid], most: usize) -> Result<Vec<Oid>, GitError> {
+        let tips = tips.iter().copied();
+        let found = self.read(project, |repo| walk::closure(tips, &|_| false, &|oid| repo.objects.get(oid)).0)?;
+        Ok(found.into_iter().take(most).collect())
+    }
+
+    async fn steps_to(&self, project: &ProjectName, tip: Oid, every: usize) -> Result<Vec<Oid>, GitError> {
+        let mut way = self.read(project, |repo| {
+            let next = |oid: &Oid| repo.objects.get(oid).and_then(|object| object.links.first().copied());
+            std::iter::successors(Some(tip), next).collect::<Vec<_>>()
+        })?;
+        way.reverse();
+        Ok(way.into_iter().skip(every.saturating_sub(1)).step_by(every.max(1)).filter(|step| *step != tip).collect())
+    }
+
     async fn pack(
         &self,
         project: &ProjectName,

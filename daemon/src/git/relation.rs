@@ -9,7 +9,7 @@ use git2::{Commit, ErrorCode, ObjectType};
 use lockstep_proto::{Oid, ProjectName};
 
 use super::layout::failed;
-use super::objects::{Objects, native};
+use super::objects::{Objects, native, wire};
 use super::{GitError, Relation};
 
 /// Compares two values; both must be there. Blocks.
@@ -36,6 +36,41 @@ pub(super) fn share_history(objects: &Objects<'_>, one: Oid, other: Oid) -> Resu
         Err(error) if error.code() == ErrorCode::NotFound => Ok(false),
         Err(error) => Err(failed(objects.project, "relate two commits", error)),
     }
+}
+
+/// The commits behind some values, sorted. Blocks.
+pub(super) fn behind(objects: &Objects<'_>, tips: &[Oid], most: usize) -> Result<Vec<Oid>, GitError> {
+    let failed = |error| failed(objects.project, "walk commits", error);
+    let mut walk = objects.repository.revwalk().map_err(failed)?;
+    for tip in tips {
+        let id = native(objects.project, tip)?;
+        let object =
+            objects.repository.find_object(id, None).map_err(|error| objects.error("walk commits", id, &error))?;
+        // What is behind no commit has no commits behind it.
+        if let Ok(commit) = object.peel_to_commit() {
+            walk.push(commit.id()).map_err(failed)?;
+        }
+    }
+    let mut found = Vec::new();
+    for oid in walk.take(most) {
+        found.push(wire(oid.map_err(failed)?));
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Steps on the way to a commit, along its first parents. Blocks.
+pub(super) fn steps(objects: &Objects<'_>, tip: Oid, every: usize) -> Result<Vec<Oid>, GitError> {
+    let mut way = Vec::new();
+    let mut next = commit(objects, tip)?;
+    while let Some(at) = next {
+        way.push(wire(at.id()));
+        next = match at.parent_id(0) {
+            Ok(parent) => commit(objects, wire(parent))?,
+            Err(_) => None,
+        };
+    }
+    Ok(way.into_iter().rev().skip(every.saturating_sub(1)).step_by(every.max(1)).filter(|step| *step != tip).collect())
 }
 
 /// The commit, if the id names one; tags are not followed, as git does for pushes onto a branch.

@@ -2,7 +2,7 @@
 
 use lockstep_proto::bridge::{Expected, Outcome, RefCommand, RefTransactionRequest};
 use lockstep_proto::gerrit::{HelloRequest, Stray};
-use lockstep_proto::{Oid, ProjectKey, ProjectName, RefKey, RefName, limits};
+use lockstep_proto::{Oid, ProjectKey, ProjectName, ProjectPhase, RefKey, RefName, limits};
 
 use super::compare::{Difference, Kind};
 use super::identity::BORN_FROM_THE_FIRST;
@@ -55,6 +55,13 @@ impl Door {
                  --root <the sidecar's root>`. {BORN_FROM_THE_FIRST}"
             )));
         };
+        let phase = table.project(name).map_err(Shut::not_now)?.map(|state| state.phase);
+        if phase != Some(ProjectPhase::Active) {
+            return Err(Shut::NotNow(format!(
+                "project {name} takes no commits yet: it is being seeded, or deleted; end that with `lockstep seed --root <the \
+                 sidecar's root>`"
+            )));
+        }
         if !self.placer.repositories.exists(name).await.map_err(Shut::not_now)? {
             return Err(Shut::NotNow(format!(
                 "the repository of {name} is not here yet: it is brought back from a peer"

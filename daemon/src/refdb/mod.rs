@@ -186,6 +186,24 @@ pub struct NodeRecord {
     pub low_water: BTreeMap<LaneId, Seq>,
 }
 
+/// Ends the name of the volume of a node that reconciles.
+const RECONCILES: &str = " reconciles";
+
+impl NodeRecord {
+    /// What a node's record says of its volume until the node has reconciled: no volume has such an id, so a crash on the
+    /// way begins it anew.
+    #[must_use]
+    pub fn reconciling(volume: &str) -> String {
+        format!("{volume}{RECONCILES}")
+    }
+
+    /// Whether the node has not reconciled yet: its marks say nothing of what it holds.
+    #[must_use]
+    pub fn reconciles(&self) -> bool {
+        self.volume.ends_with(RECONCILES)
+    }
+}
+
 /// The Gerrit of this installation: what its servers have in common at every site. The first one that is accepted says it,
 /// for ever.
 #[derive(Clone, Debug, PartialEq, Eq)]

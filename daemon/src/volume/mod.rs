@@ -18,7 +18,7 @@ pub mod memory;
 pub use announced::Announced;
 pub use marks::{Difference, RefreshMark};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -91,6 +91,9 @@ pub struct VolumeFacts {
     /// False again only at its end, so that a crash on the way begins it anew.
     #[serde(default)]
     pub reconciles: bool,
+    /// Projects whose repositories are being brought back: they lack refs and objects until they are taken out of here.
+    #[serde(default)]
+    pub revives: BTreeSet<ProjectName>,
 }
 
 /// One durable step. Everything in it becomes true together; what it forgets, unparks, unquarantines or has refreshed goes

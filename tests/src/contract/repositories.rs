@@ -223,6 +223,35 @@ pub async fn histories_are_shared_or_not(fixture: &dyn Fixture) {
     assert_eq!(missing, Err(GitError::Missing { project: project(), oids: vec![nowhere()] }));
 }
 
+/// A walk finds every commit behind its tips, through tags and merges, and nothing else.
+pub async fn commits_behind_tips_are_found(fixture: &dyn Fixture) {
+    create(fixture).await;
+    let volume = fixture.origin();
+    let mut way = vec![fixture.commit(&project(), &[], &[("a", "0")])];
+    for at in 1..7 {
+        way.push(fixture.commit(&project(), &way[at - 1..at], &[("a", &at.to_string())]));
+    }
+    let side = fixture.commit(&project(), &way[1..2], &[("b", "1")]);
+    let merge = fixture.commit(&project(), &[way[6], side], &[("c", "1")]);
+    let (tag, blob) = (fixture.tag(&project(), "v1", merge), fixture.blob(&project(), "17"));
+    let sorted = |mut oids: Vec<Oid>| {
+        oids.sort_unstable();
+        oids
+    };
+    let behind = async |tips: &[Oid]| volume.commits_behind(&project(), tips, 100).await.expect("a walk");
+    let all = sorted(way.iter().copied().chain([side, merge]).collect());
+    assert_eq!(behind(&[tag, blob, way[2]]).await, all);
+    assert_eq!(behind(&[side]).await, sorted(vec![way[0], way[1], side]));
+    assert_eq!(behind(&[]).await, []);
+    assert_eq!(volume.commits_behind(&project(), &[merge], 2).await.expect("a walk").len(), 2);
+    let steps = async |tip, every| volume.steps_to(&project(), tip, every).await.expect("a walk");
+    assert_eq!(steps(merge, 3).await, [way[2], way[5]]);
+    assert_eq!(steps(way[2], 3).await, [], "the tip itself is no step");
+    assert_eq!((steps(merge, 100).await, steps(blob, 1).await), (vec![], vec![]));
+    let missing = volume.commits_behind(&project(), &[nowhere()], 1).await;
+    assert_eq!(missing, Err(GitError::Missing { project: project(), oids: vec![nowhere()] }));
+}
+
 /// A pack holds what is behind its wants up to committed values, and names these.
 pub async fn a_pack_ends_at_committed_values(fixture: &dyn Fixture) {
     create(fixture).await;

@@ -331,8 +331,13 @@ pub async fn fill(store: &dyn NodeStore) {
     changes.post.push((Mailbox::Outbox, 4, bytes::Bytes::from_static(b"out")));
     changes.post.push((Mailbox::Inbox, 5, bytes::Bytes::from_static(b"in")));
     changes.received.push(("a.1".into(), "{}".into()));
-    changes.facts = Some(VolumeFacts { id: "v".into(), starts: 3, boot: "b".into(), clean: true, reconciles: true });
+    changes.facts = Some(filled_facts());
     commit(store, changes).await;
+}
+
+fn filled_facts() -> VolumeFacts {
+    let revives = ["p".parse().expect("a name")].into();
+    VolumeFacts { id: "v".into(), starts: 3, boot: "b".into(), clean: true, reconciles: true, revives }
 }
 
 /// Checks that everything of [`fill`] is there.
@@ -353,6 +358,6 @@ pub fn check_filled(store: &dyn NodeStore) {
     mail(Mailbox::Outbox, 4, "out");
     mail(Mailbox::Inbox, 5, "in");
     assert_eq!(store.received(), Ok([("a.1".to_owned(), "{}".to_owned())].into()));
-    let facts = VolumeFacts { id: "v".into(), starts: 3, boot: "b".into(), clean: true, reconciles: true };
+    let facts = filled_facts();
     assert_eq!(store.facts(), Ok(facts));
 }

@@ -51,7 +51,10 @@ impl Cluster {
             let (site, url) = (site(name), kinesis.endpoint());
             let blobs = folder.path().join("blobs");
             let (root, program) = elsewhere(name).unwrap_or_else(|| (home.join("git"), binary.to_owned()));
-            let place = Place { site: &site, name, sites: &sites, home, root, kinesis: &url, blobs: &blobs };
+            let peers: Vec<(&str, PathBuf)> =
+                names.iter().filter(|peer| *peer != name).map(|peer| (*peer, folder.path().join(peer))).collect();
+            let place =
+                Place { site: &site, name, sites: &sites, peers: &peers, home, root, kinesis: &url, blobs: &blobs };
             nodes.push(Node::new(&program, &place, Wire::to(&dynamo.endpoint()).await));
         }
         std::fs::create_dir_all(folder.path().join("blobs")).expect("a folder");

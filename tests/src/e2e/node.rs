@@ -45,6 +45,8 @@ pub struct Place<'a> {
     pub name: &'a str,
     /// All sites.
     pub sites: &'a [String],
+    /// Every other node, and its folder.
+    pub peers: &'a [(&'a str, PathBuf)],
     /// Its folder.
     pub home: PathBuf,
     /// The git volume.
@@ -68,6 +70,9 @@ impl Node {
         let mut text = configuration(place, &home, &root, health, &wire.url());
         for site in place.sites {
             text.push_str(&format!("[eventlog.streams.{site}]\nendpoint = \"{}\"\n", place.kinesis));
+        }
+        for (peer, folder) in place.peers {
+            text.push_str(&format!("[peers.{peer}]\nsocket = \"{}/run/api.sock\"\n", folder.display()));
         }
         std::fs::write(home.join("lockstep.toml"), text).expect("a configuration");
         let (site, name) = (place.site.to_owned(), place.name.to_owned());

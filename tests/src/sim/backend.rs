@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lockstep::api::Transactions;
+use lockstep::api::{Seeding, Transactions};
 use lockstep::blob::BlobStore;
 use lockstep::clock::{Clock, Entropy};
 use lockstep::eventlog::EventLog;
@@ -104,6 +104,10 @@ pub trait SimNode: Send + Sync {
     fn is_ready(&self) -> bool;
     /// Whether it found itself fenced, and serves no more.
     fn is_fenced(&self) -> bool;
+    /// Who seeds projects, if it can.
+    fn seeding(&self) -> Option<Arc<dyn Seeding>> {
+        None
+    }
 }
 
 /// Starts nodes.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lockstep::api::Transactions;
+use lockstep::api::{Seeding, Transactions};
 use lockstep::app::{Node, NodeSettings, Parts};
 use lockstep::events::EventLimits;
 use lockstep::links::{Refreshes, StreamEvents};
@@ -116,6 +116,9 @@ fn settings(mut settings: NodeSettings) -> NodeSettings {
     settings.barrier_patience = Duration::from_secs(10);
     settings.sweep_pace = Duration::from_secs(2);
     settings.collect_pace = Duration::from_secs(4);
+    settings.revive_pace = Duration::from_secs(2);
+    settings.seed.step_commits = 3;
+    settings.seed.look = Duration::from_millis(300);
     settings.refresh = Some(refresh());
     settings.events = Some(EventLimits { lease: LEASE, ..EventLimits::default() });
     settings
@@ -161,5 +164,9 @@ impl SimNode for RealNode {
 
     fn is_fenced(&self) -> bool {
         self.0.is_fenced()
+    }
+
+    fn seeding(&self) -> Option<Arc<dyn Seeding>> {
+        Some(self.0.seeding())
     }
 }

@@ -95,6 +95,16 @@ impl Repositories for FaultyRepositories {
         self.link.local(format!("share_history {project} {one} {other}"), call, Some(disk_failed)).await
     }
 
+    async fn commits_behind(&self, project: &ProjectName, tips: &[Oid], most: usize) -> Result<Vec<Oid>, GitError> {
+        let call = self.inner.commits_behind(project, tips, most);
+        self.link.local(format!("commits_behind {project} {tips:?}"), call, Some(disk_failed)).await
+    }
+
+    async fn steps_to(&self, project: &ProjectName, tip: Oid, every: usize) -> Result<Vec<Oid>, GitError> {
+        let call = self.inner.steps_to(project, tip, every);
+        self.link.local(format!("steps_to {project} {tip}"), call, Some(disk_failed)).await
+    }
+
     async fn pack(
         &self,
         project: &ProjectName,

@@ -99,6 +99,9 @@ impl NodeStore for WatchedStore {
     }
 
     fn announce(&self, moves: &[Announced]) -> Result<u64, StoreError> {
+        if self.link.faults().is_barred(self.link.node(), "announce") {
+            return Err(StoreError { op: "announce moves", why: "simulated fault".into() });
+        }
         self.inner.announce(moves)
     }
 

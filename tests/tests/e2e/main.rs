@@ -9,6 +9,7 @@ mod life;
 mod power_cut;
 mod push;
 mod refresh;
+mod seed;
 mod trace;
 
 use std::path::Path;

@@ -6,6 +6,7 @@ mod events;
 mod projects;
 mod reconciliation;
 mod refresh;
+mod seeding;
 
 use lockstep::plant::{Plant, Plants};
 use lockstep_tests::sim::{Scenario, plants, simulate};

@@ -13,7 +13,10 @@ const ROWS: &[(&str, &[&str])] = &[
     ("durable", &["durability", "place"]),
     ("marks", &["low_water"]),
     ("observation", &["status", "telemetry"]),
-    ("stage", &["api", "apply", "commit", "consume", "events", "hello", "publish", "reconcile", "refresh", "site"]),
+    (
+        "stage",
+        &["api", "apply", "commit", "consume", "events", "hello", "publish", "reconcile", "refresh", "seed", "site"],
+    ),
     ("tool", &["client", "hook"]),
     ("joint", &["app", "cli", "config", "demo", "main", "lib"]),
 ];

@@ -76,6 +76,8 @@ measured! {
         relation(project: &ProjectName, old: Oid, new: Oid) -> Relation;
         relations(project: &ProjectName, pairs: &[(Oid, Oid)]) -> Vec<Relation>;
         share_history(project: &ProjectName, one: Oid, other: Oid) -> bool;
+        commits_behind(project: &ProjectName, tips: &[Oid], most: usize) -> Vec<Oid>;
+        steps_to(project: &ProjectName, tip: Oid, every: usize) -> Vec<Oid>;
         kept(project: &ProjectName) -> Vec<String>;
         release(project: &ProjectName, labels: &[String]) -> ();
     }

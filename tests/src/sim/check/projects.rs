@@ -26,6 +26,9 @@ pub fn commit(facts: &Facts, history: &History, transaction: &Transaction) -> Ve
     let before = facts.state(&project.name);
     let Some(command) = transaction.command(&RefKey::State) else {
         return match before {
+            Some(state) if state.incarnation == project.incarnation && state.phase == ProjectPhase::ReadOnly => {
+                seeder(transaction)
+            }
             Some(state) if state.incarnation == project.incarnation && state.phase != ProjectPhase::Deleted => Ok(()),
             state => Err(format!("{id} is committed into {project}, which is {state:?}")),
         };
@@ -41,10 +44,23 @@ fn follows(before: Option<ProjectState>, after: ProjectState) -> bool {
     use ProjectPhase as P;
     let last = before.map_or(0, |state| state.incarnation);
     match (before.map_or(P::Deleted, |state| state.phase), after.phase) {
-        (P::Deleted, P::Active) => after.incarnation == last + 1,
-        (P::Active, P::Closing) | (P::Closing, P::Deleted) => after.incarnation == last,
+        (P::Deleted, P::Active | P::ReadOnly) => after.incarnation == last + 1,
+        (P::Active | P::ReadOnly, P::Closing) | (P::Closing, P::Deleted) | (P::ReadOnly, P::Active) => {
+            after.incarnation == last
+        }
         _ => false,
     }
+}
+
+/// A project that is seeded takes the seeder's refs alone.
+fn seeder(transaction: &Transaction) -> Verdict {
+    if transaction.request_id.starts_with("seed-") {
+        return Ok(());
+    }
+    Err(format!(
+        "{} of {} is committed into {}, which is being seeded",
+        transaction.id, transaction.request_id, transaction.project
+    ))
 }
 
 /// Whoever can still commit has acknowledged that the project is closing, or was born since, and has learnt it first.

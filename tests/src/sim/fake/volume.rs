@@ -121,6 +121,14 @@ impl Repositories for TinyRepositories {
         Ok(true)
     }
 
+    async fn commits_behind(&self, _project: &ProjectName, _tips: &[Oid], _most: usize) -> Result<Vec<Oid>, GitError> {
+        Ok(Vec::new())
+    }
+
+    async fn steps_to(&self, _project: &ProjectName, _tip: Oid, _every: usize) -> Result<Vec<Oid>, GitError> {
+        Ok(Vec::new())
+    }
+
     async fn pack(
         &self,
         _project: &ProjectName,

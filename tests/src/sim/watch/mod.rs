@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lockstep::eventlog::EventLog;
-use lockstep_proto::{LaneId, NodeId, ProjectKey, Seq, SiteId};
+use lockstep_proto::{LaneId, NodeId, Oid, ProjectKey, ProjectName, RefName, Seq, SiteId};
 
 use super::backend::Volume;
 use super::check::durability::Ledger;
@@ -29,6 +29,8 @@ struct Local {
     positions: Positions,
     /// Which incarnation of each project its repository is of.
     shown: Shown,
+    /// What somebody wrote behind the node's back: no step of a chain, until it is committed.
+    behind: BTreeMap<(ProjectName, RefName), Oid>,
     ledger: Ledger,
     /// Shards whose end this life of the node has read.
     ended: BTreeSet<(SiteId, String)>,

@@ -25,6 +25,7 @@ impl Watch {
             volume,
             positions: Positions::new(),
             shown: Shown::default(),
+            behind: BTreeMap::new(),
             ledger: Ledger::default(),
             ended: BTreeSet::new(),
             covered: BTreeMap::new(),
@@ -43,6 +44,17 @@ impl Watch {
         if let Some(local) = self.known().locals.get_mut(node) {
             local.reconciles = true;
         }
+    }
+
+    /// Somebody wrote into a repository behind the node's back, or took it away.
+    pub fn written_behind(&self, node: &NodeId, project: &ProjectName) {
+        let mut known = self.known();
+        let Some(local) = known.locals.get_mut(node) else { return };
+        let shown = local.volume.refs(project);
+        local.positions.retain(|(other, _), _| other != project);
+        local.ledger.reset(project, &shown);
+        local.behind.retain(|(other, _), _| other != project);
+        local.behind.extend(shown.into_iter().map(|(name, oid)| ((project.clone(), name), oid)));
     }
 
     /// A node's life begins or ends.
@@ -232,7 +244,14 @@ fn advance(
     let mut differs = None;
     for key in local.shown.candidates(facts, project) {
         let mut positions = local.positions.clone();
-        match check::forward::advance(facts, &key, shown, &mut positions) {
+        // What somebody wrote counts from its commit on.
+        let is_own = |(name, oid): &(&RefName, &Oid)| {
+            let is_written = local.behind.get(&(project.clone(), (*name).clone())) == Some(*oid);
+            !is_written || facts.position(&key, name, Some(**oid), Version::NONE).is_some()
+        };
+        let shown: BTreeMap<RefName, Oid> =
+            shown.iter().filter(is_own).map(|(name, oid)| (name.clone(), *oid)).collect();
+        match check::forward::advance(facts, &key, &shown, &mut positions) {
             Ok(moved) => {
                 local.positions = positions;
                 if !shown.is_empty() {
@@ -243,7 +262,12 @@ fn advance(
             Err(what) => differs = differs.or(Some(what)),
         }
     }
-    if shown.is_empty() { Ok(None) } else { Err(differs.unwrap_or_else(|| format!("{project} shows {shown:?}"))) }
+    let is_written = |(name, oid)| local.behind.get(&(project.clone(), RefName::clone(name))) == Some(oid);
+    if shown.iter().all(is_written) {
+        Ok(None)
+    } else {
+        Err(differs.unwrap_or_else(|| format!("{project} shows {shown:?}")))
+    }
 }
 
 /// Judges the slots that low-water marks cover now and did not before.

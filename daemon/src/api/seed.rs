@@ -1,0 +1,41 @@
+//! Seeding: the refs of an existing repository become a project.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use lockstep_proto::bridge::ApiError;
+use lockstep_proto::seed::{SeedRequest, SeedResponse};
+
+use super::admission::Work;
+use super::error::Failure;
+use super::extract::{Body, Project};
+use super::routes::{Answer, Api};
+
+/// How long a caller may wait for the end of a seed.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// Begins the seed of a project, or goes on with it, and says how far it is. Ask again until it is open, or failed.
+#[utoipa::path(post, path = "/v1/projects/{project}/seed", tag = "bridge",
+    params(("project" = String, Path, description = "Project name, percent-encoded ('/' is %2F)")),
+    request_body = SeedRequest,
+    responses((status = 200, description = "How far it is", body = SeedResponse),
+        (status = 400, description = "Malformed", body = ApiError),
+        (status = 503, description = "Too many requests are in work: try again", body = ApiError)))]
+pub(super) async fn seed(
+    State(api): State<Api>,
+    _permit: Work,
+    Project(project): Project,
+    Body(request): Body<SeedRequest>,
+) -> Answer<SeedResponse> {
+    let most = LONGEST_WAIT.as_millis();
+    if u128::from(request.wait_ms) > most {
+        let message = format!("field wait_ms is {}; give 0 to {most}, and ask again", request.wait_ms);
+        return Err(Failure::malformed(message));
+    }
+    let Some(seeding) = api.seeding.as_ref().map(Arc::clone) else {
+        return Err(Failure::unavailable("this sidecar seeds nothing"));
+    };
+    Ok(Json(seeding.seed(&project, request).await?))
+}

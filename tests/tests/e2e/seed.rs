@@ -1,0 +1,178 @@
+//! Existing repositories become projects: in parts, over a crash, verified, and open when another site holds them.
+
+use std::path::Path;
+
+use git2::{Repository, RepositoryInitOptions};
+use http::Method;
+use lockstep::client::{Call, Client};
+use lockstep_proto::gerrit::HelloResponse;
+use lockstep_tests::e2e::behind;
+use lockstep_tests::e2e::cluster::Cluster;
+use lockstep_tests::e2e::git::{Clone, fails, git, ok, text};
+use lockstep_tests::e2e::verify::{converged, every_branch_moves, sound};
+use lockstep_tests::e2e::{PATIENCE, until};
+use tokio::time::{Instant, timeout};
+
+use crate::lockstep;
+
+const MAIN: &str = "refs/heads/main";
+
+/// A repository of the time before Lockstep: a history, branches, and many patch sets upon it.
+fn existing(repository: &Path, patch_sets: usize) {
+    let mut options = RepositoryInitOptions::new();
+    options.bare(true).mkpath(true).external_template(false).initial_head(MAIN);
+    Repository::init_opts(repository, &options).expect("a repository");
+    let mut tip: Option<String> = None;
+    for at in 0..40 {
+        tip = Some(behind::commit(repository, tip.as_deref(), &format!("{at}")));
+        if at % 10 == 0 {
+            behind::set(repository, &format!("refs/heads/topic/{at}"), tip.as_deref());
+        }
+    }
+    behind::set(repository, MAIN, tip.as_deref());
+    for number in 1..=patch_sets {
+        let patch_set = behind::commit(repository, tip.as_deref(), &format!("patch set {number}"));
+        let (shard, name) = (number % 100, format!("{number}/1"));
+        behind::set(repository, &format!("refs/changes/{shard:02}/{name}"), Some(&patch_set));
+    }
+    behind::set(repository, "refs/meta/config", tip.as_deref());
+}
+
+fn root(cluster: &Cluster) -> String {
+    cluster.nodes[0].root.display().to_string()
+}
+
+async fn push(cluster: &Cluster, node: usize, project: &str, branch: &str) -> std::process::Output {
+    let repository = cluster.nodes[node].repository(project);
+    let clone = Clone::new(&cluster.scratch(&format!("clone-{branch}-{node}")));
+    let commit = clone.commit(None, branch);
+    clone.push(&repository, &[], &[&format!("{commit}:refs/heads/{branch}")]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_is_seeded_over_a_crash_and_opens_when_another_holds_it() {
+    let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+    let _ = cluster.nodes[0].stop().await;
+    for (project, patch_sets) in [("All-Projects", 3), ("All-Users", 120), ("tools/build", 700)] {
+        existing(&cluster.nodes[0].repository(project), patch_sets);
+    }
+    // It is killed in the middle of the third project.
+    cluster.nodes[0].start(Some("seed.part:9"));
+    cluster.ready().await;
+    let (socket, root) = (cluster.nodes[0].socket(), root(&cluster));
+    let seed = tokio::spawn(async move {
+        let mut command = tokio::process::Command::new(lockstep());
+        command.args(["seed", "--root", &root]).env("LOCKSTEP_SOCKET", socket).kill_on_drop(true);
+        timeout(PATIENCE * 2, command.output()).await.expect("it ends").expect("it runs")
+    });
+    let _ = cluster.nodes[0].end().await;
+    let there = until(async || cluster.nodes[1].repository("tools/build").exists().then_some(())).await;
+    assert!(there.is_some(), "the other site learns of it\n{}", cluster.nodes[1].log_tail());
+    let refused = fails(push(&cluster, 1, "tools/build", "early").await);
+    assert!(refused.contains("is being seeded"), "{refused}");
+    cluster.nodes[0].start(None);
+    let done = seed.await.expect("the command");
+    let said = ok(done);
+    assert!(said.contains("tools/build: open; 706 refs on the disk = refdb"), "{said}");
+    assert!(said.contains("3 projects are seeded, verified and open"), "{said}");
+    cluster.ready().await;
+    for (project, refs) in [("All-Projects", 9), ("All-Users", 126), ("tools/build", 706)] {
+        let truth = converged(&cluster, project).await;
+        assert_eq!((truth.refs.len(), truth.head.as_deref()), (refs, Some(MAIN)), "{project}");
+    }
+    for at in 0..2 {
+        let _ = ok(push(&cluster, at, "tools/build", &format!("late{at}")).await);
+    }
+    every_branch_moves(&cluster, "tools/build", &Clone::new(&cluster.scratch("mover"))).await;
+    let again = ok(cluster.nodes[0].cli(&["seed", "--root", &cluster.nodes[0].root.display().to_string()]).await);
+    assert!(again.contains("3 projects are seeded"), "{again}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_another_site_it_waits_unless_it_is_told_that_it_is_alone() {
+    let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+    cluster.nodes[1].kill().await;
+    existing(&cluster.nodes[0].repository("p"), 5);
+    let waits = async { cluster.nodes[0].cli(&["seed", "--root", &root(&cluster)]).await };
+    let waited = timeout(std::time::Duration::from_secs(8), waits).await;
+    assert!(waited.is_err(), "{}", text(&waited.expect("it waits")));
+    assert!(fails(push(&cluster, 0, "p", "early").await).contains("is being seeded"));
+    let gerrit = serde_json::json!({"session": "s", "server_id": "one", "instance_id": "eu", "gerrit_version": "3.13.5",
+        "bridge_version": "0.1.0", "all_projects": "p", "all_users": "p"});
+    let call = Call::new(Method::POST, "/v1/gerrit/hello", &gerrit).expect("JSON");
+    let hello =
+        async || Client::new(&cluster.nodes[0].socket()).send::<HelloResponse>(&call, Instant::now() + PATIENCE).await;
+    let not_yet = hello().await.expect_err("its projects take no commits yet").to_string();
+    assert!(not_yet.contains("it is being seeded"), "{not_yet}");
+    let said = ok(cluster.nodes[0].cli(&["seed", "--root", &root(&cluster), "--alone", "p"]).await);
+    assert!(said.contains("p: open; 11 refs"), "{said}");
+    let _ = ok(push(&cluster, 0, "p", "late").await);
+    assert!(hello().await.expect("an answer").accepted);
+    cluster.nodes[1].start(None);
+    cluster.ready().await;
+    converged(&cluster, "p").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_seeded_is_named_and_the_rest_waits_for_it() {
+    let cluster = Cluster::start(lockstep(), &["a-0"]).await;
+    let repository = cluster.nodes[0].repository("p");
+    existing(&repository, 2);
+    let blob = behind::blob(&repository, "no commit");
+    std::fs::write(repository.join("refs/heads/odd"), format!("{blob}\n")).expect("a ref");
+    let seed = async || cluster.nodes[0].cli(&["seed", "--root", &root(&cluster), "--alone"]).await;
+    let refused = seed().await;
+    assert_eq!(refused.status.code(), Some(3));
+    let said = fails(refused);
+    assert!(
+        said.contains("refs/heads/odd") && said.contains("is no commit") && said.contains("run the same"),
+        "{said}"
+    );
+    assert!(fails(push(&cluster, 0, "p", "early").await).contains("is being seeded"));
+    std::fs::remove_file(repository.join("refs/heads/odd")).expect("mended");
+    assert!(ok(seed().await).contains("p: open; 8 refs"));
+    let elsewhere = cluster.scratch("elsewhere");
+    std::fs::create_dir_all(&elsewhere).expect("a folder");
+    let wrong = cluster.nodes[0].cli(&["seed", "--root", &elsewhere.display().to_string()]).await;
+    assert!(fails(wrong).contains("the sidecar's git volume is"));
+}
+
+/// As the delete-project plugin does it: the folder is moved away, then the deletion is asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_was_moved_away_is_deleted_everywhere_and_its_name_used_again() {
+    let cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+    cluster.create("p").await;
+    let first = push(&cluster, 0, "p", "main").await;
+    let _ = ok(first);
+    converged(&cluster, "p").await;
+    let [a, b] = [0, 1].map(|at| cluster.nodes[at].repository("p"));
+    // A server that holds the repository open: its pack and its folder, whatever their names become.
+    let held = Repository::open_bare(&a).expect("a repository");
+    let folder = std::fs::File::open(&a).expect("a folder");
+    std::fs::rename(&a, a.with_file_name("p.17.%project%.git")).expect("moved away");
+    let _ = ok(cluster.nodes[0].cli(&["project", "delete", "p", "--yes"]).await);
+    assert!(!a.exists(), "it came back while it was deleted");
+    assert!(until(async || (!b.exists()).then_some(())).await.is_some(), "{}", cluster.nodes[1].log_tail());
+    cluster.create("p").await;
+    let _ = ok(push(&cluster, 1, "p", "other").await);
+    let truth = converged(&cluster, "p").await;
+    assert_eq!(truth.refs.keys().collect::<Vec<_>>(), ["refs/heads/other"]);
+    drop((held, folder));
+    sound(&a).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_that_is_gone_comes_back_from_another_site() {
+    let cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+    existing(&cluster.nodes[0].repository("p"), 30);
+    let _ = ok(cluster.nodes[0].cli(&["seed", "--root", &root(&cluster)]).await);
+    converged(&cluster, "p").await;
+    let a = cluster.nodes[0].repository("p");
+    std::fs::rename(&a, cluster.scratch("taken")).expect("taken away");
+    assert!(until(async || a.exists().then_some(())).await.is_some(), "{}", cluster.nodes[0].log_tail());
+    let truth = converged(&cluster, "p").await;
+    assert_eq!(truth.refs.len(), 36);
+    let _ = ok(push(&cluster, 0, "p", "goes-on").await);
+    converged(&cluster, "p").await;
+    assert!(git(&a, &["symbolic-ref", "HEAD"]).await.status.success());
+}
