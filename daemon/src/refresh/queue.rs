@@ -138,7 +138,12 @@ impl Queue {
                 });
             }
             State::Kept(..) => {
-                let difference = entry.mark.clone().then(mark.clone()).difference;
+                // A value's old one is that of the acknowledgement: what the caches hold is compared with it. That a project
+                // was deleted stays said, for a Gerrit that loses it again.
+                let difference = match mark.difference {
+                    Difference::Project { .. } => entry.mark.clone().then(mark.clone()).difference,
+                    difference => difference,
+                };
                 entry.mark = RefreshMark { difference, ..mark };
                 self.wait(subject, now);
             }

@@ -142,6 +142,10 @@ fn an_acknowledgement_does_not_take_what_moved_meanwhile() {
     assert!(second.id > first.id);
     told.done(&second);
     assert!(!told.queue.is_due(&group()));
+    // Kept or not: what the caches hold is what was acknowledged, and a way back to where it once was is a change.
+    told.differs(&group(), value(4, 2), false);
+    let Difference::Value { old, new } = value(4, 2) else { unreachable!() };
+    assert_eq!(told.works(), [Work::Group { group: "abc".into(), old, new }]);
 }
 
 #[test]
