@@ -416,3 +416,19 @@ fn what_is_kept_leaves_the_store_in_time_and_what_never_was_there_is_not_removed
     assert_eq!(stored, [&whole(), &change(2)]);
     assert!(gone.contains(&Subject::Changes { project: project() }), "{gone:?}");
 }
+
+#[test]
+fn a_deletion_that_is_told_again_is_followed_by_all_changes_of_the_successor() {
+    let mut told = Told::new();
+    told.differs(&whole(), Difference::Project { deleted: true, exists: true }, false);
+    let project_task = only(told.take());
+    told.done(&project_task);
+    told.moved(&change(1), false);
+    let indexed = only(told.take());
+    told.done(&indexed);
+    told.begin();
+    let again = only(told.take());
+    assert!(matches!(again.work, Work::Project { deleted: true, exists: true, .. }), "{again:?}");
+    told.done(&again);
+    assert!(told.works().contains(&Work::Changes { project: project() }));
+}
