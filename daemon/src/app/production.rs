@@ -30,6 +30,7 @@ use crate::plant::Plants;
 use crate::refdb::RefDb;
 use crate::refdb::dynamo::{self, Connection, DynamoRefDb, TableSettings, Warm};
 use crate::refresh::RefreshSettings;
+use crate::refresh::queue::QueueLimits;
 use crate::telemetry::metrics::Metrics;
 use crate::volume::disk::DiskStore;
 use crate::volume::lock;
@@ -204,12 +205,9 @@ fn refresh(gerrit: &GerritSettings) -> Option<RefreshSettings> {
         // Whoever commits here, a Gerrit without the bridge does not.
         GerritRefresh::Rest(_) => false,
     };
-    let mut refresh = RefreshSettings::default();
-    refresh.all_users = gerrit.all_users.clone();
-    refresh.gerrit_commits = gerrit_commits;
-    refresh.queue.hold_own = gerrit.hold_own;
-    refresh.queue.keep = gerrit.commit_within + COMMIT_SLACK;
-    Some(refresh)
+    let usual = RefreshSettings::default().queue;
+    let queue = QueueLimits { hold_own: gerrit.hold_own, keep: gerrit.commit_within + COMMIT_SLACK, ..usual };
+    Some(RefreshSettings { all_users: gerrit.all_users.clone(), gerrit_commits, queue })
 }
 
 /// The peers of a configuration, in the order of their names.

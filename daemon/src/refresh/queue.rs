@@ -138,7 +138,12 @@ impl Queue {
                 });
             }
             State::Kept(..) => {
-                let difference = entry.mark.clone().then(mark.clone()).difference;
+                // A value's old one is that of the acknowledgement: what the caches hold is compared with it. That a project
+                // was deleted stays said, for a Gerrit that loses it again.
+                let difference = match mark.difference {
+                    Difference::Project { .. } => entry.mark.clone().then(mark.clone()).difference,
+                    difference => difference,
+                };
                 entry.mark = RefreshMark { difference, ..mark };
                 self.wait(subject, now);
             }
@@ -214,10 +219,17 @@ impl Queue {
     pub fn begin(&mut self, now: Instant) {
         self.tick(now);
         self.out.clear();
+        let mut made_again = Vec::new();
         for subject in self.subjects() {
             let Some(entry) = self.entry_mut(&subject) else { continue };
             match entry.state {
                 State::Out(..) | State::Kept(..) => {
+                    if let Subject::Project { project } = &subject
+                        && entry.is_kept()
+                        && entry.mark.difference == (Difference::Project { deleted: true, exists: true })
+                    {
+                        made_again.push((project.clone(), entry.mark.since_ms));
+                    }
                     entry.come_back();
                     self.unsaved.insert(subject.clone());
                     self.make_ready(&subject);
@@ -228,6 +240,11 @@ impl Queue {
                 }
                 State::New | State::Held(..) | State::Ready(_) => {}
             }
+        }
+        // To be told again that a project was deleted is to lose what was indexed of its successor since.
+        for (project, since_ms) in made_again {
+            let mark = self.mark_of_all(since_ms);
+            self.note(&Subject::Changes { project }, mark, now);
         }
     }
 

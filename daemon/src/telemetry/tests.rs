@@ -59,6 +59,8 @@ fn use_all(metrics: &Metrics) {
     metrics.consume.read(&site(), 4);
     metrics.apply.transaction(&site(), ApplyOutcome::Applied);
     metrics.apply.held(1, 0);
+    metrics.refresh.stands(3, 9);
+    metrics.refresh.reported(2, 1);
     let bad: Result<(), GitError> = Err(GitError::NoRepository("tools".parse().unwrap()));
     metrics.git.ended(GitOp::Ingest, &bad, 0.5);
     metrics.site.state(true, 7);

@@ -77,3 +77,29 @@ fn a_gerrit_that_loses_what_it_acknowledged_gets_it_again() {
         assert!(found(story, other, &branch).is_some());
     });
 }
+
+#[test]
+fn changes_that_become_one_task_are_all_found_and_those_that_are_gone_are_not() {
+    tell(async |story| {
+        let (origin, other) = ("muc-1-0", "blr-1-0");
+        // The other one is away until there is more than it may hold one by one.
+        assert!(story.world.crash(&other.parse().unwrap()), "it was up");
+        let mut last = None;
+        for number in 1..=30 {
+            let (id, name) = (format!("change {number}"), format!("refs/changes/{number:02}/{number}/meta"));
+            let object = story.object(origin, &p0());
+            story.push(origin, &id, &p0(), (&name, None, Some(object))).await.unwrap();
+            last = Some(object);
+        }
+        story.push(origin, "gone", &p0(), ("refs/changes/30/30/meta", last, None)).await.unwrap();
+        story.start(other).await;
+        story.converge().await;
+        let all = Subject::Changes { project: p0() };
+        let told = story.world.trace.text().lines().any(|line| line.contains(other) && line.contains("Changes {"));
+        assert!(told, "nothing was put together: there is no {all}");
+        for number in 1..=30 {
+            let change = Subject::Change { project: p0(), number };
+            assert_eq!(found(story, other, &change).is_some(), number < 30, "{change}");
+        }
+    });
+}

@@ -73,7 +73,7 @@ impl Queue {
         }
     }
 
-    fn mark_of_all(&mut self, since_ms: u64) -> RefreshMark {
+    pub(super) fn mark_of_all(&mut self, since_ms: u64) -> RefreshMark {
         self.generation += 1;
         let generation = self.generation;
         RefreshMark { generation, since_ms, own: false, acknowledged: false, difference: Difference::Some }

@@ -142,6 +142,10 @@ fn an_acknowledgement_does_not_take_what_moved_meanwhile() {
     assert!(second.id > first.id);
     told.done(&second);
     assert!(!told.queue.is_due(&group()));
+    // Kept or not: what the caches hold is what was acknowledged, and a way back to where it once was is a change.
+    told.differs(&group(), value(4, 2), false);
+    let Difference::Value { old, new } = value(4, 2) else { unreachable!() };
+    assert_eq!(told.works(), [Work::Group { group: "abc".into(), old, new }]);
 }
 
 #[test]
@@ -411,4 +415,20 @@ fn what_is_kept_leaves_the_store_in_time_and_what_never_was_there_is_not_removed
     let stored: Vec<&Subject> = marks.iter().map(|(subject, _)| subject).collect();
     assert_eq!(stored, [&whole(), &change(2)]);
     assert!(gone.contains(&Subject::Changes { project: project() }), "{gone:?}");
+}
+
+#[test]
+fn a_deletion_that_is_told_again_is_followed_by_all_changes_of_the_successor() {
+    let mut told = Told::new();
+    told.differs(&whole(), Difference::Project { deleted: true, exists: true }, false);
+    let project_task = only(told.take());
+    told.done(&project_task);
+    told.moved(&change(1), false);
+    let indexed = only(told.take());
+    told.done(&indexed);
+    told.begin();
+    let again = only(told.take());
+    assert!(matches!(again.work, Work::Project { deleted: true, exists: true, .. }), "{again:?}");
+    told.done(&again);
+    assert!(told.works().contains(&Work::Changes { project: project() }));
 }
