@@ -44,6 +44,8 @@ async fn a_change_is_reviewed_over_two_sites_as_in_one() {
         revisions.values().any(|revision| revision["_number"] == 3).then_some(())
     });
     assert!(all_patch_sets.await.is_some());
+    let third = |event: &Value| event["type"] == "patchset-created" && event["patchSet"]["number"] == 3;
+    let _ = listener.hears("the third patch set", third).await;
     let vote = json!({"labels": {"Code-Review": 2}, "message": "fine",
         "comments": {"file": [{"line": 1, "message": "three?", "unresolved": false}]}});
     let _ = b.rest("POST", "/changes/1/revisions/current/review", &vote).await.json();
@@ -73,8 +75,10 @@ async fn a_change_is_reviewed_over_two_sites_as_in_one() {
         event["type"] == "patchset-created" && event["change"]["number"] == last
     });
     let heard = heard.await;
-    let first_change = ["patchset-created", "patchset-created", "patchset-created", "change-merged"];
-    assert_eq!(of_change(&heard, 1), first_change, "B's own comment is in B's own stream: {heard:#?}");
+    let (pushed, own) = ("patchset-created", "comment-added");
+    assert_eq!(of_change(&heard, 1), [pushed, pushed, pushed, own, "change-merged"], "{heard:#?}");
+    let origins: Vec<&str> = heard.iter().filter_map(|event| event["instanceId"].as_str()).collect();
+    assert!(origins.contains(&"a-0") && origins.contains(&"b-0"), "{origins:?}");
     listener.was_told_well();
     for number in chain {
         assert_eq!(of_change(&heard, number), ["patchset-created"]);

@@ -47,7 +47,7 @@ async fn both_sites_write_and_hold_the_same() {
 #[ignore = "needs a Gerrit: make gerrit-e2e"]
 async fn of_two_pushes_to_one_branch_one_wins_and_the_other_can_be_repeated() {
     let sites = Sites::start(lockstep(), &["a-0", "b-0"]).await;
-    let (a, b) = sites.two();
+    let a = &sites.servers[0];
     let may_push = json!({"add": {"refs/heads/*": {"permissions": {"push": {"rules": {
         "global:Registered-Users": {"action": "ALLOW"}}}}}}});
     let _ = a.rest("POST", "/projects/All-Projects/access", &may_push).await.json();

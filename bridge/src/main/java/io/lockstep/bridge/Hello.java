@@ -68,7 +68,6 @@ final class Hello {
         judge(sidecar.call("/v1/gerrit/hello", introduction, ONE_TRY));
         return;
       } catch (SidecarError e) {
-        if (e.status() == NOT_FOUND) { return; } // TEMPORARY
         if (!e.retry()) {
           throw refuse(explain(e));
         }
