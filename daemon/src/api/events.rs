@@ -21,8 +21,7 @@ use crate::links::StreamEvents;
 #[utoipa::path(post, path = "/v1/events", tag = "bridge",
     request_body = AnnounceRequest,
     responses((status = 200, description = "They are durable here, and will be heard at every other node", body = Done),
-        (status = 400, description = "Malformed; nothing was taken", body = ApiError),
-        (status = 404, description = "An event of a project that this node has never heard of; nothing was taken", body = ApiError),
+        (status = 400, description = "Malformed, or of a project that this node has never heard of; nothing was taken", body = ApiError),
         (status = 503, description = "This sidecar takes no events now, too many of them wait for the event log, or it works on too many requests: send the same again", body = ApiError)))]
 pub(super) async fn announce(
     State(api): State<Api>,

@@ -156,8 +156,7 @@ impl BoundApi {
     ) -> ApiTasks {
         let admission = Admission::new(self.most_requests);
         let (repositories, refreshes, events) = (self.repositories, self.refreshes, self.events);
-        let (doorkeeper, work, deadline) = (self.doorkeeper, TaskTracker::new(), self.deadline);
-        let tracked = work.clone();
+        let (doorkeeper, deadline, work) = (self.doorkeeper, self.deadline, TaskTracker::new());
         let api = Api {
             transactions,
             inspection,
@@ -165,7 +164,7 @@ impl BoundApi {
             refreshes,
             doorkeeper,
             events,
-            work: tracked,
+            work: work.clone(),
             admission,
             deadline,
         };

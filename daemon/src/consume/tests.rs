@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lockstep_proto::{ProjectKey, ProjectName, RefKey, Transaction, TxnId};
+use lockstep_proto::{Announcement, AnnouncementId, ProjectKey, ProjectName, RefKey, Transaction, TxnId};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -86,12 +86,22 @@ impl Sink for Nowhere {
     }
 }
 
-impl Announcements for Nowhere {
-    fn take(&self, _: &lockstep_proto::Announcement, _: &Bytes) {}
+/// Counts how often events are missed.
+#[derive(Default)]
+struct Missing(AtomicU64);
 
-    fn keep(&self, _: &lockstep_proto::AnnouncementId, _: &Bytes) {}
+impl Announcements for Missing {
+    fn take(&self, _: &Announcement, _: &Bytes) {
+        unreachable!("no record is an announcement")
+    }
 
-    fn missed(&self, _: &SiteId) {}
+    fn keep(&self, _: &AnnouncementId, _: &Bytes) {
+        unreachable!("no record is an announcement")
+    }
+
+    fn missed(&self, _: &SiteId) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 #[async_trait]
@@ -117,7 +127,7 @@ impl CatchUp for Nowhere {
     }
 
     async fn everything(&self) -> Result<(), String> {
-        unreachable!("nothing is missing")
+        Ok(())
     }
 
     fn later(&self, _: &ProjectKey, _: Vec<RefKey>) {
@@ -133,7 +143,7 @@ fn consumer(log: &Scripted) -> Arc<Consumer> {
     Arc::new(Consumer {
         eventlog: Arc::new(log.clone()),
         sink: Arc::new(Nowhere),
-        announcements: Arc::new(Nowhere),
+        announcements: Arc::new(Missing::default()),
         catch_up: Arc::new(Nowhere),
         store: Arc::clone(&store),
         durability: Durability::new(table, repositories, store, pace, plants, failed),
@@ -162,6 +172,16 @@ async fn a_shard_that_answers_nothing_and_is_behind_has_not_caught_up() {
     told.notified().await;
     running.abort();
     assert!(seen.load(Ordering::SeqCst) >= 3, "it said so after {seen:?} reads, before the record");
+}
+
+/// The refdb has the refs that were missed, nobody has the events: whoever listens is told.
+#[tokio::test]
+async fn what_a_trimmed_stream_held_of_events_is_missed_and_said() {
+    let mut consumer = consumer(&Scripted::new(slow));
+    let missing = Arc::new(Missing::default());
+    Arc::get_mut(&mut consumer).expect("nobody else has it").announcements = Arc::clone(&missing) as _;
+    assert_eq!(consumer.trimmed(&"s".parse().unwrap()).await, Ok(Position::Start));
+    assert_eq!(missing.0.load(Ordering::SeqCst), 1);
 }
 
 /// Reads within ten seconds of virtual time.

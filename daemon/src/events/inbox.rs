@@ -273,8 +273,12 @@ impl Events {
             tokio::pin!(arrived);
             arrived.as_mut().enable();
             let events = self.hand_out(request)?;
-            if !events.is_empty() || Instant::now() >= until || self.ended.is_cancelled() {
+            if !events.is_empty() || Instant::now() >= until {
                 return Ok(events);
+            }
+            if self.ended.is_cancelled() {
+                // No empty answer: whoever heard one at once would ask again at once.
+                return Err(ending());
             }
             tokio::select! {
                 biased;
@@ -371,10 +375,9 @@ impl Events {
             }
             numbers.len()
         };
-        if confirmed > 0 {
-            self.durability.settle().await;
-            self.observer.event_confirmed(confirmed);
-        }
+        // Also when nothing was left to confirm: it may be removed, and not durably so, by a call that nobody heard the end of.
+        self.durability.settle().await;
+        self.observer.event_confirmed(confirmed);
         Ok(())
     }
 
@@ -386,6 +389,12 @@ impl Events {
             "the stream keeps it no longer",
         );
     }
+}
+
+/// This life of the node gives no more.
+fn ending() -> ApiError {
+    let message = "this sidecar is ending; ask again when it runs".to_owned();
+    ApiError { code: RefusalCode::NotServing, message, retry: true }
 }
 
 fn forwarded(from: Announcement) -> ForwardedEvent {

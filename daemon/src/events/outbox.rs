@@ -118,7 +118,8 @@ impl Events {
                  event; create or seed the project, or leave the event out",
                 event.id
             );
-            return Err(ApiError { code: RefusalCode::Project, message, retry: false });
+            // No 404: whoever posts drops what is bad in itself, and this will not get better by asking again.
+            return Err(ApiError { code: RefusalCode::Invalid, message, retry: false });
         };
         let project = ProjectKey { name: name.clone(), incarnation: now.incarnation };
         let mut needs = vec![(RefKey::State, version)];

@@ -199,7 +199,8 @@ async fn a_new_session_gets_again_what_is_not_confirmed_and_supersedes_the_old_o
     let log = MemoryEventLog::new(1);
     let _a = origin("a", &log, &[1, 2]).await;
     let b = Life::new("b");
-    (b.applies("@state", 1), b.applies(META, 2));
+    b.applies("@state", 1);
+    b.applies(META, 2);
     b.reads(&log).await;
     assert_eq!(b.gives("one").await, ["a1", "a2"]);
     b.confirm("one", &["a1", "never heard of"]).await.unwrap();
@@ -209,6 +210,7 @@ async fn a_new_session_gets_again_what_is_not_confirmed_and_supersedes_the_old_o
     assert_eq!(b.events.status().waiting, 1);
     b.confirm("two", &["a2"]).await.unwrap();
     assert_eq!(b.events.status(), EventsStatus::default());
+    b.confirm("two", &["a2"]).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -216,7 +218,8 @@ async fn an_answer_that_was_lost_is_given_again_after_a_while() {
     let log = MemoryEventLog::new(1);
     let _a = origin("a", &log, &[1]).await;
     let b = Life::new("b");
-    (b.applies("@state", 1), b.applies(META, 1));
+    b.applies("@state", 1);
+    b.applies(META, 1);
     b.reads(&log).await;
     assert_eq!(b.gives("g").await, ["a1"]);
     tokio::time::sleep(Duration::from_secs(100)).await;
@@ -231,7 +234,8 @@ async fn what_was_confirmed_stays_so_however_often_it_is_read_and_after_a_restar
     let _a = origin("a", &log, &[1, 2]).await;
     let store = MemoryStore::default();
     let b = Life::begin("b", 1, &store, EventLimits::default());
-    (b.applies("@state", 1), b.applies(META, 2));
+    b.applies("@state", 1);
+    b.applies(META, 2);
     b.reads(&log).await;
     b.reads(&log).await;
     assert_eq!(b.gives("g").await, ["a1", "a2"], "read twice, given once");
@@ -239,7 +243,8 @@ async fn what_was_confirmed_stays_so_however_often_it_is_read_and_after_a_restar
     drop(b);
     let b = Life::begin("b", 2, &store, EventLimits::default());
     b.reads(&log).await;
-    (b.applies("@state", 1), b.applies(META, 2));
+    b.applies("@state", 1);
+    b.applies(META, 2);
     assert_eq!(b.gives("g").await, ["a2"], "the stream was read from its start again");
     b.confirm("g", &["a2"]).await.unwrap();
     assert!(store.mail(Mailbox::Inbox, None, 9).unwrap().is_empty());
@@ -251,26 +256,47 @@ async fn a_session_may_confirm_to_a_new_sidecar_what_it_took_from_the_old_one() 
     let _a = origin("a", &log, &[1]).await;
     let store = MemoryStore::default();
     let b = Life::begin("b", 1, &store, EventLimits::default());
-    (b.applies("@state", 1), b.applies(META, 1));
+    b.applies("@state", 1);
+    b.applies(META, 1);
     b.reads(&log).await;
     assert_eq!(b.gives("g").await, ["a1"]);
     drop(b);
     let b = Life::begin("b", 2, &store, EventLimits::default());
     b.confirm("g", &["a1"]).await.unwrap();
-    (b.applies("@state", 1), b.applies(META, 1));
+    b.applies("@state", 1);
+    b.applies(META, 1);
     assert_eq!(b.gives("g").await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_confirmation_is_answered_when_it_is_durable_the_second_time_too() {
+    let log = MemoryEventLog::new(1);
+    let _a = origin("a", &log, &[1]).await;
+    let b = Life::new("b");
+    b.applies("@state", 1);
+    b.applies(META, 1);
+    b.reads(&log).await;
+    assert_eq!(b.gives("g").await, ["a1"]);
+    b.steps.abort();
+    for _ in 0..2 {
+        let answered = tokio::time::timeout(Duration::from_secs(9), b.confirm("g", &["a1"])).await;
+        assert!(answered.is_err(), "a crash would give it again");
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_change_that_waits_holds_up_its_own_events_alone() {
     let log = MemoryEventLog::new(1);
     let a = Life::new("a");
-    (a.applies("@state", 1), a.applies(META, 5), a.applies("refs/heads/main", 1));
+    a.applies("@state", 1);
+    a.applies(META, 5);
+    a.applies("refs/heads/main", 1);
     a.post(&[event("stuck", Some(12), &[META]), event("behind", Some(12), &[]), event("other", Some(13), &[])]).await;
     a.post(&[event("branch", None, &["refs/heads/main"]), event("local", None, &["refs/cache-automerge/1/2"])]).await;
     a.forwards(&log).await;
     let b = Life::new("b");
-    (b.applies("@state", 1), b.applies("refs/heads/main", 1));
+    b.applies("@state", 1);
+    b.applies("refs/heads/main", 1);
     b.reads(&log).await;
     assert_eq!(b.gives("g").await, ["other", "branch", "local"]);
     b.applies(META, 5);
@@ -281,13 +307,15 @@ async fn a_change_that_waits_holds_up_its_own_events_alone() {
 async fn events_of_one_change_are_appended_one_after_the_other_and_heard_so() {
     let log = MemoryEventLog::new(1);
     let a = Life::new("a");
-    (a.applies("@state", 1), a.applies(META, 1));
+    a.applies("@state", 1);
+    a.applies(META, 1);
     let many: Vec<_> = ["1", "2", "3"].map(|id| event(id, Some(12), &[META])).into();
     a.post(&many).await;
     a.post(&[event("x", Some(13), &[]), event("y", Some(14), &[])]).await;
     assert_eq!(a.forwards(&log).await, [3, 1, 1]);
     let b = Life::new("b");
-    (b.applies("@state", 1), b.applies(META, 1));
+    b.applies("@state", 1);
+    b.applies(META, 1);
     b.reads(&log).await;
     let given = b.gives("g").await;
     assert_eq!(given.iter().filter(|id| id.len() == 1 && *id < &"9".to_owned()).collect::<Vec<_>>(), ["1", "2", "3"]);
@@ -302,7 +330,8 @@ async fn between_origins_the_versions_of_the_change_tell_the_order() {
     let b = Life::new("b");
     b.reads(&first).await;
     b.reads(&second).await;
-    (b.applies("@state", 1), b.applies(META, 4));
+    b.applies("@state", 1);
+    b.applies(META, 4);
     assert_eq!(b.gives("g").await, ["c1", "a2", "c3", "a4"]);
 }
 
@@ -311,7 +340,8 @@ async fn what_was_answered_outlives_the_sidecar_and_what_is_appended_twice_is_he
     let log = MemoryEventLog::new(1);
     let store = MemoryStore::default();
     let a = Life::begin("a", 1, &store, EventLimits::default());
-    (a.applies("@state", 1), a.applies(META, 1));
+    a.applies("@state", 1);
+    a.applies(META, 1);
     a.post(&[event("1", Some(12), &[META]), event("2", Some(13), &[])]).await;
     assert_eq!(store.mail(Mailbox::Outbox, None, 9).unwrap().len(), 2, "durable when it is answered");
     log.ensure(&"s".parse().unwrap()).await.unwrap();
@@ -323,7 +353,8 @@ async fn what_was_answered_outlives_the_sidecar_and_what_is_appended_twice_is_he
     assert_eq!(a.forwards(&log).await, [2]);
     assert_eq!(records(&log).await.len(), 4);
     let b = Life::new("b");
-    (b.applies("@state", 1), b.applies(META, 1));
+    b.applies("@state", 1);
+    b.applies(META, 1);
     b.reads(&log).await;
     assert_eq!(b.gives("g").await, ["1", "2"]);
     a.events.durability.settle().await;
@@ -392,7 +423,8 @@ async fn beyond_its_bounds_the_oldest_is_dropped_with_an_alarm() {
     let _a = origin("a", &log, &[1, 2, 3]).await;
     let store = MemoryStore::default();
     let b = Life::begin("b", 1, &store, EventLimits { inbox_events: 2, ..EventLimits::default() });
-    (b.applies("@state", 1), b.applies(META, 3));
+    b.applies("@state", 1);
+    b.applies(META, 3);
     b.reads(&log).await;
     assert_eq!(b.gives("g").await, ["a2", "a3"]);
     let alarms = b.alarms.0.lock().unwrap().clone();
@@ -463,10 +495,11 @@ async fn a_waiting_bridge_is_answered_when_something_comes_and_when_the_node_end
     b.applies(META, 1);
     assert_eq!(waiting.await.unwrap(), 1);
     let (waits, begun) = (Arc::clone(&b), tokio::time::Instant::now());
-    let waiting = tokio::spawn(async move { waits.events.next(wait).await.unwrap().events.len() });
+    let waiting = tokio::spawn(async move { waits.events.next(wait).await });
     tokio::time::sleep(Duration::from_secs(1)).await;
     b.events.ended.cancel();
-    assert_eq!(waiting.await.unwrap(), 0);
+    let error = waiting.await.unwrap().unwrap_err();
+    assert!(error.retry && error.code == RefusalCode::NotServing, "{error:?}");
     assert!(begun.elapsed() < Duration::from_secs(2));
 }
 
@@ -524,6 +557,7 @@ async fn what_a_newer_release_wrote_is_kept_and_waits() {
     drop(b);
     // The release that can read it.
     let b = Life::begin("b", 2, &store, EventLimits::default());
-    (b.applies("@state", 1), b.applies(META, 1));
+    b.applies("@state", 1);
+    b.applies(META, 1);
     assert_eq!(b.gives("g").await, ["a1"]);
 }

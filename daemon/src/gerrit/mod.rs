@@ -16,10 +16,10 @@ pub enum GerritError {
     /// Gerrit does not answer, or not now: every other task would end the same.
     #[error("Gerrit does not answer: {0}; it is tried again")]
     Away(String),
-    /// Gerrit does not let the user do it: every other task would end the same, until somebody changes it.
+    /// Gerrit does not let the user in: every other task would end the same, until somebody changes it.
     #[error("{0}; it is tried again")]
     Denied(String),
-    /// This task alone.
+    /// This task alone: it is ill, or the user has not the right for its kind.
     #[error("{0}; it is tried again")]
     Failed(String),
 }

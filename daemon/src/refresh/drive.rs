@@ -22,8 +22,7 @@ impl Refresh {
         let mut backoff = Backoff::new(Arc::clone(&self.parts.entropy), PAUSES.0, PAUSES.1);
         let mut life = 0_u64;
         loop {
-            let request =
-                TasksRequest { session: format!("rest-{life}"), most: MOST, wait_ms: limits::POLL_WAIT_MS };
+            let request = TasksRequest { session: format!("rest-{life}"), most: MOST, wait_ms: limits::POLL_WAIT_MS };
             let Ok(response) = self.tasks(request.clone()).await else { return };
             let ends = gerrit.refresh(&response.tasks).await;
             let mut report = DoneRequest { session: request.session, done: Vec::new(), failed: Vec::new() };

@@ -183,12 +183,21 @@ impl Refresh {
     fn take(&self, request: &TasksRequest) -> Result<(TasksResponse, Option<Instant>), ApiError> {
         let mut inner = self.inner();
         if inner.sessions.enter(&request.session, "refresh tasks")? {
-            tracing::info!(session = request.session, "a Gerrit asks for refresh tasks");
-            inner.queue.begin(Instant::now());
+            inner.begin(&request.session);
         }
         let most = usize::try_from(request.most).unwrap_or(usize::MAX);
         let tasks = inner.queue.take(most, Instant::now());
         Ok((TasksResponse { tasks }, inner.queue.next()))
+    }
+
+    /// The bridge has called: its Gerrit is alive.
+    fn heard(&self, session: &str) -> Result<(), ApiError> {
+        let mut inner = self.inner();
+        match inner.sessions.enter(session)? {
+            true => inner.begin(session),
+            false => inner.queue.heard(Instant::now()),
+        }
+        Ok(())
     }
 
     fn report(&self, inner: &mut Inner, failed: &FailedTask) {
@@ -200,6 +209,13 @@ impl Refresh {
         self.parts.observer.failed("refresh", &why);
         inner.failed += 1;
         inner.last = Some((why, self.parts.clock.now_ms()));
+    }
+}
+
+impl Inner {
+    fn begin(&mut self, session: &str) {
+        tracing::info!(session, "a Gerrit asks for refresh tasks");
+        self.queue.begin(Instant::now());
     }
 }
 
@@ -269,6 +285,9 @@ impl Refreshes for Refresh {
     async fn tasks(&self, request: TasksRequest) -> Result<TasksResponse, ApiError> {
         let deadline = Instant::now() + Duration::from_millis(request.wait_ms);
         let mut news = self.news.subscribe();
+        if self.settings.gerrit_commits {
+            self.heard(&request.session)?;
+        }
         loop {
             let (response, next) = self.take(&request)?;
             if !response.tasks.is_empty() || Instant::now() >= deadline {
@@ -293,7 +312,10 @@ impl Refreshes for Refresh {
             let mut inner = self.inner();
             if inner.sessions.enter(&request.session, "refresh tasks")? {
                 // Nothing was handed out to it in this life of the node.
-                inner.queue.begin(Instant::now());
+                inner.begin(&request.session);
+            }
+            if !request.done.is_empty() {
+                inner.queue.heard(Instant::now());
             }
             let before = (inner.done, inner.failed);
             for id in &request.done {

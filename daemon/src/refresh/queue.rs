@@ -9,7 +9,8 @@
 //! ```
 //!
 //! A move of a subject that is out is remembered apart, so that its acknowledgement cannot take the move with it. What is
-//! acknowledged is kept for a while: a Gerrit that dies loses what its index had not written yet, and gets it again.
+//! acknowledged is kept for a while: a Gerrit that dies loses what its index had not written yet, and gets it again. Only a
+//! word of the same Gerrit after that while shows that it lived so long: time alone ends nothing, it may be down.
 
 mod bounds;
 mod line;
@@ -63,6 +64,7 @@ pub struct Queue {
     lines: BTreeMap<Option<ProjectName>, Line>,
     ready: BTreeMap<u64, Subject>,
     timers: BTreeMap<(Instant, u64), Subject>,
+    kept: BTreeMap<(Instant, u64), Subject>,
     out: BTreeMap<u64, Subject>,
     unsaved: BTreeSet<Subject>,
     generation: u64,
@@ -87,6 +89,7 @@ impl Queue {
             lines: BTreeMap::new(),
             ready: BTreeMap::new(),
             timers: BTreeMap::new(),
+            kept: BTreeMap::new(),
             out: BTreeMap::new(),
             unsaved: BTreeSet::new(),
             generation,
@@ -228,6 +231,15 @@ impl Queue {
         }
     }
 
+    /// The Gerrit that asks is alive: what it acknowledged long enough ago is on its disk.
+    pub fn heard(&mut self, now: Instant) {
+        while let Some(subject) =
+            self.kept.first_key_value().filter(|((at, _), _)| *at <= now).map(|(_, it)| it.clone())
+        {
+            self.remove(&subject);
+        }
+    }
+
     /// When something may be due that is not due now.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
@@ -301,8 +313,7 @@ impl Queue {
                     self.out.remove(&id);
                     self.make_ready(&subject);
                 }
-                State::Kept(..) => self.remove(&subject),
-                State::New | State::Ready(_) | State::Held(..) => self.make_ready(&subject),
+                State::New | State::Ready(_) | State::Held(..) | State::Kept(..) => self.make_ready(&subject),
             }
         }
     }

@@ -2,6 +2,7 @@
 //! `docs/simulator.md` says which ingredient and which checker exposes which bug.
 
 mod content;
+mod events;
 mod projects;
 mod reconciliation;
 mod refresh;

@@ -63,7 +63,7 @@ impl RestSettings {
     /// Sends one call. `path` begins with `/`, below `/a`.
     ///
     /// # Errors
-    /// Gerrit is away or ill, or it does not let the user in or do this. Every other answer is for the caller to judge.
+    /// Gerrit is away or ill, or it does not let the user in, or not do this. Every other answer is for the caller to judge.
     pub(super) async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, GerritError> {
         let request = self.request(&method, path, body).await?;
         let answer = timeout(self.timeout, self.exchange(request)).await;
@@ -76,7 +76,7 @@ impl RestSettings {
                 self.user,
                 self.password_file.display()
             ))),
-            StatusCode::FORBIDDEN => Err(GerritError::Denied(format!(
+            StatusCode::FORBIDDEN => Err(GerritError::Failed(format!(
                 "Gerrit does not let user {:?} {method} {path} ({}): give it Maintain Server, Flush Caches and \
                  Administrate Server in All-Projects",
                 self.user,

@@ -193,16 +193,18 @@ async fn all_changes_of_a_project_and_what_is_left_of_one_before() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_and_a_missing_right_say_what_to_do_and_stop_the_batch() {
+async fn a_wrong_password_and_a_missing_right_say_what_to_do() {
     let rig = Rig::new().await;
     rig.script.answers("POST /g/a/changes/", 403, "not permitted");
     let ends = rig.refresh(&[change(1), change(2)]).await;
-    assert!(matches!(&ends[0], Err(GerritError::Denied(why)) if why.contains("Maintain Server")), "{ends:?}");
-    assert_eq!(ends[0], ends[1]);
-    assert_eq!(rig.calls().len(), 1);
+    assert!(matches!(&ends[0], Err(GerritError::Failed(why)) if why.contains("Maintain Server")), "{ends:?}");
+    assert_eq!(ends[1], Ok(()), "a right that one kind lacks does not stop the others");
+    assert_eq!(rig.calls().len(), 2);
     std::fs::write(rig.folder.path().join("password"), "wrong").unwrap();
-    let ends = rig.refresh(&[change(1)]).await;
+    let ends = rig.refresh(&[change(1), change(2)]).await;
     assert!(matches!(&ends[0], Err(GerritError::Denied(why)) if why.contains("gerrit.user")), "{ends:?}");
+    assert_eq!(ends[0], ends[1]);
+    assert_eq!(rig.calls().len(), 1, "nobody knocks again at once");
     std::fs::remove_file(rig.folder.path().join("password")).unwrap();
     let ends = rig.refresh(&[change(1)]).await;
     assert!(matches!(&ends[0], Err(GerritError::Denied(why)) if why.contains("gerrit.password_file")), "{ends:?}");

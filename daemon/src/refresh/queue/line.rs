@@ -144,16 +144,14 @@ impl Queue {
         match std::mem::replace(&mut entry.state, state) {
             State::New => {}
             State::Ready(turn) => _ = self.ready.remove(&turn),
-            State::Held(at, turn) | State::Out(at, turn) | State::Kept(at, turn) => {
-                self.timers.remove(&(at, turn));
-            }
+            State::Held(at, turn) | State::Out(at, turn) => _ = self.timers.remove(&(at, turn)),
+            State::Kept(at, turn) => _ = self.kept.remove(&(at, turn)),
         }
         match state {
             State::New => {}
             State::Ready(turn) => _ = self.ready.insert(turn, subject.clone()),
-            State::Held(at, turn) | State::Out(at, turn) | State::Kept(at, turn) => {
-                self.timers.insert((at, turn), subject.clone());
-            }
+            State::Held(at, turn) | State::Out(at, turn) => _ = self.timers.insert((at, turn), subject.clone()),
+            State::Kept(at, turn) => _ = self.kept.insert((at, turn), subject.clone()),
         }
     }
 }

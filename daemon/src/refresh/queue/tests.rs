@@ -63,6 +63,10 @@ impl Told {
         self.queue.begin(self.now());
     }
 
+    fn heard(&mut self) {
+        self.queue.heard(self.now());
+    }
+
     fn save(&mut self) -> (Vec<(Subject, RefreshMark)>, Vec<Subject>) {
         self.queue.save(self.now())
     }
@@ -314,7 +318,26 @@ fn another_gerrit_gets_what_the_first_one_did_not_finish_or_may_have_lost() {
     }
     told.later(61);
     told.begin();
-    assert_eq!(told.take(), [], "what is older is on Gerrit's disk");
+    let lost = told.take();
+    assert_eq!(lost.len(), 4, "it was down, and had not written it before: {lost:?}");
+    for task in &lost {
+        told.done(task);
+    }
+    told.later(59);
+    told.heard();
+    told.later(61);
+    told.begin();
+    assert_eq!(told.take().len(), 4, "it was heard too early");
+    let now = told.now();
+    assert!((1..=4).all(|number| told.queue.is_due(&change(number))) && told.queue.next() > Some(now));
+    told.begin();
+    for task in told.take() {
+        told.done(&task);
+    }
+    told.later(60);
+    told.heard();
+    told.begin();
+    assert_eq!(told.take(), [], "it lived long enough to write it");
 }
 
 #[test]
@@ -374,6 +397,8 @@ fn what_is_kept_leaves_the_store_in_time_and_what_never_was_there_is_not_removed
     let (marks, gone) = told.save();
     assert_eq!((marks.len(), gone.len()), (1, 0));
     told.later(60);
+    assert_eq!(told.save(), (Vec::new(), Vec::new()), "nobody knows whether it is on Gerrit's disk");
+    told.heard();
     assert_eq!(told.save(), (Vec::new(), vec![change(1)]));
     for number in 1..=500 {
         told.moved(&change(number), false);

@@ -1,0 +1,94 @@
+//! Stories of stream events. That each is heard once, after its refs and not at its origin is what the watch judges.
+
+use lockstep_proto::announcement::{AnnounceRequest, StreamEvent};
+use lockstep_proto::bridge::Outcome;
+use lockstep_proto::{EventBody, ProjectName, RefName, Version};
+use lockstep_tests::sim::check::events::Posted;
+use lockstep_tests::sim::faults::{Cut, Seam};
+use lockstep_tests::sim::story::{Story, tell};
+
+const META: &str = "refs/changes/01/1/meta";
+
+fn p0() -> ProjectName {
+    "p0".parse().unwrap()
+}
+
+/// Pushes a change's first meta commit through a node, and posts an event of it there.
+async fn comment(story: &Story, node: &str, id: &str) {
+    let object = story.object(node, &p0());
+    let response = story.push(node, &format!("push-{id}"), &p0(), (META, None, Some(object))).await.unwrap();
+    assert_eq!(response.outcome, Outcome::Committed);
+    let project = story.world.watch.known().facts.projects[&p0()].clone();
+    let name: RefName = META.parse().unwrap();
+    let refs = vec![(name.clone(), Version(1))];
+    let origin = node.parse().unwrap();
+    story.world.watch.posts(Posted { id: id.to_owned(), origin, project, change: Some(1), refs });
+    let event = StreamEvent {
+        id: id.to_owned(),
+        kind: "comment-added".to_owned(),
+        project: Some(p0()),
+        change: Some(1),
+        refs: [name].into(),
+        body: EventBody::new("{}").unwrap(),
+    };
+    let events = story.life(node).node.events().unwrap();
+    events.announce(AnnounceRequest { events: vec![event] }).await.unwrap();
+    story.world.watch.posted(id);
+}
+
+/// How many nodes have heard events, summed over them.
+fn heard(story: &Story) -> u64 {
+    story.world.watch.known().events.counts()[1]
+}
+
+#[test]
+fn a_sidecar_that_is_killed_at_each_moment_after_its_answer_loses_no_event() {
+    for wait_ms in [0, 1, 5, 20, 50, 120, 400] {
+        tell(async |story| {
+            let (origin, other) = ("muc-1-0", "blr-1-0");
+            comment(story, origin, "e").await;
+            story.pass(wait_ms).await;
+            for node in [origin, other] {
+                assert!(story.world.crash(&node.parse().unwrap()), "it was up");
+            }
+            for node in [origin, other] {
+                story.start(node).await;
+            }
+            story.converge().await;
+            assert_eq!(heard(story), 3);
+        });
+    }
+}
+
+#[test]
+fn an_event_of_a_project_that_is_deleted_before_it_arrives_is_heard() {
+    tell(async |story| {
+        let (origin, behind) = ("muc-1-0", "blr-1-0");
+        story.world.faults.cut(&behind.parse().unwrap(), Seam::EventLog, Some(Cut::Requests));
+        comment(story, origin, "e").await;
+        let deletion = async { story.delete(origin, "delete", &p0()).await };
+        let mend = async {
+            story.pass(2_000).await;
+            story.world.faults.cut(&behind.parse().unwrap(), Seam::EventLog, None);
+        };
+        let (deleted, ()) = tokio::join!(deletion, mend);
+        assert_eq!(deleted.outcome, Outcome::Committed);
+        story.converge().await;
+        assert_eq!(heard(story), 3);
+    });
+}
+
+#[test]
+fn what_a_node_took_while_the_event_log_was_away_is_heard_when_it_is_back() {
+    tell(async |story| {
+        let origin = "muc-1-0";
+        story.world.faults.cut(&origin.parse().unwrap(), Seam::EventLog, Some(Cut::Answers));
+        comment(story, origin, "e").await;
+        story.pass(5_000).await;
+        assert!(story.world.crash(&origin.parse().unwrap()), "it was up");
+        story.world.faults.cut(&origin.parse().unwrap(), Seam::EventLog, None);
+        story.start(origin).await;
+        story.converge().await;
+        assert_eq!(heard(story), 3);
+    });
+}
