@@ -318,7 +318,11 @@ impl Events {
             }
             let order = inbox.strands.get(strand).into_iter().flatten();
             let entries = order.filter_map(|number| Some((*number, inbox.entries.get(number)?)));
-            for (number, entry) in entries.filter(|(_, entry)| !entry.is_handed(lease)) {
+            for (number, entry) in entries {
+                // What was given may never have been heard: until it is confirmed, nothing of its strand follows it.
+                if entry.is_handed(lease) {
+                    break;
+                }
                 if given.len() >= most || (bytes + entry.bytes > ANSWER_BYTES && !given.is_empty()) {
                     return Ok(given);
                 }

@@ -228,6 +228,22 @@ async fn an_answer_that_was_lost_is_given_again_after_a_while() {
     assert_eq!(b.gives("g").await, ["a1"]);
 }
 
+/// Found by the simulator: the answer with the first event was lost, and the second one was heard before it.
+#[tokio::test(start_paused = true)]
+async fn nothing_of_a_change_follows_what_may_never_have_been_heard() {
+    let log = MemoryEventLog::new(1);
+    let _a = origin("a", &log, &[1, 2]).await;
+    let b = Life::new("b");
+    b.applies("@state", 1);
+    b.applies(META, 1);
+    b.reads(&log).await;
+    assert_eq!(b.gives("g").await, ["a1"]);
+    b.applies(META, 2);
+    assert_eq!(b.gives("g").await, [""; 0], "the first is not confirmed");
+    b.confirm("g", &["a1"]).await.unwrap();
+    assert_eq!(b.gives("g").await, ["a2"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_was_confirmed_stays_so_however_often_it_is_read_and_after_a_restart() {
     let log = MemoryEventLog::new(1);

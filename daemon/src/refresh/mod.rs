@@ -193,7 +193,7 @@ impl Refresh {
     /// The bridge has called: its Gerrit is alive.
     fn heard(&self, session: &str) -> Result<(), ApiError> {
         let mut inner = self.inner();
-        match inner.sessions.enter(session)? {
+        match inner.sessions.enter(session, "refresh tasks")? {
             true => inner.begin(session),
             false => inner.queue.heard(Instant::now()),
         }
