@@ -42,16 +42,17 @@ async fn what_an_administrator_does_at_one_site_holds_at_the_other() {
     // An account, its password and another one. B has looked for both in vain before, so it remembers their absence.
     assert_eq!(b.rest_as(before, "GET", "/accounts/self", &Value::Null).await.status, 401);
     let jo = json!({"name": "Jo", "email": "jo@example.com", "http_password": "one"});
-    let _ = a.rest("PUT", "/accounts/jo", &jo).await.json();
+    let number = a.rest("PUT", "/accounts/jo", &jo).await.json()["_account_id"].clone();
     answers(b, before, "/accounts/self", 200).await;
     assert_eq!(b.rest_as(after, "GET", "/accounts/self", &Value::Null).await.status, 401);
-    let _ = a.rest("PUT", "/accounts/jo/password.http", &json!({"http_password": "two"})).await;
+    let _ = a.rest("PUT", "/accounts/jo/password.http", &json!({"http_password": "two"})).await.json();
     answers(b, after, "/accounts/self", 200).await;
     let _ = a.rest("PUT", "/accounts/jo/name", &json!({"name": "Johanna"})).await.json();
     lists(b, "/accounts/?q=name:johanna&o=DETAILS", "Johanna", true).await;
-    let _ = a.rest("DELETE", "/accounts/jo/active", &json!({})).await;
+    let active = format!("/accounts/{number}/active");
+    assert_eq!(a.rest("DELETE", &active, &json!({})).await.status, 204);
     answers(b, after, "/accounts/self", 401).await;
-    let _ = a.rest("PUT", "/accounts/jo/active", &json!({})).await;
+    assert_eq!(a.rest("PUT", &active, &json!({})).await.status, 201);
     answers(b, after, "/accounts/self", 200).await;
 
     // An ssh key.
@@ -72,9 +73,9 @@ async fn what_an_administrator_does_at_one_site_holds_at_the_other() {
     let _ = a.rest("PUT", "/groups/fleet/name", &json!({"name": "navy"})).await.json();
     answers(b, ADMIN, "/groups/navy", 200).await;
     answers(b, ADMIN, "/groups/fleet", 404).await;
-    let _ = a.rest("DELETE", "/groups/navy/groups/crew", &json!({})).await;
+    assert_eq!(a.rest("DELETE", "/groups/navy/groups/crew", &json!({})).await.status, 204);
     lists(b, "/accounts/jo/groups", "navy", false).await;
-    let _ = a.rest("DELETE", "/groups/crew/members/jo", &json!({})).await;
+    assert_eq!(a.rest("DELETE", "/groups/crew/members/jo", &json!({})).await.status, 204);
     lists(b, "/accounts/jo/groups", "crew", false).await;
 
     // A project's configuration, its rights, its parent, its state.

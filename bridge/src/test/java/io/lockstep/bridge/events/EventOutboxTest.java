@@ -40,7 +40,7 @@ final class EventOutboxTest {
   private static final String TAKEN = "200 {}";
   private static final String AWAY = "503 {\"code\":\"unavailable\",\"message\":\"later\",\"retry\":true}";
   private static final String BAD = "400 {\"code\":\"invalid\",\"message\":\"a bad event\",\"retry\":false}";
-  private static final AsServer DIRECTLY =
+  static final AsServer DIRECTLY =
       new AsServer() {
         @Override
         public <E extends Exception> void run(Action<E> action) throws E {

@@ -1,0 +1,120 @@
+package io.lockstep.bridge.events;
+
+import static io.lockstep.bridge.sidecar.RoutedSidecar.await;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
+
+import com.google.gerrit.server.events.Event;
+import com.google.gerrit.server.events.EventGsonProvider;
+import com.google.gerrit.server.events.RefUpdatedEvent;
+import com.google.gerrit.server.project.NoSuchChangeException;
+import com.google.gson.JsonElement;
+import com.google.gson.JsonObject;
+import io.lockstep.bridge.BridgeProcess;
+import io.lockstep.bridge.sidecar.RoutedSidecar;
+import io.lockstep.bridge.sidecar.Sidecar;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.List;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** What becomes of the events of other sites. */
+final class EventInboxTest {
+  private static final String NEXT = "POST /v1/events/next";
+  private static final String DONE = "POST /v1/events/done";
+  private static final String NONE = "200 {\"events\":[]}";
+  private static final String TAKEN = "200 {}";
+
+  @TempDir Path folder;
+  private final List<Event> fired = Collections.synchronizedList(new ArrayList<>());
+  private RoutedSidecar sidecar;
+  private Sidecar client;
+  private EventInbox inbox;
+
+  @BeforeEach
+  void prepare() throws Exception {
+    sidecar = new RoutedSidecar(folder).on(DONE, TAKEN);
+    client = sidecar.client();
+    UserEvents users =
+        new UserEvents(null, null, null, null, null, "b-0") {
+          @Override
+          void fire(Event event) {
+            fired.add(event);
+            if (((RefUpdatedEvent) event).getRefName().endsWith("gone")) {
+              throw new NoSuchChangeException(null);
+            }
+            if (((RefUpdatedEvent) event).getRefName().endsWith("bad")) {
+              throw new IllegalStateException("no luck");
+            }
+          }
+        };
+    inbox = new EventInbox(client, new BridgeProcess(), users, new EventGsonProvider().get(), EventOutboxTest.DIRECTLY);
+  }
+
+  @AfterEach
+  void end() {
+    inbox.stop();
+    client.close();
+    sidecar.close();
+  }
+
+  private static String event(String id, String type, String ref) {
+    String event =
+        "{'id':'%s','type':'%s','project':'p','change':null,'origin':'a-0','body':{'type':'%s','refUpdate':"
+            + "{'project':'p','refName':'%s'}}}";
+    return event.formatted(id, type, type, ref).replace('\'', '"');
+  }
+
+  private static String moved(String name) {
+    return event(name, "ref-updated", "refs/heads/" + name);
+  }
+
+  private static String events(String... events) {
+    return "200 {\"events\":[" + String.join(",", events) + "]}";
+  }
+
+  private List<String> heard() {
+    return List.copyOf(fired).stream().map(event -> ((RefUpdatedEvent) event).getRefName().substring(11)).toList();
+  }
+
+  private List<String> done() {
+    return sidecar.asked(DONE).stream()
+        .flatMap((JsonObject body) -> body.getAsJsonArray("done").asList().stream())
+        .map(JsonElement::getAsString)
+        .toList();
+  }
+
+  @Test
+  void eventsAreFiredInTheirOrderWithTheirOriginAndAcknowledged() {
+    sidecar.on(NEXT, events(moved("one"), moved("two")), events(moved("three")), NONE);
+    inbox.start();
+    await(() -> done().size() == 3);
+    assertEquals(List.of("one", "two", "three"), heard());
+    assertEquals(done(), heard());
+    fired.forEach(event -> assertEquals("a-0", event.instanceId));
+  }
+
+  @Test
+  void whatIsHandedOutAgainIsNotFiredAgain() {
+    sidecar.on(NEXT, events(moved("one")), RoutedSidecar.HANG_UP, events(moved("one"), moved("two")), NONE);
+    sidecar.on(DONE, "503 {\"code\":\"unavailable\",\"message\":\"later\",\"retry\":true}", TAKEN);
+    inbox.start();
+    await(() -> heard().contains("two") && Collections.frequency(done(), "two") == 1);
+    assertEquals(List.of("one", "two"), heard());
+    List<JsonObject> asked = sidecar.asked(NEXT);
+    assertNotEquals(asked.get(1).get("session"), asked.get(2).get("session"), "after a lost answer");
+  }
+
+  @Test
+  void whatCannotBeFiredKeepsNothingBack() {
+    sidecar.on(
+        NEXT, events(event("x", "of-a-plugin", "refs/heads/x"), moved("gone"), moved("bad"), moved("good")), NONE);
+    inbox.start();
+    await(() -> done().size() == 4);
+    assertEquals(List.of("gone", "bad", "good"), heard());
+  }
+}
