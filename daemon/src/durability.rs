@@ -5,10 +5,10 @@
 //! sync is on the disk after it, so a checkpoint implies the data it covers.
 //! When the sync or the store fails, nobody knows what is on the disk: the node stops.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::git::Repositories;
@@ -39,12 +39,25 @@ struct Inner {
     sources: Mutex<Vec<Arc<dyn Remember>>>,
     staged: Mutex<Changes>,
     wanted: Notify,
-    /// Steps asked for, steps done.
-    asked: watch::Sender<u64>,
-    done: watch::Sender<u64>,
+    steps: Mutex<Steps>,
+    /// Wakes those who wait for a step in the order in which they came: a simulation repeats.
+    stepped: Notify,
     pace: Duration,
     plants: Plants,
     failed: CancellationToken,
+}
+
+/// Steps asked for, steps done.
+#[derive(Clone, Copy, Default)]
+struct Steps {
+    asked: u64,
+    done: u64,
+}
+
+impl Inner {
+    fn steps(&self) -> MutexGuard<'_, Steps> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Durability {
@@ -65,8 +78,8 @@ impl Durability {
             sources: Mutex::default(),
             staged: Mutex::default(),
             wanted: Notify::new(),
-            asked: watch::Sender::new(0),
-            done: watch::Sender::new(0),
+            steps: Mutex::default(),
+            stepped: Notify::new(),
             pace,
             plants,
             failed,
@@ -91,15 +104,19 @@ impl Durability {
 
     /// Waits until everything that was moved or staged before this call is durable.
     pub async fn settle(&self) {
-        let mut mine = 0;
-        self.0.asked.send_modify(|asked| {
-            *asked += 1;
-            mine = *asked;
-        });
+        let mine = {
+            let mut steps = self.0.steps();
+            steps.asked += 1;
+            steps.asked
+        };
         self.0.wanted.notify_one();
-        let mut done = self.0.done.subscribe();
-        // The sender lives as long as `self`.
-        let _ = done.wait_for(|done| *done >= mine).await;
+        loop {
+            let stepped = self.0.stepped.notified();
+            if self.0.steps().done >= mine {
+                return;
+            }
+            stepped.await;
+        }
     }
 
     /// Makes steps durable until the node is aborted, or a step fails.
@@ -117,7 +134,7 @@ impl Durability {
 
     async fn step(&self) -> Result<(), String> {
         let inner = &self.0;
-        let asked = *inner.asked.borrow();
+        let asked = inner.steps().asked;
         let sources = inner.sources.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut remembered = Changes::default();
         for source in &sources {
@@ -152,7 +169,8 @@ impl Durability {
             inner.table.durable(&snapshot).map_err(|error| error.to_string())?;
             sources.iter().for_each(|source| source.remembered());
         }
-        inner.done.send_modify(|done| *done = asked.max(*done));
+        inner.steps().done = asked;
+        inner.stepped.notify_waiters();
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use lockstep_proto::SiteId;
 use lockstep_proto::bridge::{Outcome, RefusalCode};
+use lockstep_proto::status::EventsStatus;
 
 use super::metrics::{ALL, ApplyOutcome, CallEnd, GitOp, Metrics, RefDbOp, markdown, observe_board};
 use super::*;
@@ -59,6 +60,10 @@ fn use_all(metrics: &Metrics) {
     metrics.consume.read(&site(), 4);
     metrics.apply.transaction(&site(), ApplyOutcome::Applied);
     metrics.apply.held(1, 0);
+    metrics.events.forwarded(2);
+    metrics.events.delivered(2);
+    metrics.events.dropped();
+    metrics.events.on_their_way(&EventsStatus { unsent: 1, waiting: 2, oldest_ms: 3_000, dropped: 1 });
     metrics.refresh.stands(3, 9);
     metrics.refresh.reported(2, 1);
     let bad: Result<(), GitError> = Err(GitError::NoRepository("tools".parse().unwrap()));
