@@ -44,13 +44,18 @@ impl Entry {
         matches!(self.state, State::Kept(..))
     }
 
-    /// Whether other subjects of the project wait for this one. What Gerrit does itself it has done before.
+    /// Whether other subjects of the project wait for this one. What Gerrit does itself it has done before; but whoever is told
+    /// of a deletion drops what was looked at before it was told.
     pub(super) fn stops_others(&self) -> bool {
         match self.state {
             State::Kept(..) => false,
-            State::Held(..) => !self.mark.own || self.failures > 0,
+            State::Held(..) => !self.mark.own || self.failures > 0 || self.says_deleted(),
             State::New | State::Ready(_) | State::Out(..) => true,
         }
+    }
+
+    fn says_deleted(&self) -> bool {
+        matches!(self.mark.difference, Difference::Project { deleted: true, .. })
     }
 
     /// What it was handed out with counts again.

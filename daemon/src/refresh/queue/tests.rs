@@ -432,3 +432,19 @@ fn a_deletion_that_is_told_again_is_followed_by_all_changes_of_the_successor() {
     told.done(&again);
     assert!(told.works().contains(&Work::Changes { project: project() }));
 }
+
+#[test]
+fn a_deletion_that_waits_for_gerrit_itself_is_told_before_the_changes_of_the_successor() {
+    let mut told = Told::new();
+    told.differs(&whole(), Difference::Project { deleted: true, exists: false }, false);
+    let deletion = only(told.take());
+    told.done(&deletion);
+    told.differs(&whole(), Difference::Project { deleted: false, exists: true }, true);
+    told.moved(&change(1), false);
+    assert_eq!(told.works(), []);
+    told.later(2);
+    let again = only(told.take());
+    assert_eq!(again.work, Work::Project { project: project(), deleted: true, exists: true });
+    told.done(&again);
+    assert_eq!(told.works(), [Work::Change { project: project(), number: 1 }]);
+}

@@ -76,7 +76,8 @@ impl Listener {
         assert!(let_in.is_some(), "{}", server.log_tail());
         let mut ssh = key.ssh(server, &["gerrit", "stream-events"]).stdout(Stdio::piped()).spawn().expect("ssh runs");
         let mut lines = BufReader::new(ssh.stdout.take().expect("a pipe")).lines();
-        let (heard, lost): (Arc<Mutex<Vec<Value>>>, Arc<Mutex<Vec<String>>>) = Default::default();
+        let heard: Arc<Mutex<Vec<Value>>> = Arc::default();
+        let lost: Arc<Mutex<Vec<String>>> = Arc::default();
         let (into, missing, root) = (Arc::clone(&heard), Arc::clone(&lost), root.to_owned());
         let (url, folder) = (server.clone_url(""), key.folder.join("fetched.git"));
         let _ = ok(git(&key.folder, &["init", "-q", "--bare", &folder.display().to_string()]).await);
