@@ -14,8 +14,10 @@ use crate::lockstep;
 async fn answers(server: &Server, who: Login<'_>, path: &str, status: u16) {
     let came =
         until(async || (server.rest_as(who, "GET", path, &Value::Null).await.status == status).then_some(())).await;
-    let access = server.read("/access/?project=p&project=rules").await;
-    assert!(came.is_some(), "{who:?} {path} is not {status} at {}; {access}\n{}", server.http, server.log_tail());
+    if came.is_none() {
+        let access = server.rest("GET", "/access/?project=p&project=rules", &Value::Null).await.text;
+        panic!("{who:?} {path} is not {status} at {}; rights: {access}\n{}", server.http, server.log_tail());
+    }
 }
 
 /// Waits until a list of the REST API has, or has not, something of that name.
@@ -81,7 +83,7 @@ async fn what_an_administrator_does_at_one_site_holds_at_the_other() {
 
     // A project's configuration, its rights, its parent, its state.
     let _ = a.rest("PUT", "/projects/p", &json!({"create_empty_commit": true})).await.json();
-    answers(b, after, "/projects/p", 200).await;
+    answers(b, after, "/projects/p/branches/master", 200).await;
     let _ = a.rest("PUT", "/projects/p/description", &json!({"description": "what it is"})).await.json();
     let described = until(async || (b.read("/projects/p").await["description"] == "what it is").then_some(())).await;
     assert!(described.is_some(), "{}", b.log_tail());
@@ -89,16 +91,16 @@ async fn what_an_administrator_does_at_one_site_holds_at_the_other() {
         "Administrators": {"action": "ALLOW"}}}}}}});
     let _ = a.rest("POST", "/projects/p/access", &hidden).await.json();
     for server in [a, b] {
-        answers(server, after, "/projects/p", 404).await;
+        answers(server, after, "/projects/p/branches/master", 404).await;
     }
     let _ = a.rest("POST", "/projects/p/access", &json!({"remove": {"refs/*": {}}})).await.json();
-    answers(b, after, "/projects/p", 200).await;
+    answers(b, after, "/projects/p/branches/master", 200).await;
     let _ = a.rest("PUT", "/projects/rules", &json!({"permissions_only": true})).await.json();
     let _ = a.rest("PUT", "/projects/p/parent", &json!({"parent": "rules"})).await.json();
     lists(b, "/projects/?query=parent:rules", "p", true).await;
     let _ = a.rest("POST", "/projects/rules/access", &hidden).await.json();
     for server in [a, b] {
-        answers(server, after, "/projects/p", 404).await;
+        answers(server, after, "/projects/p/branches/master", 404).await;
     }
     let _ = a.rest("PUT", "/projects/p/config", &json!({"state": "READ_ONLY"})).await.json();
     let read_only = until(async || (b.read("/projects/p").await["state"] == "READ_ONLY").then_some(())).await;
