@@ -15,8 +15,8 @@ async fn answers(server: &Server, who: Login<'_>, path: &str, status: u16) {
     let came =
         until(async || (server.rest_as(who, "GET", path, &Value::Null).await.status == status).then_some(())).await;
     if came.is_none() {
-        let access = server.rest("GET", "/access/?project=p&project=rules", &Value::Null).await.text;
-        panic!("{who:?} {path} is not {status} at {}; rights: {access}\n{}", server.http, server.log_tail());
+        let answer = server.rest_as(who, "GET", path, &Value::Null).await;
+        panic!("{who:?} {path} is not {status} at {}: {answer:?}\n{}", server.http, server.log_tail());
     }
 }
 
@@ -87,13 +87,13 @@ async fn what_an_administrator_does_at_one_site_holds_at_the_other() {
     let _ = a.rest("PUT", "/projects/p/description", &json!({"description": "what it is"})).await.json();
     let described = until(async || (b.read("/projects/p").await["description"] == "what it is").then_some(())).await;
     assert!(described.is_some(), "{}", b.log_tail());
-    let hidden = json!({"add": {"refs/*": {"permissions": {"read": {"exclusive": true, "rules": {
-        "Administrators": {"action": "ALLOW"}}}}}}});
+    let _ = a.rest("PUT", "/groups/crew/members/jo", &json!({})).await.json();
+    let hidden = json!({"add": {"refs/*": {"permissions": {"read": {"rules": {"crew": {"action": "BLOCK"}}}}}}});
     let _ = a.rest("POST", "/projects/p/access", &hidden).await.json();
     for server in [a, b] {
         answers(server, after, "/projects/p/branches/master", 404).await;
     }
-    let _ = a.rest("POST", "/projects/p/access", &json!({"remove": {"refs/*": {}}})).await.json();
+    let _ = a.rest("POST", "/projects/p/access", &json!({"remove": {"refs/*": {"permissions": {}}}})).await.json();
     answers(b, after, "/projects/p/branches/master", 200).await;
     let _ = a.rest("PUT", "/projects/rules", &json!({"permissions_only": true})).await.json();
     let _ = a.rest("PUT", "/projects/p/parent", &json!({"parent": "rules"})).await.json();
