@@ -19,7 +19,9 @@ pub(super) fn refs(git: &GitDir) -> Result<(Vec<RefCommand>, Vec<String>), CliEr
         }
         let oid: Oid = oid.parse().map_err(CliError::failed)?;
         match name.parse::<RefName>() {
-            Ok(_) if !symref.is_empty() => strange.push(format!("{name}: is a symbolic ref; end it with `git symbolic-ref --delete {name}`")),
+            Ok(_) if !symref.is_empty() => {
+                strange.push(format!("{name}: is a symbolic ref; end it with `git symbolic-ref --delete {name}`"))
+            }
             Ok(name) => commands.push(RefCommand { name, old: Expected::Absent, new: Some(oid), force: true }),
             Err(error) => strange.push(format!("{name}: {error}; rename or delete it")),
         }
