@@ -27,7 +27,7 @@ FRAMEWORK := $(FRAMEWORK_$(basename $(VERSION)))
 EXTRA_MODULE_3.14 := com.google.gerrit.server.config.SendEmailEnabledModule
 WAR := .cache/gerrit/gerrit-$(VERSION).war
 # The module whose jar serves that release.
-BRIDGE := gerrit-$(patsubst 3.14,3.13,$(basename $(VERSION)))
+BRIDGE := gerrit-$(basename $(VERSION))
 # What the tests run.
 GERRIT = LOCKSTEP_GERRIT_WAR=$(CURDIR)/$(WAR) LOCKSTEP_GERRIT_JAVA="$$(bridge/find-jdk)/bin/java" \
   LOCKSTEP_GERRIT_EXTRA_MODULE=$(EXTRA_MODULE_$(basename $(VERSION))) \

@@ -237,6 +237,7 @@ impl Stages {
     pub(super) fn seeder(&self, seedbed: Arc<dyn Seedbed>) -> Seeder {
         Seeder {
             site: self.parts.settings.site.clone(),
+            node: self.parts.settings.node.clone(),
             refdb: Arc::clone(&self.parts.refdb),
             placer: self.placer.clone(),
             catch_up: Arc::clone(&self.catch_up),

@@ -117,8 +117,10 @@ impl Queue {
         if matches!(difference, Difference::Project { deleted: true, .. }) {
             self.drop_all_of(subject);
         }
-        if !self.is_covered(subject) {
-            self.note(subject, mark, now);
+        match self.covering(subject) {
+            // A new id: whoever looked at all of them before this move cannot acknowledge it.
+            Some(all) => self.note(&all, RefreshMark { difference: Difference::Some, own: false, ..mark }, now),
+            None => self.note(subject, mark, now),
         }
         self.bound(subject, now, now_ms);
     }

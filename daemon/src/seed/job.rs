@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lockstep_proto::bridge::{ApiError, CreateProjectRequest, Outcome, ProjectResponse, RefusalCode};
 use lockstep_proto::seed::{SeedResponse, SeedStage};
-use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefName};
+use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, RefName};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -98,11 +98,12 @@ impl Run {
         let name = &self.project;
         self.patiently(async || self.seeder.catch_up.project(name).await.map_err(away)).await?;
         match self.phase()? {
-            Some(ProjectPhase::Active | ProjectPhase::ReadOnly) => {}
+            Some(ProjectPhase::Active) => {}
+            Some(ProjectPhase::ReadOnly) => self.refuse_anothers()?,
             Some(ProjectPhase::Closing) => {
-                return Err(
-                    format!("project {name} is being deleted; end that with `lockstep project delete {name}`").into()
-                );
+                let why =
+                    format!("project {name} is being deleted; end that with `lockstep project delete {name} --yes`");
+                return Err(why.into());
             }
             Some(ProjectPhase::Deleted) | None => {
                 let request = CreateProjectRequest { request_id: self.request_id(), head: head.clone() };
@@ -112,6 +113,22 @@ impl Run {
         }
         let key = self.seeder.placer.table.project_key(name)?;
         key.ok_or_else(|| format!("project {name} was deleted meanwhile").into())
+    }
+
+    /// What another node has begun to seed is here in part: to go on from that would open a part, or delete the rest.
+    fn refuse_anothers(&self) -> Result<(), Failure> {
+        let any = ProjectKey { name: self.project.clone(), incarnation: 0 };
+        let Some(state) = self.seeder.placer.table.get(&any, &RefKey::State)? else { return Ok(()) };
+        let node = state.txn.slot.lane.incarnation.node;
+        if node == self.seeder.node {
+            return Ok(());
+        }
+        let name = &self.project;
+        let why = format!(
+            "node {node} made project {name} read-only, and perhaps seeds it: seed it there, or end that with `lockstep \
+             project delete {name} --yes`"
+        );
+        Err(why.into())
     }
 
     /// Waits until a node of another site holds what this node knows of the project, or somebody says to go on alone.

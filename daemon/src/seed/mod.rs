@@ -27,7 +27,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::seed::{SeedRequest, SeedResponse, SeedStage};
-use lockstep_proto::{ProjectName, SiteId};
+use lockstep_proto::{NodeId, ProjectName, SiteId};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
@@ -62,6 +62,8 @@ impl Default for SeedLimits {
 pub struct Seeder {
     /// This site.
     pub site: SiteId,
+    /// This node.
+    pub node: NodeId,
     /// The refdb.
     pub refdb: Arc<dyn RefDb>,
     /// The repositories and the version map.

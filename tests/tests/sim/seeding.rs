@@ -114,6 +114,10 @@ fn a_site_that_is_alone_says_so_and_a_half_seeded_project_can_be_deleted() {
         assert!(story.world.crash(&node(AT)), "it was up");
         story.pass(2_000).await;
         story.start(AT).await;
+        story.pass(2_000).await;
+        let elsewhere = seed(story, OTHER, true, 30_000).await;
+        assert_eq!(elsewhere.stage, SeedStage::Failed, "{elsewhere:?}");
+        assert!(elsewhere.problems[0].contains("seed it there"), "a part is not the whole: {elsewhere:?}");
         assert_eq!(story.delete(OTHER, "delete", &old()).await.outcome, Outcome::Committed);
         story.converge().await;
         assert!(!story.world.volume(&node(AT)).unwrap().has(&old()));

@@ -96,10 +96,11 @@ impl Queue {
         others.iter().for_each(|subject| self.remove(subject));
     }
 
-    /// Whether all changes of its project are to be looked at anyway, and nobody has begun with it.
-    pub(super) fn is_covered(&self, subject: &Subject) -> bool {
-        let (Subject::Change { project, .. } | Subject::Branch { project, .. }) = subject else { return false };
-        let all = self.entry(&Subject::Changes { project: project.clone() });
-        all.is_some_and(|entry| matches!(entry.state, State::Ready(_) | State::Held(..)))
+    /// All changes of its project, if they are to be looked at anyway and nobody has begun with it.
+    pub(super) fn covering(&self, subject: &Subject) -> Option<Subject> {
+        let (Subject::Change { project, .. } | Subject::Branch { project, .. }) = subject else { return None };
+        let all = Subject::Changes { project: project.clone() };
+        let is_waiting = self.entry(&all).is_some_and(|entry| matches!(entry.state, State::Ready(_) | State::Held(..)));
+        is_waiting.then_some(all)
     }
 }

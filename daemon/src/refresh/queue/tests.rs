@@ -448,3 +448,20 @@ fn a_deletion_that_waits_for_gerrit_itself_is_told_before_the_changes_of_the_suc
     told.done(&again);
     assert_eq!(told.works(), [Work::Change { project: project(), number: 1 }]);
 }
+
+#[test]
+fn whoever_looked_at_all_changes_before_one_moved_does_not_acknowledge_it() {
+    let mut told = Told::new();
+    for number in 1..=500 {
+        told.moved(&change(number), false);
+    }
+    let before = only(told.take());
+    told.begin();
+    told.moved(&change(3), false);
+    let again = only(told.take());
+    assert_eq!(again.work, Work::Changes { project: project() });
+    assert!(!told.queue.done(before.id, told.now()), "it began before the move");
+    assert!(told.queue.is_due(&change(3)));
+    told.done(&again);
+    assert!(!told.queue.is_due(&change(3)));
+}

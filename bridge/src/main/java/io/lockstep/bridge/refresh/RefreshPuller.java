@@ -95,7 +95,8 @@ public final class RefreshPuller {
     String failure = null;
     try {
       refresher.refresh(Subject.read(task), task.get("own").getAsBoolean());
-    } catch (Exception e) {
+    } catch (Throwable e) {
+      // An Error too: what is not reported keeps its place for ever.
       logger.atWarning().withCause(e).log("a refresh failed, and comes again: %s", task);
       failure = reason(e);
     }
@@ -131,7 +132,7 @@ public final class RefreshPuller {
     return acknowledgement;
   }
 
-  private static String reason(Exception e) {
+  private static String reason(Throwable e) {
     String text = e + (e.getCause() == null ? "" : ": " + Throwables.getRootCause(e));
     return text.length() <= LONGEST_REASON ? text : text.substring(0, LONGEST_REASON);
   }
