@@ -34,6 +34,12 @@ impl Sessions {
     }
 }
 
+/// Nothing will come any more in this life of the node. No empty answer: whoever heard one at once would ask again at once.
+pub fn ending() -> ApiError {
+    let message = "this sidecar is ending; ask again when it runs".to_owned();
+    ApiError { code: RefusalCode::NotServing, message, retry: true }
+}
+
 /// Why a session may not go on.
 fn superseded(what: &str) -> ApiError {
     let message = format!(

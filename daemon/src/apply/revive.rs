@@ -9,9 +9,6 @@ use super::latest::rank;
 use super::unit::{UnitError, Units};
 use crate::peers::{MOST_OIDS, Peers};
 
-/// Entries of one page of the version map.
-const PAGE: usize = 1_000;
-
 /// What a project shows, as the version map has it.
 struct Shown {
     head: Option<RefName>,
@@ -54,24 +51,14 @@ impl Units {
 
     fn shown(&self, project: &ProjectKey) -> Result<Shown, UnitError> {
         let (mut head, mut keys, mut ranked) = (None, Vec::new(), Vec::new());
-        let mut after: Option<RefKey> = None;
-        loop {
-            let page = self.table.page(project, after.as_ref(), PAGE)?;
-            after = page.last().map(|(key, _)| key.clone());
-            let is_last = page.len() < PAGE;
-            for (key, record) in page {
-                match record.value {
-                    RefValue::Symref(target) if key == RefKey::Head => head = Some(target),
-                    RefValue::Oid(oid) => {
-                        ranked.push((rank(&key), oid));
-                        keys.push(key);
-                    }
-                    _ => {}
-                }
+        self.table.visit(project, |key, record| match record.value {
+            RefValue::Symref(target) if key == RefKey::Head => head = Some(target),
+            RefValue::Oid(oid) => {
+                ranked.push((rank(&key), oid));
+                keys.push(key);
             }
-            if is_last {
-                return Ok(Shown { head, keys, values: distinct(ranked) });
-            }
-        }
+            _ => {}
+        })?;
+        Ok(Shown { head, keys, values: distinct(ranked) })
     }
 }

@@ -18,7 +18,7 @@ use super::decide::{Needs, Stamp, is_applied, overtakes};
 use super::received::{Received, Taken};
 use super::{EventLimits, Events, Strand};
 use crate::plant::Plant;
-use crate::sessions::Sessions;
+use crate::sessions::{Sessions, ending};
 use crate::volume::{Mailbox, NodeStore, StoreError};
 
 /// Most bytes in one answer, but for a single event.
@@ -277,7 +277,6 @@ impl Events {
                 return Ok(events);
             }
             if self.ended.is_cancelled() {
-                // No empty answer: whoever heard one at once would ask again at once.
                 return Err(ending());
             }
             tokio::select! {
@@ -393,12 +392,6 @@ impl Events {
             "the stream keeps it no longer",
         );
     }
-}
-
-/// This life of the node gives no more.
-fn ending() -> ApiError {
-    let message = "this sidecar is ending; ask again when it runs".to_owned();
-    ApiError { code: RefusalCode::NotServing, message, retry: true }
 }
 
 fn forwarded(from: Announcement) -> ForwardedEvent {

@@ -6,9 +6,6 @@ use lockstep_proto::{Oid, ProjectKey, RefKey, RefName};
 
 use super::{PlaceError, Placer};
 
-/// Entries of one page of the version map.
-const PAGE: usize = 1_000;
-
 /// What is known of a ref that differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Differs {
@@ -28,21 +25,14 @@ impl Placer {
         let count = shown.len();
         let beside = |(name, oid)| (name, Differs { known: None, shown: Some(oid) });
         let mut differ: BTreeMap<RefName, Differs> = shown.into_iter().map(beside).collect();
-        let mut after: Option<RefKey> = None;
-        loop {
-            let page = self.table.page(project, after.as_ref(), PAGE)?;
-            for (key, record) in &page {
-                let (RefKey::Ref(name), Some(known)) = (key, record.value.oid()) else { continue };
-                match differ.get_mut(name) {
-                    Some(found) if found.shown == Some(known) => _ = differ.remove(name),
-                    Some(found) => found.known = Some(known),
-                    None => _ = differ.insert(name.clone(), Differs { known: Some(known), shown: None }),
-                }
+        self.table.visit(project, |key, record| {
+            let (RefKey::Ref(name), Some(known)) = (key, record.value.oid()) else { return };
+            match differ.get_mut(&name) {
+                Some(found) if found.shown == Some(known) => _ = differ.remove(&name),
+                Some(found) => found.known = Some(known),
+                None => _ = differ.insert(name, Differs { known: Some(known), shown: None }),
             }
-            if page.len() < PAGE {
-                return Ok((differ, count));
-            }
-            after = page.last().map(|(key, _)| key.clone());
-        }
+        })?;
+        Ok((differ, count))
     }
 }

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lockstep_proto::bridge::{ApiError, RefusalCode};
+use lockstep_proto::bridge::ApiError;
 use lockstep_proto::limits;
 use lockstep_proto::refresh::{DoneRequest, DoneResponse, FailedTask, Subject, TasksRequest, TasksResponse};
 use lockstep_proto::status::{DueStatus, RefreshStatus};
@@ -39,7 +39,7 @@ use crate::links::Refreshes;
 use crate::observe::Observer;
 use crate::plant::{Plant, Plants};
 use crate::refs::{Follow, Mover};
-use crate::sessions::Sessions;
+use crate::sessions::{Sessions, ending};
 use crate::volume::{Changes, Difference, NodeStore, RefRecord, StoreError};
 use queue::{Queue, QueueLimits};
 
@@ -329,10 +329,4 @@ impl Refreshes for Refresh {
         self.news.send_modify(|news| *news += 1);
         Ok(DoneResponse {})
     }
-}
-
-/// Nothing will be due any more in this life of the node. No empty answer: whoever heard one at once would ask again at once.
-fn ending() -> ApiError {
-    let message = "this sidecar is ending; ask again when it runs".to_owned();
-    ApiError { code: RefusalCode::NotServing, message, retry: true }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use lockstep_proto::bridge::RefusalCode;
 use lockstep_proto::refresh::{Task, Work};
 use lockstep_proto::{Oid, RefName, TxnId, Version};
 

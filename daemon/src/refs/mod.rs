@@ -17,6 +17,9 @@ pub use locks::{RefGuard, RefLocks};
 use crate::plant::{Plant, Plants};
 use crate::volume::{Announced, Changes, NodeStore, RefRecord, StoreError};
 
+/// Entries of one page of the version map.
+const PAGE: usize = 1_000;
+
 /// Who moved a ref.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mover {
@@ -148,12 +151,25 @@ impl RefTable {
         Ok(projects)
     }
 
-    /// What is applied here of a project's refs and its `@HEAD`, tombstones included, in key order: behind `after`, about
-    /// `limit` of them. Fewer than `limit` means that there are no more.
+    /// Visits what is applied here of a project's refs and its `@HEAD`, tombstones included, in key order.
     ///
     /// # Errors
     /// As [`RefTable::get`].
-    pub fn page(
+    pub fn visit(&self, project: &ProjectKey, mut visitor: impl FnMut(RefKey, RefRecord)) -> Result<(), StoreError> {
+        let mut after: Option<RefKey> = None;
+        loop {
+            let page = self.page(project, after.as_ref(), PAGE)?;
+            let is_last = page.len() < PAGE;
+            after = page.last().map(|(key, _)| key.clone());
+            page.into_iter().for_each(|(key, record)| visitor(key, record));
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Behind `after`, about `limit` entries. Fewer than `limit` means that there are no more.
+    fn page(
         &self,
         project: &ProjectKey,
         after: Option<&RefKey>,

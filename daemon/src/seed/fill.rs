@@ -69,11 +69,10 @@ impl Run {
                 continue;
             }
             open += u64::from(differs.shown.is_some());
-            let is_tip = ["refs/heads/", "refs/tags/"].iter().any(|prefix| name.as_str().starts_with(prefix));
             match names::classify(&name) {
                 Err(why) => todo.problems.push(format!("{name} {why}; rename or delete it, with git")),
                 Ok(_) if name == *head => todo.trunk.push(command(name, differs)),
-                Ok(_) if is_tip => todo.tips.push(command(name, differs)),
+                Ok(_) if is_tip(&name) => todo.tips.push(command(name, differs)),
                 Ok(_) => todo.rest.push(command(name, differs)),
             }
         }
@@ -100,20 +99,12 @@ impl Run {
     /// The commits behind committed branches and tags: every site has them, or will.
     async fn behind_tips(&self, key: &ProjectKey) -> Result<IsCommitted, Failure> {
         let table = &self.seeder.placer.table;
-        let (mut tips, mut after): (Vec<Oid>, Option<RefKey>) = (Vec::new(), None);
-        loop {
-            let page = table.page(key, after.as_ref(), 1_000)?;
-            let is_tip = |name: &RefName| {
-                let text = name.as_str();
-                text.starts_with("refs/heads/") || text.starts_with("refs/tags/") || text == STEP
-            };
-            let values = page.iter().filter(|(key, _)| key.as_ref_name().is_some_and(is_tip));
-            tips.extend(values.filter_map(|(_, record)| record.value.oid()));
-            if page.len() < 1_000 {
-                break;
+        let mut tips: Vec<Oid> = Vec::new();
+        table.visit(key, |key, record| {
+            if key.as_ref_name().is_some_and(|name| is_tip(name) || name.as_str() == STEP) {
+                tips.extend(record.value.oid());
             }
-            after = page.last().map(|(key, _)| key.clone());
-        }
+        })?;
         let behind = self.seeder.placer.repositories.commits_behind(&key.name, &tips, REMEMBERED).await?;
         Ok(Arc::new(move |oid| behind.binary_search(oid).is_ok()))
     }
@@ -208,6 +199,11 @@ fn is_so_already(result: &RefResult, command: &RefCommand) -> bool {
     let actual = result.refusal.as_ref().and_then(|refusal| refusal.actual.as_deref());
     let wanted = command.new.map_or("absent".to_owned(), |oid| oid.to_string());
     actual == Some(wanted.as_str())
+}
+
+/// Whether it is a branch or a tag.
+fn is_tip(name: &RefName) -> bool {
+    ["refs/heads/", "refs/tags/"].iter().any(|prefix| name.as_str().starts_with(prefix))
 }
 
 /// Parts of one commit each.

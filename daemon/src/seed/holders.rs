@@ -7,9 +7,6 @@ use lockstep_proto::{IncarnationId, LaneId, ProjectKey, RefKey, Seq, SiteId};
 use super::job::{Failure, Run};
 use crate::refdb::NodeRecord;
 
-/// Entries of one page of the version map.
-const PAGE: usize = 1_000;
-
 impl Run {
     /// Who is waited for; nothing when another site holds the project.
     pub(super) async fn waits_for(&self, key: &ProjectKey) -> Result<Option<String>, Failure> {
@@ -32,21 +29,10 @@ impl Run {
             let seq = last.entry(slot.lane).or_default();
             *seq = (*seq).max(slot.seq);
         };
-        note_state(table.get(key, &RefKey::State)?, &mut note);
-        let mut after: Option<RefKey> = None;
-        loop {
-            let page = table.page(key, after.as_ref(), PAGE)?;
-            page.iter().for_each(|(_, record)| note(record.txn.slot.clone()));
-            if page.len() < PAGE {
-                return Ok(last);
-            }
-            after = page.last().map(|(key, _)| key.clone());
-        }
+        table.get(key, &RefKey::State)?.into_iter().for_each(|record| note(record.txn.slot));
+        table.visit(key, |_, record| note(record.txn.slot))?;
+        Ok(last)
     }
-}
-
-fn note_state(state: Option<crate::volume::RefRecord>, note: &mut impl FnMut(lockstep_proto::Slot)) {
-    state.into_iter().for_each(|record| note(record.txn.slot));
 }
 
 /// Who of another site lacks something of these lanes; nothing when somebody lacks nothing.

@@ -5,10 +5,12 @@
 
 use std::error::Error;
 
+use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure as Return;
 use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
 
 use super::items::Item;
@@ -67,6 +69,17 @@ pub(super) fn conditional<T, E: ConditionFailure>(result: Result<T, SdkError<E>>
         Some(failure) => Ok(Conditional::Failed(failure.item().cloned())),
         None => Err(classify(&error)),
     }
+}
+
+/// Writes an item if there is none of its key.
+pub(super) async fn put_new(client: &Client, table: &str, item: Item) -> Result<Conditional, RefDbError> {
+    let call = client
+        .put_item()
+        .table_name(table)
+        .set_item(Some(item))
+        .condition_expression("attribute_not_exists(pk)")
+        .return_values_on_condition_check_failure(Return::AllOld);
+    conditional(call.send().await)
 }
 
 /// What a failed call says about itself.

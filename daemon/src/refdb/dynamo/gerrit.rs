@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure as Return;
 use lockstep_proto::NodeId;
 
 use super::Tables;
-use super::error::{Conditional, classify, conditional};
+use super::error::{Conditional, classify, conditional, put_new};
 use super::items::{Item, Reader, text};
 use super::keys::{self, Key};
 use super::refs::{Page, query};
@@ -43,13 +43,7 @@ pub(super) async fn enroll(
         ("projects".to_owned(), text(&record.all_projects)),
         ("users".to_owned(), text(&record.all_users)),
     ]);
-    let call = client
-        .put_item()
-        .table_name(&tables.refs)
-        .set_item(Some(item))
-        .condition_expression("attribute_not_exists(pk)")
-        .return_values_on_condition_check_failure(Return::AllOld);
-    match conditional(call.send().await)? {
+    match put_new(client, &tables.refs, item).await? {
         Conditional::Written => Ok(record.clone()),
         Conditional::Failed(Some(item)) => decode(&item),
         Conditional::Failed(None) => Err(unanswered("the record of the installation's Gerrit")),

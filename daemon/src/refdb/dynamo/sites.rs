@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure as Return;
 use lockstep_proto::SiteId;
 
 use super::Tables;
-use super::error::{Conditional, conditional};
+use super::error::{Conditional, conditional, put_new};
 use super::items::{Item, Reader, number, text};
 use super::keys::{self, Key};
 use super::refs::{Page, query};
@@ -46,13 +46,7 @@ pub(super) async fn enroll(
 ) -> Result<SiteRecord, RefDbError> {
     let mut item = Key::of_site(site).attributes();
     item.extend([("role".to_owned(), text(role_text(role))), ("epoch".to_owned(), number(1))]);
-    let call = client
-        .put_item()
-        .table_name(&tables.refs)
-        .set_item(Some(item))
-        .condition_expression("attribute_not_exists(pk)")
-        .return_values_on_condition_check_failure(Return::AllOld);
-    match conditional(call.send().await)? {
+    match put_new(client, &tables.refs, item).await? {
         Conditional::Written => Ok(SiteRecord { site: site.clone(), role, epoch: 1 }),
         Conditional::Failed(item) => decode(&item.ok_or_else(|| rules::no_site(site))?),
     }

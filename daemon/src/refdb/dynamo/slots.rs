@@ -1,12 +1,11 @@
 //! The journal: slots by key, poison, and collection.
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure as Return;
 use futures::{StreamExt, TryStreamExt};
 use lockstep_proto::Slot;
 
 use super::Tables;
-use super::error::{Conditional, classify, conditional};
+use super::error::{Conditional, classify, conditional, put_new};
 use super::{items, keys};
 use crate::refdb::{RefDbError, SlotState};
 
@@ -22,13 +21,7 @@ pub(super) async fn read(client: &Client, tables: &Tables, slot: &Slot) -> Resul
 
 /// Poisons a slot if it is empty; the item that stood in the way is the answer otherwise.
 pub(super) async fn poison(client: &Client, tables: &Tables, slot: &Slot) -> Result<SlotState, RefDbError> {
-    let call = client
-        .put_item()
-        .table_name(&tables.journal)
-        .set_item(Some(items::poison(slot)))
-        .condition_expression("attribute_not_exists(pk)")
-        .return_values_on_condition_check_failure(Return::AllOld);
-    match conditional(call.send().await)? {
+    match put_new(client, &tables.journal, items::poison(slot)).await? {
         Conditional::Written => Ok(SlotState::Poisoned),
         Conditional::Failed(Some(item)) => items::slot_state(Some(&item)),
         Conditional::Failed(None) => Err(RefDbError::Broken(format!("slot {slot} is occupied, but was not answered"))),
