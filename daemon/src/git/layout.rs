@@ -52,7 +52,12 @@ impl Layout {
         self.root.join(".lockstep/intents")
     }
 
-    /// Its time of modification tells when the volume was last made durable.
+    /// Its time of modification tells when the sync that is under way began.
+    pub(super) fn sync_begun(&self) -> PathBuf {
+        self.root.join(".lockstep/syncing")
+    }
+
+    /// Its time of modification tells when the last sync began that made the volume durable.
     pub(super) fn sync_mark(&self) -> PathBuf {
         self.root.join(".lockstep/synced")
     }

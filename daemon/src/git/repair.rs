@@ -1,6 +1,6 @@
 //! Durability, and what a start-up mends.
 //!
-//! [`sync`] makes the volume durable and then touches a mark, whose time tells what was durable. [`repair`] runs
+//! [`sync`] makes the volume durable and leaves a mark, whose time tells what is durable. [`repair`] runs
 //! while the sidecar holds the volume's lock, before anything else of ours: its children hold that lock too, so no
 //! git of ours is alive.
 //!
@@ -19,14 +19,19 @@ use super::{GitError, RepairReport, intent, refs};
 
 /// Makes durable what was done before the call. Blocks.
 pub(super) fn sync(layout: &Layout) -> Result<(), GitError> {
-    try_sync(layout).map_err(|error| failed("(all)", "sync the volume", error))
+    let whole_volume = |root: &Path| Ok(rustix::fs::syncfs(File::open(root)?)?);
+    marked(layout, whole_volume).map_err(|error| failed("(all)", "sync the volume", error))
 }
 
-fn try_sync(layout: &Layout) -> std::io::Result<()> {
-    // The mark's time is taken before the sync: what is younger may be lost, what is older is durable.
-    File::create(layout.sync_mark())?.set_len(0)?;
-    rustix::fs::syncfs(File::open(layout.root())?)?;
-    Ok(())
+/// Makes the volume durable, and its mark says when that began: what is younger than the mark may be lost.
+///
+/// The mark takes its place only afterwards. Any other program's fsync can bring it to the disk at once, ahead of the
+/// content of files that are older than it, and these would then pass for durable.
+fn marked(layout: &Layout, make_durable: impl FnOnce(&Path) -> std::io::Result<()>) -> std::io::Result<()> {
+    let begun = layout.sync_begun();
+    File::create(&begun)?.set_len(0)?;
+    make_durable(layout.root())?;
+    std::fs::rename(begun, layout.sync_mark())
 }
 
 /// Mends what a crash left. Blocks.
@@ -234,4 +239,27 @@ fn children(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
 
 fn remove(path: &Path) -> std::io::Result<()> {
     if path.symlink_metadata()?.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A power cut in the middle of a sync, after the journal of the file system took what was known of the files by then.
+    #[test]
+    fn what_a_sync_did_not_finish_is_not_taken_for_durable() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::open(folder.path()).unwrap();
+        marked(&layout, |_| Ok(())).unwrap();
+        let fan_out = folder.path().join("p.git/objects/00");
+        std::fs::create_dir_all(&fan_out).unwrap();
+        let half_written = fan_out.join("2".repeat(38));
+        std::fs::write(&half_written, b"\0\0\0\0").unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let cut = |_: &Path| Err(std::io::Error::other("the power is gone"));
+        assert!(marked(&layout, cut).is_err());
+
+        assert_eq!(repair(&layout, true).unwrap().objects, 1);
+        assert!(!half_written.exists());
+    }
 }
