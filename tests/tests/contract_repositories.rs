@@ -24,6 +24,7 @@ on_local_repositories!(
     kept_values_are_let_go_by_label,
     values_relate_by_ancestry,
     histories_are_shared_or_not,
+    numbers_are_read,
     commits_behind_tips_are_found,
     a_pack_ends_at_committed_values,
     an_object_that_is_not_committed_is_no_base,

@@ -219,6 +219,10 @@ impl Repositories for LocalRepositories {
         self.on_objects("relate values", project, move |_, objects| relation::share_history(objects, one, other)).await
     }
 
+    async fn counter(&self, project: &ProjectName, oid: Oid) -> Result<Option<u64>, GitError> {
+        self.on_objects("read a number", project, move |_, objects| objects.counter(oid)).await
+    }
+
     async fn commits_behind(&self, project: &ProjectName, tips: &[Oid], most: usize) -> Result<Vec<Oid>, GitError> {
         let tips = tips.to_vec();
         self.on_objects("walk commits", project, move |_, objects| relation::behind(objects, &tips, most)).await

@@ -37,6 +37,7 @@ pub use create::OnCreate;
 pub use local::{LocalRepositories, Settings};
 pub use scan::PackLimits;
 
+use std::cmp::Ordering;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -89,6 +90,20 @@ pub enum Relation {
     FastForward,
     /// It does not, or they are no commits.
     Diverged,
+}
+
+/// How the numbers of two small blobs compare, when both are numbers: see [`Repositories::counter`].
+///
+/// # Errors
+/// One of the objects is not there, or cannot be read.
+pub async fn compare_counters(
+    repositories: &dyn Repositories,
+    project: &ProjectName,
+    one: Oid,
+    other: Oid,
+) -> Result<Option<Ordering>, GitError> {
+    let (one, other) = (repositories.counter(project, one).await?, repositories.counter(project, other).await?);
+    Ok(one.zip(other).map(|(one, other)| one.cmp(&other)))
 }
 
 /// Why a repository did not do it.
@@ -178,6 +193,10 @@ pub trait Repositories: Send + Sync {
 
     /// Whether two commits have a commit in common behind them; what is no commit has none in common with any.
     async fn share_history(&self, project: &ProjectName, one: Oid, other: Oid) -> Result<bool, GitError>;
+
+    /// The number that a small blob holds in decimal digits, as a sequence of Gerrit and its schema's version do; none when
+    /// the object is anything else.
+    async fn counter(&self, project: &ProjectName, oid: Oid) -> Result<Option<u64>, GitError>;
 
     /// The commits that are reachable from `tips` (tags are followed), sorted: at most about `most` of them, the latest.
     async fn commits_behind(&self, project: &ProjectName, tips: &[Oid], most: usize) -> Result<Vec<Oid>, GitError>;

@@ -140,6 +140,13 @@ impl Repositories for ModelRepositories {
         self.read(project, |repo| !behind(repo, one).is_disjoint(&behind(repo, other)))
     }
 
+    /// The model has no blobs.
+    async fn counter(&self, project: &ProjectName, oid: Oid) -> Result<Option<u64>, GitError> {
+        let absent = self.missing(project, &[oid]).await?;
+        refuse_missing(project, absent)?;
+        Ok(None)
+    }
+
     async fn commits_behind(&self, project: &ProjectName, tips: &[Oid], most: usize) -> Result<Vec<Oid>, GitError> {
         let tips = tips.iter().copied();
         let found = self.read(project, |repo| walk::closure(tips, &|_| false, &|oid| repo.objects.get(oid)).0)?;

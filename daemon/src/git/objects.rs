@@ -11,6 +11,9 @@ use lockstep_proto::{Oid, ProjectName};
 use super::GitError;
 use super::layout::failed;
 
+/// Bytes of a blob that may be a number: what is longer is not read.
+const COUNTER_SIZE: usize = 64;
+
 /// A repository's objects, and whose they are.
 pub(super) struct Objects<'a> {
     pub(super) project: &'a ProjectName,
@@ -43,6 +46,20 @@ impl<'a> Objects<'a> {
             }
         }
         Ok(missing)
+    }
+
+    /// The number that a small blob holds; none when the object is anything else.
+    pub(super) fn counter(&self, oid: Oid) -> Result<Option<u64>, GitError> {
+        let id = native(self.project, &oid)?;
+        match self.header(id)? {
+            None => Err(GitError::Missing { project: self.project.clone(), oids: vec![oid] }),
+            Some((size, ObjectType::Blob)) if size <= COUNTER_SIZE => {
+                let blob = self.odb.read(id).map_err(|error| self.error("read a number", id, &error))?;
+                let text = std::str::from_utf8(blob.data()).ok();
+                Ok(text.and_then(|text| text.trim().parse().ok()))
+            }
+            Some(_) => Ok(None),
+        }
     }
 
     /// Turns libgit2's "not found" into the name of the missing object.

@@ -3,10 +3,12 @@
 //! Transactions of other sites are applied meanwhile, so a difference is looked at again under the ref's lock, under which
 //! the disk and the map move together.
 
+use std::cmp::Ordering;
+
 use lockstep_proto::{Oid, ProjectKey, RefKey, RefName};
 
 use super::Door;
-use crate::git::{GitError, Relation};
+use crate::git::{GitError, Relation, compare_counters};
 use crate::place::PlaceError;
 
 /// A ref that differs.
@@ -19,8 +21,8 @@ pub(super) struct Difference {
 /// How it differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The disk goes on from what was committed: another commit upon it, a ref beside the others, or another value of a ref
-    /// that has no history (a sequence, a schema's version).
+    /// The disk goes on from what was committed: another commit upon it, a ref beside the others, or a greater number (a
+    /// sequence, a schema's version).
     Ahead {
         /// What was committed.
         from: Option<Oid>,
@@ -29,7 +31,7 @@ pub(super) enum Kind {
     },
     /// The disk shows less than what was committed, and nothing else.
     Behind,
-    /// Each has what the other has not.
+    /// Each has what the other has not, or it cannot be told: a ref that was deleted, a value without history or number.
     Diverged,
     /// They have nothing in common.
     Apart {
@@ -59,10 +61,13 @@ impl Door {
         let (table, repositories) = (&self.placer.table, &self.placer.repositories);
         let _guard = table.locks.lock(&project.name, [key.clone()]).await;
         let shown = repositories.read_ref(&project.name, name).await?;
-        let known = table.get(project, &key)?.and_then(|record| record.value.oid());
+        let record = table.get(project, &key)?;
+        let was_deleted = record.as_ref().is_some_and(|record| record.value.oid().is_none());
+        let known = record.and_then(|record| record.value.oid());
         Ok(match (known, shown) {
             (known, shown) if known == shown => None,
             (_, None) => Some(Kind::Behind),
+            (None, Some(_)) if was_deleted => Some(Kind::Diverged),
             (None, Some(to)) => Some(Kind::Ahead { from: None, to }),
             (Some(from), Some(to)) => Some(self.relate(project, from, to).await?),
         })
@@ -81,7 +86,11 @@ impl Door {
         Ok(match (holds(0), holds(1)) {
             (true, _) => Kind::Ahead { from: Some(from), to },
             (_, true) => Kind::Behind,
-            _ if !have_history => Kind::Ahead { from: Some(from), to },
+            _ if !have_history => match compare_counters(&**repositories, &project.name, from, to).await? {
+                Some(Ordering::Less) => Kind::Ahead { from: Some(from), to },
+                Some(Ordering::Equal | Ordering::Greater) => Kind::Behind,
+                None => Kind::Diverged,
+            },
             _ if repositories.share_history(&project.name, from, to).await? => Kind::Diverged,
             _ => Kind::Apart { shown: to },
         })

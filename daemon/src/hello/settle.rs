@@ -142,8 +142,7 @@ impl Door {
         if now == stray.value {
             return Ok(true);
         }
-        let relation = self.placer.repositories.relation(&key.name, stray.value, now).await;
-        Ok(relation.map_err(Shut::not_now)? == crate::git::Relation::FastForward)
+        self.placer.contains(&key.name, now, stray.value).await.map_err(Shut::not_now)
     }
 
     /// Commits what goes on from what was committed.

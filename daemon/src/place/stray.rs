@@ -4,17 +4,18 @@
 //! lost when a committed value takes its place: it is kept under a label of its own, until an operator adopts or discards
 //! it. Three things look like it and are none:
 //! - a step of the ref's own chain, of which a crash left the disk ahead of the version map;
-//! - a value that the new one contains;
+//! - a value that the new one contains (of a sequence: a smaller number);
 //! - an older value of a repository that was copied here from another node, when the project jumps and this node's map
 //!   knows nothing of the ref. There, only a history that has nothing in common with the new one is a stray.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use lockstep_proto::gerrit::Stray;
 use lockstep_proto::{Oid, ProjectKey, ProjectName, RefKey, RefName, Transaction};
 
 use super::{PlaceError, Placer};
-use crate::git::{GitError, RefMove, Relation};
+use crate::git::{GitError, RefMove, Relation, compare_counters};
 
 /// Begins the labels of strays; `stray/<value>/<ref>`.
 const LABEL: &str = "stray/";
@@ -90,10 +91,20 @@ impl Placer {
         }
         match step.new {
             None => Ok(true),
-            Some(new) => is_there(self.repositories.relation(&project.name, old, new).await, |relation| {
-                relation == Relation::Diverged
-            }),
+            Some(new) => is_there(self.contains(&project.name, new, old).await, |contained| !contained),
         }
+    }
+
+    /// Whether a value holds all that another one said: a commit with the other behind it, or a number that is not smaller.
+    ///
+    /// # Errors
+    /// The repository cannot be read, or one of the values is not there.
+    pub async fn contains(&self, project: &ProjectName, value: Oid, other: Oid) -> Result<bool, GitError> {
+        if self.repositories.relation(project, other, value).await? == Relation::FastForward {
+            return Ok(true);
+        }
+        let compared = compare_counters(&*self.repositories, project, other, value).await?;
+        Ok(compared.is_some_and(Ordering::is_le))
     }
 
     /// Whether two commits have nothing in common: what is no commit is not held against anybody.

@@ -36,6 +36,9 @@ pub fn name(text: &str) -> RefName {
     text.parse().expect("a ref name")
 }
 
+/// More digits than a number has.
+const LONG: &str = "000000000000000000000000000000000000000000000000000000000000000001";
+
 /// An object that is nowhere.
 #[must_use]
 pub fn nowhere() -> Oid {
@@ -202,6 +205,21 @@ pub async fn values_relate_by_ancestry(fixture: &dyn Fixture) {
         assert_eq!(volume.relation(&project(), old, new).await, Ok(expected), "{old} -> {new}");
     }
     let missing = volume.relation(&project(), one, nowhere()).await;
+    assert_eq!(missing, Err(GitError::Missing { project: project(), oids: vec![nowhere()] }));
+}
+
+/// A blob of decimal digits is a number; nothing else is.
+pub async fn numbers_are_read(fixture: &dyn Fixture) {
+    create(fixture).await;
+    let volume = fixture.origin();
+    let commit = fixture.commit(&project(), &[], &[("a", "1")]);
+    let cases = [("184", Some(184)), ("185\n", Some(185)), ("-1", None), ("", None), ("label", None), (LONG, None)];
+    for (content, expected) in cases {
+        let blob = fixture.blob(&project(), content);
+        assert_eq!(volume.counter(&project(), blob).await, Ok(expected), "{content:?}");
+    }
+    assert_eq!(volume.counter(&project(), commit).await, Ok(None));
+    let missing = volume.counter(&project(), nowhere()).await;
     assert_eq!(missing, Err(GitError::Missing { project: project(), oids: vec![nowhere()] }));
 }
 

@@ -95,6 +95,11 @@ impl Repositories for FaultyRepositories {
         self.link.local(format!("share_history {project} {one} {other}"), call, Some(disk_failed)).await
     }
 
+    async fn counter(&self, project: &ProjectName, oid: Oid) -> Result<Option<u64>, GitError> {
+        let call = self.inner.counter(project, oid);
+        self.link.local(format!("counter {project} {oid}"), call, Some(disk_failed)).await
+    }
+
     async fn commits_behind(&self, project: &ProjectName, tips: &[Oid], most: usize) -> Result<Vec<Oid>, GitError> {
         let call = self.inner.commits_behind(project, tips, most);
         self.link.local(format!("commits_behind {project} {tips:?}"), call, Some(disk_failed)).await

@@ -152,6 +152,38 @@ async fn what_init_wrote_is_committed_and_what_it_lost_is_restored() {
     }
 }
 
+/// A backup that was put back: what it has is older, deleted since, or has no order at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_old_backup_holds_is_never_committed() {
+    let (cluster, _) = two_sites().await;
+    let a = &cluster.nodes[0];
+    let users = a.repository("All-Users");
+    let [older, newer] = ["1000007", "1000041"].map(|number| behind::blob(&users, number));
+    let [star, other_star] = ["star", "reviewed/1"].map(|label| behind::blob(&users, label));
+    let draft = behind::commit(&users, None, "a draft");
+    let (numbers, starred, drafted) =
+        ("refs/sequences/accounts", "refs/starred-changes/01/1/1000001", "refs/draft-comments/01/1/1000001");
+    for (name, value) in [(numbers, &newer), (starred, &star), (drafted, &draft)] {
+        let _ = ok(a.cli(&["update-ref", "--project", "All-Users", name, value]).await);
+    }
+    let _ = ok(a.cli(&["update-ref", "--project", "All-Users", "--delete", drafted]).await);
+    cluster.show("All-Users", drafted, None).await;
+
+    behind::set(&users, numbers, Some(&older));
+    accepts(a, &gerrit("one", "eu")).await;
+    for (name, value) in [(starred, &other_star), (drafted, &draft)] {
+        behind::set(&users, name, Some(value));
+        let why = refuses(a, &gerrit("one", "eu")).await;
+        assert!(why.contains(&format!("{name} of All-Users at {value}")), "{why}");
+        let _ = ok(a.cli(&["stray", "discard", "All-Users", name]).await);
+        accepts(a, &gerrit("one", "eu")).await;
+    }
+    cluster.show("All-Users", numbers, Some(&newer)).await;
+    cluster.show("All-Users", starred, Some(&star)).await;
+    cluster.show("All-Users", drafted, None).await;
+    assert_eq!(converged(&cluster, "All-Users").await.refs.get(numbers), Some(&newer));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_contradicts_is_kept_and_said_until_it_is_adopted_or_discarded() {
     let (mut cluster, first) = two_sites().await;

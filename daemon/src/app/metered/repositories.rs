@@ -76,6 +76,7 @@ measured! {
         relation(project: &ProjectName, old: Oid, new: Oid) -> Relation;
         relations(project: &ProjectName, pairs: &[(Oid, Oid)]) -> Vec<Relation>;
         share_history(project: &ProjectName, one: Oid, other: Oid) -> bool;
+        counter(project: &ProjectName, oid: Oid) -> Option<u64>;
         commits_behind(project: &ProjectName, tips: &[Oid], most: usize) -> Vec<Oid>;
         steps_to(project: &ProjectName, tip: Oid, every: usize) -> Vec<Oid>;
         kept(project: &ProjectName) -> Vec<String>;

@@ -121,6 +121,10 @@ impl Repositories for TinyRepositories {
         Ok(true)
     }
 
+    async fn counter(&self, _project: &ProjectName, _oid: Oid) -> Result<Option<u64>, GitError> {
+        Ok(None)
+    }
+
     async fn commits_behind(&self, _project: &ProjectName, _tips: &[Oid], _most: usize) -> Result<Vec<Oid>, GitError> {
         Ok(Vec::new())
     }
