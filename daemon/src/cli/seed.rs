@@ -86,7 +86,9 @@ pub(super) async fn run(args: SeedArgs) -> Result<(), CliError> {
         match seed.until_open(project).await? {
             End::Open(line) => println!("{line}"),
             End::Failed(problems) => failed.push(tell(project, &problems)),
-            End::Waiting => failed.push(format!("{project}: no other site holds it yet")),
+            End::Waiting => failed.push(format!(
+                "{project}: no other site holds it yet; start a sidecar of one and run this again, or give --alone where there is none"
+            )),
         }
     }
     if failed.is_empty() {
@@ -219,7 +221,7 @@ impl Seed<'_> {
         let digest = hex::encode(digest.finalize());
         if seed.digest.as_ref() != Some(&digest) {
             let text = format!(
-                "git lists {} refs that are not the {} of the refdb: did somebody write?",
+                "git lists {} refs that are not the {} of the refdb: something wrote here meanwhile. Stop it, then run this again",
                 commands.len(),
                 seed.refs
             );

@@ -42,6 +42,7 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
     let root = to.need("root", &raw.root, "name the git volume's folder", folder);
     let state = to.need("state", &raw.state, "name a folder on the git volume for the node's own state", folder);
     let embedded_dir = to.optional("embedded.dir", &raw.embedded.dir, folder);
+    alone_when_embedded(raw, sites.as_ref(), to);
     let api = api(&raw.api, to);
     let install_hooks = to.or("git.install_hooks", &raw.git.install_hooks, false, flag);
     let health_listen = to.or("health.listen", &raw.health.listen, SocketAddr::from(([127, 0, 0, 1], 7421)), address);
@@ -159,6 +160,16 @@ fn eventlog(raw: &raw::Eventlog, sites: Option<&BTreeSet<SiteId>>, to: &mut Prob
         streams,
         shards: to.or("eventlog.shards", &raw.shards, 1, number(1..=1_000)),
         poll_interval: to.or("eventlog.poll_interval", &raw.poll_interval, Duration::from_secs(1), time),
+    }
+}
+
+/// No other process reaches the emulators of the embedded mode: other sites and peers would wait for ever.
+fn alone_when_embedded(raw: &Raw, sites: Option<&BTreeSet<SiteId>>, to: &mut Problems) {
+    let has_others = sites.is_some_and(|sites| sites.len() > 1) || !raw.peers.is_empty();
+    if raw.embedded.dir.is_some() && has_others {
+        let remedy = "its emulators serve this node alone: leave only this site in `sites` and no [peers], or remove \
+                      [embedded] and name AWS";
+        to.wrong("embedded.dir", &raw.embedded.dir, remedy);
     }
 }
 

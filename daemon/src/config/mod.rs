@@ -161,6 +161,18 @@ mod tests {
     }
 
     #[test]
+    fn embedded_emulators_serve_one_node() {
+        let alone = "site = \"a\"\nnode = \"a-0\"\nsites = [\"a\"]\nroot = \"/git\"\nstate = \"/git/.lockstep\"\n";
+        let (embedded, peer) = ("[embedded]\ndir = \"/aws\"\n", "[peers.a-1]\nsocket = \"/api.sock\"\n");
+        assert!(parse(&format!("{alone}{embedded}")).is_ok());
+        let others = alone.replace("[\"a\"]", "[\"a\", \"b\"]");
+        for text in [format!("{others}{embedded}"), format!("{alone}{embedded}{peer}")] {
+            let error = parse(&text).expect_err("nobody else reaches it").to_string();
+            assert!(error.contains("embedded.dir = \"/aws\": its emulators serve this node alone"), "{error}");
+        }
+    }
+
+    #[test]
     fn a_site_must_be_one_of_the_sites() {
         let text = EXAMPLE.replace("site = \"eu-aws\"", "site = \"elsewhere\"");
         assert!(parse(&text).expect_err("no such site").to_string().contains("site = \"elsewhere\""));

@@ -49,6 +49,8 @@ pub struct Door {
     pub catch_up: Arc<dyn CatchUp>,
     /// For request ids.
     pub entropy: Arc<dyn Entropy>,
+    /// Whether this node hands out what a bridge must look at (`gerrit.refresh = "bridge"`).
+    pub takes_a_bridge: bool,
     /// Whether this node has joined and caught up.
     pub not_ready: NotReady,
     /// One Gerrit after the other: a hello that was cut short, and its retry, do not settle the same differences at once.
@@ -70,12 +72,20 @@ impl Shut {
     }
 }
 
+/// Why a Gerrit with the bridge may not start beside a sidecar that has nothing for it.
+const NOBODY_REFRESHES: &str = "the sidecar's setting gerrit.refresh is not \"bridge\", so this Gerrit would never hear of what \
+     other sites do. Write refresh = \"bridge\" below [gerrit] in its lockstep.toml, start the sidecar anew, then Gerrit; \
+     where Gerrit has served like this before, run its offline `reindex` in between";
+
 fn unavailable(why: impl std::fmt::Display) -> ApiError {
     ApiError { code: RefusalCode::Unavailable, message: why.to_string(), retry: true }
 }
 
 impl Door {
     async fn let_in(&self, gerrit: &HelloRequest) -> Result<(), Shut> {
+        if !self.takes_a_bridge {
+            return Err(Shut::Refused(NOBODY_REFRESHES.to_owned()));
+        }
         let closed = (self.not_ready)();
         if !closed.is_empty() {
             return Err(Shut::NotNow(format!("this sidecar is starting and not ready yet ({})", closed.join(", "))));

@@ -107,6 +107,18 @@ async fn the_first_gerrit_says_who_the_others_must_be() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gerrit_that_would_follow_nothing_is_refused() {
+    let (mut cluster, _) = two_sites().await;
+    let _ = cluster.nodes[0].stop().await;
+    cluster.nodes[0].set_gerrit("refresh = \"none\"");
+    cluster.nodes[0].start(None);
+    cluster.ready().await;
+    let why = refuses(&cluster.nodes[0], &gerrit("one", "eu")).await;
+    assert!(why.contains("gerrit.refresh is not \"bridge\"") && why.contains("reindex"), "{why}");
+    accepts(&cluster.nodes[1], &gerrit("one", "muc")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_gerrit_whose_projects_are_not_in_the_refdb_is_refused() {
     let cluster = Cluster::start(lockstep(), &["a-0"]).await;
     let why = refuses(&cluster.nodes[0], &gerrit("one", "eu")).await;

@@ -80,7 +80,9 @@ final class Hello {
         break;
       }
     }
-    throw refuse("the sidecar did not answer within %d seconds: %s".formatted(patience.toSeconds(), trouble));
+    throw refuse(
+        "its sidecar did not let it in within %d seconds: %s. Mend that (`lockstep status` at this node shows more), then start Gerrit again"
+            .formatted(patience.toSeconds(), trouble));
   }
 
   private static void judge(JsonObject answer) throws IOException {

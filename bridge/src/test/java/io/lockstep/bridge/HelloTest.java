@@ -68,7 +68,7 @@ final class HelloTest {
 
   @Test
   void aSidecarThatStaysAwayEndsTheStart() throws Exception {
-    assertTrue(refused(STARTS).contains("did not answer within 3 seconds: it starts"));
+    assertTrue(refused(STARTS).contains("did not let it in within 3 seconds: it starts"));
     try (Sidecar away = new RoutedSidecar(folder).closed()) {
       Hello hello = hello(away, "a-0");
       String message = assertThrows(IllegalStateException.class, () -> hello.say(PATIENCE)).getMessage();

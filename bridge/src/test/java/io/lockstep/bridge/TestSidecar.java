@@ -55,6 +55,8 @@ public final class TestSidecar {
       [eventlog]
       prefix = "test"
       poll_interval = "20ms"
+      [gerrit]
+      refresh = "bridge"
       [embedded]
       dir = "%1$s/aws"
       [telemetry]
