@@ -35,4 +35,61 @@ impl Placer {
         })?;
         Ok((differ, count))
     }
+
+    /// Whether a ref that the version map knows is not on the disk. It is looked at under the ref's lock, under which the disk
+    /// and the map move together: what arrives between two looks is not taken for deleted.
+    ///
+    /// # Errors
+    /// The disk or the version map cannot be read: that is not "gone".
+    pub async fn is_gone(&self, project: &ProjectKey, name: &RefName) -> Result<bool, PlaceError> {
+        let key = RefKey::Ref(name.clone());
+        let _guard = self.table.locks.lock(&project.name, [key.clone()]).await;
+        let shown = self.repositories.read_ref(&project.name, name).await?;
+        let known = self.table.get(project, &key)?;
+        Ok(shown.is_none() && known.is_some_and(|record| record.value.oid().is_some()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use lockstep_proto::{RefValue, Version};
+
+    use super::*;
+    use crate::git::model::ModelRepositories;
+    use crate::git::{RefMove, Repositories};
+    use crate::plant::Plants;
+    use crate::refs::{Mover, RefTable};
+    use crate::volume::RefRecord;
+    use crate::volume::memory::MemoryStore;
+
+    #[tokio::test]
+    async fn a_ref_that_is_moving_is_not_gone() {
+        let model = ModelRepositories::new(Plants::default());
+        let project: ProjectKey = "p#1".parse().unwrap();
+        let name: RefName = "refs/heads/main".parse().unwrap();
+        model.create(&project.name, &name).await.unwrap();
+        let value = model.add_object(&project.name, &[], 1);
+        let table = Arc::new(RefTable::new(Arc::new(MemoryStore::default()), Plants::default()));
+        let placer = Placer { repositories: Arc::new(model.clone()), table: Arc::clone(&table), mover: Mover::Other };
+        let txn = "n.1.0.1.00000000000000aa".parse().unwrap();
+        let record = RefRecord { version: Version(1), value: RefValue::Oid(value), txn };
+
+        let moving = table.locks.lock(&project.name, [RefKey::Ref(name.clone())]).await;
+        table.moved(&project, [(RefKey::Ref(name.clone()), record)].into(), Mover::Other).unwrap();
+        let look = placer.is_gone(&project, &name);
+        let arrives = async {
+            tokio::task::yield_now().await;
+            let arrived = RefMove { name: name.clone(), old: None, new: Some(value) };
+            model.move_refs(&project.name, &[arrived], &[]).await.unwrap();
+            drop(moving);
+        };
+        let (is_gone, ()) = tokio::join!(look, arrives);
+        assert!(!is_gone.unwrap());
+
+        let deleted = RefMove { name: name.clone(), old: Some(value), new: None };
+        model.move_refs(&project.name, &[deleted], &[]).await.unwrap();
+        assert!(placer.is_gone(&project, &name).await.unwrap());
+    }
 }
