@@ -35,7 +35,7 @@ GERRIT = LOCKSTEP_GERRIT_WAR=$(CURDIR)/$(WAR) LOCKSTEP_GERRIT_JAVA="$$(bridge/fi
   LOCKSTEP_GERRIT_PLUGIN=$(CURDIR)/bridge/test-plugin/target/test-plugin.jar
 MAVEN = JAVA_HOME="$$(bridge/find-jdk)" mvn --batch-mode --no-transfer-progress
 
-.PHONY: help demo test sim crash soak bench bench-quick bridge gerrit-war gerrit-e2e gerrit-parts demo-gerrit fmt lint deny docs ci tools
+.PHONY: help demo test sim crash soak bench bench-gerrit bench-quick bridge gerrit-war gerrit-e2e gerrit-parts demo-gerrit fmt lint deny docs ci tools
 
 help: ## Say what every target does
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,9 +62,14 @@ soak: tools ## Simulator and crashes with ever new seeds: make soak MINUTES=60
 	  from=$$(( from + $(SEEDS) )); \
 	done
 
-bench: tools ## Every figure of docs/performance.md, optimised, one JSON line each (about 15 minutes)
+bench: tools $(if $(ONLY),,bench-gerrit) ## Every figure of docs/performance.md, optimised, one JSON line each (about 40 minutes)
 	cargo build --release --locked --package lockstep --package lockstep-loadtest
 	target/release/lockstep-loadtest $(if $(ONLY),--only $(ONLY))
+
+bench-gerrit: gerrit-parts ## Those of them that need a real Gerrit, with the bridge and without: make bench-gerrit ONLY=j
+	cargo build --release --locked --package lockstep
+	cargo build --release --locked --package lockstep-loadtest-gerrit
+	$(GERRIT) target/release/lockstep-loadtest-gerrit $(if $(ONLY),--only $(ONLY))
 
 bench-quick: tools ## The figures that take seconds: make bench-quick, or some of all: make bench ONLY=b,e
 	cargo build --release --locked --package lockstep --package lockstep-loadtest

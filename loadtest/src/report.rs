@@ -52,13 +52,15 @@ pub struct Figure {
 
 /// Prints figures.
 pub struct Report {
+    target: &'static str,
     host: Host,
 }
 
 impl Report {
-    /// Looks at the machine once.
-    pub fn new() -> Self {
-        Self { host: Host::look() }
+    /// Looks at the machine once. `target` is the one of the Makefile that measures.
+    #[must_use]
+    pub fn new(target: &'static str) -> Self {
+        Self { target, host: Host::look() }
     }
 
     /// Prints a figure.
@@ -72,7 +74,7 @@ impl Report {
             "met": figure.goal.map(|goal| goal.is_met(figure.value)),
             "samples": figure.samples,
             "detail": figure.detail,
-            "command": format!("make bench ONLY={letter}"),
+            "command": format!("make {} ONLY={letter}", self.target),
             "host": self.host.json(),
         });
         println!("{line}");

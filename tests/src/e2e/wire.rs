@@ -1,16 +1,21 @@
-//! The way from one node to a server: a forwarder that a test may cut and mend.
+//! The way from one node to a server: a forwarder that a test may cut, mend and make longer.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
 
 /// A forwarder on a port of its own. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Wire {
     address: SocketAddr,
     whole: watch::Sender<bool>,
+    round_trip: watch::Sender<Duration>,
     task: JoinHandle<()>,
 }
 
@@ -24,7 +29,8 @@ impl Wire {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (whole, state) = watch::channel(true);
-        Self { address, whole, task: tokio::spawn(accept(listener, target, state)) }
+        let (round_trip, length) = watch::channel(Duration::ZERO);
+        Self { address, whole, round_trip, task: tokio::spawn(accept(listener, target, state, length)) }
     }
 
     /// The URL of this end.
@@ -36,6 +42,11 @@ impl Wire {
     /// Ends all connections and takes no new ones.
     pub fn cut(&self) {
         self.whole.send_replace(false);
+    }
+
+    /// How much longer a request and its answer are under way together, from now on.
+    pub fn lengthen(&self, round_trip: Duration) {
+        self.round_trip.send_replace(round_trip);
     }
 
     /// Takes connections again.
@@ -50,19 +61,64 @@ impl Drop for Wire {
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, state: watch::Receiver<bool>) {
+/// Bytes that are on their way, and when they arrive.
+type Flight = (Instant, Vec<u8>);
+
+async fn accept(
+    listener: TcpListener,
+    target: SocketAddr,
+    state: watch::Receiver<bool>,
+    length: watch::Receiver<Duration>,
+) {
     while let Ok((near, _)) = listener.accept().await {
         if *state.borrow() {
-            tokio::spawn(forward(near, target, state.clone()));
+            tokio::spawn(forward(near, target, state.clone(), length.clone()));
         }
     }
 }
 
-async fn forward(mut near: TcpStream, target: SocketAddr, mut state: watch::Receiver<bool>) {
-    let Ok(mut far) = TcpStream::connect(target).await else { return };
+async fn forward(
+    near: TcpStream,
+    target: SocketAddr,
+    mut state: watch::Receiver<bool>,
+    length: watch::Receiver<Duration>,
+) {
+    let Ok(far) = TcpStream::connect(target).await else { return };
+    let _ = (near.set_nodelay(true), far.set_nodelay(true));
+    let ((near_read, near_write), (far_read, far_write)) = (near.into_split(), far.into_split());
+    let there = carry(near_read, far_write, length.clone());
+    let back = carry(far_read, near_write, length);
     tokio::select! {
         biased;
         _ = state.wait_for(|whole| !whole) => {}
-        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+        _ = async { tokio::join!(there, back) } => {}
     }
+}
+
+/// One direction, until its end: what is read is written half of a round trip later.
+async fn carry(mut from: OwnedReadHalf, to: OwnedWriteHalf, length: watch::Receiver<Duration>) {
+    let (sender, flights) = mpsc::unbounded_channel();
+    let send = async move {
+        let mut block = vec![0; 1 << 16];
+        while let Ok(count @ 1..) = from.read(&mut block).await {
+            let arrives = Instant::now() + *length.borrow() / 2;
+            if sender.send((arrives, block[..count].to_vec())).is_err() {
+                return;
+            }
+        }
+    };
+    tokio::join!(send, arrive(flights, to));
+}
+
+async fn arrive(mut flights: mpsc::UnboundedReceiver<Flight>, mut to: OwnedWriteHalf) {
+    while let Some((at, bytes)) = flights.recv().await {
+        // A timer is exact to a millisecond, and would make the shortest way longer.
+        if at > Instant::now() {
+            sleep_until(at).await;
+        }
+        if to.write_all(&bytes).await.is_err() {
+            return;
+        }
+    }
+    let _ = to.shutdown().await;
 }

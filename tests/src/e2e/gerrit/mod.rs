@@ -38,6 +38,8 @@ pub struct Kit {
     pub bridge: PathBuf,
     /// The tests' plugin.
     pub plugin: PathBuf,
+    /// The most memory of a Gerrit, as `-Xmx` has it.
+    pub heap: &'static str,
     /// A module that a Gerrit needs whose programs are those of another release.
     pub extra_module: Option<String>,
 }
@@ -57,6 +59,7 @@ impl Kit {
             war: path("LOCKSTEP_GERRIT_WAR"),
             bridge: path("LOCKSTEP_BRIDGE_JAR"),
             plugin: path("LOCKSTEP_GERRIT_PLUGIN"),
+            heap: "512m",
             extra_module: std::env::var("LOCKSTEP_GERRIT_EXTRA_MODULE").ok().filter(|module| !module.is_empty()),
         }
     }
@@ -76,9 +79,16 @@ impl Sites {
     /// # Panics
     /// Something does not start.
     pub async fn start(binary: &Path, names: &[&str]) -> Self {
-        let kit = Kit::from_env();
+        Self::of(&Kit::from_env(), binary, names).await
+    }
+
+    /// The same, of this kit.
+    ///
+    /// # Panics
+    /// Something does not start.
+    pub async fn of(kit: &Kit, binary: &Path, names: &[&str]) -> Self {
         let cluster = Cluster::start(binary, names).await;
-        let first = Server::found(&kit, &cluster.nodes[0], &cluster.scratch("gerrit-0")).await;
+        let first = Server::found(kit, &cluster.nodes[0], &cluster.scratch("gerrit-0")).await;
         for project in FIRST_PROJECTS {
             let root = cluster.nodes[0].root.display().to_string();
             let _ = ok(cluster.nodes[0].cli(&["import", project, "--root", &root]).await);

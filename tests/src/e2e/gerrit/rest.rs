@@ -1,6 +1,7 @@
 //! Gerrit's REST API, as the administrator that `init --dev` makes, or as anybody.
 
 use std::io;
+use std::net::SocketAddr;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -45,7 +46,7 @@ impl Server {
     /// # Errors
     /// It does not answer.
     pub async fn get(&self, path: &str) -> io::Result<Answer> {
-        self.send(&format!("GET {path} HTTP/1.0\r\n\r\n")).await
+        get(self.http, path).await
     }
 
     /// Calls the REST API as the administrator. A project's name in the path has its slashes as `%2F`.
@@ -94,17 +95,29 @@ impl Server {
         numbers
     }
 
-    /// Version 1.0 of HTTP: the answer ends with the connection.
     async fn send(&self, request: &str) -> io::Result<Answer> {
-        let mut stream = TcpStream::connect(self.http).await?;
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        let (head, text) = answer.split_once("\r\n\r\n").ok_or_else(|| io::Error::other("no HTTP answer"))?;
-        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
-        let status = status.ok_or_else(|| io::Error::other(format!("no status: {head}")))?;
-        Ok(Answer { status, text: text.to_owned() })
+        send(self.http, request).await
     }
+}
+
+/// Asks any server of HTTP.
+///
+/// # Errors
+/// It does not answer.
+pub async fn get(server: SocketAddr, path: &str) -> io::Result<Answer> {
+    send(server, &format!("GET {path} HTTP/1.0\r\n\r\n")).await
+}
+
+/// Version 1.0 of HTTP: the answer ends with the connection.
+async fn send(server: SocketAddr, request: &str) -> io::Result<Answer> {
+    let mut stream = TcpStream::connect(server).await?;
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let (head, text) = answer.split_once("\r\n\r\n").ok_or_else(|| io::Error::other("no HTTP answer"))?;
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+    let status = status.ok_or_else(|| io::Error::other(format!("no status: {head}")))?;
+    Ok(Answer { status, text: text.to_owned() })
 }
 
 /// As basic authentication wants it.

@@ -15,8 +15,8 @@ use crate::e2e::node::{Node, free_port};
 
 /// How long a Gerrit may take to start: some seconds, on a busy machine more than a minute.
 const START: Duration = Duration::from_secs(240);
-/// A virtual machine that starts quickly and stays small. The launcher unpacks its jars below `user.home`.
-const JVM: [&str; 3] = ["-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"];
+/// A virtual machine that starts quickly and stays small.
+const JVM: [&str; 2] = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"];
 
 /// A Gerrit, running or not. Its process is killed when this is dropped.
 pub struct Server {
@@ -47,13 +47,25 @@ impl Server {
         Self::init(&first.kit, node, site).await
     }
 
+    /// A site without Lockstep, whose repositories are in its own folder `git`.
+    pub async fn plain(kit: &Kit, name: &str, site: &Path) -> Self {
+        let server = Self::named(kit, name, site);
+        server.initialise().await;
+        server.settle(name).await;
+        server
+    }
+
     async fn init(kit: &Kit, node: &Node, site: &Path) -> Self {
         let server = Self::at(kit, node, site);
-        let folder = site.display().to_string();
-        let init = ["init", "-d", &folder, "--batch", "--dev", "--no-auto-start"];
-        let _ = ok(server.java(&init).output().await.expect("java runs"));
+        server.initialise().await;
         server.set("gerrit.basePath", &node.root.display().to_string()).await;
         server
+    }
+
+    async fn initialise(&self) {
+        let folder = self.site.display().to_string();
+        let init = ["init", "-d", &folder, "--batch", "--dev", "--no-auto-start"];
+        let _ = ok(self.java(&init).output().await.expect("java runs"));
     }
 
     /// A site that is born from the first one: a copy of its folder, over the repositories of another node.
@@ -65,7 +77,11 @@ impl Server {
     }
 
     fn at(kit: &Kit, node: &Node, site: &Path) -> Self {
-        let (name, site) = (format!("gerrit of {}", node.name), site.to_owned());
+        Self::named(kit, &format!("gerrit of {}", node.name), site)
+    }
+
+    fn named(kit: &Kit, name: &str, site: &Path) -> Self {
+        let (name, site) = (name.to_owned(), site.to_owned());
         Self { http: free_port(), ssh: free_port(), kit: kit.clone(), name, site, child: None }
     }
 
@@ -77,18 +93,23 @@ impl Server {
             ("gerrit.installDbModule", "io.lockstep.bridge.BridgeDbModule"),
             ("gerrit.installModule", "io.lockstep.bridge.BridgeModule"),
             ("lockstep.socket", &node.socket().display().to_string()),
+            ("core.usePerRequestRefCache", "false"),
         ] {
             self.set(key, value).await;
         }
         self.install_nothing(node).await;
     }
 
-    /// What every Gerrit needs that runs beside others on one machine: without the bridge it is a stock one.
+    /// Nothing of Lockstep: a stock Gerrit.
     pub async fn install_nothing(&self, node: &Node) {
+        self.settle(&node.name).await;
+    }
+
+    /// What every Gerrit needs that runs beside others on one machine.
+    async fn settle(&self, instance: &str) {
         let url = format!("http://{}/", self.http);
         for (key, value) in [
-            ("gerrit.instanceId", node.name.as_str()),
-            ("core.usePerRequestRefCache", "false"),
+            ("gerrit.instanceId", instance),
             ("gerrit.canonicalWebUrl", &url),
             ("httpd.listenUrl", &url),
             ("sshd.listenAddress", &self.ssh.to_string()),
@@ -187,7 +208,8 @@ impl Server {
     fn java(&self, args: &[&str]) -> Command {
         let beside = self.site.parent().expect("a folder in a folder");
         let mut command = quiet(Command::new(&self.kit.java), beside);
-        command.args(JVM).arg(format!("-Duser.home={}", beside.display()));
+        // The launcher unpacks its jars below `user.home`.
+        command.args(JVM).args([format!("-Xmx{}", self.kit.heap), format!("-Duser.home={}", beside.display())]);
         command.arg("-jar").arg(&self.kit.war).args(args);
         command
     }

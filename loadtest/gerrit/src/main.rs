@@ -1,0 +1,57 @@
+//! `make bench-gerrit`: what a user of Gerrit waits for, with Lockstep and without, in one run.
+//!
+//! A plain Gerrit and one with the bridge take turns, operation by operation, so that both meet the same machine. The
+//! sidecar is the production binary; its refdb is the emulator, in this process, and may be made to be a round trip away.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `pair` | the two Gerrits, and a user at each |
+//! | `operation` | what a user does, and how long it took |
+//! | `operations` | j: each operation, near the refdb and far from it |
+//! | `large` | k: a project with 500,000 refs |
+//! | `visible` | l: how long until the other site finds it |
+
+mod large;
+mod operation;
+mod operations;
+mod pair;
+mod visible;
+
+use std::process::ExitCode;
+
+use lockstep_loadtest::report::Report;
+use lockstep_loadtest::{Fallible, letters};
+
+const ALL: [char; 3] = ['j', 'k', 'l'];
+const USAGE: &str = "usage: lockstep-loadtest-gerrit [--only j,k,l]";
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let chosen = match &args[..] {
+        [] => Some(ALL.to_vec()),
+        [only, list] if only == "--only" => letters(list, &ALL),
+        _ => None,
+    };
+    let Some(chosen) = chosen else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    let report = Report::new("bench-gerrit");
+    let mut code = ExitCode::SUCCESS;
+    for letter in chosen {
+        if let Err(error) = measure(letter, &report).await {
+            report.failed(letter, &error.to_string());
+            code = ExitCode::FAILURE;
+        }
+    }
+    code
+}
+
+async fn measure(letter: char, report: &Report) -> Fallible<()> {
+    match letter {
+        'j' => operations::measure(report).await,
+        'k' => large::measure(report).await,
+        _ => visible::measure(report).await,
+    }
+}

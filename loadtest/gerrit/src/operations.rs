@@ -1,0 +1,99 @@
+//! j. What an operation takes with the bridge and without it, next to the refdb and 20 ms away from it.
+
+use std::time::Duration;
+
+use lockstep_loadtest::Fallible;
+use lockstep_loadtest::report::{Figure, Goal, Report, round};
+use lockstep_loadtest::stats::Stats;
+use lockstep_tests::e2e::gerrit::rest::get;
+use lockstep_tests::e2e::node::Node;
+use serde_json::json;
+
+use crate::operation::{Desk, Operation, in_turns};
+use crate::pair::Pair;
+
+const PROJECT: &str = "p";
+/// The injected round trip to the refdb.
+const ROUND_TRIP: Duration = Duration::from_millis(20);
+/// Each operation, how often it is done, and what its figures are called: near, and far.
+const OPERATIONS: [(Operation, usize, [&str; 2]); 6] = [
+    (Operation::Vote, 60, ["j.vote_above_plain", "j.vote_round_trips_a_commit"]),
+    (Operation::Comment, 60, ["j.comment_above_plain", "j.comment_round_trips_a_commit"]),
+    (Operation::Draft, 60, ["j.draft_above_plain", "j.draft_round_trips_a_commit"]),
+    (Operation::Push(1), 40, ["j.push_1_above_plain", "j.push_1_round_trips_a_commit"]),
+    (Operation::Push(20), 12, ["j.push_20_above_plain", "j.push_20_round_trips_a_commit"]),
+    (Operation::Submit, 40, ["j.submit_above_plain", "j.submit_round_trips_a_commit"]),
+];
+/// The metric that counts commits.
+const COMMITS: &str = "lockstep_commit_total{outcome=\"committed\"}";
+
+/// What one operation took.
+struct Seen {
+    plain: Stats,
+    bridged: Stats,
+    /// Commits an operation, on average.
+    commits: f64,
+}
+
+impl Seen {
+    /// How much longer the median is with the bridge, in milliseconds.
+    fn above(&self) -> f64 {
+        self.bridged.p50() - self.plain.p50()
+    }
+}
+
+/// Measures.
+pub async fn measure(report: &Report) -> Fallible<()> {
+    let pair = Pair::start().await?;
+    for server in pair.servers() {
+        let _ = server.rest("PUT", &format!("/projects/{PROJECT}"), &json!({"create_empty_commit": true})).await.json();
+    }
+    let [plain, bridged] = pair.users(PROJECT).await;
+    let [without, with] = pair.servers();
+    let mut desks = [Desk::new(without, plain, PROJECT).await, Desk::new(with, bridged, PROJECT).await];
+    for (operation, times, _) in OPERATIONS {
+        let _ = in_turns(&mut desks, operation, times.div_ceil(2)).await;
+    }
+    for (operation, times, [near_name, far_name]) in OPERATIONS {
+        let near = see(&pair, &mut desks, operation, times).await?;
+        pair.sites.cluster.nodes[0].wire.lengthen(ROUND_TRIP);
+        let far = see(&pair, &mut desks, operation, times).await?;
+        pair.sites.cluster.nodes[0].wire.lengthen(Duration::ZERO);
+        tell(report, near_name, &near, near.above(), ("ms", Goal::AtMost(3.0)));
+        let trips = (far.above() - near.above()) / far.commits / (ROUND_TRIP.as_secs_f64() * 1000.0);
+        tell(report, far_name, &far, trips, ("round trips", Goal::AtMost(1.0)));
+    }
+    Ok(())
+}
+
+async fn see(pair: &Pair, desks: &mut [Desk<'_>; 2], operation: Operation, times: usize) -> Fallible<Seen> {
+    let node = &pair.sites.cluster.nodes[0];
+    let before = commits(node).await?;
+    let [plain, bridged] = in_turns(desks, operation, times).await;
+    let commits = commits(node).await? - before;
+    #[expect(clippy::cast_precision_loss, reason = "some tens")]
+    let commits = commits / times as f64;
+    Ok(Seen { plain: Stats::of(plain)?, bridged: Stats::of(bridged)?, commits })
+}
+
+fn tell(report: &Report, name: &'static str, seen: &Seen, value: f64, (unit, goal): (&'static str, Goal)) {
+    report.figure(&Figure {
+        name,
+        value,
+        unit,
+        goal: Some(goal),
+        samples: seen.bridged.count(),
+        detail: json!({
+            "plain_ms": seen.plain.json(),
+            "bridge_ms": seen.bridged.json(),
+            "commits_an_operation": round(seen.commits),
+        }),
+    });
+}
+
+/// How many commits a sidecar has done.
+async fn commits(node: &Node) -> Fallible<f64> {
+    let metrics = get(node.health, "/metrics").await?.text;
+    let sample = metrics.lines().find_map(|line| line.strip_prefix(COMMITS)).ok_or("no commit is counted")?;
+    Ok(sample.trim().parse()?)
+}

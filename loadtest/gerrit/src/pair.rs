@@ -1,0 +1,62 @@
+//! A Gerrit without Lockstep, and one with it.
+
+use std::path::PathBuf;
+
+use lockstep_loadtest::Fallible;
+use lockstep_tests::e2e::cluster::Cluster;
+use lockstep_tests::e2e::gerrit::server::Server;
+use lockstep_tests::e2e::gerrit::user::User;
+use lockstep_tests::e2e::gerrit::{Kit, Sites};
+
+/// The most memory of a Gerrit: enough for the largest project here.
+const HEAP: &str = "2g";
+
+/// What is run.
+pub fn kit() -> Kit {
+    Kit { heap: HEAP, ..Kit::from_env() }
+}
+
+/// The sidecar: the production binary, which the Makefile builds beside this one.
+pub fn sidecar() -> Fallible<PathBuf> {
+    let binary = std::env::current_exe()?.with_file_name("lockstep");
+    if binary.exists() {
+        Ok(binary)
+    } else {
+        Err(format!("there is no {}: run `make bench-gerrit`", binary.display()).into())
+    }
+}
+
+/// Both. The one with the bridge is the only one of its installation: nobody else takes the machine's time.
+pub struct Pair {
+    /// Without Lockstep.
+    pub plain: Server,
+    /// With it.
+    pub sites: Sites,
+}
+
+impl Pair {
+    /// Starts both.
+    pub async fn start() -> Fallible<Self> {
+        let kit = kit();
+        let sites = Sites::of(&kit, &sidecar()?, &["a-0"]).await;
+        let mut plain = Server::plain(&kit, "plain", &Self::plain_site(&sites.cluster)).await;
+        plain.run().await;
+        Ok(Self { plain, sites })
+    }
+
+    /// The folder of the one without Lockstep; its repositories are in `git`.
+    pub fn plain_site(cluster: &Cluster) -> PathBuf {
+        cluster.scratch("plain")
+    }
+
+    /// Both, without and with the bridge.
+    pub fn servers(&self) -> [&Server; 2] {
+        [&self.plain, &self.sites.servers[0]]
+    }
+
+    /// A user at each, with a clone of a project.
+    pub async fn users(&self, project: &str) -> [User; 2] {
+        let folder = self.sites.cluster.scratch(&format!("plain-user-{project}"));
+        [User::clone(&self.plain, project, &folder).await, self.sites.user(0, project).await]
+    }
+}
