@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -24,7 +25,8 @@ pub struct Server {
     pub http: SocketAddr,
     /// Where it answers SSH.
     pub ssh: SocketAddr,
-    kit: Kit,
+    /// What it is made of.
+    pub kit: Kit,
     name: String,
     site: PathBuf,
     child: Option<Child>,
@@ -147,6 +149,40 @@ impl Server {
         }
     }
 
+    /// Ends it in an orderly way.
+    ///
+    /// # Panics
+    /// It does not run, or goes on for long.
+    pub async fn stop(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        let id = i32::try_from(child.id().expect("it runs")).expect("a process id");
+        kill_process(Pid::from_raw(id).expect("a process id"), Signal::TERM).expect("a signal");
+        let _ = timeout(START, child.wait()).await.expect("it ends").expect("a child");
+    }
+
+    /// What an administrator does to bring a site that is stopped to another release: all but the start.
+    ///
+    /// # Panics
+    /// `init` or `reindex` fails.
+    pub async fn upgrade(&mut self, kit: &Kit) {
+        assert!(self.child.is_none(), "{} is stopped first", self.name);
+        let old = std::mem::replace(&mut self.kit, kit.clone());
+        for (jar, folder) in [(&old.bridge, "lib"), (&old.plugin, "plugins")] {
+            std::fs::remove_file(self.site.join(folder).join(jar.file_name().expect("a jar"))).expect("the old jar");
+        }
+        self.put(&kit.bridge, "lib");
+        self.put(&kit.plugin, "plugins");
+        if old.extra_module != kit.extra_module
+            && let Some(module) = &kit.extra_module
+        {
+            self.config(&["--add", "gerrit.installModule", module]).await;
+        }
+        let site = self.site.display().to_string();
+        for program in [["init", "-d", &site, "--batch", "--no-auto-start"].as_slice(), &["reindex", "-d", &site]] {
+            let _ = ok(self.java(program).output().await.expect("java runs"));
+        }
+    }
+
     /// Starts it, and waits until it answers.
     pub async fn run(&mut self) {
         self.start();
@@ -192,7 +228,8 @@ impl Server {
         command
     }
 
-    async fn set(&self, key: &str, value: &str) {
+    /// Sets a value of `gerrit.config`, for the next start.
+    pub async fn set(&self, key: &str, value: &str) {
         self.config(&[key, value]).await;
     }
 
