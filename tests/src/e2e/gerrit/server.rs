@@ -29,6 +29,7 @@ pub struct Server {
     pub kit: Kit,
     name: String,
     site: PathBuf,
+    is_replica: bool,
     child: Option<Child>,
 }
 
@@ -68,7 +69,7 @@ impl Server {
 
     fn at(kit: &Kit, node: &Node, site: &Path) -> Self {
         let (name, site) = (format!("gerrit of {}", node.name), site.to_owned());
-        Self { http: free_port(), ssh: free_port(), kit: kit.clone(), name, site, child: None }
+        Self { http: free_port(), ssh: free_port(), kit: kit.clone(), name, site, is_replica: false, child: None }
     }
 
     /// What an administrator does to bring a site under Lockstep.
@@ -104,6 +105,12 @@ impl Server {
         }
     }
 
+    /// Makes it a replica, with HTTP: `gerrit.sh` does so for `container.daemonOpt = --enable-httpd`.
+    pub async fn make_replica(&mut self) {
+        self.set("container.replica", "true").await;
+        self.is_replica = true;
+    }
+
     /// Copies a jar into a folder of the site.
     fn put(&self, jar: &Path, folder: &str) {
         let folder = self.site.join(folder);
@@ -120,6 +127,9 @@ impl Server {
         let log = File::options().create(true).append(true).open(self.log()).expect("a log");
         let site = self.site.display().to_string();
         let mut command = self.java(&["daemon", "-d", &site, "--console-log", "--headless"]);
+        if self.is_replica {
+            command.args(["--replica", "--enable-httpd"]);
+        }
         command.stdout(Stdio::null()).stderr(log);
         self.child = Some(command.spawn().expect("Gerrit starts"));
     }

@@ -83,7 +83,8 @@ impl Listener {
         let heard: Arc<Mutex<Vec<Value>>> = Arc::default();
         let lost: Arc<Mutex<Vec<String>>> = Arc::default();
         let (into, missing, root) = (Arc::clone(&heard), Arc::clone(&lost), root.to_owned());
-        let (url, folder) = (server.clone_url(""), key.folder.join("fetched.git"));
+        let folder = key.folder.join(format!("fetched-{}.git", server.ssh.port()));
+        let url = server.clone_url("");
         let _ = ok(git(&key.folder, &["init", "-q", "--bare", &folder.display().to_string()]).await);
         let task = tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
