@@ -28,14 +28,18 @@ EXTRA_MODULE_3.14 := com.google.gerrit.server.config.SendEmailEnabledModule
 WAR := .cache/gerrit/gerrit-$(VERSION).war
 # The module whose jar serves that release.
 BRIDGE := gerrit-$(basename $(VERSION))
-# What the tests run.
-GERRIT = LOCKSTEP_GERRIT_WAR=$(CURDIR)/$(WAR) LOCKSTEP_GERRIT_JAVA="$$(bridge/find-jdk)/bin/java" \
-  LOCKSTEP_GERRIT_EXTRA_MODULE=$(EXTRA_MODULE_$(basename $(VERSION))) \
-  LOCKSTEP_BRIDGE_JAR="$$(ls $(CURDIR)/bridge/$(BRIDGE)/target/lockstep-bridge-gerrit-*.jar)" \
-  LOCKSTEP_GERRIT_PLUGIN=$(CURDIR)/bridge/test-plugin/target/test-plugin.jar
+# The releases of `make gerrit-e2e-rolling`.
+FROM ?= 3.12.0
+TO ?= 3.13.5
+# What the tests run: the Gerrit of a release, and what belongs to it; the second argument ends the variables' names.
+kit = LOCKSTEP_GERRIT_VERSION$(2)=$(1) LOCKSTEP_GERRIT_WAR$(2)=$(CURDIR)/.cache/gerrit/gerrit-$(1).war \
+  LOCKSTEP_GERRIT_EXTRA_MODULE$(2)=$(EXTRA_MODULE_$(basename $(1))) \
+  LOCKSTEP_BRIDGE_JAR$(2)="$$(ls $(CURDIR)/bridge/gerrit-$(basename $(1))/target/lockstep-bridge-gerrit-*.jar)" \
+  LOCKSTEP_GERRIT_PLUGIN$(2)=$(CURDIR)/bridge/test-plugin/target/$(1)/test-plugin.jar
+GERRIT = LOCKSTEP_GERRIT_JAVA="$$(bridge/find-jdk)/bin/java" $(call kit,$(VERSION),)
 MAVEN = JAVA_HOME="$$(bridge/find-jdk)" mvn --batch-mode --no-transfer-progress
 
-.PHONY: help demo test sim crash soak bench bench-gerrit bench-quick bridge gerrit-war gerrit-e2e gerrit-parts demo-gerrit fmt lint deny docs ci tools
+.PHONY: help demo test sim crash soak bench bench-gerrit bench-quick bridge gerrit-war gerrit-e2e gerrit-e2e-rolling gerrit-parts demo-gerrit fmt lint deny docs ci tools
 
 help: ## Say what every target does
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,7 +86,14 @@ bridge: tools ## The Gerrit bridge's jars, held against JGit's contract on a rea
 gerrit-war: $(WAR) ## A Gerrit for the tests, from Maven Central: make gerrit-war VERSION=3.13.5
 
 gerrit-e2e: gerrit-parts ## Real Gerrits with their sidecars: make gerrit-e2e VERSION=3.13.5
-	$(GERRIT) cargo test --locked --package lockstep-tests --test gerrit $(ONLY) -- --ignored --nocapture --test-threads 1
+	$(GERRIT) cargo test --locked --package lockstep-tests --test gerrit $(ONLY) -- --ignored --nocapture --test-threads 1 \
+	  --skip rolling::
+
+gerrit-e2e-rolling: ## Two sites, upgraded one after the other: make gerrit-e2e-rolling FROM=3.12.0 TO=3.13.5
+	make --no-print-directory gerrit-parts VERSION=$(FROM)
+	make --no-print-directory gerrit-parts VERSION=$(TO)
+	LOCKSTEP_GERRIT_JAVA="$$(bridge/find-jdk)/bin/java" $(call kit,$(FROM),) $(call kit,$(TO),_NEXT) \
+	  cargo test --locked --package lockstep-tests --test gerrit rolling:: -- --ignored --nocapture
 
 demo-gerrit: gerrit-parts ## Two sites with a real Gerrit each: a change at one, a vote at the other (needs no cloud)
 	cargo build --locked --package lockstep-tests --bin lockstep-under-test --bin gerrit-demo

@@ -439,3 +439,23 @@ async fn a_kept_value_survives_gits_garbage_collection_until_it_is_released() {
         volume.release(&project(), std::slice::from_ref(&label)).await.unwrap();
     }
 }
+
+/// JGit's collection knows nothing of git's index over many packs, and leaves one that names packs which are gone.
+#[tokio::test]
+async fn an_index_over_packs_that_are_gone_is_not_believed() {
+    let fixture = volumes(&Settings::default()).await;
+    let dir = fixture.origin_dir(&project());
+    let mut blobs = Vec::new();
+    for content in ["one", "two"] {
+        let blob = fixture.blob(&project(), content);
+        git(&dir, &["update-ref", &format!("refs/tags/{content}"), &blob.to_string()]).unwrap();
+        git(&dir, &["repack", "-d", "-q"]).unwrap();
+        blobs.push(blob);
+    }
+    git(&dir, &["multi-pack-index", "write"]).unwrap();
+    let volume = fixture.origin();
+    assert_eq!(volume.missing(&project(), &blobs[..1]).await, Ok(vec![]), "a handle is open");
+    git(&dir, &["-c", "core.multiPackIndex=false", "repack", "-a", "-d", "-q"]).unwrap();
+    assert!(dir.join("objects/pack/multi-pack-index").exists());
+    assert_eq!(volume.missing(&project(), &blobs).await, Ok(vec![]));
+}

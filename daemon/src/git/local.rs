@@ -110,12 +110,12 @@ impl LocalRepositories {
         ended.unwrap_or_else(|error| Err(failed("(all)", op, error)))
     }
 
-    /// Runs blocking work on a repository's objects.
+    /// Runs blocking work on a repository's objects. When it fails it may be done twice.
     async fn on_objects<T: Send + 'static>(
         &self,
         op: &'static str,
         project: &ProjectName,
-        job: impl FnOnce(&Volume, &Objects<'_>) -> Result<T, GitError> + Send + 'static,
+        job: impl Fn(&Volume, &Objects<'_>) -> Result<T, GitError> + Send + 'static,
     ) -> Result<T, GitError> {
         let project = project.clone();
         self.blocking(op, move |volume| {

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use git2::Repository;
 use lockstep_proto::ProjectName;
@@ -16,7 +17,30 @@ use super::layout::{Identity, Layout, failed};
 struct Idle {
     project: ProjectName,
     identity: Identity,
+    packs: Packs,
     repository: Repository,
+}
+
+/// What a handle may believe of the packs that it has not opened yet.
+///
+/// libgit2 believes an index over many packs (`multi-pack-index`) for as long as that file is the same. Others than git,
+/// Gerrit's collection for one, remove packs and leave it: then what is in the repository seems absent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Packs {
+    /// There is no such index: libgit2 looks again by itself.
+    Alone,
+    /// There is one, and this was the last change of the packs' folder.
+    Indexed(Option<SystemTime>),
+}
+
+impl Packs {
+    fn of(path: &Path) -> Self {
+        let packs = path.join("objects/pack");
+        if !packs.join("multi-pack-index").exists() {
+            return Self::Alone;
+        }
+        Self::Indexed(packs.metadata().and_then(|folder| folder.modified()).ok())
+    }
 }
 
 /// The idle handles of a volume.
@@ -30,20 +54,31 @@ impl Pool {
         Self { idle: Mutex::new(VecDeque::new()), capacity }
     }
 
-    /// Runs `job` with a handle of the project's repository. Blocks.
+    /// Runs `job` with a handle of the project's repository; once more with a new one when a kept one shows too little.
+    /// Blocks.
     pub(super) fn with<T>(
         &self,
         layout: &Layout,
         project: &ProjectName,
-        job: impl FnOnce(&Repository) -> Result<T, GitError>,
+        job: impl Fn(&Repository) -> Result<T, GitError>,
     ) -> Result<T, GitError> {
         let (path, identity) = layout.locate(project)?;
-        let repository = match self.take(project, identity) {
-            Some(repository) => repository,
-            None => open(layout, project, &path)?,
-        };
+        let packs = Packs::of(&path);
+        let idle = |repository| Idle { project: project.clone(), identity, packs, repository };
+        if let Some(repository) = self.take(project, identity, packs) {
+            match job(&repository) {
+                Err(GitError::Missing { .. } | GitError::Failed { .. }) if Packs::of(&path) != packs => {
+                    self.forget(project);
+                }
+                result => {
+                    self.put(idle(repository));
+                    return result;
+                }
+            }
+        }
+        let repository = open(layout, project, &path)?;
         let result = job(&repository);
-        self.put(Idle { project: project.clone(), identity, repository });
+        self.put(idle(repository));
         result
     }
 
@@ -52,8 +87,9 @@ impl Pool {
         self.lock().retain(|idle| idle.project != *project);
     }
 
-    fn take(&self, project: &ProjectName, identity: Identity) -> Option<Repository> {
+    fn take(&self, project: &ProjectName, identity: Identity, packs: Packs) -> Option<Repository> {
         let mut idle = self.lock();
+        idle.retain(|idle| idle.project != *project || idle.packs == packs);
         let at = idle.iter().rposition(|idle| idle.project == *project && idle.identity == identity)?;
         idle.remove(at).map(|idle| idle.repository)
     }

@@ -48,14 +48,15 @@ impl Cluster {
         let mut nodes = Vec::new();
         for name in names {
             let home = folder.path().join(name);
-            let (site, url) = (site(name), kinesis.endpoint());
+            let (site, streams) = (site(name), Wire::to(&kinesis.endpoint()).await);
+            let url = streams.url();
             let blobs = folder.path().join("blobs");
             let (root, program) = elsewhere(name).unwrap_or_else(|| (home.join("git"), binary.to_owned()));
             let peers: Vec<(&str, PathBuf)> =
                 names.iter().filter(|peer| *peer != name).map(|peer| (*peer, folder.path().join(peer))).collect();
             let place =
                 Place { site: &site, name, sites: &sites, peers: &peers, home, root, kinesis: &url, blobs: &blobs };
-            nodes.push(Node::new(&program, &place, Wire::to(&dynamo.endpoint()).await));
+            nodes.push(Node::new(&program, &place, Wire::to(&dynamo.endpoint()).await, streams));
         }
         std::fs::create_dir_all(folder.path().join("blobs")).expect("a folder");
         let connection = Connection::emulator(dynamo.endpoint());

@@ -33,6 +33,8 @@ pub struct Node {
     pub health: SocketAddr,
     /// Its way to the refdb.
     pub wire: Wire,
+    /// Its way to the event log.
+    pub streams: Wire,
     binary: PathBuf,
     child: Option<Child>,
 }
@@ -63,7 +65,7 @@ impl Node {
     /// # Panics
     /// The folder cannot be written.
     #[must_use]
-    pub fn new(binary: &Path, place: &Place<'_>, wire: Wire) -> Self {
+    pub fn new(binary: &Path, place: &Place<'_>, wire: Wire, streams: Wire) -> Self {
         let (home, root) = (place.home.clone(), place.root.clone());
         std::fs::create_dir_all(&home).expect("a folder");
         let health = free_port();
@@ -76,7 +78,7 @@ impl Node {
         }
         std::fs::write(home.join("lockstep.toml"), text).expect("a configuration");
         let (site, name) = (place.site.to_owned(), place.name.to_owned());
-        Self { site, name, home, root, health, wire, binary: binary.to_owned(), child: None }
+        Self { site, name, home, root, health, wire, streams, binary: binary.to_owned(), child: None }
     }
 
     /// Puts other settings into the section `[gerrit]`, for the next start.

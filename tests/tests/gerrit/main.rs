@@ -3,9 +3,13 @@
 
 mod administration;
 mod crash;
+mod cut_off;
 mod deletion;
+mod full_speed;
+mod lost;
 mod one_site;
 mod review;
+mod rolling;
 mod start;
 mod stock;
 mod two_sites;

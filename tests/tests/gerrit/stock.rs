@@ -1,23 +1,117 @@
 //! A Gerrit without the bridge, at a site that hears from another one: its sidecar tells it by REST what to look at.
 
 use lockstep_tests::e2e::cluster::Cluster;
+use lockstep_tests::e2e::gerrit::rest::{ADMIN, Login};
 use lockstep_tests::e2e::gerrit::server::Server;
 use lockstep_tests::e2e::gerrit::user::User;
 use lockstep_tests::e2e::gerrit::{FIRST_PROJECTS, Kit};
-use lockstep_tests::e2e::git::ok;
+use lockstep_tests::e2e::git::{fails, git, ok};
 use lockstep_tests::e2e::until;
+use lockstep_tests::e2e::verify::converged;
 use serde_json::{Value, json};
 
 use crate::lockstep;
 
-/// Waits until a server answers a question with this.
-async fn shows(server: &Server, path: &str, what: &str, is_it: impl Fn(&Value) -> bool) {
+/// As whom the sidecar calls the stock Gerrit: no administrator by `init`, but a user with the rights that docs name.
+const SERVICE: Login<'_> = Login("sidecar", "of-b");
+/// A developer.
+const JO: Login<'_> = Login("jo", "pass");
+
+/// A home site with the bridge, and a site whose Gerrit has none.
+struct Pair {
+    home: Server,
+    stock: Server,
+    /// The service user's password.
+    secret: std::path::PathBuf,
+    cluster: Cluster,
+}
+
+impl Pair {
+    /// Starts both.
+    async fn start(is_replica: bool) -> Self {
+        let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+        let mut home = Server::found(&Kit::from_env(), &cluster.nodes[0], &cluster.scratch("gerrit-0")).await;
+        let root = cluster.nodes[0].root.display().to_string();
+        for project in FIRST_PROJECTS {
+            let _ = ok(cluster.nodes[0].cli(&["import", project, "--root", &root]).await);
+            cluster.exists(project).await;
+        }
+        let mut stock = Server::copy(&home, &cluster.nodes[1], &cluster.scratch("gerrit-1")).await;
+        home.install_bridge(&cluster.nodes[0]).await;
+        home.run().await;
+        make_service_user(&home).await;
+        for project in FIRST_PROJECTS {
+            converged(&cluster, project).await;
+        }
+        let secret = cluster.scratch("password");
+        std::fs::write(&secret, SERVICE.1).expect("a password");
+        cluster.nodes[1].set_gerrit(&format!(
+            "refresh = \"rest\"\nurl = \"http://{}\"\nuser = \"{}\"\npassword_file = \"{}\"",
+            stock.http,
+            SERVICE.0,
+            secret.display()
+        ));
+        let _ = cluster.nodes[1].stop().await;
+        cluster.nodes[1].start(None);
+        cluster.ready().await;
+        stock.install_nothing(&cluster.nodes[1]).await;
+        if is_replica {
+            stock.make_replica().await;
+        }
+        stock.run().await;
+        Self { home, stock, secret, cluster }
+    }
+
+    /// Waits until nothing is due at the stock Gerrit, and nothing failed on the way.
+    async fn is_told_everything(&self) {
+        let clear = async || {
+            let refresh = self.cluster.nodes[1].status().await?.refresh?;
+            (refresh.due == 0 && refresh.done > 0).then_some(())
+        };
+        assert!(until(clear).await.is_some(), "{:?}", self.cluster.nodes[1].status().await);
+    }
+}
+
+/// A group with the capabilities that `docs/operations.md` asks for, and a user in it.
+async fn make_service_user(home: &Server) {
+    let account = json!({"name": "Sidecar of b", "http_password": SERVICE.1});
+    let _ = home.rest("PUT", &format!("/accounts/{}", SERVICE.0), &account).await.json();
+    let _ = home.rest("PUT", "/groups/sidecars", &json!({"members": [SERVICE.0]})).await.json();
+    let rule = json!({"rules": {"sidecars": {"action": "ALLOW"}}});
+    let rights = json!({"maintainServer": rule, "flushCaches": rule, "administrateServer": rule});
+    let given = json!({"add": {"GLOBAL_CAPABILITIES": {"permissions": rights}}});
+    let _ = home.rest("POST", "/projects/All-Projects/access", &given).await.json();
+}
+
+/// A rule that hides a project from a group.
+fn hidden_from(group: &str) -> Value {
+    json!({"add": {"refs/*": {"permissions": {"read": {"rules": {group: {"action": "BLOCK"}}}}}}})
+}
+
+/// Waits until somebody is answered with this by a server.
+async fn shows_to(who: Login<'_>, server: &Server, path: &str, what: &str, is_it: impl Fn(u16, &str) -> bool) {
     let look = async || {
-        let answer = server.rest("GET", path, &json!({})).await;
-        (answer.status == 200).then(|| answer.json()).filter(|json| is_it(json))
+        let answer = server.rest_as(who, "GET", path, &Value::Null).await;
+        is_it(answer.status, &answer.text).then_some(())
     };
-    let shown = until(look).await;
-    assert!(shown.is_some(), "{path} does not show {what}: {:?}", server.rest("GET", path, &json!({})).await);
+    if until(look).await.is_none() {
+        let answer = server.rest_as(who, "GET", path, &Value::Null).await;
+        panic!("{path} does not show {what} to {who:?}: {answer:?}\n{}", server.log_tail());
+    }
+}
+
+/// Waits until a server answers the administrator's question with this.
+async fn shows(server: &Server, path: &str, what: &str, is_it: impl Fn(&Value) -> bool) {
+    let is_json = |status: u16, text: &str| {
+        let json = serde_json::from_str(text.trim_start_matches(")]}'")).unwrap_or(Value::Null);
+        status == 200 && is_it(&json)
+    };
+    shows_to(ADMIN, server, path, what, is_json).await;
+}
+
+/// Whether a list has something of that name.
+fn lists(name: &str) -> impl Fn(&Value) -> bool {
+    move |json| json.as_array().is_some_and(|all| all.iter().any(|one| one["name"] == name))
 }
 
 /// How many changes a query finds.
@@ -28,68 +122,58 @@ fn found(count: usize) -> impl Fn(&Value) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Gerrit: make gerrit-e2e"]
 async fn a_gerrit_without_the_bridge_follows_by_rest() {
-    let kit = Kit::from_env();
-    let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
-    let mut home = Server::found(&kit, &cluster.nodes[0], &cluster.scratch("gerrit-0")).await;
-    let root = cluster.nodes[0].root.display().to_string();
-    for project in FIRST_PROJECTS {
-        let _ = ok(cluster.nodes[0].cli(&["import", project, "--root", &root]).await);
-        cluster.exists(project).await;
-    }
-    let mut stock = Server::copy(&home, &cluster.nodes[1], &cluster.scratch("gerrit-1")).await;
-    home.install_bridge(&cluster.nodes[0]).await;
-    stock.install_nothing(&cluster.nodes[1]).await;
-    // From here on its sidecar tells it.
-    let secret = cluster.scratch("password");
-    std::fs::write(&secret, "secret\n").expect("a password");
-    let section = format!(
-        "refresh = \"rest\"\nurl = \"http://{}\"\nuser = \"admin\"\npassword_file = \"{}\"",
-        stock.http,
-        secret.display()
-    );
-    let _ = cluster.nodes[1].stop().await;
-    cluster.nodes[1].set_gerrit(&section);
-    cluster.nodes[1].start(None);
-    cluster.ready().await;
-    home.start();
-    stock.start();
-    home.ready().await;
-    stock.ready().await;
+    let pair = Pair::start(false).await;
+    let (home, stock, cluster) = (&pair.home, &pair.stock, &pair.cluster);
 
+    // A project, a change, a vote, its submission. The stock site has looked for the project in vain before.
+    shows_to(ADMIN, stock, "/projects/tools%2Fp", "nothing yet", |status, _| status == 404).await;
     let _ = home.rest("PUT", "/projects/tools%2Fp", &json!({"create_empty_commit": true})).await.json();
-    shows(&stock, "/projects/tools%2Fp", "the project", |json| json["name"] == "tools/p").await;
-    shows(&stock, "/projects/?d", "it in the list", |json| json.get("tools/p").is_some()).await;
-    let user = User::clone(&home, "tools/p", &cluster.scratch("user")).await;
+    shows(stock, "/projects/tools%2Fp", "the project", |json| json["name"] == "tools/p").await;
+    shows(stock, "/projects/?d", "it in the list", |json| json.get("tools/p").is_some()).await;
+    shows(stock, "/projects/?query=name:tools%2Fp", "it in a search", lists("tools/p")).await;
+    let user = User::clone(home, "tools/p", &cluster.scratch("user")).await;
     let _ = user.commit("file", "one\n", "First").await;
     let numbers = user.review("master").await;
     assert_eq!(numbers.len(), 1);
     let query = "/changes/?q=project:tools%2Fp+status:open";
-    shows(&stock, query, "the change", found(1)).await;
+    shows(stock, query, "the change", found(1)).await;
     let vote = json!({"labels": {"Code-Review": 2}});
     let change = format!("/changes/tools%2Fp~{}", numbers[0]);
     let _ = home.rest("POST", &format!("{change}/revisions/current/review"), &vote).await.json();
-    shows(&stock, "/changes/?q=project:tools%2Fp+label:Code-Review=2", "the vote", found(1)).await;
+    shows(stock, "/changes/?q=project:tools%2Fp+label:Code-Review=2", "the vote", found(1)).await;
     let _ = home.rest("POST", &format!("{change}/submit"), &json!({})).await.json();
-    shows(&stock, "/changes/?q=project:tools%2Fp+status:merged", "the submission", found(1)).await;
+    shows(stock, "/changes/?q=project:tools%2Fp+status:merged", "the submission", found(1)).await;
 
-    let _ = home.rest("PUT", "/accounts/jo", &json!({"name": "Jo", "email": "jo@example.com"})).await.json();
-    shows(&stock, "/accounts/jo/detail", "the account", |json| json["name"] == "Jo").await;
-    let _ = home.rest("PUT", "/groups/crew", &json!({"members": ["jo"]})).await.json();
-    let is_member =
-        |json: &Value| json.as_array().is_some_and(|groups| groups.iter().any(|group| group["name"] == "crew"));
-    shows(&stock, "/accounts/jo/groups", "the membership", is_member).await;
+    // An account with its password, a group and its members, configuration, a right. Each was asked for before.
+    shows_to(JO, stock, "/accounts/self", "nobody yet", |status, _| status == 401).await;
+    let jo = json!({"name": "Jo", "email": "jo@example.com", "http_password": JO.1});
+    let _ = home.rest("PUT", "/accounts/jo", &jo).await.json();
+    shows_to(JO, stock, "/accounts/self", "the account", |status, text| status == 200 && text.contains("Jo")).await;
+    shows(stock, "/accounts/?q=name:jo&o=DETAILS", "the account in a search", lists("Jo")).await;
+    shows(stock, "/accounts/jo/groups", "no membership yet", |json| !lists("crew")(json)).await;
+    let _ = home.rest("PUT", "/groups/crew", &json!({})).await.json();
+    let _ = home.rest("PUT", "/groups/crew/members/jo", &json!({})).await.json();
+    shows(stock, "/accounts/jo/groups", "the membership", lists("crew")).await;
     let _ = home.rest("PUT", "/projects/tools%2Fp/config", &json!({"description": "new words"})).await.json();
-    shows(&stock, "/projects/tools%2Fp/config", "the description", |json| json["description"] == "new words").await;
+    shows(stock, "/projects/tools%2Fp/config", "the description", |json| json["description"] == "new words").await;
+    let branch = "/projects/tools%2Fp/branches/master";
+    shows_to(JO, stock, branch, "the branch", |status, _| status == 200).await;
+    let _ = home.rest("POST", "/projects/tools%2Fp/access", &hidden_from("crew")).await.json();
+    shows_to(JO, stock, branch, "what is hidden", |status, _| status == 404).await;
+    assert_eq!(home.rest("DELETE", "/groups/crew/members/jo", &json!({})).await.status, 204);
+    shows_to(JO, stock, branch, "what is not hidden any more", |status, _| status == 200).await;
 
-    let status = cluster.nodes[1].status().await.and_then(|status| status.refresh).expect("it refreshes");
-    assert!(status.done > 0, "{status:?}");
-    let clear = async || {
-        let refresh = cluster.nodes[1].status().await?.refresh?;
-        (refresh.due == 0).then_some(())
-    };
-    assert!(until(clear).await.is_some(), "{:?}", cluster.nodes[1].status().await);
+    // A change that is deleted leaves the index.
+    let _ = user.commit("file", "gone\n", "Gone").await;
+    let gone = user.review("master").await[0];
+    shows(stock, query, "the change", found(1)).await;
+    assert_eq!(home.rest("DELETE", &format!("/changes/tools%2Fp~{gone}"), &json!({})).await.status, 204);
+    shows(stock, query, "no change", found(0)).await;
+    pair.is_told_everything().await;
+
     // A wrong password: what is due stays, and the status says why.
-    std::fs::write(&secret, "wrong\n").expect("a password");
+    std::fs::write(&pair.secret, "wrong\n").expect("a password");
+    user.at("master").await;
     let _ = user.commit("file", "two\n", "Second").await;
     assert_eq!(user.review("master").await.len(), 1);
     let told = async || {
@@ -98,6 +182,60 @@ async fn a_gerrit_without_the_bridge_follows_by_rest() {
         why.contains("HTTP 401").then_some(())
     };
     assert!(until(told).await.is_some(), "{:?}", cluster.nodes[1].status().await);
-    std::fs::write(&secret, "secret\n").expect("a password");
-    shows(&stock, query, "the second change, once it may", found(1)).await;
+    std::fs::write(&pair.secret, SERVICE.1).expect("a password");
+    shows(stock, query, "the second change, once it may", found(1)).await;
+    pair.is_told_everything().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Gerrit: make gerrit-e2e"]
+async fn a_replica_without_the_bridge_lets_fetch_what_is_new_and_whom_it_is_for() {
+    let pair = Pair::start(true).await;
+    let (home, replica, cluster) = (&pair.home, &pair.stock, &pair.cluster);
+    let _ = home.rest("PUT", "/projects/tools%2Fp", &json!({"create_empty_commit": true})).await.json();
+    let jo = json!({"name": "Jo", "email": "jo@example.com", "http_password": JO.1});
+    let _ = home.rest("PUT", "/accounts/jo", &jo).await.json();
+    let _ = home.rest("PUT", "/groups/crew", &json!({})).await.json();
+    let user = User::clone(home, "tools/p", &cluster.scratch("user")).await;
+    let first = user.commit("file", "one\n", "First").await;
+    let number = user.review("master").await[0];
+
+    // The branch and the change can be fetched, by somebody whom the replica did not know before.
+    let url = format!("http://{}:{}@{}/a/tools/p", JO.0, JO.1, replica.http);
+    let folder = cluster.scratch("fetched.git");
+    let _ = ok(git(&cluster.scratch(""), &["init", "-q", "--bare", &folder.display().to_string()]).await);
+    let name = format!("refs/changes/{:02}/{number}/1", number % 100);
+    let fetch = async |name: &str| git(&folder, &["fetch", &url, name]).await;
+    let fetched = until(async || fetch(&name).await.status.success().then_some(())).await;
+    assert!(fetched.is_some(), "{}\n{}", fails(fetch(&name).await), replica.log_tail());
+    assert_eq!(ok(git(&folder, &["rev-parse", "FETCH_HEAD"]).await), first);
+
+    // Who may see a project, by a group that somebody joins and leaves.
+    let _ = home.rest("POST", "/projects/tools%2Fp/access", &hidden_from("crew")).await.json();
+    let may = async |wanted: bool, what: &str| {
+        let came = until(async || (fetch("refs/heads/master").await.status.success() == wanted).then_some(())).await;
+        assert!(came.is_some(), "{what}: {:?}\n{}", fetch("refs/heads/master").await, replica.log_tail());
+    };
+    may(true, "jo is in no group").await;
+    let _ = home.rest("PUT", "/groups/crew/members/jo", &json!({})).await.json();
+    may(false, "jo is in the group").await;
+    assert_eq!(home.rest("DELETE", "/groups/crew/members/jo", &json!({})).await.status, 204);
+    may(true, "jo left the group").await;
+    // It takes no push, has no index of changes, and its own lists follow.
+    let refused = fails(git(&folder, &["push", &url, "FETCH_HEAD:refs/heads/x"]).await);
+    assert!(!refused.contains("You need"), "a replica takes no push: {refused}");
+    shows(replica, "/projects/?d", "the project in the list", |json| json.get("tools/p").is_some()).await;
+    shows(replica, "/groups/crew", "the group", |json| json["name"] == "crew").await;
+    eprintln!("XXX push {refused}");
+    for path in [
+        "/changes/?q=status:open",
+        &format!("/changes/tools%2Fp~{number}"),
+        "/accounts/?q=name:jo",
+        "/accounts/jo",
+        "/projects/?query=name:tools%2Fp",
+        "/accounts/jo/groups",
+    ] {
+        eprintln!("XXX {path} {:?}", replica.rest("GET", path, &Value::Null).await);
+    }
+    pair.is_told_everything().await;
 }

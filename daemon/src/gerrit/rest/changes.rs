@@ -4,6 +4,7 @@ use http::{Method, StatusCode};
 use lockstep_proto::ProjectName;
 use serde_json::{Value, json};
 
+use super::call::Answer;
 use super::{RestGerrit, encode};
 use crate::gerrit::GerritError;
 
@@ -54,13 +55,22 @@ impl RestGerrit {
         }
     }
 
+    /// Releases up to 3.14 remove a document for a plain number alone, and index a change whatever its document says for its
+    /// full name alone; later ones take the full name for both, and nothing else.
     async fn index_or_drop(&self, project: &ProjectName, numbers: &[u64]) -> Result<(), GerritError> {
-        let changes: Vec<String> = numbers.iter().map(|number| format!("{project}~{number}")).collect();
-        let answer =
-            self.post("/config/server/index.changes", json!({"changes": changes, "delete_missing": true})).await?;
+        let full: Vec<String> = numbers.iter().map(|number| format!("{project}~{number}")).collect();
+        let both: Vec<String> = full.iter().cloned().chain(numbers.iter().map(u64::to_string)).collect();
+        let mut answer = self.post_changes(&both).await?;
+        if answer.status == StatusCode::BAD_REQUEST {
+            answer = self.post_changes(&full).await?;
+        }
         if answer.status.is_success() {
             return Ok(());
         }
-        Err(GerritError::Failed(format!("changes {changes:?} were not indexed: {}", answer.told())))
+        Err(GerritError::Failed(format!("changes {full:?} were not indexed: {}", answer.told())))
+    }
+
+    async fn post_changes(&self, changes: &[String]) -> Result<Answer, GerritError> {
+        self.post("/config/server/index.changes", json!({"changes": changes, "delete_missing": true})).await
     }
 }

@@ -145,9 +145,20 @@ async fn a_change_that_is_gone_leaves_the_index() {
     let rig = Rig::new().await;
     rig.script.answers("POST /g/a/changes/a%2Fb~7/index", 404, "Not found: a/b~7");
     assert_eq!(rig.refresh(&[change(7)]).await, [Ok(())]);
-    assert_eq!(rig.calls()[1], r#"POST /g/a/config/server/index.changes {"changes":["a/b~7"],"delete_missing":true}"#);
+    let index = "POST /g/a/config/server/index.changes";
+    let both = format!(r#"{index} {{"changes":["a/b~7","7"],"delete_missing":true}}"#);
+    assert_eq!(rig.calls()[1..], [both.as_str()]);
+
+    // A release that takes full names alone.
+    rig.script.answers("POST /g/a/changes/a%2Fb~7/index", 404, "Not found");
+    rig.script.answers(index, 400, "7 is no project~number");
+    assert_eq!(rig.refresh(&[change(7)]).await, [Ok(())]);
+    let full = format!(r#"{index} {{"changes":["a/b~7"],"delete_missing":true}}"#);
+    assert_eq!(rig.calls()[1..], [both, full]);
+
     rig.script.answers("POST /g/a/changes/a%2Fb~8/index", 404, "Not found");
-    rig.script.answers("POST /g/a/config/server/index.changes", 400, "no such option");
+    rig.script.answers(index, 400, "no such option");
+    rig.script.answers(index, 400, "no such option");
     let ends = rig.refresh(&[change(8), change(9)]).await;
     assert!(matches!(&ends[0], Err(GerritError::Failed(why)) if why.contains("no such option")), "{ends:?}");
     assert_eq!(ends[1], Ok(()), "one that fails does not stop the next one");
@@ -171,13 +182,13 @@ async fn all_changes_of_a_project_and_what_is_left_of_one_before() {
     assert_eq!(calls[1], "GET /g/a/changes/?q=project%3A%22p%22&n=500&S=0");
     assert_eq!(calls[2], "GET /g/a/changes/?q=project%3A%22p%22&n=500&S=500");
     assert!(
-        calls[3].contains(r#""p~0","p~1","#) && calls[3].ends_with(r#""p~499"],"delete_missing":true}"#),
+        calls[3].contains(r#""p~499","0","1","#) && calls[3].ends_with(r#""499"],"delete_missing":true}"#),
         "{}",
         calls[3]
     );
     assert_eq!(
         calls[4],
-        r#"POST /g/a/config/server/index.changes {"changes":["p~500","p~501"],"delete_missing":true}"#
+        r#"POST /g/a/config/server/index.changes {"changes":["p~500","p~501","500","501"],"delete_missing":true}"#
     );
 
     let again = Work::Project { project: project("p"), deleted: true, exists: true };

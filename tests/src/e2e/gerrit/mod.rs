@@ -9,9 +9,11 @@
 //! | `rest` | its REST API, as the administrator |
 //! | `user` | a clone from which changes are pushed |
 //! | `stream` | its SSH: a key, and the stream of events |
+//! | `between` | who stands between a Gerrit and its sidecar, and loses what they say |
 //! | `agree` | refs equal everywhere, and each index says what the refs say |
 
 pub mod agree;
+pub mod between;
 pub mod rest;
 pub mod server;
 pub mod stream;
@@ -30,6 +32,8 @@ pub const FIRST_PROJECTS: [&str; 2] = ["All-Projects", "All-Users"];
 /// What is run, from the environment: `make gerrit-e2e` sets it.
 #[derive(Clone, Debug)]
 pub struct Kit {
+    /// The release, such as 3.13.
+    pub release: (u32, u32),
     /// The `java` program.
     pub java: PathBuf,
     /// Gerrit.
@@ -51,18 +55,42 @@ impl Kit {
     /// Something is not set.
     #[must_use]
     pub fn from_env() -> Self {
-        let path = |name: &str| {
-            PathBuf::from(std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set: run `make gerrit-e2e`")))
-        };
+        Self::of("")
+    }
+
+    /// The release that sites are upgraded to: `make gerrit-e2e-rolling` sets it.
+    ///
+    /// # Panics
+    /// Something is not set.
+    #[must_use]
+    pub fn next_from_env() -> Self {
+        Self::of("_NEXT")
+    }
+
+    /// Reads variables whose names end so.
+    fn of(end: &str) -> Self {
+        let path = |name: &str| PathBuf::from(variable(&format!("{name}{end}")));
+        let module = std::env::var(format!("LOCKSTEP_GERRIT_EXTRA_MODULE{end}"));
         Self {
-            java: path("LOCKSTEP_GERRIT_JAVA"),
+            release: release(&variable(&format!("LOCKSTEP_GERRIT_VERSION{end}"))),
+            java: variable("LOCKSTEP_GERRIT_JAVA").into(),
             war: path("LOCKSTEP_GERRIT_WAR"),
             bridge: path("LOCKSTEP_BRIDGE_JAR"),
             plugin: path("LOCKSTEP_GERRIT_PLUGIN"),
             heap: "512m",
-            extra_module: std::env::var("LOCKSTEP_GERRIT_EXTRA_MODULE").ok().filter(|module| !module.is_empty()),
+            extra_module: module.ok().filter(|module| !module.is_empty()),
         }
     }
+}
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `make gerrit-e2e`"))
+}
+
+/// The first two numbers of a version.
+fn release(version: &str) -> (u32, u32) {
+    let mut numbers = version.split('.').map(|number| number.parse().expect("a version of numbers"));
+    (numbers.next().expect("a version"), numbers.next().expect("a version of more than one number"))
 }
 
 /// Sidecars, and a Gerrit beside each.
@@ -119,7 +147,12 @@ impl Sites {
 
     /// A user with a clone of a project at one of the sites.
     pub async fn user(&self, at: usize, project: &str) -> User {
-        let folder = format!("user-{at}-{}", project.replace('/', "-"));
+        self.user_named(&format!("user-{at}"), at, project).await
+    }
+
+    /// The same, of several users at one site.
+    pub async fn user_named(&self, name: &str, at: usize, project: &str) -> User {
+        let folder = format!("{name}-{}", project.replace('/', "-"));
         User::clone(&self.servers[at], project, &self.cluster.scratch(&folder)).await
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -24,9 +25,11 @@ pub struct Server {
     pub http: SocketAddr,
     /// Where it answers SSH.
     pub ssh: SocketAddr,
-    kit: Kit,
+    /// What it is made of.
+    pub kit: Kit,
     name: String,
     site: PathBuf,
+    is_replica: bool,
     child: Option<Child>,
 }
 
@@ -82,7 +85,7 @@ impl Server {
 
     fn named(kit: &Kit, name: &str, site: &Path) -> Self {
         let (name, site) = (name.to_owned(), site.to_owned());
-        Self { http: free_port(), ssh: free_port(), kit: kit.clone(), name, site, child: None }
+        Self { http: free_port(), ssh: free_port(), kit: kit.clone(), name, site, is_replica: false, child: None }
     }
 
     /// What an administrator does to bring a site under Lockstep.
@@ -123,6 +126,12 @@ impl Server {
         }
     }
 
+    /// Makes it a replica, with HTTP: `gerrit.sh` does so for `container.daemonOpt = --enable-httpd`.
+    pub async fn make_replica(&mut self) {
+        self.set("container.replica", "true").await;
+        self.is_replica = true;
+    }
+
     /// Copies a jar into a folder of the site.
     fn put(&self, jar: &Path, folder: &str) {
         let folder = self.site.join(folder);
@@ -139,6 +148,9 @@ impl Server {
         let log = File::options().create(true).append(true).open(self.log()).expect("a log");
         let site = self.site.display().to_string();
         let mut command = self.java(&["daemon", "-d", &site, "--console-log", "--headless"]);
+        if self.is_replica {
+            command.args(["--replica", "--enable-httpd"]);
+        }
         command.stdout(Stdio::null()).stderr(log);
         self.child = Some(command.spawn().expect("Gerrit starts"));
     }
@@ -165,6 +177,40 @@ impl Server {
     pub async fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().await.expect("it can be killed");
+        }
+    }
+
+    /// Ends it in an orderly way.
+    ///
+    /// # Panics
+    /// It does not run, or goes on for long.
+    pub async fn stop(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        let id = i32::try_from(child.id().expect("it runs")).expect("a process id");
+        kill_process(Pid::from_raw(id).expect("a process id"), Signal::TERM).expect("a signal");
+        let _ = timeout(START, child.wait()).await.expect("it ends").expect("a child");
+    }
+
+    /// What an administrator does to bring a site that is stopped to another release: all but the start.
+    ///
+    /// # Panics
+    /// `init` or `reindex` fails.
+    pub async fn upgrade(&mut self, kit: &Kit) {
+        assert!(self.child.is_none(), "{} is stopped first", self.name);
+        let old = std::mem::replace(&mut self.kit, kit.clone());
+        for (jar, folder) in [(&old.bridge, "lib"), (&old.plugin, "plugins")] {
+            std::fs::remove_file(self.site.join(folder).join(jar.file_name().expect("a jar"))).expect("the old jar");
+        }
+        self.put(&kit.bridge, "lib");
+        self.put(&kit.plugin, "plugins");
+        if old.extra_module != kit.extra_module
+            && let Some(module) = &kit.extra_module
+        {
+            self.config(&["--add", "gerrit.installModule", module]).await;
+        }
+        let site = self.site.display().to_string();
+        for program in [["init", "-d", &site, "--batch", "--no-auto-start"].as_slice(), &["reindex", "-d", &site]] {
+            let _ = ok(self.java(program).output().await.expect("java runs"));
         }
     }
 
@@ -214,7 +260,8 @@ impl Server {
         command
     }
 
-    async fn set(&self, key: &str, value: &str) {
+    /// Sets a value of `gerrit.config`, for the next start.
+    pub async fn set(&self, key: &str, value: &str) {
         self.config(&[key, value]).await;
     }
 

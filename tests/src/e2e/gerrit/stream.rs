@@ -1,7 +1,7 @@
 //! Gerrit's SSH: a key of the administrator's, and the stream of events that a CI server listens to.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -36,12 +36,16 @@ impl Key {
     }
 
     /// Whether a site lets it in.
+    pub async fn opens(&self, server: &Server) -> bool {
+        self.run(server, &["gerrit", "version"]).await.status.success()
+    }
+
+    /// Runs a command of Gerrit's.
     ///
     /// # Panics
     /// There is no `ssh`.
-    pub async fn opens(&self, server: &Server) -> bool {
-        let output = self.ssh(server, &["gerrit", "version"]).output().await.expect("ssh runs");
-        output.status.success()
+    pub async fn run(&self, server: &Server, command: &[&str]) -> Output {
+        self.ssh(server, command).output().await.expect("ssh runs")
     }
 
     fn file(&self) -> PathBuf {
@@ -79,7 +83,8 @@ impl Listener {
         let heard: Arc<Mutex<Vec<Value>>> = Arc::default();
         let lost: Arc<Mutex<Vec<String>>> = Arc::default();
         let (into, missing, root) = (Arc::clone(&heard), Arc::clone(&lost), root.to_owned());
-        let (url, folder) = (server.clone_url(""), key.folder.join("fetched.git"));
+        let folder = key.folder.join(format!("fetched-{}.git", server.ssh.port()));
+        let url = server.clone_url("");
         let _ = ok(git(&key.folder, &["init", "-q", "--bare", &folder.display().to_string()]).await);
         let task = tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {

@@ -1,0 +1,110 @@
+//! Who stands between a Gerrit and its sidecar: a Unix socket of its own, and what a test wants lost of the ref updates.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinHandle;
+
+/// What is lost of a call that moves refs. Either way its connection ends, and the caller knows no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// The sidecar never hears of it.
+    Request,
+    /// The sidecar has done it, and has answered.
+    Answer,
+}
+
+/// What is to be lost still, and how much was.
+#[derive(Debug, Default)]
+struct Plan {
+    next: Option<(Loss, usize)>,
+    lost: usize,
+}
+
+/// Forwards calls, one at a time on each connection. It ends when this is dropped.
+pub struct Between {
+    /// Where a Gerrit finds it, instead of its sidecar.
+    pub socket: PathBuf,
+    plan: Arc<Mutex<Plan>>,
+    task: JoinHandle<()>,
+}
+
+impl Between {
+    /// Stands before a sidecar's socket.
+    ///
+    /// # Panics
+    /// The socket cannot be bound.
+    #[must_use]
+    pub fn before(sidecar: &Path, socket: &Path) -> Self {
+        let listener = UnixListener::bind(socket).expect("a socket");
+        let plan: Arc<Mutex<Plan>> = Arc::default();
+        let (shared, sidecar) = (Arc::clone(&plan), sidecar.to_owned());
+        let task = tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                let (sidecar, plan) = (sidecar.clone(), Arc::clone(&shared));
+                tokio::spawn(async move { forward(near, &sidecar, &plan).await });
+            }
+        });
+        Self { socket: socket.to_owned(), plan, task }
+    }
+
+    /// From now on, so many calls that move refs lose this; then all is well again.
+    pub fn lose(&self, what: Loss, times: usize) {
+        *self.plan() = Plan { next: Some((what, times)), lost: 0 };
+    }
+
+    /// All is well from now on. How many calls lost something since [`Self::lose`].
+    pub fn mend(&self) -> usize {
+        std::mem::take(&mut *self.plan()).lost
+    }
+
+    fn plan(&self) -> std::sync::MutexGuard<'_, Plan> {
+        self.plan.lock().expect("nobody panics with the lock")
+    }
+}
+
+impl Drop for Between {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Plan {
+    fn loss_of(&mut self, head: &str) -> Option<Loss> {
+        let (loss, left) = self.next.filter(|_| head.contains("/ref-transactions "))?;
+        self.lost += 1;
+        self.next = (left > 1).then_some((loss, left - 1));
+        Some(loss)
+    }
+}
+
+/// Until one of both hangs up, or something is lost.
+async fn forward(mut near: UnixStream, sidecar: &Path, plan: &Mutex<Plan>) {
+    let Ok(mut far) = UnixStream::connect(sidecar).await else { return };
+    while let Some((head, request)) = message(&mut near).await {
+        let loss = plan.lock().expect("nobody panics with the lock").loss_of(&head);
+        if loss == Some(Loss::Request) || far.write_all(&request).await.is_err() {
+            return;
+        }
+        let Some((_, answer)) = message(&mut far).await else { return };
+        if loss == Some(Loss::Answer) || near.write_all(&answer).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// One HTTP message with a content-length, or none: its first line, and all of it.
+async fn message(stream: &mut (impl AsyncRead + Unpin)) -> Option<(String, Vec<u8>)> {
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(b"\r\n\r\n") {
+        bytes.push(stream.read_u8().await.ok()?);
+    }
+    let head = String::from_utf8(bytes.clone()).ok()?.to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok()).unwrap_or(0);
+    let body = bytes.len();
+    bytes.resize(body + length, 0);
+    let _ = stream.read_exact(&mut bytes[body..]).await.ok()?;
+    Some((head.lines().next()?.to_owned(), bytes))
+}

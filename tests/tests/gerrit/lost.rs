@@ -1,0 +1,122 @@
+//! What is said between a Gerrit and its sidecar is lost: what a user asked for is done once, or he is told that it is not
+//! known; and index, refs and events say what really happened.
+
+use lockstep_tests::e2e::gerrit::Sites;
+use lockstep_tests::e2e::gerrit::agree::in_lockstep;
+use lockstep_tests::e2e::gerrit::between::{Between, Loss};
+use lockstep_tests::e2e::gerrit::rest::Answer;
+use lockstep_tests::e2e::gerrit::server::Server;
+use lockstep_tests::e2e::gerrit::stream::{Key, Listener};
+use lockstep_tests::e2e::git::fails;
+use serde_json::{Value, json};
+
+use crate::lockstep;
+
+/// More than a call is repeated in its patience.
+const ALWAYS: usize = 10_000;
+const REVIEW: &str = "/changes/p~1/revisions/current/review";
+
+async fn comment(server: &Server, text: &str) -> Answer {
+    server.rest("POST", REVIEW, &json!({"message": text})).await
+}
+
+/// How often the first change has a message.
+async fn said(server: &Server, text: &str) -> usize {
+    let messages = server.read("/changes/p~1/messages").await;
+    let texts = messages.as_array().into_iter().flatten().filter_map(|message| message["message"].as_str());
+    texts.filter(|message| message.ends_with(text)).count()
+}
+
+/// How often a listener heard of a comment.
+fn told(listener: &Listener, text: &str) -> usize {
+    let is_it = |event: &&Value| event["comment"].as_str().is_some_and(|comment| comment.ends_with(text));
+    listener.heard().iter().filter(is_it).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Gerrit: make gerrit-e2e"]
+async fn an_answer_that_is_lost_is_asked_for_again_or_said_to_be_unknown() {
+    let mut sites = Sites::start(lockstep(), &["a-0", "b-0"]).await;
+    let between = Between::before(&sites.cluster.nodes[0].socket(), &sites.cluster.scratch("between.sock"));
+    sites.servers[0].stop().await;
+    sites.servers[0].set("lockstep.socket", &between.socket.display().to_string()).await;
+    sites.servers[0].set("lockstep.timeout", "4 s").await;
+    sites.servers[0].run().await;
+    let (a, b) = sites.two();
+    let key = Key::give(a, &sites.cluster.scratch("key")).await;
+    let listeners = [
+        Listener::start(&key, a, &sites.cluster.nodes[0].root).await,
+        Listener::start(&key, b, &sites.cluster.nodes[1].root).await,
+    ];
+    let _ = a.rest("PUT", "/projects/p", &json!({"create_empty_commit": true})).await.json();
+    let user = sites.user(0, "p").await;
+
+    // One answer, or one request, is lost: nobody notices.
+    let mut numbers = Vec::new();
+    for (loss, name) in [(Loss::Answer, "answer"), (Loss::Request, "request")] {
+        user.at("master").await;
+        let _ = user.commit("file", &format!("{name}\n"), &format!("lost {name}")).await;
+        between.lose(loss, 2);
+        numbers.extend(user.review("master").await);
+        assert_eq!(between.mend(), 2, "a push: {name}");
+        between.lose(loss, 1);
+        assert_eq!(comment(a, &format!("lost {name}")).await.status, 200);
+        assert_eq!(between.mend(), 1, "a vote: {name}");
+    }
+    assert_eq!(numbers, [1, 2]);
+    in_lockstep(&sites, "p").await;
+
+    // Every answer is lost: it was done, and the user is told that it is not known.
+    between.lose(Loss::Answer, ALWAYS);
+    let unknown = comment(a, "all answers lost").await;
+    assert!(between.mend() > 1, "it is asked again");
+    assert_eq!(unknown.status, 503, "{unknown:?}");
+    assert!(unknown.text.contains("not known yet whether this was committed"), "{unknown:?}");
+    in_lockstep(&sites, "p").await;
+    user.at("master").await;
+    let _ = user.commit("file", "all answers lost\n", "all answers lost").await;
+    between.lose(Loss::Answer, ALWAYS);
+    let unknown = fails(user.push("refs/for/master").await);
+    assert!(between.mend() > 1, "it is asked again");
+    assert!(unknown.contains("not known yet whether this was committed"), "{unknown}");
+    in_lockstep(&sites, "p").await;
+    assert_eq!(b.find("project:p").await.len(), 3, "it was done");
+    let again = fails(user.push("refs/for/master").await);
+    assert!(again.contains("no new changes"), "{again}");
+
+    // Every request is lost: it was not done, and nobody can say so.
+    between.lose(Loss::Request, ALWAYS);
+    let unknown = comment(a, "all requests lost").await;
+    assert!(between.mend() > 1, "it is asked again");
+    assert_eq!(unknown.status, 503, "{unknown:?}");
+    assert!(unknown.text.contains("not known yet whether this was committed"), "{unknown:?}");
+    user.at("master").await;
+    let _ = user.commit("file", "all requests lost\n", "all requests lost").await;
+    between.lose(Loss::Request, ALWAYS);
+    let unknown = fails(user.push("refs/for/master").await);
+    assert!(unknown.contains("not known yet whether this was committed"), "{unknown}");
+    let _ = between.mend();
+    in_lockstep(&sites, "p").await;
+    assert_eq!(b.find("project:p").await.len(), 3, "it was not done");
+    assert_eq!(user.review("master").await.len(), 1);
+
+    // What became of it all, at both sites.
+    assert_eq!(comment(a, "the end").await.status, 200);
+    in_lockstep(&sites, "p").await;
+    for (server, listener) in [a, b].into_iter().zip(&listeners) {
+        let rows = [("lost answer", 1), ("lost request", 1), ("all answers lost", 1), ("all requests lost", 0)];
+        for (text, times) in rows {
+            assert_eq!(said(server, text).await, times, "{text}");
+        }
+        assert_eq!(server.find("project:p").await.len(), 4);
+        let _ = listener
+            .hears("the end", |event| event["comment"].as_str().is_some_and(|it| it.ends_with("the end")))
+            .await;
+        for (text, times) in [("lost answer", 1), ("lost request", 1), ("all requests lost", 0)] {
+            assert_eq!(told(listener, text), times, "{text}: {:#?}", listener.heard());
+        }
+        listener.was_told_well();
+    }
+    // Gerrit fires no event for what ended with an error; both sites hear the same.
+    assert_eq!(told(&listeners[0], "all answers lost"), told(&listeners[1], "all answers lost"));
+}
