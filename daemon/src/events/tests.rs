@@ -1,6 +1,7 @@
 //! From one node's bridge to another one's, over an event log in memory.
 
 mod bounds;
+mod many;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -63,7 +64,11 @@ const META: &str = "refs/changes/12/12/meta";
 
 impl Life {
     fn begin(node: &str, seed: u64, store: &MemoryStore, limits: EventLimits) -> Self {
-        let (shared, plants): (Arc<dyn NodeStore>, _) = (Arc::new(store.clone()), Plants::default());
+        Self::on(node, seed, Arc::new(store.clone()), limits)
+    }
+
+    fn on(node: &str, seed: u64, shared: Arc<dyn NodeStore>, limits: EventLimits) -> Self {
+        let plants = Plants::default();
         let table = Arc::new(RefTable::new(Arc::clone(&shared), plants));
         let repositories = Arc::new(ModelRepositories::new(plants));
         let (pace, failed) = (Duration::from_millis(1), CancellationToken::new());
@@ -190,6 +195,8 @@ async fn an_event_is_given_after_its_refs_and_its_refresh_and_once_a_session() {
     b.applies(META, 3);
     assert_eq!(b.gives("g").await, [""; 0], "Gerrit has not indexed the change");
     b.index.0.lock().unwrap().clear();
+    // Gerrit's index is asked about in turn.
+    tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(b.gives("g").await, ["a3"]);
     assert_eq!(b.gives("g").await, [""; 0], "the session has it");
     a.reads(&log).await;

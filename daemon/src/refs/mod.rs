@@ -13,12 +13,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use lockstep_proto::{Oid, ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey, RefName, RefValue, Version};
 
 pub use locks::{RefGuard, RefLocks};
+use tokio::sync::broadcast;
 
 use crate::plant::{Plant, Plants};
 use crate::volume::{Announced, Changes, NodeStore, RefRecord, StoreError};
 
 /// Entries of one page of the version map.
 const PAGE: usize = 1_000;
+/// Moves that are kept for whoever listens to them.
+const MOVES: usize = 1_024;
 
 /// Who moved a ref.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +54,7 @@ pub struct RefTable {
     overlay: Mutex<Overlay>,
     plants: Plants,
     follower: Option<Arc<dyn Follow>>,
+    moves: broadcast::Sender<(ProjectName, RefKey)>,
     /// The in-process ref locks.
     pub locks: RefLocks,
 }
@@ -91,13 +95,20 @@ impl RefTable {
     /// Nothing but what the store says.
     #[must_use]
     pub fn new(store: Arc<dyn NodeStore>, plants: Plants) -> Self {
-        Self { store, overlay: Mutex::default(), plants, follower: None, locks: RefLocks::default() }
+        let moves = broadcast::Sender::new(MOVES);
+        Self { store, overlay: Mutex::default(), plants, follower: None, moves, locks: RefLocks::default() }
     }
 
     /// Tells `follower` of every move.
     #[must_use]
     pub fn followed(self, follower: Option<Arc<dyn Follow>>) -> Self {
         Self { follower, ..self }
+    }
+
+    /// Every move from now on, when [`RefTable::get`] answers it. Who falls behind is told so, and does not know which.
+    #[must_use]
+    pub fn moves(&self) -> broadcast::Receiver<(ProjectName, RefKey)> {
+        self.moves.subscribe()
     }
 
     fn overlay(&self) -> MutexGuard<'_, Overlay> {
@@ -276,11 +287,17 @@ impl RefTable {
         for (key, record) in &records {
             self.follow(project, key, &|| self.get(project, key), &record.value, mover)?;
         }
+        let keys: Vec<RefKey> = records.keys().cloned().collect();
         let mut overlay = self.overlay();
         overlay.generation += 1;
         let generation = overlay.generation;
         for (key, record) in records {
             overlay.refs.insert((scope(project, &key), key), (record, generation));
+        }
+        drop(overlay);
+        if self.moves.receiver_count() > 0 {
+            // That nobody listens is no failure.
+            keys.into_iter().for_each(|key| drop(self.moves.send((project.name.clone(), key))));
         }
         Ok(())
     }

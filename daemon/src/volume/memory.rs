@@ -34,6 +34,7 @@ struct State {
     refresh: BTreeMap<Subject, RefreshMark>,
     mail: BTreeMap<(Mailbox, u64), Bytes>,
     received: BTreeMap<String, String>,
+    received_blocks: BTreeMap<(String, u64), Bytes>,
     facts: VolumeFacts,
     announced: BTreeMap<u64, Vec<Announced>>,
 }
@@ -65,6 +66,12 @@ impl State {
         self.refresh.extend(changes.refresh);
         self.mail.extend(changes.post.into_iter().map(|(mailbox, number, bytes)| ((mailbox, number), bytes)));
         self.received.extend(changes.received);
+        for (block, bits) in changes.received_blocks {
+            match bits {
+                Some(bits) => drop(self.received_blocks.insert(block, bits)),
+                None => drop(self.received_blocks.remove(&block)),
+            }
+        }
         if let Some(facts) = changes.facts {
             self.facts = facts;
         }
@@ -88,6 +95,7 @@ impl State {
         }
         for origin in &changes.forget_received {
             self.received.remove(origin);
+            self.received_blocks.retain(|(of, _), _| of != origin);
         }
     }
 
@@ -184,6 +192,10 @@ impl NodeStore for MemoryStore {
 
     fn received(&self) -> Result<BTreeMap<String, String>, StoreError> {
         Ok(self.state().received.clone())
+    }
+
+    fn received_blocks(&self) -> Result<BTreeMap<(String, u64), Bytes>, StoreError> {
+        Ok(self.state().received_blocks.clone())
     }
 
     fn facts(&self) -> Result<VolumeFacts, StoreError> {

@@ -303,11 +303,24 @@ pub async fn mail_comes_in_the_order_of_its_numbers(store: &dyn NodeStore) {
 /// What was received of an origin is what was said last, until it is forgotten.
 pub async fn what_was_received_is_replaced_and_forgotten(store: &dyn NodeStore) {
     let received = |all: &[(&str, &str)]| all.iter().map(|(of, what)| ((*of).to_owned(), (*what).to_owned())).collect();
-    commit(store, Changes { received: received(&[("a", "1"), ("b", "2"), ("a", "3")]), ..Changes::default() }).await;
-    assert_eq!(store.received().map(|all| all.into_iter().collect()), Ok(received(&[("a", "3"), ("b", "2")])));
-    let forget_received = vec!["b".to_owned(), "c".to_owned()];
-    commit(store, Changes { forget_received, ..Changes::default() }).await;
-    assert_eq!(store.received().map(|all| all.into_iter().collect()), Ok(received(&[("a", "3")])));
+    let blocks = |all: &[(&str, u64, &'static str)]| {
+        all.iter().map(|(of, block, bits)| (((*of).to_owned(), *block), Bytes::from_static(bits.as_bytes()))).collect()
+    };
+    let put = |all: &[(&str, u64, &'static str)]| {
+        let all: BTreeMap<(String, u64), Bytes> = blocks(all);
+        all.into_iter().map(|(block, bits)| (block, Some(bits))).collect()
+    };
+    let received_blocks = put(&[("a", 0, "0"), ("a", u64::MAX, "1"), ("b", 0, "2"), ("b", u64::MAX, "3")]);
+    let changes = Changes { received: received(&[("a", "1"), ("b", "2")]), received_blocks, ..Changes::default() };
+    commit(store, changes).await;
+    let received_blocks = put(&[("a", 0, "4")]).into_iter().chain([(("a".to_owned(), u64::MAX), None)]).collect();
+    commit(store, Changes { received: received(&[("a", "3")]), received_blocks, ..Changes::default() }).await;
+    assert_eq!(store.received(), Ok(received(&[("a", "3"), ("b", "2")])));
+    assert_eq!(store.received_blocks(), Ok(blocks(&[("a", 0, "4"), ("b", 0, "2"), ("b", u64::MAX, "3")])));
+    let (forget_received, received_blocks) = (vec!["b".to_owned(), "c".to_owned()], put(&[("b", 1, "5")]));
+    commit(store, Changes { forget_received, received_blocks, ..Changes::default() }).await;
+    assert_eq!(store.received(), Ok(received(&[("a", "3")])));
+    assert_eq!(store.received_blocks(), Ok(blocks(&[("a", 0, "4"), ("b", 1, "5")])), "what goes, before what comes");
 }
 
 /// A large batch is one step.
@@ -330,7 +343,7 @@ pub async fn fill(store: &dyn NodeStore) {
     changes.refresh.push((account(1), mark(5, Difference::Some)));
     changes.post.push((Mailbox::Outbox, 4, bytes::Bytes::from_static(b"out")));
     changes.post.push((Mailbox::Inbox, 5, bytes::Bytes::from_static(b"in")));
-    changes.received.push(("a.1".into(), "{}".into()));
+    changes.received.insert("a.1".into(), "{}".into());
     changes.facts = Some(filled_facts());
     commit(store, changes).await;
 }
