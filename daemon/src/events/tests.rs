@@ -204,6 +204,31 @@ async fn an_event_is_given_after_its_refs_and_its_refresh_and_once_a_session() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_event_of_a_commit_that_cannot_be_read_yet_waits_for_that_commit_elsewhere() {
+    let log = MemoryEventLog::new(1);
+    let (a, b, project) = (Life::new("a"), Life::new("b"), "p#1".parse().unwrap());
+    for life in [&a, &b] {
+        life.applies("@state", 1);
+        life.applies(META, 1);
+    }
+    let meta = META.parse().unwrap();
+    for (version, expected) in [(1, 1), (2, 2)] {
+        a.table.committed_ahead(&project, &meta, Version(version)).unwrap();
+        assert_eq!(a.table.committed_version(&project, &meta), Ok(Version(expected)));
+    }
+    a.post(&[event("2", Some(12), &[META])]).await;
+    a.forwards(&log).await;
+    b.reads(&log).await;
+    assert_eq!(b.gives("g").await, [""; 0], "its commit is not applied here");
+    b.applies(META, 2);
+    assert_eq!(b.gives("g").await, ["2"]);
+    for (version, expected) in [(2, 2), (3, 3)] {
+        a.applies(META, version);
+        assert_eq!(a.table.committed_version(&project, &meta), Ok(Version(expected)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_new_session_gets_again_what_is_not_confirmed_and_supersedes_the_old_one() {
     let log = MemoryEventLog::new(1);
     let _a = origin("a", &log, &[1, 2]).await;

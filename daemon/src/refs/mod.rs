@@ -66,6 +66,8 @@ struct Overlay {
     refs: BTreeMap<(ProjectKey, RefKey), (RefRecord, u64)>,
     directories: BTreeMap<(ProjectKey, RefName), u64>,
     forgotten: BTreeMap<ProjectKey, u64>,
+    /// What this node committed and could not move yet.
+    ahead: BTreeMap<(ProjectKey, RefKey), Version>,
     /// Announcements whose moves are not in the overlay yet, and the last announcement.
     under_way: BTreeSet<u64>,
     announced: u64,
@@ -136,6 +138,30 @@ impl RefTable {
     /// As [`RefTable::get`].
     pub fn version(&self, project: &ProjectKey, key: &RefKey) -> Result<Version, StoreError> {
         Ok(self.get(project, key)?.map_or(Version::NONE, |record| record.version))
+    }
+
+    /// Notes that this node committed a version which cannot be read here yet; until it can, [`RefTable::committed_version`]
+    /// answers it.
+    ///
+    /// # Errors
+    /// As [`RefTable::get`].
+    pub fn committed_ahead(&self, project: &ProjectKey, key: &RefKey, version: Version) -> Result<(), StoreError> {
+        let at = (scope(project, key), key.clone());
+        self.overlay().ahead.insert(at.clone(), version);
+        // Somebody else may have moved it between.
+        if self.version(project, key)? >= version {
+            self.overlay().ahead.remove(&at);
+        }
+        Ok(())
+    }
+
+    /// The version that is applied here, or the later one that this node committed and that will be.
+    ///
+    /// # Errors
+    /// As [`RefTable::get`].
+    pub fn committed_version(&self, project: &ProjectKey, key: &RefKey) -> Result<Version, StoreError> {
+        let ahead = self.overlay().ahead.get(&(scope(project, key), key.clone())).copied();
+        Ok(self.version(project, key)?.max(ahead.unwrap_or(Version::NONE)))
     }
 
     /// The project's state; none when this node never heard of it.
@@ -292,7 +318,11 @@ impl RefTable {
         overlay.generation += 1;
         let generation = overlay.generation;
         for (key, record) in records {
-            overlay.refs.insert((scope(project, &key), key), (record, generation));
+            let at = (scope(project, &key), key);
+            if overlay.ahead.get(&at).is_some_and(|ahead| *ahead <= record.version) {
+                overlay.ahead.remove(&at);
+            }
+            overlay.refs.insert(at, (record, generation));
         }
         drop(overlay);
         if self.moves.receiver_count() > 0 {
@@ -338,6 +368,7 @@ impl RefTable {
         let generation = overlay.generation;
         overlay.refs.retain(|(key, _), _| key != project);
         overlay.directories.retain(|(key, _), _| key != project);
+        overlay.ahead.retain(|(key, _), _| key != project);
         overlay.forgotten.insert(project.clone(), generation);
     }
 

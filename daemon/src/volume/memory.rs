@@ -37,12 +37,21 @@ struct State {
     received_blocks: BTreeMap<(String, u64), Bytes>,
     facts: VolumeFacts,
     announced: BTreeMap<u64, Vec<Announced>>,
+    #[cfg(test)]
+    steps: Vec<Changes>,
 }
 
 impl MemoryStore {
     /// Loses everything, as a new disk would.
     pub fn wipe(&self) {
         *self.state() = State::default();
+    }
+
+    /// What was committed, step by step.
+    #[cfg(test)]
+    #[must_use]
+    pub fn steps(&self) -> Vec<Changes> {
+        self.state().steps.clone()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -222,7 +231,10 @@ impl NodeStore for MemoryStore {
     }
 
     async fn commit(&self, changes: Changes) -> Result<(), StoreError> {
-        self.state().apply(changes);
+        let mut state = self.state();
+        #[cfg(test)]
+        state.steps.push(changes.clone());
+        state.apply(changes);
         Ok(())
     }
 }
