@@ -1,5 +1,8 @@
 //! The contract of the node's store ([`lockstep::volume`]). Every function takes a new, empty store.
 
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
 use lockstep::eventlog::Position;
 use lockstep::volume::{Changes, Difference, Held, Mailbox, NodeStore, RefRecord, RefreshMark, ShardId, VolumeFacts};
 use lockstep_proto::refresh::Subject;
@@ -275,7 +278,7 @@ pub async fn a_project_is_forgotten_by_incarnation(store: &dyn NodeStore) {
 
 /// Mailboxes are apart, their entries come in the order of their numbers and in pages, and stay until they are taken out.
 pub async fn mail_comes_in_the_order_of_its_numbers(store: &dyn NodeStore) {
-    let letter = |text: &'static str| bytes::Bytes::from_static(text.as_bytes());
+    let letter = |text: &'static str| Bytes::from_static(text.as_bytes());
     let numbers = [u64::MAX, 300, 0, 7];
     let all = MAILBOXES.iter().flat_map(|mailbox| numbers.map(|number| (*mailbox, number, letter("one"))));
     commit(store, Changes { post: all.collect(), ..Changes::default() }).await;
@@ -341,8 +344,8 @@ pub async fn fill(store: &dyn NodeStore) {
     changes.park.push(("t1".into(), held("one")));
     changes.quarantine.push(("t2".into(), held("two")));
     changes.refresh.push((account(1), mark(5, Difference::Some)));
-    changes.post.push((Mailbox::Outbox, 4, bytes::Bytes::from_static(b"out")));
-    changes.post.push((Mailbox::Inbox, 5, bytes::Bytes::from_static(b"in")));
+    changes.post.push((Mailbox::Outbox, 4, Bytes::from_static(b"out")));
+    changes.post.push((Mailbox::Inbox, 5, Bytes::from_static(b"in")));
     changes.received.insert("a.1".into(), "{}".into());
     changes.facts = Some(filled_facts());
     commit(store, changes).await;
@@ -366,7 +369,7 @@ pub fn check_filled(store: &dyn NodeStore) {
     assert_eq!(store.quarantined(), Ok([("t2".to_owned(), held("two"))].into()));
     assert_eq!(store.refresh_marks(), Ok(vec![(account(1), mark(5, Difference::Some))]));
     let mail = |mailbox, number, text: &'static str| {
-        assert_eq!(store.mail(mailbox, None, 9), Ok(vec![(number, bytes::Bytes::from_static(text.as_bytes()))]));
+        assert_eq!(store.mail(mailbox, None, 9), Ok(vec![(number, Bytes::from_static(text.as_bytes()))]));
     };
     mail(Mailbox::Outbox, 4, "out");
     mail(Mailbox::Inbox, 5, "in");
