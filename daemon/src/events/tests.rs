@@ -64,11 +64,7 @@ const META: &str = "refs/changes/12/12/meta";
 
 impl Life {
     fn begin(node: &str, seed: u64, store: &MemoryStore, limits: EventLimits) -> Self {
-        Self::on(node, seed, Arc::new(store.clone()), limits)
-    }
-
-    fn on(node: &str, seed: u64, shared: Arc<dyn NodeStore>, limits: EventLimits) -> Self {
-        let plants = Plants::default();
+        let (shared, plants): (Arc<dyn NodeStore>, _) = (Arc::new(store.clone()), Plants::default());
         let table = Arc::new(RefTable::new(Arc::clone(&shared), plants));
         let repositories = Arc::new(ModelRepositories::new(plants));
         let (pace, failed) = (Duration::from_millis(1), CancellationToken::new());

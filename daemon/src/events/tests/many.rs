@@ -124,9 +124,7 @@ async fn nothing_rests_on_being_told() {
 #[tokio::test]
 #[ignore = "it measures"]
 async fn a_look_at_fifty_thousand() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = crate::volume::disk::DiskStore::open(&folder.path().join("node.redb")).unwrap();
-    let (of, b) = (announcements().await, Life::on("b", 1, Arc::new(store), EventLimits::default()));
+    let (of, b) = (announcements().await, Life::new("b"));
     b.applies("@state", 1);
     (0..50_000).for_each(|seq| b.takes(&of(seq)));
     b.events.durability.settle().await;
