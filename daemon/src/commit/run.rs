@@ -166,6 +166,11 @@ impl Committer {
             }
             Err(error) => {
                 self.observer.failed("commit", &format!("{} is committed, not yet visible: {error}", transaction.id));
+                for command in &transaction.commands {
+                    if let Err(error) = self.table.committed_ahead(&work.project, &command.key, command.version) {
+                        self.observer.failed("commit", &format!("{}: {error}", transaction.id));
+                    }
+                }
                 let keys = transaction.commands.iter().map(|command| command.key.clone()).collect();
                 self.catch_up.later(&work.project, keys);
                 false

@@ -12,24 +12,24 @@ pub struct Needs {
     pub versions: Vec<(RefKey, Version)>,
 }
 
-/// Whether everything that an event speaks of can be read here: each ref is at the version that it had at the origin, or a
-/// later one, or the project's incarnation is over and nothing of it will come any more.
+/// What an event speaks of and cannot be read here yet: the first ref that is not at the version that it had at the origin,
+/// or a later one, unless the project's incarnation is over and nothing of it will come any more. None when all is here.
 ///
 /// # Errors
 /// What `version` and `is_past` say: an error is never read as "applied".
-pub fn is_applied<E>(
+pub fn missing<E>(
     needs: &Needs,
     mut version: impl FnMut(&ProjectKey, &RefKey) -> Result<Version, E>,
     mut is_past: impl FnMut(&ProjectKey) -> Result<bool, E>,
-) -> Result<bool, E> {
+) -> Result<Option<&RefKey>, E> {
     for (key, needed) in &needs.versions {
         // The state outlives the incarnation: that it is over is a version of it.
         let over = |past: bool| past && *key != RefKey::State;
         if version(&needs.project, key)? < *needed && !over(is_past(&needs.project)?) {
-            return Ok(false);
+            return Ok(Some(key));
         }
     }
-    Ok(true)
+    Ok(None)
 }
 
 /// What tells the order of two events.
@@ -94,7 +94,7 @@ mod tests {
             let known = here.iter().find(|(name, _)| *name == key.to_string());
             Ok::<_, Infallible>(known.map_or(Version::NONE, |(_, version)| Version(*version)))
         };
-        is_applied(needs, version, |project| Ok(project.incarnation <= past)).unwrap()
+        missing(needs, version, |project| Ok(project.incarnation <= past)).unwrap().is_none()
     }
 
     const META: &str = "refs/changes/12/12/meta";
@@ -122,8 +122,8 @@ mod tests {
     #[test]
     fn a_failing_look_is_an_error_and_never_applied() {
         let event = needs("p#1", &[(META, 3)]);
-        assert_eq!(is_applied(&event, |_, _| Err("broken"), |_| Ok(true)), Err("broken"));
-        assert_eq!(is_applied(&event, |_, _| Ok(Version(2)), |_| Err("broken")), Err("broken"));
+        assert_eq!(missing(&event, |_, _| Err("broken"), |_| Ok(true)), Err("broken"));
+        assert_eq!(missing(&event, |_, _| Ok(Version(2)), |_| Err("broken")), Err("broken"));
     }
 
     fn origin(node: &str, start: u64, life: u64) -> Origin {

@@ -9,22 +9,18 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use lockstep_proto::announcement::{ForwardedEvent, NextEventsRequest, Origin};
-use lockstep_proto::bridge::{ApiError, RefusalCode};
-use lockstep_proto::{Announcement, AnnouncementId, NameError, NodeId, ProjectName, Record, SiteId};
+use lockstep_proto::announcement::Origin;
+use lockstep_proto::bridge::ApiError;
+use lockstep_proto::{Announcement, AnnouncementId, NameError, Record, SiteId};
 use tokio::time::Instant;
 
-use super::decide::{Needs, Stamp, is_applied, overtakes};
-use super::received::{Received, Taken};
+use super::decide::{Needs, Stamp, overtakes};
+use super::received::Received;
+use super::waits::Waits;
 use super::{EventLimits, Events, Strand};
-use crate::plant::Plant;
-use crate::sessions::{Sessions, ending};
+use crate::sessions::Sessions;
 use crate::volume::{Mailbox, NodeStore, StoreError};
 
-/// Most bytes in one answer, but for a single event.
-const ANSWER_BYTES: usize = 4 * 1024 * 1024;
-/// How often what waits is looked at while a bridge waits.
-const LOOK: Duration = Duration::from_millis(50);
 /// How long it is remembered which announcements of an origin were received: longer than any stream keeps records.
 const REMEMBER_MS: u64 = 400 * 24 * 3_600 * 1_000;
 /// Entries that are read from the store at once at the start.
@@ -35,10 +31,19 @@ const PAGE: usize = 256;
 pub(super) struct Inbox {
     /// The next number.
     number: u64,
-    entries: BTreeMap<u64, Entry>,
+    pub(super) entries: BTreeMap<u64, Entry>,
     /// The entries of each strand, in the order in which they are heard.
-    strands: BTreeMap<Strand, VecDeque<u64>>,
+    pub(super) strands: BTreeMap<Strand, VecDeque<u64>>,
+    /// The entries by the bridges' ids.
+    ids: BTreeSet<(String, u64)>,
+    pub(super) waits: Waits,
+    /// What the session was given, and when; in this order.
+    handed: VecDeque<(Instant, u64)>,
+    /// When some of what waits were last asked about in turn.
+    pub(super) turned: Option<Instant>,
     received: BTreeMap<Origin, Received>,
+    /// The size of all of these.
+    received_size: usize,
     bytes: usize,
     sessions: Sessions,
     /// What was dropped since the start.
@@ -47,28 +52,23 @@ pub(super) struct Inbox {
 
 /// An event, but for what it says.
 #[derive(Debug)]
-struct Entry {
+pub(super) struct Entry {
     id: AnnouncementId,
-    strand: Strand,
+    pub(super) strand: Strand,
     /// None for an event that is about no project.
-    needs: Option<Needs>,
-    change: Option<u64>,
+    pub(super) needs: Option<Needs>,
+    pub(super) change: Option<u64>,
     /// The bridge's id; none when only a newer release can read it.
-    event_id: Option<String>,
-    bytes: usize,
+    pub(super) event_id: Option<String>,
+    pub(super) bytes: usize,
     since_ms: u64,
-    /// When the session got it.
-    handed: Option<Instant>,
+    /// When the session got it, which may be at it still.
+    pub(super) handed: Option<Instant>,
 }
 
 impl Entry {
     fn stamp(&self) -> Stamp<'_> {
         Stamp { origin: &self.id.origin, seq: self.id.seq, needs: self.needs.as_ref() }
-    }
-
-    /// Whether the session has it, and may be at it still.
-    fn is_handed(&self, lease: Duration) -> bool {
-        self.handed.is_some_and(|at| at.elapsed() < lease)
     }
 }
 
@@ -76,11 +76,7 @@ impl Inbox {
     /// What a sidecar left that ended.
     pub(super) fn load(store: &dyn NodeStore) -> Result<Self, StoreError> {
         let mut inbox = Self::default();
-        for (origin, received) in store.received()? {
-            let failed = |why: String| StoreError { op: "read what was received", why: format!("{origin}: {why}") };
-            let of: Origin = origin.parse().map_err(|error: NameError| failed(error.to_string()))?;
-            inbox.received.insert(of, serde_json::from_str(&received).map_err(|error| failed(error.to_string()))?);
-        }
+        inbox.load_received(store)?;
         let mut after = None;
         loop {
             let page = store.mail(Mailbox::Inbox, after, PAGE)?;
@@ -98,6 +94,44 @@ impl Inbox {
             }
             inbox.number = last + 1;
         }
+    }
+
+    fn load_received(&mut self, store: &dyn NodeStore) -> Result<(), StoreError> {
+        let failed = |of: &str, why: String| StoreError { op: "read what was received", why: format!("{of}: {why}") };
+        let parse = |of: &str| of.parse::<Origin>().map_err(|error: NameError| failed(of, error.to_string()));
+        for (of, row) in store.received()? {
+            let received = Received::load(&row).map_err(|why| failed(&of, why))?;
+            self.received.insert(parse(&of)?, received);
+        }
+        for ((of, block), bits) in store.received_blocks()? {
+            let received = self.received.entry(parse(&of)?).or_default();
+            received.load_block(block, &bits).map_err(|why| failed(&of, why))?;
+        }
+        self.received_size = self.received.values().map(Received::size).sum();
+        Ok(())
+    }
+
+    /// Takes a number in; answers whether it is here for the first time.
+    fn takes(&mut self, id: &AnnouncementId, now_ms: u64) -> bool {
+        let received = self.received.entry(id.origin.clone()).or_default();
+        let before = received.size();
+        let is_new = received.take(id.seq, now_ms);
+        self.received_size = self.received_size + received.size() - before;
+        is_new
+    }
+
+    /// Gives the oldest numbers up that are missing where the most are kept apart, if that is more than may be kept: whose
+    /// they are, how many, and the number that they lie below.
+    fn gives_up(&mut self, most: usize) -> Option<(Origin, u64, u64)> {
+        if self.received_size <= most {
+            return None;
+        }
+        let (origin, received) = self.received.iter_mut().max_by_key(|(_, received)| received.size())?;
+        let before = received.size();
+        let (missing, below) = received.give_up_oldest();
+        let origin = origin.clone();
+        self.received_size = self.received_size + received.size() - before;
+        (missing > 0).then_some((origin, missing, below))
     }
 
     /// Puts an event behind everything of its strand that it does not overtake.
@@ -133,21 +167,63 @@ impl Inbox {
             at -= 1;
         }
         order.insert(at, number);
+        if at == 0 {
+            self.waits.look_at(number);
+        }
         self.bytes += bytes;
+        self.ids.extend(entry.event_id.clone().map(|id| (id, number)));
         self.entries.insert(number, entry);
         self.number = self.number.max(number + 1);
     }
 
-    fn remove(&mut self, number: u64) -> Option<Entry> {
+    pub(super) fn remove(&mut self, number: u64) -> Option<Entry> {
         let entry = self.entries.remove(&number)?;
         self.bytes -= entry.bytes;
+        self.waits.remove(number);
+        if let Some(id) = entry.event_id.clone() {
+            self.ids.remove(&(id, number));
+        }
         if let Some(order) = self.strands.get_mut(&entry.strand) {
-            order.retain(|other| *other != number);
-            if order.is_empty() {
-                self.strands.remove(&entry.strand);
+            let at = order.iter().position(|other| *other == number);
+            at.and_then(|at| order.remove(at));
+            match order.front() {
+                Some(first) if at == Some(0) => self.waits.look_at(*first),
+                Some(_) => {}
+                None => drop(self.strands.remove(&entry.strand)),
             }
         }
         Some(entry)
+    }
+
+    /// The entries of an event.
+    pub(super) fn numbers_of(&self, event_id: &str) -> Vec<u64> {
+        let range = (event_id.to_owned(), 0)..=(event_id.to_owned(), u64::MAX);
+        self.ids.range(range).map(|(_, number)| *number).collect()
+    }
+
+    /// The session gets an event.
+    pub(super) fn hand(&mut self, number: u64, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(&number) {
+            entry.handed = Some(now);
+            self.handed.push_back((now, number));
+        }
+    }
+
+    /// The session did not get it, or may not have got it.
+    pub(super) fn take_back(&mut self, number: u64) {
+        if let Some(entry) = self.entries.get_mut(&number) {
+            entry.handed = None;
+            self.waits.look_at(number);
+        }
+    }
+
+    /// What was handed out longer ago than the lease counts as never heard.
+    pub(super) fn end_leases(&mut self, lease: Duration) {
+        while let Some((at, number)) = self.handed.pop_front_if(|(at, _)| at.elapsed() >= lease) {
+            if self.entries.get(&number).is_some_and(|entry| entry.handed == Some(at)) {
+                self.take_back(number);
+            }
+        }
     }
 
     /// The first event that is more than may wait.
@@ -180,10 +256,12 @@ impl Inbox {
     }
 
     /// A session asks; what a new one's predecessor had is given again.
-    fn enter(&mut self, session: &str) -> Result<(), ApiError> {
+    pub(super) fn enter(&mut self, session: &str) -> Result<(), ApiError> {
         if self.sessions.enter(session, "stream events")? {
             tracing::info!(session, "a Gerrit asks for stream events");
-            self.entries.values_mut().for_each(|entry| entry.handed = None);
+            for (_, number) in std::mem::take(&mut self.handed) {
+                self.take_back(number);
+            }
         }
         Ok(())
     }
@@ -197,28 +275,32 @@ impl Events {
         }
         let now_ms = self.clock.now_ms();
         let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-        let received = inbox.received.entry(id.origin.clone()).or_default();
-        let taken = received.take(id.seq);
-        if taken == Taken::Again {
+        if !inbox.takes(id, now_ms) {
             return;
         }
-        received.last_ms = now_ms;
-        let row = (id.origin.to_string(), received.to_json());
         let number = inbox.number;
         let letter = letter(now_ms, bytes);
-        // One call: which ones were received is durable together with them.
-        self.durability.stage(|changes| {
-            changes.received.push(row);
-            changes.post.push((Mailbox::Inbox, number, letter));
-        });
+        self.save_received(&mut inbox, &id.origin, Some((number, letter)));
         inbox.put(number, id, announcement, bytes.len(), now_ms);
-        if let Taken::GaveUp(gap) = taken {
-            inbox.dropped += gap.end() - gap.start() + 1;
-            let what = format!("{} to {} of {}", gap.start(), gap.end(), id.origin);
-            self.observer.event_dropped(&what, "they never came");
+        while let Some((origin, missing, below)) = inbox.gives_up(self.limits.received) {
+            inbox.dropped = inbox.dropped.saturating_add(missing);
+            self.save_received(&mut inbox, &origin, None);
+            let what = format!("{missing} announcements of {origin} below number {below}");
+            self.observer.event_dropped(&what, "too many that came later are here, and they are not");
         }
         self.drop_beyond(&mut inbox, now_ms);
         self.arrived.notify_waiters();
+    }
+
+    /// Stages what was received of an origin. In one call with the letter: they are durable together, or not at all.
+    fn save_received(&self, inbox: &mut Inbox, origin: &Origin, letter: Option<(u64, Bytes)>) {
+        let Some(received) = inbox.received.get_mut(origin) else { return };
+        let (saved, of) = (received.save(), origin.to_string());
+        self.durability.stage(|changes| {
+            changes.post.extend(letter.map(|(number, letter)| (Mailbox::Inbox, number, letter)));
+            changes.received_blocks.extend(saved.blocks.into_iter().map(|(block, bits)| ((of.clone(), block), bits)));
+            changes.received.extend(saved.row.map(|row| (of, row)));
+        });
     }
 
     /// Drops what is more than may wait, and says so.
@@ -232,7 +314,7 @@ impl Events {
         }
     }
 
-    fn unpost(&self, number: u64) {
+    pub(super) fn unpost(&self, number: u64) {
         self.durability.stage(|changes| {
             changes.post.retain(|(mailbox, at, _)| (*mailbox, *at) != (Mailbox::Inbox, number));
             changes.unpost.push((Mailbox::Inbox, number));
@@ -248,140 +330,23 @@ impl Events {
             self.drop_beyond(&mut inbox, now_ms);
             let most = self.limits.origins;
             let mut ages: Vec<(u64, Origin)> =
-                inbox.received.iter().map(|(origin, received)| (received.last_ms, origin.clone())).collect();
+                inbox.received.iter().map(|(origin, received)| (received.last_ms(), origin.clone())).collect();
             ages.sort_unstable();
             let surplus = ages.len().saturating_sub(most);
             let old = |at: usize, last_ms: u64| at < surplus || now_ms.saturating_sub(last_ms) > REMEMBER_MS;
             for (at, (last_ms, origin)) in ages.into_iter().enumerate() {
                 if old(at, last_ms) {
-                    inbox.received.remove(&origin);
+                    let size = inbox.received.remove(&origin).map_or(0, |received| received.size());
+                    inbox.received_size -= size;
                     let origin = origin.to_string();
                     self.durability.stage(|changes| {
-                        changes.received.retain(|(of, _)| *of != origin);
+                        changes.received.remove(&origin);
+                        changes.received_blocks.retain(|(of, _), _| *of != origin);
                         changes.forget_received.push(origin);
                     });
                 }
             }
         }
-    }
-
-    /// The next events for the bridge; waits for one as long as it says.
-    pub(super) async fn take_next(&self, request: &NextEventsRequest) -> Result<Vec<ForwardedEvent>, ApiError> {
-        let until = Instant::now() + Duration::from_millis(request.wait_ms);
-        loop {
-            let arrived = self.arrived.notified();
-            tokio::pin!(arrived);
-            arrived.as_mut().enable();
-            let events = self.hand_out(request)?;
-            if !events.is_empty() || Instant::now() >= until {
-                return Ok(events);
-            }
-            if self.ended.is_cancelled() {
-                return Err(ending());
-            }
-            tokio::select! {
-                biased;
-                () = self.ended.cancelled() => {}
-                () = arrived => {}
-                () = tokio::time::sleep_until(until.min(Instant::now() + LOOK)) => {}
-            }
-        }
-    }
-
-    fn hand_out(&self, request: &NextEventsRequest) -> Result<Vec<ForwardedEvent>, ApiError> {
-        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-        inbox.enter(&request.session)?;
-        let given = self.choose(&inbox, request.most).map_err(|error| ApiError {
-            code: RefusalCode::Unavailable,
-            message: error.to_string(),
-            retry: true,
-        })?;
-        let now = Instant::now();
-        for (number, _) in &given {
-            if let Some(entry) = inbox.entries.get_mut(number) {
-                entry.handed = Some(now);
-            }
-        }
-        Ok(given.into_iter().map(|(_, event)| event).collect())
-    }
-
-    /// What may be heard now, the strands in the order of what waits longest in them.
-    fn choose(&self, inbox: &Inbox, most: usize) -> Result<Vec<(u64, ForwardedEvent)>, StoreError> {
-        let (mut given, mut bytes) = (Vec::new(), 0);
-        let mut looked: BTreeSet<&Strand> = BTreeSet::new();
-        let lease = self.limits.lease;
-        let waiting = inbox.entries.values().filter(|entry| !entry.is_handed(lease));
-        for strand in waiting.map(|entry| &entry.strand) {
-            if !looked.insert(strand) {
-                continue;
-            }
-            let order = inbox.strands.get(strand).into_iter().flatten();
-            let entries = order.filter_map(|number| Some((*number, inbox.entries.get(number)?)));
-            for (number, entry) in entries {
-                // What was given may never have been heard: until it is confirmed, nothing of its strand follows it.
-                if entry.is_handed(lease) {
-                    break;
-                }
-                if given.len() >= most || (bytes + entry.bytes > ANSWER_BYTES && !given.is_empty()) {
-                    return Ok(given);
-                }
-                if !self.may_be_heard(entry)? {
-                    break;
-                }
-                // What is not durable yet is not given: a crash would give it again after it was confirmed.
-                let Some(event) = self.read(number)? else { break };
-                bytes += entry.bytes;
-                given.push((number, event));
-            }
-        }
-        Ok(given)
-    }
-
-    /// Whether what the event speaks of is applied here, and Gerrit's index and caches are as new.
-    fn may_be_heard(&self, entry: &Entry) -> Result<bool, StoreError> {
-        if entry.event_id.is_none() {
-            return Ok(false);
-        }
-        let Some(needs) = &entry.needs else { return Ok(true) };
-        if self.plants.has(Plant::EventBeforeRefs) {
-            return Ok(true);
-        }
-        // In this order: what is applied makes the refresh due before it is visible.
-        let is_here =
-            is_applied(needs, |project, key| self.table.version(project, key), |project| self.table.is_past(project))?;
-        Ok(is_here && self.refreshed.is_refreshed(&needs.project.name, entry.change))
-    }
-
-    /// An entry with what it says; none while it is not durable.
-    fn read(&self, number: u64) -> Result<Option<ForwardedEvent>, StoreError> {
-        let Some(letter) = self.store.letter(Mailbox::Inbox, number)? else { return Ok(None) };
-        let announcement = open_letter(&letter).map(|(_, bytes)| Announcement::decode(&bytes));
-        match announcement {
-            Some(Ok(announcement)) => Ok(Some(forwarded(announcement))),
-            other => Err(StoreError { op: "read a stream event", why: format!("number {number}: {other:?}") }),
-        }
-    }
-
-    /// Removes events that the session confirms, durably.
-    pub(super) async fn confirm(&self, session: &str, done: &[String]) -> Result<(), ApiError> {
-        let done: BTreeSet<&str> = done.iter().map(String::as_str).collect();
-        let confirmed = {
-            let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-            inbox.enter(session)?;
-            // Whether or not this process gave it: a session may outlive the sidecar that it took the event from.
-            let is_confirmed = |entry: &Entry| entry.event_id.as_deref().is_some_and(|id| done.contains(id));
-            let entries = inbox.entries.iter().filter(|(_, entry)| is_confirmed(entry));
-            let numbers: Vec<u64> = entries.map(|(number, _)| *number).collect();
-            for number in &numbers {
-                inbox.remove(*number);
-                self.unpost(*number);
-            }
-            numbers.len()
-        };
-        // Also when nothing was left to confirm: it may be removed, and not durably so, by a call that nobody heard the end of.
-        self.durability.settle().await;
-        self.observer.event_confirmed(confirmed);
-        Ok(())
     }
 
     /// Announcements of a site were trimmed from its stream before this node read them.
@@ -394,18 +359,12 @@ impl Events {
     }
 }
 
-fn forwarded(from: Announcement) -> ForwardedEvent {
-    let project: Option<ProjectName> = from.project.map(|project| project.name);
-    let origin: NodeId = from.id.origin.node;
-    ForwardedEvent { id: from.event_id, kind: from.kind, project, change: from.change, body: from.body, origin }
-}
-
 /// An announcement behind the time of its arrival.
 fn letter(since_ms: u64, bytes: &Bytes) -> Bytes {
     [&since_ms.to_be_bytes()[..], bytes].concat().into()
 }
 
-fn open_letter(letter: &Bytes) -> Option<(u64, Bytes)> {
+pub(super) fn open_letter(letter: &Bytes) -> Option<(u64, Bytes)> {
     let (since_ms, _) = letter.split_first_chunk::<8>()?;
     Some((u64::from_be_bytes(*since_ms), letter.slice(8..)))
 }

@@ -8,16 +8,20 @@
 //! | file | idea |
 //! |---|---|
 //! | `outbox` | from the bridge to the event log, durable before the answer |
-//! | `inbox` | from the event log to the bridge, durable before the checkpoint |
+//! | `inbox` | from the event log, durable before the checkpoint |
+//! | `waits` | what the events in it wait for |
+//! | `hear` | from the inbox to the bridge |
 //! | `received` | which ones were received: each is heard once, however often it is read |
 //! | `decide` | when one may be heard, and which of two comes first: pure functions |
 //!
 //! Bounds: the outbox refuses what is more than it may hold; the inbox drops what has waited longest, with an alarm.
 
 mod decide;
+mod hear;
 mod inbox;
 mod outbox;
 mod received;
+mod waits;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -29,11 +33,11 @@ use lockstep_proto::announcement::{AnnounceRequest, EventsDoneRequest, NextEvent
 use lockstep_proto::bridge::{ApiError, RefusalCode};
 use lockstep_proto::status::EventsStatus;
 use lockstep_proto::{Announcement, AnnouncementId, NodeId, ProjectName, RefKey, SiteId};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
-pub use decide::{Needs, Stamp, is_applied, overtakes};
-pub use received::{Received, Taken};
+pub use decide::{Needs, Stamp, missing, overtakes};
+pub use received::Received;
 
 use crate::clock::{Clock, Entropy};
 use crate::durability::Durability;
@@ -64,6 +68,8 @@ pub struct EventLimits {
     pub lease: Duration,
     /// Lives of other nodes of which it is remembered what was received.
     pub origins: usize,
+    /// Blocks and ranges in which it is remembered, of 512 bytes at most, for all of them together.
+    pub received: usize,
 }
 
 impl Default for EventLimits {
@@ -77,6 +83,7 @@ impl Default for EventLimits {
             age: Duration::from_secs(7 * 24 * 3_600),
             lease: Duration::from_secs(120),
             origins: 4_096,
+            received: 65_536,
         }
     }
 }
@@ -158,6 +165,8 @@ pub struct Events {
     open: AtomicBool,
     outbox: Mutex<Outbox>,
     inbox: Mutex<Inbox>,
+    /// What was applied here since the last look.
+    moves: Mutex<broadcast::Receiver<(ProjectName, RefKey)>>,
     posted: Notify,
     arrived: Notify,
 }
@@ -175,6 +184,7 @@ impl Events {
             start: store.facts()?.starts,
             entropy: parts.entropy,
             origin: OnceLock::new(),
+            moves: Mutex::new(parts.table.moves()),
             table: parts.table,
             outbox: Mutex::new(Outbox::load(store.as_ref())?),
             inbox: Mutex::new(Inbox::load(store.as_ref())?),

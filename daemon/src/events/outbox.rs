@@ -98,8 +98,8 @@ impl Events {
         Ok(())
     }
 
-    /// What the event's refs are here now is what must be applied elsewhere before it is heard there. A commit of this node
-    /// is in the table when its bridge hears of it, so the commits that the event speaks of are.
+    /// What the event's refs are here now is what must be applied elsewhere before it is heard there. The table knows a commit
+    /// of this node when its bridge hears of it, also one that cannot be read yet: so it knows what the event speaks of.
     fn make(&self, event: StreamEvent) -> Result<Made, ApiError> {
         let Some(name) = event.project.clone() else {
             let carrier = self.table.projects().map_err(unreadable)?.into_keys().next();
@@ -122,10 +122,11 @@ impl Events {
             return Err(ApiError { code: RefusalCode::Invalid, message, retry: false });
         };
         let project = ProjectKey { name: name.clone(), incarnation: now.incarnation };
-        let mut needs = vec![(RefKey::State, version)];
+        let ahead = self.table.committed_version(&project, &RefKey::State).map_err(unreadable)?;
+        let mut needs = vec![(RefKey::State, version.max(ahead))];
         for name in &event.refs {
             let key = RefKey::Ref(name.clone());
-            let version = self.table.version(&project, &key).map_err(unreadable)?;
+            let version = self.table.committed_version(&project, &key).map_err(unreadable)?;
             // A ref that was never committed is a local one: no other node gets it.
             needs.extend((version > Version::NONE).then_some((key, version)));
         }

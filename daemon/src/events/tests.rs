@@ -1,6 +1,7 @@
 //! From one node's bridge to another one's, over an event log in memory.
 
 mod bounds;
+mod many;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -190,10 +191,37 @@ async fn an_event_is_given_after_its_refs_and_its_refresh_and_once_a_session() {
     b.applies(META, 3);
     assert_eq!(b.gives("g").await, [""; 0], "Gerrit has not indexed the change");
     b.index.0.lock().unwrap().clear();
+    // Gerrit's index is asked about in turn.
+    tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(b.gives("g").await, ["a3"]);
     assert_eq!(b.gives("g").await, [""; 0], "the session has it");
     a.reads(&log).await;
     assert_eq!(a.gives("g").await, [""; 0], "never at its origin");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_of_a_commit_that_cannot_be_read_yet_waits_for_that_commit_elsewhere() {
+    let log = MemoryEventLog::new(1);
+    let (a, b, project) = (Life::new("a"), Life::new("b"), "p#1".parse().unwrap());
+    for life in [&a, &b] {
+        life.applies("@state", 1);
+        life.applies(META, 1);
+    }
+    let meta = META.parse().unwrap();
+    for (version, expected) in [(1, 1), (2, 2)] {
+        a.table.committed_ahead(&project, &meta, Version(version)).unwrap();
+        assert_eq!(a.table.committed_version(&project, &meta), Ok(Version(expected)));
+    }
+    a.post(&[event("2", Some(12), &[META])]).await;
+    a.forwards(&log).await;
+    b.reads(&log).await;
+    assert_eq!(b.gives("g").await, [""; 0], "its commit is not applied here");
+    b.applies(META, 2);
+    assert_eq!(b.gives("g").await, ["2"]);
+    for (version, expected) in [(2, 2), (3, 3)] {
+        a.applies(META, version);
+        assert_eq!(a.table.committed_version(&project, &meta), Ok(Version(expected)));
+    }
 }
 
 #[tokio::test(start_paused = true)]

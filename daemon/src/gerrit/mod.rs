@@ -29,4 +29,11 @@ pub enum GerritError {
 pub trait Gerrit: Send + Sync {
     /// Does these tasks, in the order that its index and caches need; what became of each, in the order of `tasks`.
     async fn refresh(&self, tasks: &[Task]) -> Vec<Result<(), GerritError>>;
+
+    /// A number that stays while the same process answers, and that another one does not answer with: it has lost what the
+    /// one before had acknowledged and had not on its disk.
+    ///
+    /// # Errors
+    /// It does not answer; which process will is not known.
+    async fn process(&self) -> Result<u64, GerritError>;
 }

@@ -1,6 +1,7 @@
 //! A Gerrit that writes down what it is told, for tests.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -13,12 +14,18 @@ use super::{Gerrit, GerritError};
 pub struct RecordingGerrit {
     told: Mutex<Vec<Task>>,
     answers: Mutex<VecDeque<GerritError>>,
+    restarts: AtomicU64,
 }
 
 impl RecordingGerrit {
     /// The next tasks will end like this, one each.
     pub fn will_fail(&self, errors: impl IntoIterator<Item = GerritError>) {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner).extend(errors);
+    }
+
+    /// Another process answers from now on.
+    pub fn restart(&self) {
+        self.restarts.fetch_add(1, Ordering::SeqCst);
     }
 
     /// What it was told since the last call.
@@ -34,5 +41,9 @@ impl Gerrit for RecordingGerrit {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).extend(tasks.iter().cloned());
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.iter().map(|_| answers.pop_front().map_or(Ok(()), Err)).collect()
+    }
+
+    async fn process(&self) -> Result<u64, GerritError> {
+        Ok(self.restarts.load(Ordering::SeqCst))
     }
 }

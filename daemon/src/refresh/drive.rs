@@ -16,13 +16,35 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from
 /// Most tasks that are told at once: calls that they have in common are made once.
 const MOST: u32 = 64;
 
+/// One process of Gerrit, as the queue knows it.
+#[derive(Debug, Default)]
+struct Session {
+    number: u64,
+    /// The process; none when it did not answer.
+    process: Option<u64>,
+}
+
+impl Session {
+    /// Asks which process answers. Another one, or nobody knows which, is another session: it has lost what the one before had
+    /// not on its disk. Answers whether it is the same.
+    async fn goes_on(&mut self, gerrit: &dyn Gerrit) -> bool {
+        let before = self.process;
+        self.process = gerrit.process().await.ok();
+        let is_same = self.process.is_some() && self.process == before;
+        self.number += u64::from(!is_same);
+        is_same
+    }
+}
+
 impl Refresh {
     /// Tells this Gerrit what to look at, until the node ends.
     pub async fn drive(self: Arc<Self>, gerrit: Arc<dyn Gerrit>) {
         let mut backoff = Backoff::new(Arc::clone(&self.parts.entropy), PAUSES.0, PAUSES.1);
-        let mut life = 0_u64;
+        let mut session = Session::default();
         loop {
-            let request = TasksRequest { session: format!("rest-{life}"), most: MOST, wait_ms: limits::POLL_WAIT_MS };
+            session.goes_on(gerrit.as_ref()).await;
+            let name = format!("rest-{}", session.number);
+            let request = TasksRequest { session: name, most: MOST, wait_ms: limits::POLL_WAIT_MS };
             let Ok(response) = self.tasks(request.clone()).await else { return };
             let ends = gerrit.refresh(&response.tasks).await;
             let mut report = DoneRequest { session: request.session, done: Vec::new(), failed: Vec::new() };
@@ -36,12 +58,17 @@ impl Refresh {
                     }
                 }
             }
+            // What was done counts when the process that was asked before still answers: an acknowledgement also says that it
+            // lives, and so has on its disk what it acknowledged long ago.
+            if !report.done.is_empty() && !session.goes_on(gerrit.as_ref()).await {
+                report.done.clear();
+            }
             if self.done(&report).is_err() {
                 return;
             }
-            if takes_nothing {
-                // It may be another process that comes back, which has lost what the one before had not on its disk.
-                life += 1;
+            if takes_nothing || session.process.is_none() {
+                // It may be another process that comes back.
+                session.number += 1;
                 backoff.wait().await;
             } else {
                 backoff.reset();

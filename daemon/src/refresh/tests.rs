@@ -125,20 +125,57 @@ async fn what_is_durable_has_its_mark_and_what_was_acknowledged_lately_comes_aga
     life.moved("refs/tags/v1", 1, Some(1), Mover::Other);
     life.durability.settle().await;
     assert_eq!(store.refresh_marks().unwrap().len(), 2);
-    assert_eq!(store.reference(&"p#1".parse().unwrap(), &META.parse().unwrap()).unwrap().unwrap().version, Version(1));
     let tasks = life.ask("one", 0).await.unwrap();
     let _ = life.report("one", &tasks[..1]).unwrap();
     assert_eq!(life.refresh.status().due, 1);
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    life.durability.settle().await;
+    // Whether or not it was acknowledged: its Gerrit may die yet.
+    let next = live(&store, Plants::default()).await;
+    let again = next.ask("one", 0).await.unwrap();
+    let mut numbers: Vec<u32> = again.iter().map(number).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [1, 2]);
+    next.moved("refs/changes/03/3/meta", 1, Some(1), Mover::Other);
+    let new = next.ask("one", 0).await.unwrap();
+    assert!(new[0].id > again[0].id && new[0].id >> 40 == 2, "ids of two lives are apart: {new:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_acknowledged_long_ago_by_a_gerrit_that_lives_does_not_come_again_after_a_restart() {
+    let store = MemoryStore::default();
+    let life = live(&store, Plants::default()).await;
+    life.moved(META, 1, Some(1), Mover::Other);
+    life.moved("refs/changes/02/2/meta", 1, Some(1), Mover::Other);
+    let tasks = life.ask("one", 0).await.unwrap();
+    let _ = life.report("one", &tasks[..1]).unwrap();
     tokio::time::sleep(Duration::from_secs(400)).await;
     assert_eq!(life.ask("one", 0).await.unwrap().len(), 1, "the other one's answer was lost");
     life.durability.settle().await;
     assert_eq!(store.refresh_marks().unwrap().len(), 1, "the one that was not acknowledged");
-    let next = live(&store, Plants::default()).await;
-    let again = next.ask("one", 0).await.unwrap();
+    let again = live(&store, Plants::default()).await.ask("one", 0).await.unwrap();
     assert_eq!(again.iter().map(number).collect::<Vec<_>>(), [2]);
-    next.moved("refs/changes/03/3/meta", 1, Some(1), Mover::Other);
-    let new = next.ask("one", 0).await.unwrap();
-    assert!(new[0].id > again[0].id && new[0].id >> 40 == 2, "ids of two lives are apart: {new:?}");
+}
+
+/// A step that had the one without the other would lose the mark in a crash before the next one.
+#[tokio::test(start_paused = true)]
+async fn a_ref_and_its_mark_are_durable_in_the_same_step() {
+    let (project, refs) =
+        ("p".parse().unwrap(), [META, "refs/changes/02/2/meta", "refs/heads/main", "refs/meta/config"]);
+    let store = MemoryStore::default();
+    let life = live(&store, Plants::default()).await;
+    for (byte, key) in (1..).zip(refs) {
+        life.moved(key, 1, Some(byte), Mover::Other);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    life.durability.settle().await;
+    let is_marked = |changes: &Changes, key: &RefKey| {
+        let of = subject::of(&project, key, &all_users());
+        changes.refresh.iter().any(|(subject, _)| Some(subject) == of.as_ref())
+    };
+    let moves = |step: &Changes| step.refs.iter().map(|(_, key, _)| (key.to_string(), is_marked(step, key))).collect();
+    let moves: Vec<Vec<(String, bool)>> = store.steps().iter().map(moves).collect();
+    assert_eq!(moves.concat(), refs.map(|key| (key.to_owned(), true)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -204,4 +241,34 @@ async fn a_gerrit_that_does_not_ask_is_told_until_it_takes_it() {
     let tries = gerrit.take();
     assert_eq!(tries.len(), 2, "once more in vain, then done: {tries:?}");
     assert_eq!(life.refresh.status().due, 0);
+}
+
+/// It is never seen away: it was started again between two calls.
+#[tokio::test(start_paused = true)]
+async fn a_gerrit_that_restarts_between_two_calls_is_told_again_what_it_may_have_lost() {
+    let life = live(&MemoryStore::default(), Plants::default()).await;
+    let gerrit = Arc::new(RecordingGerrit::default());
+    tokio::spawn(Arc::clone(&life.refresh).drive(Arc::clone(&gerrit) as Arc<dyn crate::gerrit::Gerrit>));
+    let told = async |after: u64| {
+        tokio::time::sleep(Duration::from_secs(after)).await;
+        gerrit.take().iter().map(number).collect::<Vec<_>>()
+    };
+    life.moved(META, 1, Some(1), Mover::Other);
+    assert_eq!(told(1).await, [1]);
+    assert_eq!(told(60).await, [0; 0]);
+    gerrit.restart();
+    assert_eq!(told(60).await, [1], "though nothing else moved");
+    // What another process was told says nothing of what the one before had on its disk.
+    tokio::time::sleep(Duration::from_secs(250)).await;
+    gerrit.restart();
+    life.moved("refs/changes/02/2/meta", 1, Some(1), Mover::Other);
+    let mut both = told(60).await;
+    both.sort_unstable();
+    both.dedup();
+    assert_eq!(both, [1, 2]);
+    tokio::time::sleep(Duration::from_secs(400)).await;
+    life.moved("refs/changes/03/3/meta", 1, Some(1), Mover::Other);
+    assert_eq!(told(60).await, [3]);
+    gerrit.restart();
+    assert_eq!(told(60).await, [3], "the others are on its disk");
 }

@@ -13,12 +13,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use lockstep_proto::{Oid, ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey, RefName, RefValue, Version};
 
 pub use locks::{RefGuard, RefLocks};
+use tokio::sync::broadcast;
 
 use crate::plant::{Plant, Plants};
 use crate::volume::{Announced, Changes, NodeStore, RefRecord, StoreError};
 
 /// Entries of one page of the version map.
 const PAGE: usize = 1_000;
+/// Moves that are kept for whoever listens to them.
+const MOVES: usize = 1_024;
 
 /// Who moved a ref.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +54,7 @@ pub struct RefTable {
     overlay: Mutex<Overlay>,
     plants: Plants,
     follower: Option<Arc<dyn Follow>>,
+    moves: broadcast::Sender<(ProjectName, RefKey)>,
     /// The in-process ref locks.
     pub locks: RefLocks,
 }
@@ -62,6 +66,8 @@ struct Overlay {
     refs: BTreeMap<(ProjectKey, RefKey), (RefRecord, u64)>,
     directories: BTreeMap<(ProjectKey, RefName), u64>,
     forgotten: BTreeMap<ProjectKey, u64>,
+    /// What this node committed and could not move yet.
+    ahead: BTreeMap<(ProjectKey, RefKey), Version>,
     /// Announcements whose moves are not in the overlay yet, and the last announcement.
     under_way: BTreeSet<u64>,
     announced: u64,
@@ -91,13 +97,20 @@ impl RefTable {
     /// Nothing but what the store says.
     #[must_use]
     pub fn new(store: Arc<dyn NodeStore>, plants: Plants) -> Self {
-        Self { store, overlay: Mutex::default(), plants, follower: None, locks: RefLocks::default() }
+        let moves = broadcast::Sender::new(MOVES);
+        Self { store, overlay: Mutex::default(), plants, follower: None, moves, locks: RefLocks::default() }
     }
 
     /// Tells `follower` of every move.
     #[must_use]
     pub fn followed(self, follower: Option<Arc<dyn Follow>>) -> Self {
         Self { follower, ..self }
+    }
+
+    /// Every move from now on, when [`RefTable::get`] answers it. Who falls behind is told so, and does not know which.
+    #[must_use]
+    pub fn moves(&self) -> broadcast::Receiver<(ProjectName, RefKey)> {
+        self.moves.subscribe()
     }
 
     fn overlay(&self) -> MutexGuard<'_, Overlay> {
@@ -125,6 +138,30 @@ impl RefTable {
     /// As [`RefTable::get`].
     pub fn version(&self, project: &ProjectKey, key: &RefKey) -> Result<Version, StoreError> {
         Ok(self.get(project, key)?.map_or(Version::NONE, |record| record.version))
+    }
+
+    /// Notes that this node committed a version which cannot be read here yet; until it can, [`RefTable::committed_version`]
+    /// answers it.
+    ///
+    /// # Errors
+    /// As [`RefTable::get`].
+    pub fn committed_ahead(&self, project: &ProjectKey, key: &RefKey, version: Version) -> Result<(), StoreError> {
+        let at = (scope(project, key), key.clone());
+        self.overlay().ahead.insert(at.clone(), version);
+        // Somebody else may have moved it between.
+        if self.version(project, key)? >= version {
+            self.overlay().ahead.remove(&at);
+        }
+        Ok(())
+    }
+
+    /// The version that is applied here, or the later one that this node committed and that will be.
+    ///
+    /// # Errors
+    /// As [`RefTable::get`].
+    pub fn committed_version(&self, project: &ProjectKey, key: &RefKey) -> Result<Version, StoreError> {
+        let ahead = self.overlay().ahead.get(&(scope(project, key), key.clone())).copied();
+        Ok(self.version(project, key)?.max(ahead.unwrap_or(Version::NONE)))
     }
 
     /// The project's state; none when this node never heard of it.
@@ -276,11 +313,21 @@ impl RefTable {
         for (key, record) in &records {
             self.follow(project, key, &|| self.get(project, key), &record.value, mover)?;
         }
+        let keys: Vec<RefKey> = records.keys().cloned().collect();
         let mut overlay = self.overlay();
         overlay.generation += 1;
         let generation = overlay.generation;
         for (key, record) in records {
-            overlay.refs.insert((scope(project, &key), key), (record, generation));
+            let at = (scope(project, &key), key);
+            if overlay.ahead.get(&at).is_some_and(|ahead| *ahead <= record.version) {
+                overlay.ahead.remove(&at);
+            }
+            overlay.refs.insert(at, (record, generation));
+        }
+        drop(overlay);
+        if self.moves.receiver_count() > 0 {
+            // That nobody listens is no failure.
+            keys.into_iter().for_each(|key| drop(self.moves.send((project.name.clone(), key))));
         }
         Ok(())
     }
@@ -321,6 +368,7 @@ impl RefTable {
         let generation = overlay.generation;
         overlay.refs.retain(|(key, _), _| key != project);
         overlay.directories.retain(|(key, _), _| key != project);
+        overlay.ahead.retain(|(key, _), _| key != project);
         overlay.forgotten.insert(project.clone(), generation);
     }
 

@@ -196,6 +196,18 @@ impl DiskStore {
             .collect()
     }
 
+    fn read_received_blocks(&self) -> Fallible<BTreeMap<(String, u64), Bytes>> {
+        let table = self.table(tables::RECEIVED_BLOCKS)?;
+        table
+            .iter()?
+            .map(|row| {
+                let (block, bits) = row?;
+                let (origin, block) = block.value();
+                Ok(((origin.to_owned(), block), Bytes::copy_from_slice(bits.value())))
+            })
+            .collect()
+    }
+
     fn read_facts(&self) -> Fallible<VolumeFacts> {
         let read = |text: &str| Ok(forms::read_json("volume facts", text)?);
         Ok(self.get(tables::FACTS, tables::VOLUME, read)?.unwrap_or_default())
@@ -290,6 +302,10 @@ impl NodeStore for DiskStore {
 
     fn received(&self) -> Result<BTreeMap<String, String>, StoreError> {
         self.read_received().map_err(failed("read what was received"))
+    }
+
+    fn received_blocks(&self) -> Result<BTreeMap<(String, u64), Bytes>, StoreError> {
+        self.read_received_blocks().map_err(failed("read what was received"))
     }
 
     fn facts(&self) -> Result<VolumeFacts, StoreError> {

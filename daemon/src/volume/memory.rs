@@ -34,14 +34,24 @@ struct State {
     refresh: BTreeMap<Subject, RefreshMark>,
     mail: BTreeMap<(Mailbox, u64), Bytes>,
     received: BTreeMap<String, String>,
+    received_blocks: BTreeMap<(String, u64), Bytes>,
     facts: VolumeFacts,
     announced: BTreeMap<u64, Vec<Announced>>,
+    #[cfg(test)]
+    steps: Vec<Changes>,
 }
 
 impl MemoryStore {
     /// Loses everything, as a new disk would.
     pub fn wipe(&self) {
         *self.state() = State::default();
+    }
+
+    /// What was committed, step by step.
+    #[cfg(test)]
+    #[must_use]
+    pub fn steps(&self) -> Vec<Changes> {
+        self.state().steps.clone()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -65,6 +75,12 @@ impl State {
         self.refresh.extend(changes.refresh);
         self.mail.extend(changes.post.into_iter().map(|(mailbox, number, bytes)| ((mailbox, number), bytes)));
         self.received.extend(changes.received);
+        for (block, bits) in changes.received_blocks {
+            match bits {
+                Some(bits) => drop(self.received_blocks.insert(block, bits)),
+                None => drop(self.received_blocks.remove(&block)),
+            }
+        }
         if let Some(facts) = changes.facts {
             self.facts = facts;
         }
@@ -88,6 +104,7 @@ impl State {
         }
         for origin in &changes.forget_received {
             self.received.remove(origin);
+            self.received_blocks.retain(|(of, _), _| of != origin);
         }
     }
 
@@ -186,6 +203,10 @@ impl NodeStore for MemoryStore {
         Ok(self.state().received.clone())
     }
 
+    fn received_blocks(&self) -> Result<BTreeMap<(String, u64), Bytes>, StoreError> {
+        Ok(self.state().received_blocks.clone())
+    }
+
     fn facts(&self) -> Result<VolumeFacts, StoreError> {
         Ok(self.state().facts.clone())
     }
@@ -210,7 +231,10 @@ impl NodeStore for MemoryStore {
     }
 
     async fn commit(&self, changes: Changes) -> Result<(), StoreError> {
-        self.state().apply(changes);
+        let mut state = self.state();
+        #[cfg(test)]
+        state.steps.push(changes.clone());
+        state.apply(changes);
         Ok(())
     }
 }

@@ -131,7 +131,9 @@ pub struct Changes {
     /// Entries of the mailboxes that nobody needs any more.
     pub unpost: Vec<(Mailbox, u64)>,
     /// Which announcements of an origin were received, by its text, as JSON.
-    pub received: Vec<(String, String)>,
+    pub received: BTreeMap<String, String>,
+    /// The same of a block of an origin's numbers, a bit for each; none for one that is in its JSON now.
+    pub received_blocks: BTreeMap<(String, u64), Option<Bytes>>,
     /// Origins of which no announcement can come again.
     pub forget_received: Vec<String>,
     /// The volume's facts.
@@ -158,6 +160,7 @@ impl Changes {
             && self.post.is_empty()
             && self.unpost.is_empty()
             && self.received.is_empty()
+            && self.received_blocks.is_empty()
             && self.forget_received.is_empty()
             && self.facts.is_none()
     }
@@ -225,6 +228,9 @@ pub trait NodeStore: Send + Sync {
 
     /// Which announcements of each origin were received.
     fn received(&self) -> Result<BTreeMap<String, String>, StoreError>;
+
+    /// The same of blocks of each origin's numbers.
+    fn received_blocks(&self) -> Result<BTreeMap<(String, u64), Bytes>, StoreError>;
 
     /// The volume's facts; empty ones for a new volume.
     fn facts(&self) -> Result<VolumeFacts, StoreError>;

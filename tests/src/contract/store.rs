@@ -1,5 +1,8 @@
 //! The contract of the node's store ([`lockstep::volume`]). Every function takes a new, empty store.
 
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
 use lockstep::eventlog::Position;
 use lockstep::volume::{Changes, Difference, Held, Mailbox, NodeStore, RefRecord, RefreshMark, ShardId, VolumeFacts};
 use lockstep_proto::refresh::Subject;
@@ -275,7 +278,7 @@ pub async fn a_project_is_forgotten_by_incarnation(store: &dyn NodeStore) {
 
 /// Mailboxes are apart, their entries come in the order of their numbers and in pages, and stay until they are taken out.
 pub async fn mail_comes_in_the_order_of_its_numbers(store: &dyn NodeStore) {
-    let letter = |text: &'static str| bytes::Bytes::from_static(text.as_bytes());
+    let letter = |text: &'static str| Bytes::from_static(text.as_bytes());
     let numbers = [u64::MAX, 300, 0, 7];
     let all = MAILBOXES.iter().flat_map(|mailbox| numbers.map(|number| (*mailbox, number, letter("one"))));
     commit(store, Changes { post: all.collect(), ..Changes::default() }).await;
@@ -303,11 +306,24 @@ pub async fn mail_comes_in_the_order_of_its_numbers(store: &dyn NodeStore) {
 /// What was received of an origin is what was said last, until it is forgotten.
 pub async fn what_was_received_is_replaced_and_forgotten(store: &dyn NodeStore) {
     let received = |all: &[(&str, &str)]| all.iter().map(|(of, what)| ((*of).to_owned(), (*what).to_owned())).collect();
-    commit(store, Changes { received: received(&[("a", "1"), ("b", "2"), ("a", "3")]), ..Changes::default() }).await;
-    assert_eq!(store.received().map(|all| all.into_iter().collect()), Ok(received(&[("a", "3"), ("b", "2")])));
-    let forget_received = vec!["b".to_owned(), "c".to_owned()];
-    commit(store, Changes { forget_received, ..Changes::default() }).await;
-    assert_eq!(store.received().map(|all| all.into_iter().collect()), Ok(received(&[("a", "3")])));
+    let blocks = |all: &[(&str, u64, &'static str)]| {
+        all.iter().map(|(of, block, bits)| (((*of).to_owned(), *block), Bytes::from_static(bits.as_bytes()))).collect()
+    };
+    let put = |all: &[(&str, u64, &'static str)]| {
+        let all: BTreeMap<(String, u64), Bytes> = blocks(all);
+        all.into_iter().map(|(block, bits)| (block, Some(bits))).collect()
+    };
+    let received_blocks = put(&[("a", 0, "0"), ("a", u64::MAX, "1"), ("b", 0, "2"), ("b", u64::MAX, "3")]);
+    let changes = Changes { received: received(&[("a", "1"), ("b", "2")]), received_blocks, ..Changes::default() };
+    commit(store, changes).await;
+    let received_blocks = put(&[("a", 0, "4")]).into_iter().chain([(("a".to_owned(), u64::MAX), None)]).collect();
+    commit(store, Changes { received: received(&[("a", "3")]), received_blocks, ..Changes::default() }).await;
+    assert_eq!(store.received(), Ok(received(&[("a", "3"), ("b", "2")])));
+    assert_eq!(store.received_blocks(), Ok(blocks(&[("a", 0, "4"), ("b", 0, "2"), ("b", u64::MAX, "3")])));
+    let (forget_received, received_blocks) = (vec!["b".to_owned(), "c".to_owned()], put(&[("b", 1, "5")]));
+    commit(store, Changes { forget_received, received_blocks, ..Changes::default() }).await;
+    assert_eq!(store.received(), Ok(received(&[("a", "3")])));
+    assert_eq!(store.received_blocks(), Ok(blocks(&[("a", 0, "4"), ("b", 1, "5")])), "what goes, before what comes");
 }
 
 /// A large batch is one step.
@@ -328,9 +344,9 @@ pub async fn fill(store: &dyn NodeStore) {
     changes.park.push(("t1".into(), held("one")));
     changes.quarantine.push(("t2".into(), held("two")));
     changes.refresh.push((account(1), mark(5, Difference::Some)));
-    changes.post.push((Mailbox::Outbox, 4, bytes::Bytes::from_static(b"out")));
-    changes.post.push((Mailbox::Inbox, 5, bytes::Bytes::from_static(b"in")));
-    changes.received.push(("a.1".into(), "{}".into()));
+    changes.post.push((Mailbox::Outbox, 4, Bytes::from_static(b"out")));
+    changes.post.push((Mailbox::Inbox, 5, Bytes::from_static(b"in")));
+    changes.received.insert("a.1".into(), "{}".into());
     changes.facts = Some(filled_facts());
     commit(store, changes).await;
 }
@@ -353,7 +369,7 @@ pub fn check_filled(store: &dyn NodeStore) {
     assert_eq!(store.quarantined(), Ok([("t2".to_owned(), held("two"))].into()));
     assert_eq!(store.refresh_marks(), Ok(vec![(account(1), mark(5, Difference::Some))]));
     let mail = |mailbox, number, text: &'static str| {
-        assert_eq!(store.mail(mailbox, None, 9), Ok(vec![(number, bytes::Bytes::from_static(text.as_bytes()))]));
+        assert_eq!(store.mail(mailbox, None, 9), Ok(vec![(number, Bytes::from_static(text.as_bytes()))]));
     };
     mail(Mailbox::Outbox, 4, "out");
     mail(Mailbox::Inbox, 5, "in");

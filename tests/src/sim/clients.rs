@@ -107,10 +107,11 @@ impl Client {
         }
     }
 
-    /// Posts a stream event of what was committed, at the node that did it, as its Gerrit does.
+    /// Posts a stream event of what was committed, readable or not yet, at the node that did it, as its Gerrit does.
     async fn tell(&self, node: &NodeId, project: &ProjectName, response: &RefTransactionResponse) {
-        let visible = response.results.iter().filter(|result| result.outcome == Outcome::Committed);
-        let names: BTreeSet<RefName> = visible.map(|result| result.name.clone()).collect();
+        let is_committed = |outcome| matches!(outcome, Outcome::Committed | Outcome::CommittedNotYetVisible);
+        let committed = response.results.iter().filter(|result| is_committed(result.outcome));
+        let names: BTreeSet<RefName> = committed.map(|result| result.name.clone()).collect();
         let Some(txn) = response.txn.as_ref().filter(|_| self.events.chance(self.world.scenario.events)) else {
             return;
         };

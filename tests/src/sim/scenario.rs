@@ -228,12 +228,12 @@ impl Scenario {
             P::AckForgetsNewer => (self.branches, self.gerrit_ms) = (8, 200),
             P::OwnNotRefreshed | P::AckedNotKept => (self.branches, self.gerrit_dies) = (8, 60),
             P::EventBeforeRefs => {
-                (self.events, self.gerrit_dies) = (1_000, 0);
-                self.act(&[(Action::Pause, 10), (Action::Partition, 10), (Action::Crash, 5)]);
+                self.events = 1_000;
+                self.act(&[(Action::Pause, 10), (Action::Partition, 10), (Action::Crash, 5), (Action::PowerCut, 5)]);
             }
             P::CheckpointBeforeEvent => {
-                (self.events, self.gerrit_dies) = (1_000, 0);
-                self.act(&[(Action::Crash, 20)]);
+                self.events = 1_000;
+                self.act(&[(Action::Crash, 14), (Action::PowerCut, 6)]);
             }
             P::PackAgainstUncommitted => {
                 self.more(Ask::Stacked, 30);

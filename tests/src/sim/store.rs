@@ -94,6 +94,10 @@ impl NodeStore for WatchedStore {
         self.inner.received()
     }
 
+    fn received_blocks(&self) -> Result<BTreeMap<(String, u64), Bytes>, StoreError> {
+        self.inner.received_blocks()
+    }
+
     fn facts(&self) -> Result<VolumeFacts, StoreError> {
         self.inner.facts()
     }

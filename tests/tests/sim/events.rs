@@ -2,7 +2,7 @@
 
 use lockstep_proto::announcement::{AnnounceRequest, StreamEvent};
 use lockstep_proto::bridge::Outcome;
-use lockstep_proto::{EventBody, ProjectName, RefName, Version};
+use lockstep_proto::{EventBody, Oid, ProjectName, RefName, Version};
 use lockstep_tests::sim::check::events::Posted;
 use lockstep_tests::sim::faults::{Cut, Seam};
 use lockstep_tests::sim::story::{Story, tell};
@@ -14,13 +14,19 @@ fn p0() -> ProjectName {
 }
 
 /// Pushes a change's first meta commit through a node, and posts an event of it there.
-async fn comment(story: &Story, node: &str, id: &str) {
+async fn comment(story: &Story, node: &str, id: &str) -> Oid {
     let object = story.object(node, &p0());
     let response = story.push(node, &format!("push-{id}"), &p0(), (META, None, Some(object))).await.unwrap();
     assert_eq!(response.outcome, Outcome::Committed);
+    announce(story, node, id, Version(1)).await;
+    object
+}
+
+/// Posts an event of this version of the change's meta ref.
+async fn announce(story: &Story, node: &str, id: &str, version: Version) {
     let project = story.world.watch.known().facts.projects[&p0()].clone();
     let name: RefName = META.parse().unwrap();
-    let refs = vec![(name.clone(), Version(1))];
+    let refs = vec![(name.clone(), version)];
     let origin = node.parse().unwrap();
     story.world.watch.posts(Posted { id: id.to_owned(), origin, project, change: Some(1), refs });
     let event = StreamEvent {
@@ -34,6 +40,31 @@ async fn comment(story: &Story, node: &str, id: &str) {
     let events = story.life(node).node.events().unwrap();
     events.announce(AnnounceRequest { events: vec![event] }).await.unwrap();
     story.world.watch.posted(id);
+}
+
+/// The commit is in the refdb and cannot be placed at its node, nor at another one that has the version before.
+#[test]
+fn an_event_of_a_commit_that_cannot_be_read_yet_is_heard_behind_that_commit() {
+    tell(async |story| {
+        let (origin, other) = ("muc-1-0", "blr-1-0");
+        let before = comment(story, origin, "first").await;
+        story.converge().await;
+        let bar = |what| {
+            for name in [origin, other] {
+                story.world.faults.bar(&name.parse().unwrap(), what);
+            }
+        };
+        bar(Some("announce"));
+        let object = story.object(origin, &p0());
+        let push = (META, Some(before), Some(object));
+        let response = story.push(origin, "push-second", &p0(), push).await.unwrap();
+        assert_eq!(response.outcome, Outcome::CommittedNotYetVisible);
+        announce(story, origin, "second", Version(2)).await;
+        story.pass(3_000).await;
+        bar(None);
+        story.converge().await;
+        assert_eq!(heard(story), 6);
+    });
 }
 
 /// How many nodes have heard events, summed over them.

@@ -8,6 +8,7 @@
 
 mod call;
 mod changes;
+mod process;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ use serde_json::{Value, json};
 use super::{Gerrit, GerritError};
 use call::Answer;
 pub use call::RestSettings;
+use process::Processes;
 
 const OF_PROJECTS: &[&str] = &["projects"];
 const OF_PROJECT_LISTS: &[&str] = &["projects", "project_list"];
@@ -37,13 +39,14 @@ pub struct RestGerrit {
     all_projects: ProjectName,
     /// The caches that this Gerrit has, once it was asked: releases differ.
     caches: Mutex<Option<BTreeSet<String>>>,
+    processes: Mutex<Processes>,
 }
 
 impl RestGerrit {
     /// Connects to nothing yet. `all_projects` is what every project inherits from.
     #[must_use]
     pub fn new(settings: RestSettings, all_projects: ProjectName) -> Self {
-        Self { settings, all_projects, caches: Mutex::default() }
+        Self { settings, all_projects, caches: Mutex::default(), processes: Mutex::default() }
     }
 
     async fn post(&self, path: &str, body: Value) -> Result<Answer, GerritError> {
@@ -162,5 +165,8 @@ impl Gerrit for RestGerrit {
             }
         }
         ends
+    }
+    async fn process(&self) -> Result<u64, GerritError> {
+        self.ask_for_process().await
     }
 }

@@ -245,3 +245,32 @@ async fn a_gerrit_that_is_away_or_whose_caches_stay_is_no_success() {
     let task = Task { id: 1, own: false, attempt: 1, work: change(1) };
     assert!(matches!(away.refresh(&[task]).await[..], [Err(GerritError::Away(_))]));
 }
+
+/// A task of Gerrit's queue.
+fn queued(command: &str, start: &str, id: &str) -> Value {
+    json!({"id": id, "state": "SLEEPING", "start_time": start, "delay": 9, "command": command, "queue_name": "WorkQueue"})
+}
+
+#[tokio::test]
+async fn a_process_is_told_from_the_next_by_what_it_scheduled_at_its_start() {
+    let rig = Rig::new().await;
+    let shows = async |queue: Value| {
+        rig.script.answers("GET /g/a/config/server/tasks/", 200, &format!(")]}}'\n{queue}"));
+        rig.gerrit.process().await
+    };
+    let started = |at: &str, id: &str| queued("Log File Manager", &format!("2026-11-21 {at}.000000000"), id);
+    let other = queued("[send-email]", "2026-11-21 09:00:00.000000000", "c0ffee00");
+    let (first, second) = (started("10:00:00", "1e688bea"), started("10:09:00", "2a000001"));
+    let once = started("09:59:59", "1e688be9");
+    assert_eq!(shows(json!([once, first, other])).await, Ok(0));
+    assert_eq!(shows(json!([first])).await, Ok(0), "other tasks come and go");
+    assert_eq!(shows(json!([other, second])).await, Ok(1));
+    assert_eq!(shows(json!([second])).await, Ok(1));
+    assert_eq!(shows(json!([started("10:09:00", "2a000002")])).await, Ok(2), "two starts within a second");
+    assert_eq!(shows(json!([other])).await, Ok(3), "its mark is gone");
+    assert_eq!(shows(json!([])).await, Ok(3), "nothing can be told");
+    assert_eq!(shows(json!([second])).await, Ok(3));
+    rig.script.answers("GET /g/a/config/server/tasks/", 503, "starting");
+    assert!(matches!(rig.gerrit.process().await, Err(GerritError::Away(_))));
+    assert_eq!(shows(json!([second])).await, Ok(3));
+}

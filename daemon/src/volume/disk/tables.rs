@@ -32,6 +32,8 @@ pub const SENT: TableDefinition<u64, &[u8]> = TableDefinition::new("sent");
 pub const INBOX: TableDefinition<u64, &[u8]> = TableDefinition::new("inbox");
 /// Origin to what was received of it, JSON.
 pub const RECEIVED: TableDefinition<&str, &str> = TableDefinition::new("received");
+/// Origin and block to what was received of the block's numbers: a bit each.
+pub const RECEIVED_BLOCKS: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("received_blocks");
 /// One row, [`VOLUME`]: JSON.
 pub const FACTS: TableDefinition<&str, &str> = TableDefinition::new("facts");
 /// The row of [`FACTS`].
@@ -80,6 +82,7 @@ pub fn prepare(database: &Database) -> Fallible<()> {
         txn.open_table(SENT)?;
         txn.open_table(INBOX)?;
         txn.open_table(RECEIVED)?;
+        txn.open_table(RECEIVED_BLOCKS)?;
         txn.open_table(FACTS)?;
     }
     txn.commit()?;

@@ -131,15 +131,27 @@ fn put_mail(txn: &WriteTransaction, changes: &Changes) -> Fallible<()> {
     for (mailbox, number, bytes) in &changes.post {
         txn.open_table(tables::mail(*mailbox))?.insert(number, bytes.as_ref())?;
     }
-    if changes.received.is_empty() && changes.forget_received.is_empty() {
+    put_received(txn, changes)
+}
+
+fn put_received(txn: &WriteTransaction, changes: &Changes) -> Fallible<()> {
+    if changes.received.is_empty() && changes.received_blocks.is_empty() && changes.forget_received.is_empty() {
         return Ok(());
     }
     let mut received = txn.open_table(tables::RECEIVED)?;
+    let mut blocks = txn.open_table(tables::RECEIVED_BLOCKS)?;
     for origin in &changes.forget_received {
         received.remove(origin.as_str())?;
+        blocks.retain_in((origin.as_str(), 0)..=(origin.as_str(), u64::MAX), |_, _| false)?;
     }
     for (origin, what) in &changes.received {
         received.insert(origin.as_str(), what.as_str())?;
+    }
+    for ((origin, block), bits) in &changes.received_blocks {
+        match bits {
+            Some(bits) => drop(blocks.insert((origin.as_str(), *block), bits.as_ref())?),
+            None => drop(blocks.remove((origin.as_str(), *block))?),
+        }
     }
     Ok(())
 }

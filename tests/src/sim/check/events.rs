@@ -111,9 +111,10 @@ impl Events {
         }
     }
 
-    /// A listener was told that its confirmation holds.
+    /// A listener was told that its confirmation holds. Of what a volume gave that is lost since, it says nothing to the new one,
+    /// which may not have read that event yet and gives it again.
     pub fn confirmed(&mut self, node: &NodeId, id: &str) {
-        if let Some(event) = self.events.get_mut(id) {
+        if let Some(event) = self.events.get_mut(id).filter(|event| event.heard.contains(node)) {
             event.confirmed.insert(node.clone());
         }
     }
