@@ -161,7 +161,9 @@ impl Server {
     /// The process ended, or it does not answer for long.
     pub async fn ready(&mut self) {
         let end = Instant::now() + START;
-        while !self.get("/config/server/version").await.is_ok_and(|answer| answer.status == 200) {
+        // A replica has no REST API.
+        let well = if self.is_replica { 404 } else { 200 };
+        while !self.get("/config/server/version").await.is_ok_and(|answer| answer.status == well) {
             if let Some(ended) = self.child.as_mut().and_then(|child| child.try_wait().expect("a child")) {
                 panic!("{} ended ({ended}) instead of getting ready\n{}", self.name, self.log_tail());
             }
