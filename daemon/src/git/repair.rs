@@ -243,7 +243,15 @@ fn remove(path: &Path) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    /// Lets a file look as if it had been written so long after 1970.
+    fn written_at(path: &Path, seconds: u64) {
+        let then = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        File::options().write(true).open(path).unwrap().set_modified(then).unwrap();
+    }
 
     /// A power cut in the middle of a sync, after the journal of the file system took what was known of the files by then.
     #[test]
@@ -251,11 +259,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::open(folder.path()).unwrap();
         marked(&layout, |_| Ok(())).unwrap();
+        written_at(&layout.sync_mark(), 1_000);
         let fan_out = folder.path().join("p.git/objects/00");
         std::fs::create_dir_all(&fan_out).unwrap();
         let half_written = fan_out.join("2".repeat(38));
         std::fs::write(&half_written, b"\0\0\0\0").unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        written_at(&half_written, 2_000);
         let cut = |_: &Path| Err(std::io::Error::other("the power is gone"));
         assert!(marked(&layout, cut).is_err());
 
