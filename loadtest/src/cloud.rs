@@ -75,6 +75,7 @@ impl Cloud {
 fn settings(folder: &Path, site: &str, poll: Duration, sites: &[&str]) -> Fallible<Settings> {
     let home = folder.join(site);
     std::fs::create_dir_all(&home)?;
+    std::fs::create_dir_all(folder.join("aws/blobs"))?;
     let text = format!(
         r#"
 site = "{site}"
@@ -89,8 +90,8 @@ prefix = "bench"
 [eventlog]
 prefix = "bench"
 poll_interval = "{poll}ms"
-[embedded]
-dir = "{folder}/aws"
+[blobs]
+url = "file://{folder}/aws/blobs"
 "#,
         home = home.display(),
         folder = folder.display(),

@@ -120,13 +120,15 @@ prefix = "demo"
 [eventlog]
 prefix = "demo"
 poll_interval = "{POLL}"
-[embedded]
-dir = "{folder}/aws"
+[blobs]
+url = "file://{folder}/aws/blobs"
 "#,
         home = home.display(),
         folder = folder.display(),
     );
-    std::fs::create_dir_all(&home).map_err(DemoError::of)?;
+    for folder in [&home, &folder.join("aws/blobs")] {
+        std::fs::create_dir_all(folder).map_err(DemoError::of)?;
+    }
     std::fs::write(home.join("lockstep.toml"), &text).map_err(DemoError::of)?;
     config::parse(&text).map_err(DemoError::of)
 }
