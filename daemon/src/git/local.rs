@@ -119,7 +119,7 @@ impl LocalRepositories {
     ) -> Result<T, GitError> {
         let project = project.clone();
         self.blocking(op, move |volume| {
-            let run = |repository: &Repository| job(volume, &Objects::open(&project, repository)?);
+            let run = |repository: &Repository, packs| job(volume, &Objects::open(&project, repository, packs)?);
             volume.pool.with(&volume.layout, &project, run)
         })
         .await

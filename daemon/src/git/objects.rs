@@ -10,6 +10,7 @@ use lockstep_proto::{Oid, ProjectName};
 
 use super::GitError;
 use super::layout::failed;
+use super::pool::Packs;
 
 /// Bytes of a blob that may be a number: what is longer is not read.
 const COUNTER_SIZE: usize = 64;
@@ -19,18 +20,27 @@ pub(super) struct Objects<'a> {
     pub(super) project: &'a ProjectName,
     pub(super) repository: &'a Repository,
     pub(super) odb: Odb<'a>,
+    /// The packs that absence is held against; none where it is believed.
+    packs: Option<Packs>,
 }
 
 impl<'a> Objects<'a> {
-    pub(super) fn open(project: &'a ProjectName, repository: &'a Repository) -> Result<Self, GitError> {
+    pub(super) fn open(
+        project: &'a ProjectName,
+        repository: &'a Repository,
+        packs: Option<Packs>,
+    ) -> Result<Self, GitError> {
         let odb = repository.odb().map_err(|error| failed(project, "open the objects", error))?;
-        Ok(Self { project, repository, odb })
+        Ok(Self { project, repository, odb, packs })
     }
 
-    /// Size in bytes and type; none when the object is not there.
+    /// Size in bytes and type; none when the object is not there. While packs change under the handle that is not told.
     pub(super) fn header(&self, oid: git2::Oid) -> Result<Option<(usize, ObjectType)>, GitError> {
         match self.odb.read_header(oid) {
             Ok(header) => Ok(Some(header)),
+            Err(_) if self.packs.is_some_and(|packs| packs.are_replaced(self.repository.path())) => {
+                Err(failed(self.project, "read an object's header", format!("{oid}: the packs change meanwhile")))
+            }
             Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
             Err(_) if is_empty(&loose_path(self.repository.path(), oid)) => Ok(None),
             Err(error) => Err(failed(self.project, "read an object's header", format!("{oid}: {error}"))),

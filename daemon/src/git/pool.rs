@@ -26,7 +26,7 @@ struct Idle {
 /// libgit2 believes an index over many packs (`multi-pack-index`) for as long as that file is the same. Others than git,
 /// Gerrit's collection for one, remove packs and leave it: then what is in the repository seems absent.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Packs {
+pub(super) enum Packs {
     /// There is no such index: libgit2 looks again by itself.
     Alone,
     /// There is one, and this was the last change of the packs' folder.
@@ -34,6 +34,11 @@ enum Packs {
 }
 
 impl Packs {
+    /// Whether there was such an index, and the packs changed since. Without one, libgit2 looks again by itself.
+    pub(super) fn are_replaced(self, git_dir: &Path) -> bool {
+        self != Self::Alone && self != Self::of(git_dir)
+    }
+
     fn of(path: &Path) -> Self {
         let packs = path.join("objects/pack");
         if !packs.join("multi-pack-index").exists() {
@@ -42,6 +47,9 @@ impl Packs {
         Self::Indexed(packs.metadata().and_then(|folder| folder.modified()).ok())
     }
 }
+
+/// How often a job is tried while others change the packs.
+const TRIES: u32 = 3;
 
 /// The idle handles of a volume.
 pub(super) struct Pool {
@@ -54,32 +62,33 @@ impl Pool {
         Self { idle: Mutex::new(VecDeque::new()), capacity }
     }
 
-    /// Runs `job` with a handle of the project's repository; once more with a new one when a kept one shows too little.
-    /// Blocks.
+    /// Runs `job` with a handle of the project's repository; again with a new one when packs changed under it and it found
+    /// too little. What it is told of the packs is what absence is held against; nothing on the last try. Blocks.
     pub(super) fn with<T>(
         &self,
         layout: &Layout,
         project: &ProjectName,
-        job: impl Fn(&Repository) -> Result<T, GitError>,
+        job: impl Fn(&Repository, Option<Packs>) -> Result<T, GitError>,
     ) -> Result<T, GitError> {
         let (path, identity) = layout.locate(project)?;
-        let packs = Packs::of(&path);
-        let idle = |repository| Idle { project: project.clone(), identity, packs, repository };
-        if let Some(repository) = self.take(project, identity, packs) {
-            match job(&repository) {
-                Err(GitError::Missing { .. } | GitError::Failed { .. }) if Packs::of(&path) != packs => {
+        let mut left = TRIES;
+        loop {
+            left -= 1;
+            let packs = Packs::of(&path);
+            let repository = match self.take(project, identity, packs) {
+                Some(repository) => repository,
+                None => open(layout, project, &path)?,
+            };
+            match job(&repository, (left > 0).then_some(packs)) {
+                Err(GitError::Missing { .. } | GitError::Failed { .. }) if left > 0 && packs.are_replaced(&path) => {
                     self.forget(project);
                 }
                 result => {
-                    self.put(idle(repository));
+                    self.put(Idle { project: project.clone(), identity, packs, repository });
                     return result;
                 }
             }
         }
-        let repository = open(layout, project, &path)?;
-        let result = job(&repository);
-        self.put(idle(repository));
-        result
     }
 
     /// Drops the handles of a project.

@@ -26,13 +26,22 @@ struct Session {
 
 impl Session {
     /// Asks which process answers. Another one, or nobody knows which, is another session: it has lost what the one before had
-    /// not on its disk. Answers whether it is the same.
-    async fn goes_on(&mut self, gerrit: &dyn Gerrit) -> bool {
+    /// not on its disk.
+    ///
+    /// # Errors
+    /// It is another session, and why.
+    async fn goes_on(&mut self, gerrit: &dyn Gerrit) -> Result<(), String> {
         let before = self.process;
-        self.process = gerrit.process().await.ok();
-        let is_same = self.process.is_some() && self.process == before;
-        self.number += u64::from(!is_same);
-        is_same
+        let now = gerrit.process().await;
+        self.process = now.as_ref().ok().copied();
+        if self.process.is_some() && self.process == before {
+            return Ok(());
+        }
+        self.number += 1;
+        Err(match now {
+            Ok(_) => "another process of Gerrit answers: it may not have what the one before did".to_owned(),
+            Err(error) => format!("it is not known which process of Gerrit did it: {error}"),
+        })
     }
 }
 
@@ -42,7 +51,7 @@ impl Refresh {
         let mut backoff = Backoff::new(Arc::clone(&self.parts.entropy), PAUSES.0, PAUSES.1);
         let mut session = Session::default();
         loop {
-            session.goes_on(gerrit.as_ref()).await;
+            let _ = session.goes_on(gerrit.as_ref()).await;
             let name = format!("rest-{}", session.number);
             let request = TasksRequest { session: name, most: MOST, wait_ms: limits::POLL_WAIT_MS };
             let Ok(response) = self.tasks(request.clone()).await else { return };
@@ -60,8 +69,10 @@ impl Refresh {
             }
             // What was done counts when the process that was asked before still answers: an acknowledgement also says that it
             // lives, and so has on its disk what it acknowledged long ago.
-            if !report.done.is_empty() && !session.goes_on(gerrit.as_ref()).await {
-                report.done.clear();
+            if !report.done.is_empty()
+                && let Err(why) = session.goes_on(gerrit.as_ref()).await
+            {
+                report.failed.extend(report.done.drain(..).map(|id| FailedTask { id, why: why.clone() }));
             }
             if self.done(&report).is_err() {
                 return;

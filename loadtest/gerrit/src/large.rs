@@ -6,13 +6,12 @@ use std::process::Stdio;
 
 use lockstep_loadtest::Fallible;
 use lockstep_loadtest::report::{Figure, Goal, Report, round};
-use lockstep_loadtest::stats::Stats;
 use lockstep_tests::e2e::git::{git, ok, quiet};
 use serde_json::json;
 use tokio::process::Command;
 use tokio::time::Instant;
 
-use crate::operation::{Desk, Operation, in_turns};
+use crate::operation::{Desk, Operation, in_turns, stats};
 use crate::pair::Pair;
 
 const PROJECT: &str = "large";
@@ -50,15 +49,13 @@ pub async fn measure(report: &Report) -> Fallible<()> {
     pair.plain.run().await;
     pair.sites.servers[0].run().await;
 
-    let [plain, bridged] = pair.users(PROJECT).await;
-    let [without, with] = pair.servers();
-    let mut desks = [Desk::new(without, plain, PROJECT).await, Desk::new(with, bridged, PROJECT).await];
+    let mut desks = Desk::both(&pair, PROJECT).await;
     for (operation, ..) in OPERATIONS {
         let _ = in_turns(&mut desks, operation, WARM_UP).await;
     }
     for (operation, name, goal) in OPERATIONS {
         let [plain, bridged] = in_turns(&mut desks, operation, TIMES).await;
-        let (plain, bridged) = (Stats::of(plain)?, Stats::of(bridged)?);
+        let (plain, bridged) = (stats(&plain)?, stats(&bridged)?);
         report.figure(&Figure {
             name,
             value: bridged.p50() / plain.p50(),

@@ -1,11 +1,20 @@
 //! What a user does in Gerrit, and how long he waited.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use lockstep_loadtest::Fallible;
+use lockstep_loadtest::stats::Stats;
+use lockstep_tests::e2e::gerrit::rest::get;
 use lockstep_tests::e2e::gerrit::server::Server;
 use lockstep_tests::e2e::gerrit::user::User;
 use serde_json::{Value, json};
 use tokio::time::Instant;
+
+use crate::pair::Pair;
+
+/// The metric that counts commits.
+const COMMITS: &str = "lockstep_commit_total{outcome=\"committed\"}";
 
 /// One operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,63 +31,72 @@ pub enum Operation {
     Submit,
 }
 
+/// How long a user waited, and for how many commits of the sidecar.
+#[derive(Clone, Copy, Debug)]
+pub struct Waited {
+    /// How long.
+    pub took: Duration,
+    /// Commits; none without a sidecar.
+    pub commits: u32,
+}
+
 /// A user at a server who works on one project.
 pub struct Desk<'a> {
     server: &'a Server,
     user: User,
     project: &'static str,
+    /// Where the sidecar's metrics are.
+    sidecar: Option<SocketAddr>,
     /// The change that is voted on.
     change: u32,
     done: usize,
 }
 
 impl<'a> Desk<'a> {
-    /// Makes the change to vote on.
-    pub async fn new(server: &'a Server, user: User, project: &'static str) -> Self {
-        let mut desk = Self { server, user, project, change: 0, done: 0 };
-        desk.commits(1).await;
+    /// Two desks, without a sidecar and with it. Makes the changes to vote on.
+    pub async fn both(pair: &'a Pair, project: &'static str) -> [Self; 2] {
+        let ([plain, bridged], [without, with]) = (pair.users(project).await, pair.servers());
+        let sidecar = pair.sites.cluster.nodes[0].health;
+        [Self::new(without, plain, project, None).await, Self::new(with, bridged, project, Some(sidecar)).await]
+    }
+
+    async fn new(server: &'a Server, user: User, project: &'static str, sidecar: Option<SocketAddr>) -> Self {
+        let mut desk = Self { server, user, project, sidecar, change: 0, done: 0 };
+        desk.prepare(1).await;
         desk.change = desk.user.review("master").await[0];
         desk
     }
 
-    /// Prepares an operation, does it, and answers how long it took.
+    /// Prepares an operation and does it; only what he does at last is waited for.
     ///
     /// # Panics
     /// Gerrit refuses.
-    pub async fn does(&mut self, operation: Operation) -> Duration {
+    pub async fn does(&mut self, operation: Operation) -> Waited {
         self.done += 1;
         let line = json!({"path": "first", "line": 1, "message": format!("remark {}", self.done)});
         match operation {
             Operation::Vote => {
                 let value = if self.done.is_multiple_of(2) { 1 } else { -1 };
-                self.calls("POST", self.change, "revisions/current/review", json!({"labels": {"Code-Review": value}}))
-                    .await
+                self.timed(self.reviews(self.change, json!({"labels": {"Code-Review": value}}))).await
             }
-            Operation::Comment => {
-                let body = json!({"comments": {"first": [line]}});
-                self.calls("POST", self.change, "revisions/current/review", body).await
-            }
-            Operation::Draft => self.calls("PUT", self.change, "revisions/current/drafts", line).await,
+            Operation::Comment => self.timed(self.reviews(self.change, json!({"comments": {"first": [line]}}))).await,
+            Operation::Draft => self.timed(self.calls("PUT", self.change, "revisions/current/drafts", line)).await,
             Operation::Push(changes) => {
-                self.commits(changes).await;
-                let start = Instant::now();
-                let numbers = self.user.review("master").await;
-                let took = start.elapsed();
-                assert_eq!(numbers.len(), changes);
-                took
+                self.prepare(changes).await;
+                let push = async { assert_eq!(self.user.review("master").await.len(), changes) };
+                self.timed(push).await
             }
             Operation::Submit => {
-                self.commits(1).await;
+                self.prepare(1).await;
                 let change = self.user.review("master").await[0];
-                let _ =
-                    self.calls("POST", change, "revisions/current/review", json!({"labels": {"Code-Review": 2}})).await;
-                self.calls("POST", change, "submit", json!({})).await
+                self.reviews(change, json!({"labels": {"Code-Review": 2}})).await;
+                self.timed(self.calls("POST", change, "submit", json!({}))).await
             }
         }
     }
 
-    /// Commits on what the branch shows; the first ones of all are what is voted on.
-    async fn commits(&self, count: usize) {
+    /// Commits on what the branch shows; the first one of all is what is voted on.
+    async fn prepare(&self, count: usize) {
         self.user.at("master").await;
         for at in 0..count {
             let name = if self.change == 0 { "first".to_owned() } else { format!("file-{}-{at}", self.done) };
@@ -86,18 +104,35 @@ impl<'a> Desk<'a> {
         }
     }
 
-    async fn calls(&self, method: &str, change: u32, what: &str, body: Value) -> Duration {
-        let path = format!("/changes/{}~{change}/{what}", self.project);
+    async fn timed(&self, action: impl Future<Output = ()>) -> Waited {
+        let before = self.commits().await;
         let start = Instant::now();
-        let answer = self.server.rest(method, &path, &body).await;
+        action.await;
         let took = start.elapsed();
+        Waited { took, commits: self.commits().await - before }
+    }
+
+    async fn reviews(&self, change: u32, review: Value) {
+        self.calls("POST", change, "revisions/current/review", review).await;
+    }
+
+    async fn calls(&self, method: &str, change: u32, what: &str, body: Value) {
+        let path = format!("/changes/{}~{change}/{what}", self.project);
+        let answer = self.server.rest(method, &path, &body).await;
         assert!((200..300).contains(&answer.status), "{method} {path}: {answer:?}");
-        took
+    }
+
+    /// How many commits the sidecar has done.
+    async fn commits(&self) -> u32 {
+        let Some(sidecar) = self.sidecar else { return 0 };
+        let metrics = get(sidecar, "/metrics").await.expect("the sidecar answers").text;
+        let sample = metrics.lines().find_map(|line| line.strip_prefix(COMMITS));
+        sample.map_or(0, |sample| sample.trim().parse().expect("a number"))
     }
 }
 
 /// Both users do the same in turns, `times` times; each begins as often as the other. What each waited.
-pub async fn in_turns(desks: &mut [Desk<'_>; 2], operation: Operation, times: usize) -> [Vec<Duration>; 2] {
+pub async fn in_turns(desks: &mut [Desk<'_>; 2], operation: Operation, times: usize) -> [Vec<Waited>; 2] {
     let mut waited = [Vec::new(), Vec::new()];
     for round in 0..times {
         for turn in 0..2 {
@@ -106,4 +141,9 @@ pub async fn in_turns(desks: &mut [Desk<'_>; 2], operation: Operation, times: us
         }
     }
     waited
+}
+
+/// How long they waited.
+pub fn stats(waited: &[Waited]) -> Fallible<Stats> {
+    Stats::of(waited.iter().map(|one| one.took))
 }

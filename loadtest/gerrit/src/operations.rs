@@ -5,11 +5,9 @@ use std::time::Duration;
 use lockstep_loadtest::Fallible;
 use lockstep_loadtest::report::{Figure, Goal, Report, round};
 use lockstep_loadtest::stats::Stats;
-use lockstep_tests::e2e::gerrit::rest::get;
-use lockstep_tests::e2e::node::Node;
 use serde_json::json;
 
-use crate::operation::{Desk, Operation, in_turns};
+use crate::operation::{Desk, Operation, in_turns, stats};
 use crate::pair::Pair;
 
 const PROJECT: &str = "p";
@@ -24,8 +22,6 @@ const OPERATIONS: [(Operation, usize, [&str; 2]); 6] = [
     (Operation::Push(20), 12, ["j.push_20_above_plain", "j.push_20_round_trips_a_commit"]),
     (Operation::Submit, 40, ["j.submit_above_plain", "j.submit_round_trips_a_commit"]),
 ];
-/// The metric that counts commits.
-const COMMITS: &str = "lockstep_commit_total{outcome=\"committed\"}";
 
 /// What one operation took.
 struct Seen {
@@ -48,16 +44,14 @@ pub async fn measure(report: &Report) -> Fallible<()> {
     for server in pair.servers() {
         let _ = server.rest("PUT", &format!("/projects/{PROJECT}"), &json!({"create_empty_commit": true})).await.json();
     }
-    let [plain, bridged] = pair.users(PROJECT).await;
-    let [without, with] = pair.servers();
-    let mut desks = [Desk::new(without, plain, PROJECT).await, Desk::new(with, bridged, PROJECT).await];
+    let mut desks = Desk::both(&pair, PROJECT).await;
     for (operation, times, _) in OPERATIONS {
         let _ = in_turns(&mut desks, operation, times.div_ceil(2)).await;
     }
     for (operation, times, [near_name, far_name]) in OPERATIONS {
-        let near = see(&pair, &mut desks, operation, times).await?;
+        let near = see(&mut desks, operation, times).await?;
         pair.sites.cluster.nodes[0].wire.lengthen(ROUND_TRIP);
-        let far = see(&pair, &mut desks, operation, times).await?;
+        let far = see(&mut desks, operation, times).await?;
         pair.sites.cluster.nodes[0].wire.lengthen(Duration::ZERO);
         tell(report, near_name, &near, near.above(), ("ms", Goal::AtMost(3.0)));
         let trips = (far.above() - near.above()) / far.commits / (ROUND_TRIP.as_secs_f64() * 1000.0);
@@ -66,14 +60,12 @@ pub async fn measure(report: &Report) -> Fallible<()> {
     Ok(())
 }
 
-async fn see(pair: &Pair, desks: &mut [Desk<'_>; 2], operation: Operation, times: usize) -> Fallible<Seen> {
-    let node = &pair.sites.cluster.nodes[0];
-    let before = commits(node).await?;
+async fn see(desks: &mut [Desk<'_>; 2], operation: Operation, times: usize) -> Fallible<Seen> {
     let [plain, bridged] = in_turns(desks, operation, times).await;
-    let commits = commits(node).await? - before;
+    let commits: u32 = bridged.iter().map(|one| one.commits).sum();
     #[expect(clippy::cast_precision_loss, reason = "some tens")]
-    let commits = commits / times as f64;
-    Ok(Seen { plain: Stats::of(plain)?, bridged: Stats::of(bridged)?, commits })
+    let times = times as f64;
+    Ok(Seen { plain: stats(&plain)?, bridged: stats(&bridged)?, commits: f64::from(commits) / times })
 }
 
 fn tell(report: &Report, name: &'static str, seen: &Seen, value: f64, (unit, goal): (&'static str, Goal)) {
@@ -89,11 +81,4 @@ fn tell(report: &Report, name: &'static str, seen: &Seen, value: f64, (unit, goa
             "commits_an_operation": round(seen.commits),
         }),
     });
-}
-
-/// How many commits a sidecar has done.
-async fn commits(node: &Node) -> Fallible<f64> {
-    let metrics = get(node.health, "/metrics").await?.text;
-    let sample = metrics.lines().find_map(|line| line.strip_prefix(COMMITS)).ok_or("no commit is counted")?;
-    Ok(sample.trim().parse()?)
 }

@@ -166,6 +166,7 @@ impl Gerrit for RestGerrit {
         }
         ends
     }
+
     async fn process(&self) -> Result<u64, GerritError> {
         self.ask_for_process().await
     }

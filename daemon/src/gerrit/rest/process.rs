@@ -19,21 +19,24 @@ pub(super) struct Processes {
     count: u64,
     /// What tells the last one; none while nothing does.
     mark: Option<String>,
+    /// Whether anything ever did: then whatever comes after nothing may be another process.
+    was_told: bool,
 }
 
 impl Processes {
     /// The queue was shown. One that shows no mark may be the same, but its mark is gone, or was never there.
     fn seen(&mut self, mark: Option<String>) -> u64 {
-        if self.mark.is_some() && self.mark != mark {
+        if self.was_told && self.mark != mark {
             self.count += 1;
         }
+        self.was_told |= mark.is_some();
         self.mark = mark;
         self.count
     }
 }
 
 impl RestGerrit {
-    /// See [`crate::gerrit::Gerrit::process`]. A Gerrit whose queue cannot be read or has no such task (`log.compress` is off) is
+    /// See [`crate::gerrit::Gerrit::process`]. A Gerrit whose queue cannot be read or has no such task (`log.compress` and `log.timeToKeep` are off) is
     /// always the same one.
     pub(super) async fn ask_for_process(&self) -> Result<u64, GerritError> {
         let mark = match self.settings.call(Method::GET, "/config/server/tasks/", None).await {

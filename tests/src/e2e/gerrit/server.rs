@@ -100,7 +100,7 @@ impl Server {
         ] {
             self.set(key, value).await;
         }
-        self.install_nothing(node).await;
+        self.settle(&node.name).await;
     }
 
     /// Nothing of Lockstep: a stock Gerrit.
