@@ -12,6 +12,7 @@
 //! | `build` | pack, bases, bytes |
 //! | `attempt` | the commit point: committed, refused, unknown |
 //! | `run` | the loop over these |
+//! | `mend` | refs that somebody wrote behind the sidecar's back |
 //! | `settle` | what is left open is settled; marks are stored |
 //! | `requests` | retries of the bridge |
 //! | `service` | the bridge's calls |
@@ -20,6 +21,7 @@
 
 mod attempt;
 mod build;
+mod mend;
 mod project;
 mod propose;
 mod requests;

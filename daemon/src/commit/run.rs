@@ -55,8 +55,8 @@ impl Committer {
     }
 
     async fn round(&self, work: &Work, verdicts: &mut [Option<Verdict>], caught_up: bool) -> Round {
-        let open = (0..work.intents.len()).filter(|at| verdicts[*at].is_none());
-        let keys: Vec<RefKey> = open.map(|at| work.intents[at].key.clone()).collect();
+        let open: Vec<usize> = (0..work.intents.len()).filter(|at| verdicts[*at].is_none()).collect();
+        let keys: Vec<RefKey> = open.iter().map(|at| work.intents[*at].key.clone()).collect();
         let _gate = self.gates.enter(&work.project.name).await;
         let guard = self.table.locks.lock(&work.project.name, keys).await;
         if let Some(refused) = self.takes_no_commits(work) {
@@ -69,6 +69,9 @@ impl Committer {
             Err(NoProposal::Behind) => return Round::Behind,
             Err(NoProposal::Failed(why)) => return Round::Ended(refuse_open(verdicts.to_vec(), &unavailable(&why))),
         };
+        if caught_up {
+            self.mend(work, &open, verdicts).await;
+        }
         if work.atomic && verdicts.iter().flatten().any(|verdict| matches!(verdict, Verdict::Refused(_))) {
             let message = "another command of this atomic batch was refused; nothing was changed";
             return Round::Ended(refuse_rest(verdicts, &refusal(RefusalCode::Transaction, false, message)));

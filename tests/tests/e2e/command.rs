@@ -4,6 +4,7 @@ use http::Method;
 use lockstep::client::{Call, Client, ClientError};
 use lockstep_proto::bridge::{Outcome, ProjectResponse, RefusalCode, SetHeadRequest};
 use lockstep_tests::e2e::PATIENCE;
+use lockstep_tests::e2e::behind;
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::git::{Clone, fails, git, ok, quiet};
 use lockstep_tests::e2e::until;
@@ -53,6 +54,34 @@ async fn what_bypasses_lockstep_is_refused_and_upkeep_is_not() {
     }
     let _ = ok(clone.push(&a, &[], &[&format!(":{MAIN}"), &format!("{first}:refs/heads/x")]).await);
     assert_eq!(converged(&cluster, "p").await.refs.len(), 1);
+}
+
+/// Root, a restored file: nothing watches the disk, but nobody is told what it does not show, nor sent back to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ref_that_was_written_past_every_hook_is_mended_when_it_is_met() {
+    let cluster = Cluster::start(lockstep(), &["a-0"]).await;
+    cluster.create("p").await;
+    let a = &cluster.nodes[0];
+    let clone = Clone::new(&cluster.scratch("clone"));
+    let first = clone.commit(None, "one");
+    let second = clone.commit(Some(&first), "two");
+    let _ = ok(clone.push(&a.repository("p"), &[], &[&format!("{second}:{MAIN}")]).await);
+    let wrong = behind::commit(&a.repository("p"), Some(&first), "wrong");
+
+    behind::set(&a.repository("p"), MAIN, Some(&wrong));
+    let _ = ok(a.cli(&["update-ref", "--project", "p", MAIN, &second]).await);
+    a.shows("p", MAIN, Some(&second)).await;
+    assert!(ok(a.cli(&["stray", "list", "p"]).await).contains(&wrong));
+    let _ = ok(a.cli(&["stray", "discard", "p", MAIN]).await);
+
+    behind::set(&a.repository("p"), MAIN, Some(&wrong));
+    let third = clone.commit(Some(&second), "three");
+    let push = async || clone.push(&a.repository("p"), &["--force"], &[&format!("{third}:{MAIN}")]).await;
+    assert!(fails(push().await).contains("faster"));
+    a.shows("p", MAIN, Some(&second)).await;
+    let _ = ok(push().await);
+    assert!(ok(a.cli(&["stray", "list", "p"]).await).contains(&wrong));
+    converged(&cluster, "p").await;
 }
 
 /// git would refuse the move at every site, after the commit.
