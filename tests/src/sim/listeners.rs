@@ -1,7 +1,7 @@
 //! Listeners: one a node, as the bridge inside of its Gerrit takes stream events for whoever listens there.
 //!
-//! A listener outlives its sidecar. Now and then Gerrit itself is restarted: a new session, and what the old one had heard and
-//! not confirmed comes again.
+//! A listener outlives its sidecar, but not its volume, on which Gerrit lives too. Now and then Gerrit itself is restarted: a new
+//! session, and what the old one had heard and not confirmed comes again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ pub struct Listener {
     sessions: u64,
     /// The life of the node that the session takes events from.
     life: Option<Life>,
+    /// How many volumes were lost before this one.
+    losses: u64,
     /// What the session took in this life of the node, and when.
     taken: BTreeMap<String, u64>,
     /// What it has not confirmed.
@@ -37,7 +39,7 @@ impl Listener {
     #[must_use]
     pub fn new(world: Arc<World>, node: NodeId) -> Self {
         let dice = Dice::new(world.seed, &format!("{node}/listener"));
-        Self { world, node, dice, sessions: 0, life: None, taken: BTreeMap::new(), unconfirmed: Vec::new() }
+        Self { world, node, dice, sessions: 0, life: None, losses: 0, taken: BTreeMap::new(), unconfirmed: Vec::new() }
     }
 
     /// Takes events, for ever.
@@ -58,7 +60,8 @@ impl Listener {
             self.taken.clear();
             self.life = Some(life.clone());
         }
-        if self.dice.chance(30) {
+        let lost = std::mem::replace(&mut self.losses, life.losses) != life.losses;
+        if lost || self.dice.chance(30) {
             self.sessions += 1;
             self.taken.clear();
             self.unconfirmed.clear();

@@ -59,6 +59,8 @@ pub struct Life {
     pub node: Arc<dyn SimNode>,
     /// Cancelled when the node is killed or stopped.
     pub ended: CancellationToken,
+    /// How many volumes the node had lost by then.
+    pub losses: u64,
 }
 
 struct Place {
@@ -68,6 +70,7 @@ struct Place {
     life: Option<Life>,
     lives: u64,
     boots: u64,
+    losses: u64,
     /// Whether a start is under way.
     starting: bool,
 }
@@ -116,7 +119,10 @@ impl World {
                 watch.volume(&node, volume.clone());
                 gerrits.insert(node.clone(), Arc::new(Gerrit::new(seed, node.clone(), volume.clone())));
                 let clock = Arc::new(SimClock { trace: trace.clone(), offset_ms: Mutex::new(0) });
-                places.insert(node, Place { site, volume, clock, life: None, lives: 0, boots: 1, starting: false });
+                places.insert(
+                    node,
+                    Place { site, volume, clock, life: None, lives: 0, boots: 1, losses: 0, starting: false },
+                );
             }
         }
         let places = Mutex::new(places);
@@ -263,7 +269,7 @@ impl World {
         self.trace.note(node.as_str(), "is up");
         self.up.set(node, true);
         if let Some(place) = self.places().get_mut(node) {
-            place.life = Some(Life { node: running, ended: CancellationToken::new() });
+            place.life = Some(Life { node: running, ended: CancellationToken::new(), losses: place.losses });
             place.starting = false;
         }
     }
@@ -326,6 +332,9 @@ impl World {
         }
         volume.wipe();
         self.boot(node);
+        if let Some(place) = self.places().get_mut(node) {
+            place.losses += 1;
+        }
         self.watch.damaged(node, true);
         true
     }

@@ -111,10 +111,9 @@ impl Events {
         }
     }
 
-    /// A listener was told that its confirmation holds. Of what a volume gave that is lost since, it says nothing to the new one,
-    /// which may not have read that event yet and gives it again.
+    /// A listener was told that its confirmation holds.
     pub fn confirmed(&mut self, node: &NodeId, id: &str) {
-        if let Some(event) = self.events.get_mut(id).filter(|event| event.heard.contains(node)) {
+        if let Some(event) = self.events.get_mut(id) {
             event.confirmed.insert(node.clone());
         }
     }
