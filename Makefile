@@ -42,7 +42,7 @@ MAVEN = JAVA_HOME="$$(bridge/find-jdk)" mvn --batch-mode --no-transfer-progress
 .PHONY: help demo test sim crash soak bench bench-gerrit bench-quick bridge gerrit-war gerrit-e2e gerrit-e2e-rolling gerrit-parts demo-gerrit fmt lint deny docs ci tools
 
 help: ## Say what every target does
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: tools ## Three sites on this machine: a push at one, seen at the others (needs no cloud)
 	cargo run --locked --package lockstep -- demo
@@ -66,11 +66,11 @@ soak: tools ## Simulator and crashes with ever new seeds: make soak MINUTES=60
 	  from=$$(( from + $(SEEDS) )); \
 	done
 
-bench: tools $(if $(ONLY),,bench-gerrit) ## Every figure of docs/performance.md, optimised, one JSON line each (about 40 minutes)
+bench: tools $(if $(ONLY),,bench-gerrit) ## Every figure of docs/performance.md, optimised, one JSON line each (40 minutes and the build); a to i by ONLY=b
 	cargo build --release --locked --package lockstep --package lockstep-loadtest
 	target/release/lockstep-loadtest $(if $(ONLY),--only $(ONLY))
 
-bench-gerrit: gerrit-parts ## Those of them that need a real Gerrit, with the bridge and without: make bench-gerrit ONLY=j
+bench-gerrit: gerrit-parts ## The figures j to l, in a real Gerrit with the bridge and without: make bench-gerrit ONLY=j
 	cargo build --release --locked --package lockstep
 	cargo build --release --locked --package lockstep-loadtest-gerrit
 	$(GERRIT) target/release/lockstep-loadtest-gerrit $(if $(ONLY),--only $(ONLY))

@@ -7,6 +7,7 @@ use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::gerrit::server::Server;
 use lockstep_tests::e2e::gerrit::user::User;
 use lockstep_tests::e2e::gerrit::{Kit, Sites};
+use lockstep_tests::e2e::git::{git, ok};
 
 /// The most memory of a Gerrit: enough for the largest project here.
 const HEAP: &str = "2g";
@@ -52,6 +53,14 @@ impl Pair {
     /// Both, without and with the bridge.
     pub fn servers(&self) -> [&Server; 2] {
         [&self.plain, &self.sites.servers[0]]
+    }
+
+    /// Packs the refs of a project at both, as a collection does that runs each night.
+    pub async fn pack_refs(&self, project: &str) {
+        let plain = Self::plain_site(&self.sites.cluster).join("git").join(format!("{project}.git"));
+        for repository in [plain, self.sites.cluster.nodes[0].repository(project)] {
+            let _ = ok(git(&repository, &["pack-refs", "--all"]).await);
+        }
     }
 
     /// A user at each, with a clone of a project.
