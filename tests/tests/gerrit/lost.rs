@@ -7,6 +7,7 @@ use lockstep_tests::e2e::gerrit::between::{Between, Loss};
 use lockstep_tests::e2e::gerrit::rest::Answer;
 use lockstep_tests::e2e::gerrit::server::Server;
 use lockstep_tests::e2e::gerrit::stream::{Key, Listener};
+use lockstep_tests::e2e::gerrit::user::User;
 use lockstep_tests::e2e::git::fails;
 use serde_json::{Value, json};
 
@@ -33,6 +34,77 @@ fn told(listener: &Listener, text: &str) -> usize {
     listener.heard().iter().filter(is_it).count()
 }
 
+/// A site behind a wire that loses what is said, and the other one.
+struct Scene<'a> {
+    sites: &'a Sites,
+    between: &'a Between,
+    user: User,
+}
+
+impl Scene<'_> {
+    /// Commits a change that is named so.
+    async fn change(&self, name: &str) {
+        self.user.at("master").await;
+        let _ = self.user.commit("file", &format!("{name}\n"), name).await;
+    }
+
+    /// One answer, or one request, is lost: nobody notices.
+    async fn one_is_lost(&self) {
+        let mut numbers = Vec::new();
+        for (loss, name) in [(Loss::Answer, "lost answer"), (Loss::Request, "lost request")] {
+            self.change(name).await;
+            self.between.lose(loss, 2);
+            numbers.extend(self.user.review("master").await);
+            assert_eq!(self.between.mend(), 2, "a push: {name}");
+            self.between.lose(loss, 1);
+            assert_eq!(comment(&self.sites.servers[0], name).await.status, 200);
+            assert_eq!(self.between.mend(), 1, "a comment: {name}");
+        }
+        assert_eq!(numbers, [1, 2]);
+        in_lockstep(self.sites, "p").await;
+    }
+
+    /// Everything of a kind is lost, at a comment and at a push: the user is told that it is not known.
+    async fn all_are_lost(&self, loss: Loss, name: &str) {
+        self.between.lose(loss, ALWAYS);
+        let unknown = comment(&self.sites.servers[0], name).await;
+        assert!(self.between.mend() > 1, "it is asked again");
+        assert_eq!(unknown.status, 503, "{unknown:?}");
+        assert!(unknown.text.contains("not known yet whether this was committed"), "{unknown:?}");
+        in_lockstep(self.sites, "p").await;
+        self.change(name).await;
+        self.between.lose(loss, ALWAYS);
+        let unknown = fails(self.user.push("refs/for/master").await);
+        assert!(self.between.mend() > 1, "it is asked again");
+        assert!(unknown.contains("not known yet whether this was committed"), "{unknown}");
+        in_lockstep(self.sites, "p").await;
+    }
+
+    /// What became of it all, at both sites.
+    async fn ends(&self, listeners: &[Listener; 2]) {
+        let (a, b) = self.sites.two();
+        assert_eq!(comment(a, "the end").await.status, 200);
+        in_lockstep(self.sites, "p").await;
+        for (server, listener) in [a, b].into_iter().zip(listeners) {
+            // Gerrit fires no event for what ended with an error: the one that was done has none.
+            let rows = [
+                ("lost answer", 1, 1),
+                ("lost request", 1, 1),
+                ("all answers lost", 1, 0),
+                ("all requests lost", 0, 0),
+            ];
+            let is_the_end = |event: &Value| event["comment"].as_str().is_some_and(|it| it.ends_with("the end"));
+            let _ = listener.hears("the end", is_the_end).await;
+            for (text, times, events) in rows {
+                assert_eq!(said(server, text).await, times, "{text}");
+                assert_eq!(told(listener, text), events, "{text}: {:#?}", listener.heard());
+            }
+            assert_eq!(server.find("project:p").await.len(), 4);
+            listener.was_told_well();
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Gerrit: make gerrit-e2e"]
 async fn an_answer_that_is_lost_is_asked_for_again_or_said_to_be_unknown() {
@@ -49,74 +121,16 @@ async fn an_answer_that_is_lost_is_asked_for_again_or_said_to_be_unknown() {
         Listener::start(&key, b, &sites.cluster.nodes[1].root).await,
     ];
     let _ = a.rest("PUT", "/projects/p", &json!({"create_empty_commit": true})).await.json();
-    let user = sites.user(0, "p").await;
+    let scene = Scene { sites: &sites, between: &between, user: sites.user(0, "p").await };
+    scene.one_is_lost().await;
 
-    // One answer, or one request, is lost: nobody notices.
-    let mut numbers = Vec::new();
-    for (loss, name) in [(Loss::Answer, "answer"), (Loss::Request, "request")] {
-        user.at("master").await;
-        let _ = user.commit("file", &format!("{name}\n"), &format!("lost {name}")).await;
-        between.lose(loss, 2);
-        numbers.extend(user.review("master").await);
-        assert_eq!(between.mend(), 2, "a push: {name}");
-        between.lose(loss, 1);
-        assert_eq!(comment(a, &format!("lost {name}")).await.status, 200);
-        assert_eq!(between.mend(), 1, "a vote: {name}");
-    }
-    assert_eq!(numbers, [1, 2]);
-    in_lockstep(&sites, "p").await;
-
-    // Every answer is lost: it was done, and the user is told that it is not known.
-    between.lose(Loss::Answer, ALWAYS);
-    let unknown = comment(a, "all answers lost").await;
-    assert!(between.mend() > 1, "it is asked again");
-    assert_eq!(unknown.status, 503, "{unknown:?}");
-    assert!(unknown.text.contains("not known yet whether this was committed"), "{unknown:?}");
-    in_lockstep(&sites, "p").await;
-    user.at("master").await;
-    let _ = user.commit("file", "all answers lost\n", "all answers lost").await;
-    between.lose(Loss::Answer, ALWAYS);
-    let unknown = fails(user.push("refs/for/master").await);
-    assert!(between.mend() > 1, "it is asked again");
-    assert!(unknown.contains("not known yet whether this was committed"), "{unknown}");
-    in_lockstep(&sites, "p").await;
+    scene.all_are_lost(Loss::Answer, "all answers lost").await;
     assert_eq!(b.find("project:p").await.len(), 3, "it was done");
-    let again = fails(user.push("refs/for/master").await);
+    let again = fails(scene.user.push("refs/for/master").await);
     assert!(again.contains("no new changes"), "{again}");
 
-    // Every request is lost: it was not done, and nobody can say so.
-    between.lose(Loss::Request, ALWAYS);
-    let unknown = comment(a, "all requests lost").await;
-    assert!(between.mend() > 1, "it is asked again");
-    assert_eq!(unknown.status, 503, "{unknown:?}");
-    assert!(unknown.text.contains("not known yet whether this was committed"), "{unknown:?}");
-    user.at("master").await;
-    let _ = user.commit("file", "all requests lost\n", "all requests lost").await;
-    between.lose(Loss::Request, ALWAYS);
-    let unknown = fails(user.push("refs/for/master").await);
-    assert!(unknown.contains("not known yet whether this was committed"), "{unknown}");
-    let _ = between.mend();
-    in_lockstep(&sites, "p").await;
+    scene.all_are_lost(Loss::Request, "all requests lost").await;
     assert_eq!(b.find("project:p").await.len(), 3, "it was not done");
-    assert_eq!(user.review("master").await.len(), 1);
-
-    // What became of it all, at both sites.
-    assert_eq!(comment(a, "the end").await.status, 200);
-    in_lockstep(&sites, "p").await;
-    for (server, listener) in [a, b].into_iter().zip(&listeners) {
-        let rows = [("lost answer", 1), ("lost request", 1), ("all answers lost", 1), ("all requests lost", 0)];
-        for (text, times) in rows {
-            assert_eq!(said(server, text).await, times, "{text}");
-        }
-        assert_eq!(server.find("project:p").await.len(), 4);
-        let _ = listener
-            .hears("the end", |event| event["comment"].as_str().is_some_and(|it| it.ends_with("the end")))
-            .await;
-        for (text, times) in [("lost answer", 1), ("lost request", 1), ("all requests lost", 0)] {
-            assert_eq!(told(listener, text), times, "{text}: {:#?}", listener.heard());
-        }
-        listener.was_told_well();
-    }
-    // Gerrit fires no event for what ended with an error; both sites hear the same.
-    assert_eq!(told(&listeners[0], "all answers lost"), told(&listeners[1], "all answers lost"));
+    assert_eq!(scene.user.review("master").await.len(), 1);
+    scene.ends(&listeners).await;
 }
