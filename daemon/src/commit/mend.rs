@@ -9,6 +9,7 @@ use lockstep_proto::RefKey;
 use super::Committer;
 use super::work::{Intent, Verdict, Work};
 use crate::git::GitError;
+use crate::place::PlaceError;
 
 impl Committer {
     /// Mends the refs of wishes that just got a verdict without a move. The caller holds their locks, and the refdb was just
@@ -19,28 +20,22 @@ impl Committer {
         }
         for &at in open {
             let intent = &work.intents[at];
-            let verdict = verdicts[at].clone();
-            let mended = match &verdict {
-                Some(Verdict::Committed) => self.restore(work, intent).await,
-                Some(Verdict::Refused(_)) => match self.is_misled(work, intent).await {
-                    Ok(true) => self.restore(work, intent).await,
-                    Ok(false) => Ok(()),
-                    Err(error) => Err(error.to_string()),
-                },
-                Some(Verdict::NotYetVisible | Verdict::Unknown(_)) | None => continue,
-            };
-            if let Err(why) = mended {
+            if let Err(why) = self.mend_one(work, intent, verdicts[at].as_ref()).await {
                 self.observer.failed("commit", &format!("{}: {} cannot be mended: {why}", work.project, intent.key));
-                if verdict == Some(Verdict::Committed) {
+                if verdicts[at] == Some(Verdict::Committed) {
                     verdicts[at] = Some(Verdict::NotYetVisible);
                 }
             }
         }
     }
 
-    async fn restore(&self, work: &Work, intent: &Intent) -> Result<(), String> {
-        let keys = std::slice::from_ref(&intent.key);
-        self.placer.restore(&work.project, keys).await.map_err(|error| error.to_string())
+    async fn mend_one(&self, work: &Work, intent: &Intent, verdict: Option<&Verdict>) -> Result<(), PlaceError> {
+        let is_met = match verdict {
+            Some(Verdict::Committed) => true,
+            Some(Verdict::Refused(_)) => self.is_misled(work, intent).await?,
+            Some(Verdict::NotYetVisible | Verdict::Unknown(_)) | None => false,
+        };
+        if is_met { self.placer.restore(&work.project, std::slice::from_ref(&intent.key)).await } else { Ok(()) }
     }
 
     /// Whether the disk shows what a refused wish expected: that is not what was committed.

@@ -47,7 +47,7 @@ impl Seen {
 pub async fn measure(report: &Report) -> Fallible<()> {
     let pair = Pair::start().await?;
     for server in pair.servers() {
-        let _ = server.rest("PUT", &format!("/projects/{PROJECT}"), &json!({"create_empty_commit": true})).await.json();
+        server.create(PROJECT).await;
     }
     let mut desks = Desk::both(&pair, PROJECT).await;
     for (operation, times, _) in OPERATIONS {

@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub async fn measure(report: &Report) -> Fallible<()> {
     let sites = Sites::of(&kit(), &sidecar()?, &["a-0", "b-0"]).await;
     let (here, there) = sites.two();
-    let _ = here.rest("PUT", &format!("/projects/{PROJECT}"), &json!({"create_empty_commit": true})).await.json();
+    here.create(PROJECT).await;
     let user = sites.user(0, PROJECT).await;
     let _ = user.commit("file", "content\n", "a change").await;
     let number = user.review("master").await[0];

@@ -36,7 +36,7 @@ async fn main() -> ExitCode {
 /// A sample change over two sites.
 async fn play(sites: &Sites) {
     let (muc, ber) = sites.two();
-    let _ = muc.rest("PUT", &format!("/projects/{PROJECT}"), &json!({"create_empty_commit": true})).await.json();
+    muc.create(PROJECT).await;
     let account = json!({"name": "Continuous Integration", "http_password": SERVICE.1, "groups": ["Service Users"]});
     let _ = muc.rest("PUT", &format!("/accounts/{}", SERVICE.0), &account).await.json();
     let user = sites.user(0, PROJECT).await;

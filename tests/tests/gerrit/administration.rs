@@ -82,7 +82,7 @@ async fn what_an_administrator_does_at_one_site_holds_at_the_other() {
     lists(b, "/accounts/jo/groups", "crew", false).await;
 
     // A project's configuration, its rights, its parent, its state.
-    let _ = a.rest("PUT", "/projects/p", &json!({"create_empty_commit": true})).await.json();
+    a.create("p").await;
     answers(b, after, "/projects/p/branches/master", 200).await;
     let _ = a.rest("PUT", "/projects/p/description", &json!({"description": "what it is"})).await.json();
     let described = until(async || (b.read("/projects/p").await["description"] == "what it is").then_some(())).await;

@@ -15,7 +15,7 @@ use crate::lockstep;
 #[ignore = "needs a Gerrit: make gerrit-e2e"]
 async fn what_was_committed_is_found_after_a_gerrit_or_a_sidecar_died() {
     let mut sites = Sites::start(lockstep(), &["a-0", "b-0"]).await;
-    let _ = sites.servers[0].rest("PUT", "/projects/p", &json!({"create_empty_commit": true})).await.json();
+    sites.servers[0].create("p").await;
     let user = sites.user(0, "p").await;
     for n in 0..6 {
         user.at("master").await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use lockstep_tests::e2e::gerrit::Sites;
 use lockstep_tests::e2e::gerrit::agree::in_lockstep;
 use lockstep_tests::e2e::gerrit::rest::Login;
-use lockstep_tests::e2e::gerrit::stream::{Key, Listener};
+use lockstep_tests::e2e::gerrit::stream::Key;
 use lockstep_tests::e2e::git::{fails, ok};
 use lockstep_tests::e2e::until;
 use serde_json::{Value, json};
@@ -19,11 +19,8 @@ async fn a_site_that_was_cut_off_reads_on_and_has_everything_when_it_joins_again
     let sites = Sites::start(lockstep(), &["a-0", "b-0"]).await;
     let (a, b) = sites.two();
     let key = Key::give(a, &sites.cluster.scratch("key")).await;
-    let listeners = [
-        Listener::start(&key, a, &sites.cluster.nodes[0].root).await,
-        Listener::start(&key, b, &sites.cluster.nodes[1].root).await,
-    ];
-    let _ = a.rest("PUT", "/projects/p", &json!({"create_empty_commit": true})).await.json();
+    let listeners = sites.listeners(&key).await;
+    a.create("p").await;
     in_lockstep(&sites, "p").await;
     let users = [sites.user(0, "p").await, sites.user(1, "p").await];
     let _ = users[1].commit("file", "b\n", "Before").await;
@@ -35,7 +32,7 @@ async fn a_site_that_was_cut_off_reads_on_and_has_everything_when_it_joins_again
     node.wire.cut();
     node.streams.cut();
     // Nothing of what the other site does arrives, a project, an account and a submission among it.
-    let _ = a.rest("PUT", "/projects/q", &json!({"create_empty_commit": true})).await.json();
+    a.create("q").await;
     let _ = a.rest("PUT", "/accounts/jo", &json!({"name": "Jo", "http_password": "s3"})).await.json();
     let vote = json!({"labels": {"Code-Review": 2}, "message": "while b is away"});
     let _ = a.rest("POST", "/changes/p~1/revisions/current/review", &vote).await.json();

@@ -65,12 +65,9 @@ async fn change_numbers_are_unique_when_both_sites_create_at_full_speed() {
     let sites = Sites::start(lockstep(), &["a-0", "b-0"]).await;
     let (a, b) = sites.two();
     let key = Key::give(a, &sites.cluster.scratch("key")).await;
-    let _ = a.rest("PUT", "/projects/p", &json!({"create_empty_commit": true})).await.json();
+    a.create("p").await;
     in_lockstep(&sites, "p").await;
-    let listeners = [
-        Listener::start(&key, a, &sites.cluster.nodes[0].root).await,
-        Listener::start(&key, b, &sites.cluster.nodes[1].root).await,
-    ];
+    let listeners = sites.listeners(&key).await;
     let users = users(&sites, 3).await;
     let (pushed, created) = tokio::join!(push_changes(&users, 14, "full speed"), create_changes(&sites, 40));
     let mut numbers = [pushed, created].concat();
@@ -97,7 +94,7 @@ async fn repositories_are_collected_while_both_sites_push_and_submit() {
     let sites = Sites::start(lockstep(), &["a-0", "b-0"]).await;
     let (a, b) = sites.two();
     let key = Key::give(a, &sites.cluster.scratch("key")).await;
-    let _ = a.rest("PUT", "/projects/p", &json!({"create_empty_commit": true})).await.json();
+    a.create("p").await;
     in_lockstep(&sites, "p").await;
     let users = users(&sites, 2).await;
     let projects = ["p", "All-Users", "All-Projects"];

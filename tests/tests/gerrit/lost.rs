@@ -116,11 +116,8 @@ async fn an_answer_that_is_lost_is_asked_for_again_or_said_to_be_unknown() {
     sites.servers[0].run().await;
     let (a, b) = sites.two();
     let key = Key::give(a, &sites.cluster.scratch("key")).await;
-    let listeners = [
-        Listener::start(&key, a, &sites.cluster.nodes[0].root).await,
-        Listener::start(&key, b, &sites.cluster.nodes[1].root).await,
-    ];
-    let _ = a.rest("PUT", "/projects/p", &json!({"create_empty_commit": true})).await.json();
+    let listeners = sites.listeners(&key).await;
+    a.create("p").await;
     let scene = Scene { sites: &sites, between: &between, user: sites.user(0, "p").await };
     scene.one_is_lost().await;
 

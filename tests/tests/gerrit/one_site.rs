@@ -44,7 +44,7 @@ async fn a_change_from_its_push_to_its_submission() {
 async fn accounts_groups_branches_and_tags_are_committed_and_gc_is_harmless() {
     let sites = Sites::start(lockstep(), &["a-0"]).await;
     let gerrit = &sites.servers[0];
-    let _ = gerrit.rest("PUT", "/projects/p", &json!({"create_empty_commit": true})).await.json();
+    gerrit.create("p").await;
     let _ = gerrit.rest("PUT", "/accounts/jo", &json!({"name": "Jo", "email": "jo@example.com"})).await.json();
     let _ = gerrit.rest("PUT", "/groups/crew", &json!({"members": ["jo"]})).await.json();
     let _ = gerrit.rest("PUT", "/projects/p/branches/next", &json!({"revision": "master"})).await.json();

@@ -23,7 +23,7 @@ async fn a_change_is_reviewed_over_two_sites_as_in_one() {
     let (a, b) = sites.two();
     let key = Key::give(a, &sites.cluster.scratch("key")).await;
     let listener = Listener::start(&key, b, &sites.cluster.nodes[1].root).await;
-    let _ = a.rest("PUT", "/projects/tools%2Fbuild", &json!({"create_empty_commit": true})).await.json();
+    a.create("tools/build").await;
     let used =
         until(async || (b.rest("GET", "/projects/tools%2Fbuild", &Value::Null).await.status == 200).then_some(()));
     assert!(used.await.is_some(), "the project can be used at the other site");
@@ -90,7 +90,7 @@ async fn a_change_is_reviewed_over_two_sites_as_in_one() {
 async fn drafts_are_private_and_survive_a_site() {
     let mut sites = Sites::start(lockstep(), &["a-0", "b-0"]).await;
     let (a, b) = sites.two();
-    let _ = a.rest("PUT", "/projects/p", &json!({"create_empty_commit": true})).await.json();
+    a.create("p").await;
     let jo = json!({"name": "Jo", "email": "jo@example.com", "http_password": "s3"});
     let _ = a.rest("PUT", "/accounts/jo", &jo).await.json();
     let user = sites.user(0, "p").await;

@@ -3,7 +3,7 @@
 
 use lockstep_tests::e2e::gerrit::agree::in_lockstep;
 use lockstep_tests::e2e::gerrit::rest::{ADMIN, Login};
-use lockstep_tests::e2e::gerrit::stream::{Key, Listener};
+use lockstep_tests::e2e::gerrit::stream::Key;
 use lockstep_tests::e2e::gerrit::user::User;
 use lockstep_tests::e2e::gerrit::{Kit, Sites};
 use lockstep_tests::e2e::until;
@@ -61,7 +61,7 @@ async fn two_sites_are_upgraded_one_after_the_other() {
     let next = Kit::next_from_env();
     let mut sites = Sites::start(lockstep(), &["a-0", "b-0"]).await;
     let key = Key::give(&sites.servers[0], &sites.cluster.scratch("key")).await;
-    let _ = sites.servers[0].rest("PUT", "/projects/p", &json!({"create_empty_commit": true})).await.json();
+    sites.servers[0].create("p").await;
     in_lockstep(&sites, "p").await;
     let users = [sites.user(0, "p").await, sites.user(1, "p").await];
     work_in_both_directions(&sites, &users, "old").await;
@@ -85,11 +85,7 @@ async fn two_sites_are_upgraded_one_after_the_other() {
     in_lockstep(&sites, "p").await;
 
     // Both releases beside each other, listeners at each.
-    let (a, b) = sites.two();
-    let listeners = [
-        Listener::start(&key, a, &sites.cluster.nodes[0].root).await,
-        Listener::start(&key, b, &sites.cluster.nodes[1].root).await,
-    ];
+    let listeners = sites.listeners(&key).await;
     work_in_both_directions(&sites, &users, "mixed").await;
     for listener in &listeners {
         for origin in ["a-0", "b-0"] {

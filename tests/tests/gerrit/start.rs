@@ -5,7 +5,6 @@ use lockstep_tests::e2e::gerrit::Sites;
 use lockstep_tests::e2e::gerrit::agree::in_lockstep;
 use lockstep_tests::e2e::gerrit::server::Server;
 use lockstep_tests::e2e::verify::converged;
-use serde_json::json;
 
 use crate::lockstep;
 
@@ -41,7 +40,7 @@ async fn a_schema_version_that_init_raised_reaches_every_site_and_stops_those_th
     assert_eq!(truth.refs.get(VERSION), Some(&raised), "it is committed, and at both sites");
 
     // The other one serves on; it comes back when it was told that releases differ, and not otherwise.
-    let _ = sites.servers[0].rest("PUT", "/projects/p", &json!({"create_empty_commit": true})).await.json();
+    sites.servers[0].create("p").await;
     in_lockstep(&sites, "p").await;
     sites.servers[0].kill().await;
     let log = sites.servers[0].refuses_to_start().await;

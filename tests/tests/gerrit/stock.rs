@@ -127,7 +127,7 @@ async fn a_gerrit_without_the_bridge_follows_by_rest() {
 
     // A project, a change, a vote, its submission. The stock site has looked for the project in vain before.
     shows_to(ADMIN, stock, "/projects/tools%2Fp", "nothing yet", |status, _| status == 404).await;
-    let _ = home.rest("PUT", "/projects/tools%2Fp", &json!({"create_empty_commit": true})).await.json();
+    home.create("tools/p").await;
     shows(stock, "/projects/tools%2Fp", "the project", |json| json["name"] == "tools/p").await;
     shows(stock, "/projects/?d", "it in the list", |json| json.get("tools/p").is_some()).await;
     shows(stock, "/projects/?query=name:tools%2Fp", "it in a search", lists("tools/p")).await;
@@ -192,7 +192,7 @@ async fn a_gerrit_without_the_bridge_follows_by_rest() {
 async fn a_replica_without_the_bridge_shows_what_is_new_and_cannot_be_told() {
     let pair = Pair::start(true).await;
     let (home, replica, cluster) = (&pair.home, &pair.stock, &pair.cluster);
-    let _ = home.rest("PUT", "/projects/tools%2Fp", &json!({"create_empty_commit": true})).await.json();
+    home.create("tools/p").await;
     let jo = json!({"name": "Jo", "email": "jo@example.com", "http_password": JO.1});
     let _ = home.rest("PUT", "/accounts/jo", &jo).await.json();
     let user = User::clone(home, "tools/p", &cluster.scratch("user")).await;

@@ -14,7 +14,7 @@ use crate::lockstep;
 async fn both_sites_write_and_hold_the_same() {
     let sites = Sites::start(lockstep(), &["a-0", "b-0"]).await;
     let (a, b) = sites.two();
-    let _ = a.rest("PUT", "/projects/p", &json!({"create_empty_commit": true})).await.json();
+    a.create("p").await;
     in_lockstep(&sites, "p").await;
     let users = [sites.user(0, "p").await, sites.user(1, "p").await];
 
@@ -51,7 +51,7 @@ async fn of_two_pushes_to_one_branch_one_wins_and_the_other_can_be_repeated() {
     let may_push = json!({"add": {"refs/heads/*": {"permissions": {"push": {"rules": {
         "global:Registered-Users": {"action": "ALLOW"}}}}}}});
     let _ = a.rest("POST", "/projects/All-Projects/access", &may_push).await.json();
-    let _ = a.rest("PUT", "/projects/p", &json!({"create_empty_commit": true})).await.json();
+    a.create("p").await;
     in_lockstep(&sites, "p").await;
     let users = [sites.user(0, "p").await, sites.user(1, "p").await];
     for round in 0..4 {

@@ -119,26 +119,3 @@ async fn nothing_rests_on_being_told() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(b.gives("g").await.len(), 9);
 }
-
-/// By hand: `cargo test --release -p lockstep --lib -- --ignored --nocapture fifty_thousand`.
-#[tokio::test]
-#[ignore = "it measures"]
-async fn a_look_at_fifty_thousand() {
-    let (of, b) = (announcements().await, Life::new("b"));
-    b.applies("@state", 1);
-    (0..50_000).for_each(|seq| b.takes(&of(seq)));
-    b.events.durability.settle().await;
-    let mut took = Vec::new();
-    for _ in 0..100 {
-        let begun = tokio::time::Instant::now();
-        b.looks(256);
-        took.push(begun.elapsed());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let median = |part: &mut [Duration]| {
-        part.sort_unstable();
-        part[part.len() / 2]
-    };
-    let (first, later) = took.split_at_mut(49);
-    println!("until each was looked at once {:?}, from then on {:?}", median(first), median(later));
-}

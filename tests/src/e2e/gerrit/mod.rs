@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use super::cluster::Cluster;
 use super::git::ok;
 use server::Server;
+use stream::{Key, Listener};
 use user::User;
 
 /// What every Gerrit has before its first project.
@@ -143,6 +144,12 @@ impl Sites {
     #[must_use]
     pub fn two(&self) -> (&Server, &Server) {
         (&self.servers[0], &self.servers[1])
+    }
+
+    /// Somebody who listens at each of the first two.
+    pub async fn listeners(&self, key: &Key) -> [Listener; 2] {
+        let at = async |site: usize| Listener::start(key, &self.servers[site], &self.cluster.nodes[site].root).await;
+        [at(0).await, at(1).await]
     }
 
     /// A user with a clone of a project at one of the sites.

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -73,6 +73,15 @@ impl Server {
             body.len()
         );
         self.send(&request).await.expect("Gerrit answers")
+    }
+
+    /// Creates a project with a first commit.
+    ///
+    /// # Panics
+    /// It does not answer, or refuses.
+    pub async fn create(&self, project: &str) {
+        let path = format!("/projects/{}", project.replace('/', "%2F"));
+        let _ = self.rest("PUT", &path, &json!({"create_empty_commit": true})).await.json();
     }
 
     /// Reads as the administrator.
