@@ -140,13 +140,7 @@ impl Queue {
                 });
             }
             State::Kept(..) => {
-                // A value's old one is that of the acknowledgement: what the caches hold is compared with it. That a project
-                // was deleted stays said, for a Gerrit that loses it again.
-                let difference = match mark.difference {
-                    Difference::Project { .. } => entry.mark.clone().then(mark.clone()).difference,
-                    difference => difference,
-                };
-                entry.mark = RefreshMark { difference, ..mark };
+                entry.go_on_from_acknowledged(mark);
                 self.wait(subject, now);
             }
             State::New | State::Ready(_) | State::Held(..) => {
@@ -196,7 +190,7 @@ impl Queue {
         match later {
             Some(later) => {
                 if let Some(entry) = self.entry_mut(&subject) {
-                    entry.mark = later;
+                    entry.go_on_from_acknowledged(later);
                 }
                 self.wait(&subject, now);
             }

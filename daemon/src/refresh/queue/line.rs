@@ -58,6 +58,16 @@ impl Entry {
         matches!(self.mark.difference, Difference::Project { deleted: true, .. })
     }
 
+    /// It moved after what was acknowledged. A value's old one is that of the acknowledgement: what the caches hold is
+    /// compared with it. That a project was deleted stays said, for a Gerrit that loses it again.
+    pub(super) fn go_on_from_acknowledged(&mut self, mark: RefreshMark) {
+        let difference = match mark.difference {
+            Difference::Project { .. } => self.mark.clone().then(mark.clone()).difference,
+            difference => difference,
+        };
+        self.mark = RefreshMark { difference, ..mark };
+    }
+
     /// What it was handed out with counts again.
     pub(super) fn come_back(&mut self) {
         self.mark = self.whole();

@@ -465,3 +465,17 @@ fn whoever_looked_at_all_changes_before_one_moved_does_not_acknowledge_it() {
     told.done(&again);
     assert!(!told.queue.is_due(&change(3)));
 }
+
+#[test]
+fn a_deletion_that_was_acknowledged_while_the_successor_was_made_is_told_again_to_a_gerrit_that_lost_it() {
+    let mut told = Told::new();
+    told.differs(&whole(), Difference::Project { deleted: true, exists: false }, false);
+    let deletion = only(told.take());
+    told.differs(&whole(), Difference::Project { deleted: false, exists: true }, false);
+    told.done(&deletion);
+    let successor = only(told.take());
+    told.done(&successor);
+    told.begin();
+    let again = only(told.take());
+    assert_eq!(again.work, Work::Project { project: project(), deleted: true, exists: true });
+}
