@@ -56,11 +56,21 @@ pub enum Plant {
     EventBeforeRefs,
     /// The checkpoint passes a stream event that is not durable.
     CheckpointBeforeEvent,
+    /// A lock whose transaction may be committed yet is taken away.
+    OpenLockTaken,
+    /// A read takes a locked ref for what its item says, although the lock's transaction is committed.
+    LockNotRead,
+    /// A slot is collected although refs carry its lock.
+    LockOutlivesSlot,
+    /// Locks are taken away while the slot of their transaction is empty.
+    ReleasedUnpoisoned,
+    /// A name that is about to be a ref becomes a directory.
+    LockedNameMarked,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 30] = [
         Self::ResendOtherBytes,
         Self::CheckpointBeforeApply,
         Self::RefsBeforeObjects,
@@ -86,6 +96,11 @@ impl Plant {
         Self::AckedNotKept,
         Self::EventBeforeRefs,
         Self::CheckpointBeforeEvent,
+        Self::OpenLockTaken,
+        Self::LockNotRead,
+        Self::LockOutlivesSlot,
+        Self::ReleasedUnpoisoned,
+        Self::LockedNameMarked,
     ];
 }
 

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use lockstep::eventlog::{Batch, EventLog, EventLogError, Position, Record, ShardReader, StreamInfo};
 use lockstep::refdb::{
     BirthAnswer, CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord,
-    RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
+    Part, RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
 };
-use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot};
+use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
 use tokio::time::{Instant, sleep, sleep_until};
 
 /// Something that is a round trip away.
@@ -53,6 +54,10 @@ macro_rules! far {
 far!(RefDb, RefDbError:
     prepare() -> ();
     commit(request: &CommitRequest) -> CommitAnswer;
+    lock(part: &Part) -> CommitAnswer;
+    seal(txn: &TxnId, encoded: &Bytes) -> SlotState;
+    flip(part: &Part) -> ();
+    release(project: &ProjectKey, txn: &TxnId, keys: &[RefKey]) -> ();
     read(project: &ProjectKey, keys: &[RefKey]) -> Vec<Option<RefItem>>;
     scan(project: &ProjectKey, after: Option<&RefKey>, limit: usize) -> Vec<RefItem>;
     projects(after: Option<&ProjectName>, limit: usize) -> Vec<(ProjectName, RefItem)>;

@@ -20,7 +20,7 @@ pub struct RefTransactionRequest {
     /// All or nothing. Without it a stale ref is refused alone and the others are committed together.
     #[serde(default)]
     pub atomic: bool,
-    /// What to do; at most 99 commands, each ref at most once.
+    /// What to do; at most 2,000 commands, each ref at most once.
     pub commands: Vec<RefCommand>,
     /// Who pushes, for people.
     #[serde(default)]

@@ -14,18 +14,23 @@ pub const NAME_COMPONENT_BYTES: usize = 250;
 /// Longest site or node name, in bytes.
 pub const SITE_NAME_BYTES: usize = 48;
 
-/// Most commands in one transaction: a DynamoDB transaction takes 100 items, one of them is the journal slot.
-pub const COMMANDS: usize = 99;
+/// Most commands in one transaction. More than [`WRITE_COMMANDS`] are committed under ref locks.
+pub const COMMANDS: usize = 2_000;
+
+/// Most commands that one write of the refdb commits: a DynamoDB transaction takes 100 items, one of them is the journal
+/// slot.
+pub const WRITE_COMMANDS: usize = 99;
 
 /// Largest pack that travels inside a transaction, in bytes. A DynamoDB item is at most 400 KB and a Kinesis
 /// record 1 MiB; a larger pack goes to the blob store.
 pub const INLINE_PACK_BYTES: usize = 128 * 1024;
 
-/// Largest encoded transaction, in bytes: the inline pack, 99 commands with the longest names, and room.
+/// Largest encoded transaction, in bytes: the inline pack, [`WRITE_COMMANDS`] with the longest names, and room; or
+/// [`COMMANDS`] with names of some 30 bytes, whose pack is not inline. A DynamoDB item is at most 400 KB.
 pub const TRANSACTION_BYTES: usize = 380 * 1024;
 
 /// Most bases that a pack may name.
-pub const BASES: usize = 1_024;
+pub const BASES: usize = 4_096;
 
 /// Largest request body on the bridge API, in bytes.
 pub const REQUEST_BODY_BYTES: usize = 1024 * 1024;

@@ -120,8 +120,8 @@ fn caps_are_checked() {
         assert_bad(&small_and(&field(text, long.as_bytes())), &format!("field {text} is 1025 bytes long"));
     }
     assert_bad(&small_and(&field(15, &[1; limits::TEXT_BYTES + 1])), "field 15 is 1025 bytes long");
-    assert_bad(&small_and(&field(6, b"").repeat(limits::COMMANDS)), "it has 100 commands");
-    assert_bad(&small_and(&field(9, &[1; 20]).repeat(limits::BASES)), "it has 1025 bases");
+    assert_bad(&small_and(&field(6, b"").repeat(limits::COMMANDS)), "it has 2001 commands");
+    assert_bad(&small_and(&field(9, &[1; 20]).repeat(limits::BASES)), "it has 4097 bases");
     let blob = |key: &[u8]| {
         let no_pack = Transaction { pack: Pack::Empty, ..common::small() };
         [&no_pack.encode()[..], &field(8, &[field(1, key), field(3, &[0; 32])].concat())].concat()

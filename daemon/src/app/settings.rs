@@ -8,6 +8,7 @@ use crate::apply::ApplyLimits;
 use crate::consume::ConsumeLimits;
 use crate::events::EventLimits;
 use crate::journal::JournalLimits;
+use crate::refdb::staged::WRITE_ITEMS;
 use crate::refresh::RefreshSettings;
 use crate::seed::SeedLimits;
 use crate::site::MemberLimits;
@@ -27,6 +28,8 @@ pub struct NodeSettings {
     pub patience: Duration,
     /// How long a batch may take when its caller does not say.
     pub deadline: Duration,
+    /// Most items, the slot among them, that are committed by one write of the refdb; more are committed under locks.
+    pub write_items: usize,
     /// Packs above this size, in bytes, go to the blob store.
     pub inline_pack_bytes: usize,
     /// The apply stage.
@@ -66,6 +69,7 @@ impl NodeSettings {
             journal: JournalLimits { lanes: 4, window: 64, cache_bytes: 16 * 1024 * 1024 },
             patience: Duration::from_secs(2),
             deadline: Duration::from_secs(30),
+            write_items: WRITE_ITEMS,
             inline_pack_bytes: limits::INLINE_PACK_BYTES,
             apply: ApplyLimits::default(),
             consume: ConsumeLimits::default(),

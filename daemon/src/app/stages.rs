@@ -23,7 +23,8 @@ use crate::low_water::LowWater;
 use crate::place::Placer;
 use crate::publish::Publisher;
 use crate::reconcile::{Collector, Releaser, Reviver, Sweeper};
-use crate::refdb::{IncarnationRecord, NodeRecord, SiteRecord};
+use crate::refdb::staged::StagedRefDb;
+use crate::refdb::{IncarnationRecord, NodeRecord, RefDb, SiteRecord};
 use crate::refresh::{Refresh, RefreshParts};
 use crate::refs::{Follow, Mover, RefTable};
 use crate::seed::{self, Seeder};
@@ -59,6 +60,7 @@ pub struct Stages {
     pub site: Mutex<Option<SiteRecord>>,
     /// Makes the membership beat.
     pub beat: Arc<Notify>,
+    staged: Arc<StagedRefDb>,
     gates: Arc<Gates>,
     placer: Placer,
     tasks: Tasks,
@@ -67,6 +69,8 @@ pub struct Stages {
 
 impl Stages {
     pub(super) fn build(parts: Parts, tasks: &Tasks, fenced: &CancellationToken) -> Result<Self, StoreError> {
+        let staged = Arc::new(StagedRefDb::new(parts.refdb, parts.settings.write_items, parts.plants));
+        let parts = Parts { refdb: Arc::clone(&staged) as Arc<dyn RefDb>, ..parts };
         let refresh = refresh(&parts, tasks)?;
         let follower = refresh.clone().map(|refresh| refresh as Arc<dyn Follow>);
         let table = Arc::new(RefTable::new(Arc::clone(&parts.store), parts.plants).followed(follower));
@@ -132,6 +136,7 @@ impl Stages {
             journal,
             site,
             beat,
+            staged,
             gates,
             placer,
             tasks,
@@ -188,7 +193,7 @@ impl Stages {
     pub(super) fn collector(&self) -> Collector {
         Collector {
             site: self.parts.settings.site.clone(),
-            refdb: Arc::clone(&self.parts.refdb),
+            refdb: Arc::clone(&self.staged),
             blobs: Arc::clone(&self.parts.blobs),
             observer: Arc::clone(&self.parts.observer),
             pace: self.parts.settings.collect_pace,

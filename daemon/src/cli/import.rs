@@ -56,7 +56,7 @@ pub(super) async fn run(args: ImportArgs) -> Result<(), CliError> {
     create(&args.target, &git, &project).await?;
     let (refs, problems) = existing::refs(&git)?;
     let mut tally = Tally { problems, ..Tally::default() };
-    for chunk in names::parts(&refs, |command| &command.name, limits::COMMANDS) {
+    for chunk in names::parts(&refs, |command| &command.name, limits::WRITE_COMMANDS) {
         let response = args.target.submit(&project, &request(chunk)).await?;
         for (result, command) in response.results.iter().zip(chunk) {
             tally.add(result, command);

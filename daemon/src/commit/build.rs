@@ -36,7 +36,12 @@ pub(super) async fn pack(node: &Committer, work: &Work, proposal: &Proposal) -> 
     let packed = node.repositories.pack(&work.project.name, &proposal.wants, &proposal.hints, &is_committed).await;
     match packed {
         Ok(Packed { payload: None, bases }) => Ok(Ready { pack: Pack::Empty, bases }),
-        Ok(Packed { payload: Some(payload), bases }) => Ok(Ready { pack: store(node, payload).await?, bases }),
+        Ok(Packed { payload: Some(payload), bases }) => {
+            // The commands of a large transaction take the room of an inline pack.
+            let is_large = proposal.commands.len() > limits::WRITE_COMMANDS;
+            let inline = if is_large { 0 } else { node.inline_pack_bytes.min(limits::INLINE_PACK_BYTES) };
+            Ok(Ready { pack: store(node, payload, inline).await?, bases })
+        }
         Err(GitError::Missing { oids, .. }) => {
             let message = format!("objects are missing from the repository: {oids:?}; push them first");
             Err(refusal(RefusalCode::MissingObject, false, message))
@@ -45,10 +50,10 @@ pub(super) async fn pack(node: &Committer, work: &Work, proposal: &Proposal) -> 
     }
 }
 
-async fn store(node: &Committer, payload: Payload) -> Result<Pack, Refusal> {
-    let limit = node.inline_pack_bytes.min(limits::INLINE_PACK_BYTES);
+/// A pack of at most `inline` bytes travels with its transaction.
+async fn store(node: &Committer, payload: Payload, inline: usize) -> Result<Pack, Refusal> {
     if let Payload::Memory(bytes) = &payload
-        && bytes.len() <= limit
+        && bytes.len() <= inline
     {
         return Ok(Pack::Inline(bytes.clone()));
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_proto::bridge::{Refusal, RefusalCode};
-use lockstep_proto::{ProjectKey, ProjectPhase, ProjectState, RefKey, RefName, Slot, Transaction, limits};
+use lockstep_proto::{ProjectKey, ProjectPhase, ProjectState, RefKey, RefName, Slot, Transaction, TxnId, limits};
 use tokio::time::{Instant, timeout_at};
 
 use super::attempt::AttemptEnd;
@@ -121,6 +121,10 @@ impl Committer {
             return Round::Ended(refuse_open(verdicts.to_vec(), &too_late()));
         };
         let request = build::request(self, work, &proposal, packed, &slot);
+        if let Some(refused) = too_long(&request) {
+            self.journal.give_back(&slot);
+            return Round::Ended(refuse_carried(verdicts, &proposal, &refused));
+        }
         crate::failpoint::reach("commit.before_send");
         let end = self.attempts.commit(&request, deadline).await;
         crate::failpoint::reach("commit.after_commit");
@@ -272,8 +276,8 @@ fn refused(work: &Work, verdicts: &mut [Option<Verdict>], proposal: &Proposal, o
             Obstacle::IsDirectory(name) => (vec![name.clone()], above_others(name)),
             Obstacle::PrefixIsLive(prefix) => (below(proposal, prefix), name_conflict(prefix, "is a ref itself")),
             Obstacle::Locked(item) => {
-                let owner = item.lock.as_deref().unwrap_or("somebody");
-                let message = format!("{} is locked by {owner}; try again when that has ended", item.key);
+                let owner = item.lock.as_ref().map_or_else(|| "another one".to_owned(), TxnId::to_string);
+                let message = format!("{} is locked by transaction {owner}; try again when that has ended", item.key);
                 locked = Some(refusal(RefusalCode::Locked, true, message));
                 continue;
             }
@@ -310,7 +314,21 @@ fn above_others(name: &RefName) -> Refusal {
     refusal(RefusalCode::NameConflict, false, message)
 }
 
-/// A creation in a new folder of names costs an item more of the one transaction.
+/// Many refs with long names, or objects that build on very many commits: their transaction does not fit into its slot.
+fn too_long(request: &CommitRequest) -> Option<Refusal> {
+    let (refs, bases, bytes) =
+        (request.transaction.commands.len(), request.transaction.bases.len(), request.encoded.len());
+    let message = format!(
+        "these {refs} refs make a transaction of {bytes} bytes on {bases} commits, at most {} bytes on {} fit; nothing was \
+         changed, push in smaller parts",
+        limits::TRANSACTION_BYTES,
+        limits::BASES
+    );
+    let fits = bytes <= limits::TRANSACTION_BYTES && bases <= limits::BASES;
+    (!fits).then(|| refusal(RefusalCode::Invalid, false, message))
+}
+
+/// A creation in a new folder of names costs an item more.
 fn too_many(proposal: &Proposal) -> Option<Refusal> {
     let (refs, folders) = (proposal.commands.len(), proposal.directories.len());
     let first = proposal.directories.first().filter(|_| refs + folders > limits::COMMANDS)?;

@@ -263,7 +263,7 @@ pub(super) fn check(request: &RefTransactionRequest) -> Result<(), ApiError> {
     let count = request.commands.len();
     if count == 0 || count > limits::COMMANDS {
         return invalid(format!(
-            "commands has {count} entries; one DynamoDB transaction takes 1 to {}. Nothing was changed; push in parts",
+            "commands has {count} entries; one commit takes 1 to {}. Nothing was changed; push in parts",
             limits::COMMANDS
         ));
     }

@@ -48,7 +48,7 @@ impl Work {
         let listed = git(&self.clone, &["for-each-ref", "--format=%(refname)", "refs/heads", "refs/tags"]).await?;
         let refs: Vec<RefName> = listed.lines().map(str::parse).collect::<Result<_, _>>().map_err(DemoError::of)?;
         let site = sites.sites[0].name.as_str();
-        for part in names::parts(&refs, |name| name, limits::COMMANDS) {
+        for part in names::parts(&refs, |name| name, limits::WRITE_COMMANDS) {
             let both: Vec<String> = part.iter().map(|name| format!("{name}:{name}")).collect();
             let mut args = vec!["push", "-q", site];
             args.extend(both.iter().map(String::as_str));

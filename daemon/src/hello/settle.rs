@@ -152,7 +152,7 @@ impl Door {
             Kind::Behind | Kind::Diverged | Kind::Apart { .. } => None,
         });
         let commands: Vec<RefCommand> = ahead.collect();
-        for part in names::parts(&commands, |command| &command.name, limits::COMMANDS) {
+        for part in names::parts(&commands, |command| &command.name, limits::WRITE_COMMANDS) {
             self.commit_part(&one.key.name, part, instance).await?;
         }
         Ok(())

@@ -183,10 +183,10 @@ mod tests {
 
     #[test]
     fn a_push_above_the_cap_is_refused_whole() {
-        let pushed: Vec<Pushed> = (0..100).map(|n| push(&format!("refs/heads/b{n}"), 0, 1)).collect();
+        let pushed: Vec<Pushed> = (0..2_001).map(|n| push(&format!("refs/heads/b{n}"), 0, 1)).collect();
         let plan = plan(&pushed, false, Rules::default(), BTreeMap::new());
-        assert_eq!((plan.commands.len(), plan.refused.len()), (0, 100));
-        assert!(report(&pushed, &plan, None)[7].contains("at most 99"));
+        assert_eq!((plan.commands.len(), plan.refused.len()), (0, 2_001));
+        assert!(report(&pushed, &plan, None)[7].contains("at most 2000"));
     }
 
     #[test]

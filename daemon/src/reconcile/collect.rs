@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use crate::blob::BlobStore;
 use crate::observe::Observer;
 use crate::plant::{Plant, Plants};
+use crate::refdb::staged::StagedRefDb;
 use crate::refdb::{IncarnationRecord, IncarnationState, NodeRecord, RefDb, RefDbError, SlotState};
 
 /// Slots that are collected in one go.
@@ -22,7 +23,7 @@ pub struct Collector {
     /// The site.
     pub site: SiteId,
     /// The refdb.
-    pub refdb: Arc<dyn RefDb>,
+    pub refdb: Arc<StagedRefDb>,
     /// Packs that go with their slots.
     pub blobs: Arc<dyn BlobStore>,
     /// Who listens.
@@ -77,7 +78,7 @@ impl Collector {
             let to = (from + BATCH).min(until.0);
             let slots: Vec<Slot> = (from..to).map(|seq| id.slot(Seq(seq))).collect();
             for slot in &slots {
-                self.delete_blob(slot).await?;
+                self.let_go(slot).await?;
             }
             self.refdb.collect(&slots).await?;
             from = to;
@@ -99,10 +100,13 @@ impl Collector {
         Ok(Seq(low))
     }
 
-    async fn delete_blob(&self, slot: &Slot) -> Result<(), RefDbError> {
+    /// Ends what rests on a slot: locks that name it, and its pack.
+    async fn let_go(&self, slot: &Slot) -> Result<(), RefDbError> {
         let SlotState::Committed(_, bytes) = self.refdb.slot(slot).await? else { return Ok(()) };
-        if let Ok(Transaction { pack: Pack::Blob { key, .. }, .. }) = Transaction::decode(&bytes) {
-            self.blobs.delete(&key).await.map_err(|error| RefDbError::NotNow(error.to_string()))?;
+        let Ok(transaction) = Transaction::decode(&bytes) else { return Ok(()) };
+        self.refdb.settle(&transaction).await?;
+        if let Pack::Blob { key, .. } = &transaction.pack {
+            self.blobs.delete(key).await.map_err(|error| RefDbError::NotNow(error.to_string()))?;
         }
         Ok(())
     }

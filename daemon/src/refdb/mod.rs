@@ -7,20 +7,24 @@
 //! - An error is never "absent" and never "refused". [`RefDbError::Unknown`] means that the write may have
 //!   happened, or may yet happen; [`RefDbError::NotNow`] means that this very call did nothing.
 //! - Versions never go back; a deleted ref keeps its item as a tombstone.
+//! - A transaction of more commands than one write takes is committed under locks ([`staged`]): each ref gets a lock that
+//!   names it ([`RefDb::lock`]), the slot is its commit point ([`RefDb::seal`]), and the refs move afterwards
+//!   ([`RefDb::flip`]). A locked ref is moved and marked by nobody else.
 //! - A slot, once occupied (by a transaction or by poison), never changes until it is collected, and poison is
 //!   never collected: a late copy of a poisoned transaction can never land.
 
 pub mod dynamo;
 pub mod memory;
 mod rules;
+pub mod staged;
 
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep_proto::{
-    IncarnationId, LaneId, NodeId, ProjectKey, ProjectName, RefKey, RefName, RefValue, Seq, SiteId, Slot, Transaction,
-    TxnId, Version,
+    Command, IncarnationId, LaneId, NodeId, ProjectKey, ProjectName, RefKey, RefName, RefValue, Seq, SiteId, Slot,
+    Transaction, TxnId, Version,
 };
 use serde::{Deserialize, Serialize};
 
@@ -37,8 +41,8 @@ pub struct RefItem {
     pub txn: Option<TxnId>,
     /// Whether the name is marked as a directory: no ref of this very name can be created.
     pub directory: bool,
-    /// The owner of a lock on it, if there is one.
-    pub lock: Option<String>,
+    /// The transaction that has locked it, if one has: when that is committed, the ref is what it says.
+    pub lock: Option<TxnId>,
 }
 
 /// A transaction on its way to the refdb. Its bytes are made once.
@@ -50,6 +54,19 @@ pub struct CommitRequest {
     pub encoded: Bytes,
     /// Names that must not be live and become directories: the proper prefixes of created refs that this node
     /// has not seen marked yet. Sorted, no duplicates, none of them a command's own ref.
+    pub directories: Vec<RefName>,
+}
+
+/// A part of a transaction that is committed under locks: at most as many items as one write takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The transaction.
+    pub txn: TxnId,
+    /// Its project.
+    pub project: ProjectKey,
+    /// Some of its commands.
+    pub commands: Vec<Command>,
+    /// Some of its directories, as in [`CommitRequest`].
     pub directories: Vec<RefName>,
 }
 
@@ -263,6 +280,21 @@ pub trait RefDb: Send + Sync {
     /// as a directory; when no name in `directories` is live; and when the slot is empty. Then every command's
     /// item gets its new value, version and transaction, every directory its mark, and the slot the bytes.
     async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError>;
+
+    /// Locks the refs of a part for its transaction, and marks its directories, all or nothing. What stands against it is
+    /// what would stand against a commit, but for the slot and for a lock of this very transaction.
+    async fn lock(&self, part: &Part) -> Result<CommitAnswer, RefDbError>;
+
+    /// The commit point of a transaction under locks: writes it into its slot if that is empty, and answers what is in it
+    /// then: never [`SlotState::Empty`].
+    async fn seal(&self, txn: &TxnId, encoded: &Bytes) -> Result<SlotState, RefDbError>;
+
+    /// Moves the refs of a part that carry the lock of its transaction, which is committed, and takes the locks away. When
+    /// it is answered, none of them carries it.
+    async fn flip(&self, part: &Part) -> Result<(), RefDbError>;
+
+    /// Takes the locks of a transaction, which is not committed and never will be, from these refs.
+    async fn release(&self, project: &ProjectKey, txn: &TxnId, keys: &[RefKey]) -> Result<(), RefDbError>;
 
     /// Reads items, strongly, in the order of `keys`; `None` where there is no item.
     async fn read(&self, project: &ProjectKey, keys: &[RefKey]) -> Result<Vec<Option<RefItem>>, RefDbError>;

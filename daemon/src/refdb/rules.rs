@@ -5,30 +5,67 @@
 
 use std::collections::BTreeSet;
 
-use lockstep_proto::{Command, IncarnationId, NodeId, RefKey, RefName, RefValue, Seq, SiteId, TxnId, Version, limits};
+use lockstep_proto::{
+    Command, IncarnationId, NodeId, ProjectKey, RefKey, RefName, RefValue, Seq, SiteId, Transaction, TxnId, Version,
+    limits,
+};
 
 use crate::plant::{Plant, Plants};
 
 use super::{
-    CommitAnswer, CommitRequest, IncarnationRecord, IncarnationState, MarkAnswer, NodeRecord, Obstacle, RefDbError,
-    RefItem, SlotState,
+    CommitAnswer, CommitRequest, IncarnationRecord, IncarnationState, MarkAnswer, NodeRecord, Obstacle, Part,
+    RefDbError, RefItem, SlotState,
 };
 
 /// Most items that one commit may touch: commands, directories and the slot.
-pub(super) const ITEMS: usize = limits::COMMANDS + 1;
+pub const ITEMS: usize = limits::WRITE_COMMANDS + 1;
 
-/// Refuses a request that no refdb can take, before anything is sent.
+/// What one write asks of ref items: a whole commit, or the locks of a part of one.
+pub(super) struct Writes<'a> {
+    /// The transaction.
+    pub(super) txn: &'a TxnId,
+    /// Its project.
+    pub(super) project: &'a ProjectKey,
+    /// Each ref must be what its command builds on.
+    pub(super) commands: &'a [Command],
+    /// Names that must not be live and become directories.
+    pub(super) directories: &'a [RefName],
+}
+
+impl<'a> From<&'a CommitRequest> for Writes<'a> {
+    fn from(request: &'a CommitRequest) -> Self {
+        let Transaction { id, project, commands, .. } = &request.transaction;
+        Self { txn: id, project, commands, directories: &request.directories }
+    }
+}
+
+impl<'a> From<&'a Part> for Writes<'a> {
+    fn from(part: &'a Part) -> Self {
+        let Part { txn, project, commands, directories } = part;
+        Self { txn, project, commands, directories }
+    }
+}
+
+/// Refuses a request that no refdb can take in one write, before anything is sent.
 pub(super) fn well_formed(request: &CommitRequest) -> Result<(), RefDbError> {
+    let (commands, directories) = (request.transaction.commands.len(), request.directories.len());
+    if commands + directories + 1 > ITEMS {
+        return Err(RefDbError::Broken(format!(
+            "transaction {}: it has {commands} commands and {directories} directories; one write takes {ITEMS} items with \
+             the slot: commit it under ref locks",
+            request.transaction.id
+        )));
+    }
+    sound(request)
+}
+
+/// Refuses a request that is wrong in itself, whatever its size in items.
+pub(super) fn sound(request: &CommitRequest) -> Result<(), RefDbError> {
     let commands = &request.transaction.commands;
     let items = commands.len() + request.directories.len() + 1;
     let broken = |why: String| Err(RefDbError::Broken(format!("transaction {}: {why}", request.transaction.id)));
-    if commands.is_empty() || items > ITEMS {
-        return broken(format!(
-            "it has {} commands and {} directories; at least one command and at most {ITEMS} items with the slot \
-             are allowed: split it, or commit it under ref locks",
-            commands.len(),
-            request.directories.len()
-        ));
+    if commands.is_empty() || commands.len() > limits::COMMANDS {
+        return broken(format!("it has {} commands, 1 to {} are allowed", commands.len(), limits::COMMANDS));
     }
     if request.encoded.len() > limits::TRANSACTION_BYTES {
         return broken(format!(
@@ -49,6 +86,15 @@ pub(super) fn well_formed(request: &CommitRequest) -> Result<(), RefDbError> {
     Ok(())
 }
 
+/// Refuses a part that is more than one write takes.
+pub(super) fn fits(part: &Part) -> Result<(), RefDbError> {
+    let items = part.commands.len() + part.directories.len();
+    if (1..=ITEMS).contains(&items) {
+        return Ok(());
+    }
+    Err(RefDbError::Broken(format!("a part of transaction {} has {items} items, 1 to {ITEMS} are allowed", part.txn)))
+}
+
 /// Whether a command's version, old value and predecessor can belong together.
 fn follows(command: &Command) -> bool {
     let first = command.version == Version(1);
@@ -60,8 +106,8 @@ pub(super) fn creates(command: &Command) -> bool {
     command.old.is_absent() && !command.new.is_absent()
 }
 
-/// Everything in its own item that stands against a command; `item` is `None` when there is no item.
-pub(super) fn obstacles(command: &Command, item: Option<&RefItem>, plants: Plants) -> Vec<Obstacle> {
+/// Everything in its own item that stands against a command of `txn`; `item` is `None` when there is no item.
+pub(super) fn obstacles(txn: &TxnId, command: &Command, item: Option<&RefItem>, plants: Plants) -> Vec<Obstacle> {
     let mut found = Vec::new();
     let empty = no_item(&command.key);
     let item = item.unwrap_or(&empty);
@@ -72,7 +118,7 @@ pub(super) fn obstacles(command: &Command, item: Option<&RefItem>, plants: Plant
     if !current && !same_value {
         found.push(Obstacle::Stale(item.clone()));
     }
-    if item.lock.is_some() {
+    if item.lock.as_ref().is_some_and(|owner| owner != txn) {
         found.push(Obstacle::Locked(item.clone()));
     }
     if let (true, true, RefKey::Ref(name)) = (item.directory, creates(command), &command.key) {
@@ -81,9 +127,14 @@ pub(super) fn obstacles(command: &Command, item: Option<&RefItem>, plants: Plant
     found
 }
 
-/// What stands against marking a name as a directory.
-pub(super) fn directory_obstacle(name: &RefName, item: Option<&RefItem>) -> Option<Obstacle> {
-    item.filter(|item| !item.value.is_absent()).map(|_| Obstacle::PrefixIsLive(name.clone()))
+/// What stands against marking a name as a directory: it is live, or may be in a moment.
+pub(super) fn directory_obstacle(name: &RefName, item: Option<&RefItem>, plants: Plants) -> Option<Obstacle> {
+    let item = item?;
+    if !item.value.is_absent() {
+        return Some(Obstacle::PrefixIsLive(name.clone()));
+    }
+    let is_locked = item.lock.is_some() && !plants.has(Plant::LockedNameMarked);
+    is_locked.then(|| Obstacle::Locked(item.clone()))
 }
 
 /// The answer to a commit that met `slot` and `obstacles`, if anything stood against it. When the slot holds this

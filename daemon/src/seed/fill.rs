@@ -208,7 +208,7 @@ fn is_tip(name: &RefName) -> bool {
 
 /// Parts of one commit each.
 fn parts(commands: &[RefCommand]) -> Vec<&[RefCommand]> {
-    names::parts(commands, |command| &command.name, limits::COMMANDS)
+    names::parts(commands, |command| &command.name, limits::WRITE_COMMANDS)
 }
 
 fn command(name: RefName, differs: Differs) -> RefCommand {

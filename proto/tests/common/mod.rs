@@ -146,7 +146,7 @@ pub fn large() -> Transaction {
         ..small().commands.remove(0)
     };
     Transaction {
-        commands: (0..limits::COMMANDS).map(command).collect(),
+        commands: (0..limits::WRITE_COMMANDS).map(command).collect(),
         pack: Pack::Inline(vec![7; limits::INLINE_PACK_BYTES].into()),
         bases: (0..limits::BASES).map(|index| Oid::Sha1([1 + (index % 255) as u8; 20])).collect(),
         actor: "a".repeat(limits::TEXT_BYTES),

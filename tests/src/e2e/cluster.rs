@@ -2,10 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use lockstep::embedded::dynamo::EmbeddedDynamo;
 use lockstep::embedded::kinesis::EmbeddedKinesis;
+use lockstep::plant::Plants;
+use lockstep::refdb::RefDb;
 use lockstep::refdb::dynamo::{Connection, DynamoRefDb, TableSettings, client};
+use lockstep::refdb::staged::{StagedRefDb, WRITE_ITEMS};
 use tempfile::TempDir;
 
 use super::git::ok;
@@ -17,8 +21,10 @@ use super::wire::Wire;
 pub struct Cluster {
     /// The nodes, in the order in which they were named.
     pub nodes: Vec<Node>,
-    /// The refdb itself, for a look at the truth.
-    pub refdb: DynamoRefDb,
+    /// The refdb, for a look at the truth.
+    pub refdb: StagedRefDb,
+    /// The same without what comes by and ends what stopped half-way.
+    pub raw: Arc<DynamoRefDb>,
     folder: TempDir,
     _dynamo: EmbeddedDynamo,
     _kinesis: EmbeddedKinesis,
@@ -60,8 +66,9 @@ impl Cluster {
         }
         std::fs::create_dir_all(folder.path().join("blobs")).expect("a folder");
         let connection = Connection::emulator(dynamo.endpoint());
-        let refdb = DynamoRefDb::new(&client(&connection).await, "e2e", TableSettings::default());
-        let mut cluster = Self { nodes, refdb, folder, _dynamo: dynamo, _kinesis: kinesis };
+        let raw = Arc::new(DynamoRefDb::new(&client(&connection).await, "e2e", TableSettings::default()));
+        let refdb = StagedRefDb::new(Arc::clone(&raw) as Arc<dyn RefDb>, WRITE_ITEMS, Plants::default());
+        let mut cluster = Self { nodes, refdb, raw, folder, _dynamo: dynamo, _kinesis: kinesis };
         cluster.nodes.iter_mut().for_each(|node| node.start(None));
         cluster.ready().await;
         cluster

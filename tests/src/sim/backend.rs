@@ -83,6 +83,8 @@ pub struct NodeParts {
     pub clock: Arc<dyn Clock>,
     /// Its randomness.
     pub entropy: Arc<dyn Entropy>,
+    /// Most items of one write of the refdb.
+    pub write_items: usize,
     /// Planted bugs.
     pub plants: Plants,
 }

@@ -89,7 +89,10 @@ impl NodeFactory for RealNodes {
             gerrit: None,
             observer: Arc::new(observer),
             boot: parts.boot,
-            settings: settings(NodeSettings::new(parts.site, parts.node, parts.sites)),
+            settings: NodeSettings {
+                write_items: parts.write_items,
+                ..settings(NodeSettings::new(parts.site, parts.node, parts.sites))
+            },
             plants: parts.plants,
         };
         let node = Node::start(parts).await.map_err(|error| error.to_string())?;

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use lockstep::refdb::{
     BirthAnswer, CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord,
-    RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
+    Part, RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
 };
-use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot};
+use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
 
 use super::faults::{Kind, NetworkError};
 use super::link::Link;
@@ -60,6 +61,32 @@ impl RefDb for FaultyRefDb {
     async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
         let what = commit_text(request);
         send!(self, Commit, commit, what, [request = request.clone()], (&request), Some(CommitAnswer::Conflict))
+    }
+
+    async fn lock(&self, part: &Part) -> Result<CommitAnswer, RefDbError> {
+        let what = format!("{} {:?} {:?}", part.txn, keys(part), part.directories);
+        send!(self, Commit, lock, what, [part = part.clone()], (&part), Some(CommitAnswer::Conflict))
+    }
+
+    async fn seal(&self, txn: &TxnId, encoded: &Bytes) -> Result<SlotState, RefDbError> {
+        send!(self, Commit, seal, txn, [txn = txn.clone(), encoded = encoded.clone()], (&txn, &encoded))
+    }
+
+    async fn flip(&self, part: &Part) -> Result<(), RefDbError> {
+        let what = format!("{} {:?}", part.txn, keys(part));
+        send!(self, Write, flip, what, [part = part.clone()], (&part))
+    }
+
+    async fn release(&self, project: &ProjectKey, txn: &TxnId, keys: &[RefKey]) -> Result<(), RefDbError> {
+        let what = format!("{txn} {keys:?}");
+        send!(
+            self,
+            Write,
+            release,
+            what,
+            [project = project.clone(), txn = txn.clone(), keys = keys.to_vec()],
+            (&project, &txn, &keys)
+        )
     }
 
     async fn read(&self, project: &ProjectKey, keys: &[RefKey]) -> Result<Vec<Option<RefItem>>, RefDbError> {
@@ -221,6 +248,10 @@ impl RefDb for FaultyRefDb {
             (&instance, &node)
         )
     }
+}
+
+fn keys(part: &Part) -> Vec<&RefKey> {
+    part.commands.iter().map(|command| &command.key).collect()
 }
 
 fn commit_text(request: &CommitRequest) -> String {

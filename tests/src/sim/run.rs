@@ -261,6 +261,10 @@ impl Phases {
                 false => Some((property, format!("{late:?} not ready"))),
             };
             let differs = differs.or_else(|| self.world.gerrits_differ().map(|what| ("refresh", what)));
+            let differs = match differs {
+                None => self.world.refdb_differs().await.map(|what| (property, what)),
+                differs => differs,
+            };
             let took = self.world.trace.now_ms() - from;
             let Some((property, what)) = differs else {
                 self.world.trace.note("run", &format!("CONVERGED in {took} ms"));

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use lockstep::plant::Plant;
+use lockstep::refdb::staged::WRITE_ITEMS;
 
 use super::faults::{Rates, Seam};
 
@@ -59,6 +60,30 @@ pub enum Ask {
     DeleteProject,
 }
 
+/// How many items one write of the refdb takes: a transaction of more is committed under locks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writes {
+    /// As many as DynamoDB does: more than any transaction of a client has.
+    Whole,
+    /// Two: every transaction of several refs is committed under locks.
+    Staged,
+    /// The one in runs with an odd seed, the other in those with an even one.
+    BySeed,
+}
+
+impl Writes {
+    /// Most items, in the run of a seed.
+    #[must_use]
+    pub fn items(self, seed: u64) -> usize {
+        let is_staged = match self {
+            Self::Whole => false,
+            Self::Staged => true,
+            Self::BySeed => seed.is_multiple_of(2),
+        };
+        if is_staged { 2 } else { WRITE_ITEMS }
+    }
+}
+
 /// The knobs of one run.
 #[derive(Clone, Debug)]
 pub struct Scenario {
@@ -94,6 +119,8 @@ pub struct Scenario {
     pub gerrit_ms: u64,
     /// Faults of the links.
     pub rates: BTreeMap<Seam, Rates>,
+    /// How large the writes of the refdb are.
+    pub writes: Writes,
     /// Whether one site's volumes are lost at the end, and must come back.
     pub lose_a_site: bool,
     /// Whether a node is away beyond retention at the end, and must come back.
@@ -143,6 +170,7 @@ impl Scenario {
             gerrit_dies: 10,
             gerrit_ms: 60,
             rates: general_rates(),
+            writes: Writes::BySeed,
             lose_a_site: false,
             expel_a_node: false,
         }
@@ -171,7 +199,8 @@ impl Scenario {
     /// The general world with the knobs turned towards where one planted bug shows.
     #[must_use]
     pub fn for_plant(plant: Plant) -> Self {
-        let mut scenario = Self { name: format!("{plant:?}"), converge_ms: 90_000, ..Self::general() };
+        let mut scenario =
+            Self { name: format!("{plant:?}"), converge_ms: 90_000, writes: Writes::Whole, ..Self::general() };
         scenario.asks.retain(|(ask, _)| *ask != Ask::DeleteProject);
         scenario.events = 0;
         scenario.turn_towards(plant);
@@ -235,11 +264,37 @@ impl Scenario {
                 self.events = 1_000;
                 self.act(&[(Action::Crash, 14), (Action::PowerCut, 6)]);
             }
+            P::OpenLockTaken | P::LockNotRead => {
+                self.commits_fail(|rates| (rates.late, rates.late_ms, rates.lose_answer) = (80, 3_000, 60));
+                self.under_locks();
+            }
+            P::ReleasedUnpoisoned => {
+                self.commits_fail(|rates| (rates.late, rates.late_ms, rates.lose_request) = (250, 3_000, 100));
+                self.under_locks();
+                self.think_ms = 150;
+            }
+            P::LockedNameMarked => {
+                self.under_locks();
+                self.more(Ask::NameConflict, 60);
+                (self.branches, self.think_ms) = (20, 150);
+            }
+            P::LockOutlivesSlot => {
+                self.commits_fail(|rates| (rates.fail_before, rates.lose_request) = (300, 100));
+                self.under_locks();
+                (self.branches, self.projects) = (60, 2);
+            }
             P::PackAgainstUncommitted => {
                 self.more(Ask::Stacked, 30);
                 self.commits_fail(|rates| (rates.conflict, rates.lose_request) = (150, 80));
             }
         }
+    }
+
+    /// Every transaction of several refs is committed under locks, and they meet.
+    fn under_locks(&mut self) {
+        self.writes = Writes::Staged;
+        self.more(Ask::Batch, 30);
+        (self.branches, self.projects) = (1, 1);
     }
 
     fn act(&mut self, actions: &[(Action, u64)]) {

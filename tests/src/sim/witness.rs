@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use lockstep::refdb::{
     BirthAnswer, CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord,
-    RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
+    Part, RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
 };
-use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot};
+use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, Transaction, TxnId};
 
 use super::watch::Watch;
 
@@ -28,14 +29,53 @@ impl WitnessedRefDb {
     }
 }
 
+impl WitnessedRefDb {
+    /// Whose slot is about to be collected has no lock any more: it would mean nothing.
+    async fn no_lock_names(&self, encoded: &Bytes) -> Result<(), RefDbError> {
+        let Ok(transaction) = Transaction::decode(encoded) else { return Ok(()) };
+        let keys: Vec<RefKey> = transaction.commands.iter().map(|command| command.key.clone()).collect();
+        for item in self.inner.read(&transaction.project, &keys).await?.into_iter().flatten() {
+            if item.lock.as_ref() == Some(&transaction.id) {
+                let what = format!("the slot of {} is collected, which has {} locked", transaction.id, item.key);
+                self.watch.violated("collection", what);
+            }
+        }
+        Ok(())
+    }
+}
+
 #[async_trait]
 impl RefDb for WitnessedRefDb {
     async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
         let answer = self.inner.commit(request).await?;
         if answer == CommitAnswer::Committed {
-            self.watch.committed(request);
+            self.watch.committed(&request.transaction);
         }
         Ok(answer)
+    }
+
+    async fn lock(&self, part: &Part) -> Result<CommitAnswer, RefDbError> {
+        self.inner.lock(part).await
+    }
+
+    async fn seal(&self, txn: &TxnId, encoded: &Bytes) -> Result<SlotState, RefDbError> {
+        let before = self.inner.slot(&txn.slot).await?;
+        let state = self.inner.seal(txn, encoded).await?;
+        if before == SlotState::Empty {
+            match Transaction::decode(encoded) {
+                Ok(transaction) => self.watch.sealed(&transaction),
+                Err(error) => self.watch.violated("slots", format!("{txn} is sealed and cannot be read: {error}")),
+            }
+        }
+        Ok(state)
+    }
+
+    async fn flip(&self, part: &Part) -> Result<(), RefDbError> {
+        self.inner.flip(part).await
+    }
+
+    async fn release(&self, project: &ProjectKey, txn: &TxnId, keys: &[RefKey]) -> Result<(), RefDbError> {
+        self.inner.release(project, txn, keys).await
     }
 
     async fn read(&self, project: &ProjectKey, keys: &[RefKey]) -> Result<Vec<Option<RefItem>>, RefDbError> {
@@ -76,8 +116,9 @@ impl RefDb for WitnessedRefDb {
         let expelled: BTreeSet<NodeId> = nodes.into_iter().filter(|node| node.expelled).map(|node| node.node).collect();
         let mut committed = Vec::new();
         for slot in slots {
-            if matches!(self.inner.slot(slot).await?, SlotState::Committed(..)) {
+            if let SlotState::Committed(_, bytes) = self.inner.slot(slot).await? {
                 committed.push(slot.clone());
+                self.no_lock_names(&bytes).await?;
             }
         }
         self.watch.collecting(&committed, &expelled);

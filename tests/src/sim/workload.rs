@@ -10,7 +10,7 @@ use lockstep_proto::{NodeId, Oid, ProjectName, RefName};
 
 use super::backend::Volume;
 use super::dice::Dice;
-use super::scenario::Ask;
+use super::scenario::{Ask, Writes};
 use super::world::{World, name};
 
 /// Makes requests for one client.
@@ -104,7 +104,11 @@ impl Asker {
             Ask::NameConflict => {
                 let names = ["refs/heads/t", "refs/heads/t/x", "refs/heads/t/x/y", "refs/heads/t/z"];
                 let name = name(self.dice.pick(&names)?);
-                Some(vec![self.advance(ground, name, None)])
+                let mut commands = vec![self.advance(ground, name, None)];
+                if self.world.scenario.writes == Writes::Staged {
+                    commands.push(self.advance(ground, branch, None));
+                }
+                Some(commands)
             }
             Ask::Batch => Some(self.batch(ground, branch)),
         }

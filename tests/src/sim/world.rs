@@ -11,12 +11,14 @@ use lockstep::clock::{Clock, Entropy, SeededEntropy};
 use lockstep::eventlog::Record;
 use lockstep::peers::{Peers, Turns};
 use lockstep::plant::Plants;
+use lockstep::refdb::staged::StagedRefDb;
 use lockstep::refdb::{IncarnationState, RefDb, Role};
-use lockstep_proto::{NodeId, ProjectName, SiteId};
+use lockstep_proto::{NodeId, ProjectKey, ProjectName, SiteId};
 use tokio_util::sync::CancellationToken;
 
 use super::backend::{Backend, NodeFactory, NodeParts, SimNode, Volume};
 use super::blobs::FaultyBlobs;
+use super::check::convergence;
 use super::check::refresh::gerrit_differs;
 use super::dice::Dice;
 use super::eventlog::FaultyEventLog;
@@ -190,6 +192,21 @@ impl World {
         })
     }
 
+    /// Which ref a strong read does not show as it is; none when all are.
+    pub async fn refdb_differs(&self) -> Option<String> {
+        let refdb = StagedRefDb::new(self.refdb(), self.scenario.writes.items(self.seed), self.plants);
+        let projects: Vec<ProjectKey> = self.watch.known().facts.projects.values().cloned().collect();
+        for project in projects {
+            let keys = self.watch.known().facts.keys(&project);
+            let items = refdb.read(&project, &keys).await.ok()?;
+            let what = convergence::refdb_differs(&self.watch.known().facts, &project, &keys, &items);
+            if what.is_some() {
+                return what;
+            }
+        }
+        None
+    }
+
     /// The refdb without faults, under the eyes of the watch.
     #[must_use]
     pub fn refdb(&self) -> Arc<dyn RefDb> {
@@ -250,6 +267,7 @@ impl World {
             store: Arc::new(WatchedStore::new(place.volume.store(), link(Seam::Store), self.watch.clone())),
             clock: place.clock.clone(),
             entropy: Arc::new(entropy),
+            write_items: self.scenario.writes.items(self.seed),
             plants: self.plants,
         })
     }

@@ -30,8 +30,8 @@ enum At {
 }
 use At::{Applier, Origin};
 
-/// Failpoints that no push comes to: `seed` has a test of its own.
-const ELSEWHERE: &[&str] = &["seed.part"];
+/// Failpoints that no push of this load comes to: `seed` and `large` have tests of their own.
+const ELSEWHERE: &[&str] = &["commit.locked", "commit.sealed", "seed.part"];
 
 /// Every other failpoint, and at which end of a transaction it lies.
 const POINTS: &[(&str, &[At])] = &[

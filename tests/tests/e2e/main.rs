@@ -5,6 +5,7 @@ mod crash;
 mod demo;
 mod events;
 mod hello;
+mod large;
 mod life;
 mod power_cut;
 mod push;

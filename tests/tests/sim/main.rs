@@ -151,4 +151,9 @@ plants! {
     finds_acked_not_kept: AckedNotKept,
     finds_event_before_refs: EventBeforeRefs,
     finds_checkpoint_before_event: CheckpointBeforeEvent,
+    finds_open_lock_taken: OpenLockTaken,
+    finds_lock_not_read: LockNotRead,
+    finds_lock_outlives_slot: LockOutlivesSlot,
+    finds_released_unpoisoned: ReleasedUnpoisoned,
+    finds_locked_name_marked: LockedNameMarked,
 }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot};
+use bytes::Bytes;
+use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
 use tokio::time::Instant;
 
 use crate::refdb::{
     BirthAnswer, CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord,
-    RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
+    Part, RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
 };
 use crate::telemetry::metrics::{CallEnd, RefDbMetrics, RefDbOp};
 
@@ -62,6 +63,10 @@ macro_rules! measured {
 
 measured! {
     Site: prepare() -> ();
+    Lock: lock(part: &Part) -> CommitAnswer;
+    Commit: seal(txn: &TxnId, encoded: &Bytes) -> SlotState;
+    Lock: flip(part: &Part) -> ();
+    Lock: release(project: &ProjectKey, txn: &TxnId, keys: &[RefKey]) -> ();
     Read: read(project: &ProjectKey, keys: &[RefKey]) -> Vec<Option<RefItem>>;
     Scan: scan(project: &ProjectKey, after: Option<&RefKey>, limit: usize) -> Vec<RefItem>;
     Scan: projects(after: Option<&ProjectName>, limit: usize) -> Vec<(ProjectName, RefItem)>;

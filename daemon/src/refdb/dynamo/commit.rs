@@ -11,7 +11,7 @@ use aws_sdk_dynamodb::types::builders::UpdateBuilder;
 use aws_sdk_dynamodb::types::{
     AttributeValue, CancellationReason, Put, ReturnValuesOnConditionCheckFailure as Return, TransactWriteItem, Update,
 };
-use lockstep_proto::{Command, ProjectKey, RefKey, RefName, TxnId};
+use lockstep_proto::{Command, RefKey, TxnId};
 use sha2::{Digest, Sha256};
 
 use super::Tables;
@@ -19,7 +19,7 @@ use super::error::classify;
 use super::items::{self, number, text};
 use super::keys::Key;
 use crate::plant::Plants;
-use crate::refdb::rules;
+use crate::refdb::rules::{self, Writes};
 use crate::refdb::{CommitAnswer, CommitRequest, Obstacle, RefDbError, SlotState};
 
 /// Sends one copy of a well-formed request.
@@ -66,12 +66,26 @@ pub(super) fn condition_failed(reason: &CancellationReason) -> bool {
 }
 
 fn writes(tables: &Tables, request: &CommitRequest) -> Result<Vec<TransactWriteItem>, RefDbError> {
-    let transaction = &request.transaction;
-    let put = put_slot(tables, request)?;
-    let commands = transaction.commands.iter().map(|command| move_ref(tables, request, command));
-    let directories = request.directories.iter().map(|name| mark_directory(tables, &transaction.project, name));
-    let updates = commands.chain(directories).map(|update| Ok(TransactWriteItem::builder().update(update?).build()));
-    std::iter::once(Ok(TransactWriteItem::builder().put(put).build())).chain(updates).collect()
+    let put = TransactWriteItem::builder().put(put_slot(tables, request)?).build();
+    let steps = updates(tables, &Writes::from(request), move_ref)?;
+    Ok(std::iter::once(put).chain(steps).collect())
+}
+
+/// One update a command, then one a directory.
+pub(super) fn updates(
+    tables: &Tables,
+    writes: &Writes<'_>,
+    step: impl Fn(UpdateBuilder, &TxnId, &Command) -> UpdateBuilder,
+) -> Result<Vec<TransactWriteItem>, RefDbError> {
+    let at = |key: &RefKey| update(tables, &Key::of_ref(writes.project, key));
+    let commands = writes.commands.iter().map(|command| step(at(&command.key), writes.txn, command));
+    let directories = writes.directories.iter().map(|name| mark_directory(at(&RefKey::Ref(name.clone()))));
+    commands.chain(directories).map(item).collect()
+}
+
+/// An update as an item of a transaction.
+pub(super) fn item(update: UpdateBuilder) -> Result<TransactWriteItem, RefDbError> {
+    Ok(TransactWriteItem::builder().update(update.build().map_err(incomplete)?).build())
 }
 
 fn put_slot(tables: &Tables, request: &CommitRequest) -> Result<Put, RefDbError> {
@@ -84,42 +98,47 @@ fn put_slot(tables: &Tables, request: &CommitRequest) -> Result<Put, RefDbError>
         .map_err(incomplete)
 }
 
-fn move_ref(tables: &Tables, request: &CommitRequest, command: &Command) -> Result<Update, RefDbError> {
-    let transaction = &request.transaction;
-    let update = update(tables, &Key::of_ref(&transaction.project, &command.key))
-        .update_expression("SET ver = :ver, val = :val, txn = :txn")
-        .expression_attribute_values(":ver", number(command.version.0))
-        .expression_attribute_values(":val", text(&command.new))
-        .expression_attribute_values(":txn", text(&transaction.id));
-    on_predecessor(update, command).build().map_err(incomplete)
+/// Moves a ref that nobody has locked.
+fn move_ref(update: UpdateBuilder, txn: &TxnId, command: &Command) -> UpdateBuilder {
+    on_predecessor(
+        moved(update, txn, command, "SET ver = :ver, val = :val, txn = :txn"),
+        command,
+        "attribute_not_exists(lck)",
+    )
 }
 
-/// Adds the condition: what the command builds on is still there, no lock, and no directory if it creates.
-fn on_predecessor(update: UpdateBuilder, command: &Command) -> UpdateBuilder {
+/// Gives a ref what the command says by an expression that has `:ver`, `:val` and `:txn`.
+pub(super) fn moved(update: UpdateBuilder, txn: &TxnId, command: &Command, by: &str) -> UpdateBuilder {
+    update
+        .update_expression(by)
+        .expression_attribute_values(":ver", number(command.version.0))
+        .expression_attribute_values(":val", text(&command.new))
+        .expression_attribute_values(":txn", text(txn))
+}
+
+/// Adds the condition: what the command builds on is still there, `free` holds, and no directory if it creates.
+pub(super) fn on_predecessor(update: UpdateBuilder, command: &Command, free: &str) -> UpdateBuilder {
     let directory = if rules::creates(command) { " AND attribute_not_exists(dir)" } else { "" };
-    let free = format!("attribute_not_exists(lck){directory}");
     match &command.predecessor {
-        None => update.condition_expression(format!("attribute_not_exists(ver) AND {free}")),
+        None => update.condition_expression(format!("attribute_not_exists(ver) AND {free}{directory}")),
         Some(predecessor) => update
-            .condition_expression(format!("ver = :over AND val = :oval AND txn = :otxn AND {free}"))
+            .condition_expression(format!("ver = :over AND val = :oval AND txn = :otxn AND {free}{directory}"))
             .expression_attribute_values(":over", number(command.version.0.saturating_sub(1)))
             .expression_attribute_values(":oval", text(&command.old))
             .expression_attribute_values(":otxn", text(predecessor)),
     }
 }
 
-/// Marks a name that must not be live. A mark raises no version.
-fn mark_directory(tables: &Tables, project: &ProjectKey, name: &RefName) -> Result<Update, RefDbError> {
-    update(tables, &Key::of_ref(project, &RefKey::Ref(name.clone())))
+/// Marks a name that must not be live, nor about to be. A mark raises no version.
+fn mark_directory(update: UpdateBuilder) -> UpdateBuilder {
+    update
         .update_expression("SET dir = :yes")
-        .condition_expression("attribute_not_exists(val) OR val = :absent")
+        .condition_expression("(attribute_not_exists(val) OR val = :absent) AND attribute_not_exists(lck)")
         .expression_attribute_values(":yes", AttributeValue::Bool(true))
         .expression_attribute_values(":absent", text("absent"))
-        .build()
-        .map_err(incomplete)
 }
 
-fn update(tables: &Tables, key: &Key) -> UpdateBuilder {
+pub(super) fn update(tables: &Tables, key: &Key) -> UpdateBuilder {
     Update::builder()
         .table_name(&tables.refs)
         .set_key(Some(key.attributes()))
@@ -133,54 +152,56 @@ pub(super) fn incomplete(error: aws_sdk_dynamodb::error::BuildError) -> RefDbErr
 
 /// A cancelled transaction did nothing; this says why.
 fn read_reasons(request: &CommitRequest, reasons: &[CancellationReason]) -> Result<CommitAnswer, RefDbError> {
-    let transaction = &request.transaction;
-    if reasons.len() != 1 + transaction.commands.len() + request.directories.len() {
-        return Err(RefDbError::NotNow(format!(
-            "cancelled, with {} reasons for another number of items",
-            reasons.len()
-        )));
-    }
-    let (slot, rest) = reasons.split_at(1);
-    let (commands, directories) = rest.split_at(transaction.commands.len());
-    let (own, mut obstacles) = met_by_commands(request, commands)?;
-    obstacles.extend(met_by_directories(request, directories)?);
-    let slot = match slot.iter().find(|reason| condition_failed(reason)) {
-        Some(reason) => items::slot_state(reason.item())?,
-        None if own => SlotState::Committed(transaction.id.clone(), request.encoded.clone()),
-        None => SlotState::Empty,
+    let id = &request.transaction.id;
+    let Some((slot, rest)) = reasons.split_first() else { return Err(undecided(reasons)) };
+    let Met { own, obstacles } = met(&Writes::from(request), rest)?;
+    let slot = if condition_failed(slot) {
+        items::slot_state(slot.item())?
+    } else if own {
+        SlotState::Committed(id.clone(), request.encoded.clone())
+    } else {
+        SlotState::Empty
     };
-    match rules::refusal(&transaction.id, slot, obstacles) {
+    match rules::refusal(id, slot, obstacles) {
         Some(refused) => Ok(refused),
-        None if reasons.iter().any(|reason| reason.code() == Some("TransactionConflict")) => Ok(CommitAnswer::Conflict),
+        None if conflicts(reasons) => Ok(CommitAnswer::Conflict),
         None => Err(undecided(reasons)),
     }
 }
 
-/// What stood against the commands, and whether an item has the trace of this very transaction.
-fn met_by_commands(
-    request: &CommitRequest,
-    reasons: &[CancellationReason],
-) -> Result<(bool, Vec<Obstacle>), RefDbError> {
-    let (mut own, mut obstacles) = (false, Vec::new());
-    let commands = request.transaction.commands.iter().zip(reasons);
-    for (command, reason) in commands.filter(|(_, reason)| condition_failed(reason)) {
-        let item = reason.item().map(|item| items::ref_item(&command.key, item)).transpose()?;
-        own |= item.as_ref().and_then(|item| item.txn.as_ref()) == Some(&request.transaction.id);
-        obstacles.extend(rules::obstacles(command, item.as_ref(), Plants::default()));
-    }
-    Ok((own, obstacles))
+/// Whether another write to one of the items was under way.
+pub(super) fn conflicts(reasons: &[CancellationReason]) -> bool {
+    reasons.iter().any(|reason| reason.code() == Some("TransactionConflict"))
 }
 
-/// What stood against the marks.
-fn met_by_directories(request: &CommitRequest, reasons: &[CancellationReason]) -> Result<Vec<Obstacle>, RefDbError> {
-    let mut obstacles = Vec::new();
-    let directories = request.directories.iter().zip(reasons);
-    for (name, reason) in directories.filter(|(_, reason)| condition_failed(reason)) {
+/// What a cancelled transaction met in ref items.
+pub(super) struct Met {
+    /// Whether an item has the trace of this very transaction.
+    pub(super) own: bool,
+    /// What stood against it.
+    pub(super) obstacles: Vec<Obstacle>,
+}
+
+/// Reads the reasons of `writes`, in their order.
+pub(super) fn met(writes: &Writes<'_>, reasons: &[CancellationReason]) -> Result<Met, RefDbError> {
+    let (commands, directories) = (writes.commands.len(), writes.directories.len());
+    if reasons.len() != commands + directories {
+        let why = format!("cancelled, with {} reasons for another number of items", reasons.len());
+        return Err(RefDbError::NotNow(why));
+    }
+    let (of_commands, of_directories) = reasons.split_at(commands);
+    let mut met = Met { own: false, obstacles: Vec::new() };
+    for (command, reason) in writes.commands.iter().zip(of_commands).filter(|(_, reason)| condition_failed(reason)) {
+        let item = reason.item().map(|item| items::ref_item(&command.key, item)).transpose()?;
+        met.own |= item.as_ref().and_then(|item| item.txn.as_ref()) == Some(writes.txn);
+        met.obstacles.extend(rules::obstacles(writes.txn, command, item.as_ref(), Plants::default()));
+    }
+    for (name, reason) in writes.directories.iter().zip(of_directories).filter(|(_, reason)| condition_failed(reason)) {
         let key = RefKey::Ref(name.clone());
         let item = reason.item().map(|item| items::ref_item(&key, item)).transpose()?;
-        obstacles.extend(rules::directory_obstacle(name, item.as_ref()));
+        met.obstacles.extend(rules::directory_obstacle(name, item.as_ref(), Plants::default()));
     }
-    Ok(obstacles)
+    Ok(met)
 }
 
 /// A cancelled transaction for which no item tells a reason that the caller could act on.

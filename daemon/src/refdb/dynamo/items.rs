@@ -2,7 +2,7 @@
 //!
 //! | item | attributes |
 //! |---|---|
-//! | ref | `ver` N, `val` S, `txn` S (all three or none); `dir` BOOL; `lck` S, the lock's owner |
+//! | ref | `ver` N, `val` S, `txn` S (all three or none); `dir` BOOL; `lck` S, the transaction that has locked it |
 //! | slot | `txn` S and `data` B, or `poison` BOOL |
 //!
 //! An item that breaks this form is [`RefDbError::Broken`], naming the attribute: never "absent".
@@ -105,7 +105,7 @@ pub(super) fn ref_item(key: &RefKey, item: &Item) -> Result<RefItem, RefDbError>
         value: value.unwrap_or_default(),
         txn,
         directory: reader.flag("dir")?,
-        lock: reader.text("lck")?.map(str::to_owned),
+        lock: reader.parse_optional("lck")?,
     })
 }
 

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `keys`, `items` | where everything stands, and in which form |
 //! | `commit` | the one transaction and its cancellation reasons |
+//! | `locks` | transactions of several parts |
 //! | `refs`, `slots` | reads of items; slots, poison, collection |
 //! | `sites`, `incarnations`, `nodes`, `gerrit` | the registry |
 //! | `tables` | making and checking the tables |
@@ -20,6 +21,7 @@ mod gerrit;
 mod incarnations;
 mod items;
 mod keys;
+mod locks;
 mod nodes;
 mod refs;
 mod sites;
@@ -31,7 +33,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
-use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot};
+use bytes::Bytes;
+use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
 
 pub use client::{Connection, client};
 pub use tables::{TableSettings, Warm};
@@ -39,7 +42,7 @@ pub use tables::{TableSettings, Warm};
 use super::rules;
 use super::{
     BirthAnswer, CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord,
-    RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
+    Part, RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
 };
 
 /// The refdb in DynamoDB.
@@ -83,6 +86,23 @@ impl RefDb for DynamoRefDb {
         rules::well_formed(request)?;
         self.round_trips.fetch_add(1, Ordering::Relaxed);
         commit::send(&self.client, &self.tables, request).await
+    }
+
+    async fn lock(&self, part: &Part) -> Result<CommitAnswer, RefDbError> {
+        rules::fits(part)?;
+        locks::lock(&self.client, &self.tables, part).await
+    }
+
+    async fn seal(&self, txn: &TxnId, encoded: &Bytes) -> Result<SlotState, RefDbError> {
+        locks::seal(&self.client, &self.tables, txn, encoded).await
+    }
+
+    async fn flip(&self, part: &Part) -> Result<(), RefDbError> {
+        locks::flip(&self.client, &self.tables, part).await
+    }
+
+    async fn release(&self, project: &ProjectKey, txn: &TxnId, keys: &[RefKey]) -> Result<(), RefDbError> {
+        locks::release(&self.client, &self.tables, project, txn, keys).await
     }
 
     async fn read(&self, project: &ProjectKey, keys: &[RefKey]) -> Result<Vec<Option<RefItem>>, RefDbError> {

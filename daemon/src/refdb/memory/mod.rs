@@ -11,11 +11,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot};
+use bytes::Bytes;
+use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
 
 use super::{
     BirthAnswer, CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord,
-    RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
+    Part, RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
 };
 use crate::plant::Plants;
 use refs::Refs;
@@ -56,6 +57,24 @@ impl MemoryRefDb {
 impl RefDb for MemoryRefDb {
     async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
         self.state().refs.commit(request)
+    }
+
+    async fn lock(&self, part: &Part) -> Result<CommitAnswer, RefDbError> {
+        self.state().refs.lock(part)
+    }
+
+    async fn seal(&self, txn: &TxnId, encoded: &Bytes) -> Result<SlotState, RefDbError> {
+        Ok(self.state().refs.seal(txn, encoded))
+    }
+
+    async fn flip(&self, part: &Part) -> Result<(), RefDbError> {
+        self.state().refs.flip(part);
+        Ok(())
+    }
+
+    async fn release(&self, project: &ProjectKey, txn: &TxnId, keys: &[RefKey]) -> Result<(), RefDbError> {
+        self.state().refs.release(project, txn, keys);
+        Ok(())
     }
 
     async fn read(&self, project: &ProjectKey, keys: &[RefKey]) -> Result<Vec<Option<RefItem>>, RefDbError> {

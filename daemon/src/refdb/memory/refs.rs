@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use lockstep_proto::{ProjectKey, ProjectName, RefKey, Slot};
+use bytes::Bytes;
+use lockstep_proto::{Command, ProjectKey, ProjectName, RefKey, Slot, TxnId};
 
 use crate::plant::Plants;
-use crate::refdb::rules;
-use crate::refdb::{CommitAnswer, CommitRequest, Obstacle, RefDbError, RefItem, SlotState};
+use crate::refdb::rules::{self, Writes};
+use crate::refdb::{CommitAnswer, CommitRequest, Obstacle, Part, RefDbError, RefItem, SlotState};
 
 /// Items and slots. A `@state` item belongs to the name, all others to a project's incarnation.
 #[derive(Debug, Default)]
@@ -22,36 +23,76 @@ impl Refs {
     pub(super) fn commit(&mut self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
         rules::well_formed(request)?;
         let id = &request.transaction.id;
-        if let Some(refused) = rules::refusal(id, self.slot(&id.slot), self.obstacles(request)) {
+        let writes = Writes::from(request);
+        if let Some(refused) = rules::refusal(id, self.slot(&id.slot), self.obstacles(&writes)) {
             return Ok(refused);
         }
-        self.write(request);
+        for command in writes.commands {
+            step(self.entry(writes.project, &command.key), command, id);
+        }
+        self.mark(&writes);
+        let committed = SlotState::Committed(id.clone(), request.encoded.clone());
+        self.slots.insert(id.slot.clone(), committed);
         Ok(CommitAnswer::Committed)
     }
 
-    fn obstacles(&self, request: &CommitRequest) -> Vec<Obstacle> {
-        let project = &request.transaction.project;
-        let own = request.transaction.commands.iter();
-        let own = own.flat_map(|command| rules::obstacles(command, self.item(project, &command.key), self.plants));
-        let prefixes = request.directories.iter();
-        let prefixes =
-            prefixes.filter_map(|name| rules::directory_obstacle(name, self.item(project, &RefKey::Ref(name.clone()))));
+    pub(super) fn lock(&mut self, part: &Part) -> Result<CommitAnswer, RefDbError> {
+        rules::fits(part)?;
+        let writes = Writes::from(part);
+        let obstacles = self.obstacles(&writes);
+        if !obstacles.is_empty() {
+            return Ok(CommitAnswer::Refused(obstacles));
+        }
+        for command in &part.commands {
+            self.entry(&part.project, &command.key).lock = Some(part.txn.clone());
+        }
+        self.mark(&writes);
+        Ok(CommitAnswer::Committed)
+    }
+
+    pub(super) fn seal(&mut self, txn: &TxnId, encoded: &Bytes) -> SlotState {
+        let sealed = SlotState::Committed(txn.clone(), encoded.clone());
+        self.slots.entry(txn.slot.clone()).or_insert(sealed).clone()
+    }
+
+    pub(super) fn flip(&mut self, part: &Part) {
+        for command in &part.commands {
+            if let Some(item) = self.locked(&part.project, &part.txn, &command.key) {
+                item.lock = None;
+                step(item, command, &part.txn);
+            }
+        }
+    }
+
+    pub(super) fn release(&mut self, project: &ProjectKey, txn: &TxnId, keys: &[RefKey]) {
+        for key in keys {
+            if let Some(item) = self.locked(project, txn, key) {
+                item.lock = None;
+            }
+        }
+    }
+
+    /// The item of a ref, if the transaction has locked it.
+    fn locked(&mut self, project: &ProjectKey, txn: &TxnId, key: &RefKey) -> Option<&mut RefItem> {
+        let is_locked = self.item(project, key).is_some_and(|item| item.lock.as_ref() == Some(txn));
+        is_locked.then(|| self.entry(project, key))
+    }
+
+    fn obstacles(&self, writes: &Writes<'_>) -> Vec<Obstacle> {
+        let own = writes.commands.iter().flat_map(|command| {
+            rules::obstacles(writes.txn, command, self.item(writes.project, &command.key), self.plants)
+        });
+        let prefixes = writes.directories.iter().filter_map(|name| {
+            let item = self.item(writes.project, &RefKey::Ref(name.clone()));
+            rules::directory_obstacle(name, item, self.plants)
+        });
         own.chain(prefixes).collect()
     }
 
-    fn write(&mut self, request: &CommitRequest) {
-        let transaction = &request.transaction;
-        for command in &transaction.commands {
-            let item = self.entry(&transaction.project, &command.key);
-            item.version = command.version;
-            item.value = command.new.clone();
-            item.txn = Some(transaction.id.clone());
+    fn mark(&mut self, writes: &Writes<'_>) {
+        for name in writes.directories {
+            self.entry(writes.project, &RefKey::Ref(name.clone())).directory = true;
         }
-        for name in &request.directories {
-            self.entry(&transaction.project, &RefKey::Ref(name.clone())).directory = true;
-        }
-        let committed = SlotState::Committed(transaction.id.clone(), request.encoded.clone());
-        self.slots.insert(transaction.id.slot.clone(), committed);
     }
 
     fn entry(&mut self, project: &ProjectKey, key: &RefKey) -> &mut RefItem {
@@ -96,6 +137,12 @@ impl Refs {
             }
         }
     }
+}
+
+fn step(item: &mut RefItem, command: &Command, txn: &TxnId) {
+    item.version = command.version;
+    item.value = command.new.clone();
+    item.txn = Some(txn.clone());
 }
 
 fn behind<T: Clone>(after: Option<&T>) -> Bound<T> {

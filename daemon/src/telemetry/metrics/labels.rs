@@ -33,6 +33,8 @@ label!(
     RefDbOp {
         /// The commit point.
         Commit = "commit",
+        /// Locks of a transaction that is more than one write takes: set, and taken away.
+        Lock = "lock",
         /// Strong reads of items.
         Read = "read",
         /// Reads of a project's items, or of all projects.

@@ -4,6 +4,7 @@
 pub mod commit;
 pub mod gerrit;
 pub mod incarnations;
+pub mod locks;
 pub mod names;
 pub mod nodes;
 pub mod reads;
@@ -49,6 +50,14 @@ macro_rules! refdb_contract {
             names::a_mark_can_be_set_again,
             names::a_tombstone_can_become_a_directory,
             names::a_refused_commit_marks_nothing,
+            locks::a_lock_is_what_stands_in_everybody_elses_way,
+            locks::a_part_is_locked_whole_or_not_at_all,
+            locks::a_lock_asks_for_what_its_command_builds_on,
+            locks::a_locked_name_becomes_no_directory,
+            locks::a_seal_is_the_commit_point_once,
+            locks::a_flip_moves_what_carries_the_lock_and_nothing_else,
+            locks::a_released_ref_is_what_it_was,
+            locks::a_part_of_the_wrong_size_is_broken,
             slots::a_slot_is_empty_then_committed,
             slots::poison_takes_an_empty_slot_for_ever,
             slots::poison_does_not_touch_a_committed_slot,

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use lockstep::eventlog::{Position, StreamInfo};
+use lockstep::refdb::RefItem;
 use lockstep::volume::ShardId;
-use lockstep_proto::{SiteId, Version};
+use lockstep_proto::{ProjectKey, RefKey, SiteId, Version};
 
 use super::checkpoints::Logged;
 use crate::sim::backend::Volume;
@@ -41,6 +42,22 @@ pub fn volume_differs(facts: &Facts, volume: &dyn Volume) -> Option<String> {
     }
     let parked = store.parked().unwrap_or_default();
     parked.into_iter().next().map(|(id, held)| format!("{id} is still parked: {}", held.reason))
+}
+
+/// Where a strong read of a ref is not the last step of its chain; none when none is.
+#[must_use]
+pub fn refdb_differs(
+    facts: &Facts,
+    project: &ProjectKey,
+    keys: &[RefKey],
+    items: &[Option<RefItem>],
+) -> Option<String> {
+    keys.iter().zip(items).find_map(|(key, item)| {
+        let last = facts.chain(project, key).last().map(|step| (step.version, step.value.clone()));
+        let read = item.as_ref().filter(|item| item.version != Version::NONE);
+        let read = read.map(|item| (item.version, item.value.clone()));
+        (last != read).then(|| format!("{project} {key} is read as {read:?}, the chain ends with {last:?}"))
+    })
 }
 
 /// Which shard of a stream a node has not read to its end; none when it has read all.

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use lockstep::refdb::{CommitRequest, IncarnationRecord, IncarnationState, NodeRecord, SiteRecord};
+use lockstep::refdb::{IncarnationRecord, IncarnationState, NodeRecord, SiteRecord};
 use lockstep_proto::bridge::{Outcome, ProjectResponse, RefTransactionRequest, RefTransactionResponse};
-use lockstep_proto::{IncarnationId, NodeId, ProjectName, RefKey, RefName, Seq, Slot};
+use lockstep_proto::{IncarnationId, NodeId, ProjectName, RefKey, RefName, Seq, Slot, Transaction};
 
 use super::{Known, Watch};
 use crate::sim::check::{self, Verdict};
@@ -13,9 +13,8 @@ use crate::sim::history::Operation;
 
 impl Watch {
     /// The refdb has made a commit.
-    pub fn committed(&self, request: &CommitRequest) {
+    pub fn committed(&self, transaction: &Transaction) {
         let mut known = self.known();
-        let transaction = &request.transaction;
         let chain = check::chain::extend(&known.facts, transaction);
         let slot = check::slots::commit(&known.facts, &transaction.id);
         let answers = check::answers::commit(&known.facts, &known.history, transaction);
@@ -27,6 +26,18 @@ impl Watch {
         }
         known.judge(&self.trace, "projects", projects);
         known.judge(&self.trace, "names", names);
+    }
+
+    /// An empty slot got its transaction.
+    pub fn sealed(&self, transaction: &Transaction) {
+        let is_late = {
+            let facts = &self.known().facts;
+            facts.collected.contains(&transaction.id.slot) && facts.transactions.contains_key(&transaction.id)
+        };
+        // A late copy of a seal that had landed: every node is past the slot, and it says what it said.
+        if !is_late {
+            self.committed(transaction);
+        }
     }
 
     /// A slot is poisoned.

@@ -71,10 +71,10 @@ fn an_own_trace_in_an_item_says_that_the_slot_is_ours() {
 
 #[test]
 fn a_lock_is_an_obstacle_of_its_own() {
-    let locked = answer([reason("None"), met([("lck", text("an operator"))]), reason("None")]);
+    let locked = answer([reason("None"), met([("lck", text(OTHER))]), reason("None")]);
     let Ok(CommitAnswer::Refused(obstacles)) = locked else { panic!("{locked:?}") };
     let [Obstacle::Locked(item)] = &obstacles[..] else { panic!("{obstacles:?}") };
-    assert_eq!(item.lock.as_deref(), Some("an operator"));
+    assert_eq!(item.lock.as_ref().map(TxnId::to_string).as_deref(), Some(OTHER));
 }
 
 #[test]

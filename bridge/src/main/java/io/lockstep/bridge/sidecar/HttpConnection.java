@@ -25,7 +25,7 @@ import java.util.Locale;
  * content-length, and nothing else is understood.
  */
 final class HttpConnection implements Closeable {
-  /** Far above the largest answer: 99 verdicts with their reasons. */
+  /** Far above the largest answer: 2,000 verdicts with their reasons. */
   private static final int LONGEST_BODY = 8 << 20;
 
   private static final int LONGEST_LINE = 8 << 10;

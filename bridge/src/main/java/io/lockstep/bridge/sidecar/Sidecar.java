@@ -25,7 +25,7 @@ import java.util.UUID;
  */
 public final class Sidecar implements Closeable {
   /** Most commands of one batch; a larger one is sent in parts, or refused when it is atomic. */
-  public static final int MOST_COMMANDS = 99;
+  public static final int MOST_COMMANDS = 2_000;
 
   private static final FluentLogger logger = FluentLogger.forEnclosingClass();
 

@@ -61,11 +61,11 @@ final class BatchRows {
     rows.add(
         differs(
             "atomic: more than one transaction takes",
-            on -> on.told(true, false, many(on, 100)).lines().findFirst().orElseThrow(),
+            on -> on.told(true, false, many(on, 2_001)).lines().findFirst().orElseThrow(),
             "refs/tags/n0 REJECTED_OTHER_REASON",
-            "one DynamoDB transaction takes 99 refs"));
-    rows.add(same("each: more than one transaction takes", on -> on.told(false, false, many(on, 230))));
-    rows.add(same("atomic: as many as one transaction takes", on -> on.told(true, false, many(on, 99))));
+            "one transaction takes 2,000 refs"));
+    rows.add(same("each: more than one transaction takes", on -> on.told(false, false, many(on, 2_100))));
+    rows.add(same("atomic: as many as one transaction takes", on -> on.told(true, false, many(on, 2_000))));
     return rows;
   }
 

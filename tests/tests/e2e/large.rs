@@ -1,0 +1,86 @@
+//! Pushes of more refs than one write of the refdb takes: they are one transaction all the same, whoever dies on the way.
+
+use lockstep::refdb::RefDb;
+use lockstep_proto::ProjectKey;
+use lockstep_tests::e2e::cluster::Cluster;
+use lockstep_tests::e2e::git::{Clone, fails, ok};
+use lockstep_tests::e2e::verify::converged;
+
+use crate::lockstep;
+
+const REFS: usize = 250;
+
+fn refspecs(commit: &str) -> Vec<String> {
+    (0..REFS).map(|n| format!("{commit}:refs/tags/v{n:03}")).collect()
+}
+
+async fn push(cluster: &Cluster, clone: &Clone, options: &[&str], refspecs: &[String]) -> std::process::Output {
+    let refspecs: Vec<&str> = refspecs.iter().map(String::as_str).collect();
+    clone.push(&cluster.nodes[0].repository("p"), &[&["--atomic"], options].concat(), &refspecs).await
+}
+
+/// How many refs of the project are locked.
+async fn locked(cluster: &Cluster) -> usize {
+    let project: ProjectKey = "p#1".parse().expect("a key");
+    let items = cluster.raw.scan(&project, None, 10_000).await.expect("the refdb answers");
+    items.iter().filter(|item| item.lock.is_some()).count()
+}
+
+/// How many transactions the first node has committed.
+async fn committed(cluster: &Cluster) -> u64 {
+    cluster.nodes[0].status().await.expect("it answers").counters.committed
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_of_very_many_refs_is_one_transaction() {
+    let cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+    cluster.create("p").await;
+    let clone = Clone::new(&cluster.scratch("clone"));
+    let (first, second) = (clone.commit(None, "one"), clone.commit(None, "two"));
+    let deletion: Vec<String> = (0..REFS).map(|n| format!(":refs/tags/v{n:03}")).collect();
+    for (what, options, refspecs, refs) in [
+        ("made", &[][..], refspecs(&first), REFS),
+        ("moved", &["--force"], refspecs(&second), REFS),
+        ("deleted", &[], deletion, 0),
+    ] {
+        let before = committed(&cluster).await;
+        let _ = ok(push(&cluster, &clone, options, &refspecs).await);
+        assert_eq!(committed(&cluster).await, before + 1, "{what}");
+        assert_eq!(locked(&cluster).await, 0, "{what}");
+        let truth = converged(&cluster, "p").await;
+        assert_eq!(truth.refs.len(), refs, "{what}");
+    }
+    // One stale ref of many: nothing of it happens.
+    let _ = ok(clone.push(&cluster.nodes[1].repository("p"), &[], &[&format!("{second}:refs/tags/v200")]).await);
+    let refused = fails(push(&cluster, &clone, &[], &refspecs(&first)).await);
+    assert!(refused.contains("v200"), "{refused}");
+    assert_eq!((converged(&cluster, "p").await.refs.len(), locked(&cluster).await), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_push_is_all_or_nothing_when_its_node_dies_on_the_way() {
+    let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+    cluster.create("p").await;
+    let clone = Clone::new(&cluster.scratch("clone"));
+    let mut expected = 0;
+    for (failpoint, happens) in [("commit.locked", false), ("commit.sealed", true)] {
+        let commit = clone.commit(None, failpoint);
+        cluster.nodes[0].kill().await;
+        cluster.nodes[0].start(Some(failpoint));
+        cluster.ready().await;
+        let _ = fails(push(&cluster, &clone, &["--force"], &refspecs(&commit)).await);
+        let _ = cluster.nodes[0].end().await;
+        assert_eq!(locked(&cluster).await, REFS, "{failpoint}: it died between its steps");
+        cluster.nodes[0].start(None);
+        cluster.ready().await;
+        expected += if happens { REFS } else { 0 };
+        let truth = converged(&cluster, "p").await;
+        assert_eq!(truth.refs.len(), expected, "{failpoint}");
+        assert!(truth.refs.values().all(|value| *value == commit), "{failpoint}");
+        assert_eq!(locked(&cluster).await, 0, "{failpoint}: whoever reads a ref ends what is open");
+    }
+    let last = clone.commit(None, "last");
+    let _ = ok(push(&cluster, &clone, &["--force"], &refspecs(&last)).await);
+    let truth = converged(&cluster, "p").await;
+    assert!(truth.refs.len() == REFS && truth.refs.values().all(|value| *value == last));
+}
