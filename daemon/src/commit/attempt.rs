@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_proto::TxnId;
+use lockstep_proto::{TxnId, limits};
 use tokio::time::{Instant, timeout_at};
 
 use crate::backoff::Backoff;
@@ -43,7 +43,7 @@ pub struct Attempts {
     pub refdb: Arc<dyn RefDb>,
     /// For the jitter of retries.
     pub entropy: Arc<dyn Entropy>,
-    /// How long one copy may take before another one is sent.
+    /// How long one copy may take before another one is sent; of a transaction that goes in parts, for each part.
     pub patience: Duration,
     /// Planted bugs.
     pub plants: Plants,
@@ -64,8 +64,10 @@ impl Attempts {
         let mut backoff =
             Backoff::new(Arc::clone(&self.entropy), Duration::from_millis(10), Duration::from_millis(500));
         let mut request = std::borrow::Cow::Borrowed(request);
+        // A large transaction goes in parts, one after the other when the refdb throttles them.
+        let parts = u32::try_from(1 + request.transaction.commands.len() / limits::WRITE_COMMANDS).unwrap_or(u32::MAX);
         loop {
-            let patience = (Instant::now() + self.patience).min(deadline);
+            let patience = (Instant::now() + self.patience * parts).min(deadline);
             let answer = timeout_at(patience, self.refdb.commit(&request)).await;
             let answer = answer.unwrap_or_else(|_| Err(RefDbError::Unknown("no answer in time".into())));
             crate::failpoint::reach("commit.answered");

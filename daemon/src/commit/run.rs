@@ -149,12 +149,12 @@ impl Committer {
                 ))
             }
             AttemptEnd::NotTaken { why, retry } => {
-                self.journal.give_back(&slot);
+                self.not_used(&request, slot);
                 let message = format!("the refdb did not take it ({why}); nothing was changed");
                 Round::Ended(refuse_carried(verdicts, &proposal, &refusal(RefusalCode::Unavailable, retry, message)))
             }
             AttemptEnd::Refused(obstacles) => {
-                self.journal.give_back(&slot);
+                self.not_used(&request, slot);
                 refused(work, verdicts, &proposal, &obstacles)
             }
         }
@@ -182,6 +182,15 @@ impl Committer {
                 self.catch_up.later(&work.project, keys);
                 false
             }
+        }
+    }
+
+    /// Nothing was committed. Locks that may be left mean "as the slot says": then it must say something.
+    fn not_used(&self, request: &CommitRequest, slot: Slot) {
+        if self.attempts.refdb.commits_in_steps(&request.transaction) {
+            self.settler.settle_slot_later(slot);
+        } else {
+            self.journal.give_back(&slot);
         }
     }
 

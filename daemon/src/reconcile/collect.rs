@@ -103,7 +103,9 @@ impl Collector {
     /// Ends what rests on a slot: locks that name it, and its pack.
     async fn let_go(&self, slot: &Slot) -> Result<(), RefDbError> {
         let SlotState::Committed(_, bytes) = self.refdb.slot(slot).await? else { return Ok(()) };
-        let Ok(transaction) = Transaction::decode(&bytes) else { return Ok(()) };
+        let unreadable =
+            |error| RefDbError::Broken(format!("slot {slot} is not collected, it cannot be read: {error}"));
+        let transaction = Transaction::decode(&bytes).map_err(unreadable)?;
         self.refdb.settle(&transaction).await?;
         if let Pack::Blob { key, .. } = &transaction.pack {
             self.blobs.delete(key).await.map_err(|error| RefDbError::NotNow(error.to_string()))?;

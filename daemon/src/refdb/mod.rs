@@ -281,6 +281,12 @@ pub trait RefDb: Send + Sync {
     /// item gets its new value, version and transaction, every directory its mark, and the slot the bytes.
     async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError>;
 
+    /// Whether this transaction is committed in several steps. Then an attempt that did not succeed may have left locks, and its
+    /// slot must be settled: it cannot be given to another one as if it had not been used.
+    fn commits_in_steps(&self, _transaction: &Transaction) -> bool {
+        false
+    }
+
     /// Locks the refs of a part for its transaction, and marks its directories, all or nothing. What stands against it is
     /// what would stand against a commit, but for the slot and for a lock of this very transaction.
     async fn lock(&self, part: &Part) -> Result<CommitAnswer, RefDbError>;

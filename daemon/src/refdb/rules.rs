@@ -106,20 +106,21 @@ pub(super) fn creates(command: &Command) -> bool {
     command.old.is_absent() && !command.new.is_absent()
 }
 
-/// Everything in its own item that stands against a command of `txn`; `item` is `None` when there is no item.
+/// Everything in its own item that stands against a command of `txn`; `item` is `None` when there is no item. Of an item that
+/// another transaction has locked only that: it may say less than what is committed.
 pub(super) fn obstacles(txn: &TxnId, command: &Command, item: Option<&RefItem>, plants: Plants) -> Vec<Obstacle> {
-    let mut found = Vec::new();
     let empty = no_item(&command.key);
     let item = item.unwrap_or(&empty);
+    if item.lock.as_ref().is_some_and(|owner| owner != txn) {
+        return vec![Obstacle::Locked(item.clone())];
+    }
+    let mut found = Vec::new();
     let current = item.version.next() == command.version
         && item.value == command.old
         && item.txn.as_ref() == command.predecessor.as_ref();
     let same_value = plants.has(Plant::ValueWithoutVersion) && item.value == command.old;
     if !current && !same_value {
         found.push(Obstacle::Stale(item.clone()));
-    }
-    if item.lock.as_ref().is_some_and(|owner| owner != txn) {
-        found.push(Obstacle::Locked(item.clone()));
     }
     if let (true, true, RefKey::Ref(name)) = (item.directory, creates(command), &command.key) {
         found.push(Obstacle::IsDirectory(name.clone()));
@@ -130,11 +131,10 @@ pub(super) fn obstacles(txn: &TxnId, command: &Command, item: Option<&RefItem>, 
 /// What stands against marking a name as a directory: it is live, or may be in a moment.
 pub(super) fn directory_obstacle(name: &RefName, item: Option<&RefItem>, plants: Plants) -> Option<Obstacle> {
     let item = item?;
-    if !item.value.is_absent() {
-        return Some(Obstacle::PrefixIsLive(name.clone()));
+    if item.lock.is_some() && !plants.has(Plant::LockedNameMarked) {
+        return Some(Obstacle::Locked(item.clone()));
     }
-    let is_locked = item.lock.is_some() && !plants.has(Plant::LockedNameMarked);
-    is_locked.then(|| Obstacle::Locked(item.clone()))
+    (!item.value.is_absent()).then(|| Obstacle::PrefixIsLive(name.clone()))
 }
 
 /// The answer to a commit that met `slot` and `obstacles`, if anything stood against it. When the slot holds this

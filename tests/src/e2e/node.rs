@@ -101,6 +101,9 @@ impl Node {
         let log = File::options().create(true).append(true).open(self.log()).expect("a log");
         let mut command = quiet(Command::new(&self.binary), &self.home);
         command.arg("run").arg("--config").arg(self.home.join("lockstep.toml"));
+        // While it was down, somebody else may have got the port of its last life.
+        self.health = free_port();
+        command.env("LOCKSTEP_HEALTH__LISTEN", self.health.to_string());
         if let Some(failpoint) = failpoint {
             command.env("LOCKSTEP_FAILPOINT", failpoint);
         }

@@ -11,7 +11,7 @@ use lockstep::clock::{Clock, Entropy, SeededEntropy};
 use lockstep::eventlog::Record;
 use lockstep::peers::{Peers, Turns};
 use lockstep::plant::Plants;
-use lockstep::refdb::staged::StagedRefDb;
+use lockstep::refdb::staged::{Fate, StagedRefDb};
 use lockstep::refdb::{IncarnationState, RefDb, Role};
 use lockstep_proto::{NodeId, ProjectKey, ProjectName, SiteId};
 use tokio_util::sync::CancellationToken;
@@ -198,6 +198,13 @@ impl World {
         let projects: Vec<ProjectKey> = self.watch.known().facts.projects.values().cloned().collect();
         for project in projects {
             let keys = self.watch.known().facts.keys(&project);
+            for item in self.refdb.read(&project, &keys).await.ok()?.into_iter().flatten() {
+                if let Some(txn) = item.lock
+                    && refdb.fate(&txn).await == Ok(Fate::Open)
+                {
+                    return Some(format!("{project} {} is locked by {txn}, whose fate is open", item.key));
+                }
+            }
             let items = refdb.read(&project, &keys).await.ok()?;
             let what = convergence::refdb_differs(&self.watch.known().facts, &project, &keys, &items);
             if what.is_some() {

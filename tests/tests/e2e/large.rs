@@ -62,9 +62,8 @@ async fn a_large_push_is_all_or_nothing_when_its_node_dies_on_the_way() {
     let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
     cluster.create("p").await;
     let clone = Clone::new(&cluster.scratch("clone"));
-    let mut expected = 0;
     for (failpoint, happens) in [("commit.locked", false), ("commit.sealed", true)] {
-        let commit = clone.commit(None, failpoint);
+        let (commit, other) = (clone.commit(None, failpoint), clone.commit(None, &format!("{failpoint}, other")));
         cluster.nodes[0].kill().await;
         cluster.nodes[0].start(Some(failpoint));
         cluster.ready().await;
@@ -73,14 +72,18 @@ async fn a_large_push_is_all_or_nothing_when_its_node_dies_on_the_way() {
         assert_eq!(locked(&cluster).await, REFS, "{failpoint}: it died between its steps");
         cluster.nodes[0].start(None);
         cluster.ready().await;
-        expected += if happens { REFS } else { 0 };
+        // Who wants one of the refs, at another node, ends what is open of it.
+        let refspec = format!("+{other}:refs/tags/v000");
+        let _ = ok(clone.push(&cluster.nodes[1].repository("p"), &[], &[&refspec]).await);
+        assert_eq!(locked(&cluster).await, REFS - 1, "{failpoint}: without reading the others");
         let truth = converged(&cluster, "p").await;
-        assert_eq!(truth.refs.len(), expected, "{failpoint}");
-        assert!(truth.refs.values().all(|value| *value == commit), "{failpoint}");
-        assert_eq!(locked(&cluster).await, 0, "{failpoint}: whoever reads a ref ends what is open");
+        assert_eq!(truth.refs.get("refs/tags/v000"), Some(&other), "{failpoint}");
+        let of_it = truth.refs.values().filter(|value| **value == commit).count();
+        assert_eq!(of_it, if happens { REFS - 1 } else { 0 }, "{failpoint}");
     }
     let last = clone.commit(None, "last");
     let _ = ok(push(&cluster, &clone, &["--force"], &refspecs(&last)).await);
     let truth = converged(&cluster, "p").await;
     assert!(truth.refs.len() == REFS && truth.refs.values().all(|value| *value == last));
+    assert_eq!(locked(&cluster).await, 0);
 }

@@ -127,13 +127,13 @@ async fn what_one_commit_does_not_take_is_refused_in_words_of_the_user() {
     cluster.create("p").await;
     let clone = Clone::new(&cluster.scratch("clone"));
     let (first, a) = (clone.commit(None, "one"), cluster.nodes[0].repository("p"));
-    let refs: Vec<String> = (0..99).map(|n| format!("{first}:refs/heads/new/{n}")).collect();
+    let refs: Vec<String> = (0..2_000).map(|n| format!("{first}:refs/heads/new/{n}")).collect();
     let refs: Vec<&str> = refs.iter().map(String::as_str).collect();
     let text = fails(clone.push(&a, &[], &refs).await);
     assert!(text.contains("new folder(s) of names (refs/heads/new/)") && text.contains("smaller parts"), "{text}");
-    let _ = ok(clone.push(&a, &[], &refs[..98]).await);
-    let _ = ok(clone.push(&a, &[], &refs[98..]).await);
-    let deletions: Vec<String> = (0..99).map(|n| format!(":refs/heads/new/{n}")).collect();
+    let _ = ok(clone.push(&a, &[], &refs[..1_000]).await);
+    let _ = ok(clone.push(&a, &[], &refs[1_000..]).await);
+    let deletions: Vec<String> = (0..2_000).map(|n| format!(":refs/heads/new/{n}")).collect();
     let _ = ok(clone.push(&a, &[], &deletions.iter().map(String::as_str).collect::<Vec<_>>()).await);
     let text = fails(clone.push(&a, &[], &[&format!("{first}:refs/heads/new")]).await);
     assert!(text.contains("stays a folder"), "{text}");

@@ -1,8 +1,11 @@
 //! Transactions under locks: one `TransactWriteItems` a part, the slot by itself.
 
+use std::time::Duration;
+
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::TransactWriteItem;
 use aws_sdk_dynamodb::types::builders::UpdateBuilder;
+use bytes::Bytes;
 use lockstep_proto::{Command, ProjectKey, RefKey, TxnId};
 
 use super::Tables;
@@ -14,7 +17,11 @@ use super::items::{self, text};
 use super::keys::Key;
 use crate::refdb::rules::{ITEMS, Writes};
 use crate::refdb::{CommitAnswer, Part, RefDbError, SlotState};
-use bytes::Bytes;
+
+/// How often a write that met another one is tried again.
+const CONFLICTS: u32 = 5;
+/// The pause before the first of these tries; the others wait longer.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Locks the refs of a part. No request token: the conditions make a second copy harmless.
 pub(super) async fn lock(client: &Client, tables: &Tables, part: &Part) -> Result<CommitAnswer, RefDbError> {
@@ -79,13 +86,20 @@ pub(super) async fn release(
 /// Writes those updates whose item still has the lock: one that has it no more is done, and is left out of the next try.
 async fn where_locked(client: &Client, updates: Vec<UpdateBuilder>) -> Result<(), RefDbError> {
     for part in updates.chunks(ITEMS) {
+        let mut conflicting = 0;
         let mut left = part.iter().cloned().map(item).collect::<Result<Vec<TransactWriteItem>, RefDbError>>()?;
         while !left.is_empty() {
             let call = client.transact_write_items().set_transact_items(Some(left.clone()));
             let Err(error) = call.send().await else { break };
             let Some(reasons) = reasons(&error) else { return Err(classify(&error)) };
             if !reasons.iter().any(condition_failed) {
-                return Err(undecided(reasons));
+                if !conflicts(reasons) || conflicting == CONFLICTS {
+                    return Err(undecided(reasons));
+                }
+                // Somebody else does the same.
+                conflicting += 1;
+                tokio::time::sleep(PAUSE * conflicting).await;
+                continue;
             }
             let mut locked = reasons.iter().map(|reason| !condition_failed(reason));
             left.retain(|_| locked.next().unwrap_or(true));

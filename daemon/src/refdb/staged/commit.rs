@@ -1,5 +1,7 @@
 //! The three steps, and the way back out of the first one.
 
+use std::time::Duration;
+
 use futures::{StreamExt, stream};
 use lockstep_proto::RefKey;
 
@@ -9,6 +11,10 @@ use crate::refdb::{CommitAnswer, CommitRequest, Obstacle, Part, RefDbError, RefI
 
 /// Parts that are written at the same time: they are of one project, so of one partition of the table.
 const PARTS: usize = 4;
+/// A part that was not taken is tried again after so long, then after twice as long, and so on.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// The longest of these pauses; then the whole copy counts as not taken.
+const LAST_PAUSE: Duration = Duration::from_millis(640);
 
 impl StagedRefDb {
     /// One copy of a commit, whatever its size. What only a lock stood against that is gone now may be tried again at once.
@@ -96,23 +102,38 @@ impl StagedRefDb {
         }
     }
 
-    /// Locks, and marks, all parts.
+    /// Locks, and marks, all parts. One that was not taken is tried again by itself: what is locked stays locked.
     async fn lock_all(&self, parts: &[Part]) -> Result<CommitAnswer, RefDbError> {
-        let answers = a_few_at_once(parts.iter().map(|part| self.inner.lock(part)).collect()).await;
-        let (mut obstacles, mut conflict) = (Vec::new(), false);
-        for answer in answers {
-            match answer {
-                Ok(CommitAnswer::Committed) => {}
-                Ok(CommitAnswer::Conflict) => conflict = true,
-                Ok(CommitAnswer::Refused(met)) => obstacles.extend(met),
-                Err(error) => return Err(not_begun(error)),
+        let (mut left, mut obstacles): (Vec<&Part>, Vec<Obstacle>) = (parts.iter().collect(), Vec::new());
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let answers = a_few_at_once(left.iter().map(|part| self.inner.lock(part)).collect()).await;
+            let (mut again, mut why) = (Vec::new(), None);
+            for (part, answer) in left.into_iter().zip(answers) {
+                match answer {
+                    Ok(CommitAnswer::Committed) => {}
+                    Ok(CommitAnswer::Refused(met)) => obstacles.extend(met),
+                    Ok(CommitAnswer::Conflict) => again.push(part),
+                    Err(RefDbError::NotNow(text) | RefDbError::Unknown(text)) => {
+                        again.push(part);
+                        why = Some(text);
+                    }
+                    Err(error @ RefDbError::Broken(_)) => return Err(error),
+                }
             }
+            // Obstacles end it in any case; then whoever has locked some parts backs out, whatever became of the others.
+            if !obstacles.is_empty() {
+                return Ok(CommitAnswer::Refused(obstacles));
+            }
+            if again.is_empty() {
+                return Ok(CommitAnswer::Committed);
+            }
+            if pause > LAST_PAUSE {
+                return why.map_or(Ok(CommitAnswer::Conflict), |why| Err(RefDbError::NotNow(why)));
+            }
+            tokio::time::sleep(pause).await;
+            (left, pause) = (again, pause * 2);
         }
-        Ok(match (obstacles.is_empty(), conflict) {
-            (false, _) => CommitAnswer::Refused(obstacles),
-            (true, true) => CommitAnswer::Conflict,
-            (true, false) => CommitAnswer::Committed,
-        })
     }
 
     /// Moves the refs of all parts.

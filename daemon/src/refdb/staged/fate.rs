@@ -4,7 +4,7 @@ use lockstep_proto::{Slot, Transaction, TxnId};
 
 use super::StagedRefDb;
 use crate::plant::Plant;
-use crate::refdb::{IncarnationRecord, RefDbError, SlotState};
+use crate::refdb::{IncarnationRecord, IncarnationState, RefDbError, SlotState};
 
 /// What the lock of a transaction means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,13 +19,16 @@ pub enum Fate {
 
 impl StagedRefDb {
     /// Asks the slot.
-    pub(super) async fn fate(&self, txn: &TxnId) -> Result<Fate, RefDbError> {
+    ///
+    /// # Errors
+    /// The refdb's own: nothing is known.
+    pub async fn fate(&self, txn: &TxnId) -> Result<Fate, RefDbError> {
         match self.occupant(txn).await? {
             Some(fate) => Ok(fate),
             None if self.plants.has(Plant::OpenLockTaken) => Ok(Fate::Void),
-            // Empty below the settled mark: it was occupied and is collected. Read after the mark, so not before it was
-            // occupied. Were it this one's, no ref would carry its lock.
-            None if self.is_settled(&txn.slot).await? => Ok(self.occupant(txn).await?.unwrap_or(Fate::Void)),
+            // It was occupied and is collected: read after that was seen, so not before it was occupied. Had it been this
+            // one's, no ref would carry its lock.
+            None if self.is_over(&txn.slot).await? => Ok(self.occupant(txn).await?.unwrap_or(Fate::Void)),
             None => Ok(Fate::Open),
         }
     }
@@ -43,8 +46,9 @@ impl StagedRefDb {
         })
     }
 
-    /// Whether a slot is below its lane's settled mark. An incarnation that is forgotten was settled before.
-    async fn is_settled(&self, slot: &Slot) -> Result<bool, RefDbError> {
+    /// Whether a slot was occupied once: it is below its lane's settled mark, or of an incarnation that is drained. One that is
+    /// forgotten was drained before.
+    async fn is_over(&self, slot: &Slot) -> Result<bool, RefDbError> {
         for site in self.inner.sites().await? {
             let all = self.inner.incarnations(&site.site).await?;
             if let Some(incarnation) = all.iter().find(|one| one.id == slot.lane.incarnation) {
@@ -56,6 +60,9 @@ impl StagedRefDb {
 }
 
 fn is_below(slot: &Slot, incarnation: &IncarnationRecord) -> bool {
+    if incarnation.state == IncarnationState::Drained {
+        return true;
+    }
     let settled = incarnation.settled.get(usize::from(slot.lane.lane.0));
     settled.is_some_and(|settled| slot.seq < *settled)
 }

@@ -5,7 +5,7 @@
 //! 3. The refs move, in parts, and lose their locks.
 //!
 //! Whoever dies in between leaves locks. They decide nothing by themselves: a lock means "as the slot says". So whoever
-//! meets one asks the slot ([`Fate`]): the refs of a committed transaction are moved by whoever comes by, the lock of one
+//! meets one asks the slot ([`Fate`]): a ref of a committed transaction is moved by whoever comes by, the lock of one
 //! that can never be committed is taken away, and one whose fate is open stays until the journal's owner has settled the
 //! slot. A slot is collected only when no ref carries its lock any more ([`StagedRefDb::settle`]).
 //!
@@ -92,7 +92,11 @@ impl StagedRefDb {
             let (txn, keys) = (&of_one[0].0, of_one.iter().map(|(_, key)| key.clone()).collect::<Vec<_>>());
             freed |= match self.fate(txn).await? {
                 Fate::Open => false,
-                Fate::Committed(transaction) => self.flip_all(&self.parts(&transaction)).await.map(|()| true)?,
+                // Those that were met, and no others: its writer is probably at it.
+                Fate::Committed(mut transaction) => {
+                    transaction.commands.retain(|command| keys.contains(&command.key));
+                    self.flip_all(&self.parts(&transaction)).await.map(|()| true)?
+                }
                 Fate::Void => self.inner.release(project, txn, &keys).await.map(|()| true)?,
             };
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
+use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, Transaction, TxnId};
 
 use super::StagedRefDb;
 use crate::plant::Plant;
@@ -45,6 +45,28 @@ macro_rules! passed_on {
                 }
             }
 
+            async fn projects(
+                &self,
+                after: Option<&ProjectName>,
+                limit: usize,
+            ) -> Result<Vec<(ProjectName, RefItem)>, RefDbError> {
+                loop {
+                    let found = self.inner.projects(after, limit).await?;
+                    let mut freed = false;
+                    for (name, item) in found.iter().filter(|(_, item)| item.lock.is_some()) {
+                        // The item belongs to the name, whatever the incarnation.
+                        freed |= self.free(&ProjectKey { name: name.clone(), incarnation: 0 }, &[item]).await?;
+                    }
+                    if !freed {
+                        return Ok(found);
+                    }
+                }
+            }
+
+            fn commits_in_steps(&self, transaction: &Transaction) -> bool {
+                self.is_staged(transaction)
+            }
+
             $(async fn $call(&self, $($argument: $type),*) -> Result<$answer, RefDbError> {
                 self.inner.$call($($argument),*).await
             })*
@@ -58,7 +80,6 @@ passed_on! {
     seal(txn: &TxnId, encoded: &Bytes) -> SlotState;
     flip(part: &Part) -> ();
     release(project: &ProjectKey, txn: &TxnId, keys: &[RefKey]) -> ();
-    projects(after: Option<&ProjectName>, limit: usize) -> Vec<(ProjectName, RefItem)>;
     slot(slot: &Slot) -> SlotState;
     poison(slot: &Slot) -> SlotState;
     collect(slots: &[Slot]) -> ();

@@ -50,6 +50,10 @@ mod cases {
         assert_eq!(now, locked(&before, &own));
         let other = Commit::at(&project(), 2).step(&before, value(3)).request();
         assert_eq!(refuse(&db, &other).await, [Obstacle::Locked(now.clone())]);
+        // What builds on the locked value's successor is no staler than what builds on the value: that is not known yet.
+        let ahead = RefItem { version: before.version.next(), txn: Some(own.transaction.id.clone()), ..before.clone() };
+        let ahead = Commit::at(&project(), 3).step(&ahead, value(4)).request();
+        assert_eq!(refuse(&db, &ahead).await, [Obstacle::Locked(now.clone())]);
         assert_eq!(not_locked(&db, &other).await, [Obstacle::Locked(now.clone())]);
         assert_eq!(db.scan(&project(), None, 10).await, Ok(vec![now]));
         assert_eq!(db.slot(&slot(1)).await, Ok(SlotState::Empty));
@@ -89,6 +93,15 @@ mod cases {
         lock(&db, &below).await;
         assert!(item(&db, "refs/heads/a").await.directory);
         assert_eq!(refuse(&db, &above).await, [Obstacle::IsDirectory(ref_name("refs/heads/a"))]);
+    }
+
+    pub async fn a_locked_ref_may_be_about_to_go(db: Db) {
+        land(&db, &Commit::at(&project(), 0).first("refs/heads/a", value(1)).request()).await;
+        let live = item(&db, "refs/heads/a").await;
+        lock(&db, &Commit::at(&project(), 1).step(&live, RefValue::Absent).request()).await;
+        let held = item(&db, "refs/heads/a").await;
+        let below = Commit::at(&project(), 2).first("refs/heads/a/b", value(2)).directory("refs/heads/a").request();
+        assert_eq!(refuse(&db, &below).await, [Obstacle::Locked(held)], "not: it is live");
     }
 
     pub async fn a_seal_is_the_commit_point_once(db: Db) {

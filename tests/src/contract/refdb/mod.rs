@@ -54,6 +54,7 @@ macro_rules! refdb_contract {
             locks::a_part_is_locked_whole_or_not_at_all,
             locks::a_lock_asks_for_what_its_command_builds_on,
             locks::a_locked_name_becomes_no_directory,
+            locks::a_locked_ref_may_be_about_to_go,
             locks::a_seal_is_the_commit_point_once,
             locks::a_flip_moves_what_carries_the_lock_and_nothing_else,
             locks::a_released_ref_is_what_it_was,
