@@ -72,6 +72,8 @@ async fn a_large_push_is_all_or_nothing_when_its_node_dies_on_the_way() {
         assert_eq!(locked(&cluster).await, REFS, "{failpoint}: it died between its steps");
         cluster.nodes[0].start(None);
         cluster.ready().await;
+        let shown = happens.then_some(commit.as_str());
+        cluster.show("p", "refs/tags/v000", shown).await;
         // Who wants one of the refs, at another node, ends what is open of it.
         let refspec = format!("+{other}:refs/tags/v000");
         let _ = ok(clone.push(&cluster.nodes[1].repository("p"), &[], &[&refspec]).await);
