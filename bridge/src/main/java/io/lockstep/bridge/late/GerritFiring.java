@@ -7,6 +7,7 @@ import com.google.gerrit.entities.Project;
 import com.google.gerrit.entities.RefNames;
 import com.google.gerrit.server.account.AccountCache;
 import com.google.gerrit.server.account.AccountState;
+import com.google.gerrit.server.account.Emails;
 import com.google.gerrit.server.extensions.events.GitReferenceUpdated;
 import com.google.gerrit.server.git.GitRepositoryManager;
 import com.google.inject.Inject;
@@ -18,6 +19,7 @@ import io.lockstep.bridge.sidecar.RefCommand;
 import java.io.IOException;
 import java.util.List;
 import java.util.Objects;
+import java.util.Set;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import org.eclipse.jgit.lib.BatchRefUpdate;
@@ -28,13 +30,16 @@ import org.eclipse.jgit.transport.ReceiveCommand;
 /** Indexes and fires through Gerrit's own classes, in its own order: refs first, then changes. */
 @Singleton
 final class GerritFiring implements Firing {
-  /** How Gerrit names an account to the reflog, when its users' addresses are not to be shown. */
-  private static final Pattern ACCOUNT = Pattern.compile("\\|account-(\\d+)@");
+  /** How Gerrit names an account without an address to the reflog. */
+  private static final Pattern NUMBERED = Pattern.compile("\\|account-(\\d+)@[^>]*>$");
+
+  private static final Pattern ADDRESS = Pattern.compile("<([^<>]*)>$");
 
   private final AsServer server;
   private final Refresher refresher;
   private final GitRepositoryManager repositories;
   private final AccountCache accounts;
+  private final Emails emails;
   private final GitReferenceUpdated refs;
   private final ChangeEvents changes;
 
@@ -44,12 +49,14 @@ final class GerritFiring implements Firing {
       Refresher refresher,
       GitRepositoryManager repositories,
       AccountCache accounts,
+      Emails emails,
       GitReferenceUpdated refs,
       ChangeEvents changes) {
     this.server = server;
     this.refresher = refresher;
     this.repositories = repositories;
     this.accounts = accounts;
+    this.emails = emails;
     this.refs = refs;
     this.changes = changes;
   }
@@ -99,9 +106,15 @@ final class GerritFiring implements Firing {
     return batch;
   }
 
+  /** Nobody if it was the server itself. */
   @Nullable
-  private AccountState account(String actor) {
-    Matcher found = ACCOUNT.matcher(actor);
-    return found.find() ? Account.Id.tryParse(found.group(1)).flatMap(accounts::get).orElse(null) : null;
+  private AccountState account(String actor) throws IOException {
+    Matcher numbered = NUMBERED.matcher(actor);
+    if (numbered.find()) {
+      return Account.Id.tryParse(numbered.group(1)).flatMap(accounts::get).orElse(null);
+    }
+    Matcher address = ADDRESS.matcher(actor);
+    Set<Account.Id> owners = address.find() ? emails.getAccountFor(address.group(1)) : Set.of();
+    return owners.size() == 1 ? accounts.get(owners.iterator().next()).orElse(null) : null;
   }
 }
