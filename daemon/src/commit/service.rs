@@ -74,11 +74,12 @@ impl Transactions for Arc<Committer> {
     ) -> Result<RefTransactionResponse, ApiError> {
         check(request)?;
         let (intents, _) = sort(&request.commands)?;
-        let project = self.table.project_key(project).map_err(|error| error.to_string());
-        let found = match project {
+        let answered = self.requests.answered(project, &request.request_id, fingerprint(request));
+        let found = match self.table.project_key(project) {
+            _ if answered.as_ref().is_some_and(Ended::is_visible) => Ok(answered),
             Ok(Some(project)) => self.committed_before(&project, &request.request_id, &intents).await,
             Ok(None) => Ok(None),
-            Err(why) => Err(why),
+            Err(error) => Err(error.to_string()),
         };
         let unknown = |why: String| {
             let verdict = Verdict::Unknown(refusal(RefusalCode::Unavailable, true, why));

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::lockstep;
 
 /// More than a call is repeated in its patience.
-const ALWAYS: usize = 10_000;
+pub const ALWAYS: usize = 10_000;
 const REVIEW: &str = "/changes/p~1/revisions/current/review";
 
 async fn comment(server: &Server, text: &str) -> Answer {
@@ -115,15 +115,21 @@ impl Scene<'_> {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a Gerrit: make gerrit-e2e"]
-async fn an_answer_that_is_lost_is_asked_for_again_or_said_to_be_unknown() {
+/// Two sites, and who stands between the first one's Gerrit and its sidecar.
+pub async fn lossy() -> (Sites, Between) {
     let mut sites = Sites::start(lockstep(), &["a-0", "b-0"]).await;
     let between = Between::before(&sites.cluster.nodes[0].socket(), &sites.cluster.scratch("between.sock"));
     sites.servers[0].stop().await;
     sites.servers[0].set("lockstep.socket", &between.socket.display().to_string()).await;
     sites.servers[0].set("lockstep.timeout", "4 s").await;
     sites.servers[0].run().await;
+    (sites, between)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Gerrit: make gerrit-e2e"]
+async fn an_answer_that_is_lost_is_asked_for_again_or_said_to_be_unknown() {
+    let (sites, between) = lossy().await;
     let (a, b) = sites.two();
     let key = Key::give(a, &sites.cluster.scratch("key")).await;
     let listeners = sites.listeners(&key).await;

@@ -24,7 +24,9 @@ fn what_is_looked_up_is_found_after_a_restart_and_at_every_node() {
         let (one, two) = (story.object(AT, &p0()), story.object(AT, &p0()));
         let first = (BRANCH, None, Some(one));
         story.push(AT, "one", &p0(), first).await.unwrap();
-        assert_eq!(story.look_up(AT, "one", &p0(), first).await, Outcome::Committed);
+        story.world.faults.bar(&name(AT), Some("slot"));
+        assert_eq!(story.look_up(AT, "one", &p0(), first).await, Outcome::Committed, "it is remembered");
+        story.world.faults.bar(&name(AT), None);
         story.push(AT, "two", &p0(), (BRANCH, Some(one), Some(two))).await.unwrap();
         story.converge().await;
         assert!(story.world.crash(&name(AT)), "it was up");

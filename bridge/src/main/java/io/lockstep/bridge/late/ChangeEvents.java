@@ -130,7 +130,7 @@ final class ChangeEvents {
   private void properties(Subject subject) {
     ChangeStep step = subject.step();
     if (step.changed(it -> Optional.ofNullable(it.getChange().getTopic()))) {
-      String before = step.before().map(it -> it.getChange().getTopic()).orElse(null);
+      String before = step.before().map(it -> it.getChange().getTopic()).orElse("");
       events.topicEdited().fire(subject.data(), subject.actor(), before, subject.when());
     }
     if (step.changed(ChangeNotes::getHashtags)) {

@@ -4,7 +4,6 @@ import com.google.gerrit.common.Nullable;
 import com.google.gerrit.entities.Account;
 import com.google.gerrit.entities.Change;
 import com.google.gerrit.entities.Project;
-import com.google.gerrit.entities.RefNames;
 import com.google.gerrit.server.account.AccountCache;
 import com.google.gerrit.server.account.AccountState;
 import com.google.gerrit.server.account.Emails;
@@ -80,17 +79,12 @@ final class GerritFiring implements Firing {
               RevWalk walk = new RevWalk(repository)) {
             refs.fire(name, batch(repository, walk, committed), account(actor));
             for (RefCommand command : committed) {
-              if (isOfChange(command) && !command.isDeletion()) {
+              if (ChangeFates.isOfNotes(command)) {
                 changes.fire(name, command, committed, walk);
               }
             }
           }
         });
-  }
-
-  private static boolean isOfChange(RefCommand command) {
-    Change.Id change = Change.Id.fromRef(command.ref());
-    return change != null && command.ref().equals(RefNames.changeMetaRef(change));
   }
 
   /** The batch as Gerrit would have it after its execution. */

@@ -17,7 +17,7 @@ import java.util.Optional;
 
 /**
  * Looks up what became of each update in doubt, and has the events fired of those that were committed: each at most once,
- * after its refs can be read and its changes are indexed.
+ * after its refs can be read and its changes are indexed. What became of a change its notes tell, of other refs the sidecar.
  */
 @Singleton
 public final class LateEvents {
@@ -25,13 +25,15 @@ public final class LateEvents {
 
   private final Sidecar sidecar;
   private final Doubts doubts;
+  private final ChangeFates changes;
   private final Firing firing;
   private Loop loop;
 
   @Inject
-  LateEvents(Sidecar sidecar, Firing firing) {
+  LateEvents(Sidecar sidecar, ChangeFates changes, Firing firing) {
     this.sidecar = sidecar;
     this.doubts = sidecar.doubts();
+    this.changes = changes;
     this.firing = firing;
   }
 
@@ -52,18 +54,43 @@ public final class LateEvents {
 
   private void settleNext() throws IOException, InterruptedException {
     Doubt doubt = doubts.take();
-    boolean isSettled = false;
     try {
-      isSettled = settle(doubt);
-    } finally {
-      if (!isSettled) {
+      if (!settle(doubt)) {
         doubts.putBack(doubt);
       }
+    } catch (IOException | RuntimeException e) {
+      doubts.retry(doubt);
+      throw e;
     }
   }
 
   /** Whether there is nothing left to do. */
   private boolean settle(Doubt doubt) throws IOException {
+    Optional<List<RefCommand>> committed = ofChange(doubt);
+    if (committed.isEmpty()) {
+      return false;
+    }
+    if (!committed.get().isEmpty()) {
+      index(doubt, committed.get());
+      fire(doubt, committed.get());
+    }
+    return true;
+  }
+
+  /** What of a batch was committed; nothing as long as it is not known. */
+  private Optional<List<RefCommand>> ofChange(Doubt doubt) throws IOException {
+    Optional<RefCommand> notes = doubt.commands().stream().filter(ChangeFates::isOfNotes).findFirst();
+    if (notes.isEmpty() || !doubt.isWhole()) {
+      return ofRequest(doubt);
+    }
+    return switch (changes.of(doubt.project(), notes.get())) {
+      case COMMITTED -> Optional.of(doubt.commands());
+      case OPEN -> Optional.empty();
+      case NEVER -> Optional.of(List.of());
+    };
+  }
+
+  private Optional<List<RefCommand>> ofRequest(Doubt doubt) throws IOException {
     Optional<List<RefVerdict>> verdicts;
     try {
       verdicts = sidecar.lookUp(doubt);
@@ -72,18 +99,9 @@ public final class LateEvents {
         throw refused;
       }
       logger.atSevere().log("request %s cannot be looked up: %s", doubt.id(), refused.getMessage());
-      return true;
+      return Optional.of(List.of());
     }
-    if (verdicts.isEmpty()) {
-      return false;
-    }
-    List<RefCommand> committed = committed(doubt.commands(), verdicts.get());
-    if (committed.isEmpty()) {
-      return true;
-    }
-    index(doubt, committed);
-    fire(doubt, committed);
-    return true;
+    return verdicts.isEmpty() ? Optional.empty() : Optional.of(committed(doubt.commands(), verdicts.get()));
   }
 
   private static List<RefCommand> committed(List<RefCommand> commands, List<RefVerdict> verdicts) throws IOException {

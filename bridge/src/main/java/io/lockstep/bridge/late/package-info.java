@@ -2,7 +2,8 @@
  * Events of updates that Gerrit was told "not known" of, and that were committed.
  *
  * <pre>
- * LateEvents        asks the sidecar what became of each update in doubt, without a new try of it
+ * LateEvents        finds out what became of each update in doubt, without a new try of it
+ *   ChangeFates     of a change: its notes tell; of any other ref the sidecar is asked
  *   Firing          what follows when it was committed
  *     GerritFiring  the index, then the events of refs
  *     ChangeEvents  then those of changes: what the update made of a change ({@code ChangeStep}) tells which

@@ -29,6 +29,16 @@ public record Doubt(String project, JsonObject request, List<RefCommand> command
     return new Doubt(project, request, commands, actor, since, System.nanoTime() + pause);
   }
 
+  /** The same, due now. */
+  Doubt now() {
+    return new Doubt(project, request, commands, actor, since, System.nanoTime());
+  }
+
+  /** Whether all of it was committed, or nothing. */
+  public boolean isWhole() {
+    return commands.size() == 1 || request.get("atomic").getAsBoolean();
+  }
+
   /** How long it has been in doubt. */
   Duration age() {
     return Duration.ofNanos(System.nanoTime() - since);

@@ -22,10 +22,19 @@ public final class Doubts {
     return waiting.take();
   }
 
-  /** Puts back what is still in doubt. */
+  /** Puts back what is still in doubt: it is due after a pause that grows with its age. */
   public void putBack(Doubt doubt) {
+    keep(doubt, doubt.again());
+  }
+
+  /** Puts back what could not be looked up: it is due after those that are. */
+  public void retry(Doubt doubt) {
+    keep(doubt, doubt.now());
+  }
+
+  private void keep(Doubt doubt, Doubt next) {
     if (doubt.age().compareTo(LONGEST) < 0) {
-      waiting.add(doubt.again());
+      waiting.add(next);
     } else {
       logger.atWarning().log(
           "project %s, request %s: not seen in %d hours, so it is taken as never committed",

@@ -12,6 +12,8 @@ import io.lockstep.bridge.sidecar.Sidecar;
 import io.lockstep.bridge.sidecar.SidecarException;
 import java.io.IOException;
 import java.nio.file.Path;
+import java.util.ArrayDeque;
+import java.util.Deque;
 import java.util.List;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.stream.Stream;
@@ -30,12 +32,26 @@ final class LateEventsTest {
   private static final ObjectId VALUE = ObjectId.fromString("8e61b46ca5eec1b00746d09badd63fc9dd690c10");
   private static final RefCommand X = new RefCommand("refs/heads/x", ObjectId.zeroId(), VALUE);
   private static final RefCommand Y = new RefCommand("refs/heads/y", VALUE, ObjectId.zeroId());
+  private static final RefCommand META = new RefCommand("refs/changes/01/1/meta", VALUE, VALUE);
+  private static final RefCommand PATCH_SET = new RefCommand("refs/changes/01/1/2", ObjectId.zeroId(), VALUE);
 
   @TempDir Path folder;
   private RoutedSidecar sidecar;
   private Sidecar client;
   private Recorder recorder;
   private LateEvents late;
+
+  /** What the notes of the change tell, one after the other; the last one stands for ever. */
+  private final Deque<Fate> told = new ArrayDeque<>();
+
+  private final ChangeFates fates =
+      new ChangeFates(null) {
+        @Override
+        Fate of(String project, RefCommand notes) {
+          assertEquals(META, notes);
+          return told.size() > 1 ? told.poll() : told.peek();
+        }
+      };
 
   /** What is done, in its order. */
   private static final class Recorder implements Firing {
@@ -69,7 +85,7 @@ final class LateEventsTest {
     sidecar = new RoutedSidecar(folder).on(COMMIT, RoutedSidecar.HANG_UP);
     client = sidecar.client();
     recorder = new Recorder();
-    late = new LateEvents(client, recorder);
+    late = new LateEvents(client, fates, recorder);
   }
 
   @AfterEach
@@ -91,8 +107,10 @@ final class LateEventsTest {
 
   /** Has the answers to a commit lost. */
   private void doubt(RefCommand... commands) {
+    boolean isAtomic = commands[0] == META;
     SidecarException unknown =
-        assertThrows(SidecarException.class, () -> client.commit("p", false, List.of(commands), "T <t@example.com>"));
+        assertThrows(
+            SidecarException.class, () -> client.commit("p", isAtomic, List.of(commands), "T <t@example.com>"));
     assertEquals(SidecarException.Kind.UNKNOWN, unknown.kind());
   }
 
@@ -133,6 +151,21 @@ final class LateEventsTest {
     doubt(X, Y);
     await(() -> recorder.done.size() == 2);
     assertEquals(List.of("index p[refs/heads/y]", "fire p[refs/heads/y] by T <t@example.com>"), recorder.done);
+  }
+
+  @Test
+  void whatBecameOfAChangeItsNotesTell() {
+    told.addAll(List.of(Fate.OPEN, Fate.OPEN, Fate.COMMITTED));
+    doubt(META, PATCH_SET);
+    late.start();
+    await(() -> recorder.done.size() == 2);
+    assertEquals("index p[refs/changes/01/1/meta, refs/changes/01/1/2]", recorder.done.get(0));
+    told.clear();
+    told.add(Fate.NEVER);
+    doubt(META);
+    await(() -> client.doubts().size() == 0);
+    assertEquals(2, recorder.done.size());
+    assertEquals(List.of(), sidecar.asked(LOOK_UP));
   }
 
   @Test
