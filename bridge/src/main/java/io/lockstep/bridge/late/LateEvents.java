@@ -16,8 +16,8 @@ import java.util.List;
 import java.util.Optional;
 
 /**
- * Looks up what became of each update in doubt, and has the events fired of those that were committed: each at most once,
- * after its refs can be read and its changes are indexed. What became of a change its notes tell, of other refs the sidecar.
+ * Finds out what became of each update in doubt, and has the events fired of those that were committed: each at most
+ * once, after its refs can be read and its changes are indexed. Of a change its notes tell, of other refs the sidecar.
  */
 @Singleton
 public final class LateEvents {
@@ -48,7 +48,8 @@ public final class LateEvents {
       loop.stop();
     }
     if (doubts.size() > 0) {
-      logger.atWarning().log("of %d updates it is not known whether they were committed: no events of them", doubts.size());
+      logger.atWarning().log(
+          "of %d updates it is not known whether they were committed: no events of them", doubts.size());
     }
   }
 
@@ -66,7 +67,7 @@ public final class LateEvents {
 
   /** Whether there is nothing left to do. */
   private boolean settle(Doubt doubt) throws IOException {
-    Optional<List<RefCommand>> committed = ofChange(doubt);
+    Optional<List<RefCommand>> committed = find(doubt);
     if (committed.isEmpty()) {
       return false;
     }
@@ -78,10 +79,10 @@ public final class LateEvents {
   }
 
   /** What of a batch was committed; nothing as long as it is not known. */
-  private Optional<List<RefCommand>> ofChange(Doubt doubt) throws IOException {
+  private Optional<List<RefCommand>> find(Doubt doubt) throws IOException {
     Optional<RefCommand> notes = doubt.commands().stream().filter(ChangeFates::isOfNotes).findFirst();
     if (notes.isEmpty() || !doubt.isWhole()) {
-      return ofRequest(doubt);
+      return ask(doubt);
     }
     return switch (changes.of(doubt.project(), notes.get())) {
       case COMMITTED -> Optional.of(doubt.commands());
@@ -90,7 +91,7 @@ public final class LateEvents {
     };
   }
 
-  private Optional<List<RefCommand>> ofRequest(Doubt doubt) throws IOException {
+  private Optional<List<RefCommand>> ask(Doubt doubt) throws IOException {
     Optional<List<RefVerdict>> verdicts;
     try {
       verdicts = sidecar.lookUp(doubt);

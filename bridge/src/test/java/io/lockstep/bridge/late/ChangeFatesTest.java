@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import io.lockstep.bridge.sidecar.RefCommand;
 import java.io.IOException;
 import java.nio.file.Path;
+import java.util.List;
 import org.eclipse.jgit.internal.storage.file.FileRepository;
 import org.eclipse.jgit.lib.CommitBuilder;
 import org.eclipse.jgit.lib.ObjectId;
@@ -96,7 +97,7 @@ final class ChangeFatesTest {
     ObjectId value = ObjectId.fromString("8e61b46ca5eec1b00746d09badd63fc9dd690c10");
     assertTrue(ChangeFates.isOfNotes(new RefCommand(META, value, value)));
     assertFalse(ChangeFates.isOfNotes(new RefCommand(META, value, ZERO)));
-    for (String other : new String[] {"refs/changes/01/1/1", "refs/changes/02/1/meta", "refs/heads/meta", "refs/meta/config"}) {
+    for (String other : List.of("refs/changes/01/1/1", "refs/changes/02/1/meta", "refs/heads/meta", "refs/meta/config")) {
       assertFalse(ChangeFates.isOfNotes(new RefCommand(other, value, value)), other);
     }
   }

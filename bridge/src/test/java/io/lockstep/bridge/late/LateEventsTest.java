@@ -29,6 +29,7 @@ final class LateEventsTest {
   private static final String LOOK_UP = COMMIT + "/look-up";
   private static final String AWAY = "503 {\"code\":\"not_serving\",\"message\":\"it starts\",\"retry\":true}";
   private static final String OLDER = "404 {\"code\":\"invalid\",\"message\":\"no route\",\"retry\":false}";
+  private static final String REFUSAL = ",\"refusal\":{\"code\":\"stale\",\"message\":\"why\"}";
   private static final ObjectId VALUE = ObjectId.fromString("8e61b46ca5eec1b00746d09badd63fc9dd690c10");
   private static final RefCommand X = new RefCommand("refs/heads/x", ObjectId.zeroId(), VALUE);
   private static final RefCommand Y = new RefCommand("refs/heads/y", VALUE, ObjectId.zeroId());
@@ -99,8 +100,7 @@ final class LateEventsTest {
   private static String outcomes(String... each) {
     List<String> results =
         Stream.of(each)
-            .map(it -> it.equals("committed") ? "\"committed\"" : "\"%s\",\"refusal\":{\"code\":\"stale\",\"message\":\"why\"}".formatted(it))
-            .map(it -> "{\"ref\":\"r\",\"outcome\":" + it + "}")
+            .map(it -> "{\"ref\":\"r\",\"outcome\":\"" + it + "\"" + (it.equals("committed") ? "" : REFUSAL) + "}")
             .toList();
     return "200 {\"outcome\":\"any\",\"results\":" + results + "}";
   }
