@@ -149,6 +149,13 @@ pub trait Transactions: Send + Sync {
         request: DeleteProjectRequest,
     ) -> Result<ProjectResponse, ApiError>;
 
+    /// What became of a request, without a new try: committed, when what it committed can be seen here; else unknown.
+    async fn look_up(
+        &self,
+        project: &ProjectName,
+        request: &RefTransactionRequest,
+    ) -> Result<RefTransactionResponse, ApiError>;
+
     /// What became of a transaction: answered by the slot that its id names.
     async fn outcome(&self, txn: &TxnId) -> Result<ProjectResponse, ApiError>;
 }

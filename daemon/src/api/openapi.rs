@@ -15,6 +15,7 @@ use super::routes;
     ),
     paths(
         routes::ref_transactions,
+        routes::look_up,
         routes::create_project,
         routes::delete_project,
         routes::set_head,

@@ -59,6 +59,7 @@ pub(super) type Answer<T> = Result<Json<T>, Failure>;
 pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
     vec![
         ("/v1/projects/{project}/ref-transactions", post(ref_transactions)),
+        ("/v1/projects/{project}/ref-transactions/look-up", post(look_up)),
         ("/v1/projects/{project}", put(create_project).delete(delete_project)),
         ("/v1/projects/{project}/head", put(set_head)),
         ("/v1/projects/{project}/objects", post(objects::objects)),
@@ -150,6 +151,27 @@ pub(super) async fn ref_transactions(
     let unknown = unknown_batch(&request);
     let transactions = Arc::clone(&api.transactions);
     let answer = api.outlive(permit, deadline, async move { transactions.submit(&project, request).await }).await;
+    Ok(Json(answer.unwrap_or(Ok(unknown))?))
+}
+
+/// What became of a batch, without a new try of it.
+#[utoipa::path(post, path = "/v1/projects/{project}/ref-transactions/look-up", tag = "bridge",
+    params(("project" = String, Path, description = "Project name, percent-encoded ('/' is %2F)")),
+    request_body = RefTransactionRequest,
+    responses(
+        (status = 200, description = "Committed, when what it committed can be read here; else unknown", body = RefTransactionResponse),
+        (status = 400, description = "Malformed", body = ApiError),
+        (status = 503, description = "This sidecar starts or drains, or works on too many requests: try again", body = ApiError)))]
+pub(super) async fn look_up(
+    State(api): State<Api>,
+    permit: Work,
+    Project(project): Project,
+    Body(request): Body<RefTransactionRequest>,
+) -> Answer<RefTransactionResponse> {
+    let deadline = check::batch(&request, api.deadline)?;
+    let unknown = unknown_batch(&request);
+    let transactions = Arc::clone(&api.transactions);
+    let answer = api.outlive(permit, deadline, async move { transactions.look_up(&project, &request).await }).await;
     Ok(Json(answer.unwrap_or(Ok(unknown))?))
 }
 

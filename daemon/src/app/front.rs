@@ -122,6 +122,15 @@ impl Transactions for Front {
         committer.delete_project(project, request).await
     }
 
+    async fn look_up(
+        &self,
+        project: &ProjectName,
+        request: &RefTransactionRequest,
+    ) -> Result<RefTransactionResponse, ApiError> {
+        let (committer, _inside) = self.enter()?;
+        committer.look_up(project, request).await
+    }
+
     async fn outcome(&self, txn: &TxnId) -> Result<ProjectResponse, ApiError> {
         let (committer, _inside) = self.enter()?;
         committer.outcome(txn).await

@@ -63,6 +63,13 @@ impl<A: Clone + Send + Sync + 'static> Requests<A> {
         Begin::Start(sender)
     }
 
+    /// What a request id was answered, if it was lately.
+    pub fn answered(&self, project: &ProjectName, id: &str, fingerprint: u64) -> Option<A> {
+        let known = self.known();
+        let tried = known.tries.get(&(project.clone(), id.to_owned()))?;
+        if tried.fingerprint == fingerprint { tried.answer.borrow().clone() } else { None }
+    }
+
     /// The try is over. An answer that is not `lasting` is forgotten: a retry tries anew.
     pub fn end(&self, project: &ProjectName, id: &str, sender: &watch::Sender<Option<A>>, answer: A, lasting: bool) {
         let key = (project.clone(), id.to_owned());

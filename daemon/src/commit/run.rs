@@ -221,7 +221,7 @@ impl Committer {
         let mut backoff =
             Backoff::new(Arc::clone(&self.attempts.entropy), Duration::from_millis(20), Duration::from_secs(1));
         loop {
-            let why = match self.committed_before(work).await {
+            let why = match self.committed_before(&work.project, &work.request_id, &work.intents).await {
                 Ok(before) => return before,
                 Err(why) => why,
             };

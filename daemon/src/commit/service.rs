@@ -33,7 +33,7 @@ impl Transactions for Arc<Committer> {
         request: RefTransactionRequest,
     ) -> Result<RefTransactionResponse, ApiError> {
         check(&request)?;
-        let names: Vec<RefName> = request.commands.iter().map(|command| command.name.clone()).collect();
+        let names = names(&request.commands);
         let key = match self.key_of(project).await {
             Ok(key) => key,
             Err(refused) => {
@@ -67,6 +67,32 @@ impl Transactions for Arc<Committer> {
         self.delete(project, request).await
     }
 
+    async fn look_up(
+        &self,
+        project: &ProjectName,
+        request: &RefTransactionRequest,
+    ) -> Result<RefTransactionResponse, ApiError> {
+        check(request)?;
+        let (intents, _) = sort(&request.commands)?;
+        let answered = self.requests.answered(project, &request.request_id, fingerprint(request));
+        let found = match self.table.project_key(project) {
+            _ if answered.as_ref().is_some_and(Ended::is_visible) => Ok(answered),
+            Ok(Some(project)) => self.committed_before(&project, &request.request_id, &intents).await,
+            Ok(None) => Ok(None),
+            Err(error) => Err(error.to_string()),
+        };
+        let unknown = |why: String| {
+            let verdict = Verdict::Unknown(refusal(RefusalCode::Unavailable, true, why));
+            Ended::all(intents.len(), &verdict)
+        };
+        let ended = match found {
+            Ok(Some(ended)) => ended,
+            Ok(None) => unknown("nothing that this request committed can be seen here by now".to_owned()),
+            Err(why) => unknown(format!("whether this was committed is not known ({why}); ask again")),
+        };
+        Ok(respond(&names(&request.commands), &carried(&intents), ended))
+    }
+
     async fn outcome(&self, txn: &TxnId) -> Result<ProjectResponse, ApiError> {
         let state = self.attempts.refdb.slot(&txn.slot).await;
         let (outcome, message) = match state {
@@ -94,10 +120,10 @@ impl Committer {
         request: RefTransactionRequest,
         seed: Option<Seed>,
     ) -> Result<RefTransactionResponse, ApiError> {
-        let names: Vec<RefName> = request.commands.iter().map(|command| command.name.clone()).collect();
+        let names = names(&request.commands);
         let (intents, local) = sort(&request.commands)?;
         let fingerprint = fingerprint(&request);
-        let carried: Vec<RefName> = intents.iter().filter_map(|intent| intent.key.as_ref_name().cloned()).collect();
+        let carried = carried(&intents);
         let span = tracing::info_span!("commit", project = %key, request = request.request_id);
         set_parent(&span, request.traceparent.as_deref().unwrap_or_default());
         let work = Work {
@@ -175,19 +201,25 @@ impl Committer {
         Ok(answer(waiting).await.unwrap_or_else(unknown))
     }
 
-    /// Whether an earlier try of this request is in the chain already: its answer was lost, or this node restarted.
+    /// Whether a try of a request is in the chain already: its answer was lost, or this node restarted. Only a ref that is
+    /// not what the request expects it to be can have one.
     ///
     /// # Errors
     /// It cannot be known now: that is not "no".
-    pub(super) async fn committed_before(&self, work: &Work) -> Result<Option<Ended>, String> {
-        for intent in &work.intents {
-            let known = self.table.get(&work.project, &intent.key).map_err(|error| error.to_string())?;
+    pub(super) async fn committed_before(
+        &self,
+        project: &ProjectKey,
+        request_id: &str,
+        intents: &[Intent],
+    ) -> Result<Option<Ended>, String> {
+        let is_ours = |earlier: &Transaction| earlier.request_id == request_id && earlier.project == *project;
+        for intent in intents {
+            let known = self.table.get(project, &intent.key).map_err(|error| error.to_string())?;
             let stale = known.filter(|known| intent.expected.as_ref().is_some_and(|expected| *expected != known.value));
             if let Some(known) = stale
-                && let Some(earlier) =
-                    self.earlier_try(&intent.key, known.txn, |earlier| is_try_of(work, earlier)).await?
+                && let Some(earlier) = self.earlier_try(&intent.key, known.txn, is_ours).await?
             {
-                return Ok(Some(replay(work, &earlier)));
+                return Ok(Some(replay(intents, &earlier)));
             }
         }
         Ok(None)
@@ -232,13 +264,9 @@ impl Committer {
     }
 }
 
-fn is_try_of(work: &Work, earlier: &Transaction) -> bool {
-    earlier.request_id == work.request_id && earlier.project == work.project
-}
-
 /// The answer of an earlier try: what its transaction carries is committed, the rest was refused then.
-fn replay(work: &Work, earlier: &Transaction) -> Ended {
-    let verdicts = work.intents.iter().map(|intent| match earlier.command(&intent.key) {
+fn replay(intents: &[Intent], earlier: &Transaction) -> Ended {
+    let verdicts = intents.iter().map(|intent| match earlier.command(&intent.key) {
         Some(command) if command.new == intent.new => Verdict::Committed,
         _ => {
             Verdict::Refused(refusal(RefusalCode::Stale, false, format!("{} was refused at the first try", intent.key)))
@@ -267,7 +295,7 @@ pub(super) fn check(request: &RefTransactionRequest) -> Result<(), ApiError> {
             limits::COMMANDS
         ));
     }
-    let mut names: Vec<RefName> = request.commands.iter().map(|command| command.name.clone()).collect();
+    let mut names = names(&request.commands);
     names.sort_unstable();
     if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
         return invalid(format!("ref {} occurs twice in commands", twice[0]));
@@ -318,6 +346,15 @@ fn fingerprint(request: &RefTransactionRequest) -> u64 {
 pub(super) fn hash(asked: &str) -> u64 {
     let hash: [u8; 32] = Sha256::digest(asked).into();
     u64::from_le_bytes([hash[0], hash[1], hash[2], hash[3], hash[4], hash[5], hash[6], hash[7]])
+}
+
+fn names(commands: &[RefCommand]) -> Vec<RefName> {
+    commands.iter().map(|command| command.name.clone()).collect()
+}
+
+/// The refs that a transaction carries.
+fn carried(intents: &[Intent]) -> Vec<RefName> {
+    intents.iter().filter_map(|intent| intent.key.as_ref_name().cloned()).collect()
 }
 
 /// One result a command: local ones follow the batch.

@@ -93,6 +93,13 @@ pub struct Proposal {
 }
 
 impl Ended {
+    /// Whether a part of it is committed, and all that is can be read.
+    #[must_use]
+    pub fn is_visible(&self) -> bool {
+        let is_open = |verdict: &Verdict| matches!(verdict, Verdict::NotYetVisible | Verdict::Unknown(_));
+        self.verdicts.contains(&Verdict::Committed) && !self.verdicts.iter().any(is_open)
+    }
+
     /// The same verdict for every intent.
     #[must_use]
     pub fn all(count: usize, verdict: &Verdict) -> Self {

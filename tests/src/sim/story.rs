@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use lockstep::plant::Plants;
 use lockstep_proto::bridge::{
-    ApiError, CreateProjectRequest, DeleteProjectRequest, Expected, ProjectResponse, RefCommand, RefTransactionRequest,
-    RefTransactionResponse,
+    ApiError, CreateProjectRequest, DeleteProjectRequest, Expected, Outcome, ProjectResponse, RefCommand,
+    RefTransactionRequest, RefTransactionResponse,
 };
 use lockstep_proto::{NodeId, Oid, ProjectName, RefKey};
 
@@ -26,6 +26,21 @@ pub struct Story {
     pub world: Arc<World>,
     phases: Phases,
     nonce: AtomicU64,
+}
+
+/// A ref, what it is, and what it shall be.
+pub type Step<'a> = (&'a str, Option<Oid>, Option<Oid>);
+
+fn request(id: &str, (branch, old, new): Step<'_>) -> RefTransactionRequest {
+    let old = old.map_or(Expected::Absent, Expected::Oid);
+    RefTransactionRequest {
+        request_id: id.to_owned(),
+        deadline_ms: Some(5_000),
+        atomic: true,
+        commands: vec![RefCommand { name: name(branch), old, new, force: true }],
+        actor: None,
+        traceparent: None,
+    }
 }
 
 /// Tells a story in a world of its own: everything is up, and there is one project, `p0`.
@@ -114,17 +129,9 @@ impl Story {
         node: &str,
         id: &str,
         project: &ProjectName,
-        (branch, old, new): (&str, Option<Oid>, Option<Oid>),
+        step: Step<'_>,
     ) -> Result<RefTransactionResponse, ApiError> {
-        let old = old.map_or(Expected::Absent, Expected::Oid);
-        let request = RefTransactionRequest {
-            request_id: id.to_owned(),
-            deadline_ms: Some(5_000),
-            atomic: true,
-            commands: vec![RefCommand { name: name(branch), old, new, force: true }],
-            actor: None,
-            traceparent: None,
-        };
+        let request = request(id, step);
         self.world.watch.asked(project, &request);
         let answer = self.life(node).node.transactions().submit(project, request).await;
         self.world.trace.note("story", &format!("{id} heard {answer:?}"));
@@ -132,6 +139,15 @@ impl Story {
             self.world.watch.answered(&name(node), id, response);
         }
         answer
+    }
+
+    /// Asks a node what became of a push.
+    ///
+    /// # Panics
+    /// When the node gives no verdict.
+    pub async fn look_up(&self, node: &str, id: &str, project: &ProjectName, step: Step<'_>) -> Outcome {
+        let answer = self.life(node).node.transactions().look_up(project, &request(id, step)).await;
+        answer.unwrap_or_else(|error| panic!("{id}: {error:?}")).outcome
     }
 
     /// Creates a project through a node.

@@ -6,6 +6,7 @@ mod crash;
 mod cut_off;
 mod deletion;
 mod full_speed;
+mod late;
 mod lost;
 mod one_site;
 mod review;

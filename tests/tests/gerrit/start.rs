@@ -4,6 +4,7 @@ use lockstep_tests::e2e::behind;
 use lockstep_tests::e2e::gerrit::Sites;
 use lockstep_tests::e2e::gerrit::agree::in_lockstep;
 use lockstep_tests::e2e::gerrit::server::Server;
+use lockstep_tests::e2e::until;
 use lockstep_tests::e2e::verify::converged;
 
 use crate::lockstep;
@@ -48,4 +49,23 @@ async fn a_schema_version_that_init_raised_reaches_every_site_and_stops_those_th
     sites.servers[0].set("gerrit.experimentalRollingUpgrade", "true").await;
     sites.servers[0].run().await;
     in_lockstep(&sites, "p").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Gerrit: make gerrit-e2e"]
+async fn a_replica_starts_with_the_bridge_and_is_told_what_is_new() {
+    let mut sites = Sites::start(lockstep(), &["a-0", "b-0"]).await;
+    sites.servers[1].stop().await;
+    sites.servers[1].make_replica().await;
+    sites.servers[1].run().await;
+    sites.servers[0].create("p").await;
+    let user = sites.user(0, "p").await;
+    let _ = user.commit("file", "one\n", "First").await;
+    let _ = user.review("master").await;
+    converged(&sites.cluster, "p").await;
+    let told = async || {
+        let refresh = sites.cluster.nodes[1].status().await?.refresh?;
+        (refresh.due == 0 && refresh.last_error.is_none()).then_some(())
+    };
+    assert!(until(told).await.is_some(), "{:?}", sites.cluster.nodes[1].status().await);
 }

@@ -136,6 +136,11 @@ impl Transactions for Fake {
         Ok(ProjectResponse { outcome: Outcome::Committed, txn: None, refusal: None })
     }
 
+    async fn look_up(&self, _: &ProjectName, _: &RefTransactionRequest) -> Result<RefTransactionResponse, ApiError> {
+        let message = "this sidecar is starting; try again".to_owned();
+        Err(ApiError { code: RefusalCode::NotServing, message, retry: true })
+    }
+
     async fn outcome(&self, _: &TxnId) -> Result<ProjectResponse, ApiError> {
         let message = "this sidecar is starting; try again".to_owned();
         Err(ApiError { code: RefusalCode::NotServing, message, retry: true })

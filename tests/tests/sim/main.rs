@@ -6,6 +6,7 @@ mod events;
 mod projects;
 mod reconciliation;
 mod refresh;
+mod requests;
 mod seeding;
 
 use lockstep::plant::{Plant, Plants};

@@ -57,6 +57,10 @@ impl Transactions for Handle {
         Err(not_here())
     }
 
+    async fn look_up(&self, _: &ProjectName, _: &RefTransactionRequest) -> Result<RefTransactionResponse, ApiError> {
+        Err(not_here())
+    }
+
     async fn outcome(&self, _: &TxnId) -> Result<ProjectResponse, ApiError> {
         Err(not_here())
     }

@@ -5,6 +5,7 @@ import com.google.inject.Inject;
 import io.lockstep.bridge.events.EventInbox;
 import io.lockstep.bridge.events.EventOutbox;
 import io.lockstep.bridge.git.Deletions;
+import io.lockstep.bridge.late.LateEvents;
 import io.lockstep.bridge.refresh.RefreshPuller;
 import java.time.Duration;
 
@@ -18,14 +19,22 @@ final class Bridge implements LifecycleListener {
   private final RefreshPuller refresh;
   private final EventOutbox outbox;
   private final EventInbox inbox;
+  private final LateEvents late;
 
   @Inject
-  Bridge(Hello hello, Deletions deletions, RefreshPuller refresh, EventOutbox outbox, EventInbox inbox) {
+  Bridge(
+      Hello hello,
+      Deletions deletions,
+      RefreshPuller refresh,
+      EventOutbox outbox,
+      EventInbox inbox,
+      LateEvents late) {
     this.hello = hello;
     this.deletions = deletions;
     this.refresh = refresh;
     this.outbox = outbox;
     this.inbox = inbox;
+    this.late = late;
   }
 
   @Override
@@ -35,10 +44,12 @@ final class Bridge implements LifecycleListener {
     refresh.start();
     outbox.start();
     inbox.start();
+    late.start();
   }
 
   @Override
   public void stop() {
+    late.stop();
     inbox.stop();
     outbox.stop();
     refresh.stop();

@@ -5,6 +5,7 @@ import com.google.gerrit.lifecycle.LifecycleModule;
 import com.google.gerrit.server.ExceptionHook;
 import com.google.gerrit.server.events.EventListener;
 import io.lockstep.bridge.events.EventOutbox;
+import io.lockstep.bridge.late.LateModule;
 import io.lockstep.bridge.refresh.RefreshModule;
 import org.eclipse.jgit.transport.PostReceiveHook;
 
@@ -13,6 +14,7 @@ public final class BridgeModule extends LifecycleModule {
   @Override
   protected void configure() {
     install(new RefreshModule());
+    install(new LateModule());
     listener().to(Bridge.class);
     DynamicSet.bind(binder(), EventListener.class).to(EventOutbox.class);
     DynamicSet.bind(binder(), ExceptionHook.class).to(SidecarExceptionHook.class);

@@ -56,6 +56,14 @@ final class Answers {
     return answer.status() == OK ? read(answer, Answers::batch) : error(answer, commands);
   }
 
+  /** An answer to the question what became of a batch. */
+  static Verdicts ofLookUp(HttpAnswer answer) throws IOException {
+    if (answer.status() == OK) {
+      return read(answer, Answers::batch);
+    }
+    throw error(answer);
+  }
+
   /** An answer to an operation on a project. */
   static Verdicts ofOperation(HttpAnswer answer) throws ProtocolException {
     return answer.status() == OK ? read(answer, body -> verdicts(List.of(body))) : error(answer, 1);

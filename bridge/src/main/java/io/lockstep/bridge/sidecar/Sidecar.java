@@ -32,11 +32,14 @@ public final class Sidecar implements Closeable {
   /** How long before the end of our patience the sidecar shall answer what it knows by then. */
   private static final Duration ANSWER_EARLIER = Duration.ofMillis(1000);
 
+  private static final Duration LOOK_UP = Duration.ofSeconds(10);
+
   private static final long PAUSE_MILLIS = 50;
 
   private final Endpoint endpoint;
   private final Connections connections;
   private final Duration patience;
+  private final Doubts doubts = new Doubts();
   private volatile Trouble trouble;
 
   /**
@@ -62,7 +65,8 @@ public final class Sidecar implements Closeable {
   }
 
   /**
-   * Commits a batch of commands on one project; one verdict each, in their order.
+   * Commits a batch of commands on one project; one verdict each, in their order. A batch whose outcome is not known is
+   * among the {@link #doubts} afterwards.
    *
    * @param actor who asked for it, for people
    * @throws SidecarException nothing was committed for a reason that is not the commands', or it is not known
@@ -80,7 +84,32 @@ public final class Sidecar implements Closeable {
           body.addProperty("deadline_ms", Math.max(1, deadline.left().minus(ANSWER_EARLIER).toMillis()));
           return body;
         };
-    return ask("POST", path(project) + "/ref-transactions", timed, answer -> Answers.ofBatch(answer, commands.size()));
+    try {
+      return ask("POST", transactions(project), timed, answer -> Answers.ofBatch(answer, commands.size()));
+    } catch (SidecarException e) {
+      if (e.kind() == SidecarException.Kind.UNKNOWN) {
+        doubts.add(new Doubt(project, body, commands, actor));
+      }
+      throw e;
+    }
+  }
+
+  /** Batches whose callers were told that their outcome is not known. */
+  public Doubts doubts() {
+    return doubts;
+  }
+
+  /**
+   * Whether a batch in doubt was committed, as far as it can be read here. Asking commits nothing.
+   *
+   * @return one verdict a command, in their order; none as long as nothing is known
+   * @throws IOException as {@link #call}
+   */
+  public Optional<List<RefVerdict>> lookUp(Doubt doubt) throws IOException {
+    JsonObject body = doubt.request().deepCopy();
+    body.addProperty("deadline_ms", LOOK_UP.minus(ANSWER_EARLIER).toMillis());
+    Verdicts verdicts = Answers.ofLookUp(post(transactions(doubt.project()) + "/look-up", body, LOOK_UP));
+    return verdicts.isKnown() ? Optional.of(verdicts.each()) : Optional.empty();
   }
 
   /** Creates a project at every site, with its repository here. */
@@ -118,13 +147,7 @@ public final class Sidecar implements Closeable {
    * @throws IOException its answer was lost
    */
   public JsonObject call(String path, JsonObject body, Duration patience) throws IOException {
-    HttpAnswer answer;
-    try {
-      answer = connections.exchange("POST", path, body.toString(), Deadline.in(patience));
-    } catch (NotSentException e) {
-      throw SidecarException.away(endpoint, e);
-    }
-    return Answers.plain(answer);
+    return Answers.plain(post(path, body, patience));
   }
 
   /** How long a call may take. */
@@ -143,6 +166,14 @@ public final class Sidecar implements Closeable {
     return latest != null && System.nanoTime() - latest.nanos() < patience.toNanos()
         ? Optional.of(latest.text())
         : Optional.empty();
+  }
+
+  private HttpAnswer post(String path, JsonObject body, Duration patience) throws IOException {
+    try {
+      return connections.exchange("POST", path, body.toString(), Deadline.in(patience));
+    } catch (NotSentException e) {
+      throw SidecarException.away(endpoint, e);
+    }
   }
 
   private List<RefVerdict> ask(String method, String target, Body body, Reader reader) throws SidecarException {
@@ -212,6 +243,10 @@ public final class Sidecar implements Closeable {
     json.addProperty("new", command.isDeletion() ? null : command.next().name());
     json.addProperty("force", true);
     return json;
+  }
+
+  private static String transactions(String project) {
+    return path(project) + "/ref-transactions";
   }
 
   private static String path(String project) {

@@ -1,0 +1,59 @@
+package io.lockstep.bridge.late;
+
+import com.google.gerrit.entities.Change;
+import com.google.gerrit.entities.Project;
+import com.google.gerrit.entities.RefNames;
+import com.google.gerrit.server.git.GitRepositoryManager;
+import com.google.inject.Inject;
+import com.google.inject.Singleton;
+import io.lockstep.bridge.sidecar.RefCommand;
+import java.io.IOException;
+import org.eclipse.jgit.errors.RepositoryNotFoundException;
+import org.eclipse.jgit.lib.ObjectId;
+import org.eclipse.jgit.lib.Ref;
+import org.eclipse.jgit.lib.Repository;
+import org.eclipse.jgit.revwalk.RevWalk;
+
+/**
+ * What became of an update of a change, as its notes tell: their history has every commit that was ever theirs, and each
+ * update makes a commit of its own. So no sidecar has to remember it.
+ */
+@Singleton
+class ChangeFates {
+  private final GitRepositoryManager repositories;
+
+  @Inject
+  ChangeFates(GitRepositoryManager repositories) {
+    this.repositories = repositories;
+  }
+
+  /** Whether a command writes the notes of a change. */
+  static boolean isOfNotes(RefCommand command) {
+    Change.Id change = Change.Id.fromRef(command.ref());
+    return change != null && !command.isDeletion() && command.ref().equals(RefNames.changeMetaRef(change));
+  }
+
+  /** What became of a command on a change's notes. Of a change that is not there any more there is nothing to tell. */
+  Fate of(String project, RefCommand notes) throws IOException {
+    try (Repository repository = repositories.openRepository(Project.nameKey(project))) {
+      return of(repository, notes);
+    } catch (RepositoryNotFoundException e) {
+      return Fate.NEVER;
+    }
+  }
+
+  static Fate of(Repository repository, RefCommand notes) throws IOException {
+    Ref ref = repository.exactRef(notes.ref());
+    ObjectId now = ref == null ? ObjectId.zeroId() : ref.getObjectId();
+    if (now.equals(notes.old())) {
+      return Fate.OPEN;
+    }
+    if (now.equals(ObjectId.zeroId())) {
+      return Fate.NEVER;
+    }
+    try (RevWalk walk = new RevWalk(repository)) {
+      boolean isPart = walk.isMergedInto(walk.parseCommit(notes.next()), walk.parseCommit(now));
+      return isPart ? Fate.COMMITTED : Fate.NEVER;
+    }
+  }
+}

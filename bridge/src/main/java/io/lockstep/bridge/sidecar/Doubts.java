@@ -1,0 +1,59 @@
+package io.lockstep.bridge.sidecar;
+
+import com.google.common.flogger.FluentLogger;
+import java.time.Duration;
+import java.util.concurrent.DelayQueue;
+import java.util.concurrent.TimeUnit;
+
+/**
+ * Batches in doubt, until it is known what became of them: in memory, so many, and so long. One that never arrived at the
+ * sidecar cannot be told from one that is late; it is forgotten at the end.
+ */
+public final class Doubts {
+  static final int MOST = 1_000;
+
+  private static final FluentLogger logger = FluentLogger.forEnclosingClass();
+  private static final Duration LONGEST = Duration.ofHours(24);
+
+  private final DelayQueue<Doubt> waiting = new DelayQueue<>();
+
+  /** Waits until one is due, and takes it out. */
+  public Doubt take() throws InterruptedException {
+    return waiting.take();
+  }
+
+  /** Puts back what is still in doubt: it is due after a pause that grows with its age. */
+  public void putBack(Doubt doubt) {
+    keep(doubt, doubt.again());
+  }
+
+  /** Puts back what could not be looked up: it is due after those that are. */
+  public void retry(Doubt doubt) {
+    keep(doubt, doubt.now());
+  }
+
+  private void keep(Doubt doubt, Doubt next) {
+    if (doubt.age().compareTo(LONGEST) < 0) {
+      waiting.add(next);
+    } else {
+      logger.atWarning().log(
+          "project %s, request %s: not seen in %d hours, so it is taken as never committed",
+          doubt.project(), doubt.id(), LONGEST.toHours());
+    }
+  }
+
+  /** How many wait. */
+  public int size() {
+    return waiting.size();
+  }
+
+  void add(Doubt doubt) {
+    if (waiting.size() < MOST) {
+      waiting.add(doubt);
+    } else {
+      logger.atWarning().atMostEvery(1, TimeUnit.SECONDS).log(
+          "project %s, request %s: %d are in doubt already; if it was committed, there will be no event of it",
+          doubt.project(), doubt.id(), MOST);
+    }
+  }
+}

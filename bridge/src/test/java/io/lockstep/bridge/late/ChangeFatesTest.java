@@ -1,0 +1,104 @@
+package io.lockstep.bridge.late;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import io.lockstep.bridge.sidecar.RefCommand;
+import java.io.IOException;
+import java.nio.file.Path;
+import java.util.List;
+import org.eclipse.jgit.internal.storage.file.FileRepository;
+import org.eclipse.jgit.lib.CommitBuilder;
+import org.eclipse.jgit.lib.ObjectId;
+import org.eclipse.jgit.lib.ObjectInserter;
+import org.eclipse.jgit.lib.PersonIdent;
+import org.eclipse.jgit.lib.RefUpdate;
+import org.eclipse.jgit.lib.TreeFormatter;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** What the notes of a change tell of an update. */
+final class ChangeFatesTest {
+  private static final String META = "refs/changes/01/1/meta";
+  private static final ObjectId ZERO = ObjectId.zeroId();
+
+  @TempDir Path folder;
+  private FileRepository repository;
+
+  @BeforeEach
+  void create() throws IOException {
+    repository = new FileRepository(folder.resolve("p.git").toFile());
+    repository.create(true);
+  }
+
+  @AfterEach
+  void close() {
+    repository.close();
+  }
+
+  private ObjectId commit(String text, ObjectId... parents) throws IOException {
+    try (ObjectInserter inserter = repository.newObjectInserter()) {
+      CommitBuilder commit = new CommitBuilder();
+      commit.setTreeId(inserter.insert(new TreeFormatter()));
+      commit.setParentIds(parents);
+      commit.setAuthor(new PersonIdent("T", "t@example.com"));
+      commit.setCommitter(commit.getAuthor());
+      commit.setMessage(text);
+      ObjectId id = inserter.insert(commit);
+      inserter.flush();
+      return id;
+    }
+  }
+
+  private void show(ObjectId value) throws IOException {
+    RefUpdate update = repository.updateRef(META);
+    update.setNewObjectId(value);
+    update.forceUpdate();
+  }
+
+  private Fate fate(ObjectId old, ObjectId next) throws IOException {
+    return ChangeFates.of(repository, new RefCommand(META, old, next));
+  }
+
+  @Test
+  void anUpdateIsOpenUntilTheNotesMove() throws IOException {
+    ObjectId one = commit("one");
+    ObjectId two = commit("two", one);
+    assertEquals(Fate.OPEN, fate(ZERO, one));
+    show(one);
+    assertEquals(Fate.COMMITTED, fate(ZERO, one));
+    assertEquals(Fate.OPEN, fate(one, two));
+    show(two);
+    assertEquals(Fate.COMMITTED, fate(one, two));
+  }
+
+  @Test
+  void whatCameLaterChangesNoFate() throws IOException {
+    ObjectId one = commit("one");
+    ObjectId two = commit("two", one);
+    ObjectId other = commit("other", one);
+    show(commit("three", two));
+    assertEquals(Fate.COMMITTED, fate(ZERO, one));
+    assertEquals(Fate.COMMITTED, fate(one, two));
+    assertEquals(Fate.NEVER, fate(one, other));
+  }
+
+  @Test
+  void ofAChangeThatWasDeletedThereIsNothingToTell() throws IOException {
+    ObjectId one = commit("one");
+    assertEquals(Fate.NEVER, fate(one, commit("two", one)));
+  }
+
+  @Test
+  void onlyTheNotesOfAChangeTell() {
+    ObjectId value = ObjectId.fromString("8e61b46ca5eec1b00746d09badd63fc9dd690c10");
+    assertTrue(ChangeFates.isOfNotes(new RefCommand(META, value, value)));
+    assertFalse(ChangeFates.isOfNotes(new RefCommand(META, value, ZERO)));
+    for (String other : List.of("refs/changes/01/1/1", "refs/changes/02/1/meta", "refs/heads/meta", "refs/meta/config")) {
+      assertFalse(ChangeFates.isOfNotes(new RefCommand(other, value, value)), other);
+    }
+  }
+}

@@ -1,0 +1,59 @@
+package io.lockstep.bridge.sidecar;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertSame;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.google.gson.JsonObject;
+import java.time.Duration;
+import java.util.List;
+import java.util.concurrent.TimeUnit;
+import org.junit.jupiter.api.Test;
+
+/** How many batches are kept in doubt, and how long. */
+final class DoubtsTest {
+  private final Doubts doubts = new Doubts();
+
+  private static Doubt aged(String id, Duration age) {
+    JsonObject request = new JsonObject();
+    request.addProperty("request_id", id);
+    long now = System.nanoTime();
+    return new Doubt("p", request, List.of(), "", now - age.toNanos(), now);
+  }
+
+  private static long pause(Duration age) {
+    return aged("r", age).again().getDelay(TimeUnit.SECONDS);
+  }
+
+  @Test
+  void thereIsRoomForSoMany() throws Exception {
+    for (int n = 0; n < Doubts.MOST; n++) {
+      doubts.add(aged("r" + n, Duration.ZERO));
+    }
+    doubts.add(aged("one too many", Duration.ZERO));
+    assertEquals(Doubts.MOST, doubts.size());
+    Doubt taken = doubts.take();
+    assertTrue(taken.id().startsWith("r"));
+    doubts.putBack(taken);
+    assertEquals(Doubts.MOST, doubts.size());
+  }
+
+  @Test
+  void theOneThatIsDueFirstIsTakenFirst() throws Exception {
+    Doubt due = aged("due", Duration.ofHours(1));
+    doubts.add(aged("later", Duration.ofHours(1)).again());
+    doubts.add(due);
+    assertSame(due, doubts.take());
+  }
+
+  @Test
+  void theOlderOneIsTheMoreSeldomItIsLookedUpUntilItIsForgotten() {
+    assertEquals(0, pause(Duration.ZERO));
+    assertTrue(Math.abs(pause(Duration.ofMinutes(4)) - 60) <= 1);
+    assertTrue(Math.abs(pause(Duration.ofHours(23)) - 300) <= 1);
+    doubts.putBack(aged("young", Duration.ofHours(23)));
+    assertEquals(1, doubts.size());
+    doubts.putBack(aged("old", Duration.ofHours(25)));
+    assertEquals(1, doubts.size());
+  }
+}

@@ -1,0 +1,59 @@
+//! Requests whose answer was lost, and what may be asked of them afterwards.
+
+use std::fmt::Debug;
+use std::str::FromStr;
+
+use lockstep_proto::ProjectName;
+use lockstep_proto::bridge::Outcome;
+use lockstep_tests::sim::story::tell;
+
+const AT: &str = "muc-1-0";
+const BRANCH: &str = "refs/heads/b0";
+
+fn name<T: FromStr<Err: Debug>>(text: &str) -> T {
+    text.parse().unwrap()
+}
+
+fn p0() -> ProjectName {
+    name("p0")
+}
+
+#[test]
+fn what_is_looked_up_is_found_after_a_restart_and_at_every_node() {
+    tell(async |story| {
+        let (one, two) = (story.object(AT, &p0()), story.object(AT, &p0()));
+        let first = (BRANCH, None, Some(one));
+        story.push(AT, "one", &p0(), first).await.unwrap();
+        story.world.faults.bar(&name(AT), Some("slot"));
+        assert_eq!(story.look_up(AT, "one", &p0(), first).await, Outcome::Committed, "it is remembered");
+        story.world.faults.bar(&name(AT), None);
+        story.push(AT, "two", &p0(), (BRANCH, Some(one), Some(two))).await.unwrap();
+        story.converge().await;
+        assert!(story.world.crash(&name(AT)), "it was up");
+        story.start(AT).await;
+        for node in [AT, "blr-1-0"] {
+            assert_eq!(story.look_up(node, "one", &p0(), first).await, Outcome::Committed, "{node}");
+        }
+        story.world.faults.bar(&name(AT), Some("slot"));
+        assert_eq!(story.look_up(AT, "one", &p0(), first).await, Outcome::Unknown, "it cannot be read");
+        story.world.faults.bar(&name(AT), None);
+    });
+}
+
+#[test]
+fn what_is_looked_up_is_not_tried() {
+    tell(async |story| {
+        let (one, two) = (story.object(AT, &p0()), story.object(AT, &p0()));
+        let never = (BRANCH, None, Some(one));
+        let shown = || story.world.volume(&name(AT)).unwrap().refs(&p0());
+        assert_eq!(story.look_up(AT, "never", &p0(), never).await, Outcome::Unknown);
+        assert!(!shown().contains_key(&name(BRANCH)), "{:?}", shown());
+        // Somebody else's commit of the very same step is not this request's.
+        story.push(AT, "other", &p0(), never).await.unwrap();
+        assert_eq!(story.look_up(AT, "never", &p0(), never).await, Outcome::Unknown);
+        story.push(AT, "next", &p0(), (BRANCH, Some(one), Some(two))).await.unwrap();
+        assert_eq!(story.look_up(AT, "never", &p0(), never).await, Outcome::Unknown);
+        assert_eq!(shown()[&name(BRANCH)], two);
+        assert_eq!(story.look_up(AT, "other", &name("nowhere"), never).await, Outcome::Unknown);
+    });
+}
