@@ -245,14 +245,20 @@ impl Node {
 }
 
 /// Repairs what a crash left, and notes that a new life has begun. When the machine was booted since an unclean end, nobody
-/// knows which of the unsynced moves are on the disk: that a reconciliation is due is noted with it.
+/// knows which of the unsynced moves are on the disk: that a reconciliation is due is noted with it. So it is when a folder of
+/// the volume is another one, or of another time, than what is remembered.
 async fn begin_life(parts: &Parts) -> Result<VolumeFacts, StartError> {
     let before = parts.store.facts()?;
     let unclean_boot = !before.clean && !before.id.is_empty() && before.boot != parts.boot;
     let report = parts.repositories.repair(unclean_boot).await?;
     tracing::info!(?report, "start-up repair is done");
     let id = if before.id.is_empty() { format!("{:016x}", parts.entropy.next()) } else { before.id };
-    let reconciles = before.reconciles || unclean_boot;
+    let life = |starts: u64| format!("{id} {starts}");
+    let continues = parts.repositories.continues(&life(before.starts), &life(before.starts + 1)).await?;
+    if !continues {
+        tracing::warn!("a base path is new, or not as this node left it: it is compared with what was committed");
+    }
+    let reconciles = before.reconciles || unclean_boot || !continues;
     let (boot, revives) = (parts.boot.clone(), before.revives);
     let facts = VolumeFacts { id, starts: before.starts + 1, boot, clean: false, reconciles, revives };
     let changes = crate::volume::Changes { facts: Some(facts.clone()), ..Default::default() };

@@ -9,6 +9,7 @@ use crate::consume::ConsumeLimits;
 use crate::events::EventLimits;
 use crate::journal::JournalLimits;
 use crate::refresh::RefreshSettings;
+use crate::roots::Roots;
 use crate::seed::SeedLimits;
 use crate::site::MemberLimits;
 
@@ -53,6 +54,8 @@ pub struct NodeSettings {
     pub seed: SeedLimits,
     /// The refresh stage; none beside a plain git server.
     pub refresh: Option<RefreshSettings>,
+    /// Below which folders the repositories lie; none where they are on no disk.
+    pub roots: Option<Roots>,
 }
 
 impl NodeSettings {
@@ -79,6 +82,7 @@ impl NodeSettings {
             barrier_patience: Duration::from_secs(60),
             seed: SeedLimits::default(),
             refresh: None,
+            roots: None,
         }
     }
 }

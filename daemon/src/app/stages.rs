@@ -228,6 +228,7 @@ impl Stages {
             transactions,
             catch_up: Arc::clone(&self.catch_up),
             entropy: Arc::clone(&self.parts.entropy),
+            roots: self.parts.settings.roots.clone(),
             takes_a_bridge: self.parts.settings.events.is_some(),
             not_ready: Arc::new(move || latches.closed()),
             turn: tokio::sync::Mutex::default(),

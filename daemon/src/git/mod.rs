@@ -17,6 +17,7 @@ mod ingest;
 mod intent;
 mod layout;
 mod local;
+mod misplaced;
 pub mod model;
 mod objects;
 mod pack;
@@ -28,6 +29,7 @@ mod relation;
 mod repair;
 mod scan;
 mod stale;
+mod stamp;
 mod trees;
 mod update_ref;
 mod walk;
@@ -243,6 +245,13 @@ pub trait Repositories: Send + Sync {
     /// Mends what a crash left: our own stale locks, temporary packs, zero-length refs; after an unclean boot
     /// also empty or garbled objects.
     async fn repair(&self, unclean_boot: bool) -> Result<RepairReport, GitError>;
+
+    /// Whether every folder of the volume has the word that was left there `before`; leaves the word `now`, durably. A folder
+    /// without it is another file system, or one of another time, than what the node remembers. The folder in which the
+    /// node remembers has no word of its own.
+    async fn continues(&self, _before: &str, _now: &str) -> Result<bool, GitError> {
+        Ok(true)
+    }
 
     /// A folder on the volume for large packs that arrive.
     fn spill(&self) -> PathBuf;

@@ -79,6 +79,7 @@ measured! {
         counter(project: &ProjectName, oid: Oid) -> Option<u64>;
         commits_behind(project: &ProjectName, tips: &[Oid], most: usize) -> Vec<Oid>;
         steps_to(project: &ProjectName, tip: Oid, every: usize) -> Vec<Oid>;
+        continues(before: &str, now: &str) -> bool;
         kept(project: &ProjectName) -> Vec<String>;
         release(project: &ProjectName, labels: &[String]) -> ();
     }
