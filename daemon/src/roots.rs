@@ -102,13 +102,13 @@ impl Roots {
         self.of(project).join(format!("{project}.git"))
     }
 
-    /// The project whose repository would be at this path, and whether it belongs there.
+    /// The folder that a repository's path lies below, and the name of the project that it has there. Whether the project
+    /// belongs there, [`Roots::of`] tells.
     #[must_use]
-    pub fn project_at(&self, path: &Path) -> Option<(ProjectName, bool)> {
+    pub fn at_path<'a>(&self, path: &'a Path) -> Option<(&Path, &'a str)> {
         let root = self.all().into_iter().find(|root| path.starts_with(root))?;
-        let project = path.strip_prefix(root).ok()?.to_str()?.strip_suffix(".git")?.parse().ok()?;
-        let belongs = self.of(&project) == root;
-        Some((project, belongs))
+        let name = path.strip_prefix(root).ok()?.to_str()?.strip_suffix(".git")?;
+        Some((root, name))
     }
 
     /// The same folders without links, when each is there and none lies in another one.
@@ -253,14 +253,12 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_where_it_does_not_belong_is_known() {
+    fn a_path_says_which_project_it_is_below_which_folder() {
         let roots = roots(&[("big/*", "/big")]);
-        let at = |path: &str| roots.project_at(Path::new(path)).map(|(name, belongs)| (name.to_string(), belongs));
-        assert_eq!(at("/git/app.git"), Some(("app".to_owned(), true)));
-        assert_eq!(at("/big/big/x.git"), Some(("big/x".to_owned(), true)));
-        assert_eq!(at("/git/big/x.git"), Some(("big/x".to_owned(), false)));
-        assert_eq!(at("/big/app.git"), Some(("app".to_owned(), false)));
-        assert_eq!(at("/elsewhere/app.git"), None);
+        assert_eq!(roots.at_path(Path::new("/git/big/x.git")), Some((Path::new("/git"), "big/x")));
+        assert_eq!(roots.at_path(Path::new("/big/big/x.git")), Some((Path::new("/big"), "big/x")));
+        assert_eq!(roots.at_path(Path::new("/elsewhere/app.git")), None);
+        assert_eq!(roots.at_path(Path::new("/git/app")), None);
     }
 
     #[test]

@@ -38,7 +38,8 @@ final class Hello {
       @GerritServerId String serverId,
       @Nullable @GerritInstanceId String instanceId,
       AllProjectsName allProjects,
-      AllUsersName allUsers) {
+      AllUsersName allUsers,
+      BasePaths basePaths) {
     this.sidecar = sidecar;
     introduction = new JsonObject();
     introduction.addProperty("session", process.id());
@@ -49,6 +50,7 @@ final class Hello {
     introduction.addProperty("bridge_version", Objects.requireNonNullElse(bridge, "unknown"));
     introduction.addProperty("all_projects", allProjects.get());
     introduction.addProperty("all_users", allUsers.get());
+    basePaths.tell(introduction);
   }
 
   /**
