@@ -86,7 +86,8 @@ impl Roots {
     /// Every folder once, the root first.
     #[must_use]
     pub fn all(&self) -> Vec<&Path> {
-        let others: BTreeSet<&Path> = self.others.values().map(PathBuf::as_path).filter(|it| *it != self.root).collect();
+        let others: BTreeSet<&Path> =
+            self.others.values().map(PathBuf::as_path).filter(|it| *it != self.root).collect();
         std::iter::once(self.root()).chain(others).collect()
     }
 
@@ -161,7 +162,8 @@ impl Roots {
         let differ = all.filter_map(|projects| {
             let name = projects.map_or_else(|| NOBODY.to_string(), |projects| example(projects));
             let (ours, theirs) = (self.folder(&name), theirs.folder(&name));
-            let told = || Disagreement { projects: projects.cloned(), ours: ours.to_owned(), theirs: theirs.to_owned() };
+            let told =
+                || Disagreement { projects: projects.cloned(), ours: ours.to_owned(), theirs: theirs.to_owned() };
             (!is_same(ours, theirs)).then(told)
         });
         differ.collect()

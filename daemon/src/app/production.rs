@@ -238,8 +238,8 @@ pub fn parts(
     std::fs::create_dir_all(root).map_err(|error| format!("root {}: {error}", root.display()))?;
     std::fs::create_dir_all(&settings.state).map_err(|error| format!("state {}: {error}", settings.state.display()))?;
     let most_bytes = git.spilled.pack_bytes;
-    let repositories = LocalRepositories::over(&settings.roots, git)
-        .map_err(|error| format!("root {}: {error}", root.display()))?;
+    let repositories =
+        LocalRepositories::over(&settings.roots, git).map_err(|error| format!("root {}: {error}", root.display()))?;
     let store = DiskStore::open(&settings.state.join("node.redb")).map_err(|error| error.to_string())?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::from_machine());

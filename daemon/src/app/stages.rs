@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lockstep_proto::refresh::Subject;
-use lockstep_proto::{ProjectName, SiteId};
+use lockstep_proto::{ProjectKey, ProjectName, SiteId};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -216,6 +216,12 @@ impl Stages {
             observer: Arc::clone(&self.parts.observer),
             pace: self.parts.settings.revive_pace,
         }
+    }
+
+    /// Whether the disk has not every value that the version map says of a project.
+    pub(super) async fn lacks(&self, project: &ProjectKey) -> Result<bool, String> {
+        let (differ, _) = self.placer.differing(project).await.map_err(|error| error.to_string())?;
+        Ok(differ.values().any(|one| one.known.is_some()))
     }
 
     /// Lets Gerrits in once the node is ready.

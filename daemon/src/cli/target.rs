@@ -60,7 +60,8 @@ impl Target {
         let Some(roots) = Roots::of_status(&status) else { return Ok(None) };
         let (roots, git_dir) = (roots.resolve().map_err(CliError::Usage)?, canonical(git_dir)?);
         let Some((root, name)) = roots.at_path(&git_dir) else {
-            let folders: Vec<String> = roots.all().iter().map(|root| format!("{}/PROJECT.git", root.display())).collect();
+            let folders: Vec<String> =
+                roots.all().iter().map(|root| format!("{}/PROJECT.git", root.display())).collect();
             return Err(CliError::Usage(format!(
                 "{} is not on the git volume of the sidecar at {}, which moves the repositories {}; move it there, or name its \
                  own sidecar with --socket",

@@ -105,7 +105,10 @@ mod tests {
         refused("\"big/*\" = \"/mnt/../git\"", &["write it without `..`"]);
         refused("\"big/*\" = 3", &["git.base_paths.\"big/*\" = 3"]);
         refused("\"big/*\" = [\"/a\"]", &["write one value"]);
-        refused("\"b*g/*\" = \"/mnt\"\n\"/x\" = \"/mnt\"", &["git.base_paths.\"b*g/*\"", "git.base_paths.\"/x\"", "\"big/*\""]);
+        refused(
+            "\"b*g/*\" = \"/mnt\"\n\"/x\" = \"/mnt\"",
+            &["git.base_paths.\"b*g/*\"", "git.base_paths.\"/x\"", "\"big/*\""],
+        );
         refused("\"big/*\" = \"/a\"\n\"big/*\" = \"/b\"", &["duplicate key", "big/*"]);
     }
 

@@ -326,9 +326,15 @@ impl Repositories for LocalRepositories {
         self.blocking("repair", move |volume| repair::repair(&volume.layout, unclean_boot)).await
     }
 
-    async fn continues(&self, before: &str, now: &str) -> Result<bool, GitError> {
-        let (before, now) = (before.to_owned(), now.to_owned());
-        self.blocking("stamp the volume", move |volume| stamp::renew(&volume.layout, &before, &now)).await
+    async fn strangers(&self, word: &str, projects: &[ProjectName]) -> Result<Vec<ProjectName>, GitError> {
+        let (word, projects) = (word.to_owned(), projects.to_vec());
+        self.blocking("look at the volume's stamps", move |volume| stamp::strangers(&volume.layout, &word, projects))
+            .await
+    }
+
+    async fn stamp(&self, word: &str) -> Result<(), GitError> {
+        let word = word.to_owned();
+        self.blocking("stamp the volume", move |volume| stamp::leave(&volume.layout, &word)).await
     }
 
     fn spill(&self) -> PathBuf {

@@ -22,7 +22,8 @@ pub(super) fn check(layout: &Layout) -> Result<(), GitError> {
     if found.is_empty() {
         return remember(layout).map_err(|error| failed("(all)", OP, error));
     }
-    let named = found.iter().take(NAMED).map(|(is, should)| format!("{} (should be {})", is.display(), should.display()));
+    let named =
+        found.iter().take(NAMED).map(|(is, should)| format!("{} (should be {})", is.display(), should.display()));
     let named: Vec<String> = named.collect();
     let more = if found.len() > NAMED { format!(" and {} more", found.len() - NAMED) } else { String::new() };
     let why = format!(
@@ -45,7 +46,11 @@ pub(super) fn refuse(layout: &Layout, project: &ProjectName) -> Result<(), GitEr
         Some(path) => Err(failed(
             project,
             "create the repository",
-            format!("there is one at {}, and setting git.base_paths says {}; move it there", path.display(), own.display()),
+            format!(
+                "there is one at {}, and setting git.base_paths says {}; move it there",
+                path.display(),
+                own.display()
+            ),
         )),
     }
 }
@@ -53,7 +58,8 @@ pub(super) fn refuse(layout: &Layout, project: &ProjectName) -> Result<(), GitEr
 /// Every repository that does not lie where it belongs, and where that is.
 fn all(layout: &Layout) -> std::io::Result<Vec<(PathBuf, PathBuf)>> {
     let now = layout.roots().all();
-    let mut folders: Vec<PathBuf> = used(layout)?.into_iter().filter(|before| !now.contains(&before.as_path())).collect();
+    let mut folders: Vec<PathBuf> =
+        used(layout)?.into_iter().filter(|before| !now.contains(&before.as_path())).collect();
     if now.len() > 1 {
         folders.extend(now.into_iter().map(Path::to_owned));
     }
@@ -95,4 +101,74 @@ fn remember(layout: &Layout) -> std::io::Result<()> {
     let draft = layout.used().with_extension("new");
     std::fs::write(&draft, lines.join("\n"))?;
     std::fs::rename(draft, layout.used())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::roots::Roots;
+
+    /// Folders `git` and `big`, with a repository in each.
+    fn volume(repositories: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for path in ["git", "big"].iter().chain(repositories) {
+            std::fs::create_dir_all(folder.path().join(path)).unwrap();
+        }
+        for path in repositories {
+            std::fs::create_dir_all(folder.path().join(path).join("objects")).unwrap();
+        }
+        folder
+    }
+
+    fn open(folder: &tempfile::TempDir, projects: Option<&str>) -> Layout {
+        let others = projects.map(|projects| (projects.to_owned(), folder.path().join("big")));
+        Layout::open(&Roots::new(folder.path().join("git"), others.into_iter().collect::<BTreeMap<_, _>>())).unwrap()
+    }
+
+    fn refused(layout: &Layout) -> String {
+        check(layout).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_lies_where_it_belongs_is_fine() {
+        let folder =
+            volume(&["git/app.git", "big/big/x.git", "git/big/y.20260101.%project%.git", "git/big/y/z.git/hooks"]);
+        let layout = open(&folder, Some("big/*"));
+        std::fs::create_dir_all(layout.owns()[1].tmp().join("x/repository.git/objects")).unwrap();
+        check(&layout).unwrap();
+        check(&layout).unwrap();
+    }
+
+    #[test]
+    fn a_project_that_was_moved_without_its_folder_is_named_with_both() {
+        let folder = volume(&["git/big/x.git", "big/app.git"]);
+        let why = refused(&open(&folder, Some("big/*")));
+        for part in ["git/big/x.git (should be", "big/big/x.git)", "big/app.git (should be", "git/app.git)"] {
+            assert!(why.contains(part), "no {part} in {why}");
+        }
+    }
+
+    #[test]
+    fn a_base_path_that_is_no_longer_set_is_not_forgotten_while_it_holds_repositories() {
+        let folder = volume(&["big/big/x.git"]);
+        check(&open(&folder, Some("big/*"))).unwrap();
+        let layout = open(&folder, None);
+        assert!(refused(&layout).contains("big/big/x.git (should be"));
+        assert!(refused(&layout).contains(".lockstep/base-paths"), "and stays refused");
+        std::fs::create_dir(folder.path().join("git/big")).unwrap();
+        std::fs::rename(folder.path().join("big/big/x.git"), folder.path().join("git/big/x.git")).unwrap();
+        check(&layout).unwrap();
+        assert_eq!(used(&layout).unwrap(), [PathBuf::new(); 0]);
+    }
+
+    #[test]
+    fn no_second_repository_is_made_in_silence() {
+        let folder = volume(&["git/big/x.git"]);
+        let layout = open(&folder, Some("big/*"));
+        let why = refuse(&layout, &"big/x".parse().unwrap()).unwrap_err().to_string();
+        assert!(why.contains("git/big/x.git") && why.contains("move it there"), "{why}");
+        refuse(&layout, &"big/y".parse().unwrap()).unwrap();
+    }
 }

@@ -246,11 +246,16 @@ pub trait Repositories: Send + Sync {
     /// also empty or garbled objects.
     async fn repair(&self, unclean_boot: bool) -> Result<RepairReport, GitError>;
 
-    /// Whether every folder of the volume has the word that was left there `before`; leaves the word `now`, durably. A folder
-    /// without it is another file system, or one of another time, than what the node remembers. The folder in which the
-    /// node remembers has no word of its own.
-    async fn continues(&self, _before: &str, _now: &str) -> Result<bool, GitError> {
-        Ok(true)
+    /// Of these projects, those in a folder of the volume that has not the word which [`Repositories::stamp`] left there last:
+    /// another file system, or one of another time, than what the node remembers. The folder in which it remembers has no
+    /// word.
+    async fn strangers(&self, _word: &str, _projects: &[ProjectName]) -> Result<Vec<ProjectName>, GitError> {
+        Ok(Vec::new())
+    }
+
+    /// Leaves a word in every folder of the volume, durably.
+    async fn stamp(&self, _word: &str) -> Result<(), GitError> {
+        Ok(())
     }
 
     /// A folder on the volume for large packs that arrive.

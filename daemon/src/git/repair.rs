@@ -259,9 +259,11 @@ fn remove(path: &Path) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
     use std::time::Duration;
 
     use super::*;
+    use crate::roots::Roots;
 
     /// Lets a file look as if it had been written so long after 1970.
     fn written_at(path: &Path, seconds: u64) {
@@ -286,5 +288,56 @@ mod tests {
 
         assert_eq!(repair(&layout, true).unwrap().objects, 1);
         assert!(!half_written.exists());
+    }
+
+    /// A volume of two folders; the second one may lie on another file system.
+    fn two_folders(other: &Path) -> (tempfile::TempDir, Layout) {
+        let folder = tempfile::tempdir().unwrap();
+        let others = BTreeMap::from([("big/*".to_owned(), other.to_owned())]);
+        let layout = Layout::open(&Roots::new(folder.path().to_owned(), others)).unwrap();
+        (folder, layout)
+    }
+
+    #[test]
+    fn every_file_system_is_made_durable_once_and_before_any_mark() {
+        let beside = tempfile::tempdir().unwrap();
+        let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+        for other in [beside.path(), memory.path()] {
+            let (_folder, layout) = two_folders(other);
+            let marks = || layout.owns().iter().filter(|own| own.sync_mark().exists()).count();
+            let synced = RefCell::new(Vec::new());
+            let note = |root: &Path| {
+                assert_eq!(marks(), 0);
+                synced.borrow_mut().push(root.metadata()?.dev());
+                Ok(())
+            };
+            marked(&layout, note).unwrap();
+            let mut wanted: Vec<u64> = layout.owns().iter().map(|own| own.root.metadata().unwrap().dev()).collect();
+            wanted.sort_unstable();
+            wanted.dedup();
+            assert_eq!(synced.into_inner(), wanted);
+            assert_eq!(marks(), 2);
+        }
+    }
+
+    #[test]
+    fn a_mark_speaks_for_its_own_folder() {
+        let beside = tempfile::tempdir().unwrap();
+        let (folder, layout) = two_folders(beside.path());
+        marked(&layout, |_| Ok(())).unwrap();
+        let [root, other] = layout.owns()[..] else { panic!("two folders") };
+        written_at(&root.sync_mark(), 1_000);
+        written_at(&other.sync_mark(), 3_000);
+        let garbled = |root: &Path, project: &str| {
+            let fan_out = root.join(format!("{project}.git/objects/00"));
+            std::fs::create_dir_all(&fan_out).unwrap();
+            let path = fan_out.join("2".repeat(38));
+            std::fs::write(&path, b"\0\0\0\0").unwrap();
+            written_at(&path, 2_000);
+            path
+        };
+        let (young, old) = (garbled(folder.path(), "p"), garbled(beside.path(), "big/p"));
+        assert_eq!(repair(&layout, true).unwrap().objects, 1);
+        assert!(!young.exists() && old.exists(), "what was durable there is not looked at again");
     }
 }

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use lockstep::api::server::{ApiTasks, BoundApi};
 use lockstep::api::{Inspection, Transactions};
 use lockstep_proto::bridge::*;
+use lockstep_proto::gerrit::BasePath;
 use lockstep_proto::status::{Counters, DueStatus, HeldStatus, NodeStatus};
 use lockstep_proto::{Oid, ProjectName, RefName, TxnId};
 use tokio::sync::Notify;
