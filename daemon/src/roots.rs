@@ -272,7 +272,7 @@ mod tests {
         };
         let gerrit = |others: &[BasePath]| Roots::told(Some("/git/"), others).unwrap();
         let big = section("big/*", Some("/big"));
-        assert_eq!(ours.disagreements(&gerrit(&[big.clone()])), []);
+        assert_eq!(ours.disagreements(&gerrit(std::slice::from_ref(&big))), []);
         let others = [section("*", None), big.clone(), section("app", None), section("big/huge/*", Some("/big"))];
         assert_eq!(ours.disagreements(&gerrit(&others)), [], "sections that change nothing");
 

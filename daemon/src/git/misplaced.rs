@@ -160,7 +160,7 @@ mod tests {
         std::fs::create_dir(folder.path().join("git/big")).unwrap();
         std::fs::rename(folder.path().join("big/big/x.git"), folder.path().join("git/big/x.git")).unwrap();
         check(&layout).unwrap();
-        assert_eq!(used(&layout).unwrap(), [PathBuf::new(); 0]);
+        assert!(used(&layout).unwrap().is_empty());
     }
 
     #[test]

@@ -78,4 +78,16 @@ async fn a_project_lies_below_another_base_path_at_each_site() {
     let _ = b.rest("PUT", PATH, &json!({"create_empty_commit": true})).await.json();
     is_there(a, true).await;
     in_lockstep(&sites, PROJECT).await;
+
+    // Gerrit's offline programs read the same folders.
+    let user = sites.user(1, PROJECT).await;
+    let _ = user.commit("file", "two\n", "Second").await;
+    let number = user.review("master").await;
+    in_lockstep(&sites, PROJECT).await;
+    sites.servers[0].stop().await;
+    let kit = sites.servers[0].kit.clone();
+    sites.servers[0].upgrade(&kit).await;
+    sites.servers[0].run().await;
+    in_lockstep(&sites, PROJECT).await;
+    assert_eq!(sites.servers[0].find("project:big/x").await, number);
 }
