@@ -104,7 +104,7 @@ final class Hello {
   private static String explain(SidecarError error) {
     return error.status() == NOT_FOUND
         ? "the sidecar is older than this bridge and does not know its greeting; upgrade the sidecar first"
-        : "the sidecar refuses the bridge's greeting: " + error.getMessage();
+        : "the sidecar refuses the bridge's greeting; where it is older than the bridge, upgrade it first: " + error.getMessage();
   }
 
   private static String tell(String before, String now) {

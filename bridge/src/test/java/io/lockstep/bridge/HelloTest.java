@@ -86,6 +86,8 @@ final class HelloTest {
   @Test
   void anOlderSidecarIsNamedAsTheReason() throws Exception {
     assertTrue(refused().contains("upgrade the sidecar first"));
+    String unknown = "400 {\"code\":\"invalid\",\"message\":\"unknown field `base_path`\",\"retry\":false}";
+    assertTrue(refused(unknown).endsWith("older than the bridge, upgrade it first: unknown field `base_path`"));
   }
 
   @Test
