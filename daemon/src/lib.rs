@@ -15,6 +15,7 @@ pub mod observe;
 pub mod place;
 pub mod plant;
 pub mod refs;
+pub mod roots;
 pub mod sessions;
 pub mod tasks;
 

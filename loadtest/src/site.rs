@@ -164,7 +164,7 @@ impl Site {
             parts.eventlog = Arc::new(Far::new(parts.eventlog, round_trip));
         }
         let node = Node::start(parts.clone()).await?;
-        Ok(Self { node, parts, heard, root: settings.root })
+        Ok(Self { node, parts, heard, root: settings.roots.root().to_owned() })
     }
 
     /// Waits until the node is ready.

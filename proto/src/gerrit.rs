@@ -26,6 +26,22 @@ pub struct HelloRequest {
     /// The project of accounts and groups (`gerrit.allUsers`).
     #[schema(value_type = String, example = "All-Users")]
     pub all_users: ProjectName,
+    /// `gerrit.basePath`, absolute. A bridge that does not tell it is not held against the sidecar's folders.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_path: Option<String>,
+    /// Every section `repository.*` of `gerrit.config`, at most 1,000: of those that fit a project, the longest counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub base_paths: Vec<BasePath>,
+}
+
+/// Below which folder the repositories of some projects lie.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BasePath {
+    /// The name of a project, or the beginning of names with a `*` behind it.
+    #[schema(example = "big/*")]
+    pub projects: String,
+    /// The folder, absolute; none when they lie where all others do.
+    pub path: Option<String>,
 }
 
 /// Whether a Gerrit may start here.

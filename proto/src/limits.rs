@@ -44,6 +44,9 @@ pub const TEXT_BYTES: usize = 1_024;
 /// Longest session that a bridge may choose, in bytes.
 pub const SESSION_BYTES: usize = 128;
 
+/// Most sections `repository.*` that a bridge may tell.
+pub const BASE_PATHS: usize = 1_000;
+
 /// Most refresh tasks, or stream events, that a bridge may take, or confirm, at once.
 pub const POLLED: usize = 256;
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::gerrit::BasePath;
 use crate::name::{NodeId, SiteId};
 use crate::slot::{Incarnation, LaneId, TxnId};
 
@@ -18,6 +19,9 @@ pub struct NodeStatus {
     /// The git volume's folder: the repository of project `p` is `<root>/p.git`.
     #[serde(default)]
     pub root: Option<String>,
+    /// Projects whose repositories lie below another folder: of the entries that fit a project, the longest counts.
+    #[serde(default)]
+    pub base_paths: Vec<BasePath>,
     /// Its current incarnation; none before it is born.
     #[schema(value_type = Option<u64>)]
     pub incarnation: Option<Incarnation>,

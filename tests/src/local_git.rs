@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use git2::{Repository, Signature, Time};
 use lockstep::git::{LocalRepositories, Repositories, Settings};
+use lockstep::roots::Roots;
 use lockstep_proto::{Oid, ProjectName};
 use tempfile::TempDir;
 
@@ -14,8 +15,26 @@ use crate::contract::repositories::Fixture;
 
 /// Two volumes on the disk, which go with it.
 pub struct LocalFixture {
-    origin: (TempDir, LocalRepositories),
-    replica: (TempDir, LocalRepositories),
+    origin: Volume,
+    replica: Volume,
+}
+
+/// A volume, its folder, and another one for all projects in folders of names when it has one.
+struct Volume {
+    root: TempDir,
+    _elsewhere: Option<TempDir>,
+    roots: Roots,
+    repositories: LocalRepositories,
+}
+
+impl Volume {
+    fn new(settings: &Settings, elsewhere: Option<TempDir>) -> Self {
+        let root = tempfile::tempdir().expect("a folder");
+        let others = elsewhere.iter().map(|folder| ("tools/*".to_owned(), folder.path().to_owned()));
+        let roots = Roots::new(root.path().to_owned(), others.collect());
+        let repositories = LocalRepositories::over(&roots, settings.clone()).expect("a volume");
+        Self { root, _elsewhere: elsewhere, roots, repositories }
+    }
 }
 
 impl Default for LocalFixture {
@@ -34,30 +53,35 @@ impl LocalFixture {
     /// With settings.
     #[must_use]
     pub fn with(settings: &Settings) -> Self {
-        let volume = || {
-            let folder = tempfile::tempdir().expect("a folder");
-            let repositories = LocalRepositories::open(folder.path(), settings.clone()).expect("a volume");
-            (folder, repositories)
-        };
+        Self { origin: Volume::new(settings, None), replica: Volume::new(settings, None) }
+    }
+
+    /// With settings; the suite's project lies on another file system than the rest.
+    ///
+    /// # Panics
+    /// There is no other file system.
+    #[must_use]
+    pub fn elsewhere(settings: &Settings) -> Self {
+        let volume = || Volume::new(settings, Some(tempfile::tempdir_in("/dev/shm").expect("a file system in memory")));
         Self { origin: volume(), replica: volume() }
     }
 
     /// The root of the origin's volume.
     #[must_use]
     pub fn origin_root(&self) -> &Path {
-        self.origin.0.path()
+        self.origin.root.path()
     }
 
     /// The folder of a repository of the origin.
     #[must_use]
     pub fn origin_dir(&self, project: &ProjectName) -> PathBuf {
-        self.origin.0.path().join(format!("{project}.git"))
+        self.origin.roots.git_dir(project)
     }
 
     /// The folder of a repository of the replica.
     #[must_use]
     pub fn replica_dir(&self, project: &ProjectName) -> PathBuf {
-        self.replica.0.path().join(format!("{project}.git"))
+        self.replica.roots.git_dir(project)
     }
 
     fn repository(&self, project: &ProjectName) -> Repository {
@@ -67,11 +91,11 @@ impl LocalFixture {
 
 impl Fixture for LocalFixture {
     fn origin(&self) -> Arc<dyn Repositories> {
-        Arc::new(self.origin.1.clone())
+        Arc::new(self.origin.repositories.clone())
     }
 
     fn replica(&self) -> Arc<dyn Repositories> {
-        Arc::new(self.replica.1.clone())
+        Arc::new(self.replica.repositories.clone())
     }
 
     fn blob(&self, project: &ProjectName, content: &str) -> Oid {

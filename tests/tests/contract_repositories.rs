@@ -1,5 +1,6 @@
 //! Runs the contract of the repositories on every implementation.
 
+use lockstep::git::Settings;
 use lockstep_tests::contract::repositories as contract;
 use lockstep_tests::local_git::LocalFixture;
 
@@ -10,6 +11,14 @@ macro_rules! on_local_repositories {
             $(#[tokio::test]
             async fn $name() {
                 super::contract::$name(&super::LocalFixture::new()).await;
+            })*
+        }
+
+        /// On another file system than the root.
+        mod base_path {
+            $(#[tokio::test]
+            async fn $name() {
+                super::contract::$name(&super::LocalFixture::elsewhere(&super::Settings::default())).await;
             })*
         }
     };

@@ -17,7 +17,10 @@ use rand::{Rng, SeedableRng};
 type Files = BTreeMap<String, Vec<u8>>;
 
 async fn volumes(settings: &Settings) -> LocalFixture {
-    let fixture = LocalFixture::with(settings);
+    with_project(LocalFixture::with(settings)).await
+}
+
+async fn with_project(fixture: LocalFixture) -> LocalFixture {
     for volume in [fixture.origin(), fixture.replica()] {
         volume.create(&project(), &name("refs/heads/main")).await.unwrap();
     }
@@ -171,12 +174,17 @@ async fn a_branch_upon_an_old_commit_needs_no_pack() {
 
 #[tokio::test]
 async fn a_large_push_goes_through_files() {
-    let fixture = volumes(&Settings::default()).await;
+    for fixture in [LocalFixture::new(), LocalFixture::elsewhere(&Settings::default())] {
+        goes_through_files(&with_project(fixture).await).await;
+    }
+}
+
+async fn goes_through_files(fixture: &LocalFixture) {
     let repository = Repository::open_bare(fixture.origin_dir(&project())).unwrap();
     let mut noise = vec![0; 12 << 20];
     rand_chacha::ChaCha8Rng::seed_from_u64(1).fill_bytes(&mut noise);
     let one = commit(&repository, &[], &Files::from([("large".into(), noise)]));
-    let packed = carry(&fixture, one, &BTreeSet::new()).await;
+    let packed = carry(fixture, one, &BTreeSet::new()).await;
     let Some(Payload::File(path, length)) = &packed.payload else { panic!("a large pack is in a file") };
     assert!(*length > 12 << 20);
     assert!(path.starts_with(fixture.origin().spill()));
@@ -322,7 +330,12 @@ async fn a_lock_that_passes_is_waited_for() {
 
 #[tokio::test]
 async fn repair_mends_what_a_crash_leaves() {
-    let fixture = volumes(&Settings::default()).await;
+    for fixture in [LocalFixture::new(), LocalFixture::elsewhere(&Settings::default())] {
+        mends_what_a_crash_leaves(&with_project(fixture).await).await;
+    }
+}
+
+async fn mends_what_a_crash_leaves(fixture: &LocalFixture) {
     let one = fixture.commit(&project(), &[], &[("a", "1")]);
     let volume = fixture.origin();
     volume.move_refs(&project(), &[moves("refs/heads/main", None, one)], &[]).await.unwrap();

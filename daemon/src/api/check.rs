@@ -93,6 +93,14 @@ pub(super) fn gerrit(hello: &HelloRequest) -> Result<(), Failure> {
             return Err(Failure::malformed(message));
         }
     }
+    folders(hello)
+}
+
+fn folders(hello: &HelloRequest) -> Result<(), Failure> {
+    let (count, most) = (hello.base_paths.len(), limits::BASE_PATHS);
+    if count > most {
+        return Err(Failure::malformed(format!("field base_paths has {count} entries; give at most {most}")));
+    }
     Ok(())
 }
 

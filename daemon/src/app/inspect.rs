@@ -1,6 +1,5 @@
 //! What the status shows of a node.
 
-use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
@@ -13,6 +12,7 @@ use crate::api::Inspection;
 use crate::api::latch::Latches;
 use crate::eventlog::Position;
 use crate::refdb::SiteRecord;
+use crate::roots::Roots;
 use crate::status::StatusBoard;
 use crate::volume::{Held, StoreError};
 
@@ -24,14 +24,13 @@ pub struct Inspector {
     stages: Arc<Stages>,
     latches: Latches,
     board: Arc<StatusBoard>,
-    root: PathBuf,
 }
 
 impl Inspector {
-    /// Looks into these stages, latches and this board of a node whose git volume is at `root`.
+    /// Looks into these stages, latches and this board of a node.
     #[must_use]
-    pub fn new(stages: Arc<Stages>, latches: Latches, board: Arc<StatusBoard>, root: PathBuf) -> Self {
-        Self { stages, latches, board, root }
+    pub fn new(stages: Arc<Stages>, latches: Latches, board: Arc<StatusBoard>) -> Self {
+        Self { stages, latches, board }
     }
 
     fn lanes(&self) -> (Option<lockstep_proto::Incarnation>, Vec<LaneStatus>) {
@@ -76,7 +75,8 @@ impl Inspection for Inspector {
         NodeStatus {
             site: settings.site.clone(),
             node: settings.node.clone(),
-            root: self.root.to_str().map(str::to_owned),
+            root: settings.roots.as_ref().and_then(|roots| roots.root().to_str()).map(str::to_owned),
+            base_paths: settings.roots.as_ref().map(Roots::base_paths).unwrap_or_default(),
             incarnation,
             role: site.as_ref().map_or("unknown".to_owned(), |site| format!("{:?}", site.role).to_lowercase()),
             epoch: site.map_or(0, |site| site.epoch),

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lockstep_proto::{Lane, LaneId, Seq, SiteId};
+use lockstep_proto::{Lane, LaneId, ProjectName, ProjectPhase, Seq, SiteId};
 use tokio_util::sync::CancellationToken;
 
 use super::front::Front;
@@ -27,6 +27,8 @@ pub(super) struct Join {
     pub(super) tasks: Tasks,
     pub(super) fenced: CancellationToken,
     pub(super) facts: VolumeFacts,
+    /// Projects whose base path is not as this node left it: what the version map says of them need not be on the disk.
+    pub(super) strangers: Vec<ProjectName>,
 }
 
 impl Join {
@@ -132,10 +134,30 @@ impl Join {
             }
         }
         self.stages.catch_up.everything().await?;
+        self.bring_back().await?;
         self.stages.low_water.jump(positions);
         let facts = VolumeFacts { starts, reconciles: false, ..self.facts.clone() };
+        let word = super::life(&facts.id, facts.starts);
         self.stages.durability.stage(|changes| changes.facts = Some(facts));
         self.stages.durability.settle().await;
+        parts.repositories.stamp(&word).await.map_err(|error| error.to_string())
+    }
+
+    /// Brings to the disk what the version map says of strangers. A folder that was only moved has it all.
+    async fn bring_back(&self) -> Result<(), String> {
+        let (table, repositories) = (&self.stages.table, &self.stages.parts.repositories);
+        for name in &self.strangers {
+            let state = table.project(name).map_err(|error| error.to_string())?;
+            let lives = state.is_some_and(|state| matches!(state.phase, ProjectPhase::Active | ProjectPhase::ReadOnly));
+            let Some(key) = table.project_key(name).map_err(|error| error.to_string())?.filter(|_| lives) else {
+                continue;
+            };
+            let is_there = repositories.exists(name).await.map_err(|error| error.to_string())?;
+            if !is_there || self.stages.lacks(&key).await? {
+                tracing::warn!(project = %key, "its repository is gone or of another day: bringing it up to date from a peer");
+                self.stages.catch_up.revive(&key).await?;
+            }
+        }
         Ok(())
     }
 

@@ -32,6 +32,7 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lockstep_proto::ProjectName;
 use tokio_util::sync::CancellationToken;
 
 pub use front::Front;
@@ -118,7 +119,7 @@ impl Node {
     /// # Errors
     /// The volume cannot be used.
     pub async fn start(parts: Parts) -> Result<Self, StartError> {
-        let facts = begin_life(&parts).await?;
+        let (facts, strangers) = begin_life(&parts).await?;
         let tasks = Tasks::new();
         let fenced = CancellationToken::new();
         let (latches, [repaired, joined, caught_up]) = Latches::new(["repaired", "joined", "caught-up"]);
@@ -138,6 +139,7 @@ impl Node {
             tasks: tasks.clone(),
             fenced: fenced.clone(),
             facts,
+            strangers,
         };
         tasks.spawn("durability", stages.durability.clone().run());
         if let (Some(refresh), Some(gerrit)) = (&stages.refresh, &stages.parts.gerrit) {
@@ -245,17 +247,35 @@ impl Node {
 }
 
 /// Repairs what a crash left, and notes that a new life has begun. When the machine was booted since an unclean end, nobody
-/// knows which of the unsynced moves are on the disk: that a reconciliation is due is noted with it.
-async fn begin_life(parts: &Parts) -> Result<VolumeFacts, StartError> {
+/// knows which of the unsynced moves are on the disk: that a reconciliation is due is noted with it. So it is with
+/// the projects, which are answered too, of a base path that is not as this node left it.
+async fn begin_life(parts: &Parts) -> Result<(VolumeFacts, Vec<ProjectName>), StartError> {
     let before = parts.store.facts()?;
     let unclean_boot = !before.clean && !before.id.is_empty() && before.boot != parts.boot;
     let report = parts.repositories.repair(unclean_boot).await?;
     tracing::info!(?report, "start-up repair is done");
     let id = if before.id.is_empty() { format!("{:016x}", parts.entropy.next()) } else { before.id };
-    let reconciles = before.reconciles || unclean_boot;
+    let known: Vec<ProjectName> = parts.store.projects()?.into_iter().map(|(name, _)| name).collect();
+    let strangers = parts.repositories.strangers(&life(&id, before.starts), &known).await?;
+    if !strangers.is_empty() {
+        let projects = strangers.len();
+        tracing::warn!(
+            projects,
+            "a base path is new, or not as this node left it: it is compared with what was committed"
+        );
+    }
+    let reconciles = before.reconciles || unclean_boot || !strangers.is_empty();
     let (boot, revives) = (parts.boot.clone(), before.revives);
     let facts = VolumeFacts { id, starts: before.starts + 1, boot, clean: false, reconciles, revives };
     let changes = crate::volume::Changes { facts: Some(facts.clone()), ..Default::default() };
     parts.store.commit(changes).await?;
-    Ok(facts)
+    if strangers.is_empty() {
+        parts.repositories.stamp(&life(&facts.id, facts.starts)).await?;
+    }
+    Ok((facts, strangers))
+}
+
+/// The word that is left in base paths: which life of which node worked there.
+fn life(id: &str, starts: u64) -> String {
+    format!("{id} {starts}")
 }

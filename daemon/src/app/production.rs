@@ -178,6 +178,7 @@ pub fn node_settings(settings: &Settings) -> NodeSettings {
     node.member.lease = settings.lease.expires_after;
     node.member.retention = settings.lease.expelled_after;
     node.refresh = refresh(&settings.gerrit);
+    node.roots = Some(settings.roots.clone());
     node.events = (settings.gerrit.refresh == GerritRefresh::Bridge).then(EventLimits::default);
     node
 }
@@ -233,11 +234,12 @@ pub fn parts(
     observer: Arc<dyn Observer>,
     metrics: &Metrics,
 ) -> Result<Parts, String> {
-    std::fs::create_dir_all(&settings.root).map_err(|error| format!("root {}: {error}", settings.root.display()))?;
+    let root = settings.roots.root();
+    std::fs::create_dir_all(root).map_err(|error| format!("root {}: {error}", root.display()))?;
     std::fs::create_dir_all(&settings.state).map_err(|error| format!("state {}: {error}", settings.state.display()))?;
     let most_bytes = git.spilled.pack_bytes;
-    let repositories = LocalRepositories::open(&settings.root, git)
-        .map_err(|error| format!("root {}: {error}", settings.root.display()))?;
+    let repositories =
+        LocalRepositories::over(&settings.roots, git).map_err(|error| format!("root {}: {error}", root.display()))?;
     let store = DiskStore::open(&settings.state.join("node.redb")).map_err(|error| error.to_string())?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::from_machine());

@@ -14,6 +14,7 @@ use crate::api::health::{BoundHealth, RenderMetrics};
 use crate::api::server::{ApiTasks, BoundApi};
 use crate::clock::{Clock, SeededEntropy, SystemClock};
 use crate::config::Settings;
+use crate::roots::Roots;
 use crate::status::StatusBoard;
 use crate::telemetry::metrics::{Metrics, observe_board};
 use crate::telemetry::{self, Telemetry};
@@ -43,7 +44,7 @@ pub struct Sidecar {
     pub board: Arc<StatusBoard>,
     api: ApiTasks,
     shutdown: CancellationToken,
-    _lock: VolumeLock,
+    _locks: Vec<VolumeLock>,
 }
 
 impl Sidecar {
@@ -57,7 +58,7 @@ impl Sidecar {
         git: crate::git::Settings,
         telemetry: Option<&Arc<Telemetry>>,
     ) -> Result<Self, RunError> {
-        let lock = VolumeLock::take(&settings.root, LOCK_WAIT).await.map_err(RunError::of)?;
+        let locks = lock(&settings.roots).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let board = Arc::new(StatusBoard::new(Arc::clone(&clock)));
         let metrics = telemetry.map_or_else(Metrics::noop, |telemetry| Metrics::new(&telemetry.meter()));
@@ -85,12 +86,7 @@ impl Sidecar {
             });
             health.spawn(node.latches().clone(), render, shutdown.clone()).map_err(RunError::of)?;
         }
-        let inspector = Inspector::new(
-            Arc::clone(node.stages()),
-            node.latches().clone(),
-            Arc::clone(&board),
-            settings.root.clone(),
-        );
+        let inspector = Inspector::new(Arc::clone(node.stages()), node.latches().clone(), Arc::clone(&board));
         let api = api
             .giving(Arc::clone(&node.stages().parts.repositories))
             .refreshing(node.refreshes())
@@ -100,7 +96,7 @@ impl Sidecar {
             .taking(settings.api.most_requests)
             .waiting(settings.commit.deadline);
         let api = api.spawn(node.transactions(), Arc::new(inspector), &shutdown);
-        Ok(Self { node, board, api, shutdown, _lock: lock })
+        Ok(Self { node, board, api, shutdown, _locks: locks })
     }
 
     /// Ends in an orderly way, within `grace`.
@@ -109,6 +105,19 @@ impl Sidecar {
         self.shutdown.cancel();
         let _ = tokio::time::timeout(Duration::from_secs(2), self.api.finish()).await;
     }
+}
+
+/// Takes every folder of the volume. Only the root is made when it is not there: a base path may be a file system that is not
+/// mounted.
+async fn lock(roots: &Roots) -> Result<Vec<VolumeLock>, RunError> {
+    let root = roots.root();
+    std::fs::create_dir_all(root).map_err(|error| RunError(format!("root {}: {error}", root.display())))?;
+    let roots = roots.resolve().map_err(RunError)?;
+    let mut locks = Vec::new();
+    for folder in roots.all() {
+        locks.push(VolumeLock::take(folder, LOCK_WAIT).await.map_err(RunError::of)?);
+    }
+    Ok(locks)
 }
 
 fn health(settings: &Settings) -> Result<BoundHealth, RunError> {

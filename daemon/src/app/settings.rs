@@ -10,6 +10,7 @@ use crate::events::EventLimits;
 use crate::journal::JournalLimits;
 use crate::refdb::staged::WRITE_ITEMS;
 use crate::refresh::RefreshSettings;
+use crate::roots::Roots;
 use crate::seed::SeedLimits;
 use crate::site::MemberLimits;
 
@@ -56,6 +57,8 @@ pub struct NodeSettings {
     pub seed: SeedLimits,
     /// The refresh stage; none beside a plain git server.
     pub refresh: Option<RefreshSettings>,
+    /// Below which folders the repositories lie; none where they are on no disk.
+    pub roots: Option<Roots>,
 }
 
 impl NodeSettings {
@@ -83,6 +86,7 @@ impl NodeSettings {
             barrier_patience: Duration::from_secs(60),
             seed: SeedLimits::default(),
             refresh: None,
+            roots: None,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lockstep_proto::refresh::Subject;
-use lockstep_proto::{ProjectName, SiteId};
+use lockstep_proto::{ProjectKey, ProjectName, SiteId};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -223,6 +223,12 @@ impl Stages {
         }
     }
 
+    /// Whether the disk has not every value that the version map says of a project.
+    pub(super) async fn lacks(&self, project: &ProjectKey) -> Result<bool, String> {
+        let (differ, _) = self.placer.differing(project).await.map_err(|error| error.to_string())?;
+        Ok(differ.values().any(|one| one.known.is_some()))
+    }
+
     /// Lets Gerrits in once the node is ready.
     pub(super) fn door(&self, transactions: Arc<dyn Transactions>, latches: &Latches) -> Door {
         let latches = latches.clone();
@@ -233,6 +239,7 @@ impl Stages {
             transactions,
             catch_up: Arc::clone(&self.catch_up),
             entropy: Arc::clone(&self.parts.entropy),
+            roots: self.parts.settings.roots.clone(),
             takes_a_bridge: self.parts.settings.events.is_some(),
             not_ready: Arc::new(move || latches.closed()),
             turn: tokio::sync::Mutex::default(),

@@ -28,6 +28,9 @@ pub(super) fn run(command: ConfigCommand) -> Result<(), CliError> {
         ConfigCommand::Check(args) => {
             let settings = config::load(&args.config).map_err(CliError::failed)?;
             println!("{}: good (site {}, node {})", args.config.display(), settings.site, settings.node);
+            for base in settings.roots.base_paths() {
+                println!("{} lies below {}", base.projects, base.path.unwrap_or_default());
+            }
         }
         ConfigCommand::Example => out::put(config::EXAMPLE)?,
     }

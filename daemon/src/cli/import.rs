@@ -50,7 +50,7 @@ struct Tally {
 }
 
 pub(super) async fn run(args: ImportArgs) -> Result<(), CliError> {
-    let (git, project) = locate(&args)?;
+    let (git, project) = locate(&args).await?;
     install::check_kind(&git).map_err(|error| CliError::Usage(error.to_string()))?;
     target::same_project(git.path(), Some(project.clone()), args.target.project_of(git.path()).await?)?;
     create(&args.target, &git, &project).await?;
@@ -66,14 +66,11 @@ pub(super) async fn run(args: ImportArgs) -> Result<(), CliError> {
     tally.conclude(&project)
 }
 
-fn locate(args: &ImportArgs) -> Result<(GitDir, ProjectName), CliError> {
-    let by_name = || -> Option<(PathBuf, ProjectName)> {
-        let name: ProjectName = args.repository.to_str()?.parse().ok()?;
-        Some((args.root.as_ref()?.join(format!("{name}.git")), name))
-    };
-    let (path, named) = match by_name() {
-        Some((path, name)) => (path, Some(name)),
-        None => (args.repository.clone(), None),
+async fn locate(args: &ImportArgs) -> Result<(GitDir, ProjectName), CliError> {
+    let name: Option<ProjectName> = args.repository.to_str().and_then(|name| name.parse().ok());
+    let (path, named) = match (&args.root, name) {
+        (Some(root), Some(name)) => (args.target.roots_at(root).await?.git_dir(&name), Some(name)),
+        _ => (args.repository.clone(), None),
     };
     let git = GitDir::at(&path).map_err(|error| CliError::Usage(error.to_string()))?;
     let project = match args.project.clone().or(named) {

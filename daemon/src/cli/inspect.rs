@@ -234,6 +234,7 @@ mod tests {
             site: "eu-aws".parse().expect("a site"),
             node: "eu-aws-0".parse().expect("a node"),
             root: None,
+            base_paths: Vec::new(),
             incarnation: None,
             role: "active".to_owned(),
             epoch: 4,

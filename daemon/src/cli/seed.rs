@@ -11,7 +11,6 @@ use futures::{StreamExt, stream};
 use http::Method;
 use lockstep_proto::ProjectName;
 use lockstep_proto::seed::{SeedRequest, SeedResponse, SeedStage};
-use lockstep_proto::status::NodeStatus;
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep};
 
@@ -20,6 +19,7 @@ use super::existing;
 use super::target::Target;
 use crate::client::{Call, Client, ClientError, project_path};
 use crate::hook::git::GitDir;
+use crate::roots::Roots;
 
 /// Gerrit's own projects go first: all others rest on them.
 const FIRST: [&str; 2] = ["All-Projects", "All-Users"];
@@ -42,7 +42,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(super) struct SeedArgs {
     #[command(flatten)]
     target: Target,
-    /// The sidecar's git volume (setting root): every repository below it is seeded
+    /// The sidecar's git volume (setting root): every repository below it is seeded, and below its base paths
     #[arg(long)]
     root: PathBuf,
     /// Open the projects though no other site holds them yet: for a first site that has no second one
@@ -63,11 +63,12 @@ enum End {
 }
 
 pub(super) async fn run(args: SeedArgs) -> Result<(), CliError> {
-    let root = same_root(&args.target, &args.root).await?;
-    let projects = if args.projects.is_empty() { found(&root)? } else { args.projects.clone() };
+    // It moves the repositories on its volume, and no others.
+    let roots = args.target.roots_at(&args.root).await?;
+    let projects = if args.projects.is_empty() { found(&roots)? } else { args.projects.clone() };
     let is_first = |project: &&ProjectName| FIRST.contains(&project.as_str());
     let (first, others): (Vec<&ProjectName>, Vec<&ProjectName>) = projects.iter().partition(is_first);
-    let seed = Seed { target: &args.target, root: &root, alone: args.alone };
+    let seed = Seed { target: &args.target, roots: &roots, alone: args.alone };
     let mut failed = Vec::new();
     let mut waiting = Vec::new();
     // One after the other, and all of them committed before anything waits: the other site brings them meanwhile.
@@ -109,25 +110,17 @@ fn tell(project: &ProjectName, problems: &[String]) -> String {
     format!("{project}:\n{}", lines.join("\n"))
 }
 
-/// The root, if it is the sidecar's own: it moves the repositories on its volume, and no others.
-async fn same_root(target: &Target, root: &Path) -> Result<PathBuf, CliError> {
-    let usage = |why: String| CliError::Usage(format!("--root {}: {why}", root.display()));
-    let status: NodeStatus = target.get("/v1/status").await?;
-    let own = status.root.ok_or_else(|| usage("the sidecar does not say where its volume is".to_owned()))?;
-    let canonical = |path: &Path| path.canonicalize().map_err(|error| usage(error.to_string()));
-    let (given, own) = (canonical(root)?, canonical(Path::new(&own))?);
-    if given == own {
-        return Ok(given);
+/// Every repository of the volume, in the order of the projects' names. What delete-project has put aside is none.
+fn found(roots: &Roots) -> Result<Vec<ProjectName>, CliError> {
+    let mut projects = BTreeSet::new();
+    for root in roots.all() {
+        collect(root, roots, &mut projects)?;
     }
-    Err(usage(format!(
-        "the sidecar's git volume is {}; give that, or name its own sidecar with --socket",
-        own.display()
-    )))
+    Ok(projects.into_iter().collect())
 }
 
-/// Every repository below the root, in the order of their names. What delete-project has put aside is none.
-fn found(root: &Path) -> Result<Vec<ProjectName>, CliError> {
-    let mut projects = BTreeSet::new();
+/// The same of one folder, into `projects`.
+fn collect(root: &Path, roots: &Roots, projects: &mut BTreeSet<ProjectName>) -> Result<(), CliError> {
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
         let unreadable = |error: std::io::Error| CliError::Failed(format!("{}: {error}", folder.display()));
@@ -142,18 +135,23 @@ fn found(root: &Path) -> Result<Vec<ProjectName>, CliError> {
                 folders.push(path);
                 continue;
             }
+            let usage = |why: String| CliError::Usage(format!("{}: {why}", path.display()));
             let below = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
             let project = below.strip_suffix(".git").unwrap_or(&below).parse();
-            projects
-                .insert(project.map_err(|error| CliError::Usage(format!("{}: {error}; rename it", path.display())))?);
+            let project: ProjectName = project.map_err(|error| usage(format!("{error}; rename it")))?;
+            if roots.of(&project) != root {
+                let should = roots.git_dir(&project);
+                return Err(usage(format!("setting git.base_paths says {}; move it there", should.display())));
+            }
+            projects.insert(project);
         }
     }
-    Ok(projects.into_iter().collect())
+    Ok(())
 }
 
 struct Seed<'a> {
     target: &'a Target,
-    root: &'a Path,
+    roots: &'a Roots,
     alone: bool,
 }
 
@@ -208,7 +206,7 @@ impl Seed<'_> {
 
     /// What git itself lists must be what the sidecar found in the refdb.
     fn hold_against_git(&self, project: &ProjectName, seed: &SeedResponse) -> Result<End, CliError> {
-        let git = GitDir::at(&self.root.join(format!("{project}.git"))).map_err(CliError::failed)?;
+        let git = GitDir::at(&self.roots.git_dir(project)).map_err(CliError::failed)?;
         let (commands, strange) = existing::refs(&git)?;
         if !strange.is_empty() {
             return Ok(End::Failed(strange));

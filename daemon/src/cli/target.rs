@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::CliError;
 use crate::client::{Call, Client, ClientError, project_path};
 use crate::clock::{Entropy, SeededEntropy};
+use crate::roots::Roots;
 
 /// How long a command waits for its answer.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -56,19 +57,48 @@ impl Target {
                 Ok(status) => status,
                 Err(_) => return Ok(None),
             };
-        let Some(root) = status.root else { return Ok(None) };
-        let (root, git_dir) = (canonical(Path::new(&root))?, canonical(git_dir)?);
-        let named = git_dir.strip_prefix(&root).ok().and_then(Path::to_str).and_then(|path| path.strip_suffix(".git"));
-        let Some(named) = named else {
+        let Some(roots) = Roots::of_status(&status) else { return Ok(None) };
+        let (roots, git_dir) = (roots.resolve().map_err(CliError::Usage)?, canonical(git_dir)?);
+        let Some((root, name)) = roots.at_path(&git_dir) else {
+            let folders: Vec<String> =
+                roots.all().iter().map(|root| format!("{}/PROJECT.git", root.display())).collect();
             return Err(CliError::Usage(format!(
-                "{} is not on the git volume of the sidecar at {}, which moves the repositories {}/PROJECT.git; move it \
-                 there, or name its own sidecar with --socket",
+                "{} is not on the git volume of the sidecar at {}, which moves the repositories {}; move it there, or name its \
+                 own sidecar with --socket",
                 git_dir.display(),
                 self.socket.display(),
-                root.display()
+                folders.join(", ")
             )));
         };
-        named.parse().map(Some).map_err(|error| CliError::Usage(format!("{}: {error}; rename it", git_dir.display())))
+        let project: ProjectName =
+            name.parse().map_err(|error| CliError::Usage(format!("{}: {error}; rename it", git_dir.display())))?;
+        if roots.of(&project) == root {
+            return Ok(Some(project));
+        }
+        Err(CliError::Usage(format!(
+            "{} is not the repository of {project}, which the sidecar has at {} (setting git.base_paths); move it there",
+            git_dir.display(),
+            roots.git_dir(&project).display()
+        )))
+    }
+
+    /// Where the sidecar keeps the repositories of its volume at `root`.
+    ///
+    /// # Errors
+    /// The sidecar does not answer, or has another volume.
+    pub(super) async fn roots_at(&self, root: &Path) -> Result<Roots, CliError> {
+        let usage = |why: String| CliError::Usage(format!("--root {}: {why}", root.display()));
+        let status: NodeStatus = self.get("/v1/status").await?;
+        let own = Roots::of_status(&status);
+        let own = own.ok_or_else(|| usage("the sidecar does not say where its volume is".to_owned()))?;
+        let (given, own) = (canonical(root)?, own.resolve().map_err(CliError::Usage)?);
+        if given == own.root() {
+            return Ok(own);
+        }
+        Err(usage(format!(
+            "the sidecar's git volume is {}; give that, or name its own sidecar with --socket",
+            own.root().display()
+        )))
     }
 
     pub(super) async fn submit(

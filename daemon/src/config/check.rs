@@ -12,7 +12,7 @@ use lockstep_proto::{SiteId, limits};
 use super::raw::{self, Leaf, Raw};
 use super::report::{Problems, number, parsed, path, scalar};
 use super::settings::{Api, Apply, Commit, Eventlog, Lease, LogFormat, Peer, Refdb, Settings, Stream, Telemetry};
-use super::{DEFAULT_SOCKET, LOG_FILTER, gerrit, value};
+use super::{DEFAULT_SOCKET, LOG_FILTER, base_paths, gerrit, value};
 use crate::api::server::{DEFAULT_DEADLINE, DEFAULT_REQUESTS, LONGEST_DEADLINE};
 
 impl TryFrom<Raw> for Settings {
@@ -39,7 +39,7 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
     {
         to.wrong("site", &raw.site, "name one of `sites`, or add it there");
     }
-    let root = to.need("root", &raw.root, "name the git volume's folder", folder);
+    let roots = base_paths::read(raw, to);
     let state = to.need("state", &raw.state, "name a folder on the git volume for the node's own state", folder);
     let embedded_dir = to.optional("embedded.dir", &raw.embedded.dir, folder);
     alone_when_embedded(raw, sites.as_ref(), to);
@@ -56,7 +56,7 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
         site: site?,
         node: node?,
         sites: sites?,
-        root: root?,
+        roots: roots?,
         state: state?,
         api,
         install_hooks,

@@ -3,6 +3,7 @@
 //! It is read into `raw`, where any field may hold anything, and turned into validated [`Settings`] by one
 //! pass that reports every wrong value at once, each with its field, its value and what to write instead.
 
+mod base_paths;
 mod check;
 mod gerrit;
 mod raw;

@@ -31,6 +31,7 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
 pub(super) const TABLES: &[&str] = &[
     "api",
     "git",
+    "base_paths",
     "health",
     "refdb",
     "eventlog",
@@ -73,7 +74,7 @@ section!(
     }
 );
 section!(Api { socket: Leaf, listen: Leaf, token_file: Leaf, most_requests: Leaf });
-section!(Git { install_hooks: Leaf });
+section!(Git { install_hooks: Leaf, base_paths: BTreeMap<String, Value> });
 section!(Health { listen: Leaf });
 section!(Refdb {
     prefix: Leaf,

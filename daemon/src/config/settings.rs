@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use lockstep_proto::{NodeId, ProjectName, SiteId};
 
+use crate::roots::Roots;
+
 /// Everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -17,8 +19,8 @@ pub struct Settings {
     pub node: NodeId,
     /// All sites; this one is among them.
     pub sites: BTreeSet<SiteId>,
-    /// The git volume.
-    pub root: PathBuf,
+    /// The git volume: below which folder the repository of each project lies.
+    pub roots: Roots,
     /// The node's own state; on the git volume's file system.
     pub state: PathBuf,
     /// The bridge API.

@@ -46,7 +46,12 @@ impl Sites {
             let settings = settings(folder, name)?;
             let git = git_settings(&settings).map_err(DemoError)?;
             let sidecar = Sidecar::start(&settings, &shared, git, None).await.map_err(DemoError::of)?;
-            sites.push(Site { name: settings.site.clone(), root: settings.root, socket: settings.api.socket, sidecar });
+            sites.push(Site {
+                name: settings.site.clone(),
+                root: settings.roots.root().to_owned(),
+                socket: settings.api.socket,
+                sidecar,
+            });
         }
         Ok(Self { sites, shared, _embedded: embedded })
     }

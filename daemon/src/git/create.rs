@@ -10,7 +10,7 @@ use git2::{Repository, RepositoryInitOptions};
 use lockstep_proto::{ProjectName, RefName};
 
 use super::layout::{Layout, failed};
-use super::{GitError, Settings, child};
+use super::{GitError, Settings, child, misplaced};
 
 /// What is done to a new repository before anybody can see it: installing the hooks of plain git servers.
 #[derive(Clone)]
@@ -41,16 +41,17 @@ pub(super) fn create(
     const OP: &str = "create the repository";
     let target = layout.git_dir(project);
     match layout.locate(project) {
-        Err(GitError::NoRepository(_)) => layout.confine(project, &target)?,
+        Err(GitError::NoRepository(_)) => misplaced::refuse(layout, project)?,
         found => return found.map(|(git_dir, _)| adopt(settings, &git_dir, project)),
     }
-    let aside = tempfile::tempdir_in(layout.tmp()).map_err(|error| failed(project, OP, error))?;
+    layout.confine(project, &target)?;
+    let aside = tempfile::tempdir_in(layout.own(project).tmp()).map_err(|error| failed(project, OP, error))?;
     let fresh = aside.path().join("repository.git");
     init(&fresh, head).map_err(|error| failed(project, OP, error))?;
     if let Some(OnCreate(prepare)) = &settings.on_create {
         prepare(&fresh, project).map_err(|why| failed(project, OP, why))?;
     }
-    let parent = target.parent().unwrap_or(layout.root());
+    let parent = target.parent().unwrap_or(layout.roots().of(project));
     std::fs::create_dir_all(parent).map_err(|error| failed(project, OP, error))?;
     match std::fs::rename(&fresh, &target) {
         Ok(()) => Ok(()),
@@ -91,7 +92,7 @@ pub(super) fn delete(layout: &Layout, project: &ProjectName) -> Result<(), GitEr
     if let Some(parent) = path.parent() {
         layout.confine(project, parent)?;
     }
-    let trash = tempfile::tempdir_in(layout.trash()).map_err(|error| failed(project, OP, error))?;
+    let trash = tempfile::tempdir_in(layout.own(project).trash()).map_err(|error| failed(project, OP, error))?;
     match std::fs::rename(&path, trash.path().join("repository.git")) {
         Ok(()) => trash.close().map_err(|error| failed(project, OP, error)),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(()),

@@ -1,6 +1,7 @@
-//! Where things lie on the volume: `<root>/<project>.git`, and `<root>/.lockstep` for what is our own.
+//! Where things lie on the volume: `<root>/<project>.git`, and `<root>/.lockstep` for what is our own. The root is another
+//! one for some projects ([`crate::roots`]), and each has what is our own beside its repositories.
 //!
-//! Project names are validated newtypes without `..`, so a path can leave the root only through a symbolic link.
+//! Project names are validated newtypes without `..`, so a path can leave a root only through a symbolic link.
 //! [`Layout::locate`] resolves links and refuses what ends outside; a folder is named by device and inode, so
 //! that a handle of a deleted repository is never taken for its successor's.
 
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use lockstep_proto::ProjectName;
 
 use super::GitError;
+use crate::roots::Roots;
 
 /// A folder on disk, whatever its name is at the moment: device and inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,52 +21,85 @@ pub(super) struct Identity(u64, u64);
 /// The volume's folders.
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
-    root: PathBuf,
+    roots: Roots,
 }
 
-impl Layout {
-    /// Makes our own folders below `root`, which must exist.
-    pub(super) fn open(root: &Path) -> std::io::Result<Self> {
-        let layout = Self { root: root.canonicalize()? };
-        for folder in [layout.tmp(), layout.spill(), layout.trash(), layout.intents()] {
-            std::fs::create_dir_all(folder)?;
-        }
-        Ok(layout)
-    }
+/// What is our own beside the repositories of one folder, on their file system: from there a repository is renamed in, and
+/// there to be removed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Own<'a> {
+    pub(super) root: &'a Path,
+}
 
-    pub(super) fn root(&self) -> &Path {
-        &self.root
-    }
-
-    pub(super) fn tmp(&self) -> PathBuf {
+impl Own<'_> {
+    pub(super) fn tmp(self) -> PathBuf {
         self.root.join(".lockstep/tmp")
     }
 
-    pub(super) fn spill(&self) -> PathBuf {
-        self.root.join(".lockstep/spill")
-    }
-
-    pub(super) fn trash(&self) -> PathBuf {
+    pub(super) fn trash(self) -> PathBuf {
         self.root.join(".lockstep/trash")
     }
 
-    pub(super) fn intents(&self) -> PathBuf {
-        self.root.join(".lockstep/intents")
+    /// Which life of which node worked here last.
+    pub(super) fn stamp(self) -> PathBuf {
+        self.root.join(".lockstep/life")
     }
 
     /// Its time of modification tells when the sync that is under way began.
-    pub(super) fn sync_begun(&self) -> PathBuf {
+    pub(super) fn sync_begun(self) -> PathBuf {
         self.root.join(".lockstep/syncing")
     }
 
-    /// Its time of modification tells when the last sync began that made the volume durable.
-    pub(super) fn sync_mark(&self) -> PathBuf {
+    /// Its time of modification tells when the last sync began that made this folder durable.
+    pub(super) fn sync_mark(self) -> PathBuf {
         self.root.join(".lockstep/synced")
+    }
+}
+
+impl Layout {
+    /// Makes our own folders below each root. The roots must exist.
+    pub(super) fn open(roots: &Roots) -> std::io::Result<Self> {
+        let layout = Self { roots: roots.resolve().map_err(std::io::Error::other)? };
+        for own in layout.owns() {
+            std::fs::create_dir_all(own.tmp())?;
+            std::fs::create_dir_all(own.trash())?;
+        }
+        std::fs::create_dir_all(layout.spill())?;
+        std::fs::create_dir_all(layout.intents())?;
+        Ok(layout)
+    }
+
+    pub(super) fn roots(&self) -> &Roots {
+        &self.roots
+    }
+
+    /// What is our own on a project's file system.
+    pub(super) fn own(&self, project: &ProjectName) -> Own<'_> {
+        Own { root: self.roots.of(project) }
+    }
+
+    /// What is our own, of each folder.
+    pub(super) fn owns(&self) -> Vec<Own<'_>> {
+        self.roots.all().into_iter().map(|root| Own { root }).collect()
+    }
+
+    /// Packs that arrive or leave: they are read from there, and renamed nowhere.
+    pub(super) fn spill(&self) -> PathBuf {
+        self.roots.root().join(".lockstep/spill")
+    }
+
+    pub(super) fn intents(&self) -> PathBuf {
+        self.roots.root().join(".lockstep/intents")
+    }
+
+    /// The base paths of the last start, a line each.
+    pub(super) fn used(&self) -> PathBuf {
+        self.roots.root().join(".lockstep/base-paths")
     }
 
     /// Where the project's repository is, or would be.
     pub(super) fn git_dir(&self, project: &ProjectName) -> PathBuf {
-        self.root.join(format!("{project}.git"))
+        self.roots.git_dir(project)
     }
 
     /// The project's repository: its path and identity. A link that leaves the root is refused.
@@ -81,17 +116,26 @@ impl Layout {
         Ok((path, Identity(meta.dev(), meta.ino())))
     }
 
-    /// Refuses a path whose existing part, links resolved, is not below the root.
+    /// Refuses a path of the project whose existing part, links resolved, is not below its folder.
     pub(super) fn confine(&self, project: &ProjectName, path: &Path) -> Result<(), GitError> {
-        let existing = path.ancestors().find(|part| part.symlink_metadata().is_ok()).unwrap_or(&self.root);
-        let real = existing.canonicalize().map_err(|error| failed(project, "resolve the repository's path", error))?;
-        if real.starts_with(&self.root) {
-            return Ok(());
-        }
-        let why =
-            format!("{} leads out of the volume, to {}; remove the symbolic link", path.display(), real.display());
-        Err(failed(project, "resolve the repository's path", why))
+        confine(project, path, &[self.roots.of(project)])
     }
+
+    /// Refuses a path whose existing part, links resolved, is below none of the volume's folders.
+    pub(super) fn confine_to_volume(&self, project: &ProjectName, path: &Path) -> Result<(), GitError> {
+        confine(project, path, &self.roots.all())
+    }
+}
+
+fn confine(project: &ProjectName, path: &Path, roots: &[&Path]) -> Result<(), GitError> {
+    const OP: &str = "resolve the repository's path";
+    let existing = path.ancestors().find(|part| part.symlink_metadata().is_ok()).unwrap_or(path);
+    let real = existing.canonicalize().map_err(|error| failed(project, OP, error))?;
+    if roots.iter().any(|root| real.starts_with(root)) {
+        return Ok(());
+    }
+    let why = format!("{} leads out of the volume, to {}; remove the symbolic link", path.display(), real.display());
+    Err(failed(project, OP, why))
 }
 
 /// An error of the disk, of git or of the volume.

@@ -21,8 +21,9 @@ use super::scan::PackLimits;
 use super::update_ref::Line;
 use super::writer::{Writers, is_passing, read_ref};
 use super::{GitError, IsCommitted, Packed, RefMove, Relation, RepairReport, Repositories};
-use super::{create, ingest, refs, relation, repair};
+use super::{create, ingest, refs, relation, repair, stamp};
 use crate::blob::Payload;
+use crate::roots::Roots;
 
 /// What an operator may tune.
 #[derive(Clone, Debug)]
@@ -89,10 +90,18 @@ impl LocalRepositories {
     /// # Errors
     /// The folder is not there or cannot be written.
     pub fn open(root: &Path, settings: Settings) -> std::io::Result<Self> {
+        Self::over(&Roots::at(root), settings)
+    }
+
+    /// Takes a volume of several folders.
+    ///
+    /// # Errors
+    /// One of them is not there, cannot be written, or lies in another one.
+    pub fn over(roots: &Roots, settings: Settings) -> std::io::Result<Self> {
         // Every object is read about once; kept for later, they would fill up to 256 MiB.
         git2::opts::enable_caching(false);
         let settings = Arc::new(settings);
-        let layout = Layout::open(root)?;
+        let layout = Layout::open(roots)?;
         let pool = Pool::new(settings.handles);
         let writers = Writers::new(Arc::clone(&settings), layout.clone());
         Ok(Self { volume: Arc::new(Volume { settings, layout, pool, writers, related: Related::default() }) })
@@ -315,6 +324,17 @@ impl Repositories for LocalRepositories {
 
     async fn repair(&self, unclean_boot: bool) -> Result<RepairReport, GitError> {
         self.blocking("repair", move |volume| repair::repair(&volume.layout, unclean_boot)).await
+    }
+
+    async fn strangers(&self, word: &str, projects: &[ProjectName]) -> Result<Vec<ProjectName>, GitError> {
+        let (word, projects) = (word.to_owned(), projects.to_vec());
+        self.blocking("look at the volume's stamps", move |volume| stamp::strangers(&volume.layout, &word, projects))
+            .await
+    }
+
+    async fn stamp(&self, word: &str) -> Result<(), GitError> {
+        let word = word.to_owned();
+        self.blocking("stamp the volume", move |volume| stamp::leave(&volume.layout, &word)).await
     }
 
     fn spill(&self) -> PathBuf {

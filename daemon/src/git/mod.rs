@@ -17,6 +17,7 @@ mod ingest;
 mod intent;
 mod layout;
 mod local;
+mod misplaced;
 pub mod model;
 mod objects;
 mod pack;
@@ -28,6 +29,7 @@ mod relation;
 mod repair;
 mod scan;
 mod stale;
+mod stamp;
 mod trees;
 mod update_ref;
 mod walk;
@@ -243,6 +245,18 @@ pub trait Repositories: Send + Sync {
     /// Mends what a crash left: our own stale locks, temporary packs, zero-length refs; after an unclean boot
     /// also empty or garbled objects.
     async fn repair(&self, unclean_boot: bool) -> Result<RepairReport, GitError>;
+
+    /// Of these projects, those in a folder of the volume that has not the word which [`Repositories::stamp`] left there last:
+    /// another file system, or one of another time, than what the node remembers. The folder in which it remembers has no
+    /// word.
+    async fn strangers(&self, _word: &str, _projects: &[ProjectName]) -> Result<Vec<ProjectName>, GitError> {
+        Ok(Vec::new())
+    }
+
+    /// Leaves a word in every folder of the volume, durably.
+    async fn stamp(&self, _word: &str) -> Result<(), GitError> {
+        Ok(())
+    }
 
     /// A folder on the volume for large packs that arrive.
     fn spill(&self) -> PathBuf;

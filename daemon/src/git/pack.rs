@@ -186,7 +186,7 @@ impl Packer<'_> {
         let mut command = child::git(self.settings, self.objects.repository.path());
         command.args(["pack-objects", "--stdout", "--delta-base-offset", "-q", "--depth=50", "--threads=1"]);
         command.args(options);
-        let tmp = self.layout.tmp();
+        let tmp = self.layout.own(self.objects.project).tmp();
         let mut names = BufWriter::new(tempfile::tempfile_in(&tmp)?);
         names.write_all(input)?;
         let mut names = names.into_inner().map_err(|error| error.into_error())?;

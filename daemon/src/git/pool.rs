@@ -144,7 +144,7 @@ fn check_alternates(layout: &Layout, project: &ProjectName, path: &Path) -> Resu
     let objects = path.join("objects");
     let Ok(text) = std::fs::read_to_string(objects.join("info/alternates")) else { return Ok(()) };
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        layout.confine(project, &objects.join(line))?;
+        layout.confine_to_volume(project, &objects.join(line))?;
     }
     Ok(())
 }

@@ -35,7 +35,7 @@ pub(super) struct Quarantine<'a> {
 impl Quarantine<'_> {
     /// Checks a pack that was scanned, and lets it join.
     pub(super) fn ingest(&self, pack: &Payload) -> Result<(), GitError> {
-        let folder = tempfile::tempdir_in(self.layout.tmp()).map_err(|error| self.failed(error))?;
+        let folder = tempfile::tempdir_in(self.layout.own(self.project).tmp()).map_err(|error| self.failed(error))?;
         let mut ended = self.index(pack, &folder)?;
         if !ended.status.success() && self.remove_empty_objects(&ended.stderr) {
             ended = self.index(pack, &folder)?;

@@ -1,6 +1,6 @@
 //! Durability, and what a start-up mends.
 //!
-//! [`sync`] makes the volume durable and leaves a mark, whose time tells what is durable. [`repair`] runs
+//! [`sync`] makes the volume durable and leaves a mark in each of its folders, whose time tells what is durable there. [`repair`] runs
 //! while the sidecar holds the volume's lock, before anything else of ours: its children hold that lock too, so no
 //! git of ours is alive.
 //!
@@ -9,13 +9,15 @@
 //! - otherwise those that our sessions had announced ([`super::intent`]). A lock of another program that packs
 //!   refs at this moment is not touched, however old it looks.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::layout::{Layout, failed};
-use super::{GitError, RepairReport, intent, refs};
+use super::{GitError, RepairReport, intent, misplaced, refs};
 
 /// Makes durable what was done before the call. Blocks.
 pub(super) fn sync(layout: &Layout) -> Result<(), GitError> {
@@ -23,19 +25,25 @@ pub(super) fn sync(layout: &Layout) -> Result<(), GitError> {
     marked(layout, whole_volume).map_err(|error| failed("(all)", "sync the volume", error))
 }
 
-/// Makes the volume durable, and its mark says when that began: what is younger than the mark may be lost.
+/// Makes every file system of the volume durable, and the mark of each folder says when that began: what is younger than the
+/// mark may be lost.
 ///
-/// The mark takes its place only afterwards. Any other program's fsync can bring it to the disk at once, ahead of the
+/// The marks take their places only afterwards. Any other program's fsync can bring one to the disk at once, ahead of the
 /// content of files that are older than it, and these would then pass for durable.
-fn marked(layout: &Layout, make_durable: impl FnOnce(&Path) -> std::io::Result<()>) -> std::io::Result<()> {
-    let begun = layout.sync_begun();
-    File::create(&begun)?.set_len(0)?;
-    make_durable(layout.root())?;
-    std::fs::rename(begun, layout.sync_mark())
+fn marked(layout: &Layout, make_durable: impl Fn(&Path) -> std::io::Result<()>) -> std::io::Result<()> {
+    let owns = layout.owns();
+    let mut file_systems = BTreeMap::new();
+    for own in &owns {
+        File::create(own.sync_begun())?.set_len(0)?;
+        file_systems.entry(own.root.metadata()?.dev()).or_insert(own.root);
+    }
+    file_systems.into_values().try_for_each(make_durable)?;
+    owns.iter().try_for_each(|own| std::fs::rename(own.sync_begun(), own.sync_mark()))
 }
 
 /// Mends what a crash left. Blocks.
 pub(super) fn repair(layout: &Layout, unclean_boot: bool) -> Result<RepairReport, GitError> {
+    misplaced::check(layout)?;
     let mut repair = Repair { layout, unclean_boot, report: RepairReport::default() };
     repair.run().map_err(|error| failed("(all)", "repair the volume", error))?;
     Ok(repair.report)
@@ -50,16 +58,24 @@ struct Repair<'a> {
 impl Repair<'_> {
     fn run(&mut self) -> std::io::Result<()> {
         self.announced_locks()?;
-        for folder in [self.layout.tmp(), self.layout.spill(), self.layout.trash()] {
-            for path in children(&folder)? {
-                remove(&path)?;
-                self.report.temporaries += 1;
+        for path in children(&self.layout.spill())? {
+            self.temporary(&path)?;
+        }
+        for own in self.layout.owns() {
+            for path in [children(&own.tmp())?, children(&own.trash())?].concat() {
+                self.temporary(&path)?;
+            }
+            let since = own.sync_mark().metadata().and_then(|meta| meta.modified()).ok();
+            for repository in repositories(own.root)? {
+                self.repository(&repository, since)?;
             }
         }
-        let since = self.layout.sync_mark().metadata().and_then(|meta| meta.modified()).ok();
-        for repository in repositories(self.layout.root())? {
-            self.repository(&repository, since)?;
-        }
+        Ok(())
+    }
+
+    fn temporary(&mut self, path: &Path) -> std::io::Result<()> {
+        remove(path)?;
+        self.report.temporaries += 1;
         Ok(())
     }
 
@@ -205,8 +221,8 @@ fn is_fan_out(path: &Path) -> bool {
     name.len() == 2 && name.iter().all(u8::is_ascii_hexdigit)
 }
 
-/// Every repository below the root; links and our own folder are not followed.
-fn repositories(root: &Path) -> std::io::Result<Vec<PathBuf>> {
+/// Every repository below a root; links and our own folder are not followed.
+pub(super) fn repositories(root: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -243,9 +259,11 @@ fn remove(path: &Path) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
     use std::time::Duration;
 
     use super::*;
+    use crate::roots::Roots;
 
     /// Lets a file look as if it had been written so long after 1970.
     fn written_at(path: &Path, seconds: u64) {
@@ -257,9 +275,9 @@ mod tests {
     #[test]
     fn what_a_sync_did_not_finish_is_not_taken_for_durable() {
         let folder = tempfile::tempdir().unwrap();
-        let layout = Layout::open(folder.path()).unwrap();
+        let layout = Layout::open(&Roots::at(folder.path())).unwrap();
         marked(&layout, |_| Ok(())).unwrap();
-        written_at(&layout.sync_mark(), 1_000);
+        written_at(&layout.owns()[0].sync_mark(), 1_000);
         let fan_out = folder.path().join("p.git/objects/00");
         std::fs::create_dir_all(&fan_out).unwrap();
         let half_written = fan_out.join("2".repeat(38));
@@ -270,5 +288,56 @@ mod tests {
 
         assert_eq!(repair(&layout, true).unwrap().objects, 1);
         assert!(!half_written.exists());
+    }
+
+    /// A volume of two folders; the second one may lie on another file system.
+    fn two_folders(other: &Path) -> (tempfile::TempDir, Layout) {
+        let folder = tempfile::tempdir().unwrap();
+        let others = BTreeMap::from([("big/*".to_owned(), other.to_owned())]);
+        let layout = Layout::open(&Roots::new(folder.path().to_owned(), others)).unwrap();
+        (folder, layout)
+    }
+
+    #[test]
+    fn every_file_system_is_made_durable_once_and_before_any_mark() {
+        let beside = tempfile::tempdir().unwrap();
+        let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+        for other in [beside.path(), memory.path()] {
+            let (_folder, layout) = two_folders(other);
+            let marks = || layout.owns().iter().filter(|own| own.sync_mark().exists()).count();
+            let synced = RefCell::new(Vec::new());
+            let note = |root: &Path| {
+                assert_eq!(marks(), 0);
+                synced.borrow_mut().push(root.metadata()?.dev());
+                Ok(())
+            };
+            marked(&layout, note).unwrap();
+            let mut wanted: Vec<u64> = layout.owns().iter().map(|own| own.root.metadata().unwrap().dev()).collect();
+            wanted.sort_unstable();
+            wanted.dedup();
+            assert_eq!(synced.into_inner(), wanted);
+            assert_eq!(marks(), 2);
+        }
+    }
+
+    #[test]
+    fn a_mark_speaks_for_its_own_folder() {
+        let beside = tempfile::tempdir().unwrap();
+        let (folder, layout) = two_folders(beside.path());
+        marked(&layout, |_| Ok(())).unwrap();
+        let [root, other] = layout.owns()[..] else { panic!("two folders") };
+        written_at(&root.sync_mark(), 1_000);
+        written_at(&other.sync_mark(), 3_000);
+        let garbled = |root: &Path, project: &str| {
+            let fan_out = root.join(format!("{project}.git/objects/00"));
+            std::fs::create_dir_all(&fan_out).unwrap();
+            let path = fan_out.join("2".repeat(38));
+            std::fs::write(&path, b"\0\0\0\0").unwrap();
+            written_at(&path, 2_000);
+            path
+        };
+        let (young, old) = (garbled(folder.path(), "p"), garbled(beside.path(), "big/p"));
+        assert_eq!(repair(&layout, true).unwrap().objects, 1);
+        assert!(!young.exists() && old.exists(), "what was durable there is not looked at again");
     }
 }

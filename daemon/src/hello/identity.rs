@@ -122,6 +122,8 @@ mod tests {
             bridge_version: "0.1.0".into(),
             all_projects: "All-Projects".parse().unwrap(),
             all_users: "All-Users".parse().unwrap(),
+            base_path: None,
+            base_paths: Vec::new(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The hello stage: whether a Gerrit may start here.
 //!
-//! Before it serves, a Gerrit says who it is. Two things are looked at, in this order, and nothing is merged silently:
+//! Before it serves, a Gerrit says who it is. Three things are looked at, in this order, and nothing is merged silently:
+//! - **Folders.** It keeps each project's repository where this sidecar does.
 //! - **Identity.** All sites are born from the first one: one server id, the same All-Projects and All-Users. The first
 //!   Gerrit that is accepted says which, for ever. Each node has an instance id of its own.
 //! - **What `init` wrote.** `init` and schema upgrades write into All-Projects and All-Users behind the bridge's back. Nobody
@@ -10,12 +11,14 @@
 //!
 //! | file | idea |
 //! |---|---|
+//! | `folders` | where it keeps its repositories, held against the configuration |
 //! | `identity` | who this Gerrit is, held against the refdb |
 //! | `compare` | how the disk differs from the version map |
 //! | `settle` | what becomes of each difference |
 //! | `stray` | what had to give way: listed, adopted, discarded |
 
 mod compare;
+mod folders;
 mod identity;
 mod settle;
 mod stray;
@@ -31,6 +34,7 @@ use crate::clock::Entropy;
 use crate::links::{CatchUp, Doorkeeper, Transactions};
 use crate::place::Placer;
 use crate::refdb::RefDb;
+use crate::roots::Roots;
 
 /// What keeps the node from being ready; nothing when it is.
 pub type NotReady = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
@@ -49,6 +53,8 @@ pub struct Door {
     pub catch_up: Arc<dyn CatchUp>,
     /// For request ids.
     pub entropy: Arc<dyn Entropy>,
+    /// Below which folders the repositories lie; none where they are on no disk.
+    pub roots: Option<Roots>,
     /// Whether this node hands out what a bridge must look at (`gerrit.refresh = "bridge"`).
     pub takes_a_bridge: bool,
     /// Whether this node has joined and caught up.
@@ -85,6 +91,9 @@ impl Door {
     async fn let_in(&self, gerrit: &HelloRequest) -> Result<(), Shut> {
         if !self.takes_a_bridge {
             return Err(Shut::Refused(NOBODY_REFRESHES.to_owned()));
+        }
+        if let Some(why) = self.roots.as_ref().and_then(|ours| folders::mismatch(gerrit, ours)) {
+            return Err(Shut::Refused(why));
         }
         let closed = (self.not_ready)();
         if !closed.is_empty() {

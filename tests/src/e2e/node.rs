@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http::Method;
 use lockstep::client::{Call, Client, ClientError};
+use lockstep::roots::Roots;
 use lockstep_proto::status::NodeStatus;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
@@ -29,6 +30,8 @@ pub struct Node {
     pub home: PathBuf,
     /// The git volume.
     pub root: PathBuf,
+    /// Below which folder each project lies.
+    roots: Roots,
     /// Where `/livez`, `/readyz` and `/metrics` are.
     pub health: SocketAddr,
     /// Its way to the refdb.
@@ -78,7 +81,8 @@ impl Node {
         }
         std::fs::write(home.join("lockstep.toml"), text).expect("a configuration");
         let (site, name) = (place.site.to_owned(), place.name.to_owned());
-        Self { site, name, home, root, health, wire, streams, binary: binary.to_owned(), child: None }
+        let roots = Roots::at(&root);
+        Self { site, name, home, root, roots, health, wire, streams, binary: binary.to_owned(), child: None }
     }
 
     /// Puts other settings into the section `[gerrit]`, for the next start.
@@ -90,6 +94,22 @@ impl Node {
         let text = std::fs::read_to_string(&path).expect("a configuration");
         let text = text.replace("[gerrit]\nrefresh = \"bridge\"\n", &format!("[gerrit]\n{settings}\n"));
         std::fs::write(&path, text).expect("a configuration");
+    }
+
+    /// Puts the repositories of some projects below other folders, for the next start; none for none.
+    ///
+    /// # Panics
+    /// The configuration cannot be written.
+    pub fn set_base_paths(&mut self, others: &[(&str, &Path)]) {
+        const GIT: &str = "install_hooks = true\n";
+        let path = self.home.join("lockstep.toml");
+        let text = std::fs::read_to_string(&path).expect("a configuration");
+        let (before, after) = text.split_once(GIT).expect("a section");
+        let after = &after[after.find("[health]").expect("the next section")..];
+        let lines: String = others.iter().map(|(one, path)| format!("{one:?} = {path:?}\n")).collect();
+        std::fs::write(&path, format!("{before}{GIT}[git.base_paths]\n{lines}{after}")).expect("a configuration");
+        let others = others.iter().map(|(projects, path)| ((*projects).to_owned(), path.to_path_buf()));
+        self.roots = Roots::new(self.root.clone(), others.collect());
     }
 
     /// Starts the process, with a failpoint (`name:count`) if one is given.
@@ -209,7 +229,7 @@ impl Node {
     /// The repository of a project here.
     #[must_use]
     pub fn repository(&self, project: &str) -> PathBuf {
-        self.root.join(format!("{project}.git"))
+        self.roots.git_dir(&project.parse().expect("a project's name"))
     }
 
     /// Waits until a ref has a value here; none for its absence.

@@ -26,6 +26,8 @@ fn gerrit(server: &str, instance: &str) -> HelloRequest {
         bridge_version: "0.1.0".into(),
         all_projects: "All-Projects".parse().expect("a name"),
         all_users: "All-Users".parse().expect("a name"),
+        base_path: None,
+        base_paths: Vec::new(),
     }
 }
 

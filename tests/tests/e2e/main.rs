@@ -1,5 +1,6 @@
 //! End to end: real sidecars, real git, emulators of the cloud in this process.
 
+mod base_paths;
 mod command;
 mod crash;
 mod demo;

@@ -12,6 +12,7 @@ use lockstep_proto::ProjectKey;
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::git::{Clone, contains, git, refs, text};
 use lockstep_tests::e2e::load::{Ledger, Load};
+use lockstep_tests::e2e::node::Node;
 use lockstep_tests::e2e::rig::Rig;
 use lockstep_tests::e2e::verify::{converged, every_branch_moves};
 use rand::{RngExt, SeedableRng};
@@ -22,6 +23,17 @@ use crate::lockstep;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_remembered_survives_a_power_cut() {
+    cuts(4 + 4 * rounds(), false).await;
+}
+
+/// What is remembered lies on a file system that is not cut: it must not be ahead of the one that is.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_remembered_of_a_base_path_survives_a_power_cut_of_its_file_system() {
+    cuts(2 + 2 * rounds(), true).await;
+}
+
+/// Cuts the power of the volume, or of the one base path of everything.
+async fn cuts(cuts: u64, of_a_base_path: bool) {
     let replay = Replay::seed("power cuts");
     let mut random = ChaCha8Rng::seed_from_u64(replay.0);
     let folder = tempfile::Builder::new().prefix("lockstep-rig-").tempdir().expect("a folder");
@@ -29,18 +41,26 @@ async fn what_is_remembered_survives_a_power_cut() {
         Ok(rig) => rig,
         Err(why) => return not_run(&why),
     };
-    let on_rig = |name: &str| (name == "b-0").then(|| (rig.root(), rig.program()));
+    let root = if of_a_base_path { folder.path().join("git") } else { rig.root() };
+    let on_rig = |name: &str| (name == "b-0").then(|| (root.clone(), rig.program()));
     let mut cluster = Cluster::start_on(lockstep(), &["a-0", "b-0"], &on_rig).await;
+    if of_a_base_path {
+        std::fs::create_dir(rig.root()).expect("a folder");
+        let _ = cluster.nodes[1].stop().await;
+        cluster.nodes[1].set_base_paths(&[("*", &rig.root())]);
+        cluster.nodes[1].start(None);
+        cluster.ready().await;
+    }
     cluster.create("p").await;
     let mut ledger = Ledger::default();
-    for round in 0..4 + 4 * rounds() {
+    for round in 0..cuts {
         let pushed_to: &[usize] = [&[0][..], &[1], &[0, 1]][usize::try_from(round % 3).expect("small")];
         let load = Load::start(&cluster, "p", pushed_to, 3, replay.0 * 1_000_000 + round);
         tokio::time::sleep(Duration::from_millis(random.random_range(300..2_500))).await;
         rig.cut();
         cluster.nodes[1].kill().await;
         rig.power_on().await;
-        let remembered = remembered(&rig.root(), &cluster.scratch("copy.redb")).await;
+        let remembered = remembered(&cluster.nodes[1], &cluster.scratch("copy.redb")).await;
         cluster.nodes[1].start(None);
         cluster.ready().await;
         ledger.0.extend(load.stop().await.0);
@@ -64,9 +84,9 @@ fn not_run(why: &str) {
 
 /// Before anything is repaired: each ref that the version map knows is on the disk, there or further on, or torn by a move
 /// that was not remembered yet; and each value that it knows is complete. Answers how many it knows.
-async fn remembered(root: &Path, copy: &Path) -> usize {
-    let repository = root.join("p.git");
-    std::fs::copy(root.join(".lockstep/node.redb"), copy).expect("the node's store is there");
+async fn remembered(node: &Node, copy: &Path) -> usize {
+    let repository = node.repository("p");
+    std::fs::copy(node.root.join(".lockstep/node.redb"), copy).expect("the node's store is there");
     let store = DiskStore::open(copy).expect("the node's store is whole");
     let project: ProjectKey = "p#1".parse().expect("a project key");
     let map = store.references(&project, None, usize::MAX).expect("the version map");

@@ -2,6 +2,7 @@
 //! `make gerrit-e2e` runs them, and `make test` the one that goes through everything once.
 
 mod administration;
+mod base_paths;
 mod crash;
 mod cut_off;
 mod deletion;

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use lockstep::api::server::{ApiTasks, BoundApi};
 use lockstep::api::{Inspection, Transactions};
 use lockstep_proto::bridge::*;
+use lockstep_proto::gerrit::BasePath;
 use lockstep_proto::status::{Counters, DueStatus, HeldStatus, NodeStatus};
 use lockstep_proto::{Oid, ProjectName, RefName, TxnId};
 use tokio::sync::Notify;
@@ -33,6 +34,7 @@ pub struct Fake {
     pub projects: Mutex<BTreeMap<ProjectName, RefName>>,
     /// The git volume that it claims to have.
     pub root: Mutex<Option<String>>,
+    pub base_paths: Mutex<Vec<BasePath>>,
     /// What its refdb holds, when that is not what the repository shows.
     pub refdb: Mutex<Option<BTreeMap<String, Oid>>>,
 }
@@ -154,6 +156,7 @@ impl Inspection for Fake {
             site: "eu-aws".parse().unwrap(),
             node: "eu-aws-0".parse().unwrap(),
             root: self.root.lock().unwrap().clone(),
+            base_paths: self.base_paths.lock().unwrap().clone(),
             incarnation: None,
             role: "active".to_owned(),
             epoch: 1,

@@ -5,7 +5,7 @@ use crate::{Finding, Source};
 /// The modules of the daemon, lowest first. A module imports from lower rows only, except that adapters and
 /// repositories of one row may share types where [`WITHIN`] says so.
 const ROWS: &[(&str, &[&str])] = &[
-    ("ground", &["clock", "failpoint", "names", "plant", "sessions", "tasks"]),
+    ("ground", &["clock", "failpoint", "names", "plant", "roots", "sessions", "tasks"]),
     ("help", &["backoff", "observe"]),
     ("seam", &["blob", "eventlog", "gerrit", "git", "peers", "refdb", "volume"]),
     ("backend", &["embedded"]),

@@ -79,6 +79,8 @@ measured! {
         counter(project: &ProjectName, oid: Oid) -> Option<u64>;
         commits_behind(project: &ProjectName, tips: &[Oid], most: usize) -> Vec<Oid>;
         steps_to(project: &ProjectName, tip: Oid, every: usize) -> Vec<Oid>;
+        strangers(word: &str, projects: &[ProjectName]) -> Vec<ProjectName>;
+        stamp(word: &str) -> ();
         kept(project: &ProjectName) -> Vec<String>;
         release(project: &ProjectName, labels: &[String]) -> ();
     }

@@ -3,10 +3,14 @@ package io.lockstep.bridge;
 import com.google.gerrit.lifecycle.LifecycleModule;
 import com.google.gerrit.server.ModuleImpl;
 import com.google.gerrit.server.config.GerritServerConfig;
+import com.google.gerrit.server.config.RepositoryConfig;
 import com.google.gerrit.server.config.SitePaths;
 import com.google.gerrit.server.git.GitRepositoryManager;
 import com.google.gerrit.server.git.GitRepositoryManagerModule;
+import com.google.gerrit.server.git.LocalDiskRepositoryManager;
 import com.google.gerrit.server.git.LocalDiskRepositoryManager.LocalDiskRepositoryManagerModule;
+import com.google.gerrit.server.git.MultiBaseLocalDiskRepositoryManager;
+import com.google.inject.Inject;
 import com.google.inject.Provides;
 import com.google.inject.Singleton;
 import io.lockstep.bridge.git.BridgeRepositoryManager;
@@ -21,9 +25,20 @@ import org.eclipse.jgit.lib.Config;
  */
 @ModuleImpl(name = GitRepositoryManagerModule.MANAGER_MODULE)
 public final class BridgeDbModule extends LifecycleModule {
+  private final RepositoryConfig repositories;
+
+  @Inject
+  BridgeDbModule(RepositoryConfig repositories) {
+    this.repositories = repositories;
+  }
+
+  /** As {@code GitRepositoryManagerModule}: who reads the disk knows of other base paths when there are some. */
   @Override
   protected void configure() {
     install(new LocalDiskRepositoryManagerModule());
+    if (!repositories.getAllBasePaths().isEmpty()) {
+      bind(LocalDiskRepositoryManager.class).to(MultiBaseLocalDiskRepositoryManager.class);
+    }
     bind(GitRepositoryManager.class).to(BridgeRepositoryManager.class);
   }
 

@@ -7,7 +7,6 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Set;
 import java.util.concurrent.TimeUnit;
 import org.eclipse.jgit.lib.Config;
 
@@ -43,15 +42,6 @@ public record BridgeSettings(Endpoint endpoint, Duration patience) {
   private static void checkGerrit(Config config, List<String> problems) {
     if (config.getBoolean("core", null, "usePerRequestRefCache", true)) {
       problems.add("core.usePerRequestRefCache is true (its default); set it to false: the sidecar moves refs beside it");
-    }
-    Set<String> names = config.getSubsections("repository");
-    for (String name : names) {
-      String path = config.getString("repository", name, "basePath");
-      if (path != null) {
-        problems.add(
-            "repository.%s.basePath is %s; remove it: the sidecar keeps all repositories below gerrit.basePath"
-                .formatted(name, path));
-      }
     }
   }
 

@@ -38,7 +38,8 @@ final class Hello {
       @GerritServerId String serverId,
       @Nullable @GerritInstanceId String instanceId,
       AllProjectsName allProjects,
-      AllUsersName allUsers) {
+      AllUsersName allUsers,
+      BasePaths basePaths) {
     this.sidecar = sidecar;
     introduction = new JsonObject();
     introduction.addProperty("session", process.id());
@@ -49,6 +50,7 @@ final class Hello {
     introduction.addProperty("bridge_version", Objects.requireNonNullElse(bridge, "unknown"));
     introduction.addProperty("all_projects", allProjects.get());
     introduction.addProperty("all_users", allUsers.get());
+    basePaths.tell(introduction);
   }
 
   /**
@@ -102,7 +104,7 @@ final class Hello {
   private static String explain(SidecarError error) {
     return error.status() == NOT_FOUND
         ? "the sidecar is older than this bridge and does not know its greeting; upgrade the sidecar first"
-        : "the sidecar refuses the bridge's greeting: " + error.getMessage();
+        : "the sidecar refuses the bridge's greeting; where it is older than the bridge, upgrade it first: " + error.getMessage();
   }
 
   private static String tell(String before, String now) {

@@ -48,9 +48,8 @@ final class BridgeSettingsTest {
   @Test
   void everythingThatIsWrongIsToldAtOnce() {
     refused(
-        "[repository \"tools/*\"]\nbasePath = /other\n[lockstep]\ntimeout = 1 s\n",
+        "[lockstep]\ntimeout = 1 s\n",
         "core.usePerRequestRefCache",
-        "repository.tools/*.basePath is /other",
         "lockstep.socket",
         "lockstep.timeout is 1000 ms");
     refused("[lockstep]\nsocket = a\nurl = http://127.0.0.1:1\n", "give either");

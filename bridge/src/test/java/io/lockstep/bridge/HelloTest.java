@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.google.gerrit.server.config.AllProjectsName;
 import com.google.gerrit.server.config.AllUsersName;
+import com.google.gerrit.server.config.SitePaths;
 import com.google.gson.JsonObject;
 import io.lockstep.bridge.sidecar.RoutedSidecar;
 import io.lockstep.bridge.sidecar.Sidecar;
@@ -13,6 +14,7 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
 import java.util.Set;
+import org.eclipse.jgit.lib.Config;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -22,11 +24,23 @@ final class HelloTest {
   private static final String STARTS = "503 {\"code\":\"not_serving\",\"message\":\"it starts\",\"retry\":true}";
   private static final Duration PATIENCE = Duration.ofSeconds(3);
 
+  private static final Config GERRIT = new Config();
+
+  static {
+    GERRIT.setString("gerrit", null, "basePath", "git");
+  }
+
   @TempDir Path folder;
 
-  private static Hello hello(Sidecar sidecar, String instance) {
+  private Hello hello(Sidecar sidecar, String instance) throws Exception {
     return new Hello(
-        sidecar, new BridgeProcess(), "server", instance, new AllProjectsName("All-Projects"), new AllUsersName("All-Users"));
+        sidecar,
+        new BridgeProcess(),
+        "server",
+        instance,
+        new AllProjectsName("All-Projects"),
+        new AllUsersName("All-Users"),
+        new BasePaths(GERRIT, new SitePaths(folder)));
   }
 
   private String refused(String... answers) throws Exception {
@@ -50,7 +64,15 @@ final class HelloTest {
       assertEquals(3, asked.size());
       Set<String> fields =
           Set.of(
-              "session", "server_id", "instance_id", "gerrit_version", "bridge_version", "all_projects", "all_users");
+              "session",
+              "server_id",
+              "instance_id",
+              "gerrit_version",
+              "bridge_version",
+              "all_projects",
+              "all_users",
+              "base_path",
+              "base_paths");
       assertEquals(fields, asked.get(0).keySet());
       assertEquals(asked.get(0), asked.get(2));
     }
@@ -64,6 +86,8 @@ final class HelloTest {
   @Test
   void anOlderSidecarIsNamedAsTheReason() throws Exception {
     assertTrue(refused().contains("upgrade the sidecar first"));
+    String unknown = "400 {\"code\":\"invalid\",\"message\":\"unknown field `base_path`\",\"retry\":false}";
+    assertTrue(refused(unknown).endsWith("older than the bridge, upgrade it first: unknown field `base_path`"));
   }
 
   @Test

@@ -1,0 +1,85 @@
+package io.lockstep.bridge;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertSame;
+
+import com.google.gerrit.entities.Project;
+import com.google.gerrit.server.config.GerritServerConfig;
+import com.google.gerrit.server.config.RepositoryConfig;
+import com.google.gerrit.server.config.SitePaths;
+import com.google.gerrit.server.git.GitRepositoryManager;
+import com.google.gerrit.server.git.LocalDiskRepositoryManager;
+import com.google.gerrit.server.git.MultiBaseLocalDiskRepositoryManager;
+import com.google.gson.JsonObject;
+import com.google.inject.AbstractModule;
+import com.google.inject.Guice;
+import com.google.inject.Injector;
+import io.lockstep.bridge.git.BridgeRepositoryManager;
+import java.nio.file.Path;
+import org.eclipse.jgit.lib.Config;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** Where Gerrit keeps its repositories: what the sidecar is told of it, and who reads them. */
+final class BasePathsTest {
+  private static final String OTHERS =
+      """
+      [repository "*"]
+        defaultSubmitType = REBASE_IF_NECESSARY
+      [repository "big/*"]
+        basePath = /mnt/big
+      """;
+
+  @TempDir Path folder;
+
+  private static Config config(String more) throws Exception {
+    Config config = new Config();
+    config.fromText("[gerrit]\nbasePath = git\n[core]\nusePerRequestRefCache = false\n" + more);
+    return config;
+  }
+
+  private JsonObject told(String more) throws Exception {
+    JsonObject introduction = new JsonObject();
+    new BasePaths(config(more), new SitePaths(folder)).tell(introduction);
+    return introduction;
+  }
+
+  private Injector injector(String more) throws Exception {
+    Config config = config(more + "[lockstep]\nsocket = run/api.sock\n");
+    SitePaths site = new SitePaths(folder);
+    AbstractModule gerrit =
+        new AbstractModule() {
+          @Override
+          protected void configure() {
+            bind(Config.class).annotatedWith(GerritServerConfig.class).toInstance(config);
+            bind(SitePaths.class).toInstance(site);
+          }
+        };
+    return Guice.createInjector(gerrit, new BridgeDbModule(new RepositoryConfig(config)));
+  }
+
+  @Test
+  void everySectionIsTold() throws Exception {
+    JsonObject told = told(OTHERS);
+    assertEquals(folder.toAbsolutePath().normalize().resolve("git").toString(), told.get("base_path").getAsString());
+    assertEquals(
+        "[{\"projects\":\"*\",\"path\":null},{\"projects\":\"big/*\",\"path\":\"/mnt/big\"}]",
+        told.get("base_paths").toString());
+    assertEquals("[]", told("").get("base_paths").toString());
+  }
+
+  @Test
+  void theDiskIsReadWhereGerritWouldReadIt() throws Exception {
+    for (String more : new String[] {"", OTHERS}) {
+      Injector injector = injector(more);
+      LocalDiskRepositoryManager disk = injector.getInstance(LocalDiskRepositoryManager.class);
+      boolean isMulti = !more.isEmpty();
+      assertEquals(
+          isMulti ? MultiBaseLocalDiskRepositoryManager.class : LocalDiskRepositoryManager.class, disk.getClass());
+      Path usual = disk.getBasePath(Project.nameKey("app"));
+      assertEquals(isMulti ? Path.of("/mnt/big") : usual, disk.getBasePath(Project.nameKey("big/x")));
+      assertEquals(BridgeRepositoryManager.class, injector.getInstance(GitRepositoryManager.class).getClass());
+      assertSame(disk, injector.getInstance(LocalDiskRepositoryManager.class));
+    }
+  }
+}
