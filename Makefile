@@ -66,9 +66,10 @@ soak: tools ## Simulator and crashes with ever new seeds: make soak MINUTES=60
 	  from=$$(( from + $(SEEDS) )); \
 	done
 
-bench: tools $(if $(ONLY),,bench-gerrit) ## Every figure of docs/performance.md, optimised, one JSON line each (40 minutes and the build); a to i by ONLY=b
-	cargo build --release --locked --package lockstep --package lockstep-loadtest
-	target/release/lockstep-loadtest $(if $(ONLY),--only $(ONLY))
+IN_GERRIT = $(filter j k l,$(ONLY))
+bench: tools $(if $(ONLY),$(if $(IN_GERRIT),bench-gerrit),bench-gerrit) ## Every figure of docs/performance.md, optimised, one JSON line each (40 minutes and the build); one by ONLY=b
+	$(if $(IN_GERRIT),,cargo build --release --locked --package lockstep --package lockstep-loadtest)
+	$(if $(IN_GERRIT),,target/release/lockstep-loadtest $(if $(ONLY),--only $(ONLY)))
 
 bench-gerrit: gerrit-parts ## The figures j to l, in a real Gerrit with the bridge and without: make bench-gerrit ONLY=j
 	cargo build --release --locked --package lockstep
