@@ -264,24 +264,8 @@ impl Scenario {
                 self.events = 1_000;
                 self.act(&[(Action::Crash, 14), (Action::PowerCut, 6)]);
             }
-            P::OpenLockTaken | P::LockNotRead => {
-                self.commits_fail(|rates| (rates.late, rates.late_ms, rates.lose_answer) = (80, 3_000, 60));
-                self.under_locks();
-            }
-            P::ReleasedUnpoisoned => {
-                self.commits_fail(|rates| (rates.late, rates.late_ms, rates.lose_request) = (250, 3_000, 100));
-                self.under_locks();
-                self.think_ms = 150;
-            }
-            P::LockedNameMarked => {
-                self.under_locks();
-                self.more(Ask::NameConflict, 60);
-                (self.branches, self.think_ms) = (20, 150);
-            }
-            P::LockOutlivesSlot => {
-                self.commits_fail(|rates| (rates.fail_before, rates.lose_request) = (300, 100));
-                self.under_locks();
-                (self.branches, self.projects) = (60, 2);
+            P::OpenLockTaken | P::LockNotRead | P::LockOutlivesSlot | P::ReleasedUnpoisoned | P::LockedNameMarked => {
+                self.under_locks(plant)
             }
             P::PackAgainstUncommitted => {
                 self.more(Ask::Stacked, 30);
@@ -291,10 +275,25 @@ impl Scenario {
     }
 
     /// Every transaction of several refs is committed under locks, and they meet.
-    fn under_locks(&mut self) {
+    fn under_locks(&mut self, plant: Plant) {
         self.writes = Writes::Staged;
         self.more(Ask::Batch, 30);
         (self.branches, self.projects) = (1, 1);
+        match plant {
+            Plant::ReleasedUnpoisoned => {
+                self.commits_fail(|rates| (rates.late, rates.late_ms, rates.lose_request) = (250, 3_000, 100));
+                self.think_ms = 150;
+            }
+            Plant::LockedNameMarked => {
+                self.more(Ask::NameConflict, 60);
+                (self.branches, self.think_ms) = (20, 150);
+            }
+            Plant::LockOutlivesSlot => {
+                self.commits_fail(|rates| (rates.fail_before, rates.lose_request) = (300, 100));
+                (self.branches, self.projects) = (60, 2);
+            }
+            _ => self.commits_fail(|rates| (rates.late, rates.late_ms, rates.lose_answer) = (80, 3_000, 60)),
+        }
     }
 
     fn act(&mut self, actions: &[(Action, u64)]) {
