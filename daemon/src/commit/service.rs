@@ -83,7 +83,8 @@ impl Transactions for Arc<Committer> {
         };
         let unknown = |why: String| {
             let verdict = Verdict::Unknown(refusal(RefusalCode::Unavailable, true, why));
-            Ended::all(intents.len(), &verdict)
+            // A batch of local refs alone has no verdict of its own either.
+            Ended::all(intents.len().max(1), &verdict)
         };
         let ended = match found {
             Ok(Some(ended)) => ended,

@@ -55,5 +55,7 @@ fn what_is_looked_up_is_not_tried() {
         assert_eq!(story.look_up(AT, "never", &p0(), never).await, Outcome::Unknown);
         assert_eq!(shown()[&name(BRANCH)], two);
         assert_eq!(story.look_up(AT, "other", &name("nowhere"), never).await, Outcome::Unknown);
+        let local = ("refs/cache-automerge/ab/cd", None, Some(one));
+        assert_eq!(story.look_up(AT, "local", &p0(), local).await, Outcome::Unknown, "no refdb knows of it");
     });
 }

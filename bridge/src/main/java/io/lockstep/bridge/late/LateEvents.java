@@ -121,7 +121,7 @@ public final class LateEvents {
   private void index(Doubt doubt, List<RefCommand> committed) throws IOException {
     try {
       firing.index(doubt.project(), committed);
-    } catch (Exception e) {
+    } catch (Exception | LinkageError e) {
       throw new IOException("project " + doubt.project() + " cannot be indexed: " + e, e);
     }
   }
@@ -131,7 +131,7 @@ public final class LateEvents {
     try {
       firing.fire(doubt.project(), committed, doubt.actor());
       logger.atInfo().log("project %s, request %s was committed: its events are fired now", doubt.project(), doubt.id());
-    } catch (Exception e) {
+    } catch (Exception | LinkageError e) {
       logger.atSevere().withCause(e).log(
           "project %s, request %s was committed: not all events of it are fired", doubt.project(), doubt.id());
     }

@@ -12,6 +12,9 @@ import java.util.concurrent.TimeUnit;
 public final class Doubts {
   static final int MOST = 1_000;
 
+  /** Commands of all of them together: some 20 MB. */
+  static final int MOST_COMMANDS = 20_000;
+
   private static final FluentLogger logger = FluentLogger.forEnclosingClass();
   private static final Duration LONGEST = Duration.ofHours(24);
 
@@ -48,12 +51,13 @@ public final class Doubts {
   }
 
   void add(Doubt doubt) {
-    if (waiting.size() < MOST) {
+    int commands = waiting.stream().mapToInt(one -> one.commands().size()).sum();
+    if (waiting.size() < MOST && commands + doubt.commands().size() <= MOST_COMMANDS) {
       waiting.add(doubt);
     } else {
       logger.atWarning().atMostEvery(1, TimeUnit.SECONDS).log(
-          "project %s, request %s: %d are in doubt already; if it was committed, there will be no event of it",
-          doubt.project(), doubt.id(), MOST);
+          "project %s, request %s: %d updates of %d refs are in doubt already; if it was committed, there will be no event",
+          doubt.project(), doubt.id(), waiting.size(), commands);
     }
   }
 }

@@ -6,8 +6,10 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.google.gson.JsonObject;
 import java.time.Duration;
+import java.util.Collections;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
+import org.eclipse.jgit.lib.ObjectId;
 import org.junit.jupiter.api.Test;
 
 /** How many batches are kept in doubt, and how long. */
@@ -15,10 +17,14 @@ final class DoubtsTest {
   private final Doubts doubts = new Doubts();
 
   private static Doubt aged(String id, Duration age) {
+    return aged(id, age, List.of());
+  }
+
+  private static Doubt aged(String id, Duration age, List<RefCommand> commands) {
     JsonObject request = new JsonObject();
     request.addProperty("request_id", id);
     long now = System.nanoTime();
-    return new Doubt("p", request, List.of(), "", now - age.toNanos(), now);
+    return new Doubt("p", request, commands, "", now - age.toNanos(), now);
   }
 
   private static long pause(Duration age) {
@@ -36,6 +42,16 @@ final class DoubtsTest {
     assertTrue(taken.id().startsWith("r"));
     doubts.putBack(taken);
     assertEquals(Doubts.MOST, doubts.size());
+  }
+
+  @Test
+  void largeOnesTakeTheRoomOfMany() {
+    RefCommand command = new RefCommand("refs/heads/x", ObjectId.zeroId(), ObjectId.zeroId());
+    List<RefCommand> many = Collections.nCopies(Doubts.MOST_COMMANDS / 2, command);
+    doubts.add(aged("first", Duration.ZERO, many));
+    doubts.add(aged("second", Duration.ZERO, many));
+    doubts.add(aged("third", Duration.ZERO, List.of(command)));
+    assertEquals(2, doubts.size());
   }
 
   @Test
