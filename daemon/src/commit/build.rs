@@ -8,7 +8,7 @@ use lockstep_proto::{Oid, Pack, Slot, Transaction, limits};
 use sha2::{Digest, Sha256};
 
 use super::Committer;
-use super::run::unavailable;
+use super::refusals::unavailable;
 use super::work::{Proposal, Work, refusal};
 use crate::blob::Payload;
 use crate::git::{GitError, IsCommitted, Packed};

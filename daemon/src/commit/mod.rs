@@ -15,7 +15,8 @@
 //! | `mend` | refs that somebody wrote behind the sidecar's back |
 //! | `settle` | what is left open is settled; marks are stored |
 //! | `requests` | retries of the bridge |
-//! | `service` | the bridge's calls |
+//! | `service`, `translate` | the bridge's calls, and its words |
+//! | `refusals` | why not, in words of the user |
 //! | `project` | creation, HEAD, deletion |
 //! | `seed` | what the seeder alone may commit |
 
@@ -24,11 +25,13 @@ mod build;
 mod mend;
 mod project;
 mod propose;
+mod refusals;
 mod requests;
 mod run;
 mod seed;
 mod service;
 mod settle;
+mod translate;
 mod work;
 
 use std::sync::Arc;

@@ -8,9 +8,10 @@ use lockstep_proto::bridge::{
 };
 use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey, RefValue, Transaction};
 
-use super::service::{hash, split};
+use super::Committer;
+use super::refusals::unavailable;
+use super::translate::{hash, split};
 use super::work::{Ended, Intent, Verdict, Work, refusal};
-use super::{Committer, run};
 
 impl Committer {
     /// Creates a project that is open at once, or one that is read-only until its seeder opens it.
@@ -21,7 +22,7 @@ impl Committer {
         phase: ProjectPhase,
     ) -> Result<ProjectResponse, ApiError> {
         if let Err(why) = self.catch_up.project(project).await {
-            return Ok(refuse(run::unavailable(&why)));
+            return Ok(refuse(unavailable(&why)));
         }
         let known = self.table.project(project).map_err(|error| ApiError {
             code: RefusalCode::Unavailable,

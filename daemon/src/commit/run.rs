@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_proto::bridge::{Refusal, RefusalCode};
-use lockstep_proto::{ProjectKey, ProjectPhase, ProjectState, RefKey, RefName, Slot, Transaction, TxnId, limits};
+use lockstep_proto::{RefKey, Slot, Transaction, TxnId};
 use tokio::time::{Instant, timeout_at};
 
 use super::attempt::AttemptEnd;
 use super::propose::{NoProposal, Proposer};
+use super::refusals::{above_others, below, forbids, name_conflict, too_late, too_long, too_many, unavailable};
 use super::work::{Ended, Proposal, Verdict, Work, refusal};
 use super::{Committer, build};
 use crate::backoff::Backoff;
@@ -234,25 +235,6 @@ impl Committer {
     }
 }
 
-/// Why a project in this state takes no commits. Another incarnation of the name is another project: this one is gone.
-fn forbids(project: &ProjectKey, state: Option<ProjectState>, seeds: bool) -> Option<Refusal> {
-    let name = &project.name;
-    let phase = state.filter(|state| state.incarnation == project.incarnation).map(|state| state.phase);
-    let message = match phase {
-        Some(ProjectPhase::Active) => return None,
-        Some(ProjectPhase::ReadOnly) if seeds => return None,
-        Some(ProjectPhase::Closing) => format!("project {name} is being closed and takes no commits"),
-        Some(ProjectPhase::ReadOnly) => format!(
-            "project {name} is being seeded: it is read-only until `lockstep seed` has brought all of it and another site \
-             holds it; nothing was changed"
-        ),
-        Some(ProjectPhase::Deleted) | None => {
-            format!("there is no project {name}; create it with `lockstep project create {name}`")
-        }
-    };
-    Some(refusal(RefusalCode::Project, false, message))
-}
-
 fn accept(verdicts: &mut [Option<Verdict>], proposal: &Proposal, committed: Transaction, visible: bool) -> Ended {
     let verdict = if visible { Verdict::Committed } else { Verdict::NotYetVisible };
     for at in &proposal.carried {
@@ -305,50 +287,6 @@ fn refused(work: &Work, verdicts: &mut [Option<Verdict>], proposal: &Proposal, o
     Round::Blocked(refusal(RefusalCode::NameConflict, false, "a name of this batch excludes another one"))
 }
 
-fn below(proposal: &Proposal, prefix: &RefName) -> Vec<RefName> {
-    let names = proposal.commands.iter().filter_map(|command| command.key.as_ref_name());
-    names.filter(|name| crate::names::directories(name).contains(prefix)).cloned().collect()
-}
-
-fn name_conflict(name: &RefName, why: &str) -> Refusal {
-    let message = format!("{name} {why}: git cannot hold both; choose another name, or delete the other ref first");
-    refusal(RefusalCode::NameConflict, false, message)
-}
-
-/// A mark stays when the refs below it are gone: so this says what helps, and not that they must be deleted.
-fn above_others(name: &RefName) -> Refusal {
-    let message = format!(
-        "{name} lies above other names ({name}/...) that are in use or were: such a name stays a folder; choose another name"
-    );
-    refusal(RefusalCode::NameConflict, false, message)
-}
-
-/// Many refs with long names, or objects that build on very many commits: their transaction does not fit into its slot.
-fn too_long(request: &CommitRequest) -> Option<Refusal> {
-    let (refs, bases, bytes) =
-        (request.transaction.commands.len(), request.transaction.bases.len(), request.encoded.len());
-    let message = format!(
-        "these {refs} refs make a transaction of {bytes} bytes on {bases} commits, at most {} bytes on {} fit; nothing was \
-         changed, push in smaller parts",
-        limits::TRANSACTION_BYTES,
-        limits::BASES
-    );
-    let fits = bytes <= limits::TRANSACTION_BYTES && bases <= limits::BASES;
-    (!fits).then(|| refusal(RefusalCode::Invalid, false, message))
-}
-
-/// A creation in a new folder of names costs an item more.
-fn too_many(proposal: &Proposal) -> Option<Refusal> {
-    let (refs, folders) = (proposal.commands.len(), proposal.directories.len());
-    let first = proposal.directories.first().filter(|_| refs + folders > limits::COMMANDS)?;
-    let message = format!(
-        "{refs} refs in {folders} new folder(s) of names ({first}/) are more than one commit takes: refs and new folders \
-         together at most {}; nothing was changed, push in smaller parts",
-        limits::COMMANDS
-    );
-    Some(refusal(RefusalCode::Invalid, false, message))
-}
-
 fn refuse_carried(verdicts: &mut [Option<Verdict>], proposal: &Proposal, refused: &Refusal) -> Ended {
     for at in &proposal.carried {
         verdicts[*at] = Some(Verdict::Refused(refused.clone()));
@@ -368,31 +306,4 @@ fn refuse_rest(verdicts: &[Option<Verdict>], refused: &Refusal) -> Ended {
 fn refuse_open(verdicts: Vec<Option<Verdict>>, refused: &Refusal) -> Ended {
     let each = verdicts.into_iter().map(|verdict| verdict.unwrap_or_else(|| Verdict::Refused(refused.clone())));
     Ended { txn: None, verdicts: each.collect() }
-}
-
-pub(super) fn too_late() -> Refusal {
-    refusal(RefusalCode::Unavailable, true, "the deadline passed before it was sent; nothing was changed, try again")
-}
-
-pub(super) fn unavailable(why: &str) -> Refusal {
-    refusal(RefusalCode::Unavailable, true, format!("this node cannot take it now ({why}); nothing was changed"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_an_active_project_of_the_same_incarnation_takes_commits() {
-        let project: ProjectKey = "p#2".parse().unwrap();
-        let forbids =
-            |state: &str, seeds| forbids(&project, Some(state.parse().unwrap()), seeds).map(|refused| refused.code);
-        assert_eq!(forbids("active#2", false), None);
-        for state in ["active#1", "active#3", "closing#2", "read-only#2", "deleted#2"] {
-            assert_eq!(forbids(state, false), Some(RefusalCode::Project), "{state}");
-            let seeds = state == "read-only#2";
-            assert_eq!(forbids(state, true).is_none(), seeds, "{state}");
-        }
-        assert!(super::forbids(&project, None, true).is_some());
-    }
 }

@@ -10,7 +10,7 @@ use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey
 
 use super::Committer;
 use super::project::intent;
-use super::service::check;
+use super::translate::check;
 use super::work::Seed;
 use crate::git::IsCommitted;
 use crate::links::Seedbed;
