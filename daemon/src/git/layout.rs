@@ -45,12 +45,12 @@ impl Own<'_> {
         self.root.join(".lockstep/life")
     }
 
-    /// Its time of modification tells when the sync that is under way began.
+    /// Its time of modification tells when the sync that is under way began, and its content which sync that is.
     pub(super) fn sync_begun(self) -> PathBuf {
         self.root.join(".lockstep/syncing")
     }
 
-    /// Its time of modification tells when the last sync began that made this folder durable.
+    /// Its time of modification tells when the last sync began that made this folder durable, and its content which one.
     pub(super) fn sync_mark(self) -> PathBuf {
         self.root.join(".lockstep/synced")
     }

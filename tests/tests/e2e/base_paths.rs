@@ -194,6 +194,21 @@ async fn an_empty_base_path_is_filled_though_somebody_pushed_meanwhile() {
     assert_eq!(truth.refs.get(MAIN), Some(&two));
 }
 
+/// Taken while the sidecar worked, and put back after that same life: a lock in it is nobody's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_of_the_same_life_is_known_for_what_it_is() {
+    let mut world = Restored::new().await;
+    let snapshot = world.cluster.scratch("snapshot");
+    copy(&world.base, &snapshot).await;
+    let two = world.clone.commit(Some(&world.one), "two");
+    push(&world.cluster, &world.clone, &two, MAIN).await;
+    std::fs::write(snapshot.join("big/x.git").join(format!("{MAIN}.lock")), "").expect("a lock");
+    world.restore(Some(&snapshot)).await;
+    restart(&mut world.cluster, 1).await;
+    let truth = converged(&world.cluster, "big/x").await;
+    assert_eq!(truth.refs.get(MAIN), Some(&two));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_deleted_does_not_come_back_with_a_base_path() {
     const GONE: &str = "refs/heads/gone";
