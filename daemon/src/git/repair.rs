@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::layout::{Layout, failed};
-use super::{GitError, RepairReport, intent, misplaced, refs, stamp};
+use super::{GitError, RepairReport, intent, refs, stamp};
 use crate::clock::{Entropy, SeededEntropy};
 
 /// Makes durable what was done before the call. Blocks.
@@ -38,6 +38,7 @@ pub(super) fn sync(layout: &Layout) -> Result<(), GitError> {
 /// The marks take their places only afterwards. Any other program's fsync can bring one to the disk at once, ahead of the
 /// content of files that are older than it, and these would then pass for durable.
 fn marked(layout: &Layout, make_durable: impl Fn(&Path) -> std::io::Result<()>) -> std::io::Result<()> {
+    layout.check_in_place()?;
     let owns = layout.owns();
     let mut file_systems = BTreeMap::new();
     let entropy = SeededEntropy::from_machine();
@@ -47,13 +48,13 @@ fn marked(layout: &Layout, make_durable: impl Fn(&Path) -> std::io::Result<()>) 
         file_systems.entry(own.root.metadata()?.dev()).or_insert(own.root);
     }
     file_systems.into_values().try_for_each(make_durable)?;
+    layout.check_in_place()?;
     // The root's last: until then, what it began says which mark the others may have already.
     owns.iter().rev().try_for_each(|own| std::fs::rename(own.sync_begun(), own.sync_mark()))
 }
 
 /// Mends what a crash left. Blocks.
 pub(super) fn repair(layout: &Layout, unclean_boot: bool) -> Result<RepairReport, GitError> {
-    misplaced::check(layout)?;
     let mut repair = Repair { layout, is_unclean: unclean_boot, report: RepairReport::default() };
     repair.run(unclean_boot).map_err(|error| failed("(all)", "repair the volume", error))?;
     Ok(repair.report)
@@ -356,6 +357,24 @@ mod tests {
             assert_eq!(synced.into_inner(), wanted);
             assert_eq!(marks(), 2);
         }
+    }
+
+    /// What was written into a folder before something was mounted over it is not made durable by what is there now.
+    #[test]
+    fn nothing_passes_for_durable_in_a_folder_that_was_exchanged() {
+        let beside = tempfile::tempdir().unwrap();
+        let other = beside.path().join("big");
+        std::fs::create_dir(&other).unwrap();
+        let (_folder, layout) = two_folders(&other);
+        let exchange = |_: &Path| {
+            std::fs::rename(&other, beside.path().join("aside"))?;
+            std::fs::create_dir_all(other.join(".lockstep"))?;
+            std::fs::write(other.join(".lockstep/syncing"), "")
+        };
+        let why = marked(&layout, |root| if root.starts_with(&other) { Ok(()) } else { exchange(root) }).unwrap_err();
+        assert!(why.to_string().contains("another folder than at the start"), "{why}");
+        assert!(layout.owns().iter().all(|own| !own.sync_mark().exists()));
+        assert!(marked(&layout, |_| Ok(())).is_err(), "and stays so");
     }
 
     #[test]
