@@ -58,6 +58,13 @@ pub trait CatchUp: Send + Sync {
     /// As [`CatchUp::keys`].
     async fn revive(&self, project: &ProjectKey) -> Result<(), String>;
 
+    /// Brings the objects of all that the version map says of a project from peers, and moves no ref. Without its repository
+    /// one is made.
+    ///
+    /// # Errors
+    /// As [`CatchUp::keys`].
+    async fn refill(&self, project: &ProjectKey) -> Result<(), String>;
+
     /// Brings every project up to the refdb: after an expulsion, a lost stream, a restored volume.
     ///
     /// # Errors

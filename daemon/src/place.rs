@@ -4,6 +4,7 @@
 //! move a ref, so that readers see each ref go forward only, and all refs of a transaction together.
 
 mod differ;
+mod known;
 mod latest;
 mod stray;
 

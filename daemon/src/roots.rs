@@ -132,6 +132,14 @@ impl Roots {
         }
     }
 
+    /// The same folders without links, of those that this process sees; the others as they are.
+    #[must_use]
+    pub fn seen(&self) -> Self {
+        let real = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
+        let others = self.others.iter().map(|(projects, path)| (projects.clone(), real(path)));
+        Self { root: real(&self.root), others: others.collect() }
+    }
+
     /// A folder that lies in another one, and that one.
     #[must_use]
     pub fn nested(&self) -> Option<(&Path, &Path)> {
@@ -303,6 +311,8 @@ mod tests {
         assert_eq!(linked("link").resolve().unwrap(), linked("big").resolve().unwrap());
         let why = linked("gone").resolve().unwrap_err();
         assert!(why.contains("base path of big/*") && why.contains("mount"), "{why}");
+        assert_eq!(linked("gone").seen().entry("big/*"), Some(path("gone").as_path()));
+        assert_eq!(linked("link").seen(), linked("big").resolve().unwrap());
         std::os::unix::fs::symlink(path("git"), path("big/back")).unwrap();
         let back = Roots::new(path("git"), BTreeMap::from([("a/*".to_owned(), path("big/back"))]));
         assert_eq!(back.resolve().unwrap().all().len(), 1, "another name of the root is the root");

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lockstep_proto::{Lane, LaneId, ProjectName, ProjectPhase, Seq, SiteId};
+use lockstep_proto::{Lane, LaneId, ProjectKey, ProjectName, ProjectPhase, Seq, SiteId};
 use tokio_util::sync::CancellationToken;
 
 use super::front::Front;
@@ -133,8 +133,13 @@ impl Join {
                 );
             }
         }
-        self.stages.catch_up.everything().await?;
+        self.remove_deleted().await?;
+        self.stages.catch_up.projects().await?;
         self.bring_back().await?;
+        self.stages.catch_up.everything().await?;
+        for key in self.living_strangers()? {
+            self.stages.make_known(&key).await?;
+        }
         self.stages.low_water.jump(positions);
         let facts = VolumeFacts { starts, reconciles: false, ..self.facts.clone() };
         let word = super::life(&facts.id, facts.starts);
@@ -143,22 +148,39 @@ impl Join {
         parts.repositories.stamp(&word).await.map_err(|error| error.to_string())
     }
 
-    /// Brings to the disk what the version map says of strangers. A folder that was only moved has it all.
-    async fn bring_back(&self) -> Result<(), String> {
+    /// A base path of another day has repositories again of projects that were deleted since. Before anything else: a
+    /// successor of the name would take one for its own.
+    async fn remove_deleted(&self) -> Result<(), String> {
         let (table, repositories) = (&self.stages.table, &self.stages.parts.repositories);
         for name in &self.strangers {
             let state = table.project(name).map_err(|error| error.to_string())?;
-            let lives = state.is_some_and(|state| matches!(state.phase, ProjectPhase::Active | ProjectPhase::ReadOnly));
-            let Some(key) = table.project_key(name).map_err(|error| error.to_string())?.filter(|_| lives) else {
-                continue;
-            };
-            let is_there = repositories.exists(name).await.map_err(|error| error.to_string())?;
-            if !is_there || self.stages.lacks(&key).await? {
-                tracing::warn!(project = %key, "its repository is gone or of another day: bringing it up to date from a peer");
-                self.stages.catch_up.revive(&key).await?;
+            if state.is_some_and(|state| state.phase == ProjectPhase::Deleted)
+                && repositories.exists(name).await.map_err(|error| error.to_string())?
+            {
+                tracing::warn!(project = %name, "it was deleted, and its repository is in a base path of another day: removed");
+                repositories.delete(name).await.map_err(|error| error.to_string())?;
             }
         }
         Ok(())
+    }
+
+    /// Brings to the disk what the version map says of strangers, so that what comes next can build on it.
+    async fn bring_back(&self) -> Result<(), String> {
+        for key in self.living_strangers()? {
+            let is_there = self.stages.parts.repositories.exists(&key.name).await.map_err(|error| error.to_string())?;
+            if !is_there || self.stages.lacks(&key).await? {
+                tracing::warn!(project = %key, "its repository is gone or of another day: bringing it up to date from a peer");
+                self.stages.catch_up.refill(&key).await?;
+            }
+            self.stages.clear_deleted(&key).await?;
+        }
+        Ok(())
+    }
+
+    /// Strangers that live. A project that is closing has its repository still.
+    fn living_strangers(&self) -> Result<Vec<ProjectKey>, String> {
+        let keys = self.strangers.iter().filter_map(|name| self.stages.table.project_key(name).transpose());
+        keys.collect::<Result<_, _>>().map_err(|error| error.to_string())
     }
 
     async fn be_born(&self) -> Result<crate::refdb::IncarnationRecord, String> {

@@ -32,7 +32,7 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_proto::ProjectName;
+use lockstep_proto::{ProjectName, ProjectPhase, RefValue};
 use tokio_util::sync::CancellationToken;
 
 pub use front::Front;
@@ -57,7 +57,7 @@ use crate::plant::Plants;
 use crate::refdb::RefDb;
 use crate::seed::Seeder;
 use crate::tasks::Tasks;
-use crate::volume::{NodeStore, StoreError, VolumeFacts};
+use crate::volume::{NodeStore, RefRecord, StoreError, VolumeFacts};
 use stages::Stages;
 
 /// The seams that a node stands on.
@@ -252,10 +252,14 @@ impl Node {
 async fn begin_life(parts: &Parts) -> Result<(VolumeFacts, Vec<ProjectName>), StartError> {
     let before = parts.store.facts()?;
     let unclean_boot = !before.clean && !before.id.is_empty() && before.boot != parts.boot;
+    let projects = parts.store.projects()?;
+    let lives = |record: &RefRecord| !matches!(&record.value, RefValue::State(it) if it.phase == ProjectPhase::Deleted);
+    let living = projects.iter().filter(|(_, record)| lives(record)).map(|(name, _)| name.clone());
+    parts.repositories.check_folders(&living.collect::<Vec<_>>()).await?;
     let report = parts.repositories.repair(unclean_boot).await?;
     tracing::info!(?report, "start-up repair is done");
     let id = if before.id.is_empty() { format!("{:016x}", parts.entropy.next()) } else { before.id };
-    let known: Vec<ProjectName> = parts.store.projects()?.into_iter().map(|(name, _)| name).collect();
+    let known: Vec<ProjectName> = projects.into_iter().map(|(name, _)| name).collect();
     let strangers = parts.repositories.strangers(&life(&id, before.starts), &known).await?;
     if !strangers.is_empty() {
         let projects = strangers.len();

@@ -229,6 +229,16 @@ impl Stages {
         Ok(differ.values().any(|one| one.known.is_some()))
     }
 
+    /// Deletes the refs on the disk that the version map says are deleted.
+    pub(super) async fn clear_deleted(&self, project: &ProjectKey) -> Result<(), String> {
+        self.placer.clear_deleted(project).await.map_err(|error| error.to_string())
+    }
+
+    /// Makes a project's refs, and its `HEAD`, what the version map says.
+    pub(super) async fn make_known(&self, project: &ProjectKey) -> Result<(), String> {
+        self.placer.make_known(project).await.map_err(|error| error.to_string())
+    }
+
     /// Lets Gerrits in once the node is ready.
     pub(super) fn door(&self, transactions: Arc<dyn Transactions>, latches: &Latches) -> Door {
         let latches = latches.clone();

@@ -251,6 +251,10 @@ impl CatchUp for Catcher {
         self.units.revive(project, self.peers.as_ref()).await.map_err(|error| error.to_string())
     }
 
+    async fn refill(&self, project: &ProjectKey) -> Result<(), String> {
+        self.units.refill(project, self.peers.as_ref()).await.map_err(|error| error.to_string())
+    }
+
     async fn projects(&self) -> Result<(), String> {
         let mut after: Option<ProjectName> = None;
         loop {

@@ -8,6 +8,7 @@ use super::latest::distinct;
 use super::latest::rank;
 use super::unit::{UnitError, Units};
 use crate::peers::{MOST_OIDS, Peers};
+use crate::refs::RefGuard;
 
 /// What a project shows, as the version map has it.
 struct Shown {
@@ -22,14 +23,35 @@ impl Units {
     /// # Errors
     /// No peer has everything, or the disk fails: try again. Before the first objects came, nothing was made.
     pub(super) async fn revive(&self, project: &ProjectKey, peers: &dyn Peers) -> Result<(), UnitError> {
+        let Some((_guard, shown)) = self.held(project).await? else { return Ok(()) };
+        let head = self.bring(project, &shown, peers).await?;
+        self.repositories.set_head(&project.name, &head).await?;
+        Ok(self.placer.restore(project, &shown.keys).await?)
+    }
+
+    /// Brings the objects of a project's values back, and the repository when there is none; no ref is moved.
+    ///
+    /// # Errors
+    /// As [`Units::revive`].
+    pub(super) async fn refill(&self, project: &ProjectKey, peers: &dyn Peers) -> Result<(), UnitError> {
+        let Some((_guard, shown)) = self.held(project).await? else { return Ok(()) };
+        self.bring(project, &shown, peers).await.map(drop)
+    }
+
+    /// What a project shows, and the locks under which that stays so; none when it is gone.
+    async fn held(&self, project: &ProjectKey) -> Result<Option<(RefGuard, Shown)>, UnitError> {
         let shown = self.shown(project)?;
         let keys: BTreeSet<RefKey> = shown.keys.iter().cloned().chain([RefKey::State, RefKey::Head]).collect();
-        let _guard = self.table.locks.lock(&project.name, keys).await;
+        let guard = self.table.locks.lock(&project.name, keys).await;
         if self.table.project_key(&project.name)?.as_ref() != Some(project) {
-            return Ok(());
+            return Ok(None);
         }
         // Again, under the locks: what was moved before they were taken. A ref that is new since is left to its own move.
-        let shown = self.shown(project)?;
+        Ok(Some((guard, self.shown(project)?)))
+    }
+
+    /// The repository with all objects; answers what its `HEAD` is to be.
+    async fn bring(&self, project: &ProjectKey, shown: &Shown, peers: &dyn Peers) -> Result<RefName, UnitError> {
         let head = match &shown.head {
             Some(head) => head.clone(),
             None => crate::place::default_head(&project.name)?,
@@ -45,8 +67,7 @@ impl Units {
             self.repositories.ingest(&project.name, &packs, wants, &[]).await?;
             haves.splice(0..0, wants.iter().copied());
         }
-        self.repositories.set_head(&project.name, &head).await?;
-        Ok(self.placer.restore(project, &shown.keys).await?)
+        Ok(head)
     }
 
     fn shown(&self, project: &ProjectKey) -> Result<Shown, UnitError> {

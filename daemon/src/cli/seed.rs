@@ -64,7 +64,7 @@ enum End {
 
 pub(super) async fn run(args: SeedArgs) -> Result<(), CliError> {
     // It moves the repositories on its volume, and no others.
-    let roots = args.target.roots_at(&args.root).await?;
+    let roots = args.target.roots_at(&args.root).await?.resolve().map_err(CliError::Usage)?;
     let projects = if args.projects.is_empty() { found(&roots)? } else { args.projects.clone() };
     let is_first = |project: &&ProjectName| FIRST.contains(&project.as_str());
     let (first, others): (Vec<&ProjectName>, Vec<&ProjectName>) = projects.iter().partition(is_first);

@@ -58,7 +58,7 @@ impl Target {
                 Err(_) => return Ok(None),
             };
         let Some(roots) = Roots::of_status(&status) else { return Ok(None) };
-        let (roots, git_dir) = (roots.resolve().map_err(CliError::Usage)?, canonical(git_dir)?);
+        let (roots, git_dir) = (roots.seen(), canonical(git_dir)?);
         let Some((root, name)) = roots.at_path(&git_dir) else {
             let folders: Vec<String> =
                 roots.all().iter().map(|root| format!("{}/PROJECT.git", root.display())).collect();
@@ -82,7 +82,7 @@ impl Target {
         )))
     }
 
-    /// Where the sidecar keeps the repositories of its volume at `root`.
+    /// Where the sidecar keeps the repositories of its volume at `root`; not every base path need be visible here.
     ///
     /// # Errors
     /// The sidecar does not answer, or has another volume.
@@ -91,7 +91,7 @@ impl Target {
         let status: NodeStatus = self.get("/v1/status").await?;
         let own = Roots::of_status(&status);
         let own = own.ok_or_else(|| usage("the sidecar does not say where its volume is".to_owned()))?;
-        let (given, own) = (canonical(root)?, own.resolve().map_err(CliError::Usage)?);
+        let (given, own) = (canonical(root)?, own.seen());
         if given == own.root() {
             return Ok(own);
         }

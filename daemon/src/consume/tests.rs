@@ -122,6 +122,10 @@ impl CatchUp for Nowhere {
         Ok(())
     }
 
+    async fn refill(&self, _: &ProjectKey) -> Result<(), String> {
+        unreachable!("nothing is missing")
+    }
+
     async fn jump(&self, _: &ProjectName) -> Result<(), String> {
         unreachable!("nothing is missing")
     }

@@ -18,10 +18,18 @@ use crate::roots::Roots;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity(u64, u64);
 
+impl Identity {
+    fn of(folder: &Path) -> std::io::Result<Self> {
+        folder.metadata().map(|meta| Self(meta.dev(), meta.ino()))
+    }
+}
+
 /// The volume's folders.
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
     roots: Roots,
+    /// What each of the roots was when the volume was opened, in their order.
+    opened: Vec<Identity>,
 }
 
 /// What is our own beside the repositories of one folder, on their file system: from there a repository is renamed in, and
@@ -45,12 +53,12 @@ impl Own<'_> {
         self.root.join(".lockstep/life")
     }
 
-    /// Its time of modification tells when the sync that is under way began.
+    /// Its time of modification tells when the sync that is under way began, and its content which sync that is.
     pub(super) fn sync_begun(self) -> PathBuf {
         self.root.join(".lockstep/syncing")
     }
 
-    /// Its time of modification tells when the last sync began that made this folder durable.
+    /// Its time of modification tells when the last sync began that made this folder durable, and its content which one.
     pub(super) fn sync_mark(self) -> PathBuf {
         self.root.join(".lockstep/synced")
     }
@@ -59,7 +67,9 @@ impl Own<'_> {
 impl Layout {
     /// Makes our own folders below each root. The roots must exist.
     pub(super) fn open(roots: &Roots) -> std::io::Result<Self> {
-        let layout = Self { roots: roots.resolve().map_err(std::io::Error::other)? };
+        let roots = roots.resolve().map_err(std::io::Error::other)?;
+        let opened = roots.all().into_iter().map(Identity::of).collect::<std::io::Result<_>>()?;
+        let layout = Self { roots, opened };
         for own in layout.owns() {
             std::fs::create_dir_all(own.tmp())?;
             std::fs::create_dir_all(own.trash())?;
@@ -71,6 +81,20 @@ impl Layout {
 
     pub(super) fn roots(&self) -> &Roots {
         &self.roots
+    }
+
+    /// Refuses a volume of which a file system was mounted or unmounted since it was opened: what was written before is not
+    /// below these paths any more.
+    pub(super) fn check_in_place(&self) -> std::io::Result<()> {
+        for (root, opened) in self.roots.all().into_iter().zip(&self.opened) {
+            if Identity::of(root)? != *opened {
+                return Err(std::io::Error::other(format!(
+                    "{} is another folder than at the start; was its file system mounted, or unmounted?",
+                    root.display()
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// What is our own on a project's file system.

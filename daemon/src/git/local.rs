@@ -21,7 +21,7 @@ use super::scan::PackLimits;
 use super::update_ref::Line;
 use super::writer::{Writers, is_passing, read_ref};
 use super::{GitError, IsCommitted, Packed, RefMove, Relation, RepairReport, Repositories};
-use super::{create, ingest, refs, relation, repair, stamp};
+use super::{create, ingest, misplaced, refs, relation, repair, stamp};
 use crate::blob::Payload;
 use crate::roots::Roots;
 
@@ -320,6 +320,11 @@ impl Repositories for LocalRepositories {
 
     async fn sync(&self) -> Result<(), GitError> {
         self.blocking("sync", |volume| repair::sync(&volume.layout)).await
+    }
+
+    async fn check_folders(&self, living: &[ProjectName]) -> Result<(), GitError> {
+        let living = living.to_vec();
+        self.blocking("look for repositories", move |volume| misplaced::check(&volume.layout, &living)).await
     }
 
     async fn repair(&self, unclean_boot: bool) -> Result<RepairReport, GitError> {

@@ -16,11 +16,16 @@ const NAMED: usize = 10;
 /// In the names of folders that the delete-project plugin has put aside.
 const PUT_ASIDE: &str = "%project%";
 
-/// Refuses a volume with such repositories, and remembers its folders for the next start. Blocks.
-pub(super) fn check(layout: &Layout) -> Result<(), GitError> {
+/// Refuses a volume with such repositories, or without the folder in which one of these projects may lie, and remembers its
+/// folders for the next start. Blocks.
+pub(super) fn check(layout: &Layout, living: &[ProjectName]) -> Result<(), GitError> {
     let found = all(layout).map_err(|error| failed("(all)", OP, error))?;
     if found.is_empty() {
-        return remember(layout).map_err(|error| failed("(all)", OP, error));
+        let away = away(layout, living).map_err(|error| failed("(all)", OP, error))?;
+        return match away {
+            Some(why) => Err(failed("(all)", OP, why)),
+            None => remember(layout).map_err(|error| failed("(all)", OP, error)),
+        };
     }
     let named =
         found.iter().take(NAMED).map(|(is, should)| format!("{} (should be {})", is.display(), should.display()));
@@ -35,6 +40,27 @@ pub(super) fn check(layout: &Layout) -> Result<(), GitError> {
         layout.used().display()
     );
     Err(failed("(all)", OP, why))
+}
+
+/// Why a folder that is no base path any more may hold what is missing: it is not mounted, and a project has no repository.
+fn away(layout: &Layout, living: &[ProjectName]) -> std::io::Result<Option<String>> {
+    let now = layout.roots().all();
+    let left = used(layout)?.into_iter().filter(|before| !now.contains(&before.as_path()));
+    let away: Vec<String> =
+        left.filter(|before| !before.join(".lockstep").is_dir()).map(|path| path.display().to_string()).collect();
+    let without: Vec<&str> =
+        living.iter().filter(|one| !layout.git_dir(one).join("objects").is_dir()).map(ProjectName::as_str).collect();
+    let (false, false) = (away.is_empty(), without.is_empty()) else { return Ok(None) };
+    let named = without[..without.len().min(NAMED)].join(", ");
+    let more = if without.len() > NAMED { format!(" and {} more", without.len() - NAMED) } else { String::new() };
+    Ok(Some(format!(
+        "{} was a base path at the last start, is none now, and is not there as it was; these projects have no repository: \
+         {named}{more}. Mount its file system, and move the repositories to where the settings say, or put the base path back \
+         into git.base_paths. To do without what lies there (peers give what was committed), take the folder out of {}. Then \
+         start again",
+        away.join(", "),
+        layout.used().display()
+    )))
 }
 
 /// Refuses to make a repository that lies below another folder of the volume. Blocks.
@@ -128,7 +154,7 @@ mod tests {
     }
 
     fn refused(layout: &Layout) -> String {
-        check(layout).unwrap_err().to_string()
+        check(layout, &[]).unwrap_err().to_string()
     }
 
     #[test]
@@ -137,8 +163,8 @@ mod tests {
             volume(&["git/app.git", "big/big/x.git", "git/big/y.20260101.%project%.git", "git/big/y/z.git/hooks"]);
         let layout = open(&folder, Some("big/*"));
         std::fs::create_dir_all(layout.owns()[1].tmp().join("x/repository.git/objects")).unwrap();
-        check(&layout).unwrap();
-        check(&layout).unwrap();
+        check(&layout, &[]).unwrap();
+        check(&layout, &[]).unwrap();
     }
 
     #[test]
@@ -153,13 +179,35 @@ mod tests {
     #[test]
     fn a_base_path_that_is_no_longer_set_is_not_forgotten_while_it_holds_repositories() {
         let folder = volume(&["big/big/x.git"]);
-        check(&open(&folder, Some("big/*"))).unwrap();
+        check(&open(&folder, Some("big/*")), &[]).unwrap();
         let layout = open(&folder, None);
         assert!(refused(&layout).contains("big/big/x.git (should be"));
         assert!(refused(&layout).contains(".lockstep/base-paths"), "and stays refused");
         std::fs::create_dir(folder.path().join("git/big")).unwrap();
         std::fs::rename(folder.path().join("big/big/x.git"), folder.path().join("git/big/x.git")).unwrap();
-        check(&layout).unwrap();
+        check(&layout, &[]).unwrap();
+        assert!(used(&layout).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_base_path_that_is_neither_set_nor_mounted_is_not_forgotten_while_a_repository_is_missing() {
+        let folder = volume(&["git/app.git", "big/big/x.git"]);
+        let projects = ["app", "big/x"].map(|name| name.parse().unwrap());
+        check(&open(&folder, Some("big/*")), &projects).unwrap();
+        let (big, put_aside) = (folder.path().join("big"), folder.path().join("aside"));
+        std::fs::rename(&big, &put_aside).unwrap();
+        let layout = open(&folder, None);
+        for is_mount_point in [false, true] {
+            if is_mount_point {
+                std::fs::create_dir(&big).unwrap();
+            }
+            let why = check(&layout, &projects).unwrap_err().to_string();
+            assert!(why.contains("no repository: big/x.") && why.contains(".lockstep/base-paths"), "{why}");
+            assert!(why.contains(&big.display().to_string()), "{why}");
+        }
+        std::fs::create_dir(folder.path().join("git/big")).unwrap();
+        std::fs::rename(put_aside.join("big/x.git"), folder.path().join("git/big/x.git")).unwrap();
+        check(&layout, &projects).unwrap();
         assert!(used(&layout).unwrap().is_empty());
     }
 

@@ -242,6 +242,12 @@ pub trait Repositories: Send + Sync {
     /// Makes everything on the volume durable that was done before the call (`syncfs`).
     async fn sync(&self) -> Result<(), GitError>;
 
+    /// Refuses a volume on which a repository lies where its project does not belong, or which is without a folder that may
+    /// hold the repository of one of these projects.
+    async fn check_folders(&self, _living: &[ProjectName]) -> Result<(), GitError> {
+        Ok(())
+    }
+
     /// Mends what a crash left: our own stale locks, temporary packs, zero-length refs; after an unclean boot
     /// also empty or garbled objects.
     async fn repair(&self, unclean_boot: bool) -> Result<RepairReport, GitError>;

@@ -8,6 +8,9 @@
 //! - after an unclean boot, all: no process lives that could hold one;
 //! - otherwise those that our sessions had announced ([`super::intent`]). A lock of another program that packs
 //!   refs at this moment is not touched, however old it looks.
+//!
+//! A base path of another time was taken from a machine that ran, and what announced its locks is not with it: it is mended
+//! as after an unclean boot, and its mark tells nothing.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,7 +20,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::layout::{Layout, failed};
-use super::{GitError, RepairReport, intent, misplaced, refs};
+use super::{GitError, RepairReport, intent, refs, stamp};
+use crate::clock::{Entropy, SeededEntropy};
 
 /// Makes durable what was done before the call. Blocks.
 pub(super) fn sync(layout: &Layout) -> Result<(), GitError> {
@@ -28,35 +32,43 @@ pub(super) fn sync(layout: &Layout) -> Result<(), GitError> {
 /// Makes every file system of the volume durable, and the mark of each folder says when that began: what is younger than the
 /// mark may be lost.
 ///
+/// Each sync has a word of its own, which is the same in all folders: by it a folder of another time is known
+/// ([`super::stamp`]).
+///
 /// The marks take their places only afterwards. Any other program's fsync can bring one to the disk at once, ahead of the
 /// content of files that are older than it, and these would then pass for durable.
 fn marked(layout: &Layout, make_durable: impl Fn(&Path) -> std::io::Result<()>) -> std::io::Result<()> {
+    layout.check_in_place()?;
     let owns = layout.owns();
     let mut file_systems = BTreeMap::new();
+    let entropy = SeededEntropy::from_machine();
+    let word = format!("{:016x}{:016x}", entropy.next(), entropy.next());
     for own in &owns {
-        File::create(own.sync_begun())?.set_len(0)?;
+        std::fs::write(own.sync_begun(), &word)?;
         file_systems.entry(own.root.metadata()?.dev()).or_insert(own.root);
     }
     file_systems.into_values().try_for_each(make_durable)?;
-    owns.iter().try_for_each(|own| std::fs::rename(own.sync_begun(), own.sync_mark()))
+    layout.check_in_place()?;
+    // The root's last: until then, what it began says which mark the others may have already.
+    owns.iter().rev().try_for_each(|own| std::fs::rename(own.sync_begun(), own.sync_mark()))
 }
 
 /// Mends what a crash left. Blocks.
 pub(super) fn repair(layout: &Layout, unclean_boot: bool) -> Result<RepairReport, GitError> {
-    misplaced::check(layout)?;
-    let mut repair = Repair { layout, unclean_boot, report: RepairReport::default() };
-    repair.run().map_err(|error| failed("(all)", "repair the volume", error))?;
+    let mut repair = Repair { layout, is_unclean: unclean_boot, report: RepairReport::default() };
+    repair.run(unclean_boot).map_err(|error| failed("(all)", "repair the volume", error))?;
     Ok(repair.report)
 }
 
 struct Repair<'a> {
     layout: &'a Layout,
-    unclean_boot: bool,
+    /// Whether the folder at hand is as a machine left it that stopped: no lock in it is anybody's.
+    is_unclean: bool,
     report: RepairReport,
 }
 
 impl Repair<'_> {
-    fn run(&mut self) -> std::io::Result<()> {
+    fn run(&mut self, unclean_boot: bool) -> std::io::Result<()> {
         self.announced_locks()?;
         for path in children(&self.layout.spill())? {
             self.temporary(&path)?;
@@ -65,7 +77,9 @@ impl Repair<'_> {
             for path in [children(&own.tmp())?, children(&own.trash())?].concat() {
                 self.temporary(&path)?;
             }
-            let since = own.sync_mark().metadata().and_then(|meta| meta.modified()).ok();
+            let is_strange = stamp::is_of_another_time(self.layout, own)?;
+            self.is_unclean = unclean_boot || is_strange;
+            let since = own.sync_mark().metadata().and_then(|meta| meta.modified()).ok().filter(|_| !is_strange);
             for repository in repositories(own.root)? {
                 self.repository(&repository, since)?;
             }
@@ -98,14 +112,14 @@ impl Repair<'_> {
     }
 
     fn repository(&mut self, git_dir: &Path, since: Option<SystemTime>) -> std::io::Result<()> {
-        if self.unclean_boot {
+        if self.is_unclean {
             for name in ["HEAD.lock", "packed-refs.lock"] {
                 self.remove_lock(&git_dir.join(name))?;
             }
         }
         self.refs(&git_dir.join("refs"))?;
         self.temporary_objects(&git_dir.join("objects"), "tmp_object_git2_")?;
-        if self.unclean_boot {
+        if self.is_unclean {
             self.temporary_objects(&git_dir.join("objects/pack"), "tmp_")?;
             self.packs(&git_dir.join("objects/pack"), since)?;
             for folder in children(&git_dir.join("objects"))?.iter().filter(|path| is_fan_out(path)) {
@@ -122,7 +136,7 @@ impl Repair<'_> {
             if path.is_dir() {
                 self.refs(&path)?;
             } else if has_extension(&path, "lock") {
-                if self.unclean_boot {
+                if self.is_unclean {
                     self.remove_lock(&path)?;
                 }
             } else {
@@ -290,6 +304,31 @@ mod tests {
         assert!(!half_written.exists());
     }
 
+    /// A snapshot of a file system that is in use: its locks are nobody's, and any of its objects may be empty.
+    #[test]
+    fn a_folder_of_another_time_is_mended_as_after_an_unclean_boot() {
+        let beside = tempfile::tempdir().unwrap();
+        let (_folder, layout) = two_folders(beside.path());
+        let repository = beside.path().join("big/p.git");
+        let leave = |path: &str| {
+            let path = repository.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, b"").unwrap();
+            path
+        };
+        marked(&layout, |_| Ok(())).unwrap();
+        let left =
+            [leave("refs/heads/x.lock"), leave("packed-refs.lock"), leave(&format!("objects/00/{}", "2".repeat(38)))];
+        let report = repair(&layout, false).unwrap();
+        assert_eq!((report.locks, report.objects), (0, 0), "somebody else's locks are not touched");
+        let before = std::fs::read(layout.owns()[1].sync_mark()).unwrap();
+        marked(&layout, |_| Ok(())).unwrap();
+        std::fs::write(layout.owns()[1].sync_mark(), before).unwrap();
+        let report = repair(&layout, false).unwrap();
+        assert_eq!((report.locks, report.objects), (2, 1));
+        assert!(left.iter().all(|path| !path.exists()));
+    }
+
     /// A volume of two folders; the second one may lie on another file system.
     fn two_folders(other: &Path) -> (tempfile::TempDir, Layout) {
         let folder = tempfile::tempdir().unwrap();
@@ -318,6 +357,24 @@ mod tests {
             assert_eq!(synced.into_inner(), wanted);
             assert_eq!(marks(), 2);
         }
+    }
+
+    /// What was written into a folder before something was mounted over it is not made durable by what is there now.
+    #[test]
+    fn nothing_passes_for_durable_in_a_folder_that_was_exchanged() {
+        let beside = tempfile::tempdir().unwrap();
+        let other = beside.path().join("big");
+        std::fs::create_dir(&other).unwrap();
+        let (_folder, layout) = two_folders(&other);
+        let exchange = |_: &Path| {
+            std::fs::rename(&other, beside.path().join("aside"))?;
+            std::fs::create_dir_all(other.join(".lockstep"))?;
+            std::fs::write(other.join(".lockstep/syncing"), "")
+        };
+        let why = marked(&layout, |root| if root.starts_with(&other) { Ok(()) } else { exchange(root) }).unwrap_err();
+        assert!(why.to_string().contains("another folder than at the start"), "{why}");
+        assert!(layout.owns().iter().all(|own| !own.sync_mark().exists()));
+        assert!(marked(&layout, |_| Ok(())).is_err(), "and stays so");
     }
 
     #[test]

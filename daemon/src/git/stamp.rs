@@ -1,4 +1,4 @@
-//! Which life of which node worked in a base path last. What the node remembers lies below the root, and a base path may be a
+//! Which life of which node worked in a base path last, and which sync was the last that it saw. What the node remembers lies below the root, and a base path may be a
 //! file system of its own: mounted from somewhere else, or restored to another day.
 
 use std::collections::BTreeSet;
@@ -15,15 +15,21 @@ use super::layout::{Layout, Own, failed};
 pub(super) fn strangers(layout: &Layout, word: &str, projects: Vec<ProjectName>) -> Result<Vec<ProjectName>, GitError> {
     let mut strange = BTreeSet::new();
     for own in base_paths(layout) {
-        match std::fs::read_to_string(own.stamp()) {
-            Ok(found) if found == word => {}
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(failed("(all)", "look at the volume's stamps", error));
-            }
-            _ => _ = strange.insert(own.root),
+        let look = || Ok(read(&own.stamp())?.as_deref() != Some(word) || is_of_another_time(layout, own)?);
+        if look().map_err(|error: std::io::Error| failed("(all)", "look at the volume's stamps", error))? {
+            strange.insert(own.root);
         }
     }
     Ok(projects.into_iter().filter(|project| strange.contains(layout.roots().of(project))).collect())
+}
+
+/// Whether a folder was not there, or not as it is now, when the volume was made durable last. That may have been in the same
+/// life: a snapshot of it has the right word, and an older mark. A crash may have come while marks took their places; then
+/// the root still says which one that was. Blocks.
+pub(super) fn is_of_another_time(layout: &Layout, own: Own<'_>) -> std::io::Result<bool> {
+    let root = Own { root: layout.roots().root() };
+    let (mark, last) = (read(&own.sync_mark())?, read(&root.sync_mark())?);
+    Ok(mark != last && (mark.is_none() || mark != read(&root.sync_begun())?))
 }
 
 /// Leaves the word in every base path. Blocks.
@@ -35,6 +41,15 @@ pub(super) fn leave(layout: &Layout, word: &str) -> Result<(), GitError> {
 /// What the node remembers lies below the root itself.
 fn base_paths(layout: &Layout) -> impl Iterator<Item = Own<'_>> {
     layout.owns().into_iter().filter(|own| own.root != layout.roots().root())
+}
+
+/// What a file says; none when it is not there.
+fn read(path: &Path) -> std::io::Result<Option<String>> {
+    match std::fs::read_to_string(path) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn write(path: &Path, word: &str) -> std::io::Result<()> {
@@ -65,6 +80,15 @@ mod tests {
         leave(&open(), "n 1").unwrap();
         assert_eq!(strange("n 1"), [""; 0]);
         assert_eq!(strange("n 2"), ["big/x"], "it missed a life");
+        let mark = |word: &str| std::fs::write(open().owns()[1].sync_mark(), word).unwrap();
+        std::fs::write(open().owns()[0].sync_mark(), "third").unwrap();
+        std::fs::write(open().owns()[0].sync_begun(), "fourth").unwrap();
+        assert_eq!(strange("n 1"), ["big/x"], "it was never made durable");
+        for (word, wanted) in [("third", false), ("second", true), ("fourth", false), ("", true)] {
+            mark(word);
+            assert_eq!(!strange("n 1").is_empty(), wanted, "{word}");
+        }
+        mark("third");
         std::fs::remove_dir_all(other.path().join(".lockstep")).unwrap();
         assert_eq!(strange("n 1"), ["big/x"], "it is another one");
         assert!(!root.path().join(".lockstep/life").exists());

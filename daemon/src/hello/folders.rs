@@ -8,9 +8,17 @@ use crate::roots::{Disagreement, Roots};
 /// Disagreements that a reason names at most.
 const NAMED: usize = 10;
 
-/// Why this Gerrit has its repositories elsewhere. A bridge that does not tell where is believed.
+/// Why this Gerrit has its repositories elsewhere. A bridge that does not tell where is believed when there is one folder; with
+/// base paths of the sidecar's alone it would not see the repositories below them.
 pub(super) fn mismatch(gerrit: &HelloRequest, ours: &Roots) -> Option<String> {
     let Some(theirs) = Roots::told(gerrit.base_path.as_deref(), &gerrit.base_paths) else {
+        if ours.all().len() > 1 {
+            return Some(format!(
+                "its bridge ({}) does not tell where it keeps its repositories, and its sidecar has some below base paths \
+                 ([git.base_paths]): install the bridge of the sidecar's release",
+                gerrit.bridge_version
+            ));
+        }
         tracing::warn!(bridge = gerrit.bridge_version, "this bridge does not tell where Gerrit keeps its repositories");
         return None;
     };
@@ -70,12 +78,15 @@ mod tests {
     }
 
     #[test]
-    fn a_bridge_that_tells_nothing_is_believed() {
-        assert_eq!(mismatch(&gerrit(None, &[]), &ours()), None);
+    fn a_bridge_that_tells_nothing_is_believed_when_there_is_one_folder() {
+        let why = mismatch(&gerrit(None, &[]), &ours()).unwrap();
+        assert!(why.contains("does not tell") && why.contains("[git.base_paths]"), "{why}");
+        let one = Roots::at("/git".as_ref());
+        assert_eq!(mismatch(&gerrit(None, &[]), &one), None);
         let told = r#"{"session":"s","server_id":"x","instance_id":"a","gerrit_version":"3","bridge_version":"0",
                        "all_projects":"All-Projects","all_users":"All-Users"}"#;
         let older: HelloRequest = serde_json::from_str(told).unwrap();
-        assert_eq!(mismatch(&older, &ours()), None);
+        assert_eq!(mismatch(&older, &one), None);
     }
 
     #[test]

@@ -92,8 +92,8 @@ impl Door {
         let name = &one.key.name;
         Err(Shut::Refused(format!(
             "{name} on this node's disk has a history of its own ({refs}): this site was initialised apart, and two \
-             installations are never merged. Stop Gerrit, take the folders of its All-Projects and All-Users out of the \
-             sidecar's root (keep a copy while you need anything of them); the sidecar brings those of the other sites. \
+             installations are never merged. Stop Gerrit, take the folders of its All-Projects and All-Users out of where \
+             the sidecar has them (below root, or their base path; keep a copy while you need anything of them); the sidecar brings those of the other sites. \
              {BORN_FROM_THE_FIRST}"
         )))
     }

@@ -24,7 +24,7 @@ impl Door {
         if apart {
             return Ok(refused(format!(
                 "{} at {} has nothing in common with what was committed: it is of an installation of its own. Take the \
-                 folder of {project} out of the sidecar's root; the sidecar brings the one of the other sites",
+                 folder of {project} out of the sidecar's root, or its base path; the sidecar brings the one of the other sites",
                 stray.name, stray.value
             )));
         }

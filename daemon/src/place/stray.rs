@@ -21,7 +21,7 @@ use crate::git::{GitError, RefMove, Relation, compare_counters};
 const LABEL: &str = "stray/";
 
 /// The label under which a stray is kept.
-fn label(name: &RefName, value: Oid) -> String {
+pub(super) fn label(name: &RefName, value: Oid) -> String {
     format!("{LABEL}{value}/{name}")
 }
 

@@ -1,6 +1,6 @@
 //! Projects below other folders than the root: each site has its own, on file systems of their own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use http::Method;
 use lockstep::client::{Call, Client};
@@ -117,30 +117,143 @@ async fn push(cluster: &Cluster, clone: &Clone, commit: &str, name: &str) {
     cluster.show("big/x", name, Some(commit)).await;
 }
 
+/// Two nodes, the second one with a base path, in which it has a repository with one commit.
+struct Restored {
+    cluster: Cluster,
+    clone: Clone,
+    base: PathBuf,
+    one: String,
+}
+
+impl Restored {
+    async fn new() -> Self {
+        let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+        let base = cluster.scratch("big");
+        std::fs::create_dir(&base).expect("a folder");
+        let _ = cluster.nodes[1].stop().await;
+        cluster.nodes[1].set_base_paths(&[(BIG, &base)]);
+        restart(&mut cluster, 1).await;
+        cluster.create("big/x").await;
+        let clone = Clone::new(&cluster.scratch("clone"));
+        let one = clone.commit(None, "one");
+        push(&cluster, &clone, &one, MAIN).await;
+        Self { cluster, clone, base, one }
+    }
+
+    /// The node ends, and its base path is as it was in the folder `then`; none for an empty one.
+    async fn restore(&mut self, then: Option<&Path>) {
+        let _ = self.cluster.nodes[1].stop().await;
+        std::fs::remove_dir_all(&self.base).expect("today");
+        match then {
+            Some(then) => copy(then, &self.base).await,
+            None => std::fs::create_dir(&self.base).expect("a folder"),
+        }
+    }
+
+    /// A copy of the base path as it is now, taken while the node is down.
+    async fn snapshot(&mut self) -> PathBuf {
+        let folder = self.cluster.scratch("yesterday");
+        let _ = self.cluster.nodes[1].stop().await;
+        copy(&self.base, &folder).await;
+        restart(&mut self.cluster, 1).await;
+        folder
+    }
+
+    /// What a user pushes to the other node, and what is there then.
+    async fn push_elsewhere(&self, commit: &str, name: &str) {
+        let to = self.cluster.nodes[0].repository("big/x");
+        let _ = ok(self.clone.push(&to, &[], &[&format!("{commit}:{name}")]).await);
+    }
+}
+
 /// What the node remembers is not on that file system, so it cannot be restored with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_base_path_of_another_day_is_brought_up_to_date() {
-    let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
-    let (base, yesterday) = (cluster.scratch("big"), cluster.scratch("yesterday"));
-    std::fs::create_dir(&base).expect("a folder");
-    let _ = cluster.nodes[1].stop().await;
-    cluster.nodes[1].set_base_paths(&[(BIG, &base)]);
-    restart(&mut cluster, 1).await;
-    cluster.create("big/x").await;
-    let clone = Clone::new(&cluster.scratch("clone"));
-    let one = clone.commit(None, "one");
-    push(&cluster, &clone, &one, MAIN).await;
-    let _ = cluster.nodes[1].stop().await;
-    copy(&base, &yesterday).await;
-    restart(&mut cluster, 1).await;
-    let two = clone.commit(Some(&one), "two");
-    push(&cluster, &clone, &two, MAIN).await;
-    push(&cluster, &clone, &one, "refs/heads/other").await;
-    let _ = cluster.nodes[1].stop().await;
-    std::fs::remove_dir_all(&base).expect("today");
-    copy(&yesterday, &base).await;
-    restart(&mut cluster, 1).await;
-    let _ = converged(&cluster, "big/x").await;
+    let mut world = Restored::new().await;
+    let yesterday = world.snapshot().await;
+    let two = world.clone.commit(Some(&world.one), "two");
+    push(&world.cluster, &world.clone, &two, MAIN).await;
+    push(&world.cluster, &world.clone, &world.one, "refs/heads/other").await;
+    world.restore(Some(&yesterday)).await;
+    // Nothing that the folder has leads there: it builds on what the node remembers.
+    let three = world.clone.commit(Some(&two), "three");
+    world.push_elsewhere(&three, MAIN).await;
+    restart(&mut world.cluster, 1).await;
+    let truth = converged(&world.cluster, "big/x").await;
+    assert_eq!(truth.refs.get(MAIN), Some(&three));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_base_path_is_filled_though_somebody_pushed_meanwhile() {
+    let mut world = Restored::new().await;
+    world.restore(None).await;
+    let two = world.clone.commit(Some(&world.one), "two");
+    world.push_elsewhere(&two, MAIN).await;
+    restart(&mut world.cluster, 1).await;
+    let truth = converged(&world.cluster, "big/x").await;
+    assert_eq!(truth.refs.get(MAIN), Some(&two));
+}
+
+/// Taken while the sidecar worked, and put back after that same life: a lock in it is nobody's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_of_the_same_life_is_known_for_what_it_is() {
+    let mut world = Restored::new().await;
+    let snapshot = world.cluster.scratch("snapshot");
+    copy(&world.base, &snapshot).await;
+    let two = world.clone.commit(Some(&world.one), "two");
+    push(&world.cluster, &world.clone, &two, MAIN).await;
+    std::fs::write(snapshot.join("big/x.git").join(format!("{MAIN}.lock")), "").expect("a lock");
+    world.restore(Some(&snapshot)).await;
+    restart(&mut world.cluster, 1).await;
+    let truth = converged(&world.cluster, "big/x").await;
+    assert_eq!(truth.refs.get(MAIN), Some(&two));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_deleted_does_not_come_back_with_a_base_path() {
+    const GONE: &str = "refs/heads/gone";
+    let mut world = Restored::new().await;
+    push(&world.cluster, &world.clone, &world.one, GONE).await;
+    for project in ["big/deleted", "big/again", "big/head"] {
+        world.cluster.create(project).await;
+        let to = world.cluster.nodes[0].repository(project);
+        let _ = ok(world.clone.push(&to, &[], &[&format!("{}:{GONE}", world.one)]).await);
+        world.cluster.show(project, GONE, Some(&world.one)).await;
+    }
+    let yesterday = world.snapshot().await;
+    let node = &world.cluster.nodes[0];
+    let _ = ok(world.clone.push(&node.repository("big/x"), &[], &[&format!(":{GONE}")]).await);
+    world.cluster.show("big/x", GONE, None).await;
+    // A name that git cannot have beside the one that comes back.
+    push(&world.cluster, &world.clone, &world.one, &format!("{GONE}/below")).await;
+    let _ = ok(node.cli(&["head", "set", "--project", "big/head", GONE]).await);
+    for project in ["big/deleted", "big/again"] {
+        let _ = ok(node.cli(&["project", "delete", project, "--yes"]).await);
+        for node in &world.cluster.nodes {
+            let gone = until(async || (!node.repository(project).exists()).then_some(())).await;
+            assert!(gone.is_some(), "{project} stays at {}", node.name);
+        }
+    }
+    world.cluster.create("big/again").await;
+    let to = world.cluster.nodes[0].repository("big/again");
+    let _ = ok(world.clone.push(&to, &[], &[&format!("{}:{MAIN}", world.one)]).await);
+    world.cluster.show("big/again", MAIN, Some(&world.one)).await;
+    let at_gone = until(async || {
+        let head = std::fs::read_to_string(world.cluster.nodes[1].repository("big/head").join("HEAD"));
+        head.is_ok_and(|head| head.contains(GONE)).then_some(())
+    });
+    assert!(at_gone.await.is_some(), "HEAD does not arrive");
+
+    world.restore(Some(&yesterday)).await;
+    restart(&mut world.cluster, 1).await;
+    for project in ["big/x", "big/again", "big/head"] {
+        let _ = converged(&world.cluster, project).await;
+    }
+    assert!(!world.cluster.nodes[1].repository("big/deleted").exists());
+    let strays = ok(world.cluster.nodes[1].cli(&["stray", "list", "big/again"]).await);
+    assert!(strays.contains(GONE), "what nobody knows is kept: {strays}");
+    let strays = ok(world.cluster.nodes[1].cli(&["stray", "list", "big/x"]).await);
+    assert!(!strays.contains(GONE), "it was committed once: {strays}");
 }
 
 fn gerrit(base_path: &Path, base_paths: &[(&str, Option<&Path>)]) -> HelloRequest {

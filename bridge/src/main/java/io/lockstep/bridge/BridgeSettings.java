@@ -43,6 +43,11 @@ public record BridgeSettings(Endpoint endpoint, Duration patience) {
     if (config.getBoolean("core", null, "usePerRequestRefCache", true)) {
       problems.add("core.usePerRequestRefCache is true (its default); set it to false: the sidecar moves refs beside it");
     }
+    if (config.getString("repository", null, "basePath") != null) {
+      problems.add(
+          "repository.basePath is set without a subsection, and Gerrit takes it for every project that no section"
+              + " repository.<projects> fits; take it out, and write gerrit.basePath (or a section [repository \"*\"])");
+    }
   }
 
   private static Endpoint endpoint(Config config, Path site, List<String> problems) {

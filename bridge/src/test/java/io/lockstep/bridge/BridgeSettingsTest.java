@@ -46,6 +46,13 @@ final class BridgeSettingsTest {
   }
 
   @Test
+  void aBasePathOfNoProjectsIsRefused() throws Exception {
+    String good = "[core]\nusePerRequestRefCache = false\n[lockstep]\nsocket = run/api.sock\n";
+    refused(good + "[repository]\nbasePath = /big\n", "repository.basePath");
+    read(good + "[repository \"big/*\"]\nbasePath = /big\n[repository]\ndefaultSubmitType = MERGE_IF_NECESSARY\n");
+  }
+
+  @Test
   void everythingThatIsWrongIsToldAtOnce() {
     refused(
         "[lockstep]\ntimeout = 1 s\n",

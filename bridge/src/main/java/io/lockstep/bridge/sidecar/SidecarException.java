@@ -46,8 +46,8 @@ public final class SidecarException extends IOException {
   /** It is committed, and this server does not show it. */
   public static SidecarException invisible(String what) {
     String message =
-        "Lockstep: %s is committed, and not below gerrit.basePath here yet. If it stays so, gerrit.basePath is not the"
-            + " sidecar's root: tell the administrator.";
+        "Lockstep: %s is committed, and not where this server looks for it yet. If it stays so, gerrit.basePath is not the"
+            + " sidecar's root, or a repository.*.basePath none of its base paths: tell the administrator.";
     return new SidecarException(Kind.UNKNOWN, message.formatted(what), null);
   }
 
