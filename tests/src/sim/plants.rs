@@ -41,16 +41,12 @@ pub const FOUND: [Found; Plant::ALL.len()] = [
     found(Plant::EventBeforeRefs, "transactions that are parked, or on another stream than the event", &["events"]),
     found(Plant::CheckpointBeforeEvent, "any durable step while events arrive", &["checkpoints"]),
     found(Plant::OpenLockTaken, "commits under locks that meet each other", &["chain"]),
-    found(
-        Plant::LockNotRead,
-        "commits under locks whose writer stops before the refs have moved",
-        &["answers", "chain"],
-    ),
+    found(Plant::LockNotRead, "commits under locks whose last step fails; cut links", &["answers", "chain"]),
     found(Plant::LockOutlivesSlot, "commits under locks whose last step fails", &["collection"]),
     found(
         Plant::ReleasedUnpoisoned,
-        "commits under locks that meet each other; late releases",
-        &["chain", "convergence"],
+        "commits under locks that meet each other; late releases; last steps that fail",
+        &["chain", "convergence", "marks"],
     ),
     found(Plant::LockedNameMarked, "commits under locks against names below theirs", &["names"]),
 ];

@@ -280,8 +280,15 @@ impl Scenario {
         self.more(Ask::Batch, 30);
         (self.branches, self.projects) = (1, 1);
         match plant {
+            Plant::LockNotRead => {
+                self.commits_fail(|rates| rates.fail_before = 250);
+                self.act(&[(Action::Partition, 1)]);
+                (self.branches, self.think_ms) = (6, 150);
+            }
             Plant::ReleasedUnpoisoned => {
-                self.commits_fail(|rates| (rates.late, rates.late_ms, rates.lose_request) = (250, 3_000, 100));
+                self.commits_fail(|rates| (rates.late, rates.late_ms, rates.fail_before) = (200, 500, 150));
+                // Nodes that stay: a release that is late must meet a commit that goes on.
+                self.act(&[(Action::Replay, 1)]);
                 self.think_ms = 150;
             }
             Plant::LockedNameMarked => {
