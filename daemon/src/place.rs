@@ -4,6 +4,7 @@
 //! move a ref, so that readers see each ref go forward only, and all refs of a transaction together.
 
 mod differ;
+mod keep;
 mod known;
 mod latest;
 mod stray;
@@ -17,7 +18,7 @@ use lockstep_proto::{
     Oid, ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey, RefName, RefValue, Transaction,
 };
 
-use crate::git::{GitError, RefMove, Relation, Repositories};
+use crate::git::{GitError, RefMove, Repositories};
 use crate::names;
 use crate::refs::{Mover, RefTable};
 use crate::volume::{RefRecord, StoreError};
@@ -107,14 +108,6 @@ impl Placer {
     /// As [`Placer::place`].
     pub async fn open(&self, project: &ProjectKey, latest: &BTreeMap<RefKey, RefRecord>) -> Result<(), PlaceError> {
         self.before_refs(project, latest).await
-    }
-
-    /// Whether a value stops being reachable by its ref.
-    async fn is_lost(&self, project: &ProjectName, old: Oid, new: Option<Oid>) -> Result<bool, GitError> {
-        match new {
-            None => Ok(true),
-            Some(new) => Ok(self.repositories.relation(project, old, new).await? == Relation::Diverged),
-        }
     }
 
     /// Makes refs on the disk what the version map says: somebody wrote them behind the sidecar's back, or a disk lost them.
@@ -254,35 +247,6 @@ impl Placer {
             }
             moves = left;
         }
-    }
-
-    /// Values that stop being reachable by these moves, labelled by the transaction that ends them.
-    async fn keep(
-        &self,
-        project: &ProjectName,
-        transactions: &[Arc<Transaction>],
-        moves: &[RefMove],
-    ) -> Result<Vec<(String, Oid)>, PlaceError> {
-        let pairs: Vec<(Oid, Oid)> = moves.iter().filter_map(|step| step.old.zip(step.new)).collect();
-        let related = match pairs.is_empty() {
-            true => Vec::new(),
-            false => self.repositories.relations(project, &pairs).await?,
-        };
-        let mut related = related.into_iter();
-        let mut keep = Vec::new();
-        for step in moves {
-            let Some(old) = step.old else { continue };
-            let lost = step.new.is_none() || related.next() == Some(Relation::Diverged);
-            let key = RefKey::Ref(step.name.clone());
-            let by = transactions.iter().rev().find_map(|by| {
-                let at = by.commands.iter().position(|command| command.key == key)?;
-                Some(format!("{}-{at}", by.id))
-            });
-            if let (true, Some(label)) = (lost, by) {
-                keep.push((label, old));
-            }
-        }
-        Ok(keep)
     }
 }
 

@@ -3,12 +3,21 @@
 //!
 //! A machine's boot has an id, by which a sidecar knows that the power was gone. The rig starts its sidecar in a mount
 //! namespace of its own, in which each cut gives another one.
+//!
+//! That namespace has a copy of every mount, so a sidecar of one rig would keep the volume of another one alive, shut down,
+//! past its power cut. So there is one rig at a time.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, LazyLock};
+
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::until;
+
+/// Held by the rig that there is.
+static ONE: LazyLock<Arc<Mutex<()>>> = LazyLock::new(Arc::default);
 
 /// The size of the volume, in bytes; the file is sparse.
 const SIZE: u64 = 512 << 20;
@@ -30,16 +39,18 @@ int main(int argc, char **argv) {
 pub struct Rig {
     folder: PathBuf,
     boots: u64,
+    _one: OwnedMutexGuard<()>,
 }
 
 impl Rig {
-    /// Makes the volume below `folder` and mounts it; the sidecar that runs on it will be `binary`.
+    /// Makes the volume below `folder` and mounts it, once there is no other rig; the sidecar that runs on it will be `binary`.
     ///
     /// # Errors
     /// Why this machine does not allow it.
-    pub fn new(folder: &Path, binary: &Path) -> Result<Self, String> {
+    pub async fn new(folder: &Path, binary: &Path) -> Result<Self, String> {
+        let one = Arc::clone(&ONE).lock_owned().await;
         std::fs::create_dir_all(folder).map_err(|error| error.to_string())?;
-        let mut rig = Self { folder: folder.to_owned(), boots: 0 };
+        let mut rig = Self { folder: folder.to_owned(), boots: 0, _one: one };
         let image = std::fs::File::create(rig.image()).map_err(|error| error.to_string())?;
         image.set_len(SIZE).map_err(|error| error.to_string())?;
         std::fs::create_dir_all(rig.mounted()).map_err(|error| error.to_string())?;

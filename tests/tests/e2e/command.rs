@@ -84,6 +84,28 @@ async fn a_ref_that_was_written_past_every_hook_is_mended_when_it_is_met() {
     converged(&cluster, "p").await;
 }
 
+/// A power cut keeps a ref's last move and loses its objects: the ref names what is not there until it moves again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ref_that_names_an_object_that_is_not_there_is_mended_when_it_is_met() {
+    let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+    cluster.create("p").await;
+    let clone = Clone::new(&cluster.scratch("clone"));
+    let first = clone.commit(None, "one");
+    let second = clone.commit(Some(&first), "two");
+    let third = clone.commit(Some(&second), "three");
+    let _ = ok(clone.push(&cluster.nodes[0].repository("p"), &[], &[&format!("{first}:{MAIN}")]).await);
+    cluster.nodes[1].shows("p", MAIN, Some(&first)).await;
+
+    cluster.nodes[1].kill().await;
+    std::fs::write(cluster.nodes[1].repository("p").join(MAIN), format!("{}\n", "1".repeat(40))).expect("a ref");
+    cluster.nodes[1].start(None);
+    cluster.ready().await;
+    let _ = ok(clone.push(&cluster.nodes[0].repository("p"), &[], &[&format!("{second}:{MAIN}")]).await);
+    cluster.nodes[1].shows("p", MAIN, Some(&second)).await;
+    let _ = ok(clone.push(&cluster.nodes[1].repository("p"), &[], &[&format!("{third}:{MAIN}")]).await);
+    converged(&cluster, "p").await;
+}
+
 /// git would refuse the move at every site, after the commit.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_branch_takes_commits_only_and_other_refs_take_anything() {

@@ -37,7 +37,7 @@ async fn cuts(cuts: u64, of_a_base_path: bool) {
     let replay = Replay::seed("power cuts");
     let mut random = ChaCha8Rng::seed_from_u64(replay.0);
     let folder = tempfile::Builder::new().prefix("lockstep-rig-").tempdir().expect("a folder");
-    let mut rig = match Rig::new(folder.path(), lockstep()) {
+    let mut rig = match Rig::new(folder.path(), lockstep()).await {
         Ok(rig) => rig,
         Err(why) => return not_run(&why),
     };
@@ -60,13 +60,19 @@ async fn cuts(cuts: u64, of_a_base_path: bool) {
         rig.cut();
         cluster.nodes[1].kill().await;
         rig.power_on().await;
-        let remembered = remembered(&cluster.nodes[1], &cluster.scratch("copy.redb")).await;
+        let (remembered, ahead) = remembered(&cluster.nodes[1], &cluster.scratch("copy.redb")).await;
         cluster.nodes[1].start(None);
         cluster.ready().await;
         ledger.0.extend(load.stop().await.0);
         let truth = converged(&cluster, "p").await;
         ledger.check(&truth, &cluster.nodes[1].repository("p"));
-        eprintln!("cut {round}: {remembered} refs were remembered; {:?}", ledger.tally());
+        for Ahead { name, tip, oid } in &ahead {
+            assert!(
+                contains(&cluster.nodes[0].repository("p"), tip, oid),
+                "{name} was {tip}, which never followed {oid}"
+            );
+        }
+        eprintln!("cut {round}: {remembered} refs were remembered; {} ahead; {:?}", ahead.len(), ledger.tally());
     }
     let clone = Clone::new(&cluster.scratch("clone"));
     every_branch_moves(&cluster, "p", &clone).await;
@@ -82,26 +88,50 @@ fn not_run(why: &str) {
     eprint!("{text}");
 }
 
+/// A ref whose last move reached the disk before the objects that it needs did.
+struct Ahead {
+    name: String,
+    /// What the disk shows.
+    tip: String,
+    /// What is remembered.
+    oid: String,
+}
+
 /// Before anything is repaired: each ref that the version map knows is on the disk, there or further on, or torn by a move
-/// that was not remembered yet; and each value that it knows is complete. Answers how many it knows.
-async fn remembered(node: &Node, copy: &Path) -> usize {
+/// that was not remembered yet; and each value that it knows is complete. Answers how many it knows, and those of which it
+/// takes another site to say whether they are further on.
+async fn remembered(node: &Node, copy: &Path) -> (usize, Vec<Ahead>) {
     let repository = node.repository("p");
     std::fs::copy(node.root.join(".lockstep/node.redb"), copy).expect("the node's store is there");
     let store = DiskStore::open(copy).expect("the node's store is whole");
     let project: ProjectKey = "p#1".parse().expect("a project key");
     let map = store.references(&project, None, usize::MAX).expect("the version map");
     let shown = refs(&repository).await.unwrap_or_else(|why| panic!("{why}"));
-    let mut known = 0;
+    let (mut known, mut ahead) = (0, Vec::new());
     for (key, record) in map {
         let (Some(name), Some(oid)) = (key.as_ref_name(), record.value.oid()) else { continue };
         let oid = oid.to_string();
         known += 1;
-        let complete = git(&repository, &["rev-list", "--objects", "--quiet", &oid]).await;
-        assert!(complete.status.success(), "{name} {oid} is not complete: {}", text(&complete));
-        let is_torn = || std::fs::read_to_string(repository.join(name.as_str())).is_ok_and(|text| text.len() != 41);
+        if let Err(why) = is_complete(&repository, &oid).await {
+            panic!("{name} {oid} is not complete: {why}");
+        }
+        let is_garbled = || std::fs::read_to_string(repository.join(name.as_str())).is_ok_and(|text| text.len() != 41);
         let is_deleted_later = name.as_str().starts_with("refs/heads/topic/");
-        let is_there = shown.get(name.as_str()).is_some_and(|tip| contains(&repository, tip, &oid));
-        assert!(is_there || is_deleted_later || is_torn(), "{name} is {:?}, not {oid}", shown.get(name.as_str()));
+        match shown.get(name.as_str()) {
+            _ if is_deleted_later => {}
+            None => assert!(is_garbled(), "{name} is gone, not {oid}"),
+            Some(tip) if contains(&repository, tip, &oid) => {}
+            Some(tip) => {
+                assert!(is_complete(&repository, tip).await.is_err(), "{name} is {tip}, not {oid}");
+                ahead.push(Ahead { name: name.to_string(), tip: tip.clone(), oid });
+            }
+        }
     }
-    known
+    (known, ahead)
+}
+
+/// Whether a value is there with all that it needs; what git misses otherwise.
+async fn is_complete(repository: &Path, oid: &str) -> Result<(), String> {
+    let walked = git(repository, &["rev-list", "--objects", "--quiet", oid]).await;
+    if walked.status.success() { Ok(()) } else { Err(text(&walked)) }
 }
