@@ -7,10 +7,12 @@
 //! |---|---|
 //! | `pair` | the two Gerrits, and a user at each |
 //! | `operation` | what a user does, and how long it took |
+//! | `inside` | what of that the sidecar took, and for what |
 //! | `operations` | j: each operation, near the refdb and far from it |
 //! | `large` | k: a project with 500,000 refs |
 //! | `visible` | l: how long until the other site finds it |
 
+mod inside;
 mod large;
 mod operation;
 mod operations;

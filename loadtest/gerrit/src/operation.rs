@@ -1,20 +1,16 @@
 //! What a user does in Gerrit, and how long he waited.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use lockstep_loadtest::Fallible;
 use lockstep_loadtest::stats::Stats;
-use lockstep_tests::e2e::gerrit::rest::get;
 use lockstep_tests::e2e::gerrit::server::Server;
 use lockstep_tests::e2e::gerrit::user::User;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::inside::{Inside, Sidecar};
 use crate::pair::Pair;
-
-/// The metric that counts commits.
-const COMMITS: &str = "lockstep_commit_total{outcome=\"committed\"}";
 
 /// One operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,13 +27,13 @@ pub enum Operation {
     Submit,
 }
 
-/// How long a user waited, and for how many commits of the sidecar.
+/// How long a user waited, and for what in the sidecar.
 #[derive(Clone, Copy, Debug)]
 pub struct Waited {
     /// How long.
     pub took: Duration,
-    /// Commits; none without a sidecar.
-    pub commits: u32,
+    /// What the sidecar did meanwhile; nothing without one.
+    pub inside: Inside,
 }
 
 /// A user at a server who works on one project.
@@ -45,8 +41,7 @@ pub struct Desk<'a> {
     server: &'a Server,
     user: User,
     project: &'static str,
-    /// Where the sidecar's metrics are.
-    sidecar: Option<SocketAddr>,
+    sidecar: Option<Sidecar>,
     /// The change that is voted on.
     change: u32,
     done: usize,
@@ -56,11 +51,11 @@ impl<'a> Desk<'a> {
     /// Two desks, without a sidecar and with it. Makes the changes to vote on.
     pub async fn both(pair: &'a Pair, project: &'static str) -> [Self; 2] {
         let ([plain, bridged], [without, with]) = (pair.users(project).await, pair.servers());
-        let sidecar = pair.sites.cluster.nodes[0].health;
+        let sidecar = Sidecar(pair.sites.cluster.nodes[0].health);
         [Self::new(without, plain, project, None).await, Self::new(with, bridged, project, Some(sidecar)).await]
     }
 
-    async fn new(server: &'a Server, user: User, project: &'static str, sidecar: Option<SocketAddr>) -> Self {
+    async fn new(server: &'a Server, user: User, project: &'static str, sidecar: Option<Sidecar>) -> Self {
         let mut desk = Self { server, user, project, sidecar, change: 0, done: 0 };
         desk.prepare(1).await;
         desk.change = desk.user.review("master").await[0];
@@ -105,11 +100,11 @@ impl<'a> Desk<'a> {
     }
 
     async fn timed(&self, action: impl Future<Output = ()>) -> Waited {
-        let before = self.commits().await;
+        let before = self.inside().await;
         let start = Instant::now();
         action.await;
         let took = start.elapsed();
-        Waited { took, commits: self.commits().await - before }
+        Waited { took, inside: self.inside().await.since(&before) }
     }
 
     async fn reviews(&self, change: u32, review: Value) {
@@ -122,12 +117,11 @@ impl<'a> Desk<'a> {
         assert!((200..300).contains(&answer.status), "{method} {path}: {answer:?}");
     }
 
-    /// How many commits the sidecar has done.
-    async fn commits(&self) -> u32 {
-        let Some(sidecar) = self.sidecar else { return 0 };
-        let metrics = get(sidecar, "/metrics").await.expect("the sidecar answers").text;
-        let sample = metrics.lines().find_map(|line| line.strip_prefix(COMMITS));
-        sample.map_or(0, |sample| sample.trim().parse().expect("a number"))
+    async fn inside(&self) -> Inside {
+        match &self.sidecar {
+            Some(sidecar) => sidecar.inside().await,
+            None => Inside::default(),
+        }
     }
 }
 

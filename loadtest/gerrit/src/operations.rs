@@ -10,6 +10,7 @@ use lockstep_tests::e2e::wire::Wire;
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::inside::Inside;
 use crate::operation::{Desk, Operation, in_turns, stats};
 use crate::pair::Pair;
 
@@ -34,6 +35,8 @@ struct Seen {
     bridged: Stats,
     /// Commits an operation, on average.
     commits: f64,
+    /// What the sidecar did in all of them.
+    inside: Inside,
 }
 
 impl Seen {
@@ -74,10 +77,10 @@ pub async fn measure(report: &Report) -> Fallible<()> {
 
 async fn see(desks: &mut [Desk<'_>; 2], operation: Operation, times: usize) -> Fallible<Seen> {
     let [plain, bridged] = in_turns(desks, operation, times).await;
-    let commits: u32 = bridged.iter().map(|one| one.commits).sum();
+    let inside = Inside::sum(bridged.iter().map(|one| one.inside));
     #[expect(clippy::cast_precision_loss, reason = "some tens")]
     let times = times as f64;
-    Ok(Seen { plain: stats(&plain)?, bridged: stats(&bridged)?, commits: f64::from(commits) / times })
+    Ok(Seen { plain: stats(&plain)?, bridged: stats(&bridged)?, commits: inside.commits / times, inside })
 }
 
 /// The median of a question to the refdb and its answer, in milliseconds.
@@ -109,6 +112,7 @@ fn tell(
             "plain_ms": seen.plain.json(),
             "bridge_ms": seen.bridged.json(),
             "commits_an_operation": round(seen.commits),
+            "sidecar_ms_a_commit": seen.inside.json(),
             "round_trip_ms": round(trip),
         }),
     });
