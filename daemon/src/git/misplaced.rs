@@ -1,14 +1,13 @@
 //! Repositories that lie where the configuration does not look for them: somebody moved their projects to another base path,
 //! and not their folders. They are never made a second time in silence.
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use lockstep_proto::ProjectName;
 
-use super::GitError;
 use super::layout::{Layout, failed};
 use super::repair::repositories;
+use super::{GitError, note};
 
 const OP: &str = "look for repositories in other folders";
 /// Repositories that are named at most.
@@ -111,11 +110,8 @@ fn strangers(layout: &Layout, folder: &Path) -> std::io::Result<Vec<(PathBuf, Pa
 
 /// The base paths of the start before.
 fn used(layout: &Layout) -> std::io::Result<Vec<PathBuf>> {
-    match std::fs::read_to_string(layout.used()) {
-        Ok(text) => Ok(text.lines().map(PathBuf::from).collect()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error),
-    }
+    let text = note::read(&layout.used())?.unwrap_or_default();
+    Ok(text.lines().map(PathBuf::from).collect())
 }
 
 fn remember(layout: &Layout) -> std::io::Result<()> {
@@ -124,9 +120,7 @@ fn remember(layout: &Layout) -> std::io::Result<()> {
         return Ok(());
     }
     let lines: Vec<String> = now.iter().map(|path| path.display().to_string()).collect();
-    let draft = layout.used().with_extension("new");
-    std::fs::write(&draft, lines.join("\n"))?;
-    std::fs::rename(draft, layout.used())
+    note::write(&layout.used(), &lines.join("\n"))
 }
 
 #[cfg(test)]

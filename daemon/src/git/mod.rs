@@ -19,6 +19,7 @@ mod layout;
 mod local;
 mod misplaced;
 pub mod model;
+mod note;
 mod objects;
 mod pack;
 mod packfile;

@@ -2,14 +2,12 @@
 //! file system of its own: mounted from somewhere else, or restored to another day.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{ErrorKind, Write};
-use std::path::Path;
 
 use lockstep_proto::ProjectName;
 
 use super::GitError;
 use super::layout::{Layout, Own, failed};
+use super::note::{read, write};
 
 /// Of the projects, those whose base path has another word, or none. Blocks.
 pub(super) fn strangers(layout: &Layout, word: &str, projects: Vec<ProjectName>) -> Result<Vec<ProjectName>, GitError> {
@@ -41,23 +39,6 @@ pub(super) fn leave(layout: &Layout, word: &str) -> Result<(), GitError> {
 /// What the node remembers lies below the root itself.
 fn base_paths(layout: &Layout) -> impl Iterator<Item = Own<'_>> {
     layout.owns().into_iter().filter(|own| own.root != layout.roots().root())
-}
-
-/// What a file says; none when it is not there.
-fn read(path: &Path) -> std::io::Result<Option<String>> {
-    match std::fs::read_to_string(path) {
-        Ok(found) => Ok(Some(found)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn write(path: &Path, word: &str) -> std::io::Result<()> {
-    let draft = path.with_extension("new");
-    let mut file = File::create(&draft)?;
-    file.write_all(word.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(draft, path)
 }
 
 #[cfg(test)]

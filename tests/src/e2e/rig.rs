@@ -10,14 +10,13 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, LazyLock};
 
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::until;
 
 /// Held by the rig that there is.
-static ONE: LazyLock<Arc<Mutex<()>>> = LazyLock::new(Arc::default);
+static ONE: Mutex<()> = Mutex::const_new(());
 
 /// The size of the volume, in bytes; the file is sparse.
 const SIZE: u64 = 512 << 20;
@@ -39,7 +38,7 @@ int main(int argc, char **argv) {
 pub struct Rig {
     folder: PathBuf,
     boots: u64,
-    _one: OwnedMutexGuard<()>,
+    _one: MutexGuard<'static, ()>,
 }
 
 impl Rig {
@@ -48,7 +47,7 @@ impl Rig {
     /// # Errors
     /// Why this machine does not allow it.
     pub async fn new(folder: &Path, binary: &Path) -> Result<Self, String> {
-        let one = Arc::clone(&ONE).lock_owned().await;
+        let one = ONE.lock().await;
         std::fs::create_dir_all(folder).map_err(|error| error.to_string())?;
         let mut rig = Self { folder: folder.to_owned(), boots: 0, _one: one };
         let image = std::fs::File::create(rig.image()).map_err(|error| error.to_string())?;
