@@ -1,51 +1,27 @@
 //! Lockstep: a sidecar that keeps the Gerrit sites of one company in lockstep.
 //!
-//! The modules stand in the order of the data flow. `docs/ARCHITECTURE.md` has the picture.
+//! One folder per layer. A layer imports only the layers above it in this list; `tests/tests/tidy` enforces this, and
+//! `docs/ARCHITECTURE.md` names every room.
+//!
+//! | layer | job |
+//! |---|---|
+//! | [`base`] | vocabulary and tools that know nothing of replication: clock, tasks, names, injected bugs |
+//! | [`seams`] | the outside world behind traits: refdb, event log, blob store, git, volume, Gerrit, peers |
+//! | [`state`] | what one node knows: journal, version map, refs on the disk, durable steps |
+//! | [`telemetry`] | metrics, traces, logs and the status board |
+//! | [`stages`] | the pipeline: api, commit, publish, consume, apply, refresh, events, and the jobs around it |
+//! | [`clients`] | programs that call the sidecar: API client, git hooks |
+//! | [`node`] | configuration, and the assembly of stages on seams into a running sidecar |
+//! | [`cli`] | the command line and the demo |
 
-pub mod backoff;
-pub mod clock;
-pub mod durability;
-pub mod failpoint;
-pub mod gates;
-pub mod journal;
-pub mod links;
-pub mod low_water;
-pub mod names;
-pub mod observe;
-pub mod place;
-pub mod plant;
-pub mod refs;
-pub mod roots;
-pub mod sessions;
-pub mod tasks;
-
-pub mod api;
-pub mod app;
-pub mod apply;
-pub mod blob;
-pub mod commit;
-pub mod consume;
-#[cfg(feature = "embedded")]
-pub mod demo;
-#[cfg(feature = "embedded")]
-pub mod embedded;
-pub mod eventlog;
-pub mod events;
-pub mod gerrit;
-pub mod git;
-pub mod hello;
-pub mod peers;
-pub mod publish;
-pub mod reconcile;
-pub mod refdb;
-pub mod refresh;
-pub mod seed;
-pub mod site;
-pub mod status;
+pub mod base;
+pub mod seams;
+pub mod state;
 pub mod telemetry;
-pub mod volume;
+
+pub mod stages;
+
+pub mod clients;
+pub mod node;
 
 pub mod cli;
-pub mod client;
-pub mod config;
-pub mod hook;

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use lockstep::app::{Embedded, Seams, seams};
-use lockstep::config::{self, Settings};
-use lockstep::refdb::dynamo::{Connection, client};
+use lockstep::node::assembly::{Embedded, Seams, seams};
+use lockstep::node::config::{self, Settings};
+use lockstep::seams::refdb::dynamo::{Connection, client};
 use tempfile::TempDir;
 
 use crate::Fallible;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lockstep::eventlog::{Batch, EventLog, EventLogError, Position, Record, ShardReader, StreamInfo};
-use lockstep::refdb::{
+use lockstep::seams::eventlog::{Batch, EventLog, EventLogError, Position, Record, ShardReader, StreamInfo};
+use lockstep::seams::refdb::{
     BirthAnswer, CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord,
     Part, RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
 };

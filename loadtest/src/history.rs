@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use lockstep::clock::{Entropy, SeededEntropy};
+use lockstep::base::clock::{Entropy, SeededEntropy};
 use lockstep_proto::Oid;
 
 use crate::Fallible;

@@ -13,7 +13,7 @@ fn main() -> ExitCode {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
-    let runtime = match lockstep::tasks::runtime() {
+    let runtime = match lockstep::base::tasks::runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("{error}");

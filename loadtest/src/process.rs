@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use http::Method;
-use lockstep::client::{Call, Client, project_path};
+use lockstep::clients::api_client::{Call, Client, project_path};
 use lockstep_proto::ProjectName;
 use lockstep_proto::bridge::{CreateProjectRequest, Outcome, ProjectResponse};
 use lockstep_proto::status::NodeStatus;

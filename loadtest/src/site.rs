@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lockstep::app::{Node, Parts, Watch, parts};
-use lockstep::clock::SystemClock;
-use lockstep::git;
-use lockstep::observe::Observer;
-use lockstep::status::StatusBoard;
+use lockstep::base::clock::SystemClock;
+use lockstep::base::observer::Observer;
+use lockstep::node::assembly::{Node, Parts, Watch, parts};
+use lockstep::seams::git;
 use lockstep::telemetry::metrics::Metrics;
+use lockstep::telemetry::status_board::StatusBoard;
 use lockstep_proto::bridge::{CreateProjectRequest, Expected, Outcome, RefCommand, RefTransactionRequest};
 use lockstep_proto::{Oid, ProjectName, Transaction, TxnId};
 use tokio::sync::watch;

@@ -2,7 +2,7 @@
 //!
 //! They panic on names that break the rules: a test's literals are right or the test is wrong.
 
-use lockstep::refdb::{CommitRequest, RefItem};
+use lockstep::seams::refdb::{CommitRequest, RefItem};
 use lockstep_proto::{
     Command, Incarnation, IncarnationId, Lane, NodeId, Oid, Pack, ProjectKey, ProjectName, RefKey, RefName, RefValue,
     Seq, SiteId, Slot, Transaction, TxnId, Version,

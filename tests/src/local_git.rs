@@ -6,8 +6,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use git2::{Repository, Signature, Time};
-use lockstep::git::{LocalRepositories, Repositories, Settings};
-use lockstep::roots::Roots;
+use lockstep::base::base_paths::Roots;
+use lockstep::seams::git::{LocalRepositories, Repositories, Settings};
 use lockstep_proto::{Oid, ProjectName};
 use tempfile::TempDir;
 

@@ -4,8 +4,8 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use lockstep::blob::object::ObjectBlobs;
-use lockstep::blob::{BlobStore, Payload};
+use lockstep::seams::blob::object::ObjectBlobs;
+use lockstep::seams::blob::{BlobStore, Payload};
 use sha2::{Digest, Sha256};
 
 const PIECE: usize = 1024 * 1024;

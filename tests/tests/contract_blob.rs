@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use lockstep::blob::memory::MemoryBlobs;
-use lockstep::blob::object::ObjectBlobs;
-use lockstep::blob::{BlobError, BlobStore, Payload};
+use lockstep::seams::blob::memory::MemoryBlobs;
+use lockstep::seams::blob::object::ObjectBlobs;
+use lockstep::seams::blob::{BlobError, BlobStore, Payload};
 use lockstep_tests::contract::blob as suite;
 
 /// One test a sentence and implementation.

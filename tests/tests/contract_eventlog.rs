@@ -6,10 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_sdk_kinesis::Client;
 use bytes::Bytes;
-use lockstep::embedded::kinesis::{EmbeddedKinesis, EmbeddedKinesisSettings};
-use lockstep::eventlog::kinesis::{KinesisEventLog, KinesisSettings, client};
-use lockstep::eventlog::memory::MemoryEventLog;
-use lockstep::eventlog::{EventLog, EventLogError, Position, Record};
+use lockstep::seams::embedded::kinesis::{EmbeddedKinesis, EmbeddedKinesisSettings};
+use lockstep::seams::eventlog::kinesis::{KinesisEventLog, KinesisSettings, client};
+use lockstep::seams::eventlog::memory::MemoryEventLog;
+use lockstep::seams::eventlog::{EventLog, EventLogError, Position, Record};
 use lockstep_proto::SiteId;
 use lockstep_tests::contract::eventlog::{self as suite, Backend, append, drain, record, site};
 

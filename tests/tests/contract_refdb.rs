@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use lockstep::embedded::dynamo::EmbeddedDynamo;
-use lockstep::refdb::dynamo::{Connection, DynamoRefDb, TableSettings, client};
-use lockstep::refdb::memory::MemoryRefDb;
-use lockstep::refdb::{CommitAnswer, RefDb, RefDbError};
+use lockstep::seams::embedded::dynamo::EmbeddedDynamo;
+use lockstep::seams::refdb::dynamo::{Connection, DynamoRefDb, TableSettings, client};
+use lockstep::seams::refdb::memory::MemoryRefDb;
+use lockstep::seams::refdb::{CommitAnswer, RefDb, RefDbError};
 use lockstep_tests::build::{Commit, key, project, slot, value};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;

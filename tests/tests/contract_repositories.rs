@@ -1,6 +1,6 @@
 //! Runs the contract of the repositories on every implementation.
 
-use lockstep::git::Settings;
+use lockstep::seams::git::Settings;
 use lockstep_tests::contract::repositories as contract;
 use lockstep_tests::local_git::LocalFixture;
 

@@ -1,7 +1,7 @@
 //! Runs the contract of the node's store on every implementation.
 
-use lockstep::volume::disk::DiskStore;
-use lockstep::volume::memory::MemoryStore;
+use lockstep::seams::volume::disk::DiskStore;
+use lockstep::seams::volume::memory::MemoryStore;
 use lockstep_tests::contract::store as contract;
 
 /// Makes a test of each function of the contract, on both stores.

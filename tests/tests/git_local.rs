@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::join_all;
 use git2::Repository;
-use lockstep::blob::Payload;
-use lockstep::git::{GitError, IsCommitted, Packed, Settings};
+use lockstep::seams::blob::Payload;
+use lockstep::seams::git::{GitError, IsCommitted, Packed, Settings};
 use lockstep_proto::{Oid, RefName};
 use lockstep_tests::contract::repositories::{Fixture, moves, name, project};
 use lockstep_tests::local_git::{LocalFixture, commit, git, ours};

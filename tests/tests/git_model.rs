@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lockstep::blob::Payload;
-use lockstep::clock::SeededEntropy;
-use lockstep::git::model::ModelRepositories;
-use lockstep::git::{GitError, IsCommitted, Packed, RefMove, Relation, Repositories};
-use lockstep::plant::{Plant, Plants};
+use lockstep::base::clock::SeededEntropy;
+use lockstep::base::faults::injected_bug::{Plant, Plants};
+use lockstep::seams::blob::Payload;
+use lockstep::seams::git::model::ModelRepositories;
+use lockstep::seams::git::{GitError, IsCommitted, Packed, RefMove, Relation, Repositories};
 use lockstep_proto::{Oid, ProjectName, RefName};
 
 fn project() -> ProjectName {

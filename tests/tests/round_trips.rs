@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use lockstep::app::{Embedded, Seams, Sidecar, seams};
-use lockstep::config::{self, Settings};
-use lockstep::git;
-use lockstep::hook::install::{Installation, install};
+use lockstep::clients::git_hooks::install::{Installation, install};
+use lockstep::node::assembly::{Embedded, Seams, Sidecar, seams};
+use lockstep::node::config::{self, Settings};
+use lockstep::seams::git;
 use lockstep_proto::bridge::{CreateProjectRequest, Expected, Outcome, RefCommand, RefTransactionRequest};
 use lockstep_proto::{Oid, ProjectName};
 use tempfile::TempDir;

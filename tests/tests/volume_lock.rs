@@ -3,7 +3,7 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use lockstep::volume::lock::{LockError, VolumeLock, boot_id};
+use lockstep::seams::volume::lock::{LockError, VolumeLock, boot_id};
 use tokio::sync::Mutex;
 
 /// A child inherits every lock of its process, those of other tests too: one test at a time.

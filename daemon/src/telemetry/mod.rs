@@ -1,6 +1,6 @@
 //! Logs, metrics and traces: what an operator sees of a running sidecar.
 //!
-//! - Logs go to stderr, as JSON or as text, filtered by an `EnvFilter` directive (`info`, `lockstep::commit=debug`).
+//! - Logs go to stderr, as JSON or as text, filtered by an `EnvFilter` directive (`info`, `lockstep::stages::commit=debug`).
 //! - Metrics are OpenTelemetry instruments with a Prometheus exporter: [`Telemetry::render`] is the body of
 //!   `/metrics`. The meter is passed to whoever measures ([`metrics::Metrics`]); there is no process-wide one, so
 //!   that a test or the simulator holds as many sidecars in one process as it likes.
@@ -12,6 +12,7 @@
 
 mod logs;
 pub mod metrics;
+pub mod status_board;
 mod traces;
 
 use lockstep_proto::{NodeId, SiteId};
@@ -50,7 +51,7 @@ pub struct Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// A directive of the log filter is malformed.
-    #[error("telemetry.log_filter is {value:?}: {why}; write directives like `info,lockstep::commit=debug`")]
+    #[error("telemetry.log_filter is {value:?}: {why}; write directives like `info,lockstep::stages::commit=debug`")]
     Filter {
         /// The value as configured.
         value: String,

@@ -10,9 +10,9 @@ use lockstep_proto::status::EventsStatus;
 
 use super::metrics::{ALL, ApplyOutcome, CallEnd, GitOp, Metrics, RefDbOp, markdown, observe_board};
 use super::*;
-use crate::clock::SystemClock;
-use crate::git::GitError;
-use crate::status::StatusBoard;
+use crate::base::clock::SystemClock;
+use crate::seams::git::GitError;
+use crate::telemetry::status_board::StatusBoard;
 
 /// Where a test's log lines go.
 #[derive(Clone, Default)]

@@ -4,15 +4,15 @@
 use std::sync::Arc;
 
 use futures::future::try_join_all;
-use lockstep::app::{Node, NodeSettings, Parts};
-use lockstep::blob::memory::MemoryBlobs;
-use lockstep::clock::{SeededEntropy, SystemClock};
-use lockstep::eventlog::memory::MemoryEventLog;
-use lockstep::git::model::ModelRepositories;
-use lockstep::peers::Turns;
-use lockstep::plant::Plants;
-use lockstep::refdb::memory::MemoryRefDb;
-use lockstep::volume::memory::MemoryStore;
+use lockstep::base::clock::{SeededEntropy, SystemClock};
+use lockstep::base::faults::injected_bug::Plants;
+use lockstep::node::assembly::{Node, NodeSettings, Parts};
+use lockstep::seams::blob::memory::MemoryBlobs;
+use lockstep::seams::eventlog::memory::MemoryEventLog;
+use lockstep::seams::git::model::ModelRepositories;
+use lockstep::seams::peers::Turns;
+use lockstep::seams::refdb::memory::MemoryRefDb;
+use lockstep::seams::volume::memory::MemoryStore;
 use lockstep_proto::bridge::{CreateProjectRequest, Outcome};
 use lockstep_proto::{Oid, ProjectName, SiteId};
 use serde_json::json;

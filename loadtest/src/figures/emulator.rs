@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{
     AttributeValue, Put, ReturnValuesOnConditionCheckFailure as Return, TransactWriteItem, Update,
 };
-use lockstep::clock::{Entropy, SeededEntropy};
+use lockstep::base::clock::{Entropy, SeededEntropy};
 use tokio::time::Instant;
 
 use crate::Fallible;

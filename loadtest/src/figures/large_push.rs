@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lockstep::clock::{Entropy, SeededEntropy};
+use lockstep::base::clock::{Entropy, SeededEntropy};
 use serde_json::json;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};

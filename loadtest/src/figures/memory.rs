@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::future::{try_join, try_join_all};
 use http::Method;
-use lockstep::client::{Call, project_path};
+use lockstep::clients::api_client::{Call, project_path};
 use lockstep_proto::bridge::{Outcome, RefTransactionResponse};
 use lockstep_proto::{Oid, ProjectName};
 use serde_json::{Value, json};

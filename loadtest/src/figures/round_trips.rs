@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lockstep::app::Sidecar;
-use lockstep::git;
-use lockstep::hook::install::{Installation, install};
+use lockstep::clients::git_hooks::install::{Installation, install};
+use lockstep::node::assembly::Sidecar;
+use lockstep::seams::git;
 use lockstep_proto::ProjectName;
 use serde_json::json;
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use lockstep::plant::{Plant, Plants};
+use lockstep::base::faults::injected_bug::{Plant, Plants};
 use lockstep_tests::sim::{Scenario, simulate};
 
 /// Simulates whole sites with faults from a seed.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lockstep::blob::{BlobError, BlobStore, Payload};
+use lockstep::seams::blob::{BlobError, BlobStore, Payload};
 use sha2::{Digest, Sha256};
 use tempfile::{NamedTempFile, TempDir};
 

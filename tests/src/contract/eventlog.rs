@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lockstep::eventlog::limits::RECORD_BYTES;
-use lockstep::eventlog::{EventLog, EventLogError, Position, Record, ShardReader};
+use lockstep::seams::eventlog::limits::RECORD_BYTES;
+use lockstep::seams::eventlog::{EventLog, EventLogError, Position, Record, ShardReader};
 use lockstep_proto::SiteId;
 
 /// An implementation with the hands of its operator.

@@ -1,11 +1,11 @@
-//! The contract of the repositories ([`lockstep::git`]). Every function takes a fixture with two empty volumes.
+//! The contract of the repositories ([`lockstep::seams::git`]). Every function takes a fixture with two empty volumes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lockstep::blob::Payload;
-use lockstep::git::{GitError, IsCommitted, Packed, RefMove, Relation, RepairReport, Repositories};
+use lockstep::seams::blob::Payload;
+use lockstep::seams::git::{GitError, IsCommitted, Packed, RefMove, Relation, RepairReport, Repositories};
 use lockstep_proto::{Oid, ProjectName, RefName};
 
 /// Two volumes, and a way to bring content into the first, as a push that is not committed yet would.

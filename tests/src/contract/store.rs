@@ -1,10 +1,12 @@
-//! The contract of the node's store ([`lockstep::volume`]). Every function takes a new, empty store.
+//! The contract of the node's store ([`lockstep::seams::volume`]). Every function takes a new, empty store.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use lockstep::eventlog::Position;
-use lockstep::volume::{Changes, Difference, Held, Mailbox, NodeStore, RefRecord, RefreshMark, ShardId, VolumeFacts};
+use lockstep::seams::eventlog::Position;
+use lockstep::seams::volume::{
+    Changes, Difference, Held, Mailbox, NodeStore, RefRecord, RefreshMark, ShardId, VolumeFacts,
+};
 use lockstep_proto::refresh::Subject;
 use lockstep_proto::{LaneId, Oid, ProjectKey, RefKey, RefValue, Seq, Version};
 

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lockstep::embedded::dynamo::EmbeddedDynamo;
-use lockstep::embedded::kinesis::EmbeddedKinesis;
-use lockstep::plant::Plants;
-use lockstep::refdb::RefDb;
-use lockstep::refdb::dynamo::{Connection, DynamoRefDb, TableSettings, client};
-use lockstep::refdb::staged::{StagedRefDb, WRITE_ITEMS};
+use lockstep::base::faults::injected_bug::Plants;
+use lockstep::seams::embedded::dynamo::EmbeddedDynamo;
+use lockstep::seams::embedded::kinesis::EmbeddedKinesis;
+use lockstep::seams::refdb::RefDb;
+use lockstep::seams::refdb::dynamo::{Connection, DynamoRefDb, TableSettings, client};
+use lockstep::seams::refdb::staged::{StagedRefDb, WRITE_ITEMS};
 use tempfile::TempDir;
 
 use super::git::ok;

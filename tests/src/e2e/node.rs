@@ -7,8 +7,8 @@ use std::process::{ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use http::Method;
-use lockstep::client::{Call, Client, ClientError};
-use lockstep::roots::Roots;
+use lockstep::base::base_paths::Roots;
+use lockstep::clients::api_client::{Call, Client, ClientError};
 use lockstep_proto::status::NodeStatus;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
-use lockstep::refdb::RefDb;
+use lockstep::seams::refdb::RefDb;
 use lockstep_proto::{ProjectKey, ProjectPhase, RefKey, RefValue};
 use tokio::time::{Instant, sleep};
 

@@ -6,16 +6,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lockstep::api::{Seeding, Transactions};
-use lockstep::blob::BlobStore;
-use lockstep::clock::{Clock, Entropy};
-use lockstep::eventlog::EventLog;
-use lockstep::git::Repositories;
-use lockstep::links::{Refreshes, StreamEvents};
-use lockstep::peers::Peers;
-use lockstep::plant::Plants;
-use lockstep::refdb::RefDb;
-use lockstep::volume::NodeStore;
+use lockstep::base::clock::{Clock, Entropy};
+use lockstep::base::faults::injected_bug::Plants;
+use lockstep::seams::blob::BlobStore;
+use lockstep::seams::eventlog::EventLog;
+use lockstep::seams::git::Repositories;
+use lockstep::seams::peers::Peers;
+use lockstep::seams::refdb::RefDb;
+use lockstep::seams::volume::NodeStore;
+use lockstep::stages::api::{Seeding, Transactions};
+use lockstep::stages::ports::{Refreshes, StreamEvents};
 use lockstep_proto::{NodeId, Oid, ProjectName, RefName, SiteId};
 
 use super::trace::Trace;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lockstep::blob::{BlobError, BlobStore, Payload};
+use lockstep::seams::blob::{BlobError, BlobStore, Payload};
 
 use super::faults::{Kind, NetworkError};
 use super::link::Link;

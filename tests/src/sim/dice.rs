@@ -3,7 +3,7 @@
 //! Each part (faults, nemesis, each client) throws its own dice, so that a change in one part disturbs the
 //! others as little as it can. No part may ask the machine.
 
-use lockstep::clock::{Entropy, SeededEntropy};
+use lockstep::base::clock::{Entropy, SeededEntropy};
 
 /// Seeded dice.
 #[derive(Debug)]

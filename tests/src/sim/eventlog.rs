@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lockstep::eventlog::{Batch, EventLog, EventLogError, Position, Record, ShardReader, StreamInfo};
+use lockstep::seams::eventlog::{Batch, EventLog, EventLogError, Position, Record, ShardReader, StreamInfo};
 use lockstep_proto::SiteId;
 use tokio::sync::Mutex;
 

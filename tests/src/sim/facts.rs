@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use lockstep::refdb::{IncarnationRecord, SiteRecord};
+use lockstep::seams::refdb::{IncarnationRecord, SiteRecord};
 use lockstep_proto::{
     IncarnationId, LaneId, NodeId, Oid, ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey, RefName, RefValue,
     Seq, SiteId, Slot, Transaction, TxnId, Version,

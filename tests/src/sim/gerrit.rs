@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lockstep::links::Refreshes;
+use lockstep::stages::ports::Refreshes;
 use lockstep_proto::refresh::{DoneRequest, FailedTask, Subject, Task, TasksRequest, Work};
 use lockstep_proto::{NodeId, ProjectName};
 use tokio::time::sleep;

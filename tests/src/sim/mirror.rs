@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use lockstep::eventlog::{Batch, EventLog, EventLogError, Position, ShardReader, StreamInfo};
+use lockstep::seams::eventlog::{Batch, EventLog, EventLogError, Position, ShardReader, StreamInfo};
 use lockstep_proto::{Announcement, SiteId, Transaction, TxnId};
 
 use super::check::checkpoints::Logged;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lockstep::refdb::Role;
+use lockstep::seams::refdb::Role;
 use lockstep_proto::{NodeId, SiteId};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lockstep::api::{Seeding, Transactions};
-use lockstep::app::{Node, NodeSettings, Parts};
-use lockstep::events::EventLimits;
-use lockstep::links::{Refreshes, StreamEvents};
-use lockstep::observe::Observer;
-use lockstep::plant::Plants;
-use lockstep::refresh::RefreshSettings;
-use lockstep::refresh::queue::QueueLimits;
+use lockstep::base::faults::injected_bug::Plants;
+use lockstep::base::observer::Observer;
+use lockstep::node::assembly::{Node, NodeSettings, Parts};
+use lockstep::stages::api::{Seeding, Transactions};
+use lockstep::stages::events::EventLimits;
+use lockstep::stages::ports::{Refreshes, StreamEvents};
+use lockstep::stages::refresh::RefreshSettings;
+use lockstep::stages::refresh::queue::QueueLimits;
 use lockstep_proto::{SiteId, TxnId};
 
 use super::backend::{NodeFactory, NodeParts, SimNode};

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use lockstep::blob::Payload;
-use lockstep::git::Repositories;
-use lockstep::peers::{PeerError, Peers, serve};
+use lockstep::seams::blob::Payload;
+use lockstep::seams::git::Repositories;
+use lockstep::seams::peers::{PeerError, Peers, serve};
 use lockstep_proto::{NodeId, Oid, ProjectName};
 
 use super::faults::{Kind, NetworkError};

@@ -1,6 +1,6 @@
 //! Which property finds which planted bug: what `docs/simulator.md` says, in one place.
 
-use lockstep::plant::Plant;
+use lockstep::base::faults::injected_bug::Plant;
 
 /// A planted bug, and what becomes of it.
 #[derive(Clone, Copy, Debug)]

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lockstep::blob::Payload;
-use lockstep::git::{GitError, IsCommitted, Packed, RefMove, Relation, RepairReport, Repositories};
+use lockstep::seams::blob::Payload;
+use lockstep::seams::git::{GitError, IsCommitted, Packed, RefMove, Relation, RepairReport, Repositories};
 use lockstep_proto::{Oid, ProjectName, RefName};
 
 use super::link::Link;

@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep::plant::Plants;
-use lockstep::refdb::{RefDb, Role, SlotState};
+use lockstep::base::faults::injected_bug::Plants;
+use lockstep::seams::refdb::{RefDb, Role, SlotState};
 use lockstep_proto::bridge::{CreateProjectRequest, Outcome};
 use lockstep_proto::{ProjectName, SiteId, Slot, TxnId};
 use tokio::time::sleep;

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use lockstep::plant::Plant;
-use lockstep::refdb::staged::WRITE_ITEMS;
+use lockstep::base::faults::injected_bug::Plant;
+use lockstep::seams::refdb::staged::WRITE_ITEMS;
 
 use super::faults::{Rates, Seam};
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lockstep::eventlog::Position;
-use lockstep::volume::{
+use lockstep::seams::eventlog::Position;
+use lockstep::seams::volume::{
     Announced, Changes, Held, Mailbox, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts,
 };
 use lockstep_proto::refresh::Subject;

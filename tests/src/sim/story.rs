@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use lockstep::plant::Plants;
+use lockstep::base::faults::injected_bug::Plants;
 use lockstep_proto::bridge::{
     ApiError, CreateProjectRequest, DeleteProjectRequest, Expected, Outcome, ProjectResponse, RefCommand,
     RefTransactionRequest, RefTransactionResponse,

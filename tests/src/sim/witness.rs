@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lockstep::refdb::{
+use lockstep::seams::refdb::{
     BirthAnswer, CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord,
     Part, RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
 };

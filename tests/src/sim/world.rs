@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use lockstep::clock::{Clock, Entropy, SeededEntropy};
-use lockstep::eventlog::Record;
-use lockstep::peers::{Peers, Turns};
-use lockstep::plant::Plants;
-use lockstep::refdb::staged::{Fate, StagedRefDb};
-use lockstep::refdb::{IncarnationState, RefDb, Role};
+use lockstep::base::clock::{Clock, Entropy, SeededEntropy};
+use lockstep::base::faults::injected_bug::Plants;
+use lockstep::seams::eventlog::Record;
+use lockstep::seams::peers::{Peers, Turns};
+use lockstep::seams::refdb::staged::{Fate, StagedRefDb};
+use lockstep::seams::refdb::{IncarnationState, RefDb, Role};
 use lockstep_proto::{NodeId, ProjectKey, ProjectName, SiteId};
 use tokio_util::sync::CancellationToken;
 

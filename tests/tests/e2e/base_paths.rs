@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use http::Method;
-use lockstep::client::{Call, Client};
+use lockstep::clients::api_client::{Call, Client};
 use lockstep_proto::gerrit::{BasePath, HelloRequest, HelloResponse};
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::git::{Clone, fails, git, ok};

@@ -1,7 +1,7 @@
 //! The command line against real sidecars.
 
 use http::Method;
-use lockstep::client::{Call, Client, ClientError};
+use lockstep::clients::api_client::{Call, Client, ClientError};
 use lockstep_proto::bridge::{Outcome, ProjectResponse, RefusalCode, SetHeadRequest};
 use lockstep_tests::e2e::PATIENCE;
 use lockstep_tests::e2e::behind;

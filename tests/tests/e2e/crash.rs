@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use lockstep::refdb::{IncarnationState, RefDb};
+use lockstep::seams::refdb::{IncarnationState, RefDb};
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::git::Clone;
 use lockstep_tests::e2e::load::{Ledger, Load};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use http::Method;
-use lockstep::client::{Call, Client, ClientError};
+use lockstep::clients::api_client::{Call, Client, ClientError};
 use lockstep_proto::EventBody;
 use lockstep_proto::announcement::{
     AnnounceRequest, Done, EventsDoneRequest, ForwardedEvent, NextEventsRequest, NextEventsResponse, StreamEvent,

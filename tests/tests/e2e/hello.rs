@@ -1,7 +1,7 @@
 //! A Gerrit that starts says who it is, and what its `init` wrote behind the bridge's back is not lost.
 
 use http::Method;
-use lockstep::client::{Call, Client, ClientError};
+use lockstep::clients::api_client::{Call, Client, ClientError};
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::gerrit::{HelloRequest, HelloResponse};
 use lockstep_tests::e2e::behind;

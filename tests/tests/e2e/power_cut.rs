@@ -6,8 +6,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use lockstep::volume::NodeStore;
-use lockstep::volume::disk::DiskStore;
+use lockstep::seams::volume::NodeStore;
+use lockstep::seams::volume::disk::DiskStore;
 use lockstep_proto::ProjectKey;
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::git::{Clone, contains, git, refs, text};

@@ -1,6 +1,6 @@
 //! What a bridge hears of moves, over the real API, through restarts.
 
-use lockstep::client::ClientError;
+use lockstep::clients::api_client::ClientError;
 use lockstep_proto::bridge::RefusalCode;
 use lockstep_proto::refresh::{DoneRequest, DoneResponse, FailedTask, Task, TasksRequest, TasksResponse, Work};
 use lockstep_tests::e2e::cluster::Cluster;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use git2::{Repository, RepositoryInitOptions};
 use http::Method;
-use lockstep::client::{Call, Client};
+use lockstep::clients::api_client::{Call, Client};
 use lockstep_proto::gerrit::HelloResponse;
 use lockstep_tests::e2e::behind;
 use lockstep_tests::e2e::cluster::Cluster;

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lockstep::api::server::BoundApi;
+use lockstep::stages::api::server::BoundApi;
 use lockstep_tests::e2e::until;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;

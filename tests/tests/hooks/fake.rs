@@ -6,8 +6,8 @@ use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use lockstep::api::server::{ApiTasks, BoundApi};
-use lockstep::api::{Inspection, Transactions};
+use lockstep::stages::api::server::{ApiTasks, BoundApi};
+use lockstep::stages::api::{Inspection, Transactions};
 use lockstep_proto::bridge::*;
 use lockstep_proto::gerrit::BasePath;
 use lockstep_proto::status::{Counters, DueStatus, HeldStatus, NodeStatus};

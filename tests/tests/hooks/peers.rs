@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use lockstep::api::access::TokenFile;
-use lockstep::api::server::BoundApi;
-use lockstep::blob::Payload;
-use lockstep::clock::SeededEntropy;
-use lockstep::peers::http::{Address, HttpPeer};
-use lockstep::peers::{PeerError, Peers};
+use lockstep::base::clock::SeededEntropy;
+use lockstep::seams::blob::Payload;
+use lockstep::seams::peers::http::{Address, HttpPeer};
+use lockstep::seams::peers::{PeerError, Peers};
+use lockstep::stages::api::access::TokenFile;
+use lockstep::stages::api::server::BoundApi;
 use lockstep_tests::contract::repositories::{Fixture, name, nowhere, project};
 use lockstep_tests::local_git::LocalFixture;
 use tokio_util::sync::CancellationToken;
@@ -41,7 +41,7 @@ async fn fixture() -> LocalFixture {
 /// A text that does not compress: a pack of several of them is too large for memory.
 fn noise(seed: u64) -> String {
     let dice = SeededEntropy::new(seed);
-    (0..50_000).map(|_| format!("{:016x}", lockstep::clock::Entropy::next(&dice))).collect()
+    (0..50_000).map(|_| format!("{:016x}", lockstep::base::clock::Entropy::next(&dice))).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,11 +5,11 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
-use lockstep::api::access::TokenFile;
-use lockstep::api::health::BoundHealth;
-use lockstep::api::latch::Latches;
-use lockstep::api::server::{BindError, BoundApi};
-use lockstep::clock::SeededEntropy;
+use lockstep::base::clock::SeededEntropy;
+use lockstep::stages::api::access::TokenFile;
+use lockstep::stages::api::health::BoundHealth;
+use lockstep::stages::api::latch::Latches;
+use lockstep::stages::api::server::{BindError, BoundApi};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
@@ -98,8 +98,8 @@ async fn exactly_the_documented_methods_are_served() {
     let (address, token) = tcp(folder.path()).await;
     let ask = |line: &str| ask(address, &format!("{line} HTTP/1.1\r\nauthorization: Bearer {token}"), "");
     let served = ask("GET /v1/openapi.json");
-    assert_eq!(served.split("\r\n\r\n").nth(1).unwrap(), lockstep::api::openapi::document());
-    let document: serde_json::Value = serde_json::from_str(&lockstep::api::openapi::document()).unwrap();
+    assert_eq!(served.split("\r\n\r\n").nth(1).unwrap(), lockstep::stages::api::openapi::document());
+    let document: serde_json::Value = serde_json::from_str(&lockstep::stages::api::openapi::document()).unwrap();
     for (path, methods) in document["paths"].as_object().unwrap() {
         let real = path.replace("{project}", "p").replace("{txn}", "n.1.0.0.00c0ffee00c0ffee");
         for method in ["get", "put", "post", "delete", "patch"] {

@@ -1,7 +1,7 @@
 //! Stories of records with bad content, and of retries.
 
 use bytes::Bytes;
-use lockstep::refdb::{CommitRequest, IncarnationRecord, IncarnationState};
+use lockstep::seams::refdb::{CommitRequest, IncarnationRecord, IncarnationState};
 use lockstep_proto::bridge::Outcome;
 use lockstep_proto::{Command, NodeId, Pack, ProjectKey, ProjectName, RefKey, RefValue, Seq, Transaction, Version};
 use lockstep_tests::sim::faults::{Cut, Seam};

@@ -9,7 +9,7 @@ mod refresh;
 mod requests;
 mod seeding;
 
-use lockstep::plant::{Plant, Plants};
+use lockstep::base::faults::injected_bug::{Plant, Plants};
 use lockstep_tests::sim::{Scenario, plants, simulate};
 
 /// Seeds of the run without a planted bug, unless `LOCKSTEP_SIM_SEEDS` says how many, from `LOCKSTEP_SIM_SEED` on.

@@ -1,6 +1,6 @@
 //! Stories of projects that are created, deleted and created again.
 
-use lockstep::refdb::Role;
+use lockstep::seams::refdb::Role;
 use lockstep_proto::bridge::{Outcome, RefusalCode};
 use lockstep_proto::{NodeId, ProjectName, RefKey};
 use lockstep_tests::sim::faults::{Cut, Seam};

@@ -1,6 +1,6 @@
 //! Stories of nodes that reconcile.
 
-use lockstep::refdb::SlotState;
+use lockstep::seams::refdb::SlotState;
 use lockstep_proto::{NodeId, ProjectName};
 use lockstep_tests::sim::faults::{Cut, Seam};
 use lockstep_tests::sim::story::{Story, tell};

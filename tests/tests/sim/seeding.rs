@@ -26,7 +26,7 @@ async fn existing(story: &Story) -> Oid {
     let mut tip: Option<Oid> = None;
     let mut moves = Vec::new();
     let mut add = |name: String, new: Oid| {
-        moves.push(lockstep::git::RefMove { name: name.parse().unwrap(), old: None, new: Some(new) });
+        moves.push(lockstep::seams::git::RefMove { name: name.parse().unwrap(), old: None, new: Some(new) });
     };
     for at in 0..10 {
         let commit = volume.add_object(&old(), &tip.into_iter().collect::<Vec<_>>(), 1_000 + at);
@@ -137,7 +137,7 @@ fn what_somebody_writes_while_it_is_seeded_is_seeded_too() {
         assert!(story.world.crash(&node(AT)), "it was up");
         let volume = story.world.volume(&node(AT)).unwrap();
         let newer = volume.add_object(&old(), &[tip], 9_999);
-        let step = |name: &str, old, new| lockstep::git::RefMove { name: name.parse().unwrap(), old, new };
+        let step = |name: &str, old, new| lockstep::seams::git::RefMove { name: name.parse().unwrap(), old, new };
         let shown = volume.refs(&old());
         let gone = "refs/changes/10/10/1";
         let moves = [step(MAIN, Some(tip), Some(newer)), step(gone, shown.get(&gone.parse().unwrap()).copied(), None)];

@@ -1,50 +1,72 @@
-//! Who may import whom. Imports run one way, down the table; stages do not know each other.
+//! Who may import whom. A folder of `daemon/src` is a layer; imports run one way, down this table; stages meet in their ports.
 
+use std::collections::BTreeSet;
+
+use crate::paths::{code, paths};
 use crate::{Finding, Source};
 
-/// The modules of the daemon, lowest first. A module imports from lower rows only, except that adapters and
-/// repositories of one row may share types where [`WITHIN`] says so.
-const ROWS: &[(&str, &[&str])] = &[
-    ("ground", &["clock", "failpoint", "names", "plant", "roots", "sessions", "tasks"]),
-    ("help", &["backoff", "observe"]),
-    ("seam", &["blob", "eventlog", "gerrit", "git", "peers", "refdb", "volume"]),
-    ("backend", &["embedded"]),
-    ("knowledge", &["gates", "journal", "links", "refs"]),
-    ("durable", &["durability", "place"]),
-    ("marks", &["low_water"]),
-    ("observation", &["status", "telemetry"]),
+/// What the rooms of one layer may import of each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Within {
+    /// The rooms before them in the list.
+    Order,
+    /// This one room.
+    Only(&'static str),
+    /// These pairs: the first imports the second.
+    Pairs(&'static [(&'static str, &'static str)]),
+}
+
+/// The layers, lowest first, each with its rooms: the files and folders in it.
+const LAYERS: &[(&str, &[&str], Within)] = &[
+    ("base", &["clock", "tasks", "backoff", "ref_names", "base_paths", "observer", "faults"], Within::Order),
     (
-        "stage",
-        &["api", "apply", "commit", "consume", "events", "hello", "publish", "reconcile", "refresh", "seed", "site"],
+        "seams",
+        &["refdb", "eventlog", "blob", "git", "volume", "gerrit", "peers", "embedded"],
+        // A pack is a payload of the blob store, peers give packs of repositories, a checkpoint is a position of the event log.
+        Within::Pairs(&[("git", "blob"), ("peers", "blob"), ("peers", "git"), ("volume", "eventlog")]),
     ),
-    ("tool", &["client", "hook"]),
-    ("joint", &["app", "cli", "config", "demo", "main", "lib"]),
+    (
+        "state",
+        &["gerrit_session", "journal", "version_map", "quiesce", "materialize", "durability", "low_water"],
+        Within::Order,
+    ),
+    ("telemetry", &["status_board", "metrics", "traces", "logs"], Within::Order),
+    (
+        "stages",
+        &[
+            "ports",
+            "api",
+            "commit",
+            "publish",
+            "consume",
+            "apply",
+            "refresh",
+            "events",
+            "reconcile",
+            "seed",
+            "handshake",
+            "membership",
+        ],
+        Within::Only("ports"),
+    ),
+    ("clients", &["api_client", "git_hooks"], Within::Order),
+    ("node", &["config", "assembly"], Within::Order),
+    ("cli", &["demo", "commands"], Within::Order),
 ];
 
-/// Imports inside a row: a pack is a payload of the blob store, peers give packs of repositories, a checkpoint a position of the event log, the
-/// metrics show the board, the hook calls the bridge API.
-const WITHIN: &[(&str, &str)] = &[
-    ("git", "blob"),
-    ("peers", "blob"),
-    ("peers", "git"),
-    ("volume", "eventlog"),
-    ("telemetry", "status"),
-    ("hook", "client"),
-];
-
-/// Crates that only some modules may name: by the path's beginning below `daemon/src/`.
+/// Crates that only some rooms may name: by the path's beginning below `daemon/src/`.
 const CONFINED: &[(&str, &[&str])] = &[
-    ("aws_sdk_dynamodb", &["refdb/dynamo", "app", "embedded"]),
-    ("aws_sdk_kinesis", &["eventlog/kinesis", "app", "embedded"]),
-    ("aws_config", &["refdb/dynamo", "eventlog/kinesis", "app", "embedded"]),
-    ("dynoxide", &["embedded"]),
-    ("ferrokinesis", &["embedded"]),
-    ("git2", &["git/"]),
-    ("object_store", &["blob/", "app"]),
-    ("redb", &["volume/"]),
+    ("aws_sdk_dynamodb", &["seams/refdb/dynamo", "seams/embedded", "node/assembly"]),
+    ("aws_sdk_kinesis", &["seams/eventlog/kinesis", "seams/embedded", "node/assembly"]),
+    ("aws_config", &["seams/refdb/dynamo", "seams/eventlog/kinesis", "seams/embedded", "node/assembly"]),
+    ("dynoxide", &["seams/embedded"]),
+    ("ferrokinesis", &["seams/embedded"]),
+    ("git2", &["seams/git/"]),
+    ("object_store", &["seams/blob/", "node/assembly"]),
+    ("redb", &["seams/volume/"]),
 ];
 
-/// Modules that hold the implementations of a seam: only joints, backends and the seam itself name them.
+/// The implementations of each seam: above the seams, only the assembly names them.
 const IMPLEMENTATIONS: &[(&str, &[&str])] = &[
     ("refdb", &["dynamo", "memory"]),
     ("eventlog", &["kinesis", "memory"]),
@@ -53,70 +75,81 @@ const IMPLEMENTATIONS: &[(&str, &[&str])] = &[
     ("gerrit", &["rest", "recording"]),
 ];
 
+/// Where a file stands: its layer's place in the table, and its room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place<'a> {
+    layer: usize,
+    room: &'a str,
+}
+
+impl Place<'_> {
+    fn name(&self) -> String {
+        format!("{}/{}", LAYERS[self.layer].0, self.room)
+    }
+
+    fn may_import(&self, other: &Place<'_>) -> bool {
+        let (_, rooms, within) = LAYERS[self.layer];
+        let index = |room: &str| rooms.iter().position(|it| *it == room);
+        if other.layer != self.layer {
+            return other.layer < self.layer;
+        }
+        self.room == other.room
+            || match within {
+                Within::Order => index(other.room) < index(self.room),
+                Within::Only(room) => other.room == room,
+                Within::Pairs(pairs) => pairs.contains(&(self.room, other.room)),
+            }
+    }
+}
+
+fn place<'a>(layer: &str, room: &'a str) -> Option<Place<'a>> {
+    let found = LAYERS.iter().position(|(name, _, _)| *name == layer)?;
+    LAYERS[found].1.contains(&room).then_some(Place { layer: found, room })
+}
+
 pub fn check(file: &Source) -> Vec<Finding> {
     let Some(path) = file.path.strip_prefix("daemon/src/") else { return Vec::new() };
-    let module = path.split('/').next().unwrap_or(path).trim_end_matches(".rs");
-    let Some(row) = row_of(module) else {
-        return vec![file.finding(1, format!("module `{module}` has no row in tests/tests/tidy/layers.rs: place it"))];
+    let mut segments = path.trim_end_matches(".rs").split('/');
+    let (first, second) = (segments.next().unwrap_or_default(), segments.next());
+    // `lib.rs` and `main.rs` are the table of contents, and a layer's own `mod.rs` is its list of rooms.
+    let Some(room) = second.filter(|room| *room != "mod") else {
+        let known = matches!(first, "lib" | "main") || LAYERS.iter().any(|(name, _, _)| *name == first);
+        return (!known).then(|| file.finding(1, unplaced(first))).into_iter().collect();
     };
-    let mut findings = Vec::new();
-    for (number, line) in code(file) {
-        findings.extend(imports(module, row, line).map(|rule| file.finding(number, rule)));
-        findings.extend(implementations(module, row, line).map(|rule| file.finding(number, rule)));
-        findings.extend(confined(path, line).map(|rule| file.finding(number, rule)));
+    // A layer's own tests belong to no room.
+    if room == "tests" {
+        return Vec::new();
     }
+    let Some(here) = place(first, room) else {
+        return vec![file.finding(1, unplaced(&format!("{first}/{room}")))];
+    };
+    let code = code(file);
+    let mut findings: Vec<Finding> =
+        paths(&code, "crate").iter().filter_map(|(line, path)| import(file, &here, *line, path)).collect();
+    findings.extend(code.iter().filter_map(|(line, text)| Some(file.finding(*line, confined(path, text)?))));
     findings
 }
 
-/// The lines that are compiled into the product: no comments, and nothing behind the unit tests' `#[cfg(test)]`.
-fn code(file: &Source) -> impl Iterator<Item = (usize, &str)> {
-    let in_tests = file.path.ends_with("/tests.rs");
-    file.lines()
-        .take_while(move |(_, line)| !in_tests && line.trim_end() != "#[cfg(test)]")
-        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+fn unplaced(what: &str) -> String {
+    format!("`{what}` is no layer or room of tests/tests/tidy/layers.rs: place it there and in docs/ARCHITECTURE.md")
 }
 
-fn row_of(module: &str) -> Option<usize> {
-    ROWS.iter().position(|(_, modules)| modules.iter().any(|row| row == &module) || is_app(module, modules))
-}
-
-/// `app_x` is the app too.
-fn is_app(module: &str, modules: &[&str]) -> bool {
-    module.starts_with("app") && modules.contains(&"app")
-}
-
-/// The modules that a line names by `crate::`, and, for a list in braces, those in it.
-fn named(line: &str) -> impl Iterator<Item = &str> {
-    line.match_indices("crate::").flat_map(|(at, start)| {
-        let rest = &line[at + start.len()..];
-        let list = rest.strip_prefix('{').map(|list| list.split('}').next().unwrap_or(list));
-        list.unwrap_or(rest).split(if list.is_some() { ',' } else { '\0' }).map(|path| first(path.trim()))
-    })
-}
-
-/// The identifier that a text begins with.
-fn first(text: &str) -> &str {
-    text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_').next().unwrap_or(text)
-}
-
-fn imports(module: &str, row: usize, line: &str) -> Option<String> {
-    named(line).filter(|other| *other != module).find_map(|other| {
-        let below = row_of(other)? < row;
-        let (kind, _) = ROWS[row];
-        let joint = kind == "joint";
-        (!below && !joint && !WITHIN.contains(&(module, other)))
-            .then(|| format!("{kind} `{module}` imports `{other}`: imports run one way, see ARCHITECTURE.md"))
-    })
-}
-
-fn implementations(module: &str, row: usize, line: &str) -> Option<String> {
-    if matches!(ROWS[row].0, "joint" | "backend") {
-        return None;
+fn import(file: &Source, here: &Place<'_>, line: usize, path: &[String]) -> Option<Finding> {
+    let (layer, room) = (path.first()?, path.get(1)?);
+    // What a layer or the crate itself re-exports is in no room.
+    let there = place(layer, room)?;
+    if !here.may_import(&there) {
+        let rule = format!("`{}` imports `{}`: see the layers in docs/ARCHITECTURE.md", here.name(), there.name());
+        return Some(file.finding(line, rule));
     }
-    let names = |seam: &str, name: &str| line.contains(&format!("crate::{seam}::{name}"));
-    IMPLEMENTATIONS.iter().filter(|(seam, _)| *seam != module).find_map(|(seam, all)| {
-        let name = all.iter().find(|name| names(seam, name))?;
-        Some(format!("`{module}` names `{seam}::{name}`: only `app` names implementations, take the trait"))
+    let names_adapters = matches!(LAYERS[here.layer].0, "node" | "cli") || here.room == "embedded";
+    let adapter = IMPLEMENTATIONS.iter().any(|(seam, all)| {
+        *seam == there.room && there.room != here.room && path.get(2).is_some_and(|it| all.contains(&it.as_str()))
+    });
+    (adapter && !names_adapters).then(|| {
+        let rule =
+            format!("`{}` names `{}`: only node/assembly names adapters, take the trait", here.name(), path.join("::"));
+        file.finding(line, rule)
     })
 }
 
@@ -134,6 +167,77 @@ fn confined(path: &str, line: &str) -> Option<String> {
     })
 }
 
+/// Files that import each other in a circle: one finding per circle, at the first of its files.
+pub fn circles(files: &[Source]) -> Vec<Finding> {
+    let roots = ["daemon/src/", "proto/src/", "loadtest/src/"];
+    roots.iter().flat_map(|root| circles_below(root, files)).collect()
+}
+
+fn circles_below(root: &str, files: &[Source]) -> Vec<Finding> {
+    let sources: Vec<(&Source, Vec<String>)> =
+        files.iter().filter_map(|file| Some((file, module(file.path.strip_prefix(root)?)?))).collect();
+    let index = |path: &[String]| {
+        // A name belongs to the deepest file on its path.
+        (1..=path.len()).rev().find_map(|end| sources.iter().position(|(_, module)| module == &path[..end]))
+    };
+    let edges: Vec<BTreeSet<usize>> = sources
+        .iter()
+        .enumerate()
+        .map(|(here, (file, module))| {
+            let named = imported(file, module).into_iter().filter_map(|path| index(&path));
+            // A folder's `mod.rs` lists what is below it, and what is below uses its types: that is no circle.
+            named.filter(|there| *there != here && !related(module, &sources[*there].1)).collect()
+        })
+        .collect();
+    let mut findings = Vec::new();
+    let mut seen = BTreeSet::new();
+    for start in 0..sources.len() {
+        let reach = reachable(start, &edges);
+        if reach.contains(&start) && seen.insert(start) {
+            let circle: Vec<usize> = reach.into_iter().filter(|it| reachable(*it, &edges).contains(&start)).collect();
+            seen.extend(circle.iter().copied());
+            let names: Vec<&str> = circle.iter().map(|it| sources[*it].0.path.as_str()).collect();
+            findings.push(sources[start].0.finding(1, format!("imports run in a circle: {}", names.join(", "))));
+        }
+    }
+    findings
+}
+
+/// The module that a file is: `a/b.rs` and `a/b/mod.rs` are `a::b`. Roots and tests are none.
+fn module(path: &str) -> Option<Vec<String>> {
+    let path = path.strip_suffix(".rs")?;
+    let path = path.strip_suffix("/mod").unwrap_or(path);
+    let is_ours = !matches!(path, "lib" | "main") && !path.split('/').any(|it| it == "tests");
+    is_ours.then(|| path.split('/').map(str::to_owned).collect())
+}
+
+fn related(one: &[String], other: &[String]) -> bool {
+    one.starts_with(other) || other.starts_with(one)
+}
+
+/// The paths that a file names by `crate::` or `super::`, from the crate's root.
+fn imported(file: &Source, module: &[String]) -> Vec<Vec<String>> {
+    let code = code(file);
+    let mut all: Vec<Vec<String>> = paths(&code, "crate").into_iter().map(|(_, path)| path).collect();
+    for (_, path) in paths(&code, "super") {
+        let ups = path.iter().take_while(|it| *it == "super").count() + 1;
+        let Some(keep) = module.len().checked_sub(ups) else { continue };
+        all.push(module[..keep].iter().chain(&path[ups - 1..]).cloned().collect());
+    }
+    all
+}
+
+fn reachable(start: usize, edges: &[BTreeSet<usize>]) -> BTreeSet<usize> {
+    let mut seen = BTreeSet::new();
+    let mut next: Vec<usize> = edges[start].iter().copied().collect();
+    while let Some(node) = next.pop() {
+        if seen.insert(node) {
+            next.extend(&edges[node]);
+        }
+    }
+    seen
+}
+
 #[cfg(test)]
 fn rule(path: &str, line: &str) -> String {
     let file = Source::new(path, &format!("//! Essay.\n{line}\n"));
@@ -141,45 +245,67 @@ fn rule(path: &str, line: &str) -> String {
 }
 
 #[test]
-fn stages_do_not_import_each_other() {
-    assert!(rule("daemon/src/apply/mod.rs", "use crate::commit::X;").starts_with("2: stage `apply` imports `commit`"));
-    assert!(rule("daemon/src/apply/mod.rs", "let x = crate::site::X;").starts_with("2: stage"));
-    assert!(rule("daemon/src/apply/mod.rs", "use crate::{refdb::RefDb, publish::X};").contains("imports `publish`"));
-    assert_eq!(rule("daemon/src/apply/mod.rs", "use crate::{refdb::RefDb, git::X};"), "");
-    assert_eq!(rule("daemon/src/apply/mod.rs", "//! see [`crate::commit`]"), "");
+fn stages_meet_in_their_ports_alone() {
+    let apply = |line: &str| rule("daemon/src/stages/apply/mod.rs", line);
+    assert!(apply("use crate::stages::commit::X;").starts_with("2: `stages/apply` imports `stages/commit`"));
+    assert!(apply("let x = crate::stages::membership::X;").starts_with("2: `stages/apply`"));
+    assert!(apply("use crate::{seams::refdb::RefDb,\n    stages::publish::X};").contains("imports `stages/publish`"));
+    assert_eq!(apply("use crate::{seams::refdb::RefDb, seams::git::X};"), "");
+    assert_eq!(apply("use crate::stages::ports::CatchUp;"), "");
+    assert_eq!(apply("//! see [`crate::stages::commit`]"), "");
 }
 
 #[test]
-fn seams_do_not_look_up() {
-    assert!(rule("daemon/src/refdb/mod.rs", "use crate::commit::X;").contains("seam `refdb` imports `commit`"));
-    assert!(rule("daemon/src/git/mod.rs", "use crate::refdb::X;").contains("imports `refdb`"));
-    assert_eq!(rule("daemon/src/git/mod.rs", "use crate::blob::Payload;"), "");
-    assert_eq!(rule("daemon/src/app.rs", "use crate::{commit::X, api::Y};"), "");
+fn layers_do_not_look_up() {
+    assert!(rule("daemon/src/seams/refdb/mod.rs", "use crate::stages::commit::X;").contains("`seams/refdb` imports"));
+    assert!(rule("daemon/src/seams/git/mod.rs", "use crate::seams::refdb::X;").contains("imports `seams/refdb`"));
+    assert!(rule("daemon/src/base/clock.rs", "use crate::base::tasks::X;").contains("imports `base/tasks`"));
+    assert!(rule("daemon/src/cli/demo/mod.rs", "use crate::cli::commands::X;").contains("imports `cli/commands`"));
+    assert!(rule("daemon/src/node/config/mod.rs", "use crate::node::assembly::X;").contains("imports `node/assembly`"));
+    assert_eq!(rule("daemon/src/seams/git/mod.rs", "use crate::seams::blob::Payload;"), "");
+    assert_eq!(rule("daemon/src/node/assembly/mod.rs", "use crate::stages::{commit::X, api::Y};"), "");
 }
 
 #[test]
-fn only_the_app_names_implementations() {
-    assert!(rule("daemon/src/commit/mod.rs", "use crate::refdb::dynamo::X;").contains("only `app` names"));
-    assert_eq!(rule("daemon/src/app/adapters.rs", "use crate::refdb::dynamo::X;"), "");
-    assert_eq!(rule("daemon/src/refdb/dynamo/mod.rs", "use crate::refdb::memory::X;"), "");
+fn only_the_assembly_names_adapters() {
+    let dynamo = "use crate::seams::refdb::dynamo::X;";
+    assert!(rule("daemon/src/stages/commit/mod.rs", dynamo).contains("only node/assembly names"));
+    assert_eq!(rule("daemon/src/node/assembly/production.rs", dynamo), "");
+    assert_eq!(rule("daemon/src/seams/refdb/dynamo/mod.rs", "use crate::seams::refdb::memory::X;"), "");
 }
 
 #[test]
 fn crates_stay_at_home() {
-    assert!(rule("daemon/src/commit/mod.rs", "use aws_sdk_dynamodb::Client;").contains("`aws_sdk_dynamodb` outside"));
-    assert!(rule("daemon/src/refdb/mod.rs", "fn f(c: &aws_sdk_dynamodb::Client)").contains("outside"));
-    assert!(rule("daemon/src/apply/mod.rs", "use git2::Repository;").contains("`git2` outside of git/"));
-    assert!(rule("daemon/src/app.rs", "ferrokinesis::serve()").contains("outside of embedded"));
-    assert_eq!(rule("daemon/src/refdb/dynamo/client.rs", "use aws_sdk_dynamodb::Client;"), "");
-    assert_eq!(rule("daemon/src/git/objects.rs", "use git2::Repository;"), "");
+    let commit = |line: &str| rule("daemon/src/stages/commit/mod.rs", line);
+    assert!(commit("use aws_sdk_dynamodb::Client;").contains("`aws_sdk_dynamodb` outside"));
+    assert!(commit("use git2::Repository;").contains("`git2` outside of seams/git/"));
+    assert!(rule("daemon/src/seams/refdb/mod.rs", "fn f(c: &aws_sdk_dynamodb::Client)").contains("outside"));
+    assert!(rule("daemon/src/node/assembly/run.rs", "ferrokinesis::serve()").contains("outside of seams/embedded"));
+    assert_eq!(rule("daemon/src/seams/refdb/dynamo/client.rs", "use aws_sdk_dynamodb::Client;"), "");
+    assert_eq!(rule("daemon/src/seams/git/objects.rs", "use git2::Repository;"), "");
 }
 
 #[test]
-fn a_module_without_a_row_is_found() {
-    assert!(rule("daemon/src/surprise/mod.rs", "").contains("`surprise` has no row"));
+fn a_room_without_a_place_is_found() {
+    assert!(rule("daemon/src/surprise/mod.rs", "").contains("`surprise` is no layer or room"));
+    assert!(rule("daemon/src/base/surprise.rs", "").contains("`base/surprise` is no layer or room"));
+    assert_eq!(rule("daemon/src/base/mod.rs", ""), "");
 }
 
 #[test]
 fn unit_tests_may_use_what_they_like() {
-    assert_eq!(rule("daemon/src/commit/mod.rs", "#[cfg(test)]\nuse crate::refdb::memory::MemoryRefDb;"), "");
+    assert_eq!(rule("daemon/src/stages/commit/mod.rs", "#[cfg(test)]\nuse crate::seams::refdb::memory::X;"), "");
+}
+
+#[test]
+fn a_circle_is_found_and_a_folder_with_its_files_is_none() {
+    let file = |path: &str, line: &str| Source::new(path, line);
+    let a = file("daemon/src/stages/api/a.rs", "use super::b::B;");
+    let b = file("daemon/src/stages/api/b.rs", "use crate::stages::api::c::C;");
+    let back = file("daemon/src/stages/api/c.rs", "use super::{a::A, d};");
+    let mut files = vec![a, b, back];
+    assert_eq!(circles(&files).iter().map(|it| it.path.as_str()).collect::<Vec<_>>(), ["daemon/src/stages/api/a.rs"]);
+    files[2] = file("daemon/src/stages/api/c.rs", "use super::Api;");
+    files.push(file("daemon/src/stages/api/mod.rs", "use self::a::A;\nuse crate::stages::api::a::A;"));
+    assert_eq!(circles(&files), []);
 }

@@ -5,6 +5,7 @@
 
 mod docs;
 mod layers;
+mod paths;
 mod shape;
 mod text;
 
@@ -90,6 +91,8 @@ fn check(file: &Source, files: &[Source]) -> Vec<Finding> {
 fn the_tree_is_tidy() {
     let files = tree();
     assert!(files.iter().any(|file| file.path == "daemon/src/lib.rs"), "the tree was not found");
-    let findings: Vec<String> = files.iter().flat_map(|file| check(file, &files)).map(|it| it.to_string()).collect();
+    let found =
+        files.iter().flat_map(|file| check(file, &files)).chain(layers::circles(&files)).chain(shape::twins(&files));
+    let findings: Vec<String> = found.map(|it| it.to_string()).collect();
     assert!(findings.is_empty(), "{} findings:\n{}", findings.len(), findings.join("\n"));
 }

@@ -22,6 +22,16 @@ pub fn check(file: &Source) -> Vec<Finding> {
     findings
 }
 
+/// Modules that are a file beside a folder: a folder's module is its `mod.rs`.
+pub fn twins(files: &[Source]) -> Vec<Finding> {
+    let is_folder = |path: &str| files.iter().any(|file| file.path.starts_with(&format!("{path}/")));
+    let rust = files.iter().filter(|file| file.is_rust());
+    let beside = rust.filter(|file| file.path.strip_suffix(".rs").is_some_and(is_folder));
+    beside
+        .map(|file| file.finding(1, "a folder of the same name is beside it: move it to the folder's `mod.rs`"))
+        .collect()
+}
+
 fn long_functions(file: &Source) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut open: Vec<(usize, &str)> = Vec::new();
@@ -83,4 +93,11 @@ fn a_declaration_over_several_lines_is_no_long_function() {
 #[test]
 fn a_file_without_an_essay_is_found() {
     assert_eq!(check(&Source::new("x.rs", "use a::b;\n"))[0].line, 1);
+}
+
+#[test]
+fn a_file_beside_its_folder_is_found() {
+    let files = |paths: [&str; 2]| twins(&paths.map(|path| Source::new(path, "//! Essay.\n")));
+    assert_eq!(files(["daemon/src/a.rs", "daemon/src/a/b.rs"]).len(), 1);
+    assert_eq!(files(["daemon/src/a/mod.rs", "daemon/src/a/b.rs"]), []);
 }

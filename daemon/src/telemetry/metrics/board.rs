@@ -6,7 +6,7 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
 
 use super::table;
-use crate::status::StatusBoard;
+use crate::telemetry::status_board::StatusBoard;
 
 /// Shows the lag of every origin on the board.
 pub fn observe_board(meter: &Meter, board: &Arc<StatusBoard>) {

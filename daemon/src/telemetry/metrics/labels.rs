@@ -2,7 +2,7 @@
 
 use lockstep_proto::bridge::{Outcome, RefusalCode};
 
-use crate::git::GitError;
+use crate::seams::git::GitError;
 
 /// A label's value.
 pub(super) trait Label: Copy {

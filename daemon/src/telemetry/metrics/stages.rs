@@ -8,7 +8,7 @@ use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter};
 
 use super::labels::{ApplyOutcome, CallEnd, GitOp, Label, RefDbOp};
 use super::table;
-use crate::git::GitError;
+use crate::seams::git::GitError;
 
 fn label(key: &'static str, value: impl Label) -> KeyValue {
     KeyValue::new(key, value.text())

@@ -1,7 +1,7 @@
 //! The commit point: all or nothing, on exactly the predecessors, and once.
 
 use futures::future::join_all;
-use lockstep::refdb::{CommitAnswer, Obstacle, RefDbError, SlotState};
+use lockstep::seams::refdb::{CommitAnswer, Obstacle, RefDbError, SlotState};
 use lockstep_proto::{Command, ProjectPhase, ProjectState, RefValue, Version};
 
 use super::{Db, item, land, landed, project, refuse, try_item};

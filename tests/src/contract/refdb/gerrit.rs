@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lockstep::refdb::{GerritRecord, RefDbError};
+use lockstep::seams::refdb::{GerritRecord, RefDbError};
 use lockstep_proto::NodeId;
 
 use super::Db;

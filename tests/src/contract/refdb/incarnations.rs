@@ -1,7 +1,7 @@
 //! Incarnations: births, marks, freezing, draining, forgetting.
 
 use futures::future::{join, join_all};
-use lockstep::refdb::{BirthAnswer, IncarnationRecord, IncarnationState, MarkAnswer, RefDbError, Role};
+use lockstep::seams::refdb::{BirthAnswer, IncarnationRecord, IncarnationState, MarkAnswer, RefDbError, Role};
 use lockstep_proto::{IncarnationId, Seq};
 
 use super::Db;

@@ -1,6 +1,6 @@
 //! Transactions under locks: each step by itself, and each of them twice.
 
-use lockstep::refdb::{CommitAnswer, CommitRequest, Obstacle, Part, RefDbError, RefItem, SlotState};
+use lockstep::seams::refdb::{CommitAnswer, CommitRequest, Obstacle, Part, RefDbError, RefItem, SlotState};
 use lockstep_proto::{RefKey, RefValue, Version};
 
 use super::{Db, item, land, landed, project, refuse, try_item};

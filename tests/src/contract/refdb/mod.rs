@@ -13,7 +13,7 @@ pub mod slots;
 
 use std::sync::Arc;
 
-use lockstep::refdb::{CommitAnswer, CommitRequest, Obstacle, RefDb, RefItem, SlotState};
+use lockstep::seams::refdb::{CommitAnswer, CommitRequest, Obstacle, RefDb, RefItem, SlotState};
 use lockstep_proto::ProjectKey;
 
 use crate::build;

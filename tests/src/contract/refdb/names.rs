@@ -1,6 +1,6 @@
 //! Names that exclude each other: directory marks.
 
-use lockstep::refdb::{Obstacle, SlotState};
+use lockstep::seams::refdb::{Obstacle, SlotState};
 use lockstep_proto::{RefValue, Version};
 
 use super::{Db, item, land, project, refuse, try_item};

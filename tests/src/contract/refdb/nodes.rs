@@ -1,6 +1,6 @@
 //! Nodes: one record each, written over what the writer knows.
 
-use lockstep::refdb::{NodeAnswer, NodeRecord, RefDbError};
+use lockstep::seams::refdb::{NodeAnswer, NodeRecord, RefDbError};
 use lockstep_proto::{Lane, Seq};
 
 use super::Db;

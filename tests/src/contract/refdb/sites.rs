@@ -1,6 +1,6 @@
 //! Sites: roles and epochs.
 
-use lockstep::refdb::{RefDbError, Role, SiteRecord};
+use lockstep::seams::refdb::{RefDbError, Role, SiteRecord};
 
 use super::Db;
 use crate::build::site;

@@ -1,7 +1,7 @@
 //! The journal's slots: occupied once, poison for ever.
 
 use futures::future::join;
-use lockstep::refdb::{CommitAnswer, Obstacle, SlotState};
+use lockstep::seams::refdb::{CommitAnswer, Obstacle, SlotState};
 
 use super::{Db, item, land, landed, project, refuse, try_item};
 use crate::build::{Commit, slot, value};

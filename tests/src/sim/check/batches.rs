@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lockstep::volume::NodeStore;
+use lockstep::seams::volume::NodeStore;
 use lockstep_proto::{Oid, ProjectKey, RefKey, RefName, TxnId, Version};
 
 use super::{Verdict, checkpoints};

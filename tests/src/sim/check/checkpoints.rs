@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use lockstep::eventlog::Position;
-use lockstep::volume::{Held, NodeStore};
+use lockstep::seams::eventlog::Position;
+use lockstep::seams::volume::{Held, NodeStore};
 use lockstep_proto::{ProjectKey, ProjectPhase, RefKey, RefValue, Transaction, TxnId, Version};
 
 use super::Verdict;

@@ -1,6 +1,6 @@
 //! The journal is collected only below every node that is not expelled.
 
-use lockstep::volume::NodeStore;
+use lockstep::seams::volume::NodeStore;
 use lockstep_proto::Slot;
 
 use super::{Verdict, checkpoints};

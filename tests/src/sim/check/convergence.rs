@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use lockstep::eventlog::{Position, StreamInfo};
-use lockstep::refdb::RefItem;
-use lockstep::volume::ShardId;
+use lockstep::seams::eventlog::{Position, StreamInfo};
+use lockstep::seams::refdb::RefItem;
+use lockstep::seams::volume::ShardId;
 use lockstep_proto::{ProjectKey, RefKey, SiteId, Version};
 
 use super::checkpoints::Logged;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use lockstep::volume::{NodeStore, RefRecord};
+use lockstep::seams::volume::{NodeStore, RefRecord};
 use lockstep_proto::{Oid, ProjectKey, ProjectName, RefKey, RefName, Version};
 
 use super::Verdict;

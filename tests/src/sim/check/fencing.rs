@@ -1,7 +1,7 @@
 //! Invariant 8: who is fenced commits nothing any more. Nobody is born where the site's role does not allow it,
 //! and a journal is drained only when nothing can land in its windows.
 
-use lockstep::refdb::{IncarnationRecord, Role};
+use lockstep::seams::refdb::{IncarnationRecord, Role};
 use lockstep_proto::{IncarnationId, Lane, Seq};
 
 use super::Verdict;

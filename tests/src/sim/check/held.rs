@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use lockstep::volume::Changes;
+use lockstep::seams::volume::Changes;
 use lockstep_proto::TxnId;
 
 use super::Verdict;

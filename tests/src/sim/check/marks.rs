@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use lockstep::volume::NodeStore;
+use lockstep::seams::volume::NodeStore;
 use lockstep_proto::{IncarnationId, Lane, LaneId, Seq, TxnId};
 
 use super::{Verdict, checkpoints};

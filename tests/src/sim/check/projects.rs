@@ -2,9 +2,9 @@
 //! nobody can commit without knowing `closing`, and nothing of a deleted project is in its successor.
 
 use futures::FutureExt;
-use lockstep::git::GitError;
-use lockstep::refdb::{IncarnationRecord, IncarnationState};
-use lockstep::volume::{Held, NodeStore};
+use lockstep::seams::git::GitError;
+use lockstep::seams::refdb::{IncarnationRecord, IncarnationState};
+use lockstep::seams::volume::{Held, NodeStore};
 use lockstep_proto::bridge::Outcome;
 use lockstep_proto::{NodeId, ProjectKey, ProjectPhase, ProjectState, RefKey, RefValue, Seq, Transaction};
 

@@ -65,7 +65,7 @@ pub fn gerrit_differs(
 
 #[cfg(test)]
 mod tests {
-    use lockstep::plant::Plants;
+    use lockstep::base::faults::injected_bug::Plants;
 
     use super::*;
     use crate::sim::backend::Backend;

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep::eventlog::{Position, StreamInfo};
-use lockstep::volume::ShardId;
+use lockstep::seams::eventlog::{Position, StreamInfo};
+use lockstep::seams::volume::ShardId;
 use lockstep_proto::SiteId;
 
 use super::Verdict;

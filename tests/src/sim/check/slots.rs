@@ -1,7 +1,7 @@
 //! The journal: a slot is occupied once; poison is for ever; commits stay in their incarnation's window, and a
 //! drained incarnation has none any more (invariant 8).
 
-use lockstep::refdb::IncarnationState;
+use lockstep::seams::refdb::IncarnationState;
 use lockstep_proto::{Slot, TxnId};
 
 use super::Verdict;

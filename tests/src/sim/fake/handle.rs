@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lockstep::api::Transactions;
+use lockstep::stages::api::Transactions;
 use lockstep_proto::bridge::*;
 use lockstep_proto::*;
 

@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lockstep::api::Transactions;
-use lockstep::eventlog::{Position, Record, StreamInfo};
-use lockstep::git::RefMove;
-use lockstep::links::Refreshes;
-use lockstep::refdb::{
+use lockstep::seams::eventlog::{Position, Record, StreamInfo};
+use lockstep::seams::git::RefMove;
+use lockstep::seams::refdb::{
     BirthAnswer, CommitAnswer, CommitRequest, IncarnationRecord, IncarnationState, MarkAnswer, Obstacle, RefItem,
     SlotState,
 };
-use lockstep::volume::{Changes, Held, RefRecord, ShardId};
+use lockstep::seams::volume::{Changes, Held, RefRecord, ShardId};
+use lockstep::stages::api::Transactions;
+use lockstep::stages::ports::Refreshes;
 use lockstep_proto::bridge::*;
 use lockstep_proto::*;
 use tokio::sync::Mutex;
@@ -115,7 +115,7 @@ impl SimNode for FakeNode {
         None
     }
 
-    fn events(&self) -> Option<Arc<dyn lockstep::links::StreamEvents>> {
+    fn events(&self) -> Option<Arc<dyn lockstep::stages::ports::StreamEvents>> {
         None
     }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use lockstep::plant::Plants;
+use lockstep::base::faults::injected_bug::Plants;
 
 use super::node::{Fakes, Mistake};
 use super::volume::TinyVolume;

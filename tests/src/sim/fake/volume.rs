@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use lockstep::blob::Payload;
-use lockstep::clock::Entropy;
-use lockstep::git::{GitError, IsCommitted, Packed, RefMove, Relation, RepairReport, Repositories};
-use lockstep::volume::NodeStore;
-use lockstep::volume::memory::MemoryStore;
+use lockstep::base::clock::Entropy;
+use lockstep::seams::blob::Payload;
+use lockstep::seams::git::{GitError, IsCommitted, Packed, RefMove, Relation, RepairReport, Repositories};
+use lockstep::seams::volume::NodeStore;
+use lockstep::seams::volume::memory::MemoryStore;
 use lockstep_proto::{Oid, ProjectName, RefName};
 
 use crate::sim::backend::Volume;

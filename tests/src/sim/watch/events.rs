@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep::volume::{Mailbox, NodeStore};
+use lockstep::seams::volume::{Mailbox, NodeStore};
 use lockstep_proto::announcement::ForwardedEvent;
 use lockstep_proto::{Announcement, NodeId, RefName};
 

@@ -11,7 +11,7 @@ mod volumes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use lockstep::eventlog::EventLog;
+use lockstep::seams::eventlog::EventLog;
 use lockstep_proto::{LaneId, NodeId, Oid, ProjectKey, ProjectName, RefName, Seq, SiteId};
 
 use super::backend::Volume;

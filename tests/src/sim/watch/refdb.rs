@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use lockstep::refdb::{IncarnationRecord, IncarnationState, NodeRecord, SiteRecord};
+use lockstep::seams::refdb::{IncarnationRecord, IncarnationState, NodeRecord, SiteRecord};
 use lockstep_proto::bridge::{Outcome, ProjectResponse, RefTransactionRequest, RefTransactionResponse};
 use lockstep_proto::{IncarnationId, NodeId, ProjectName, RefKey, RefName, Seq, Slot, Transaction};
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use lockstep::git::RefMove;
-use lockstep::volume::{Changes, NodeStore};
+use lockstep::seams::git::RefMove;
+use lockstep::seams::volume::{Changes, NodeStore};
 use lockstep_proto::{NodeId, Oid, ProjectKey, ProjectName, ProjectPhase, RefKey, RefName, RefValue, SiteId, Version};
 
 use super::{Known, Local, Watch};

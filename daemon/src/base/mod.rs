@@ -1,0 +1,19 @@
+//! Vocabulary and tools that know nothing of replication.
+//!
+//! | room | job |
+//! |---|---|
+//! | `clock` | time and randomness as parameters |
+//! | `tasks` | background tasks with an owner |
+//! | `backoff` | the one retry delay of the program |
+//! | `ref_names` | which ref names exclude each other, and which refs are replicated |
+//! | `base_paths` | which folder holds a project's repository |
+//! | `observer` | the trait through which stages report to metrics, status and the simulator |
+//! | `faults` | failpoints and injected bugs; compiled out of the production image |
+
+pub mod backoff;
+pub mod base_paths;
+pub mod clock;
+pub mod faults;
+pub mod observer;
+pub mod ref_names;
+pub mod tasks;

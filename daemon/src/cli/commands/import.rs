@@ -1,0 +1,136 @@
+//! `lockstep import`: commits every ref that a repository has and the refdb does not know.
+//!
+//! Each ref goes as "must be absent". One that the refdb already holds with the same value is refused as stale
+//! with that very value, and counts as done: so an import that was cut is simply run again. One that the refdb
+//! holds with another value is a conflict, and stays as the refdb has it.
+
+use std::path::{Path, PathBuf};
+
+use http::Method;
+use lockstep_proto::bridge::{
+    CreateProjectRequest, Outcome, ProjectResponse, RefCommand, RefResult, RefTransactionRequest, RefusalCode,
+};
+use lockstep_proto::{ProjectName, RefName, limits};
+
+use super::CliError;
+use super::existing;
+use super::target::{self, Target};
+use crate::base::ref_names;
+use crate::clients::api_client::project_path;
+use crate::clients::git_hooks::git::GitDir;
+use crate::clients::git_hooks::install;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  lockstep import /srv/git/tools/build.git
+  lockstep import tools/build --root /srv/git
+  lockstep import /srv/git/tools/build.git --project tools/build")]
+pub(super) struct ImportArgs {
+    #[command(flatten)]
+    target: Target,
+    /// The repository's folder, or with --root the name of its project
+    repository: PathBuf,
+    /// The project; git config lockstep.project of the repository without it
+    #[arg(long)]
+    project: Option<ProjectName>,
+    /// The git volume (setting root), to find a project by its name
+    #[arg(long)]
+    root: Option<PathBuf>,
+}
+
+/// What became of the refs so far.
+#[derive(Debug, Default)]
+struct Tally {
+    committed: usize,
+    present: usize,
+    /// One line a ref that was not imported.
+    problems: Vec<String>,
+    /// Whether the fate of any is unknown.
+    unknown: bool,
+}
+
+pub(super) async fn run(args: ImportArgs) -> Result<(), CliError> {
+    let (git, project) = locate(&args).await?;
+    install::check_kind(&git).map_err(|error| CliError::Usage(error.to_string()))?;
+    target::same_project(git.path(), Some(project.clone()), args.target.project_of(git.path()).await?)?;
+    create(&args.target, &git, &project).await?;
+    let (refs, problems) = existing::refs(&git)?;
+    let mut tally = Tally { problems, ..Tally::default() };
+    for chunk in ref_names::parts(&refs, |command| &command.name, limits::WRITE_COMMANDS) {
+        let response = args.target.submit(&project, &request(chunk)).await?;
+        for (result, command) in response.results.iter().zip(chunk) {
+            tally.add(result, command);
+        }
+        eprintln!("{project}: {} of {} refs", tally.committed + tally.present + tally.problems.len(), refs.len());
+    }
+    tally.conclude(&project)
+}
+
+async fn locate(args: &ImportArgs) -> Result<(GitDir, ProjectName), CliError> {
+    let name: Option<ProjectName> = args.repository.to_str().and_then(|name| name.parse().ok());
+    let (path, named) = match (&args.root, name) {
+        (Some(root), Some(name)) => (args.target.roots_at(root).await?.git_dir(&name), Some(name)),
+        _ => (args.repository.clone(), None),
+    };
+    let git = GitDir::at(&path).map_err(|error| CliError::Usage(error.to_string()))?;
+    let project = match args.project.clone().or(named) {
+        Some(project) => project,
+        None => git.project().map_err(|error| usage(&path, &format!("{error}, or give --project")))?,
+    };
+    Ok((git, project))
+}
+
+fn usage(path: &Path, why: &str) -> CliError {
+    CliError::Usage(format!("{}: {why}", path.display()))
+}
+
+/// Creates the project with the repository's own `HEAD`; one that exists is left as it is.
+async fn create(target: &Target, git: &GitDir, project: &ProjectName) -> Result<(), CliError> {
+    let head = git.run(&["symbolic-ref", "HEAD"]).map_err(CliError::failed)?;
+    let head: RefName = head.trim_end().parse().map_err(|error| CliError::Failed(format!("HEAD: {error}")))?;
+    let body = CreateProjectRequest { request_id: target::request_id(), head };
+    let answer: ProjectResponse = target.change(Method::PUT, project_path(project, ""), &body).await?;
+    let exists = answer.refusal.as_ref().is_some_and(|refusal| refusal.code == RefusalCode::Project);
+    if answer.outcome == Outcome::Refused && exists {
+        return Ok(());
+    }
+    target::conclude_project(&format!("project {project}"), &answer)
+}
+
+fn request(commands: &[RefCommand]) -> RefTransactionRequest {
+    RefTransactionRequest {
+        request_id: target::request_id(),
+        deadline_ms: None,
+        atomic: false,
+        commands: commands.to_vec(),
+        actor: target::actor(),
+        traceparent: None,
+    }
+}
+
+impl Tally {
+    fn add(&mut self, result: &RefResult, command: &RefCommand) {
+        let actual = result.refusal.as_ref().and_then(|refusal| refusal.actual.as_deref());
+        let why = result.refusal.as_ref().map_or("no reason was given", |refusal| refusal.message.as_str());
+        match result.outcome {
+            Outcome::Committed | Outcome::CommittedNotYetVisible => self.committed += 1,
+            Outcome::Refused if actual.is_some() && actual == command.new.map(|oid| oid.to_string()).as_deref() => {
+                self.present += 1;
+            }
+            Outcome::Refused => self.problems.push(target::about(result.name.as_str(), why)),
+            Outcome::Unknown => {
+                self.unknown = true;
+                self.problems.push(format!("{}: not known yet ({why}); run the import again", result.name));
+            }
+        }
+    }
+
+    fn conclude(self, project: &ProjectName) -> Result<(), CliError> {
+        println!("{project}: {} refs committed, {} were committed before", self.committed, self.present);
+        if self.problems.is_empty() {
+            return Ok(());
+        }
+        let text = format!("{} refs were not imported:\n{}", self.problems.len(), self.problems.join("\n"));
+        Err(if self.unknown { CliError::Failed(text) } else { CliError::Refused(text) })
+    }
+}

@@ -1,0 +1,272 @@
+//! `lockstep status`, `parked` and `quarantine`: what the sidecar says of itself, for people or as JSON.
+
+use std::time::Duration;
+
+use lockstep_proto::status::{DueStatus, HeldStatus, NodeStatus, RefreshStatus};
+use serde::Serialize;
+
+use super::table::Table;
+use super::target::Target;
+use super::{CliError, out};
+use crate::base::clock::{Clock, SystemClock};
+
+/// The pause between two looks of `--watch`.
+const WATCH: Duration = Duration::from_secs(1);
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  lockstep status --watch\n  lockstep status --json | jq .origins")]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    target: Target,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Look again every second until interrupted
+    #[arg(long)]
+    watch: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ListArgs {
+    #[command(flatten)]
+    target: Target,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn status(args: StatusArgs) -> Result<(), CliError> {
+    if !args.watch {
+        return out::put(&look(&args).await?);
+    }
+    let clear = if args.json { "" } else { "\x1b[2J\x1b[H" };
+    loop {
+        // A sidecar that is away comes back: a restart is what one watches.
+        match look(&args).await {
+            Ok(text) => out::put(&format!("{clear}{text}"))?,
+            Err(error) => eprintln!("{error}"),
+        }
+        tokio::time::sleep(WATCH).await;
+    }
+}
+
+async fn look(args: &StatusArgs) -> Result<String, CliError> {
+    let status: NodeStatus = args.target.get("/v1/status").await?;
+    if args.json { json(&status) } else { Ok(render(&status)) }
+}
+
+pub(super) async fn list(args: ListArgs, path: &str) -> Result<(), CliError> {
+    let held: Vec<HeldStatus> = args.target.get(path).await?;
+    out::put(&if args.json { json(&held)? } else { render_held(&held) })
+}
+
+pub(super) async fn due(args: ListArgs) -> Result<(), CliError> {
+    let due: Vec<DueStatus> = args.target.get("/v1/refresh").await?;
+    out::put(&if args.json { json(&due)? } else { render_due(&due) })
+}
+
+fn json(value: &impl Serialize) -> Result<String, CliError> {
+    serde_json::to_string_pretty(value).map(|text| text + "\n").map_err(CliError::failed)
+}
+
+fn render(status: &NodeStatus) -> String {
+    let incarnation = status.incarnation.map_or("not born".to_owned(), |number| number.to_string());
+    let head = format!(
+        "site {}  node {}  incarnation {incarnation}  role {}  epoch {}\n{}\n",
+        status.site,
+        status.node,
+        status.role,
+        status.epoch,
+        readiness(status)
+    );
+    let (counters, events) = (&status.counters, &status.events);
+    let totals = format!(
+        "committed {}  refused {}  unknown {}  applied {}  skipped {}  caught up {}  published {}\nparked {}  quarantined {}\n\
+         events: unsent {}  waiting {} (the oldest for {:.1} s)  dropped {}\n",
+        counters.committed,
+        counters.refused,
+        counters.unknown,
+        counters.applied,
+        counters.skipped,
+        counters.caught_up,
+        counters.published,
+        status.parked,
+        status.quarantined,
+        events.unsent,
+        events.waiting,
+        events.oldest_ms as f64 / 1_000.0,
+        events.dropped
+    );
+    let refresh = status.refresh.as_ref().map(refresh).unwrap_or_default();
+    [head, totals, refresh, origins(status), journal(status), checkpoints(status), errors(status)].concat()
+}
+
+fn readiness(status: &NodeStatus) -> String {
+    let closed: Vec<&str> =
+        status.latches.iter().filter(|latch| !latch.open).map(|latch| latch.name.as_str()).collect();
+    match (status.ready, closed.is_empty()) {
+        (true, _) => "ready".to_owned(),
+        (false, true) => "not ready".to_owned(),
+        (false, false) => format!("not ready, waiting for: {}", closed.join(", ")),
+    }
+}
+
+fn refresh(status: &RefreshStatus) -> String {
+    let oldest = status.oldest_ms.map(|oldest| format!(", the oldest moved {}", age(oldest / 1_000)));
+    let counts = format!(
+        "refresh: due {}{}  with Gerrit {}  done {}  failed {}\n",
+        status.due,
+        oldest.unwrap_or_default(),
+        status.out,
+        status.done,
+        status.failed
+    );
+    let last = status.last_error.as_ref().zip(status.last_error_at_ms);
+    counts + &last.map(|(why, at_ms)| format!("refresh failed last ({}): {why}\n", ago(at_ms))).unwrap_or_default()
+}
+
+fn origins(status: &NodeStatus) -> String {
+    let mut table = Table::new(&["origin", "lag (transactions)", "lag (seconds)", "last applied"]);
+    for origin in &status.origins {
+        let last = origin.recent.first();
+        table.row(vec![
+            origin.site.to_string(),
+            origin.lag_transactions.to_string(),
+            format!("{:.1}", origin.lag_seconds),
+            last.map_or("-".to_owned(), |applied| format!("{} {}", applied.project, applied.first_ref)),
+        ]);
+    }
+    section("replication", &table)
+}
+
+fn journal(status: &NodeStatus) -> String {
+    let mut table = Table::new(&["lane", "settled", "published", "depth", "in flight"]);
+    for lane in &status.lanes {
+        table.row(vec![
+            lane.lane.to_string(),
+            lane.settled.to_string(),
+            lane.published.to_string(),
+            lane.settled.saturating_sub(lane.published).to_string(),
+            lane.in_flight.to_string(),
+        ]);
+    }
+    section("journal (depth: settled and not yet published)", &table)
+}
+
+fn checkpoints(status: &NodeStatus) -> String {
+    let mut table = Table::new(&["stream", "shard", "position"]);
+    for checkpoint in &status.checkpoints {
+        table.row(vec![checkpoint.stream.to_string(), checkpoint.shard.clone(), checkpoint.position.clone()]);
+    }
+    section("checkpoints", &table)
+}
+
+fn errors(status: &NodeStatus) -> String {
+    let last = status.last_errors.first();
+    last.map_or(String::new(), |error| {
+        format!("last error ({}, {}): {}\n", error.stage, ago(error.at_ms), error.message)
+    })
+}
+
+/// How long ago something was, by this machine's clock.
+fn ago(at_ms: u64) -> String {
+    age(SystemClock.now_ms().saturating_sub(at_ms) / 1_000)
+}
+
+fn age(seconds: u64) -> String {
+    match seconds {
+        0..=119 => format!("{seconds}s ago"),
+        120..=7_199 => format!("{}m ago", seconds / 60),
+        7_200..=172_799 => format!("{}h ago", seconds / 3_600),
+        _ => format!("{}d ago", seconds / 86_400),
+    }
+}
+
+fn section(title: &str, table: &Table) -> String {
+    let text = table.render();
+    if text.is_empty() { text } else { format!("{title}\n{text}") }
+}
+
+fn render_held(held: &[HeldStatus]) -> String {
+    if held.is_empty() {
+        return "nothing\n".to_owned();
+    }
+    let mut table = Table::new(&["transaction", "project", "bytes", "since", "reason", "waits for"]);
+    for one in held {
+        table.row(vec![
+            one.txn.clone(),
+            one.project.clone(),
+            one.bytes.to_string(),
+            ago(one.since_ms),
+            one.reason.clone(),
+            one.waits_for.join(", "),
+        ]);
+    }
+    table.render()
+}
+
+fn render_due(due: &[DueStatus]) -> String {
+    if due.is_empty() {
+        return "nothing\n".to_owned();
+    }
+    let mut table = Table::new(&["subject", "moved", "with Gerrit", "failures"]);
+    for one in due {
+        let out = if one.out { "yes" } else { "no" };
+        table.row(vec![one.subject.clone(), ago(one.since_ms), out.to_owned(), one.failures.to_string()]);
+    }
+    table.render()
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_proto::status::{EventsStatus, Latch, OriginStatus};
+
+    use super::*;
+
+    #[test]
+    fn ages_are_short() {
+        assert_eq!([5, 119, 120, 7_200, 200_000].map(age), ["5s ago", "119s ago", "2m ago", "2h ago", "2d ago"]);
+    }
+
+    #[test]
+    fn the_table_shows_lag_and_what_readiness_waits_for() {
+        let status = NodeStatus {
+            site: "eu-aws".parse().expect("a site"),
+            node: "eu-aws-0".parse().expect("a node"),
+            root: None,
+            base_paths: Vec::new(),
+            incarnation: None,
+            role: "active".to_owned(),
+            epoch: 4,
+            ready: false,
+            latches: vec![Latch { name: "drained".to_owned(), open: false }],
+            origins: vec![OriginStatus {
+                site: "muc-1".parse().expect("a site"),
+                lag_transactions: 17,
+                lag_seconds: 2.25,
+                recent: Vec::new(),
+            }],
+            lanes: Vec::new(),
+            checkpoints: Vec::new(),
+            parked: 3,
+            quarantined: 0,
+            events: EventsStatus { unsent: 1, waiting: 2, oldest_ms: 3_000, dropped: 4 },
+            counters: lockstep_proto::status::Counters::default(),
+            refresh: Some(RefreshStatus {
+                due: 5,
+                oldest_ms: Some(7_000),
+                last_error: Some("change p~1: no right".to_owned()),
+                last_error_at_ms: Some(0),
+                ..RefreshStatus::default()
+            }),
+            last_errors: Vec::new(),
+        };
+        let text = render(&status);
+        assert!(text.contains("refresh: due 5, the oldest moved 7s ago  with Gerrit 0"), "{text}");
+        assert!(text.contains("ago): change p~1: no right\n"), "{text}");
+        assert!(text.contains("not ready, waiting for: drained"), "{text}");
+        assert!(text.contains("  muc-1   17                  2.2            -\n"), "{text}");
+        assert!(text.contains("\nevents: unsent 1  waiting 2 (the oldest for 3.0 s)  dropped 4\n"), "{text}");
+        assert!(text.contains("parked 3") && !text.contains("checkpoints"), "{text}");
+    }
+}

@@ -1,0 +1,77 @@
+//! `lockstep project` and `lockstep head`: projects and their `HEAD`, through the commit.
+
+use http::Method;
+use lockstep_proto::bridge::{CreateProjectRequest, DeleteProjectRequest, SetHeadRequest};
+use lockstep_proto::{ProjectName, RefName};
+
+use super::CliError;
+use super::target::{self, Target};
+use crate::clients::api_client::project_path;
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum ProjectCommand {
+    /// Create a project at every site
+    #[command(after_help = "Example:\n  lockstep project create tools/build --head refs/heads/main")]
+    Create {
+        #[command(flatten)]
+        target: Target,
+        /// The project's name
+        name: ProjectName,
+        /// What its HEAD points to; the branch need not exist
+        #[arg(long, default_value = "refs/heads/main")]
+        head: RefName,
+    },
+    /// Delete a project at every site
+    #[command(after_help = "Example:\n  lockstep project delete tools/build --yes")]
+    Delete {
+        #[command(flatten)]
+        target: Target,
+        /// The project's name
+        name: ProjectName,
+        /// Say that you mean it
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum HeadCommand {
+    /// Point HEAD at a branch
+    #[command(after_help = "Example:\n  lockstep head set --project tools/build refs/heads/main")]
+    Set {
+        #[command(flatten)]
+        target: Target,
+        /// The project
+        #[arg(long)]
+        project: ProjectName,
+        /// The branch, by its full name; it need not exist
+        head: RefName,
+    },
+}
+
+pub(super) async fn run(command: ProjectCommand) -> Result<(), CliError> {
+    let request_id = target::request_id();
+    match command {
+        ProjectCommand::Create { target, name, head } => {
+            let body = CreateProjectRequest { request_id, head };
+            let answer = target.change(Method::PUT, project_path(&name, ""), &body).await?;
+            target::conclude_project(&format!("project {name}"), &answer)
+        }
+        ProjectCommand::Delete { name, yes: false, .. } => Err(CliError::Usage(format!(
+            "this deletes project {name} with all its refs at every site; say --yes if you mean it"
+        ))),
+        ProjectCommand::Delete { target, name, yes: true } => {
+            let body = DeleteProjectRequest { request_id };
+            let answer = target.change(Method::DELETE, project_path(&name, ""), &body).await?;
+            target::conclude_project(&format!("deletion of project {name}"), &answer)
+        }
+    }
+}
+
+pub(super) async fn head(command: HeadCommand) -> Result<(), CliError> {
+    let HeadCommand::Set { target, project, head } = command;
+    let what = format!("HEAD of {project} at {head}");
+    let body = SetHeadRequest { request_id: target::request_id(), head };
+    let answer = target.change(Method::PUT, project_path(&project, "/head"), &body).await?;
+    target::conclude_project(&what, &answer)
+}

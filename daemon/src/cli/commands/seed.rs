@@ -1,0 +1,246 @@
+//! `lockstep seed`: the existing repositories of a site become projects.
+//!
+//! The sidecar does the work, project by project; this asks it to, shows how far it is, and at the end holds what git lists
+//! against what the sidecar found in the refdb. A seed that was cut goes on when it is run again.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use http::Method;
+use lockstep_proto::ProjectName;
+use lockstep_proto::seed::{SeedRequest, SeedResponse, SeedStage};
+use sha2::{Digest, Sha256};
+use tokio::time::{Instant, sleep};
+
+use super::CliError;
+use super::existing;
+use super::target::Target;
+use crate::base::base_paths::Roots;
+use crate::clients::api_client::{Call, Client, ClientError, project_path};
+use crate::clients::git_hooks::git::GitDir;
+
+/// Gerrit's own projects go first: all others rest on them.
+const FIRST: [&str; 2] = ["All-Projects", "All-Users"];
+/// Projects that are asked for at the same time.
+const SIDE_BY_SIDE: usize = 4;
+/// How long one call waits.
+const WAIT: Duration = Duration::from_secs(5);
+/// How long a call may take; the sidecar answers long before.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// How long a sidecar that does not answer is waited for: a restart of it.
+const RESTART: Duration = Duration::from_secs(60);
+/// The first pause between two tries.
+const PAUSE: Duration = Duration::from_millis(500);
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  lockstep seed --root /srv/gerrit/git
+  lockstep seed --root /srv/gerrit/git --alone
+  lockstep seed --root /srv/gerrit/git All-Projects All-Users tools/build")]
+pub(super) struct SeedArgs {
+    #[command(flatten)]
+    target: Target,
+    /// The sidecar's git volume (setting root): every repository below it is seeded, and below its base paths
+    #[arg(long)]
+    root: PathBuf,
+    /// Open the projects though no other site holds them yet: for a first site that has no second one
+    #[arg(long)]
+    alone: bool,
+    /// Only these projects
+    projects: Vec<ProjectName>,
+}
+
+/// How one project ended.
+enum End {
+    /// It takes commits, and the refdb has what git lists.
+    Open(String),
+    /// All of it is committed; no other site holds it yet.
+    Waiting,
+    /// It went no further.
+    Failed(Vec<String>),
+}
+
+pub(super) async fn run(args: SeedArgs) -> Result<(), CliError> {
+    // It moves the repositories on its volume, and no others.
+    let roots = args.target.roots_at(&args.root).await?.resolve().map_err(CliError::Usage)?;
+    let projects = if args.projects.is_empty() { found(&roots)? } else { args.projects.clone() };
+    let is_first = |project: &&ProjectName| FIRST.contains(&project.as_str());
+    let (first, others): (Vec<&ProjectName>, Vec<&ProjectName>) = projects.iter().partition(is_first);
+    let seed = Seed { target: &args.target, roots: &roots, alone: args.alone };
+    let mut failed = Vec::new();
+    let mut waiting = Vec::new();
+    // One after the other, and all of them committed before anything waits: the other site brings them meanwhile.
+    for (group, side_by_side) in [(first, 1), (others, SIDE_BY_SIDE)] {
+        let mut ends =
+            stream::iter(group.into_iter().map(|project| seed.until_committed(project))).buffered(side_by_side);
+        while let Some((project, end)) = ends.next().await {
+            match end? {
+                End::Open(line) => println!("{line}"),
+                End::Waiting => waiting.push(project),
+                End::Failed(problems) => failed.push(tell(project, &problems)),
+            }
+        }
+    }
+    for project in waiting {
+        match seed.until_open(project).await? {
+            End::Open(line) => println!("{line}"),
+            End::Failed(problems) => failed.push(tell(project, &problems)),
+            End::Waiting => failed.push(format!(
+                "{project}: no other site holds it yet; start a sidecar of one and run this again, or give --alone where there is none"
+            )),
+        }
+    }
+    if failed.is_empty() {
+        println!("{} projects are seeded, verified and open", projects.len());
+        return Ok(());
+    }
+    let text = format!(
+        "{} of {} projects are not open. Mend what is said of each, then run the same command again:\n{}",
+        failed.len(),
+        projects.len(),
+        failed.join("\n")
+    );
+    Err(CliError::Refused(text))
+}
+
+fn tell(project: &ProjectName, problems: &[String]) -> String {
+    let lines: Vec<String> = problems.iter().map(|problem| format!("  {problem}")).collect();
+    format!("{project}:\n{}", lines.join("\n"))
+}
+
+/// Every repository of the volume, in the order of the projects' names. What delete-project has put aside is none.
+fn found(roots: &Roots) -> Result<Vec<ProjectName>, CliError> {
+    let mut projects = BTreeSet::new();
+    for root in roots.all() {
+        collect(root, roots, &mut projects)?;
+    }
+    Ok(projects.into_iter().collect())
+}
+
+/// The same of one folder, into `projects`.
+fn collect(root: &Path, roots: &Roots, projects: &mut BTreeSet<ProjectName>) -> Result<(), CliError> {
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let unreadable = |error: std::io::Error| CliError::Failed(format!("{}: {error}", folder.display()));
+        for entry in std::fs::read_dir(&folder).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with('.') || name.contains("%project%") || !entry.file_type().map_err(unreadable)?.is_dir() {
+                continue;
+            }
+            let path = entry.path();
+            if !name.ends_with(".git") || !path.join("objects").is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let usage = |why: String| CliError::Usage(format!("{}: {why}", path.display()));
+            let below = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+            let project = below.strip_suffix(".git").unwrap_or(&below).parse();
+            let project: ProjectName = project.map_err(|error| usage(format!("{error}; rename it")))?;
+            if roots.of(&project) != root {
+                let should = roots.git_dir(&project);
+                return Err(usage(format!("setting git.base_paths says {}; move it there", should.display())));
+            }
+            projects.insert(project);
+        }
+    }
+    Ok(())
+}
+
+struct Seed<'a> {
+    target: &'a Target,
+    roots: &'a Roots,
+    alone: bool,
+}
+
+impl Seed<'_> {
+    /// Seeds a project until all of it is committed.
+    async fn until_committed<'p>(&self, project: &'p ProjectName) -> (&'p ProjectName, Result<End, CliError>) {
+        (project, self.follow(project, |stage| stage != SeedStage::Seeding).await)
+    }
+
+    async fn until_open(&self, project: &ProjectName) -> Result<End, CliError> {
+        self.follow(project, |stage| matches!(stage, SeedStage::Open | SeedStage::Failed)).await
+    }
+
+    async fn follow(&self, project: &ProjectName, is_over: impl Fn(SeedStage) -> bool) -> Result<End, CliError> {
+        let mut shown = String::new();
+        loop {
+            let seed = self.ask(project).await?;
+            let line = progress(project, &seed);
+            if line != shown {
+                eprintln!("{line}");
+                shown = line;
+            }
+            if is_over(seed.stage) {
+                return match seed.stage {
+                    SeedStage::Open => self.hold_against_git(project, &seed),
+                    SeedStage::Failed => Ok(End::Failed(problems(seed))),
+                    SeedStage::Waiting | SeedStage::Seeding => Ok(End::Waiting),
+                };
+            }
+        }
+    }
+
+    /// Asks how far a project is; a sidecar that restarts is waited for.
+    async fn ask(&self, project: &ProjectName) -> Result<SeedResponse, CliError> {
+        let wait_ms = u64::try_from(WAIT.as_millis()).unwrap_or(u64::MAX);
+        let body = SeedRequest { alone: self.alone, wait_ms };
+        let call = Call::new(Method::POST, project_path(project, "/seed"), &body).map_err(CliError::failed)?;
+        let until = Instant::now() + RESTART;
+        loop {
+            let answer = Client::new(&self.target.socket).send(&call, Instant::now() + DEADLINE).await;
+            let may_pass = match &answer {
+                Err(ClientError::Answered(error)) => error.retry,
+                Err(ClientError::NotSent { .. } | ClientError::NoAnswer(_)) => true,
+                Ok(_) => false,
+            };
+            if !may_pass || Instant::now() >= until {
+                return Ok(answer?);
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// What git itself lists must be what the sidecar found in the refdb.
+    fn hold_against_git(&self, project: &ProjectName, seed: &SeedResponse) -> Result<End, CliError> {
+        let git = GitDir::at(&self.roots.git_dir(project)).map_err(CliError::failed)?;
+        let (commands, strange) = existing::refs(&git)?;
+        if !strange.is_empty() {
+            return Ok(End::Failed(strange));
+        }
+        let mut digest = Sha256::new();
+        for command in &commands {
+            let oid = command.new.map(|oid| oid.to_string()).unwrap_or_default();
+            digest.update(format!("{oid} {}\n", command.name));
+        }
+        let digest = hex::encode(digest.finalize());
+        if seed.digest.as_ref() != Some(&digest) {
+            let text = format!(
+                "git lists {} refs that are not the {} of the refdb: something wrote here meanwhile. Stop it, then run this again",
+                commands.len(),
+                seed.refs
+            );
+            return Ok(End::Failed(vec![text]));
+        }
+        Ok(End::Open(format!("{project}: open; {} refs on the disk = refdb (sha256 {})", seed.refs, &digest[..16])))
+    }
+}
+
+fn progress(project: &ProjectName, seed: &SeedResponse) -> String {
+    let refs = format!("{project}: {} of {} refs committed", seed.done, seed.refs);
+    match &seed.waits_for {
+        Some(who) if seed.stage == SeedStage::Waiting => format!("{refs}; waits for {who}"),
+        _ => refs,
+    }
+}
+
+fn problems(seed: SeedResponse) -> Vec<String> {
+    let mut problems = seed.problems;
+    if seed.more_problems > 0 {
+        problems.push(format!("and {} more", seed.more_problems));
+    }
+    problems
+}

@@ -1,0 +1,80 @@
+//! `lockstep stray`: what Gerrit's `init` or somebody else wrote behind the sidecar's back, and what contradicts what was
+//! committed.
+
+use http::Method;
+use lockstep_proto::bridge::ProjectResponse;
+use lockstep_proto::gerrit::{Stray, StrayEnd, StrayRequest};
+use lockstep_proto::{Oid, ProjectName, RefName};
+
+use super::CliError;
+use super::table::Table;
+use super::target::{self, Target};
+use crate::clients::api_client::project_path;
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum StrayCommand {
+    /// List the values that had to give way
+    #[command(after_help = "Example:\n  lockstep stray list All-Projects\n  git -C All-Projects.git log VALUE")]
+    List {
+        #[command(flatten)]
+        target: Target,
+        /// The project
+        project: ProjectName,
+    },
+    /// Commit such a value, at every site
+    #[command(after_help = "Example:\n  lockstep stray adopt All-Projects refs/meta/config")]
+    Adopt(Which),
+    /// Forget such a value
+    #[command(after_help = "Example:\n  lockstep stray discard All-Projects refs/meta/config")]
+    Discard(Which),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Which {
+    #[command(flatten)]
+    target: Target,
+    /// The project
+    project: ProjectName,
+    /// The ref, by its full name
+    name: RefName,
+    /// The value, when the ref has several
+    value: Option<Oid>,
+}
+
+pub(super) async fn run(command: StrayCommand) -> Result<(), CliError> {
+    match command {
+        StrayCommand::List { target, project } => {
+            let mut table = Table::new(&["value", "ref"]);
+            for stray in list(&target, &project).await? {
+                table.row(vec![stray.value.to_string(), stray.name.to_string()]);
+            }
+            super::out::put(&table.render())
+        }
+        StrayCommand::Adopt(which) => end(which, StrayEnd::Adopt).await,
+        StrayCommand::Discard(which) => end(which, StrayEnd::Discard).await,
+    }
+}
+
+async fn list(target: &Target, project: &ProjectName) -> Result<Vec<Stray>, CliError> {
+    target.get(&project_path(project, "/strays")).await
+}
+
+async fn end(which: Which, end: StrayEnd) -> Result<(), CliError> {
+    let Which { target, project, name, value } = which;
+    let fits = |stray: &Stray| stray.name == name && value.is_none_or(|value| value == stray.value);
+    let found: Vec<Stray> = list(&target, &project).await?.into_iter().filter(fits).collect();
+    let [stray] = &found[..] else {
+        let values: Vec<String> = found.iter().map(|stray| stray.value.to_string()).collect();
+        let found = if values.is_empty() { "no stray".to_owned() } else { format!("several: {}", values.join(", ")) };
+        return Err(CliError::Usage(format!(
+            "{name} of {project} has {found}; give one that `lockstep stray list` shows"
+        )));
+    };
+    let done = match end {
+        StrayEnd::Adopt => format!("{name} at {}", stray.value),
+        StrayEnd::Discard => format!("stray {} of {name} discarded", stray.value),
+    };
+    let body = StrayRequest { request_id: target::request_id(), stray: stray.clone(), end };
+    let answer: ProjectResponse = target.change(Method::POST, project_path(&project, "/strays"), &body).await?;
+    target::conclude_project(&done, &answer)
+}

@@ -1,0 +1,178 @@
+//! Which sidecar a command speaks to, and how its verdicts become exit codes.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http::Method;
+use lockstep_proto::ProjectName;
+use lockstep_proto::bridge::{Outcome, ProjectResponse, RefTransactionRequest, RefTransactionResponse, Refusal};
+use lockstep_proto::status::NodeStatus;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use super::CliError;
+use crate::base::base_paths::Roots;
+use crate::base::clock::{Entropy, SeededEntropy};
+use crate::clients::api_client::{Call, Client, ClientError, project_path};
+
+/// How long a command waits for its answer.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long a command waits for what it can do without.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// The sidecar's socket.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Target {
+    /// The sidecar's socket (setting api.socket)
+    #[arg(long, env = "LOCKSTEP_SOCKET", default_value = crate::node::config::DEFAULT_SOCKET)]
+    pub socket: PathBuf,
+}
+
+impl Target {
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
+        let answer = Client::new(&self.socket).send(&Call::get(path), Instant::now() + DEADLINE).await;
+        answer.map_err(CliError::from)
+    }
+
+    /// Sends a change, again when the answer was lost.
+    pub(super) async fn change<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: String,
+        body: &impl Serialize,
+    ) -> Result<T, CliError> {
+        let call = Call::new(method, path, body).map_err(CliError::failed)?;
+        Client::new(&self.socket).resend(&call, Instant::now() + DEADLINE).await.map_err(CliError::from)
+    }
+
+    /// The project whose repository this is on the sidecar's volume; none when the sidecar does not answer.
+    ///
+    /// # Errors
+    /// It is on another volume: there is a repository of the same project that the sidecar moves instead.
+    pub(super) async fn project_of(&self, git_dir: &Path) -> Result<Option<ProjectName>, CliError> {
+        let status: NodeStatus =
+            match Client::new(&self.socket).send(&Call::get("/v1/status"), Instant::now() + LOOK).await {
+                Ok(status) => status,
+                Err(_) => return Ok(None),
+            };
+        let Some(roots) = Roots::of_status(&status) else { return Ok(None) };
+        let (roots, git_dir) = (roots.seen(), canonical(git_dir)?);
+        let Some((root, name)) = roots.at_path(&git_dir) else {
+            let folders: Vec<String> =
+                roots.all().iter().map(|root| format!("{}/PROJECT.git", root.display())).collect();
+            return Err(CliError::Usage(format!(
+                "{} is not on the git volume of the sidecar at {}, which moves the repositories {}; move it there, or name its \
+                 own sidecar with --socket",
+                git_dir.display(),
+                self.socket.display(),
+                folders.join(", ")
+            )));
+        };
+        let project: ProjectName =
+            name.parse().map_err(|error| CliError::Usage(format!("{}: {error}; rename it", git_dir.display())))?;
+        if roots.of(&project) == root {
+            return Ok(Some(project));
+        }
+        Err(CliError::Usage(format!(
+            "{} is not the repository of {project}, which the sidecar has at {} (setting git.base_paths); move it there",
+            git_dir.display(),
+            roots.git_dir(&project).display()
+        )))
+    }
+
+    /// Where the sidecar keeps the repositories of its volume at `root`; not every base path need be visible here.
+    ///
+    /// # Errors
+    /// The sidecar does not answer, or has another volume.
+    pub(super) async fn roots_at(&self, root: &Path) -> Result<Roots, CliError> {
+        let usage = |why: String| CliError::Usage(format!("--root {}: {why}", root.display()));
+        let status: NodeStatus = self.get("/v1/status").await?;
+        let own = Roots::of_status(&status);
+        let own = own.ok_or_else(|| usage("the sidecar does not say where its volume is".to_owned()))?;
+        let (given, own) = (canonical(root)?, own.seen());
+        if given == own.root() {
+            return Ok(own);
+        }
+        Err(usage(format!(
+            "the sidecar's git volume is {}; give that, or name its own sidecar with --socket",
+            own.root().display()
+        )))
+    }
+
+    pub(super) async fn submit(
+        &self,
+        project: &ProjectName,
+        request: &RefTransactionRequest,
+    ) -> Result<RefTransactionResponse, CliError> {
+        self.change(Method::POST, project_path(project, "/ref-transactions"), request).await
+    }
+}
+
+impl From<ClientError> for CliError {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Answered(_) => Self::Refused(error.to_string()),
+            ClientError::NotSent { .. } => {
+                Self::Failed(format!("{error}; --socket or LOCKSTEP_SOCKET names another one"))
+            }
+            ClientError::NoAnswer(_) => Self::failed(error),
+        }
+    }
+}
+
+/// A path without links, so that two of them can be compared.
+fn canonical(path: &Path) -> Result<PathBuf, CliError> {
+    path.canonicalize().map_err(|error| CliError::Usage(format!("{}: {error}", path.display())))
+}
+
+/// Holds what was asked for against what the volume says; what is left open is taken from the other.
+pub(super) fn same_project(
+    path: &Path,
+    asked: Option<ProjectName>,
+    found: Option<ProjectName>,
+) -> Result<Option<ProjectName>, CliError> {
+    match (asked, found) {
+        (Some(asked), Some(found)) if asked != found => Err(CliError::Usage(format!(
+            "{} is the repository of project {found} on the sidecar's volume, not of {asked}; give --project {found}",
+            path.display()
+        ))),
+        (asked, found) => Ok(found.or(asked)),
+    }
+}
+
+/// A request id that no other request has.
+pub(super) fn request_id() -> String {
+    let entropy = SeededEntropy::from_machine();
+    format!("cli-{:016x}{:016x}", entropy.next(), entropy.next())
+}
+
+/// Who runs the command, for people.
+pub(super) fn actor() -> Option<String> {
+    std::env::var("USER").ok()
+}
+
+/// Prints a verdict, or makes it an error.
+pub(super) fn conclude(what: &str, outcome: Outcome, refusal: Option<&Refusal>) -> Result<(), CliError> {
+    let why = refusal.map_or("no reason was given", |refusal| refusal.message.as_str());
+    match outcome {
+        Outcome::Committed => println!("{what}: committed"),
+        Outcome::CommittedNotYetVisible => println!("{what}: committed; the local repository will show it soon"),
+        Outcome::Refused => return Err(CliError::Refused(format!("refused: {}", about(what, why)))),
+        Outcome::Unknown => {
+            return Err(CliError::Failed(format!("{what}: not known yet ({why}); look before you try again")));
+        }
+    }
+    Ok(())
+}
+
+/// A reason with what it is about; one that says it already is left as it is.
+pub(super) fn about(what: &str, why: &str) -> String {
+    if why.starts_with(what) { why.to_owned() } else { format!("{what}: {why}") }
+}
+
+/// The same for an operation on a project.
+pub(super) fn conclude_project(what: &str, response: &ProjectResponse) -> Result<(), CliError> {
+    conclude(what, response.outcome, response.refusal.as_ref())
+}

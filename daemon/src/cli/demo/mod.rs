@@ -1,0 +1,154 @@
+//! `lockstep demo`: three sites in one process on the embedded default. A newcomer pushes to one of them with plain git and
+//! sees the push arrive at the others.
+//!
+//! Nothing here is a shortcut: each site is a whole sidecar on a volume of its own, reached through its socket by git's
+//! hooks; the refdb and the event log are reached through the AWS adapters.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `sites` | three sidecars and the emulators |
+//! | `work` | a clone that commits and pushes, to one site after the other |
+//! | `table` | every transaction with its commit time and its lag per site |
+//! | `verify` | whether all sites are equal |
+
+mod sites;
+mod table;
+mod verify;
+mod work;
+
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::cli::commands::demo::DemoArgs;
+use crate::node::assembly::stop_signal;
+use sites::Sites;
+use table::Table;
+use work::Work;
+
+/// Why the demo failed.
+#[derive(Debug, thiserror::Error)]
+#[error("demo: {0}")]
+pub struct DemoError(pub String);
+
+impl DemoError {
+    fn of(error: impl std::fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// The time between two pushes of the demo's own.
+const PUSH_EVERY: Duration = Duration::from_millis(700);
+/// How long the sites may take to be equal when nothing is pushed any more.
+const CONVERGE: Duration = Duration::from_secs(30);
+
+/// How much later than the end of a child the signal may come that ended it.
+const NEWS: Duration = Duration::from_millis(200);
+/// How long the temporary folder may withstand its removal.
+const REMOVE: Duration = Duration::from_secs(5);
+
+/// Runs the demo until it is interrupted, or for the given time.
+///
+/// # Errors
+/// A site did not start, a push failed, or the sites are not equal in the end.
+pub async fn run(args: DemoArgs) -> Result<(), DemoError> {
+    let (folder, temporary) = folder(args.dir.as_deref())?;
+    let ended = run_in(&args, &folder).await;
+    if let Some(temporary) = temporary {
+        remove(temporary).await;
+    }
+    ended
+}
+
+async fn run_in(args: &DemoArgs, folder: &Path) -> Result<(), DemoError> {
+    let mut stop = pin!(stop_signal());
+    let sites = tokio::select! {
+        biased;
+        () = &mut stop => return Ok(()),
+        sites = Sites::start(folder) => sites?,
+    };
+    let ended = tokio::select! {
+        biased;
+        () = &mut stop => Ok(()),
+        ended = play(args, folder, &sites) => match ended {
+            // Ctrl-C ends the demo's gits, too: what they fail with is no news.
+            Err(_) if timeout(NEWS, &mut stop).await.is_ok() => Ok(()),
+            ended => ended,
+        },
+    };
+    if !args.json {
+        eprintln!("\nstopping the three sites");
+    }
+    tokio::select! {
+        biased;
+        () = sites.stop() => {}
+        () = stop_signal() => eprintln!("cut short by a second signal"),
+    }
+    ended
+}
+
+async fn play(args: &DemoArgs, folder: &Path, sites: &Sites) -> Result<(), DemoError> {
+    sites.ready().await?;
+    let mut work = Work::prepare(folder, sites, args.repo.as_deref()).await?;
+    if !args.json {
+        say(&sites.welcome(&work))?;
+    }
+    let mut table = Table::new(sites, args.json);
+    say(&table.header())?;
+    let end = args.for_time.map(|time| Instant::now() + time);
+    let mut next_push = Instant::now();
+    // Without an end, the demo pushes a few commits itself and then leaves the stage to the newcomer.
+    let mut own_pushes = if end.is_some() { usize::MAX } else { 12 };
+    while end.is_none_or(|end| Instant::now() < end) {
+        if own_pushes > 0 && Instant::now() >= next_push {
+            work.push_next(sites).await?;
+            own_pushes -= 1;
+            next_push = Instant::now() + PUSH_EVERY;
+        }
+        say(&table.refresh(sites).await)?;
+        sleep(Duration::from_millis(50)).await;
+    }
+    let report = verify::converged(sites, CONVERGE).await?;
+    say(&table.refresh(sites).await)?;
+    say(&table.summary(&report))?;
+    if report.equal {
+        Ok(())
+    } else {
+        Err(DemoError(format!("the sites are not equal: {}", report.differences.join("; "))))
+    }
+}
+
+/// Prints; the demo ends when nobody reads it any more.
+fn say(text: &str) -> Result<(), DemoError> {
+    crate::cli::commands::out::put(text).map_err(DemoError::of)
+}
+
+/// The given folder, or a temporary one that goes with the demo.
+fn folder(given: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir>), DemoError> {
+    if let Some(folder) = given {
+        std::fs::create_dir_all(folder).map_err(|error| DemoError(format!("--dir {}: {error}", folder.display())))?;
+        return Ok((std::path::absolute(folder).map_err(DemoError::of)?, None));
+    }
+    let temporary = tempfile::Builder::new().prefix("lockstep-demo-").tempdir().map_err(DemoError::of)?;
+    Ok((temporary.path().to_owned(), Some(temporary)))
+}
+
+/// Removes the temporary folder. What a site was writing when it was cut short may come later than the first try.
+async fn remove(temporary: tempfile::TempDir) {
+    let path = temporary.keep();
+    let end = Instant::now() + REMOVE;
+    loop {
+        let removed = std::fs::remove_dir_all(&path);
+        sleep(Duration::from_millis(100)).await;
+        match removed {
+            _ if !path.exists() => return,
+            Err(error) if Instant::now() >= end => {
+                eprintln!("{} cannot be removed ({error}); remove it by hand", path.display());
+                return;
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+}

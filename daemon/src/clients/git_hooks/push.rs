@@ -1,0 +1,208 @@
+//! From the commands of a push to one ref transaction, and from its verdict to one line a ref. No I/O.
+
+use std::collections::BTreeMap;
+
+use lockstep_proto::bridge::{Expected, Outcome, RefCommand, RefResult, RefTransactionResponse};
+use lockstep_proto::{Oid, limits};
+
+use crate::clients::api_client::ClientError;
+
+/// Longest reason that is shown to the user, in characters.
+const REASON: usize = 600;
+
+/// One command of a push, as git hands it over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Pushed {
+    /// The ref's name.
+    pub name: String,
+    /// Its value as the pusher saw it; zeros when it was not there.
+    pub old: String,
+    /// Its new value; zeros delete it.
+    pub new: String,
+}
+
+/// What the repository's configuration forbids, because receive-pack no longer looks.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Rules {
+    /// `receive.denyDeletes`.
+    pub deny_deletes: bool,
+    /// `receive.denyNonFastForwards`.
+    pub deny_non_fast_forwards: bool,
+}
+
+/// What goes to the sidecar, and what is refused before it does.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// The commands of the ref transaction.
+    pub commands: Vec<RefCommand>,
+    /// Refs that are refused here, with the reason.
+    pub refused: BTreeMap<String, String>,
+}
+
+impl Pushed {
+    /// Reads `old new ref`.
+    pub(super) fn parse(line: &str) -> Option<Self> {
+        let mut parts = line.splitn(3, ' ');
+        let (old, new, name) = (parts.next()?, parts.next()?, parts.next()?);
+        Some(Self { name: name.to_owned(), old: old.to_owned(), new: new.to_owned() })
+    }
+
+    /// Whether it deletes the ref.
+    pub(super) fn deletes(&self) -> bool {
+        is_zero(&self.new)
+    }
+
+    fn command(&self, rules: Rules) -> Result<RefCommand, String> {
+        let name = self.name.parse().map_err(|error| format!("{error}; choose another name"))?;
+        if self.deletes() && rules.deny_deletes {
+            return Err("deletion is prohibited by receive.denyDeletes of this repository".to_owned());
+        }
+        let old = if is_zero(&self.old) { Expected::Absent } else { Expected::Oid(oid(&self.old)?) };
+        let new = if self.deletes() { None } else { Some(oid(&self.new)?) };
+        Ok(RefCommand { name, old, new, force: !rules.deny_non_fast_forwards })
+    }
+}
+
+/// Plans a push. `declined` holds what the repository's own `update` hook refused.
+pub(super) fn plan(pushed: &[Pushed], atomic: bool, rules: Rules, declined: BTreeMap<String, String>) -> Plan {
+    let mut plan = Plan { commands: Vec::new(), refused: declined };
+    if pushed.len() > limits::COMMANDS {
+        let why = format!(
+            "the push has {} ref updates and Lockstep commits at most {} together; push them in several parts",
+            pushed.len(),
+            limits::COMMANDS
+        );
+        plan.refused = pushed.iter().map(|one| (one.name.clone(), why.clone())).collect();
+        return plan;
+    }
+    for one in pushed.iter().filter(|one| !plan.refused.contains_key(&one.name)).collect::<Vec<_>>() {
+        match one.command(rules) {
+            Ok(command) => plan.commands.push(command),
+            Err(why) => drop(plan.refused.insert(one.name.clone(), why)),
+        }
+    }
+    if atomic && !plan.refused.is_empty() {
+        plan.commands.clear();
+        for one in pushed {
+            plan.refused.entry(one.name.clone()).or_insert_with(|| {
+                "the push is atomic and another of its refs was refused; nothing was changed".to_owned()
+            });
+        }
+    }
+    plan
+}
+
+/// One line a ref for git: `ok REF` or `ng REF reason`.
+pub(super) fn report(
+    pushed: &[Pushed],
+    plan: &Plan,
+    answer: Option<&Result<RefTransactionResponse, ClientError>>,
+) -> Vec<String> {
+    let line = |one: &Pushed| match reason(one, plan, answer) {
+        None => format!("ok {}", one.name),
+        Some(why) => format!("ng {} {}", one.name, one_line(&why)),
+    };
+    pushed.iter().map(line).collect()
+}
+
+/// Why the ref is not committed; `None` when it is.
+fn reason(one: &Pushed, plan: &Plan, answer: Option<&Result<RefTransactionResponse, ClientError>>) -> Option<String> {
+    if let Some(why) = plan.refused.get(&one.name) {
+        return Some(why.clone());
+    }
+    match answer {
+        Some(Ok(response)) => match response.results.iter().find(|result| result.name.as_str() == one.name) {
+            Some(result) => verdict(result),
+            None => Some(unknown("the sidecar's answer does not name it")),
+        },
+        Some(Err(error)) => Some(error.to_string()),
+        None => Some("nothing was sent to the sidecar; nothing was changed".to_owned()),
+    }
+}
+
+fn verdict(result: &RefResult) -> Option<String> {
+    let why = result.refusal.as_ref().map(|refusal| refusal.message.as_str());
+    match result.outcome {
+        Outcome::Committed | Outcome::CommittedNotYetVisible => None,
+        Outcome::Refused => {
+            let why = why.unwrap_or("refused without a reason");
+            let later = result.refusal.as_ref().is_some_and(|refusal| refusal.retry && !why.contains("again"));
+            Some(if later { format!("{why}; push again later") } else { why.to_owned() })
+        }
+        Outcome::Unknown => Some(unknown(why.unwrap_or("no answer in time"))),
+    }
+}
+
+/// The commit stage says the whole sentence itself, when it knows that much.
+fn unknown(why: &str) -> String {
+    if why.contains("not known yet") {
+        return why.to_owned();
+    }
+    format!("it is not known yet whether this was committed; fetch and look before you push again ({why})")
+}
+
+/// Cuts a text to what one line of git's output takes.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON).collect()
+}
+
+fn is_zero(oid: &str) -> bool {
+    oid.bytes().all(|byte| byte == b'0')
+}
+
+fn oid(text: &str) -> Result<Oid, String> {
+    text.parse().map_err(|error: lockstep_proto::NameError| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(name: &str, old: u8, new: u8) -> Pushed {
+        let oid = |n: u8| format!("{n:040x}");
+        Pushed { name: name.to_owned(), old: oid(old), new: oid(new) }
+    }
+
+    #[test]
+    fn zeros_become_absent_and_deletion() {
+        let pushed = [push("refs/heads/a", 0, 1), push("refs/heads/b", 1, 0)];
+        let plan = plan(&pushed, false, Rules::default(), BTreeMap::new());
+        assert_eq!(plan.commands[0].old, Expected::Absent);
+        assert_eq!(plan.commands[1].new, None);
+        assert!(plan.commands.iter().all(|command| command.force));
+    }
+
+    #[test]
+    fn a_bad_ref_is_refused_alone_unless_the_push_is_atomic() {
+        let pushed = [push("refs/x", 0, 1), push("refs/heads/b", 0, 1)];
+        let alone = plan(&pushed, false, Rules::default(), BTreeMap::new());
+        assert_eq!((alone.commands.len(), alone.refused.len()), (1, 1));
+        let whole = plan(&pushed, true, Rules::default(), BTreeMap::new());
+        assert_eq!((whole.commands.len(), whole.refused.len()), (0, 2));
+    }
+
+    #[test]
+    fn a_push_above_the_cap_is_refused_whole() {
+        let pushed: Vec<Pushed> = (0..2_001).map(|n| push(&format!("refs/heads/b{n}"), 0, 1)).collect();
+        let plan = plan(&pushed, false, Rules::default(), BTreeMap::new());
+        assert_eq!((plan.commands.len(), plan.refused.len()), (0, 2_001));
+        assert!(report(&pushed, &plan, None)[7].contains("at most 2000"));
+    }
+
+    #[test]
+    fn doubt_is_said_once() {
+        let whole = "it is not known yet whether this was committed, it is being settled; fetch in a moment";
+        assert_eq!(unknown(whole), whole);
+        assert!(unknown("no answer in time").starts_with("it is not known yet"));
+    }
+
+    #[test]
+    fn a_lost_answer_is_never_shown_as_a_refusal() {
+        let pushed = [push("refs/heads/a", 0, 1)];
+        let plan = plan(&pushed, false, Rules::default(), BTreeMap::new());
+        let lost = Err(ClientError::NoAnswer("connection\nreset".to_owned()));
+        let lines = report(&pushed, &plan, Some(&lost));
+        assert!(lines[0].starts_with("ng refs/heads/a ") && lines[0].contains("not known yet"), "{lines:?}");
+        assert!(!lines[0].contains('\n'));
+    }
+}

@@ -1,0 +1,161 @@
+//! The bridge's calls, before and after the birth: until there is an incarnation, every commit is answered "not serving"
+//! with the reason; while the node drains, too.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use lockstep_proto::bridge::{
+    ApiError, CreateProjectRequest, DeleteProjectRequest, ProjectResponse, RefTransactionRequest,
+    RefTransactionResponse, RefusalCode, SetHeadRequest,
+};
+use lockstep_proto::{ProjectKey, ProjectName, RefName, TxnId};
+use tokio::sync::watch;
+
+use crate::seams::git::IsCommitted;
+use crate::stages::commit::Committer;
+use crate::stages::ports::{Seedbed, Transactions};
+
+/// The door to the commit stage.
+pub struct Front {
+    state: Mutex<State>,
+    inside: watch::Sender<usize>,
+}
+
+enum State {
+    Closed(String),
+    Open(Arc<Committer>),
+}
+
+impl Default for Front {
+    fn default() -> Self {
+        let state = Mutex::new(State::Closed("it is starting and has not joined the other nodes yet".into()));
+        Self { state, inside: watch::Sender::new(0) }
+    }
+}
+
+/// Counts a call while it is inside.
+struct Inside<'a>(&'a watch::Sender<usize>);
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|inside| *inside -= 1);
+    }
+}
+
+impl Front {
+    /// The incarnation is born: commits are taken.
+    pub fn open(&self, committer: Arc<Committer>) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Open(committer);
+    }
+
+    /// No more commits are taken, for this reason.
+    pub fn shut(&self, why: &str) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Closed(why.to_owned());
+    }
+
+    /// The node ends: no more commits are taken.
+    pub fn close(&self) {
+        self.shut("it is draining; another node of the site takes over");
+    }
+
+    /// Waits until every call that is inside has been answered.
+    pub async fn drained(&self) {
+        let mut inside = self.inside.subscribe();
+        // The sender lives as long as `self`.
+        let _ = inside.wait_for(|inside| *inside == 0).await;
+    }
+
+    /// The commit stage, once there is one.
+    #[must_use]
+    pub fn committer(&self) -> Option<Arc<Committer>> {
+        match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+            State::Open(committer) => Some(Arc::clone(committer)),
+            State::Closed(_) => None,
+        }
+    }
+
+    fn enter(&self) -> Result<(Arc<Committer>, Inside<'_>), ApiError> {
+        match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+            State::Open(committer) => {
+                self.inside.send_modify(|inside| *inside += 1);
+                Ok((Arc::clone(committer), Inside(&self.inside)))
+            }
+            State::Closed(why) => {
+                let message = format!("this sidecar takes no commits now: {why}; nothing was changed");
+                Err(ApiError { code: RefusalCode::NotServing, message, retry: true })
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Transactions for Front {
+    async fn submit(
+        &self,
+        project: &ProjectName,
+        request: RefTransactionRequest,
+    ) -> Result<RefTransactionResponse, ApiError> {
+        let (committer, _inside) = self.enter()?;
+        committer.submit(project, request).await
+    }
+
+    async fn create_project(
+        &self,
+        project: &ProjectName,
+        request: CreateProjectRequest,
+    ) -> Result<ProjectResponse, ApiError> {
+        let (committer, _inside) = self.enter()?;
+        committer.create_project(project, request).await
+    }
+
+    async fn set_head(&self, project: &ProjectName, request: SetHeadRequest) -> Result<ProjectResponse, ApiError> {
+        let (committer, _inside) = self.enter()?;
+        committer.set_head(project, request).await
+    }
+
+    async fn delete_project(
+        &self,
+        project: &ProjectName,
+        request: DeleteProjectRequest,
+    ) -> Result<ProjectResponse, ApiError> {
+        let (committer, _inside) = self.enter()?;
+        committer.delete_project(project, request).await
+    }
+
+    async fn look_up(
+        &self,
+        project: &ProjectName,
+        request: &RefTransactionRequest,
+    ) -> Result<RefTransactionResponse, ApiError> {
+        let (committer, _inside) = self.enter()?;
+        committer.look_up(project, request).await
+    }
+
+    async fn outcome(&self, txn: &TxnId) -> Result<ProjectResponse, ApiError> {
+        let (committer, _inside) = self.enter()?;
+        committer.outcome(txn).await
+    }
+}
+
+#[async_trait]
+impl Seedbed for Front {
+    async fn begin(&self, project: &ProjectName, request: CreateProjectRequest) -> Result<ProjectResponse, ApiError> {
+        let (committer, _inside) = self.enter()?;
+        committer.begin(project, request).await
+    }
+
+    async fn commit(
+        &self,
+        project: &ProjectKey,
+        request: RefTransactionRequest,
+        behind: &IsCommitted,
+    ) -> Result<RefTransactionResponse, ApiError> {
+        let (committer, _inside) = self.enter()?;
+        committer.commit(project, request, behind).await
+    }
+
+    async fn open(&self, project: &ProjectKey, head: RefName, request_id: String) -> Result<ProjectResponse, ApiError> {
+        let (committer, _inside) = self.enter()?;
+        Seedbed::open(&committer, project, head, request_id).await
+    }
+}

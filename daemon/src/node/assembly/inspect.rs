@@ -1,0 +1,126 @@
+//! What the status shows of a node.
+
+use std::sync::{Arc, PoisonError};
+
+use async_trait::async_trait;
+use lockstep_proto::bridge::{ApiError, RefusalCode};
+use lockstep_proto::status::{CheckpointStatus, DueStatus, HeldStatus, LaneStatus, NodeStatus};
+use lockstep_proto::{Lane, Transaction};
+
+use super::stages::Stages;
+use crate::base::base_paths::Roots;
+use crate::seams::eventlog::Position;
+use crate::seams::refdb::SiteRecord;
+use crate::seams::volume::{Held, StoreError};
+use crate::stages::api::Inspection;
+use crate::stages::api::latch::Latches;
+use crate::telemetry::status_board::StatusBoard;
+
+/// How much of what Gerrit has to look at is listed.
+const DUE: usize = 1_000;
+
+/// Looks into a node.
+pub struct Inspector {
+    stages: Arc<Stages>,
+    latches: Latches,
+    board: Arc<StatusBoard>,
+}
+
+impl Inspector {
+    /// Looks into these stages, latches and this board of a node.
+    #[must_use]
+    pub fn new(stages: Arc<Stages>, latches: Latches, board: Arc<StatusBoard>) -> Self {
+        Self { stages, latches, board }
+    }
+
+    fn lanes(&self) -> (Option<lockstep_proto::Incarnation>, Vec<LaneStatus>) {
+        let journal = self.stages.journal.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(journal) = journal else { return (None, Vec::new()) };
+        let lanes = journal.marks().into_iter().enumerate().map(|(lane, marks)| LaneStatus {
+            lane: journal.id().lane(Lane(u8::try_from(lane).unwrap_or(u8::MAX))),
+            settled: marks.settled.0,
+            published: marks.published.0,
+            in_flight: marks.in_flight,
+        });
+        (Some(journal.id().number), lanes.collect())
+    }
+
+    fn checkpoints(&self) -> Vec<CheckpointStatus> {
+        let checkpoints = self.stages.parts.store.checkpoints().unwrap_or_default();
+        let status = |(id, position): (crate::seams::volume::ShardId, Position)| CheckpointStatus {
+            stream: id.site,
+            shard: id.shard,
+            position: match position {
+                Position::Start => "start".to_owned(),
+                Position::After(sequence) => sequence,
+                Position::End => "end".to_owned(),
+            },
+        };
+        checkpoints.into_iter().map(status).collect()
+    }
+
+    fn site(&self) -> Option<SiteRecord> {
+        self.stages.site.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[async_trait]
+impl Inspection for Inspector {
+    async fn status(&self) -> NodeStatus {
+        let settings = &self.stages.parts.settings;
+        let (incarnation, lanes) = self.lanes();
+        let snapshot = self.board.snapshot();
+        let site = self.site();
+        let (parked, quarantined) = self.stages.parts.store.held_counts().unwrap_or_default();
+        NodeStatus {
+            site: settings.site.clone(),
+            node: settings.node.clone(),
+            root: settings.roots.as_ref().and_then(|roots| roots.root().to_str()).map(str::to_owned),
+            base_paths: settings.roots.as_ref().map(Roots::base_paths).unwrap_or_default(),
+            incarnation,
+            role: site.as_ref().map_or("unknown".to_owned(), |site| format!("{:?}", site.role).to_lowercase()),
+            epoch: site.map_or(0, |site| site.epoch),
+            ready: self.latches.closed().is_empty(),
+            latches: self.latches.status(),
+            origins: snapshot.origins,
+            lanes,
+            checkpoints: self.checkpoints(),
+            parked,
+            quarantined,
+            events: self.stages.events.status(),
+            counters: snapshot.counters,
+            refresh: self.stages.refresh.as_ref().map(|refresh| refresh.status()),
+            last_errors: snapshot.last_errors,
+        }
+    }
+
+    async fn due(&self) -> Vec<DueStatus> {
+        self.stages.refresh.as_ref().map(|refresh| refresh.list(DUE)).unwrap_or_default()
+    }
+
+    async fn parked(&self) -> Result<Vec<HeldStatus>, ApiError> {
+        let parked = self.stages.parts.store.parked().map_err(unreadable)?;
+        Ok(parked.into_iter().map(held).collect())
+    }
+
+    async fn quarantined(&self) -> Result<Vec<HeldStatus>, ApiError> {
+        let quarantined = self.stages.parts.store.quarantined().map_err(unreadable)?;
+        Ok(quarantined.into_iter().map(held).collect())
+    }
+}
+
+fn unreadable(error: StoreError) -> ApiError {
+    ApiError { code: RefusalCode::Unavailable, message: error.to_string(), retry: true }
+}
+
+fn held((id, held): (String, Held)) -> HeldStatus {
+    let txn = Transaction::decode(&held.bytes).map_or(id, |transaction| transaction.id.to_string());
+    HeldStatus {
+        txn,
+        project: held.project,
+        reason: held.reason,
+        waits_for: held.waits_for,
+        since_ms: held.since_ms,
+        bytes: held.bytes.len() as u64,
+    }
+}

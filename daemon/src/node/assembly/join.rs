@@ -1,0 +1,225 @@
+//! From started to ready: registered, reconciled if need be, born, caught up.
+//!
+//! Each step is tried until it succeeds; the refdb or the event log may be away for as long as they like. Reads of the
+//! local repositories go on meanwhile.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lockstep_proto::{Lane, LaneId, ProjectKey, ProjectName, ProjectPhase, Seq, SiteId};
+use tokio_util::sync::CancellationToken;
+
+use super::front::Front;
+use super::stages::{Stages, streams};
+use crate::base::backoff::Backoff;
+use crate::base::tasks::Tasks;
+use crate::seams::refdb::{NodeAnswer, NodeRecord, RefDbError, Role};
+use crate::seams::volume::VolumeFacts;
+use crate::stages::api::latch::Latch;
+use crate::stages::membership::BirthError;
+
+pub(super) struct Join {
+    pub(super) stages: Arc<Stages>,
+    pub(super) front: Arc<Front>,
+    pub(super) joined: Latch,
+    pub(super) caught_up: Latch,
+    pub(super) tasks: Tasks,
+    pub(super) fenced: CancellationToken,
+    pub(super) facts: VolumeFacts,
+    /// Projects whose base path is not as this node left it: what the version map says of them need not be on the disk.
+    pub(super) strangers: Vec<ProjectName>,
+}
+
+impl Join {
+    pub(super) async fn run(self) {
+        let record = self.until_ok("register", || self.register()).await;
+        self.tasks.spawn("member", self.stages.member(record).run());
+        if let Err(error) = self.stages.applier.resume(self.stages.parts.store.as_ref()).await {
+            tracing::error!(%error, "what was parked cannot be read");
+            self.fenced.cancel();
+            return;
+        }
+        self.consume();
+        self.stages.forward_events();
+        let born = self.until_ok("birth", || self.be_born()).await;
+        tracing::info!(incarnation = %born.id, "born");
+        // From here on the barrier of a project's deletion waits for this incarnation: it must not serve before it knows
+        // what was closed while there was none.
+        self.until_ok("projects", || self.stages.catch_up.projects()).await;
+        self.stages.events.open();
+        self.front.open(self.stages.begin(&born));
+        self.joined.open();
+        self.tasks.spawn("sweep", self.stages.sweeper().run());
+        self.tasks.spawn("collect", self.stages.collector().run());
+        self.tasks.spawn("release", self.stages.releaser().run());
+        self.tasks.spawn("revive", self.stages.reviver().run());
+    }
+
+    /// Tries a step until it succeeds.
+    async fn until_ok<T, F>(&self, what: &'static str, step: impl Fn() -> F) -> T
+    where
+        F: Future<Output = Result<T, String>>,
+    {
+        let entropy = Arc::clone(&self.stages.parts.entropy);
+        let mut backoff = Backoff::new(entropy, Duration::from_millis(100), Duration::from_secs(5));
+        loop {
+            match step().await {
+                Ok(done) => return done,
+                Err(why) => self.stages.parts.observer.failed("join", &format!("{what}: {why}")),
+            }
+            backoff.wait().await;
+        }
+    }
+
+    /// Writes this node's record. A node that the others do not know, or no longer count on, is reconciled against the
+    /// refdb before it is counted on again: positions first, then values with versions.
+    async fn register(&self) -> Result<NodeRecord, String> {
+        let (parts, settings) = (&self.stages.parts, &self.stages.parts.settings);
+        let text = |error: RefDbError| error.to_string();
+        parts.refdb.prepare().await.map_err(text)?;
+        let site = parts.refdb.enroll_site(&settings.site, Role::Active).await.map_err(text)?;
+        *self.stages.site.lock().unwrap_or_else(PoisonError::into_inner) = Some(site);
+        let nodes = parts.refdb.nodes().await.map_err(text)?;
+        let previous = nodes.into_iter().find(|node| node.node == settings.node);
+        // After a boot the marks stay: what they cover was synced.
+        let is_continued = previous.as_ref().is_some_and(|before| {
+            before.volume == self.facts.id && before.starts < self.facts.starts && !before.expelled
+        });
+        let reconciles = !is_continued || self.facts.reconciles;
+        let starts = previous.as_ref().map_or(0, |before| before.starts).max(self.facts.starts - 1) + 1;
+        let mut record = NodeRecord {
+            node: settings.node.clone(),
+            site: settings.site.clone(),
+            volume: if reconciles { NodeRecord::reconciling(&self.facts.id) } else { self.facts.id.clone() },
+            starts,
+            beat: previous.as_ref().map_or(0, |before| before.beat) + 1,
+            expelled: false,
+            low_water: if is_continued { self.stages.low_water.durable() } else { Default::default() },
+        };
+        self.put(&record, previous.as_ref()).await?;
+        if reconciles {
+            self.reconcile(starts).await?;
+            let whole = NodeRecord {
+                volume: self.facts.id.clone(),
+                beat: record.beat + 1,
+                low_water: self.stages.low_water.durable(),
+                ..record.clone()
+            };
+            self.put(&whole, Some(&record)).await?;
+            record = whole;
+        }
+        Ok(record)
+    }
+
+    async fn put(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<(), String> {
+        match self.stages.parts.refdb.put_node(record, previous).await.map_err(|error| error.to_string())? {
+            NodeAnswer::Written => Ok(()),
+            NodeAnswer::Differs(now) => Err(format!("the node's record changed meanwhile: {now:?}")),
+        }
+    }
+
+    /// This node's earlier lives first: what they committed is in the state that is read, and nothing of theirs is published
+    /// for the first time after it. Then positions, then the state; that it is done is durable together with it.
+    async fn reconcile(&self, starts: u64) -> Result<(), String> {
+        let parts = &self.stages.parts;
+        self.stages.birth().drain_earlier().await.map_err(|error| error.to_string())?;
+        let mut positions: Vec<(LaneId, Seq)> = Vec::new();
+        for site in parts.refdb.sites().await.map_err(|error| error.to_string())? {
+            for one in parts.refdb.incarnations(&site.site).await.map_err(|error| error.to_string())? {
+                let lanes = one.published.iter().enumerate();
+                positions.extend(
+                    lanes.map(|(lane, mark)| (one.id.lane(Lane(u8::try_from(lane).unwrap_or(u8::MAX))), *mark)),
+                );
+            }
+        }
+        self.remove_deleted().await?;
+        self.stages.catch_up.projects().await?;
+        self.bring_back().await?;
+        self.stages.catch_up.everything().await?;
+        for key in self.living_strangers()? {
+            self.stages.make_known(&key).await?;
+        }
+        self.stages.low_water.jump(positions);
+        let facts = VolumeFacts { starts, reconciles: false, ..self.facts.clone() };
+        let word = super::life(&facts.id, facts.starts);
+        self.stages.durability.stage(|changes| changes.facts = Some(facts));
+        self.stages.durability.settle().await;
+        parts.repositories.stamp(&word).await.map_err(|error| error.to_string())
+    }
+
+    /// A base path of another day has repositories again of projects that were deleted since. Before anything else: a
+    /// successor of the name would take one for its own.
+    async fn remove_deleted(&self) -> Result<(), String> {
+        let (table, repositories) = (&self.stages.table, &self.stages.parts.repositories);
+        for name in &self.strangers {
+            let state = table.project(name).map_err(|error| error.to_string())?;
+            if state.is_some_and(|state| state.phase == ProjectPhase::Deleted)
+                && repositories.exists(name).await.map_err(|error| error.to_string())?
+            {
+                tracing::warn!(project = %name, "it was deleted, and its repository is in a base path of another day: removed");
+                repositories.delete(name).await.map_err(|error| error.to_string())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings to the disk what the version map says of strangers, so that what comes next can build on it.
+    async fn bring_back(&self) -> Result<(), String> {
+        for key in self.living_strangers()? {
+            let is_there = self.stages.parts.repositories.exists(&key.name).await.map_err(|error| error.to_string())?;
+            if !is_there || self.stages.lacks(&key).await? {
+                tracing::warn!(project = %key, "its repository is gone or of another day: bringing it up to date from a peer");
+                self.stages.catch_up.refill(&key).await?;
+            }
+            self.stages.clear_deleted(&key).await?;
+        }
+        Ok(())
+    }
+
+    /// Strangers that live. A project that is closing has its repository still.
+    fn living_strangers(&self) -> Result<Vec<ProjectKey>, String> {
+        let keys = self.strangers.iter().filter_map(|name| self.stages.table.project_key(name).transpose());
+        keys.collect::<Result<_, _>>().map_err(|error| error.to_string())
+    }
+
+    async fn be_born(&self) -> Result<crate::seams::refdb::IncarnationRecord, String> {
+        self.stages.birth().be_born().await.map_err(|error: BirthError| {
+            if let BirthError::NotActive(site) = &error {
+                self.front.shut(&format!("site {} is {:?}", site.site, site.role));
+            }
+            error.to_string()
+        })
+    }
+
+    /// Reads every stream; once all of them were read to their end, the node has caught up.
+    fn consume(&self) {
+        let parts = &self.stages.parts;
+        let sites = streams(parts);
+        let behind: Arc<Mutex<BTreeSet<SiteId>>> = Arc::new(Mutex::new(sites.iter().cloned().collect()));
+        for site in sites {
+            let (behind, latch) = (Arc::clone(&behind), self.caught_up.clone());
+            let caught_up = move |site: &SiteId| {
+                let mut behind = behind.lock().unwrap_or_else(PoisonError::into_inner);
+                behind.remove(site);
+                if behind.is_empty() {
+                    latch.open();
+                }
+            };
+            if site == parts.settings.site {
+                self.tasks.spawn("ensure-stream", ensure(Arc::clone(&self.stages), site.clone()));
+            }
+            self.tasks.spawn("consume", Arc::clone(&self.stages.consumer).run(site, Arc::new(caught_up)));
+        }
+    }
+}
+
+/// Creates the own site's stream, if there is none.
+async fn ensure(stages: Arc<Stages>, site: SiteId) {
+    let entropy = Arc::clone(&stages.parts.entropy);
+    let mut backoff = Backoff::new(entropy, Duration::from_millis(100), Duration::from_secs(5));
+    while let Err(error) = stages.parts.eventlog.ensure(&site).await {
+        stages.parts.observer.failed("publish", &error.to_string());
+        backoff.wait().await;
+    }
+}

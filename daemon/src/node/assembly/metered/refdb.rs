@@ -1,0 +1,93 @@
+//! The refdb, measured.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
+use tokio::time::Instant;
+
+use crate::seams::refdb::{
+    BirthAnswer, CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord,
+    Part, RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
+};
+use crate::telemetry::metrics::{CallEnd, RefDbMetrics, RefDbOp};
+
+/// A refdb whose calls are measured.
+pub struct MeteredRefDb {
+    inner: Arc<dyn RefDb>,
+    metrics: RefDbMetrics,
+}
+
+impl MeteredRefDb {
+    /// Measures `inner`.
+    #[must_use]
+    pub fn new(inner: Arc<dyn RefDb>, metrics: RefDbMetrics) -> Self {
+        Self { inner, metrics }
+    }
+
+    fn note<T>(&self, op: RefDbOp, answer: &Result<T, RefDbError>, conflict: bool, started: Instant) {
+        let end = match answer {
+            Ok(_) if conflict => CallEnd::Conflict,
+            Ok(_) => CallEnd::Answered,
+            Err(RefDbError::NotNow(_)) => CallEnd::NotNow,
+            Err(RefDbError::Unknown(_)) => CallEnd::Unknown,
+            Err(RefDbError::Broken(_)) => CallEnd::Broken,
+        };
+        self.metrics.called(op, end, started.elapsed().as_secs_f64());
+    }
+}
+
+/// Every call but the commit, with what it is for.
+macro_rules! measured {
+    ($($op:ident: $call:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
+        #[async_trait]
+        impl RefDb for MeteredRefDb {
+            async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
+                let started = Instant::now();
+                let answer = self.inner.commit(request).await;
+                self.note(RefDbOp::Commit, &answer, answer == Ok(CommitAnswer::Conflict), started);
+                answer
+            }
+
+            $(async fn $call(&self, $($argument: $type),*) -> Result<$answer, RefDbError> {
+                let started = Instant::now();
+                let answer = self.inner.$call($($argument),*).await;
+                self.note(RefDbOp::$op, &answer, false, started);
+                answer
+            })*
+        }
+    };
+}
+
+measured! {
+    Site: prepare() -> ();
+    Lock: lock(part: &Part) -> CommitAnswer;
+    Commit: seal(txn: &TxnId, encoded: &Bytes) -> SlotState;
+    Lock: flip(part: &Part) -> ();
+    Lock: release(project: &ProjectKey, txn: &TxnId, keys: &[RefKey]) -> ();
+    Read: read(project: &ProjectKey, keys: &[RefKey]) -> Vec<Option<RefItem>>;
+    Scan: scan(project: &ProjectKey, after: Option<&RefKey>, limit: usize) -> Vec<RefItem>;
+    Scan: projects(after: Option<&ProjectName>, limit: usize) -> Vec<(ProjectName, RefItem)>;
+    Slot: slot(slot: &Slot) -> SlotState;
+    Poison: poison(slot: &Slot) -> SlotState;
+    Collect: collect(slots: &[Slot]) -> ();
+    Site: enroll_site(site: &SiteId, role: Role) -> SiteRecord;
+    Site: sites() -> Vec<SiteRecord>;
+    Site: change_role(from: &SiteRecord, role: Role) -> SiteRecord;
+    Incarnation: birth(record: &IncarnationRecord) -> BirthAnswer;
+    Incarnation: incarnations(site: &SiteId) -> Vec<IncarnationRecord>;
+    Incarnation: last_incarnation(site: &SiteId, node: &NodeId) -> u64;
+    Mark: mark(site: &SiteId, id: &IncarnationId, settled: &[Seq], published: &[Seq]) -> MarkAnswer;
+    Incarnation: freeze(site: &SiteId, id: &IncarnationId) -> IncarnationRecord;
+    Incarnation: drained(site: &SiteId, id: &IncarnationId, published: &[Seq]) -> ();
+    Node: nodes() -> Vec<NodeRecord>;
+    Node: put_node(record: &NodeRecord, previous: Option<&NodeRecord>) -> NodeAnswer;
+    Incarnation: forget_incarnations(site: &SiteId, ids: &[IncarnationId]) -> ();
+    Site: gerrit() -> Option<GerritRecord>;
+    Site: enroll_gerrit(record: &GerritRecord) -> GerritRecord;
+    Node: instances() -> BTreeMap<String, NodeId>;
+    Node: claim_instance(instance: &str, node: &NodeId, from: Option<&NodeId>) -> NodeId;
+    Node: release_instance(instance: &str, node: &NodeId) -> ();
+}

@@ -1,0 +1,88 @@
+//! The repositories, measured where it costs: packing, ingesting, moving refs, syncing, repairing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use lockstep_proto::{Oid, ProjectName, RefName};
+use tokio::time::Instant;
+
+use crate::seams::blob::Payload;
+use crate::seams::git::{GitError, IsCommitted, Packed, RefMove, Relation, RepairReport, Repositories};
+use crate::telemetry::metrics::{GitMetrics, GitOp};
+
+/// Repositories whose costly operations are measured.
+pub struct MeteredRepositories {
+    inner: Arc<dyn Repositories>,
+    metrics: GitMetrics,
+}
+
+impl MeteredRepositories {
+    /// Measures `inner`.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Repositories>, metrics: GitMetrics) -> Self {
+        Self { inner, metrics }
+    }
+}
+
+/// Operations that are measured, and operations that are only passed on.
+macro_rules! measured {
+    (
+        measured { $($op:ident: $call:ident($($argument:ident: $type:ty),*) -> $answer:ty;)* }
+        passed { $($passed:ident($($given:ident: $kind:ty),*) -> $back:ty;)* }
+    ) => {
+        #[async_trait]
+        impl Repositories for MeteredRepositories {
+            $(async fn $call(&self, $($argument: $type),*) -> Result<$answer, GitError> {
+                let started = Instant::now();
+                let answer = self.inner.$call($($argument),*).await;
+                self.metrics.ended(GitOp::$op, &answer, started.elapsed().as_secs_f64());
+                answer
+            })*
+
+            $(async fn $passed(&self, $($given: $kind),*) -> Result<$back, GitError> {
+                self.inner.$passed($($given),*).await
+            })*
+
+            fn spill(&self) -> PathBuf {
+                self.inner.spill()
+            }
+        }
+    };
+}
+
+measured! {
+    measured {
+        Pack: pack(
+            project: &ProjectName,
+            wants: &[Oid],
+            hints: &[Oid],
+            is_committed: &IsCommitted
+        ) -> Packed;
+        Ingest: ingest(project: &ProjectName, packs: &[Payload], wants: &[Oid], bases: &[Oid]) -> ();
+        MoveRefs: move_refs(project: &ProjectName, moves: &[RefMove], keep: &[(String, Oid)]) -> ();
+        Sync: sync() -> ();
+        Repair: repair(unclean_boot: bool) -> RepairReport;
+    }
+    passed {
+        exists(project: &ProjectName) -> bool;
+        create(project: &ProjectName, head: &RefName) -> ();
+        delete(project: &ProjectName) -> ();
+        set_head(project: &ProjectName, target: &RefName) -> ();
+        head(project: &ProjectName) -> Option<RefName>;
+        read_ref(project: &ProjectName, name: &RefName) -> Option<Oid>;
+        list_refs(project: &ProjectName) -> Vec<(RefName, Oid)>;
+        missing(project: &ProjectName, oids: &[Oid]) -> Vec<Oid>;
+        relation(project: &ProjectName, old: Oid, new: Oid) -> Relation;
+        relations(project: &ProjectName, pairs: &[(Oid, Oid)]) -> Vec<Relation>;
+        share_history(project: &ProjectName, one: Oid, other: Oid) -> bool;
+        counter(project: &ProjectName, oid: Oid) -> Option<u64>;
+        commits_behind(project: &ProjectName, tips: &[Oid], most: usize) -> Vec<Oid>;
+        steps_to(project: &ProjectName, tip: Oid, every: usize) -> Vec<Oid>;
+        check_folders(living: &[ProjectName]) -> ();
+        strangers(word: &str, projects: &[ProjectName]) -> Vec<ProjectName>;
+        stamp(word: &str) -> ();
+        kept(project: &ProjectName) -> Vec<String>;
+        release(project: &ProjectName, labels: &[String]) -> ();
+    }
+}

@@ -1,0 +1,261 @@
+//! The seams of a configuration: the only place that names the adapters.
+//!
+//! With `[embedded]`, the emulators run in this process, and the same adapters reach them on the loopback interface.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep_proto::SiteId;
+
+use super::metered::{MeteredRefDb, MeteredRepositories};
+use super::{NodeSettings, Parts};
+use crate::base::clock::{Clock, Entropy, SeededEntropy, SystemClock};
+use crate::base::faults::injected_bug::Plants;
+use crate::base::observer::Observer;
+use crate::node::config::Settings;
+use crate::node::config::settings::{Gerrit as GerritSettings, GerritRefresh, Peer};
+use crate::seams::blob::BlobStore;
+use crate::seams::blob::object::ObjectBlobs;
+use crate::seams::eventlog::EventLog;
+use crate::seams::eventlog::kinesis::{self, ClientSettings, KinesisEventLog, KinesisSettings};
+use crate::seams::eventlog::routed::RoutedEventLog;
+use crate::seams::gerrit::Gerrit;
+use crate::seams::gerrit::rest::{RestGerrit, RestSettings};
+use crate::seams::git::{LocalRepositories, Repositories};
+use crate::seams::peers::http::{Address, HttpPeer};
+use crate::seams::peers::{Peers, Turns};
+use crate::seams::refdb::RefDb;
+use crate::seams::refdb::dynamo::{self, Connection, DynamoRefDb, TableSettings, Warm};
+use crate::seams::volume::disk::DiskStore;
+use crate::seams::volume::lock;
+use crate::stages::events::EventLimits;
+use crate::stages::refresh::RefreshSettings;
+use crate::stages::refresh::queue::QueueLimits;
+use crate::telemetry::metrics::Metrics;
+
+/// The emulators of the embedded default, as long as they shall run.
+pub struct Embedded {
+    #[cfg(feature = "embedded")]
+    dynamo: crate::seams::embedded::dynamo::EmbeddedDynamo,
+    #[cfg(feature = "embedded")]
+    kinesis: crate::seams::embedded::kinesis::EmbeddedKinesis,
+}
+
+/// The seams that lie outside of a node's volume, shared by all nodes of one process.
+pub struct Seams {
+    /// The global ref database.
+    pub refdb: Arc<DynamoRefDb>,
+    /// The event logs.
+    pub eventlog: Arc<dyn EventLog>,
+    /// Large packs.
+    pub blobs: Arc<dyn BlobStore>,
+}
+
+#[cfg(feature = "embedded")]
+impl Embedded {
+    /// Starts the emulators; their database and the blobs are in `folder`.
+    ///
+    /// # Errors
+    /// The folder or a port cannot be used.
+    pub async fn start(folder: &Path) -> std::io::Result<Self> {
+        use crate::seams::embedded::{dynamo::EmbeddedDynamo, kinesis::EmbeddedKinesis};
+        std::fs::create_dir_all(folder)?;
+        let dynamo = EmbeddedDynamo::on_file(&folder.join("dynamodb.sqlite")).await?;
+        let kinesis = EmbeddedKinesis::start(&Default::default()).await?;
+        Ok(Self { dynamo, kinesis })
+    }
+
+    /// Where the DynamoDB emulator is.
+    #[must_use]
+    pub fn dynamo_endpoint(&self) -> String {
+        self.dynamo.endpoint()
+    }
+
+    /// Where the Kinesis emulator is.
+    #[must_use]
+    pub fn kinesis_endpoint(&self) -> String {
+        self.kinesis.endpoint()
+    }
+}
+
+#[cfg(not(feature = "embedded"))]
+impl Embedded {
+    /// This build has no emulators.
+    ///
+    /// # Errors
+    /// Always.
+    pub async fn start(_folder: &Path) -> std::io::Result<Self> {
+        Err(std::io::Error::other("this build has no emulators: remove [embedded] from the configuration"))
+    }
+
+    fn dynamo_endpoint(&self) -> String {
+        String::new()
+    }
+
+    fn kinesis_endpoint(&self) -> String {
+        String::new()
+    }
+}
+
+/// Whether an endpoint is on this machine: an emulator, which takes made-up credentials.
+fn is_local(endpoint: Option<&String>) -> bool {
+    endpoint.is_some_and(|url| url.starts_with("http://127.0.0.1") || url.starts_with("http://localhost"))
+}
+
+/// Builds the shared seams. Connects to nothing.
+///
+/// # Errors
+/// The blob store's URL cannot be used.
+pub async fn seams(settings: &Settings, embedded: Option<&Embedded>) -> Result<Seams, String> {
+    let refdb = &settings.refdb;
+    let endpoint = embedded.map(Embedded::dynamo_endpoint).or_else(|| refdb.endpoint.clone());
+    let local = is_local(endpoint.as_ref());
+    let connection = Connection {
+        region: refdb.region.clone().or_else(|| local.then(|| "us-east-1".to_owned())),
+        made_up_credentials: local,
+        endpoint,
+        connect_timeout: refdb.connect_timeout,
+        call_timeout: refdb.attempt_timeout,
+    };
+    let client = dynamo::client(&connection).await;
+    let warm = refdb.warm_throughput.map(|(reads, writes)| Warm { reads: signed(reads), writes: signed(writes) });
+    let tables = TableSettings { warm };
+    let blobs = match &settings.embedded_dir {
+        Some(folder) => ObjectBlobs::local(&folder.join("blobs")),
+        None => ObjectBlobs::from_url(&settings.blobs_url, &[]),
+    };
+    Ok(Seams {
+        refdb: Arc::new(DynamoRefDb::new(&client, &refdb.prefix, tables)),
+        eventlog: Arc::new(eventlog(settings, embedded).await),
+        blobs: Arc::new(blobs.map_err(|error| error.to_string())?),
+    })
+}
+
+async fn eventlog(settings: &Settings, embedded: Option<&Embedded>) -> RoutedEventLog {
+    let streams = KinesisSettings {
+        shards: u16::try_from(settings.eventlog.shards).unwrap_or(u16::MAX),
+        ready_poll: Duration::from_millis(if embedded.is_some() { 20 } else { 500 }),
+        ..KinesisSettings::default()
+    };
+    let mut routes: BTreeMap<SiteId, Arc<dyn EventLog>> = BTreeMap::new();
+    for (site, stream) in &settings.eventlog.streams {
+        let endpoint = embedded.map(Embedded::kinesis_endpoint).or_else(|| stream.endpoint.clone());
+        let local = is_local(endpoint.as_ref());
+        let reach = ClientSettings {
+            region: stream.region.clone().or_else(|| local.then(|| "us-east-1".to_owned())),
+            test_credentials: local,
+            endpoint,
+            ..ClientSettings::default()
+        };
+        let client = kinesis::client(&reach).await;
+        let log = KinesisEventLog::new(client, settings.eventlog.prefix.clone(), streams.clone());
+        routes.insert(site.clone(), Arc::new(log));
+    }
+    RoutedEventLog::new(routes)
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// The bounds of a node from its configuration.
+#[must_use]
+pub fn node_settings(settings: &Settings) -> NodeSettings {
+    let sites = settings.sites.iter().cloned().collect();
+    let mut node = NodeSettings::new(settings.site.clone(), settings.node.clone(), sites);
+    node.journal.lanes = settings.commit.lanes;
+    node.journal.window = settings.commit.window;
+    node.inline_pack_bytes = settings.commit.inline_pack_bytes;
+    node.deadline = settings.commit.deadline;
+    node.patience = settings.refdb.attempt_timeout;
+    node.apply.batch = settings.apply.batch;
+    node.apply.parked_bytes = settings.apply.parked_bytes;
+    node.apply.parked_age = settings.apply.parked_age;
+    node.consume.poll_interval = settings.eventlog.poll_interval;
+    node.member.beat = settings.lease.heartbeat;
+    node.member.lease = settings.lease.expires_after;
+    node.member.retention = settings.lease.expelled_after;
+    node.refresh = refresh(&settings.gerrit);
+    node.roots = Some(settings.roots.clone());
+    node.events = (settings.gerrit.refresh == GerritRefresh::Bridge).then(EventLimits::default);
+    node
+}
+
+/// The Gerrit that is told by REST what to look at.
+fn gerrit(settings: &GerritSettings) -> Option<Arc<dyn Gerrit>> {
+    let GerritRefresh::Rest(rest) = &settings.refresh else { return None };
+    let rest = RestSettings {
+        address: rest.address.clone(),
+        prefix: rest.prefix.clone(),
+        user: rest.user.clone(),
+        password_file: rest.password_file.clone(),
+        timeout: rest.timeout,
+    };
+    Some(Arc::new(RestGerrit::new(rest, settings.all_projects.clone())))
+}
+
+/// How much longer than Gerrit says itself its index may need to write what it was given.
+const COMMIT_SLACK: Duration = Duration::from_secs(60);
+
+fn refresh(gerrit: &GerritSettings) -> Option<RefreshSettings> {
+    let gerrit_commits = match &gerrit.refresh {
+        GerritRefresh::None => return None,
+        GerritRefresh::Bridge => true,
+        // Whoever commits here, a Gerrit without the bridge does not.
+        GerritRefresh::Rest(_) => false,
+    };
+    let usual = RefreshSettings::default().queue;
+    let queue = QueueLimits { hold_own: gerrit.hold_own, keep: gerrit.commit_within + COMMIT_SLACK, ..usual };
+    Some(RefreshSettings { all_users: gerrit.all_users.clone(), gerrit_commits, queue })
+}
+
+/// The peers of a configuration, in the order of their names.
+fn peers(settings: &Settings, spill: &Path, most_bytes: u64) -> Turns {
+    let peers = settings.peers.iter().map(|(name, peer)| {
+        let address = match peer {
+            Peer::Socket(path) => Address::Socket(path.clone()),
+            Peer::Tcp(address, token_file) => Address::Tcp(address.clone(), token_file.clone()),
+        };
+        Arc::new(HttpPeer::new(name.clone(), address, spill.to_owned(), most_bytes)) as Arc<dyn Peers>
+    });
+    Turns::new(peers.collect())
+}
+
+/// All seams of one node on its volume.
+///
+/// # Errors
+/// The volume cannot be used.
+pub fn parts(
+    settings: &Settings,
+    seams: &Seams,
+    git: crate::seams::git::Settings,
+    observer: Arc<dyn Observer>,
+    metrics: &Metrics,
+) -> Result<Parts, String> {
+    let root = settings.roots.root();
+    std::fs::create_dir_all(root).map_err(|error| format!("root {}: {error}", root.display()))?;
+    std::fs::create_dir_all(&settings.state).map_err(|error| format!("state {}: {error}", settings.state.display()))?;
+    let most_bytes = git.spilled.pack_bytes;
+    let repositories =
+        LocalRepositories::over(&settings.roots, git).map_err(|error| format!("root {}: {error}", root.display()))?;
+    let store = DiskStore::open(&settings.state.join("node.redb")).map_err(|error| error.to_string())?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::from_machine());
+    Ok(Parts {
+        refdb: Arc::new(MeteredRefDb::new(Arc::clone(&seams.refdb) as Arc<dyn RefDb>, metrics.refdb.clone())),
+        eventlog: Arc::clone(&seams.eventlog),
+        blobs: Arc::clone(&seams.blobs),
+        peers: Arc::new(peers(settings, &repositories.spill(), most_bytes)),
+        repositories: Arc::new(MeteredRepositories::new(Arc::new(repositories), metrics.git.clone())),
+        store: Arc::new(store),
+        clock,
+        entropy,
+        gerrit: gerrit(&settings.gerrit),
+        observer,
+        boot: lock::boot_id().unwrap_or_default(),
+        settings: node_settings(settings),
+        plants: Plants::default(),
+    })
+}

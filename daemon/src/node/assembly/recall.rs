@@ -1,0 +1,87 @@
+//! What a crashed process had moved before it could remember it durably: the announcements tell, and the disk confirms.
+
+use std::collections::BTreeMap;
+
+use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, RefValue};
+
+use super::StartError;
+use super::stages::Stages;
+use crate::seams::git::{GitError, Repositories};
+use crate::seams::volume::Announced;
+use crate::state::version_map::Mover;
+
+/// Takes into the version map's overlay what was announced and is on the disk. Projects first: of one that is gone nothing
+/// is taken.
+pub(super) async fn announced(stages: &Stages) -> Result<(), StartError> {
+    let mut states: BTreeMap<ProjectName, Vec<Announced>> = BTreeMap::new();
+    let mut refs: BTreeMap<(ProjectKey, RefKey), Vec<Announced>> = BTreeMap::new();
+    for one in stages.parts.store.announced()? {
+        if one.record.version <= stages.table.version(&one.project, &one.key)? {
+            continue;
+        }
+        match one.key {
+            RefKey::State => states.entry(one.project.name.clone()).or_default().push(one),
+            RefKey::Head | RefKey::Ref(_) => {
+                refs.entry((one.project.clone(), one.key.clone())).or_default().push(one);
+            }
+        }
+    }
+    for announced in states.into_values() {
+        if let Some(one) = newest_shown(stages, announced).await? {
+            forget(stages, &one.project, &one.record.value)?;
+            stages.table.moved(&one.project, [(one.key, one.record)].into(), Mover::Other)?;
+        }
+    }
+    for ((project, _), announced) in refs {
+        let here = stages.table.project_key(&project.name)?.as_ref() == Some(&project);
+        if here && let Some(one) = newest_shown(stages, announced).await? {
+            stages.table.moved(&project, [(one.key, one.record)].into(), Mover::Other)?;
+        }
+    }
+    Ok(())
+}
+
+/// The newest announcement that the disk shows: a ref is never announced twice without a move between.
+async fn newest_shown(stages: &Stages, announced: Vec<Announced>) -> Result<Option<Announced>, StartError> {
+    for one in announced.into_iter().rev() {
+        if is_shown(stages.parts.repositories.as_ref(), &one.project, &one.key, &one.record.value).await? {
+            tracing::info!(project = %one.project, key = %one.key, version = %one.record.version, "moved before the crash");
+            return Ok(Some(one));
+        }
+    }
+    Ok(None)
+}
+
+/// A project's state tells that earlier incarnations of it are gone, with all that is remembered of them.
+fn forget(stages: &Stages, project: &ProjectKey, value: &RefValue) -> Result<(), StartError> {
+    let RefValue::State(now) = value else { return Ok(()) };
+    let Some(known) = stages.table.project(&project.name)? else { return Ok(()) };
+    let gone = if now.phase == ProjectPhase::Deleted { now.incarnation + 1 } else { now.incarnation };
+    for incarnation in known.incarnation..gone {
+        stages.table.forget(&ProjectKey { name: project.name.clone(), incarnation });
+    }
+    Ok(())
+}
+
+/// Whether the disk shows a value. Of a project's state it shows whether there is a repository.
+async fn is_shown(
+    repositories: &dyn Repositories,
+    project: &ProjectKey,
+    key: &RefKey,
+    value: &RefValue,
+) -> Result<bool, GitError> {
+    let shown = match key {
+        RefKey::State => {
+            let lives = !matches!(value, RefValue::State(state) if state.phase == ProjectPhase::Deleted);
+            repositories.exists(&project.name).await.map(|exists| exists == lives)
+        }
+        RefKey::Head => {
+            repositories.head(&project.name).await.map(|head| head.map(RefValue::Symref).as_ref() == Some(value))
+        }
+        RefKey::Ref(name) => repositories.read_ref(&project.name, name).await.map(|oid| RefValue::from(oid) == *value),
+    };
+    match shown {
+        Err(GitError::NoRepository(_)) => Ok(false),
+        shown => shown,
+    }
+}

@@ -1,0 +1,188 @@
+//! `lockstep run`: one sidecar, from its configuration to its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::gauges;
+use super::production::{self, Embedded, Seams};
+use super::{Inspector, Node, Watch};
+use crate::base::base_paths::Roots;
+use crate::base::clock::{Clock, SeededEntropy, SystemClock};
+use crate::node::config::Settings;
+use crate::seams::volume::lock::VolumeLock;
+use crate::stages::api::access::TokenFile;
+use crate::stages::api::health::{BoundHealth, RenderMetrics};
+use crate::stages::api::server::{ApiTasks, BoundApi};
+use crate::telemetry::metrics::{Metrics, observe_board};
+use crate::telemetry::status_board::StatusBoard;
+use crate::telemetry::{self, Telemetry};
+
+/// How long a second sidecar waits for the first one's children before it gives up.
+const LOCK_WAIT: Duration = Duration::from_secs(15);
+/// How long an orderly end may take.
+const GRACE: Duration = Duration::from_secs(25);
+
+/// Why a sidecar did not run, or ended.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct RunError(pub String);
+
+impl RunError {
+    fn of(error: impl std::fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// A sidecar: the volume's lock, a node, its listeners.
+pub struct Sidecar {
+    /// The node.
+    pub node: Node,
+    /// What happened lately.
+    pub board: Arc<StatusBoard>,
+    api: ApiTasks,
+    shutdown: CancellationToken,
+    _locks: Vec<VolumeLock>,
+}
+
+impl Sidecar {
+    /// Takes the volume, starts the node and opens its doors.
+    ///
+    /// # Errors
+    /// The volume is taken, or a listener cannot be bound.
+    pub async fn start(
+        settings: &Settings,
+        seams: &Seams,
+        git: crate::seams::git::Settings,
+        telemetry: Option<&Arc<Telemetry>>,
+    ) -> Result<Self, RunError> {
+        let locks = lock(&settings.roots).await?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let board = Arc::new(StatusBoard::new(Arc::clone(&clock)));
+        let metrics = telemetry.map_or_else(Metrics::noop, |telemetry| Metrics::new(&telemetry.meter()));
+        let watch = Arc::new(Watch::new(Arc::clone(&board), metrics.clone(), clock));
+        let entropy = SeededEntropy::from_machine();
+        let tcp = match &settings.api.tcp {
+            Some((address, file)) => Some((*address, TokenFile::ensure(file.clone(), &entropy).map_err(RunError::of)?)),
+            None => None,
+        };
+        let api = BoundApi::bind(&settings.api.socket, tcp).await.map_err(RunError::of)?;
+        let health = telemetry.map(|telemetry| Ok((telemetry, health(settings)?))).transpose()?;
+        let tcp = api.tcp_address().map(tracing::field::display);
+        tracing::info!(socket = %settings.api.socket.display(), tcp, "the bridge API listens");
+        let node = Node::start(production::parts(settings, seams, git, watch, &metrics).map_err(RunError)?)
+            .await
+            .map_err(RunError::of)?;
+        let shutdown = CancellationToken::new();
+        if let Some((telemetry, health)) = health {
+            observe_board(&telemetry.meter(), &board);
+            let (renderer, stages, latches) =
+                (Arc::clone(telemetry), Arc::clone(node.stages()), node.latches().clone());
+            let render: RenderMetrics = Arc::new(move || {
+                gauges::look(&stages, &latches, &metrics);
+                renderer.render().unwrap_or_else(|error| format!("# {error}\n"))
+            });
+            health.spawn(node.latches().clone(), render, shutdown.clone()).map_err(RunError::of)?;
+        }
+        let inspector = Inspector::new(Arc::clone(node.stages()), node.latches().clone(), Arc::clone(&board));
+        let api = api
+            .giving(Arc::clone(&node.stages().parts.repositories))
+            .refreshing(node.refreshes())
+            .guarded(node.doorkeeper())
+            .seeding(node.seeding())
+            .forwarding(node.events())
+            .taking(settings.api.most_requests)
+            .waiting(settings.commit.deadline);
+        let api = api.spawn(node.transactions(), Arc::new(inspector), &shutdown);
+        Ok(Self { node, board, api, shutdown, _locks: locks })
+    }
+
+    /// Ends in an orderly way, within `grace`.
+    pub async fn stop(self, grace: Duration) {
+        self.node.stop(grace).await;
+        self.shutdown.cancel();
+        let _ = tokio::time::timeout(Duration::from_secs(2), self.api.finish()).await;
+    }
+}
+
+/// Takes every folder of the volume. Only the root is made when it is not there: a base path may be a file system that is not
+/// mounted.
+async fn lock(roots: &Roots) -> Result<Vec<VolumeLock>, RunError> {
+    let root = roots.root();
+    std::fs::create_dir_all(root).map_err(|error| RunError(format!("root {}: {error}", root.display())))?;
+    let roots = roots.resolve().map_err(RunError)?;
+    let mut locks = Vec::new();
+    for folder in roots.all() {
+        locks.push(VolumeLock::take(folder, LOCK_WAIT).await.map_err(RunError::of)?);
+    }
+    Ok(locks)
+}
+
+fn health(settings: &Settings) -> Result<BoundHealth, RunError> {
+    let address = settings.health_listen;
+    let failed =
+        |error| RunError(format!("health.listen {address} cannot be bound: {error}; free it, or give another"));
+    let bound = BoundHealth::bind(address).map_err(failed)?;
+    let address = bound.address().ok().map(tracing::field::display);
+    tracing::info!(address, "health and metrics listen");
+    Ok(bound)
+}
+
+/// Runs a sidecar until SIGTERM, SIGINT or SIGHUP (an orderly end; a second signal cuts it), or until it is fenced.
+///
+/// # Errors
+/// It did not start, or it was fenced: whoever supervises it starts it anew.
+pub async fn run(settings: Settings) -> Result<(), RunError> {
+    let telemetry = Arc::new(Telemetry::build(&telemetry_settings(&settings)).map_err(RunError::of)?);
+    telemetry.install().map_err(RunError::of)?;
+    let embedded = match &settings.embedded_dir {
+        Some(folder) => Some(Embedded::start(folder).await.map_err(RunError::of)?),
+        None => None,
+    };
+    let seams = production::seams(&settings, embedded.as_ref()).await.map_err(RunError)?;
+    let git = super::git_settings(&settings).map_err(RunError)?;
+    let sidecar = Sidecar::start(&settings, &seams, git, Some(&telemetry)).await?;
+    tracing::info!(site = %settings.site, node = %settings.node, socket = %settings.api.socket.display(), "started");
+    let end = tokio::select! {
+        biased;
+        () = stop_signal() => Ok(()),
+        () = sidecar.node.fenced() => Err(RunError("this node was fenced, or its volume failed: it must be started anew".into())),
+    };
+    tracing::info!("draining");
+    let grace = if end.is_ok() { GRACE } else { Duration::ZERO };
+    tokio::select! {
+        biased;
+        () = sidecar.stop(grace) => {}
+        () = stop_signal() => tracing::warn!("cut short by a second signal; the journal has everything"),
+    }
+    end
+}
+
+/// Waits until somebody wants this process to end: an orchestrator, Ctrl-C, a terminal that is closed.
+pub async fn stop_signal() {
+    let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
+    let [Ok(mut term), Ok(mut int), Ok(mut hup)] = kinds else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        biased;
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+        _ = hup.recv() => {}
+    }
+}
+
+fn telemetry_settings(settings: &Settings) -> telemetry::Settings {
+    telemetry::Settings {
+        site: settings.site.clone(),
+        node: settings.node.clone(),
+        log_format: match settings.telemetry.log_format {
+            crate::node::config::settings::LogFormat::Text => telemetry::LogFormat::Text,
+            crate::node::config::settings::LogFormat::Json => telemetry::LogFormat::Json,
+        },
+        log_filter: settings.telemetry.log_filter.clone(),
+        otlp_endpoint: settings.telemetry.otlp_endpoint.clone(),
+    }
+}

@@ -1,0 +1,130 @@
+//! What the stages tell becomes metrics, the status board and log lines.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep_proto::bridge::{Outcome, RefusalCode};
+use lockstep_proto::status::AppliedStatus;
+use lockstep_proto::{SiteId, Transaction, TxnId};
+
+use crate::base::clock::Clock;
+use crate::base::observer::Observer;
+use crate::telemetry::metrics::{ApplyOutcome, Metrics};
+use crate::telemetry::set_parent;
+use crate::telemetry::status_board::StatusBoard;
+
+/// Listens to a node.
+pub struct Watch {
+    board: Arc<StatusBoard>,
+    metrics: Metrics,
+    clock: Arc<dyn Clock>,
+}
+
+/// An error of which only the text is left.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Told(String);
+
+impl Watch {
+    /// Writes on this board and these metrics.
+    #[must_use]
+    pub fn new(board: Arc<StatusBoard>, metrics: Metrics, clock: Arc<dyn Clock>) -> Self {
+        Self { board, metrics, clock }
+    }
+
+    fn entry(&self, transaction: &Transaction) -> AppliedStatus {
+        AppliedStatus {
+            txn: transaction.id.clone(),
+            project: transaction.project.to_string(),
+            refs: u32::try_from(transaction.commands.len()).unwrap_or(u32::MAX),
+            first_ref: transaction.commands.first().map(|command| command.key.to_string()).unwrap_or_default(),
+            committed_at_ms: transaction.committed_at_ms,
+            visible_at_ms: self.clock.now_ms(),
+        }
+    }
+}
+
+impl Observer for Watch {
+    fn committed(&self, transaction: &Transaction, visible: bool, took: Duration) {
+        let outcome = if visible { Outcome::Committed } else { Outcome::CommittedNotYetVisible };
+        self.metrics.commit.answered(outcome, took.as_secs_f64(), transaction.commands.len() as u64);
+        self.board.committed();
+        if visible {
+            self.board.visible(&transaction.site, self.entry(transaction));
+        }
+        tracing::debug!(txn = %transaction.id, project = %transaction.project, visible, "committed");
+    }
+
+    fn refused(&self, code: RefusalCode) {
+        self.metrics.commit.refused(code);
+        self.board.refused();
+    }
+
+    fn unknown(&self, txn: &TxnId) {
+        self.metrics.commit.unknown();
+        self.board.unknown();
+        tracing::warn!(%txn, "the refdb did not answer: the transaction is being settled");
+    }
+
+    fn seen(&self, origin: &SiteId, txn: &TxnId, committed_at_ms: u64) {
+        self.metrics.consume.read(origin, 1);
+        self.board.seen(origin, txn, committed_at_ms);
+    }
+
+    fn applied(&self, transaction: &Transaction) {
+        let span = tracing::info_span!("apply", txn = %transaction.id, project = %transaction.project);
+        set_parent(&span, &transaction.traceparent);
+        let _inside = span.entered();
+        self.metrics.apply.transaction(&transaction.site, ApplyOutcome::Applied);
+        self.board.applied(&transaction.site, self.entry(transaction));
+        tracing::debug!(txn = %transaction.id, project = %transaction.project, "applied");
+    }
+
+    fn skipped(&self, origin: &SiteId, txn: &TxnId) {
+        self.metrics.apply.transaction(origin, ApplyOutcome::Skipped);
+        self.board.skipped(origin, txn);
+    }
+
+    fn caught_up(&self, txn: &TxnId) {
+        tracing::info!(%txn, "fetched from the journal");
+        self.board.fetched();
+    }
+
+    fn parked(&self, txn: &TxnId, reason: &str) {
+        tracing::info!(%txn, reason, "parked");
+    }
+
+    fn quarantined(&self, what: &str, reason: &str) {
+        tracing::error!(what, reason, "quarantined: it blocks the successors of its refs; see `lockstep quarantine`");
+        self.board.error("apply", &Told(format!("{what} is quarantined: {reason}")));
+    }
+
+    fn published(&self, count: usize, took: Duration) {
+        self.metrics.publish.appended(count as u64, took.as_secs_f64());
+        self.board.published(count as u64);
+    }
+
+    fn forwarded(&self, count: usize) {
+        self.metrics.events.forwarded(count as u64);
+    }
+
+    fn event_confirmed(&self, count: usize) {
+        self.metrics.events.delivered(count as u64);
+    }
+
+    fn event_dropped(&self, what: &str, reason: &str) {
+        tracing::error!(what, reason, "a stream event was dropped: this node's Gerrit will not hear it");
+        self.metrics.events.dropped();
+        self.board.error("events", &Told(format!("stream event {what} was dropped: {reason}")));
+    }
+
+    fn refreshed(&self, done: u64, failed: u64) {
+        self.metrics.refresh.reported(done, failed);
+    }
+
+    fn failed(&self, stage: &'static str, why: &str) {
+        tracing::warn!(stage, why, "will be tried again");
+        self.metrics.site.failed(stage);
+        self.board.error(stage, &Told(why.to_owned()));
+    }
+}

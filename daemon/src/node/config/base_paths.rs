@@ -1,0 +1,126 @@
+//! The git volume: the root, and the folders of those projects that lie elsewhere.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use lockstep_proto::ProjectName;
+
+use super::check::folder;
+use super::raw::Raw;
+use super::report::Problems;
+use crate::base::base_paths::{APART, Roots};
+
+const SECTION: &str = "git.base_paths";
+
+pub(super) fn read(raw: &Raw, to: &mut Problems) -> Option<Roots> {
+    let root = to.need("root", &raw.root, "name the git volume's folder", folder);
+    let mut others = BTreeMap::new();
+    for (projects, value) in &raw.git.base_paths {
+        let (field, leaf) = (field(projects), Some(value.clone()));
+        if let Err(why) = pattern(projects) {
+            to.wrong(&field, &leaf, why);
+        }
+        others.extend(to.optional(&field, &leaf, plain).map(|path| (projects.clone(), path)));
+    }
+    let roots = Roots::new(root?, others);
+    together(raw, &roots, to);
+    Some(roots)
+}
+
+/// What is wrong with several that are right each by itself.
+fn together(raw: &Raw, roots: &Roots, to: &mut Problems) {
+    if let Some((inner, outer)) = roots.nested() {
+        let entry = raw.git.base_paths.iter().find(|(projects, _)| roots.entry(projects) == Some(inner));
+        let outer_name = if outer == roots.root() { "root".to_owned() } else { "another base path".to_owned() };
+        let why = format!("it lies in {}, {outer_name}; {APART}", outer.display());
+        match entry {
+            Some((projects, value)) => to.wrong(&field(projects), &Some(value.clone()), why),
+            None => to.wrong("root", &raw.root, why),
+        }
+    }
+    if let Some((name, other)) = roots.tie() {
+        let why = format!(
+            "{name} fits {other} too, which is as long, and Gerrit takes the one that its file has first; write one of them \
+             otherwise, or the same folder for both"
+        );
+        to.wrong(&field(name), &raw.git.base_paths.get(name).cloned(), why);
+    }
+}
+
+fn field(projects: &str) -> String {
+    format!("{SECTION}.{projects:?}")
+}
+
+/// A name, or the beginning of names with a star.
+fn pattern(projects: &str) -> Result<(), String> {
+    let remedy = || "write the name of a project, or the beginning of names and a * at the end: \"big/*\"".to_owned();
+    match projects.strip_suffix('*') {
+        Some(beginning) if beginning.contains('*') => Err(remedy()),
+        Some(_) => Ok(()),
+        None => projects.parse::<ProjectName>().map(|_| ()).map_err(|error| format!("{error}; {}", remedy())),
+    }
+}
+
+/// An absolute path that says where it leads: links are resolved at the start only.
+fn plain(text: &str) -> Result<PathBuf, String> {
+    let path = folder(text)?;
+    let goes_back = path.components().any(|part| part == std::path::Component::ParentDir);
+    if goes_back { Err("write it without `..`".to_owned()) } else { Ok(path) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::node::config::{Settings, parse};
+
+    fn configured(base_paths: &str) -> Result<Settings, String> {
+        let text = format!(
+            "site = \"a\"\nnode = \"a-0\"\nsites = [\"a\"]\nroot = \"/git\"\nstate = \"/git/.lockstep\"\n\
+             [embedded]\ndir = \"/aws\"\n[git.base_paths]\n{base_paths}"
+        );
+        parse(&text).map_err(|error| error.to_string())
+    }
+
+    fn refused(base_paths: &str, parts: &[&str]) {
+        let why = configured(base_paths).expect_err(base_paths);
+        for part in parts {
+            assert!(why.contains(part), "no {part:?} in:\n{why}");
+        }
+    }
+
+    #[test]
+    fn projects_lie_where_their_pattern_says() {
+        let roots = configured("\"big/*\" = \"/mnt/big\"\n\"big/app\" = \"/git\"").unwrap().roots;
+        let of = |project: &str| roots.of(&project.parse().unwrap());
+        assert_eq!(of("app"), Path::new("/git"));
+        assert_eq!(of("big/x"), Path::new("/mnt/big"));
+        assert_eq!(of("big/app"), Path::new("/git"), "back below the root");
+        assert_eq!(configured("").unwrap().roots.all(), [Path::new("/git")]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_field() {
+        refused("\"big/*\" = \"mnt\"", &["git.base_paths.\"big/*\" = \"mnt\": write an absolute path"]);
+        refused("\"big/*\" = \"/mnt/../git\"", &["write it without `..`"]);
+        refused("\"big/*\" = 3", &["git.base_paths.\"big/*\" = 3"]);
+        refused("\"big/*\" = [\"/a\"]", &["write one value"]);
+        refused(
+            "\"b*g/*\" = \"/mnt\"\n\"/x\" = \"/mnt\"",
+            &["git.base_paths.\"b*g/*\"", "git.base_paths.\"/x\"", "\"big/*\""],
+        );
+        refused("\"big/*\" = \"/a\"\n\"big/*\" = \"/b\"", &["duplicate key", "big/*"]);
+    }
+
+    #[test]
+    fn no_folder_lies_in_another() {
+        refused("\"big/*\" = \"/git/big\"", &["git.base_paths.\"big/*\" = \"/git/big\": it lies in /git, root"]);
+        refused("\"big/*\" = \"/\"", &["root = \"/git\": it lies in /, another base path"]);
+        refused("\"a/*\" = \"/mnt\"\n\"b/*\" = \"/mnt/b\"", &["git.base_paths.\"b/*\" = \"/mnt/b\": it lies in /mnt"]);
+    }
+
+    #[test]
+    fn what_gerrit_decides_by_the_order_of_its_file_is_refused() {
+        refused("\"big\" = \"/a\"\n\"bi*\" = \"/b\"", &["git.base_paths.\"big\" = \"/a\": big fits bi* too"]);
+    }
+}

@@ -1,0 +1,337 @@
+//! From what was written to what holds: every field read, every problem collected, and only then an answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use figment::value::Value;
+use lockstep_proto::{SiteId, limits};
+
+use super::raw::{self, Leaf, Raw};
+use super::report::{Problems, number, parsed, path, scalar};
+use super::settings::{Api, Apply, Commit, Eventlog, Lease, LogFormat, Peer, Refdb, Settings, Stream, Telemetry};
+use super::{DEFAULT_SOCKET, LOG_FILTER, base_paths, gerrit, value};
+use crate::stages::api::server::{DEFAULT_DEADLINE, DEFAULT_REQUESTS, LONGEST_DEADLINE};
+
+impl TryFrom<Raw> for Settings {
+    type Error = Problems;
+
+    fn try_from(raw: Raw) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        let read = read(&raw, &mut problems);
+        match read {
+            Some(settings) if problems.is_empty() => Ok(settings),
+            _ => Err(problems),
+        }
+    }
+}
+
+/// Reads everything; `None` when something without a default is wrong, which `to` then says.
+fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
+    unknown(raw, to);
+    let site = to.need("site", &raw.site, "name this site, `eu-aws` for example", parsed);
+    let node = to.need("node", &raw.node, "name this node, `eu-aws-0` for example", parsed);
+    let sites = sites(&raw.sites, to);
+    if let (Some(site), Some(sites)) = (&site, &sites)
+        && !sites.contains(site)
+    {
+        to.wrong("site", &raw.site, "name one of `sites`, or add it there");
+    }
+    let roots = base_paths::read(raw, to);
+    let state = to.need("state", &raw.state, "name a folder on the git volume for the node's own state", folder);
+    let embedded_dir = to.optional("embedded.dir", &raw.embedded.dir, folder);
+    alone_when_embedded(raw, sites.as_ref(), to);
+    let api = api(&raw.api, to);
+    let install_hooks = to.or("git.install_hooks", &raw.git.install_hooks, false, flag);
+    let health_listen = to.or("health.listen", &raw.health.listen, SocketAddr::from(([127, 0, 0, 1], 7421)), address);
+    let refdb = refdb(&raw.refdb, to);
+    let eventlog = eventlog(&raw.eventlog, sites.as_ref(), to);
+    let blobs_url = blobs(&raw.blobs, embedded_dir.as_ref(), to);
+    let (commit, apply, lease) = (commit(&raw.commit, to), apply(&raw.apply, to), lease(&raw.lease, to));
+    let (gerrit, telemetry) = (gerrit::read(&raw.gerrit, to), telemetry(&raw.telemetry, to));
+    let peers = raw.peers.iter().filter_map(|(name, raw)| Some((name.clone(), peer(name, raw, to)?))).collect();
+    Some(Settings {
+        site: site?,
+        node: node?,
+        sites: sites?,
+        roots: roots?,
+        state: state?,
+        api,
+        install_hooks,
+        health_listen,
+        refdb,
+        eventlog,
+        blobs_url: blobs_url?,
+        commit,
+        apply,
+        lease,
+        gerrit: gerrit?,
+        telemetry,
+        peers,
+        embedded_dir,
+    })
+}
+
+fn unknown(raw: &Raw, to: &mut Problems) {
+    to.unknown("", &raw.unknown, Raw::FIELDS);
+    to.unknown("api", &raw.api.unknown, raw::Api::FIELDS);
+    to.unknown("git", &raw.git.unknown, raw::Git::FIELDS);
+    to.unknown("health", &raw.health.unknown, raw::Health::FIELDS);
+    to.unknown("refdb", &raw.refdb.unknown, raw::Refdb::FIELDS);
+    to.unknown("eventlog", &raw.eventlog.unknown, raw::Eventlog::FIELDS);
+    for (site, stream) in &raw.eventlog.streams {
+        to.unknown(&format!("eventlog.streams.{site}"), &stream.unknown, raw::Stream::FIELDS);
+    }
+    to.unknown("blobs", &raw.blobs.unknown, raw::Blobs::FIELDS);
+    to.unknown("commit", &raw.commit.unknown, raw::Commit::FIELDS);
+    to.unknown("apply", &raw.apply.unknown, raw::Apply::FIELDS);
+    to.unknown("lease", &raw.lease.unknown, raw::Lease::FIELDS);
+    to.unknown("gerrit", &raw.gerrit.unknown, raw::Gerrit::FIELDS);
+    to.unknown("telemetry", &raw.telemetry.unknown, raw::Telemetry::FIELDS);
+    for (name, peer) in &raw.peers {
+        to.unknown(&format!("peers.{name}"), &peer.unknown, raw::Peer::FIELDS);
+    }
+    to.unknown("embedded", &raw.embedded.unknown, raw::Embedded::FIELDS);
+}
+
+fn sites(leaf: &Leaf, to: &mut Problems) -> Option<BTreeSet<SiteId>> {
+    let remedy = "list the names of all sites, this one included: [\"eu-aws\", \"muc-1\"]";
+    let Some(Value::Array(_, items)) = leaf else {
+        to.wrong("sites", leaf, remedy);
+        return None;
+    };
+    let mut sites = BTreeSet::new();
+    for item in items {
+        match scalar(item).ok_or_else(|| remedy.to_owned()).and_then(|text| parsed::<SiteId>(&text)) {
+            Ok(site) if sites.insert(site.clone()) => {}
+            Ok(site) => to.wrong("sites", leaf, format!("{site} is listed twice; list it once")),
+            Err(why) => to.wrong("sites", leaf, why),
+        }
+    }
+    if items.is_empty() {
+        to.wrong("sites", leaf, remedy);
+    }
+    Some(sites)
+}
+
+fn api(raw: &raw::Api, to: &mut Problems) -> Api {
+    let socket = to.or("api.socket", &raw.socket, PathBuf::from(DEFAULT_SOCKET), folder);
+    let listen = to.optional("api.listen", &raw.listen, loopback);
+    let token_file = to.optional("api.token_file", &raw.token_file, folder);
+    if raw.listen.is_some() && raw.token_file.is_none() {
+        to.wrong("api.token_file", &raw.token_file, "api.listen needs it: name a file, it is made with a random token");
+    }
+    let most_requests = to.or("api.most_requests", &raw.most_requests, DEFAULT_REQUESTS, requests);
+    Api { socket, tcp: listen.zip(token_file), most_requests }
+}
+
+fn refdb(raw: &raw::Refdb, to: &mut Problems) -> Refdb {
+    Refdb {
+        prefix: to.or("refdb.prefix", &raw.prefix, "lockstep".to_owned(), prefix),
+        region: to.optional("refdb.region", &raw.region, parsed),
+        endpoint: to.optional("refdb.endpoint", &raw.endpoint, http_url),
+        connect_timeout: to.or("refdb.connect_timeout", &raw.connect_timeout, Duration::from_secs(1), time),
+        attempt_timeout: to.or("refdb.attempt_timeout", &raw.attempt_timeout, Duration::from_secs(2), time),
+        warm_throughput: to.optional("refdb.warm_throughput", &raw.warm_throughput, throughput),
+    }
+}
+
+fn eventlog(raw: &raw::Eventlog, sites: Option<&BTreeSet<SiteId>>, to: &mut Problems) -> Eventlog {
+    let region: Option<String> = to.optional("eventlog.region", &raw.region, parsed);
+    let endpoint = to.optional("eventlog.endpoint", &raw.endpoint, http_url);
+    let usual = Stream { region: region.clone(), endpoint: endpoint.clone() };
+    let mut streams: BTreeMap<SiteId, Stream> =
+        sites.into_iter().flatten().map(|site| (site.clone(), usual.clone())).collect();
+    for (name, stream) in &raw.streams {
+        let section = format!("eventlog.streams.{name}");
+        let own = Stream {
+            region: to.optional(&path(&section, "region"), &stream.region, parsed).or(region.clone()),
+            endpoint: to.optional(&path(&section, "endpoint"), &stream.endpoint, http_url).or(endpoint.clone()),
+        };
+        match name.parse().ok().and_then(|site: SiteId| streams.get_mut(&site)) {
+            Some(entry) => *entry = own,
+            None => to.wrong(&section, &Some(Value::from(name.as_str())), "name one of `sites`"),
+        }
+    }
+    Eventlog {
+        prefix: to.or("eventlog.prefix", &raw.prefix, "lockstep".to_owned(), prefix),
+        streams,
+        shards: to.or("eventlog.shards", &raw.shards, 1, number(1..=1_000)),
+        poll_interval: to.or("eventlog.poll_interval", &raw.poll_interval, Duration::from_secs(1), time),
+    }
+}
+
+/// No other process reaches the emulators of the embedded mode: other sites and peers would wait for ever.
+fn alone_when_embedded(raw: &Raw, sites: Option<&BTreeSet<SiteId>>, to: &mut Problems) {
+    let has_others = sites.is_some_and(|sites| sites.len() > 1) || !raw.peers.is_empty();
+    if raw.embedded.dir.is_some() && has_others {
+        let remedy = "its emulators serve this node alone: leave only this site in `sites` and no [peers], or remove \
+                      [embedded] and name AWS";
+        to.wrong("embedded.dir", &raw.embedded.dir, remedy);
+    }
+}
+
+/// The blob store's URL; the embedded mode has a folder of its own for it.
+fn blobs(raw: &raw::Blobs, embedded: Option<&PathBuf>, to: &mut Problems) -> Option<String> {
+    match (&raw.url, embedded) {
+        (None, Some(dir)) => Some(format!("file://{}/blobs", dir.display())),
+        (leaf, _) => to.need("blobs.url", leaf, "name the blob store: s3://bucket/prefix or file:///folder", store_url),
+    }
+}
+
+fn commit(raw: &raw::Commit, to: &mut Problems) -> Commit {
+    let inline = |text: &str| {
+        let bytes = usize::try_from(value::size(text)?).unwrap_or(usize::MAX);
+        let most = limits::INLINE_PACK_BYTES;
+        if bytes <= most { Ok(bytes) } else { Err(format!("write at most {most} bytes, an item has no more room")) }
+    };
+    Commit {
+        lanes: to.or("commit.lanes", &raw.lanes, 8, number(1..=64)),
+        window: to.or("commit.window", &raw.window, 64, number(1..=4_096)),
+        inline_pack_bytes: to.or("commit.inline_pack_bytes", &raw.inline_pack_bytes, limits::INLINE_PACK_BYTES, inline),
+        deadline: to.or("commit.deadline", &raw.deadline, DEFAULT_DEADLINE, deadline),
+    }
+}
+
+fn apply(raw: &raw::Apply, to: &mut Problems) -> Apply {
+    Apply {
+        workers: to.or("apply.workers", &raw.workers, 8, number(1..=256)),
+        batch: to.or("apply.batch", &raw.batch, 256, number(1..=10_000)),
+        parked_bytes: to.or("apply.parked_bytes", &raw.parked_bytes, 256 << 20, value::size),
+        parked_age: to.or("apply.parked_age", &raw.parked_age, Duration::from_secs(3_600), time),
+    }
+}
+
+fn lease(raw: &raw::Lease, to: &mut Problems) -> Lease {
+    let lease = Lease {
+        heartbeat: to.or("lease.heartbeat", &raw.heartbeat, Duration::from_secs(5), time),
+        expires_after: to.or("lease.expires_after", &raw.expires_after, Duration::from_secs(30), time),
+        expelled_after: to.or("lease.expelled_after", &raw.expelled_after, Duration::from_secs(6 * 86_400), time),
+    };
+    if lease.expires_after < lease.heartbeat * 3 {
+        to.wrong("lease.expires_after", &raw.expires_after, "write at least three times lease.heartbeat");
+    }
+    if lease.expelled_after <= lease.expires_after {
+        to.wrong("lease.expelled_after", &raw.expelled_after, "write more than lease.expires_after");
+    }
+    lease
+}
+
+fn telemetry(raw: &raw::Telemetry, to: &mut Problems) -> Telemetry {
+    let format = |text: &str| match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("write text or json".to_owned()),
+    };
+    let filter = |text: &str| match text.parse::<tracing_subscriber::EnvFilter>() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!("{error}; write `info` or `info,lockstep=debug`")),
+    };
+    Telemetry {
+        otlp_endpoint: to.optional("telemetry.otlp_endpoint", &raw.otlp_endpoint, collector),
+        log_format: to.or("telemetry.log_format", &raw.log_format, LogFormat::Json, format),
+        log_filter: to.or("telemetry.log_filter", &raw.log_filter, LOG_FILTER.to_owned(), filter),
+    }
+}
+
+/// One peer: a socket, or a URL with a token.
+fn peer(name: &str, raw: &raw::Peer, to: &mut Problems) -> Option<Peer> {
+    let section = format!("peers.{name}");
+    let socket = to.optional(&path(&section, "socket"), &raw.socket, folder);
+    let url = to.optional(&path(&section, "url"), &raw.url, plain_url);
+    let token_file = to.optional(&path(&section, "token_file"), &raw.token_file, folder);
+    match (&raw.socket, &raw.url) {
+        (Some(_), None) => socket.map(Peer::Socket),
+        (None, Some(_)) if raw.token_file.is_none() => {
+            to.wrong(
+                &path(&section, "token_file"),
+                &raw.token_file,
+                "a url needs it: name a file with the peer's token",
+            );
+            None
+        }
+        (None, Some(_)) => url.zip(token_file).map(|(address, file)| Peer::Tcp(address, file)),
+        (None, None) | (Some(_), Some(_)) => {
+            to.wrong(&path(&section, "url"), &raw.url, "write either url with token_file, or socket");
+            None
+        }
+    }
+}
+
+/// `host:port` of a URL without TLS.
+fn plain_url(text: &str) -> Result<String, String> {
+    let uri = text.parse::<http::Uri>().ok().filter(|uri| uri.scheme_str() == Some("http"));
+    let address = uri.as_ref().and_then(|uri| Some(format!("{}:{}", uri.host()?, uri.port_u16()?)));
+    address.ok_or_else(|| "write http://host:port, the near end of a tunnel: there is no TLS here".to_owned())
+}
+
+fn requests(text: &str) -> Result<NonZeroUsize, String> {
+    let most = number(1..=10_000_usize)(text)?;
+    NonZeroUsize::new(most).ok_or_else(|| "write a number above zero".to_owned())
+}
+
+fn flag(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "write true or false".to_owned())
+}
+
+pub(super) fn folder(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() { Ok(path) } else { Err("write an absolute path".to_owned()) }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "write an address and a port: 127.0.0.1:7420".to_owned())
+}
+
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address = address(text)?;
+    let remote = "write a loopback address, 127.0.0.1:7420: the token travels in the clear";
+    if address.ip().is_loopback() { Ok(address) } else { Err(remote.to_owned()) }
+}
+
+pub(super) fn time(text: &str) -> Result<Duration, String> {
+    let time = value::duration(text)?;
+    if time.is_zero() { Err("write a time above zero".to_owned()) } else { Ok(time) }
+}
+
+fn deadline(text: &str) -> Result<Duration, String> {
+    let (time, most) = (time(text)?, LONGEST_DEADLINE);
+    if time <= most { Ok(time) } else { Err(format!("write at most {most:?}, the longest that a caller may wait")) }
+}
+
+fn prefix(text: &str) -> Result<String, String> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if (1..=64).contains(&text.len()) && text.bytes().all(fits) {
+        return Ok(text.to_owned());
+    }
+    Err("write 1 to 64 of the characters a-z A-Z 0-9 - _ .".to_owned())
+}
+
+fn http_url(text: &str) -> Result<String, String> {
+    let uri = text.parse::<http::Uri>().ok();
+    let fits = |uri: &http::Uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some();
+    uri.filter(fits).map(|_| text.to_owned()).ok_or_else(|| "write a URL: https://host:port".to_owned())
+}
+
+fn collector(text: &str) -> Result<String, String> {
+    let plain = http_url(text).ok().filter(|url| url.starts_with("http://"));
+    plain.ok_or_else(|| "write http://host:4318, a collector beside this node: there is no TLS here".to_owned())
+}
+
+fn store_url(text: &str) -> Result<String, String> {
+    let fits = match text.split_once("://") {
+        Some(("s3", rest)) => !rest.is_empty() && !rest.starts_with('/'),
+        Some(("file", folder)) => folder.starts_with('/'),
+        _ => false,
+    };
+    let remedy = "write a URL: s3://bucket/prefix or file:///folder";
+    if fits { Ok(text.to_owned()) } else { Err(remedy.to_owned()) }
+}
+
+/// `reads/writes` a second.
+fn throughput(text: &str) -> Result<(u64, u64), String> {
+    let parts = text.split_once('/').and_then(|(reads, writes)| Some((reads.parse().ok()?, writes.parse().ok()?)));
+    parts.ok_or_else(|| "write reads and writes a second: \"12000/4000\"".to_owned())
+}

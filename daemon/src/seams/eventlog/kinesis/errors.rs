@@ -1,0 +1,77 @@
+//! What a failed call means: try again, or not. An answer that is not understood is never read as "absent".
+
+use aws_sdk_kinesis::config::http::HttpResponse;
+use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+
+use crate::seams::eventlog::EventLogError;
+
+/// Codes of calls that may succeed later, without anybody changing anything.
+const LATER: [&str; 14] = [
+    "ProvisionedThroughputExceededException",
+    "LimitExceededException",
+    "ResourceInUseException",
+    "ExpiredIteratorException",
+    "KMSThrottlingException",
+    "InternalFailure",
+    "InternalFailureException",
+    "InternalServerError",
+    "ServiceUnavailable",
+    "ThrottlingException",
+    "Throttling",
+    "RequestTimeout",
+    "ExpiredTokenException",
+    "RequestExpired",
+];
+
+/// Translates a failed call on `what` (a stream, a shard).
+pub(super) fn explain<E>(error: &SdkError<E, HttpResponse>, what: &str) -> EventLogError
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    match error {
+        SdkError::ConstructionFailure(_) => EventLogError::Broken(format!("{what}: {}", DisplayErrorContext(error))),
+        SdkError::ServiceError(service) => {
+            let status = service.raw().status().as_u16();
+            match error.code() {
+                Some(code) if status < 500 => by_code(code, error.message().unwrap_or_default(), what),
+                _ if status < 500 => EventLogError::Broken(format!("{what}: HTTP status {status}")),
+                code => EventLogError::NotNow(format!("{what}: HTTP status {status} {}", code.unwrap_or_default())),
+            }
+        }
+        _ => EventLogError::NotNow(format!("{what}: {}", DisplayErrorContext(error))),
+    }
+}
+
+/// Translates the code and message of an answer about `what`.
+pub(super) fn by_code(code: &str, message: &str, what: &str) -> EventLogError {
+    if code == "ResourceNotFoundException" {
+        return EventLogError::Absent(what.to_owned());
+    }
+    let text = format!("{what}: {code}: {message}");
+    if LATER.contains(&code) { EventLogError::NotNow(text) } else { EventLogError::Broken(text) }
+}
+
+/// Whether the call was refused for what it asked: an iterator that is too old or unknown, a sequence number that
+/// the stream does not keep.
+pub(super) fn is_argument<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+    matches!(error.code(), Some("InvalidArgumentException" | "ValidationException"))
+}
+
+/// Whether the iterator is too old or unknown: a new one helps.
+pub(super) fn is_stale_iterator<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+    error.code() == Some("ExpiredIteratorException") || is_argument(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_missing_resource_is_absent() {
+        assert_eq!(by_code("ResourceNotFoundException", "", "stream x"), EventLogError::Absent("stream x".to_owned()));
+        assert!(matches!(by_code("ProvisionedThroughputExceededException", "", "x"), EventLogError::NotNow(_)));
+        assert!(matches!(by_code("InternalFailure", "", "x"), EventLogError::NotNow(_)));
+        assert!(matches!(by_code("AccessDeniedException", "", "x"), EventLogError::Broken(_)));
+        assert!(matches!(by_code("SomethingNew", "", "x"), EventLogError::Broken(_)));
+    }
+}

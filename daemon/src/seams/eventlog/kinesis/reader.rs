@@ -1,0 +1,192 @@
+//! Reading a shard by `GetRecords`.
+//!
+//! A position behind a record is opened **at** that record, and the record must come first in what is read: only
+//! then is nothing lost in between. Neither its documentation nor its errors tell when Kinesis moves a position
+//! that it no longer keeps to its horizon, and the emulator does so silently. The price is one record read twice
+//! an opening, and that a shard that was idle for a whole retention period counts as trimmed.
+//!
+//! Iterators die after five minutes, or earlier; a new one is taken from the last record that was returned, never
+//! from the newest. A reader far behind takes a new one each time, because a live iterator, too, may be moved to
+//! the horizon without a word.
+
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
+use aws_sdk_kinesis::types::{Record, ShardIteratorType};
+use bytes::Bytes;
+
+use super::errors::{explain, is_argument, is_stale_iterator};
+use crate::seams::eventlog::{Batch, EventLogError, Position, ShardReader};
+
+/// Most records of one call.
+const CALL_RECORDS: usize = 10_000;
+
+/// A reader this many milliseconds behind may be overtaken by the horizon: 20 hours, as retention is at least 24.
+const FAR_BEHIND_MS: i64 = 20 * 3_600_000;
+
+/// After so many empty answers at the newest end, the record of the position is gone. Kinesis may answer emptily
+/// when it is busy, so one is not enough.
+const EMPTY_ANSWERS: u32 = 3;
+
+/// Reads one shard.
+pub(super) struct KinesisReader {
+    client: Client,
+    stream: String,
+    shard: String,
+    /// The last record that was returned, or that the position names.
+    after: Option<String>,
+    /// Where Kinesis goes on; none when it must be asked for.
+    iterator: Option<String>,
+    /// The record `after` must come first; so many empty answers came instead.
+    unproven: Option<u32>,
+    ended: bool,
+}
+
+/// A reader of the shard from `from` on.
+pub(super) async fn open(
+    client: Client,
+    stream: String,
+    shard: String,
+    from: &Position,
+) -> Result<KinesisReader, EventLogError> {
+    let after = match from {
+        Position::Start => None,
+        Position::After(sequence) => Some(sequence.clone()),
+        Position::End => return Err(EventLogError::Broken(format!("shard {shard} was read to its end"))),
+    };
+    let mut reader = KinesisReader { client, stream, shard, after, iterator: None, unproven: None, ended: false };
+    reader.reopen().await?;
+    Ok(reader)
+}
+
+impl KinesisReader {
+    fn what(&self) -> String {
+        format!("shard {} of stream {}", self.shard, self.stream)
+    }
+
+    /// Takes a new iterator at the last record, or at the oldest when none was read.
+    async fn reopen(&mut self) -> Result<String, EventLogError> {
+        let call = self.client.get_shard_iterator().stream_name(&self.stream).shard_id(&self.shard);
+        let call = match &self.after {
+            None => call.shard_iterator_type(ShardIteratorType::TrimHorizon),
+            Some(after) => {
+                call.shard_iterator_type(ShardIteratorType::AtSequenceNumber).starting_sequence_number(after)
+            }
+        };
+        let answer = call.send().await.map_err(|error| match &self.after {
+            Some(after) if is_argument(&error) => EventLogError::Trimmed(after.clone()),
+            _ => explain(&error, &self.what()),
+        })?;
+        let none = || EventLogError::NotNow(format!("{}: no iterator in the answer", self.what()));
+        let iterator = answer.shard_iterator.ok_or_else(none)?;
+        self.iterator = Some(iterator.clone());
+        self.unproven = self.after.is_some().then_some(0);
+        Ok(iterator)
+    }
+
+    /// Reads once more with a new iterator when the one at hand is refused.
+    async fn fetch(&mut self, limit: usize) -> Result<GetRecordsOutput, EventLogError> {
+        if let Some(iterator) = self.iterator.clone() {
+            match self.get(&iterator, limit).await {
+                Err(Failure::Stale) => self.iterator = None,
+                Err(Failure::Other(error)) => return Err(error),
+                Ok(answer) => return Ok(answer),
+            }
+        }
+        let iterator = self.reopen().await?;
+        self.get(&iterator, limit).await.map_err(|failure| match failure {
+            Failure::Stale => EventLogError::NotNow(format!("{}: a new iterator was refused", self.what())),
+            Failure::Other(error) => error,
+        })
+    }
+
+    async fn get(&self, iterator: &str, limit: usize) -> Result<GetRecordsOutput, Failure> {
+        let again = usize::from(self.unproven.is_some());
+        let count = i32::try_from((limit + again).clamp(1, CALL_RECORDS)).unwrap_or(i32::MAX);
+        let answer = self.client.get_records().shard_iterator(iterator).limit(count).send().await;
+        answer.map_err(|error| match is_stale_iterator(&error) {
+            true => Failure::Stale,
+            false => Failure::Other(explain(&error, &self.what())),
+        })
+    }
+
+    /// Takes the record that proves the position off the front.
+    fn prove(&mut self, answer: &mut GetRecordsOutput) -> Result<(), EventLogError> {
+        let (Some(empty), Some(after)) = (self.unproven, self.after.clone()) else { return Ok(()) };
+        let ended = answer.next_shard_iterator.is_none();
+        match answer.records.first() {
+            Some(first) if first.sequence_number == after => {
+                answer.records.remove(0);
+                self.unproven = None;
+                Ok(())
+            }
+            None if !ended => {
+                let newest = answer.millis_behind_latest == Some(0);
+                self.unproven = Some(empty + u32::from(newest));
+                if empty + u32::from(newest) >= EMPTY_ANSWERS {
+                    return Err(EventLogError::Trimmed(after));
+                }
+                self.iterator = answer.next_shard_iterator.take();
+                Err(EventLogError::NotNow(format!("{}: record {after} has not come yet", self.what())))
+            }
+            Some(_) | None => Err(EventLogError::Trimmed(after)),
+        }
+    }
+
+    fn accept(&mut self, answer: GetRecordsOutput) -> Batch {
+        self.ended = answer.next_shard_iterator.is_none();
+        let behind = answer.millis_behind_latest.is_some_and(|behind| behind > 0);
+        let far_behind = answer.millis_behind_latest.is_some_and(|behind| behind >= FAR_BEHIND_MS);
+        self.iterator = answer.next_shard_iterator.filter(|_| !far_behind);
+        let records: Vec<_> = answer.records.into_iter().map(pair).collect();
+        if let Some((sequence, _)) = records.last() {
+            self.after = Some(sequence.clone());
+        }
+        Batch { records, ended: self.ended, behind }
+    }
+}
+
+enum Failure {
+    /// The iterator is too old or unknown.
+    Stale,
+    Other(EventLogError),
+}
+
+fn pair(record: Record) -> (String, Bytes) {
+    (record.sequence_number, Bytes::from(record.data.into_inner()))
+}
+
+#[async_trait::async_trait]
+impl ShardReader for KinesisReader {
+    async fn next(&mut self, limit: usize) -> Result<Batch, EventLogError> {
+        if self.ended {
+            return Ok(Batch { ended: true, ..Batch::default() });
+        }
+        let mut answer = self.fetch(limit).await?;
+        self.prove(&mut answer)?;
+        Ok(self.accept(answer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_kinesis::config::{BehaviorVersion, Config};
+
+    use super::*;
+
+    fn reader() -> KinesisReader {
+        let client = Client::from_conf(Config::builder().behavior_version(BehaviorVersion::latest()).build());
+        let (stream, shard) = ("s".to_owned(), "0".to_owned());
+        KinesisReader { client, stream, shard, after: None, iterator: None, unproven: None, ended: false }
+    }
+
+    fn nothing(behind_ms: i64) -> GetRecordsOutput {
+        let answer = GetRecordsOutput::builder().set_records(Some(Vec::new())).next_shard_iterator("next");
+        answer.millis_behind_latest(behind_ms).build().unwrap()
+    }
+
+    #[test]
+    fn an_empty_answer_is_the_end_only_when_nothing_is_behind_it() {
+        assert!(!reader().accept(nothing(0)).behind);
+        assert!(reader().accept(nothing(5_000)).behind, "Kinesis may answer nothing for a while");
+    }
+}

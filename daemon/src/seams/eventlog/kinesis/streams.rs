@@ -1,0 +1,85 @@
+//! Streams and their shards: made, waited for, listed.
+
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::types::{Shard, StreamDescriptionSummary, StreamStatus};
+use tokio::time::{Instant, sleep};
+
+use super::KinesisSettings;
+use super::errors::explain;
+use crate::seams::eventlog::{EventLogError, ShardInfo, StreamInfo};
+
+/// Creates the stream if there is none, and waits until it can be used.
+pub(super) async fn ensure(client: &Client, stream: &str, settings: &KinesisSettings) -> Result<(), EventLogError> {
+    let deadline = Instant::now() + settings.ready_within;
+    loop {
+        match summary(client, stream).await {
+            Ok(summary) if is_usable(&summary) => return Ok(()),
+            Ok(_) | Err(EventLogError::NotNow(_)) => {}
+            Err(EventLogError::Absent(_)) => create(client, stream, settings.shards).await?,
+            Err(error) => return Err(error),
+        }
+        if Instant::now() >= deadline {
+            let within = settings.ready_within;
+            return Err(EventLogError::NotNow(format!("stream {stream} cannot be used after {within:?}")));
+        }
+        sleep(settings.ready_poll).await;
+    }
+}
+
+/// The stream with all its shards.
+pub(super) async fn describe(client: &Client, stream: &str) -> Result<StreamInfo, EventLogError> {
+    let summary = summary(client, stream).await?;
+    if !is_usable(&summary) {
+        return Err(EventLogError::NotNow(format!("stream {stream} is {}", summary.stream_status())));
+    }
+    let mut shards = list(client, stream).await?;
+    shards.sort_by(|left, right| left.id.cmp(&right.id));
+    Ok(StreamInfo { created: identity(&summary), shards })
+}
+
+async fn summary(client: &Client, stream: &str) -> Result<StreamDescriptionSummary, EventLogError> {
+    let what = format!("stream {stream}");
+    let answer = client.describe_stream_summary().stream_name(stream).send().await;
+    let answer = answer.map_err(|error| explain(&error, &what))?;
+    answer.stream_description_summary.ok_or_else(|| EventLogError::NotNow(format!("{what}: an empty description")))
+}
+
+/// Another node may create it at the same moment: that is no error.
+async fn create(client: &Client, stream: &str, shards: u16) -> Result<(), EventLogError> {
+    match client.create_stream().stream_name(stream).shard_count(i32::from(shards.max(1))).send().await {
+        Ok(_) => Ok(()),
+        Err(error) => match explain(&error, &format!("stream {stream}")) {
+            EventLogError::NotNow(_) => Ok(()),
+            error => Err(error),
+        },
+    }
+}
+
+fn is_usable(summary: &StreamDescriptionSummary) -> bool {
+    matches!(summary.stream_status(), StreamStatus::Active | StreamStatus::Updating)
+}
+
+fn identity(summary: &StreamDescriptionSummary) -> String {
+    let at = summary.stream_creation_timestamp();
+    format!("{}@{}.{:09}", summary.stream_arn(), at.secs(), at.subsec_nanos())
+}
+
+/// All pages. Asks behind the last shard rather than by token: a token expires, and the emulator loses it.
+async fn list(client: &Client, stream: &str) -> Result<Vec<ShardInfo>, EventLogError> {
+    let mut shards: Vec<ShardInfo> = Vec::new();
+    loop {
+        let behind = shards.last().map(|shard| shard.id.clone());
+        let call = client.list_shards().stream_name(stream).set_exclusive_start_shard_id(behind);
+        let page = call.send().await.map_err(|error| explain(&error, &format!("stream {stream}")))?;
+        let before = shards.len();
+        shards.extend(page.shards.unwrap_or_default().into_iter().map(info));
+        if page.next_token.is_none() || shards.len() == before {
+            return Ok(shards);
+        }
+    }
+}
+
+fn info(shard: Shard) -> ShardInfo {
+    let parents = shard.parent_shard_id.into_iter().chain(shard.adjacent_parent_shard_id).collect();
+    ShardInfo { id: shard.shard_id, parents }
+}

@@ -1,0 +1,159 @@
+//! One REST call of Gerrit, as its service user.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::seams::gerrit::GerritError;
+
+/// How long a connection may take.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Largest answer that is read, in bytes: a page of 500 changes.
+const ANSWER_BYTES: usize = 16 * 1024 * 1024;
+/// What Gerrit puts before its JSON, against a browser that would run it.
+const GUARD: &str = ")]}'";
+/// How much of an answer is told when something is wrong, in characters.
+const TOLD: usize = 200;
+
+/// Where a Gerrit's REST API is, and as whom it is called.
+#[derive(Clone, Debug)]
+pub struct RestSettings {
+    /// `host:port`.
+    pub address: String,
+    /// What its paths begin with: nothing, or `/gerrit`.
+    pub prefix: String,
+    /// The user.
+    pub user: String,
+    /// The file with the user's HTTP password or token; read on each call, so that it can be changed.
+    pub password_file: PathBuf,
+    /// How long a call may take.
+    pub timeout: Duration,
+}
+
+/// What Gerrit answered, if it let the user in.
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) text: String,
+}
+
+impl Answer {
+    /// The JSON of an answer; null when there is none.
+    pub(super) fn json(&self) -> Value {
+        let text = self.text.strip_prefix(GUARD).unwrap_or(&self.text);
+        serde_json::from_str(text).unwrap_or(Value::Null)
+    }
+
+    /// For people: the status and the beginning of the text.
+    pub(super) fn told(&self) -> String {
+        let text: String = self.text.trim().chars().take(TOLD).collect();
+        format!("HTTP {} {text}", self.status.as_u16())
+    }
+}
+
+impl RestSettings {
+    /// Sends one call. `path` begins with `/`, below `/a`.
+    ///
+    /// # Errors
+    /// Gerrit is away or ill, or it does not let the user in, or not do this. Every other answer is for the caller to judge.
+    pub(super) async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, GerritError> {
+        let request = self.request(&method, path, body).await?;
+        let answer = timeout(self.timeout, self.exchange(request)).await;
+        let late =
+            |_| GerritError::Away(format!("{method} {path} took longer than gerrit.timeout ({:?})", self.timeout));
+        let answer = answer.map_err(late)??;
+        match answer.status {
+            StatusCode::UNAUTHORIZED => Err(GerritError::Denied(format!(
+                "Gerrit does not take the password of user {:?} (HTTP 401): correct gerrit.user or the file {}",
+                self.user,
+                self.password_file.display()
+            ))),
+            StatusCode::FORBIDDEN => Err(GerritError::Failed(format!(
+                "Gerrit does not let user {:?} {method} {path} ({}): give it Maintain Server, Flush Caches and \
+                 Administrate Server in All-Projects",
+                self.user,
+                answer.told()
+            ))),
+            status if status.is_server_error() => Err(GerritError::Away(format!("{method} {path}: {}", answer.told()))),
+            _ => Ok(answer),
+        }
+    }
+
+    async fn request(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Request<Full<Bytes>>, GerritError> {
+        let text = tokio::fs::read_to_string(&self.password_file).await;
+        let text = text.map_err(|error| {
+            GerritError::Denied(format!(
+                "the password of Gerrit's user cannot be read: gerrit.password_file {}: {error}",
+                self.password_file.display()
+            ))
+        })?;
+        let password = text.lines().next().unwrap_or_default().trim();
+        let secret = base64(format!("{}:{password}", self.user).as_bytes());
+        let request = Request::builder()
+            .method(method.clone())
+            .uri(format!("{}/a{path}", self.prefix))
+            .header(header::HOST, &self.address)
+            .header(header::ACCEPT, "application/json")
+            .header(header::CONTENT_TYPE, "application/json; charset=UTF-8")
+            .header(header::AUTHORIZATION, format!("Basic {secret}"));
+        let body = body.map(Value::to_string).unwrap_or_default();
+        request.body(Full::new(body.into())).map_err(|error| GerritError::Failed(format!("{method} {path}: {error}")))
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, GerritError> {
+        let away = |why: String| GerritError::Away(format!("{}: {why}", self.address));
+        let connecting = timeout(CONNECT, TcpStream::connect(&self.address)).await;
+        let stream = connecting.map_err(|_| away("it does not take the connection in time".to_owned()))?;
+        let stream = stream.map_err(|error| away(error.to_string()))?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| away(error.to_string()))?;
+        // Ends with the sender; what goes wrong on it shows in the answer.
+        tokio::spawn(async move { drop(connection.await) });
+        let answer = sender.send_request(request).await.map_err(|error| away(error.to_string()))?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), ANSWER_BYTES).collect().await;
+        let body = body.map_err(|error| away(error.to_string()))?.to_bytes();
+        Ok(Answer { status, text: String::from_utf8_lossy(&body).into_owned() })
+    }
+}
+
+/// RFC 4648, with padding.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let all = chunk.iter().chain([&0; 2]).take(3).fold(0_usize, |all, byte| all << 8 | usize::from(*byte));
+        for at in 0..4 {
+            let digit = char::from(DIGITS[all >> (18 - 6 * at) & 63]);
+            text.push(if at <= chunk.len() { digit } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_as_in_the_rfc() {
+        let rows =
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("u:\u{e9}?", "dTrDqT8=")];
+        for (plain, coded) in rows {
+            assert_eq!(base64(plain.as_bytes()), coded);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Documents of changes: one, all of a project, and those whose change is gone.
+
+use http::{Method, StatusCode};
+use lockstep_proto::ProjectName;
+use serde_json::{Value, json};
+
+use super::call::Answer;
+use super::{RestGerrit, encode};
+use crate::seams::gerrit::GerritError;
+
+/// How many changes are asked for at once.
+const PAGE: usize = 500;
+
+impl RestGerrit {
+    /// Indexes a change; the document of one that is gone is removed.
+    pub(super) async fn index_change(&self, project: &ProjectName, number: u32) -> Result<(), GerritError> {
+        let path = format!("/changes/{}~{number}/index", encode(project.as_str()));
+        let answer = self.post(&path, json!({})).await?;
+        match answer.status {
+            StatusCode::NOT_FOUND => self.index_or_drop(project, &[number.into()]).await,
+            status if status.is_success() => Ok(()),
+            _ => Err(GerritError::Failed(format!("POST {path}: {}", answer.told()))),
+        }
+    }
+
+    /// Indexes every change of a project, in Gerrit's background, and removes the documents of those that are gone.
+    pub(super) async fn index_changes(&self, project: &ProjectName) -> Result<(), GerritError> {
+        self.index(&format!("/projects/{}/index.changes", encode(project.as_str())), json!({})).await?;
+        self.drop_missing_changes(project).await
+    }
+
+    /// Removes the documents of changes that are gone; those that are not are indexed.
+    pub(super) async fn drop_missing_changes(&self, project: &ProjectName) -> Result<(), GerritError> {
+        for numbers in self.found(project).await?.chunks(PAGE) {
+            self.index_or_drop(project, numbers).await?;
+        }
+        Ok(())
+    }
+
+    /// The numbers of all changes that the index has of a project.
+    async fn found(&self, project: &ProjectName) -> Result<Vec<u64>, GerritError> {
+        let (query, mut numbers) = (encode(&format!("project:\"{project}\"")), Vec::new());
+        loop {
+            let path = format!("/changes/?q={query}&n={PAGE}&S={}", numbers.len());
+            let answer = self.settings.call(Method::GET, &path, None).await?;
+            let Value::Array(changes) = answer.json() else {
+                let why = format!("the changes of {project} cannot be listed: {}", answer.told());
+                return Err(GerritError::Failed(why));
+            };
+            numbers.extend(changes.iter().filter_map(|change| change["_number"].as_u64()));
+            // The last one says that there are more.
+            if changes.last().is_none_or(|last| last["_more_changes"] != json!(true)) {
+                return Ok(numbers);
+            }
+        }
+    }
+
+    /// Releases up to 3.14 remove a document for a plain number alone, and index a change whatever its document says for its
+    /// full name alone; later ones take the full name for both, and nothing else.
+    async fn index_or_drop(&self, project: &ProjectName, numbers: &[u64]) -> Result<(), GerritError> {
+        let full: Vec<String> = numbers.iter().map(|number| format!("{project}~{number}")).collect();
+        let both: Vec<String> = full.iter().cloned().chain(numbers.iter().map(u64::to_string)).collect();
+        let mut answer = self.post_changes(&both).await?;
+        if answer.status == StatusCode::BAD_REQUEST {
+            answer = self.post_changes(&full).await?;
+        }
+        if answer.status.is_success() {
+            return Ok(());
+        }
+        Err(GerritError::Failed(format!("changes {full:?} were not indexed: {}", answer.told())))
+    }
+
+    async fn post_changes(&self, changes: &[String]) -> Result<Answer, GerritError> {
+        self.post("/config/server/index.changes", json!({"changes": changes, "delete_missing": true})).await
+    }
+}

@@ -1,0 +1,162 @@
+//! Lets packs join a repository, after every check.
+//!
+//! 1. [`super::scan`]: what the pack declares, its framing and its checksum.
+//! 2. A small pack of whole objects in memory is checked here, object by object, and its objects are written
+//!    loose in the order of their dependencies. Any other goes through git, in quarantine ([`super::quarantine`]).
+//! 3. At the end the wanted values must be there. By induction they are complete then: no object ever joins
+//!    unless all that it points to is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::BufReader;
+
+use git2::ObjectType;
+use lockstep_proto::{Oid, ProjectName};
+
+use super::fsck::{self, Checked};
+use super::layout::failed;
+use super::objects::{Objects, remove_empty, wire};
+use super::quarantine::Quarantine;
+use super::scan::{PackLimits, ScanError, Summary, scan};
+use super::{GitError, Settings};
+use crate::seams::blob::Payload;
+
+const OP: &str = "ingest a pack";
+/// Up to so many objects become loose ones.
+const LOOSE_OBJECTS: u32 = 100;
+
+/// Checks packs and lets their objects join. Blocks.
+pub(super) fn ingest(
+    settings: &Settings,
+    objects: &Objects<'_>,
+    quarantine: &Quarantine<'_>,
+    packs: &[Payload],
+    wants: &[Oid],
+    bases: &[Oid],
+) -> Result<(), GitError> {
+    need(objects, bases)?;
+    for pack in packs {
+        let summary = examine(settings, objects.project, pack)?;
+        if !write_loose(objects, summary)? {
+            quarantine.ingest(pack)?;
+        }
+    }
+    need(objects, wants)
+}
+
+/// The objects must be there.
+fn need(objects: &Objects<'_>, oids: &[Oid]) -> Result<(), GitError> {
+    let missing = objects.missing(oids)?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(GitError::Missing { project: objects.project.clone(), oids: missing })
+}
+
+/// Scans a pack. One in memory that is too much for memory is scanned like a file, and its objects are not kept.
+fn examine(settings: &Settings, project: &ProjectName, pack: &Payload) -> Result<Summary, GitError> {
+    let limits = settings.spilled.for_length(pack.len());
+    let result = match pack {
+        _ if pack.len() > limits.pack_bytes => {
+            Err(ScanError::Bad(format!("it is {} bytes long, above the limit of {}", pack.len(), limits.pack_bytes)))
+        }
+        Payload::Memory(bytes) => match scan(&bytes[..], &settings.inline, LOOSE_OBJECTS) {
+            Err(ScanError::Bad(_)) => scan(&bytes[..], &limits, 0),
+            scanned => scanned,
+        },
+        Payload::File(path, _) => scan_file(path, &limits),
+    };
+    result.map_err(|error| match error {
+        ScanError::Bad(why) => GitError::Bad { project: project.clone(), why: format!("the pack is refused: {why}") },
+        ScanError::Io(error) => failed(project, OP, error),
+    })
+}
+
+fn scan_file(path: &std::path::Path, limits: &PackLimits) -> Result<Summary, ScanError> {
+    let file = File::open(path).map_err(ScanError::Io)?;
+    scan(BufReader::with_capacity(1 << 16, file), limits, 0)
+}
+
+/// An object on its way in.
+struct Arrival {
+    kind: ObjectType,
+    content: Vec<u8>,
+    checked: Checked,
+}
+
+/// Checks and writes the objects of a small pack; false when git must take the pack.
+fn write_loose(objects: &Objects<'_>, summary: Summary) -> Result<bool, GitError> {
+    if summary.whole.len() != summary.objects as usize {
+        return Ok(false);
+    }
+    let mut arrivals = BTreeMap::new();
+    for (kind, content) in summary.whole {
+        let oid = git2::Oid::hash_object(kind, &content).map_err(|error| bad(objects, error))?;
+        let checked = fsck::check(kind, &content).map_err(|why| bad(objects, format!("{kind} {oid}: {why}")))?;
+        arrivals.insert(oid, Arrival { kind, content, checked });
+    }
+    let asks =
+        |arrival: &Arrival| arrival.checked.ask || arrival.checked.special.iter().any(|oid| arrivals.contains_key(oid));
+    if arrivals.values().any(asks) {
+        return Ok(false);
+    }
+    check_links(objects, &arrivals)?;
+    for oid in in_order(&arrivals) {
+        let arrival = &arrivals[&oid];
+        remove_empty(objects.repository.path(), oid);
+        let written = objects.odb.write(arrival.kind, &arrival.content).map_err(|e| failed(objects.project, OP, e))?;
+        assert_eq!(written, oid, "the id was computed from the same bytes");
+        crate::base::faults::failpoint::reach("git.loose_object");
+    }
+    Ok(true)
+}
+
+fn bad(objects: &Objects<'_>, why: impl ToString) -> GitError {
+    GitError::Bad { project: objects.project.clone(), why: why.to_string() }
+}
+
+/// Everything that is pointed to must be there, in the pack or in the repository, and be of the right type.
+fn check_links(objects: &Objects<'_>, arrivals: &BTreeMap<git2::Oid, Arrival>) -> Result<(), GitError> {
+    let mut missing = BTreeSet::new();
+    let mut known = BTreeMap::new();
+    for (oid, arrival) in arrivals {
+        for (target, kind) in &arrival.checked.links {
+            let found = match (arrivals.get(target), known.get(target)) {
+                (Some(other), _) => Some(other.kind),
+                (None, Some(found)) => *found,
+                (None, None) => {
+                    let found = objects.header(*target)?.map(|(_, kind)| kind);
+                    known.insert(*target, found);
+                    found
+                }
+            };
+            match found {
+                None => _ = missing.insert(wire(*target)),
+                Some(found) if found == *kind => {}
+                Some(found) => return Err(bad(objects, format!("{oid} takes {target}, a {found}, for a {kind}"))),
+            }
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(GitError::Missing { project: objects.project.clone(), oids: missing.into_iter().collect() })
+}
+
+/// The ids such that what is pointed to comes before what points to it.
+fn in_order(arrivals: &BTreeMap<git2::Oid, Arrival>) -> Vec<git2::Oid> {
+    let mut order = Vec::new();
+    let mut entered = BTreeSet::new();
+    let mut stack: Vec<(git2::Oid, bool)> = arrivals.keys().map(|oid| (*oid, false)).collect();
+    while let Some((oid, left)) = stack.pop() {
+        if left {
+            order.push(oid);
+        } else if let Some(arrival) = arrivals.get(&oid)
+            && entered.insert(oid)
+        {
+            stack.push((oid, true));
+            stack.extend(arrival.checked.links.iter().map(|(target, _)| (*target, false)));
+        }
+    }
+    order
+}

@@ -1,0 +1,405 @@
+//! The repositories of a local volume: libgit2 reads and writes objects, git moves refs.
+//!
+//! Blocking work runs on tokio's blocking threads.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use git2::Repository;
+use lockstep_proto::{Oid, ProjectName, RefName};
+
+use super::create::OnCreate;
+use super::layout::{Layout, failed};
+use super::objects::{Objects, native, wire};
+use super::pack::Packer;
+use super::pool::Pool;
+use super::quarantine::Quarantine;
+use super::relation::Related;
+use super::scan::PackLimits;
+use super::update_ref::Line;
+use super::writer::{Writers, is_passing, read_ref};
+use super::{GitError, IsCommitted, Packed, RefMove, Relation, RepairReport, Repositories};
+use super::{create, ingest, misplaced, ref_files, relation, repair, stamp};
+use crate::base::base_paths::Roots;
+use crate::seams::blob::Payload;
+
+/// What an operator may tune.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The git program.
+    pub git: PathBuf,
+    /// Limits of packs that are checked in memory; what exceeds them goes through git.
+    pub inline: PackLimits,
+    /// Limits of all packs; what exceeds them is bad.
+    pub spilled: PackLimits,
+    /// Packs of up to so many bytes are made in memory.
+    pub memory_pack_bytes: u64,
+    /// Address space of a git that checks foreign packs, in bytes, beside the indexes that it maps.
+    pub child_memory: u64,
+    /// Its processor time, in seconds.
+    pub child_seconds: u64,
+    /// Long-lived gits that move refs.
+    pub writers: usize,
+    /// How long an idle one lives.
+    pub writer_idle: Duration,
+    /// Idle handles of repositories.
+    pub handles: usize,
+    /// What is done to a new repository.
+    pub on_create: Option<OnCreate>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            git: "git".into(),
+            inline: PackLimits::INLINE,
+            spilled: PackLimits::SPILLED,
+            memory_pack_bytes: 1 << 20,
+            child_memory: 768 << 20,
+            child_seconds: 1800,
+            writers: 64,
+            writer_idle: Duration::from_secs(60),
+            handles: 64,
+            on_create: None,
+        }
+    }
+}
+
+/// The production implementation of [`Repositories`].
+#[derive(Clone)]
+pub struct LocalRepositories {
+    volume: Arc<Volume>,
+}
+
+struct Volume {
+    settings: Arc<Settings>,
+    layout: Layout,
+    pool: Pool,
+    writers: Writers,
+    related: Related,
+}
+
+/// Where kept values are.
+const KEEP: &str = "refs/lockstep/keep/";
+
+impl LocalRepositories {
+    /// Takes the volume at `root`, an existing folder.
+    ///
+    /// # Errors
+    /// The folder is not there or cannot be written.
+    pub fn open(root: &Path, settings: Settings) -> std::io::Result<Self> {
+        Self::over(&Roots::at(root), settings)
+    }
+
+    /// Takes a volume of several folders.
+    ///
+    /// # Errors
+    /// One of them is not there, cannot be written, or lies in another one.
+    pub fn over(roots: &Roots, settings: Settings) -> std::io::Result<Self> {
+        // Every object is read about once; kept for later, they would fill up to 256 MiB.
+        git2::opts::enable_caching(false);
+        let settings = Arc::new(settings);
+        let layout = Layout::open(roots)?;
+        let pool = Pool::new(settings.handles);
+        let writers = Writers::new(Arc::clone(&settings), layout.clone());
+        Ok(Self { volume: Arc::new(Volume { settings, layout, pool, writers, related: Related::default() }) })
+    }
+
+    /// Runs blocking work on the volume.
+    #[expect(clippy::disallowed_methods, reason = "the git adapter: libgit2 and the disk block")]
+    async fn blocking<T: Send + 'static>(
+        &self,
+        op: &'static str,
+        job: impl FnOnce(&Volume) -> Result<T, GitError> + Send + 'static,
+    ) -> Result<T, GitError> {
+        let volume = Arc::clone(&self.volume);
+        let ended = tokio::task::spawn_blocking(move || job(&volume)).await;
+        ended.unwrap_or_else(|error| Err(failed("(all)", op, error)))
+    }
+
+    /// Runs blocking work on a repository's objects. When it fails it may be done twice.
+    async fn on_objects<T: Send + 'static>(
+        &self,
+        op: &'static str,
+        project: &ProjectName,
+        job: impl Fn(&Volume, &Objects<'_>) -> Result<T, GitError> + Send + 'static,
+    ) -> Result<T, GitError> {
+        let project = project.clone();
+        self.blocking(op, move |volume| {
+            let run = |repository: &Repository, packs| job(volume, &Objects::open(&project, repository, packs)?);
+            volume.pool.with(&volume.layout, &project, run)
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl Repositories for LocalRepositories {
+    async fn exists(&self, project: &ProjectName) -> Result<bool, GitError> {
+        match self.volume.layout.locate(project) {
+            Ok(_) => Ok(true),
+            Err(GitError::NoRepository(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn create(&self, project: &ProjectName, head: &RefName) -> Result<(), GitError> {
+        let (project, head) = (project.clone(), head.clone());
+        self.blocking("create", move |volume| create::create(&volume.settings, &volume.layout, &project, &head)).await
+    }
+
+    async fn delete(&self, project: &ProjectName) -> Result<(), GitError> {
+        self.volume.writers.forget(project);
+        let project = project.clone();
+        self.blocking("delete", move |volume| {
+            volume.pool.forget(&project);
+            volume.related.forget(&project);
+            create::delete(&volume.layout, &project)
+        })
+        .await
+    }
+
+    async fn set_head(&self, project: &ProjectName, target: &RefName) -> Result<(), GitError> {
+        let mut wait = Duration::from_millis(5);
+        loop {
+            let (owner, head) = (project.clone(), target.clone());
+            let job = move |volume: &Volume| create::set_head(&volume.settings, &volume.layout, &owner, &head);
+            match self.blocking("set HEAD", job).await {
+                // A move of the branch that HEAD names locks HEAD for a moment.
+                Err(GitError::Failed { why, .. }) if is_passing(&why) && wait < Duration::from_secs(3) => {}
+                result => return result,
+            }
+            tokio::time::sleep(wait).await;
+            wait *= 2;
+        }
+    }
+
+    async fn head(&self, project: &ProjectName) -> Result<Option<RefName>, GitError> {
+        let project = project.clone();
+        self.blocking("read HEAD", move |volume| create::head(&volume.layout, &project)).await
+    }
+
+    async fn read_ref(&self, project: &ProjectName, name: &RefName) -> Result<Option<Oid>, GitError> {
+        let (project, name) = (project.clone(), name.clone());
+        self.blocking("read a ref", move |volume| {
+            let (git_dir, _) = volume.layout.locate(&project)?;
+            read_ref(&project, &git_dir, name.as_str())
+        })
+        .await
+    }
+
+    async fn list_refs(&self, project: &ProjectName) -> Result<Vec<(RefName, Oid)>, GitError> {
+        let project = project.clone();
+        self.blocking("list refs", move |volume| {
+            let (git_dir, _) = volume.layout.locate(&project)?;
+            let all = ref_files::list(&git_dir, "refs/").map_err(|error| failed(&project, "list refs", error))?;
+            Ok(all.into_iter().filter_map(|(name, oid)| replicated(&name).map(|name| (name, oid))).collect())
+        })
+        .await
+    }
+
+    async fn missing(&self, project: &ProjectName, oids: &[Oid]) -> Result<Vec<Oid>, GitError> {
+        let oids = oids.to_vec();
+        self.on_objects("look for objects", project, move |_, objects| objects.missing(&oids)).await
+    }
+
+    async fn relation(&self, project: &ProjectName, old: Oid, new: Oid) -> Result<Relation, GitError> {
+        let relations = self.relations(project, &[(old, new)]).await?;
+        relations.first().copied().ok_or_else(|| failed(project, "relate two values", "no answer"))
+    }
+
+    async fn relations(&self, project: &ProjectName, pairs: &[(Oid, Oid)]) -> Result<Vec<Relation>, GitError> {
+        if let Some(known) = self.volume.related.all(project, pairs) {
+            return Ok(known);
+        }
+        let pairs = pairs.to_vec();
+        let relate = move |volume: &Volume, objects: &Objects<'_>| {
+            let relate = |(old, new): &(Oid, Oid)| relation::relation(objects, *old, *new);
+            let relations = pairs.iter().map(relate).collect::<Result<Vec<_>, _>>()?;
+            volume.related.note(objects.project, &pairs, &relations);
+            Ok(relations)
+        };
+        self.on_objects("relate values", project, relate).await
+    }
+
+    async fn share_history(&self, project: &ProjectName, one: Oid, other: Oid) -> Result<bool, GitError> {
+        self.on_objects("relate values", project, move |_, objects| relation::share_history(objects, one, other)).await
+    }
+
+    async fn counter(&self, project: &ProjectName, oid: Oid) -> Result<Option<u64>, GitError> {
+        self.on_objects("read a number", project, move |_, objects| objects.counter(oid)).await
+    }
+
+    async fn commits_behind(&self, project: &ProjectName, tips: &[Oid], most: usize) -> Result<Vec<Oid>, GitError> {
+        let tips = tips.to_vec();
+        self.on_objects("walk commits", project, move |_, objects| relation::behind(objects, &tips, most)).await
+    }
+
+    async fn steps_to(&self, project: &ProjectName, tip: Oid, every: usize) -> Result<Vec<Oid>, GitError> {
+        self.on_objects("walk commits", project, move |_, objects| relation::steps(objects, tip, every)).await
+    }
+
+    async fn pack(
+        &self,
+        project: &ProjectName,
+        wants: &[Oid],
+        hints: &[Oid],
+        is_committed: &IsCommitted,
+    ) -> Result<Packed, GitError> {
+        let (wants, hints, is_committed) = (wants.to_vec(), hints.to_vec(), Arc::clone(is_committed));
+        self.on_objects("pack objects", project, move |volume, objects| {
+            let packer = Packer { settings: &volume.settings, layout: &volume.layout, objects };
+            packer.pack(&wants, &hints, &|oid| is_committed(&wire(oid)))
+        })
+        .await
+    }
+
+    async fn ingest(
+        &self,
+        project: &ProjectName,
+        packs: &[Payload],
+        wants: &[Oid],
+        bases: &[Oid],
+    ) -> Result<(), GitError> {
+        let (packs, wants, bases) = (packs.to_vec(), wants.to_vec(), bases.to_vec());
+        self.on_objects("ingest packs", project, move |volume, objects| {
+            let git_dir = objects.repository.path();
+            let (settings, layout, project) = (&*volume.settings, &volume.layout, objects.project);
+            let quarantine = Quarantine { settings, layout, project, git_dir };
+            ingest::ingest(settings, objects, &quarantine, &packs, &wants, &bases)
+        })
+        .await
+    }
+
+    async fn move_refs(
+        &self,
+        project: &ProjectName,
+        moves: &[RefMove],
+        keep: &[(String, Oid)],
+    ) -> Result<(), GitError> {
+        let (moves, keep) = (moves.to_vec(), keep.to_vec());
+        let lines = self.on_objects("move refs", project, move |_, objects| plan(objects, &moves, &keep)).await?;
+        if lines.is_empty() {
+            return Ok(());
+        }
+        self.volume.writers.run(project, lines).await
+    }
+
+    async fn kept(&self, project: &ProjectName) -> Result<Vec<String>, GitError> {
+        let project = project.clone();
+        self.blocking("list kept values", move |volume| {
+            let (git_dir, _) = volume.layout.locate(&project)?;
+            let all = ref_files::list(&git_dir, KEEP).map_err(|error| failed(&project, "list kept values", error))?;
+            let mut labels: Vec<String> = all.keys().filter_map(|name| label_of(name)).collect();
+            labels.sort_unstable();
+            Ok(labels)
+        })
+        .await
+    }
+
+    async fn release(&self, project: &ProjectName, labels: &[String]) -> Result<(), GitError> {
+        let (owner, labels) = (project.clone(), labels.to_vec());
+        let lines = self.blocking("release kept values", move |volume| {
+            let (git_dir, _) = volume.layout.locate(&owner)?;
+            let mut lines = Vec::new();
+            for name in labels.iter().map(|label| keep_ref(label)) {
+                if read_ref(&owner, &git_dir, &name)?.is_some() {
+                    lines.push(Line::Delete(name));
+                }
+            }
+            Ok(lines)
+        });
+        let lines = lines.await?;
+        if lines.is_empty() {
+            return Ok(());
+        }
+        self.volume.writers.run(project, lines).await
+    }
+
+    async fn sync(&self) -> Result<(), GitError> {
+        self.blocking("sync", |volume| repair::sync(&volume.layout)).await
+    }
+
+    async fn check_folders(&self, living: &[ProjectName]) -> Result<(), GitError> {
+        let living = living.to_vec();
+        self.blocking("look for repositories", move |volume| misplaced::check(&volume.layout, &living)).await
+    }
+
+    async fn repair(&self, unclean_boot: bool) -> Result<RepairReport, GitError> {
+        self.blocking("repair", move |volume| repair::repair(&volume.layout, unclean_boot)).await
+    }
+
+    async fn strangers(&self, word: &str, projects: &[ProjectName]) -> Result<Vec<ProjectName>, GitError> {
+        let (word, projects) = (word.to_owned(), projects.to_vec());
+        self.blocking("look at the volume's stamps", move |volume| stamp::strangers(&volume.layout, &word, projects))
+            .await
+    }
+
+    async fn stamp(&self, word: &str) -> Result<(), GitError> {
+        let word = word.to_owned();
+        self.blocking("stamp the volume", move |volume| stamp::leave(&volume.layout, &word)).await
+    }
+
+    fn spill(&self) -> PathBuf {
+        self.volume.layout.spill()
+    }
+}
+
+/// The lines of a ref transaction: deletions first. New values must be there; kept ones are kept if they are.
+fn plan(objects: &Objects<'_>, moves: &[RefMove], keep: &[(String, Oid)]) -> Result<Vec<Line>, GitError> {
+    let values: Vec<Oid> = moves.iter().filter_map(|one| one.new).collect();
+    let missing = objects.missing(&values)?;
+    if !missing.is_empty() {
+        return Err(GitError::Missing { project: objects.project.clone(), oids: missing });
+    }
+    let (deletions, others): (Vec<_>, Vec<_>) = moves.iter().partition(|one| one.new.is_none());
+    let mut lines = Vec::new();
+    for (label, oid) in keep {
+        if objects.header(native(objects.project, oid)?)?.is_some() {
+            lines.push(Line::Set(keep_ref(label), *oid));
+        }
+    }
+    for RefMove { name, old, new } in deletions.into_iter().chain(others) {
+        lines.push(Line::Move { name: name.as_str().to_owned(), old: *old, new: *new });
+    }
+    Ok(lines)
+}
+
+/// Longest file name that a label becomes, in bytes; Linux allows 255, and git adds `.lock`.
+const KEEP_FILE: usize = 200;
+/// Ends the folders of a label that is longer. No label itself is written with it, so a folder is never another's file.
+const KEEP_FOLDER: &str = "+/";
+
+/// The ref that keeps a value: the label, with what is special in names of refs and files written as `%xx`.
+fn keep_ref(label: &str) -> String {
+    let mut name = String::from(KEEP);
+    let mut file = 0;
+    for byte in label.bytes() {
+        let written = match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => char::from(byte).to_string(),
+            _ => format!("%{byte:02x}"),
+        };
+        if file + written.len() > KEEP_FILE {
+            name.push_str(KEEP_FOLDER);
+            file = 0;
+        }
+        file += written.len();
+        name.push_str(&written);
+    }
+    name
+}
+
+/// The label of a ref that keeps a value; none of a ref that somebody else put there.
+fn label_of(name: &str) -> Option<String> {
+    let written = name.strip_prefix(KEEP)?.replace(KEEP_FOLDER, "");
+    let decoded = percent_encoding::percent_decode_str(&written).decode_utf8().ok()?;
+    (keep_ref(&decoded) == name).then(|| decoded.into_owned())
+}
+
+/// The name, if the ref is replicated: not our own, and not what every site computes.
+fn replicated(name: &str) -> Option<RefName> {
+    let local = ["refs/lockstep/", "refs/cache-automerge/"].iter().any(|prefix| name.starts_with(prefix));
+    if local { None } else { name.parse().ok() }
+}

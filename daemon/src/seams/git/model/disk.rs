@@ -1,0 +1,171 @@
+//! The model's disk: repositories as they can be read now, and as a power cut would leave them at least.
+//!
+//! Whatever changes is a [`Piece`] that is not synced yet. [`Disk::sync`] makes all of them durable;
+//! [`Disk::power_cut`] keeps or loses each by itself, because that is what disks and file systems do: a ref may
+//! survive without its object. A repository that was made or deleted is one more such piece, which takes its
+//! content with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lockstep_proto::{Oid, ProjectName, RefName};
+
+use super::object::Object;
+use crate::base::clock::Entropy;
+
+/// A bare repository.
+#[derive(Clone, Debug, Default)]
+pub struct Repo {
+    /// What `HEAD` points to.
+    pub head: Option<RefName>,
+    /// Every object that is there.
+    pub objects: BTreeMap<Oid, Object>,
+    /// Replicated refs.
+    pub refs: BTreeMap<RefName, Oid>,
+    /// Values that are kept from garbage collection, by label.
+    pub keep: BTreeMap<String, Oid>,
+}
+
+/// What a power cut keeps or loses by itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Piece {
+    Head,
+    Object(Oid),
+    Ref(RefName),
+    Keep(String),
+}
+
+/// What is not durable of a project.
+#[derive(Debug, Default)]
+struct Unsynced {
+    /// The repository itself was made or deleted.
+    replaced: bool,
+    pieces: BTreeSet<Piece>,
+}
+
+/// All repositories of a volume.
+#[derive(Debug, Default)]
+pub struct Disk {
+    now: BTreeMap<ProjectName, Repo>,
+    synced: BTreeMap<ProjectName, Repo>,
+    unsynced: BTreeMap<ProjectName, Unsynced>,
+}
+
+impl Repo {
+    /// Makes one piece what it is in `from`.
+    fn copy(&mut self, from: &Self, piece: &Piece) {
+        match piece {
+            Piece::Head => self.head.clone_from(&from.head),
+            Piece::Object(oid) => put(&mut self.objects, oid, from.objects.get(oid).cloned()),
+            Piece::Ref(name) => put(&mut self.refs, name, from.refs.get(name).copied()),
+            Piece::Keep(label) => put(&mut self.keep, label, from.keep.get(label).copied()),
+        }
+    }
+}
+
+fn put<K: Ord + Clone, V>(map: &mut BTreeMap<K, V>, key: &K, value: Option<V>) {
+    match value {
+        Some(value) => map.insert(key.clone(), value),
+        None => map.remove(key),
+    };
+}
+
+impl Disk {
+    /// A repository as it can be read now.
+    pub fn repo(&self, project: &ProjectName) -> Option<&Repo> {
+        self.now.get(project)
+    }
+
+    /// Every project with a repository, in the order of their names.
+    pub fn projects(&self) -> Vec<ProjectName> {
+        self.now.keys().cloned().collect()
+    }
+
+    /// Makes a repository, unless there is one.
+    pub fn create(&mut self, project: &ProjectName, head: &RefName) {
+        if !self.now.contains_key(project) {
+            self.now.insert(project.clone(), Repo { head: Some(head.clone()), ..Repo::default() });
+            self.replaced(project);
+        }
+    }
+
+    /// Removes a repository, if there is one.
+    pub fn delete(&mut self, project: &ProjectName) {
+        if self.now.remove(project).is_some() {
+            self.replaced(project);
+        }
+    }
+
+    /// Points `HEAD` elsewhere.
+    pub fn set_head(&mut self, project: &ProjectName, target: &RefName) {
+        self.change(project, Piece::Head, |repo| repo.head = Some(target.clone()));
+    }
+
+    /// Adds an object; one that is there already stays as it is.
+    pub fn put_object(&mut self, project: &ProjectName, object: Object) {
+        let oid = object.oid();
+        if self.repo(project).is_some_and(|repo| !repo.objects.contains_key(&oid)) {
+            self.change(project, Piece::Object(oid), |repo| put(&mut repo.objects, &oid, Some(object)));
+        }
+    }
+
+    /// Sets or deletes a ref.
+    pub fn set_ref(&mut self, project: &ProjectName, name: &RefName, value: Option<Oid>) {
+        self.change(project, Piece::Ref(name.clone()), |repo| put(&mut repo.refs, name, value));
+    }
+
+    /// Keeps a value by its label, or lets go of it.
+    pub fn set_keep(&mut self, project: &ProjectName, label: &String, value: Option<Oid>) {
+        self.change(project, Piece::Keep(label.clone()), |repo| put(&mut repo.keep, label, value));
+    }
+
+    fn replaced(&mut self, project: &ProjectName) {
+        self.unsynced.insert(project.clone(), Unsynced { replaced: true, ..Unsynced::default() });
+    }
+
+    fn change(&mut self, project: &ProjectName, piece: Piece, how: impl FnOnce(&mut Repo)) {
+        if let Some(repo) = self.now.get_mut(project) {
+            how(repo);
+            self.unsynced.entry(project.clone()).or_default().pieces.insert(piece);
+        }
+    }
+
+    /// Makes everything durable.
+    pub fn sync(&mut self) {
+        self.settle(&mut || true);
+    }
+
+    /// Keeps or loses each piece that is not durable.
+    pub fn power_cut(&mut self, entropy: &dyn Entropy) {
+        self.settle(&mut || entropy.next() & 1 == 1);
+    }
+
+    /// Settles each piece that is not durable: kept, or as it was when it was synced last.
+    fn settle(&mut self, kept: &mut dyn FnMut() -> bool) {
+        for (project, unsynced) in std::mem::take(&mut self.unsynced) {
+            if unsynced.replaced && !self.settle_repository(&project, kept()) {
+                continue;
+            }
+            let (Some(now), Some(synced)) = (self.now.get_mut(&project), self.synced.get_mut(&project)) else {
+                continue;
+            };
+            for piece in &unsynced.pieces {
+                if kept() {
+                    synced.copy(now, piece);
+                } else {
+                    now.copy(synced, piece);
+                }
+            }
+        }
+    }
+
+    /// Settles that a repository was made or deleted; answers whether its content is still to be settled.
+    fn settle_repository(&mut self, project: &ProjectName, kept: bool) -> bool {
+        if kept {
+            let made = self.now.get(project).map(|now| Repo { head: now.head.clone(), ..Repo::default() });
+            put(&mut self.synced, project, made);
+        } else {
+            put(&mut self.now, project, self.synced.get(project).cloned());
+        }
+        kept
+    }
+}

@@ -1,0 +1,216 @@
+//! Packs what wanted values need beyond committed ones.
+//!
+//! An object that merely is in the repository (from a push that was refused, say) is no base: other sites have
+//! the closures of committed values and nothing else. Few and small objects are packed in memory, whole; the
+//! rest by git, which reads names from a file and writes the pack to a file, so that memory stays bounded
+//! whatever the size of the push.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Seek, Write};
+use std::sync::Arc;
+
+use git2::{ObjectType, Oid};
+
+use super::layout::{Layout, failed};
+use super::objects::{Objects, native, wire};
+use super::packfile::PackWriter;
+use super::scan::{ScanError, scan};
+use super::trees::Collector;
+use super::walk::{Ask, NewCommits, new_commits};
+use super::{GitError, Packed, Settings, child};
+use crate::seams::blob::Payload;
+
+const OP: &str = "pack objects";
+/// Above so many new commits git walks their trees itself.
+const WALKED_COMMITS: usize = 4096;
+/// Above so many objects git packs them.
+const MEMORY_OBJECTS: usize = 1000;
+
+/// Makes packs of one project's objects.
+pub(super) struct Packer<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) layout: &'a Layout,
+    pub(super) objects: &'a Objects<'a>,
+}
+
+/// The wanted values, by what they are.
+#[derive(Default)]
+struct Wanted {
+    commits: Vec<Oid>,
+    trees: Vec<Oid>,
+    others: Vec<Oid>,
+    bases: BTreeSet<Oid>,
+}
+
+impl Packer<'_> {
+    /// Packs. Blocks.
+    pub(super) fn pack(
+        &self,
+        wants: &[lockstep_proto::Oid],
+        hints: &[lockstep_proto::Oid],
+        ask: &Ask<'_>,
+    ) -> Result<Packed, GitError> {
+        let wants = self.natives(wants)?;
+        let hints = self.natives(hints)?;
+        let wanted = self.sort(&wants, ask)?;
+        let news = new_commits(self.objects, &wanted.commits, &hints, ask)?;
+        let bases: BTreeSet<Oid> = wanted.bases.union(&news.bases).copied().collect();
+        let payload = if news.commits.len() > WALKED_COMMITS {
+            Some(self.by_git(&revisions(&wants, &bases), &["--revs"])?)
+        } else {
+            self.payload_of(&self.collect(&wanted, &news, &hints)?)?
+        };
+        Ok(Packed { payload, bases: bases.into_iter().map(wire).collect() })
+    }
+
+    fn natives(&self, oids: &[lockstep_proto::Oid]) -> Result<Vec<Oid>, GitError> {
+        oids.iter().map(|oid| native(self.objects.project, oid)).collect()
+    }
+
+    /// Sorts wanted values by type, and follows tags to what they name.
+    fn sort(&self, wants: &[Oid], ask: &Ask<'_>) -> Result<Wanted, GitError> {
+        let mut wanted = Wanted::default();
+        let mut work = wants.to_vec();
+        while !work.is_empty() {
+            for oid in std::mem::take(&mut work) {
+                if ask(oid) {
+                    wanted.bases.insert(oid);
+                } else if let Some(target) = self.sort_one(oid, &mut wanted)? {
+                    work.push(target);
+                }
+            }
+        }
+        Ok(wanted)
+    }
+
+    fn sort_one(&self, oid: Oid, wanted: &mut Wanted) -> Result<Option<Oid>, GitError> {
+        match self.header(oid)?.1 {
+            ObjectType::Commit => wanted.commits.push(oid),
+            ObjectType::Tree => wanted.trees.push(oid),
+            ObjectType::Blob | ObjectType::Any => wanted.others.push(oid),
+            ObjectType::Tag => {
+                wanted.others.push(oid);
+                let tag = self.objects.repository.find_tag(oid);
+                return Ok(Some(tag.map_err(|error| self.objects.error("read a tag", oid, &error))?.target_id()));
+            }
+        }
+        Ok(None)
+    }
+
+    fn header(&self, oid: Oid) -> Result<(usize, ObjectType), GitError> {
+        let missing = || GitError::Missing { project: self.objects.project.clone(), oids: vec![wire(oid)] };
+        self.objects.header(oid)?.ok_or_else(missing)
+    }
+
+    /// The ids of everything new, each with the name of its file where it has one.
+    fn collect(&self, wanted: &Wanted, news: &NewCommits, hints: &[Oid]) -> Result<Vec<(Oid, Vec<u8>)>, GitError> {
+        let mut collector = Collector::new(self.objects);
+        for oid in &wanted.others {
+            collector.add(*oid, b"");
+        }
+        for (oid, tree) in &news.commits {
+            collector.add(*oid, b"");
+            collector.add_tree(*tree, &news.parent_trees[oid])?;
+        }
+        let is_tree = |oid: &Oid| matches!(self.objects.header(*oid), Ok(Some((_, ObjectType::Tree))));
+        let known: Vec<Oid> = hints.iter().copied().filter(is_tree).collect();
+        for tree in &wanted.trees {
+            collector.add_tree(*tree, &known)?;
+        }
+        Ok(collector.found)
+    }
+
+    fn payload_of(&self, found: &[(Oid, Vec<u8>)]) -> Result<Option<Payload>, GitError> {
+        if found.is_empty() {
+            return Ok(None);
+        }
+        if self.is_small(found)? {
+            return self.in_memory(found).map(Some);
+        }
+        let mut lines = Vec::new();
+        for (oid, name) in found {
+            lines.extend_from_slice(oid.to_string().as_bytes());
+            lines.push(b' ');
+            lines.extend(name.iter().filter(|byte| **byte != b'\n'));
+            lines.push(b'\n');
+        }
+        self.by_git(&lines, &[]).map(Some)
+    }
+
+    /// Whether the objects fit in memory. Looks at sizes alone; an object that is not there is an error.
+    fn is_small(&self, found: &[(Oid, Vec<u8>)]) -> Result<bool, GitError> {
+        let mut bytes = 0;
+        for (oid, _) in found {
+            bytes += self.header(*oid)?.0 as u64;
+        }
+        Ok(found.len() <= MEMORY_OBJECTS && bytes <= self.settings.memory_pack_bytes)
+    }
+
+    fn in_memory(&self, found: &[(Oid, Vec<u8>)]) -> Result<Payload, GitError> {
+        let mut writer = PackWriter::new();
+        for (oid, _) in found {
+            let object = self.objects.odb.read(*oid).map_err(|error| self.objects.error(OP, *oid, &error))?;
+            writer.add(object.kind(), object.data()).map_err(|error| self.failed(error))?;
+        }
+        Ok(Payload::Memory(writer.finish()))
+    }
+
+    /// Lets git pack. Old deltas are taken over first; if they make a pack that other sites would refuse, not.
+    fn by_git(&self, input: &[u8], options: &[&str]) -> Result<Payload, GitError> {
+        match self.try_git(input, options)? {
+            Ok(payload) => Ok(payload),
+            Err(_) => self
+                .try_git(input, &[options, &["--no-reuse-delta"]].concat())?
+                .map_err(|why| self.failed(format!("no site would take the pack ({why}); raise the limits of packs"))),
+        }
+    }
+
+    /// The inner error says why the pack would be refused.
+    fn try_git(&self, input: &[u8], options: &[&str]) -> Result<Result<Payload, String>, GitError> {
+        let pack = tempfile::NamedTempFile::new_in(self.layout.spill()).map_err(|error| self.failed(error))?;
+        let ended = self.run(input, options, pack.as_file()).map_err(|error| self.failed(error))?;
+        if !ended.status.success() {
+            return Err(self.failed(format!("{}: {}", ended.status, ended.stderr)));
+        }
+        let reader = BufReader::with_capacity(1 << 16, pack.reopen().map_err(|error| self.failed(error))?);
+        let length = pack.as_file().metadata().map_err(|error| self.failed(error))?.len();
+        match scan(reader, &self.settings.spilled.for_length(length), 0) {
+            Ok(_) => self.payload(pack, length).map(Ok).map_err(|error| self.failed(error)),
+            Err(ScanError::Bad(why)) => Ok(Err(why)),
+            Err(ScanError::Io(error)) => Err(self.failed(error)),
+        }
+    }
+
+    fn run(&self, input: &[u8], options: &[&str], output: &File) -> std::io::Result<child::Ended> {
+        let mut command = child::git(self.settings, self.objects.repository.path());
+        command.args(["pack-objects", "--stdout", "--delta-base-offset", "-q", "--depth=50", "--threads=1"]);
+        command.args(options);
+        let tmp = self.layout.own(self.objects.project).tmp();
+        let mut names = BufWriter::new(tempfile::tempfile_in(&tmp)?);
+        names.write_all(input)?;
+        let mut names = names.into_inner().map_err(|error| error.into_error())?;
+        names.rewind()?;
+        child::run(command, names, output.try_clone()?, &tmp)
+    }
+
+    /// A small pack goes to memory after all.
+    fn payload(&self, pack: tempfile::NamedTempFile, length: u64) -> std::io::Result<Payload> {
+        if length <= self.settings.memory_pack_bytes {
+            return Ok(Payload::Memory(std::fs::read(pack.path())?.into()));
+        }
+        Ok(Payload::File(Arc::new(pack.into_temp_path()), length))
+    }
+
+    fn failed(&self, why: impl ToString) -> GitError {
+        failed(self.objects.project, OP, why)
+    }
+}
+
+/// What git reads with `--revs`: wanted values, and bases that it leaves out.
+fn revisions(wants: &[Oid], bases: &BTreeSet<Oid>) -> Vec<u8> {
+    let mut lines = String::new();
+    wants.iter().for_each(|oid| lines.push_str(&format!("{oid}\n")));
+    bases.iter().for_each(|oid| lines.push_str(&format!("^{oid}\n")));
+    lines.into_bytes()
+}

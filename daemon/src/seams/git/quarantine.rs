@@ -1,0 +1,156 @@
+//! Large and deltified packs: git indexes and checks them in a folder of their own, under limits of memory and
+//! time; only then pack and index are moved into the repository, the pack first.
+//!
+//! `index-pack --strict` checks hashes, formats and that everything pointed to is there, in the pack or in the
+//! repository, which the quarantine sees as its alternate.
+
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::path::Path;
+
+use lockstep_proto::{Oid, ProjectName};
+use tempfile::TempDir;
+
+use super::child::{self, Ended};
+use super::layout::{Layout, failed};
+use super::objects::remove_empty;
+use super::{GitError, Settings};
+use crate::seams::blob::Payload;
+
+const OP: &str = "ingest a pack";
+
+/// Slips of old tools that do no harm and are in many histories: not held against them, as git does not by default.
+const TOLERATED: &str = "--strict=zeroPaddedFilemode=ignore,missingSpaceBeforeDate=ignore,\
+                         missingSpaceBeforeEmail=ignore,missingNameBeforeEmail=ignore,badTimezone=ignore,\
+                         zeroPaddedDate=ignore,missingTaggerEntry=ignore,badTagName=ignore,nulInCommit=ignore";
+
+/// The way of one project's packs through git.
+pub(super) struct Quarantine<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) layout: &'a Layout,
+    pub(super) project: &'a ProjectName,
+    pub(super) git_dir: &'a Path,
+}
+
+impl Quarantine<'_> {
+    /// Checks a pack that was scanned, and lets it join.
+    pub(super) fn ingest(&self, pack: &Payload) -> Result<(), GitError> {
+        let folder = tempfile::tempdir_in(self.layout.own(self.project).tmp()).map_err(|error| self.failed(error))?;
+        let mut ended = self.index(pack, &folder)?;
+        if !ended.status.success() && self.remove_empty_objects(&ended.stderr) {
+            ended = self.index(pack, &folder)?;
+        }
+        if !ended.status.success() {
+            return Err(self.translate(&ended));
+        }
+        self.join(&folder).map_err(|error| self.failed(error))
+    }
+
+    fn index(&self, pack: &Payload, folder: &TempDir) -> Result<Ended, GitError> {
+        self.try_index(pack, folder.path()).map_err(|error| self.failed(error))
+    }
+
+    fn try_index(&self, pack: &Payload, folder: &Path) -> std::io::Result<Ended> {
+        let objects = self.git_dir.join("objects");
+        std::fs::create_dir_all(folder.join("pack"))?;
+        let space = self.settings.child_memory + mapped_bytes(&objects.join("pack"))?;
+        let mut command = child::limited_git(self.settings, self.git_dir, space);
+        command.args(["index-pack", "--stdin", "--threads=1", TOLERATED]);
+        command.env("GIT_OBJECT_DIRECTORY", folder).env("GIT_ALTERNATE_OBJECT_DIRECTORIES", &objects);
+        let input = match pack {
+            Payload::File(path, _) => File::open(&**path)?,
+            Payload::Memory(bytes) => {
+                let mut file = tempfile::tempfile_in(folder)?;
+                file.write_all(bytes)?;
+                file.rewind()?;
+                file
+            }
+        };
+        child::run(command, input, tempfile::tempfile_in(folder)?, folder)
+    }
+
+    /// Moves the pack and what belongs to it into the repository; the index last, because it makes git look.
+    fn join(&self, folder: &TempDir) -> std::io::Result<()> {
+        let target = self.git_dir.join("objects/pack");
+        let mut files = std::fs::read_dir(folder.path().join("pack"))?.collect::<std::io::Result<Vec<_>>>()?;
+        files.retain(|file| file.file_name().to_string_lossy().starts_with("pack-"));
+        files.sort_by_key(|file| {
+            let path = file.path();
+            let extension = path.extension().unwrap_or_default().to_owned();
+            (extension == "idx", extension != "pack")
+        });
+        for file in files {
+            std::fs::rename(file.path(), target.join(file.file_name()))?;
+            crate::base::faults::failpoint::reach("git.pack_file");
+        }
+        Ok(())
+    }
+
+    /// Git reads what it already has before it takes another copy, and stops at an empty object: removes those
+    /// that its message names.
+    fn remove_empty_objects(&self, message: &str) -> bool {
+        ids(message).filter(|oid| remove_empty(self.git_dir, *oid)).count() > 0
+    }
+
+    /// What git's message means.
+    fn translate(&self, ended: &Ended) -> GitError {
+        let message = &ended.stderr;
+        let project = self.project.clone();
+        let missing = ["did not receive expected object", "Could not read", "missing blob", "unresolved delta"];
+        if missing.iter().any(|sign| message.contains(sign)) {
+            let oids: Vec<Oid> = ids(message).map(super::objects::wire).collect();
+            if !oids.is_empty() {
+                return GitError::Missing { project, oids };
+            }
+        }
+        let content = [
+            "fsck error",
+            "object corrupt",
+            "invalid",
+            "bad ",
+            "collision",
+            "inconsisten",
+            "error in object",
+            "apply delta",
+        ];
+        let lower = message.to_lowercase();
+        let ours =
+            ["local object", "no space", "input/output", "permission denied", "unable to", "cannot open", "read-only"];
+        let exhausted = ["out of memory", "mmap failed", "memory"];
+        if ended.status.code().is_some() && !ours.iter().any(|sign| lower.contains(sign)) {
+            if exhausted.iter().any(|sign| lower.contains(sign)) {
+                let limit = self.settings.child_memory >> 20;
+                return GitError::Bad { project, why: format!("git needs more than {limit} MiB for it: {message}") };
+            }
+            if content.iter().any(|sign| lower.contains(sign)) {
+                return GitError::Bad { project, why: message.clone() };
+            }
+        }
+        self.failed(format!("{}: {message}", ended.status))
+    }
+
+    fn failed(&self, why: impl ToString) -> GitError {
+        failed(self.project, OP, why)
+    }
+}
+
+/// The object ids in a message of git.
+fn ids(message: &str) -> impl Iterator<Item = git2::Oid> {
+    message
+        .split(|letter: char| !letter.is_ascii_hexdigit())
+        .filter(|word| word.len() == 40)
+        .filter_map(|word| git2::Oid::from_str(word).ok())
+        .filter(|oid| !oid.is_zero())
+}
+
+/// Bytes of the indexes that git maps whole: they count as its address space, but not as its memory.
+fn mapped_bytes(packs: &Path) -> std::io::Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(packs)? {
+        let entry = entry?;
+        if entry.path().extension().is_none_or(|extension| extension != "pack") {
+            bytes += entry.metadata().map_or(0, |meta| meta.len());
+        }
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,400 @@
+//! Durability, and what a start-up mends.
+//!
+//! [`sync`] makes the volume durable and leaves a mark in each of its folders, whose time tells what is durable there. [`repair`] runs
+//! while the sidecar holds the volume's lock, before anything else of ours: its children hold that lock too, so no
+//! git of ours is alive.
+//!
+//! Which locks are stale:
+//! - after an unclean boot, all: no process lives that could hold one;
+//! - otherwise those that our sessions had announced ([`super::intent`]). A lock of another program that packs
+//!   refs at this moment is not touched, however old it looks.
+//!
+//! A base path of another time was taken from a machine that ran, and what announced its locks is not with it: it is mended
+//! as after an unclean boot, and its mark tells nothing.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::layout::{Layout, failed};
+use super::{GitError, RepairReport, intent, ref_files, stamp};
+use crate::base::clock::{Entropy, SeededEntropy};
+
+/// Makes durable what was done before the call. Blocks.
+pub(super) fn sync(layout: &Layout) -> Result<(), GitError> {
+    let whole_volume = |root: &Path| Ok(rustix::fs::syncfs(File::open(root)?)?);
+    marked(layout, whole_volume).map_err(|error| failed("(all)", "sync the volume", error))
+}
+
+/// Makes every file system of the volume durable, and the mark of each folder says when that began: what is younger than the
+/// mark may be lost.
+///
+/// Each sync has a word of its own, which is the same in all folders: by it a folder of another time is known
+/// ([`super::stamp`]).
+///
+/// The marks take their places only afterwards. Any other program's fsync can bring one to the disk at once, ahead of the
+/// content of files that are older than it, and these would then pass for durable.
+fn marked(layout: &Layout, make_durable: impl Fn(&Path) -> std::io::Result<()>) -> std::io::Result<()> {
+    layout.check_in_place()?;
+    let owns = layout.owns();
+    let mut file_systems = BTreeMap::new();
+    let entropy = SeededEntropy::from_machine();
+    let word = format!("{:016x}{:016x}", entropy.next(), entropy.next());
+    for own in &owns {
+        std::fs::write(own.sync_begun(), &word)?;
+        file_systems.entry(own.root.metadata()?.dev()).or_insert(own.root);
+    }
+    file_systems.into_values().try_for_each(make_durable)?;
+    layout.check_in_place()?;
+    // The root's last: until then, what it began says which mark the others may have already.
+    owns.iter().rev().try_for_each(|own| std::fs::rename(own.sync_begun(), own.sync_mark()))
+}
+
+/// Mends what a crash left. Blocks.
+pub(super) fn repair(layout: &Layout, unclean_boot: bool) -> Result<RepairReport, GitError> {
+    let mut repair = Repair { layout, is_unclean: unclean_boot, report: RepairReport::default() };
+    repair.run(unclean_boot).map_err(|error| failed("(all)", "repair the volume", error))?;
+    Ok(repair.report)
+}
+
+struct Repair<'a> {
+    layout: &'a Layout,
+    /// Whether the folder at hand is as a machine left it that stopped: no lock in it is anybody's.
+    is_unclean: bool,
+    report: RepairReport,
+}
+
+impl Repair<'_> {
+    fn run(&mut self, unclean_boot: bool) -> std::io::Result<()> {
+        self.announced_locks()?;
+        for path in children(&self.layout.spill())? {
+            self.temporary(&path)?;
+        }
+        for own in self.layout.owns() {
+            for path in [children(&own.tmp())?, children(&own.trash())?].concat() {
+                self.temporary(&path)?;
+            }
+            let is_strange = stamp::is_of_another_time(self.layout, own)?;
+            self.is_unclean = unclean_boot || is_strange;
+            let since = own.sync_mark().metadata().and_then(|meta| meta.modified()).ok().filter(|_| !is_strange);
+            for repository in repositories(own.root)? {
+                self.repository(&repository, since)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn temporary(&mut self, path: &Path) -> std::io::Result<()> {
+        remove(path)?;
+        self.report.temporaries += 1;
+        Ok(())
+    }
+
+    fn announced_locks(&mut self) -> std::io::Result<()> {
+        for (project, names) in intent::left(&self.layout.intents())? {
+            let git_dir = self.layout.git_dir(&project);
+            for name in names.iter().map(String::as_str).chain(["HEAD", "packed-refs"]) {
+                self.remove_lock(&git_dir.join(format!("{name}.lock")))?;
+            }
+        }
+        children(&self.layout.intents())?.iter().try_for_each(|path| remove(path))
+    }
+
+    fn remove_lock(&mut self, path: &Path) -> std::io::Result<()> {
+        if path.symlink_metadata().is_ok() {
+            std::fs::remove_file(path)?;
+            self.report.locks += 1;
+        }
+        Ok(())
+    }
+
+    fn repository(&mut self, git_dir: &Path, since: Option<SystemTime>) -> std::io::Result<()> {
+        if self.is_unclean {
+            for name in ["HEAD.lock", "packed-refs.lock"] {
+                self.remove_lock(&git_dir.join(name))?;
+            }
+        }
+        self.refs(&git_dir.join("refs"))?;
+        self.temporary_objects(&git_dir.join("objects"), "tmp_object_git2_")?;
+        if self.is_unclean {
+            self.temporary_objects(&git_dir.join("objects/pack"), "tmp_")?;
+            self.packs(&git_dir.join("objects/pack"), since)?;
+            for folder in children(&git_dir.join("objects"))?.iter().filter(|path| is_fan_out(path)) {
+                self.temporary_objects(folder, "tmp_")?;
+                self.loose_objects(folder, since)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes garbled loose refs and, after an unclean boot, locks.
+    fn refs(&mut self, folder: &Path) -> std::io::Result<()> {
+        for path in children(folder)? {
+            if path.is_dir() {
+                self.refs(&path)?;
+            } else if has_extension(&path, "lock") {
+                if self.is_unclean {
+                    self.remove_lock(&path)?;
+                }
+            } else {
+                let content = std::fs::read(&path)?;
+                if !content.starts_with(b"ref: ") && ref_files::parse_loose("", &content).is_err() {
+                    std::fs::remove_file(&path)?;
+                    self.report.refs += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn temporary_objects(&mut self, folder: &Path, prefix: &str) -> std::io::Result<()> {
+        for path in children(folder)? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.starts_with(prefix) {
+                std::fs::remove_file(&path)?;
+                self.report.temporaries += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Renames packs that are younger than the last sync and garbled, index first, so that git does not read them
+    /// and a person still can.
+    fn packs(&mut self, folder: &Path, since: Option<SystemTime>) -> std::io::Result<()> {
+        for index in children(folder)?.into_iter().filter(|path| has_extension(path, "idx")) {
+            let pack = index.with_extension("pack");
+            if is_young(&index, since)? && !(is_sealed(&index)? && pack.exists() && is_sealed(&pack)?) {
+                for path in [index, pack].into_iter().filter(|path| path.exists()) {
+                    std::fs::rename(&path, path.with_added_extension("garbled"))?;
+                }
+                self.report.objects += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes empty loose objects, and garbled ones that are younger than the last sync.
+    fn loose_objects(&mut self, folder: &Path, since: Option<SystemTime>) -> std::io::Result<()> {
+        for path in children(folder)? {
+            if path.metadata()?.len() == 0 || (is_young(&path, since)? && !is_intact(&path)?) {
+                std::fs::remove_file(&path)?;
+                self.report.objects += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn has_extension(path: &Path, wanted: &str) -> bool {
+    path.extension().is_some_and(|extension| extension == wanted)
+}
+
+/// Whether a file was written after the last sync; when there was none, every file was.
+fn is_young(path: &Path, since: Option<SystemTime>) -> std::io::Result<bool> {
+    let modified = path.metadata()?.modified()?;
+    Ok(since.is_none_or(|since| modified >= since))
+}
+
+/// Whether a pack or an index ends with the SHA-1 of what comes before.
+fn is_sealed(path: &Path) -> std::io::Result<bool> {
+    use sha1::Digest;
+    let file = File::open(path)?;
+    let Some(length) = file.metadata()?.len().checked_sub(20) else { return Ok(false) };
+    let mut content = std::io::BufReader::with_capacity(1 << 16, file);
+    let mut digest = sha1::Sha1::new();
+    std::io::copy(&mut (&mut content).take(length), &mut digest)?;
+    let mut seal = [0; 20];
+    content.read_exact(&mut seal)?;
+    Ok(digest.finalize()[..] == seal)
+}
+
+/// Whether a loose object's content has the hash that its name says.
+fn is_intact(path: &Path) -> std::io::Result<bool> {
+    use sha1::Digest;
+    let mut content = flate2::bufread::ZlibDecoder::new(std::io::BufReader::new(File::open(path)?));
+    let mut digest = sha1::Sha1::new();
+    let mut block = [0; 1 << 14];
+    loop {
+        match content.read(&mut block) {
+            Ok(0) => break,
+            Ok(count) => digest.update(&block[..count]),
+            Err(_) => return Ok(false),
+        }
+    }
+    let folder = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+    let file = path.file_name().unwrap_or_default().to_string_lossy();
+    Ok(hex::encode(digest.finalize()) == folder + &file)
+}
+
+/// Whether it is one of the 256 folders of loose objects.
+fn is_fan_out(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    name.len() == 2 && name.iter().all(u8::is_ascii_hexdigit)
+}
+
+/// Every repository below a root; links and our own folder are not followed.
+pub(super) fn repositories(root: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for path in children(&folder)? {
+            let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+            if hidden || !path.symlink_metadata()?.is_dir() {
+                continue;
+            }
+            if has_extension(&path, "git") && path.join("objects").is_dir() {
+                found.push(path);
+            } else {
+                folders.push(path);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// What is in a folder, in the order of names; nothing when it is not there.
+fn children(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<_>>>()?;
+    paths.sort();
+    Ok(paths)
+}
+
+fn remove(path: &Path) -> std::io::Result<()> {
+    if path.symlink_metadata()?.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::base::base_paths::Roots;
+
+    /// Lets a file look as if it had been written so long after 1970.
+    fn written_at(path: &Path, seconds: u64) {
+        let then = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        File::options().write(true).open(path).unwrap().set_modified(then).unwrap();
+    }
+
+    /// A power cut in the middle of a sync, after the journal of the file system took what was known of the files by then.
+    #[test]
+    fn what_a_sync_did_not_finish_is_not_taken_for_durable() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::open(&Roots::at(folder.path())).unwrap();
+        marked(&layout, |_| Ok(())).unwrap();
+        written_at(&layout.owns()[0].sync_mark(), 1_000);
+        let fan_out = folder.path().join("p.git/objects/00");
+        std::fs::create_dir_all(&fan_out).unwrap();
+        let half_written = fan_out.join("2".repeat(38));
+        std::fs::write(&half_written, b"\0\0\0\0").unwrap();
+        written_at(&half_written, 2_000);
+        let cut = |_: &Path| Err(std::io::Error::other("the power is gone"));
+        assert!(marked(&layout, cut).is_err());
+
+        assert_eq!(repair(&layout, true).unwrap().objects, 1);
+        assert!(!half_written.exists());
+    }
+
+    /// A snapshot of a file system that is in use: its locks are nobody's, and any of its objects may be empty.
+    #[test]
+    fn a_folder_of_another_time_is_mended_as_after_an_unclean_boot() {
+        let beside = tempfile::tempdir().unwrap();
+        let (_folder, layout) = two_folders(beside.path());
+        let repository = beside.path().join("big/p.git");
+        let leave = |path: &str| {
+            let path = repository.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, b"").unwrap();
+            path
+        };
+        marked(&layout, |_| Ok(())).unwrap();
+        let left =
+            [leave("refs/heads/x.lock"), leave("packed-refs.lock"), leave(&format!("objects/00/{}", "2".repeat(38)))];
+        let report = repair(&layout, false).unwrap();
+        assert_eq!((report.locks, report.objects), (0, 0), "somebody else's locks are not touched");
+        let before = std::fs::read(layout.owns()[1].sync_mark()).unwrap();
+        marked(&layout, |_| Ok(())).unwrap();
+        std::fs::write(layout.owns()[1].sync_mark(), before).unwrap();
+        let report = repair(&layout, false).unwrap();
+        assert_eq!((report.locks, report.objects), (2, 1));
+        assert!(left.iter().all(|path| !path.exists()));
+    }
+
+    /// A volume of two folders; the second one may lie on another file system.
+    fn two_folders(other: &Path) -> (tempfile::TempDir, Layout) {
+        let folder = tempfile::tempdir().unwrap();
+        let others = BTreeMap::from([("big/*".to_owned(), other.to_owned())]);
+        let layout = Layout::open(&Roots::new(folder.path().to_owned(), others)).unwrap();
+        (folder, layout)
+    }
+
+    #[test]
+    fn every_file_system_is_made_durable_once_and_before_any_mark() {
+        let beside = tempfile::tempdir().unwrap();
+        let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+        for other in [beside.path(), memory.path()] {
+            let (_folder, layout) = two_folders(other);
+            let marks = || layout.owns().iter().filter(|own| own.sync_mark().exists()).count();
+            let synced = RefCell::new(Vec::new());
+            let note = |root: &Path| {
+                assert_eq!(marks(), 0);
+                synced.borrow_mut().push(root.metadata()?.dev());
+                Ok(())
+            };
+            marked(&layout, note).unwrap();
+            let mut wanted: Vec<u64> = layout.owns().iter().map(|own| own.root.metadata().unwrap().dev()).collect();
+            wanted.sort_unstable();
+            wanted.dedup();
+            assert_eq!(synced.into_inner(), wanted);
+            assert_eq!(marks(), 2);
+        }
+    }
+
+    /// What was written into a folder before something was mounted over it is not made durable by what is there now.
+    #[test]
+    fn nothing_passes_for_durable_in_a_folder_that_was_exchanged() {
+        let beside = tempfile::tempdir().unwrap();
+        let other = beside.path().join("big");
+        std::fs::create_dir(&other).unwrap();
+        let (_folder, layout) = two_folders(&other);
+        let exchange = |_: &Path| {
+            std::fs::rename(&other, beside.path().join("aside"))?;
+            std::fs::create_dir_all(other.join(".lockstep"))?;
+            std::fs::write(other.join(".lockstep/syncing"), "")
+        };
+        let why = marked(&layout, |root| if root.starts_with(&other) { Ok(()) } else { exchange(root) }).unwrap_err();
+        assert!(why.to_string().contains("another folder than at the start"), "{why}");
+        assert!(layout.owns().iter().all(|own| !own.sync_mark().exists()));
+        assert!(marked(&layout, |_| Ok(())).is_err(), "and stays so");
+    }
+
+    #[test]
+    fn a_mark_speaks_for_its_own_folder() {
+        let beside = tempfile::tempdir().unwrap();
+        let (folder, layout) = two_folders(beside.path());
+        marked(&layout, |_| Ok(())).unwrap();
+        let [root, other] = layout.owns()[..] else { panic!("two folders") };
+        written_at(&root.sync_mark(), 1_000);
+        written_at(&other.sync_mark(), 3_000);
+        let garbled = |root: &Path, project: &str| {
+            let fan_out = root.join(format!("{project}.git/objects/00"));
+            std::fs::create_dir_all(&fan_out).unwrap();
+            let path = fan_out.join("2".repeat(38));
+            std::fs::write(&path, b"\0\0\0\0").unwrap();
+            written_at(&path, 2_000);
+            path
+        };
+        let (young, old) = (garbled(folder.path(), "p"), garbled(beside.path(), "big/p"));
+        assert_eq!(repair(&layout, true).unwrap().objects, 1);
+        assert!(!young.exists() && old.exists(), "what was durable there is not looked at again");
+    }
+}

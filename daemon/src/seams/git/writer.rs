@@ -1,0 +1,274 @@
+//! The writers of refs: one actor a busy repository, each with its own long-lived git.
+//!
+//! An actor takes the transactions that wait as one: whoever asked holds the locks of its refs, so no two of them move the
+//! same ref, and git takes little longer for many than for one. When that fails, they go one by one. When git ended without
+//! a word that everything moved, it looks at the refs: all new is success; a foreign value is [`GitError::RefMoved`];
+//! everything else that another program's passing lock explains is tried again, a few times. What had moved before git was
+//! killed is not undone: the rest is moved after it.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lockstep_proto::{Oid, ProjectName};
+use tokio::sync::{mpsc, oneshot};
+
+use super::intent::Intent;
+use super::layout::{Layout, failed};
+use super::stale::Suspects;
+use super::update_ref::{Broken, Line, Session};
+use super::{GitError, Settings, ref_files};
+
+/// Tries of one transaction; with the waits between them about ten seconds.
+const TRIES: u32 = 12;
+/// Transactions that may go as one.
+const TOGETHER: usize = 64;
+
+struct Job {
+    lines: Vec<Line>,
+    answer: oneshot::Sender<Result<(), GitError>>,
+}
+
+struct Entry {
+    inbox: mpsc::Sender<Job>,
+    last_used: u64,
+}
+
+#[derive(Default)]
+struct Registry {
+    entries: HashMap<ProjectName, Entry>,
+    uses: u64,
+}
+
+/// The actors of a volume, at most `Settings::writers`; the least recently used one ends first.
+pub(super) struct Writers {
+    settings: Arc<Settings>,
+    layout: Layout,
+    registry: Mutex<Registry>,
+}
+
+impl Writers {
+    pub(super) fn new(settings: Arc<Settings>, layout: Layout) -> Self {
+        Self { settings, layout, registry: Mutex::default() }
+    }
+
+    /// Runs one ref transaction. It ends even if the caller goes away.
+    pub(super) async fn run(&self, project: &ProjectName, lines: Vec<Line>) -> Result<(), GitError> {
+        const GONE: &str = "the writer of refs ended before it answered; what it did is not known";
+        let (answer, answered) = oneshot::channel();
+        let mut job = Job { lines, answer };
+        while let Err(mpsc::error::SendError(back)) = self.inbox(project).send(job).await {
+            self.forget(project);
+            job = back;
+        }
+        answered.await.map_err(|_| failed(project, "move refs", GONE))?
+    }
+
+    /// Lets the project's actor end.
+    pub(super) fn forget(&self, project: &ProjectName) {
+        self.lock().entries.remove(project);
+    }
+
+    fn inbox(&self, project: &ProjectName) -> mpsc::Sender<Job> {
+        let mut registry = self.lock();
+        registry.uses += 1;
+        let now = registry.uses;
+        let entry = registry.entries.entry(project.clone()).or_insert_with(|| {
+            let (inbox, jobs) = mpsc::channel(64);
+            tokio::spawn(Writer::new(self, project).serve(jobs));
+            Entry { inbox, last_used: now }
+        });
+        entry.last_used = now;
+        let inbox = entry.inbox.clone();
+        if registry.entries.len() > self.settings.writers {
+            let oldest = registry.entries.iter().min_by_key(|(_, entry)| entry.last_used);
+            let oldest = oldest.map(|(project, _)| project.clone());
+            oldest.map(|project| registry.entries.remove(&project));
+        }
+        inbox
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The actor of one repository.
+struct Writer {
+    settings: Arc<Settings>,
+    project: ProjectName,
+    git_dir: PathBuf,
+    intents: PathBuf,
+    session: Option<Session>,
+    intent: Option<Intent>,
+}
+
+impl Writer {
+    fn new(writers: &Writers, project: &ProjectName) -> Self {
+        Self {
+            settings: Arc::clone(&writers.settings),
+            project: project.clone(),
+            git_dir: writers.layout.git_dir(project),
+            intents: writers.layout.intents(),
+            session: None,
+            intent: None,
+        }
+    }
+
+    /// Takes transactions until nobody wants any for a while.
+    async fn serve(mut self, mut inbox: mpsc::Receiver<Job>) {
+        loop {
+            let mut jobs = Vec::new();
+            match tokio::time::timeout(self.settings.writer_idle, inbox.recv_many(&mut jobs, TOGETHER)).await {
+                Ok(0) => return,
+                Ok(_) => self.handle(jobs).await,
+                Err(_) => inbox.close(),
+            }
+        }
+    }
+
+    async fn handle(&mut self, mut jobs: Vec<Job>) {
+        let mut suspects = Suspects::default();
+        if jobs.len() > 1 && self.together(&mut jobs, &mut suspects).await {
+            jobs.into_iter().for_each(|job| drop(job.answer.send(Ok(()))));
+            return;
+        }
+        for job in jobs {
+            let has_moved = job.lines.is_empty();
+            let result = if has_moved { Ok(()) } else { self.transact(job.lines, &mut suspects).await };
+            let _ = job.answer.send(result);
+        }
+    }
+
+    /// Tries all of them as one; says whether everything moved. Of what moved before git was killed only the rest is left.
+    async fn together(&mut self, jobs: &mut [Job], suspects: &mut Suspects) -> bool {
+        let all: Vec<Line> = jobs.iter().flat_map(|job| job.lines.iter().cloned()).collect();
+        let broken = match self.attempt(&all).await {
+            Ok(Ok(())) => return true,
+            Ok(Err(broken)) => broken,
+            // Ours to report, to each of them, by its own try.
+            Err(_) => return false,
+        };
+        if broken.killed {
+            suspects.note(&self.git_dir, &all);
+        }
+        if broken.committing {
+            for job in jobs {
+                job.lines.retain(|line| !self.has_moved(line));
+            }
+        }
+        false
+    }
+
+    fn has_moved(&self, line: &Line) -> bool {
+        matches!(line, Line::Move { name, new, .. } if self.read(name).is_ok_and(|actual| actual == *new))
+    }
+
+    async fn transact(&mut self, mut lines: Vec<Line>, suspects: &mut Suspects) -> Result<(), GitError> {
+        let mut wait = Duration::from_millis(5);
+        for attempt in 1.. {
+            let Err(broken) = self.attempt(&lines).await? else { return Ok(()) };
+            if broken.killed {
+                suspects.note(&self.git_dir, &lines);
+            }
+            match self.judge(&lines, &broken)? {
+                Next::Done => return Ok(()),
+                Next::Again(rest) if attempt < TRIES || (attempt == TRIES && suspects.remove()) => lines = rest,
+                Next::Again(_) => return Err(self.failed(&broken.why)),
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_secs(2));
+        }
+        Ok(())
+    }
+
+    /// One try: the outer error is ours, the inner one git's.
+    async fn attempt(&mut self, lines: &[Line]) -> Result<Result<(), Broken>, GitError> {
+        self.announce(lines).map_err(|error| self.failed(error))?;
+        let session = match self.session.take() {
+            Some(session) => session,
+            None => Session::start(&self.settings, &self.git_dir).map_err(|error| self.failed(error))?,
+        };
+        let result = session.run(lines).await;
+        if let Some(intent) = &self.intent {
+            intent.clear().map_err(|error| self.failed(error))?;
+        }
+        Ok(result.map(|session| self.session = Some(session)))
+    }
+
+    fn announce(&mut self, lines: &[Line]) -> std::io::Result<()> {
+        let intent = match self.intent.take() {
+            Some(intent) => intent,
+            None => Intent::create(&self.intents)?,
+        };
+        let result = intent.announce(&self.project, lines.iter().map(|line| line.name().to_owned()));
+        self.intent = Some(intent);
+        result
+    }
+
+    /// What to do after git ended without success: looks at the refs.
+    fn judge(&self, lines: &[Line], broken: &Broken) -> Result<Next, GitError> {
+        if !self.git_dir.exists() {
+            return Err(GitError::NoRepository(self.project.clone()));
+        }
+        let mut rest = Vec::new();
+        for line in lines {
+            let Line::Move { name, old, new } = line else {
+                rest.push(line.clone());
+                continue;
+            };
+            let actual = self.read(name)?;
+            if broken.committing && actual == *new {
+                continue;
+            }
+            if actual != *old {
+                return Err(self.moved(name, *old, actual));
+            }
+            rest.push(line.clone());
+        }
+        if rest.is_empty() && broken.committing {
+            return Ok(Next::Done);
+        }
+        if broken.committing || is_passing(&broken.why) {
+            return Ok(Next::Again(rest));
+        }
+        Err(self.failed(&broken.why))
+    }
+
+    fn moved(&self, name: &str, expected: Option<Oid>, actual: Option<Oid>) -> GitError {
+        let project = self.project.clone();
+        match name.parse() {
+            Ok(name) => GitError::RefMoved { project, name, expected, actual },
+            Err(error) => self.failed(error),
+        }
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Oid>, GitError> {
+        read_ref(&self.project, &self.git_dir, name)
+    }
+
+    fn failed(&self, why: impl ToString) -> GitError {
+        failed(&self.project, "move refs", why)
+    }
+}
+
+/// What follows from a failed try.
+enum Next {
+    /// Everything has moved.
+    Done,
+    /// These lines are still to do.
+    Again(Vec<Line>),
+}
+
+/// Reads a ref, with the error as ours.
+pub(super) fn read_ref(project: &ProjectName, git_dir: &Path, name: &str) -> Result<Option<Oid>, GitError> {
+    ref_files::read(git_dir, name).map_err(|error| failed(project, "read a ref", error))
+}
+
+/// Whether git's message speaks of something that passes: another program's lock, or git itself having ended.
+pub(super) fn is_passing(why: &str) -> bool {
+    let signs =
+        ["File exists", "Unable to create", "unable to lock", "but expected", "Broken pipe", "instead of", "no answer"];
+    signs.iter().any(|sign| why.contains(sign))
+}

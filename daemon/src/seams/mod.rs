@@ -1,0 +1,22 @@
+//! The outside world behind traits. Every implementation of a trait passes its contract suite in `tests/contract`.
+//!
+//! | room | job |
+//! |---|---|
+//! | `refdb` | the global ref database: DynamoDB, memory |
+//! | `eventlog` | one ordered stream per site: Kinesis, memory |
+//! | `blob` | packs too large to travel inline: object store, memory |
+//! | `git` | repositories on the volume: libgit2 for objects, git for refs; a model |
+//! | `volume` | the node's own durable store: redb, memory |
+//! | `gerrit` | a stock Gerrit reached by REST; a recording fake |
+//! | `peers` | objects from other nodes |
+//! | `embedded` | emulators of DynamoDB and Kinesis in this process, reached through the AWS adapters |
+
+pub mod blob;
+#[cfg(feature = "embedded")]
+pub mod embedded;
+pub mod eventlog;
+pub mod gerrit;
+pub mod git;
+pub mod peers;
+pub mod refdb;
+pub mod volume;

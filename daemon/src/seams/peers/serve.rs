@@ -1,0 +1,37 @@
+//! The giving side: a pack of one repository's objects for another node.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use lockstep_proto::{Oid, ProjectName};
+
+use super::PeerError;
+use crate::seams::blob::Payload;
+use crate::seams::git::{GitError, IsCommitted, Repositories};
+
+/// Packs what `wants` need beyond the closures of `haves`.
+///
+/// # Errors
+/// See [`PeerError`].
+pub async fn objects(
+    repositories: &dyn Repositories,
+    project: &ProjectName,
+    wants: &[Oid],
+    haves: &[Oid],
+) -> Result<Vec<Payload>, PeerError> {
+    let absent = match repositories.missing(project, wants).await {
+        Ok(absent) => absent,
+        Err(GitError::NoRepository(_)) => wants.to_vec(),
+        Err(error) => return Err(PeerError::NotNow(error.to_string())),
+    };
+    if !absent.is_empty() {
+        return Err(PeerError::Missing(absent));
+    }
+    let known: BTreeSet<Oid> = haves.iter().copied().collect();
+    let is_known: IsCommitted = Arc::new(move |oid| known.contains(oid));
+    match repositories.pack(project, wants, haves, &is_known).await {
+        Ok(packed) => Ok(packed.payload.into_iter().collect()),
+        Err(GitError::Missing { oids, .. }) => Err(PeerError::Missing(oids)),
+        Err(error) => Err(PeerError::NotNow(error.to_string())),
+    }
+}

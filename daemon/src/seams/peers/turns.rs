@@ -1,0 +1,170 @@
+//! Several peers, asked in turn until everything is there. What one has is taken from it, the rest from the next.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use lockstep_proto::{Oid, ProjectName};
+
+use super::{MOST_OIDS, PeerError, Peers};
+use crate::seams::blob::Payload;
+
+/// Peers in the order in which they are asked. None at all is a way to say that there are none.
+pub struct Turns {
+    peers: Vec<Arc<dyn Peers>>,
+}
+
+impl Turns {
+    /// Asks these, in this order.
+    #[must_use]
+    pub fn new(peers: Vec<Arc<dyn Peers>>) -> Self {
+        Self { peers }
+    }
+}
+
+/// What was gathered so far.
+struct Gathered {
+    packs: Vec<Payload>,
+    left: BTreeSet<Oid>,
+    haves: Vec<Oid>,
+}
+
+impl Gathered {
+    fn take(&mut self, packs: Vec<Payload>, wants: &[Oid]) {
+        self.packs.extend(packs);
+        wants.iter().for_each(|oid| _ = self.left.remove(oid));
+        // What was just taken is the likeliest base; the next peer refuses a longer list.
+        self.haves.splice(0..0, wants.iter().copied());
+        self.haves.truncate(MOST_OIDS);
+    }
+}
+
+#[async_trait]
+impl Peers for Turns {
+    async fn objects(&self, project: &ProjectName, wants: &[Oid], haves: &[Oid]) -> Result<Vec<Payload>, PeerError> {
+        let mut gathered = Gathered { packs: Vec::new(), left: wants.iter().copied().collect(), haves: haves.to_vec() };
+        let mut away = Vec::new();
+        for peer in &self.peers {
+            if gathered.left.is_empty() {
+                break;
+            }
+            if let Err(why) = ask(peer.as_ref(), project, &mut gathered).await {
+                away.push(why);
+            }
+        }
+        match (gathered.left.is_empty(), away.is_empty() && !self.peers.is_empty()) {
+            (true, _) => Ok(gathered.packs),
+            (false, true) => Err(PeerError::Missing(gathered.left.into_iter().collect())),
+            (false, false) if self.peers.is_empty() => Err(PeerError::NotNow("none is configured in [peers]".into())),
+            (false, false) => Err(PeerError::NotNow(away.join("; "))),
+        }
+    }
+}
+
+/// Takes from one peer what it has of the rest. Each turn asks for less, or ends.
+async fn ask(peer: &dyn Peers, project: &ProjectName, gathered: &mut Gathered) -> Result<(), String> {
+    let mut wants: Vec<Oid> = gathered.left.iter().copied().collect();
+    while !wants.is_empty() {
+        match peer.objects(project, &wants, &gathered.haves).await {
+            Ok(packs) => {
+                gathered.take(packs, &wants);
+                return Ok(());
+            }
+            Err(PeerError::Missing(absent)) => {
+                let before = wants.len();
+                wants.retain(|oid| !absent.contains(oid));
+                if wants.len() == before {
+                    // It lacks something behind a wanted object: nothing says behind which.
+                    return Ok(());
+                }
+            }
+            Err(PeerError::NotNow(why)) => return Err(why),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::faults::injected_bug::Plants;
+    use crate::seams::git::Repositories;
+    use crate::seams::git::model::ModelRepositories;
+
+    /// A peer in the same process.
+    struct Near(ModelRepositories);
+
+    #[async_trait]
+    impl Peers for Near {
+        async fn objects(
+            &self,
+            project: &ProjectName,
+            wants: &[Oid],
+            haves: &[Oid],
+        ) -> Result<Vec<Payload>, PeerError> {
+            super::super::serve::objects(&self.0, project, wants, haves).await
+        }
+    }
+
+    /// A peer that refuses lists above the bound, as the API does.
+    struct Strict(Near);
+
+    #[async_trait]
+    impl Peers for Strict {
+        async fn objects(
+            &self,
+            project: &ProjectName,
+            wants: &[Oid],
+            haves: &[Oid],
+        ) -> Result<Vec<Payload>, PeerError> {
+            if wants.len().max(haves.len()) > MOST_OIDS {
+                return Err(PeerError::NotNow("too many ids".into()));
+            }
+            self.0.objects(project, wants, haves).await
+        }
+    }
+
+    fn project() -> ProjectName {
+        "p".parse().unwrap()
+    }
+
+    async fn volume() -> ModelRepositories {
+        let volume = ModelRepositories::new(Plants::default());
+        volume.create(&project(), &"refs/heads/main".parse().unwrap()).await.unwrap();
+        volume
+    }
+
+    #[tokio::test]
+    async fn what_one_peer_lacks_comes_from_the_next() {
+        let (one, two, here) = (volume().await, volume().await, volume().await);
+        let base = [&one, &two].map(|volume| volume.add_object(&project(), &[], 1))[0];
+        let a = one.add_object(&project(), &[base], 2);
+        let b = two.add_object(&project(), &[base], 3);
+        let turns = Turns::new(vec![Arc::new(Near(one)), Arc::new(Near(two))]);
+        let packs = turns.objects(&project(), &[a, b], &[]).await.unwrap();
+        here.ingest(&project(), &packs, &[a, b], &[]).await.unwrap();
+        assert!(here.closure_is_complete(&project(), a) && here.closure_is_complete(&project(), b));
+    }
+
+    #[tokio::test]
+    async fn no_list_grows_beyond_what_a_peer_takes() {
+        let (one, two) = (volume().await, volume().await);
+        let (a, b) = (one.add_object(&project(), &[], 1), two.add_object(&project(), &[], 2));
+        let haves: Vec<Oid> = (0..MOST_OIDS).map(|n| format!("{:040x}", n + 1).parse().unwrap()).collect();
+        let strict = |volume| Arc::new(Strict(Near(volume))) as Arc<dyn Peers>;
+        let turns = Turns::new(vec![strict(one), strict(two)]);
+        assert_eq!(turns.objects(&project(), &[a, b], &haves).await.map(|packs| packs.len()), Ok(2));
+    }
+
+    #[tokio::test]
+    async fn what_nobody_has_is_missing_and_nobody_at_all_is_not_now() {
+        let one = volume().await;
+        let elsewhere = volume().await.add_object(&project(), &[], 9);
+        let known = one.add_object(&project(), &[], 1);
+        let turns = Turns::new(vec![Arc::new(Near(one))]);
+        let missing = turns.objects(&project(), &[elsewhere, known], &[]).await.unwrap_err();
+        assert_eq!(missing, PeerError::Missing(vec![elsewhere]));
+        let nobody = Turns::new(Vec::new()).objects(&project(), &[known], &[]).await.unwrap_err();
+        assert!(matches!(nobody, PeerError::NotNow(_)), "{nobody}");
+    }
+}

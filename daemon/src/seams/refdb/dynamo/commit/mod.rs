@@ -1,0 +1,225 @@
+//! The commit point: one `TransactWriteItems`, and what its cancellation says.
+//!
+//! The items stand in a fixed order (slot, commands, directories), because DynamoDB gives its reasons by position.
+//! Each reason carries the item that it met, so a refusal needs no second read. The request token comes from the
+//! transaction id: a copy that arrives after the first one landed is answered like the first one.
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::builders::UpdateBuilder;
+use aws_sdk_dynamodb::types::{
+    AttributeValue, CancellationReason, Put, ReturnValuesOnConditionCheckFailure as Return, TransactWriteItem, Update,
+};
+use lockstep_proto::{Command, RefKey, TxnId};
+use sha2::{Digest, Sha256};
+
+use super::Tables;
+use super::error::classify;
+use super::items::{self, number, text};
+use super::keys::Key;
+use crate::base::faults::injected_bug::Plants;
+use crate::seams::refdb::rules::{self, Writes};
+use crate::seams::refdb::{CommitAnswer, CommitRequest, Obstacle, RefDbError, SlotState};
+
+/// Sends one copy of a well-formed request.
+pub(super) async fn send(
+    client: &Client,
+    tables: &Tables,
+    request: &CommitRequest,
+) -> Result<CommitAnswer, RefDbError> {
+    let call = client
+        .transact_write_items()
+        .client_request_token(token(&request.transaction.id))
+        .set_transact_items(Some(writes(tables, request)?));
+    match call.send().await {
+        Ok(_) => Ok(CommitAnswer::Committed),
+        Err(error) => match reasons(&error) {
+            Some(reasons) => read_reasons(request, reasons),
+            None if in_progress(&error) => Ok(CommitAnswer::Conflict),
+            None => Err(classify(&error)),
+        },
+    }
+}
+
+/// At most 36 characters, one for each transaction.
+fn token(id: &TxnId) -> String {
+    hex::encode(&Sha256::digest(id.to_string())[..16])
+}
+
+/// Another copy of this transaction is under way.
+fn in_progress(error: &SdkError<TransactWriteItemsError>) -> bool {
+    matches!(error.as_service_error(), Some(TransactWriteItemsError::TransactionInProgressException(_)))
+}
+
+/// The reasons of a cancelled transaction, by position.
+pub(super) fn reasons(error: &SdkError<TransactWriteItemsError>) -> Option<&[CancellationReason]> {
+    match error.as_service_error()? {
+        TransactWriteItemsError::TransactionCanceledException(cancelled) => Some(cancelled.cancellation_reasons()),
+        _ => None,
+    }
+}
+
+/// Whether the condition of this item failed.
+pub(super) fn condition_failed(reason: &CancellationReason) -> bool {
+    reason.code() == Some("ConditionalCheckFailed")
+}
+
+fn writes(tables: &Tables, request: &CommitRequest) -> Result<Vec<TransactWriteItem>, RefDbError> {
+    let put = TransactWriteItem::builder().put(put_slot(tables, request)?).build();
+    let steps = updates(tables, &Writes::from(request), move_ref)?;
+    Ok(std::iter::once(put).chain(steps).collect())
+}
+
+/// One update a command, then one a directory.
+pub(super) fn updates(
+    tables: &Tables,
+    writes: &Writes<'_>,
+    step: impl Fn(UpdateBuilder, &TxnId, &Command) -> UpdateBuilder,
+) -> Result<Vec<TransactWriteItem>, RefDbError> {
+    let at = |key: &RefKey| update(tables, &Key::of_ref(writes.project, key));
+    let commands = writes.commands.iter().map(|command| step(at(&command.key), writes.txn, command));
+    let directories = writes.directories.iter().map(|name| mark_directory(at(&RefKey::Ref(name.clone()))));
+    commands.chain(directories).map(item).collect()
+}
+
+/// An update as an item of a transaction.
+pub(super) fn item(update: UpdateBuilder) -> Result<TransactWriteItem, RefDbError> {
+    Ok(TransactWriteItem::builder().update(update.build().map_err(incomplete)?).build())
+}
+
+fn put_slot(tables: &Tables, request: &CommitRequest) -> Result<Put, RefDbError> {
+    Put::builder()
+        .table_name(&tables.journal)
+        .set_item(Some(items::committed(&request.transaction.id, &request.encoded)))
+        .condition_expression("attribute_not_exists(pk)")
+        .return_values_on_condition_check_failure(Return::AllOld)
+        .build()
+        .map_err(incomplete)
+}
+
+/// Moves a ref that nobody has locked.
+fn move_ref(update: UpdateBuilder, txn: &TxnId, command: &Command) -> UpdateBuilder {
+    on_predecessor(
+        moved(update, txn, command, "SET ver = :ver, val = :val, txn = :txn"),
+        command,
+        "attribute_not_exists(lck)",
+    )
+}
+
+/// Gives a ref what the command says by an expression that has `:ver`, `:val` and `:txn`.
+pub(super) fn moved(update: UpdateBuilder, txn: &TxnId, command: &Command, by: &str) -> UpdateBuilder {
+    update
+        .update_expression(by)
+        .expression_attribute_values(":ver", number(command.version.0))
+        .expression_attribute_values(":val", text(&command.new))
+        .expression_attribute_values(":txn", text(txn))
+}
+
+/// Adds the condition: what the command builds on is still there, `free` holds, and no directory if it creates.
+pub(super) fn on_predecessor(update: UpdateBuilder, command: &Command, free: &str) -> UpdateBuilder {
+    let directory = if rules::creates(command) { " AND attribute_not_exists(dir)" } else { "" };
+    match &command.predecessor {
+        None => update.condition_expression(format!("attribute_not_exists(ver) AND {free}{directory}")),
+        Some(predecessor) => update
+            .condition_expression(format!("ver = :over AND val = :oval AND txn = :otxn AND {free}{directory}"))
+            .expression_attribute_values(":over", number(command.version.0.saturating_sub(1)))
+            .expression_attribute_values(":oval", text(&command.old))
+            .expression_attribute_values(":otxn", text(predecessor)),
+    }
+}
+
+/// Marks a name that must not be live, nor about to be. A mark raises no version.
+fn mark_directory(update: UpdateBuilder) -> UpdateBuilder {
+    update
+        .update_expression("SET dir = :yes")
+        .condition_expression("(attribute_not_exists(val) OR val = :absent) AND attribute_not_exists(lck)")
+        .expression_attribute_values(":yes", AttributeValue::Bool(true))
+        .expression_attribute_values(":absent", text("absent"))
+}
+
+pub(super) fn update(tables: &Tables, key: &Key) -> UpdateBuilder {
+    Update::builder()
+        .table_name(&tables.refs)
+        .set_key(Some(key.attributes()))
+        .return_values_on_condition_check_failure(Return::AllOld)
+}
+
+/// A request of the SDK lacks a field.
+pub(super) fn incomplete(error: aws_sdk_dynamodb::error::BuildError) -> RefDbError {
+    RefDbError::Broken(error.to_string())
+}
+
+/// A cancelled transaction did nothing; this says why.
+fn read_reasons(request: &CommitRequest, reasons: &[CancellationReason]) -> Result<CommitAnswer, RefDbError> {
+    let id = &request.transaction.id;
+    let Some((slot, rest)) = reasons.split_first() else { return Err(undecided(reasons)) };
+    let Met { own, obstacles } = met(&Writes::from(request), rest)?;
+    let slot = if condition_failed(slot) {
+        items::slot_state(slot.item())?
+    } else if own {
+        SlotState::Committed(id.clone(), request.encoded.clone())
+    } else {
+        SlotState::Empty
+    };
+    match rules::refusal(id, slot, obstacles) {
+        Some(refused) => Ok(refused),
+        None if conflicts(reasons) => Ok(CommitAnswer::Conflict),
+        None => Err(undecided(reasons)),
+    }
+}
+
+/// Whether another write to one of the items was under way.
+pub(super) fn conflicts(reasons: &[CancellationReason]) -> bool {
+    reasons.iter().any(|reason| reason.code() == Some("TransactionConflict"))
+}
+
+/// What a cancelled transaction met in ref items.
+pub(super) struct Met {
+    /// Whether an item has the trace of this very transaction.
+    pub(super) own: bool,
+    /// What stood against it.
+    pub(super) obstacles: Vec<Obstacle>,
+}
+
+/// Reads the reasons of `writes`, in their order.
+pub(super) fn met(writes: &Writes<'_>, reasons: &[CancellationReason]) -> Result<Met, RefDbError> {
+    let (commands, directories) = (writes.commands.len(), writes.directories.len());
+    if reasons.len() != commands + directories {
+        let why = format!("cancelled, with {} reasons for another number of items", reasons.len());
+        return Err(RefDbError::NotNow(why));
+    }
+    let (of_commands, of_directories) = reasons.split_at(commands);
+    let mut met = Met { own: false, obstacles: Vec::new() };
+    for (command, reason) in writes.commands.iter().zip(of_commands).filter(|(_, reason)| condition_failed(reason)) {
+        let item = reason.item().map(|item| items::ref_item(&command.key, item)).transpose()?;
+        met.own |= item.as_ref().and_then(|item| item.txn.as_ref()) == Some(writes.txn);
+        met.obstacles.extend(rules::obstacles(writes.txn, command, item.as_ref(), Plants::default()));
+    }
+    for (name, reason) in writes.directories.iter().zip(of_directories).filter(|(_, reason)| condition_failed(reason)) {
+        let key = RefKey::Ref(name.clone());
+        let item = reason.item().map(|item| items::ref_item(&key, item)).transpose()?;
+        met.obstacles.extend(rules::directory_obstacle(name, item.as_ref(), Plants::default()));
+    }
+    Ok(met)
+}
+
+/// A cancelled transaction for which no item tells a reason that the caller could act on.
+pub(super) fn undecided(reasons: &[CancellationReason]) -> RefDbError {
+    const PASSING: [&str; 3] = ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"];
+    let told = |reason: &CancellationReason| reason.code().is_some_and(|code| code != "None");
+    let list: Vec<String> = reasons.iter().filter(|reason| told(reason)).map(tell).collect();
+    let why = format!("transaction cancelled: {}", list.join("; "));
+    let lasting = |reason: &CancellationReason| reason.code().is_some_and(|code| !PASSING.contains(&code));
+    if reasons.iter().any(|reason| told(reason) && lasting(reason)) {
+        return RefDbError::Broken(why);
+    }
+    RefDbError::NotNow(why)
+}
+
+fn tell(reason: &CancellationReason) -> String {
+    format!("{} {}", reason.code().unwrap_or_default(), reason.message().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! What an error of the SDK says about the call: nothing known, nothing done, or never will be.
+//!
+//! In doubt it is [`RefDbError::Unknown`]. [`RefDbError::NotNow`] needs proof: DynamoDB's own word, or a connection
+//! that was never made. The SDK's own retries are off, so one error speaks of one attempt.
+
+use std::error::Error;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure as Return;
+use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
+
+use super::items::Item;
+use crate::seams::refdb::RefDbError;
+
+/// Codes with which DynamoDB says that it did nothing and that a later call may fare better.
+const NOT_NOW: [&str; 13] = [
+    "ProvisionedThroughputExceededException",
+    "ThrottlingException",
+    "Throttling",
+    "RequestLimitExceeded",
+    "LimitExceededException",
+    "TransactionConflictException",
+    "TransactionInProgressException",
+    "ReplicatedWriteConflictException",
+    "ResourceInUseException",
+    // Credentials are renewed, and clocks are set right, without a restart.
+    "ExpiredTokenException",
+    "ExpiredToken",
+    "RequestExpired",
+    "InvalidSignatureException",
+];
+
+/// The outcome of a conditional write of one item.
+pub(super) enum Conditional {
+    /// Written.
+    Written,
+    /// The condition failed, and this is the item that it met.
+    Failed(Option<Item>),
+}
+
+/// An operation that may fail by its condition.
+pub(super) trait ConditionFailure: Error + ProvideErrorMetadata + 'static {
+    /// The failure, if it is one.
+    fn condition_failure(&self) -> Option<&ConditionalCheckFailedException>;
+}
+
+macro_rules! condition_failure {
+    ($($error:ident),*) => {$(
+        impl ConditionFailure for $error {
+            fn condition_failure(&self) -> Option<&ConditionalCheckFailedException> {
+                match self {
+                    Self::ConditionalCheckFailedException(failure) => Some(failure),
+                    _ => None,
+                }
+            }
+        }
+    )*};
+}
+condition_failure!(PutItemError, UpdateItemError, DeleteItemError);
+
+/// Tells a condition that failed from a call that failed.
+pub(super) fn conditional<T, E: ConditionFailure>(result: Result<T, SdkError<E>>) -> Result<Conditional, RefDbError> {
+    let Err(error) = result else { return Ok(Conditional::Written) };
+    match error.as_service_error().and_then(E::condition_failure) {
+        Some(failure) => Ok(Conditional::Failed(failure.item().cloned())),
+        None => Err(classify(&error)),
+    }
+}
+
+/// Writes an item if there is none of its key.
+pub(super) async fn put_new(client: &Client, table: &str, item: Item) -> Result<Conditional, RefDbError> {
+    let call = client
+        .put_item()
+        .table_name(table)
+        .set_item(Some(item))
+        .condition_expression("attribute_not_exists(pk)")
+        .return_values_on_condition_check_failure(Return::AllOld);
+    conditional(call.send().await)
+}
+
+/// What a failed call says about itself.
+pub(super) fn classify<E: Error + ProvideErrorMetadata + 'static>(error: &SdkError<E>) -> RefDbError {
+    let why = causes(error);
+    match error {
+        SdkError::ConstructionFailure(_) => RefDbError::Broken(why),
+        SdkError::DispatchFailure(failure) if failure.as_connector_error().is_some_and(|error| never_sent(error)) => {
+            RefDbError::NotNow(why)
+        }
+        SdkError::ServiceError(service) => by_answer(service.err().code(), service.raw().status().as_u16(), why),
+        _ => RefDbError::Unknown(why),
+    }
+}
+
+/// An error and its causes, for people: without the SDK's inner structure, because a user reads it behind `git push`.
+fn causes(error: &dyn Error) -> String {
+    let mut texts: Vec<String> = Vec::new();
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // Some errors repeat their cause in their own text.
+        if !texts.iter().any(|before| before.contains(&text)) {
+            texts.push(text);
+        }
+        cause = error.source();
+    }
+    texts.join(": ")
+}
+
+fn by_answer(code: Option<&str>, status: u16, why: String) -> RefDbError {
+    match code {
+        Some(code) if NOT_NOW.contains(&code) => RefDbError::NotNow(why),
+        _ if status == 429 => RefDbError::NotNow(why),
+        _ if (400..500).contains(&status) && status != 408 => RefDbError::Broken(why),
+        _ => RefDbError::Unknown(why),
+    }
+}
+
+/// Whether the connection itself was never made: refused, no route, no name.
+fn never_sent(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|error| error.is_connect()) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_call_says_each_cause_once_and_nothing_else() {
+        let refused = std::io::Error::new(std::io::ErrorKind::ConnectionReset, "reset by peer");
+        let connector = aws_sdk_dynamodb::error::ConnectorError::io(Box::new(refused));
+        let error: SdkError<PutItemError> = SdkError::dispatch_failure(connector);
+        assert_eq!(classify(&error), RefDbError::Unknown("dispatch failure: io error: reset by peer".to_owned()));
+    }
+
+    #[test]
+    fn an_answer_is_final_only_when_dynamodb_says_that_it_did_nothing() {
+        let kind = |code, status| by_answer(code, status, String::new());
+        assert!(matches!(kind(Some("ThrottlingException"), 400), RefDbError::NotNow(_)));
+        assert!(matches!(kind(Some("ExpiredTokenException"), 400), RefDbError::NotNow(_)));
+        assert!(matches!(kind(Some("AccessDeniedException"), 400), RefDbError::Broken(_)));
+        assert!(matches!(kind(Some("ResourceNotFoundException"), 400), RefDbError::Broken(_)));
+        assert!(matches!(kind(Some("InternalServerError"), 500), RefDbError::Unknown(_)));
+        assert!(matches!(kind(None, 503), RefDbError::Unknown(_)));
+        assert!(matches!(kind(None, 408), RefDbError::Unknown(_)));
+        assert!(matches!(kind(None, 200), RefDbError::Unknown(_)));
+    }
+}

@@ -1,0 +1,223 @@
+//! Incarnations: one item each, and one per node that keeps its highest number for ever.
+//!
+//! An incarnation's item has `state` S, `epoch` N, `window` N, `settled` and `published` (lists of N, one a lane),
+//! and `rev` N, raised by every write. A change reads the item, decides by the shared rules, and writes if `rev` is
+//! still the same: a late copy of a write can land at most once, and never over a freeze.
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::{
+    AttributeValue, CancellationReason, ConditionCheck, Put, ReturnValuesOnConditionCheckFailure as Return,
+    TransactWriteItem, Update,
+};
+use lockstep_proto::{IncarnationId, NodeId, Seq, SiteId};
+
+use super::Tables;
+use super::commit::{condition_failed, incomplete, reasons, undecided};
+use super::error::{Conditional, classify, conditional};
+use super::items::{Item, Reader, number, text};
+use super::keys::{self, Key};
+use super::refs::{Page, query};
+use super::sites;
+use crate::seams::refdb::rules;
+use crate::seams::refdb::{BirthAnswer, IncarnationRecord, IncarnationState, RefDbError, Role};
+
+/// A record and how often it was written.
+struct Stored {
+    record: IncarnationRecord,
+    rev: u64,
+}
+
+fn encode(stored: &Stored) -> Item {
+    let record = &stored.record;
+    let state = match record.state {
+        IncarnationState::Open => "open",
+        IncarnationState::Frozen => "frozen",
+        IncarnationState::Drained => "drained",
+    };
+    let mut item = Key::of_incarnation(&record.site, &record.id).attributes();
+    item.extend([
+        ("id".to_owned(), text(&record.id)),
+        ("site".to_owned(), text(&record.site)),
+        ("epoch".to_owned(), number(record.epoch)),
+        ("state".to_owned(), text(state)),
+        ("window".to_owned(), number(record.window)),
+        ("settled".to_owned(), marks(&record.settled)),
+        ("published".to_owned(), marks(&record.published)),
+        ("rev".to_owned(), number(stored.rev)),
+    ]);
+    item
+}
+
+fn marks(marks: &[Seq]) -> AttributeValue {
+    AttributeValue::L(marks.iter().map(|mark| number(mark.0)).collect())
+}
+
+fn decode(item: &Item) -> Result<Stored, RefDbError> {
+    let reader = Reader(item);
+    let state = match reader.text("state")? {
+        Some("open") => IncarnationState::Open,
+        Some("frozen") => IncarnationState::Frozen,
+        Some("drained") => IncarnationState::Drained,
+        Some(_) | None => return Err(reader.malformed("state", "is no state that this release knows")),
+    };
+    let record = IncarnationRecord {
+        id: reader.parse("id")?,
+        site: reader.parse("site")?,
+        epoch: reader.number("epoch")?,
+        state,
+        window: reader.number("window")?,
+        settled: read_marks(&reader, "settled")?,
+        published: read_marks(&reader, "published")?,
+    };
+    Ok(Stored { record, rev: reader.number("rev")? })
+}
+
+fn read_marks(reader: &Reader<'_>, name: &str) -> Result<Vec<Seq>, RefDbError> {
+    let list = reader.0.get(name).and_then(|value| value.as_l().ok());
+    let list = list.ok_or_else(|| reader.malformed(name, "is no list"))?;
+    list.iter().map(|mark| reader.as_number(name, mark).map(Seq)).collect()
+}
+
+/// Creates a record, if the site allows it and the node's highest number is below this one.
+pub(super) async fn birth(
+    client: &Client,
+    tables: &Tables,
+    record: &IncarnationRecord,
+) -> Result<BirthAnswer, RefDbError> {
+    rules::born_well(record)?;
+    let put = Put::builder()
+        .table_name(&tables.refs)
+        .set_item(Some(encode(&Stored { record: record.clone(), rev: 1 })))
+        .condition_expression("attribute_not_exists(pk)");
+    let call = client
+        .transact_write_items()
+        .transact_items(TransactWriteItem::builder().condition_check(site_allows(tables, record)?).build())
+        .transact_items(TransactWriteItem::builder().put(put.build().map_err(incomplete)?).build())
+        .transact_items(TransactWriteItem::builder().update(raise_highest(tables, record)?).build());
+    let Err(error) = call.send().await else { return Ok(BirthAnswer::Born) };
+    match reasons(&error) {
+        Some(reasons) => not_born(record, reasons),
+        None => Err(classify(&error)),
+    }
+}
+
+fn site_allows(tables: &Tables, record: &IncarnationRecord) -> Result<ConditionCheck, RefDbError> {
+    ConditionCheck::builder()
+        .table_name(&tables.refs)
+        .set_key(Some(Key::of_site(&record.site).attributes()))
+        .condition_expression("#role = :active AND #epoch = :epoch")
+        .expression_attribute_names("#role", "role")
+        .expression_attribute_names("#epoch", "epoch")
+        .expression_attribute_values(":active", text(sites::role_text(Role::Active)))
+        .expression_attribute_values(":epoch", number(record.epoch))
+        .return_values_on_condition_check_failure(Return::AllOld)
+        .build()
+        .map_err(incomplete)
+}
+
+fn raise_highest(tables: &Tables, record: &IncarnationRecord) -> Result<Update, RefDbError> {
+    Update::builder()
+        .table_name(&tables.refs)
+        .set_key(Some(Key::of_highest(&record.site, &record.id.node).attributes()))
+        .update_expression("SET highest = :number")
+        .condition_expression("attribute_not_exists(highest) OR highest < :number")
+        .expression_attribute_values(":number", number(record.id.number.0))
+        .build()
+        .map_err(incomplete)
+}
+
+fn not_born(record: &IncarnationRecord, reasons: &[CancellationReason]) -> Result<BirthAnswer, RefDbError> {
+    match reasons.split_first() {
+        Some((site, _)) if condition_failed(site) => {
+            let item = site.item().ok_or_else(|| rules::no_site(&record.site))?;
+            sites::decode(item).map(BirthAnswer::NotAllowed)
+        }
+        Some((_, rest)) if rest.iter().any(condition_failed) => Ok(BirthAnswer::Exists),
+        Some(_) | None => Err(undecided(reasons)),
+    }
+}
+
+/// Every incarnation of a site that is not forgotten, in the order of their ids. The sort keys stand in another one:
+/// `a-b.1` before `a.1`.
+pub(super) async fn list(
+    client: &Client,
+    tables: &Tables,
+    site: &SiteId,
+) -> Result<Vec<IncarnationRecord>, RefDbError> {
+    let page = Page { pk: keys::incarnations(site), after: None, limit: None };
+    let found = query(client, &tables.refs, page).await?;
+    let decoded = found.iter().map(|item| decode(item).map(|stored| stored.record));
+    let mut records = decoded.collect::<Result<Vec<_>, _>>()?;
+    records.sort_by(|one, other| one.id.cmp(&other.id));
+    Ok(records)
+}
+
+/// The highest number that an incarnation of the node ever had.
+pub(super) async fn highest(client: &Client, tables: &Tables, site: &SiteId, node: &NodeId) -> Result<u64, RefDbError> {
+    match get(client, tables, &Key::of_highest(site, node)).await? {
+        None => Ok(0),
+        Some(item) => Reader(&item).number("highest"),
+    }
+}
+
+/// Changes a record as `decide` says, and answers what it is then.
+pub(super) async fn change<A: Send>(
+    client: &Client,
+    tables: &Tables,
+    (site, id): (&SiteId, &IncarnationId),
+    decide: impl Fn(&mut IncarnationRecord) -> Result<A, RefDbError> + Send + Sync,
+) -> Result<(IncarnationRecord, A), RefDbError> {
+    let mut item = get(client, tables, &Key::of_incarnation(site, id)).await?;
+    loop {
+        let stored = decode(&item.ok_or_else(|| rules::no_incarnation(site, id))?)?;
+        let mut record = stored.record.clone();
+        let answer = decide(&mut record)?;
+        if record == stored.record {
+            return Ok((record, answer));
+        }
+        let next = Stored { record, rev: stored.rev + 1 };
+        match replace(client, tables, &next).await? {
+            Conditional::Written => return Ok((next.record, answer)),
+            // Another write came between; it will not come again.
+            Conditional::Failed(newer) => item = newer,
+        }
+    }
+}
+
+async fn replace(client: &Client, tables: &Tables, next: &Stored) -> Result<Conditional, RefDbError> {
+    let call = client
+        .put_item()
+        .table_name(&tables.refs)
+        .set_item(Some(encode(next)))
+        .condition_expression("rev = :rev")
+        .expression_attribute_values(":rev", number(next.rev - 1))
+        .return_values_on_condition_check_failure(Return::AllOld);
+    conditional(call.send().await)
+}
+
+/// Removes drained incarnations; the node's highest number stays.
+pub(super) async fn forget(
+    client: &Client,
+    tables: &Tables,
+    site: &SiteId,
+    ids: &[IncarnationId],
+) -> Result<(), RefDbError> {
+    for id in ids {
+        let call = client
+            .delete_item()
+            .table_name(&tables.refs)
+            .set_key(Some(Key::of_incarnation(site, id).attributes()))
+            .condition_expression("attribute_not_exists(pk) OR #state = :drained")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":drained", text("drained"));
+        if let Conditional::Failed(_) = conditional(call.send().await)? {
+            return Err(rules::not_drained(id));
+        }
+    }
+    Ok(())
+}
+
+async fn get(client: &Client, tables: &Tables, key: &Key) -> Result<Option<Item>, RefDbError> {
+    let call = client.get_item().table_name(&tables.refs).set_key(Some(key.attributes())).consistent_read(true);
+    Ok(call.send().await.map_err(|error| classify(&error))?.item)
+}

@@ -1,0 +1,109 @@
+//! Transactions under locks: one `TransactWriteItems` a part, the slot by itself.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::TransactWriteItem;
+use aws_sdk_dynamodb::types::builders::UpdateBuilder;
+use bytes::Bytes;
+use lockstep_proto::{Command, ProjectKey, RefKey, TxnId};
+
+use super::Tables;
+use super::commit::{
+    Met, condition_failed, conflicts, item, met, moved, on_predecessor, reasons, undecided, update, updates,
+};
+use super::error::{Conditional, classify, put_new};
+use super::items::{self, text};
+use super::keys::Key;
+use crate::seams::refdb::rules::{ITEMS, Writes};
+use crate::seams::refdb::{CommitAnswer, Part, RefDbError, SlotState};
+
+/// How often a write that met another one is tried again.
+const CONFLICTS: u32 = 5;
+/// The pause before the first of these tries; the others wait longer.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Locks the refs of a part. No request token: the conditions make a second copy harmless.
+pub(super) async fn lock(client: &Client, tables: &Tables, part: &Part) -> Result<CommitAnswer, RefDbError> {
+    let writes = Writes::from(part);
+    let call = client.transact_write_items().set_transact_items(Some(updates(tables, &writes, lock_ref)?));
+    let Err(error) = call.send().await else { return Ok(CommitAnswer::Committed) };
+    let Some(reasons) = reasons(&error) else { return Err(classify(&error)) };
+    let Met { obstacles, .. } = met(&writes, reasons)?;
+    match obstacles.is_empty() {
+        false => Ok(CommitAnswer::Refused(obstacles)),
+        true if conflicts(reasons) => Ok(CommitAnswer::Conflict),
+        true => Err(undecided(reasons)),
+    }
+}
+
+fn lock_ref(update: UpdateBuilder, txn: &TxnId, command: &Command) -> UpdateBuilder {
+    let update = update.update_expression("SET lck = :own").expression_attribute_values(":own", text(txn));
+    on_predecessor(update, command, "(attribute_not_exists(lck) OR lck = :own)")
+}
+
+/// Writes a transaction into its slot, if that is empty.
+pub(super) async fn seal(
+    client: &Client,
+    tables: &Tables,
+    txn: &TxnId,
+    encoded: &Bytes,
+) -> Result<SlotState, RefDbError> {
+    match put_new(client, &tables.journal, items::committed(txn, encoded)).await? {
+        Conditional::Written => Ok(SlotState::Committed(txn.clone(), encoded.clone())),
+        Conditional::Failed(Some(item)) => items::slot_state(Some(&item)),
+        Conditional::Failed(None) => Err(RefDbError::Broken(format!("slot {} is occupied by nothing", txn.slot))),
+    }
+}
+
+/// Moves the refs of a part and unlocks them.
+pub(super) async fn flip(client: &Client, tables: &Tables, part: &Part) -> Result<(), RefDbError> {
+    const BY: &str = "SET ver = :ver, val = :val, txn = :txn REMOVE lck";
+    let flips = part.commands.iter().map(|command| {
+        let update = update(tables, &Key::of_ref(&part.project, &command.key));
+        moved(update, &part.txn, command, BY).condition_expression("lck = :txn")
+    });
+    where_locked(client, flips.collect()).await
+}
+
+/// Unlocks refs.
+pub(super) async fn release(
+    client: &Client,
+    tables: &Tables,
+    project: &ProjectKey,
+    txn: &TxnId,
+    keys: &[RefKey],
+) -> Result<(), RefDbError> {
+    let releases = keys.iter().map(|key| {
+        update(tables, &Key::of_ref(project, key))
+            .update_expression("REMOVE lck")
+            .condition_expression("lck = :txn")
+            .expression_attribute_values(":txn", text(txn))
+    });
+    where_locked(client, releases.collect()).await
+}
+
+/// Writes those updates whose item still has the lock: one that has it no more is done, and is left out of the next try.
+async fn where_locked(client: &Client, updates: Vec<UpdateBuilder>) -> Result<(), RefDbError> {
+    for part in updates.chunks(ITEMS) {
+        let mut conflicting = 0;
+        let mut left = part.iter().cloned().map(item).collect::<Result<Vec<TransactWriteItem>, RefDbError>>()?;
+        while !left.is_empty() {
+            let call = client.transact_write_items().set_transact_items(Some(left.clone()));
+            let Err(error) = call.send().await else { break };
+            let Some(reasons) = reasons(&error) else { return Err(classify(&error)) };
+            if !reasons.iter().any(condition_failed) {
+                if !conflicts(reasons) || conflicting == CONFLICTS {
+                    return Err(undecided(reasons));
+                }
+                // Somebody else does the same.
+                conflicting += 1;
+                tokio::time::sleep(PAUSE * conflicting).await;
+                continue;
+            }
+            let mut locked = reasons.iter().map(|reason| !condition_failed(reason));
+            left.retain(|_| locked.next().unwrap_or(true));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! Nodes: one item each, with `site` S, `volume` S, `starts` N, `beat` N, `expelled` BOOL and `low` (a map from a
+//! lane's name to N).
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure as Return};
+use lockstep_proto::{LaneId, Seq};
+
+use super::Tables;
+use super::error::{Conditional, conditional};
+use super::items::{Item, Reader, number, text};
+use super::keys::{self, Key};
+use super::refs::{Page, query};
+use crate::seams::refdb::rules;
+use crate::seams::refdb::{NodeAnswer, NodeRecord, RefDbError};
+
+fn encode(record: &NodeRecord) -> Item {
+    let low = record.low_water.iter().map(|(lane, seq)| (lane.to_string(), number(seq.0))).collect();
+    let mut item = Key::of_node(&record.node).attributes();
+    item.extend([
+        ("site".to_owned(), text(&record.site)),
+        ("volume".to_owned(), text(&record.volume)),
+        ("starts".to_owned(), number(record.starts)),
+        ("beat".to_owned(), number(record.beat)),
+        ("expelled".to_owned(), AttributeValue::Bool(record.expelled)),
+        ("low".to_owned(), AttributeValue::M(low)),
+    ]);
+    item
+}
+
+fn decode(item: &Item) -> Result<NodeRecord, RefDbError> {
+    let reader = Reader(item);
+    let low = item.get("low").and_then(|value| value.as_m().ok());
+    let low = low.ok_or_else(|| reader.malformed("low", "is no map"))?;
+    let mark = |(lane, seq): (&String, &AttributeValue)| -> Result<(LaneId, Seq), RefDbError> {
+        let lane = lane.parse().map_err(|_| reader.malformed("low", "has a key that is no lane"))?;
+        Ok((lane, Seq(reader.as_number("low", seq)?)))
+    };
+    Ok(NodeRecord {
+        node: reader.parse("sk")?,
+        site: reader.parse("site")?,
+        volume: reader.parse("volume")?,
+        starts: reader.number("starts")?,
+        beat: reader.number("beat")?,
+        expelled: reader.flag("expelled")?,
+        low_water: low.iter().map(mark).collect::<Result<_, _>>()?,
+    })
+}
+
+/// Every node's record, in the order of their names.
+pub(super) async fn list(client: &Client, tables: &Tables) -> Result<Vec<NodeRecord>, RefDbError> {
+    let page = Page { pk: keys::NODES.to_owned(), after: None, limit: None };
+    query(client, &tables.refs, page).await?.iter().map(decode).collect()
+}
+
+/// Writes a record over `previous`, or where there is none.
+pub(super) async fn put(
+    client: &Client,
+    tables: &Tables,
+    record: &NodeRecord,
+    previous: Option<&NodeRecord>,
+) -> Result<NodeAnswer, RefDbError> {
+    let call = client
+        .put_item()
+        .table_name(&tables.refs)
+        .set_item(Some(encode(record)))
+        .return_values_on_condition_check_failure(Return::AllOld);
+    let call = match previous {
+        None => call.condition_expression("attribute_not_exists(pk)"),
+        Some(previous) => call
+            .condition_expression("#volume = :volume AND #starts = :starts AND #expelled = :expelled")
+            .set_expression_attribute_names(Some(names(["volume", "starts", "expelled"])))
+            .expression_attribute_values(":volume", text(&previous.volume))
+            .expression_attribute_values(":starts", number(previous.starts))
+            .expression_attribute_values(":expelled", AttributeValue::Bool(previous.expelled)),
+    };
+    match conditional(call.send().await)? {
+        Conditional::Written => Ok(NodeAnswer::Written),
+        Conditional::Failed(item) => {
+            decode(&item.ok_or_else(|| rules::no_node(&record.node))?).map(NodeAnswer::Differs)
+        }
+    }
+}
+
+/// Placeholders for names that may be reserved words.
+fn names<const N: usize>(names: [&str; N]) -> HashMap<String, String> {
+    names.iter().map(|name| (format!("#{name}"), (*name).to_owned())).collect()
+}

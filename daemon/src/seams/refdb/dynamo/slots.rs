@@ -1,0 +1,44 @@
+//! The journal: slots by key, poison, and collection.
+
+use aws_sdk_dynamodb::Client;
+use futures::{StreamExt, TryStreamExt};
+use lockstep_proto::Slot;
+
+use super::Tables;
+use super::error::{Conditional, classify, conditional, put_new};
+use super::{items, keys};
+use crate::seams::refdb::{RefDbError, SlotState};
+
+/// How many deletions of a collection are under way at once. It is background work: commits go first.
+const DELETIONS: usize = 8;
+
+/// Reads a slot.
+pub(super) async fn read(client: &Client, tables: &Tables, slot: &Slot) -> Result<SlotState, RefDbError> {
+    let call = client.get_item().table_name(&tables.journal).set_key(Some(keys::slot(slot))).consistent_read(true);
+    let answer = call.send().await.map_err(|error| classify(&error))?;
+    items::slot_state(answer.item())
+}
+
+/// Poisons a slot if it is empty; the item that stood in the way is the answer otherwise.
+pub(super) async fn poison(client: &Client, tables: &Tables, slot: &Slot) -> Result<SlotState, RefDbError> {
+    match put_new(client, &tables.journal, items::poison(slot)).await? {
+        Conditional::Written => Ok(SlotState::Poisoned),
+        Conditional::Failed(Some(item)) => items::slot_state(Some(&item)),
+        Conditional::Failed(None) => Err(RefDbError::Broken(format!("slot {slot} is occupied, but was not answered"))),
+    }
+}
+
+/// Removes committed slots. One that is empty or poisoned stays as it is.
+pub(super) async fn collect(client: &Client, tables: &Tables, slots: &[Slot]) -> Result<(), RefDbError> {
+    let deletions: Vec<_> = slots.iter().map(|slot| remove(client, tables, slot)).collect();
+    futures::stream::iter(deletions).buffer_unordered(DELETIONS).try_collect().await
+}
+
+async fn remove(client: &Client, tables: &Tables, slot: &Slot) -> Result<(), RefDbError> {
+    let call = client
+        .delete_item()
+        .table_name(&tables.journal)
+        .set_key(Some(keys::slot(slot)))
+        .condition_expression("attribute_exists(txn)");
+    conditional(call.send().await).map(|_| ())
+}

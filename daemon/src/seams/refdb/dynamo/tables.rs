@@ -1,0 +1,153 @@
+//! Makes the two tables if they are absent, and refuses tables that cannot keep the contract.
+//!
+//! A table that is replicated with eventual consistency checks conditions against a local copy and lets the last
+//! writer win: no compare-and-set at all. One with multi-Region strong consistency has no transactions. Both are
+//! refused at start, with the reason.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::create_table::CreateTableError;
+use aws_sdk_dynamodb::operation::describe_table::DescribeTableError;
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, MultiRegionConsistency, ScalarAttributeType,
+    TableDescription, TableStatus, WarmThroughput,
+};
+
+use super::Tables;
+use super::commit::incomplete;
+use super::error::classify;
+use crate::seams::refdb::RefDbError;
+
+/// How long to wait between two looks at a table in the making, and how often to look: four minutes in all.
+const LOOK: Duration = Duration::from_millis(250);
+const LOOKS: u32 = 960;
+
+/// How tables are made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TableSettings {
+    /// Throughput that a new table can take at once, without having to grow into it. A new on-demand table takes
+    /// about 4,000 writes and 12,000 reads a second without it. Emulators ignore or refuse it.
+    pub warm: Option<Warm>,
+}
+
+/// A warm throughput, in units a second.
+#[derive(Clone, Copy, Debug)]
+pub struct Warm {
+    /// Read units a second.
+    pub reads: i64,
+    /// Write units a second. A commit costs two for every item and kilobyte.
+    pub writes: i64,
+}
+
+/// Makes both tables if they are absent, waits until they are active, and checks them.
+pub(super) async fn prepare(client: &Client, tables: &Tables, settings: TableSettings) -> Result<(), RefDbError> {
+    for (table, keys) in [(&tables.refs, &["pk", "sk"][..]), (&tables.journal, &["pk"][..])] {
+        if describe(client, table).await?.is_none() {
+            create(client, table, keys, settings).await?;
+        }
+        check(table, keys, &active(client, table).await?)?;
+    }
+    Ok(())
+}
+
+async fn describe(client: &Client, table: &str) -> Result<Option<TableDescription>, RefDbError> {
+    match client.describe_table().table_name(table).send().await {
+        Ok(answer) => Ok(answer.table),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(classify(&error)),
+    }
+}
+
+fn is_absent(error: &SdkError<DescribeTableError>) -> bool {
+    matches!(error.as_service_error(), Some(DescribeTableError::ResourceNotFoundException(_)))
+}
+
+async fn create(client: &Client, table: &str, keys: &[&str], settings: TableSettings) -> Result<(), RefDbError> {
+    let warm = settings.warm.map(|warm| {
+        WarmThroughput::builder().read_units_per_second(warm.reads).write_units_per_second(warm.writes).build()
+    });
+    let mut call =
+        client.create_table().table_name(table).billing_mode(BillingMode::PayPerRequest).set_warm_throughput(warm);
+    for (key, kind) in keys.iter().zip([KeyType::Hash, KeyType::Range]) {
+        let schema = KeySchemaElement::builder().attribute_name(*key).key_type(kind);
+        let text = AttributeDefinition::builder().attribute_name(*key).attribute_type(ScalarAttributeType::S);
+        call = call
+            .key_schema(schema.build().map_err(incomplete)?)
+            .attribute_definitions(text.build().map_err(incomplete)?);
+    }
+    match call.send().await {
+        Ok(_) => Ok(()),
+        // Another sidecar makes it at this moment.
+        Err(error) if matches!(error.as_service_error(), Some(CreateTableError::ResourceInUseException(_))) => Ok(()),
+        Err(error) => Err(classify(&error)),
+    }
+}
+
+/// Waits until a table takes reads and writes.
+async fn active(client: &Client, table: &str) -> Result<TableDescription, RefDbError> {
+    for _ in 0..LOOKS {
+        match describe(client, table).await? {
+            Some(description) if serves(description.table_status()) => return Ok(description),
+            Some(_) | None => tokio::time::sleep(LOOK).await,
+        }
+    }
+    Err(RefDbError::NotNow(format!("table {table} does not become active")))
+}
+
+fn serves(status: Option<&TableStatus>) -> bool {
+    matches!(status, Some(TableStatus::Active | TableStatus::Updating))
+}
+
+/// Refuses a table that cannot keep the contract.
+fn check(table: &str, keys: &[&str], description: &TableDescription) -> Result<(), RefDbError> {
+    let refuse = |why: &str| Err(RefDbError::Broken(format!("table {table} {why}")));
+    let found: Vec<&str> = description.key_schema().iter().map(KeySchemaElement::attribute_name).collect();
+    if found != keys {
+        return refuse(&format!("has the keys {found:?}, it must have {keys:?}: choose another table prefix"));
+    }
+    let replicated = !description.replicas().is_empty() || !description.global_table_witnesses().is_empty();
+    match description.multi_region_consistency() {
+        Some(MultiRegionConsistency::Strong) => {
+            refuse("has multi-Region strong consistency, which has no transactions: use a table of one Region")
+        }
+        _ if replicated => refuse(
+            "is replicated with eventual consistency, where the last writer wins and a condition sees a local copy: \
+             use a table of one Region",
+        ),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_dynamodb::types::ReplicaDescription;
+
+    fn table(keys: &[&str], replicas: &[&str], mode: Option<MultiRegionConsistency>) -> TableDescription {
+        let schema = |key: &&str| KeySchemaElement::builder().attribute_name(*key).key_type(KeyType::Hash).build();
+        let replica = |region: &&str| ReplicaDescription::builder().region_name(*region).build();
+        TableDescription::builder()
+            .set_key_schema(Some(keys.iter().map(schema).collect::<Result<_, _>>().expect("complete")))
+            .set_replicas(Some(replicas.iter().map(replica).collect()))
+            .set_multi_region_consistency(mode)
+            .build()
+    }
+
+    #[test]
+    fn only_a_table_of_one_region_with_our_keys_is_taken() {
+        let keys = ["pk", "sk"];
+        assert_eq!(check("t", &keys, &table(&keys, &[], None)), Ok(()));
+        let refused = |description: &TableDescription| match check("t", &keys, description) {
+            Err(RefDbError::Broken(why)) => why,
+            other => panic!("{other:?}"),
+        };
+        assert!(refused(&table(&["pk"], &[], None)).contains("keys"));
+        assert!(refused(&table(&keys, &["eu-west-1"], None)).contains("last writer wins"));
+        let eventual = Some(MultiRegionConsistency::Eventual);
+        assert!(refused(&table(&keys, &["eu-west-1"], eventual)).contains("last writer wins"));
+        let strong = Some(MultiRegionConsistency::Strong);
+        assert!(refused(&table(&keys, &["eu-west-1"], strong)).contains("no transactions"));
+    }
+}

@@ -1,0 +1,189 @@
+//! The refdb in memory: the model that the simulator runs on, and the plainest reading of the contract.
+//!
+//! No I/O, no time, no randomness: one mutex around ordered maps, so the same calls give the same answers. A
+//! clone is another handle on the same data. Every call takes effect at once and gives an answer; lost answers
+//! and conflicts are what a fault layer around it adds.
+
+mod refs;
+mod registry;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
+
+use super::{
+    BirthAnswer, CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord,
+    Part, RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
+};
+use crate::base::faults::injected_bug::Plants;
+use refs::Refs;
+use registry::Registry;
+
+/// A refdb in memory. A clone shares the data.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryRefDb(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    refs: Refs,
+    registry: Registry,
+}
+
+impl MemoryRefDb {
+    /// An empty refdb.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty refdb with a planted bug.
+    #[must_use]
+    pub fn planted(plants: Plants) -> Self {
+        let new = Self::default();
+        new.state().refs.plants = plants;
+        new
+    }
+
+    /// No call leaves the maps half-written, so what a panicking test thread held is still good.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl RefDb for MemoryRefDb {
+    async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
+        self.state().refs.commit(request)
+    }
+
+    async fn lock(&self, part: &Part) -> Result<CommitAnswer, RefDbError> {
+        self.state().refs.lock(part)
+    }
+
+    async fn seal(&self, txn: &TxnId, encoded: &Bytes) -> Result<SlotState, RefDbError> {
+        Ok(self.state().refs.seal(txn, encoded))
+    }
+
+    async fn flip(&self, part: &Part) -> Result<(), RefDbError> {
+        self.state().refs.flip(part);
+        Ok(())
+    }
+
+    async fn release(&self, project: &ProjectKey, txn: &TxnId, keys: &[RefKey]) -> Result<(), RefDbError> {
+        self.state().refs.release(project, txn, keys);
+        Ok(())
+    }
+
+    async fn read(&self, project: &ProjectKey, keys: &[RefKey]) -> Result<Vec<Option<RefItem>>, RefDbError> {
+        let state = self.state();
+        Ok(keys.iter().map(|key| state.refs.item(project, key).cloned()).collect())
+    }
+
+    async fn scan(
+        &self,
+        project: &ProjectKey,
+        after: Option<&RefKey>,
+        limit: usize,
+    ) -> Result<Vec<RefItem>, RefDbError> {
+        Ok(self.state().refs.scan(project, after, limit))
+    }
+
+    async fn projects(
+        &self,
+        after: Option<&ProjectName>,
+        limit: usize,
+    ) -> Result<Vec<(ProjectName, RefItem)>, RefDbError> {
+        Ok(self.state().refs.projects(after, limit))
+    }
+
+    async fn slot(&self, slot: &Slot) -> Result<SlotState, RefDbError> {
+        Ok(self.state().refs.slot(slot))
+    }
+
+    async fn poison(&self, slot: &Slot) -> Result<SlotState, RefDbError> {
+        Ok(self.state().refs.poison(slot))
+    }
+
+    async fn collect(&self, slots: &[Slot]) -> Result<(), RefDbError> {
+        self.state().refs.collect(slots);
+        Ok(())
+    }
+
+    async fn enroll_site(&self, site: &SiteId, role: Role) -> Result<SiteRecord, RefDbError> {
+        Ok(self.state().registry.enroll_site(site, role))
+    }
+
+    async fn sites(&self) -> Result<Vec<SiteRecord>, RefDbError> {
+        Ok(self.state().registry.sites())
+    }
+
+    async fn change_role(&self, from: &SiteRecord, role: Role) -> Result<SiteRecord, RefDbError> {
+        self.state().registry.change_role(from, role)
+    }
+
+    async fn birth(&self, record: &IncarnationRecord) -> Result<BirthAnswer, RefDbError> {
+        self.state().registry.birth(record)
+    }
+
+    async fn incarnations(&self, site: &SiteId) -> Result<Vec<IncarnationRecord>, RefDbError> {
+        Ok(self.state().registry.incarnations(site))
+    }
+
+    async fn last_incarnation(&self, site: &SiteId, node: &NodeId) -> Result<u64, RefDbError> {
+        Ok(self.state().registry.last_incarnation(site, node))
+    }
+
+    async fn mark(
+        &self,
+        site: &SiteId,
+        id: &IncarnationId,
+        settled: &[Seq],
+        published: &[Seq],
+    ) -> Result<MarkAnswer, RefDbError> {
+        self.state().registry.mark(site, id, settled, published)
+    }
+
+    async fn freeze(&self, site: &SiteId, id: &IncarnationId) -> Result<IncarnationRecord, RefDbError> {
+        self.state().registry.freeze(site, id)
+    }
+
+    async fn drained(&self, site: &SiteId, id: &IncarnationId, published: &[Seq]) -> Result<(), RefDbError> {
+        self.state().registry.drained(site, id, published)
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeRecord>, RefDbError> {
+        Ok(self.state().registry.nodes())
+    }
+
+    async fn put_node(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<NodeAnswer, RefDbError> {
+        self.state().registry.put_node(record, previous)
+    }
+
+    async fn forget_incarnations(&self, site: &SiteId, ids: &[IncarnationId]) -> Result<(), RefDbError> {
+        self.state().registry.forget(site, ids)
+    }
+
+    async fn gerrit(&self) -> Result<Option<GerritRecord>, RefDbError> {
+        Ok(self.state().registry.gerrit())
+    }
+
+    async fn enroll_gerrit(&self, record: &GerritRecord) -> Result<GerritRecord, RefDbError> {
+        self.state().registry.enroll_gerrit(record)
+    }
+
+    async fn instances(&self) -> Result<BTreeMap<String, NodeId>, RefDbError> {
+        Ok(self.state().registry.instances())
+    }
+
+    async fn claim_instance(&self, instance: &str, node: &NodeId, from: Option<&NodeId>) -> Result<NodeId, RefDbError> {
+        self.state().registry.claim_instance(instance, node, from)
+    }
+
+    async fn release_instance(&self, instance: &str, node: &NodeId) -> Result<(), RefDbError> {
+        self.state().registry.release_instance(instance, node);
+        Ok(())
+    }
+}

@@ -1,0 +1,153 @@
+//! Sites, incarnations, nodes and the installation's Gerrit in memory.
+
+use std::collections::BTreeMap;
+
+use lockstep_proto::{IncarnationId, NodeId, Seq, SiteId};
+
+use crate::seams::refdb::rules;
+use crate::seams::refdb::{
+    BirthAnswer, GerritRecord, IncarnationRecord, IncarnationState, MarkAnswer, NodeAnswer, NodeRecord, RefDbError,
+    Role, SiteRecord,
+};
+
+/// Who there is. `highest` outlives the incarnations that it counts.
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    sites: BTreeMap<SiteId, SiteRecord>,
+    incarnations: BTreeMap<(SiteId, IncarnationId), IncarnationRecord>,
+    highest: BTreeMap<(SiteId, NodeId), u64>,
+    nodes: BTreeMap<NodeId, NodeRecord>,
+    gerrit: Option<GerritRecord>,
+    instances: BTreeMap<String, NodeId>,
+}
+
+impl Registry {
+    pub(super) fn enroll_site(&mut self, site: &SiteId, role: Role) -> SiteRecord {
+        let new = || SiteRecord { site: site.clone(), role, epoch: 1 };
+        self.sites.entry(site.clone()).or_insert_with(new).clone()
+    }
+
+    pub(super) fn sites(&self) -> Vec<SiteRecord> {
+        self.sites.values().cloned().collect()
+    }
+
+    pub(super) fn change_role(&mut self, from: &SiteRecord, role: Role) -> Result<SiteRecord, RefDbError> {
+        let stored = self.sites.get_mut(&from.site).ok_or_else(|| rules::no_site(&from.site))?;
+        if stored.epoch == from.epoch {
+            stored.role = role;
+            stored.epoch += 1;
+        }
+        Ok(stored.clone())
+    }
+
+    pub(super) fn birth(&mut self, record: &IncarnationRecord) -> Result<BirthAnswer, RefDbError> {
+        rules::born_well(record)?;
+        let site = self.sites.get(&record.site).ok_or_else(|| rules::no_site(&record.site))?;
+        if site.role != Role::Active || site.epoch != record.epoch {
+            return Ok(BirthAnswer::NotAllowed(site.clone()));
+        }
+        let highest = self.highest.entry((record.site.clone(), record.id.node.clone())).or_default();
+        if record.id.number.0 <= *highest {
+            return Ok(BirthAnswer::Exists);
+        }
+        *highest = record.id.number.0;
+        self.incarnations.insert((record.site.clone(), record.id.clone()), record.clone());
+        Ok(BirthAnswer::Born)
+    }
+
+    pub(super) fn incarnations(&self, site: &SiteId) -> Vec<IncarnationRecord> {
+        let of_site = self.incarnations.values().filter(|record| record.site == *site);
+        of_site.cloned().collect()
+    }
+
+    pub(super) fn last_incarnation(&self, site: &SiteId, node: &NodeId) -> u64 {
+        self.highest.get(&(site.clone(), node.clone())).copied().unwrap_or(0)
+    }
+
+    pub(super) fn mark(
+        &mut self,
+        site: &SiteId,
+        id: &IncarnationId,
+        settled: &[Seq],
+        published: &[Seq],
+    ) -> Result<MarkAnswer, RefDbError> {
+        rules::raise_marks(self.record(site, id)?, settled, published)
+    }
+
+    pub(super) fn freeze(&mut self, site: &SiteId, id: &IncarnationId) -> Result<IncarnationRecord, RefDbError> {
+        let record = self.record(site, id)?;
+        rules::freeze(record);
+        Ok(record.clone())
+    }
+
+    pub(super) fn drained(&mut self, site: &SiteId, id: &IncarnationId, published: &[Seq]) -> Result<(), RefDbError> {
+        rules::drain(self.record(site, id)?, published)
+    }
+
+    fn record(&mut self, site: &SiteId, id: &IncarnationId) -> Result<&mut IncarnationRecord, RefDbError> {
+        self.incarnations.get_mut(&(site.clone(), id.clone())).ok_or_else(|| rules::no_incarnation(site, id))
+    }
+
+    pub(super) fn nodes(&self) -> Vec<NodeRecord> {
+        self.nodes.values().cloned().collect()
+    }
+
+    pub(super) fn put_node(
+        &mut self,
+        record: &NodeRecord,
+        previous: Option<&NodeRecord>,
+    ) -> Result<NodeAnswer, RefDbError> {
+        match self.nodes.get(&record.node) {
+            Some(stored) if !rules::same_node(stored, previous) => return Ok(NodeAnswer::Differs(stored.clone())),
+            None if previous.is_some() => return Err(rules::no_node(&record.node)),
+            Some(_) | None => {}
+        }
+        self.nodes.insert(record.node.clone(), record.clone());
+        Ok(NodeAnswer::Written)
+    }
+
+    pub(super) fn forget(&mut self, site: &SiteId, ids: &[IncarnationId]) -> Result<(), RefDbError> {
+        for id in ids {
+            let key = (site.clone(), id.clone());
+            match self.incarnations.get(&key).map(|record| record.state) {
+                None => {}
+                Some(IncarnationState::Drained) => drop(self.incarnations.remove(&key)),
+                Some(_) => return Err(rules::not_drained(id)),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn gerrit(&self) -> Option<GerritRecord> {
+        self.gerrit.clone()
+    }
+
+    pub(super) fn enroll_gerrit(&mut self, record: &GerritRecord) -> Result<GerritRecord, RefDbError> {
+        rules::named("server_id", &record.server_id)?;
+        Ok(self.gerrit.get_or_insert_with(|| record.clone()).clone())
+    }
+
+    pub(super) fn instances(&self) -> BTreeMap<String, NodeId> {
+        self.instances.clone()
+    }
+
+    pub(super) fn claim_instance(
+        &mut self,
+        instance: &str,
+        node: &NodeId,
+        from: Option<&NodeId>,
+    ) -> Result<NodeId, RefDbError> {
+        rules::named("instance_id", instance)?;
+        let owner = self.instances.entry(instance.to_owned()).or_insert_with(|| node.clone());
+        if Some(&*owner) == from {
+            *owner = node.clone();
+        }
+        Ok(owner.clone())
+    }
+
+    pub(super) fn release_instance(&mut self, instance: &str, node: &NodeId) {
+        if self.instances.get(instance) == Some(node) {
+            self.instances.remove(instance);
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! The decisions of the contract that do not depend on where items are kept, as pure functions.
+//!
+//! Every implementation asks them, so that two of them cannot differ in what they call stale, locked, live, or
+//! a mark that would go back.
+
+use std::collections::BTreeSet;
+
+use lockstep_proto::{
+    Command, IncarnationId, NodeId, ProjectKey, RefKey, RefName, RefValue, Seq, SiteId, Transaction, TxnId, Version,
+    limits,
+};
+
+use crate::base::faults::injected_bug::{Plant, Plants};
+
+use super::{
+    CommitAnswer, CommitRequest, IncarnationRecord, IncarnationState, MarkAnswer, NodeRecord, Obstacle, Part,
+    RefDbError, RefItem, SlotState,
+};
+
+/// Most items that one commit may touch: commands, directories and the slot.
+pub const ITEMS: usize = limits::WRITE_COMMANDS + 1;
+
+/// What one write asks of ref items: a whole commit, or the locks of a part of one.
+pub(super) struct Writes<'a> {
+    /// The transaction.
+    pub(super) txn: &'a TxnId,
+    /// Its project.
+    pub(super) project: &'a ProjectKey,
+    /// Each ref must be what its command builds on.
+    pub(super) commands: &'a [Command],
+    /// Names that must not be live and become directories.
+    pub(super) directories: &'a [RefName],
+}
+
+impl<'a> From<&'a CommitRequest> for Writes<'a> {
+    fn from(request: &'a CommitRequest) -> Self {
+        let Transaction { id, project, commands, .. } = &request.transaction;
+        Self { txn: id, project, commands, directories: &request.directories }
+    }
+}
+
+impl<'a> From<&'a Part> for Writes<'a> {
+    fn from(part: &'a Part) -> Self {
+        let Part { txn, project, commands, directories } = part;
+        Self { txn, project, commands, directories }
+    }
+}
+
+/// Refuses a request that no refdb can take in one write, before anything is sent.
+pub(super) fn well_formed(request: &CommitRequest) -> Result<(), RefDbError> {
+    let (commands, directories) = (request.transaction.commands.len(), request.directories.len());
+    if commands + directories + 1 > ITEMS {
+        return Err(RefDbError::Broken(format!(
+            "transaction {}: it has {commands} commands and {directories} directories; one write takes {ITEMS} items with \
+             the slot: commit it under ref locks",
+            request.transaction.id
+        )));
+    }
+    sound(request)
+}
+
+/// Refuses a request that is wrong in itself, whatever its size in items.
+pub(super) fn sound(request: &CommitRequest) -> Result<(), RefDbError> {
+    let commands = &request.transaction.commands;
+    let items = commands.len() + request.directories.len() + 1;
+    let broken = |why: String| Err(RefDbError::Broken(format!("transaction {}: {why}", request.transaction.id)));
+    if commands.is_empty() || commands.len() > limits::COMMANDS {
+        return broken(format!("it has {} commands, 1 to {} are allowed", commands.len(), limits::COMMANDS));
+    }
+    if request.encoded.len() > limits::TRANSACTION_BYTES {
+        return broken(format!(
+            "it is {} bytes long, {} are allowed",
+            request.encoded.len(),
+            limits::TRANSACTION_BYTES
+        ));
+    }
+    if let Some(command) = commands.iter().find(|command| !follows(command)) {
+        return broken(format!("version {} of {} does not fit its predecessor", command.version, command.key));
+    }
+    let own = commands.iter().map(|command| command.key.clone());
+    let marked = request.directories.iter().cloned().map(RefKey::Ref);
+    let distinct: BTreeSet<RefKey> = own.chain(marked).collect();
+    if distinct.len() + 1 != items {
+        return broken("it names an item twice; a commit writes each item once".to_owned());
+    }
+    Ok(())
+}
+
+/// Refuses a part that is more than one write takes.
+pub(super) fn fits(part: &Part) -> Result<(), RefDbError> {
+    let items = part.commands.len() + part.directories.len();
+    if (1..=ITEMS).contains(&items) {
+        return Ok(());
+    }
+    Err(RefDbError::Broken(format!("a part of transaction {} has {items} items, 1 to {ITEMS} are allowed", part.txn)))
+}
+
+/// Whether a command's version, old value and predecessor can belong together.
+fn follows(command: &Command) -> bool {
+    let first = command.version == Version(1);
+    command.version != Version::NONE && first == command.predecessor.is_none() && (!first || command.old.is_absent())
+}
+
+/// Whether the command makes a ref where there is none: only then its own name must not be a directory.
+pub(super) fn creates(command: &Command) -> bool {
+    command.old.is_absent() && !command.new.is_absent()
+}
+
+/// Everything in its own item that stands against a command of `txn`; `item` is `None` when there is no item. Of an item that
+/// another transaction has locked only that: it may say less than what is committed.
+pub(super) fn obstacles(txn: &TxnId, command: &Command, item: Option<&RefItem>, plants: Plants) -> Vec<Obstacle> {
+    let empty = no_item(&command.key);
+    let item = item.unwrap_or(&empty);
+    if item.lock.as_ref().is_some_and(|owner| owner != txn) {
+        return vec![Obstacle::Locked(item.clone())];
+    }
+    let mut found = Vec::new();
+    let current = item.version.next() == command.version
+        && item.value == command.old
+        && item.txn.as_ref() == command.predecessor.as_ref();
+    let same_value = plants.has(Plant::ValueWithoutVersion) && item.value == command.old;
+    if !current && !same_value {
+        found.push(Obstacle::Stale(item.clone()));
+    }
+    if let (true, true, RefKey::Ref(name)) = (item.directory, creates(command), &command.key) {
+        found.push(Obstacle::IsDirectory(name.clone()));
+    }
+    found
+}
+
+/// What stands against marking a name as a directory: it is live, or may be in a moment.
+pub(super) fn directory_obstacle(name: &RefName, item: Option<&RefItem>, plants: Plants) -> Option<Obstacle> {
+    let item = item?;
+    if item.lock.is_some() && !plants.has(Plant::LockedNameMarked) {
+        return Some(Obstacle::Locked(item.clone()));
+    }
+    (!item.value.is_absent()).then(|| Obstacle::PrefixIsLive(name.clone()))
+}
+
+/// The answer to a commit that met `slot` and `obstacles`, if anything stood against it. When the slot holds this
+/// very transaction, that alone is the answer: its own traces in the items are no obstacles.
+pub(super) fn refusal(id: &TxnId, slot: SlotState, obstacles: Vec<Obstacle>) -> Option<CommitAnswer> {
+    let own = matches!(&slot, SlotState::Committed(txn, _) if txn == id);
+    let occupied = (slot != SlotState::Empty).then_some(Obstacle::Slot(slot));
+    let rest = if own { Vec::new() } else { obstacles };
+    let all: Vec<Obstacle> = occupied.into_iter().chain(rest).collect();
+    (!all.is_empty()).then_some(CommitAnswer::Refused(all))
+}
+
+/// What an item that does not exist stands for.
+pub(super) fn no_item(key: &RefKey) -> RefItem {
+    RefItem {
+        key: key.clone(),
+        version: Version::NONE,
+        value: RefValue::Absent,
+        txn: None,
+        directory: false,
+        lock: None,
+    }
+}
+
+/// Raises both marks of an open incarnation, lane by lane; a lower mark is ignored.
+pub(super) fn raise_marks(
+    record: &mut IncarnationRecord,
+    settled: &[Seq],
+    published: &[Seq],
+) -> Result<MarkAnswer, RefDbError> {
+    same_lanes(record, settled)?;
+    same_lanes(record, published)?;
+    if record.state != IncarnationState::Open {
+        return Ok(MarkAnswer::NotOpen(record.state));
+    }
+    raise(&mut record.settled, settled);
+    raise(&mut record.published, published);
+    Ok(MarkAnswer::Written)
+}
+
+/// Freezes an open incarnation; one that is not open stays as it is.
+pub(super) fn freeze(record: &mut IncarnationRecord) {
+    if record.state == IncarnationState::Open {
+        record.state = IncarnationState::Frozen;
+    }
+}
+
+/// Sets a frozen incarnation to drained; one that is drained already stays as it is.
+pub(super) fn drain(record: &mut IncarnationRecord, published: &[Seq]) -> Result<(), RefDbError> {
+    same_lanes(record, published)?;
+    match record.state {
+        IncarnationState::Drained => Ok(()),
+        IncarnationState::Open => {
+            Err(RefDbError::Broken(format!("incarnation {} is open: freeze it first", record.id)))
+        }
+        IncarnationState::Frozen => {
+            record.state = IncarnationState::Drained;
+            raise(&mut record.published, published);
+            Ok(())
+        }
+    }
+}
+
+/// Whether the stored record is the one that the writer of a node's record had seen.
+pub(super) fn same_node(stored: &NodeRecord, previous: Option<&NodeRecord>) -> bool {
+    previous.is_some_and(|seen| {
+        stored.volume == seen.volume && stored.starts == seen.starts && stored.expelled == seen.expelled
+    })
+}
+
+fn raise(marks: &mut [Seq], to: &[Seq]) {
+    for (mark, to) in marks.iter_mut().zip(to) {
+        *mark = (*mark).max(*to);
+    }
+}
+
+/// Both marks of a record have one entry a lane, for its whole life.
+pub(super) fn same_lanes(record: &IncarnationRecord, marks: &[Seq]) -> Result<(), RefDbError> {
+    let lanes = record.settled.len();
+    if marks.len() == lanes && record.published.len() == lanes {
+        return Ok(());
+    }
+    Err(RefDbError::Broken(format!("incarnation {} has {lanes} lanes, but {} marks are given", record.id, marks.len())))
+}
+
+/// A record is born open, under a number from 1, with both marks for every lane.
+pub(super) fn born_well(record: &IncarnationRecord) -> Result<(), RefDbError> {
+    same_lanes(record, &record.settled)?;
+    if record.id.number.0 == 0 || record.state != IncarnationState::Open {
+        return Err(RefDbError::Broken(format!("incarnation {} must be born open, with a number from 1", record.id)));
+    }
+    Ok(())
+}
+
+/// The site has no record.
+pub(super) fn no_site(site: &SiteId) -> RefDbError {
+    RefDbError::Broken(format!("site {site} is not enrolled: start a sidecar there first"))
+}
+
+/// The incarnation has no record: never born, or forgotten.
+pub(super) fn no_incarnation(site: &SiteId, id: &IncarnationId) -> RefDbError {
+    RefDbError::Broken(format!("site {site} has no record of incarnation {id}"))
+}
+
+/// The incarnation may still have slots that matter.
+pub(super) fn not_drained(id: &IncarnationId) -> RefDbError {
+    RefDbError::Broken(format!("incarnation {id} is not drained and cannot be forgotten"))
+}
+
+/// The node's record, which the writer has seen, is gone.
+pub(super) fn no_node(node: &NodeId) -> RefDbError {
+    RefDbError::Broken(format!("the record of node {node} is gone from the refdb: was the table replaced?"))
+}
+
+/// Longest name that a Gerrit gives itself, in bytes: it becomes a key.
+const GERRIT_NAME_BYTES: usize = 128;
+
+/// A server id or an instance id becomes a key, or a part of an item: it has 1 to 128 bytes.
+pub(super) fn named(field: &str, name: &str) -> Result<(), RefDbError> {
+    if name.is_empty() || name.len() > GERRIT_NAME_BYTES {
+        let length = name.len();
+        return Err(RefDbError::Broken(format!(
+            "{field} is {length} bytes long, 1 to {GERRIT_NAME_BYTES} are allowed"
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! The three steps, and the way back out of the first one.
+
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use lockstep_proto::RefKey;
+
+use super::StagedRefDb;
+use crate::base::faults::injected_bug::Plant;
+use crate::seams::refdb::{CommitAnswer, CommitRequest, Obstacle, Part, RefDbError, RefItem, SlotState, rules};
+
+/// Parts that are written at the same time: they are of one project, so of one partition of the table.
+const PARTS: usize = 4;
+/// A part that was not taken is tried again after so long, then after twice as long, and so on.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// The longest of these pauses; then the whole copy counts as not taken.
+const LAST_PAUSE: Duration = Duration::from_millis(640);
+
+impl StagedRefDb {
+    /// One copy of a commit, whatever its size. What only a lock stood against that is gone now may be tried again at once.
+    pub(super) async fn commit_any(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
+        rules::sound(request)?;
+        if self.is_staged(&request.transaction) {
+            return self.under_locks(request).await;
+        }
+        match self.in_one_write(request).await? {
+            CommitAnswer::Refused(obstacles) if self.frees_any(request, &obstacles).await => Ok(CommitAnswer::Conflict),
+            answer => Ok(answer),
+        }
+    }
+
+    /// Directories for which there is no room are marked before: a mark raises no version, and stays.
+    async fn in_one_write(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
+        let transaction = &request.transaction;
+        if transaction.commands.len() + request.directories.len() < self.most {
+            return self.inner.commit(request).await;
+        }
+        match self.lock_all(&self.folders(transaction, &request.directories)).await? {
+            CommitAnswer::Committed => {
+                self.inner.commit(&CommitRequest { directories: Vec::new(), ..request.clone() }).await
+            }
+            met => Ok(met),
+        }
+    }
+
+    async fn under_locks(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
+        let transaction = &request.transaction;
+        let parts = self.parts(transaction);
+        let mut met = self.lock_all(&parts).await?;
+        if met == CommitAnswer::Committed {
+            met = self.lock_all(&self.folders(transaction, &request.directories)).await?;
+        }
+        match met {
+            CommitAnswer::Committed => self.seal(request, &parts).await,
+            CommitAnswer::Conflict => Ok(CommitAnswer::Conflict),
+            CommitAnswer::Refused(obstacles) if self.frees_any(request, &obstacles).await => Ok(CommitAnswer::Conflict),
+            CommitAnswer::Refused(obstacles) => self.back_out(request, &parts, obstacles).await,
+        }
+    }
+
+    /// A part cannot be locked. Perhaps because an earlier copy landed, and whoever came by has moved this part: then the
+    /// locks on the others stand for what is committed. Otherwise the slot is poisoned before a lock is taken away: a late
+    /// copy of the release would take the locks of a later copy of the commit.
+    async fn back_out(
+        &self,
+        request: &CommitRequest,
+        parts: &[Part],
+        obstacles: Vec<Obstacle>,
+    ) -> Result<CommitAnswer, RefDbError> {
+        let id = &request.transaction.id;
+        let state = match self.plants.has(Plant::ReleasedUnpoisoned) {
+            true => self.inner.slot(&id.slot).await,
+            false => self.inner.poison(&id.slot).await,
+        };
+        match state.map_err(not_begun)? {
+            SlotState::Committed(txn, _) if txn == *id => {
+                let _ = self.flip_all(parts).await;
+                Ok(CommitAnswer::Committed)
+            }
+            _ => {
+                self.release_all(parts).await;
+                Ok(CommitAnswer::Refused(obstacles))
+            }
+        }
+    }
+
+    /// The commit point.
+    async fn seal(&self, request: &CommitRequest, parts: &[Part]) -> Result<CommitAnswer, RefDbError> {
+        crate::base::faults::failpoint::reach("commit.locked");
+        let id = &request.transaction.id;
+        match self.inner.seal(id, &request.encoded).await? {
+            SlotState::Committed(txn, _) if txn == *id => {
+                crate::base::faults::failpoint::reach("commit.sealed");
+                // Whatever fails now is done by whoever meets the locks.
+                let _ = self.flip_all(parts).await;
+                Ok(CommitAnswer::Committed)
+            }
+            other => {
+                self.release_all(parts).await;
+                Ok(CommitAnswer::Refused(vec![Obstacle::Slot(other)]))
+            }
+        }
+    }
+
+    /// Locks, and marks, all parts. One that was not taken is tried again by itself: what is locked stays locked.
+    async fn lock_all(&self, parts: &[Part]) -> Result<CommitAnswer, RefDbError> {
+        let (mut left, mut obstacles): (Vec<&Part>, Vec<Obstacle>) = (parts.iter().collect(), Vec::new());
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let answers = a_few_at_once(left.iter().map(|part| self.inner.lock(part)).collect()).await;
+            let (mut again, mut why) = (Vec::new(), None);
+            for (part, answer) in left.into_iter().zip(answers) {
+                match answer {
+                    Ok(CommitAnswer::Committed) => {}
+                    Ok(CommitAnswer::Refused(met)) => obstacles.extend(met),
+                    Ok(CommitAnswer::Conflict) => again.push(part),
+                    Err(RefDbError::NotNow(text) | RefDbError::Unknown(text)) => {
+                        again.push(part);
+                        why = Some(text);
+                    }
+                    Err(error @ RefDbError::Broken(_)) => return Err(error),
+                }
+            }
+            // Obstacles end it in any case; then whoever has locked some parts backs out, whatever became of the others.
+            if !obstacles.is_empty() {
+                return Ok(CommitAnswer::Refused(obstacles));
+            }
+            if again.is_empty() {
+                return Ok(CommitAnswer::Committed);
+            }
+            if pause > LAST_PAUSE {
+                return why.map_or(Ok(CommitAnswer::Conflict), |why| Err(RefDbError::NotNow(why)));
+            }
+            tokio::time::sleep(pause).await;
+            (left, pause) = (again, pause * 2);
+        }
+    }
+
+    /// Moves the refs of all parts.
+    pub(super) async fn flip_all(&self, parts: &[Part]) -> Result<(), RefDbError> {
+        let flips = a_few_at_once(parts.iter().map(|part| self.inner.flip(part)).collect()).await;
+        flips.into_iter().collect()
+    }
+
+    /// Takes the locks of a transaction away whose slot is not its own. What fails is done by whoever meets them.
+    async fn release_all(&self, parts: &[Part]) {
+        let keys = |part: &Part| part.commands.iter().map(|command| command.key.clone()).collect::<Vec<RefKey>>();
+        let keys: Vec<Vec<RefKey>> = parts.iter().map(keys).collect();
+        let releases = parts.iter().zip(&keys).map(|(part, keys)| self.inner.release(&part.project, &part.txn, keys));
+        let _ = a_few_at_once(releases.collect()).await;
+    }
+
+    /// Whether a lock that stood in the way is gone now. When that cannot be told, the lock stays the answer.
+    async fn frees_any(&self, request: &CommitRequest, obstacles: &[Obstacle]) -> bool {
+        let locked = |obstacle: &Obstacle| match obstacle {
+            Obstacle::Locked(item) => Some(item.clone()),
+            _ => None,
+        };
+        let items: Vec<RefItem> = obstacles.iter().filter_map(locked).collect();
+        let items: Vec<&RefItem> = items.iter().collect();
+        self.free(&request.transaction.project, &items).await.unwrap_or(false)
+    }
+}
+
+/// A lost answer before the slot was touched is no doubt about the commit.
+fn not_begun(error: RefDbError) -> RefDbError {
+    match error {
+        RefDbError::Unknown(why) => RefDbError::NotNow(why),
+        error => error,
+    }
+}
+
+/// Runs calls, some at a time; their answers in order.
+async fn a_few_at_once<T>(calls: Vec<impl Future<Output = T>>) -> Vec<T> {
+    stream::iter(calls).buffered(PARTS).collect().await
+}

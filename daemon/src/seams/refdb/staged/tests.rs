@@ -1,0 +1,184 @@
+//! What whoever comes by makes of a transaction that stopped in between; `tests/sim` plays it at every moment.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lockstep_proto::{Command, Lane, Oid, Pack, RefValue, Seq, SiteId, Slot, Version};
+
+use super::*;
+use crate::seams::refdb::memory::MemoryRefDb;
+use crate::seams::refdb::{
+    CommitAnswer, CommitRequest, IncarnationRecord, IncarnationState, Obstacle, Role, SlotState,
+};
+
+fn slot(seq: u64) -> Slot {
+    let incarnation: lockstep_proto::IncarnationId = "node-a.1".parse().unwrap();
+    incarnation.lane(Lane(0)).slot(Seq(seq))
+}
+
+fn key(n: usize) -> RefKey {
+    format!("refs/heads/b{n:04}").parse().unwrap()
+}
+
+fn value(n: u8) -> RefValue {
+    RefValue::Oid(Oid::Sha1([n; 20]))
+}
+
+/// Moves `refs` from what they are in `items`, or creates them.
+fn request(seq: u64, refs: std::ops::Range<usize>, items: &[Option<RefItem>], new: u8) -> CommitRequest {
+    let command = |n: usize| match items.get(n).cloned().flatten() {
+        Some(item) => Command {
+            key: key(n),
+            old: item.value,
+            new: value(new),
+            version: item.version.next(),
+            predecessor: item.txn,
+        },
+        None => Command { key: key(n), old: RefValue::Absent, new: value(new), version: Version(1), predecessor: None },
+    };
+    let transaction = Transaction {
+        id: slot(seq).txn(seq + 100),
+        site: site(),
+        project: project(),
+        committed_at_ms: 0,
+        commands: refs.map(command).collect(),
+        pack: Pack::Empty,
+        bases: Vec::new(),
+        request_id: "r".into(),
+        actor: String::new(),
+        traceparent: String::new(),
+    };
+    let encoded: Bytes = transaction.encode();
+    CommitRequest { transaction, encoded, directories: Vec::new() }
+}
+
+fn site() -> SiteId {
+    "site-a".parse().unwrap()
+}
+
+fn project() -> ProjectKey {
+    "p#1".parse().unwrap()
+}
+
+/// A refdb in which the incarnation of all slots is open.
+async fn world() -> (Arc<MemoryRefDb>, StagedRefDb) {
+    let raw = Arc::new(MemoryRefDb::new());
+    let epoch = raw.enroll_site(&site(), Role::Active).await.unwrap().epoch;
+    let (id, state, none) = (slot(0).lane.incarnation, IncarnationState::Open, vec![Seq(0)]);
+    let (settled, published) = (none.clone(), none);
+    let record = IncarnationRecord { id, site: site(), epoch, state, window: 64, settled, published };
+    raw.birth(&record).await.unwrap();
+    let staged = StagedRefDb::new(Arc::clone(&raw) as Arc<dyn RefDb>, WRITE_ITEMS, Plants::default());
+    (raw, staged)
+}
+
+async fn values(refdb: &dyn RefDb, refs: std::ops::Range<usize>) -> Vec<(Version, RefValue, bool)> {
+    let keys: Vec<RefKey> = refs.map(key).collect();
+    let items = refdb.read(&project(), &keys).await.unwrap();
+    let tell = |item: Option<RefItem>| {
+        item.map_or((Version::NONE, RefValue::Absent, false), |item| (item.version, item.value, item.lock.is_some()))
+    };
+    items.into_iter().map(tell).collect()
+}
+
+/// Locks every part of a request, as its writer does first.
+async fn locks(raw: &MemoryRefDb, staged: &StagedRefDb, request: &CommitRequest) {
+    for part in staged.parts(&request.transaction) {
+        assert_eq!(raw.lock(&part).await, Ok(CommitAnswer::Committed));
+    }
+}
+
+#[tokio::test]
+async fn two_thousand_refs_move_together() {
+    let (raw, staged) = world().await;
+    let first = request(0, 0..2_000, &[], 1);
+    assert_eq!(staged.commit(&first).await, Ok(CommitAnswer::Committed));
+    assert_eq!(values(&*raw, 0..2_000).await, vec![(Version(1), value(1), false); 2_000]);
+    assert_eq!(staged.commit(&first).await, Ok(CommitAnswer::Committed), "a second copy");
+    let items = raw.read(&project(), &(0..2_000).map(key).collect::<Vec<_>>()).await.unwrap();
+    assert_eq!(staged.commit(&request(1, 0..2_000, &items, 2)).await, Ok(CommitAnswer::Committed));
+    assert_eq!(values(&*raw, 0..2_000).await, vec![(Version(2), value(2), false); 2_000]);
+}
+
+#[tokio::test]
+async fn one_stale_ref_of_many_refuses_all_and_leaves_no_lock() {
+    let (raw, staged) = world().await;
+    assert_eq!(raw.commit(&request(0, 149..150, &[], 9)).await, Ok(CommitAnswer::Committed));
+    let answer = staged.commit(&request(1, 0..300, &[], 1)).await;
+    let Ok(CommitAnswer::Refused(obstacles)) = answer else { panic!("{answer:?}") };
+    assert!(matches!(&obstacles[..], [Obstacle::Stale(item)] if item.key == key(149)), "{obstacles:?}");
+    let unlocked = values(&*raw, 0..300).await.iter().all(|(_, _, locked)| !locked);
+    assert!(unlocked && values(&*raw, 0..1).await[0].1 == RefValue::Absent);
+    assert_eq!(raw.slot(&slot(1)).await, Ok(SlotState::Poisoned), "a late copy can do no harm");
+}
+
+#[tokio::test]
+async fn who_meets_the_locks_of_a_committed_transaction_moves_its_refs() {
+    let (raw, staged) = world().await;
+    let request = request(0, 0..150, &[], 1);
+    locks(&raw, &staged, &request).await;
+    assert_eq!(values(&staged, 0..1).await, [(Version::NONE, RefValue::Absent, true)], "its fate is open");
+    let sealed = raw.seal(&request.transaction.id, &request.encoded).await.unwrap();
+    assert!(matches!(sealed, SlotState::Committed(..)));
+    assert_eq!(values(&staged, 7..8).await, [(Version(1), value(1), false)]);
+    assert_eq!(values(&*raw, 7..9).await, [(Version(1), value(1), false), (Version::NONE, RefValue::Absent, true)]);
+    assert_eq!(values(&staged, 0..150).await, vec![(Version(1), value(1), false); 150]);
+}
+
+#[tokio::test]
+async fn a_scan_shows_what_is_committed_behind_locks() {
+    let (raw, staged) = world().await;
+    let request = request(0, 0..150, &[], 1);
+    locks(&raw, &staged, &request).await;
+    raw.seal(&request.transaction.id, &request.encoded).await.unwrap();
+    let page = staged.scan(&project(), Some(&key(99)), 20).await.unwrap();
+    assert!(page.len() == 20 && page.iter().all(|item| item.value == value(1) && item.lock.is_none()));
+}
+
+#[tokio::test]
+async fn a_commit_that_meets_locks_waits_until_their_fate_is_known() {
+    let (raw, staged) = world().await;
+    let large = request(0, 0..150, &[], 1);
+    locks(&raw, &staged, &large).await;
+    let small = request(1, 3..4, &[], 2);
+    let answer = staged.commit(&small).await;
+    let Ok(CommitAnswer::Refused(obstacles)) = answer else { panic!("{answer:?}") };
+    assert!(matches!(&obstacles[..], [Obstacle::Locked(_)]), "{obstacles:?}");
+    // The journal's owner poisons what stays empty.
+    raw.poison(&slot(0)).await.unwrap();
+    assert_eq!(staged.commit(&small).await, Ok(CommitAnswer::Conflict), "the lock is gone: again");
+    assert_eq!(staged.commit(&small).await, Ok(CommitAnswer::Committed));
+}
+
+#[tokio::test]
+async fn a_lock_that_arrives_after_its_slot_was_collected_is_void() {
+    let (raw, staged) = world().await;
+    // The slot was given to another transaction, which is over and collected. Then the lock of the first one arrives.
+    let late = request(0, 0..150, &[], 1);
+    locks(&raw, &staged, &late).await;
+    assert!(values(&staged, 0..1).await[0].2, "nothing says that it is over");
+    raw.mark(&site(), &slot(0).lane.incarnation, &[Seq(1)], &[Seq(1)]).await.unwrap();
+    assert_eq!(values(&staged, 0..1).await, [(Version::NONE, RefValue::Absent, false)]);
+}
+
+#[tokio::test]
+async fn a_slot_is_settled_before_it_is_collected() {
+    let (raw, staged) = world().await;
+    let request = request(0, 0..150, &[], 1);
+    locks(&raw, &staged, &request).await;
+    raw.seal(&request.transaction.id, &request.encoded).await.unwrap();
+    staged.settle(&request.transaction).await.unwrap();
+    raw.collect(&[slot(0)]).await.unwrap();
+    assert_eq!(values(&*raw, 0..150).await, vec![(Version(1), value(1), false); 150]);
+}
+
+#[tokio::test]
+async fn new_folders_that_do_not_fit_are_marked_before() {
+    let (raw, staged) = world().await;
+    let mut request = request(0, 0..60, &[], 1);
+    request.directories = (0..80).map(|n| format!("refs/heads/d{n:02}").parse().unwrap()).collect();
+    assert_eq!(staged.commit(&request).await, Ok(CommitAnswer::Committed));
+    let keys: Vec<RefKey> = request.directories.iter().cloned().map(RefKey::Ref).collect();
+    let marked = raw.read(&project(), &keys).await.unwrap();
+    assert!(marked.iter().all(|item| item.as_ref().is_some_and(|item| item.directory)));
+}

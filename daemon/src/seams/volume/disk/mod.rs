@@ -1,0 +1,339 @@
+//! The node's store on disk: one redb file, `<root>/.lockstep/node.redb`.
+//!
+//! A step is one redb transaction with one fsync, whatever is in it. Reads see the last step that was committed
+//! and never wait for a writer. The cache is small on purpose: the whole idle sidecar has 30 MiB, and the
+//! machine's page cache holds the file anyway.
+
+mod tables;
+mod write;
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use lockstep_proto::refresh::Subject;
+use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, Seq};
+use redb::{
+    Database, Key, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, Value,
+};
+
+use super::announced::AnnouncedFile;
+use super::{
+    Announced, Changes, Held, Mailbox, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts, forms, keys,
+};
+use crate::seams::eventlog::Position;
+
+/// How much of the file redb keeps in memory, in bytes.
+const CACHE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Whatever redb or a form says; [`failed`] makes one [`StoreError`] of it.
+type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// A store in a file. Clones are handles to the same one.
+#[derive(Clone)]
+pub struct DiskStore {
+    database: Arc<Database>,
+    announced: Arc<Mutex<AnnouncedFile>>,
+    announced_before: Arc<Vec<Announced>>,
+}
+
+impl DiskStore {
+    /// Opens the store, and makes it where there is none; its folder must be there. After a crash this reads the
+    /// whole file once. Blocks: call it at start.
+    ///
+    /// # Errors
+    /// The file is held by another process, damaged, or of a newer release; the error names it.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let open = || -> Fallible<Database> {
+            let database = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
+            tables::prepare(&database)?;
+            if let Some(folder) = path.parent() {
+                std::fs::File::open(folder)?.sync_all()?;
+            }
+            Ok(database)
+        };
+        let named = |error: StoreError| StoreError { why: format!("{}: {}", path.display(), error.why), ..error };
+        let database = open().map_err(failed("open it")).map_err(named)?;
+        let beside = path.with_extension("announced");
+        let announced =
+            AnnouncedFile::open(beside.clone()).map_err(Into::into).map_err(failed("open its announcements"))?;
+        let before = AnnouncedFile::read(&beside).map_err(Into::into).map_err(failed("read its announcements"))?;
+        Ok(Self {
+            database: Arc::new(database),
+            announced: Arc::new(Mutex::new(announced)),
+            announced_before: Arc::new(before),
+        })
+    }
+
+    fn table<K: Key + 'static, V: Value + 'static>(
+        &self,
+        definition: TableDefinition<'static, K, V>,
+    ) -> Fallible<ReadOnlyTable<K, V>> {
+        Ok(self.database.begin_read()?.open_table(definition)?)
+    }
+
+    /// Reads a key's value. The table outlives what is read from it: a page that is given back after its transaction may
+    /// be in use again.
+    fn get<'k, K: Key + 'static, V: Value + 'static, T>(
+        &self,
+        definition: TableDefinition<'static, K, V>,
+        key: K::SelfType<'k>,
+        read: impl FnOnce(V::SelfType<'_>) -> Fallible<T>,
+    ) -> Fallible<Option<T>> {
+        let table = self.table(definition)?;
+        let found = table.get(key)?;
+        found.map(|found| read(found.value())).transpose()
+    }
+
+    fn read_reference(&self, project: &ProjectKey, key: &RefKey) -> Fallible<Option<RefRecord>> {
+        let read = |bytes: &[u8]| Ok(forms::read_record(bytes)?);
+        match key {
+            RefKey::State => self.get(tables::PROJECTS, project.name.as_str(), read),
+            RefKey::Head | RefKey::Ref(_) => self.get(tables::REFS, keys::reference(project, key).as_slice(), read),
+        }
+    }
+
+    fn read_references(
+        &self,
+        project: &ProjectKey,
+        after: Option<&RefKey>,
+        limit: usize,
+    ) -> Fallible<Vec<(RefKey, RefRecord)>> {
+        let begin = after.map_or_else(|| keys::project(project), |after| keys::reference(project, after));
+        let end = keys::project_end(project);
+        let table = self.table(tables::REFS)?;
+        let range = table.range::<&[u8]>((Bound::Excluded(begin.as_slice()), Bound::Excluded(end.as_slice())))?;
+        range
+            .take(limit)
+            .map(|row| {
+                let (key, record) = row?;
+                Ok((keys::read_reference(key.value())?.1, forms::read_record(record.value())?))
+            })
+            .collect()
+    }
+
+    fn read_projects(&self) -> Fallible<Vec<(ProjectName, RefRecord)>> {
+        let table = self.table(tables::PROJECTS)?;
+        table
+            .iter()?
+            .map(|row| {
+                let (name, record) = row?;
+                Ok((name.value().parse()?, forms::read_record(record.value())?))
+            })
+            .collect()
+    }
+
+    fn read_checkpoints(&self) -> Fallible<BTreeMap<ShardId, Position>> {
+        let table = self.table(tables::CHECKPOINTS)?;
+        table
+            .iter()?
+            .map(|row| {
+                let (shard, position) = row?;
+                Ok((forms::read_json("shard", shard.value())?, forms::read_json("position", position.value())?))
+            })
+            .collect()
+    }
+
+    fn read_low_water(&self) -> Fallible<BTreeMap<LaneId, Seq>> {
+        let table = self.table(tables::LOW_WATER)?;
+        table
+            .iter()?
+            .map(|row| {
+                let (lane, seq) = row?;
+                Ok((lane.value().parse()?, Seq(seq.value())))
+            })
+            .collect()
+    }
+
+    fn read_held(
+        &self,
+        definition: TableDefinition<'static, &'static str, &'static [u8]>,
+    ) -> Fallible<BTreeMap<String, Held>> {
+        let table = self.table(definition)?;
+        table
+            .iter()?
+            .map(|row| {
+                let (id, held) = row?;
+                Ok((id.value().to_owned(), forms::read_held(held.value())?))
+            })
+            .collect()
+    }
+
+    fn read_refresh_marks(&self) -> Fallible<Vec<(Subject, RefreshMark)>> {
+        let table = self.table(tables::REFRESH)?;
+        table
+            .iter()?
+            .map(|row| {
+                let (subject, mark) = row?;
+                Ok((forms::read_json("subject", subject.value())?, forms::read_json("refresh mark", mark.value())?))
+            })
+            .collect()
+    }
+
+    fn read_mail(&self, mailbox: Mailbox, after: Option<u64>, limit: usize) -> Fallible<Vec<(u64, Bytes)>> {
+        let table = self.table(tables::mail(mailbox))?;
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = table.range::<u64>((begin, Bound::Unbounded))?.take(limit);
+        behind
+            .map(|row| {
+                let (number, letter) = row?;
+                Ok((number.value(), Bytes::copy_from_slice(letter.value())))
+            })
+            .collect()
+    }
+
+    fn read_received(&self) -> Fallible<BTreeMap<String, String>> {
+        let table = self.table(tables::RECEIVED)?;
+        table
+            .iter()?
+            .map(|row| {
+                let (origin, what) = row?;
+                Ok((origin.value().to_owned(), what.value().to_owned()))
+            })
+            .collect()
+    }
+
+    fn read_received_blocks(&self) -> Fallible<BTreeMap<(String, u64), Bytes>> {
+        let table = self.table(tables::RECEIVED_BLOCKS)?;
+        table
+            .iter()?
+            .map(|row| {
+                let (block, bits) = row?;
+                let (origin, block) = block.value();
+                Ok(((origin.to_owned(), block), Bytes::copy_from_slice(bits.value())))
+            })
+            .collect()
+    }
+
+    fn read_facts(&self) -> Fallible<VolumeFacts> {
+        let read = |text: &str| Ok(forms::read_json("volume facts", text)?);
+        Ok(self.get(tables::FACTS, tables::VOLUME, read)?.unwrap_or_default())
+    }
+
+    fn write(&self, changes: &Changes) -> Fallible<()> {
+        let txn = self.database.begin_write()?;
+        write::apply(&txn, changes)?;
+        txn.commit()?;
+        Ok(())
+    }
+}
+
+/// The one error of the store: what was tried, and the whole chain of causes.
+fn failed(op: &'static str) -> impl Fn(Box<dyn std::error::Error + Send + Sync>) -> StoreError {
+    move |error| {
+        let mut why = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            why = format!("{why}: {error}");
+            cause = error.source();
+        }
+        StoreError { op, why }
+    }
+}
+
+#[async_trait]
+impl NodeStore for DiskStore {
+    fn reference(&self, project: &ProjectKey, key: &RefKey) -> Result<Option<RefRecord>, StoreError> {
+        self.read_reference(project, key).map_err(failed("read a ref"))
+    }
+
+    fn references(
+        &self,
+        project: &ProjectKey,
+        after: Option<&RefKey>,
+        limit: usize,
+    ) -> Result<Vec<(RefKey, RefRecord)>, StoreError> {
+        self.read_references(project, after, limit).map_err(failed("read the refs of a project"))
+    }
+
+    fn projects(&self) -> Result<Vec<(ProjectName, RefRecord)>, StoreError> {
+        self.read_projects().map_err(failed("read the projects"))
+    }
+
+    fn is_value(&self, project: &ProjectKey, oid: &Oid) -> Result<bool, StoreError> {
+        let found = self.get(tables::VALUES, keys::value(project, oid).as_slice(), |_| Ok(()));
+        Ok(found.map_err(failed("look for a value"))?.is_some())
+    }
+
+    fn is_directory(&self, project: &ProjectKey, name: &RefName) -> Result<bool, StoreError> {
+        let found = self.get(tables::DIRECTORIES, keys::name(project, name).as_slice(), |_| Ok(()));
+        Ok(found.map_err(failed("look for a directory mark"))?.is_some())
+    }
+
+    fn checkpoints(&self) -> Result<BTreeMap<ShardId, Position>, StoreError> {
+        self.read_checkpoints().map_err(failed("read the checkpoints"))
+    }
+
+    fn low_water(&self) -> Result<BTreeMap<LaneId, Seq>, StoreError> {
+        self.read_low_water().map_err(failed("read the low-water marks"))
+    }
+
+    fn parked(&self) -> Result<BTreeMap<String, Held>, StoreError> {
+        self.read_held(tables::PARKED).map_err(failed("read what is parked"))
+    }
+
+    fn held_counts(&self) -> Result<(u64, u64), StoreError> {
+        let count = || Ok((self.table(tables::PARKED)?.len()?, self.table(tables::QUARANTINE)?.len()?));
+        count().map_err(failed("count what is held"))
+    }
+
+    fn quarantined(&self) -> Result<BTreeMap<String, Held>, StoreError> {
+        self.read_held(tables::QUARANTINE).map_err(failed("read the quarantine"))
+    }
+
+    fn refresh_marks(&self) -> Result<Vec<(Subject, RefreshMark)>, StoreError> {
+        self.read_refresh_marks().map_err(failed("read the refresh marks"))
+    }
+
+    fn mail(&self, mailbox: Mailbox, after: Option<u64>, limit: usize) -> Result<Vec<(u64, Bytes)>, StoreError> {
+        self.read_mail(mailbox, after, limit).map_err(failed("read a mailbox"))
+    }
+
+    fn letter(&self, mailbox: Mailbox, number: u64) -> Result<Option<Bytes>, StoreError> {
+        let read = || {
+            let table = self.table(tables::mail(mailbox))?;
+            Ok(table.get(number)?.map(|letter| Bytes::copy_from_slice(letter.value())))
+        };
+        read().map_err(failed("read a mailbox"))
+    }
+
+    fn received(&self) -> Result<BTreeMap<String, String>, StoreError> {
+        self.read_received().map_err(failed("read what was received"))
+    }
+
+    fn received_blocks(&self) -> Result<BTreeMap<(String, u64), Bytes>, StoreError> {
+        self.read_received_blocks().map_err(failed("read what was received"))
+    }
+
+    fn facts(&self) -> Result<VolumeFacts, StoreError> {
+        self.read_facts().map_err(failed("read the volume's facts"))
+    }
+
+    fn announce(&self, moves: &[Announced]) -> Result<u64, StoreError> {
+        let mut file = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
+        file.announce(moves).map_err(Into::into).map_err(failed("announce moves"))
+    }
+
+    fn announced(&self) -> Result<Vec<Announced>, StoreError> {
+        Ok(self.announced_before.as_ref().clone())
+    }
+
+    fn settle_announced(&self, until: u64) -> Result<(), StoreError> {
+        let mut file = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
+        file.settle(until).map_err(Into::into).map_err(failed("settle announcements"))
+    }
+
+    async fn commit(&self, changes: Changes) -> Result<(), StoreError> {
+        const OP: &str = "commit a step";
+        let store = self.clone();
+        #[expect(clippy::disallowed_methods, reason = "a commit waits for an fsync")]
+        let written = tokio::task::spawn_blocking(move || store.write(&changes)).await;
+        match written {
+            Ok(result) => result.map_err(failed(OP)),
+            Err(stopped) => Err(StoreError { op: OP, why: stopped.to_string() }),
+        }
+    }
+}

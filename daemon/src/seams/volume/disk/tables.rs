@@ -1,0 +1,117 @@
+//! The tables of the store on disk. `keys` and `forms` say what is in them.
+
+use redb::{Database, ReadableTable, TableDefinition};
+
+use super::Fallible;
+use crate::seams::volume::Mailbox;
+use crate::seams::volume::forms::FORMAT;
+
+/// The version map without `@state`: [`crate::seams::volume::keys::reference`] to [`crate::seams::volume::forms::record`].
+pub const REFS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("refs");
+/// The version map's `@state` entries: project name to [`crate::seams::volume::forms::record`].
+pub const PROJECTS: TableDefinition<&str, &[u8]> = TableDefinition::new("projects");
+/// [`crate::seams::volume::keys::value`] to the number of refs that have this value.
+pub const VALUES: TableDefinition<&[u8], u64> = TableDefinition::new("values");
+/// Names that are marked as directories: [`crate::seams::volume::keys::name`].
+pub const DIRECTORIES: TableDefinition<&[u8], ()> = TableDefinition::new("directories");
+/// Shard to position, both JSON.
+pub const CHECKPOINTS: TableDefinition<&str, &str> = TableDefinition::new("checkpoints");
+/// Lane to sequence number.
+pub const LOW_WATER: TableDefinition<&str, u64> = TableDefinition::new("low_water");
+/// Transaction id to [`crate::seams::volume::forms::held`].
+pub const PARKED: TableDefinition<&str, &[u8]> = TableDefinition::new("parked");
+/// Transaction id, or shard and position, to [`crate::seams::volume::forms::held`].
+pub const QUARANTINE: TableDefinition<&str, &[u8]> = TableDefinition::new("quarantine");
+/// Subject to what Gerrit has not looked at, both JSON. A release without it leaves it as it is.
+pub const REFRESH: TableDefinition<&str, &str> = TableDefinition::new("refresh");
+/// Number to encoded announcement.
+pub const OUTBOX: TableDefinition<u64, &[u8]> = TableDefinition::new("outbox");
+/// Number to a stream event's id.
+pub const SENT: TableDefinition<u64, &[u8]> = TableDefinition::new("sent");
+/// Number to the time of the arrival and the encoded announcement.
+pub const INBOX: TableDefinition<u64, &[u8]> = TableDefinition::new("inbox");
+/// Origin to what was received of it, JSON.
+pub const RECEIVED: TableDefinition<&str, &str> = TableDefinition::new("received");
+/// Origin and block to what was received of the block's numbers: a bit each.
+pub const RECEIVED_BLOCKS: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("received_blocks");
+/// One row, [`VOLUME`]: JSON.
+pub const FACTS: TableDefinition<&str, &str> = TableDefinition::new("facts");
+/// The row of [`FACTS`].
+pub const VOLUME: &str = "volume";
+
+/// One row, [`VERSION`]. Never changes its own form, so that every release can read it.
+const FORMATS: TableDefinition<&str, u64> = TableDefinition::new("format");
+/// The row of [`FORMATS`].
+const VERSION: &str = "version";
+
+/// A mailbox's table.
+pub fn mail(mailbox: Mailbox) -> TableDefinition<'static, u64, &'static [u8]> {
+    match mailbox {
+        Mailbox::Outbox => OUTBOX,
+        Mailbox::Sent => SENT,
+        Mailbox::Inbox => INBOX,
+    }
+}
+
+/// Checks the store's format and creates the tables of a new one.
+///
+/// # Errors
+/// A store that a newer release wrote; nothing of it is touched then.
+pub fn prepare(database: &Database) -> Fallible<()> {
+    let txn = database.begin_write()?;
+    {
+        let mut formats = txn.open_table(FORMATS)?;
+        let found = formats.get(VERSION)?.map(|version| version.value());
+        match found {
+            Some(FORMAT) => {}
+            None => {
+                formats.insert(VERSION, FORMAT)?;
+            }
+            Some(other) => return Err(wrong_format(other).into()),
+        }
+        txn.open_table(REFS)?;
+        txn.open_table(PROJECTS)?;
+        txn.open_table(VALUES)?;
+        txn.open_table(DIRECTORIES)?;
+        txn.open_table(CHECKPOINTS)?;
+        txn.open_table(LOW_WATER)?;
+        txn.open_table(PARKED)?;
+        txn.open_table(QUARANTINE)?;
+        txn.open_table(REFRESH)?;
+        txn.open_table(OUTBOX)?;
+        txn.open_table(SENT)?;
+        txn.open_table(INBOX)?;
+        txn.open_table(RECEIVED)?;
+        txn.open_table(RECEIVED_BLOCKS)?;
+        txn.open_table(FACTS)?;
+    }
+    txn.commit()?;
+    Ok(())
+}
+
+fn wrong_format(found: u64) -> String {
+    format!(
+        "it has format {found} and this release reads format {FORMAT} only; start the release that wrote it (a retry \
+         with this one does not help)"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_of_a_newer_release_is_refused_and_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.redb");
+        let newer = Database::create(&path).unwrap();
+        let txn = newer.begin_write().unwrap();
+        txn.open_table(FORMATS).unwrap().insert(VERSION, FORMAT + 1).unwrap();
+        txn.commit().unwrap();
+        drop(newer);
+        for _ in 0..2 {
+            let error = super::super::DiskStore::open(&path).err().expect("a refusal").to_string();
+            assert!(error.contains("format 2") && error.contains("node.redb"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Writes one step of changes, within one transaction of the database.
+
+use lockstep_proto::{Oid, ProjectKey, RefKey, RefName};
+use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
+
+use super::{Fallible, tables};
+use crate::seams::volume::{Changes, Held, RefRecord, forms, keys};
+
+/// Writes all of `changes`: first what goes, then what comes.
+pub fn apply(txn: &WriteTransaction, changes: &Changes) -> Fallible<()> {
+    forget_projects(txn, &changes.forget_projects)?;
+    put_refs(txn, &changes.refs)?;
+    put_directories(txn, &changes.directories)?;
+    put_positions(txn, changes)?;
+    put_held(txn, tables::PARKED, &changes.unpark, &changes.park)?;
+    put_held(txn, tables::QUARANTINE, &changes.unquarantine, &changes.quarantine)?;
+    put_refresh(txn, changes)?;
+    put_mail(txn, changes)?;
+    if let Some(facts) = &changes.facts {
+        txn.open_table(tables::FACTS)?.insert(tables::VOLUME, forms::json(facts).as_str())?;
+    }
+    Ok(())
+}
+
+fn forget_projects(txn: &WriteTransaction, projects: &[ProjectKey]) -> Fallible<()> {
+    for project in projects {
+        let (begin, end) = (keys::project(project), keys::project_end(project));
+        let range = || begin.as_slice()..end.as_slice();
+        txn.open_table(tables::REFS)?.retain_in(range(), |_, _| false)?;
+        txn.open_table(tables::VALUES)?.retain_in(range(), |_, _| false)?;
+        txn.open_table(tables::DIRECTORIES)?.retain_in(range(), |_, ()| false)?;
+    }
+    Ok(())
+}
+
+fn put_refs(txn: &WriteTransaction, refs: &[(ProjectKey, RefKey, RefRecord)]) -> Fallible<()> {
+    let mut map = txn.open_table(tables::REFS)?;
+    let mut projects = txn.open_table(tables::PROJECTS)?;
+    let mut values = txn.open_table(tables::VALUES)?;
+    for (project, key, record) in refs {
+        let bytes = forms::record(record);
+        if *key == RefKey::State {
+            projects.insert(project.name.as_str(), bytes.as_slice())?;
+            continue;
+        }
+        let before = map.insert(keys::reference(project, key).as_slice(), bytes.as_slice())?;
+        let before = before.map(|before| forms::read_record(before.value())).transpose()?;
+        if let Some(oid) = before.and_then(|before| before.value.oid()) {
+            count(&mut values, project, &oid, |count| count.saturating_sub(1))?;
+        }
+        if let Some(oid) = record.value.oid() {
+            count(&mut values, project, &oid, |count| count + 1)?;
+        }
+    }
+    Ok(())
+}
+
+/// Changes how many refs of the project have the object as their value; none leaves no row.
+fn count(
+    values: &mut Table<'_, &'static [u8], u64>,
+    project: &ProjectKey,
+    oid: &Oid,
+    change: impl FnOnce(u64) -> u64,
+) -> Fallible<()> {
+    let key = keys::value(project, oid);
+    let before = values.get(key.as_slice())?.map_or(0, |count| count.value());
+    match change(before) {
+        0 => values.remove(key.as_slice())?,
+        after => values.insert(key.as_slice(), after)?,
+    };
+    Ok(())
+}
+
+fn put_directories(txn: &WriteTransaction, directories: &[(ProjectKey, RefName)]) -> Fallible<()> {
+    let mut table = txn.open_table(tables::DIRECTORIES)?;
+    for (project, name) in directories {
+        table.insert(keys::name(project, name).as_slice(), ())?;
+    }
+    Ok(())
+}
+
+fn put_positions(txn: &WriteTransaction, changes: &Changes) -> Fallible<()> {
+    let mut checkpoints = txn.open_table(tables::CHECKPOINTS)?;
+    for shard in &changes.forget_shards {
+        checkpoints.remove(forms::json(shard).as_str())?;
+    }
+    for (shard, position) in &changes.checkpoints {
+        checkpoints.insert(forms::json(shard).as_str(), forms::json(position).as_str())?;
+    }
+    let mut low_water = txn.open_table(tables::LOW_WATER)?;
+    for lane in &changes.forget_lanes {
+        low_water.remove(lane.to_string().as_str())?;
+    }
+    for (lane, seq) in &changes.low_water {
+        low_water.insert(lane.to_string().as_str(), seq.0)?;
+    }
+    Ok(())
+}
+
+fn put_refresh(txn: &WriteTransaction, changes: &Changes) -> Fallible<()> {
+    let mut table = txn.open_table(tables::REFRESH)?;
+    for subject in &changes.refreshed {
+        table.remove(forms::json(subject).as_str())?;
+    }
+    for (subject, mark) in &changes.refresh {
+        table.insert(forms::json(subject).as_str(), forms::json(mark).as_str())?;
+    }
+    Ok(())
+}
+
+fn put_held(
+    txn: &WriteTransaction,
+    definition: TableDefinition<&'static str, &'static [u8]>,
+    gone: &[String],
+    held: &[(String, Held)],
+) -> Fallible<()> {
+    let mut table = txn.open_table(definition)?;
+    for id in gone {
+        table.remove(id.as_str())?;
+    }
+    for (id, held) in held {
+        table.insert(id.as_str(), forms::held(held).as_slice())?;
+    }
+    Ok(())
+}
+
+fn put_mail(txn: &WriteTransaction, changes: &Changes) -> Fallible<()> {
+    for (mailbox, number) in &changes.unpost {
+        txn.open_table(tables::mail(*mailbox))?.remove(number)?;
+    }
+    for (mailbox, number, bytes) in &changes.post {
+        txn.open_table(tables::mail(*mailbox))?.insert(number, bytes.as_ref())?;
+    }
+    put_received(txn, changes)
+}
+
+fn put_received(txn: &WriteTransaction, changes: &Changes) -> Fallible<()> {
+    if changes.received.is_empty() && changes.received_blocks.is_empty() && changes.forget_received.is_empty() {
+        return Ok(());
+    }
+    let mut received = txn.open_table(tables::RECEIVED)?;
+    let mut blocks = txn.open_table(tables::RECEIVED_BLOCKS)?;
+    for origin in &changes.forget_received {
+        received.remove(origin.as_str())?;
+        blocks.retain_in((origin.as_str(), 0)..=(origin.as_str(), u64::MAX), |_, _| false)?;
+    }
+    for (origin, what) in &changes.received {
+        received.insert(origin.as_str(), what.as_str())?;
+    }
+    for ((origin, block), bits) in &changes.received_blocks {
+        match bits {
+            Some(bits) => drop(blocks.insert((origin.as_str(), *block), bits.as_ref())?),
+            None => drop(blocks.remove((origin.as_str(), *block))?),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,240 @@
+//! The node's store in memory, for the simulator and the tests.
+//!
+//! A [`MemoryStore`] is a handle; clones share what is stored. The simulator keeps one while it crashes and
+//! restarts a node: what was committed is on the "disk" and stays. [`MemoryStore::wipe`] is the loss of that disk.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use lockstep_proto::refresh::Subject;
+use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, Seq};
+
+use super::{Announced, Changes, Held, Mailbox, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts};
+use crate::seams::eventlog::Position;
+
+/// A store in memory. Clones are handles to the same one.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStore(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    projects: BTreeMap<ProjectName, RefRecord>,
+    refs: BTreeMap<ProjectKey, BTreeMap<RefKey, RefRecord>>,
+    /// How many refs have the object as their value.
+    values: BTreeMap<ProjectKey, BTreeMap<Oid, u64>>,
+    directories: BTreeMap<ProjectKey, BTreeSet<RefName>>,
+    checkpoints: BTreeMap<ShardId, Position>,
+    low_water: BTreeMap<LaneId, Seq>,
+    parked: BTreeMap<String, Held>,
+    quarantined: BTreeMap<String, Held>,
+    refresh: BTreeMap<Subject, RefreshMark>,
+    mail: BTreeMap<(Mailbox, u64), Bytes>,
+    received: BTreeMap<String, String>,
+    received_blocks: BTreeMap<(String, u64), Bytes>,
+    facts: VolumeFacts,
+    announced: BTreeMap<u64, Vec<Announced>>,
+    #[cfg(test)]
+    steps: Vec<Changes>,
+}
+
+impl MemoryStore {
+    /// Loses everything, as a new disk would.
+    pub fn wipe(&self) {
+        *self.state() = State::default();
+    }
+
+    /// What was committed, step by step.
+    #[cfg(test)]
+    #[must_use]
+    pub fn steps(&self) -> Vec<Changes> {
+        self.state().steps.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn apply(&mut self, changes: Changes) {
+        self.remove(&changes);
+        for (project, key, record) in changes.refs {
+            self.put(project, key, record);
+        }
+        for (project, name) in changes.directories {
+            self.directories.entry(project).or_default().insert(name);
+        }
+        self.checkpoints.extend(changes.checkpoints);
+        self.low_water.extend(changes.low_water);
+        self.parked.extend(changes.park);
+        self.quarantined.extend(changes.quarantine);
+        self.refresh.extend(changes.refresh);
+        self.mail.extend(changes.post.into_iter().map(|(mailbox, number, bytes)| ((mailbox, number), bytes)));
+        self.received.extend(changes.received);
+        for (block, bits) in changes.received_blocks {
+            match bits {
+                Some(bits) => drop(self.received_blocks.insert(block, bits)),
+                None => drop(self.received_blocks.remove(&block)),
+            }
+        }
+        if let Some(facts) = changes.facts {
+            self.facts = facts;
+        }
+    }
+
+    fn remove(&mut self, changes: &Changes) {
+        for project in &changes.forget_projects {
+            self.refs.remove(project);
+            self.values.remove(project);
+            self.directories.remove(project);
+        }
+        self.checkpoints.retain(|shard, _| !changes.forget_shards.contains(shard));
+        self.low_water.retain(|lane, _| !changes.forget_lanes.contains(lane));
+        self.parked.retain(|id, _| !changes.unpark.contains(id));
+        self.quarantined.retain(|id, _| !changes.unquarantine.contains(id));
+        for subject in &changes.refreshed {
+            self.refresh.remove(subject);
+        }
+        for at in &changes.unpost {
+            self.mail.remove(at);
+        }
+        for origin in &changes.forget_received {
+            self.received.remove(origin);
+            self.received_blocks.retain(|(of, _), _| of != origin);
+        }
+    }
+
+    fn put(&mut self, project: ProjectKey, key: RefKey, record: RefRecord) {
+        if key == RefKey::State {
+            self.projects.insert(project.name, record);
+            return;
+        }
+        let values = self.values.entry(project.clone()).or_default();
+        if let Some(oid) = record.value.oid() {
+            *values.entry(oid).or_default() += 1;
+        }
+        let before = self.refs.entry(project).or_default().insert(key, record);
+        if let Some(Entry::Occupied(mut count)) = before.and_then(|it| it.value.oid()).map(|oid| values.entry(oid)) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl NodeStore for MemoryStore {
+    fn reference(&self, project: &ProjectKey, key: &RefKey) -> Result<Option<RefRecord>, StoreError> {
+        let state = self.state();
+        let found = match key {
+            RefKey::State => state.projects.get(&project.name),
+            RefKey::Head | RefKey::Ref(_) => state.refs.get(project).and_then(|refs| refs.get(key)),
+        };
+        Ok(found.cloned())
+    }
+
+    fn references(
+        &self,
+        project: &ProjectKey,
+        after: Option<&RefKey>,
+        limit: usize,
+    ) -> Result<Vec<(RefKey, RefRecord)>, StoreError> {
+        let state = self.state();
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind =
+            state.refs.get(project).into_iter().flat_map(|refs| refs.range::<RefKey, _>((begin, Bound::Unbounded)));
+        Ok(behind.take(limit).map(|(key, record)| (key.clone(), record.clone())).collect())
+    }
+
+    fn projects(&self) -> Result<Vec<(ProjectName, RefRecord)>, StoreError> {
+        Ok(self.state().projects.iter().map(|(name, record)| (name.clone(), record.clone())).collect())
+    }
+
+    fn is_value(&self, project: &ProjectKey, oid: &Oid) -> Result<bool, StoreError> {
+        Ok(self.state().values.get(project).is_some_and(|values| values.contains_key(oid)))
+    }
+
+    fn is_directory(&self, project: &ProjectKey, name: &RefName) -> Result<bool, StoreError> {
+        Ok(self.state().directories.get(project).is_some_and(|names| names.contains(name)))
+    }
+
+    fn checkpoints(&self) -> Result<BTreeMap<ShardId, Position>, StoreError> {
+        Ok(self.state().checkpoints.clone())
+    }
+
+    fn low_water(&self) -> Result<BTreeMap<LaneId, Seq>, StoreError> {
+        Ok(self.state().low_water.clone())
+    }
+
+    fn parked(&self) -> Result<BTreeMap<String, Held>, StoreError> {
+        Ok(self.state().parked.clone())
+    }
+
+    fn held_counts(&self) -> Result<(u64, u64), StoreError> {
+        let state = self.state();
+        Ok((state.parked.len() as u64, state.quarantined.len() as u64))
+    }
+
+    fn quarantined(&self) -> Result<BTreeMap<String, Held>, StoreError> {
+        Ok(self.state().quarantined.clone())
+    }
+
+    fn refresh_marks(&self) -> Result<Vec<(Subject, RefreshMark)>, StoreError> {
+        Ok(self.state().refresh.iter().map(|(subject, mark)| (subject.clone(), mark.clone())).collect())
+    }
+
+    fn mail(&self, mailbox: Mailbox, after: Option<u64>, limit: usize) -> Result<Vec<(u64, Bytes)>, StoreError> {
+        let state = self.state();
+        let begin = after.map_or(Bound::Included((mailbox, 0)), |after| Bound::Excluded((mailbox, after)));
+        let behind = state.mail.range((begin, Bound::Included((mailbox, u64::MAX))));
+        Ok(behind.take(limit).map(|((_, number), bytes)| (*number, bytes.clone())).collect())
+    }
+
+    fn letter(&self, mailbox: Mailbox, number: u64) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.state().mail.get(&(mailbox, number)).cloned())
+    }
+
+    fn received(&self) -> Result<BTreeMap<String, String>, StoreError> {
+        Ok(self.state().received.clone())
+    }
+
+    fn received_blocks(&self) -> Result<BTreeMap<(String, u64), Bytes>, StoreError> {
+        Ok(self.state().received_blocks.clone())
+    }
+
+    fn facts(&self) -> Result<VolumeFacts, StoreError> {
+        Ok(self.state().facts.clone())
+    }
+
+    fn announce(&self, moves: &[Announced]) -> Result<u64, StoreError> {
+        let announced = &mut self.state().announced;
+        let number = announced.last_key_value().map_or(1, |(last, _)| last + 1);
+        announced.insert(number, moves.to_vec());
+        Ok(number)
+    }
+
+    fn announced(&self) -> Result<Vec<Announced>, StoreError> {
+        Ok(self.state().announced.values().flatten().cloned().collect())
+    }
+
+    fn settle_announced(&self, until: u64) -> Result<(), StoreError> {
+        // The last note stays, for its number.
+        let announced = &mut self.state().announced;
+        let last = announced.last_key_value().map_or(0, |(last, _)| *last);
+        announced.retain(|number, _| *number > until || *number == last);
+        Ok(())
+    }
+
+    async fn commit(&self, changes: Changes) -> Result<(), StoreError> {
+        let mut state = self.state();
+        #[cfg(test)]
+        state.steps.push(changes.clone());
+        state.apply(changes);
+        Ok(())
+    }
+}

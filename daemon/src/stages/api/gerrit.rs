@@ -1,0 +1,69 @@
+//! A Gerrit that starts, and what its `init` wrote that contradicts what was committed.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use lockstep_proto::bridge::{ApiError, ProjectResponse};
+use lockstep_proto::gerrit::{HelloRequest, HelloResponse, Stray, StrayRequest};
+
+use super::admission::Work;
+use super::check;
+use super::error::Failure;
+use super::extract::{Body, Project};
+use super::routes::{Answer, Api};
+use crate::stages::ports::Doorkeeper;
+
+impl Api {
+    fn doorkeeper(&self) -> Result<Arc<dyn Doorkeeper>, Failure> {
+        self.doorkeeper.clone().ok_or_else(|| Failure::unavailable("this sidecar has no door for Gerrits"))
+    }
+}
+
+/// Whether a Gerrit may start here.
+#[utoipa::path(post, path = "/v1/gerrit/hello", tag = "bridge",
+    request_body = HelloRequest,
+    responses((status = 200, description = "It may, or why it may not", body = HelloResponse),
+        (status = 400, description = "Malformed", body = ApiError),
+        (status = 503, description = "Not known yet: this sidecar starts, or the refdb does not answer; ask again", body = ApiError)))]
+pub(super) async fn hello(
+    State(api): State<Api>,
+    permit: Work,
+    Body(gerrit): Body<HelloRequest>,
+) -> Answer<HelloResponse> {
+    check::gerrit(&gerrit)?;
+    let doorkeeper = api.doorkeeper()?;
+    let answer = api.outlive(permit, api.deadline, async move { doorkeeper.hello(gerrit).await }).await;
+    Ok(Json(answer.unwrap_or_else(|| Err(still_at_it()))?))
+}
+
+/// The values of a project's refs that had to give way to what was committed.
+#[utoipa::path(get, path = "/v1/projects/{project}/strays", tag = "bridge",
+    params(("project" = String, Path, description = "Project name, percent-encoded ('/' is %2F)")),
+    responses((status = 200, description = "What there is", body = Vec<Stray>),
+        (status = 503, description = "The repository cannot be read now, or too many requests are in work", body = ApiError)))]
+pub(super) async fn strays(State(api): State<Api>, _permit: Work, Project(project): Project) -> Answer<Vec<Stray>> {
+    Ok(Json(api.doorkeeper()?.strays(&project).await?))
+}
+
+/// Adopts or discards one of them.
+#[utoipa::path(post, path = "/v1/projects/{project}/strays", tag = "bridge",
+    params(("project" = String, Path, description = "Project name, percent-encoded ('/' is %2F)")),
+    request_body = StrayRequest,
+    responses((status = 200, description = "A verdict", body = ProjectResponse),
+        (status = 400, description = "Malformed", body = ApiError),
+        (status = 503, description = "This sidecar takes no commits now, or works on too many requests: try again", body = ApiError)))]
+pub(super) async fn end_stray(
+    State(api): State<Api>,
+    permit: Work,
+    Project(project): Project,
+    Body(request): Body<StrayRequest>,
+) -> Answer<ProjectResponse> {
+    let (doorkeeper, id) = (api.doorkeeper()?, request.request_id.clone());
+    api.on_project(permit, &id, async move { doorkeeper.end_stray(&project, request).await }).await
+}
+
+fn still_at_it() -> ApiError {
+    let message = "what is on the disk is still compared with the refdb; ask again".to_owned();
+    ApiError { code: lockstep_proto::bridge::RefusalCode::Unavailable, message, retry: true }
+}

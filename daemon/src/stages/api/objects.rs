@@ -1,0 +1,75 @@
+//! Objects for peers: a pack of one repository, streamed.
+
+use axum::Json;
+use axum::body::Body as Bytes;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures::stream;
+use lockstep_proto::bridge::{ApiError, ObjectsMissing, ObjectsRequest};
+use tokio::io::AsyncReadExt;
+
+use super::admission::Work;
+use super::error::Failure;
+use super::extract::{Body, Project};
+use super::routes::Api;
+use crate::seams::blob::Payload;
+use crate::seams::peers::{MOST_OIDS, PeerError, serve};
+
+/// Bytes of a file that are read at once.
+const CHUNK: usize = 64 * 1024;
+
+/// Packs objects for another node that lacks them.
+#[utoipa::path(post, path = "/v1/projects/{project}/objects", tag = "peers",
+    params(("project" = String, Path, description = "Project name, percent-encoded ('/' is %2F)")),
+    request_body = ObjectsRequest,
+    responses(
+        (status = 200, description = "A git pack of what the wanted objects need beyond what the caller has",
+            content_type = "application/x-git-pack", body = String),
+        (status = 204, description = "The caller has it all"),
+        (status = 409, description = "Objects are not here", body = ObjectsMissing),
+        (status = 400, description = "Malformed", body = ApiError),
+        (status = 401, description = "No valid bearer token (TCP listener only)", body = ApiError),
+        (status = 503, description = "The repository cannot be read now, or too many requests are in work", body = ApiError)))]
+pub(super) async fn objects(
+    State(api): State<Api>,
+    permit: Work,
+    Project(project): Project,
+    Body(request): Body<ObjectsRequest>,
+) -> Result<Response, Failure> {
+    let most = request.wants.len().max(request.haves.len());
+    if most > MOST_OIDS {
+        return Err(Failure::malformed(format!("{most} ids in one list; send at most {MOST_OIDS} and ask again")));
+    }
+    let Some(repositories) = &api.repositories else {
+        return Err(Failure::unavailable("this sidecar gives no objects; ask another peer"));
+    };
+    match serve::objects(repositories.as_ref(), &project, &request.wants, &request.haves).await {
+        Ok(packs) => match packs.into_iter().next() {
+            Some(pack) => {
+                Ok(([(header::CONTENT_TYPE, "application/x-git-pack")], stream(pack, permit).await?).into_response())
+            }
+            None => Ok(StatusCode::NO_CONTENT.into_response()),
+        },
+        Err(PeerError::Missing(missing)) => {
+            Ok((StatusCode::CONFLICT, Json(ObjectsMissing { missing })).into_response())
+        }
+        Err(PeerError::NotNow(why)) => Err(Failure::unavailable(why)),
+    }
+}
+
+/// A pack as a body: one on the disk is read as it is sent, and lives until then, as its permit does.
+async fn stream(pack: Payload, permit: Work) -> Result<Bytes, Failure> {
+    let path = match pack {
+        Payload::Memory(bytes) => return Ok(Bytes::from(bytes)),
+        Payload::File(path, _) => path,
+    };
+    let file = tokio::fs::File::open(&*path).await;
+    let file = file.map_err(|error| Failure::unavailable(format!("the pack cannot be read: {error}; try again")))?;
+    Ok(Bytes::from_stream(stream::try_unfold((file, path, permit), |(mut file, path, permit)| async move {
+        let mut chunk = vec![0; CHUNK];
+        let length = file.read(&mut chunk).await?;
+        chunk.truncate(length);
+        Ok::<_, std::io::Error>((length > 0).then_some((chunk, (file, path, permit))))
+    })))
+}

@@ -1,0 +1,329 @@
+//! Catching up from the refdb and the journal: whole transactions with everything that they rest on, never one ref of
+//! a batch alone.
+//!
+//! From a ref's item to its latest transaction, from there back by predecessor ids: every gap leads to the journal. What
+//! was collected there is older than what every node has applied, so a node that keeps its low-water mark finds it all.
+//! Any other jumps (`jump`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use lockstep_proto::{ProjectKey, ProjectName, RefKey, RefName, Transaction, TxnId, Version};
+
+use super::unit::{UnitError, Units};
+use crate::base::backoff::Backoff;
+use crate::base::clock::Entropy;
+use crate::base::faults::injected_bug::Plant;
+use crate::base::ref_names;
+use crate::base::tasks::Tasks;
+use crate::seams::peers::Peers;
+use crate::seams::refdb::{RefDb, RefItem, SlotState};
+use crate::stages::ports::CatchUp;
+use crate::state::materialize::OnSurprise;
+
+/// Most transactions in one catch-up; what is further behind jumps.
+const MOST: usize = 5_000;
+/// Items of one page of a project's scan.
+pub(super) const PAGE: usize = 1_000;
+
+/// Why a catch-up by transactions ended early.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Stop {
+    /// The journal does not lead to the refdb's state any more, or the way is too long.
+    #[error("{0}")]
+    Gone(String),
+    /// Objects are missing on which the transactions build.
+    #[error("{0}")]
+    Missing(String),
+    /// Something is away, or not as it must be.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<String> for Stop {
+    fn from(why: String) -> Self {
+        Self::Other(why)
+    }
+}
+
+impl From<UnitError> for Stop {
+    fn from(error: UnitError) -> Self {
+        match error {
+            UnitError::Missing(_) => Self::Missing(error.to_string()),
+            _ => Self::Other(error.to_string()),
+        }
+    }
+}
+
+/// Catches up one node. Clones share it.
+#[derive(Clone)]
+pub struct Catcher {
+    /// Applies what was fetched.
+    pub units: Units,
+    /// The refdb.
+    pub refdb: Arc<dyn RefDb>,
+    /// Give what the journal has no longer.
+    pub peers: Arc<dyn Peers>,
+    /// For the jitter of retries.
+    pub entropy: Arc<dyn Entropy>,
+    /// Owns what goes on in the background.
+    pub tasks: Tasks,
+}
+
+impl Catcher {
+    /// Applies what these items are newer in.
+    async fn items(&self, project: &ProjectKey, items: &[RefItem]) -> Result<(), Stop> {
+        let start = self.newer(project, items)?;
+        if start.is_empty() {
+            return Ok(());
+        }
+        let fetched = self.fetch(start, items).await?;
+        match self.apply(fetched, OnSurprise::Stop).await {
+            Err(UnitError::Surprise(_)) => self.to_the_latest(project, items).await,
+            end => Ok(end?),
+        }
+    }
+
+    /// The transactions of the items that are newer than what is here.
+    fn newer(&self, project: &ProjectKey, items: &[RefItem]) -> Result<BTreeSet<TxnId>, String> {
+        let mut newer = BTreeSet::new();
+        for item in items {
+            let known = self.units.table.version(project, &item.key).map_err(|error| error.to_string())?;
+            if item.version > known {
+                newer.extend(item.txn.clone());
+            }
+        }
+        Ok(newer)
+    }
+
+    async fn apply(&self, fetched: BTreeMap<TxnId, Arc<Transaction>>, surprise: OnSurprise) -> Result<(), UnitError> {
+        for (key, transactions) in order(fetched) {
+            self.units.apply(&key, &transactions, surprise).await?;
+        }
+        Ok(())
+    }
+
+    /// The disk is ahead of the version map, as a crash leaves it: nobody knows how far. So every ref that is touched
+    /// goes to its latest version, which is not behind the disk; then no ref moves backwards.
+    async fn to_the_latest(&self, project: &ProjectKey, items: &[RefItem]) -> Result<(), Stop> {
+        let mut items: BTreeMap<RefKey, RefItem> = items.iter().map(|item| (item.key.clone(), item.clone())).collect();
+        let shown = self.units.repositories.list_refs(&project.name).await.map_err(|error| error.to_string())?;
+        let shown: BTreeSet<RefName> = shown.into_iter().map(|(name, _)| name).collect();
+        let fetched = loop {
+            let known: Vec<RefItem> = items.values().cloned().collect();
+            let fetched = self.fetch(self.newer(project, &known)?, &known).await?;
+            let touched = fetched.values().filter(|one| one.project == *project).flat_map(|one| &one.commands);
+            let mut touched: BTreeSet<RefKey> = touched.map(|command| command.key.clone()).collect();
+            touched.extend(in_the_way(&shown, &touched));
+            let unread: Vec<RefKey> = touched.into_iter().filter(|key| !items.contains_key(key)).collect();
+            if unread.is_empty() {
+                break fetched;
+            }
+            let read = self.refdb.read(project, &unread).await.map_err(|error| error.to_string())?;
+            items.extend(read.into_iter().flatten().map(|item| (item.key.clone(), item)));
+        };
+        self.apply(fetched, OnSurprise::Replace).await?;
+        Ok(self.units.restore(project, items.into_keys().collect()).await?)
+    }
+
+    /// Fetches transactions and, from each, back to what is applied here.
+    async fn fetch(
+        &self,
+        start: BTreeSet<TxnId>,
+        items: &[RefItem],
+    ) -> Result<BTreeMap<TxnId, Arc<Transaction>>, Stop> {
+        let mut fetched: BTreeMap<TxnId, Arc<Transaction>> = BTreeMap::new();
+        let mut wanted: Vec<TxnId> = start.into_iter().collect();
+        while let Some(txn) = wanted.pop() {
+            if fetched.contains_key(&txn) {
+                continue;
+            }
+            if fetched.len() >= MOST {
+                return Err(Stop::Gone(format!("more than {MOST} transactions behind")));
+            }
+            let transaction = self.load(&txn).await?;
+            for command in &transaction.commands {
+                let key = &command.key;
+                let known = self.units.table.version(&transaction.project, key).map_err(|error| error.to_string())?;
+                if command.version > Version(known.0 + 1) {
+                    wanted.extend(command.predecessor.clone());
+                }
+            }
+            self.units.observer.caught_up(&txn);
+            let transaction = self.in_part(transaction, items);
+            fetched.insert(txn, Arc::new(transaction));
+        }
+        Ok(fetched)
+    }
+
+    /// The planted bug: only the refs that were asked for.
+    fn in_part(&self, mut transaction: Transaction, items: &[RefItem]) -> Transaction {
+        if self.units.plants.has(Plant::BatchCaughtUpInPart) {
+            transaction.commands.retain(|command| items.iter().any(|item| item.key == command.key));
+        }
+        transaction
+    }
+
+    pub(super) async fn load(&self, txn: &TxnId) -> Result<Transaction, Stop> {
+        match self.refdb.slot(&txn.slot).await.map_err(|error| error.to_string())? {
+            SlotState::Committed(id, bytes) if id == *txn => {
+                Transaction::decode(&bytes).map_err(|error| Stop::Other(error.to_string()))
+            }
+            SlotState::Committed(other, _) => Err(Stop::Other(format!("slot {} holds {other}, not {txn}", txn.slot))),
+            SlotState::Poisoned => {
+                Err(Stop::Other(format!("slot {} is poisoned, and the refdb names {txn}", txn.slot)))
+            }
+            SlotState::Empty => Err(Stop::Gone(format!("{txn} is no longer in the journal"))),
+        }
+    }
+
+    /// Brings every ref of a project up to the refdb. Nothing is taken for granted of the disk: refs go to their latest
+    /// versions at once.
+    ///
+    /// # Errors
+    /// The refdb is away, or something is missing that will arrive: try again.
+    pub async fn whole_project(&self, project: &ProjectKey) -> Result<(), String> {
+        let mut after: Option<RefKey> = None;
+        loop {
+            let page = self.refdb.scan(project, after.as_ref(), PAGE).await.map_err(|error| error.to_string())?;
+            if !self.newer(project, &page)?.is_empty() {
+                match self.to_the_latest(project, &page).await {
+                    Ok(()) => {}
+                    Err(Stop::Gone(_) | Stop::Missing(_)) => return self.jump_to_refdb(&project.name).await,
+                    Err(error) => return Err(error.to_string()),
+                }
+            }
+            if page.len() < PAGE {
+                return Ok(());
+            }
+            after = page.last().map(|item| item.key.clone());
+        }
+    }
+
+    /// Items of one project; where transactions do not lead to them, the whole project is looked at, or jumps.
+    async fn up_to(&self, project: &ProjectKey, items: &[RefItem]) -> Result<(), String> {
+        match self.items(project, items).await {
+            Ok(()) => Ok(()),
+            Err(Stop::Gone(_)) => self.jump_to_refdb(&project.name).await,
+            Err(Stop::Missing(_)) => self.whole_project(project).await,
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    async fn state(&self, name: &ProjectName, item: &RefItem) -> Result<(), String> {
+        let any = ProjectKey { name: name.clone(), incarnation: 0 };
+        self.up_to(&any, std::slice::from_ref(item)).await
+    }
+}
+
+#[async_trait]
+impl CatchUp for Catcher {
+    async fn keys(&self, project: &ProjectKey, keys: &[RefKey]) -> Result<(), String> {
+        let items = match self.refdb.read(project, keys).await {
+            Ok(items) => items,
+            Err(_) if self.units.plants.has(Plant::ErrorAsAbsent) => return Ok(()),
+            Err(error) => return Err(error.to_string()),
+        };
+        let items: Vec<RefItem> = items.into_iter().flatten().collect();
+        self.up_to(project, &items).await
+    }
+
+    async fn project(&self, project: &ProjectName) -> Result<(), String> {
+        let any = ProjectKey { name: project.clone(), incarnation: 0 };
+        self.keys(&any, &[RefKey::State]).await
+    }
+
+    async fn journal(&self, txn: &TxnId) -> Result<Option<Bytes>, String> {
+        match self.refdb.slot(&txn.slot).await.map_err(|error| error.to_string())? {
+            SlotState::Committed(id, bytes) if id == *txn => Ok(Some(bytes)),
+            SlotState::Committed(..) | SlotState::Poisoned | SlotState::Empty => Ok(None),
+        }
+    }
+
+    async fn jump(&self, project: &ProjectName) -> Result<(), String> {
+        self.jump_to_refdb(project).await
+    }
+
+    async fn revive(&self, project: &ProjectKey) -> Result<(), String> {
+        self.units.revive(project, self.peers.as_ref()).await.map_err(|error| error.to_string())
+    }
+
+    async fn refill(&self, project: &ProjectKey) -> Result<(), String> {
+        self.units.refill(project, self.peers.as_ref()).await.map_err(|error| error.to_string())
+    }
+
+    async fn projects(&self) -> Result<(), String> {
+        let mut after: Option<ProjectName> = None;
+        loop {
+            let page = self.refdb.projects(after.as_ref(), PAGE).await.map_err(|error| error.to_string())?;
+            for (name, item) in &page {
+                self.state(name, item).await?;
+            }
+            if page.len() < PAGE {
+                return Ok(());
+            }
+            after = page.last().map(|(name, _)| name.clone());
+        }
+    }
+
+    async fn everything(&self) -> Result<(), String> {
+        self.projects().await?;
+        for (name, _) in self.units.table.projects().map_err(|error| error.to_string())? {
+            let key = self.units.table.project_key(&name).map_err(|error| error.to_string())?;
+            if let Some(key) = key {
+                self.whole_project(&key).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn later(&self, project: &ProjectKey, keys: Vec<RefKey>) {
+        let (catcher, project) = (self.clone(), project.clone());
+        self.tasks.spawn("catch-up", async move {
+            let mut backoff =
+                Backoff::new(Arc::clone(&catcher.entropy), Duration::from_millis(50), Duration::from_secs(5));
+            while let Err(why) = catcher.keys(&project, &keys).await {
+                catcher.units.observer.failed("catch-up", &why);
+                backoff.wait().await;
+            }
+        });
+    }
+}
+
+/// Refs on the disk that exclude a name that is touched.
+fn in_the_way(shown: &BTreeSet<RefName>, touched: &BTreeSet<RefKey>) -> Vec<RefKey> {
+    let excludes =
+        |name: &&RefName| touched.iter().filter_map(RefKey::as_ref_name).any(|other| ref_names::exclude(name, other));
+    shown.iter().filter(excludes).cloned().map(RefKey::Ref).collect()
+}
+
+/// Puts transactions behind their predecessors, by project key: each key's versions ascend, and a batch comes when all of
+/// its keys' earlier versions have come.
+fn order(fetched: BTreeMap<TxnId, Arc<Transaction>>) -> Vec<(ProjectKey, Vec<Arc<Transaction>>)> {
+    let mut waiting: Vec<Arc<Transaction>> = fetched.into_values().collect();
+    // Mostly the order in which they were built on each other; where clocks differ, packs find their order by themselves.
+    waiting.sort_by_key(|one| one.committed_at_ms);
+    let mut placed: Vec<(ProjectKey, Vec<Arc<Transaction>>)> = Vec::new();
+    while !waiting.is_empty() {
+        let open: BTreeSet<TxnId> = waiting.iter().map(|one| one.id.clone()).collect();
+        let free = |one: &Arc<Transaction>| {
+            !one.commands.iter().filter_map(|command| command.predecessor.as_ref()).any(|txn| open.contains(txn))
+        };
+        let (now, later): (Vec<_>, Vec<_>) = waiting.into_iter().partition(free);
+        if now.is_empty() {
+            // Predecessors cannot form a circle: each has a lower version of the same key.
+            break;
+        }
+        for transaction in now {
+            match placed.last_mut() {
+                Some((key, run)) if *key == transaction.project => run.push(transaction),
+                _ => placed.push((transaction.project.clone(), vec![transaction])),
+            }
+        }
+        waiting = later;
+    }
+    placed
+}

@@ -1,0 +1,102 @@
+//! The jump: a project goes to the refdb's state at once, where the journal no longer leads there.
+//!
+//! The items of the whole project are read, values with versions; peers give the objects that are missing; then all refs
+//! go to their latest versions in one go. No transaction is seen in part: the project is scanned twice, and whatever was
+//! committed between is read from the journal, which has it still, and completed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, RefValue, TxnId, Version};
+
+use super::catch_up::{Catcher, PAGE, Stop};
+use crate::seams::refdb::RefItem;
+use crate::seams::volume::RefRecord;
+
+type Items = BTreeMap<RefKey, RefItem>;
+
+impl Catcher {
+    /// Takes a project to the refdb's state.
+    ///
+    /// # Errors
+    /// The refdb or every peer is away, or no peer has what is missing yet: nothing was moved, try again.
+    pub(super) async fn jump_to_refdb(&self, name: &ProjectName) -> Result<(), String> {
+        let any = ProjectKey { name: name.clone(), incarnation: 0 };
+        let state = self.refdb.read(&any, &[RefKey::State]).await.map_err(|error| error.to_string())?;
+        let Some(item) = state.into_iter().flatten().next() else { return Ok(()) };
+        let RefValue::State(state) = item.value else {
+            return Err(format!("the refdb's state of {name} is {:?}", item.value));
+        };
+        let project = ProjectKey { name: name.clone(), incarnation: state.incarnation };
+        tracing::warn!(%project, "the journal does not lead to the refdb's state: jumping there");
+        let mut items = match state.phase {
+            ProjectPhase::Deleted => Items::new(),
+            _ => self.together(&project).await?,
+        };
+        items.insert(RefKey::State, item);
+        let marked = items.values().filter(|item| item.directory).filter_map(|item| item.key.as_ref_name().cloned());
+        self.units.table.marked(&project, marked.collect::<Vec<_>>());
+        let records = items.into_values().filter_map(record).collect();
+        self.units.jump(&project, records, self.peers.as_ref()).await.map_err(|error| error.to_string())
+    }
+
+    /// The items of a project, none of them of a transaction of which another one is older.
+    async fn together(&self, project: &ProjectKey) -> Result<Items, String> {
+        let before = self.scan_all(project).await?;
+        let mut items = self.scan_all(project).await?;
+        loop {
+            let torn = self.torn(project, &before, &items).await?;
+            if torn.is_empty() {
+                return Ok(items);
+            }
+            let read = self.refdb.read(project, &torn).await.map_err(|error| error.to_string())?;
+            items.extend(read.into_iter().flatten().map(|item| (item.key.clone(), item)));
+        }
+    }
+
+    async fn scan_all(&self, project: &ProjectKey) -> Result<Items, String> {
+        let mut items = Items::new();
+        loop {
+            let after = items.last_key_value().map(|(key, _)| key.clone());
+            let page = self.refdb.scan(project, after.as_ref(), PAGE).await.map_err(|error| error.to_string())?;
+            let is_last = page.len() < PAGE;
+            items.extend(page.into_iter().map(|item| (item.key.clone(), item)));
+            if is_last {
+                return Ok(items);
+            }
+        }
+    }
+
+    /// Keys whose item is older than a transaction of which another item is known. Only what came after the first scan
+    /// can be torn. What is collected already was applied everywhere before, long before the scan.
+    async fn torn(&self, project: &ProjectKey, before: &Items, items: &Items) -> Result<Vec<RefKey>, String> {
+        let version = |items: &Items, key: &RefKey| items.get(key).map_or(Version::NONE, |item| item.version);
+        let fresh = items.values().filter(|item| item.version > version(before, &item.key));
+        let mut wanted: Vec<TxnId> = fresh.filter_map(|item| item.txn.clone()).collect();
+        let (mut seen, mut torn) = (BTreeSet::new(), BTreeSet::new());
+        while let Some(txn) = wanted.pop() {
+            if !seen.insert(txn.clone()) {
+                continue;
+            }
+            let transaction = match self.load(&txn).await {
+                Ok(transaction) if transaction.project == *project => transaction,
+                Ok(_) | Err(Stop::Gone(_)) => continue,
+                Err(error) => return Err(error.to_string()),
+            };
+            for command in transaction.commands.iter().filter(|command| command.key != RefKey::State) {
+                if command.version > version(items, &command.key) {
+                    torn.insert(command.key.clone());
+                }
+                if command.version > version(before, &command.key).next() {
+                    wanted.extend(command.predecessor.clone());
+                }
+            }
+        }
+        Ok(torn.into_iter().collect())
+    }
+}
+
+/// An item as the version map has it; none for one that only a mark or a lock made.
+fn record(item: RefItem) -> Option<(RefKey, RefRecord)> {
+    let txn = item.txn?;
+    Some((item.key, RefRecord { version: item.version, value: item.value, txn }))
+}

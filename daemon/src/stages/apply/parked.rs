@@ -1,0 +1,196 @@
+//! What waits in one project's writer, and its bounds.
+//!
+//! The store has every parked transaction as it came; here are those that may go soon. Above the bound in bytes the latest
+//! ones are kept without their bytes: such a one is not applied from here, it is skipped once a catch-up from the journal,
+//! or a jump, has brought what it says.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use lockstep_proto::{Pack, Transaction, TxnId};
+use tokio::time::Instant;
+
+use super::event::Event;
+
+/// Something that waits.
+pub(super) struct Parked {
+    /// What waits.
+    pub(super) event: Event,
+    /// When it was looked at last.
+    pub(super) since: Instant,
+    /// Why it waits.
+    pub(super) reason: String,
+    /// Since when it waits, over restarts too; in milliseconds since 1970.
+    since_ms: u64,
+    /// Whether its bytes are in the store alone.
+    pub(super) is_stub: bool,
+}
+
+/// Everything that waits in one project.
+#[derive(Default)]
+pub(super) struct Lot {
+    waiting: BTreeMap<TxnId, Parked>,
+    /// When each one that is tried again was parked first.
+    retried: BTreeMap<TxnId, u64>,
+    bytes: u64,
+}
+
+impl Lot {
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&TxnId, &Parked)> {
+        self.waiting.iter()
+    }
+
+    pub(super) fn get_mut(&mut self, id: &TxnId) -> Option<&mut Parked> {
+        self.waiting.get_mut(id)
+    }
+
+    /// Since when an event waits that is parked now. One that is offered again, is tried again, or was parked before a
+    /// restart, is as old as it was.
+    pub(super) fn since_ms(&self, event: &Event, now_ms: u64) -> u64 {
+        let id = &event.transaction.id;
+        let waiting = self.waiting.get(id).map(|parked| parked.since_ms);
+        let known = [self.retried.get(id).copied(), waiting, event.parked_since_ms];
+        known.into_iter().flatten().fold(now_ms, u64::min)
+    }
+
+    /// Puts an event here that waits `since_ms`; without its bytes when there are `most` already.
+    pub(super) fn put(&mut self, mut event: Event, reason: &str, since_ms: u64, most: u64) {
+        let id = event.transaction.id.clone();
+        let is_stub = self.bytes + event.bytes.len() as u64 > most;
+        if is_stub {
+            let without = Transaction { pack: Pack::Empty, ..(*event.transaction).clone() };
+            (event.transaction, event.bytes) = (Arc::new(without), Bytes::new());
+        }
+        self.settled(&id);
+        self.bytes += event.bytes.len() as u64;
+        let parked = Parked { event, since: Instant::now(), reason: reason.to_owned(), since_ms, is_stub };
+        self.waiting.insert(id, parked);
+    }
+
+    /// Takes an event out, to be tried again; parked again, it is as old as it was.
+    pub(super) fn retry(&mut self, id: &TxnId) -> Option<Parked> {
+        let parked = self.take(id)?;
+        self.retried.insert(id.clone(), parked.since_ms);
+        Some(parked)
+    }
+
+    /// An event needs to wait no more.
+    pub(super) fn settled(&mut self, id: &TxnId) {
+        self.take(id);
+        self.retried.remove(id);
+    }
+
+    fn take(&mut self, id: &TxnId) -> Option<Parked> {
+        let parked = self.waiting.remove(id)?;
+        self.bytes -= parked.event.bytes.len() as u64;
+        Some(parked)
+    }
+
+    /// Whether more waits, or something longer, than it may. The clock decides only when the project jumps: it may at
+    /// any time.
+    pub(super) fn is_over(&self, now_ms: u64, age: Duration) -> bool {
+        let is_old = |parked: &Parked| u128::from(now_ms.saturating_sub(parked.since_ms)) >= age.as_millis();
+        self.waiting.values().any(|parked| parked.is_stub || is_old(parked))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_proto::{Command, RefKey, RefValue, Version};
+
+    use super::*;
+    use crate::seams::volume::Held;
+
+    const AGE: Duration = Duration::from_secs(60);
+
+    fn event(attempt: u64, bytes: usize) -> Event {
+        let command = Command {
+            key: RefKey::Ref("refs/heads/a".parse().unwrap()),
+            old: RefValue::Absent,
+            new: RefValue::Oid("1".repeat(40).parse().unwrap()),
+            version: Version(1),
+            predecessor: None,
+        };
+        let transaction = Transaction {
+            id: format!("n.1.0.9.{attempt:016x}").parse().unwrap(),
+            site: "s".parse().unwrap(),
+            project: "p#1".parse().unwrap(),
+            committed_at_ms: 0,
+            commands: vec![command],
+            pack: Pack::Inline(Bytes::from(vec![0; bytes])),
+            bases: vec![],
+            request_id: String::new(),
+            actor: String::new(),
+            traceparent: String::new(),
+        };
+        let bytes = Bytes::from(vec![0; bytes]);
+        Event { transaction: Arc::new(transaction), bytes, parked_since_ms: None, done: None }
+    }
+
+    /// Parks an event at this time, as the writer does.
+    fn park(lot: &mut Lot, event: Event, now_ms: u64) {
+        let since_ms = lot.since_ms(&event, now_ms);
+        lot.put(event, "x", since_ms, 1_000);
+    }
+
+    #[tokio::test]
+    async fn above_the_bound_what_comes_is_a_stub_and_the_lot_is_over() {
+        let mut lot = Lot::default();
+        park(&mut lot, event(1, 600), 0);
+        assert!(!lot.is_over(0, AGE));
+        park(&mut lot, event(2, 600), 0);
+        assert!(lot.is_over(0, AGE));
+        let stubs: Vec<bool> = lot.iter().map(|(_, parked)| parked.is_stub).collect();
+        assert_eq!(stubs, [false, true]);
+        assert!(lot.iter().all(|(_, parked)| parked.event.bytes.is_empty() == parked.is_stub));
+        lot.settled(&event(2, 0).transaction.id);
+        assert!(!lot.is_over(0, AGE));
+        park(&mut lot, event(3, 400), 0);
+        assert!(!lot.is_over(0, AGE), "what was settled makes room");
+    }
+
+    #[tokio::test]
+    async fn what_is_offered_again_grows_no_younger() {
+        let mut lot = Lot::default();
+        park(&mut lot, event(1, 1), 1_000);
+        park(&mut lot, event(1, 1), 60_000);
+        assert!(!lot.is_over(60_999, AGE) && lot.is_over(61_000, AGE));
+    }
+
+    #[tokio::test]
+    async fn what_is_tried_again_grows_no_younger() {
+        let mut lot = Lot::default();
+        park(&mut lot, event(1, 1), 1_000);
+        let parked = lot.retry(&event(1, 0).transaction.id).unwrap();
+        park(&mut lot, parked.event, 60_000);
+        assert!(!lot.is_over(60_999, AGE) && lot.is_over(61_000, AGE));
+    }
+
+    #[tokio::test]
+    async fn what_was_parked_before_a_restart_grows_no_younger() {
+        let mut lot = Lot::default();
+        let first = event(1, 1);
+        let held = Held {
+            bytes: first.transaction.encode(),
+            project: "p#1".to_owned(),
+            reason: "x".to_owned(),
+            waits_for: vec![],
+            since_ms: lot.since_ms(&first, 1_000),
+        };
+        park(&mut lot, Event::resumed(held).unwrap(), 50_000);
+        assert!(!lot.is_over(60_999, AGE) && lot.is_over(61_000, AGE));
+        // The reader offers it again: its checkpoint was older.
+        park(&mut lot, event(1, 1), 55_000);
+        assert!(lot.is_over(61_000, AGE));
+        // A clock that was set back since does not make it wait longer.
+        let mut lot = Lot::default();
+        park(&mut lot, Event { parked_since_ms: Some(9_000), ..event(1, 1) }, 1_000);
+        assert!(lot.is_over(61_000, AGE));
+    }
+}

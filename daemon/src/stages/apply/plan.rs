@@ -1,0 +1,127 @@
+//! What to do with a transaction, as a pure function of the version map.
+
+use lockstep_proto::{RefKey, Transaction, TxnId, Version};
+
+use crate::seams::volume::RefRecord;
+
+/// What to do with a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing of it is newer than what is here.
+    Skip,
+    /// Everything that it rests on is here.
+    Apply,
+    /// These transactions must be applied first.
+    Wait(Vec<TxnId>),
+}
+
+/// Plans one transaction. `known` is the version of a key that is applied here, or will be by what is planned before.
+pub fn plan<E>(transaction: &Transaction, mut known: impl FnMut(&RefKey) -> Result<Version, E>) -> Result<Step, E> {
+    let mut newer = false;
+    let mut missing = Vec::new();
+    for command in &transaction.commands {
+        let here = known(&command.key)?;
+        newer |= command.version > here;
+        if command.version > here.next() {
+            missing.extend(command.predecessor.clone());
+        }
+    }
+    missing.sort_unstable();
+    missing.dedup();
+    Ok(match (newer, missing.is_empty()) {
+        (false, _) => Step::Skip,
+        (true, true) => Step::Apply,
+        (true, false) => Step::Wait(missing),
+    })
+}
+
+/// What of a transaction that goes onto what is here does not fit it: it names another predecessor, or another value, than
+/// the version before has. The chain has one step a version, so one of the two was never committed.
+pub fn contradiction<E>(
+    transaction: &Transaction,
+    mut known: impl FnMut(&RefKey) -> Result<Option<RefRecord>, E>,
+) -> Result<Option<String>, E> {
+    for command in &transaction.commands {
+        let Some(here) = known(&command.key)?.filter(|here| here.version.next() == command.version) else { continue };
+        if command.predecessor.as_ref() != Some(&here.txn) || command.old != here.value {
+            let before = command.predecessor.as_ref().map(ToString::to_string).unwrap_or_default();
+            return Ok(Some(format!(
+                "{} goes on from {} by {before}, but version {} is {} by {}",
+                command.key, command.old, here.version, here.value, here.txn
+            )));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lockstep_proto::{Command, Oid, Pack, RefValue};
+    use std::convert::Infallible;
+
+    fn transaction(steps: &[(&str, u64)]) -> Transaction {
+        let id: TxnId = "n.1.0.9.00000000000000aa".parse().unwrap();
+        let before: TxnId = "n.1.0.8.00000000000000bb".parse().unwrap();
+        let oid = RefValue::Oid(Oid::from_bytes(&[7; 20]).unwrap());
+        let commands = steps.iter().map(|(name, version)| Command {
+            key: name.parse().unwrap(),
+            old: RefValue::Absent,
+            new: oid.clone(),
+            version: Version(*version),
+            predecessor: (*version > 1).then(|| before.clone()),
+        });
+        Transaction {
+            id,
+            site: "s".parse().unwrap(),
+            project: "p#1".parse().unwrap(),
+            committed_at_ms: 0,
+            commands: commands.collect(),
+            pack: Pack::Empty,
+            bases: vec![],
+            request_id: String::new(),
+            actor: String::new(),
+            traceparent: String::new(),
+        }
+    }
+
+    fn at(here: u64) -> impl FnMut(&RefKey) -> Result<Version, Infallible> {
+        move |_| Ok(Version(here))
+    }
+
+    #[test]
+    fn the_next_version_applies_an_older_one_is_skipped_a_gap_waits() {
+        let step = transaction(&[("refs/heads/a", 3)]);
+        assert_eq!(plan(&step, at(2)), Ok(Step::Apply));
+        assert_eq!(plan(&step, at(3)), Ok(Step::Skip));
+        assert_eq!(plan(&step, at(9)), Ok(Step::Skip));
+        assert_eq!(plan(&step, at(1)), Ok(Step::Wait(vec!["n.1.0.8.00000000000000bb".parse().unwrap()])));
+    }
+
+    #[test]
+    fn a_step_that_names_another_step_before_it_contradicts() {
+        let step = transaction(&[("refs/heads/a", 3)]);
+        let record = |txn: &str, value: RefValue, version| {
+            let record = RefRecord { version: Version(version), value, txn: txn.parse().unwrap() };
+            contradiction(&step, move |_| Ok::<_, Infallible>(Some(record.clone()))).unwrap().is_some()
+        };
+        assert!(!record("n.1.0.8.00000000000000bb", RefValue::Absent, 2));
+        assert!(record("n.1.0.8.00000000000000bc", RefValue::Absent, 2));
+        assert!(record("n.1.0.8.00000000000000bb", RefValue::Oid(Oid::from_bytes(&[1; 20]).unwrap()), 2));
+        assert!(!record("n.1.0.7.00000000000000cc", RefValue::Absent, 1), "not the step before it");
+    }
+
+    #[test]
+    fn one_gap_holds_the_whole_batch() {
+        let step = transaction(&[("refs/heads/a", 1), ("refs/heads/b", 5)]);
+        let known = |key: &RefKey| Ok::<_, Infallible>(Version(if key.to_string().ends_with('a') { 0 } else { 3 }));
+        assert!(matches!(plan(&step, known), Ok(Step::Wait(_))));
+    }
+
+    #[test]
+    fn a_batch_of_which_a_part_is_here_is_completed() {
+        let step = transaction(&[("refs/heads/a", 1), ("refs/heads/b", 5)]);
+        let known = |key: &RefKey| Ok::<_, Infallible>(Version(if key.to_string().ends_with('a') { 1 } else { 4 }));
+        assert_eq!(plan(&step, known), Ok(Step::Apply));
+    }
+}

@@ -1,0 +1,316 @@
+//! One project's single writer of foreign transactions.
+//!
+//! It takes what arrived, plans it against the version map, applies as much as it can in one unit, and parks the rest:
+//! durably, so that the shard's checkpoint may pass it. What is parked waits for what it misses, and is fetched from the
+//! journal when that takes too long. It blocks only the successors of its own refs. Beyond its bounds the project jumps.
+//! What cannot be right is held against the journal.
+
+mod doubt;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, RefValue, Transaction, TxnId};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+
+use super::event::Event;
+use super::parked::{Lot, Parked};
+use super::plan::{Step, contradiction, plan};
+use super::unit::UnitError;
+use super::{ApplyLimits, Shared};
+use crate::base::faults::injected_bug::Plant;
+use crate::seams::volume::{Held, RefRecord, StoreError};
+use crate::state::materialize::OnSurprise;
+
+/// The writer of one project.
+pub(super) struct Writer {
+    name: ProjectName,
+    shared: Arc<Shared>,
+    limits: ApplyLimits,
+    parked: Lot,
+}
+
+/// What the transactions that were planned before will make of their refs.
+type Planned = BTreeMap<(ProjectKey, RefKey), RefRecord>;
+
+fn remember(planned: &mut Planned, transaction: &Transaction) {
+    for command in &transaction.commands {
+        let (version, value, txn) = (command.version, command.new.clone(), transaction.id.clone());
+        planned.insert((transaction.project.clone(), command.key.clone()), RefRecord { version, value, txn });
+    }
+}
+
+/// What became of a batch.
+enum Outcome {
+    Applied,
+    /// The first events could not be: try them one by one.
+    Failed(UnitError),
+}
+
+impl Writer {
+    pub(super) fn new(name: ProjectName, shared: Arc<Shared>) -> Self {
+        let limits = shared.limits;
+        Self { name, shared, limits, parked: Lot::default() }
+    }
+
+    /// Writes until nothing came for a while and nothing is parked, or the channel is closed.
+    pub(super) async fn run(mut self, mut events: mpsc::Receiver<Event>) {
+        loop {
+            let wait = if self.parked.is_empty() { self.limits.idle } else { self.limits.patience };
+            let mut batch = Vec::new();
+            match timeout(wait, events.recv_many(&mut batch, self.limits.batch)).await {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(_) if self.parked.is_empty() => {
+                    // Whoever sends next finds the channel closed, and starts a new writer.
+                    events.close();
+                    while let Some(event) = events.recv().await {
+                        batch.push(event);
+                    }
+                    if batch.is_empty() {
+                        return;
+                    }
+                }
+                Err(_) => self.fetch_what_is_missing().await,
+            }
+            self.take(batch.into()).await;
+            if self.parked.is_over(self.shared.clock.now_ms(), self.limits.parked_age) {
+                self.jump().await;
+            }
+        }
+    }
+
+    /// Applies a batch, and then whatever was parked and can go now.
+    async fn take(&mut self, mut batch: VecDeque<Event>) {
+        loop {
+            self.apply_all(std::mem::take(&mut batch)).await;
+            let ready: Vec<TxnId> =
+                self.parked.iter().filter(|(_, held)| self.is_ready(held)).map(|(id, _)| id.clone()).collect();
+            if ready.is_empty() {
+                return;
+            }
+            for id in ready {
+                batch.extend(self.parked.retry(&id).map(|held| held.event));
+            }
+        }
+    }
+
+    /// Whether a parked event's predecessors are here now. One that waits for objects is tried again by time.
+    fn is_ready(&self, held: &Parked) -> bool {
+        let transaction = &held.event.transaction;
+        let step = plan(transaction, |key| self.shared.units.table.version(&transaction.project, key));
+        match step {
+            Ok(Step::Skip) => true,
+            Ok(Step::Apply) => held.reason.starts_with("predecessor") && !held.is_stub,
+            Ok(Step::Wait(_)) | Err(_) => false,
+        }
+    }
+
+    /// Applies what follows on what is here, in the order in which it came.
+    async fn apply_all(&mut self, events: VecDeque<Event>) {
+        let mut unit: Vec<Event> = Vec::new();
+        let mut planned = Planned::new();
+        let mut skipped: Vec<Event> = Vec::new();
+        let mut doubtful: Vec<(Event, String)> = Vec::new();
+        for event in events {
+            let same_project = unit.first().is_none_or(|first| first.transaction.project == event.transaction.project);
+            if !same_project {
+                self.apply(std::mem::take(&mut unit)).await;
+                planned.clear();
+            }
+            if self.is_past(&event.transaction.project) {
+                self.skip(event);
+                continue;
+            }
+            match self.plan(&event, &planned) {
+                Ok(Step::Skip) => skipped.push(event),
+                Ok(Step::Apply) => match self.contradiction(&event, &planned) {
+                    Ok(None) => {
+                        remember(&mut planned, &event.transaction);
+                        unit.push(event);
+                    }
+                    Ok(Some(why)) => doubtful.push((event, why)),
+                    Err(error) => self.park(event, &error.to_string()),
+                },
+                Ok(Step::Wait(missing)) => self.park(event, &format!("predecessor {}", list(&missing))),
+                Err(error) => self.park(event, &error.to_string()),
+            }
+        }
+        self.apply(unit).await;
+        for event in skipped {
+            match self.plan(&event, &Planned::new()) {
+                Ok(Step::Skip) => self.skip(event),
+                _ => self.park(event, "predecessor copy"),
+            }
+        }
+        for (event, why) in doubtful {
+            self.contradicts(event, &why).await;
+        }
+    }
+
+    fn plan(&self, event: &Event, planned: &Planned) -> Result<Step, StoreError> {
+        let project = &event.transaction.project;
+        plan(&event.transaction, |key| match planned.get(&(project.clone(), key.clone())) {
+            Some(record) => Ok(record.version),
+            None => self.shared.units.table.version(project, key),
+        })
+    }
+
+    fn contradiction(&self, event: &Event, planned: &Planned) -> Result<Option<String>, StoreError> {
+        let project = &event.transaction.project;
+        contradiction(&event.transaction, |key| match planned.get(&(project.clone(), key.clone())) {
+            Some(record) => Ok(Some(record.clone())),
+            None => self.shared.units.table.get(project, key),
+        })
+    }
+
+    /// Applies a unit; when it fails, its events one by one, so that only those wait that must.
+    async fn apply(&mut self, mut unit: Vec<Event>) {
+        if unit.is_empty() {
+            return;
+        }
+        if let Outcome::Applied = self.apply_together(&unit).await {
+            unit.iter_mut().for_each(|event| self.applied(event));
+            return;
+        }
+        for mut event in unit {
+            match self.apply_together(std::slice::from_ref(&event)).await {
+                Outcome::Applied => self.applied(&mut event),
+                Outcome::Failed(error) => self.failed(event, error).await,
+            }
+        }
+    }
+
+    async fn apply_together(&self, unit: &[Event]) -> Outcome {
+        let Some(first) = unit.first() else { return Outcome::Applied };
+        let transactions: Vec<_> = unit.iter().map(|event| Arc::clone(&event.transaction)).collect();
+        let project = &first.transaction.project;
+        if let Err(error) = self.shared.units.apply(project, &transactions, OnSurprise::Stop).await {
+            return Outcome::Failed(error);
+        }
+        let closes = transactions
+            .iter()
+            .flat_map(|one| &one.commands)
+            .any(|command| matches!(command.new, RefValue::State(state) if state.phase != ProjectPhase::Active));
+        if closes {
+            // The low-water mark tells the others that no commit is under way here any more.
+            self.shared.gates.empty(&self.name).await;
+        }
+        Outcome::Applied
+    }
+
+    fn applied(&mut self, event: &mut Event) {
+        self.shared.low_water.done(&event.transaction.id.slot);
+        self.unpark(&event.transaction.id);
+        event.done();
+        self.shared.durability.want();
+    }
+
+    fn skip(&mut self, mut event: Event) {
+        let transaction = Arc::clone(&event.transaction);
+        // Skipped for sure only if every ref that it moved is this new here: that is what Skip means.
+        self.shared.low_water.done(&transaction.id.slot);
+        self.shared.units.observer.skipped(&transaction.site, &transaction.id);
+        self.unpark(&transaction.id);
+        event.done();
+        self.shared.durability.want();
+    }
+
+    async fn failed(&mut self, event: Event, error: UnitError) {
+        let transaction = Arc::clone(&event.transaction);
+        match error {
+            UnitError::Bad(why) => self.bad(event, &why).await,
+            UnitError::Missing(oids) if self.shared.units.plants.has(Plant::MissingBaseIsBad) => {
+                self.quarantine(event, &format!("objects are missing: {oids:?}"));
+            }
+            UnitError::Missing(oids) => self.park(event, &format!("objects {}", list(&oids))),
+            UnitError::NoProject(project) => self.park(event, &format!("project {project}")),
+            UnitError::Surprise(why) => {
+                self.shared.units.observer.failed("apply", &why);
+                let keys = transaction.commands.iter().map(|command| command.key.clone()).collect::<Vec<_>>();
+                let _ = self.shared.catch_up.keys(&transaction.project, &keys).await;
+                self.park(event, "predecessor state on disk differs");
+            }
+            UnitError::NotNow(why) => self.park(event, &why),
+        }
+    }
+
+    /// Whether this incarnation of the project was deleted here already: nothing of it comes back.
+    fn is_past(&self, project: &ProjectKey) -> bool {
+        self.shared.units.table.is_past(project).unwrap_or(false)
+    }
+
+    /// Sets an event aside until it can go; one of a project that is gone never can, and nobody needs it.
+    fn park(&mut self, mut event: Event, reason: &str) {
+        if self.is_past(&event.transaction.project) {
+            return self.skip(event);
+        }
+        let id = event.transaction.id.clone();
+        self.shared.units.observer.parked(&id, reason);
+        let since_ms = self.parked.since_ms(&event, self.shared.clock.now_ms());
+        // A stub is in the store already, with its bytes.
+        if !event.bytes.is_empty() {
+            let held = held(&event, reason, since_ms);
+            self.shared.durability.stage(|changes| {
+                changes.unpark.retain(|one| *one != id.to_string());
+                changes.park.push((id.to_string(), held));
+            });
+        }
+        event.done();
+        self.parked.put(event, reason, since_ms, self.limits.parked_bytes);
+    }
+
+    fn unpark(&mut self, id: &TxnId) {
+        self.parked.settled(id);
+        self.shared.durability.stage(|changes| {
+            changes.park.retain(|(one, _)| *one != id.to_string());
+            changes.unpark.push(id.to_string());
+        });
+    }
+
+    /// What has waited long enough is fetched: the refs' own chains, then the whole project for a base elsewhere.
+    async fn fetch_what_is_missing(&mut self) {
+        let now = Instant::now();
+        let due = |held: &Parked| now.duration_since(held.since) >= self.limits.patience;
+        let waiting: Vec<TxnId> = self.parked.iter().filter(|(_, held)| due(held)).map(|(id, _)| id.clone()).collect();
+        for id in waiting {
+            let Some(held) = self.parked.get_mut(&id) else { continue };
+            held.since = now + Duration::from_millis(self.shared.entropy.next() % 500);
+            let transaction = Arc::clone(&held.event.transaction);
+            let keys: Vec<RefKey> = transaction.commands.iter().map(|command| command.key.clone()).collect();
+            let caught = match self.shared.catch_up.project(&self.name).await {
+                Ok(()) => self.shared.catch_up.keys(&transaction.project, &keys).await,
+                error => error,
+            };
+            match caught {
+                // A stub is skipped if it was caught up, and waits on if not.
+                Ok(()) if held.is_stub => self.take(VecDeque::new()).await,
+                Ok(()) => {
+                    if let Some(held) = self.parked.retry(&id) {
+                        self.take(VecDeque::from([held.event])).await;
+                    }
+                }
+                Err(why) => self.shared.units.observer.failed("apply", &format!("{id} stays parked: {why}")),
+            }
+        }
+    }
+}
+
+fn held(event: &Event, reason: &str, since_ms: u64) -> Held {
+    let waits_for = reason.split_whitespace().skip(1).map(|one| one.trim_end_matches(',').to_owned());
+    // A stub has its pack in the store alone.
+    let bytes = if event.bytes.is_empty() { event.transaction.encode() } else { event.bytes.clone() };
+    Held {
+        bytes,
+        project: event.transaction.project.to_string(),
+        reason: reason.to_owned(),
+        waits_for: waits_for.collect(),
+        since_ms,
+    }
+}
+
+fn list<T: std::fmt::Display>(what: &[T]) -> String {
+    what.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

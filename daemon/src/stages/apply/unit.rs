@@ -1,0 +1,227 @@
+//! Applies transactions whose predecessors are all here: objects first, then refs, all of them together.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use lockstep_proto::{Oid, Pack, ProjectKey, ProjectPhase, RefKey, RefName, RefValue, Transaction};
+
+use super::plan::{Step, plan};
+use crate::base::faults::injected_bug::{Plant, Plants};
+use crate::base::observer::Observer;
+use crate::base::ref_names;
+use crate::seams::blob::{BlobError, BlobStore, Payload};
+use crate::seams::git::{GitError, Repositories};
+use crate::seams::volume::StoreError;
+use crate::state::materialize::{OnSurprise, PlaceError, Placer};
+use crate::state::version_map::RefTable;
+
+/// Why transactions were not applied.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnitError {
+    /// Something that they build on is not here yet: wait for it, or fetch it.
+    #[error("objects are missing: {0:?}")]
+    Missing(Vec<Oid>),
+    /// The project is not here yet, or not any more.
+    #[error("project {0} is not here")]
+    NoProject(ProjectKey),
+    /// A ref on the disk is not what the version map says: ask the refdb.
+    #[error("{0}")]
+    Surprise(String),
+    /// The content is wrong in itself.
+    #[error("bad content: {0}")]
+    Bad(String),
+    /// Something is away: try again.
+    #[error("{0}")]
+    NotNow(String),
+}
+
+impl From<StoreError> for UnitError {
+    fn from(error: StoreError) -> Self {
+        Self::NotNow(error.to_string())
+    }
+}
+
+impl From<GitError> for UnitError {
+    fn from(error: GitError) -> Self {
+        match error {
+            GitError::Missing { oids, .. } => Self::Missing(oids),
+            GitError::Bad { why, .. } => Self::Bad(why),
+            GitError::RefMoved { .. } => Self::Surprise(error.to_string()),
+            GitError::NoRepository(_) | GitError::Failed { .. } => Self::NotNow(error.to_string()),
+        }
+    }
+}
+
+impl From<PlaceError> for UnitError {
+    fn from(error: PlaceError) -> Self {
+        match error {
+            PlaceError::Git(error) => error.into(),
+            PlaceError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// Applies units of one node.
+#[derive(Clone)]
+pub struct Units {
+    /// What is known of refs.
+    pub table: Arc<RefTable>,
+    /// The repositories.
+    pub repositories: Arc<dyn Repositories>,
+    /// Moves refs.
+    pub placer: Placer,
+    /// Large packs.
+    pub blobs: Arc<dyn BlobStore>,
+    /// Who listens.
+    pub observer: Arc<dyn Observer>,
+    /// Planted bugs.
+    pub plants: Plants,
+}
+
+impl Units {
+    /// Applies transactions of one project, each behind its predecessors, as few moves as git allows. What is applied
+    /// already is skipped.
+    ///
+    /// # Errors
+    /// Those that come before the failing one may be applied; the version map says which.
+    pub async fn apply(
+        &self,
+        project: &ProjectKey,
+        transactions: &[Arc<Transaction>],
+        surprise: OnSurprise,
+    ) -> Result<(), UnitError> {
+        for unit in split(transactions, surprise) {
+            self.apply_together(project, unit, surprise).await?;
+        }
+        Ok(())
+    }
+
+    async fn apply_together(
+        &self,
+        project: &ProjectKey,
+        unit: &[Arc<Transaction>],
+        surprise: OnSurprise,
+    ) -> Result<(), UnitError> {
+        let packs = self.fetch(unit).await?;
+        let keys = unit.iter().flat_map(|one| one.commands.iter().map(|command| command.key.clone()));
+        // With the project's state: between the look at it and the moves nobody puts a successor there.
+        let keys: BTreeSet<RefKey> = keys.chain([RefKey::State]).collect();
+        let _guard = self.table.locks.lock(&project.name, keys).await;
+        if self.table.is_past(project)? {
+            return Ok(());
+        }
+        let mut fresh = Vec::with_capacity(unit.len());
+        for transaction in unit {
+            let step = plan(transaction, |key| self.table.version(project, key))?;
+            if step != Step::Skip {
+                fresh.push(Arc::clone(transaction));
+            }
+        }
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        self.check_project(project, &fresh)?;
+        let wants: Vec<Oid> = fresh.iter().flat_map(|one| one.commands.iter().filter_map(|c| c.new.oid())).collect();
+        // What one of them brings is no base that must be here before.
+        let brought: BTreeSet<Oid> = wants.iter().copied().collect();
+        let bases = fresh.iter().flat_map(|one| one.bases.iter().copied());
+        let bases: Vec<Oid> = bases.filter(|base| !brought.contains(base)).collect();
+        if self.plants.has(Plant::RefsBeforeObjects) {
+            self.placer.place(project, &fresh, &[], surprise).await?;
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            return Ok(self.repositories.ingest(&project.name, &packs, &wants, &bases).await?);
+        }
+        if !packs.is_empty() || !wants.is_empty() {
+            crate::base::faults::failpoint::reach("apply.before_objects");
+            self.ingest(project, packs, &wants, &bases).await?;
+            crate::base::faults::failpoint::reach("apply.after_objects");
+        }
+        self.placer.place(project, &fresh, &[], surprise).await?;
+        crate::base::faults::failpoint::reach("apply.after_refs");
+        fresh.iter().for_each(|transaction| self.observer.applied(transaction));
+        Ok(())
+    }
+
+    /// Lets packs join. They may build on each other in any order (the predecessors of a ref do not tell on whose commits
+    /// its own are built): those that miss something go again after the others.
+    async fn ingest(
+        &self,
+        project: &ProjectKey,
+        packs: Vec<Payload>,
+        wants: &[Oid],
+        bases: &[Oid],
+    ) -> Result<(), GitError> {
+        let mut waiting = packs;
+        loop {
+            match self.repositories.ingest(&project.name, &waiting, wants, bases).await {
+                Err(GitError::Missing { .. }) if waiting.len() > 1 => {}
+                end => return end,
+            }
+            let before = waiting.len();
+            let mut missed = Vec::new();
+            for pack in std::mem::take(&mut waiting) {
+                match self.repositories.ingest(&project.name, std::slice::from_ref(&pack), &[], &[]).await {
+                    Ok(()) => {}
+                    Err(GitError::Missing { .. }) => missed.push(pack),
+                    Err(error) => return Err(error),
+                }
+            }
+            if missed.len() == before {
+                return self.repositories.ingest(&project.name, &missed, wants, bases).await;
+            }
+            waiting = missed;
+        }
+    }
+
+    /// Makes these refs on the disk what the version map says.
+    ///
+    /// # Errors
+    /// The disk, or the version map.
+    pub async fn restore(&self, project: &ProjectKey, keys: Vec<RefKey>) -> Result<(), UnitError> {
+        let _guard = self.table.locks.lock(&project.name, keys.clone()).await;
+        Ok(self.placer.restore(project, &keys).await?)
+    }
+
+    /// A transaction on a project that is not here must wait for the project's creation.
+    fn check_project(&self, project: &ProjectKey, fresh: &[Arc<Transaction>]) -> Result<(), UnitError> {
+        if fresh.iter().any(|one| one.command(&RefKey::State).is_some()) {
+            return Ok(());
+        }
+        let state = self.table.project(&project.name)?;
+        let here =
+            state.is_some_and(|state| state.incarnation == project.incarnation && state.phase != ProjectPhase::Deleted);
+        if here { Ok(()) } else { Err(UnitError::NoProject(project.clone())) }
+    }
+
+    async fn fetch(&self, unit: &[Arc<Transaction>]) -> Result<Vec<Payload>, UnitError> {
+        let spill: PathBuf = self.repositories.spill();
+        let mut packs = Vec::with_capacity(unit.len());
+        for transaction in unit {
+            match &transaction.pack {
+                Pack::Empty => {}
+                Pack::Inline(bytes) => packs.push(Payload::Memory(bytes.clone())),
+                Pack::Blob { key, bytes, sha256 } => match self.blobs.get(key, *bytes, sha256, &spill).await {
+                    Ok(payload) => packs.push(payload),
+                    Err(BlobError::Bad { why, .. }) => return Err(UnitError::Bad(why)),
+                    Err(error) => return Err(UnitError::NotNow(error.to_string())),
+                },
+            }
+        }
+        Ok(packs)
+    }
+}
+
+/// Cuts a sequence where git cannot do it in one step: a project's own state changes alone, and names that exclude each
+/// other (one was deleted, the other created) move one transaction after the other. With the disk ahead of the version map
+/// there are no steps between: the refs go to their latest values at once.
+fn split(transactions: &[Arc<Transaction>], surprise: OnSurprise) -> Vec<&[Arc<Transaction>]> {
+    let names: Vec<RefName> = transactions
+        .iter()
+        .flat_map(|one| one.commands.iter().filter_map(|command| command.key.as_ref_name().cloned()))
+        .collect();
+    let deletes = transactions.iter().any(|one| one.commands.iter().any(|command| command.new == RefValue::Absent));
+    let one_by_one = surprise == OnSurprise::Stop && deletes && ref_names::exclusive_pair(&names).is_some();
+    let alone = |one: &Arc<Transaction>| one_by_one || one.command(&RefKey::State).is_some();
+    transactions.chunk_by(|left, right| !alone(left) && !alone(right)).collect()
+}

@@ -1,0 +1,109 @@
+//! The transaction of a proposal: its pack, its bases, its bytes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lockstep_proto::bridge::{Refusal, RefusalCode};
+use lockstep_proto::{Oid, Pack, Slot, Transaction, limits};
+use sha2::{Digest, Sha256};
+
+use super::Committer;
+use super::refusals::unavailable;
+use super::work::{Proposal, Work, refusal};
+use crate::base::ref_names;
+use crate::seams::blob::Payload;
+use crate::seams::git::{GitError, IsCommitted, Packed};
+use crate::seams::refdb::CommitRequest;
+
+/// Objects that are ready to travel.
+pub(super) struct Ready {
+    pack: Pack,
+    bases: Vec<Oid>,
+}
+
+/// Packs what the proposal's new values need beyond committed values. A pack that is too large for the transaction is
+/// in the blob store when this returns: before the commit point.
+pub(super) async fn pack(node: &Committer, work: &Work, proposal: &Proposal) -> Result<Ready, Refusal> {
+    if proposal.wants.is_empty() {
+        return Ok(Ready { pack: Pack::Empty, bases: Vec::new() });
+    }
+    let (table, project) = (Arc::clone(&node.table), work.project.clone());
+    // A failing version map answers "not committed": the pack then carries more than it must, never less.
+    let behind = work.seed.as_ref().map(|seed| Arc::clone(&seed.behind));
+    let is_committed: IsCommitted = Arc::new(move |oid| {
+        table.is_committed(&project, oid).unwrap_or(false) || behind.as_ref().is_some_and(|behind| behind(oid))
+    });
+    let packed = node.repositories.pack(&work.project.name, &proposal.wants, &proposal.hints, &is_committed).await;
+    match packed {
+        Ok(Packed { payload: None, bases }) => Ok(Ready { pack: Pack::Empty, bases }),
+        Ok(Packed { payload: Some(payload), bases }) => {
+            // The commands of a large transaction take the room of an inline pack.
+            let is_large = proposal.commands.len() > limits::WRITE_COMMANDS;
+            let inline = if is_large { 0 } else { node.inline_pack_bytes.min(limits::INLINE_PACK_BYTES) };
+            Ok(Ready { pack: store(node, payload, inline).await?, bases })
+        }
+        Err(GitError::Missing { oids, .. }) => {
+            let message = format!("objects are missing from the repository: {oids:?}; push them first");
+            Err(refusal(RefusalCode::MissingObject, false, message))
+        }
+        Err(error) => Err(unavailable(&error.to_string())),
+    }
+}
+
+/// A pack of at most `inline` bytes travels with its transaction.
+async fn store(node: &Committer, payload: Payload, inline: usize) -> Result<Pack, Refusal> {
+    if let Payload::Memory(bytes) = &payload
+        && bytes.len() <= inline
+    {
+        return Ok(Pack::Inline(bytes.clone()));
+    }
+    let sha256 = hash(&payload).map_err(|error| unavailable(&error.to_string()))?;
+    // Never shared between transactions: each is deleted with its own slot.
+    let key = format!("packs/{}-{:016x}", hex::encode(sha256), node.attempts.entropy.next());
+    node.blobs.put(&key, &payload).await.map_err(|error| unavailable(&error.to_string()))?;
+    Ok(Pack::Blob { key, bytes: payload.len(), sha256 })
+}
+
+fn hash(payload: &Payload) -> std::io::Result<[u8; 32]> {
+    let mut hasher = Sha256::new();
+    match payload {
+        Payload::Memory(bytes) => hasher.update(bytes),
+        Payload::File(path, _) => {
+            let mut file = std::fs::File::open(path.as_ref())?;
+            let mut chunk = vec![0; 64 * 1024];
+            loop {
+                let read = std::io::Read::read(&mut file, &mut chunk)?;
+                if read == 0 {
+                    break;
+                }
+                hasher.update(&chunk[..read]);
+            }
+        }
+    }
+    Ok(hasher.finalize().into())
+}
+
+/// The request for one slot. Its bytes are made here, once.
+pub(super) fn request(node: &Committer, work: &Work, proposal: &Proposal, ready: Ready, slot: &Slot) -> CommitRequest {
+    let mut commands = proposal.commands.clone();
+    commands.sort_by_key(|command| {
+        let rank = command.key.as_ref_name().map_or(0, ref_names::visibility_rank);
+        (!command.new.is_absent(), rank, command.key.clone())
+    });
+    let transaction = Transaction {
+        id: slot.txn(node.attempts.entropy.next()),
+        site: node.site.clone(),
+        project: work.project.clone(),
+        committed_at_ms: node.clock.now_ms(),
+        commands,
+        pack: ready.pack,
+        bases: ready.bases,
+        request_id: work.request_id.clone(),
+        actor: work.actor.clone(),
+        traceparent: work.traceparent.clone(),
+    };
+    let mut directories = proposal.directories.clone();
+    directories.sort_unstable();
+    let encoded: Bytes = transaction.encode();
+    CommitRequest { transaction, encoded, directories }
+}

@@ -1,0 +1,97 @@
+//! Why something is refused, in words of the user: what stands in the way, that nothing was changed, what helps.
+
+use lockstep_proto::bridge::{Refusal, RefusalCode};
+use lockstep_proto::{ProjectKey, ProjectPhase, ProjectState, RefName, limits};
+
+use super::work::{Proposal, refusal};
+use crate::seams::refdb::CommitRequest;
+
+/// Why a project in this state takes no commits. Another incarnation of the name is another project: this one is gone.
+pub(super) fn forbids(project: &ProjectKey, state: Option<ProjectState>, seeds: bool) -> Option<Refusal> {
+    let name = &project.name;
+    let phase = state.filter(|state| state.incarnation == project.incarnation).map(|state| state.phase);
+    let message = match phase {
+        Some(ProjectPhase::Active) => return None,
+        Some(ProjectPhase::ReadOnly) if seeds => return None,
+        Some(ProjectPhase::Closing) => format!("project {name} is being closed and takes no commits"),
+        Some(ProjectPhase::ReadOnly) => format!(
+            "project {name} is being seeded: it is read-only until `lockstep seed` has brought all of it and another site \
+             holds it; nothing was changed"
+        ),
+        Some(ProjectPhase::Deleted) | None => {
+            format!("there is no project {name}; create it with `lockstep project create {name}`")
+        }
+    };
+    Some(refusal(RefusalCode::Project, false, message))
+}
+
+pub(super) fn below(proposal: &Proposal, prefix: &RefName) -> Vec<RefName> {
+    let names = proposal.commands.iter().filter_map(|command| command.key.as_ref_name());
+    names.filter(|name| crate::base::ref_names::directories(name).contains(prefix)).cloned().collect()
+}
+
+pub(super) fn name_conflict(name: &RefName, why: &str) -> Refusal {
+    let message = format!("{name} {why}: git cannot hold both; choose another name, or delete the other ref first");
+    refusal(RefusalCode::NameConflict, false, message)
+}
+
+/// A mark stays when the refs below it are gone: so this says what helps, and not that they must be deleted.
+pub(super) fn above_others(name: &RefName) -> Refusal {
+    let message = format!(
+        "{name} lies above other names ({name}/...) that are in use or were: such a name stays a folder; choose another name"
+    );
+    refusal(RefusalCode::NameConflict, false, message)
+}
+
+/// Many refs with long names, or objects that build on very many commits: their transaction does not fit into its slot.
+pub(super) fn too_long(request: &CommitRequest) -> Option<Refusal> {
+    let (refs, bases, bytes) =
+        (request.transaction.commands.len(), request.transaction.bases.len(), request.encoded.len());
+    let message = format!(
+        "these {refs} refs make a transaction of {bytes} bytes on {bases} commits, at most {} bytes on {} fit; nothing was \
+         changed, push in smaller parts",
+        limits::TRANSACTION_BYTES,
+        limits::BASES
+    );
+    let fits = bytes <= limits::TRANSACTION_BYTES && bases <= limits::BASES;
+    (!fits).then(|| refusal(RefusalCode::Invalid, false, message))
+}
+
+/// A creation in a new folder of names costs an item more.
+pub(super) fn too_many(proposal: &Proposal) -> Option<Refusal> {
+    let (refs, folders) = (proposal.commands.len(), proposal.directories.len());
+    let first = proposal.directories.first().filter(|_| refs + folders > limits::COMMANDS)?;
+    let message = format!(
+        "{refs} refs in {folders} new folder(s) of names ({first}/) are more than one commit takes: refs and new folders \
+         together at most {}; nothing was changed, push in smaller parts",
+        limits::COMMANDS
+    );
+    Some(refusal(RefusalCode::Invalid, false, message))
+}
+
+pub(super) fn too_late() -> Refusal {
+    refusal(RefusalCode::Unavailable, true, "the deadline passed before it was sent; nothing was changed, try again")
+}
+
+pub(super) fn unavailable(why: &str) -> Refusal {
+    refusal(RefusalCode::Unavailable, true, format!("this node cannot take it now ({why}); nothing was changed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_active_project_of_the_same_incarnation_takes_commits() {
+        let project: ProjectKey = "p#2".parse().unwrap();
+        let forbids =
+            |state: &str, seeds| forbids(&project, Some(state.parse().unwrap()), seeds).map(|refused| refused.code);
+        assert_eq!(forbids("active#2", false), None);
+        for state in ["active#1", "active#3", "closing#2", "read-only#2", "deleted#2"] {
+            assert_eq!(forbids(state, false), Some(RefusalCode::Project), "{state}");
+            let seeds = state == "read-only#2";
+            assert_eq!(forbids(state, true).is_none(), seeds, "{state}");
+        }
+        assert!(super::forbids(&project, None, true).is_some());
+    }
+}

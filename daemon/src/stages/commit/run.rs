@@ -1,0 +1,309 @@
+//! One batch from its wishes to its verdicts: lock, propose, pack, commit, move, answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep_proto::bridge::{Refusal, RefusalCode};
+use lockstep_proto::{RefKey, Slot, Transaction, TxnId};
+use tokio::time::{Instant, timeout_at};
+
+use super::attempt::AttemptEnd;
+use super::propose::{NoProposal, Proposer};
+use super::refusals::{above_others, below, forbids, name_conflict, too_late, too_long, too_many, unavailable};
+use super::work::{Ended, Proposal, Verdict, Work, refusal};
+use super::{Committer, build};
+use crate::base::backoff::Backoff;
+use crate::seams::refdb::{CommitRequest, Obstacle, SlotState};
+use crate::state::materialize::OnSurprise;
+use crate::state::version_map::RefGuard;
+
+/// What a round of the loop found.
+enum Round {
+    /// Every wish has its verdict.
+    Ended(Ended),
+    /// Some keys are newer in the refdb: catch up (no locks held), then again.
+    Behind,
+    /// Something stands in the way that may go away: wait, then again.
+    Blocked(Refusal),
+}
+
+impl Committer {
+    /// Runs a batch to its end. Safe to be dropped at any await: what was sent is settled by the journal's owner.
+    pub(super) async fn run(&self, work: &Work) -> Ended {
+        let mut verdicts: Vec<Option<Verdict>> = vec![None; work.intents.len()];
+        let mut caught_up = false;
+        let mut backoff =
+            Backoff::new(Arc::clone(&self.attempts.entropy), Duration::from_millis(20), Duration::from_secs(1));
+        loop {
+            match self.round(work, &mut verdicts, caught_up).await {
+                Round::Ended(ended) => return ended,
+                Round::Behind => {
+                    if let Some(ended) = self.behind(work, &mut verdicts).await {
+                        return ended;
+                    }
+                    caught_up = true;
+                    if Instant::now() >= work.deadline {
+                        return refuse_open(verdicts, &too_late());
+                    }
+                }
+                Round::Blocked(why) => {
+                    if !backoff.wait_until(work.deadline).await {
+                        return refuse_open(verdicts, &why);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn round(&self, work: &Work, verdicts: &mut [Option<Verdict>], caught_up: bool) -> Round {
+        let open: Vec<usize> = (0..work.intents.len()).filter(|at| verdicts[*at].is_none()).collect();
+        let keys: Vec<RefKey> = open.iter().map(|at| work.intents[*at].key.clone()).collect();
+        let _gate = self.gates.enter(&work.project.name).await;
+        let guard = self.table.locks.lock(&work.project.name, keys).await;
+        if let Some(refused) = self.takes_no_commits(work) {
+            return Round::Ended(refuse_open(verdicts.to_vec(), &refused));
+        }
+        let (repositories, plants) = (self.repositories.as_ref(), self.attempts.plants);
+        let proposer = Proposer { table: &self.table, repositories, caught_up, plants };
+        let proposal = match proposer.propose(work, verdicts).await {
+            Ok(proposal) => proposal,
+            Err(NoProposal::Behind) => return Round::Behind,
+            Err(NoProposal::Failed(why)) => return Round::Ended(refuse_open(verdicts.to_vec(), &unavailable(&why))),
+        };
+        if caught_up {
+            self.mend(work, &open, verdicts).await;
+        }
+        if work.atomic && verdicts.iter().flatten().any(|verdict| matches!(verdict, Verdict::Refused(_))) {
+            let message = "another command of this atomic batch was refused; nothing was changed";
+            return Round::Ended(refuse_rest(verdicts, &refusal(RefusalCode::Transaction, false, message)));
+        }
+        if let Some(refused) = too_many(&proposal) {
+            return Round::Ended(refuse_carried(verdicts, &proposal, &refused));
+        }
+        if proposal.commands.is_empty() {
+            return self.only_local(work, verdicts).await;
+        }
+        self.send(work, verdicts, proposal, guard).await
+    }
+
+    /// Whether the project's phase, as far as this node knows, forbids the batch.
+    fn takes_no_commits(&self, work: &Work) -> Option<Refusal> {
+        if work.intents.iter().any(|intent| intent.key == RefKey::State) {
+            return None;
+        }
+        match self.table.project(&work.project.name) {
+            Ok(state) => forbids(&work.project, state, work.seed.is_some()),
+            Err(error) => Some(unavailable(&error.to_string())),
+        }
+    }
+
+    async fn only_local(&self, work: &Work, verdicts: &[Option<Verdict>]) -> Round {
+        let placed = self.placer.place(&work.project, &[], &work.local, OnSurprise::Stop).await;
+        let ended = match placed {
+            Err(error) if !work.local.is_empty() => {
+                Ended::all(verdicts.len().max(1), &Verdict::Refused(unavailable(&error.to_string())))
+            }
+            Ok(()) | Err(_) => refuse_open(verdicts.to_vec(), &too_late()),
+        };
+        Round::Ended(ended)
+    }
+
+    /// The commit point, and what follows from each of its ends.
+    async fn send(&self, work: &Work, verdicts: &mut [Option<Verdict>], proposal: Proposal, guard: RefGuard) -> Round {
+        let started = Instant::now();
+        let packed = match build::pack(self, work, &proposal).await {
+            Ok(packed) => packed,
+            Err(refused) => return Round::Ended(refuse_carried(verdicts, &proposal, &refused)),
+        };
+        // What the deadline bounds is the refdb's part: a large push is not refused because its objects took long to pack.
+        let deadline = work.deadline + started.elapsed();
+        let lane = self.journal.lane_of(&work.project.name);
+        let Ok(slot) = timeout_at(deadline, self.journal.take(lane)).await else {
+            return Round::Ended(refuse_open(verdicts.to_vec(), &too_late()));
+        };
+        let request = build::request(self, work, &proposal, packed, &slot);
+        if let Some(refused) = too_long(&request) {
+            self.journal.give_back(&slot);
+            return Round::Ended(refuse_carried(verdicts, &proposal, &refused));
+        }
+        crate::base::faults::failpoint::reach("commit.before_send");
+        let end = self.attempts.commit(&request, deadline).await;
+        crate::base::faults::failpoint::reach("commit.after_commit");
+        match end {
+            AttemptEnd::Committed => {
+                let visible = self.committed(work, &request).await;
+                drop(guard);
+                self.observer.committed(&request.transaction, visible, started.elapsed());
+                Round::Ended(accept(verdicts, &proposal, request.transaction, visible))
+            }
+            AttemptEnd::Unknown(why) => {
+                self.observer.unknown(&request.transaction.id);
+                self.settler.settle_later(request.transaction.id.clone(), request.encoded.clone());
+                Round::Ended(unknown(verdicts, &proposal, request.transaction, &why))
+            }
+            AttemptEnd::SlotLost(why) => {
+                self.slot_lost(&slot).await;
+                Round::Blocked(refusal(
+                    RefusalCode::Unavailable,
+                    true,
+                    format!("{why}; nothing was changed, try again"),
+                ))
+            }
+            AttemptEnd::NotTaken { why, retry } => {
+                self.not_used(&request, slot);
+                let message = format!("the refdb did not take it ({why}); nothing was changed");
+                Round::Ended(refuse_carried(verdicts, &proposal, &refusal(RefusalCode::Unavailable, retry, message)))
+            }
+            AttemptEnd::Refused(obstacles) => {
+                self.not_used(&request, slot);
+                refused(work, verdicts, &proposal, &obstacles)
+            }
+        }
+    }
+
+    /// After the commit point: the journal knows, the local refs move. Answers whether they can be read.
+    async fn committed(&self, work: &Work, request: &CommitRequest) -> bool {
+        let transaction = Arc::new(request.transaction.clone());
+        self.journal.committed(&transaction.id.slot, request.encoded.clone());
+        self.table.marked(&work.project, request.directories.iter().cloned());
+        let slice = std::slice::from_ref(&transaction);
+        match self.placer.place(&work.project, slice, &work.local, OnSurprise::Stop).await {
+            Ok(()) => {
+                self.durability.want();
+                true
+            }
+            Err(error) => {
+                self.observer.failed("commit", &format!("{} is committed, not yet visible: {error}", transaction.id));
+                for command in &transaction.commands {
+                    if let Err(error) = self.table.committed_ahead(&work.project, &command.key, command.version) {
+                        self.observer.failed("commit", &format!("{}: {error}", transaction.id));
+                    }
+                }
+                let keys = transaction.commands.iter().map(|command| command.key.clone()).collect();
+                self.catch_up.later(&work.project, keys);
+                false
+            }
+        }
+    }
+
+    /// Nothing was committed. Locks that may be left mean "as the slot says": then it must say something.
+    fn not_used(&self, request: &CommitRequest, slot: Slot) {
+        if self.attempts.refdb.commits_in_steps(&request.transaction) {
+            self.settler.settle_slot_later(slot);
+        } else {
+            self.journal.give_back(&slot);
+        }
+    }
+
+    /// The slot is occupied by poison, or by another transaction (which cannot be): the journal must know which.
+    async fn slot_lost(&self, slot: &Slot) {
+        match self.attempts.refdb.slot(slot).await {
+            Ok(SlotState::Poisoned) => self.journal.poisoned(slot),
+            Ok(SlotState::Committed(_, bytes)) => self.journal.committed(slot, bytes),
+            Ok(SlotState::Empty) | Err(_) => self.settler.settle_slot_later(slot.clone()),
+        }
+    }
+
+    /// Catches up; the end of the batch if that fails, or if the request turns out to be committed already. All open keys
+    /// are read: a transaction that one of them leads to may take another one to a step that is not its last.
+    async fn behind(&self, work: &Work, verdicts: &mut [Option<Verdict>]) -> Option<Ended> {
+        let open = work.intents.iter().zip(&*verdicts).filter(|(_, verdict)| verdict.is_none());
+        let keys: Vec<RefKey> = open.map(|(intent, _)| intent.key.clone()).collect();
+        let caught = timeout_at(work.deadline, self.catch_up.keys(&work.project, &keys)).await;
+        let failed = match caught {
+            Ok(Ok(())) => None,
+            Ok(Err(why)) => Some(why),
+            Err(_) => Some("no answer in time".to_owned()),
+        };
+        if let Some(why) = failed {
+            let message = format!("this site is behind, and cannot catch up now ({why}); nothing was changed");
+            return Some(refuse_open(verdicts.to_vec(), &refusal(RefusalCode::Unavailable, true, message)));
+        }
+        let mut backoff =
+            Backoff::new(Arc::clone(&self.attempts.entropy), Duration::from_millis(20), Duration::from_secs(1));
+        loop {
+            let why = match self.committed_before(&work.project, &work.request_id, &work.intents).await {
+                Ok(before) => return before,
+                Err(why) => why,
+            };
+            if !backoff.wait_until(work.deadline).await {
+                let message = format!("whether this was committed by an earlier try is not known ({why}); ask again");
+                let unknown = Verdict::Unknown(refusal(RefusalCode::Unavailable, true, message));
+                return Some(Ended::all(verdicts.len(), &unknown));
+            }
+        }
+    }
+}
+
+fn accept(verdicts: &mut [Option<Verdict>], proposal: &Proposal, committed: Transaction, visible: bool) -> Ended {
+    let verdict = if visible { Verdict::Committed } else { Verdict::NotYetVisible };
+    for at in &proposal.carried {
+        verdicts[*at] = Some(verdict.clone());
+    }
+    Ended { txn: Some(committed.id), ..refuse_open(verdicts.to_vec(), &too_late()) }
+}
+
+fn unknown(verdicts: &mut [Option<Verdict>], proposal: &Proposal, sent: Transaction, why: &str) -> Ended {
+    let message = format!(
+        "it is not known yet whether this was committed, it is being settled; fetch in a moment and look before you \
+         push again (transaction {}: {why})",
+        sent.id
+    );
+    let verdict = Verdict::Unknown(refusal(RefusalCode::Unavailable, true, message));
+    for at in &proposal.carried {
+        verdicts[*at] = Some(verdict.clone());
+    }
+    Ended { txn: Some(sent.id), ..refuse_open(verdicts.to_vec(), &too_late()) }
+}
+
+/// The refdb said no: a newer ref means to catch up and look again, a name conflict is a verdict, a lock may go.
+fn refused(work: &Work, verdicts: &mut [Option<Verdict>], proposal: &Proposal, obstacles: &[Obstacle]) -> Round {
+    if obstacles.iter().any(|obstacle| matches!(obstacle, Obstacle::Stale(_))) {
+        return Round::Behind;
+    }
+    let mut locked = None;
+    for obstacle in obstacles {
+        let (names, refused) = match obstacle {
+            Obstacle::IsDirectory(name) => (vec![name.clone()], above_others(name)),
+            Obstacle::PrefixIsLive(prefix) => (below(proposal, prefix), name_conflict(prefix, "is a ref itself")),
+            Obstacle::Locked(item) => {
+                let owner = item.lock.as_ref().map_or_else(|| "another one".to_owned(), TxnId::to_string);
+                let message = format!("{} is locked by transaction {owner}; try again when that has ended", item.key);
+                locked = Some(refusal(RefusalCode::Locked, true, message));
+                continue;
+            }
+            Obstacle::Stale(_) | Obstacle::Slot(_) => continue,
+        };
+        for at in &proposal.carried {
+            if names.iter().any(|name| work.intents[*at].key.as_ref_name() == Some(name)) {
+                verdicts[*at] = Some(Verdict::Refused(refused.clone()));
+            }
+        }
+    }
+    if let Some(locked) = locked {
+        return Round::Blocked(locked);
+    }
+    // The refs with a verdict are out; the next round sends the others under a new id, or refuses an atomic batch.
+    Round::Blocked(refusal(RefusalCode::NameConflict, false, "a name of this batch excludes another one"))
+}
+
+fn refuse_carried(verdicts: &mut [Option<Verdict>], proposal: &Proposal, refused: &Refusal) -> Ended {
+    for at in &proposal.carried {
+        verdicts[*at] = Some(Verdict::Refused(refused.clone()));
+    }
+    refuse_open(verdicts.to_vec(), refused)
+}
+
+/// Refuses what is not refused yet, in an atomic batch: nothing of it was committed.
+fn refuse_rest(verdicts: &[Option<Verdict>], refused: &Refusal) -> Ended {
+    let each = verdicts.iter().map(|verdict| match verdict {
+        Some(Verdict::Refused(own)) => Verdict::Refused(own.clone()),
+        _ => Verdict::Refused(refused.clone()),
+    });
+    Ended { txn: None, verdicts: each.collect() }
+}
+
+fn refuse_open(verdicts: Vec<Option<Verdict>>, refused: &Refusal) -> Ended {
+    let each = verdicts.into_iter().map(|verdict| verdict.unwrap_or_else(|| Verdict::Refused(refused.clone())));
+    Ended { txn: None, verdicts: each.collect() }
+}

@@ -1,0 +1,43 @@
+//! The seeder's commits: to a project that is read-only from its birth, and takes nobody else's.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use lockstep_proto::bridge::{
+    ApiError, CreateProjectRequest, ProjectResponse, RefTransactionRequest, RefTransactionResponse,
+};
+use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey, RefName, RefValue};
+
+use super::Committer;
+use super::project::intent;
+use super::translate::check;
+use super::work::Seed;
+use crate::seams::git::IsCommitted;
+use crate::stages::ports::Seedbed;
+
+#[async_trait]
+impl Seedbed for Arc<Committer> {
+    async fn begin(&self, project: &ProjectName, request: CreateProjectRequest) -> Result<ProjectResponse, ApiError> {
+        self.create(project, request, ProjectPhase::ReadOnly).await
+    }
+
+    async fn commit(
+        &self,
+        project: &ProjectKey,
+        request: RefTransactionRequest,
+        behind: &IsCommitted,
+    ) -> Result<RefTransactionResponse, ApiError> {
+        check(&request)?;
+        self.batch(project.clone(), request, Some(Seed { behind: Arc::clone(behind) })).await
+    }
+
+    async fn open(&self, project: &ProjectKey, head: RefName, request_id: String) -> Result<ProjectResponse, ApiError> {
+        let state = |phase| RefValue::State(ProjectState { phase, incarnation: project.incarnation });
+        let asked = format!("open {head}");
+        let intents = vec![
+            intent(RefKey::State, Some(state(ProjectPhase::ReadOnly)), state(ProjectPhase::Active)),
+            intent(RefKey::Head, None, RefValue::Symref(head)),
+        ];
+        self.operate(project.clone(), intents, request_id, &asked).await
+    }
+}

@@ -1,0 +1,127 @@
+//! From the words of the bridge API to wishes, and from verdicts back to its words.
+
+use lockstep_proto::bridge::{
+    ApiError, Expected, Outcome, RefCommand, RefResult, RefTransactionRequest, RefTransactionResponse, Refusal,
+    RefusalCode,
+};
+use lockstep_proto::{RefKey, RefName, RefValue, limits};
+use sha2::{Digest, Sha256};
+
+use super::work::{Ended, Intent, Verdict};
+use crate::base::ref_names::{self, RefClass};
+
+pub(super) fn check_text(field: &str, text: &str, cap: usize) -> Result<(), ApiError> {
+    if (field == "request_id" && text.is_empty()) || text.len() > cap {
+        let message = format!("{field} is {} bytes long, 1 to {cap} are allowed", text.len());
+        return Err(ApiError { code: RefusalCode::Invalid, message, retry: false });
+    }
+    Ok(())
+}
+
+pub(super) fn check(request: &RefTransactionRequest) -> Result<(), ApiError> {
+    let invalid = |message: String| Err(ApiError { code: RefusalCode::Invalid, message, retry: false });
+    check_text("request_id", &request.request_id, limits::REQUEST_ID_BYTES)?;
+    check_text("actor", request.actor.as_deref().unwrap_or_default(), limits::TEXT_BYTES)?;
+    check_text("traceparent", request.traceparent.as_deref().unwrap_or_default(), limits::TEXT_BYTES)?;
+    let count = request.commands.len();
+    if count == 0 || count > limits::COMMANDS {
+        return invalid(format!(
+            "commands has {count} entries; one commit takes 1 to {}. Nothing was changed; push in parts",
+            limits::COMMANDS
+        ));
+    }
+    let mut names = names(&request.commands);
+    names.sort_unstable();
+    if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        return invalid(format!("ref {} occurs twice in commands", twice[0]));
+    }
+    if let Some((short, long)) = ref_names::exclusive_pair(&names) {
+        let message = format!(
+            "{short} and {long} exclude each other: git cannot hold both; choose another name, and push a deletion by \
+             itself, before the other name"
+        );
+        return Err(ApiError { code: RefusalCode::NameConflict, message, retry: false });
+    }
+    Ok(())
+}
+
+/// Sorts commands into replicated wishes and local ones.
+pub(super) fn sort(commands: &[RefCommand]) -> Result<(Vec<Intent>, Vec<RefCommand>), ApiError> {
+    let (mut intents, mut local) = (Vec::new(), Vec::new());
+    for command in commands {
+        let class = ref_names::classify(&command.name).map_err(|why| ApiError {
+            code: RefusalCode::NameConflict,
+            message: format!("ref {} {why}; choose another name", command.name),
+            retry: false,
+        })?;
+        if class == RefClass::Local {
+            local.push(command.clone());
+            continue;
+        }
+        let expected = match command.old {
+            Expected::Any => None,
+            Expected::Absent => Some(RefValue::Absent),
+            Expected::Oid(oid) => Some(RefValue::Oid(oid)),
+        };
+        let (key, new) = (RefKey::Ref(command.name.clone()), RefValue::from(command.new));
+        intents.push(Intent { key, expected, new, force: command.force });
+    }
+    Ok((intents, local))
+}
+
+pub(super) fn fingerprint(request: &RefTransactionRequest) -> u64 {
+    let mut text = format!("{}\n", request.atomic);
+    for command in &request.commands {
+        text.push_str(&format!("{} {:?} {:?} {}\n", command.name, command.old, command.new, command.force));
+    }
+    hash(&text)
+}
+
+/// Tells requests apart by what they ask for.
+pub(super) fn hash(asked: &str) -> u64 {
+    let hash: [u8; 32] = Sha256::digest(asked).into();
+    u64::from_le_bytes([hash[0], hash[1], hash[2], hash[3], hash[4], hash[5], hash[6], hash[7]])
+}
+
+pub(super) fn names(commands: &[RefCommand]) -> Vec<RefName> {
+    commands.iter().map(|command| command.name.clone()).collect()
+}
+
+/// The refs that a transaction carries.
+pub(super) fn carried(intents: &[Intent]) -> Vec<RefName> {
+    intents.iter().filter_map(|intent| intent.key.as_ref_name().cloned()).collect()
+}
+
+/// One result a command: local ones follow the batch.
+pub(super) fn respond(names: &[RefName], carried: &[RefName], ended: Ended) -> RefTransactionResponse {
+    let of = |name: &RefName| {
+        let at = carried.iter().position(|one| one == name);
+        at.and_then(|at| ended.verdicts.get(at)).or_else(|| ended.verdicts.iter().find(|one| is_bad(one)))
+    };
+    let results: Vec<RefResult> = names
+        .iter()
+        .map(|name| {
+            let (outcome, refusal) = of(name).map_or((Outcome::Committed, None), split);
+            RefResult { name: name.clone(), outcome, refusal }
+        })
+        .collect();
+    let any = |wanted| results.iter().any(|result| result.outcome == wanted);
+    let outcome = [Outcome::Unknown, Outcome::CommittedNotYetVisible, Outcome::Committed]
+        .into_iter()
+        .find(|outcome| any(*outcome))
+        .unwrap_or(Outcome::Refused);
+    RefTransactionResponse { outcome, txn: ended.txn, results }
+}
+
+fn is_bad(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Refused(_) | Verdict::Unknown(_))
+}
+
+pub(super) fn split(verdict: &Verdict) -> (Outcome, Option<Refusal>) {
+    match verdict {
+        Verdict::Committed => (Outcome::Committed, None),
+        Verdict::NotYetVisible => (Outcome::CommittedNotYetVisible, None),
+        Verdict::Refused(refusal) => (Outcome::Refused, Some(refusal.clone())),
+        Verdict::Unknown(refusal) => (Outcome::Unknown, Some(refusal.clone())),
+    }
+}

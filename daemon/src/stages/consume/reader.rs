@@ -1,0 +1,177 @@
+//! One shard's loop.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use lockstep_proto::{Announcement, DecodeError, Record, SiteId};
+use tokio::time::sleep;
+
+use super::Consumer;
+use crate::base::backoff::Backoff;
+use crate::base::faults::injected_bug::Plant;
+use crate::seams::eventlog::{EventLogError, Position, ShardReader};
+use crate::seams::volume::{Held, ShardId};
+
+/// Tells once when every shard of a stream was read to its (then) end.
+pub(super) struct CaughtUp {
+    site: SiteId,
+    tell: Arc<dyn Fn(&SiteId) + Send + Sync>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    listed: bool,
+    told: bool,
+    behind: BTreeSet<ShardId>,
+}
+
+impl CaughtUp {
+    pub(super) fn new(site: SiteId, tell: Arc<dyn Fn(&SiteId) + Send + Sync>) -> Self {
+        Self { site, tell, state: Mutex::default() }
+    }
+
+    pub(super) fn reading(&self, id: &ShardId) {
+        self.change(|state| {
+            state.behind.insert(id.clone());
+        });
+    }
+
+    pub(super) fn listed(&self) {
+        self.change(|state| state.listed = true);
+    }
+
+    fn reached_the_end(&self, id: &ShardId) {
+        self.change(|state| {
+            state.behind.remove(id);
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let tell = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            change(&mut state);
+            let now = state.listed && state.behind.is_empty() && !state.told;
+            state.told |= now;
+            now
+        };
+        if tell {
+            (self.tell)(&self.site);
+        }
+    }
+}
+
+impl Consumer {
+    /// Reads a shard to its end.
+    pub(super) async fn read(&self, id: ShardId, from: Position, caught_up: Arc<CaughtUp>) {
+        let mut backoff = Backoff::new(Arc::clone(&self.entropy), Duration::from_millis(100), Duration::from_secs(10));
+        let mut from = from;
+        loop {
+            match self.read_on(&id, &mut from, &caught_up, &mut backoff).await {
+                Ok(()) => return,
+                Err(EventLogError::Trimmed(position)) => {
+                    self.observer.failed("consume", &format!("{id:?}: position {position} is no longer kept"));
+                    match self.trimmed(&id.site).await {
+                        Ok(position) => from = position,
+                        Err(why) => self.observer.failed("consume", &why),
+                    }
+                    backoff.wait().await;
+                }
+                Err(error) => {
+                    self.observer.failed("consume", &format!("{}/{}: {error}", id.site, id.shard));
+                    backoff.wait().await;
+                }
+            }
+        }
+    }
+
+    async fn read_on(
+        &self,
+        id: &ShardId,
+        from: &mut Position,
+        caught_up: &CaughtUp,
+        backoff: &mut Backoff,
+    ) -> Result<(), EventLogError> {
+        let mut reader: Box<dyn ShardReader> = self.eventlog.open(&id.site, &id.shard, from).await?;
+        loop {
+            self.progress.room(id, self.limits.open).await;
+            let batch = reader.next(self.limits.batch).await?;
+            backoff.reset();
+            let count = batch.records.len();
+            for (sequence, data) in batch.records {
+                let after = Position::After(sequence.clone());
+                self.take(id, sequence, data).await;
+                *from = after;
+            }
+            if batch.ended {
+                self.progress.ended(id);
+                self.progress.room(id, 1).await;
+                self.durability.want();
+                caught_up.reached_the_end(id);
+                return Ok(());
+            }
+            if count == 0 && !batch.behind && self.progress.open_records(id) == 0 {
+                caught_up.reached_the_end(id);
+            }
+            if count == 0 || !(batch.behind || count >= self.limits.batch) {
+                // Everything that is there was read. A read for each record that trickles in would cost more than the
+                // record, and what all readers of the shard may do in a second.
+                sleep(self.limits.poll_interval).await;
+            }
+        }
+    }
+
+    /// Hands one record over. Returns when it is handed over, not when it is applied.
+    async fn take(&self, id: &ShardId, sequence: String, data: Bytes) {
+        let done = self.progress.open(id, sequence.clone());
+        if self.plants.has(Plant::CheckpointBeforeApply) {
+            let again = self.progress.open(id, sequence.clone());
+            done();
+            self.durability.settle().await;
+            return self.hand_over(id, &sequence, data, Box::new(again)).await;
+        }
+        self.hand_over(id, &sequence, data, Box::new(done)).await;
+    }
+
+    async fn hand_over(&self, id: &ShardId, sequence: &str, data: Bytes, done: Box<dyn FnOnce() + Send + Sync>) {
+        loop {
+            match Record::decode(&data) {
+                Ok(Record::Transaction(transaction)) => {
+                    self.observer.seen(&transaction.site, &transaction.id, transaction.committed_at_ms);
+                    return self.sink.offer(Arc::from(transaction), data, Some(done)).await;
+                }
+                Ok(Record::Announcement(announcement)) => return self.announced(&announcement, &data, done).await,
+                Ok(Record::Later(announcement, why)) => {
+                    self.observer.failed("consume", &format!("event {announcement} waits for an upgrade: {why}"));
+                    self.announcements.keep(&announcement, &data);
+                    return done();
+                }
+                Err(DecodeError::Newer(why)) => {
+                    self.observer.failed("consume", &format!("{}/{} waits for an upgrade: {why}", id.site, id.shard));
+                    sleep(Duration::from_secs(30)).await;
+                }
+                Err(DecodeError::Bad(why)) => {
+                    let what = format!("{}/{}/{sequence}", id.site, id.shard);
+                    self.observer.quarantined(&what, &why);
+                    let since_ms = self.clock.now_ms();
+                    let held = Held { bytes: data, project: String::new(), reason: why, waits_for: vec![], since_ms };
+                    self.durability.stage(|changes| changes.quarantine.push((what, held)));
+                    return done();
+                }
+            }
+        }
+    }
+
+    /// Hands a stream event over: what is staged here is durable before the checkpoint passes it.
+    async fn announced(&self, announcement: &Announcement, data: &Bytes, done: Box<dyn FnOnce() + Send + Sync>) {
+        if self.plants.has(Plant::CheckpointBeforeEvent) {
+            done();
+            self.durability.settle().await;
+            return self.announcements.take(announcement, data);
+        }
+        self.announcements.take(announcement, data);
+        done();
+    }
+}

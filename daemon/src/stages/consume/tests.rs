@@ -1,0 +1,217 @@
+//! When a reader says that it has caught up, and how often it reads: at the poll interval while records trickle in, at once
+//! while there is more.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use lockstep_proto::{Announcement, AnnouncementId, ProjectKey, ProjectName, RefKey, Transaction, TxnId};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::base::clock::{SeededEntropy, SystemClock};
+use crate::base::faults::injected_bug::Plants;
+use crate::base::observer::Nobody;
+use crate::seams::eventlog::{Batch, EventLogError, Record, ShardInfo, ShardReader, StreamInfo};
+use crate::seams::git::model::ModelRepositories;
+use crate::seams::volume::memory::MemoryStore;
+use crate::stages::ports::Done;
+use crate::state::version_map::RefTable;
+
+/// What a read answers, by the number of the reads before it.
+type Script = fn(u64) -> Batch;
+
+/// A log with one shard, which answers by a script.
+#[derive(Clone)]
+struct Scripted {
+    script: Script,
+    reads: Arc<AtomicU64>,
+}
+
+impl Scripted {
+    fn new(script: Script) -> Self {
+        Self { script, reads: Arc::default() }
+    }
+}
+
+#[async_trait]
+impl EventLog for Scripted {
+    async fn ensure(&self, _: &SiteId) -> Result<(), EventLogError> {
+        Ok(())
+    }
+
+    async fn describe(&self, _: &SiteId) -> Result<StreamInfo, EventLogError> {
+        Ok(StreamInfo { created: "t".into(), shards: vec![ShardInfo { id: "0".into(), parents: Vec::new() }] })
+    }
+
+    async fn append(&self, _: &SiteId, _: &[Record]) -> Result<Vec<Result<(), EventLogError>>, EventLogError> {
+        unreachable!("nobody writes here")
+    }
+
+    async fn open(&self, _: &SiteId, _: &str, _: &Position) -> Result<Box<dyn ShardReader>, EventLogError> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+#[async_trait]
+impl ShardReader for Scripted {
+    async fn next(&mut self, _: usize) -> Result<Batch, EventLogError> {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        Ok((self.script)(self.reads.fetch_add(1, Ordering::SeqCst)))
+    }
+}
+
+/// One record that is no transaction.
+fn record(number: u64, behind: bool) -> Batch {
+    let records = vec![(format!("{number:020}"), Bytes::from_static(b"no transaction"))];
+    Batch { records, ended: false, behind }
+}
+
+/// A shard that answers nothing at first, although there is a record.
+fn slow(number: u64) -> Batch {
+    match number {
+        0 => Batch { behind: true, ..Batch::default() },
+        1 => record(number, false),
+        _ => Batch::default(),
+    }
+}
+
+/// No record is a transaction, so nothing gets here.
+struct Nowhere;
+
+#[async_trait]
+impl Sink for Nowhere {
+    async fn offer(&self, _: Arc<Transaction>, _: Bytes, _: Option<Done>) {
+        unreachable!("no record is a transaction")
+    }
+}
+
+/// Counts how often events are missed.
+#[derive(Default)]
+struct Missing(AtomicU64);
+
+impl Announcements for Missing {
+    fn take(&self, _: &Announcement, _: &Bytes) {
+        unreachable!("no record is an announcement")
+    }
+
+    fn keep(&self, _: &AnnouncementId, _: &Bytes) {
+        unreachable!("no record is an announcement")
+    }
+
+    fn missed(&self, _: &SiteId) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl CatchUp for Nowhere {
+    async fn keys(&self, _: &ProjectKey, _: &[RefKey]) -> Result<(), String> {
+        unreachable!("nothing is missing")
+    }
+
+    async fn project(&self, _: &ProjectName) -> Result<(), String> {
+        unreachable!("nothing is missing")
+    }
+
+    async fn journal(&self, _: &TxnId) -> Result<Option<Bytes>, String> {
+        unreachable!("nothing is in doubt")
+    }
+
+    async fn revive(&self, _project: &ProjectKey) -> Result<(), String> {
+        Ok(())
+    }
+
+    async fn refill(&self, _: &ProjectKey) -> Result<(), String> {
+        unreachable!("nothing is missing")
+    }
+
+    async fn jump(&self, _: &ProjectName) -> Result<(), String> {
+        unreachable!("nothing is missing")
+    }
+
+    async fn projects(&self) -> Result<(), String> {
+        unreachable!("nothing is missing")
+    }
+
+    async fn everything(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn later(&self, _: &ProjectKey, _: Vec<RefKey>) {
+        unreachable!("nothing is missing")
+    }
+}
+
+fn consumer(log: &Scripted) -> Arc<Consumer> {
+    let (store, plants): (Arc<dyn NodeStore>, _) = (Arc::new(MemoryStore::default()), Plants::default());
+    let table = Arc::new(RefTable::new(Arc::clone(&store), plants));
+    let repositories = Arc::new(ModelRepositories::new(plants));
+    let (pace, failed) = (Duration::from_millis(1), CancellationToken::new());
+    Arc::new(Consumer {
+        eventlog: Arc::new(log.clone()),
+        sink: Arc::new(Nowhere),
+        announcements: Arc::new(Missing::default()),
+        catch_up: Arc::new(Nowhere),
+        store: Arc::clone(&store),
+        durability: Durability::new(table, repositories, store, pace, plants, failed),
+        progress: Arc::default(),
+        observer: Arc::new(Nobody),
+        clock: Arc::new(SystemClock),
+        entropy: Arc::new(SeededEntropy::new(1)),
+        tasks: Tasks::new(),
+        limits: ConsumeLimits::default(),
+        plants,
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_answers_nothing_and_is_behind_has_not_caught_up() {
+    let log = Scripted::new(slow);
+    let (told, reads) = (Arc::new(Notify::new()), Arc::clone(&log.reads));
+    let tell = Arc::clone(&told);
+    let seen = Arc::new(AtomicU64::new(0));
+    let noted = Arc::clone(&seen);
+    let caught_up = move |_: &SiteId| {
+        noted.store(reads.load(Ordering::SeqCst), Ordering::SeqCst);
+        tell.notify_one();
+    };
+    let running = tokio::spawn(consumer(&log).run("s".parse().unwrap(), Arc::new(caught_up)));
+    told.notified().await;
+    running.abort();
+    assert!(seen.load(Ordering::SeqCst) >= 3, "it said so after {seen:?} reads, before the record");
+}
+
+/// The refdb has the refs that were missed, nobody has the events: whoever listens is told.
+#[tokio::test]
+async fn what_a_trimmed_stream_held_of_events_is_missed_and_said() {
+    let mut consumer = consumer(&Scripted::new(slow));
+    let missing = Arc::new(Missing::default());
+    Arc::get_mut(&mut consumer).expect("nobody else has it").announcements = Arc::clone(&missing) as _;
+    assert_eq!(consumer.trimmed(&"s".parse().unwrap()).await, Ok(Position::Start));
+    assert_eq!(missing.0.load(Ordering::SeqCst), 1);
+}
+
+/// Reads within ten seconds of virtual time.
+async fn reads_in_ten_seconds(script: Script) -> u64 {
+    let log = Scripted::new(script);
+    let consumer = consumer(&log);
+    let tasks = consumer.tasks.clone();
+    let running = tokio::spawn(consumer.run("s".parse().unwrap(), Arc::new(|_| {})));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    running.abort();
+    tasks.abort();
+    log.reads.load(Ordering::SeqCst)
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_that_trickle_in_are_read_at_the_poll_interval() {
+    let reads = reads_in_ten_seconds(|number| record(number, false)).await;
+    assert!((30..=40).contains(&reads), "{reads} reads in ten seconds, 4 a second are allowed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backlog_is_read_at_once() {
+    let reads = reads_in_ten_seconds(|number| record(number, true)).await;
+    assert!(reads > 1_000, "{reads} reads in ten seconds, though there was always more");
+}

@@ -1,0 +1,121 @@
+//! What many events cost, and what many lose.
+
+use super::*;
+use crate::stages::events::hear::{Choice, LOOKS, UNASKED};
+
+/// Announcements of one life of `a`, one of each change from 0 on, that need version 1 of the change's ref.
+async fn announcements() -> impl Fn(u64) -> Announcement {
+    let log = MemoryEventLog::new(1);
+    let _a = origin("a", &log, &[1]).await;
+    let Ok(Record::Announcement(pattern)) = Record::decode(&records(&log).await[0]) else { panic!("it is one") };
+    move |seq| {
+        let (id, event_id) = (AnnouncementId { seq, ..pattern.id.clone() }, format!("a{seq}"));
+        let needs = vec![(RefKey::State, Version(1)), (meta(seq).parse().unwrap(), Version(1))];
+        Announcement { id, event_id, needs, change: Some(seq), ..(*pattern).clone() }
+    }
+}
+
+fn meta(change: u64) -> String {
+    format!("refs/changes/{:02}/{change}/meta", change % 100)
+}
+
+impl Life {
+    fn takes(&self, announcement: &Announcement) {
+        self.events.take(announcement, &announcement.encode());
+    }
+
+    fn looks(&self, most: u32) -> Choice {
+        let request = NextEventsRequest { session: "g".into(), most: most as usize, wait_ms: 0 };
+        self.events.hand_out(&request).unwrap()
+    }
+}
+
+/// Two shards of a site, one of which is read thousands of announcements behind the other, over a restart.
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_is_read_far_behind_another_loses_nothing() {
+    const EACH: u64 = 3_000;
+    let of = announcements().await;
+    let (store, (fast, slow)) = (MemoryStore::default(), (0..EACH, 0..EACH));
+    let b = Life::begin("b", 1, &store, EventLimits::default());
+    for seq in fast.clone() {
+        b.takes(&of(2 * seq));
+    }
+    b.events.durability.settle().await;
+    drop(b);
+    let b = Life::begin("b", 2, &store, EventLimits::default());
+    for seq in fast.map(|seq| 2 * seq).chain(slow.map(|seq| 2 * seq + 1)) {
+        b.takes(&of(seq));
+    }
+    assert_eq!((b.events.status().waiting, b.events.status().dropped), (2 * EACH, 0));
+    assert_eq!(*b.alarms.0.lock().unwrap(), [""; 0]);
+    b.events.durability.settle().await;
+    assert_eq!(store.mail(Mailbox::Inbox, None, usize::MAX).unwrap().len() as u64, 2 * EACH);
+    assert_eq!(store.received_blocks().unwrap().len(), 1, "the first block is in the row");
+}
+
+#[tokio::test(start_paused = true)]
+async fn beyond_what_may_be_kept_of_numbers_the_oldest_are_given_up_with_an_alarm() {
+    let of = announcements().await;
+    let limits = EventLimits { received: 2, ..EventLimits::default() };
+    let b = Life::begin("b", 1, &MemoryStore::default(), limits);
+    for seq in [1, 5_000, 10_000, 2] {
+        b.takes(&of(seq));
+    }
+    assert_eq!((b.events.status().waiting, b.events.status().dropped), (3, 4_095 + 4_095));
+    let alarms = b.alarms.0.lock().unwrap().clone();
+    assert!(alarms.len() == 2 && alarms[1].contains("4095 announcements of a."), "{alarms:?}");
+}
+
+/// However often an origin's numbers are noted within a step, the step writes each row once.
+#[tokio::test(start_paused = true)]
+async fn what_was_received_is_one_row_of_a_step() {
+    let of = announcements().await;
+    let b = Life::new("b");
+    (0..500).for_each(|seq| b.takes(&of(seq)));
+    b.events.durability.stage(|changes| {
+        assert_eq!((changes.received.len(), changes.received_blocks.len(), changes.post.len()), (1, 1, 500));
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_costs_nothing_until_what_it_waits_for_has_moved() {
+    const ALL: usize = 4 * LOOKS;
+    let (of, b) = (announcements().await, Life::new("b"));
+    b.applies("@state", 1);
+    (0..ALL as u64).for_each(|seq| b.takes(&of(seq)));
+    b.events.durability.settle().await;
+    for _ in 0..4 {
+        assert_eq!(b.looks(9).looked, LOOKS, "each for the first time");
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(b.looks(9).looked, UNASKED);
+    assert_eq!(b.looks(9).looked, 0, "at once again");
+    b.applies(&meta(ALL as u64 - 1), 1);
+    let choice = b.looks(9);
+    assert_eq!((choice.looked, choice.given.len()), (1, 1));
+    b.index.0.lock().unwrap().extend((0..ALL as u64).map(Some));
+    (0..ALL as u64 - 1).for_each(|seq| b.applies(&meta(seq), 1));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(b.looks(9).looked, LOOKS, "more has moved than it was told: all of them are looked at");
+    for _ in 0..4 {
+        b.looks(9);
+    }
+    assert_eq!(b.looks(9).looked, 0, "all wait for Gerrit");
+    b.index.0.lock().unwrap().clear();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let choice = b.looks(9);
+    assert_eq!((choice.looked, choice.given.len()), (LOOKS + 9, 9));
+}
+
+/// A move that nobody told of is found in turn.
+#[tokio::test(start_paused = true)]
+async fn nothing_rests_on_being_told() {
+    let (of, b) = (announcements().await, Life::new("b"));
+    b.applies("@state", 1);
+    (0..9).for_each(|seq| b.takes(&of(seq)));
+    assert_eq!(b.gives("g").await, [""; 0]);
+    (0..9).for_each(|seq| b.applies(&meta(seq), 1));
+    while b.events.moves.lock().unwrap().try_recv().is_ok() {}
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(b.gives("g").await.len(), 9);
+}

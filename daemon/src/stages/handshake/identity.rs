@@ -1,0 +1,149 @@
+//! Who a Gerrit is, held against the refdb.
+
+use lockstep_proto::NodeId;
+use lockstep_proto::gerrit::HelloRequest;
+
+use super::{Door, Shut};
+use crate::seams::refdb::{GerritRecord, NodeRecord};
+
+/// How a site becomes one of the installation's.
+pub(super) const BORN_FROM_THE_FIRST: &str = "All sites are born from the first one: copy the folder of its Gerrit (without \
+     the repositories), give the copy a gerrit.instanceId of its own, and let the sidecar bring the repositories; \
+     never `init` a second site (docs/seeding.md)";
+
+impl Door {
+    /// Holds a Gerrit against what is known. The answer is the node whose instance id it may take over.
+    pub(super) async fn who_is_it(&self, gerrit: &HelloRequest) -> Result<Option<NodeId>, Shut> {
+        let known = self.refdb.gerrit().await.map_err(Shut::not_now)?;
+        if let Some(why) = mismatch(gerrit, known.as_ref()) {
+            return Err(Shut::Refused(why));
+        }
+        let owners = self.refdb.instances().await.map_err(Shut::not_now)?;
+        let Some(owner) = owners.get(&gerrit.instance_id).filter(|owner| **owner != self.node) else { return Ok(None) };
+        let nodes = self.refdb.nodes().await.map_err(Shut::not_now)?;
+        if counts(&nodes, owner) { Err(taken(gerrit, owner)) } else { Ok(Some(owner.clone())) }
+    }
+
+    /// Writes down who it is. What was read before may have changed meanwhile: the writes are conditional.
+    pub(super) async fn enroll(&self, gerrit: &HelloRequest, from: Option<&NodeId>) -> Result<(), Shut> {
+        let mine = record(gerrit);
+        let known = self.refdb.enroll_gerrit(&mine).await.map_err(Shut::not_now)?;
+        if let Some(why) = mismatch(gerrit, Some(&known)) {
+            return Err(Shut::Refused(why));
+        }
+        let instance = &gerrit.instance_id;
+        let owner = self.refdb.claim_instance(instance, &self.node, from).await.map_err(Shut::not_now)?;
+        if owner != self.node {
+            return Err(taken(gerrit, &owner));
+        }
+        // A node may change its own: the one before is free again, also when a crash came between.
+        let owners = self.refdb.instances().await.map_err(Shut::not_now)?;
+        for (other, _) in owners.iter().filter(|(other, owner)| *other != instance && **owner == self.node) {
+            self.refdb.release_instance(other, &self.node).await.map_err(Shut::not_now)?;
+        }
+        Ok(())
+    }
+}
+
+fn record(gerrit: &HelloRequest) -> GerritRecord {
+    GerritRecord {
+        server_id: gerrit.server_id.clone(),
+        all_projects: gerrit.all_projects.clone(),
+        all_users: gerrit.all_users.clone(),
+    }
+}
+
+/// Whether a node's record is there and counts.
+fn counts(nodes: &[NodeRecord], node: &NodeId) -> bool {
+    nodes.iter().any(|one| one.node == *node && !one.expelled)
+}
+
+fn taken(gerrit: &HelloRequest, owner: &NodeId) -> Shut {
+    Shut::Refused(format!(
+        "gerrit.instanceId is {}, which the Gerrit of node {owner} has already; give this one an instanceId of its own, \
+         such as the name of its node",
+        gerrit.instance_id
+    ))
+}
+
+/// Why this Gerrit is none of the installation's.
+fn mismatch(gerrit: &HelloRequest, known: Option<&GerritRecord>) -> Option<String> {
+    if gerrit.instance_id.is_empty() {
+        return Some(
+            "gerrit.instanceId is not set; give each node's Gerrit one of its own, such as the name of its node"
+                .to_owned(),
+        );
+    }
+    if gerrit.server_id.is_empty() {
+        return Some("gerrit.serverId is not set; all sites have the one of the first site".to_owned());
+    }
+    let known = known?;
+    let mine = record(gerrit);
+    let fields = [
+        ("gerrit.serverId", mine.server_id == known.server_id, &mine.server_id, &known.server_id),
+        (
+            "gerrit.allProjects",
+            mine.all_projects == known.all_projects,
+            &mine.all_projects.to_string(),
+            &known.all_projects.to_string(),
+        ),
+        (
+            "gerrit.allUsers",
+            mine.all_users == known.all_users,
+            &mine.all_users.to_string(),
+            &known.all_users.to_string(),
+        ),
+    ];
+    let differ: Vec<String> = fields
+        .iter()
+        .filter(|(_, same, ..)| !same)
+        .map(|(field, _, mine, known)| format!("{field} is {mine}, the others have {known}"))
+        .collect();
+    (!differ.is_empty()).then(|| {
+        format!(
+            "this Gerrit is not one of this installation's: {}. It was initialised apart, and changes, accounts and groups \
+             of two installations are never merged. {BORN_FROM_THE_FIRST}. If the refdb was only tried out with another \
+             Gerrit, start over with new tables (setting refdb.prefix) and `lockstep seed`",
+            differ.join("; ")
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gerrit(server: &str, instance: &str) -> HelloRequest {
+        HelloRequest {
+            session: "s".into(),
+            server_id: server.into(),
+            instance_id: instance.into(),
+            gerrit_version: "3.13.5".into(),
+            bridge_version: "0.1.0".into(),
+            all_projects: "All-Projects".parse().unwrap(),
+            all_users: "All-Users".parse().unwrap(),
+            base_path: None,
+            base_paths: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_reason_names_what_differs_and_the_way_out() {
+        let known = record(&gerrit("one", "a"));
+        assert_eq!(mismatch(&gerrit("one", "b"), Some(&known)), None);
+        assert_eq!(mismatch(&gerrit("two", "b"), None), None, "the first one");
+        let why = mismatch(&gerrit("two", "b"), Some(&known)).unwrap();
+        assert!(why.contains("gerrit.serverId is two, the others have one"), "{why}");
+        assert!(!why.contains("gerrit.allUsers is") && why.contains("copy the folder"), "{why}");
+        let users = HelloRequest { all_users: "Users".parse().unwrap(), ..gerrit("one", "b") };
+        let why = mismatch(&users, Some(&known)).unwrap();
+        assert!(why.contains("gerrit.allUsers is Users, the others have All-Users"), "{why}");
+        assert!(!why.contains("gerrit.serverId is"), "{why}");
+    }
+
+    #[test]
+    fn a_gerrit_without_a_name_is_refused_by_field() {
+        assert!(mismatch(&gerrit("one", ""), None).unwrap().contains("gerrit.instanceId is not set"));
+        assert!(mismatch(&gerrit("", "a"), None).unwrap().contains("gerrit.serverId is not set"));
+    }
+}

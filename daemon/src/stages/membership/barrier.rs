@@ -1,0 +1,121 @@
+//! When every open incarnation knows a transaction: the barrier before a project's writability is gone for good.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lockstep_proto::{NodeId, Seq, TxnId};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+
+use crate::seams::refdb::{IncarnationState, RefDb, RefDbError};
+use crate::stages::ports::Barrier;
+
+/// Asks the registry until the barrier is passed.
+pub struct RegistryBarrier {
+    /// The refdb.
+    pub refdb: Arc<dyn RefDb>,
+    /// Makes this node's own marks known soon.
+    pub nudge: Arc<Notify>,
+    /// How long to wait at most.
+    pub patience: Duration,
+}
+
+impl RegistryBarrier {
+    /// Nodes with an incarnation that is not drained (a frozen one may hold copies that still land) whose low-water mark has
+    /// not passed the transaction.
+    async fn waiting_for(&self, txn: &TxnId) -> Result<Vec<NodeId>, RefDbError> {
+        let nodes = self.refdb.nodes().await?;
+        let mut open = Vec::new();
+        for site in self.refdb.sites().await? {
+            let records = self.refdb.incarnations(&site.site).await?;
+            let those = records.into_iter().filter(|one| one.state != IncarnationState::Drained);
+            open.extend(those.map(|one| one.id.node));
+        }
+        let knows = |node: &NodeId| {
+            let record = nodes.iter().find(|one| one.node == *node);
+            let mark = record.and_then(|one| one.low_water.get(&txn.slot.lane)).copied().unwrap_or(Seq(0));
+            mark > txn.slot.seq
+        };
+        open.retain(|node| !knows(node));
+        Ok(open)
+    }
+}
+
+#[async_trait]
+impl Barrier for RegistryBarrier {
+    async fn passed(&self, txn: &TxnId) -> Result<(), String> {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            self.nudge.notify_one();
+            let waiting = match self.waiting_for(txn).await {
+                Ok(waiting) if waiting.is_empty() => return Ok(()),
+                Ok(waiting) => format!("nodes that have not applied it yet: {waiting:?}"),
+                Err(error) => error.to_string(),
+            };
+            if Instant::now() >= deadline {
+                return Err(waiting);
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::seams::refdb::memory::MemoryRefDb;
+    use crate::seams::refdb::{IncarnationRecord, NodeRecord, Role};
+
+    /// A node with an incarnation, and a transaction of somebody else that it has not applied.
+    async fn world() -> (MemoryRefDb, RegistryBarrier, IncarnationRecord, TxnId) {
+        let refdb = MemoryRefDb::new();
+        let site = refdb.enroll_site(&"s".parse().unwrap(), Role::Active).await.unwrap().site;
+        let node = NodeRecord {
+            node: "n".parse().unwrap(),
+            site: site.clone(),
+            volume: "v".into(),
+            starts: 1,
+            beat: 1,
+            expelled: false,
+            low_water: BTreeMap::new(),
+        };
+        refdb.put_node(&node, None).await.unwrap();
+        let record = IncarnationRecord {
+            id: "n.1".parse().unwrap(),
+            site,
+            epoch: 1,
+            state: IncarnationState::Open,
+            window: 8,
+            settled: vec![Seq(0)],
+            published: vec![Seq(0)],
+        };
+        refdb.birth(&record).await.unwrap();
+        let patience = Duration::from_secs(1);
+        let barrier = RegistryBarrier { refdb: Arc::new(refdb.clone()), nudge: Arc::default(), patience };
+        (refdb, barrier, record, "m.1.0.4.00000000000000aa".parse().unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_waits_for_whoever_is_not_drained() {
+        let (refdb, barrier, one, txn) = world().await;
+        assert!(barrier.passed(&txn).await.is_err(), "open");
+        refdb.freeze(&one.site, &one.id).await.unwrap();
+        assert!(barrier.passed(&txn).await.is_err(), "frozen: what is in flight may still land");
+        refdb.drained(&one.site, &one.id, &[Seq(8)]).await.unwrap();
+        assert_eq!(barrier.passed(&txn).await, Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_passes_whoever_has_applied_the_transaction() {
+        let (refdb, barrier, _, txn) = world().await;
+        let before = refdb.nodes().await.unwrap().remove(0);
+        let mark = |seq| NodeRecord { low_water: [(txn.slot.lane.clone(), Seq(seq))].into(), ..before.clone() };
+        refdb.put_node(&mark(4), Some(&before)).await.unwrap();
+        assert!(barrier.passed(&txn).await.is_err(), "all below it, and not the transaction itself");
+        refdb.put_node(&mark(5), Some(&before)).await.unwrap();
+        assert_eq!(barrier.passed(&txn).await, Ok(()));
+    }
+}

@@ -1,0 +1,65 @@
+//! Who seems to be gone. Only a hint: adoption itself is safe at any time.
+//!
+//! No absolute times are compared. A watcher sees a node's beat unchanged for a whole lease of its own clock, so clocks
+//! that differ, or jump, at most let it look too early or too late.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use lockstep_proto::NodeId;
+use tokio::time::Instant;
+
+use crate::seams::refdb::NodeRecord;
+
+/// What one watcher has seen of the others' beats.
+#[derive(Debug, Default)]
+pub struct Leases {
+    seen: BTreeMap<NodeId, (u64, u64, Instant)>,
+}
+
+impl Leases {
+    /// Looks at all nodes' records, and answers those whose beat has not moved for `lease`.
+    pub fn expired(&mut self, nodes: &[NodeRecord], now: Instant, lease: Duration) -> Vec<NodeId> {
+        let mut expired = Vec::new();
+        for node in nodes {
+            let (starts, beat, since) = *self.seen.entry(node.node.clone()).or_insert((node.starts, node.beat, now));
+            if (starts, beat) != (node.starts, node.beat) {
+                self.seen.insert(node.node.clone(), (node.starts, node.beat, now));
+            } else if now.duration_since(since) >= lease {
+                expired.push(node.node.clone());
+            }
+        }
+        self.seen.retain(|id, _| nodes.iter().any(|node| node.node == *id));
+        expired
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(beat: u64) -> NodeRecord {
+        NodeRecord {
+            node: "n".parse().unwrap(),
+            site: "s".parse().unwrap(),
+            volume: String::new(),
+            starts: 1,
+            beat,
+            expelled: false,
+            low_water: BTreeMap::new(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_beat_that_stands_still_for_a_lease_is_expired() {
+        let lease = Duration::from_secs(10);
+        let mut leases = Leases::default();
+        assert!(leases.expired(&[node(1)], Instant::now(), lease).is_empty());
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert!(leases.expired(&[node(2)], Instant::now(), lease).is_empty());
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert!(leases.expired(&[node(2)], Instant::now(), lease).is_empty());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(leases.expired(&[node(2)], Instant::now(), lease), vec![node(2).node]);
+    }
+}

@@ -1,0 +1,172 @@
+//! The releaser: values that stopped being reachable are kept until the journal entry that ended them is collected; then
+//! every node is past it, and nothing that is still to come builds on them.
+//!
+//! A label is the transaction's id and a suffix, as the placer writes it. Labels are read before the incarnations: the
+//! incarnation of a label is among them, unless it was forgotten, which happens only when all of it is collected.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep_proto::{IncarnationId, ProjectName, Slot, TxnId};
+use tokio::time::sleep;
+
+use crate::base::observer::Observer;
+use crate::seams::git::{GitError, Repositories};
+use crate::seams::refdb::{IncarnationRecord, RefDb, RefDbError, SlotState};
+
+/// Projects of one page.
+const PAGE: usize = 1_000;
+
+/// Releases kept values of one node.
+pub struct Releaser {
+    /// The refdb.
+    pub refdb: Arc<dyn RefDb>,
+    /// Where values are kept.
+    pub repositories: Arc<dyn Repositories>,
+    /// Who listens.
+    pub observer: Arc<dyn Observer>,
+    /// How often.
+    pub pace: Duration,
+}
+
+impl Releaser {
+    /// Releases until it is aborted.
+    pub async fn run(self) {
+        loop {
+            sleep(self.pace).await;
+            if let Err(why) = self.release().await {
+                self.observer.failed("release", &why);
+            }
+        }
+    }
+
+    async fn release(&self) -> Result<(), String> {
+        let mut after: Option<ProjectName> = None;
+        loop {
+            let page = self.refdb.projects(after.as_ref(), PAGE).await.map_err(|error| error.to_string())?;
+            for (project, _) in &page {
+                self.release_of(project).await?;
+            }
+            if page.len() < PAGE {
+                return Ok(());
+            }
+            after = page.last().map(|(name, _)| name.clone());
+        }
+    }
+
+    async fn release_of(&self, project: &ProjectName) -> Result<(), String> {
+        let labels = match self.repositories.kept(project).await {
+            Err(GitError::NoRepository(_)) => return Ok(()),
+            kept => kept.map_err(|error| error.to_string())?,
+        };
+        if labels.is_empty() {
+            return Ok(());
+        }
+        let known = self.incarnations().await.map_err(|error| error.to_string())?;
+        let mut over = Vec::new();
+        for label in labels {
+            if let Some(txn) = ended_by(&label)
+                && self.is_collected(&txn.slot, &known).await.map_err(|error| error.to_string())?
+            {
+                over.push(label);
+            }
+        }
+        self.repositories.release(project, &over).await.map_err(|error| error.to_string())
+    }
+
+    async fn incarnations(&self) -> Result<BTreeMap<IncarnationId, IncarnationRecord>, RefDbError> {
+        let mut known = BTreeMap::new();
+        for site in self.refdb.sites().await? {
+            let of_site = self.refdb.incarnations(&site.site).await?;
+            known.extend(of_site.into_iter().map(|record| (record.id.clone(), record)));
+        }
+        Ok(known)
+    }
+
+    async fn is_collected(
+        &self,
+        slot: &Slot,
+        known: &BTreeMap<IncarnationId, IncarnationRecord>,
+    ) -> Result<bool, RefDbError> {
+        let Some(incarnation) = known.get(&slot.lane.incarnation) else { return Ok(true) };
+        let published = incarnation.published.get(usize::from(slot.lane.lane.0)).copied().unwrap_or_default();
+        Ok(slot.seq < published && self.refdb.slot(slot).await? == SlotState::Empty)
+    }
+}
+
+/// The transaction that a label names.
+fn ended_by(label: &str) -> Option<TxnId> {
+    label.rsplit_once('-').and_then(|(txn, _)| txn.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_proto::{Oid, Seq};
+
+    use super::*;
+    use crate::base::faults::injected_bug::Plants;
+    use crate::base::observer::Nobody;
+    use crate::seams::git::model::ModelRepositories;
+    use crate::seams::refdb::memory::MemoryRefDb;
+    use crate::seams::refdb::{IncarnationState, Role};
+
+    const LABELS: [&str; 2] = ["n-0.1.0.3.00000000000000aa-0", "n-0.1.0.7.00000000000000bb-j2"];
+
+    async fn world() -> (MemoryRefDb, ModelRepositories, ProjectName, Oid) {
+        let (refdb, repositories) = (MemoryRefDb::new(), ModelRepositories::new(Plants::default()));
+        let project: ProjectName = "p".parse().unwrap();
+        repositories.create(&project, &"refs/heads/main".parse().unwrap()).await.unwrap();
+        let oid = repositories.add_object(&project, &[], 1);
+        let keep = LABELS.map(|label| (label.to_owned(), oid));
+        repositories.move_refs(&project, &[], &keep).await.unwrap();
+        let site = "s".parse().unwrap();
+        refdb.enroll_site(&site, Role::Active).await.unwrap();
+        let record = IncarnationRecord {
+            id: "n-0.1".parse().unwrap(),
+            site,
+            epoch: 1,
+            state: IncarnationState::Open,
+            window: 8,
+            settled: vec![Seq(0)],
+            published: vec![Seq(0)],
+        };
+        refdb.birth(&record).await.unwrap();
+        (refdb, repositories, project, oid)
+    }
+
+    fn releaser(refdb: &MemoryRefDb, repositories: &ModelRepositories) -> Releaser {
+        Releaser {
+            refdb: Arc::new(refdb.clone()),
+            repositories: Arc::new(repositories.clone()),
+            observer: Arc::new(Nobody),
+            pace: Duration::from_secs(1),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_value_is_kept_until_its_slot_is_collected() {
+        let (refdb, repositories, project, _) = world().await;
+        let releaser = releaser(&refdb, &repositories);
+        let (site, id) = ("s".parse().unwrap(), "n-0.1".parse().unwrap());
+        releaser.release_of(&project).await.unwrap();
+        assert_eq!(repositories.kept(&project).len(), 2, "an empty slot above the published mark may be taken yet");
+        refdb.poison(&"n-0.1.0.3".parse().unwrap()).await.unwrap();
+        refdb.mark(&site, &id, &[Seq(5)], &[Seq(5)]).await.unwrap();
+        releaser.release_of(&project).await.unwrap();
+        assert_eq!(repositories.kept(&project).len(), 2, "an occupied slot is not collected");
+        refdb.mark(&site, &id, &[Seq(8)], &[Seq(8)]).await.unwrap();
+        releaser.release_of(&project).await.unwrap();
+        let left: Vec<String> = repositories.kept(&project).into_keys().collect();
+        assert_eq!(left, [LABELS[0]], "the slot of the other is below the mark and empty");
+    }
+
+    #[tokio::test]
+    async fn what_a_forgotten_incarnation_ended_is_released_and_other_labels_stay() {
+        let (_, repositories, project, oid) = world().await;
+        repositories.move_refs(&project, &[], &[("by-hand".to_owned(), oid)]).await.unwrap();
+        releaser(&MemoryRefDb::new(), &repositories).release_of(&project).await.unwrap();
+        let left: Vec<String> = repositories.kept(&project).into_keys().collect();
+        assert_eq!(left, ["by-hand"]);
+    }
+}

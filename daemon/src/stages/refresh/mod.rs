@@ -1,0 +1,332 @@
+//! The refresh stage: what this node's Gerrit has to look at again, until it has acknowledged that it did.
+//!
+//! Gerrit trusts its index and caches, and the sidecar writes refs behind them. So every move of a ref leaves a *mark* on the
+//! subject that Gerrit keeps of it (a change, an account, a project's configuration), its own commits included: a Gerrit that
+//! dies between its commit and its index would otherwise never index. The mark is made when the disk shows the move and before
+//! the move can become durable, and both are stored in one step ([`crate::state::durability`]); so after a crash a ref that is
+//! remembered has its mark, and one that is not is applied again and marked again. An acknowledged mark goes with a later
+//! step: what crashes between is looked at twice, which is harmless.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `subject` | what a ref's move means to Gerrit, from its name |
+//! | `queue` | the marks: coalesced, ordered, bounded; pure |
+//! | `drive` | a Gerrit that does not ask by itself is told |
+
+mod drive;
+pub mod queue;
+mod subject;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lockstep_proto::bridge::ApiError;
+use lockstep_proto::limits;
+use lockstep_proto::refresh::{DoneRequest, DoneResponse, FailedTask, Subject, TasksRequest, TasksResponse};
+use lockstep_proto::status::{DueStatus, RefreshStatus};
+use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, RefValue};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::base::backoff::Backoff;
+use crate::base::clock::{Clock, Entropy};
+use crate::base::faults::injected_bug::{Plant, Plants};
+use crate::base::observer::Observer;
+use crate::seams::volume::{Changes, Difference, NodeStore, RefRecord, StoreError};
+use crate::stages::ports::Refreshes;
+use crate::state::durability::Remember;
+use crate::state::gerrit_session::{Sessions, ending};
+use crate::state::version_map::{Follow, Mover};
+use queue::{Queue, QueueLimits};
+
+/// The first pause after a failure, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// Generations of one life of the node: its lives do not share ids, so a late acknowledgement of an earlier life is none
+/// of this one's.
+const LIFE_BITS: u32 = 40;
+
+/// What the stage is told once.
+#[derive(Clone, Debug)]
+pub struct RefreshSettings {
+    /// The project of accounts and groups.
+    pub all_users: ProjectName,
+    /// Whether this node's own commits come from its Gerrit, which has them in its index by itself.
+    pub gerrit_commits: bool,
+    /// The queue's bounds.
+    pub queue: QueueLimits,
+}
+
+impl Default for RefreshSettings {
+    fn default() -> Self {
+        let queue = QueueLimits {
+            of_project: 10_000,
+            in_all: 50_000,
+            hold_own: Duration::from_secs(2),
+            keep: Duration::from_secs(360),
+            lease: Duration::from_secs(120),
+            long_lease: Duration::from_secs(900),
+        };
+        Self { all_users: all_users(), gerrit_commits: true, queue }
+    }
+}
+
+/// What Gerrit calls the project of accounts and groups, unless it is told otherwise.
+fn all_users() -> ProjectName {
+    "All-Users".parse().expect("the name is well-formed")
+}
+
+/// What the stage needs of the node.
+pub struct RefreshParts {
+    /// Where marks are kept.
+    pub store: Arc<dyn NodeStore>,
+    /// For people.
+    pub clock: Arc<dyn Clock>,
+    /// For pauses.
+    pub entropy: Arc<dyn Entropy>,
+    /// Who listens.
+    pub observer: Arc<dyn Observer>,
+    /// Ends whoever waits.
+    pub ended: CancellationToken,
+    /// Planted bugs.
+    pub plants: Plants,
+}
+
+/// The refresh stage of one node.
+pub struct Refresh {
+    settings: RefreshSettings,
+    parts: RefreshParts,
+    inner: Mutex<Inner>,
+    /// Raised when something may be due, or was acknowledged.
+    news: watch::Sender<u64>,
+}
+
+struct Inner {
+    queue: Queue,
+    sessions: Sessions,
+    done: u64,
+    failed: u64,
+    last: Option<(String, u64)>,
+}
+
+impl Refresh {
+    /// Goes on from the marks in the store.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn new(settings: RefreshSettings, parts: RefreshParts) -> Result<Self, StoreError> {
+        let generation = parts.store.facts()?.starts << LIFE_BITS;
+        let (marks, forgets_newer) = (parts.store.refresh_marks()?, parts.plants.has(Plant::AckForgetsNewer));
+        let mut limits = settings.queue;
+        if parts.plants.has(Plant::AckedNotKept) {
+            limits.keep = Duration::ZERO;
+        }
+        let queue = Queue::new(limits, generation, marks, Instant::now(), forgets_newer);
+        let inner = Inner { queue, sessions: Sessions::default(), done: 0, failed: 0, last: None };
+        Ok(Self { settings, parts, inner: Mutex::new(inner), news: watch::Sender::new(0) })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn mark(&self, subject: &Subject, difference: Difference, own: bool) {
+        self.inner().queue.mark(subject, difference, own, Instant::now(), self.parts.clock.now_ms());
+        self.news.send_modify(|news| *news += 1);
+    }
+
+    /// Whether Gerrit may not have looked at this subject since its refs moved last.
+    #[must_use]
+    pub fn is_due(&self, subject: &Subject) -> bool {
+        self.inner().queue.is_due(subject)
+    }
+
+    /// Raised after each acknowledgement, and when something new is due.
+    #[must_use]
+    pub fn news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
+    }
+
+    /// How the queue stands.
+    #[must_use]
+    pub fn status(&self) -> RefreshStatus {
+        let inner = self.inner();
+        let (figures, now_ms) = (inner.queue.figures(), self.parts.clock.now_ms());
+        RefreshStatus {
+            due: figures.due,
+            out: figures.out,
+            oldest_ms: figures.oldest_ms.map(|oldest| now_ms.saturating_sub(oldest)),
+            done: inner.done,
+            failed: inner.failed,
+            last_error: inner.last.as_ref().map(|(why, _)| why.clone()),
+            last_error_at_ms: inner.last.as_ref().map(|(_, at)| *at),
+        }
+    }
+
+    /// The oldest `most` subjects that are due.
+    #[must_use]
+    pub fn list(&self, most: usize) -> Vec<DueStatus> {
+        let listed = self.inner().queue.list(most);
+        let status = |(subject, since_ms, out, failures): (Subject, u64, bool, u32)| DueStatus {
+            subject: subject.to_string(),
+            since_ms,
+            out,
+            failures,
+        };
+        listed.into_iter().map(status).collect()
+    }
+
+    /// Tasks that are due now.
+    fn take(&self, request: &TasksRequest) -> Result<(TasksResponse, Option<Instant>), ApiError> {
+        let mut inner = self.inner();
+        if inner.sessions.enter(&request.session, "refresh tasks")? {
+            inner.begin(&request.session);
+        }
+        let most = usize::try_from(request.most).unwrap_or(usize::MAX);
+        let tasks = inner.queue.take(most, Instant::now());
+        Ok((TasksResponse { tasks }, inner.queue.next()))
+    }
+
+    /// The bridge has called: its Gerrit is alive.
+    fn heard(&self, session: &str) -> Result<(), ApiError> {
+        let mut inner = self.inner();
+        match inner.sessions.enter(session, "refresh tasks")? {
+            true => inner.begin(session),
+            false => inner.queue.heard(Instant::now()),
+        }
+        Ok(())
+    }
+
+    fn report(&self, inner: &mut Inner, failed: &FailedTask) {
+        let entropy = &self.parts.entropy;
+        let pause = |failures| Backoff::nth(entropy.as_ref(), PAUSES.0, PAUSES.1, failures);
+        let Some(subject) = inner.queue.failed(failed.id, Instant::now(), pause) else { return };
+        let why: String = failed.why.chars().take(limits::REFRESH_REASON_BYTES).collect();
+        let why = format!("{subject}: {why}");
+        self.parts.observer.failed("refresh", &why);
+        inner.failed += 1;
+        inner.last = Some((why, self.parts.clock.now_ms()));
+    }
+}
+
+impl Inner {
+    fn begin(&mut self, session: &str) {
+        tracing::info!(session, "a Gerrit asks for refresh tasks");
+        self.queue.begin(Instant::now());
+    }
+}
+
+/// What is different about a subject that a ref has moved; none when nothing is.
+fn difference(
+    subject: &Subject,
+    before: &dyn Fn() -> Result<Option<RefRecord>, StoreError>,
+    now: &RefValue,
+) -> Result<Option<Difference>, StoreError> {
+    match subject {
+        Subject::Project { .. } => {
+            let was = before()?.and_then(|before| incarnation(&before.value));
+            Ok(match (was, incarnation(now)) {
+                (was, is) if was == is => None,
+                (was, is) => Some(Difference::Project { deleted: was.is_some(), exists: is.is_some() }),
+            })
+        }
+        Subject::ProjectConfig { .. } | Subject::Group { .. } | Subject::GroupNames | Subject::ExternalIds => {
+            let old = before()?.and_then(|before| before.value.oid());
+            Ok(Some(Difference::Value { old, new: now.oid() }))
+        }
+        Subject::Changes { .. } | Subject::Change { .. } | Subject::Branch { .. } | Subject::Account { .. } => {
+            Ok(Some(Difference::Some))
+        }
+    }
+}
+
+/// The incarnation of the project that is there; none when there is none.
+fn incarnation(value: &RefValue) -> Option<u32> {
+    match value {
+        RefValue::State(state) if state.phase != ProjectPhase::Deleted => Some(state.incarnation),
+        RefValue::State(_) | RefValue::Absent | RefValue::Oid(_) | RefValue::Symref(_) => None,
+    }
+}
+
+impl Follow for Refresh {
+    fn moved(
+        &self,
+        project: &ProjectKey,
+        key: &RefKey,
+        before: &dyn Fn() -> Result<Option<RefRecord>, StoreError>,
+        now: &RefValue,
+        mover: Mover,
+    ) -> Result<(), StoreError> {
+        let own = mover == Mover::Own && self.settings.gerrit_commits;
+        if own && self.parts.plants.has(Plant::OwnNotRefreshed) {
+            return Ok(());
+        }
+        let Some(subject) = subject::of(&project.name, key, &self.settings.all_users) else { return Ok(()) };
+        if let Some(difference) = difference(&subject, before, now)? {
+            self.mark(&subject, difference, own);
+        }
+        Ok(())
+    }
+}
+
+impl Remember for Refresh {
+    fn remember(&self, _into: &mut Changes) {}
+
+    fn remember_of_moves(&self, into: &mut Changes) {
+        (into.refresh, into.refreshed) = self.inner().queue.save(Instant::now());
+    }
+}
+
+#[async_trait]
+impl Refreshes for Refresh {
+    async fn tasks(&self, request: TasksRequest) -> Result<TasksResponse, ApiError> {
+        let deadline = Instant::now() + Duration::from_millis(request.wait_ms);
+        let mut news = self.news.subscribe();
+        if self.settings.gerrit_commits {
+            self.heard(&request.session)?;
+        }
+        loop {
+            let (response, next) = self.take(&request)?;
+            if !response.tasks.is_empty() || Instant::now() >= deadline {
+                return Ok(response);
+            }
+            if self.parts.ended.is_cancelled() {
+                return Err(ending());
+            }
+            let until = next.map_or(deadline, |next| next.min(deadline));
+            tokio::select! {
+                biased;
+                () = self.parts.ended.cancelled() => {}
+                // The sender lives as long as `self`.
+                _ = news.changed() => {}
+                () = sleep_until(until) => {}
+            }
+        }
+    }
+
+    fn done(&self, request: &DoneRequest) -> Result<DoneResponse, ApiError> {
+        {
+            let mut inner = self.inner();
+            if inner.sessions.enter(&request.session, "refresh tasks")? {
+                // Nothing was handed out to it in this life of the node.
+                inner.begin(&request.session);
+            }
+            if !request.done.is_empty() {
+                inner.queue.heard(Instant::now());
+            }
+            let before = (inner.done, inner.failed);
+            for id in &request.done {
+                inner.done += u64::from(inner.queue.done(*id, Instant::now()));
+            }
+            for failed in &request.failed {
+                self.report(&mut inner, failed);
+            }
+            self.parts.observer.refreshed(inner.done - before.0, inner.failed - before.1);
+        }
+        self.news.send_modify(|news| *news += 1);
+        Ok(DoneResponse {})
+    }
+}

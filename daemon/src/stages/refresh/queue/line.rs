@@ -1,0 +1,172 @@
+//! One subject in the queue, and the subjects of one project.
+
+use std::collections::BTreeMap;
+
+use lockstep_proto::Oid;
+use lockstep_proto::refresh::{Subject, Task, Work};
+use tokio::time::Instant;
+
+use super::Queue;
+use crate::seams::volume::{Difference, RefreshMark};
+
+/// The subjects of one project, or those that all projects share.
+pub(super) type Line = BTreeMap<Subject, Entry>;
+
+/// One subject.
+pub(super) struct Entry {
+    /// What is not acknowledged; of a subject that is out or kept, what it was handed out with.
+    pub(super) mark: RefreshMark,
+    /// What moved since it was handed out.
+    pub(super) later: Option<RefreshMark>,
+    pub(super) state: State,
+    /// How often it failed since it was done last.
+    pub(super) failures: u32,
+    /// Whether the store has a mark of it.
+    pub(super) saved: bool,
+}
+
+/// Where a subject stands: when that ends, and its place in its index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    New,
+    Held(Instant, u64),
+    Ready(u64),
+    Out(Instant, u64),
+    Kept(Instant, u64),
+}
+
+impl Entry {
+    pub(super) fn new(mark: RefreshMark) -> Self {
+        Self { mark, later: None, state: State::New, failures: 0, saved: false }
+    }
+
+    pub(super) fn is_kept(&self) -> bool {
+        matches!(self.state, State::Kept(..))
+    }
+
+    /// Whether other subjects of the project wait for this one. What Gerrit does itself it has done before; but whoever is told
+    /// of a deletion drops what was looked at before it was told.
+    pub(super) fn stops_others(&self) -> bool {
+        match self.state {
+            State::Kept(..) => false,
+            State::Held(..) => !self.mark.own || self.failures > 0 || self.says_deleted(),
+            State::New | State::Ready(_) | State::Out(..) => true,
+        }
+    }
+
+    fn says_deleted(&self) -> bool {
+        matches!(self.mark.difference, Difference::Project { deleted: true, .. })
+    }
+
+    /// It moved after what was acknowledged. A value's old one is that of the acknowledgement: what the caches hold is
+    /// compared with it. That a project was deleted stays said, for a Gerrit that loses it again.
+    pub(super) fn go_on_from_acknowledged(&mut self, mark: RefreshMark) {
+        let difference = match mark.difference {
+            Difference::Project { .. } => self.mark.clone().then(mark.clone()).difference,
+            difference => difference,
+        };
+        self.mark = RefreshMark { difference, ..mark };
+    }
+
+    /// What it was handed out with counts again.
+    pub(super) fn come_back(&mut self) {
+        self.mark = self.whole();
+        self.mark.acknowledged = false;
+        self.later = None;
+    }
+
+    /// Everything that is not acknowledged.
+    pub(super) fn whole(&self) -> RefreshMark {
+        match &self.later {
+            Some(later) => self.mark.clone().then(later.clone()),
+            None => self.mark.clone(),
+        }
+    }
+
+    pub(super) fn task(&self, subject: &Subject) -> Task {
+        let work = work(subject, self.mark.difference);
+        Task { id: self.mark.generation, own: self.mark.own, attempt: self.failures.saturating_add(1), work }
+    }
+}
+
+fn work(subject: &Subject, difference: Difference) -> Work {
+    let (old, new) = values(difference);
+    match subject.clone() {
+        Subject::Project { project } => {
+            // A mark that does not say it: everything is looked at.
+            let (deleted, exists) = match difference {
+                Difference::Project { deleted, exists } => (deleted, exists),
+                Difference::Some | Difference::Value { .. } => (true, true),
+            };
+            Work::Project { project, deleted, exists }
+        }
+        Subject::ProjectConfig { project } => Work::ProjectConfig { project, old, new },
+        Subject::Changes { project } => Work::Changes { project },
+        Subject::Change { project, number } => Work::Change { project, number },
+        Subject::Branch { project, name } => Work::Branch { project, name },
+        Subject::Account { account } => Work::Account { account },
+        Subject::Group { group } => Work::Group { group, old, new },
+        Subject::GroupNames => Work::GroupNames { old, new },
+        Subject::ExternalIds => Work::ExternalIds { old, new },
+    }
+}
+
+fn values(difference: Difference) -> (Option<Oid>, Option<Oid>) {
+    match difference {
+        Difference::Value { old, new } => (old, new),
+        Difference::Some | Difference::Project { .. } => (None, None),
+    }
+}
+
+impl Queue {
+    pub(super) fn entry(&self, subject: &Subject) -> Option<&Entry> {
+        self.lines.get(&subject.project().cloned())?.get(subject)
+    }
+
+    pub(super) fn entry_mut(&mut self, subject: &Subject) -> Option<&mut Entry> {
+        self.lines.get_mut(&subject.project().cloned())?.get_mut(subject)
+    }
+
+    pub(super) fn subjects(&self) -> Vec<Subject> {
+        self.lines.values().flat_map(BTreeMap::keys).cloned().collect()
+    }
+
+    pub(super) fn insert(&mut self, subject: &Subject, entry: Entry) {
+        self.lines.entry(subject.project().cloned()).or_default().insert(subject.clone(), entry);
+        self.total += 1;
+    }
+
+    /// Takes a subject out of the queue, wherever it stands; the store's mark of it goes with the next step.
+    pub(super) fn remove(&mut self, subject: &Subject) {
+        self.set(subject, State::New);
+        let project = subject.project().cloned();
+        let Some(line) = self.lines.get_mut(&project) else { return };
+        let Some(entry) = line.remove(subject) else { return };
+        if line.is_empty() {
+            self.lines.remove(&project);
+        }
+        self.total -= 1;
+        self.out.remove(&entry.mark.generation);
+        match entry.saved {
+            true => self.unsaved.insert(subject.clone()),
+            false => self.unsaved.remove(subject),
+        };
+    }
+
+    /// Moves a subject from its index to another one.
+    pub(super) fn set(&mut self, subject: &Subject, state: State) {
+        let Some(entry) = self.entry_mut(subject) else { return };
+        match std::mem::replace(&mut entry.state, state) {
+            State::New => {}
+            State::Ready(turn) => _ = self.ready.remove(&turn),
+            State::Held(at, turn) | State::Out(at, turn) => _ = self.timers.remove(&(at, turn)),
+            State::Kept(at, turn) => _ = self.kept.remove(&(at, turn)),
+        }
+        match state {
+            State::New => {}
+            State::Ready(turn) => _ = self.ready.insert(turn, subject.clone()),
+            State::Held(at, turn) | State::Out(at, turn) => _ = self.timers.insert((at, turn), subject.clone()),
+            State::Kept(at, turn) => _ = self.kept.insert((at, turn), subject.clone()),
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! The stage with its store: sessions, long polls, restarts, a Gerrit that is told.
+
+use std::collections::BTreeMap;
+
+use lockstep_proto::bridge::RefusalCode;
+use lockstep_proto::refresh::{Task, Work};
+use lockstep_proto::{Oid, RefName, TxnId, Version};
+
+use super::*;
+use crate::base::clock::SeededEntropy;
+use crate::base::observer::Nobody;
+use crate::seams::gerrit::GerritError;
+use crate::seams::gerrit::recording::RecordingGerrit;
+use crate::seams::git::model::ModelRepositories;
+use crate::seams::volume::VolumeFacts;
+use crate::seams::volume::memory::MemoryStore;
+use crate::state::durability::Durability;
+use crate::state::version_map::RefTable;
+
+struct Still;
+
+impl Clock for Still {
+    fn now_ms(&self) -> u64 {
+        7_000
+    }
+}
+
+/// A node's refs with the stage behind them, on a store that outlives it.
+struct Life {
+    refresh: Arc<Refresh>,
+    table: Arc<RefTable>,
+    durability: Durability,
+    ended: CancellationToken,
+}
+
+async fn live(store: &MemoryStore, plants: Plants) -> Life {
+    let starts = store.facts().unwrap().starts + 1;
+    let facts = Some(VolumeFacts { starts, ..VolumeFacts::default() });
+    store.commit(Changes { facts, ..Changes::default() }).await.unwrap();
+    let shared: Arc<dyn NodeStore> = Arc::new(store.clone());
+    let ended = CancellationToken::new();
+    let parts = RefreshParts {
+        store: Arc::clone(&shared),
+        clock: Arc::new(Still),
+        entropy: Arc::new(SeededEntropy::new(1)),
+        observer: Arc::new(Nobody),
+        ended: ended.clone(),
+        plants,
+    };
+    let refresh = Arc::new(Refresh::new(RefreshSettings::default(), parts).unwrap());
+    let follower: Arc<dyn Follow> = Arc::clone(&refresh) as _;
+    let table = Arc::new(RefTable::new(Arc::clone(&shared), plants).followed(Some(follower)));
+    let (repositories, pace) = (Arc::new(ModelRepositories::new(plants)), Duration::from_millis(1));
+    let durability = Durability::new(Arc::clone(&table), repositories, shared, pace, plants, ended.clone());
+    durability.add(Arc::clone(&refresh) as Arc<dyn Remember>);
+    tokio::spawn(durability.clone().run());
+    Life { refresh, table, durability, ended }
+}
+
+impl Life {
+    fn moved(&self, key: &str, version: u64, byte: Option<u8>, mover: Mover) {
+        self.moved_of("p#1", key, version, byte.map(|byte| Oid::Sha1([byte; 20])).into(), mover);
+    }
+
+    fn moved_of(&self, project: &str, key: &str, version: u64, value: RefValue, mover: Mover) {
+        let txn: TxnId = "n.1.0.0.00000000000000aa".parse().unwrap();
+        let record = RefRecord { version: Version(version), value, txn };
+        let records: BTreeMap<RefKey, RefRecord> = [(key.parse().unwrap(), record)].into();
+        self.table.moved(&project.parse().unwrap(), records, mover).unwrap();
+    }
+
+    async fn ask(&self, session: &str, wait_ms: u64) -> Result<Vec<Task>, ApiError> {
+        let request = TasksRequest { session: session.to_owned(), most: 256, wait_ms };
+        Ok(self.refresh.tasks(request).await?.tasks)
+    }
+
+    fn report(&self, session: &str, tasks: &[Task]) -> Result<DoneResponse, ApiError> {
+        let done = tasks.iter().map(|task| task.id).collect();
+        self.refresh.done(&DoneRequest { session: session.to_owned(), done, failed: Vec::new() })
+    }
+}
+
+fn number(task: &Task) -> u32 {
+    match task.work {
+        Work::Change { number, .. } => number,
+        _ => panic!("{task:?}"),
+    }
+}
+
+const META: &str = "refs/changes/01/1/meta";
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_is_told_when_a_ref_moves() {
+    let life = live(&MemoryStore::default(), Plants::default()).await;
+    let (tasks, ()) = tokio::join!(life.ask("one", 30_000), async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        life.moved(META, 1, Some(1), Mover::Other);
+    });
+    assert_eq!(tasks.unwrap().iter().map(number).collect::<Vec<_>>(), [1]);
+    let begun = Instant::now();
+    assert_eq!(life.ask("one", 10_000).await, Ok(vec![]));
+    assert_eq!(begun.elapsed(), Duration::from_secs(10));
+    life.moved("refs/changes/02/2/meta", 1, Some(1), Mover::Own);
+    let begun = Instant::now();
+    let own = life.ask("one", 30_000).await.unwrap();
+    assert!(own[0].own && begun.elapsed() == Duration::from_secs(2), "{own:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_ends_sends_away_who_waits() {
+    let life = live(&MemoryStore::default(), Plants::default()).await;
+    let (answer, ()) = tokio::join!(life.ask("one", 30_000), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        life.ended.cancel();
+    });
+    assert!(answer.is_err_and(|error| error.retry && error.code == RefusalCode::NotServing));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_durable_has_its_mark_and_what_was_acknowledged_lately_comes_again_after_a_restart() {
+    let store = MemoryStore::default();
+    let life = live(&store, Plants::default()).await;
+    life.moved(META, 1, Some(1), Mover::Other);
+    life.moved("refs/changes/02/2/meta", 1, Some(1), Mover::Other);
+    life.moved("refs/tags/v1", 1, Some(1), Mover::Other);
+    life.durability.settle().await;
+    assert_eq!(store.refresh_marks().unwrap().len(), 2);
+    let tasks = life.ask("one", 0).await.unwrap();
+    let _ = life.report("one", &tasks[..1]).unwrap();
+    assert_eq!(life.refresh.status().due, 1);
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    life.durability.settle().await;
+    // Whether or not it was acknowledged: its Gerrit may die yet.
+    let next = live(&store, Plants::default()).await;
+    let again = next.ask("one", 0).await.unwrap();
+    let mut numbers: Vec<u32> = again.iter().map(number).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [1, 2]);
+    next.moved("refs/changes/03/3/meta", 1, Some(1), Mover::Other);
+    let new = next.ask("one", 0).await.unwrap();
+    assert!(new[0].id > again[0].id && new[0].id >> 40 == 2, "ids of two lives are apart: {new:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_acknowledged_long_ago_by_a_gerrit_that_lives_does_not_come_again_after_a_restart() {
+    let store = MemoryStore::default();
+    let life = live(&store, Plants::default()).await;
+    life.moved(META, 1, Some(1), Mover::Other);
+    life.moved("refs/changes/02/2/meta", 1, Some(1), Mover::Other);
+    let tasks = life.ask("one", 0).await.unwrap();
+    let _ = life.report("one", &tasks[..1]).unwrap();
+    tokio::time::sleep(Duration::from_secs(400)).await;
+    assert_eq!(life.ask("one", 0).await.unwrap().len(), 1, "the other one's answer was lost");
+    life.durability.settle().await;
+    assert_eq!(store.refresh_marks().unwrap().len(), 1, "the one that was not acknowledged");
+    let again = live(&store, Plants::default()).await.ask("one", 0).await.unwrap();
+    assert_eq!(again.iter().map(number).collect::<Vec<_>>(), [2]);
+}
+
+/// A step that had the one without the other would lose the mark in a crash before the next one.
+#[tokio::test(start_paused = true)]
+async fn a_ref_and_its_mark_are_durable_in_the_same_step() {
+    let (project, refs) =
+        ("p".parse().unwrap(), [META, "refs/changes/02/2/meta", "refs/heads/main", "refs/meta/config"]);
+    let store = MemoryStore::default();
+    let life = live(&store, Plants::default()).await;
+    for (byte, key) in (1..).zip(refs) {
+        life.moved(key, 1, Some(byte), Mover::Other);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    life.durability.settle().await;
+    let is_marked = |changes: &Changes, key: &RefKey| {
+        let of = subject::of(&project, key, &all_users());
+        changes.refresh.iter().any(|(subject, _)| Some(subject) == of.as_ref())
+    };
+    let moves = |step: &Changes| step.refs.iter().map(|(_, key, _)| (key.to_string(), is_marked(step, key))).collect();
+    let moves: Vec<Vec<(String, bool)>> = store.steps().iter().map(moves).collect();
+    assert_eq!(moves.concat(), refs.map(|key| (key.to_owned(), true)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn values_are_those_of_the_version_map_before() {
+    let life = live(&MemoryStore::default(), Plants::default()).await;
+    let oid = |byte: u8| Oid::Sha1([byte; 20]);
+    for (version, byte) in [(1, Some(1)), (2, Some(2)), (3, None)] {
+        life.moved("refs/meta/config", version, byte, Mover::Other);
+        let tasks = life.ask("one", 0).await.unwrap();
+        let Work::ProjectConfig { old, new, .. } = tasks[0].work else { panic!("{tasks:?}") };
+        assert_eq!((old, new), ((version > 1).then(|| oid(u8::try_from(version - 1).unwrap())), byte.map(oid)));
+        let _ = life.report("one", &tasks).unwrap();
+    }
+    let name: RefName = "refs/meta/config".parse().unwrap();
+    life.moved("refs/meta/config", 4, Some(4), Mover::Other);
+    let tasks = life.ask("one", 0).await.unwrap();
+    let _ = life.report("one", &tasks).unwrap();
+    life.table.restored(&"p#1".parse().unwrap(), &RefKey::Ref(name), Some(oid(9))).unwrap();
+    let tasks = life.ask("one", 0).await.unwrap();
+    let Work::ProjectConfig { old, new, .. } = tasks[0].work else { panic!("{tasks:?}") };
+    assert_eq!((old, new), (Some(oid(9)), Some(oid(4))), "somebody had written it behind the sidecar's back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_project_that_comes_goes_and_comes_again() {
+    let life = live(&MemoryStore::default(), Plants::default()).await;
+    let steps = [
+        ("state:active#1", Some((false, true))),
+        ("state:closing#1", None),
+        ("state:read-only#1", None),
+        ("state:deleted#1", Some((true, false))),
+        ("state:deleted#2", None),
+        ("state:active#3", Some((false, true))),
+        ("state:active#4", Some((true, true))),
+    ];
+    for (version, (text, expected)) in (1..).zip(steps) {
+        life.moved_of("p#1", "@state", version, text.parse().unwrap(), Mover::Other);
+        let tasks = life.ask("one", 0).await.unwrap();
+        let found = tasks.first().map(|task| match task.work {
+            Work::Project { deleted, exists, .. } => (deleted, exists),
+            _ => panic!("{task:?}"),
+        });
+        assert_eq!(found, expected, "{text}");
+        let _ = life.report("one", &tasks).unwrap();
+        // What was acknowledged is kept, and a later mark of a deletion adds to it.
+        tokio::time::sleep(Duration::from_secs(400)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gerrit_that_does_not_ask_is_told_until_it_takes_it() {
+    let life = live(&MemoryStore::default(), Plants::default()).await;
+    let gerrit = Arc::new(RecordingGerrit::default());
+    gerrit.will_fail([GerritError::Denied("a wrong password".into()), GerritError::Failed("ill".into())]);
+    tokio::spawn(Arc::clone(&life.refresh).drive(Arc::clone(&gerrit) as Arc<dyn crate::seams::gerrit::Gerrit>));
+    life.moved(META, 1, Some(1), Mover::Other);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(gerrit.take().len(), 1);
+    let status = life.refresh.status();
+    assert_eq!((status.due, status.failed, status.done), (1, 1, 0));
+    assert_eq!(status.last_error.as_deref(), Some("change p~1: a wrong password; it is tried again"));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let tries = gerrit.take();
+    assert_eq!(tries.len(), 2, "once more in vain, then done: {tries:?}");
+    assert_eq!(life.refresh.status().due, 0);
+}
+
+/// It is never seen away: it was started again between two calls.
+#[tokio::test(start_paused = true)]
+async fn a_gerrit_that_restarts_between_two_calls_is_told_again_what_it_may_have_lost() {
+    let life = live(&MemoryStore::default(), Plants::default()).await;
+    let gerrit = Arc::new(RecordingGerrit::default());
+    tokio::spawn(Arc::clone(&life.refresh).drive(Arc::clone(&gerrit) as Arc<dyn crate::seams::gerrit::Gerrit>));
+    let told = async |after: u64| {
+        tokio::time::sleep(Duration::from_secs(after)).await;
+        gerrit.take().iter().map(number).collect::<Vec<_>>()
+    };
+    life.moved(META, 1, Some(1), Mover::Other);
+    assert_eq!(told(1).await, [1]);
+    assert_eq!(told(60).await, [0; 0]);
+    gerrit.restart();
+    assert_eq!(told(60).await, [1], "though nothing else moved");
+    // What another process was told says nothing of what the one before had on its disk.
+    tokio::time::sleep(Duration::from_secs(250)).await;
+    gerrit.restart();
+    life.moved("refs/changes/02/2/meta", 1, Some(1), Mover::Other);
+    let mut both = told(60).await;
+    both.sort_unstable();
+    both.dedup();
+    assert_eq!(both, [1, 2]);
+    tokio::time::sleep(Duration::from_secs(400)).await;
+    life.moved("refs/changes/03/3/meta", 1, Some(1), Mover::Other);
+    assert_eq!(told(60).await, [3]);
+    gerrit.restart();
+    assert_eq!(told(60).await, [3], "the others are on its disk");
+}

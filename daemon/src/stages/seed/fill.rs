@@ -1,0 +1,217 @@
+//! Refs and history, in parts of one commit each.
+//!
+//! The branch that `HEAD` names goes first, for it brings most of the history; a long one in steps, on a ref of its own that
+//! is gone at the end. Then the other branches and tags. Then, side by side, everything else: what a part needs ends at the
+//! commits behind the branches, which are known by then, so that it costs in proportion to what is new.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use lockstep_proto::bridge::{Expected, Outcome, RefCommand, RefResult, RefTransactionRequest, RefTransactionResponse};
+use lockstep_proto::{Oid, ProjectKey, RefKey, RefName, limits};
+
+use super::job::{Failure, Run};
+use crate::base::backoff::Backoff;
+use crate::base::ref_names;
+use crate::seams::git::IsCommitted;
+use crate::state::materialize::Differs;
+
+/// Holds the history that is committed so far, while a seed is under way.
+pub(super) const STEP: &str = "refs/seed/step";
+
+/// Parts that are under way side by side.
+const SIDE_BY_SIDE: usize = 4;
+/// How often the disk is looked at: what is written behind the sidecar's back meanwhile is seeded too.
+const ROUNDS: u32 = 10;
+/// How often one part is sent, or anything else is asked for.
+pub(super) const TRIES: u32 = 20;
+/// Commits behind the branches that are remembered: beyond it, packs may hold more than they must.
+const REMEMBERED: usize = 2_000_000;
+
+/// What is to be done, in its order.
+#[derive(Default)]
+struct Todo {
+    /// The branch that `HEAD` names.
+    trunk: Vec<RefCommand>,
+    /// Other branches, and tags.
+    tips: Vec<RefCommand>,
+    /// Everything else.
+    rest: Vec<RefCommand>,
+    /// What git takes and Lockstep does not.
+    problems: Vec<String>,
+}
+
+impl Run {
+    /// Commits every ref that the disk shows and the version map does not.
+    pub(super) async fn fill(&self, key: &ProjectKey, head: &RefName) -> Result<(), Failure> {
+        for _ in 0..ROUNDS {
+            let todo = self.todo(key, head).await?;
+            if !todo.problems.is_empty() {
+                return Err(Failure(todo.problems));
+            }
+            if todo.trunk.is_empty() && todo.tips.is_empty() && todo.rest.is_empty() {
+                return self.remove_step(key).await;
+            }
+            self.commit_all(key, todo).await?;
+        }
+        let name = &key.name;
+        Err(format!("somebody goes on writing into the repository of {name}; stop that, and seed again").into())
+    }
+
+    /// What differs. A ref that is on the disk no longer was committed by an earlier try, and goes.
+    async fn todo(&self, key: &ProjectKey, head: &RefName) -> Result<Todo, Failure> {
+        let (differ, shown) = self.seeder.placer.differing(key).await?;
+        let mut todo = Todo::default();
+        let mut open = 0;
+        for (name, differs) in differ {
+            if name.as_str() == STEP || (differs.shown.is_none() && !self.seeder.placer.is_gone(key, &name).await?) {
+                continue;
+            }
+            open += u64::from(differs.shown.is_some());
+            match ref_names::classify(&name) {
+                Err(why) => todo.problems.push(format!("{name} {why}; rename or delete it, with git")),
+                Ok(_) if name == *head => todo.trunk.push(command(name, differs)),
+                Ok(_) if is_tip(&name) => todo.tips.push(command(name, differs)),
+                Ok(_) => todo.rest.push(command(name, differs)),
+            }
+        }
+        let refs = shown as u64;
+        self.tell(|progress| (progress.refs, progress.done) = (refs, refs.saturating_sub(open)));
+        Ok(todo)
+    }
+
+    async fn commit_all(&self, key: &ProjectKey, todo: Todo) -> Result<(), Failure> {
+        let behind = self.behind_tips(key).await?;
+        for trunk in &todo.trunk {
+            self.step_by_step(key, trunk, &behind).await?;
+            self.commit(key, std::slice::from_ref(trunk), &behind).await?;
+        }
+        let behind = if todo.trunk.is_empty() { behind } else { self.behind_tips(key).await? };
+        for part in parts(&todo.tips) {
+            self.commit(key, part, &behind).await?;
+        }
+        let behind = if todo.tips.is_empty() { behind } else { self.behind_tips(key).await? };
+        let parts: Vec<_> = parts(&todo.rest).into_iter().map(|part| self.commit(key, part, &behind)).collect();
+        stream::iter(parts).buffer_unordered(SIDE_BY_SIDE).try_collect().await
+    }
+
+    /// The commits behind committed branches and tags: every site has them, or will.
+    async fn behind_tips(&self, key: &ProjectKey) -> Result<IsCommitted, Failure> {
+        let table = &self.seeder.placer.table;
+        let mut tips: Vec<Oid> = Vec::new();
+        table.visit(key, |key, record| {
+            if key.as_ref_name().is_some_and(|name| is_tip(name) || name.as_str() == STEP) {
+                tips.extend(record.value.oid());
+            }
+        })?;
+        let behind = self.seeder.placer.repositories.commits_behind(&key.name, &tips, REMEMBERED).await?;
+        Ok(Arc::new(move |oid| behind.binary_search(oid).is_ok()))
+    }
+
+    /// Brings a long history before its branch, in steps.
+    async fn step_by_step(&self, key: &ProjectKey, trunk: &RefCommand, behind: &IsCommitted) -> Result<(), Failure> {
+        let Some(tip) = trunk.new else { return Ok(()) };
+        let step_commits = self.seeder.limits.step_commits;
+        let steps = self.seeder.placer.repositories.steps_to(&key.name, tip, step_commits).await?;
+        let name: RefName = STEP.parse()?;
+        for to in steps.into_iter().filter(|step| !behind(step)) {
+            let step = RefCommand { name: name.clone(), old: Expected::Any, new: Some(to), force: true };
+            self.commit(key, &[step], behind).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove_step(&self, key: &ProjectKey) -> Result<(), Failure> {
+        let name: RefName = STEP.parse()?;
+        let known = self.seeder.placer.table.get(key, &RefKey::Ref(name.clone()))?;
+        if known.is_none_or(|record| record.value.is_absent()) {
+            return Ok(());
+        }
+        let nothing: IsCommitted = Arc::new(|_| false);
+        let step = RefCommand { name, old: Expected::Any, new: None, force: true };
+        self.commit(key, &[step], &nothing).await
+    }
+
+    /// Commits one part, whatever it takes. What is not known yet is asked for again under the same id.
+    async fn commit(&self, key: &ProjectKey, part: &[RefCommand], behind: &IsCommitted) -> Result<(), Failure> {
+        let request = RefTransactionRequest {
+            request_id: self.request_id(),
+            deadline_ms: None,
+            atomic: false,
+            commands: part.to_vec(),
+            actor: Some("seed".to_owned()),
+            traceparent: None,
+        };
+        let entropy = Arc::clone(&self.seeder.entropy);
+        let mut backoff = Backoff::new(entropy, Duration::from_millis(100), Duration::from_secs(5));
+        let mut last = String::new();
+        for _ in 0..TRIES {
+            match self.seeder.seedbed.commit(key, request.clone(), behind).await {
+                Ok(response) => match judge(&response, part) {
+                    Judged::Done => {
+                        let news = part.iter().filter(|command| command.name.as_str() != STEP && command.new.is_some());
+                        let news = news.count() as u64;
+                        self.tell(|progress| progress.done = (progress.done + news).min(progress.refs));
+                        crate::base::faults::failpoint::reach("seed.part");
+                        return Ok(());
+                    }
+                    Judged::Refused(problems) => return Err(Failure(problems)),
+                    Judged::Again(why) => last = why,
+                },
+                Err(error) if error.retry => last = error.message,
+                Err(error) => return Err(error.message.into()),
+            }
+            backoff.wait().await;
+        }
+        Err(format!("{last}; seed again when that is over").into())
+    }
+}
+
+/// What became of a part.
+enum Judged {
+    Done,
+    Refused(Vec<String>),
+    Again(String),
+}
+
+fn judge(response: &RefTransactionResponse, part: &[RefCommand]) -> Judged {
+    let (mut refused, mut again) = (Vec::new(), None);
+    for (result, command) in response.results.iter().zip(part) {
+        let why =
+            || result.refusal.as_ref().map_or("no reason was given".to_owned(), |refusal| refusal.message.clone());
+        match result.outcome {
+            Outcome::Committed | Outcome::CommittedNotYetVisible => {}
+            Outcome::Refused if is_so_already(result, command) => {}
+            Outcome::Refused if result.refusal.as_ref().is_some_and(|refusal| !refusal.retry) => refused.push(why()),
+            Outcome::Refused | Outcome::Unknown => again = Some(why()),
+        }
+    }
+    match (refused.is_empty(), again) {
+        (false, _) => Judged::Refused(refused),
+        (true, Some(why)) => Judged::Again(why),
+        (true, None) => Judged::Done,
+    }
+}
+
+/// A try whose answer was lost did it.
+fn is_so_already(result: &RefResult, command: &RefCommand) -> bool {
+    let actual = result.refusal.as_ref().and_then(|refusal| refusal.actual.as_deref());
+    let wanted = command.new.map_or("absent".to_owned(), |oid| oid.to_string());
+    actual == Some(wanted.as_str())
+}
+
+/// Whether it is a branch or a tag.
+fn is_tip(name: &RefName) -> bool {
+    ["refs/heads/", "refs/tags/"].iter().any(|prefix| name.as_str().starts_with(prefix))
+}
+
+/// Parts of one commit each.
+fn parts(commands: &[RefCommand]) -> Vec<&[RefCommand]> {
+    ref_names::parts(commands, |command| &command.name, limits::WRITE_COMMANDS)
+}
+
+fn command(name: RefName, differs: Differs) -> RefCommand {
+    let old = differs.known.map_or(Expected::Absent, Expected::Oid);
+    RefCommand { name, old, new: differs.shown, force: true }
+}

@@ -1,0 +1,181 @@
+//! One project's seed, from its birth to its opening.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use lockstep_proto::bridge::{ApiError, CreateProjectRequest, Outcome, ProjectResponse, RefusalCode};
+use lockstep_proto::seed::{SeedResponse, SeedStage};
+use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, RefName};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::Seeder;
+use super::fill::TRIES;
+use crate::base::backoff::Backoff;
+
+/// Problems that are told.
+const TOLD: usize = 20;
+
+/// A job that runs.
+pub(super) struct Run {
+    pub(super) seeder: Seeder,
+    pub(super) project: ProjectName,
+    progress: watch::Sender<SeedResponse>,
+    alone: Arc<AtomicBool>,
+}
+
+/// What is in the way of a seed: one text a ref, or one for all.
+pub(super) struct Failure(pub(super) Vec<String>);
+
+impl<E: std::fmt::Display> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(vec![error.to_string()])
+    }
+}
+
+impl Run {
+    pub(super) fn new(
+        seeder: Seeder,
+        project: ProjectName,
+        progress: watch::Sender<SeedResponse>,
+        alone: Arc<AtomicBool>,
+    ) -> Self {
+        Self { seeder, project, progress, alone }
+    }
+
+    pub(super) fn tell(&self, change: impl FnOnce(&mut SeedResponse)) {
+        self.progress.send_modify(change);
+    }
+
+    pub(super) async fn run(self) {
+        match self.seed().await {
+            Ok(()) => self.tell(|progress| progress.stage = SeedStage::Open),
+            Err(Failure(mut problems)) => {
+                tracing::warn!(project = %self.project, first = problems.first(), count = problems.len(), "a seed failed");
+                let more = problems.len().saturating_sub(TOLD);
+                problems.truncate(TOLD);
+                self.tell(|progress| {
+                    progress.stage = SeedStage::Failed;
+                    progress.problems = problems;
+                    progress.more_problems = more as u64;
+                });
+            }
+        }
+    }
+
+    async fn seed(&self) -> Result<(), Failure> {
+        let turn = self.seeder.turns.acquire().await?;
+        let head = self.head().await?;
+        let key = self.begin(&head).await?;
+        if self.phase()? == Some(ProjectPhase::Active) {
+            return self.verify(&key, Some(&head)).await;
+        }
+        self.fill(&key, &head).await?;
+        self.verify(&key, None).await?;
+        drop(turn);
+        self.wait_for_another_site(&key).await?;
+        let id = self.request_id();
+        let answer = self.patiently(|| self.seeder.seedbed.open(&key, head.clone(), id.clone())).await?;
+        committed(&answer)?;
+        tracing::info!(project = %key, "seeded, and open");
+        Ok(())
+    }
+
+    /// What the repository's own `HEAD` points to.
+    async fn head(&self) -> Result<RefName, Failure> {
+        let name = &self.project;
+        let head = self.seeder.placer.repositories.head(name).await?;
+        head.ok_or_else(|| format!("HEAD of {name} is detached; point it to a branch with `git symbolic-ref`").into())
+    }
+
+    fn phase(&self) -> Result<Option<ProjectPhase>, Failure> {
+        Ok(self.seeder.placer.table.project(&self.project)?.map(|state| state.phase))
+    }
+
+    /// The project's birth, if it has none yet.
+    async fn begin(&self, head: &RefName) -> Result<ProjectKey, Failure> {
+        let name = &self.project;
+        self.patiently(async || self.seeder.catch_up.project(name).await.map_err(away)).await?;
+        match self.phase()? {
+            Some(ProjectPhase::Active) => {}
+            Some(ProjectPhase::ReadOnly) => self.refuse_anothers()?,
+            Some(ProjectPhase::Closing) => {
+                let why =
+                    format!("project {name} is being deleted; end that with `lockstep project delete {name} --yes`");
+                return Err(why.into());
+            }
+            Some(ProjectPhase::Deleted) | None => {
+                let request = CreateProjectRequest { request_id: self.request_id(), head: head.clone() };
+                let answer = self.patiently(|| self.seeder.seedbed.begin(name, request.clone())).await?;
+                committed(&answer)?;
+            }
+        }
+        let key = self.seeder.placer.table.project_key(name)?;
+        key.ok_or_else(|| format!("project {name} was deleted meanwhile").into())
+    }
+
+    /// What another node has begun to seed is here in part: to go on from that would open a part, or delete the rest.
+    fn refuse_anothers(&self) -> Result<(), Failure> {
+        let any = ProjectKey { name: self.project.clone(), incarnation: 0 };
+        let Some(state) = self.seeder.placer.table.get(&any, &RefKey::State)? else { return Ok(()) };
+        let node = state.txn.slot.lane.incarnation.node;
+        if node == self.seeder.node {
+            return Ok(());
+        }
+        let name = &self.project;
+        let why = format!(
+            "node {node} made project {name} read-only, and perhaps seeds it: seed it there, or end that with `lockstep \
+             project delete {name} --yes`"
+        );
+        Err(why.into())
+    }
+
+    /// Waits until a node of another site holds what this node knows of the project, or somebody says to go on alone.
+    async fn wait_for_another_site(&self, key: &ProjectKey) -> Result<(), Failure> {
+        for _ in 0..self.seeder.limits.looks {
+            if self.alone.load(Ordering::SeqCst) {
+                return Ok(());
+            }
+            let Some(why) = self.waits_for(key).await? else { return Ok(()) };
+            self.tell(|progress| {
+                progress.stage = SeedStage::Waiting;
+                progress.waits_for = Some(why);
+            });
+            sleep(self.seeder.limits.look).await;
+        }
+        Err("no other site holds it yet; seed again to go on waiting".to_owned().into())
+    }
+
+    /// Asks again while a retry may help: the sidecar starts, or the refdb is away for a moment.
+    async fn patiently<T, F>(&self, ask: impl Fn() -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, ApiError>>,
+    {
+        let entropy = Arc::clone(&self.seeder.entropy);
+        let mut backoff = Backoff::new(entropy, Duration::from_millis(100), Duration::from_secs(5));
+        for _ in 1..TRIES {
+            match ask().await {
+                Err(error) if error.retry => backoff.wait().await,
+                answer => return answer.map_err(|error| error.message.into()),
+            }
+        }
+        ask().await.map_err(|error| error.message.into())
+    }
+
+    pub(super) fn request_id(&self) -> String {
+        format!("seed-{:016x}{:016x}", self.seeder.entropy.next(), self.seeder.entropy.next())
+    }
+}
+
+fn away(why: String) -> ApiError {
+    ApiError { code: RefusalCode::Unavailable, message: why, retry: true }
+}
+
+fn committed(answer: &ProjectResponse) -> Result<(), Failure> {
+    match (answer.outcome, &answer.refusal) {
+        (Outcome::Committed | Outcome::CommittedNotYetVisible, _) => Ok(()),
+        (_, Some(refusal)) => Err(refusal.message.clone().into()),
+        (_, None) => Err("the outcome is not known; seed again".to_owned().into()),
+    }
+}

@@ -1,0 +1,220 @@
+//! The durable step: objects and refs first, then what this node remembers of them.
+//!
+//! One reconciler, one code path. It takes what is to be remembered (the overlay, checkpoints, what is parked),
+//! then syncs the volume, then commits the node's store, and only then tells those who wait. What it took before the
+//! sync is on the disk after it, so a checkpoint implies the data it covers.
+//! When the sync or the store fails, nobody knows what is on the disk: the node stops.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::base::faults::injected_bug::{Plant, Plants};
+use crate::seams::git::Repositories;
+use crate::seams::volume::{Changes, NodeStore};
+use crate::state::version_map::RefTable;
+
+/// Adds what a stage wants remembered to the next durable step. Called before the sync.
+pub trait Remember: Send + Sync {
+    /// What is true already, and may be lost until it is durable.
+    fn remember(&self, into: &mut Changes);
+
+    /// What must not come later than the moves of refs that are in this step already.
+    fn remember_of_moves(&self, _into: &mut Changes) {}
+
+    /// The step that the last call of [`Remember::remember`] added to is durable.
+    fn remembered(&self) {}
+}
+
+/// Makes steps durable. Clones share them.
+#[derive(Clone)]
+pub struct Durability(Arc<Inner>);
+
+struct Inner {
+    table: Arc<RefTable>,
+    repositories: Arc<dyn Repositories>,
+    store: Arc<dyn NodeStore>,
+    sources: Mutex<Vec<Arc<dyn Remember>>>,
+    staged: Mutex<Changes>,
+    wanted: Notify,
+    steps: Mutex<Steps>,
+    /// Wakes those who wait for a step in the order in which they came: a simulation repeats.
+    stepped: Notify,
+    pace: Duration,
+    plants: Plants,
+    failed: CancellationToken,
+}
+
+/// Steps asked for, steps done.
+#[derive(Clone, Copy, Default)]
+struct Steps {
+    asked: u64,
+    done: u64,
+}
+
+impl Inner {
+    fn steps(&self) -> MutexGuard<'_, Steps> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Durability {
+    /// Steps at most one a `pace`. `failed` is cancelled when a step fails.
+    #[must_use]
+    pub fn new(
+        table: Arc<RefTable>,
+        repositories: Arc<dyn Repositories>,
+        store: Arc<dyn NodeStore>,
+        pace: Duration,
+        plants: Plants,
+        failed: CancellationToken,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            table,
+            repositories,
+            store,
+            sources: Mutex::default(),
+            staged: Mutex::default(),
+            wanted: Notify::new(),
+            steps: Mutex::default(),
+            stepped: Notify::new(),
+            pace,
+            plants,
+            failed,
+        }))
+    }
+
+    /// Asks a stage at each step from now on.
+    pub fn add(&self, source: Arc<dyn Remember>) {
+        self.0.sources.lock().unwrap_or_else(PoisonError::into_inner).push(source);
+    }
+
+    /// Adds to the next step.
+    pub fn stage(&self, add: impl FnOnce(&mut Changes)) {
+        add(&mut self.0.staged.lock().unwrap_or_else(PoisonError::into_inner));
+        self.0.wanted.notify_one();
+    }
+
+    /// Asks for a step soon.
+    pub fn want(&self) {
+        self.0.wanted.notify_one();
+    }
+
+    /// Waits until everything that was moved or staged before this call is durable.
+    pub async fn settle(&self) {
+        let mine = {
+            let mut steps = self.0.steps();
+            steps.asked += 1;
+            steps.asked
+        };
+        self.0.wanted.notify_one();
+        loop {
+            let stepped = self.0.stepped.notified();
+            if self.0.steps().done >= mine {
+                return;
+            }
+            stepped.await;
+        }
+    }
+
+    /// Makes steps durable until the node is aborted, or a step fails.
+    pub async fn run(self) {
+        loop {
+            let _ = tokio::time::timeout(Duration::from_secs(1), self.0.wanted.notified()).await;
+            if let Err(why) = self.step().await {
+                tracing::error!(%why, "the volume failed; this node stops, what it committed is in the journal");
+                self.0.failed.cancel();
+                return;
+            }
+            tokio::time::sleep(self.0.pace).await;
+        }
+    }
+
+    async fn step(&self) -> Result<(), String> {
+        let inner = &self.0;
+        let asked = inner.steps().asked;
+        let sources = inner.sources.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut remembered = Changes::default();
+        for source in &sources {
+            source.remember(&mut remembered);
+        }
+        // What is parked is staged before its checkpoint may move: so it is taken after the checkpoints.
+        let mut changes = std::mem::take(&mut *inner.staged.lock().unwrap_or_else(PoisonError::into_inner));
+        changes.checkpoints.append(&mut remembered.checkpoints);
+        changes.low_water.append(&mut remembered.low_water);
+        // The overlay is taken last: what a checkpoint covers was moved before the checkpoint could be taken.
+        let snapshot = inner.table.collect(&mut changes);
+        for source in &sources {
+            source.remember_of_moves(&mut changes);
+        }
+        if !changes.is_empty() {
+            if inner.plants.has(Plant::MapBeforeRefs) {
+                inner.store.commit(changes.clone()).await.map_err(|error| error.to_string())?;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            crate::base::faults::failpoint::reach("durable.before_sync");
+            inner.repositories.sync().await.map_err(|error| error.to_string())?;
+            crate::base::faults::failpoint::reach("durable.after_sync");
+            if inner.plants.has(Plant::MarkAfterMap) {
+                let refresh = std::mem::take(&mut changes.refresh);
+                inner.store.commit(std::mem::take(&mut changes)).await.map_err(|error| error.to_string())?;
+                inner.table.durable(&snapshot).map_err(|error| error.to_string())?;
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                changes.refresh = refresh;
+            }
+            inner.store.commit(changes).await.map_err(|error| error.to_string())?;
+            crate::base::faults::failpoint::reach("durable.after_store");
+            inner.table.durable(&snapshot).map_err(|error| error.to_string())?;
+            sources.iter().for_each(|source| source.remembered());
+        }
+        inner.steps().done = asked;
+        inner.stepped.notify_waiters();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_proto::SiteId;
+
+    use super::*;
+    use crate::seams::eventlog::Position;
+    use crate::seams::git::model::ModelRepositories;
+    use crate::seams::volume::memory::MemoryStore;
+    use crate::seams::volume::{Held, ShardId};
+
+    /// A reader whose record is parked at the very moment at which it is asked for its checkpoint, as another thread may.
+    struct Parks(Durability);
+
+    impl Remember for Parks {
+        fn remember(&self, into: &mut Changes) {
+            let held = Held {
+                bytes: "record".into(),
+                project: "p#1".into(),
+                reason: "predecessor".into(),
+                waits_for: Vec::new(),
+                since_ms: 0,
+            };
+            self.0.stage(|changes| changes.park.push(("n.1.0.4.00000000000000aa".into(), held)));
+            let site: SiteId = "s".parse().unwrap();
+            let shard = ShardId { site, created: "t".into(), shard: "0".into() };
+            into.checkpoints.push((shard, Position::After("5".into())));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_checkpoint_never_outruns_what_was_parked_for_it() {
+        let (store, plants) = (Arc::new(MemoryStore::default()), Plants::default());
+        let store: Arc<dyn NodeStore> = store;
+        let table = Arc::new(RefTable::new(Arc::clone(&store), plants));
+        let repositories = Arc::new(ModelRepositories::new(plants));
+        let (pace, failed) = (Duration::from_millis(1), CancellationToken::new());
+        let durability = Durability::new(table, repositories, Arc::clone(&store), pace, plants, failed);
+        durability.add(Arc::new(Parks(durability.clone())));
+        durability.step().await.unwrap();
+        assert_eq!(store.checkpoints().unwrap().len(), 1);
+        assert_eq!(store.parked().unwrap().len(), 1, "the checkpoint is durable, and what it rests on is not");
+    }
+}

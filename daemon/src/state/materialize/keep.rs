@@ -1,0 +1,74 @@
+//! Values that stop being reachable by a move: kept from garbage collection until nobody can need them.
+
+use std::sync::Arc;
+
+use lockstep_proto::{Oid, ProjectName, RefKey, Transaction};
+
+use super::{PlaceError, Placer};
+use crate::seams::git::{GitError, RefMove, Relation};
+
+impl Placer {
+    /// Values that stop being reachable by these moves, labelled by the transaction that ends them.
+    pub(super) async fn keep(
+        &self,
+        project: &ProjectName,
+        transactions: &[Arc<Transaction>],
+        moves: &[RefMove],
+    ) -> Result<Vec<(String, Oid)>, PlaceError> {
+        let lost = self.lost(project, moves).await?;
+        let mut keep = Vec::new();
+        for (step, lost) in moves.iter().zip(lost) {
+            let Some(old) = step.old else { continue };
+            let key = RefKey::Ref(step.name.clone());
+            let by = transactions.iter().rev().find_map(|by| {
+                let at = by.commands.iter().position(|command| command.key == key)?;
+                Some(format!("{}-{at}", by.id))
+            });
+            if let (true, Some(label)) = (lost, by) {
+                keep.push((label, old));
+            }
+        }
+        Ok(keep)
+    }
+
+    /// Of each move, whether it loses a value.
+    async fn lost(&self, project: &ProjectName, moves: &[RefMove]) -> Result<Vec<bool>, GitError> {
+        let pairs: Vec<(Oid, Oid)> = moves.iter().filter_map(|step| step.old.zip(step.new)).collect();
+        let related = match pairs.is_empty() {
+            true => Ok(Vec::new()),
+            false => self.repositories.relations(project, &pairs).await,
+        };
+        let mut related = match related {
+            Ok(related) => related.into_iter(),
+            Err(GitError::Missing { .. }) => return self.lost_each(project, moves).await,
+            Err(error) => return Err(error),
+        };
+        let is_lost = |step: &RefMove| match (step.old, step.new) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(_), Some(_)) => related.next() == Some(Relation::Diverged),
+        };
+        Ok(moves.iter().map(is_lost).collect())
+    }
+
+    async fn lost_each(&self, project: &ProjectName, moves: &[RefMove]) -> Result<Vec<bool>, GitError> {
+        let mut lost = Vec::with_capacity(moves.len());
+        for step in moves {
+            lost.push(match step.old {
+                Some(old) => self.is_lost(project, old, step.new).await?,
+                None => false,
+            });
+        }
+        Ok(lost)
+    }
+
+    /// Whether a value stops being reachable by its ref. One that is not there is lost already: nothing can keep it.
+    pub(super) async fn is_lost(&self, project: &ProjectName, old: Oid, new: Option<Oid>) -> Result<bool, GitError> {
+        let Some(new) = new else { return Ok(true) };
+        match self.repositories.relation(project, old, new).await {
+            Ok(relation) => Ok(relation == Relation::Diverged),
+            Err(GitError::Missing { oids, .. }) if oids.contains(&old) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! A jump's move: the refdb's records of a whole project, in one go.
+
+use std::collections::BTreeMap;
+
+use lockstep_proto::{Oid, ProjectKey, ProjectName, RefKey, RefName};
+
+use super::{PlaceError, Placer, steps};
+use crate::base::ref_names;
+use crate::seams::git::{GitError, RefMove};
+use crate::seams::volume::RefRecord;
+
+impl Placer {
+    /// Places the refdb's records of a whole project in one go, whatever the disk shows; no ref moves backwards. The
+    /// caller holds the locks of all keys, and the objects are there.
+    ///
+    /// # Errors
+    /// As [`Placer::place`].
+    pub async fn place_latest(
+        &self,
+        project: &ProjectKey,
+        mut latest: BTreeMap<RefKey, RefRecord>,
+    ) -> Result<(), PlaceError> {
+        let mut newer = BTreeMap::new();
+        for (key, record) in &mut latest {
+            match self.table.get(project, key)? {
+                Some(known) if known.version >= record.version => *record = known,
+                _ => _ = newer.insert(key.clone(), record.clone()),
+            }
+        }
+        let under_way = self.table.announce(project, &newer)?;
+        let moves = self.towards(project, &latest).await?;
+        let mut keep = self.keep_latest(&project.name, &latest, &moves).await?;
+        keep.extend(self.stray_values(project, &moves, &[]).await?);
+        for step in steps(moves) {
+            self.move_refs(&project.name, step, &keep).await?;
+        }
+        self.after_refs(project, &newer).await?;
+        self.table.moved(project, newer, self.mover)?;
+        drop(under_way);
+        self.forget_deleted(project)
+    }
+
+    /// The moves from what the disk shows to these records.
+    async fn towards(
+        &self,
+        project: &ProjectKey,
+        latest: &BTreeMap<RefKey, RefRecord>,
+    ) -> Result<Vec<RefMove>, PlaceError> {
+        let shown: BTreeMap<RefName, Oid> = match self.repositories.list_refs(&project.name).await {
+            Ok(shown) => shown.into_iter().collect(),
+            // Of a deleted project nothing is left.
+            Err(GitError::NoRepository(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        let mut moves = Vec::new();
+        for (key, record) in latest {
+            let RefKey::Ref(name) = key else { continue };
+            let (old, new) = (shown.get(name).copied(), record.value.oid());
+            if old != new {
+                moves.push(RefMove { name: name.clone(), old, new });
+            }
+        }
+        moves.sort_by_key(|step| (step.new.is_some(), ref_names::visibility_rank(&step.name)));
+        Ok(moves)
+    }
+
+    /// Values that stop being reachable by the moves of a jump, labelled by the transaction that the ref is at then.
+    async fn keep_latest(
+        &self,
+        project: &ProjectName,
+        latest: &BTreeMap<RefKey, RefRecord>,
+        moves: &[RefMove],
+    ) -> Result<Vec<(String, Oid)>, PlaceError> {
+        let mut keep = Vec::new();
+        for (at, step) in moves.iter().enumerate() {
+            let Some(old) = step.old else { continue };
+            let record = latest.get(&RefKey::Ref(step.name.clone()));
+            if let Some(record) = record
+                && self.is_lost(project, old, step.new).await?
+            {
+                keep.push((format!("{}-j{at}", record.txn), old));
+            }
+        }
+        Ok(keep)
+    }
+}

@@ -1,0 +1,287 @@
+//! The one place that moves refs: committed transactions of one project become what its repository shows.
+//!
+//! The caller holds the locks of all keys, and the objects are there. Several transactions are squashed into one
+//! move a ref, so that readers see each ref go forward only, and all refs of a transaction together.
+
+mod differ;
+mod keep;
+mod known;
+mod latest;
+mod stray;
+
+pub use differ::Differs;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lockstep_proto::{
+    Oid, ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey, RefName, RefValue, Transaction,
+};
+
+use crate::base::ref_names;
+use crate::seams::git::{GitError, RefMove, Repositories};
+use crate::seams::volume::{RefRecord, StoreError};
+use crate::state::version_map::{Mover, RefTable};
+
+/// Where `HEAD` points in a project whose creation did not say.
+const DEFAULT_HEAD: &str = "refs/heads/main";
+
+/// What to do when a ref on the disk is not what the version map says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnSurprise {
+    /// Move nothing and say so.
+    Stop,
+    /// Replace it: the new value was read from the refdb, so it is the newest of the chain.
+    Replace,
+}
+
+/// Why refs were not moved.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlaceError {
+    /// The repository did not do it.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// The version map failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Moves refs in the repositories and notes it in the version map's overlay.
+#[derive(Clone)]
+pub struct Placer {
+    /// The repositories.
+    pub repositories: Arc<dyn Repositories>,
+    /// The version map.
+    pub table: Arc<RefTable>,
+    /// For whom refs are moved.
+    pub mover: Mover,
+}
+
+impl Placer {
+    /// Places transactions, in the order of their versions, and local moves beside them.
+    ///
+    /// # Errors
+    /// Nothing was moved, or (a failing disk) it is not known: the version map says what was.
+    pub async fn place(
+        &self,
+        project: &ProjectKey,
+        transactions: &[Arc<Transaction>],
+        local: &[RefMove],
+        surprise: OnSurprise,
+    ) -> Result<(), PlaceError> {
+        let mut last = squash(transactions);
+        for key in last.keys().cloned().collect::<Vec<_>>() {
+            // What is not newer than what is here is skipped: a duplicate, or a part that was caught up before.
+            let known = self.table.version(project, &key)?;
+            last.retain(|one, record| *one != key || record.version > known);
+        }
+        let under_way = self.table.announce(project, &last)?;
+        self.before_refs(project, &last).await?;
+        let mut moves = self.moves(project, &last, surprise).await?;
+        let strays = match surprise {
+            OnSurprise::Stop => Vec::new(),
+            OnSurprise::Replace => self.stray_values(project, &moves, transactions).await?,
+        };
+        moves.extend_from_slice(local);
+        moves.sort_by_key(|step| (step.new.is_some(), ref_names::visibility_rank(&step.name)));
+        if !moves.is_empty() {
+            let mut keep = self.keep(&project.name, transactions, &moves).await?;
+            keep.extend(strays);
+            crate::base::faults::failpoint::reach("place.before_refs");
+            for step in steps(moves) {
+                if let Err(error) = self.move_refs(&project.name, step.clone(), &keep).await {
+                    return Err(self.explain(project, &step, error).await?.into());
+                }
+            }
+            crate::base::faults::failpoint::reach("place.after_refs");
+        }
+        self.after_refs(project, &last).await?;
+        self.table.moved(project, last, self.mover)?;
+        drop(under_way);
+        self.forget_deleted(project)?;
+        Ok(())
+    }
+
+    /// Makes a project's repository, if these records say that it lives.
+    ///
+    /// # Errors
+    /// As [`Placer::place`].
+    pub async fn open(&self, project: &ProjectKey, latest: &BTreeMap<RefKey, RefRecord>) -> Result<(), PlaceError> {
+        self.before_refs(project, latest).await
+    }
+
+    /// Makes refs on the disk what the version map says: somebody wrote them behind the sidecar's back, or a disk lost them.
+    /// What was written is kept as a stray, unless the ref contains it. The caller holds their locks.
+    ///
+    /// # Errors
+    /// As [`Placer::place`].
+    pub async fn restore(&self, project: &ProjectKey, keys: &[RefKey]) -> Result<(), PlaceError> {
+        let mut moves = Vec::new();
+        for key in keys {
+            let RefKey::Ref(name) = key else { continue };
+            let Some(record) = self.table.get(project, key)? else { continue };
+            let old = self.repositories.read_ref(&project.name, name).await?;
+            let new = record.value.oid();
+            if old != new {
+                tracing::warn!(%project, %name, ?old, ?new, "a ref on the disk is not what it must be: mended");
+                moves.push(RefMove { name: name.clone(), old, new });
+            }
+        }
+        let strays = self.stray_values(project, &moves, &[]).await?;
+        for step in steps(moves) {
+            let shown: Vec<(RefKey, Option<Oid>)> =
+                step.iter().map(|step| (RefKey::Ref(step.name.clone()), step.old)).collect();
+            self.move_refs(&project.name, step, &strays).await?;
+            for (key, shown) in shown {
+                self.table.restored(project, &key, shown)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A new project's repository is there before its first refs are; `HEAD` is set with it. Of a project that is known here
+    /// none is made: one that is gone would come back empty, and be taken for whole.
+    async fn before_refs(&self, project: &ProjectKey, last: &BTreeMap<RefKey, RefRecord>) -> Result<(), PlaceError> {
+        let exists = last.get(&RefKey::State).is_some_and(|record| !is_deleted(&record.value));
+        if exists && self.table.project_key(&project.name)?.as_ref() != Some(project) {
+            let head = match last.get(&RefKey::Head).map(|record| &record.value) {
+                Some(RefValue::Symref(target)) => target.clone(),
+                _ => default_head(&project.name)?,
+            };
+            self.repositories.create(&project.name, &head).await?;
+        }
+        Ok(())
+    }
+
+    async fn after_refs(&self, project: &ProjectKey, last: &BTreeMap<RefKey, RefRecord>) -> Result<(), PlaceError> {
+        if let Some(RefValue::Symref(target)) = last.get(&RefKey::Head).map(|record| &record.value) {
+            self.repositories.set_head(&project.name, target).await?;
+        }
+        if last.get(&RefKey::State).is_some_and(|record| is_deleted(&record.value)) {
+            self.repositories.delete(&project.name).await?;
+        }
+        Ok(())
+    }
+
+    fn forget_deleted(&self, project: &ProjectKey) -> Result<(), PlaceError> {
+        let state = self.table.project(&project.name)?;
+        if state.is_some_and(|state| state.phase == ProjectPhase::Deleted && state.incarnation == project.incarnation) {
+            self.table.forget(project);
+        }
+        Ok(())
+    }
+
+    async fn moves(
+        &self,
+        project: &ProjectKey,
+        last: &BTreeMap<RefKey, RefRecord>,
+        surprise: OnSurprise,
+    ) -> Result<Vec<RefMove>, PlaceError> {
+        let mut moves = Vec::with_capacity(last.len());
+        for (key, record) in last {
+            let RefKey::Ref(name) = key else { continue };
+            let old = match surprise {
+                OnSurprise::Stop => self.table.get(project, key)?.and_then(|known| known.value.oid()),
+                OnSurprise::Replace => self.repositories.read_ref(&project.name, name).await?,
+            };
+            let new = record.value.oid();
+            if old != new {
+                moves.push(RefMove { name: name.clone(), old, new });
+            } else if surprise == OnSurprise::Stop {
+                // There and back again: no move would compare it, so look whether the disk is where the map is.
+                self.expect(&project.name, name, old).await?;
+            }
+        }
+        Ok(moves)
+    }
+
+    /// git refused a name because of another one on the disk. That one was deleted in the chain before (the refdb holds
+    /// no two names that exclude each other), and its deletion has not come yet: a surprise like any other.
+    async fn explain(&self, project: &ProjectKey, moves: &[RefMove], error: GitError) -> Result<GitError, GitError> {
+        let GitError::Failed { .. } = &error else { return Ok(error) };
+        let shown = self.repositories.list_refs(&project.name).await?;
+        let in_the_way = shown
+            .into_iter()
+            .find(|(name, _)| moves.iter().any(|step| step.new.is_some() && ref_names::exclude(&step.name, name)));
+        let project = project.name.clone();
+        Ok(in_the_way.map_or(error, |(name, oid)| GitError::RefMoved {
+            project,
+            name,
+            expected: None,
+            actual: Some(oid),
+        }))
+    }
+
+    async fn expect(&self, project: &ProjectName, name: &RefName, expected: Option<Oid>) -> Result<(), GitError> {
+        let actual = self.repositories.read_ref(project, name).await?;
+        if actual == expected {
+            return Ok(());
+        }
+        Err(GitError::RefMoved { project: project.clone(), name: name.clone(), expected, actual })
+    }
+
+    /// Moves refs. Those that have their new values already were moved before a crash, or were there before they were
+    /// seeded: they are left out.
+    async fn move_refs(
+        &self,
+        project: &ProjectName,
+        mut moves: Vec<RefMove>,
+        keep: &[(String, Oid)],
+    ) -> Result<(), GitError> {
+        loop {
+            let surprise = match self.repositories.move_refs(project, &moves, keep).await {
+                Err(surprise @ GitError::RefMoved { .. }) => surprise,
+                end => return end,
+            };
+            let mut left = Vec::with_capacity(moves.len());
+            for step in &moves {
+                if self.repositories.read_ref(project, &step.name).await? != step.new {
+                    left.push(step.clone());
+                }
+            }
+            if left.len() == moves.len() {
+                return Err(surprise);
+            }
+            if left.is_empty() && keep.is_empty() {
+                return Ok(());
+            }
+            moves = left;
+        }
+    }
+}
+
+/// One step, or two where git cannot do it in one: names that exclude each other go before the others come.
+fn steps(moves: Vec<RefMove>) -> Vec<Vec<RefMove>> {
+    let all: Vec<RefName> = moves.iter().map(|step| step.name.clone()).collect();
+    if ref_names::exclusive_pair(&all).is_none() {
+        return [moves].into_iter().filter(|step| !step.is_empty()).collect();
+    }
+    let (deletions, others): (Vec<RefMove>, Vec<RefMove>) = moves.into_iter().partition(|step| step.new.is_none());
+    [deletions, others].into_iter().filter(|step| !step.is_empty()).collect()
+}
+
+/// What each key is after all of them.
+fn squash(transactions: &[Arc<Transaction>]) -> BTreeMap<RefKey, RefRecord> {
+    let mut last: BTreeMap<RefKey, RefRecord> = BTreeMap::new();
+    for transaction in transactions {
+        for command in &transaction.commands {
+            let record =
+                RefRecord { version: command.version, value: command.new.clone(), txn: transaction.id.clone() };
+            let known = last.entry(command.key.clone()).or_insert_with(|| record.clone());
+            if record.version > known.version {
+                *known = record;
+            }
+        }
+    }
+    last
+}
+
+fn is_deleted(value: &RefValue) -> bool {
+    matches!(value, RefValue::State(ProjectState { phase: ProjectPhase::Deleted, .. }))
+}
+
+pub(crate) fn default_head(project: &ProjectName) -> Result<RefName, GitError> {
+    DEFAULT_HEAD
+        .parse()
+        .map_err(|error: lockstep_proto::NameError| GitError::Bad { project: project.clone(), why: error.to_string() })
+}
