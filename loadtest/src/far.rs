@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep::seams::eventlog::{Batch, EventLog, EventLogError, Position, Record, ShardReader, StreamInfo};
 use lockstep::seams::refdb::{
-    BirthAnswer, CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord,
-    Part, RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
+    CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer, Part,
+    RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
 };
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -67,7 +67,7 @@ far!(RefDb, RefDbError:
     enroll_site(site: &SiteId, role: Role) -> SiteRecord;
     sites() -> Vec<SiteRecord>;
     change_role(from: &SiteRecord, role: Role) -> SiteRecord;
-    birth(record: &IncarnationRecord) -> BirthAnswer;
+    open_incarnation(record: &IncarnationRecord) -> OpenAnswer;
     incarnations(site: &SiteId) -> Vec<IncarnationRecord>;
     last_incarnation(site: &SiteId, node: &NodeId) -> u64;
     mark(site: &SiteId, id: &IncarnationId, settled: &[Seq], published: &[Seq]) -> MarkAnswer;

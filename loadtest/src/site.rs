@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lockstep::base::clock::SystemClock;
 use lockstep::base::observer::Observer;
-use lockstep::node::assembly::{Node, Parts, Watch, parts};
+use lockstep::node::assembly::{Node, NodeDependencies, Watch, dependencies};
 use lockstep::seams::git;
 use lockstep::telemetry::metrics::Metrics;
 use lockstep::telemetry::status_board::StatusBoard;
@@ -33,7 +33,7 @@ pub struct Site {
     /// The running node.
     pub node: Node,
     /// The seams it stands on.
-    pub parts: Parts,
+    pub deps: NodeDependencies,
     /// What it applied.
     pub heard: Arc<Heard>,
     root: PathBuf,
@@ -158,13 +158,14 @@ impl Site {
     pub async fn begin(cloud: &Cloud, name: &str, sites: &[&str], manner: Manner) -> Fallible<Self> {
         let settings = cloud.settings(name, manner.poll, sites)?;
         let heard = Heard::new();
-        let mut parts = parts(&settings, &cloud.seams, git::Settings::default(), heard.clone(), &Metrics::noop())?;
+        let mut deps =
+            dependencies(&settings, &cloud.seams, git::Settings::default(), heard.clone(), &Metrics::noop())?;
         if let Some(round_trip) = manner.round_trip {
-            parts.refdb = Arc::new(Far::new(parts.refdb, round_trip));
-            parts.eventlog = Arc::new(Far::new(parts.eventlog, round_trip));
+            deps.refdb = Arc::new(Far::new(deps.refdb, round_trip));
+            deps.eventlog = Arc::new(Far::new(deps.eventlog, round_trip));
         }
-        let node = Node::start(parts.clone()).await?;
-        Ok(Self { node, parts, heard, root: settings.roots.root().to_owned() })
+        let node = Node::start(deps.clone()).await?;
+        Ok(Self { node, deps, heard, root: settings.roots.root().to_owned() })
     }
 
     /// Waits until the node is ready.

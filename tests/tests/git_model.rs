@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lockstep::base::clock::SeededEntropy;
-use lockstep::base::faults::injected_bug::{Plant, Plants};
+use lockstep::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use lockstep::seams::blob::Payload;
 use lockstep::seams::git::model::ModelRepositories;
 use lockstep::seams::git::{GitError, IsCommitted, Packed, RefMove, Relation, Repositories};
@@ -18,14 +18,14 @@ fn name(short: &str) -> RefName {
     format!("refs/heads/{short}").parse().unwrap()
 }
 
-async fn volume_with(plants: Plants) -> ModelRepositories {
-    let volume = ModelRepositories::new(plants);
+async fn volume_with(bugs: InjectedBugs) -> ModelRepositories {
+    let volume = ModelRepositories::new(bugs);
     volume.create(&project(), &name("main")).await.unwrap();
     volume
 }
 
 async fn volume() -> ModelRepositories {
-    volume_with(Plants::default()).await
+    volume_with(InjectedBugs::default()).await
 }
 
 fn step(short: &str, old: Option<Oid>, new: Option<Oid>) -> RefMove {
@@ -273,15 +273,15 @@ async fn handles_share_a_volume_until_it_is_wiped() {
 }
 
 #[tokio::test]
-async fn planted_bugs_are_there_only_when_they_are_planted() {
-    let planted = volume_with(Plants::only(Plant::PackAgainstUncommitted)).await;
-    let wrong = chain(&planted, 3);
-    assert_eq!(pack(&planted, &wrong[2..], &[], &wrong[..1]).await.bases, [wrong[1]], "an uncommitted base");
+async fn bugs_are_there_only_when_they_are_injected() {
+    let injected = volume_with(InjectedBugs::only(InjectedBug::PackAgainstUncommitted)).await;
+    let wrong = chain(&injected, 3);
+    assert_eq!(pack(&injected, &wrong[2..], &[], &wrong[..1]).await.bases, [wrong[1]], "an uncommitted base");
     let correct = volume().await;
     chain(&correct, 3);
     assert_eq!(pack(&correct, &wrong[2..], &[], &wrong[..1]).await.bases, [wrong[0]]);
 
-    let planted = volume_with(Plants::only(Plant::RefsBeforeObjects)).await;
-    planted.move_refs(&project(), &[step("a", None, Some(wrong[0]))], &[]).await.unwrap();
-    assert!(!planted.closure_is_complete(&project(), wrong[0]));
+    let injected = volume_with(InjectedBugs::only(InjectedBug::RefsBeforeObjects)).await;
+    injected.move_refs(&project(), &[step("a", None, Some(wrong[0]))], &[]).await.unwrap();
+    assert!(!injected.closure_is_complete(&project(), wrong[0]));
 }

@@ -11,10 +11,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::base::faults::injected_bug::{Plant, Plants};
+use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::seams::git::Repositories;
 use crate::seams::volume::{Changes, NodeStore};
-use crate::state::version_map::RefTable;
+use crate::state::version_map::VersionMap;
 
 /// Adds what a stage wants remembered to the next durable step. Called before the sync.
 pub trait Remember: Send + Sync {
@@ -33,7 +33,7 @@ pub trait Remember: Send + Sync {
 pub struct Durability(Arc<Inner>);
 
 struct Inner {
-    table: Arc<RefTable>,
+    versions: Arc<VersionMap>,
     repositories: Arc<dyn Repositories>,
     store: Arc<dyn NodeStore>,
     sources: Mutex<Vec<Arc<dyn Remember>>>,
@@ -43,7 +43,7 @@ struct Inner {
     /// Wakes those who wait for a step in the order in which they came: a simulation repeats.
     stepped: Notify,
     pace: Duration,
-    plants: Plants,
+    bugs: InjectedBugs,
     failed: CancellationToken,
 }
 
@@ -64,15 +64,15 @@ impl Durability {
     /// Steps at most one a `pace`. `failed` is cancelled when a step fails.
     #[must_use]
     pub fn new(
-        table: Arc<RefTable>,
+        versions: Arc<VersionMap>,
         repositories: Arc<dyn Repositories>,
         store: Arc<dyn NodeStore>,
         pace: Duration,
-        plants: Plants,
+        bugs: InjectedBugs,
         failed: CancellationToken,
     ) -> Self {
         Self(Arc::new(Inner {
-            table,
+            versions,
             repositories,
             store,
             sources: Mutex::default(),
@@ -81,7 +81,7 @@ impl Durability {
             steps: Mutex::default(),
             stepped: Notify::new(),
             pace,
-            plants,
+            bugs,
             failed,
         }))
     }
@@ -145,28 +145,28 @@ impl Durability {
         changes.checkpoints.append(&mut remembered.checkpoints);
         changes.low_water.append(&mut remembered.low_water);
         // The overlay is taken last: what a checkpoint covers was moved before the checkpoint could be taken.
-        let snapshot = inner.table.collect(&mut changes);
+        let snapshot = inner.versions.collect(&mut changes);
         for source in &sources {
             source.remember_of_moves(&mut changes);
         }
         if !changes.is_empty() {
-            if inner.plants.has(Plant::MapBeforeRefs) {
+            if inner.bugs.has(InjectedBug::MapBeforeRefs) {
                 inner.store.commit(changes.clone()).await.map_err(|error| error.to_string())?;
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             crate::base::faults::failpoint::reach("durable.before_sync");
             inner.repositories.sync().await.map_err(|error| error.to_string())?;
             crate::base::faults::failpoint::reach("durable.after_sync");
-            if inner.plants.has(Plant::MarkAfterMap) {
+            if inner.bugs.has(InjectedBug::MarkAfterMap) {
                 let refresh = std::mem::take(&mut changes.refresh);
                 inner.store.commit(std::mem::take(&mut changes)).await.map_err(|error| error.to_string())?;
-                inner.table.durable(&snapshot).map_err(|error| error.to_string())?;
+                inner.versions.durable(&snapshot).map_err(|error| error.to_string())?;
                 tokio::time::sleep(Duration::from_millis(500)).await;
                 changes.refresh = refresh;
             }
             inner.store.commit(changes).await.map_err(|error| error.to_string())?;
             crate::base::faults::failpoint::reach("durable.after_store");
-            inner.table.durable(&snapshot).map_err(|error| error.to_string())?;
+            inner.versions.durable(&snapshot).map_err(|error| error.to_string())?;
             sources.iter().for_each(|source| source.remembered());
         }
         inner.steps().done = asked;
@@ -206,12 +206,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_checkpoint_never_outruns_what_was_parked_for_it() {
-        let (store, plants) = (Arc::new(MemoryStore::default()), Plants::default());
+        let (store, bugs) = (Arc::new(MemoryStore::default()), InjectedBugs::default());
         let store: Arc<dyn NodeStore> = store;
-        let table = Arc::new(RefTable::new(Arc::clone(&store), plants));
-        let repositories = Arc::new(ModelRepositories::new(plants));
+        let versions = Arc::new(VersionMap::new(Arc::clone(&store), bugs));
+        let repositories = Arc::new(ModelRepositories::new(bugs));
         let (pace, failed) = (Duration::from_millis(1), CancellationToken::new());
-        let durability = Durability::new(table, repositories, Arc::clone(&store), pace, plants, failed);
+        let durability = Durability::new(versions, repositories, Arc::clone(&store), pace, bugs, failed);
         durability.add(Arc::new(Parks(durability.clone())));
         durability.step().await.unwrap();
         assert_eq!(store.checkpoints().unwrap().len(), 1);

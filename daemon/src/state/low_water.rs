@@ -84,7 +84,7 @@ impl LowWater {
     }
 
     /// Everything below these marks is here by other means: the refdb was read after they were.
-    pub fn jump(&self, marks: impl IntoIterator<Item = (LaneId, Seq)>) {
+    pub fn transfer_state(&self, marks: impl IntoIterator<Item = (LaneId, Seq)>) {
         let mut lanes = self.lanes();
         for (lane, mark) in marks {
             let progress = lanes.progress.entry(lane).or_default();

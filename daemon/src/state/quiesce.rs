@@ -9,15 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lockstep_proto::ProjectName;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
-/// The gates of a node's projects. A gate exists while it is used.
+/// The quiesce of a node's projects. A gate exists while it is used.
 #[derive(Debug, Default)]
-pub struct Gates(Mutex<BTreeMap<ProjectName, Arc<RwLock<()>>>>);
+pub struct Quiesce(Mutex<BTreeMap<ProjectName, Arc<RwLock<()>>>>);
 
-impl Gates {
+impl Quiesce {
     fn gate(&self, project: &ProjectName) -> Arc<RwLock<()>> {
-        let mut gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        gates.retain(|name, gate| name == project || Arc::strong_count(gate) > 1);
-        Arc::clone(gates.entry(project.clone()).or_default())
+        let mut quiesce = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        quiesce.retain(|name, gate| name == project || Arc::strong_count(gate) > 1);
+        Arc::clone(quiesce.entry(project.clone()).or_default())
     }
 
     /// Goes in, for as long as the answer lives.

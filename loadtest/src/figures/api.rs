@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use futures::future::try_join_all;
 use lockstep::base::clock::{SeededEntropy, SystemClock};
-use lockstep::base::faults::injected_bug::Plants;
-use lockstep::node::assembly::{Node, NodeSettings, Parts};
+use lockstep::base::faults::injected_bug::InjectedBugs;
+use lockstep::node::assembly::{Node, NodeDependencies, NodeSettings};
 use lockstep::seams::blob::memory::MemoryBlobs;
 use lockstep::seams::eventlog::memory::MemoryEventLog;
 use lockstep::seams::git::model::ModelRepositories;
-use lockstep::seams::peers::Turns;
+use lockstep::seams::peers::FallbackPeers;
 use lockstep::seams::refdb::memory::MemoryRefDb;
 use lockstep::seams::volume::memory::MemoryStore;
 use lockstep_proto::bridge::{CreateProjectRequest, Outcome};
@@ -63,8 +63,8 @@ pub async fn measure(report: &Report) -> Fallible<()> {
 /// Answers commits per second of processor time, and per second on the clock.
 #[expect(clippy::cast_precision_loss, reason = "some ten thousand commits")]
 async fn commits() -> Fallible<(f64, f64)> {
-    let repositories = ModelRepositories::new(Plants::default());
-    let node = Node::start(parts(&repositories)?).await?;
+    let repositories = ModelRepositories::new(InjectedBugs::default());
+    let node = Node::start(deps(&repositories)?).await?;
     while !node.is_ready() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
@@ -111,13 +111,13 @@ async fn create(node: &Node, project: &ProjectName) -> Fallible<()> {
     if answer.outcome == Outcome::Committed { Ok(()) } else { Err(format!("{answer:?}").into()) }
 }
 
-fn parts(repositories: &ModelRepositories) -> Fallible<Parts> {
+fn deps(repositories: &ModelRepositories) -> Fallible<NodeDependencies> {
     let site: SiteId = "eu-aws".parse()?;
-    Ok(Parts {
+    Ok(NodeDependencies {
         refdb: Arc::new(MemoryRefDb::new()),
         eventlog: Arc::new(MemoryEventLog::new(1)),
         blobs: Arc::new(MemoryBlobs::default()),
-        peers: Arc::new(Turns::new(Vec::new())),
+        peers: Arc::new(FallbackPeers::new(Vec::new())),
         repositories: Arc::new(repositories.clone()),
         store: Arc::new(MemoryStore::default()),
         clock: Arc::new(SystemClock),
@@ -126,6 +126,6 @@ fn parts(repositories: &ModelRepositories) -> Fallible<Parts> {
         observer: Heard::new(),
         boot: "bench".to_owned(),
         settings: NodeSettings::new(site.clone(), "eu-aws-0".parse()?, vec![site]),
-        plants: Plants::default(),
+        bugs: InjectedBugs::default(),
     })
 }

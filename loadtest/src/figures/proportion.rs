@@ -8,15 +8,15 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use lockstep::base::faults::injected_bug::Plants;
+use lockstep::base::faults::injected_bug::InjectedBugs;
 use lockstep::base::observer::Nobody;
 use lockstep::seams::blob::memory::MemoryBlobs;
 use lockstep::seams::git::{self, LocalRepositories};
 use lockstep::seams::volume::disk::DiskStore;
 use lockstep::seams::volume::{Changes, NodeStore, RefRecord};
 use lockstep::stages::apply::Units;
-use lockstep::state::materialize::{OnSurprise, Placer};
-use lockstep::state::version_map::{Mover, RefTable};
+use lockstep::state::materialize::{Materializer, OnMismatch};
+use lockstep::state::version_map::{Mover, VersionMap};
 use lockstep_proto::{Oid, ProjectKey, ProjectName, RefKey, RefValue, TxnId, Version};
 use serde_json::json;
 use tokio::time::Instant;
@@ -78,10 +78,11 @@ impl Other {
         std::fs::create_dir_all(root)?;
         let repositories = Arc::new(LocalRepositories::open(root, git::Settings::default())?);
         let store: Arc<dyn NodeStore> = Arc::new(DiskStore::open(&root.join("node.redb"))?);
-        let table = Arc::new(RefTable::new(Arc::clone(&store), Plants::default()));
-        let placer = Placer { repositories: repositories.clone(), table: Arc::clone(&table), mover: Mover::Other };
+        let versions = Arc::new(VersionMap::new(Arc::clone(&store), InjectedBugs::default()));
+        let materializer =
+            Materializer { repositories: repositories.clone(), versions: Arc::clone(&versions), mover: Mover::Other };
         let (blobs, observer) = (Arc::new(MemoryBlobs::default()), Arc::new(Nobody));
-        let units = Units { table, repositories, placer, blobs, observer, plants: Plants::default() };
+        let units = Units { versions, repositories, materializer, blobs, observer, bugs: InjectedBugs::default() };
         Ok(Self { units, store, root: root.to_owned() })
     }
 
@@ -89,7 +90,7 @@ impl Other {
     async fn apply_all(&self, site: &Site) -> Fallible<()> {
         for transaction in site.heard.take_committed() {
             let project = transaction.project.clone();
-            self.units.apply(&project, &[transaction], OnSurprise::Stop).await?;
+            self.units.apply(&project, &[transaction], OnMismatch::Stop).await?;
         }
         Ok(())
     }
@@ -100,7 +101,7 @@ impl Other {
         for transaction in site.heard.take_committed() {
             let project = transaction.project.clone();
             let start = Instant::now();
-            self.units.apply(&project, &[transaction], OnSurprise::Stop).await?;
+            self.units.apply(&project, &[transaction], OnMismatch::Stop).await?;
             stats[usize::from(project.name != *large)].add(start.elapsed());
         }
         Ok(stats)
@@ -120,8 +121,8 @@ async fn fill(site: &Site, other: &Other, project: &ProjectName) -> Fallible<Oid
     let copy = other.root.join(format!("{project}.git"));
     copy_files(&git_dir.join("objects/pack"), &copy.join("objects/pack"))?;
     std::fs::copy(git_dir.join("packed-refs"), copy.join("packed-refs"))?;
-    let key = site.node.stages().table.project_key(project)?.ok_or("the project is not there")?;
-    for store in [&site.parts.store, &other.store] {
+    let key = site.node.stages().versions.project_key(project)?.ok_or("the project is not there")?;
+    for store in [&site.deps.store, &other.store] {
         seed(store, &key, &refs).await?;
     }
     commits.last().copied().ok_or_else(|| "no commits".into())

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use lockstep::base::faults::injected_bug::{Plant, Plants};
+use lockstep::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use lockstep_tests::sim::{Scenario, simulate};
 
 /// Simulates whole sites with faults from a seed.
@@ -21,9 +21,9 @@ struct Arguments {
     /// Print the whole trace.
     #[arg(long)]
     trace: bool,
-    /// Plant this bug, and use its scenario.
-    #[arg(long, value_parser = parse_plant)]
-    plant: Option<Plant>,
+    /// InjectedBug this bug, and use its scenario.
+    #[arg(long, value_parser = parse_bug)]
+    bug: Option<InjectedBug>,
     /// Without faults.
     #[arg(long)]
     calm: bool,
@@ -38,15 +38,15 @@ struct Arguments {
     seconds: Option<u64>,
 }
 
-fn parse_plant(text: &str) -> Result<Plant, String> {
-    let found = Plant::ALL.into_iter().find(|plant| format!("{plant:?}") == text);
-    found.ok_or_else(|| format!("there is no such plant; there are {:?}", Plant::ALL))
+fn parse_bug(text: &str) -> Result<InjectedBug, String> {
+    let found = InjectedBug::ALL.into_iter().find(|bug| format!("{bug:?}") == text);
+    found.ok_or_else(|| format!("there is no such bug; there are {:?}", InjectedBug::ALL))
 }
 
 impl Arguments {
     fn scenario(&self) -> Scenario {
-        let mut scenario = match (self.plant, self.calm) {
-            (Some(plant), _) => Scenario::for_plant(plant),
+        let mut scenario = match (self.bug, self.calm) {
+            (Some(bug), _) => Scenario::for_bug(bug),
             (None, true) => Scenario::calm(),
             (None, false) if self.losses => Scenario::losses(),
             (None, false) if self.expulsion => Scenario::expulsion(),
@@ -59,10 +59,10 @@ impl Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let plants = arguments.plant.map(Plants::only).unwrap_or_default();
+    let bugs = arguments.bug.map(InjectedBugs::only).unwrap_or_default();
     let (first, count) = arguments.seed.map_or((arguments.from, arguments.seeds), |seed| (seed, 1));
     for seed in first..first + count {
-        match simulate(seed, arguments.scenario(), plants) {
+        match simulate(seed, arguments.scenario(), bugs) {
             Ok(report) if arguments.trace => println!("{}{report}", report.trace),
             Ok(report) => println!("{report}"),
             Err(failure) => {

@@ -354,8 +354,8 @@ pub async fn fill(store: &dyn NodeStore) {
 }
 
 fn filled_facts() -> VolumeFacts {
-    let revives = ["p".parse().expect("a name")].into();
-    VolumeFacts { id: "v".into(), starts: 3, boot: "b".into(), clean: true, reconciles: true, revives }
+    let restoring = ["p".parse().expect("a name")].into();
+    VolumeFacts { id: "v".into(), starts: 3, boot: "b".into(), clean: true, reconciles: true, restoring }
 }
 
 /// Checks that everything of [`fill`] is there.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lockstep::base::faults::injected_bug::Plants;
+use lockstep::base::faults::injected_bug::InjectedBugs;
 use lockstep::seams::embedded::dynamo::EmbeddedDynamo;
 use lockstep::seams::embedded::kinesis::EmbeddedKinesis;
 use lockstep::seams::refdb::RefDb;
@@ -67,7 +67,7 @@ impl Cluster {
         std::fs::create_dir_all(folder.path().join("blobs")).expect("a folder");
         let connection = Connection::emulator(dynamo.endpoint());
         let raw = Arc::new(DynamoRefDb::new(&client(&connection).await, "e2e", TableSettings::default()));
-        let refdb = StagedRefDb::new(Arc::clone(&raw) as Arc<dyn RefDb>, WRITE_ITEMS, Plants::default());
+        let refdb = StagedRefDb::new(Arc::clone(&raw) as Arc<dyn RefDb>, WRITE_ITEMS, InjectedBugs::default());
         let mut cluster = Self { nodes, refdb, raw, folder, _dynamo: dynamo, _kinesis: kinesis };
         cluster.nodes.iter_mut().for_each(|node| node.start(None));
         cluster.ready().await;

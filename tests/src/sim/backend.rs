@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lockstep::base::clock::{Clock, Entropy};
-use lockstep::base::faults::injected_bug::Plants;
+use lockstep::base::faults::injected_bug::InjectedBugs;
 use lockstep::seams::blob::BlobStore;
 use lockstep::seams::eventlog::EventLog;
 use lockstep::seams::git::Repositories;
@@ -85,8 +85,8 @@ pub struct NodeParts {
     pub entropy: Arc<dyn Entropy>,
     /// Most items of one write of the refdb.
     pub write_items: usize,
-    /// Planted bugs.
-    pub plants: Plants,
+    /// Injected bugs.
+    pub bugs: InjectedBugs,
 }
 
 /// A running node.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use lockstep::base::clock::Entropy;
-use lockstep::base::faults::injected_bug::Plants;
+use lockstep::base::faults::injected_bug::InjectedBugs;
 use lockstep::seams::blob::BlobStore;
 use lockstep::seams::blob::memory::MemoryBlobs;
 use lockstep::seams::eventlog::EventLog;
@@ -45,9 +45,9 @@ impl MemoryBackend {
 
     /// The same, with volumes of the models of repositories and store.
     #[must_use]
-    pub fn of_models(shards: u32, plants: Plants) -> Self {
-        let models = Self::new(shards, Box::new(move || Arc::new(ModelVolume::new(plants))));
-        Self { refdb: MemoryRefDb::planted(plants), ..models }
+    pub fn of_models(shards: u32, bugs: InjectedBugs) -> Self {
+        let models = Self::new(shards, Box::new(move || Arc::new(ModelVolume::new(bugs))));
+        Self { refdb: MemoryRefDb::injected(bugs), ..models }
     }
 
     /// The shards of a stream that are no shard's parent: the open ones.
@@ -107,8 +107,8 @@ struct ModelVolume {
 }
 
 impl ModelVolume {
-    fn new(plants: Plants) -> Self {
-        Self { repositories: ModelRepositories::new(plants), store: MemoryStore::default() }
+    fn new(bugs: InjectedBugs) -> Self {
+        Self { repositories: ModelRepositories::new(bugs), store: MemoryStore::default() }
     }
 }
 

@@ -16,12 +16,13 @@
 //! | [`gerrit`] | the Gerrit beside each node |
 //! | [`clients`], [`workload`], [`history`] | who pushes what, and what they hear |
 //! | [`listeners`] | who hears stream events |
-//! | [`plants`] | which property finds which planted bug |
+//! | [`bugs`] | which property finds which injected bug |
 //! | [`story`] | the world without random faults, in which a test does one thing after the other |
 //! | [`witness`], [`facts`], [`mirror`], [`watch`], [`check`] | what truly happened, and whether it may |
 
 pub mod backend;
 pub mod blobs;
+pub mod bugs;
 pub mod check;
 pub mod clients;
 pub mod dice;
@@ -40,7 +41,6 @@ pub mod mirror;
 pub mod nemesis;
 pub mod node;
 pub mod peers;
-pub mod plants;
 pub mod refdb;
 pub mod repositories;
 pub mod run;

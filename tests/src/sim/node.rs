@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lockstep::base::faults::injected_bug::Plants;
+use lockstep::base::faults::injected_bug::InjectedBugs;
 use lockstep::base::observer::Observer;
-use lockstep::node::assembly::{Node, NodeSettings, Parts};
+use lockstep::node::assembly::{Node, NodeDependencies, NodeSettings};
 use lockstep::stages::api::{Seeding, Transactions};
 use lockstep::stages::events::EventLimits;
 use lockstep::stages::ports::{Refreshes, StreamEvents};
@@ -27,9 +27,9 @@ use super::trace::Trace;
 ///
 /// # Errors
 /// The first property that did not hold.
-pub fn simulate(seed: u64, scenario: Scenario, plants: Plants) -> Result<Report, Box<Failure>> {
-    let backend = MemoryBackend::of_models(scenario.shards, plants);
-    run(seed, scenario, plants, Arc::new(backend), Arc::new(RealNodes))
+pub fn simulate(seed: u64, scenario: Scenario, bugs: InjectedBugs) -> Result<Report, Box<Failure>> {
+    let backend = MemoryBackend::of_models(scenario.shards, bugs);
+    run(seed, scenario, bugs, Arc::new(backend), Arc::new(RealNodes))
 }
 
 /// Starts real nodes.
@@ -77,7 +77,7 @@ impl Observer for Noting {
 impl NodeFactory for RealNodes {
     async fn start(&self, parts: NodeParts) -> Result<Arc<dyn SimNode>, String> {
         let observer = Noting { trace: parts.trace.clone(), who: parts.node.to_string() };
-        let parts = Parts {
+        let parts = NodeDependencies {
             refdb: parts.refdb,
             eventlog: parts.eventlog,
             blobs: parts.blobs,
@@ -93,7 +93,7 @@ impl NodeFactory for RealNodes {
                 write_items: parts.write_items,
                 ..settings(NodeSettings::new(parts.site, parts.node, parts.sites))
             },
-            plants: parts.plants,
+            bugs: parts.bugs,
         };
         let node = Node::start(parts).await.map_err(|error| error.to_string())?;
         Ok(Arc::new(RealNode(node)))
@@ -119,7 +119,7 @@ fn settings(mut settings: NodeSettings) -> NodeSettings {
     settings.barrier_patience = Duration::from_secs(10);
     settings.sweep_pace = Duration::from_secs(2);
     settings.collect_pace = Duration::from_secs(4);
-    settings.revive_pace = Duration::from_secs(2);
+    settings.restore_pace = Duration::from_secs(2);
     settings.seed.step_commits = 3;
     settings.seed.look = Duration::from_millis(300);
     settings.refresh = Some(refresh());

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep::seams::refdb::{
-    BirthAnswer, CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord,
-    Part, RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
+    CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer, Part,
+    RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
 };
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
 
@@ -146,8 +146,8 @@ impl RefDb for FaultyRefDb {
         send!(self, Write, change_role, what, [from = from.clone()], (&from, role))
     }
 
-    async fn birth(&self, record: &IncarnationRecord) -> Result<BirthAnswer, RefDbError> {
-        send!(self, Write, birth, record.id, [record = record.clone()], (&record))
+    async fn open_incarnation(&self, record: &IncarnationRecord) -> Result<OpenAnswer, RefDbError> {
+        send!(self, Write, open_incarnation, record.id, [record = record.clone()], (&record))
     }
 
     async fn incarnations(&self, site: &SiteId) -> Result<Vec<IncarnationRecord>, RefDbError> {

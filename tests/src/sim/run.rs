@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep::base::faults::injected_bug::Plants;
+use lockstep::base::faults::injected_bug::InjectedBugs;
 use lockstep::seams::refdb::{RefDb, Role, SlotState};
 use lockstep_proto::bridge::{CreateProjectRequest, Outcome};
 use lockstep_proto::{ProjectName, SiteId, Slot, TxnId};
@@ -100,13 +100,13 @@ impl fmt::Display for Failure {
 pub fn run(
     seed: u64,
     scenario: Scenario,
-    plants: Plants,
+    bugs: InjectedBugs,
     backend: Arc<dyn Backend>,
     factory: Arc<dyn NodeFactory>,
 ) -> Result<Report, Box<Failure>> {
     let title = scenario.name.clone();
     let (ended, trace) = runtime().block_on(async {
-        let world = World::new(seed, scenario, plants, backend, factory);
+        let world = World::new(seed, scenario, bugs, backend, factory);
         (Phases { world: world.clone() }.run().await, world.trace.clone())
     });
     let trace: Arc<Trace> = trace;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use lockstep::base::faults::injected_bug::Plant;
+use lockstep::base::faults::injected_bug::InjectedBug;
 use lockstep::seams::refdb::staged::WRITE_ITEMS;
 
 use super::faults::{Rates, Seam};
@@ -196,20 +196,20 @@ impl Scenario {
         Self { name: "expulsion".into(), expel_a_node: true, safety_ms: 20_000, ..Self::general() }
     }
 
-    /// The general world with the knobs turned towards where one planted bug shows.
+    /// The general world with the knobs turned towards where one injected bug shows.
     #[must_use]
-    pub fn for_plant(plant: Plant) -> Self {
+    pub fn for_bug(bug: InjectedBug) -> Self {
         let mut scenario =
-            Self { name: format!("{plant:?}"), converge_ms: 90_000, writes: Writes::Whole, ..Self::general() };
+            Self { name: format!("{bug:?}"), converge_ms: 90_000, writes: Writes::Whole, ..Self::general() };
         scenario.asks.retain(|(ask, _)| *ask != Ask::DeleteProject);
         scenario.events = 0;
-        scenario.turn_towards(plant);
+        scenario.turn_towards(bug);
         scenario
     }
 
-    fn turn_towards(&mut self, plant: Plant) {
-        use Plant as P;
-        match plant {
+    fn turn_towards(&mut self, bug: InjectedBug) {
+        use InjectedBug as P;
+        match bug {
             P::ResendOtherBytes => self.commits_fail(|rates| (rates.late, rates.lose_answer) = (120, 120)),
             P::RefusedInFlight => {
                 self.commits_fail(|rates| (rates.late, rates.late_ms) = (250, 8_000));
@@ -265,7 +265,7 @@ impl Scenario {
                 self.act(&[(Action::Crash, 14), (Action::PowerCut, 6)]);
             }
             P::OpenLockTaken | P::LockNotRead | P::LockOutlivesSlot | P::ReleasedUnpoisoned | P::LockedNameMarked => {
-                self.under_locks(plant)
+                self.under_locks(bug)
             }
             P::PackAgainstUncommitted => {
                 self.more(Ask::Stacked, 30);
@@ -275,27 +275,27 @@ impl Scenario {
     }
 
     /// Every transaction of several refs is committed under locks, and they meet.
-    fn under_locks(&mut self, plant: Plant) {
+    fn under_locks(&mut self, bug: InjectedBug) {
         self.writes = Writes::Staged;
         self.more(Ask::Batch, 30);
         (self.branches, self.projects) = (1, 1);
-        match plant {
-            Plant::LockNotRead => {
+        match bug {
+            InjectedBug::LockNotRead => {
                 self.commits_fail(|rates| rates.fail_before = 250);
                 self.act(&[(Action::Partition, 1)]);
                 (self.branches, self.think_ms) = (6, 150);
             }
-            Plant::ReleasedUnpoisoned => {
+            InjectedBug::ReleasedUnpoisoned => {
                 self.commits_fail(|rates| (rates.late, rates.late_ms, rates.fail_before) = (200, 500, 150));
                 // Nodes that stay: a release that is late must meet a commit that goes on.
                 self.act(&[(Action::Replay, 1)]);
                 self.think_ms = 150;
             }
-            Plant::LockedNameMarked => {
+            InjectedBug::LockedNameMarked => {
                 self.more(Ask::NameConflict, 60);
                 (self.branches, self.think_ms) = (20, 150);
             }
-            Plant::LockOutlivesSlot => {
+            InjectedBug::LockOutlivesSlot => {
                 self.commits_fail(|rates| (rates.fail_before, rates.lose_request) = (300, 100));
                 (self.branches, self.projects) = (60, 2);
             }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep::seams::eventlog::Position;
 use lockstep::seams::volume::{
-    Announced, Changes, Held, Mailbox, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts,
+    Changes, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts,
 };
 use lockstep_proto::refresh::Subject;
 use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, Seq};
@@ -102,19 +102,19 @@ impl NodeStore for WatchedStore {
         self.inner.facts()
     }
 
-    fn announce(&self, moves: &[Announced]) -> Result<u64, StoreError> {
+    fn record_intents(&self, moves: &[MoveIntent]) -> Result<u64, StoreError> {
         if self.link.faults().is_barred(self.link.node(), "announce") {
             return Err(StoreError { op: "announce moves", why: "simulated fault".into() });
         }
-        self.inner.announce(moves)
+        self.inner.record_intents(moves)
     }
 
-    fn announced(&self) -> Result<Vec<Announced>, StoreError> {
-        self.inner.announced()
+    fn intents(&self) -> Result<Vec<MoveIntent>, StoreError> {
+        self.inner.intents()
     }
 
-    fn settle_announced(&self, until: u64) -> Result<(), StoreError> {
-        self.inner.settle_announced(until)
+    fn end_intents(&self, until: u64) -> Result<(), StoreError> {
+        self.inner.end_intents(until)
     }
 
     async fn commit(&self, changes: Changes) -> Result<(), StoreError> {

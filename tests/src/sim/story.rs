@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use lockstep::base::faults::injected_bug::Plants;
+use lockstep::base::faults::injected_bug::InjectedBugs;
 use lockstep_proto::bridge::{
     ApiError, CreateProjectRequest, DeleteProjectRequest, Expected, Outcome, ProjectResponse, RefCommand,
     RefTransactionRequest, RefTransactionResponse,
@@ -50,8 +50,8 @@ fn request(id: &str, (branch, old, new): Step<'_>) -> RefTransactionRequest {
 pub fn tell(story: impl AsyncFnOnce(&Story)) {
     runtime().block_on(async {
         let scenario = Scenario { projects: 1, shards: 1, ..Scenario::calm() };
-        let backend = MemoryBackend::of_models(scenario.shards, Plants::default());
-        let world = World::new(1, scenario, Plants::default(), Arc::new(backend), Arc::new(RealNodes));
+        let backend = MemoryBackend::of_models(scenario.shards, InjectedBugs::default());
+        let world = World::new(1, scenario, InjectedBugs::default(), Arc::new(backend), Arc::new(RealNodes));
         let told = Story { phases: Phases { world: world.clone() }, world, nonce: AtomicU64::new(0) };
         told.holds(told.phases.set_up().await);
         story(&told).await;

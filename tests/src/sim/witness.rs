@@ -8,8 +8,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep::seams::refdb::{
-    BirthAnswer, CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord,
-    Part, RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
+    CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer, Part,
+    RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
 };
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, Transaction, TxnId};
 
@@ -141,9 +141,9 @@ impl RefDb for WitnessedRefDb {
         Ok(record)
     }
 
-    async fn birth(&self, record: &IncarnationRecord) -> Result<BirthAnswer, RefDbError> {
-        let answer = self.inner.birth(record).await?;
-        if answer == BirthAnswer::Born {
+    async fn open_incarnation(&self, record: &IncarnationRecord) -> Result<OpenAnswer, RefDbError> {
+        let answer = self.inner.open_incarnation(record).await?;
+        if answer == OpenAnswer::Opened {
             self.watch.born(record);
         }
         Ok(answer)

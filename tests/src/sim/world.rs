@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lockstep::base::clock::{Clock, Entropy, SeededEntropy};
-use lockstep::base::faults::injected_bug::Plants;
+use lockstep::base::faults::injected_bug::InjectedBugs;
 use lockstep::seams::eventlog::Record;
-use lockstep::seams::peers::{Peers, Turns};
+use lockstep::seams::peers::{FallbackPeers, Peers};
 use lockstep::seams::refdb::staged::{Fate, StagedRefDb};
 use lockstep::seams::refdb::{IncarnationState, RefDb, Role};
 use lockstep_proto::{NodeId, ProjectKey, ProjectName, SiteId};
@@ -93,7 +93,7 @@ pub struct World {
     pub backend: Arc<dyn Backend>,
     refdb: Arc<dyn RefDb>,
     factory: Arc<dyn NodeFactory>,
-    plants: Plants,
+    bugs: InjectedBugs,
     places: Mutex<BTreeMap<NodeId, Place>>,
     gerrits: BTreeMap<NodeId, Arc<Gerrit>>,
     up: Up,
@@ -105,7 +105,7 @@ impl World {
     pub fn new(
         seed: u64,
         scenario: Scenario,
-        plants: Plants,
+        bugs: InjectedBugs,
         backend: Arc<dyn Backend>,
         factory: Arc<dyn NodeFactory>,
     ) -> Arc<Self> {
@@ -129,7 +129,7 @@ impl World {
         }
         let places = Mutex::new(places);
         let up = Up::default();
-        Arc::new(Self { seed, scenario, trace, faults, watch, backend, refdb, factory, plants, places, gerrits, up })
+        Arc::new(Self { seed, scenario, trace, faults, watch, backend, refdb, factory, bugs, places, gerrits, up })
     }
 
     fn places(&self) -> MutexGuard<'_, BTreeMap<NodeId, Place>> {
@@ -194,7 +194,7 @@ impl World {
 
     /// Which ref a strong read does not show as it is; none when all are.
     pub async fn refdb_differs(&self) -> Option<String> {
-        let refdb = StagedRefDb::new(self.refdb(), self.scenario.writes.items(self.seed), self.plants);
+        let refdb = StagedRefDb::new(self.refdb(), self.scenario.writes.items(self.seed), self.bugs);
         let projects: Vec<ProjectKey> = self.watch.known().facts.projects.values().cloned().collect();
         for project in projects {
             let keys = self.watch.known().facts.keys(&project);
@@ -275,19 +275,19 @@ impl World {
             clock: place.clock.clone(),
             entropy: Arc::new(entropy),
             write_items: self.scenario.writes.items(self.seed),
-            plants: self.plants,
+            bugs: self.bugs,
         })
     }
 
     /// The other nodes, those of the same site too.
-    fn peers(&self, node: &NodeId, places: &BTreeMap<NodeId, Place>) -> Turns {
+    fn peers(&self, node: &NodeId, places: &BTreeMap<NodeId, Place>) -> FallbackPeers {
         let others = places.iter().filter(|(other, _)| *other != node);
         let peers = others.map(|(other, place)| {
             let link = Link::new(&self.faults, node, Seam::Peers);
             let peer = FaultyPeer::new(other.clone(), place.volume.repositories(), self.up.clone(), link);
             Arc::new(peer) as Arc<dyn Peers>
         });
-        Turns::new(peers.collect())
+        FallbackPeers::new(peers.collect())
     }
 
     fn came_up(&self, node: &NodeId, running: Arc<dyn SimNode>) {

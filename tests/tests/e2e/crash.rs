@@ -49,8 +49,8 @@ const POINTS: &[(&str, &[At])] = &[
     ("git.loose_object", &[Applier]),
     ("git.pack_file", &[Applier]),
     ("git.prepared", &[Origin, Applier]),
-    ("place.after_refs", &[Origin, Applier]),
-    ("place.before_refs", &[Applier, Origin]),
+    ("materialize.after_refs", &[Origin, Applier]),
+    ("materialize.before_refs", &[Applier, Origin]),
     ("publish.appended", &[Origin]),
 ];
 

@@ -60,8 +60,8 @@ async fn what_an_administrator_does_at_one_site_holds_at_the_other() {
 
     // An ssh key.
     let key = Key::give(a, &sites.cluster.scratch("key")).await;
-    let let_in = until(async || key.opens(b).await.then_some(())).await;
-    assert!(let_in.is_some(), "{}", b.log_tail());
+    let admit = until(async || key.opens(b).await.then_some(())).await;
+    assert!(admit.is_some(), "{}", b.log_tail());
 
     // A group, its members, its name. B has answered each question before.
     assert_eq!(b.rest("GET", "/groups/crew", &Value::Null).await.status, 404);

@@ -53,7 +53,7 @@ fn bad_content_that_was_committed_holds_back_its_ref_and_no_journal() {
             settled: vec![Seq(0)],
             published: vec![Seq(0)],
         };
-        refdb.birth(&born).await.unwrap();
+        refdb.open_incarnation(&born).await.unwrap();
         let request = CommitRequest { transaction: bad.clone(), encoded: bad.encode(), directories: Vec::new() };
         refdb.commit(&request).await.unwrap();
         story.world.append_raw(&bad.site, "p0", bad.encode()).await;

@@ -1,4 +1,4 @@
-//! The simulator with the real node: determinism first, then seeds without a planted bug, then every planted bug.
+//! The simulator with the real node: determinism first, then seeds without a injected bug, then every injected bug.
 //! `docs/simulator.md` says which ingredient and which checker exposes which bug.
 
 mod content;
@@ -9,20 +9,20 @@ mod refresh;
 mod requests;
 mod seeding;
 
-use lockstep::base::faults::injected_bug::{Plant, Plants};
-use lockstep_tests::sim::{Scenario, plants, simulate};
+use lockstep::base::faults::injected_bug::{InjectedBug, InjectedBugs};
+use lockstep_tests::sim::{Scenario, bugs, simulate};
 
-/// Seeds of the run without a planted bug, unless `LOCKSTEP_SIM_SEEDS` says how many, from `LOCKSTEP_SIM_SEED` on.
+/// Seeds of the run without a injected bug, unless `LOCKSTEP_SIM_SEEDS` says how many, from `LOCKSTEP_SIM_SEED` on.
 const GOOD_SEEDS: u64 = 6;
-/// Seeds within which a planted bug must show.
-const PLANT_SEEDS: u64 = 30;
+/// Seeds within which a injected bug must show.
+const BUG_SEEDS: u64 = 30;
 
 #[test]
 fn the_same_seed_gives_the_same_trace_byte_by_byte() {
     for seed in [1, 2] {
         let scenario = Scenario { safety_ms: 30_000, ..Scenario::general() };
-        let first = simulate(seed, scenario.clone(), Plants::default());
-        let second = simulate(seed, scenario, Plants::default());
+        let first = simulate(seed, scenario.clone(), InjectedBugs::default());
+        let second = simulate(seed, scenario, InjectedBugs::default());
         assert!(first == second, "seed {seed} gave two traces: {:?}", differ(&first, &second));
     }
 }
@@ -44,7 +44,8 @@ fn differ(
 #[test]
 fn a_calm_world_commits_and_converges() {
     for seed in 1..=2 {
-        let report = simulate(seed, Scenario::calm(), Plants::default()).unwrap_or_else(|failure| panic!("{failure}"));
+        let report =
+            simulate(seed, Scenario::calm(), InjectedBugs::default()).unwrap_or_else(|failure| panic!("{failure}"));
         assert_eq!(report.faults, 0, "{report}");
         assert!(report.heard[0] > 100, "{report}");
         assert!(report.events[0] > 20 && report.events[1] == report.events[0] * 3, "{report}");
@@ -60,7 +61,7 @@ fn set(name: &str) -> Option<u64> {
 fn every_property_holds_under_the_general_faults() {
     let (from, count) = (set("LOCKSTEP_SIM_SEED").unwrap_or(1), set("LOCKSTEP_SIM_SEEDS").unwrap_or(GOOD_SEEDS));
     for seed in from..from + count {
-        let end = simulate(seed, Scenario::general(), Plants::default());
+        let end = simulate(seed, Scenario::general(), InjectedBugs::default());
         let report = end.unwrap_or_else(|failure| panic!("{failure}"));
         println!("{report}");
         assert!(report.faults > 100 && report.heard[0] > 20, "{report}");
@@ -71,7 +72,7 @@ fn every_property_holds_under_the_general_faults() {
 #[test]
 fn lost_volumes_come_back_from_peers_and_the_journal() {
     for seed in 1..=3 {
-        let end = simulate(seed, Scenario::losses(), Plants::default());
+        let end = simulate(seed, Scenario::losses(), InjectedBugs::default());
         let report = end.unwrap_or_else(|failure| panic!("{failure}"));
         assert!(report.trace.contains("DISK LOST") && report.trace.contains("Peers objects"), "{report}");
     }
@@ -80,53 +81,53 @@ fn lost_volumes_come_back_from_peers_and_the_journal() {
 #[test]
 fn an_expelled_node_reconciles_before_it_is_ready() {
     for seed in 1..=2 {
-        let end = simulate(seed, Scenario::expulsion(), Plants::default());
+        let end = simulate(seed, Scenario::expulsion(), InjectedBugs::default());
         let report = end.unwrap_or_else(|failure| panic!("{failure}"));
         let (_, back) = report.trace.split_once("COMES BACK").expect("a node was away");
         assert!(back.contains("Peers objects"), "nothing came from peers: {report}");
     }
 }
 
-/// Plants a bug and runs seeds until a checker objects: the first one that does must be one of the bug's own.
-fn finds(plant: Plant) {
-    let failure = (1..=PLANT_SEEDS)
-        .find_map(|seed| simulate(seed, Scenario::for_plant(plant), Plants::only(plant)).err())
-        .unwrap_or_else(|| panic!("{plant:?} was not found within {PLANT_SEEDS} seeds"));
-    let properties = plants::of(plant).properties;
-    assert!(properties.contains(&failure.violation.property), "{plant:?} must violate {properties:?}: {failure}");
+/// InjectedBugs a bug and runs seeds until a checker objects: the first one that does must be one of the bug's own.
+fn finds(bug: InjectedBug) {
+    let failure = (1..=BUG_SEEDS)
+        .find_map(|seed| simulate(seed, Scenario::for_bug(bug), InjectedBugs::only(bug)).err())
+        .unwrap_or_else(|| panic!("{bug:?} was not found within {BUG_SEEDS} seeds"));
+    let properties = bugs::of(bug).properties;
+    assert!(properties.contains(&failure.violation.property), "{bug:?} must violate {properties:?}: {failure}");
     // The same seed without the bug is good: it was the bug that was found.
-    let clean = simulate(failure.seed, Scenario::for_plant(plant), Plants::default());
+    let clean = simulate(failure.seed, Scenario::for_bug(bug), InjectedBugs::default());
     assert!(
         clean.is_ok(),
-        "{plant:?}: seed {} fails without the bug too: {}",
+        "{bug:?}: seed {} fails without the bug too: {}",
         failure.seed,
         clean.map_or_else(|f| f.to_string(), |r| r.to_string())
     );
 }
 
 #[test]
-fn the_documentation_names_the_property_that_finds_each_planted_bug() {
+fn the_documentation_names_the_property_that_finds_each_injected_bug() {
     let page = include_str!("../../../docs/simulator.md");
-    assert!(page.contains(&plants::table()), "docs/simulator.md must have this table:\n{}", plants::table());
-    assert_eq!(plants::FOUND.map(|found| found.plant), Plant::ALL);
+    assert!(page.contains(&bugs::table()), "docs/simulator.md must have this table:\n{}", bugs::table());
+    assert_eq!(bugs::FOUND.map(|found| found.bug), InjectedBug::ALL);
 }
 
-/// One test a planted bug.
-macro_rules! plants {
-    ($($test:ident: $plant:ident,)*) => {
+/// One test a injected bug.
+macro_rules! bugs {
+    ($($test:ident: $bug:ident,)*) => {
         $(#[test]
         fn $test() {
-            finds(Plant::$plant);
+            finds(InjectedBug::$bug);
         })*
 
         #[test]
-        fn every_plant_has_a_test() {
-            assert_eq!([$(Plant::$plant),*], Plant::ALL);
+        fn every_injected_bug_has_a_test() {
+            assert_eq!([$(InjectedBug::$bug),*], InjectedBug::ALL);
         }
     };
 }
 
-plants! {
+bugs! {
     finds_resend_other_bytes: ResendOtherBytes,
     finds_checkpoint_before_apply: CheckpointBeforeApply,
     finds_refs_before_objects: RefsBeforeObjects,

@@ -1,11 +1,11 @@
-//! Bugs that a test plants on purpose, to prove that the simulator finds them.
+//! Bugs that a test injects on purpose, to prove that the simulator finds them.
 //!
 //! Each is a place where the obvious design goes wrong. Without the feature `failpoints` (the production image)
-//! [`Plants::has`] is the constant `false` and the compiler removes every planted bug.
+//! [`InjectedBugs::has`] is the constant `false` and the compiler removes every injected bug.
 
-/// A planted bug.
+/// A bug that a test can inject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Plant {
+pub enum InjectedBug {
     /// An attempt whose answer was lost is sent again under another id.
     ResendOtherBytes,
     /// The checkpoint moves before what it covers is applied.
@@ -38,7 +38,7 @@ pub enum Plant {
     PackAgainstUncommitted,
     /// A node that was paused goes on without looking whether it was fenced.
     PausedNodeGoesOn,
-    /// A fenced node is born again without asking for the site's epoch.
+    /// A fenced node opens an incarnation without asking for the site's epoch.
     FencedReborn,
     /// "Refused" is said while a copy of the attempt is in flight.
     RefusedInFlight,
@@ -68,7 +68,7 @@ pub enum Plant {
     LockedNameMarked,
 }
 
-impl Plant {
+impl InjectedBug {
     /// All of them.
     pub const ALL: [Self; 30] = [
         Self::ResendOtherBytes,
@@ -104,33 +104,33 @@ impl Plant {
     ];
 }
 
-/// Which bugs are planted: none, outside of tests.
+/// Which bugs are injected: none, outside of tests.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Plants {
+pub struct InjectedBugs {
     #[cfg(feature = "failpoints")]
-    planted: Option<Plant>,
+    injected: Option<InjectedBug>,
 }
 
-impl Plants {
-    /// Plants one bug.
+impl InjectedBugs {
+    /// Injects one bug.
     #[cfg(feature = "failpoints")]
     #[must_use]
-    pub fn only(plant: Plant) -> Self {
-        Self { planted: Some(plant) }
+    pub fn only(bug: InjectedBug) -> Self {
+        Self { injected: Some(bug) }
     }
 
-    /// Whether this bug is planted.
+    /// Whether this bug is injected.
     #[cfg(feature = "failpoints")]
     #[must_use]
-    pub fn has(self, plant: Plant) -> bool {
-        self.planted == Some(plant)
+    pub fn has(self, bug: InjectedBug) -> bool {
+        self.injected == Some(bug)
     }
 
-    /// Whether this bug is planted: never, in this build.
+    /// Whether this bug is injected: never, in this build.
     #[cfg(not(feature = "failpoints"))]
     #[inline(always)]
     #[must_use]
-    pub fn has(self, _plant: Plant) -> bool {
+    pub fn has(self, _bug: InjectedBug) -> bool {
         false
     }
 }

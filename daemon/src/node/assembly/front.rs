@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::seams::git::IsCommitted;
 use crate::stages::commit::Committer;
-use crate::stages::ports::{Seedbed, Transactions};
+use crate::stages::ports::{SeedCommits, Transactions};
 
 /// The door to the commit stage.
 pub struct Front {
@@ -138,7 +138,7 @@ impl Transactions for Front {
 }
 
 #[async_trait]
-impl Seedbed for Front {
+impl SeedCommits for Front {
     async fn begin(&self, project: &ProjectName, request: CreateProjectRequest) -> Result<ProjectResponse, ApiError> {
         let (committer, _inside) = self.enter()?;
         committer.begin(project, request).await
@@ -156,6 +156,6 @@ impl Seedbed for Front {
 
     async fn open(&self, project: &ProjectKey, head: RefName, request_id: String) -> Result<ProjectResponse, ApiError> {
         let (committer, _inside) = self.enter()?;
-        Seedbed::open(&committer, project, head, request_id).await
+        SeedCommits::open(&committer, project, head, request_id).await
     }
 }

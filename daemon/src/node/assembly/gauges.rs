@@ -13,7 +13,7 @@ pub(super) fn look(stages: &Stages, latches: &Latches, metrics: &Metrics) {
     let unpublished = marks.iter().map(|mark| mark.settled.0 - mark.published.0).sum();
     metrics.publish.journal(unpublished, marks.iter().map(|mark| mark.in_flight).sum());
     // A store that fails is no store in which nothing is held: the last figures stay.
-    if let Ok((parked, quarantined)) = stages.parts.store.held_counts() {
+    if let Ok((parked, quarantined)) = stages.deps.store.held_counts() {
         metrics.apply.held(parked, quarantined);
     }
     metrics.events.on_their_way(&stages.events.status());

@@ -46,7 +46,7 @@ impl Inspector {
     }
 
     fn checkpoints(&self) -> Vec<CheckpointStatus> {
-        let checkpoints = self.stages.parts.store.checkpoints().unwrap_or_default();
+        let checkpoints = self.stages.deps.store.checkpoints().unwrap_or_default();
         let status = |(id, position): (crate::seams::volume::ShardId, Position)| CheckpointStatus {
             stream: id.site,
             shard: id.shard,
@@ -67,11 +67,11 @@ impl Inspector {
 #[async_trait]
 impl Inspection for Inspector {
     async fn status(&self) -> NodeStatus {
-        let settings = &self.stages.parts.settings;
+        let settings = &self.stages.deps.settings;
         let (incarnation, lanes) = self.lanes();
         let snapshot = self.board.snapshot();
         let site = self.site();
-        let (parked, quarantined) = self.stages.parts.store.held_counts().unwrap_or_default();
+        let (parked, quarantined) = self.stages.deps.store.held_counts().unwrap_or_default();
         NodeStatus {
             site: settings.site.clone(),
             node: settings.node.clone(),
@@ -99,12 +99,12 @@ impl Inspection for Inspector {
     }
 
     async fn parked(&self) -> Result<Vec<HeldStatus>, ApiError> {
-        let parked = self.stages.parts.store.parked().map_err(unreadable)?;
+        let parked = self.stages.deps.store.parked().map_err(unreadable)?;
         Ok(parked.into_iter().map(held).collect())
     }
 
     async fn quarantined(&self) -> Result<Vec<HeldStatus>, ApiError> {
-        let quarantined = self.stages.parts.store.quarantined().map_err(unreadable)?;
+        let quarantined = self.stages.deps.store.quarantined().map_err(unreadable)?;
         Ok(quarantined.into_iter().map(held).collect())
     }
 }

@@ -17,7 +17,7 @@ use crate::base::tasks::Tasks;
 use crate::seams::refdb::{NodeAnswer, NodeRecord, RefDbError, Role};
 use crate::seams::volume::VolumeFacts;
 use crate::stages::api::latch::Latch;
-use crate::stages::membership::BirthError;
+use crate::stages::membership::OpenError;
 
 pub(super) struct Join {
     pub(super) stages: Arc<Stages>,
@@ -28,21 +28,21 @@ pub(super) struct Join {
     pub(super) fenced: CancellationToken,
     pub(super) facts: VolumeFacts,
     /// Projects whose base path is not as this node left it: what the version map says of them need not be on the disk.
-    pub(super) strangers: Vec<ProjectName>,
+    pub(super) unrecognized: Vec<ProjectName>,
 }
 
 impl Join {
     pub(super) async fn run(self) {
         let record = self.until_ok("register", || self.register()).await;
         self.tasks.spawn("member", self.stages.member(record).run());
-        if let Err(error) = self.stages.applier.resume(self.stages.parts.store.as_ref()).await {
+        if let Err(error) = self.stages.applier.resume(self.stages.deps.store.as_ref()).await {
             tracing::error!(%error, "what was parked cannot be read");
             self.fenced.cancel();
             return;
         }
         self.consume();
         self.stages.forward_events();
-        let born = self.until_ok("birth", || self.be_born()).await;
+        let born = self.until_ok("birth", || self.open_incarnation()).await;
         tracing::info!(incarnation = %born.id, "born");
         // From here on the barrier of a project's deletion waits for this incarnation: it must not serve before it knows
         // what was closed while there was none.
@@ -53,7 +53,7 @@ impl Join {
         self.tasks.spawn("sweep", self.stages.sweeper().run());
         self.tasks.spawn("collect", self.stages.collector().run());
         self.tasks.spawn("release", self.stages.releaser().run());
-        self.tasks.spawn("revive", self.stages.reviver().run());
+        self.tasks.spawn("revive", self.stages.repository_restorer().run());
     }
 
     /// Tries a step until it succeeds.
@@ -61,12 +61,12 @@ impl Join {
     where
         F: Future<Output = Result<T, String>>,
     {
-        let entropy = Arc::clone(&self.stages.parts.entropy);
+        let entropy = Arc::clone(&self.stages.deps.entropy);
         let mut backoff = Backoff::new(entropy, Duration::from_millis(100), Duration::from_secs(5));
         loop {
             match step().await {
                 Ok(done) => return done,
-                Err(why) => self.stages.parts.observer.failed("join", &format!("{what}: {why}")),
+                Err(why) => self.stages.deps.observer.failed("join", &format!("{what}: {why}")),
             }
             backoff.wait().await;
         }
@@ -75,12 +75,12 @@ impl Join {
     /// Writes this node's record. A node that the others do not know, or no longer count on, is reconciled against the
     /// refdb before it is counted on again: positions first, then values with versions.
     async fn register(&self) -> Result<NodeRecord, String> {
-        let (parts, settings) = (&self.stages.parts, &self.stages.parts.settings);
+        let (deps, settings) = (&self.stages.deps, &self.stages.deps.settings);
         let text = |error: RefDbError| error.to_string();
-        parts.refdb.prepare().await.map_err(text)?;
-        let site = parts.refdb.enroll_site(&settings.site, Role::Active).await.map_err(text)?;
+        deps.refdb.prepare().await.map_err(text)?;
+        let site = deps.refdb.enroll_site(&settings.site, Role::Active).await.map_err(text)?;
         *self.stages.site.lock().unwrap_or_else(PoisonError::into_inner) = Some(site);
-        let nodes = parts.refdb.nodes().await.map_err(text)?;
+        let nodes = deps.refdb.nodes().await.map_err(text)?;
         let previous = nodes.into_iter().find(|node| node.node == settings.node);
         // After a boot the marks stay: what they cover was synced.
         let is_continued = previous.as_ref().is_some_and(|before| {
@@ -113,7 +113,7 @@ impl Join {
     }
 
     async fn put(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<(), String> {
-        match self.stages.parts.refdb.put_node(record, previous).await.map_err(|error| error.to_string())? {
+        match self.stages.deps.refdb.put_node(record, previous).await.map_err(|error| error.to_string())? {
             NodeAnswer::Written => Ok(()),
             NodeAnswer::Differs(now) => Err(format!("the node's record changed meanwhile: {now:?}")),
         }
@@ -122,11 +122,11 @@ impl Join {
     /// This node's earlier lives first: what they committed is in the state that is read, and nothing of theirs is published
     /// for the first time after it. Then positions, then the state; that it is done is durable together with it.
     async fn reconcile(&self, starts: u64) -> Result<(), String> {
-        let parts = &self.stages.parts;
-        self.stages.birth().drain_earlier().await.map_err(|error| error.to_string())?;
+        let deps = &self.stages.deps;
+        self.stages.opener().drain_earlier().await.map_err(|error| error.to_string())?;
         let mut positions: Vec<(LaneId, Seq)> = Vec::new();
-        for site in parts.refdb.sites().await.map_err(|error| error.to_string())? {
-            for one in parts.refdb.incarnations(&site.site).await.map_err(|error| error.to_string())? {
+        for site in deps.refdb.sites().await.map_err(|error| error.to_string())? {
+            for one in deps.refdb.incarnations(&site.site).await.map_err(|error| error.to_string())? {
                 let lanes = one.published.iter().enumerate();
                 positions.extend(
                     lanes.map(|(lane, mark)| (one.id.lane(Lane(u8::try_from(lane).unwrap_or(u8::MAX))), *mark)),
@@ -137,23 +137,23 @@ impl Join {
         self.stages.catch_up.projects().await?;
         self.bring_back().await?;
         self.stages.catch_up.everything().await?;
-        for key in self.living_strangers()? {
+        for key in self.living_unrecognized()? {
             self.stages.make_known(&key).await?;
         }
-        self.stages.low_water.jump(positions);
+        self.stages.low_water.transfer_state(positions);
         let facts = VolumeFacts { starts, reconciles: false, ..self.facts.clone() };
         let word = super::life(&facts.id, facts.starts);
         self.stages.durability.stage(|changes| changes.facts = Some(facts));
         self.stages.durability.settle().await;
-        parts.repositories.stamp(&word).await.map_err(|error| error.to_string())
+        deps.repositories.stamp(&word).await.map_err(|error| error.to_string())
     }
 
     /// A base path of another day has repositories again of projects that were deleted since. Before anything else: a
     /// successor of the name would take one for its own.
     async fn remove_deleted(&self) -> Result<(), String> {
-        let (table, repositories) = (&self.stages.table, &self.stages.parts.repositories);
-        for name in &self.strangers {
-            let state = table.project(name).map_err(|error| error.to_string())?;
+        let (versions, repositories) = (&self.stages.versions, &self.stages.deps.repositories);
+        for name in &self.unrecognized {
+            let state = versions.project(name).map_err(|error| error.to_string())?;
             if state.is_some_and(|state| state.phase == ProjectPhase::Deleted)
                 && repositories.exists(name).await.map_err(|error| error.to_string())?
             {
@@ -164,13 +164,13 @@ impl Join {
         Ok(())
     }
 
-    /// Brings to the disk what the version map says of strangers, so that what comes next can build on it.
+    /// Brings to the disk what the version map says of unrecognized, so that what comes next can build on it.
     async fn bring_back(&self) -> Result<(), String> {
-        for key in self.living_strangers()? {
-            let is_there = self.stages.parts.repositories.exists(&key.name).await.map_err(|error| error.to_string())?;
+        for key in self.living_unrecognized()? {
+            let is_there = self.stages.deps.repositories.exists(&key.name).await.map_err(|error| error.to_string())?;
             if !is_there || self.stages.lacks(&key).await? {
                 tracing::warn!(project = %key, "its repository is gone or of another day: bringing it up to date from a peer");
-                self.stages.catch_up.refill(&key).await?;
+                self.stages.catch_up.refetch_objects(&key).await?;
             }
             self.stages.clear_deleted(&key).await?;
         }
@@ -178,14 +178,14 @@ impl Join {
     }
 
     /// Strangers that live. A project that is closing has its repository still.
-    fn living_strangers(&self) -> Result<Vec<ProjectKey>, String> {
-        let keys = self.strangers.iter().filter_map(|name| self.stages.table.project_key(name).transpose());
+    fn living_unrecognized(&self) -> Result<Vec<ProjectKey>, String> {
+        let keys = self.unrecognized.iter().filter_map(|name| self.stages.versions.project_key(name).transpose());
         keys.collect::<Result<_, _>>().map_err(|error| error.to_string())
     }
 
-    async fn be_born(&self) -> Result<crate::seams::refdb::IncarnationRecord, String> {
-        self.stages.birth().be_born().await.map_err(|error: BirthError| {
-            if let BirthError::NotActive(site) = &error {
+    async fn open_incarnation(&self) -> Result<crate::seams::refdb::IncarnationRecord, String> {
+        self.stages.opener().open_incarnation().await.map_err(|error: OpenError| {
+            if let OpenError::NotActive(site) = &error {
                 self.front.shut(&format!("site {} is {:?}", site.site, site.role));
             }
             error.to_string()
@@ -194,8 +194,8 @@ impl Join {
 
     /// Reads every stream; once all of them were read to their end, the node has caught up.
     fn consume(&self) {
-        let parts = &self.stages.parts;
-        let sites = streams(parts);
+        let deps = &self.stages.deps;
+        let sites = streams(deps);
         let behind: Arc<Mutex<BTreeSet<SiteId>>> = Arc::new(Mutex::new(sites.iter().cloned().collect()));
         for site in sites {
             let (behind, latch) = (Arc::clone(&behind), self.caught_up.clone());
@@ -206,7 +206,7 @@ impl Join {
                     latch.open();
                 }
             };
-            if site == parts.settings.site {
+            if site == deps.settings.site {
                 self.tasks.spawn("ensure-stream", ensure(Arc::clone(&self.stages), site.clone()));
             }
             self.tasks.spawn("consume", Arc::clone(&self.stages.consumer).run(site, Arc::new(caught_up)));
@@ -216,10 +216,10 @@ impl Join {
 
 /// Creates the own site's stream, if there is none.
 async fn ensure(stages: Arc<Stages>, site: SiteId) {
-    let entropy = Arc::clone(&stages.parts.entropy);
+    let entropy = Arc::clone(&stages.deps.entropy);
     let mut backoff = Backoff::new(entropy, Duration::from_millis(100), Duration::from_secs(5));
-    while let Err(error) = stages.parts.eventlog.ensure(&site).await {
-        stages.parts.observer.failed("publish", &error.to_string());
+    while let Err(error) = stages.deps.eventlog.ensure(&site).await {
+        stages.deps.observer.failed("publish", &error.to_string());
         backoff.wait().await;
     }
 }

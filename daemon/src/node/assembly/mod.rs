@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `settings` | every bound of a node |
 //! | `join` | registered, reconciled, born, caught up, ready |
-//! | `recall` | what a crashed process had moved before it could remember |
+//! | `recovery` | what a crashed process had moved before it could remember |
 //! | `stages` | building the stages |
 //! | `front` | the bridge's calls, before and after the birth |
 //! | `watch`, `inspect` | what the stages tell, and how the status shows it |
@@ -23,7 +23,7 @@ mod inspect;
 mod join;
 mod metered;
 mod production;
-mod recall;
+mod recovery;
 mod run;
 mod settings;
 mod stages;
@@ -38,13 +38,13 @@ use tokio_util::sync::CancellationToken;
 pub use front::Front;
 pub use hooks::git_settings;
 pub use inspect::Inspector;
-pub use production::{Embedded, Seams, parts, seams};
+pub use production::{Embedded, Seams, dependencies, seams};
 pub use run::{RunError, Sidecar, run, stop_signal};
 pub use settings::NodeSettings;
 pub use watch::Watch;
 
 use crate::base::clock::{Clock, Entropy};
-use crate::base::faults::injected_bug::Plants;
+use crate::base::faults::injected_bug::InjectedBugs;
 use crate::base::observer::Observer;
 use crate::base::tasks::Tasks;
 use crate::seams::blob::BlobStore;
@@ -55,14 +55,14 @@ use crate::seams::peers::Peers;
 use crate::seams::refdb::RefDb;
 use crate::seams::volume::{NodeStore, RefRecord, StoreError, VolumeFacts};
 use crate::stages::api::latch::Latches;
-use crate::stages::handshake::Door;
-use crate::stages::ports::{Doorkeeper, Refreshes, Seedbed, Seeding, StreamEvents, Transactions};
+use crate::stages::handshake::HandshakeStage;
+use crate::stages::ports::{Handshake, Refreshes, SeedCommits, Seeding, StreamEvents, Transactions};
 use crate::stages::seed::Seeder;
 use stages::Stages;
 
 /// The seams that a node stands on.
 #[derive(Clone)]
-pub struct Parts {
+pub struct NodeDependencies {
     /// The global ref database.
     pub refdb: Arc<dyn RefDb>,
     /// The event logs of all sites.
@@ -87,8 +87,8 @@ pub struct Parts {
     pub boot: String,
     /// Every bound.
     pub settings: NodeSettings,
-    /// Planted bugs.
-    pub plants: Plants,
+    /// Injected bugs.
+    pub bugs: InjectedBugs,
 }
 
 /// Why a node did not start.
@@ -107,7 +107,7 @@ pub struct Node {
     tasks: Tasks,
     stages: Arc<Stages>,
     front: Arc<Front>,
-    door: Arc<Door>,
+    handshake: Arc<HandshakeStage>,
     seeder: Arc<Seeder>,
     latches: Latches,
     fenced: CancellationToken,
@@ -118,19 +118,19 @@ impl Node {
     ///
     /// # Errors
     /// The volume cannot be used.
-    pub async fn start(parts: Parts) -> Result<Self, StartError> {
-        let (facts, strangers) = begin_life(&parts).await?;
+    pub async fn start(deps: NodeDependencies) -> Result<Self, StartError> {
+        let (facts, unrecognized) = begin_life(&deps).await?;
         let tasks = Tasks::new();
         let fenced = CancellationToken::new();
         let (latches, [repaired, joined, caught_up]) = Latches::new(["repaired", "joined", "caught-up"]);
         repaired.open();
         let front = Arc::new(Front::default());
-        let stages = Arc::new(Stages::build(parts, &tasks, &fenced)?);
+        let stages = Arc::new(Stages::build(deps, &tasks, &fenced)?);
         if !facts.reconciles {
-            recall::announced(&stages).await?;
+            recovery::intents(&stages).await?;
         }
-        let door = Arc::new(stages.door(Arc::clone(&front) as Arc<dyn Transactions>, &latches));
-        let seeder = Arc::new(stages.seeder(Arc::clone(&front) as Arc<dyn Seedbed>));
+        let handshake = Arc::new(stages.handshake(Arc::clone(&front) as Arc<dyn Transactions>, &latches));
+        let seeder = Arc::new(stages.seeder(Arc::clone(&front) as Arc<dyn SeedCommits>));
         let join = join::Join {
             stages: Arc::clone(&stages),
             front: Arc::clone(&front),
@@ -139,14 +139,14 @@ impl Node {
             tasks: tasks.clone(),
             fenced: fenced.clone(),
             facts,
-            strangers,
+            unrecognized,
         };
         tasks.spawn("durability", stages.durability.clone().run());
-        if let (Some(refresh), Some(gerrit)) = (&stages.refresh, &stages.parts.gerrit) {
+        if let (Some(refresh), Some(gerrit)) = (&stages.refresh, &stages.deps.gerrit) {
             tasks.spawn("refresh", Arc::clone(refresh).drive(Arc::clone(gerrit)));
         }
         tasks.spawn("join", join.run());
-        Ok(Self { tasks, stages, front, door, seeder, latches, fenced })
+        Ok(Self { tasks, stages, front, handshake, seeder, latches, fenced })
     }
 
     /// The bridge's calls.
@@ -158,7 +158,7 @@ impl Node {
     /// Where a bridge posts and takes stream events; none where no bridge takes them.
     #[must_use]
     pub fn events(&self) -> Option<Arc<dyn StreamEvents>> {
-        let forwards = self.stages.parts.settings.events.is_some();
+        let forwards = self.stages.deps.settings.events.is_some();
         forwards.then(|| Arc::clone(&self.stages.events) as Arc<dyn StreamEvents>)
     }
 
@@ -171,14 +171,14 @@ impl Node {
     /// What a bridge inside Gerrit asks for its tasks; none when another Gerrit is told them, or none is.
     #[must_use]
     pub fn refreshes(&self) -> Option<Arc<dyn Refreshes>> {
-        let asked = self.stages.refresh.clone().filter(|_| self.stages.parts.gerrit.is_none());
+        let asked = self.stages.refresh.clone().filter(|_| self.stages.deps.gerrit.is_none());
         asked.map(|refresh| refresh as Arc<dyn Refreshes>)
     }
 
     /// Who lets Gerrits in.
     #[must_use]
-    pub fn doorkeeper(&self) -> Arc<dyn Doorkeeper> {
-        Arc::clone(&self.door) as Arc<dyn Doorkeeper>
+    pub fn handshake(&self) -> Arc<dyn Handshake> {
+        Arc::clone(&self.handshake) as Arc<dyn Handshake>
     }
 
     /// Who seeds projects.
@@ -235,7 +235,7 @@ impl Node {
             self.stages.publish_rest().await;
             self.stages.events.forward_rest().await;
             self.stages.durability.settle().await;
-            let facts = self.stages.parts.store.facts().map(|facts| VolumeFacts { clean: true, ..facts });
+            let facts = self.stages.deps.store.facts().map(|facts| VolumeFacts { clean: true, ..facts });
             if let Ok(facts) = facts {
                 self.stages.durability.stage(|changes| changes.facts = Some(facts));
                 self.stages.durability.settle().await;
@@ -249,34 +249,34 @@ impl Node {
 /// Repairs what a crash left, and notes that a new life has begun. When the machine was booted since an unclean end, nobody
 /// knows which of the unsynced moves are on the disk: that a reconciliation is due is noted with it. So it is with
 /// the projects, which are answered too, of a base path that is not as this node left it.
-async fn begin_life(parts: &Parts) -> Result<(VolumeFacts, Vec<ProjectName>), StartError> {
-    let before = parts.store.facts()?;
-    let unclean_boot = !before.clean && !before.id.is_empty() && before.boot != parts.boot;
-    let projects = parts.store.projects()?;
+async fn begin_life(deps: &NodeDependencies) -> Result<(VolumeFacts, Vec<ProjectName>), StartError> {
+    let before = deps.store.facts()?;
+    let unclean_boot = !before.clean && !before.id.is_empty() && before.boot != deps.boot;
+    let projects = deps.store.projects()?;
     let lives = |record: &RefRecord| !matches!(&record.value, RefValue::State(it) if it.phase == ProjectPhase::Deleted);
     let living = projects.iter().filter(|(_, record)| lives(record)).map(|(name, _)| name.clone());
-    parts.repositories.check_folders(&living.collect::<Vec<_>>()).await?;
-    let report = parts.repositories.repair(unclean_boot).await?;
+    deps.repositories.check_folders(&living.collect::<Vec<_>>()).await?;
+    let report = deps.repositories.repair(unclean_boot).await?;
     tracing::info!(?report, "start-up repair is done");
-    let id = if before.id.is_empty() { format!("{:016x}", parts.entropy.next()) } else { before.id };
+    let id = if before.id.is_empty() { format!("{:016x}", deps.entropy.next()) } else { before.id };
     let known: Vec<ProjectName> = projects.into_iter().map(|(name, _)| name).collect();
-    let strangers = parts.repositories.strangers(&life(&id, before.starts), &known).await?;
-    if !strangers.is_empty() {
-        let projects = strangers.len();
+    let unrecognized = deps.repositories.unrecognized(&life(&id, before.starts), &known).await?;
+    if !unrecognized.is_empty() {
+        let projects = unrecognized.len();
         tracing::warn!(
             projects,
             "a base path is new, or not as this node left it: it is compared with what was committed"
         );
     }
-    let reconciles = before.reconciles || unclean_boot || !strangers.is_empty();
-    let (boot, revives) = (parts.boot.clone(), before.revives);
-    let facts = VolumeFacts { id, starts: before.starts + 1, boot, clean: false, reconciles, revives };
+    let reconciles = before.reconciles || unclean_boot || !unrecognized.is_empty();
+    let (boot, restoring) = (deps.boot.clone(), before.restoring);
+    let facts = VolumeFacts { id, starts: before.starts + 1, boot, clean: false, reconciles, restoring };
     let changes = crate::seams::volume::Changes { facts: Some(facts.clone()), ..Default::default() };
-    parts.store.commit(changes).await?;
-    if strangers.is_empty() {
-        parts.repositories.stamp(&life(&facts.id, facts.starts)).await?;
+    deps.store.commit(changes).await?;
+    if unrecognized.is_empty() {
+        deps.repositories.stamp(&life(&facts.id, facts.starts)).await?;
     }
-    Ok((facts, strangers))
+    Ok((facts, unrecognized))
 }
 
 /// The word that is left in base paths: which life of which node worked there.

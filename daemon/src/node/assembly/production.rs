@@ -10,9 +10,9 @@ use std::time::Duration;
 use lockstep_proto::SiteId;
 
 use super::metered::{MeteredRefDb, MeteredRepositories};
-use super::{NodeSettings, Parts};
+use super::{NodeDependencies, NodeSettings};
 use crate::base::clock::{Clock, Entropy, SeededEntropy, SystemClock};
-use crate::base::faults::injected_bug::Plants;
+use crate::base::faults::injected_bug::InjectedBugs;
 use crate::base::observer::Observer;
 use crate::node::config::Settings;
 use crate::node::config::settings::{Gerrit as GerritSettings, GerritRefresh, Peer};
@@ -25,7 +25,7 @@ use crate::seams::gerrit::Gerrit;
 use crate::seams::gerrit::rest::{RestGerrit, RestSettings};
 use crate::seams::git::{LocalRepositories, Repositories};
 use crate::seams::peers::http::{Address, HttpPeer};
-use crate::seams::peers::{Peers, Turns};
+use crate::seams::peers::{FallbackPeers, Peers};
 use crate::seams::refdb::RefDb;
 use crate::seams::refdb::dynamo::{self, Connection, DynamoRefDb, TableSettings, Warm};
 use crate::seams::volume::disk::DiskStore;
@@ -212,7 +212,7 @@ fn refresh(gerrit: &GerritSettings) -> Option<RefreshSettings> {
 }
 
 /// The peers of a configuration, in the order of their names.
-fn peers(settings: &Settings, spill: &Path, most_bytes: u64) -> Turns {
+fn peers(settings: &Settings, spill: &Path, most_bytes: u64) -> FallbackPeers {
     let peers = settings.peers.iter().map(|(name, peer)| {
         let address = match peer {
             Peer::Socket(path) => Address::Socket(path.clone()),
@@ -220,20 +220,20 @@ fn peers(settings: &Settings, spill: &Path, most_bytes: u64) -> Turns {
         };
         Arc::new(HttpPeer::new(name.clone(), address, spill.to_owned(), most_bytes)) as Arc<dyn Peers>
     });
-    Turns::new(peers.collect())
+    FallbackPeers::new(peers.collect())
 }
 
 /// All seams of one node on its volume.
 ///
 /// # Errors
 /// The volume cannot be used.
-pub fn parts(
+pub fn dependencies(
     settings: &Settings,
     seams: &Seams,
     git: crate::seams::git::Settings,
     observer: Arc<dyn Observer>,
     metrics: &Metrics,
-) -> Result<Parts, String> {
+) -> Result<NodeDependencies, String> {
     let root = settings.roots.root();
     std::fs::create_dir_all(root).map_err(|error| format!("root {}: {error}", root.display()))?;
     std::fs::create_dir_all(&settings.state).map_err(|error| format!("state {}: {error}", settings.state.display()))?;
@@ -243,7 +243,7 @@ pub fn parts(
     let store = DiskStore::open(&settings.state.join("node.redb")).map_err(|error| error.to_string())?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::from_machine());
-    Ok(Parts {
+    Ok(NodeDependencies {
         refdb: Arc::new(MeteredRefDb::new(Arc::clone(&seams.refdb) as Arc<dyn RefDb>, metrics.refdb.clone())),
         eventlog: Arc::clone(&seams.eventlog),
         blobs: Arc::clone(&seams.blobs),
@@ -256,6 +256,6 @@ pub fn parts(
         observer,
         boot: lock::boot_id().unwrap_or_default(),
         settings: node_settings(settings),
-        plants: Plants::default(),
+        bugs: InjectedBugs::default(),
     })
 }

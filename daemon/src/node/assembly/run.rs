@@ -72,7 +72,7 @@ impl Sidecar {
         let health = telemetry.map(|telemetry| Ok((telemetry, health(settings)?))).transpose()?;
         let tcp = api.tcp_address().map(tracing::field::display);
         tracing::info!(socket = %settings.api.socket.display(), tcp, "the bridge API listens");
-        let node = Node::start(production::parts(settings, seams, git, watch, &metrics).map_err(RunError)?)
+        let node = Node::start(production::dependencies(settings, seams, git, watch, &metrics).map_err(RunError)?)
             .await
             .map_err(RunError::of)?;
         let shutdown = CancellationToken::new();
@@ -88,9 +88,9 @@ impl Sidecar {
         }
         let inspector = Inspector::new(Arc::clone(node.stages()), node.latches().clone(), Arc::clone(&board));
         let api = api
-            .giving(Arc::clone(&node.stages().parts.repositories))
+            .giving(Arc::clone(&node.stages().deps.repositories))
             .refreshing(node.refreshes())
-            .guarded(node.doorkeeper())
+            .guarded(node.handshake())
             .seeding(node.seeding())
             .forwarding(node.events())
             .taking(settings.api.most_requests)

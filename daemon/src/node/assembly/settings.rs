@@ -50,7 +50,7 @@ pub struct NodeSettings {
     /// How often the journal is collected.
     pub collect_pace: Duration,
     /// How often it is looked for repositories that are gone.
-    pub revive_pace: Duration,
+    pub restore_pace: Duration,
     /// How long the barrier of a project's deletion may take.
     pub barrier_patience: Duration,
     /// Seeding.
@@ -82,7 +82,7 @@ impl NodeSettings {
             mark_pace: Duration::from_secs(1),
             sweep_pace: Duration::from_secs(5),
             collect_pace: Duration::from_secs(60),
-            revive_pace: Duration::from_secs(10),
+            restore_pace: Duration::from_secs(10),
             barrier_patience: Duration::from_secs(60),
             seed: SeedLimits::default(),
             refresh: None,

@@ -8,36 +8,36 @@ use lockstep_proto::{ProjectKey, ProjectName, SiteId};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::Parts;
+use super::NodeDependencies;
 use crate::base::tasks::Tasks;
 use crate::seams::refdb::staged::StagedRefDb;
 use crate::seams::refdb::{IncarnationRecord, NodeRecord, RefDb, SiteRecord};
 use crate::seams::volume::StoreError;
 use crate::stages::api::latch::Latches;
 use crate::stages::apply::{Applier, Catcher, Shared, Units};
-use crate::stages::commit::{Attempts, Committer, MarkWriter, Settler};
+use crate::stages::commit::{Attempts, Committer, InDoubtResolver, MarkWriter};
 use crate::stages::consume::{Consumer, Progress};
-use crate::stages::events::{EventParts, Events};
-use crate::stages::handshake::Door;
-use crate::stages::membership::{Birth, Drainer, Member, RegistryBarrier};
-use crate::stages::ports::{Announcements, CatchUp, Refreshed, Seedbed, Sink, Transactions};
+use crate::stages::events::{EventDependencies, Events};
+use crate::stages::handshake::HandshakeStage;
+use crate::stages::membership::{Drainer, IncarnationOpener, Member, RegistryBarrier};
+use crate::stages::ports::{Announcements, CatchUp, Refreshed, SeedCommits, Sink, Transactions};
 use crate::stages::publish::Publisher;
-use crate::stages::reconcile::{Collector, Releaser, Reviver, Sweeper};
-use crate::stages::refresh::{Refresh, RefreshParts};
+use crate::stages::reconcile::{Collector, Releaser, RepositoryRestorer, Sweeper};
+use crate::stages::refresh::{Refresh, RefreshDependencies};
 use crate::stages::seed::{self, Seeder};
 use crate::state::durability::Durability;
 use crate::state::journal::Journal;
 use crate::state::low_water::LowWater;
-use crate::state::materialize::Placer;
-use crate::state::quiesce::Gates;
-use crate::state::version_map::{Follow, Mover, RefTable};
+use crate::state::materialize::Materializer;
+use crate::state::quiesce::Quiesce;
+use crate::state::version_map::{Follow, Mover, VersionMap};
 
 /// The stages of a node, before and after its birth.
 pub struct Stages {
     /// The seams.
-    pub parts: Parts,
+    pub deps: NodeDependencies,
     /// What is known of refs.
-    pub table: Arc<RefTable>,
+    pub versions: Arc<VersionMap>,
     /// Makes it durable.
     pub durability: Durability,
     /// What is done here.
@@ -61,39 +61,43 @@ pub struct Stages {
     /// Makes the membership beat.
     pub beat: Arc<Notify>,
     staged: Arc<StagedRefDb>,
-    gates: Arc<Gates>,
-    placer: Placer,
+    quiesce: Arc<Quiesce>,
+    materializer: Materializer,
     tasks: Tasks,
     fenced: CancellationToken,
 }
 
 impl Stages {
-    pub(super) fn build(parts: Parts, tasks: &Tasks, fenced: &CancellationToken) -> Result<Self, StoreError> {
-        let staged = Arc::new(StagedRefDb::new(parts.refdb, parts.settings.write_items, parts.plants));
-        let parts = Parts { refdb: Arc::clone(&staged) as Arc<dyn RefDb>, ..parts };
-        let refresh = refresh(&parts, tasks)?;
+    pub(super) fn build(deps: NodeDependencies, tasks: &Tasks, fenced: &CancellationToken) -> Result<Self, StoreError> {
+        let staged = Arc::new(StagedRefDb::new(deps.refdb, deps.settings.write_items, deps.bugs));
+        let deps = NodeDependencies { refdb: Arc::clone(&staged) as Arc<dyn RefDb>, ..deps };
+        let refresh = refresh(&deps, tasks)?;
         let follower = refresh.clone().map(|refresh| refresh as Arc<dyn Follow>);
-        let table = Arc::new(RefTable::new(Arc::clone(&parts.store), parts.plants).followed(follower));
-        let repositories = Arc::clone(&parts.repositories);
-        let placer = Placer { repositories: Arc::clone(&repositories), table: Arc::clone(&table), mover: Mover::Other };
-        let (store, pace) = (Arc::clone(&parts.store), parts.settings.durable_pace);
-        let durability = Durability::new(Arc::clone(&table), repositories, store, pace, parts.plants, fenced.clone());
+        let versions = Arc::new(VersionMap::new(Arc::clone(&deps.store), deps.bugs).followed(follower));
+        let repositories = Arc::clone(&deps.repositories);
+        let materializer = Materializer {
+            repositories: Arc::clone(&repositories),
+            versions: Arc::clone(&versions),
+            mover: Mover::Other,
+        };
+        let (store, pace) = (Arc::clone(&deps.store), deps.settings.durable_pace);
+        let durability = Durability::new(Arc::clone(&versions), repositories, store, pace, deps.bugs, fenced.clone());
         if let Some(refresh) = refresh.clone() {
             durability.add(refresh);
         }
-        let low_water = Arc::new(LowWater::new(parts.store.low_water()?));
+        let low_water = Arc::new(LowWater::new(deps.store.low_water()?));
         durability.add(Arc::clone(&low_water) as Arc<dyn crate::state::durability::Remember>);
-        let gates = Arc::new(Gates::default());
+        let quiesce = Arc::new(Quiesce::default());
         let units = Units {
-            table: Arc::clone(&table),
-            repositories: Arc::clone(&parts.repositories),
-            placer: placer.clone(),
-            blobs: Arc::clone(&parts.blobs),
-            observer: Arc::clone(&parts.observer),
-            plants: parts.plants,
+            versions: Arc::clone(&versions),
+            repositories: Arc::clone(&deps.repositories),
+            materializer: materializer.clone(),
+            blobs: Arc::clone(&deps.blobs),
+            observer: Arc::clone(&deps.observer),
+            bugs: deps.bugs,
         };
-        let (refdb, entropy) = (Arc::clone(&parts.refdb), Arc::clone(&parts.entropy));
-        let peers = Arc::clone(&parts.peers);
+        let (refdb, entropy) = (Arc::clone(&deps.refdb), Arc::clone(&deps.entropy));
+        let peers = Arc::clone(&deps.peers);
         let catcher = Catcher { units: units.clone(), refdb, peers, entropy, tasks: tasks.clone() };
         let catch_up: Arc<dyn CatchUp> = Arc::new(catcher);
         let applier = Applier::new(Shared {
@@ -101,30 +105,30 @@ impl Stages {
             catch_up: Arc::clone(&catch_up),
             durability: durability.clone(),
             low_water: Arc::clone(&low_water),
-            gates: Arc::clone(&gates),
-            clock: Arc::clone(&parts.clock),
-            entropy: Arc::clone(&parts.entropy),
-            limits: parts.settings.apply,
+            quiesce: Arc::clone(&quiesce),
+            clock: Arc::clone(&deps.clock),
+            entropy: Arc::clone(&deps.entropy),
+            limits: deps.settings.apply,
             tasks: tasks.clone(),
         });
         let progress = Arc::new(Progress::default());
         durability.add(Arc::clone(&progress) as Arc<dyn crate::state::durability::Remember>);
         let sink: Arc<dyn Sink> = Arc::new(applier.clone());
-        let events = Arc::new(Events::load(event_parts(&parts, &table, &durability, refresh.clone(), tasks))?);
+        let events = Arc::new(Events::load(event_parts(&deps, &versions, &durability, refresh.clone(), tasks))?);
         let announcements: Arc<dyn Announcements> = Arc::clone(&events) as Arc<dyn Announcements>;
-        let consumer = consumer(&parts, &durability, progress, sink, announcements, &catch_up, tasks);
+        let consumer = consumer(&deps, &durability, progress, sink, announcements, &catch_up, tasks);
         let consumer = Arc::new(consumer);
         let drainer = Drainer {
-            refdb: Arc::clone(&parts.refdb),
-            eventlog: Arc::clone(&parts.eventlog),
-            entropy: Arc::clone(&parts.entropy),
-            plants: parts.plants,
+            refdb: Arc::clone(&deps.refdb),
+            eventlog: Arc::clone(&deps.eventlog),
+            entropy: Arc::clone(&deps.entropy),
+            bugs: deps.bugs,
         };
         let (tasks, fenced) = (tasks.clone(), fenced.clone());
         let (journal, site, beat) = (Mutex::new(None), Mutex::new(None), Arc::new(Notify::new()));
         Ok(Self {
-            parts,
-            table,
+            deps,
+            versions,
             durability,
             low_water,
             catch_up,
@@ -137,8 +141,8 @@ impl Stages {
             site,
             beat,
             staged,
-            gates,
-            placer,
+            quiesce,
+            materializer,
             tasks,
             fenced,
         })
@@ -150,124 +154,124 @@ impl Stages {
         Arc::new(move || fenced.cancel())
     }
 
-    pub(super) fn birth(&self) -> Birth {
-        let settings = &self.parts.settings;
-        Birth {
+    pub(super) fn opener(&self) -> IncarnationOpener {
+        let settings = &self.deps.settings;
+        IncarnationOpener {
             site: settings.site.clone(),
             node: settings.node.clone(),
-            refdb: Arc::clone(&self.parts.refdb),
+            refdb: Arc::clone(&self.deps.refdb),
             drainer: self.drainer.clone(),
             limits: settings.journal,
-            plants: self.parts.plants,
+            bugs: self.deps.bugs,
         }
     }
 
     pub(super) fn member(&self, record: NodeRecord) -> Arc<Member> {
-        let settings = &self.parts.settings;
+        let settings = &self.deps.settings;
         Arc::new(Member {
             site: settings.site.clone(),
             node: settings.node.clone(),
-            refdb: Arc::clone(&self.parts.refdb),
+            refdb: Arc::clone(&self.deps.refdb),
             low_water: Arc::clone(&self.low_water),
             drainer: self.drainer.clone(),
             record: Mutex::new(record),
             fenced: self.fence(),
-            observer: Arc::clone(&self.parts.observer),
+            observer: Arc::clone(&self.deps.observer),
             nudge: Arc::clone(&self.beat),
             limits: settings.member,
-            plants: self.parts.plants,
+            bugs: self.deps.bugs,
         })
     }
 
     pub(super) fn sweeper(&self) -> Sweeper {
         Sweeper {
-            refdb: Arc::clone(&self.parts.refdb),
+            refdb: Arc::clone(&self.deps.refdb),
             low_water: Arc::clone(&self.low_water),
             durability: self.durability.clone(),
             sink: Arc::new(self.applier.clone()),
-            observer: Arc::clone(&self.parts.observer),
-            pace: self.parts.settings.sweep_pace,
+            observer: Arc::clone(&self.deps.observer),
+            pace: self.deps.settings.sweep_pace,
         }
     }
 
     pub(super) fn collector(&self) -> Collector {
         Collector {
-            site: self.parts.settings.site.clone(),
+            site: self.deps.settings.site.clone(),
             refdb: Arc::clone(&self.staged),
-            blobs: Arc::clone(&self.parts.blobs),
-            observer: Arc::clone(&self.parts.observer),
-            pace: self.parts.settings.collect_pace,
-            plants: self.parts.plants,
+            blobs: Arc::clone(&self.deps.blobs),
+            observer: Arc::clone(&self.deps.observer),
+            pace: self.deps.settings.collect_pace,
+            bugs: self.deps.bugs,
         }
     }
 
     pub(super) fn releaser(&self) -> Releaser {
         Releaser {
-            refdb: Arc::clone(&self.parts.refdb),
-            repositories: Arc::clone(&self.parts.repositories),
-            observer: Arc::clone(&self.parts.observer),
-            pace: self.parts.settings.collect_pace,
+            refdb: Arc::clone(&self.deps.refdb),
+            repositories: Arc::clone(&self.deps.repositories),
+            observer: Arc::clone(&self.deps.observer),
+            pace: self.deps.settings.collect_pace,
         }
     }
 
-    pub(super) fn reviver(&self) -> Reviver {
-        Reviver {
-            refdb: Arc::clone(&self.parts.refdb),
-            table: Arc::clone(&self.table),
-            repositories: Arc::clone(&self.parts.repositories),
-            store: Arc::clone(&self.parts.store),
+    pub(super) fn repository_restorer(&self) -> RepositoryRestorer {
+        RepositoryRestorer {
+            refdb: Arc::clone(&self.deps.refdb),
+            versions: Arc::clone(&self.versions),
+            repositories: Arc::clone(&self.deps.repositories),
+            store: Arc::clone(&self.deps.store),
             durability: self.durability.clone(),
             catch_up: Arc::clone(&self.catch_up),
-            observer: Arc::clone(&self.parts.observer),
-            pace: self.parts.settings.revive_pace,
+            observer: Arc::clone(&self.deps.observer),
+            pace: self.deps.settings.restore_pace,
         }
     }
 
     /// Whether the disk has not every value that the version map says of a project.
     pub(super) async fn lacks(&self, project: &ProjectKey) -> Result<bool, String> {
-        let (differ, _) = self.placer.differing(project).await.map_err(|error| error.to_string())?;
+        let (differ, _) = self.materializer.differing(project).await.map_err(|error| error.to_string())?;
         Ok(differ.values().any(|one| one.known.is_some()))
     }
 
     /// Deletes the refs on the disk that the version map says are deleted.
     pub(super) async fn clear_deleted(&self, project: &ProjectKey) -> Result<(), String> {
-        self.placer.clear_deleted(project).await.map_err(|error| error.to_string())
+        self.materializer.clear_deleted(project).await.map_err(|error| error.to_string())
     }
 
     /// Makes a project's refs, and its `HEAD`, what the version map says.
     pub(super) async fn make_known(&self, project: &ProjectKey) -> Result<(), String> {
-        self.placer.make_known(project).await.map_err(|error| error.to_string())
+        self.materializer.make_known(project).await.map_err(|error| error.to_string())
     }
 
     /// Lets Gerrits in once the node is ready.
-    pub(super) fn door(&self, transactions: Arc<dyn Transactions>, latches: &Latches) -> Door {
+    pub(super) fn handshake(&self, transactions: Arc<dyn Transactions>, latches: &Latches) -> HandshakeStage {
         let latches = latches.clone();
-        Door {
-            node: self.parts.settings.node.clone(),
-            refdb: Arc::clone(&self.parts.refdb),
-            placer: self.placer.clone(),
+        HandshakeStage {
+            node: self.deps.settings.node.clone(),
+            refdb: Arc::clone(&self.deps.refdb),
+            materializer: self.materializer.clone(),
             transactions,
             catch_up: Arc::clone(&self.catch_up),
-            entropy: Arc::clone(&self.parts.entropy),
-            roots: self.parts.settings.roots.clone(),
-            takes_a_bridge: self.parts.settings.events.is_some(),
+            entropy: Arc::clone(&self.deps.entropy),
+            roots: self.deps.settings.roots.clone(),
+            takes_a_bridge: self.deps.settings.events.is_some(),
             not_ready: Arc::new(move || latches.closed()),
             turn: tokio::sync::Mutex::default(),
         }
     }
 
     /// Seeds projects through this door of the commit stage.
-    pub(super) fn seeder(&self, seedbed: Arc<dyn Seedbed>) -> Seeder {
+    pub(super) fn seeder(&self, commits: Arc<dyn SeedCommits>) -> Seeder {
         Seeder {
-            site: self.parts.settings.site.clone(),
-            node: self.parts.settings.node.clone(),
-            refdb: Arc::clone(&self.parts.refdb),
-            placer: self.placer.clone(),
+            site: self.deps.settings.site.clone(),
+            node: self.deps.settings.node.clone(),
+            refdb: Arc::clone(&self.deps.refdb),
+            materializer: self.materializer.clone(),
             catch_up: Arc::clone(&self.catch_up),
-            seedbed,
-            entropy: Arc::clone(&self.parts.entropy),
+            commits,
+            entropy: Arc::clone(&self.deps.entropy),
             tasks: self.tasks.clone(),
-            limits: self.parts.settings.seed,
+            limits: self.deps.settings.seed,
             turns: Arc::new(Semaphore::new(seed::PROJECTS)),
             jobs: seed::Jobs::default(),
         }
@@ -276,29 +280,30 @@ impl Stages {
     /// Moves stream events to the event log, and lets those of others grow old. That needs no incarnation: what was taken
     /// before is sent though the site takes no commits now.
     pub(super) fn forward_events(&self) {
-        let (eventlog, entropy) = (Arc::clone(&self.parts.eventlog), Arc::clone(&self.parts.entropy));
+        let (eventlog, entropy) = (Arc::clone(&self.deps.eventlog), Arc::clone(&self.deps.entropy));
         self.tasks.spawn("forward", Arc::clone(&self.events).forward(eventlog, entropy));
         self.tasks.spawn("events", Arc::clone(&self.events).grow_old());
     }
 
     fn publisher(&self, journal: &Arc<Journal>) -> Publisher {
         Publisher {
-            site: self.parts.settings.site.clone(),
+            site: self.deps.settings.site.clone(),
             journal: Arc::clone(journal),
-            refdb: Arc::clone(&self.parts.refdb),
-            eventlog: Arc::clone(&self.parts.eventlog),
-            entropy: Arc::clone(&self.parts.entropy),
-            observer: Arc::clone(&self.parts.observer),
+            refdb: Arc::clone(&self.deps.refdb),
+            eventlog: Arc::clone(&self.deps.eventlog),
+            entropy: Arc::clone(&self.deps.entropy),
+            observer: Arc::clone(&self.deps.observer),
         }
     }
 
     /// Starts the stages of a newborn incarnation, and answers its commit stage.
     pub(super) fn begin(&self, born: &IncarnationRecord) -> Arc<Committer> {
-        let settings = &self.parts.settings;
+        let settings = &self.deps.settings;
         let journal = Arc::new(Journal::new(born.id.clone(), settings.journal));
         *self.journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Arc::clone(&journal));
-        let (refdb, observer) = (Arc::clone(&self.parts.refdb), Arc::clone(&self.parts.observer));
-        let settler = Settler::new(Arc::clone(&refdb), Arc::clone(&journal), Arc::clone(&observer), self.parts.plants);
+        let (refdb, observer) = (Arc::clone(&self.deps.refdb), Arc::clone(&self.deps.observer));
+        let in_doubt =
+            InDoubtResolver::new(Arc::clone(&refdb), Arc::clone(&journal), Arc::clone(&observer), self.deps.bugs);
         let publish = Arc::new(Notify::new());
         let marks = MarkWriter {
             site: settings.site.clone(),
@@ -308,41 +313,41 @@ impl Stages {
             publish: Arc::clone(&publish),
             fenced: self.fence(),
             pace: settings.mark_pace,
-            plants: self.parts.plants,
+            bugs: self.deps.bugs,
         };
-        self.tasks.spawn("settle", settler.clone().run());
+        self.tasks.spawn("settle", in_doubt.clone().run());
         self.tasks.spawn("marks", marks.run());
         let cancelled = self.tasks.cancelled();
         self.tasks.spawn("publish", self.publisher(&journal).run(settings.journal.lanes, cancelled, publish));
-        Arc::new(self.committer(journal, settler))
+        Arc::new(self.committer(journal, in_doubt))
     }
 
-    fn committer(&self, journal: Arc<Journal>, settler: Settler) -> Committer {
-        let (parts, settings) = (&self.parts, &self.parts.settings);
+    fn committer(&self, journal: Arc<Journal>, in_doubt: InDoubtResolver) -> Committer {
+        let (deps, settings) = (&self.deps, &self.deps.settings);
         let attempts = Attempts {
-            refdb: Arc::clone(&parts.refdb),
-            entropy: Arc::clone(&parts.entropy),
+            refdb: Arc::clone(&deps.refdb),
+            entropy: Arc::clone(&deps.entropy),
             patience: settings.patience,
-            plants: parts.plants,
+            bugs: deps.bugs,
         };
-        let (refdb, nudge) = (Arc::clone(&parts.refdb), Arc::clone(&self.beat));
+        let (refdb, nudge) = (Arc::clone(&deps.refdb), Arc::clone(&self.beat));
         let fenced = self.fenced.clone();
         let serving = move || if fenced.is_cancelled() { Err("this node was fenced".to_owned()) } else { Ok(()) };
         Committer {
             site: settings.site.clone(),
-            table: Arc::clone(&self.table),
-            repositories: Arc::clone(&parts.repositories),
-            placer: Placer { mover: Mover::Own, ..self.placer.clone() },
-            blobs: Arc::clone(&parts.blobs),
+            versions: Arc::clone(&self.versions),
+            repositories: Arc::clone(&deps.repositories),
+            materializer: Materializer { mover: Mover::Own, ..self.materializer.clone() },
+            blobs: Arc::clone(&deps.blobs),
             journal,
             attempts,
-            settler,
+            in_doubt,
             catch_up: Arc::clone(&self.catch_up),
             durability: self.durability.clone(),
-            gates: Arc::clone(&self.gates),
+            quiesce: Arc::clone(&self.quiesce),
             barrier: Arc::new(RegistryBarrier { refdb, nudge, patience: settings.barrier_patience }),
-            observer: Arc::clone(&parts.observer),
-            clock: Arc::clone(&parts.clock),
+            observer: Arc::clone(&deps.observer),
+            clock: Arc::clone(&deps.clock),
             tasks: self.tasks.clone(),
             serving: Arc::new(serving),
             inline_pack_bytes: settings.inline_pack_bytes,
@@ -361,21 +366,21 @@ impl Stages {
     }
 }
 
-fn refresh(parts: &Parts, tasks: &Tasks) -> Result<Option<Arc<Refresh>>, StoreError> {
-    let Some(settings) = parts.settings.refresh.clone() else { return Ok(None) };
-    let needs = RefreshParts {
-        store: Arc::clone(&parts.store),
-        clock: Arc::clone(&parts.clock),
-        entropy: Arc::clone(&parts.entropy),
-        observer: Arc::clone(&parts.observer),
+fn refresh(deps: &NodeDependencies, tasks: &Tasks) -> Result<Option<Arc<Refresh>>, StoreError> {
+    let Some(settings) = deps.settings.refresh.clone() else { return Ok(None) };
+    let needs = RefreshDependencies {
+        store: Arc::clone(&deps.store),
+        clock: Arc::clone(&deps.clock),
+        entropy: Arc::clone(&deps.entropy),
+        observer: Arc::clone(&deps.observer),
         ended: tasks.cancelled(),
-        plants: parts.plants,
+        bugs: deps.bugs,
     };
     Ok(Some(Arc::new(Refresh::new(settings, needs)?)))
 }
 
 fn consumer(
-    parts: &Parts,
+    deps: &NodeDependencies,
     durability: &Durability,
     progress: Arc<Progress>,
     sink: Arc<dyn Sink>,
@@ -384,19 +389,19 @@ fn consumer(
     tasks: &Tasks,
 ) -> Consumer {
     Consumer {
-        eventlog: Arc::clone(&parts.eventlog),
+        eventlog: Arc::clone(&deps.eventlog),
         sink,
         announcements,
         catch_up: Arc::clone(catch_up),
-        store: Arc::clone(&parts.store),
+        store: Arc::clone(&deps.store),
         durability: durability.clone(),
         progress,
-        observer: Arc::clone(&parts.observer),
-        clock: Arc::clone(&parts.clock),
-        entropy: Arc::clone(&parts.entropy),
+        observer: Arc::clone(&deps.observer),
+        clock: Arc::clone(&deps.clock),
+        entropy: Arc::clone(&deps.entropy),
         tasks: tasks.clone(),
-        limits: parts.settings.consume,
-        plants: parts.plants,
+        limits: deps.settings.consume,
+        bugs: deps.bugs,
     }
 }
 
@@ -416,33 +421,34 @@ impl Refreshed for Looked {
 }
 
 fn event_parts(
-    parts: &Parts,
-    table: &Arc<RefTable>,
+    deps: &NodeDependencies,
+    versions: &Arc<VersionMap>,
     durability: &Durability,
     refresh: Option<Arc<Refresh>>,
     tasks: &Tasks,
-) -> EventParts {
-    EventParts {
-        site: parts.settings.site.clone(),
-        node: parts.settings.node.clone(),
-        table: Arc::clone(table),
-        store: Arc::clone(&parts.store),
+) -> EventDependencies {
+    EventDependencies {
+        site: deps.settings.site.clone(),
+        node: deps.settings.node.clone(),
+        versions: Arc::clone(versions),
+        store: Arc::clone(&deps.store),
         durability: durability.clone(),
         refreshed: Arc::new(Looked(refresh)),
-        clock: Arc::clone(&parts.clock),
-        entropy: Arc::clone(&parts.entropy),
-        observer: Arc::clone(&parts.observer),
-        limits: parts.settings.events.unwrap_or_default(),
-        forwards: parts.settings.events.is_some(),
-        plants: parts.plants,
+        clock: Arc::clone(&deps.clock),
+        entropy: Arc::clone(&deps.entropy),
+        observer: Arc::clone(&deps.observer),
+        limits: deps.settings.events.unwrap_or_default(),
+        forwards: deps.settings.events.is_some(),
+        bugs: deps.bugs,
         ended: tasks.cancelled(),
     }
 }
 
 /// The sites whose streams a node reads: all of them, its own included.
-pub(super) fn streams(parts: &Parts) -> Vec<SiteId> {
+pub(super) fn streams(deps: &NodeDependencies) -> Vec<SiteId> {
     let own = |site: &&SiteId| {
-        !(parts.plants.has(crate::base::faults::injected_bug::Plant::OwnStreamSkipped) && **site == parts.settings.site)
+        !(deps.bugs.has(crate::base::faults::injected_bug::InjectedBug::OwnStreamSkipped)
+            && **site == deps.settings.site)
     };
-    parts.settings.sites.iter().filter(own).cloned().collect()
+    deps.settings.sites.iter().filter(own).cloned().collect()
 }

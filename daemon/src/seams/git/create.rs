@@ -1,4 +1,4 @@
-//! Birth and end of a repository: made aside and renamed in, renamed out and then removed, so that nobody ever
+//! IncarnationOpener and end of a repository: made aside and renamed in, renamed out and then removed, so that nobody ever
 //! sees half of one.
 
 use std::fmt;

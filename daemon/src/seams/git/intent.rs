@@ -28,7 +28,7 @@ impl Intent {
     }
 
     /// Says that these refs of the project are about to be locked.
-    pub(super) fn announce(&self, project: &ProjectName, refs: impl Iterator<Item = String>) -> std::io::Result<()> {
+    pub(super) fn record(&self, project: &ProjectName, refs: impl Iterator<Item = String>) -> std::io::Result<()> {
         let lines: Vec<String> = std::iter::once(project.to_string()).chain(refs).collect();
         self.file.write_all_at(format!("{}{END}", lines.join("\n")).as_bytes(), 0)
     }

@@ -331,9 +331,9 @@ impl Repositories for LocalRepositories {
         self.blocking("repair", move |volume| repair::repair(&volume.layout, unclean_boot)).await
     }
 
-    async fn strangers(&self, word: &str, projects: &[ProjectName]) -> Result<Vec<ProjectName>, GitError> {
+    async fn unrecognized(&self, word: &str, projects: &[ProjectName]) -> Result<Vec<ProjectName>, GitError> {
         let (word, projects) = (word.to_owned(), projects.to_vec());
-        self.blocking("look at the volume's stamps", move |volume| stamp::strangers(&volume.layout, &word, projects))
+        self.blocking("look at the volume's stamps", move |volume| stamp::unrecognized(&volume.layout, &word, projects))
             .await
     }
 

@@ -90,13 +90,13 @@ fn all(layout: &Layout) -> std::io::Result<Vec<(PathBuf, PathBuf)>> {
     }
     let mut found = Vec::new();
     for folder in folders {
-        found.extend(strangers(layout, &folder)?);
+        found.extend(misplaced_in(layout, &folder)?);
     }
     Ok(found)
 }
 
 /// The same of one folder.
-fn strangers(layout: &Layout, folder: &Path) -> std::io::Result<Vec<(PathBuf, PathBuf)>> {
+fn misplaced_in(layout: &Layout, folder: &Path) -> std::io::Result<Vec<(PathBuf, PathBuf)>> {
     let mut found = Vec::new();
     for path in repositories(folder)? {
         let name = path.strip_prefix(folder).ok().and_then(Path::to_str).and_then(|name| name.strip_suffix(".git"));

@@ -256,7 +256,7 @@ pub trait Repositories: Send + Sync {
     /// Of these projects, those in a folder of the volume that has not the word which [`Repositories::stamp`] left there last:
     /// another file system, or one of another time, than what the node remembers. The folder in which it remembers has no
     /// word.
-    async fn strangers(&self, _word: &str, _projects: &[ProjectName]) -> Result<Vec<ProjectName>, GitError> {
+    async fn unrecognized(&self, _word: &str, _projects: &[ProjectName]) -> Result<Vec<ProjectName>, GitError> {
         Ok(Vec::new())
     }
 

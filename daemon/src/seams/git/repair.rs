@@ -6,10 +6,10 @@
 //!
 //! Which locks are stale:
 //! - after an unclean boot, all: no process lives that could hold one;
-//! - otherwise those that our sessions had announced ([`super::intent`]). A lock of another program that packs
+//! - otherwise those that our sessions had recorded ([`super::intent`]). A lock of another program that packs
 //!   refs at this moment is not touched, however old it looks.
 //!
-//! A base path of another time was taken from a machine that ran, and what announced its locks is not with it: it is mended
+//! A base path of another time was taken from a machine that ran, and what recorded its locks is not with it: it is mended
 //! as after an unclean boot, and its mark tells nothing.
 
 use std::collections::BTreeMap;
@@ -69,7 +69,7 @@ struct Repair<'a> {
 
 impl Repair<'_> {
     fn run(&mut self, unclean_boot: bool) -> std::io::Result<()> {
-        self.announced_locks()?;
+        self.intended_locks()?;
         for path in children(&self.layout.spill())? {
             self.temporary(&path)?;
         }
@@ -93,7 +93,7 @@ impl Repair<'_> {
         Ok(())
     }
 
-    fn announced_locks(&mut self) -> std::io::Result<()> {
+    fn intended_locks(&mut self) -> std::io::Result<()> {
         for (project, names) in intent::left(&self.layout.intents())? {
             let git_dir = self.layout.git_dir(&project);
             for name in names.iter().map(String::as_str).chain(["HEAD", "packed-refs"]) {

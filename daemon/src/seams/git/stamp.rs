@@ -10,7 +10,11 @@ use super::layout::{Layout, Own, failed};
 use super::note::{read, write};
 
 /// Of the projects, those whose base path has another word, or none. Blocks.
-pub(super) fn strangers(layout: &Layout, word: &str, projects: Vec<ProjectName>) -> Result<Vec<ProjectName>, GitError> {
+pub(super) fn unrecognized(
+    layout: &Layout,
+    word: &str,
+    projects: Vec<ProjectName>,
+) -> Result<Vec<ProjectName>, GitError> {
     let mut strange = BTreeSet::new();
     for own in base_paths(layout) {
         let look = || Ok(read(&own.stamp())?.as_deref() != Some(word) || is_of_another_time(layout, own)?);
@@ -55,7 +59,7 @@ mod tests {
         let open = || Layout::open(&Roots::new(root.path().to_owned(), others.clone())).unwrap();
         let strange = |word: &str| {
             let projects = ["app", "big/x"].map(|name| name.parse().unwrap()).to_vec();
-            strangers(&open(), word, projects).unwrap().iter().map(ToString::to_string).collect::<Vec<_>>()
+            unrecognized(&open(), word, projects).unwrap().iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert_eq!(strange("n 0"), ["big/x"], "it is new");
         leave(&open(), "n 1").unwrap();

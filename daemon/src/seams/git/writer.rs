@@ -185,7 +185,7 @@ impl Writer {
 
     /// One try: the outer error is ours, the inner one git's.
     async fn attempt(&mut self, lines: &[Line]) -> Result<Result<(), Broken>, GitError> {
-        self.announce(lines).map_err(|error| self.failed(error))?;
+        self.record(lines).map_err(|error| self.failed(error))?;
         let session = match self.session.take() {
             Some(session) => session,
             None => Session::start(&self.settings, &self.git_dir).map_err(|error| self.failed(error))?,
@@ -197,12 +197,12 @@ impl Writer {
         Ok(result.map(|session| self.session = Some(session)))
     }
 
-    fn announce(&mut self, lines: &[Line]) -> std::io::Result<()> {
+    fn record(&mut self, lines: &[Line]) -> std::io::Result<()> {
         let intent = match self.intent.take() {
             Some(intent) => intent,
             None => Intent::create(&self.intents)?,
         };
-        let result = intent.announce(&self.project, lines.iter().map(|line| line.name().to_owned()));
+        let result = intent.record(&self.project, lines.iter().map(|line| line.name().to_owned()));
         self.intent = Some(intent);
         result
     }

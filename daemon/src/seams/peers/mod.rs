@@ -7,15 +7,15 @@
 //!   them, and this one may later.
 //! - A peer is not trusted: what it sends is checked by [`crate::seams::git::Repositories::ingest`], like anything from outside.
 
+mod fallback;
 pub mod http;
 pub mod serve;
-mod turns;
 
 use async_trait::async_trait;
 use lockstep_proto::{Oid, ProjectName};
 
 use crate::seams::blob::Payload;
-pub use turns::Turns;
+pub use fallback::FallbackPeers;
 
 /// Why there are no objects.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -166,9 +166,9 @@ pub struct IncarnationRecord {
 
 /// The answer to a birth.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BirthAnswer {
+pub enum OpenAnswer {
     /// The incarnation is open.
-    Born,
+    Opened,
     /// The site's role or epoch is another one; here is what it is.
     NotAllowed(SiteRecord),
     /// There is an incarnation of this number already.
@@ -341,7 +341,7 @@ pub trait RefDb: Send + Sync {
     async fn change_role(&self, from: &SiteRecord, role: Role) -> Result<SiteRecord, RefDbError>;
 
     /// Creates an incarnation's record, if the site's role is [`Role::Active`] and its epoch `record.epoch`.
-    async fn birth(&self, record: &IncarnationRecord) -> Result<BirthAnswer, RefDbError>;
+    async fn open_incarnation(&self, record: &IncarnationRecord) -> Result<OpenAnswer, RefDbError>;
 
     /// Every incarnation of a site that is not forgotten, drained ones included, strongly, in the order of their ids.
     async fn incarnations(&self, site: &SiteId) -> Result<Vec<IncarnationRecord>, RefDbError>;

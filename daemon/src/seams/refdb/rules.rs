@@ -10,7 +10,7 @@ use lockstep_proto::{
     limits,
 };
 
-use crate::base::faults::injected_bug::{Plant, Plants};
+use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 
 use super::{
     CommitAnswer, CommitRequest, IncarnationRecord, IncarnationState, MarkAnswer, NodeRecord, Obstacle, Part,
@@ -108,7 +108,7 @@ pub(super) fn creates(command: &Command) -> bool {
 
 /// Everything in its own item that stands against a command of `txn`; `item` is `None` when there is no item. Of an item that
 /// another transaction has locked only that: it may say less than what is committed.
-pub(super) fn obstacles(txn: &TxnId, command: &Command, item: Option<&RefItem>, plants: Plants) -> Vec<Obstacle> {
+pub(super) fn obstacles(txn: &TxnId, command: &Command, item: Option<&RefItem>, bugs: InjectedBugs) -> Vec<Obstacle> {
     let empty = no_item(&command.key);
     let item = item.unwrap_or(&empty);
     if item.lock.as_ref().is_some_and(|owner| owner != txn) {
@@ -118,7 +118,7 @@ pub(super) fn obstacles(txn: &TxnId, command: &Command, item: Option<&RefItem>, 
     let current = item.version.next() == command.version
         && item.value == command.old
         && item.txn.as_ref() == command.predecessor.as_ref();
-    let same_value = plants.has(Plant::ValueWithoutVersion) && item.value == command.old;
+    let same_value = bugs.has(InjectedBug::ValueWithoutVersion) && item.value == command.old;
     if !current && !same_value {
         found.push(Obstacle::Stale(item.clone()));
     }
@@ -129,9 +129,9 @@ pub(super) fn obstacles(txn: &TxnId, command: &Command, item: Option<&RefItem>, 
 }
 
 /// What stands against marking a name as a directory: it is live, or may be in a moment.
-pub(super) fn directory_obstacle(name: &RefName, item: Option<&RefItem>, plants: Plants) -> Option<Obstacle> {
+pub(super) fn directory_obstacle(name: &RefName, item: Option<&RefItem>, bugs: InjectedBugs) -> Option<Obstacle> {
     let item = item?;
-    if item.lock.is_some() && !plants.has(Plant::LockedNameMarked) {
+    if item.lock.is_some() && !bugs.has(InjectedBug::LockedNameMarked) {
         return Some(Obstacle::Locked(item.clone()));
     }
     (!item.value.is_absent()).then(|| Obstacle::PrefixIsLive(name.clone()))

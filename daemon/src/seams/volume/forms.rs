@@ -123,6 +123,14 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn the_facts_keep_the_names_of_earlier_releases() {
+        let facts = r#"{"id":"v","starts":3,"boot":"b","clean":true,"reconciles":false,"revives":["p"]}"#;
+        let read: crate::seams::volume::VolumeFacts = read_json("facts", facts).unwrap();
+        assert_eq!(read.restoring, ["p".parse().unwrap()].into());
+        assert_eq!(json(&read), facts);
+    }
+
     fn any_value() -> impl Strategy<Value = RefValue> {
         prop_oneof![
             Just(RefValue::Absent),

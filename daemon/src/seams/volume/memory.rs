@@ -13,7 +13,7 @@ use bytes::Bytes;
 use lockstep_proto::refresh::Subject;
 use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, Seq};
 
-use super::{Announced, Changes, Held, Mailbox, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts};
+use super::{Changes, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts};
 use crate::seams::eventlog::Position;
 
 /// A store in memory. Clones are handles to the same one.
@@ -36,7 +36,7 @@ struct State {
     received: BTreeMap<String, String>,
     received_blocks: BTreeMap<(String, u64), Bytes>,
     facts: VolumeFacts,
-    announced: BTreeMap<u64, Vec<Announced>>,
+    intents: BTreeMap<u64, Vec<MoveIntent>>,
     #[cfg(test)]
     steps: Vec<Changes>,
 }
@@ -211,22 +211,22 @@ impl NodeStore for MemoryStore {
         Ok(self.state().facts.clone())
     }
 
-    fn announce(&self, moves: &[Announced]) -> Result<u64, StoreError> {
-        let announced = &mut self.state().announced;
-        let number = announced.last_key_value().map_or(1, |(last, _)| last + 1);
-        announced.insert(number, moves.to_vec());
+    fn record_intents(&self, moves: &[MoveIntent]) -> Result<u64, StoreError> {
+        let intents = &mut self.state().intents;
+        let number = intents.last_key_value().map_or(1, |(last, _)| last + 1);
+        intents.insert(number, moves.to_vec());
         Ok(number)
     }
 
-    fn announced(&self) -> Result<Vec<Announced>, StoreError> {
-        Ok(self.state().announced.values().flatten().cloned().collect())
+    fn intents(&self) -> Result<Vec<MoveIntent>, StoreError> {
+        Ok(self.state().intents.values().flatten().cloned().collect())
     }
 
-    fn settle_announced(&self, until: u64) -> Result<(), StoreError> {
+    fn end_intents(&self, until: u64) -> Result<(), StoreError> {
         // The last note stays, for its number.
-        let announced = &mut self.state().announced;
-        let last = announced.last_key_value().map_or(0, |(last, _)| *last);
-        announced.retain(|number, _| *number > until || *number == last);
+        let intents = &mut self.state().intents;
+        let last = intents.last_key_value().map_or(0, |(last, _)| *last);
+        intents.retain(|number, _| *number > until || *number == last);
         Ok(())
     }
 

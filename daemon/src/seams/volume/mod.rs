@@ -7,15 +7,15 @@
 //! returned. The caller has synced the repositories first ([`crate::seams::git::Repositories::sync`]): what the store says
 //! is on the disk.
 
-mod announced;
 pub mod disk;
 mod forms;
+mod intents;
 mod keys;
 pub mod lock;
 mod marks;
 pub mod memory;
 
-pub use announced::Announced;
+pub use intents::MoveIntent;
 pub use marks::{Difference, RefreshMark};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -92,8 +92,8 @@ pub struct VolumeFacts {
     #[serde(default)]
     pub reconciles: bool,
     /// Projects whose repositories are being brought back: they lack refs and objects until they are taken out of here.
-    #[serde(default)]
-    pub revives: BTreeSet<ProjectName>,
+    #[serde(default, rename = "revives")]
+    pub restoring: BTreeSet<ProjectName>,
 }
 
 /// One durable step. Everything in it becomes true together; what it forgets, unparks, unquarantines or has refreshed goes
@@ -237,13 +237,13 @@ pub trait NodeStore: Send + Sync {
 
     /// Notes moves that are about to be made, and answers the note's number. Not durable: it survives a crash of this
     /// process, not of the machine.
-    fn announce(&self, moves: &[Announced]) -> Result<u64, StoreError>;
+    fn record_intents(&self, moves: &[MoveIntent]) -> Result<u64, StoreError>;
 
-    /// What was announced, in its order, and not settled; what was settled may be among it still.
-    fn announced(&self) -> Result<Vec<Announced>, StoreError>;
+    /// What was intents, in its order, and not settled; what was settled may be among it still.
+    fn intents(&self) -> Result<Vec<MoveIntent>, StoreError>;
 
     /// The announcements up to this number are in the version map.
-    fn settle_announced(&self, until: u64) -> Result<(), StoreError>;
+    fn end_intents(&self, until: u64) -> Result<(), StoreError>;
 
     /// Makes one step durable.
     async fn commit(&self, changes: Changes) -> Result<(), StoreError>;

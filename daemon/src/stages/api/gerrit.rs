@@ -12,11 +12,11 @@ use super::check;
 use super::error::Failure;
 use super::extract::{Body, Project};
 use super::routes::{Answer, Api};
-use crate::stages::ports::Doorkeeper;
+use crate::stages::ports::Handshake;
 
 impl Api {
-    fn doorkeeper(&self) -> Result<Arc<dyn Doorkeeper>, Failure> {
-        self.doorkeeper.clone().ok_or_else(|| Failure::unavailable("this sidecar has no door for Gerrits"))
+    fn handshake(&self) -> Result<Arc<dyn Handshake>, Failure> {
+        self.handshake.clone().ok_or_else(|| Failure::unavailable("this sidecar has no door for Gerrits"))
     }
 }
 
@@ -32,8 +32,8 @@ pub(super) async fn hello(
     Body(gerrit): Body<HelloRequest>,
 ) -> Answer<HelloResponse> {
     check::gerrit(&gerrit)?;
-    let doorkeeper = api.doorkeeper()?;
-    let answer = api.outlive(permit, api.deadline, async move { doorkeeper.hello(gerrit).await }).await;
+    let handshake = api.handshake()?;
+    let answer = api.outlive(permit, api.deadline, async move { handshake.hello(gerrit).await }).await;
     Ok(Json(answer.unwrap_or_else(|| Err(still_at_it()))?))
 }
 
@@ -43,7 +43,7 @@ pub(super) async fn hello(
     responses((status = 200, description = "What there is", body = Vec<Stray>),
         (status = 503, description = "The repository cannot be read now, or too many requests are in work", body = ApiError)))]
 pub(super) async fn strays(State(api): State<Api>, _permit: Work, Project(project): Project) -> Answer<Vec<Stray>> {
-    Ok(Json(api.doorkeeper()?.strays(&project).await?))
+    Ok(Json(api.handshake()?.strays(&project).await?))
 }
 
 /// Adopts or discards one of them.
@@ -59,8 +59,8 @@ pub(super) async fn end_stray(
     Project(project): Project,
     Body(request): Body<StrayRequest>,
 ) -> Answer<ProjectResponse> {
-    let (doorkeeper, id) = (api.doorkeeper()?, request.request_id.clone());
-    api.on_project(permit, &id, async move { doorkeeper.end_stray(&project, request).await }).await
+    let (handshake, id) = (api.handshake()?, request.request_id.clone());
+    api.on_project(permit, &id, async move { handshake.end_stray(&project, request).await }).await
 }
 
 fn still_at_it() -> ApiError {

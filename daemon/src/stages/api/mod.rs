@@ -20,4 +20,4 @@ mod seed;
 mod serve;
 pub mod server;
 
-pub use crate::stages::ports::{Doorkeeper, Inspection, Seeding, Transactions};
+pub use crate::stages::ports::{Handshake, Inspection, Seeding, Transactions};

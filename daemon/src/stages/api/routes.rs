@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use super::admission::{Admission, Look, Work};
 use super::error::Failure;
 use super::extract::{Body, Project, Txn};
-use super::{Doorkeeper, Inspection, Seeding, Transactions, check, events, gerrit, objects, openapi, refresh, seed};
+use super::{Handshake, Inspection, Seeding, Transactions, check, events, gerrit, objects, openapi, refresh, seed};
 use crate::seams::git::Repositories;
 use crate::stages::ports::{Refreshes, StreamEvents};
 
@@ -40,7 +40,7 @@ pub(super) struct Api {
     /// What a bridge inside Gerrit asks for its tasks.
     pub refreshes: Option<Arc<dyn Refreshes>>,
     /// Who lets Gerrits in.
-    pub doorkeeper: Option<Arc<dyn Doorkeeper>>,
+    pub handshake: Option<Arc<dyn Handshake>>,
     /// Who seeds projects.
     pub seeding: Option<Arc<dyn Seeding>>,
     /// Stream events, where they are forwarded.

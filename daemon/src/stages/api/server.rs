@@ -22,7 +22,7 @@ use super::access::{self, TokenFile};
 use super::admission::Admission;
 use super::routes::{self, Api};
 use super::serve::{Bounds, SILENCE, serve};
-use super::{Doorkeeper, Inspection, Seeding, Transactions};
+use super::{Handshake, Inspection, Seeding, Transactions};
 use crate::seams::git::Repositories;
 use crate::stages::ports::{Refreshes, StreamEvents};
 
@@ -68,7 +68,7 @@ pub struct BoundApi {
     tcp: Option<(TcpListener, TokenFile)>,
     repositories: Option<Arc<dyn Repositories>>,
     refreshes: Option<Arc<dyn Refreshes>>,
-    doorkeeper: Option<Arc<dyn Doorkeeper>>,
+    handshake: Option<Arc<dyn Handshake>>,
     seeding: Option<Arc<dyn Seeding>>,
     events: Option<Arc<dyn StreamEvents>>,
     most_requests: NonZeroUsize,
@@ -98,7 +98,7 @@ impl BoundApi {
             tcp,
             repositories: None,
             refreshes: None,
-            doorkeeper: None,
+            handshake: None,
             seeding: None,
             events: None,
             most_requests: DEFAULT_REQUESTS,
@@ -126,8 +126,8 @@ impl BoundApi {
 
     /// Lets Gerrits in, or not.
     #[must_use]
-    pub fn guarded(self, doorkeeper: Arc<dyn Doorkeeper>) -> Self {
-        Self { doorkeeper: Some(doorkeeper), ..self }
+    pub fn guarded(self, handshake: Arc<dyn Handshake>) -> Self {
+        Self { handshake: Some(handshake), ..self }
     }
 
     /// Seeds projects.
@@ -164,14 +164,14 @@ impl BoundApi {
     ) -> ApiTasks {
         let admission = Admission::new(self.most_requests);
         let (repositories, refreshes, events) = (self.repositories, self.refreshes, self.events);
-        let (doorkeeper, seeding, deadline) = (self.doorkeeper, self.seeding, self.deadline);
+        let (handshake, seeding, deadline) = (self.handshake, self.seeding, self.deadline);
         let work = TaskTracker::new();
         let api = Api {
             transactions,
             inspection,
             repositories,
             refreshes,
-            doorkeeper,
+            handshake,
             seeding,
             events,
             work: work.clone(),

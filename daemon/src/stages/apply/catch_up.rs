@@ -3,7 +3,7 @@
 //!
 //! From a ref's item to its latest transaction, from there back by predecessor ids: every gap leads to the journal. What
 //! was collected there is older than what every node has applied, so a node that keeps its low-water mark finds it all.
-//! Any other jumps (`jump`).
+//! Any other jumps (`state_transfer`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use lockstep_proto::{ProjectKey, ProjectName, RefKey, RefName, Transaction, TxnI
 use super::unit::{UnitError, Units};
 use crate::base::backoff::Backoff;
 use crate::base::clock::Entropy;
-use crate::base::faults::injected_bug::Plant;
+use crate::base::faults::injected_bug::InjectedBug;
 use crate::base::ref_names;
 use crate::base::tasks::Tasks;
 use crate::seams::peers::Peers;
 use crate::seams::refdb::{RefDb, RefItem, SlotState};
 use crate::stages::ports::CatchUp;
-use crate::state::materialize::OnSurprise;
+use crate::state::materialize::OnMismatch;
 
 /// Most transactions in one catch-up; what is further behind jumps.
 const MOST: usize = 5_000;
@@ -81,7 +81,7 @@ impl Catcher {
             return Ok(());
         }
         let fetched = self.fetch(start, items).await?;
-        match self.apply(fetched, OnSurprise::Stop).await {
+        match self.apply(fetched, OnMismatch::Stop).await {
             Err(UnitError::Surprise(_)) => self.to_the_latest(project, items).await,
             end => Ok(end?),
         }
@@ -91,7 +91,7 @@ impl Catcher {
     fn newer(&self, project: &ProjectKey, items: &[RefItem]) -> Result<BTreeSet<TxnId>, String> {
         let mut newer = BTreeSet::new();
         for item in items {
-            let known = self.units.table.version(project, &item.key).map_err(|error| error.to_string())?;
+            let known = self.units.versions.version(project, &item.key).map_err(|error| error.to_string())?;
             if item.version > known {
                 newer.extend(item.txn.clone());
             }
@@ -99,9 +99,9 @@ impl Catcher {
         Ok(newer)
     }
 
-    async fn apply(&self, fetched: BTreeMap<TxnId, Arc<Transaction>>, surprise: OnSurprise) -> Result<(), UnitError> {
+    async fn apply(&self, fetched: BTreeMap<TxnId, Arc<Transaction>>, mismatch: OnMismatch) -> Result<(), UnitError> {
         for (key, transactions) in order(fetched) {
-            self.units.apply(&key, &transactions, surprise).await?;
+            self.units.apply(&key, &transactions, mismatch).await?;
         }
         Ok(())
     }
@@ -125,7 +125,7 @@ impl Catcher {
             let read = self.refdb.read(project, &unread).await.map_err(|error| error.to_string())?;
             items.extend(read.into_iter().flatten().map(|item| (item.key.clone(), item)));
         };
-        self.apply(fetched, OnSurprise::Replace).await?;
+        self.apply(fetched, OnMismatch::Replace).await?;
         Ok(self.units.restore(project, items.into_keys().collect()).await?)
     }
 
@@ -147,7 +147,8 @@ impl Catcher {
             let transaction = self.load(&txn).await?;
             for command in &transaction.commands {
                 let key = &command.key;
-                let known = self.units.table.version(&transaction.project, key).map_err(|error| error.to_string())?;
+                let known =
+                    self.units.versions.version(&transaction.project, key).map_err(|error| error.to_string())?;
                 if command.version > Version(known.0 + 1) {
                     wanted.extend(command.predecessor.clone());
                 }
@@ -159,9 +160,9 @@ impl Catcher {
         Ok(fetched)
     }
 
-    /// The planted bug: only the refs that were asked for.
+    /// The injected bug: only the refs that were asked for.
     fn in_part(&self, mut transaction: Transaction, items: &[RefItem]) -> Transaction {
-        if self.units.plants.has(Plant::BatchCaughtUpInPart) {
+        if self.units.bugs.has(InjectedBug::BatchCaughtUpInPart) {
             transaction.commands.retain(|command| items.iter().any(|item| item.key == command.key));
         }
         transaction
@@ -192,7 +193,7 @@ impl Catcher {
             if !self.newer(project, &page)?.is_empty() {
                 match self.to_the_latest(project, &page).await {
                     Ok(()) => {}
-                    Err(Stop::Gone(_) | Stop::Missing(_)) => return self.jump_to_refdb(&project.name).await,
+                    Err(Stop::Gone(_) | Stop::Missing(_)) => return self.transfer_state(&project.name).await,
                     Err(error) => return Err(error.to_string()),
                 }
             }
@@ -207,7 +208,7 @@ impl Catcher {
     async fn up_to(&self, project: &ProjectKey, items: &[RefItem]) -> Result<(), String> {
         match self.items(project, items).await {
             Ok(()) => Ok(()),
-            Err(Stop::Gone(_)) => self.jump_to_refdb(&project.name).await,
+            Err(Stop::Gone(_)) => self.transfer_state(&project.name).await,
             Err(Stop::Missing(_)) => self.whole_project(project).await,
             Err(error) => Err(error.to_string()),
         }
@@ -224,7 +225,7 @@ impl CatchUp for Catcher {
     async fn keys(&self, project: &ProjectKey, keys: &[RefKey]) -> Result<(), String> {
         let items = match self.refdb.read(project, keys).await {
             Ok(items) => items,
-            Err(_) if self.units.plants.has(Plant::ErrorAsAbsent) => return Ok(()),
+            Err(_) if self.units.bugs.has(InjectedBug::ErrorAsAbsent) => return Ok(()),
             Err(error) => return Err(error.to_string()),
         };
         let items: Vec<RefItem> = items.into_iter().flatten().collect();
@@ -243,16 +244,16 @@ impl CatchUp for Catcher {
         }
     }
 
-    async fn jump(&self, project: &ProjectName) -> Result<(), String> {
-        self.jump_to_refdb(project).await
+    async fn transfer_state(&self, project: &ProjectName) -> Result<(), String> {
+        self.transfer_state(project).await
     }
 
-    async fn revive(&self, project: &ProjectKey) -> Result<(), String> {
-        self.units.revive(project, self.peers.as_ref()).await.map_err(|error| error.to_string())
+    async fn restore_repository(&self, project: &ProjectKey) -> Result<(), String> {
+        self.units.restore_repository(project, self.peers.as_ref()).await.map_err(|error| error.to_string())
     }
 
-    async fn refill(&self, project: &ProjectKey) -> Result<(), String> {
-        self.units.refill(project, self.peers.as_ref()).await.map_err(|error| error.to_string())
+    async fn refetch_objects(&self, project: &ProjectKey) -> Result<(), String> {
+        self.units.refetch_objects(project, self.peers.as_ref()).await.map_err(|error| error.to_string())
     }
 
     async fn projects(&self) -> Result<(), String> {
@@ -271,8 +272,8 @@ impl CatchUp for Catcher {
 
     async fn everything(&self) -> Result<(), String> {
         self.projects().await?;
-        for (name, _) in self.units.table.projects().map_err(|error| error.to_string())? {
-            let key = self.units.table.project_key(&name).map_err(|error| error.to_string())?;
+        for (name, _) in self.units.versions.projects().map_err(|error| error.to_string())? {
+            let key = self.units.versions.project_key(&name).map_err(|error| error.to_string())?;
             if let Some(key) = key {
                 self.whole_project(&key).await?;
             }

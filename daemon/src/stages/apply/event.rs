@@ -8,7 +8,7 @@ use lockstep_proto::{DecodeError, Transaction};
 use crate::seams::volume::Held;
 use crate::stages::ports::Done;
 
-/// A transaction from the event log, the journal, or the parking lot.
+/// A transaction from the event log, the journal, or the parking parked.
 pub struct Event {
     /// What it says.
     pub transaction: Arc<Transaction>,

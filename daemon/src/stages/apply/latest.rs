@@ -20,7 +20,7 @@ impl Units {
     ///
     /// # Errors
     /// Nothing was moved, or (a failing disk) it is not known: the version map says what was.
-    pub(super) async fn jump(
+    pub(super) async fn transfer_state(
         &self,
         project: &ProjectKey,
         records: BTreeMap<RefKey, RefRecord>,
@@ -29,20 +29,20 @@ impl Units {
         let way = self.make_way(project).await?;
         let state = records.get(&RefKey::State).map(|record| &record.value);
         if !matches!(state, Some(RefValue::State(state)) if state.phase == ProjectPhase::Deleted) {
-            self.placer.open(project, &records).await?;
+            self.materializer.open(project, &records).await?;
             self.complete(project, &records, peers).await?;
         }
         let held = |key: &&RefKey| way.is_some() && **key == RefKey::State;
         let keys: Vec<RefKey> = records.keys().filter(|key| !held(key)).cloned().collect();
-        let _guard = self.table.locks.lock(&project.name, keys).await;
+        let _guard = self.versions.locks.lock(&project.name, keys).await;
         let read = records.get(&RefKey::State).map_or(Version::NONE, |record| record.version);
-        if self.table.version(project, &RefKey::State)? > read {
+        if self.versions.version(project, &RefKey::State)? > read {
             return Err(UnitError::NotNow(format!("the state of {project} has changed meanwhile")));
         }
-        self.placer.place_latest(project, records).await?;
+        self.materializer.materialize_latest(project, records).await?;
         if let Some((earlier, _)) = way {
             // Only now: without the successor's state, a map without the earlier one's refs would say that it has none.
-            self.table.forget(&earlier);
+            self.versions.forget(&earlier);
         }
         Ok(())
     }
@@ -50,8 +50,8 @@ impl Units {
     /// The repository of an earlier incarnation of the project goes. While there is a successor's in its place and the state
     /// does not say so yet, nobody else applies anything: the lock of the state is given with the answer.
     async fn make_way(&self, project: &ProjectKey) -> Result<Option<(ProjectKey, RefGuard)>, UnitError> {
-        let guard = self.table.locks.lock(&project.name, [RefKey::State]).await;
-        let earlier = self.table.project_key(&project.name)?;
+        let guard = self.versions.locks.lock(&project.name, [RefKey::State]).await;
+        let earlier = self.versions.project_key(&project.name)?;
         let Some(earlier) = earlier.filter(|earlier| earlier.incarnation < project.incarnation) else {
             return Ok(None);
         };
@@ -69,11 +69,11 @@ impl Units {
     ) -> Result<(), UnitError> {
         let (mut wants, mut haves) = (Vec::new(), Vec::new());
         for (key, record) in records {
-            let here = self.table.get(project, key)?;
+            let here = self.versions.get(project, key)?;
             haves.extend(here.as_ref().and_then(|here| here.value.oid()).map(|oid| (rank(key), oid)));
             let oid = record.value.oid().filter(|_| here.is_none_or(|here| here.version < record.version));
             if let Some(oid) = oid
-                && !self.table.is_committed(project, &oid)?
+                && !self.versions.is_committed(project, &oid)?
             {
                 wants.push((rank(key), oid));
             }

@@ -11,17 +11,17 @@
 //! | `project` | one project's single writer: batches, parking, quarantine |
 //! | `parked` | what waits in memory, and its bounds |
 //! | `catch_up` | whole transactions from the journal |
-//! | `jump` | the refdb's state at once, where the journal does not lead there any more |
+//! | `state_transfer` | the refdb's state at once, where the journal does not lead there any more |
 //! | `latest` | records of the refdb: objects from peers, then all refs |
 
 mod catch_up;
 mod event;
-mod jump;
 mod latest;
 mod parked;
 mod plan;
 mod project;
-mod revive;
+mod restore_repository;
+mod state_transfer;
 mod unit;
 
 use std::collections::BTreeMap;
@@ -44,7 +44,7 @@ use crate::seams::volume::NodeStore;
 use crate::stages::ports::{CatchUp, Done, Sink};
 use crate::state::durability::Durability;
 use crate::state::low_water::LowWater;
-use crate::state::quiesce::Gates;
+use crate::state::quiesce::Quiesce;
 
 /// Bounds of the apply stage.
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +82,7 @@ pub struct Shared {
     /// What is done.
     pub low_water: Arc<LowWater>,
     /// Commits under way.
-    pub gates: Arc<Gates>,
+    pub quiesce: Arc<Quiesce>,
     /// For people.
     pub clock: Arc<dyn Clock>,
     /// For jitter.

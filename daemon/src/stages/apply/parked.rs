@@ -30,14 +30,14 @@ pub(super) struct Parked {
 
 /// Everything that waits in one project.
 #[derive(Default)]
-pub(super) struct Lot {
+pub(super) struct ParkedSet {
     waiting: BTreeMap<TxnId, Parked>,
     /// When each one that is tried again was parked first.
     retried: BTreeMap<TxnId, u64>,
     bytes: u64,
 }
 
-impl Lot {
+impl ParkedSet {
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -134,63 +134,63 @@ mod tests {
     }
 
     /// Parks an event at this time, as the writer does.
-    fn park(lot: &mut Lot, event: Event, now_ms: u64) {
-        let since_ms = lot.since_ms(&event, now_ms);
-        lot.put(event, "x", since_ms, 1_000);
+    fn park(parked: &mut ParkedSet, event: Event, now_ms: u64) {
+        let since_ms = parked.since_ms(&event, now_ms);
+        parked.put(event, "x", since_ms, 1_000);
     }
 
     #[tokio::test]
-    async fn above_the_bound_what_comes_is_a_stub_and_the_lot_is_over() {
-        let mut lot = Lot::default();
-        park(&mut lot, event(1, 600), 0);
-        assert!(!lot.is_over(0, AGE));
-        park(&mut lot, event(2, 600), 0);
-        assert!(lot.is_over(0, AGE));
-        let stubs: Vec<bool> = lot.iter().map(|(_, parked)| parked.is_stub).collect();
+    async fn above_the_bound_what_comes_is_a_stub_and_the_set_is_over() {
+        let mut parked = ParkedSet::default();
+        park(&mut parked, event(1, 600), 0);
+        assert!(!parked.is_over(0, AGE));
+        park(&mut parked, event(2, 600), 0);
+        assert!(parked.is_over(0, AGE));
+        let stubs: Vec<bool> = parked.iter().map(|(_, parked)| parked.is_stub).collect();
         assert_eq!(stubs, [false, true]);
-        assert!(lot.iter().all(|(_, parked)| parked.event.bytes.is_empty() == parked.is_stub));
-        lot.settled(&event(2, 0).transaction.id);
-        assert!(!lot.is_over(0, AGE));
-        park(&mut lot, event(3, 400), 0);
-        assert!(!lot.is_over(0, AGE), "what was settled makes room");
+        assert!(parked.iter().all(|(_, parked)| parked.event.bytes.is_empty() == parked.is_stub));
+        parked.settled(&event(2, 0).transaction.id);
+        assert!(!parked.is_over(0, AGE));
+        park(&mut parked, event(3, 400), 0);
+        assert!(!parked.is_over(0, AGE), "what was settled makes room");
     }
 
     #[tokio::test]
     async fn what_is_offered_again_grows_no_younger() {
-        let mut lot = Lot::default();
-        park(&mut lot, event(1, 1), 1_000);
-        park(&mut lot, event(1, 1), 60_000);
-        assert!(!lot.is_over(60_999, AGE) && lot.is_over(61_000, AGE));
+        let mut parked = ParkedSet::default();
+        park(&mut parked, event(1, 1), 1_000);
+        park(&mut parked, event(1, 1), 60_000);
+        assert!(!parked.is_over(60_999, AGE) && parked.is_over(61_000, AGE));
     }
 
     #[tokio::test]
     async fn what_is_tried_again_grows_no_younger() {
-        let mut lot = Lot::default();
-        park(&mut lot, event(1, 1), 1_000);
-        let parked = lot.retry(&event(1, 0).transaction.id).unwrap();
-        park(&mut lot, parked.event, 60_000);
-        assert!(!lot.is_over(60_999, AGE) && lot.is_over(61_000, AGE));
+        let mut parked = ParkedSet::default();
+        park(&mut parked, event(1, 1), 1_000);
+        let again = parked.retry(&event(1, 0).transaction.id).unwrap();
+        park(&mut parked, again.event, 60_000);
+        assert!(!parked.is_over(60_999, AGE) && parked.is_over(61_000, AGE));
     }
 
     #[tokio::test]
     async fn what_was_parked_before_a_restart_grows_no_younger() {
-        let mut lot = Lot::default();
+        let mut parked = ParkedSet::default();
         let first = event(1, 1);
         let held = Held {
             bytes: first.transaction.encode(),
             project: "p#1".to_owned(),
             reason: "x".to_owned(),
             waits_for: vec![],
-            since_ms: lot.since_ms(&first, 1_000),
+            since_ms: parked.since_ms(&first, 1_000),
         };
-        park(&mut lot, Event::resumed(held).unwrap(), 50_000);
-        assert!(!lot.is_over(60_999, AGE) && lot.is_over(61_000, AGE));
+        park(&mut parked, Event::resumed(held).unwrap(), 50_000);
+        assert!(!parked.is_over(60_999, AGE) && parked.is_over(61_000, AGE));
         // The reader offers it again: its checkpoint was older.
-        park(&mut lot, event(1, 1), 55_000);
-        assert!(lot.is_over(61_000, AGE));
+        park(&mut parked, event(1, 1), 55_000);
+        assert!(parked.is_over(61_000, AGE));
         // A clock that was set back since does not make it wait longer.
-        let mut lot = Lot::default();
-        park(&mut lot, Event { parked_since_ms: Some(9_000), ..event(1, 1) }, 1_000);
-        assert!(lot.is_over(61_000, AGE));
+        let mut parked = ParkedSet::default();
+        park(&mut parked, Event { parked_since_ms: Some(9_000), ..event(1, 1) }, 1_000);
+        assert!(parked.is_over(61_000, AGE));
     }
 }

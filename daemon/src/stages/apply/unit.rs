@@ -7,14 +7,14 @@ use std::sync::Arc;
 use lockstep_proto::{Oid, Pack, ProjectKey, ProjectPhase, RefKey, RefName, RefValue, Transaction};
 
 use super::plan::{Step, plan};
-use crate::base::faults::injected_bug::{Plant, Plants};
+use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
 use crate::base::ref_names;
 use crate::seams::blob::{BlobError, BlobStore, Payload};
 use crate::seams::git::{GitError, Repositories};
 use crate::seams::volume::StoreError;
-use crate::state::materialize::{OnSurprise, PlaceError, Placer};
-use crate::state::version_map::RefTable;
+use crate::state::materialize::{MaterializeError, Materializer, OnMismatch};
+use crate::state::version_map::VersionMap;
 
 /// Why transactions were not applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,11 +53,11 @@ impl From<GitError> for UnitError {
     }
 }
 
-impl From<PlaceError> for UnitError {
-    fn from(error: PlaceError) -> Self {
+impl From<MaterializeError> for UnitError {
+    fn from(error: MaterializeError) -> Self {
         match error {
-            PlaceError::Git(error) => error.into(),
-            PlaceError::Store(error) => error.into(),
+            MaterializeError::Git(error) => error.into(),
+            MaterializeError::Store(error) => error.into(),
         }
     }
 }
@@ -66,17 +66,17 @@ impl From<PlaceError> for UnitError {
 #[derive(Clone)]
 pub struct Units {
     /// What is known of refs.
-    pub table: Arc<RefTable>,
+    pub versions: Arc<VersionMap>,
     /// The repositories.
     pub repositories: Arc<dyn Repositories>,
     /// Moves refs.
-    pub placer: Placer,
+    pub materializer: Materializer,
     /// Large packs.
     pub blobs: Arc<dyn BlobStore>,
     /// Who listens.
     pub observer: Arc<dyn Observer>,
-    /// Planted bugs.
-    pub plants: Plants,
+    /// Injected bugs.
+    pub bugs: InjectedBugs,
 }
 
 impl Units {
@@ -89,10 +89,10 @@ impl Units {
         &self,
         project: &ProjectKey,
         transactions: &[Arc<Transaction>],
-        surprise: OnSurprise,
+        mismatch: OnMismatch,
     ) -> Result<(), UnitError> {
-        for unit in split(transactions, surprise) {
-            self.apply_together(project, unit, surprise).await?;
+        for unit in split(transactions, mismatch) {
+            self.apply_together(project, unit, mismatch).await?;
         }
         Ok(())
     }
@@ -101,19 +101,19 @@ impl Units {
         &self,
         project: &ProjectKey,
         unit: &[Arc<Transaction>],
-        surprise: OnSurprise,
+        mismatch: OnMismatch,
     ) -> Result<(), UnitError> {
         let packs = self.fetch(unit).await?;
         let keys = unit.iter().flat_map(|one| one.commands.iter().map(|command| command.key.clone()));
         // With the project's state: between the look at it and the moves nobody puts a successor there.
         let keys: BTreeSet<RefKey> = keys.chain([RefKey::State]).collect();
-        let _guard = self.table.locks.lock(&project.name, keys).await;
-        if self.table.is_past(project)? {
+        let _guard = self.versions.locks.lock(&project.name, keys).await;
+        if self.versions.is_past(project)? {
             return Ok(());
         }
         let mut fresh = Vec::with_capacity(unit.len());
         for transaction in unit {
-            let step = plan(transaction, |key| self.table.version(project, key))?;
+            let step = plan(transaction, |key| self.versions.version(project, key))?;
             if step != Step::Skip {
                 fresh.push(Arc::clone(transaction));
             }
@@ -127,8 +127,8 @@ impl Units {
         let brought: BTreeSet<Oid> = wants.iter().copied().collect();
         let bases = fresh.iter().flat_map(|one| one.bases.iter().copied());
         let bases: Vec<Oid> = bases.filter(|base| !brought.contains(base)).collect();
-        if self.plants.has(Plant::RefsBeforeObjects) {
-            self.placer.place(project, &fresh, &[], surprise).await?;
+        if self.bugs.has(InjectedBug::RefsBeforeObjects) {
+            self.materializer.materialize(project, &fresh, &[], mismatch).await?;
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             return Ok(self.repositories.ingest(&project.name, &packs, &wants, &bases).await?);
         }
@@ -137,7 +137,7 @@ impl Units {
             self.ingest(project, packs, &wants, &bases).await?;
             crate::base::faults::failpoint::reach("apply.after_objects");
         }
-        self.placer.place(project, &fresh, &[], surprise).await?;
+        self.materializer.materialize(project, &fresh, &[], mismatch).await?;
         crate::base::faults::failpoint::reach("apply.after_refs");
         fresh.iter().for_each(|transaction| self.observer.applied(transaction));
         Ok(())
@@ -179,8 +179,8 @@ impl Units {
     /// # Errors
     /// The disk, or the version map.
     pub async fn restore(&self, project: &ProjectKey, keys: Vec<RefKey>) -> Result<(), UnitError> {
-        let _guard = self.table.locks.lock(&project.name, keys.clone()).await;
-        Ok(self.placer.restore(project, &keys).await?)
+        let _guard = self.versions.locks.lock(&project.name, keys.clone()).await;
+        Ok(self.materializer.restore(project, &keys).await?)
     }
 
     /// A transaction on a project that is not here must wait for the project's creation.
@@ -188,7 +188,7 @@ impl Units {
         if fresh.iter().any(|one| one.command(&RefKey::State).is_some()) {
             return Ok(());
         }
-        let state = self.table.project(&project.name)?;
+        let state = self.versions.project(&project.name)?;
         let here =
             state.is_some_and(|state| state.incarnation == project.incarnation && state.phase != ProjectPhase::Deleted);
         if here { Ok(()) } else { Err(UnitError::NoProject(project.clone())) }
@@ -215,13 +215,13 @@ impl Units {
 /// Cuts a sequence where git cannot do it in one step: a project's own state changes alone, and names that exclude each
 /// other (one was deleted, the other created) move one transaction after the other. With the disk ahead of the version map
 /// there are no steps between: the refs go to their latest values at once.
-fn split(transactions: &[Arc<Transaction>], surprise: OnSurprise) -> Vec<&[Arc<Transaction>]> {
+fn split(transactions: &[Arc<Transaction>], mismatch: OnMismatch) -> Vec<&[Arc<Transaction>]> {
     let names: Vec<RefName> = transactions
         .iter()
         .flat_map(|one| one.commands.iter().filter_map(|command| command.key.as_ref_name().cloned()))
         .collect();
     let deletes = transactions.iter().any(|one| one.commands.iter().any(|command| command.new == RefValue::Absent));
-    let one_by_one = surprise == OnSurprise::Stop && deletes && ref_names::exclusive_pair(&names).is_some();
+    let one_by_one = mismatch == OnMismatch::Stop && deletes && ref_names::exclusive_pair(&names).is_some();
     let alone = |one: &Arc<Transaction>| one_by_one || one.command(&RefKey::State).is_some();
     transactions.chunk_by(|left, right| !alone(left) && !alone(right)).collect()
 }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::base::backoff::Backoff;
 use crate::base::clock::Entropy;
-use crate::base::faults::injected_bug::{Plant, Plants};
+use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::seams::refdb::{CommitAnswer, CommitRequest, Obstacle, RefDb, RefDbError, SlotState};
 
 /// How an attempt ended.
@@ -45,8 +45,8 @@ pub struct Attempts {
     pub entropy: Arc<dyn Entropy>,
     /// How long one copy may take before another one is sent; of a transaction that goes in parts, for each part.
     pub patience: Duration,
-    /// Planted bugs.
-    pub plants: Plants,
+    /// Injected bugs.
+    pub bugs: InjectedBugs,
 }
 
 /// What is known of an attempt so far.
@@ -74,14 +74,14 @@ impl Attempts {
             if let Some(end) = self.judge(&request, answer, &mut progress) {
                 return self.confirm(&request, end, &progress).await;
             }
-            if self.plants.has(Plant::RefusedInFlight) && progress.in_flight {
+            if self.bugs.has(InjectedBug::RefusedInFlight) && progress.in_flight {
                 let why = progress.last_error.clone();
                 return AttemptEnd::NotTaken { why, retry: true };
             }
             if !backoff.wait_until(deadline).await {
                 return self.give_up(&request, progress).await;
             }
-            if self.plants.has(Plant::ResendOtherBytes) && progress.in_flight {
+            if self.bugs.has(InjectedBug::ResendOtherBytes) && progress.in_flight {
                 let again = request.to_mut();
                 again.transaction.id.attempt = self.entropy.next();
                 again.encoded = again.transaction.encode();
@@ -137,7 +137,7 @@ impl Attempts {
                 match self.refdb.slot(&mine.slot).await {
                     Ok(SlotState::Empty) => AttemptEnd::Refused(obstacles),
                     Ok(state) => occupied(mine, &state),
-                    Err(_) if self.plants.has(Plant::ErrorAsAbsent) => AttemptEnd::Refused(obstacles),
+                    Err(_) if self.bugs.has(InjectedBug::ErrorAsAbsent) => AttemptEnd::Refused(obstacles),
                     Err(error) => AttemptEnd::Unknown(error.to_string()),
                 }
             }

@@ -27,11 +27,11 @@ pub(super) async fn pack(node: &Committer, work: &Work, proposal: &Proposal) -> 
     if proposal.wants.is_empty() {
         return Ok(Ready { pack: Pack::Empty, bases: Vec::new() });
     }
-    let (table, project) = (Arc::clone(&node.table), work.project.clone());
+    let (versions, project) = (Arc::clone(&node.versions), work.project.clone());
     // A failing version map answers "not committed": the pack then carries more than it must, never less.
     let behind = work.seed.as_ref().map(|seed| Arc::clone(&seed.behind));
     let is_committed: IsCommitted = Arc::new(move |oid| {
-        table.is_committed(&project, oid).unwrap_or(false) || behind.as_ref().is_some_and(|behind| behind(oid))
+        versions.is_committed(&project, oid).unwrap_or(false) || behind.as_ref().is_some_and(|behind| behind(oid))
     });
     let packed = node.repositories.pack(&work.project.name, &proposal.wants, &proposal.hints, &is_committed).await;
     match packed {

@@ -9,7 +9,7 @@ use lockstep_proto::RefKey;
 use super::Committer;
 use super::work::{Intent, Verdict, Work};
 use crate::seams::git::GitError;
-use crate::state::materialize::PlaceError;
+use crate::state::materialize::MaterializeError;
 
 impl Committer {
     /// Mends the refs of wishes that just got a verdict without a move. The caller holds their locks, and the refdb was just
@@ -29,13 +29,13 @@ impl Committer {
         }
     }
 
-    async fn mend_one(&self, work: &Work, intent: &Intent, verdict: Option<&Verdict>) -> Result<(), PlaceError> {
+    async fn mend_one(&self, work: &Work, intent: &Intent, verdict: Option<&Verdict>) -> Result<(), MaterializeError> {
         let is_met = match verdict {
             Some(Verdict::Committed) => true,
             Some(Verdict::Refused(_)) => self.is_misled(work, intent).await?,
             Some(Verdict::NotYetVisible | Verdict::Unknown(_)) | None => false,
         };
-        if is_met { self.placer.restore(&work.project, std::slice::from_ref(&intent.key)).await } else { Ok(()) }
+        if is_met { self.materializer.restore(&work.project, std::slice::from_ref(&intent.key)).await } else { Ok(()) }
     }
 
     /// Whether the disk shows what a refused wish expected: that is not what was committed.

@@ -13,7 +13,7 @@
 //! | `attempt` | the commit point: committed, refused, unknown |
 //! | `run` | the loop over these |
 //! | `mend` | refs that somebody wrote behind the sidecar's back |
-//! | `settle` | what is left open is settled; marks are stored |
+//! | `in_doubt` | what is left open is settled; marks are stored |
 //! | `requests` | retries of the bridge |
 //! | `service`, `translate` | the bridge's calls, and its words |
 //! | `refusals` | why not, in words of the user |
@@ -22,6 +22,7 @@
 
 mod attempt;
 mod build;
+mod in_doubt;
 mod mend;
 mod project;
 mod propose;
@@ -30,7 +31,6 @@ mod requests;
 mod run;
 mod seed;
 mod service;
-mod settle;
 mod translate;
 mod work;
 
@@ -40,7 +40,7 @@ use std::time::Duration;
 use lockstep_proto::SiteId;
 
 pub use attempt::Attempts;
-pub use settle::{MarkWriter, Settler};
+pub use in_doubt::{InDoubtResolver, MarkWriter};
 
 use crate::base::clock::Clock;
 use crate::base::observer::Observer;
@@ -50,9 +50,9 @@ use crate::seams::git::Repositories;
 use crate::stages::ports::{Barrier, CatchUp};
 use crate::state::durability::Durability;
 use crate::state::journal::Journal;
-use crate::state::materialize::Placer;
-use crate::state::quiesce::Gates;
-use crate::state::version_map::RefTable;
+use crate::state::materialize::Materializer;
+use crate::state::quiesce::Quiesce;
+use crate::state::version_map::VersionMap;
 use requests::Requests;
 use work::Ended;
 
@@ -61,11 +61,11 @@ pub struct Committer {
     /// This site.
     pub site: SiteId,
     /// What is known of refs.
-    pub table: Arc<RefTable>,
+    pub versions: Arc<VersionMap>,
     /// The repositories.
     pub repositories: Arc<dyn Repositories>,
     /// Moves refs.
-    pub placer: Placer,
+    pub materializer: Materializer,
     /// For large packs.
     pub blobs: Arc<dyn BlobStore>,
     /// This incarnation's slots.
@@ -73,13 +73,13 @@ pub struct Committer {
     /// The commit point.
     pub attempts: Attempts,
     /// Settles what is left open.
-    pub settler: Settler,
+    pub in_doubt: InDoubtResolver,
     /// The apply stage.
     pub catch_up: Arc<dyn CatchUp>,
     /// Makes moves durable, later.
     pub durability: Durability,
     /// Who is inside a project.
-    pub gates: Arc<Gates>,
+    pub quiesce: Arc<Quiesce>,
     /// For taking writability away.
     pub barrier: Arc<dyn Barrier>,
     /// Who listens.

@@ -24,7 +24,7 @@ impl Committer {
         if let Err(why) = self.catch_up.project(project).await {
             return Ok(refuse(unavailable(&why)));
         }
-        let known = self.table.project(project).map_err(|error| ApiError {
+        let known = self.versions.project(project).map_err(|error| ApiError {
             code: RefusalCode::Unavailable,
             message: error.to_string(),
             retry: true,
@@ -84,7 +84,7 @@ impl Committer {
             let state = |phase| RefValue::State(ProjectState { phase, incarnation: key.incarnation });
             vec![intent(RefKey::State, Some(state(from)), state(to))]
         };
-        let phase = self.table.project(project).ok().flatten().map_or(ProjectPhase::Active, |state| state.phase);
+        let phase = self.versions.project(project).ok().flatten().map_or(ProjectPhase::Active, |state| state.phase);
         if phase != ProjectPhase::Closing {
             let close = step(phase, ProjectPhase::Closing);
             let closing = self.operate(key.clone(), close, format!("{}/closing", request.request_id), "close").await?;
@@ -92,7 +92,7 @@ impl Committer {
                 return Ok(closing);
             }
         }
-        self.gates.empty(project).await;
+        self.quiesce.empty(project).await;
         if let Err(why) = self.everybody_knows(&key).await {
             let message = format!("project {project} is closing, and not every node knows it yet ({why}); try again");
             return Ok(refuse(refusal(RefusalCode::Unavailable, true, message)));
@@ -105,7 +105,7 @@ impl Committer {
     /// says so, this node must know itself: a barrier on an earlier one tells nothing.
     async fn everybody_knows(&self, key: &ProjectKey) -> Result<(), String> {
         let closing = RefValue::State(ProjectState { phase: ProjectPhase::Closing, incarnation: key.incarnation });
-        let known = self.table.get(key, &RefKey::State).map_err(|error| error.to_string())?;
+        let known = self.versions.get(key, &RefKey::State).map_err(|error| error.to_string())?;
         match known.filter(|record| record.value == closing) {
             Some(record) => self.barrier.passed(&record.txn).await,
             None => Err("this node does not show it yet".to_owned()),
@@ -116,7 +116,7 @@ impl Committer {
     /// refusal; and when the chain cannot be read, neither.
     async fn done_before(&self, project: &ProjectName, request_id: &str, refused: Refusal) -> ProjectResponse {
         let any = ProjectKey { name: project.clone(), incarnation: 0 };
-        let found = match self.table.get(&any, &RefKey::State) {
+        let found = match self.versions.get(&any, &RefKey::State) {
             Ok(Some(known)) => {
                 let is_ours =
                     |earlier: &Transaction| earlier.request_id == request_id && earlier.project.name == *project;

@@ -4,11 +4,11 @@ use lockstep_proto::bridge::{Refusal, RefusalCode};
 use lockstep_proto::{Command, Oid, ProjectKey, RefKey, RefName, RefValue, Version};
 
 use super::work::{Intent, Proposal, Verdict, Work, refusal, stale};
-use crate::base::faults::injected_bug::{Plant, Plants};
+use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::ref_names::{self, RefClass};
 use crate::seams::git::{GitError, Relation, Repositories};
 use crate::seams::volume::{RefRecord, StoreError};
-use crate::state::version_map::RefTable;
+use crate::state::version_map::VersionMap;
 
 /// Why there is no proposal.
 #[derive(Debug)]
@@ -34,13 +34,13 @@ impl From<GitError> for NoProposal {
 /// Holds wishes against what is known here. The caller holds the locks of all open keys.
 pub struct Proposer<'a> {
     /// What is known.
-    pub table: &'a RefTable,
+    pub versions: &'a VersionMap,
     /// For objects and ancestry.
     pub repositories: &'a dyn Repositories,
     /// Whether the refdb was just asked: then a mismatch is a verdict.
     pub caught_up: bool,
-    /// Planted bugs.
-    pub plants: Plants,
+    /// Injected bugs.
+    pub bugs: InjectedBugs,
 }
 
 impl Proposer<'_> {
@@ -60,7 +60,7 @@ impl Proposer<'_> {
             if verdicts[at].is_some() {
                 continue;
             }
-            let known = self.table.get(&work.project, &intent.key)?;
+            let known = self.versions.get(&work.project, &intent.key)?;
             let value = known.as_ref().map_or(RefValue::Absent, |record| record.value.clone());
             if intent.expected.as_ref().is_some_and(|expected| *expected != value) {
                 if self.caught_up {
@@ -146,12 +146,12 @@ impl Proposer<'_> {
 
     /// The proper prefixes that must be marked, and are not known to be.
     fn unmarked(&self, project: &ProjectKey, name: &RefName) -> Result<Vec<RefName>, StoreError> {
-        if ref_names::classify(name) != Ok(RefClass::Mutable) || self.plants.has(Plant::NameConflictCommitted) {
+        if ref_names::classify(name) != Ok(RefClass::Mutable) || self.bugs.has(InjectedBug::NameConflictCommitted) {
             return Ok(Vec::new());
         }
         let mut unmarked = Vec::new();
         for directory in ref_names::directories(name) {
-            if !self.table.is_directory(project, &directory)? {
+            if !self.versions.is_directory(project, &directory)? {
                 unmarked.push(directory);
             }
         }

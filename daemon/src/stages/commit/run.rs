@@ -14,7 +14,7 @@ use super::work::{Ended, Proposal, Verdict, Work, refusal};
 use super::{Committer, build};
 use crate::base::backoff::Backoff;
 use crate::seams::refdb::{CommitRequest, Obstacle, SlotState};
-use crate::state::materialize::OnSurprise;
+use crate::state::materialize::OnMismatch;
 use crate::state::version_map::RefGuard;
 
 /// What a round of the loop found.
@@ -58,13 +58,13 @@ impl Committer {
     async fn round(&self, work: &Work, verdicts: &mut [Option<Verdict>], caught_up: bool) -> Round {
         let open: Vec<usize> = (0..work.intents.len()).filter(|at| verdicts[*at].is_none()).collect();
         let keys: Vec<RefKey> = open.iter().map(|at| work.intents[*at].key.clone()).collect();
-        let _gate = self.gates.enter(&work.project.name).await;
-        let guard = self.table.locks.lock(&work.project.name, keys).await;
+        let _gate = self.quiesce.enter(&work.project.name).await;
+        let guard = self.versions.locks.lock(&work.project.name, keys).await;
         if let Some(refused) = self.takes_no_commits(work) {
             return Round::Ended(refuse_open(verdicts.to_vec(), &refused));
         }
-        let (repositories, plants) = (self.repositories.as_ref(), self.attempts.plants);
-        let proposer = Proposer { table: &self.table, repositories, caught_up, plants };
+        let (repositories, bugs) = (self.repositories.as_ref(), self.attempts.bugs);
+        let proposer = Proposer { versions: &self.versions, repositories, caught_up, bugs };
         let proposal = match proposer.propose(work, verdicts).await {
             Ok(proposal) => proposal,
             Err(NoProposal::Behind) => return Round::Behind,
@@ -91,14 +91,14 @@ impl Committer {
         if work.intents.iter().any(|intent| intent.key == RefKey::State) {
             return None;
         }
-        match self.table.project(&work.project.name) {
+        match self.versions.project(&work.project.name) {
             Ok(state) => forbids(&work.project, state, work.seed.is_some()),
             Err(error) => Some(unavailable(&error.to_string())),
         }
     }
 
     async fn only_local(&self, work: &Work, verdicts: &[Option<Verdict>]) -> Round {
-        let placed = self.placer.place(&work.project, &[], &work.local, OnSurprise::Stop).await;
+        let placed = self.materializer.materialize(&work.project, &[], &work.local, OnMismatch::Stop).await;
         let ended = match placed {
             Err(error) if !work.local.is_empty() => {
                 Ended::all(verdicts.len().max(1), &Verdict::Refused(unavailable(&error.to_string())))
@@ -138,7 +138,7 @@ impl Committer {
             }
             AttemptEnd::Unknown(why) => {
                 self.observer.unknown(&request.transaction.id);
-                self.settler.settle_later(request.transaction.id.clone(), request.encoded.clone());
+                self.in_doubt.resolve_later(request.transaction.id.clone(), request.encoded.clone());
                 Round::Ended(unknown(verdicts, &proposal, request.transaction, &why))
             }
             AttemptEnd::SlotLost(why) => {
@@ -165,9 +165,9 @@ impl Committer {
     async fn committed(&self, work: &Work, request: &CommitRequest) -> bool {
         let transaction = Arc::new(request.transaction.clone());
         self.journal.committed(&transaction.id.slot, request.encoded.clone());
-        self.table.marked(&work.project, request.directories.iter().cloned());
+        self.versions.marked(&work.project, request.directories.iter().cloned());
         let slice = std::slice::from_ref(&transaction);
-        match self.placer.place(&work.project, slice, &work.local, OnSurprise::Stop).await {
+        match self.materializer.materialize(&work.project, slice, &work.local, OnMismatch::Stop).await {
             Ok(()) => {
                 self.durability.want();
                 true
@@ -175,7 +175,7 @@ impl Committer {
             Err(error) => {
                 self.observer.failed("commit", &format!("{} is committed, not yet visible: {error}", transaction.id));
                 for command in &transaction.commands {
-                    if let Err(error) = self.table.committed_ahead(&work.project, &command.key, command.version) {
+                    if let Err(error) = self.versions.committed_ahead(&work.project, &command.key, command.version) {
                         self.observer.failed("commit", &format!("{}: {error}", transaction.id));
                     }
                 }
@@ -189,7 +189,7 @@ impl Committer {
     /// Nothing was committed. Locks that may be left mean "as the slot says": then it must say something.
     fn not_used(&self, request: &CommitRequest, slot: Slot) {
         if self.attempts.refdb.commits_in_steps(&request.transaction) {
-            self.settler.settle_slot_later(slot);
+            self.in_doubt.resolve_slot_later(slot);
         } else {
             self.journal.give_back(&slot);
         }
@@ -200,7 +200,7 @@ impl Committer {
         match self.attempts.refdb.slot(slot).await {
             Ok(SlotState::Poisoned) => self.journal.poisoned(slot),
             Ok(SlotState::Committed(_, bytes)) => self.journal.committed(slot, bytes),
-            Ok(SlotState::Empty) | Err(_) => self.settler.settle_slot_later(slot.clone()),
+            Ok(SlotState::Empty) | Err(_) => self.in_doubt.resolve_slot_later(slot.clone()),
         }
     }
 

@@ -13,10 +13,10 @@ use super::project::intent;
 use super::translate::check;
 use super::work::Seed;
 use crate::seams::git::IsCommitted;
-use crate::stages::ports::Seedbed;
+use crate::stages::ports::SeedCommits;
 
 #[async_trait]
-impl Seedbed for Arc<Committer> {
+impl SeedCommits for Arc<Committer> {
     async fn begin(&self, project: &ProjectName, request: CreateProjectRequest) -> Result<ProjectResponse, ApiError> {
         self.create(project, request, ProjectPhase::ReadOnly).await
     }

@@ -75,7 +75,7 @@ impl Transactions for Arc<Committer> {
         check(request)?;
         let (intents, _) = sort(&request.commands)?;
         let answered = self.requests.answered(project, &request.request_id, fingerprint(request));
-        let found = match self.table.project_key(project) {
+        let found = match self.versions.project_key(project) {
             _ if answered.as_ref().is_some_and(Ended::is_visible) => Ok(answered),
             Ok(Some(project)) => self.committed_before(&project, &request.request_id, &intents).await,
             Ok(None) => Ok(None),
@@ -148,7 +148,7 @@ impl Committer {
 
     /// The project's key; a project that this node never heard of is looked up in the refdb.
     pub(super) async fn key_of(&self, project: &ProjectName) -> Result<ProjectKey, Refusal> {
-        let read = || self.table.project_key(project).map_err(|error| unavailable(&error.to_string()));
+        let read = || self.versions.project_key(project).map_err(|error| unavailable(&error.to_string()));
         if let Some(key) = read()? {
             return Ok(key);
         }
@@ -215,7 +215,7 @@ impl Committer {
     ) -> Result<Option<Ended>, String> {
         let is_ours = |earlier: &Transaction| earlier.request_id == request_id && earlier.project == *project;
         for intent in intents {
-            let known = self.table.get(project, &intent.key).map_err(|error| error.to_string())?;
+            let known = self.versions.get(project, &intent.key).map_err(|error| error.to_string())?;
             let stale = known.filter(|known| intent.expected.as_ref().is_some_and(|expected| *expected != known.value));
             if let Some(known) = stale
                 && let Some(earlier) = self.earlier_try(&intent.key, known.txn, is_ours).await?

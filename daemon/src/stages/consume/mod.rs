@@ -26,7 +26,7 @@ pub use shards::{obsolete, readable, shard_id};
 
 use crate::base::backoff::Backoff;
 use crate::base::clock::{Clock, Entropy};
-use crate::base::faults::injected_bug::{Plant, Plants};
+use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
 use crate::base::tasks::Tasks;
 use crate::seams::eventlog::{EventLog, Position};
@@ -81,8 +81,8 @@ pub struct Consumer {
     pub tasks: Tasks,
     /// Bounds.
     pub limits: ConsumeLimits,
-    /// Planted bugs.
-    pub plants: Plants,
+    /// Injected bugs.
+    pub bugs: InjectedBugs,
 }
 
 impl Consumer {
@@ -130,7 +130,7 @@ impl Consumer {
         }
         let now = self.progress.positions().into_iter().filter(|(id, _)| id.created == info.created);
         checkpoints.extend(now);
-        for (id, from) in readable(site, &info, &checkpoints, !self.plants.has(Plant::ChildBeforeParent)) {
+        for (id, from) in readable(site, &info, &checkpoints, !self.bugs.has(InjectedBug::ChildBeforeParent)) {
             if running.insert(id.clone()) {
                 caught_up.reading(&id);
                 let consumer = Arc::clone(self);

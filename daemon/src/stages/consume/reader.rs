@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::Consumer;
 use crate::base::backoff::Backoff;
-use crate::base::faults::injected_bug::Plant;
+use crate::base::faults::injected_bug::InjectedBug;
 use crate::seams::eventlog::{EventLogError, Position, ShardReader};
 use crate::seams::volume::{Held, ShardId};
 
@@ -126,7 +126,7 @@ impl Consumer {
     /// Hands one record over. Returns when it is handed over, not when it is applied.
     async fn take(&self, id: &ShardId, sequence: String, data: Bytes) {
         let done = self.progress.open(id, sequence.clone());
-        if self.plants.has(Plant::CheckpointBeforeApply) {
+        if self.bugs.has(InjectedBug::CheckpointBeforeApply) {
             let again = self.progress.open(id, sequence.clone());
             done();
             self.durability.settle().await;
@@ -166,7 +166,7 @@ impl Consumer {
 
     /// Hands a stream event over: what is staged here is durable before the checkpoint passes it.
     async fn announced(&self, announcement: &Announcement, data: &Bytes, done: Box<dyn FnOnce() + Send + Sync>) {
-        if self.plants.has(Plant::CheckpointBeforeEvent) {
+        if self.bugs.has(InjectedBug::CheckpointBeforeEvent) {
             done();
             self.durability.settle().await;
             return self.announcements.take(announcement, data);

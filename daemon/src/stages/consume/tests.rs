@@ -10,13 +10,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::base::clock::{SeededEntropy, SystemClock};
-use crate::base::faults::injected_bug::Plants;
+use crate::base::faults::injected_bug::InjectedBugs;
 use crate::base::observer::Nobody;
 use crate::seams::eventlog::{Batch, EventLogError, Record, ShardInfo, ShardReader, StreamInfo};
 use crate::seams::git::model::ModelRepositories;
 use crate::seams::volume::memory::MemoryStore;
 use crate::stages::ports::Done;
-use crate::state::version_map::RefTable;
+use crate::state::version_map::VersionMap;
 
 /// What a read answers, by the number of the reads before it.
 type Script = fn(u64) -> Batch;
@@ -118,15 +118,15 @@ impl CatchUp for Nowhere {
         unreachable!("nothing is in doubt")
     }
 
-    async fn revive(&self, _project: &ProjectKey) -> Result<(), String> {
+    async fn restore_repository(&self, _project: &ProjectKey) -> Result<(), String> {
         Ok(())
     }
 
-    async fn refill(&self, _: &ProjectKey) -> Result<(), String> {
+    async fn refetch_objects(&self, _: &ProjectKey) -> Result<(), String> {
         unreachable!("nothing is missing")
     }
 
-    async fn jump(&self, _: &ProjectName) -> Result<(), String> {
+    async fn transfer_state(&self, _: &ProjectName) -> Result<(), String> {
         unreachable!("nothing is missing")
     }
 
@@ -144,9 +144,9 @@ impl CatchUp for Nowhere {
 }
 
 fn consumer(log: &Scripted) -> Arc<Consumer> {
-    let (store, plants): (Arc<dyn NodeStore>, _) = (Arc::new(MemoryStore::default()), Plants::default());
-    let table = Arc::new(RefTable::new(Arc::clone(&store), plants));
-    let repositories = Arc::new(ModelRepositories::new(plants));
+    let (store, bugs): (Arc<dyn NodeStore>, _) = (Arc::new(MemoryStore::default()), InjectedBugs::default());
+    let versions = Arc::new(VersionMap::new(Arc::clone(&store), bugs));
+    let repositories = Arc::new(ModelRepositories::new(bugs));
     let (pace, failed) = (Duration::from_millis(1), CancellationToken::new());
     Arc::new(Consumer {
         eventlog: Arc::new(log.clone()),
@@ -154,14 +154,14 @@ fn consumer(log: &Scripted) -> Arc<Consumer> {
         announcements: Arc::new(Missing::default()),
         catch_up: Arc::new(Nowhere),
         store: Arc::clone(&store),
-        durability: Durability::new(table, repositories, store, pace, plants, failed),
+        durability: Durability::new(versions, repositories, store, pace, bugs, failed),
         progress: Arc::default(),
         observer: Arc::new(Nobody),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SeededEntropy::new(1)),
         tasks: Tasks::new(),
         limits: ConsumeLimits::default(),
-        plants,
+        bugs,
     })
 }
 

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::decide::{Needs, Stamp, overtakes};
 use super::received::Received;
 use super::waits::Waits;
-use super::{EventLimits, Events, Strand};
+use super::{EventLimits, Events, OrderingKey};
 use crate::seams::volume::{Mailbox, NodeStore, StoreError};
 use crate::state::gerrit_session::Sessions;
 
@@ -32,8 +32,8 @@ pub(super) struct Inbox {
     /// The next number.
     number: u64,
     pub(super) entries: BTreeMap<u64, Entry>,
-    /// The entries of each strand, in the order in which they are heard.
-    pub(super) strands: BTreeMap<Strand, VecDeque<u64>>,
+    /// The entries of each ordering, in the order in which they are heard.
+    pub(super) orderings: BTreeMap<OrderingKey, VecDeque<u64>>,
     /// The entries by the bridges' ids.
     ids: BTreeSet<(String, u64)>,
     pub(super) waits: Waits,
@@ -54,7 +54,7 @@ pub(super) struct Inbox {
 #[derive(Debug)]
 pub(super) struct Entry {
     id: AnnouncementId,
-    pub(super) strand: Strand,
+    pub(super) ordering: OrderingKey,
     /// None for an event that is about no project.
     pub(super) needs: Option<Needs>,
     pub(super) change: Option<u64>,
@@ -134,7 +134,7 @@ impl Inbox {
         (missing > 0).then_some((origin, missing, below))
     }
 
-    /// Puts an event behind everything of its strand that it does not overtake.
+    /// Puts an event behind everything of its ordering that it does not overtake.
     fn put(
         &mut self,
         number: u64,
@@ -143,14 +143,14 @@ impl Inbox {
         bytes: usize,
         since_ms: u64,
     ) {
-        let strand = announcement.map_or_else(|| Strand::alone(id), Strand::of);
+        let ordering = announcement.map_or_else(|| OrderingKey::alone(id), OrderingKey::of);
         let needs = announcement.and_then(|one| {
             let project = one.project.clone()?;
             Some(Needs { project, versions: one.needs.clone() })
         });
         let entry = Entry {
             id: id.clone(),
-            strand: strand.clone(),
+            ordering: ordering.clone(),
             needs,
             change: announcement.and_then(|one| one.change),
             event_id: announcement.map(|one| one.event_id.clone()),
@@ -158,7 +158,7 @@ impl Inbox {
             since_ms,
             handed: None,
         };
-        let order = self.strands.entry(strand).or_default();
+        let order = self.orderings.entry(ordering).or_default();
         let mut at = order.len();
         while let Some(before) = at.checked_sub(1).and_then(|before| self.entries.get(&order[before]))
             && before.handed.is_none()
@@ -183,13 +183,13 @@ impl Inbox {
         if let Some(id) = entry.event_id.clone() {
             self.ids.remove(&(id, number));
         }
-        if let Some(order) = self.strands.get_mut(&entry.strand) {
+        if let Some(order) = self.orderings.get_mut(&entry.ordering) {
             let at = order.iter().position(|other| *other == number);
             at.and_then(|at| order.remove(at));
             match order.front() {
                 Some(first) if at == Some(0) => self.waits.look_at(*first),
                 Some(_) => {}
-                None => drop(self.strands.remove(&entry.strand)),
+                None => drop(self.orderings.remove(&entry.ordering)),
             }
         }
         Some(entry)

@@ -10,14 +10,14 @@
 //! | `outbox` | from the bridge to the event log, durable before the answer |
 //! | `inbox` | from the event log, durable before the checkpoint |
 //! | `waits` | what the events in it wait for |
-//! | `hear` | from the inbox to the bridge |
+//! | `deliver` | from the inbox to the bridge |
 //! | `received` | which ones were received: each is heard once, however often it is read |
 //! | `decide` | when one may be heard, and which of two comes first: pure functions |
 //!
 //! Bounds: the outbox refuses what is more than it may hold; the inbox drops what has waited longest, with an alarm.
 
 mod decide;
-mod hear;
+mod deliver;
 mod inbox;
 mod outbox;
 mod received;
@@ -40,12 +40,12 @@ pub use decide::{Needs, Stamp, missing, overtakes};
 pub use received::Received;
 
 use crate::base::clock::{Clock, Entropy};
-use crate::base::faults::injected_bug::Plants;
+use crate::base::faults::injected_bug::InjectedBugs;
 use crate::base::observer::Observer;
 use crate::seams::volume::{NodeStore, StoreError};
 use crate::stages::ports::{Announcements, Refreshed, StreamEvents};
 use crate::state::durability::Durability;
-use crate::state::version_map::RefTable;
+use crate::state::version_map::VersionMap;
 use inbox::Inbox;
 use outbox::Outbox;
 
@@ -90,7 +90,7 @@ impl Default for EventLimits {
 
 /// Stream events that are heard in their order: those of one change, or of the same refs of a project.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Strand {
+enum OrderingKey {
     Change(ProjectName, u64),
     Refs(ProjectName, Vec<RefKey>),
     Node(NodeId),
@@ -98,7 +98,7 @@ enum Strand {
     Alone(AnnouncementId),
 }
 
-impl Strand {
+impl OrderingKey {
     fn of(announcement: &Announcement) -> Self {
         match (&announcement.project, announcement.change) {
             (Some(project), Some(change)) => Self::Change(project.name.clone(), change),
@@ -116,13 +116,13 @@ impl Strand {
 }
 
 /// What stream events need of their node.
-pub struct EventParts {
+pub struct EventDependencies {
     /// This site.
     pub site: SiteId,
     /// This node.
     pub node: NodeId,
     /// What is applied here.
-    pub table: Arc<RefTable>,
+    pub versions: Arc<VersionMap>,
     /// Where they are kept.
     pub store: Arc<dyn NodeStore>,
     /// Makes that durable.
@@ -139,8 +139,8 @@ pub struct EventParts {
     pub limits: EventLimits,
     /// Whether a bridge takes events here: where none does, none are kept.
     pub forwards: bool,
-    /// Planted bugs.
-    pub plants: Plants,
+    /// Injected bugs.
+    pub bugs: InjectedBugs,
     /// Cancelled when the node ends.
     pub ended: CancellationToken,
 }
@@ -152,7 +152,7 @@ pub struct Events {
     start: u64,
     entropy: Arc<dyn Entropy>,
     origin: OnceLock<Origin>,
-    table: Arc<RefTable>,
+    versions: Arc<VersionMap>,
     store: Arc<dyn NodeStore>,
     durability: Durability,
     refreshed: Arc<dyn Refreshed>,
@@ -160,7 +160,7 @@ pub struct Events {
     observer: Arc<dyn Observer>,
     limits: EventLimits,
     forwards: bool,
-    plants: Plants,
+    bugs: InjectedBugs,
     ended: CancellationToken,
     open: AtomicBool,
     outbox: Mutex<Outbox>,
@@ -176,7 +176,7 @@ impl Events {
     ///
     /// # Errors
     /// The store failed.
-    pub fn load(parts: EventParts) -> Result<Self, StoreError> {
+    pub fn load(parts: EventDependencies) -> Result<Self, StoreError> {
         let store = parts.store;
         Ok(Self {
             site: parts.site,
@@ -184,8 +184,8 @@ impl Events {
             start: store.facts()?.starts,
             entropy: parts.entropy,
             origin: OnceLock::new(),
-            moves: Mutex::new(parts.table.moves()),
-            table: parts.table,
+            moves: Mutex::new(parts.versions.moves()),
+            versions: parts.versions,
             outbox: Mutex::new(Outbox::load(store.as_ref())?),
             inbox: Mutex::new(Inbox::load(store.as_ref())?),
             store,
@@ -195,7 +195,7 @@ impl Events {
             observer: parts.observer,
             limits: parts.limits,
             forwards: parts.forwards,
-            plants: parts.plants,
+            bugs: parts.bugs,
             ended: parts.ended,
             open: AtomicBool::new(false),
             posted: Notify::new(),

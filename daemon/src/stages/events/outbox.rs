@@ -13,7 +13,7 @@ use lockstep_proto::announcement::StreamEvent;
 use lockstep_proto::bridge::{ApiError, RefusalCode};
 use lockstep_proto::{Announcement, AnnouncementId, ProjectKey, ProjectName, RefKey, RefValue, Version};
 
-use super::{Events, Strand};
+use super::{Events, OrderingKey};
 use crate::base::backoff::Backoff;
 use crate::base::clock::Entropy;
 use crate::seams::eventlog::deliver::append_all;
@@ -102,7 +102,7 @@ impl Events {
     /// of this node when its bridge hears of it, also one that cannot be read yet: so it knows what the event speaks of.
     fn make(&self, event: StreamEvent) -> Result<Made, ApiError> {
         let Some(name) = event.project.clone() else {
-            let carrier = self.table.projects().map_err(unreadable)?.into_keys().next();
+            let carrier = self.versions.projects().map_err(unreadable)?.into_keys().next();
             let carrier = carrier.ok_or_else(|| {
                 let message =
                     format!("event {} cannot be taken yet: this node knows no project; send it again", event.id);
@@ -111,7 +111,7 @@ impl Events {
             return Ok(Made { event, carrier, project: None, needs: Vec::new() });
         };
         let any = ProjectKey { name: name.clone(), incarnation: 0 };
-        let state = self.table.get(&any, &RefKey::State).map_err(unreadable)?;
+        let state = self.versions.get(&any, &RefKey::State).map_err(unreadable)?;
         let Some((version, RefValue::State(now))) = state.map(|state| (state.version, state.value)) else {
             let message = format!(
                 "event {}: field project is {name}, which this node has never heard of, so no other node would hear the \
@@ -122,11 +122,11 @@ impl Events {
             return Err(ApiError { code: RefusalCode::Invalid, message, retry: false });
         };
         let project = ProjectKey { name: name.clone(), incarnation: now.incarnation };
-        let ahead = self.table.committed_version(&project, &RefKey::State).map_err(unreadable)?;
+        let ahead = self.versions.committed_version(&project, &RefKey::State).map_err(unreadable)?;
         let mut needs = vec![(RefKey::State, version.max(ahead))];
         for name in &event.refs {
             let key = RefKey::Ref(name.clone());
-            let version = self.table.committed_version(&project, &key).map_err(unreadable)?;
+            let version = self.versions.committed_version(&project, &key).map_err(unreadable)?;
             // A ref that was never committed is a local one: no other node gets it.
             needs.extend((version > Version::NONE).then_some((key, version)));
         }
@@ -249,13 +249,13 @@ impl Events {
         let end = letters.last().map_or(0, |(last, _)| *last);
         let there: BTreeSet<u64> = letters.iter().map(|(number, _)| *number).collect();
         outbox.appended.retain(|number| there.contains(number) || (there.len() == most && *number > end));
-        let (mut batch, mut strands, mut bytes) = (Vec::new(), BTreeSet::new(), 0);
+        let (mut batch, mut orderings, mut bytes) = (Vec::new(), BTreeSet::new(), 0);
         for (number, letter) in letters {
             if outbox.appended.contains(&number) {
                 continue;
             }
             let Ok(announcement) = Announcement::decode(&letter) else { continue };
-            if !strands.insert(Strand::of(&announcement)) {
+            if !orderings.insert(OrderingKey::of(&announcement)) {
                 continue;
             }
             bytes += letter.len();

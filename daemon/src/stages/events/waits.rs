@@ -1,4 +1,4 @@
-//! What the first event of each strand waits for, so that a look costs what has changed and not what waits.
+//! What the first event of each ordering waits for, so that a look costs what has changed and not what waits.
 //!
 //! An event is *due* for a look when it came, when what it waits for moved, or when what stood before it went. One that is
 //! looked at and cannot be heard waits for a version, which is told of when it moves, or for Gerrit's index, which tells

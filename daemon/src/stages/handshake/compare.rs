@@ -7,9 +7,9 @@ use std::cmp::Ordering;
 
 use lockstep_proto::{Oid, ProjectKey, RefKey, RefName};
 
-use super::Door;
+use super::HandshakeStage;
 use crate::seams::git::{GitError, Relation, compare_counters};
-use crate::state::materialize::PlaceError;
+use crate::state::materialize::MaterializeError;
 
 /// A ref that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,13 +40,13 @@ pub(super) enum Kind {
     },
 }
 
-impl Door {
+impl HandshakeStage {
     /// Every ref of a project that differs, in the order of their names.
     ///
     /// # Errors
     /// The disk or the version map cannot be read: that is not "equal".
-    pub(super) async fn differences(&self, project: &ProjectKey) -> Result<Vec<Difference>, PlaceError> {
-        let (differ, _) = self.placer.differing(project).await?;
+    pub(super) async fn differences(&self, project: &ProjectKey) -> Result<Vec<Difference>, MaterializeError> {
+        let (differ, _) = self.materializer.differing(project).await?;
         let mut found = Vec::new();
         for name in differ.into_keys() {
             let kind = self.difference(project, &name).await?;
@@ -56,12 +56,12 @@ impl Door {
     }
 
     /// How one ref differs, if it does.
-    async fn difference(&self, project: &ProjectKey, name: &RefName) -> Result<Option<Kind>, PlaceError> {
+    async fn difference(&self, project: &ProjectKey, name: &RefName) -> Result<Option<Kind>, MaterializeError> {
         let key = RefKey::Ref(name.clone());
-        let (table, repositories) = (&self.placer.table, &self.placer.repositories);
-        let _guard = table.locks.lock(&project.name, [key.clone()]).await;
+        let (versions, repositories) = (&self.materializer.versions, &self.materializer.repositories);
+        let _guard = versions.locks.lock(&project.name, [key.clone()]).await;
         let shown = repositories.read_ref(&project.name, name).await?;
-        let record = table.get(project, &key)?;
+        let record = versions.get(project, &key)?;
         let was_deleted = record.as_ref().is_some_and(|record| record.value.oid().is_none());
         let known = record.and_then(|record| record.value.oid());
         Ok(match (known, shown) {
@@ -73,8 +73,8 @@ impl Door {
         })
     }
 
-    async fn relate(&self, project: &ProjectKey, from: Oid, to: Oid) -> Result<Kind, PlaceError> {
-        let repositories = &self.placer.repositories;
+    async fn relate(&self, project: &ProjectKey, from: Oid, to: Oid) -> Result<Kind, MaterializeError> {
+        let repositories = &self.materializer.repositories;
         let pairs = [(from, to), (to, from), (from, from), (to, to)];
         let relations = match repositories.relations(&project.name, &pairs).await {
             // The object that a ref on the disk shows is not there: the ref is damaged, and the map has better.

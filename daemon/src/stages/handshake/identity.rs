@@ -3,7 +3,7 @@
 use lockstep_proto::NodeId;
 use lockstep_proto::gerrit::HelloRequest;
 
-use super::{Door, Shut};
+use super::{Denied, HandshakeStage};
 use crate::seams::refdb::{GerritRecord, NodeRecord};
 
 /// How a site becomes one of the installation's.
@@ -11,35 +11,35 @@ pub(super) const BORN_FROM_THE_FIRST: &str = "All sites are born from the first 
      the repositories), give the copy a gerrit.instanceId of its own, and let the sidecar bring the repositories; \
      never `init` a second site (docs/seeding.md)";
 
-impl Door {
+impl HandshakeStage {
     /// Holds a Gerrit against what is known. The answer is the node whose instance id it may take over.
-    pub(super) async fn who_is_it(&self, gerrit: &HelloRequest) -> Result<Option<NodeId>, Shut> {
-        let known = self.refdb.gerrit().await.map_err(Shut::not_now)?;
+    pub(super) async fn identify(&self, gerrit: &HelloRequest) -> Result<Option<NodeId>, Denied> {
+        let known = self.refdb.gerrit().await.map_err(Denied::not_now)?;
         if let Some(why) = mismatch(gerrit, known.as_ref()) {
-            return Err(Shut::Refused(why));
+            return Err(Denied::Refused(why));
         }
-        let owners = self.refdb.instances().await.map_err(Shut::not_now)?;
+        let owners = self.refdb.instances().await.map_err(Denied::not_now)?;
         let Some(owner) = owners.get(&gerrit.instance_id).filter(|owner| **owner != self.node) else { return Ok(None) };
-        let nodes = self.refdb.nodes().await.map_err(Shut::not_now)?;
+        let nodes = self.refdb.nodes().await.map_err(Denied::not_now)?;
         if counts(&nodes, owner) { Err(taken(gerrit, owner)) } else { Ok(Some(owner.clone())) }
     }
 
     /// Writes down who it is. What was read before may have changed meanwhile: the writes are conditional.
-    pub(super) async fn enroll(&self, gerrit: &HelloRequest, from: Option<&NodeId>) -> Result<(), Shut> {
+    pub(super) async fn enroll(&self, gerrit: &HelloRequest, from: Option<&NodeId>) -> Result<(), Denied> {
         let mine = record(gerrit);
-        let known = self.refdb.enroll_gerrit(&mine).await.map_err(Shut::not_now)?;
+        let known = self.refdb.enroll_gerrit(&mine).await.map_err(Denied::not_now)?;
         if let Some(why) = mismatch(gerrit, Some(&known)) {
-            return Err(Shut::Refused(why));
+            return Err(Denied::Refused(why));
         }
         let instance = &gerrit.instance_id;
-        let owner = self.refdb.claim_instance(instance, &self.node, from).await.map_err(Shut::not_now)?;
+        let owner = self.refdb.claim_instance(instance, &self.node, from).await.map_err(Denied::not_now)?;
         if owner != self.node {
             return Err(taken(gerrit, &owner));
         }
         // A node may change its own: the one before is free again, also when a crash came between.
-        let owners = self.refdb.instances().await.map_err(Shut::not_now)?;
+        let owners = self.refdb.instances().await.map_err(Denied::not_now)?;
         for (other, _) in owners.iter().filter(|(other, owner)| *other != instance && **owner == self.node) {
-            self.refdb.release_instance(other, &self.node).await.map_err(Shut::not_now)?;
+            self.refdb.release_instance(other, &self.node).await.map_err(Denied::not_now)?;
         }
         Ok(())
     }
@@ -58,8 +58,8 @@ fn counts(nodes: &[NodeRecord], node: &NodeId) -> bool {
     nodes.iter().any(|one| one.node == *node && !one.expelled)
 }
 
-fn taken(gerrit: &HelloRequest, owner: &NodeId) -> Shut {
-    Shut::Refused(format!(
+fn taken(gerrit: &HelloRequest, owner: &NodeId) -> Denied {
+    Denied::Refused(format!(
         "gerrit.instanceId is {}, which the Gerrit of node {owner} has already; give this one an instanceId of its own, \
          such as the name of its node",
         gerrit.instance_id

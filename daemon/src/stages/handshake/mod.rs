@@ -14,13 +14,13 @@
 //! | `folders` | where it keeps its repositories, held against the configuration |
 //! | `identity` | who this Gerrit is, held against the refdb |
 //! | `compare` | how the disk differs from the version map |
-//! | `settle` | what becomes of each difference |
+//! | `init_writes` | what becomes of each difference |
 //! | `stray` | what had to give way: listed, adopted, discarded |
 
 mod compare;
 mod folders;
 mod identity;
-mod settle;
+mod init_writes;
 mod stray;
 
 use std::sync::Arc;
@@ -33,20 +33,20 @@ use lockstep_proto::{NodeId, ProjectName};
 use crate::base::base_paths::Roots;
 use crate::base::clock::Entropy;
 use crate::seams::refdb::RefDb;
-use crate::stages::ports::{CatchUp, Doorkeeper, Transactions};
-use crate::state::materialize::Placer;
+use crate::stages::ports::{CatchUp, Handshake, Transactions};
+use crate::state::materialize::Materializer;
 
 /// What keeps the node from being ready; nothing when it is.
 pub type NotReady = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
 /// The door of one node.
-pub struct Door {
+pub struct HandshakeStage {
     /// This node.
     pub node: NodeId,
     /// The refdb.
     pub refdb: Arc<dyn RefDb>,
     /// The repositories and the version map.
-    pub placer: Placer,
+    pub materializer: Materializer,
     /// The commit stage.
     pub transactions: Arc<dyn Transactions>,
     /// The apply stage.
@@ -65,14 +65,14 @@ pub struct Door {
 
 /// Why a Gerrit was not let in.
 #[derive(Debug)]
-enum Shut {
+enum Denied {
     /// It must not start: for the administrator.
     Refused(String),
     /// It is not known yet: ask again.
     NotNow(String),
 }
 
-impl Shut {
+impl Denied {
     fn not_now(why: impl std::fmt::Display) -> Self {
         Self::NotNow(why.to_string())
     }
@@ -87,44 +87,44 @@ fn unavailable(why: impl std::fmt::Display) -> ApiError {
     ApiError { code: RefusalCode::Unavailable, message: why.to_string(), retry: true }
 }
 
-impl Door {
-    async fn let_in(&self, gerrit: &HelloRequest) -> Result<(), Shut> {
+impl HandshakeStage {
+    async fn admit(&self, gerrit: &HelloRequest) -> Result<(), Denied> {
         if !self.takes_a_bridge {
-            return Err(Shut::Refused(NOBODY_REFRESHES.to_owned()));
+            return Err(Denied::Refused(NOBODY_REFRESHES.to_owned()));
         }
         if let Some(why) = self.roots.as_ref().and_then(|ours| folders::mismatch(gerrit, ours)) {
-            return Err(Shut::Refused(why));
+            return Err(Denied::Refused(why));
         }
         let closed = (self.not_ready)();
         if !closed.is_empty() {
-            return Err(Shut::NotNow(format!("this sidecar is starting and not ready yet ({})", closed.join(", "))));
+            return Err(Denied::NotNow(format!("this sidecar is starting and not ready yet ({})", closed.join(", "))));
         }
         let _turn = self.turn.lock().await;
-        let from = self.who_is_it(gerrit).await?;
-        self.settle_what_init_wrote(gerrit).await?;
+        let from = self.identify(gerrit).await?;
+        self.resolve_init_writes(gerrit).await?;
         self.enroll(gerrit, from.as_ref()).await
     }
 }
 
 #[async_trait]
-impl Doorkeeper for Door {
+impl Handshake for HandshakeStage {
     async fn hello(&self, gerrit: HelloRequest) -> Result<HelloResponse, ApiError> {
         let (instance, version) = (&gerrit.instance_id, &gerrit.gerrit_version);
-        match self.let_in(&gerrit).await {
+        match self.admit(&gerrit).await {
             Ok(()) => {
                 tracing::info!(instance, version, bridge = gerrit.bridge_version, "a Gerrit starts");
                 Ok(HelloResponse { accepted: true, reason: None })
             }
-            Err(Shut::Refused(reason)) => {
+            Err(Denied::Refused(reason)) => {
                 tracing::error!(instance, version, reason, "a Gerrit must not start");
                 Ok(HelloResponse { accepted: false, reason: Some(reason) })
             }
-            Err(Shut::NotNow(why)) => Err(unavailable(why)),
+            Err(Denied::NotNow(why)) => Err(unavailable(why)),
         }
     }
 
     async fn strays(&self, project: &ProjectName) -> Result<Vec<Stray>, ApiError> {
-        self.placer.strays(project).await.map_err(unavailable)
+        self.materializer.strays(project).await.map_err(unavailable)
     }
 
     async fn end_stray(&self, project: &ProjectName, request: StrayRequest) -> Result<ProjectResponse, ApiError> {

@@ -6,20 +6,20 @@ use lockstep_proto::bridge::{
 use lockstep_proto::gerrit::{Stray, StrayEnd, StrayRequest};
 use lockstep_proto::{ProjectKey, ProjectName, TxnId};
 
-use super::{Door, Shut, unavailable};
+use super::{Denied, HandshakeStage, unavailable};
 
-impl Door {
+impl HandshakeStage {
     /// Ends a stray. One that is gone already was ended by an earlier try.
     pub(super) async fn end(&self, project: &ProjectName, request: StrayRequest) -> Result<ProjectResponse, ApiError> {
         let StrayRequest { request_id, stray, end } = request;
-        let Some(key) = self.placer.table.project_key(project).map_err(unavailable)? else {
+        let Some(key) = self.materializer.versions.project_key(project).map_err(unavailable)? else {
             return Ok(refused(format!("there is no project {project}; check its name")));
         };
-        if !self.placer.strays(project).await.map_err(unavailable)?.contains(&stray) {
+        if !self.materializer.strays(project).await.map_err(unavailable)?.contains(&stray) {
             return self.ended_before(&key, &stray, end);
         }
         let apart = self.is_apart(&key, &stray).await.map_err(|shut| match shut {
-            Shut::Refused(why) | Shut::NotNow(why) => unavailable(why),
+            Denied::Refused(why) | Denied::NotNow(why) => unavailable(why),
         })?;
         if apart {
             return Ok(refused(format!(
@@ -35,14 +35,14 @@ impl Door {
                 other => return Ok(other),
             },
         };
-        self.placer.forget_stray(project, &stray).await.map_err(unavailable)?;
+        self.materializer.forget_stray(project, &stray).await.map_err(unavailable)?;
         Ok(done(txn))
     }
 
     /// The answer to whoever ends what is not there.
     fn ended_before(&self, key: &ProjectKey, stray: &Stray, end: StrayEnd) -> Result<ProjectResponse, ApiError> {
         let now = self.value(key, &stray.name).map_err(|shut| match shut {
-            Shut::Refused(why) | Shut::NotNow(why) => unavailable(why),
+            Denied::Refused(why) | Denied::NotNow(why) => unavailable(why),
         })?;
         if end == StrayEnd::Discard || now == Some(stray.value) {
             return Ok(done(None));

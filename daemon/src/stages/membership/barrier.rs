@@ -92,7 +92,7 @@ mod tests {
             settled: vec![Seq(0)],
             published: vec![Seq(0)],
         };
-        refdb.birth(&record).await.unwrap();
+        refdb.open_incarnation(&record).await.unwrap();
         let patience = Duration::from_secs(1);
         let barrier = RegistryBarrier { refdb: Arc::new(refdb.clone()), nudge: Arc::default(), patience };
         (refdb, barrier, record, "m.1.0.4.00000000000000aa".parse().unwrap())

@@ -13,7 +13,7 @@ use lockstep_proto::{IncarnationId, Lane, Seq, SiteId, Slot};
 
 use crate::base::backoff::Backoff;
 use crate::base::clock::Entropy;
-use crate::base::faults::injected_bug::{Plant, Plants};
+use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::seams::eventlog::EventLog;
 use crate::seams::eventlog::deliver::{append_all, record};
 use crate::seams::refdb::{IncarnationRecord, IncarnationState, RefDb, RefDbError, SlotState};
@@ -37,8 +37,8 @@ pub struct Drainer {
     pub eventlog: Arc<dyn EventLog>,
     /// For the jitter of retries.
     pub entropy: Arc<dyn Entropy>,
-    /// Planted bugs.
-    pub plants: Plants,
+    /// Injected bugs.
+    pub bugs: InjectedBugs,
 }
 
 impl Drainer {
@@ -99,7 +99,7 @@ impl Drainer {
 
     /// Makes sure that nothing can land in a slot of the window any more; what is in it already stays.
     async fn close(&self, slot: &Slot) -> Result<SlotState, RefDbError> {
-        if self.plants.has(Plant::WindowNotPoisoned) {
+        if self.bugs.has(InjectedBug::WindowNotPoisoned) {
             return self.refdb.slot(slot).await;
         }
         self.refdb.poison(slot).await

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 
 use super::drain::Drainer;
 use super::lease::Leases;
-use crate::base::faults::injected_bug::{Plant, Plants};
+use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
 use crate::seams::refdb::{IncarnationState, NodeAnswer, NodeRecord, RefDb};
 use crate::state::low_water::LowWater;
@@ -54,8 +54,8 @@ pub struct Member {
     pub nudge: Arc<Notify>,
     /// Bounds.
     pub limits: MemberLimits,
-    /// Planted bugs.
-    pub plants: Plants,
+    /// Injected bugs.
+    pub bugs: InjectedBugs,
 }
 
 impl Member {
@@ -84,7 +84,7 @@ impl Member {
                 *self.record.lock().unwrap_or_else(PoisonError::into_inner) = next;
                 Ok(())
             }
-            NodeAnswer::Differs(_) if self.plants.has(Plant::PausedNodeGoesOn) => Ok(()),
+            NodeAnswer::Differs(_) if self.bugs.has(InjectedBug::PausedNodeGoesOn) => Ok(()),
             NodeAnswer::Differs(now) => {
                 (self.fenced)();
                 Err(format!("this node's record was changed by somebody else ({now:?}): it stops"))

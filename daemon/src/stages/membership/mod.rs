@@ -6,19 +6,19 @@
 //! | file | idea |
 //! |---|---|
 //! | `drain` | freeze, poison the window, publish: the end of an incarnation |
-//! | `birth` | drain what came before, then a new incarnation |
+//! | `open` | drain what came before, then a new incarnation |
 //! | `lease` | who seems to be gone: a pure function |
 //! | `member` | heartbeat, low-water marks, adoption of dead siblings |
 //! | `barrier` | when every open incarnation knows a transaction |
 
 mod barrier;
-mod birth;
 mod drain;
 mod lease;
 mod member;
+mod open;
 
 pub use barrier::RegistryBarrier;
-pub use birth::{Birth, BirthError};
 pub use drain::Drainer;
 pub use lease::Leases;
 pub use member::{Member, MemberLimits};
+pub use open::{IncarnationOpener, OpenError};

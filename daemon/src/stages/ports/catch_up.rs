@@ -29,7 +29,7 @@ pub trait CatchUp: Send + Sync {
     ///
     /// # Errors
     /// As [`CatchUp::keys`].
-    async fn jump(&self, project: &ProjectName) -> Result<(), String>;
+    async fn transfer_state(&self, project: &ProjectName) -> Result<(), String>;
 
     /// Learns every project's state from the refdb: what was closed while this node had no incarnation.
     ///
@@ -41,14 +41,14 @@ pub trait CatchUp: Send + Sync {
     ///
     /// # Errors
     /// As [`CatchUp::keys`].
-    async fn revive(&self, project: &ProjectKey) -> Result<(), String>;
+    async fn restore_repository(&self, project: &ProjectKey) -> Result<(), String>;
 
     /// Brings the objects of all that the version map says of a project from peers, and moves no ref. Without its repository
     /// one is made.
     ///
     /// # Errors
     /// As [`CatchUp::keys`].
-    async fn refill(&self, project: &ProjectKey) -> Result<(), String>;
+    async fn refetch_objects(&self, project: &ProjectKey) -> Result<(), String>;
 
     /// Brings every project up to the refdb: after an expulsion, a lost stream, a restored volume.
     ///

@@ -7,7 +7,7 @@ use lockstep_proto::gerrit::{HelloRequest, HelloResponse, Stray, StrayRequest};
 
 /// What the bridge API needs for a Gerrit that starts.
 #[async_trait]
-pub trait Doorkeeper: Send + Sync {
+pub trait Handshake: Send + Sync {
     /// Whether this Gerrit may start here. What cannot be told yet is an [`ApiError`]; ask again.
     async fn hello(&self, gerrit: HelloRequest) -> Result<HelloResponse, ApiError>;
 

@@ -10,7 +10,7 @@ use crate::seams::git::IsCommitted;
 
 /// The seed stage needs the commit stage for projects that nobody else may commit to.
 #[async_trait]
-pub trait Seedbed: Send + Sync {
+pub trait SeedCommits: Send + Sync {
     /// Creates a project that takes the seeder's refs alone.
     async fn begin(&self, project: &ProjectName, request: CreateProjectRequest) -> Result<ProjectResponse, ApiError>;
 

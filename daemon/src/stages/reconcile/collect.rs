@@ -9,7 +9,7 @@ use std::time::Duration;
 use lockstep_proto::{Lane, LaneId, Pack, Seq, SiteId, Slot, Transaction};
 use tokio::time::sleep;
 
-use crate::base::faults::injected_bug::{Plant, Plants};
+use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
 use crate::seams::blob::BlobStore;
 use crate::seams::refdb::staged::StagedRefDb;
@@ -30,8 +30,8 @@ pub struct Collector {
     pub observer: Arc<dyn Observer>,
     /// How often.
     pub pace: Duration,
-    /// Planted bugs.
-    pub plants: Plants,
+    /// Injected bugs.
+    pub bugs: InjectedBugs,
 }
 
 impl Collector {
@@ -67,7 +67,7 @@ impl Collector {
         let id = lane_id(incarnation, lane);
         let marks =
             nodes.iter().filter(|node| !node.expelled).map(|node| node.low_water.get(&id).copied().unwrap_or(Seq(0)));
-        let lowest = if self.plants.has(Plant::CollectBelowSlowNode) { marks.max() } else { marks.min() };
+        let lowest = if self.bugs.has(InjectedBug::CollectBelowSlowNode) { marks.max() } else { marks.min() };
         lowest.unwrap_or(Seq(0)).min(incarnation.published[lane])
     }
 

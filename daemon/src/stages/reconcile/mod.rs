@@ -5,14 +5,14 @@
 //! | `sweep` | nothing that is published stays unseen here |
 //! | `collect` | the journal is collected below every node's low-water mark |
 //! | `release` | kept values go when their journal entries have gone |
-//! | `revive` | a project that lives has a repository |
+//! | `restore_repository` | a project that lives has a repository |
 
 mod collect;
 mod release;
-mod revive;
+mod restore_repository;
 mod sweep;
 
 pub use collect::Collector;
 pub use release::Releaser;
-pub use revive::Reviver;
+pub use restore_repository::RepositoryRestorer;
 pub use sweep::Sweeper;

@@ -1,7 +1,7 @@
 //! The releaser: values that stopped being reachable are kept until the journal entry that ended them is collected; then
 //! every node is past it, and nothing that is still to come builds on them.
 //!
-//! A label is the transaction's id and a suffix, as the placer writes it. Labels are read before the incarnations: the
+//! A label is the transaction's id and a suffix, as the materializer writes it. Labels are read before the incarnations: the
 //! incarnation of a label is among them, unless it was forgotten, which happens only when all of it is collected.
 
 use std::collections::BTreeMap;
@@ -105,7 +105,7 @@ mod tests {
     use lockstep_proto::{Oid, Seq};
 
     use super::*;
-    use crate::base::faults::injected_bug::Plants;
+    use crate::base::faults::injected_bug::InjectedBugs;
     use crate::base::observer::Nobody;
     use crate::seams::git::model::ModelRepositories;
     use crate::seams::refdb::memory::MemoryRefDb;
@@ -114,7 +114,7 @@ mod tests {
     const LABELS: [&str; 2] = ["n-0.1.0.3.00000000000000aa-0", "n-0.1.0.7.00000000000000bb-j2"];
 
     async fn world() -> (MemoryRefDb, ModelRepositories, ProjectName, Oid) {
-        let (refdb, repositories) = (MemoryRefDb::new(), ModelRepositories::new(Plants::default()));
+        let (refdb, repositories) = (MemoryRefDb::new(), ModelRepositories::new(InjectedBugs::default()));
         let project: ProjectName = "p".parse().unwrap();
         repositories.create(&project, &"refs/heads/main".parse().unwrap()).await.unwrap();
         let oid = repositories.add_object(&project, &[], 1);
@@ -131,7 +131,7 @@ mod tests {
             settled: vec![Seq(0)],
             published: vec![Seq(0)],
         };
-        refdb.birth(&record).await.unwrap();
+        refdb.open_incarnation(&record).await.unwrap();
         (refdb, repositories, project, oid)
     }
 

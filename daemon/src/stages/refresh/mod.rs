@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::base::backoff::Backoff;
 use crate::base::clock::{Clock, Entropy};
-use crate::base::faults::injected_bug::{Plant, Plants};
+use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
 use crate::seams::volume::{Changes, Difference, NodeStore, RefRecord, StoreError};
 use crate::stages::ports::Refreshes;
@@ -80,7 +80,7 @@ fn all_users() -> ProjectName {
 }
 
 /// What the stage needs of the node.
-pub struct RefreshParts {
+pub struct RefreshDependencies {
     /// Where marks are kept.
     pub store: Arc<dyn NodeStore>,
     /// For people.
@@ -91,14 +91,14 @@ pub struct RefreshParts {
     pub observer: Arc<dyn Observer>,
     /// Ends whoever waits.
     pub ended: CancellationToken,
-    /// Planted bugs.
-    pub plants: Plants,
+    /// Injected bugs.
+    pub bugs: InjectedBugs,
 }
 
 /// The refresh stage of one node.
 pub struct Refresh {
     settings: RefreshSettings,
-    parts: RefreshParts,
+    parts: RefreshDependencies,
     inner: Mutex<Inner>,
     /// Raised when something may be due, or was acknowledged.
     news: watch::Sender<u64>,
@@ -117,11 +117,11 @@ impl Refresh {
     ///
     /// # Errors
     /// The store failed.
-    pub fn new(settings: RefreshSettings, parts: RefreshParts) -> Result<Self, StoreError> {
+    pub fn new(settings: RefreshSettings, parts: RefreshDependencies) -> Result<Self, StoreError> {
         let generation = parts.store.facts()?.starts << LIFE_BITS;
-        let (marks, forgets_newer) = (parts.store.refresh_marks()?, parts.plants.has(Plant::AckForgetsNewer));
+        let (marks, forgets_newer) = (parts.store.refresh_marks()?, parts.bugs.has(InjectedBug::AckForgetsNewer));
         let mut limits = settings.queue;
-        if parts.plants.has(Plant::AckedNotKept) {
+        if parts.bugs.has(InjectedBug::AckedNotKept) {
             limits.keep = Duration::ZERO;
         }
         let queue = Queue::new(limits, generation, marks, Instant::now(), forgets_newer);
@@ -261,7 +261,7 @@ impl Follow for Refresh {
         mover: Mover,
     ) -> Result<(), StoreError> {
         let own = mover == Mover::Own && self.settings.gerrit_commits;
-        if own && self.parts.plants.has(Plant::OwnNotRefreshed) {
+        if own && self.parts.bugs.has(InjectedBug::OwnNotRefreshed) {
             return Ok(());
         }
         let Some(subject) = subject::of(&project.name, key, &self.settings.all_users) else { return Ok(()) };

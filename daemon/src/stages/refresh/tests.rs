@@ -15,7 +15,7 @@ use crate::seams::git::model::ModelRepositories;
 use crate::seams::volume::VolumeFacts;
 use crate::seams::volume::memory::MemoryStore;
 use crate::state::durability::Durability;
-use crate::state::version_map::RefTable;
+use crate::state::version_map::VersionMap;
 
 struct Still;
 
@@ -28,33 +28,33 @@ impl Clock for Still {
 /// A node's refs with the stage behind them, on a store that outlives it.
 struct Life {
     refresh: Arc<Refresh>,
-    table: Arc<RefTable>,
+    versions: Arc<VersionMap>,
     durability: Durability,
     ended: CancellationToken,
 }
 
-async fn live(store: &MemoryStore, plants: Plants) -> Life {
+async fn live(store: &MemoryStore, bugs: InjectedBugs) -> Life {
     let starts = store.facts().unwrap().starts + 1;
     let facts = Some(VolumeFacts { starts, ..VolumeFacts::default() });
     store.commit(Changes { facts, ..Changes::default() }).await.unwrap();
     let shared: Arc<dyn NodeStore> = Arc::new(store.clone());
     let ended = CancellationToken::new();
-    let parts = RefreshParts {
+    let parts = RefreshDependencies {
         store: Arc::clone(&shared),
         clock: Arc::new(Still),
         entropy: Arc::new(SeededEntropy::new(1)),
         observer: Arc::new(Nobody),
         ended: ended.clone(),
-        plants,
+        bugs,
     };
     let refresh = Arc::new(Refresh::new(RefreshSettings::default(), parts).unwrap());
     let follower: Arc<dyn Follow> = Arc::clone(&refresh) as _;
-    let table = Arc::new(RefTable::new(Arc::clone(&shared), plants).followed(Some(follower)));
-    let (repositories, pace) = (Arc::new(ModelRepositories::new(plants)), Duration::from_millis(1));
-    let durability = Durability::new(Arc::clone(&table), repositories, shared, pace, plants, ended.clone());
+    let versions = Arc::new(VersionMap::new(Arc::clone(&shared), bugs).followed(Some(follower)));
+    let (repositories, pace) = (Arc::new(ModelRepositories::new(bugs)), Duration::from_millis(1));
+    let durability = Durability::new(Arc::clone(&versions), repositories, shared, pace, bugs, ended.clone());
     durability.add(Arc::clone(&refresh) as Arc<dyn Remember>);
     tokio::spawn(durability.clone().run());
-    Life { refresh, table, durability, ended }
+    Life { refresh, versions, durability, ended }
 }
 
 impl Life {
@@ -66,7 +66,7 @@ impl Life {
         let txn: TxnId = "n.1.0.0.00000000000000aa".parse().unwrap();
         let record = RefRecord { version: Version(version), value, txn };
         let records: BTreeMap<RefKey, RefRecord> = [(key.parse().unwrap(), record)].into();
-        self.table.moved(&project.parse().unwrap(), records, mover).unwrap();
+        self.versions.moved(&project.parse().unwrap(), records, mover).unwrap();
     }
 
     async fn ask(&self, session: &str, wait_ms: u64) -> Result<Vec<Task>, ApiError> {
@@ -91,7 +91,7 @@ const META: &str = "refs/changes/01/1/meta";
 
 #[tokio::test(start_paused = true)]
 async fn whoever_waits_is_told_when_a_ref_moves() {
-    let life = live(&MemoryStore::default(), Plants::default()).await;
+    let life = live(&MemoryStore::default(), InjectedBugs::default()).await;
     let (tasks, ()) = tokio::join!(life.ask("one", 30_000), async {
         tokio::time::sleep(Duration::from_secs(5)).await;
         life.moved(META, 1, Some(1), Mover::Other);
@@ -108,7 +108,7 @@ async fn whoever_waits_is_told_when_a_ref_moves() {
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_ends_sends_away_who_waits() {
-    let life = live(&MemoryStore::default(), Plants::default()).await;
+    let life = live(&MemoryStore::default(), InjectedBugs::default()).await;
     let (answer, ()) = tokio::join!(life.ask("one", 30_000), async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         life.ended.cancel();
@@ -119,7 +119,7 @@ async fn a_node_that_ends_sends_away_who_waits() {
 #[tokio::test(start_paused = true)]
 async fn what_is_durable_has_its_mark_and_what_was_acknowledged_lately_comes_again_after_a_restart() {
     let store = MemoryStore::default();
-    let life = live(&store, Plants::default()).await;
+    let life = live(&store, InjectedBugs::default()).await;
     life.moved(META, 1, Some(1), Mover::Other);
     life.moved("refs/changes/02/2/meta", 1, Some(1), Mover::Other);
     life.moved("refs/tags/v1", 1, Some(1), Mover::Other);
@@ -131,7 +131,7 @@ async fn what_is_durable_has_its_mark_and_what_was_acknowledged_lately_comes_aga
     tokio::time::sleep(Duration::from_secs(300)).await;
     life.durability.settle().await;
     // Whether or not it was acknowledged: its Gerrit may die yet.
-    let next = live(&store, Plants::default()).await;
+    let next = live(&store, InjectedBugs::default()).await;
     let again = next.ask("one", 0).await.unwrap();
     let mut numbers: Vec<u32> = again.iter().map(number).collect();
     numbers.sort_unstable();
@@ -144,7 +144,7 @@ async fn what_is_durable_has_its_mark_and_what_was_acknowledged_lately_comes_aga
 #[tokio::test(start_paused = true)]
 async fn what_was_acknowledged_long_ago_by_a_gerrit_that_lives_does_not_come_again_after_a_restart() {
     let store = MemoryStore::default();
-    let life = live(&store, Plants::default()).await;
+    let life = live(&store, InjectedBugs::default()).await;
     life.moved(META, 1, Some(1), Mover::Other);
     life.moved("refs/changes/02/2/meta", 1, Some(1), Mover::Other);
     let tasks = life.ask("one", 0).await.unwrap();
@@ -153,7 +153,7 @@ async fn what_was_acknowledged_long_ago_by_a_gerrit_that_lives_does_not_come_aga
     assert_eq!(life.ask("one", 0).await.unwrap().len(), 1, "the other one's answer was lost");
     life.durability.settle().await;
     assert_eq!(store.refresh_marks().unwrap().len(), 1, "the one that was not acknowledged");
-    let again = live(&store, Plants::default()).await.ask("one", 0).await.unwrap();
+    let again = live(&store, InjectedBugs::default()).await.ask("one", 0).await.unwrap();
     assert_eq!(again.iter().map(number).collect::<Vec<_>>(), [2]);
 }
 
@@ -163,7 +163,7 @@ async fn a_ref_and_its_mark_are_durable_in_the_same_step() {
     let (project, refs) =
         ("p".parse().unwrap(), [META, "refs/changes/02/2/meta", "refs/heads/main", "refs/meta/config"]);
     let store = MemoryStore::default();
-    let life = live(&store, Plants::default()).await;
+    let life = live(&store, InjectedBugs::default()).await;
     for (byte, key) in (1..).zip(refs) {
         life.moved(key, 1, Some(byte), Mover::Other);
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -180,7 +180,7 @@ async fn a_ref_and_its_mark_are_durable_in_the_same_step() {
 
 #[tokio::test(start_paused = true)]
 async fn values_are_those_of_the_version_map_before() {
-    let life = live(&MemoryStore::default(), Plants::default()).await;
+    let life = live(&MemoryStore::default(), InjectedBugs::default()).await;
     let oid = |byte: u8| Oid::Sha1([byte; 20]);
     for (version, byte) in [(1, Some(1)), (2, Some(2)), (3, None)] {
         life.moved("refs/meta/config", version, byte, Mover::Other);
@@ -193,7 +193,7 @@ async fn values_are_those_of_the_version_map_before() {
     life.moved("refs/meta/config", 4, Some(4), Mover::Other);
     let tasks = life.ask("one", 0).await.unwrap();
     let _ = life.report("one", &tasks).unwrap();
-    life.table.restored(&"p#1".parse().unwrap(), &RefKey::Ref(name), Some(oid(9))).unwrap();
+    life.versions.restored(&"p#1".parse().unwrap(), &RefKey::Ref(name), Some(oid(9))).unwrap();
     let tasks = life.ask("one", 0).await.unwrap();
     let Work::ProjectConfig { old, new, .. } = tasks[0].work else { panic!("{tasks:?}") };
     assert_eq!((old, new), (Some(oid(9)), Some(oid(4))), "somebody had written it behind the sidecar's back");
@@ -201,7 +201,7 @@ async fn values_are_those_of_the_version_map_before() {
 
 #[tokio::test(start_paused = true)]
 async fn a_project_that_comes_goes_and_comes_again() {
-    let life = live(&MemoryStore::default(), Plants::default()).await;
+    let life = live(&MemoryStore::default(), InjectedBugs::default()).await;
     let steps = [
         ("state:active#1", Some((false, true))),
         ("state:closing#1", None),
@@ -227,7 +227,7 @@ async fn a_project_that_comes_goes_and_comes_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_gerrit_that_does_not_ask_is_told_until_it_takes_it() {
-    let life = live(&MemoryStore::default(), Plants::default()).await;
+    let life = live(&MemoryStore::default(), InjectedBugs::default()).await;
     let gerrit = Arc::new(RecordingGerrit::default());
     gerrit.will_fail([GerritError::Denied("a wrong password".into()), GerritError::Failed("ill".into())]);
     tokio::spawn(Arc::clone(&life.refresh).drive(Arc::clone(&gerrit) as Arc<dyn crate::seams::gerrit::Gerrit>));
@@ -246,7 +246,7 @@ async fn a_gerrit_that_does_not_ask_is_told_until_it_takes_it() {
 /// It is never seen away: it was started again between two calls.
 #[tokio::test(start_paused = true)]
 async fn a_gerrit_that_restarts_between_two_calls_is_told_again_what_it_may_have_lost() {
-    let life = live(&MemoryStore::default(), Plants::default()).await;
+    let life = live(&MemoryStore::default(), InjectedBugs::default()).await;
     let gerrit = Arc::new(RecordingGerrit::default());
     tokio::spawn(Arc::clone(&life.refresh).drive(Arc::clone(&gerrit) as Arc<dyn crate::seams::gerrit::Gerrit>));
     let told = async |after: u64| {

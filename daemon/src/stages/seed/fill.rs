@@ -61,11 +61,13 @@ impl Run {
 
     /// What differs. A ref that is on the disk no longer was committed by an earlier try, and goes.
     async fn todo(&self, key: &ProjectKey, head: &RefName) -> Result<Todo, Failure> {
-        let (differ, shown) = self.seeder.placer.differing(key).await?;
+        let (differ, shown) = self.seeder.materializer.differing(key).await?;
         let mut todo = Todo::default();
         let mut open = 0;
         for (name, differs) in differ {
-            if name.as_str() == STEP || (differs.shown.is_none() && !self.seeder.placer.is_gone(key, &name).await?) {
+            if name.as_str() == STEP
+                || (differs.shown.is_none() && !self.seeder.materializer.is_gone(key, &name).await?)
+            {
                 continue;
             }
             open += u64::from(differs.shown.is_some());
@@ -98,14 +100,14 @@ impl Run {
 
     /// The commits behind committed branches and tags: every site has them, or will.
     async fn behind_tips(&self, key: &ProjectKey) -> Result<IsCommitted, Failure> {
-        let table = &self.seeder.placer.table;
+        let versions = &self.seeder.materializer.versions;
         let mut tips: Vec<Oid> = Vec::new();
-        table.visit(key, |key, record| {
+        versions.visit(key, |key, record| {
             if key.as_ref_name().is_some_and(|name| is_tip(name) || name.as_str() == STEP) {
                 tips.extend(record.value.oid());
             }
         })?;
-        let behind = self.seeder.placer.repositories.commits_behind(&key.name, &tips, REMEMBERED).await?;
+        let behind = self.seeder.materializer.repositories.commits_behind(&key.name, &tips, REMEMBERED).await?;
         Ok(Arc::new(move |oid| behind.binary_search(oid).is_ok()))
     }
 
@@ -113,7 +115,7 @@ impl Run {
     async fn step_by_step(&self, key: &ProjectKey, trunk: &RefCommand, behind: &IsCommitted) -> Result<(), Failure> {
         let Some(tip) = trunk.new else { return Ok(()) };
         let step_commits = self.seeder.limits.step_commits;
-        let steps = self.seeder.placer.repositories.steps_to(&key.name, tip, step_commits).await?;
+        let steps = self.seeder.materializer.repositories.steps_to(&key.name, tip, step_commits).await?;
         let name: RefName = STEP.parse()?;
         for to in steps.into_iter().filter(|step| !behind(step)) {
             let step = RefCommand { name: name.clone(), old: Expected::Any, new: Some(to), force: true };
@@ -124,7 +126,7 @@ impl Run {
 
     async fn remove_step(&self, key: &ProjectKey) -> Result<(), Failure> {
         let name: RefName = STEP.parse()?;
-        let known = self.seeder.placer.table.get(key, &RefKey::Ref(name.clone()))?;
+        let known = self.seeder.materializer.versions.get(key, &RefKey::Ref(name.clone()))?;
         if known.is_none_or(|record| record.value.is_absent()) {
             return Ok(());
         }
@@ -147,7 +149,7 @@ impl Run {
         let mut backoff = Backoff::new(entropy, Duration::from_millis(100), Duration::from_secs(5));
         let mut last = String::new();
         for _ in 0..TRIES {
-            match self.seeder.seedbed.commit(key, request.clone(), behind).await {
+            match self.seeder.commits.commit(key, request.clone(), behind).await {
                 Ok(response) => match judge(&response, part) {
                     Judged::Done => {
                         let news = part.iter().filter(|command| command.name.as_str() != STEP && command.new.is_some());

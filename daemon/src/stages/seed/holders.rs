@@ -23,14 +23,14 @@ impl Run {
 
     /// The last slot of each lane that gave a ref of the project what it is.
     fn last_slots(&self, key: &ProjectKey) -> Result<BTreeMap<LaneId, Seq>, Failure> {
-        let table = &self.seeder.placer.table;
+        let versions = &self.seeder.materializer.versions;
         let mut last: BTreeMap<LaneId, Seq> = BTreeMap::new();
         let mut note = |slot: lockstep_proto::Slot| {
             let seq = last.entry(slot.lane).or_default();
             *seq = (*seq).max(slot.seq);
         };
-        table.get(key, &RefKey::State)?.into_iter().for_each(|record| note(record.txn.slot));
-        table.visit(key, |_, record| note(record.txn.slot))?;
+        versions.get(key, &RefKey::State)?.into_iter().for_each(|record| note(record.txn.slot));
+        versions.visit(key, |_, record| note(record.txn.slot))?;
         Ok(last)
     }
 }

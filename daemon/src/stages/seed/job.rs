@@ -76,7 +76,7 @@ impl Run {
         drop(turn);
         self.wait_for_another_site(&key).await?;
         let id = self.request_id();
-        let answer = self.patiently(|| self.seeder.seedbed.open(&key, head.clone(), id.clone())).await?;
+        let answer = self.patiently(|| self.seeder.commits.open(&key, head.clone(), id.clone())).await?;
         committed(&answer)?;
         tracing::info!(project = %key, "seeded, and open");
         Ok(())
@@ -85,12 +85,12 @@ impl Run {
     /// What the repository's own `HEAD` points to.
     async fn head(&self) -> Result<RefName, Failure> {
         let name = &self.project;
-        let head = self.seeder.placer.repositories.head(name).await?;
+        let head = self.seeder.materializer.repositories.head(name).await?;
         head.ok_or_else(|| format!("HEAD of {name} is detached; point it to a branch with `git symbolic-ref`").into())
     }
 
     fn phase(&self) -> Result<Option<ProjectPhase>, Failure> {
-        Ok(self.seeder.placer.table.project(&self.project)?.map(|state| state.phase))
+        Ok(self.seeder.materializer.versions.project(&self.project)?.map(|state| state.phase))
     }
 
     /// The project's birth, if it has none yet.
@@ -107,18 +107,18 @@ impl Run {
             }
             Some(ProjectPhase::Deleted) | None => {
                 let request = CreateProjectRequest { request_id: self.request_id(), head: head.clone() };
-                let answer = self.patiently(|| self.seeder.seedbed.begin(name, request.clone())).await?;
+                let answer = self.patiently(|| self.seeder.commits.begin(name, request.clone())).await?;
                 committed(&answer)?;
             }
         }
-        let key = self.seeder.placer.table.project_key(name)?;
+        let key = self.seeder.materializer.versions.project_key(name)?;
         key.ok_or_else(|| format!("project {name} was deleted meanwhile").into())
     }
 
     /// What another node has begun to seed is here in part: to go on from that would open a part, or delete the rest.
     fn refuse_anothers(&self) -> Result<(), Failure> {
         let any = ProjectKey { name: self.project.clone(), incarnation: 0 };
-        let Some(state) = self.seeder.placer.table.get(&any, &RefKey::State)? else { return Ok(()) };
+        let Some(state) = self.seeder.materializer.versions.get(&any, &RefKey::State)? else { return Ok(()) };
         let node = state.txn.slot.lane.incarnation.node;
         if node == self.seeder.node {
             return Ok(());

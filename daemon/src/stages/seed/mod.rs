@@ -34,8 +34,8 @@ use tokio::time::timeout;
 use crate::base::clock::Entropy;
 use crate::base::tasks::Tasks;
 use crate::seams::refdb::RefDb;
-use crate::stages::ports::{CatchUp, Seedbed, Seeding};
-use crate::state::materialize::Placer;
+use crate::stages::ports::{CatchUp, SeedCommits, Seeding};
+use crate::state::materialize::Materializer;
 
 /// Projects that are filled at the same time: the refs of each are in memory.
 pub const PROJECTS: usize = 2;
@@ -67,11 +67,11 @@ pub struct Seeder {
     /// The refdb.
     pub refdb: Arc<dyn RefDb>,
     /// The repositories and the version map.
-    pub placer: Placer,
+    pub materializer: Materializer,
     /// The apply stage.
     pub catch_up: Arc<dyn CatchUp>,
     /// The commit stage.
-    pub seedbed: Arc<dyn Seedbed>,
+    pub commits: Arc<dyn SeedCommits>,
     /// For request ids.
     pub entropy: Arc<dyn Entropy>,
     /// Owns the jobs.

@@ -34,7 +34,7 @@ impl Run {
 
     /// How many refs there are, and their digest.
     async fn compare(&self, key: &ProjectKey, head: Option<&RefName>) -> Result<(u64, String), Failure> {
-        let shown = self.seeder.placer.repositories.list_refs(&key.name).await?;
+        let shown = self.seeder.materializer.repositories.list_refs(&key.name).await?;
         let mut shown: BTreeMap<RefName, Oid> = shown.into_iter().filter(|(name, _)| name.as_str() != STEP).collect();
         let (mut digest, mut count) = (Sha256::new(), 0);
         let mut wrong = Vec::new();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lockstep_proto::{Oid, ProjectKey, RefKey, RefName};
 
-use super::{PlaceError, Placer};
+use super::{MaterializeError, Materializer};
 
 /// What is known of a ref that differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,17 +15,20 @@ pub struct Differs {
     pub shown: Option<Oid>,
 }
 
-impl Placer {
+impl Materializer {
     /// The refs that differ, and how many refs the disk shows. No lock is held: what is moved meanwhile may be among them.
     ///
     /// # Errors
     /// The disk or the version map cannot be read: that is not "equal".
-    pub async fn differing(&self, project: &ProjectKey) -> Result<(BTreeMap<RefName, Differs>, usize), PlaceError> {
+    pub async fn differing(
+        &self,
+        project: &ProjectKey,
+    ) -> Result<(BTreeMap<RefName, Differs>, usize), MaterializeError> {
         let shown = self.repositories.list_refs(&project.name).await?;
         let count = shown.len();
         let beside = |(name, oid)| (name, Differs { known: None, shown: Some(oid) });
         let mut differ: BTreeMap<RefName, Differs> = shown.into_iter().map(beside).collect();
-        self.table.visit(project, |key, record| {
+        self.versions.visit(project, |key, record| {
             let (RefKey::Ref(name), Some(known)) = (key, record.value.oid()) else { return };
             match differ.get_mut(&name) {
                 Some(found) if found.shown == Some(known) => _ = differ.remove(&name),
@@ -41,11 +44,11 @@ impl Placer {
     ///
     /// # Errors
     /// The disk or the version map cannot be read: that is not "gone".
-    pub async fn is_gone(&self, project: &ProjectKey, name: &RefName) -> Result<bool, PlaceError> {
+    pub async fn is_gone(&self, project: &ProjectKey, name: &RefName) -> Result<bool, MaterializeError> {
         let key = RefKey::Ref(name.clone());
-        let _guard = self.table.locks.lock(&project.name, [key.clone()]).await;
+        let _guard = self.versions.locks.lock(&project.name, [key.clone()]).await;
         let shown = self.repositories.read_ref(&project.name, name).await?;
-        let known = self.table.get(project, &key)?;
+        let known = self.versions.get(project, &key)?;
         Ok(shown.is_none() && known.is_some_and(|record| record.value.oid().is_some()))
     }
 }
@@ -57,28 +60,32 @@ mod tests {
     use lockstep_proto::{RefValue, Version};
 
     use super::*;
-    use crate::base::faults::injected_bug::Plants;
+    use crate::base::faults::injected_bug::InjectedBugs;
     use crate::seams::git::model::ModelRepositories;
     use crate::seams::git::{RefMove, Repositories};
     use crate::seams::volume::RefRecord;
     use crate::seams::volume::memory::MemoryStore;
-    use crate::state::version_map::{Mover, RefTable};
+    use crate::state::version_map::{Mover, VersionMap};
 
     #[tokio::test]
     async fn a_ref_that_is_moving_is_not_gone() {
-        let model = ModelRepositories::new(Plants::default());
+        let model = ModelRepositories::new(InjectedBugs::default());
         let project: ProjectKey = "p#1".parse().unwrap();
         let name: RefName = "refs/heads/main".parse().unwrap();
         model.create(&project.name, &name).await.unwrap();
         let value = model.add_object(&project.name, &[], 1);
-        let table = Arc::new(RefTable::new(Arc::new(MemoryStore::default()), Plants::default()));
-        let placer = Placer { repositories: Arc::new(model.clone()), table: Arc::clone(&table), mover: Mover::Other };
+        let versions = Arc::new(VersionMap::new(Arc::new(MemoryStore::default()), InjectedBugs::default()));
+        let materializer = Materializer {
+            repositories: Arc::new(model.clone()),
+            versions: Arc::clone(&versions),
+            mover: Mover::Other,
+        };
         let txn = "n.1.0.1.00000000000000aa".parse().unwrap();
         let record = RefRecord { version: Version(1), value: RefValue::Oid(value), txn };
 
-        let moving = table.locks.lock(&project.name, [RefKey::Ref(name.clone())]).await;
-        table.moved(&project, [(RefKey::Ref(name.clone()), record)].into(), Mover::Other).unwrap();
-        let look = placer.is_gone(&project, &name);
+        let moving = versions.locks.lock(&project.name, [RefKey::Ref(name.clone())]).await;
+        versions.moved(&project, [(RefKey::Ref(name.clone()), record)].into(), Mover::Other).unwrap();
+        let look = materializer.is_gone(&project, &name);
         let arrives = async {
             tokio::task::yield_now().await;
             let arrived = RefMove { name: name.clone(), old: None, new: Some(value) };
@@ -90,6 +97,6 @@ mod tests {
 
         let deleted = RefMove { name: name.clone(), old: Some(value), new: None };
         model.move_refs(&project.name, &[deleted], &[]).await.unwrap();
-        assert!(placer.is_gone(&project, &name).await.unwrap());
+        assert!(materializer.is_gone(&project, &name).await.unwrap());
     }
 }

@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use lockstep_proto::{Oid, ProjectName, RefKey, Transaction};
 
-use super::{PlaceError, Placer};
+use super::{MaterializeError, Materializer};
 use crate::seams::git::{GitError, RefMove, Relation};
 
-impl Placer {
+impl Materializer {
     /// Values that stop being reachable by these moves, labelled by the transaction that ends them.
     pub(super) async fn keep(
         &self,
         project: &ProjectName,
         transactions: &[Arc<Transaction>],
         moves: &[RefMove],
-    ) -> Result<Vec<(String, Oid)>, PlaceError> {
+    ) -> Result<Vec<(String, Oid)>, MaterializeError> {
         let lost = self.lost(project, moves).await?;
         let mut keep = Vec::new();
         for (step, lost) in moves.iter().zip(lost) {

@@ -2,19 +2,19 @@
 
 use lockstep_proto::{ProjectKey, ProjectPhase, RefKey, RefName, RefValue};
 
-use super::{PlaceError, Placer, steps, stray};
+use super::{MaterializeError, Materializer, steps, stray};
 use crate::seams::git::RefMove;
 
-impl Placer {
+impl Materializer {
     /// Deletes the refs on the disk that the version map says are deleted.
     ///
     /// # Errors
-    /// As [`Placer::place`].
-    pub async fn clear_deleted(&self, project: &ProjectKey) -> Result<(), PlaceError> {
+    /// As [`Materializer::materialize`].
+    pub async fn clear_deleted(&self, project: &ProjectKey) -> Result<(), MaterializeError> {
         let (differ, _) = self.differing(project).await?;
         let mut deleted = Vec::new();
         for name in differ.into_iter().filter(|(_, one)| one.known.is_none()).map(|(name, _)| name) {
-            if self.table.get(project, &RefKey::Ref(name.clone()))?.is_some() {
+            if self.versions.get(project, &RefKey::Ref(name.clone()))?.is_some() {
                 deleted.push(name);
             }
         }
@@ -25,17 +25,17 @@ impl Placer {
     /// seeded, such refs are those that are still to be committed, and stay.
     ///
     /// # Errors
-    /// As [`Placer::place`].
-    pub async fn make_known(&self, project: &ProjectKey) -> Result<(), PlaceError> {
+    /// As [`Materializer::materialize`].
+    pub async fn make_known(&self, project: &ProjectKey) -> Result<(), MaterializeError> {
         let (differ, _) = self.differing(project).await?;
         let (known, foreign): (Vec<_>, Vec<_>) = differ.into_iter().partition(|(_, one)| one.known.is_some());
-        if self.table.project(&project.name)?.is_some_and(|state| state.phase == ProjectPhase::Active) {
+        if self.versions.project(&project.name)?.is_some_and(|state| state.phase == ProjectPhase::Active) {
             self.delete(project, foreign.into_iter().map(|(name, _)| name).collect()).await?;
         }
         let keys: Vec<RefKey> = known.into_iter().map(|(name, _)| RefKey::Ref(name)).collect();
-        let _guard = self.table.locks.lock(&project.name, keys.iter().cloned().chain([RefKey::Head])).await;
+        let _guard = self.versions.locks.lock(&project.name, keys.iter().cloned().chain([RefKey::Head])).await;
         self.restore(project, &keys).await?;
-        let head = self.table.get(project, &RefKey::Head)?.map(|record| record.value);
+        let head = self.versions.get(project, &RefKey::Head)?.map(|record| record.value);
         if let Some(RefValue::Symref(target)) = head
             && self.repositories.head(&project.name).await?.as_ref() != Some(&target)
         {
@@ -47,12 +47,12 @@ impl Placer {
 
     /// Deletes refs that the disk shows and that have no value by the version map. What was committed once is kept like any
     /// value that stops being reachable, and anything else as a stray.
-    async fn delete(&self, project: &ProjectKey, names: Vec<RefName>) -> Result<(), PlaceError> {
+    async fn delete(&self, project: &ProjectKey, names: Vec<RefName>) -> Result<(), MaterializeError> {
         let keys: Vec<RefKey> = names.iter().cloned().map(RefKey::Ref).collect();
-        let _guard = self.table.locks.lock(&project.name, keys).await;
+        let _guard = self.versions.locks.lock(&project.name, keys).await;
         let (mut moves, mut keep) = (Vec::new(), Vec::new());
         for name in names {
-            let record = self.table.get(project, &RefKey::Ref(name.clone()))?;
+            let record = self.versions.get(project, &RefKey::Ref(name.clone()))?;
             let Some(old) = self.repositories.read_ref(&project.name, &name).await? else { continue };
             let label = match record {
                 Some(record) if record.value.oid().is_some() => continue,
@@ -67,7 +67,7 @@ impl Placer {
             let shown = step.clone();
             self.move_refs(&project.name, step, &keep).await?;
             for one in shown {
-                self.table.restored(project, &RefKey::Ref(one.name), one.old)?;
+                self.versions.restored(project, &RefKey::Ref(one.name), one.old)?;
             }
         }
         Ok(())
@@ -81,28 +81,32 @@ mod tests {
     use lockstep_proto::{ProjectState, Version};
 
     use super::*;
-    use crate::base::faults::injected_bug::Plants;
+    use crate::base::faults::injected_bug::InjectedBugs;
     use crate::seams::git::Repositories;
     use crate::seams::git::model::ModelRepositories;
     use crate::seams::volume::RefRecord;
     use crate::seams::volume::memory::MemoryStore;
-    use crate::state::version_map::{Mover, RefTable};
+    use crate::state::version_map::{Mover, VersionMap};
 
     const MAIN: &str = "refs/heads/main";
 
     #[tokio::test]
     async fn what_is_still_to_be_seeded_stays() {
-        let model = ModelRepositories::new(Plants::default());
+        let model = ModelRepositories::new(InjectedBugs::default());
         let project: ProjectKey = "p#1".parse().unwrap();
         let name = |text: &str| -> RefName { text.parse().unwrap() };
         model.create(&project.name, &name(MAIN)).await.unwrap();
         let value = model.add_object(&project.name, &[], 1);
-        let table = Arc::new(RefTable::new(Arc::new(MemoryStore::default()), Plants::default()));
-        let placer = Placer { repositories: Arc::new(model.clone()), table: Arc::clone(&table), mover: Mover::Other };
+        let versions = Arc::new(VersionMap::new(Arc::new(MemoryStore::default()), InjectedBugs::default()));
+        let materializer = Materializer {
+            repositories: Arc::new(model.clone()),
+            versions: Arc::clone(&versions),
+            mover: Mover::Other,
+        };
         let know = |version: u64, key: RefKey, value: RefValue| {
             let record =
                 RefRecord { version: Version(version), value, txn: "n.1.0.1.00000000000000aa".parse().unwrap() };
-            table.moved(&project, [(key, record)].into(), Mover::Other).unwrap();
+            versions.moved(&project, [(key, record)].into(), Mover::Other).unwrap();
         };
         let state = |phase| RefValue::State(ProjectState { phase, incarnation: 1 });
         let [gone, unheard] = ["refs/heads/gone", "refs/heads/unheard"].map(name);
@@ -112,15 +116,15 @@ mod tests {
         let moves = [&gone, &unheard].map(|name| RefMove { name: name.clone(), old: None, new: Some(value) });
         model.move_refs(&project.name, &moves, &[]).await.unwrap();
 
-        placer.clear_deleted(&project).await.unwrap();
-        placer.make_known(&project).await.unwrap();
+        materializer.clear_deleted(&project).await.unwrap();
+        materializer.make_known(&project).await.unwrap();
         assert_eq!(model.list_refs(&project.name).await.unwrap(), [(unheard.clone(), value)]);
         assert_eq!(model.head(&project.name).await.unwrap(), Some(unheard));
-        assert_eq!(placer.strays(&project.name).await.unwrap().len(), 0);
+        assert_eq!(materializer.strays(&project.name).await.unwrap().len(), 0);
 
         know(2, RefKey::State, state(ProjectPhase::Active));
-        placer.make_known(&project).await.unwrap();
+        materializer.make_known(&project).await.unwrap();
         assert_eq!(model.list_refs(&project.name).await.unwrap(), []);
-        assert_eq!(placer.strays(&project.name).await.unwrap().len(), 1);
+        assert_eq!(materializer.strays(&project.name).await.unwrap().len(), 1);
     }
 }

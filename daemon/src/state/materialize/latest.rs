@@ -4,30 +4,30 @@ use std::collections::BTreeMap;
 
 use lockstep_proto::{Oid, ProjectKey, ProjectName, RefKey, RefName};
 
-use super::{PlaceError, Placer, steps};
+use super::{MaterializeError, Materializer, steps};
 use crate::base::ref_names;
 use crate::seams::git::{GitError, RefMove};
 use crate::seams::volume::RefRecord;
 
-impl Placer {
+impl Materializer {
     /// Places the refdb's records of a whole project in one go, whatever the disk shows; no ref moves backwards. The
     /// caller holds the locks of all keys, and the objects are there.
     ///
     /// # Errors
-    /// As [`Placer::place`].
-    pub async fn place_latest(
+    /// As [`Materializer::materialize`].
+    pub async fn materialize_latest(
         &self,
         project: &ProjectKey,
         mut latest: BTreeMap<RefKey, RefRecord>,
-    ) -> Result<(), PlaceError> {
+    ) -> Result<(), MaterializeError> {
         let mut newer = BTreeMap::new();
         for (key, record) in &mut latest {
-            match self.table.get(project, key)? {
+            match self.versions.get(project, key)? {
                 Some(known) if known.version >= record.version => *record = known,
                 _ => _ = newer.insert(key.clone(), record.clone()),
             }
         }
-        let under_way = self.table.announce(project, &newer)?;
+        let under_way = self.versions.record_intents(project, &newer)?;
         let moves = self.towards(project, &latest).await?;
         let mut keep = self.keep_latest(&project.name, &latest, &moves).await?;
         keep.extend(self.stray_values(project, &moves, &[]).await?);
@@ -35,7 +35,7 @@ impl Placer {
             self.move_refs(&project.name, step, &keep).await?;
         }
         self.after_refs(project, &newer).await?;
-        self.table.moved(project, newer, self.mover)?;
+        self.versions.moved(project, newer, self.mover)?;
         drop(under_way);
         self.forget_deleted(project)
     }
@@ -45,7 +45,7 @@ impl Placer {
         &self,
         project: &ProjectKey,
         latest: &BTreeMap<RefKey, RefRecord>,
-    ) -> Result<Vec<RefMove>, PlaceError> {
+    ) -> Result<Vec<RefMove>, MaterializeError> {
         let shown: BTreeMap<RefName, Oid> = match self.repositories.list_refs(&project.name).await {
             Ok(shown) => shown.into_iter().collect(),
             // Of a deleted project nothing is left.
@@ -70,7 +70,7 @@ impl Placer {
         project: &ProjectName,
         latest: &BTreeMap<RefKey, RefRecord>,
         moves: &[RefMove],
-    ) -> Result<Vec<(String, Oid)>, PlaceError> {
+    ) -> Result<Vec<(String, Oid)>, MaterializeError> {
         let mut keep = Vec::new();
         for (at, step) in moves.iter().enumerate() {
             let Some(old) = step.old else { continue };

@@ -21,14 +21,14 @@ use lockstep_proto::{
 use crate::base::ref_names;
 use crate::seams::git::{GitError, RefMove, Repositories};
 use crate::seams::volume::{RefRecord, StoreError};
-use crate::state::version_map::{Mover, RefTable};
+use crate::state::version_map::{Mover, VersionMap};
 
 /// Where `HEAD` points in a project whose creation did not say.
 const DEFAULT_HEAD: &str = "refs/heads/main";
 
 /// What to do when a ref on the disk is not what the version map says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnSurprise {
+pub enum OnMismatch {
     /// Move nothing and say so.
     Stop,
     /// Replace it: the new value was read from the refdb, so it is the newest of the chain.
@@ -37,7 +37,7 @@ pub enum OnSurprise {
 
 /// Why refs were not moved.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PlaceError {
+pub enum MaterializeError {
     /// The repository did not do it.
     #[error(transparent)]
     Git(#[from] GitError),
@@ -48,55 +48,55 @@ pub enum PlaceError {
 
 /// Moves refs in the repositories and notes it in the version map's overlay.
 #[derive(Clone)]
-pub struct Placer {
+pub struct Materializer {
     /// The repositories.
     pub repositories: Arc<dyn Repositories>,
     /// The version map.
-    pub table: Arc<RefTable>,
+    pub versions: Arc<VersionMap>,
     /// For whom refs are moved.
     pub mover: Mover,
 }
 
-impl Placer {
+impl Materializer {
     /// Places transactions, in the order of their versions, and local moves beside them.
     ///
     /// # Errors
     /// Nothing was moved, or (a failing disk) it is not known: the version map says what was.
-    pub async fn place(
+    pub async fn materialize(
         &self,
         project: &ProjectKey,
         transactions: &[Arc<Transaction>],
         local: &[RefMove],
-        surprise: OnSurprise,
-    ) -> Result<(), PlaceError> {
+        mismatch: OnMismatch,
+    ) -> Result<(), MaterializeError> {
         let mut last = squash(transactions);
         for key in last.keys().cloned().collect::<Vec<_>>() {
             // What is not newer than what is here is skipped: a duplicate, or a part that was caught up before.
-            let known = self.table.version(project, &key)?;
+            let known = self.versions.version(project, &key)?;
             last.retain(|one, record| *one != key || record.version > known);
         }
-        let under_way = self.table.announce(project, &last)?;
+        let under_way = self.versions.record_intents(project, &last)?;
         self.before_refs(project, &last).await?;
-        let mut moves = self.moves(project, &last, surprise).await?;
-        let strays = match surprise {
-            OnSurprise::Stop => Vec::new(),
-            OnSurprise::Replace => self.stray_values(project, &moves, transactions).await?,
+        let mut moves = self.moves(project, &last, mismatch).await?;
+        let strays = match mismatch {
+            OnMismatch::Stop => Vec::new(),
+            OnMismatch::Replace => self.stray_values(project, &moves, transactions).await?,
         };
         moves.extend_from_slice(local);
         moves.sort_by_key(|step| (step.new.is_some(), ref_names::visibility_rank(&step.name)));
         if !moves.is_empty() {
             let mut keep = self.keep(&project.name, transactions, &moves).await?;
             keep.extend(strays);
-            crate::base::faults::failpoint::reach("place.before_refs");
+            crate::base::faults::failpoint::reach("materialize.before_refs");
             for step in steps(moves) {
                 if let Err(error) = self.move_refs(&project.name, step.clone(), &keep).await {
                     return Err(self.explain(project, &step, error).await?.into());
                 }
             }
-            crate::base::faults::failpoint::reach("place.after_refs");
+            crate::base::faults::failpoint::reach("materialize.after_refs");
         }
         self.after_refs(project, &last).await?;
-        self.table.moved(project, last, self.mover)?;
+        self.versions.moved(project, last, self.mover)?;
         drop(under_way);
         self.forget_deleted(project)?;
         Ok(())
@@ -105,8 +105,12 @@ impl Placer {
     /// Makes a project's repository, if these records say that it lives.
     ///
     /// # Errors
-    /// As [`Placer::place`].
-    pub async fn open(&self, project: &ProjectKey, latest: &BTreeMap<RefKey, RefRecord>) -> Result<(), PlaceError> {
+    /// As [`Materializer::materialize`].
+    pub async fn open(
+        &self,
+        project: &ProjectKey,
+        latest: &BTreeMap<RefKey, RefRecord>,
+    ) -> Result<(), MaterializeError> {
         self.before_refs(project, latest).await
     }
 
@@ -114,12 +118,12 @@ impl Placer {
     /// What was written is kept as a stray, unless the ref contains it. The caller holds their locks.
     ///
     /// # Errors
-    /// As [`Placer::place`].
-    pub async fn restore(&self, project: &ProjectKey, keys: &[RefKey]) -> Result<(), PlaceError> {
+    /// As [`Materializer::materialize`].
+    pub async fn restore(&self, project: &ProjectKey, keys: &[RefKey]) -> Result<(), MaterializeError> {
         let mut moves = Vec::new();
         for key in keys {
             let RefKey::Ref(name) = key else { continue };
-            let Some(record) = self.table.get(project, key)? else { continue };
+            let Some(record) = self.versions.get(project, key)? else { continue };
             let old = self.repositories.read_ref(&project.name, name).await?;
             let new = record.value.oid();
             if old != new {
@@ -133,7 +137,7 @@ impl Placer {
                 step.iter().map(|step| (RefKey::Ref(step.name.clone()), step.old)).collect();
             self.move_refs(&project.name, step, &strays).await?;
             for (key, shown) in shown {
-                self.table.restored(project, &key, shown)?;
+                self.versions.restored(project, &key, shown)?;
             }
         }
         Ok(())
@@ -141,9 +145,13 @@ impl Placer {
 
     /// A new project's repository is there before its first refs are; `HEAD` is set with it. Of a project that is known here
     /// none is made: one that is gone would come back empty, and be taken for whole.
-    async fn before_refs(&self, project: &ProjectKey, last: &BTreeMap<RefKey, RefRecord>) -> Result<(), PlaceError> {
+    async fn before_refs(
+        &self,
+        project: &ProjectKey,
+        last: &BTreeMap<RefKey, RefRecord>,
+    ) -> Result<(), MaterializeError> {
         let exists = last.get(&RefKey::State).is_some_and(|record| !is_deleted(&record.value));
-        if exists && self.table.project_key(&project.name)?.as_ref() != Some(project) {
+        if exists && self.versions.project_key(&project.name)?.as_ref() != Some(project) {
             let head = match last.get(&RefKey::Head).map(|record| &record.value) {
                 Some(RefValue::Symref(target)) => target.clone(),
                 _ => default_head(&project.name)?,
@@ -153,7 +161,11 @@ impl Placer {
         Ok(())
     }
 
-    async fn after_refs(&self, project: &ProjectKey, last: &BTreeMap<RefKey, RefRecord>) -> Result<(), PlaceError> {
+    async fn after_refs(
+        &self,
+        project: &ProjectKey,
+        last: &BTreeMap<RefKey, RefRecord>,
+    ) -> Result<(), MaterializeError> {
         if let Some(RefValue::Symref(target)) = last.get(&RefKey::Head).map(|record| &record.value) {
             self.repositories.set_head(&project.name, target).await?;
         }
@@ -163,10 +175,10 @@ impl Placer {
         Ok(())
     }
 
-    fn forget_deleted(&self, project: &ProjectKey) -> Result<(), PlaceError> {
-        let state = self.table.project(&project.name)?;
+    fn forget_deleted(&self, project: &ProjectKey) -> Result<(), MaterializeError> {
+        let state = self.versions.project(&project.name)?;
         if state.is_some_and(|state| state.phase == ProjectPhase::Deleted && state.incarnation == project.incarnation) {
-            self.table.forget(project);
+            self.versions.forget(project);
         }
         Ok(())
     }
@@ -175,19 +187,19 @@ impl Placer {
         &self,
         project: &ProjectKey,
         last: &BTreeMap<RefKey, RefRecord>,
-        surprise: OnSurprise,
-    ) -> Result<Vec<RefMove>, PlaceError> {
+        mismatch: OnMismatch,
+    ) -> Result<Vec<RefMove>, MaterializeError> {
         let mut moves = Vec::with_capacity(last.len());
         for (key, record) in last {
             let RefKey::Ref(name) = key else { continue };
-            let old = match surprise {
-                OnSurprise::Stop => self.table.get(project, key)?.and_then(|known| known.value.oid()),
-                OnSurprise::Replace => self.repositories.read_ref(&project.name, name).await?,
+            let old = match mismatch {
+                OnMismatch::Stop => self.versions.get(project, key)?.and_then(|known| known.value.oid()),
+                OnMismatch::Replace => self.repositories.read_ref(&project.name, name).await?,
             };
             let new = record.value.oid();
             if old != new {
                 moves.push(RefMove { name: name.clone(), old, new });
-            } else if surprise == OnSurprise::Stop {
+            } else if mismatch == OnMismatch::Stop {
                 // There and back again: no move would compare it, so look whether the disk is where the map is.
                 self.expect(&project.name, name, old).await?;
             }
@@ -196,7 +208,7 @@ impl Placer {
     }
 
     /// git refused a name because of another one on the disk. That one was deleted in the chain before (the refdb holds
-    /// no two names that exclude each other), and its deletion has not come yet: a surprise like any other.
+    /// no two names that exclude each other), and its deletion has not come yet: a mismatch like any other.
     async fn explain(&self, project: &ProjectKey, moves: &[RefMove], error: GitError) -> Result<GitError, GitError> {
         let GitError::Failed { .. } = &error else { return Ok(error) };
         let shown = self.repositories.list_refs(&project.name).await?;
@@ -229,8 +241,8 @@ impl Placer {
         keep: &[(String, Oid)],
     ) -> Result<(), GitError> {
         loop {
-            let surprise = match self.repositories.move_refs(project, &moves, keep).await {
-                Err(surprise @ GitError::RefMoved { .. }) => surprise,
+            let mismatch = match self.repositories.move_refs(project, &moves, keep).await {
+                Err(mismatch @ GitError::RefMoved { .. }) => mismatch,
                 end => return end,
             };
             let mut left = Vec::with_capacity(moves.len());
@@ -240,7 +252,7 @@ impl Placer {
                 }
             }
             if left.len() == moves.len() {
-                return Err(surprise);
+                return Err(mismatch);
             }
             if left.is_empty() && keep.is_empty() {
                 return Ok(());

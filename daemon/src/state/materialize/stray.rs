@@ -14,7 +14,7 @@ use std::sync::Arc;
 use lockstep_proto::gerrit::Stray;
 use lockstep_proto::{Oid, ProjectKey, ProjectName, RefKey, RefName, Transaction};
 
-use super::{PlaceError, Placer};
+use super::{MaterializeError, Materializer};
 use crate::seams::git::{GitError, RefMove, Relation, compare_counters};
 
 /// Begins the labels of strays; `stray/<value>/<ref>`.
@@ -31,7 +31,7 @@ fn parse(label: &str) -> Option<Stray> {
     Some(Stray { name: name.parse().ok()?, value: value.parse().ok()? })
 }
 
-impl Placer {
+impl Materializer {
     /// The strays of a project, in the order of their labels.
     ///
     /// # Errors
@@ -55,7 +55,7 @@ impl Placer {
         project: &ProjectKey,
         moves: &[RefMove],
         steps: &[Arc<Transaction>],
-    ) -> Result<Vec<(String, Oid)>, PlaceError> {
+    ) -> Result<Vec<(String, Oid)>, MaterializeError> {
         let mut strays = Vec::new();
         for step in moves {
             let Some(old) = step.old else { continue };
@@ -74,9 +74,9 @@ impl Placer {
         step: &RefMove,
         old: Oid,
         steps: &[Arc<Transaction>],
-    ) -> Result<bool, PlaceError> {
+    ) -> Result<bool, MaterializeError> {
         let key = RefKey::Ref(step.name.clone());
-        let known = self.table.get(project, &key)?;
+        let known = self.versions.get(project, &key)?;
         if known.is_none() && steps.is_empty() {
             return match step.new {
                 Some(new) => self.is_apart(&project.name, old, new).await,
@@ -111,7 +111,7 @@ impl Placer {
     ///
     /// # Errors
     /// The repository cannot be read.
-    pub async fn is_apart(&self, project: &ProjectName, one: Oid, other: Oid) -> Result<bool, PlaceError> {
+    pub async fn is_apart(&self, project: &ProjectName, one: Oid, other: Oid) -> Result<bool, MaterializeError> {
         for oid in [one, other] {
             // Only a commit contains anything, itself to begin with.
             let is_commit = |relation| relation == Relation::FastForward;
@@ -124,7 +124,7 @@ impl Placer {
 }
 
 /// An object that a power cut took cannot be kept, and holds nothing up.
-fn is_there<T>(found: Result<T, GitError>, is_so: impl FnOnce(T) -> bool) -> Result<bool, PlaceError> {
+fn is_there<T>(found: Result<T, GitError>, is_so: impl FnOnce(T) -> bool) -> Result<bool, MaterializeError> {
     match found {
         Ok(found) => Ok(is_so(found)),
         Err(GitError::Missing { .. }) => Ok(false),
@@ -139,18 +139,18 @@ mod tests {
     use lockstep_proto::{Command, Pack, RefValue, Version};
 
     use super::*;
-    use crate::base::faults::injected_bug::Plants;
+    use crate::base::faults::injected_bug::InjectedBugs;
     use crate::seams::git::Repositories;
     use crate::seams::git::model::ModelRepositories;
     use crate::seams::volume::RefRecord;
     use crate::seams::volume::memory::MemoryStore;
-    use crate::state::materialize::OnSurprise;
-    use crate::state::version_map::{Mover, RefTable};
+    use crate::state::materialize::OnMismatch;
+    use crate::state::version_map::{Mover, VersionMap};
 
     const MAIN: &str = "refs/heads/main";
 
     struct World {
-        placer: Placer,
+        materializer: Materializer,
         model: ModelRepositories,
         project: ProjectKey,
     }
@@ -161,13 +161,13 @@ mod tests {
 
     impl World {
         async fn new() -> Self {
-            let plants = Plants::default();
-            let model = ModelRepositories::new(plants);
+            let bugs = InjectedBugs::default();
+            let model = ModelRepositories::new(bugs);
             let project: ProjectKey = "p#1".parse().unwrap();
             model.create(&project.name, &MAIN.parse().unwrap()).await.unwrap();
-            let table = Arc::new(RefTable::new(Arc::new(MemoryStore::default()), plants));
-            let placer = Placer { repositories: Arc::new(model.clone()), table, mover: Mover::Other };
-            Self { placer, model, project }
+            let versions = Arc::new(VersionMap::new(Arc::new(MemoryStore::default()), bugs));
+            let materializer = Materializer { repositories: Arc::new(model.clone()), versions, mover: Mover::Other };
+            Self { materializer, model, project }
         }
 
         /// A commit of its own, on another one if there is one.
@@ -178,7 +178,7 @@ mod tests {
         /// The version map knows a version of the ref.
         fn known(&self, version: u64, value: Oid) {
             let records = [(MAIN.parse().unwrap(), record(version, value))].into();
-            self.placer.table.moved(&self.project, records, Mover::Other).unwrap();
+            self.materializer.versions.moved(&self.project, records, Mover::Other).unwrap();
         }
 
         /// Somebody writes.
@@ -214,11 +214,11 @@ mod tests {
                 })
             });
             let all: Vec<_> = all.collect();
-            self.placer.place(&self.project, &all, &[], OnSurprise::Replace).await.unwrap();
+            self.materializer.materialize(&self.project, &all, &[], OnMismatch::Replace).await.unwrap();
         }
 
         async fn strays(&self) -> Vec<Oid> {
-            self.placer.strays(&self.project.name).await.unwrap().into_iter().map(|stray| stray.value).collect()
+            self.materializer.strays(&self.project.name).await.unwrap().into_iter().map(|stray| stray.value).collect()
         }
     }
 
@@ -236,7 +236,7 @@ mod tests {
         world.placed(2, &[two]).await;
         assert_eq!(world.strays().await, [init]);
         let stray = Stray { name: MAIN.parse().unwrap(), value: init };
-        world.placer.forget_stray(&world.project.name, &stray).await.unwrap();
+        world.materializer.forget_stray(&world.project.name, &stray).await.unwrap();
         assert_eq!(world.strays().await, []);
     }
 
@@ -260,7 +260,7 @@ mod tests {
         for (written, strays) in [(one, vec![]), (init, vec![init])] {
             world.written(written).await;
             world.known(2, two);
-            world.placer.restore(&world.project, std::slice::from_ref(&key)).await.unwrap();
+            world.materializer.restore(&world.project, std::slice::from_ref(&key)).await.unwrap();
             assert_eq!(world.strays().await, strays);
         }
     }
@@ -274,7 +274,7 @@ mod tests {
             let copied = world.commit((!is_apart).then_some(one), 3);
             world.written(copied).await;
             let latest = BTreeMap::from([(MAIN.parse().unwrap(), record(7, latest))]);
-            world.placer.place_latest(&world.project, latest).await.unwrap();
+            world.materializer.materialize_latest(&world.project, latest).await.unwrap();
             assert_eq!(world.strays().await, if is_apart { vec![copied] } else { vec![] });
         }
     }

@@ -16,7 +16,7 @@ pub struct RefLocks(Arc<Mutex<BTreeMap<Key, Held>>>);
 /// Locks that are held; dropping it lets go of them.
 #[derive(Debug)]
 pub struct RefGuard {
-    table: Arc<Mutex<BTreeMap<Key, Held>>>,
+    versions: Arc<Mutex<BTreeMap<Key, Held>>>,
     held: Vec<(Key, Option<OwnedMutexGuard<()>>)>,
 }
 
@@ -26,12 +26,12 @@ impl RefLocks {
         let mut keys: Vec<RefKey> = keys.into_iter().collect();
         keys.sort_unstable();
         keys.dedup();
-        let mut guard = RefGuard { table: Arc::clone(&self.0), held: Vec::with_capacity(keys.len()) };
+        let mut guard = RefGuard { versions: Arc::clone(&self.0), held: Vec::with_capacity(keys.len()) };
         for key in keys {
             let key = (project.clone(), key);
             let lock = {
-                let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-                Arc::clone(table.entry(key.clone()).or_default())
+                let mut versions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                Arc::clone(versions.entry(key.clone()).or_default())
             };
             guard.held.push((key, None));
             let held = lock.lock_owned().await;
@@ -57,12 +57,12 @@ impl RefLocks {
 
 impl Drop for RefGuard {
     fn drop(&mut self) {
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
         for (key, guard) in self.held.drain(..) {
             drop(guard);
             // The table's own reference is the last one: nobody holds the lock and nobody waits for it.
-            if table.get(&key).is_some_and(|lock| Arc::strong_count(lock) == 1) {
-                table.remove(&key);
+            if versions.get(&key).is_some_and(|lock| Arc::strong_count(lock) == 1) {
+                versions.remove(&key);
             }
         }
     }

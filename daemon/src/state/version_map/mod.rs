@@ -15,8 +15,8 @@ use lockstep_proto::{Oid, ProjectKey, ProjectName, ProjectPhase, ProjectState, R
 pub use locks::{RefGuard, RefLocks};
 use tokio::sync::broadcast;
 
-use crate::base::faults::injected_bug::{Plant, Plants};
-use crate::seams::volume::{Announced, Changes, NodeStore, RefRecord, StoreError};
+use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
+use crate::seams::volume::{Changes, MoveIntent, NodeStore, RefRecord, StoreError};
 
 /// Entries of one page of the version map.
 const PAGE: usize = 1_000;
@@ -49,10 +49,10 @@ pub trait Follow: Send + Sync {
 }
 
 /// The version map with its overlay, and the locks of the refs. One a node.
-pub struct RefTable {
+pub struct VersionMap {
     store: Arc<dyn NodeStore>,
     overlay: Mutex<Overlay>,
-    plants: Plants,
+    bugs: InjectedBugs,
     follower: Option<Arc<dyn Follow>>,
     moves: broadcast::Sender<(ProjectName, RefKey)>,
     /// The in-process ref locks.
@@ -68,20 +68,20 @@ struct Overlay {
     forgotten: BTreeMap<ProjectKey, u64>,
     /// What this node committed and could not move yet.
     ahead: BTreeMap<(ProjectKey, RefKey), Version>,
-    /// Announcements whose moves are not in the overlay yet, and the last announcement.
+    /// Intents whose moves are not in the overlay yet, and the last intent.
     under_way: BTreeSet<u64>,
-    announced: u64,
+    last_intent: u64,
 }
 
-/// Moves that were announced and are being made; dropping it says that they are in the overlay, or were not made.
+/// Moves that are recorded as intents and are being made; dropping it says that they are in the overlay, or were not made.
 pub struct UnderWay<'a> {
-    table: &'a RefTable,
+    versions: &'a VersionMap,
     number: u64,
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.table.overlay().under_way.remove(&self.number);
+        self.versions.overlay().under_way.remove(&self.number);
     }
 }
 
@@ -89,16 +89,16 @@ impl Drop for UnderWay<'_> {
 #[derive(Debug)]
 pub struct Snapshot {
     generation: u64,
-    /// Announcements up to this one are in the overlay as it was.
-    announced: u64,
+    /// Intents up to this one are in the overlay as it was.
+    last_intent: u64,
 }
 
-impl RefTable {
+impl VersionMap {
     /// Nothing but what the store says.
     #[must_use]
-    pub fn new(store: Arc<dyn NodeStore>, plants: Plants) -> Self {
+    pub fn new(store: Arc<dyn NodeStore>, bugs: InjectedBugs) -> Self {
         let moves = broadcast::Sender::new(MOVES);
-        Self { store, overlay: Mutex::default(), plants, follower: None, moves, locks: RefLocks::default() }
+        Self { store, overlay: Mutex::default(), bugs, follower: None, moves, locks: RefLocks::default() }
     }
 
     /// Tells `follower` of every move.
@@ -107,7 +107,7 @@ impl RefTable {
         Self { follower, ..self }
     }
 
-    /// Every move from now on, when [`RefTable::get`] answers it. Who falls behind is told so, and does not know which.
+    /// Every move from now on, when [`VersionMap::get`] answers it. Who falls behind is told so, and does not know which.
     #[must_use]
     pub fn moves(&self) -> broadcast::Receiver<(ProjectName, RefKey)> {
         self.moves.subscribe()
@@ -128,23 +128,23 @@ impl RefTable {
             Some(record) => Some(record),
             None => self.store.reference(&scoped, key)?,
         };
-        let forgets = self.plants.has(Plant::TombstoneForgotten);
+        let forgets = self.bugs.has(InjectedBug::TombstoneForgotten);
         Ok(known.filter(|record| !(forgets && record.value.is_absent())))
     }
 
     /// The version that is applied here.
     ///
     /// # Errors
-    /// As [`RefTable::get`].
+    /// As [`VersionMap::get`].
     pub fn version(&self, project: &ProjectKey, key: &RefKey) -> Result<Version, StoreError> {
         Ok(self.get(project, key)?.map_or(Version::NONE, |record| record.version))
     }
 
-    /// Notes that this node committed a version which cannot be read here yet; until it can, [`RefTable::committed_version`]
+    /// Notes that this node committed a version which cannot be read here yet; until it can, [`VersionMap::committed_version`]
     /// answers it.
     ///
     /// # Errors
-    /// As [`RefTable::get`].
+    /// As [`VersionMap::get`].
     pub fn committed_ahead(&self, project: &ProjectKey, key: &RefKey, version: Version) -> Result<(), StoreError> {
         let at = (scope(project, key), key.clone());
         self.overlay().ahead.insert(at.clone(), version);
@@ -158,7 +158,7 @@ impl RefTable {
     /// The version that is applied here, or the later one that this node committed and that will be.
     ///
     /// # Errors
-    /// As [`RefTable::get`].
+    /// As [`VersionMap::get`].
     pub fn committed_version(&self, project: &ProjectKey, key: &RefKey) -> Result<Version, StoreError> {
         let ahead = self.overlay().ahead.get(&(scope(project, key), key.clone())).copied();
         Ok(self.version(project, key)?.max(ahead.unwrap_or(Version::NONE)))
@@ -167,7 +167,7 @@ impl RefTable {
     /// The project's state; none when this node never heard of it.
     ///
     /// # Errors
-    /// As [`RefTable::get`].
+    /// As [`VersionMap::get`].
     pub fn project(&self, name: &ProjectName) -> Result<Option<ProjectState>, StoreError> {
         let any = ProjectKey { name: name.clone(), incarnation: 0 };
         Ok(self.get(&any, &RefKey::State)?.and_then(|record| match record.value {
@@ -179,7 +179,7 @@ impl RefTable {
     /// Every project that this node has heard of, deleted ones included, with its state.
     ///
     /// # Errors
-    /// As [`RefTable::get`].
+    /// As [`VersionMap::get`].
     pub fn projects(&self) -> Result<BTreeMap<ProjectName, RefRecord>, StoreError> {
         let mut projects: BTreeMap<ProjectName, RefRecord> = self.store.projects()?.into_iter().collect();
         let overlay = self.overlay();
@@ -191,7 +191,7 @@ impl RefTable {
     /// Visits what is applied here of a project's refs and its `@HEAD`, tombstones included, in key order.
     ///
     /// # Errors
-    /// As [`RefTable::get`].
+    /// As [`VersionMap::get`].
     pub fn visit(&self, project: &ProjectKey, mut visitor: impl FnMut(RefKey, RefRecord)) -> Result<(), StoreError> {
         let mut after: Option<RefKey> = None;
         loop {
@@ -236,7 +236,7 @@ impl RefTable {
     /// The key of a project that exists here (in any phase but deleted).
     ///
     /// # Errors
-    /// As [`RefTable::get`].
+    /// As [`VersionMap::get`].
     pub fn project_key(&self, name: &ProjectName) -> Result<Option<ProjectKey>, StoreError> {
         let state = self.project(name)?.filter(|state| state.phase != ProjectPhase::Deleted);
         Ok(state.map(|state| ProjectKey { name: name.clone(), incarnation: state.incarnation }))
@@ -245,7 +245,7 @@ impl RefTable {
     /// Whether this incarnation of a project is known to be deleted: nothing of it comes back.
     ///
     /// # Errors
-    /// As [`RefTable::get`].
+    /// As [`VersionMap::get`].
     pub fn is_past(&self, project: &ProjectKey) -> Result<bool, StoreError> {
         Ok(self.project(&project.name)?.is_some_and(|state| {
             state.incarnation > project.incarnation
@@ -256,7 +256,7 @@ impl RefTable {
     /// Whether an object is, or lately was, the value of a ref: a base that every site has or will have.
     ///
     /// # Errors
-    /// As [`RefTable::get`].
+    /// As [`VersionMap::get`].
     pub fn is_committed(&self, project: &ProjectKey, oid: &Oid) -> Result<bool, StoreError> {
         let in_overlay = {
             let overlay = self.overlay();
@@ -270,7 +270,7 @@ impl RefTable {
     /// Whether a name is known to be marked as a directory in the refdb.
     ///
     /// # Errors
-    /// As [`RefTable::get`].
+    /// As [`VersionMap::get`].
     pub fn is_directory(&self, project: &ProjectKey, name: &RefName) -> Result<bool, StoreError> {
         if self.overlay().directories.contains_key(&(project.clone(), name.clone())) {
             return Ok(true);
@@ -279,24 +279,24 @@ impl RefTable {
     }
 
     /// Notes that refs are about to be moved: a crash of this process between the move and the next durable step is
-    /// told by this. The caller holds their locks, calls [`RefTable::moved`] after the move, and then drops the answer.
+    /// told by this. The caller holds their locks, calls [`VersionMap::moved`] after the move, and then drops the answer.
     ///
     /// # Errors
     /// The store failed: move nothing.
-    pub fn announce(
+    pub fn record_intents(
         &self,
         project: &ProjectKey,
         records: &BTreeMap<RefKey, RefRecord>,
     ) -> Result<UnderWay<'_>, StoreError> {
-        let moves: Vec<Announced> = records
+        let moves: Vec<MoveIntent> = records
             .iter()
-            .map(|(key, record)| Announced { project: project.clone(), key: key.clone(), record: record.clone() })
+            .map(|(key, record)| MoveIntent { project: project.clone(), key: key.clone(), record: record.clone() })
             .collect();
         let mut overlay = self.overlay();
-        let number = self.store.announce(&moves)?;
-        overlay.announced = number;
+        let number = self.store.record_intents(&moves)?;
+        overlay.last_intent = number;
         overlay.under_way.insert(number);
-        Ok(UnderWay { table: self, number })
+        Ok(UnderWay { versions: self, number })
     }
 
     /// Notes that refs were moved, and that the disk shows it. The caller holds their locks.
@@ -335,7 +335,7 @@ impl RefTable {
     /// Notes that a ref on the disk was not what the version map says (`shown`), and is again.
     ///
     /// # Errors
-    /// As [`RefTable::moved`].
+    /// As [`VersionMap::moved`].
     pub fn restored(&self, project: &ProjectKey, key: &RefKey, shown: Option<Oid>) -> Result<(), StoreError> {
         let Some(record) = self.get(project, key)? else { return Ok(()) };
         let before = RefRecord { value: shown.into(), ..record.clone() };
@@ -386,8 +386,8 @@ impl RefTable {
         into.refs.extend(refs.map(|((project, key), (record, _))| (project.clone(), key.clone(), record.clone())));
         into.directories.extend(overlay.directories.keys().cloned());
         into.forget_projects.extend(overlay.forgotten.keys().cloned());
-        let announced = overlay.under_way.first().map_or(overlay.announced, |first| first - 1);
-        Snapshot { generation: overlay.generation, announced }
+        let last_intent = overlay.under_way.first().map_or(overlay.last_intent, |first| first - 1);
+        Snapshot { generation: overlay.generation, last_intent }
     }
 
     /// Drops from the overlay what is durable now.
@@ -399,7 +399,7 @@ impl RefTable {
         overlay.refs.retain(|_, (_, generation)| *generation > snapshot.generation);
         overlay.directories.retain(|_, generation| *generation > snapshot.generation);
         overlay.forgotten.retain(|_, generation| *generation > snapshot.generation);
-        self.store.settle_announced(snapshot.announced)
+        self.store.end_intents(snapshot.last_intent)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Incarnations: births, marks, freezing, draining, forgetting.
 
 use futures::future::{join, join_all};
-use lockstep::seams::refdb::{BirthAnswer, IncarnationRecord, IncarnationState, MarkAnswer, RefDbError, Role};
+use lockstep::seams::refdb::{IncarnationRecord, IncarnationState, MarkAnswer, OpenAnswer, RefDbError, Role};
 use lockstep_proto::{IncarnationId, Seq};
 
 use super::Db;
@@ -27,7 +27,7 @@ fn record(id: IncarnationId) -> IncarnationRecord {
 async fn open(db: &Db, node: &str, number: u64) -> IncarnationRecord {
     db.enroll_site(&site("site-a"), Role::Active).await.expect("a site");
     let record = record(incarnation(node, number));
-    assert_eq!(db.birth(&record).await, Ok(BirthAnswer::Born));
+    assert_eq!(db.open_incarnation(&record).await, Ok(OpenAnswer::Opened));
     record
 }
 
@@ -57,31 +57,31 @@ mod cases {
 
     pub async fn a_birth_needs_the_role_and_the_epoch(db: Db) {
         let mut wanted = record(incarnation("node-a", 1));
-        assert!(is_broken(db.birth(&wanted).await), "the site is not enrolled");
+        assert!(is_broken(db.open_incarnation(&wanted).await), "the site is not enrolled");
         let active = db.enroll_site(&site("site-a"), Role::Active).await.expect("a site");
         wanted.epoch = 2;
-        assert_eq!(db.birth(&wanted).await, Ok(BirthAnswer::NotAllowed(active.clone())));
+        assert_eq!(db.open_incarnation(&wanted).await, Ok(OpenAnswer::NotAllowed(active.clone())));
         let mut now = active;
         for role in [Role::Standby, Role::Draining, Role::Fenced] {
             now = db.change_role(&now, role).await.expect("a change");
             wanted.epoch = now.epoch;
-            assert_eq!(db.birth(&wanted).await, Ok(BirthAnswer::NotAllowed(now.clone())));
+            assert_eq!(db.open_incarnation(&wanted).await, Ok(OpenAnswer::NotAllowed(now.clone())));
         }
         assert_eq!(db.incarnations(&site("site-a")).await, Ok(Vec::new()));
         assert_eq!(db.last_incarnation(&site("site-a"), &node("node-a")).await, Ok(0));
         now = db.change_role(&now, Role::Active).await.expect("a change");
         wanted.epoch = now.epoch;
-        assert_eq!(db.birth(&wanted).await, Ok(BirthAnswer::Born));
+        assert_eq!(db.open_incarnation(&wanted).await, Ok(OpenAnswer::Opened));
         assert_eq!(only(&db).await, wanted);
     }
 
     pub async fn a_number_is_born_once(db: Db) {
         let born = open(&db, "node-a", 3).await;
         assert_eq!(mark(&db, &born.id, [1; 3], [1; 3]).await, MarkAnswer::Written);
-        assert_eq!(db.birth(&born).await, Ok(BirthAnswer::Exists));
+        assert_eq!(db.open_incarnation(&born).await, Ok(OpenAnswer::Exists));
         assert_eq!(only(&db).await.settled, seqs([1; 3]), "a second birth resets nothing");
-        assert_eq!(db.birth(&record(incarnation("node-b", 3))).await, Ok(BirthAnswer::Born));
-        assert!(is_broken(db.birth(&record(incarnation("node-c", 0))).await), "numbers count from 1");
+        assert_eq!(db.open_incarnation(&record(incarnation("node-b", 3))).await, Ok(OpenAnswer::Opened));
+        assert!(is_broken(db.open_incarnation(&record(incarnation("node-c", 0))).await), "numbers count from 1");
     }
 
     pub async fn marks_never_go_back(db: Db) {
@@ -150,7 +150,7 @@ mod cases {
         db.enroll_site(&site("site-b"), Role::Active).await.expect("a site");
         let mut elsewhere = record(incarnation("node-z", 1));
         elsewhere.site = site("site-b");
-        assert_eq!(db.birth(&elsewhere).await, Ok(BirthAnswer::Born));
+        assert_eq!(db.open_incarnation(&elsewhere).await, Ok(OpenAnswer::Opened));
         assert_eq!(db.incarnations(&site("site-a")).await, Ok(wanted));
         assert_eq!(db.incarnations(&site("site-b")).await, Ok(vec![elsewhere]));
     }
@@ -169,7 +169,7 @@ mod cases {
         }
         assert!(is_broken(db.freeze(&site("site-a"), &first.id).await), "it is forgotten");
         assert_eq!(last("node-a").await, 2);
-        assert_eq!(db.birth(&second).await, Ok(BirthAnswer::Exists), "a number never comes again");
+        assert_eq!(db.open_incarnation(&second).await, Ok(OpenAnswer::Exists), "a number never comes again");
     }
 
     pub async fn only_a_drained_incarnation_is_forgotten(db: Db) {

@@ -76,8 +76,8 @@ impl Listener {
     /// # Panics
     /// The site does not let the key in.
     pub async fn start(key: &Key, server: &Server, root: &Path) -> Self {
-        let let_in = until(async || key.opens(server).await.then_some(())).await;
-        assert!(let_in.is_some(), "{}", server.log_tail());
+        let admit = until(async || key.opens(server).await.then_some(())).await;
+        assert!(admit.is_some(), "{}", server.log_tail());
         let mut ssh = key.ssh(server, &["gerrit", "stream-events"]).stdout(Stdio::piped()).spawn().expect("ssh runs");
         let mut lines = BufReader::new(ssh.stdout.take().expect("a pipe")).lines();
         let heard: Arc<Mutex<Vec<Value>>> = Arc::default();

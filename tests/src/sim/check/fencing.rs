@@ -12,7 +12,7 @@ use crate::sim::facts::Facts;
 /// # Errors
 /// The site is not active, or has another epoch; or an earlier incarnation of the node is not drained while the
 /// new one claims its number again.
-pub fn birth(facts: &Facts, record: &IncarnationRecord) -> Verdict {
+pub fn open_incarnation(facts: &Facts, record: &IncarnationRecord) -> Verdict {
     if facts.incarnations.contains_key(&record.id) {
         return Err(format!("{} was born twice", record.id));
     }

@@ -65,7 +65,7 @@ pub fn gerrit_differs(
 
 #[cfg(test)]
 mod tests {
-    use lockstep::base::faults::injected_bug::Plants;
+    use lockstep::base::faults::injected_bug::InjectedBugs;
 
     use super::*;
     use crate::sim::backend::Backend;
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn a_document_that_is_old_missing_or_too_much_is_found() {
-        let volume = MemoryBackend::of_models(1, Plants::default()).volume();
+        let volume = MemoryBackend::of_models(1, InjectedBugs::default()).volume();
         let project: ProjectName = "p".parse().unwrap();
         let names = [project.clone()];
         let subject = Subject::Project { project: project.clone() };

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use lockstep::seams::eventlog::{Position, Record, StreamInfo};
 use lockstep::seams::git::RefMove;
 use lockstep::seams::refdb::{
-    BirthAnswer, CommitAnswer, CommitRequest, IncarnationRecord, IncarnationState, MarkAnswer, Obstacle, RefItem,
+    CommitAnswer, CommitRequest, IncarnationRecord, IncarnationState, MarkAnswer, Obstacle, OpenAnswer, RefItem,
     SlotState,
 };
 use lockstep::seams::volume::{Changes, Held, RefRecord, ShardId};
@@ -91,7 +91,7 @@ impl NodeFactory for Fakes {
         let inner = Arc::new(Inner { parts, mistake: self.0, ready: AtomicBool::new(false), work });
         let looker = inner.clone();
         let tasks = vec![tokio::spawn(async move {
-            looker.be_born().await;
+            looker.open_incarnation().await;
             loop {
                 {
                     let _work = looker.work.lock().await;
@@ -139,7 +139,7 @@ impl SimNode for FakeNode {
 }
 
 impl Inner {
-    async fn be_born(&self) {
+    async fn open_incarnation(&self) {
         let (refdb, site, node) = (&self.parts.refdb, &self.parts.site, &self.parts.node);
         let mut work = self.work.lock().await;
         for old in insist!(refdb.incarnations(site)).into_iter().filter(|record| record.id.node == *node) {
@@ -159,13 +159,13 @@ impl Inner {
                 settled: vec![Seq(0)],
                 published: vec![Seq(0)],
             };
-            match refdb.birth(&record).await {
-                Ok(BirthAnswer::Born) => {
+            match refdb.open_incarnation(&record).await {
+                Ok(OpenAnswer::Opened) => {
                     *work = Work { id, seq: Seq(0) };
                     return;
                 }
-                Ok(BirthAnswer::NotAllowed(_)) | Err(_) => sleep(PATIENCE).await,
-                Ok(BirthAnswer::Exists) => self.drain(&id).await,
+                Ok(OpenAnswer::NotAllowed(_)) | Err(_) => sleep(PATIENCE).await,
+                Ok(OpenAnswer::Exists) => self.drain(&id).await,
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use lockstep::base::faults::injected_bug::Plants;
+use lockstep::base::faults::injected_bug::InjectedBugs;
 
 use super::node::{Fakes, Mistake};
 use super::volume::TinyVolume;
@@ -13,7 +13,7 @@ use crate::sim::scenario::{Action, Ask, Scenario};
 
 fn go(seed: u64, scenario: Scenario, mistake: Mistake) -> Result<Report, Box<Failure>> {
     let backend = MemoryBackend::new(scenario.shards, Box::new(|| Arc::new(TinyVolume::default())));
-    run(seed, scenario, Plants::default(), Arc::new(backend), Arc::new(Fakes(mistake)))
+    run(seed, scenario, InjectedBugs::default(), Arc::new(backend), Arc::new(Fakes(mistake)))
 }
 
 /// A short run of what the tiny node can do: refs, and records that can be read or not.

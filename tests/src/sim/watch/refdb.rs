@@ -76,7 +76,7 @@ impl Watch {
     /// An incarnation was born.
     pub fn born(&self, record: &IncarnationRecord) {
         let mut known = self.known();
-        let verdict = check::fencing::birth(&known.facts, record);
+        let verdict = check::fencing::open_incarnation(&known.facts, record);
         known.facts.incarnations.insert(record.id.clone(), record.clone());
         let commits = known.facts.commits;
         known.facts.born.insert(record.id.clone(), commits);

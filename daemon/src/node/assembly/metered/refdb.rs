@@ -9,8 +9,8 @@ use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq
 use tokio::time::Instant;
 
 use crate::seams::refdb::{
-    BirthAnswer, CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord,
-    Part, RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
+    CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer, Part,
+    RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
 };
 use crate::telemetry::metrics::{CallEnd, RefDbMetrics, RefDbOp};
 
@@ -76,7 +76,7 @@ measured! {
     Site: enroll_site(site: &SiteId, role: Role) -> SiteRecord;
     Site: sites() -> Vec<SiteRecord>;
     Site: change_role(from: &SiteRecord, role: Role) -> SiteRecord;
-    Incarnation: birth(record: &IncarnationRecord) -> BirthAnswer;
+    Incarnation: open_incarnation(record: &IncarnationRecord) -> OpenAnswer;
     Incarnation: incarnations(site: &SiteId) -> Vec<IncarnationRecord>;
     Incarnation: last_incarnation(site: &SiteId, node: &NodeId) -> u64;
     Mark: mark(site: &SiteId, id: &IncarnationId, settled: &[Seq], published: &[Seq]) -> MarkAnswer;

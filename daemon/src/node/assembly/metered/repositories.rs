@@ -80,7 +80,7 @@ measured! {
         commits_behind(project: &ProjectName, tips: &[Oid], most: usize) -> Vec<Oid>;
         steps_to(project: &ProjectName, tip: Oid, every: usize) -> Vec<Oid>;
         check_folders(living: &[ProjectName]) -> ();
-        strangers(word: &str, projects: &[ProjectName]) -> Vec<ProjectName>;
+        unrecognized(word: &str, projects: &[ProjectName]) -> Vec<ProjectName>;
         stamp(word: &str) -> ();
         kept(project: &ProjectName) -> Vec<String>;
         release(project: &ProjectName, labels: &[String]) -> ();

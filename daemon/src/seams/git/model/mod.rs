@@ -21,21 +21,21 @@ use self::disk::{Disk, Repo};
 use self::object::Object;
 use super::{GitError, IsCommitted, Packed, RefMove, Relation, RepairReport, Repositories};
 use crate::base::clock::Entropy;
-use crate::base::faults::injected_bug::{Plant, Plants};
+use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::seams::blob::Payload;
 
 /// Repositories in memory. Clones are handles to the same volume.
 #[derive(Clone, Debug, Default)]
 pub struct ModelRepositories {
     disk: Arc<Mutex<Disk>>,
-    plants: Plants,
+    bugs: InjectedBugs,
 }
 
 impl ModelRepositories {
-    /// An empty volume, with planted bugs.
+    /// An empty volume, with injected bugs.
     #[must_use]
-    pub fn new(plants: Plants) -> Self {
-        Self { disk: Arc::default(), plants }
+    pub fn new(bugs: InjectedBugs) -> Self {
+        Self { disk: Arc::default(), bugs }
     }
 
     /// Adds an object, as a push does before its refs move, and answers its id. Without a repository nothing is
@@ -169,8 +169,8 @@ impl Repositories for ModelRepositories {
         hints: &[Oid],
         is_committed: &IsCommitted,
     ) -> Result<Packed, GitError> {
-        let planted = self.plants.has(Plant::PackAgainstUncommitted);
-        let is_base = |oid: &Oid| is_committed(oid) || (planted && !wants.contains(oid));
+        let injected = self.bugs.has(InjectedBug::PackAgainstUncommitted);
+        let is_base = |oid: &Oid| is_committed(oid) || (injected && !wants.contains(oid));
         self.read(project, |repo| {
             let needed = walk::needed(repo, wants, hints, &is_base).map_err(|oids| missing(project, oids))?;
             let objects = needed.new.iter().filter_map(|oid| repo.objects.get(oid));
@@ -205,7 +205,7 @@ impl Repositories for ModelRepositories {
         moves: &[RefMove],
         keep: &[(String, Oid)],
     ) -> Result<(), GitError> {
-        let check_objects = !self.plants.has(Plant::RefsBeforeObjects);
+        let check_objects = !self.bugs.has(InjectedBug::RefsBeforeObjects);
         self.read(project, |repo| {
             if check_objects {
                 let values = moves.iter().filter_map(|one| one.new).chain(keep.iter().map(|(_, oid)| *oid));

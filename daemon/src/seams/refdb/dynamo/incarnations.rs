@@ -19,7 +19,7 @@ use super::keys::{self, Key};
 use super::refs::{Page, query};
 use super::sites;
 use crate::seams::refdb::rules;
-use crate::seams::refdb::{BirthAnswer, IncarnationRecord, IncarnationState, RefDbError, Role};
+use crate::seams::refdb::{IncarnationRecord, IncarnationState, OpenAnswer, RefDbError, Role};
 
 /// A record and how often it was written.
 struct Stored {
@@ -79,11 +79,11 @@ fn read_marks(reader: &Reader<'_>, name: &str) -> Result<Vec<Seq>, RefDbError> {
 }
 
 /// Creates a record, if the site allows it and the node's highest number is below this one.
-pub(super) async fn birth(
+pub(super) async fn open(
     client: &Client,
     tables: &Tables,
     record: &IncarnationRecord,
-) -> Result<BirthAnswer, RefDbError> {
+) -> Result<OpenAnswer, RefDbError> {
     rules::born_well(record)?;
     let put = Put::builder()
         .table_name(&tables.refs)
@@ -94,7 +94,7 @@ pub(super) async fn birth(
         .transact_items(TransactWriteItem::builder().condition_check(site_allows(tables, record)?).build())
         .transact_items(TransactWriteItem::builder().put(put.build().map_err(incomplete)?).build())
         .transact_items(TransactWriteItem::builder().update(raise_highest(tables, record)?).build());
-    let Err(error) = call.send().await else { return Ok(BirthAnswer::Born) };
+    let Err(error) = call.send().await else { return Ok(OpenAnswer::Opened) };
     match reasons(&error) {
         Some(reasons) => not_born(record, reasons),
         None => Err(classify(&error)),
@@ -126,13 +126,13 @@ fn raise_highest(tables: &Tables, record: &IncarnationRecord) -> Result<Update, 
         .map_err(incomplete)
 }
 
-fn not_born(record: &IncarnationRecord, reasons: &[CancellationReason]) -> Result<BirthAnswer, RefDbError> {
+fn not_born(record: &IncarnationRecord, reasons: &[CancellationReason]) -> Result<OpenAnswer, RefDbError> {
     match reasons.split_first() {
         Some((site, _)) if condition_failed(site) => {
             let item = site.item().ok_or_else(|| rules::no_site(&record.site))?;
-            sites::decode(item).map(BirthAnswer::NotAllowed)
+            sites::decode(item).map(OpenAnswer::NotAllowed)
         }
-        Some((_, rest)) if rest.iter().any(condition_failed) => Ok(BirthAnswer::Exists),
+        Some((_, rest)) if rest.iter().any(condition_failed) => Ok(OpenAnswer::Exists),
         Some(_) | None => Err(undecided(reasons)),
     }
 }

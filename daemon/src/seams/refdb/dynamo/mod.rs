@@ -41,8 +41,8 @@ pub use tables::{TableSettings, Warm};
 
 use super::rules;
 use super::{
-    BirthAnswer, CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord,
-    Part, RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
+    CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer, Part,
+    RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
 };
 
 /// The refdb in DynamoDB.
@@ -150,8 +150,8 @@ impl RefDb for DynamoRefDb {
         sites::change_role(&self.client, &self.tables, from, role).await
     }
 
-    async fn birth(&self, record: &IncarnationRecord) -> Result<BirthAnswer, RefDbError> {
-        incarnations::birth(&self.client, &self.tables, record).await
+    async fn open_incarnation(&self, record: &IncarnationRecord) -> Result<OpenAnswer, RefDbError> {
+        incarnations::open(&self.client, &self.tables, record).await
     }
 
     async fn incarnations(&self, site: &SiteId) -> Result<Vec<IncarnationRecord>, RefDbError> {

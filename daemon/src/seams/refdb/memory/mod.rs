@@ -15,10 +15,10 @@ use bytes::Bytes;
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
 
 use super::{
-    BirthAnswer, CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord,
-    Part, RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
+    CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer, Part,
+    RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
 };
-use crate::base::faults::injected_bug::Plants;
+use crate::base::faults::injected_bug::InjectedBugs;
 use refs::Refs;
 use registry::Registry;
 
@@ -39,11 +39,11 @@ impl MemoryRefDb {
         Self::default()
     }
 
-    /// An empty refdb with a planted bug.
+    /// An empty refdb with a injected bug.
     #[must_use]
-    pub fn planted(plants: Plants) -> Self {
+    pub fn injected(bugs: InjectedBugs) -> Self {
         let new = Self::default();
-        new.state().refs.plants = plants;
+        new.state().refs.bugs = bugs;
         new
     }
 
@@ -124,8 +124,8 @@ impl RefDb for MemoryRefDb {
         self.state().registry.change_role(from, role)
     }
 
-    async fn birth(&self, record: &IncarnationRecord) -> Result<BirthAnswer, RefDbError> {
-        self.state().registry.birth(record)
+    async fn open_incarnation(&self, record: &IncarnationRecord) -> Result<OpenAnswer, RefDbError> {
+        self.state().registry.open_incarnation(record)
     }
 
     async fn incarnations(&self, site: &SiteId) -> Result<Vec<IncarnationRecord>, RefDbError> {

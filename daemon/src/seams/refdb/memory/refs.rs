@@ -6,7 +6,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 use lockstep_proto::{Command, ProjectKey, ProjectName, RefKey, Slot, TxnId};
 
-use crate::base::faults::injected_bug::Plants;
+use crate::base::faults::injected_bug::InjectedBugs;
 use crate::seams::refdb::rules::{self, Writes};
 use crate::seams::refdb::{CommitAnswer, CommitRequest, Obstacle, Part, RefDbError, RefItem, SlotState};
 
@@ -16,7 +16,7 @@ pub(super) struct Refs {
     items: BTreeMap<ProjectKey, BTreeMap<RefKey, RefItem>>,
     states: BTreeMap<ProjectName, RefItem>,
     slots: BTreeMap<Slot, SlotState>,
-    pub(super) plants: Plants,
+    pub(super) bugs: InjectedBugs,
 }
 
 impl Refs {
@@ -80,11 +80,11 @@ impl Refs {
 
     fn obstacles(&self, writes: &Writes<'_>) -> Vec<Obstacle> {
         let own = writes.commands.iter().flat_map(|command| {
-            rules::obstacles(writes.txn, command, self.item(writes.project, &command.key), self.plants)
+            rules::obstacles(writes.txn, command, self.item(writes.project, &command.key), self.bugs)
         });
         let prefixes = writes.directories.iter().filter_map(|name| {
             let item = self.item(writes.project, &RefKey::Ref(name.clone()));
-            rules::directory_obstacle(name, item, self.plants)
+            rules::directory_obstacle(name, item, self.bugs)
         });
         own.chain(prefixes).collect()
     }

@@ -6,7 +6,7 @@ use lockstep_proto::{IncarnationId, NodeId, Seq, SiteId};
 
 use crate::seams::refdb::rules;
 use crate::seams::refdb::{
-    BirthAnswer, GerritRecord, IncarnationRecord, IncarnationState, MarkAnswer, NodeAnswer, NodeRecord, RefDbError,
+    GerritRecord, IncarnationRecord, IncarnationState, MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer, RefDbError,
     Role, SiteRecord,
 };
 
@@ -40,19 +40,19 @@ impl Registry {
         Ok(stored.clone())
     }
 
-    pub(super) fn birth(&mut self, record: &IncarnationRecord) -> Result<BirthAnswer, RefDbError> {
+    pub(super) fn open_incarnation(&mut self, record: &IncarnationRecord) -> Result<OpenAnswer, RefDbError> {
         rules::born_well(record)?;
         let site = self.sites.get(&record.site).ok_or_else(|| rules::no_site(&record.site))?;
         if site.role != Role::Active || site.epoch != record.epoch {
-            return Ok(BirthAnswer::NotAllowed(site.clone()));
+            return Ok(OpenAnswer::NotAllowed(site.clone()));
         }
         let highest = self.highest.entry((record.site.clone(), record.id.node.clone())).or_default();
         if record.id.number.0 <= *highest {
-            return Ok(BirthAnswer::Exists);
+            return Ok(OpenAnswer::Exists);
         }
         *highest = record.id.number.0;
         self.incarnations.insert((record.site.clone(), record.id.clone()), record.clone());
-        Ok(BirthAnswer::Born)
+        Ok(OpenAnswer::Opened)
     }
 
     pub(super) fn incarnations(&self, site: &SiteId) -> Vec<IncarnationRecord> {

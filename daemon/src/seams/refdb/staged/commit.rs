@@ -6,7 +6,7 @@ use futures::{StreamExt, stream};
 use lockstep_proto::RefKey;
 
 use super::StagedRefDb;
-use crate::base::faults::injected_bug::Plant;
+use crate::base::faults::injected_bug::InjectedBug;
 use crate::seams::refdb::{CommitAnswer, CommitRequest, Obstacle, Part, RefDbError, RefItem, SlotState, rules};
 
 /// Parts that are written at the same time: they are of one project, so of one partition of the table.
@@ -68,7 +68,7 @@ impl StagedRefDb {
         obstacles: Vec<Obstacle>,
     ) -> Result<CommitAnswer, RefDbError> {
         let id = &request.transaction.id;
-        let state = match self.plants.has(Plant::ReleasedUnpoisoned) {
+        let state = match self.bugs.has(InjectedBug::ReleasedUnpoisoned) {
             true => self.inner.slot(&id.slot).await,
             false => self.inner.poison(&id.slot).await,
         };

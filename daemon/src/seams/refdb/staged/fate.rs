@@ -3,7 +3,7 @@
 use lockstep_proto::{Slot, Transaction, TxnId};
 
 use super::StagedRefDb;
-use crate::base::faults::injected_bug::Plant;
+use crate::base::faults::injected_bug::InjectedBug;
 use crate::seams::refdb::{IncarnationRecord, IncarnationState, RefDbError, SlotState};
 
 /// What the lock of a transaction means.
@@ -25,7 +25,7 @@ impl StagedRefDb {
     pub async fn fate(&self, txn: &TxnId) -> Result<Fate, RefDbError> {
         match self.occupant(txn).await? {
             Some(fate) => Ok(fate),
-            None if self.plants.has(Plant::OpenLockTaken) => Ok(Fate::Void),
+            None if self.bugs.has(InjectedBug::OpenLockTaken) => Ok(Fate::Void),
             // It was occupied and is collected: read after that was seen, so not before it was occupied. Had it been this
             // one's, no ref would carry its lock.
             None if self.is_over(&txn.slot).await? => Ok(self.occupant(txn).await?.unwrap_or(Fate::Void)),

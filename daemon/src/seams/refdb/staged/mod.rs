@@ -21,7 +21,7 @@ use std::sync::Arc;
 use lockstep_proto::{Command, ProjectKey, RefKey, RefName, Transaction, TxnId};
 
 use super::{Part, RefDb, RefDbError, RefItem, rules};
-use crate::base::faults::injected_bug::{Plant, Plants};
+use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 
 pub use fate::Fate;
 
@@ -30,7 +30,7 @@ pub struct StagedRefDb {
     inner: Arc<dyn RefDb>,
     /// Most items of one write.
     most: usize,
-    plants: Plants,
+    bugs: InjectedBugs,
 }
 
 /// Most items of one write, for a refdb that has no bound of its own: DynamoDB's.
@@ -40,8 +40,8 @@ impl StagedRefDb {
     /// Commits by one write what has at most `most` items, the slot and new directories among them; at most
     /// [`WRITE_ITEMS`], and at least 2.
     #[must_use]
-    pub fn new(inner: Arc<dyn RefDb>, most: usize, plants: Plants) -> Self {
-        Self { inner, most: most.clamp(2, WRITE_ITEMS), plants }
+    pub fn new(inner: Arc<dyn RefDb>, most: usize, bugs: InjectedBugs) -> Self {
+        Self { inner, most: most.clamp(2, WRITE_ITEMS), bugs }
     }
 
     /// Makes sure that no ref carries the lock of a committed transaction any more. Before its slot is collected.
@@ -49,7 +49,7 @@ impl StagedRefDb {
     /// # Errors
     /// The refdb's own: the slot must stay.
     pub async fn settle(&self, transaction: &Transaction) -> Result<(), RefDbError> {
-        if !self.is_staged(transaction) || self.plants.has(Plant::LockOutlivesSlot) {
+        if !self.is_staged(transaction) || self.bugs.has(InjectedBug::LockOutlivesSlot) {
             return Ok(());
         }
         self.flip_all(&self.parts(transaction)).await

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, Transaction, TxnId};
 
 use super::StagedRefDb;
-use crate::base::faults::injected_bug::Plant;
+use crate::base::faults::injected_bug::InjectedBug;
 use crate::seams::refdb::{
-    BirthAnswer, CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord,
-    Part, RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
+    CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer, Part,
+    RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
 };
 
 macro_rules! passed_on {
@@ -25,7 +25,7 @@ macro_rules! passed_on {
                 loop {
                     let found = self.inner.read(project, keys).await?;
                     let items: Vec<&RefItem> = found.iter().flatten().collect();
-                    if self.plants.has(Plant::LockNotRead) || !self.free(project, &items).await? {
+                    if self.bugs.has(InjectedBug::LockNotRead) || !self.free(project, &items).await? {
                         return Ok(found);
                     }
                 }
@@ -86,7 +86,7 @@ passed_on! {
     enroll_site(site: &SiteId, role: Role) -> SiteRecord;
     sites() -> Vec<SiteRecord>;
     change_role(from: &SiteRecord, role: Role) -> SiteRecord;
-    birth(record: &IncarnationRecord) -> BirthAnswer;
+    open_incarnation(record: &IncarnationRecord) -> OpenAnswer;
     incarnations(site: &SiteId) -> Vec<IncarnationRecord>;
     last_incarnation(site: &SiteId, node: &NodeId) -> u64;
     mark(site: &SiteId, id: &IncarnationId, settled: &[Seq], published: &[Seq]) -> MarkAnswer;

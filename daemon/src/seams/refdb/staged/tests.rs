@@ -67,8 +67,8 @@ async fn world() -> (Arc<MemoryRefDb>, StagedRefDb) {
     let (id, state, none) = (slot(0).lane.incarnation, IncarnationState::Open, vec![Seq(0)]);
     let (settled, published) = (none.clone(), none);
     let record = IncarnationRecord { id, site: site(), epoch, state, window: 64, settled, published };
-    raw.birth(&record).await.unwrap();
-    let staged = StagedRefDb::new(Arc::clone(&raw) as Arc<dyn RefDb>, WRITE_ITEMS, Plants::default());
+    raw.open_incarnation(&record).await.unwrap();
+    let staged = StagedRefDb::new(Arc::clone(&raw) as Arc<dyn RefDb>, WRITE_ITEMS, InjectedBugs::default());
     (raw, staged)
 }
 

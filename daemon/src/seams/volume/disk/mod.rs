@@ -20,9 +20,10 @@ use redb::{
     Database, Key, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, Value,
 };
 
-use super::announced::AnnouncedFile;
+use super::intents::AnnouncedFile;
 use super::{
-    Announced, Changes, Held, Mailbox, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts, forms, keys,
+    Changes, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts, forms,
+    keys,
 };
 use crate::seams::eventlog::Position;
 
@@ -36,8 +37,8 @@ type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 #[derive(Clone)]
 pub struct DiskStore {
     database: Arc<Database>,
-    announced: Arc<Mutex<AnnouncedFile>>,
-    announced_before: Arc<Vec<Announced>>,
+    intents: Arc<Mutex<AnnouncedFile>>,
+    intents_before: Arc<Vec<MoveIntent>>,
 }
 
 impl DiskStore {
@@ -58,13 +59,13 @@ impl DiskStore {
         let named = |error: StoreError| StoreError { why: format!("{}: {}", path.display(), error.why), ..error };
         let database = open().map_err(failed("open it")).map_err(named)?;
         let beside = path.with_extension("announced");
-        let announced =
+        let intents =
             AnnouncedFile::open(beside.clone()).map_err(Into::into).map_err(failed("open its announcements"))?;
         let before = AnnouncedFile::read(&beside).map_err(Into::into).map_err(failed("read its announcements"))?;
         Ok(Self {
             database: Arc::new(database),
-            announced: Arc::new(Mutex::new(announced)),
-            announced_before: Arc::new(before),
+            intents: Arc::new(Mutex::new(intents)),
+            intents_before: Arc::new(before),
         })
     }
 
@@ -312,17 +313,17 @@ impl NodeStore for DiskStore {
         self.read_facts().map_err(failed("read the volume's facts"))
     }
 
-    fn announce(&self, moves: &[Announced]) -> Result<u64, StoreError> {
-        let mut file = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
-        file.announce(moves).map_err(Into::into).map_err(failed("announce moves"))
+    fn record_intents(&self, moves: &[MoveIntent]) -> Result<u64, StoreError> {
+        let mut file = self.intents.lock().unwrap_or_else(PoisonError::into_inner);
+        file.record_intents(moves).map_err(Into::into).map_err(failed("record move intents"))
     }
 
-    fn announced(&self) -> Result<Vec<Announced>, StoreError> {
-        Ok(self.announced_before.as_ref().clone())
+    fn intents(&self) -> Result<Vec<MoveIntent>, StoreError> {
+        Ok(self.intents_before.as_ref().clone())
     }
 
-    fn settle_announced(&self, until: u64) -> Result<(), StoreError> {
-        let mut file = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
+    fn end_intents(&self, until: u64) -> Result<(), StoreError> {
+        let mut file = self.intents.lock().unwrap_or_else(PoisonError::into_inner);
         file.settle(until).map_err(Into::into).map_err(failed("settle announcements"))
     }
 

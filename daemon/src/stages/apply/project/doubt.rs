@@ -55,8 +55,8 @@ impl Writer {
 
     /// Too much waits, or for too long: the project goes to the refdb's state, and what that covers is dropped. What is
     /// beyond that state was committed since, or never.
-    pub(super) async fn jump(&mut self) {
-        if let Err(why) = self.shared.catch_up.jump(&self.name).await {
+    pub(super) async fn transfer_state(&mut self) {
+        if let Err(why) = self.shared.catch_up.transfer_state(&self.name).await {
             self.shared.units.observer.failed("apply", &format!("{} cannot jump yet: {why}", self.name));
             sleep(self.limits.patience).await;
             return;

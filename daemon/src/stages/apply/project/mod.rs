@@ -16,20 +16,20 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use super::event::Event;
-use super::parked::{Lot, Parked};
+use super::parked::{Parked, ParkedSet};
 use super::plan::{Step, contradiction, plan};
 use super::unit::UnitError;
 use super::{ApplyLimits, Shared};
-use crate::base::faults::injected_bug::Plant;
+use crate::base::faults::injected_bug::InjectedBug;
 use crate::seams::volume::{Held, RefRecord, StoreError};
-use crate::state::materialize::OnSurprise;
+use crate::state::materialize::OnMismatch;
 
 /// The writer of one project.
 pub(super) struct Writer {
     name: ProjectName,
     shared: Arc<Shared>,
     limits: ApplyLimits,
-    parked: Lot,
+    parked: ParkedSet,
 }
 
 /// What the transactions that were planned before will make of their refs.
@@ -52,7 +52,7 @@ enum Outcome {
 impl Writer {
     pub(super) fn new(name: ProjectName, shared: Arc<Shared>) -> Self {
         let limits = shared.limits;
-        Self { name, shared, limits, parked: Lot::default() }
+        Self { name, shared, limits, parked: ParkedSet::default() }
     }
 
     /// Writes until nothing came for a while and nothing is parked, or the channel is closed.
@@ -77,7 +77,7 @@ impl Writer {
             }
             self.take(batch.into()).await;
             if self.parked.is_over(self.shared.clock.now_ms(), self.limits.parked_age) {
-                self.jump().await;
+                self.transfer_state().await;
             }
         }
     }
@@ -100,7 +100,7 @@ impl Writer {
     /// Whether a parked event's predecessors are here now. One that waits for objects is tried again by time.
     fn is_ready(&self, held: &Parked) -> bool {
         let transaction = &held.event.transaction;
-        let step = plan(transaction, |key| self.shared.units.table.version(&transaction.project, key));
+        let step = plan(transaction, |key| self.shared.units.versions.version(&transaction.project, key));
         match step {
             Ok(Step::Skip) => true,
             Ok(Step::Apply) => held.reason.starts_with("predecessor") && !held.is_stub,
@@ -154,7 +154,7 @@ impl Writer {
         let project = &event.transaction.project;
         plan(&event.transaction, |key| match planned.get(&(project.clone(), key.clone())) {
             Some(record) => Ok(record.version),
-            None => self.shared.units.table.version(project, key),
+            None => self.shared.units.versions.version(project, key),
         })
     }
 
@@ -162,7 +162,7 @@ impl Writer {
         let project = &event.transaction.project;
         contradiction(&event.transaction, |key| match planned.get(&(project.clone(), key.clone())) {
             Some(record) => Ok(Some(record.clone())),
-            None => self.shared.units.table.get(project, key),
+            None => self.shared.units.versions.get(project, key),
         })
     }
 
@@ -187,7 +187,7 @@ impl Writer {
         let Some(first) = unit.first() else { return Outcome::Applied };
         let transactions: Vec<_> = unit.iter().map(|event| Arc::clone(&event.transaction)).collect();
         let project = &first.transaction.project;
-        if let Err(error) = self.shared.units.apply(project, &transactions, OnSurprise::Stop).await {
+        if let Err(error) = self.shared.units.apply(project, &transactions, OnMismatch::Stop).await {
             return Outcome::Failed(error);
         }
         let closes = transactions
@@ -196,7 +196,7 @@ impl Writer {
             .any(|command| matches!(command.new, RefValue::State(state) if state.phase != ProjectPhase::Active));
         if closes {
             // The low-water mark tells the others that no commit is under way here any more.
-            self.shared.gates.empty(&self.name).await;
+            self.shared.quiesce.empty(&self.name).await;
         }
         Outcome::Applied
     }
@@ -222,7 +222,7 @@ impl Writer {
         let transaction = Arc::clone(&event.transaction);
         match error {
             UnitError::Bad(why) => self.bad(event, &why).await,
-            UnitError::Missing(oids) if self.shared.units.plants.has(Plant::MissingBaseIsBad) => {
+            UnitError::Missing(oids) if self.shared.units.bugs.has(InjectedBug::MissingBaseIsBad) => {
                 self.quarantine(event, &format!("objects are missing: {oids:?}"));
             }
             UnitError::Missing(oids) => self.park(event, &format!("objects {}", list(&oids))),
@@ -239,7 +239,7 @@ impl Writer {
 
     /// Whether this incarnation of the project was deleted here already: nothing of it comes back.
     fn is_past(&self, project: &ProjectKey) -> bool {
-        self.shared.units.table.is_past(project).unwrap_or(false)
+        self.shared.units.versions.is_past(project).unwrap_or(false)
     }
 
     /// Sets an event aside until it can go; one of a project that is gone never can, and nobody needs it.

@@ -114,9 +114,9 @@ async fn an_older_release_passes_it_by() {
     let _a = origin("a", &log, &[1]).await;
     let seen = lockstep_proto::Transaction::decode(&records(&log).await[0]).unwrap();
     let b = Life::new("b");
-    assert!(!b.table.is_past(&seen.project).unwrap(), "it asks the refdb for the project first");
+    assert!(!b.versions.is_past(&seen.project).unwrap(), "it asks the refdb for the project first");
     b.applies("@state", 1);
-    assert!(b.table.is_past(&seen.project).unwrap());
+    assert!(b.versions.is_past(&seen.project).unwrap());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! What many events cost, and what many lose.
 
 use super::*;
-use crate::stages::events::hear::{Choice, LOOKS, UNASKED};
+use crate::stages::events::deliver::{Choice, LOOKS, UNASKED};
 
 /// Announcements of one life of `a`, one of each change from 0 on, that need version 1 of the change's ref.
 async fn announcements() -> impl Fn(u64) -> Announcement {

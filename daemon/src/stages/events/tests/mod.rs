@@ -48,7 +48,7 @@ impl Refreshed for Index {
 /// One life of a node: its store outlives it.
 struct Life {
     events: Arc<Events>,
-    table: Arc<RefTable>,
+    versions: Arc<VersionMap>,
     alarms: Arc<Alarms>,
     index: Arc<Index>,
     steps: tokio::task::JoinHandle<()>,
@@ -64,17 +64,17 @@ const META: &str = "refs/changes/12/12/meta";
 
 impl Life {
     fn begin(node: &str, seed: u64, store: &MemoryStore, limits: EventLimits) -> Self {
-        let (shared, plants): (Arc<dyn NodeStore>, _) = (Arc::new(store.clone()), Plants::default());
-        let table = Arc::new(RefTable::new(Arc::clone(&shared), plants));
-        let repositories = Arc::new(ModelRepositories::new(plants));
+        let (shared, bugs): (Arc<dyn NodeStore>, _) = (Arc::new(store.clone()), InjectedBugs::default());
+        let versions = Arc::new(VersionMap::new(Arc::clone(&shared), bugs));
+        let repositories = Arc::new(ModelRepositories::new(bugs));
         let (pace, failed) = (Duration::from_millis(1), CancellationToken::new());
-        let (of, kept) = (Arc::clone(&table), Arc::clone(&shared));
-        let durability = Durability::new(of, repositories, kept, pace, plants, failed);
+        let (of, kept) = (Arc::clone(&versions), Arc::clone(&shared));
+        let durability = Durability::new(of, repositories, kept, pace, bugs, failed);
         let (alarms, index) = (Arc::new(Alarms::default()), Arc::new(Index::default()));
-        let events = Events::load(EventParts {
+        let events = Events::load(EventDependencies {
             site: "s".parse().unwrap(),
             node: node.parse().unwrap(),
-            table: Arc::clone(&table),
+            versions: Arc::clone(&versions),
             store: shared,
             durability: durability.clone(),
             refreshed: Arc::clone(&index) as Arc<dyn Refreshed>,
@@ -83,13 +83,13 @@ impl Life {
             observer: Arc::clone(&alarms) as Arc<dyn Observer>,
             limits,
             forwards: true,
-            plants,
+            bugs,
             ended: CancellationToken::new(),
         });
         let steps = tokio::spawn(durability.run());
         let events = Arc::new(events.unwrap());
         events.open();
-        Self { events, table, alarms, index, steps }
+        Self { events, versions, alarms, index, steps }
     }
 
     fn new(node: &str) -> Self {
@@ -103,7 +103,7 @@ impl Life {
         let (value, txn) = (value.parse::<RefValue>().unwrap(), "n.1.0.1.00000000000000aa".parse().unwrap());
         let project: ProjectKey = "p#1".parse().unwrap();
         let record = RefRecord { version: Version(version), value, txn };
-        self.table.moved(&project, BTreeMap::from([(key, record)]), Mover::Other).unwrap();
+        self.versions.moved(&project, BTreeMap::from([(key, record)]), Mover::Other).unwrap();
     }
 
     async fn post(&self, events: &[StreamEvent]) {
@@ -209,8 +209,8 @@ async fn an_event_of_a_commit_that_cannot_be_read_yet_waits_for_that_commit_else
     }
     let meta = META.parse().unwrap();
     for (version, expected) in [(1, 1), (2, 2)] {
-        a.table.committed_ahead(&project, &meta, Version(version)).unwrap();
-        assert_eq!(a.table.committed_version(&project, &meta), Ok(Version(expected)));
+        a.versions.committed_ahead(&project, &meta, Version(version)).unwrap();
+        assert_eq!(a.versions.committed_version(&project, &meta), Ok(Version(expected)));
     }
     a.post(&[event("2", Some(12), &[META])]).await;
     a.forwards(&log).await;
@@ -220,7 +220,7 @@ async fn an_event_of_a_commit_that_cannot_be_read_yet_waits_for_that_commit_else
     assert_eq!(b.gives("g").await, ["2"]);
     for (version, expected) in [(2, 2), (3, 3)] {
         a.applies(META, version);
-        assert_eq!(a.table.committed_version(&project, &meta), Ok(Version(expected)));
+        assert_eq!(a.versions.committed_version(&project, &meta), Ok(Version(expected)));
     }
 }
 

@@ -18,7 +18,7 @@ use super::Tables;
 use super::error::classify;
 use super::items::{self, number, text};
 use super::keys::Key;
-use crate::base::faults::injected_bug::Plants;
+use crate::base::faults::injected_bug::InjectedBugs;
 use crate::seams::refdb::rules::{self, Writes};
 use crate::seams::refdb::{CommitAnswer, CommitRequest, Obstacle, RefDbError, SlotState};
 
@@ -194,12 +194,12 @@ pub(super) fn met(writes: &Writes<'_>, reasons: &[CancellationReason]) -> Result
     for (command, reason) in writes.commands.iter().zip(of_commands).filter(|(_, reason)| condition_failed(reason)) {
         let item = reason.item().map(|item| items::ref_item(&command.key, item)).transpose()?;
         met.own |= item.as_ref().and_then(|item| item.txn.as_ref()) == Some(writes.txn);
-        met.obstacles.extend(rules::obstacles(writes.txn, command, item.as_ref(), Plants::default()));
+        met.obstacles.extend(rules::obstacles(writes.txn, command, item.as_ref(), InjectedBugs::default()));
     }
     for (name, reason) in writes.directories.iter().zip(of_directories).filter(|(_, reason)| condition_failed(reason)) {
         let key = RefKey::Ref(name.clone());
         let item = reason.item().map(|item| items::ref_item(&key, item)).transpose()?;
-        met.obstacles.extend(rules::directory_obstacle(name, item.as_ref(), Plants::default()));
+        met.obstacles.extend(rules::directory_obstacle(name, item.as_ref(), InjectedBugs::default()));
     }
     Ok(met)
 }

@@ -10,11 +10,11 @@ use super::{MOST_OIDS, PeerError, Peers};
 use crate::seams::blob::Payload;
 
 /// Peers in the order in which they are asked. None at all is a way to say that there are none.
-pub struct Turns {
+pub struct FallbackPeers {
     peers: Vec<Arc<dyn Peers>>,
 }
 
-impl Turns {
+impl FallbackPeers {
     /// Asks these, in this order.
     #[must_use]
     pub fn new(peers: Vec<Arc<dyn Peers>>) -> Self {
@@ -40,7 +40,7 @@ impl Gathered {
 }
 
 #[async_trait]
-impl Peers for Turns {
+impl Peers for FallbackPeers {
     async fn objects(&self, project: &ProjectName, wants: &[Oid], haves: &[Oid]) -> Result<Vec<Payload>, PeerError> {
         let mut gathered = Gathered { packs: Vec::new(), left: wants.iter().copied().collect(), haves: haves.to_vec() };
         let mut away = Vec::new();
@@ -87,7 +87,7 @@ async fn ask(peer: &dyn Peers, project: &ProjectName, gathered: &mut Gathered) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::faults::injected_bug::Plants;
+    use crate::base::faults::injected_bug::InjectedBugs;
     use crate::seams::git::Repositories;
     use crate::seams::git::model::ModelRepositories;
 
@@ -129,7 +129,7 @@ mod tests {
     }
 
     async fn volume() -> ModelRepositories {
-        let volume = ModelRepositories::new(Plants::default());
+        let volume = ModelRepositories::new(InjectedBugs::default());
         volume.create(&project(), &"refs/heads/main".parse().unwrap()).await.unwrap();
         volume
     }
@@ -140,7 +140,7 @@ mod tests {
         let base = [&one, &two].map(|volume| volume.add_object(&project(), &[], 1))[0];
         let a = one.add_object(&project(), &[base], 2);
         let b = two.add_object(&project(), &[base], 3);
-        let turns = Turns::new(vec![Arc::new(Near(one)), Arc::new(Near(two))]);
+        let turns = FallbackPeers::new(vec![Arc::new(Near(one)), Arc::new(Near(two))]);
         let packs = turns.objects(&project(), &[a, b], &[]).await.unwrap();
         here.ingest(&project(), &packs, &[a, b], &[]).await.unwrap();
         assert!(here.closure_is_complete(&project(), a) && here.closure_is_complete(&project(), b));
@@ -152,7 +152,7 @@ mod tests {
         let (a, b) = (one.add_object(&project(), &[], 1), two.add_object(&project(), &[], 2));
         let haves: Vec<Oid> = (0..MOST_OIDS).map(|n| format!("{:040x}", n + 1).parse().unwrap()).collect();
         let strict = |volume| Arc::new(Strict(Near(volume))) as Arc<dyn Peers>;
-        let turns = Turns::new(vec![strict(one), strict(two)]);
+        let turns = FallbackPeers::new(vec![strict(one), strict(two)]);
         assert_eq!(turns.objects(&project(), &[a, b], &haves).await.map(|packs| packs.len()), Ok(2));
     }
 
@@ -161,10 +161,10 @@ mod tests {
         let one = volume().await;
         let elsewhere = volume().await.add_object(&project(), &[], 9);
         let known = one.add_object(&project(), &[], 1);
-        let turns = Turns::new(vec![Arc::new(Near(one))]);
+        let turns = FallbackPeers::new(vec![Arc::new(Near(one))]);
         let missing = turns.objects(&project(), &[elsewhere, known], &[]).await.unwrap_err();
         assert_eq!(missing, PeerError::Missing(vec![elsewhere]));
-        let nobody = Turns::new(Vec::new()).objects(&project(), &[known], &[]).await.unwrap_err();
+        let nobody = FallbackPeers::new(Vec::new()).objects(&project(), &[known], &[]).await.unwrap_err();
         assert!(matches!(nobody, PeerError::NotNow(_)), "{nobody}");
     }
 }

@@ -7,16 +7,16 @@ use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, RefValue};
 use super::StartError;
 use super::stages::Stages;
 use crate::seams::git::{GitError, Repositories};
-use crate::seams::volume::Announced;
+use crate::seams::volume::MoveIntent;
 use crate::state::version_map::Mover;
 
-/// Takes into the version map's overlay what was announced and is on the disk. Projects first: of one that is gone nothing
+/// Takes into the version map's overlay the intents that the disk shows. Projects first: of one that is gone nothing
 /// is taken.
-pub(super) async fn announced(stages: &Stages) -> Result<(), StartError> {
-    let mut states: BTreeMap<ProjectName, Vec<Announced>> = BTreeMap::new();
-    let mut refs: BTreeMap<(ProjectKey, RefKey), Vec<Announced>> = BTreeMap::new();
-    for one in stages.parts.store.announced()? {
-        if one.record.version <= stages.table.version(&one.project, &one.key)? {
+pub(super) async fn intents(stages: &Stages) -> Result<(), StartError> {
+    let mut states: BTreeMap<ProjectName, Vec<MoveIntent>> = BTreeMap::new();
+    let mut refs: BTreeMap<(ProjectKey, RefKey), Vec<MoveIntent>> = BTreeMap::new();
+    for one in stages.deps.store.intents()? {
+        if one.record.version <= stages.versions.version(&one.project, &one.key)? {
             continue;
         }
         match one.key {
@@ -26,25 +26,25 @@ pub(super) async fn announced(stages: &Stages) -> Result<(), StartError> {
             }
         }
     }
-    for announced in states.into_values() {
-        if let Some(one) = newest_shown(stages, announced).await? {
+    for intents in states.into_values() {
+        if let Some(one) = newest_shown(stages, intents).await? {
             forget(stages, &one.project, &one.record.value)?;
-            stages.table.moved(&one.project, [(one.key, one.record)].into(), Mover::Other)?;
+            stages.versions.moved(&one.project, [(one.key, one.record)].into(), Mover::Other)?;
         }
     }
-    for ((project, _), announced) in refs {
-        let here = stages.table.project_key(&project.name)?.as_ref() == Some(&project);
-        if here && let Some(one) = newest_shown(stages, announced).await? {
-            stages.table.moved(&project, [(one.key, one.record)].into(), Mover::Other)?;
+    for ((project, _), intents) in refs {
+        let here = stages.versions.project_key(&project.name)?.as_ref() == Some(&project);
+        if here && let Some(one) = newest_shown(stages, intents).await? {
+            stages.versions.moved(&project, [(one.key, one.record)].into(), Mover::Other)?;
         }
     }
     Ok(())
 }
 
-/// The newest announcement that the disk shows: a ref is never announced twice without a move between.
-async fn newest_shown(stages: &Stages, announced: Vec<Announced>) -> Result<Option<Announced>, StartError> {
-    for one in announced.into_iter().rev() {
-        if is_shown(stages.parts.repositories.as_ref(), &one.project, &one.key, &one.record.value).await? {
+/// The newest intent that the disk shows: no ref has two intents without a move between.
+async fn newest_shown(stages: &Stages, intents: Vec<MoveIntent>) -> Result<Option<MoveIntent>, StartError> {
+    for one in intents.into_iter().rev() {
+        if is_shown(stages.deps.repositories.as_ref(), &one.project, &one.key, &one.record.value).await? {
             tracing::info!(project = %one.project, key = %one.key, version = %one.record.version, "moved before the crash");
             return Ok(Some(one));
         }
@@ -55,10 +55,10 @@ async fn newest_shown(stages: &Stages, announced: Vec<Announced>) -> Result<Opti
 /// A project's state tells that earlier incarnations of it are gone, with all that is remembered of them.
 fn forget(stages: &Stages, project: &ProjectKey, value: &RefValue) -> Result<(), StartError> {
     let RefValue::State(now) = value else { return Ok(()) };
-    let Some(known) = stages.table.project(&project.name)? else { return Ok(()) };
+    let Some(known) = stages.versions.project(&project.name)? else { return Ok(()) };
     let gone = if now.phase == ProjectPhase::Deleted { now.incarnation + 1 } else { now.incarnation };
     for incarnation in known.incarnation..gone {
-        stages.table.forget(&ProjectKey { name: project.name.clone(), incarnation });
+        stages.versions.forget(&ProjectKey { name: project.name.clone(), incarnation });
     }
     Ok(())
 }

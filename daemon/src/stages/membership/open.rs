@@ -5,13 +5,13 @@ use std::sync::Arc;
 use lockstep_proto::{Incarnation, IncarnationId, NodeId, Seq, SiteId};
 
 use super::drain::Drainer;
-use crate::base::faults::injected_bug::{Plant, Plants};
-use crate::seams::refdb::{BirthAnswer, IncarnationRecord, IncarnationState, RefDb, RefDbError, Role, SiteRecord};
+use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
+use crate::seams::refdb::{IncarnationRecord, IncarnationState, OpenAnswer, RefDb, RefDbError, Role, SiteRecord};
 use crate::state::journal::JournalLimits;
 
 /// Why there is no new incarnation.
 #[derive(Debug, thiserror::Error)]
-pub enum BirthError {
+pub enum OpenError {
     /// The site does not commit: this node applies only, until the site's role changes.
     #[error("site {} is {:?} (epoch {}): it takes no commits", .0.site, .0.role, .0.epoch)]
     NotActive(SiteRecord),
@@ -21,7 +21,7 @@ pub enum BirthError {
 }
 
 /// Brings a node's new incarnation into the world.
-pub struct Birth {
+pub struct IncarnationOpener {
     /// The site.
     pub site: SiteId,
     /// The node.
@@ -32,20 +32,20 @@ pub struct Birth {
     pub drainer: Drainer,
     /// Lanes and window.
     pub limits: JournalLimits,
-    /// Planted bugs.
-    pub plants: Plants,
+    /// Injected bugs.
+    pub bugs: InjectedBugs,
 }
 
-impl Birth {
+impl IncarnationOpener {
     /// Drains this node's earlier incarnations, then opens a new one.
     ///
     /// # Errors
     /// The site is not active, or the refdb did not answer (try again: a half-born incarnation is drained then).
-    pub async fn be_born(&self) -> Result<IncarnationRecord, BirthError> {
+    pub async fn open_incarnation(&self) -> Result<IncarnationRecord, OpenError> {
         self.drain_earlier().await?;
         let site = self.refdb.enroll_site(&self.site, Role::Active).await?;
-        if site.role != Role::Active && !self.plants.has(Plant::FencedReborn) {
-            return Err(BirthError::NotActive(site));
+        if site.role != Role::Active && !self.bugs.has(InjectedBug::FencedReborn) {
+            return Err(OpenError::NotActive(site));
         }
         let last = self.refdb.last_incarnation(&self.site, &self.node).await?;
         let marks = vec![Seq(0); usize::from(self.limits.lanes)];
@@ -58,12 +58,12 @@ impl Birth {
             settled: marks.clone(),
             published: marks,
         };
-        match self.refdb.birth(&record).await? {
-            BirthAnswer::Born => Ok(record),
-            BirthAnswer::NotAllowed(_) if self.plants.has(Plant::FencedReborn) => Ok(record),
-            BirthAnswer::NotAllowed(site) => Err(BirthError::NotActive(site)),
+        match self.refdb.open_incarnation(&record).await? {
+            OpenAnswer::Opened => Ok(record),
+            OpenAnswer::NotAllowed(_) if self.bugs.has(InjectedBug::FencedReborn) => Ok(record),
+            OpenAnswer::NotAllowed(site) => Err(OpenError::NotActive(site)),
             // The answer to an earlier try was lost: that incarnation is this node's own, and is drained next time.
-            BirthAnswer::Exists => Err(RefDbError::NotNow(format!("incarnation {} exists", record.id)).into()),
+            OpenAnswer::Exists => Err(RefDbError::NotNow(format!("incarnation {} exists", record.id)).into()),
         }
     }
 
@@ -71,7 +71,7 @@ impl Birth {
     ///
     /// # Errors
     /// The refdb did not answer.
-    pub async fn drain_earlier(&self) -> Result<(), BirthError> {
+    pub async fn drain_earlier(&self) -> Result<(), OpenError> {
         for earlier in self.refdb.incarnations(&self.site).await? {
             if earlier.id.node == self.node && earlier.state != IncarnationState::Drained {
                 tracing::info!(incarnation = %earlier.id, "draining an earlier life of this node");

@@ -6,7 +6,7 @@ use lockstep_proto::{Oid, ProjectKey, ProjectName, ProjectPhase, RefKey, RefName
 
 use super::compare::{Difference, Kind};
 use super::identity::BORN_FROM_THE_FIRST;
-use super::{Door, Shut};
+use super::{Denied, HandshakeStage};
 use crate::base::ref_names;
 
 /// Refs that a reason names at most.
@@ -19,10 +19,10 @@ struct Looked {
     strays: Vec<Stray>,
 }
 
-impl Door {
+impl HandshakeStage {
     /// Compares All-Projects and All-Users with what was committed. Nothing is changed before both are known to be of this
     /// installation, and nothing is committed while anything contradicts.
-    pub(super) async fn settle_what_init_wrote(&self, gerrit: &HelloRequest) -> Result<(), Shut> {
+    pub(super) async fn resolve_init_writes(&self, gerrit: &HelloRequest) -> Result<(), Denied> {
         let mut both = Vec::new();
         for name in [&gerrit.all_projects, &gerrit.all_users] {
             both.push(self.look(name).await?);
@@ -36,7 +36,7 @@ impl Door {
             strays.extend(self.open_strays(&one.key).await?.into_iter().map(|stray| (one.key.name.clone(), stray)));
         }
         if !strays.is_empty() {
-            return Err(Shut::Refused(contradictions(&strays)));
+            return Err(Denied::Refused(contradictions(&strays)));
         }
         for one in &both {
             self.commit(one, &gerrit.instance_id).await?;
@@ -44,36 +44,36 @@ impl Door {
         Ok(())
     }
 
-    async fn look(&self, name: &ProjectName) -> Result<Looked, Shut> {
-        let table = &self.placer.table;
-        if table.project_key(name).map_err(Shut::not_now)?.is_none() {
-            self.catch_up.project(name).await.map_err(Shut::not_now)?;
+    async fn look(&self, name: &ProjectName) -> Result<Looked, Denied> {
+        let versions = &self.materializer.versions;
+        if versions.project_key(name).map_err(Denied::not_now)?.is_none() {
+            self.catch_up.project(name).await.map_err(Denied::not_now)?;
         }
-        let Some(key) = table.project_key(name).map_err(Shut::not_now)? else {
-            return Err(Shut::Refused(format!(
+        let Some(key) = versions.project_key(name).map_err(Denied::not_now)? else {
+            return Err(Denied::Refused(format!(
                 "project {name} is not in the refdb. At the first site, bring what there is into the refdb: `lockstep seed \
                  --root <the sidecar's root>`. {BORN_FROM_THE_FIRST}"
             )));
         };
-        let phase = table.project(name).map_err(Shut::not_now)?.map(|state| state.phase);
+        let phase = versions.project(name).map_err(Denied::not_now)?.map(|state| state.phase);
         if phase != Some(ProjectPhase::Active) {
-            return Err(Shut::NotNow(format!(
+            return Err(Denied::NotNow(format!(
                 "project {name} takes no commits yet: it is being seeded, or deleted; end that with `lockstep seed --root <the \
                  sidecar's root>`"
             )));
         }
-        if !self.placer.repositories.exists(name).await.map_err(Shut::not_now)? {
-            return Err(Shut::NotNow(format!(
+        if !self.materializer.repositories.exists(name).await.map_err(Denied::not_now)? {
+            return Err(Denied::NotNow(format!(
                 "the repository of {name} is not here yet: it is brought back from a peer"
             )));
         }
-        let differences = self.differences(&key).await.map_err(Shut::not_now)?;
-        let strays = self.placer.strays(name).await.map_err(Shut::not_now)?;
+        let differences = self.differences(&key).await.map_err(Denied::not_now)?;
+        let strays = self.materializer.strays(name).await.map_err(Denied::not_now)?;
         Ok(Looked { key, differences, strays })
     }
 
     /// A history that has nothing in common with what was committed was begun by another `init`.
-    async fn refuse_apart(&self, one: &Looked) -> Result<(), Shut> {
+    async fn refuse_apart(&self, one: &Looked) -> Result<(), Denied> {
         let mut apart: Vec<(RefName, Oid)> = Vec::new();
         for difference in &one.differences {
             if let Kind::Apart { shown } = difference.kind {
@@ -90,7 +90,7 @@ impl Door {
         }
         let refs = named(apart.iter().map(|(name, oid)| format!("{name} at {oid}")));
         let name = &one.key.name;
-        Err(Shut::Refused(format!(
+        Err(Denied::Refused(format!(
             "{name} on this node's disk has a history of its own ({refs}): this site was initialised apart, and two \
              installations are never merged. Stop Gerrit, take the folders of its All-Projects and All-Users out of where \
              the sidecar has them (below root, or their base path; keep a copy while you need anything of them); the sidecar brings those of the other sites. \
@@ -100,36 +100,36 @@ impl Door {
 
     /// Whether a stray has nothing in common with what its ref is now. One whose ref is gone has nothing to be held
     /// against.
-    pub(super) async fn is_apart(&self, key: &ProjectKey, stray: &Stray) -> Result<bool, Shut> {
+    pub(super) async fn is_apart(&self, key: &ProjectKey, stray: &Stray) -> Result<bool, Denied> {
         match self.value(key, &stray.name)? {
-            Some(now) => self.placer.is_apart(&key.name, stray.value, now).await.map_err(Shut::not_now),
+            Some(now) => self.materializer.is_apart(&key.name, stray.value, now).await.map_err(Denied::not_now),
             None => Ok(false),
         }
     }
 
     /// What was committed of a ref, as far as this node knows.
-    pub(super) fn value(&self, key: &ProjectKey, name: &RefName) -> Result<Option<Oid>, Shut> {
-        let record = self.placer.table.get(key, &RefKey::Ref(name.clone())).map_err(Shut::not_now)?;
+    pub(super) fn value(&self, key: &ProjectKey, name: &RefName) -> Result<Option<Oid>, Denied> {
+        let record = self.materializer.versions.get(key, &RefKey::Ref(name.clone())).map_err(Denied::not_now)?;
         Ok(record.and_then(|record| record.value.oid()))
     }
 
     /// What is behind, or contradicts, becomes what was committed; what contradicts is kept as a stray.
-    async fn restore(&self, one: &Looked) -> Result<(), Shut> {
+    async fn restore(&self, one: &Looked) -> Result<(), Denied> {
         let wrong = one.differences.iter().filter(|it| matches!(it.kind, Kind::Behind | Kind::Diverged));
         let keys: Vec<RefKey> = wrong.map(|it| RefKey::Ref(it.name.clone())).collect();
         if keys.is_empty() {
             return Ok(());
         }
-        let _guard = self.placer.table.locks.lock(&one.key.name, keys.clone()).await;
-        self.placer.restore(&one.key, &keys).await.map_err(Shut::not_now)
+        let _guard = self.materializer.versions.locks.lock(&one.key.name, keys.clone()).await;
+        self.materializer.restore(&one.key, &keys).await.map_err(Denied::not_now)
     }
 
     /// The strays that say something else than what was committed; one that the ref contains by now is let go.
-    async fn open_strays(&self, key: &ProjectKey) -> Result<Vec<Stray>, Shut> {
+    async fn open_strays(&self, key: &ProjectKey) -> Result<Vec<Stray>, Denied> {
         let mut open = Vec::new();
-        for stray in self.placer.strays(&key.name).await.map_err(Shut::not_now)? {
+        for stray in self.materializer.strays(&key.name).await.map_err(Denied::not_now)? {
             if self.is_contained(key, &stray).await? {
-                self.placer.forget_stray(&key.name, &stray).await.map_err(Shut::not_now)?;
+                self.materializer.forget_stray(&key.name, &stray).await.map_err(Denied::not_now)?;
             } else {
                 open.push(stray);
             }
@@ -137,16 +137,16 @@ impl Door {
         Ok(open)
     }
 
-    async fn is_contained(&self, key: &ProjectKey, stray: &Stray) -> Result<bool, Shut> {
+    async fn is_contained(&self, key: &ProjectKey, stray: &Stray) -> Result<bool, Denied> {
         let Some(now) = self.value(key, &stray.name)? else { return Ok(false) };
         if now == stray.value {
             return Ok(true);
         }
-        self.placer.contains(&key.name, now, stray.value).await.map_err(Shut::not_now)
+        self.materializer.contains(&key.name, now, stray.value).await.map_err(Denied::not_now)
     }
 
     /// Commits what goes on from what was committed.
-    async fn commit(&self, one: &Looked, instance: &str) -> Result<(), Shut> {
+    async fn commit(&self, one: &Looked, instance: &str) -> Result<(), Denied> {
         let ahead = one.differences.iter().filter_map(|difference| match difference.kind {
             Kind::Ahead { from, to } => Some(command(&difference.name, from, to)),
             Kind::Behind | Kind::Diverged | Kind::Apart { .. } => None,
@@ -158,7 +158,7 @@ impl Door {
         Ok(())
     }
 
-    async fn commit_part(&self, project: &ProjectName, part: &[RefCommand], instance: &str) -> Result<(), Shut> {
+    async fn commit_part(&self, project: &ProjectName, part: &[RefCommand], instance: &str) -> Result<(), Denied> {
         let request = RefTransactionRequest {
             request_id: format!("init-{:016x}{:016x}", self.entropy.next(), self.entropy.next()),
             deadline_ms: None,
@@ -167,7 +167,7 @@ impl Door {
             actor: Some(format!("init of {instance}")),
             traceparent: None,
         };
-        let answer = self.transactions.submit(project, request).await.map_err(|error| Shut::NotNow(error.message))?;
+        let answer = self.transactions.submit(project, request).await.map_err(|error| Denied::NotNow(error.message))?;
         let bad = answer.results.iter().filter(|one| !matches!(one.outcome, Outcome::Committed));
         let why = |one: &lockstep_proto::bridge::RefResult| {
             one.refusal.as_ref().map_or_else(|| one.name.to_string(), |refusal| refusal.message.clone())
@@ -176,15 +176,15 @@ impl Door {
             one.outcome == Outcome::Refused && one.refusal.as_ref().is_some_and(|refusal| !refusal.retry)
         });
         if let Some(one) = open.first() {
-            return Err(Shut::NotNow(format!("what `init` wrote is being committed: {}", why(one))));
+            return Err(Denied::NotNow(format!("what `init` wrote is being committed: {}", why(one))));
         }
         // Another site was faster: at the next hello its value is here, and the one of `init` is a stray.
         let stale =
             |one: &&lockstep_proto::bridge::RefResult| one.refusal.as_ref().is_some_and(|it| it.actual.is_some());
         match refused.first() {
             None => Ok(()),
-            Some(one) if stale(one) => Err(Shut::NotNow(why(one))),
-            Some(_) => Err(Shut::Refused(format!(
+            Some(one) if stale(one) => Err(Denied::NotNow(why(one))),
+            Some(_) => Err(Denied::Refused(format!(
                 "what `init` wrote into {project} cannot be committed: {}",
                 named(refused.iter().map(|one| why(one)))
             ))),

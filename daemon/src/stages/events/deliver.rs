@@ -13,7 +13,7 @@ use super::Events;
 use super::decide::missing;
 use super::inbox::{Entry, Inbox, open_letter};
 use super::waits::Need;
-use crate::base::faults::injected_bug::Plant;
+use crate::base::faults::injected_bug::InjectedBug;
 use crate::seams::volume::{Mailbox, StoreError};
 use crate::state::gerrit_session::ending;
 
@@ -21,7 +21,7 @@ use crate::state::gerrit_session::ending;
 const ANSWER_BYTES: usize = 4 * 1024 * 1024;
 /// How often it is looked at what is due while a bridge waits.
 const LOOK: Duration = Duration::from_millis(50);
-/// Most strands that are looked at at once.
+/// Most orderings that are looked at at once.
 pub(super) const LOOKS: usize = 1_024;
 /// How many that wait for a move are looked at in turn each time, although nobody said that it came.
 pub(super) const UNASKED: usize = 32;
@@ -133,7 +133,7 @@ impl Events {
         end
     }
 
-    /// Gives what may be heard of this one's strand; answers what must be looked at again although nothing happens.
+    /// Gives what may be heard of this one's ordering; answers what must be looked at again although nothing happens.
     fn follow(
         &self,
         inbox: &mut Inbox,
@@ -141,11 +141,11 @@ impl Events {
         most: usize,
         choice: &mut Choice,
     ) -> Result<Option<u64>, StoreError> {
-        let Some(strand) = inbox.entries.get(&number).map(|entry| entry.strand.clone()) else { return Ok(None) };
+        let Some(ordering) = inbox.entries.get(&number).map(|entry| entry.ordering.clone()) else { return Ok(None) };
         let mut at = 0;
-        while let Some(number) = inbox.strands.get(&strand).and_then(|order| order.get(at)).copied() {
+        while let Some(number) = inbox.orderings.get(&ordering).and_then(|order| order.get(at)).copied() {
             let Some(entry) = inbox.entries.get(&number) else { return Ok(None) };
-            // What was given may never have been heard: until it is confirmed, nothing of its strand follows it.
+            // What was given may never have been heard: until it is confirmed, nothing of its ordering follows it.
             if entry.handed.is_some() {
                 return Ok(None);
             }
@@ -177,12 +177,12 @@ impl Events {
             return Ok(Judgement::Never);
         }
         let Some(needs) = &entry.needs else { return Ok(Judgement::Yes) };
-        if self.plants.has(Plant::EventBeforeRefs) {
+        if self.bugs.has(InjectedBug::EventBeforeRefs) {
             return Ok(Judgement::Yes);
         }
         // In this order: what is applied makes the refresh due before it is visible.
-        let version = |project: &_, key: &_| self.table.version(project, key);
-        if let Some(key) = missing(needs, version, |project| self.table.is_past(project))? {
+        let version = |project: &_, key: &_| self.versions.version(project, key);
+        if let Some(key) = missing(needs, version, |project| self.versions.is_past(project))? {
             return Ok(Judgement::Waits(Need::Move(needs.project.name.clone(), key.clone())));
         }
         Ok(if self.is_refreshed(entry) { Judgement::Yes } else { Judgement::Waits(Need::Refresh) })

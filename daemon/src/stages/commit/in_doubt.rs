@@ -1,6 +1,6 @@
 //! What is left open is settled, so that lanes go on; and the marks are stored, so that windows open.
 //!
-//! Two reconcilers without memory of their own. The settler asks for each open slot until it is known: committed (then
+//! Two reconcilers without memory of their own. The in_doubt asks for each open slot until it is known: committed (then
 //! it is published like any other, and this node applies it from its own site's stream) or poisoned. The mark writer
 //! stores both marks; the answer "frozen" means that somebody fenced this incarnation: the node stops.
 
@@ -13,18 +13,18 @@ use lockstep_proto::{Seq, SiteId, Slot, TxnId};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::base::faults::injected_bug::{Plant, Plants};
+use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
 use crate::seams::refdb::{MarkAnswer, RefDb, SlotState};
 use crate::state::journal::Journal;
 
 /// Settles open slots. Clones share them.
 #[derive(Clone)]
-pub struct Settler {
+pub struct InDoubtResolver {
     refdb: Arc<dyn RefDb>,
     journal: Arc<Journal>,
     observer: Arc<dyn Observer>,
-    plants: Plants,
+    bugs: InjectedBugs,
     open: Arc<Mutex<BTreeMap<Slot, Option<TxnId>>>>,
     wake: Arc<Notify>,
 }
@@ -36,16 +36,16 @@ const IDLE_PACES: u32 = 5;
 /// How long one call may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-impl Settler {
+impl InDoubtResolver {
     /// Nothing is open.
     #[must_use]
-    pub fn new(refdb: Arc<dyn RefDb>, journal: Arc<Journal>, observer: Arc<dyn Observer>, plants: Plants) -> Self {
-        Self { refdb, journal, observer, plants, open: Arc::default(), wake: Arc::new(Notify::new()) }
+    pub fn new(refdb: Arc<dyn RefDb>, journal: Arc<Journal>, observer: Arc<dyn Observer>, bugs: InjectedBugs) -> Self {
+        Self { refdb, journal, observer, bugs, open: Arc::default(), wake: Arc::new(Notify::new()) }
     }
 
     /// A copy of this transaction may be in flight: find out, and make sure.
-    pub fn settle_later(&self, txn: TxnId, encoded: Bytes) {
-        if self.plants.has(Plant::SettledOverUnresolved) {
+    pub fn resolve_later(&self, txn: TxnId, encoded: Bytes) {
+        if self.bugs.has(InjectedBug::SettledOverUnresolved) {
             self.journal.committed(&txn.slot, encoded);
             return;
         }
@@ -54,7 +54,7 @@ impl Settler {
     }
 
     /// The slot is occupied, and what is in it could not be read.
-    pub fn settle_slot_later(&self, slot: Slot) {
+    pub fn resolve_slot_later(&self, slot: Slot) {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(slot, None);
         self.wake.notify_one();
     }
@@ -71,19 +71,19 @@ impl Settler {
             let _ = timeout(IDLE, self.wake.notified()).await;
             if let Some(since) = Instant::now().checked_sub(IDLE) {
                 for slot in self.journal.take_idle(since) {
-                    self.settle_slot_later(slot);
+                    self.resolve_slot_later(slot);
                 }
             }
             let open: Vec<Slot> = self.open.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
             for slot in open {
-                if !self.settle(&slot).await {
+                if !self.resolve(&slot).await {
                     sleep(Duration::from_millis(200)).await;
                 }
             }
         }
     }
 
-    async fn settle(&self, slot: &Slot) -> bool {
+    async fn resolve(&self, slot: &Slot) -> bool {
         let state = timeout(PATIENCE, self.refdb.poison(slot)).await;
         match state {
             Ok(Ok(SlotState::Poisoned)) => self.journal.poisoned(slot),
@@ -116,8 +116,8 @@ pub struct MarkWriter {
     pub fenced: Arc<dyn Fn() + Send + Sync>,
     /// How often marks are stored when they moved a little.
     pub pace: Duration,
-    /// Planted bugs.
-    pub plants: Plants,
+    /// Injected bugs.
+    pub bugs: InjectedBugs,
 }
 
 impl MarkWriter {
@@ -154,7 +154,7 @@ impl MarkWriter {
                 true
             }
             Ok(Ok(MarkAnswer::NotOpen(state))) => {
-                if self.plants.has(Plant::PausedNodeGoesOn) {
+                if self.bugs.has(InjectedBug::PausedNodeGoesOn) {
                     self.journal.stored(&settled);
                     return true;
                 }

@@ -18,9 +18,9 @@ use super::RefRecord;
 /// The file is written anew when it has grown above this, in bytes.
 const LARGE: u64 = 1024 * 1024;
 
-/// A move that was announced: the ref will be at this version.
+/// A move that was intents: the ref will be at this version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Announced {
+pub struct MoveIntent {
     /// The project.
     pub project: ProjectKey,
     /// The ref or pseudo-ref.
@@ -46,14 +46,14 @@ impl AnnouncedFile {
         Ok(Self { path, file, bytes, next: 0, open: VecDeque::new() })
     }
 
-    /// What an earlier life announced. A last line that was cut short was not followed by its move.
-    pub(super) fn read(path: &Path) -> std::io::Result<Vec<Announced>> {
+    /// What an earlier life intents. A last line that was cut short was not followed by its move.
+    pub(super) fn read(path: &Path) -> std::io::Result<Vec<MoveIntent>> {
         let lines = BufReader::new(File::open(path)?).lines();
         let moves = lines.map_while(Result::ok).filter_map(|line| serde_json::from_str(&line).ok());
         Ok(moves.collect())
     }
 
-    pub(super) fn announce(&mut self, moves: &[Announced]) -> std::io::Result<u64> {
+    pub(super) fn record_intents(&mut self, moves: &[MoveIntent]) -> std::io::Result<u64> {
         let mut text = Vec::new();
         for step in moves {
             serde_json::to_writer(&mut text, step)?;
@@ -90,13 +90,13 @@ impl AnnouncedFile {
 mod tests {
     use super::*;
 
-    fn step(version: u64) -> Announced {
+    fn step(version: u64) -> MoveIntent {
         let record = RefRecord {
             version: lockstep_proto::Version(version),
             value: lockstep_proto::RefValue::Absent,
             txn: "n.1.0.0.00000000000000aa".parse().unwrap(),
         };
-        Announced { project: "p#1".parse().unwrap(), key: "refs/heads/a".parse().unwrap(), record }
+        MoveIntent { project: "p#1".parse().unwrap(), key: "refs/heads/a".parse().unwrap(), record }
     }
 
     #[test]
@@ -104,18 +104,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("announced");
         let mut file = AnnouncedFile::open(path.clone()).unwrap();
-        let first = file.announce(&[step(1)]).unwrap();
-        let second = file.announce(&[step(2), step(3)]).unwrap();
+        let first = file.record_intents(&[step(1)]).unwrap();
+        let second = file.record_intents(&[step(2), step(3)]).unwrap();
         assert_eq!(AnnouncedFile::read(&path).unwrap(), vec![step(1), step(2), step(3)]);
         file.settle(first).unwrap();
         assert_eq!(AnnouncedFile::read(&path).unwrap().len(), 3, "written anew only when it pays");
         let mut last = second;
         while file.bytes < LARGE {
-            last = file.announce(&[step(4)]).unwrap();
+            last = file.record_intents(&[step(4)]).unwrap();
         }
         file.settle(last - 1).unwrap();
         assert_eq!(AnnouncedFile::read(&path).unwrap(), vec![step(4)], "the one that is not settled");
-        file.announce(&[step(5)]).unwrap();
+        file.record_intents(&[step(5)]).unwrap();
         assert_eq!(AnnouncedFile::read(&path).unwrap(), vec![step(4), step(5)]);
     }
 
@@ -123,7 +123,7 @@ mod tests {
     fn a_line_that_was_cut_short_is_no_announcement() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("announced");
-        AnnouncedFile::open(path.clone()).unwrap().announce(&[step(1), step(2)]).unwrap();
+        AnnouncedFile::open(path.clone()).unwrap().record_intents(&[step(1), step(2)]).unwrap();
         let text = std::fs::read(&path).unwrap();
         std::fs::write(&path, &text[..text.len() - 5]).unwrap();
         assert_eq!(AnnouncedFile::read(&path).unwrap(), vec![step(1)]);

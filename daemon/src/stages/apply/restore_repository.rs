@@ -22,18 +22,18 @@ impl Units {
     ///
     /// # Errors
     /// No peer has everything, or the disk fails: try again. Before the first objects came, nothing was made.
-    pub(super) async fn revive(&self, project: &ProjectKey, peers: &dyn Peers) -> Result<(), UnitError> {
+    pub(super) async fn restore_repository(&self, project: &ProjectKey, peers: &dyn Peers) -> Result<(), UnitError> {
         let Some((_guard, shown)) = self.held(project).await? else { return Ok(()) };
         let head = self.bring(project, &shown, peers).await?;
         self.repositories.set_head(&project.name, &head).await?;
-        Ok(self.placer.restore(project, &shown.keys).await?)
+        Ok(self.materializer.restore(project, &shown.keys).await?)
     }
 
     /// Brings the objects of a project's values back, and the repository when there is none; no ref is moved.
     ///
     /// # Errors
     /// As [`Units::revive`].
-    pub(super) async fn refill(&self, project: &ProjectKey, peers: &dyn Peers) -> Result<(), UnitError> {
+    pub(super) async fn refetch_objects(&self, project: &ProjectKey, peers: &dyn Peers) -> Result<(), UnitError> {
         let Some((_guard, shown)) = self.held(project).await? else { return Ok(()) };
         self.bring(project, &shown, peers).await.map(drop)
     }
@@ -42,8 +42,8 @@ impl Units {
     async fn held(&self, project: &ProjectKey) -> Result<Option<(RefGuard, Shown)>, UnitError> {
         let shown = self.shown(project)?;
         let keys: BTreeSet<RefKey> = shown.keys.iter().cloned().chain([RefKey::State, RefKey::Head]).collect();
-        let guard = self.table.locks.lock(&project.name, keys).await;
-        if self.table.project_key(&project.name)?.as_ref() != Some(project) {
+        let guard = self.versions.locks.lock(&project.name, keys).await;
+        if self.versions.project_key(&project.name)?.as_ref() != Some(project) {
             return Ok(None);
         }
         // Again, under the locks: what was moved before they were taken. A ref that is new since is left to its own move.
@@ -72,7 +72,7 @@ impl Units {
 
     fn shown(&self, project: &ProjectKey) -> Result<Shown, UnitError> {
         let (mut head, mut keys, mut ranked) = (None, Vec::new(), Vec::new());
-        self.table.visit(project, |key, record| match record.value {
+        self.versions.visit(project, |key, record| match record.value {
             RefValue::Symref(target) if key == RefKey::Head => head = Some(target),
             RefValue::Oid(oid) => {
                 ranked.push((rank(&key), oid));

@@ -1,4 +1,4 @@
-//! The reviver: a project that lives has a repository.
+//! The repository_restorer: a project that lives has a repository.
 //!
 //! A repository may be gone without its project: the delete-project plugin moves the folder away before it asks for the
 //! deletion, which may then be refused or never arrive; an operator may take a folder away that was initialised apart. Such
@@ -18,14 +18,14 @@ use crate::seams::refdb::RefDb;
 use crate::seams::volume::{NodeStore, VolumeFacts};
 use crate::stages::ports::CatchUp;
 use crate::state::durability::Durability;
-use crate::state::version_map::RefTable;
+use crate::state::version_map::VersionMap;
 
 /// Brings repositories back at one node.
-pub struct Reviver {
+pub struct RepositoryRestorer {
     /// The refdb.
     pub refdb: Arc<dyn RefDb>,
     /// What is known of projects.
-    pub table: Arc<RefTable>,
+    pub versions: Arc<VersionMap>,
     /// Their repositories.
     pub repositories: Arc<dyn Repositories>,
     /// Remembers what is under way.
@@ -40,7 +40,7 @@ pub struct Reviver {
     pub pace: Duration,
 }
 
-impl Reviver {
+impl RepositoryRestorer {
     /// Looks until it is aborted.
     pub async fn run(self) {
         let mut gone_before = BTreeSet::new();
@@ -54,9 +54,9 @@ impl Reviver {
 
     /// One look. What is gone is brought back when it was gone at the last look too: mostly its deletion is on its way.
     async fn look(&self, gone_before: &mut BTreeSet<ProjectName>) -> Result<(), String> {
-        let under_way = self.facts()?.revives;
+        let under_way = self.facts()?.restoring;
         let mut gone = BTreeSet::new();
-        for (name, record) in self.table.projects().map_err(|error| error.to_string())? {
+        for (name, record) in self.versions.projects().map_err(|error| error.to_string())? {
             let lives = matches!(record.value, RefValue::State(state) if lives(state.phase));
             if !lives {
                 continue;
@@ -69,7 +69,7 @@ impl Reviver {
         let mut failed = None;
         for name in &gone {
             if (under_way.contains(name) || gone_before.contains(name))
-                && let Err(why) = self.revive(name).await
+                && let Err(why) = self.restore_repository(name).await
             {
                 failed = Some(format!("the repository of {name} is gone and cannot be brought back yet: {why}"));
             }
@@ -82,20 +82,20 @@ impl Reviver {
         failed.map_or(Ok(()), Err)
     }
 
-    async fn revive(&self, name: &ProjectName) -> Result<(), String> {
+    async fn restore_repository(&self, name: &ProjectName) -> Result<(), String> {
         let any = ProjectKey { name: name.clone(), incarnation: 0 };
         let read = self.refdb.read(&any, &[RefKey::State]).await.map_err(|error| error.to_string())?;
         let state = read.into_iter().flatten().next().map(|item| item.value);
         let Some(RefValue::State(state)) = state else { return Ok(()) };
         let key = ProjectKey { name: name.clone(), incarnation: state.incarnation };
-        let known = self.table.project_key(name).map_err(|error| error.to_string())?;
+        let known = self.versions.project_key(name).map_err(|error| error.to_string())?;
         if !lives(state.phase) || known.as_ref() != Some(&key) {
             // A deletion, or a successor, is on its way here.
             return Ok(());
         }
         tracing::error!(project = %key, "the repository is gone, and its project lives: bringing it back from a peer");
         self.note(name, true).await?;
-        self.catch_up.revive(&key).await?;
+        self.catch_up.restore_repository(&key).await?;
         self.note(name, false).await?;
         tracing::warn!(project = %key, "the repository is back");
         Ok(())
@@ -109,7 +109,7 @@ impl Reviver {
     async fn note(&self, name: &ProjectName, is_under_way: bool) -> Result<(), String> {
         self.durability.settle().await;
         let mut facts = self.facts()?;
-        let changed = if is_under_way { facts.revives.insert(name.clone()) } else { facts.revives.remove(name) };
+        let changed = if is_under_way { facts.restoring.insert(name.clone()) } else { facts.restoring.remove(name) };
         if changed {
             self.durability.stage(|changes| changes.facts = Some(facts));
             self.durability.settle().await;

@@ -19,7 +19,7 @@ impl Catcher {
     ///
     /// # Errors
     /// The refdb or every peer is away, or no peer has what is missing yet: nothing was moved, try again.
-    pub(super) async fn jump_to_refdb(&self, name: &ProjectName) -> Result<(), String> {
+    pub(super) async fn transfer_state(&self, name: &ProjectName) -> Result<(), String> {
         let any = ProjectKey { name: name.clone(), incarnation: 0 };
         let state = self.refdb.read(&any, &[RefKey::State]).await.map_err(|error| error.to_string())?;
         let Some(item) = state.into_iter().flatten().next() else { return Ok(()) };
@@ -34,9 +34,9 @@ impl Catcher {
         };
         items.insert(RefKey::State, item);
         let marked = items.values().filter(|item| item.directory).filter_map(|item| item.key.as_ref_name().cloned());
-        self.units.table.marked(&project, marked.collect::<Vec<_>>());
+        self.units.versions.marked(&project, marked.collect::<Vec<_>>());
         let records = items.into_values().filter_map(record).collect();
-        self.units.jump(&project, records, self.peers.as_ref()).await.map_err(|error| error.to_string())
+        self.units.transfer_state(&project, records, self.peers.as_ref()).await.map_err(|error| error.to_string())
     }
 
     /// The items of a project, none of them of a transaction of which another one is older.

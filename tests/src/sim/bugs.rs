@@ -1,0 +1,96 @@
+//! Which property finds which injected bug: what `docs/simulator.md` says, in one place.
+
+use lockstep::base::faults::injected_bug::InjectedBug;
+
+/// A injected bug, and what becomes of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Found {
+    /// The bug.
+    pub bug: InjectedBug,
+    /// What must happen for it to do harm.
+    pub ingredient: &'static str,
+    /// The properties that it may violate first; any other one is not its own.
+    pub properties: &'static [&'static str],
+}
+
+/// Every injected bug, in the order of [`InjectedBug::ALL`].
+pub const FOUND: [Found; InjectedBug::ALL.len()] = [
+    found(InjectedBug::ResendOtherBytes, "lost answers, late copies", &["answers", "slots", "durability"]),
+    found(
+        InjectedBug::CheckpointBeforeApply,
+        "delays between reading and applying, parked predecessors",
+        &["checkpoints"],
+    ),
+    found(InjectedBug::RefsBeforeObjects, "bases on other streams, slow disks", &["objects"]),
+    found(InjectedBug::ErrorAsAbsent, "failing reads", &["answers"]),
+    found(InjectedBug::ChildBeforeParent, "splits and merges while readers are paused or crashed", &["shards"]),
+    found(InjectedBug::ValueWithoutVersion, "forced pushes back to old values, few refs, slow readers", &["chain"]),
+    found(InjectedBug::SettledOverUnresolved, "lost requests and late copies past the deadline", &["marks", "forward"]),
+    found(
+        InjectedBug::WindowNotPoisoned,
+        "crash or fence with late copies; a sibling or the successor drains",
+        &["fencing"],
+    ),
+    found(InjectedBug::OwnStreamSkipped, "two nodes in one site", &["convergence"]),
+    found(InjectedBug::BatchCaughtUpInPart, "changes (patch set + meta) under contention", &["batches"]),
+    found(InjectedBug::MissingBaseIsBad, "commits of several sites on each other, one stream behind", &["held"]),
+    found(InjectedBug::NameConflictCommitted, "clients that create `t`, `t/x`, `t/x/y`, `t/z`", &["names"]),
+    found(InjectedBug::CollectBelowSlowNode, "pauses, cut links, early collection", &["collection"]),
+    found(InjectedBug::TombstoneForgotten, "deletions, old records again", &["forward"]),
+    found(
+        InjectedBug::PackAgainstUncommitted,
+        "pushes on top of pushes that were refused",
+        &["objects", "convergence"],
+    ),
+    found(
+        InjectedBug::PausedNodeGoesOn,
+        "pause longer than the lease, or a fence meanwhile; the sibling drains",
+        &["slots"],
+    ),
+    found(InjectedBug::FencedReborn, "fences; restarts while the role is not active", &["slots"]),
+    found(InjectedBug::RefusedInFlight, "late copies against names that come and go", &["answers", "projects"]),
+    found(InjectedBug::MapBeforeRefs, "any write of the version map", &["durability"]),
+    found(InjectedBug::MarkAfterMap, "sidecars that die; a Gerrit that is slow", &["refresh"]),
+    found(InjectedBug::AckForgetsNewer, "changes that move while a slow Gerrit looks at them", &["refresh"]),
+    found(InjectedBug::OwnNotRefreshed, "Gerrits that die between their commit and their index", &["refresh"]),
+    found(InjectedBug::AckedNotKept, "Gerrits that die before their index is on the disk", &["refresh"]),
+    found(
+        InjectedBug::EventBeforeRefs,
+        "transactions that are parked, or on another stream than the event",
+        &["events"],
+    ),
+    found(InjectedBug::CheckpointBeforeEvent, "any durable step while events arrive", &["checkpoints"]),
+    found(InjectedBug::OpenLockTaken, "commits under locks that meet each other", &["chain"]),
+    found(InjectedBug::LockNotRead, "commits under locks whose last step fails; cut links", &["answers", "chain"]),
+    found(InjectedBug::LockOutlivesSlot, "commits under locks whose last step fails", &["collection"]),
+    found(
+        InjectedBug::ReleasedUnpoisoned,
+        "commits under locks that meet each other; late releases; last steps that fail",
+        &["chain", "convergence", "marks"],
+    ),
+    found(InjectedBug::LockedNameMarked, "commits under locks against names below theirs", &["names"]),
+];
+
+const fn found(bug: InjectedBug, ingredient: &'static str, properties: &'static [&'static str]) -> Found {
+    Found { bug, ingredient, properties }
+}
+
+/// What is said of a injected bug.
+///
+/// # Panics
+/// When the table does not name it.
+#[must_use]
+pub fn of(bug: InjectedBug) -> Found {
+    FOUND.into_iter().find(|found| found.bug == bug).expect("the table names every bug")
+}
+
+/// The table of `docs/simulator.md`.
+#[must_use]
+pub fn table() -> String {
+    let row = |found: &Found| {
+        let properties: Vec<String> = found.properties.iter().map(|property| format!("`{property}`")).collect();
+        format!("| `{:?}` | {} | {} |\n", found.bug, found.ingredient, properties.join(", "))
+    };
+    let head = "| injected bug | ingredient | checker |\n|---|---|---|\n".to_owned();
+    FOUND.iter().map(row).fold(head, |table, row| table + &row)
+}
