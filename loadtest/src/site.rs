@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lockstep::base::clock::SystemClock;
@@ -14,6 +14,7 @@ use lockstep::telemetry::metrics::Metrics;
 use lockstep::telemetry::status_board::StatusBoard;
 use lockstep_proto::bridge::{CreateProjectRequest, Expected, Outcome, RefCommand, RefTransactionRequest};
 use lockstep_proto::{Oid, ProjectName, Transaction, TxnId};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -101,18 +102,18 @@ impl Heard {
 
     /// Takes the transactions that were committed here since the last call, at most [`KEPT`].
     pub fn take_committed(&self) -> Vec<Arc<Transaction>> {
-        std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.kept.lock())
     }
 
     /// When each transaction could be read.
     pub fn visible(&self) -> HashMap<TxnId, Instant> {
-        self.visible.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.visible.lock().clone()
     }
 }
 
 impl Observer for Heard {
     fn committed(&self, transaction: &Transaction, visible: bool, took: Duration) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock();
         if kept.len() < KEPT {
             kept.push(Arc::new(transaction.clone()));
         }
@@ -127,7 +128,7 @@ impl Observer for Heard {
 
     fn applied(&self, transaction: &Transaction) {
         let now = Instant::now();
-        self.visible.lock().unwrap_or_else(PoisonError::into_inner).insert(transaction.id.clone(), now);
+        self.visible.lock().insert(transaction.id.clone(), now);
         self.count.send_modify(|count| *count += 1);
         self.watch.applied(transaction);
     }

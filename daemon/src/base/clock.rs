@@ -3,9 +3,9 @@
 //! Durations (timeouts, ticks) go through `tokio::time`, which the simulator pauses; wall-clock time is only ever
 //! shown to people or measured as lag, never compared for safety.
 
-use std::sync::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -54,6 +54,6 @@ impl SeededEntropy {
 
 impl Entropy for SeededEntropy {
     fn next(&self) -> u64 {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next_u64()
+        self.0.lock().next_u64()
     }
 }

@@ -4,8 +4,9 @@
 //! A task that ends by panicking is an error of the whole node, never a silence.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -50,7 +51,7 @@ impl Tasks {
                 cancel.cancel();
             }
         });
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.running.lock();
         running.retain(|task| !task.is_finished());
         running.push(outer.abort_handle());
     }
@@ -69,7 +70,7 @@ impl Tasks {
     /// Ends every task where it stands.
     pub fn abort(&self) {
         self.cancel.cancel();
-        for task in self.running.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for task in self.running.lock().drain(..) {
             task.abort();
         }
     }

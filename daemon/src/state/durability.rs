@@ -5,9 +5,10 @@
 //! sync is on the disk after it, so a checkpoint implies the data it covers.
 //! When the sync or the store fails, nobody knows what is on the disk: the node stops.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -56,7 +57,7 @@ struct Steps {
 
 impl Inner {
     fn steps(&self) -> MutexGuard<'_, Steps> {
-        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
+        self.steps.lock()
     }
 }
 
@@ -88,12 +89,12 @@ impl Durability {
 
     /// Asks a stage at each step from now on.
     pub fn add(&self, source: Arc<dyn Remember>) {
-        self.0.sources.lock().unwrap_or_else(PoisonError::into_inner).push(source);
+        self.0.sources.lock().push(source);
     }
 
     /// Adds to the next step.
     pub fn stage(&self, add: impl FnOnce(&mut Changes)) {
-        add(&mut self.0.staged.lock().unwrap_or_else(PoisonError::into_inner));
+        add(&mut self.0.staged.lock());
         self.0.wanted.notify_one();
     }
 
@@ -135,13 +136,13 @@ impl Durability {
     async fn step(&self) -> Result<(), String> {
         let inner = &self.0;
         let asked = inner.steps().asked;
-        let sources = inner.sources.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let sources = inner.sources.lock().clone();
         let mut remembered = Changes::default();
         for source in &sources {
             source.remember(&mut remembered);
         }
         // What is parked is staged before its checkpoint may move: so it is taken after the checkpoints.
-        let mut changes = std::mem::take(&mut *inner.staged.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut changes = std::mem::take(&mut *inner.staged.lock());
         changes.checkpoints.append(&mut remembered.checkpoints);
         changes.low_water.append(&mut remembered.low_water);
         // The overlay is taken last: what a checkpoint covers was moved before the checkpoint could be taken.

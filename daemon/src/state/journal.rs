@@ -9,10 +9,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use lockstep_proto::{IncarnationId, Lane, ProjectName, Seq, Slot};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -108,7 +108,7 @@ impl Journal {
     }
 
     fn lanes(&self) -> MutexGuard<'_, Vec<LaneBook>> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lanes.lock()
     }
 
     fn with<T>(&self, slot: &Slot, change: impl FnOnce(&mut LaneBook, u64) -> T) -> Option<T> {
@@ -200,7 +200,7 @@ impl Journal {
     pub fn unpublished(&self, lane: Lane, limit: usize) -> Vec<(Slot, Unpublished)> {
         let lanes = self.lanes();
         let Some(book) = lanes.get(usize::from(lane.0)) else { return Vec::new() };
-        let cache = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        let cache = self.cached.lock();
         let slots = (book.published..book.settled).take(limit).map(|seq| {
             let slot = self.id.lane(lane).slot(Seq(seq));
             let what = if book.poisoned.contains(&seq) {
@@ -219,7 +219,7 @@ impl Journal {
             book.published = book.published.max(until.0);
             book.poisoned = book.poisoned.split_off(&until.0);
         }
-        let mut cache = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cache = self.cached.lock();
         let lane = self.id.lane(lane);
         let done: Vec<Slot> =
             cache.entries.range(lane.slot(Seq(0))..lane.slot(until)).map(|(slot, _)| slot.clone()).collect();
@@ -230,7 +230,7 @@ impl Journal {
     }
 
     fn cache(&self, slot: &Slot, bytes: Bytes) {
-        let mut cache = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cache = self.cached.lock();
         if cache.bytes + bytes.len() <= self.limits.cache_bytes {
             cache.bytes += bytes.len();
             cache.entries.insert(slot.clone(), bytes);

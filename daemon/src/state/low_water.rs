@@ -5,9 +5,9 @@
 //! for anything else that is published and was not seen.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lockstep_proto::{LaneId, Seq, Slot};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::seams::volume::Changes;
 use crate::state::durability::Remember;
@@ -42,7 +42,7 @@ impl LowWater {
     }
 
     fn lanes(&self) -> MutexGuard<'_, Lanes> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lanes.lock()
     }
 
     /// This slot needs nothing more here.

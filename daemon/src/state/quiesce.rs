@@ -4,9 +4,10 @@
 //! moment, nothing of this node can land in the project any more; the node's low-water mark then tells the others.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use lockstep_proto::ProjectName;
+use parking_lot::Mutex;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 /// The quiesce of a node's projects. A gate exists while it is used.
@@ -15,7 +16,7 @@ pub struct Quiesce(Mutex<BTreeMap<ProjectName, Arc<RwLock<()>>>>);
 
 impl Quiesce {
     fn gate(&self, project: &ProjectName) -> Arc<RwLock<()>> {
-        let mut quiesce = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut quiesce = self.0.lock();
         quiesce.retain(|name, gate| name == project || Arc::strong_count(gate) > 1);
         Arc::clone(quiesce.entry(project.clone()).or_default())
     }

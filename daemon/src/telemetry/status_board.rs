@@ -7,10 +7,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::error::Error;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use lockstep_proto::status::{AppliedStatus, Counters, ErrorStatus, OriginStatus};
 use lockstep_proto::{SiteId, TxnId};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::base::clock::Clock;
 
@@ -153,7 +154,7 @@ impl StatusBoard {
     }
 
     fn board(&self) -> MutexGuard<'_, Board> {
-        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+        self.board.lock()
     }
 }
 

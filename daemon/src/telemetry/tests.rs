@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use lockstep_proto::SiteId;
 use lockstep_proto::bridge::{Outcome, RefusalCode};
 use lockstep_proto::status::EventsStatus;
+use parking_lot::Mutex;
 
 use super::metrics::{ALL, ApplyOutcome, CallEnd, GitOp, Metrics, RefDbOp, markdown, observe_board};
 use super::*;
@@ -20,7 +21,7 @@ struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
+        self.0.lock().write(bytes)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -156,7 +157,7 @@ fn a_json_line_is_one_object_with_the_fields_of_its_span() {
         span.in_scope(|| tracing::info!(refs = 2, "committed"));
         tracing::debug!("filtered out");
     });
-    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let text = String::from_utf8(lines.0.lock().clone()).unwrap();
     let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
     assert_eq!(line["message"], "committed");
     assert_eq!(line["refs"], 2);

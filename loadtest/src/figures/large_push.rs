@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep::base::clock::{Entropy, SeededEntropy};
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
@@ -55,7 +56,7 @@ pub async fn measure(report: &Report) -> Fallible<()> {
     wait("the push", || git(&["rev-parse", "refs/heads/main"], &there).is_ok_and(|seen| seen == tip)).await?;
     let replicated = start.elapsed();
     watching.abort();
-    let peaks = peaks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let peaks = peaks.lock().clone();
     let peak = |name| mib(peaks.get(name).copied().unwrap_or(0));
     let detail = json!({
         "origin_sidecar_mib": round(mib(peak_resident(origin.pid()))), "origin_child_mib": round(peak("origin child")),
@@ -154,7 +155,7 @@ fn receiving() -> u64 {
 }
 
 fn note(peaks: &Peaks, name: &'static str, bytes: u64) {
-    let mut peaks = peaks.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut peaks = peaks.lock();
     let peak = peaks.entry(name).or_default();
     *peak = (*peak).max(bytes);
 }

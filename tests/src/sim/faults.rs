@@ -8,9 +8,10 @@
 //! A paused node (SIGSTOP, a long collection of garbage) hangs at its next seam call, in and out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use lockstep_proto::NodeId;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::dice::Dice;
@@ -136,7 +137,7 @@ impl Faults {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Switches random faults on or off.

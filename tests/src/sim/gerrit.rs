@@ -5,12 +5,13 @@
 //! after a while, as Lucene does it: a process that dies loses the rest, though it was acknowledged.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep::stages::ports::Refreshes;
 use lockstep_proto::refresh::{DoneRequest, FailedTask, Subject, Task, TasksRequest, Work};
 use lockstep_proto::{NodeId, ProjectName};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -54,7 +55,7 @@ impl Gerrit {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Lives, dies, and lives again.

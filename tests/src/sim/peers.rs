@@ -2,13 +2,14 @@
 //! the peer's process is up.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use lockstep::seams::blob::Payload;
 use lockstep::seams::git::Repositories;
 use lockstep::seams::peers::{PeerError, Peers, serve};
 use lockstep_proto::{NodeId, Oid, ProjectName};
+use parking_lot::Mutex;
 
 use super::faults::{Kind, NetworkError};
 use super::link::Link;
@@ -20,7 +21,7 @@ pub struct Up(Arc<Mutex<BTreeSet<NodeId>>>);
 impl Up {
     /// A node's process runs now, or does not.
     pub fn set(&self, node: &NodeId, is_up: bool) {
-        let mut up = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut up = self.0.lock();
         if is_up {
             up.insert(node.clone())
         } else {
@@ -29,7 +30,7 @@ impl Up {
     }
 
     fn has(&self, node: &NodeId) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(node)
+        self.0.lock().contains(node)
     }
 }
 

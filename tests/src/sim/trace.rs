@@ -3,8 +3,7 @@
 //! The same seed must give the same bytes (invariant 17), so a line holds nothing of the machine: no wall-clock
 //! time, no address, nothing in the order of a hash table.
 
-use std::sync::{Mutex, PoisonError};
-
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::dice::fnv1a;
@@ -32,13 +31,13 @@ impl Trace {
     /// Appends a line: who, and what.
     pub fn note(&self, who: &str, what: &str) {
         let line = format!("{:>8} {who} {what}", self.now_ms());
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        self.lines.lock().push(line);
     }
 
     /// How many lines there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.lines.lock().len()
     }
 
     /// Whether nothing happened yet.
@@ -50,14 +49,14 @@ impl Trace {
     /// The whole text.
     #[must_use]
     pub fn text(&self) -> String {
-        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = self.lines.lock();
         lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
     }
 
     /// The last lines, at most `count`.
     #[must_use]
     pub fn tail(&self, count: usize) -> Vec<String> {
-        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = self.lines.lock();
         lines[lines.len().saturating_sub(count)..].to_vec()
     }
 

@@ -3,7 +3,7 @@
 //! Three sites; the first has two nodes, each with a volume of its own. A node that is down has its volume still.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use lockstep::seams::peers::{FallbackPeers, Peers};
 use lockstep::seams::refdb::staged::{Fate, StagedRefDb};
 use lockstep::seams::refdb::{IncarnationState, RefDb, Role};
 use lockstep_proto::{NodeId, ProjectKey, ProjectName, SiteId};
+use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use super::backend::{Backend, NodeFactory, NodeParts, SimNode, Volume};
@@ -49,7 +50,7 @@ struct SimClock {
 
 impl Clock for SimClock {
     fn now_ms(&self) -> u64 {
-        let offset = *self.offset_ms.lock().unwrap_or_else(PoisonError::into_inner);
+        let offset = *self.offset_ms.lock();
         (EPOCH_MS + self.trace.now_ms()).saturating_add_signed(offset)
     }
 }
@@ -133,7 +134,7 @@ impl World {
     }
 
     fn places(&self) -> MutexGuard<'_, BTreeMap<NodeId, Place>> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+        self.places.lock()
     }
 
     /// Every node, in the order of their names.
@@ -374,7 +375,7 @@ impl World {
     pub fn set_clock(&self, node: &NodeId, offset_ms: i64) {
         self.trace.note(node.as_str(), &format!("CLOCK {offset_ms:+} ms"));
         if let Some(place) = self.places().get(node) {
-            *place.clock.offset_ms.lock().unwrap_or_else(PoisonError::into_inner) = offset_ms;
+            *place.clock.offset_ms.lock() = offset_ms;
         }
     }
 

@@ -1,7 +1,7 @@
 //! One push is one trace over all sites: the spans of both sidecars carry the trace id of the request.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep::clients::api_client::{Call, Client, project_path};
@@ -9,6 +9,7 @@ use lockstep_proto::bridge::{Expected, Outcome, RefCommand, RefTransactionReques
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::git::{Clone, ok};
 use lockstep_tests::e2e::until;
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
@@ -42,7 +43,7 @@ async fn take(mut stream: TcpStream, keep: Received) {
             }
         }
         if !request.is_empty() {
-            keep.lock().expect("no panic").push(request);
+            keep.lock().push(request);
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
         }
     }
@@ -94,7 +95,7 @@ async fn one_push_is_one_trace_over_all_sites() {
     let id: Vec<u8> = (0..16).map(|at| u8::from_str_radix(&trace[2 * at..2 * at + 2], 16).expect("hex")).collect();
     for (node, received) in cluster.nodes.iter().zip(&collectors) {
         let seen = until(async || {
-            let bodies = received.lock().expect("no panic");
+            let bodies = received.lock();
             bodies.iter().any(|body| body.windows(16).any(|part| part == id)).then_some(())
         });
         assert!(seen.await.is_some(), "{} sent no span of the trace\n{}", node.name, node.log_tail());

@@ -26,8 +26,8 @@ impl Jam {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("run/api.sock");
         let (fake, gate) = (Arc::new(Fake::default()), Arc::new(Notify::new()));
-        fake.refuse.lock().unwrap().insert(MAIN.to_owned(), "no".to_owned());
-        *fake.gate.lock().unwrap() = Some(gate.clone());
+        fake.refuse.lock().insert(MAIN.to_owned(), "no".to_owned());
+        *fake.gate.lock() = Some(gate.clone());
         let bound = BoundApi::bind(&socket, None).await.unwrap().taking(NonZeroUsize::new(2).unwrap());
         let _ = bound.spawn(fake.clone(), fake.clone(), &CancellationToken::new());
         Self { _folder: folder, socket, fake, gate }
@@ -40,7 +40,7 @@ impl Jam {
     }
 
     async fn under_way(&self, count: usize) {
-        let there = async || (self.fake.requests.lock().unwrap().len() == count).then_some(());
+        let there = async || (self.fake.requests.lock().len() == count).then_some(());
         until(there).await.expect("the batches arrive");
     }
 }
@@ -83,7 +83,7 @@ async fn what_comes_above_the_bound_is_told_to_try_again() {
     }
     jam.gate.notify_one();
     assert!(answer(jam.submit("c")).starts_with("HTTP/1.1 200"), "the same request is taken later");
-    assert_eq!(jam.fake.requests.lock().unwrap().len(), 3, "what was refused never arrived");
+    assert_eq!(jam.fake.requests.lock().len(), 3, "what was refused never arrived");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,20 +111,20 @@ async fn a_caller_that_names_no_deadline_waits_as_long_as_the_configuration_says
     let _ = bound.spawn(jam.fake.clone(), jam.fake.clone(), &CancellationToken::new());
     let unknown = answer(jam.submit("a"));
     assert!(unknown.contains("unknown") && unknown.contains("no answer within the deadline"), "{unknown}");
-    assert_eq!(jam.fake.requests.lock().unwrap()[0].deadline_ms, Some(50));
+    assert_eq!(jam.fake.requests.lock()[0].deadline_ms, Some(50));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_push_waits_a_moment_for_a_sidecar_that_has_no_time() {
     let mut site = Site::unserved();
     let gate = Arc::new(Notify::new());
-    *site.fake.gate.lock().unwrap() = Some(gate.clone());
+    *site.fake.gate.lock() = Some(gate.clone());
     let bound = BoundApi::bind(&site.socket(), None).await.unwrap().taking(NonZeroUsize::MIN);
     site.tasks = Some(bound.spawn(site.fake.clone(), site.fake.clone(), &site.shutdown));
     let old = format!(r#"{{"request_id":"x","commands":[{{"ref":"{MAIN}","old":"absent","new":null}}]}}"#);
     let batch = "POST /v1/projects/tools%2Fbuild/ref-transactions";
     let holder = send(&site.socket(), batch, &old);
-    until(async || (!site.fake.requests.lock().unwrap().is_empty()).then_some(())).await.expect("it arrives");
+    until(async || (!site.fake.requests.lock().is_empty()).then_some(())).await.expect("it arrives");
     let new = site.commit();
     let text = fails(site.push(&["main"]));
     assert!(text.contains("nothing was changed") && text.contains("try again later"), "{text}");

@@ -31,7 +31,7 @@ async fn update_ref_commits_refuses_and_says_which_by_its_exit_code() {
 #[tokio::test(flavor = "multi_thread")]
 async fn projects_and_their_head() {
     let site = Site::new().await;
-    let head = || site.fake.projects.lock().unwrap().get(&"a/b".parse().unwrap()).map(ToString::to_string);
+    let head = || site.fake.projects.lock().get(&"a/b".parse().unwrap()).map(ToString::to_string);
     ok(site.lockstep(&["project", "create", "a/b", "--head", "refs/heads/trunk"]));
     assert_eq!(head().as_deref(), Some("refs/heads/trunk"));
     assert_eq!(code(&site.lockstep(&["project", "create", "a/b"])), Some(3));
@@ -52,8 +52,8 @@ async fn an_import_goes_in_chunks_and_can_be_run_again() {
     let mut native = std::process::Command::new("git");
     native.args(["-c", "core.hooksPath=/dev/null", "update-ref", "--stdin"]).current_dir(site.bare());
     ok(native.stdin(std::fs::File::open(&file).unwrap()).output().unwrap());
-    *site.fake.refdb.lock().unwrap() = Some(BTreeMap::from([("refs/heads/n007".to_owned(), main)]));
-    site.fake.refuse.lock().unwrap().insert("refs/heads/n100".to_owned(), "locked by ops".to_owned());
+    *site.fake.refdb.lock() = Some(BTreeMap::from([("refs/heads/n007".to_owned(), main)]));
+    site.fake.refuse.lock().insert("refs/heads/n100".to_owned(), "locked by ops".to_owned());
 
     let first = site.lockstep(&["import", "build.git"]);
     assert_eq!(code(&first), Some(3));
@@ -62,11 +62,11 @@ async fn an_import_goes_in_chunks_and_can_be_run_again() {
         "{first:?}"
     );
     assert!(fails(first).contains("refs/heads/n100: locked by ops"));
-    assert!(site.fake.projects.lock().unwrap().contains_key(&"tools/build".parse().unwrap()));
-    let sizes: Vec<usize> = site.fake.requests.lock().unwrap().iter().map(|one| one.commands.len()).collect();
+    assert!(site.fake.projects.lock().contains_key(&"tools/build".parse().unwrap()));
+    let sizes: Vec<usize> = site.fake.requests.lock().iter().map(|one| one.commands.len()).collect();
     assert_eq!(sizes, [99, 54]);
 
-    site.fake.refuse.lock().unwrap().clear();
+    site.fake.refuse.lock().clear();
     let again = ok(site.lockstep(&["import", "build.git"]));
     assert!(again.contains("1 refs committed, 152 were committed before"), "{again}");
 }
@@ -96,7 +96,7 @@ async fn a_repository_that_the_sidecar_does_not_move_is_not_taken_for_one_that_i
     let site = Site::new().await;
     let root = site.folder.path().join("volume");
     std::fs::create_dir_all(root.join("tools")).unwrap();
-    *site.fake.root.lock().unwrap() = root.to_str().map(str::to_owned);
+    *site.fake.root.lock() = root.to_str().map(str::to_owned);
     for command in [&["hook", "install", "build.git"][..], &["import", "build.git"]] {
         let text = fails(site.lockstep(command));
         assert!(text.contains("is not on the git volume") && text.contains("/volume/PROJECT.git"), "{text}");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use lockstep::stages::api::server::{ApiTasks, BoundApi};
@@ -12,6 +12,7 @@ use lockstep_proto::bridge::*;
 use lockstep_proto::gerrit::BasePath;
 use lockstep_proto::status::{Counters, DueStatus, HeldStatus, NodeStatus};
 use lockstep_proto::{Oid, ProjectName, RefName, TxnId};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -53,10 +54,10 @@ fn refusal(code: RefusalCode, message: &str, actual: Option<String>) -> Refusal 
 impl Fake {
     fn refusal_of(&self, command: &RefCommand) -> Option<Refusal> {
         let name = command.name.as_str();
-        if let Some(why) = self.refuse.lock().unwrap().get(name) {
+        if let Some(why) = self.refuse.lock().get(name) {
             return Some(refusal(RefusalCode::NonFastForward, why, None));
         }
-        let refdb = self.refdb.lock().unwrap();
+        let refdb = self.refdb.lock();
         let actual = match &*refdb {
             Some(refdb) => refdb.get(name).map(Oid::to_string),
             None => value(&self.repository, name),
@@ -71,7 +72,7 @@ impl Fake {
     }
 
     fn apply(&self, command: &RefCommand) {
-        if let (Some(refdb), Some(new)) = (self.refdb.lock().unwrap().as_mut(), command.new) {
+        if let (Some(refdb), Some(new)) = (self.refdb.lock().as_mut(), command.new) {
             refdb.insert(command.name.to_string(), new);
         }
         let new = command.new.map(|oid| oid.to_string());
@@ -91,8 +92,8 @@ impl Transactions for Fake {
         _: &ProjectName,
         request: RefTransactionRequest,
     ) -> Result<RefTransactionResponse, ApiError> {
-        self.requests.lock().unwrap().push(request.clone());
-        let gate = self.gate.lock().unwrap().clone();
+        self.requests.lock().push(request.clone());
+        let gate = self.gate.lock().clone();
         if let Some(gate) = gate {
             gate.notified().await;
         }
@@ -120,21 +121,21 @@ impl Transactions for Fake {
         name: &ProjectName,
         request: CreateProjectRequest,
     ) -> Result<ProjectResponse, ApiError> {
-        if self.projects.lock().unwrap().contains_key(name) {
+        if self.projects.lock().contains_key(name) {
             let refusal = Some(refusal(RefusalCode::Project, "the project exists", None));
             return Ok(ProjectResponse { outcome: Outcome::Refused, txn: None, refusal });
         }
-        self.projects.lock().unwrap().insert(name.clone(), request.head);
+        self.projects.lock().insert(name.clone(), request.head);
         Ok(ProjectResponse { outcome: Outcome::Committed, txn: None, refusal: None })
     }
 
     async fn set_head(&self, name: &ProjectName, request: SetHeadRequest) -> Result<ProjectResponse, ApiError> {
-        self.projects.lock().unwrap().insert(name.clone(), request.head);
+        self.projects.lock().insert(name.clone(), request.head);
         Ok(ProjectResponse { outcome: Outcome::Committed, txn: None, refusal: None })
     }
 
     async fn delete_project(&self, name: &ProjectName, _: DeleteProjectRequest) -> Result<ProjectResponse, ApiError> {
-        self.projects.lock().unwrap().remove(name);
+        self.projects.lock().remove(name);
         Ok(ProjectResponse { outcome: Outcome::Committed, txn: None, refusal: None })
     }
 
@@ -155,8 +156,8 @@ impl Inspection for Fake {
         NodeStatus {
             site: "eu-aws".parse().unwrap(),
             node: "eu-aws-0".parse().unwrap(),
-            root: self.root.lock().unwrap().clone(),
-            base_paths: self.base_paths.lock().unwrap().clone(),
+            root: self.root.lock().clone(),
+            base_paths: self.base_paths.lock().clone(),
             incarnation: None,
             role: "active".to_owned(),
             epoch: 1,

@@ -14,7 +14,7 @@ async fn a_push_of_three_refs_is_one_request() {
     let site = Site::new().await;
     let (old, new) = (value(&site.bare(), MAIN).unwrap(), site.commit());
     ok(site.push(&["main", "main:refs/heads/fresh", ":old"]));
-    let requests = site.fake.requests.lock().unwrap();
+    let requests = site.fake.requests.lock();
     assert_eq!(requests.len(), 1);
     let expected: Vec<_> =
         requests[0].commands.iter().map(|one| (one.name.to_string(), one.old, one.new.is_some(), one.force)).collect();
@@ -37,12 +37,12 @@ async fn an_atomic_push_is_all_or_nothing() {
     let site = Site::new().await;
     let before = site.refs();
     site.commit();
-    site.fake.refuse.lock().unwrap().insert("refs/heads/old".into(), "the branch is frozen; ask ops".into());
+    site.fake.refuse.lock().insert("refs/heads/old".into(), "the branch is frozen; ask ops".into());
     let text = fails(site.push(&["--atomic", "main", "main:old"]));
     assert!(text.contains("the branch is frozen; ask ops"), "{text}");
     assert_eq!(site.refs(), before);
-    assert!(site.fake.requests.lock().unwrap()[0].atomic);
-    site.fake.refuse.lock().unwrap().clear();
+    assert!(site.fake.requests.lock()[0].atomic);
+    site.fake.refuse.lock().clear();
     ok(site.push(&["--atomic", "main", "main:old"]));
     assert_eq!(value(&site.bare(), "refs/heads/old"), value(&site.work(), "main"));
 }
@@ -51,7 +51,7 @@ async fn an_atomic_push_is_all_or_nothing() {
 async fn a_refused_ref_shows_its_reason_and_the_others_go() {
     let site = Site::new().await;
     let new = site.commit();
-    site.fake.refuse.lock().unwrap().insert("refs/heads/old".into(), "not a fast-forward; use --force".into());
+    site.fake.refuse.lock().insert("refs/heads/old".into(), "not a fast-forward; use --force".into());
     let text = fails(site.push(&["main", "main:old", "main:refs/short"]));
     assert!(text.contains("main -> old (not a fast-forward; use --force)"), "{text}");
     assert!(text.contains("refs/short") && text.contains("choose another name"), "{text}");
@@ -68,7 +68,7 @@ async fn the_repositorys_own_rules_still_hold() {
     site.commit();
     let text = fails(site.push(&["main", ":old"]));
     assert!(text.contains("receive.denyDeletes"), "{text}");
-    let requests = site.fake.requests.lock().unwrap();
+    let requests = site.fake.requests.lock();
     assert_eq!(requests.len(), 1);
     assert_eq!(requests[0].commands.len(), 1);
     assert!(!requests[0].commands[0].force);
@@ -97,9 +97,9 @@ async fn a_push_above_the_cap_is_refused_whole() {
     let text = fails(site.push(&names));
     assert!(text.contains("at most 2000 together"), "{text}");
     assert_eq!(site.refs(), before);
-    assert!(site.fake.requests.lock().unwrap().is_empty());
+    assert!(site.fake.requests.lock().is_empty());
     ok(site.push(&names[..2_000]));
-    assert_eq!(site.fake.requests.lock().unwrap().len(), 1);
+    assert_eq!(site.fake.requests.lock().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,7 +115,7 @@ async fn without_a_sidecar_the_user_reads_what_to_do() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_does_not_come_is_unknown_and_not_refused() {
     let site = Site::new().await;
-    *site.fake.gate.lock().unwrap() = Some(Arc::new(Notify::new()));
+    *site.fake.gate.lock() = Some(Arc::new(Notify::new()));
     ok(git(&site.bare(), &["config", "lockstep.deadlineMs", "200"]));
     site.commit();
     let text = fails(site.push(&["main"]));
@@ -146,7 +146,7 @@ async fn a_lost_connection_is_tried_again_with_the_same_bytes() {
     ok(site.push(&["main"]));
     assert_eq!(value(&site.bare(), MAIN), Some(new));
     let lost = lossy.await.unwrap();
-    let requests = site.fake.requests.lock().unwrap();
+    let requests = site.fake.requests.lock();
     assert_eq!(requests.len(), 1);
     assert!(lost.contains(&requests[0].request_id), "{lost}");
 }

@@ -113,12 +113,12 @@ async fn exactly_the_documented_methods_are_served() {
 async fn work_goes_on_when_the_caller_hangs_up() {
     let mut site = Site::new().await;
     let gate = Arc::new(Notify::new());
-    *site.fake.gate.lock().unwrap() = Some(gate.clone());
+    *site.fake.gate.lock() = Some(gate.clone());
     let body = r#"{"request_id":"r","commands":[{"ref":"refs/heads/old","new":null}]}"#;
     let mut caller = UnixStream::connect(site.socket()).await.unwrap();
     let head = "POST /v1/projects/tools%2Fbuild/ref-transactions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json";
     caller.write_all(format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).as_bytes()).await.unwrap();
-    while site.fake.requests.lock().unwrap().is_empty() {
+    while site.fake.requests.lock().is_empty() {
         tokio::task::yield_now().await;
     }
     drop(caller);

@@ -1,7 +1,7 @@
 //! The bridge's calls, before and after the birth: until there is an incarnation, every commit is answered "not serving"
 //! with the reason; while the node drains, too.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use lockstep_proto::bridge::{
@@ -9,6 +9,7 @@ use lockstep_proto::bridge::{
     RefTransactionResponse, RefusalCode, SetHeadRequest,
 };
 use lockstep_proto::{ProjectKey, ProjectName, RefName, TxnId};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::seams::git::IsCommitted;
@@ -45,12 +46,12 @@ impl Drop for Inside<'_> {
 impl Front {
     /// The incarnation is born: commits are taken.
     pub fn open(&self, committer: Arc<Committer>) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Open(committer);
+        *self.state.lock() = State::Open(committer);
     }
 
     /// No more commits are taken, for this reason.
     pub fn shut(&self, why: &str) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Closed(why.to_owned());
+        *self.state.lock() = State::Closed(why.to_owned());
     }
 
     /// The node ends: no more commits are taken.
@@ -68,14 +69,14 @@ impl Front {
     /// The commit stage, once there is one.
     #[must_use]
     pub fn committer(&self) -> Option<Arc<Committer>> {
-        match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &*self.state.lock() {
             State::Open(committer) => Some(Arc::clone(committer)),
             State::Closed(_) => None,
         }
     }
 
     fn enter(&self) -> Result<(Arc<Committer>, Inside<'_>), ApiError> {
-        match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &*self.state.lock() {
             State::Open(committer) => {
                 self.inside.send_modify(|inside| *inside += 1);
                 Ok((Arc::clone(committer), Inside(&self.inside)))

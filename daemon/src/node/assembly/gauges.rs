@@ -1,14 +1,12 @@
 //! What is measured by looking: the journal, what is held, readiness.
 
-use std::sync::PoisonError;
-
 use super::stages::Stages;
 use crate::stages::api::latch::Latches;
 use crate::telemetry::metrics::Metrics;
 
 /// Looks; called before the metrics are read.
 pub(super) fn look(stages: &Stages, latches: &Latches, metrics: &Metrics) {
-    let journal = stages.journal.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let journal = stages.journal.lock().clone();
     let marks = journal.map(|journal| journal.marks()).unwrap_or_default();
     let unpublished = marks.iter().map(|mark| mark.settled.0 - mark.published.0).sum();
     metrics.publish.journal(unpublished, marks.iter().map(|mark| mark.in_flight).sum());
@@ -20,6 +18,6 @@ pub(super) fn look(stages: &Stages, latches: &Latches, metrics: &Metrics) {
     if let Some(refresh) = stages.refresh.as_ref().map(|refresh| refresh.status()) {
         metrics.refresh.stands(refresh.due, refresh.oldest_ms.unwrap_or_default() / 1_000);
     }
-    let epoch = stages.site.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map_or(0, |site| site.epoch);
+    let epoch = stages.site.lock().as_ref().map_or(0, |site| site.epoch);
     metrics.site.state(latches.closed().is_empty(), epoch);
 }

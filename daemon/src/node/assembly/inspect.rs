@@ -1,6 +1,6 @@
 //! What the status shows of a node.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use lockstep_proto::bridge::{ApiError, RefusalCode};
@@ -34,7 +34,7 @@ impl Inspector {
     }
 
     fn lanes(&self) -> (Option<lockstep_proto::Incarnation>, Vec<LaneStatus>) {
-        let journal = self.stages.journal.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let journal = self.stages.journal.lock().clone();
         let Some(journal) = journal else { return (None, Vec::new()) };
         let lanes = journal.marks().into_iter().enumerate().map(|(lane, marks)| LaneStatus {
             lane: journal.id().lane(Lane(u8::try_from(lane).unwrap_or(u8::MAX))),
@@ -60,7 +60,7 @@ impl Inspector {
     }
 
     fn site(&self) -> Option<SiteRecord> {
-        self.stages.site.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.stages.site.lock().clone()
     }
 }
 

@@ -4,10 +4,11 @@
 //! local repositories go on meanwhile.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_proto::{Lane, LaneId, ProjectKey, ProjectName, ProjectPhase, Seq, SiteId};
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::front::Front;
@@ -79,7 +80,7 @@ impl Join {
         let text = |error: RefDbError| error.to_string();
         deps.refdb.prepare().await.map_err(text)?;
         let site = deps.refdb.enroll_site(&settings.site, Role::Active).await.map_err(text)?;
-        *self.stages.site.lock().unwrap_or_else(PoisonError::into_inner) = Some(site);
+        *self.stages.site.lock() = Some(site);
         let nodes = deps.refdb.nodes().await.map_err(text)?;
         let previous = nodes.into_iter().find(|node| node.node == settings.node);
         // After a boot the marks stay: what they cover was synced.
@@ -200,7 +201,7 @@ impl Join {
         for site in sites {
             let (behind, latch) = (Arc::clone(&behind), self.caught_up.clone());
             let caught_up = move |site: &SiteId| {
-                let mut behind = behind.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut behind = behind.lock();
                 behind.remove(site);
                 if behind.is_empty() {
                     latch.open();

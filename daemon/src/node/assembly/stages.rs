@@ -1,10 +1,11 @@
 //! Building the stages on the seams.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_proto::refresh::Subject;
 use lockstep_proto::{ProjectKey, ProjectName, SiteId};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -300,7 +301,7 @@ impl Stages {
     pub(super) fn begin(&self, born: &IncarnationRecord) -> Arc<Committer> {
         let settings = &self.deps.settings;
         let journal = Arc::new(Journal::new(born.id.clone(), settings.journal));
-        *self.journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Arc::clone(&journal));
+        *self.journal.lock() = Some(Arc::clone(&journal));
         let (refdb, observer) = (Arc::clone(&self.deps.refdb), Arc::clone(&self.deps.observer));
         let in_doubt =
             InDoubtResolver::new(Arc::clone(&refdb), Arc::clone(&journal), Arc::clone(&observer), self.deps.bugs);
@@ -358,7 +359,7 @@ impl Stages {
 
     /// Waits until everything that is settled is in the event log.
     pub(super) async fn publish_rest(&self) {
-        let journal = self.journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let journal = self.journal.lock().clone();
         let Some(journal) = journal else { return };
         while journal.marks().iter().any(|mark| mark.published < mark.settled) {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::receive::{Expected, receive};
 use super::{BlobError, BlobStore, Payload};
@@ -16,7 +17,7 @@ pub struct MemoryBlobs(Arc<Mutex<BTreeMap<String, Bytes>>>);
 
 impl MemoryBlobs {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Bytes>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

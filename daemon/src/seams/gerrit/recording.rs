@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use lockstep_proto::refresh::Task;
+use parking_lot::Mutex;
 
 use super::{Gerrit, GerritError};
 
@@ -20,7 +20,7 @@ pub struct RecordingGerrit {
 impl RecordingGerrit {
     /// The next tasks will end like this, one each.
     pub fn will_fail(&self, errors: impl IntoIterator<Item = GerritError>) {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner).extend(errors);
+        self.answers.lock().extend(errors);
     }
 
     /// Another process answers from now on.
@@ -31,15 +31,15 @@ impl RecordingGerrit {
     /// What it was told since the last call.
     #[must_use]
     pub fn take(&self) -> Vec<Task> {
-        std::mem::take(&mut self.told.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.told.lock())
     }
 }
 
 #[async_trait]
 impl Gerrit for RecordingGerrit {
     async fn refresh(&self, tasks: &[Task]) -> Vec<Result<(), GerritError>> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).extend(tasks.iter().cloned());
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        self.told.lock().extend(tasks.iter().cloned());
+        let mut answers = self.answers.lock();
         tasks.iter().map(|_| answers.pop_front().map_or(Ok(()), Err)).collect()
     }
 

@@ -5,11 +5,11 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use git2::Repository;
 use lockstep_proto::ProjectName;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::GitError;
 use super::layout::{Identity, Layout, failed};
@@ -112,7 +112,7 @@ impl Pool {
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Idle>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        self.idle.lock()
     }
 }
 

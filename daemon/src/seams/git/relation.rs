@@ -3,10 +3,10 @@
 //! That never changes, and is asked twice of each move: before its commit, and when the ref is moved.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use git2::{Commit, ErrorCode, ObjectType};
 use lockstep_proto::{Oid, ProjectName};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::layout::failed;
 use super::objects::{Objects, native, wire};
@@ -123,6 +123,6 @@ impl Related {
     }
 
     fn answers(&self) -> MutexGuard<'_, VecDeque<Answer>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }

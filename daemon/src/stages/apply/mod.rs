@@ -25,12 +25,13 @@ mod state_transfer;
 mod unit;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep_proto::{ProjectName, Transaction};
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 pub use catch_up::Catcher;
@@ -118,7 +119,7 @@ impl Applier {
     }
 
     fn writer(&self, project: &ProjectName) -> mpsc::Sender<Event> {
-        let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writers = self.writers.lock();
         if let Some(writer) = writers.get(project).filter(|writer| !writer.is_closed()) {
             return writer.clone();
         }

@@ -5,11 +5,12 @@
 //! stores both marks; the answer "frozen" means that somebody fenced this incarnation: the node stops.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use lockstep_proto::{Seq, SiteId, Slot, TxnId};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -49,20 +50,20 @@ impl InDoubtResolver {
             self.journal.committed(&txn.slot, encoded);
             return;
         }
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(txn.slot.clone(), Some(txn));
+        self.open.lock().insert(txn.slot.clone(), Some(txn));
         self.wake.notify_one();
     }
 
     /// The slot is occupied, and what is in it could not be read.
     pub fn resolve_slot_later(&self, slot: Slot) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(slot, None);
+        self.open.lock().insert(slot, None);
         self.wake.notify_one();
     }
 
     /// How many slots are open.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.open.lock().len()
     }
 
     /// Settles until it is aborted.
@@ -74,7 +75,7 @@ impl InDoubtResolver {
                     self.resolve_slot_later(slot);
                 }
             }
-            let open: Vec<Slot> = self.open.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
+            let open: Vec<Slot> = self.open.lock().keys().cloned().collect();
             for slot in open {
                 if !self.resolve(&slot).await {
                     sleep(Duration::from_millis(200)).await;
@@ -95,7 +96,7 @@ impl InDoubtResolver {
             }
             Err(_) => return false,
         }
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(slot);
+        self.open.lock().remove(slot);
         true
     }
 }

@@ -4,9 +4,9 @@
 //! retry that comes later than that is a new try, and commits nothing twice: its old values no longer hold.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lockstep_proto::ProjectName;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 type Key = (ProjectName, String);
@@ -45,7 +45,7 @@ impl<A: Clone + Send + Sync + 'static> Requests<A> {
     }
 
     fn known(&self) -> MutexGuard<'_, Known<A>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 
     /// Looks a request id up, and claims it if it is new. `fingerprint` is a hash of what is asked for.

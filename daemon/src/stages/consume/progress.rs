@@ -1,8 +1,9 @@
 //! How far a shard is done: the checkpoint is the last position with nothing open before it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::seams::eventlog::Position;
@@ -30,7 +31,7 @@ struct Shard {
 
 impl Progress {
     fn shards(&self) -> MutexGuard<'_, BTreeMap<ShardId, Shard>> {
-        self.shards.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shards.lock()
     }
 
     /// A record was read: it is open until the answer is called.

@@ -1,11 +1,12 @@
 //! One shard's loop.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use lockstep_proto::{Announcement, DecodeError, Record, SiteId};
+use parking_lot::Mutex;
 use tokio::time::sleep;
 
 use super::Consumer;
@@ -51,7 +52,7 @@ impl CaughtUp {
 
     fn change(&self, change: impl FnOnce(&mut State)) {
         let tell = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.state.lock();
             change(&mut state);
             let now = state.listed && state.behind.is_empty() && !state.told;
             state.told |= now;

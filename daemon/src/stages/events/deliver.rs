@@ -1,6 +1,5 @@
 //! What may be heard now: given to the bridge, until it confirms.
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use lockstep_proto::announcement::{ForwardedEvent, NextEventsRequest};
@@ -70,7 +69,7 @@ impl Events {
 
     /// One look: what it costs is bounded, however much waits.
     pub(super) fn hand_out(&self, request: &NextEventsRequest) -> Result<Choice, ApiError> {
-        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inbox = self.inbox.lock();
         inbox.enter(&request.session)?;
         inbox.end_leases(self.limits.lease);
         self.note_moves(&mut inbox);
@@ -86,7 +85,7 @@ impl Events {
 
     /// What moved since the last look is looked at.
     fn note_moves(&self, inbox: &mut Inbox) {
-        let mut moves = self.moves.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut moves = self.moves.lock();
         loop {
             match moves.try_recv() {
                 Ok((project, key)) => inbox.waits.moved(project, key),
@@ -206,7 +205,7 @@ impl Events {
     /// Removes events that the session confirms, durably.
     pub(super) async fn confirm(&self, session: &str, done: &[String]) -> Result<(), ApiError> {
         let confirmed = {
-            let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut inbox = self.inbox.lock();
             inbox.enter(session)?;
             // Whether or not this process gave it: a session may outlive the sidecar that it took the event from.
             let numbers: Vec<u64> = done.iter().flat_map(|id| inbox.numbers_of(id)).collect();

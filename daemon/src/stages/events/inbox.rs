@@ -5,7 +5,7 @@
 //! bodies are in the store.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -274,7 +274,7 @@ impl Events {
             return;
         }
         let now_ms = self.clock.now_ms();
-        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inbox = self.inbox.lock();
         if !inbox.takes(id, now_ms) {
             return;
         }
@@ -326,7 +326,7 @@ impl Events {
         loop {
             tokio::time::sleep(Duration::from_secs(5)).await;
             let now_ms = self.clock.now_ms();
-            let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut inbox = self.inbox.lock();
             self.drop_beyond(&mut inbox, now_ms);
             let most = self.limits.origins;
             let mut ages: Vec<(u64, Origin)> =
@@ -351,7 +351,7 @@ impl Events {
 
     /// Announcements of a site were trimmed from its stream before this node read them.
     pub(super) fn miss(&self, site: &SiteId) {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).dropped += 1;
+        self.inbox.lock().dropped += 1;
         self.observer.event_dropped(
             &format!("what was announced at {site} while this node was away"),
             "the stream keeps it no longer",

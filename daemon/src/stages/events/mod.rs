@@ -24,7 +24,7 @@ mod received;
 mod waits;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -33,6 +33,7 @@ use lockstep_proto::announcement::{AnnounceRequest, EventsDoneRequest, NextEvent
 use lockstep_proto::bridge::{ApiError, RefusalCode};
 use lockstep_proto::status::EventsStatus;
 use lockstep_proto::{Announcement, AnnouncementId, NodeId, ProjectName, RefKey, SiteId};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
@@ -225,8 +226,8 @@ impl Events {
     /// What is on its way.
     #[must_use]
     pub fn status(&self) -> EventsStatus {
-        let unsent = self.outbox.lock().unwrap_or_else(PoisonError::into_inner).unsent();
-        let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        let unsent = self.outbox.lock().unsent();
+        let inbox = self.inbox.lock();
         let now_ms = self.clock.now_ms();
         let oldest_ms = inbox.oldest_ms().map_or(0, |since| now_ms.saturating_sub(since));
         EventsStatus { unsent, waiting: inbox.waiting(), oldest_ms, dropped: inbox.dropped() }

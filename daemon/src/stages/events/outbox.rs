@@ -5,7 +5,7 @@
 //! events that must be heard in their order at most one is in an append: the next one goes when it is there.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -136,7 +136,7 @@ impl Events {
     /// All of them or none.
     fn stage(&self, made: Vec<Made>) -> Result<(), ApiError> {
         let announced_at_ms = self.clock.now_ms();
-        let mut outbox = self.outbox.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outbox = self.outbox.lock();
         let mut letters: Vec<(String, Bytes)> = Vec::new();
         for made in made {
             let id = &made.event.id;
@@ -217,7 +217,7 @@ impl Events {
         }
         let mut records = batch.iter().map(|(_, _, record)| record.clone()).collect();
         append_all(eventlog, &self.site, &mut records).await?;
-        let mut outbox = self.outbox.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outbox = self.outbox.lock();
         for (number, id, _) in &batch {
             let bytes = outbox.unsent.remove(number).unwrap_or(0);
             outbox.bytes -= bytes;
@@ -243,7 +243,7 @@ impl Events {
 
     /// What can be appended now: number, event's id, record.
     fn batch(&self) -> Result<Vec<(u64, String, Record)>, StoreError> {
-        let mut outbox = self.outbox.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outbox = self.outbox.lock();
         let most = BATCH + outbox.appended.len();
         let letters = self.store.mail(Mailbox::Outbox, None, most)?;
         let end = letters.last().map_or(0, |(last, _)| *last);
@@ -276,7 +276,7 @@ impl Events {
     }
 
     fn unsent(&self) -> u64 {
-        self.outbox.lock().unwrap_or_else(PoisonError::into_inner).unsent()
+        self.outbox.lock().unsent()
     }
 }
 

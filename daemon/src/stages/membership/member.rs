@@ -1,9 +1,10 @@
 //! A node among the others: it beats, says how far it has applied, and adopts the journals of dead siblings.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_proto::{NodeId, SiteId};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
@@ -77,11 +78,11 @@ impl Member {
 
     /// Writes this node's record: a new beat, the durable low-water marks.
     async fn beat(&self) -> Result<(), String> {
-        let previous = self.record.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let previous = self.record.lock().clone();
         let next = NodeRecord { beat: previous.beat + 1, low_water: self.low_water.durable(), ..previous.clone() };
         match self.refdb.put_node(&next, Some(&previous)).await.map_err(|error| error.to_string())? {
             NodeAnswer::Written => {
-                *self.record.lock().unwrap_or_else(PoisonError::into_inner) = next;
+                *self.record.lock() = next;
                 Ok(())
             }
             NodeAnswer::Differs(_) if self.bugs.has(InjectedBug::PausedNodeGoesOn) => Ok(()),

@@ -19,7 +19,7 @@ mod subject;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,6 +28,7 @@ use lockstep_proto::limits;
 use lockstep_proto::refresh::{DoneRequest, DoneResponse, FailedTask, Subject, TasksRequest, TasksResponse};
 use lockstep_proto::status::{DueStatus, RefreshStatus};
 use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, RefValue};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -130,7 +131,7 @@ impl Refresh {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
     fn mark(&self, subject: &Subject, difference: Difference, own: bool) {

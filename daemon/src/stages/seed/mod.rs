@@ -20,14 +20,15 @@ mod job;
 mod verify;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::seed::{SeedRequest, SeedResponse, SeedStage};
 use lockstep_proto::{NodeId, ProjectName, SiteId};
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
@@ -101,7 +102,7 @@ fn has_ended(progress: &SeedResponse) -> bool {
 impl Seeder {
     /// The job of a project; a new one, if none runs.
     fn job(&self, project: &ProjectName, alone: bool) -> Job {
-        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut jobs = self.jobs.lock();
         let runs = |job: &&Job| !has_ended(&job.progress.borrow()) && job.progress.has_changed().is_ok();
         if let Some(job) = jobs.get(project).filter(runs) {
             job.alone.fetch_or(alone, Ordering::SeqCst);
@@ -116,7 +117,7 @@ impl Seeder {
     }
 
     fn forget(&self, project: &ProjectName) {
-        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut jobs = self.jobs.lock();
         if jobs.get(project).is_some_and(|job| has_ended(&job.progress.borrow())) {
             jobs.remove(project);
         }

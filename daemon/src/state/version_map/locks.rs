@@ -1,9 +1,10 @@
 //! In-process locks on refs. Whoever moves refs, for a local commit or for a foreign transaction, holds them.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use lockstep_proto::{ProjectName, RefKey};
+use parking_lot::Mutex;
 use tokio::sync::OwnedMutexGuard;
 
 type Key = (ProjectName, RefKey);
@@ -30,7 +31,7 @@ impl RefLocks {
         for key in keys {
             let key = (project.clone(), key);
             let lock = {
-                let mut versions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut versions = self.0.lock();
                 Arc::clone(versions.entry(key.clone()).or_default())
             };
             guard.held.push((key, None));
@@ -45,7 +46,7 @@ impl RefLocks {
     /// How many locks exist.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.0.lock().len()
     }
 
     /// Whether nobody holds or awaits a lock.
@@ -57,7 +58,7 @@ impl RefLocks {
 
 impl Drop for RefGuard {
     fn drop(&mut self) {
-        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut versions = self.versions.lock();
         for (key, guard) in self.held.drain(..) {
             drop(guard);
             // The table's own reference is the last one: nobody holds the lock and nobody waits for it.

@@ -8,9 +8,10 @@ mod locks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use lockstep_proto::{Oid, ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey, RefName, RefValue, Version};
+use parking_lot::{Mutex, MutexGuard};
 
 pub use locks::{RefGuard, RefLocks};
 use tokio::sync::broadcast;
@@ -114,7 +115,7 @@ impl VersionMap {
     }
 
     fn overlay(&self) -> MutexGuard<'_, Overlay> {
-        self.overlay.lock().unwrap_or_else(PoisonError::into_inner)
+        self.overlay.lock()
     }
 
     /// What is applied here of a ref; none when it was never committed, as far as this node knows.

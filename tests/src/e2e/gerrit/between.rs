@@ -1,8 +1,9 @@
 //! Who stands between a Gerrit and its sidecar: a Unix socket of its own, and what a test wants lost of the ref updates.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
@@ -60,8 +61,8 @@ impl Between {
         std::mem::take(&mut *self.plan()).lost
     }
 
-    fn plan(&self) -> std::sync::MutexGuard<'_, Plan> {
-        self.plan.lock().expect("nobody panics with the lock")
+    fn plan(&self) -> parking_lot::MutexGuard<'_, Plan> {
+        self.plan.lock()
     }
 }
 
@@ -84,7 +85,7 @@ impl Plan {
 async fn forward(mut near: UnixStream, sidecar: &Path, plan: &Mutex<Plan>) {
     let Ok(mut far) = UnixStream::connect(sidecar).await else { return };
     while let Some((head, request)) = message(&mut near).await {
-        let loss = plan.lock().expect("nobody panics with the lock").loss_of(&head);
+        let loss = plan.lock().loss_of(&head);
         if loss == Some(Loss::Request) || far.write_all(&request).await.is_err() {
             return;
         }

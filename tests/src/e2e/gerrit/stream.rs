@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -90,9 +91,9 @@ impl Listener {
             while let Ok(Some(line)) = lines.next_line().await {
                 let event: Value = serde_json::from_str(&line).expect("an event");
                 if let Some(why) = look(&event, &root, &url, &folder).await {
-                    missing.lock().expect("a lock").push(format!("{why}: {event}"));
+                    missing.lock().push(format!("{why}: {event}"));
                 }
-                into.lock().expect("a lock").push(event);
+                into.lock().push(event);
             }
         });
         Self { heard, lost, task, _ssh: ssh }
@@ -114,7 +115,7 @@ impl Listener {
     /// Never: nobody panics with the lock.
     #[must_use]
     pub fn heard(&self) -> Vec<Value> {
-        self.heard.lock().expect("a lock").clone()
+        self.heard.lock().clone()
     }
 
     /// Nothing was heard of that was not there, and nothing twice.
@@ -122,7 +123,7 @@ impl Listener {
     /// # Panics
     /// Something was.
     pub fn was_told_well(&self) {
-        let lost = self.lost.lock().expect("a lock");
+        let lost = self.lost.lock();
         assert!(lost.is_empty(), "told before it was there: {lost:#?}");
         let mut heard: Vec<String> = self.heard().iter().map(ToString::to_string).collect();
         let all = heard.len();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use lockstep::base::clock::Entropy;
@@ -11,6 +11,7 @@ use lockstep::seams::git::{GitError, IsCommitted, Packed, RefMove, Relation, Rep
 use lockstep::seams::volume::NodeStore;
 use lockstep::seams::volume::memory::MemoryStore;
 use lockstep_proto::{Oid, ProjectName, RefName};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::sim::backend::Volume;
 use crate::sim::dice::fnv1a;
@@ -34,7 +35,7 @@ pub(super) struct TinyVolume {
 
 impl TinyRepositories {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -9,10 +9,11 @@ mod refdb;
 mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use lockstep::seams::eventlog::EventLog;
 use lockstep_proto::{LaneId, NodeId, Oid, ProjectKey, ProjectName, RefName, Seq, SiteId};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::backend::Volume;
 use super::check::durability::Ledger;
@@ -120,7 +121,7 @@ impl Watch {
 
     /// What is known, for a look.
     pub fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 
     /// Whether another volume than this node's was not damaged since its node was last ready: it has whatever was

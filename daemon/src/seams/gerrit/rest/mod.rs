@@ -13,12 +13,12 @@ mod process;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use http::{Method, StatusCode};
 use lockstep_proto::ProjectName;
 use lockstep_proto::refresh::{Task, Work};
+use parking_lot::Mutex;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
@@ -55,7 +55,7 @@ impl RestGerrit {
 
     /// Makes Gerrit forget these caches, as far as it has them.
     async fn flush(&self, names: &BTreeSet<&'static str>) -> Result<(), GerritError> {
-        let known = self.caches.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = self.caches.lock().clone();
         let known = match known {
             Some(known) => known,
             None => self.ask_for_caches().await?,
@@ -69,7 +69,7 @@ impl RestGerrit {
             return Ok(());
         }
         // Another release than the one that was asked, perhaps: ask again next time.
-        *self.caches.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.caches.lock() = None;
         Err(GerritError::Failed(format!("caches {caches:?} were not flushed: {}", answer.told())))
     }
 
@@ -79,7 +79,7 @@ impl RestGerrit {
             return Err(GerritError::Failed(format!("the list of caches cannot be read: {}", answer.told())));
         };
         let known: BTreeSet<String> = names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect();
-        *self.caches.lock().unwrap_or_else(PoisonError::into_inner) = Some(known.clone());
+        *self.caches.lock() = Some(known.clone());
         Ok(known)
     }
 

@@ -2,8 +2,6 @@
 //! starts, and stays in it until it ends: the one that looks after the log files. Its id and the time at which it was
 //! scheduled are another process's at no time.
 
-use std::sync::PoisonError;
-
 use http::Method;
 use serde_json::Value;
 
@@ -44,7 +42,7 @@ impl RestGerrit {
             Err(GerritError::Failed(_)) => None,
             Err(error) => return Err(error),
         };
-        Ok(self.processes.lock().unwrap_or_else(PoisonError::into_inner).seen(mark))
+        Ok(self.processes.lock().seen(mark))
     }
 }
 

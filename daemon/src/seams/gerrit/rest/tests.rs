@@ -19,15 +19,15 @@ struct Script {
 
 impl Script {
     fn answers(&self, call: &'static str, status: u16, text: &str) {
-        self.answers.lock().unwrap().push_back((call, status, text.to_owned()));
+        self.answers.lock().push_back((call, status, text.to_owned()));
     }
 
     fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.calls.lock().unwrap())
+        std::mem::take(&mut self.calls.lock())
     }
 
     fn answer(&self, call: &str) -> (u16, String) {
-        let mut answers = self.answers.lock().unwrap();
+        let mut answers = self.answers.lock();
         let at = answers.iter().position(|(begin, ..)| call.starts_with(begin));
         match at.and_then(|at| answers.remove(at)) {
             Some((_, status, text)) => (status, text),
@@ -61,7 +61,7 @@ async fn serve(listener: TcpListener, script: Arc<Script>) {
         let line = head.lines().next().unwrap().trim_end_matches(" HTTP/1.1");
         let call = if body.is_empty() { line.to_owned() } else { format!("{line} {body}") };
         let (status, text) = if known { script.answer(&call) } else { (401, "Unauthorized".to_owned()) };
-        script.calls.lock().unwrap().push(call);
+        script.calls.lock().push(call);
         let answer =
             format!("HTTP/1.1 {status} x\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}", text.len());
         stream.write_all(answer.as_bytes()).await.unwrap();

@@ -12,10 +12,11 @@ mod walk;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use lockstep_proto::{Oid, ProjectName, RefName};
+use parking_lot::{Mutex, MutexGuard};
 
 use self::disk::{Disk, Repo};
 use self::object::Object;
@@ -79,7 +80,7 @@ impl ModelRepositories {
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
-        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+        self.disk.lock()
     }
 
     /// Looks at a repository.

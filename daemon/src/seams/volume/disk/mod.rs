@@ -10,12 +10,13 @@ mod write;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep_proto::refresh::Subject;
 use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, Seq};
+use parking_lot::Mutex;
 use redb::{
     Database, Key, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, Value,
 };
@@ -314,7 +315,7 @@ impl NodeStore for DiskStore {
     }
 
     fn record_intents(&self, moves: &[MoveIntent]) -> Result<u64, StoreError> {
-        let mut file = self.intents.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = self.intents.lock();
         file.record_intents(moves).map_err(Into::into).map_err(failed("record move intents"))
     }
 
@@ -323,7 +324,7 @@ impl NodeStore for DiskStore {
     }
 
     fn end_intents(&self, until: u64) -> Result<(), StoreError> {
-        let mut file = self.intents.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = self.intents.lock();
         file.settle(until).map_err(Into::into).map_err(failed("settle announcements"))
     }
 

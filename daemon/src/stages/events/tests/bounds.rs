@@ -30,7 +30,7 @@ async fn beyond_its_bounds_the_oldest_is_dropped_with_an_alarm() {
     b.applies(META, 3);
     b.reads(&log).await;
     assert_eq!(b.gives("g").await, ["a2", "a3"]);
-    let alarms = b.alarms.0.lock().unwrap().clone();
+    let alarms = b.alarms.0.lock().clone();
     assert!(alarms.len() == 1 && alarms[0].starts_with("a1 (") && alarms[0].ends_with("too many wait"), "{alarms:?}");
     assert_eq!(b.events.status().dropped, 1);
     assert_eq!(store.mail(Mailbox::Inbox, None, 9).unwrap().len(), 2, "it is not in the store either");
@@ -63,7 +63,7 @@ async fn what_waited_too_long_is_dropped_with_an_alarm() {
     tokio::time::sleep(Duration::from_secs(6)).await;
     growing.abort();
     assert_eq!(b.events.status().waiting, 0);
-    assert!(b.alarms.0.lock().unwrap()[0].ends_with("it waited too long"));
+    assert!(b.alarms.0.lock()[0].ends_with("it waited too long"));
 }
 
 #[tokio::test(start_paused = true)]

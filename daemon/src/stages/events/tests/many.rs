@@ -47,7 +47,7 @@ async fn a_shard_that_is_read_far_behind_another_loses_nothing() {
         b.takes(&of(seq));
     }
     assert_eq!((b.events.status().waiting, b.events.status().dropped), (2 * EACH, 0));
-    assert_eq!(*b.alarms.0.lock().unwrap(), [""; 0]);
+    assert_eq!(*b.alarms.0.lock(), [""; 0]);
     b.events.durability.settle().await;
     assert_eq!(store.mail(Mailbox::Inbox, None, usize::MAX).unwrap().len() as u64, 2 * EACH);
     assert_eq!(store.received_blocks().unwrap().len(), 1, "the first block is in the row");
@@ -62,7 +62,7 @@ async fn beyond_what_may_be_kept_of_numbers_the_oldest_are_given_up_with_an_alar
         b.takes(&of(seq));
     }
     assert_eq!((b.events.status().waiting, b.events.status().dropped), (3, 4_095 + 4_095));
-    let alarms = b.alarms.0.lock().unwrap().clone();
+    let alarms = b.alarms.0.lock().clone();
     assert!(alarms.len() == 2 && alarms[1].contains("4095 announcements of a."), "{alarms:?}");
 }
 
@@ -93,7 +93,7 @@ async fn what_waits_costs_nothing_until_what_it_waits_for_has_moved() {
     b.applies(&meta(ALL as u64 - 1), 1);
     let choice = b.looks(9);
     assert_eq!((choice.looked, choice.given.len()), (1, 1));
-    b.index.0.lock().unwrap().extend((0..ALL as u64).map(Some));
+    b.index.0.lock().extend((0..ALL as u64).map(Some));
     (0..ALL as u64 - 1).for_each(|seq| b.applies(&meta(seq), 1));
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(b.looks(9).looked, LOOKS, "more has moved than it was told: all of them are looked at");
@@ -101,7 +101,7 @@ async fn what_waits_costs_nothing_until_what_it_waits_for_has_moved() {
         b.looks(9);
     }
     assert_eq!(b.looks(9).looked, 0, "all wait for Gerrit");
-    b.index.0.lock().unwrap().clear();
+    b.index.0.lock().clear();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let choice = b.looks(9);
     assert_eq!((choice.looked, choice.given.len()), (LOOKS + 9, 9));
@@ -115,7 +115,7 @@ async fn nothing_rests_on_being_told() {
     (0..9).for_each(|seq| b.takes(&of(seq)));
     assert_eq!(b.gives("g").await, [""; 0]);
     (0..9).for_each(|seq| b.applies(&meta(seq), 1));
-    while b.events.moves.lock().unwrap().try_recv().is_ok() {}
+    while b.events.moves.lock().try_recv().is_ok() {}
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(b.gives("g").await.len(), 9);
 }

@@ -31,7 +31,7 @@ struct Alarms(Mutex<Vec<String>>);
 
 impl Observer for Alarms {
     fn event_dropped(&self, what: &str, reason: &str) {
-        self.0.lock().unwrap().push(format!("{what}: {reason}"));
+        self.0.lock().push(format!("{what}: {reason}"));
     }
 }
 
@@ -41,7 +41,7 @@ struct Index(Mutex<BTreeSet<Option<u64>>>);
 
 impl Refreshed for Index {
     fn is_refreshed(&self, _: &ProjectName, change: Option<u64>) -> bool {
-        !self.0.lock().unwrap().contains(&change)
+        !self.0.lock().contains(&change)
     }
 }
 
@@ -187,10 +187,10 @@ async fn an_event_is_given_after_its_refs_and_its_refresh_and_once_a_session() {
     b.applies("@state", 1);
     b.applies(META, 2);
     assert_eq!(b.gives("g").await, [""; 0], "an older version is applied");
-    b.index.0.lock().unwrap().insert(Some(12));
+    b.index.0.lock().insert(Some(12));
     b.applies(META, 3);
     assert_eq!(b.gives("g").await, [""; 0], "Gerrit has not indexed the change");
-    b.index.0.lock().unwrap().clear();
+    b.index.0.lock().clear();
     // Gerrit's index is asked about in turn.
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(b.gives("g").await, ["a3"]);
