@@ -23,6 +23,7 @@
 
 pub mod announcement;
 pub mod bridge;
+mod decode_error;
 pub mod gerrit;
 pub mod limits;
 pub mod name;
@@ -35,12 +36,12 @@ pub mod slot;
 pub mod status;
 pub mod transaction;
 pub mod value;
-mod wire;
 
 pub use announcement::{Announcement, AnnouncementId, EventBody};
+pub use decode_error::DecodeError;
 pub use name::{NameError, NodeId, ProjectKey, ProjectName, RefName, SiteId};
 pub use oid::Oid;
 pub use record::Record;
 pub use slot::{Incarnation, IncarnationId, Lane, LaneId, Seq, Slot, TxnId, Version};
-pub use transaction::{Command, DecodeError, Pack, Transaction};
+pub use transaction::{Command, Pack, Transaction};
 pub use value::{ProjectPhase, ProjectState, RefKey, RefValue};

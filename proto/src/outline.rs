@@ -6,11 +6,10 @@
 
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
-use crate::limits;
-use crate::transaction::{DecodeError, FORMAT};
+use crate::decode_error::DecodeError;
 
 /// The number of the field in which every form lists what a reader must understand.
-const CRITICAL: u32 = 15;
+pub(crate) const CRITICAL: u32 = 15;
 
 /// What this release knows of a form. Field 1 of every form is its format version.
 pub(crate) struct Form {
@@ -25,20 +24,6 @@ pub(crate) struct Form {
     /// Repeated fields: number, name, and how many there may be.
     pub(crate) repeated: [(u32, &'static str, usize); 2],
 }
-
-/// The envelope of a transaction.
-pub(crate) const ENVELOPE: Form = Form {
-    format: FORMAT,
-    bytes: limits::TRANSACTION_BYTES,
-    is_known: |field| matches!(field, 1..=13 | 15),
-    cap: |field| match field {
-        7 => limits::INLINE_PACK_BYTES,
-        10..=12 | CRITICAL => limits::TEXT_BYTES,
-        13 => limits::ANNOUNCEMENT_BYTES,
-        _ => limits::TRANSACTION_BYTES,
-    },
-    repeated: [(6, "commands", limits::COMMANDS), (9, "bases", limits::BASES)],
-};
 
 /// What the walk saw.
 struct Outline<'a> {

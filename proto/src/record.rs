@@ -1,8 +1,9 @@
 //! What a record of the event log is.
 
 use crate::announcement::{Announcement, AnnouncementId};
-use crate::transaction::{DecodeError, Transaction};
-use crate::wire;
+use crate::decode_error::DecodeError;
+use crate::transaction::Transaction;
+use crate::transaction::wire;
 
 /// A record of the event log.
 #[derive(Clone, Debug, PartialEq, Eq)]

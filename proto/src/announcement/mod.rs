@@ -21,10 +21,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use crate::decode_error::DecodeError;
 use crate::limits;
 use crate::name::{NameError, NodeId, ProjectKey, ProjectName, RefName, SiteId};
 use crate::slot::{Incarnation, IncarnationId, Lane, Seq, TxnId, Version};
-use crate::transaction::DecodeError;
 use crate::value::RefKey;
 
 /// The format that this release writes inside the envelope.

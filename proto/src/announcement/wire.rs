@@ -5,12 +5,13 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{Announcement, AnnouncementId, EventBody, FORMAT};
+use crate::decode_error::DecodeError;
 use crate::name::ProjectKey;
 use crate::outline::Form;
 use crate::slot::Version;
-use crate::transaction::{Command, DecodeError, Pack, Transaction};
+use crate::transaction::{Command, Pack, Transaction, wire};
 use crate::value::{RefKey, RefValue};
-use crate::{limits, outline, wire};
+use crate::{limits, outline};
 
 /// The ref of the carrying transaction's only command.
 const REF: &str = "refs/lockstep/announcement";

@@ -3,12 +3,27 @@
 use bytes::Bytes;
 use prost::Message;
 
+use super::{Command, FORMAT, Pack, Transaction};
+use crate::decode_error::DecodeError;
 use crate::oid::Oid;
 use crate::slot::{TxnId, Version};
-use crate::transaction::{Command, DecodeError, FORMAT, Pack, Transaction};
 use crate::{limits, outline};
 
-/// A field that is added here is added to [`outline::ENVELOPE`] too.
+/// The envelope of a transaction.
+const ENVELOPE: outline::Form = outline::Form {
+    format: FORMAT,
+    bytes: limits::TRANSACTION_BYTES,
+    is_known: |field| matches!(field, 1..=13 | 15),
+    cap: |field| match field {
+        7 => limits::INLINE_PACK_BYTES,
+        10..=12 | outline::CRITICAL => limits::TEXT_BYTES,
+        13 => limits::ANNOUNCEMENT_BYTES,
+        _ => limits::TRANSACTION_BYTES,
+    },
+    repeated: [(6, "commands", limits::COMMANDS), (9, "bases", limits::BASES)],
+};
+
+/// A field that is added here is added to [`ENVELOPE`] too.
 #[derive(Clone, PartialEq, Message)]
 struct Envelope {
     #[prost(uint32, tag = "1")]
@@ -106,7 +121,7 @@ pub(crate) fn encode_carrying(from: &Transaction, announcement: Vec<u8>) -> Byte
 
 /// The announcement that an envelope carries; none when it is a transaction and nothing else.
 pub(crate) fn carried(bytes: &[u8]) -> Result<Option<Bytes>, DecodeError> {
-    outline::check(bytes, &outline::ENVELOPE)?;
+    outline::check(bytes, &ENVELOPE)?;
     let carried = Carried::decode(bytes).map_err(|error| DecodeError::Bad(error.to_string()))?;
     Ok(Some(carried.announcement).filter(|announcement| !announcement.is_empty()))
 }
@@ -122,7 +137,7 @@ fn encode_command(from: &Command) -> WireCommand {
 }
 
 pub(crate) fn decode(bytes: &[u8]) -> Result<Transaction, DecodeError> {
-    outline::check(bytes, &outline::ENVELOPE)?;
+    outline::check(bytes, &ENVELOPE)?;
     let envelope = Envelope::decode(bytes).map_err(|error| DecodeError::Bad(error.to_string()))?;
     let bases: Result<Vec<Oid>, _> = envelope.bases.iter().map(|base| Oid::from_bytes(base)).collect();
     Ok(Transaction {

@@ -8,13 +8,16 @@
 //! `critical`. A reader that meets a format or a critical field that it does not know stops there
 //! ([`DecodeError::Newer`]): the record waits for an upgrade, it is not bad and it is never skipped.
 
+pub(crate) mod wire;
+
 use bytes::Bytes;
 
-use crate::name::{NameError, ProjectKey, SiteId};
+use crate::decode_error::DecodeError;
+use crate::limits;
+use crate::name::{ProjectKey, SiteId};
 use crate::oid::Oid;
 use crate::slot::{Seq, TxnId, Version};
 use crate::value::{RefKey, RefValue};
-use crate::{limits, wire};
 
 /// The format that this release writes.
 pub const FORMAT: u32 = 1;
@@ -76,23 +79,6 @@ pub struct Transaction {
     pub actor: String,
     /// W3C trace context of the push; empty when there is none.
     pub traceparent: String,
-}
-
-/// Why bytes are not a transaction that this release can act on.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DecodeError {
-    /// Written by a newer release: wait for an upgrade.
-    #[error("transaction needs a newer release of Lockstep: {0}; upgrade this sidecar, the record waits")]
-    Newer(String),
-    /// Not a valid transaction, and no upgrade will make it one: quarantine.
-    #[error("transaction is malformed: {0}")]
-    Bad(String),
-}
-
-impl From<NameError> for DecodeError {
-    fn from(error: NameError) -> Self {
-        Self::Bad(error.to_string())
-    }
 }
 
 impl Transaction {
