@@ -103,6 +103,9 @@ eventually() {
 
 # --- Lockstep ---
 
+# Where the sidecar of each site answers /readyz.
+declare -A health=()
+
 # The two services that all sites share. DYNAMODB_ENDPOINT and KINESIS_ENDPOINT name servers that run already; without
 # them, the emulators of `[embedded]` are started in a process of their own.
 start_backend() {
@@ -116,9 +119,10 @@ start_backend() {
   mkdir -p "$run/blobs"
 }
 
-# start_sidecar SITE PEER PREFIX SECTIONS: writes the configuration of a site and starts its sidecar.
+# start_sidecar SITE PEER SECTIONS: writes the configuration of a site and starts its sidecar. Each run has its own names
+# of tables and streams, because DYNAMODB_ENDPOINT may name a server that keeps its data.
 start_sidecar() {
-  local site=$1 peer=$2 prefix=$3 sections=$4
+  local site=$1 peer=$2 sections=$3 prefix=example-${run##*-}
   free_port
   mkdir -p "$run/$site"
   cat > "$run/$site/lockstep.toml" <<TOML
@@ -155,13 +159,12 @@ log_format = "text"
 $sections
 TOML
   start "sidecar-$site" "$bin/lockstep" run --config "$run/$site/lockstep.toml"
-  eval "health_${site//-/_}=$port"
+  health[$site]=127.0.0.1:$port
 }
 
 # wait_ready SITE: until the sidecar takes pushes.
 wait_ready() {
-  local health="health_${1//-/_}"
-  eventually 60 "the sidecar of $1 is ready" curl -sf "http://127.0.0.1:${!health}/readyz"
+  eventually 60 "the sidecar of $1 is ready" curl -sf "http://${health[$1]}/readyz"
 }
 
 # lockstep_at SITE COMMAND...: the command line, against the sidecar of a site.
