@@ -39,7 +39,11 @@ kit = LOCKSTEP_GERRIT_VERSION$(2)=$(1) LOCKSTEP_GERRIT_WAR$(2)=$(CURDIR)/.cache/
 GERRIT = LOCKSTEP_GERRIT_JAVA="$$(bridge/find-jdk)/bin/java" $(call kit,$(VERSION),)
 MAVEN = JAVA_HOME="$$(bridge/find-jdk)" mvn --batch-mode --no-transfer-progress
 
-.PHONY: help demo test sim crash soak bench bench-gerrit bench-quick bridge gerrit-war gerrit-e2e gerrit-e2e-rolling gerrit-parts demo-gerrit fmt lint deny docs ci tools
+# The emulators of `make example-emulators`.
+MINISTACK := .cache/examples/ministack-1.5.33/bin/ministack
+KINESIS_MOCK := .cache/examples/kinesis-mock-0.6.2/node_modules/kinesis-local/main.js
+
+.PHONY: help demo test sim crash soak bench bench-gerrit bench-quick bridge gerrit-war gerrit-e2e gerrit-e2e-rolling gerrit-parts demo-gerrit examples example-git example-gerrit example-emulators example-parts fmt lint deny docs ci tools
 
 help: ## Say what every target does
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -100,6 +104,21 @@ demo-gerrit: gerrit-parts ## Two sites with a real Gerrit each: a change at one,
 	cargo build --locked --package lockstep-tests --bin lockstep-under-test --bin gerrit-demo
 	$(GERRIT) target/debug/gerrit-demo
 
+examples: example-git example-gerrit example-emulators ## Every example of examples/, each checks its own result
+
+example-git: example-parts ## Two plain git sites on this machine; STAY=1 keeps them running
+	examples/git/run
+
+example-gerrit: example-parts gerrit-parts ## Two Gerrit sites on this machine; STAY=1 keeps them running
+	$(GERRIT) examples/gerrit/run
+
+example-emulators: example-parts gerrit-parts $(MINISTACK) $(KINESIS_MOCK) ## Both over emulators in processes of their own
+	MINISTACK=$(CURDIR)/$(MINISTACK) KINESIS_MOCK=$(CURDIR)/$(KINESIS_MOCK) $(GERRIT) examples/emulators/run
+
+# What every example runs: the command, and the emulators of `[embedded]` as a program.
+example-parts: tools
+	cargo build --locked --package lockstep --bin lockstep --example shared-emulators
+
 # What a Gerrit of the tests is made of: its war, the bridge's jar for it, the tests' plugin.
 gerrit-parts: $(WAR) tools
 	$(MAVEN) --file bridge --projects $(BRIDGE) -DskipTests package
@@ -142,3 +161,11 @@ $(CARGO_DENY):
 	CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=$(TOOLS)/build \
 	  cargo install --locked --debug --root $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION) cargo-deny@$(CARGO_DENY_VERSION)
 	rm -rf $(TOOLS)/build
+
+$(MINISTACK): examples/emulators/requirements.txt
+	python3 -m venv .cache/examples/ministack-1.5.33
+	.cache/examples/ministack-1.5.33/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+$(KINESIS_MOCK):
+	npm install --silent --no-save --prefix .cache/examples/kinesis-mock-0.6.2 kinesis-local@0.6.2
