@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-use lockstep::app::{Embedded, stop_signal};
+use lockstep::node::assembly::{Embedded, stop_signal};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {

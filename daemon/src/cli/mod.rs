@@ -4,9 +4,11 @@
 //! |---|---|
 //! | `commands` | one subcommand per file |
 //! | `demo` | three sites in one process |
+//! | `out` | standard output |
 
 pub mod commands;
 #[cfg(feature = "embedded")]
 pub mod demo;
+mod out;
 
 pub use commands::main;

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::{CliError, out};
+use super::CliError;
+use crate::cli::out;
 use crate::node::config;
 
 /// Where the configuration is.

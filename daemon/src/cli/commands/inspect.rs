@@ -5,10 +5,11 @@ use std::time::Duration;
 use lockstep_proto::status::{DueStatus, HeldStatus, NodeStatus, RefreshStatus};
 use serde::Serialize;
 
+use super::CliError;
 use super::table::Table;
 use super::target::Target;
-use super::{CliError, out};
 use crate::base::clock::{Clock, SystemClock};
+use crate::cli::out;
 
 /// The pause between two looks of `--watch`.
 const WATCH: Duration = Duration::from_secs(1);
@@ -37,7 +38,7 @@ pub(super) struct ListArgs {
 
 pub(super) async fn status(args: StatusArgs) -> Result<(), CliError> {
     if !args.watch {
-        return out::put(&look(&args).await?);
+        return Ok(out::put(&look(&args).await?)?);
     }
     let clear = if args.json { "" } else { "\x1b[2J\x1b[H" };
     loop {
@@ -57,12 +58,12 @@ async fn look(args: &StatusArgs) -> Result<String, CliError> {
 
 pub(super) async fn list(args: ListArgs, path: &str) -> Result<(), CliError> {
     let held: Vec<HeldStatus> = args.target.get(path).await?;
-    out::put(&if args.json { json(&held)? } else { render_held(&held) })
+    Ok(out::put(&if args.json { json(&held)? } else { render_held(&held) })?)
 }
 
 pub(super) async fn due(args: ListArgs) -> Result<(), CliError> {
     let due: Vec<DueStatus> = args.target.get("/v1/refresh").await?;
-    out::put(&if args.json { json(&due)? } else { render_due(&due) })
+    Ok(out::put(&if args.json { json(&due)? } else { render_due(&due) })?)
 }
 
 fn json(value: &impl Serialize) -> Result<String, CliError> {

@@ -3,13 +3,10 @@
 //! Exit codes: 0 done, 1 failed or not known, 2 wrong usage, 3 refused by the sidecar or the guard.
 
 pub mod config;
-#[cfg(feature = "embedded")]
-pub mod demo;
 mod existing;
 mod hook;
 mod import;
 mod inspect;
-pub(crate) mod out;
 mod project;
 mod seed;
 mod stray;
@@ -20,6 +17,8 @@ mod update;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::cli::out::{self, OutError};
 
 /// Keeps the Gerrit sites of one company in lockstep.
 #[derive(Debug, Parser)]
@@ -37,7 +36,7 @@ enum Command {
     Run(config::ConfigArgs),
     /// See it happen: three sites in one process, a real push replicated to all of them
     #[cfg(feature = "embedded")]
-    Demo(demo::DemoArgs),
+    Demo(crate::cli::demo::DemoArgs),
     /// Check a configuration, or print an example of one
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -86,6 +85,15 @@ pub enum CliError {
     /// Whoever read the output has read enough.
     #[error("nobody reads the output any more")]
     NobodyReads,
+}
+
+impl From<OutError> for CliError {
+    fn from(error: OutError) -> Self {
+        match error {
+            OutError::NobodyReads => Self::NobodyReads,
+            OutError::Failed(_) => Self::failed(error),
+        }
+    }
 }
 
 impl CliError {
@@ -142,7 +150,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Parked(args) => inspect::list(args, "/v1/parked").await,
         Command::Quarantine(args) => inspect::list(args, "/v1/quarantine").await,
         Command::Refresh(args) => inspect::due(args).await,
-        Command::Openapi => out::put(&crate::stages::api::openapi::document()),
+        Command::Openapi => Ok(out::put(&crate::stages::api::openapi::document())?),
     }
 }
 

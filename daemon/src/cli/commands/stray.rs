@@ -48,7 +48,7 @@ pub(super) async fn run(command: StrayCommand) -> Result<(), CliError> {
             for stray in list(&target, &project).await? {
                 table.row(vec![stray.value.to_string(), stray.name.to_string()]);
             }
-            super::out::put(&table.render())
+            Ok(crate::cli::out::put(&table.render())?)
         }
         StrayCommand::Adopt(which) => end(which, StrayEnd::Adopt).await,
         StrayCommand::Discard(which) => end(which, StrayEnd::Discard).await,

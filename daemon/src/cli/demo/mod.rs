@@ -22,7 +22,6 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::cli::commands::demo::DemoArgs;
 use crate::node::assembly::stop_signal;
 use sites::Sites;
 use table::Table;
@@ -37,6 +36,24 @@ impl DemoError {
     fn of(error: impl std::fmt::Display) -> Self {
         Self(error.to_string())
     }
+}
+
+/// Runs three sites on this machine and replicates between them.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Example:\n  lockstep demo --for 30s --json")]
+pub struct DemoArgs {
+    /// Keep the sites' folders here; a temporary folder without it
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+    /// End after this time (30s, 5m); until interrupted without it
+    #[arg(long = "for", value_parser = crate::node::config::value::duration)]
+    pub for_time: Option<std::time::Duration>,
+    /// Print events as JSON, one a line
+    #[arg(long)]
+    pub json: bool,
+    /// Seed the first site with this repository
+    #[arg(long)]
+    pub repo: Option<PathBuf>,
 }
 
 /// The time between two pushes of the demo's own.
@@ -93,7 +110,7 @@ async fn play(args: &DemoArgs, folder: &Path, sites: &Sites) -> Result<(), DemoE
     sites.ready().await?;
     let mut work = Work::prepare(folder, sites, args.repo.as_deref()).await?;
     if !args.json {
-        say(&sites.welcome(&work))?;
+        say(&sites.welcome(&work.clone))?;
     }
     let mut table = Table::new(sites, args.json);
     say(&table.header())?;
@@ -122,7 +139,7 @@ async fn play(args: &DemoArgs, folder: &Path, sites: &Sites) -> Result<(), DemoE
 
 /// Prints; the demo ends when nobody reads it any more.
 fn say(text: &str) -> Result<(), DemoError> {
-    crate::cli::commands::out::put(text).map_err(DemoError::of)
+    crate::cli::out::put(text).map_err(DemoError::of)
 }
 
 /// The given folder, or a temporary one that goes with the demo.

@@ -7,7 +7,6 @@ use lockstep_proto::SiteId;
 use tokio::time::{Instant, sleep};
 
 use super::DemoError;
-use super::work::Work;
 use crate::node::assembly::{Embedded, Seams, Sidecar, git_settings, seams};
 use crate::node::config::{self, Settings};
 
@@ -70,12 +69,12 @@ impl Sites {
     }
 
     /// What the newcomer may do.
-    pub(super) fn welcome(&self, work: &Work) -> String {
+    pub(super) fn welcome(&self, clone: &Path) -> String {
         let mut text = "Three sites are in lockstep. Push to any of them:\n\n".to_owned();
         for site in &self.sites {
             text.push_str(&format!("  {:8} {}\n", site.name.as_str(), site.repository().display()));
         }
-        let clone = work.clone.display();
+        let clone = clone.display();
         text.push_str(&format!(
             "\nA clone to play with is in {clone}; its remotes have the sites' names:\n  cd {clone}\n  \
              git commit --allow-empty -m hello && git push muc-1 HEAD:refs/heads/hello\n  \

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use lockstep_proto::ProjectName;
 
-use super::check::folder;
+use super::fields::folder;
 use super::raw::Raw;
 use super::report::Problems;
 use crate::base::base_paths::{APART, Roots};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lockstep_proto::ProjectName;
 
-use super::check::{folder, time};
+use super::fields::{folder, time};
 use super::raw;
 use super::report::{Problems, parsed};
 use super::settings::{Gerrit, GerritRefresh, GerritRest};

@@ -5,6 +5,7 @@
 
 mod base_paths;
 mod check;
+mod fields;
 mod gerrit;
 mod raw;
 mod report;

@@ -11,7 +11,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use lockstep_proto::bridge::{Expected, Outcome, RefCommand, RefResult, RefTransactionRequest, RefTransactionResponse};
 use lockstep_proto::{Oid, ProjectKey, RefKey, RefName, limits};
 
-use super::job::{Failure, Run};
+use super::job::{Failure, Run, TRIES};
 use crate::base::backoff::Backoff;
 use crate::base::ref_names;
 use crate::seams::git::IsCommitted;
@@ -24,8 +24,6 @@ pub(super) const STEP: &str = "refs/seed/step";
 const SIDE_BY_SIDE: usize = 4;
 /// How often the disk is looked at: what is written behind the sidecar's back meanwhile is seeded too.
 const ROUNDS: u32 = 10;
-/// How often one part is sent, or anything else is asked for.
-pub(super) const TRIES: u32 = 20;
 /// Commits behind the branches that are remembered: beyond it, packs may hold more than they must.
 const REMEMBERED: usize = 2_000_000;
 

@@ -11,9 +11,10 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::Seeder;
-use super::fill::TRIES;
 use crate::base::backoff::Backoff;
 
+/// How often one part is sent, or anything else is asked for.
+pub(super) const TRIES: u32 = 20;
 /// Problems that are told.
 const TOLD: usize = 20;
 

@@ -1,0 +1,86 @@
+//! The text of one field, read: each function says what to write instead of a wrong one.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::report::number;
+use super::value;
+use crate::stages::api::server::LONGEST_DEADLINE;
+
+/// `host:port` of a URL without TLS.
+pub(super) fn plain_url(text: &str) -> Result<String, String> {
+    let uri = text.parse::<http::Uri>().ok().filter(|uri| uri.scheme_str() == Some("http"));
+    let address = uri.as_ref().and_then(|uri| Some(format!("{}:{}", uri.host()?, uri.port_u16()?)));
+    address.ok_or_else(|| "write http://host:port, the near end of a tunnel: there is no TLS here".to_owned())
+}
+
+pub(super) fn requests(text: &str) -> Result<NonZeroUsize, String> {
+    let most = number(1..=10_000_usize)(text)?;
+    NonZeroUsize::new(most).ok_or_else(|| "write a number above zero".to_owned())
+}
+
+pub(super) fn flag(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "write true or false".to_owned())
+}
+
+pub(super) fn folder(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() { Ok(path) } else { Err("write an absolute path".to_owned()) }
+}
+
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "write an address and a port: 127.0.0.1:7420".to_owned())
+}
+
+pub(super) fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address = address(text)?;
+    let remote = "write a loopback address, 127.0.0.1:7420: the token travels in the clear";
+    if address.ip().is_loopback() { Ok(address) } else { Err(remote.to_owned()) }
+}
+
+pub(super) fn time(text: &str) -> Result<Duration, String> {
+    let time = value::duration(text)?;
+    if time.is_zero() { Err("write a time above zero".to_owned()) } else { Ok(time) }
+}
+
+pub(super) fn deadline(text: &str) -> Result<Duration, String> {
+    let (time, most) = (time(text)?, LONGEST_DEADLINE);
+    if time <= most { Ok(time) } else { Err(format!("write at most {most:?}, the longest that a caller may wait")) }
+}
+
+pub(super) fn prefix(text: &str) -> Result<String, String> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if (1..=64).contains(&text.len()) && text.bytes().all(fits) {
+        return Ok(text.to_owned());
+    }
+    Err("write 1 to 64 of the characters a-z A-Z 0-9 - _ .".to_owned())
+}
+
+pub(super) fn http_url(text: &str) -> Result<String, String> {
+    let uri = text.parse::<http::Uri>().ok();
+    let fits = |uri: &http::Uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some();
+    uri.filter(fits).map(|_| text.to_owned()).ok_or_else(|| "write a URL: https://host:port".to_owned())
+}
+
+pub(super) fn collector(text: &str) -> Result<String, String> {
+    let plain = http_url(text).ok().filter(|url| url.starts_with("http://"));
+    plain.ok_or_else(|| "write http://host:4318, a collector beside this node: there is no TLS here".to_owned())
+}
+
+pub(super) fn store_url(text: &str) -> Result<String, String> {
+    let fits = match text.split_once("://") {
+        Some(("s3", rest)) => !rest.is_empty() && !rest.starts_with('/'),
+        Some(("file", folder)) => folder.starts_with('/'),
+        _ => false,
+    };
+    let remedy = "write a URL: s3://bucket/prefix or file:///folder";
+    if fits { Ok(text.to_owned()) } else { Err(remedy.to_owned()) }
+}
+
+/// `reads/writes` a second.
+pub(super) fn throughput(text: &str) -> Result<(u64, u64), String> {
+    let parts = text.split_once('/').and_then(|(reads, writes)| Some((reads.parse().ok()?, writes.parse().ok()?)));
+    parts.ok_or_else(|| "write reads and writes a second: \"12000/4000\"".to_owned())
+}
