@@ -1,7 +1,7 @@
-//! Who may speak to the TCP listener: whoever knows a token of the token file.
+//! Access to the TCP listener: a request needs a token of the token file.
 //!
-//! The file has one token a line. It is read on each use, so that a rotation is: add the new token, move the
-//! callers, remove the old one; no restart, no failed call. A file that cannot be read lets nobody in.
+//! The file has one token per line, and is read on each request. To rotate a token, add the new one, move the callers,
+//! remove the old one. This needs no restart and fails no call. While the file cannot be read, every request is denied.
 
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -22,10 +22,10 @@ use crate::base::clock::Entropy;
 pub struct TokenFile(Arc<Path>);
 
 impl TokenFile {
-    /// Takes the file, and makes it (mode 0600, one random token) when it is not there.
+    /// Uses this file. Creates it with one random token and mode 0600 if it does not exist.
     ///
     /// # Errors
-    /// The file cannot be made.
+    /// The file cannot be created, or its existence cannot be checked.
     pub fn ensure(path: PathBuf, entropy: &dyn Entropy) -> io::Result<Self> {
         if !path.try_exists()? {
             make(&path, entropy)?;
@@ -38,7 +38,7 @@ impl TokenFile {
             Failure::unavailable(format!("api.token_file {} cannot be read ({error}); restore it", self.0.display()))
         })?;
         let tokens = text.lines().map(str::trim).filter(|token| !token.is_empty());
-        // Every token is compared in full, so that the time says nothing about any of them.
+        // Every token is compared in full, so that the time of an answer reveals nothing about any of them.
         let equal = tokens
             .map(|token| token.as_bytes().ct_eq(presented.as_bytes()))
             .fold(0u8, |any, one| any | one.unwrap_u8());
@@ -46,7 +46,7 @@ impl TokenFile {
     }
 }
 
-/// Makes the file whole or not at all: an empty one would let nobody in for ever.
+/// Creates the file atomically. An empty file, left by a crash, would deny every request for ever.
 fn make(path: &Path, entropy: &dyn Entropy) -> io::Result<()> {
     let folder = path.parent().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidFilename))?;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
@@ -60,7 +60,7 @@ fn make(path: &Path, entropy: &dyn Entropy) -> io::Result<()> {
     }
 }
 
-/// Lets a request pass that carries a token of the file.
+/// Passes a request on if it carries a token of the file, and otherwise answers 401.
 pub(super) async fn require_token(
     State(file): State<TokenFile>,
     request: Request,
@@ -73,12 +73,12 @@ pub(super) async fn require_token(
         .and_then(|value| value.strip_prefix("Bearer "))
         .ok_or_else(|| {
             Failure::unauthorized(
-                "header authorization is missing; send `Bearer <token>` with a token of api.token_file",
+                "header authorization is missing or malformed; send `Bearer <token>` with a token of api.token_file",
             )
         })?;
     if !file.admits(presented.trim()).await? {
         return Err(Failure::unauthorized(
-            "header authorization has a token that is not in api.token_file; read the file again, it may have been rotated",
+            "the token in header authorization is not in api.token_file; read the file again, it may have been rotated",
         ));
     }
     Ok(next.run(request).await)

@@ -1,10 +1,10 @@
-//! How much is taken at the same time. What comes above a bound is sent away at once, before its body is read, with an
-//! answer that says that nothing happened and that a retry helps.
+//! Bounds the number of requests in progress. Excess requests are rejected at once, before their body is read. The
+//! answer says that nothing was changed and that a retry helps.
 //!
-//! Work (changes, questions to the refdb, packs for peers), looks (status, lists) and waits (a bridge's calls for news, which
-//! are busy with nothing) have bounds of their own: whoever looks for the reason of a jam must not stand in it, and who waits
-//! must not make one. A permit belongs to the work, not to its caller: it is held
-//! until the work has ended, though the caller hung up long ago.
+//! There are three separate bounds. *Work* is changes, questions to the refdb, and packs for peers. *Looks* are status
+//! and lists: operators can read them while all slots for work are busy. *Waits* are the long polls of a bridge, which
+//! keep nothing busy and must not keep work out. A permit for work is held until the work has ended, even when its
+//! caller hung up long before.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::error::Failure;
 use super::routes::Api;
 
-/// Looks at the same time: each may read all of what is parked.
+/// The most looks at the same time. It is small, because each may read everything that is parked.
 const LOOKS: usize = 8;
 
-/// Waiting at the same time: a Gerrit has a few such calls, and an earlier process of it may have left some.
+/// The most waits at the same time. A Gerrit makes a few such calls, and an earlier process of it may have left some.
 const WAITS: usize = 32;
 
-/// The bounds of one sidecar.
+/// The three bounds of one sidecar.
 #[derive(Clone, Debug)]
 pub(super) struct Admission {
     most: NonZeroUsize,
@@ -36,18 +36,18 @@ pub(super) struct Work {
     _permit: OwnedSemaphorePermit,
 }
 
-/// The permit of a request that only looks.
+/// The permit of a request that reads status or lists.
 pub(super) struct Look {
     _permit: OwnedSemaphorePermit,
 }
 
-/// The permit of a request that waits for news, or answers to some.
+/// The permit of a request that waits for refresh tasks or stream events, or reports on refresh tasks.
 pub(super) struct Wait {
     _permit: OwnedSemaphorePermit,
 }
 
 impl Admission {
-    /// Lets in at most `most` requests that are work.
+    /// Admits at most `most` requests for work at the same time.
     pub(super) fn new(most: NonZeroUsize) -> Self {
         let work = Arc::new(Semaphore::new(most.get().min(Semaphore::MAX_PERMITS)));
         Self { most, work, looks: Arc::new(Semaphore::new(LOOKS)), waits: Arc::new(Semaphore::new(WAITS)) }
@@ -61,7 +61,7 @@ impl FromRequestParts<Api> for Work {
         let Admission { most, work, .. } = &api.admission;
         Arc::clone(work).try_acquire_owned().map(|_permit| Self { _permit }).map_err(|_| {
             Failure::unavailable(format!(
-                "this sidecar works on {most} requests already (setting api.most_requests); nothing was changed"
+                "this sidecar already works on {most} requests (setting api.most_requests); nothing was changed"
             ))
         })
     }
@@ -74,7 +74,7 @@ impl FromRequestParts<Api> for Look {
         let looks = Arc::clone(&api.admission.looks).try_acquire_owned();
         looks
             .map(|_permit| Self { _permit })
-            .map_err(|_| Failure::unavailable(format!("{LOOKS} others look at this sidecar already")))
+            .map_err(|_| Failure::unavailable(format!("this sidecar already answers {LOOKS} status calls; try again")))
     }
 }
 
@@ -85,6 +85,6 @@ impl FromRequestParts<Api> for Wait {
         let waits = Arc::clone(&api.admission.waits).try_acquire_owned();
         waits
             .map(|_permit| Self { _permit })
-            .map_err(|_| Failure::unavailable(format!("{WAITS} others wait at this sidecar already")))
+            .map_err(|_| Failure::unavailable(format!("{WAITS} calls already wait at this sidecar; try again")))
     }
 }

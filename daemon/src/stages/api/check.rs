@@ -1,5 +1,5 @@
-//! Rules of a request that its types do not say: counts, lengths, each ref once. Checked at the edge, so that
-//! the commit stage is handed only what it can act on.
+//! Checks rules of a request that its types do not express: counts, lengths, each ref at most once. The check happens
+//! at the edge, so that the commit stage receives only requests that it can act on. Every error is a 400.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use lockstep_proto::refresh::{DoneRequest, TasksRequest};
 use super::error::Failure;
 use super::server::LONGEST_DEADLINE;
 
-/// Checks a batch, and gives the time that its caller waits: `usual` when it does not say how long.
+/// Checks a batch, and returns its deadline: `usual` if the request names none.
 pub(super) fn batch(request: &RefTransactionRequest, usual: Duration) -> Result<Duration, Failure> {
     request_id(&request.request_id)?;
     text("actor", request.actor.as_deref())?;
@@ -21,7 +21,7 @@ pub(super) fn batch(request: &RefTransactionRequest, usual: Duration) -> Result<
     deadline(request.deadline_ms, usual)
 }
 
-/// Checks the id that a retry would carry again.
+/// Checks the id that a retry of the request carries again.
 pub(super) fn request_id(id: &str) -> Result<(), Failure> {
     if id.is_empty() || id.len() > limits::REQUEST_ID_BYTES {
         let most = limits::REQUEST_ID_BYTES;
@@ -37,7 +37,7 @@ pub(super) fn tasks(request: &TasksRequest) -> Result<(), Failure> {
     poll(&request.session, u64::from(request.most), request.wait_ms)
 }
 
-/// Checks a request of a bridge that waits for news.
+/// Checks a long poll of a bridge: its session, how many entries it takes, and how long it waits.
 pub(super) fn poll(asks: &str, most: u64, wait_ms: u64) -> Result<(), Failure> {
     session(asks)?;
     let (most_allowed, longest) = (limits::POLLED as u64, limits::POLL_WAIT_MS);
@@ -51,7 +51,7 @@ pub(super) fn poll(asks: &str, most: u64, wait_ms: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Checks a report of refresh tasks.
+/// Checks a report on refresh tasks.
 pub(super) fn done(request: &DoneRequest) -> Result<(), Failure> {
     session(&request.session)?;
     let (count, most) = (request.done.len() + request.failed.len(), limits::POLLED);
@@ -62,12 +62,12 @@ pub(super) fn done(request: &DoneRequest) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Checks the id of a life of a Gerrit.
+/// Checks the id of a session, which is one process of a Gerrit.
 pub(super) fn session(session: &str) -> Result<(), Failure> {
     let most = limits::SESSION_BYTES;
     if session.is_empty() || session.len() > most {
         let message = format!(
-            "field session is {} bytes long; give 1 to {most} bytes, at random for each process",
+            "field session is {} bytes long; give 1 to {most} bytes, chosen at random by each process",
             session.len()
         );
         return Err(Failure::malformed(message));
@@ -75,7 +75,8 @@ pub(super) fn session(session: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Checks what a Gerrit says of itself. What is empty is judged where the reason can be told.
+/// Checks the lengths in a Gerrit's handshake. Empty fields pass, except for the session: the handshake stage denies
+/// them with a reason for the administrator.
 pub(super) fn gerrit(hello: &HelloRequest) -> Result<(), Failure> {
     let fields = [
         ("session", &hello.session),
@@ -109,13 +110,13 @@ fn commands(request: &RefTransactionRequest) -> Result<(), Failure> {
     if count == 0 || count > limits::COMMANDS {
         let most = limits::COMMANDS;
         return Err(Failure::malformed(format!(
-            "field commands has {count} entries; send 1 to {most} in one batch, more in several"
+            "field commands has {count} entries; send 1 to {most} per batch, and more in several batches"
         )));
     }
     let mut seen = BTreeSet::new();
     match request.commands.iter().find(|command| !seen.insert(&command.name)) {
         Some(twice) => Err(Failure::malformed(format!(
-            "field commands names {} twice; a batch takes each ref once, send the last of the two",
+            "field commands names {} twice; a batch may name each ref once, so send only the last command for it",
             twice.name
         ))),
         None => Ok(()),

@@ -1,6 +1,6 @@
-//! The one place where an answer that is no verdict gets its HTTP status.
+//! Error answers: the one place that gives each of them its HTTP status.
 //!
-//! Verdicts (committed, refused, unknown) are 200 with a body of their own and never come through here.
+//! Verdicts (committed, refused, unknown) are answered with 200 and a body of their own, and never come through here.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lockstep_proto::bridge::{ApiError, RefusalCode};
 
-/// What `Retry-After` says when a retry may help: jams and restarts are short.
+/// The value of `Retry-After` when a retry may help. It is small because overloads and restarts are short.
 const RETRY_AFTER_SECONDS: &str = "1";
 
-/// An answer that is no verdict: what goes out is the [`ApiError`], under this status.
+/// An answer other than a verdict: an [`ApiError`] as the body, and its HTTP status.
 #[derive(Debug)]
 pub(super) struct Failure {
     status: StatusCode,
@@ -34,10 +34,10 @@ impl Failure {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, RefusalCode::Invalid, message, false)
     }
 
-    /// The body does not arrive (408).
+    /// The body did not arrive within `patience` (408).
     pub(super) fn too_slow(patience: Duration) -> Self {
         let message = format!(
-            "the request body did not arrive within {} seconds; nothing was changed: send it again, in one go",
+            "the request body did not arrive within {} seconds; nothing was changed: send it again without pauses",
             patience.as_secs()
         );
         Self::new(StatusCode::REQUEST_TIMEOUT, RefusalCode::Invalid, message, true)
@@ -56,12 +56,12 @@ impl Failure {
     /// There is no such route (404).
     pub(super) fn no_route(method: &str, path: &str) -> Self {
         let message = format!(
-            "there is no route {method} {path}; GET /v1/openapi.json lists the routes, and a '/' in a name is sent as %2F"
+            "there is no route {method} {path}; GET /v1/openapi.json lists the routes; send a '/' in a name as %2F"
         );
         Self::new(StatusCode::NOT_FOUND, RefusalCode::Invalid, message, false)
     }
 
-    /// The route exists, the method does not (405).
+    /// The route exists, but does not have this method (405).
     pub(super) fn no_method(method: &str, path: &str) -> Self {
         let message = format!("{path} does not take {method}; GET /v1/openapi.json lists the routes");
         Self::new(StatusCode::METHOD_NOT_ALLOWED, RefusalCode::Invalid, message, false)

@@ -1,6 +1,6 @@
-//! Stream events: a bridge hands in those of its Gerrit, and takes those of the others.
+//! Stream events: a bridge hands in the events of its own Gerrit, and takes the events of the other nodes.
 //!
-//! Who waits for events is no work: a bridge waits nearly all the time, and must not keep a push out.
+//! A call that waits for events does not count as work: a bridge waits nearly all the time, and must keep out no push.
 
 use std::sync::Arc;
 
@@ -17,12 +17,19 @@ use super::extract::Body;
 use super::routes::{Answer, Api};
 use crate::stages::ports::StreamEvents;
 
-/// Hands in stream events of this node's Gerrit; the answer says that they are durable here.
+/// Takes stream events of this node's Gerrit, for delivery at the other nodes. Answers once they are durable here.
 #[utoipa::path(post, path = "/v1/events", tag = "bridge",
     request_body = AnnounceRequest,
-    responses((status = 200, description = "They are durable here, and will be heard at every other node", body = Done),
-        (status = 400, description = "Malformed, or of a project that this node has never heard of; nothing was taken", body = ApiError),
-        (status = 503, description = "This sidecar takes no events now, too many of them wait for the event log, or it works on too many requests: send the same again", body = ApiError)))]
+    responses((status = 200, description = "The events are durable here, and will be delivered at the other nodes",
+            body = Done),
+        (status = 400,
+            description = "The request is malformed, or names a project that this node does not know; no event was \
+                           taken",
+            body = ApiError),
+        (status = 503,
+            description = "This sidecar takes no events now, too many events wait for the event log, or too many \
+                           requests are in progress: send the same request again",
+            body = ApiError)))]
 pub(super) async fn announce(
     State(api): State<Api>,
     permit: Work,
@@ -32,17 +39,21 @@ pub(super) async fn announce(
     let events = events(&api)?;
     match api.outlive(permit, api.deadline, async move { events.announce(request).await }).await {
         Some(answer) => answer?,
-        None => return Err(Failure::unavailable("no answer in time; the events may be taken: send the same again")),
+        None => return Err(Failure::unavailable("no answer in time; the events may have been taken: send them again")),
     }
     Ok(Json(Done {}))
 }
 
-/// Gives stream events of other nodes, as soon as what they speak of can be read here.
+/// Hands out stream events of other nodes, as soon as the refs that they name can be read here.
 #[utoipa::path(post, path = "/v1/events/next", tag = "bridge",
     request_body = NextEventsRequest,
-    responses((status = 200, description = "Events, in the order in which listeners shall hear them; none when the wait has ended", body = NextEventsResponse),
-        (status = 400, description = "Malformed, or another session took the place of this one", body = ApiError),
-        (status = 503, description = "The node's store cannot be read, or too many wait at the same time", body = ApiError)))]
+    responses((status = 200,
+            description = "Events, in the order in which listeners must receive them; none when the wait has ended",
+            body = NextEventsResponse),
+        (status = 400, description = "The request is malformed, or a newer session superseded this one",
+            body = ApiError),
+        (status = 503, description = "The node's store cannot be read, or too many calls wait: try again",
+            body = ApiError)))]
 pub(super) async fn next(
     State(api): State<Api>,
     _permit: Wait,
@@ -52,12 +63,14 @@ pub(super) async fn next(
     Ok(Json(events(&api)?.next(request).await?))
 }
 
-/// Confirms stream events: they were heard, and are not given again.
+/// Confirms that listeners have received stream events, so that they are not handed out again.
 #[utoipa::path(post, path = "/v1/events/done", tag = "bridge",
     request_body = EventsDoneRequest,
-    responses((status = 200, description = "They are not given again", body = Done),
-        (status = 400, description = "Malformed, or another session took the place of this one", body = ApiError),
-        (status = 503, description = "This sidecar works on too many requests: send the same again", body = ApiError)))]
+    responses((status = 200, description = "The events are not handed out again", body = Done),
+        (status = 400, description = "The request is malformed, or a newer session superseded this one",
+            body = ApiError),
+        (status = 503, description = "Too many requests are in progress: send the same request again",
+            body = ApiError)))]
 pub(super) async fn done(State(api): State<Api>, permit: Work, Body(request): Body<EventsDoneRequest>) -> Answer<Done> {
     check::session(&request.session)?;
     if request.done.len() > limits::POLLED {
@@ -67,7 +80,7 @@ pub(super) async fn done(State(api): State<Api>, permit: Work, Body(request): Bo
     let events = events(&api)?;
     match api.outlive(permit, api.deadline, async move { events.done(request).await }).await {
         Some(answer) => answer?,
-        None => return Err(Failure::unavailable("no answer in time; they may be confirmed: send the same again")),
+        None => return Err(Failure::unavailable("no answer in time; they may have been confirmed: send them again")),
     }
     Ok(Json(Done {}))
 }
@@ -87,8 +100,8 @@ fn events(api: &Api) -> Result<Arc<dyn StreamEvents>, Failure> {
     let events = api.events.clone();
     events.ok_or_else(|| {
         Failure::malformed(
-            "this sidecar forwards no stream events: its setting gerrit.refresh is not \"bridge\"; set it, and start the \
-             sidecar anew (a retry does not help before)",
+            "this sidecar forwards no stream events, because its setting gerrit.refresh is not \"bridge\"; set it, and \
+             restart the sidecar (a retry before that does not help)",
         )
     })
 }

@@ -1,4 +1,4 @@
-//! Reads paths and bodies into validated types; what cannot be read is answered as an [`ApiError`] body.
+//! Reads paths and bodies into validated types. Unreadable ones are answered with an [`ApiError`] body.
 //!
 //! [`ApiError`]: lockstep_proto::bridge::ApiError
 
@@ -13,16 +13,16 @@ use serde::de::DeserializeOwned;
 
 use super::error::Failure;
 
-/// How long a body may take to arrive: its request counts as work meanwhile.
+/// How long a body may take to arrive. Its request already counts as work, so a slow body must not hold it for long.
 const BODY: Duration = Duration::from_secs(10);
 
-/// The `{project}` of a path: percent-encoded there, because project names contain `/`.
+/// The `{project}` of a path. It is percent-encoded there, because project names contain `/`.
 pub(super) struct Project(pub ProjectName);
 
-/// The `{txn}` of a path.
+/// The `{txn}` of a path: a transaction id.
 pub(super) struct Txn(pub TxnId);
 
-/// A JSON body.
+/// A JSON body, decoded into `T`.
 pub(super) struct Body<T>(pub T);
 
 impl<S: Send + Sync> FromRequestParts<S> for Project {
@@ -85,7 +85,7 @@ mod tests {
         let body = axum::body::Body::from_stream(stream::pending::<std::io::Result<Vec<u8>>>());
         let request = Request::post("/").header("content-type", "application/json").body(body).unwrap();
         let Err(failure) = Body::<serde_json::Value>::from_request(request, &()).await else {
-            panic!("it has arrived")
+            panic!("a body arrived")
         };
         assert!(format!("{failure:?}").contains("408"), "{failure:?}");
     }

@@ -1,4 +1,5 @@
-//! A Gerrit that starts, and what its `init` wrote that contradicts what was committed.
+//! The handshake of a starting Gerrit, and strays: uncommitted values, written by `init` for instance, that gave way to
+//! committed ones.
 
 use std::sync::Arc;
 
@@ -16,16 +17,19 @@ use crate::stages::ports::Handshake;
 
 impl Api {
     fn handshake(&self) -> Result<Arc<dyn Handshake>, Failure> {
-        self.handshake.clone().ok_or_else(|| Failure::unavailable("this sidecar has no door for Gerrits"))
+        self.handshake.clone().ok_or_else(|| Failure::unavailable("this sidecar serves no handshake; ask another one"))
     }
 }
 
-/// Whether a Gerrit may start here.
+/// Answers the handshake of a starting Gerrit: whether it may start here.
 #[utoipa::path(post, path = "/v1/gerrit/hello", tag = "bridge",
     request_body = HelloRequest,
-    responses((status = 200, description = "It may, or why it may not", body = HelloResponse),
-        (status = 400, description = "Malformed", body = ApiError),
-        (status = 503, description = "Not known yet: this sidecar starts, or the refdb does not answer; ask again", body = ApiError)))]
+    responses((status = 200, description = "Whether the Gerrit may start, and the reason if it may not",
+            body = HelloResponse),
+        (status = 400, description = "The request is malformed", body = ApiError),
+        (status = 503,
+            description = "Not known yet, because this sidecar is starting or the refdb does not answer: ask again",
+            body = ApiError)))]
 pub(super) async fn hello(
     State(api): State<Api>,
     permit: Work,
@@ -37,22 +41,26 @@ pub(super) async fn hello(
     Ok(Json(answer.unwrap_or_else(|| Err(still_at_it()))?))
 }
 
-/// The values of a project's refs that had to give way to what was committed.
+/// Lists the strays of a project: uncommitted values of its refs that gave way to committed ones.
 #[utoipa::path(get, path = "/v1/projects/{project}/strays", tag = "bridge",
     params(("project" = String, Path, description = "Project name, percent-encoded ('/' is %2F)")),
-    responses((status = 200, description = "What there is", body = Vec<Stray>),
-        (status = 503, description = "The repository cannot be read now, or too many requests are in work", body = ApiError)))]
+    responses((status = 200, description = "The strays of the project", body = Vec<Stray>),
+        (status = 503,
+            description = "The repository cannot be read now, or too many requests are in progress: try again",
+            body = ApiError)))]
 pub(super) async fn strays(State(api): State<Api>, _permit: Work, Project(project): Project) -> Answer<Vec<Stray>> {
     Ok(Json(api.handshake()?.strays(&project).await?))
 }
 
-/// Adopts or discards one of them.
+/// Adopts or discards one stray.
 #[utoipa::path(post, path = "/v1/projects/{project}/strays", tag = "bridge",
     params(("project" = String, Path, description = "Project name, percent-encoded ('/' is %2F)")),
     request_body = StrayRequest,
-    responses((status = 200, description = "A verdict", body = ProjectResponse),
-        (status = 400, description = "Malformed", body = ApiError),
-        (status = 503, description = "This sidecar takes no commits now, or works on too many requests: try again", body = ApiError)))]
+    responses((status = 200, description = "A verdict: committed, refused or unknown", body = ProjectResponse),
+        (status = 400, description = "The request is malformed", body = ApiError),
+        (status = 503,
+            description = "This sidecar takes no commits now, or has too many requests in progress: try again",
+            body = ApiError)))]
 pub(super) async fn end_stray(
     State(api): State<Api>,
     permit: Work,
@@ -64,6 +72,6 @@ pub(super) async fn end_stray(
 }
 
 fn still_at_it() -> ApiError {
-    let message = "what is on the disk is still compared with the refdb; ask again".to_owned();
+    let message = "the repositories on disk are still being compared with the refdb; ask again".to_owned();
     ApiError { code: lockstep_proto::bridge::RefusalCode::Unavailable, message, retry: true }
 }

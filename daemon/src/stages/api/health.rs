@@ -1,8 +1,8 @@
-//! Health and metrics: `/livez`, `/readyz`, `/metrics`, on a listener and a thread of their own, so that they
-//! answer when the pipeline's runtime is stuck.
+//! Health and metrics: `/livez`, `/readyz`, `/metrics`. They have a listener and a thread of their own, so that they
+//! answer even when the pipeline's runtime is stuck.
 //!
-//! `/livez` is 200 as long as this process runs: a restart cures nothing that readiness can show. `/readyz` is
-//! 200 when every latch is open, else 503 with the names of the closed ones, one a line.
+//! `/livez` answers 200 as long as this process runs, because a restart would cure nothing that `/readyz` reports.
+//! `/readyz` answers 200 when every latch is open, and otherwise 503 with the name of each closed latch, one per line.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use tokio_util::sync::CancellationToken;
 use super::latch::Latches;
 use super::serve::{Bounds, SILENCE, serve};
 
-/// Probes and scrapers are few.
+/// The bounds of the listener. Only a few probes and scrapers call it.
 const BOUNDS: Bounds = Bounds { connections: 256, silence: SILENCE };
 
-/// Renders the metrics in Prometheus' text format.
+/// Renders all metrics in the text format of Prometheus.
 pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
 
-/// A bound health listener, not served yet.
+/// A bound health listener that does not serve yet.
 #[derive(Debug)]
 pub struct BoundHealth(TcpListener);
 
@@ -38,22 +38,22 @@ impl BoundHealth {
     /// Binds the address.
     ///
     /// # Errors
-    /// The operating system refuses it.
+    /// The operating system refuses the address.
     pub fn bind(address: SocketAddr) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         Ok(Self(listener))
     }
 
-    /// Where it listens.
+    /// The address on which it listens, with the real port when port 0 was asked for.
     ///
     /// # Errors
-    /// The operating system does not know.
+    /// The operating system cannot tell the address.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.0.local_addr()
     }
 
-    /// Serves on a thread of its own until `shutdown`.
+    /// Starts a thread that serves until `shutdown` is cancelled.
     ///
     /// # Errors
     /// The thread or its runtime cannot be started.
@@ -69,7 +69,7 @@ impl BoundHealth {
             runtime.block_on(async {
                 match tokio::net::TcpListener::from_std(self.0) {
                     Ok(listener) => serve(listener, router, BOUNDS, shutdown).await,
-                    Err(error) => tracing::error!(%error, "health and metrics cannot be served"),
+                    Err(error) => tracing::error!(%error, "health and metrics cannot be served; restart this sidecar"),
                 }
             });
         })

@@ -1,7 +1,26 @@
-//! The bridge API: where ref transactions come in, and where operators look.
+//! The bridge API: bridges hand in ref transactions here, and operators read the state of the node.
 //!
-//! This stage turns HTTP into calls of [`Transactions`] and [`Inspection`] and their answers into HTTP; it knows
-//! neither git nor AWS. `app` hands it the implementations.
+//! This stage turns HTTP requests into calls of the ports ([`Transactions`], [`Inspection`] and others), and their
+//! answers into HTTP. It knows neither git nor AWS: `node/assembly` hands it the implementations.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `server` | binds the listeners and runs them |
+//! | `serve` | serves one listener within its bounds |
+//! | `access` | bearer tokens of the TCP listener |
+//! | `admission` | bounds the requests in progress |
+//! | `extract` | turns paths and bodies into validated types |
+//! | `check` | rules of a request that its types do not express |
+//! | `routes` | the table of routes; ref transactions, projects, status |
+//! | `gerrit` | the handshake of a Gerrit, and strays |
+//! | `seed` | seeding of existing repositories |
+//! | `events` | stream events |
+//! | `refresh` | refresh tasks |
+//! | `objects` | objects for peers |
+//! | `error` | gives every error answer its HTTP status |
+//! | `openapi` | the OpenAPI document |
+//! | `health` | the listener for health and metrics |
+//! | `latch` | the preconditions of readiness |
 
 pub mod access;
 mod admission;

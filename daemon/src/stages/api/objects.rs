@@ -1,4 +1,4 @@
-//! Objects for peers: a pack of one repository, streamed.
+//! Objects for peers: streams a pack of one repository's objects.
 
 use axum::Json;
 use axum::body::Body as Bytes;
@@ -16,7 +16,7 @@ use super::routes::Api;
 use crate::seams::blob::Payload;
 use crate::seams::peers::{MOST_OIDS, PeerError, serve};
 
-/// Bytes of a file that are read at once.
+/// Bytes of a pack file that are read and sent at once.
 const CHUNK: usize = 64 * 1024;
 
 /// Packs objects for another node that lacks them.
@@ -24,13 +24,16 @@ const CHUNK: usize = 64 * 1024;
     params(("project" = String, Path, description = "Project name, percent-encoded ('/' is %2F)")),
     request_body = ObjectsRequest,
     responses(
-        (status = 200, description = "A git pack of what the wanted objects need beyond what the caller has",
+        (status = 200,
+            description = "A git pack with the wanted objects and all that they need, less what the caller has",
             content_type = "application/x-git-pack", body = String),
-        (status = 204, description = "The caller has it all"),
-        (status = 409, description = "Objects are not here", body = ObjectsMissing),
-        (status = 400, description = "Malformed", body = ApiError),
-        (status = 401, description = "No valid bearer token (TCP listener only)", body = ApiError),
-        (status = 503, description = "The repository cannot be read now, or too many requests are in work", body = ApiError)))]
+        (status = 204, description = "The caller already has everything that it wants"),
+        (status = 409, description = "This node lacks some of the wanted objects", body = ObjectsMissing),
+        (status = 400, description = "The request is malformed", body = ApiError),
+        (status = 401, description = "There is no valid bearer token (TCP listener only)", body = ApiError),
+        (status = 503,
+            description = "The repository cannot be read now, or too many requests are in progress: try again",
+            body = ApiError)))]
 pub(super) async fn objects(
     State(api): State<Api>,
     permit: Work,
@@ -39,10 +42,10 @@ pub(super) async fn objects(
 ) -> Result<Response, Failure> {
     let most = request.wants.len().max(request.haves.len());
     if most > MOST_OIDS {
-        return Err(Failure::malformed(format!("{most} ids in one list; send at most {MOST_OIDS} and ask again")));
+        return Err(Failure::malformed(format!("{most} ids in one list; send at most {MOST_OIDS}, then ask again")));
     }
     let Some(repositories) = &api.repositories else {
-        return Err(Failure::unavailable("this sidecar gives no objects; ask another peer"));
+        return Err(Failure::unavailable("this sidecar serves no objects; ask another peer"));
     };
     match serve::objects(repositories.as_ref(), &project, &request.wants, &request.haves).await {
         Ok(packs) => match packs.into_iter().next() {
@@ -58,7 +61,7 @@ pub(super) async fn objects(
     }
 }
 
-/// A pack as a body: one on the disk is read as it is sent, and lives until then, as its permit does.
+/// A pack as a response body. A pack on disk is read while it is sent; the file and the permit are kept until then.
 async fn stream(pack: Payload, permit: Work) -> Result<Bytes, Failure> {
     let path = match pack {
         Payload::Memory(bytes) => return Ok(Bytes::from(bytes)),

@@ -1,4 +1,4 @@
-//! The OpenAPI document, made from the handlers and the types of their bodies. `lockstep openapi` prints it;
+//! The OpenAPI document, generated from the handlers and the types of their bodies. `lockstep openapi` prints it.
 //! `docs/openapi.json` is its copy in the tree, and a test keeps the two equal.
 
 use utoipa::OpenApi;
@@ -9,8 +9,8 @@ use super::routes;
 #[openapi(
     info(
         title = "Lockstep bridge API",
-        description = "Where bridges hand in ref transactions and operators look. On a Unix socket without a token, \
-                       on 127.0.0.1 with `Authorization: Bearer <token>`.",
+        description = "Bridges hand in ref transactions over this API, and operators read the state of the node. It is \
+                       served on a Unix socket without a token, and on 127.0.0.1 with `Authorization: Bearer <token>`.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     paths(
@@ -42,7 +42,7 @@ struct Document;
 /// The document as indented JSON, ending in a newline.
 #[must_use]
 pub fn document() -> String {
-    // A document of strings, maps and lists always serialises.
+    // The document has only strings, maps and lists, so serialising it cannot fail.
     let mut text = Document::openapi().to_pretty_json().unwrap_or_default();
     text.push('\n');
     text
@@ -69,6 +69,6 @@ mod tests {
     fn the_copy_in_the_tree_is_the_generated_one() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.json");
         let copy = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(copy == document(), "docs/openapi.json is old: run `lockstep openapi > docs/openapi.json`");
+        assert!(copy == document(), "docs/openapi.json is out of date: run `lockstep openapi > docs/openapi.json`");
     }
 }

@@ -1,7 +1,7 @@
-//! What a bridge inside Gerrit asks for: which of its documents and cache entries it has to look at again.
+//! Refresh tasks: a bridge inside Gerrit asks which documents and cache entries Gerrit has to look at again.
 //!
-//! A call that waits for tasks is no work: nothing in the sidecar is busy with it, and a commit must not be sent away because
-//! of it. It has a bound of its own.
+//! A call that waits for tasks does not count as work: it keeps nothing in the sidecar busy, and must not cause a
+//! commit to be rejected. Such calls have a bound of their own.
 
 use std::sync::Arc;
 
@@ -18,13 +18,16 @@ use super::extract::Body;
 use super::routes::Api;
 use crate::stages::ports::Refreshes;
 
-/// Hands out refresh tasks; waits for some when there are none.
+/// Hands out refresh tasks. When there are none, waits for the first one.
 #[utoipa::path(post, path = "/v1/refresh/tasks", tag = "gerrit",
     request_body = TasksRequest,
-    responses((status = 200, description = "Tasks; none when there were none in time", body = TasksResponse),
-        (status = 400, description = "Malformed, superseded by another session, or this sidecar refreshes no bridge", body = ApiError),
-        (status = 401, description = "No valid bearer token (TCP listener only)", body = ApiError),
-        (status = 503, description = "Too many wait already: try again", body = ApiError)))]
+    responses((status = 200, description = "Refresh tasks; none when the wait has ended", body = TasksResponse),
+        (status = 400,
+            description = "The request is malformed, a newer session superseded this one, or this sidecar hands out \
+                           no refresh tasks",
+            body = ApiError),
+        (status = 401, description = "There is no valid bearer token (TCP listener only)", body = ApiError),
+        (status = 503, description = "Too many calls wait: try again", body = ApiError)))]
 pub(super) async fn tasks(
     State(api): State<Api>,
     _permit: Wait,
@@ -34,13 +37,16 @@ pub(super) async fn tasks(
     Ok(Json(refreshes(&api)?.tasks(request).await?))
 }
 
-/// Takes what became of refresh tasks.
+/// Takes the report of a bridge on its refresh tasks: which are done, and which failed.
 #[utoipa::path(post, path = "/v1/refresh/done", tag = "gerrit",
     request_body = DoneRequest,
-    responses((status = 200, description = "Noted", body = DoneResponse),
-        (status = 400, description = "Malformed, superseded by another session, or this sidecar refreshes no bridge", body = ApiError),
-        (status = 401, description = "No valid bearer token (TCP listener only)", body = ApiError),
-        (status = 503, description = "Too many wait already: try again", body = ApiError)))]
+    responses((status = 200, description = "The report was taken", body = DoneResponse),
+        (status = 400,
+            description = "The request is malformed, a newer session superseded this one, or this sidecar hands out \
+                           no refresh tasks",
+            body = ApiError),
+        (status = 401, description = "There is no valid bearer token (TCP listener only)", body = ApiError),
+        (status = 503, description = "Too many calls wait: try again", body = ApiError)))]
 pub(super) async fn done(
     State(api): State<Api>,
     _permit: Wait,
@@ -50,10 +56,10 @@ pub(super) async fn done(
     Ok(Json(refreshes(&api)?.done(&request)?))
 }
 
-/// What Gerrit has to look at: the oldest 1,000.
+/// Lists the subjects that Gerrit has to look at again: the oldest 1,000.
 #[utoipa::path(get, path = "/v1/refresh", tag = "status",
-    responses((status = 200, description = "What is due", body = Vec<DueStatus>),
-        (status = 503, description = "Too many look at the same time", body = ApiError)))]
+    responses((status = 200, description = "The subjects that are due", body = Vec<DueStatus>),
+        (status = 503, description = "Too many status calls are in progress: try again", body = ApiError)))]
 pub(super) async fn due(State(api): State<Api>, _permit: Look) -> Json<Vec<DueStatus>> {
     Json(api.inspection.due().await)
 }
@@ -61,8 +67,8 @@ pub(super) async fn due(State(api): State<Api>, _permit: Look) -> Json<Vec<DueSt
 fn refreshes(api: &Api) -> Result<&Arc<dyn Refreshes>, Failure> {
     api.refreshes.as_ref().ok_or_else(|| {
         Failure::malformed(
-            "this sidecar hands out no refresh tasks: its setting gerrit.refresh is not \"bridge\"; set it, and start \
-             the sidecar anew (a retry does not help before)",
+            "this sidecar hands out no refresh tasks, because its setting gerrit.refresh is not \"bridge\"; set it, \
+             and restart the sidecar (a retry before that does not help)",
         )
     })
 }

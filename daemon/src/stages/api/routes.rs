@@ -1,7 +1,7 @@
-//! The routes of the bridge API, one handler each: read the request, call the seam, write the answer.
+//! The routes of the bridge API, one handler each: read the request, call the port, write the answer.
 //!
-//! A handler's work is a task of its own: it goes on when the client hangs up, and a caller whose deadline ends
-//! is told "unknown", never "refused".
+//! The work of a handler is a task of its own, which goes on when the client hangs up. A caller whose deadline ends
+//! gets "unknown", never "refused".
 
 use std::future::Future;
 use std::sync::Arc;
@@ -27,35 +27,36 @@ use super::{Handshake, Inspection, Seeding, Transactions, check, events, gerrit,
 use crate::seams::git::Repositories;
 use crate::stages::ports::{Refreshes, StreamEvents};
 
-/// How much longer than the deadline the commit stage is waited for: it knows more than "no answer".
+/// How long past its deadline a request still waits for the commit stage, whose answer says more than "no answer".
 const GRACE: Duration = Duration::from_millis(500);
 
-/// What the handlers need.
+/// The state that all handlers share.
 #[derive(Clone)]
 pub(super) struct Api {
     pub transactions: Arc<dyn Transactions>,
     pub inspection: Arc<dyn Inspection>,
-    /// What peers may take objects of.
+    /// The repositories whose objects peers may fetch.
     pub repositories: Option<Arc<dyn Repositories>>,
-    /// What a bridge inside Gerrit asks for its tasks.
+    /// The stage whose refresh tasks a bridge inside Gerrit takes.
     pub refreshes: Option<Arc<dyn Refreshes>>,
-    /// Who lets Gerrits in.
+    /// The stage that accepts or denies starting Gerrits.
     pub handshake: Option<Arc<dyn Handshake>>,
-    /// Who seeds projects.
+    /// The stage that seeds projects.
     pub seeding: Option<Arc<dyn Seeding>>,
-    /// Stream events, where they are forwarded.
+    /// The stage that forwards stream events; none when they are not forwarded.
     pub events: Option<Arc<dyn StreamEvents>>,
-    /// The work that goes on when its client hangs up.
+    /// Tracks the tasks that do the work of requests, and that go on when a client hangs up.
     pub work: TaskTracker,
-    /// How much of it there may be.
+    /// The bounds on requests in progress.
     pub admission: Admission,
-    /// How long a caller waits that does not say how long.
+    /// The deadline of a request that names none.
     pub deadline: Duration,
 }
 
+/// A handler's answer: a JSON body with status 200, or an error.
 pub(super) type Answer<T> = Result<Json<T>, Failure>;
 
-/// Every route: its path and its methods. The OpenAPI document is tested against this table.
+/// Every route: its path and its methods. A test compares the OpenAPI document with this table.
 pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
     vec![
         ("/v1/projects/{project}/ref-transactions", post(ref_transactions)),
@@ -80,7 +81,7 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
     ]
 }
 
-/// The router over [`table`].
+/// Builds the router over [`table`]. Unknown paths answer 404, and unknown methods 405.
 pub(super) fn router(api: Api) -> Router {
     let routes = table().into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods));
     routes
@@ -95,8 +96,8 @@ pub(super) fn router(api: Api) -> Router {
 }
 
 impl Api {
-    /// Runs `work` to its end whatever becomes of the caller. `None` when there is no answer within the time:
-    /// then its fate is unknown.
+    /// Runs `work` to its end, even if the caller hangs up. Returns `None` if there is no answer within `deadline` and
+    /// [`GRACE`], or if `work` panicked: the outcome is then unknown. The permit is held until `work` has ended.
     pub(super) async fn outlive<T: Send + 'static>(
         &self,
         permit: Work,
@@ -111,13 +112,14 @@ impl Api {
         match tokio::time::timeout(deadline + GRACE, self.work.spawn(work)).await {
             Ok(Ok(answer)) => Some(answer),
             Ok(Err(panic)) => {
-                tracing::error!(error = %panic, "a request's task ended without an answer; its fate is unknown");
+                tracing::error!(error = %panic, "the task of a request panicked; the request's outcome is unknown");
                 None
             }
             Err(_) => None,
         }
     }
 
+    /// Runs an operation on a project, with the default deadline. Answers "unknown" when it ends first.
     pub(super) async fn on_project(
         &self,
         permit: Work,
@@ -136,10 +138,12 @@ impl Api {
     request_body = RefTransactionRequest,
     responses(
         (status = 200, description = "A verdict: committed, refused or unknown", body = RefTransactionResponse),
-        (status = 400, description = "Malformed", body = ApiError),
-        (status = 401, description = "No valid bearer token (TCP listener only)", body = ApiError),
-        (status = 413, description = "Body too large", body = ApiError),
-        (status = 503, description = "This sidecar takes no commits now, or works on too many requests: try again", body = ApiError)))]
+        (status = 400, description = "The request is malformed", body = ApiError),
+        (status = 401, description = "There is no valid bearer token (TCP listener only)", body = ApiError),
+        (status = 413, description = "The body is too large", body = ApiError),
+        (status = 503,
+            description = "This sidecar takes no commits now, or has too many requests in progress: try again",
+            body = ApiError)))]
 pub(super) async fn ref_transactions(
     State(api): State<Api>,
     permit: Work,
@@ -154,14 +158,18 @@ pub(super) async fn ref_transactions(
     Ok(Json(answer.unwrap_or(Ok(unknown))?))
 }
 
-/// What became of a batch, without a new try of it.
+/// Reports the outcome of an earlier batch, and commits nothing.
 #[utoipa::path(post, path = "/v1/projects/{project}/ref-transactions/look-up", tag = "bridge",
     params(("project" = String, Path, description = "Project name, percent-encoded ('/' is %2F)")),
     request_body = RefTransactionRequest,
     responses(
-        (status = 200, description = "Committed, when what it committed can be read here; else unknown", body = RefTransactionResponse),
-        (status = 400, description = "Malformed", body = ApiError),
-        (status = 503, description = "This sidecar starts or drains, or works on too many requests: try again", body = ApiError)))]
+        (status = 200,
+            description = "`committed` if the batch was committed and its values can be read here, otherwise `unknown`",
+            body = RefTransactionResponse),
+        (status = 400, description = "The request is malformed", body = ApiError),
+        (status = 503,
+            description = "This sidecar is starting or draining, or has too many requests in progress: try again",
+            body = ApiError)))]
 pub(super) async fn look_up(
     State(api): State<Api>,
     permit: Work,
@@ -175,13 +183,15 @@ pub(super) async fn look_up(
     Ok(Json(answer.unwrap_or(Ok(unknown))?))
 }
 
-/// Creates a project.
+/// Creates a project, at every site.
 #[utoipa::path(put, path = "/v1/projects/{project}", tag = "bridge",
     params(("project" = String, Path, description = "Project name, percent-encoded ('/' is %2F)")),
     request_body = CreateProjectRequest,
-    responses((status = 200, description = "A verdict", body = ProjectResponse),
-        (status = 400, description = "Malformed", body = ApiError),
-        (status = 503, description = "This sidecar takes no commits now, or works on too many requests: try again", body = ApiError)))]
+    responses((status = 200, description = "A verdict: committed, refused or unknown", body = ProjectResponse),
+        (status = 400, description = "The request is malformed", body = ApiError),
+        (status = 503,
+            description = "This sidecar takes no commits now, or has too many requests in progress: try again",
+            body = ApiError)))]
 pub(super) async fn create_project(
     State(api): State<Api>,
     permit: Work,
@@ -192,13 +202,15 @@ pub(super) async fn create_project(
     api.on_project(permit, &id, async move { transactions.create_project(&project, request).await }).await
 }
 
-/// Deletes a project.
+/// Deletes a project, at every site.
 #[utoipa::path(delete, path = "/v1/projects/{project}", tag = "bridge",
     params(("project" = String, Path, description = "Project name, percent-encoded ('/' is %2F)")),
     request_body = DeleteProjectRequest,
-    responses((status = 200, description = "A verdict", body = ProjectResponse),
-        (status = 400, description = "Malformed", body = ApiError),
-        (status = 503, description = "This sidecar takes no commits now, or works on too many requests: try again", body = ApiError)))]
+    responses((status = 200, description = "A verdict: committed, refused or unknown", body = ProjectResponse),
+        (status = 400, description = "The request is malformed", body = ApiError),
+        (status = 503,
+            description = "This sidecar takes no commits now, or has too many requests in progress: try again",
+            body = ApiError)))]
 pub(super) async fn delete_project(
     State(api): State<Api>,
     permit: Work,
@@ -209,13 +221,15 @@ pub(super) async fn delete_project(
     api.on_project(permit, &id, async move { transactions.delete_project(&project, request).await }).await
 }
 
-/// Points a project's HEAD elsewhere.
+/// Points the `HEAD` of a project at a branch.
 #[utoipa::path(put, path = "/v1/projects/{project}/head", tag = "bridge",
     params(("project" = String, Path, description = "Project name, percent-encoded ('/' is %2F)")),
     request_body = SetHeadRequest,
-    responses((status = 200, description = "A verdict", body = ProjectResponse),
-        (status = 400, description = "Malformed", body = ApiError),
-        (status = 503, description = "This sidecar takes no commits now, or works on too many requests: try again", body = ApiError)))]
+    responses((status = 200, description = "A verdict: committed, refused or unknown", body = ProjectResponse),
+        (status = 400, description = "The request is malformed", body = ApiError),
+        (status = 503,
+            description = "This sidecar takes no commits now, or has too many requests in progress: try again",
+            body = ApiError)))]
 pub(super) async fn set_head(
     State(api): State<Api>,
     permit: Work,
@@ -226,43 +240,48 @@ pub(super) async fn set_head(
     api.on_project(permit, &id, async move { transactions.set_head(&project, request).await }).await
 }
 
-/// What became of a transaction.
+/// Reports the outcome of a transaction.
 #[utoipa::path(get, path = "/v1/transactions/{txn}", tag = "bridge",
-    params(("txn" = String, Path, description = "Transaction id, as an answer gave it")),
-    responses((status = 200, description = "A verdict", body = ProjectResponse),
-        (status = 400, description = "Malformed", body = ApiError),
-        (status = 503, description = "The refdb cannot be asked now, or too many requests are in work", body = ApiError)))]
+    params(("txn" = String, Path, description = "Transaction id, from the field `txn` of an earlier answer")),
+    responses((status = 200, description = "A verdict: committed, refused or unknown", body = ProjectResponse),
+        (status = 400, description = "The request is malformed", body = ApiError),
+        (status = 503, description = "The refdb does not answer, or too many requests are in progress: try again",
+            body = ApiError)))]
 pub(super) async fn transaction(State(api): State<Api>, permit: Work, Txn(txn): Txn) -> Answer<ProjectResponse> {
     let transactions = Arc::clone(&api.transactions);
     let answer = api.outlive(permit, api.deadline, async move { transactions.outcome(&txn).await }).await;
     Ok(Json(answer.unwrap_or_else(|| Ok(unknown_operation()))?))
 }
 
-/// The whole status of this node.
+/// Reports the status of this node.
 #[utoipa::path(get, path = "/v1/status", tag = "status",
-    responses((status = 200, description = "The node", body = NodeStatus),
-        (status = 503, description = "Too many look at the same time", body = ApiError)))]
+    responses((status = 200, description = "The status of the node", body = NodeStatus),
+        (status = 503, description = "Too many status calls are in progress: try again", body = ApiError)))]
 pub(super) async fn status(State(api): State<Api>, _permit: Look) -> Json<NodeStatus> {
     Json(api.inspection.status().await)
 }
 
-/// What is parked: it waits for something that has not arrived.
+/// Lists the parked transactions, which wait for something that has not arrived.
 #[utoipa::path(get, path = "/v1/parked", tag = "status",
-    responses((status = 200, description = "What waits", body = Vec<HeldStatus>),
-        (status = 503, description = "The node's store cannot be read, or too many look at the same time", body = ApiError)))]
+    responses((status = 200, description = "The parked transactions", body = Vec<HeldStatus>),
+        (status = 503,
+            description = "The node's store cannot be read, or too many status calls are in progress: try again",
+            body = ApiError)))]
 pub(super) async fn parked(State(api): State<Api>, _permit: Look) -> Answer<Vec<HeldStatus>> {
     Ok(Json(api.inspection.parked().await?))
 }
 
-/// What is quarantined: its content is bad.
+/// Lists the quarantined records, whose content is bad.
 #[utoipa::path(get, path = "/v1/quarantine", tag = "status",
-    responses((status = 200, description = "What was set aside", body = Vec<HeldStatus>),
-        (status = 503, description = "The node's store cannot be read, or too many look at the same time", body = ApiError)))]
+    responses((status = 200, description = "The quarantined records", body = Vec<HeldStatus>),
+        (status = 503,
+            description = "The node's store cannot be read, or too many status calls are in progress: try again",
+            body = ApiError)))]
 pub(super) async fn quarantine(State(api): State<Api>, _permit: Look) -> Answer<Vec<HeldStatus>> {
     Ok(Json(api.inspection.quarantined().await?))
 }
 
-/// This document.
+/// Returns this OpenAPI document.
 #[utoipa::path(get, path = "/v1/openapi.json", tag = "status",
     responses((status = 200, description = "The OpenAPI document", content_type = "application/json", body = String)))]
 pub(super) async fn openapi_json() -> impl IntoResponse {

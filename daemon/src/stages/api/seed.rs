@@ -1,4 +1,4 @@
-//! Seeding: the refs of an existing repository become a project.
+//! Seeding: brings the refs and objects of an existing repository into the refdb, as a project.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,16 +13,16 @@ use super::error::Failure;
 use super::extract::{Body, Project};
 use super::routes::{Answer, Api};
 
-/// How long a caller may wait for the end of a seed.
+/// The longest time that one call may wait for the end of a seed.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// Begins the seed of a project, or goes on with it, and says how far it is. Ask again until it is open, or failed.
+/// Begins or continues the seed of a project, and reports its progress. Ask again until it is open or has failed.
 #[utoipa::path(post, path = "/v1/projects/{project}/seed", tag = "bridge",
     params(("project" = String, Path, description = "Project name, percent-encoded ('/' is %2F)")),
     request_body = SeedRequest,
-    responses((status = 200, description = "How far it is", body = SeedResponse),
-        (status = 400, description = "Malformed", body = ApiError),
-        (status = 503, description = "Too many requests are in work: try again", body = ApiError)))]
+    responses((status = 200, description = "The progress of the seed", body = SeedResponse),
+        (status = 400, description = "The request is malformed", body = ApiError),
+        (status = 503, description = "Too many requests are in progress: try again", body = ApiError)))]
 pub(super) async fn seed(
     State(api): State<Api>,
     _permit: Work,
@@ -31,11 +31,11 @@ pub(super) async fn seed(
 ) -> Answer<SeedResponse> {
     let most = LONGEST_WAIT.as_millis();
     if u128::from(request.wait_ms) > most {
-        let message = format!("field wait_ms is {}; give 0 to {most}, and ask again", request.wait_ms);
+        let message = format!("field wait_ms is {}; give 0 to {most} milliseconds, and ask again", request.wait_ms);
         return Err(Failure::malformed(message));
     }
     let Some(seeding) = api.seeding.as_ref().map(Arc::clone) else {
-        return Err(Failure::unavailable("this sidecar seeds nothing"));
+        return Err(Failure::unavailable("this sidecar seeds no projects; ask another sidecar"));
     };
     Ok(Json(seeding.seed(&project, request).await?))
 }

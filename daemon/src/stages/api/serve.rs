@@ -1,7 +1,7 @@
-//! Serving a router on a listener, within bounds: a number of connections, and a time for each to say something.
+//! Serves a router on a listener, within a bound on the number of connections and a time limit on silent ones.
 //!
-//! Above the bound callers wait in the operating system's queue. A connection that says nothing is closed, so that
-//! nobody can keep the others out by being silent.
+//! Callers beyond the bound wait in the operating system's accept queue. A connection that sends nothing is closed, so
+//! that silent callers cannot keep others out.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,24 +16,25 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// What one listener takes.
+/// The bounds of one listener.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
-    /// Connections at the same time.
+    /// The most connections at the same time.
     pub(super) connections: usize,
-    /// How long a connection may take to send the head of a request; between two requests, too.
+    /// The longest time until the head of a request has arrived, counted from the connection's start or the request
+    /// before.
     pub(super) silence: Duration,
 }
 
-/// How long a connection may be silent.
+/// The time limit on a silent connection of every listener.
 pub(super) const SILENCE: Duration = Duration::from_secs(60);
 
-/// Serves until `shutdown`; requests that are under way then are answered first.
+/// Serves until `shutdown` is cancelled, and then returns when all requests in progress are answered.
 pub(super) async fn serve<L: Listener>(mut listener: L, router: Router, bounds: Bounds, shutdown: CancellationToken) {
     let room = Arc::new(Semaphore::new(bounds.connections.min(Semaphore::MAX_PERMITS)));
     let connections = TaskTracker::new();
     let mut next = async || {
-        // Nobody closes the semaphore, so there is always a permit in the end.
+        // Nothing closes the semaphore, so waiting always ends with a permit.
         let permit = Arc::clone(&room).acquire_owned().await.ok();
         (listener.accept().await.0, permit)
     };
@@ -69,7 +70,7 @@ where
         }
     };
     if let Err(error) = served {
-        tracing::debug!(%error, "a connection ended early");
+        tracing::debug!(%error, "an HTTP connection ended with an error");
     }
 }
 
@@ -81,7 +82,7 @@ mod tests {
 
     use super::*;
 
-    /// What the server says to a request, up to its end of the connection.
+    /// Sends a request, and returns everything that the server sends until it closes the connection.
     async fn ask(stream: &mut TcpStream) -> String {
         let _ = stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
         let mut text = String::new();
@@ -99,11 +100,11 @@ mod tests {
         let mut silent = [TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap()];
         let mut third = TcpStream::connect(address).await.unwrap();
         let too_early = tokio::time::timeout(Duration::from_millis(50), ask(&mut third)).await;
-        assert!(too_early.is_err(), "there is room for two");
+        assert!(too_early.is_err(), "a third connection was served beyond the bound of two");
         let mut rest = String::new();
         third.read_to_string(&mut rest).await.unwrap();
         assert!(rest.ends_with("hello"), "{rest:?}");
-        assert_eq!(silent[0].read(&mut [0; 1]).await.unwrap_or(0), 0, "a silent one is closed");
+        assert_eq!(silent[0].read(&mut [0; 1]).await.unwrap_or(0), 0, "a silent connection is closed");
         assert!(!ask(&mut silent[1]).await.contains("hello"));
         shutdown.cancel();
         server.await.unwrap();

@@ -1,8 +1,8 @@
-//! The bridge API's listeners: a Unix socket, whose folder's permissions are the access rule, and optionally a
-//! loopback TCP port, which asks for a bearer token.
+//! The bridge API's listeners: a Unix socket, protected by the permissions of its folder, and optionally a loopback
+//! TCP port, protected by a bearer token.
 //!
-//! Building binds and may fail; spawning serves and cannot. Work that was taken is ended by
-//! [`ApiTasks::finish`] even when its caller is gone.
+//! [`BoundApi::bind`] binds the listeners and may fail. [`BoundApi::spawn`] starts to serve and cannot fail.
+//! [`ApiTasks::finish`] waits for all accepted work, even for work whose caller has hung up.
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,43 +26,43 @@ use super::{Handshake, Inspection, Seeding, Transactions};
 use crate::seams::git::Repositories;
 use crate::stages::ports::{Refreshes, StreamEvents};
 
-/// Requests in work at the same time, when nothing else is said. A push holds one until it is answered.
+/// The default bound on requests in progress. A push counts as one request until it is answered.
 pub const DEFAULT_REQUESTS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
-/// How long a caller waits that does not say how long, when nothing else is said.
+/// The default deadline of a request that names none.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
 
-/// The longest that a caller may wait.
+/// The longest deadline that a request may name.
 pub const LONGEST_DEADLINE: Duration = Duration::from_secs(600);
 
-/// Connections of one listener beside those of the requests in work.
+/// Connections that one listener accepts in addition to one per request in progress.
 const SPARE_CONNECTIONS: usize = 256;
 
 /// Why a listener cannot be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Another process answers on the socket.
-    #[error("api.socket {0}: another process listens on it; stop that sidecar, or give this one another socket")]
+    /// Another process listens on the socket.
+    #[error("api.socket {0}: another process listens on it; stop that sidecar, or set api.socket to another path")]
     InUse(PathBuf),
-    /// Something that is no socket has the name.
-    #[error("api.socket {0} exists and is no socket; remove it, or give another path")]
+    /// The path exists and is not a socket.
+    #[error("api.socket {0} exists and is not a socket; remove it, or set api.socket to another path")]
     NotASocket(PathBuf),
-    /// The TCP address is open to other machines.
-    #[error("api.listen {0} is not a loopback address; the token travels in the clear: give 127.0.0.1:<port>")]
+    /// Other machines could reach the TCP address.
+    #[error("api.listen {0} is not a loopback address; tokens are sent unencrypted, so set it to 127.0.0.1:<port>")]
     NotLoopback(SocketAddr),
-    /// The operating system refuses.
-    #[error("{field} {value} cannot be bound: {source}; free it, or give another")]
+    /// The operating system refused to bind.
+    #[error("{field} {value} cannot be bound: {source}; free it, or set {field} to another value")]
     Io {
-        /// Which setting.
+        /// The setting, as in the configuration file.
         field: &'static str,
-        /// Its value.
+        /// The value of the setting.
         value: String,
-        /// What the operating system says.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
-/// Bound listeners, not served yet.
+/// Bound listeners that do not serve yet.
 pub struct BoundApi {
     unix: UnixListener,
     tcp: Option<(TcpListener, TokenFile)>,
@@ -75,7 +75,7 @@ pub struct BoundApi {
     deadline: Duration,
 }
 
-/// The running servers.
+/// The running listeners and the work that they accepted.
 #[derive(Debug)]
 pub struct ApiTasks {
     servers: Vec<JoinHandle<()>>,
@@ -83,10 +83,10 @@ pub struct ApiTasks {
 }
 
 impl BoundApi {
-    /// Binds the socket (its folder is made, mode 0700; a stale socket is replaced) and the TCP address.
+    /// Binds the socket and the TCP address. Creates the socket's folder with mode 0700, and replaces a stale socket.
     ///
     /// # Errors
-    /// See [`BindError`].
+    /// The socket or the address cannot be used: see [`BindError`].
     pub async fn bind(socket: &Path, tcp: Option<(SocketAddr, TokenFile)>) -> Result<Self, BindError> {
         let unix = bind_unix(socket).await?;
         let tcp = match tcp {
@@ -106,55 +106,55 @@ impl BoundApi {
         })
     }
 
-    /// Gives peers objects of these repositories.
+    /// Sets the repositories whose objects peers may fetch.
     #[must_use]
     pub fn giving(self, repositories: Arc<dyn Repositories>) -> Self {
         Self { repositories: Some(repositories), ..self }
     }
 
-    /// Forwards stream events.
+    /// Sets the stage that forwards stream events. Without one the events routes answer 400.
     #[must_use]
     pub fn forwarding(self, events: Option<Arc<dyn StreamEvents>>) -> Self {
         Self { events, ..self }
     }
 
-    /// Hands out the refresh tasks of this stage.
+    /// Sets the stage whose refresh tasks are handed out. Without one the refresh routes answer 400.
     #[must_use]
     pub fn refreshing(self, refreshes: Option<Arc<dyn Refreshes>>) -> Self {
         Self { refreshes, ..self }
     }
 
-    /// Lets Gerrits in, or not.
+    /// Sets the stage that accepts or denies starting Gerrits.
     #[must_use]
     pub fn guarded(self, handshake: Arc<dyn Handshake>) -> Self {
         Self { handshake: Some(handshake), ..self }
     }
 
-    /// Seeds projects.
+    /// Sets the stage that seeds projects.
     #[must_use]
     pub fn seeding(self, seeding: Arc<dyn Seeding>) -> Self {
         Self { seeding: Some(seeding), ..self }
     }
 
-    /// Works on at most so many requests at the same time.
+    /// Sets the bound on requests in progress.
     #[must_use]
     pub fn taking(self, most_requests: NonZeroUsize) -> Self {
         Self { most_requests, ..self }
     }
 
-    /// Waits so long for callers that do not say how long.
+    /// Sets the deadline of requests that name none.
     #[must_use]
     pub fn waiting(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
     }
 
-    /// Where the TCP listener is, when there is one.
+    /// The address of the TCP listener, if there is one.
     #[must_use]
     pub fn tcp_address(&self) -> Option<SocketAddr> {
         self.tcp.as_ref().and_then(|(listener, _)| listener.local_addr().ok())
     }
 
-    /// Serves until `shutdown`.
+    /// Starts to serve, until `shutdown` is cancelled.
     #[must_use]
     pub fn spawn(
         self,
@@ -179,7 +179,7 @@ impl BoundApi {
             deadline,
         };
         let router = routes::router(api);
-        // Who is sent away needs a connection to be told so.
+        // An excess request needs a connection too, to receive its rejection.
         let connections = self.most_requests.get().saturating_add(SPARE_CONNECTIONS);
         let bounds = Bounds { connections, silence: SILENCE };
         let mut servers = Vec::new();
@@ -193,11 +193,11 @@ impl BoundApi {
 }
 
 impl ApiTasks {
-    /// Waits until the servers have stopped and all work that they took has ended. The caller bounds the wait.
+    /// Waits until the listeners have stopped and all work that they accepted has ended. The caller bounds the wait.
     pub async fn finish(self) {
         for server in self.servers {
             if let Err(error) = server.await {
-                tracing::error!(%error, "an API server ended badly");
+                tracing::error!(%error, "the task of an API listener panicked or was aborted");
             }
         }
         self.work.close();
