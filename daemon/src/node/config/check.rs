@@ -16,7 +16,8 @@ use super::raw::{self, Leaf, Raw};
 use super::report::{Problems, number, parsed, path, scalar};
 use super::settings::{Api, Apply, Commit, Eventlog, Lease, LogFormat, Peer, Refdb, Settings, Stream, Telemetry};
 use super::{DEFAULT_SOCKET, LOG_FILTER, base_paths, gerrit, value};
-use crate::stages::api::server::{DEFAULT_DEADLINE, DEFAULT_REQUESTS};
+use crate::stages::api::deadlines::DEFAULT_DEADLINE;
+use crate::stages::api::server::DEFAULT_REQUESTS;
 
 impl TryFrom<Raw> for Settings {
     type Error = Problems;

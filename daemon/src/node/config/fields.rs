@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::report::number;
 use super::value;
-use crate::stages::api::server::LONGEST_DEADLINE;
+use crate::stages::api::deadlines::LONGEST_DEADLINE;
 
 /// `host:port` of a URL without TLS.
 pub(super) fn plain_url(text: &str) -> Result<String, String> {

@@ -9,12 +9,11 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRef, FromRequestParts};
 use axum::http::request::Parts;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::Failure;
-use super::routes::Api;
 
 /// The most looks at the same time. It is small, because each may read everything that is parked.
 const LOOKS: usize = 8;
@@ -54,12 +53,16 @@ impl Admission {
     }
 }
 
-impl FromRequestParts<Api> for Work {
+impl<S> FromRequestParts<S> for Work
+where
+    S: Send + Sync,
+    Admission: FromRef<S>,
+{
     type Rejection = Failure;
 
-    async fn from_request_parts(_: &mut Parts, api: &Api) -> Result<Self, Failure> {
-        let Admission { most, work, .. } = &api.admission;
-        Arc::clone(work).try_acquire_owned().map(|_permit| Self { _permit }).map_err(|_| {
+    async fn from_request_parts(_: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let Admission { most, work, .. } = Admission::from_ref(state);
+        work.try_acquire_owned().map(|_permit| Self { _permit }).map_err(|_| {
             Failure::unavailable(format!(
                 "this sidecar already works on {most} requests (setting api.most_requests); nothing was changed"
             ))
@@ -67,22 +70,30 @@ impl FromRequestParts<Api> for Work {
     }
 }
 
-impl FromRequestParts<Api> for Look {
+impl<S> FromRequestParts<S> for Look
+where
+    S: Send + Sync,
+    Admission: FromRef<S>,
+{
     type Rejection = Failure;
 
-    async fn from_request_parts(_: &mut Parts, api: &Api) -> Result<Self, Failure> {
-        let looks = Arc::clone(&api.admission.looks).try_acquire_owned();
+    async fn from_request_parts(_: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let looks = Admission::from_ref(state).looks.try_acquire_owned();
         looks
             .map(|_permit| Self { _permit })
             .map_err(|_| Failure::unavailable(format!("this sidecar already answers {LOOKS} status calls; try again")))
     }
 }
 
-impl FromRequestParts<Api> for Wait {
+impl<S> FromRequestParts<S> for Wait
+where
+    S: Send + Sync,
+    Admission: FromRef<S>,
+{
     type Rejection = Failure;
 
-    async fn from_request_parts(_: &mut Parts, api: &Api) -> Result<Self, Failure> {
-        let waits = Arc::clone(&api.admission.waits).try_acquire_owned();
+    async fn from_request_parts(_: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let waits = Admission::from_ref(state).waits.try_acquire_owned();
         waits
             .map(|_permit| Self { _permit })
             .map_err(|_| Failure::unavailable(format!("{WAITS} calls already wait at this sidecar; try again")))

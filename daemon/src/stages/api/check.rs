@@ -9,8 +9,8 @@ use lockstep_proto::gerrit::HelloRequest;
 use lockstep_proto::limits;
 use lockstep_proto::refresh::{DoneRequest, TasksRequest};
 
+use super::deadlines::LONGEST_DEADLINE;
 use super::error::Failure;
-use super::server::LONGEST_DEADLINE;
 
 /// Checks a batch, and returns its deadline: `usual` if the request names none.
 pub(super) fn batch(request: &RefTransactionRequest, usual: Duration) -> Result<Duration, Failure> {

@@ -12,9 +12,9 @@ use lockstep_proto::limits;
 
 use super::admission::{Wait, Work};
 use super::check;
+use super::context::{Answer, Api};
 use super::error::Failure;
 use super::extract::Body;
-use super::routes::{Answer, Api};
 use crate::stages::ports::StreamEvents;
 
 /// Takes stream events of this node's Gerrit, for delivery at the other nodes. Answers once they are durable here.

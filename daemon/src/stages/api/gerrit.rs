@@ -10,9 +10,9 @@ use lockstep_proto::gerrit::{HelloRequest, HelloResponse, Stray, StrayRequest};
 
 use super::admission::Work;
 use super::check;
+use super::context::{Answer, Api};
 use super::error::Failure;
 use super::extract::{Body, Project};
-use super::routes::{Answer, Api};
 use crate::stages::ports::Handshake;
 
 impl Api {

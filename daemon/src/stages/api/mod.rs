@@ -11,7 +11,11 @@
 //! | `admission` | bounds the requests in progress |
 //! | `extract` | turns paths and bodies into validated types |
 //! | `check` | rules of a request that its types do not express |
-//! | `routes` | the table of routes; ref transactions, projects, status |
+//! | `context` | the stages behind the API; work outlives its caller |
+//! | `deadlines` | how long a caller waits |
+//! | `routes` | the table of routes |
+//! | `transactions`, `projects` | ref transactions and their fate; projects and their `HEAD` |
+//! | `inspection` | status, parked, quarantined |
 //! | `gerrit` | the handshake of a Gerrit, and strays |
 //! | `seed` | seeding of existing repositories |
 //! | `events` | stream events |
@@ -25,18 +29,23 @@
 pub mod access;
 mod admission;
 mod check;
+mod context;
+pub mod deadlines;
 mod error;
 mod events;
 mod extract;
 mod gerrit;
 pub mod health;
+mod inspection;
 pub mod latch;
 mod objects;
 pub mod openapi;
+mod projects;
 mod refresh;
 mod routes;
 mod seed;
 mod serve;
 pub mod server;
+mod transactions;
 
 pub use crate::stages::ports::{Handshake, Inspection, Seeding, Transactions};

@@ -10,9 +10,9 @@ use lockstep_proto::bridge::{ApiError, ObjectsMissing, ObjectsRequest};
 use tokio::io::AsyncReadExt;
 
 use super::admission::Work;
+use super::context::Api;
 use super::error::Failure;
 use super::extract::{Body, Project};
-use super::routes::Api;
 use crate::seams::blob::Payload;
 use crate::seams::peers::{MOST_OIDS, PeerError, serve};
 

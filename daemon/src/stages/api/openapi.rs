@@ -1,9 +1,9 @@
 //! The OpenAPI document, generated from the handlers and the types of their bodies. `lockstep openapi` prints it.
 //! `docs/openapi.json` is its copy in the tree, and a test keeps the two equal.
 
+use axum::http::header;
+use axum::response::IntoResponse;
 use utoipa::OpenApi;
-
-use super::routes;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -14,27 +14,27 @@ use super::routes;
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     paths(
-        routes::ref_transactions,
-        routes::look_up,
-        routes::create_project,
-        routes::delete_project,
-        routes::set_head,
+        super::transactions::ref_transactions,
+        super::transactions::look_up,
+        super::projects::create_project,
+        super::projects::delete_project,
+        super::projects::set_head,
         super::seed::seed,
         super::gerrit::hello,
         super::gerrit::strays,
         super::gerrit::end_stray,
-        routes::transaction,
+        super::transactions::transaction,
         super::events::announce,
         super::events::next,
         super::events::done,
-        routes::status,
-        routes::parked,
-        routes::quarantine,
+        super::inspection::status,
+        super::inspection::parked,
+        super::inspection::quarantine,
         super::objects::objects,
         super::refresh::due,
         super::refresh::tasks,
         super::refresh::done,
-        routes::openapi_json
+        openapi_json
     )
 )]
 struct Document;
@@ -48,6 +48,13 @@ pub fn document() -> String {
     text
 }
 
+/// Returns this OpenAPI document.
+#[utoipa::path(get, path = "/v1/openapi.json", tag = "status",
+    responses((status = 200, description = "The OpenAPI document", content_type = "application/json", body = String)))]
+pub(super) async fn openapi_json() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], document())
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -59,7 +66,7 @@ mod tests {
         let document: serde_json::Value = serde_json::from_str(&document()).expect("the document is JSON");
         let documented: BTreeSet<&str> =
             document["paths"].as_object().expect("it has paths").keys().map(String::as_str).collect();
-        let served: BTreeSet<&str> = routes::table().into_iter().map(|(path, _)| path).collect();
+        let served: BTreeSet<&str> = super::super::routes::table().into_iter().map(|(path, _)| path).collect();
         assert_eq!(documented, served);
         let project = &document["paths"]["/v1/projects/{project}"];
         assert!(project["put"].is_object() && project["delete"].is_object(), "{project}");

@@ -13,9 +13,9 @@ use lockstep_proto::status::DueStatus;
 
 use super::admission::{Look, Wait};
 use super::check;
+use super::context::Api;
 use super::error::Failure;
 use super::extract::Body;
-use super::routes::Api;
 use crate::stages::ports::Refreshes;
 
 /// Hands out refresh tasks. When there are none, waits for the first one.

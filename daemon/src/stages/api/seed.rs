@@ -9,9 +9,9 @@ use lockstep_proto::bridge::ApiError;
 use lockstep_proto::seed::{SeedRequest, SeedResponse};
 
 use super::admission::Work;
+use super::context::{Answer, Api};
 use super::error::Failure;
 use super::extract::{Body, Project};
-use super::routes::{Answer, Api};
 
 /// The longest time that one call may wait for the end of a seed.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);

@@ -20,7 +20,9 @@ use tokio_util::task::TaskTracker;
 
 use super::access::{self, TokenFile};
 use super::admission::Admission;
-use super::routes::{self, Api};
+use super::context::Api;
+use super::deadlines::DEFAULT_DEADLINE;
+use super::routes;
 use super::serve::{Bounds, SILENCE, serve};
 use super::{Handshake, Inspection, Seeding, Transactions};
 use crate::seams::git::Repositories;
@@ -28,12 +30,6 @@ use crate::stages::ports::{Refreshes, StreamEvents};
 
 /// The default bound on requests in progress. A push counts as one request until it is answered.
 pub const DEFAULT_REQUESTS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
-
-/// The default deadline of a request that names none.
-pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
-
-/// The longest deadline that a request may name.
-pub const LONGEST_DEADLINE: Duration = Duration::from_secs(600);
 
 /// Connections that one listener accepts in addition to one per request in progress.
 const SPARE_CONNECTIONS: usize = 256;

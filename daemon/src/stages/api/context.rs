@@ -1,0 +1,103 @@
+//! What every handler works with: the stages behind the API, and the rule that work outlives its caller.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::FromRef;
+use lockstep_proto::bridge::{ApiError, Outcome, ProjectResponse, Refusal, RefusalCode};
+use tokio_util::task::TaskTracker;
+
+use super::admission::{Admission, Work};
+use super::check;
+use super::error::Failure;
+use crate::seams::git::Repositories;
+use crate::stages::ports::{Handshake, Inspection, Refreshes, Seeding, StreamEvents, Transactions};
+
+/// How long past its deadline a request still waits for the commit stage, whose answer says more than "no answer".
+const GRACE: Duration = Duration::from_millis(500);
+
+/// The state that all handlers share.
+#[derive(Clone)]
+pub(super) struct Api {
+    pub transactions: Arc<dyn Transactions>,
+    pub inspection: Arc<dyn Inspection>,
+    /// The repositories whose objects peers may fetch.
+    pub repositories: Option<Arc<dyn Repositories>>,
+    /// The stage whose refresh tasks a bridge inside Gerrit takes.
+    pub refreshes: Option<Arc<dyn Refreshes>>,
+    /// The stage that accepts or denies starting Gerrits.
+    pub handshake: Option<Arc<dyn Handshake>>,
+    /// The stage that seeds projects.
+    pub seeding: Option<Arc<dyn Seeding>>,
+    /// The stage that forwards stream events; none when they are not forwarded.
+    pub events: Option<Arc<dyn StreamEvents>>,
+    /// Tracks the tasks that do the work of requests, and that go on when a client hangs up.
+    pub work: TaskTracker,
+    /// The bounds on requests in progress.
+    pub admission: Admission,
+    /// The deadline of a request that names none.
+    pub deadline: Duration,
+}
+
+/// A handler's answer: a JSON body with status 200, or an error.
+pub(super) type Answer<T> = Result<Json<T>, Failure>;
+
+impl FromRef<Api> for Admission {
+    fn from_ref(api: &Api) -> Self {
+        api.admission.clone()
+    }
+}
+
+impl Api {
+    /// Runs `work` to its end, even if the caller hangs up. Returns `None` if there is no answer within `deadline` and
+    /// [`GRACE`], or if `work` panicked: the outcome is then unknown. The permit is held until `work` has ended.
+    pub(super) async fn outlive<T: Send + 'static>(
+        &self,
+        permit: Work,
+        deadline: Duration,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let work = async move {
+            let answer = work.await;
+            drop(permit);
+            answer
+        };
+        match tokio::time::timeout(deadline + GRACE, self.work.spawn(work)).await {
+            Ok(Ok(answer)) => Some(answer),
+            Ok(Err(panic)) => {
+                tracing::error!(error = %panic, "the task of a request panicked; the request's outcome is unknown");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Runs an operation on a project, with the default deadline. Answers "unknown" when it ends first.
+    pub(super) async fn on_project(
+        &self,
+        permit: Work,
+        request_id: &str,
+        work: impl Future<Output = Result<ProjectResponse, ApiError>> + Send + 'static,
+    ) -> Answer<ProjectResponse> {
+        check::request_id(request_id)?;
+        let answer = self.outlive(permit, self.deadline, work).await;
+        Ok(Json(answer.unwrap_or_else(|| Ok(unknown_operation()))?))
+    }
+}
+
+pub(super) fn no_answer() -> Refusal {
+    Refusal {
+        code: RefusalCode::Unavailable,
+        message: "no answer within the deadline; it may be committed: ask again with the same request id".to_owned(),
+        expected: None,
+        actual: None,
+        caught_up: false,
+        retry: true,
+    }
+}
+
+pub(super) fn unknown_operation() -> ProjectResponse {
+    ProjectResponse { outcome: Outcome::Unknown, txn: None, refusal: Some(no_answer()) }
+}

@@ -1,0 +1,9 @@
+//! How long a caller of the bridge API waits for its answer.
+
+use std::time::Duration;
+
+/// The default deadline of a request that names none.
+pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The longest deadline that a request may name.
+pub const LONGEST_DEADLINE: Duration = Duration::from_secs(600);

@@ -1,0 +1,88 @@
+//! Ref transactions: commits a batch, and tells what became of one.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use lockstep_proto::bridge::{
+    ApiError, Outcome, ProjectResponse, RefResult, RefTransactionRequest, RefTransactionResponse,
+};
+
+use super::admission::Work;
+use super::check;
+use super::context::{Answer, Api, no_answer, unknown_operation};
+use super::extract::{Body, Project, Txn};
+
+/// Commits a batch of ref commands on one project.
+#[utoipa::path(post, path = "/v1/projects/{project}/ref-transactions", tag = "bridge",
+    params(("project" = String, Path, description = "Project name, percent-encoded ('/' is %2F)")),
+    request_body = RefTransactionRequest,
+    responses(
+        (status = 200, description = "A verdict: committed, refused or unknown", body = RefTransactionResponse),
+        (status = 400, description = "The request is malformed", body = ApiError),
+        (status = 401, description = "There is no valid bearer token (TCP listener only)", body = ApiError),
+        (status = 413, description = "The body is too large", body = ApiError),
+        (status = 503,
+            description = "This sidecar takes no commits now, or has too many requests in progress: try again",
+            body = ApiError)))]
+pub(super) async fn ref_transactions(
+    State(api): State<Api>,
+    permit: Work,
+    Project(project): Project,
+    Body(mut request): Body<RefTransactionRequest>,
+) -> Answer<RefTransactionResponse> {
+    let deadline = check::batch(&request, api.deadline)?;
+    request.deadline_ms = Some(u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX));
+    let unknown = unknown_batch(&request);
+    let transactions = Arc::clone(&api.transactions);
+    let answer = api.outlive(permit, deadline, async move { transactions.submit(&project, request).await }).await;
+    Ok(Json(answer.unwrap_or(Ok(unknown))?))
+}
+
+/// Reports the outcome of an earlier batch, and commits nothing.
+#[utoipa::path(post, path = "/v1/projects/{project}/ref-transactions/look-up", tag = "bridge",
+    params(("project" = String, Path, description = "Project name, percent-encoded ('/' is %2F)")),
+    request_body = RefTransactionRequest,
+    responses(
+        (status = 200,
+            description = "`committed` if the batch was committed and its values can be read here, otherwise `unknown`",
+            body = RefTransactionResponse),
+        (status = 400, description = "The request is malformed", body = ApiError),
+        (status = 503,
+            description = "This sidecar is starting or draining, or has too many requests in progress: try again",
+            body = ApiError)))]
+pub(super) async fn look_up(
+    State(api): State<Api>,
+    permit: Work,
+    Project(project): Project,
+    Body(request): Body<RefTransactionRequest>,
+) -> Answer<RefTransactionResponse> {
+    let deadline = check::batch(&request, api.deadline)?;
+    let unknown = unknown_batch(&request);
+    let transactions = Arc::clone(&api.transactions);
+    let answer = api.outlive(permit, deadline, async move { transactions.look_up(&project, &request).await }).await;
+    Ok(Json(answer.unwrap_or(Ok(unknown))?))
+}
+
+/// Reports the outcome of a transaction.
+#[utoipa::path(get, path = "/v1/transactions/{txn}", tag = "bridge",
+    params(("txn" = String, Path, description = "Transaction id, from the field `txn` of an earlier answer")),
+    responses((status = 200, description = "A verdict: committed, refused or unknown", body = ProjectResponse),
+        (status = 400, description = "The request is malformed", body = ApiError),
+        (status = 503, description = "The refdb does not answer, or too many requests are in progress: try again",
+            body = ApiError)))]
+pub(super) async fn transaction(State(api): State<Api>, permit: Work, Txn(txn): Txn) -> Answer<ProjectResponse> {
+    let transactions = Arc::clone(&api.transactions);
+    let answer = api.outlive(permit, api.deadline, async move { transactions.outcome(&txn).await }).await;
+    Ok(Json(answer.unwrap_or_else(|| Ok(unknown_operation()))?))
+}
+
+fn unknown_batch(request: &RefTransactionRequest) -> RefTransactionResponse {
+    let result = |name: &lockstep_proto::RefName| RefResult {
+        name: name.clone(),
+        outcome: Outcome::Unknown,
+        refusal: Some(no_answer()),
+    };
+    let results = request.commands.iter().map(|command| result(&command.name)).collect();
+    RefTransactionResponse { outcome: Outcome::Unknown, txn: None, results }
+}
