@@ -106,7 +106,7 @@ impl Walk<'_, '_> {
 
     fn step(&mut self) -> Result<(), GitError> {
         let Some((time, oid)) = self.queue.pop() else { return Ok(()) };
-        let node = self.nodes.get_mut(&oid).expect("what is queued has a node");
+        let node = self.nodes.get_mut(&oid).expect("each queued commit has a node");
         node.queued = false;
         let parents = node.parents.clone();
         if node.old {
@@ -199,7 +199,7 @@ impl Walk<'_, '_> {
     }
 
     fn enqueue(&mut self, oid: Oid) {
-        let node = self.nodes.get_mut(&oid).expect("what is queued has a node");
+        let node = self.nodes.get_mut(&oid).expect("each queued commit has a node");
         if !node.queued {
             node.queued = true;
             self.fresh += usize::from(!node.old);
