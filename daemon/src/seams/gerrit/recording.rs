@@ -1,4 +1,4 @@
-//! A Gerrit that writes down what it is told, for tests.
+//! A test double of Gerrit that records its refresh tasks.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::{Gerrit, GerritError};
 
-/// Answers as it was told to, and `Ok` when it was told nothing.
+/// Answers the tasks with the configured errors, and with `Ok` when none is left.
 #[derive(Debug, Default)]
 pub struct RecordingGerrit {
     told: Mutex<Vec<Task>>,
@@ -18,17 +18,17 @@ pub struct RecordingGerrit {
 }
 
 impl RecordingGerrit {
-    /// The next tasks will end like this, one each.
+    /// Makes the next tasks fail with these errors, one error per task.
     pub fn will_fail(&self, errors: impl IntoIterator<Item = GerritError>) {
         self.answers.lock().extend(errors);
     }
 
-    /// Another process answers from now on.
+    /// Simulates a restart: another process answers from now on.
     pub fn restart(&self) {
         self.restarts.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// What it was told since the last call.
+    /// Returns the tasks since the last call of this method.
     #[must_use]
     pub fn take(&self) -> Vec<Task> {
         std::mem::take(&mut self.told.lock())

@@ -1,7 +1,7 @@
-//! How git is started: a clean environment, no hooks, no configuration but the repository's own, and limits.
+//! Starts git with a clean environment, without hooks, with no configuration but the repository's own, and with limits.
 //!
-//! A one-shot child talks through files, never through pipes: there is nothing to deadlock on, and nothing to
-//! hold in memory.
+//! A one-shot child communicates through files instead of pipes, so it cannot deadlock on a full pipe, and its input
+//! and output need no memory here.
 
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -10,14 +10,14 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use super::Settings;
 
-/// How a one-shot child ended.
+/// The end of a one-shot child.
 pub(super) struct Ended {
     pub(super) status: ExitStatus,
-    /// The beginning of what it said on its error stream.
+    /// The beginning of its error output.
     pub(super) stderr: String,
 }
 
-/// Options that every git of ours gets, behind `git`.
+/// The options between `git` and the subcommand that every git of the sidecar gets.
 fn options(git_dir: &Path) -> Vec<String> {
     let mut options = Vec::new();
     for setting in [
@@ -40,7 +40,7 @@ fn options(git_dir: &Path) -> Vec<String> {
     options
 }
 
-/// Variables that every git of ours gets; all others are removed.
+/// The environment variables that every git of the sidecar gets. All others are removed.
 fn variables() -> [(&'static str, &'static str); 8] {
     [
         ("GIT_CONFIG_NOSYSTEM", "1"),
@@ -61,7 +61,7 @@ fn prepare(command: &mut Command) {
     }
 }
 
-/// A git for a repository, without limits: for what only moves refs.
+/// A git command for a repository, without limits: for commands that only move refs.
 pub(super) fn git(settings: &Settings, git_dir: &Path) -> Command {
     let mut command = Command::new(&settings.git);
     command.args(options(git_dir));
@@ -69,8 +69,8 @@ pub(super) fn git(settings: &Settings, git_dir: &Path) -> Command {
     command
 }
 
-/// A git for a repository whose address space (in bytes) and processor time are limited: for what reads content
-/// that came from outside.
+/// A git command for a repository, with limited address space (in bytes) and processor time: for commands that read
+/// content from outside.
 pub(super) fn limited_git(settings: &Settings, git_dir: &Path, address_space: u64) -> Command {
     let mut command = Command::new("sh");
     let script = format!("ulimit -v {} && ulimit -t {} && exec \"$@\"", address_space / 1024, settings.child_seconds);
@@ -79,8 +79,7 @@ pub(super) fn limited_git(settings: &Settings, git_dir: &Path, address_space: u6
     command
 }
 
-/// Runs a one-shot child to its end. Blocks. What it writes goes to `output`; `scratch` is a folder for its
-/// error stream.
+/// Runs a one-shot child to its end. Its output goes to `output`; `scratch` is a folder for its error output. Blocks.
 pub(super) fn run(mut command: Command, input: File, output: File, scratch: &Path) -> std::io::Result<Ended> {
     let mut errors = tempfile::tempfile_in(scratch)?;
     let status = command

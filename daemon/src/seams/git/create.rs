@@ -1,5 +1,5 @@
-//! IncarnationOpener and end of a repository: made aside and renamed in, renamed out and then removed, so that nobody ever
-//! sees half of one.
+//! Creates and deletes repositories. A repository is created in a temporary folder and renamed into place; a deleted
+//! one is renamed away and then removed. So nobody ever sees half of one.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -12,14 +12,16 @@ use lockstep_proto::{ProjectName, RefName};
 use super::layout::{Layout, failed};
 use super::{GitError, Settings, child, misplaced};
 
-/// What is done to a new repository before anybody can see it: installing the hooks of plain git servers.
+/// A callback that prepares a new repository before it becomes visible, for example by installing the hooks of a plain
+/// git server.
 #[derive(Clone)]
 pub struct OnCreate(Arc<Prepare>);
 
 type Prepare = dyn Fn(&Path, &ProjectName) -> Result<(), String> + Send + Sync;
 
 impl OnCreate {
-    /// Calls this with the repository's folder, which is still aside.
+    /// Wraps a callback. It gets the path of the repository, which is still in a temporary folder or existed before,
+    /// and the project.
     pub fn new(prepare: impl Fn(&Path, &ProjectName) -> Result<(), String> + Send + Sync + 'static) -> Self {
         Self(Arc::new(prepare))
     }
@@ -31,7 +33,7 @@ impl fmt::Debug for OnCreate {
     }
 }
 
-/// Makes a bare repository; one that is there keeps all that it has, and gets the hooks. Blocks.
+/// Creates a bare repository. An existing one keeps its content and is prepared too. Blocks.
 pub(super) fn create(
     settings: &Settings,
     layout: &Layout,
@@ -60,13 +62,18 @@ pub(super) fn create(
     }
 }
 
-/// A repository that was there before its project gets what a new one gets. What hinders that (somebody else's hook) does
-/// not hinder the project: an operator must look.
+/// Prepares a repository that existed before its project. A failure (such as a foreign hook) does not stop the project:
+/// it is logged for an operator.
 fn adopt(settings: &Settings, git_dir: &Path, project: &ProjectName) {
     if let Some(OnCreate(prepare)) = &settings.on_create
         && let Err(why) = prepare(git_dir, project)
     {
-        tracing::error!(%project, %why, "an existing repository has no hooks: pushes to it bypass Lockstep; run `lockstep hook install`");
+        tracing::error!(
+            %project,
+            %why,
+            "the hooks of an existing repository could not be installed, so pushes to it bypass Lockstep; \
+             run `lockstep hook install`"
+        );
     }
 }
 
@@ -80,12 +87,12 @@ fn init(path: &Path, head: &RefName) -> Result<(), Box<dyn std::error::Error>> {
     config.set_i32("gc.auto", 0)?;
     config.set_bool("core.logAllRefUpdates", false)?;
     std::fs::create_dir_all(path.join("logs/refs/meta"))?;
-    // Gerrit logs the moves of `refs/meta/config` alone; git appends to a log that is there.
+    // Gerrit keeps a reflog for `refs/meta/config` only. Git appends to a reflog that exists.
     std::fs::write(path.join("logs/refs/meta/config"), b"")?;
     Ok(())
 }
 
-/// Renames the repository out of the way and removes it. Blocks.
+/// Renames the repository away and removes it. Blocks.
 pub(super) fn delete(layout: &Layout, project: &ProjectName) -> Result<(), GitError> {
     const OP: &str = "delete the repository";
     let path = layout.git_dir(project);
@@ -118,7 +125,7 @@ pub(super) fn set_head(
     Err(failed(project, OP, String::from_utf8_lossy(&output.stderr).trim()))
 }
 
-/// What `HEAD` points to; none when it is detached. Blocks.
+/// Returns the branch to which `HEAD` points; `None` when it is detached. Blocks.
 pub(super) fn head(layout: &Layout, project: &ProjectName) -> Result<Option<RefName>, GitError> {
     const OP: &str = "read HEAD";
     let (git_dir, _) = layout.locate(project)?;

@@ -1,10 +1,10 @@
-//! Lets packs join a repository, after every check.
+//! Adds packs to a repository after all checks.
 //!
-//! 1. [`super::scan`]: what the pack declares, its framing and its checksum.
-//! 2. A small pack of whole objects in memory is checked here, object by object, and its objects are written
-//!    loose in the order of their dependencies. Any other goes through git, in quarantine ([`super::quarantine`]).
-//! 3. At the end the wanted values must be there. By induction they are complete then: no object ever joins
-//!    unless all that it points to is there.
+//! 1. [`super::scan`] checks the declarations of the pack, its framing and its checksum.
+//! 2. A small pack in memory without deltas is checked here, object by object, and its objects are written loose in the
+//!    order of their dependencies. Any other pack goes through git, in quarantine ([`super::quarantine`]).
+//! 3. At the end the wanted values must be present. They are complete then, by induction: no object ever joins before
+//!    every object to which it points.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -22,10 +22,10 @@ use super::{GitError, Settings};
 use crate::seams::blob::Payload;
 
 const OP: &str = "ingest a pack";
-/// Up to so many objects become loose ones.
+/// A pack of at most this many objects is written as loose objects.
 const LOOSE_OBJECTS: u32 = 100;
 
-/// Checks packs and lets their objects join. Blocks.
+/// Checks packs and adds their objects to the repository. Blocks.
 pub(super) fn ingest(
     settings: &Settings,
     objects: &Objects<'_>,
@@ -44,7 +44,7 @@ pub(super) fn ingest(
     need(objects, wants)
 }
 
-/// The objects must be there.
+/// Fails with [`GitError::Missing`] unless all of the objects are present.
 fn need(objects: &Objects<'_>, oids: &[Oid]) -> Result<(), GitError> {
     let missing = objects.missing(oids)?;
     if missing.is_empty() {
@@ -53,7 +53,8 @@ fn need(objects: &Objects<'_>, oids: &[Oid]) -> Result<(), GitError> {
     Err(GitError::Missing { project: objects.project.clone(), oids: missing })
 }
 
-/// Scans a pack. One in memory that is too much for memory is scanned like a file, and its objects are not kept.
+/// Scans a pack. A pack in memory that exceeds the limits for memory is scanned like a file, and its objects are not
+/// kept.
 fn examine(settings: &Settings, project: &ProjectName, pack: &Payload) -> Result<Summary, GitError> {
     let limits = settings.spilled.for_length(pack.len());
     let result = match pack {
@@ -77,14 +78,14 @@ fn scan_file(path: &std::path::Path, limits: &PackLimits) -> Result<Summary, Sca
     scan(BufReader::with_capacity(1 << 16, file), limits, 0)
 }
 
-/// An object on its way in.
+/// An object on its way into the repository.
 struct Arrival {
     kind: ObjectType,
     content: Vec<u8>,
     checked: Checked,
 }
 
-/// Checks and writes the objects of a small pack; false when git must take the pack.
+/// Checks the objects of a small pack and writes them. Returns false, and writes nothing, when git must take the pack.
 fn write_loose(objects: &Objects<'_>, summary: Summary) -> Result<bool, GitError> {
     if summary.whole.len() != summary.objects as usize {
         return Ok(false);
@@ -115,7 +116,7 @@ fn bad(objects: &Objects<'_>, why: impl ToString) -> GitError {
     GitError::Bad { project: objects.project.clone(), why: why.to_string() }
 }
 
-/// Everything that is pointed to must be there, in the pack or in the repository, and be of the right type.
+/// Checks that every object that is pointed to is in the pack or in the repository, and has the right type.
 fn check_links(objects: &Objects<'_>, arrivals: &BTreeMap<git2::Oid, Arrival>) -> Result<(), GitError> {
     let mut missing = BTreeSet::new();
     let mut known = BTreeMap::new();
@@ -133,7 +134,7 @@ fn check_links(objects: &Objects<'_>, arrivals: &BTreeMap<git2::Oid, Arrival>) -
             match found {
                 None => _ = missing.insert(wire(*target)),
                 Some(found) if found == *kind => {}
-                Some(found) => return Err(bad(objects, format!("{oid} takes {target}, a {found}, for a {kind}"))),
+                Some(found) => return Err(bad(objects, format!("{oid} links to {kind} {target}, which is a {found}"))),
             }
         }
     }
@@ -143,7 +144,7 @@ fn check_links(objects: &Objects<'_>, arrivals: &BTreeMap<git2::Oid, Arrival>) -
     Err(GitError::Missing { project: objects.project.clone(), oids: missing.into_iter().collect() })
 }
 
-/// The ids such that what is pointed to comes before what points to it.
+/// Returns the ids in an order in which each object comes after the objects to which it points.
 fn in_order(arrivals: &BTreeMap<git2::Oid, Arrival>) -> Vec<git2::Oid> {
     let mut order = Vec::new();
     let mut entered = BTreeSet::new();

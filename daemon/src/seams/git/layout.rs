@@ -1,9 +1,10 @@
-//! Where things lie on the volume: `<root>/<project>.git`, and `<root>/.lockstep` for what is our own. The root is another
-//! one for some projects ([`crate::base::base_paths`]), and each has what is our own beside its repositories.
+//! The layout of the volume: `<root>/<project>.git` for repositories, and `<root>/.lockstep` for the sidecar's own
+//! files. Some projects have another root ([`crate::base::base_paths`]). Each root has its own `.lockstep` beside its
+//! repositories.
 //!
 //! Project names are validated newtypes without `..`, so a path can leave a root only through a symbolic link.
-//! [`Layout::locate`] resolves links and refuses what ends outside; a folder is named by device and inode, so
-//! that a handle of a deleted repository is never taken for its successor's.
+//! [`Layout::locate`] resolves links and refuses a path that ends outside. A folder is identified by device and inode,
+//! so a handle of a deleted repository is never taken for a handle of its successor.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
@@ -14,7 +15,7 @@ use lockstep_proto::ProjectName;
 use super::GitError;
 use crate::base::base_paths::Roots;
 
-/// A folder on disk, whatever its name is at the moment: device and inode.
+/// The identity of a folder on disk, independent of its current name: device and inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity(u64, u64);
 
@@ -24,16 +25,16 @@ impl Identity {
     }
 }
 
-/// The volume's folders.
+/// The folders of a volume.
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
     roots: Roots,
-    /// What each of the roots was when the volume was opened, in their order.
+    /// The identity of each root when the volume was opened, in the order of the roots.
     opened: Vec<Identity>,
 }
 
-/// What is our own beside the repositories of one folder, on their file system: from there a repository is renamed in, and
-/// there to be removed.
+/// The sidecar's own folder beside the repositories of one root, on the same file system. New repositories are renamed
+/// out of it, and deleted ones into it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Own<'a> {
     pub(super) root: &'a Path,
@@ -48,24 +49,26 @@ impl Own<'_> {
         self.root.join(".lockstep/trash")
     }
 
-    /// Which life of which node worked here last.
+    /// The stamp of the sidecar's life that worked here last.
     pub(super) fn stamp(self) -> PathBuf {
         self.root.join(".lockstep/life")
     }
 
-    /// Its time of modification tells when the sync that is under way began, and its content which sync that is.
+    /// A file of the sync in progress. Its modification time tells when that sync began, and its content which sync it
+    /// is.
     pub(super) fn sync_begun(self) -> PathBuf {
         self.root.join(".lockstep/syncing")
     }
 
-    /// Its time of modification tells when the last sync began that made this folder durable, and its content which one.
+    /// A file of the last sync that made this folder durable. Its modification time tells when that sync began, and its
+    /// content which sync it was.
     pub(super) fn sync_mark(self) -> PathBuf {
         self.root.join(".lockstep/synced")
     }
 }
 
 impl Layout {
-    /// Makes our own folders below each root. The roots must exist.
+    /// Creates the sidecar's own folders below each root. The roots must exist.
     pub(super) fn open(roots: &Roots) -> std::io::Result<Self> {
         let roots = roots.resolve().map_err(std::io::Error::other)?;
         let opened = roots.all().into_iter().map(Identity::of).collect::<std::io::Result<_>>()?;
@@ -83,13 +86,14 @@ impl Layout {
         &self.roots
     }
 
-    /// Refuses a volume of which a file system was mounted or unmounted since it was opened: what was written before is not
-    /// below these paths any more.
+    /// Fails when a file system of the volume was mounted or unmounted after the volume was opened: files that were
+    /// written before are no longer below these paths.
     pub(super) fn check_in_place(&self) -> std::io::Result<()> {
         for (root, opened) in self.roots.all().into_iter().zip(&self.opened) {
             if Identity::of(root)? != *opened {
                 return Err(std::io::Error::other(format!(
-                    "{} is another folder than at the start; was its file system mounted, or unmounted?",
+                    "{} is another folder than at the start: its file system was mounted or unmounted meanwhile; \
+                     mount it as it was, or restart the sidecar",
                     root.display()
                 )));
             }
@@ -97,17 +101,17 @@ impl Layout {
         Ok(())
     }
 
-    /// What is our own on a project's file system.
+    /// Returns the sidecar's own folder on a project's file system.
     pub(super) fn own(&self, project: &ProjectName) -> Own<'_> {
         Own { root: self.roots.of(project) }
     }
 
-    /// What is our own, of each folder.
+    /// Returns the sidecar's own folder of each root.
     pub(super) fn owns(&self) -> Vec<Own<'_>> {
         self.roots.all().into_iter().map(|root| Own { root }).collect()
     }
 
-    /// Packs that arrive or leave: they are read from there, and renamed nowhere.
+    /// The folder for packs that arrive or leave. They are read there and never renamed elsewhere.
     pub(super) fn spill(&self) -> PathBuf {
         self.roots.root().join(".lockstep/spill")
     }
@@ -116,17 +120,17 @@ impl Layout {
         self.roots.root().join(".lockstep/intents")
     }
 
-    /// The base paths of the last start, a line each.
+    /// The file with the base paths of the last start, one per line.
     pub(super) fn used(&self) -> PathBuf {
         self.roots.root().join(".lockstep/base-paths")
     }
 
-    /// Where the project's repository is, or would be.
+    /// Returns the path of the project's repository, whether or not it exists.
     pub(super) fn git_dir(&self, project: &ProjectName) -> PathBuf {
         self.roots.git_dir(project)
     }
 
-    /// The project's repository: its path and identity. A link that leaves the root is refused.
+    /// Returns the path and identity of the project's repository. A link that leaves the root is refused.
     pub(super) fn locate(&self, project: &ProjectName) -> Result<(PathBuf, Identity), GitError> {
         let path = self.git_dir(project);
         let meta = match std::fs::metadata(&path) {
@@ -140,12 +144,12 @@ impl Layout {
         Ok((path, Identity(meta.dev(), meta.ino())))
     }
 
-    /// Refuses a path of the project whose existing part, links resolved, is not below its folder.
+    /// Refuses a path whose existing part, with links resolved, is not below the project's root.
     pub(super) fn confine(&self, project: &ProjectName, path: &Path) -> Result<(), GitError> {
         confine(project, path, &[self.roots.of(project)])
     }
 
-    /// Refuses a path whose existing part, links resolved, is below none of the volume's folders.
+    /// Refuses a path whose existing part, with links resolved, is below none of the volume's roots.
     pub(super) fn confine_to_volume(&self, project: &ProjectName, path: &Path) -> Result<(), GitError> {
         confine(project, path, &self.roots.all())
     }
@@ -162,7 +166,7 @@ fn confine(project: &ProjectName, path: &Path, roots: &[&Path]) -> Result<(), Gi
     Err(failed(project, OP, why))
 }
 
-/// An error of the disk, of git or of the volume.
+/// Builds the error for a failure of the disk, of git or of the volume.
 pub(super) fn failed(project: impl ToString, op: &'static str, why: impl ToString) -> GitError {
     GitError::Failed { project: project.to_string(), op, why: why.to_string() }
 }

@@ -1,4 +1,4 @@
-//! The repositories of a local volume: libgit2 reads and writes objects, git moves refs.
+//! The repositories of a local volume: libgit2 reads and writes objects, and git moves refs.
 //!
 //! Blocking work runs on tokio's blocking threads.
 
@@ -25,28 +25,28 @@ use super::{create, ingest, misplaced, ref_files, relation, repair, stamp};
 use crate::base::base_paths::Roots;
 use crate::seams::blob::Payload;
 
-/// What an operator may tune.
+/// Settings that an operator may tune.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The git program.
     pub git: PathBuf,
-    /// Limits of packs that are checked in memory; what exceeds them goes through git.
+    /// Limits of packs that are checked in memory. A pack that exceeds them is checked by git.
     pub inline: PackLimits,
-    /// Limits of all packs; what exceeds them is bad.
+    /// Limits of all packs. A pack that exceeds them is bad content.
     pub spilled: PackLimits,
-    /// Packs of up to so many bytes are made in memory.
+    /// Largest pack that is created in memory, in bytes.
     pub memory_pack_bytes: u64,
-    /// Address space of a git that checks foreign packs, in bytes, beside the indexes that it maps.
+    /// Address space of a git that checks foreign packs, in bytes, in addition to the indexes that it maps.
     pub child_memory: u64,
-    /// Its processor time, in seconds.
+    /// Processor time of a git that checks foreign packs, in seconds.
     pub child_seconds: u64,
-    /// Long-lived gits that move refs.
+    /// Most long-lived git processes that move refs.
     pub writers: usize,
-    /// How long an idle one lives.
+    /// How long such a process lives while it is idle.
     pub writer_idle: Duration,
-    /// Idle handles of repositories.
+    /// Most idle repository handles.
     pub handles: usize,
-    /// What is done to a new repository.
+    /// Prepares a new repository, for example by installing hooks.
     pub on_create: Option<OnCreate>,
 }
 
@@ -81,24 +81,24 @@ struct Volume {
     related: Related,
 }
 
-/// Where kept values are.
+/// Prefix of the refs that hold kept values.
 const KEEP: &str = "refs/lockstep/keep/";
 
 impl LocalRepositories {
-    /// Takes the volume at `root`, an existing folder.
+    /// Opens the volume at `root`, an existing folder.
     ///
     /// # Errors
-    /// The folder is not there or cannot be written.
+    /// The folder does not exist or is not writable.
     pub fn open(root: &Path, settings: Settings) -> std::io::Result<Self> {
         Self::over(&Roots::at(root), settings)
     }
 
-    /// Takes a volume of several folders.
+    /// Opens a volume of several folders.
     ///
     /// # Errors
-    /// One of them is not there, cannot be written, or lies in another one.
+    /// One of the folders does not exist, is not writable, or lies inside another one.
     pub fn over(roots: &Roots, settings: Settings) -> std::io::Result<Self> {
-        // Every object is read about once; kept for later, they would fill up to 256 MiB.
+        // Each object is read about once. A cache of them would take up to 256 MiB.
         git2::opts::enable_caching(false);
         let settings = Arc::new(settings);
         let layout = Layout::open(roots)?;
@@ -119,7 +119,7 @@ impl LocalRepositories {
         ended.unwrap_or_else(|error| Err(failed("(all)", op, error)))
     }
 
-    /// Runs blocking work on a repository's objects. When it fails it may be done twice.
+    /// Runs blocking work on a repository's objects. The job may run again after a failure.
     async fn on_objects<T: Send + 'static>(
         &self,
         op: &'static str,
@@ -347,7 +347,8 @@ impl Repositories for LocalRepositories {
     }
 }
 
-/// The lines of a ref transaction: deletions first. New values must be there; kept ones are kept if they are.
+/// Plans the lines of a ref transaction, deletions first. Every new value must be present. A value to keep is skipped
+/// when it is absent.
 fn plan(objects: &Objects<'_>, moves: &[RefMove], keep: &[(String, Oid)]) -> Result<Vec<Line>, GitError> {
     let values: Vec<Oid> = moves.iter().filter_map(|one| one.new).collect();
     let missing = objects.missing(&values)?;
@@ -367,12 +368,14 @@ fn plan(objects: &Objects<'_>, moves: &[RefMove], keep: &[(String, Oid)]) -> Res
     Ok(lines)
 }
 
-/// Longest file name that a label becomes, in bytes; Linux allows 255, and git adds `.lock`.
+/// Longest file name that a label becomes, in bytes. Linux allows 255, and git adds `.lock`.
 const KEEP_FILE: usize = 200;
-/// Ends the folders of a label that is longer. No label itself is written with it, so a folder is never another's file.
+/// Separates the folders into which a longer label is split. An encoded label never contains it, so a folder of one
+/// label never collides with the file of another.
 const KEEP_FOLDER: &str = "+/";
 
-/// The ref that keeps a value: the label, with what is special in names of refs and files written as `%xx`.
+/// Returns the name of the ref that keeps a value: the label, with bytes that are special in ref or file names as
+/// `%xx`.
 fn keep_ref(label: &str) -> String {
     let mut name = String::from(KEEP);
     let mut file = 0;
@@ -391,14 +394,14 @@ fn keep_ref(label: &str) -> String {
     name
 }
 
-/// The label of a ref that keeps a value; none of a ref that somebody else put there.
+/// Returns the label of a ref that keeps a value; `None` for a ref that another program put there.
 fn label_of(name: &str) -> Option<String> {
     let written = name.strip_prefix(KEEP)?.replace(KEEP_FOLDER, "");
     let decoded = percent_encoding::percent_decode_str(&written).decode_utf8().ok()?;
     (keep_ref(&decoded) == name).then(|| decoded.into_owned())
 }
 
-/// The name, if the ref is replicated: not our own, and not what every site computes.
+/// Parses the name of a replicated ref; `None` for the sidecar's own refs and for refs that each site computes itself.
 fn replicated(name: &str) -> Option<RefName> {
     let local = ["refs/lockstep/", "refs/cache-automerge/"].iter().any(|prefix| name.starts_with(prefix));
     if local { None } else { name.parse().ok() }

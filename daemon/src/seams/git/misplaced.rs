@@ -1,5 +1,5 @@
-//! Repositories that lie where the configuration does not look for them: somebody moved their projects to another base path,
-//! and not their folders. They are never made a second time in silence.
+//! Finds repositories outside the folder that the configuration sets for them: an operator moved their projects to
+//! another base path, and left their folders behind. A second repository is never created in silence.
 
 use std::path::{Path, PathBuf};
 
@@ -10,13 +10,13 @@ use super::repair::repositories;
 use super::{GitError, note};
 
 const OP: &str = "look for repositories in other folders";
-/// Repositories that are named at most.
+/// Most repositories that one message names.
 const NAMED: usize = 10;
-/// In the names of folders that the delete-project plugin has put aside.
+/// Part of the names of folders that the delete-project plugin has put aside.
 const PUT_ASIDE: &str = "%project%";
 
-/// Refuses a volume with such repositories, or without the folder in which one of these projects may lie, and remembers its
-/// folders for the next start. Blocks.
+/// Refuses a volume with misplaced repositories, or without a former base path that may hold one of these projects.
+/// Otherwise records the base paths for the next start. Blocks.
 pub(super) fn check(layout: &Layout, living: &[ProjectName]) -> Result<(), GitError> {
     let found = all(layout).map_err(|error| failed("(all)", OP, error))?;
     if found.is_empty() {
@@ -31,17 +31,22 @@ pub(super) fn check(layout: &Layout, living: &[ProjectName]) -> Result<(), GitEr
     let named: Vec<String> = named.collect();
     let more = if found.len() > NAMED { format!(" and {} more", found.len() - NAMED) } else { String::new() };
     let why = format!(
-        "root and git.base_paths say another folder for {} than where it is: {}{more}. Move what is named, or mend the settings; \
-         what nobody wants any more goes out of the folder. A folder that was a base path once and is none of this node's now goes \
-         out of {}. Then start again",
-        if found.len() == 1 { "a repository" } else { "each of some repositories" },
+        "{}: {}{more}. Move each repository to the path that it should have, or correct the settings. Move \
+         repositories that nobody needs out of the folder. If a folder was a base path once and does not belong to \
+         this node now, remove its line from {}. Then start again",
+        if found.len() == 1 {
+            "root and git.base_paths set another folder for a repository than the one it is in"
+        } else {
+            "root and git.base_paths set other folders for some repositories than those they are in"
+        },
         named.join(", "),
         layout.used().display()
     );
     Err(failed("(all)", OP, why))
 }
 
-/// Why a folder that is no base path any more may hold what is missing: it is not mounted, and a project has no repository.
+/// Returns the error text when a former base path may hold missing repositories: it is not mounted, and a project has
+/// no repository.
 fn away(layout: &Layout, living: &[ProjectName]) -> std::io::Result<Option<String>> {
     let now = layout.roots().all();
     let left = used(layout)?.into_iter().filter(|before| !now.contains(&before.as_path()));
@@ -53,16 +58,16 @@ fn away(layout: &Layout, living: &[ProjectName]) -> std::io::Result<Option<Strin
     let named = without[..without.len().min(NAMED)].join(", ");
     let more = if without.len() > NAMED { format!(" and {} more", without.len() - NAMED) } else { String::new() };
     Ok(Some(format!(
-        "{} was a base path at the last start, is none now, and is not there as it was; these projects have no repository: \
-         {named}{more}. Mount its file system, and move the repositories to where the settings say, or put the base path back \
-         into git.base_paths. To do without what lies there (peers give what was committed), take the folder out of {}. Then \
-         start again",
+        "former base paths without a folder .lockstep (not mounted?): {}. These projects have no repository: \
+         {named}{more}. Mount the file systems, and move the repositories to the folders that the settings set, or put \
+         the base paths back into git.base_paths. To start without these repositories (peers send what was committed), \
+         remove the lines of the base paths from {}. Then start again",
         away.join(", "),
         layout.used().display()
     )))
 }
 
-/// Refuses to make a repository that lies below another folder of the volume. Blocks.
+/// Refuses to create a repository that exists below another folder of the volume. Blocks.
 pub(super) fn refuse(layout: &Layout, project: &ProjectName) -> Result<(), GitError> {
     let own = layout.roots().of(project);
     let others = layout.roots().all().into_iter().filter(|root| *root != own);
@@ -72,7 +77,7 @@ pub(super) fn refuse(layout: &Layout, project: &ProjectName) -> Result<(), GitEr
             project,
             "create the repository",
             format!(
-                "there is one at {}, and setting git.base_paths says {}; move it there",
+                "the project has a repository at {}, and setting git.base_paths says {}; move it there",
                 path.display(),
                 own.display()
             ),
@@ -80,7 +85,7 @@ pub(super) fn refuse(layout: &Layout, project: &ProjectName) -> Result<(), GitEr
     }
 }
 
-/// Every repository that does not lie where it belongs, and where that is.
+/// Returns every misplaced repository, and the path that it should have.
 fn all(layout: &Layout) -> std::io::Result<Vec<(PathBuf, PathBuf)>> {
     let now = layout.roots().all();
     let mut folders: Vec<PathBuf> =
@@ -95,7 +100,7 @@ fn all(layout: &Layout) -> std::io::Result<Vec<(PathBuf, PathBuf)>> {
     Ok(found)
 }
 
-/// The same of one folder.
+/// Returns the misplaced repositories of one folder.
 fn misplaced_in(layout: &Layout, folder: &Path) -> std::io::Result<Vec<(PathBuf, PathBuf)>> {
     let mut found = Vec::new();
     for path in repositories(folder)? {
@@ -108,7 +113,7 @@ fn misplaced_in(layout: &Layout, folder: &Path) -> std::io::Result<Vec<(PathBuf,
     Ok(found)
 }
 
-/// The base paths of the start before.
+/// Returns the base paths of the previous start.
 fn used(layout: &Layout) -> std::io::Result<Vec<PathBuf>> {
     let text = note::read(&layout.used())?.unwrap_or_default();
     Ok(text.lines().map(PathBuf::from).collect())
@@ -130,7 +135,7 @@ mod tests {
     use super::*;
     use crate::base::base_paths::Roots;
 
-    /// Folders `git` and `big`, with a repository in each.
+    /// Creates the folders `git` and `big`, and the given repositories in them.
     fn volume(repositories: &[&str]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for path in ["git", "big"].iter().chain(repositories) {
@@ -176,7 +181,7 @@ mod tests {
         check(&open(&folder, Some("big/*")), &[]).unwrap();
         let layout = open(&folder, None);
         assert!(refused(&layout).contains("big/big/x.git (should be"));
-        assert!(refused(&layout).contains(".lockstep/base-paths"), "and stays refused");
+        assert!(refused(&layout).contains(".lockstep/base-paths"), "the second check refuses too");
         std::fs::create_dir(folder.path().join("git/big")).unwrap();
         std::fs::rename(folder.path().join("big/big/x.git"), folder.path().join("git/big/x.git")).unwrap();
         check(&layout, &[]).unwrap();

@@ -1,14 +1,14 @@
-//! Repositories on the node's volume: packing, checking and storing objects, and moving refs.
+//! The repositories on the node's volume: packs, checks and stores objects, and moves refs.
 //!
-//! The contract that every implementation keeps (`tests/contract`):
-//! - Objects before refs: [`Repositories::move_refs`] refuses a new value whose object is not there.
+//! Every implementation keeps this contract (`tests/contract`):
+//! - Objects come before refs: [`Repositories::move_refs`] refuses a new value whose object is absent.
 //! - [`Repositories::move_refs`] moves all refs or none, deletions first, and compares each old value.
-//! - Nothing is durable until [`Repositories::sync`] has returned; everything that was moved or ingested before
-//!   its call is durable then. A power cut may lose the rest, in any combination.
-//! - [`Repositories::ingest`] lets nothing join a repository that was not checked: caps, hashes, format,
-//!   connectivity. [`GitError::Missing`] names objects that it builds on and that are not there (park and
-//!   fetch); [`GitError::Bad`] is content that is wrong in itself (quarantine).
-//! - The sidecar is the only writer of refs; other programs may pack refs and collect garbage at any time.
+//! - Nothing is durable until [`Repositories::sync`] has returned. Then everything that was moved or ingested before
+//!   the call is durable. A power cut may lose any combination of the rest.
+//! - [`Repositories::ingest`] admits only checked objects to a repository: caps, hashes, format, connectivity.
+//!   [`GitError::Missing`] names objects that the packs build on and that are absent (park the transaction and fetch
+//!   them). [`GitError::Bad`] means that the content itself is wrong (quarantine it).
+//! - The sidecar is the only writer of refs. Other programs may pack refs and collect garbage at any time.
 
 mod child;
 mod create;
@@ -49,56 +49,57 @@ use lockstep_proto::{Oid, ProjectName, RefName};
 
 use crate::seams::blob::Payload;
 
-/// One ref's move in a local repository.
+/// The move of one ref in a local repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefMove {
-    /// The ref.
+    /// The name of the ref.
     pub name: RefName,
-    /// What it is now; none when it is not there.
+    /// The current value; `None` if the ref does not exist.
     pub old: Option<Oid>,
-    /// What it shall be; none deletes it.
+    /// The new value; `None` deletes the ref.
     pub new: Option<Oid>,
 }
 
-/// Objects, packed for other sites.
+/// Objects that were packed for other sites.
 #[derive(Clone, Debug)]
 pub struct Packed {
-    /// A git pack, version 2, not thin; none when nothing new is needed.
+    /// A self-contained (not thin) git pack of version 2; `None` when the other sites need no new object.
     pub payload: Option<Payload>,
-    /// Committed objects that it builds on: with their closure the pack is complete. Sorted, no duplicates.
+    /// The committed objects that the pack builds on. The pack is complete together with their closures. Sorted, no
+    /// duplicates.
     pub bases: Vec<Oid>,
 }
 
-/// What a start-up repair found and mended.
+/// Counts of the damage that a start-up repair found and repaired.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RepairReport {
-    /// Stale lock files of our own that were removed.
+    /// Removed stale lock files of the sidecar.
     pub locks: u64,
-    /// Temporary packs and objects that were removed.
+    /// Removed temporary packs and objects.
     pub temporaries: u64,
-    /// Zero-length or garbled refs that were removed (their transactions are replayed).
+    /// Removed empty or garbled refs. Their transactions are replayed.
     pub refs: u64,
-    /// Empty or garbled objects that were removed (likewise).
+    /// Removed empty or garbled loose objects, and renamed garbled packs. Their transactions are replayed.
     pub objects: u64,
 }
 
-/// Tells whether an object is the value of a ref that was committed: a base that every site has or will have. It is asked
-/// while a repository is read, and answers at once.
+/// Tells whether an object is the value of a ref in the version map, so that every site has it or will have it. It is
+/// called while a repository is read, and must return at once.
 pub type IsCommitted = Arc<dyn Fn(&Oid) -> bool + Send + Sync>;
 
-/// How two values of a ref relate.
+/// The relation between the old and the new value of a ref.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Relation {
-    /// The new value contains the old one.
+    /// The old value is an ancestor of the new one, or equal to it.
     FastForward,
-    /// It does not, or they are no commits.
+    /// The old value is no ancestor of the new one, or one of them is not a commit.
     Diverged,
 }
 
-/// How the numbers of two small blobs compare, when both are numbers: see [`Repositories::counter`].
+/// Compares the numbers that two small blobs hold; `None` unless both hold one. See [`Repositories::counter`].
 ///
 /// # Errors
-/// One of the objects is not there, or cannot be read.
+/// An object is absent or unreadable.
 pub async fn compare_counters(
     repositories: &dyn Repositories,
     project: &ProjectName,
@@ -109,83 +110,84 @@ pub async fn compare_counters(
     Ok(one.zip(other).map(|(one, other)| one.cmp(&other)))
 }
 
-/// Why a repository did not do it.
+/// Why an operation on a repository failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GitError {
-    /// There is no such repository.
+    /// The project has no repository on this volume.
     #[error("there is no repository of project {0} on this volume")]
     NoRepository(ProjectName),
-    /// Objects that are needed are not there.
+    /// Objects that the operation needs are absent.
     #[error("{project}: objects are missing: {oids:?}")]
     Missing {
         /// The project.
         project: ProjectName,
-        /// At least one of them.
+        /// At least one of the absent objects.
         oids: Vec<Oid>,
     },
-    /// The content is wrong in itself.
+    /// The content itself is wrong; a retry does not help.
     #[error("{project}: bad content: {why}")]
     Bad {
         /// The project.
         project: ProjectName,
-        /// What is wrong.
+        /// A description of the defect.
         why: String,
     },
-    /// A ref was not what `old` said; nothing was moved.
+    /// A ref did not have the expected old value. No ref was moved.
     #[error("{project}: {name} is {actual:?}, not {expected:?}")]
     RefMoved {
         /// The project.
         project: ProjectName,
         /// The ref.
         name: RefName,
-        /// What the move expected.
+        /// The value that the move expected; `None` for an absent ref.
         expected: Option<Oid>,
-        /// What is there.
+        /// The value on disk; `None` for an absent ref.
         actual: Option<Oid>,
     },
-    /// The disk, git itself or the volume failed; what it did is not known.
+    /// The disk, git or the volume failed. It is unknown how much of the operation took effect.
     #[error("{project}: {op} failed: {why}")]
     Failed {
-        /// The project.
+        /// The project, or `(all)` for an operation on the whole volume.
         project: String,
-        /// What was tried.
+        /// The attempted operation.
         op: &'static str,
-        /// The whole chain of causes.
+        /// The complete chain of causes.
         why: String,
     },
 }
 
-/// The repositories of one volume. The module's own documentation is the contract.
+/// The repositories of one volume. The contract is in the module's documentation.
 #[async_trait]
 pub trait Repositories: Send + Sync {
-    /// Whether the project has a repository.
+    /// Returns whether the project has a repository.
     async fn exists(&self, project: &ProjectName) -> Result<bool, GitError>;
 
-    /// Makes a bare repository aside and renames it in; one that is there already is no error.
+    /// Creates a bare repository in a temporary folder and renames it into place. An existing repository is not an
+    /// error.
     async fn create(&self, project: &ProjectName, head: &RefName) -> Result<(), GitError>;
 
-    /// Renames the repository out of the way (`.lockstep/trash`) and removes it; one that is not there is no error.
+    /// Renames the repository into `.lockstep/trash` and removes it there. An absent repository is not an error.
     async fn delete(&self, project: &ProjectName) -> Result<(), GitError>;
 
-    /// Points `HEAD` to a branch, which need not exist.
+    /// Points `HEAD` to a branch. The branch need not exist.
     async fn set_head(&self, project: &ProjectName, target: &RefName) -> Result<(), GitError>;
 
-    /// What `HEAD` points to.
+    /// Returns the branch to which `HEAD` points; `None` when it is detached.
     async fn head(&self, project: &ProjectName) -> Result<Option<RefName>, GitError>;
 
-    /// What a ref is on disk; none when it is not there. A garbled ref is an error.
+    /// Returns the value of a ref on disk; `None` when the ref does not exist. A garbled ref is an error.
     async fn read_ref(&self, project: &ProjectName, name: &RefName) -> Result<Option<Oid>, GitError>;
 
-    /// Every replicated ref on disk, in the order of their names.
+    /// Returns every replicated ref on disk, in the order of the names.
     async fn list_refs(&self, project: &ProjectName) -> Result<Vec<(RefName, Oid)>, GitError>;
 
-    /// Which of the objects are not there.
+    /// Returns those of the objects that the repository does not have.
     async fn missing(&self, project: &ProjectName, oids: &[Oid]) -> Result<Vec<Oid>, GitError>;
 
-    /// How a ref's new value relates to its old one. Costs in proportion to the commits between them.
+    /// Relates a ref's new value to its old one. The cost is proportional to the number of commits between them.
     async fn relation(&self, project: &ProjectName, old: Oid, new: Oid) -> Result<Relation, GitError>;
 
-    /// The same for several pairs of old and new values, in one go where that is cheaper.
+    /// Relates several pairs of old and new values, in one pass where that is cheaper.
     async fn relations(&self, project: &ProjectName, pairs: &[(Oid, Oid)]) -> Result<Vec<Relation>, GitError> {
         let mut relations = Vec::with_capacity(pairs.len());
         for (old, new) in pairs {
@@ -194,23 +196,23 @@ pub trait Repositories: Send + Sync {
         Ok(relations)
     }
 
-    /// Whether two commits have a commit in common behind them; what is no commit has none in common with any.
+    /// Returns whether two commits have a common ancestor. An object that is not a commit shares history with none.
     async fn share_history(&self, project: &ProjectName, one: Oid, other: Oid) -> Result<bool, GitError>;
 
-    /// The number that a small blob holds in decimal digits, as a sequence of Gerrit and its schema's version do; none when
-    /// the object is anything else.
+    /// Returns the number that a small blob holds in decimal digits, as Gerrit's sequences and its schema version do.
+    /// `None` for any other object.
     async fn counter(&self, project: &ProjectName, oid: Oid) -> Result<Option<u64>, GitError>;
 
-    /// The commits that are reachable from `tips` (tags are followed), sorted: at most about `most` of them, the latest.
+    /// Returns about `most` of the newest commits that are reachable from `tips`, sorted by id. Tags are followed.
     async fn commits_behind(&self, project: &ProjectName, tips: &[Oid], most: usize) -> Result<Vec<Oid>, GitError>;
 
-    /// Commits on the way to `tip`, the oldest first, such that about `every` first parents lie between two of them; none on
-    /// a way that is shorter, nor to what is no commit.
+    /// Returns every `every`-th commit along the first parents from the beginning of history to `tip`, oldest first and
+    /// without `tip` itself. Empty when that history is shorter than `every`, or when `tip` is not a commit.
     async fn steps_to(&self, project: &ProjectName, tip: Oid, every: usize) -> Result<Vec<Oid>, GitError>;
 
-    /// Packs what `wants` need beyond committed values. `is_committed` tells whether an object is the value of
-    /// a ref (the caller's version map); `hints` are committed values to look at first (the refs' old values).
-    /// Costs in proportion to what is new. Missing objects are [`GitError::Missing`].
+    /// Packs every object that `wants` need beyond committed values. `is_committed` tells whether an object is the
+    /// value of a ref in the caller's version map. `hints` are committed values to look at first: the refs' old values.
+    /// The cost is proportional to the number of new objects. Absent objects are [`GitError::Missing`].
     async fn pack(
         &self,
         project: &ProjectName,
@@ -219,8 +221,8 @@ pub trait Repositories: Send + Sync {
         is_committed: &IsCommitted,
     ) -> Result<Packed, GitError>;
 
-    /// Checks packs and lets their objects join the repository, all or none a pack. `wants` are the values that
-    /// must be complete afterwards, given that `bases` are.
+    /// Checks packs and adds their objects to the repository, all or none per pack. Afterwards `wants` must be
+    /// complete, on the assumption that `bases` are.
     async fn ingest(
         &self,
         project: &ProjectName,
@@ -229,42 +231,42 @@ pub trait Repositories: Send + Sync {
         bases: &[Oid],
     ) -> Result<(), GitError>;
 
-    /// Moves refs, all or none. `keep` are values that stop being reachable and must stay fetchable until
-    /// [`Repositories::release`] with the same label.
+    /// Moves refs, all or none. `keep` are labelled values that stop being reachable. They stay fetchable until
+    /// [`Repositories::release`] is called with their label.
     async fn move_refs(&self, project: &ProjectName, moves: &[RefMove], keep: &[(String, Oid)])
     -> Result<(), GitError>;
 
-    /// The labels of all kept values, in their order.
+    /// Returns the labels of all kept values, sorted.
     async fn kept(&self, project: &ProjectName) -> Result<Vec<String>, GitError>;
 
-    /// Lets go of kept values by their labels; unknown ones are no error.
+    /// Releases kept values by label. Unknown labels are not an error.
     async fn release(&self, project: &ProjectName, labels: &[String]) -> Result<(), GitError>;
 
-    /// Makes everything on the volume durable that was done before the call (`syncfs`).
+    /// Makes durable everything that was done on the volume before the call (`syncfs`).
     async fn sync(&self) -> Result<(), GitError>;
 
-    /// Refuses a volume on which a repository lies where its project does not belong, or which is without a folder that may
-    /// hold the repository of one of these projects.
+    /// Refuses a volume on which a repository lies outside the folder of its project, or from which a former base path
+    /// is missing that may hold the repository of one of these projects.
     async fn check_folders(&self, _living: &[ProjectName]) -> Result<(), GitError> {
         Ok(())
     }
 
-    /// Mends what a crash left: our own stale locks, temporary packs, zero-length refs; after an unclean boot
+    /// Repairs the traces of a crash: stale locks of the sidecar, temporary packs and empty refs; after an unclean boot
     /// also empty or garbled objects.
     async fn repair(&self, unclean_boot: bool) -> Result<RepairReport, GitError>;
 
-    /// Of these projects, those in a folder of the volume that has not the word which [`Repositories::stamp`] left there last:
-    /// another file system, or one of another time, than what the node remembers. The folder in which it remembers has no
-    /// word.
+    /// Returns those of the projects whose base path does not carry `word`, the stamp that the last
+    /// [`Repositories::stamp`] wrote. Such a base path is another file system than the node remembers, or was restored
+    /// to another time. The root itself has no stamp, because the node's own records lie there.
     async fn unrecognized(&self, _word: &str, _projects: &[ProjectName]) -> Result<Vec<ProjectName>, GitError> {
         Ok(Vec::new())
     }
 
-    /// Leaves a word in every folder of the volume, durably.
+    /// Writes a stamp into every base path, durably.
     async fn stamp(&self, _word: &str) -> Result<(), GitError> {
         Ok(())
     }
 
-    /// A folder on the volume for large packs that arrive.
+    /// Returns the folder on the volume for large incoming packs.
     fn spill(&self) -> PathBuf;
 }

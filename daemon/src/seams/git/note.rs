@@ -1,10 +1,10 @@
-//! A small file of our own: read as a whole, replaced as a whole.
+//! A small file of the sidecar, read as a whole and replaced as a whole.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
-/// What a file says; none when it is not there.
+/// Reads the content of a file; `None` when it does not exist.
 pub(super) fn read(path: &Path) -> std::io::Result<Option<String>> {
     match std::fs::read_to_string(path) {
         Ok(found) => Ok(Some(found)),
@@ -13,7 +13,7 @@ pub(super) fn read(path: &Path) -> std::io::Result<Option<String>> {
     }
 }
 
-/// Replaces what it says. After a crash it says the one or the other.
+/// Replaces the content of a file. After a crash the file has either the old or the new content.
 pub(super) fn write(path: &Path, text: &str) -> std::io::Result<()> {
     let draft = path.with_extension("new");
     let mut file = File::create(&draft)?;

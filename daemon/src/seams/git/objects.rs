@@ -1,7 +1,7 @@
-//! Small questions to a repository's object store.
+//! Simple queries to a repository's object store.
 //!
-//! "Not there" and "cannot be read" are two answers. An empty loose object (what a power cut leaves) counts as
-//! not there: git would never rewrite it, so whoever brings the object removes it first.
+//! "Absent" and "unreadable" are different answers. An empty loose object, as a power cut leaves it, counts as absent.
+//! Git would never rewrite it, so the file must be removed before the object is added again.
 
 use std::path::{Path, PathBuf};
 
@@ -12,15 +12,15 @@ use super::GitError;
 use super::layout::failed;
 use super::pool::Packs;
 
-/// Bytes of a blob that may be a number: what is longer is not read.
+/// Longest blob that may be a number, in bytes. Longer blobs are not read.
 const COUNTER_SIZE: usize = 64;
 
-/// A repository's objects, and whose they are.
+/// The objects of one project's repository.
 pub(super) struct Objects<'a> {
     pub(super) project: &'a ProjectName,
     pub(super) repository: &'a Repository,
     pub(super) odb: Odb<'a>,
-    /// The packs that absence is held against; none where it is believed.
+    /// The state of the packs against which the absence of an object is checked; `None` when absence is believed.
     packs: Option<Packs>,
 }
 
@@ -34,12 +34,13 @@ impl<'a> Objects<'a> {
         Ok(Self { project, repository, odb, packs })
     }
 
-    /// Size in bytes and type; none when the object is not there. While packs change under the handle that is not told.
+    /// Returns the size in bytes and the type; `None` when the object is absent. Fails when it is not found while the
+    /// packs change under the handle.
     pub(super) fn header(&self, oid: git2::Oid) -> Result<Option<(usize, ObjectType)>, GitError> {
         match self.odb.read_header(oid) {
             Ok(header) => Ok(Some(header)),
             Err(_) if self.packs.is_some_and(|packs| packs.are_replaced(self.repository.path())) => {
-                Err(failed(self.project, "read an object's header", format!("{oid}: the packs change meanwhile")))
+                Err(failed(self.project, "read an object's header", format!("{oid}: the packs changed; try again")))
             }
             Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
             Err(_) if is_empty(&loose_path(self.repository.path(), oid)) => Ok(None),
@@ -47,7 +48,7 @@ impl<'a> Objects<'a> {
         }
     }
 
-    /// Which of the objects are not there.
+    /// Returns those of the objects that are absent.
     pub(super) fn missing(&self, oids: &[Oid]) -> Result<Vec<Oid>, GitError> {
         let mut missing = Vec::new();
         for oid in oids {
@@ -58,7 +59,7 @@ impl<'a> Objects<'a> {
         Ok(missing)
     }
 
-    /// The number that a small blob holds; none when the object is anything else.
+    /// Returns the number that a small blob holds; `None` for any other object.
     pub(super) fn counter(&self, oid: Oid) -> Result<Option<u64>, GitError> {
         let id = native(self.project, &oid)?;
         match self.header(id)? {
@@ -72,7 +73,7 @@ impl<'a> Objects<'a> {
         }
     }
 
-    /// Turns libgit2's "not found" into the name of the missing object.
+    /// Converts an error of libgit2. "Not found" becomes [`GitError::Missing`] with the object's id.
     pub(super) fn error(&self, op: &'static str, oid: git2::Oid, error: &git2::Error) -> GitError {
         if error.code() == ErrorCode::NotFound || is_empty(&loose_path(self.repository.path(), oid)) {
             return GitError::Missing { project: self.project.clone(), oids: vec![wire(oid)] };
@@ -81,7 +82,7 @@ impl<'a> Objects<'a> {
     }
 }
 
-/// Our id as libgit2's.
+/// Converts a Lockstep object id to libgit2's.
 pub(super) fn native(project: &ProjectName, oid: &Oid) -> Result<git2::Oid, GitError> {
     git2::Oid::from_bytes(oid.as_bytes()).ok().filter(|_| oid.as_bytes().len() == 20).ok_or_else(|| GitError::Bad {
         project: project.clone(),
@@ -89,12 +90,12 @@ pub(super) fn native(project: &ProjectName, oid: &Oid) -> Result<git2::Oid, GitE
     })
 }
 
-/// libgit2's id as ours.
+/// Converts libgit2's object id to Lockstep's.
 pub(super) fn wire(oid: git2::Oid) -> Oid {
     Oid::from_bytes(oid.as_bytes()).expect("20 bytes, and no object has the zero id")
 }
 
-/// Where the object is when it is loose.
+/// Returns the path of the object's loose file, whether or not it exists.
 pub(super) fn loose_path(git_dir: &Path, oid: git2::Oid) -> PathBuf {
     let digits = oid.to_string();
     git_dir.join("objects").join(&digits[..2]).join(&digits[2..])
@@ -104,7 +105,7 @@ fn is_empty(path: &Path) -> bool {
     path.metadata().is_ok_and(|meta| meta.len() == 0)
 }
 
-/// Removes the object's loose file if it is empty; says whether it was.
+/// Removes the object's loose file if it is empty. Returns whether it did.
 pub(super) fn remove_empty(git_dir: &Path, oid: git2::Oid) -> bool {
     let path = loose_path(git_dir, oid);
     is_empty(&path) && std::fs::remove_file(path).is_ok()

@@ -1,9 +1,8 @@
-//! Packs what wanted values need beyond committed ones.
+//! Packs the objects that wanted values need beyond committed ones.
 //!
-//! An object that merely is in the repository (from a push that was refused, say) is no base: other sites have
-//! the closures of committed values and nothing else. Few and small objects are packed in memory, whole; the
-//! rest by git, which reads names from a file and writes the pack to a file, so that memory stays bounded
-//! whatever the size of the push.
+//! An object that merely lies in the repository, for example from a refused push, is not a base: other sites have only
+//! the closures of committed values. A few small objects are packed in memory, without deltas. Larger packs are made by
+//! git, which reads names from a file and writes the pack to a file, so memory stays bounded for a push of any size.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -22,9 +21,9 @@ use super::{GitError, Packed, Settings, child};
 use crate::seams::blob::Payload;
 
 const OP: &str = "pack objects";
-/// Above so many new commits git walks their trees itself.
+/// Above this many new commits git walks their trees itself.
 const WALKED_COMMITS: usize = 4096;
-/// Above so many objects git packs them.
+/// Above this many objects git packs them.
 const MEMORY_OBJECTS: usize = 1000;
 
 /// Makes packs of one project's objects.
@@ -34,7 +33,7 @@ pub(super) struct Packer<'a> {
     pub(super) objects: &'a Objects<'a>,
 }
 
-/// The wanted values, by what they are.
+/// The wanted values, by type.
 #[derive(Default)]
 struct Wanted {
     commits: Vec<Oid>,
@@ -44,7 +43,7 @@ struct Wanted {
 }
 
 impl Packer<'_> {
-    /// Packs. Blocks.
+    /// Packs `wants`. Blocks.
     pub(super) fn pack(
         &self,
         wants: &[lockstep_proto::Oid],
@@ -68,7 +67,7 @@ impl Packer<'_> {
         oids.iter().map(|oid| native(self.objects.project, oid)).collect()
     }
 
-    /// Sorts wanted values by type, and follows tags to what they name.
+    /// Sorts the wanted values by type, and follows tags to their targets.
     fn sort(&self, wants: &[Oid], ask: &Ask<'_>) -> Result<Wanted, GitError> {
         let mut wanted = Wanted::default();
         let mut work = wants.to_vec();
@@ -103,7 +102,7 @@ impl Packer<'_> {
         self.objects.header(oid)?.ok_or_else(missing)
     }
 
-    /// The ids of everything new, each with the name of its file where it has one.
+    /// Returns the ids of all new objects, each with its file name where it has one.
     fn collect(&self, wanted: &Wanted, news: &NewCommits, hints: &[Oid]) -> Result<Vec<(Oid, Vec<u8>)>, GitError> {
         let mut collector = Collector::new(self.objects);
         for oid in &wanted.others {
@@ -138,7 +137,7 @@ impl Packer<'_> {
         self.by_git(&lines, &[]).map(Some)
     }
 
-    /// Whether the objects fit in memory. Looks at sizes alone; an object that is not there is an error.
+    /// Returns whether the objects fit in memory. Reads their sizes only. An absent object is an error.
     fn is_small(&self, found: &[(Oid, Vec<u8>)]) -> Result<bool, GitError> {
         let mut bytes = 0;
         for (oid, _) in found {
@@ -156,17 +155,18 @@ impl Packer<'_> {
         Ok(Payload::Memory(writer.finish()))
     }
 
-    /// Lets git pack. Old deltas are taken over first; if they make a pack that other sites would refuse, not.
+    /// Packs with git. The first try reuses stored deltas. When other sites would refuse that pack, the second try does
+    /// not.
     fn by_git(&self, input: &[u8], options: &[&str]) -> Result<Payload, GitError> {
         match self.try_git(input, options)? {
             Ok(payload) => Ok(payload),
             Err(_) => self
                 .try_git(input, &[options, &["--no-reuse-delta"]].concat())?
-                .map_err(|why| self.failed(format!("no site would take the pack ({why}); raise the limits of packs"))),
+                .map_err(|why| self.failed(format!("every site would refuse the pack ({why}); raise the pack limits"))),
         }
     }
 
-    /// The inner error says why the pack would be refused.
+    /// Runs git once. The inner error says why other sites would refuse the pack.
     fn try_git(&self, input: &[u8], options: &[&str]) -> Result<Result<Payload, String>, GitError> {
         let pack = tempfile::NamedTempFile::new_in(self.layout.spill()).map_err(|error| self.failed(error))?;
         let ended = self.run(input, options, pack.as_file()).map_err(|error| self.failed(error))?;
@@ -194,7 +194,7 @@ impl Packer<'_> {
         child::run(command, names, output.try_clone()?, &tmp)
     }
 
-    /// A small pack goes to memory after all.
+    /// Loads a small pack into memory after all.
     fn payload(&self, pack: tempfile::NamedTempFile, length: u64) -> std::io::Result<Payload> {
         if length <= self.settings.memory_pack_bytes {
             return Ok(Payload::Memory(std::fs::read(pack.path())?.into()));
@@ -207,7 +207,7 @@ impl Packer<'_> {
     }
 }
 
-/// What git reads with `--revs`: wanted values, and bases that it leaves out.
+/// The input of git's `--revs`: the wanted values, and the bases to exclude.
 fn revisions(wants: &[Oid], bases: &BTreeSet<Oid>) -> Vec<u8> {
     let mut lines = String::new();
     wants.iter().for_each(|oid| lines.push_str(&format!("{oid}\n")));

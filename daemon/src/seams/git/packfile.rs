@@ -1,18 +1,18 @@
-//! Writes a small git pack, version 2, of whole objects, in memory.
+//! Writes a small git pack of version 2 in memory, without deltas.
 //!
-//! Layout: `PACK`, version, count; per object its type and size (a varint), then its content deflated; at the
-//! end the SHA-1 of everything before.
+//! The layout is `PACK`, version, count; then for each object its type and size (a varint) and its deflated content; at
+//! the end the SHA-1 of all bytes before.
 
 use bytes::Bytes;
 use flate2::{Compress, Compression, FlushCompress, Status};
 use git2::ObjectType;
 use sha1::{Digest, Sha1};
 
-/// A pack in the making.
+/// A pack that is being written.
 pub(super) struct PackWriter {
     bytes: Vec<u8>,
     count: u32,
-    /// One for all objects: making it clears some 300 KiB, more than most objects take.
+    /// Shared by all objects: creating one clears about 300 KiB, more than most objects take.
     deflate: Compress,
 }
 
@@ -28,7 +28,7 @@ impl PackWriter {
         self.deflate.reset();
         loop {
             let taken = usize::try_from(self.deflate.total_in()).map_err(std::io::Error::other)?;
-            // Room for the rest, should it not compress at all.
+            // Reserves room for the rest in case it does not compress at all.
             self.bytes.reserve(content.len() - taken + 64);
             let status = self.deflate.compress_vec(&content[taken..], &mut self.bytes, FlushCompress::Finish);
             if status.map_err(std::io::Error::other)? == Status::StreamEnd {
@@ -38,7 +38,7 @@ impl PackWriter {
         }
     }
 
-    /// The finished pack.
+    /// Completes the pack and returns its bytes.
     pub(super) fn finish(mut self) -> Bytes {
         self.bytes[8..12].copy_from_slice(&self.count.to_be_bytes());
         let sum = Sha1::digest(&self.bytes);
@@ -46,7 +46,8 @@ impl PackWriter {
         self.bytes.into()
     }
 
-    /// Four bits of the size, then seven a byte, lowest first; the top bit says that more follow.
+    /// Writes type and size: four bits of the size, then seven per byte, lowest first. The top bit says that more bytes
+    /// follow.
     fn header(&mut self, code: u8, size: usize) {
         let mut byte = (code << 4) | (size & 0x0f) as u8;
         let mut rest = size >> 4;
@@ -59,7 +60,7 @@ impl PackWriter {
     }
 }
 
-/// The number of an object's type in a pack.
+/// Returns the number of an object's type in a pack.
 fn type_code(kind: ObjectType) -> u8 {
     match kind {
         ObjectType::Commit => 1,

@@ -1,7 +1,7 @@
-//! Opened repositories, kept for the next call: opening one costs more than most calls do.
+//! A pool of open repositories: opening one costs more than most calls do.
 //!
-//! A handle is used by one call at a time (`git2::Repository` may change threads, but not be shared). At most
-//! `capacity` idle handles are kept, the least recently used one goes first.
+//! A handle is used by one call at a time, because a `git2::Repository` may move between threads but cannot be shared.
+//! At most `capacity` idle handles are kept. The least recently used one is dropped first.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -21,20 +21,22 @@ struct Idle {
     repository: Repository,
 }
 
-/// What a handle may believe of the packs that it has not opened yet.
+/// The state of the packs when a handle was taken, used to recognise that a handle's view of them is stale.
 ///
-/// libgit2 believes an index over many packs (`multi-pack-index`) for as long as that file is the same. Others than git,
-/// Gerrit's collection for one, remove packs and leave it: then what is in the repository seems absent.
+/// libgit2 trusts an index over several packs (`multi-pack-index`) as long as that file is unchanged. Programs other
+/// than git, such as Gerrit's garbage collection, remove packs and leave that index in place. Objects that are in the
+/// repository then seem absent.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Packs {
-    /// There is no such index: libgit2 looks again by itself.
+    /// There is no such index: libgit2 rescans the packs by itself.
     Alone,
-    /// There is one, and this was the last change of the packs' folder.
+    /// There is such an index; the value is the modification time of the packs' folder.
     Indexed(Option<SystemTime>),
 }
 
 impl Packs {
-    /// Whether there was such an index, and the packs changed since. Without one, libgit2 looks again by itself.
+    /// Returns whether there was such an index and the packs changed since. Without the index, libgit2 rescans by
+    /// itself.
     pub(super) fn are_replaced(self, git_dir: &Path) -> bool {
         self != Self::Alone && self != Self::of(git_dir)
     }
@@ -48,7 +50,7 @@ impl Packs {
     }
 }
 
-/// How often a job is tried while others change the packs.
+/// How often a job is tried while other programs change the packs.
 const TRIES: u32 = 3;
 
 /// The idle handles of a volume.
@@ -62,8 +64,9 @@ impl Pool {
         Self { idle: Mutex::new(VecDeque::new()), capacity }
     }
 
-    /// Runs `job` with a handle of the project's repository; again with a new one when packs changed under it and it found
-    /// too little. What it is told of the packs is what absence is held against; nothing on the last try. Blocks.
+    /// Runs `job` with a handle of the project's repository. Runs it again with a new handle when it failed or missed
+    /// objects while the packs changed. `job` also gets the state of the packs, against which it checks the absence of
+    /// an object; `None` on the last try, when absence is believed. Blocks.
     pub(super) fn with<T>(
         &self,
         layout: &Layout,
@@ -134,12 +137,12 @@ fn check_format(project: &ProjectName, path: &Path) -> Result<(), GitError> {
         return Err(failed(project, OP, why));
     }
     if value("extensions.objectformat") == "sha256" {
-        return Err(failed(project, OP, "its object format is sha256, only sha1 is supported; a retry does not help"));
+        return Err(failed(project, OP, "its object format is sha256, but only sha1 is supported; a retry fails too"));
     }
     Ok(())
 }
 
-/// Refuses alternates outside the volume: they are not replicated, not synced, and may be anybody's.
+/// Refuses alternates outside the volume: they are neither replicated nor synced, and may belong to anybody.
 fn check_alternates(layout: &Layout, project: &ProjectName, path: &Path) -> Result<(), GitError> {
     let objects = path.join("objects");
     let Ok(text) = std::fs::read_to_string(objects.join("info/alternates")) else { return Ok(()) };

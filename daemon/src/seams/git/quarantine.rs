@@ -1,8 +1,8 @@
-//! Large and deltified packs: git indexes and checks them in a folder of their own, under limits of memory and
-//! time; only then pack and index are moved into the repository, the pack first.
+//! Ingests large packs and packs with deltas. Git indexes and checks a pack in a folder of its own, under limits of
+//! memory and time. Only then are pack and index moved into the repository, the pack first.
 //!
-//! `index-pack --strict` checks hashes, formats and that everything pointed to is there, in the pack or in the
-//! repository, which the quarantine sees as its alternate.
+//! `index-pack --strict` checks hashes and formats, and that every object that is pointed to is in the pack or in the
+//! repository. The repository is an alternate of the quarantine folder.
 
 use std::fs::File;
 use std::io::{Seek, Write};
@@ -19,12 +19,12 @@ use crate::seams::blob::Payload;
 
 const OP: &str = "ingest a pack";
 
-/// Slips of old tools that do no harm and are in many histories: not held against them, as git does not by default.
+/// Harmless errors of old tools that many histories contain. They are tolerated, as git tolerates them by default.
 const TOLERATED: &str = "--strict=zeroPaddedFilemode=ignore,missingSpaceBeforeDate=ignore,\
                          missingSpaceBeforeEmail=ignore,missingNameBeforeEmail=ignore,badTimezone=ignore,\
                          zeroPaddedDate=ignore,missingTaggerEntry=ignore,badTagName=ignore,nulInCommit=ignore";
 
-/// The way of one project's packs through git.
+/// Ingests the packs of one project through git.
 pub(super) struct Quarantine<'a> {
     pub(super) settings: &'a Settings,
     pub(super) layout: &'a Layout,
@@ -33,7 +33,7 @@ pub(super) struct Quarantine<'a> {
 }
 
 impl Quarantine<'_> {
-    /// Checks a pack that was scanned, and lets it join.
+    /// Checks a pack that was scanned before, and adds it to the repository.
     pub(super) fn ingest(&self, pack: &Payload) -> Result<(), GitError> {
         let folder = tempfile::tempdir_in(self.layout.own(self.project).tmp()).map_err(|error| self.failed(error))?;
         let mut ended = self.index(pack, &folder)?;
@@ -69,7 +69,8 @@ impl Quarantine<'_> {
         child::run(command, input, tempfile::tempfile_in(folder)?, folder)
     }
 
-    /// Moves the pack and what belongs to it into the repository; the index last, because it makes git look.
+    /// Moves the pack and the files that belong to it into the repository. The index is last, because git reads a pack
+    /// once its index exists.
     fn join(&self, folder: &TempDir) -> std::io::Result<()> {
         let target = self.git_dir.join("objects/pack");
         let mut files = std::fs::read_dir(folder.path().join("pack"))?.collect::<std::io::Result<Vec<_>>>()?;
@@ -86,13 +87,13 @@ impl Quarantine<'_> {
         Ok(())
     }
 
-    /// Git reads what it already has before it takes another copy, and stops at an empty object: removes those
-    /// that its message names.
+    /// Removes the empty loose objects that git's message names. Git reads an existing object before it accepts another
+    /// copy of it, and stops at an empty one. Returns whether any file was removed.
     fn remove_empty_objects(&self, message: &str) -> bool {
         ids(message).filter(|oid| remove_empty(self.git_dir, *oid)).count() > 0
     }
 
-    /// What git's message means.
+    /// Translates git's error message into an error.
     fn translate(&self, ended: &Ended) -> GitError {
         let message = &ended.stderr;
         let project = self.project.clone();
@@ -120,7 +121,7 @@ impl Quarantine<'_> {
         if ended.status.code().is_some() && !ours.iter().any(|sign| lower.contains(sign)) {
             if exhausted.iter().any(|sign| lower.contains(sign)) {
                 let limit = self.settings.child_memory >> 20;
-                return GitError::Bad { project, why: format!("git needs more than {limit} MiB for it: {message}") };
+                return GitError::Bad { project, why: format!("git needs over {limit} MiB to check it: {message}") };
             }
             if content.iter().any(|sign| lower.contains(sign)) {
                 return GitError::Bad { project, why: message.clone() };
@@ -134,7 +135,7 @@ impl Quarantine<'_> {
     }
 }
 
-/// The object ids in a message of git.
+/// Returns the object ids in a message of git.
 fn ids(message: &str) -> impl Iterator<Item = git2::Oid> {
     message
         .split(|letter: char| !letter.is_ascii_hexdigit())
@@ -143,7 +144,7 @@ fn ids(message: &str) -> impl Iterator<Item = git2::Oid> {
         .filter(|oid| !oid.is_zero())
 }
 
-/// Bytes of the indexes that git maps whole: they count as its address space, but not as its memory.
+/// Returns the bytes of the indexes that git maps as a whole. They count as its address space, but not as its memory.
 fn mapped_bytes(packs: &Path) -> std::io::Result<u64> {
     let mut bytes = 0;
     for entry in std::fs::read_dir(packs)? {

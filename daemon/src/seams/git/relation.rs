@@ -1,6 +1,7 @@
-//! How two values of a ref relate: does the new commit contain the old one?
+//! Relates two values of a ref: does the new commit contain the old one?
 //!
-//! That never changes, and is asked twice of each move: before its commit, and when the ref is moved.
+//! The answer for a pair never changes, and is needed twice for each move: before its commit, and when the ref is
+//! moved.
 
 use std::collections::VecDeque;
 
@@ -12,7 +13,7 @@ use super::layout::failed;
 use super::objects::{Objects, native, wire};
 use super::{GitError, Relation};
 
-/// Compares two values; both must be there. Blocks.
+/// Relates two values. Both must be present. Blocks.
 pub(super) fn relation(objects: &Objects<'_>, old: Oid, new: Oid) -> Result<Relation, GitError> {
     let (old, new) = (commit(objects, old)?, commit(objects, new)?);
     let (Some(old), Some(new)) = (old, new) else { return Ok(Relation::Diverged) };
@@ -27,7 +28,7 @@ pub(super) fn relation(objects: &Objects<'_>, old: Oid, new: Oid) -> Result<Rela
     }
 }
 
-/// Whether two commits have a commit in common behind them. Blocks.
+/// Returns whether two commits have a common ancestor. Blocks.
 pub(super) fn share_history(objects: &Objects<'_>, one: Oid, other: Oid) -> Result<bool, GitError> {
     let (one, other) = (commit(objects, one)?, commit(objects, other)?);
     let (Some(one), Some(other)) = (one, other) else { return Ok(false) };
@@ -38,7 +39,7 @@ pub(super) fn share_history(objects: &Objects<'_>, one: Oid, other: Oid) -> Resu
     }
 }
 
-/// The commits behind some values, sorted. Blocks.
+/// Returns up to `most` commits that are reachable from the tips, sorted by id. Blocks.
 pub(super) fn behind(objects: &Objects<'_>, tips: &[Oid], most: usize) -> Result<Vec<Oid>, GitError> {
     let failed = |error| failed(objects.project, "walk commits", error);
     let mut walk = objects.repository.revwalk().map_err(failed)?;
@@ -46,7 +47,7 @@ pub(super) fn behind(objects: &Objects<'_>, tips: &[Oid], most: usize) -> Result
         let id = native(objects.project, tip)?;
         let object =
             objects.repository.find_object(id, None).map_err(|error| objects.error("walk commits", id, &error))?;
-        // What is behind no commit has no commits behind it.
+        // A tree or blob has no commits behind it.
         if let Ok(commit) = object.peel_to_commit() {
             walk.push(commit.id()).map_err(failed)?;
         }
@@ -59,7 +60,7 @@ pub(super) fn behind(objects: &Objects<'_>, tips: &[Oid], most: usize) -> Result
     Ok(found)
 }
 
-/// Steps on the way to a commit, along its first parents. Blocks.
+/// Returns every `every`-th commit along the first parents to `tip`, oldest first and without `tip`. Blocks.
 pub(super) fn steps(objects: &Objects<'_>, tip: Oid, every: usize) -> Result<Vec<Oid>, GitError> {
     let mut way = Vec::new();
     let mut next = commit(objects, tip)?;
@@ -73,7 +74,7 @@ pub(super) fn steps(objects: &Objects<'_>, tip: Oid, every: usize) -> Result<Vec
     Ok(way.into_iter().rev().skip(every.saturating_sub(1)).step_by(every.max(1)).filter(|step| *step != tip).collect())
 }
 
-/// The commit, if the id names one; tags are not followed, as git does for pushes onto a branch.
+/// Finds the commit; `None` if the id names another object. Tags are not followed, as in git for pushes to a branch.
 fn commit<'r>(objects: &'r Objects<'_>, oid: Oid) -> Result<Option<Commit<'r>>, GitError> {
     let id = native(objects.project, &oid)?;
     match objects.repository.find_commit(id) {
@@ -86,7 +87,7 @@ fn commit<'r>(objects: &'r Objects<'_>, oid: Oid) -> Result<Option<Commit<'r>>, 
     }
 }
 
-/// How many answers are remembered: those of the moves that are under way.
+/// Most remembered answers: enough for the moves in progress.
 const REMEMBERED: usize = 256;
 
 /// The latest answers.
@@ -100,14 +101,14 @@ struct Answer {
 }
 
 impl Related {
-    /// The answers to all of these questions; none when one of them is not known.
+    /// Returns the relations of all pairs; `None` unless all of them are remembered.
     pub(super) fn all(&self, project: &ProjectName, pairs: &[(Oid, Oid)]) -> Option<Vec<Relation>> {
         let answers = self.answers();
         let known = |pair: &(Oid, Oid)| answers.iter().rev().find(|one| one.pair == *pair && one.project == *project);
         pairs.iter().map(|pair| known(pair).map(|one| one.relation)).collect()
     }
 
-    /// Remembers answers.
+    /// Remembers the relations of pairs.
     pub(super) fn note(&self, project: &ProjectName, pairs: &[(Oid, Oid)], relations: &[Relation]) {
         let mut answers = self.answers();
         for (pair, relation) in pairs.iter().zip(relations) {
@@ -117,7 +118,7 @@ impl Related {
         answers.drain(..excess);
     }
 
-    /// Forgets a project: another one of its name has other objects.
+    /// Forgets a project: a later project of the same name has other objects.
     pub(super) fn forget(&self, project: &ProjectName) {
         self.answers().retain(|one| one.project != *project);
     }

@@ -1,16 +1,16 @@
-//! Durability, and what a start-up mends.
+//! Makes the volume durable, and repairs it at start-up.
 //!
-//! [`sync`] makes the volume durable and leaves a mark in each of its folders, whose time tells what is durable there. [`repair`] runs
-//! while the sidecar holds the volume's lock, before anything else of ours: its children hold that lock too, so no
-//! git of ours is alive.
+//! [`sync`] makes the volume durable and leaves a mark in each of its folders. A file that is older than the mark is
+//! durable. [`repair`] runs while the sidecar holds the volume's lock, before the sidecar uses the volume in any other
+//! way. Child processes inherit the lock, so no git that a sidecar started is alive by then.
 //!
-//! Which locks are stale:
-//! - after an unclean boot, all: no process lives that could hold one;
-//! - otherwise those that our sessions had recorded ([`super::intent`]). A lock of another program that packs
-//!   refs at this moment is not touched, however old it looks.
+//! These locks are stale:
+//! - After an unclean boot, all of them: no process that could hold one is alive.
+//! - Otherwise, those that our sessions had recorded ([`super::intent`]). A lock of another program that packs refs at
+//!   this moment is never touched, however old it looks.
 //!
-//! A base path of another time was taken from a machine that ran, and what recorded its locks is not with it: it is mended
-//! as after an unclean boot, and its mark tells nothing.
+//! A base path that was restored to another time was copied from a running machine, without the record of its locks. It
+//! is repaired as after an unclean boot, and its mark is ignored.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -23,20 +23,20 @@ use super::layout::{Layout, failed};
 use super::{GitError, RepairReport, intent, ref_files, stamp};
 use crate::base::clock::{Entropy, SeededEntropy};
 
-/// Makes durable what was done before the call. Blocks.
+/// Makes durable everything that was done before the call. Blocks.
 pub(super) fn sync(layout: &Layout) -> Result<(), GitError> {
     let whole_volume = |root: &Path| Ok(rustix::fs::syncfs(File::open(root)?)?);
     marked(layout, whole_volume).map_err(|error| failed("(all)", "sync the volume", error))
 }
 
-/// Makes every file system of the volume durable, and the mark of each folder says when that began: what is younger than the
-/// mark may be lost.
+/// Makes every file system of the volume durable. The mark of each folder records when that began: a file that is
+/// younger than the mark may be lost.
 ///
-/// Each sync has a word of its own, which is the same in all folders: by it a folder of another time is known
-/// ([`super::stamp`]).
+/// Each sync writes a random word of its own, the same into all folders. A folder that was restored to another time is
+/// recognised by its word ([`super::stamp`]).
 ///
-/// The marks take their places only afterwards. Any other program's fsync can bring one to the disk at once, ahead of the
-/// content of files that are older than it, and these would then pass for durable.
+/// The marks are renamed into place only afterwards. Any other program's fsync can bring a new mark to the disk at
+/// once, ahead of the content of files that are older than it. Those files would then pass for durable.
 fn marked(layout: &Layout, make_durable: impl Fn(&Path) -> std::io::Result<()>) -> std::io::Result<()> {
     layout.check_in_place()?;
     let owns = layout.owns();
@@ -49,11 +49,12 @@ fn marked(layout: &Layout, make_durable: impl Fn(&Path) -> std::io::Result<()>) 
     }
     file_systems.into_values().try_for_each(make_durable)?;
     layout.check_in_place()?;
-    // The root's last: until then, what it began says which mark the others may have already.
+    // The root's mark is last: until then, the root's `sync_begun` file says which mark the other folders may have
+    // already.
     owns.iter().rev().try_for_each(|own| std::fs::rename(own.sync_begun(), own.sync_mark()))
 }
 
-/// Mends what a crash left. Blocks.
+/// Repairs the traces of a crash. Blocks.
 pub(super) fn repair(layout: &Layout, unclean_boot: bool) -> Result<RepairReport, GitError> {
     let mut repair = Repair { layout, is_unclean: unclean_boot, report: RepairReport::default() };
     repair.run(unclean_boot).map_err(|error| failed("(all)", "repair the volume", error))?;
@@ -62,7 +63,7 @@ pub(super) fn repair(layout: &Layout, unclean_boot: bool) -> Result<RepairReport
 
 struct Repair<'a> {
     layout: &'a Layout,
-    /// Whether the folder at hand is as a machine left it that stopped: no lock in it is anybody's.
+    /// Whether the current folder was left by a stopped machine, so that every lock in it is stale.
     is_unclean: bool,
     report: RepairReport,
 }
@@ -161,8 +162,8 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// Renames packs that are younger than the last sync and garbled, index first, so that git does not read them
-    /// and a person still can.
+    /// Renames garbled packs that are younger than the last sync, index first. Git no longer reads them, and an
+    /// operator still can.
     fn packs(&mut self, folder: &Path, since: Option<SystemTime>) -> std::io::Result<()> {
         for index in children(folder)?.into_iter().filter(|path| has_extension(path, "idx")) {
             let pack = index.with_extension("pack");
@@ -192,13 +193,13 @@ fn has_extension(path: &Path, wanted: &str) -> bool {
     path.extension().is_some_and(|extension| extension == wanted)
 }
 
-/// Whether a file was written after the last sync; when there was none, every file was.
+/// Returns whether a file was written after the last sync. Without any sync, every file counts as young.
 fn is_young(path: &Path, since: Option<SystemTime>) -> std::io::Result<bool> {
     let modified = path.metadata()?.modified()?;
     Ok(since.is_none_or(|since| modified >= since))
 }
 
-/// Whether a pack or an index ends with the SHA-1 of what comes before.
+/// Returns whether a pack or an index ends with the SHA-1 of the bytes before it.
 fn is_sealed(path: &Path) -> std::io::Result<bool> {
     use sha1::Digest;
     let file = File::open(path)?;
@@ -211,7 +212,7 @@ fn is_sealed(path: &Path) -> std::io::Result<bool> {
     Ok(digest.finalize()[..] == seal)
 }
 
-/// Whether a loose object's content has the hash that its name says.
+/// Returns whether a loose object's content has the hash that its file name states.
 fn is_intact(path: &Path) -> std::io::Result<bool> {
     use sha1::Digest;
     let mut content = flate2::bufread::ZlibDecoder::new(std::io::BufReader::new(File::open(path)?));
@@ -229,13 +230,13 @@ fn is_intact(path: &Path) -> std::io::Result<bool> {
     Ok(hex::encode(digest.finalize()) == folder + &file)
 }
 
-/// Whether it is one of the 256 folders of loose objects.
+/// Returns whether the path is one of the 256 folders of loose objects.
 fn is_fan_out(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
     name.len() == 2 && name.iter().all(u8::is_ascii_hexdigit)
 }
 
-/// Every repository below a root; links and our own folder are not followed.
+/// Finds every repository below a root. Does not follow links, and does not enter hidden folders such as `.lockstep`.
 pub(super) fn repositories(root: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = vec![root.to_owned()];
@@ -255,7 +256,7 @@ pub(super) fn repositories(root: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// What is in a folder, in the order of names; nothing when it is not there.
+/// Returns the paths in a folder, sorted; empty when the folder does not exist.
 fn children(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -279,13 +280,13 @@ mod tests {
     use super::*;
     use crate::base::base_paths::Roots;
 
-    /// Lets a file look as if it had been written so long after 1970.
+    /// Sets a file's modification time to so many seconds after 1970.
     fn written_at(path: &Path, seconds: u64) {
         let then = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
         File::options().write(true).open(path).unwrap().set_modified(then).unwrap();
     }
 
-    /// A power cut in the middle of a sync, after the journal of the file system took what was known of the files by then.
+    /// Simulates a power cut in the middle of a sync, after the file system's journal recorded the files' metadata.
     #[test]
     fn what_a_sync_did_not_finish_is_not_taken_for_durable() {
         let folder = tempfile::tempdir().unwrap();
@@ -304,7 +305,7 @@ mod tests {
         assert!(!half_written.exists());
     }
 
-    /// A snapshot of a file system that is in use: its locks are nobody's, and any of its objects may be empty.
+    /// A snapshot of a file system in use: all its locks are stale, and any of its objects may be empty.
     #[test]
     fn a_folder_of_another_time_is_mended_as_after_an_unclean_boot() {
         let beside = tempfile::tempdir().unwrap();
@@ -320,7 +321,7 @@ mod tests {
         let left =
             [leave("refs/heads/x.lock"), leave("packed-refs.lock"), leave(&format!("objects/00/{}", "2".repeat(38)))];
         let report = repair(&layout, false).unwrap();
-        assert_eq!((report.locks, report.objects), (0, 0), "somebody else's locks are not touched");
+        assert_eq!((report.locks, report.objects), (0, 0), "locks of other programs are not touched");
         let before = std::fs::read(layout.owns()[1].sync_mark()).unwrap();
         marked(&layout, |_| Ok(())).unwrap();
         std::fs::write(layout.owns()[1].sync_mark(), before).unwrap();
@@ -329,7 +330,7 @@ mod tests {
         assert!(left.iter().all(|path| !path.exists()));
     }
 
-    /// A volume of two folders; the second one may lie on another file system.
+    /// Creates a volume of two folders; the second one may lie on another file system.
     fn two_folders(other: &Path) -> (tempfile::TempDir, Layout) {
         let folder = tempfile::tempdir().unwrap();
         let others = BTreeMap::from([("big/*".to_owned(), other.to_owned())]);
@@ -359,7 +360,7 @@ mod tests {
         }
     }
 
-    /// What was written into a folder before something was mounted over it is not made durable by what is there now.
+    /// A sync after a mount does not make durable the files that were written into the folder below it.
     #[test]
     fn nothing_passes_for_durable_in_a_folder_that_was_exchanged() {
         let beside = tempfile::tempdir().unwrap();
@@ -374,7 +375,7 @@ mod tests {
         let why = marked(&layout, |root| if root.starts_with(&other) { Ok(()) } else { exchange(root) }).unwrap_err();
         assert!(why.to_string().contains("another folder than at the start"), "{why}");
         assert!(layout.owns().iter().all(|own| !own.sync_mark().exists()));
-        assert!(marked(&layout, |_| Ok(())).is_err(), "and stays so");
+        assert!(marked(&layout, |_| Ok(())).is_err(), "the next sync fails too");
     }
 
     #[test]
@@ -395,6 +396,6 @@ mod tests {
         };
         let (young, old) = (garbled(folder.path(), "p"), garbled(beside.path(), "big/p"));
         assert_eq!(repair(&layout, true).unwrap().objects, 1);
-        assert!(!young.exists() && old.exists(), "what was durable there is not looked at again");
+        assert!(!young.exists() && old.exists(), "a file that is older than its folder's mark is not checked again");
     }
 }

@@ -1,23 +1,24 @@
-//! Locks that a killed git of ours left behind while the sidecar lives on.
+//! Removes the locks of a killed git process while the sidecar lives on.
 //!
-//! Right after its death the locks of its refs are noted. Another program's lock on a ref passes within moments;
-//! one that is still the same file after every patient try is the dead one's, and is removed.
+//! Right after the death of the process, the present locks of its refs are noted. The locks of other programs are
+//! released within moments. A lock that is still the same file after all tries belongs to the dead process, and is
+//! removed.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::update_ref::Line;
 
-/// A lock file: path, device, inode and time of its last change in nanoseconds.
+/// A lock file: path, device, inode, and the time of its last change (seconds, nanoseconds).
 #[derive(Debug, PartialEq, Eq)]
 struct Lock(PathBuf, u64, u64, i64, i64);
 
-/// Locks that are under suspicion.
+/// The locks that may belong to a dead process.
 #[derive(Debug, Default)]
 pub(super) struct Suspects(Vec<Lock>);
 
 impl Suspects {
-    /// Notes the locks of a transaction that are there now, beside those that were noted before.
+    /// Adds the present locks of a transaction to those noted before.
     pub(super) fn note(&mut self, git_dir: &Path, lines: &[Line]) {
         for name in lines.iter().map(Line::name).chain(["HEAD", "packed-refs"]) {
             let lock = look(git_dir.join(format!("{name}.lock")));
@@ -25,7 +26,7 @@ impl Suspects {
         }
     }
 
-    /// Removes those that are still the same; says whether there was one.
+    /// Removes the locks that are still unchanged. Returns whether there was one.
     pub(super) fn remove(&mut self) -> bool {
         let same = |lock: &Lock| look(lock.0.clone()).as_ref() == Some(lock);
         let stale: Vec<Lock> = std::mem::take(&mut self.0).into_iter().filter(same).collect();

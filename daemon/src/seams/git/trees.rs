@@ -1,7 +1,7 @@
-//! Which trees and blobs of new commits are new: a walk through a commit's tree beside its parents' trees.
+//! Finds the new trees and blobs of new commits, by walking a commit's tree beside the trees of its parents.
 //!
-//! What a parent's tree has in the same folder is known and never entered, so the walk costs in proportion to
-//! the change. Commits come parents first; so "known" means: in the closure of a base, or packed already.
+//! A subtree that a parent has in the same folder is known and is not entered, so the cost is proportional to the
+//! change. Commits come parents first. "Known" therefore means: in the closure of a base, or packed already.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,11 +10,11 @@ use git2::{ObjectType, Oid, Tree};
 use super::GitError;
 use super::objects::Objects;
 
-/// Gathers objects, each once, with the name of its file where it has one (git finds deltas by it).
+/// Collects objects, each once, with its file name where it has one. Git uses the names to find good delta bases.
 pub(super) struct Collector<'a> {
     objects: &'a Objects<'a>,
     known: HashSet<Oid>,
-    /// What was gathered, in the order of discovery.
+    /// The collected objects in the order of discovery.
     pub(super) found: Vec<(Oid, Vec<u8>)>,
 }
 
@@ -23,7 +23,7 @@ impl<'a> Collector<'a> {
         Self { objects, known: HashSet::new(), found: Vec::new() }
     }
 
-    /// Takes one object as it is; false when it was known.
+    /// Adds one object without entering it. Returns false when the object was known already.
     pub(super) fn add(&mut self, oid: Oid, name: &[u8]) -> bool {
         let fresh = self.known.insert(oid);
         if fresh {
@@ -32,7 +32,7 @@ impl<'a> Collector<'a> {
         fresh
     }
 
-    /// Takes a tree and all below it that `others`, known trees, do not have.
+    /// Adds a tree and every object below it that the known trees `others` do not have.
     pub(super) fn add_tree(&mut self, root: Oid, others: &[Oid]) -> Result<(), GitError> {
         self.known.extend(others);
         if !self.add(root, b"") {
@@ -55,13 +55,13 @@ impl<'a> Collector<'a> {
         Ok(())
     }
 
-    /// Learns what known trees have, and gives their folders by name.
+    /// Marks the entries of known trees as known, and returns their subtrees by name.
     fn learn(&mut self, others: &[Oid]) -> Result<HashMap<Vec<u8>, Vec<Oid>>, GitError> {
         let mut folders: HashMap<Vec<u8>, Vec<Oid>> = HashMap::new();
         for other in others {
             let tree = self.tree(*other)?;
             for entry in &tree {
-                // A submodule's commit may be a commit of this very repository, and a new one.
+                // A submodule's commit may be a new commit of this very repository.
                 if entry.kind() != Some(ObjectType::Commit) {
                     self.known.insert(entry.id());
                 }

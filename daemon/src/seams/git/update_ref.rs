@@ -1,8 +1,8 @@
-//! One `git update-ref --stdin` that lives on: a ref transaction costs some lines on a pipe, not a process.
+//! A long-lived `git update-ref --stdin`: a ref transaction costs a few lines on a pipe instead of a process.
 //!
-//! `start`, the commands, `prepare`, `commit`: they are sent in one go, git answers three of them with a line, and ends
-//! itself with a message when something is wrong. [`Session::run`] tells whether it ended by itself before it was prepared
-//! (nothing was moved) or not (look at the refs).
+//! The sidecar sends `start`, the commands, `prepare` and `commit` in one go. Git answers `start`, `prepare` and
+//! `commit` with a line each, and exits with a message when something is wrong. [`Session::run`] tells whether git
+//! exited before it was prepared (no ref moved) or later (the refs must be read).
 
 use std::path::Path;
 use std::process::Stdio;
@@ -18,23 +18,23 @@ use super::{Settings, child};
 /// One command of a ref transaction.
 #[derive(Clone, Debug)]
 pub(super) enum Line {
-    /// Moves, creates or deletes a ref that is `old`.
+    /// Moves, creates or deletes a ref whose value is `old`.
     Move {
-        /// The ref.
+        /// The name of the ref.
         name: String,
-        /// What it is.
+        /// The current value; `None` for an absent ref.
         old: Option<Oid>,
-        /// What it shall be.
+        /// The new value; `None` to delete the ref.
         new: Option<Oid>,
     },
-    /// Sets a ref of our own, whatever it is.
+    /// Sets one of the sidecar's own refs, whatever its value is.
     Set(String, Oid),
-    /// Deletes a ref of our own, whatever it is.
+    /// Deletes one of the sidecar's own refs, whatever its value is.
     Delete(String),
 }
 
 impl Line {
-    /// The ref that it speaks of.
+    /// Returns the name of the ref in the command.
     pub(super) fn name(&self) -> &str {
         match self {
             Self::Move { name, .. } | Self::Set(name, _) | Self::Delete(name) => name,
@@ -53,18 +53,18 @@ impl Line {
     }
 }
 
-/// Why a transaction did not end in order. The session is of no use afterwards.
+/// The failure of a transaction. The session cannot be used afterwards.
 #[derive(Debug)]
 pub(super) struct Broken {
-    /// Whether git may have come to `commit`: then some refs may have moved.
+    /// Whether git may have begun to commit, so that some refs may have moved.
     pub(super) committing: bool,
-    /// Whether git was killed: then it could not remove its locks.
+    /// Whether git was killed, so that it could not remove its locks.
     pub(super) killed: bool,
-    /// What git said, or the pipe.
+    /// Git's error output, or the error of the pipe.
     pub(super) why: String,
 }
 
-/// The child and its pipes.
+/// The child process and its pipes.
 pub(super) struct Session {
     child: Child,
     input: ChildStdin,
@@ -72,7 +72,7 @@ pub(super) struct Session {
     errors: JoinHandle<String>,
 }
 
-/// How long git may take for an answer before it is ended: far above what a million refs need.
+/// How long git may take to answer before it is ended: far longer than a transaction of a million refs needs.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 impl Session {
@@ -89,7 +89,7 @@ impl Session {
         Ok(Self { child, input, output, errors })
     }
 
-    /// Runs one transaction; all of its lines take effect or, if `committing` is false, none.
+    /// Runs one transaction. On success all lines took effect. On failure with `committing` false, none did.
     pub(super) async fn run(mut self, lines: &[Line]) -> Result<Self, Broken> {
         let mut prepared = false;
         let step = tokio::time::timeout(PATIENCE, self.transact(lines, &mut prepared)).await;
@@ -123,7 +123,7 @@ impl Session {
         Err(std::io::Error::other(format!("git answered {line:?} instead of {wanted:?}")))
     }
 
-    /// Ends git and gathers what it said.
+    /// Ends git and collects its error output. Returns whether it was killed, and the reason of the failure.
     async fn last_words(mut self, why: String) -> (bool, String) {
         drop(self.input);
         let ended = tokio::time::timeout(Duration::from_secs(5), self.child.wait()).await;
@@ -138,7 +138,7 @@ impl Session {
     }
 }
 
-/// Reads the error stream to its end and keeps the beginning: a full pipe would stop git.
+/// Reads the error output to its end and keeps the beginning. A full pipe would block git.
 async fn drain(mut errors: tokio::process::ChildStderr) -> String {
     let mut kept = Vec::new();
     let mut block = [0; 4096];

@@ -1,12 +1,12 @@
-//! Which commits are new: those behind the wanted ones that no committed value contains.
+//! Finds new commits: those behind the wanted commits that no committed value contains.
 //!
-//! A walk by date paints commits *new* (behind a wanted one) or *old* (committed, or behind a committed one). It
-//! begins with the wanted commits alone and asks at each step whether the parents are committed: a push onto a
-//! branch's tip ends after one step. When it does not end soon, it also paints from the hints and from the committed
-//! branches, so that it costs in proportion to what is new and not to the history behind it; when it meets the beginning
-//! of history before that, from the branch that HEAD names, because to list all branches may cost more than the rest.
-//! Too little old paint makes a pack larger than needed, never incomplete: every parent of a new commit is new itself, or
-//! old, and then a base.
+//! A walk by date paints each commit *new* (behind a wanted commit) or *old* (committed, or behind a committed commit).
+//! It starts from the wanted commits alone, and asks at each step whether the parents are committed. A push onto a
+//! branch's tip therefore ends after one step. After `NEAR` new commits, or at the beginning of history, the walk also
+//! paints from the hints and from the branch that HEAD names. After `FAR` new commits it also paints from the committed
+//! branches; listing them may cost more than the rest of the walk. So the cost is proportional to the new commits and
+//! not to the history behind them. Too few commits painted old make a pack larger than needed, but never incomplete:
+//! each parent of a new commit is either new itself, or old and then a base.
 
 use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 
@@ -17,24 +17,24 @@ use super::layout::failed;
 use super::objects::{Objects, native};
 use super::{GitError, ref_files};
 
-/// Says whether an object is the value of a committed ref.
+/// Returns whether an object is the value of a committed ref.
 pub(super) type Ask<'a> = dyn Fn(Oid) -> bool + 'a;
 
-/// After so many new commits, or at the beginning of history, the walk also begins at the hints and at HEAD.
+/// After this many new commits, or at the beginning of history, the walk also starts from the hints and from HEAD.
 const NEAR: usize = 32;
-/// After so many, at the committed branches too.
+/// After this many new commits, the walk also starts from the committed branches.
 const FAR: usize = 256;
-/// Old commits that are looked at, beside four for each new one, when nothing new is left to look at.
+/// How many old commits are walked when no new one is queued, in addition to four for each new commit.
 const SLACK: usize = 1024;
 
-/// What the walk found.
+/// The result of the walk.
 #[derive(Debug, Default)]
 pub(super) struct NewCommits {
-    /// New commits and their trees, parents first.
+    /// The new commits and their trees, parents first.
     pub(super) commits: Vec<(Oid, Oid)>,
-    /// For each new commit, the trees of its parents.
+    /// The trees of the parents of each new commit.
     pub(super) parent_trees: HashMap<Oid, Vec<Oid>>,
-    /// Old parents of new commits.
+    /// The old parents of new commits.
     pub(super) bases: BTreeSet<Oid>,
 }
 
@@ -52,20 +52,20 @@ struct Walk<'a, 'b> {
     hints: HashSet<Oid>,
     nodes: HashMap<Oid, Node>,
     queue: BinaryHeap<(i64, Oid)>,
-    /// New ones in the queue.
+    /// Number of new commits in the queue.
     fresh: usize,
-    /// New ones that were taken from the queue, and the time of the oldest.
+    /// Number of new commits that were taken from the queue, followed by the time of the oldest.
     walked: usize,
     oldest: i64,
-    /// Old ones that were taken from the queue.
+    /// Number of old commits that were taken from the queue.
     passed: usize,
     near: bool,
     far: bool,
-    /// The beginning of history was met.
+    /// Whether the walk reached the beginning of history.
     root: bool,
 }
 
-/// Walks from `wants`, which are commits that are not committed values.
+/// Walks from `wants`, which must be commits that are not committed values.
 pub(super) fn new_commits(
     objects: &Objects<'_>,
     wants: &[Oid],
@@ -106,7 +106,7 @@ impl Walk<'_, '_> {
 
     fn step(&mut self) -> Result<(), GitError> {
         let Some((time, oid)) = self.queue.pop() else { return Ok(()) };
-        let node = self.nodes.get_mut(&oid).expect("what is queued has a node");
+        let node = self.nodes.get_mut(&oid).expect("each queued commit has a node");
         node.queued = false;
         let parents = node.parents.clone();
         if node.old {
@@ -162,7 +162,7 @@ impl Walk<'_, '_> {
         self.begin_at(&values)
     }
 
-    /// Paints from committed values, as far as they are commits that are here.
+    /// Paints from those committed values that are commits in this repository.
     fn begin_at(&mut self, values: &[Oid]) -> Result<(), GitError> {
         for oid in values {
             if self.objects.repository.find_commit(*oid).is_ok() {
@@ -180,7 +180,7 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    /// Paints a commit old; one that was new must tell its parents.
+    /// Paints a commit old. A commit that was new before is queued again, so that its parents become old too.
     fn reach_old(&mut self, oid: Oid, enqueue: bool) -> Result<(), GitError> {
         match self.nodes.get_mut(&oid) {
             None => self.load(oid, true)?,
@@ -199,7 +199,7 @@ impl Walk<'_, '_> {
     }
 
     fn enqueue(&mut self, oid: Oid) {
-        let node = self.nodes.get_mut(&oid).expect("what is queued has a node");
+        let node = self.nodes.get_mut(&oid).expect("each queued commit has a node");
         if !node.queued {
             node.queued = true;
             self.fresh += usize::from(!node.old);
@@ -215,7 +215,7 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    /// The new commits, parents first.
+    /// Returns the new commits, parents first.
     fn result(&self, wants: &[Oid]) -> NewCommits {
         let mut found = NewCommits::default();
         let mut entered = HashSet::new();

@@ -1,10 +1,11 @@
-//! The writers of refs: one actor a busy repository, each with its own long-lived git.
+//! Moves refs: one actor per busy repository, each with its own long-lived git.
 //!
-//! An actor takes the transactions that wait as one: whoever asked holds the locks of its refs, so no two of them move the
-//! same ref, and git takes little longer for many than for one. When that fails, they go one by one. When git ended without
-//! a word that everything moved, it looks at the refs: all new is success; a foreign value is [`GitError::RefMoved`];
-//! everything else that another program's passing lock explains is tried again, a few times. What had moved before git was
-//! killed is not undone: the rest is moved after it.
+//! An actor takes all waiting transactions as one. Each caller holds the locks of its refs, so no two transactions move
+//! the same ref, and git takes little longer for many of them than for one. When the combined transaction fails, the
+//! actor runs them one by one. When git ends without confirming a commit, the actor reads the refs. If all refs have
+//! their new values, the transaction succeeded. If a ref has an unexpected value, the result is [`GitError::RefMoved`].
+//! If git may have begun to commit, or if a short-lived lock of another program explains the failure, the rest is
+//! retried a few times. Refs that moved before git was killed stay moved, and the rest is moved after them.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -21,9 +22,9 @@ use super::stale::Suspects;
 use super::update_ref::{Broken, Line, Session};
 use super::{GitError, Settings, ref_files};
 
-/// Tries of one transaction; with the waits between them about ten seconds.
+/// Tries of one transaction. With the waits between them they take about ten seconds.
 const TRIES: u32 = 12;
-/// Transactions that may go as one.
+/// Most transactions that are combined into one.
 const TOGETHER: usize = 64;
 
 struct Job {
@@ -42,7 +43,7 @@ struct Registry {
     uses: u64,
 }
 
-/// The actors of a volume, at most `Settings::writers`; the least recently used one ends first.
+/// The actors of a volume, at most `Settings::writers`. The least recently used one ends first.
 pub(super) struct Writers {
     settings: Arc<Settings>,
     layout: Layout,
@@ -54,9 +55,9 @@ impl Writers {
         Self { settings, layout, registry: Mutex::default() }
     }
 
-    /// Runs one ref transaction. It ends even if the caller goes away.
+    /// Runs one ref transaction to its end, even if the caller goes away.
     pub(super) async fn run(&self, project: &ProjectName, lines: Vec<Line>) -> Result<(), GitError> {
-        const GONE: &str = "the writer of refs ended before it answered; what it did is not known";
+        const GONE: &str = "the ref writer ended before it answered; the refs may or may not have moved";
         let (answer, answered) = oneshot::channel();
         let mut job = Job { lines, answer };
         while let Err(mpsc::error::SendError(back)) = self.inbox(project).send(job).await {
@@ -66,7 +67,7 @@ impl Writers {
         answered.await.map_err(|_| failed(project, "move refs", GONE))?
     }
 
-    /// Lets the project's actor end.
+    /// Ends the project's actor once it has run the transactions it was given.
     pub(super) fn forget(&self, project: &ProjectName) {
         self.lock().entries.remove(project);
     }
@@ -117,7 +118,7 @@ impl Writer {
         }
     }
 
-    /// Takes transactions until nobody wants any for a while.
+    /// Runs transactions until none arrives for `Settings::writer_idle`.
     async fn serve(mut self, mut inbox: mpsc::Receiver<Job>) {
         loop {
             let mut jobs = Vec::new();
@@ -142,13 +143,14 @@ impl Writer {
         }
     }
 
-    /// Tries all of them as one; says whether everything moved. Of what moved before git was killed only the rest is left.
+    /// Tries all transactions as one. Returns whether all refs moved. On failure, removes the lines that took effect,
+    /// so that only the rest is tried again.
     async fn together(&mut self, jobs: &mut [Job], suspects: &mut Suspects) -> bool {
         let all: Vec<Line> = jobs.iter().flat_map(|job| job.lines.iter().cloned()).collect();
         let broken = match self.attempt(&all).await {
             Ok(Ok(())) => return true,
             Ok(Err(broken)) => broken,
-            // Ours to report, to each of them, by its own try.
+            // The sidecar's own error. Each transaction reports it from its own try.
             Err(_) => return false,
         };
         if broken.killed {
@@ -184,7 +186,7 @@ impl Writer {
         Ok(())
     }
 
-    /// One try: the outer error is ours, the inner one git's.
+    /// Runs one try. The outer error is the sidecar's own, the inner one git's.
     async fn attempt(&mut self, lines: &[Line]) -> Result<Result<(), Broken>, GitError> {
         self.record(lines).map_err(|error| self.failed(error))?;
         let session = match self.session.take() {
@@ -208,7 +210,7 @@ impl Writer {
         result
     }
 
-    /// What to do after git ended without success: looks at the refs.
+    /// Reads the refs and decides how to continue after git ended without success.
     fn judge(&self, lines: &[Line], broken: &Broken) -> Result<Next, GitError> {
         if !self.git_dir.exists() {
             return Err(GitError::NoRepository(self.project.clone()));
@@ -254,20 +256,20 @@ impl Writer {
     }
 }
 
-/// What follows from a failed try.
+/// The next step after a failed try.
 enum Next {
     /// Everything has moved.
     Done,
-    /// These lines are still to do.
+    /// These lines must be tried again.
     Again(Vec<Line>),
 }
 
-/// Reads a ref, with the error as ours.
+/// Reads a ref and converts the error.
 pub(super) fn read_ref(project: &ProjectName, git_dir: &Path, name: &str) -> Result<Option<Oid>, GitError> {
     ref_files::read(git_dir, name).map_err(|error| failed(project, "read a ref", error))
 }
 
-/// Whether git's message speaks of something that passes: another program's lock, or git itself having ended.
+/// Returns whether git's message describes a temporary failure: another program's lock, or the end of git itself.
 pub(super) fn is_passing(why: &str) -> bool {
     let signs =
         ["File exists", "Unable to create", "unable to lock", "but expected", "Broken pipe", "instead of", "no answer"];

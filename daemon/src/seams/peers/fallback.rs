@@ -1,4 +1,5 @@
-//! Several peers, asked in turn until everything is there. What one has is taken from it, the rest from the next.
+//! Asks several peers in turn until everything is found. Each peer sends the part that it has, and the next peer is
+//! asked for the rest.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,20 +10,20 @@ use lockstep_proto::{Oid, ProjectName};
 use super::{MOST_OIDS, PeerError, Peers};
 use crate::seams::blob::Payload;
 
-/// Peers in the order in which they are asked. None at all is a way to say that there are none.
+/// Peers in the order in which they are asked. An empty list stands for a node without peers.
 pub struct FallbackPeers {
     peers: Vec<Arc<dyn Peers>>,
 }
 
 impl FallbackPeers {
-    /// Asks these, in this order.
+    /// Creates a chain that asks these peers in order.
     #[must_use]
     pub fn new(peers: Vec<Arc<dyn Peers>>) -> Self {
         Self { peers }
     }
 }
 
-/// What was gathered so far.
+/// The objects received so far, and those still wanted.
 struct Gathered {
     packs: Vec<Payload>,
     left: BTreeSet<Oid>,
@@ -33,7 +34,7 @@ impl Gathered {
     fn take(&mut self, packs: Vec<Payload>, wants: &[Oid]) {
         self.packs.extend(packs);
         wants.iter().for_each(|oid| _ = self.left.remove(oid));
-        // What was just taken is the likeliest base; the next peer refuses a longer list.
+        // The objects just received are the likeliest bases. The next peer refuses a list longer than [`MOST_OIDS`].
         self.haves.splice(0..0, wants.iter().copied());
         self.haves.truncate(MOST_OIDS);
     }
@@ -61,7 +62,7 @@ impl Peers for FallbackPeers {
     }
 }
 
-/// Takes from one peer what it has of the rest. Each turn asks for less, or ends.
+/// Takes those of the remaining objects that one peer has. Each round asks for fewer objects, or ends.
 async fn ask(peer: &dyn Peers, project: &ProjectName, gathered: &mut Gathered) -> Result<(), String> {
     let mut wants: Vec<Oid> = gathered.left.iter().copied().collect();
     while !wants.is_empty() {
@@ -74,7 +75,7 @@ async fn ask(peer: &dyn Peers, project: &ProjectName, gathered: &mut Gathered) -
                 let before = wants.len();
                 wants.retain(|oid| !absent.contains(oid));
                 if wants.len() == before {
-                    // It lacks something behind a wanted object: nothing says behind which.
+                    // The peer lacks an object behind a wanted one, and does not say behind which.
                     return Ok(());
                 }
             }

@@ -1,5 +1,6 @@
-//! A peer's sidecar, reached over HTTP: `POST /v1/projects/{project}/objects` on its Unix socket, or on a TCP address with
-//! a token. The way is not encrypted: between machines it goes through a tunnel that ends on both loopback interfaces.
+//! Fetches objects from a peer's sidecar over HTTP: `POST /v1/projects/{project}/objects` on its Unix socket, or on a
+//! TCP address with a token. The connection is not encrypted. Between machines it goes through a tunnel that ends on
+//! the loopback interface of both.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,36 +23,37 @@ use tokio::time::timeout;
 use super::{PeerError, Peers};
 use crate::seams::blob::Payload;
 
-/// How long a connection may take.
+/// How long opening a connection may take.
 const CONNECT: Duration = Duration::from_secs(2);
-/// How long a peer may be silent: it packs meanwhile.
+/// How long a peer may send nothing. It packs during that time.
 const SILENCE: Duration = Duration::from_secs(120);
-/// A pack larger than this many bytes goes to a file.
+/// Packs above this size, in bytes, are spilled to a file.
 const MEMORY_BYTES: usize = 1024 * 1024;
-/// Largest answer that is no pack, in bytes.
+/// Largest answer that is not a pack, in bytes.
 const WORDS_BYTES: usize = 1024 * 1024;
 
-/// Where a peer is.
+/// The address of a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     /// A Unix socket on this machine.
     Socket(PathBuf),
-    /// `host:port`, and the file with the token, which is read on each use.
+    /// The address as `host:port`, and the file with the token. The file is read on each use.
     Tcp(String, PathBuf),
 }
 
-/// One peer.
+/// A client of one peer.
 pub struct HttpPeer {
     name: String,
     address: Address,
-    /// A folder for large packs that arrive.
+    /// The folder for large packs that arrive.
     spill: PathBuf,
-    /// Longest pack that is taken, in bytes.
+    /// Longest pack that is accepted, in bytes.
     most_bytes: u64,
 }
 
 impl HttpPeer {
-    /// The peer `name`, for messages, at `address`; large packs go to the folder `spill`, none above `most_bytes`.
+    /// Creates a client of the peer at `address`. Messages call it `name`. Large packs are written into the folder
+    /// `spill`, and packs above `most_bytes` are refused.
     #[must_use]
     pub fn new(name: String, address: Address, spill: PathBuf, most_bytes: u64) -> Self {
         Self { name, address, spill, most_bytes }
@@ -62,7 +64,7 @@ impl HttpPeer {
     }
 
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, PeerError> {
-        let late = |_| self.not_now("it does not take the connection in time");
+        let late = |_| self.not_now("it did not accept the connection in time");
         match &self.address {
             Address::Socket(path) => {
                 let stream = timeout(CONNECT, UnixStream::connect(path)).await.map_err(late)?;
@@ -81,10 +83,10 @@ impl HttpPeer {
     {
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.not_now(error))?;
-        // Ends with the sender; what goes wrong on it shows in the answer.
+        // The task ends with the sender. An error of the connection also shows in the answer.
         tokio::spawn(async move { drop(connection.await) });
         let answer = timeout(SILENCE, sender.send_request(request)).await;
-        answer.map_err(|_| self.not_now("no answer in time"))?.map_err(|error| self.not_now(error))
+        answer.map_err(|_| self.not_now("it did not answer in time"))?.map_err(|error| self.not_now(error))
     }
 
     async fn request(&self, project: &ProjectName, body: &ObjectsRequest) -> Result<Request<Full<Bytes>>, PeerError> {
@@ -102,16 +104,17 @@ impl HttpPeer {
         request.body(Full::new(body.into())).map_err(|error| self.not_now(error))
     }
 
-    /// A pack, in memory as long as it is small. One that is too long is dropped as soon as it is.
+    /// Receives a pack, in memory while it is small. A pack that is too long is dropped as soon as it exceeds the
+    /// limit.
     async fn receive(&self, mut body: Incoming) -> Result<Payload, PeerError> {
         let (mut head, mut length) = (Vec::new(), 0);
         let mut file: Option<(tokio::fs::File, tempfile::TempPath)> = None;
-        while let Some(frame) = timeout(SILENCE, body.frame()).await.map_err(|_| self.not_now("it fell silent"))? {
+        while let Some(frame) = timeout(SILENCE, body.frame()).await.map_err(|_| self.not_now("it went silent"))? {
             let Ok(chunk) = frame.map_err(|error| self.not_now(error))?.into_data() else { continue };
             length += chunk.len() as u64;
             if length > self.most_bytes {
                 let most = self.most_bytes;
-                return Err(self.not_now(format!("its pack is longer than {most} bytes, the limit of every pack")));
+                return Err(self.not_now(format!("its pack is longer than {most} bytes, the limit for packs")));
             }
             if file.is_none() && head.len() + chunk.len() > MEMORY_BYTES {
                 let made = tempfile::NamedTempFile::new_in(&self.spill).map_err(|error| self.not_now(error))?;
@@ -134,8 +137,8 @@ impl HttpPeer {
     async fn words<T: serde::de::DeserializeOwned>(&self, answer: Response<Incoming>) -> Result<T, PeerError> {
         let status = answer.status();
         let body = timeout(SILENCE, Limited::new(answer.into_body(), WORDS_BYTES).collect()).await;
-        let body = body.map_err(|_| self.not_now("it fell silent"))?.map_err(|error| self.not_now(error))?.to_bytes();
-        serde_json::from_slice(&body).map_err(|error| self.not_now(format!("HTTP {status}, unreadable: {error}")))
+        let body = body.map_err(|_| self.not_now("it went silent"))?.map_err(|error| self.not_now(error))?.to_bytes();
+        serde_json::from_slice(&body).map_err(|error| self.not_now(format!("bad answer, HTTP {status}: {error}")))
     }
 }
 

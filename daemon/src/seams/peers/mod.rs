@@ -1,11 +1,12 @@
 //! Peers: other nodes' repositories, as a source of objects whose journal entries are collected.
 //!
-//! The contract that every implementation keeps:
-//! - What [`Peers::objects`] answers is complete: with the closures of `haves`, the packs hold everything that `wants` need.
-//!   They are taken in their order, each on top of those before it.
-//! - It is complete or an error. [`PeerError::Missing`] names wanted objects that are not there *now*: another peer may have
-//!   them, and this one may later.
-//! - A peer is not trusted: what it sends is checked by [`crate::seams::git::Repositories::ingest`], like anything from outside.
+//! Every implementation keeps this contract:
+//! - The answer of [`Peers::objects`] is complete: together with the closures of `haves`, the packs hold everything
+//!   that `wants` need. Packs must be ingested in order, because each one may build on those before it.
+//! - A peer that cannot give a complete answer returns an error. [`PeerError::Missing`] names wanted objects that are
+//!   absent *now*: another peer may have them, and this one may have them later.
+//! - A peer is not trusted: [`crate::seams::git::Repositories::ingest`] checks its packs, like all content from
+//!   outside.
 
 mod fallback;
 pub mod http;
@@ -17,24 +18,24 @@ use lockstep_proto::{Oid, ProjectName};
 use crate::seams::blob::Payload;
 pub use fallback::FallbackPeers;
 
-/// Why there are no objects.
+/// Why a request for objects failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PeerError {
-    /// These are not there: at least one of what was wanted, or of what that needs.
-    #[error("no peer has {0:?}; they come when a peer has caught up, or add another peer to [peers]")]
+    /// The peers lack these objects: at least one of the wanted objects, or of the objects behind them.
+    #[error("no peer has {0:?}; retry when a peer has caught up, or add another peer to [peers]")]
     Missing(Vec<Oid>),
-    /// No peer can be asked.
-    #[error("no peer gives objects ({0}); try again")]
+    /// No peer could be asked.
+    #[error("no peer can send objects ({0}); try again")]
     NotNow(String),
 }
 
-/// Other nodes' repositories. The module's own documentation is the contract.
+/// Access to other nodes' repositories. The contract is in the module's documentation.
 #[async_trait]
 pub trait Peers: Send + Sync {
-    /// Packs of what `wants` need beyond the closures of `haves`, which the caller has. Neither list has more than
-    /// [`MOST_OIDS`] entries.
+    /// Returns packs of the objects that `wants` need beyond the closures of `haves`, which the caller has. Each list
+    /// has at most [`MOST_OIDS`] entries.
     async fn objects(&self, project: &ProjectName, wants: &[Oid], haves: &[Oid]) -> Result<Vec<Payload>, PeerError>;
 }
 
-/// Most ids in one list of a request: with both lists full it stays below the cap of a request's body.
+/// Most ids per list in a request. With both lists full, the request stays below the cap on its body.
 pub const MOST_OIDS: usize = 5_000;

@@ -1,4 +1,4 @@
-//! The giving side: a pack of one repository's objects for another node.
+//! The serving side: packs objects of one repository for another node.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::PeerError;
 use crate::seams::blob::Payload;
 use crate::seams::git::{GitError, IsCommitted, Repositories};
 
-/// Packs what `wants` need beyond the closures of `haves`.
+/// Packs the objects that `wants` need beyond the closures of `haves`.
 ///
 /// # Errors
 /// See [`PeerError`].

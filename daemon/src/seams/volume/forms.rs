@@ -6,8 +6,8 @@
 //! others   JSON
 //! ```
 //!
-//! Numbers are big-endian. A change of any of these forms raises [`FORMAT`]; a new field of a JSON form, with a default for
-//! stores without it, does not.
+//! Numbers are big-endian. A change of any of these forms raises [`FORMAT`]. A new field of a JSON form does not raise
+//! it, if it has a default for stores without it.
 
 use lockstep_proto::{Oid, RefValue, TxnId, Version};
 use serde::de::DeserializeOwned;
@@ -15,20 +15,20 @@ use serde::{Deserialize, Serialize};
 
 use super::{Held, RefRecord};
 
-/// The version of keys and values together, written into every store.
+/// The version of keys and values together. It is written into every store.
 pub const FORMAT: u64 = 1;
 
 /// Bytes in the store that this release cannot read: the file is damaged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a {what} in the store cannot be read: {why}; the file is damaged, restore the volume or start with a new one")]
 pub struct FormError {
-    /// Which form.
+    /// The name of the form.
     pub what: &'static str,
-    /// What is wrong.
+    /// A description of the defect.
     pub why: String,
 }
 
-/// [`Held`] without its bytes.
+/// A [`Held`] without its bytes.
 #[derive(Serialize, Deserialize)]
 struct Note {
     project: String,
@@ -37,7 +37,7 @@ struct Note {
     since_ms: u64,
 }
 
-/// Writes an entry of the version map.
+/// Encodes an entry of the version map.
 pub fn record(from: &RefRecord) -> Vec<u8> {
     let txn = from.txn.to_string();
     let length = u16::try_from(txn.len()).expect("a transaction id is under 120 bytes: its node is at most 48");
@@ -58,7 +58,7 @@ fn push(bytes: &mut Vec<u8>, kind: u8, value: &[u8]) {
     bytes.extend_from_slice(value);
 }
 
-/// Reads what [`record`] wrote.
+/// Decodes the output of [`record`].
 pub fn read_record(bytes: &[u8]) -> Result<RefRecord, FormError> {
     let bad = |why: &str| FormError { what: "version map entry", why: why.into() };
     let (version, rest) = bytes.split_first_chunk::<8>().ok_or_else(|| bad("it ends in the version"))?;
@@ -66,7 +66,7 @@ pub fn read_record(bytes: &[u8]) -> Result<RefRecord, FormError> {
     let length = usize::from(u16::from_be_bytes(*length));
     let (txn, rest) = rest.split_at_checked(length).ok_or_else(|| bad("it ends in the transaction"))?;
     let (kind, value) = rest.split_first().ok_or_else(|| bad("it has no value"))?;
-    let text = |bytes| std::str::from_utf8(bytes).map_err(|_| bad("it has a text that is no UTF-8"));
+    let text = |bytes| std::str::from_utf8(bytes).map_err(|_| bad("it has text that is not UTF-8"));
     let name = |error: lockstep_proto::NameError| bad(&error.to_string());
     let txn: TxnId = text(txn)?.parse().map_err(name)?;
     let value = match kind {
@@ -79,7 +79,7 @@ pub fn read_record(bytes: &[u8]) -> Result<RefRecord, FormError> {
     Ok(RefRecord { version: Version(u64::from_be_bytes(*version)), value, txn })
 }
 
-/// Writes a parked or quarantined record.
+/// Encodes a parked or quarantined record.
 pub fn held(from: &Held) -> Vec<u8> {
     let note = Note {
         project: from.project.clone(),
@@ -95,23 +95,23 @@ pub fn held(from: &Held) -> Vec<u8> {
     bytes
 }
 
-/// Reads what [`held`] wrote.
+/// Decodes the output of [`held`].
 pub fn read_held(bytes: &[u8]) -> Result<Held, FormError> {
     let bad = |why: &str| FormError { what: "held record", why: why.into() };
     let (length, rest) = bytes.split_first_chunk::<4>().ok_or_else(|| bad("it ends in a length"))?;
     let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| bad("it is too long"))?;
     let (note, bytes) = rest.split_at_checked(length).ok_or_else(|| bad("it ends in its note"))?;
-    let note = std::str::from_utf8(note).map_err(|_| bad("its note is no UTF-8"))?;
+    let note = std::str::from_utf8(note).map_err(|_| bad("its note is not UTF-8"))?;
     let Note { project, reason, waits_for, since_ms } = read_json("held record", note)?;
     Ok(Held { bytes: bytes.to_vec().into(), project, reason, waits_for, since_ms })
 }
 
-/// Writes any of the small forms.
+/// Encodes any of the small forms as JSON.
 pub fn json<T: Serialize>(from: &T) -> String {
     serde_json::to_string(from).expect("the store's own structs have text keys and no failing field")
 }
 
-/// Reads what [`json`] wrote.
+/// Decodes the output of [`json`].
 pub fn read_json<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T, FormError> {
     serde_json::from_str(text).map_err(|error| FormError { what, why: error.to_string() })
 }

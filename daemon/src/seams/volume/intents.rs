@@ -1,9 +1,9 @@
-//! Moves that are about to be made: an append-only file without any fsync.
+//! Move intents: an append-only file without any fsync.
 //!
-//! The version map runs behind the refs on the disk until the next sync. After a crash of the process the refs are ahead of
-//! it, and nothing on the disk says how far: a ref that was deleted, made again and deleted again looks as if it had been
-//! deleted once. This file says it; the page cache keeps it over a `kill -9`. After a crash of the machine it says
-//! nothing that can be relied on, and nothing is read from it: such a node asks the refdb.
+//! Until the next sync, the version map is behind the refs on disk. After a crash of the process the refs are ahead of
+//! it, and nothing else on the disk says how far: a ref that was deleted, created and deleted again looks like a ref
+//! that was deleted once. This file records the difference, and the page cache keeps it through a `kill -9`. After a
+//! crash of the machine the file is unreliable and is not used: such a node asks the refdb.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -15,21 +15,21 @@ use serde::{Deserialize, Serialize};
 
 use super::RefRecord;
 
-/// The file is written anew when it has grown above this, in bytes.
+/// Above this size, in bytes, the file is rewritten without the intents that have ended.
 const LARGE: u64 = 1024 * 1024;
 
-/// A move that was intents: the ref will be at this version.
+/// A ref move that is about to happen: the ref will have this record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MoveIntent {
-    /// The project.
+    /// The incarnation of the project.
     pub project: ProjectKey,
     /// The ref or pseudo-ref.
     pub key: RefKey,
-    /// What it will be.
+    /// The version, value and transaction of the ref after the move.
     pub record: RefRecord,
 }
 
-/// The file.
+/// The file of move intents.
 #[derive(Debug)]
 pub(super) struct AnnouncedFile {
     path: PathBuf,
@@ -46,7 +46,7 @@ impl AnnouncedFile {
         Ok(Self { path, file, bytes, next: 0, open: VecDeque::new() })
     }
 
-    /// What an earlier life intents. A last line that was cut short was not followed by its move.
+    /// Reads the move intents of an earlier process. The move of an incomplete last line did not happen.
     pub(super) fn read(path: &Path) -> std::io::Result<Vec<MoveIntent>> {
         let lines = BufReader::new(File::open(path)?).lines();
         let moves = lines.map_while(Result::ok).filter_map(|line| serde_json::from_str(&line).ok());
@@ -66,14 +66,14 @@ impl AnnouncedFile {
         Ok(self.next)
     }
 
-    /// The announcements up to this number are durable in the version map.
+    /// Drops the move intents up to this number. Their moves are durable in the version map.
     pub(super) fn settle(&mut self, until: u64) -> std::io::Result<()> {
         while self.open.front().is_some_and(|(number, _)| *number <= until) {
             self.open.pop_front();
         }
         if self.bytes < LARGE {
-            // What is settled stays in the file: the version map is as new, so nobody minds. Cutting the file each time
-            // would be a change of the file system's own journal, and wait behind every sync.
+            // Ended intents may stay in the file: the version map is at least as new. Truncating the file each time
+            // would be a change in the file system's own journal, and would wait behind every sync.
             return Ok(());
         }
         let draft = self.path.with_extension("new");
@@ -108,13 +108,13 @@ mod tests {
         let second = file.record_intents(&[step(2), step(3)]).unwrap();
         assert_eq!(AnnouncedFile::read(&path).unwrap(), vec![step(1), step(2), step(3)]);
         file.settle(first).unwrap();
-        assert_eq!(AnnouncedFile::read(&path).unwrap().len(), 3, "written anew only when it pays");
+        assert_eq!(AnnouncedFile::read(&path).unwrap().len(), 3, "rewritten only above LARGE");
         let mut last = second;
         while file.bytes < LARGE {
             last = file.record_intents(&[step(4)]).unwrap();
         }
         file.settle(last - 1).unwrap();
-        assert_eq!(AnnouncedFile::read(&path).unwrap(), vec![step(4)], "the one that is not settled");
+        assert_eq!(AnnouncedFile::read(&path).unwrap(), vec![step(4)], "the intent that has not ended");
         file.record_intents(&[step(5)]).unwrap();
         assert_eq!(AnnouncedFile::read(&path).unwrap(), vec![step(4), step(5)]);
     }

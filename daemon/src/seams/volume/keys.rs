@@ -1,4 +1,4 @@
-//! The keys of the node's store on disk, as bytes whose order is the order of what they name.
+//! The keys of the node's store on disk, as bytes. Their order is the order of the things that they name.
 //!
 //! ```text
 //! project    name 00 incarnation(4)
@@ -8,9 +8,9 @@
 //! value      project length(1) id  an object id of a project
 //! ```
 //!
-//! Numbers are big-endian. No name contains a zero byte (control characters are refused), so a project's keys
-//! stand together, projects in the order of their names, and none is a prefix of another's. The byte behind a
-//! project is never `ff`: that ends its range.
+//! Numbers are big-endian. No name contains a zero byte (control characters are refused). So the keys of a project are
+//! contiguous, projects are in the order of their names, and no project's keys are a prefix of another's. The byte
+//! after a project is never `ff`, so `ff` ends the range of a project.
 
 use lockstep_proto::{Oid, ProjectKey, RefKey, RefName};
 
@@ -20,7 +20,7 @@ const STATE: u8 = 0;
 const HEAD: u8 = 1;
 const REF: u8 = 2;
 
-/// What every key of a project begins with.
+/// Returns the prefix of all keys of a project.
 pub fn project(key: &ProjectKey) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(key.name.as_str().len() + 5);
     bytes.extend_from_slice(key.name.as_str().as_bytes());
@@ -29,14 +29,14 @@ pub fn project(key: &ProjectKey) -> Vec<u8> {
     bytes
 }
 
-/// The first key behind every key of a project.
+/// Returns the first key after all keys of a project.
 pub fn project_end(key: &ProjectKey) -> Vec<u8> {
     let mut bytes = project(key);
     bytes.push(0xff);
     bytes
 }
 
-/// A ref or pseudo-ref of a project.
+/// Returns the key of a ref or pseudo-ref of a project.
 pub fn reference(key: &ProjectKey, reference: &RefKey) -> Vec<u8> {
     let mut bytes = project(key);
     match reference {
@@ -47,7 +47,7 @@ pub fn reference(key: &ProjectKey, reference: &RefKey) -> Vec<u8> {
     bytes
 }
 
-/// A name in a project: the same bytes as the ref of this name.
+/// Returns the key of a name in a project: the same bytes as the key of the ref of this name.
 pub fn name(key: &ProjectKey, name: &RefName) -> Vec<u8> {
     let mut bytes = project(key);
     push_name(&mut bytes, name);
@@ -59,7 +59,7 @@ fn push_name(bytes: &mut Vec<u8>, name: &RefName) {
     bytes.extend_from_slice(name.as_str().as_bytes());
 }
 
-/// An object of a project.
+/// Returns the key of an object of a project.
 pub fn value(key: &ProjectKey, oid: &Oid) -> Vec<u8> {
     let mut bytes = project(key);
     let id = oid.as_bytes();
@@ -68,7 +68,7 @@ pub fn value(key: &ProjectKey, oid: &Oid) -> Vec<u8> {
     bytes
 }
 
-/// The project and the ref that [`reference`] wrote.
+/// Reads the project and the ref from a key that [`reference`] wrote.
 pub fn read_reference(bytes: &[u8]) -> Result<(ProjectKey, RefKey), FormError> {
     let bad = |why: String| FormError { what: "reference key", why };
     let zero = bytes.iter().position(|byte| *byte == 0).ok_or_else(|| bad("it has no end of the project".into()))?;

@@ -1,8 +1,8 @@
-//! The volume's lock: one sidecar on one volume.
+//! The volume's lock: at most one sidecar per volume.
 //!
-//! The lock is an `flock` on `<root>/.lockstep/lock`, and the open file is inherited by every child process on
-//! purpose: a git that outlives a killed sidecar still holds it, so that the next sidecar waits for the orphan
-//! instead of racing it. The kernel lets go of the lock when the last of them is gone; nothing is left to clean up.
+//! The lock is an `flock` on `<root>/.lockstep/lock`. Every child process inherits the open file on purpose: a git that
+//! outlives a killed sidecar still holds the lock, so the next sidecar waits for the orphan instead of racing it. The
+//! kernel releases the lock when the last of these processes ends. Nothing needs to be cleaned up.
 
 use std::fs::{self, File};
 use std::io;
@@ -13,23 +13,23 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use tokio::time::{Instant, sleep};
 
-/// The sidecar's own folder on a volume, below the repositories' root.
+/// The sidecar's own folder on a volume, below the root.
 pub const FOLDER: &str = ".lockstep";
 
-/// How often a taken lock is tried again.
+/// The interval at which a held lock is tried again.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// The lock, held until it is dropped and every child process that was started meanwhile is gone.
+/// The held lock. It is released when it is dropped and every child process started meanwhile has ended.
 #[derive(Debug)]
 pub struct VolumeLock {
     path: PathBuf,
     _file: File,
 }
 
-/// Why the volume is not ours.
+/// Why the volume's lock could not be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Somebody holds it.
+    /// Another process holds the lock.
     #[error(
         "{path}: another sidecar, or a git that it started, still holds this volume after {waited:?}; stop that \
          process (`fuser {path}` names it) or give this node a volume of its own, then start again"
@@ -37,10 +37,10 @@ pub enum LockError {
     Held {
         /// The lock file.
         path: PathBuf,
-        /// How long it was tried.
+        /// How long this process waited for the lock.
         waited: Duration,
     },
-    /// The file cannot be used.
+    /// The lock file cannot be used.
     #[error("{path}: the volume's lock cannot be taken: {why}; make the folder writable for this user and start again")]
     Failed {
         /// The lock file.
@@ -51,10 +51,11 @@ pub enum LockError {
 }
 
 impl VolumeLock {
-    /// Takes the lock of the volume at `root`, and waits for it no longer than `wait`.
+    /// Takes the lock of the volume at `root`, and waits for it for at most `wait`.
     ///
     /// # Errors
-    /// [`LockError::Held`] when somebody holds it all the time, [`LockError::Failed`] when the file cannot be used.
+    /// [`LockError::Held`] when another process holds the lock until the end of the wait, [`LockError::Failed`] when
+    /// the lock file cannot be used.
     pub async fn take(root: &Path, wait: Duration) -> Result<Self, LockError> {
         let path = root.join(FOLDER).join("lock");
         let failed = |why: io::Error| LockError::Failed { path: path.clone(), why };
@@ -63,7 +64,7 @@ impl VolumeLock {
         let mut is_told = false;
         while !try_lock(&file).map_err(failed)? {
             if !std::mem::replace(&mut is_told, true) {
-                tracing::warn!(path = %path.display(), ?wait, "somebody else holds this volume; waiting for it");
+                tracing::warn!(path = %path.display(), ?wait, "another process holds this volume; waiting for it");
             }
             if Instant::now() >= end {
                 return Err(LockError::Held { path, waited: wait });
@@ -73,14 +74,14 @@ impl VolumeLock {
         Ok(Self { path, _file: file })
     }
 
-    /// The lock file.
+    /// Returns the path of the lock file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// Opens the lock file so that children inherit it.
+/// Opens the lock file in such a way that children inherit it.
 fn open(path: &Path) -> io::Result<File> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
@@ -98,11 +99,11 @@ fn try_lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// The id of the machine's current boot: another one than at the last start means that the machine was booted
-/// since, and that what was not synced may be lost.
+/// Returns the id of the machine's current boot. A different id than at the last start means that the machine was
+/// booted since, and that unsynced changes may be lost.
 ///
 /// # Errors
-/// The kernel does not tell.
+/// The kernel does not provide the id.
 pub fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }

@@ -1,50 +1,50 @@
-//! What the node's Gerrit has not looked at yet, as the store keeps it: one mark a subject.
+//! Refresh marks as the store keeps them: one mark per subject that the node's Gerrit must refresh.
 
 use lockstep_proto::Oid;
 use serde::{Deserialize, Serialize};
 
-/// A subject whose refs have moved since Gerrit acknowledged it last.
+/// The mark of a subject whose refs have moved since Gerrit last acknowledged it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefreshMark {
-    /// Raised by every move of the node, over all its lives: a task carries it as its id.
+    /// A number that every move on this node raises, across restarts. A refresh task carries it as its id.
     pub generation: u64,
-    /// When the first of the moves was, in milliseconds since 1970; for people.
+    /// The time of the first of these moves, in milliseconds since 1970. It is shown to operators and decides nothing.
     pub since_ms: u64,
-    /// This node's own commits alone made it.
+    /// Whether all these moves are this node's own commits.
     #[serde(default)]
     pub own: bool,
-    /// Gerrit has acknowledged it, and may lose it again if it dies soon.
+    /// Whether Gerrit has acknowledged the mark. It may still lose the refresh if it dies soon.
     #[serde(default)]
     pub acknowledged: bool,
-    /// What is different.
+    /// The difference since the last acknowledgement.
     #[serde(flatten)]
     pub difference: Difference,
 }
 
-/// What is different since the last acknowledgement.
+/// The difference of a subject since Gerrit's last acknowledgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "difference", rename_all = "snake_case")]
 pub enum Difference {
-    /// Something; Gerrit reads what.
+    /// An unspecified difference. Gerrit reads the refs itself.
     Some,
-    /// A ref had one value, and has another one.
+    /// A ref has another value.
     Value {
-        /// At the last acknowledgement.
+        /// The value at the last acknowledgement.
         old: Option<Oid>,
-        /// Now.
+        /// The value now.
         new: Option<Oid>,
     },
-    /// A project came or went.
+    /// A project was created or deleted.
     Project {
-        /// One of this name was deleted.
+        /// A project of this name was deleted.
         deleted: bool,
-        /// One of this name is there.
+        /// A project of this name exists.
         exists: bool,
     },
 }
 
 impl RefreshMark {
-    /// This mark, and a later one of the same subject.
+    /// Combines this mark with a later one of the same subject.
     #[must_use]
     pub fn then(self, later: Self) -> Self {
         let difference = match (self.difference, later.difference) {

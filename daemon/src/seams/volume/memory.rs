@@ -1,7 +1,8 @@
 //! The node's store in memory, for the simulator and the tests.
 //!
-//! A [`MemoryStore`] is a handle; clones share what is stored. The simulator keeps one while it crashes and
-//! restarts a node: what was committed is on the "disk" and stays. [`MemoryStore::wipe`] is the loss of that disk.
+//! A [`MemoryStore`] is a handle, and clones share the state. The simulator keeps one while it crashes and restarts a
+//! node: everything committed is on the simulated disk and stays. [`MemoryStore::wipe`] simulates the loss of that
+//! disk.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +18,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::{Changes, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts};
 use crate::seams::eventlog::Position;
 
-/// A store in memory. Clones are handles to the same one.
+/// A store in memory. Clones are handles to the same store.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore(Arc<Mutex<State>>);
 
@@ -25,7 +26,7 @@ pub struct MemoryStore(Arc<Mutex<State>>);
 struct State {
     projects: BTreeMap<ProjectName, RefRecord>,
     refs: BTreeMap<ProjectKey, BTreeMap<RefKey, RefRecord>>,
-    /// How many refs have the object as their value.
+    /// The number of refs that have the object as their value.
     values: BTreeMap<ProjectKey, BTreeMap<Oid, u64>>,
     directories: BTreeMap<ProjectKey, BTreeSet<RefName>>,
     checkpoints: BTreeMap<ShardId, Position>,
@@ -48,7 +49,7 @@ impl MemoryStore {
         *self.state() = State::default();
     }
 
-    /// What was committed, step by step.
+    /// Returns the committed steps in their order.
     #[cfg(test)]
     #[must_use]
     pub fn steps(&self) -> Vec<Changes> {
@@ -224,7 +225,7 @@ impl NodeStore for MemoryStore {
     }
 
     fn end_intents(&self, until: u64) -> Result<(), StoreError> {
-        // The last note stays, for its number.
+        // The last record stays, because the next number follows from it.
         let intents = &mut self.state().intents;
         let last = intents.last_key_value().map_or(0, |(last, _)| *last);
         intents.retain(|number, _| *number > until || *number == last);

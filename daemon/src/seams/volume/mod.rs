@@ -1,11 +1,11 @@
-//! What a node remembers on its own volume, beside the repositories that it describes: the version map, the
-//! checkpoints, the low-water marks, what is parked, what is quarantined, what Gerrit has not looked at yet, and stream events
-//! on their way.
+//! The node's durable store on its own volume, beside the repositories that it describes. It holds the version map,
+//! checkpoints, low-water marks, parked and quarantined transactions, refresh marks for Gerrit, and stream events in
+//! transit.
 //!
-//! The contract that every implementation keeps (`tests/contract`): [`NodeStore::commit`] is one durable
-//! transaction, all of it or nothing after a power cut, and in effect for every read that begins after it
-//! returned. The caller has synced the repositories first ([`crate::seams::git::Repositories::sync`]): what the store says
-//! is on the disk.
+//! Every implementation keeps this contract (`tests/contract`): [`NodeStore::commit`] is one durable transaction. After
+//! a power cut it is there completely or not at all, and it is visible to every read that begins after it returned. The
+//! caller has synced the repositories first ([`crate::seams::git::Repositories::sync`]), so the state that the store
+//! describes is on the disk.
 
 pub mod disk;
 mod forms;
@@ -28,120 +28,125 @@ use serde::{Deserialize, Serialize};
 
 use crate::seams::eventlog::Position;
 
-/// What this node knows of a ref: the entry of the version map. A tombstone is an entry with an absent value.
+/// The version map's entry for one ref, as applied on this node. A tombstone is an entry with an absent value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefRecord {
     /// The version that is applied here.
     pub version: Version,
-    /// Its value.
+    /// The ref's value at that version.
     pub value: RefValue,
-    /// The transaction that gave it.
+    /// The transaction that set the value.
     pub txn: TxnId,
 }
 
-/// Names a shard for ever: a stream's name alone may come back with other content.
+/// A shard's unique name. A stream's name alone is not unique, because a stream may be created again with other
+/// content.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ShardId {
-    /// The stream's site.
+    /// The site of the stream.
     pub site: SiteId,
-    /// [`crate::seams::eventlog::StreamInfo::created`].
+    /// The creation time of the stream: [`crate::seams::eventlog::StreamInfo::created`].
     pub created: String,
     /// The shard's id in the stream.
     pub shard: String,
 }
 
-/// A record that waits or was set aside.
+/// A record that is parked or quarantined.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
-    /// The encoded transaction as it came.
+    /// The encoded transaction as received.
     pub bytes: Bytes,
-    /// The project, as far as it could be read.
+    /// The name of the project, as far as it could be read.
     pub project: String,
-    /// Why it is held.
+    /// Why the record is held.
     pub reason: String,
-    /// What it waits for: transactions, objects, a project. Empty for quarantine.
+    /// The transactions, objects or project that the record waits for. Empty in quarantine.
     pub waits_for: Vec<String>,
-    /// Since when, in milliseconds since 1970.
+    /// When the record was set aside, in milliseconds since 1970.
     pub since_ms: u64,
 }
 
-/// Where stream events lie that are on their way: numbered entries, in the order in which they came.
+/// A store of stream events in transit, as numbered entries in the order of their arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mailbox {
-    /// Announcements of this node that are not known to be in the event log. Encoded.
+    /// Encoded announcements of this node that are not known to be in the event log.
     Outbox,
-    /// The ids of those that are, the latest ones: a bridge that asks again is not answered with a second announcement.
+    /// The ids of the latest announcements that are in the event log, so that a bridge that repeats an event causes no
+    /// second announcement.
     Sent,
-    /// Announcements of other nodes that Gerrit has not confirmed. Encoded, behind the time of their arrival.
+    /// Announcements of other nodes that Gerrit has not confirmed, each as its arrival time followed by the encoded
+    /// announcement.
     Inbox,
 }
 
 /// Facts about the volume itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeFacts {
-    /// Its id, made when it was first used.
+    /// The volume's id, created when it was first used.
     pub id: String,
-    /// How often a sidecar started on it.
+    /// How often a sidecar has started on the volume.
     pub starts: u64,
-    /// The boot id of the machine at the last start; another one means that the machine was booted since.
+    /// The machine's boot id at the last start. A different one means that the machine was booted since.
     pub boot: String,
     /// Whether the last sidecar ended in an orderly way.
     pub clean: bool,
-    /// Whether a reconciliation after an unclean boot is due or under way: the disk may be ahead of what is remembered.
-    /// False again only at its end, so that a crash on the way begins it anew.
+    /// Whether the node must reconcile after an unclean boot, because the disk may be ahead of the store. It becomes
+    /// false only when the reconciliation ends, so a crash during it starts it again.
     #[serde(default)]
     pub reconciles: bool,
-    /// Projects whose repositories are being brought back: they lack refs and objects until they are taken out of here.
+    /// Projects whose repositories are being restored. They lack refs and objects until they are removed from this set.
     #[serde(default, rename = "revives")]
     pub restoring: BTreeSet<ProjectName>,
 }
 
-/// One durable step. Everything in it becomes true together; what it forgets, unparks, unquarantines or has refreshed goes
-/// before what it adds, and of two entries for one key the later one stays.
+/// One durable step; all its entries take effect together. Removals (forget, unpark, unquarantine, refreshed and so on)
+/// are applied before additions. Of two entries for one key the later one wins.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
     /// New entries of the version map.
     pub refs: Vec<(ProjectKey, RefKey, RefRecord)>,
     /// Names that are marked as directories in the refdb.
     pub directories: Vec<(ProjectKey, RefName)>,
-    /// Checkpoints.
+    /// New checkpoints.
     pub checkpoints: Vec<(ShardId, Position)>,
-    /// Checkpoints of shards that are gone.
+    /// Shards that no longer exist and whose checkpoints are removed.
     pub forget_shards: Vec<ShardId>,
-    /// Low-water marks: every slot of the lane below is durably applied here.
+    /// Low-water marks: every slot of the lane below the position is durably applied here.
     pub low_water: Vec<(LaneId, Seq)>,
-    /// Low-water marks of lanes that are collected.
+    /// Collected lanes whose low-water marks are removed.
     pub forget_lanes: Vec<LaneId>,
-    /// Parked: by the transaction's id.
+    /// Newly parked records, by transaction id.
     pub park: Vec<(String, Held)>,
-    /// No longer parked.
+    /// Transaction ids of records that are no longer parked.
     pub unpark: Vec<String>,
-    /// Quarantined: by the transaction's id, or by the shard's position where it has none.
+    /// Newly quarantined records, by transaction id, or by shard and position when they have none.
     pub quarantine: Vec<(String, Held)>,
-    /// Taken out of quarantine by an operator.
+    /// Records that an operator took out of quarantine.
     pub unquarantine: Vec<String>,
-    /// Projects that are gone: the version map and the directory marks of these incarnations, `@state` excepted.
+    /// Incarnations of projects that no longer exist: their version map entries, except `@state`, and directory marks
+    /// are removed.
     pub forget_projects: Vec<ProjectKey>,
-    /// What Gerrit has to look at.
+    /// New refresh marks: subjects that Gerrit must refresh.
     pub refresh: Vec<(Subject, RefreshMark)>,
-    /// What Gerrit has looked at.
+    /// Subjects that Gerrit has refreshed, whose marks are removed.
     pub refreshed: Vec<Subject>,
-    /// Entries of the mailboxes.
+    /// New entries of the mailboxes.
     pub post: Vec<(Mailbox, u64, Bytes)>,
-    /// Entries of the mailboxes that nobody needs any more.
+    /// Mailbox entries that are no longer needed.
     pub unpost: Vec<(Mailbox, u64)>,
-    /// Which announcements of an origin were received, by its text, as JSON.
+    /// Which announcements of each origin were received, as JSON, by the origin's text.
     pub received: BTreeMap<String, String>,
-    /// The same of a block of an origin's numbers, a bit for each; none for one that is in its JSON now.
+    /// Which announcements of a block of an origin's numbers were received, one bit per number; `None` for a block that
+    /// the origin's JSON covers now.
     pub received_blocks: BTreeMap<(String, u64), Option<Bytes>>,
-    /// Origins of which no announcement can come again.
+    /// Origins that can send no announcement any more.
     pub forget_received: Vec<String>,
-    /// The volume's facts.
+    /// The new facts of the volume.
     pub facts: Option<VolumeFacts>,
 }
 
 impl Changes {
-    /// Whether there is nothing to do.
+    /// Returns whether the step changes nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.refs.is_empty()
@@ -166,26 +171,26 @@ impl Changes {
     }
 }
 
-/// The store failed; what it did is not known, and the node must not go on with it.
+/// The store failed. It is unknown whether the operation took effect, so the node must not continue with this store.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the node's own store failed while it tried to {op}: {why}")]
 pub struct StoreError {
-    /// What was tried.
+    /// The attempted operation.
     pub op: &'static str,
-    /// The whole chain of causes.
+    /// The complete chain of causes.
     pub why: String,
 }
 
-/// The node's durable memory. The module's own documentation is the contract.
+/// The node's durable store. The contract is in the module's documentation.
 ///
 /// Reads are quick (one look-up in a memory-mapped or cached tree) and therefore not asynchronous.
 #[async_trait]
 pub trait NodeStore: Send + Sync {
-    /// The version map's entry for a ref. `@state` is looked up by the project's name alone: its entry is the
-    /// same for every incarnation of the key.
+    /// Returns the version map's entry for a ref. `@state` is looked up by the project's name alone, and its entry is
+    /// the same for every incarnation in the key.
     fn reference(&self, project: &ProjectKey, key: &RefKey) -> Result<Option<RefRecord>, StoreError>;
 
-    /// Entries of a project, `@state` excepted, in key order, behind `after`, at most `limit`.
+    /// Returns up to `limit` entries of a project after `after`, in key order, without `@state`.
     fn references(
         &self,
         project: &ProjectKey,
@@ -193,56 +198,56 @@ pub trait NodeStore: Send + Sync {
         limit: usize,
     ) -> Result<Vec<(RefKey, RefRecord)>, StoreError>;
 
-    /// Every project with an `@state` entry.
+    /// Returns every project with an `@state` entry.
     fn projects(&self) -> Result<Vec<(ProjectName, RefRecord)>, StoreError>;
 
-    /// Whether an object is the value of any ref of the project in the version map.
+    /// Returns whether an object is the value of any ref of the project in the version map.
     fn is_value(&self, project: &ProjectKey, oid: &Oid) -> Result<bool, StoreError>;
 
-    /// Whether a name is known to be marked as a directory.
+    /// Returns whether the name is known to be marked as a directory.
     fn is_directory(&self, project: &ProjectKey, name: &RefName) -> Result<bool, StoreError>;
 
-    /// Every checkpoint.
+    /// Returns the checkpoint of every shard.
     fn checkpoints(&self) -> Result<BTreeMap<ShardId, Position>, StoreError>;
 
-    /// Every low-water mark.
+    /// Returns the low-water mark of every lane.
     fn low_water(&self) -> Result<BTreeMap<LaneId, Seq>, StoreError>;
 
-    /// Everything that is parked.
+    /// Returns every parked record by its id.
     fn parked(&self) -> Result<BTreeMap<String, Held>, StoreError>;
 
-    /// Everything that is quarantined.
+    /// Returns every quarantined record by its id.
     fn quarantined(&self) -> Result<BTreeMap<String, Held>, StoreError>;
 
-    /// How many records are parked, and how many quarantined; costs the same however many bytes they are.
+    /// Returns the numbers of parked and of quarantined records. The cost does not depend on the size of the records.
     fn held_counts(&self) -> Result<(u64, u64), StoreError>;
 
-    /// Everything that Gerrit has to look at.
+    /// Returns every subject that Gerrit must refresh, with its mark.
     fn refresh_marks(&self) -> Result<Vec<(Subject, RefreshMark)>, StoreError>;
 
-    /// Entries of a mailbox behind `after`, in the order of their numbers, at most `limit`.
+    /// Returns up to `limit` entries of a mailbox after `after`, in the order of their numbers.
     fn mail(&self, mailbox: Mailbox, after: Option<u64>, limit: usize) -> Result<Vec<(u64, Bytes)>, StoreError>;
 
-    /// One entry of a mailbox; none when it is not there, or not durable yet.
+    /// Returns one entry of a mailbox; `None` when it does not exist or is not durable yet.
     fn letter(&self, mailbox: Mailbox, number: u64) -> Result<Option<Bytes>, StoreError>;
 
-    /// Which announcements of each origin were received.
+    /// Returns which announcements of each origin were received.
     fn received(&self) -> Result<BTreeMap<String, String>, StoreError>;
 
-    /// The same of blocks of each origin's numbers.
+    /// Returns which announcements of each block of an origin's numbers were received.
     fn received_blocks(&self) -> Result<BTreeMap<(String, u64), Bytes>, StoreError>;
 
-    /// The volume's facts; empty ones for a new volume.
+    /// Returns the volume's facts; default ones for a new volume.
     fn facts(&self) -> Result<VolumeFacts, StoreError>;
 
-    /// Notes moves that are about to be made, and answers the note's number. Not durable: it survives a crash of this
-    /// process, not of the machine.
+    /// Records move intents, and returns the number of the record. The record survives a crash of this process, but not
+    /// of the machine.
     fn record_intents(&self, moves: &[MoveIntent]) -> Result<u64, StoreError>;
 
-    /// What was intents, in its order, and not settled; what was settled may be among it still.
+    /// Returns the recorded move intents in their order. Ended ones may be among them.
     fn intents(&self) -> Result<Vec<MoveIntent>, StoreError>;
 
-    /// The announcements up to this number are in the version map.
+    /// Ends the move intents up to this number. Their moves must be durable in the version map.
     fn end_intents(&self, until: u64) -> Result<(), StoreError>;
 
     /// Makes one step durable.

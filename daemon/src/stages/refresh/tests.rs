@@ -236,7 +236,7 @@ async fn a_gerrit_that_does_not_ask_is_told_until_it_takes_it() {
     assert_eq!(gerrit.take().len(), 1);
     let status = life.refresh.status();
     assert_eq!((status.due, status.failed, status.done), (1, 1, 0));
-    assert_eq!(status.last_error.as_deref(), Some("change p~1: a wrong password; it is tried again"));
+    assert_eq!(status.last_error.as_deref(), Some("change p~1: a wrong password; Lockstep retries"));
     tokio::time::sleep(Duration::from_secs(60)).await;
     let tries = gerrit.take();
     assert_eq!(tries.len(), 2, "once more in vain, then done: {tries:?}");

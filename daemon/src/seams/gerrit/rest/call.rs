@@ -1,4 +1,4 @@
-//! One REST call of Gerrit, as its service user.
+//! Sends one REST call to Gerrit as its service user.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,31 +14,31 @@ use tokio::time::timeout;
 
 use crate::seams::gerrit::GerritError;
 
-/// How long a connection may take.
+/// How long opening a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Largest answer that is read, in bytes: a page of 500 changes.
+/// Largest answer that is read, in bytes. A page of 500 changes fits.
 const ANSWER_BYTES: usize = 16 * 1024 * 1024;
-/// What Gerrit puts before its JSON, against a browser that would run it.
+/// The prefix of Gerrit's JSON, which prevents browsers from running it as a script.
 const GUARD: &str = ")]}'";
-/// How much of an answer is told when something is wrong, in characters.
+/// Most characters of an answer that an error message quotes.
 const TOLD: usize = 200;
 
-/// Where a Gerrit's REST API is, and as whom it is called.
+/// The address of Gerrit's REST API, and the credentials for it.
 #[derive(Clone, Debug)]
 pub struct RestSettings {
-    /// `host:port`.
+    /// The address as `host:port`.
     pub address: String,
-    /// What its paths begin with: nothing, or `/gerrit`.
+    /// The prefix of every path: empty, or for example `/gerrit`.
     pub prefix: String,
-    /// The user.
+    /// The name of the Gerrit user.
     pub user: String,
-    /// The file with the user's HTTP password or token; read on each call, so that it can be changed.
+    /// The file with the user's HTTP password or token. It is read on each call, so a change takes effect at once.
     pub password_file: PathBuf,
     /// How long a call may take.
     pub timeout: Duration,
 }
 
-/// What Gerrit answered, if it let the user in.
+/// Gerrit's answer to a call of an authenticated user.
 #[derive(Clone, Debug)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
@@ -46,13 +46,13 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// The JSON of an answer; null when there is none.
+    /// Parses the answer as JSON. Returns null when it is not JSON.
     pub(super) fn json(&self) -> Value {
         let text = self.text.strip_prefix(GUARD).unwrap_or(&self.text);
         serde_json::from_str(text).unwrap_or(Value::Null)
     }
 
-    /// For people: the status and the beginning of the text.
+    /// Formats the status and the beginning of the text for error messages.
     pub(super) fn told(&self) -> String {
         let text: String = self.text.trim().chars().take(TOLD).collect();
         format!("HTTP {} {text}", self.status.as_u16())
@@ -60,10 +60,11 @@ impl Answer {
 }
 
 impl RestSettings {
-    /// Sends one call. `path` begins with `/`, below `/a`.
+    /// Sends one call. `path` begins with `/` and is below `/a`.
     ///
     /// # Errors
-    /// Gerrit is away or ill, or it does not let the user in, or not do this. Every other answer is for the caller to judge.
+    /// Gerrit does not answer or has an internal error, rejects the user, or forbids the call. The caller judges every
+    /// other answer.
     pub(super) async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, GerritError> {
         let request = self.request(&method, path, body).await?;
         let answer = timeout(self.timeout, self.exchange(request)).await;
@@ -72,12 +73,12 @@ impl RestSettings {
         let answer = answer.map_err(late)??;
         match answer.status {
             StatusCode::UNAUTHORIZED => Err(GerritError::Denied(format!(
-                "Gerrit does not take the password of user {:?} (HTTP 401): correct gerrit.user or the file {}",
+                "Gerrit rejects the password of user {:?} (HTTP 401): correct gerrit.user or the file {}",
                 self.user,
                 self.password_file.display()
             ))),
             StatusCode::FORBIDDEN => Err(GerritError::Failed(format!(
-                "Gerrit does not let user {:?} {method} {path} ({}): give it Maintain Server, Flush Caches and \
+                "Gerrit forbids user {:?} the call {method} {path} ({}): grant it Maintain Server, Flush Caches and \
                  Administrate Server in All-Projects",
                 self.user,
                 answer.told()
@@ -96,7 +97,7 @@ impl RestSettings {
         let text = tokio::fs::read_to_string(&self.password_file).await;
         let text = text.map_err(|error| {
             GerritError::Denied(format!(
-                "the password of Gerrit's user cannot be read: gerrit.password_file {}: {error}",
+                "cannot read the password of the Gerrit user: gerrit.password_file {}: {error}",
                 self.password_file.display()
             ))
         })?;
@@ -116,11 +117,11 @@ impl RestSettings {
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, GerritError> {
         let away = |why: String| GerritError::Away(format!("{}: {why}", self.address));
         let connecting = timeout(CONNECT, TcpStream::connect(&self.address)).await;
-        let stream = connecting.map_err(|_| away("it does not take the connection in time".to_owned()))?;
+        let stream = connecting.map_err(|_| away("it did not accept the connection in time".to_owned()))?;
         let stream = stream.map_err(|error| away(error.to_string()))?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| away(error.to_string()))?;
-        // Ends with the sender; what goes wrong on it shows in the answer.
+        // The task ends with the sender. An error of the connection also shows in the answer.
         tokio::spawn(async move { drop(connection.await) });
         let answer = sender.send_request(request).await.map_err(|error| away(error.to_string()))?;
         let status = answer.status();
@@ -130,7 +131,7 @@ impl RestSettings {
     }
 }
 
-/// RFC 4648, with padding.
+/// Encodes bytes in base64 with padding (RFC 4648).
 fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();

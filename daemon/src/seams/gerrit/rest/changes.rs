@@ -1,4 +1,4 @@
-//! Documents of changes: one, all of a project, and those whose change is gone.
+//! Indexes the documents of changes: of one change, of all changes of a project, and of changes that no longer exist.
 
 use http::{Method, StatusCode};
 use lockstep_proto::ProjectName;
@@ -8,11 +8,11 @@ use super::call::Answer;
 use super::{RestGerrit, encode};
 use crate::seams::gerrit::GerritError;
 
-/// How many changes are asked for at once.
+/// Number of changes per request.
 const PAGE: usize = 500;
 
 impl RestGerrit {
-    /// Indexes a change; the document of one that is gone is removed.
+    /// Indexes a change. Removes the document if the change no longer exists.
     pub(super) async fn index_change(&self, project: &ProjectName, number: u32) -> Result<(), GerritError> {
         let path = format!("/changes/{}~{number}/index", encode(project.as_str()));
         let answer = self.post(&path, json!({})).await?;
@@ -23,13 +23,14 @@ impl RestGerrit {
         }
     }
 
-    /// Indexes every change of a project, in Gerrit's background, and removes the documents of those that are gone.
+    /// Indexes every change of a project, in Gerrit's background, and removes the documents of changes that no longer
+    /// exist.
     pub(super) async fn index_changes(&self, project: &ProjectName) -> Result<(), GerritError> {
         self.index(&format!("/projects/{}/index.changes", encode(project.as_str())), json!({})).await?;
         self.drop_missing_changes(project).await
     }
 
-    /// Removes the documents of changes that are gone; those that are not are indexed.
+    /// Removes the documents of changes that no longer exist. The other changes are indexed again.
     pub(super) async fn drop_missing_changes(&self, project: &ProjectName) -> Result<(), GerritError> {
         for numbers in self.found(project).await?.chunks(PAGE) {
             self.index_or_drop(project, numbers).await?;
@@ -37,7 +38,7 @@ impl RestGerrit {
         Ok(())
     }
 
-    /// The numbers of all changes that the index has of a project.
+    /// Returns the numbers of all changes of a project that the index holds.
     async fn found(&self, project: &ProjectName) -> Result<Vec<u64>, GerritError> {
         let (query, mut numbers) = (encode(&format!("project:\"{project}\"")), Vec::new());
         loop {
@@ -48,15 +49,16 @@ impl RestGerrit {
                 return Err(GerritError::Failed(why));
             };
             numbers.extend(changes.iter().filter_map(|change| change["_number"].as_u64()));
-            // The last one says that there are more.
+            // The last change of a page says whether there are more.
             if changes.last().is_none_or(|last| last["_more_changes"] != json!(true)) {
                 return Ok(numbers);
             }
         }
     }
 
-    /// Releases up to 3.14 remove a document for a plain number alone, and index a change whatever its document says for its
-    /// full name alone; later ones take the full name for both, and nothing else.
+    /// Indexes changes, and removes the documents of those that no longer exist. Releases up to 3.14 need both spellings:
+    /// the plain number to remove a document, and the full name to index a change regardless of its document. Later
+    /// releases accept only the full name, for both.
     async fn index_or_drop(&self, project: &ProjectName, numbers: &[u64]) -> Result<(), GerritError> {
         let full: Vec<String> = numbers.iter().map(|number| format!("{project}~{number}")).collect();
         let both: Vec<String> = full.iter().cloned().chain(numbers.iter().map(u64::to_string)).collect();

@@ -1,10 +1,11 @@
-//! A stock Gerrit, without the bridge, told by REST what to look at again.
+//! Refreshes a stock Gerrit, without the bridge, by REST calls.
 //!
-//! It can be told to index one document, and to forget whole caches; there is no call for one entry. So what a batch of
-//! tasks has in common is done once, in the order that Gerrit's loaders need: caches of projects before their documents
-//! (the document is made from the cache), documents of groups before the caches of members (those are loaded from the
-//! documents). What cannot be told this way: documents of a deleted project's changes go only when a project of its name
-//! comes back, and an account's external ids are searchable only when its own ref has moved. `docs/operations.md` has the list.
+//! The REST API can index one document and flush whole caches. It has no call for a single cache entry. So the work
+//! that the tasks of a batch share is done once, in the order that Gerrit's loaders need: project caches before project
+//! documents (the document is made from the cache), and group documents before the member caches (those are loaded from
+//! the documents). Two things are out of reach. The documents of a deleted project's changes are removed only when a
+//! project of the same name is created again. An account's external ids become searchable only when its own ref has
+//! moved. `docs/operations.md` has the list.
 
 mod call;
 mod changes;
@@ -33,17 +34,17 @@ const OF_GROUPS: &[&str] = &["groups", "groups_byname", "groups_byuuid", "groups
 const OF_GROUP_NAMES: &[&str] = &["groups_byname"];
 const OF_ACCOUNTS: &[&str] = &["sshkeys", "tokens"];
 
-/// See the module.
+/// A [`Gerrit`] that is reached by REST. See the module's documentation.
 pub struct RestGerrit {
     settings: RestSettings,
     all_projects: ProjectName,
-    /// The caches that this Gerrit has, once it was asked: releases differ.
+    /// The caches that this Gerrit has, which differ between releases; `None` until it was asked.
     caches: Mutex<Option<BTreeSet<String>>>,
     processes: Mutex<Processes>,
 }
 
 impl RestGerrit {
-    /// Connects to nothing yet. `all_projects` is what every project inherits from.
+    /// Creates the client without connecting. `all_projects` is the project from which every other project inherits.
     #[must_use]
     pub fn new(settings: RestSettings, all_projects: ProjectName) -> Self {
         Self { settings, all_projects, caches: Mutex::default(), processes: Mutex::default() }
@@ -53,7 +54,7 @@ impl RestGerrit {
         self.settings.call(Method::POST, path, Some(&body)).await
     }
 
-    /// Makes Gerrit forget these caches, as far as it has them.
+    /// Flushes those of the caches that this Gerrit has.
     async fn flush(&self, names: &BTreeSet<&'static str>) -> Result<(), GerritError> {
         let known = self.caches.lock().clone();
         let known = match known {
@@ -68,7 +69,7 @@ impl RestGerrit {
         if answer.status.is_success() {
             return Ok(());
         }
-        // Another release than the one that was asked, perhaps: ask again next time.
+        // Gerrit may run another release by now. Ask for its caches again next time.
         *self.caches.lock() = None;
         Err(GerritError::Failed(format!("caches {caches:?} were not flushed: {}", answer.told())))
     }
@@ -83,7 +84,7 @@ impl RestGerrit {
         Ok(known)
     }
 
-    /// Makes Gerrit index one document. That what it is of is gone is no failure.
+    /// Makes Gerrit index one document. It is not a failure if its subject no longer exists.
     async fn index(&self, path: &str, body: Value) -> Result<(), GerritError> {
         let answer = self.post(path, body).await?;
         match answer.status {
@@ -93,13 +94,13 @@ impl RestGerrit {
     }
 
     async fn index_project(&self, project: &ProjectName) -> Result<(), GerritError> {
-        // All projects inherit from that one, which takes its time.
+        // Every project inherits from All-Projects, so indexing all of them takes long.
         let is_root = *project == self.all_projects;
         let body = json!({"index_children": true, "async": is_root});
         self.index(&format!("/projects/{}/index", encode(project.as_str())), body).await
     }
 
-    /// The document of one task, if it has one.
+    /// Indexes the document of a task, if it has one.
     async fn document(&self, work: &Work) -> Result<(), GerritError> {
         match work {
             Work::Project { project, deleted, exists } => {
@@ -113,13 +114,14 @@ impl RestGerrit {
             Work::Change { project, number } => self.index_change(project, *number).await,
             Work::Account { account } => self.index(&format!("/accounts/{account}/index"), json!({})).await,
             Work::Group { group, .. } => self.index(&format!("/groups/{}/index", encode(group)), json!({})).await,
-            // Mergeability is computed when it is asked for, unless Gerrit is told to index it.
+            // Gerrit computes mergeability on demand, unless it is configured to index it.
             Work::Branch { .. } | Work::GroupNames { .. } | Work::ExternalIds { .. } => Ok(()),
         }
     }
 }
 
-/// Caches that must be forgotten before, or after, the documents of a task are made.
+/// Returns the caches that must be flushed before, and those that must be flushed after, the documents of a task are
+/// indexed.
 fn caches(work: &Work) -> (&'static [&'static str], &'static [&'static str]) {
     match work {
         Work::Project { .. } => (OF_PROJECT_LISTS, &[]),
@@ -131,7 +133,7 @@ fn caches(work: &Work) -> (&'static [&'static str], &'static [&'static str]) {
     }
 }
 
-/// A part of a path.
+/// Encodes one segment of a path.
 fn encode(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
@@ -144,7 +146,7 @@ impl Gerrit for RestGerrit {
         };
         let before = self.flush(&all(|work| caches(work).0)).await;
         let mut ends = Vec::with_capacity(tasks.len());
-        // When Gerrit takes nothing, it is not asked once a task.
+        // Once Gerrit is away or denies access, the remaining tasks fail without a call.
         let mut ill = None;
         for task in tasks {
             let end = match (&ill, &before) {

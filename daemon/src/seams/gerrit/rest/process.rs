@@ -1,6 +1,6 @@
-//! Which process of Gerrit answers. No call says when it was started; but its queue has a task that is scheduled once, when it
-//! starts, and stays in it until it ends: the one that looks after the log files. Its id and the time at which it was
-//! scheduled are another process's at no time.
+//! Identifies the Gerrit process that answers. No REST call returns its start time. But its queue holds a task that is
+//! scheduled once, at the start, and stays until the process ends: the task that maintains the log files. No two
+//! processes have this task with the same id and schedule time.
 
 use http::Method;
 use serde_json::Value;
@@ -8,21 +8,22 @@ use serde_json::Value;
 use super::RestGerrit;
 use crate::seams::gerrit::GerritError;
 
-/// What the task's name begins with: `Log File Manager`; `Log File Compressor` in earlier releases.
+/// The prefix of the task's name: `Log File Manager`, or `Log File Compressor` in earlier releases.
 const OF_LOG_FILES: &str = "Log File";
 
-/// Processes that were told apart.
+/// Counts the processes that could be distinguished.
 #[derive(Debug, Default)]
 pub(super) struct Processes {
     count: u64,
-    /// What tells the last one; none while nothing does.
+    /// The mark of the last process; `None` when its queue showed none.
     mark: Option<String>,
-    /// Whether anything ever did: then whatever comes after nothing may be another process.
+    /// Whether any queue ever showed a mark. From then on, a queue without a mark may belong to another process.
     was_told: bool,
 }
 
 impl Processes {
-    /// The queue was shown. One that shows no mark may be the same, but its mark is gone, or was never there.
+    /// Takes the mark of a queue and returns the number of the process. A queue without a mark may belong to the same
+    /// process after its mark disappeared, or to one that never had a mark.
     fn seen(&mut self, mark: Option<String>) -> u64 {
         if self.was_told && self.mark != mark {
             self.count += 1;
@@ -34,8 +35,8 @@ impl Processes {
 }
 
 impl RestGerrit {
-    /// See [`crate::seams::gerrit::Gerrit::process`]. A Gerrit whose queue cannot be read or has no such task (`log.compress` and `log.timeToKeep` are off) is
-    /// always the same one.
+    /// See [`crate::seams::gerrit::Gerrit::process`]. A Gerrit whose queue is unreadable or lacks the task
+    /// (`log.compress` and `log.timeToKeep` are off) always counts as the same process.
     pub(super) async fn ask_for_process(&self) -> Result<u64, GerritError> {
         let mark = match self.settings.call(Method::GET, "/config/server/tasks/", None).await {
             Ok(answer) => mark(&answer.json()),
@@ -46,7 +47,7 @@ impl RestGerrit {
     }
 }
 
-/// The last one: a process that starts looks after its log files at once, too.
+/// Returns the latest mark in the queue. A process also runs the task once at its start, so there may be two.
 fn mark(queue: &Value) -> Option<String> {
     let text = |task: &Value, field: &str| task.get(field).and_then(Value::as_str).map(str::to_owned);
     let of_log_files = queue.as_array()?.iter().filter(|task| {

@@ -1,4 +1,4 @@
-//! The adapter against a server that answers by a script.
+//! The REST adapter against a scripted server.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use tokio::net::TcpListener;
 
 use super::*;
 
-/// A Gerrit that writes down each call and answers what it was told to, or 200.
+/// A Gerrit that records each call, and answers with the scripted answer or with 200.
 #[derive(Default)]
 struct Script {
     calls: Mutex<Vec<String>>,
-    /// What a call begins with, and the status and text of its answer, once.
+    /// The prefix of a call, and the status and text of its answer. Each is used once.
     answers: Mutex<VecDeque<(&'static str, u16, String)>>,
 }
 
@@ -97,7 +97,7 @@ impl Rig {
         self.gerrit.refresh(&tasks).await
     }
 
-    /// Calls but the question for caches.
+    /// Returns the recorded calls, except requests for the list of caches.
     fn calls(&self) -> Vec<String> {
         self.script.take().into_iter().filter(|call| !call.starts_with("GET /g/a/config/server/caches/")).collect()
     }
@@ -134,7 +134,7 @@ async fn a_batch_flushes_once_in_the_order_that_the_loaders_need() {
             "POST /g/a/changes/a%2Fb~7/index {}",
             "POST /g/a/accounts/3/index {}",
             "POST /g/a/groups/ab%2D1/index {}",
-            // Those alone that this Gerrit has: there are no tokens in it.
+            // Only the caches that this Gerrit has: it has no `tokens`.
             r#"POST /g/a/config/server/caches/ {"caches":["groups","groups_bymember","sshkeys"],"operation":"FLUSH"}"#,
         ]
     );
@@ -149,7 +149,7 @@ async fn a_change_that_is_gone_leaves_the_index() {
     let both = format!(r#"{index} {{"changes":["a/b~7","7"],"delete_missing":true}}"#);
     assert_eq!(rig.calls()[1..], [both.as_str()]);
 
-    // A release that takes full names alone.
+    // A release that accepts full names only.
     rig.script.answers("POST /g/a/changes/a%2Fb~7/index", 404, "Not found");
     rig.script.answers(index, 400, "7 is no project~number");
     assert_eq!(rig.refresh(&[change(7)]).await, [Ok(())]);
@@ -161,7 +161,7 @@ async fn a_change_that_is_gone_leaves_the_index() {
     rig.script.answers(index, 400, "no such option");
     let ends = rig.refresh(&[change(8), change(9)]).await;
     assert!(matches!(&ends[0], Err(GerritError::Failed(why)) if why.contains("no such option")), "{ends:?}");
-    assert_eq!(ends[1], Ok(()), "one that fails does not stop the next one");
+    assert_eq!(ends[1], Ok(()), "a failed task does not stop the next one");
 }
 
 #[tokio::test]
@@ -209,13 +209,13 @@ async fn a_wrong_password_and_a_missing_right_say_what_to_do() {
     rig.script.answers("POST /g/a/changes/", 403, "not permitted");
     let ends = rig.refresh(&[change(1), change(2)]).await;
     assert!(matches!(&ends[0], Err(GerritError::Failed(why)) if why.contains("Maintain Server")), "{ends:?}");
-    assert_eq!(ends[1], Ok(()), "a right that one kind lacks does not stop the others");
+    assert_eq!(ends[1], Ok(()), "a missing right for one kind does not stop the others");
     assert_eq!(rig.calls().len(), 2);
     std::fs::write(rig.folder.path().join("password"), "wrong").unwrap();
     let ends = rig.refresh(&[change(1), change(2)]).await;
     assert!(matches!(&ends[0], Err(GerritError::Denied(why)) if why.contains("gerrit.user")), "{ends:?}");
     assert_eq!(ends[0], ends[1]);
-    assert_eq!(rig.calls().len(), 1, "nobody knocks again at once");
+    assert_eq!(rig.calls().len(), 1, "a denied user is not tried with the second task");
     std::fs::remove_file(rig.folder.path().join("password")).unwrap();
     let ends = rig.refresh(&[change(1)]).await;
     assert!(matches!(&ends[0], Err(GerritError::Denied(why)) if why.contains("gerrit.password_file")), "{ends:?}");
@@ -228,13 +228,13 @@ async fn a_gerrit_that_is_away_or_whose_caches_stay_is_no_success() {
     rig.script.answers("POST /g/a/config/server/caches/", 422, "cache groups not found");
     let ends = rig.refresh(&[group(), change(1)]).await;
     assert!(matches!(&ends[0], Err(GerritError::Failed(why)) if why.contains("not flushed")), "{ends:?}");
-    assert_eq!(ends[1], Ok(()), "what needs no cache is done");
-    assert_eq!(rig.refresh(&[group()]).await, [Ok(())], "the caches were asked for again");
+    assert_eq!(ends[1], Ok(()), "a task without caches is done");
+    assert_eq!(rig.refresh(&[group()]).await, [Ok(())], "the list of caches is read again");
     rig.script.answers("POST /g/a/config/server/caches/", 422, "cache projects not found");
     let ends = rig.refresh(&[config("p")]).await;
     assert!(
         ends[0].is_err() && rig.calls().iter().all(|call| !call.contains("/projects/p/index")),
-        "from an old cache"
+        "no document is indexed from an old cache"
     );
     rig.script.answers("POST /g/a/changes/", 503, "starting");
     assert!(matches!(rig.refresh(&[change(1)]).await[..], [Err(GerritError::Away(_))]));
@@ -246,9 +246,10 @@ async fn a_gerrit_that_is_away_or_whose_caches_stay_is_no_success() {
     assert!(matches!(away.refresh(&[task]).await[..], [Err(GerritError::Away(_))]));
 }
 
-/// A task of Gerrit's queue.
+/// A task in Gerrit's queue.
 fn queued(command: &str, start: &str, id: &str) -> Value {
-    json!({"id": id, "state": "SLEEPING", "start_time": start, "delay": 9, "command": command, "queue_name": "WorkQueue"})
+    json!({"id": id, "state": "SLEEPING", "start_time": start, "delay": 9, "command": command,
+           "queue_name": "WorkQueue"})
 }
 
 #[tokio::test]
@@ -267,9 +268,9 @@ async fn a_process_is_told_from_the_next_by_what_it_scheduled_at_its_start() {
     assert_eq!(shows(json!([other, second])).await, Ok(1));
     assert_eq!(shows(json!([second])).await, Ok(1));
     assert_eq!(shows(json!([started("10:09:00", "2a000002")])).await, Ok(2), "two starts within a second");
-    assert_eq!(shows(json!([other])).await, Ok(3), "its mark is gone");
-    assert_eq!(shows(json!([])).await, Ok(3), "nothing can be told");
-    assert_eq!(shows(json!([second])).await, Ok(4), "it may have started meanwhile");
+    assert_eq!(shows(json!([other])).await, Ok(3), "the mark is gone");
+    assert_eq!(shows(json!([])).await, Ok(3), "a queue without marks is no new process");
+    assert_eq!(shows(json!([second])).await, Ok(4), "another process may have started meanwhile");
     rig.script.answers("GET /g/a/config/server/tasks/", 503, "starting");
     assert!(matches!(rig.gerrit.process().await, Err(GerritError::Away(_))));
     assert_eq!(shows(json!([second])).await, Ok(4));

@@ -1,25 +1,25 @@
-//! Checks the format of one object, as `git fsck` does, and tells what it points to.
+//! Checks the format of one object, as `git fsck` does, and returns the objects to which it points.
 //!
-//! What git checks with more knowledge (the content of `.gitmodules`, names that only other file systems take
-//! for `.git`) is not repeated here: [`Checked`] says so, and git is asked.
+//! Checks for which git has more knowledge are not repeated here: the content of `.gitmodules`, and names that only
+//! other file systems take for `.git`. [`Checked`] says when git must be asked.
 
 use git2::ObjectType;
 
-/// What an object points to: ids and the types that they must have.
+/// The ids to which an object points, and the types that these objects must have.
 pub(super) type Links = Vec<(git2::Oid, ObjectType)>;
 
-/// What is known of an object that is not bad.
+/// The result of checking an object that is not bad.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Checked {
-    /// What it points to.
+    /// The objects to which it points.
     pub(super) links: Links,
-    /// Blobs whose content git must judge.
+    /// Blobs whose content git must check.
     pub(super) special: Vec<git2::Oid>,
-    /// Whether git must judge the object itself.
+    /// Whether git must check the object itself.
     pub(super) ask: bool,
 }
 
-/// Checks an object; the error says what is wrong with it.
+/// Checks an object. The error describes the defect.
 pub(super) fn check(kind: ObjectType, content: &[u8]) -> Result<Checked, String> {
     let plain = |links| Checked { links, ..Checked::default() };
     match kind {
@@ -30,11 +30,11 @@ pub(super) fn check(kind: ObjectType, content: &[u8]) -> Result<Checked, String>
     }
 }
 
-/// The lines of a header, up to the empty one.
+/// The lines of an object's header, up to the empty line.
 struct Lines<'a>(&'a [u8]);
 
 impl<'a> Lines<'a> {
-    /// Takes the next line if it begins with `key` and a space.
+    /// Takes the next line if it begins with `key` and a space. Returns the rest of that line.
     fn take(&mut self, key: &str) -> Option<&'a [u8]> {
         let end = self.0.iter().position(|byte| *byte == b'\n')?;
         let value = self.0[..end].strip_prefix(key.as_bytes())?.strip_prefix(b" ")?;
@@ -43,7 +43,7 @@ impl<'a> Lines<'a> {
     }
 
     fn need(&mut self, key: &str) -> Result<&'a [u8], String> {
-        self.take(key).ok_or_else(|| format!("it has no proper line '{key}'"))
+        self.take(key).ok_or_else(|| format!("its line '{key}' is missing or malformed"))
     }
 }
 
@@ -51,7 +51,7 @@ fn id(text: &[u8]) -> Result<git2::Oid, String> {
     let text = std::str::from_utf8(text).unwrap_or_default();
     let lower = text.len() == 40 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     let oid = git2::Oid::from_str(text).ok().filter(|oid| lower && !oid.is_zero());
-    oid.ok_or_else(|| format!("{text:?} is no object id"))
+    oid.ok_or_else(|| format!("{text:?} is not an object id"))
 }
 
 fn commit(content: &[u8]) -> Result<Links, String> {
@@ -80,7 +80,7 @@ fn tag(content: &[u8]) -> Result<Links, String> {
     if lines.need("tag")?.is_empty() {
         return Err("it has no name".to_owned());
     }
-    // Git's oldest tags have no tagger.
+    // The oldest tags have no tagger.
     lines.take("tagger").map(person).transpose()?;
     Ok(vec![(target, kind)])
 }
@@ -93,7 +93,8 @@ fn no_nul_in_header(content: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// `name <mail> seconds zone`. Old histories are careless with spaces and zones: only the shape is checked.
+/// Checks a line `name <mail> seconds zone`. Only the shape is checked, because old histories are careless with spaces
+/// and zones.
 fn person(line: &[u8]) -> Result<(), String> {
     let wrong = |why: &str| Err(format!("a person's line {why}: {:?}", String::from_utf8_lossy(line)));
     let Some(open) = line.iter().position(|byte| *byte == b'<') else { return wrong("has no '<'") };
@@ -101,7 +102,7 @@ fn person(line: &[u8]) -> Result<(), String> {
     let mut words = line[open + close + 1..].split(|byte| *byte == b' ').filter(|word| !word.is_empty());
     let Some(seconds) = words.next() else { return wrong("has no date") };
     if seconds.is_empty() || seconds.len() > 18 || !seconds.iter().all(u8::is_ascii_digit) {
-        return wrong("has a date that is no number");
+        return wrong("has a date that is not a number");
     }
     Ok(())
 }
@@ -151,7 +152,7 @@ fn next_entry<'a>(content: &mut &'a [u8]) -> Result<Entry<'a>, String> {
     Ok(Entry { mode: &all[..space], name: &all[space + 1..end], oid })
 }
 
-/// What an entry's mode says it is; none for a submodule, whose commit is elsewhere.
+/// Returns the type that an entry's mode states; `None` for a submodule, whose commit is in another repository.
 fn entry_kind(entry: &Entry<'_>) -> Result<Option<ObjectType>, String> {
     if entry.oid.is_zero() {
         return Err(format!("its entry {:?} has the zero id", String::from_utf8_lossy(entry.name)));
@@ -166,7 +167,7 @@ fn entry_kind(entry: &Entry<'_>) -> Result<Option<ObjectType>, String> {
 
 fn check_name(name: &[u8]) -> Result<(), String> {
     let lower = name.to_ascii_lowercase();
-    // Windows drops trailing dots and spaces, and takes what follows a colon for a stream of the file.
+    // Windows ignores trailing dots and spaces, and takes the text after a colon for a stream of the file.
     let stem = lower.split(|byte| *byte == b':').next().unwrap_or_default();
     let trimmed = stem.trim_ascii_end();
     let bare = &trimmed[..trimmed.iter().rposition(|byte| !matches!(byte, b'.' | b' ')).map_or(0, |at| at + 1)];
@@ -181,7 +182,7 @@ fn check_name(name: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// Names of files that git itself reads.
+/// Returns whether git itself reads files of this name.
 fn is_special(name: &[u8]) -> bool {
     let lower = name.to_ascii_lowercase();
     [".gitmodules", ".gitattributes", "gitmod~", "gi7eba~", "gitatt~", "gi7d29~"]
@@ -189,7 +190,7 @@ fn is_special(name: &[u8]) -> bool {
         .any(|prefix| lower.starts_with(prefix.as_bytes()))
 }
 
-/// Names that some file systems take for other ones.
+/// Returns whether some file systems take this name for another one.
 fn is_disguised(name: &[u8]) -> bool {
     let ignorable = [&b"\xe2\x80"[..], b"\xe2\x81", b"\xef\xbb"];
     name.contains(&b'\\') || ignorable.iter().any(|bytes| name.windows(bytes.len()).any(|window| window == *bytes))

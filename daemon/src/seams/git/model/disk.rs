@@ -1,9 +1,8 @@
-//! The model's disk: repositories as they can be read now, and as a power cut would leave them at least.
+//! The model's disk: the repositories in their current state and in their last synced state.
 //!
-//! Whatever changes is a [`Piece`] that is not synced yet. [`Disk::sync`] makes all of them durable;
-//! [`Disk::power_cut`] keeps or loses each by itself, because that is what disks and file systems do: a ref may
-//! survive without its object. A repository that was made or deleted is one more such piece, which takes its
-//! content with it.
+//! Each change is a [`Piece`] that is not synced yet. [`Disk::sync`] makes all pieces durable. [`Disk::power_cut`]
+//! keeps or loses each piece independently, as disks and file systems do: a ref may survive without its object. The
+//! creation or deletion of a repository is one more such piece, and it takes the repository's content with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,17 +14,17 @@ use crate::base::clock::Entropy;
 /// A bare repository.
 #[derive(Clone, Debug, Default)]
 pub struct Repo {
-    /// What `HEAD` points to.
+    /// The target of `HEAD`.
     pub head: Option<RefName>,
-    /// Every object that is there.
+    /// Every object in the repository.
     pub objects: BTreeMap<Oid, Object>,
-    /// Replicated refs.
+    /// The replicated refs.
     pub refs: BTreeMap<RefName, Oid>,
-    /// Values that are kept from garbage collection, by label.
+    /// The values that are protected from garbage collection, by label.
     pub keep: BTreeMap<String, Oid>,
 }
 
-/// What a power cut keeps or loses by itself.
+/// The unit that a power cut keeps or loses.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Piece {
     Head,
@@ -34,10 +33,10 @@ enum Piece {
     Keep(String),
 }
 
-/// What is not durable of a project.
+/// The changes of one project that are not durable.
 #[derive(Debug, Default)]
 struct Unsynced {
-    /// The repository itself was made or deleted.
+    /// Whether the repository itself was created or deleted.
     replaced: bool,
     pieces: BTreeSet<Piece>,
 }
@@ -51,7 +50,7 @@ pub struct Disk {
 }
 
 impl Repo {
-    /// Makes one piece what it is in `from`.
+    /// Copies the state of one piece from `from`.
     fn copy(&mut self, from: &Self, piece: &Piece) {
         match piece {
             Piece::Head => self.head.clone_from(&from.head),
@@ -70,17 +69,17 @@ fn put<K: Ord + Clone, V>(map: &mut BTreeMap<K, V>, key: &K, value: Option<V>) {
 }
 
 impl Disk {
-    /// A repository as it can be read now.
+    /// Returns a repository in its current state.
     pub fn repo(&self, project: &ProjectName) -> Option<&Repo> {
         self.now.get(project)
     }
 
-    /// Every project with a repository, in the order of their names.
+    /// Returns every project with a repository, in the order of the names.
     pub fn projects(&self) -> Vec<ProjectName> {
         self.now.keys().cloned().collect()
     }
 
-    /// Makes a repository, unless there is one.
+    /// Creates a repository unless there is one.
     pub fn create(&mut self, project: &ProjectName, head: &RefName) {
         if !self.now.contains_key(project) {
             self.now.insert(project.clone(), Repo { head: Some(head.clone()), ..Repo::default() });
@@ -88,19 +87,19 @@ impl Disk {
         }
     }
 
-    /// Removes a repository, if there is one.
+    /// Removes a repository if there is one.
     pub fn delete(&mut self, project: &ProjectName) {
         if self.now.remove(project).is_some() {
             self.replaced(project);
         }
     }
 
-    /// Points `HEAD` elsewhere.
+    /// Points `HEAD` to another branch.
     pub fn set_head(&mut self, project: &ProjectName, target: &RefName) {
         self.change(project, Piece::Head, |repo| repo.head = Some(target.clone()));
     }
 
-    /// Adds an object; one that is there already stays as it is.
+    /// Adds an object. An existing object stays as it is.
     pub fn put_object(&mut self, project: &ProjectName, object: Object) {
         let oid = object.oid();
         if self.repo(project).is_some_and(|repo| !repo.objects.contains_key(&oid)) {
@@ -108,12 +107,12 @@ impl Disk {
         }
     }
 
-    /// Sets or deletes a ref.
+    /// Sets a ref, or deletes it.
     pub fn set_ref(&mut self, project: &ProjectName, name: &RefName, value: Option<Oid>) {
         self.change(project, Piece::Ref(name.clone()), |repo| put(&mut repo.refs, name, value));
     }
 
-    /// Keeps a value by its label, or lets go of it.
+    /// Keeps a value under a label, or releases the label.
     pub fn set_keep(&mut self, project: &ProjectName, label: &String, value: Option<Oid>) {
         self.change(project, Piece::Keep(label.clone()), |repo| put(&mut repo.keep, label, value));
     }
@@ -139,7 +138,7 @@ impl Disk {
         self.settle(&mut || entropy.next() & 1 == 1);
     }
 
-    /// Settles each piece that is not durable: kept, or as it was when it was synced last.
+    /// Decides for each unsynced piece: keeps it, or reverts it to its last synced state.
     fn settle(&mut self, kept: &mut dyn FnMut() -> bool) {
         for (project, unsynced) in std::mem::take(&mut self.unsynced) {
             if unsynced.replaced && !self.settle_repository(&project, kept()) {
@@ -158,7 +157,7 @@ impl Disk {
         }
     }
 
-    /// Settles that a repository was made or deleted; answers whether its content is still to be settled.
+    /// Keeps or reverts the creation or deletion of a repository. Returns whether its content still has to be decided.
     fn settle_repository(&mut self, project: &ProjectName, kept: bool) -> bool {
         if kept {
             let made = self.now.get(project).map(|now| Repo { head: now.head.clone(), ..Repo::default() });

@@ -1,9 +1,9 @@
-//! Repositories without git and without a disk, for the simulator: deterministic, no IO.
+//! Simulated repositories for the simulator: deterministic, without git, disk or I/O.
 //!
-//! A [`ModelRepositories`] is a handle; clones share the volume, so that the simulator keeps it while it crashes
-//! and restarts a node. The death of a process loses nothing of it; [`ModelRepositories::power_cut`] loses any
-//! part of what was not synced, [`ModelRepositories::wipe`] everything. Objects point to objects and have no
-//! other content; there are no commits and trees, so that every object takes part in [`Relation`].
+//! A [`ModelRepositories`] is a handle. Clones share the volume, so the simulator can keep it while it crashes and
+//! restarts a node. The death of a process loses nothing. [`ModelRepositories::power_cut`] loses any part of the
+//! unsynced changes, and [`ModelRepositories::wipe`] loses everything. Objects point to objects and have no other
+//! content. There are no commits and trees, so every object takes part in [`Relation`].
 
 mod disk;
 mod object;
@@ -33,14 +33,14 @@ pub struct ModelRepositories {
 }
 
 impl ModelRepositories {
-    /// An empty volume, with injected bugs.
+    /// Creates an empty volume with the given injected bugs.
     #[must_use]
     pub fn new(bugs: InjectedBugs) -> Self {
         Self { disk: Arc::default(), bugs }
     }
 
-    /// Adds an object, as a push does before its refs move, and answers its id. Without a repository nothing is
-    /// added. What it points to need not be there.
+    /// Adds an object, as a push does before its refs move, and returns its id. Adds nothing when the project has no
+    /// repository. The objects to which it points may be absent.
     pub fn add_object(&self, project: &ProjectName, pointing_to: &[Oid], nonce: u64) -> Oid {
         let object = Object { nonce, links: pointing_to.to_vec() };
         let oid = object.oid();
@@ -48,7 +48,7 @@ impl ModelRepositories {
         oid
     }
 
-    /// Whether an object is there with everything that it needs.
+    /// Returns whether an object and its whole closure are present.
     #[must_use]
     pub fn closure_is_complete(&self, project: &ProjectName, oid: Oid) -> bool {
         let disk = self.disk();
@@ -56,25 +56,25 @@ impl ModelRepositories {
             .is_some_and(|repo| walk::closure([oid], &|_| false, &|oid| repo.objects.get(oid)).1.is_empty())
     }
 
-    /// Every ref; none without a repository.
+    /// Returns every ref; an empty map when there is no repository.
     #[must_use]
     pub fn refs(&self, project: &ProjectName) -> BTreeMap<RefName, Oid> {
         self.disk().repo(project).map(|repo| repo.refs.clone()).unwrap_or_default()
     }
 
-    /// Every value that is kept, by its label; none without a repository.
+    /// Returns every kept value by its label; an empty map when there is no repository.
     #[must_use]
     pub fn kept(&self, project: &ProjectName) -> BTreeMap<String, Oid> {
         self.disk().repo(project).map(|repo| repo.keep.clone()).unwrap_or_default()
     }
 
-    /// The machine loses its power: each object, ref and repository that changed since the last sync is kept or is
-    /// as it was then, each by itself.
+    /// Simulates a power cut: each object, ref and repository that changed since the last sync independently keeps its
+    /// new state or goes back to the synced one.
     pub fn power_cut(&self, entropy: &dyn Entropy) {
         self.disk().power_cut(entropy);
     }
 
-    /// Loses everything, as a new disk would.
+    /// Loses everything, as after a change of disks.
     pub fn wipe(&self) {
         *self.disk() = Disk::default();
     }
@@ -83,7 +83,7 @@ impl ModelRepositories {
         self.disk.lock()
     }
 
-    /// Looks at a repository.
+    /// Applies `look` to a project's repository.
     fn read<T>(&self, project: &ProjectName, look: impl FnOnce(&Repo) -> T) -> Result<T, GitError> {
         self.disk().repo(project).map(look).ok_or_else(|| GitError::NoRepository(project.clone()))
     }
@@ -141,7 +141,7 @@ impl Repositories for ModelRepositories {
         self.read(project, |repo| !behind(repo, one).is_disjoint(&behind(repo, other)))
     }
 
-    /// The model has no blobs.
+    /// Returns `None` for every present object: the model has no blobs.
     async fn counter(&self, project: &ProjectName, oid: Oid) -> Result<Option<u64>, GitError> {
         let absent = self.missing(project, &[oid]).await?;
         refuse_missing(project, absent)?;
@@ -240,7 +240,7 @@ impl Repositories for ModelRepositories {
         Ok(())
     }
 
-    /// After an unclean boot, removes refs and kept values whose object a power cut took.
+    /// After an unclean boot, removes refs and kept values whose object was lost in a power cut.
     async fn repair(&self, unclean_boot: bool) -> Result<RepairReport, GitError> {
         let mut report = RepairReport::default();
         let mut disk = self.disk();
@@ -256,7 +256,7 @@ impl Repositories for ModelRepositories {
         Ok(report)
     }
 
-    /// A name that is never used: the model takes packs in memory only.
+    /// Returns a path that is never used: the model takes packs in memory only.
     fn spill(&self) -> PathBuf {
         PathBuf::from("the-model-has-no-spill-folder")
     }
@@ -284,7 +284,7 @@ fn read_pack(project: &ProjectName, pack: &Payload) -> Result<BTreeMap<Oid, Obje
     }
 }
 
-/// Checks the old values, and that no two names would exclude each other afterwards.
+/// Checks the old values, and that no two ref names exclude each other afterwards.
 fn check_moves(project: &ProjectName, repo: &Repo, moves: &[RefMove]) -> Result<(), GitError> {
     let mut after: BTreeSet<&str> = repo.refs.keys().map(RefName::as_str).collect();
     let mut moved = BTreeSet::new();

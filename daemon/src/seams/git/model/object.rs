@@ -5,7 +5,7 @@
 //! pack    "MODEL" then for each object: length(4) object; then the SHA-1 of everything before
 //! ```
 //!
-//! An object's id is the SHA-1 of its bytes, so that no object can change and a damaged one has another id.
+//! An object's id is the SHA-1 of its bytes. So no object can change, and a damaged one has another id.
 
 use std::collections::BTreeMap;
 
@@ -15,17 +15,17 @@ use sha1::{Digest, Sha1};
 
 const MAGIC: &[u8] = b"MODEL";
 
-/// An object: what it points to, and a number that tells it from others that point to the same.
+/// An object: the ids to which it points, and a number that distinguishes it from other objects with the same links.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object {
     /// Any number.
     pub nonce: u64,
-    /// What must be there for this object to be complete.
+    /// The ids of the objects that must be present for this object to be complete.
     pub links: Vec<Oid>,
 }
 
 impl Object {
-    /// Its id.
+    /// Returns the object's id.
     pub fn oid(&self) -> Oid {
         Oid::Sha1(Sha1::digest(self.encode()).into())
     }
@@ -51,7 +51,7 @@ impl Object {
     }
 }
 
-/// Packs objects in the order given.
+/// Packs objects in the given order.
 pub fn write_pack<'a>(objects: impl IntoIterator<Item = &'a Object>) -> Bytes {
     let mut pack = BytesMut::from(MAGIC);
     for object in objects {
@@ -64,7 +64,7 @@ pub fn write_pack<'a>(objects: impl IntoIterator<Item = &'a Object>) -> Bytes {
     pack.freeze()
 }
 
-/// Reads what [`write_pack`] wrote; the error says what is wrong with the content.
+/// Reads the output of [`write_pack`]. The error describes the defect in the content.
 pub fn read_pack(pack: &[u8]) -> Result<BTreeMap<Oid, Object>, String> {
     let (content, hash) = pack.split_last_chunk::<20>().ok_or("the pack is too short for its hash")?;
     if Sha1::digest(content)[..] != hash[..] {

@@ -1,4 +1,5 @@
-//! Walks over the model's objects: closures, what a pack needs, what joins a repository.
+//! Walks over the model's objects: computes closures, the objects that a pack needs, and the objects that are missing
+//! for a pack to join a repository.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,19 +8,19 @@ use lockstep_proto::Oid;
 use super::disk::Repo;
 use super::object::Object;
 
-/// What a pack for other sites holds and builds on.
+/// The content of a pack for other sites and its bases.
 #[derive(Debug, Default)]
 pub struct Needed {
-    /// Objects that are new.
+    /// New objects.
     pub new: BTreeSet<Oid>,
-    /// Committed objects that they build on.
+    /// Committed objects on which the new ones build.
     pub bases: BTreeSet<Oid>,
 }
 
-/// Objects that are needed and not there.
+/// Objects that are needed and absent.
 pub type Missing = BTreeSet<Oid>;
 
-/// Everything that can be reached from `from`, as far as it is there, and what is missing.
+/// Returns every present object that is reachable from `from`, and the missing ones.
 pub fn closure<'a>(
     from: impl IntoIterator<Item = Oid>,
     stop: &dyn Fn(&Oid) -> bool,
@@ -44,7 +45,7 @@ pub fn closure<'a>(
     (seen, missing)
 }
 
-/// What `wants` need beyond what `is_base` says and beyond the closures of `hints`.
+/// Returns the objects that `wants` need beyond bases (by `is_base`) and beyond the closures of `hints`.
 pub fn needed(repo: &Repo, wants: &[Oid], hints: &[Oid], is_base: &dyn Fn(&Oid) -> bool) -> Result<Needed, Missing> {
     let hinted = hinted(repo, hints);
     let (mut needed, mut missing) = (Needed::default(), Missing::new());
@@ -65,7 +66,7 @@ pub fn needed(repo: &Repo, wants: &[Oid], hints: &[Oid], is_base: &dyn Fn(&Oid) 
     if missing.is_empty() { Ok(needed) } else { Err(missing) }
 }
 
-/// Every object in the closure of a hint that is there, and the hint.
+/// Maps each object in the closure of a present hint to that hint.
 fn hinted(repo: &Repo, hints: &[Oid]) -> BTreeMap<Oid, Oid> {
     let mut hinted = BTreeMap::new();
     for hint in hints {
@@ -76,8 +77,8 @@ fn hinted(repo: &Repo, hints: &[Oid]) -> BTreeMap<Oid, Oid> {
     hinted
 }
 
-/// What is missing for `new` to join the repository: links of the new objects, the bases, and whatever `wants`
-/// need beyond the bases.
+/// Returns the objects that are missing for `new` to join the repository: links of the new objects, the bases, and
+/// everything that `wants` need beyond the bases.
 pub fn missing_to_join(repo: &Repo, new: &BTreeMap<Oid, Object>, wants: &[Oid], bases: &[Oid]) -> Missing {
     let get = |oid: &Oid| new.get(oid).or_else(|| repo.objects.get(oid));
     let links = new.values().flat_map(|object| &object.links);

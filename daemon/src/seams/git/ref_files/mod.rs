@@ -1,8 +1,8 @@
-//! Refs as they are on disk (git's files backend), read without a cache.
+//! Reads refs from disk (git's files backend) without a cache.
 //!
-//! Loose files are read before `packed-refs`: whoever packs refs writes the packed file first and removes the
-//! loose one afterwards, so a ref is found in one of them at any moment. `packed-refs` is sorted by name, and
-//! one ref is found in it by bisection: about 14 small reads among a million refs.
+//! Loose files are read before `packed-refs`. A program that packs refs writes the packed file first and removes the
+//! loose file afterwards, so at any moment a ref is found in one of the two. `packed-refs` is sorted by name, and a
+//! single ref is found in it by bisection: about 14 small reads among a million refs.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,7 +14,7 @@ use lockstep_proto::Oid;
 
 const BLOCK: u64 = 4096;
 
-/// What a ref is; none when it is not there. A garbled or symbolic one is an error.
+/// Reads a ref; `None` when it does not exist. A garbled or symbolic ref is an error.
 pub(super) fn read(git_dir: &Path, name: &str) -> Result<Option<Oid>> {
     match std::fs::read(git_dir.join(name)) {
         Ok(content) => parse_loose(name, &content).map(Some),
@@ -23,7 +23,7 @@ pub(super) fn read(git_dir: &Path, name: &str) -> Result<Option<Oid>> {
     }
 }
 
-/// Every direct ref whose name begins with `prefix`, a folder's name that ends with '/'.
+/// Lists every direct ref whose name begins with `prefix`, which is the name of a folder and ends with '/'.
 pub(super) fn list(git_dir: &Path, prefix: &str) -> Result<BTreeMap<String, Oid>> {
     let mut loose = BTreeMap::new();
     let mut folders = vec![prefix.trim_end_matches('/').to_owned()];
@@ -68,7 +68,7 @@ fn is_absent(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory)
 }
 
-/// The id in a loose ref's file.
+/// Parses the object id in the file of a loose ref.
 pub(super) fn parse_loose(name: &str, content: &[u8]) -> Result<Oid> {
     let digits = content.strip_suffix(b"\n").unwrap_or(content);
     let oid = std::str::from_utf8(digits).ok().filter(|text| text.len() == 40).and_then(|text| text.parse().ok());
@@ -85,7 +85,7 @@ struct Packed {
     sorted: bool,
 }
 
-/// A line of it, and where the next one begins.
+/// A line of `packed-refs`, and the offset of the next one.
 struct Line {
     text: String,
     next: u64,
@@ -105,7 +105,7 @@ impl Packed {
         Ok(Some(packed))
     }
 
-    /// The line that begins at `at`; none at the end of the file.
+    /// Reads the line that begins at `at`; `None` at the end of the file.
     fn line(&self, at: u64) -> Result<Option<Line>> {
         let mut bytes = Vec::new();
         let mut block = [0; BLOCK as usize];
@@ -124,7 +124,7 @@ impl Packed {
         Ok(Some(Line { text: String::from_utf8_lossy(&bytes).into_owned(), next }))
     }
 
-    /// The beginning of the first line at or behind `at`.
+    /// Returns the start of the first line at or after `at`.
     fn line_start(&self, at: u64) -> Result<u64> {
         if at == 0 {
             return Ok(0);
@@ -132,7 +132,7 @@ impl Packed {
         Ok(self.line(at - 1)?.map_or(self.length, |line| line.next.min(self.length)))
     }
 
-    /// Where the first entry lies whose name is not less than `name`; the beginning if the file is not sorted.
+    /// Returns the offset of the first entry whose name is not less than `name`; 0 if the file is not sorted.
     fn lower_bound(&self, name: &str) -> Result<u64> {
         let (mut low, mut high) = (0, if self.sorted { self.length } else { 0 });
         while low < high {
@@ -145,7 +145,8 @@ impl Packed {
         self.line_start(low)
     }
 
-    /// The first entry at or behind the line that begins at `at`: its start, name, value and the next line.
+    /// Returns the first entry at or after the line that begins at `at`: its offset, name and value, and the offset of
+    /// the next line.
     fn entry_from(&self, mut at: u64) -> Result<Option<(u64, String, Oid, u64)>> {
         while let Some(line) = self.line(at)? {
             if !line.text.is_empty() && !line.text.starts_with(['#', '^']) {

@@ -1,4 +1,4 @@
-//! Bisection of `packed-refs` finds what a walk through it finds.
+//! Bisection of `packed-refs` finds the same entries as reading it from the start.
 
 use super::*;
 

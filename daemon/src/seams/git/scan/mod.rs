@@ -1,9 +1,9 @@
-//! Looks through a pack that came from outside, before git sees it.
+//! Scans a pack from outside before git sees it.
 //!
-//! A pack of 16 KiB can cost git 2 GiB of memory (measured), so everything that a pack declares is held against
-//! [`PackLimits`] first: the number of objects, their sizes, the results and depth of deltas. Content is inflated
-//! in blocks and dropped, so the scan itself needs little memory: 16 bytes an object. Deltas against objects
-//! that are named by id are refused: their cost cannot be told from the pack.
+//! A pack of 16 KiB can cost git 2 GiB of memory (measured), so every declaration of a pack is first checked against
+//! [`PackLimits`]: the number of objects, their sizes, and the results and depth of deltas. Content is inflated in
+//! blocks and dropped, so the scan itself needs little memory: 16 bytes per object. Deltas against objects that are
+//! named by id are refused, because their cost cannot be computed from the pack.
 
 use std::io::BufRead;
 
@@ -11,27 +11,28 @@ use flate2::{Decompress, FlushDecompress, Status};
 use git2::ObjectType;
 use sha1::{Digest, Sha1};
 
-/// What a pack may declare. Sizes are in bytes, inflated.
+/// Limits on the declarations of a pack. Sizes are of inflated content, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PackLimits {
-    /// Objects in the pack.
+    /// Most objects in the pack.
     pub objects: u32,
-    /// One blob that is stored whole.
+    /// Largest blob that is stored whole.
     pub blob_bytes: u64,
-    /// One commit, tree, tag or delta, or the result of a delta: what git holds in memory.
+    /// Largest commit, tree, tag, delta or result of a delta. Git holds these in memory.
     pub memory_bytes: u64,
-    /// All objects together, deltas counted by their results.
+    /// Largest sum of all objects. A delta counts by the size of its result.
     pub total_bytes: u64,
-    /// Deltas in the pack.
+    /// Most deltas in the pack.
     pub deltas: u32,
-    /// Deltas upon deltas.
+    /// Longest chain of deltas upon deltas.
     pub delta_depth: u16,
-    /// The pack itself, as it travels.
+    /// Largest pack as it is transferred, compressed.
     pub pack_bytes: u64,
 }
 
 impl PackLimits {
-    /// For packs that are checked in memory. What exceeds them goes through git, if [`PackLimits::SPILLED`] allows.
+    /// The limits of packs that are checked in memory. A pack that exceeds them goes through git, if
+    /// [`PackLimits::SPILLED`] allows it.
     pub const INLINE: Self = Self {
         objects: 10_000,
         blob_bytes: 64 << 20,
@@ -42,7 +43,7 @@ impl PackLimits {
         pack_bytes: 64 << 20,
     };
 
-    /// For every pack.
+    /// The limits of every pack.
     pub const SPILLED: Self = Self {
         objects: 5_000_000,
         blob_bytes: 16 << 30,
@@ -53,8 +54,8 @@ impl PackLimits {
         pack_bytes: 256 << 30,
     };
 
-    /// The same for a pack of `length` bytes: a short one may not declare as much in all as a long one. Deltas
-    /// multiply honestly (fifty versions of a large file), so the factor is generous.
+    /// Returns the limits for a pack of `length` bytes: a short pack may declare less in total than a long one. An
+    /// honest pack can have a high ratio too (fifty versions of a large file as deltas), so the factor is generous.
     #[must_use]
     pub fn for_length(self, length: u64) -> Self {
         let fair = length.saturating_mul(1000).saturating_add(1 << 30);
@@ -62,25 +63,25 @@ impl PackLimits {
     }
 }
 
-/// Why a pack was not scanned to its end.
+/// Why a scan did not reach the end of a pack.
 #[derive(Debug)]
 pub(super) enum ScanError {
     /// The pack is bad.
     Bad(String),
-    /// It could not be read.
+    /// The pack could not be read.
     Io(std::io::Error),
 }
 
-/// What a pack holds.
+/// The content of a pack.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Summary {
     pub(super) objects: u32,
     pub(super) deltas: u32,
-    /// The content of its whole objects, if it was asked for and the pack has no delta.
+    /// The content of the objects, when the caller asked for it and the pack has no deltas.
     pub(super) whole: Vec<(ObjectType, Vec<u8>)>,
 }
 
-/// Scans a pack. With `keep`, the content of a pack of at most that many objects, none a delta, is kept.
+/// Scans a pack. The content is kept when the pack has at most `keep` objects and no deltas.
 pub(super) fn scan(reader: impl BufRead, limits: &PackLimits, keep: u32) -> Result<Summary, ScanError> {
     let mut scan = Scan {
         source: Source { reader, digest: Sha1::new(), position: 0 },
@@ -95,7 +96,7 @@ pub(super) fn scan(reader: impl BufRead, limits: &PackLimits, keep: u32) -> Resu
     Ok(scan.summary)
 }
 
-/// The pack's bytes, counted and hashed as they pass.
+/// The pack's bytes, counted and hashed while they are read.
 struct Source<R> {
     reader: R,
     digest: Sha1,
@@ -106,7 +107,7 @@ struct Scan<R> {
     source: Source<R>,
     limits: PackLimits,
     inflate: Decompress,
-    /// Where each object begins and how deep its chain of deltas is, in ascending order.
+    /// The offset of each object and the depth of its delta chain, in ascending order.
     depths: Vec<(u64, u16)>,
     total: u64,
     summary: Summary,
@@ -170,7 +171,7 @@ impl<R: BufRead> Scan<R> {
         Ok(())
     }
 
-    /// Type and size: four bits of the size in the first byte, seven in each that follows.
+    /// Reads type and size: four bits of the size in the first byte, seven in each byte after it.
     fn object_header(&mut self) -> Result<(u8, u64), ScanError> {
         let mut byte = self.source.byte()?;
         let code = (byte >> 4) & 7;
@@ -212,7 +213,7 @@ impl<R: BufRead> Scan<R> {
         self.count(result)
     }
 
-    /// How far before a delta its base begins.
+    /// Reads the distance from the beginning of a delta back to its base.
     fn distance(&mut self) -> Result<u64, ScanError> {
         let mut byte = self.source.byte()?;
         let mut distance = u64::from(byte & 0x7f);
@@ -234,7 +235,7 @@ impl<R: BufRead> Scan<R> {
         cap("the size of all objects together", self.total, self.limits.total_bytes)
     }
 
-    /// Inflates what must be exactly `size` bytes, block by block.
+    /// Inflates content that must have exactly `size` bytes, block by block.
     fn inflate(&mut self, size: u64, mut take: impl FnMut(&[u8])) -> Result<(), ScanError> {
         let mut block = [0; 16 * 1024];
         self.inflate.reset(true);
@@ -289,7 +290,7 @@ impl<R: BufRead> Source<R> {
         Ok(bytes)
     }
 
-    /// Passes `count` bytes of the reader's buffer.
+    /// Consumes `count` bytes of the reader's buffer.
     fn consume(&mut self, count: usize) {
         if let Ok(buffer) = self.reader.fill_buf() {
             self.digest.update(&buffer[..count]);
@@ -299,7 +300,7 @@ impl<R: BufRead> Source<R> {
     }
 }
 
-/// A size in a delta: seven bits a byte, lowest first. Gives the value and the bytes that it took.
+/// Reads a size in a delta: seven bits per byte, lowest first. Returns the value and its length in bytes.
 fn varint(bytes: &[u8]) -> Result<(u64, usize), ScanError> {
     let mut value = 0;
     for (index, byte) in bytes.iter().enumerate().take(9) {
@@ -308,7 +309,7 @@ fn varint(bytes: &[u8]) -> Result<(u64, usize), ScanError> {
             return Ok((value, index + 1));
         }
     }
-    bad("a delta has no proper header")
+    bad("a delta has a malformed header")
 }
 
 fn cap(what: &str, value: u64, limit: u64) -> Result<(), ScanError> {

@@ -1,4 +1,4 @@
-//! Bombs and damage: what a pack declares is refused before it costs anything.
+//! Bombs and damaged packs: the scan refuses excessive declarations before they cost anything.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -17,7 +17,7 @@ impl Forge {
         Self { bytes: b"PACK\0\0\0\x02\0\0\0\0".to_vec(), count: 0 }
     }
 
-    /// Appends an object that declares `size`; gives its offset.
+    /// Appends an object that declares `size`. Returns its offset.
     fn object(&mut self, code: u8, size: u64, base: Option<u64>, content: &[u8]) -> u64 {
         let start = self.bytes.len() as u64;
         let mut byte = (code << 4) | (size & 15) as u8;
@@ -56,7 +56,7 @@ impl Forge {
     }
 }
 
-/// A delta's content: size of the base, size of the result, then instructions.
+/// The content of a delta: size of the base, size of the result, then instructions.
 fn delta(base: u64, result: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     for mut size in [base, result] {
@@ -203,7 +203,7 @@ fn a_delta_without_a_base_in_the_pack_is_refused() {
 }
 
 impl Forge {
-    /// The finished pack, with more to come.
+    /// Returns the pack as finished now. More objects may follow.
     fn bytes_now(&self) -> Vec<u8> {
         Self { bytes: self.bytes.clone(), count: self.count }.finish()
     }

@@ -1,8 +1,8 @@
 //! The node's store on disk: one redb file, `<root>/.lockstep/node.redb`.
 //!
-//! A step is one redb transaction with one fsync, whatever is in it. Reads see the last step that was committed
-//! and never wait for a writer. The cache is small on purpose: the whole idle sidecar has 30 MiB, and the
-//! machine's page cache holds the file anyway.
+//! A step is one redb transaction with one fsync, whatever its size. Reads see the last committed step and never wait
+//! for a writer. The cache is small on purpose: the whole idle sidecar has 30 MiB, and the machine's page cache holds
+//! the file anyway.
 
 mod tables;
 mod write;
@@ -28,13 +28,13 @@ use super::{
 };
 use crate::seams::eventlog::Position;
 
-/// How much of the file redb keeps in memory, in bytes.
+/// Size of redb's cache, in bytes.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
 
-/// Whatever redb or a form says; [`failed`] makes one [`StoreError`] of it.
+/// The result of an operation of redb or of a form. [`failed`] converts its error into a [`StoreError`].
 type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// A store in a file. Clones are handles to the same one.
+/// A store in a file. Clones are handles to the same store.
 #[derive(Clone)]
 pub struct DiskStore {
     database: Arc<Database>,
@@ -43,11 +43,11 @@ pub struct DiskStore {
 }
 
 impl DiskStore {
-    /// Opens the store, and makes it where there is none; its folder must be there. After a crash this reads the
-    /// whole file once. Blocks: call it at start.
+    /// Opens the store, or creates it when there is none. Its folder must exist. After a crash this reads the whole
+    /// file once. It blocks, so call it at the start.
     ///
     /// # Errors
-    /// The file is held by another process, damaged, or of a newer release; the error names it.
+    /// Another process holds the file, or the file is damaged or of a newer release. The error names the file.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let open = || -> Fallible<Database> {
             let database = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
@@ -58,11 +58,11 @@ impl DiskStore {
             Ok(database)
         };
         let named = |error: StoreError| StoreError { why: format!("{}: {}", path.display(), error.why), ..error };
-        let database = open().map_err(failed("open it")).map_err(named)?;
+        let database = open().map_err(failed("open the store")).map_err(named)?;
         let beside = path.with_extension("announced");
         let intents =
-            AnnouncedFile::open(beside.clone()).map_err(Into::into).map_err(failed("open its announcements"))?;
-        let before = AnnouncedFile::read(&beside).map_err(Into::into).map_err(failed("read its announcements"))?;
+            AnnouncedFile::open(beside.clone()).map_err(Into::into).map_err(failed("open the move intents"))?;
+        let before = AnnouncedFile::read(&beside).map_err(Into::into).map_err(failed("read the move intents"))?;
         Ok(Self {
             database: Arc::new(database),
             intents: Arc::new(Mutex::new(intents)),
@@ -77,8 +77,8 @@ impl DiskStore {
         Ok(self.database.begin_read()?.open_table(definition)?)
     }
 
-    /// Reads a key's value. The table outlives what is read from it: a page that is given back after its transaction may
-    /// be in use again.
+    /// Reads the value of a key. The table must outlive the value: a page that is returned after its transaction may be
+    /// in use again.
     fn get<'k, K: Key + 'static, V: Value + 'static, T>(
         &self,
         definition: TableDefinition<'static, K, V>,
@@ -223,7 +223,7 @@ impl DiskStore {
     }
 }
 
-/// The one error of the store: what was tried, and the whole chain of causes.
+/// Builds the store's error from the attempted operation and the complete chain of causes.
 fn failed(op: &'static str) -> impl Fn(Box<dyn std::error::Error + Send + Sync>) -> StoreError {
     move |error| {
         let mut why = error.to_string();
@@ -274,12 +274,12 @@ impl NodeStore for DiskStore {
     }
 
     fn parked(&self) -> Result<BTreeMap<String, Held>, StoreError> {
-        self.read_held(tables::PARKED).map_err(failed("read what is parked"))
+        self.read_held(tables::PARKED).map_err(failed("read the parked records"))
     }
 
     fn held_counts(&self) -> Result<(u64, u64), StoreError> {
         let count = || Ok((self.table(tables::PARKED)?.len()?, self.table(tables::QUARANTINE)?.len()?));
-        count().map_err(failed("count what is held"))
+        count().map_err(failed("count the held records"))
     }
 
     fn quarantined(&self) -> Result<BTreeMap<String, Held>, StoreError> {
@@ -303,11 +303,11 @@ impl NodeStore for DiskStore {
     }
 
     fn received(&self) -> Result<BTreeMap<String, String>, StoreError> {
-        self.read_received().map_err(failed("read what was received"))
+        self.read_received().map_err(failed("read the received numbers"))
     }
 
     fn received_blocks(&self) -> Result<BTreeMap<(String, u64), Bytes>, StoreError> {
-        self.read_received_blocks().map_err(failed("read what was received"))
+        self.read_received_blocks().map_err(failed("read the received numbers"))
     }
 
     fn facts(&self) -> Result<VolumeFacts, StoreError> {
@@ -325,7 +325,7 @@ impl NodeStore for DiskStore {
 
     fn end_intents(&self, until: u64) -> Result<(), StoreError> {
         let mut file = self.intents.lock();
-        file.settle(until).map_err(Into::into).map_err(failed("settle announcements"))
+        file.settle(until).map_err(Into::into).map_err(failed("end move intents"))
     }
 
     async fn commit(&self, changes: Changes) -> Result<(), StoreError> {

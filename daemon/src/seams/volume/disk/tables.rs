@@ -1,4 +1,4 @@
-//! The tables of the store on disk. `keys` and `forms` say what is in them.
+//! The tables of the store on disk. `keys` and `forms` describe their content.
 
 use redb::{Database, ReadableTable, TableDefinition};
 
@@ -6,45 +6,47 @@ use super::Fallible;
 use crate::seams::volume::Mailbox;
 use crate::seams::volume::forms::FORMAT;
 
-/// The version map without `@state`: [`crate::seams::volume::keys::reference`] to [`crate::seams::volume::forms::record`].
+/// The version map without `@state`: [`crate::seams::volume::keys::reference`] to
+/// [`crate::seams::volume::forms::record`].
 pub const REFS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("refs");
 /// The version map's `@state` entries: project name to [`crate::seams::volume::forms::record`].
 pub const PROJECTS: TableDefinition<&str, &[u8]> = TableDefinition::new("projects");
-/// [`crate::seams::volume::keys::value`] to the number of refs that have this value.
+/// Values of refs: [`crate::seams::volume::keys::value`] to the number of refs that have this value.
 pub const VALUES: TableDefinition<&[u8], u64> = TableDefinition::new("values");
 /// Names that are marked as directories: [`crate::seams::volume::keys::name`].
 pub const DIRECTORIES: TableDefinition<&[u8], ()> = TableDefinition::new("directories");
-/// Shard to position, both JSON.
+/// Checkpoints: shard to position, both as JSON.
 pub const CHECKPOINTS: TableDefinition<&str, &str> = TableDefinition::new("checkpoints");
-/// Lane to sequence number.
+/// Low-water marks: lane to sequence number.
 pub const LOW_WATER: TableDefinition<&str, u64> = TableDefinition::new("low_water");
-/// Transaction id to [`crate::seams::volume::forms::held`].
+/// Parked records: transaction id to [`crate::seams::volume::forms::held`].
 pub const PARKED: TableDefinition<&str, &[u8]> = TableDefinition::new("parked");
-/// Transaction id, or shard and position, to [`crate::seams::volume::forms::held`].
+/// Quarantined records: transaction id, or shard and position, to [`crate::seams::volume::forms::held`].
 pub const QUARANTINE: TableDefinition<&str, &[u8]> = TableDefinition::new("quarantine");
-/// Subject to what Gerrit has not looked at, both JSON. A release without it leaves it as it is.
+/// Refresh marks: subject to mark, both as JSON. A release without this table leaves it unchanged.
 pub const REFRESH: TableDefinition<&str, &str> = TableDefinition::new("refresh");
-/// Number to encoded announcement.
+/// The outbox: number to encoded announcement.
 pub const OUTBOX: TableDefinition<u64, &[u8]> = TableDefinition::new("outbox");
-/// Number to a stream event's id.
+/// Announcements in the event log: number to the id of the stream event.
 pub const SENT: TableDefinition<u64, &[u8]> = TableDefinition::new("sent");
-/// Number to the time of the arrival and the encoded announcement.
+/// The inbox: number to the arrival time and the encoded announcement.
 pub const INBOX: TableDefinition<u64, &[u8]> = TableDefinition::new("inbox");
-/// Origin to what was received of it, JSON.
+/// Received announcements: origin to the received numbers, as JSON.
 pub const RECEIVED: TableDefinition<&str, &str> = TableDefinition::new("received");
-/// Origin and block to what was received of the block's numbers: a bit each.
+/// Blocks of received announcements: origin and block to one bit per number of the block.
 pub const RECEIVED_BLOCKS: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("received_blocks");
-/// One row, [`VOLUME`]: JSON.
+/// The volume's facts, as JSON. The table has one row, [`VOLUME`].
 pub const FACTS: TableDefinition<&str, &str> = TableDefinition::new("facts");
-/// The row of [`FACTS`].
+/// The key of the row in [`FACTS`].
 pub const VOLUME: &str = "volume";
 
-/// One row, [`VERSION`]. Never changes its own form, so that every release can read it.
+/// The format of the store. The table has one row, [`VERSION`]. Its own form never changes, so that every release can
+/// read it.
 const FORMATS: TableDefinition<&str, u64> = TableDefinition::new("format");
-/// The row of [`FORMATS`].
+/// The key of the row in [`FORMATS`].
 const VERSION: &str = "version";
 
-/// A mailbox's table.
+/// Returns the table of a mailbox.
 pub fn mail(mailbox: Mailbox) -> TableDefinition<'static, u64, &'static [u8]> {
     match mailbox {
         Mailbox::Outbox => OUTBOX,
@@ -56,7 +58,7 @@ pub fn mail(mailbox: Mailbox) -> TableDefinition<'static, u64, &'static [u8]> {
 /// Checks the store's format and creates the tables of a new one.
 ///
 /// # Errors
-/// A store that a newer release wrote; nothing of it is touched then.
+/// The store was written by a newer release. Nothing in it is changed then.
 pub fn prepare(database: &Database) -> Fallible<()> {
     let txn = database.begin_write()?;
     {

@@ -1,4 +1,4 @@
-//! Writes one step of changes, within one transaction of the database.
+//! Writes one step of changes within one transaction of the database.
 
 use lockstep_proto::{Oid, ProjectKey, RefKey, RefName};
 use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
@@ -6,7 +6,7 @@ use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 use super::{Fallible, tables};
 use crate::seams::volume::{Changes, Held, RefRecord, forms, keys};
 
-/// Writes all of `changes`: first what goes, then what comes.
+/// Writes all of `changes`: first the removals, then the additions.
 pub fn apply(txn: &WriteTransaction, changes: &Changes) -> Fallible<()> {
     forget_projects(txn, &changes.forget_projects)?;
     put_refs(txn, &changes.refs)?;
@@ -55,7 +55,7 @@ fn put_refs(txn: &WriteTransaction, refs: &[(ProjectKey, RefKey, RefRecord)]) ->
     Ok(())
 }
 
-/// Changes how many refs of the project have the object as their value; none leaves no row.
+/// Changes the number of refs of the project that have the object as their value. Zero removes the row.
 fn count(
     values: &mut Table<'_, &'static [u8], u64>,
     project: &ProjectKey,
