@@ -2,13 +2,13 @@
 
 use crate::name::NameError;
 
-/// Why bytes are not a transaction that this release can act on.
+/// Why this release cannot act on some bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// Written by a newer release: wait for an upgrade.
-    #[error("transaction needs a newer release of Lockstep: {0}; upgrade this sidecar, the record waits")]
+    /// A newer release wrote the record. It must wait for an upgrade.
+    #[error("the record needs a newer release of Lockstep ({0}); upgrade this sidecar, until then the record waits")]
     Newer(String),
-    /// Not a valid transaction, and no upgrade will make it one: quarantine.
+    /// The bytes are not a valid transaction, and no upgrade makes them one. They go to quarantine.
     #[error("transaction is malformed: {0}")]
     Bad(String),
 }
