@@ -1,9 +1,9 @@
-//! Catching up from the refdb and the journal: whole transactions with everything that they rest on, never one ref of
-//! a batch alone.
+//! Catching up from the refdb and the journal: applies whole transactions with everything that they build on, never one
+//! ref of a batch alone.
 //!
-//! From a ref's item to its latest transaction, from there back by predecessor ids: every gap leads to the journal. What
-//! was collected there is older than what every node has applied, so a node that keeps its low-water mark finds it all.
-//! Any other jumps (`state_transfer`).
+//! The way leads from a ref's item to its latest transaction, and from there back by predecessor ids through the
+//! journal. The journal is collected only below the low-water marks of all nodes, so a node that is not expelled finds
+//! every transaction that it lacks. Any other node takes a state transfer (`state_transfer`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,21 +24,21 @@ use crate::seams::refdb::{RefDb, RefItem, SlotState};
 use crate::stages::ports::CatchUp;
 use crate::state::materialize::OnMismatch;
 
-/// Most transactions in one catch-up; what is further behind jumps.
+/// The most transactions in one catch-up. A project that is further behind takes a state transfer.
 const MOST: usize = 5_000;
-/// Items of one page of a project's scan.
+/// Items per page, when a project or the list of projects is read.
 pub(super) const PAGE: usize = 1_000;
 
 /// Why a catch-up by transactions ended early.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Stop {
-    /// The journal does not lead to the refdb's state any more, or the way is too long.
+    /// The journal no longer leads to the refdb's state, or the way is too long.
     #[error("{0}")]
     Gone(String),
-    /// Objects are missing on which the transactions build.
+    /// Objects that the transactions build on are missing.
     #[error("{0}")]
     Missing(String),
-    /// Something is away, or not as it must be.
+    /// A store, the disk or a peer failed, or the journal contradicts the refdb.
     #[error("{0}")]
     Other(String),
 }
@@ -58,23 +58,23 @@ impl From<UnitError> for Stop {
     }
 }
 
-/// Catches up one node. Clones share it.
+/// Catches up one node. Clones share all state.
 #[derive(Clone)]
 pub struct Catcher {
-    /// Applies what was fetched.
+    /// Applies the fetched transactions.
     pub units: Units,
-    /// The refdb.
+    /// The refdb, from which items and journal slots are read.
     pub refdb: Arc<dyn RefDb>,
-    /// Give what the journal has no longer.
+    /// The source of objects that the journal no longer has.
     pub peers: Arc<dyn Peers>,
-    /// For the jitter of retries.
+    /// Randomness, for the jitter of retries.
     pub entropy: Arc<dyn Entropy>,
-    /// Owns what goes on in the background.
+    /// Owns the catch-ups that run in the background.
     pub tasks: Tasks,
 }
 
 impl Catcher {
-    /// Applies what these items are newer in.
+    /// Brings the refs of these items up to their versions, by transactions from the journal.
     async fn items(&self, project: &ProjectKey, items: &[RefItem]) -> Result<(), Stop> {
         let start = self.newer(project, items)?;
         if start.is_empty() {
@@ -87,7 +87,7 @@ impl Catcher {
         }
     }
 
-    /// The transactions of the items that are newer than what is here.
+    /// The latest transactions of those items that are newer than the version map.
     fn newer(&self, project: &ProjectKey, items: &[RefItem]) -> Result<BTreeSet<TxnId>, String> {
         let mut newer = BTreeSet::new();
         for item in items {
@@ -106,8 +106,8 @@ impl Catcher {
         Ok(())
     }
 
-    /// The disk is ahead of the version map, as a crash leaves it: nobody knows how far. So every ref that is touched
-    /// goes to its latest version, which is not behind the disk; then no ref moves backwards.
+    /// Catches up when the disk may be ahead of the version map, as a crash leaves it. Nobody knows how far ahead it
+    /// is. So every touched ref goes to its latest version: that is never behind the disk, and no ref moves backwards.
     async fn to_the_latest(&self, project: &ProjectKey, items: &[RefItem]) -> Result<(), Stop> {
         let mut items: BTreeMap<RefKey, RefItem> = items.iter().map(|item| (item.key.clone(), item.clone())).collect();
         let shown = self.units.repositories.list_refs(&project.name).await.map_err(|error| error.to_string())?;
@@ -129,7 +129,7 @@ impl Catcher {
         Ok(self.units.restore(project, items.into_keys().collect()).await?)
     }
 
-    /// Fetches transactions and, from each, back to what is applied here.
+    /// Fetches these transactions, and from each its predecessors back to the versions that are applied here.
     async fn fetch(
         &self,
         start: BTreeSet<TxnId>,
@@ -142,7 +142,7 @@ impl Catcher {
                 continue;
             }
             if fetched.len() >= MOST {
-                return Err(Stop::Gone(format!("more than {MOST} transactions behind")));
+                return Err(Stop::Gone(format!("this node is more than {MOST} transactions behind")));
             }
             let transaction = self.load(&txn).await?;
             for command in &transaction.commands {
@@ -160,7 +160,7 @@ impl Catcher {
         Ok(fetched)
     }
 
-    /// The injected bug: only the refs that were asked for.
+    /// With the injected bug `BatchCaughtUpInPart`, drops the commands on all refs that were not asked for.
     fn in_part(&self, mut transaction: Transaction, items: &[RefItem]) -> Transaction {
         if self.units.bugs.has(InjectedBug::BatchCaughtUpInPart) {
             transaction.commands.retain(|command| items.iter().any(|item| item.key == command.key));
@@ -168,6 +168,7 @@ impl Catcher {
         transaction
     }
 
+    /// Reads a transaction from the journal.
     pub(super) async fn load(&self, txn: &TxnId) -> Result<Transaction, Stop> {
         match self.refdb.slot(&txn.slot).await.map_err(|error| error.to_string())? {
             SlotState::Committed(id, bytes) if id == *txn => {
@@ -175,17 +176,17 @@ impl Catcher {
             }
             SlotState::Committed(other, _) => Err(Stop::Other(format!("slot {} holds {other}, not {txn}", txn.slot))),
             SlotState::Poisoned => {
-                Err(Stop::Other(format!("slot {} is poisoned, and the refdb names {txn}", txn.slot)))
+                Err(Stop::Other(format!("slot {} is poisoned, but the refdb names {txn}", txn.slot)))
             }
             SlotState::Empty => Err(Stop::Gone(format!("{txn} is no longer in the journal"))),
         }
     }
 
-    /// Brings every ref of a project up to the refdb. Nothing is taken for granted of the disk: refs go to their latest
-    /// versions at once.
+    /// Brings every ref of a project up to the refdb. The disk may be ahead of the version map, so refs go to their
+    /// latest versions at once.
     ///
     /// # Errors
-    /// The refdb is away, or something is missing that will arrive: try again.
+    /// The refdb, the disk or a peer failed, or objects that will arrive are missing: try again.
     pub async fn whole_project(&self, project: &ProjectKey) -> Result<(), String> {
         let mut after: Option<RefKey> = None;
         loop {
@@ -204,7 +205,8 @@ impl Catcher {
         }
     }
 
-    /// Items of one project; where transactions do not lead to them, the whole project is looked at, or jumps.
+    /// Brings the refs of these items up to the refdb. If the journal no longer leads there, the project takes a state
+    /// transfer. If objects are missing, the whole project is brought up, because they may come with other refs.
     async fn up_to(&self, project: &ProjectKey, items: &[RefItem]) -> Result<(), String> {
         match self.items(project, items).await {
             Ok(()) => Ok(()),
@@ -214,6 +216,7 @@ impl Catcher {
         }
     }
 
+    /// Brings a project's state up to this item.
     async fn state(&self, name: &ProjectName, item: &RefItem) -> Result<(), String> {
         let any = ProjectKey { name: name.clone(), incarnation: 0 };
         self.up_to(&any, std::slice::from_ref(item)).await
@@ -294,18 +297,19 @@ impl CatchUp for Catcher {
     }
 }
 
-/// Refs on the disk that exclude a name that is touched.
+/// The refs on disk whose names exclude a touched name.
 fn in_the_way(shown: &BTreeSet<RefName>, touched: &BTreeSet<RefKey>) -> Vec<RefKey> {
     let excludes =
         |name: &&RefName| touched.iter().filter_map(RefKey::as_ref_name).any(|other| ref_names::exclude(name, other));
     shown.iter().filter(excludes).cloned().map(RefKey::Ref).collect()
 }
 
-/// Puts transactions behind their predecessors, by project key: each key's versions ascend, and a batch comes when all of
-/// its keys' earlier versions have come.
+/// Orders transactions after their predecessors, in runs of one project key: the versions of each ref ascend, and a
+/// batch comes after the earlier versions of all its refs.
 fn order(fetched: BTreeMap<TxnId, Arc<Transaction>>) -> Vec<(ProjectKey, Vec<Arc<Transaction>>)> {
     let mut waiting: Vec<Arc<Transaction>> = fetched.into_values().collect();
-    // Mostly the order in which they were built on each other; where clocks differ, packs find their order by themselves.
+    // Commit times mostly show the order in which commits were built on each other. Where clocks differ, `Units` finds
+    // the order of the packs itself.
     waiting.sort_by_key(|one| one.committed_at_ms);
     let mut placed: Vec<(ProjectKey, Vec<Arc<Transaction>>)> = Vec::new();
     while !waiting.is_empty() {
@@ -315,7 +319,7 @@ fn order(fetched: BTreeMap<TxnId, Arc<Transaction>>) -> Vec<(ProjectKey, Vec<Arc
         };
         let (now, later): (Vec<_>, Vec<_>) = waiting.into_iter().partition(free);
         if now.is_empty() {
-            // Predecessors cannot form a circle: each has a lower version of the same key.
+            // Predecessors cannot form a cycle: each has a lower version of the same ref.
             break;
         }
         for transaction in now {

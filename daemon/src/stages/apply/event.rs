@@ -8,29 +8,29 @@ use lockstep_proto::{DecodeError, Transaction};
 use crate::seams::volume::Held;
 use crate::stages::ports::Done;
 
-/// A transaction from the event log, the journal, or the parking parked.
+/// A transaction from the event log or the journal, or one that was parked when the node stopped.
 pub struct Event {
-    /// What it says.
+    /// The decoded transaction. In a stub it has no pack.
     pub transaction: Arc<Transaction>,
-    /// Its bytes as they came, for parking.
+    /// Its bytes as they came, for parking. Empty in a stub, whose bytes are in the store alone.
     pub bytes: Bytes,
-    /// Since when it is parked, in milliseconds since 1970: for what was parked before this process started.
+    /// Since when it has been parked, in milliseconds since 1970. Set if it was parked before this process started.
     pub parked_since_ms: Option<u64>,
-    /// Whom to tell.
+    /// Called when the transaction no longer needs its reader. None after the call, or if there is no reader.
     pub done: Option<Done>,
 }
 
 impl Event {
-    /// What was parked when the node stopped. It is as old as it was.
+    /// Takes up a transaction that was parked when the node stopped. It keeps its age.
     ///
     /// # Errors
-    /// Its bytes cannot be read.
+    /// Its bytes cannot be decoded.
     pub fn resumed(held: Held) -> Result<Self, DecodeError> {
         let transaction = Arc::new(Transaction::decode(&held.bytes)?);
         Ok(Self { transaction, bytes: held.bytes, parked_since_ms: Some(held.since_ms), done: None })
     }
 
-    /// Tells the reader. The second call tells nobody.
+    /// Tells the reader that the transaction no longer needs it. Only the first call has an effect.
     pub fn done(&mut self) {
         if let Some(done) = self.done.take() {
             done();

@@ -1,4 +1,4 @@
-//! Records of the refdb become what this node shows: objects from peers first, then all refs together.
+//! Applies items of the refdb at this node: objects from peers first, then all refs together.
 
 use std::collections::BTreeMap;
 
@@ -16,10 +16,10 @@ impl From<PeerError> for UnitError {
 }
 
 impl Units {
-    /// Takes a project to these records, its state among them. What is newer here stays.
+    /// Takes a project to these records, which include its state. Values that are newer here stay.
     ///
     /// # Errors
-    /// Nothing was moved, or (a failing disk) it is not known: the version map says what was.
+    /// Nothing was moved. Only after a disk failure some refs may have moved: the version map says which.
     pub(super) async fn transfer_state(
         &self,
         project: &ProjectKey,
@@ -37,18 +37,20 @@ impl Units {
         let _guard = self.versions.locks.lock(&project.name, keys).await;
         let read = records.get(&RefKey::State).map_or(Version::NONE, |record| record.version);
         if self.versions.version(project, &RefKey::State)? > read {
-            return Err(UnitError::NotNow(format!("the state of {project} has changed meanwhile")));
+            return Err(UnitError::NotNow(format!("the state of {project} changed during the state transfer")));
         }
         self.materializer.materialize_latest(project, records).await?;
         if let Some((earlier, _)) = way {
-            // Only now: without the successor's state, a map without the earlier one's refs would say that it has none.
+            // The earlier incarnation is forgotten only now. Before the successor's state is in the version map, a map
+            // without the earlier refs would say that the project has none.
             self.versions.forget(&earlier);
         }
         Ok(())
     }
 
-    /// The repository of an earlier incarnation of the project goes. While there is a successor's in its place and the state
-    /// does not say so yet, nobody else applies anything: the lock of the state is given with the answer.
+    /// Deletes the repository of an earlier incarnation of the project, and returns that incarnation with the lock of
+    /// the project's state. The lock keeps everybody else from applying anything while the successor's repository is
+    /// already there and the state does not say so yet. Returns `None` if there is no earlier incarnation.
     async fn make_way(&self, project: &ProjectKey) -> Result<Option<(ProjectKey, RefGuard)>, UnitError> {
         let guard = self.versions.locks.lock(&project.name, [RefKey::State]).await;
         let earlier = self.versions.project_key(&project.name)?;
@@ -59,8 +61,8 @@ impl Units {
         Ok(Some((earlier, guard)))
     }
 
-    /// Fetches what the records need beyond what the version map vouches for. That an object is on the disk says nothing:
-    /// a power cut may have taken what it points to.
+    /// Fetches the objects that the records need, except for those that the version map vouches for. The presence of an
+    /// object on disk proves nothing, because a power cut may have taken the objects that it points to.
     async fn complete(
         &self,
         project: &ProjectKey,
@@ -90,11 +92,12 @@ impl Units {
     }
 }
 
-/// Branches first: what else there is builds on them.
+/// The sort key of a ref's object: branches come first, because other refs build on them.
 pub(super) fn rank(key: &RefKey) -> bool {
     !key.as_ref_name().is_some_and(|name| name.as_str().starts_with("refs/heads/"))
 }
 
+/// Sorts objects by their rank, and keeps each once.
 pub(super) fn distinct(mut ranked: Vec<(bool, Oid)>) -> Vec<Oid> {
     ranked.sort_unstable();
     let mut oids: Vec<Oid> = ranked.into_iter().map(|(_, oid)| oid).collect();

@@ -1,18 +1,20 @@
-//! The apply stage: committed transactions of all sites become what this node's repositories show.
+//! The apply stage: brings the committed transactions of all sites into this node's repositories.
 //!
-//! Version n+1 goes onto n; what is not newer is skipped; what misses something waits or is fetched. All refs of a
-//! transaction move together or not at all, objects before refs. Duplicates and reordering are therefore harmless.
+//! Version n+1 of a ref is applied onto n. A transaction that is not newer is skipped. A transaction that lacks
+//! something is parked, and the missing part is fetched when it does not arrive in time. Objects are stored before refs
+//! move, and all refs of a transaction move together or not at all. So duplicates and reordering are harmless.
 //!
 //! | file | idea |
 //! |---|---|
-//! | `event` | a transaction under way |
-//! | `plan` | apply, skip or wait: a pure function |
-//! | `unit` | objects, then refs, of transactions that go together |
-//! | `project` | one project's single writer: batches, parking, quarantine |
-//! | `parked` | what waits in memory, and its bounds |
-//! | `catch_up` | whole transactions from the journal |
-//! | `state_transfer` | the refdb's state at once, where the journal does not lead there any more |
-//! | `latest` | records of the refdb: objects from peers, then all refs |
+//! | `event` | a transaction on its way through the stage |
+//! | `plan` | decides to apply, skip or wait: a pure function |
+//! | `unit` | applies transactions that go together: objects, then refs |
+//! | `project` | the single writer of one project: batches, parking, quarantine |
+//! | `parked` | the parked transactions of one project in memory, and their bounds |
+//! | `catch_up` | fetches whole transactions from the journal |
+//! | `state_transfer` | takes the refdb's state of a project at once, where the journal no longer leads there |
+//! | `latest` | applies items of the refdb: objects from peers, then all refs |
+//! | `restore_repository` | creates a missing repository anew, with objects from peers |
 
 mod catch_up;
 mod event;
@@ -47,20 +49,20 @@ use crate::state::durability::Durability;
 use crate::state::low_water::LowWater;
 use crate::state::quiesce::Quiesce;
 
-/// Bounds of the apply stage.
+/// The bounds of the apply stage.
 #[derive(Clone, Copy, Debug)]
 pub struct ApplyLimits {
-    /// Most transactions in one unit.
+    /// The most transactions in one unit.
     pub batch: usize,
-    /// Most transactions that wait for one project's writer; the readers wait then.
+    /// The most transactions that wait for the writer of one project. At this bound the readers wait.
     pub queue: usize,
-    /// How long something is parked before it is fetched.
+    /// How long a transaction is parked before its missing parts are fetched.
     pub patience: Duration,
     /// How long a writer lives without work.
     pub idle: Duration,
-    /// Most bytes of one project that are parked in memory; above it the project jumps to the refdb's state.
+    /// The most bytes of one project's parked transactions in memory. Beyond it the project takes a state transfer.
     pub parked_bytes: u64,
-    /// How long something is parked before the same.
+    /// How long a transaction may be parked before its project takes a state transfer.
     pub parked_age: Duration,
 }
 
@@ -72,29 +74,29 @@ impl Default for ApplyLimits {
     }
 }
 
-/// What every writer needs.
+/// The dependencies and bounds that all writers of a node share.
 pub struct Shared {
-    /// Applies units.
+    /// Applies transactions to the repositories.
     pub units: Units,
-    /// Fetches what is missing.
+    /// Fetches missing transactions and objects.
     pub catch_up: Arc<dyn CatchUp>,
-    /// Makes it durable.
+    /// Makes parked and quarantined transactions durable.
     pub durability: Durability,
-    /// What is done.
+    /// Notes which slots need nothing more at this node.
     pub low_water: Arc<LowWater>,
-    /// Commits under way.
+    /// Waits for this node's commits in progress when a project loses its writability.
     pub quiesce: Arc<Quiesce>,
-    /// For people.
+    /// The wall clock, for the times since which transactions are parked.
     pub clock: Arc<dyn Clock>,
-    /// For jitter.
+    /// Randomness, for the jitter of retries.
     pub entropy: Arc<dyn Entropy>,
-    /// Bounds.
+    /// The bounds of the stage.
     pub limits: ApplyLimits,
-    /// Owns the writers.
+    /// Owns the tasks of the writers.
     pub tasks: Tasks,
 }
 
-/// The apply stage of one node: finds each event's writer.
+/// The apply stage of one node: hands each event to the writer of its project.
 #[derive(Clone)]
 pub struct Applier {
     shared: Arc<Shared>,
@@ -102,7 +104,7 @@ pub struct Applier {
 }
 
 impl Applier {
-    /// No writers yet.
+    /// Creates the stage without writers. A project's writer starts with its first event.
     #[must_use]
     pub fn new(shared: Shared) -> Self {
         Self { shared: Arc::new(shared), writers: Arc::default() }
@@ -131,7 +133,7 @@ impl Applier {
         sender
     }
 
-    /// Offers again what was parked when the node stopped.
+    /// Takes up again the transactions that were parked when the node stopped.
     ///
     /// # Errors
     /// The node's store failed.
@@ -139,7 +141,7 @@ impl Applier {
         for (id, held) in store.parked()? {
             match Event::resumed(held) {
                 Ok(event) => self.hand_over(event).await,
-                Err(error) => tracing::error!(%id, %error, "a parked transaction cannot be read; it stays parked"),
+                Err(error) => tracing::error!(%id, %error, "a parked transaction cannot be decoded; it stays parked"),
             }
         }
         Ok(())

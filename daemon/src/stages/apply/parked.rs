@@ -1,8 +1,8 @@
-//! What waits in one project's writer, and its bounds.
+//! The parked transactions of one project in memory, and their bounds.
 //!
-//! The store has every parked transaction as it came; here are those that may go soon. Above the bound in bytes the latest
-//! ones are kept without their bytes: such a one is not applied from here, it is skipped once a catch-up from the journal,
-//! or a jump, has brought what it says.
+//! The store has every parked transaction as it came. The set in memory has them too, because they may be applied soon.
+//! Beyond the bound in bytes, a further transaction is kept as a stub, without its bytes. A stub is not applied from
+//! here: it is skipped once a catch-up from the journal, or a state transfer, has brought its values.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,25 +14,25 @@ use tokio::time::Instant;
 
 use super::event::Event;
 
-/// Something that waits.
+/// One parked transaction.
 pub(super) struct Parked {
-    /// What waits.
+    /// The transaction.
     pub(super) event: Event,
-    /// When it was looked at last.
+    /// When it was parked or last looked at.
     pub(super) since: Instant,
-    /// Why it waits.
+    /// Why it waits: first the kind (`predecessor`, `objects`, ...), then the ids.
     pub(super) reason: String,
-    /// Since when it waits, over restarts too; in milliseconds since 1970.
+    /// Since when it has been parked, restarts included, in milliseconds since 1970.
     since_ms: u64,
     /// Whether its bytes are in the store alone.
     pub(super) is_stub: bool,
 }
 
-/// Everything that waits in one project.
+/// All parked transactions of one project.
 #[derive(Default)]
 pub(super) struct ParkedSet {
     waiting: BTreeMap<TxnId, Parked>,
-    /// When each one that is tried again was parked first.
+    /// For each transaction that is being tried again: since when it has been parked, in milliseconds since 1970.
     retried: BTreeMap<TxnId, u64>,
     bytes: u64,
 }
@@ -50,8 +50,8 @@ impl ParkedSet {
         self.waiting.get_mut(id)
     }
 
-    /// Since when an event waits that is parked now. One that is offered again, is tried again, or was parked before a
-    /// restart, is as old as it was.
+    /// Since when an event has been parked, for an event that is parked now. An event that is offered again, is tried
+    /// again, or was parked before a restart keeps its age.
     pub(super) fn since_ms(&self, event: &Event, now_ms: u64) -> u64 {
         let id = &event.transaction.id;
         let waiting = self.waiting.get(id).map(|parked| parked.since_ms);
@@ -59,7 +59,8 @@ impl ParkedSet {
         known.into_iter().flatten().fold(now_ms, u64::min)
     }
 
-    /// Puts an event here that waits `since_ms`; without its bytes when there are `most` already.
+    /// Parks an event that has waited since `since_ms`. Keeps it as a stub if it would exceed the bound of `most`
+    /// bytes.
     pub(super) fn put(&mut self, mut event: Event, reason: &str, since_ms: u64, most: u64) {
         let id = event.transaction.id.clone();
         let is_stub = self.bytes + event.bytes.len() as u64 > most;
@@ -73,14 +74,14 @@ impl ParkedSet {
         self.waiting.insert(id, parked);
     }
 
-    /// Takes an event out, to be tried again; parked again, it is as old as it was.
+    /// Takes an event out, to try it again. If it is parked again, it keeps its age.
     pub(super) fn retry(&mut self, id: &TxnId) -> Option<Parked> {
         let parked = self.take(id)?;
         self.retried.insert(id.clone(), parked.since_ms);
         Some(parked)
     }
 
-    /// An event needs to wait no more.
+    /// Removes an event that need not wait any more.
     pub(super) fn settled(&mut self, id: &TxnId) {
         self.take(id);
         self.retried.remove(id);
@@ -92,8 +93,8 @@ impl ParkedSet {
         Some(parked)
     }
 
-    /// Whether more waits, or something longer, than it may. The clock decides only when the project jumps: it may at
-    /// any time.
+    /// Whether the set exceeds its bound in bytes, or an event has waited for `age`. A wrong clock is harmless: it only
+    /// changes the time of the state transfer, which is safe at any time.
     pub(super) fn is_over(&self, now_ms: u64, age: Duration) -> bool {
         let is_old = |parked: &Parked| u128::from(now_ms.saturating_sub(parked.since_ms)) >= age.as_millis();
         self.waiting.values().any(|parked| parked.is_stub || is_old(parked))
@@ -152,7 +153,7 @@ mod tests {
         parked.settled(&event(2, 0).transaction.id);
         assert!(!parked.is_over(0, AGE));
         park(&mut parked, event(3, 400), 0);
-        assert!(!parked.is_over(0, AGE), "what was settled makes room");
+        assert!(!parked.is_over(0, AGE), "a removed event makes room");
     }
 
     #[tokio::test]
@@ -185,10 +186,10 @@ mod tests {
         };
         park(&mut parked, Event::resumed(held).unwrap(), 50_000);
         assert!(!parked.is_over(60_999, AGE) && parked.is_over(61_000, AGE));
-        // The reader offers it again: its checkpoint was older.
+        // The reader offers the event again, because its checkpoint was older.
         park(&mut parked, event(1, 1), 55_000);
         assert!(parked.is_over(61_000, AGE));
-        // A clock that was set back since does not make it wait longer.
+        // A clock that was set back does not make the event wait longer.
         let mut parked = ParkedSet::default();
         park(&mut parked, Event { parked_since_ms: Some(9_000), ..event(1, 1) }, 1_000);
         assert!(parked.is_over(61_000, AGE));

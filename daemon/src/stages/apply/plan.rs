@@ -1,21 +1,22 @@
-//! What to do with a transaction, as a pure function of the version map.
+//! Decides what to do with a transaction, as a pure function of the version map.
 
 use lockstep_proto::{RefKey, Transaction, TxnId, Version};
 
 use crate::seams::volume::RefRecord;
 
-/// What to do with a transaction.
+/// The decision on one transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Nothing of it is newer than what is here.
+    /// Every ref of the transaction has its version, or a newer one, here.
     Skip,
-    /// Everything that it rests on is here.
+    /// Every predecessor of the transaction is applied here.
     Apply,
-    /// These transactions must be applied first.
+    /// These predecessors must be applied first.
     Wait(Vec<TxnId>),
 }
 
-/// Plans one transaction. `known` is the version of a key that is applied here, or will be by what is planned before.
+/// Plans one transaction. `known` returns the version of a key that is applied here, or that will be applied by the
+/// transactions planned before.
 pub fn plan<E>(transaction: &Transaction, mut known: impl FnMut(&RefKey) -> Result<Version, E>) -> Result<Step, E> {
     let mut newer = false;
     let mut missing = Vec::new();
@@ -35,8 +36,9 @@ pub fn plan<E>(transaction: &Transaction, mut known: impl FnMut(&RefKey) -> Resu
     })
 }
 
-/// What of a transaction that goes onto what is here does not fit it: it names another predecessor, or another value, than
-/// the version before has. The chain has one step a version, so one of the two was never committed.
+/// Tells how a transaction contradicts the refs here, if it does: it brings the next version of a ref, but names
+/// another predecessor, or another old value, than the version before it has here. A chain has one transaction per
+/// version, so one of the two was never committed.
 pub fn contradiction<E>(
     transaction: &Transaction,
     mut known: impl FnMut(&RefKey) -> Result<Option<RefRecord>, E>,
@@ -46,7 +48,7 @@ pub fn contradiction<E>(
         if command.predecessor.as_ref() != Some(&here.txn) || command.old != here.value {
             let before = command.predecessor.as_ref().map(ToString::to_string).unwrap_or_default();
             return Ok(Some(format!(
-                "{} goes on from {} by {before}, but version {} is {} by {}",
+                "{} continues {} by {before}, but version {} is {} by {}",
                 command.key, command.old, here.version, here.value, here.txn
             )));
         }
@@ -108,7 +110,7 @@ mod tests {
         assert!(!record("n.1.0.8.00000000000000bb", RefValue::Absent, 2));
         assert!(record("n.1.0.8.00000000000000bc", RefValue::Absent, 2));
         assert!(record("n.1.0.8.00000000000000bb", RefValue::Oid(Oid::from_bytes(&[1; 20]).unwrap()), 2));
-        assert!(!record("n.1.0.7.00000000000000cc", RefValue::Absent, 1), "not the step before it");
+        assert!(!record("n.1.0.7.00000000000000cc", RefValue::Absent, 1), "not the version just before it");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A repository that is gone comes back: made anew, with what the version map says and objects from peers.
+//! Restores a missing repository: creates it anew, with the refs of the version map and objects from peers.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use super::unit::{UnitError, Units};
 use crate::seams::peers::{MOST_OIDS, Peers};
 use crate::state::version_map::RefGuard;
 
-/// What a project shows, as the version map has it.
+/// The refs of a project according to the version map: its `HEAD`, the refs that exist, and their objects.
 struct Shown {
     head: Option<RefName>,
     keys: Vec<RefKey>,
@@ -18,10 +18,10 @@ struct Shown {
 }
 
 impl Units {
-    /// Brings the repository of a project back. While it is made, nobody else applies anything to the project.
+    /// Restores the repository of a project. Meanwhile nobody else applies anything to the project.
     ///
     /// # Errors
-    /// No peer has everything, or the disk fails: try again. Before the first objects came, nothing was made.
+    /// No peer has all objects, or the disk failed: try again. Nothing is created before the first objects arrive.
     pub(super) async fn restore_repository(&self, project: &ProjectKey, peers: &dyn Peers) -> Result<(), UnitError> {
         let Some((_guard, shown)) = self.held(project).await? else { return Ok(()) };
         let head = self.bring(project, &shown, peers).await?;
@@ -29,16 +29,17 @@ impl Units {
         Ok(self.materializer.restore(project, &shown.keys).await?)
     }
 
-    /// Brings the objects of a project's values back, and the repository when there is none; no ref is moved.
+    /// Fetches the objects of all values of a project from peers, and creates the repository if it is missing. Moves no
+    /// ref.
     ///
     /// # Errors
-    /// As [`Units::revive`].
+    /// As [`Units::restore_repository`].
     pub(super) async fn refetch_objects(&self, project: &ProjectKey, peers: &dyn Peers) -> Result<(), UnitError> {
         let Some((_guard, shown)) = self.held(project).await? else { return Ok(()) };
         self.bring(project, &shown, peers).await.map(drop)
     }
 
-    /// What a project shows, and the locks under which that stays so; none when it is gone.
+    /// Locks the refs of a project, and reads them from the version map. Returns `None` if the project is gone.
     async fn held(&self, project: &ProjectKey) -> Result<Option<(RefGuard, Shown)>, UnitError> {
         let shown = self.shown(project)?;
         let keys: BTreeSet<RefKey> = shown.keys.iter().cloned().chain([RefKey::State, RefKey::Head]).collect();
@@ -46,11 +47,13 @@ impl Units {
         if self.versions.project_key(&project.name)?.as_ref() != Some(project) {
             return Ok(None);
         }
-        // Again, under the locks: what was moved before they were taken. A ref that is new since is left to its own move.
+        // Read again under the locks, because refs may have moved before. A ref that was created since the first read
+        // is left to the move that created it.
         Ok(Some((guard, self.shown(project)?)))
     }
 
-    /// The repository with all objects; answers what its `HEAD` is to be.
+    /// Fetches all objects into the repository, and creates it first if it is missing. Returns the branch to which its
+    /// `HEAD` must point.
     async fn bring(&self, project: &ProjectKey, shown: &Shown, peers: &dyn Peers) -> Result<RefName, UnitError> {
         let head = match &shown.head {
             Some(head) => head.clone(),

@@ -1,8 +1,8 @@
-//! The jump: a project goes to the refdb's state at once, where the journal no longer leads there.
+//! State transfer: takes the refdb's state of a project at once, where the journal no longer leads there.
 //!
-//! The items of the whole project are read, values with versions; peers give the objects that are missing; then all refs
-//! go to their latest versions in one go. No transaction is seen in part: the project is scanned twice, and whatever was
-//! committed between is read from the journal, which has it still, and completed.
+//! All items of the project are read, values with versions. Peers send the missing objects. Then all refs move to their
+//! latest versions in one step. No transaction is taken in part: the project is scanned twice, and a transaction that
+//! was committed between the scans is read from the journal, which still has it, and completed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,16 +18,16 @@ impl Catcher {
     /// Takes a project to the refdb's state.
     ///
     /// # Errors
-    /// The refdb or every peer is away, or no peer has what is missing yet: nothing was moved, try again.
+    /// The refdb or every peer failed, or no peer has all missing objects yet: nothing was moved, try again.
     pub(super) async fn transfer_state(&self, name: &ProjectName) -> Result<(), String> {
         let any = ProjectKey { name: name.clone(), incarnation: 0 };
         let state = self.refdb.read(&any, &[RefKey::State]).await.map_err(|error| error.to_string())?;
         let Some(item) = state.into_iter().flatten().next() else { return Ok(()) };
         let RefValue::State(state) = item.value else {
-            return Err(format!("the refdb's state of {name} is {:?}", item.value));
+            return Err(format!("the refdb's item @state of {name} is {:?}, not a project state", item.value));
         };
         let project = ProjectKey { name: name.clone(), incarnation: state.incarnation };
-        tracing::warn!(%project, "the journal does not lead to the refdb's state: jumping there");
+        tracing::warn!(%project, "the journal no longer leads to the refdb's state: starting a state transfer");
         let mut items = match state.phase {
             ProjectPhase::Deleted => Items::new(),
             _ => self.together(&project).await?,
@@ -39,7 +39,7 @@ impl Catcher {
         self.units.transfer_state(&project, records, self.peers.as_ref()).await.map_err(|error| error.to_string())
     }
 
-    /// The items of a project, none of them of a transaction of which another one is older.
+    /// Reads the items of a project, such that the items show each transaction in full or not at all.
     async fn together(&self, project: &ProjectKey) -> Result<Items, String> {
         let before = self.scan_all(project).await?;
         let mut items = self.scan_all(project).await?;
@@ -66,8 +66,9 @@ impl Catcher {
         }
     }
 
-    /// Keys whose item is older than a transaction of which another item is known. Only what came after the first scan
-    /// can be torn. What is collected already was applied everywhere before, long before the scan.
+    /// The keys whose items are older than a transaction that another item shows. Only a transaction that came after
+    /// the first scan can be torn in this way. A transaction that is already collected was applied everywhere long
+    /// before the scan.
     async fn torn(&self, project: &ProjectKey, before: &Items, items: &Items) -> Result<Vec<RefKey>, String> {
         let version = |items: &Items, key: &RefKey| items.get(key).map_or(Version::NONE, |item| item.version);
         let fresh = items.values().filter(|item| item.version > version(before, &item.key));
@@ -95,7 +96,7 @@ impl Catcher {
     }
 }
 
-/// An item as the version map has it; none for one that only a mark or a lock made.
+/// The item as a record of the version map. `None` for an item that only a directory mark or a lock created.
 fn record(item: RefItem) -> Option<(RefKey, RefRecord)> {
     let txn = item.txn?;
     Some((item.key, RefRecord { version: item.version, value: item.value, txn }))

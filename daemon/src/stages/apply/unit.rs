@@ -1,4 +1,4 @@
-//! Applies transactions whose predecessors are all here: objects first, then refs, all of them together.
+//! Applies transactions whose predecessors are all applied here: objects first, then all refs together.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -19,19 +19,19 @@ use crate::state::version_map::VersionMap;
 /// Why transactions were not applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {
-    /// Something that they build on is not here yet: wait for it, or fetch it.
+    /// Objects that the transactions build on are not here yet: wait for them, or fetch them.
     #[error("objects are missing: {0:?}")]
     Missing(Vec<Oid>),
-    /// The project is not here yet, or not any more.
-    #[error("project {0} is not here")]
+    /// The project does not exist at this node yet, or no longer does.
+    #[error("project {0} does not exist at this node")]
     NoProject(ProjectKey),
-    /// A ref on the disk is not what the version map says: ask the refdb.
+    /// A ref on disk is not what the version map says: ask the refdb.
     #[error("{0}")]
     Surprise(String),
-    /// The content is wrong in itself.
+    /// The content itself is bad, so a retry does not help.
     #[error("bad content: {0}")]
     Bad(String),
-    /// Something is away: try again.
+    /// The disk, a store or a peer failed: try again.
     #[error("{0}")]
     NotNow(String),
 }
@@ -62,29 +62,29 @@ impl From<MaterializeError> for UnitError {
     }
 }
 
-/// Applies units of one node.
+/// Applies transactions to the repositories of one node, in units that move together.
 #[derive(Clone)]
 pub struct Units {
-    /// What is known of refs.
+    /// The version map of this node.
     pub versions: Arc<VersionMap>,
-    /// The repositories.
+    /// The repositories of this node.
     pub repositories: Arc<dyn Repositories>,
-    /// Moves refs.
+    /// Moves refs to committed values.
     pub materializer: Materializer,
-    /// Large packs.
+    /// The store of packs that are too large for a transaction.
     pub blobs: Arc<dyn BlobStore>,
-    /// Who listens.
+    /// Receives every transaction that was applied, skipped, parked or quarantined, and every failure.
     pub observer: Arc<dyn Observer>,
-    /// Injected bugs.
+    /// The injected bugs that a test switched on.
     pub bugs: InjectedBugs,
 }
 
 impl Units {
-    /// Applies transactions of one project, each behind its predecessors, as few moves as git allows. What is applied
-    /// already is skipped.
+    /// Applies transactions of one project, each after its predecessors, in as few moves as git allows. Skips
+    /// transactions that are already applied.
     ///
     /// # Errors
-    /// Those that come before the failing one may be applied; the version map says which.
+    /// Transactions before the failing one may be applied. The version map says which.
     pub async fn apply(
         &self,
         project: &ProjectKey,
@@ -105,7 +105,7 @@ impl Units {
     ) -> Result<(), UnitError> {
         let packs = self.fetch(unit).await?;
         let keys = unit.iter().flat_map(|one| one.commands.iter().map(|command| command.key.clone()));
-        // With the project's state: between the look at it and the moves nobody puts a successor there.
+        // The lock of the project's state keeps a successor of the project out, from this check until the moves.
         let keys: BTreeSet<RefKey> = keys.chain([RefKey::State]).collect();
         let _guard = self.versions.locks.lock(&project.name, keys).await;
         if self.versions.is_past(project)? {
@@ -123,7 +123,7 @@ impl Units {
         }
         self.check_project(project, &fresh)?;
         let wants: Vec<Oid> = fresh.iter().flat_map(|one| one.commands.iter().filter_map(|c| c.new.oid())).collect();
-        // What one of them brings is no base that must be here before.
+        // A base that one of these transactions itself brings need not be here before.
         let brought: BTreeSet<Oid> = wants.iter().copied().collect();
         let bases = fresh.iter().flat_map(|one| one.bases.iter().copied());
         let bases: Vec<Oid> = bases.filter(|base| !brought.contains(base)).collect();
@@ -143,8 +143,9 @@ impl Units {
         Ok(())
     }
 
-    /// Lets packs join. They may build on each other in any order (the predecessors of a ref do not tell on whose commits
-    /// its own are built): those that miss something go again after the others.
+    /// Stores the objects of packs. The packs may build on each other in any order, because the predecessors of a ref
+    /// do not tell which commits of other refs its own commits build on. A pack that lacks objects is tried again after
+    /// the others.
     async fn ingest(
         &self,
         project: &ProjectKey,
@@ -174,16 +175,17 @@ impl Units {
         }
     }
 
-    /// Makes these refs on the disk what the version map says.
+    /// Makes these refs on disk equal to the version map.
     ///
     /// # Errors
-    /// The disk, or the version map.
+    /// The disk or the version map failed.
     pub async fn restore(&self, project: &ProjectKey, keys: Vec<RefKey>) -> Result<(), UnitError> {
         let _guard = self.versions.locks.lock(&project.name, keys.clone()).await;
         Ok(self.materializer.restore(project, &keys).await?)
     }
 
-    /// A transaction on a project that is not here must wait for the project's creation.
+    /// Checks that the project exists here, unless one of the transactions changes its state. A transaction on a
+    /// missing project must wait for the project's creation.
     fn check_project(&self, project: &ProjectKey, fresh: &[Arc<Transaction>]) -> Result<(), UnitError> {
         if fresh.iter().any(|one| one.command(&RefKey::State).is_some()) {
             return Ok(());
@@ -212,9 +214,9 @@ impl Units {
     }
 }
 
-/// Cuts a sequence where git cannot do it in one step: a project's own state changes alone, and names that exclude each
-/// other (one was deleted, the other created) move one transaction after the other. With the disk ahead of the version map
-/// there are no steps between: the refs go to their latest values at once.
+/// Cuts a sequence of transactions where git cannot apply it in one step. A transaction that changes the project's
+/// state goes alone. If names exclude each other (one is deleted, the other created), every transaction goes alone. The
+/// names do not matter when the disk is ahead of the version map: then the refs go to their latest values at once.
 fn split(transactions: &[Arc<Transaction>], mismatch: OnMismatch) -> Vec<&[Arc<Transaction>]> {
     let names: Vec<RefName> = transactions
         .iter()

@@ -1,14 +1,15 @@
-//! The consume stage: readers on every site's stream, the own one included.
+//! The consume stage: reads the streams of all sites, this node's own site included.
 //!
-//! Siblings' commits are news to a node, and its own come back to be skipped by version or repaired after a crash. A
-//! reader takes a record, reads it, and hands it to the apply stage; the checkpoint moves when nothing before it is open.
-//! A record of a newer release stops its shard until this sidecar is upgraded: it is never skipped.
+//! The own site's stream has the commits of sibling nodes. It also has this node's own commits, which are skipped by
+//! version, or repaired after a crash. A reader takes a record, decodes it, and hands it to the apply stage. The
+//! checkpoint moves over a record when nothing before it is open. A record of a newer release stops its shard until
+//! this sidecar is upgraded: it is never skipped.
 //!
 //! | file | idea |
 //! |---|---|
-//! | `shards` | parents before children: a pure function |
-//! | `progress` | checkpoints |
-//! | `reader` | one shard's loop |
+//! | `shards` | decides which shards to read, parents before children: a pure function |
+//! | `progress` | the checkpoint of each shard |
+//! | `reader` | the loop that reads one shard |
 
 mod progress;
 mod reader;
@@ -34,17 +35,17 @@ use crate::seams::volume::{NodeStore, ShardId};
 use crate::stages::ports::{Announcements, CatchUp, Sink};
 use crate::state::durability::Durability;
 
-/// Bounds of the consume stage.
+/// The bounds of the consume stage.
 #[derive(Clone, Copy, Debug)]
 pub struct ConsumeLimits {
-    /// How long a reader rests when it has read all that was there. Kinesis allows five reads a second and shard, for
-    /// all readers together.
+    /// How long a reader pauses when it has read everything that was there. Kinesis allows five reads per second and
+    /// shard, for all readers together.
     pub poll_interval: Duration,
-    /// How often a stream's shards are listed.
+    /// The longest time between two listings of a stream's shards.
     pub list_interval: Duration,
-    /// Most records in one read.
+    /// The most records in one read.
     pub batch: usize,
-    /// Most records of a shard that are not applied or parked yet.
+    /// The most open records of a shard, which are neither applied nor durably set aside yet.
     pub open: usize,
 }
 
@@ -55,39 +56,39 @@ impl Default for ConsumeLimits {
     }
 }
 
-/// What the readers of one node share.
+/// The consume stage of one node: the dependencies and bounds that its readers share.
 pub struct Consumer {
-    /// The event logs.
+    /// The event log, with one stream per site.
     pub eventlog: Arc<dyn EventLog>,
-    /// Where records go.
+    /// Takes the transactions that were read.
     pub sink: Arc<dyn Sink>,
-    /// Where stream events go.
+    /// Takes the stream events that were read.
     pub announcements: Arc<dyn Announcements>,
-    /// When records are lost.
+    /// Brings every project up to the refdb when a stream lost records.
     pub catch_up: Arc<dyn CatchUp>,
-    /// Durable checkpoints.
+    /// Has the durable checkpoints.
     pub store: Arc<dyn NodeStore>,
-    /// Makes them durable.
+    /// Makes checkpoints and quarantined records durable.
     pub durability: Durability,
-    /// How far each shard is.
+    /// The position of each shard, durable or not.
     pub progress: Arc<Progress>,
-    /// Who listens.
+    /// Receives every record that was seen or quarantined, and every failure.
     pub observer: Arc<dyn Observer>,
-    /// For people.
+    /// The wall clock, for the times of quarantined records.
     pub clock: Arc<dyn Clock>,
-    /// For jitter.
+    /// Randomness, for the jitter of retries.
     pub entropy: Arc<dyn Entropy>,
-    /// Owns the readers.
+    /// Owns the tasks of the readers.
     pub tasks: Tasks,
-    /// Bounds.
+    /// The bounds of the stage.
     pub limits: ConsumeLimits,
-    /// Injected bugs.
+    /// The injected bugs that a test switched on.
     pub bugs: InjectedBugs,
 }
 
 impl Consumer {
-    /// Reads one site's stream until it is aborted. `caught_up` is called once: when every record that was there at
-    /// the start is applied or parked.
+    /// Reads the stream of one site until the task is aborted. Calls `caught_up` once, when every record that was there
+    /// at the start is applied or durably set aside.
     pub async fn run(self: Arc<Self>, site: SiteId, caught_up: Arc<dyn Fn(&SiteId) + Send + Sync>) {
         let mut backoff = Backoff::new(Arc::clone(&self.entropy), Duration::from_millis(100), Duration::from_secs(10));
         let mut running: BTreeSet<ShardId> = BTreeSet::new();
@@ -110,6 +111,7 @@ impl Consumer {
         }
     }
 
+    /// Lists the shards of a stream, and starts a reader for each that can be read now.
     async fn list(
         self: &Arc<Self>,
         site: &SiteId,
@@ -121,7 +123,8 @@ impl Consumer {
         let mut checkpoints = self.store.checkpoints().map_err(|error| error.to_string())?;
         let lost = obsolete(site, &info, &checkpoints);
         if lost.iter().any(|shard| shard.created != info.created) {
-            // The stream was made again: what it held and was not applied is still in the refdb.
+            // The stream was deleted and created again. The refdb still has the transactions that were not applied, but
+            // nothing has the stream events.
             self.catch_up.everything().await?;
             self.announcements.missed(site);
         }
@@ -145,7 +148,8 @@ impl Consumer {
         Ok(())
     }
 
-    /// A shard's position is no longer kept: everything that was missed is in the refdb, but for stream events.
+    /// Handles a checkpoint whose position the stream no longer has. The missed transactions are taken from the refdb.
+    /// The missed stream events are lost, and the events stage is told.
     async fn trimmed(&self, site: &SiteId) -> Result<Position, String> {
         self.catch_up.everything().await?;
         self.announcements.missed(site);

@@ -1,4 +1,4 @@
-//! How far a shard is done: the checkpoint is the last position with nothing open before it.
+//! The progress of each shard. Its checkpoint is the last position before which nothing is open.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::seams::eventlog::Position;
 use crate::seams::volume::{Changes, ShardId};
 use crate::state::durability::Remember;
 
-/// The progress of every shard that is read.
+/// The progress of every shard that is being read.
 #[derive(Default)]
 pub struct Progress {
     shards: Mutex<BTreeMap<ShardId, Shard>>,
@@ -19,10 +19,10 @@ pub struct Progress {
 
 #[derive(Default)]
 struct Shard {
-    /// Counts records, from 0.
+    /// The number of the next record, counted from 0.
     next: u64,
     open: BTreeSet<u64>,
-    /// Records that are done or open, from the first that is not covered by `position`.
+    /// The sequence numbers of records, done or open, from the first one that `position` does not cover.
     sequence: BTreeMap<u64, String>,
     position: Option<Position>,
     ended: bool,
@@ -34,7 +34,7 @@ impl Progress {
         self.shards.lock()
     }
 
-    /// A record was read: it is open until the answer is called.
+    /// Notes that a record was read. The record is open until the returned function is called.
     pub fn open(self: &Arc<Self>, id: &ShardId, sequence: String) -> impl FnOnce() + Send + Sync + 'static {
         let number = {
             let mut shards = self.shards();
@@ -57,7 +57,7 @@ impl Progress {
         self.changed.notify_waiters();
     }
 
-    /// The shard has ended, and all its records were read.
+    /// Notes that the shard has ended and all its records were read.
     pub fn ended(&self, id: &ShardId) {
         let mut shards = self.shards();
         let shard = shards.entry(id.clone()).or_default();
@@ -65,7 +65,7 @@ impl Progress {
         shard.advance();
     }
 
-    /// How many records of a shard are open.
+    /// The number of open records of a shard.
     #[must_use]
     pub fn open_records(&self, id: &ShardId) -> usize {
         self.shards().get(id).map_or(0, |shard| shard.open.len())
@@ -82,7 +82,7 @@ impl Progress {
         }
     }
 
-    /// Where each shard is, durable or not.
+    /// The position of each shard, durable or not. A shard has none before its first record is done.
     #[must_use]
     pub fn positions(&self) -> BTreeMap<ShardId, Position> {
         let shards = self.shards();

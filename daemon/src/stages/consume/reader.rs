@@ -1,4 +1,4 @@
-//! One shard's loop.
+//! The loop that reads one shard, from a position to its end.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::base::faults::injected_bug::InjectedBug;
 use crate::seams::eventlog::{EventLogError, Position, ShardReader};
 use crate::seams::volume::{Held, ShardId};
 
-/// Tells once when every shard of a stream was read to its (then) end.
+/// Reports once that every shard of a stream was read to the end that it had at that time.
 pub(super) struct CaughtUp {
     site: SiteId,
     tell: Arc<dyn Fn(&SiteId) + Send + Sync>,
@@ -65,7 +65,7 @@ impl CaughtUp {
 }
 
 impl Consumer {
-    /// Reads a shard to its end.
+    /// Reads a shard to its end, and tries again after errors.
     pub(super) async fn read(&self, id: ShardId, from: Position, caught_up: Arc<CaughtUp>) {
         let mut backoff = Backoff::new(Arc::clone(&self.entropy), Duration::from_millis(100), Duration::from_secs(10));
         let mut from = from;
@@ -73,7 +73,7 @@ impl Consumer {
             match self.read_on(&id, &mut from, &caught_up, &mut backoff).await {
                 Ok(()) => return,
                 Err(EventLogError::Trimmed(position)) => {
-                    self.observer.failed("consume", &format!("{id:?}: position {position} is no longer kept"));
+                    self.observer.failed("consume", &format!("{id:?}: the stream no longer has position {position}"));
                     match self.trimmed(&id.site).await {
                         Ok(position) => from = position,
                         Err(why) => self.observer.failed("consume", &why),
@@ -88,6 +88,7 @@ impl Consumer {
         }
     }
 
+    /// Reads from a position to the end of the shard. Moves `from` after each record that it hands over.
     async fn read_on(
         &self,
         id: &ShardId,
@@ -117,14 +118,14 @@ impl Consumer {
                 caught_up.reached_the_end(id);
             }
             if count == 0 || !(batch.behind || count >= self.limits.batch) {
-                // Everything that is there was read. A read for each record that trickles in would cost more than the
-                // record, and what all readers of the shard may do in a second.
+                // Everything that was there is read. One read per record that trickles in would cost more than the
+                // record, and would use up the reads per second that all readers of the shard share.
                 sleep(self.limits.poll_interval).await;
             }
         }
     }
 
-    /// Hands one record over. Returns when it is handed over, not when it is applied.
+    /// Hands one record over. Returns once it is handed over, which is before it is applied.
     async fn take(&self, id: &ShardId, sequence: String, data: Bytes) {
         let done = self.progress.open(id, sequence.clone());
         if self.bugs.has(InjectedBug::CheckpointBeforeApply) {
@@ -136,6 +137,8 @@ impl Consumer {
         self.hand_over(id, &sequence, data, Box::new(done)).await;
     }
 
+    /// Decodes a record and hands it to its stage. Quarantines a bad record. Waits with a transaction of a newer
+    /// release until this sidecar is upgraded.
     async fn hand_over(&self, id: &ShardId, sequence: &str, data: Bytes, done: Box<dyn FnOnce() + Send + Sync>) {
         loop {
             match Record::decode(&data) {
@@ -165,7 +168,8 @@ impl Consumer {
         }
     }
 
-    /// Hands a stream event over: what is staged here is durable before the checkpoint passes it.
+    /// Hands a stream event to the events stage. Everything that it stages is durable before the checkpoint passes the
+    /// event.
     async fn announced(&self, announcement: &Announcement, data: &Bytes, done: Box<dyn FnOnce() + Send + Sync>) {
         if self.bugs.has(InjectedBug::CheckpointBeforeEvent) {
             done();

@@ -1,4 +1,4 @@
-//! Which shards to read, and from where: a pure function of the stream and the checkpoints.
+//! Decides which shards to read, and from where: a pure function of the stream and the checkpoints.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,16 @@ use lockstep_proto::SiteId;
 use crate::seams::eventlog::{Position, StreamInfo};
 use crate::seams::volume::ShardId;
 
-/// The id of a shard of a stream.
+/// The id of a shard of a stream. It includes the creation of the stream, so that a stream of the same name that was
+/// deleted and created again is another one.
 #[must_use]
 pub fn shard_id(site: &SiteId, info: &StreamInfo, shard: &str) -> ShardId {
     ShardId { site: site.clone(), created: info.created.clone(), shard: shard.to_owned() }
 }
 
-/// The shards that can be read now, with the position to go on from: those that have not ended here, and whose parents
-/// all have (or are no longer kept).
+/// The shards that can be read now, each with the position at which to continue. A shard can be read if it was not yet
+/// read to its end here, and if each of its parents was, or is no longer kept. Without `parents_first`, parents do not
+/// matter; only an injected bug asks for that.
 #[must_use]
 pub fn readable(
     site: &SiteId,
@@ -33,7 +35,7 @@ pub fn readable(
         .collect()
 }
 
-/// Checkpoints of this site's stream that describe shards which are no longer there.
+/// The checkpoints of this site's stream whose shards no longer exist.
 #[must_use]
 pub fn obsolete(site: &SiteId, info: &StreamInfo, checkpoints: &BTreeMap<ShardId, Position>) -> Vec<ShardId> {
     let is_there = |id: &ShardId| id.created == info.created && info.shards.iter().any(|shard| shard.id == id.shard);

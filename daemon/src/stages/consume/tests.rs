@@ -1,5 +1,5 @@
-//! When a reader says that it has caught up, and how often it reads: at the poll interval while records trickle in, at once
-//! while there is more.
+//! Tests when a reader reports that it has caught up, and how often it reads: at the poll interval while records
+//! trickle in, and at once while there are more.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,10 +18,10 @@ use crate::seams::volume::memory::MemoryStore;
 use crate::stages::ports::Done;
 use crate::state::version_map::VersionMap;
 
-/// What a read answers, by the number of the reads before it.
+/// The answer to a read, by the number of reads before it.
 type Script = fn(u64) -> Batch;
 
-/// A log with one shard, which answers by a script.
+/// An event log with one shard that answers by a script.
 #[derive(Clone)]
 struct Scripted {
     script: Script,
@@ -45,7 +45,7 @@ impl EventLog for Scripted {
     }
 
     async fn append(&self, _: &SiteId, _: &[Record]) -> Result<Vec<Result<(), EventLogError>>, EventLogError> {
-        unreachable!("nobody writes here")
+        unreachable!("the consume stage appends nothing")
     }
 
     async fn open(&self, _: &SiteId, _: &str, _: &Position) -> Result<Box<dyn ShardReader>, EventLogError> {
@@ -61,13 +61,13 @@ impl ShardReader for Scripted {
     }
 }
 
-/// One record that is no transaction.
+/// A batch with one record that is not a transaction.
 fn record(number: u64, behind: bool) -> Batch {
     let records = vec![(format!("{number:020}"), Bytes::from_static(b"no transaction"))];
     Batch { records, ended: false, behind }
 }
 
-/// A shard that answers nothing at first, although there is a record.
+/// The script of a shard whose first answer is empty, although it has a record.
 fn slow(number: u64) -> Batch {
     match number {
         0 => Batch { behind: true, ..Batch::default() },
@@ -76,7 +76,7 @@ fn slow(number: u64) -> Batch {
     }
 }
 
-/// No record is a transaction, so nothing gets here.
+/// Expects no call: no record in these tests is a transaction.
 struct Nowhere;
 
 #[async_trait]
@@ -86,7 +86,7 @@ impl Sink for Nowhere {
     }
 }
 
-/// Counts how often events are missed.
+/// Counts how often missed events are reported.
 #[derive(Default)]
 struct Missing(AtomicU64);
 
@@ -179,20 +179,20 @@ async fn a_shard_that_answers_nothing_and_is_behind_has_not_caught_up() {
     let running = tokio::spawn(consumer(&log).run("s".parse().unwrap(), Arc::new(caught_up)));
     told.notified().await;
     running.abort();
-    assert!(seen.load(Ordering::SeqCst) >= 3, "it said so after {seen:?} reads, before the record");
+    assert!(seen.load(Ordering::SeqCst) >= 3, "it reported after {seen:?} reads, before the record");
 }
 
-/// The refdb has the refs that were missed, nobody has the events: whoever listens is told.
+/// The refdb has the missed refs, but nothing has the missed events. So the events stage is told.
 #[tokio::test]
 async fn what_a_trimmed_stream_held_of_events_is_missed_and_said() {
     let mut consumer = consumer(&Scripted::new(slow));
     let missing = Arc::new(Missing::default());
-    Arc::get_mut(&mut consumer).expect("nobody else has it").announcements = Arc::clone(&missing) as _;
+    Arc::get_mut(&mut consumer).expect("no reader shares it yet").announcements = Arc::clone(&missing) as _;
     assert_eq!(consumer.trimmed(&"s".parse().unwrap()).await, Ok(Position::Start));
     assert_eq!(missing.0.load(Ordering::SeqCst), 1);
 }
 
-/// Reads within ten seconds of virtual time.
+/// The number of reads within ten seconds of virtual time.
 async fn reads_in_ten_seconds(script: Script) -> u64 {
     let log = Scripted::new(script);
     let consumer = consumer(&log);
@@ -207,11 +207,11 @@ async fn reads_in_ten_seconds(script: Script) -> u64 {
 #[tokio::test(start_paused = true)]
 async fn records_that_trickle_in_are_read_at_the_poll_interval() {
     let reads = reads_in_ten_seconds(|number| record(number, false)).await;
-    assert!((30..=40).contains(&reads), "{reads} reads in ten seconds, 4 a second are allowed");
+    assert!((30..=40).contains(&reads), "{reads} reads in ten seconds, 4 per second are allowed");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_backlog_is_read_at_once() {
     let reads = reads_in_ten_seconds(|number| record(number, true)).await;
-    assert!(reads > 1_000, "{reads} reads in ten seconds, though there was always more");
+    assert!(reads > 1_000, "{reads} reads in ten seconds, although there were always more records");
 }

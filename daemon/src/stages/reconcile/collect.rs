@@ -1,7 +1,8 @@
-//! The collector: journal slots that every node is past are removed. Poison stays for ever.
+//! The collector: removes journal slots that every node has applied. Poisoned slots stay for ever.
 //!
-//! Each node collects its own incarnations, and those of its site whose node is gone for good are collected by whoever
-//! drained them. The first slot that is still there is found by bisection, so nothing has to be remembered.
+//! Each node collects the journals of all incarnations of its site, so those of dead nodes are collected too. Every
+//! step may be repeated. The collector finds the first slot that is left by bisection, so it remembers nothing between
+//! runs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,27 +16,27 @@ use crate::seams::blob::BlobStore;
 use crate::seams::refdb::staged::StagedRefDb;
 use crate::seams::refdb::{IncarnationRecord, IncarnationState, NodeRecord, RefDb, RefDbError, SlotState};
 
-/// Slots that are collected in one go.
+/// Slots that are collected in one call of the refdb.
 const BATCH: u64 = 100;
 
 /// Collects the journals of one site.
 pub struct Collector {
-    /// The site.
+    /// The site whose journals are collected.
     pub site: SiteId,
-    /// The refdb.
+    /// The refdb, which has the nodes' low-water marks and the journals.
     pub refdb: Arc<StagedRefDb>,
-    /// Packs that go with their slots.
+    /// The store of packs, which are deleted with their slots.
     pub blobs: Arc<dyn BlobStore>,
-    /// Who listens.
+    /// Receives every failure.
     pub observer: Arc<dyn Observer>,
-    /// How often.
+    /// The pause between two runs.
     pub pace: Duration,
-    /// Injected bugs.
+    /// The injected bugs that a test switched on.
     pub bugs: InjectedBugs,
 }
 
 impl Collector {
-    /// Collects until it is aborted.
+    /// Collects periodically, until the task is aborted.
     pub async fn run(self) {
         loop {
             sleep(self.pace).await;
@@ -45,6 +46,7 @@ impl Collector {
         }
     }
 
+    /// Collects every lane of the site once, and removes the records of drained incarnations that have no slots left.
     async fn collect(&self) -> Result<(), RefDbError> {
         let nodes = self.refdb.nodes().await?;
         let mut over = Vec::new();
@@ -62,7 +64,8 @@ impl Collector {
         if over.is_empty() { Ok(()) } else { self.refdb.forget_incarnations(&self.site, &over).await }
     }
 
-    /// Every slot of the lane below is applied by every node, and in the event log.
+    /// The position below which every slot of the lane is in the event log and applied at every node that is not
+    /// expelled.
     fn limit(&self, incarnation: &IncarnationRecord, lane: usize, nodes: &[NodeRecord]) -> Seq {
         let id = lane_id(incarnation, lane);
         let marks =
@@ -86,25 +89,25 @@ impl Collector {
         Ok(())
     }
 
-    /// The first slot that may still be there: collected ones are empty, from the beginning on.
+    /// The first slot that may still be there. Collected slots are empty, from the beginning of the lane on.
     async fn first_left(&self, lane: &LaneId, until: Seq) -> Result<Seq, RefDbError> {
         let (mut low, mut high) = (0, until.0);
         while low < high {
             let middle = low + (high - low) / 2;
             match self.refdb.slot(&lane.slot(Seq(middle))).await? {
                 SlotState::Empty => low = middle + 1,
-                // Poison tells nothing, it is never collected: look as if something were left here.
+                // A poisoned slot is never collected, so it tells nothing. Search as if a transaction were left here.
                 SlotState::Committed(..) | SlotState::Poisoned => high = middle,
             }
         }
         Ok(Seq(low))
     }
 
-    /// Ends what rests on a slot: locks that name it, and its pack.
+    /// Releases everything that depends on a slot: the ref locks that name it, and its pack in the blob store.
     async fn let_go(&self, slot: &Slot) -> Result<(), RefDbError> {
         let SlotState::Committed(_, bytes) = self.refdb.slot(slot).await? else { return Ok(()) };
         let unreadable =
-            |error| RefDbError::Broken(format!("slot {slot} is not collected, it cannot be read: {error}"));
+            |error| RefDbError::Broken(format!("slot {slot} is not collected, it cannot be decoded: {error}"));
         let transaction = Transaction::decode(&bytes).map_err(unreadable)?;
         self.refdb.settle(&transaction).await?;
         if let Pack::Blob { key, .. } = &transaction.pack {

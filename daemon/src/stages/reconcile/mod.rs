@@ -1,11 +1,12 @@
-//! Reconcilers: jobs without input that make true again what must be true, on a timer, in one code path.
+//! Reconcilers: periodic jobs without input. Each compares the actual state with the required one and repairs the
+//! difference, in one code path for normal operation and for the time after a failure.
 //!
 //! | file | idea |
 //! |---|---|
-//! | `sweep` | nothing that is published stays unseen here |
-//! | `collect` | the journal is collected below every node's low-water mark |
-//! | `release` | kept values go when their journal entries have gone |
-//! | `restore_repository` | a project that lives has a repository |
+//! | `sweep` | finds published slots that this node has not seen |
+//! | `collect` | collects the journal below every node's low-water mark |
+//! | `release` | releases kept values once their journal entries are collected |
+//! | `restore_repository` | restores the missing repository of a living project |
 
 mod collect;
 mod release;

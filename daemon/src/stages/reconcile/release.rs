@@ -1,8 +1,10 @@
-//! The releaser: values that stopped being reachable are kept until the journal entry that ended them is collected; then
-//! every node is past it, and nothing that is still to come builds on them.
+//! The releaser: releases kept values. A value that a transaction made unreachable is kept until the journal entry of
+//! that transaction is collected. By then every node has applied the entry, and no transaction still to come builds on
+//! the value.
 //!
-//! A label is the transaction's id and a suffix, as the materializer writes it. Labels are read before the incarnations: the
-//! incarnation of a label is among them, unless it was forgotten, which happens only when all of it is collected.
+//! A value is kept under a label: the id of the transaction and a suffix, as the materializer writes it. Labels are
+//! read before the incarnations. So the incarnation of a label is among them, unless it was forgotten, which happens
+//! only when all of its slots are collected.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,23 +17,23 @@ use crate::base::observer::Observer;
 use crate::seams::git::{GitError, Repositories};
 use crate::seams::refdb::{IncarnationRecord, RefDb, RefDbError, SlotState};
 
-/// Projects of one page.
+/// Projects per page, when the list of projects is read.
 const PAGE: usize = 1_000;
 
-/// Releases kept values of one node.
+/// The releaser of one node.
 pub struct Releaser {
-    /// The refdb.
+    /// The refdb, which has the projects, the incarnations and the journal.
     pub refdb: Arc<dyn RefDb>,
-    /// Where values are kept.
+    /// The repositories that keep the values.
     pub repositories: Arc<dyn Repositories>,
-    /// Who listens.
+    /// Receives every failure.
     pub observer: Arc<dyn Observer>,
-    /// How often.
+    /// The pause between two runs.
     pub pace: Duration,
 }
 
 impl Releaser {
-    /// Releases until it is aborted.
+    /// Releases values periodically, until the task is aborted.
     pub async fn run(self) {
         loop {
             sleep(self.pace).await;
@@ -84,6 +86,7 @@ impl Releaser {
         Ok(known)
     }
 
+    /// Whether a slot is collected: its incarnation is forgotten, or it is empty below the published mark.
     async fn is_collected(
         &self,
         slot: &Slot,
@@ -95,7 +98,7 @@ impl Releaser {
     }
 }
 
-/// The transaction that a label names.
+/// The transaction that a label names. `None` for a label of another form.
 fn ended_by(label: &str) -> Option<TxnId> {
     label.rsplit_once('-').and_then(|(txn, _)| txn.parse().ok())
 }
@@ -150,7 +153,7 @@ mod tests {
         let releaser = releaser(&refdb, &repositories);
         let (site, id) = ("s".parse().unwrap(), "n-0.1".parse().unwrap());
         releaser.release_of(&project).await.unwrap();
-        assert_eq!(repositories.kept(&project).len(), 2, "an empty slot above the published mark may be taken yet");
+        assert_eq!(repositories.kept(&project).len(), 2, "an empty slot above the published mark may still be taken");
         refdb.poison(&"n-0.1.0.3".parse().unwrap()).await.unwrap();
         refdb.mark(&site, &id, &[Seq(5)], &[Seq(5)]).await.unwrap();
         releaser.release_of(&project).await.unwrap();
@@ -158,7 +161,7 @@ mod tests {
         refdb.mark(&site, &id, &[Seq(8)], &[Seq(8)]).await.unwrap();
         releaser.release_of(&project).await.unwrap();
         let left: Vec<String> = repositories.kept(&project).into_keys().collect();
-        assert_eq!(left, [LABELS[0]], "the slot of the other is below the mark and empty");
+        assert_eq!(left, [LABELS[0]], "the slot of the other label is empty below the mark");
     }
 
     #[tokio::test]

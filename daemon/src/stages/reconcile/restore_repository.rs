@@ -1,9 +1,9 @@
-//! The repository_restorer: a project that lives has a repository.
+//! The repository restorer: restores the missing repository of a living project, with objects from peers.
 //!
-//! A repository may be gone without its project: the delete-project plugin moves the folder away before it asks for the
-//! deletion, which may then be refused or never arrive; an operator may take a folder away that was initialised apart. Such
-//! a project is brought back, with objects from peers. That it is under way is noted durably before the repository is made
-//! anew, so that a crash leaves no repository that lacks its refs.
+//! A repository may be missing although its project lives. The delete-project plugin moves the folder away before it
+//! asks for the deletion, which may then be refused or never arrive. An operator may take away a folder that was
+//! initialised apart. The start of a restoration is noted durably before the repository is created, so that a crash
+//! leaves no repository that lacks refs and is taken for complete.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,28 +20,28 @@ use crate::stages::ports::CatchUp;
 use crate::state::durability::Durability;
 use crate::state::version_map::VersionMap;
 
-/// Brings repositories back at one node.
+/// The repository restorer of one node.
 pub struct RepositoryRestorer {
-    /// The refdb.
+    /// The refdb, which tells whether a project still lives.
     pub refdb: Arc<dyn RefDb>,
-    /// What is known of projects.
+    /// The version map, which has the projects that this node knows.
     pub versions: Arc<VersionMap>,
-    /// Their repositories.
+    /// The repositories of this node.
     pub repositories: Arc<dyn Repositories>,
-    /// Remembers what is under way.
+    /// Has the note of restorations in progress.
     pub store: Arc<dyn NodeStore>,
-    /// Makes it durable.
+    /// Makes that note durable.
     pub durability: Durability,
-    /// Brings refs and objects.
+    /// Restores a repository, with refs and objects.
     pub catch_up: Arc<dyn CatchUp>,
-    /// Who listens.
+    /// Receives every failure.
     pub observer: Arc<dyn Observer>,
-    /// How often.
+    /// The pause between two runs.
     pub pace: Duration,
 }
 
 impl RepositoryRestorer {
-    /// Looks until it is aborted.
+    /// Looks for missing repositories periodically, until the task is aborted.
     pub async fn run(self) {
         let mut gone_before = BTreeSet::new();
         loop {
@@ -52,7 +52,8 @@ impl RepositoryRestorer {
         }
     }
 
-    /// One look. What is gone is brought back when it was gone at the last look too: mostly its deletion is on its way.
+    /// Looks once. A missing repository is restored only if the run before missed it too, because mostly the deletion
+    /// of its project is just on its way. A restoration in progress is continued at once.
     async fn look(&self, gone_before: &mut BTreeSet<ProjectName>) -> Result<(), String> {
         let under_way = self.facts()?.restoring;
         let mut gone = BTreeSet::new();
@@ -71,11 +72,11 @@ impl RepositoryRestorer {
             if (under_way.contains(name) || gone_before.contains(name))
                 && let Err(why) = self.restore_repository(name).await
             {
-                failed = Some(format!("the repository of {name} is gone and cannot be brought back yet: {why}"));
+                failed = Some(format!("the repository of {name} is missing and cannot be restored yet: {why}"));
             }
         }
         for name in under_way.iter().filter(|name| !gone.contains(*name)) {
-            // It was deleted meanwhile.
+            // The project was deleted meanwhile.
             self.note(name, false).await?;
         }
         *gone_before = gone;
@@ -90,14 +91,14 @@ impl RepositoryRestorer {
         let key = ProjectKey { name: name.clone(), incarnation: state.incarnation };
         let known = self.versions.project_key(name).map_err(|error| error.to_string())?;
         if !lives(state.phase) || known.as_ref() != Some(&key) {
-            // A deletion, or a successor, is on its way here.
+            // The deletion of the project, or a successor of it, is on its way to this node.
             return Ok(());
         }
-        tracing::error!(project = %key, "the repository is gone, and its project lives: bringing it back from a peer");
+        tracing::error!(project = %key, "the repository of a living project is missing: restoring it from a peer");
         self.note(name, true).await?;
         self.catch_up.restore_repository(&key).await?;
         self.note(name, false).await?;
-        tracing::warn!(project = %key, "the repository is back");
+        tracing::warn!(project = %key, "the repository is restored");
         Ok(())
     }
 
@@ -105,7 +106,8 @@ impl RepositoryRestorer {
         self.store.facts().map_err(|error| error.to_string())
     }
 
-    /// Notes durably whether a project is being brought back; with it everything that was moved for it.
+    /// Notes durably whether the repository of a project is being restored. Everything that was moved before becomes
+    /// durable first.
     async fn note(&self, name: &ProjectName, is_under_way: bool) -> Result<(), String> {
         self.durability.settle().await;
         let mut facts = self.facts()?;
@@ -118,7 +120,7 @@ impl RepositoryRestorer {
     }
 }
 
-/// Whether a project in this phase has a repository. One that closes is about to lose it.
+/// Whether a project in this phase has a repository. A closing project is about to lose it.
 fn lives(phase: ProjectPhase) -> bool {
     matches!(phase, ProjectPhase::Active | ProjectPhase::ReadOnly)
 }

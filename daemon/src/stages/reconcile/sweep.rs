@@ -1,7 +1,7 @@
-//! The sweeper: whatever is below a published mark, and was not seen here, is read from the journal.
+//! The sweeper: reads from the journal every slot that is below a published mark and was not seen here.
 //!
-//! Poisoned slots never appear in the event log, so this is what takes the low-water mark over them. And whatever an event
-//! log lost is found here: no event is skipped.
+//! Poisoned slots never appear in the event log, so the sweeper takes the low-water mark over them. It also finds every
+//! transaction that an event log lost, so none is skipped.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,27 +16,27 @@ use crate::stages::ports::Sink;
 use crate::state::durability::Durability;
 use crate::state::low_water::LowWater;
 
-/// Slots of a lane that are looked at in one sweep.
+/// The most slots of a lane that one sweep looks at.
 const MOST: usize = 256;
 
-/// Sweeps for one node.
+/// The sweeper of one node.
 pub struct Sweeper {
-    /// The refdb.
+    /// The refdb, which has the incarnations' published marks and the journal.
     pub refdb: Arc<dyn RefDb>,
-    /// What is done here.
+    /// Knows which slots are done here.
     pub low_water: Arc<LowWater>,
-    /// Makes it durable that lanes are forgotten.
+    /// Makes it durable that the lanes of removed incarnations are forgotten.
     pub durability: Durability,
-    /// Takes what was not seen.
+    /// Takes the transactions that were not seen.
     pub sink: Arc<dyn Sink>,
-    /// Who listens.
+    /// Receives every failure.
     pub observer: Arc<dyn Observer>,
-    /// How often.
+    /// The pause between two sweeps.
     pub pace: Duration,
 }
 
 impl Sweeper {
-    /// Sweeps until it is aborted.
+    /// Sweeps periodically, until the task is aborted.
     pub async fn run(self) {
         let mut open_before = BTreeSet::new();
         loop {
@@ -48,7 +48,8 @@ impl Sweeper {
         }
     }
 
-    /// One sweep. A gap is looked into when it was there at the last sweep too: mostly it is just on its way.
+    /// Does one sweep. Looks into a gap only if the sweep before found it too, because most gaps are on their way
+    /// through the event log.
     async fn sweep(&self, open_before: &mut BTreeSet<Slot>) -> Result<(), RefDbError> {
         let mut open_now = BTreeSet::new();
         let mut known: BTreeSet<IncarnationId> = BTreeSet::new();
@@ -69,6 +70,7 @@ impl Sweeper {
         Ok(())
     }
 
+    /// The slots of an incarnation that are published and not done here.
     fn gaps(&self, incarnation: &IncarnationRecord) -> Vec<Slot> {
         let lanes = incarnation.published.iter().enumerate();
         let gaps = lanes.flat_map(|(lane, published): (usize, &Seq)| {
@@ -78,16 +80,18 @@ impl Sweeper {
         gaps.collect()
     }
 
+    /// Reads one slot from the journal, and notes it as done or hands its transaction to the apply stage.
     async fn look(&self, slot: &Slot) -> Result<(), RefDbError> {
         if self.low_water.is_done(slot) {
             return Ok(());
         }
         match self.refdb.slot(slot).await? {
-            // Empty below a published mark: collected, which happens only below this node's own mark, or before its time.
+            // A slot that is empty below a published mark was collected. That happens only below this node's own mark,
+            // or before this node existed.
             SlotState::Poisoned | SlotState::Empty => self.low_water.done(slot),
             SlotState::Committed(_, bytes) => match Transaction::decode(&bytes) {
                 Ok(transaction) => self.sink.offer(Arc::new(transaction), bytes, None).await,
-                Err(error) => self.observer.failed("sweep", &format!("{slot}: {error}")),
+                Err(error) => self.observer.failed("sweep", &format!("slot {slot} cannot be decoded: {error}")),
             },
         }
         Ok(())

@@ -1,7 +1,9 @@
-//! What cannot be right, or waits beyond its bounds: the journal says what was committed, a stream only repeats it.
+//! Events that cannot be right, and events that wait beyond their bounds. Both are compared with the journal, which
+//! says what was committed. A stream only repeats it.
 //!
-//! A record of a stream that the journal does not have like this is quarantined, and holds nothing back: what was committed
-//! under its id is taken from the journal. Only what was committed and is bad holds back the successors of its refs.
+//! A stream record that differs from the journal is quarantined and holds nothing back: the transaction that was
+//! committed under its id is taken from the journal. Only a bad transaction that was really committed holds back the
+//! successors of its refs.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,15 +18,16 @@ use crate::stages::apply::event::Event;
 
 /// What the journal holds under the id of an event.
 enum Journal {
-    /// The very same.
+    /// The same bytes were committed under this id.
     Same,
-    /// Something else was committed under this id.
+    /// These other bytes were committed under this id.
     Other(Bytes),
-    /// Nothing was.
+    /// Nothing was committed under this id.
     Nothing,
 }
 
 impl Writer {
+    /// Compares the bytes of an event with the journal.
     async fn journal(&self, id: &TxnId, bytes: &Bytes) -> Result<Journal, String> {
         Ok(match self.shared.catch_up.journal(id).await? {
             Some(committed) if committed == *bytes => Journal::Same,
@@ -33,17 +36,19 @@ impl Writer {
         })
     }
 
-    /// The content of an event is bad.
+    /// Handles an event whose content is bad. It is quarantined.
     pub(super) async fn bad(&mut self, event: Event, why: &str) {
         self.doubt(event, why, |writer, event| writer.quarantine(event, why)).await;
     }
 
-    /// An event does not fit what is here, or what was planned before it: if it was committed, the other one was not.
+    /// Handles an event that contradicts the refs here, or an event planned before it. If this event was committed, the
+    /// other one was not. It is parked until a catch-up or a state transfer brings the committed values.
     pub(super) async fn contradicts(&mut self, event: Event, why: &str) {
         self.doubt(event, why, |writer, event| writer.park(event, &format!("contradiction: {why}"))).await;
     }
 
-    /// Holds an event against the journal, and does `committed` with it when it was committed like this.
+    /// Compares an event with the journal, and calls `committed` if exactly this event was committed. Quarantines any
+    /// other event, and takes the committed transaction in its place, if there is one.
     async fn doubt(&mut self, event: Event, why: &str, committed: impl FnOnce(&mut Self, Event)) {
         match self.journal(&event.transaction.id, &event.bytes).await {
             Ok(Journal::Same) => committed(self, event),
@@ -53,11 +58,11 @@ impl Writer {
         }
     }
 
-    /// Too much waits, or for too long: the project goes to the refdb's state, and what that covers is dropped. What is
-    /// beyond that state was committed since, or never.
+    /// Takes a state transfer, because too much is parked, or for too long. Parked events that the new state covers are
+    /// dropped. Any other parked event was committed since then, or never: it is compared with the journal.
     pub(super) async fn transfer_state(&mut self) {
         if let Err(why) = self.shared.catch_up.transfer_state(&self.name).await {
-            self.shared.units.observer.failed("apply", &format!("{} cannot jump yet: {why}", self.name));
+            self.shared.units.observer.failed("apply", &format!("state transfer of {}: {why}", self.name));
             sleep(self.limits.patience).await;
             return;
         }
@@ -68,6 +73,7 @@ impl Writer {
         }
     }
 
+    /// Compares a parked event with the journal, and keeps it parked only if it was committed like this.
     async fn look_again(&mut self, id: &TxnId) {
         let Some(held) = self.parked.get_mut(id) else { return };
         let (project, bytes, is_stub) =
@@ -76,7 +82,7 @@ impl Writer {
         match journal {
             None => self.parked.retry(id).into_iter().for_each(|held| self.skip(held.event)),
             Some(Ok(Journal::Same)) => {}
-            // A stub has not its bytes any more: nothing can be compared.
+            // A stub no longer has its bytes, so they cannot be compared.
             Some(Ok(Journal::Other(_))) if is_stub => {}
             Some(Ok(Journal::Other(committed))) => {
                 let held = self.parked.retry(id);
@@ -89,35 +95,37 @@ impl Writer {
         }
     }
 
-    /// What was committed is bad in itself.
+    /// Quarantines a committed transaction whose content is bad.
     pub(super) fn quarantine(&mut self, event: Event, reason: &str) {
-        // It is held durably: it must not hold back the marks of its lane, and with them every other project.
+        // The transaction is held durably. It must not hold back the low-water mark of its lane, which serves every
+        // project of the lane.
         self.shared.low_water.done(&event.transaction.id.slot);
         let id = event.transaction.id.to_string();
         self.put_away(event, id, reason);
     }
 
-    /// It was not committed like this: the slot that it names is another transaction's, or nobody's.
+    /// Quarantines an event that was never committed: its slot holds another transaction, or none.
     fn set_aside(&mut self, event: Event, reason: &str) {
         let id = event.transaction.id.to_string();
-        self.put_away(event, id, &format!("it was never committed: {reason}"));
+        self.put_away(event, id, &format!("the record was never committed: {reason}"));
     }
 
-    /// A damaged copy of what was committed: the copy is set aside, and what was committed waits for its turn.
+    /// Quarantines a damaged copy of a committed transaction, and parks the committed one until its turn.
     fn replace(&mut self, event: Event, committed: Bytes, reason: &str) {
         let hash = hex::encode(Sha256::digest(&event.bytes));
         let copy = format!("{}/copy-{}", event.transaction.id, &hash[..8]);
-        self.put_away(event, copy, &format!("it is not what was committed: {reason}"));
+        self.put_away(event, copy, &format!("the record differs from the committed one: {reason}"));
         match Transaction::decode(&committed) {
             Ok(transaction) => {
                 let event =
                     Event { transaction: Arc::new(transaction), bytes: committed, parked_since_ms: None, done: None };
                 self.park(event, "predecessor copy was damaged");
             }
-            Err(error) => self.shared.units.observer.failed("apply", &format!("the journal cannot be read: {error}")),
+            Err(error) => self.shared.units.observer.failed("apply", &format!("the slot cannot be decoded: {error}")),
         }
     }
 
+    /// Puts an event into the durable quarantine under `name`, and tells its reader that it is done.
     fn put_away(&mut self, mut event: Event, name: String, reason: &str) {
         let id = event.transaction.id.clone();
         self.shared.units.observer.quarantined(&name, reason);

@@ -1,9 +1,10 @@
-//! One project's single writer of foreign transactions.
+//! The single writer of one project, for transactions from the event log and the journal.
 //!
-//! It takes what arrived, plans it against the version map, applies as much as it can in one unit, and parks the rest:
-//! durably, so that the shard's checkpoint may pass it. What is parked waits for what it misses, and is fetched from the
-//! journal when that takes too long. It blocks only the successors of its own refs. Beyond its bounds the project jumps.
-//! What cannot be right is held against the journal.
+//! The writer takes the transactions that arrived, plans them against the version map, and applies as many as it can in
+//! one unit. It parks the rest durably, so that the shard's checkpoint may pass them. A parked transaction waits for
+//! its missing parts, and blocks only the successors of its own refs. If the wait takes too long, the missing parts are
+//! fetched from the journal. Beyond the bounds on parked transactions, the project takes a state transfer. A
+//! transaction that cannot be right is compared with the journal (`doubt`).
 
 mod doubt;
 
@@ -32,7 +33,7 @@ pub(super) struct Writer {
     parked: ParkedSet,
 }
 
-/// What the transactions that were planned before will make of their refs.
+/// The records that refs will have once the transactions planned so far are applied.
 type Planned = BTreeMap<(ProjectKey, RefKey), RefRecord>;
 
 fn remember(planned: &mut Planned, transaction: &Transaction) {
@@ -42,10 +43,10 @@ fn remember(planned: &mut Planned, transaction: &Transaction) {
     }
 }
 
-/// What became of a batch.
+/// The outcome of a unit of events.
 enum Outcome {
     Applied,
-    /// The first events could not be: try them one by one.
+    /// The unit failed, perhaps after some of its events: try them one by one.
     Failed(UnitError),
 }
 
@@ -55,7 +56,7 @@ impl Writer {
         Self { name, shared, limits, parked: ParkedSet::default() }
     }
 
-    /// Writes until nothing came for a while and nothing is parked, or the channel is closed.
+    /// Writes until no event has come for `limits.idle` and none is parked, or until the channel is closed.
     pub(super) async fn run(mut self, mut events: mpsc::Receiver<Event>) {
         loop {
             let wait = if self.parked.is_empty() { self.limits.idle } else { self.limits.patience };
@@ -64,7 +65,7 @@ impl Writer {
                 Ok(0) => return,
                 Ok(_) => {}
                 Err(_) if self.parked.is_empty() => {
-                    // Whoever sends next finds the channel closed, and starts a new writer.
+                    // The next sender finds the channel closed, and starts a new writer.
                     events.close();
                     while let Some(event) = events.recv().await {
                         batch.push(event);
@@ -82,7 +83,7 @@ impl Writer {
         }
     }
 
-    /// Applies a batch, and then whatever was parked and can go now.
+    /// Applies a batch, and then every parked event that has become ready.
     async fn take(&mut self, mut batch: VecDeque<Event>) {
         loop {
             self.apply_all(std::mem::take(&mut batch)).await;
@@ -97,7 +98,8 @@ impl Writer {
         }
     }
 
-    /// Whether a parked event's predecessors are here now. One that waits for objects is tried again by time.
+    /// Whether the predecessors of a parked event are applied now. An event that waits for objects is tried again after
+    /// a time instead.
     fn is_ready(&self, held: &Parked) -> bool {
         let transaction = &held.event.transaction;
         let step = plan(transaction, |key| self.shared.units.versions.version(&transaction.project, key));
@@ -108,7 +110,7 @@ impl Writer {
         }
     }
 
-    /// Applies what follows on what is here, in the order in which it came.
+    /// Applies the events whose predecessors are applied, in their order of arrival. Skips, parks or doubts the others.
     async fn apply_all(&mut self, events: VecDeque<Event>) {
         let mut unit: Vec<Event> = Vec::new();
         let mut planned = Planned::new();
@@ -166,7 +168,7 @@ impl Writer {
         })
     }
 
-    /// Applies a unit; when it fails, its events one by one, so that only those wait that must.
+    /// Applies a unit. If it fails, applies its events one by one, so that only the failing ones wait.
     async fn apply(&mut self, mut unit: Vec<Event>) {
         if unit.is_empty() {
             return;
@@ -195,7 +197,7 @@ impl Writer {
             .flat_map(|one| &one.commands)
             .any(|command| matches!(command.new, RefValue::State(state) if state.phase != ProjectPhase::Active));
         if closes {
-            // The low-water mark tells the others that no commit is under way here any more.
+            // The low-water mark tells the other nodes that no commit of the project is in progress here any more.
             self.shared.quiesce.empty(&self.name).await;
         }
         Outcome::Applied
@@ -210,7 +212,7 @@ impl Writer {
 
     fn skip(&mut self, mut event: Event) {
         let transaction = Arc::clone(&event.transaction);
-        // Skipped for sure only if every ref that it moved is this new here: that is what Skip means.
+        // `Step::Skip` means that every ref of the transaction has this version, or a newer one, here.
         self.shared.low_water.done(&transaction.id.slot);
         self.shared.units.observer.skipped(&transaction.site, &transaction.id);
         self.unpark(&transaction.id);
@@ -237,12 +239,12 @@ impl Writer {
         }
     }
 
-    /// Whether this incarnation of the project was deleted here already: nothing of it comes back.
+    /// Whether this incarnation of the project is already deleted here. Nothing of it is applied any more.
     fn is_past(&self, project: &ProjectKey) -> bool {
         self.shared.units.versions.is_past(project).unwrap_or(false)
     }
 
-    /// Sets an event aside until it can go; one of a project that is gone never can, and nobody needs it.
+    /// Sets an event aside until it can be applied. An event of a deleted project is skipped, since nobody needs it.
     fn park(&mut self, mut event: Event, reason: &str) {
         if self.is_past(&event.transaction.project) {
             return self.skip(event);
@@ -250,7 +252,7 @@ impl Writer {
         let id = event.transaction.id.clone();
         self.shared.units.observer.parked(&id, reason);
         let since_ms = self.parked.since_ms(&event, self.shared.clock.now_ms());
-        // A stub is in the store already, with its bytes.
+        // A stub is already in the store, with its bytes.
         if !event.bytes.is_empty() {
             let held = held(&event, reason, since_ms);
             self.shared.durability.stage(|changes| {
@@ -270,7 +272,8 @@ impl Writer {
         });
     }
 
-    /// What has waited long enough is fetched: the refs' own chains, then the whole project for a base elsewhere.
+    /// Fetches the missing parts of each event that has waited for `limits.patience`: the project's state, then the
+    /// chains of the event's refs.
     async fn fetch_what_is_missing(&mut self) {
         let now = Instant::now();
         let due = |held: &Parked| now.duration_since(held.since) >= self.limits.patience;
@@ -285,7 +288,7 @@ impl Writer {
                 error => error,
             };
             match caught {
-                // A stub is skipped if it was caught up, and waits on if not.
+                // A stub is skipped if the catch-up brought its values. Otherwise it keeps waiting.
                 Ok(()) if held.is_stub => self.take(VecDeque::new()).await,
                 Ok(()) => {
                     if let Some(held) = self.parked.retry(&id) {
@@ -300,7 +303,7 @@ impl Writer {
 
 fn held(event: &Event, reason: &str, since_ms: u64) -> Held {
     let waits_for = reason.split_whitespace().skip(1).map(|one| one.trim_end_matches(',').to_owned());
-    // A stub has its pack in the store alone.
+    // The pack of a stub is in the store alone.
     let bytes = if event.bytes.is_empty() { event.transaction.encode() } else { event.bytes.clone() };
     Held {
         bytes,
