@@ -1,1 +1,155 @@
+//! A committed transaction, as the journal and the event log carry it.
+//!
+//! One form serves both: the publisher appends to the event log the bytes that the commit wrote into its journal slot.
+//! They are encoded once ([`Transaction::encode`]) and resent unchanged.
+//!
+//! **Compatibility.** `format` is raised only by a change that no older reader can survive. A new field that older
+//! readers may ignore is simply added. A field that they must not ignore is also listed, by its number, in `critical`.
+//! A reader stops at a format or a critical field that it does not know ([`DecodeError::Newer`]). The record then waits
+//! for an upgrade. It is not bad, and it is never skipped.
 
+pub(crate) mod wire;
+
+use bytes::Bytes;
+
+use crate::decode_error::DecodeError;
+use crate::limits;
+use crate::name::{ProjectKey, SiteId};
+use crate::oid::Oid;
+use crate::slot::{Seq, TxnId, Version};
+use crate::value::{RefKey, RefValue};
+
+/// The format that this release writes.
+pub const FORMAT: u32 = 1;
+
+/// The step of one ref from one version to the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// The ref or pseudo-ref.
+    pub key: RefKey,
+    /// The value before.
+    pub old: RefValue,
+    /// The value after.
+    pub new: RefValue,
+    /// The version after: the version before, plus one.
+    pub version: Version,
+    /// The transaction that gave the version before. None for the first version.
+    pub predecessor: Option<TxnId>,
+}
+
+/// The objects that the new values need beyond the bases, and where they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pack {
+    /// No objects are needed (a deletion, a rewind, a ref on a known commit).
+    Empty,
+    /// A git pack, version 2, at most [`limits::INLINE_PACK_BYTES`] long.
+    Inline(Bytes),
+    /// A git pack in the blob store.
+    Blob {
+        /// The key of the blob.
+        key: String,
+        /// The length of the pack, in bytes.
+        bytes: u64,
+        /// The SHA-256 of the pack.
+        sha256: [u8; 32],
+    },
+}
+
+/// A ref transaction, as its commit writes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transaction {
+    /// The id: slot and attempt.
+    pub id: TxnId,
+    /// The site that committed it.
+    pub site: SiteId,
+    /// The project, with its incarnation.
+    pub project: ProjectKey,
+    /// The committing node's clock when the commit was sent, in milliseconds since 1970 (UTC). It serves to show lag,
+    /// and for people to read. No decision depends on it.
+    pub committed_at_ms: u64,
+    /// The commands, in the order in which readers may see them: deletions, patch sets, other refs, `meta` refs.
+    pub commands: Vec<Command>,
+    /// The objects of the transaction.
+    pub pack: Pack,
+    /// Committed objects that the pack builds on. Together with everything that they reach, the pack is complete.
+    pub bases: Vec<Oid>,
+    /// The bridge's id of the request, by which a retry is recognised.
+    pub request_id: String,
+    /// The user who asked for the transaction, for people to read. Empty if unknown.
+    pub actor: String,
+    /// The W3C trace context of the push. Empty if there is none.
+    pub traceparent: String,
+}
+
+impl Transaction {
+    /// Encodes the transaction for the journal and the event log.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        wire::encode(self)
+    }
+
+    /// Decodes bytes that came from the journal or the event log.
+    ///
+    /// # Errors
+    /// [`DecodeError::Newer`] for a form that only a newer release understands. [`DecodeError::Bad`] for every other
+    /// defect: sizes above the caps (checked before anything is allocated), bad names, versions that do not follow
+    /// their predecessor, a key that occurs twice.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let transaction = wire::decode(bytes)?;
+        transaction.check().map_err(DecodeError::Bad)?;
+        Ok(transaction)
+    }
+
+    /// The command on a key, if the transaction has one.
+    #[must_use]
+    pub fn command(&self, key: &RefKey) -> Option<&Command> {
+        self.commands.iter().find(|command| command.key == *key)
+    }
+
+    /// Checks the rules that every transaction obeys.
+    fn check(&self) -> Result<(), String> {
+        if self.commands.is_empty() || self.commands.len() > limits::COMMANDS {
+            return Err(format!("it has {} commands, 1 to {} are allowed", self.commands.len(), limits::COMMANDS));
+        }
+        if self.id.slot.seq == Seq(u64::MAX) {
+            return Err(format!("{}: no slot can follow its slot", self.id));
+        }
+        let mut keys: Vec<&RefKey> = self.commands.iter().map(|command| &command.key).collect();
+        keys.sort_unstable();
+        if let Some(twice) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(format!("{} occurs twice", twice[0]));
+        }
+        self.commands.iter().try_for_each(|command| command.check(&self.id))
+    }
+}
+
+impl Command {
+    fn check(&self, id: &TxnId) -> Result<(), String> {
+        let first = self.version == Version(1);
+        if self.version == Version::NONE || first != self.predecessor.is_none() {
+            return Err(format!("{}: version {} does not fit its predecessor", self.key, self.version));
+        }
+        if self.version == Version(u64::MAX) {
+            return Err(format!("{}: no version can follow version {}", self.key, self.version));
+        }
+        if self.predecessor.as_ref() == Some(id) {
+            return Err(format!("{}: the transaction is its own predecessor", self.key));
+        }
+        if first && !self.old.is_absent() {
+            return Err(format!("{}: the first version has an old value", self.key));
+        }
+        for value in [&self.old, &self.new] {
+            let fits = match (&self.key, value) {
+                (_, RefValue::Absent)
+                | (RefKey::Ref(_), RefValue::Oid(_))
+                | (RefKey::Head, RefValue::Symref(_))
+                | (RefKey::State, RefValue::State(_)) => true,
+                (RefKey::State | RefKey::Head | RefKey::Ref(_), _) => false,
+            };
+            if !fits {
+                return Err(format!("{}: it cannot have the value {value}", self.key));
+            }
+        }
+        Ok(())
+    }
+}
