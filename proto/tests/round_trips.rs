@@ -82,7 +82,8 @@ proptest! {
     fn transactions(transaction in common::transaction()) {
         let bytes = transaction.encode();
         prop_assert_eq!(&bytes, &transaction.encode(), "an encoding is always the same");
-        prop_assert_eq!(Transaction::decode(&bytes).unwrap(), transaction);
+        prop_assert_eq!(&Transaction::decode(&bytes).unwrap(), &transaction);
+        prop_assert_eq!(Transaction::project_of(&bytes).unwrap(), transaction.project.clone());
     }
 }
 

@@ -100,6 +100,14 @@ impl Transaction {
         Ok(transaction)
     }
 
+    /// Reads the project of an encoded transaction, and nothing else of it.
+    ///
+    /// # Errors
+    /// As [`Transaction::decode`], for the sizes and for the name of the project.
+    pub fn project_of(bytes: &[u8]) -> Result<ProjectKey, DecodeError> {
+        wire::project(bytes)
+    }
+
     /// The command on a key, if the transaction has one.
     #[must_use]
     pub fn command(&self, key: &RefKey) -> Option<&Command> {

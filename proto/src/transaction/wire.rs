@@ -5,6 +5,7 @@ use prost::Message;
 
 use super::{Command, FORMAT, Pack, Transaction};
 use crate::decode_error::DecodeError;
+use crate::name::ProjectKey;
 use crate::oid::Oid;
 use crate::slot::{TxnId, Version};
 use crate::{limits, outline};
@@ -60,6 +61,13 @@ struct Envelope {
 struct Carried {
     #[prost(bytes = "bytes", tag = "13")]
     announcement: Bytes,
+}
+
+/// The field of the envelope by which its record is routed to a shard.
+#[derive(Clone, PartialEq, Message)]
+struct Routed {
+    #[prost(string, tag = "4")]
+    project: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -124,6 +132,13 @@ pub(crate) fn carried(bytes: &[u8]) -> Result<Option<Bytes>, DecodeError> {
     outline::check(bytes, &ENVELOPE)?;
     let carried = Carried::decode(bytes).map_err(|error| DecodeError::Bad(error.to_string()))?;
     Ok(Some(carried.announcement).filter(|announcement| !announcement.is_empty()))
+}
+
+/// The project of an encoded transaction. Commands and pack are checked against their caps, and skipped.
+pub(crate) fn project(bytes: &[u8]) -> Result<ProjectKey, DecodeError> {
+    outline::check(bytes, &ENVELOPE)?;
+    let routed = Routed::decode(bytes).map_err(|error| DecodeError::Bad(error.to_string()))?;
+    Ok(routed.project.parse()?)
 }
 
 fn encode_command(from: &Command) -> WireCommand {

@@ -12,8 +12,8 @@ use super::{EventLog, Record};
 /// # Errors
 /// The bytes are no transaction.
 pub fn record(data: Bytes) -> Result<Record, String> {
-    let transaction = Transaction::decode(&data).map_err(|error| error.to_string())?;
-    Ok(Record { partition_key: transaction.project.name.to_string(), data })
+    let project = Transaction::project_of(&data).map_err(|error| error.to_string())?;
+    Ok(Record { partition_key: project.name.to_string(), data })
 }
 
 /// Appends all records; those that fail are appended again in their order, once. What then fails is an error, and
