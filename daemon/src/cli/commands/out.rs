@@ -1,10 +1,10 @@
-//! Standard output, whose reader may go away at any time (`| head`): then the command ends, without a word.
+//! Writes to standard output. If its reader closes it (`| head`), the command ends without an error message.
 
 use std::io::{ErrorKind, Write};
 
 use super::CliError;
 
-/// Writes all of a text.
+/// Writes a text and flushes standard output.
 pub(crate) fn put(text: &str) -> Result<(), CliError> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| match error.kind() {
