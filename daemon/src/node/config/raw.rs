@@ -70,7 +70,8 @@ section!(
     Raw {
         site: Leaf, node: Leaf, sites: Leaf, root: Leaf, state: Leaf,
         api: Api, git: Git, health: Health, refdb: Refdb, eventlog: Eventlog, blobs: Blobs, commit: Commit,
-        apply: Apply, lease: Lease, gerrit: Gerrit, telemetry: Telemetry, peers: BTreeMap<String, Peer>, embedded: Embedded,
+        apply: Apply, lease: Lease, gerrit: Gerrit, telemetry: Telemetry, peers: BTreeMap<String, Peer>,
+        embedded: Embedded,
     }
 );
 section!(Api { socket: Leaf, listen: Leaf, token_file: Leaf, most_requests: Leaf });
