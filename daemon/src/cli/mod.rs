@@ -2,8 +2,8 @@
 //!
 //! | room | job |
 //! |---|---|
-//! | `commands` | one subcommand per file |
-//! | `demo` | three sites in one process |
+//! | `commands` | the subcommands of `lockstep`, one per file |
+//! | `demo` | `lockstep demo`: three sites in one process |
 //! | `out` | standard output |
 
 pub mod commands;

@@ -1,4 +1,4 @@
-//! Standard output. Its reader may go away at any time (`| head`); the command then ends without an error.
+//! Writes to standard output. If its reader closes it (`| head`), the command ends without an error message.
 
 use std::io::{ErrorKind, Write};
 

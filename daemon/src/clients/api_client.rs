@@ -1,9 +1,11 @@
 //! A client of the bridge API over its Unix socket, for the git hooks and the command line.
 //!
-//! Its errors keep apart what a caller must keep apart: nothing was sent ([`ClientError::NotSent`]: nothing
-//! happened), and something was sent but no answer came ([`ClientError::NoAnswer`]: it may have happened).
-//! [`Client::resend`] sends the same bytes again, with the same request id, until an answer comes or the
-//! deadline ends; the sidecar gives a request id that it knows the answer of the first try.
+//! Its errors separate two cases that a caller must treat differently. [`ClientError::NotSent`]: the request was not
+//! sent, so nothing happened. [`ClientError::NoAnswer`]: the request was sent and no answer came, so it may have been
+//! executed.
+//!
+//! [`Client::resend`] sends the same bytes again, with the same request id, until an answer comes or the deadline
+//! passes. If the sidecar knows the request id, it returns the answer to the first attempt.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,25 +23,25 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
-/// Largest answer that is read, in bytes: a status with many checkpoints fits.
+/// Size of the largest answer that is read, in bytes. A status with many checkpoints fits.
 const ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
-/// How long a sidecar that is not there is waited for, when nothing was sent yet: a restart of it.
+/// How long to retry while the sidecar cannot be reached and nothing was sent yet. It covers a restart of the sidecar.
 const RESTART_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long one that is there and takes nothing now is waited for: it starts, or has too much work.
+/// How long to retry while the sidecar answers that it takes no requests now, because it is starting or is overloaded.
 const JAM_PATIENCE: Duration = Duration::from_secs(6);
 
-/// The first pause between two tries; it doubles up to a second.
+/// The first pause between two attempts. It doubles up to one second.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
-/// Speaks to one sidecar.
+/// A client of one sidecar.
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
 }
 
-/// One request: it can be sent again unchanged.
+/// One request, which can be sent again unchanged.
 #[derive(Clone, Debug)]
 pub struct Call {
     method: Method,
@@ -47,29 +49,34 @@ pub struct Call {
     body: Bytes,
 }
 
-/// Why there is no verdict.
+/// An error of a call that got no verdict.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
-    /// The request never left: nothing happened.
-    #[error("the Lockstep sidecar at {} does not answer ({why}); nothing was changed: try again when it runs", socket.display())]
+    /// The request was not sent. Nothing happened.
+    #[error(
+        "the Lockstep sidecar at {} does not answer ({why}); nothing was changed: try again when it is running",
+        socket.display()
+    )]
     NotSent {
-        /// Its socket.
+        /// The path of the sidecar's socket.
         socket: PathBuf,
-        /// What the operating system says.
+        /// The error of the connection.
         why: String,
     },
-    /// The request left and no answer came: it may have been done, or may yet be.
+    /// The request was sent and no answer came. The sidecar may have executed it, or may execute it later.
     #[error(
-        "the Lockstep sidecar gave no answer ({0}); it is not known yet whether the change was made: fetch and look before trying again"
+        "the Lockstep sidecar gave no answer ({0}); it is not known yet whether the change was made: fetch and check \
+         before you try again"
     )]
     NoAnswer(String),
-    /// The sidecar answered with an error instead of a verdict: nothing was changed.
+    /// The sidecar answered with an error instead of a verdict. Nothing was changed.
     #[error("{}{}", .0.message, if .0.retry { "; try again later" } else { "" })]
     Answered(ApiError),
 }
 
 impl ClientError {
-    /// How long it pays to try again, when nothing happened yet.
+    /// How long to retry after this error, or `None` if a retry does not help. Only for calls of which nothing was
+    /// executed.
     fn patience(&self) -> Option<Duration> {
         match self {
             Self::NotSent { .. } => Some(RESTART_PATIENCE),
@@ -104,26 +111,26 @@ impl Call {
     }
 }
 
-/// The path of a project, or of something below it: `/v1/projects/tools%2Fbuild/head`.
+/// The path of a project, or of a resource `below` it: `/v1/projects/tools%2Fbuild/head`.
 #[must_use]
 pub fn project_path(project: &ProjectName, below: &str) -> String {
     format!("/v1/projects/{}{below}", utf8_percent_encode(project.as_str(), NON_ALPHANUMERIC))
 }
 
 impl Client {
-    /// A client of the sidecar on this socket. Connects on each call.
+    /// A client of the sidecar on this socket. Each call opens a connection.
     #[must_use]
     pub fn new(socket: &Path) -> Self {
         Self { socket: socket.to_owned() }
     }
 
-    /// Sends once, and waits for the answer at most until `deadline`.
+    /// Sends the call once, and waits for the answer until `deadline`.
     ///
     /// # Errors
     /// See [`ClientError`].
     pub async fn send<T: DeserializeOwned>(&self, call: &Call, deadline: Instant) -> Result<T, ClientError> {
         let connecting = tokio::time::timeout_at(deadline, self.connect()).await;
-        let mut sender = connecting.map_err(|_| self.not_sent("the deadline ended while connecting"))??;
+        let mut sender = connecting.map_err(|_| self.not_sent("the deadline passed while connecting"))??;
         let request = call.request().map_err(|error| self.not_sent(error))?;
         let exchange = async {
             let response = sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
@@ -134,15 +141,15 @@ impl Client {
         };
         match tokio::time::timeout_at(deadline, exchange).await {
             Ok(answer) => answer,
-            Err(_) => Err(ClientError::NoAnswer("the deadline ended".to_owned())),
+            Err(_) => Err(ClientError::NoAnswer("the deadline passed".to_owned())),
         }
     }
 
-    /// Sends until an answer comes or `deadline` ends. A sidecar that cannot be reached at all, or takes nothing now, is
-    /// waited for only as long as a restart takes.
+    /// Sends the call until an answer comes or `deadline` passes. While the sidecar cannot be reached, or takes no
+    /// requests, it retries only for as long as a restart takes.
     ///
     /// # Errors
-    /// See [`ClientError`]; once a try may have arrived it is never [`ClientError::NotSent`].
+    /// See [`ClientError`]. Once an attempt may have reached the sidecar, the error is never [`ClientError::NotSent`].
     pub async fn resend<T: DeserializeOwned>(&self, call: &Call, deadline: Instant) -> Result<T, ClientError> {
         let started = Instant::now();
         let (mut lost, mut pause) = (None, FIRST_PAUSE);
@@ -150,7 +157,7 @@ impl Client {
             match self.send(call, deadline).await {
                 Err(ClientError::NoAnswer(why)) => lost = Some(why),
                 Err(ClientError::NotSent { .. }) if lost.is_some() => {}
-                // After a lost try, "takes no commits now" says nothing about what became of that try.
+                // After an attempt without an answer, "takes no commits now" does not tell the outcome of that attempt.
                 Err(ClientError::Answered(error)) if lost.is_some() && error.code != RefusalCode::Invalid => {}
                 answer => match answer.as_ref().err().and_then(ClientError::patience) {
                     Some(patience) if Instant::now() + pause < deadline.min(started + patience) => {}
@@ -158,7 +165,7 @@ impl Client {
                 },
             }
             if Instant::now() + pause >= deadline {
-                return Err(ClientError::NoAnswer(lost.unwrap_or_else(|| "the deadline ended".to_owned())));
+                return Err(ClientError::NoAnswer(lost.unwrap_or_else(|| "the deadline passed".to_owned())));
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(1));
@@ -169,7 +176,7 @@ impl Client {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.not_sent(error))?;
         let (sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.not_sent(error))?;
-        // Ends with the sender; what goes wrong on it shows in the answer.
+        // The task ends with the sender. An error of the connection shows in the answer.
         tokio::spawn(async move { drop(connection.await) });
         Ok(sender)
     }

@@ -2,8 +2,8 @@
 //!
 //! | room | job |
 //! |---|---|
-//! | `api_client` | HTTP over the sidecar's Unix socket, with outcomes kept apart |
-//! | `git_hooks` | `proc-receive`, the `reference-transaction` guard, and their installation |
+//! | `api_client` | HTTP client of the sidecar's Unix socket; its errors separate "not sent" from "no answer" |
+//! | `git_hooks` | the `proc-receive` hook, the `reference-transaction` guard, and their installation |
 
 pub mod api_client;
 pub mod git_hooks;

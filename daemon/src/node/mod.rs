@@ -1,9 +1,9 @@
-//! A whole node: its configuration, and the stages joined on their seams.
+//! A whole node: its configuration, and its stages built on the seams.
 //!
 //! | room | job |
 //! |---|---|
-//! | `config` | the TOML file and the environment, validated |
-//! | `assembly` | builds, joins and stops the stages; the only place that names adapters |
+//! | `config` | reads and validates the TOML file and the environment |
+//! | `assembly` | builds, connects, starts and stops the stages; the only place that names adapters |
 
 pub mod assembly;
 pub mod config;

@@ -125,7 +125,7 @@ async fn a_reader_that_goes_away_ends_the_command_without_a_panic() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_node_can_be_looked_at() {
     let site = Site::new().await;
-    assert!(ok(site.lockstep(&["status"])).contains("site eu-aws  node eu-aws-0  incarnation not born  role active"));
+    assert!(ok(site.lockstep(&["status"])).contains("site eu-aws  node eu-aws-0  incarnation none  role active"));
     let json: serde_json::Value = serde_json::from_str(&ok(site.lockstep(&["status", "--json"]))).unwrap();
     assert_eq!(json["site"], "eu-aws");
     assert_eq!(ok(site.lockstep(&["parked"])), "nothing\n");

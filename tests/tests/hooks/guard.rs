@@ -28,7 +28,7 @@ async fn writes_that_bypass_lockstep_are_refused() {
             (vec!["fetch", "-q", "../work", "b1:b1", "b2:b2", "main:main"], "lockstep import".into()),
         ] {
             let text = fails(git(&site.bare(), &args));
-            assert!(text.contains("behind Lockstep's back") && text.contains(&remedy), "{args:?}: {text}");
+            assert!(text.contains("change refs without Lockstep") && text.contains(&remedy), "{args:?}: {text}");
             assert_eq!(site.refs(), before, "{args:?}, packed: {packed}");
         }
     }

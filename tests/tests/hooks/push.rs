@@ -108,7 +108,7 @@ async fn without_a_sidecar_the_user_reads_what_to_do() {
     let before = site.refs();
     site.commit();
     let text = fails(site.push(&["main"]));
-    assert!(text.contains("nothing was changed: try again when it runs"), "{text}");
+    assert!(text.contains("nothing was changed: try again when it is running"), "{text}");
     assert_eq!(site.refs(), before);
 }
 

@@ -1,4 +1,4 @@
-//! `lockstep hook`: what git runs, and what puts it there.
+//! `lockstep hook`: the hooks that git runs, and their installation.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -14,22 +14,22 @@ use crate::clients::git_hooks::{guard, proc_receive};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum HookCommand {
-    /// Put the hooks and their settings into a bare repository
+    /// Install the hooks and their settings in a bare repository
     #[command(after_help = "Example:\n  lockstep hook install /srv/git/tools/build.git --project tools/build")]
     Install {
-        /// The repository's folder
+        /// Folder of the repository
         repository: PathBuf,
-        /// Its project; by its place on the sidecar's git volume when left out
+        /// Project of the repository [default: given by its path on the sidecar's git volume]
         #[arg(long)]
         project: Option<ProjectName>,
         #[command(flatten)]
         target: Target,
     },
-    /// Run by git on a push: commits it as one ref transaction
+    /// Run by git on a push: commits the push as one ref transaction
     ProcReceive,
-    /// Run by git on each ref transaction: refuses what bypasses Lockstep
+    /// Run by git on each ref transaction: refuses changes that bypass Lockstep
     ReferenceTransaction {
-        /// The state: prepared, committed or aborted
+        /// State of the transaction: prepared, committed or aborted
         state: String,
     },
 }
@@ -60,12 +60,12 @@ async fn installed(repository: PathBuf, project: Option<ProjectName>, target: Ta
     println!("{}: pushes now go through Lockstep as project {}", what.repository.display(), what.project);
     if !is_checked {
         eprintln!(
-            "not checked, because no sidecar answers at {}: whether this is the repository of {} on its volume",
+            "warning: no sidecar answers at {}, so it was not checked that this is the repository of {} on its volume",
             target.socket.display(),
             what.project
         );
     }
-    println!("refs that it has already: commit them with `lockstep import {}`", what.repository.display());
+    println!("to commit the refs that it has already, run `lockstep import {}`", what.repository.display());
     Ok(())
 }
 

@@ -1,8 +1,9 @@
-//! `lockstep import`: commits every ref that a repository has and the refdb does not know.
+//! `lockstep import`: commits every ref of an existing repository that the refdb does not have.
 //!
-//! Each ref goes as "must be absent". One that the refdb already holds with the same value is refused as stale
-//! with that very value, and counts as done: so an import that was cut is simply run again. One that the refdb
-//! holds with another value is a conflict, and stays as the refdb has it.
+//! Each command expects that the ref is absent from the refdb. If the refdb already has the ref with the same value,
+//! the command is refused as stale with that value, and the import counts it as done. Therefore an interrupted import
+//! can be run again. If the refdb has the ref with another value, the import reports a conflict and the refdb keeps its
+//! value.
 
 use std::path::{Path, PathBuf};
 
@@ -28,24 +29,24 @@ use crate::clients::git_hooks::install;
 pub(super) struct ImportArgs {
     #[command(flatten)]
     target: Target,
-    /// The repository's folder, or with --root the name of its project
+    /// Folder of the repository, or with --root the name of its project
     repository: PathBuf,
-    /// The project; git config lockstep.project of the repository without it
+    /// Project of the repository [default: its git config lockstep.project]
     #[arg(long)]
     project: Option<ProjectName>,
-    /// The git volume (setting root), to find a project by its name
+    /// Git volume (setting root) on which the repository is found by the name of its project
     #[arg(long)]
     root: Option<PathBuf>,
 }
 
-/// What became of the refs so far.
+/// The results of the refs so far.
 #[derive(Debug, Default)]
 struct Tally {
     committed: usize,
     present: usize,
-    /// One line a ref that was not imported.
+    /// One line per ref that was not imported.
     problems: Vec<String>,
-    /// Whether the fate of any is unknown.
+    /// Whether the outcome of any ref is unknown.
     unknown: bool,
 }
 
@@ -84,7 +85,7 @@ fn usage(path: &Path, why: &str) -> CliError {
     CliError::Usage(format!("{}: {why}", path.display()))
 }
 
-/// Creates the project with the repository's own `HEAD`; one that exists is left as it is.
+/// Creates the project with the repository's own `HEAD`. An existing project stays as it is.
 async fn create(target: &Target, git: &GitDir, project: &ProjectName) -> Result<(), CliError> {
     let head = git.run(&["symbolic-ref", "HEAD"]).map_err(CliError::failed)?;
     let head: RefName = head.trim_end().parse().map_err(|error| CliError::Failed(format!("HEAD: {error}")))?;
@@ -120,7 +121,7 @@ impl Tally {
             Outcome::Refused => self.problems.push(target::about(result.name.as_str(), why)),
             Outcome::Unknown => {
                 self.unknown = true;
-                self.problems.push(format!("{}: not known yet ({why}); run the import again", result.name));
+                self.problems.push(format!("{}: outcome not known yet ({why}); run the import again", result.name));
             }
         }
     }

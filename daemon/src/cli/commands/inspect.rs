@@ -1,4 +1,4 @@
-//! `lockstep status`, `parked` and `quarantine`: what the sidecar says of itself, for people or as JSON.
+//! `lockstep status`, `parked`, `quarantine` and `refresh`: shows the state of the sidecar as text or as JSON.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::target::Target;
 use crate::base::clock::{Clock, SystemClock};
 use crate::cli::out;
 
-/// The pause between two looks of `--watch`.
+/// The pause between two updates of `--watch`.
 const WATCH: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Args)]
@@ -22,7 +22,7 @@ pub(super) struct StatusArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Look again every second until interrupted
+    /// Update the output every second until interrupted
     #[arg(long)]
     watch: bool,
 }
@@ -42,7 +42,7 @@ pub(super) async fn status(args: StatusArgs) -> Result<(), CliError> {
     }
     let clear = if args.json { "" } else { "\x1b[2J\x1b[H" };
     loop {
-        // A sidecar that is away comes back: a restart is what one watches.
+        // An error does not end the loop: `--watch` is often used to follow a restart of the sidecar.
         match look(&args).await {
             Ok(text) => out::put(&format!("{clear}{text}"))?,
             Err(error) => eprintln!("{error}"),
@@ -71,7 +71,7 @@ fn json(value: &impl Serialize) -> Result<String, CliError> {
 }
 
 fn render(status: &NodeStatus) -> String {
-    let incarnation = status.incarnation.map_or("not born".to_owned(), |number| number.to_string());
+    let incarnation = status.incarnation.map_or("none".to_owned(), |number| number.to_string());
     let head = format!(
         "site {}  node {}  incarnation {incarnation}  role {}  epoch {}\n{}\n",
         status.site,
@@ -82,7 +82,8 @@ fn render(status: &NodeStatus) -> String {
     );
     let (counters, events) = (&status.counters, &status.events);
     let totals = format!(
-        "committed {}  refused {}  unknown {}  applied {}  skipped {}  caught up {}  published {}\nparked {}  quarantined {}\n\
+        "committed {}  refused {}  unknown {}  applied {}  skipped {}  caught up {}  published {}\n\
+         parked {}  quarantined {}\n\
          events: unsent {}  waiting {} (the oldest for {:.1} s)  dropped {}\n",
         counters.committed,
         counters.refused,
@@ -123,7 +124,7 @@ fn refresh(status: &RefreshStatus) -> String {
         status.failed
     );
     let last = status.last_error.as_ref().zip(status.last_error_at_ms);
-    counts + &last.map(|(why, at_ms)| format!("refresh failed last ({}): {why}\n", ago(at_ms))).unwrap_or_default()
+    counts + &last.map(|(why, at_ms)| format!("last refresh failure ({}): {why}\n", ago(at_ms))).unwrap_or_default()
 }
 
 fn origins(status: &NodeStatus) -> String {
@@ -169,7 +170,7 @@ fn errors(status: &NodeStatus) -> String {
     })
 }
 
-/// How long ago something was, by this machine's clock.
+/// The time since `at_ms` (milliseconds since 1970) by this machine's clock, as text.
 fn ago(at_ms: u64) -> String {
     age(SystemClock.now_ms().saturating_sub(at_ms) / 1_000)
 }

@@ -1,6 +1,7 @@
-//! The command line: one subcommand a file, all of them clients of the sidecar's socket but `config` and `hook`.
+//! The command line, with one file per subcommand. Subcommands that show or change the state of a node are clients of
+//! the sidecar's socket.
 //!
-//! Exit codes: 0 done, 1 failed or not known, 2 wrong usage, 3 refused by the sidecar or the guard.
+//! Exit codes: 0 success, 1 failure or unknown outcome, 2 wrong usage, 3 refused by the sidecar or the guard.
 
 pub mod config;
 mod existing;
@@ -28,62 +29,62 @@ pub struct Cli {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed or not known, 2 wrong usage, 3 refused.";
+const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure or unknown outcome, 2 wrong usage, 3 refused.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the sidecar
     Run(config::ConfigArgs),
-    /// See it happen: three sites in one process, a real push replicated to all of them
+    /// Run three sites in one process and replicate pushes between them
     #[cfg(feature = "embedded")]
     Demo(crate::cli::demo::DemoArgs),
-    /// Check a configuration, or print an example of one
+    /// Check a configuration, or print an example
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// The git hooks, and their installation
+    /// Install the git hooks in a repository (git itself runs the other subcommands)
     #[command(subcommand)]
     Hook(hook::HookCommand),
     /// Create, update or delete one ref, as `git update-ref` does
     UpdateRef(update::UpdateRefArgs),
-    /// Point a project's HEAD elsewhere
+    /// Set the HEAD of a project
     #[command(subcommand)]
     Head(project::HeadCommand),
     /// Create or delete a project
     #[command(subcommand)]
     Project(project::ProjectCommand),
-    /// Commit every ref of an existing repository
+    /// Commit every ref of an existing repository that the refdb does not have
     Import(import::ImportArgs),
-    /// Bring existing repositories into the refdb, and open them when another site holds them
+    /// Bring existing repositories into the refdb, and open each project when another site holds it
     Seed(seed::SeedArgs),
-    /// What `init` wrote behind the bridge's back and contradicts what was committed
+    /// List, adopt or discard strays: uncommitted values that gave way to committed ones
     #[command(subcommand)]
     Stray(stray::StrayCommand),
-    /// Show this node: readiness, lag, journal, checkpoints
+    /// Show the state of this node: readiness, lag, journal, checkpoints
     Status(inspect::StatusArgs),
-    /// List what waits for something that has not arrived
+    /// List the transactions that wait for something that has not arrived
     Parked(inspect::ListArgs),
-    /// List what was set aside because its content is bad
+    /// List the records that were set aside because their content is bad
     Quarantine(inspect::ListArgs),
-    /// List what this node's Gerrit has to look at again
+    /// List the changes, accounts, groups and projects that this node's Gerrit has not refreshed yet
     Refresh(inspect::ListArgs),
     /// Print the OpenAPI document of the bridge API
     Openapi,
 }
 
-/// Why a command did not do what it was asked to.
+/// An error of a command. It decides the exit code.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
-    /// It failed, or its outcome is not known.
+    /// The command failed, or its outcome is not known.
     #[error("{0}")]
     Failed(String),
-    /// It was called wrongly.
+    /// The arguments or the configuration are wrong.
     #[error("{0}")]
     Usage(String),
-    /// The sidecar or the guard refused.
+    /// The sidecar or the guard refused the change.
     #[error("{0}")]
     Refused(String),
-    /// Whoever read the output has read enough.
-    #[error("nobody reads the output any more")]
+    /// The reader of standard output has closed it. The command ends with success and prints nothing.
+    #[error("standard output was closed")]
     NobodyReads,
 }
 
@@ -97,7 +98,7 @@ impl From<OutError> for CliError {
 }
 
 impl CliError {
-    /// Some error that ended the command.
+    /// A failure with the text of `error`.
     pub(crate) fn failed(error: impl std::fmt::Display) -> Self {
         Self::Failed(error.to_string())
     }
@@ -112,7 +113,7 @@ impl CliError {
     }
 }
 
-/// Parses the arguments, runs the command, and gives the exit code of the process.
+/// Parses the arguments, runs the command, and returns the exit code of the process.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();

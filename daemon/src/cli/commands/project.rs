@@ -1,4 +1,4 @@
-//! `lockstep project` and `lockstep head`: projects and their `HEAD`, through the commit.
+//! `lockstep project` and `lockstep head`: creates and deletes projects, and sets their `HEAD`, as commits.
 
 use http::Method;
 use lockstep_proto::bridge::{CreateProjectRequest, DeleteProjectRequest, SetHeadRequest};
@@ -15,9 +15,9 @@ pub(super) enum ProjectCommand {
     Create {
         #[command(flatten)]
         target: Target,
-        /// The project's name
+        /// Name of the project
         name: ProjectName,
-        /// What its HEAD points to; the branch need not exist
+        /// Branch that HEAD points to, by its full name; it need not exist
         #[arg(long, default_value = "refs/heads/main")]
         head: RefName,
     },
@@ -26,9 +26,9 @@ pub(super) enum ProjectCommand {
     Delete {
         #[command(flatten)]
         target: Target,
-        /// The project's name
+        /// Name of the project
         name: ProjectName,
-        /// Say that you mean it
+        /// Confirm the deletion
         #[arg(long)]
         yes: bool,
     },
@@ -41,10 +41,10 @@ pub(super) enum HeadCommand {
     Set {
         #[command(flatten)]
         target: Target,
-        /// The project
+        /// Name of the project
         #[arg(long)]
         project: ProjectName,
-        /// The branch, by its full name; it need not exist
+        /// Branch that HEAD points to, by its full name; it need not exist
         head: RefName,
     },
 }
@@ -58,7 +58,7 @@ pub(super) async fn run(command: ProjectCommand) -> Result<(), CliError> {
             target::conclude_project(&format!("project {name}"), &answer)
         }
         ProjectCommand::Delete { name, yes: false, .. } => Err(CliError::Usage(format!(
-            "this deletes project {name} with all its refs at every site; say --yes if you mean it"
+            "this deletes project {name} with all its refs at every site; give --yes to confirm"
         ))),
         ProjectCommand::Delete { target, name, yes: true } => {
             let body = DeleteProjectRequest { request_id };

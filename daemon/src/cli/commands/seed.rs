@@ -1,7 +1,8 @@
-//! `lockstep seed`: the existing repositories of a site become projects.
+//! `lockstep seed`: makes projects of the existing repositories of a site.
 //!
-//! The sidecar does the work, project by project; this asks it to, shows how far it is, and at the end holds what git lists
-//! against what the sidecar found in the refdb. A seed that was cut goes on when it is run again.
+//! The sidecar does the work, project by project. This command asks for it and shows the progress. At the end it
+//! compares the refs that git lists with the refs that the sidecar found in the refdb. An interrupted seed continues
+//! when the command is run again.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -21,17 +22,17 @@ use crate::base::base_paths::Roots;
 use crate::clients::api_client::{Call, Client, ClientError, project_path};
 use crate::clients::git_hooks::git::GitDir;
 
-/// Gerrit's own projects go first: all others rest on them.
+/// Gerrit's own projects, which are seeded first because all others depend on them.
 const FIRST: [&str; 2] = ["All-Projects", "All-Users"];
-/// Projects that are asked for at the same time.
+/// Number of projects that are seeded concurrently.
 const SIDE_BY_SIDE: usize = 4;
-/// How long one call waits.
+/// How long the sidecar waits for progress before it answers one call.
 const WAIT: Duration = Duration::from_secs(5);
-/// How long a call may take; the sidecar answers long before.
+/// Deadline of a call. The sidecar normally answers long before.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// How long a sidecar that does not answer is waited for: a restart of it.
+/// How long to retry while the sidecar does not answer. It covers a restart of the sidecar.
 const RESTART: Duration = Duration::from_secs(60);
-/// The first pause between two tries.
+/// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(500);
 
 #[derive(Debug, clap::Args)]
@@ -42,28 +43,28 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(super) struct SeedArgs {
     #[command(flatten)]
     target: Target,
-    /// The sidecar's git volume (setting root): every repository below it is seeded, and below its base paths
+    /// The sidecar's git volume (setting root); every repository below it and below its base paths is seeded
     #[arg(long)]
     root: PathBuf,
-    /// Open the projects though no other site holds them yet: for a first site that has no second one
+    /// Open the projects even if no other site holds them yet: for a first site that has no second one
     #[arg(long)]
     alone: bool,
-    /// Only these projects
+    /// Seed only these projects
     projects: Vec<ProjectName>,
 }
 
-/// How one project ended.
+/// The result of seeding one project.
 enum End {
-    /// It takes commits, and the refdb has what git lists.
+    /// The project takes commits, and the refdb has exactly the refs that git lists. Holds the line to print.
     Open(String),
-    /// All of it is committed; no other site holds it yet.
+    /// All refs are committed, and no other site holds the project yet.
     Waiting,
-    /// It went no further.
+    /// The project cannot be seeded. Holds the problems.
     Failed(Vec<String>),
 }
 
 pub(super) async fn run(args: SeedArgs) -> Result<(), CliError> {
-    // It moves the repositories on its volume, and no others.
+    // The sidecar can seed only the repositories on its own volume.
     let roots = args.target.roots_at(&args.root).await?.resolve().map_err(CliError::Usage)?;
     let projects = if args.projects.is_empty() { found(&roots)? } else { args.projects.clone() };
     let is_first = |project: &&ProjectName| FIRST.contains(&project.as_str());
@@ -71,7 +72,8 @@ pub(super) async fn run(args: SeedArgs) -> Result<(), CliError> {
     let seed = Seed { target: &args.target, roots: &roots, alone: args.alone };
     let mut failed = Vec::new();
     let mut waiting = Vec::new();
-    // One after the other, and all of them committed before anything waits: the other site brings them meanwhile.
+    // All projects are committed before the command waits for another site, so that the other site applies them
+    // meanwhile. Gerrit's own projects go one after the other.
     for (group, side_by_side) in [(first, 1), (others, SIDE_BY_SIDE)] {
         let mut ends =
             stream::iter(group.into_iter().map(|project| seed.until_committed(project))).buffered(side_by_side);
@@ -88,7 +90,8 @@ pub(super) async fn run(args: SeedArgs) -> Result<(), CliError> {
             End::Open(line) => println!("{line}"),
             End::Failed(problems) => failed.push(tell(project, &problems)),
             End::Waiting => failed.push(format!(
-                "{project}: no other site holds it yet; start a sidecar of one and run this again, or give --alone where there is none"
+                "{project}: no other site holds it yet; start a sidecar at another site and run this command again, or \
+                 give --alone if there is no other site"
             )),
         }
     }
@@ -97,7 +100,7 @@ pub(super) async fn run(args: SeedArgs) -> Result<(), CliError> {
         return Ok(());
     }
     let text = format!(
-        "{} of {} projects are not open. Mend what is said of each, then run the same command again:\n{}",
+        "{} of {} projects are not open. Fix the problems of each project, then run the same command again:\n{}",
         failed.len(),
         projects.len(),
         failed.join("\n")
@@ -110,7 +113,8 @@ fn tell(project: &ProjectName, problems: &[String]) -> String {
     format!("{project}:\n{}", lines.join("\n"))
 }
 
-/// Every repository of the volume, in the order of the projects' names. What delete-project has put aside is none.
+/// The projects of all repositories on the volume, sorted by name. Folders that Gerrit's delete-project plugin has set
+/// aside (`%project%` in their names) are skipped.
 fn found(roots: &Roots) -> Result<Vec<ProjectName>, CliError> {
     let mut projects = BTreeSet::new();
     for root in roots.all() {
@@ -119,7 +123,7 @@ fn found(roots: &Roots) -> Result<Vec<ProjectName>, CliError> {
     Ok(projects.into_iter().collect())
 }
 
-/// The same of one folder, into `projects`.
+/// Adds the projects of all repositories below one folder of the volume to `projects`.
 fn collect(root: &Path, roots: &Roots, projects: &mut BTreeSet<ProjectName>) -> Result<(), CliError> {
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -141,7 +145,7 @@ fn collect(root: &Path, roots: &Roots, projects: &mut BTreeSet<ProjectName>) -> 
             let project: ProjectName = project.map_err(|error| usage(format!("{error}; rename it")))?;
             if roots.of(&project) != root {
                 let should = roots.git_dir(&project);
-                return Err(usage(format!("setting git.base_paths says {}; move it there", should.display())));
+                return Err(usage(format!("by setting git.base_paths it belongs at {}; move it", should.display())));
             }
             projects.insert(project);
         }
@@ -156,15 +160,17 @@ struct Seed<'a> {
 }
 
 impl Seed<'_> {
-    /// Seeds a project until all of it is committed.
+    /// Seeds a project until all its refs are committed, or it has failed.
     async fn until_committed<'p>(&self, project: &'p ProjectName) -> (&'p ProjectName, Result<End, CliError>) {
         (project, self.follow(project, |stage| stage != SeedStage::Seeding).await)
     }
 
+    /// Seeds a project until it is open, or it has failed.
     async fn until_open(&self, project: &ProjectName) -> Result<End, CliError> {
         self.follow(project, |stage| matches!(stage, SeedStage::Open | SeedStage::Failed)).await
     }
 
+    /// Asks for the seed again and again, and shows its progress, until `is_over`.
     async fn follow(&self, project: &ProjectName, is_over: impl Fn(SeedStage) -> bool) -> Result<End, CliError> {
         let mut shown = String::new();
         loop {
@@ -184,7 +190,7 @@ impl Seed<'_> {
         }
     }
 
-    /// Asks how far a project is; a sidecar that restarts is waited for.
+    /// Asks the sidecar to seed a project, and returns the progress. Retries while the sidecar restarts.
     async fn ask(&self, project: &ProjectName) -> Result<SeedResponse, CliError> {
         let wait_ms = u64::try_from(WAIT.as_millis()).unwrap_or(u64::MAX);
         let body = SeedRequest { alone: self.alone, wait_ms };
@@ -204,7 +210,7 @@ impl Seed<'_> {
         }
     }
 
-    /// What git itself lists must be what the sidecar found in the refdb.
+    /// Compares the refs that git lists with the refs that the sidecar found in the refdb.
     fn hold_against_git(&self, project: &ProjectName, seed: &SeedResponse) -> Result<End, CliError> {
         let git = GitDir::at(&self.roots.git_dir(project)).map_err(CliError::failed)?;
         let (commands, strange) = existing::refs(&git)?;
@@ -219,7 +225,8 @@ impl Seed<'_> {
         let digest = hex::encode(digest.finalize());
         if seed.digest.as_ref() != Some(&digest) {
             let text = format!(
-                "git lists {} refs that are not the {} of the refdb: something wrote here meanwhile. Stop it, then run this again",
+                "the {} refs that git lists differ from the {} refs of the refdb: something wrote to the repository \
+                 during the seed; stop it, then run this command again",
                 commands.len(),
                 seed.refs
             );

@@ -1,5 +1,5 @@
-//! `lockstep stray`: what Gerrit's `init` or somebody else wrote behind the sidecar's back, and what contradicts what was
-//! committed.
+//! `lockstep stray`: lists, adopts and discards strays. A stray is a value that Gerrit's `init` or somebody else wrote
+//! to a ref without the sidecar, and that gave way to the committed value.
 
 use http::Method;
 use lockstep_proto::bridge::ProjectResponse;
@@ -13,18 +13,18 @@ use crate::clients::api_client::project_path;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum StrayCommand {
-    /// List the values that had to give way
+    /// List the strays of a project
     #[command(after_help = "Example:\n  lockstep stray list All-Projects\n  git -C All-Projects.git log VALUE")]
     List {
         #[command(flatten)]
         target: Target,
-        /// The project
+        /// Name of the project
         project: ProjectName,
     },
-    /// Commit such a value, at every site
+    /// Commit a stray, so that it becomes the value at every site
     #[command(after_help = "Example:\n  lockstep stray adopt All-Projects refs/meta/config")]
     Adopt(Which),
-    /// Forget such a value
+    /// Discard a stray
     #[command(after_help = "Example:\n  lockstep stray discard All-Projects refs/meta/config")]
     Discard(Which),
 }
@@ -33,11 +33,11 @@ pub(super) enum StrayCommand {
 pub(super) struct Which {
     #[command(flatten)]
     target: Target,
-    /// The project
+    /// Name of the project
     project: ProjectName,
-    /// The ref, by its full name
+    /// Full name of the ref
     name: RefName,
-    /// The value, when the ref has several
+    /// Value of the stray; needed only if the ref has several
     value: Option<Oid>,
 }
 
@@ -65,9 +65,9 @@ async fn end(which: Which, end: StrayEnd) -> Result<(), CliError> {
     let found: Vec<Stray> = list(&target, &project).await?.into_iter().filter(fits).collect();
     let [stray] = &found[..] else {
         let values: Vec<String> = found.iter().map(|stray| stray.value.to_string()).collect();
-        let found = if values.is_empty() { "no stray".to_owned() } else { format!("several: {}", values.join(", ")) };
+        let found = if values.is_empty() { "no stray".to_owned() } else { format!("strays {}", values.join(", ")) };
         return Err(CliError::Usage(format!(
-            "{name} of {project} has {found}; give one that `lockstep stray list` shows"
+            "{name} of {project} has {found}; give a ref and a value that `lockstep stray list {project}` shows"
         )));
     };
     let done = match end {

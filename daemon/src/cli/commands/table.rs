@@ -1,6 +1,6 @@
-//! Plain text tables: columns as wide as their widest cell.
+//! Plain text tables. Each column is as wide as its widest cell.
 
-/// Rows under a header line.
+/// A table: the header, then the rows.
 pub(super) struct Table(Vec<Vec<String>>);
 
 impl Table {
@@ -12,7 +12,7 @@ impl Table {
         self.0.push(cells);
     }
 
-    /// The text, every line indented by two; nothing when there is no row.
+    /// The table as text, with every line indented by two spaces. The text is empty if the table has no rows.
     pub(super) fn render(&self) -> String {
         if self.0.len() == 1 {
             return String::new();

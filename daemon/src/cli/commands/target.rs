@@ -1,4 +1,4 @@
-//! Which sidecar a command speaks to, and how its verdicts become exit codes.
+//! Selects the sidecar that a command calls, and turns its verdicts into exit codes.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,10 +16,10 @@ use crate::base::base_paths::Roots;
 use crate::base::clock::{Entropy, SeededEntropy};
 use crate::clients::api_client::{Call, Client, ClientError, project_path};
 
-/// How long a command waits for its answer.
+/// Deadline of a call.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// How long a command waits for what it can do without.
+/// Deadline of a call whose answer the command can do without.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// The sidecar's socket.
@@ -36,7 +36,7 @@ impl Target {
         answer.map_err(CliError::from)
     }
 
-    /// Sends a change, again when the answer was lost.
+    /// Sends a change, and sends it again if no answer came.
     pub(super) async fn change<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -47,10 +47,10 @@ impl Target {
         Client::new(&self.socket).resend(&call, Instant::now() + DEADLINE).await.map_err(CliError::from)
     }
 
-    /// The project whose repository this is on the sidecar's volume; none when the sidecar does not answer.
+    /// The project whose repository is at `git_dir` on the sidecar's volume, or `None` if the sidecar does not answer.
     ///
     /// # Errors
-    /// It is on another volume: there is a repository of the same project that the sidecar moves instead.
+    /// The folder is not on the sidecar's volume, or is not where the sidecar keeps the repository of this project.
     pub(super) async fn project_of(&self, git_dir: &Path) -> Result<Option<ProjectName>, CliError> {
         let status: NodeStatus =
             match Client::new(&self.socket).send(&Call::get("/v1/status"), Instant::now() + LOOK).await {
@@ -63,8 +63,8 @@ impl Target {
             let folders: Vec<String> =
                 roots.all().iter().map(|root| format!("{}/PROJECT.git", root.display())).collect();
             return Err(CliError::Usage(format!(
-                "{} is not on the git volume of the sidecar at {}, which moves the repositories {}; move it there, or name its \
-                 own sidecar with --socket",
+                "{} is not on the git volume of the sidecar at {}, which serves the repositories {}; move it there, or \
+                 give the socket of its own sidecar with --socket",
                 git_dir.display(),
                 self.socket.display(),
                 folders.join(", ")
@@ -76,27 +76,28 @@ impl Target {
             return Ok(Some(project));
         }
         Err(CliError::Usage(format!(
-            "{} is not the repository of {project}, which the sidecar has at {} (setting git.base_paths); move it there",
+            "{} is not the repository of {project}: by setting git.base_paths, that belongs at {}; move it there",
             git_dir.display(),
             roots.git_dir(&project).display()
         )))
     }
 
-    /// Where the sidecar keeps the repositories of its volume at `root`; not every base path need be visible here.
+    /// The folders in which the sidecar keeps its repositories. `root` must be the root of its volume. Its other base
+    /// paths need not be visible to this process.
     ///
     /// # Errors
-    /// The sidecar does not answer, or has another volume.
+    /// The sidecar does not answer, or `root` is not the root of its volume.
     pub(super) async fn roots_at(&self, root: &Path) -> Result<Roots, CliError> {
         let usage = |why: String| CliError::Usage(format!("--root {}: {why}", root.display()));
         let status: NodeStatus = self.get("/v1/status").await?;
         let own = Roots::of_status(&status);
-        let own = own.ok_or_else(|| usage("the sidecar does not say where its volume is".to_owned()))?;
+        let own = own.ok_or_else(|| usage("the sidecar does not report where its git volume is".to_owned()))?;
         let (given, own) = (canonical(root)?, own.seen());
         if given == own.root() {
             return Ok(own);
         }
         Err(usage(format!(
-            "the sidecar's git volume is {}; give that, or name its own sidecar with --socket",
+            "the sidecar's git volume is {}; give that folder, or the socket of another sidecar with --socket",
             own.root().display()
         )))
     }
@@ -115,19 +116,22 @@ impl From<ClientError> for CliError {
         match error {
             ClientError::Answered(_) => Self::Refused(error.to_string()),
             ClientError::NotSent { .. } => {
-                Self::Failed(format!("{error}; --socket or LOCKSTEP_SOCKET names another one"))
+                Self::Failed(format!("{error}; give another socket with --socket or LOCKSTEP_SOCKET"))
             }
             ClientError::NoAnswer(_) => Self::failed(error),
         }
     }
 }
 
-/// A path without links, so that two of them can be compared.
+/// The path with its symbolic links resolved, so that two paths can be compared.
 fn canonical(path: &Path) -> Result<PathBuf, CliError> {
     path.canonicalize().map_err(|error| CliError::Usage(format!("{}: {error}", path.display())))
 }
 
-/// Holds what was asked for against what the volume says; what is left open is taken from the other.
+/// The project of a repository: the one that the volume shows (`found`), or else the one that the user gave (`asked`).
+///
+/// # Errors
+/// Both are known and differ.
 pub(super) fn same_project(
     path: &Path,
     asked: Option<ProjectName>,
@@ -148,12 +152,12 @@ pub(super) fn request_id() -> String {
     format!("cli-{:016x}{:016x}", entropy.next(), entropy.next())
 }
 
-/// Who runs the command, for people.
+/// The name of the user who runs the command. It is recorded with the change for information only.
 pub(super) fn actor() -> Option<String> {
     std::env::var("USER").ok()
 }
 
-/// Prints a verdict, or makes it an error.
+/// Prints the verdict on a committed change, and turns every other outcome into an error.
 pub(super) fn conclude(what: &str, outcome: Outcome, refusal: Option<&Refusal>) -> Result<(), CliError> {
     let why = refusal.map_or("no reason was given", |refusal| refusal.message.as_str());
     match outcome {
@@ -161,18 +165,18 @@ pub(super) fn conclude(what: &str, outcome: Outcome, refusal: Option<&Refusal>) 
         Outcome::CommittedNotYetVisible => println!("{what}: committed; the local repository will show it soon"),
         Outcome::Refused => return Err(CliError::Refused(format!("refused: {}", about(what, why)))),
         Outcome::Unknown => {
-            return Err(CliError::Failed(format!("{what}: not known yet ({why}); look before you try again")));
+            return Err(CliError::Failed(format!("{what}: outcome not known yet ({why}); check before you retry")));
         }
     }
     Ok(())
 }
 
-/// A reason with what it is about; one that says it already is left as it is.
+/// Prefixes a reason with its subject, unless it begins with the subject already.
 pub(super) fn about(what: &str, why: &str) -> String {
     if why.starts_with(what) { why.to_owned() } else { format!("{what}: {why}") }
 }
 
-/// The same for an operation on a project.
+/// Does the same as [`conclude`] for an operation on a project.
 pub(super) fn conclude_project(what: &str, response: &ProjectResponse) -> Result<(), CliError> {
     conclude(what, response.outcome, response.refusal.as_ref())
 }

@@ -1,4 +1,4 @@
-//! `lockstep update-ref`: what `git update-ref` does, through the commit.
+//! `lockstep update-ref`: creates, updates or deletes one ref by a commit, as `git update-ref` does in one repository.
 
 use lockstep_proto::bridge::{Expected, RefCommand, RefTransactionRequest};
 use lockstep_proto::{Oid, ProjectName, RefName};
@@ -14,22 +14,22 @@ use super::target::{self, Target};
 pub(super) struct UpdateRefArgs {
     #[command(flatten)]
     target: Target,
-    /// The project
+    /// Name of the project
     #[arg(long)]
     project: ProjectName,
-    /// What the ref must be now: an object id, `absent`, or `any`
+    /// Expected current value of the ref: an object id, `absent`, or `any`
     #[arg(long, default_value = "any", value_parser = expected)]
     old: Expected,
     /// Delete the ref
     #[arg(long, conflicts_with = "new")]
     delete: bool,
-    /// Allow an update that is no fast-forward
+    /// Allow an update that is not a fast-forward
     #[arg(long)]
     force: bool,
-    /// The ref, by its full name (refs/heads/main)
+    /// Full name of the ref (refs/heads/main)
     #[arg(value_name = "REF")]
     name: RefName,
-    /// Its new value, a full object id that the repository has
+    /// New value of the ref: the full id of an object in the repository
     #[arg(required_unless_present = "delete")]
     new: Option<Oid>,
 }

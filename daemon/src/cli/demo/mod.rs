@@ -1,15 +1,15 @@
-//! `lockstep demo`: three sites in one process on the embedded default. A newcomer pushes to one of them with plain git and
-//! sees the push arrive at the others.
+//! `lockstep demo`: three sites in one process on the embedded emulators. The user pushes to one of them with plain git
+//! and sees the push arrive at the others.
 //!
-//! Nothing here is a shortcut: each site is a whole sidecar on a volume of its own, reached through its socket by git's
-//! hooks; the refdb and the event log are reached through the AWS adapters.
+//! The demo takes no shortcuts. Each site is a whole sidecar on its own volume, and git's hooks call it through its
+//! socket. The sidecars reach the refdb and the event log through the AWS adapters.
 //!
 //! | file | idea |
 //! |---|---|
-//! | `sites` | three sidecars and the emulators |
-//! | `work` | a clone that commits and pushes, to one site after the other |
-//! | `table` | every transaction with its commit time and its lag per site |
-//! | `verify` | whether all sites are equal |
+//! | `sites` | starts three sidecars and the emulators |
+//! | `work` | a clone that commits, and pushes to one site after the other |
+//! | `table` | a live table of the transactions, with their commit times and their lag per site |
+//! | `verify` | compares all sites at the end |
 
 mod sites;
 mod table;
@@ -27,7 +27,7 @@ use sites::Sites;
 use table::Table;
 use work::Work;
 
-/// Why the demo failed.
+/// A failure of the demo, as text.
 #[derive(Debug, thiserror::Error)]
 #[error("demo: {0}")]
 pub struct DemoError(pub String);
@@ -42,28 +42,28 @@ impl DemoError {
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example:\n  lockstep demo --for 30s --json")]
 pub struct DemoArgs {
-    /// Keep the sites' folders here; a temporary folder without it
+    /// Keep the sites' folders in this folder [default: a temporary folder that is removed at the end]
     #[arg(long)]
     pub dir: Option<PathBuf>,
-    /// End after this time (30s, 5m); until interrupted without it
+    /// Stop after this time (30s, 5m) [default: run until interrupted]
     #[arg(long = "for", value_parser = crate::node::config::value::duration)]
     pub for_time: Option<std::time::Duration>,
-    /// Print events as JSON, one a line
+    /// Print events as JSON, one object per line
     #[arg(long)]
     pub json: bool,
-    /// Seed the first site with this repository
+    /// Seed the first site with the branches and tags of this repository
     #[arg(long)]
     pub repo: Option<PathBuf>,
 }
 
-/// The time between two pushes of the demo's own.
+/// The time between two of the demo's own pushes.
 const PUSH_EVERY: Duration = Duration::from_millis(700);
-/// How long the sites may take to be equal when nothing is pushed any more.
+/// How long the sites may take to become equal after the last push.
 const CONVERGE: Duration = Duration::from_secs(30);
 
-/// How much later than the end of a child the signal may come that ended it.
+/// How long to wait for the signal that may have ended a child process: it can arrive later than the child's end.
 const NEWS: Duration = Duration::from_millis(200);
-/// How long the temporary folder may withstand its removal.
+/// How long to retry the removal of the temporary folder.
 const REMOVE: Duration = Duration::from_secs(5);
 
 /// Runs the demo until it is interrupted, or for the given time.
@@ -90,7 +90,7 @@ async fn run_in(args: &DemoArgs, folder: &Path) -> Result<(), DemoError> {
         biased;
         () = &mut stop => Ok(()),
         ended = play(args, folder, &sites) => match ended {
-            // Ctrl-C ends the demo's gits, too: what they fail with is no news.
+            // Ctrl-C also ends the git processes of the demo. Their failure is then expected.
             Err(_) if timeout(NEWS, &mut stop).await.is_ok() => Ok(()),
             ended => ended,
         },
@@ -101,7 +101,7 @@ async fn run_in(args: &DemoArgs, folder: &Path) -> Result<(), DemoError> {
     tokio::select! {
         biased;
         () = sites.stop() => {}
-        () = stop_signal() => eprintln!("cut short by a second signal"),
+        () = stop_signal() => eprintln!("stopped at once by a second signal"),
     }
     ended
 }
@@ -116,7 +116,7 @@ async fn play(args: &DemoArgs, folder: &Path, sites: &Sites) -> Result<(), DemoE
     say(&table.header())?;
     let end = args.for_time.map(|time| Instant::now() + time);
     let mut next_push = Instant::now();
-    // Without an end, the demo pushes a few commits itself and then leaves the stage to the newcomer.
+    // Without a time limit, the demo pushes a few commits itself. After that, only the user pushes.
     let mut own_pushes = if end.is_some() { usize::MAX } else { 12 };
     while end.is_none_or(|end| Instant::now() < end) {
         if own_pushes > 0 && Instant::now() >= next_push {
@@ -137,12 +137,12 @@ async fn play(args: &DemoArgs, folder: &Path, sites: &Sites) -> Result<(), DemoE
     }
 }
 
-/// Prints; the demo ends when nobody reads it any more.
+/// Prints a text. The demo ends if the reader of standard output has closed it.
 fn say(text: &str) -> Result<(), DemoError> {
     crate::cli::out::put(text).map_err(DemoError::of)
 }
 
-/// The given folder, or a temporary one that goes with the demo.
+/// The given folder, or a temporary one that is removed at the end of the demo.
 fn folder(given: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir>), DemoError> {
     if let Some(folder) = given {
         std::fs::create_dir_all(folder).map_err(|error| DemoError(format!("--dir {}: {error}", folder.display())))?;
@@ -152,7 +152,7 @@ fn folder(given: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir>), 
     Ok((temporary.path().to_owned(), Some(temporary)))
 }
 
-/// Removes the temporary folder. What a site was writing when it was cut short may come later than the first try.
+/// Removes the temporary folder. A site that was stopped at once may still write files after the first attempt.
 async fn remove(temporary: tempfile::TempDir) {
     let path = temporary.keep();
     let end = Instant::now() + REMOVE;

@@ -1,4 +1,4 @@
-//! Three sidecars and the emulators, each site in a folder of its own.
+//! Starts three sidecars and the emulators. Each site has its own folder.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,16 +10,16 @@ use super::DemoError;
 use crate::node::assembly::{Embedded, Seams, Sidecar, git_settings, seams};
 use crate::node::config::{self, Settings};
 
-/// The sites' names: one in AWS, two on premises.
+/// The names of the sites: one in AWS, two on premises.
 const NAMES: [&str; 3] = ["eu-aws", "muc-1", "muc-2"];
-/// The reading rate of the emulated event log. On AWS, all nodes share five reads a second and shard.
+/// The pause between two reads of the emulated event log. On AWS, all nodes share five reads per second and shard.
 const POLL: &str = "100ms";
-/// How long the sites may take to join.
+/// How long the sites may take to become ready.
 const READY: Duration = Duration::from_secs(60);
-/// How long a site may take to end.
+/// How long a site may take to stop.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// One site.
+/// One site: its sidecar and the folders that the demo needs.
 pub(super) struct Site {
     pub(super) name: SiteId,
     pub(super) root: PathBuf,
@@ -27,7 +27,7 @@ pub(super) struct Site {
     pub(super) sidecar: Sidecar,
 }
 
-/// All of them.
+/// All sites, and the emulators that they share.
 pub(super) struct Sites {
     pub(super) sites: Vec<Site>,
     pub(super) shared: Seams,
@@ -35,7 +35,7 @@ pub(super) struct Sites {
 }
 
 impl Sites {
-    /// Starts the emulators and the sidecars. They join in the background.
+    /// Starts the emulators and the sidecars. The sidecars join in the background.
     pub(super) async fn start(folder: &Path) -> Result<Self, DemoError> {
         let embedded = Embedded::start(&folder.join("aws")).await.map_err(DemoError::of)?;
         let first = settings(folder, NAMES[0])?;
@@ -68,7 +68,7 @@ impl Sites {
         Ok(())
     }
 
-    /// What the newcomer may do.
+    /// The text that tells the user how to push and where to look.
     pub(super) fn welcome(&self, clone: &Path) -> String {
         let mut text = "Three sites are in lockstep. Push to any of them:\n\n".to_owned();
         for site in &self.sites {
@@ -82,26 +82,26 @@ impl Sites {
         ));
         if let (Some(site), Ok(lockstep)) = (self.sites.last(), std::env::current_exe()) {
             let (lockstep, socket) = (lockstep.display(), site.socket.display());
-            text.push_str(&format!("\nWhat a site says of itself:\n  {lockstep} status --socket {socket}\n"));
+            text.push_str(&format!("\nTo see the status of a site:\n  {lockstep} status --socket {socket}\n"));
         }
-        text.push_str("\nThe demo pushes some commits itself. Ctrl-C ends everything.\n\n");
+        text.push_str("\nThe demo also pushes some commits itself. Ctrl-C stops everything.\n\n");
         text
     }
 
-    /// Ends all sites.
+    /// Stops all sites.
     pub(super) async fn stop(self) {
         futures::future::join_all(self.sites.into_iter().map(|site| site.sidecar.stop(GRACE))).await;
     }
 }
 
 impl Site {
-    /// The demo's repository at this site.
+    /// The path of the demo's repository at this site.
     pub(super) fn repository(&self) -> PathBuf {
         self.root.join("demo.git")
     }
 
     fn state(&self) -> String {
-        format!("{} waits for {:?}", self.name, self.sidecar.node.latches().closed())
+        format!("{} is waiting for {:?}", self.name, self.sidecar.node.latches().closed())
     }
 }
 

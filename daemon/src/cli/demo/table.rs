@@ -1,4 +1,4 @@
-//! A live table: every transaction with its commit time, and when each site could read it.
+//! A live table of the transactions: the commit time, and the time until each site could read the refs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use serde_json::json;
 use super::sites::Sites;
 use super::verify::Report;
 
-/// What was seen so far.
+/// The transactions that were seen so far, and the lags of those that are complete.
 pub(super) struct Table {
     sites: Vec<SiteId>,
     json: bool,
@@ -21,7 +21,7 @@ pub(super) struct Table {
 struct Row {
     first: AppliedStatus,
     origin: SiteId,
-    /// Milliseconds from the commit until the refs could be read, by site.
+    /// Milliseconds from the commit until the refs could be read, per site.
     lags: BTreeMap<SiteId, u64>,
 }
 
@@ -31,7 +31,7 @@ impl Table {
         Self { sites, json, open: BTreeMap::new(), printed: BTreeSet::new(), lags_ms: Vec::new() }
     }
 
-    /// The line above the table.
+    /// The header line of the table; empty for JSON.
     pub(super) fn header(&self) -> String {
         if self.json {
             return String::new();
@@ -40,7 +40,7 @@ impl Table {
         line(["committed at", "transaction", "refs", "first ref"], &columns)
     }
 
-    /// Reads the sites' boards; the lines of what is complete.
+    /// Reads the status boards of the sites. Returns one line per transaction that all sites now have.
     pub(super) async fn refresh(&mut self, sites: &Sites) -> String {
         for site in &sites.sites {
             for origin in site.sidecar.board.snapshot().origins {
@@ -92,7 +92,7 @@ impl Table {
         line([&at, txn, &refs, &row.first.first_ref], &columns)
     }
 
-    /// What came out of it.
+    /// The closing summary: number of transactions, lag, and the report on the sites' equality.
     pub(super) fn summary(&mut self, report: &Report) -> String {
         self.lags_ms.sort_unstable();
         let at = |percent: usize| self.lags_ms.get(self.lags_ms.len().saturating_sub(1) * percent / 100).copied();

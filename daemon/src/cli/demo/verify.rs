@@ -1,4 +1,4 @@
-//! Whether all sites are equal: the refdb, what git shows at each site, and `git fsck`.
+//! Compares the sites: the refs that git shows at each site must equal the refdb, and `git fsck` must be clean.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::sites::{Site, Sites};
 use super::work::git;
 use crate::seams::refdb::RefDb;
 
-/// What was found.
+/// The result of the comparison. `refs` is the number of live refs in the refdb.
 pub(super) struct Report {
     pub(super) equal: bool,
     pub(super) fsck_clean: bool,
@@ -19,7 +19,7 @@ pub(super) struct Report {
     pub(super) differences: Vec<String>,
 }
 
-/// Waits until the sites are equal, at most for `patience`; then has git check every repository.
+/// Waits until the sites are equal, for at most `patience`, and then runs `git fsck` on every repository.
 pub(super) async fn converged(sites: &Sites, patience: Duration) -> Result<Report, DemoError> {
     let end = Instant::now() + patience;
     let (mut refs, mut differences) = compare(sites).await?;
@@ -48,7 +48,7 @@ async fn compare(sites: &Sites) -> Result<(usize, Vec<String>), DemoError> {
             }
         }
         for name in found.keys().filter(|name| !wanted.contains_key(*name)) {
-            differences.push(format!("{}: {name} should not be there", site.name));
+            differences.push(format!("{}: {name} exists and is not in the refdb", site.name));
         }
     }
     Ok((wanted.len(), differences))
@@ -74,7 +74,7 @@ async fn wanted(sites: &Sites) -> Result<BTreeMap<String, String>, DemoError> {
     }
 }
 
-/// Every ref that git shows at a site, but the sidecar's own.
+/// Every ref that git shows at a site, except the sidecar's own refs.
 async fn shown(site: &Site) -> Result<BTreeMap<String, String>, DemoError> {
     let listed = git(&site.repository(), &["for-each-ref", "--format=%(refname) %(objectname)"]).await?;
     let pairs = listed.lines().filter_map(|line| line.split_once(' '));

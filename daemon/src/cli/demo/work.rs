@@ -1,4 +1,4 @@
-//! A clone that commits and pushes with plain git, to one site after the other.
+//! A clone that commits, and pushes with plain git to one site after the other.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -13,17 +13,18 @@ use super::DemoError;
 use super::sites::Sites;
 use crate::base::ref_names;
 
-/// How long the project may take to arrive at every site.
+/// How long the new project may take to arrive at every site.
 const ARRIVE: Duration = Duration::from_secs(30);
 
-/// The clone.
+/// The clone, and the number of commits that the demo has pushed from it.
 pub(super) struct Work {
     pub(super) clone: PathBuf,
     count: usize,
 }
 
 impl Work {
-    /// Creates the project where it is not there yet, and seeds it; a folder of an earlier demo goes on where it was.
+    /// Creates the project if it does not exist, and pushes the first commits. With the folder of an earlier demo, the
+    /// demo continues from there.
     pub(super) async fn prepare(folder: &Path, sites: &Sites, seed: Option<&Path>) -> Result<Self, DemoError> {
         let clone = folder.join("clone");
         let is_new = !clone.exists();
@@ -57,7 +58,8 @@ impl Work {
         Ok(())
     }
 
-    /// One more commit, pushed to the next site; now and then a branch, a tag and a deletion in one atomic push.
+    /// Makes one commit and pushes it to the next site. Every fifth time, an atomic push also creates a tag and a
+    /// branch, and a second push deletes the branch.
     pub(super) async fn push_next(&mut self, sites: &Sites) -> Result<(), DemoError> {
         self.count += 1;
         let site = sites.sites[self.count % sites.sites.len()].name.as_str();
@@ -77,7 +79,7 @@ impl Work {
     }
 }
 
-/// A name that no earlier run of the demo used.
+/// A tag name that no earlier run of the demo has used: the time in milliseconds.
 fn now_tag() -> String {
     use crate::base::clock::Clock;
     crate::base::clock::SystemClock.now_ms().to_string()
@@ -105,14 +107,14 @@ async fn create_project(sites: &Sites) -> Result<(), DemoError> {
     Ok(())
 }
 
-/// A clone of the given repository, or a small one of git's own making.
+/// Clones the given repository. Without one, makes a small repository with a few commits and a tag.
 async fn make_clone(clone: &Path, seed: Option<&Path>) -> Result<(), DemoError> {
     let path = clone.display().to_string();
     let here = Path::new(".");
     if let Some(seed) = seed {
         let cloned = git(here, &["clone", "-q", "--no-local", &seed.display().to_string(), &path]).await;
         cloned.map_err(|error| DemoError(format!("--repo {}: {}", seed.display(), error.0)))?;
-        // A clone has the other branches as its origin's; here they are to be pushed.
+        // A clone has the other branches as remote-tracking branches. The demo pushes them, so they must be local.
         git(clone, &["fetch", "-q", "--update-head-ok", "origin", "+refs/heads/*:refs/heads/*"]).await?;
     } else {
         git(here, &["init", "-q", "-b", "main", &path]).await?;
@@ -134,7 +136,7 @@ async fn make_clone(clone: &Path, seed: Option<&Path>) -> Result<(), DemoError> 
     Ok(())
 }
 
-/// Runs git in a folder; answers what it printed.
+/// Runs git in a folder and returns its standard output.
 pub(super) async fn git(folder: &Path, args: &[&str]) -> Result<String, DemoError> {
     let output = Command::new("git")
         .args(["-c", "advice.detachedHead=false", "-c", "init.defaultBranch=main"])
@@ -146,7 +148,7 @@ pub(super) async fn git(folder: &Path, args: &[&str]) -> Result<String, DemoErro
         .kill_on_drop(true)
         .output()
         .await
-        .map_err(|error| DemoError(format!("git cannot be run ({error}); install it")))?;
+        .map_err(|error| DemoError(format!("git cannot be run ({error}); install git")))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }

@@ -1,59 +1,59 @@
-//! Asks git itself about the repository that a hook or a command works on.
+//! Asks git about the repository that a hook or a command works on.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use lockstep_proto::ProjectName;
 
-/// Why the repository gave no answer.
+/// An error from asking git about a repository.
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
-    /// git cannot be run, or failed.
+    /// git could not be run, exited with a failure, or printed something that is not UTF-8.
     #[error("`git {args}` in {} failed: {why}", repository.display())]
     Failed {
-        /// Its arguments.
+        /// The arguments of git, joined by spaces.
         args: String,
-        /// Where it ran.
+        /// The folder in which git ran.
         repository: PathBuf,
-        /// What it said.
+        /// git's standard error, or the error of the operating system.
         why: String,
     },
-    /// There is no repository.
-    #[error("{} is no git repository ({why}); give the folder of a bare one", path.display())]
+    /// The path does not lead to a git repository.
+    #[error("{} is not a git repository ({why}); give the folder of a bare repository", path.display())]
     NoRepository {
-        /// What was given.
+        /// The path that the caller gave.
         path: PathBuf,
-        /// What git or the operating system says.
+        /// The message of git or of the operating system.
         why: String,
     },
-    /// A setting is missing or wrong.
-    #[error("git config {key} in {} {why}; run `lockstep hook install` on it", repository.display())]
+    /// A git setting of the repository is missing or has a wrong value.
+    #[error("git config {key} of {} {why}; run `lockstep hook install` on this repository", repository.display())]
     Config {
-        /// The setting.
+        /// The name of the setting.
         key: &'static str,
-        /// Where.
+        /// The repository's git folder.
         repository: PathBuf,
-        /// What is wrong with it, with its value.
+        /// The fault, with the value: it completes the sentence "git config KEY of REPOSITORY ...".
         why: String,
     },
 }
 
-/// A repository, by its git folder.
+/// A repository, identified by its git folder.
 #[derive(Clone, Debug)]
 pub struct GitDir(PathBuf);
 
 impl GitDir {
-    /// The repository whose hook this process is.
+    /// The repository for which git runs this process as a hook (`GIT_DIR`, or the current folder).
     #[must_use]
     pub fn of_hook() -> Self {
         let path = std::env::var_os("GIT_DIR").map_or_else(|| PathBuf::from("."), PathBuf::from);
         Self(std::path::absolute(&path).unwrap_or(path))
     }
 
-    /// The bare repository at `path`, or the git folder of the one with a work tree there.
+    /// The repository at `path`. For a repository with a work tree, this is its `.git` folder.
     ///
     /// # Errors
-    /// There is no repository.
+    /// There is no repository at `path`, or git cannot be run.
     pub fn at(path: &Path) -> Result<Self, GitError> {
         let found = run(path, &["rev-parse", "--absolute-git-dir"]).map_err(|error| match error {
             GitError::Failed { why, .. } => GitError::NoRepository { path: path.to_owned(), why },
@@ -62,16 +62,16 @@ impl GitDir {
         Ok(Self(PathBuf::from(found.trim_end())))
     }
 
-    /// The git folder.
+    /// The path of the git folder.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Runs git here and gives what it prints.
+    /// Runs git in this repository and returns its standard output.
     ///
     /// # Errors
-    /// It cannot be run, or exits with another code than 0.
+    /// git cannot be run, exits with a code other than 0, or prints something that is not UTF-8.
     pub fn run(&self, args: &[&str]) -> Result<String, GitError> {
         let directory = format!("--git-dir={}", self.0.display());
         let mut all = vec![directory.as_str()];
@@ -79,10 +79,10 @@ impl GitDir {
         run(&self.0, &all)
     }
 
-    /// A setting; `None` when it is not set.
+    /// The value of a git setting, or `None` if it is not set. `kind` is git's type option, for example `--bool`.
     ///
     /// # Errors
-    /// git fails, or the value has not this type.
+    /// git fails, or the value does not have this type.
     pub fn config(&self, key: &str, kind: &str) -> Result<Option<String>, GitError> {
         let directory = format!("--git-dir={}", self.0.display());
         let args = [directory.as_str(), "config", kind, "--get", key];
@@ -94,28 +94,28 @@ impl GitDir {
         }
     }
 
-    /// A yes-or-no setting; no when it is not set.
+    /// The value of a boolean git setting, or `false` if it is not set.
     ///
     /// # Errors
-    /// As [`GitDir::config`].
+    /// See [`GitDir::config`].
     pub fn flag(&self, key: &str) -> Result<bool, GitError> {
         Ok(self.config(key, "--bool")?.as_deref() == Some("true"))
     }
 
-    /// The project that `lockstep hook install` wrote down.
+    /// The project that `lockstep hook install` wrote into `lockstep.project`.
     ///
     /// # Errors
-    /// It is missing or no project name.
+    /// The setting is missing, or its value is not a project name.
     pub fn project(&self) -> Result<ProjectName, GitError> {
         let wrong = |why| GitError::Config { key: "lockstep.project", repository: self.0.clone(), why };
         let text = self.config("lockstep.project", "--no-type")?.ok_or_else(|| wrong("is not set".to_owned()))?;
         text.parse().map_err(|error| wrong(format!("is wrong: {error}")))
     }
 
-    /// The sidecar's socket that `lockstep hook install` wrote down.
+    /// The path of the sidecar's socket that `lockstep hook install` wrote into `lockstep.socket`.
     ///
     /// # Errors
-    /// It is missing.
+    /// The setting is missing.
     pub fn socket(&self) -> Result<PathBuf, GitError> {
         let missing =
             || GitError::Config { key: "lockstep.socket", repository: self.0.clone(), why: "is not set".to_owned() };
@@ -128,7 +128,7 @@ fn run(directory: &Path, args: &[&str]) -> Result<String, GitError> {
     if !output.status.success() {
         return Err(failed(directory, args, &String::from_utf8_lossy(&output.stderr)));
     }
-    String::from_utf8(output.stdout).map_err(|_| failed(directory, args, "it printed what is no UTF-8"))
+    String::from_utf8(output.stdout).map_err(|_| failed(directory, args, "its output is not UTF-8"))
 }
 
 fn output(directory: &Path, args: &[&str]) -> Result<Output, GitError> {

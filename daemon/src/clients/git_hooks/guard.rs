@@ -1,10 +1,13 @@
-//! The `reference-transaction` hook: a guard that refuses what bypasses Lockstep.
+//! The `reference-transaction` hook: a guard that refuses changes that bypass Lockstep.
 //!
-//! git runs it in the state `prepared` with `old new ref` lines, the ref's lock held. What keeps every value
-//! passes: `pack-refs` (and so `gc` and `maintenance`) first writes the value that a ref already has, then
-//! deletes the loose file while `packed-refs` holds the same value. A real deletion looks the same but for one
-//! thing: git holds `packed-refs.lock` during it, and has released it before it prunes. `old` is zeros when the
-//! writer did not say it, so the present value is read, never trusted.
+//! git runs it in the state `prepared`, with `old new ref` lines on standard input, while it holds the lock of each
+//! ref. The guard allows a change that keeps every value. `pack-refs` (and so `gc` and `maintenance`) makes such
+//! changes: it first writes the value that a ref already has, then deletes the loose file while `packed-refs` holds the
+//! same value.
+//!
+//! A real deletion looks the same, with one difference: git holds `packed-refs.lock` during a deletion, and has
+//! released it before it prunes loose files. `old` is zeros when the writer did not give the old value. Therefore the
+//! guard reads the present value itself and never trusts `old`.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,67 +15,68 @@ use std::time::Duration;
 
 use super::packed;
 
-/// How often a held `packed-refs.lock` is looked at again: another process may hold it for a moment.
+/// How often the guard checks again whether `packed-refs.lock` is free: another process may hold it for a moment.
 const LOCK_LOOKS: u32 = 40;
 
-/// The pause between two looks.
+/// The pause between two such checks.
 const LOCK_PAUSE: Duration = Duration::from_millis(25);
 
-/// Most changes that a refusal lists.
+/// Number of changes that a refusal lists at most.
 const LISTED: usize = 5;
 
-/// Refs that are purely local: what every site can compute, and Lockstep's own.
+/// Prefixes of refs that are never replicated: refs that every site can compute, and Lockstep's own refs.
 const LOCAL: [&str; 2] = ["refs/cache-automerge/", "refs/lockstep/"];
 
-/// What stands for the value of a ref that is not there.
+/// Stands for the value of a ref that does not exist.
 const ABSENT: &str = "absent";
 
 /// One line of the hook's input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The old value that the writer gave; zeros when it gave none.
+    /// The old value that the writer gave; zeros if it gave none.
     pub old: String,
-    /// The new value; zeros delete.
+    /// The new value; zeros delete the ref.
     pub new: String,
-    /// The ref, or a pseudo-ref such as `HEAD`.
+    /// The full name of the ref, or a pseudo-ref such as `HEAD`.
     pub name: String,
 }
 
-/// Why the guard refuses.
+/// A refusal of the guard. git shows its text to the user.
 #[derive(Debug, thiserror::Error)]
 pub enum GuardError {
-    /// The change would bypass Lockstep.
+    /// The changes would bypass Lockstep.
     #[error(
-        "lockstep: refused, this would change refs behind Lockstep's back:\n{}\nuse {remedy}; {HINT}",
+        "lockstep: refused, because this would change refs without Lockstep:\n{}\nuse {remedy}; {HINT}",
         list(changes)
     )]
     Bypass {
-        /// What would change.
+        /// The changes that would bypass Lockstep.
         changes: Vec<Change>,
-        /// The right command.
+        /// The `lockstep` command that makes the first of them.
         remedy: String,
     },
-    /// The repository cannot be read, so that nothing can be said about the change.
-    #[error("lockstep: refused, {} cannot be read: {source}; repair it and try again", path.display())]
+    /// A file of the repository cannot be read, so the guard cannot tell whether the change keeps every value.
+    #[error("lockstep: refused, because {} cannot be read: {source}; repair it and try again", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the operating system says.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The input is not what git writes.
+    /// A line of the input does not have the form that git writes.
     #[error(
-        "lockstep: refused, {0:?} is no line of a reference transaction; use the git that Lockstep was tested with"
+        "lockstep: refused, because {0:?} is not a line of a reference transaction; use a git version that Lockstep \
+         was tested with"
     )]
     Malformed(String),
 }
 
-const HINT: &str = "many refs that were written with native commands come in by `lockstep import`";
+const HINT: &str = "to commit many refs that native git commands wrote, use `lockstep import`";
 
-/// Decides on one call of the hook. `project` is asked for only when something is refused.
+/// Decides on one call of the hook. `project` gives the project's name for the remedy; it is called only for a refusal.
 ///
 /// # Errors
-/// A change is refused; see [`GuardError`].
+/// At least one change is refused; see [`GuardError`].
 pub async fn decide(git_dir: &Path, project: impl Fn() -> String, state: &str, input: &str) -> Result<(), GuardError> {
     if state != "prepared" {
         return Ok(());
@@ -91,7 +95,7 @@ pub async fn decide(git_dir: &Path, project: impl Fn() -> String, state: &str, i
     }
 }
 
-/// Whether a name is purely local: a pseudo-ref, what every site can compute, or Lockstep's own.
+/// Whether a ref is never replicated: a pseudo-ref, a ref that every site can compute, or one of Lockstep's own refs.
 #[must_use]
 pub fn is_local(name: &str) -> bool {
     !name.starts_with("refs/") || LOCAL.iter().any(|prefix| name.starts_with(prefix))
@@ -112,18 +116,18 @@ async fn passes(git_dir: &Path, common: &Path, change: &Change) -> Result<bool, 
         Some(value) => Some(value),
         None => packed(common, &change.name)?,
     };
-    // `0 0 ref` deletes whatever is there; it keeps the value only of a ref that is not there.
+    // `0 0 ref` deletes the ref whatever its value is. It changes nothing only if the ref does not exist.
     Ok(now.as_deref().unwrap_or(ABSENT) == if is_zero(&change.new) { ABSENT } else { &change.new })
 }
 
-/// Whether a deletion removes only the loose copy of what `packed-refs` holds.
+/// Whether a deletion removes only the loose copy of a value that `packed-refs` holds.
 async fn is_pruned(common: &Path, change: &Change) -> Result<bool, GuardError> {
     let lock = common.join("packed-refs.lock");
     for look in 0.. {
         match std::fs::symlink_metadata(&lock) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => break,
             Err(source) => return Err(GuardError::Unreadable { path: lock, source }),
-            // Held for so long: by the git that runs this hook, which deletes in earnest.
+            // Still held, so the holder is the git that runs this hook: this is a real deletion.
             Ok(_) if look == LOCK_LOOKS => return Ok(false),
             Ok(_) => tokio::time::sleep(LOCK_PAUSE).await,
         }
@@ -163,7 +167,7 @@ fn list(changes: &[Change]) -> String {
     lines.join("\n")
 }
 
-/// Where refs live: the git folder itself, or what its `commondir` names (a linked work tree).
+/// The folder with the refs: the git folder itself, or for a linked work tree the folder that `commondir` names.
 fn common_dir(git_dir: &Path) -> Result<PathBuf, GuardError> {
     Ok(match read(&git_dir.join("commondir"))? {
         Some(text) => git_dir.join(text),
@@ -180,7 +184,7 @@ fn packed(common: &Path, name: &str) -> Result<Option<String>, GuardError> {
     packed::lookup(&path, name).map_err(|source| GuardError::Unreadable { path, source })
 }
 
-/// A small file's text; `None` when it is not there, or is a folder of other refs.
+/// The text of a small file, or `None` if there is no file: the path may be a folder of other refs.
 fn read(path: &Path) -> Result<Option<String>, GuardError> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text.trim_end().to_owned())),

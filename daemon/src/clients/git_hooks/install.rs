@@ -1,7 +1,8 @@
-//! Puts the bridge into a bare repository: two hooks, and the settings that make git use them.
+//! Installs the bridge in a bare repository: two hooks, and the settings that make git use them.
 //!
-//! The hooks name the binary by its absolute path: git runs them with whatever `PATH` it has. Installing again
-//! replaces them; a hook that somebody else wrote is not touched, and is an error.
+//! The hooks name the binary by its absolute path, because git's `PATH` may not contain it. A second installation
+//! replaces Lockstep's own hooks. If there is another hook of the same name, the installation leaves it as it is and
+//! fails.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -11,26 +12,26 @@ use lockstep_proto::ProjectName;
 
 use super::git::{GitDir, GitError};
 
-/// By this line an own hook is known.
+/// The line that identifies a hook as written by Lockstep.
 const MARK: &str = "# Written by `lockstep hook install`; written again by it.";
 
-/// What to install.
+/// The values that an installation writes into hooks and settings.
 #[derive(Clone, Debug)]
 pub struct Installation {
-    /// The bare repository.
+    /// The path of the bare repository.
     pub repository: PathBuf,
-    /// Its project.
+    /// The project that the repository belongs to.
     pub project: ProjectName,
-    /// The sidecar's socket.
+    /// The path of the sidecar's socket. It is stored as an absolute path.
     pub socket: PathBuf,
-    /// The `lockstep` binary.
+    /// The absolute path of the `lockstep` binary.
     pub binary: PathBuf,
 }
 
-/// Why it cannot be installed.
+/// An error of [`install`].
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
-    /// git cannot be asked.
+    /// A git command failed.
     #[error(transparent)]
     Git(#[from] GitError),
     /// The repository is of a kind that Lockstep does not serve.
@@ -38,21 +39,25 @@ pub enum InstallError {
     Unsupported {
         /// The repository.
         repository: PathBuf,
-        /// What it is, and what to do.
+        /// The property of the repository that Lockstep does not support, and the remedy.
         why: &'static str,
     },
-    /// There is a hook of somebody else.
-    #[error("{} is a hook that Lockstep did not write; move its checks into `pre-receive` or `update` and remove it", .0.display())]
+    /// A hook of the same name exists that Lockstep did not write.
+    #[error(
+        "{} is a hook that Lockstep did not write; move its checks into `pre-receive` or `update`, remove it, and \
+         install again",
+        .0.display()
+    )]
     ForeignHook(PathBuf),
-    /// A path cannot go into a shell script.
-    #[error("the path of the lockstep binary, {}, has a quote or is no UTF-8; move the binary", .0.display())]
+    /// The binary's path cannot be written into a shell script.
+    #[error("the path of the lockstep binary, {}, contains a quote or is not UTF-8; move the binary", .0.display())]
     BadPath(PathBuf),
-    /// The operating system refuses.
+    /// The operating system reported an error.
     #[error("{} cannot be written: {source}", path.display())]
     Io {
-        /// The file.
+        /// The file or folder.
         path: PathBuf,
-        /// What the operating system says.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
@@ -60,7 +65,7 @@ pub enum InstallError {
 /// Installs hooks and settings.
 ///
 /// # Errors
-/// See [`InstallError`]. It may be repeated after any of them.
+/// See [`InstallError`]. The installation can be repeated after each of them.
 pub fn install(what: &Installation) -> Result<(), InstallError> {
     let git = GitDir::at(&what.repository)?;
     check_kind(&git)?;
@@ -79,34 +84,34 @@ pub fn install(what: &Installation) -> Result<(), InstallError> {
     std::fs::create_dir_all(&hooks).map_err(|source| InstallError::Io { path: hooks.clone(), source })?;
     write_hook(&hooks.join("proc-receive"), &script(&what.binary, "proc-receive")?)?;
     write_hook(&hooks.join("reference-transaction"), &script(&what.binary, "reference-transaction \"$@\"")?)?;
-    // Last, because from here on every push needs the hook.
+    // These come last: from here on, git needs the hook for every push.
     ensure_value(&git, "transfer.hideRefs", "refs/lockstep")?;
     ensure_value(&git, "receive.procReceiveRefs", "refs")
 }
 
-/// Whether Lockstep serves repositories of this kind.
+/// Checks that Lockstep supports repositories of this kind: bare, with SHA-1 object names, and with refs in files.
 ///
 /// # Errors
-/// It does not: why, and what to do.
+/// [`InstallError::Unsupported`] with the remedy, or git failed.
 pub fn check_kind(git: &GitDir) -> Result<(), InstallError> {
     let refuse = |why| Err(InstallError::Unsupported { repository: git.path().to_owned(), why });
     if git.run(&["rev-parse", "--is-bare-repository"])?.trim_end() != "true" {
-        return refuse("it has a work tree; Lockstep serves bare repositories: `git clone --bare` it");
+        return refuse("it has a work tree, and Lockstep supports bare repositories only; use `git clone --bare`");
     }
     if git.config("extensions.objectFormat", "--no-type")?.is_some_and(|format| format != "sha1") {
         return refuse(
-            "its objects have SHA-256 names (extensions.objectFormat); Lockstep serves SHA-1 repositories only",
+            "its objects have SHA-256 names (extensions.objectFormat), and Lockstep supports SHA-1 repositories only",
         );
     }
     if git.config("extensions.refStorage", "--no-type")?.is_some_and(|format| format != "files") {
         return refuse(
-            "its refs are not stored in files (extensions.refStorage); `git refs migrate --ref-format=files` it",
+            "its refs are not stored in files (extensions.refStorage); run `git refs migrate --ref-format=files` in it",
         );
     }
     Ok(())
 }
 
-/// Adds a value to a setting that may have several.
+/// Adds a value to a setting that may have several values, unless the setting has it already.
 fn ensure_value(git: &GitDir, key: &str, value: &str) -> Result<(), InstallError> {
     let exactly = format!("^{}$", value.replace('.', "\\."));
     git.run(&["config", "--replace-all", key, value, &exactly])?;
@@ -119,7 +124,7 @@ fn script(binary: &Path, subcommand: &str) -> Result<String, InstallError> {
     Ok(format!("#!/bin/sh\n{MARK}\nexec '{path}' hook {subcommand}\n"))
 }
 
-/// Writes a hook beside its place and renames it there, so that a push meets the old one or the new one.
+/// Writes a hook to a temporary file and renames it, so that a push runs either the old hook or the new one.
 fn write_hook(path: &Path, text: &str) -> Result<(), InstallError> {
     match std::fs::read_to_string(path) {
         Ok(found) if !found.contains(MARK) => return Err(InstallError::ForeignHook(path.to_owned())),

@@ -1,12 +1,12 @@
-//! The git bridge: what git runs in a repository that Lockstep replicates.
+//! The git bridge: the hooks that git runs in a repository that Lockstep replicates.
 //!
-//! - [`proc_receive`] is the write path: with `receive.procReceiveRefs=refs`, git hands all commands of a push to
-//!   it in one call. One push is one ref transaction, and the sidecar moves the refs.
-//! - [`guard`] (`reference-transaction`) is no write path: it refuses writes that bypass Lockstep, and lets
-//!   maintenance pass that keeps every value.
-//! - [`install`] puts both into a repository.
+//! - [`proc_receive`] is the write path. With `receive.procReceiveRefs=refs`, git hands all commands of a push to it in
+//!   one call. One push is one ref transaction, and the sidecar moves the refs.
+//! - [`guard`] is the `reference-transaction` hook. It refuses writes that bypass Lockstep, and allows maintenance that
+//!   keeps every value.
+//! - [`install`] puts both hooks into a repository.
 //!
-//! The sidecar's own git runs with `core.hooksPath=/dev/null` and never meets them.
+//! The sidecar runs its own git with `core.hooksPath=/dev/null`, so these hooks do not run for it.
 
 pub mod git;
 pub mod guard;

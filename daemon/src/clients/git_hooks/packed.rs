@@ -1,14 +1,15 @@
-//! Looks one ref up in `packed-refs` without reading all of it: the file is sorted, and may be 60 MB long.
+//! Looks up one ref in `packed-refs` by binary search. The file can be 60 MB long, so it is not read whole.
 
 use std::cmp::Ordering;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::path::Path;
 
-/// Below this many bytes the search reads on line by line.
+/// The search reads line by line once the remaining range is at most this long, in bytes.
 const WINDOW: u64 = 4096;
 
-/// The value of `name` in the file; `None` when the file or the name is not there.
+/// The value of `name` in the file, or `None` if the file does not exist or does not hold the name. A file whose header
+/// does not say `sorted` is scanned from its beginning.
 ///
 /// # Errors
 /// The file cannot be read, or is malformed.
@@ -25,7 +26,7 @@ pub(super) fn lookup(file: &Path, name: &str) -> io::Result<Option<String>> {
     let sorted = header.starts_with('#') && header.split_whitespace().any(|word| word == "sorted");
     let mut begin = if header.starts_with('#') { header.len() as u64 } else { 0 };
     while sorted && end - begin > WINDOW {
-        // Both ends stay at the beginning of a line; the name is in between, if anywhere.
+        // Invariant: `begin` and `end` are at the beginning of a line, and the name can only be between them.
         let middle = begin + (end - begin) / 2;
         match record_after(&mut reader, middle, end)? {
             None => break,
@@ -39,7 +40,7 @@ pub(super) fn lookup(file: &Path, name: &str) -> io::Result<Option<String>> {
     scan(&mut reader, begin, end, name)
 }
 
-/// The first record that begins behind `from` and before `end`.
+/// The first record that begins after `from` and before `end`, with its position. Peeled lines (`^`) are skipped.
 fn record_after(reader: &mut BufReader<File>, from: u64, end: u64) -> io::Result<Option<(u64, String)>> {
     reader.seek(SeekFrom::Start(from))?;
     let mut line = String::new();

@@ -1,14 +1,15 @@
-//! git's pkt-line framing: four hexadecimal digits that count themselves, then the bytes; `0000` is a flush.
+//! git's pkt-line framing: four hexadecimal digits with the length of the packet, themselves included, then the bytes.
+//! `0000` is a flush and ends a section.
 
 use std::io::{self, Read, Write};
 
-/// Longest line that fits a packet, in bytes.
+/// Length of the longest line that fits into one packet, in bytes, its newline included.
 const LONGEST: usize = 65_516;
 
-/// Reads lines up to the next flush. A trailing newline is cut.
+/// Reads lines up to the next flush, and removes the newline at the end of each.
 ///
 /// # Errors
-/// The stream ends early, a length is malformed, a line is no UTF-8, or there are more than `most` lines.
+/// The stream ends early, a length is malformed, a line is not UTF-8, or there are more than `most` lines.
 pub(super) fn read_section(from: &mut impl Read, most: usize) -> io::Result<Vec<String>> {
     let mut lines = Vec::new();
     while let Some(line) = read_line(from)? {
@@ -20,7 +21,7 @@ pub(super) fn read_section(from: &mut impl Read, most: usize) -> io::Result<Vec<
     Ok(lines)
 }
 
-/// Writes one line.
+/// Writes one line, with a newline, as one packet.
 ///
 /// # Errors
 /// The line is too long, or the stream fails.
@@ -31,7 +32,7 @@ pub(super) fn write_line(to: &mut impl Write, line: &str) -> io::Result<()> {
     writeln!(to, "{:04x}{line}", line.len() + 5)
 }
 
-/// Ends a section.
+/// Writes the flush packet that ends a section, and flushes the stream.
 ///
 /// # Errors
 /// The stream fails.
@@ -43,18 +44,18 @@ pub(super) fn flush(to: &mut impl Write) -> io::Result<()> {
 fn read_line(from: &mut impl Read) -> io::Result<Option<String>> {
     let mut head = [0u8; 4];
     from.read_exact(&mut head)?;
-    let head = std::str::from_utf8(&head).map_err(|_| bad("a packet length is no text".to_owned()))?;
-    let length = usize::from_str_radix(head, 16).map_err(|_| bad(format!("{head:?} is no packet length")))?;
+    let head = std::str::from_utf8(&head).map_err(|_| bad("a packet length is not text".to_owned()))?;
+    let length = usize::from_str_radix(head, 16).map_err(|_| bad(format!("{head:?} is not a packet length")))?;
     if length == 0 {
         return Ok(None);
     }
     let length = length.checked_sub(4).filter(|length| *length <= LONGEST);
-    let mut line = vec![0; length.ok_or_else(|| bad(format!("{head:?} is no length of a data packet")))?];
+    let mut line = vec![0; length.ok_or_else(|| bad(format!("{head:?} is not the length of a data packet")))?];
     from.read_exact(&mut line)?;
     if line.last() == Some(&b'\n') {
         line.pop();
     }
-    String::from_utf8(line).map(Some).map_err(|_| bad("a line is no UTF-8; Lockstep takes only UTF-8 names".to_owned()))
+    String::from_utf8(line).map(Some).map_err(|_| bad("a line is not UTF-8; Lockstep needs UTF-8 names".to_owned()))
 }
 
 fn bad(message: String) -> io::Error {
@@ -79,6 +80,6 @@ mod tests {
         for wire in [&b"zzzz"[..], b"0001", b"0003", b"ffff", b"0009ab", b"0008\xff\xfe\xfd\xfc0000", b""] {
             assert!(read_section(&mut &*wire, 9).is_err(), "{wire:?}");
         }
-        assert!(read_section(&mut &b"0005a0005b0000"[..], 1).is_err(), "a section is bounded");
+        assert!(read_section(&mut &b"0005a0005b0000"[..], 1).is_err(), "a section with too many lines must be refused");
     }
 }

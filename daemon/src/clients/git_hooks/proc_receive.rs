@@ -1,7 +1,7 @@
 //! The `proc-receive` hook: one push becomes one ref transaction.
 //!
-//! git speaks pkt-line on standard input and output: version and capabilities, then the commands, then the push
-//! options when both sides agreed on them; the answer is one line a ref. git itself updates nothing.
+//! git speaks pkt-line on standard input and output. It sends its version and capabilities, then the commands, then the
+//! push options if both sides agreed on them. The hook answers with one line per ref. git itself updates no ref.
 
 use std::io::{self, Read, Write};
 use std::time::Duration;
@@ -16,30 +16,31 @@ use super::{pktline, update};
 use crate::base::clock::Entropy;
 use crate::clients::api_client::{Call, Client, ClientError, project_path};
 
-/// Most commands that are read from git. A push above the cap of a transaction is refused, but by name.
+/// Number of commands that the hook reads at most. It is far above the limit of a transaction, so that a push that
+/// exceeds the limit is refused with a reason for each of its refs.
 const MOST_COMMANDS: usize = 1_000_000;
 
-/// How long a push waits, unless `lockstep.deadlineMs` is set in the repository.
+/// Deadline of a push in milliseconds, unless `lockstep.deadlineMs` is set in the repository.
 const DEADLINE_MS: u64 = 30_000;
 
-/// Why the hook ends without a line for each ref; git then refuses the whole push.
+/// An error that ends the hook before it has written a line for each ref. git then refuses the whole push.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcReceiveError {
-    /// git does not speak the protocol.
-    #[error("proc-receive: git on the other side breaks the protocol: {0}; Lockstep needs git 2.29 or newer")]
+    /// The input does not follow the protocol, or a stream failed.
+    #[error("proc-receive: git does not follow the protocol: {0}; Lockstep needs git 2.29 or newer")]
     Protocol(#[source] io::Error),
 }
 
-/// What git and the hook agreed on.
+/// One push: its commands, and whether it is atomic.
 struct Session {
     atomic: bool,
     pushed: Vec<Pushed>,
 }
 
-/// Runs the hook to its end.
+/// Runs the hook until the push is answered.
 ///
 /// # Errors
-/// See [`ProcReceiveError`]. Everything that befalls the push itself is told per ref.
+/// See [`ProcReceiveError`]. A refusal of the push is not an error here: the line of each ref reports it to git.
 pub async fn run(
     git: &GitDir,
     entropy: &dyn Entropy,
@@ -63,14 +64,14 @@ fn receive(from: &mut impl Read, to: &mut impl Write) -> io::Result<Session> {
     let greeting = greeting.first().map_or("", String::as_str);
     let (version, capabilities) = greeting.split_once('\0').unwrap_or((greeting, ""));
     if version != "version=1" {
-        return Err(bad(format!("it opens with {version:?}, not with version=1")));
+        return Err(bad(format!("its first line is {version:?} instead of version=1")));
     }
     let offered = |name: &str| capabilities.split(' ').any(|capability| capability == name);
     let agreed: Vec<&str> = ["push-options", "atomic"].into_iter().filter(|name| offered(name)).collect();
     pktline::write_line(to, &format!("version=1\0{}", agreed.join(" ")))?;
     pktline::flush(to)?;
     let lines = pktline::read_section(from, MOST_COMMANDS)?;
-    let parse = |line: &String| Pushed::parse(line).ok_or_else(|| bad(format!("{line:?} is no command")));
+    let parse = |line: &String| Pushed::parse(line).ok_or_else(|| bad(format!("{line:?} is not a command")));
     let pushed = lines.iter().map(parse).collect::<io::Result<_>>()?;
     if offered("push-options") {
         pktline::read_section(from, MOST_COMMANDS)?;
@@ -78,7 +79,7 @@ fn receive(from: &mut impl Read, to: &mut impl Write) -> io::Result<Session> {
     Ok(Session { atomic: offered("atomic"), pushed })
 }
 
-/// Hands the push to the sidecar, and gives the lines for git.
+/// Sends the push to the sidecar and returns the lines for git.
 async fn settle(git: &GitDir, entropy: &dyn Entropy, session: &Session) -> Result<Vec<String>, GitError> {
     let rules = Rules {
         deny_deletes: git.flag("receive.denyDeletes")?,
@@ -107,7 +108,7 @@ async fn submit(
         actor: ["GERRIT_USER_NAME", "REMOTE_USER", "USER"].iter().find_map(|name| std::env::var(name).ok()),
         traceparent: std::env::var("TRACEPARENT").ok(),
     };
-    // The sidecar answers at the deadline at the latest; its answer needs a moment to arrive.
+    // The sidecar answers by the deadline. The extra second covers the time until the answer arrives.
     let until = Instant::now() + Duration::from_millis(deadline_ms) + Duration::from_secs(1);
     let path = project_path(&project, "/ref-transactions");
     Ok(match Call::new(Method::POST, path, &request) {

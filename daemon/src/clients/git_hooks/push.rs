@@ -1,4 +1,4 @@
-//! From the commands of a push to one ref transaction, and from its verdict to one line a ref. No I/O.
+//! Translates the commands of a push into one ref transaction, and its result into one line per ref. Does no I/O.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use lockstep_proto::{Oid, limits};
 
 use crate::clients::api_client::ClientError;
 
-/// Longest reason that is shown to the user, in characters.
+/// Length of the longest reason that is shown to the user, in characters.
 const REASON: usize = 600;
 
 /// One command of a push, as git hands it over.
@@ -15,13 +15,14 @@ const REASON: usize = 600;
 pub(super) struct Pushed {
     /// The ref's name.
     pub name: String,
-    /// Its value as the pusher saw it; zeros when it was not there.
+    /// The value that the pusher saw; zeros if the ref did not exist.
     pub old: String,
-    /// Its new value; zeros delete it.
+    /// The new value; zeros delete the ref.
     pub new: String,
 }
 
-/// What the repository's configuration forbids, because receive-pack no longer looks.
+/// Prohibitions of the repository's git configuration. The hook checks them, because receive-pack does not check refs
+/// that go through `proc-receive`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Rules {
     /// `receive.denyDeletes`.
@@ -30,12 +31,12 @@ pub(super) struct Rules {
     pub deny_non_fast_forwards: bool,
 }
 
-/// What goes to the sidecar, and what is refused before it does.
+/// The commands that go to the sidecar, and the refs that the hook refuses itself.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     /// The commands of the ref transaction.
     pub commands: Vec<RefCommand>,
-    /// Refs that are refused here, with the reason.
+    /// Refs that the hook refuses, with the reason of each.
     pub refused: BTreeMap<String, String>,
 }
 
@@ -47,7 +48,7 @@ impl Pushed {
         Some(Self { name: name.to_owned(), old: old.to_owned(), new: new.to_owned() })
     }
 
-    /// Whether it deletes the ref.
+    /// Whether the command deletes the ref.
     pub(super) fn deletes(&self) -> bool {
         is_zero(&self.new)
     }
@@ -63,12 +64,12 @@ impl Pushed {
     }
 }
 
-/// Plans a push. `declined` holds what the repository's own `update` hook refused.
+/// Plans a push. `declined` holds the refs that the repository's own `update` hook declined, with the reason of each.
 pub(super) fn plan(pushed: &[Pushed], atomic: bool, rules: Rules, declined: BTreeMap<String, String>) -> Plan {
     let mut plan = Plan { commands: Vec::new(), refused: declined };
     if pushed.len() > limits::COMMANDS {
         let why = format!(
-            "the push has {} ref updates and Lockstep commits at most {} together; push them in several parts",
+            "the push has {} ref updates, and Lockstep commits at most {} together; push them in several parts",
             pushed.len(),
             limits::COMMANDS
         );
@@ -92,7 +93,7 @@ pub(super) fn plan(pushed: &[Pushed], atomic: bool, rules: Rules, declined: BTre
     plan
 }
 
-/// One line a ref for git: `ok REF` or `ng REF reason`.
+/// The answer to git, one line per ref: `ok REF` or `ng REF reason`.
 pub(super) fn report(
     pushed: &[Pushed],
     plan: &Plan,
@@ -105,7 +106,7 @@ pub(super) fn report(
     pushed.iter().map(line).collect()
 }
 
-/// Why the ref is not committed; `None` when it is.
+/// The reason why the ref was not committed, or `None` if it was committed.
 fn reason(one: &Pushed, plan: &Plan, answer: Option<&Result<RefTransactionResponse, ClientError>>) -> Option<String> {
     if let Some(why) = plan.refused.get(&one.name) {
         return Some(why.clone());
@@ -113,7 +114,7 @@ fn reason(one: &Pushed, plan: &Plan, answer: Option<&Result<RefTransactionRespon
     match answer {
         Some(Ok(response)) => match response.results.iter().find(|result| result.name.as_str() == one.name) {
             Some(result) => verdict(result),
-            None => Some(unknown("the sidecar's answer does not name it")),
+            None => Some(unknown("the sidecar's answer does not name the ref")),
         },
         Some(Err(error)) => Some(error.to_string()),
         None => Some("nothing was sent to the sidecar; nothing was changed".to_owned()),
@@ -133,7 +134,8 @@ fn verdict(result: &RefResult) -> Option<String> {
     }
 }
 
-/// The commit stage says the whole sentence itself, when it knows that much.
+/// The text for an unknown outcome. A reason of the commit stage that says "not known yet" is complete and stays as it
+/// is.
 fn unknown(why: &str) -> String {
     if why.contains("not known yet") {
         return why.to_owned();
@@ -141,7 +143,7 @@ fn unknown(why: &str) -> String {
     format!("it is not known yet whether this was committed; fetch and look before you push again ({why})")
 }
 
-/// Cuts a text to what one line of git's output takes.
+/// Makes one line of a text: replaces control characters with spaces, and cuts it at [`REASON`] characters.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON).collect()
 }
@@ -191,7 +193,7 @@ mod tests {
 
     #[test]
     fn doubt_is_said_once() {
-        let whole = "it is not known yet whether this was committed, it is being settled; fetch in a moment";
+        let whole = "it is not known yet whether this was committed, the sidecar is finding out; fetch in a moment";
         assert_eq!(unknown(whole), whole);
         assert!(unknown("no answer in time").starts_with("it is not known yet"));
     }

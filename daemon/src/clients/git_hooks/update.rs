@@ -1,5 +1,5 @@
-//! The repository's own `update` hook: receive-pack does not run it for refs that go through `proc-receive`, so
-//! the bridge does. It may decline a ref, and no more.
+//! Runs the repository's own `update` hook. receive-pack does not run it for refs that go through `proc-receive`, so
+//! the bridge does. The hook can only decline a ref.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 use super::git::{GitDir, GitError};
 use super::push::Pushed;
 
-/// Runs the hook for each command; gives the refs that it declines. What it prints goes to the user.
+/// Runs the hook for each command, and returns the refs that it declines with the reason of each. The user sees its
+/// output.
 pub(super) fn declined(git: &GitDir, pushed: &[Pushed]) -> Result<BTreeMap<String, String>, GitError> {
     let hook = PathBuf::from(git.run(&["rev-parse", "--git-path", "hooks/update"])?.trim_end());
     let hook = git.path().join(hook);
@@ -24,11 +25,11 @@ pub(super) fn declined(git: &GitDir, pushed: &[Pushed]) -> Result<BTreeMap<Strin
 fn refusal(hook: &std::path::Path, git: &GitDir, one: &Pushed) -> Option<String> {
     let mut command = Command::new(hook);
     command.args([&one.name, &one.old, &one.new]).current_dir(git.path()).env("GIT_DIR", git.path());
-    // This process's standard output speaks pkt-line to receive-pack.
+    // Standard output of this process carries pkt-lines to receive-pack, so the hook writes to standard error.
     command.stdin(Stdio::null()).stdout(std::io::stderr());
     match command.status() {
         Ok(status) if status.success() => None,
-        Ok(_) => Some("the repository's update hook declined it".to_owned()),
-        Err(error) => Some(format!("the repository's update hook {} cannot be run ({error})", hook.display())),
+        Ok(_) => Some("the repository's update hook declined the ref".to_owned()),
+        Err(error) => Some(format!("the repository's update hook {} cannot run ({error}); repair it", hook.display())),
     }
 }

@@ -1,5 +1,5 @@
-//! The bridge's calls, before and after the birth: until there is an incarnation, every commit is answered "not serving"
-//! with the reason; while the node drains, too.
+//! Passes the calls of the bridge to the commit stage. Until an incarnation is open, and while the node drains, it
+//! refuses every commit as "not serving", with the reason.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::seams::git::IsCommitted;
 use crate::stages::commit::Committer;
 use crate::stages::ports::{SeedCommits, Transactions};
 
-/// The door to the commit stage.
+/// The entrance to the commit stage: open or closed, with a count of the calls in progress.
 pub struct Front {
     state: Mutex<State>,
     inside: watch::Sender<usize>,
@@ -34,7 +34,7 @@ impl Default for Front {
     }
 }
 
-/// Counts a call while it is inside.
+/// Counts one call as in progress until it is dropped.
 struct Inside<'a>(&'a watch::Sender<usize>);
 
 impl Drop for Inside<'_> {
@@ -44,29 +44,29 @@ impl Drop for Inside<'_> {
 }
 
 impl Front {
-    /// The incarnation is born: commits are taken.
+    /// Opens the front: from now on, commits go to this commit stage.
     pub fn open(&self, committer: Arc<Committer>) {
         *self.state.lock() = State::Open(committer);
     }
 
-    /// No more commits are taken, for this reason.
+    /// Closes the front: from now on, commits are refused with this reason.
     pub fn shut(&self, why: &str) {
         *self.state.lock() = State::Closed(why.to_owned());
     }
 
-    /// The node ends: no more commits are taken.
+    /// Closes the front because the node is stopping.
     pub fn close(&self) {
         self.shut("it is draining; another node of the site takes over");
     }
 
-    /// Waits until every call that is inside has been answered.
+    /// Waits until every call in progress has been answered.
     pub async fn drained(&self) {
         let mut inside = self.inside.subscribe();
         // The sender lives as long as `self`.
         let _ = inside.wait_for(|inside| *inside == 0).await;
     }
 
-    /// The commit stage, once there is one.
+    /// The commit stage, if the front is open.
     #[must_use]
     pub fn committer(&self) -> Option<Arc<Committer>> {
         match &*self.state.lock() {

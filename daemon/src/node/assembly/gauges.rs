@@ -1,16 +1,16 @@
-//! What is measured by looking: the journal, what is held, readiness.
+//! Updates the gauges that are read from the state of the node: the journal, parked and quarantined records, readiness.
 
 use super::stages::Stages;
 use crate::stages::api::latch::Latches;
 use crate::telemetry::metrics::Metrics;
 
-/// Looks; called before the metrics are read.
+/// Updates the gauges. It is called before each rendering of the metrics.
 pub(super) fn look(stages: &Stages, latches: &Latches, metrics: &Metrics) {
     let journal = stages.journal.lock().clone();
     let marks = journal.map(|journal| journal.marks()).unwrap_or_default();
     let unpublished = marks.iter().map(|mark| mark.settled.0 - mark.published.0).sum();
     metrics.publish.journal(unpublished, marks.iter().map(|mark| mark.in_flight).sum());
-    // A store that fails is no store in which nothing is held: the last figures stay.
+    // On a store error, keep the last values.
     if let Ok((parked, quarantined)) = stages.deps.store.held_counts() {
         metrics.apply.held(parked, quarantined);
     }

@@ -1,19 +1,20 @@
-//! Plain git servers: a new repository gets the git hooks before anybody can see it, so that the first push to it already
-//! goes through the sidecar. Gerrit's repositories need none: its bridge is inside of it.
+//! Installs the git hooks in new repositories of plain git servers. The hooks are in place before the repository is
+//! visible, so the first push already goes through the sidecar. Gerrit's repositories need no hooks, because the bridge
+//! runs inside Gerrit.
 
 use crate::clients::git_hooks::install::{Installation, install};
 use crate::node::config::Settings;
 use crate::seams::git;
 
-/// The repositories' settings of a configuration, with the hooks if it asks for them (`git.install_hooks`).
+/// The settings of the repositories. If `git.install_hooks` is set, each new repository gets the hooks.
 ///
 /// # Errors
-/// The path of the running program, which the hooks call, is not known.
+/// The path of the running program cannot be determined. The hooks need it to call the program.
 pub fn git_settings(settings: &Settings) -> Result<git::Settings, String> {
     if !settings.install_hooks {
         return Ok(git::Settings::default());
     }
-    let binary = std::env::current_exe().map_err(|error| format!("the path of this program is not known: {error}"))?;
+    let binary = std::env::current_exe().map_err(|error| format!("cannot find the path of this program: {error}"))?;
     let socket = settings.api.socket.clone();
     let on_create = git::OnCreate::new(move |repository, project| {
         let (repository, project) = (repository.to_owned(), project.clone());

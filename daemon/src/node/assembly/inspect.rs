@@ -1,4 +1,4 @@
-//! What the status shows of a node.
+//! Collects the data that the status API shows of a node.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use crate::stages::api::Inspection;
 use crate::stages::api::latch::Latches;
 use crate::telemetry::status_board::StatusBoard;
 
-/// How much of what Gerrit has to look at is listed.
+/// Number of subjects with a due refresh that are listed at most.
 const DUE: usize = 1_000;
 
-/// Looks into a node.
+/// Reads the state of a node for the status API.
 pub struct Inspector {
     stages: Arc<Stages>,
     latches: Latches,
@@ -27,7 +27,7 @@ pub struct Inspector {
 }
 
 impl Inspector {
-    /// Looks into these stages, latches and this board of a node.
+    /// An inspector of the given stages, latches and status board of one node.
     #[must_use]
     pub fn new(stages: Arc<Stages>, latches: Latches, board: Arc<StatusBoard>) -> Self {
         Self { stages, latches, board }

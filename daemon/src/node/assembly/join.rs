@@ -1,7 +1,7 @@
-//! From started to ready: registered, reconciled if need be, born, caught up.
+//! Joins a started node to the others: registers it, reconciles it if necessary, opens an incarnation, and catches up.
 //!
-//! Each step is tried until it succeeds; the refdb or the event log may be away for as long as they like. Reads of the
-//! local repositories go on meanwhile.
+//! Each step is retried until it succeeds, so the refdb and the event log may be unavailable for any length of time.
+//! The local repositories can be read meanwhile.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -28,7 +28,8 @@ pub(super) struct Join {
     pub(super) tasks: Tasks,
     pub(super) fenced: CancellationToken,
     pub(super) facts: VolumeFacts,
-    /// Projects whose base path is not as this node left it: what the version map says of them need not be on the disk.
+    /// Projects of unrecognised base paths: folders that are new, or that changed since this node last stopped. Their
+    /// repositories may differ from the version map.
     pub(super) unrecognized: Vec<ProjectName>,
 }
 
@@ -37,16 +38,16 @@ impl Join {
         let record = self.until_ok("register", || self.register()).await;
         self.tasks.spawn("member", self.stages.member(record).run());
         if let Err(error) = self.stages.applier.resume(self.stages.deps.store.as_ref()).await {
-            tracing::error!(%error, "what was parked cannot be read");
+            tracing::error!(%error, "the parked transactions cannot be read from the node's store: the node stops");
             self.fenced.cancel();
             return;
         }
         self.consume();
         self.stages.forward_events();
-        let born = self.until_ok("birth", || self.open_incarnation()).await;
-        tracing::info!(incarnation = %born.id, "born");
-        // From here on the barrier of a project's deletion waits for this incarnation: it must not serve before it knows
-        // what was closed while there was none.
+        let born = self.until_ok("open an incarnation", || self.open_incarnation()).await;
+        tracing::info!(incarnation = %born.id, "the incarnation is open");
+        // From here on, the barrier of a project's deletion waits for this incarnation. So it must learn which projects
+        // are closing, or were deleted, before it takes commits.
         self.until_ok("projects", || self.stages.catch_up.projects()).await;
         self.stages.events.open();
         self.front.open(self.stages.begin(&born));
@@ -54,10 +55,10 @@ impl Join {
         self.tasks.spawn("sweep", self.stages.sweeper().run());
         self.tasks.spawn("collect", self.stages.collector().run());
         self.tasks.spawn("release", self.stages.releaser().run());
-        self.tasks.spawn("revive", self.stages.repository_restorer().run());
+        self.tasks.spawn("restore", self.stages.repository_restorer().run());
     }
 
-    /// Tries a step until it succeeds.
+    /// Retries a step until it succeeds, and reports each failure with the step's name.
     async fn until_ok<T, F>(&self, what: &'static str, step: impl Fn() -> F) -> T
     where
         F: Future<Output = Result<T, String>>,
@@ -73,8 +74,9 @@ impl Join {
         }
     }
 
-    /// Writes this node's record. A node that the others do not know, or no longer count on, is reconciled against the
-    /// refdb before it is counted on again: positions first, then values with versions.
+    /// Writes this node's record. If the record is missing, says that the node was expelled, or is of another volume,
+    /// the node reconciles with the refdb: first positions, then values with versions. Meanwhile its record marks it as
+    /// reconciling.
     async fn register(&self) -> Result<NodeRecord, String> {
         let (deps, settings) = (&self.stages.deps, &self.stages.deps.settings);
         let text = |error: RefDbError| error.to_string();
@@ -83,7 +85,7 @@ impl Join {
         *self.stages.site.lock() = Some(site);
         let nodes = deps.refdb.nodes().await.map_err(text)?;
         let previous = nodes.into_iter().find(|node| node.node == settings.node);
-        // After a boot the marks stay: what they cover was synced.
+        // The low-water marks stay valid after a boot, because everything below them was synced.
         let is_continued = previous.as_ref().is_some_and(|before| {
             before.volume == self.facts.id && before.starts < self.facts.starts && !before.expelled
         });
@@ -116,12 +118,13 @@ impl Join {
     async fn put(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<(), String> {
         match self.stages.deps.refdb.put_node(record, previous).await.map_err(|error| error.to_string())? {
             NodeAnswer::Written => Ok(()),
-            NodeAnswer::Differs(now) => Err(format!("the node's record changed meanwhile: {now:?}")),
+            NodeAnswer::Differs(now) => Err(format!("the node's record has changed meanwhile: {now:?}")),
         }
     }
 
-    /// This node's earlier lives first: what they committed is in the state that is read, and nothing of theirs is published
-    /// for the first time after it. Then positions, then the state; that it is done is durable together with it.
+    /// Reconciles with the refdb. It drains this node's earlier incarnations first: then the state that it reads has
+    /// all their commits, and none of these is published for the first time afterwards. It reads the positions before
+    /// the state. The end of the reconciliation becomes durable together with the state.
     async fn reconcile(&self, starts: u64) -> Result<(), String> {
         let deps = &self.stages.deps;
         self.stages.opener().drain_earlier().await.map_err(|error| error.to_string())?;
@@ -149,8 +152,8 @@ impl Join {
         deps.repositories.stamp(&word).await.map_err(|error| error.to_string())
     }
 
-    /// A base path of another day has repositories again of projects that were deleted since. Before anything else: a
-    /// successor of the name would take one for its own.
+    /// Removes repositories of deleted projects, which a base path has again if it was restored from an earlier copy.
+    /// This comes first, because a new project of the same name would take such a repository for its own.
     async fn remove_deleted(&self) -> Result<(), String> {
         let (versions, repositories) = (&self.stages.versions, &self.stages.deps.repositories);
         for name in &self.unrecognized {
@@ -158,19 +161,23 @@ impl Join {
             if state.is_some_and(|state| state.phase == ProjectPhase::Deleted)
                 && repositories.exists(name).await.map_err(|error| error.to_string())?
             {
-                tracing::warn!(project = %name, "it was deleted, and its repository is in a base path of another day: removed");
+                tracing::warn!(
+                    project = %name,
+                    "the project was deleted, and a changed base path has its repository again: removing the repository"
+                );
                 repositories.delete(name).await.map_err(|error| error.to_string())?;
             }
         }
         Ok(())
     }
 
-    /// Brings to the disk what the version map says of unrecognized, so that what comes next can build on it.
+    /// Makes the repositories of unrecognised base paths equal to the version map, so that the next steps can build on
+    /// it: fetches missing objects from a peer, and deletes the refs that the version map says are deleted.
     async fn bring_back(&self) -> Result<(), String> {
         for key in self.living_unrecognized()? {
             let is_there = self.stages.deps.repositories.exists(&key.name).await.map_err(|error| error.to_string())?;
             if !is_there || self.stages.lacks(&key).await? {
-                tracing::warn!(project = %key, "its repository is gone or of another day: bringing it up to date from a peer");
+                tracing::warn!(project = %key, "the repository is missing or outdated: fetching objects from a peer");
                 self.stages.catch_up.refetch_objects(&key).await?;
             }
             self.stages.clear_deleted(&key).await?;
@@ -178,7 +185,8 @@ impl Join {
         Ok(())
     }
 
-    /// Strangers that live. A project that is closing has its repository still.
+    /// The projects of unrecognised base paths that are not deleted. A closing project still has its repository, so it
+    /// is among them.
     fn living_unrecognized(&self) -> Result<Vec<ProjectKey>, String> {
         let keys = self.unrecognized.iter().filter_map(|name| self.stages.versions.project_key(name).transpose());
         keys.collect::<Result<_, _>>().map_err(|error| error.to_string())
@@ -187,13 +195,13 @@ impl Join {
     async fn open_incarnation(&self) -> Result<crate::seams::refdb::IncarnationRecord, String> {
         self.stages.opener().open_incarnation().await.map_err(|error: OpenError| {
             if let OpenError::NotActive(site) = &error {
-                self.front.shut(&format!("site {} is {:?}", site.site, site.role));
+                self.front.shut(&format!("the role of site {} is {:?}", site.site, site.role));
             }
             error.to_string()
         })
     }
 
-    /// Reads every stream; once all of them were read to their end, the node has caught up.
+    /// Starts a consumer per stream. The node has caught up when each stream was read to its end once.
     fn consume(&self) {
         let deps = &self.stages.deps;
         let sites = streams(deps);
@@ -215,7 +223,7 @@ impl Join {
     }
 }
 
-/// Creates the own site's stream, if there is none.
+/// Creates the stream of this site if it does not exist, and retries until it succeeds.
 async fn ensure(stages: Arc<Stages>, site: SiteId) {
     let entropy = Arc::clone(&stages.deps.entropy);
     let mut backoff = Backoff::new(entropy, Duration::from_millis(100), Duration::from_secs(5));

@@ -1,20 +1,21 @@
-//! The node: its stages, joined with channels and traits. This is the only place that knows all of them.
+//! The node: its stages, connected through channels and traits. This is the only room that knows all of them.
 //!
-//! [`Node::start`] builds the stages on given seams and spawns them; nothing of AWS, and no peer, is needed for that: a
-//! node starts, serves reads and keeps trying to join. `join` is the way from there to ready.
+//! [`Node::start`] builds the stages on the given seams and spawns them. It needs neither AWS nor a peer: the node
+//! starts, serves reads, and keeps trying to join. `join` takes the node from there to ready.
 //!
 //! | file | idea |
 //! |---|---|
-//! | `settings` | every bound of a node |
-//! | `join` | registered, reconciled, born, caught up, ready |
-//! | `recovery` | what a crashed process had moved before it could remember |
-//! | `stages` | building the stages |
-//! | `front` | the bridge's calls, before and after the birth |
-//! | `watch`, `inspect` | what the stages tell, and how the status shows it |
-//! | `metered`, `gauges` | what is measured |
-//! | `production` | the seams of a configuration: the only place that names adapters |
-//! | `hooks` | the git hooks of new repositories |
-//! | `run` | `lockstep run` |
+//! | `settings` | all limits and intervals of a node |
+//! | `join` | registers the node, reconciles it, opens its incarnation, and catches up |
+//! | `recovery` | finds the refs that a crashed process had moved before their record was durable |
+//! | `stages` | builds the stages |
+//! | `front` | passes calls to the commit stage while an incarnation is open, and refuses them otherwise |
+//! | `watch` | turns the events of the stages into metrics, the status board and log lines |
+//! | `inspect` | collects the data of the status API |
+//! | `metered`, `gauges` | measure the calls of seams, and the state of the node |
+//! | `production` | builds the seams of a configuration; the only file that names adapters |
+//! | `hooks` | installs the git hooks in new repositories |
+//! | `run` | `lockstep run`: a sidecar from its configuration to its end |
 
 mod front;
 mod gauges;
@@ -60,38 +61,38 @@ use crate::stages::ports::{Handshake, Refreshes, SeedCommits, Seeding, StreamEve
 use crate::stages::seed::Seeder;
 use stages::Stages;
 
-/// The seams that a node stands on.
+/// The seams, settings and observers that a node is built on.
 #[derive(Clone)]
 pub struct NodeDependencies {
     /// The global ref database.
     pub refdb: Arc<dyn RefDb>,
     /// The event logs of all sites.
     pub eventlog: Arc<dyn EventLog>,
-    /// Large packs.
+    /// The blob store for large packs.
     pub blobs: Arc<dyn BlobStore>,
-    /// Other nodes' repositories.
+    /// Other nodes' sidecars, as sources of objects.
     pub peers: Arc<dyn Peers>,
     /// The repositories on this node's volume.
     pub repositories: Arc<dyn Repositories>,
-    /// This node's durable memory.
+    /// This node's own durable store.
     pub store: Arc<dyn NodeStore>,
-    /// Wall-clock time.
+    /// The source of wall-clock time.
     pub clock: Arc<dyn Clock>,
-    /// Randomness.
+    /// The source of random numbers.
     pub entropy: Arc<dyn Entropy>,
-    /// The Gerrit that is told what to look at; none when it asks by itself, or when there is none.
+    /// The Gerrit that the refresh stage calls. `None` if the bridge asks for refresh tasks, or if there is no Gerrit.
     pub gerrit: Option<Arc<dyn Gerrit>>,
-    /// Who listens.
+    /// Receives every event and failure of the stages.
     pub observer: Arc<dyn Observer>,
-    /// The machine's boot id, where it is known.
+    /// The boot id of the machine, or an empty text if it is not known.
     pub boot: String,
-    /// Every bound.
+    /// The limits and intervals of the node.
     pub settings: NodeSettings,
-    /// Injected bugs.
+    /// The bugs that a test has switched on. Production has none.
     pub bugs: InjectedBugs,
 }
 
-/// Why a node did not start.
+/// An error that prevents the start of a node.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The node's own store failed.
@@ -149,51 +150,52 @@ impl Node {
         Ok(Self { tasks, stages, front, handshake, seeder, latches, fenced })
     }
 
-    /// The bridge's calls.
+    /// The port through which the bridge commits.
     #[must_use]
     pub fn transactions(&self) -> Arc<dyn Transactions> {
         Arc::clone(&self.front) as Arc<dyn Transactions>
     }
 
-    /// Where a bridge posts and takes stream events; none where no bridge takes them.
+    /// The port through which a bridge posts and takes stream events. `None` if no bridge is configured.
     #[must_use]
     pub fn events(&self) -> Option<Arc<dyn StreamEvents>> {
         let forwards = self.stages.deps.settings.events.is_some();
         forwards.then(|| Arc::clone(&self.stages.events) as Arc<dyn StreamEvents>)
     }
 
-    /// What the status shows of the stages.
+    /// The stages, for the status and the gauges.
     #[must_use]
     pub fn stages(&self) -> &Arc<Stages> {
         &self.stages
     }
 
-    /// What a bridge inside Gerrit asks for its tasks; none when another Gerrit is told them, or none is.
+    /// The port through which a bridge takes refresh tasks. `None` if the sidecar calls Gerrit, or if there is no
+    /// Gerrit.
     #[must_use]
     pub fn refreshes(&self) -> Option<Arc<dyn Refreshes>> {
         let asked = self.stages.refresh.clone().filter(|_| self.stages.deps.gerrit.is_none());
         asked.map(|refresh| refresh as Arc<dyn Refreshes>)
     }
 
-    /// Who lets Gerrits in.
+    /// The port of the handshake with a starting Gerrit.
     #[must_use]
     pub fn handshake(&self) -> Arc<dyn Handshake> {
         Arc::clone(&self.handshake) as Arc<dyn Handshake>
     }
 
-    /// Who seeds projects.
+    /// The port through which projects are seeded.
     #[must_use]
     pub fn seeding(&self) -> Arc<dyn Seeding> {
         Arc::clone(&self.seeder) as Arc<dyn Seeding>
     }
 
-    /// The bridge's calls, with what is known of this node's incarnation.
+    /// The front, which knows whether this node takes commits.
     #[must_use]
     pub fn front(&self) -> &Arc<Front> {
         &self.front
     }
 
-    /// What `/readyz` shows.
+    /// The latches that `/readyz` shows.
     #[must_use]
     pub fn latches(&self) -> &Latches {
         &self.latches
@@ -205,13 +207,13 @@ impl Node {
         self.latches.closed().is_empty() && !self.is_fenced()
     }
 
-    /// Whether the node was fenced, or its volume failed: it must be started anew.
+    /// Whether the node was fenced, or its volume or a task failed. Then the process must be restarted.
     #[must_use]
     pub fn is_fenced(&self) -> bool {
         self.fenced.is_cancelled() || self.tasks.cancelled().is_cancelled()
     }
 
-    /// Waits until the node is fenced or its volume failed.
+    /// Waits until [`Node::is_fenced`] is true.
     pub async fn fenced(&self) {
         let tasks = self.tasks.cancelled();
         tokio::select! {
@@ -221,12 +223,13 @@ impl Node {
         }
     }
 
-    /// Ends every task where it stands, as a crash would.
+    /// Aborts every task at once, as a crash would.
     pub fn kill(&self) {
         self.tasks.abort();
     }
 
-    /// Ends in an orderly way: takes no more commits, lets those under way end, publishes, makes everything durable.
+    /// Stops the node in order: refuses new commits, waits for those in progress, publishes, and makes everything
+    /// durable. At the end, and after `grace` at the latest, it aborts all tasks.
     pub async fn stop(&self, grace: Duration) {
         self.front.close();
         let orderly = async {
@@ -246,9 +249,11 @@ impl Node {
     }
 }
 
-/// Repairs what a crash left, and notes that a new life has begun. When the machine was booted since an unclean end, nobody
-/// knows which of the unsynced moves are on the disk: that a reconciliation is due is noted with it. So it is with
-/// the projects, which are answered too, of a base path that is not as this node left it.
+/// Repairs the leftovers of a crash, and records the new start in the node's store.
+///
+/// The record also says whether a reconciliation is due. It is due if the machine was booted since an unclean end,
+/// because nobody knows then which of the unsynced moves are on the disk. It is also due if a base path is new or has
+/// changed since this node last stopped. The projects of such base paths are returned.
 async fn begin_life(deps: &NodeDependencies) -> Result<(VolumeFacts, Vec<ProjectName>), StartError> {
     let before = deps.store.facts()?;
     let unclean_boot = !before.clean && !before.id.is_empty() && before.boot != deps.boot;
@@ -257,7 +262,7 @@ async fn begin_life(deps: &NodeDependencies) -> Result<(VolumeFacts, Vec<Project
     let living = projects.iter().filter(|(_, record)| lives(record)).map(|(name, _)| name.clone());
     deps.repositories.check_folders(&living.collect::<Vec<_>>()).await?;
     let report = deps.repositories.repair(unclean_boot).await?;
-    tracing::info!(?report, "start-up repair is done");
+    tracing::info!(?report, "the start-up repair is complete");
     let id = if before.id.is_empty() { format!("{:016x}", deps.entropy.next()) } else { before.id };
     let known: Vec<ProjectName> = projects.into_iter().map(|(name, _)| name).collect();
     let unrecognized = deps.repositories.unrecognized(&life(&id, before.starts), &known).await?;
@@ -265,7 +270,7 @@ async fn begin_life(deps: &NodeDependencies) -> Result<(VolumeFacts, Vec<Project
         let projects = unrecognized.len();
         tracing::warn!(
             projects,
-            "a base path is new, or not as this node left it: it is compared with what was committed"
+            "a base path is new, or has changed since this node stopped: comparing it with the committed state"
         );
     }
     let reconciles = before.reconciles || unclean_boot || !unrecognized.is_empty();
@@ -279,7 +284,8 @@ async fn begin_life(deps: &NodeDependencies) -> Result<(VolumeFacts, Vec<Project
     Ok((facts, unrecognized))
 }
 
-/// The word that is left in base paths: which life of which node worked there.
+/// The word that a node leaves in its base paths. It names the node's volume and its start, so that a later start
+/// recognises the base path.
 fn life(id: &str, starts: u64) -> String {
     format!("{id} {starts}")
 }

@@ -1,6 +1,6 @@
-//! The seams of a configuration: the only place that names the adapters.
+//! Builds the seams of a configuration. This is the only file that names adapters.
 //!
-//! With `[embedded]`, the emulators run in this process, and the same adapters reach them on the loopback interface.
+//! With `[embedded]`, the emulators run in this process, and the AWS adapters reach them on the loopback interface.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -35,7 +35,7 @@ use crate::stages::refresh::RefreshSettings;
 use crate::stages::refresh::queue::QueueLimits;
 use crate::telemetry::metrics::Metrics;
 
-/// The emulators of the embedded default, as long as they shall run.
+/// The embedded emulators. They run until this value is dropped.
 pub struct Embedded {
     #[cfg(feature = "embedded")]
     dynamo: crate::seams::embedded::dynamo::EmbeddedDynamo,
@@ -43,22 +43,22 @@ pub struct Embedded {
     kinesis: crate::seams::embedded::kinesis::EmbeddedKinesis,
 }
 
-/// The seams that lie outside of a node's volume, shared by all nodes of one process.
+/// The seams to the outside of a node's volume. All nodes of one process share them.
 pub struct Seams {
     /// The global ref database.
     pub refdb: Arc<DynamoRefDb>,
-    /// The event logs.
+    /// The event logs of all sites.
     pub eventlog: Arc<dyn EventLog>,
-    /// Large packs.
+    /// The blob store for large packs.
     pub blobs: Arc<dyn BlobStore>,
 }
 
 #[cfg(feature = "embedded")]
 impl Embedded {
-    /// Starts the emulators; their database and the blobs are in `folder`.
+    /// Starts the emulators. The database of the DynamoDB emulator is a file in `folder`.
     ///
     /// # Errors
-    /// The folder or a port cannot be used.
+    /// The folder cannot be written, or a port cannot be bound.
     pub async fn start(folder: &Path) -> std::io::Result<Self> {
         use crate::seams::embedded::{dynamo::EmbeddedDynamo, kinesis::EmbeddedKinesis};
         std::fs::create_dir_all(folder)?;
@@ -67,13 +67,13 @@ impl Embedded {
         Ok(Self { dynamo, kinesis })
     }
 
-    /// Where the DynamoDB emulator is.
+    /// The URL of the DynamoDB emulator.
     #[must_use]
     pub fn dynamo_endpoint(&self) -> String {
         self.dynamo.endpoint()
     }
 
-    /// Where the Kinesis emulator is.
+    /// The URL of the Kinesis emulator.
     #[must_use]
     pub fn kinesis_endpoint(&self) -> String {
         self.kinesis.endpoint()
@@ -82,7 +82,7 @@ impl Embedded {
 
 #[cfg(not(feature = "embedded"))]
 impl Embedded {
-    /// This build has no emulators.
+    /// Fails, because this build has no emulators.
     ///
     /// # Errors
     /// Always.
@@ -99,12 +99,12 @@ impl Embedded {
     }
 }
 
-/// Whether an endpoint is on this machine: an emulator, which takes made-up credentials.
+/// Whether an endpoint is on this machine. Such an endpoint is an emulator, which accepts made-up credentials.
 fn is_local(endpoint: Option<&String>) -> bool {
     endpoint.is_some_and(|url| url.starts_with("http://127.0.0.1") || url.starts_with("http://localhost"))
 }
 
-/// Builds the shared seams. Connects to nothing.
+/// Builds the shared seams. It opens no connection.
 ///
 /// # Errors
 /// The blob store's URL cannot be used.
@@ -160,7 +160,7 @@ fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// The bounds of a node from its configuration.
+/// Translates a configuration into the settings of a node.
 #[must_use]
 pub fn node_settings(settings: &Settings) -> NodeSettings {
     let sites = settings.sites.iter().cloned().collect();
@@ -183,7 +183,7 @@ pub fn node_settings(settings: &Settings) -> NodeSettings {
     node
 }
 
-/// The Gerrit that is told by REST what to look at.
+/// The REST client of a Gerrit without the bridge, if the configuration has one.
 fn gerrit(settings: &GerritSettings) -> Option<Arc<dyn Gerrit>> {
     let GerritRefresh::Rest(rest) = &settings.refresh else { return None };
     let rest = RestSettings {
@@ -196,14 +196,14 @@ fn gerrit(settings: &GerritSettings) -> Option<Arc<dyn Gerrit>> {
     Some(Arc::new(RestGerrit::new(rest, settings.all_projects.clone())))
 }
 
-/// How much longer than Gerrit says itself its index may need to write what it was given.
+/// Margin that is added to Gerrit's own `index.*.commitWithin`, after which its index has written an update.
 const COMMIT_SLACK: Duration = Duration::from_secs(60);
 
 fn refresh(gerrit: &GerritSettings) -> Option<RefreshSettings> {
     let gerrit_commits = match &gerrit.refresh {
         GerritRefresh::None => return None,
         GerritRefresh::Bridge => true,
-        // Whoever commits here, a Gerrit without the bridge does not.
+        // A Gerrit without the bridge never commits through this node.
         GerritRefresh::Rest(_) => false,
     };
     let usual = RefreshSettings::default().queue;
@@ -211,7 +211,7 @@ fn refresh(gerrit: &GerritSettings) -> Option<RefreshSettings> {
     Some(RefreshSettings { all_users: gerrit.all_users.clone(), gerrit_commits, queue })
 }
 
-/// The peers of a configuration, in the order of their names.
+/// The peers of a configuration, which are asked in the order of their names.
 fn peers(settings: &Settings, spill: &Path, most_bytes: u64) -> FallbackPeers {
     let peers = settings.peers.iter().map(|(name, peer)| {
         let address = match peer {
@@ -223,7 +223,7 @@ fn peers(settings: &Settings, spill: &Path, most_bytes: u64) -> FallbackPeers {
     FallbackPeers::new(peers.collect())
 }
 
-/// All seams of one node on its volume.
+/// Builds the dependencies of one node: the shared seams, and those to its own volume.
 ///
 /// # Errors
 /// The volume cannot be used.

@@ -1,4 +1,5 @@
-//! What a crashed process had moved before it could remember it durably: the announcements tell, and the disk confirms.
+//! Recovers the moves of refs that a crashed process had made before the version map was durable. The move intents name
+//! the moves, and the disk shows which of them were made.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +11,8 @@ use crate::seams::git::{GitError, Repositories};
 use crate::seams::volume::MoveIntent;
 use crate::state::version_map::Mover;
 
-/// Takes into the version map's overlay the intents that the disk shows. Projects first: of one that is gone nothing
-/// is taken.
+/// Takes the intents that the disk shows into the version map's overlay. Project states come first, because the intents
+/// of a deleted project are dropped.
 pub(super) async fn intents(stages: &Stages) -> Result<(), StartError> {
     let mut states: BTreeMap<ProjectName, Vec<MoveIntent>> = BTreeMap::new();
     let mut refs: BTreeMap<(ProjectKey, RefKey), Vec<MoveIntent>> = BTreeMap::new();
@@ -41,18 +42,18 @@ pub(super) async fn intents(stages: &Stages) -> Result<(), StartError> {
     Ok(())
 }
 
-/// The newest intent that the disk shows: no ref has two intents without a move between.
+/// The newest intent that the disk shows. A ref never has two intents without a move between them.
 async fn newest_shown(stages: &Stages, intents: Vec<MoveIntent>) -> Result<Option<MoveIntent>, StartError> {
     for one in intents.into_iter().rev() {
         if is_shown(stages.deps.repositories.as_ref(), &one.project, &one.key, &one.record.value).await? {
-            tracing::info!(project = %one.project, key = %one.key, version = %one.record.version, "moved before the crash");
+            tracing::info!(project = %one.project, key = %one.key, version = %one.record.version, "recovered a move");
             return Ok(Some(one));
         }
     }
     Ok(None)
 }
 
-/// A project's state tells that earlier incarnations of it are gone, with all that is remembered of them.
+/// Drops the version map's records of earlier incarnations of a project, because its new state says that they are gone.
 fn forget(stages: &Stages, project: &ProjectKey, value: &RefValue) -> Result<(), StartError> {
     let RefValue::State(now) = value else { return Ok(()) };
     let Some(known) = stages.versions.project(&project.name)? else { return Ok(()) };
@@ -63,7 +64,7 @@ fn forget(stages: &Stages, project: &ProjectKey, value: &RefValue) -> Result<(),
     Ok(())
 }
 
-/// Whether the disk shows a value. Of a project's state it shows whether there is a repository.
+/// Whether the disk shows a value. For a project's state, this is whether the repository exists.
 async fn is_shown(
     repositories: &dyn Repositories,
     project: &ProjectKey,

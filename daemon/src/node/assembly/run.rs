@@ -20,12 +20,12 @@ use crate::telemetry::metrics::{Metrics, observe_board};
 use crate::telemetry::status_board::StatusBoard;
 use crate::telemetry::{self, Telemetry};
 
-/// How long a second sidecar waits for the first one's children before it gives up.
+/// How long a sidecar waits for the volume's lock. Child processes of an earlier sidecar may hold it for a while.
 const LOCK_WAIT: Duration = Duration::from_secs(15);
-/// How long an orderly end may take.
+/// How long an orderly stop may take.
 const GRACE: Duration = Duration::from_secs(25);
 
-/// Why a sidecar did not run, or ended.
+/// The reason why a sidecar did not start, or why it ended.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct RunError(pub String);
@@ -36,11 +36,11 @@ impl RunError {
     }
 }
 
-/// A sidecar: the volume's lock, a node, its listeners.
+/// A running sidecar: the volume's locks, a node, and its listeners.
 pub struct Sidecar {
-    /// The node.
+    /// The node, with all its stages.
     pub node: Node,
-    /// What happened lately.
+    /// The status board, with the latest events of the node.
     pub board: Arc<StatusBoard>,
     api: ApiTasks,
     shutdown: CancellationToken,
@@ -48,10 +48,10 @@ pub struct Sidecar {
 }
 
 impl Sidecar {
-    /// Takes the volume, starts the node and opens its doors.
+    /// Locks the volume, binds the listeners, starts the node and serves its APIs.
     ///
     /// # Errors
-    /// The volume is taken, or a listener cannot be bound.
+    /// Another sidecar holds the volume, a listener cannot be bound, or the node cannot be started.
     pub async fn start(
         settings: &Settings,
         seams: &Seams,
@@ -71,7 +71,7 @@ impl Sidecar {
         let api = BoundApi::bind(&settings.api.socket, tcp).await.map_err(RunError::of)?;
         let health = telemetry.map(|telemetry| Ok((telemetry, health(settings)?))).transpose()?;
         let tcp = api.tcp_address().map(tracing::field::display);
-        tracing::info!(socket = %settings.api.socket.display(), tcp, "the bridge API listens");
+        tracing::info!(socket = %settings.api.socket.display(), tcp, "the bridge API is listening");
         let node = Node::start(production::dependencies(settings, seams, git, watch, &metrics).map_err(RunError)?)
             .await
             .map_err(RunError::of)?;
@@ -99,7 +99,7 @@ impl Sidecar {
         Ok(Self { node, board, api, shutdown, _locks: locks })
     }
 
-    /// Ends in an orderly way, within `grace`.
+    /// Stops the sidecar in order, within `grace`.
     pub async fn stop(self, grace: Duration) {
         self.node.stop(grace).await;
         self.shutdown.cancel();
@@ -107,8 +107,8 @@ impl Sidecar {
     }
 }
 
-/// Takes every folder of the volume. Only the root is made when it is not there: a base path may be a file system that is not
-/// mounted.
+/// Locks every folder of the volume. If the root is missing, it is created. A missing base path is an error, because it
+/// may be a file system that is not mounted.
 async fn lock(roots: &Roots) -> Result<Vec<VolumeLock>, RunError> {
     let root = roots.root();
     std::fs::create_dir_all(root).map_err(|error| RunError(format!("root {}: {error}", root.display())))?;
@@ -123,17 +123,18 @@ async fn lock(roots: &Roots) -> Result<Vec<VolumeLock>, RunError> {
 fn health(settings: &Settings) -> Result<BoundHealth, RunError> {
     let address = settings.health_listen;
     let failed =
-        |error| RunError(format!("health.listen {address} cannot be bound: {error}; free it, or give another"));
+        |error| RunError(format!("health.listen {address} cannot be bound: {error}; free it, or set another address"));
     let bound = BoundHealth::bind(address).map_err(failed)?;
     let address = bound.address().ok().map(tracing::field::display);
-    tracing::info!(address, "health and metrics listen");
+    tracing::info!(address, "the health and metrics endpoint is listening");
     Ok(bound)
 }
 
-/// Runs a sidecar until SIGTERM, SIGINT or SIGHUP (an orderly end; a second signal cuts it), or until it is fenced.
+/// Runs a sidecar until SIGTERM, SIGINT or SIGHUP, or until it is fenced. A signal stops it in order; a second signal
+/// stops it at once.
 ///
 /// # Errors
-/// It did not start, or it was fenced: whoever supervises it starts it anew.
+/// The sidecar did not start, or it was fenced. The supervisor of the process should restart it.
 pub async fn run(settings: Settings) -> Result<(), RunError> {
     let telemetry = Arc::new(Telemetry::build(&telemetry_settings(&settings)).map_err(RunError::of)?);
     telemetry.install().map_err(RunError::of)?;
@@ -148,19 +149,20 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let end = tokio::select! {
         biased;
         () = stop_signal() => Ok(()),
-        () = sidecar.node.fenced() => Err(RunError("this node was fenced, or its volume failed: it must be started anew".into())),
+        () = sidecar.node.fenced() => Err(RunError("this node was fenced, or its volume failed: restart it".into())),
     };
     tracing::info!("draining");
     let grace = if end.is_ok() { GRACE } else { Duration::ZERO };
     tokio::select! {
         biased;
         () = sidecar.stop(grace) => {}
-        () = stop_signal() => tracing::warn!("cut short by a second signal; the journal has everything"),
+        () = stop_signal() => tracing::warn!("stopped at once by a second signal; the journal has every commit"),
     }
     end
 }
 
-/// Waits until somebody wants this process to end: an orchestrator, Ctrl-C, a terminal that is closed.
+/// Waits for a signal that asks this process to end: from an orchestrator, from Ctrl-C, or because the terminal was
+/// closed.
 pub async fn stop_signal() {
     let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
     let [Ok(mut term), Ok(mut int), Ok(mut hup)] = kinds else {

@@ -1,4 +1,4 @@
-//! Every bound of a node.
+//! All limits and intervals of a node.
 
 use std::time::Duration;
 
@@ -14,55 +14,55 @@ use crate::stages::refresh::RefreshSettings;
 use crate::stages::seed::SeedLimits;
 use crate::state::journal::JournalLimits;
 
-/// Every bound of a node. [`NodeSettings::new`] gives the production defaults.
+/// All limits and intervals of a node. [`NodeSettings::new`] has the production defaults.
 #[derive(Clone, Debug)]
 pub struct NodeSettings {
-    /// This site.
+    /// The name of this site.
     pub site: SiteId,
-    /// This node; unique over all sites.
+    /// The name of this node, unique over all sites.
     pub node: NodeId,
-    /// Every site, this one included.
+    /// The names of all sites, this one included.
     pub sites: Vec<SiteId>,
-    /// Lanes, window, cache.
+    /// Lanes, window and cache of the journal.
     pub journal: JournalLimits,
-    /// How long one copy of a commit may take before another one is sent.
+    /// How long one copy of a commit may take before another copy is sent.
     pub patience: Duration,
-    /// How long a batch may take when its caller does not say.
+    /// Deadline of a batch whose caller gives none.
     pub deadline: Duration,
-    /// Most items, the slot among them, that are committed by one write of the refdb; more are committed under locks.
+    /// Number of items, the slot included, that one write of the refdb can commit. Larger transactions use ref locks.
     pub write_items: usize,
-    /// Packs above this size, in bytes, go to the blob store.
+    /// Size in bytes above which packs go to the blob store.
     pub inline_pack_bytes: usize,
-    /// The apply stage.
+    /// The limits of the apply stage.
     pub apply: ApplyLimits,
-    /// The consume stage.
+    /// The limits of the consume stage.
     pub consume: ConsumeLimits,
-    /// Stream events; none where no bridge takes them.
+    /// The limits of stream events. `None` if no bridge takes them.
     pub events: Option<EventLimits>,
-    /// Heartbeat and leases.
+    /// Heartbeats, leases and expulsion.
     pub member: MemberLimits,
-    /// At most one durable step in this time.
+    /// The interval between two durable steps at least.
     pub durable_pace: Duration,
-    /// How often marks are stored when they moved a little.
+    /// The interval at which marks are stored that have moved only a little.
     pub mark_pace: Duration,
-    /// How often the sweeper looks for what was not seen.
+    /// The interval at which the sweeper looks for transactions that this node has not seen.
     pub sweep_pace: Duration,
-    /// How often the journal is collected.
+    /// The interval between two collections of the journal.
     pub collect_pace: Duration,
-    /// How often it is looked for repositories that are gone.
+    /// The interval at which the node looks for missing repositories.
     pub restore_pace: Duration,
     /// How long the barrier of a project's deletion may take.
     pub barrier_patience: Duration,
-    /// Seeding.
+    /// The limits of the seed stage.
     pub seed: SeedLimits,
-    /// The refresh stage; none beside a plain git server.
+    /// The settings of the refresh stage. `None` if this node has no Gerrit.
     pub refresh: Option<RefreshSettings>,
-    /// Below which folders the repositories lie; none where they are on no disk.
+    /// The root and the base paths. `None` if the repositories are not on a disk (in the simulator).
     pub roots: Option<Roots>,
 }
 
 impl NodeSettings {
-    /// The production defaults.
+    /// The production defaults, without Gerrit and without base paths.
     #[must_use]
     pub fn new(site: SiteId, node: NodeId, sites: Vec<SiteId>) -> Self {
         Self {

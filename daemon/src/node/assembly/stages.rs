@@ -1,4 +1,4 @@
-//! Building the stages on the seams.
+//! Builds the stages on the seams, and connects them with each other.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,33 +33,33 @@ use crate::state::materialize::Materializer;
 use crate::state::quiesce::Quiesce;
 use crate::state::version_map::{Follow, Mover, VersionMap};
 
-/// The stages of a node, before and after its birth.
+/// The stages of a node. The commit and publish stages start with [`Stages::begin`], when an incarnation is open.
 pub struct Stages {
-    /// The seams.
+    /// The seams and settings of the node.
     pub deps: NodeDependencies,
-    /// What is known of refs.
+    /// The durable record of each ref's version and value.
     pub versions: Arc<VersionMap>,
-    /// Makes it durable.
+    /// Makes the node's state durable, step by step.
     pub durability: Durability,
-    /// What is done here.
+    /// The low-water marks of this node.
     pub low_water: Arc<LowWater>,
-    /// Fetches what is missing.
+    /// Fetches transactions, values and objects that are missing.
     pub catch_up: Arc<dyn CatchUp>,
     /// The apply stage.
     pub applier: Applier,
-    /// Stream events.
+    /// The stage that forwards and delivers stream events.
     pub events: Arc<Events>,
     /// The consume stage.
     pub consumer: Arc<Consumer>,
-    /// Ends incarnations.
+    /// Drains incarnations.
     pub drainer: Drainer,
     /// The refresh stage, when this node has a Gerrit.
     pub refresh: Option<Arc<Refresh>>,
-    /// The journal of the running incarnation.
+    /// The journal of the open incarnation.
     pub journal: Mutex<Option<Arc<Journal>>>,
-    /// The site's record as this node saw it last.
+    /// The site's record as this node read it last.
     pub site: Mutex<Option<SiteRecord>>,
-    /// Makes the membership beat.
+    /// Triggers an immediate heartbeat.
     pub beat: Arc<Notify>,
     staged: Arc<StagedRefDb>,
     quiesce: Arc<Quiesce>,
@@ -149,7 +149,7 @@ impl Stages {
         })
     }
 
-    /// What to call when this node was fenced.
+    /// The callback for a stage that finds this node fenced.
     fn fence(&self) -> Arc<dyn Fn() + Send + Sync> {
         let fenced = self.fenced.clone();
         Arc::new(move || fenced.cancel())
@@ -228,7 +228,7 @@ impl Stages {
         }
     }
 
-    /// Whether the disk has not every value that the version map says of a project.
+    /// Whether the disk lacks a value that the version map has for a project.
     pub(super) async fn lacks(&self, project: &ProjectKey) -> Result<bool, String> {
         let (differ, _) = self.materializer.differing(project).await.map_err(|error| error.to_string())?;
         Ok(differ.values().any(|one| one.known.is_some()))
@@ -239,12 +239,12 @@ impl Stages {
         self.materializer.clear_deleted(project).await.map_err(|error| error.to_string())
     }
 
-    /// Makes a project's refs, and its `HEAD`, what the version map says.
+    /// Makes a project's refs and its `HEAD` equal to the version map.
     pub(super) async fn make_known(&self, project: &ProjectKey) -> Result<(), String> {
         self.materializer.make_known(project).await.map_err(|error| error.to_string())
     }
 
-    /// Lets Gerrits in once the node is ready.
+    /// The handshake stage. It accepts Gerrits once the node is ready.
     pub(super) fn handshake(&self, transactions: Arc<dyn Transactions>, latches: &Latches) -> HandshakeStage {
         let latches = latches.clone();
         HandshakeStage {
@@ -261,7 +261,7 @@ impl Stages {
         }
     }
 
-    /// Seeds projects through this door of the commit stage.
+    /// The seed stage. It commits through `commits`.
     pub(super) fn seeder(&self, commits: Arc<dyn SeedCommits>) -> Seeder {
         Seeder {
             site: self.deps.settings.site.clone(),
@@ -278,8 +278,8 @@ impl Stages {
         }
     }
 
-    /// Moves stream events to the event log, and lets those of others grow old. That needs no incarnation: what was taken
-    /// before is sent though the site takes no commits now.
+    /// Starts the tasks that move stream events to the event log and drop expired events of other nodes. They need no
+    /// incarnation: events that were taken earlier are sent even while the site takes no commits.
     pub(super) fn forward_events(&self) {
         let (eventlog, entropy) = (Arc::clone(&self.deps.eventlog), Arc::clone(&self.deps.entropy));
         self.tasks.spawn("forward", Arc::clone(&self.events).forward(eventlog, entropy));
@@ -297,7 +297,7 @@ impl Stages {
         }
     }
 
-    /// Starts the stages of a newborn incarnation, and answers its commit stage.
+    /// Starts the stages of a newly opened incarnation, and returns its commit stage.
     pub(super) fn begin(&self, born: &IncarnationRecord) -> Arc<Committer> {
         let settings = &self.deps.settings;
         let journal = Arc::new(Journal::new(born.id.clone(), settings.journal));
@@ -316,7 +316,7 @@ impl Stages {
             pace: settings.mark_pace,
             bugs: self.deps.bugs,
         };
-        self.tasks.spawn("settle", in_doubt.clone().run());
+        self.tasks.spawn("in-doubt", in_doubt.clone().run());
         self.tasks.spawn("marks", marks.run());
         let cancelled = self.tasks.cancelled();
         self.tasks.spawn("publish", self.publisher(&journal).run(settings.journal.lanes, cancelled, publish));
@@ -357,7 +357,7 @@ impl Stages {
         }
     }
 
-    /// Waits until everything that is settled is in the event log.
+    /// Waits until every settled slot is in the event log.
     pub(super) async fn publish_rest(&self) {
         let journal = self.journal.lock().clone();
         let Some(journal) = journal else { return };
@@ -406,7 +406,7 @@ fn consumer(
     }
 }
 
-/// What this node's Gerrit has looked at; without a refresh stage nothing is ever due.
+/// Answers whether this node's Gerrit has refreshed a subject. Without a refresh stage, the answer is always yes.
 struct Looked(Option<Arc<Refresh>>);
 
 impl Refreshed for Looked {
@@ -415,7 +415,7 @@ impl Refreshed for Looked {
         let project = project.clone();
         match change.map(u32::try_from) {
             Some(Ok(number)) => !refresh.is_due(&Subject::Change { project, number }),
-            // No ref is of such a change, and what is about no change is about the project.
+            // A change number above 32 bits has no refs. An event that belongs to no change belongs to the project.
             Some(Err(_)) | None => !refresh.is_due(&Subject::ProjectConfig { project }),
         }
     }
@@ -445,7 +445,7 @@ fn event_parts(
     }
 }
 
-/// The sites whose streams a node reads: all of them, its own included.
+/// The sites whose streams a node reads: all sites, its own included.
 pub(super) fn streams(deps: &NodeDependencies) -> Vec<SiteId> {
     let own = |site: &&SiteId| {
         !(deps.bugs.has(crate::base::faults::injected_bug::InjectedBug::OwnStreamSkipped)

@@ -1,4 +1,4 @@
-//! What the stages tell becomes metrics, the status board and log lines.
+//! The production observer: turns the events of the stages into metrics, the status board and log lines.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,20 +13,20 @@ use crate::telemetry::metrics::{ApplyOutcome, Metrics};
 use crate::telemetry::set_parent;
 use crate::telemetry::status_board::StatusBoard;
 
-/// Listens to a node.
+/// The observer of a production node.
 pub struct Watch {
     board: Arc<StatusBoard>,
     metrics: Metrics,
     clock: Arc<dyn Clock>,
 }
 
-/// An error of which only the text is left.
+/// An error as text, in the form that the status board takes.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Told(String);
 
 impl Watch {
-    /// Writes on this board and these metrics.
+    /// An observer that writes to this board and these metrics.
     #[must_use]
     pub fn new(board: Arc<StatusBoard>, metrics: Metrics, clock: Arc<dyn Clock>) -> Self {
         Self { board, metrics, clock }
@@ -63,7 +63,7 @@ impl Observer for Watch {
     fn unknown(&self, txn: &TxnId) {
         self.metrics.commit.unknown();
         self.board.unknown();
-        tracing::warn!(%txn, "the refdb did not answer: the transaction is being settled");
+        tracing::warn!(%txn, "the refdb did not answer: resolving the outcome of the transaction");
     }
 
     fn seen(&self, origin: &SiteId, txn: &TxnId, committed_at_ms: u64) {
@@ -86,7 +86,7 @@ impl Observer for Watch {
     }
 
     fn caught_up(&self, txn: &TxnId) {
-        tracing::info!(%txn, "fetched from the journal");
+        tracing::info!(%txn, "caught up from the journal");
         self.board.fetched();
     }
 
@@ -95,7 +95,7 @@ impl Observer for Watch {
     }
 
     fn quarantined(&self, what: &str, reason: &str) {
-        tracing::error!(what, reason, "quarantined: it blocks the successors of its refs; see `lockstep quarantine`");
+        tracing::error!(what, reason, "quarantined: later moves of its refs are blocked; see `lockstep quarantine`");
         self.board.error("apply", &Told(format!("{what} is quarantined: {reason}")));
     }
 
@@ -113,7 +113,7 @@ impl Observer for Watch {
     }
 
     fn event_dropped(&self, what: &str, reason: &str) {
-        tracing::error!(what, reason, "a stream event was dropped: this node's Gerrit will not hear it");
+        tracing::error!(what, reason, "a stream event was dropped: this node's Gerrit will not receive it");
         self.metrics.events.dropped();
         self.board.error("events", &Told(format!("stream event {what} was dropped: {reason}")));
     }
@@ -123,7 +123,7 @@ impl Observer for Watch {
     }
 
     fn failed(&self, stage: &'static str, why: &str) {
-        tracing::warn!(stage, why, "will be tried again");
+        tracing::warn!(stage, why, "a step failed and will be retried");
         self.metrics.site.failed(stage);
         self.board.error(stage, &Told(why.to_owned()));
     }

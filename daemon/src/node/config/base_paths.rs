@@ -1,4 +1,4 @@
-//! The git volume: the root, and the folders of those projects that lie elsewhere.
+//! Reads the git volume: the root, and the base paths of projects that lie below other folders.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,12 +27,13 @@ pub(super) fn read(raw: &Raw, to: &mut Problems) -> Option<Roots> {
     Some(roots)
 }
 
-/// What is wrong with several that are right each by itself.
+/// Reports problems between folders that are valid by themselves: nested folders, and patterns without a clear
+/// precedence.
 fn together(raw: &Raw, roots: &Roots, to: &mut Problems) {
     if let Some((inner, outer)) = roots.nested() {
         let entry = raw.git.base_paths.iter().find(|(projects, _)| roots.entry(projects) == Some(inner));
         let outer_name = if outer == roots.root() { "root".to_owned() } else { "another base path".to_owned() };
-        let why = format!("it lies in {}, {outer_name}; {APART}", outer.display());
+        let why = format!("it is in {} ({outer_name}); {APART}", outer.display());
         match entry {
             Some((projects, value)) => to.wrong(&field(projects), &Some(value.clone()), why),
             None => to.wrong("root", &raw.root, why),
@@ -40,8 +41,8 @@ fn together(raw: &Raw, roots: &Roots, to: &mut Problems) {
     }
     if let Some((name, other)) = roots.tie() {
         let why = format!(
-            "{name} fits {other} too, which is as long, and Gerrit takes the one that its file has first; write one of them \
-             otherwise, or the same folder for both"
+            "{name} and {other} match the same project and are equally long, so the order in Gerrit's configuration \
+             would decide; change one of them, or give both the same folder"
         );
         to.wrong(&field(name), &raw.git.base_paths.get(name).cloned(), why);
     }
@@ -51,9 +52,9 @@ fn field(projects: &str) -> String {
     format!("{SECTION}.{projects:?}")
 }
 
-/// A name, or the beginning of names with a star.
+/// Checks a pattern: the name of a project, or a prefix of names that ends with `*`.
 fn pattern(projects: &str) -> Result<(), String> {
-    let remedy = || "write the name of a project, or the beginning of names and a * at the end: \"big/*\"".to_owned();
+    let remedy = || "write the name of a project, or a prefix of names with a * at the end: \"big/*\"".to_owned();
     match projects.strip_suffix('*') {
         Some(beginning) if beginning.contains('*') => Err(remedy()),
         Some(_) => Ok(()),
@@ -61,7 +62,7 @@ fn pattern(projects: &str) -> Result<(), String> {
     }
 }
 
-/// An absolute path that says where it leads: links are resolved at the start only.
+/// An absolute path without `..`. Symbolic links are resolved only at the start of the sidecar.
 fn plain(text: &str) -> Result<PathBuf, String> {
     let path = folder(text)?;
     let goes_back = path.components().any(|part| part == std::path::Component::ParentDir);
@@ -95,7 +96,7 @@ mod tests {
         let of = |project: &str| roots.of(&project.parse().unwrap());
         assert_eq!(of("app"), Path::new("/git"));
         assert_eq!(of("big/x"), Path::new("/mnt/big"));
-        assert_eq!(of("big/app"), Path::new("/git"), "back below the root");
+        assert_eq!(of("big/app"), Path::new("/git"), "the longest pattern puts it back below the root");
         assert_eq!(configured("").unwrap().roots.all(), [Path::new("/git")]);
     }
 
@@ -114,13 +115,13 @@ mod tests {
 
     #[test]
     fn no_folder_lies_in_another() {
-        refused("\"big/*\" = \"/git/big\"", &["git.base_paths.\"big/*\" = \"/git/big\": it lies in /git, root"]);
-        refused("\"big/*\" = \"/\"", &["root = \"/git\": it lies in /, another base path"]);
-        refused("\"a/*\" = \"/mnt\"\n\"b/*\" = \"/mnt/b\"", &["git.base_paths.\"b/*\" = \"/mnt/b\": it lies in /mnt"]);
+        refused("\"big/*\" = \"/git/big\"", &["git.base_paths.\"big/*\" = \"/git/big\": it is in /git (root)"]);
+        refused("\"big/*\" = \"/\"", &["root = \"/git\": it is in / (another base path)"]);
+        refused("\"a/*\" = \"/mnt\"\n\"b/*\" = \"/mnt/b\"", &["git.base_paths.\"b/*\" = \"/mnt/b\": it is in /mnt"]);
     }
 
     #[test]
     fn what_gerrit_decides_by_the_order_of_its_file_is_refused() {
-        refused("\"big\" = \"/a\"\n\"bi*\" = \"/b\"", &["git.base_paths.\"big\" = \"/a\": big fits bi* too"]);
+        refused("\"big\" = \"/a\"\n\"bi*\" = \"/b\"", &["git.base_paths.\"big\" = \"/a\": big and bi* match"]);
     }
 }

@@ -1,4 +1,5 @@
-//! From what was written to what holds: every field read, every problem collected, and only then an answer.
+//! Turns the raw configuration into validated settings. It reads every field and collects every problem before it
+//! returns.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -32,7 +33,7 @@ impl TryFrom<Raw> for Settings {
     }
 }
 
-/// Reads everything; `None` when something without a default is wrong, which `to` then says.
+/// Reads all sections. Returns `None` if a value without a default is wrong; `to` then has the problem.
 fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
     unknown(raw, to);
     let site = to.need("site", &raw.site, "name this site, `eu-aws` for example", parsed);
@@ -41,7 +42,7 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
     if let (Some(site), Some(sites)) = (&site, &sites)
         && !sites.contains(site)
     {
-        to.wrong("site", &raw.site, "name one of `sites`, or add it there");
+        to.wrong("site", &raw.site, "name one of `sites`, or add this site to `sites`");
     }
     let roots = base_paths::read(raw, to);
     let state = to.need("state", &raw.state, "name a folder on the git volume for the node's own state", folder);
@@ -125,7 +126,7 @@ fn api(raw: &raw::Api, to: &mut Problems) -> Api {
     let listen = to.optional("api.listen", &raw.listen, loopback);
     let token_file = to.optional("api.token_file", &raw.token_file, folder);
     if raw.listen.is_some() && raw.token_file.is_none() {
-        to.wrong("api.token_file", &raw.token_file, "api.listen needs it: name a file, it is made with a random token");
+        to.wrong("api.token_file", &raw.token_file, "api.listen needs it: name a file, which is created if missing");
     }
     let most_requests = to.or("api.most_requests", &raw.most_requests, DEFAULT_REQUESTS, requests);
     Api { socket, tcp: listen.zip(token_file), most_requests }
@@ -167,17 +168,18 @@ fn eventlog(raw: &raw::Eventlog, sites: Option<&BTreeSet<SiteId>>, to: &mut Prob
     }
 }
 
-/// No other process reaches the emulators of the embedded mode: other sites and peers would wait for ever.
+/// Checks that a node with embedded emulators is the only one. No other process can reach its emulators, so other sites
+/// and peers would wait forever.
 fn alone_when_embedded(raw: &Raw, sites: Option<&BTreeSet<SiteId>>, to: &mut Problems) {
     let has_others = sites.is_some_and(|sites| sites.len() > 1) || !raw.peers.is_empty();
     if raw.embedded.dir.is_some() && has_others {
-        let remedy = "its emulators serve this node alone: leave only this site in `sites` and no [peers], or remove \
-                      [embedded] and name AWS";
+        let remedy = "its emulators serve this node alone: keep only this site in `sites` and remove [peers], or \
+                      remove [embedded] and use AWS";
         to.wrong("embedded.dir", &raw.embedded.dir, remedy);
     }
 }
 
-/// The blob store's URL; the embedded mode has a folder of its own for it.
+/// Reads the URL of the blob store. The default in embedded mode is a folder beside the emulators.
 fn blobs(raw: &raw::Blobs, embedded: Option<&PathBuf>, to: &mut Problems) -> Option<String> {
     match (&raw.url, embedded) {
         (None, Some(dir)) => Some(format!("file://{}/blobs", dir.display())),
@@ -189,7 +191,7 @@ fn commit(raw: &raw::Commit, to: &mut Problems) -> Commit {
     let inline = |text: &str| {
         let bytes = usize::try_from(value::size(text)?).unwrap_or(usize::MAX);
         let most = limits::INLINE_PACK_BYTES;
-        if bytes <= most { Ok(bytes) } else { Err(format!("write at most {most} bytes, an item has no more room")) }
+        if bytes <= most { Ok(bytes) } else { Err(format!("write at most {most} bytes, the limit of an item")) }
     };
     Commit {
         lanes: to.or("commit.lanes", &raw.lanes, 8, number(1..=64)),
@@ -240,7 +242,7 @@ fn telemetry(raw: &raw::Telemetry, to: &mut Problems) -> Telemetry {
     }
 }
 
-/// One peer: a socket, or a URL with a token.
+/// Reads one peer: either a socket, or a URL with a token file.
 fn peer(name: &str, raw: &raw::Peer, to: &mut Problems) -> Option<Peer> {
     let section = format!("peers.{name}");
     let socket = to.optional(&path(&section, "socket"), &raw.socket, folder);
@@ -252,7 +254,7 @@ fn peer(name: &str, raw: &raw::Peer, to: &mut Problems) -> Option<Peer> {
             to.wrong(
                 &path(&section, "token_file"),
                 &raw.token_file,
-                "a url needs it: name a file with the peer's token",
+                "url needs it: name a file with a token of the peer",
             );
             None
         }

@@ -9,11 +9,11 @@ use super::report::number;
 use super::value;
 use crate::stages::api::deadlines::LONGEST_DEADLINE;
 
-/// `host:port` of a URL without TLS.
+/// `host:port` of an `http` URL.
 pub(super) fn plain_url(text: &str) -> Result<String, String> {
     let uri = text.parse::<http::Uri>().ok().filter(|uri| uri.scheme_str() == Some("http"));
     let address = uri.as_ref().and_then(|uri| Some(format!("{}:{}", uri.host()?, uri.port_u16()?)));
-    address.ok_or_else(|| "write http://host:port, the near end of a tunnel: there is no TLS here".to_owned())
+    address.ok_or_else(|| "write http://host:port, the local end of a tunnel: TLS is not supported".to_owned())
 }
 
 pub(super) fn requests(text: &str) -> Result<NonZeroUsize, String> {
@@ -31,12 +31,12 @@ pub(super) fn folder(text: &str) -> Result<PathBuf, String> {
 }
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "write an address and a port: 127.0.0.1:7420".to_owned())
+    text.parse().map_err(|_| "write an IP address and a port, such as 127.0.0.1:7420".to_owned())
 }
 
 pub(super) fn loopback(text: &str) -> Result<SocketAddr, String> {
     let address = address(text)?;
-    let remote = "write a loopback address, 127.0.0.1:7420: the token travels in the clear";
+    let remote = "write a loopback address such as 127.0.0.1:7420: the token is sent unencrypted";
     if address.ip().is_loopback() { Ok(address) } else { Err(remote.to_owned()) }
 }
 
@@ -66,7 +66,7 @@ pub(super) fn http_url(text: &str) -> Result<String, String> {
 
 pub(super) fn collector(text: &str) -> Result<String, String> {
     let plain = http_url(text).ok().filter(|url| url.starts_with("http://"));
-    plain.ok_or_else(|| "write http://host:4318, a collector beside this node: there is no TLS here".to_owned())
+    plain.ok_or_else(|| "write http://host:4318, a collector near this node: TLS is not supported".to_owned())
 }
 
 pub(super) fn store_url(text: &str) -> Result<String, String> {
@@ -79,8 +79,8 @@ pub(super) fn store_url(text: &str) -> Result<String, String> {
     if fits { Ok(text.to_owned()) } else { Err(remedy.to_owned()) }
 }
 
-/// `reads/writes` a second.
+/// Parses `reads/writes`, both per second.
 pub(super) fn throughput(text: &str) -> Result<(u64, u64), String> {
     let parts = text.split_once('/').and_then(|(reads, writes)| Some((reads.parse().ok()?, writes.parse().ok()?)));
-    parts.ok_or_else(|| "write reads and writes a second: \"12000/4000\"".to_owned())
+    parts.ok_or_else(|| "write reads/writes per second: \"12000/4000\"".to_owned())
 }

@@ -1,4 +1,4 @@
-//! The section `[gerrit]`: which settings go with which way to refresh.
+//! Reads the section `[gerrit]`. The value of `refresh` decides which other settings are needed or allowed.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::report::{Problems, parsed};
 use super::settings::{Gerrit, GerritRefresh, GerritRest};
 use super::value;
 
-/// How a Gerrit is refreshed.
+/// The values of `gerrit.refresh`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
     None,
@@ -18,7 +18,7 @@ enum Way {
     Rest,
 }
 
-/// Reads the section; `None` when something is wrong that `to` says.
+/// Reads the section. Returns `None` if a value without a default is wrong; `to` then has the problem.
 pub(super) fn read(raw: &raw::Gerrit, to: &mut Problems) -> Option<Gerrit> {
     let way = to.or("gerrit.refresh", &raw.refresh, Way::None, way);
     let all_users = project("gerrit.all_users", &raw.all_users, "All-Users", to);
@@ -50,7 +50,7 @@ fn project(field: &str, leaf: &raw::Leaf, usual: &str, to: &mut Problems) -> Opt
     }
 }
 
-/// What REST calls need; settings of it that nothing would use are told.
+/// Reads the settings of REST calls. Without `refresh = "rest"`, each of them is reported as a problem.
 fn rest(raw: &raw::Gerrit, way: Way, to: &mut Problems) -> Option<GerritRest> {
     let only = [
         ("gerrit.url", &raw.url),
@@ -64,7 +64,7 @@ fn rest(raw: &raw::Gerrit, way: Way, to: &mut Problems) -> Option<GerritRest> {
         }
         return None;
     }
-    let url = to.need("gerrit.url", &raw.url, "refresh = \"rest\" needs it: name this node's Gerrit", url);
+    let url = to.need("gerrit.url", &raw.url, "refresh = \"rest\" needs it: give the URL of this node's Gerrit", url);
     let user = to.need("gerrit.user", &raw.user, "refresh = \"rest\" needs it: name a service user", user);
     let needs = "refresh = \"rest\" needs it: name a file with the user's HTTP password";
     let password_file = to.need("gerrit.password_file", &raw.password_file, needs, folder);
@@ -73,9 +73,9 @@ fn rest(raw: &raw::Gerrit, way: Way, to: &mut Problems) -> Option<GerritRest> {
     Some(GerritRest { address, prefix, user: user?, password_file: password_file?, timeout })
 }
 
-/// `host:port` and the path of a URL on this machine: the password travels in the clear.
+/// `host:port` and the path of a URL. The host must be this machine, because the password is sent unencrypted.
 fn url(text: &str) -> Result<(String, String), String> {
-    let remedy = || "write http://127.0.0.1:port, the Gerrit beside this node: the password travels in the clear";
+    let remedy = || "write http://127.0.0.1:port of the Gerrit on this machine: the password is sent unencrypted";
     let uri: http::Uri = text.parse().map_err(|_| remedy())?;
     let host = uri.host().unwrap_or_default();
     let is_here = matches!(host, "127.0.0.1" | "localhost" | "[::1]");

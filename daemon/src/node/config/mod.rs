@@ -1,7 +1,7 @@
-//! The configuration: a TOML file, and above it the environment (`LOCKSTEP_<SECTION>__<FIELD>`).
+//! The configuration: a TOML file, overridden by environment variables (`LOCKSTEP_<SECTION>__<FIELD>`).
 //!
-//! It is read into `raw`, where any field may hold anything, and turned into validated [`Settings`] by one
-//! pass that reports every wrong value at once, each with its field, its value and what to write instead.
+//! The text is read into `raw`, where each field may hold any value. One pass turns it into validated [`Settings`], or
+//! reports all wrong values at once, each with its field, its value and a valid alternative.
 
 mod base_paths;
 mod check;
@@ -20,38 +20,38 @@ use figment::providers::{Env, Format, Toml};
 pub use report::Problems;
 pub use settings::Settings;
 
-/// A commented example that passes the check.
+/// An example configuration with comments. It passes the check.
 pub const EXAMPLE: &str = include_str!("example.toml");
 
-/// The bridge API's socket, when nothing else is said.
+/// Default path of the bridge API's socket.
 pub const DEFAULT_SOCKET: &str = "/run/lockstep/api.sock";
 
-/// What is logged, when nothing else is said: ourselves, and of others what needs somebody.
+/// Default log filter: Lockstep's own log at level `info`, and only problems of noisy libraries.
 const LOG_FILTER: &str = "info,aws_config=error,opentelemetry_sdk=warn,dynoxide=error,ferrokinesis=warn";
 
-/// Variables with our prefix that are no settings.
+/// Environment variables with Lockstep's prefix that are not settings.
 const NO_SETTINGS: [&str; 3] = ["config", "socket", "failpoint"];
 
-/// Why there is no configuration.
+/// An error that prevents the use of a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("configuration {} cannot be read: {source}; `lockstep config example` prints one", path.display())]
+    #[error("configuration {} cannot be read: {source}; `lockstep config example` prints an example", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the operating system says.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// It is no TOML, or a section is no table.
-    #[error("configuration: {}; `lockstep config example` shows the form", form(.0))]
+    /// The text is not TOML, or a section is not a table.
+    #[error("configuration: {}; `lockstep config example` shows the format", form(.0))]
     Malformed(Box<figment::Error>),
-    /// Values are wrong.
+    /// Some values are wrong, missing or unknown.
     #[error("{0}")]
     Wrong(Problems),
 }
 
-/// Reads a file and the environment.
+/// Reads and checks a configuration file, overridden by the environment.
 ///
 /// # Errors
 /// See [`ConfigError`].
@@ -63,7 +63,7 @@ pub fn load(path: &Path) -> Result<Settings, ConfigError> {
     settings(&Figment::from(Toml::string(&text)).merge(environment))
 }
 
-/// Reads a text, without the environment.
+/// Reads and checks a configuration text, without the environment.
 ///
 /// # Errors
 /// See [`ConfigError`].
@@ -71,19 +71,19 @@ pub fn parse(text: &str) -> Result<Settings, ConfigError> {
     settings(&Figment::from(Toml::string(text)))
 }
 
-/// Whether Kubernetes made the variable: a Service named `lockstep` puts `LOCKSTEP_SERVICE_HOST`, `LOCKSTEP_PORT` and more
-/// into every container of its namespace.
+/// Whether Kubernetes created the variable. For a Service named `lockstep`, Kubernetes puts `LOCKSTEP_SERVICE_HOST`,
+/// `LOCKSTEP_PORT` and others into every container of the namespace.
 fn is_service(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     name == "port" || name.starts_with("port_") || name.starts_with("service_")
 }
 
-/// What is wrong with the form: no TOML, or a value where a section belongs.
+/// Describes an error of the format: the text is not TOML, or a value stands where a section belongs.
 fn form(error: &figment::Error) -> String {
     match &error.kind {
         figment::error::Kind::InvalidType(found, _) => {
             let path = error.path.join(".");
-            format!("{path} is {found}, where a section belongs: write [{path}], and its settings below it")
+            format!("{path} is {found}, and must be a section: write [{path}], and its settings below it")
         }
         kind => kind.to_string(),
     }

@@ -1,12 +1,12 @@
-//! The configuration as it was written: every field optional and of any type, every unknown name kept, so that
-//! the check can report all that is wrong.
+//! The unchecked configuration. Every field is optional and of any type, and unknown names are kept, so that the check
+//! can report all problems at once.
 
 use std::collections::BTreeMap;
 
 use figment::value::Value;
 use serde::Deserialize;
 
-/// Sections and their field names, for the check of the example.
+/// The sections and their field names. A test checks that the example has all of them.
 #[cfg(test)]
 pub(super) const SECTIONS: &[(&str, &[&str])] = &[
     ("", Raw::FIELDS),
@@ -26,7 +26,7 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
     ("embedded", Embedded::FIELDS),
 ];
 
-/// Fields that are tables of their own.
+/// Field names that are sections.
 #[cfg(test)]
 pub(super) const TABLES: &[&str] = &[
     "api",
@@ -62,15 +62,16 @@ macro_rules! section {
     };
 }
 
-/// What one field holds.
+/// The value of one field, if it is set.
 pub(super) type Leaf = Option<Value>;
 
 section!(
-    /// The whole file.
+    /// The whole configuration.
     Raw {
         site: Leaf, node: Leaf, sites: Leaf, root: Leaf, state: Leaf,
-        api: Api, git: Git, health: Health, refdb: Refdb, eventlog: Eventlog, blobs: Blobs, commit: Commit, apply: Apply,
-        lease: Lease, gerrit: Gerrit, telemetry: Telemetry, peers: BTreeMap<String, Peer>, embedded: Embedded,
+        api: Api, git: Git, health: Health, refdb: Refdb, eventlog: Eventlog, blobs: Blobs, commit: Commit,
+        apply: Apply, lease: Lease, gerrit: Gerrit, telemetry: Telemetry, peers: BTreeMap<String, Peer>,
+        embedded: Embedded,
     }
 );
 section!(Api { socket: Leaf, listen: Leaf, token_file: Leaf, most_requests: Leaf });

@@ -1,4 +1,4 @@
-//! Collects what is wrong with a configuration, while its fields are read one by one.
+//! Reads the fields of a configuration one by one, and collects all problems.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,10 +9,10 @@ use figment::value::Value;
 
 use super::raw::Leaf;
 
-/// How alike two names must be (0 to 1) for one to be suggested for the other.
+/// Least similarity (0 to 1) at which a known name is suggested in place of an unknown one.
 const ALIKE: f64 = 0.7;
 
-/// Everything that is wrong, one line each.
+/// All problems of a configuration, one line per problem.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems(Vec<String>);
 
@@ -24,13 +24,13 @@ impl fmt::Display for Problems {
 }
 
 impl Problems {
-    /// Whether nothing is wrong.
+    /// Whether there are no problems.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// `field = value why`.
+    /// Adds the problem `field = value: why`, or `field is not set: why`.
     pub(super) fn wrong(&mut self, field: &str, value: &Leaf, why: impl fmt::Display) {
         self.0.push(match value {
             Some(value) => format!("{field} = {}: {why}", show(value)),
@@ -38,20 +38,20 @@ impl Problems {
         });
     }
 
-    /// Names that a section does not have.
+    /// Adds a problem for each unknown name in a section.
     pub(super) fn unknown(&mut self, section: &str, unknown: &BTreeMap<String, Value>, known: &[&str]) {
         for name in unknown.keys() {
             let alike = known.iter().map(|one| (strsim::jaro_winkler(name, one), *one));
             let best = alike.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(likeness, _)| *likeness >= ALIKE);
             let remedy = match best {
                 Some((_, one)) => format!("did you mean {}?", path(section, one)),
-                None => format!("remove it; known here: {}", known.join(", ")),
+                None => format!("remove it; valid here: {}", known.join(", ")),
             };
-            self.0.push(format!("{} is no setting: {remedy}", path(section, name)));
+            self.0.push(format!("{} is not a setting: {remedy}", path(section, name)));
         }
     }
 
-    /// A field that must be there.
+    /// Reads a required field. `remedy` says what to write if it is missing.
     pub(super) fn need<T>(
         &mut self,
         field: &str,
@@ -65,7 +65,7 @@ impl Problems {
         self.optional(field, leaf, read)
     }
 
-    /// A field that may be left out; `None` also when it is wrong.
+    /// Reads an optional field. Returns `None` if it is missing or wrong.
     pub(super) fn optional<T>(
         &mut self,
         field: &str,
@@ -80,7 +80,7 @@ impl Problems {
         answer.map_err(|why| self.wrong(field, leaf, why)).ok()
     }
 
-    /// A field with a default.
+    /// Reads a field with a default. Returns the default also if the value is wrong.
     pub(super) fn or<T>(
         &mut self,
         field: &str,
@@ -92,7 +92,7 @@ impl Problems {
     }
 }
 
-/// Reads a number within bounds.
+/// A reader of whole numbers within `bounds`.
 pub(super) fn number<T>(bounds: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String>
 where
     T: FromStr + PartialOrd + fmt::Display,
@@ -103,7 +103,7 @@ where
     }
 }
 
-/// Reads a text by its own rules.
+/// Parses a text with the `FromStr` of its type.
 pub(super) fn parsed<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: T::Err| error.to_string())
 }
@@ -112,7 +112,8 @@ pub(super) fn path(section: &str, name: &str) -> String {
     if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") }
 }
 
-/// A value as text; the environment writes numbers where a file writes texts.
+/// A single value as text, or `None` for a list or table. Numbers are accepted, because figment parses a numeric value
+/// of an environment variable as a number, even if the setting is a text.
 pub(super) fn scalar(value: &Value) -> Option<String> {
     match value {
         Value::String(_, text) => Some(text.clone()),

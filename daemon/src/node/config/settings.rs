@@ -1,4 +1,4 @@
-//! The validated configuration: whoever holds one of these need not check anything again.
+//! The validated configuration. Code that has one of these values does not need to check it again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -10,200 +10,200 @@ use lockstep_proto::{NodeId, ProjectName, SiteId};
 
 use crate::base::base_paths::Roots;
 
-/// Everything.
+/// All settings of a sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// This site.
+    /// The name of this site.
     pub site: SiteId,
-    /// This node, unique over all sites.
+    /// The name of this node, unique over all sites.
     pub node: NodeId,
-    /// All sites; this one is among them.
+    /// The names of all sites, this one included.
     pub sites: BTreeSet<SiteId>,
-    /// The git volume: below which folder the repository of each project lies.
+    /// The git volume: the root, and the base paths of projects that lie elsewhere.
     pub roots: Roots,
-    /// The node's own state; on the git volume's file system.
+    /// The folder of the node's own state, on the git volume's file system.
     pub state: PathBuf,
-    /// The bridge API.
+    /// The listeners of the bridge API.
     pub api: Api,
     /// Whether new repositories get the git hooks (plain git servers).
     pub install_hooks: bool,
-    /// Where `/livez`, `/readyz` and `/metrics` are.
+    /// The address that serves `/livez`, `/readyz` and `/metrics`.
     pub health_listen: SocketAddr,
-    /// The refdb.
+    /// The tables of the refdb, and the timeouts of its calls.
     pub refdb: Refdb,
-    /// The event log.
+    /// The streams of the event log.
     pub eventlog: Eventlog,
     /// The blob store's URL (`s3://bucket/prefix`, `file:///folder`).
     pub blobs_url: String,
-    /// The commit stage.
+    /// The limits of the commit stage.
     pub commit: Commit,
-    /// The apply stage.
+    /// The limits of the apply stage.
     pub apply: Apply,
-    /// Who is alive.
+    /// Heartbeats, and the periods after which a silent node is adopted or expelled.
     pub lease: Lease,
-    /// The Gerrit beside this node.
+    /// The Gerrit on this machine.
     pub gerrit: Gerrit,
     /// Logs and traces.
     pub telemetry: Telemetry,
-    /// Other nodes' sidecars, by any name, in the order in which they are asked for objects.
+    /// Other nodes' sidecars by name. Objects are requested from them in the order of their names.
     pub peers: BTreeMap<String, Peer>,
-    /// The embedded emulators' folder; with it, nothing outside of this machine is used.
+    /// The folder of the embedded emulators. If it is set, the node uses nothing outside of this machine.
     pub embedded_dir: Option<PathBuf>,
 }
 
-/// The bridge API's listeners.
+/// The listeners of the bridge API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Api {
-    /// The Unix socket.
+    /// The path of the Unix socket.
     pub socket: PathBuf,
     /// A loopback TCP address and the file with its tokens.
     pub tcp: Option<(SocketAddr, PathBuf)>,
-    /// Requests in work at the same time; what comes above is told to try again.
+    /// Number of requests in progress at most. Excess requests are refused, and may be retried.
     pub most_requests: NonZeroUsize,
 }
 
-/// Where a peer's sidecar is.
+/// The address of a peer's sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// A Unix socket on this machine.
     Socket(PathBuf),
-    /// `host:port`, and the file with its token.
+    /// `host:port`, and the file with a token of the peer.
     Tcp(String, PathBuf),
 }
 
-/// The refdb's tables and calls.
+/// The tables of the refdb, and the timeouts of its calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refdb {
-    /// Begins the names of its tables.
+    /// Prefix of the tables' names.
     pub prefix: String,
-    /// The Region; the environment's when not set.
+    /// The AWS Region. If it is not set, the environment decides.
     pub region: Option<String>,
-    /// Another endpoint than the Region's.
+    /// The endpoint, if it is not the one of the Region.
     pub endpoint: Option<String>,
-    /// How long a connection may take.
+    /// Timeout of a connection attempt.
     pub connect_timeout: Duration,
-    /// How long one copy of a call may take.
+    /// Timeout of one attempt of a call. A commit without an answer is then sent once more.
     pub attempt_timeout: Duration,
-    /// Reads and writes a second that new tables are ready for.
+    /// Reads and writes per second for which new tables are prepared (DynamoDB's warm throughput).
     pub warm_throughput: Option<(u64, u64)>,
 }
 
-/// The event log's streams.
+/// The streams of the event log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Eventlog {
-    /// Begins the names of its streams.
+    /// Prefix of the streams' names.
     pub prefix: String,
-    /// Where each site's stream is; every site has an entry.
+    /// Region and endpoint of each site's stream. Every site has an entry.
     pub streams: BTreeMap<SiteId, Stream>,
-    /// Shards of a stream that is created here.
+    /// Number of shards of a stream that this node creates.
     pub shards: u32,
     /// The pause between two reads of a shard.
     pub poll_interval: Duration,
 }
 
-/// One site's stream.
+/// Region and endpoint of one site's stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stream {
-    /// The Region; the environment's when not set.
+    /// The AWS Region. If it is not set, the environment decides.
     pub region: Option<String>,
-    /// Another endpoint than the Region's.
+    /// The endpoint, if it is not the one of the Region.
     pub endpoint: Option<String>,
 }
 
-/// The commit stage's limits.
+/// The limits of the commit stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {
-    /// Lanes of an incarnation, 1 to 64.
+    /// Number of lanes of an incarnation, 1 to 64.
     pub lanes: u8,
-    /// Slots above the settled mark that a lane may use.
+    /// Number of slots above its settled mark that a lane may use.
     pub window: u64,
-    /// Largest pack that travels inside a transaction, in bytes.
+    /// Size of the largest pack that travels inside a transaction, in bytes.
     pub inline_pack_bytes: usize,
-    /// How long a request is worked on whose caller does not say how long.
+    /// Deadline of a request whose caller gives none.
     pub deadline: Duration,
 }
 
-/// The apply stage's limits.
+/// The limits of the apply stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Apply {
-    /// Projects that are applied at the same time.
+    /// Number of projects that are applied concurrently.
     pub workers: usize,
-    /// Most transactions between two `syncfs`.
+    /// Number of transactions between two calls of `syncfs` at most.
     pub batch: usize,
-    /// Most bytes that wait in one project before it jumps to the refdb's state.
+    /// Bytes of parked transactions per project. Above this limit, the project gets a state transfer.
     pub parked_bytes: u64,
-    /// Longest wait before the same.
+    /// How long a transaction may be parked. After that, its project gets a state transfer.
     pub parked_age: Duration,
 }
 
-/// Who is alive. These decide when something is done, never whether it is safe.
+/// Heartbeats and leases. These values decide when a step is taken. Safety never depends on them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// The pause between two heartbeats.
     pub heartbeat: Duration,
-    /// A node whose heartbeat stands still for so long may be adopted.
+    /// A node without a heartbeat for this long may be adopted.
     pub expires_after: Duration,
-    /// A node that is away for so long is expelled, and nothing is kept for it.
+    /// A node without a heartbeat for this long is expelled: nothing is kept for it any more.
     pub expelled_after: Duration,
 }
 
-/// The Gerrit beside this node, and how its index and caches learn what moved.
+/// The Gerrit on this machine, and the way in which its index and caches are refreshed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gerrit {
-    /// How they learn it.
+    /// The way in which Gerrit's index and caches are refreshed.
     pub refresh: GerritRefresh,
     /// The project of accounts and groups.
     pub all_users: ProjectName,
-    /// The project that all others inherit from.
+    /// The project from which all others inherit.
     pub all_projects: ProjectName,
-    /// How long refreshing after this node's own commits waits: Gerrit does it itself.
+    /// The delay before a refresh after this node's own commits, because Gerrit refreshes these itself.
     pub hold_own: Duration,
-    /// How old may be what Gerrit's index has not written to the disk (its `index.*.commitWithin`).
+    /// How long Gerrit may keep index updates in memory only (the longest `index.*.commitWithin`).
     pub commit_within: Duration,
 }
 
-/// How a Gerrit learns what moved.
+/// The ways in which Gerrit's index and caches are refreshed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GerritRefresh {
-    /// Not at all: there is none.
+    /// There is no Gerrit, so nothing is refreshed.
     None,
-    /// The bridge in it asks for it.
+    /// The bridge inside Gerrit asks the sidecar for refresh tasks.
     Bridge,
-    /// By REST calls: there is no bridge in it.
+    /// The sidecar refreshes a Gerrit without the bridge by REST calls.
     Rest(GerritRest),
 }
 
-/// Where a Gerrit's REST API is, and as whom it is called.
+/// The REST API of a Gerrit, and the user of the calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GerritRest {
-    /// `host:port`, on this machine.
+    /// `host:port` on this machine.
     pub address: String,
-    /// What its paths begin with: nothing, or `/gerrit`.
+    /// Prefix of the paths: empty, or for example `/gerrit`.
     pub prefix: String,
-    /// The user.
+    /// The name of the user.
     pub user: String,
     /// The file with the user's HTTP password or token.
     pub password_file: PathBuf,
-    /// How long a call may take.
+    /// Timeout of one call.
     pub timeout: Duration,
 }
 
-/// How logs are written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Text that is easy to read.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 /// Logs and traces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Telemetry {
-    /// Where traces go (OTLP over HTTP); nowhere without it.
+    /// The address of the trace collector (OTLP over HTTP). Without it, no traces are sent.
     pub otlp_endpoint: Option<String>,
-    /// How logs are written.
+    /// The format of log lines.
     pub log_format: LogFormat,
-    /// Which logs (`info,lockstep=debug`).
+    /// The filter of log lines (`info,lockstep=debug`).
     pub log_filter: String,
 }

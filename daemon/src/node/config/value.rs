@@ -1,11 +1,11 @@
-//! Texts that stand for a time or a size.
+//! Parses times and sizes.
 
 use std::time::Duration;
 
-/// Reads `250ms`, `5s`, `10m`, `2h` or `7d`.
+/// Parses a time: `250ms`, `5s`, `10m`, `2h` or `7d`.
 ///
 /// # Errors
-/// What is wrong with the text, and what to write.
+/// The text is not a time, or is too large. The error says what to write instead.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text);
     let wrong = || "write a whole number and a unit: 250ms, 5s, 10m, 2h or 7d".to_owned();
@@ -21,10 +21,10 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(milliseconds).map(Duration::from_millis).ok_or_else(wrong)
 }
 
-/// Reads `131072`, `128KiB`, `64MiB` or `2GiB`, in bytes.
+/// Parses a size: `131072`, `128KiB`, `64MiB` or `2GiB`. The result is in bytes.
 ///
 /// # Errors
-/// What is wrong with the text, and what to write.
+/// The text is not a size, or is too large. The error says what to write instead.
 pub fn size(text: &str) -> Result<u64, String> {
     let (number, unit) = split(text);
     let wrong = || "write a whole number of bytes, or with a unit: 128KiB, 64MiB or 2GiB".to_owned();

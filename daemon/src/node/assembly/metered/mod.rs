@@ -1,4 +1,4 @@
-//! Seams that are measured: how often each call is made, how it ends, how long it takes.
+//! Decorators of seams that measure each call: its number, its result and its duration.
 
 mod refdb;
 mod repositories;

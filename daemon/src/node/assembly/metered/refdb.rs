@@ -1,4 +1,4 @@
-//! The refdb, measured.
+//! A decorator of the refdb that measures each call.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub struct MeteredRefDb {
 }
 
 impl MeteredRefDb {
-    /// Measures `inner`.
+    /// A refdb that passes each call to `inner` and measures it.
     #[must_use]
     pub fn new(inner: Arc<dyn RefDb>, metrics: RefDbMetrics) -> Self {
         Self { inner, metrics }
@@ -39,7 +39,8 @@ impl MeteredRefDb {
     }
 }
 
-/// Every call but the commit, with what it is for.
+/// Implements the trait. Each line names a call and the operation under which it is counted. The commit is written out,
+/// because a conflict is a result of its own.
 macro_rules! measured {
     ($($op:ident: $call:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
         #[async_trait]

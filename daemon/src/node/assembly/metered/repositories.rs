@@ -1,4 +1,5 @@
-//! The repositories, measured where it costs: packing, ingesting, moving refs, syncing, repairing.
+//! A decorator of the repositories that measures the costly operations: packing, ingesting, moving refs, syncing,
+//! repairing.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,14 +19,14 @@ pub struct MeteredRepositories {
 }
 
 impl MeteredRepositories {
-    /// Measures `inner`.
+    /// Repositories that pass each call to `inner` and measure the costly ones.
     #[must_use]
     pub fn new(inner: Arc<dyn Repositories>, metrics: GitMetrics) -> Self {
         Self { inner, metrics }
     }
 }
 
-/// Operations that are measured, and operations that are only passed on.
+/// Implements the trait. Operations under `measured` are counted and timed; those under `passed` are only passed on.
 macro_rules! measured {
     (
         measured { $($op:ident: $call:ident($($argument:ident: $type:ty),*) -> $answer:ty;)* }
