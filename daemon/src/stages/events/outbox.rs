@@ -163,8 +163,8 @@ impl Events {
         let (most, most_bytes) = (self.limits.outbox_events, self.limits.outbox_bytes);
         if outbox.unsent.len() + letters.len() > most || outbox.bytes + bytes > most_bytes {
             let message = format!(
-                "the outbox is full: {} events ({} bytes) wait for the event log, and at most {most} ({most_bytes} bytes) \
-                 may; none of these events was taken; send them again when the event log answers",
+                "the outbox is full: {} events ({} bytes) wait for the event log, and at most {most} ({most_bytes} \
+                 bytes) may; none of these events was taken; send them again when the event log answers",
                 outbox.unsent.len(),
                 outbox.bytes
             );
