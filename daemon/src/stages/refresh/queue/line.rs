@@ -139,7 +139,7 @@ impl Queue {
         self.total += 1;
     }
 
-    /// Removes a subject from the queue, whatever its state. The next durability step removes its mark from the store.
+    /// Removes a subject from the queue, in any state. The next durability step removes its mark from the store.
     pub(super) fn remove(&mut self, subject: &Subject) {
         self.set(subject, State::New);
         let project = subject.project().cloned();
