@@ -1,29 +1,30 @@
-//! When an event may be heard, and which of two comes first: pure functions.
+//! Pure functions that decide when an event may be delivered, and which of two events comes first.
 
 use lockstep_proto::announcement::Origin;
 use lockstep_proto::{ProjectKey, RefKey, Version};
 
-/// What an event needs at a node before it is heard there.
+/// The refs and versions that must be applied at a node before an event is delivered there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Needs {
-    /// The project, as it was at the origin.
+    /// The project with the incarnation that it had at the origin.
     pub project: ProjectKey,
-    /// Refs, or `@state`, with the version that must be applied; in the order of their keys.
+    /// Refs or `@state`, each with the version that must be applied, in the order of their keys.
     pub versions: Vec<(RefKey, Version)>,
 }
 
-/// What an event speaks of and cannot be read here yet: the first ref that is not at the version that it had at the origin,
-/// or a later one, unless the project's incarnation is over and nothing of it will come any more. None when all is here.
+/// The first key of an event that is not applied here yet: its version here is lower than it was at the origin. The
+/// refs of a project incarnation that is over count as applied, because nothing of it will arrive any more. None when
+/// everything is applied.
 ///
 /// # Errors
-/// What `version` and `is_past` say: an error is never read as "applied".
+/// Those of `version` and `is_past`. An error never counts as "applied".
 pub fn missing<E>(
     needs: &Needs,
     mut version: impl FnMut(&ProjectKey, &RefKey) -> Result<Version, E>,
     mut is_past: impl FnMut(&ProjectKey) -> Result<bool, E>,
 ) -> Result<Option<&RefKey>, E> {
     for (key, needed) in &needs.versions {
-        // The state outlives the incarnation: that it is over is a version of it.
+        // `@state` outlives the incarnation: the end of the incarnation is itself a version of `@state`.
         let over = |past: bool| past && *key != RefKey::State;
         if version(&needs.project, key)? < *needed && !over(is_past(&needs.project)?) {
             return Ok(Some(key));
@@ -32,19 +33,19 @@ pub fn missing<E>(
     Ok(None)
 }
 
-/// What tells the order of two events.
+/// The facts of an event that decide its order among other events.
 #[derive(Clone, Copy, Debug)]
 pub struct Stamp<'a> {
-    /// Where it happened.
+    /// The node, and the start of it, at which the event happened.
     pub origin: &'a Origin,
-    /// The how manieth it was there.
+    /// The event's sequence number at its origin.
     pub seq: u64,
-    /// What it needs.
+    /// The refs and versions that the event needs; none when it is about no project.
     pub needs: Option<&'a Needs>,
 }
 
-/// Whether an event that came later must be heard before one that came earlier: it happened earlier at the same
-/// node, or at another node on earlier versions of the same refs.
+/// Whether an event that arrived later must be delivered before one that arrived earlier. It must when it happened
+/// earlier at the same node, or at another node on earlier versions of the same refs.
 #[must_use]
 pub fn overtakes(later: Stamp<'_>, earlier: Stamp<'_>) -> bool {
     let (origin, other) = (later.origin, earlier.origin);
@@ -60,7 +61,8 @@ pub fn overtakes(later: Stamp<'_>, earlier: Stamp<'_>) -> bool {
     }
 }
 
-/// Whether the first has an earlier version of a ref that both name, and a later one of none.
+/// Whether `needs` comes before `others`: among the refs in both, at least one has an earlier version in `needs` and
+/// none has a later one. Of two incarnations of a project, the earlier one comes first.
 fn is_before(needs: &Needs, others: &Needs) -> bool {
     if needs.project != others.project {
         return needs.project.name == others.project.name && needs.project.incarnation < others.project.incarnation;
@@ -88,7 +90,8 @@ mod tests {
         Needs { project: project.parse().unwrap(), versions: versions.collect() }
     }
 
-    /// Whether it is applied where these are the versions and the first `past` incarnations are over.
+    /// Whether an event is applied at a node that has the versions `here`, and at which incarnations up to `past` are
+    /// over.
     fn applied(needs: &Needs, here: &[(&str, u64)], past: u32) -> bool {
         let version = |_: &ProjectKey, key: &RefKey| {
             let known = here.iter().find(|(name, _)| *name == key.to_string());
@@ -104,7 +107,7 @@ mod tests {
     fn every_ref_must_be_as_new_as_it_was_at_the_origin() {
         let event = needs("p#1", &[("@state", 1), (PATCH, 1), (META, 3)]);
         assert!(applied(&event, &[("@state", 1), (PATCH, 1), (META, 3)], 0));
-        assert!(applied(&event, &[("@state", 2), (PATCH, 1), (META, 9)], 0), "newer is as good");
+        assert!(applied(&event, &[("@state", 2), (PATCH, 1), (META, 9)], 0), "newer versions count too");
         assert!(!applied(&event, &[("@state", 1), (PATCH, 1), (META, 2)], 0));
         assert!(!applied(&event, &[("@state", 1), (META, 3)], 0));
         assert!(!applied(&event, &[(PATCH, 1), (META, 3)], 0));
@@ -139,7 +142,7 @@ mod tests {
         assert!(overtakes(stamp(&first, 9), stamp(&second, 0)), "an earlier start");
         assert!(!overtakes(stamp(&second, 0), stamp(&first, 9)));
         let other_volume = origin("a", 1, 7);
-        assert!(!overtakes(stamp(&other_volume, 0), stamp(&first, 1)), "nobody knows");
+        assert!(!overtakes(stamp(&other_volume, 0), stamp(&first, 1)), "the order of two volumes is unknown");
     }
 
     #[test]
@@ -152,7 +155,7 @@ mod tests {
         let third = needs("p#1", &[("@state", 1), (META, 3)]);
         let fourth = needs("p#1", &[("@state", 1), (PATCH, 1), (META, 4)]);
         assert!(overtakes(&third, &fourth) && !overtakes(&fourth, &third));
-        assert!(!overtakes(&third, &third), "the same versions: as they came");
+        assert!(!overtakes(&third, &third), "the same versions: in the order of arrival");
         let crossed = needs("p#1", &[(PATCH, 2), (META, 3)]);
         assert!(!overtakes(&crossed, &fourth) && !overtakes(&fourth, &crossed));
         let nothing_common = needs("p#1", &[("refs/heads/a", 1)]);

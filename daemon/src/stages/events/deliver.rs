@@ -1,4 +1,4 @@
-//! What may be heard now: given to the bridge, until it confirms.
+//! Delivery: hands deliverable events to the bridge, until the bridge confirms them.
 
 use std::time::Duration;
 
@@ -16,26 +16,26 @@ use crate::base::faults::injected_bug::InjectedBug;
 use crate::seams::volume::{Mailbox, StoreError};
 use crate::state::gerrit_session::ending;
 
-/// Most bytes in one answer, but for a single event.
+/// Maximum number of bytes per answer. An answer with a single event may be larger.
 const ANSWER_BYTES: usize = 4 * 1024 * 1024;
-/// How often it is looked at what is due while a bridge waits.
+/// Interval at which the inbox is looked at again while a bridge waits.
 const LOOK: Duration = Duration::from_millis(50);
-/// Most orderings that are looked at at once.
+/// Maximum number of ordering keys that one look checks.
 pub(super) const LOOKS: usize = 1_024;
-/// How many that wait for a move are looked at in turn each time, although nobody said that it came.
+/// Number of events per look that are checked in turn for their awaited move, although no notification of it came.
 pub(super) const UNASKED: usize = 32;
 
-/// What one look found.
+/// The result of one look at the inbox.
 #[derive(Debug, Default)]
 pub(super) struct Choice {
-    /// The events, with their numbers in the inbox.
+    /// The events to hand out, with their numbers in the inbox.
     pub(super) given: Vec<(u64, ForwardedEvent)>,
     bytes: usize,
-    /// How many were held against what is applied here and what Gerrit knows.
+    /// Number of checks against the applied versions and Gerrit's refreshes.
     pub(super) looked: usize,
 }
 
-/// Whether an event may be heard.
+/// Whether an event may be delivered.
 enum Judgement {
     Yes,
     Waits(Need),
@@ -44,7 +44,7 @@ enum Judgement {
 }
 
 impl Events {
-    /// The next events for the bridge; waits for one as long as it says.
+    /// The next events for the bridge. Waits for the first one for as long as the request says.
     pub(super) async fn take_next(&self, request: &NextEventsRequest) -> Result<Vec<ForwardedEvent>, ApiError> {
         let until = Instant::now() + Duration::from_millis(request.wait_ms);
         loop {
@@ -67,7 +67,7 @@ impl Events {
         }
     }
 
-    /// One look: what it costs is bounded, however much waits.
+    /// Takes one look at the inbox. Its cost is bounded, however many events wait.
     pub(super) fn hand_out(&self, request: &NextEventsRequest) -> Result<Choice, ApiError> {
         let mut inbox = self.inbox.lock();
         inbox.enter(&request.session)?;
@@ -83,7 +83,7 @@ impl Events {
         })
     }
 
-    /// What moved since the last look is looked at.
+    /// Makes the events due whose awaited refs have moved since the last look.
     fn note_moves(&self, inbox: &mut Inbox) {
         let mut moves = self.moves.lock();
         loop {
@@ -95,7 +95,8 @@ impl Events {
         }
     }
 
-    /// Asks about the next ones that wait for what nobody tells of.
+    /// Checks the next waiting events in turn. This finds refreshes, which are not notified, and moves whose
+    /// notification is missing.
     fn look_in_turn(&self, inbox: &mut Inbox, choice: &mut Choice) {
         if inbox.turned.is_some_and(|at| at.elapsed() < LOOK) {
             return;
@@ -110,7 +111,8 @@ impl Events {
         }
     }
 
-    /// Goes through what is due, those that came first at first. After an error nothing was given.
+    /// Checks the due events, the oldest first, and hands out those that may be delivered. After an error, nothing is
+    /// handed out.
     fn choose(&self, inbox: &mut Inbox, most: usize, choice: &mut Choice) -> Result<(), StoreError> {
         let (mut later, mut end) = (Vec::new(), Ok(()));
         for _ in 0..LOOKS {
@@ -132,7 +134,8 @@ impl Events {
         end
     }
 
-    /// Gives what may be heard of this one's ordering; answers what must be looked at again although nothing happens.
+    /// Hands out the events of this event's ordering key that may be delivered. Answers the number of an event that
+    /// must be checked again although no notification will come for it.
     fn follow(
         &self,
         inbox: &mut Inbox,
@@ -144,7 +147,8 @@ impl Events {
         let mut at = 0;
         while let Some(number) = inbox.orderings.get(&ordering).and_then(|order| order.get(at)).copied() {
             let Some(entry) = inbox.entries.get(&number) else { return Ok(None) };
-            // What was given may never have been heard: until it is confirmed, nothing of its ordering follows it.
+            // An event that was handed out may never have arrived. Until it is confirmed, none of its successors is
+            // handed out.
             if entry.handed.is_some() {
                 return Ok(None);
             }
@@ -160,7 +164,8 @@ impl Events {
             if choice.given.len() >= most || (choice.bytes + entry.bytes > ANSWER_BYTES && !choice.given.is_empty()) {
                 return Ok(Some(number));
             }
-            // What is not durable yet is not given: a crash would give it again after it was confirmed.
+            // An event that is not durable yet is not handed out: a crash would deliver it again after its
+            // confirmation.
             let Some(event) = self.read(number)? else { return Ok(Some(number)) };
             choice.bytes += entry.bytes;
             choice.given.push((number, event));
@@ -170,7 +175,7 @@ impl Events {
         Ok(None)
     }
 
-    /// Whether what the event speaks of is applied here, and Gerrit's index and caches are as new.
+    /// Whether the refs of the event are applied here, and Gerrit has refreshed its index and caches since.
     fn judge(&self, entry: &Entry) -> Result<Judgement, StoreError> {
         if entry.event_id.is_none() {
             return Ok(Judgement::Never);
@@ -179,7 +184,7 @@ impl Events {
         if self.bugs.has(InjectedBug::EventBeforeRefs) {
             return Ok(Judgement::Yes);
         }
-        // In this order: what is applied makes the refresh due before it is visible.
+        // The order matters: a move makes its refresh due before the move becomes visible.
         let version = |project: &_, key: &_| self.versions.version(project, key);
         if let Some(key) = missing(needs, version, |project| self.versions.is_past(project))? {
             return Ok(Judgement::Waits(Need::Move(needs.project.name.clone(), key.clone())));
@@ -192,7 +197,7 @@ impl Events {
         project.is_none_or(|project| self.refreshed.is_refreshed(project, entry.change))
     }
 
-    /// An entry with what it says; none while it is not durable.
+    /// Reads the event of an entry from the store; none while it is not durable.
     fn read(&self, number: u64) -> Result<Option<ForwardedEvent>, StoreError> {
         let Some(letter) = self.store.letter(Mailbox::Inbox, number)? else { return Ok(None) };
         let announcement = open_letter(&letter).map(|(_, bytes)| Announcement::decode(&bytes));
@@ -202,17 +207,19 @@ impl Events {
         }
     }
 
-    /// Removes events that the session confirms, durably.
+    /// Removes the events that the session confirms. Returns when that is durable.
     pub(super) async fn confirm(&self, session: &str, done: &[String]) -> Result<(), ApiError> {
         let confirmed = {
             let mut inbox = self.inbox.lock();
             inbox.enter(session)?;
-            // Whether or not this process gave it: a session may outlive the sidecar that it took the event from.
+            // An earlier process may have handed the event out: a session may outlive the sidecar that it took the
+            // event from.
             let numbers: Vec<u64> = done.iter().flat_map(|id| inbox.numbers_of(id)).collect();
             let removed = numbers.into_iter().filter(|number| inbox.remove(*number).is_some());
             removed.map(|number| self.unpost(number)).count()
         };
-        // Also when nothing was left to confirm: it may be removed, and not durably so, by a call that nobody heard the end of.
+        // Wait even when nothing was removed: an earlier call, whose caller hung up, may have removed the same events,
+        // and its removal may not be durable yet.
         self.durability.settle().await;
         self.observer.event_confirmed(confirmed);
         Ok(())

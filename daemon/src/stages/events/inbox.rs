@@ -1,8 +1,8 @@
-//! The inbox: what other nodes' Gerrits announced, until this node's Gerrit has confirmed it.
+//! The inbox: events of other nodes' Gerrits, until this node's Gerrit has confirmed them.
 //!
-//! A record of a stream is in the node's store before the checkpoint passes it, and which ones were received is durable in
-//! the same step: so each is here once, however often it is read. What is here is known in memory without its body; the
-//! bodies are in the store.
+//! An announcement that was read from a stream is in the node's store before the checkpoint passes it. The set of
+//! received announcements becomes durable in the same step, so that each announcement is stored once, however often it
+//! is read. Memory holds everything except the bodies, which are in the store.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -21,36 +21,37 @@ use super::{EventLimits, Events, OrderingKey};
 use crate::seams::volume::{Mailbox, NodeStore, StoreError};
 use crate::state::gerrit_session::Sessions;
 
-/// How long it is remembered which announcements of an origin were received: longer than any stream keeps records.
+/// How long the received announcements of an origin are remembered, in milliseconds. This is longer than any stream
+/// keeps records.
 const REMEMBER_MS: u64 = 400 * 24 * 3_600 * 1_000;
-/// Entries that are read from the store at once at the start.
+/// Number of entries per read from the store at the start.
 const PAGE: usize = 256;
 
-/// What is in the inbox.
+/// The part of the inbox that is in memory.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
-    /// The next number.
+    /// The number of the next entry.
     number: u64,
     pub(super) entries: BTreeMap<u64, Entry>,
-    /// The entries of each ordering, in the order in which they are heard.
+    /// The entries per ordering key, in the order of their delivery.
     pub(super) orderings: BTreeMap<OrderingKey, VecDeque<u64>>,
-    /// The entries by the bridges' ids.
+    /// The entries by the event ids that the origins' bridges gave.
     ids: BTreeSet<(String, u64)>,
     pub(super) waits: Waits,
-    /// What the session was given, and when; in this order.
+    /// The entries that were handed out to the session, in the order of the time at which that happened.
     handed: VecDeque<(Instant, u64)>,
-    /// When some of what waits were last asked about in turn.
+    /// When waiting events were last checked in turn.
     pub(super) turned: Option<Instant>,
     received: BTreeMap<Origin, Received>,
-    /// The size of all of these.
+    /// The size of `received`, in blocks and ranges.
     received_size: usize,
     bytes: usize,
     sessions: Sessions,
-    /// What was dropped since the start.
+    /// Number of events dropped since the start.
     dropped: u64,
 }
 
-/// An event, but for what it says.
+/// An event without its body.
 #[derive(Debug)]
 pub(super) struct Entry {
     id: AnnouncementId,
@@ -58,11 +59,11 @@ pub(super) struct Entry {
     /// None for an event that is about no project.
     pub(super) needs: Option<Needs>,
     pub(super) change: Option<u64>,
-    /// The bridge's id; none when only a newer release can read it.
+    /// The id that the origin's bridge gave; none when only a newer release can read the event.
     pub(super) event_id: Option<String>,
     pub(super) bytes: usize,
     since_ms: u64,
-    /// When the session got it, which may be at it still.
+    /// When the session got the event. The session may still be processing it.
     pub(super) handed: Option<Instant>,
 }
 
@@ -73,7 +74,7 @@ impl Entry {
 }
 
 impl Inbox {
-    /// What a sidecar left that ended.
+    /// Loads the entries that an earlier start of the sidecar left in the store.
     pub(super) fn load(store: &dyn NodeStore) -> Result<Self, StoreError> {
         let mut inbox = Self::default();
         inbox.load_received(store)?;
@@ -89,7 +90,7 @@ impl Inbox {
                         inbox.put(number, &announcement.id, Some(&announcement), bytes.len(), since_ms);
                     }
                     Ok(Record::Later(id, _)) => inbox.put(number, &id, None, bytes.len(), since_ms),
-                    other => tracing::error!(number, ?other, "an event in the inbox cannot be read; it stays there"),
+                    other => tracing::error!(number, ?other, "unreadable event in the inbox: kept and not delivered"),
                 }
             }
             inbox.number = last + 1;
@@ -111,7 +112,7 @@ impl Inbox {
         Ok(())
     }
 
-    /// Takes a number in; answers whether it is here for the first time.
+    /// Notes that an announcement was received. Answers whether this is its first copy.
     fn takes(&mut self, id: &AnnouncementId, now_ms: u64) -> bool {
         let received = self.received.entry(id.origin.clone()).or_default();
         let before = received.size();
@@ -120,8 +121,8 @@ impl Inbox {
         is_new
     }
 
-    /// Gives the oldest numbers up that are missing where the most are kept apart, if that is more than may be kept: whose
-    /// they are, how many, and the number that they lie below.
+    /// If `received` exceeds `most` blocks and ranges, gives up the oldest missing numbers in the largest of its sets.
+    /// Answers the origin of the numbers, how many they are, and the number below which they lie.
     fn gives_up(&mut self, most: usize) -> Option<(Origin, u64, u64)> {
         if self.received_size <= most {
             return None;
@@ -134,7 +135,7 @@ impl Inbox {
         (missing > 0).then_some((origin, missing, below))
     }
 
-    /// Puts an event behind everything of its ordering that it does not overtake.
+    /// Puts an event behind all events of its ordering key that it does not overtake.
     fn put(
         &mut self,
         number: u64,
@@ -195,13 +196,13 @@ impl Inbox {
         Some(entry)
     }
 
-    /// The entries of an event.
+    /// The numbers of the entries with this event id.
     pub(super) fn numbers_of(&self, event_id: &str) -> Vec<u64> {
         let range = (event_id.to_owned(), 0)..=(event_id.to_owned(), u64::MAX);
         self.ids.range(range).map(|(_, number)| *number).collect()
     }
 
-    /// The session gets an event.
+    /// Notes that an event was handed out to the session.
     pub(super) fn hand(&mut self, number: u64, now: Instant) {
         if let Some(entry) = self.entries.get_mut(&number) {
             entry.handed = Some(now);
@@ -209,7 +210,7 @@ impl Inbox {
         }
     }
 
-    /// The session did not get it, or may not have got it.
+    /// Makes an event due again that the session did not get, or may not have got.
     pub(super) fn take_back(&mut self, number: u64) {
         if let Some(entry) = self.entries.get_mut(&number) {
             entry.handed = None;
@@ -217,7 +218,7 @@ impl Inbox {
         }
     }
 
-    /// What was handed out longer ago than the lease counts as never heard.
+    /// Takes back the events that were handed out longer ago than the lease. They count as not delivered.
     pub(super) fn end_leases(&mut self, lease: Duration) {
         while let Some((at, number)) = self.handed.pop_front_if(|(at, _)| at.elapsed() >= lease) {
             if self.entries.get(&number).is_some_and(|entry| entry.handed == Some(at)) {
@@ -226,7 +227,7 @@ impl Inbox {
         }
     }
 
-    /// The first event that is more than may wait.
+    /// The oldest event and the reason to drop it; none while no limit is exceeded.
     fn beyond(&self, limits: &EventLimits, now_ms: u64) -> Option<(u64, &'static str)> {
         let (number, oldest) = self.entries.first_key_value()?;
         let age_ms = u64::try_from(limits.age.as_millis()).unwrap_or(u64::MAX);
@@ -250,15 +251,15 @@ impl Inbox {
         self.dropped
     }
 
-    /// Since when the oldest waits, in milliseconds since 1970.
+    /// Since when the oldest event waits, in milliseconds since 1970.
     pub(super) fn oldest_ms(&self) -> Option<u64> {
         self.entries.values().next().map(|entry| entry.since_ms)
     }
 
-    /// A session asks; what a new one's predecessor had is given again.
+    /// Admits a session. When it is new, the events that its predecessor did not confirm become due again.
     pub(super) fn enter(&mut self, session: &str) -> Result<(), ApiError> {
         if self.sessions.enter(session, "stream events")? {
-            tracing::info!(session, "a Gerrit asks for stream events");
+            tracing::info!(session, "a new Gerrit session asks for stream events");
             for (_, number) in std::mem::take(&mut self.handed) {
                 self.take_back(number);
             }
@@ -268,7 +269,8 @@ impl Inbox {
 }
 
 impl Events {
-    /// Takes an announcement of a stream; it is durable with the next step, before the checkpoint of its shard.
+    /// Takes an announcement that was read from a stream. It becomes durable with the next step, before the checkpoint
+    /// of its shard.
     pub(super) fn receive(&self, id: &AnnouncementId, announcement: Option<&Announcement>, bytes: &Bytes) {
         if id.origin.node == self.node || !self.forwards {
             return;
@@ -286,13 +288,14 @@ impl Events {
             inbox.dropped = inbox.dropped.saturating_add(missing);
             self.save_received(&mut inbox, &origin, None);
             let what = format!("{missing} announcements of {origin} below number {below}");
-            self.observer.event_dropped(&what, "too many that came later are here, and they are not");
+            self.observer.event_dropped(&what, "they never came, and too many later ones did");
         }
         self.drop_beyond(&mut inbox, now_ms);
         self.arrived.notify_waiters();
     }
 
-    /// Stages what was received of an origin. In one call with the letter: they are durable together, or not at all.
+    /// Stages the received announcements of an origin, in one call with the letter: both become durable together, or
+    /// neither does.
     fn save_received(&self, inbox: &mut Inbox, origin: &Origin, letter: Option<(u64, Bytes)>) {
         let Some(received) = inbox.received.get_mut(origin) else { return };
         let (saved, of) = (received.save(), origin.to_string());
@@ -303,7 +306,7 @@ impl Events {
         });
     }
 
-    /// Drops what is more than may wait, and says so.
+    /// Drops the events that exceed a limit, and reports each of them.
     fn drop_beyond(&self, inbox: &mut Inbox, now_ms: u64) {
         while let Some((number, reason)) = inbox.beyond(&self.limits, now_ms) {
             let Some(entry) = inbox.remove(number) else { return };
@@ -321,7 +324,8 @@ impl Events {
         });
     }
 
-    /// Drops what has waited too long, and forgets origins of which nothing can come any more; for ever.
+    /// Every five seconds, drops events that have waited too long, and forgets origins from which nothing can arrive
+    /// any more. It never returns.
     pub async fn grow_old(self: Arc<Self>) {
         loop {
             tokio::time::sleep(Duration::from_secs(5)).await;
@@ -349,17 +353,18 @@ impl Events {
         }
     }
 
-    /// Announcements of a site were trimmed from its stream before this node read them.
+    /// Reports that announcements of a site were trimmed from its stream before this node read them.
     pub(super) fn miss(&self, site: &SiteId) {
         self.inbox.lock().dropped += 1;
         self.observer.event_dropped(
-            &format!("what was announced at {site} while this node was away"),
-            "the stream keeps it no longer",
+            &format!("of unknown id and number, announced at {site} while this node was away"),
+            "the stream no longer keeps it",
         );
     }
 }
 
-/// An announcement behind the time of its arrival.
+/// A letter of the inbox: the time of arrival in milliseconds since 1970 (eight bytes, big-endian), then the
+/// announcement.
 fn letter(since_ms: u64, bytes: &Bytes) -> Bytes {
     [&since_ms.to_be_bytes()[..], bytes].concat().into()
 }

@@ -1,20 +1,20 @@
-//! Stream events of Gerrit, from the site where they happen to the listeners of all the others.
+//! The events stage: carries the stream events of each Gerrit to the listeners of all other Gerrits.
 //!
-//! The bridge posts what its Gerrit's listeners heard; the sidecar notes what must be applied elsewhere first, keeps it, and
-//! appends it to its site's event log beside the transactions. Every other node reads it there, keeps it, and gives it to
-//! its own bridge when everything that it speaks of can be read there, and Gerrit's index and caches know it. Each is
-//! delivered until it is confirmed, and never at its origin.
+//! The bridge posts each stream event of its Gerrit. The sidecar adds the refs and versions that must be applied
+//! elsewhere first, stores the event, and appends it to its site's event log beside the transactions. Every other node
+//! reads the event there and stores it. It hands the event to its own bridge when those versions are applied and Gerrit
+//! has refreshed its index and caches. An event is handed out until it is confirmed, and never at its origin.
 //!
 //! | file | idea |
 //! |---|---|
-//! | `outbox` | from the bridge to the event log, durable before the answer |
-//! | `inbox` | from the event log, durable before the checkpoint |
-//! | `waits` | what the events in it wait for |
+//! | `outbox` | from the bridge to the event log; an event is durable before the answer |
+//! | `inbox` | from the event log into the store; an event is durable before the checkpoint |
+//! | `waits` | the move or the refresh that each waiting event needs |
 //! | `deliver` | from the inbox to the bridge |
-//! | `received` | which ones were received: each is heard once, however often it is read |
-//! | `decide` | when one may be heard, and which of two comes first: pure functions |
+//! | `received` | the set of received announcements: each is delivered once, however often it is read |
+//! | `decide` | when an event may be delivered, and which of two comes first: pure functions |
 //!
-//! Bounds: the outbox refuses what is more than it may hold; the inbox drops what has waited longest, with an alarm.
+//! Bounds: a full outbox refuses further events. A full inbox drops the events that have waited longest, with an alarm.
 
 mod decide;
 mod deliver;
@@ -53,23 +53,24 @@ use outbox::Outbox;
 /// Bounds of stream events on one node.
 #[derive(Clone, Copy, Debug)]
 pub struct EventLimits {
-    /// Most events that wait for the event log; what is more is refused.
+    /// Maximum number of events that wait for the event log. Further events are refused.
     pub outbox_events: usize,
-    /// Most bytes of them.
+    /// Maximum number of bytes of those events. Further events are refused.
     pub outbox_bytes: usize,
-    /// Ids of events in the event log that are remembered, so that a repeated call makes no second event.
+    /// Number of ids of events in the event log that are remembered, so that a repeated call makes no second event.
     pub sent: usize,
-    /// Most events that wait for this node's Gerrit; of more, the oldest are dropped with an alarm.
+    /// Maximum number of events that wait for this node's Gerrit. Beyond it, the oldest are dropped with an alarm.
     pub inbox_events: usize,
-    /// Most bytes of them.
+    /// Maximum number of bytes of those events. Beyond it, the oldest are dropped with an alarm.
     pub inbox_bytes: usize,
-    /// How long one may wait.
+    /// How long an event may wait for this node's Gerrit. After that, it is dropped with an alarm.
     pub age: Duration,
-    /// How long a session may keep one without confirming it. Then its answer counts as lost.
+    /// How long a session may keep an event without confirming it. After that, the event is handed out again.
     pub lease: Duration,
-    /// Lives of other nodes of which it is remembered what was received.
+    /// Maximum number of origins (starts of other nodes) whose received announcements are remembered.
     pub origins: usize,
-    /// Blocks and ranges in which it is remembered, of 512 bytes at most, for all of them together.
+    /// Maximum number of blocks and ranges, of at most 512 bytes each, that hold the received announcements of all
+    /// origins.
     pub received: usize,
 }
 
@@ -89,13 +90,13 @@ impl Default for EventLimits {
     }
 }
 
-/// Stream events that are heard in their order: those of one change, or of the same refs of a project.
+/// The key of events that are delivered in order: those of one change, of the same refs of a project, or of one node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum OrderingKey {
     Change(ProjectName, u64),
     Refs(ProjectName, Vec<RefKey>),
     Node(NodeId),
-    /// Nothing is known of it.
+    /// An event that this release cannot read. It has no order with other events.
     Alone(AnnouncementId),
 }
 
@@ -116,37 +117,37 @@ impl OrderingKey {
     }
 }
 
-/// What stream events need of their node.
+/// Dependencies of the events stage.
 pub struct EventDependencies {
-    /// This site.
+    /// The site of this node.
     pub site: SiteId,
-    /// This node.
+    /// The name of this node.
     pub node: NodeId,
-    /// What is applied here.
+    /// The versions that are applied or committed here.
     pub versions: Arc<VersionMap>,
-    /// Where they are kept.
+    /// The durable store of the outbox and the inbox.
     pub store: Arc<dyn NodeStore>,
-    /// Makes that durable.
+    /// Makes changes to that store durable.
     pub durability: Durability,
-    /// What Gerrit knows of what is applied.
+    /// Tells whether Gerrit has refreshed a change or a project.
     pub refreshed: Arc<dyn Refreshed>,
-    /// For people.
+    /// Wall-clock time of announcements and arrivals.
     pub clock: Arc<dyn Clock>,
-    /// Tells this life of the node from others.
+    /// Source of the random number that tells this start of the node from all others, even on a restored volume.
     pub entropy: Arc<dyn Entropy>,
-    /// Who listens.
+    /// Receives failures, dropped events, and the counts of sent and confirmed events.
     pub observer: Arc<dyn Observer>,
-    /// Bounds.
+    /// Bounds of the outbox and the inbox.
     pub limits: EventLimits,
-    /// Whether a bridge takes events here: where none does, none are kept.
+    /// Whether a bridge takes events at this node. If not, no events of other nodes are kept.
     pub forwards: bool,
-    /// Injected bugs.
+    /// Defects that a test has switched on.
     pub bugs: InjectedBugs,
     /// Cancelled when the node ends.
     pub ended: CancellationToken,
 }
 
-/// The stream events of one node.
+/// The events stage of one node.
 pub struct Events {
     site: SiteId,
     node: NodeId,
@@ -166,14 +167,14 @@ pub struct Events {
     open: AtomicBool,
     outbox: Mutex<Outbox>,
     inbox: Mutex<Inbox>,
-    /// What was applied here since the last look.
+    /// The moves that were applied here since the last look at the inbox.
     moves: Mutex<broadcast::Receiver<(ProjectName, RefKey)>>,
     posted: Notify,
     arrived: Notify,
 }
 
 impl Events {
-    /// Goes on from what the store has.
+    /// Loads the outbox and the inbox from the store.
     ///
     /// # Errors
     /// The store failed.
@@ -204,12 +205,13 @@ impl Events {
         })
     }
 
-    /// The node knows what it committed in earlier lives: from now on events may say what they speak of.
+    /// Opens the stage for events of this node's Gerrit. The node now knows what it committed in earlier starts, so it
+    /// can tell which versions an event needs.
     pub fn open(&self) {
         self.open.store(true, Ordering::Release);
     }
 
-    /// This life of the node, as the origin of announcements.
+    /// The origin of this node's announcements: the node and its current start.
     fn origin(&self) -> &Origin {
         let (node, start) = (self.node.clone(), self.start);
         self.origin.get_or_init(|| Origin { node, start, life: self.entropy.next() })
@@ -219,11 +221,11 @@ impl Events {
         if self.open.load(Ordering::Acquire) && !self.ended.is_cancelled() {
             return Ok(());
         }
-        let message = "this sidecar takes no events now: it starts, or it ends; nothing was taken".to_owned();
+        let message = "this sidecar is starting or ending and has taken none of the events; send them again".to_owned();
         Err(ApiError { code: RefusalCode::NotServing, message, retry: true })
     }
 
-    /// What is on its way.
+    /// Counts the events in transit.
     #[must_use]
     pub fn status(&self) -> EventsStatus {
         let unsent = self.outbox.lock().unsent();

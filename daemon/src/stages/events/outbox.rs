@@ -1,8 +1,8 @@
-//! The outbox: what this node's Gerrit announced, until it is in the event log.
+//! The outbox: events of this node's Gerrit, until they are in the event log.
 //!
-//! An event is in the node's store before its bridge is answered, and leaves it only after an append of it was answered. What
-//! is appended is read from the store, so nothing is in the event log that a crash could make this node forget. Of
-//! events that must be heard in their order at most one is in an append: the next one goes when it is there.
+//! An event is in the node's store before the bridge is answered, and leaves the store only after its append was
+//! acknowledged. Events are appended as read from the store, so the event log has no event that a crash could make this
+//! node forget. An append has at most one event per ordering key, and the next one follows after its acknowledgement.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,34 +20,34 @@ use crate::seams::eventlog::deliver::append_all;
 use crate::seams::eventlog::{EventLog, Record};
 use crate::seams::volume::{Mailbox, NodeStore, StoreError};
 
-/// Most announcements in one append: Kinesis takes 500 records.
+/// Maximum number of announcements per append. Kinesis takes 500 records.
 const BATCH: usize = 400;
-/// Most bytes in one append: Kinesis takes 5 MiB.
+/// Maximum number of bytes per append. Kinesis takes 5 MiB.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
-/// How often it is looked whether all is sent, at the end.
+/// Interval of the checks, at the end of the node, whether all events are sent.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// What is known of the outbox; the announcements themselves are in the store.
+/// The part of the outbox that is in memory. The announcements themselves are in the store.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    /// The next number of this life.
+    /// The sequence number of the next announcement of this start of the node.
     seq: u64,
-    /// The next number in the store.
+    /// The number of the next announcement in the store.
     number: u64,
-    /// What is not known to be in the event log, with its size.
+    /// The announcements that are not known to be in the event log, with their sizes in bytes.
     unsent: BTreeMap<u64, usize>,
-    /// The latest ids that are.
+    /// The ids of the latest events that are in the event log.
     sent: BTreeMap<u64, String>,
-    /// The ids of all of these.
+    /// The ids of all events in `unsent` and `sent`.
     ids: BTreeSet<String>,
-    /// What was appended, and is still in the store.
+    /// The announcements that were appended and are still in the store.
     appended: BTreeSet<u64>,
     bytes: usize,
 }
 
 impl Outbox {
-    /// What a sidecar left that ended.
+    /// Loads the announcements and ids that an earlier start of the sidecar left in the store.
     pub(super) fn load(store: &dyn NodeStore) -> Result<Self, StoreError> {
         let mut outbox = Self::default();
         for (number, id) in store.mail(Mailbox::Sent, None, usize::MAX)? {
@@ -65,7 +65,7 @@ impl Outbox {
                     outbox.unsent.insert(number, letter.len());
                     outbox.ids.insert(announcement.event_id);
                 }
-                Err(error) => tracing::error!(number, %error, "an event in the outbox cannot be read; it stays there"),
+                Err(error) => tracing::error!(number, %error, "unreadable event in the outbox: kept and not sent"),
             }
         }
         Ok(outbox)
@@ -76,7 +76,7 @@ impl Outbox {
     }
 }
 
-/// An event with all that is known of its project here.
+/// An event with the key of its project and the versions that it needs.
 struct Made {
     event: StreamEvent,
     carrier: ProjectName,
@@ -85,10 +85,10 @@ struct Made {
 }
 
 impl Events {
-    /// Takes events of this node's Gerrit, and answers when they are durable here.
+    /// Takes events of this node's Gerrit. Returns when they are durable here.
     ///
     /// # Errors
-    /// Nothing was taken, or (only when the volume fails) it is not known.
+    /// No event was taken. Only when the volume fails is the outcome unknown.
     pub(super) async fn post(&self, events: Vec<StreamEvent>) -> Result<(), ApiError> {
         self.check_open()?;
         let made: Result<Vec<Made>, ApiError> = events.into_iter().map(|event| self.make(event)).collect();
@@ -98,14 +98,15 @@ impl Events {
         Ok(())
     }
 
-    /// What the event's refs are here now is what must be applied elsewhere before it is heard there. The table knows a commit
-    /// of this node when its bridge hears of it, also one that cannot be read yet: so it knows what the event speaks of.
+    /// Adds the versions that the event needs: those that its refs have here now must be applied at another node before
+    /// the event is delivered there. The version map knows a commit of this node by the time that its bridge does, even
+    /// if the commit cannot be read yet. So the versions include the commit that the event is about.
     fn make(&self, event: StreamEvent) -> Result<Made, ApiError> {
         let Some(name) = event.project.clone() else {
             let carrier = self.versions.projects().map_err(unreadable)?.into_keys().next();
             let carrier = carrier.ok_or_else(|| {
                 let message =
-                    format!("event {} cannot be taken yet: this node knows no project; send it again", event.id);
+                    format!("event {} was not taken: this node knows no project yet; send it again", event.id);
                 ApiError { code: RefusalCode::Unavailable, message, retry: true }
             })?;
             return Ok(Made { event, carrier, project: None, needs: Vec::new() });
@@ -114,11 +115,11 @@ impl Events {
         let state = self.versions.get(&any, &RefKey::State).map_err(unreadable)?;
         let Some((version, RefValue::State(now))) = state.map(|state| (state.version, state.value)) else {
             let message = format!(
-                "event {}: field project is {name}, which this node has never heard of, so no other node would hear the \
-                 event; create or seed the project, or leave the event out",
+                "event {}: field project is {name}, which does not exist at this node, so no other node would deliver \
+                 the event; create or seed the project, or leave the event out",
                 event.id
             );
-            // No 404: whoever posts drops what is bad in itself, and this will not get better by asking again.
+            // Not a 404: a bridge drops events that are invalid in themselves, and a retry of this one would not help.
             return Err(ApiError { code: RefusalCode::Invalid, message, retry: false });
         };
         let project = ProjectKey { name: name.clone(), incarnation: now.incarnation };
@@ -127,13 +128,13 @@ impl Events {
         for name in &event.refs {
             let key = RefKey::Ref(name.clone());
             let version = self.versions.committed_version(&project, &key).map_err(unreadable)?;
-            // A ref that was never committed is a local one: no other node gets it.
+            // A ref that was never committed is local: no other node gets it.
             needs.extend((version > Version::NONE).then_some((key, version)));
         }
         Ok(Made { event, carrier: name, project: Some(project), needs })
     }
 
-    /// All of them or none.
+    /// Stages all of the events, or none of them. Events whose ids are known already are skipped.
     fn stage(&self, made: Vec<Made>) -> Result<(), ApiError> {
         let announced_at_ms = self.clock.now_ms();
         let mut outbox = self.outbox.lock();
@@ -162,8 +163,8 @@ impl Events {
         let (most, most_bytes) = (self.limits.outbox_events, self.limits.outbox_bytes);
         if outbox.unsent.len() + letters.len() > most || outbox.bytes + bytes > most_bytes {
             let message = format!(
-                "{} events wait for the event log already, {} bytes of at most {most_bytes}, {most} events; nothing was \
-                 taken: send them again when it answers",
+                "the outbox is full: {} events ({} bytes) wait for the event log, and at most {most} ({most_bytes} \
+                 bytes) may; none of these events was taken; send them again when the event log answers",
                 outbox.unsent.len(),
                 outbox.bytes
             );
@@ -180,7 +181,7 @@ impl Events {
         Ok(())
     }
 
-    /// Moves what is durable to the event log, until the node ends and nothing is left.
+    /// Appends durable events to the event log, until the node ends and none is left.
     pub async fn forward(self: Arc<Self>, eventlog: Arc<dyn EventLog>, entropy: Arc<dyn Entropy>) {
         let mut backoff = Backoff::new(entropy, Duration::from_millis(20), Duration::from_secs(2));
         loop {
@@ -189,7 +190,7 @@ impl Events {
                     if self.unsent() == 0 {
                         return;
                     }
-                    // The last ones are not durable yet.
+                    // The last events are not durable yet.
                     tokio::time::sleep(LOOK).await;
                 }
                 Ok(0) => {
@@ -209,7 +210,7 @@ impl Events {
         }
     }
 
-    /// One append; answers how many events are in the event log by it.
+    /// Appends one batch. Answers the number of its events.
     pub(super) async fn forward_some(&self, eventlog: &dyn EventLog) -> Result<usize, String> {
         let batch = self.batch().map_err(|error| error.to_string())?;
         if batch.is_empty() {
@@ -241,7 +242,7 @@ impl Events {
         Ok(batch.len())
     }
 
-    /// What can be appended now: number, event's id, record.
+    /// The events that can be appended now: number, event id and record of each.
     fn batch(&self) -> Result<Vec<(u64, String, Record)>, StoreError> {
         let mut outbox = self.outbox.lock();
         let most = BATCH + outbox.appended.len();
@@ -268,7 +269,7 @@ impl Events {
         Ok(batch)
     }
 
-    /// Waits until everything that was taken is in the event log.
+    /// Waits until all events that were taken are in the event log.
     pub async fn forward_rest(&self) {
         while self.unsent() > 0 {
             tokio::time::sleep(LOOK).await;

@@ -1,44 +1,47 @@
-//! Which announcements of one origin were received: what makes each be heard once, however often it is read.
+//! The set of received announcements of one origin: each is delivered once, however often it is read.
 //!
-//! An origin numbers its announcements densely, and copies come in any order: an append is repeated, a stream is read again
-//! from its start, and of the shards that an origin's records lie in one reader may be days behind another. So this is a set
-//! of numbers, and an exact one: a number's place says nothing about the shard that it comes from, and a high mark, or a
-//! bound on the gaps, would lose what a slow reader brings. A *block* of [`BLOCK`] numbers is a bit for each while some of
-//! them are missing; blocks that are full are a few ranges. A skew of ten million announcements is 1.2 MiB.
+//! An origin numbers its announcements densely, and their copies arrive in any order: an append is repeated, a stream
+//! is read again from its start, or the reader of one shard is days behind the reader of another. So the set is exact.
+//! A number does not tell which shard it comes from, so a high-water mark, or a bound on the gaps, would lose the
+//! announcements of a slow reader.
+//!
+//! A *block* of [`BLOCK`] numbers is one bit per number while some of them are missing. Full blocks become a few
+//! ranges. A skew of ten million announcements takes 1.2 MiB.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// Numbers of a block.
+/// Count of numbers per block.
 pub const BLOCK: u64 = 4_096;
-/// Words of a block.
+/// Count of 64-bit words per block.
 const WORDS: usize = 64;
-/// How old the time of the last new one may become in the store.
+/// How far the stored time of the last arrival may be behind, in milliseconds.
 const STALE_MS: u64 = 60_000;
 
-/// A set of sequence numbers.
+/// The exact set of the sequence numbers that were received from one origin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Received {
-    /// First and last of blocks that are full; ascending, with gaps between them.
+    /// First and last block of each range of full blocks, ascending, with gaps between the ranges.
     full: Vec<(u64, u64)>,
-    /// Blocks of which some numbers are here.
+    /// Blocks with some of their numbers, one bit per number.
     parts: BTreeMap<u64, Box<[u64; WORDS]>>,
     last_ms: u64,
     unsaved: Unsaved,
 }
 
-/// What the store does not know yet.
+/// The changes that the store does not have yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Unsaved {
-    /// The last time that it knows.
+    /// The time of the last arrival that the store has.
     last_ms: Option<u64>,
     full: bool,
     blocks: BTreeSet<u64>,
 }
 
-/// An origin's row in the store, JSON. A release that knew no blocks wrote ranges of any bounds, and reads these.
+/// An origin's row in the store, JSON. A release that knew no blocks wrote ranges with any bounds, and can read this
+/// row.
 #[derive(Serialize, Deserialize)]
 struct Row {
     /// First and last number of each range.
@@ -46,17 +49,17 @@ struct Row {
     last_ms: u64,
 }
 
-/// What is to be stored; what it says of a row or block holds until the next one does.
+/// Changes to store. A row or a block that is left out keeps its stored value.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Saved {
-    /// The origin's row.
+    /// The origin's row; none when it has not changed.
     pub row: Option<String>,
-    /// Blocks; none for one that the row tells of.
+    /// The changed blocks. Without bits, the block is removed, because the row covers it now.
     pub blocks: Vec<(u64, Option<Bytes>)>,
 }
 
 impl Received {
-    /// What the store has of an origin. Blocks may say again what the row says.
+    /// Reads an origin's row. Blocks that are added later may repeat numbers of the row.
     ///
     /// # Errors
     /// The row cannot be read.
@@ -71,10 +74,10 @@ impl Received {
         Ok(received)
     }
 
-    /// Adds a block as the store has it.
+    /// Adds a block from the store.
     ///
     /// # Errors
-    /// It is no block.
+    /// The bytes are not a block.
     pub fn load_block(&mut self, block: u64, bits: &[u8]) -> Result<(), String> {
         let (words, rest) = bits.as_chunks::<8>();
         if words.len() != WORDS || !rest.is_empty() {
@@ -89,7 +92,7 @@ impl Received {
         Ok(())
     }
 
-    /// Takes a number in, at a time in milliseconds since 1970; answers whether it is here for the first time.
+    /// Adds a number that arrived at `now_ms` (milliseconds since 1970). Answers whether it is new.
     pub fn take(&mut self, seq: u64, now_ms: u64) -> bool {
         let (block, bit) = (seq / BLOCK, seq % BLOCK);
         if self.is_full(block) {
@@ -107,20 +110,20 @@ impl Received {
         true
     }
 
-    /// When the last new one came, in milliseconds since 1970.
+    /// When the last new number arrived, in milliseconds since 1970.
     #[must_use]
     pub fn last_ms(&self) -> u64 {
         self.last_ms
     }
 
-    /// How many blocks and ranges it is kept in: each is at most 512 bytes.
+    /// Number of blocks and ranges in the set. Each takes at most 512 bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         self.parts.len() + self.full.len()
     }
 
-    /// Counts what is still not here of the oldest block as received from now on; answers how many these are, and the
-    /// number below which they lie.
+    /// Gives up the missing numbers of the oldest incomplete block: they count as received from now on. Answers how
+    /// many they are, and the number below which they lie.
     pub fn give_up_oldest(&mut self) -> (u64, u64) {
         let gap = self.full.windows(2).next().map(|pair| (pair[0].1 + 1, pair[1].0));
         let part = self.parts.first_key_value().map(|(block, part)| (*block, ones(part)));
@@ -136,7 +139,7 @@ impl Received {
         ((end - first).saturating_mul(BLOCK) - here, end.saturating_mul(BLOCK))
     }
 
-    /// What the store must be told, once.
+    /// Takes the changes that the store does not have yet.
     pub fn save(&mut self) -> Saved {
         let last_ms = self.unsaved.last_ms.replace(self.last_ms);
         let is_old = last_ms.is_none_or(|saved| saved.saturating_add(STALE_MS) <= self.last_ms);
@@ -153,7 +156,7 @@ impl Received {
     fn row(&self) -> String {
         let numbers = |(first, last): &(u64, u64)| (first * BLOCK, last * BLOCK + (BLOCK - 1));
         let row = Row { ranges: self.full.iter().map(numbers).collect(), last_ms: self.last_ms };
-        serde_json::to_string(&row).expect("numbers alone can always be written")
+        serde_json::to_string(&row).expect("a row of numbers can always be serialised")
     }
 
     fn is_full(&self, block: u64) -> bool {
@@ -161,7 +164,7 @@ impl Received {
         self.full.get(at).is_some_and(|(first, _)| *first <= block)
     }
 
-    /// A range of numbers, as an earlier release kept it.
+    /// Adds a range of numbers with any bounds, as an earlier release stored it.
     fn take_range(&mut self, first: u64, last: u64) {
         let (mut from, end) = (first / BLOCK, last / BLOCK);
         if !first.is_multiple_of(BLOCK) {
@@ -181,7 +184,7 @@ impl Received {
         }
     }
 
-    /// A block of which nothing is missing any more needs no bits.
+    /// Moves a block that has become full to the ranges. It needs no bits any more.
     fn close(&mut self, block: u64) {
         if self.parts.get(&block).is_some_and(|part| part.iter().all(|word| *word == u64::MAX)) {
             self.parts.remove(&block);
@@ -190,7 +193,7 @@ impl Received {
         }
     }
 
-    /// These blocks, none of which is full or in parts, are full from now on.
+    /// Makes blocks full that were neither full nor partly filled before.
     fn fill(&mut self, first: u64, last: u64) {
         self.unsaved.full = true;
         let at = self.full.partition_point(|(_, end)| *end < first);
@@ -206,7 +209,7 @@ impl Received {
     }
 }
 
-/// How many numbers of a block are here.
+/// How many numbers of a block were received.
 fn ones(part: &[u64; WORDS]) -> u64 {
     part.iter().map(|word| u64::from(word.count_ones())).sum()
 }
@@ -217,7 +220,7 @@ mod tests {
 
     use super::*;
 
-    /// What the store has after each save.
+    /// The contents of the store after each save.
     #[derive(Default)]
     struct Stored {
         row: Option<String>,
@@ -274,7 +277,7 @@ mod tests {
         assert!(received.size() <= 245, "{} of 512 bytes", received.size());
         assert!((1..1_000_000).step_by(2).all(|seq| received.take(seq, 2)));
         assert!((0..1_000_000).all(|seq| !received.take(seq, 3)));
-        assert_eq!(received.size(), 2, "one range, and the block that goes on");
+        assert_eq!(received.size(), 2, "one range, and the last block, which is incomplete");
     }
 
     #[test]
@@ -322,7 +325,7 @@ mod tests {
         assert_eq!(received.give_up_oldest(), (BLOCK - 2, BLOCK * 4));
         assert_eq!((received.give_up_oldest(), received.size()), ((BLOCK, BLOCK * 3), 2));
         assert_eq!(received.full, [(1, 3)]);
-        assert!(!received.take(BLOCK * 2, 2) && received.take(BLOCK * 9 + 1, 2), "it alone was given up");
+        assert!(!received.take(BLOCK * 2, 2) && received.take(BLOCK * 9 + 1, 2), "only the oldest gap was given up");
         received.give_up_oldest();
         received.give_up_oldest();
         assert_eq!((received.give_up_oldest(), received.size()), ((0, 0), 1));

@@ -1,15 +1,17 @@
-//! What the first event of each ordering waits for, so that a look costs what has changed and not what waits.
+//! The need of the first event of each ordering key, kept so that a look costs in proportion to changes and not to
+//! waiting events.
 //!
-//! An event is *due* for a look when it came, when what it waits for moved, or when what stood before it went. One that is
-//! looked at and cannot be heard waits for a version, which is told of when it moves, or for Gerrit's index, which tells
-//! nobody: of those some are asked about in turn. Some of the others are, too: then nothing rests on being told.
+//! An event is *due* for a check when it arrives, when its awaited ref moves, or when its predecessor leaves the inbox.
+//! An event that is checked and may not be delivered waits for a version or for Gerrit's index. A move comes with a
+//! notification. A refresh of Gerrit's index does not, so events that wait for one are checked in turn. Some of the
+//! events that wait for a move are checked in turn too, so that nothing depends on notifications.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use lockstep_proto::{ProjectName, RefKey};
 
-/// What an event waits for.
+/// The thing that an event waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Need {
     /// A move of the ref, or of the project's state.
@@ -18,7 +20,7 @@ pub(super) enum Need {
     Refresh,
 }
 
-/// Events, by their numbers in the inbox.
+/// Events that are due or wait, by their numbers in the inbox.
 #[derive(Debug, Default)]
 pub(super) struct Waits {
     due: BTreeSet<u64>,
@@ -28,7 +30,7 @@ pub(super) struct Waits {
     refreshes_in_turn: Turn,
 }
 
-/// Events that are asked about in turn.
+/// Events that are checked in turn.
 #[derive(Debug, Default)]
 struct Turn {
     all: BTreeSet<u64>,
@@ -36,7 +38,7 @@ struct Turn {
 }
 
 impl Turn {
-    /// The next ones, at most `most`, none twice.
+    /// The next events, at most `most`, none of them twice.
     fn next(&mut self, most: usize) -> Vec<u64> {
         let behind = self.all.range((Bound::Excluded(self.last), Bound::Unbounded));
         let next: Vec<u64> = behind.chain(self.all.range(..=self.last)).take(most).copied().collect();
@@ -46,18 +48,18 @@ impl Turn {
 }
 
 impl Waits {
-    /// Look at this one.
+    /// Makes an event due.
     pub(super) fn look_at(&mut self, number: u64) {
         self.leave(number);
         self.due.insert(number);
     }
 
-    /// The one to look at that came first.
+    /// Takes the oldest event that is due.
     pub(super) fn take_due(&mut self) -> Option<u64> {
         self.due.pop_first()
     }
 
-    /// It was looked at, and waits.
+    /// Notes that an event was checked and waits for `need`.
     pub(super) fn wait(&mut self, number: u64, need: Need) {
         self.leave(number);
         match &need {
@@ -72,39 +74,39 @@ impl Waits {
         self.needs.insert(number, need);
     }
 
-    /// It is gone.
+    /// Forgets an event that has left the inbox.
     pub(super) fn remove(&mut self, number: u64) {
         self.leave(number);
         self.due.remove(&number);
     }
 
-    /// A ref has moved: look at whatever waits for it.
+    /// Makes the events due that wait for a ref that has moved.
     pub(super) fn moved(&mut self, project: ProjectName, key: RefKey) {
         for number in self.moves.remove(&(project, key)).into_iter().flatten() {
             self.look_at(number);
         }
     }
 
-    /// What moved is not known: look at everything that waits for a move.
+    /// Makes all events due that wait for a move, because notifications of moves were lost.
     pub(super) fn anything_moved(&mut self) {
         for number in self.moves_in_turn.all.clone() {
             self.look_at(number);
         }
     }
 
-    /// Looks at the next `most` that wait for a move although nobody said that it came.
+    /// Makes the next `most` events due that wait for a move, although no notification came.
     pub(super) fn look_in_turn(&mut self, most: usize) {
         for number in self.moves_in_turn.next(most) {
             self.look_at(number);
         }
     }
 
-    /// The next `most` that wait for Gerrit.
+    /// The next `most` events that wait for Gerrit's index and caches.
     pub(super) fn refreshes_in_turn(&mut self, most: usize) -> Vec<u64> {
         self.refreshes_in_turn.next(most)
     }
 
-    /// It waits for nothing any more.
+    /// Removes an event from the indexes of waiting events.
     fn leave(&mut self, number: u64) {
         match self.needs.remove(&number) {
             Some(Need::Move(project, key)) => {

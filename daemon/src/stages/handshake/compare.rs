@@ -1,7 +1,7 @@
-//! How the refs on the disk differ from what the version map says of them.
+//! Classifies how the refs on the disk differ from the version map.
 //!
-//! Transactions of other sites are applied meanwhile, so a difference is looked at again under the ref's lock, under which
-//! the disk and the map move together.
+//! Transactions of other sites are applied at the same time. So each difference is read again under the ref's lock,
+//! under which the disk and the version map move together.
 
 use std::cmp::Ordering;
 
@@ -11,40 +11,42 @@ use super::HandshakeStage;
 use crate::seams::git::{GitError, Relation, compare_counters};
 use crate::state::materialize::MaterializeError;
 
-/// A ref that differs.
+/// A ref whose value on the disk differs from the version map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Difference {
     pub(super) name: RefName,
     pub(super) kind: Kind,
 }
 
-/// How it differs.
+/// The relation of a ref's value on the disk to its committed value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The disk goes on from what was committed: another commit upon it, a ref beside the others, or a greater number (a
-    /// sequence, a schema's version).
+    /// The disk is ahead of the committed value: a commit on top of it, a new ref, or a greater number (of a sequence
+    /// or a schema version).
     Ahead {
-        /// What was committed.
+        /// The committed value; none for a new ref.
         from: Option<Oid>,
-        /// What the disk shows.
+        /// The value on the disk.
         to: Oid,
     },
-    /// The disk shows less than what was committed, and nothing else.
+    /// The disk is behind the committed value: its value is missing, damaged, an ancestor, or a number that is not
+    /// greater.
     Behind,
-    /// Each has what the other has not, or it cannot be told: a ref that was deleted, a value without history or number.
+    /// Each value has something that the other lacks, or the two cannot be compared: the ref was deleted, or a value
+    /// has neither a history nor a number.
     Diverged,
-    /// They have nothing in common.
+    /// The histories of the two values have nothing in common.
     Apart {
-        /// What the disk shows.
+        /// The value on the disk.
         shown: Oid,
     },
 }
 
 impl HandshakeStage {
-    /// Every ref of a project that differs, in the order of their names.
+    /// All refs of a project that differ, in the order of their names.
     ///
     /// # Errors
-    /// The disk or the version map cannot be read: that is not "equal".
+    /// The disk or the version map cannot be read. An error never counts as "equal".
     pub(super) async fn differences(&self, project: &ProjectKey) -> Result<Vec<Difference>, MaterializeError> {
         let (differ, _) = self.materializer.differing(project).await?;
         let mut found = Vec::new();
@@ -55,7 +57,7 @@ impl HandshakeStage {
         Ok(found)
     }
 
-    /// How one ref differs, if it does.
+    /// How one ref differs; none when it does not.
     async fn difference(&self, project: &ProjectKey, name: &RefName) -> Result<Option<Kind>, MaterializeError> {
         let key = RefKey::Ref(name.clone());
         let (versions, repositories) = (&self.materializer.versions, &self.materializer.repositories);
@@ -77,7 +79,7 @@ impl HandshakeStage {
         let repositories = &self.materializer.repositories;
         let pairs = [(from, to), (to, from), (from, from), (to, to)];
         let relations = match repositories.relations(&project.name, &pairs).await {
-            // The object that a ref on the disk shows is not there: the ref is damaged, and the map has better.
+            // The object of the ref on the disk is missing. The ref is damaged, and the committed value restores it.
             Err(GitError::Missing { oids, .. }) if oids.contains(&to) => return Ok(Kind::Behind),
             relations => relations?,
         };

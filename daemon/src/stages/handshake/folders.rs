@@ -1,25 +1,26 @@
-//! Where a Gerrit keeps its repositories, held against where this sidecar does: otherwise one would make what the other never
-//! sees.
+//! Compares the folders in which a Gerrit keeps its repositories with those of this sidecar. If they differed, each
+//! would create repositories that the other never finds.
 
 use lockstep_proto::gerrit::HelloRequest;
 
 use crate::base::base_paths::{Disagreement, Roots};
 
-/// Disagreements that a reason names at most.
+/// Maximum number of disagreements that a reason names.
 const NAMED: usize = 10;
 
-/// Why this Gerrit has its repositories elsewhere. A bridge that does not tell where is believed when there is one folder; with
-/// base paths of the sidecar's alone it would not see the repositories below them.
+/// The reason why this Gerrit's folders differ from the sidecar's; none when they agree. A bridge that does not report
+/// its folders is accepted when the sidecar has a single folder. It is refused when the sidecar has further base paths,
+/// because its Gerrit would not see the repositories below them.
 pub(super) fn mismatch(gerrit: &HelloRequest, ours: &Roots) -> Option<String> {
     let Some(theirs) = Roots::told(gerrit.base_path.as_deref(), &gerrit.base_paths) else {
         if ours.all().len() > 1 {
             return Some(format!(
-                "its bridge ({}) does not tell where it keeps its repositories, and its sidecar has some below base paths \
-                 ([git.base_paths]): install the bridge of the sidecar's release",
+                "its bridge ({}) does not report where Gerrit keeps its repositories, and the sidecar keeps some below \
+                 base paths ([git.base_paths]); install the bridge of the sidecar's release",
                 gerrit.bridge_version
             ));
         }
-        tracing::warn!(bridge = gerrit.bridge_version, "this bridge does not tell where Gerrit keeps its repositories");
+        tracing::warn!(bridge = gerrit.bridge_version, "this bridge reports no folders; they are not compared");
         return None;
     };
     let differ = ours.disagreements(&theirs);
@@ -31,10 +32,10 @@ pub(super) fn mismatch(gerrit: &HelloRequest, ours: &Roots) -> Option<String> {
         lines.push(format!("and {} more", differ.len() - NAMED));
     }
     Some(format!(
-        "it keeps repositories in other folders than its sidecar: {}. Write the same into gerrit.config and lockstep.toml: \
-         gerrit.basePath is root, repository.<projects>.basePath is an entry of [git.base_paths], and a longer section \
-         repository.<projects> without a basePath is an entry with root as its folder; move the repositories to where they belong \
-         then, and start the sidecar, then Gerrit",
+        "it keeps repositories in other folders than the sidecar: {}. Set the same folders in gerrit.config and in \
+         lockstep.toml: gerrit.basePath equals root, repository.<projects>.basePath equals an entry of \
+         [git.base_paths], and a longer section repository.<projects> without a basePath equals an entry with root as \
+         its folder. Then move the repositories into these folders, start the sidecar, and start Gerrit",
         lines.join("; ")
     ))
 }
@@ -42,7 +43,7 @@ pub(super) fn mismatch(gerrit: &HelloRequest, ours: &Roots) -> Option<String> {
 fn tell(one: &Disagreement) -> String {
     let (ours, theirs) = (one.ours.display(), one.theirs.display());
     match &one.projects {
-        None => format!("gerrit.basePath is {theirs}, the sidecar's root {ours}"),
+        None => format!("gerrit.basePath is {theirs}, and the sidecar's root is {ours}"),
         Some(projects) => format!("{projects} is below {theirs} for Gerrit, and below {ours} for the sidecar"),
     }
 }
@@ -80,7 +81,7 @@ mod tests {
     #[test]
     fn a_bridge_that_tells_nothing_is_believed_when_there_is_one_folder() {
         let why = mismatch(&gerrit(None, &[]), &ours()).unwrap();
-        assert!(why.contains("does not tell") && why.contains("[git.base_paths]"), "{why}");
+        assert!(why.contains("does not report") && why.contains("[git.base_paths]"), "{why}");
         let one = Roots::at("/git".as_ref());
         assert_eq!(mismatch(&gerrit(None, &[]), &one), None);
         let told = r#"{"session":"s","server_id":"x","instance_id":"a","gerrit_version":"3","bridge_version":"0",
@@ -103,7 +104,7 @@ mod tests {
         let sections = [("big/*", Some("/big")), ("big/x", Some("/x")), ("big/y", None)];
         let why = mismatch(&gerrit(Some("/other"), &sections), &ours()).unwrap();
         for part in [
-            "gerrit.basePath is /other, the sidecar's root /git",
+            "gerrit.basePath is /other, and the sidecar's root is /git",
             "big/x is below /x for Gerrit, and below /big for the sidecar",
             "big/y is below /other for Gerrit, and below /big for the sidecar",
         ] {

@@ -1,4 +1,4 @@
-//! Who a Gerrit is, held against the refdb.
+//! Checks the identity of a Gerrit against the refdb.
 
 use lockstep_proto::NodeId;
 use lockstep_proto::gerrit::HelloRequest;
@@ -6,13 +6,14 @@ use lockstep_proto::gerrit::HelloRequest;
 use super::{Denied, HandshakeStage};
 use crate::seams::refdb::{GerritRecord, NodeRecord};
 
-/// How a site becomes one of the installation's.
-pub(super) const BORN_FROM_THE_FIRST: &str = "All sites are born from the first one: copy the folder of its Gerrit (without \
-     the repositories), give the copy a gerrit.instanceId of its own, and let the sidecar bring the repositories; \
-     never `init` a second site (docs/seeding.md)";
+/// How a new site joins the installation.
+pub(super) const BORN_FROM_THE_FIRST: &str = "Each further site is a copy of the first one: copy the folder of its \
+     Gerrit (without the repositories), give the copy a gerrit.instanceId of its own, and let the sidecar bring in the \
+     repositories. Never run `init` for a second site (docs/seeding.md)";
 
 impl HandshakeStage {
-    /// Holds a Gerrit against what is known. The answer is the node whose instance id it may take over.
+    /// Checks a Gerrit against the recorded installation. Answers the node whose instance id it may take over, because
+    /// that node is expelled or has no record; none when there is no such node.
     pub(super) async fn identify(&self, gerrit: &HelloRequest) -> Result<Option<NodeId>, Denied> {
         let known = self.refdb.gerrit().await.map_err(Denied::not_now)?;
         if let Some(why) = mismatch(gerrit, known.as_ref()) {
@@ -24,7 +25,8 @@ impl HandshakeStage {
         if counts(&nodes, owner) { Err(taken(gerrit, owner)) } else { Ok(Some(owner.clone())) }
     }
 
-    /// Writes down who it is. What was read before may have changed meanwhile: the writes are conditional.
+    /// Records the identity of a Gerrit. The writes are conditional, because the records may have changed since they
+    /// were read.
     pub(super) async fn enroll(&self, gerrit: &HelloRequest, from: Option<&NodeId>) -> Result<(), Denied> {
         let mine = record(gerrit);
         let known = self.refdb.enroll_gerrit(&mine).await.map_err(Denied::not_now)?;
@@ -36,7 +38,7 @@ impl HandshakeStage {
         if owner != self.node {
             return Err(taken(gerrit, &owner));
         }
-        // A node may change its own: the one before is free again, also when a crash came between.
+        // A node may change its instance id. Its former ids are released, including those that a crash has left behind.
         let owners = self.refdb.instances().await.map_err(Denied::not_now)?;
         for (other, _) in owners.iter().filter(|(other, owner)| *other != instance && **owner == self.node) {
             self.refdb.release_instance(other, &self.node).await.map_err(Denied::not_now)?;
@@ -53,20 +55,20 @@ fn record(gerrit: &HelloRequest) -> GerritRecord {
     }
 }
 
-/// Whether a node's record is there and counts.
+/// Whether a node has a record and is not expelled.
 fn counts(nodes: &[NodeRecord], node: &NodeId) -> bool {
     nodes.iter().any(|one| one.node == *node && !one.expelled)
 }
 
 fn taken(gerrit: &HelloRequest, owner: &NodeId) -> Denied {
     Denied::Refused(format!(
-        "gerrit.instanceId is {}, which the Gerrit of node {owner} has already; give this one an instanceId of its own, \
-         such as the name of its node",
+        "gerrit.instanceId is {}, which the Gerrit of node {owner} has already; give this one an instanceId of its \
+         own, such as the name of its node",
         gerrit.instance_id
     ))
 }
 
-/// Why this Gerrit is none of the installation's.
+/// The reason why this Gerrit does not belong to the installation; none when it does.
 fn mismatch(gerrit: &HelloRequest, known: Option<&GerritRecord>) -> Option<String> {
     if gerrit.instance_id.is_empty() {
         return Some(
@@ -75,7 +77,7 @@ fn mismatch(gerrit: &HelloRequest, known: Option<&GerritRecord>) -> Option<Strin
         );
     }
     if gerrit.server_id.is_empty() {
-        return Some("gerrit.serverId is not set; all sites have the one of the first site".to_owned());
+        return Some("gerrit.serverId is not set; all sites use the value of the first site".to_owned());
     }
     let known = known?;
     let mine = record(gerrit);
@@ -101,9 +103,9 @@ fn mismatch(gerrit: &HelloRequest, known: Option<&GerritRecord>) -> Option<Strin
         .collect();
     (!differ.is_empty()).then(|| {
         format!(
-            "this Gerrit is not one of this installation's: {}. It was initialised apart, and changes, accounts and groups \
-             of two installations are never merged. {BORN_FROM_THE_FIRST}. If the refdb was only tried out with another \
-             Gerrit, start over with new tables (setting refdb.prefix) and `lockstep seed`",
+            "this Gerrit does not belong to this installation: {}. Its site was initialised apart, and changes, \
+             accounts and groups of two installations are never merged. {BORN_FROM_THE_FIRST}. If the refdb only holds \
+             a trial with another Gerrit, start over with new tables (setting refdb.prefix) and `lockstep seed`",
             differ.join("; ")
         )
     })
@@ -131,7 +133,7 @@ mod tests {
     fn the_reason_names_what_differs_and_the_way_out() {
         let known = record(&gerrit("one", "a"));
         assert_eq!(mismatch(&gerrit("one", "b"), Some(&known)), None);
-        assert_eq!(mismatch(&gerrit("two", "b"), None), None, "the first one");
+        assert_eq!(mismatch(&gerrit("two", "b"), None), None, "the first Gerrit sets the values");
         let why = mismatch(&gerrit("two", "b"), Some(&known)).unwrap();
         assert!(why.contains("gerrit.serverId is two, the others have one"), "{why}");
         assert!(!why.contains("gerrit.allUsers is") && why.contains("copy the folder"), "{why}");

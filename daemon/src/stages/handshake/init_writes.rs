@@ -1,4 +1,4 @@
-//! What becomes of each difference: committed, restored, kept and said, or refused.
+//! Decides for each difference whether to commit it, restore it, keep it as a stray, or refuse the handshake.
 
 use lockstep_proto::bridge::{Expected, Outcome, RefCommand, RefTransactionRequest};
 use lockstep_proto::gerrit::{HelloRequest, Stray};
@@ -9,10 +9,10 @@ use super::identity::BORN_FROM_THE_FIRST;
 use super::{Denied, HandshakeStage};
 use crate::base::ref_names;
 
-/// Refs that a reason names at most.
+/// Maximum number of refs that a reason names.
 const NAMED: usize = 10;
 
-/// One of Gerrit's own projects, and how its disk differs.
+/// One of Gerrit's own two projects, with its differences and its strays.
 struct Looked {
     key: ProjectKey,
     differences: Vec<Difference>,
@@ -20,8 +20,9 @@ struct Looked {
 }
 
 impl HandshakeStage {
-    /// Compares All-Projects and All-Users with what was committed. Nothing is changed before both are known to be of this
-    /// installation, and nothing is committed while anything contradicts.
+    /// Compares All-Projects and All-Users with their committed values, and resolves the differences. Nothing is
+    /// changed before both projects are known to belong to this installation, and nothing is committed while a value
+    /// contradicts a committed one.
     pub(super) async fn resolve_init_writes(&self, gerrit: &HelloRequest) -> Result<(), Denied> {
         let mut both = Vec::new();
         for name in [&gerrit.all_projects, &gerrit.all_users] {
@@ -51,20 +52,20 @@ impl HandshakeStage {
         }
         let Some(key) = versions.project_key(name).map_err(Denied::not_now)? else {
             return Err(Denied::Refused(format!(
-                "project {name} is not in the refdb. At the first site, bring what there is into the refdb: `lockstep seed \
+                "project {name} is not in the refdb. At the first site, seed the existing repositories: `lockstep seed \
                  --root <the sidecar's root>`. {BORN_FROM_THE_FIRST}"
             )));
         };
         let phase = versions.project(name).map_err(Denied::not_now)?.map(|state| state.phase);
         if phase != Some(ProjectPhase::Active) {
             return Err(Denied::NotNow(format!(
-                "project {name} takes no commits yet: it is being seeded, or deleted; end that with `lockstep seed --root <the \
-                 sidecar's root>`"
+                "project {name} takes no commits yet: it is being seeded or deleted; finish its seed with `lockstep \
+                 seed --root <the sidecar's root>`"
             )));
         }
         if !self.materializer.repositories.exists(name).await.map_err(Denied::not_now)? {
             return Err(Denied::NotNow(format!(
-                "the repository of {name} is not here yet: it is brought back from a peer"
+                "the repository of {name} is missing here; the sidecar is restoring it from a peer"
             )));
         }
         let differences = self.differences(&key).await.map_err(Denied::not_now)?;
@@ -72,7 +73,7 @@ impl HandshakeStage {
         Ok(Looked { key, differences, strays })
     }
 
-    /// A history that has nothing in common with what was committed was begun by another `init`.
+    /// Refuses the handshake when a history has nothing in common with the committed one: another `init` began it.
     async fn refuse_apart(&self, one: &Looked) -> Result<(), Denied> {
         let mut apart: Vec<(RefName, Oid)> = Vec::new();
         for difference in &one.differences {
@@ -92,14 +93,14 @@ impl HandshakeStage {
         let name = &one.key.name;
         Err(Denied::Refused(format!(
             "{name} on this node's disk has a history of its own ({refs}): this site was initialised apart, and two \
-             installations are never merged. Stop Gerrit, take the folders of its All-Projects and All-Users out of where \
-             the sidecar has them (below root, or their base path; keep a copy while you need anything of them); the sidecar brings those of the other sites. \
-             {BORN_FROM_THE_FIRST}"
+             installations are never merged. Stop Gerrit, and move the folders of its All-Projects and All-Users out \
+             of the sidecar's root or their base path (keep a copy while you need anything in them). The sidecar then \
+             brings in those of the other sites. {BORN_FROM_THE_FIRST}"
         )))
     }
 
-    /// Whether a stray has nothing in common with what its ref is now. One whose ref is gone has nothing to be held
-    /// against.
+    /// Whether a stray has nothing in common with the committed value of its ref. A stray whose ref is gone cannot be
+    /// compared, and is not apart.
     pub(super) async fn is_apart(&self, key: &ProjectKey, stray: &Stray) -> Result<bool, Denied> {
         match self.value(key, &stray.name)? {
             Some(now) => self.materializer.is_apart(&key.name, stray.value, now).await.map_err(Denied::not_now),
@@ -107,13 +108,13 @@ impl HandshakeStage {
         }
     }
 
-    /// What was committed of a ref, as far as this node knows.
+    /// The committed value of a ref, as far as this node knows.
     pub(super) fn value(&self, key: &ProjectKey, name: &RefName) -> Result<Option<Oid>, Denied> {
         let record = self.materializer.versions.get(key, &RefKey::Ref(name.clone())).map_err(Denied::not_now)?;
         Ok(record.and_then(|record| record.value.oid()))
     }
 
-    /// What is behind, or contradicts, becomes what was committed; what contradicts is kept as a stray.
+    /// Restores the committed values of refs that are behind or have diverged. A diverged value is kept as a stray.
     async fn restore(&self, one: &Looked) -> Result<(), Denied> {
         let wrong = one.differences.iter().filter(|it| matches!(it.kind, Kind::Behind | Kind::Diverged));
         let keys: Vec<RefKey> = wrong.map(|it| RefKey::Ref(it.name.clone())).collect();
@@ -124,7 +125,7 @@ impl HandshakeStage {
         self.materializer.restore(&one.key, &keys).await.map_err(Denied::not_now)
     }
 
-    /// The strays that say something else than what was committed; one that the ref contains by now is let go.
+    /// The strays that contradict the committed values. A stray that its ref contains by now is forgotten.
     async fn open_strays(&self, key: &ProjectKey) -> Result<Vec<Stray>, Denied> {
         let mut open = Vec::new();
         for stray in self.materializer.strays(&key.name).await.map_err(Denied::not_now)? {
@@ -145,7 +146,7 @@ impl HandshakeStage {
         self.materializer.contains(&key.name, now, stray.value).await.map_err(Denied::not_now)
     }
 
-    /// Commits what goes on from what was committed.
+    /// Commits the values that are ahead of the committed ones.
     async fn commit(&self, one: &Looked, instance: &str) -> Result<(), Denied> {
         let ahead = one.differences.iter().filter_map(|difference| match difference.kind {
             Kind::Ahead { from, to } => Some(command(&difference.name, from, to)),
@@ -176,23 +177,24 @@ impl HandshakeStage {
             one.outcome == Outcome::Refused && one.refusal.as_ref().is_some_and(|refusal| !refusal.retry)
         });
         if let Some(one) = open.first() {
-            return Err(Denied::NotNow(format!("what `init` wrote is being committed: {}", why(one))));
+            return Err(Denied::NotNow(format!("the refs that `init` wrote are still being committed: {}", why(one))));
         }
-        // Another site was faster: at the next hello its value is here, and the one of `init` is a stray.
+        // Another site was faster. At the next handshake its value is here, and the one of `init` is a stray.
         let stale =
             |one: &&lockstep_proto::bridge::RefResult| one.refusal.as_ref().is_some_and(|it| it.actual.is_some());
         match refused.first() {
             None => Ok(()),
             Some(one) if stale(one) => Err(Denied::NotNow(why(one))),
             Some(_) => Err(Denied::Refused(format!(
-                "what `init` wrote into {project} cannot be committed: {}",
+                "refs that `init` wrote into {project} cannot be committed: {}",
                 named(refused.iter().map(|one| why(one)))
             ))),
         }
     }
 }
 
-/// A value without a history may take any other's place, and only if that is still there.
+/// Moves a ref from its committed value to the value on the disk, only if the committed value has not changed. The move
+/// is forced, because a value without a history never fast-forwards.
 fn command(name: &RefName, from: Option<Oid>, to: Oid) -> RefCommand {
     let old = from.map_or(Expected::Absent, Expected::Oid);
     RefCommand { name: name.clone(), old, new: Some(to), force: true }
@@ -201,13 +203,14 @@ fn command(name: &RefName, from: Option<Oid>, to: Oid) -> RefCommand {
 fn contradictions(strays: &[(ProjectName, Stray)]) -> String {
     let refs = named(strays.iter().map(|(project, stray)| format!("{} of {project} at {}", stray.name, stray.value)));
     format!(
-        "`init`, a schema upgrade or somebody else wrote what contradicts what was committed meanwhile: {refs}. The disk has \
-         the committed values again, and nothing is lost: look at each with `lockstep stray list PROJECT`, then `lockstep \
-         stray adopt PROJECT REF` or `lockstep stray discard PROJECT REF`, and start Gerrit again"
+        "`init`, a schema upgrade or somebody else wrote values that contradict the committed ones: {refs}. The disk \
+         has the committed values again, and the others are kept as strays. List them with `lockstep stray list \
+         PROJECT`, end each one with `lockstep stray adopt PROJECT REF` or `lockstep stray discard PROJECT REF`, then \
+         start Gerrit again"
     )
 }
 
-/// The first of them, and how many more there are.
+/// Joins the first texts, and says how many more there are.
 fn named(all: impl Iterator<Item = String>) -> String {
     let all: Vec<String> = all.collect();
     let mut text = all[..all.len().min(NAMED)].join(", ");

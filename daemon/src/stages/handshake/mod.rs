@@ -1,21 +1,22 @@
-//! The hello stage: whether a Gerrit may start here.
+//! The handshake stage: decides whether a Gerrit may start at this node.
 //!
-//! Before it serves, a Gerrit says who it is. Three things are looked at, in this order, and nothing is merged silently:
-//! - **Folders.** It keeps each project's repository where this sidecar does.
-//! - **Identity.** All sites are born from the first one: one server id, the same All-Projects and All-Users. The first
-//!   Gerrit that is accepted says which, for ever. Each node has an instance id of its own.
-//! - **What `init` wrote.** `init` and schema upgrades write into All-Projects and All-Users behind the bridge's back. Nobody
-//!   else writes there while Gerrit is not serving, so each difference between the disk and the version map is theirs: what
-//!   goes on from what was committed is committed, what was lost is restored, and what contradicts it is kept as a stray
-//!   and said. A site that was initialised apart is refused.
+//! Before a Gerrit serves, its bridge tells the sidecar which Gerrit this is. The sidecar checks three things in this
+//! order, and never merges anything silently:
+//! - **Folders.** Gerrit keeps the repository of each project where this sidecar does.
+//! - **Identity.** Each further site is a copy of the first one: all have the same server id, All-Projects and
+//!   All-Users. The first Gerrit that is accepted sets these values for ever. Each node has an instance id of its own.
+//! - **Writes of `init`.** `init` and schema upgrades write into All-Projects and All-Users behind the bridge's back.
+//!   Nobody else writes there while Gerrit is not serving, so each difference between the disk and the version map
+//!   comes from them. A value that is ahead of the committed one is committed. A lost value is restored. A value that
+//!   contradicts the committed one is kept as a stray and reported. A site that was initialised apart is refused.
 //!
 //! | file | idea |
 //! |---|---|
-//! | `folders` | where it keeps its repositories, held against the configuration |
-//! | `identity` | who this Gerrit is, held against the refdb |
-//! | `compare` | how the disk differs from the version map |
-//! | `init_writes` | what becomes of each difference |
-//! | `stray` | what had to give way: listed, adopted, discarded |
+//! | `folders` | compares the folders of Gerrit with those of the sidecar |
+//! | `identity` | checks the identity of the Gerrit against the refdb |
+//! | `compare` | classifies the differences between the disk and the version map |
+//! | `init_writes` | commits, restores, keeps or refuses each difference |
+//! | `stray` | adopts or discards a stray |
 
 mod compare;
 mod folders;
@@ -36,39 +37,39 @@ use crate::seams::refdb::RefDb;
 use crate::stages::ports::{CatchUp, Handshake, Transactions};
 use crate::state::materialize::Materializer;
 
-/// What keeps the node from being ready; nothing when it is.
+/// The preconditions that keep the node from being ready; empty when it is ready.
 pub type NotReady = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
-/// The door of one node.
+/// The handshake stage of one node.
 pub struct HandshakeStage {
-    /// This node.
+    /// The name of this node.
     pub node: NodeId,
-    /// The refdb.
+    /// The refdb, which records the installation and its instance ids.
     pub refdb: Arc<dyn RefDb>,
     /// The repositories and the version map.
     pub materializer: Materializer,
-    /// The commit stage.
+    /// The commit stage, which commits the writes of `init` and adopted strays.
     pub transactions: Arc<dyn Transactions>,
-    /// The apply stage.
+    /// The apply stage, which fetches a project that this node does not know yet.
     pub catch_up: Arc<dyn CatchUp>,
-    /// For request ids.
+    /// Randomness for request ids.
     pub entropy: Arc<dyn Entropy>,
-    /// Below which folders the repositories lie; none where they are on no disk.
+    /// The folders that hold the repositories; none when the repositories are on no disk.
     pub roots: Option<Roots>,
-    /// Whether this node hands out what a bridge must look at (`gerrit.refresh = "bridge"`).
+    /// Whether this node hands out refresh tasks to a bridge (`gerrit.refresh = "bridge"`).
     pub takes_a_bridge: bool,
-    /// Whether this node has joined and caught up.
+    /// Tells whether this node has joined and caught up.
     pub not_ready: NotReady,
-    /// One Gerrit after the other: a hello that was cut short, and its retry, do not settle the same differences at once.
+    /// Serialises handshakes: one that was cut short and its retry must not resolve the same differences at once.
     pub turn: tokio::sync::Mutex<()>,
 }
 
-/// Why a Gerrit was not let in.
+/// The reason why a Gerrit was denied.
 #[derive(Debug)]
 enum Denied {
-    /// It must not start: for the administrator.
+    /// Gerrit must not start. The text is for the administrator.
     Refused(String),
-    /// It is not known yet: ask again.
+    /// The sidecar cannot decide yet. The bridge asks again.
     NotNow(String),
 }
 
@@ -78,10 +79,10 @@ impl Denied {
     }
 }
 
-/// Why a Gerrit with the bridge may not start beside a sidecar that has nothing for it.
-const NOBODY_REFRESHES: &str = "the sidecar's setting gerrit.refresh is not \"bridge\", so this Gerrit would never hear of what \
-     other sites do. Write refresh = \"bridge\" below [gerrit] in its lockstep.toml, start the sidecar anew, then Gerrit; \
-     where Gerrit has served like this before, run its offline `reindex` in between";
+/// The reason to deny a Gerrit with the bridge when the sidecar has no refresh tasks for it.
+const NOBODY_REFRESHES: &str = "the sidecar's setting gerrit.refresh is not \"bridge\", so this Gerrit would not learn \
+     of changes at other sites. Set refresh = \"bridge\" in section [gerrit] of lockstep.toml, and restart the \
+     sidecar. If this Gerrit has served with the old setting, run its offline `reindex`. Then start Gerrit";
 
 fn unavailable(why: impl std::fmt::Display) -> ApiError {
     ApiError { code: RefusalCode::Unavailable, message: why.to_string(), retry: true }
@@ -112,11 +113,11 @@ impl Handshake for HandshakeStage {
         let (instance, version) = (&gerrit.instance_id, &gerrit.gerrit_version);
         match self.admit(&gerrit).await {
             Ok(()) => {
-                tracing::info!(instance, version, bridge = gerrit.bridge_version, "a Gerrit starts");
+                tracing::info!(instance, version, bridge = gerrit.bridge_version, "handshake accepted: Gerrit starts");
                 Ok(HelloResponse { accepted: true, reason: None })
             }
             Err(Denied::Refused(reason)) => {
-                tracing::error!(instance, version, reason, "a Gerrit must not start");
+                tracing::error!(instance, version, reason, "handshake denied: Gerrit must not start");
                 Ok(HelloResponse { accepted: false, reason: Some(reason) })
             }
             Err(Denied::NotNow(why)) => Err(unavailable(why)),

@@ -1,4 +1,4 @@
-//! The end of a stray: an operator adopts it, by a commit, or discards it.
+//! Ends a stray: an operator adopts it with a commit, or discards it.
 
 use lockstep_proto::bridge::{
     ApiError, Expected, Outcome, ProjectResponse, RefCommand, RefTransactionRequest, Refusal, RefusalCode,
@@ -9,7 +9,7 @@ use lockstep_proto::{ProjectKey, ProjectName, TxnId};
 use super::{Denied, HandshakeStage, unavailable};
 
 impl HandshakeStage {
-    /// Ends a stray. One that is gone already was ended by an earlier try.
+    /// Ends a stray. A stray that is gone already may have been ended by an earlier try of the same request.
     pub(super) async fn end(&self, project: &ProjectName, request: StrayRequest) -> Result<ProjectResponse, ApiError> {
         let StrayRequest { request_id, stray, end } = request;
         let Some(key) = self.materializer.versions.project_key(project).map_err(unavailable)? else {
@@ -23,8 +23,9 @@ impl HandshakeStage {
         })?;
         if apart {
             return Ok(refused(format!(
-                "{} at {} has nothing in common with what was committed: it is of an installation of its own. Take the \
-                 folder of {project} out of the sidecar's root, or its base path; the sidecar brings the one of the other sites",
+                "{} at {} has nothing in common with the committed history: it belongs to another installation. Move \
+                 the folder of {project} out of the sidecar's root or its base path. The sidecar then brings in that \
+                 of the other sites",
                 stray.name, stray.value
             )));
         }
@@ -39,7 +40,7 @@ impl HandshakeStage {
         Ok(done(txn))
     }
 
-    /// The answer to whoever ends what is not there.
+    /// The answer for a stray that is not there: committed when the wanted end has come already, refused otherwise.
     fn ended_before(&self, key: &ProjectKey, stray: &Stray, end: StrayEnd) -> Result<ProjectResponse, ApiError> {
         let now = self.value(key, &stray.name).map_err(|shut| match shut {
             Denied::Refused(why) | Denied::NotNow(why) => unavailable(why),
@@ -48,7 +49,7 @@ impl HandshakeStage {
             return Ok(done(None));
         }
         Ok(refused(format!(
-            "{} has no stray at {}; `lockstep stray list` shows what there is",
+            "{} has no stray at {}; `lockstep stray list PROJECT` shows the strays",
             stray.name, stray.value
         )))
     }

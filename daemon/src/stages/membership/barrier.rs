@@ -1,4 +1,5 @@
-//! When every open incarnation knows a transaction: the barrier before a project's writability is gone for good.
+//! The barrier: the wait until every open incarnation knows a transaction, before a project loses its writability for
+//! good.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,19 +12,19 @@ use tokio::time::{Instant, sleep};
 use crate::seams::refdb::{IncarnationState, RefDb, RefDbError};
 use crate::stages::ports::Barrier;
 
-/// Asks the registry until the barrier is passed.
+/// The barrier by means of the refdb: asks its registry of nodes and incarnations until the barrier is passed.
 pub struct RegistryBarrier {
-    /// The refdb.
+    /// The refdb with the registry.
     pub refdb: Arc<dyn RefDb>,
-    /// Makes this node's own marks known soon.
+    /// Makes this node write its own low-water marks at once.
     pub nudge: Arc<Notify>,
-    /// How long to wait at most.
+    /// Maximum time to wait.
     pub patience: Duration,
 }
 
 impl RegistryBarrier {
-    /// Nodes with an incarnation that is not drained (a frozen one may hold copies that still land) whose low-water mark has
-    /// not passed the transaction.
+    /// The nodes that have an incarnation that is not drained, and whose low-water mark has not passed the transaction.
+    /// A frozen incarnation counts, because late copies of its writes may still land.
     async fn waiting_for(&self, txn: &TxnId) -> Result<Vec<NodeId>, RefDbError> {
         let nodes = self.refdb.nodes().await?;
         let mut open = Vec::new();
@@ -69,7 +70,7 @@ mod tests {
     use crate::seams::refdb::memory::MemoryRefDb;
     use crate::seams::refdb::{IncarnationRecord, NodeRecord, Role};
 
-    /// A node with an incarnation, and a transaction of somebody else that it has not applied.
+    /// A node with an open incarnation, and a transaction of another node that it has not applied.
     async fn world() -> (MemoryRefDb, RegistryBarrier, IncarnationRecord, TxnId) {
         let refdb = MemoryRefDb::new();
         let site = refdb.enroll_site(&"s".parse().unwrap(), Role::Active).await.unwrap().site;
@@ -101,9 +102,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn it_waits_for_whoever_is_not_drained() {
         let (refdb, barrier, one, txn) = world().await;
-        assert!(barrier.passed(&txn).await.is_err(), "open");
+        assert!(barrier.passed(&txn).await.is_err(), "an open incarnation stops it");
         refdb.freeze(&one.site, &one.id).await.unwrap();
-        assert!(barrier.passed(&txn).await.is_err(), "frozen: what is in flight may still land");
+        assert!(barrier.passed(&txn).await.is_err(), "frozen: writes in flight may still land");
         refdb.drained(&one.site, &one.id, &[Seq(8)]).await.unwrap();
         assert_eq!(barrier.passed(&txn).await, Ok(()));
     }
@@ -114,7 +115,7 @@ mod tests {
         let before = refdb.nodes().await.unwrap().remove(0);
         let mark = |seq| NodeRecord { low_water: [(txn.slot.lane.clone(), Seq(seq))].into(), ..before.clone() };
         refdb.put_node(&mark(4), Some(&before)).await.unwrap();
-        assert!(barrier.passed(&txn).await.is_err(), "all below it, and not the transaction itself");
+        assert!(barrier.passed(&txn).await.is_err(), "the mark covers the slots below the transaction only");
         refdb.put_node(&mark(5), Some(&before)).await.unwrap();
         assert_eq!(barrier.passed(&txn).await, Ok(()));
     }

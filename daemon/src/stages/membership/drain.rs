@@ -1,8 +1,8 @@
-//! The end of an incarnation: freeze it, poison every empty slot that its owner could still use, publish what is
-//! committed, and say so. Resumable: whoever finds it half done does it again.
+//! Drains an incarnation: freezes it, poisons every empty slot that its owner could still use, publishes the committed
+//! slots, and records that it is drained. Any node can repeat a drain that was interrupted.
 //!
-//! Lanes, and the slots of a lane, are looked at side by side, since a failover waits for this; each lane is published in
-//! its own order, which is all that its projects need.
+//! Lanes, and the slots of a lane, are processed concurrently, because a failover waits for the drain. Each lane is
+//! published in the order of its slots, which is the only order that its projects need.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,34 +18,35 @@ use crate::seams::eventlog::EventLog;
 use crate::seams::eventlog::deliver::{append_all, record};
 use crate::seams::refdb::{IncarnationRecord, IncarnationState, RefDb, RefDbError, SlotState};
 
-/// Lanes that are drained at the same time.
+/// Number of lanes that are drained concurrently.
 const LANES: usize = 8;
-/// Slots of a lane that are looked at, or poisoned, at the same time. All lanes together stay far below what a refdb
-/// answers within the time of one call: above it every call is too late, and nothing gets on.
+/// Number of slots per lane that are read or poisoned concurrently. All lanes together stay far below the number of
+/// calls that a refdb answers within the timeout of one call. Above that number, every call would time out and the
+/// drain would make no progress.
 const SLOTS: usize = 8;
-/// How often one slot is asked for before the incarnation begins anew.
+/// Number of tries per slot. After that, the drain of the incarnation begins anew.
 const TRIES: u32 = 6;
-/// Records of one call to the event log.
+/// Number of records per append to the event log.
 const RECORDS: usize = 100;
 
-/// Drains incarnations.
+/// Drains incarnations of this node and of others.
 #[derive(Clone)]
 pub struct Drainer {
-    /// The refdb.
+    /// The refdb with the incarnations and their slots.
     pub refdb: Arc<dyn RefDb>,
-    /// Where committed slots go.
+    /// The event log that receives the committed slots.
     pub eventlog: Arc<dyn EventLog>,
-    /// For the jitter of retries.
+    /// Randomness for the jitter of retries.
     pub entropy: Arc<dyn Entropy>,
-    /// Injected bugs.
+    /// Defects that a test has switched on.
     pub bugs: InjectedBugs,
 }
 
 impl Drainer {
-    /// Drains one incarnation of a site. It tries until it succeeds or the caller gives up.
+    /// Drains one incarnation of a site. Retries until it succeeds or the caller drops the future.
     ///
     /// # Errors
-    /// The refdb refuses the call for good.
+    /// [`RefDbError::Broken`]: the refdb refuses a call for good.
     pub async fn drain(&self, site: &SiteId, id: &IncarnationId) -> Result<(), RefDbError> {
         let mut backoff = Backoff::new(Arc::clone(&self.entropy), Duration::from_millis(50), Duration::from_secs(5));
         loop {
@@ -53,7 +54,7 @@ impl Drainer {
                 Ok(()) => return Ok(()),
                 Err(error @ RefDbError::Broken(_)) => return Err(error),
                 Err(error) => {
-                    tracing::warn!(incarnation = %id, %error, "draining goes on");
+                    tracing::warn!(incarnation = %id, %error, "a drain was interrupted and is tried again");
                     backoff.wait().await;
                 }
             }
@@ -71,7 +72,7 @@ impl Drainer {
         self.refdb.drained(site, id, &published).await
     }
 
-    /// Settles and publishes one lane; answers the slot behind its last one.
+    /// Poisons the empty slots of one lane and publishes the committed ones. Answers the slot behind its last one.
     async fn drain_lane(&self, frozen: &IncarnationRecord, lane: usize) -> Result<Seq, RefDbError> {
         let id = frozen.id.lane(Lane(u8::try_from(lane).unwrap_or(u8::MAX)));
         let (settled, published) = (frozen.settled[lane].0, frozen.published[lane].0);
@@ -91,13 +92,13 @@ impl Drainer {
         Ok(Seq(settled + frozen.window))
     }
 
-    /// What is in a slot for ever.
+    /// The final content of a slot.
     async fn look(&self, slot: Slot, is_settled: bool) -> Result<SlotState, RefDbError> {
         let ask = async || if is_settled { self.refdb.slot(&slot).await } else { self.close(&slot).await };
         patiently(&self.entropy, ask).await
     }
 
-    /// Makes sure that nothing can land in a slot of the window any more; what is in it already stays.
+    /// Poisons a slot of the window if it is empty, so that nothing can land in it any more. Answers its content.
     async fn close(&self, slot: &Slot) -> Result<SlotState, RefDbError> {
         if self.bugs.has(InjectedBug::WindowNotPoisoned) {
             return self.refdb.slot(slot).await;
@@ -114,7 +115,7 @@ impl Drainer {
     }
 }
 
-/// Asks again when no answer came: one late answer must not begin hundreds of slots anew.
+/// Repeats a call that was not answered, so that one late answer does not make the drain read hundreds of slots again.
 async fn patiently<T, F>(entropy: &Arc<dyn Entropy>, ask: impl Fn() -> F) -> Result<T, RefDbError>
 where
     F: Future<Output = Result<T, RefDbError>>,
@@ -136,7 +137,7 @@ mod tests {
     use super::*;
     use crate::base::clock::SeededEntropy;
 
-    /// How often a question is asked that fails so many times, and its end.
+    /// Asks with a call that fails `failures` times. Answers the number of calls and the last result.
     async fn asked(failures: u32, error: &RefDbError) -> (u32, Result<(), RefDbError>) {
         let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(1));
         let calls = Cell::new(0);

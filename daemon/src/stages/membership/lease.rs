@@ -1,7 +1,7 @@
-//! Who seems to be gone. Only a hint: adoption itself is safe at any time.
+//! Detects nodes that seem to be gone. The result is only a hint: adoption is safe at any time.
 //!
-//! No absolute times are compared. A watcher sees a node's beat unchanged for a whole lease of its own clock, so clocks
-//! that differ, or jump, at most let it look too early or too late.
+//! No absolute times are compared. A watcher waits until it has seen a node's heartbeat unchanged for a whole lease of
+//! its own clock. Clocks that differ, or are set, can only make the watcher act too early or too late.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use tokio::time::Instant;
 
 use crate::seams::refdb::NodeRecord;
 
-/// What one watcher has seen of the others' beats.
+/// The heartbeats of other nodes as one watcher has seen them, each with the time since which it stands still.
 #[derive(Debug, Default)]
 pub struct Leases {
     seen: BTreeMap<NodeId, (u64, u64, Instant)>,
 }
 
 impl Leases {
-    /// Looks at all nodes' records, and answers those whose beat has not moved for `lease`.
+    /// Takes the records of all nodes, and answers the nodes whose heartbeat has not changed for `lease`.
     pub fn expired(&mut self, nodes: &[NodeRecord], now: Instant, lease: Duration) -> Vec<NodeId> {
         let mut expired = Vec::new();
         for node in nodes {

@@ -1,4 +1,5 @@
-//! A node among the others: it beats, says how far it has applied, and adopts the journals of dead siblings.
+//! The membership of a node: it writes heartbeats and low-water marks, adopts the journals of dead siblings, and expels
+//! nodes that are away for too long.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,14 +16,14 @@ use crate::base::observer::Observer;
 use crate::seams::refdb::{IncarnationState, NodeAnswer, NodeRecord, RefDb};
 use crate::state::low_water::LowWater;
 
-/// Bounds of membership.
+/// Times of membership.
 #[derive(Clone, Copy, Debug)]
 pub struct MemberLimits {
-    /// How often a node beats.
+    /// Interval between the heartbeats of a node.
     pub beat: Duration,
-    /// How long a beat may stand still before a sibling adopts the journal.
+    /// How long a heartbeat may stand still before a sibling adopts the journal.
     pub lease: Duration,
-    /// How long a beat may stand still before nothing is kept for the node any more.
+    /// How long a heartbeat may stand still before the node is expelled and nothing is kept for it any more.
     pub retention: Duration,
 }
 
@@ -33,34 +34,35 @@ impl Default for MemberLimits {
     }
 }
 
-/// The membership of one node.
+/// The membership of one node, with its record in the refdb.
 pub struct Member {
-    /// The site.
+    /// The site of this node.
     pub site: SiteId,
-    /// The node.
+    /// The name of this node.
     pub node: NodeId,
-    /// The refdb.
+    /// The refdb with the registry of nodes and incarnations.
     pub refdb: Arc<dyn RefDb>,
-    /// How far this node has applied.
+    /// The low-water marks of this node.
     pub low_water: Arc<LowWater>,
-    /// Drains what is adopted.
+    /// Drains adopted incarnations.
     pub drainer: Drainer,
     /// The node's record as it was last written.
     pub record: Mutex<NodeRecord>,
-    /// Called when this node is no longer what it thinks: expelled, or its volume is used elsewhere.
+    /// Called when another process has changed this node's record: the node was expelled, or its volume is used
+    /// elsewhere.
     pub fenced: Arc<dyn Fn() + Send + Sync>,
-    /// Who listens.
+    /// Receives failures.
     pub observer: Arc<dyn Observer>,
-    /// Beat now.
+    /// Makes the node write a heartbeat at once.
     pub nudge: Arc<Notify>,
-    /// Bounds.
+    /// Times of heartbeats, leases and retention.
     pub limits: MemberLimits,
-    /// Injected bugs.
+    /// Defects that a test has switched on.
     pub bugs: InjectedBugs,
 }
 
 impl Member {
-    /// Beats and watches until it is aborted.
+    /// Writes heartbeats and watches the other nodes, until the task is aborted.
     pub async fn run(self: Arc<Self>) {
         let mut leases = Leases::default();
         let mut retention = Leases::default();
@@ -76,7 +78,7 @@ impl Member {
         }
     }
 
-    /// Writes this node's record: a new beat, the durable low-water marks.
+    /// Writes this node's record with a new heartbeat and the durable low-water marks.
     async fn beat(&self) -> Result<(), String> {
         let previous = self.record.lock().clone();
         let next = NodeRecord { beat: previous.beat + 1, low_water: self.low_water.durable(), ..previous.clone() };
@@ -88,12 +90,12 @@ impl Member {
             NodeAnswer::Differs(_) if self.bugs.has(InjectedBug::PausedNodeGoesOn) => Ok(()),
             NodeAnswer::Differs(now) => {
                 (self.fenced)();
-                Err(format!("this node's record was changed by somebody else ({now:?}): it stops"))
+                Err(format!("another process has changed this node's record ({now:?}); this node stops"))
             }
         }
     }
 
-    /// Adopts siblings whose lease is gone, and expels nodes that are away beyond retention.
+    /// Adopts siblings whose lease is over, and expels nodes that are away for longer than the retention.
     async fn watch(&self, leases: &mut Leases, retention: &mut Leases) -> Result<(), String> {
         let nodes = self.refdb.nodes().await.map_err(|error| error.to_string())?;
         let gone = leases.expired(&nodes, Instant::now(), self.limits.lease);
@@ -115,20 +117,20 @@ impl Member {
         let open = self.refdb.incarnations(&self.site).await.map_err(|error| error.to_string())?;
         let theirs = open.iter().filter(|one| dead.contains(&one.id.node) && one.state != IncarnationState::Drained);
         for incarnation in theirs {
-            tracing::warn!(incarnation = %incarnation.id, "its node is gone: adopting its journal");
+            tracing::warn!(incarnation = %incarnation.id, "the node of this incarnation is gone; adopting its journal");
             self.drainer.drain(&self.site, &incarnation.id).await.map_err(|error| error.to_string())?;
         }
         Ok(())
     }
 
-    /// Nothing is kept for a node any more; its incarnations are frozen first, so that it notices.
+    /// Expels a node, for which nothing is kept any more. Its incarnations are drained first, so that it notices.
     async fn expel(&self, away: &NodeRecord) -> Result<(), String> {
         let open = self.refdb.incarnations(&away.site).await.map_err(|error| error.to_string())?;
         let theirs = open.iter().filter(|one| one.id.node == away.node && one.state != IncarnationState::Drained);
         for incarnation in theirs {
             self.drainer.drain(&away.site, &incarnation.id).await.map_err(|error| error.to_string())?;
         }
-        tracing::error!(node = %away.node, "away beyond retention: expelled, it reconciles when it comes back");
+        tracing::error!(node = %away.node, "away for too long and expelled; it reconciles when it comes back");
         let expelled = NodeRecord { expelled: true, ..away.clone() };
         self.refdb.put_node(&expelled, Some(away)).await.map_err(|error| error.to_string())?;
         Ok(())

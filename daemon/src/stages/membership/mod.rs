@@ -1,15 +1,15 @@
-//! The site stage: who this node is among the others, and what becomes of journals whose owner is gone.
+//! The membership stage: a node's part in the group of nodes, and the drain of journals whose owner is gone.
 //!
-//! Safety rests on conditional writes alone: an incarnation is born under its site's role and epoch, a frozen one cannot
-//! go on, and a poisoned window cannot be used. Leases only decide when somebody looks.
+//! Safety rests on conditional writes alone: an incarnation is opened under its site's role and epoch, a frozen
+//! incarnation cannot move its marks, and a poisoned window cannot be used. Leases only decide when other nodes look.
 //!
 //! | file | idea |
 //! |---|---|
-//! | `drain` | freeze, poison the window, publish: the end of an incarnation |
-//! | `open` | drain what came before, then a new incarnation |
-//! | `lease` | who seems to be gone: a pure function |
-//! | `member` | heartbeat, low-water marks, adoption of dead siblings |
-//! | `barrier` | when every open incarnation knows a transaction |
+//! | `drain` | ends an incarnation: freezes it, poisons its window, publishes its committed slots |
+//! | `open` | drains earlier incarnations, then opens a new one |
+//! | `lease` | which nodes seem to be gone: a pure function |
+//! | `member` | heartbeats, low-water marks, adoption and expulsion |
+//! | `barrier` | the wait until every open incarnation knows a transaction |
 
 mod barrier;
 mod drain;

@@ -1,4 +1,4 @@
-//! A new incarnation: everything that this node's earlier lives left open is drained first.
+//! Opens a new incarnation, after a drain of those that earlier starts of this node have left open.
 
 use std::sync::Arc;
 
@@ -9,30 +9,30 @@ use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::seams::refdb::{IncarnationRecord, IncarnationState, OpenAnswer, RefDb, RefDbError, Role, SiteRecord};
 use crate::state::journal::JournalLimits;
 
-/// Why there is no new incarnation.
+/// The reason why no incarnation was opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The site does not commit: this node applies only, until the site's role changes.
+    /// The site is not active. This node only applies until the site's role changes.
     #[error("site {} is {:?} (epoch {}): it takes no commits", .0.site, .0.role, .0.epoch)]
     NotActive(SiteRecord),
-    /// The refdb did not answer, or refuses.
+    /// The refdb did not answer, or refused the call.
     #[error(transparent)]
     RefDb(#[from] RefDbError),
 }
 
-/// Brings a node's new incarnation into the world.
+/// Opens incarnations of one node.
 pub struct IncarnationOpener {
-    /// The site.
+    /// The site of the node.
     pub site: SiteId,
-    /// The node.
+    /// The name of the node.
     pub node: NodeId,
-    /// The refdb.
+    /// The refdb with the registry of incarnations.
     pub refdb: Arc<dyn RefDb>,
-    /// Drains earlier lives.
+    /// Drains earlier incarnations.
     pub drainer: Drainer,
-    /// Lanes and window.
+    /// The number of lanes, and the window, of a new incarnation.
     pub limits: JournalLimits,
-    /// Injected bugs.
+    /// Defects that a test has switched on.
     pub bugs: InjectedBugs,
 }
 
@@ -40,7 +40,8 @@ impl IncarnationOpener {
     /// Drains this node's earlier incarnations, then opens a new one.
     ///
     /// # Errors
-    /// The site is not active, or the refdb did not answer (try again: a half-born incarnation is drained then).
+    /// The site is not active, or the refdb did not answer. A retry drains an incarnation that this call may have
+    /// opened.
     pub async fn open_incarnation(&self) -> Result<IncarnationRecord, OpenError> {
         self.drain_earlier().await?;
         let site = self.refdb.enroll_site(&self.site, Role::Active).await?;
@@ -62,19 +63,20 @@ impl IncarnationOpener {
             OpenAnswer::Opened => Ok(record),
             OpenAnswer::NotAllowed(_) if self.bugs.has(InjectedBug::FencedReborn) => Ok(record),
             OpenAnswer::NotAllowed(site) => Err(OpenError::NotActive(site)),
-            // The answer to an earlier try was lost: that incarnation is this node's own, and is drained next time.
-            OpenAnswer::Exists => Err(RefDbError::NotNow(format!("incarnation {} exists", record.id)).into()),
+            // The answer to an earlier try was lost. That incarnation is this node's own, and the next try drains it.
+            OpenAnswer::Exists => Err(RefDbError::NotNow(format!("incarnation {} exists already", record.id)).into()),
         }
     }
 
-    /// Drains whatever this node's earlier lives left open: nothing more of theirs can land, and what landed is published.
+    /// Drains the incarnations that earlier starts of this node have left open. After that, none of their writes can
+    /// land, and those that have landed are published.
     ///
     /// # Errors
     /// The refdb did not answer.
     pub async fn drain_earlier(&self) -> Result<(), OpenError> {
         for earlier in self.refdb.incarnations(&self.site).await? {
             if earlier.id.node == self.node && earlier.state != IncarnationState::Drained {
-                tracing::info!(incarnation = %earlier.id, "draining an earlier life of this node");
+                tracing::info!(incarnation = %earlier.id, "draining an earlier incarnation of this node");
                 self.drainer.drain(&self.site, &earlier.id).await?;
             }
         }

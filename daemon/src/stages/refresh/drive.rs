@@ -1,4 +1,4 @@
-//! Tasks for a Gerrit that does not ask by itself: the sidecar takes them from its own queue and tells it.
+//! Drives a Gerrit without the bridge: the sidecar takes refresh tasks from its own queue and calls Gerrit to do them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,25 +11,25 @@ use crate::base::backoff::Backoff;
 use crate::seams::gerrit::{Gerrit, GerritError};
 use crate::stages::ports::Refreshes;
 
-/// The first pause when Gerrit takes nothing, and the longest.
+/// The first and the longest pause while Gerrit does not answer or denies access.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-/// Most tasks that are told at once: calls that they have in common are made once.
+/// Maximum number of tasks per batch. Calls that several tasks of a batch need are made once.
 const MOST: u32 = 64;
 
-/// One process of Gerrit, as the queue knows it.
+/// The Gerrit process that the sidecar talks to, as a session of the queue.
 #[derive(Debug, Default)]
 struct Session {
     number: u64,
-    /// The process; none when it did not answer.
+    /// The number that identifies the process; none when Gerrit did not answer.
     process: Option<u64>,
 }
 
 impl Session {
-    /// Asks which process answers. Another one, or nobody knows which, is another session: it has lost what the one before had
-    /// not on its disk.
+    /// Asks Gerrit which process answers. A different or an unknown process begins a new session, because it may lack
+    /// index writes that the previous one had acknowledged and not yet written to disk.
     ///
     /// # Errors
-    /// It is another session, and why.
+    /// A new session began; the text says why.
     async fn goes_on(&mut self, gerrit: &dyn Gerrit) -> Result<(), String> {
         let before = self.process;
         let now = gerrit.process().await;
@@ -39,14 +39,14 @@ impl Session {
         }
         self.number += 1;
         Err(match now {
-            Ok(_) => "another process of Gerrit answers: it may not have what the one before did".to_owned(),
-            Err(error) => format!("it is not known which process of Gerrit did it: {error}"),
+            Ok(_) => "a different Gerrit process answers now and may lack the work of the previous one".to_owned(),
+            Err(error) => format!("cannot tell which Gerrit process did the task: {error}"),
         })
     }
 }
 
 impl Refresh {
-    /// Tells this Gerrit what to look at, until the node ends.
+    /// Takes due tasks and has this Gerrit do them, until the node ends.
     pub async fn drive(self: Arc<Self>, gerrit: Arc<dyn Gerrit>) {
         let mut backoff = Backoff::new(Arc::clone(&self.parts.entropy), PAUSES.0, PAUSES.1);
         let mut session = Session::default();
@@ -67,8 +67,8 @@ impl Refresh {
                     }
                 }
             }
-            // What was done counts when the process that was asked before still answers: an acknowledgement also says that it
-            // lives, and so has on its disk what it acknowledged long ago.
+            // Completed tasks count only if the process that did them still answers. An acknowledgement also proves
+            // that this process is alive, so that its older acknowledgements are on its disk by now.
             if !report.done.is_empty()
                 && let Err(why) = session.goes_on(gerrit.as_ref()).await
             {
@@ -78,7 +78,7 @@ impl Refresh {
                 return;
             }
             if takes_nothing || session.process.is_none() {
-                // It may be another process that comes back.
+                // A different process may come back, so a new session begins.
                 session.number += 1;
                 backoff.wait().await;
             } else {

@@ -1,17 +1,21 @@
-//! The refresh stage: what this node's Gerrit has to look at again, until it has acknowledged that it did.
+//! The refresh stage: tracks the subjects that this node's Gerrit must look at again, until Gerrit acknowledges each of
+//! them.
 //!
-//! Gerrit trusts its index and caches, and the sidecar writes refs behind them. So every move of a ref leaves a *mark* on the
-//! subject that Gerrit keeps of it (a change, an account, a project's configuration), its own commits included: a Gerrit that
-//! dies between its commit and its index would otherwise never index. The mark is made when the disk shows the move and before
-//! the move can become durable, and both are stored in one step ([`crate::state::durability`]); so after a crash a ref that is
-//! remembered has its mark, and one that is not is applied again and marked again. An acknowledged mark goes with a later
-//! step: what crashes between is looked at twice, which is harmless.
+//! Gerrit trusts its index and caches, and the sidecar writes refs behind them. Every move of a ref therefore leaves a
+//! *refresh mark* on the subject that Gerrit keeps of it (a change, an account, a project's configuration). This node's
+//! own commits leave marks too: a Gerrit that dies after a commit and before it indexes the commit would otherwise
+//! never index it.
+//!
+//! The mark is made when the disk shows the move and before the move can become durable, and both are stored in one
+//! step ([`crate::state::durability`]). After a crash, every remembered move therefore has its mark, and every
+//! forgotten move is applied and marked again. A later step removes the mark after Gerrit's acknowledgement. A crash
+//! before that step repeats the refresh, which is harmless.
 //!
 //! | file | idea |
 //! |---|---|
-//! | `subject` | what a ref's move means to Gerrit, from its name |
-//! | `queue` | the marks: coalesced, ordered, bounded; pure |
-//! | `drive` | a Gerrit that does not ask by itself is told |
+//! | `subject` | maps the name of a ref to the subject that Gerrit keeps of it |
+//! | `queue` | the marks: coalesced, ordered and bounded; pure |
+//! | `drive` | calls a Gerrit that does not ask for tasks by itself |
 
 mod drive;
 pub mod queue;
@@ -44,20 +48,20 @@ use crate::state::gerrit_session::{Sessions, ending};
 use crate::state::version_map::{Follow, Mover};
 use queue::{Queue, QueueLimits};
 
-/// The first pause after a failure, and the longest.
+/// The first and the longest pause before a failed task is tried again.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// Generations of one life of the node: its lives do not share ids, so a late acknowledgement of an earlier life is none
-/// of this one's.
+/// Number of bits of a generation that count within one start of the node. The bits above them count the starts. So no
+/// two starts share a task id, and a late acknowledgement from an earlier start matches no task.
 const LIFE_BITS: u32 = 40;
 
-/// What the stage is told once.
+/// Settings of the refresh stage.
 #[derive(Clone, Debug)]
 pub struct RefreshSettings {
-    /// The project of accounts and groups.
+    /// The project that holds accounts and groups.
     pub all_users: ProjectName,
-    /// Whether this node's own commits come from its Gerrit, which has them in its index by itself.
+    /// Whether this node's own commits come from its Gerrit, which indexes them by itself.
     pub gerrit_commits: bool,
-    /// The queue's bounds.
+    /// Sizes and times of the queue.
     pub queue: QueueLimits,
 }
 
@@ -75,24 +79,24 @@ impl Default for RefreshSettings {
     }
 }
 
-/// What Gerrit calls the project of accounts and groups, unless it is told otherwise.
+/// Gerrit's default name of the project that holds accounts and groups.
 fn all_users() -> ProjectName {
     "All-Users".parse().expect("the name is well-formed")
 }
 
-/// What the stage needs of the node.
+/// Dependencies of the refresh stage.
 pub struct RefreshDependencies {
-    /// Where marks are kept.
+    /// The durable store of the refresh marks.
     pub store: Arc<dyn NodeStore>,
-    /// For people.
+    /// Wall-clock time, for the times that the status shows.
     pub clock: Arc<dyn Clock>,
-    /// For pauses.
+    /// Randomness for the jitter of pauses.
     pub entropy: Arc<dyn Entropy>,
-    /// Who listens.
+    /// Receives failures and the counts of finished tasks.
     pub observer: Arc<dyn Observer>,
-    /// Ends whoever waits.
+    /// Cancelled when the node ends. Calls that wait for tasks then end with an error.
     pub ended: CancellationToken,
-    /// Injected bugs.
+    /// Defects that a test has switched on.
     pub bugs: InjectedBugs,
 }
 
@@ -101,7 +105,7 @@ pub struct Refresh {
     settings: RefreshSettings,
     parts: RefreshDependencies,
     inner: Mutex<Inner>,
-    /// Raised when something may be due, or was acknowledged.
+    /// A counter that rises when a subject is marked and when Gerrit reports tasks.
     news: watch::Sender<u64>,
 }
 
@@ -114,7 +118,7 @@ struct Inner {
 }
 
 impl Refresh {
-    /// Goes on from the marks in the store.
+    /// Loads the refresh marks that earlier starts of the node left in the store.
     ///
     /// # Errors
     /// The store failed.
@@ -139,19 +143,19 @@ impl Refresh {
         self.news.send_modify(|news| *news += 1);
     }
 
-    /// Whether Gerrit may not have looked at this subject since its refs moved last.
+    /// Whether a refresh of this subject is outstanding: Gerrit may show it as it was before the last move of its refs.
     #[must_use]
     pub fn is_due(&self, subject: &Subject) -> bool {
         self.inner().queue.is_due(subject)
     }
 
-    /// Raised after each acknowledgement, and when something new is due.
+    /// Changes after each report of tasks, and when a new task may be due.
     #[must_use]
     pub fn news(&self) -> watch::Receiver<u64> {
         self.news.subscribe()
     }
 
-    /// How the queue stands.
+    /// Counts of the queue and the last error, for the status.
     #[must_use]
     pub fn status(&self) -> RefreshStatus {
         let inner = self.inner();
@@ -180,7 +184,7 @@ impl Refresh {
         listed.into_iter().map(status).collect()
     }
 
-    /// Tasks that are due now.
+    /// Hands out tasks that are due now. Also answers when another task may become due.
     fn take(&self, request: &TasksRequest) -> Result<(TasksResponse, Option<Instant>), ApiError> {
         let mut inner = self.inner();
         if inner.sessions.enter(&request.session, "refresh tasks")? {
@@ -191,7 +195,7 @@ impl Refresh {
         Ok((TasksResponse { tasks }, inner.queue.next()))
     }
 
-    /// The bridge has called: its Gerrit is alive.
+    /// Notes that the bridge has called, which proves that its Gerrit is alive.
     fn heard(&self, session: &str) -> Result<(), ApiError> {
         let mut inner = self.inner();
         match inner.sessions.enter(session, "refresh tasks")? {
@@ -215,12 +219,12 @@ impl Refresh {
 
 impl Inner {
     fn begin(&mut self, session: &str) {
-        tracing::info!(session, "a Gerrit asks for refresh tasks");
+        tracing::info!(session, "a new Gerrit session asks for refresh tasks");
         self.queue.begin(Instant::now());
     }
 }
 
-/// What is different about a subject that a ref has moved; none when nothing is.
+/// The difference that a move of a ref makes to its subject; none when it makes none.
 fn difference(
     subject: &Subject,
     before: &dyn Fn() -> Result<Option<RefRecord>, StoreError>,
@@ -244,7 +248,7 @@ fn difference(
     }
 }
 
-/// The incarnation of the project that is there; none when there is none.
+/// The incarnation of a project that exists; none when the project does not exist.
 fn incarnation(value: &RefValue) -> Option<u32> {
     match value {
         RefValue::State(state) if state.phase != ProjectPhase::Deleted => Some(state.incarnation),
@@ -301,7 +305,7 @@ impl Refreshes for Refresh {
             tokio::select! {
                 biased;
                 () = self.parts.ended.cancelled() => {}
-                // The sender lives as long as `self`.
+                // This never fails: the sender lives as long as `self`.
                 _ = news.changed() => {}
                 () = sleep_until(until) => {}
             }
@@ -312,7 +316,7 @@ impl Refreshes for Refresh {
         {
             let mut inner = self.inner();
             if inner.sessions.enter(&request.session, "refresh tasks")? {
-                // Nothing was handed out to it in this life of the node.
+                // The session is new: this start of the node has not handed out anything to it.
                 inner.begin(&request.session);
             }
             if !request.done.is_empty() {

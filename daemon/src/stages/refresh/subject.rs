@@ -1,15 +1,16 @@
-//! What a ref's move means to Gerrit, from its name alone.
+//! Maps the name of a ref to the subject that Gerrit must refresh when the ref moves.
 
 use lockstep_proto::refresh::Subject;
 use lockstep_proto::{ProjectName, RefKey, RefName};
 
-/// What Gerrit has to look at when this ref of this project moves; none when nothing in its index and caches rests on it,
-/// or when it looks by itself. `all_users` is the project of accounts and groups.
+/// The subject that Gerrit must refresh when this ref of this project moves. None when Gerrit's index and caches do not
+/// depend on the ref, or when Gerrit reads the ref anew each time. `all_users` is the project that holds accounts and
+/// groups.
 #[must_use]
 pub fn of(project: &ProjectName, key: &RefKey, all_users: &ProjectName) -> Option<Subject> {
     let name = match key {
         RefKey::State => return Some(Subject::Project { project: project.clone() }),
-        // Read from the repository each time.
+        // Gerrit reads it from the repository each time.
         RefKey::Head => return None,
         RefKey::Ref(name) => name,
     };
@@ -18,7 +19,7 @@ pub fn of(project: &ProjectName, key: &RefKey, all_users: &ProjectName) -> Optio
         ["heads", ..] => Some(branch(project, name)),
         ["meta", "config"] => Some(Subject::ProjectConfig { project: project.clone() }),
         ["changes", shard, number, ..] => change(project, number).filter(|_| is_shard_of(shard, number)),
-        // An edit lies in the project of its change, whose document names its author.
+        // An edit lies in the project of its change, and Gerrit's document of the change names the edit's author.
         ["users", _, _, edit, _] => change(project, edit.strip_prefix("edit-")?),
         rest if project == all_users => of_all_users(rest),
         _ => None,
@@ -52,7 +53,7 @@ fn is_shard_of(shard: &str, text: &str) -> bool {
     number(text).is_some_and(|number| format!("{:02}", number % 100) == shard)
 }
 
-/// A number as Gerrit writes it, which is no larger than its own kind takes.
+/// Parses a number as Gerrit writes it: decimal digits without a leading zero, at most `i32::MAX`.
 fn number(text: &str) -> Option<u32> {
     let is_plain = !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
     let number: u32 = text.parse().ok().filter(|_| is_plain)?;

@@ -1,4 +1,4 @@
-//! The stage with its store: sessions, long polls, restarts, a Gerrit that is told.
+//! Tests of the stage with its store: sessions, long polls, restarts, and a Gerrit without the bridge.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ impl Clock for Still {
     }
 }
 
-/// A node's refs with the stage behind them, on a store that outlives it.
+/// One start of a node with its version map and its refresh stage, on a store that outlives it.
 struct Life {
     refresh: Arc<Refresh>,
     versions: Arc<VersionMap>,
@@ -130,7 +130,7 @@ async fn what_is_durable_has_its_mark_and_what_was_acknowledged_lately_comes_aga
     assert_eq!(life.refresh.status().due, 1);
     tokio::time::sleep(Duration::from_secs(300)).await;
     life.durability.settle().await;
-    // Whether or not it was acknowledged: its Gerrit may die yet.
+    // Acknowledged or not, Gerrit may still die and lose both.
     let next = live(&store, InjectedBugs::default()).await;
     let again = next.ask("one", 0).await.unwrap();
     let mut numbers: Vec<u32> = again.iter().map(number).collect();
@@ -138,7 +138,7 @@ async fn what_is_durable_has_its_mark_and_what_was_acknowledged_lately_comes_aga
     assert_eq!(numbers, [1, 2]);
     next.moved("refs/changes/03/3/meta", 1, Some(1), Mover::Other);
     let new = next.ask("one", 0).await.unwrap();
-    assert!(new[0].id > again[0].id && new[0].id >> 40 == 2, "ids of two lives are apart: {new:?}");
+    assert!(new[0].id > again[0].id && new[0].id >> 40 == 2, "two starts of the node share no ids: {new:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -150,14 +150,14 @@ async fn what_was_acknowledged_long_ago_by_a_gerrit_that_lives_does_not_come_aga
     let tasks = life.ask("one", 0).await.unwrap();
     let _ = life.report("one", &tasks[..1]).unwrap();
     tokio::time::sleep(Duration::from_secs(400)).await;
-    assert_eq!(life.ask("one", 0).await.unwrap().len(), 1, "the other one's answer was lost");
+    assert_eq!(life.ask("one", 0).await.unwrap().len(), 1, "the acknowledgement of the other task was lost");
     life.durability.settle().await;
-    assert_eq!(store.refresh_marks().unwrap().len(), 1, "the one that was not acknowledged");
+    assert_eq!(store.refresh_marks().unwrap().len(), 1, "only the mark that is not acknowledged is left");
     let again = live(&store, InjectedBugs::default()).await.ask("one", 0).await.unwrap();
     assert_eq!(again.iter().map(number).collect::<Vec<_>>(), [2]);
 }
 
-/// A step that had the one without the other would lose the mark in a crash before the next one.
+/// A step with the ref and without its mark would lose the mark in a crash before the next step.
 #[tokio::test(start_paused = true)]
 async fn a_ref_and_its_mark_are_durable_in_the_same_step() {
     let (project, refs) =
@@ -196,7 +196,7 @@ async fn values_are_those_of_the_version_map_before() {
     life.versions.restored(&"p#1".parse().unwrap(), &RefKey::Ref(name), Some(oid(9))).unwrap();
     let tasks = life.ask("one", 0).await.unwrap();
     let Work::ProjectConfig { old, new, .. } = tasks[0].work else { panic!("{tasks:?}") };
-    assert_eq!((old, new), (Some(oid(9)), Some(oid(4))), "somebody had written it behind the sidecar's back");
+    assert_eq!((old, new), (Some(oid(9)), Some(oid(4))), "the old value is the one written behind the sidecar's back");
 }
 
 #[tokio::test(start_paused = true)]
@@ -220,7 +220,7 @@ async fn a_project_that_comes_goes_and_comes_again() {
         });
         assert_eq!(found, expected, "{text}");
         let _ = life.report("one", &tasks).unwrap();
-        // What was acknowledged is kept, and a later mark of a deletion adds to it.
+        // The acknowledged mark must leave the queue first, because the next mark would be merged with it.
         tokio::time::sleep(Duration::from_secs(400)).await;
     }
 }
@@ -239,11 +239,11 @@ async fn a_gerrit_that_does_not_ask_is_told_until_it_takes_it() {
     assert_eq!(status.last_error.as_deref(), Some("change p~1: a wrong password; Lockstep retries"));
     tokio::time::sleep(Duration::from_secs(60)).await;
     let tries = gerrit.take();
-    assert_eq!(tries.len(), 2, "once more in vain, then done: {tries:?}");
+    assert_eq!(tries.len(), 2, "one more failure, then success: {tries:?}");
     assert_eq!(life.refresh.status().due, 0);
 }
 
-/// It is never seen away: it was started again between two calls.
+/// The sidecar never sees this Gerrit down: it restarts between two calls.
 #[tokio::test(start_paused = true)]
 async fn a_gerrit_that_restarts_between_two_calls_is_told_again_what_it_may_have_lost() {
     let life = live(&MemoryStore::default(), InjectedBugs::default()).await;
@@ -257,8 +257,8 @@ async fn a_gerrit_that_restarts_between_two_calls_is_told_again_what_it_may_have
     assert_eq!(told(1).await, [1]);
     assert_eq!(told(60).await, [0; 0]);
     gerrit.restart();
-    assert_eq!(told(60).await, [1], "though nothing else moved");
-    // What another process was told says nothing of what the one before had on its disk.
+    assert_eq!(told(60).await, [1], "the restart alone makes it due again");
+    // Acknowledgements of a new process prove nothing about the disk of the process before it.
     tokio::time::sleep(Duration::from_secs(250)).await;
     gerrit.restart();
     life.moved("refs/changes/02/2/meta", 1, Some(1), Mover::Other);
@@ -270,5 +270,5 @@ async fn a_gerrit_that_restarts_between_two_calls_is_told_again_what_it_may_have
     life.moved("refs/changes/03/3/meta", 1, Some(1), Mover::Other);
     assert_eq!(told(60).await, [3]);
     gerrit.restart();
-    assert_eq!(told(60).await, [3], "the others are on its disk");
+    assert_eq!(told(60).await, [3], "the other two are on Gerrit's disk");
 }

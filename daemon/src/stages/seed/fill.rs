@@ -1,8 +1,9 @@
-//! Refs and history, in parts of one commit each.
+//! Commits refs and history in parts, one commit per part.
 //!
-//! The branch that `HEAD` names goes first, for it brings most of the history; a long one in steps, on a ref of its own that
-//! is gone at the end. Then the other branches and tags. Then, side by side, everything else: what a part needs ends at the
-//! commits behind the branches, which are known by then, so that it costs in proportion to what is new.
+//! The branch that `HEAD` names goes first, because it brings most of the history. A long history goes in steps, on a
+//! ref of its own that is deleted at the end. Then the other branches and the tags go, and then all other refs, several
+//! parts at a time. The history that a part brings ends at the commits behind the branches, which are committed by
+//! then. So a part costs in proportion to its new objects.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,31 +18,32 @@ use crate::base::ref_names;
 use crate::seams::git::IsCommitted;
 use crate::state::materialize::Differs;
 
-/// Holds the history that is committed so far, while a seed is under way.
+/// The ref that holds the history committed so far, while a seed is in progress.
 pub(super) const STEP: &str = "refs/seed/step";
 
-/// Parts that are under way side by side.
+/// Number of parts that are committed concurrently.
 const SIDE_BY_SIDE: usize = 4;
-/// How often the disk is looked at: what is written behind the sidecar's back meanwhile is seeded too.
+/// Maximum number of passes over the disk. A pass also seeds refs that were written behind the sidecar's back since the
+/// pass before it.
 const ROUNDS: u32 = 10;
-/// Commits behind the branches that are remembered: beyond it, packs may hold more than they must.
+/// Maximum number of remembered commits behind the branches. Beyond it, packs may hold more than they must.
 const REMEMBERED: usize = 2_000_000;
 
-/// What is to be done, in its order.
+/// The commands of one pass, in their order.
 #[derive(Default)]
 struct Todo {
     /// The branch that `HEAD` names.
     trunk: Vec<RefCommand>,
     /// Other branches, and tags.
     tips: Vec<RefCommand>,
-    /// Everything else.
+    /// All other refs.
     rest: Vec<RefCommand>,
-    /// What git takes and Lockstep does not.
+    /// The refs that git accepts and Lockstep does not, with the reason.
     problems: Vec<String>,
 }
 
 impl Run {
-    /// Commits every ref that the disk shows and the version map does not.
+    /// Commits every ref whose value on the disk differs from the version map.
     pub(super) async fn fill(&self, key: &ProjectKey, head: &RefName) -> Result<(), Failure> {
         for _ in 0..ROUNDS {
             let todo = self.todo(key, head).await?;
@@ -54,10 +56,10 @@ impl Run {
             self.commit_all(key, todo).await?;
         }
         let name = &key.name;
-        Err(format!("somebody goes on writing into the repository of {name}; stop that, and seed again").into())
+        Err(format!("the repository of {name} keeps changing; stop all writes to it, then seed again").into())
     }
 
-    /// What differs. A ref that is on the disk no longer was committed by an earlier try, and goes.
+    /// The refs that differ. A ref that is not on the disk any more was committed by an earlier try, and is deleted.
     async fn todo(&self, key: &ProjectKey, head: &RefName) -> Result<Todo, Failure> {
         let (differ, shown) = self.seeder.materializer.differing(key).await?;
         let mut todo = Todo::default();
@@ -70,7 +72,7 @@ impl Run {
             }
             open += u64::from(differs.shown.is_some());
             match ref_names::classify(&name) {
-                Err(why) => todo.problems.push(format!("{name} {why}; rename or delete it, with git")),
+                Err(why) => todo.problems.push(format!("{name} {why}; rename or delete it with git")),
                 Ok(_) if name == *head => todo.trunk.push(command(name, differs)),
                 Ok(_) if is_tip(&name) => todo.tips.push(command(name, differs)),
                 Ok(_) => todo.rest.push(command(name, differs)),
@@ -96,7 +98,7 @@ impl Run {
         stream::iter(parts).buffer_unordered(SIDE_BY_SIDE).try_collect().await
     }
 
-    /// The commits behind committed branches and tags: every site has them, or will.
+    /// The commits behind committed branches and tags. Every site has them, or will have them.
     async fn behind_tips(&self, key: &ProjectKey) -> Result<IsCommitted, Failure> {
         let versions = &self.seeder.materializer.versions;
         let mut tips: Vec<Oid> = Vec::new();
@@ -109,7 +111,7 @@ impl Run {
         Ok(Arc::new(move |oid| behind.binary_search(oid).is_ok()))
     }
 
-    /// Brings a long history before its branch, in steps.
+    /// Commits a long history in steps, before its branch.
     async fn step_by_step(&self, key: &ProjectKey, trunk: &RefCommand, behind: &IsCommitted) -> Result<(), Failure> {
         let Some(tip) = trunk.new else { return Ok(()) };
         let step_commits = self.seeder.limits.step_commits;
@@ -133,7 +135,7 @@ impl Run {
         self.commit(key, &[step], &nothing).await
     }
 
-    /// Commits one part, whatever it takes. What is not known yet is asked for again under the same id.
+    /// Commits one part, with retries. When the outcome is unknown, the retry has the same request id.
     async fn commit(&self, key: &ProjectKey, part: &[RefCommand], behind: &IsCommitted) -> Result<(), Failure> {
         let request = RefTransactionRequest {
             request_id: self.request_id(),
@@ -164,11 +166,11 @@ impl Run {
             }
             backoff.wait().await;
         }
-        Err(format!("{last}; seed again when that is over").into())
+        Err(format!("{last}; {TRIES} tries failed; seed again later").into())
     }
 }
 
-/// What became of a part.
+/// The outcome of a part.
 enum Judged {
     Done,
     Refused(Vec<String>),
@@ -194,7 +196,7 @@ fn judge(response: &RefTransactionResponse, part: &[RefCommand]) -> Judged {
     }
 }
 
-/// A try whose answer was lost did it.
+/// Whether the ref has the wanted value already: an earlier try, whose answer was lost, has committed it.
 fn is_so_already(result: &RefResult, command: &RefCommand) -> bool {
     let actual = result.refusal.as_ref().and_then(|refusal| refusal.actual.as_deref());
     let wanted = command.new.map_or("absent".to_owned(), |oid| oid.to_string());
@@ -206,7 +208,7 @@ fn is_tip(name: &RefName) -> bool {
     ["refs/heads/", "refs/tags/"].iter().any(|prefix| name.as_str().starts_with(prefix))
 }
 
-/// Parts of one commit each.
+/// Splits commands into parts of one commit each.
 fn parts(commands: &[RefCommand]) -> Vec<&[RefCommand]> {
     ref_names::parts(commands, |command| &command.name, limits::WRITE_COMMANDS)
 }

@@ -1,4 +1,4 @@
-//! Whether another site holds a project: a node there has applied every transaction that gave a ref its value.
+//! Decides whether another site holds a project: a node there has applied every transaction that gave a ref its value.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,8 @@ use super::job::{Failure, Run};
 use crate::seams::refdb::NodeRecord;
 
 impl Run {
-    /// Who is waited for; nothing when another site holds the project.
+    /// The nodes of other sites that lack transactions of the project, as text; none when another site holds the
+    /// project.
     pub(super) async fn waits_for(&self, key: &ProjectKey) -> Result<Option<String>, Failure> {
         let refdb = &self.seeder.refdb;
         let mut lanes = self.last_slots(key)?;
@@ -16,12 +17,12 @@ impl Run {
         for site in refdb.sites().await? {
             known.extend(refdb.incarnations(&site.site).await?.into_iter().map(|one| one.id));
         }
-        // A journal is forgotten when every node is past all of it.
+        // The registry forgets an incarnation when every node has applied all of its journal.
         lanes.retain(|lane, _| known.contains(&lane.incarnation));
         Ok(waits_for(&self.seeder.site, &lanes, &refdb.nodes().await?))
     }
 
-    /// The last slot of each lane that gave a ref of the project what it is.
+    /// Per lane, the last slot whose transaction gave a ref of the project its present value.
     fn last_slots(&self, key: &ProjectKey) -> Result<BTreeMap<LaneId, Seq>, Failure> {
         let versions = &self.seeder.materializer.versions;
         let mut last: BTreeMap<LaneId, Seq> = BTreeMap::new();
@@ -35,7 +36,7 @@ impl Run {
     }
 }
 
-/// Who of another site lacks something of these lanes; nothing when somebody lacks nothing.
+/// The nodes of other sites that lack slots of these lanes, as text; none when at least one node lacks nothing.
 fn waits_for(site: &SiteId, lanes: &BTreeMap<LaneId, Seq>, nodes: &[NodeRecord]) -> Option<String> {
     let others = nodes.iter().filter(|node| node.site != *site && !node.expelled);
     let mut waiting = Vec::new();
@@ -48,7 +49,7 @@ fn waits_for(site: &SiteId, lanes: &BTreeMap<LaneId, Seq>, nodes: &[NodeRecord])
         waiting.push(format!("{} of site {} ({lacks} transactions behind)", node.node, node.site));
     }
     Some(match waiting.is_empty() {
-        true => "a node of another site: there is none; `--alone` opens the project without one".to_owned(),
+        true => "a node of another site, but there is none; `--alone` opens the project without one".to_owned(),
         false => waiting.join(", "),
     })
 }
@@ -76,12 +77,12 @@ mod tests {
         assert!(waits(&[]).unwrap().contains("--alone"));
         assert!(waits(&[node("here", Some(9))]).unwrap().contains("--alone"), "a sibling is lost with this site");
         assert!(waits(&[node("there", None)]).unwrap().contains("there-0 of site there (5 transactions behind)"));
-        assert!(waits(&[node("there", Some(4))]).is_some(), "below the last one");
+        assert!(waits(&[node("there", Some(4))]).is_some(), "the mark is below the last slot");
         assert_eq!(waits(&[node("there", Some(4)), node("third", Some(5))]), None);
         let expelled = NodeRecord { expelled: true, ..node("there", Some(5)) };
         assert!(waits(&[expelled]).is_some());
         let mut reconciles = node("there", Some(5));
         reconciles.volume = NodeRecord::reconciling(&reconciles.volume);
-        assert!(waits(&[reconciles]).is_some(), "it has nothing yet");
+        assert!(waits(&[reconciles]).is_some(), "a node that reconciles has nothing yet");
     }
 }

@@ -1,4 +1,4 @@
-//! One project's seed, from its birth to its opening.
+//! The seed of one project, from its creation to its opening.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,12 +13,12 @@ use tokio::time::sleep;
 use super::Seeder;
 use crate::base::backoff::Backoff;
 
-/// How often one part is sent, or anything else is asked for.
+/// Number of tries per commit, or per other call.
 pub(super) const TRIES: u32 = 20;
-/// Problems that are told.
+/// Maximum number of problems that are reported.
 const TOLD: usize = 20;
 
-/// A job that runs.
+/// A job that is running.
 pub(super) struct Run {
     pub(super) seeder: Seeder,
     pub(super) project: ProjectName,
@@ -26,7 +26,7 @@ pub(super) struct Run {
     alone: Arc<AtomicBool>,
 }
 
-/// What is in the way of a seed: one text a ref, or one for all.
+/// The reasons why a seed failed: one text per ref, or one text for the whole seed.
 pub(super) struct Failure(pub(super) Vec<String>);
 
 impl<E: std::fmt::Display> From<E> for Failure {
@@ -53,7 +53,12 @@ impl Run {
         match self.seed().await {
             Ok(()) => self.tell(|progress| progress.stage = SeedStage::Open),
             Err(Failure(mut problems)) => {
-                tracing::warn!(project = %self.project, first = problems.first(), count = problems.len(), "a seed failed");
+                tracing::warn!(
+                    project = %self.project,
+                    first = problems.first(),
+                    count = problems.len(),
+                    "a seed failed"
+                );
                 let more = problems.len().saturating_sub(TOLD);
                 problems.truncate(TOLD);
                 self.tell(|progress| {
@@ -79,11 +84,11 @@ impl Run {
         let id = self.request_id();
         let answer = self.patiently(|| self.seeder.commits.open(&key, head.clone(), id.clone())).await?;
         committed(&answer)?;
-        tracing::info!(project = %key, "seeded, and open");
+        tracing::info!(project = %key, "a project is seeded and open");
         Ok(())
     }
 
-    /// What the repository's own `HEAD` points to.
+    /// The branch that the repository's own `HEAD` names.
     async fn head(&self) -> Result<RefName, Failure> {
         let name = &self.project;
         let head = self.seeder.materializer.repositories.head(name).await?;
@@ -94,7 +99,7 @@ impl Run {
         Ok(self.seeder.materializer.versions.project(&self.project)?.map(|state| state.phase))
     }
 
-    /// The project's birth, if it has none yet.
+    /// Creates the project, read-only, unless it exists. Answers its key.
     async fn begin(&self, head: &RefName) -> Result<ProjectKey, Failure> {
         let name = &self.project;
         self.patiently(async || self.seeder.catch_up.project(name).await.map_err(away)).await?;
@@ -103,7 +108,7 @@ impl Run {
             Some(ProjectPhase::ReadOnly) => self.refuse_anothers()?,
             Some(ProjectPhase::Closing) => {
                 let why =
-                    format!("project {name} is being deleted; end that with `lockstep project delete {name} --yes`");
+                    format!("project {name} is being deleted; finish that with `lockstep project delete {name} --yes`");
                 return Err(why.into());
             }
             Some(ProjectPhase::Deleted) | None => {
@@ -113,10 +118,11 @@ impl Run {
             }
         }
         let key = self.seeder.materializer.versions.project_key(name)?;
-        key.ok_or_else(|| format!("project {name} was deleted meanwhile").into())
+        key.ok_or_else(|| format!("project {name} was deleted during its seed").into())
     }
 
-    /// What another node has begun to seed is here in part: to go on from that would open a part, or delete the rest.
+    /// Refuses a project that another node has begun to seed, because this node may have only a part of it: going on
+    /// would open that part, or delete the rest.
     fn refuse_anothers(&self) -> Result<(), Failure> {
         let any = ProjectKey { name: self.project.clone(), incarnation: 0 };
         let Some(state) = self.seeder.materializer.versions.get(&any, &RefKey::State)? else { return Ok(()) };
@@ -126,13 +132,14 @@ impl Run {
         }
         let name = &self.project;
         let why = format!(
-            "node {node} made project {name} read-only, and perhaps seeds it: seed it there, or end that with `lockstep \
-             project delete {name} --yes`"
+            "node {node} has made project {name} read-only and may be seeding it; seed it there, or delete it with \
+             `lockstep project delete {name} --yes`"
         );
         Err(why.into())
     }
 
-    /// Waits until a node of another site holds what this node knows of the project, or somebody says to go on alone.
+    /// Waits until a node of another site holds the project as this node knows it, or a caller asks to open it without
+    /// one.
     async fn wait_for_another_site(&self, key: &ProjectKey) -> Result<(), Failure> {
         for _ in 0..self.seeder.limits.looks {
             if self.alone.load(Ordering::SeqCst) {
@@ -148,7 +155,7 @@ impl Run {
         Err("no other site holds it yet; seed again to go on waiting".to_owned().into())
     }
 
-    /// Asks again while a retry may help: the sidecar starts, or the refdb is away for a moment.
+    /// Repeats a call while a retry may help: the sidecar is starting, or the refdb does not answer for a moment.
     async fn patiently<T, F>(&self, ask: impl Fn() -> F) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, ApiError>>,
@@ -177,6 +184,6 @@ fn committed(answer: &ProjectResponse) -> Result<(), Failure> {
     match (answer.outcome, &answer.refusal) {
         (Outcome::Committed | Outcome::CommittedNotYetVisible, _) => Ok(()),
         (_, Some(refusal)) => Err(refusal.message.clone().into()),
-        (_, None) => Err("the outcome is not known; seed again".to_owned().into()),
+        (_, None) => Err("the outcome is unknown; seed again".to_owned().into()),
     }
 }

@@ -1,18 +1,20 @@
-//! The seed stage: the refs of an existing repository become a project.
+//! The seed stage: brings the refs and objects of an existing repository into the refdb as a project.
 //!
-//! A seeded project is read-only from its birth: it takes the seeder's refs and nobody else's, so that what is committed is
-//! what the disk shows. Its refs go in parts of one commit each, its history first; what is in the version map already is
-//! left out, so that a seed that was cut is simply begun again. At the end the refs of the disk are held against the refdb.
-//! The project is opened when a node of another site holds its objects: from then on the loss of this site loses nothing.
+//! A seeded project is created read-only. It takes refs from the seeder alone, so that the committed refs are those of
+//! the disk. They are committed in parts, one commit per part, the history first. Refs that are in the version map
+//! already are left out, so an interrupted seed is simply begun again. At the end, the refs on the disk are compared
+//! with the refdb. The project is opened when a node of another site holds its objects: from then on, the loss of this
+//! site loses nothing.
 //!
-//! A crash leaves a project that is read-only and in part. It stays so until it is seeded again, or deleted.
+//! A crash leaves a project that is read-only and has a part of the refs. It stays so until it is seeded again or
+//! deleted.
 //!
 //! | file | idea |
 //! |---|---|
-//! | `job` | one project's seed, from its birth to its opening |
-//! | `fill` | refs and history, in parts |
-//! | `verify` | the disk held against the refdb |
-//! | `holders` | whether another site holds it |
+//! | `job` | the seed of one project, from its creation to its opening |
+//! | `fill` | commits refs and history in parts |
+//! | `verify` | compares the disk with the refdb |
+//! | `holders` | decides whether another site holds the project |
 
 mod fill;
 mod holders;
@@ -38,17 +40,18 @@ use crate::seams::refdb::RefDb;
 use crate::stages::ports::{CatchUp, SeedCommits, Seeding};
 use crate::state::materialize::Materializer;
 
-/// Projects that are filled at the same time: the refs of each are in memory.
+/// Number of projects that are filled at the same time. The refs of each of them are in memory.
 pub const PROJECTS: usize = 2;
 
-/// Bounds of seeding.
+/// Sizes and times of the seed stage.
 #[derive(Clone, Copy, Debug)]
 pub struct SeedLimits {
-    /// A longer history goes in steps of about so many commits, so that no pack of it is too large for its receivers.
+    /// Approximate number of commits per step. A longer history is committed in steps, so that no pack of it is too
+    /// large for its receivers.
     pub step_commits: usize,
-    /// How often it is looked whether another site holds a project.
+    /// Interval of the checks whether another site holds a project.
     pub look: Duration,
-    /// How often it is looked before somebody has to ask again.
+    /// Maximum number of these checks. After that, the seed fails, and seeding again goes on waiting.
     pub looks: u32,
 }
 
@@ -58,37 +61,37 @@ impl Default for SeedLimits {
     }
 }
 
-/// Seeds projects of one node. Clones share it.
+/// Seeds projects of one node. All clones share the jobs.
 #[derive(Clone)]
 pub struct Seeder {
-    /// This site.
+    /// The site of this node.
     pub site: SiteId,
-    /// This node.
+    /// The name of this node.
     pub node: NodeId,
-    /// The refdb.
+    /// The refdb, with which the disk is compared.
     pub refdb: Arc<dyn RefDb>,
     /// The repositories and the version map.
     pub materializer: Materializer,
-    /// The apply stage.
+    /// The apply stage, which fetches a project that this node does not know yet.
     pub catch_up: Arc<dyn CatchUp>,
-    /// The commit stage.
+    /// The commit stage, which commits to projects that only the seeder may change.
     pub commits: Arc<dyn SeedCommits>,
-    /// For request ids.
+    /// Randomness for request ids and the jitter of retries.
     pub entropy: Arc<dyn Entropy>,
-    /// Owns the jobs.
+    /// Owns the tasks of the jobs.
     pub tasks: Tasks,
-    /// Bounds.
+    /// Sizes and times of seeding.
     pub limits: SeedLimits,
-    /// How many projects are filled at the same time.
+    /// Permits for the projects that are filled at the same time.
     pub turns: Arc<Semaphore>,
-    /// The jobs that run, and those that ended and were not asked for since.
+    /// The jobs that run, and the jobs that have ended and whose result nobody has asked for yet.
     pub jobs: Jobs,
 }
 
-/// The jobs of a node.
+/// The jobs of a node, by project.
 pub type Jobs = Arc<Mutex<BTreeMap<ProjectName, Job>>>;
 
-/// One project's seed, as who asks for it sees it.
+/// A handle to the seed of one project, for its callers.
 #[derive(Clone, Debug)]
 pub struct Job {
     progress: watch::Receiver<SeedResponse>,
@@ -100,7 +103,7 @@ fn has_ended(progress: &SeedResponse) -> bool {
 }
 
 impl Seeder {
-    /// The job of a project; a new one, if none runs.
+    /// The running job of a project, or a new one.
     fn job(&self, project: &ProjectName, alone: bool) -> Job {
         let mut jobs = self.jobs.lock();
         let runs = |job: &&Job| !has_ended(&job.progress.borrow()) && job.progress.has_changed().is_ok();
@@ -129,7 +132,7 @@ impl Seeding for Seeder {
     async fn seed(&self, project: &ProjectName, request: SeedRequest) -> Result<SeedResponse, ApiError> {
         let mut job = self.job(project, request.alone);
         let wait = Duration::from_millis(request.wait_ms);
-        // An error means that the job was ended with the node: then what it said last is what is known.
+        // An error means that the job ended with the node. Its last progress is then the answer.
         let _ = timeout(wait, job.progress.wait_for(has_ended)).await;
         let progress = job.progress.borrow().clone();
         self.forget(project);

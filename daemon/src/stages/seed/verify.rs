@@ -1,4 +1,4 @@
-//! The disk held against the refdb: every ref, and `HEAD`, which a project gets with its opening.
+//! Compares the disk with the refdb: every ref, and `HEAD`, which a project gets when it is opened.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +8,14 @@ use sha2::{Digest, Sha256};
 use super::fill::STEP;
 use super::job::{Failure, Run};
 
-/// Items of one page of a scan.
+/// Number of items per page of a scan.
 const PAGE: usize = 1_000;
 
-/// How often a project that takes commits is looked at: they move on both sides while it is read.
+/// Maximum number of comparisons. In a project that takes commits, refs move on both sides during a comparison.
 const TRIES: u32 = 5;
 
 impl Run {
-    /// Holds the disk against the refdb.
+    /// Compares the disk with the refdb, and reports the number of refs and their digest.
     pub(super) async fn verify(&self, key: &ProjectKey, head: Option<&RefName>) -> Result<(), Failure> {
         let mut tries = 1;
         loop {
@@ -32,7 +32,7 @@ impl Run {
         }
     }
 
-    /// How many refs there are, and their digest.
+    /// Compares once. Answers the number of refs and their SHA-256 digest in hex.
     async fn compare(&self, key: &ProjectKey, head: Option<&RefName>) -> Result<(u64, String), Failure> {
         let shown = self.seeder.materializer.repositories.list_refs(&key.name).await?;
         let mut shown: BTreeMap<RefName, Oid> = shown.into_iter().filter(|(name, _)| name.as_str() != STEP).collect();

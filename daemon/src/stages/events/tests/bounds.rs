@@ -1,4 +1,5 @@
-//! What is refused, dropped, forgotten, kept for a later release, and what ends with the node.
+//! Tests of the limits: events that are refused, dropped, forgotten or kept for a later release, and calls at the end
+//! of the node.
 
 use super::*;
 
@@ -33,9 +34,9 @@ async fn beyond_its_bounds_the_oldest_is_dropped_with_an_alarm() {
     let alarms = b.alarms.0.lock().clone();
     assert!(alarms.len() == 1 && alarms[0].starts_with("a1 (") && alarms[0].ends_with("too many wait"), "{alarms:?}");
     assert_eq!(b.events.status().dropped, 1);
-    assert_eq!(store.mail(Mailbox::Inbox, None, 9).unwrap().len(), 2, "it is not in the store either");
+    assert_eq!(store.mail(Mailbox::Inbox, None, 9).unwrap().len(), 2, "the dropped event is not in the store either");
     b.reads(&log).await;
-    assert_eq!(b.events.status().waiting, 2, "read again, it stays dropped");
+    assert_eq!(b.events.status().waiting, 2, "the dropped event stays dropped when it is read again");
     let bytes = EventLimits { inbox_bytes: 1, ..EventLimits::default() };
     let b = Life::begin("b", 1, &MemoryStore::default(), bytes);
     b.reads(&log).await;
@@ -106,8 +107,8 @@ async fn a_waiting_bridge_is_answered_when_something_comes_and_when_the_node_end
     assert!(begun.elapsed() < Duration::from_secs(2));
 }
 
-/// What a release without announcements makes of one: a transaction on an incarnation that is over as soon as the project is
-/// known, and is waited for with it when it is not.
+/// A release without announcements takes an announcement for a transaction on an incarnation that is over as soon as
+/// the project is known. While the project is not known, that transaction waits for it.
 #[tokio::test(start_paused = true)]
 async fn an_older_release_passes_it_by() {
     let log = MemoryEventLog::new(1);
@@ -158,7 +159,7 @@ async fn what_a_newer_release_wrote_is_kept_and_waits() {
     assert_eq!(b.gives("g").await, [""; 0]);
     assert_eq!(b.events.status().waiting, 1);
     drop(b);
-    // The release that can read it.
+    // The release that can read the event.
     let b = Life::begin("b", 2, &store, EventLimits::default());
     b.applies("@state", 1);
     b.applies(META, 1);

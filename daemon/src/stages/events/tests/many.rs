@@ -1,13 +1,14 @@
-//! What many events cost, and what many lose.
+//! Tests with many events: their cost, and that none of them is lost.
 
 use super::*;
 use crate::stages::events::deliver::{Choice, LOOKS, UNASKED};
 
-/// Announcements of one life of `a`, one of each change from 0 on, that need version 1 of the change's ref.
+/// Announcements of one start of node `a`, one per change, by the change's number from 0 on. Each needs version 1 of
+/// the change's ref.
 async fn announcements() -> impl Fn(u64) -> Announcement {
     let log = MemoryEventLog::new(1);
     let _a = origin("a", &log, &[1]).await;
-    let Ok(Record::Announcement(pattern)) = Record::decode(&records(&log).await[0]) else { panic!("it is one") };
+    let Ok(Record::Announcement(pattern)) = Record::decode(&records(&log).await[0]) else { panic!("no announcement") };
     move |seq| {
         let (id, event_id) = (AnnouncementId { seq, ..pattern.id.clone() }, format!("a{seq}"));
         let needs = vec![(RefKey::State, Version(1)), (meta(seq).parse().unwrap(), Version(1))];
@@ -30,7 +31,7 @@ impl Life {
     }
 }
 
-/// Two shards of a site, one of which is read thousands of announcements behind the other, over a restart.
+/// Across a restart, one of two shards of a site is read thousands of announcements behind the other.
 #[tokio::test(start_paused = true)]
 async fn a_shard_that_is_read_far_behind_another_loses_nothing() {
     const EACH: u64 = 3_000;
@@ -66,7 +67,7 @@ async fn beyond_what_may_be_kept_of_numbers_the_oldest_are_given_up_with_an_alar
     assert!(alarms.len() == 2 && alarms[1].contains("4095 announcements of a."), "{alarms:?}");
 }
 
-/// However often an origin's numbers are noted within a step, the step writes each row once.
+/// However many announcements of an origin arrive within a step, the step writes each row once.
 #[tokio::test(start_paused = true)]
 async fn what_was_received_is_one_row_of_a_step() {
     let of = announcements().await;
@@ -85,29 +86,29 @@ async fn what_waits_costs_nothing_until_what_it_waits_for_has_moved() {
     (0..ALL as u64).for_each(|seq| b.takes(&of(seq)));
     b.events.durability.settle().await;
     for _ in 0..4 {
-        assert_eq!(b.looks(9).looked, LOOKS, "each for the first time");
+        assert_eq!(b.looks(9).looked, LOOKS, "each is checked for the first time");
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(b.looks(9).looked, UNASKED);
-    assert_eq!(b.looks(9).looked, 0, "at once again");
+    assert_eq!(b.looks(9).looked, 0, "a second look at once checks nothing");
     b.applies(&meta(ALL as u64 - 1), 1);
     let choice = b.looks(9);
     assert_eq!((choice.looked, choice.given.len()), (1, 1));
     b.index.0.lock().extend((0..ALL as u64).map(Some));
     (0..ALL as u64 - 1).for_each(|seq| b.applies(&meta(seq), 1));
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(b.looks(9).looked, LOOKS, "more has moved than it was told: all of them are looked at");
+    assert_eq!(b.looks(9).looked, LOOKS, "notifications were lost, so all of them are checked");
     for _ in 0..4 {
         b.looks(9);
     }
-    assert_eq!(b.looks(9).looked, 0, "all wait for Gerrit");
+    assert_eq!(b.looks(9).looked, 0, "all wait for Gerrit's index");
     b.index.0.lock().clear();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let choice = b.looks(9);
     assert_eq!((choice.looked, choice.given.len()), (LOOKS + 9, 9));
 }
 
-/// A move that nobody told of is found in turn.
+/// A move without a notification is found in turn.
 #[tokio::test(start_paused = true)]
 async fn nothing_rests_on_being_told() {
     let (of, b) = (announcements().await, Life::new("b"));

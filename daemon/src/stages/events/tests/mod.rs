@@ -1,4 +1,4 @@
-//! From one node's bridge to another one's, over an event log in memory.
+//! Tests from one node's bridge to another node's bridge, over an event log in memory.
 
 mod bounds;
 mod many;
@@ -25,7 +25,7 @@ impl Clock for At {
     }
 }
 
-/// What was dropped.
+/// Collects the dropped events with their reasons.
 #[derive(Default)]
 struct Alarms(Mutex<Vec<String>>);
 
@@ -35,7 +35,7 @@ impl Observer for Alarms {
     }
 }
 
-/// What Gerrit has not indexed yet.
+/// The changes that Gerrit has not indexed yet.
 #[derive(Default)]
 struct Index(Mutex<BTreeSet<Option<u64>>>);
 
@@ -45,7 +45,7 @@ impl Refreshed for Index {
     }
 }
 
-/// One life of a node: its store outlives it.
+/// One start of a node, whose store outlives it.
 struct Life {
     events: Arc<Events>,
     versions: Arc<VersionMap>,
@@ -96,7 +96,7 @@ impl Life {
         Self::begin(node, 1, &MemoryStore::default(), EventLimits::default())
     }
 
-    /// A ref of `p#1` is at this version here.
+    /// Applies a version of a ref of `p#1` here.
     fn applies(&self, key: &str, version: u64) {
         let key: RefKey = key.parse().unwrap();
         let value = if key == RefKey::State { "state:active#1" } else { "1111111111111111111111111111111111111111" };
@@ -110,9 +110,9 @@ impl Life {
         self.events.announce(AnnounceRequest { events: events.to_vec() }).await.unwrap();
     }
 
-    /// The ids of what a bridge of this session is given.
+    /// The ids of the events that a bridge of this session is given.
     async fn gives(&self, session: &str) -> Vec<String> {
-        // What arrived is given when it is durable.
+        // Events are handed out when they are durable.
         self.events.durability.settle().await;
         let request = NextEventsRequest { session: session.into(), most: limits::POLLED, wait_ms: 0 };
         self.events.next(request).await.unwrap().events.into_iter().map(|event| event.id).collect()
@@ -123,7 +123,7 @@ impl Life {
         self.events.done(EventsDoneRequest { session: session.into(), done }).await
     }
 
-    /// Appends everything that is durable, one append after the other; answers how many events each had.
+    /// Appends all durable events, one append after the other. Answers the number of events per append.
     async fn forwards(&self, log: &MemoryEventLog) -> Vec<usize> {
         log.ensure(&self.events.site).await.unwrap();
         let mut appends = Vec::new();
@@ -135,7 +135,7 @@ impl Life {
         }
     }
 
-    /// Reads the whole log, from its start.
+    /// Reads the whole event log from its start.
     async fn reads(&self, log: &MemoryEventLog) {
         for bytes in records(log).await {
             let Ok(Record::Announcement(announcement)) = Record::decode(&bytes) else { panic!("{bytes:?}") };
@@ -165,7 +165,7 @@ fn event(id: &str, change: Option<u64>, refs: &[&str]) -> StreamEvent {
     }
 }
 
-/// A node at which change 12 is at these versions, with its events in the log.
+/// A node that has applied these versions of change 12, with an event per version in the event log.
 async fn origin(node: &str, log: &MemoryEventLog, versions: &[u64]) -> Life {
     let life = Life::new(node);
     life.applies("@state", 1);
@@ -191,12 +191,12 @@ async fn an_event_is_given_after_its_refs_and_its_refresh_and_once_a_session() {
     b.applies(META, 3);
     assert_eq!(b.gives("g").await, [""; 0], "Gerrit has not indexed the change");
     b.index.0.lock().clear();
-    // Gerrit's index is asked about in turn.
+    // Events that wait for Gerrit's index are checked in turn.
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(b.gives("g").await, ["a3"]);
     assert_eq!(b.gives("g").await, [""; 0], "the session has it");
     a.reads(&log).await;
-    assert_eq!(a.gives("g").await, [""; 0], "never at its origin");
+    assert_eq!(a.gives("g").await, [""; 0], "an event is never delivered at its origin");
 }
 
 #[tokio::test(start_paused = true)]
@@ -258,7 +258,7 @@ async fn an_answer_that_was_lost_is_given_again_after_a_while() {
     assert_eq!(b.gives("g").await, ["a1"]);
 }
 
-/// Found by the simulator: the answer with the first event was lost, and the second one was heard before it.
+/// Found by the simulator: the answer with the first event was lost, and the second event was delivered before it.
 #[tokio::test(start_paused = true)]
 async fn nothing_of_a_change_follows_what_may_never_have_been_heard() {
     let log = MemoryEventLog::new(1);
@@ -326,7 +326,7 @@ async fn a_confirmation_is_answered_when_it_is_durable_the_second_time_too() {
     b.steps.abort();
     for _ in 0..2 {
         let answered = tokio::time::timeout(Duration::from_secs(9), b.confirm("g", &["a1"])).await;
-        assert!(answered.is_err(), "a crash would give it again");
+        assert!(answered.is_err(), "the confirmation is not durable: a crash would deliver the event again");
     }
 }
 
@@ -389,13 +389,13 @@ async fn what_was_answered_outlives_the_sidecar_and_what_is_appended_twice_is_he
     a.applies("@state", 1);
     a.applies(META, 1);
     a.post(&[event("1", Some(12), &[META]), event("2", Some(13), &[])]).await;
-    assert_eq!(store.mail(Mailbox::Outbox, None, 9).unwrap().len(), 2, "durable when it is answered");
+    assert_eq!(store.mail(Mailbox::Outbox, None, 9).unwrap().len(), 2, "both are durable when the call is answered");
     log.ensure(&"s".parse().unwrap()).await.unwrap();
     a.steps.abort();
     assert_eq!(a.events.forward_some(&log).await.unwrap(), 2);
     drop(a);
     let a = Life::begin("a", 2, &store, EventLimits::default());
-    assert_eq!(a.events.status().unsent, 2, "that they were appended was not durable");
+    assert_eq!(a.events.status().unsent, 2, "the note of their append was not durable");
     assert_eq!(a.forwards(&log).await, [2]);
     assert_eq!(records(&log).await.len(), 4);
     let b = Life::new("b");
@@ -442,5 +442,5 @@ async fn a_new_life_of_a_volume_that_was_restored_is_heard() {
     let b = Life::new("b");
     b.applies("@state", 1);
     b.reads(&log).await;
-    assert_eq!(b.gives("g").await, ["1", "2"], "the numbers begin anew, and are another life's");
+    assert_eq!(b.gives("g").await, ["1", "2"], "the numbers begin anew, with another origin");
 }

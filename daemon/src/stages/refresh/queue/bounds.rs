@@ -1,7 +1,7 @@
-//! What keeps the queue small: a site that gets half a million refs at once must not hold a task a change.
+//! Keeps the queue small: a site that receives half a million refs at once must not hold one task per change.
 //!
-//! Changes and branches of one project become one task of the project. Accounts, groups, and what there is once a project
-//! are not put together: each is there once, however often it moves.
+//! Changes and branches of one project are collapsed into one task of the project. Accounts, groups and subjects that
+//! exist once per project are not collapsed, because the queue holds each of them once, however often it moves.
 
 use lockstep_proto::ProjectName;
 use lockstep_proto::refresh::Subject;
@@ -11,7 +11,8 @@ use super::line::{Entry, Line};
 use super::{Queue, State};
 use crate::seams::volume::{Difference, RefreshMark};
 
-/// Subjects of a project that stay when its changes are put together: itself, its configuration, its changes.
+/// Subjects of a project that remain when its changes are collapsed: the project, its configuration, and all its
+/// changes as one subject.
 const OTHERS: usize = 3;
 
 fn is_of_a_change(subject: &Subject) -> bool {
@@ -23,7 +24,7 @@ fn size(line: &Line) -> usize {
 }
 
 impl Queue {
-    /// Keeps the bounds after a subject came in.
+    /// Enforces the bounds after a subject was marked.
     pub(super) fn bound(&mut self, subject: &Subject, now: Instant, now_ms: u64) {
         let project = subject.project().cloned();
         let length = self.lines.get(&project).map_or(0, Line::len);
@@ -38,8 +39,8 @@ impl Queue {
         }
     }
 
-    /// Too many subjects in all: the largest projects become one task each. When there is nothing to gain, it is not tried
-    /// again for a while.
+    /// Collapses the largest projects into one task each, because the queue holds too many subjects. The next attempt
+    /// comes after the queue has grown by an eighth of its limit, even if this one has gained nothing.
     fn squeeze(&mut self, now: Instant, now_ms: u64) {
         let room = self.limits.in_all / 8;
         for collapse in [Self::put_kept_together, Self::put_all_together] {
@@ -55,7 +56,7 @@ impl Queue {
         self.squeeze_at = self.limits.in_all.max(self.total + room);
     }
 
-    /// What Gerrit looked at lately becomes one subject that is kept.
+    /// Collapses the kept changes and branches of a project into one kept subject.
     fn put_kept_together(&mut self, project: &ProjectName, now: Instant, now_ms: u64) {
         let all = Subject::Changes { project: project.clone() };
         if self.take_out(project, Entry::is_kept).is_some() && self.entry(&all).is_none_or(Entry::is_kept) {
@@ -65,7 +66,7 @@ impl Queue {
         }
     }
 
-    /// All changes of a project become one task, those too that Gerrit is looking at, or looked at lately.
+    /// Collapses all changes and branches of a project into one task, including those that are out or kept.
     fn put_all_together(&mut self, project: &ProjectName, now: Instant, now_ms: u64) {
         if let Some(since_ms) = self.take_out(project, |_| true) {
             let mark = self.mark_of_all(since_ms.min(now_ms));
@@ -79,7 +80,8 @@ impl Queue {
         RefreshMark { generation, since_ms, own: false, acknowledged: false, difference: Difference::Some }
     }
 
-    /// Takes changes and branches of a project out of the queue; since when the oldest was there, if there was one.
+    /// Removes the selected changes and branches of a project from the queue. Answers since when the oldest of them was
+    /// due (milliseconds since 1970); none when nothing was selected.
     fn take_out(&mut self, project: &ProjectName, which: impl Fn(&Entry) -> bool) -> Option<u64> {
         let line = self.lines.get(&Some(project.clone()))?;
         let single = line.iter().filter(|(subject, entry)| is_of_a_change(subject) && which(entry));
@@ -89,14 +91,15 @@ impl Queue {
         single.into_iter().map(|(_, since_ms)| since_ms).min()
     }
 
-    /// A project is gone, and everything that was to be said of it; its own task says that it is.
+    /// Drops all other subjects of a deleted project. The project's own task tells Gerrit of the deletion.
     pub(super) fn drop_all_of(&mut self, deleted: &Subject) {
         let Some(line) = self.lines.get(&deleted.project().cloned()) else { return };
         let others: Vec<Subject> = line.keys().filter(|subject| *subject != deleted).cloned().collect();
         others.iter().for_each(|subject| self.remove(subject));
     }
 
-    /// All changes of its project, if they are to be looked at anyway and nobody has begun with it.
+    /// The subject of all changes of the same project, if it is in the queue and not handed out yet: it covers this
+    /// subject.
     pub(super) fn covering(&self, subject: &Subject) -> Option<Subject> {
         let (Subject::Change { project, .. } | Subject::Branch { project, .. }) = subject else { return None };
         let all = Subject::Changes { project: project.clone() };

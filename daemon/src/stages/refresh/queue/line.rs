@@ -12,20 +12,21 @@ use crate::seams::volume::{Difference, RefreshMark};
 /// The subjects of one project, or those that all projects share.
 pub(super) type Line = BTreeMap<Subject, Entry>;
 
-/// One subject.
+/// A subject's marks and its state.
 pub(super) struct Entry {
-    /// What is not acknowledged; of a subject that is out or kept, what it was handed out with.
+    /// The mark that is not acknowledged. While the subject is out or kept: the mark that it was handed out with.
     pub(super) mark: RefreshMark,
-    /// What moved since it was handed out.
+    /// The mark of the moves since the subject was handed out.
     pub(super) later: Option<RefreshMark>,
     pub(super) state: State,
-    /// How often it failed since it was done last.
+    /// Number of failures since the subject was last done.
     pub(super) failures: u32,
-    /// Whether the store has a mark of it.
+    /// Whether the store has a mark of the subject.
     pub(super) saved: bool,
 }
 
-/// Where a subject stands: when that ends, and its place in its index.
+/// The state of a subject. The fields are the time at which the state ends, and the subject's place in the index of the
+/// state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     New,
@@ -44,8 +45,9 @@ impl Entry {
         matches!(self.state, State::Kept(..))
     }
 
-    /// Whether other subjects of the project wait for this one. What Gerrit does itself it has done before; but whoever is told
-    /// of a deletion drops what was looked at before it was told.
+    /// Whether other subjects of the project wait for this one. A subject that is held because Gerrit refreshes it by
+    /// itself does not stop the others, except for a deletion: when Gerrit is told of one, it drops everything that it
+    /// has refreshed before.
     pub(super) fn stops_others(&self) -> bool {
         match self.state {
             State::Kept(..) => false,
@@ -58,8 +60,9 @@ impl Entry {
         matches!(self.mark.difference, Difference::Project { deleted: true, .. })
     }
 
-    /// It moved after what was acknowledged. A value's old one is that of the acknowledgement: what the caches hold is
-    /// compared with it. That a project was deleted stays said, for a Gerrit that loses it again.
+    /// Replaces the acknowledged mark by the mark of a later move. The old value of the later mark is the acknowledged
+    /// value, because Gerrit's caches hold that one. The deletion of a project stays in the mark, in case Gerrit loses
+    /// it again.
     pub(super) fn go_on_from_acknowledged(&mut self, mark: RefreshMark) {
         let difference = match mark.difference {
             Difference::Project { .. } => self.mark.clone().then(mark.clone()).difference,
@@ -68,14 +71,14 @@ impl Entry {
         self.mark = RefreshMark { difference, ..mark };
     }
 
-    /// What it was handed out with counts again.
+    /// Merges the mark that was handed out with that of the moves since, as not acknowledged.
     pub(super) fn come_back(&mut self) {
         self.mark = self.whole();
         self.mark.acknowledged = false;
         self.later = None;
     }
 
-    /// Everything that is not acknowledged.
+    /// The mark over all moves that are not acknowledged.
     pub(super) fn whole(&self) -> RefreshMark {
         match &self.later {
             Some(later) => self.mark.clone().then(later.clone()),
@@ -93,7 +96,7 @@ fn work(subject: &Subject, difference: Difference) -> Work {
     let (old, new) = values(difference);
     match subject.clone() {
         Subject::Project { project } => {
-            // A mark that does not say it: everything is looked at.
+            // Without these facts in the mark, Gerrit refreshes everything.
             let (deleted, exists) = match difference {
                 Difference::Project { deleted, exists } => (deleted, exists),
                 Difference::Some | Difference::Value { .. } => (true, true),
@@ -136,7 +139,7 @@ impl Queue {
         self.total += 1;
     }
 
-    /// Takes a subject out of the queue, wherever it stands; the store's mark of it goes with the next step.
+    /// Removes a subject from the queue, in any state. The next durability step removes its mark from the store.
     pub(super) fn remove(&mut self, subject: &Subject) {
         self.set(subject, State::New);
         let project = subject.project().cloned();
@@ -153,7 +156,7 @@ impl Queue {
         };
     }
 
-    /// Moves a subject from its index to another one.
+    /// Changes the state of a subject, and moves it to the index of that state.
     pub(super) fn set(&mut self, subject: &Subject, state: State) {
         let Some(entry) = self.entry_mut(subject) else { return };
         match std::mem::replace(&mut entry.state, state) {

@@ -1,16 +1,19 @@
-//! The queue of one node: which subjects Gerrit has to look at, which it is looking at, which it looked at lately.
+//! The refresh queue of one node: the subjects that Gerrit must refresh, is refreshing, or has refreshed lately.
 //!
-//! Pure: a function of what happened and of the time it is told. A subject is in it once, in one of four states:
+//! The queue is pure: it depends only on its inputs, and the time is one of them. It holds each subject once, in one of
+//! four states:
 //!
-//! ```text
-//! a move -> held (own: Gerrit does it anyway) -> ready -> out -> kept -> gone
-//!                     ^                            ^       |       |
-//!                     +-- failed, after a pause ---+-------+-------+-- moved again, or another Gerrit
-//! ```
+//! | state | meaning | left when |
+//! |---|---|---|
+//! | held | waits after a failure, or because Gerrit refreshes its own commit by itself | the wait is over: ready |
+//! | ready | due | it is handed out: out |
+//! | out | Gerrit is working on it | done: kept. Failed: held. Lease over, or another Gerrit asks: ready |
+//! | kept | acknowledged lately | moved again: held or ready. Another Gerrit asks: ready. Kept long enough: gone |
 //!
-//! A move of a subject that is out is remembered apart, so that its acknowledgement cannot take the move with it. What is
-//! acknowledged is kept for a while: a Gerrit that dies loses what its index had not written yet, and gets it again. Only a
-//! word of the same Gerrit after that while shows that it lived so long: time alone ends nothing, it may be down.
+//! A move of a subject that is out is remembered separately, so that the acknowledgement of the earlier move does not
+//! cover it. An acknowledged subject is kept for a while: a Gerrit that dies loses the index writes that were not on
+//! its disk yet, and gets those subjects again. A kept subject leaves the queue only when the same Gerrit calls after
+//! that while, because the call proves that Gerrit has lived so long. Time alone proves nothing: Gerrit may be down.
 
 mod bounds;
 mod line;
@@ -27,38 +30,38 @@ use tokio::time::Instant;
 use crate::seams::volume::{Difference, RefreshMark};
 use line::{Entry, Line, State};
 
-/// After so many failures a project's configuration does not hold back its other subjects.
+/// Number of failures after which a project's configuration no longer holds back the project's other subjects.
 const CONFIG_TRIES: u32 = 3;
 
-/// Bounds of the queue.
+/// Sizes and times of the queue.
 #[derive(Clone, Copy, Debug)]
 pub struct QueueLimits {
-    /// Above so many changes and branches of one project, all of its changes become one task.
+    /// Maximum number of changes and branches per project. Beyond it, all changes of the project become one task.
     pub of_project: usize,
-    /// Above so many subjects in all, the projects with the most become one task each.
+    /// Maximum number of subjects in the queue. Beyond it, the largest projects become one task each.
     pub in_all: usize,
-    /// How long this node's own commits wait: Gerrit does them itself.
+    /// How long a subject that this node's own commit has moved is held, because Gerrit refreshes it by itself.
     pub hold_own: Duration,
-    /// How long what was acknowledged is kept for a Gerrit that dies.
+    /// How long an acknowledged subject is kept, in case Gerrit dies and loses it.
     pub keep: Duration,
-    /// How long a task may be out; then its answer counts as lost.
+    /// How long a task may be out. After that, its acknowledgement counts as lost and the task is due again.
     pub lease: Duration,
-    /// The same for tasks that go over whole projects.
+    /// The same for tasks that may go over all changes of a project.
     pub long_lease: Duration,
 }
 
-/// What the queue holds, for people and metrics.
+/// Counts of the queue, for the status and the metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
-    /// Subjects that are not acknowledged.
+    /// Number of subjects that are not acknowledged.
     pub due: u64,
-    /// Of them, those that Gerrit is looking at.
+    /// Number of subjects among them that Gerrit is working on.
     pub out: u64,
     /// When the oldest of them moved, in milliseconds since 1970.
     pub oldest_ms: Option<u64>,
 }
 
-/// See the module.
+/// The subjects of one node and their states. The module's documentation defines the states.
 pub struct Queue {
     limits: QueueLimits,
     lines: BTreeMap<Option<ProjectName>, Line>,
@@ -75,7 +78,8 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Goes on with what an earlier life of the node left; generations go on from `generation`.
+    /// Builds the queue from the marks that earlier starts of the node stored. New generations count up from
+    /// `generation`.
     #[must_use]
     pub fn new(
         limits: QueueLimits,
@@ -110,7 +114,8 @@ impl Queue {
         queue
     }
 
-    /// A subject's refs have moved, at `now` and `now_ms`.
+    /// Notes that the refs of a subject have moved at `now`, which is `now_ms` milliseconds since 1970. `own` says that
+    /// the move is a commit of this node's own Gerrit.
     pub fn mark(&mut self, subject: &Subject, difference: Difference, own: bool, now: Instant, now_ms: u64) {
         self.generation += 1;
         let mark = RefreshMark { generation: self.generation, since_ms: now_ms, own, acknowledged: false, difference };
@@ -118,7 +123,8 @@ impl Queue {
             self.drop_all_of(subject);
         }
         match self.covering(subject) {
-            // A new id: whoever looked at all of them before this move cannot acknowledge it.
+            // The task gets a new id, so that a pass over all changes that began before this move cannot acknowledge
+            // it.
             Some(all) => self.note(&all, RefreshMark { difference: Difference::Some, own: false, ..mark }, now),
             None => self.note(subject, mark, now),
         }
@@ -126,7 +132,7 @@ impl Queue {
     }
 
     fn note(&mut self, subject: &Subject, mark: RefreshMark, now: Instant) {
-        // A subject that is to be removed from the store is in it still.
+        // A subject that is absent here and listed in `unsaved` is about to be removed from the store, and still in it.
         let saved = !self.unsaved.insert(subject.clone());
         let Some(entry) = self.entry_mut(subject) else {
             self.insert(subject, Entry { saved, ..Entry::new(mark) });
@@ -153,7 +159,7 @@ impl Queue {
         }
     }
 
-    /// Hands out what is due, at most `most`.
+    /// Hands out tasks that are due, at most `most`.
     pub fn take(&mut self, most: usize, now: Instant) -> Vec<Task> {
         self.tick(now);
         let free = self.ready.values().filter(|subject| !self.is_blocked(subject));
@@ -179,7 +185,7 @@ impl Queue {
         Some(task)
     }
 
-    /// Gerrit has done a task. Answers whether there was such a task.
+    /// Notes that Gerrit has done a task. Answers whether the task was out.
     pub fn done(&mut self, id: u64, now: Instant) -> bool {
         let Some(subject) = self.out.remove(&id) else { return false };
         let forgets_newer = self.forgets_newer;
@@ -199,7 +205,8 @@ impl Queue {
         true
     }
 
-    /// Gerrit has not done a task; it comes again after a pause. Answers how often it failed, and its subject.
+    /// Notes that Gerrit failed to do a task. It becomes ready again after `pause`, a function of the number of
+    /// failures. Answers the task's subject; none when no such task was out.
     pub fn failed(&mut self, id: u64, now: Instant, pause: impl FnOnce(u32) -> Duration) -> Option<Subject> {
         let subject = self.out.remove(&id)?;
         let entry = self.entry_mut(&subject)?;
@@ -210,8 +217,8 @@ impl Queue {
         Some(subject)
     }
 
-    /// Another Gerrit asks: what the one before it was given and did not acknowledge is handed out again, and so is what it
-    /// acknowledged lately and may have lost.
+    /// Begins a session of another Gerrit process. Tasks that the previous process was given and did not acknowledge
+    /// become ready again, and so do those that it acknowledged lately and may have lost.
     pub fn begin(&mut self, now: Instant) {
         self.tick(now);
         self.out.clear();
@@ -237,14 +244,16 @@ impl Queue {
                 State::New | State::Held(..) | State::Ready(_) => {}
             }
         }
-        // To be told again that a project was deleted is to lose what was indexed of its successor since.
+        // When Gerrit is told again that a project was deleted, it drops what it has since indexed of the project's
+        // successor. So all changes of the successor are refreshed again.
         for (project, since_ms) in made_again {
             let mark = self.mark_of_all(since_ms);
             self.note(&Subject::Changes { project }, mark, now);
         }
     }
 
-    /// The Gerrit that asks is alive: what it acknowledged long enough ago is on its disk.
+    /// Notes that the Gerrit that asks is alive. Subjects that it acknowledged long enough ago are on its disk by now
+    /// and leave the queue.
     pub fn heard(&mut self, now: Instant) {
         while let Some(subject) =
             self.kept.first_key_value().filter(|((at, _), _)| *at <= now).map(|(_, it)| it.clone())
@@ -253,13 +262,13 @@ impl Queue {
         }
     }
 
-    /// When something may be due that is not due now.
+    /// The next time at which a subject that is held or out may become ready; none when there is no such subject.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
         self.timers.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// What has changed since the last call: marks to be stored, and subjects that have none any more.
+    /// Takes the changes since the last call: marks to store, and subjects whose marks the store must remove.
     pub fn save(&mut self, now: Instant) -> (Vec<(Subject, RefreshMark)>, Vec<Subject>) {
         self.tick(now);
         let (mut marks, mut gone) = (Vec::new(), Vec::new());
@@ -276,7 +285,7 @@ impl Queue {
         (marks, gone)
     }
 
-    /// Whether Gerrit may show this subject as it was before a move that can be read by now.
+    /// Whether Gerrit may still show this subject as it was before a move that readers can see already.
     #[must_use]
     pub fn is_due(&self, subject: &Subject) -> bool {
         let is_open = |subject: &Subject| self.entry(subject).is_some_and(|entry| !entry.is_kept());
@@ -286,7 +295,7 @@ impl Queue {
         is_open(subject) || above.into_iter().any(|above| is_open(&above))
     }
 
-    /// What the queue holds.
+    /// Counts the subjects that are due and out.
     #[must_use]
     pub fn figures(&self) -> Figures {
         let open = self.lines.values().flat_map(BTreeMap::values).filter(|entry| !entry.is_kept());
@@ -294,8 +303,8 @@ impl Queue {
         Figures { due: open.count() as u64, out: self.out.len() as u64, oldest_ms }
     }
 
-    /// The first `most` subjects that are not acknowledged, the oldest first: with since when, whether Gerrit has it, and
-    /// how often it failed.
+    /// The first `most` subjects that are not acknowledged, the oldest first. Each comes with the time since which it
+    /// is due (milliseconds since 1970), whether Gerrit is working on it, and its number of failures.
     #[must_use]
     pub fn list(&self, most: usize) -> Vec<(Subject, u64, bool, u32)> {
         let open = self.lines.values().flatten().filter(|(_, entry)| !entry.is_kept());
@@ -310,7 +319,7 @@ impl Queue {
         open
     }
 
-    /// Time has passed.
+    /// Makes subjects ready whose wait or lease is over.
     fn tick(&mut self, now: Instant) {
         while let Some(((at, turn), subject)) = self.timers.first_key_value().map(|(key, it)| (*key, it.clone())) {
             if at > now {
@@ -331,7 +340,7 @@ impl Queue {
         }
     }
 
-    /// Whether something of the same project must be done first.
+    /// Whether another subject of the same project must be done first.
     fn is_blocked(&self, subject: &Subject) -> bool {
         let Some(project) = subject.project() else { return false };
         let stops = |first: Subject, tries: u32| {
@@ -362,7 +371,7 @@ impl Queue {
         self.set(subject, State::Kept(now + self.limits.keep, turn));
     }
 
-    /// What is ready stays where it stands.
+    /// Makes a subject ready. A subject that is ready already keeps its place.
     fn make_ready(&mut self, subject: &Subject) {
         if self.entry(subject).is_some_and(|entry| !matches!(entry.state, State::Ready(_))) {
             let turn = self.next_turn();

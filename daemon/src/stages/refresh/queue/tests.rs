@@ -1,4 +1,4 @@
-//! The queue, told what happens step by step.
+//! Tests of the queue: each feeds it moves, reports and times step by step.
 
 use lockstep_proto::Oid;
 use lockstep_proto::refresh::Work;
@@ -18,7 +18,7 @@ fn limits() -> QueueLimits {
     }
 }
 
-/// A queue and the time it is told.
+/// A queue and its simulated time.
 struct Told {
     queue: Queue,
     start: Instant,
@@ -71,7 +71,7 @@ impl Told {
         self.queue.save(self.now())
     }
 
-    /// A crash: what was saved last is what the next life has.
+    /// Crashes: the next queue starts from the marks that were saved last.
     fn restart(&mut self, marks: Vec<(Subject, RefreshMark)>) {
         self.queue = Queue::new(limits(), 1_000, marks, self.now(), false);
     }
@@ -123,7 +123,7 @@ fn moves_of_one_subject_are_one_task_and_it_is_handed_out_once() {
         told.done(task);
     }
     assert_eq!(told.queue.figures(), Figures::default());
-    assert!(!told.queue.done(tasks[0].id, told.now()), "twice acknowledged");
+    assert!(!told.queue.done(tasks[0].id, told.now()), "a second acknowledgement matches no task");
 }
 
 #[test]
@@ -133,16 +133,16 @@ fn an_acknowledgement_does_not_take_what_moved_meanwhile() {
     let first = only(told.take());
     told.differs(&group(), value(2, 3), false);
     told.differs(&group(), value(3, 4), false);
-    assert_eq!(told.take(), [], "it is out: one at a time");
+    assert_eq!(told.take(), [], "the subject is out, and has one task at a time");
     told.done(&first);
     assert!(told.queue.is_due(&group()));
     let second = only(told.take());
     let Difference::Value { old, new } = value(2, 4) else { unreachable!() };
-    assert_eq!(second.work, Work::Group { group: "abc".into(), old, new }, "since the acknowledgement");
+    assert_eq!(second.work, Work::Group { group: "abc".into(), old, new }, "the difference since the acknowledgement");
     assert!(second.id > first.id);
     told.done(&second);
     assert!(!told.queue.is_due(&group()));
-    // Kept or not: what the caches hold is what was acknowledged, and a way back to where it once was is a change.
+    // Gerrit's caches hold the acknowledged value, so a move back to an earlier value is a change too.
     told.differs(&group(), value(4, 2), false);
     let Difference::Value { old, new } = value(4, 2) else { unreachable!() };
     assert_eq!(told.works(), [Work::Group { group: "abc".into(), old, new }]);
@@ -169,7 +169,7 @@ fn a_task_that_failed_comes_again_after_its_pause_with_all_that_moved() {
     let third = only(told.take());
     told.done(&third);
     told.moved(&group(), false);
-    assert_eq!(only(told.take()).attempt, 1, "a new one");
+    assert_eq!(only(told.take()).attempt, 1, "a new task counts its attempts anew");
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn own_moves_wait_and_foreign_ones_do_not() {
     assert_eq!(told.take(), []);
     told.later(1);
     let own = only(told.take());
-    assert!(own.own, "the first move counts");
+    assert!(own.own, "the wait counts from the first move");
     told.done(&own);
     told.moved(&change(1), true);
     told.moved(&change(1), false);
@@ -246,7 +246,7 @@ fn a_deleted_project_takes_everything_of_it_along() {
     told.differs(&whole(), Difference::Project { deleted: true, exists: false }, false);
     told.differs(&whole(), Difference::Project { deleted: false, exists: true }, false);
     told.moved(&change(4), false);
-    assert!(out.iter().all(|task| !told.queue.done(task.id, told.now())), "what was out is none of the successor's");
+    assert!(out.iter().all(|task| !told.queue.done(task.id, told.now())), "tasks of the deleted project are void");
     let task = only(told.take());
     assert_eq!(task.work, Work::Project { project: project(), deleted: true, exists: true });
     told.done(&task);
@@ -260,11 +260,11 @@ fn many_changes_become_one_task_and_what_moves_behind_it_is_its_own() {
         told.moved(&change(number), false);
     }
     assert!(told.queue.total <= limits().of_project + 1, "{}", told.queue.total);
-    assert!(told.queue.is_due(&change(499)) && told.queue.is_due(&change(77_777)), "all of them");
+    assert!(told.queue.is_due(&change(499)) && told.queue.is_due(&change(77_777)), "the task covers all changes");
     let all = only(told.take());
     assert_eq!(all.work, Work::Changes { project: project() });
     told.moved(&change(3), false);
-    assert_eq!(told.works(), [Work::Change { project: project(), number: 3 }], "Gerrit may have passed it");
+    assert_eq!(told.works(), [Work::Change { project: project(), number: 3 }], "Gerrit may have passed change 3");
     told.done(&all);
     assert!(told.queue.is_due(&change(3)) && !told.queue.is_due(&change(4)));
 }
@@ -280,7 +280,7 @@ fn what_was_done_lately_is_put_together_without_being_due() {
     assert!(told.queue.total <= limits().of_project + 1, "{}", told.queue.total);
     assert_eq!(told.queue.figures().due, 0);
     told.begin();
-    assert!(told.works().contains(&Work::Changes { project: project() }), "for a Gerrit that lost it");
+    assert!(told.works().contains(&Work::Changes { project: project() }), "a new Gerrit may have lost them");
 }
 
 #[test]
@@ -296,7 +296,7 @@ fn the_largest_projects_are_put_together_when_all_are_too_many() {
     for account in 0..200 {
         told.moved(&Subject::Account { account }, false);
     }
-    assert!(told.queue.total <= 200 + 9, "accounts are not put together, changes are: {}", told.queue.total);
+    assert!(told.queue.total <= 200 + 9, "changes are collapsed, accounts are not: {}", told.queue.total);
     for project in 0..9 {
         assert!((1..=9).all(|number| told.queue.is_due(&of(project, number))), "p{project}");
     }
@@ -316,14 +316,14 @@ fn another_gerrit_gets_what_the_first_one_did_not_finish_or_may_have_lost() {
     told.begin();
     let again = told.take();
     assert_eq!(again.len(), 4, "{again:?}");
-    assert!(!told.queue.done(tasks[2].id, told.now()), "the first one's word is void");
+    assert!(!told.queue.done(tasks[2].id, told.now()), "an acknowledgement of the first session does not count");
     for task in &again {
         told.done(task);
     }
     told.later(61);
     told.begin();
     let lost = told.take();
-    assert_eq!(lost.len(), 4, "it was down, and had not written it before: {lost:?}");
+    assert_eq!(lost.len(), 4, "no call has proved that Gerrit lived long enough: {lost:?}");
     for task in &lost {
         told.done(task);
     }
@@ -331,7 +331,7 @@ fn another_gerrit_gets_what_the_first_one_did_not_finish_or_may_have_lost() {
     told.heard();
     told.later(61);
     told.begin();
-    assert_eq!(told.take().len(), 4, "it was heard too early");
+    assert_eq!(told.take().len(), 4, "its last call came too early to prove anything");
     let now = told.now();
     assert!((1..=4).all(|number| told.queue.is_due(&change(number))) && told.queue.next() > Some(now));
     told.begin();
@@ -341,7 +341,7 @@ fn another_gerrit_gets_what_the_first_one_did_not_finish_or_may_have_lost() {
     told.later(60);
     told.heard();
     told.begin();
-    assert_eq!(told.take(), [], "it lived long enough to write it");
+    assert_eq!(told.take(), [], "Gerrit lived long enough to write them to disk");
 }
 
 #[test]
@@ -386,7 +386,7 @@ fn what_moves_while_it_is_out_is_stored_whole() {
     let task = only(told.take());
     told.differs(&group(), value(2, 3), false);
     let (marks, _) = told.save();
-    assert_eq!(marks[0].1.difference, value(1, 3), "a crash now loses that it was out");
+    assert_eq!(marks[0].1.difference, value(1, 3), "a crash now forgets that the task was out");
     told.done(&task);
     let (marks, _) = told.save();
     assert_eq!(marks[0].1.difference, value(2, 3));
@@ -401,7 +401,7 @@ fn what_is_kept_leaves_the_store_in_time_and_what_never_was_there_is_not_removed
     let (marks, gone) = told.save();
     assert_eq!((marks.len(), gone.len()), (1, 0));
     told.later(60);
-    assert_eq!(told.save(), (Vec::new(), Vec::new()), "nobody knows whether it is on Gerrit's disk");
+    assert_eq!(told.save(), (Vec::new(), Vec::new()), "no call has proved that it is on Gerrit's disk");
     told.heard();
     assert_eq!(told.save(), (Vec::new(), vec![change(1)]));
     for number in 1..=500 {
@@ -460,7 +460,7 @@ fn whoever_looked_at_all_changes_before_one_moved_does_not_acknowledge_it() {
     told.moved(&change(3), false);
     let again = only(told.take());
     assert_eq!(again.work, Work::Changes { project: project() });
-    assert!(!told.queue.done(before.id, told.now()), "it began before the move");
+    assert!(!told.queue.done(before.id, told.now()), "the pass over all changes began before the move");
     assert!(told.queue.is_due(&change(3)));
     told.done(&again);
     assert!(!told.queue.is_due(&change(3)));
