@@ -1,4 +1,5 @@
-//! In-process locks on refs. Whoever moves refs, for a local commit or for a foreign transaction, holds them.
+//! In-process locks on refs. A task that moves refs holds their locks, for a local commit and for another node's
+//! transaction.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,11 +10,11 @@ use tokio::sync::OwnedMutexGuard;
 type Key = (ProjectName, RefKey);
 type Held = Arc<tokio::sync::Mutex<()>>;
 
-/// The locks of one node. A lock exists while somebody holds it or waits for it.
+/// The locks of one node. A lock exists while a task holds it or waits for it.
 #[derive(Debug, Default)]
 pub struct RefLocks(Arc<Mutex<BTreeMap<Key, Held>>>);
 
-/// Locks that are held; dropping it lets go of them.
+/// Held locks. Dropping the guard releases them.
 #[derive(Debug)]
 pub struct RefGuard {
     versions: Arc<Mutex<BTreeMap<Key, Held>>>,
@@ -21,7 +22,7 @@ pub struct RefGuard {
 }
 
 impl RefLocks {
-    /// Takes the locks of all keys, in their order, so that two batches never wait for each other.
+    /// Takes the locks of all keys in key order, so that two batches never deadlock.
     pub async fn lock(&self, project: &ProjectName, keys: impl IntoIterator<Item = RefKey>) -> RefGuard {
         let mut keys: Vec<RefKey> = keys.into_iter().collect();
         keys.sort_unstable();
@@ -42,13 +43,13 @@ impl RefLocks {
         guard
     }
 
-    /// How many locks exist.
+    /// Number of locks that a task holds or waits for.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Whether nobody holds or awaits a lock.
+    /// Whether no task holds or waits for a lock.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -60,7 +61,7 @@ impl Drop for RefGuard {
         let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
         for (key, guard) in self.held.drain(..) {
             drop(guard);
-            // The table's own reference is the last one: nobody holds the lock and nobody waits for it.
+            // The map's own reference is the last one: no task holds the lock or waits for it.
             if versions.get(&key).is_some_and(|lock| Arc::strong_count(lock) == 1) {
                 versions.remove(&key);
             }
