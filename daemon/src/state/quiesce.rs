@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lockstep_proto::ProjectName;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
-/// The gates of a node's projects. A gate exists while it is in use.
+/// The quiesce of a node's projects, with one gate per project. A gate exists while it is in use.
 #[derive(Debug, Default)]
 pub struct Quiesce(Mutex<BTreeMap<ProjectName, Arc<RwLock<()>>>>);
 

@@ -10,8 +10,8 @@ use crate::seams::git::{GitError, RefMove};
 use crate::seams::volume::RefRecord;
 
 impl Materializer {
-    /// Moves the refs of a whole project to the refdb's records in one step, whatever the disk shows. No ref moves back
-    /// to an older version. The caller holds the locks of all keys, and all objects are present.
+    /// Moves the refs of a whole project to the refdb's records in one step, from any state of the disk. No ref moves
+    /// back to an older version. The caller holds the locks of all keys, and all objects are present.
     ///
     /// # Errors
     /// As [`Materializer::materialize`].
