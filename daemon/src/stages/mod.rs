@@ -14,7 +14,7 @@
 //! | `reconcile` | periodic jobs: sweep, collect, release, restore repositories |
 //! | `seed` | turns existing repositories into projects |
 //! | `handshake` | decides whether a Gerrit may start here |
-//! | `membership` | incarnations, heartbeats, adoption of dead nodes, the barrier of project states |
+//! | `membership` | incarnations, heartbeats, adoption of dead nodes, the barrier of closing projects |
 
 pub mod api;
 pub mod apply;

@@ -48,11 +48,11 @@ struct Cache {
 
 #[derive(Debug, Default)]
 struct LaneBook {
-    /// Every slot below is committed or poisoned.
+    /// Every slot below this number is committed or poisoned.
     settled: u64,
     /// The settled mark as it is stored in the refdb.
     stored: u64,
-    /// Every slot below is in the event log.
+    /// Every slot below this number is in the event log.
     published: u64,
     /// Slots from this number on are untaken.
     next: u64,
@@ -67,9 +67,9 @@ struct LaneBook {
 /// A lane's marks, for the mark writer and the status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneMarks {
-    /// Every slot below is committed or poisoned.
+    /// Every slot below this mark is committed or poisoned.
     pub settled: Seq,
-    /// Every slot below is in the event log.
+    /// Every slot below this mark is in the event log.
     pub published: Seq,
     /// Number of slots above the settled mark that were taken.
     pub in_flight: u64,

@@ -8,8 +8,8 @@
 //! - Traces go to an OTLP collector over HTTP with protobuf when an endpoint is configured, and cost nothing otherwise.
 //!   A transaction carries its push's W3C trace context, so that one push is one trace across all sites.
 //!
-//! [`Telemetry::build`] can fail and starts none of our tasks. [`Telemetry::install`] makes the subscriber the one of
-//! the process. [`Telemetry::shutdown`] sends the remaining spans. A loss of telemetry never stops a commit.
+//! [`Telemetry::build`] can fail and starts none of our tasks. [`Telemetry::install`] makes the subscriber the
+//! process-wide one. [`Telemetry::shutdown`] sends the remaining spans. A loss of telemetry never stops a commit.
 
 mod logs;
 pub mod metrics;
@@ -115,7 +115,7 @@ impl Telemetry {
         Ok(Self { registry, meters, tracers, dispatch })
     }
 
-    /// Makes the subscriber the one of the process.
+    /// Makes the subscriber the process-wide one.
     ///
     /// # Errors
     /// [`TelemetryError::Installed`] when the process has a subscriber already.

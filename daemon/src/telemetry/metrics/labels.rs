@@ -35,7 +35,7 @@ label!(
         Commit = "commit",
         /// Setting and removing the ref locks of a transaction that is too large for one write.
         Lock = "lock",
-        /// Strong reads of items.
+        /// Strongly consistent reads of items.
         Read = "read",
         /// Reads of a project's items, or of all projects.
         Scan = "scan",
