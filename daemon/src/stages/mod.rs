@@ -1,19 +1,20 @@
-//! The pipeline. Stages do not import each other; they meet in [`ports`], and `node::assembly` joins them.
+//! The stages of the data flow. Stages do not import each other: they use each other through [`ports`], and
+//! `node::assembly` joins them.
 //!
 //! | room | job |
 //! |---|---|
-//! | `ports` | one trait per file: what a stage offers to the others |
+//! | `ports` | the traits through which stages use each other, one per file |
 //! | `api` | the bridge API, status, health |
-//! | `commit` | a batch of ref commands becomes one conditional write of the refdb |
-//! | `publish` | settled slots go to the event log |
-//! | `consume` | readers of every site's stream |
-//! | `apply` | committed transactions reach this node's repositories |
-//! | `refresh` | what Gerrit must index or evict |
-//! | `events` | Gerrit's stream events, from their origin to all other sites |
+//! | `commit` | turns a batch of ref commands into one conditional write to the refdb |
+//! | `publish` | moves settled slots to the event log |
+//! | `consume` | reads the stream of every site |
+//! | `apply` | applies committed transactions to this node's repositories |
+//! | `refresh` | tells Gerrit which index documents and cache entries to bring up to date |
+//! | `events` | carries Gerrit's stream events from their origin to all other sites |
 //! | `reconcile` | periodic jobs: sweep, collect, release, restore repositories |
-//! | `seed` | existing repositories become projects |
-//! | `handshake` | whether a Gerrit may start here |
-//! | `membership` | incarnations, heartbeats, adoption of dead nodes, the barrier of project states |
+//! | `seed` | turns existing repositories into projects |
+//! | `handshake` | decides whether a Gerrit may start here |
+//! | `membership` | incarnations, heartbeats, adoption of dead nodes, the barrier of closing projects |
 
 pub mod api;
 pub mod apply;

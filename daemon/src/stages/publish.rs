@@ -1,8 +1,9 @@
-//! The publisher moves settled slots from the journal to the event log, in lane order.
+//! The publisher moves settled slots from the journal to the event log, in the order of each lane.
 //!
-//! It may lag without bound and stops nobody: an event log that is away costs memory up to the journal's cache and
-//! nothing else, what falls out is read back from the refdb. The published mark is raised only over slots whose append
-//! was answered; a lost answer means a second append, which the readers do not mind.
+//! It may lag without bound and blocks nobody. While the event log is unreachable, memory grows only up to the limit of
+//! the journal's cache; transactions beyond it are read back from the refdb later. The published mark moves only past
+//! slots whose append was answered. After a lost answer the publisher appends the slots again, and the readers skip the
+//! duplicates.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,29 +20,30 @@ use crate::seams::eventlog::deliver::{append_all, record};
 use crate::seams::refdb::{RefDb, SlotState};
 use crate::state::journal::{Journal, Unpublished};
 
-/// Most slots in one append: Kinesis takes 500 records.
+/// Most slots in one append. Kinesis takes at most 500 records.
 const BATCH_SLOTS: usize = 400;
-/// Most bytes in one append: Kinesis takes 5 MiB.
+/// Most bytes in one append. Kinesis takes at most 5 MiB.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
 /// Publishes one incarnation's journal.
 pub struct Publisher {
-    /// The site whose stream it is.
+    /// The site to whose stream it publishes.
     pub site: SiteId,
-    /// The journal.
+    /// The journal of the incarnation.
     pub journal: Arc<Journal>,
-    /// To read back what is no longer in memory.
+    /// The refdb, from which transactions are read back that are no longer in memory.
     pub refdb: Arc<dyn RefDb>,
-    /// The event log.
+    /// The event log that takes the transactions.
     pub eventlog: Arc<dyn EventLog>,
-    /// For the jitter of retries.
+    /// Randomness for the jitter of retries.
     pub entropy: Arc<dyn Entropy>,
-    /// Who listens.
+    /// Receives the progress and the failures of the publisher.
     pub observer: Arc<dyn Observer>,
 }
 
 impl Publisher {
-    /// Publishes until it is cancelled and everything that is settled is published, or it is aborted.
+    /// Publishes until `cancelled` is set and every settled slot is published, or until the task is aborted. `wake`
+    /// ends the pause between two rounds early.
     pub async fn run(self, lanes: u8, cancelled: CancellationToken, wake: Arc<tokio::sync::Notify>) {
         let mut backoff = Backoff::new(Arc::clone(&self.entropy), Duration::from_millis(20), Duration::from_secs(2));
         loop {
@@ -73,7 +75,8 @@ impl Publisher {
         }
     }
 
-    /// Publishes one batch of a lane; answers how many slots it passed.
+    /// Publishes one batch of a lane. Returns the number of slots that waited; zero means that nothing is left to
+    /// publish.
     async fn publish(&self, lane: Lane) -> Result<usize, String> {
         let waiting = self.journal.unpublished(lane, BATCH_SLOTS);
         let mut records = Vec::new();
@@ -105,7 +108,7 @@ impl Publisher {
             Some(bytes) => Ok(bytes),
             None => match self.refdb.slot(slot).await.map_err(|error| error.to_string())? {
                 SlotState::Committed(_, bytes) => Ok(bytes),
-                state => Err(format!("slot {slot} is settled as committed, and the refdb says {state:?}")),
+                state => Err(format!("slot {slot} is settled as committed, but the refdb says {state:?}")),
             },
         }
     }

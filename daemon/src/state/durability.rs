@@ -1,9 +1,9 @@
-//! The durable step: objects and refs first, then what this node remembers of them.
+//! The durable step: sync the repositories, then commit the node's store.
 //!
-//! One reconciler, one code path. It takes what is to be remembered (the overlay, checkpoints, what is parked),
-//! then syncs the volume, then commits the node's store, and only then tells those who wait. What it took before the
-//! sync is on the disk after it, so a checkpoint implies the data it covers.
-//! When the sync or the store fails, nobody knows what is on the disk: the node stops.
+//! One reconciler with one code path. A step collects the changes to remember (checkpoints, low-water marks, parked
+//! records and the like, and last the version map's overlay), syncs the volume, commits the node's store, and only then
+//! wakes the waiters. Everything that was collected before the sync is on the disk after it, so a checkpoint implies
+//! the data that it covers. When the sync or the store fails, the state of the disk is unknown, and the node stops.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,19 +17,19 @@ use crate::seams::git::Repositories;
 use crate::seams::volume::{Changes, NodeStore};
 use crate::state::version_map::VersionMap;
 
-/// Adds what a stage wants remembered to the next durable step. Called before the sync.
+/// A stage that has something to remember. Every durable step asks it before the sync.
 pub trait Remember: Send + Sync {
-    /// What is true already, and may be lost until it is durable.
+    /// Adds facts that are already true. A crash may lose them until the step is durable.
     fn remember(&self, into: &mut Changes);
 
-    /// What must not come later than the moves of refs that are in this step already.
+    /// Adds facts that must become durable no later than the ref moves that this step already contains.
     fn remember_of_moves(&self, _into: &mut Changes) {}
 
-    /// The step that the last call of [`Remember::remember`] added to is durable.
+    /// Called when the step that the last call of [`Remember::remember`] added to is durable.
     fn remembered(&self) {}
 }
 
-/// Makes steps durable. Clones share them.
+/// Runs durable steps. Clones share one state.
 #[derive(Clone)]
 pub struct Durability(Arc<Inner>);
 
@@ -41,14 +41,14 @@ struct Inner {
     staged: Mutex<Changes>,
     wanted: Notify,
     steps: Mutex<Steps>,
-    /// Wakes those who wait for a step in the order in which they came: a simulation repeats.
+    /// Wakes the waiters in the order in which they came, so that a simulation repeats exactly.
     stepped: Notify,
     pace: Duration,
     bugs: InjectedBugs,
     failed: CancellationToken,
 }
 
-/// Steps asked for, steps done.
+/// Number of requests for a step, and number of requests that finished steps have served.
 #[derive(Clone, Copy, Default)]
 struct Steps {
     asked: u64,
@@ -62,7 +62,7 @@ impl Inner {
 }
 
 impl Durability {
-    /// Steps at most one a `pace`. `failed` is cancelled when a step fails.
+    /// Creates the reconciler. It runs at most one step per `pace`, and cancels `failed` when a step fails.
     #[must_use]
     pub fn new(
         versions: Arc<VersionMap>,
@@ -87,18 +87,18 @@ impl Durability {
         }))
     }
 
-    /// Asks a stage at each step from now on.
+    /// Registers a stage. Every later step asks it.
     pub fn add(&self, source: Arc<dyn Remember>) {
         self.0.sources.lock().push(source);
     }
 
-    /// Adds to the next step.
+    /// Adds changes to the next step, and asks for that step.
     pub fn stage(&self, add: impl FnOnce(&mut Changes)) {
         add(&mut self.0.staged.lock());
         self.0.wanted.notify_one();
     }
 
-    /// Asks for a step soon.
+    /// Asks for a step soon, and does not wait for it.
     pub fn want(&self) {
         self.0.wanted.notify_one();
     }
@@ -120,12 +120,12 @@ impl Durability {
         }
     }
 
-    /// Makes steps durable until the node is aborted, or a step fails.
+    /// Runs steps until the task is aborted or a step fails.
     pub async fn run(self) {
         loop {
             let _ = tokio::time::timeout(Duration::from_secs(1), self.0.wanted.notified()).await;
             if let Err(why) = self.step().await {
-                tracing::error!(%why, "the volume failed; this node stops, what it committed is in the journal");
+                tracing::error!(%why, "volume failed: check it and restart this node; its commits are in the journal");
                 self.0.failed.cancel();
                 return;
             }
@@ -141,11 +141,12 @@ impl Durability {
         for source in &sources {
             source.remember(&mut remembered);
         }
-        // What is parked is staged before its checkpoint may move: so it is taken after the checkpoints.
+        // A record is staged as parked before its checkpoint may move. Take staged changes after the checkpoints.
         let mut changes = std::mem::take(&mut *inner.staged.lock());
         changes.checkpoints.append(&mut remembered.checkpoints);
         changes.low_water.append(&mut remembered.low_water);
-        // The overlay is taken last: what a checkpoint covers was moved before the checkpoint could be taken.
+        // Take the overlay last: every ref move that a checkpoint covers was in it before the checkpoint could be
+        // taken.
         let snapshot = inner.versions.collect(&mut changes);
         for source in &sources {
             source.remember_of_moves(&mut changes);
@@ -186,7 +187,7 @@ mod tests {
     use crate::seams::volume::memory::MemoryStore;
     use crate::seams::volume::{Held, ShardId};
 
-    /// A reader whose record is parked at the very moment at which it is asked for its checkpoint, as another thread may.
+    /// A reader that parks a record at the very moment when it is asked for its checkpoint, as another thread could.
     struct Parks(Durability);
 
     impl Remember for Parks {
@@ -216,6 +217,6 @@ mod tests {
         durability.add(Arc::new(Parks(durability.clone())));
         durability.step().await.unwrap();
         assert_eq!(store.checkpoints().unwrap().len(), 1);
-        assert_eq!(store.parked().unwrap().len(), 1, "the checkpoint is durable, and what it rests on is not");
+        assert_eq!(store.parked().unwrap().len(), 1, "the checkpoint is durable, but its parked record is not");
     }
 }

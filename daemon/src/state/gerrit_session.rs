@@ -1,13 +1,13 @@
-//! Which Gerrit process asks: the newest one alone is answered.
+//! Sessions of Gerrit processes: only the newest process is answered.
 
 use std::collections::VecDeque;
 
 use lockstep_proto::bridge::{ApiError, RefusalCode};
 
-/// How many sessions that were superseded are remembered.
+/// Number of superseded sessions that are remembered.
 const PAST: usize = 64;
 
-/// The sessions of one life of the node.
+/// The Gerrit sessions that this sidecar has seen since its start.
 #[derive(Debug, Default)]
 pub struct Sessions {
     now: Option<String>,
@@ -15,10 +15,11 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// A session asks for `what`. Answers whether it is new, and supersedes the one before it.
+    /// Records that a session asks for `what`. Returns whether the session is new; a new session supersedes the one
+    /// before it.
     ///
     /// # Errors
-    /// It was superseded itself.
+    /// The session itself was superseded by a newer one.
     pub fn enter(&mut self, session: &str, what: &str) -> Result<bool, ApiError> {
         if self.now.as_deref() == Some(session) {
             return Ok(false);
@@ -34,17 +35,18 @@ impl Sessions {
     }
 }
 
-/// Nothing will come any more in this life of the node. No empty answer: whoever heard one at once would ask again at once.
+/// The error while the sidecar shuts down. It is not an empty answer, because a client that gets an empty answer asks
+/// again at once.
 pub fn ending() -> ApiError {
-    let message = "this sidecar is ending; ask again when it runs".to_owned();
+    let message = "this sidecar is shutting down; ask again when it runs".to_owned();
     ApiError { code: RefusalCode::NotServing, message, retry: true }
 }
 
-/// Why a session may not go on.
+/// The error for a superseded session.
 fn superseded(what: &str) -> ApiError {
     let message = format!(
-        "another Gerrit process has asked for {what} since: this session is superseded; end this process, or begin a new \
-         session (a retry with this one does not help)"
+        "another Gerrit process has asked for {what} since then, so this session is superseded; stop this process, or \
+         begin a new session (a retry with this session does not help)"
     );
     ApiError { code: RefusalCode::Invalid, message, retry: false }
 }
@@ -60,7 +62,7 @@ mod tests {
         assert_eq!(sessions.enter("a", "news"), Ok(false));
         assert_eq!(sessions.enter("b", "news"), Ok(true));
         assert_eq!(sessions.enter("a", "news"), Err(superseded("news")));
-        assert_eq!(sessions.enter("b", "news"), Ok(false), "a late word of an old process changes nothing");
+        assert_eq!(sessions.enter("b", "news"), Ok(false), "a late request of an old process changes nothing");
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! This incarnation's part of the journal: which slots may be used, which are settled, which are published.
+//! The journal of the running incarnation: its usable, settled and published slots.
 //!
-//! Pure book-keeping, shared by the commit stage (takes and settles slots), the publisher (moves settled slots to the
-//! event log) and the mark writer. The rules, per lane:
+//! Bookkeeping without I/O. The commit stage takes and resolves slots, the publisher moves settled slots to the event
+//! log, and the mark writer stores the marks. The rules per lane:
 //! - a transaction takes the lowest empty slot, so that slots stay dense;
-//! - only slots below the *stored* settled mark + window may be used: whoever freezes the incarnation finds every
-//!   slot that could ever be occupied in that window;
-//! - the settled mark passes a slot only when it is committed or poisoned.
+//! - only slots below the *stored* settled mark plus the window may be used, so a node that freezes the incarnation
+//!   finds every slot that could ever be occupied inside that window;
+//! - the settled mark passes a slot only when that slot is committed or poisoned.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher;
@@ -16,14 +16,15 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// How much of the journal an incarnation may use at once.
+/// Limits of an incarnation's journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JournalLimits {
-    /// Lanes: a project always uses the same one.
+    /// Number of lanes. A project always uses the same lane.
     pub lanes: u8,
-    /// Slots above the stored settled mark, per lane: about the concurrency.
+    /// Usable slots above the stored settled mark, per lane. This bounds the number of commits in progress.
     pub window: u64,
-    /// Bytes of committed transactions that are kept in memory for the publisher; it reads others back.
+    /// Bytes of committed transactions that are kept in memory for the publisher. It reads other transactions back from
+    /// the refdb.
     pub cache_bytes: usize,
 }
 
@@ -33,9 +34,9 @@ pub struct Journal {
     limits: JournalLimits,
     lanes: Mutex<Vec<LaneBook>>,
     cached: Mutex<Cache>,
-    /// A slot was given back, or a mark was stored.
+    /// Notified when a slot was given back or a mark was stored.
     room: Notify,
-    /// A settled mark moved.
+    /// Notified when a settled mark may have moved.
     settled: Notify,
 }
 
@@ -47,44 +48,44 @@ struct Cache {
 
 #[derive(Debug, Default)]
 struct LaneBook {
-    /// Every slot below is committed or poisoned.
+    /// Every slot below this number is committed or poisoned.
     settled: u64,
-    /// The settled mark in the refdb.
+    /// The settled mark as it is stored in the refdb.
     stored: u64,
-    /// Every slot below is in the event log.
+    /// Every slot below this number is in the event log.
     published: u64,
-    /// Slots from here on were never taken.
+    /// Slots from this number on are untaken.
     next: u64,
-    /// Taken once, given back: since when they are empty.
+    /// Slots that were taken and given back, with the time since when each is empty.
     empty: BTreeMap<u64, Instant>,
-    /// Above the settled mark, and resolved: whether they are committed (or poisoned).
+    /// Resolved slots above the settled mark: true means committed, false means poisoned.
     resolved: BTreeMap<u64, bool>,
-    /// Below the settled mark, not yet published, and poisoned.
+    /// Poisoned slots below the settled mark that the publisher has not passed yet.
     poisoned: BTreeSet<u64>,
 }
 
 /// A lane's marks, for the mark writer and the status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneMarks {
-    /// Every slot below is committed or poisoned.
+    /// Every slot below this mark is committed or poisoned.
     pub settled: Seq,
-    /// Every slot below is in the event log.
+    /// Every slot below this mark is in the event log.
     pub published: Seq,
-    /// Slots above the settled mark that were taken.
+    /// Number of slots above the settled mark that were taken.
     pub in_flight: u64,
 }
 
-/// A slot that waits for the publisher.
+/// A settled slot that waits for the publisher.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unpublished {
-    /// Nothing to publish.
+    /// A poisoned slot, which has nothing to publish.
     Poisoned,
-    /// Committed, with its bytes when they are still in memory.
+    /// A committed slot, with its encoded transaction if that is still in memory.
     Committed(Option<Bytes>),
 }
 
 impl Journal {
-    /// The empty journal of a newborn incarnation.
+    /// Creates the empty journal of a new incarnation.
     #[must_use]
     pub fn new(id: IncarnationId, limits: JournalLimits) -> Self {
         let lanes = (0..limits.lanes).map(|_| LaneBook::default()).collect();
@@ -92,13 +93,13 @@ impl Journal {
         Self { id, limits, lanes: Mutex::new(lanes), cached: Mutex::default(), room, settled }
     }
 
-    /// The incarnation.
+    /// The incarnation that owns this journal.
     #[must_use]
     pub fn id(&self) -> &IncarnationId {
         &self.id
     }
 
-    /// The lane of a project: the same one during the whole incarnation.
+    /// The lane of a project. It stays the same for the whole incarnation.
     #[must_use]
     pub fn lane_of(&self, project: &ProjectName) -> Lane {
         let mut hasher = Fnv::default();
@@ -112,7 +113,7 @@ impl Journal {
     }
 
     fn with<T>(&self, slot: &Slot, change: impl FnOnce(&mut LaneBook, u64) -> T) -> Option<T> {
-        debug_assert_eq!(slot.lane.incarnation, self.id, "a slot of another incarnation is not this journal's");
+        debug_assert_eq!(slot.lane.incarnation, self.id, "the slot belongs to the journal of another incarnation");
         self.lanes().get_mut(usize::from(slot.lane.lane.0)).map(|book| change(book, slot.seq.0))
     }
 
@@ -130,26 +131,27 @@ impl Journal {
         }
     }
 
-    /// Gives a slot back that is empty for sure: no copy of an attempt at it can land any more.
+    /// Gives back a slot that is certainly empty: no copy of a transaction that was sent to it can still land.
     pub fn give_back(&self, slot: &Slot) {
         self.with(slot, |book, seq| book.give_back(seq));
         self.room.notify_waiters();
     }
 
-    /// The slot holds a committed transaction.
+    /// Records that the slot holds a committed transaction, with its encoded `bytes`.
     pub fn committed(&self, slot: &Slot, bytes: Bytes) {
         self.cache(slot, bytes);
         self.with(slot, |book, seq| book.resolve(seq, true));
         self.settled.notify_one();
     }
 
-    /// The slot is poisoned.
+    /// Records that the slot is poisoned.
     pub fn poisoned(&self, slot: &Slot) {
         self.with(slot, |book, seq| book.resolve(seq, false));
         self.settled.notify_one();
     }
 
-    /// Takes slots that have been empty since before `since`, to poison them, so that an idle lane settles.
+    /// Takes the slots that were given back no later than `since` and are still empty. The caller poisons them, so that
+    /// the settled mark of an idle lane moves on.
     #[must_use]
     pub fn take_idle(&self, since: Instant) -> Vec<Slot> {
         let mut idle = Vec::new();
@@ -169,25 +171,24 @@ impl Journal {
         self.settled.notified().await;
     }
 
-    /// Wakes whoever waits in [`Journal::changed`].
+    /// Wakes the task that waits in [`Journal::changed`].
     pub fn nudge(&self) {
         self.settled.notify_one();
     }
 
-    /// The marks of every lane, and whether they are worth storing: a quarter of a window is used up, or `any`
-    /// change counts.
+    /// The marks of every lane, in the order of the lanes.
     #[must_use]
     pub fn marks(&self) -> Vec<LaneMarks> {
         self.lanes().iter().map(LaneBook::marks).collect()
     }
 
-    /// Whether a lane has used up a good part of its window since its mark was stored.
+    /// Whether the settled mark of a lane has moved by at least a quarter of the window since it was stored.
     #[must_use]
     pub fn is_pressed(&self) -> bool {
         self.lanes().iter().any(|book| book.settled - book.stored >= self.limits.window / 4)
     }
 
-    /// These settled marks are in the refdb now.
+    /// Records that these settled marks, one per lane, are stored in the refdb. Tasks that wait for a slot try again.
     pub fn stored(&self, settled: &[Seq]) {
         for (book, mark) in self.lanes().iter_mut().zip(settled) {
             book.stored = book.stored.max(mark.0);
@@ -195,7 +196,7 @@ impl Journal {
         self.room.notify_waiters();
     }
 
-    /// Settled slots of a lane that are not published, in order, at most `limit`.
+    /// The settled slots of a lane that are not published yet, in order, at most `limit`.
     #[must_use]
     pub fn unpublished(&self, lane: Lane, limit: usize) -> Vec<(Slot, Unpublished)> {
         let lanes = self.lanes();
@@ -213,7 +214,7 @@ impl Journal {
         slots.collect()
     }
 
-    /// Every slot of the lane below `until` is in the event log.
+    /// Records that every slot of the lane below `until` is in the event log.
     pub fn published(&self, lane: Lane, until: Seq) {
         if let Some(book) = self.lanes().get_mut(usize::from(lane.0)) {
             book.published = book.published.max(until.0);
@@ -252,7 +253,7 @@ impl LaneBook {
 
     fn give_back(&mut self, seq: u64) {
         self.empty.insert(seq, Instant::now());
-        // The highest slots are simply not taken any more.
+        // Empty slots at the top of the lane count as untaken again.
         while self.next > 0 && self.empty.remove(&(self.next - 1)).is_some() {
             self.next -= 1;
         }
@@ -277,7 +278,8 @@ impl LaneBook {
     }
 }
 
-/// FNV-1a, 64 bits: the lane of a project must be the same in every build, which std's hasher does not promise.
+/// 64-bit FNV-1a. The lane of a project must be the same in every build, and the standard library's hasher does not
+/// promise that.
 struct Fnv(u64);
 
 impl Default for Fnv {
@@ -324,7 +326,7 @@ mod tests {
         let _second = journal.take(Lane(0)).await;
         journal.committed(&first, Bytes::from_static(b"x"));
         let third = journal.take(Lane(0));
-        assert!(futures::future::FutureExt::now_or_never(third).is_none(), "settled, but not stored");
+        assert!(futures::future::FutureExt::now_or_never(third).is_none(), "the mark has moved, but is not stored yet");
         journal.stored(&[Seq(1)]);
         assert_eq!(journal.take(Lane(0)).await.seq, Seq(2));
     }

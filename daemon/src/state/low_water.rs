@@ -1,8 +1,8 @@
-//! Low-water marks: per lane of any node, below which slot everything is applied here.
+//! Low-water marks, one per lane of any node: every slot below the mark is applied at this node.
 //!
-//! The journal is collected below the lowest mark of all nodes. A mark is raised over slots that were seen and applied
-//! (or skipped), and over poisoned ones, which never appear in the event log: the sweeper asks the refdb for those, and
-//! for anything else that is published and was not seen.
+//! The journal is collected below the lowest mark of all nodes. A mark moves past slots that were seen and applied (or
+//! skipped) here, and past poisoned slots. Poisoned slots never appear in the event log, so the sweeper asks the refdb
+//! about them, and about every other published slot that was not seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +21,7 @@ pub struct LowWater {
 #[derive(Debug, Default)]
 struct Lanes {
     progress: BTreeMap<LaneId, Progress>,
-    /// What the last durable step was given, and what is durable.
+    /// The marks that the last durable step took, and the marks that are durable.
     staged: BTreeMap<LaneId, Seq>,
     durable: BTreeMap<LaneId, Seq>,
 }
@@ -33,7 +33,7 @@ struct Progress {
 }
 
 impl LowWater {
-    /// Goes on from what is durable.
+    /// Starts from the durable marks.
     #[must_use]
     pub fn new(durable: BTreeMap<LaneId, Seq>) -> Self {
         let progress =
@@ -45,7 +45,7 @@ impl LowWater {
         self.lanes.lock()
     }
 
-    /// This slot needs nothing more here.
+    /// Records that the slot is done: this node has nothing left to do for it.
     pub fn done(&self, slot: &Slot) {
         let mut lanes = self.lanes();
         let progress = lanes.progress.entry(slot.lane.clone()).or_default();
@@ -57,7 +57,7 @@ impl LowWater {
         }
     }
 
-    /// Whether the slot is done, durable or not.
+    /// Whether the slot is done. The record of this may not be durable yet.
     #[must_use]
     pub fn is_done(&self, slot: &Slot) -> bool {
         let lanes = self.lanes();
@@ -67,7 +67,7 @@ impl LowWater {
             .is_some_and(|progress| slot.seq.0 < progress.mark || progress.above.contains(&slot.seq.0))
     }
 
-    /// Slots of a lane below `until` that are not done, at most `limit`.
+    /// The slots of a lane below `until` that are not done, in order, at most `limit`.
     #[must_use]
     pub fn gaps(&self, lane: &LaneId, until: Seq, limit: usize) -> Vec<Slot> {
         let lanes = self.lanes();
@@ -77,13 +77,14 @@ impl LowWater {
         open.take(limit).map(|seq| lane.slot(Seq(seq))).collect()
     }
 
-    /// The marks that survive a power cut: what other nodes may rely on.
+    /// The durable marks. They survive a power cut, so other nodes may rely on them.
     #[must_use]
     pub fn durable(&self) -> BTreeMap<LaneId, Seq> {
         self.lanes().durable.clone()
     }
 
-    /// Everything below these marks is here by other means: the refdb was read after they were.
+    /// Raises marks after a reconciliation. The state was read from the refdb after these marks were, so it contains
+    /// everything below them.
     pub fn transfer_state(&self, marks: impl IntoIterator<Item = (LaneId, Seq)>) {
         let mut lanes = self.lanes();
         for (lane, mark) in marks {
@@ -93,7 +94,7 @@ impl LowWater {
         }
     }
 
-    /// Forgets lanes whose incarnation is gone.
+    /// Forgets the lanes of incarnations that no longer exist, as `gone` says, and returns these lanes.
     pub fn forget(&self, gone: impl Fn(&LaneId) -> bool) -> Vec<LaneId> {
         let mut lanes = self.lanes();
         let gone: Vec<LaneId> = lanes.progress.keys().filter(|lane| gone(lane)).cloned().collect();
@@ -139,6 +140,6 @@ mod tests {
         assert_eq!(changes.low_water, vec![(lane.clone(), Seq(1))]);
         low_water.done(&lane.slot(Seq(1)));
         low_water.remembered();
-        assert_eq!(low_water.durable()[&lane], Seq(1), "what came after the step is not durable by it");
+        assert_eq!(low_water.durable()[&lane], Seq(1), "a slot that was done after the step began is not durable yet");
     }
 }

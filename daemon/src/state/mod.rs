@@ -1,14 +1,14 @@
-//! What one node knows, and how it becomes durable.
+//! The state of one node, and the steps that make it durable.
 //!
 //! | room | job |
 //! |---|---|
 //! | `journal` | slots, windows and marks of the running incarnation |
-//! | `version_map` | each ref's version, value and transaction; the overlay of moves that are not durable yet; ref locks |
-//! | `materialize` | committed transactions become the refs on the disk |
-//! | `durability` | the durable step: sync the repositories, then store what the node remembers |
-//! | `low_water` | per lane: everything below this slot is applied here |
-//! | `quiesce` | wait until the commits inside a project have ended |
-//! | `gerrit_session` | only the newest Gerrit process is answered |
+//! | `version_map` | each ref's version, value and transaction; the overlay of moves that are not durable; ref locks |
+//! | `materialize` | moves a project's local refs to committed values |
+//! | `durability` | the durable step: sync the repositories, then commit the node's store |
+//! | `low_water` | low-water marks: every slot of a lane below its mark is applied here |
+//! | `quiesce` | holds new commits of a project, and waits until those in progress have ended |
+//! | `gerrit_session` | tracks Gerrit processes: only the newest one is answered |
 
 pub mod durability;
 pub mod gerrit_session;

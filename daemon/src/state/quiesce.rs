@@ -1,7 +1,8 @@
-//! Taking writability away from a project: who applies `closing` waits until the commits inside have ended.
+//! Quiesce: before a project loses its writability, wait until the commits in progress at this node have ended.
 //!
-//! A commit looks at the project's phase inside the gate. So once `closing` is applied here and the gate was empty for a
-//! moment, nothing of this node can land in the project any more; the node's low-water mark then tells the others.
+//! Each project has a gate. A commit enters the gate, and then reads the project's phase. So once `closing` is applied
+//! here and the gate was empty for a moment, no commit of this node can land in the project any more. The node's
+//! low-water mark then tells the other nodes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use lockstep_proto::ProjectName;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
-/// The quiesce of a node's projects. A gate exists while it is used.
+/// The quiesce of a node's projects, with one gate per project. A gate exists while it is in use.
 #[derive(Debug, Default)]
 pub struct Quiesce(Mutex<BTreeMap<ProjectName, Arc<RwLock<()>>>>);
 
@@ -21,12 +22,13 @@ impl Quiesce {
         Arc::clone(quiesce.entry(project.clone()).or_default())
     }
 
-    /// Goes in, for as long as the answer lives.
+    /// Enters the gate, and stays inside until the returned guard is dropped. Waits while another task waits in
+    /// [`Quiesce::empty`].
     pub async fn enter(&self, project: &ProjectName) -> OwnedRwLockReadGuard<()> {
         self.gate(project).read_owned().await
     }
 
-    /// Waits until everybody who is inside has left.
+    /// Waits until every commit inside the gate has left it.
     pub async fn empty(&self, project: &ProjectName) {
         drop(self.gate(project).write_owned().await);
     }

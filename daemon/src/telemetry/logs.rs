@@ -5,21 +5,21 @@ use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use super::TelemetryError;
 
-/// How a log line looks.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
-    /// One JSON object a line, with the fields of the spans around it.
+    /// One JSON object per line, with the fields of the spans around it.
     #[default]
     Json,
-    /// Text, without colours.
+    /// Plain text without colours.
     Text,
 }
 
-/// A layer of the subscriber, whatever is inside.
+/// A layer of the subscriber, of any type.
 pub(super) type AnyLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
-/// Writes the lines that the filter lets through.
+/// Builds the layer that writes those lines that the filter lets through.
 pub(super) fn layer(format: LogFormat, filter: &str, writer: BoxMakeWriter) -> Result<AnyLayer, TelemetryError> {
     let filter =
         EnvFilter::builder().parse(filter).map_err(|why| TelemetryError::Filter { value: filter.to_owned(), why })?;

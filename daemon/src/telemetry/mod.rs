@@ -1,14 +1,15 @@
-//! Logs, metrics and traces: what an operator sees of a running sidecar.
+//! Logs, metrics and traces: an operator's view of a running sidecar.
 //!
-//! - Logs go to stderr, as JSON or as text, filtered by an `EnvFilter` directive (`info`, `lockstep::stages::commit=debug`).
-//! - Metrics are OpenTelemetry instruments with a Prometheus exporter: [`Telemetry::render`] is the body of
-//!   `/metrics`. The meter is passed to whoever measures ([`metrics::Metrics`]); there is no process-wide one, so
-//!   that a test or the simulator holds as many sidecars in one process as it likes.
-//! - Traces go to an OTLP collector over HTTP with protobuf when an endpoint is configured, and cost nothing
-//!   otherwise. A transaction carries its push's W3C trace context, so that one push is one trace over all sites.
+//! - Logs go to stderr, as JSON or as text, filtered by `EnvFilter` directives (`info`,
+//!   `lockstep::stages::commit=debug`).
+//! - Metrics are OpenTelemetry instruments with a Prometheus exporter: [`Telemetry::render`] is the body of `/metrics`.
+//!   The meter is passed to the code that measures ([`metrics::Metrics`]). There is no process-wide meter, so a test or
+//!   the simulator can run any number of sidecars in one process.
+//! - Traces go to an OTLP collector over HTTP with protobuf when an endpoint is configured, and cost nothing otherwise.
+//!   A transaction carries its push's W3C trace context, so that one push is one trace across all sites.
 //!
-//! [`Telemetry::build`] can fail and starts no task of ours; [`Telemetry::install`] makes the subscriber the one of
-//! the process; [`Telemetry::shutdown`] sends what is left. Losing telemetry never stops a commit.
+//! [`Telemetry::build`] can fail and starts none of our tasks. [`Telemetry::install`] makes the subscriber the
+//! process-wide one. [`Telemetry::shutdown`] sends the remaining spans. A loss of telemetry never stops a commit.
 
 mod logs;
 pub mod metrics;
@@ -32,22 +33,22 @@ pub use traces::{current_traceparent, set_parent};
 /// The name under which instruments, spans and the service appear.
 const SERVICE: &str = "lockstep";
 
-/// What telemetry needs to know.
+/// The settings of logs, metrics and traces.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The site, an attribute of everything that leaves the process.
+    /// The site, an attribute of every span and of the metric `target_info`.
     pub site: SiteId,
-    /// The node, likewise.
+    /// The node, an attribute of every span and of the metric `target_info`.
     pub node: NodeId,
-    /// How a log line looks.
+    /// The format of log lines.
     pub log_format: LogFormat,
-    /// Which lines are written: directives of `EnvFilter`, separated by commas.
+    /// The log lines to write, as directives of `EnvFilter` separated by commas.
     pub log_filter: String,
-    /// Where traces go (`http://collector:4318/v1/traces`); none for no traces.
+    /// The address of the trace collector (`http://collector:4318/v1/traces`); none switches traces off.
     pub otlp_endpoint: Option<String>,
 }
 
-/// Why telemetry was not built, or not read.
+/// The reason why telemetry was not built, not installed or not rendered.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// A directive of the log filter is malformed.
@@ -55,17 +56,17 @@ pub enum TelemetryError {
     Filter {
         /// The value as configured.
         value: String,
-        /// What the parser said.
+        /// The parser's message.
         why: tracing_subscriber::filter::ParseError,
     },
-    /// The endpoint is not one that the exporter can reach.
+    /// The endpoint is not an address that the exporter supports.
     #[error(
         "telemetry.otlp_endpoint is {value:?}: {why}; write `http://HOST:4318/v1/traces`, a collector beside this node"
     )]
     Endpoint {
         /// The value as configured.
         value: String,
-        /// What is wrong with it.
+        /// The reason why the value is rejected.
         why: String,
     },
     /// The Prometheus exporter was not built.
@@ -89,10 +90,10 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Builds everything; logs go to stderr.
+    /// Builds logs, metrics and traces. Logs go to stderr.
     ///
     /// # Errors
-    /// [`TelemetryError`] for a bad filter or endpoint, with the field, its value and what to write instead.
+    /// [`TelemetryError`] for a bad filter or endpoint, with the field, its value and the correct form.
     pub fn build(settings: &Settings) -> Result<Self, TelemetryError> {
         let resource = resource(settings);
         let exporter = settings.otlp_endpoint.as_deref().map(traces::exporter).transpose()?;
@@ -114,15 +115,15 @@ impl Telemetry {
         Ok(Self { registry, meters, tracers, dispatch })
     }
 
-    /// Makes the subscriber the one of the process.
+    /// Makes the subscriber the process-wide one.
     ///
     /// # Errors
-    /// [`TelemetryError::Installed`] when there is one already.
+    /// [`TelemetryError::Installed`] when the process has a subscriber already.
     pub fn install(&self) -> Result<(), TelemetryError> {
         tracing::dispatcher::set_global_default(self.dispatch.clone()).map_err(|_| TelemetryError::Installed)
     }
 
-    /// The meter that instruments are made of.
+    /// The meter that creates the instruments.
     #[must_use]
     pub fn meter(&self) -> Meter {
         self.meters.meter(SERVICE)
@@ -136,18 +137,18 @@ impl Telemetry {
         TextEncoder::new().encode_to_string(&self.registry.gather()).map_err(TelemetryError::Render)
     }
 
-    /// Sends the spans that are still in memory, for at most 5 seconds; blocks meanwhile. A collector that does
-    /// not answer costs spans, nothing else.
+    /// Sends the spans that are still in memory. Blocks for at most 5 seconds. If the collector does not answer, these
+    /// spans are lost and nothing else.
     pub fn shutdown(self) {
         if let Some(tracers) = self.tracers
             && let Err(error) = tracers.shutdown_with_timeout(std::time::Duration::from_secs(5))
         {
-            tracing::warn!(%error, "the last spans were not sent");
+            tracing::warn!(%error, "the last spans were not sent and are lost");
         }
     }
 }
 
-/// Who measures: attributes of every span, and of the metric `target_info`.
+/// The identity of this sidecar, as attributes of every span and of the metric `target_info`.
 fn resource(settings: &Settings) -> Resource {
     Resource::builder_empty()
         .with_service_name(SERVICE)
@@ -159,8 +160,8 @@ fn resource(settings: &Settings) -> Resource {
         .build()
 }
 
-/// Instruments that the registry collects when it is asked. Names are written out in [`metrics`]: the exporter
-/// adds no suffix and no scope label.
+/// Builds the provider of instruments. The registry collects them when it is read. Their full names are in [`metrics`]:
+/// the exporter adds no suffix and no scope label.
 fn meters(registry: &Registry, resource: Resource) -> Result<SdkMeterProvider, TelemetryError> {
     let exporter = opentelemetry_prometheus::exporter()
         .with_registry(registry.clone())

@@ -1,9 +1,9 @@
-//! The status board: what happened here lately, in memory, for the status API.
+//! The status board: recent events of this node, in memory, for the status API.
 //!
-//! Stages write on it, the status API and the metrics read it; no decision rests on it. Everything on it is
-//! bounded: [`RECENT`] applied transactions an origin, [`ERRORS`] errors, [`PENDING`] transactions an origin that
-//! were seen and are not applied. When more are pending, the later ones are not counted until there is room:
-//! the oldest, which makes the lag, stays right, and `lag_transactions` means "at least".
+//! Stages write to the board; the status API and the metrics read it. No decision rests on it. Everything on it is
+//! bounded: [`RECENT`] applied transactions per origin, [`ERRORS`] errors, and [`PENDING`] transactions per origin that
+//! were seen and are not applied. When more are pending, the later ones are not counted until there is room. The lag in
+//! seconds stays right, because it depends on the oldest one alone; `lag_transactions` then means "at least".
 
 use std::collections::{BTreeMap, VecDeque};
 use std::error::Error;
@@ -15,41 +15,41 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::base::clock::Clock;
 
-/// How many applied transactions are kept an origin.
+/// Number of applied transactions that are kept per origin.
 pub const RECENT: usize = 64;
-/// How many errors are kept.
+/// Number of errors that are kept.
 pub const ERRORS: usize = 32;
-/// How many transactions an origin are followed from "seen" to "applied".
+/// Number of transactions per origin that are followed from "seen" to "applied".
 pub const PENDING: usize = 8_192;
-/// How much of an error's text is kept, in characters.
+/// Longest text that is kept of an error, in characters.
 const ERROR_CHARS: usize = 1_024;
 
-/// How far behind an origin this node is.
+/// The lag of this node behind one origin.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lag {
-    /// The origin.
+    /// The site where the transactions were committed.
     pub origin: SiteId,
-    /// Transactions that were seen and are not applied.
+    /// Number of transactions that were seen and are not applied.
     pub transactions: u64,
     /// Now minus the commit time of the oldest of them, in seconds; never below zero.
     pub seconds: f64,
 }
 
-/// What is on the board.
+/// A copy of the board.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
-    /// Replication from each origin, in the order of their names.
+    /// Replication from each origin, in the order of the origins' names.
     pub origins: Vec<OriginStatus>,
-    /// Counters since the start.
+    /// Counters since the start of the process.
     pub counters: Counters,
-    /// The last errors, the newest first.
+    /// The last errors, newest first.
     pub last_errors: Vec<ErrorStatus>,
 }
 
-/// One origin's part.
+/// The part of the board for one origin.
 #[derive(Debug, Default)]
 struct Origin {
-    /// Commit times of what was seen and is not applied, in milliseconds since 1970.
+    /// Commit times of the transactions that were seen and are not applied, in milliseconds since 1970.
     pending: BTreeMap<TxnId, u64>,
     recent: VecDeque<AppliedStatus>,
 }
@@ -61,40 +61,40 @@ struct Board {
     errors: VecDeque<ErrorStatus>,
 }
 
-/// The board. Cheap to write on; every method locks it for some microseconds.
+/// The status board. Every method locks it for a few microseconds only.
 pub struct StatusBoard {
     clock: Arc<dyn Clock>,
     board: Mutex<Board>,
 }
 
 impl StatusBoard {
-    /// An empty board.
+    /// Creates an empty board.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, board: Mutex::default() }
     }
 
-    /// A batch was committed here.
+    /// Counts a batch that was committed here.
     pub fn committed(&self) {
         self.board().counters.committed += 1;
     }
 
-    /// A batch was refused here.
+    /// Counts a batch that was refused here.
     pub fn refused(&self) {
         self.board().counters.refused += 1;
     }
 
-    /// A batch was answered "unknown" here.
+    /// Counts a batch that was answered "unknown" here.
     pub fn unknown(&self) {
         self.board().counters.unknown += 1;
     }
 
-    /// Transactions reached the event log.
+    /// Counts transactions that reached the event log.
     pub fn published(&self, transactions: u64) {
         self.board().counters.published += transactions;
     }
 
-    /// A transaction of an origin is known to be committed, and is not applied yet. Seeing it again is harmless.
+    /// Records that a transaction of an origin is committed and not applied here yet. Repeated calls are harmless.
     pub fn seen(&self, origin: &SiteId, txn: &TxnId, committed_at_ms: u64) {
         let mut board = self.board();
         let pending = &mut board.origin(origin).pending;
@@ -103,45 +103,45 @@ impl StatusBoard {
         }
     }
 
-    /// A transaction was applied from the event log, and its refs can be read.
+    /// Records that a transaction was applied from the event log and its refs can be read.
     pub fn applied(&self, origin: &SiteId, applied: AppliedStatus) {
         let mut board = self.board();
         board.counters.applied += 1;
         board.origin(origin).done(applied);
     }
 
-    /// A transaction was committed here, and its refs can be read.
+    /// Records that a transaction was committed here and its refs can be read.
     pub fn visible(&self, origin: &SiteId, entry: AppliedStatus) {
         self.board().origin(origin).done(entry);
     }
 
-    /// A transaction was fetched from the journal, because something was missing.
+    /// Counts a transaction that was fetched from the journal because something was missing.
     pub fn fetched(&self) {
         self.board().counters.caught_up += 1;
     }
 
-    /// A transaction was not newer than what is here.
+    /// Records that a transaction was skipped, because it is not newer than the local state.
     pub fn skipped(&self, origin: &SiteId, txn: &TxnId) {
         let mut board = self.board();
         board.counters.skipped += 1;
         board.origin(origin).pending.remove(txn);
     }
 
-    /// A task met an error. The whole chain of causes is kept, cut to a printable length.
+    /// Records an error of a task, with its whole chain of causes, cut to 1,024 characters.
     pub fn error(&self, stage: &str, error: &dyn Error) {
         let message = chain(error).chars().take(ERROR_CHARS).collect();
         let entry = ErrorStatus { stage: stage.to_owned(), message, at_ms: self.clock.now_ms() };
         push_bounded(&mut self.board().errors, entry, ERRORS);
     }
 
-    /// How far behind each origin this node is, in the order of their names.
+    /// The lag behind each origin, in the order of the origins' names.
     #[must_use]
     pub fn lags(&self) -> Vec<Lag> {
         let now_ms = self.clock.now_ms();
         self.board().origins.iter().map(|(site, origin)| origin.lag(site, now_ms)).collect()
     }
 
-    /// Everything on the board.
+    /// Returns a copy of the board.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let now_ms = self.clock.now_ms();
@@ -183,7 +183,7 @@ impl Origin {
     }
 }
 
-/// Puts an entry in front and drops the oldest beyond `limit`.
+/// Puts an entry in front, and drops the oldest entries beyond `limit`.
 fn push_bounded<T>(ring: &mut VecDeque<T>, entry: T, limit: usize) {
     ring.push_front(entry);
     ring.truncate(limit);

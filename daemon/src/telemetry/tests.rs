@@ -1,4 +1,4 @@
-//! `/metrics` is what the table says, logs are what the settings say, and trace contexts travel.
+//! Tests: `/metrics` matches the table, logs follow the settings, and trace contexts reach other sites.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -15,7 +15,7 @@ use crate::base::clock::SystemClock;
 use crate::seams::git::GitError;
 use crate::telemetry::status_board::StatusBoard;
 
-/// Where a test's log lines go.
+/// The log lines of a test.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -43,7 +43,7 @@ fn site() -> SiteId {
     "muc-1".parse().unwrap()
 }
 
-/// Telemetry whose spans go nowhere and whose log lines go into `lines`.
+/// Builds telemetry that sends no spans and writes its log lines to `lines`.
 fn traced(lines: &Lines) -> Telemetry {
     let lines = lines.clone();
     let writer = BoxMakeWriter::new(move || lines.clone());
@@ -73,7 +73,7 @@ fn use_all(metrics: &Metrics) {
     metrics.site.failed("publish");
 }
 
-/// Reads Prometheus' text format: kinds by family, and values by series. Panics on a line that is neither.
+/// Reads Prometheus' text format: the kind of each family, and the value of each series. Panics on any other line.
 fn parse(text: &str) -> (BTreeMap<String, String>, BTreeMap<String, f64>) {
     let (mut kinds, mut samples) = (BTreeMap::new(), BTreeMap::new());
     for line in text.lines() {
@@ -176,7 +176,7 @@ fn a_trace_goes_on_at_another_site() {
         let span = tracing::info_span!("apply");
         set_parent(&span, &context);
         let child = span.in_scope(current_traceparent);
-        assert!(child.contains(&trace) && child != context, "{child} is no child of {context}");
+        assert!(child.contains(&trace) && child != context, "{child} is not a child of {context}");
     });
 }
 
@@ -190,7 +190,7 @@ fn a_malformed_trace_context_changes_nothing() {
             assert_eq!(span.in_scope(current_traceparent).len(), 55, "{text:?}");
         }
     });
-    assert_eq!(current_traceparent(), "", "there is no subscriber here");
+    assert_eq!(current_traceparent(), "", "this thread has no subscriber");
 }
 
 #[test]

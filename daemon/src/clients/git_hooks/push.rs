@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn doubt_is_said_once() {
-        let whole = "it is not known yet whether this was committed, the sidecar is finding out; fetch in a moment";
+        let whole = "it is not known yet whether this was committed; this node is finding out: fetch in a moment";
         assert_eq!(unknown(whole), whole);
         assert!(unknown("no answer in time").starts_with("it is not known yet"));
     }

@@ -1,9 +1,9 @@
-//! One transaction's way through the commit point: committed, refused or unknown, and nothing else.
+//! An attempt takes one transaction through the commit point. It ends as committed, refused or unknown.
 //!
-//! An attempt is resent with the very same bytes, or not at all. While the answer to a copy is missing, that copy may
-//! still land: then "refused" is final only on another version of a ref (versions never go back) or once the slot is
-//! occupied. What is still open at the deadline is settled by poisoning the slot: the conditional put either makes
-//! every late copy impossible, or tells what is in the slot.
+//! An attempt is resent with exactly the same bytes, or not at all. While the answer to a copy is missing, that copy
+//! may still land. A refusal is then final only if a ref has another version (versions never go back) or the slot is
+//! occupied. If a copy is still unanswered at the deadline, the attempt is resolved by poisoning its slot: the
+//! conditional write either makes every late copy impossible, or returns the content of the slot.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,55 +16,58 @@ use crate::base::clock::Entropy;
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::seams::refdb::{CommitAnswer, CommitRequest, Obstacle, RefDb, RefDbError, SlotState};
 
-/// How an attempt ended.
+/// The end of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AttemptEnd {
-    /// It is true everywhere.
+    /// The transaction is committed at every site.
     Committed,
-    /// It never happened and never will; the slot is empty.
+    /// The transaction is not committed and never will be. The slot is empty.
     Refused(Vec<Obstacle>),
-    /// It never happened and never will; the slot is poisoned, or holds another transaction.
+    /// The transaction is not committed and never will be. The slot is poisoned or holds another transaction; the text
+    /// says which.
     SlotLost(String),
-    /// The refdb did not take it (and no copy is in flight): why, and whether a retry helps. The slot is empty.
+    /// The refdb did not take the transaction, and no copy is in flight. The slot is empty.
     NotTaken {
-        /// What the refdb said.
+        /// The refdb's reason.
         why: String,
         /// Whether the same request may succeed later.
         retry: bool,
     },
-    /// Nobody knows yet. The slot must be settled later.
+    /// The outcome is not known yet. The slot must be resolved later.
     Unknown(String),
 }
 
-/// Sends attempts.
+/// Sends transactions to the refdb.
 #[derive(Clone)]
 pub struct Attempts {
     /// The global ref database.
     pub refdb: Arc<dyn RefDb>,
-    /// For the jitter of retries.
+    /// Randomness for the jitter of retries and for ids.
     pub entropy: Arc<dyn Entropy>,
-    /// How long one copy may take before another one is sent; of a transaction that goes in parts, for each part.
+    /// The time to wait for the answer to one copy before another copy is sent. A transaction that is written in parts
+    /// gets this time per part.
     pub patience: Duration,
-    /// Injected bugs.
+    /// The injected bugs that a test has switched on.
     pub bugs: InjectedBugs,
 }
 
-/// What is known of an attempt so far.
+/// The state of an attempt that has not ended.
 #[derive(Default)]
 struct Progress {
-    /// Whether a copy has no answer: it may land at any time.
+    /// Whether a copy has no answer yet. It may land at any time.
     in_flight: bool,
     last_error: String,
 }
 
 impl Attempts {
-    /// Sends a transaction until it is answered or `deadline` has passed, then settles it.
+    /// Sends a transaction until it is answered or `deadline` has passed. At the deadline, an attempt that may still
+    /// land is resolved by poisoning its slot.
     pub async fn commit(&self, request: &CommitRequest, deadline: Instant) -> AttemptEnd {
         let mut progress = Progress::default();
         let mut backoff =
             Backoff::new(Arc::clone(&self.entropy), Duration::from_millis(10), Duration::from_millis(500));
         let mut request = std::borrow::Cow::Borrowed(request);
-        // A large transaction goes in parts, one after the other when the refdb throttles them.
+        // A large transaction is written in parts, one after the other when the refdb throttles them.
         let parts = u32::try_from(1 + request.transaction.commands.len() / limits::WRITE_COMMANDS).unwrap_or(u32::MAX);
         loop {
             let patience = (Instant::now() + self.patience * parts).min(deadline);
@@ -89,7 +92,8 @@ impl Attempts {
         }
     }
 
-    /// The end, if this answer is one. A refusal while a copy is in flight is only a suspicion: see `confirm`.
+    /// The end of the attempt, if this answer is one. A refusal while a copy is in flight is not certain yet: `confirm`
+    /// checks it.
     fn judge(
         &self,
         request: &CommitRequest,
@@ -100,7 +104,7 @@ impl Attempts {
         match answer {
             Ok(CommitAnswer::Committed) => Some(AttemptEnd::Committed),
             Ok(CommitAnswer::Conflict) => {
-                progress.last_error = "another write to the same refs was under way".into();
+                progress.last_error = "another write to the same refs was in progress".into();
                 None
             }
             Ok(CommitAnswer::Refused(obstacles)) if landed(mine, &obstacles) => Some(AttemptEnd::Committed),
@@ -129,7 +133,8 @@ impl Attempts {
         }
     }
 
-    /// A stale ref, seen while a copy is in flight, may be that copy's own work, and more on top of it: look.
+    /// Confirms a refusal. A stale ref that was seen while a copy is in flight may be that copy's own work, with later
+    /// commits on top of it, so read the slot.
     async fn confirm(&self, request: &CommitRequest, end: AttemptEnd, progress: &Progress) -> AttemptEnd {
         match end {
             AttemptEnd::Refused(obstacles) if progress.in_flight => {
@@ -153,7 +158,8 @@ impl Attempts {
         }
     }
 
-    /// Poisons the slot of an attempt whose fate is open, unless it is occupied: then it is known.
+    /// Resolves an attempt whose outcome is open: poisons its slot, unless the slot is occupied. Its content then tells
+    /// the outcome.
     pub async fn settle(&self, txn: &TxnId) -> AttemptEnd {
         let patience = Instant::now() + self.patience;
         match timeout_at(patience, self.refdb.poison(&txn.slot)).await {
@@ -164,7 +170,7 @@ impl Attempts {
     }
 }
 
-/// Whether an obstacle shows that an earlier copy of this very transaction landed.
+/// Whether an obstacle shows that an earlier copy of this same transaction landed.
 fn landed(mine: &TxnId, obstacles: &[Obstacle]) -> bool {
     obstacles.iter().any(|obstacle| match obstacle {
         Obstacle::Slot(SlotState::Committed(txn, _)) => txn == mine,
@@ -173,26 +179,26 @@ fn landed(mine: &TxnId, obstacles: &[Obstacle]) -> bool {
     })
 }
 
-/// What else is in the slot.
+/// The description of poison or of another transaction in the slot, if an obstacle shows it.
 fn occupant(obstacles: &[Obstacle]) -> Option<String> {
     obstacles.iter().find_map(|obstacle| match obstacle {
-        Obstacle::Slot(SlotState::Poisoned) => Some("its slot was poisoned".into()),
-        Obstacle::Slot(SlotState::Committed(other, _)) => Some(format!("its slot holds {other}")),
+        Obstacle::Slot(SlotState::Poisoned) => Some("the transaction's slot was poisoned".into()),
+        Obstacle::Slot(SlotState::Committed(other, _)) => Some(format!("the transaction's slot holds {other}")),
         _ => None,
     })
 }
 
-/// Versions never go back: with a stale ref no copy can land any more.
+/// Whether a ref is stale. Versions never go back, so no copy can land any more.
 fn is_final(obstacles: &[Obstacle]) -> bool {
     obstacles.iter().any(|obstacle| matches!(obstacle, Obstacle::Stale(_)))
 }
 
-/// What an occupied slot says of an attempt at it.
+/// The end of an attempt, as the content of its slot shows it.
 fn occupied(mine: &TxnId, state: &SlotState) -> AttemptEnd {
     match state {
         SlotState::Committed(txn, _) if txn == mine => AttemptEnd::Committed,
-        SlotState::Committed(other, _) => AttemptEnd::SlotLost(format!("its slot holds {other}")),
-        SlotState::Poisoned => AttemptEnd::SlotLost("its answer was lost, and its slot was poisoned".into()),
+        SlotState::Committed(other, _) => AttemptEnd::SlotLost(format!("the transaction's slot holds {other}")),
+        SlotState::Poisoned => AttemptEnd::SlotLost("the answer was lost, and the slot was poisoned".into()),
         SlotState::Empty => AttemptEnd::Unknown("the slot is empty".into()),
     }
 }

@@ -1,4 +1,4 @@
-//! The transaction of a proposal: its pack, its bases, its bytes.
+//! Builds the transaction of a proposal: its pack, its bases and its bytes.
 
 use std::sync::Arc;
 
@@ -15,20 +15,20 @@ use crate::seams::blob::Payload;
 use crate::seams::git::{GitError, IsCommitted, Packed};
 use crate::seams::refdb::CommitRequest;
 
-/// Objects that are ready to travel.
+/// The objects of a proposal, packed for its transaction.
 pub(super) struct Ready {
     pack: Pack,
     bases: Vec<Oid>,
 }
 
-/// Packs what the proposal's new values need beyond committed values. A pack that is too large for the transaction is
-/// in the blob store when this returns: before the commit point.
+/// Packs the objects that the proposal's new values need beyond committed values. A pack that is too large for the
+/// transaction is in the blob store when this returns, and so before the commit point.
 pub(super) async fn pack(node: &Committer, work: &Work, proposal: &Proposal) -> Result<Ready, Refusal> {
     if proposal.wants.is_empty() {
         return Ok(Ready { pack: Pack::Empty, bases: Vec::new() });
     }
     let (versions, project) = (Arc::clone(&node.versions), work.project.clone());
-    // A failing version map answers "not committed": the pack then carries more than it must, never less.
+    // If the version map fails, answer "not committed": the pack then carries more than it must, never less.
     let behind = work.seed.as_ref().map(|seed| Arc::clone(&seed.behind));
     let is_committed: IsCommitted = Arc::new(move |oid| {
         versions.is_committed(&project, oid).unwrap_or(false) || behind.as_ref().is_some_and(|behind| behind(oid))
@@ -37,7 +37,7 @@ pub(super) async fn pack(node: &Committer, work: &Work, proposal: &Proposal) -> 
     match packed {
         Ok(Packed { payload: None, bases }) => Ok(Ready { pack: Pack::Empty, bases }),
         Ok(Packed { payload: Some(payload), bases }) => {
-            // The commands of a large transaction take the room of an inline pack.
+            // In a large transaction, the commands take the room of an inline pack.
             let is_large = proposal.commands.len() > limits::WRITE_COMMANDS;
             let inline = if is_large { 0 } else { node.inline_pack_bytes.min(limits::INLINE_PACK_BYTES) };
             Ok(Ready { pack: store(node, payload, inline).await?, bases })
@@ -50,7 +50,7 @@ pub(super) async fn pack(node: &Committer, work: &Work, proposal: &Proposal) -> 
     }
 }
 
-/// A pack of at most `inline` bytes travels with its transaction.
+/// Puts a pack of at most `inline` bytes into the transaction, and a larger one into the blob store.
 async fn store(node: &Committer, payload: Payload, inline: usize) -> Result<Pack, Refusal> {
     if let Payload::Memory(bytes) = &payload
         && bytes.len() <= inline
@@ -58,7 +58,7 @@ async fn store(node: &Committer, payload: Payload, inline: usize) -> Result<Pack
         return Ok(Pack::Inline(bytes.clone()));
     }
     let sha256 = hash(&payload).map_err(|error| unavailable(&error.to_string()))?;
-    // Never shared between transactions: each is deleted with its own slot.
+    // Transactions never share a blob: each blob is deleted with the slot of its transaction.
     let key = format!("packs/{}-{:016x}", hex::encode(sha256), node.attempts.entropy.next());
     node.blobs.put(&key, &payload).await.map_err(|error| unavailable(&error.to_string()))?;
     Ok(Pack::Blob { key, bytes: payload.len(), sha256 })
@@ -83,7 +83,8 @@ fn hash(payload: &Payload) -> std::io::Result<[u8; 32]> {
     Ok(hasher.finalize().into())
 }
 
-/// The request for one slot. Its bytes are made here, once.
+/// Builds the commit request for one slot. The transaction is encoded here, once, so that all copies have the same
+/// bytes.
 pub(super) fn request(node: &Committer, work: &Work, proposal: &Proposal, ready: Ready, slot: &Slot) -> CommitRequest {
     let mut commands = proposal.commands.clone();
     commands.sort_by_key(|command| {

@@ -1,8 +1,10 @@
-//! What is left open is settled, so that lanes go on; and the marks are stored, so that windows open.
+//! The in-doubt resolver finds the outcome of open slots, so that lanes move on. The mark writer stores the marks, so
+//! that windows open.
 //!
-//! Two reconcilers without memory of their own. The in_doubt asks for each open slot until it is known: committed (then
-//! it is published like any other, and this node applies it from its own site's stream) or poisoned. The mark writer
-//! stores both marks; the answer "frozen" means that somebody fenced this incarnation: the node stops.
+//! Both are reconcilers and keep nothing durable of their own. The resolver asks the refdb about each open slot until
+//! the slot is known to be committed or poisoned. A committed one is published like any other, and this node applies it
+//! from its own site's stream. The mark writer stores the settled and the published marks. The answer that the
+//! incarnation is frozen or drained means that it was fenced: the node stops.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +21,7 @@ use crate::base::observer::Observer;
 use crate::seams::refdb::{MarkAnswer, RefDb, SlotState};
 use crate::state::journal::Journal;
 
-/// Settles open slots. Clones share them.
+/// Resolves open slots. Clones share one state.
 #[derive(Clone)]
 pub struct InDoubtResolver {
     refdb: Arc<dyn RefDb>,
@@ -30,21 +32,21 @@ pub struct InDoubtResolver {
     wake: Arc<Notify>,
 }
 
-/// How long a slot may stay empty before it is poisoned, so that an idle lane settles.
+/// A slot that stays empty for this long is poisoned, so that the settled mark of an idle lane moves on.
 const IDLE: Duration = Duration::from_millis(500);
-/// An idle node stores its unchanged marks once in so many paces.
+/// An idle node stores its unchanged marks once per this many paces.
 const IDLE_PACES: u32 = 5;
-/// How long one call may take.
+/// Time limit of one call of the refdb.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl InDoubtResolver {
-    /// Nothing is open.
+    /// Creates a resolver without open slots.
     #[must_use]
     pub fn new(refdb: Arc<dyn RefDb>, journal: Arc<Journal>, observer: Arc<dyn Observer>, bugs: InjectedBugs) -> Self {
         Self { refdb, journal, observer, bugs, open: Arc::default(), wake: Arc::new(Notify::new()) }
     }
 
-    /// A copy of this transaction may be in flight: find out, and make sure.
+    /// Adds a transaction in doubt, of which a copy may be in flight.
     pub fn resolve_later(&self, txn: TxnId, encoded: Bytes) {
         if self.bugs.has(InjectedBug::SettledOverUnresolved) {
             self.journal.committed(&txn.slot, encoded);
@@ -54,19 +56,20 @@ impl InDoubtResolver {
         self.wake.notify_one();
     }
 
-    /// The slot is occupied, and what is in it could not be read.
+    /// Adds a slot whose content must become known: it could not be read, may have locks that wait for it, or stays
+    /// empty in an idle lane.
     pub fn resolve_slot_later(&self, slot: Slot) {
         self.open.lock().insert(slot, None);
         self.wake.notify_one();
     }
 
-    /// How many slots are open.
+    /// Number of open slots.
     #[must_use]
     pub fn open(&self) -> usize {
         self.open.lock().len()
     }
 
-    /// Settles until it is aborted.
+    /// Resolves slots until the task is aborted.
     pub async fn run(self) {
         loop {
             let _ = timeout(IDLE, self.wake.notified()).await;
@@ -103,26 +106,26 @@ impl InDoubtResolver {
 
 /// Stores the marks of the running incarnation.
 pub struct MarkWriter {
-    /// The site.
+    /// The site of the incarnation.
     pub site: SiteId,
-    /// The refdb.
+    /// The refdb, which stores the marks.
     pub refdb: Arc<dyn RefDb>,
-    /// The journal.
+    /// The journal whose marks are stored.
     pub journal: Arc<Journal>,
-    /// Who listens.
+    /// Receives failures.
     pub observer: Arc<dyn Observer>,
     /// Wakes the publisher.
     pub publish: Arc<Notify>,
-    /// Called when somebody froze this incarnation.
+    /// Called when the refdb says that this incarnation was frozen or drained.
     pub fenced: Arc<dyn Fn() + Send + Sync>,
-    /// How often marks are stored when they moved a little.
+    /// The interval at which marks are stored, unless a lane has used up much of its window.
     pub pace: Duration,
-    /// Injected bugs.
+    /// The injected bugs that a test has switched on.
     pub bugs: InjectedBugs,
 }
 
 impl MarkWriter {
-    /// Writes until it is aborted.
+    /// Writes marks until the task is aborted.
     pub async fn run(self) {
         let mut written: Vec<(Seq, Seq)> = Vec::new();
         let mut last = Instant::now();
@@ -132,7 +135,7 @@ impl MarkWriter {
             let marks: Vec<(Seq, Seq)> =
                 self.journal.marks().into_iter().map(|mark| (mark.settled, mark.published)).collect();
             let due = self.journal.is_pressed() || last.elapsed() >= self.pace;
-            // An idle node asks too: somebody may have fenced it while it slept.
+            // An idle node writes too, to learn whether it was fenced meanwhile.
             let asks = last.elapsed() >= self.pace * IDLE_PACES;
             if !due || (marks == written && !asks) {
                 continue;

@@ -1,24 +1,24 @@
-//! The commit stage: a batch of ref commands becomes one conditional write of the refdb, or is refused.
+//! The commit stage: a batch of ref commands becomes one conditional write to the refdb, or is refused.
 //!
-//! The order is the whole idea: check what git would reject, take the refs' locks, pack against committed values,
-//! **commit**, move the local refs, answer. Nothing local happens before the commit, so nothing local is ever undone.
-//! A refusal is an opportunity: before it is answered, this node catches up with what it did not know, and where the
-//! caller's expectation holds after all, it tries again under a new id.
+//! The order of the steps is the core of the design: take the refs' locks, refuse the commands that git would reject,
+//! pack against committed values, **commit**, move the local refs, answer. No local ref moves before the commit, so
+//! none is ever moved back. When a refusal shows that this node is behind, the node first catches up. If the caller's
+//! expectation then holds after all, the batch is sent again under a new transaction id.
 //!
 //! | file | idea |
 //! |---|---|
-//! | `work` | wishes and verdicts |
-//! | `propose` | each wish held against what is known here |
-//! | `build` | pack, bases, bytes |
-//! | `attempt` | the commit point: committed, refused, unknown |
-//! | `run` | the loop over these |
-//! | `mend` | refs that somebody wrote behind the sidecar's back |
-//! | `in_doubt` | what is left open is settled; marks are stored |
-//! | `requests` | retries of the bridge |
-//! | `service`, `translate` | the bridge's calls, and its words |
-//! | `refusals` | why not, in words of the user |
-//! | `project` | creation, HEAD, deletion |
-//! | `seed` | what the seeder alone may commit |
+//! | `work` | the types: intents, proposals and verdicts |
+//! | `propose` | compares each intent with this node's knowledge |
+//! | `build` | builds the transaction: its pack, bases and bytes |
+//! | `attempt` | the commit point: committed, refused or unknown |
+//! | `run` | the loop over these steps |
+//! | `mend` | repairs refs that another program wrote |
+//! | `in_doubt` | resolves transactions in doubt, and stores the marks |
+//! | `requests` | answers retries of the bridge |
+//! | `service`, `translate` | the bridge's calls, and the translation of requests and answers |
+//! | `refusals` | the texts of refusals, for users |
+//! | `project` | creation, `HEAD` and deletion of projects |
+//! | `seed` | commits that only the seeder may make |
 
 mod attempt;
 mod build;
@@ -58,48 +58,48 @@ use work::Ended;
 
 /// The commit stage of one node.
 pub struct Committer {
-    /// This site.
+    /// The site of this node.
     pub site: SiteId,
-    /// What is known of refs.
+    /// The version map of this node.
     pub versions: Arc<VersionMap>,
-    /// The repositories.
+    /// The repositories of this node.
     pub repositories: Arc<dyn Repositories>,
-    /// Moves refs.
+    /// Moves the local refs.
     pub materializer: Materializer,
-    /// For large packs.
+    /// The store of packs that are too large for a transaction.
     pub blobs: Arc<dyn BlobStore>,
-    /// This incarnation's slots.
+    /// The journal of this incarnation.
     pub journal: Arc<Journal>,
-    /// The commit point.
+    /// Sends transactions to the refdb.
     pub attempts: Attempts,
-    /// Settles what is left open.
+    /// Resolves transactions in doubt.
     pub in_doubt: InDoubtResolver,
-    /// The apply stage.
+    /// Brings this node up to the refdb's state.
     pub catch_up: Arc<dyn CatchUp>,
-    /// Makes moves durable, later.
+    /// Makes ref moves durable, after the answer.
     pub durability: Durability,
-    /// Who is inside a project.
+    /// Holds new commits of a project that is being closed.
     pub quiesce: Arc<Quiesce>,
-    /// For taking writability away.
+    /// The barrier of a project that is being closed.
     pub barrier: Arc<dyn Barrier>,
-    /// Who listens.
+    /// Receives the outcomes and the failures of commits.
     pub observer: Arc<dyn Observer>,
-    /// For people and for lag.
+    /// The clock of commit times, which people and the lag metrics use.
     pub clock: Arc<dyn Clock>,
-    /// Owns the batches that are under way.
+    /// Owns the tasks of batches in progress.
     pub tasks: Tasks,
-    /// Whether this node takes commits now; the reason when not.
+    /// Whether this node takes commits now; the reason if it does not.
     pub serving: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
-    /// Packs above this size go to the blob store.
+    /// Packs above this size, in bytes, go to the blob store.
     pub inline_pack_bytes: usize,
-    /// How long a batch may take when its caller does not say.
+    /// Time limit of a batch whose caller sets none.
     pub deadline: Duration,
-    /// Answers of earlier tries.
+    /// Answers of earlier tries, for retries.
     pub(crate) requests: Requests<Ended>,
 }
 
 impl Committer {
-    /// How many answers are kept for retries.
+    /// Number of answers that are kept for retries.
     const REQUESTS: usize = 10_000;
 
     /// An empty memory of earlier tries.

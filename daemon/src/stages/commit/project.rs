@@ -1,4 +1,4 @@
-//! Projects: their creation, deletion and `HEAD` are steps of pseudo-refs, committed like any other.
+//! Creation, deletion and `HEAD` of projects. They are moves of pseudo-refs, and are committed like moves of refs.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::translate::{hash, split};
 use super::work::{Ended, Intent, Verdict, Work, refusal};
 
 impl Committer {
-    /// Creates a project that is open at once, or one that is read-only until its seeder opens it.
+    /// Creates a project that takes commits at once, or one that is read-only until its seeder opens it.
     pub(super) async fn create(
         self: &Arc<Self>,
         project: &ProjectName,
@@ -60,7 +60,8 @@ impl Committer {
         self.operate(key, intents, request.request_id, &asked).await
     }
 
-    /// Two steps with a barrier between them: `closing`, then, once every open incarnation knows it, `deleted`.
+    /// Deletes a project in two steps with a barrier between them: first `closing`, then `deleted` once every open
+    /// incarnation knows of `closing`.
     pub(super) async fn delete(
         self: &Arc<Self>,
         project: &ProjectName,
@@ -79,7 +80,8 @@ impl Committer {
                 return Ok(self.done_before(project, &request.request_id, refused).await);
             }
         };
-        // Each step holds on the one before: a node that is behind must not delete the project's successor.
+        // Each step expects the state that the step before it left. A node that is behind thus cannot delete the
+        // project's successor.
         let step = |from, to| {
             let state = |phase| RefValue::State(ProjectState { phase, incarnation: key.incarnation });
             vec![intent(RefKey::State, Some(state(from)), state(to))]
@@ -101,8 +103,8 @@ impl Committer {
         self.operate(key.clone(), delete, request.request_id, "delete").await
     }
 
-    /// Waits until no incarnation can commit into the project any more without knowing that it is closing. Which transaction
-    /// says so, this node must know itself: a barrier on an earlier one tells nothing.
+    /// Waits until no incarnation can commit to the project without knowing that it is closing. This node must know the
+    /// closing transaction itself, because a barrier on an earlier transaction proves nothing.
     async fn everybody_knows(&self, key: &ProjectKey) -> Result<(), String> {
         let closing = RefValue::State(ProjectState { phase: ProjectPhase::Closing, incarnation: key.incarnation });
         let known = self.versions.get(key, &RefKey::State).map_err(|error| error.to_string())?;
@@ -112,8 +114,8 @@ impl Committer {
         }
     }
 
-    /// The answer to a retry whose first try is in the chain: its own answer was lost, or this node restarted. Otherwise the
-    /// refusal; and when the chain cannot be read, neither.
+    /// Answers a retry whose first try is in the chain: the first answer was lost, or this node restarted. Without such
+    /// a try the answer is the refusal. When the chain cannot be read, the answer is "unknown".
     async fn done_before(&self, project: &ProjectName, request_id: &str, refused: Refusal) -> ProjectResponse {
         let any = ProjectKey { name: project.clone(), incarnation: 0 };
         let found = match self.versions.get(&any, &RefKey::State) {
@@ -129,13 +131,13 @@ impl Committer {
             Ok(None) => refuse(refused),
             Ok(Some(earlier)) => ProjectResponse { outcome: Outcome::Committed, txn: Some(earlier.id), refusal: None },
             Err(why) => {
-                let message = format!("whether this was done by an earlier try is not known ({why}); ask again");
+                let message = format!("it is not known whether an earlier try did this ({why}); ask again");
                 respond(&Ended::all(1, &Verdict::Unknown(refusal(RefusalCode::Unavailable, true, message))))
             }
         }
     }
 
-    /// Commits steps of pseudo-refs. `asked` tells requests of one id apart.
+    /// Commits moves of pseudo-refs. `asked` describes the request, to tell requests with the same id apart.
     pub(super) async fn operate(
         self: &Arc<Self>,
         project: ProjectKey,

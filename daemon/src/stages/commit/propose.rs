@@ -1,4 +1,5 @@
-//! From wishes to a proposal: each wish is held against what this node knows, and becomes a step or a refusal.
+//! Turns the intents of a batch into a proposal. Each intent is compared with this node's knowledge, and becomes a
+//! command or gets a verdict.
 
 use lockstep_proto::bridge::{Refusal, RefusalCode};
 use lockstep_proto::{Command, Oid, ProjectKey, RefKey, RefName, RefValue, Version};
@@ -10,12 +11,13 @@ use crate::seams::git::{GitError, Relation, Repositories};
 use crate::seams::volume::{RefRecord, StoreError};
 use crate::state::version_map::VersionMap;
 
-/// Why there is no proposal.
+/// The reason why there is no proposal.
 #[derive(Debug)]
 pub enum NoProposal {
-    /// These keys are not what their wishes expect, as far as this node knows: ask the refdb first.
+    /// This node may be behind: an intent does not match its knowledge, or seems to be fulfilled already. Catch up with
+    /// the refdb first.
     Behind,
-    /// The repository or the version map failed.
+    /// The repository or the version map failed; the text says why.
     Failed(String),
 }
 
@@ -31,20 +33,21 @@ impl From<GitError> for NoProposal {
     }
 }
 
-/// Holds wishes against what is known here. The caller holds the locks of all open keys.
+/// Compares intents with this node's knowledge. The caller holds the locks of all open keys.
 pub struct Proposer<'a> {
-    /// What is known.
+    /// The version map of this node.
     pub versions: &'a VersionMap,
-    /// For objects and ancestry.
+    /// The repositories, for questions about objects and ancestry.
     pub repositories: &'a dyn Repositories,
-    /// Whether the refdb was just asked: then a mismatch is a verdict.
+    /// Whether this node has just caught up with the refdb. A mismatch is then a verdict.
     pub caught_up: bool,
-    /// Injected bugs.
+    /// The injected bugs that a test has switched on.
     pub bugs: InjectedBugs,
 }
 
 impl Proposer<'_> {
-    /// The proposal for all wishes without a verdict; wishes that cannot be get one.
+    /// Builds the proposal for all intents without a verdict. An intent that cannot be committed, or that is fulfilled
+    /// already, gets its verdict.
     pub async fn propose(&self, work: &Work, verdicts: &mut [Option<Verdict>]) -> Result<Proposal, NoProposal> {
         let mut proposal = Proposal {
             carried: Vec::new(),
@@ -69,7 +72,7 @@ impl Proposer<'_> {
                     behind = true;
                 }
             } else if value == intent.new {
-                // That there is nothing to do, too, is true only if the refdb says so.
+                // That there is nothing to do is also certain only if the refdb says so.
                 if self.caught_up {
                     verdicts[at] = Some(Verdict::Committed);
                 } else {
@@ -91,8 +94,8 @@ impl Proposer<'_> {
         Ok(proposal)
     }
 
-    /// Refuses the moves that git itself would reject for what their values are, and takes them out. One question for the
-    /// whole batch.
+    /// Refuses the moves that git itself would reject because of their values, and removes them. Asks the repository
+    /// once for the whole batch.
     async fn refuse_unfit(
         &self,
         work: &Work,
@@ -144,7 +147,7 @@ impl Proposer<'_> {
         Ok(())
     }
 
-    /// The proper prefixes that must be marked, and are not known to be.
+    /// The proper prefixes of a name that need a directory mark and, as far as this node knows, have none.
     fn unmarked(&self, project: &ProjectKey, name: &RefName) -> Result<Vec<RefName>, StoreError> {
         if ref_names::classify(name) != Ok(RefClass::Mutable) || self.bugs.has(InjectedBug::NameConflictCommitted) {
             return Ok(Vec::new());
@@ -158,7 +161,7 @@ impl Proposer<'_> {
         Ok(unmarked)
     }
 
-    /// New values whose objects are not there. One question for the whole batch.
+    /// The new values whose objects are missing. Asks the repository once for the whole batch.
     async fn missing(&self, work: &Work, verdicts: &[Option<Verdict>]) -> Result<Vec<Oid>, GitError> {
         let open = work.intents.iter().zip(verdicts).filter(|(_, verdict)| verdict.is_none());
         let values: Vec<Oid> = open.filter_map(|(intent, _)| intent.new.oid()).collect();
@@ -166,24 +169,24 @@ impl Proposer<'_> {
     }
 }
 
-/// Git itself would reject a value whose object is not there.
+/// Refuses an intent whose object is missing. Git itself would reject it.
 fn not_there(intent: &Intent, missing: &[Oid]) -> Option<Verdict> {
     let (RefKey::Ref(name), Some(new)) = (&intent.key, intent.new.oid()) else { return None };
     let message = format!("{name}: object {new} is not in the repository; send it first, then the ref");
     missing.contains(&new).then(|| Verdict::Refused(refusal(RefusalCode::MissingObject, false, message)))
 }
 
-/// What a value must be.
+/// A rule that the new value of a ref must keep.
 enum Rule {
-    /// git moves a branch to nothing but commits, at no site.
+    /// A branch points to a commit: git refuses anything else, at every site.
     Commit(Oid),
-    /// The new value contains the old one, unless it is forced. That is asked in any case, because whoever moves the ref
-    /// asks again, and the repository remembers.
+    /// The new value contains the old one, unless the move is forced. The relation is always computed, because the
+    /// materializer asks for it again and the repository remembers the answer.
     History { old: Oid, new: Oid, forced: bool },
 }
 
 impl Rule {
-    /// The values whose relation tells. Only a commit contains anything, itself to begin with.
+    /// The values whose relation decides. Only a commit contains itself, so a pair of equal values tests for a commit.
     fn pair(&self) -> (Oid, Oid) {
         match self {
             Self::Commit(new) => (*new, *new),
@@ -191,7 +194,7 @@ impl Rule {
         }
     }
 
-    /// The refusal of a move that does not keep it; none when it need not.
+    /// The refusal of a move that breaks the rule; none for a forced move.
     fn broken(&self, name: &RefKey) -> Option<Refusal> {
         match self {
             Self::History { forced: true, .. } => None,
@@ -207,7 +210,7 @@ impl Rule {
     }
 }
 
-/// The rules that a wish must keep, given what its ref is.
+/// The rules that an intent must keep, given the known record of its ref.
 fn rules(intent: &Intent, known: Option<&RefRecord>) -> impl Iterator<Item = Rule> {
     let new = intent.new.oid();
     let is_branch = intent.key.as_ref_name().is_some_and(RefName::is_branch);

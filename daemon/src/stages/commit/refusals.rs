@@ -1,4 +1,4 @@
-//! Why something is refused, in words of the user: what stands in the way, that nothing was changed, what helps.
+//! The texts of refusals, for users. Each names the obstacle and the remedy, and says that nothing was changed.
 
 use lockstep_proto::bridge::{Refusal, RefusalCode};
 use lockstep_proto::{ProjectKey, ProjectPhase, ProjectState, RefName, limits};
@@ -6,7 +6,8 @@ use lockstep_proto::{ProjectKey, ProjectPhase, ProjectState, RefName, limits};
 use super::work::{Proposal, refusal};
 use crate::seams::refdb::CommitRequest;
 
-/// Why a project in this state takes no commits. Another incarnation of the name is another project: this one is gone.
+/// The refusal when a project in this state takes no commits. Another incarnation of the name is another project, so
+/// this project no longer exists.
 pub(super) fn forbids(project: &ProjectKey, state: Option<ProjectState>, seeds: bool) -> Option<Refusal> {
     let name = &project.name;
     let phase = state.filter(|state| state.incarnation == project.incarnation).map(|state| state.phase);
@@ -15,8 +16,8 @@ pub(super) fn forbids(project: &ProjectKey, state: Option<ProjectState>, seeds: 
         Some(ProjectPhase::ReadOnly) if seeds => return None,
         Some(ProjectPhase::Closing) => format!("project {name} is being closed and takes no commits"),
         Some(ProjectPhase::ReadOnly) => format!(
-            "project {name} is being seeded: it is read-only until `lockstep seed` has brought all of it and another site \
-             holds it; nothing was changed"
+            "project {name} is being seeded: it is read-only until `lockstep seed` has committed all of it and another \
+             site holds it; nothing was changed"
         ),
         Some(ProjectPhase::Deleted) | None => {
             format!("there is no project {name}; create it with `lockstep project create {name}`")
@@ -35,21 +36,24 @@ pub(super) fn name_conflict(name: &RefName, why: &str) -> Refusal {
     refusal(RefusalCode::NameConflict, false, message)
 }
 
-/// A mark stays when the refs below it are gone: so this says what helps, and not that they must be deleted.
+/// The refusal of a name that has a directory mark. The mark stays when the refs below the name are gone, so the text
+/// suggests another name and not a deletion.
 pub(super) fn above_others(name: &RefName) -> Refusal {
     let message = format!(
-        "{name} lies above other names ({name}/...) that are in use or were: such a name stays a folder; choose another name"
+        "{name} lies above other names ({name}/...) that are or were in use: such a name stays a folder; \
+         choose another name"
     );
     refusal(RefusalCode::NameConflict, false, message)
 }
 
-/// Many refs with long names, or objects that build on very many commits: their transaction does not fit into its slot.
+/// The refusal of a transaction that does not fit into its slot: it has many refs with long names, or its objects build
+/// on very many commits.
 pub(super) fn too_long(request: &CommitRequest) -> Option<Refusal> {
     let (refs, bases, bytes) =
         (request.transaction.commands.len(), request.transaction.bases.len(), request.encoded.len());
     let message = format!(
-        "these {refs} refs make a transaction of {bytes} bytes on {bases} commits, at most {} bytes on {} fit; nothing was \
-         changed, push in smaller parts",
+        "these {refs} refs make a transaction of {bytes} bytes with {bases} base commits; at most {} bytes with {} \
+         base commits fit; nothing was changed, push in smaller parts",
         limits::TRANSACTION_BYTES,
         limits::BASES
     );
@@ -57,24 +61,24 @@ pub(super) fn too_long(request: &CommitRequest) -> Option<Refusal> {
     (!fits).then(|| refusal(RefusalCode::Invalid, false, message))
 }
 
-/// A creation in a new folder of names costs an item more.
+/// The refusal of a batch with too many refs and new folders. Each new folder of names is one more item of the write.
 pub(super) fn too_many(proposal: &Proposal) -> Option<Refusal> {
     let (refs, folders) = (proposal.commands.len(), proposal.directories.len());
     let first = proposal.directories.first().filter(|_| refs + folders > limits::COMMANDS)?;
     let message = format!(
-        "{refs} refs in {folders} new folder(s) of names ({first}/) are more than one commit takes: refs and new folders \
-         together at most {}; nothing was changed, push in smaller parts",
+        "{refs} refs in {folders} new folder(s) of names ({first}/) are too many for one commit: refs and new folders \
+         together may be at most {}; nothing was changed, push in smaller parts",
         limits::COMMANDS
     );
     Some(refusal(RefusalCode::Invalid, false, message))
 }
 
 pub(super) fn too_late() -> Refusal {
-    refusal(RefusalCode::Unavailable, true, "the deadline passed before it was sent; nothing was changed, try again")
+    refusal(RefusalCode::Unavailable, true, "the deadline passed before the commit; nothing was changed, try again")
 }
 
 pub(super) fn unavailable(why: &str) -> Refusal {
-    refusal(RefusalCode::Unavailable, true, format!("this node cannot take it now ({why}); nothing was changed"))
+    refusal(RefusalCode::Unavailable, true, format!("this node cannot commit now ({why}); nothing was changed"))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! Retries of the bridge: the same request id gets the answer of the first try.
+//! Retries of the bridge: a retry with the same request id gets the answer of the first try.
 //!
-//! A try that is under way is joined; one that is over is answered again for a while. A bounded number is kept; a
-//! retry that comes later than that is a new try, and commits nothing twice: its old values no longer hold.
+//! A retry joins a try in progress, and gets the kept answer of a try that has ended. A bounded number of answers is
+//! kept. A retry that comes later is a new try. It commits nothing twice, because its old values no longer hold.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 type Key = (ProjectName, String);
 
-/// The tries that are known, by project and request id. `A` is the answer.
+/// The known tries, by project and request id. `A` is the type of an answer.
 pub struct Requests<A> {
     keep: usize,
     known: Mutex<Known<A>>,
@@ -27,18 +27,19 @@ struct Try<A> {
     answer: watch::Receiver<Option<A>>,
 }
 
-/// What became of a request id.
+/// The state of a request id, when a request claims it.
 pub enum Begin<A> {
-    /// It is new (or its try ended without a final answer): send the answer here.
+    /// The id is new, or its try ended without a lasting answer. The caller runs the request and ends it with this
+    /// sender.
     Start(watch::Sender<Option<A>>),
-    /// It is known: the answer is or will be here.
+    /// The id is known. Its answer is here, or will be.
     Join(watch::Receiver<Option<A>>),
-    /// It was used for another request.
+    /// The id was used for another request.
     Reused,
 }
 
 impl<A: Clone + Send + Sync + 'static> Requests<A> {
-    /// Keeps the answers of the last `keep` tries.
+    /// Creates a memory that keeps the answers of the last `keep` tries.
     #[must_use]
     pub fn new(keep: usize) -> Self {
         Self { keep, known: Mutex::new(Known { tries: BTreeMap::new(), ended: VecDeque::new() }) }
@@ -48,7 +49,7 @@ impl<A: Clone + Send + Sync + 'static> Requests<A> {
         self.known.lock()
     }
 
-    /// Looks a request id up, and claims it if it is new. `fingerprint` is a hash of what is asked for.
+    /// Looks a request id up, and claims it if it is new. `fingerprint` is a hash of the request's content.
     pub fn begin(&self, project: &ProjectName, id: &str, fingerprint: u64) -> Begin<A> {
         let key = (project.clone(), id.to_owned());
         let mut known = self.known();
@@ -63,14 +64,14 @@ impl<A: Clone + Send + Sync + 'static> Requests<A> {
         Begin::Start(sender)
     }
 
-    /// What a request id was answered, if it was lately.
+    /// The answer to a request id, if it is still kept and belongs to the same request.
     pub fn answered(&self, project: &ProjectName, id: &str, fingerprint: u64) -> Option<A> {
         let known = self.known();
         let tried = known.tries.get(&(project.clone(), id.to_owned()))?;
         if tried.fingerprint == fingerprint { tried.answer.borrow().clone() } else { None }
     }
 
-    /// The try is over. An answer that is not `lasting` is forgotten: a retry tries anew.
+    /// Ends a try with its answer. An answer that is not `lasting` is forgotten, so the next retry is a new try.
     pub fn end(&self, project: &ProjectName, id: &str, sender: &watch::Sender<Option<A>>, answer: A, lasting: bool) {
         let key = (project.clone(), id.to_owned());
         let mut known = self.known();
@@ -88,7 +89,7 @@ impl<A: Clone + Send + Sync + 'static> Requests<A> {
     }
 }
 
-/// Waits for an answer; none when the try ended without one (its node stopped).
+/// Waits for an answer; none when the try ended without one, because its node stopped.
 pub async fn answer<A: Clone + Send + Sync + 'static>(mut from: watch::Receiver<Option<A>>) -> Option<A> {
     from.wait_for(Option::is_some).await.ok().and_then(|answer| answer.clone())
 }

@@ -1,4 +1,4 @@
-//! One batch from its wishes to its verdicts: lock, propose, pack, commit, move, answer.
+//! Takes one batch from its intents to its verdicts: lock, propose, pack, commit, move, answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,18 +17,19 @@ use crate::seams::refdb::{CommitRequest, Obstacle, SlotState};
 use crate::state::materialize::OnMismatch;
 use crate::state::version_map::RefGuard;
 
-/// What a round of the loop found.
+/// The result of one round of the loop.
 enum Round {
-    /// Every wish has its verdict.
+    /// Every intent has its verdict.
     Ended(Ended),
-    /// Some keys are newer in the refdb: catch up (no locks held), then again.
+    /// Some keys may be newer in the refdb: catch up while no locks are held, then start the next round.
     Behind,
-    /// Something stands in the way that may go away: wait, then again.
+    /// An obstacle may go away: wait, then start the next round.
     Blocked(Refusal),
 }
 
 impl Committer {
-    /// Runs a batch to its end. Safe to be dropped at any await: what was sent is settled by the journal's owner.
+    /// Runs a batch to its end. The future may be dropped at any await: the owner of the journal resolves a transaction
+    /// that was sent.
     pub(super) async fn run(&self, work: &Work) -> Ended {
         let mut verdicts: Vec<Option<Verdict>> = vec![None; work.intents.len()];
         let mut caught_up = false;
@@ -86,7 +87,7 @@ impl Committer {
         self.send(work, verdicts, proposal, guard).await
     }
 
-    /// Whether the project's phase, as far as this node knows, forbids the batch.
+    /// The refusal, if the project's phase, as far as this node knows it, forbids the batch.
     fn takes_no_commits(&self, work: &Work) -> Option<Refusal> {
         if work.intents.iter().any(|intent| intent.key == RefKey::State) {
             return None;
@@ -108,14 +109,14 @@ impl Committer {
         Round::Ended(ended)
     }
 
-    /// The commit point, and what follows from each of its ends.
+    /// Takes the proposal through the commit point, and handles each way in which that can end.
     async fn send(&self, work: &Work, verdicts: &mut [Option<Verdict>], proposal: Proposal, guard: RefGuard) -> Round {
         let started = Instant::now();
         let packed = match build::pack(self, work, &proposal).await {
             Ok(packed) => packed,
             Err(refused) => return Round::Ended(refuse_carried(verdicts, &proposal, &refused)),
         };
-        // What the deadline bounds is the refdb's part: a large push is not refused because its objects took long to pack.
+        // The deadline bounds only the refdb's part: a large push is not refused because its objects took long to pack.
         let deadline = work.deadline + started.elapsed();
         let lane = self.journal.lane_of(&work.project.name);
         let Ok(slot) = timeout_at(deadline, self.journal.take(lane)).await else {
@@ -151,7 +152,7 @@ impl Committer {
             }
             AttemptEnd::NotTaken { why, retry } => {
                 self.not_used(&request, slot);
-                let message = format!("the refdb did not take it ({why}); nothing was changed");
+                let message = format!("the refdb did not take the transaction ({why}); nothing was changed");
                 Round::Ended(refuse_carried(verdicts, &proposal, &refusal(RefusalCode::Unavailable, retry, message)))
             }
             AttemptEnd::Refused(obstacles) => {
@@ -161,7 +162,8 @@ impl Committer {
         }
     }
 
-    /// After the commit point: the journal knows, the local refs move. Answers whether they can be read.
+    /// Follows up on a commit: tells the journal, and moves the local refs. Returns whether the new values can be read
+    /// here.
     async fn committed(&self, work: &Work, request: &CommitRequest) -> bool {
         let transaction = Arc::new(request.transaction.clone());
         self.journal.committed(&transaction.id.slot, request.encoded.clone());
@@ -186,7 +188,8 @@ impl Committer {
         }
     }
 
-    /// Nothing was committed. Locks that may be left mean "as the slot says": then it must say something.
+    /// Handles the slot of a transaction that was not committed. A transaction that is written in steps may have left
+    /// locks, whose meaning depends on the slot, so the slot must be resolved. Any other slot is given back.
     fn not_used(&self, request: &CommitRequest, slot: Slot) {
         if self.attempts.refdb.commits_in_steps(&request.transaction) {
             self.in_doubt.resolve_slot_later(slot);
@@ -195,7 +198,7 @@ impl Committer {
         }
     }
 
-    /// The slot is occupied by poison, or by another transaction (which cannot be): the journal must know which.
+    /// Tells the journal the content of an occupied slot: poison, or another transaction (which should never happen).
     async fn slot_lost(&self, slot: &Slot) {
         match self.attempts.refdb.slot(slot).await {
             Ok(SlotState::Poisoned) => self.journal.poisoned(slot),
@@ -204,8 +207,8 @@ impl Committer {
         }
     }
 
-    /// Catches up; the end of the batch if that fails, or if the request turns out to be committed already. All open keys
-    /// are read: a transaction that one of them leads to may take another one to a step that is not its last.
+    /// Catches up with all open keys: a transaction that one key leads to may take another key to a step that is not
+    /// its last. Returns the end of the batch if this fails, or if the request turns out to be committed already.
     async fn behind(&self, work: &Work, verdicts: &mut [Option<Verdict>]) -> Option<Ended> {
         let open = work.intents.iter().zip(&*verdicts).filter(|(_, verdict)| verdict.is_none());
         let keys: Vec<RefKey> = open.map(|(intent, _)| intent.key.clone()).collect();
@@ -216,7 +219,7 @@ impl Committer {
             Err(_) => Some("no answer in time".to_owned()),
         };
         if let Some(why) = failed {
-            let message = format!("this site is behind, and cannot catch up now ({why}); nothing was changed");
+            let message = format!("this node is behind and cannot catch up now ({why}); nothing was changed");
             return Some(refuse_open(verdicts.to_vec(), &refusal(RefusalCode::Unavailable, true, message)));
         }
         let mut backoff =
@@ -227,7 +230,7 @@ impl Committer {
                 Err(why) => why,
             };
             if !backoff.wait_until(work.deadline).await {
-                let message = format!("whether this was committed by an earlier try is not known ({why}); ask again");
+                let message = format!("it is not known whether an earlier try committed this ({why}); ask again");
                 let unknown = Verdict::Unknown(refusal(RefusalCode::Unavailable, true, message));
                 return Some(Ended::all(verdicts.len(), &unknown));
             }
@@ -245,8 +248,8 @@ fn accept(verdicts: &mut [Option<Verdict>], proposal: &Proposal, committed: Tran
 
 fn unknown(verdicts: &mut [Option<Verdict>], proposal: &Proposal, sent: Transaction, why: &str) -> Ended {
     let message = format!(
-        "it is not known yet whether this was committed, it is being settled; fetch in a moment and look before you \
-         push again (transaction {}: {why})",
+        "it is not known yet whether this was committed; this node is finding out: fetch in a moment and look before \
+         you push again (transaction {}: {why})",
         sent.id
     );
     let verdict = Verdict::Unknown(refusal(RefusalCode::Unavailable, true, message));
@@ -256,7 +259,8 @@ fn unknown(verdicts: &mut [Option<Verdict>], proposal: &Proposal, sent: Transact
     Ended { txn: Some(sent.id), ..refuse_open(verdicts.to_vec(), &too_late()) }
 }
 
-/// The refdb said no: a newer ref means to catch up and look again, a name conflict is a verdict, a lock may go.
+/// Handles a refusal by the refdb. After a stale ref the node catches up and tries again. A name conflict is a verdict.
+/// A lock may go away, so the batch waits.
 fn refused(work: &Work, verdicts: &mut [Option<Verdict>], proposal: &Proposal, obstacles: &[Obstacle]) -> Round {
     if obstacles.iter().any(|obstacle| matches!(obstacle, Obstacle::Stale(_))) {
         return Round::Behind;
@@ -267,7 +271,7 @@ fn refused(work: &Work, verdicts: &mut [Option<Verdict>], proposal: &Proposal, o
             Obstacle::IsDirectory(name) => (vec![name.clone()], above_others(name)),
             Obstacle::PrefixIsLive(prefix) => (below(proposal, prefix), name_conflict(prefix, "is a ref itself")),
             Obstacle::Locked(item) => {
-                let owner = item.lock.as_ref().map_or_else(|| "another one".to_owned(), TxnId::to_string);
+                let owner = item.lock.as_ref().map_or_else(|| "(id unknown)".to_owned(), TxnId::to_string);
                 let message = format!("{} is locked by transaction {owner}; try again when that has ended", item.key);
                 locked = Some(refusal(RefusalCode::Locked, true, message));
                 continue;
@@ -283,8 +287,9 @@ fn refused(work: &Work, verdicts: &mut [Option<Verdict>], proposal: &Proposal, o
     if let Some(locked) = locked {
         return Round::Blocked(locked);
     }
-    // The refs with a verdict are out; the next round sends the others under a new id, or refuses an atomic batch.
-    Round::Blocked(refusal(RefusalCode::NameConflict, false, "a name of this batch excludes another one"))
+    // The refs with a verdict have left the batch. The next round sends the others under a new id, or refuses the batch
+    // if it is atomic.
+    Round::Blocked(refusal(RefusalCode::NameConflict, false, "a ref name of this batch excludes another ref"))
 }
 
 fn refuse_carried(verdicts: &mut [Option<Verdict>], proposal: &Proposal, refused: &Refusal) -> Ended {
@@ -294,7 +299,7 @@ fn refuse_carried(verdicts: &mut [Option<Verdict>], proposal: &Proposal, refused
     refuse_open(verdicts.to_vec(), refused)
 }
 
-/// Refuses what is not refused yet, in an atomic batch: nothing of it was committed.
+/// Refuses every intent of an atomic batch that is not refused yet. Nothing of the batch was committed.
 fn refuse_rest(verdicts: &[Option<Verdict>], refused: &Refusal) -> Ended {
     let each = verdicts.iter().map(|verdict| match verdict {
         Some(Verdict::Refused(own)) => Verdict::Refused(own.clone()),

@@ -1,4 +1,4 @@
-//! The seeder's commits: to a project that is read-only from its birth, and takes nobody else's.
+//! The seeder's commits. Their project is read-only from its creation, and takes no commits from others.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The bridge's calls: what is asked for, checked and turned into work; what became of it, turned into an answer.
+//! The bridge's calls: a request is checked and turned into work, and the outcome of the work into an answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::seams::refdb::SlotState;
 use crate::stages::ports::Transactions;
 use crate::telemetry::{current_traceparent, set_parent};
 
-/// How far back a retry after a restart looks for its own first try, per ref.
+/// Number of transactions per ref among which a retry after a restart looks for its own first try.
 const LOOK_BACK: usize = 16;
 
 #[async_trait]
@@ -83,13 +83,13 @@ impl Transactions for Arc<Committer> {
         };
         let unknown = |why: String| {
             let verdict = Verdict::Unknown(refusal(RefusalCode::Unavailable, true, why));
-            // A batch of local refs alone has no verdict of its own either.
+            // A batch of local refs alone has no intents, but needs a verdict too.
             Ended::all(intents.len().max(1), &verdict)
         };
         let ended = match found {
             Ok(Some(ended)) => ended,
-            Ok(None) => unknown("nothing that this request committed can be seen here by now".to_owned()),
-            Err(why) => unknown(format!("whether this was committed is not known ({why}); ask again")),
+            Ok(None) => unknown("no commit of this request can be seen here yet; ask again".to_owned()),
+            Err(why) => unknown(format!("it is not known whether this was committed ({why}); ask again")),
         };
         Ok(respond(&names(&request.commands), &carried(&intents), ended))
     }
@@ -100,10 +100,10 @@ impl Transactions for Arc<Committer> {
             Ok(SlotState::Committed(id, _)) if id == *txn => {
                 return Ok(ProjectResponse { outcome: Outcome::Committed, txn: Some(txn.clone()), refusal: None });
             }
-            Ok(SlotState::Committed(other, _)) => (Outcome::Refused, format!("its slot holds {other}")),
-            Ok(SlotState::Poisoned) => (Outcome::Refused, "its slot is poisoned: it never happened".to_owned()),
+            Ok(SlotState::Committed(other, _)) => (Outcome::Refused, format!("not committed: its slot holds {other}")),
+            Ok(SlotState::Poisoned) => (Outcome::Refused, "not committed: its slot is poisoned".to_owned()),
             Ok(SlotState::Empty) => {
-                (Outcome::Unknown, "its slot is empty: it is under way, or was collected long ago".to_owned())
+                (Outcome::Unknown, "its slot is empty: it is in progress, or was collected long ago".to_owned())
             }
             Err(error) => (Outcome::Unknown, error.to_string()),
         };
@@ -114,7 +114,7 @@ impl Transactions for Arc<Committer> {
 }
 
 impl Committer {
-    /// A checked batch on a project that exists; the seeder's, or anybody's.
+    /// Runs a checked batch on a project that exists. `seed` is set for a batch of the seeder.
     pub(super) async fn batch(
         self: &Arc<Self>,
         key: ProjectKey,
@@ -146,14 +146,14 @@ impl Committer {
         Instant::now() + asked_ms.map_or(self.deadline, Duration::from_millis)
     }
 
-    /// The project's key; a project that this node never heard of is looked up in the refdb.
+    /// The project's key. A project that this node does not know is looked up in the refdb.
     pub(super) async fn key_of(&self, project: &ProjectName) -> Result<ProjectKey, Refusal> {
         let read = || self.versions.project_key(project).map_err(|error| unavailable(&error.to_string()));
         if let Some(key) = read()? {
             return Ok(key);
         }
         if let Err(why) = self.catch_up.project(project).await {
-            let message = format!("whether project {project} exists is not known ({why}); nothing was changed");
+            let message = format!("it is not known whether project {project} exists ({why}); nothing was changed");
             return Err(refusal(RefusalCode::Unavailable, true, message));
         }
         read()?.ok_or_else(|| {
@@ -165,7 +165,7 @@ impl Committer {
         })
     }
 
-    /// Runs work once a request id, in a task of its own that outlives the caller.
+    /// Runs work once per request id, in a task of its own that outlives the caller.
     pub(super) async fn once(self: &Arc<Self>, work: Work, fingerprint: u64) -> Result<Ended, ApiError> {
         if let Err(why) = (self.serving)() {
             let message = format!("this sidecar takes no commits now: {why}");
@@ -202,11 +202,11 @@ impl Committer {
         Ok(answer(waiting).await.unwrap_or_else(unknown))
     }
 
-    /// Whether a try of a request is in the chain already: its answer was lost, or this node restarted. Only a ref that is
-    /// not what the request expects it to be can have one.
+    /// Looks for an earlier try of a request in the chain: its answer was lost, or this node restarted. Only a ref that
+    /// does not have the value that the request expects can have such a try.
     ///
     /// # Errors
-    /// It cannot be known now: that is not "no".
+    /// The chain cannot be read now. Never take this for "no".
     pub(super) async fn committed_before(
         &self,
         project: &ProjectKey,
@@ -226,8 +226,8 @@ impl Committer {
         Ok(None)
     }
 
-    /// Looks for a try of a request in a ref's chain, from a transaction backwards. What is collected is old: every retry of
-    /// it was answered from memory long ago.
+    /// Searches a ref's chain backwards from a transaction for a try of a request. A collected transaction ends the
+    /// search: it is so old that every retry of it was answered from memory long ago.
     pub(super) async fn earlier_try(
         &self,
         key: &RefKey,
@@ -248,7 +248,7 @@ impl Committer {
         Ok(None)
     }
 
-    /// Refs that only this site keeps: their old values are read from the disk.
+    /// The moves of refs that only this site keeps. Their old values are read from the disk.
     async fn local_moves(&self, project: &ProjectName, commands: &[RefCommand]) -> Result<Vec<RefMove>, ApiError> {
         let mut moves = Vec::with_capacity(commands.len());
         for command in commands {
@@ -265,7 +265,7 @@ impl Committer {
     }
 }
 
-/// The answer of an earlier try: what its transaction carries is committed, the rest was refused then.
+/// The answer of an earlier try. Intents that its transaction carries are committed; the others were refused then.
 fn replay(intents: &[Intent], earlier: &Transaction) -> Ended {
     let verdicts = intents.iter().map(|intent| match earlier.command(&intent.key) {
         Some(command) if command.new == intent.new => Verdict::Committed,

@@ -1,4 +1,4 @@
-//! From the words of the bridge API to wishes, and from verdicts back to its words.
+//! Translates requests of the bridge API into intents, and verdicts into its answers.
 
 use lockstep_proto::bridge::{
     ApiError, Expected, Outcome, RefCommand, RefResult, RefTransactionRequest, RefTransactionResponse, Refusal,
@@ -33,19 +33,19 @@ pub(super) fn check(request: &RefTransactionRequest) -> Result<(), ApiError> {
     let mut names = names(&request.commands);
     names.sort_unstable();
     if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-        return invalid(format!("ref {} occurs twice in commands", twice[0]));
+        return invalid(format!("ref {} occurs twice in commands; send each ref once", twice[0]));
     }
     if let Some((short, long)) = ref_names::exclusive_pair(&names) {
         let message = format!(
-            "{short} and {long} exclude each other: git cannot hold both; choose another name, and push a deletion by \
-             itself, before the other name"
+            "{short} and {long} exclude each other: git cannot hold both; choose another name, or push the deletion of \
+             one first, in a push of its own"
         );
         return Err(ApiError { code: RefusalCode::NameConflict, message, retry: false });
     }
     Ok(())
 }
 
-/// Sorts commands into replicated wishes and local ones.
+/// Splits commands into intents, for refs that are replicated, and commands on local refs.
 pub(super) fn sort(commands: &[RefCommand]) -> Result<(Vec<Intent>, Vec<RefCommand>), ApiError> {
     let (mut intents, mut local) = (Vec::new(), Vec::new());
     for command in commands {
@@ -77,7 +77,7 @@ pub(super) fn fingerprint(request: &RefTransactionRequest) -> u64 {
     hash(&text)
 }
 
-/// Tells requests apart by what they ask for.
+/// A hash of a request's content, which tells requests apart.
 pub(super) fn hash(asked: &str) -> u64 {
     let hash: [u8; 32] = Sha256::digest(asked).into();
     u64::from_le_bytes([hash[0], hash[1], hash[2], hash[3], hash[4], hash[5], hash[6], hash[7]])
@@ -92,7 +92,8 @@ pub(super) fn carried(intents: &[Intent]) -> Vec<RefName> {
     intents.iter().filter_map(|intent| intent.key.as_ref_name().cloned()).collect()
 }
 
-/// One result a command: local ones follow the batch.
+/// Builds one result per command. A local ref is committed unless a verdict of the batch is bad; then it gets that
+/// verdict.
 pub(super) fn respond(names: &[RefName], carried: &[RefName], ended: Ended) -> RefTransactionResponse {
     let of = |name: &RefName| {
         let at = carried.iter().position(|one| one == name);

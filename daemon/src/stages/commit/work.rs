@@ -1,4 +1,4 @@
-//! What is to be committed, and what became of each part of it.
+//! The types of a batch: its work, its proposal and its verdicts.
 
 use lockstep_proto::bridge::{Refusal, RefusalCode};
 use lockstep_proto::{Command, Oid, ProjectKey, RefKey, RefName, RefValue, TxnId};
@@ -6,46 +6,46 @@ use tokio::time::Instant;
 
 use crate::seams::git::{IsCommitted, RefMove};
 
-/// One wish: a key shall have a value.
+/// One intent of a batch: a ref or pseudo-ref shall get a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Intent {
     /// The ref or pseudo-ref.
     pub key: RefKey,
-    /// What it must be now; none for "whatever it is".
+    /// The value that it must have now. `None` accepts any value.
     pub expected: Option<RefValue>,
-    /// What it shall be.
+    /// The value that it shall get.
     pub new: RefValue,
-    /// Whether an update may be no fast-forward.
+    /// Whether an update need not be a fast-forward.
     pub force: bool,
 }
 
-/// A batch of wishes on one project.
+/// A batch of intents on one project.
 #[derive(Clone, Debug)]
 pub struct Work {
-    /// The project.
+    /// The project and its incarnation.
     pub project: ProjectKey,
-    /// The wishes; no key twice.
+    /// The intents. No key occurs twice.
     pub intents: Vec<Intent>,
-    /// Refs that only this site keeps: moved beside the transaction.
+    /// Moves of refs that only this site keeps. They are made together with those of the transaction.
     pub local: Vec<RefMove>,
-    /// All or nothing.
+    /// Whether all intents are committed together or none is.
     pub atomic: bool,
     /// The bridge's id of the request.
     pub request_id: String,
-    /// Who asked.
+    /// The user for whom the bridge asks; empty if it names none.
     pub actor: String,
-    /// Trace context.
+    /// The W3C trace context; empty without traces.
     pub traceparent: String,
-    /// When the caller wants to know.
+    /// The time at which the caller wants an answer.
     pub deadline: Instant,
-    /// The seeder's: it may commit to a project that nobody else may.
+    /// Set for the seeder, which may commit to a project that is read-only for everybody else.
     pub seed: Option<Seed>,
 }
 
-/// What the seeder knows.
+/// The seeder's knowledge of committed objects.
 #[derive(Clone)]
 pub struct Seed {
-    /// Objects that are committed beside the values of refs.
+    /// Tells which objects are committed besides the values of refs.
     pub behind: IsCommitted,
 }
 
@@ -55,65 +55,66 @@ impl std::fmt::Debug for Seed {
     }
 }
 
-/// What became of one wish.
+/// The outcome of one intent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Committed and readable (or it was so already).
+    /// Committed and readable here, or the ref had the value already.
     Committed,
-    /// Committed, and not readable yet.
+    /// Committed, and not readable here yet.
     NotYetVisible,
     /// Not committed, and it never will be.
     Refused(Refusal),
-    /// Not known yet.
+    /// The outcome is not known yet.
     Unknown(Refusal),
 }
 
-/// What became of a batch.
+/// The outcome of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// The transaction that was committed, or whose fate is unknown.
+    /// The transaction that was committed, or whose outcome is unknown.
     pub txn: Option<TxnId>,
-    /// One verdict an intent, in their order.
+    /// One verdict per intent, in the order of the intents.
     pub verdicts: Vec<Verdict>,
 }
 
-/// What is sent to the commit point.
+/// The part of a batch that is sent to the commit point.
 #[derive(Clone, Debug)]
 pub struct Proposal {
-    /// The intents that it carries, by their index.
+    /// The indexes of the intents that it carries.
     pub carried: Vec<usize>,
-    /// Their steps.
+    /// The commands of these intents, in the same order.
     pub commands: Vec<Command>,
-    /// New objects that the steps need.
+    /// The new values of the commands, whose objects must be packed.
     pub wants: Vec<Oid>,
-    /// Committed values to look at first for what is known already.
+    /// Committed values to look at first when packing (the refs' old values).
     pub hints: Vec<Oid>,
-    /// Names to mark as directories.
+    /// The names that need a directory mark.
     pub directories: Vec<RefName>,
 }
 
 impl Ended {
-    /// Whether a part of it is committed, and all that is can be read.
+    /// Whether at least one intent is committed, everything committed can be read here, and nothing is unknown.
     #[must_use]
     pub fn is_visible(&self) -> bool {
         let is_open = |verdict: &Verdict| matches!(verdict, Verdict::NotYetVisible | Verdict::Unknown(_));
         self.verdicts.contains(&Verdict::Committed) && !self.verdicts.iter().any(is_open)
     }
 
-    /// The same verdict for every intent.
+    /// An outcome with the same verdict for every intent, and without a transaction.
     #[must_use]
     pub fn all(count: usize, verdict: &Verdict) -> Self {
         Self { txn: None, verdicts: vec![verdict.clone(); count] }
     }
 }
 
-/// Shorthand for the texts of refusals.
+/// Builds a refusal without an expected and an actual value.
 #[must_use]
 pub fn refusal(code: RefusalCode, retry: bool, message: impl Into<String>) -> Refusal {
     Refusal { code, message: message.into(), expected: None, actual: None, caught_up: false, retry }
 }
 
-/// A ref is not what the command expected, and the local repository shows what it is.
+/// The refusal of an intent whose ref does not have the expected value. The local repository already shows the actual
+/// value.
 #[must_use]
 pub fn stale(intent: &Intent, actual: &RefValue) -> Refusal {
     let expected = intent.expected.as_ref().map(ToString::to_string);

@@ -1,21 +1,21 @@
-//! How the status API reaches the node.
+//! Port: the status API reads the state of the node.
 
 use async_trait::async_trait;
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::status::{DueStatus, HeldStatus, NodeStatus};
 
-/// What the status API needs of the node.
+/// The parts of the node's state that the status API shows.
 #[async_trait]
 pub trait Inspection: Send + Sync {
-    /// The whole status.
+    /// The whole status of the node.
     async fn status(&self) -> NodeStatus;
 
-    /// What Gerrit has to look at, the oldest first; not more than a page of it.
+    /// The subjects that Gerrit has to refresh, oldest first, at most one page of them.
     async fn due(&self) -> Vec<DueStatus>;
 
-    /// What is parked.
+    /// The parked transactions.
     async fn parked(&self) -> Result<Vec<HeldStatus>, ApiError>;
 
-    /// What is quarantined.
+    /// The quarantined records.
     async fn quarantined(&self) -> Result<Vec<HeldStatus>, ApiError>;
 }

@@ -1,4 +1,4 @@
-//! What the stages need of each other, as traits, one per file. `node::assembly` joins the implementations.
+//! Ports: the traits through which stages use each other, one per file. `node::assembly` joins the implementations.
 
 mod announcements;
 mod barrier;

@@ -1,10 +1,10 @@
-//! How stream events learn whether Gerrit shows what is applied.
+//! Port: the events stage asks whether Gerrit shows the applied refs.
 
 use lockstep_proto::ProjectName;
 
-/// Stream events need to know whether Gerrit shows what is applied.
+/// Knows whether Gerrit's index and caches are up to date with the applied refs.
 pub trait Refreshed: Send + Sync {
-    /// Whether no refresh of the change, or of the project where there is none, is due or in work. Called after the refs
-    /// that it speaks of were seen applied.
+    /// Whether no refresh of the change is due or in progress; without a change, no refresh of the project. Call it
+    /// after the refs of the event were seen applied.
     fn is_refreshed(&self, project: &ProjectName, change: Option<u64>) -> bool;
 }

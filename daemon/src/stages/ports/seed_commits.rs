@@ -1,4 +1,4 @@
-//! How the seed stage commits to a project that nobody else may commit to.
+//! Port: the seed stage commits to a project that takes no other commits.
 
 use async_trait::async_trait;
 use lockstep_proto::bridge::{
@@ -8,13 +8,13 @@ use lockstep_proto::{ProjectKey, ProjectName, RefName};
 
 use crate::seams::git::IsCommitted;
 
-/// The seed stage needs the commit stage for projects that nobody else may commit to.
+/// The seeder's commits to a project that is read-only for everybody else.
 #[async_trait]
 pub trait SeedCommits: Send + Sync {
-    /// Creates a project that takes the seeder's refs alone.
+    /// Creates a project that takes only the seeder's refs.
     async fn begin(&self, project: &ProjectName, request: CreateProjectRequest) -> Result<ProjectResponse, ApiError>;
 
-    /// Commits refs of such a project. `behind` tells of objects, beside the values of refs, that are committed.
+    /// Commits refs of such a project. `behind` tells which objects are committed besides the values of refs.
     async fn commit(
         &self,
         project: &ProjectKey,
@@ -22,6 +22,6 @@ pub trait SeedCommits: Send + Sync {
         behind: &IsCommitted,
     ) -> Result<RefTransactionResponse, ApiError>;
 
-    /// Opens it to everybody, with this `HEAD`.
+    /// Opens the project to everybody, with this `HEAD`.
     async fn open(&self, project: &ProjectKey, head: RefName, request_id: String) -> Result<ProjectResponse, ApiError>;
 }

@@ -1,4 +1,4 @@
-//! How a reader hands a transaction to the apply stage.
+//! Port: a reader hands a transaction to the apply stage.
 
 use std::sync::Arc;
 
@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep_proto::Transaction;
 
-/// The consume stage, and whoever finds a transaction in the journal, need the apply stage to take it.
+/// Takes transactions to apply, from the consume stage and from every stage that finds one in the journal.
 #[async_trait]
 pub trait Sink: Send + Sync {
-    /// Takes a transaction with its bytes. `done` is called once, when it is applied, skipped, parked or quarantined, and
-    /// the next durable step makes that durable. Waits while too much is under way.
+    /// Takes a transaction with its encoded bytes. `done` is called once, when the transaction is applied, skipped,
+    /// parked or quarantined; the next durable step makes that durable. Waits while too much is in progress.
     async fn offer(&self, transaction: Arc<Transaction>, bytes: Bytes, done: Option<Done>);
 }
 
-/// Called once when a transaction needs its reader no longer.
+/// Called once, when a transaction no longer needs its reader.
 pub type Done = Box<dyn FnOnce() + Send + Sync>;

@@ -1,4 +1,4 @@
-//! How the bridge API reaches the commit stage.
+//! Port: the bridge API reaches the commit stage.
 
 use async_trait::async_trait;
 use lockstep_proto::bridge::{
@@ -7,40 +7,42 @@ use lockstep_proto::bridge::{
 };
 use lockstep_proto::{ProjectName, TxnId};
 
-/// What the bridge API needs of the commit stage. Work goes on when the caller drops the future.
+/// Commits the bridge's requests. The work goes on when the caller drops the future.
 #[async_trait]
 pub trait Transactions: Send + Sync {
-    /// Commits a batch and moves its refs. A malformed batch is an [`ApiError`]; every other end is a verdict.
+    /// Commits a batch and moves its refs. An [`ApiError`] means that the batch was not tried, because it is malformed
+    /// or this node cannot take it now. Every other outcome is a verdict in the response.
     async fn submit(
         &self,
         project: &ProjectName,
         request: RefTransactionRequest,
     ) -> Result<RefTransactionResponse, ApiError>;
 
-    /// Creates a project.
+    /// Creates a project that takes commits at once.
     async fn create_project(
         &self,
         project: &ProjectName,
         request: CreateProjectRequest,
     ) -> Result<ProjectResponse, ApiError>;
 
-    /// Points `HEAD` elsewhere.
+    /// Points `HEAD` of a project to another ref.
     async fn set_head(&self, project: &ProjectName, request: SetHeadRequest) -> Result<ProjectResponse, ApiError>;
 
-    /// Deletes a project.
+    /// Deletes a project at every site.
     async fn delete_project(
         &self,
         project: &ProjectName,
         request: DeleteProjectRequest,
     ) -> Result<ProjectResponse, ApiError>;
 
-    /// What became of a request, without a new try: committed, when what it committed can be seen here; else unknown.
+    /// Looks up the outcome of a request without trying it again. It is "committed" when the commit can be seen here,
+    /// else "unknown".
     async fn look_up(
         &self,
         project: &ProjectName,
         request: &RefTransactionRequest,
     ) -> Result<RefTransactionResponse, ApiError>;
 
-    /// What became of a transaction: answered by the slot that its id names.
+    /// Looks up the outcome of a transaction in the slot that its id names.
     async fn outcome(&self, txn: &TxnId) -> Result<ProjectResponse, ApiError>;
 }

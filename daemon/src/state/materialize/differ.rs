@@ -1,4 +1,4 @@
-//! How a project's refs on the disk differ from the version map.
+//! Compares a project's refs on the disk with the version map.
 
 use std::collections::BTreeMap;
 
@@ -6,20 +6,21 @@ use lockstep_proto::{Oid, ProjectKey, RefKey, RefName};
 
 use super::{MaterializeError, Materializer};
 
-/// What is known of a ref that differs.
+/// A ref whose value on the disk differs from the version map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Differs {
-    /// What the version map says.
+    /// The value in the version map; none when the map has no value.
     pub known: Option<Oid>,
-    /// What the disk shows.
+    /// The value on the disk; none when the ref is not there.
     pub shown: Option<Oid>,
 }
 
 impl Materializer {
-    /// The refs that differ, and how many refs the disk shows. No lock is held: what is moved meanwhile may be among them.
+    /// The refs that differ, and the number of refs on the disk. The comparison holds no lock, so a ref that moves
+    /// meanwhile may be among them.
     ///
     /// # Errors
-    /// The disk or the version map cannot be read: that is not "equal".
+    /// The disk or the version map cannot be read. Never take this for "equal".
     pub async fn differing(
         &self,
         project: &ProjectKey,
@@ -39,11 +40,11 @@ impl Materializer {
         Ok((differ, count))
     }
 
-    /// Whether a ref that the version map knows is not on the disk. It is looked at under the ref's lock, under which the disk
-    /// and the map move together: what arrives between two looks is not taken for deleted.
+    /// Whether a ref with a value in the version map is missing on the disk. The check holds the ref's lock, under
+    /// which the disk and the map move together, so a ref that is just arriving is not taken for deleted.
     ///
     /// # Errors
-    /// The disk or the version map cannot be read: that is not "gone".
+    /// The disk or the version map cannot be read. Never take this for "gone".
     pub async fn is_gone(&self, project: &ProjectKey, name: &RefName) -> Result<bool, MaterializeError> {
         let key = RefKey::Ref(name.clone());
         let _guard = self.versions.locks.lock(&project.name, [key.clone()]).await;

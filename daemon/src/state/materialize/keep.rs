@@ -1,4 +1,4 @@
-//! Values that stop being reachable by a move: kept from garbage collection until nobody can need them.
+//! Keeps values that a ref move makes unreachable from garbage collection, until nobody can need them.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::{MaterializeError, Materializer};
 use crate::seams::git::{GitError, RefMove, Relation};
 
 impl Materializer {
-    /// Values that stop being reachable by these moves, labelled by the transaction that ends them.
+    /// The values that these moves make unreachable. The label of each names the transaction that ended it.
     pub(super) async fn keep(
         &self,
         project: &ProjectName,
@@ -31,7 +31,7 @@ impl Materializer {
         Ok(keep)
     }
 
-    /// Of each move, whether it loses a value.
+    /// For each move, whether it makes its old value unreachable.
     async fn lost(&self, project: &ProjectName, moves: &[RefMove]) -> Result<Vec<bool>, GitError> {
         let pairs: Vec<(Oid, Oid)> = moves.iter().filter_map(|step| step.old.zip(step.new)).collect();
         let related = match pairs.is_empty() {
@@ -62,7 +62,8 @@ impl Materializer {
         Ok(lost)
     }
 
-    /// Whether a value stops being reachable by its ref. One that is not there is lost already: nothing can keep it.
+    /// Whether a move makes its old value unreachable. False when the old value's object is missing: it is lost
+    /// already, and nothing can keep it.
     pub(super) async fn is_lost(&self, project: &ProjectName, old: Oid, new: Option<Oid>) -> Result<bool, GitError> {
         let Some(new) = new else { return Ok(true) };
         match self.repositories.relation(project, old, new).await {

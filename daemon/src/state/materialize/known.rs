@@ -1,4 +1,5 @@
-//! A repository of another day becomes what the version map says: not only what it lacks, also what it should not have.
+//! Brings a repository from another point in time to the state of the version map: refs that it lacks are restored, and
+//! refs that it should not have are deleted.
 
 use lockstep_proto::{ProjectKey, ProjectPhase, RefKey, RefName, RefValue};
 
@@ -6,7 +7,7 @@ use super::{MaterializeError, Materializer, steps, stray};
 use crate::seams::git::RefMove;
 
 impl Materializer {
-    /// Deletes the refs on the disk that the version map says are deleted.
+    /// Deletes the refs on the disk that are deleted in the version map.
     ///
     /// # Errors
     /// As [`Materializer::materialize`].
@@ -21,8 +22,8 @@ impl Materializer {
         self.delete(project, deleted).await
     }
 
-    /// Makes every ref, and `HEAD`, what the version map says. What it never heard of is kept as a stray; while a project is being
-    /// seeded, such refs are those that are still to be committed, and stay.
+    /// Sets every ref and `HEAD` to the version map's value. A ref that the map does not know is deleted, and its value
+    /// is kept as a stray. While the project is being seeded such a ref stays, because it is still to be committed.
     ///
     /// # Errors
     /// As [`Materializer::materialize`].
@@ -39,14 +40,14 @@ impl Materializer {
         if let Some(RefValue::Symref(target)) = head
             && self.repositories.head(&project.name).await?.as_ref() != Some(&target)
         {
-            tracing::warn!(%project, %target, "HEAD on the disk is not what it must be: mended");
+            tracing::warn!(%project, %target, "HEAD on disk is not at its committed value: repaired");
             self.repositories.set_head(&project.name, &target).await?;
         }
         Ok(())
     }
 
-    /// Deletes refs that the disk shows and that have no value by the version map. What was committed once is kept like any
-    /// value that stops being reachable, and anything else as a stray.
+    /// Deletes refs that are on the disk and have no value in the version map. The value of a ref that was committed
+    /// once is kept like any value that becomes unreachable. Any other value is kept as a stray.
     async fn delete(&self, project: &ProjectKey, names: Vec<RefName>) -> Result<(), MaterializeError> {
         let keys: Vec<RefKey> = names.iter().cloned().map(RefKey::Ref).collect();
         let _guard = self.versions.locks.lock(&project.name, keys).await;
@@ -59,7 +60,7 @@ impl Materializer {
                 Some(record) => format!("{}-j{}", record.txn, moves.len()),
                 None => stray::label(&name, old),
             };
-            tracing::warn!(%project, %name, %old, %label, "a ref is on the disk that should not be there: deleted, its value is kept");
+            tracing::warn!(%project, %name, %old, %label, "a ref without a committed value: deleted, its value kept");
             keep.push((label, old));
             moves.push(RefMove { name, old: Some(old), new: None });
         }

@@ -1,4 +1,4 @@
-//! A jump's move: the refdb's records of a whole project, in one go.
+//! Materializes a state transfer: the refdb's records of a whole project, in one step.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,8 @@ use crate::seams::git::{GitError, RefMove};
 use crate::seams::volume::RefRecord;
 
 impl Materializer {
-    /// Places the refdb's records of a whole project in one go, whatever the disk shows; no ref moves backwards. The
-    /// caller holds the locks of all keys, and the objects are there.
+    /// Moves the refs of a whole project to the refdb's records in one step, from any state of the disk. No ref moves
+    /// back to an older version. The caller holds the locks of all keys, and all objects are present.
     ///
     /// # Errors
     /// As [`Materializer::materialize`].
@@ -40,7 +40,7 @@ impl Materializer {
         self.forget_deleted(project)
     }
 
-    /// The moves from what the disk shows to these records.
+    /// The moves that take the refs on the disk to these records.
     async fn towards(
         &self,
         project: &ProjectKey,
@@ -48,7 +48,7 @@ impl Materializer {
     ) -> Result<Vec<RefMove>, MaterializeError> {
         let shown: BTreeMap<RefName, Oid> = match self.repositories.list_refs(&project.name).await {
             Ok(shown) => shown.into_iter().collect(),
-            // Of a deleted project nothing is left.
+            // A deleted project has no repository.
             Err(GitError::NoRepository(_)) => return Ok(Vec::new()),
             Err(error) => return Err(error.into()),
         };
@@ -64,7 +64,8 @@ impl Materializer {
         Ok(moves)
     }
 
-    /// Values that stop being reachable by the moves of a jump, labelled by the transaction that the ref is at then.
+    /// The values that the moves of a state transfer make unreachable. The label of each names the transaction that
+    /// gave the ref its new value.
     async fn keep_latest(
         &self,
         project: &ProjectName,

@@ -1,7 +1,7 @@
-//! The one place that moves refs: committed transactions of one project become what its repository shows.
+//! The materializer moves a project's local refs to committed values. No other code moves refs.
 //!
-//! The caller holds the locks of all keys, and the objects are there. Several transactions are squashed into one
-//! move a ref, so that readers see each ref go forward only, and all refs of a transaction together.
+//! The caller holds the locks of all keys, and all objects are present. Several transactions are squashed into one move
+//! per ref, so that readers see each ref go forward only, and all refs of a transaction move together.
 
 mod differ;
 mod keep;
@@ -23,22 +23,22 @@ use crate::seams::git::{GitError, RefMove, Repositories};
 use crate::seams::volume::{RefRecord, StoreError};
 use crate::state::version_map::{Mover, VersionMap};
 
-/// Where `HEAD` points in a project whose creation did not say.
+/// The target of `HEAD` in a project whose creation did not name one.
 const DEFAULT_HEAD: &str = "refs/heads/main";
 
-/// What to do when a ref on the disk is not what the version map says.
+/// The reaction to a ref whose value on the disk differs from the version map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnMismatch {
-    /// Move nothing and say so.
+    /// Move nothing, and return an error.
     Stop,
-    /// Replace it: the new value was read from the refdb, so it is the newest of the chain.
+    /// Replace the value on the disk. The new value was read from the refdb, so it is the newest of the chain.
     Replace,
 }
 
-/// Why refs were not moved.
+/// The reason why refs were not moved.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MaterializeError {
-    /// The repository did not do it.
+    /// The repository did not make the move.
     #[error(transparent)]
     Git(#[from] GitError),
     /// The version map failed.
@@ -46,22 +46,23 @@ pub enum MaterializeError {
     Store(#[from] StoreError),
 }
 
-/// Moves refs in the repositories and notes it in the version map's overlay.
+/// Moves refs in the repositories, and records the moves in the version map's overlay.
 #[derive(Clone)]
 pub struct Materializer {
-    /// The repositories.
+    /// The repositories whose refs are moved.
     pub repositories: Arc<dyn Repositories>,
-    /// The version map.
+    /// The version map, which records the moves.
     pub versions: Arc<VersionMap>,
-    /// For whom refs are moved.
+    /// The cause to record for each move.
     pub mover: Mover,
 }
 
 impl Materializer {
-    /// Places transactions, in the order of their versions, and local moves beside them.
+    /// Materializes transactions, in the order of their versions, together with local moves.
     ///
     /// # Errors
-    /// Nothing was moved, or (a failing disk) it is not known: the version map says what was.
+    /// Nothing was moved or, on a failing disk, the outcome is unknown. The version map has only moves that were
+    /// completed.
     pub async fn materialize(
         &self,
         project: &ProjectKey,
@@ -71,7 +72,7 @@ impl Materializer {
     ) -> Result<(), MaterializeError> {
         let mut last = squash(transactions);
         for key in last.keys().cloned().collect::<Vec<_>>() {
-            // What is not newer than what is here is skipped: a duplicate, or a part that was caught up before.
+            // Skip a record that is not newer than the local one: it is a duplicate, or was caught up before.
             let known = self.versions.version(project, &key)?;
             last.retain(|one, record| *one != key || record.version > known);
         }
@@ -102,7 +103,7 @@ impl Materializer {
         Ok(())
     }
 
-    /// Makes a project's repository, if these records say that it lives.
+    /// Creates the repository of a new project, if these records say that the project exists.
     ///
     /// # Errors
     /// As [`Materializer::materialize`].
@@ -114,8 +115,9 @@ impl Materializer {
         self.before_refs(project, latest).await
     }
 
-    /// Makes refs on the disk what the version map says: somebody wrote them behind the sidecar's back, or a disk lost them.
-    /// What was written is kept as a stray, unless the ref contains it. The caller holds their locks.
+    /// Sets refs on the disk to the version map's values, after another program wrote them or a disk lost them. The
+    /// value that another program wrote is kept as a stray, unless the committed value contains it. The caller holds
+    /// the locks of the refs.
     ///
     /// # Errors
     /// As [`Materializer::materialize`].
@@ -127,7 +129,7 @@ impl Materializer {
             let old = self.repositories.read_ref(&project.name, name).await?;
             let new = record.value.oid();
             if old != new {
-                tracing::warn!(%project, %name, ?old, ?new, "a ref on the disk is not what it must be: mended");
+                tracing::warn!(%project, %name, ?old, ?new, "a ref on disk is not at its committed value: repaired");
                 moves.push(RefMove { name: name.clone(), old, new });
             }
         }
@@ -143,8 +145,8 @@ impl Materializer {
         Ok(())
     }
 
-    /// A new project's repository is there before its first refs are; `HEAD` is set with it. Of a project that is known here
-    /// none is made: one that is gone would come back empty, and be taken for whole.
+    /// Creates the repository of a new project, with its `HEAD`, before the first refs move. For a project that this
+    /// node knows, it creates nothing: a lost repository would come back empty, and be taken for complete.
     async fn before_refs(
         &self,
         project: &ProjectKey,
@@ -200,15 +202,16 @@ impl Materializer {
             if old != new {
                 moves.push(RefMove { name: name.clone(), old, new });
             } else if mismatch == OnMismatch::Stop {
-                // There and back again: no move would compare it, so look whether the disk is where the map is.
+                // The transactions lead back to the old value, so no move compares it with the disk: compare it here.
                 self.expect(&project.name, name, old).await?;
             }
         }
         Ok(moves)
     }
 
-    /// git refused a name because of another one on the disk. That one was deleted in the chain before (the refdb holds
-    /// no two names that exclude each other), and its deletion has not come yet: a mismatch like any other.
+    /// Explains a move that git refused because of another name on the disk. The refdb never holds two names that
+    /// exclude each other, so the other ref was deleted earlier in the chain, and its deletion has not arrived yet.
+    /// That is a mismatch like any other.
     async fn explain(&self, project: &ProjectKey, moves: &[RefMove], error: GitError) -> Result<GitError, GitError> {
         let GitError::Failed { .. } = &error else { return Ok(error) };
         let shown = self.repositories.list_refs(&project.name).await?;
@@ -232,8 +235,8 @@ impl Materializer {
         Err(GitError::RefMoved { project: project.clone(), name: name.clone(), expected, actual })
     }
 
-    /// Moves refs. Those that have their new values already were moved before a crash, or were there before they were
-    /// seeded: they are left out.
+    /// Moves refs. Leaves out a ref that already has its new value: it was moved before a crash, or had the value
+    /// before it was seeded.
     async fn move_refs(
         &self,
         project: &ProjectName,
@@ -262,7 +265,8 @@ impl Materializer {
     }
 }
 
-/// One step, or two where git cannot do it in one: names that exclude each other go before the others come.
+/// Splits moves into steps that git can make: one step, or two when names exclude each other. The deletions then come
+/// first.
 fn steps(moves: Vec<RefMove>) -> Vec<Vec<RefMove>> {
     let all: Vec<RefName> = moves.iter().map(|step| step.name.clone()).collect();
     if ref_names::exclusive_pair(&all).is_none() {
@@ -272,7 +276,7 @@ fn steps(moves: Vec<RefMove>) -> Vec<Vec<RefMove>> {
     [deletions, others].into_iter().filter(|step| !step.is_empty()).collect()
 }
 
-/// What each key is after all of them.
+/// The last record of each key in these transactions.
 fn squash(transactions: &[Arc<Transaction>]) -> BTreeMap<RefKey, RefRecord> {
     let mut last: BTreeMap<RefKey, RefRecord> = BTreeMap::new();
     for transaction in transactions {

@@ -1,12 +1,12 @@
-//! Strays: values that nobody had committed, and that must give way to what was.
+//! Strays: values on the disk that were never committed, and that give way to committed values.
 //!
-//! Only the sidecar moves refs, but Gerrit's `init` and schema upgrades write behind its back. What they wrote must not be
-//! lost when a committed value takes its place: it is kept under a label of its own, until an operator adopts or discards
-//! it. Three things look like it and are none:
-//! - a step of the ref's own chain, of which a crash left the disk ahead of the version map;
-//! - a value that the new one contains (of a sequence: a smaller number);
-//! - an older value of a repository that was copied here from another node, when the project jumps and this node's map
-//!   knows nothing of the ref. There, only a history that has nothing in common with the new one is a stray.
+//! Only the sidecar moves refs, but Gerrit's `init` and its schema upgrades write without the sidecar. Their values
+//! must not be lost when a committed value takes their place. Each is kept under a label of its own until an operator
+//! adopts or discards it. Three kinds of values look like strays and are none:
+//! - a step of the ref's own chain, when a crash left the disk ahead of the version map;
+//! - a value that the new value contains (for a sequence: a smaller number);
+//! - an older value in a repository that was copied from another node, when a state transfer meets a ref that this
+//!   node's map does not know. Such a value is a stray only if its history has nothing in common with the new one.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use lockstep_proto::{Oid, ProjectKey, ProjectName, RefKey, RefName, Transaction}
 use super::{MaterializeError, Materializer};
 use crate::seams::git::{GitError, RefMove, Relation, compare_counters};
 
-/// Begins the labels of strays; `stray/<value>/<ref>`.
+/// The prefix of a stray's label, which has the form `stray/<value>/<ref>`.
 const LABEL: &str = "stray/";
 
 /// The label under which a stray is kept.
@@ -25,7 +25,7 @@ pub(super) fn label(name: &RefName, value: Oid) -> String {
     format!("{LABEL}{value}/{name}")
 }
 
-/// The stray that a label keeps, if it keeps one.
+/// The stray that a label names; none when the label is not a stray's.
 fn parse(label: &str) -> Option<Stray> {
     let (value, name) = label.strip_prefix(LABEL)?.split_once('/')?;
     Some(Stray { name: name.parse().ok()?, value: value.parse().ok()? })
@@ -40,7 +40,7 @@ impl Materializer {
         Ok(self.repositories.kept(project).await?.iter().filter_map(|label| parse(label)).collect())
     }
 
-    /// Lets go of a stray.
+    /// Releases a stray: its value is no longer kept from garbage collection.
     ///
     /// # Errors
     /// The repository cannot be written.
@@ -48,8 +48,8 @@ impl Materializer {
         self.repositories.release(project, &[label(&stray.name, stray.value)]).await
     }
 
-    /// What these moves would lose that is a stray, with the labels to keep it by. `steps` are the transactions that they
-    /// bring; the version map is as it was before the moves.
+    /// The strays that these moves would lose, with the labels to keep them by. `steps` are the transactions that the
+    /// moves materialize. The version map is in its state before the moves.
     pub(super) async fn stray_values(
         &self,
         project: &ProjectKey,
@@ -61,7 +61,7 @@ impl Materializer {
             let Some(old) = step.old else { continue };
             if self.is_stray(project, step, old, steps).await? {
                 let (name, new) = (&step.name, step.new);
-                tracing::warn!(%project, %name, %old, ?new, "nobody committed what the disk shows: kept as a stray");
+                tracing::warn!(%project, %name, %old, ?new, "a value on disk was never committed: kept as a stray");
                 strays.push((label(name, old), old));
             }
         }
@@ -95,10 +95,10 @@ impl Materializer {
         }
     }
 
-    /// Whether a value holds all that another one said: a commit with the other behind it, or a number that is not smaller.
+    /// Whether `value` contains `other`: it has `other` in its history, or it is a number that is not smaller.
     ///
     /// # Errors
-    /// The repository cannot be read, or one of the values is not there.
+    /// The repository cannot be read, or one of the objects is missing.
     pub async fn contains(&self, project: &ProjectName, value: Oid, other: Oid) -> Result<bool, GitError> {
         if self.repositories.relation(project, other, value).await? == Relation::FastForward {
             return Ok(true);
@@ -107,13 +107,13 @@ impl Materializer {
         Ok(compared.is_some_and(Ordering::is_le))
     }
 
-    /// Whether two commits have nothing in common: what is no commit is not held against anybody.
+    /// Whether two commits have no history in common. False when one of the objects is missing or not a commit.
     ///
     /// # Errors
     /// The repository cannot be read.
     pub async fn is_apart(&self, project: &ProjectName, one: Oid, other: Oid) -> Result<bool, MaterializeError> {
         for oid in [one, other] {
-            // Only a commit contains anything, itself to begin with.
+            // Only a commit contains itself.
             let is_commit = |relation| relation == Relation::FastForward;
             if !is_there(self.repositories.relation(project, oid, oid).await, is_commit)? {
                 return Ok(false);
@@ -123,7 +123,8 @@ impl Materializer {
     }
 }
 
-/// An object that a power cut took cannot be kept, and holds nothing up.
+/// Tests the answer of the repository. A missing object gives false: a power cut took it, so it cannot be kept, and it
+/// must not block anything.
 fn is_there<T>(found: Result<T, GitError>, is_so: impl FnOnce(T) -> bool) -> Result<bool, MaterializeError> {
     match found {
         Ok(found) => Ok(is_so(found)),
@@ -170,18 +171,18 @@ mod tests {
             Self { materializer, model, project }
         }
 
-        /// A commit of its own, on another one if there is one.
+        /// Adds a new commit, on top of `on` if there is one.
         fn commit(&self, on: Option<Oid>, nonce: u64) -> Oid {
             self.model.add_object(&self.project.name, &on.into_iter().collect::<Vec<_>>(), nonce)
         }
 
-        /// The version map knows a version of the ref.
+        /// Records a version of the ref in the version map.
         fn known(&self, version: u64, value: Oid) {
             let records = [(MAIN.parse().unwrap(), record(version, value))].into();
             self.materializer.versions.moved(&self.project, records, Mover::Other).unwrap();
         }
 
-        /// Somebody writes.
+        /// Moves the ref on the disk, as a program other than the sidecar does.
         async fn written(&self, value: Oid) {
             let name: RefName = MAIN.parse().unwrap();
             let old = self.model.read_ref(&self.project.name, &name).await.unwrap();
@@ -189,7 +190,7 @@ mod tests {
             self.model.move_refs(&self.project.name, &[step], &[]).await.unwrap();
         }
 
-        /// Transactions come, each with the next version of the ref.
+        /// Materializes transactions, each with the next version of the ref.
         async fn placed(&self, first: u64, values: &[Oid]) {
             let mut old = None;
             let all = values.iter().zip(first..).map(|(value, version)| {

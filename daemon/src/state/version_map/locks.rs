@@ -1,4 +1,5 @@
-//! In-process locks on refs. Whoever moves refs, for a local commit or for a foreign transaction, holds them.
+//! In-process locks on refs. A task that moves refs holds their locks, for a local commit and for another node's
+//! transaction.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,11 +11,11 @@ use tokio::sync::OwnedMutexGuard;
 type Key = (ProjectName, RefKey);
 type Held = Arc<tokio::sync::Mutex<()>>;
 
-/// The locks of one node. A lock exists while somebody holds it or waits for it.
+/// The locks of one node. A lock exists while a task holds it or waits for it.
 #[derive(Debug, Default)]
 pub struct RefLocks(Arc<Mutex<BTreeMap<Key, Held>>>);
 
-/// Locks that are held; dropping it lets go of them.
+/// Held locks. Dropping the guard releases them.
 #[derive(Debug)]
 pub struct RefGuard {
     versions: Arc<Mutex<BTreeMap<Key, Held>>>,
@@ -22,7 +23,7 @@ pub struct RefGuard {
 }
 
 impl RefLocks {
-    /// Takes the locks of all keys, in their order, so that two batches never wait for each other.
+    /// Takes the locks of all keys in key order, so that two batches never deadlock.
     pub async fn lock(&self, project: &ProjectName, keys: impl IntoIterator<Item = RefKey>) -> RefGuard {
         let mut keys: Vec<RefKey> = keys.into_iter().collect();
         keys.sort_unstable();
@@ -43,13 +44,13 @@ impl RefLocks {
         guard
     }
 
-    /// How many locks exist.
+    /// Number of locks that a task holds or waits for.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.lock().len()
     }
 
-    /// Whether nobody holds or awaits a lock.
+    /// Whether no task holds or waits for a lock.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -61,7 +62,7 @@ impl Drop for RefGuard {
         let mut versions = self.versions.lock();
         for (key, guard) in self.held.drain(..) {
             drop(guard);
-            // The table's own reference is the last one: nobody holds the lock and nobody waits for it.
+            // The map's own reference is the last one: no task holds the lock or waits for it.
             if versions.get(&key).is_some_and(|lock| Arc::strong_count(lock) == 1) {
                 versions.remove(&key);
             }

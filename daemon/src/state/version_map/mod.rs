@@ -1,8 +1,9 @@
-//! What this node knows of refs: the durable version map, and above it the volatile overlay of early moves.
+//! The version map: this node's durable record of each ref, and above it a volatile overlay of moves that are not
+//! durable yet.
 //!
-//! A local commit moves its refs before anything is synced: the journal is the write-ahead log. Such a move lives in
-//! the overlay until the next sync has made the refs durable; then the map follows. A power cut therefore takes
-//! the overlay together with the refs, and the map never runs ahead of the disk.
+//! A local commit moves its refs before anything is synced, because the journal is the write-ahead log. Such a move
+//! stays in the overlay until the next sync has made the refs durable; then the durable map takes it over. A power cut
+//! therefore takes the overlay together with the refs, and the durable map never runs ahead of the disk.
 
 mod locks;
 
@@ -19,26 +20,26 @@ use tokio::sync::broadcast;
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::seams::volume::{Changes, MoveIntent, NodeStore, RefRecord, StoreError};
 
-/// Entries of one page of the version map.
+/// Entries per page of the version map.
 const PAGE: usize = 1_000;
-/// Moves that are kept for whoever listens to them.
+/// Moves that are buffered for the receivers of [`VersionMap::moves`].
 const MOVES: usize = 1_024;
 
-/// Who moved a ref.
+/// The cause of a ref move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mover {
-    /// A commit of this node, for its own bridge.
+    /// A commit of this node for its own bridge.
     Own,
-    /// Anything else: another node's commit, one that was settled later, a repair.
+    /// Anything else: another node's commit, a commit that was in doubt, a repair.
     Other,
 }
 
-/// Told of every move of a ref, when the disk shows it and before it can become durable.
+/// Follows ref moves. It is called for every move, once the disk shows it and before it can become durable.
 pub trait Follow: Send + Sync {
-    /// A ref has moved. `before` asks for what the version map said until now.
+    /// Called when a ref has moved to the value `now`. `before` reads the ref's previous record.
     ///
     /// # Errors
-    /// What was before cannot be read: the move is not noted, and will be made again.
+    /// The previous record cannot be read. The move is not recorded, and will be made again.
     fn moved(
         &self,
         project: &ProjectKey,
@@ -49,7 +50,7 @@ pub trait Follow: Send + Sync {
     ) -> Result<(), StoreError>;
 }
 
-/// The version map with its overlay, and the locks of the refs. One a node.
+/// The version map with its overlay, and the locks of the refs. There is one per node.
 pub struct VersionMap {
     store: Arc<dyn NodeStore>,
     overlay: Mutex<Overlay>,
@@ -67,14 +68,14 @@ struct Overlay {
     refs: BTreeMap<(ProjectKey, RefKey), (RefRecord, u64)>,
     directories: BTreeMap<(ProjectKey, RefName), u64>,
     forgotten: BTreeMap<ProjectKey, u64>,
-    /// What this node committed and could not move yet.
+    /// Versions that this node committed and could not materialize yet.
     ahead: BTreeMap<(ProjectKey, RefKey), Version>,
-    /// Intents whose moves are not in the overlay yet, and the last intent.
+    /// Numbers of the move intents whose moves are not in the overlay yet, and the number of the last intent.
     under_way: BTreeSet<u64>,
     last_intent: u64,
 }
 
-/// Moves that are recorded as intents and are being made; dropping it says that they are in the overlay, or were not made.
+/// Moves in progress, whose intents are recorded. Dropping it says that the moves are in the overlay, or were not made.
 pub struct UnderWay<'a> {
     versions: &'a VersionMap,
     number: u64,
@@ -86,29 +87,30 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-/// What was in the overlay at some moment.
+/// The extent of the overlay at one moment.
 #[derive(Debug)]
 pub struct Snapshot {
     generation: u64,
-    /// Intents up to this one are in the overlay as it was.
+    /// The moves of the intents up to this number were in the overlay, or were not made.
     last_intent: u64,
 }
 
 impl VersionMap {
-    /// Nothing but what the store says.
+    /// Creates the version map of a store, with an empty overlay.
     #[must_use]
     pub fn new(store: Arc<dyn NodeStore>, bugs: InjectedBugs) -> Self {
         let moves = broadcast::Sender::new(MOVES);
         Self { store, overlay: Mutex::default(), bugs, follower: None, moves, locks: RefLocks::default() }
     }
 
-    /// Tells `follower` of every move.
+    /// Sets the follower, which is told of every move.
     #[must_use]
     pub fn followed(self, follower: Option<Arc<dyn Follow>>) -> Self {
         Self { follower, ..self }
     }
 
-    /// Every move from now on, when [`VersionMap::get`] answers it. Who falls behind is told so, and does not know which.
+    /// Subscribes to ref moves. A move is sent once [`VersionMap::get`] returns it. A receiver that falls behind gets
+    /// an error, and does not learn which moves it missed.
     #[must_use]
     pub fn moves(&self) -> broadcast::Receiver<(ProjectName, RefKey)> {
         self.moves.subscribe()
@@ -118,10 +120,10 @@ impl VersionMap {
         self.overlay.lock()
     }
 
-    /// What is applied here of a ref; none when it was never committed, as far as this node knows.
+    /// The record of a ref that is applied here; none when, as far as this node knows, the ref was never committed.
     ///
     /// # Errors
-    /// The store failed: that is not "never committed".
+    /// The store failed. Never take this for "never committed".
     pub fn get(&self, project: &ProjectKey, key: &RefKey) -> Result<Option<RefRecord>, StoreError> {
         let scoped = scope(project, key);
         let early = self.overlay().refs.get(&(scoped.clone(), key.clone())).map(|(record, _)| record.clone());
@@ -133,7 +135,7 @@ impl VersionMap {
         Ok(known.filter(|record| !(forgets && record.value.is_absent())))
     }
 
-    /// The version that is applied here.
+    /// The version of a ref that is applied here; [`Version::NONE`] when there is no record.
     ///
     /// # Errors
     /// As [`VersionMap::get`].
@@ -141,22 +143,22 @@ impl VersionMap {
         Ok(self.get(project, key)?.map_or(Version::NONE, |record| record.version))
     }
 
-    /// Notes that this node committed a version which cannot be read here yet; until it can, [`VersionMap::committed_version`]
-    /// answers it.
+    /// Records that this node committed a version that cannot be read here yet. Until it can,
+    /// [`VersionMap::committed_version`] returns it.
     ///
     /// # Errors
     /// As [`VersionMap::get`].
     pub fn committed_ahead(&self, project: &ProjectKey, key: &RefKey, version: Version) -> Result<(), StoreError> {
         let at = (scope(project, key), key.clone());
         self.overlay().ahead.insert(at.clone(), version);
-        // Somebody else may have moved it between.
+        // Another task may have applied the version meanwhile.
         if self.version(project, key)? >= version {
             self.overlay().ahead.remove(&at);
         }
         Ok(())
     }
 
-    /// The version that is applied here, or the later one that this node committed and that will be.
+    /// The version that is applied here, or a later one that this node committed and has yet to apply.
     ///
     /// # Errors
     /// As [`VersionMap::get`].
@@ -165,7 +167,7 @@ impl VersionMap {
         Ok(self.version(project, key)?.max(ahead.unwrap_or(Version::NONE)))
     }
 
-    /// The project's state; none when this node never heard of it.
+    /// The project's state; none when this node does not know the project.
     ///
     /// # Errors
     /// As [`VersionMap::get`].
@@ -177,7 +179,7 @@ impl VersionMap {
         }))
     }
 
-    /// Every project that this node has heard of, deleted ones included, with its state.
+    /// Every project that this node knows, deleted ones included, with its state.
     ///
     /// # Errors
     /// As [`VersionMap::get`].
@@ -189,7 +191,7 @@ impl VersionMap {
         Ok(projects)
     }
 
-    /// Visits what is applied here of a project's refs and its `@HEAD`, tombstones included, in key order.
+    /// Visits the records of a project's refs and its `@HEAD` that are applied here, in key order, tombstones included.
     ///
     /// # Errors
     /// As [`VersionMap::get`].
@@ -206,14 +208,14 @@ impl VersionMap {
         }
     }
 
-    /// Behind `after`, about `limit` entries. Fewer than `limit` means that there are no more.
+    /// Returns about `limit` entries after the key `after`. Fewer than `limit` means that there are no more.
     fn page(
         &self,
         project: &ProjectKey,
         after: Option<&RefKey>,
         limit: usize,
     ) -> Result<Vec<(RefKey, RefRecord)>, StoreError> {
-        // The overlay first: what becomes durable between the two looks is in both.
+        // Read the overlay first. An entry that becomes durable between the two reads is then in both.
         let (early, forgotten) = {
             let overlay = self.overlay();
             let from = (project.clone(), after.cloned().unwrap_or(RefKey::State));
@@ -234,7 +236,7 @@ impl VersionMap {
         Ok(page.into_iter().collect())
     }
 
-    /// The key of a project that exists here (in any phase but deleted).
+    /// The key of a project that exists here, in any phase but deleted.
     ///
     /// # Errors
     /// As [`VersionMap::get`].
@@ -243,7 +245,7 @@ impl VersionMap {
         Ok(state.map(|state| ProjectKey { name: name.clone(), incarnation: state.incarnation }))
     }
 
-    /// Whether this incarnation of a project is known to be deleted: nothing of it comes back.
+    /// Whether this incarnation of a project is known to be deleted. Nothing of a deleted incarnation comes back.
     ///
     /// # Errors
     /// As [`VersionMap::get`].
@@ -254,7 +256,8 @@ impl VersionMap {
         }))
     }
 
-    /// Whether an object is, or lately was, the value of a ref: a base that every site has or will have.
+    /// Whether an object is, or recently was, the value of a ref. Every site has such an object or will have it, so
+    /// packs may build on it.
     ///
     /// # Errors
     /// As [`VersionMap::get`].
@@ -268,7 +271,7 @@ impl VersionMap {
         if in_overlay { Ok(true) } else { self.store.is_value(project, oid) }
     }
 
-    /// Whether a name is known to be marked as a directory in the refdb.
+    /// Whether this node knows that a name has a directory mark in the refdb.
     ///
     /// # Errors
     /// As [`VersionMap::get`].
@@ -279,11 +282,12 @@ impl VersionMap {
         self.store.is_directory(project, name)
     }
 
-    /// Notes that refs are about to be moved: a crash of this process between the move and the next durable step is
-    /// told by this. The caller holds their locks, calls [`VersionMap::moved`] after the move, and then drops the answer.
+    /// Records move intents: these refs are about to move. After a crash of this process between the move and the next
+    /// durable step, the intents tell how far the disk is ahead of the version map. The caller holds the locks of the
+    /// refs, calls [`VersionMap::moved`] after the move, and then drops the returned value.
     ///
     /// # Errors
-    /// The store failed: move nothing.
+    /// The store failed. The caller must not move the refs.
     pub fn record_intents(
         &self,
         project: &ProjectKey,
@@ -300,17 +304,17 @@ impl VersionMap {
         Ok(UnderWay { versions: self, number })
     }
 
-    /// Notes that refs were moved, and that the disk shows it. The caller holds their locks.
+    /// Records that refs were moved, and that the disk shows it. The caller holds their locks.
     ///
     /// # Errors
-    /// The store failed: nothing is noted.
+    /// The store failed, and nothing is recorded.
     pub fn moved(
         &self,
         project: &ProjectKey,
         records: BTreeMap<RefKey, RefRecord>,
         mover: Mover,
     ) -> Result<(), StoreError> {
-        // First: a durable step that takes the moves takes what the follower made of them, too.
+        // Call the follower first: a durable step that takes the moves then also takes the follower's changes for them.
         for (key, record) in &records {
             self.follow(project, key, &|| self.get(project, key), &record.value, mover)?;
         }
@@ -327,13 +331,13 @@ impl VersionMap {
         }
         drop(overlay);
         if self.moves.receiver_count() > 0 {
-            // That nobody listens is no failure.
+            // A send without receivers is no failure.
             keys.into_iter().for_each(|key| drop(self.moves.send((project.name.clone(), key))));
         }
         Ok(())
     }
 
-    /// Notes that a ref on the disk was not what the version map says (`shown`), and is again.
+    /// Tells the follower that a ref on the disk had the value `shown`, and has the version map's value again.
     ///
     /// # Errors
     /// As [`VersionMap::moved`].
@@ -354,7 +358,7 @@ impl VersionMap {
         self.follower.as_ref().map_or(Ok(()), |follower| follower.moved(project, key, before, now, mover))
     }
 
-    /// Notes that names are marked as directories in the refdb.
+    /// Records that names have directory marks in the refdb.
     pub fn marked(&self, project: &ProjectKey, names: impl IntoIterator<Item = RefName>) {
         let mut overlay = self.overlay();
         overlay.generation += 1;
@@ -362,7 +366,7 @@ impl VersionMap {
         overlay.directories.extend(names.into_iter().map(|name| ((project.clone(), name), generation)));
     }
 
-    /// Notes that a project's incarnation is gone, with all its refs. The caller holds the lock of `@state`.
+    /// Records that a project's incarnation is gone with all its refs. The caller holds the lock of `@state`.
     pub fn forget(&self, project: &ProjectKey) {
         let mut overlay = self.overlay();
         overlay.generation += 1;
@@ -373,14 +377,15 @@ impl VersionMap {
         overlay.forgotten.insert(project.clone(), generation);
     }
 
-    /// Whether there are moves that are not durable.
+    /// Whether the overlay holds moves that are not durable.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
         let overlay = self.overlay();
         !(overlay.refs.is_empty() && overlay.directories.is_empty() && overlay.forgotten.is_empty())
     }
 
-    /// Adds the overlay to a durable step. Take it before the sync; give the snapshot back after the step.
+    /// Adds the overlay to a durable step. Call it before the sync, and pass the snapshot to [`VersionMap::durable`]
+    /// after the step.
     pub fn collect(&self, into: &mut Changes) -> Snapshot {
         let overlay = self.overlay();
         let refs = overlay.refs.iter();
@@ -391,10 +396,10 @@ impl VersionMap {
         Snapshot { generation: overlay.generation, last_intent }
     }
 
-    /// Drops from the overlay what is durable now.
+    /// Drops the entries from the overlay that the snapshot covers, because they are durable now.
     ///
     /// # Errors
-    /// The store failed.
+    /// The store cannot end the move intents.
     pub fn durable(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
         let mut overlay = self.overlay();
         overlay.refs.retain(|_, (_, generation)| *generation > snapshot.generation);
@@ -404,7 +409,7 @@ impl VersionMap {
     }
 }
 
-/// `@state` belongs to the name: its entry is kept under incarnation 0.
+/// `@state` belongs to the project's name, so its entry is kept under incarnation 0.
 fn scope(project: &ProjectKey, key: &RefKey) -> ProjectKey {
     match key {
         RefKey::State => ProjectKey { name: project.name.clone(), incarnation: 0 },

@@ -1,4 +1,4 @@
-//! Lag, computed when `/metrics` is read: right even when the pipeline stands still.
+//! The lag metrics. They are computed when `/metrics` is read, so they are right even while the pipeline stands still.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use opentelemetry::metrics::Meter;
 use super::table;
 use crate::telemetry::status_board::StatusBoard;
 
-/// Shows the lag of every origin on the board.
+/// Registers the lag metrics, with one series per origin on the board.
 pub fn observe_board(meter: &Meter, board: &Arc<StatusBoard>) {
     let seconds = board.clone();
     table::LAG_SECONDS

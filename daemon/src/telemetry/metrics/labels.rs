@@ -1,12 +1,12 @@
-//! The values of labels: enums, so that no metric has more series than there are variants.
+//! The values of labels. They are enums, so that a metric has at most as many series as there are variants.
 
 use lockstep_proto::bridge::{Outcome, RefusalCode};
 
 use crate::seams::git::GitError;
 
-/// A label's value.
+/// A value of a label.
 pub(super) trait Label: Copy {
-    /// As `/metrics` writes it: lower case, words joined by underscores.
+    /// The value in `/metrics`: lower case, words joined by underscores.
     fn text(self) -> &'static str;
 }
 
@@ -29,61 +29,61 @@ macro_rules! label {
 }
 
 label!(
-    /// A call of the refdb, by what it is for.
+    /// The purpose of a refdb call.
     RefDbOp {
         /// The commit point.
         Commit = "commit",
-        /// Locks of a transaction that is more than one write takes: set, and taken away.
+        /// Setting and removing the ref locks of a transaction that is too large for one write.
         Lock = "lock",
-        /// Strong reads of items.
+        /// Strongly consistent reads of items.
         Read = "read",
         /// Reads of a project's items, or of all projects.
         Scan = "scan",
         /// Reads of a slot.
         Slot = "slot",
-        /// Poison for a slot.
+        /// Poisoning of a slot.
         Poison = "poison",
-        /// Removal of slots that every node is past.
+        /// Removal of slots that every node has applied.
         Collect = "collect",
-        /// An incarnation's marks.
+        /// Writes of an incarnation's marks.
         Mark = "mark",
-        /// Births, freezes and ends of incarnations.
+        /// Reads and changes of incarnation records: opening, freezing, draining, forgetting.
         Incarnation = "incarnation",
-        /// Records of sites.
+        /// Reads and changes of site records and of the Gerrit installation's record.
         Site = "site",
-        /// Records of nodes.
+        /// Reads and changes of node records and of instance ids.
         Node = "node",
     }
 );
 
 label!(
-    /// How a call of the refdb ended.
+    /// The end of a refdb call.
     CallEnd {
-        /// With an answer.
+        /// The refdb answered.
         Answered = "answered",
-        /// With a conflict: another write was under way, this one did nothing.
+        /// Another write to the same items was in progress. This call changed nothing.
         Conflict = "conflict",
-        /// With "not now": throttled or unreachable, nothing was changed.
+        /// The refdb was throttled or unreachable. Nothing was changed.
         NotNow = "not_now",
-        /// Without an answer: it may have taken effect.
+        /// No answer came. The call may have taken effect.
         Unknown = "unknown",
-        /// With an error that no retry mends.
+        /// The refdb refused the call. A retry does not help.
         Broken = "broken",
     }
 );
 
 label!(
-    /// What became of a transaction at this node.
+    /// The outcome of a transaction at this node.
     ApplyOutcome {
         /// Applied from the event log.
         Applied = "applied",
-        /// Not newer than what is here.
+        /// Skipped, because it is not newer than the local state.
         Skipped = "skipped",
-        /// Applied out of band, from journal or refdb, because something was missing.
+        /// Applied out of the event log's order, from the journal or the refdb, because something was missing.
         CaughtUp = "caught_up",
-        /// It waits for something that has not arrived.
+        /// Parked: it waits for something that has not arrived.
         Parked = "parked",
-        /// Its content is bad.
+        /// Quarantined: its content is bad.
         Quarantined = "quarantined",
     }
 );
@@ -93,13 +93,13 @@ label!(
     GitOp {
         /// Packing objects for other sites.
         Pack = "pack",
-        /// Checking packs and letting their objects join.
+        /// Checking packs and adding their objects.
         Ingest = "ingest",
         /// Moving refs.
         MoveRefs = "move_refs",
-        /// Making it durable.
+        /// Making the repositories durable.
         Sync = "sync",
-        /// Mending what a crash left.
+        /// Repairing the leftovers of a crash.
         Repair = "repair",
     }
 );

@@ -1,10 +1,10 @@
-//! Every metric of the sidecar: its name, kind, labels and meaning in one table, its instruments by stage.
+//! Every metric of the sidecar: one table of names, kinds, labels and meanings, and the instruments of each stage.
 //!
-//! [`ALL`] is the documentation: `docs/operations.md` has the same table, and a test holds them together. A label
-//! has few values: enums of this crate, or `origin`, which has one value a site (operators enroll sites; no push
-//! makes one). Projects, refs and transactions are never labels.
+//! [`ALL`] is the documentation. `docs/operations.md` has the same table, and a test compares the two. A label has few
+//! values: they are enums of this crate, or the label is `origin` with one value per site. (Operators enroll sites; no
+//! push creates one.) Projects, refs and transactions are never labels.
 //!
-//! Stages get their struct out of [`Metrics`]; [`Metrics::noop`] measures nothing, for tests and the simulator.
+//! Each stage gets its struct from [`Metrics`]. [`Metrics::noop`] measures nothing; tests and the simulator use it.
 
 mod board;
 mod labels;
@@ -26,26 +26,26 @@ pub use table::{ALL, Kind, MetricDoc, markdown};
 pub struct Metrics {
     /// Commits, as the bridge sees them.
     pub commit: CommitMetrics,
-    /// Calls of the refdb.
+    /// Refdb calls.
     pub refdb: RefDbMetrics,
-    /// From the journal to the event log.
+    /// The publisher, from the journal to the event log.
     pub publish: PublishMetrics,
-    /// From the event log.
+    /// Records that are read from the event log.
     pub consume: ConsumeMetrics,
-    /// Into the local repositories.
+    /// The apply stage.
     pub apply: ApplyMetrics,
-    /// Stream events.
+    /// Stream events of this node's Gerrit and of other nodes.
     pub events: EventMetrics,
-    /// What Gerrit has to look at.
+    /// Refresh tasks for Gerrit.
     pub refresh: RefreshMetrics,
-    /// The repositories themselves.
+    /// Operations on the repositories.
     pub git: GitMetrics,
-    /// Role and readiness.
+    /// Readiness, epoch and failures of tasks.
     pub site: SiteMetrics,
 }
 
 impl Metrics {
-    /// Instruments of this meter.
+    /// Creates the instruments from a meter.
     #[must_use]
     pub fn new(meter: &Meter) -> Self {
         Self {
@@ -61,7 +61,7 @@ impl Metrics {
         }
     }
 
-    /// Instruments that measure nothing.
+    /// Creates instruments that measure nothing.
     #[must_use]
     pub fn noop() -> Self {
         Self::new(&NoopMeterProvider::new().meter("noop"))

@@ -1,4 +1,4 @@
-//! The instruments of each stage. A method is one event of the stage; durations are seconds.
+//! The instruments of each stage. A method records one event of the stage. Durations are in seconds.
 
 use lockstep_proto::SiteId;
 use lockstep_proto::bridge::{Outcome, RefusalCode};
@@ -18,7 +18,7 @@ fn origin(site: &SiteId) -> KeyValue {
     KeyValue::new("origin", site.to_string())
 }
 
-/// Commits, as the bridge sees them.
+/// The metrics of commits, as the bridge sees them.
 #[derive(Clone, Debug)]
 pub struct CommitMetrics {
     total: Counter<u64>,
@@ -37,7 +37,7 @@ impl CommitMetrics {
         }
     }
 
-    /// A batch was answered, with this many refs committed.
+    /// Records the answer to a batch, and the number of its refs that were committed.
     pub fn answered(&self, outcome: Outcome, seconds: f64, committed_refs: u64) {
         let labels = [label("outcome", outcome)];
         self.total.add(1, &labels);
@@ -45,18 +45,18 @@ impl CommitMetrics {
         self.refs.add(committed_refs, &[]);
     }
 
-    /// A batch's fate was not known when it was answered.
+    /// Records a batch whose outcome was unknown when it was answered.
     pub fn unknown(&self) {
         self.total.add(1, &[label("outcome", Outcome::Unknown)]);
     }
 
-    /// A ref was refused.
+    /// Records the refusal of a ref.
     pub fn refused(&self, code: RefusalCode) {
         self.refusals.add(1, &[label("code", code)]);
     }
 }
 
-/// Calls of the refdb.
+/// The metrics of refdb calls.
 #[derive(Clone, Debug)]
 pub struct RefDbMetrics {
     trips: Counter<u64>,
@@ -68,14 +68,14 @@ impl RefDbMetrics {
         Self { trips: table::REFDB_TRIPS.counter(meter), seconds: table::REFDB_SECONDS.seconds(meter) }
     }
 
-    /// A call ended.
+    /// Records the end of a call.
     pub fn called(&self, op: RefDbOp, end: CallEnd, seconds: f64) {
         self.trips.add(1, &[label("op", op), label("end", end)]);
         self.seconds.record(seconds, &[label("op", op)]);
     }
 }
 
-/// From the journal to the event log.
+/// The metrics of the publisher.
 #[derive(Clone, Debug)]
 pub struct PublishMetrics {
     slots: Counter<u64>,
@@ -94,20 +94,20 @@ impl PublishMetrics {
         }
     }
 
-    /// A batch was appended.
+    /// Records the append of a batch of slots to the event log.
     pub fn appended(&self, slots: u64, seconds: f64) {
         self.slots.add(slots, &[]);
         self.seconds.record(seconds, &[]);
     }
 
-    /// Where the journal stands, summed over its lanes.
+    /// Records the state of the journal, summed over its lanes.
     pub fn journal(&self, unpublished: u64, in_flight: u64) {
         self.unpublished.record(unpublished, &[]);
         self.in_flight.record(in_flight, &[]);
     }
 }
 
-/// From the event log.
+/// The metrics of the readers of the event log.
 #[derive(Clone, Debug)]
 pub struct ConsumeMetrics {
     records: Counter<u64>,
@@ -118,13 +118,13 @@ impl ConsumeMetrics {
         Self { records: table::CONSUME_RECORDS.counter(meter) }
     }
 
-    /// Records were read.
+    /// Counts records that were read from a site's stream.
     pub fn read(&self, site: &SiteId, records: u64) {
         self.records.add(records, &[origin(site)]);
     }
 }
 
-/// Into the local repositories.
+/// The metrics of the apply stage.
 #[derive(Clone, Debug)]
 pub struct ApplyMetrics {
     total: Counter<u64>,
@@ -141,19 +141,19 @@ impl ApplyMetrics {
         }
     }
 
-    /// Something became of a transaction.
+    /// Records the outcome of a transaction.
     pub fn transaction(&self, site: &SiteId, outcome: ApplyOutcome) {
         self.total.add(1, &[origin(site), label("outcome", outcome)]);
     }
 
-    /// How much is held.
+    /// Records how many transactions are parked, and how many records are quarantined.
     pub fn held(&self, parked: u64, quarantined: u64) {
         self.parked.record(parked, &[]);
         self.quarantined.record(quarantined, &[]);
     }
 }
 
-/// Stream events.
+/// The metrics of stream events.
 #[derive(Clone, Debug)]
 pub struct EventMetrics {
     forwarded: Counter<u64>,
@@ -176,22 +176,22 @@ impl EventMetrics {
         }
     }
 
-    /// Events are in the event log.
+    /// Counts events that reached the event log.
     pub fn forwarded(&self, count: u64) {
         self.forwarded.add(count, &[]);
     }
 
-    /// Gerrit has confirmed events.
+    /// Counts events that Gerrit has confirmed.
     pub fn delivered(&self, count: u64) {
         self.delivered.add(count, &[]);
     }
 
-    /// An event was dropped.
+    /// Counts an event that was dropped.
     pub fn dropped(&self) {
         self.dropped.add(1, &[]);
     }
 
-    /// What is on its way.
+    /// Records how many events are on their way, and how long the oldest has waited.
     pub fn on_their_way(&self, now: &EventsStatus) {
         self.unsent.record(now.unsent, &[]);
         self.waiting.record(now.waiting, &[]);
@@ -199,7 +199,7 @@ impl EventMetrics {
     }
 }
 
-/// What Gerrit has to look at.
+/// The metrics of refresh tasks.
 #[derive(Clone, Debug)]
 pub struct RefreshMetrics {
     due: Gauge<u64>,
@@ -218,20 +218,20 @@ impl RefreshMetrics {
         }
     }
 
-    /// How the queue stands: subjects, and the age of the oldest in seconds.
+    /// Records the number of subjects in the queue, and the age of the oldest in seconds.
     pub fn stands(&self, due: u64, oldest_seconds: u64) {
         self.due.record(due, &[]);
         self.oldest.record(oldest_seconds, &[]);
     }
 
-    /// Tasks that were reported.
+    /// Counts the tasks that Gerrit reported as done and as failed.
     pub fn reported(&self, done: u64, failed: u64) {
         self.done.add(done, &[]);
         self.failed.add(failed, &[]);
     }
 }
 
-/// The repositories themselves.
+/// The metrics of operations on the repositories.
 #[derive(Clone, Debug)]
 pub struct GitMetrics {
     seconds: Histogram<f64>,
@@ -243,7 +243,7 @@ impl GitMetrics {
         Self { seconds: table::GIT_SECONDS.seconds(meter), errors: table::GIT_ERRORS.counter(meter) }
     }
 
-    /// An operation ended.
+    /// Records the end of an operation.
     pub fn ended<T>(&self, op: GitOp, result: &Result<T, GitError>, seconds: f64) {
         self.seconds.record(seconds, &[label("op", op)]);
         if let Err(error) = result {
@@ -252,7 +252,7 @@ impl GitMetrics {
     }
 }
 
-/// Role and readiness.
+/// The metrics of the node itself: readiness, epoch, and failures of its tasks.
 #[derive(Clone, Debug)]
 pub struct SiteMetrics {
     ready: Gauge<u64>,
@@ -266,12 +266,12 @@ impl SiteMetrics {
         Self { ready: table::READY.gauge(meter), epoch: table::EPOCH.gauge(meter), failures }
     }
 
-    /// What the node knows of itself.
+    /// Records whether the node is ready, and its site's epoch as the node knows it.
     pub fn state(&self, ready: bool, epoch: u64) {
         self.ready.record(u64::from(ready), &[]);
         self.epoch.record(epoch, &[]);
     }
-    /// A task failed and will try again. Stages have fixed names.
+    /// Records that a stage's task failed and will try again. Stage names are fixed.
     pub fn failed(&self, stage: &'static str) {
         self.failures.add(1, &[KeyValue::new("stage", stage)]);
     }
