@@ -7,85 +7,85 @@ use crate::name::RefName;
 use crate::oid::Oid;
 use crate::slot::TxnId;
 
-/// A whole batch of ref commands on one project.
+/// A batch of ref commands on one project.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RefTransactionRequest {
-    /// Chosen by the caller, unique for the batch (a UUID, say). A retry with the same id and the same commands
-    /// gets the answer of the first try. At most 128 bytes.
+    /// A unique id of the batch that the caller chooses (for example a UUID), at most 128 bytes. A retry with the same
+    /// id and the same commands gets the answer of the first try.
     pub request_id: String,
-    /// How long the caller waits, in milliseconds; at its end the answer is what is known by then.
+    /// How long the caller waits, in milliseconds. When the time is over, the answer states what is known by then.
     #[serde(default)]
     pub deadline_ms: Option<u64>,
-    /// All or nothing. Without it a stale ref is refused alone and the others are committed together.
+    /// Whether the batch is all or nothing. If not, a stale ref is refused alone and the others are committed together.
     #[serde(default)]
     pub atomic: bool,
-    /// What to do; at most 2,000 commands, each ref at most once.
+    /// The commands: at most 2,000, each ref at most once.
     pub commands: Vec<RefCommand>,
-    /// Who pushes, for people.
+    /// The user who pushes, for people to read.
     #[serde(default)]
     pub actor: Option<String>,
-    /// W3C trace context.
+    /// The W3C trace context of the push.
     #[serde(default)]
     pub traceparent: Option<String>,
 }
 
-/// What a node wants of a peer's repository: at most 5,000 ids in each list.
+/// A node's request for objects of a peer's repository: at most 5,000 ids in each list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ObjectsRequest {
-    /// Objects that shall be complete afterwards.
+    /// Objects that must be complete at the caller afterwards.
     #[schema(value_type = Vec<String>)]
     pub wants: Vec<Oid>,
-    /// Objects that the caller has, with everything that they need.
+    /// Objects that the caller already has, with everything that they need.
     #[serde(default)]
     #[schema(value_type = Vec<String>)]
     pub haves: Vec<Oid>,
 }
 
-/// What a peer lacks of what was wanted.
+/// The answer of a peer that does not have all of the wanted objects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ObjectsMissing {
-    /// At least one of the objects that are not there.
+    /// Objects that the peer does not have: at least one of them.
     #[schema(value_type = Vec<String>)]
     pub missing: Vec<Oid>,
 }
 
-/// One ref's command. Without `old` the current value is replaced whatever it is.
+/// A command on one ref. Without `old`, the command replaces any current value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RefCommand {
-    /// The ref.
+    /// The full name of the ref.
     #[serde(rename = "ref")]
     #[schema(value_type = String, example = "refs/heads/main")]
     pub name: RefName,
-    /// What it must be now.
+    /// The value that the ref must have now.
     #[serde(default)]
     #[schema(value_type = String, example = "absent")]
     pub old: Expected,
-    /// What it shall be; null deletes it. It must be said: a caller that forgets it deletes nothing.
+    /// The new value. Null deletes the ref. The field is required, so that a caller that forgets it deletes nothing.
     #[serde(deserialize_with = "stated")]
     #[schema(value_type = Option<String>, required = true)]
     pub new: Option<Oid>,
-    /// Allow an update that is no fast-forward.
+    /// Whether an update that is not a fast-forward is allowed.
     #[serde(default)]
     pub force: bool,
 }
 
-/// Reads a field that may be null and may not be left out.
+/// Reads a field that may be null but must be present.
 fn stated<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Oid>, D::Error> {
     Option::deserialize(from)
 }
 
-/// What a ref must be for a command to hold. JSON: `"any"`, `"absent"`, or an object id.
+/// The value that a ref must have for a command to apply. JSON: `"any"`, `"absent"`, or an object id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Expected {
-    /// Whatever it is.
+    /// Any value, or none.
     #[default]
     Any,
-    /// Not there.
+    /// The ref does not exist.
     Absent,
-    /// This object.
+    /// The ref points to this object.
     Oid(Oid),
 }
 
@@ -109,90 +109,91 @@ impl<'de> Deserialize<'de> for Expected {
     }
 }
 
-/// What became of a batch.
+/// The outcome of a batch, of one of its commands, or of an operation on a project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Committed, and readable in the local repository.
     Committed,
-    /// Committed for ever; the local repository will show it soon.
+    /// Committed for ever. The local repository will show it soon.
     CommittedNotYetVisible,
     /// Not committed, and it never will be.
     Refused,
-    /// Not known yet. Ask again with the same request id, or by the transaction id.
+    /// Not known yet. Repeat the request with the same request id, or ask by the transaction id.
     Unknown,
 }
 
 /// The answer to a batch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RefTransactionResponse {
-    /// The outcome of the batch: `committed` when anything of it is.
+    /// The outcome of the batch: the first of `unknown`, `committed_not_yet_visible` and `committed` that any command
+    /// has; `refused` if all commands were refused.
     pub outcome: Outcome,
-    /// The transaction that was committed, or whose fate is unknown.
+    /// The transaction that was committed, or whose outcome is unknown.
     #[schema(value_type = Option<String>)]
     pub txn: Option<TxnId>,
-    /// One verdict a command, in the order of the request.
+    /// One verdict per command, in the order of the request.
     pub results: Vec<RefResult>,
 }
 
 /// The verdict on one ref.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RefResult {
-    /// The ref.
+    /// The full name of the ref.
     #[serde(rename = "ref")]
     #[schema(value_type = String)]
     pub name: RefName,
-    /// What became of it.
+    /// The outcome of the ref's command.
     pub outcome: Outcome,
-    /// Why, when it is not simply committed.
+    /// The reason, if the command was not simply committed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
 }
 
-/// Why a ref was refused or is in doubt: a stable code, a sentence for people, and what a caller may do.
+/// The reason why a ref was refused or is in doubt: a stable code, a sentence for people, and what the caller may do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Refusal {
-    /// For programs.
+    /// The stable code, for programs.
     pub code: RefusalCode,
-    /// For people: what happened and what to do.
+    /// The sentence for people: what happened and what to do.
     pub message: String,
-    /// What the command expected the ref to be (`absent` or an object id).
+    /// The value that the command expected the ref to have (`absent` or an object id).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<String>,
-    /// What it is.
+    /// The value that the ref has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actual: Option<String>,
-    /// Whether the local repository already shows `actual`: fetch, and try again.
+    /// Whether the local repository already shows `actual`. If so, fetch and try again.
     #[serde(default)]
     pub caught_up: bool,
-    /// Whether the very same request may succeed later.
+    /// Whether the same request, unchanged, may succeed later.
     #[serde(default)]
     pub retry: bool,
 }
 
-/// Why a ref was refused.
+/// The stable code of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RefusalCode {
-    /// The ref is not what the command expected.
+    /// The ref does not have the value that the command expected.
     Stale,
-    /// Not a fast-forward, and not forced.
+    /// The update is not a fast-forward, and was not forced.
     NonFastForward,
-    /// The new object, or something that it needs, is not in the repository.
+    /// The new object, or an object that it needs, is not in the repository.
     MissingObject,
-    /// The name excludes another one (`a` and `a/b`), or is reserved.
+    /// The name excludes another one (as `a` excludes `a/b`), or is reserved.
     NameConflict,
     /// The ref is locked by a long operation.
     Locked,
-    /// An atomic batch had another bad command.
+    /// Another command of the atomic batch was refused.
     Transaction,
     /// The project does not exist, or takes no commits.
     Project,
-    /// This sidecar takes no commits: role, draining, starting.
+    /// This sidecar takes no commits, because of its role, or because it is draining or starting.
     NotServing,
     /// The batch is too large or malformed.
     Invalid,
-    /// The refdb cannot be reached, or does not take it now.
+    /// The refdb cannot be reached, or rejects calls for the moment.
     Unavailable,
 }
 
@@ -200,20 +201,20 @@ pub enum RefusalCode {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateProjectRequest {
-    /// As in a ref transaction.
+    /// A unique id that the caller chooses, as in a ref transaction.
     pub request_id: String,
-    /// What `HEAD` points to.
+    /// The ref that `HEAD` points to.
     #[schema(value_type = String, example = "refs/heads/main")]
     pub head: RefName,
 }
 
-/// Points `HEAD` elsewhere.
+/// Points a project's `HEAD` to another ref.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetHeadRequest {
-    /// As in a ref transaction.
+    /// A unique id that the caller chooses, as in a ref transaction.
     pub request_id: String,
-    /// What `HEAD` shall point to; the branch need not exist.
+    /// The ref that `HEAD` must point to. It need not exist.
     #[schema(value_type = String, example = "refs/heads/main")]
     pub head: RefName,
 }
@@ -222,31 +223,31 @@ pub struct SetHeadRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteProjectRequest {
-    /// As in a ref transaction.
+    /// A unique id that the caller chooses, as in a ref transaction.
     pub request_id: String,
 }
 
 /// The answer to an operation on a project.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProjectResponse {
-    /// The outcome.
+    /// The outcome of the operation.
     pub outcome: Outcome,
-    /// The transaction.
+    /// The transaction that carries out the operation, if one was made.
     #[schema(value_type = Option<String>)]
     pub txn: Option<TxnId>,
-    /// Why not, when it is not committed.
+    /// The reason, if the operation is not committed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
 }
 
-/// The body of every answer that is no verdict (HTTP 4xx and 5xx).
+/// The body of every error answer (HTTP 4xx and 5xx). Such an answer has no verdicts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ApiError {
-    /// For programs.
+    /// The stable code, for programs.
     pub code: RefusalCode,
-    /// For people: the field, its value, what to do.
+    /// The sentence for people: the field, its value, and what to do.
     pub message: String,
-    /// Whether the very same request may succeed later.
+    /// Whether the same request, unchanged, may succeed later.
     pub retry: bool,
 }
 

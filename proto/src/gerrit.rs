@@ -1,4 +1,4 @@
-//! Bodies of the bridge API for a Gerrit that starts, and for what its `init` wrote behind the bridge's back (JSON).
+//! Bodies of the bridge API (JSON) for the handshake of a Gerrit that starts, and for the strays that its `init` left.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -6,19 +6,20 @@ use utoipa::ToSchema;
 use crate::name::{ProjectName, RefName};
 use crate::oid::Oid;
 
-/// A Gerrit that starts says who it is. It must not serve before it is accepted.
+/// The handshake of a Gerrit that starts: its identity and its folders. It must not serve before it is accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HelloRequest {
-    /// Chosen at random by each Gerrit process, 1 to 128 bytes.
+    /// A random id of the Gerrit process, 1 to 128 bytes.
     pub session: String,
-    /// `gerrit.serverId`: the same at every site. At most 128 bytes.
+    /// `gerrit.serverId`, the same at every site. At most 128 bytes.
     pub server_id: String,
-    /// `gerrit.instanceId`: another one at each node. At most 128 bytes; empty when it is not set, which is refused.
+    /// `gerrit.instanceId`, different at each node. At most 128 bytes. Empty if it is not set; the handshake then
+    /// fails.
     pub instance_id: String,
-    /// Gerrit's version, for people. At most 128 bytes.
+    /// Gerrit's version, for people to read. At most 128 bytes.
     pub gerrit_version: String,
-    /// The bridge's version, for people. At most 128 bytes.
+    /// The bridge's version, for people to read. At most 128 bytes.
     pub bridge_version: String,
     /// The project from which all others inherit (`gerrit.allProjects`).
     #[schema(value_type = String, example = "All-Projects")]
@@ -26,63 +27,64 @@ pub struct HelloRequest {
     /// The project of accounts and groups (`gerrit.allUsers`).
     #[schema(value_type = String, example = "All-Users")]
     pub all_users: ProjectName,
-    /// `gerrit.basePath`, absolute. A bridge that does not tell it is not held against the sidecar's folders.
+    /// `gerrit.basePath`, absolute. If it is missing, the sidecar does not compare Gerrit's folders with its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_path: Option<String>,
-    /// Every section `repository.*` of `gerrit.config`, at most 1,000: of those that fit a project, the longest counts.
+    /// All sections `repository.*` of `gerrit.config`, at most 1,000. If several match a project, the longest one
+    /// counts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub base_paths: Vec<BasePath>,
 }
 
-/// Below which folder the repositories of some projects lie.
+/// The folder below which the repositories of some projects lie.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BasePath {
-    /// The name of a project, or the beginning of names with a `*` behind it.
+    /// A pattern: the name of a project, or the beginning of names, followed by `*`.
     #[schema(example = "big/*")]
     pub projects: String,
-    /// The folder, absolute; none when they lie where all others do.
+    /// The folder, absolute. None if the repositories lie in the default folder.
     pub path: Option<String>,
 }
 
-/// Whether a Gerrit may start here.
+/// The answer to a handshake.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HelloResponse {
-    /// Whether it may.
+    /// Whether the Gerrit may serve.
     pub accepted: bool,
-    /// For the administrator, when it may not: what is wrong, and the way out.
+    /// The reason for a denial, for the administrator: what is wrong, and what to do.
     pub reason: Option<String>,
 }
 
-/// A value that a ref had on the disk, that nobody had committed, and that had to give way to what was committed.
+/// A value that a ref had on disk, that was never committed, and that gave way to the committed value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Stray {
-    /// The ref.
+    /// The full name of the ref.
     #[serde(rename = "ref")]
     #[schema(value_type = String, example = "refs/meta/config")]
     pub name: RefName,
-    /// The value.
+    /// The value that gave way.
     #[schema(value_type = String)]
     pub value: Oid,
 }
 
-/// What becomes of a stray.
+/// How a stray ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StrayEnd {
-    /// The ref gets its value, by a commit.
+    /// Commits the value to its ref.
     Adopt,
-    /// It is forgotten.
+    /// Forgets the value.
     Discard,
 }
 
-/// Ends a stray.
+/// Ends a stray: adopts it or discards it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StrayRequest {
-    /// As in a ref transaction.
+    /// A unique id that the caller chooses, as in a ref transaction.
     pub request_id: String,
-    /// Which one.
+    /// The stray to end.
     pub stray: Stray,
-    /// What becomes of it.
+    /// Whether to adopt or discard it.
     pub end: StrayEnd,
 }

@@ -1,24 +1,24 @@
-//! The words of Lockstep as types: what travels between sidecars, and between a sidecar and its bridges.
+//! The wire types of Lockstep: the data that travels between sidecars, and between a sidecar and its bridges.
 //!
-//! Everything here is a plain value. Names are validated newtypes that are parsed once, at the edge; a value of
-//! such a type is proof that the text obeyed git's and Gerrit's rules. The event envelope is protobuf with a
-//! format version, a rule for critical fields and caps that are checked before anything is allocated. The
-//! bridge and status bodies are JSON. There is no tokio, no AWS and no git in this crate.
+//! Every type here is a plain value. Names are validated newtypes that are parsed once, at the edge. A value of such a
+//! type proves that its text obeys the rules of git and Gerrit. The event envelope is protobuf. It has a format
+//! version, a rule for critical fields, and caps that are checked before anything is allocated. The bridge and status
+//! bodies are JSON. This crate uses no tokio, no AWS and no git.
 //!
-//! | module | idea |
+//! | module | content |
 //! |---|---|
 //! | [`limits`] | every hard cap of the wire, in one file |
-//! | [`name`] | projects, refs, sites, nodes |
+//! | [`name`] | names of projects, refs, sites and nodes |
 //! | [`oid`] | object ids, SHA-1 and SHA-256 |
 //! | [`slot`] | versions, incarnations, lanes, slots, transaction ids |
-//! | [`value`] | what a ref or a pseudo-ref can be |
+//! | [`value`] | values of refs and pseudo-refs |
 //! | [`transaction`] | a committed transaction, as the journal and the event log carry it |
-//! | [`announcement`] | a stream event of one site on its way to the others, and the bridge's bodies for it |
-//! | [`record`] | what a record of the event log is: a transaction or an announcement |
+//! | [`announcement`] | a stream event in transit to the other nodes, and the bridge's bodies for it |
+//! | [`record`] | a record of the event log: a transaction or an announcement |
 //! | [`bridge`] | bodies of the bridge API |
-//! | [`refresh`] | bodies of the refresh API: what a Gerrit must look at again |
-//! | [`gerrit`] | a Gerrit that starts |
-//! | [`seed`] | an existing repository becomes a project |
+//! | [`refresh`] | bodies of the refresh API: the subjects that a Gerrit must look at again |
+//! | [`gerrit`] | bodies for the handshake of a Gerrit, and for strays |
+//! | [`seed`] | bodies for seeding: an existing repository becomes a project |
 //! | [`status`] | bodies of the status API |
 
 pub mod announcement;

@@ -1,27 +1,27 @@
 //! Names of projects, refs, sites and nodes, parsed once at the edge.
 //!
-//! The rules are git's (`git-check-ref-format`), Gerrit's (project names are folder paths, without `.git`
-//! tricks) and our own, stricter ones where a name becomes a file on another site.
+//! The rules are git's (`git-check-ref-format`), Gerrit's (a project name is a folder path, without `.git` tricks), and
+//! stricter ones of our own where a name becomes a file on another site.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::limits;
 
-/// Why a text is not the name that it should be.
+/// A text that breaks a naming rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} {value:?} {why}")]
 pub struct NameError {
-    /// What the text should have been: `project name`, `ref name`, ...
+    /// The kind of name that was expected: `project name`, `ref name`, ...
     pub what: &'static str,
-    /// The text, cut to a printable length.
+    /// The text, cut to 120 characters.
     pub value: String,
-    /// The rule that it breaks, as the end of a sentence.
+    /// The rule that the text breaks, as the end of a sentence.
     pub why: &'static str,
 }
 
 impl NameError {
-    /// Says that `value`, which should have been a `what`, breaks the rule `why`.
+    /// An error for `value`, which should have been a `what` and breaks the rule `why`.
     pub fn new(what: &'static str, value: impl AsRef<str>, why: &'static str) -> Self {
         let value = value.as_ref().chars().take(120).collect();
         Self { what, value, why }
@@ -87,7 +87,7 @@ macro_rules! text_name {
 }
 
 text_name!(
-    /// A project: a folder path below the repository root, without the `.git` that its folder may end in.
+    /// A project name: a folder path below the root, without the `.git` at the end of the folder's own name.
     ProjectName,
     check_project
 );
@@ -97,31 +97,32 @@ text_name!(
     check_ref
 );
 text_name!(
-    /// A site: one region or data centre (`eu-aws`).
+    /// The name of a site: one region or data centre (`eu-aws`).
     SiteId,
     check_site
 );
 text_name!(
-    /// A node: one Gerrit replica with its sidecar and its git volume (`eu-aws-0`). Unique over all sites.
+    /// The name of a node: one Gerrit replica with its sidecar and its git volume (`eu-aws-0`). Unique across all
+    /// sites.
     NodeId,
     check_node
 );
 
 impl RefName {
-    /// Whether git takes it for a branch, which holds commits only.
+    /// Whether git treats the ref as a branch. A branch holds commits only.
     #[must_use]
     pub fn is_branch(&self) -> bool {
         self.0.starts_with("refs/heads/")
     }
 }
 
-/// A project and its incarnation: the scope of ref keys, so that nothing of a deleted project comes back with
-/// its successor. Written `tools/build#2`.
+/// A project and its incarnation: the scope of ref keys. The incarnation keeps anything of a deleted project from
+/// coming back with its successor. Written `tools/build#2`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProjectKey {
     /// The project's name.
     pub name: ProjectName,
-    /// Counts the creations of a project of this name, from 1.
+    /// The number of this creation among all creations of the name, counted from 1.
     pub incarnation: u32,
 }
 
@@ -143,7 +144,7 @@ impl FromStr for ProjectKey {
     fn from_str(text: &str) -> Result<Self, NameError> {
         let refuse = |why| NameError::new("project key", text, why);
         let (name, number) = text.rsplit_once('#').ok_or_else(|| refuse("has no '#' before its incarnation"))?;
-        let incarnation: u32 = number.parse().map_err(|_| refuse("has an incarnation that is no number"))?;
+        let incarnation: u32 = number.parse().map_err(|_| refuse("has an incarnation that is not a number"))?;
         if number != incarnation.to_string() {
             return Err(refuse("has an incarnation that is not a plain decimal number"));
         }
@@ -153,7 +154,7 @@ impl FromStr for ProjectKey {
 
 serde_as_text!(ProjectKey);
 
-/// Rules that every component of a project or ref name obeys: each is a folder or file name on every site.
+/// Checks the rules for one component of a project or ref name. Each component is a folder or file name on every site.
 fn check_component(what: &'static str, whole: &str, part: &str) -> Result<(), NameError> {
     let refuse = |why| Err(NameError::new(what, whole, why));
     if part.is_empty() {
@@ -198,7 +199,7 @@ fn check_project(text: &str) -> Result<(), NameError> {
     for part in text.split('/') {
         check_component(WHAT, text, part)?;
         if part.to_ascii_lowercase().ends_with(".git") {
-            return refuse("has a component that ends with '.git'; leave it off, the folder gets it");
+            return refuse("has a component that ends with '.git'; leave the suffix off, the sidecar adds it");
         }
         if part.starts_with('-') {
             return refuse("has a component that begins with '-', which commands would take for an option");

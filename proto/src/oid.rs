@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::name::NameError;
 
-/// The id of a git object. Never the zero id: "no object" is [`crate::RefValue::Absent`].
+/// The id of a git object. It is never the zero id: "no object" is [`crate::RefValue::Absent`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Oid {
     /// 20 bytes, 40 hexadecimal digits.
@@ -18,7 +18,7 @@ impl Oid {
     /// Takes 20 or 32 bytes that are not all zero.
     ///
     /// # Errors
-    /// Another length, or the zero id.
+    /// The length is another one, or all bytes are zero.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, NameError> {
         let refuse = |why| NameError::new("object id", hex::encode(&bytes[..bytes.len().min(40)]), why);
         let oid = if let Ok(sha1) = <[u8; 20]>::try_from(bytes) {
@@ -55,7 +55,7 @@ impl FromStr for Oid {
         if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
             return Err(refuse("has upper-case digits; git writes lower case"));
         }
-        let bytes = hex::decode(text).map_err(|_| refuse("has a character that is no hexadecimal digit"))?;
+        let bytes = hex::decode(text).map_err(|_| refuse("has a character that is not a hexadecimal digit"))?;
         Self::from_bytes(&bytes)
     }
 }

@@ -1,28 +1,28 @@
-//! A look at the top-level fields of an encoded record, without decoding or allocating anything.
+//! Reads the top-level fields of an encoded record, without decoding or allocating anything.
 //!
-//! It answers two questions before anything else is believed: does only a newer release understand this, and is it
-//! within the caps. The first comes first: a newer release may have other caps and other types, and a record
-//! that waits for an upgrade must not be taken for a bad one.
+//! It answers two questions before the content is trusted: does only a newer release understand the record, and is the
+//! record within the caps? The first question comes first. A newer release may have other caps and other types, and a
+//! record that waits for an upgrade must not be taken for a bad one.
 
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
 use crate::limits;
 use crate::transaction::{DecodeError, FORMAT};
 
-/// The number of the field in which every form lists what a reader must understand.
+/// The number of the field in which every form lists the fields that a reader must understand.
 const CRITICAL: u32 = 15;
 
-/// What this release knows of a form. Field 1 of every form is its format version.
+/// The properties of a form that this release knows. Field 1 of every form is its format version.
 pub(crate) struct Form {
     /// The latest format that this release reads.
     pub(crate) format: u32,
-    /// The longest encoding, in bytes.
+    /// The longest encoding that is allowed, in bytes.
     pub(crate) bytes: usize,
     /// Whether this release understands the field of this number.
     pub(crate) is_known: fn(u64) -> bool,
-    /// The longest content of a field, in bytes.
+    /// The longest content that is allowed for a field, in bytes.
     pub(crate) cap: fn(u32) -> usize,
-    /// Repeated fields: number, name, and how many there may be.
+    /// Repeated fields: number, name, and the most entries that are allowed.
     pub(crate) repeated: [(u32, &'static str, usize); 2],
 }
 
@@ -40,7 +40,7 @@ pub(crate) const ENVELOPE: Form = Form {
     repeated: [(6, "commands", limits::COMMANDS), (9, "bases", limits::BASES)],
 };
 
-/// What the walk saw.
+/// The result of the walk over the fields.
 struct Outline<'a> {
     form: &'a Form,
     format: u64,
@@ -53,8 +53,8 @@ struct Outline<'a> {
 /// Checks that this release may decode `bytes` as this form.
 ///
 /// # Errors
-/// [`DecodeError::Newer`] for a format or a critical field of a newer release, [`DecodeError::Bad`] for bytes that
-/// are no protobuf, without a format, or above a cap.
+/// [`DecodeError::Newer`] for a format or a critical field of a newer release. [`DecodeError::Bad`] for bytes that are
+/// not protobuf, have no format version, or exceed a cap.
 pub(crate) fn check(bytes: &[u8], form: &Form) -> Result<(), DecodeError> {
     let outline = Outline::walk(bytes, form).map_err(|error| DecodeError::Bad(error.to_string()))?;
     outline.check_understood()?;
@@ -78,7 +78,7 @@ impl<'a> Outline<'a> {
         Ok(outline)
     }
 
-    /// Takes in one field; `content` is what follows its key.
+    /// Records one field; `content` is the bytes after its key.
     fn see(&mut self, tag: u32, kind: WireType, mut content: &[u8]) -> Result<(), prost::DecodeError> {
         for (count, (number, ..)) in self.counts.iter_mut().zip(&self.form.repeated) {
             *count += usize::from(tag == *number);
@@ -101,7 +101,7 @@ impl<'a> Outline<'a> {
         Ok(())
     }
 
-    /// Takes in numbers of critical fields, one behind the other.
+    /// Records the numbers of critical fields, which stand one after the other.
     fn see_critical(&mut self, mut content: &[u8]) -> Result<(), prost::DecodeError> {
         while !content.is_empty() {
             let field = decode_varint(&mut content)?;
@@ -117,11 +117,11 @@ impl<'a> Outline<'a> {
             return Err(DecodeError::Bad("it has no format version".into()));
         }
         if self.format > u64::from(self.form.format) {
-            let text = format!("format {}, this release reads up to {}", self.format, self.form.format);
+            let text = format!("format {}, but this release reads only up to {}", self.format, self.form.format);
             return Err(DecodeError::Newer(text));
         }
         match self.unknown_critical {
-            Some(field) => Err(DecodeError::Newer(format!("critical field {field}"))),
+            Some(field) => Err(DecodeError::Newer(format!("critical field {field} is not known here"))),
             None => Ok(()),
         }
     }

@@ -1,26 +1,27 @@
-//! What a record of the event log is.
+//! The records of the event log.
 
 use crate::announcement::{Announcement, AnnouncementId};
 use crate::transaction::{DecodeError, Transaction};
 use crate::wire;
 
-/// A record of the event log.
+/// A decoded record of the event log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
     /// A committed transaction.
     Transaction(Box<Transaction>),
-    /// A stream event on its way.
+    /// A stream event in transit.
     Announcement(Box<Announcement>),
-    /// An announcement of a newer release, by its id: it waits for an upgrade, and the record behind it does not.
+    /// The id of an announcement of a newer release, and why it cannot be read. It waits for an upgrade. The records
+    /// after it do not wait.
     Later(AnnouncementId, String),
 }
 
 impl Record {
-    /// Reads bytes that came from the event log.
+    /// Decodes bytes that came from the event log.
     ///
     /// # Errors
-    /// [`DecodeError::Newer`] for an envelope that only a newer release understands, [`DecodeError::Bad`] for everything
-    /// else that is wrong.
+    /// [`DecodeError::Newer`] for an envelope that only a newer release understands. [`DecodeError::Bad`] for every
+    /// other defect.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         if wire::carried(bytes)?.is_none() {
             return Ok(Self::Transaction(Box::new(Transaction::decode(bytes)?)));

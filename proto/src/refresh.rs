@@ -1,7 +1,7 @@
-//! Bodies of the refresh API (JSON): what a Gerrit's index and caches must look at again.
+//! Bodies of the refresh API (JSON): the subjects that a Gerrit's index and caches must look at again.
 //!
-//! A [`Subject`] is what Gerrit keeps one document or one cache entry of. However often its refs move, there is one task of
-//! it at a time: tasks are coalesced by subject, and say what was there when the last one was acknowledged and what is now.
+//! A [`Subject`] is a thing for which Gerrit keeps one document or one cache entry. There is one task per subject at a
+//! time, however often its refs move. A task states the values at the last acknowledgement and the values now.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -9,58 +9,59 @@ use utoipa::ToSchema;
 use crate::name::{ProjectName, RefName};
 use crate::oid::Oid;
 
-/// What can be out of date in a Gerrit. The order of the subjects of one project is the order in which they are refreshed.
+/// A thing that can be out of date in a Gerrit. The order of the variants is the order in which the subjects of one
+/// project are refreshed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Subject {
-    /// That a project is there, or not.
+    /// The existence of a project.
     Project {
-        /// The project.
+        /// The project's name.
         project: ProjectName,
     },
     /// A project's configuration and access rights: `refs/meta/config`.
     ProjectConfig {
-        /// The project.
+        /// The project's name.
         project: ProjectName,
     },
     /// Every change of a project.
     Changes {
-        /// The project.
+        /// The project's name.
         project: ProjectName,
     },
-    /// A change.
+    /// One change.
     Change {
-        /// Its project.
+        /// The project of the change.
         project: ProjectName,
-        /// Its number.
+        /// The number of the change.
         number: u32,
     },
-    /// A branch, on which the mergeability of its open changes rests.
+    /// A branch. The mergeability of its open changes depends on it.
     Branch {
-        /// The project.
+        /// The project's name.
         project: ProjectName,
-        /// The branch.
+        /// The full name of the branch.
         #[serde(rename = "ref")]
         name: RefName,
     },
-    /// An account.
+    /// One account.
     Account {
-        /// Its number.
+        /// The number of the account.
         account: u32,
     },
-    /// A group of Gerrit's own.
+    /// One group that Gerrit itself keeps.
     Group {
-        /// Its UUID.
+        /// The UUID of the group.
         group: String,
     },
     /// The names of all groups.
     GroupNames,
-    /// What accounts log in with.
+    /// The external ids: the identities with which accounts log in.
     ExternalIds,
 }
 
 impl Subject {
-    /// The project that the subject is of; none of what all projects share.
+    /// The project of the subject. None for a subject that all projects share.
     #[must_use]
     pub fn project(&self) -> Option<&ProjectName> {
         match self {
@@ -90,150 +91,150 @@ impl std::fmt::Display for Subject {
     }
 }
 
-/// What there is to do about a subject.
+/// The work that a task asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Work {
     /// A project was created, deleted, or both.
     Project {
-        /// The project.
+        /// The project's name.
         #[schema(value_type = String)]
         project: ProjectName,
-        /// A project of this name was deleted: nothing that is known of it holds any more.
+        /// Whether a project of this name was deleted. If so, everything that Gerrit knows of it is out of date.
         deleted: bool,
-        /// A project of this name is there now.
+        /// Whether a project of this name exists now.
         exists: bool,
     },
     /// `refs/meta/config` has moved.
     ProjectConfig {
-        /// The project.
+        /// The project's name.
         #[schema(value_type = String)]
         project: ProjectName,
-        /// What it was when it was acknowledged last.
+        /// The value at the last acknowledgement.
         #[schema(value_type = Option<String>)]
         old: Option<Oid>,
-        /// What it is.
+        /// The value now.
         #[schema(value_type = Option<String>)]
         new: Option<Oid>,
     },
-    /// So many changes have moved that all of the project are looked at.
+    /// So many changes have moved that every change of the project must be looked at.
     Changes {
-        /// The project.
+        /// The project's name.
         #[schema(value_type = String)]
         project: ProjectName,
     },
     /// A ref of a change has moved.
     Change {
-        /// The project.
+        /// The project's name.
         #[schema(value_type = String)]
         project: ProjectName,
-        /// The change's number.
+        /// The number of the change.
         number: u32,
     },
     /// A branch has moved.
     Branch {
-        /// The project.
+        /// The project's name.
         #[schema(value_type = String)]
         project: ProjectName,
-        /// The branch.
+        /// The full name of the branch.
         #[serde(rename = "ref")]
         #[schema(value_type = String)]
         name: RefName,
     },
     /// An account has changed.
     Account {
-        /// The account's number.
+        /// The number of the account.
         account: u32,
     },
     /// A group has changed.
     Group {
-        /// Its UUID.
+        /// The UUID of the group.
         group: String,
-        /// What its ref was when it was acknowledged last.
+        /// The value of the group's ref at the last acknowledgement.
         #[schema(value_type = Option<String>)]
         old: Option<Oid>,
-        /// What it is.
+        /// The value of the group's ref now.
         #[schema(value_type = Option<String>)]
         new: Option<Oid>,
     },
-    /// Groups got other names.
+    /// The names of groups have changed.
     GroupNames {
-        /// What the ref was when it was acknowledged last.
+        /// The value of `refs/meta/group-names` at the last acknowledgement.
         #[schema(value_type = Option<String>)]
         old: Option<Oid>,
-        /// What it is.
+        /// The value of that ref now.
         #[schema(value_type = Option<String>)]
         new: Option<Oid>,
     },
-    /// Accounts got other external ids.
+    /// The external ids of accounts have changed.
     ExternalIds {
-        /// What the ref was when it was acknowledged last.
+        /// The value of `refs/meta/external-ids` at the last acknowledgement.
         #[schema(value_type = Option<String>)]
         old: Option<Oid>,
-        /// What it is.
+        /// The value of that ref now.
         #[schema(value_type = Option<String>)]
         new: Option<Oid>,
     },
 }
 
-/// One task of refreshing a Gerrit.
+/// A task for a Gerrit: refresh one subject.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Task {
-    /// What it is acknowledged by.
+    /// The id with which the task is acknowledged.
     pub id: u64,
-    /// This node's own commits alone made it: Gerrit has probably done it already.
+    /// Whether only commits of this node caused the task. If so, Gerrit has probably done the work already.
     pub own: bool,
-    /// Which try it is; 1 the first time.
+    /// The number of this try, counted from 1.
     pub attempt: u32,
-    /// What there is to do.
+    /// The work to do.
     #[serde(flatten)]
     pub work: Work,
 }
 
-/// Asks for tasks, and waits for some when there are none.
+/// A request for tasks. It waits if there are none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TasksRequest {
-    /// Chosen at random by each Gerrit process, 1 to 128 bytes. A new one supersedes the one before it: what is not
-    /// acknowledged is handed out again.
+    /// A random id of the Gerrit process, 1 to 128 bytes. A new session supersedes the one before it: unacknowledged
+    /// tasks are handed out again.
     pub session: String,
-    /// Most tasks in the answer, 1 to 256.
+    /// The most tasks to return, 1 to 256.
     pub most: u32,
     /// How long to wait for the first task, in milliseconds, 0 to 30,000.
     pub wait_ms: u64,
 }
 
-/// Tasks that are due: none when there were none in time.
+/// The tasks that are due. The list is empty if none became due within the wait.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TasksResponse {
-    /// What there is to do, in this order.
+    /// The tasks, in the order in which they must be done.
     pub tasks: Vec<Task>,
 }
 
-/// Reports what became of tasks: at most 256 together.
+/// Reports how tasks ended: at most 256 in one request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DoneRequest {
-    /// As in [`TasksRequest`].
+    /// The session that fetched the tasks.
     pub session: String,
-    /// Tasks that were done.
+    /// The ids of tasks that were done.
     #[serde(default)]
     pub done: Vec<u64>,
-    /// Tasks that were not done, and come again.
+    /// The tasks that failed. They are handed out again.
     #[serde(default)]
     pub failed: Vec<FailedTask>,
 }
 
-/// A task that was not done.
+/// A task that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FailedTask {
-    /// The task.
+    /// The id of the task.
     pub id: u64,
-    /// Why, for people.
+    /// The reason, for people to read. It is cut off after 512 bytes.
     pub why: String,
 }
 
-/// The report was taken.
+/// An empty answer: the report was accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DoneResponse {}

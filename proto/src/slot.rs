@@ -1,8 +1,8 @@
-//! Where a transaction stands: versions of refs, and positions in the journal.
+//! Versions of refs, and positions in the journal.
 //!
-//! A position is a [`Slot`]: the node, the incarnation of its journal, a lane and a dense sequence number. A
-//! [`TxnId`] is a slot and an attempt: the lowest empty slot of a lane is used again after a refusal, so the slot
-//! alone does not say which of two transactions is meant.
+//! A position is a [`Slot`]: the node, the incarnation of its journal, a lane and a dense sequence number. A [`TxnId`]
+//! is a slot and an attempt. After a refusal the lowest empty slot of a lane is used again, so the slot alone does not
+//! identify a transaction.
 
 use std::fmt;
 use std::str::FromStr;
@@ -25,23 +25,22 @@ macro_rules! number {
 }
 
 number!(
-    /// The per-ref counter that each commit raises by one. Zero means "never committed"; a deletion has a
-    /// version like any other value.
+    /// The counter of a ref. Each commit raises it by one, a deletion included. Zero means "never committed".
     Version,
     u64
 );
 number!(
-    /// One life of a node's journal, counted from 1.
+    /// The number of an incarnation: one life of a node's journal, counted from 1.
     Incarnation,
     u64
 );
 number!(
-    /// A sub-sequence of an incarnation; a project always uses the same one.
+    /// The number of a lane: one sequence of slots in an incarnation. A project always uses the same lane.
     Lane,
     u8
 );
 number!(
-    /// The dense position in a lane, counted from 0.
+    /// The position of a slot in its lane: dense, counted from 0.
     Seq,
     u64
 );
@@ -50,7 +49,7 @@ impl Version {
     /// The version of a ref that was never committed.
     pub const NONE: Self = Self(0);
 
-    /// The version that the next commit gives.
+    /// The version after the next commit.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
@@ -58,49 +57,49 @@ impl Version {
 }
 
 impl Seq {
-    /// The position behind this one.
+    /// The position after this one.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }
 }
 
-/// Names an incarnation: `eu-aws-0.7`.
+/// The id of an incarnation: `eu-aws-0.7`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IncarnationId {
     /// The node whose journal it is.
     pub node: NodeId,
-    /// Which life of it.
+    /// The number of the incarnation at this node.
     pub number: Incarnation,
 }
 
-/// Names a lane: `eu-aws-0.7.3`.
+/// The id of a lane: `eu-aws-0.7.3`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LaneId {
     /// The incarnation that the lane belongs to.
     pub incarnation: IncarnationId,
-    /// The lane's number.
+    /// The number of the lane.
     pub lane: Lane,
 }
 
 /// A journal position: `eu-aws-0.7.3.1234`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot {
-    /// The lane.
+    /// The lane that the slot belongs to.
     pub lane: LaneId,
-    /// The position in it.
+    /// The position in the lane.
     pub seq: Seq,
 }
 
 /// The id of a transaction: its slot and its attempt, `eu-aws-0.7.3.1234.00c0ffee00c0ffee`.
 ///
-/// The attempt is 64 random bits. Two transactions may aim at one slot, one after the other; only one of them
-/// is ever in it.
+/// The attempt is 64 random bits. Two transactions may aim at one slot, one after the other. At most one of them is
+/// ever in it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TxnId {
     /// The only slot in which the transaction can be.
     pub slot: Slot,
-    /// What tells it from others that aimed at the same slot.
+    /// Random bits that separate it from other transactions that aimed at the same slot.
     pub attempt: u64,
 }
 
@@ -121,7 +120,7 @@ impl LaneId {
 }
 
 impl Slot {
-    /// A transaction that aims at this slot.
+    /// The id of a transaction that aims at this slot.
     #[must_use]
     pub fn txn(&self, attempt: u64) -> TxnId {
         TxnId { slot: self.clone(), attempt }

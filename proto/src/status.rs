@@ -1,4 +1,4 @@
-//! Bodies of the status API (JSON): what `lockstep status --json` prints.
+//! Bodies of the status API (JSON), as `lockstep status --json` prints them.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -7,22 +7,23 @@ use crate::gerrit::BasePath;
 use crate::name::{NodeId, SiteId};
 use crate::slot::{Incarnation, LaneId, TxnId};
 
-/// Everything about one node.
+/// The status of one node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct NodeStatus {
-    /// The site.
+    /// The site that the node belongs to.
     #[schema(value_type = String)]
     pub site: SiteId,
-    /// The node.
+    /// The name of the node.
     #[schema(value_type = String)]
     pub node: NodeId,
-    /// The git volume's folder: the repository of project `p` is `<root>/p.git`.
+    /// The root of the git volume: the repository of project `p` is `<root>/p.git`.
     #[serde(default)]
     pub root: Option<String>,
-    /// Projects whose repositories lie below another folder: of the entries that fit a project, the longest counts.
+    /// Projects whose repositories lie below another folder. If several entries match a project, the longest one
+    /// counts.
     #[serde(default)]
     pub base_paths: Vec<BasePath>,
-    /// Its current incarnation; none before it is born.
+    /// The current incarnation of the node. None before it is opened.
     #[schema(value_type = Option<u64>)]
     pub incarnation: Option<Incarnation>,
     /// The site's role: active, standby, draining or fenced.
@@ -31,184 +32,184 @@ pub struct NodeStatus {
     pub epoch: u64,
     /// Whether every latch of `/readyz` is open.
     pub ready: bool,
-    /// The latches of `/readyz`: name and whether it is open.
+    /// The latches of `/readyz`: the preconditions of readiness.
     pub latches: Vec<Latch>,
-    /// Replication from each origin site, the own one included.
+    /// Replication from each origin site, the node's own site included.
     pub origins: Vec<OriginStatus>,
-    /// The journal's lanes.
+    /// The lanes of the current incarnation.
     pub lanes: Vec<LaneStatus>,
     /// How far each shard of each stream is durably applied.
     pub checkpoints: Vec<CheckpointStatus>,
-    /// How many transactions are parked.
+    /// The number of parked transactions.
     pub parked: u64,
-    /// How many records are quarantined.
+    /// The number of quarantined records.
     pub quarantined: u64,
-    /// Stream events of Gerrit on their way.
+    /// Stream events of Gerrit that are in transit.
     #[serde(default)]
     pub events: EventsStatus,
-    /// Counters since the start: commits, refusals, unknowns, applied.
+    /// Counters of transactions and refusals since the start.
     pub counters: Counters,
-    /// What the node's Gerrit has to look at; none when none is refreshed (`gerrit.refresh`).
+    /// The subjects that the node's Gerrit must look at. None if no Gerrit is refreshed (`gerrit.refresh`).
     #[serde(default)]
     pub refresh: Option<RefreshStatus>,
-    /// The last errors, the newest first.
+    /// The last errors, newest first.
     pub last_errors: Vec<ErrorStatus>,
 }
 
-/// What the node's Gerrit has to look at.
+/// Counts of the subjects that the node's Gerrit must look at.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RefreshStatus {
-    /// Subjects (changes, accounts, ...) whose refs moved and that Gerrit has not acknowledged.
+    /// The number of subjects (changes, accounts, ...) whose refs moved and that Gerrit has not acknowledged.
     pub due: u64,
-    /// Of them, those that Gerrit is looking at.
+    /// The number of these subjects that Gerrit is looking at now.
     pub out: u64,
-    /// How long ago the oldest of them moved, in milliseconds.
+    /// How long ago the refs of the oldest of these subjects moved, in milliseconds.
     pub oldest_ms: Option<u64>,
-    /// Tasks that were acknowledged since the start.
+    /// The number of tasks that were acknowledged since the start.
     pub done: u64,
-    /// Tasks that failed since the start; they come again.
+    /// The number of tasks that failed since the start. They are handed out again.
     pub failed: u64,
-    /// The last failure: which subject, and why.
+    /// The last failure: the subject and the reason.
     pub last_error: Option<String>,
-    /// When it was, in milliseconds since 1970.
+    /// The time of the last failure, in milliseconds since 1970.
     pub last_error_at_ms: Option<u64>,
 }
 
-/// A subject that Gerrit has to look at.
+/// A subject that Gerrit must look at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DueStatus {
-    /// What it is.
+    /// The subject as text, such as `change tools/build~12`.
     pub subject: String,
-    /// When its refs moved, in milliseconds since 1970.
+    /// The time when its refs moved, in milliseconds since 1970.
     pub since_ms: u64,
-    /// Whether Gerrit is looking at it.
+    /// Whether Gerrit is looking at it now.
     pub out: bool,
-    /// How often it failed.
+    /// The number of tries that failed.
     pub failures: u32,
 }
 
-/// A precondition of readiness.
+/// One precondition of readiness.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Latch {
-    /// What must have happened.
+    /// The name of the precondition.
     pub name: String,
-    /// Whether it has.
+    /// Whether the precondition holds.
     pub open: bool,
 }
 
-/// How far behind an origin site this node is.
+/// The lag of this node behind one origin site.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct OriginStatus {
-    /// The origin.
+    /// The origin site.
     #[schema(value_type = String)]
     pub site: SiteId,
-    /// Transactions that were seen and are not applied.
+    /// The number of transactions that were seen and are not applied.
     pub lag_transactions: u64,
     /// Now minus the commit time of the oldest of them, in seconds.
     pub lag_seconds: f64,
-    /// The last transactions that were applied, the newest first.
+    /// The transactions that were applied last, newest first.
     pub recent: Vec<AppliedStatus>,
 }
 
 /// One applied transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AppliedStatus {
-    /// The transaction.
+    /// The id of the transaction.
     #[schema(value_type = String)]
     pub txn: TxnId,
-    /// Its project, with its incarnation.
+    /// The project, with its incarnation.
     pub project: String,
-    /// How many refs it moved, and the first of them.
+    /// The number of refs that it moved.
     pub refs: u32,
     /// The first of its refs.
     pub first_ref: String,
     /// The origin's clock at the commit, in milliseconds since 1970.
     pub committed_at_ms: u64,
-    /// This node's clock when the refs could be read.
+    /// This node's clock when the refs became readable, in milliseconds since 1970.
     pub visible_at_ms: u64,
 }
 
 /// One lane of the current incarnation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LaneStatus {
-    /// The lane.
+    /// The id of the lane.
     #[schema(value_type = String)]
     pub lane: LaneId,
-    /// Every slot below it is committed or poisoned.
+    /// The settled mark: every slot below it is committed or poisoned.
     pub settled: u64,
-    /// Every slot below it is in the event log.
+    /// The published mark: every slot below it is in the event log.
     pub published: u64,
-    /// Slots in use above the settled mark.
+    /// The number of slots in use above the settled mark.
     pub in_flight: u64,
 }
 
-/// How far a shard is durably applied.
+/// The checkpoint of one shard: how far it is durably applied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CheckpointStatus {
-    /// The stream's site.
+    /// The site of the stream.
     #[schema(value_type = String)]
     pub stream: SiteId,
-    /// The shard.
+    /// The id of the shard.
     pub shard: String,
-    /// The position: a sequence number, `end`, or `start`.
+    /// The position in the shard: a sequence number, `start` or `end`.
     pub position: String,
 }
 
-/// Stream events of Gerrit on their way.
+/// Stream events of Gerrit that are in transit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EventsStatus {
-    /// Of this node's Gerrit, and not in the event log yet.
+    /// The number of events of this node's Gerrit that are not in the event log yet.
     pub unsent: u64,
-    /// Of other nodes, and not confirmed by this node's Gerrit.
+    /// The number of events of other nodes that this node's Gerrit has not confirmed.
     pub waiting: u64,
-    /// How long the oldest of these waits, in milliseconds.
+    /// How long the oldest of the waiting events has waited, in milliseconds.
     pub oldest_ms: u64,
-    /// Of other nodes, and dropped since the start: this node's Gerrit does not hear them.
+    /// The number of events of other nodes that were dropped since the start. This node's Gerrit does not receive them.
     pub dropped: u64,
 }
 
-/// Counters since the start.
+/// Counters since the start of the sidecar.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Counters {
-    /// Committed here.
+    /// Transactions that were committed here.
     pub committed: u64,
-    /// Refused here.
+    /// Commands that were refused here.
     pub refused: u64,
-    /// Unknown when the caller was answered.
+    /// Transactions whose outcome was unknown when the caller was answered.
     pub unknown: u64,
-    /// Applied from the event log.
+    /// Transactions that were applied from the event log.
     pub applied: u64,
-    /// Skipped because they were not newer.
+    /// Transactions that were skipped because they were not newer.
     pub skipped: u64,
-    /// Applied out of band, from journal or refdb, because something was missing.
+    /// Transactions that were applied from the journal or the refdb, out of order, because something was missing.
     pub caught_up: u64,
-    /// Published to the event log.
+    /// Slots that were published to the event log.
     pub published: u64,
 }
 
-/// An error that a task met.
+/// An error in a stage of the node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorStatus {
-    /// The stage.
+    /// The stage that reported the error.
     pub stage: String,
-    /// The whole chain of causes.
+    /// The error with its whole chain of causes.
     pub message: String,
-    /// When, in milliseconds since 1970.
+    /// The time of the error, in milliseconds since 1970.
     pub at_ms: u64,
 }
 
-/// Something that waits (parked) or was set aside (quarantined).
+/// A transaction that is parked, or a record that is quarantined.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HeldStatus {
-    /// The transaction, where it could be read.
+    /// The id of the transaction, if it could be read.
     pub txn: String,
-    /// The project.
+    /// The project of the transaction.
     pub project: String,
-    /// Why it waits, or what is wrong with it.
+    /// Why it is parked, or what is wrong with it.
     pub reason: String,
-    /// What it waits for.
+    /// The transactions or objects that it waits for.
     pub waits_for: Vec<String>,
-    /// Since when, in milliseconds since 1970.
+    /// The time when it was set aside, in milliseconds since 1970.
     pub since_ms: u64,
     /// Its size in bytes.
     pub bytes: u64,

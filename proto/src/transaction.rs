@@ -1,12 +1,12 @@
 //! A committed transaction, as the journal and the event log carry it.
 //!
-//! One form serves both: the bytes that a commit writes into its journal slot are the bytes that the publisher
-//! appends to the event log. They are encoded once ([`Transaction::encode`]) and resent unchanged.
+//! One form serves both: the publisher appends to the event log the bytes that the commit wrote into its journal slot.
+//! They are encoded once ([`Transaction::encode`]) and resent unchanged.
 //!
-//! **Compatibility.** `format` is raised only by a change that no older reader can survive. A new field that an
-//! older reader may ignore is simply added; one that it must not ignore is also listed, by its number, in
-//! `critical`. A reader that meets a format or a critical field that it does not know stops there
-//! ([`DecodeError::Newer`]): the record waits for an upgrade, it is not bad and it is never skipped.
+//! **Compatibility.** `format` is raised only by a change that no older reader can survive. A new field that older
+//! readers may ignore is simply added. A field that they must not ignore is also listed, by its number, in `critical`.
+//! A reader stops at a format or a critical field that it does not know ([`DecodeError::Newer`]). The record then waits
+//! for an upgrade. It is not bad, and it is never skipped.
 
 use bytes::Bytes;
 
@@ -19,72 +19,72 @@ use crate::{limits, wire};
 /// The format that this release writes.
 pub const FORMAT: u32 = 1;
 
-/// One ref's step in its chain.
+/// The step of one ref from one version to the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
     /// The ref or pseudo-ref.
     pub key: RefKey,
-    /// Its value before.
+    /// The value before.
     pub old: RefValue,
-    /// Its value after.
+    /// The value after.
     pub new: RefValue,
-    /// Its version after: the version before, plus one.
+    /// The version after: the version before, plus one.
     pub version: Version,
-    /// The transaction that gave the version before; none for the first version.
+    /// The transaction that gave the version before. None for the first version.
     pub predecessor: Option<TxnId>,
 }
 
-/// Where the objects are that the new values need beyond the bases.
+/// The objects that the new values need beyond the bases, and where they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pack {
-    /// Nothing new is needed (a deletion, a rewind, a ref on a known commit).
+    /// No objects are needed (a deletion, a rewind, a ref on a known commit).
     Empty,
     /// A git pack, version 2, at most [`limits::INLINE_PACK_BYTES`] long.
     Inline(Bytes),
     /// A git pack in the blob store.
     Blob {
-        /// Its key there.
+        /// The key of the blob.
         key: String,
-        /// Its length in bytes.
+        /// The length of the pack, in bytes.
         bytes: u64,
-        /// Its SHA-256.
+        /// The SHA-256 of the pack.
         sha256: [u8; 32],
     },
 }
 
-/// A ref transaction at its commit point.
+/// A ref transaction, as its commit writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transaction {
-    /// Slot and attempt.
+    /// The id: slot and attempt.
     pub id: TxnId,
     /// The site that committed it.
     pub site: SiteId,
     /// The project, with its incarnation.
     pub project: ProjectKey,
-    /// The committing node's clock when the commit was sent, in milliseconds since 1970 (UTC). For lag and for
-    /// people; no decision rests on it.
+    /// The committing node's clock when the commit was sent, in milliseconds since 1970 (UTC). It serves to show lag,
+    /// and for people to read. No decision depends on it.
     pub committed_at_ms: u64,
-    /// What it does, in the order in which readers may see it: deletions, patch sets, the rest, `meta`.
+    /// The commands, in the order in which readers may see them: deletions, patch sets, other refs, `meta` refs.
     pub commands: Vec<Command>,
-    /// The objects.
+    /// The objects of the transaction.
     pub pack: Pack,
-    /// Committed objects that the pack builds on: with their closure, the pack is complete.
+    /// Committed objects that the pack builds on. Together with everything that they reach, the pack is complete.
     pub bases: Vec<Oid>,
-    /// The bridge's own id of the request, for its retries.
+    /// The bridge's id of the request, by which a retry is recognised.
     pub request_id: String,
-    /// Who asked for it, for people; empty when unknown.
+    /// The user who asked for the transaction, for people to read. Empty if unknown.
     pub actor: String,
-    /// W3C trace context of the push; empty when there is none.
+    /// The W3C trace context of the push. Empty if there is none.
     pub traceparent: String,
 }
 
-/// Why bytes are not a transaction that this release can act on.
+/// Why this release cannot act on some bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// Written by a newer release: wait for an upgrade.
-    #[error("transaction needs a newer release of Lockstep: {0}; upgrade this sidecar, the record waits")]
+    /// A newer release wrote the record. It must wait for an upgrade.
+    #[error("the record needs a newer release of Lockstep ({0}); upgrade this sidecar, until then the record waits")]
     Newer(String),
-    /// Not a valid transaction, and no upgrade will make it one: quarantine.
+    /// The bytes are not a valid transaction, and no upgrade makes them one. They go to quarantine.
     #[error("transaction is malformed: {0}")]
     Bad(String),
 }
@@ -96,31 +96,31 @@ impl From<NameError> for DecodeError {
 }
 
 impl Transaction {
-    /// The bytes for the journal and the event log.
+    /// Encodes the transaction for the journal and the event log.
     #[must_use]
     pub fn encode(&self) -> Bytes {
         wire::encode(self)
     }
 
-    /// Reads bytes that came from the journal or the event log.
+    /// Decodes bytes that came from the journal or the event log.
     ///
     /// # Errors
-    /// [`DecodeError::Newer`] for what only a newer release understands, [`DecodeError::Bad`] for everything
-    /// else that is wrong: sizes above the caps (checked before anything is allocated), bad names, versions that
-    /// do not follow their predecessor, a key that occurs twice.
+    /// [`DecodeError::Newer`] for a form that only a newer release understands. [`DecodeError::Bad`] for every other
+    /// defect: sizes above the caps (checked before anything is allocated), bad names, versions that do not follow
+    /// their predecessor, a key that occurs twice.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let transaction = wire::decode(bytes)?;
         transaction.check().map_err(DecodeError::Bad)?;
         Ok(transaction)
     }
 
-    /// The new version of a key, if the transaction has a command for it.
+    /// The command on a key, if the transaction has one.
     #[must_use]
     pub fn command(&self, key: &RefKey) -> Option<&Command> {
         self.commands.iter().find(|command| command.key == *key)
     }
 
-    /// Rules that hold in every transaction, whoever made it.
+    /// Checks the rules that every transaction obeys.
     fn check(&self) -> Result<(), String> {
         if self.commands.is_empty() || self.commands.len() > limits::COMMANDS {
             return Err(format!("it has {} commands, 1 to {} are allowed", self.commands.len(), limits::COMMANDS));
@@ -161,7 +161,7 @@ impl Command {
                 (RefKey::State | RefKey::Head | RefKey::Ref(_), _) => false,
             };
             if !fits {
-                return Err(format!("{}: {value} is no value for it", self.key));
+                return Err(format!("{}: it cannot have the value {value}", self.key));
             }
         }
         Ok(())

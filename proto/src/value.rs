@@ -1,4 +1,4 @@
-//! What a ref can be, and the two pseudo-refs of a project.
+//! Values of refs, and the two pseudo-refs of a project.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,19 +6,20 @@ use std::str::FromStr;
 use crate::name::{NameError, RefName, serde_as_text};
 use crate::oid::Oid;
 
-/// What a version belongs to: a ref, or one of the project's pseudo-refs, which live in the same chain.
+/// The owner of a version: a ref, or one of the project's pseudo-refs. Pseudo-refs are versioned in the same way as
+/// refs.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RefKey {
-    /// The project itself: created, closing, read-only, deleted. Written `@state`.
+    /// The state of the project: active, closing, read-only or deleted. Written `@state`.
     State,
     /// The project's `HEAD`, a symbolic ref. Written `@HEAD`.
     Head,
-    /// A ref. Written as its name.
+    /// A ref. Written as its full name.
     Ref(RefName),
 }
 
 impl RefKey {
-    /// The ref, when this is no pseudo-ref.
+    /// The name of the ref. None for a pseudo-ref.
     #[must_use]
     pub fn as_ref_name(&self) -> Option<&RefName> {
         match self {
@@ -58,23 +59,23 @@ impl FromStr for RefKey {
 
 serde_as_text!(RefKey);
 
-/// Whether a project takes commits.
+/// The phase of a project: whether it takes commits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ProjectPhase {
-    /// It takes commits.
+    /// The project takes commits.
     Active,
-    /// Its writability is being taken away: no commit begins, those under way may end.
+    /// The project is losing its writability. No new commit begins; those in progress may end.
     Closing,
-    /// It is readable, and takes no commit.
+    /// The project is readable, and takes no commits.
     ReadOnly,
-    /// It is gone; the next creation of the name has the next incarnation.
+    /// The project is deleted. The next creation of the name has the next incarnation.
     Deleted,
 }
 
 /// The value of the `@state` pseudo-ref: `active#1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProjectState {
-    /// Whether it takes commits.
+    /// The phase of the project.
     pub phase: ProjectPhase,
     /// Counts the creations of this name, from 1.
     pub incarnation: u32,
@@ -105,7 +106,7 @@ impl FromStr for ProjectState {
             "deleted" => ProjectPhase::Deleted,
             _ => return Err(refuse("has an unknown phase")),
         };
-        let number: u32 = incarnation.parse().map_err(|_| refuse("has an incarnation that is no number"))?;
+        let number: u32 = incarnation.parse().map_err(|_| refuse("has an incarnation that is not a number"))?;
         if number.to_string() != incarnation {
             return Err(refuse("has an incarnation that is not a plain decimal number"));
         }
@@ -113,15 +114,15 @@ impl FromStr for ProjectState {
     }
 }
 
-/// What a ref or pseudo-ref is at some version.
+/// The value of a ref or pseudo-ref at some version.
 ///
 /// As text: `absent`, an object id, `ref:refs/heads/main`, or `state:active#1`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RefValue {
-    /// Not there: never created, or deleted (then the version tells a tombstone from "never").
+    /// No value. The version tells whether the ref was never created (zero) or was deleted (a tombstone).
     #[default]
     Absent,
-    /// A ref that points to an object.
+    /// The object that a ref points to.
     Oid(Oid),
     /// The target of `HEAD`.
     Symref(RefName),
@@ -130,7 +131,7 @@ pub enum RefValue {
 }
 
 impl RefValue {
-    /// The object, when there is one.
+    /// The object id, if the value is one.
     #[must_use]
     pub fn oid(&self) -> Option<Oid> {
         match self {

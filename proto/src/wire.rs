@@ -1,4 +1,4 @@
-//! The protobuf form of a transaction. Field numbers are for ever; see `docs/wire.md`.
+//! The protobuf form of a transaction. Field numbers are permanent; see `docs/wire.md`.
 
 use bytes::Bytes;
 use prost::Message;
@@ -8,7 +8,7 @@ use crate::slot::{TxnId, Version};
 use crate::transaction::{Command, DecodeError, FORMAT, Pack, Transaction};
 use crate::{limits, outline};
 
-/// A field that is added here is added to [`outline::ENVELOPE`] too.
+/// A field that is added here must be added to [`outline::ENVELOPE`] too.
 #[derive(Clone, PartialEq, Message)]
 struct Envelope {
     #[prost(uint32, tag = "1")]
@@ -35,7 +35,7 @@ struct Envelope {
     actor: String,
     #[prost(string, tag = "12")]
     traceparent: String,
-    /// Numbers of fields that a reader must understand.
+    /// Numbers of the fields that a reader must understand.
     #[prost(uint32, repeated, tag = "15")]
     critical: Vec<u32>,
 }
@@ -97,14 +97,14 @@ pub(crate) fn encode(from: &Transaction) -> Bytes {
     envelope.encode_to_vec().into()
 }
 
-/// A transaction that carries an announcement.
+/// Encodes a transaction that carries an announcement.
 pub(crate) fn encode_carrying(from: &Transaction, announcement: Vec<u8>) -> Bytes {
     let field = Carried { announcement: announcement.into() };
-    // Fields may stand in any order: the envelope, and one more field behind it.
+    // Protobuf fields may stand in any order, so this one may follow the envelope.
     [from.encode(), field.encode_to_vec().into()].concat().into()
 }
 
-/// The announcement that an envelope carries; none when it is a transaction and nothing else.
+/// The announcement that an envelope carries. None for a plain transaction.
 pub(crate) fn carried(bytes: &[u8]) -> Result<Option<Bytes>, DecodeError> {
     outline::check(bytes, &outline::ENVELOPE)?;
     let carried = Carried::decode(bytes).map_err(|error| DecodeError::Bad(error.to_string()))?;

@@ -1,4 +1,4 @@
-//! Announcements: what is written can be read, what a release without them makes of one, and what is bad.
+//! Announcements: round trips, the view of a release without them, and the records that are bad.
 
 mod common;
 
@@ -31,7 +31,7 @@ fn carrying(project: &str, content: &[u8]) -> Vec<u8> {
     [&carrier.encode()[..], &field(13, content)].concat()
 }
 
-/// The content of the small announcement, with more behind it; later fields replace earlier ones.
+/// The content of the small announcement, followed by more bytes. Later fields replace earlier ones.
 fn content_and(more: &[u8]) -> Vec<u8> {
     let content = [
         varint(1, 1),
@@ -70,7 +70,7 @@ proptest! {
         prop_assert_eq!(Record::decode(&bytes), Ok(Record::Transaction(Box::new(transaction))));
     }
 
-    /// Releases without announcements ignore field 13: this is what they see, and why they pass it by.
+    /// Releases without announcements ignore field 13. They see this transaction, and skip it.
     #[test]
     fn an_older_reader_sees_nothing_done_to_an_incarnation_that_never_was(announcement in common::announcement()) {
         let seen = Transaction::decode(&announcement.encode()).unwrap();
@@ -140,11 +140,11 @@ fn caps_and_rules_are_checked() {
     assert_bad(decode(&field(7, &vec![b' '; limits::EVENT_BODY_BYTES + 1])), "field 7 is 131073 bytes long");
     assert_bad(decode(&field(99, &vec![0; limits::ANNOUNCEMENT_BYTES])), "bytes long, at most 262144");
     assert_bad(decode(&need(b"refs/heads/c", 1).repeat(limits::EVENT_REFS + 1)), "it has 101 needs");
-    assert_bad(decode(&need(b"refs/heads/b", 1)), "does not stand behind");
-    assert_bad(decode(&need(b"refs/heads/a", 1)), "does not stand behind");
-    assert_bad(decode(&need(b"refs/heads/c", 0)), "nothing needs version 0");
+    assert_bad(decode(&need(b"refs/heads/b", 1)), "does not sort after");
+    assert_bad(decode(&need(b"refs/heads/a", 1)), "does not sort after");
+    assert_bad(decode(&need(b"refs/heads/c", 0)), "the needed version is 0");
     assert_bad(decode(&need(b"heads", 1)), "ref name");
-    assert_bad(decode(&field(7, b"[]")), "no JSON object");
+    assert_bad(decode(&field(7, b"[]")), "not a JSON object");
     assert_bad(decode(&field(7, b"{")), "body cannot be read");
     assert_bad(decode(&field(4, b"q#1")), "it has 2 projects");
     assert_bad(decode(&[0xff]), "");
@@ -152,7 +152,7 @@ fn caps_and_rules_are_checked() {
     assert!(Record::decode(&carrying("p#0", &alone)).is_ok());
     assert_bad(Record::decode(&carrying("p#0", &[&alone[..], &varint(5, 1)].concat())), "and no project");
     assert_bad(Record::decode(&carrying("q#0", &content_and(&[]))), "carries an event of");
-    assert_bad(Record::decode(&carrying("p#1", &content_and(&[]))), "was a project once");
+    assert_bad(Record::decode(&carrying("p#1", &content_and(&[]))), "is a real incarnation");
     let of_a_slot = [&common::small().encode()[..], &field(4, b"p#0"), &field(13, &content_and(&[]))].concat();
     assert_bad(Record::decode(&of_a_slot), "has lane 255");
 }
@@ -187,7 +187,7 @@ fn requests_of_a_bridge_are_read_strictly() {
     assert!(read(&whole.replace("change", "chnage")).unwrap_err().contains("unknown field"));
     assert!(read(&whole.replace("\"p\"", "\"../p\"")).unwrap_err().contains("project name"));
     let broken = |from: &str, to: &str| read(&whole.replace(from, to)).unwrap().events[0].check().unwrap_err();
-    assert!(broken("{\"a\":1}", "[1]").contains("body is no JSON object"));
+    assert!(broken("{\"a\":1}", "[1]").contains("body is not a JSON object"));
     assert!(broken("\"id\":\"1\"", "\"id\":\"\"").contains("id is 0 bytes long"));
     assert!(broken("\"p\"", "null").contains("project is missing"));
     assert!(broken("{\"a\":1}", &format!("{{\"a\":\"{}\"}}", "x".repeat(131_072))).contains("body is 131080 bytes"));

@@ -1,4 +1,4 @@
-//! Every naming rule refuses what it is for, and says which rule it was.
+//! Every naming rule refuses the names that break it, and its error names the rule.
 
 use std::fmt::Debug;
 use std::str::FromStr;
@@ -131,10 +131,10 @@ fn bad_sites_and_nodes() {
 fn bad_project_keys() {
     all_refused::<ProjectKey>(&[
         ("a", "no '#'"),
-        ("a#", "no number"),
-        ("a#x", "no number"),
-        ("a#-1", "no number"),
-        ("a#4294967296", "no number"),
+        ("a#", "not a number"),
+        ("a#x", "not a number"),
+        ("a#-1", "not a number"),
+        ("a#4294967296", "not a number"),
         ("a#01", "plain decimal"),
         ("a#+1", "plain decimal"),
         ("#1", "is empty"),
@@ -152,7 +152,7 @@ fn bad_object_ids() {
         (&zero, "zero id"),
         (&"0".repeat(64), "zero id"),
         (&upper, "upper-case"),
-        (&word, "no hexadecimal digit"),
+        (&word, "not a hexadecimal digit"),
     ]);
     for length in [0, 1, 19, 21, 31, 33, 100_000] {
         let error = Oid::from_bytes(&vec![0; length]).unwrap_err();
@@ -197,7 +197,7 @@ fn bad_keys_and_values() {
         ("ref:HEAD", "refs/"),
         ("state:active", "no '#'"),
         ("state:frozen#1", "unknown phase"),
-        ("state:active#", "no number"),
+        ("state:active#", "not a number"),
         ("state:active#01", "plain decimal"),
     ]);
 }

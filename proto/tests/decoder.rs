@@ -1,4 +1,4 @@
-//! The decoder meets bytes from outside: it never panics, holds to its caps, and tells newer from bad.
+//! The decoder reads untrusted bytes: it never panics, keeps to its caps, and separates newer records from bad ones.
 
 mod common;
 
@@ -26,7 +26,7 @@ fn field(number: u32, content: &[u8]) -> Vec<u8> {
     declared(number, content.len() as u64, content)
 }
 
-/// The small transaction with more bytes behind it; later fields replace earlier ones.
+/// The small transaction, followed by more bytes. Later fields replace earlier ones.
 fn small_and(more: &[u8]) -> Vec<u8> {
     [&common::small().encode()[..], more].concat()
 }
@@ -183,9 +183,9 @@ fn commands_that_break_the_chain_are_bad() {
     assert_bad(&with(&|it| (it.version, it.predecessor) = (Version(1), None)), "first version has an old value");
     assert_bad(&with(&|it| it.version = Version(u64::MAX)), "no version can follow");
     assert_bad(&with(&|it| it.predecessor = Some(own.clone())), "its own predecessor");
-    assert_bad(&with(&|it| it.new = symref.clone()), "is no value for it");
-    assert_bad(&with(&|it| it.key = "@HEAD".parse().unwrap()), "is no value for it");
-    assert_bad(&with(&|it| it.key = "@state".parse().unwrap()), "is no value for it");
+    assert_bad(&with(&|it| it.new = symref.clone()), "cannot have the value");
+    assert_bad(&with(&|it| it.key = "@HEAD".parse().unwrap()), "cannot have the value");
+    assert_bad(&with(&|it| it.key = "@state".parse().unwrap()), "cannot have the value");
 }
 
 #[test]

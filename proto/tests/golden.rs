@@ -1,6 +1,6 @@
-//! The bytes of the wire are for ever: what a release wrote, every later release reads.
+//! The bytes of the wire are permanent: every later release reads the records that a release wrote.
 //!
-//! A file of `golden/` is never changed. A change of the encoding that these tests notice needs a new format or a
+//! A file of `golden/` never changes. If a change of the encoding makes these tests fail, it needs a new format or a
 //! new field (`docs/wire.md`), and new files beside the old ones.
 
 mod common;
@@ -15,7 +15,7 @@ fn golden(name: &str) -> Vec<u8> {
     hex::decode(text.split_whitespace().collect::<String>()).unwrap()
 }
 
-/// Prints bytes as the files have them.
+/// Bytes as hexadecimal lines, as in the golden files.
 fn lines(bytes: &[u8]) -> String {
     bytes.chunks(32).map(hex::encode).collect::<Vec<_>>().join("\n")
 }
@@ -23,7 +23,7 @@ fn lines(bytes: &[u8]) -> String {
 fn check(name: &str, transaction: &Transaction) {
     let bytes = golden(name);
     assert_eq!(lines(&transaction.encode()), lines(&bytes), "{name}: the encoding has changed");
-    assert_eq!(Transaction::decode(&bytes).as_ref(), Ok(transaction), "{name}: old bytes are read in another way");
+    assert_eq!(Transaction::decode(&bytes).as_ref(), Ok(transaction), "{name}: old bytes decode to another value");
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn check_announcement(name: &str, announcement: &Announcement) {
     let bytes = golden(name);
     assert_eq!(lines(&announcement.encode()), lines(&bytes), "{name}: the encoding has changed");
     let record = Record::Announcement(Box::new(announcement.clone()));
-    assert_eq!(Record::decode(&bytes), Ok(record), "{name}: old bytes are read in another way");
+    assert_eq!(Record::decode(&bytes), Ok(record), "{name}: old bytes decode to another value");
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn a_stream_event() {
     check_announcement("announcement-v1.hex", &common::patch_set());
 }
 
-/// A stream event that is about no project, from a Gerrit whose sidecar knows one.
+/// A stream event without a project, from a Gerrit whose sidecar knows a project.
 #[test]
 fn a_stream_event_about_nothing_in_git() {
     let announcement =

@@ -1,4 +1,4 @@
-//! The refresh bodies have the form that bridges know.
+//! The refresh bodies have the form that bridges expect.
 
 use lockstep_proto::Oid;
 use lockstep_proto::refresh::{DoneRequest, DoneResponse, Subject, Task, TasksRequest, TasksResponse, Work};

@@ -1,4 +1,4 @@
-//! What is written can be read, and is the same: as text, as JSON, as protobuf.
+//! Round trips: a value that is written and read again is the same, as text, as JSON and as protobuf.
 
 mod common;
 
@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Checks a value's text, and that its JSON is this text.
+/// Checks the round trip of a value through its text, and that its JSON is this text.
 fn check<T>(value: &T) -> Result<(), TestCaseError>
 where
     T: Display + FromStr + Debug + PartialEq + Serialize + DeserializeOwned,
@@ -25,7 +25,7 @@ where
     Ok(())
 }
 
-/// Checks that a text which is read at all is written back as it was: there is one spelling of each value.
+/// Checks that a text which can be parsed is written back unchanged: each value has one spelling.
 fn check_canonical<T: Display + FromStr>(text: &str) -> Result<(), TestCaseError> {
     if let Ok(value) = text.parse::<T>() {
         prop_assert_eq!(value.to_string(), text);

@@ -1,14 +1,14 @@
-//! A stream event of one site's Gerrit on its way to the Gerrits of the others.
+//! Announcements: stream events of one node's Gerrit, in transit to the Gerrits of the other nodes.
 //!
-//! *Stream event* is Gerrit's word for what `gerrit stream-events` prints and listeners hear: `patchset-created`,
-//! `comment-added`, `change-merged`, ... The bridge hands such an event to its sidecar ([`AnnounceRequest`]); the sidecar
-//! makes an [`Announcement`] of it: the event, and what must be applied at a node before it may be heard there. It travels
-//! in the site's event log between the transactions, and the bridges of the other nodes take it from their
-//! sidecars ([`NextEventsResponse`]).
+//! *Stream event* is Gerrit's own term for an event that `gerrit stream-events` prints and that listeners receive:
+//! `patchset-created`, `comment-added`, `change-merged`, ... The bridge hands such an event to its sidecar
+//! ([`AnnounceRequest`]). The sidecar makes an [`Announcement`] of it: the event, and the refs and versions that must
+//! be applied at a node before the event is delivered there. The announcement travels in the site's event log, between
+//! the transactions. The bridges of the other nodes fetch it from their sidecars ([`NextEventsResponse`]).
 //!
-//! **Compatibility.** A release that knows no announcements reads one as a transaction on an incarnation of a project that
-//! is always past, and passes it by (`docs/wire.md`). One of a newer release is [`DecodeError::Newer`]: it waits in the
-//! reader's inbox for an upgrade, and holds up nothing.
+//! **Compatibility.** A release without announcements reads one as a transaction on incarnation 0 of a project. Every
+//! real incarnation is newer, so that release skips the record (`docs/wire.md`). An announcement of a newer release
+//! decodes to [`DecodeError::Newer`]. It waits in the reader's inbox for an upgrade, and holds up nothing.
 
 mod wire;
 
@@ -27,36 +27,36 @@ use crate::slot::{Incarnation, IncarnationId, Lane, Seq, TxnId, Version};
 use crate::transaction::DecodeError;
 use crate::value::RefKey;
 
-/// The format that this release writes inside the envelope.
+/// The format version that this release writes into the announcement inside the envelope.
 pub const FORMAT: u32 = 1;
 
-/// The lane in an announcement's id. No journal has as many lanes, so no slot is ever taken for it.
+/// The lane in an announcement's id. No journal has that many lanes, so the id never names a real slot.
 const LANE: Lane = Lane(u8::MAX);
 
-/// What a stream event says: a JSON object, kept as it was written.
+/// The content of a stream event: a JSON object, whose text is kept as it was written.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
 #[schema(value_type = Object)]
 pub struct EventBody(Box<RawValue>);
 
 impl EventBody {
-    /// Reads a JSON object.
+    /// Parses a JSON object.
     ///
     /// # Errors
-    /// It is no JSON, or no object.
+    /// The text is not JSON, or is not an object.
     pub fn new(text: &str) -> Result<Self, String> {
         let value: Box<RawValue> = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let body = Self(value);
-        if body.is_object() { Ok(body) } else { Err("it is no JSON object".to_owned()) }
+        if body.is_object() { Ok(body) } else { Err("it is not a JSON object".to_owned()) }
     }
 
-    /// Its text.
+    /// The JSON text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.get()
     }
 
-    /// Whether it is an object: a body that was read inside of a request may be anything.
+    /// Whether the body is an object. A body that was read as part of a request may be any JSON value.
     #[must_use]
     pub fn is_object(&self) -> bool {
         self.as_str().starts_with('{')
@@ -71,7 +71,7 @@ impl PartialEq for EventBody {
 
 impl Eq for EventBody {}
 
-/// Stream events that happened at this node's Gerrit: at most 64, of at most 128 KiB each.
+/// Stream events that happened at this node's Gerrit: at most 64 in one request, of at most 128 KiB each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AnnounceRequest {
@@ -83,39 +83,40 @@ pub struct AnnounceRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StreamEvent {
-    /// Chosen by the bridge, unique (a UUID, say), 1 to 128 bytes. The same id twice is one event.
+    /// A unique id that the bridge chooses (for example a UUID), 1 to 128 bytes. Two events with the same id are one
+    /// event.
     pub id: String,
-    /// Gerrit's type of it (`patchset-created`), 1 to 128 bytes.
+    /// Gerrit's type of the event (`patchset-created`), 1 to 128 bytes.
     #[serde(rename = "type")]
     #[schema(example = "patchset-created")]
     pub kind: String,
-    /// The project that it is about, if it is about one.
+    /// The project that the event is about, if there is one.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub project: Option<ProjectName>,
-    /// The change that it is about, if it is about one. Events of one change are heard in their order.
+    /// The change that the event is about, if there is one. Events of one change are delivered in order.
     #[serde(default)]
     pub change: Option<u64>,
-    /// The refs that it speaks of, at most 99: what they are here now must be applied at a node before the event is heard
-    /// there.
+    /// The refs that the event names, at most 99. The versions that they have here now must be applied at a node before
+    /// the event is delivered there.
     #[serde(default)]
     #[schema(value_type = Vec<String>, example = json!(["refs/changes/12/12/meta"]))]
     pub refs: BTreeSet<RefName>,
-    /// The event's own JSON.
+    /// The event as Gerrit's JSON.
     pub body: EventBody,
 }
 
 impl StreamEvent {
-    /// What is wrong with it: the field, its value, what to do.
+    /// Checks the limits of the event. The error names the field and its value, and says what to do.
     ///
     /// # Errors
-    /// The first rule that it breaks.
+    /// The first rule that the event breaks.
     pub fn check(&self) -> Result<(), String> {
         check_text("id", &self.id)?;
         check_text("type", &self.kind)?;
         if self.refs.len() > limits::EVENT_REFS {
             let (is, most) = (self.refs.len(), limits::EVENT_REFS);
-            return Err(format!("refs has {is} entries; name at most {most}, those that a listener needs first"));
+            return Err(format!("refs has {is} entries; name at most {most}: the ones that a listener needs first"));
         }
         if self.project.is_none() && !(self.refs.is_empty() && self.change.is_none()) {
             return Err("project is missing, but refs or change is given: name the project".to_owned());
@@ -124,14 +125,14 @@ impl StreamEvent {
         if is > most {
             return Err(format!("body is {is} bytes long; at most {most} are forwarded"));
         }
-        if self.body.is_object() { Ok(()) } else { Err("body is no JSON object; send the event's own JSON".to_owned()) }
+        if self.body.is_object() { Ok(()) } else { Err("body is not a JSON object; send the event's JSON".to_owned()) }
     }
 }
 
-/// Checks a short text of a stream event.
+/// Checks the length of a short text of a stream event.
 ///
 /// # Errors
-/// It is empty, or too long.
+/// The text is empty, or longer than [`limits::EVENT_TEXT_BYTES`].
 pub fn check_text(field: &str, text: &str) -> Result<(), String> {
     let most = limits::EVENT_TEXT_BYTES;
     if text.is_empty() || text.len() > most {
@@ -140,69 +141,69 @@ pub fn check_text(field: &str, text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A bridge asks for stream events of other nodes.
+/// A bridge's request for stream events of other nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NextEventsRequest {
-    /// Chosen by the bridge for each life of its Gerrit, 1 to 128 bytes. A session that was not seen before takes the place
-    /// of the one before it, and gets everything again that is not confirmed.
+    /// An id that the bridge chooses once per Gerrit process, 1 to 128 bytes. A new session replaces the one before it,
+    /// and receives every unconfirmed event again.
     pub session: String,
-    /// How many to give at most, 1 to 256.
+    /// The most events to return, 1 to 256.
     pub most: usize,
-    /// How long to wait when there is none, in milliseconds, 0 to 30,000.
+    /// How long to wait if there are no events, in milliseconds, 0 to 30,000.
     #[serde(default)]
     pub wait_ms: u64,
 }
 
-/// Stream events of other nodes. None when the wait has ended.
+/// Stream events of other nodes. The list is empty if none arrived within the wait.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NextEventsResponse {
-    /// In the order in which listeners shall hear them.
+    /// The events, in the order in which listeners must receive them.
     pub events: Vec<ForwardedEvent>,
 }
 
-/// A stream event of another node. Whatever it speaks of can be read here.
+/// A stream event of another node. Everything that it refers to can be read at this node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ForwardedEvent {
-    /// The id that its bridge chose.
+    /// The id that the bridge at the origin chose.
     pub id: String,
-    /// Gerrit's type of it.
+    /// Gerrit's type of the event.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The project that it is about.
+    /// The project that the event is about, if there is one.
     #[schema(value_type = Option<String>)]
     pub project: Option<ProjectName>,
-    /// The change that it is about.
+    /// The change that the event is about, if there is one.
     pub change: Option<u64>,
-    /// The event's own JSON.
+    /// The event as Gerrit's JSON.
     pub body: EventBody,
-    /// The node where it happened.
+    /// The node where the event happened.
     #[schema(value_type = String)]
     pub origin: NodeId,
 }
 
-/// A bridge confirms events: their listeners have heard them.
+/// A bridge confirms events: the listeners of its Gerrit have received them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EventsDoneRequest {
-    /// The session that took them.
+    /// The session that fetched the events.
     pub session: String,
-    /// Their ids, at most 256. One that is not known, or was confirmed before, is no error.
+    /// The ids of the events, at most 256. An id that is unknown, or was confirmed before, is ignored.
     pub done: Vec<String>,
 }
 
-/// An answer that says nothing but "done".
+/// An empty answer: the request was carried out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Done {}
 
-/// One life of a node's sidecar, as the origin of announcements. Written `eu-aws-0.7.00c0ffee00c0ffee`.
+/// One run of a node's sidecar, as the origin of announcements. Written `eu-aws-0.7.00c0ffee00c0ffee`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin {
-    /// The node.
+    /// The node of the sidecar.
     pub node: NodeId,
-    /// Counts the starts on its volume: of two lives of one volume the later one has the larger number.
+    /// The number of the start on the node's volume. A later run on the same volume has a larger number.
     pub start: u64,
-    /// Random: tells lives apart when the volume is a new one, or was restored.
+    /// Random bits, which tell runs apart when the volume is new or was restored.
     pub life: u64,
 }
 
@@ -221,17 +222,17 @@ impl FromStr for Origin {
         let IncarnationId { node, number } = start.parse()?;
         let life = u64::from_str_radix(life, 16).map_err(|_| refuse("does not end in a hexadecimal number"))?;
         let origin = Self { node, start: number.0, life };
-        if origin.to_string() == text { Ok(origin) } else { Err(refuse("is not as it would be written")) }
+        if origin.to_string() == text { Ok(origin) } else { Err(refuse("is not in canonical form")) }
     }
 }
 
-/// The id of an announcement: who made it, and the how manieth of that life it is. Written like a transaction's id, with a
-/// lane that no journal has: `eu-aws-0.7.255.41.00c0ffee00c0ffee`.
+/// The id of an announcement: its origin, and its number at this origin. Written like a transaction id, with a lane
+/// that no journal has: `eu-aws-0.7.255.41.00c0ffee00c0ffee`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AnnouncementId {
-    /// Who made it.
+    /// The run that made the announcement.
     pub origin: Origin,
-    /// Dense, from 0.
+    /// The number of the announcement at its origin: dense, counted from 0.
     pub seq: u64,
 }
 
@@ -245,7 +246,7 @@ impl AnnouncementId {
     pub(crate) fn of_txn(id: &TxnId) -> Result<Self, DecodeError> {
         let (lane, incarnation) = (id.slot.lane.lane, &id.slot.lane.incarnation);
         if lane != LANE {
-            return Err(DecodeError::Bad(format!("{id}: an announcement has lane {LANE}")));
+            return Err(DecodeError::Bad(format!("{id}: an announcement always has lane {LANE}")));
         }
         let origin = Origin { node: incarnation.node.clone(), start: incarnation.number.0, life: id.attempt };
         Ok(Self { origin, seq: id.slot.seq.0 })
@@ -258,17 +259,17 @@ impl fmt::Display for AnnouncementId {
     }
 }
 
-/// A stream event, and what must be applied at a node before it is heard there.
+/// A stream event, with the versions that must be applied at a node before the event is delivered there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announcement {
-    /// Its own id.
+    /// The announcement's own id.
     pub id: AnnouncementId,
-    /// The site where it happened.
+    /// The site where the event happened.
     pub site: SiteId,
-    /// The origin's clock when its bridge handed it in, in milliseconds since 1970 (UTC). For people.
+    /// The origin's clock when its bridge handed the event in, in milliseconds since 1970 (UTC), for people to read.
     pub announced_at_ms: u64,
-    /// A project that every node can learn of: what a release without announcements takes the record to be about, and
-    /// the key by which the event log keeps records together.
+    /// A project that every node can learn of. A release without announcements takes the record for a transaction on
+    /// it. It is also the partition key of the record in the event log.
     pub carrier: ProjectName,
     /// [`StreamEvent::id`].
     pub event_id: String,
@@ -278,31 +279,31 @@ pub struct Announcement {
     pub project: Option<ProjectKey>,
     /// [`StreamEvent::change`].
     pub change: Option<u64>,
-    /// Refs of the project, or its `@state`, each with the version that must be applied. Each once, in their order.
+    /// Refs of the project, or its `@state`, each with the version that must be applied. Sorted, each key once.
     pub needs: Vec<(RefKey, Version)>,
     /// [`StreamEvent::body`].
     pub body: EventBody,
 }
 
 impl Announcement {
-    /// The bytes for the event log.
+    /// Encodes the announcement for the event log.
     #[must_use]
     pub fn encode(&self) -> Bytes {
         wire::encode(self)
     }
 
-    /// Reads bytes that came from the event log.
+    /// Decodes bytes that came from the event log.
     ///
     /// # Errors
-    /// [`DecodeError::Newer`] for what only a newer release understands, [`DecodeError::Bad`] for everything else that is
-    /// wrong, a transaction included.
+    /// [`DecodeError::Newer`] for a form that only a newer release understands. [`DecodeError::Bad`] for every other
+    /// defect, and for a transaction.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let announcement = wire::decode(bytes)?;
         announcement.check().map_err(DecodeError::Bad)?;
         Ok(announcement)
     }
 
-    /// Rules that hold in every announcement, whoever made it.
+    /// Checks the rules that every announcement obeys.
     fn check(&self) -> Result<(), String> {
         check_text("event id", &self.event_id)?;
         check_text("type", &self.kind)?;
@@ -317,10 +318,10 @@ impl Announcement {
             return Err(format!("{} carries an event of {:?}", self.carrier, self.project));
         }
         if let Some(pair) = self.needs.windows(2).find(|pair| pair[0].0 >= pair[1].0) {
-            return Err(format!("{} does not stand behind {}", pair[1].0, pair[0].0));
+            return Err(format!("{} does not sort after {}", pair[1].0, pair[0].0));
         }
         match self.needs.iter().find(|(_, version)| *version == Version::NONE) {
-            Some((key, _)) => Err(format!("{key}: nothing needs version 0")),
+            Some((key, _)) => Err(format!("{key}: the needed version is 0, versions count from 1")),
             None => Ok(()),
         }
     }

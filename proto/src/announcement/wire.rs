@@ -1,5 +1,5 @@
-//! The protobuf form of an announcement: a transaction that does nothing, which carries it in a field of its own. Field
-//! numbers are for ever; see `docs/wire.md`.
+//! The protobuf form of an announcement: a transaction that does nothing and carries the announcement in a field of its
+//! own. Field numbers are permanent; see `docs/wire.md`.
 
 use bytes::Bytes;
 use prost::Message;
@@ -12,7 +12,7 @@ use crate::transaction::{Command, DecodeError, Pack, Transaction};
 use crate::value::{RefKey, RefValue};
 use crate::{limits, outline, wire};
 
-/// The ref of the carrying transaction's only command.
+/// The ref in the only command of the carrying transaction.
 const REF: &str = "refs/lockstep/announcement";
 
 const FORM: Form = Form {
@@ -25,11 +25,11 @@ const FORM: Form = Form {
         15 => limits::TEXT_BYTES,
         _ => limits::ANNOUNCEMENT_BYTES,
     },
-    // `@state`, beside the refs.
+    // One need more than refs, for `@state`.
     repeated: [(6, "needs", limits::EVENT_REFS + 1), (4, "projects", 1)],
 };
 
-/// A field that is added here is added to [`FORM`] too.
+/// A field that is added here must be added to [`FORM`] too.
 #[derive(Clone, PartialEq, Message)]
 struct WireAnnouncement {
     #[prost(uint32, tag = "1")]
@@ -46,7 +46,7 @@ struct WireAnnouncement {
     needs: Vec<WireNeed>,
     #[prost(string, tag = "7")]
     body: String,
-    /// Numbers of fields that a reader must understand.
+    /// Numbers of the fields that a reader must understand.
     #[prost(uint32, repeated, tag = "15")]
     critical: Vec<u32>,
 }
@@ -73,9 +73,9 @@ pub(super) fn encode(from: &Announcement) -> Bytes {
     wire::encode_carrying(&carrier(from), content.encode_to_vec())
 }
 
-/// What a release without announcements sees: one command that makes nothing of nothing, on an incarnation of the project
-/// that never was. Real ones count from 1, so whoever knows the project passes it by, and whoever does not learns of the
-/// project first.
+/// The transaction that a release without announcements sees: one command that replaces nothing by nothing, on
+/// incarnation 0 of the project. Real incarnations count from 1. A reader that knows the project therefore skips the
+/// transaction. A reader that does not know it learns of the project first.
 fn carrier(from: &Announcement) -> Transaction {
     let command = Command {
         key: RefKey::Ref(REF.parse().expect("a ref name")),
@@ -103,7 +103,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Announcement, DecodeError> {
     let carrier = Transaction::decode(bytes)?;
     if carrier.project.incarnation != 0 {
         return Err(DecodeError::Bad(format!(
-            "{} was a project once: it cannot carry an announcement",
+            "{} is a real incarnation; an announcement travels under incarnation 0",
             carrier.project
         )));
     }

@@ -1,4 +1,4 @@
-//! Generators of wire values: every one that they make is valid.
+//! Generators of wire values. Every value that they make is valid.
 
 #![allow(dead_code, reason = "each test file uses some of them")]
 
@@ -19,7 +19,7 @@ pub fn node() -> impl Strategy<Value = NodeId> {
     "[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?".prop_map(|text| text.parse().unwrap())
 }
 
-/// Texts of the right shape; what breaks a rule all the same is left out.
+/// Texts of the right shape. Those that break a rule all the same are filtered out.
 pub fn project_name() -> impl Strategy<Value = ProjectName> {
     "[a-zA-Z0-9_+é][a-zA-Z0-9_+.é@{}-]{0,12}(/[a-z0-9_][a-z0-9.-]{0,12}){0,3}"
         .prop_filter_map("a project name", |text| text.parse().ok())
@@ -117,7 +117,7 @@ pub fn transaction() -> impl Strategy<Value = Transaction> {
     })
 }
 
-/// A small transaction, always the same one.
+/// A small transaction, the same one at each call.
 pub fn small() -> Transaction {
     Transaction {
         id: "eu-aws-0.7.3.1234.00c0ffee00c0ffee".parse().unwrap(),
@@ -139,7 +139,7 @@ pub fn small() -> Transaction {
     }
 }
 
-/// The largest transaction that the caps allow to be made of ordinary parts.
+/// The largest transaction of ordinary commands that the caps allow.
 pub fn large() -> Transaction {
     let command = |index: usize| Command {
         key: format!("refs/heads/{}/{index:03}", "n".repeat(limits::NAME_COMPONENT_BYTES)).parse().unwrap(),
@@ -186,7 +186,7 @@ pub fn announcement() -> impl Strategy<Value = Announcement> {
     )
 }
 
-/// A small announcement, always the same one.
+/// A small announcement, the same one at each call.
 pub fn patch_set() -> Announcement {
     Announcement {
         id: AnnouncementId {

@@ -260,7 +260,7 @@ async fn bad_requests_name_the_field_and_the_way_out() {
         serde_json::json!({ "events": [event] })
     };
     let error = refused("/v1/events", post("body", serde_json::json!([]))).await;
-    assert!(error.message.contains("events[0].body is no JSON object") && !error.retry, "{error:?}");
+    assert!(error.message.contains("events[0].body is not a JSON object") && !error.retry, "{error:?}");
     let error = refused("/v1/events", post("project", serde_json::json!("unheard"))).await;
     assert!(error.message.contains("field project is unheard") && error.code == RefusalCode::Invalid, "{error:?}");
     let error = refused("/v1/events", post("refs", serde_json::json!(["main"]))).await;
