@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::receive::{Expected, receive};
 use super::{BlobError, BlobStore, Payload};
 
-/// A shared handle on blobs in memory.
+/// Blobs in memory. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryBlobs(Arc<Mutex<BTreeMap<String, Bytes>>>);
 
