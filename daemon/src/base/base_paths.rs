@@ -13,8 +13,8 @@ use lockstep_proto::{ProjectName, status::NodeStatus};
 
 /// The end of a pattern that matches every name with the same beginning.
 const ANY: char = '*';
-/// A character that no project's name contains. Behind the beginning of a pattern it makes a name that the pattern
-/// matches, and that no other pattern spells out.
+/// A character that no project's name contains. After the beginning of a pattern, it makes a name that the pattern
+/// matches and that no other pattern spells out.
 const NOBODY: char = '\u{1}';
 
 /// The root and the base paths of one node.
