@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`base`] | vocabulary and tools that know nothing of replication: clock, tasks, names, injected bugs |
 //! | [`seams`] | the outside world behind traits: refdb, event log, blob store, git, volume, Gerrit, peers |
-//! | [`state`] | what one node knows: journal, version map, refs on the disk, durable steps |
+//! | [`state`] | the state of one node: journal, version map, refs on disk, durable steps |
 //! | [`telemetry`] | metrics, traces, logs and the status board |
 //! | [`stages`] | the pipeline: api, commit, publish, consume, apply, refresh, events, and the jobs around it |
 //! | [`clients`] | programs that call the sidecar: API client, git hooks |

@@ -1,4 +1,4 @@
-//! `lockstep`: the sidecar, its git hooks and its command line. [`lockstep::cli`] is the table of contents.
+//! `lockstep`: the sidecar, its git hooks and its command line. [`lockstep::cli`] lists the subcommands.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Waiting longer after each failure, with jitter, within a deadline. The one backoff of the whole program.
+//! Delays between tries that grow after each failure, with jitter, within a deadline. The only backoff of the program.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::base::clock::Entropy;
 
-/// Waits between tries: doubling from `first` to `longest`, each wait shortened by up to a half at random.
+/// The delays between tries: doubling from `first` to `longest`, each one shortened by up to a half at random.
 #[derive(Clone)]
 pub struct Backoff {
     entropy: Arc<dyn Entropy>,
@@ -17,19 +17,19 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The first wait is at most `first`, no wait is above `longest`.
+    /// A backoff whose first delay is at most `first`, and none of whose delays is above `longest`.
     #[must_use]
     pub fn new(entropy: Arc<dyn Entropy>, first: Duration, longest: Duration) -> Self {
         Self { entropy, next: first, first, longest }
     }
 
-    /// Waits.
+    /// Waits for the next delay.
     pub async fn wait(&mut self) {
         let wait = self.next_wait();
         sleep(wait).await;
     }
 
-    /// Waits, unless the wait would end after `deadline`: then answers `false` at once.
+    /// Waits for the next delay. If it would not end before `deadline`, returns `false` at once.
     pub async fn wait_until(&mut self, deadline: Instant) -> bool {
         let wait = self.next_wait();
         if Instant::now() + wait >= deadline {
@@ -39,12 +39,12 @@ impl Backoff {
         true
     }
 
-    /// Begins anew after a success.
+    /// Goes back to the first delay, after a success.
     pub fn reset(&mut self) {
         self.next = self.first;
     }
 
-    /// The wait after the `failures`th failure, for whoever keeps no backoff.
+    /// The delay after the `failures`th failure, for a caller that keeps no backoff.
     #[must_use]
     pub fn nth(entropy: &dyn Entropy, first: Duration, longest: Duration, failures: u32) -> Duration {
         let doubled = first.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1)));
@@ -58,7 +58,7 @@ impl Backoff {
     }
 }
 
-/// A wait that is shortened by up to a half at random.
+/// A delay that is shortened by up to a half at random.
 fn jitter(entropy: &dyn Entropy, ceiling: Duration) -> Duration {
     let half = ceiling / 2;
     let spread = u64::try_from(half.as_micros()).unwrap_or(u64::MAX).max(1);

@@ -1,7 +1,8 @@
-//! Below which folder the repository of each project lies: the root, or another one for some projects.
+//! The folder below which the repository of each project lies: the root, or a base path for some projects.
 //!
-//! Names are matched as Gerrit matches its sections `repository.*`: a name stands for itself, one that ends with `*` for all
-//! names that begin so, and of several that fit the longest counts. The repository of project `p` is `<folder>/p.git` in each.
+//! Patterns match as in Gerrit's sections `repository.*`. A pattern matches the project of this name. If it ends with
+//! `*`, it matches every name that begins with the text before the `*`. If several patterns match, the longest counts.
+//! In each folder the repository of project `p` is `<folder>/p.git`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
@@ -10,12 +11,13 @@ use std::path::{Path, PathBuf};
 use lockstep_proto::gerrit::BasePath;
 use lockstep_proto::{ProjectName, status::NodeStatus};
 
-/// Ends a pattern that stands for all names that begin so.
+/// The end of a pattern that matches every name with the same beginning.
 const ANY: char = '*';
-/// No project's name begins, ends or goes on with it: what a pattern stands for beside the names that others spell out.
+/// A character that no project's name contains. After the beginning of a pattern, it makes a name that the pattern
+/// matches and that no other pattern spells out.
 const NOBODY: char = '\u{1}';
 
-/// The folders of the repositories of one node.
+/// The root and the base paths of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Roots {
     root: PathBuf,
@@ -25,28 +27,28 @@ pub struct Roots {
 /// Projects for which two nodes, or a node and its Gerrit, have different folders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disagreement {
-    /// A pattern; none for all projects that no pattern fits.
+    /// The pattern of these projects. None for all projects that no pattern matches.
     pub projects: Option<String>,
-    /// The folder of the one.
+    /// Their folder on this side.
     pub ours: PathBuf,
-    /// The folder of the other.
+    /// Their folder on the other side.
     pub theirs: PathBuf,
 }
 
 impl Roots {
-    /// All projects below one folder.
+    /// All projects lie below one folder.
     #[must_use]
     pub fn at(root: &Path) -> Self {
         Self { root: root.to_owned(), others: BTreeMap::new() }
     }
 
-    /// Some projects, by pattern, below others.
+    /// Some projects, given by pattern, lie below other folders than `root`.
     #[must_use]
     pub fn new(root: PathBuf, others: BTreeMap<String, PathBuf>) -> Self {
         Self { root, others }
     }
 
-    /// As a Gerrit tells them; none when it does not.
+    /// The folders as a Gerrit sent them. None if it sent no root.
     #[must_use]
     pub fn told(root: Option<&str>, others: &[BasePath]) -> Option<Self> {
         let root = PathBuf::from(root?);
@@ -55,19 +57,19 @@ impl Roots {
         Some(Self { root, others })
     }
 
-    /// As a sidecar tells them; none when it does not.
+    /// The folders as the status of a sidecar states them. None if it states no root.
     #[must_use]
     pub fn of_status(status: &NodeStatus) -> Option<Self> {
         Self::told(status.root.as_deref(), &status.base_paths)
     }
 
-    /// The folder of all projects that no pattern fits; the sidecar keeps its own things there.
+    /// The folder of all projects that no pattern matches. The sidecar keeps its own files there, too.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The patterns and their folders, for others to be told.
+    /// The patterns and their folders, as the API sends them.
     #[must_use]
     pub fn base_paths(&self) -> Vec<BasePath> {
         let entry = |(projects, path): (&String, &PathBuf)| BasePath {
@@ -77,7 +79,7 @@ impl Roots {
         self.others.iter().map(entry).collect()
     }
 
-    /// The folder of one pattern.
+    /// The folder of a pattern, if there is this very pattern.
     #[must_use]
     pub fn entry(&self, projects: &str) -> Option<&Path> {
         self.others.get(projects).map(PathBuf::as_path)
@@ -97,14 +99,14 @@ impl Roots {
         self.folder(project.as_str())
     }
 
-    /// Where a project's repository is, or would be.
+    /// The path of a project's repository, whether it exists or not.
     #[must_use]
     pub fn git_dir(&self, project: &ProjectName) -> PathBuf {
         self.of(project).join(format!("{project}.git"))
     }
 
-    /// The folder that a repository's path lies below, and the name of the project that it has there. Whether the project
-    /// belongs there, [`Roots::of`] tells.
+    /// Splits the path of a repository into the folder that it lies below and the name of the project that it has
+    /// there. [`Roots::of`] tells whether the project belongs there.
     #[must_use]
     pub fn at_path<'a>(&self, path: &'a Path) -> Option<(&Path, &'a str)> {
         let root = self.all().into_iter().find(|root| path.starts_with(root))?;
@@ -112,16 +114,16 @@ impl Roots {
         Some((root, name))
     }
 
-    /// The same folders without links, when each is there and none lies in another one.
+    /// The same folders with symbolic links resolved. Each folder must exist, and none may lie in another one.
     ///
     /// # Errors
-    /// Which folder is not there, or lies in which other one.
+    /// A text that names the folder that does not exist, or the two folders that lie in each other.
     pub fn resolve(&self) -> Result<Self, String> {
         let real = |path: &Path| path.canonicalize().map_err(|error| format!("{}: {error}", path.display()));
         let mut others = BTreeMap::new();
         for (projects, path) in &self.others {
             let found = real(path).map_err(|why| {
-                format!("base path of {projects}: {why}; mount its file system, or make the folder, then start again")
+                format!("base path of {projects}: {why}; mount its file system, or create the folder, then start again")
             })?;
             others.insert(projects.clone(), found);
         }
@@ -132,7 +134,7 @@ impl Roots {
         }
     }
 
-    /// The same folders without links, of those that this process sees; the others as they are.
+    /// The same folders with symbolic links resolved. Folders that this process cannot see stay as they are.
     #[must_use]
     pub fn seen(&self) -> Self {
         let real = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
@@ -140,7 +142,7 @@ impl Roots {
         Self { root: real(&self.root), others: others.collect() }
     }
 
-    /// A folder that lies in another one, and that one.
+    /// Two folders of which the first lies in the second, if there are any.
     #[must_use]
     pub fn nested(&self) -> Option<(&Path, &Path)> {
         let all = self.all();
@@ -148,8 +150,8 @@ impl Roots {
         pairs.into_iter().find(|(inner, outer)| inner != outer && inner.starts_with(outer))
     }
 
-    /// Two patterns of the same length that fit one project and say different folders: Gerrit takes the one that its file has
-    /// first.
+    /// Two patterns of the same length that match one project and have different folders. Gerrit takes the one that
+    /// comes first in its file.
     #[must_use]
     pub fn tie(&self) -> Option<(&str, &str)> {
         let names = self.others.keys().filter(|pattern| !pattern.ends_with(ANY));
@@ -162,7 +164,8 @@ impl Roots {
         })
     }
 
-    /// Where two disagree; folders are the same when the paths are, or when the disk says so.
+    /// The projects whose folders differ. Two folders are the same if their paths are equal, or if they are one folder
+    /// on disk.
     #[must_use]
     pub fn disagreements(&self, theirs: &Self) -> Vec<Disagreement> {
         let patterns: BTreeSet<&String> = self.others.keys().chain(theirs.others.keys()).collect();
@@ -183,20 +186,20 @@ impl Roots {
     }
 }
 
-/// What to do about folders that lie in each other.
+/// The next step when a folder lies in another one.
 pub const APART: &str = "give each a folder that is in none of the others";
 
-/// Whether a pattern stands for a project.
+/// Whether a pattern matches a project.
 fn fits(pattern: &str, project: &str) -> bool {
     pattern == project || pattern.strip_suffix(ANY).is_some_and(|beginning| project.starts_with(beginning))
 }
 
-/// As Java counts: a tie here is one there.
+/// The length as Java counts it, so that a tie here is a tie in Gerrit.
 fn length(pattern: &str) -> usize {
     pattern.encode_utf16().count()
 }
 
-/// A name that the pattern fits, and of the other patterns only those that fit all that this one does.
+/// A name that the pattern matches. Another pattern matches this name only if it matches every name of this pattern.
 fn example(pattern: &str) -> String {
     pattern.strip_suffix(ANY).map_or_else(|| pattern.to_owned(), |beginning| format!("{beginning}{NOBODY}"))
 }
@@ -236,7 +239,8 @@ mod tests {
         }
     }
 
-    /// `RepositoryConfig#findSubSection` compares lengths alone, so a prefix beats the same name spelled out.
+    /// `RepositoryConfig#findSubSection` compares lengths alone, so a pattern with `*` wins over the same name spelled
+    /// out.
     #[test]
     fn a_beginning_is_longer_than_the_name_itself() {
         let roots = roots(&[("big", "/one"), ("big*", "/two")]);
@@ -247,8 +251,8 @@ mod tests {
     #[test]
     fn a_tie_is_seen_only_where_it_matters() {
         assert_eq!(roots(&[("big", "/one"), ("bi*", "/two")]).tie(), Some(("big", "bi*")));
-        assert_eq!(roots(&[("big", "/one"), ("bi*", "/one")]).tie(), None, "both say the same");
-        assert_eq!(roots(&[("big", "/one"), ("bo*", "/two")]).tie(), None, "no project is both");
+        assert_eq!(roots(&[("big", "/one"), ("bi*", "/one")]).tie(), None, "both have the same folder");
+        assert_eq!(roots(&[("big", "/one"), ("bo*", "/two")]).tie(), None, "no project matches both");
     }
 
     #[test]
@@ -259,7 +263,7 @@ mod tests {
         assert!(roots(&[("a/*", "/git/big")]).nested().is_some_and(|(inner, _)| inner == Path::new("/git/big")));
         assert!(roots(&[("a/*", "/")]).nested().is_some_and(|(_, outer)| outer == Path::new("/")));
         assert!(roots(&[("a/*", "/big"), ("b/*", "/big/b")]).nested().is_some());
-        assert_eq!(roots(&[("a/*", "/gitbig")]).nested(), None, "a name that begins so is no folder in it");
+        assert_eq!(roots(&[("a/*", "/gitbig")]).nested(), None, "a folder whose name begins the same is not inside");
     }
 
     #[test]
@@ -284,7 +288,7 @@ mod tests {
         let others = [section("*", None), big.clone(), section("app", None), section("big/huge/*", Some("/big"))];
         assert_eq!(ours.disagreements(&gerrit(&others)), [], "sections that change nothing");
 
-        // A longer section without a path of its own brings its projects back.
+        // A longer section without a path of its own puts its projects back below the root.
         let shadowed = ours.disagreements(&gerrit(&[big, section("big/small", None)]));
         let differs = |projects: Option<&str>, ours: &str, theirs: &str| Disagreement {
             projects: projects.map(str::to_owned),
@@ -315,7 +319,7 @@ mod tests {
         assert_eq!(linked("link").seen(), linked("big").resolve().unwrap());
         std::os::unix::fs::symlink(path("git"), path("big/back")).unwrap();
         let back = Roots::new(path("git"), BTreeMap::from([("a/*".to_owned(), path("big/back"))]));
-        assert_eq!(back.resolve().unwrap().all().len(), 1, "another name of the root is the root");
+        assert_eq!(back.resolve().unwrap().all().len(), 1, "a link to the root is the root");
         std::fs::create_dir(path("git/in")).unwrap();
         std::os::unix::fs::symlink(path("git/in"), path("hidden")).unwrap();
         assert!(linked("hidden").resolve().unwrap_err().contains("lies in"));

@@ -1,7 +1,7 @@
-//! Time and randomness as parameters, so that the simulator owns both.
+//! Time and randomness as parameters, so that the simulator controls both.
 //!
-//! Durations (timeouts, ticks) go through `tokio::time`, which the simulator pauses; wall-clock time is only ever
-//! shown to people or measured as lag, never compared for safety.
+//! Durations (timeouts, ticks) go through `tokio::time`, which the simulator pauses. Wall-clock time is only shown to
+//! people or measured as lag. It is never compared for safety.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -33,18 +33,18 @@ impl Clock for SystemClock {
     }
 }
 
-/// A seeded generator; the machine's own randomness gives the seed in production.
+/// A seeded generator. In production the seed comes from the machine's own randomness.
 #[derive(Debug)]
 pub struct SeededEntropy(Mutex<StdRng>);
 
 impl SeededEntropy {
-    /// The same numbers for the same seed.
+    /// A generator that gives the same numbers for the same seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(Mutex::new(StdRng::seed_from_u64(seed)))
     }
 
-    /// Seeded by the machine.
+    /// A generator that the machine seeds.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "the one place that asks the machine for randomness")]
     pub fn from_machine() -> Self {

@@ -5,8 +5,8 @@
 //! | `clock` | time and randomness as parameters |
 //! | `tasks` | background tasks with an owner |
 //! | `backoff` | the one retry delay of the program |
-//! | `ref_names` | which ref names exclude each other, and which refs are replicated |
-//! | `base_paths` | which folder holds a project's repository |
+//! | `ref_names` | the kinds of refs, and names that exclude each other |
+//! | `base_paths` | the folder that holds a project's repository |
 //! | `observer` | the trait through which stages report to metrics, status and the simulator |
 //! | `faults` | failpoints and injected bugs; compiled out of the production image |
 

@@ -1,10 +1,11 @@
-//! Names that exclude each other, and which refs are replicated at all.
+//! The kinds of refs, and ref names that exclude each other.
 //!
-//! git cannot hold `refs/heads/a` and `refs/heads/a/b` at once, so the refdb must not either. Three kinds of names:
-//! - **local** refs are what every site can compute; they are neither journalled nor versioned;
-//! - **structured** refs (patch sets, their meta refs, users) have a grammar in which no name is a prefix of
-//!   another; whatever does not fit the grammar is refused, so they pay nothing;
-//! - **mutable** refs are all others: a creation marks its proper prefixes as directories in the refdb.
+//! git cannot hold `refs/heads/a` and `refs/heads/a/b` at once, so the refdb must not hold both either. There are three
+//! kinds of refs:
+//! - **Local** refs can be computed by every site. They are neither journalled nor versioned.
+//! - **Structured** refs (patch sets, and the `meta` and `robot-comments` refs of changes) have a grammar in which no
+//!   name is a prefix of another. A name that does not fit the grammar is refused. These refs need no directory marks.
+//! - **Mutable** refs are all others. A creation marks the proper prefixes of its name as directories in the refdb.
 
 use std::collections::BTreeSet;
 
@@ -13,18 +14,18 @@ use lockstep_proto::RefName;
 /// The kind of a ref.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefClass {
-    /// Computed by every site for itself.
+    /// Not replicated: every site computes it for itself.
     Local,
-    /// Replicated; its grammar excludes conflicts.
+    /// Replicated. The grammar of the name rules out conflicts.
     Structured,
-    /// Replicated; conflicts are excluded by directory marks.
+    /// Replicated. Directory marks rule out conflicts.
     Mutable,
 }
 
-/// What kind of ref a name is.
+/// The kind of the ref with this name.
 ///
 /// # Errors
-/// A name in a reserved or structured namespace that does not fit its grammar, with the reason.
+/// The reason why a name in a reserved or structured namespace does not fit the grammar there.
 pub fn classify(name: &RefName) -> Result<RefClass, &'static str> {
     let parts: Vec<&str> = name.as_str().split('/').skip(1).collect();
     match parts.as_slice() {
@@ -35,9 +36,9 @@ pub fn classify(name: &RefName) -> Result<RefClass, &'static str> {
     }
 }
 
-/// `NN/number/patch-set`, `NN/number/meta`, `NN/number/robot-comments`: NN are the number's last two digits.
+/// Accepts `NN/number/patch-set`, `NN/number/meta` and `NN/number/robot-comments`; NN are the number's last two digits.
 fn change(parts: &[&str]) -> Result<RefClass, &'static str> {
-    const GRAMMAR: &str = "is none of refs/changes/NN/<number>/<patch set>, .../meta, .../robot-comments";
+    const GRAMMAR: &str = "does not have the form refs/changes/NN/<number>/<patch set>, .../meta or .../robot-comments";
     let [shard, number, last] = parts else { return Err(GRAMMAR) };
     let number_is_plain = is_plain_number(number);
     let digits = if number.len() < 2 { format!("0{number}") } else { number[number.len() - 2..].to_owned() };
@@ -50,7 +51,7 @@ fn is_plain_number(text: &str) -> bool {
 }
 
 /// The proper prefixes of a mutable name that could be refs themselves: `refs/heads/a` and `refs/heads/a/b` for
-/// `refs/heads/a/b/c`. The fixed roots (`refs/heads`) are excluded by [`RefName`]'s own rules.
+/// `refs/heads/a/b/c`. The rules of [`RefName`] exclude prefixes of two components (`refs/heads`).
 #[must_use]
 pub fn directories(name: &RefName) -> Vec<RefName> {
     let text = name.as_str();
@@ -67,8 +68,8 @@ pub fn exclude(one: &RefName, other: &RefName) -> bool {
     below(one, other) || below(other, one)
 }
 
-/// Two names of one batch that exclude each other, if there are any. `names` are all refs that the batch touches:
-/// deleting `a` and creating `a/b` in one batch is refused too, git cannot do both in one step.
+/// Two names of one batch that exclude each other, if there are any. `names` are all refs that the batch touches. A
+/// batch that deletes `a` and creates `a/b` is refused too, because git cannot do both in one step.
 #[must_use]
 pub fn exclusive_pair<'a>(names: &'a [RefName]) -> Option<(&'a RefName, &'a RefName)> {
     let mut sorted: Vec<&'a RefName> = names.iter().collect();
@@ -79,8 +80,8 @@ pub fn exclusive_pair<'a>(names: &'a [RefName]) -> Option<(&'a RefName, &'a RefN
     })
 }
 
-/// Cuts a list of refs that are to be created into parts that fit one commit each: refs and the folders of names that
-/// they need, together at most `most`.
+/// Cuts a list of refs that will be created into parts of one commit each. A part has at most `most` items: its refs,
+/// and the directories that their names need.
 #[must_use]
 pub fn parts<T>(refs: &[T], name: impl Fn(&T) -> &RefName, most: usize) -> Vec<&[T]> {
     let (mut parts, mut rest) = (Vec::new(), refs);
@@ -100,7 +101,7 @@ pub fn parts<T>(refs: &[T], name: impl Fn(&T) -> &RefName, most: usize) -> Vec<&
     parts
 }
 
-/// Where a ref stands in the order in which readers may see a transaction: patch sets before the rest, `meta` last.
+/// The place of a ref in the order in which readers may see a transaction: patch sets first, `meta` refs last.
 #[must_use]
 pub fn visibility_rank(name: &RefName) -> u8 {
     let text = name.as_str();
@@ -159,7 +160,7 @@ mod tests {
         assert_eq!(no_folders, [7, 3]);
         let deep = [name("refs/heads/a/b/c/d/e/f/g/h"), name("refs/heads/z")];
         let alone: Vec<usize> = lengths(&deep, 3);
-        assert_eq!(alone, [1, 1], "one that never fits still goes, and is refused with the reason");
+        assert_eq!(alone, [1, 1], "a ref that never fits is still sent, and is refused with the reason");
     }
 
     #[test]

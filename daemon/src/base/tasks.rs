@@ -1,7 +1,7 @@
 //! Background tasks with an owner.
 //!
-//! Every task of a node is spawned here, so that a node can be ended as a whole: `cancel` asks, `abort` does not.
-//! A task that ends by panicking is an error of the whole node, never a silence.
+//! Every task of a node is spawned here, so that the node can be ended as a whole. `cancel` asks the tasks to end,
+//! `abort` ends them at once. A task that panics stops the whole node, and is logged.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -10,13 +10,14 @@ use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Threads for what blocks: libgit2, the disk, gits that check large packs. Each keeps memory of its own.
+/// Threads for blocking work: libgit2, the disk, git processes that check large packs. Each thread keeps its own
+/// memory.
 const BLOCKING: usize = 32;
 
-/// The runtime of a process in which nodes run.
+/// Builds the runtime of a process that runs nodes.
 ///
 /// # Errors
-/// The machine gives no threads.
+/// The machine cannot start the threads.
 pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(2).max_blocking_threads(BLOCKING).enable_all().build()
@@ -30,13 +31,13 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// No tasks yet.
+    /// An empty set of tasks.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Starts a task that runs until it ends by itself, or is aborted with all the others.
+    /// Starts a task that runs until it ends by itself, or until [`Tasks::abort`].
     pub fn spawn<F>(&self, name: &'static str, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -47,7 +48,7 @@ impl Tasks {
             if let Err(error) = inner.join().await
                 && error.is_panic()
             {
-                tracing::error!(task = name, "a task panicked: the node stops, its journal is safe");
+                tracing::error!(task = name, "a task panicked; the node stops, its journal is safe");
                 cancel.cancel();
             }
         });
@@ -56,18 +57,18 @@ impl Tasks {
         running.push(outer.abort_handle());
     }
 
-    /// Asks every task to end what it is doing.
+    /// Asks every task to end.
     pub fn cancel(&self) {
         self.cancel.cancel();
     }
 
-    /// What tasks listen to.
+    /// The token that tells tasks to end.
     #[must_use]
     pub fn cancelled(&self) -> CancellationToken {
         self.cancel.clone()
     }
 
-    /// Ends every task where it stands.
+    /// Ends every task at once, at its current await point.
     pub fn abort(&self) {
         self.cancel.cancel();
         for task in self.running.lock().drain(..) {
@@ -76,7 +77,7 @@ impl Tasks {
     }
 }
 
-/// A task that does not outlive its owner.
+/// A task that is aborted when this is dropped.
 struct AbortOnDrop(tokio::task::JoinHandle<()>);
 
 impl AbortOnDrop {

@@ -1,9 +1,9 @@
 //! Named points at which a crash test kills the process.
 //!
-//! `LOCKSTEP_FAILPOINT=commit.answered:3` ends the process, as `kill -9` would, when the point `commit.answered` is
-//! reached for the third time. Without the feature `failpoints` (the production image) all of this is nothing.
+//! `LOCKSTEP_FAILPOINT=commit.answered:3` kills the process, as `kill -9` would, when the failpoint `commit.answered`
+//! is reached for the third time. Without the feature `failpoints` (in the production image) [`reach`] does nothing.
 
-/// Ends the process here, if the environment says so.
+/// Kills the process here, if the environment names this failpoint.
 #[cfg(feature = "failpoints")]
 pub fn reach(name: &str) {
     use std::sync::OnceLock;
@@ -23,7 +23,7 @@ pub fn reach(name: &str) {
     }
 }
 
-/// Ends the process here, if the environment says so: never, in this build.
+/// Does nothing in this build.
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
 pub fn reach(_name: &str) {}

@@ -1,75 +1,75 @@
 //! Bugs that a test injects on purpose, to prove that the simulator finds them.
 //!
-//! Each is a place where the obvious design goes wrong. Without the feature `failpoints` (the production image)
-//! [`InjectedBugs::has`] is the constant `false` and the compiler removes every injected bug.
+//! Each one is at a place where the obvious design goes wrong. Without the feature `failpoints` (in the production
+//! image) [`InjectedBugs::has`] is the constant `false`, and the compiler removes every injected bug.
 
 /// A bug that a test can inject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum InjectedBug {
     /// An attempt whose answer was lost is sent again under another id.
     ResendOtherBytes,
-    /// The checkpoint moves before what it covers is applied.
+    /// The checkpoint moves before the transactions below it are applied.
     CheckpointBeforeApply,
-    /// Refs move before their objects are there.
+    /// Refs move before their objects are in the repository.
     RefsBeforeObjects,
-    /// A failed read counts as "there is nothing".
+    /// A failed read counts as "absent".
     ErrorAsAbsent,
-    /// A child shard is read before its parents are.
+    /// A child shard is read before its parents are read to their ends.
     ChildBeforeParent,
     /// The commit compares values, not versions.
     ValueWithoutVersion,
-    /// The settled mark passes a slot whose fate is unknown.
+    /// The settled mark passes a slot whose outcome is unknown.
     SettledOverUnresolved,
     /// Adoption does not poison the window.
     WindowNotPoisoned,
     /// A node does not read its own site's stream.
     OwnStreamSkipped,
-    /// Catching up fetches one ref of a batch alone.
+    /// Catching up applies only some refs of a transaction.
     BatchCaughtUpInPart,
     /// A pack whose base is missing counts as bad content.
     MissingBaseIsBad,
     /// Names that exclude each other are not checked at commit.
     NameConflictCommitted,
-    /// The journal is collected below a node that is behind.
+    /// The journal is collected above the low-water mark of a slow node.
     CollectBelowSlowNode,
-    /// A deletion forgets the version.
+    /// A deletion forgets the version of the ref.
     TombstoneForgotten,
     /// A pack leaves out objects that another, uncommitted push brought.
     PackAgainstUncommitted,
-    /// A node that was paused goes on without looking whether it was fenced.
+    /// A node that was paused goes on although it was fenced meanwhile.
     PausedNodeGoesOn,
-    /// A fenced node opens an incarnation without asking for the site's epoch.
+    /// A fenced node opens an incarnation against the role and epoch of its site.
     FencedReborn,
-    /// "Refused" is said while a copy of the attempt is in flight.
+    /// A commit is answered "refused" while a copy of the attempt is in transit.
     RefusedInFlight,
-    /// The version map is durable before the refs are.
+    /// The version map is durable before the moved refs are.
     MapBeforeRefs,
-    /// That a ref moved is durable before it is that Gerrit has to look at it.
+    /// The move of a ref is durable before its refresh mark is.
     MarkAfterMap,
-    /// An acknowledgement takes what moved meanwhile for done.
+    /// An acknowledgement also ends refresh marks that were made after the task was handed out.
     AckForgetsNewer,
-    /// What Gerrit did itself is not looked at again.
+    /// Commits that come from the node's own Gerrit leave no refresh mark.
     OwnNotRefreshed,
-    /// What a Gerrit acknowledged, and lost when it died, is not given to it again.
+    /// Tasks that a Gerrit acknowledged, and whose work it lost when it died, are not handed out again.
     AckedNotKept,
-    /// A stream event is heard before its refs are applied.
+    /// A stream event is delivered before its refs are applied.
     EventBeforeRefs,
     /// The checkpoint passes a stream event that is not durable.
     CheckpointBeforeEvent,
-    /// A lock whose transaction may be committed yet is taken away.
+    /// A lock is released although its transaction may still be committed.
     OpenLockTaken,
-    /// A read takes a locked ref for what its item says, although the lock's transaction is committed.
+    /// A read returns the item of a locked ref, although the lock's transaction is committed and has moved the ref.
     LockNotRead,
-    /// A slot is collected although refs carry its lock.
+    /// A slot is collected although refs still carry its lock.
     LockOutlivesSlot,
-    /// Locks are taken away while the slot of their transaction is empty.
+    /// Locks are released while the slot of their transaction is empty, and not poisoned.
     ReleasedUnpoisoned,
-    /// A name that is about to be a ref becomes a directory.
+    /// A name that a lock is about to create as a ref is marked as a directory.
     LockedNameMarked,
 }
 
 impl InjectedBug {
-    /// All of them.
+    /// Every bug that can be injected.
     pub const ALL: [Self; 30] = [
         Self::ResendOtherBytes,
         Self::CheckpointBeforeApply,
@@ -104,7 +104,7 @@ impl InjectedBug {
     ];
 }
 
-/// Which bugs are injected: none, outside of tests.
+/// The bug that a test has injected, if any. Outside of tests there is none.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InjectedBugs {
     #[cfg(feature = "failpoints")]
@@ -126,7 +126,7 @@ impl InjectedBugs {
         self.injected == Some(bug)
     }
 
-    /// Whether this bug is injected: never, in this build.
+    /// Always `false` in this build.
     #[cfg(not(feature = "failpoints"))]
     #[inline(always)]
     #[must_use]

@@ -11,7 +11,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::receive::{Expected, receive};
 use super::{BlobError, BlobStore, Payload};
 
-/// A shared handle on blobs in memory.
+/// Blobs in memory. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryBlobs(Arc<Mutex<BTreeMap<String, Bytes>>>);
 

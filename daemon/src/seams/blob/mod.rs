@@ -1,8 +1,9 @@
 //! The blob store: packs that are too large to travel inside a transaction.
 //!
-//! The contract that every implementation keeps (`tests/contract`): a put that was answered can be read by every
-//! site from then on; a second put of the same key and content is harmless; a key that is not there is
-//! [`BlobError::Absent`], never an empty blob.
+//! Every implementation keeps this contract (`tests/contract`):
+//! - Once a put is answered, every site can read the blob.
+//! - A second put of the same key and content is harmless.
+//! - A key without a blob is [`BlobError::Absent`], never an empty blob.
 
 pub mod memory;
 pub mod object;
@@ -15,17 +16,17 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tempfile::TempPath;
 
-/// Bytes that may be too many for memory.
+/// The content of a blob, which may be too large for memory.
 #[derive(Clone, Debug)]
 pub enum Payload {
-    /// Few enough for memory.
+    /// Content that is small enough for memory.
     Memory(Bytes),
-    /// In a temporary file, which goes with its last user: path and length in bytes.
+    /// A temporary file, which is deleted with its last user: its path, and its length in bytes.
     File(Arc<TempPath>, u64),
 }
 
 impl Payload {
-    /// Its length in bytes.
+    /// The length of the content, in bytes.
     #[must_use]
     pub fn len(&self) -> u64 {
         match self {
@@ -34,25 +35,25 @@ impl Payload {
         }
     }
 
-    /// Whether there is nothing in it.
+    /// Whether the content is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// Why a call gave no blob.
+/// Why a call on the blob store failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BlobError {
-    /// There is no blob of this key.
-    #[error("the blob store has no {0}")]
+    /// There is no blob with this key.
+    #[error("the blob store has no blob {0}")]
     Absent(String),
-    /// The blob is longer than announced, or damaged.
+    /// The blob is not the expected one (its length or hash differs), or its key or its file cannot be used.
     #[error("blob {key} is bad: {why}")]
     Bad {
-        /// The blob's key.
+        /// The key of the blob.
         key: String,
-        /// What is wrong with it.
+        /// The defect.
         why: String,
     },
     /// The store cannot be reached. Try again later.
@@ -60,16 +61,16 @@ pub enum BlobError {
     NotNow(String),
 }
 
-/// The blob store. The module's own documentation is the contract.
+/// The blob store. The documentation of this module is its contract.
 #[async_trait]
 pub trait BlobStore: Send + Sync {
     /// Stores a blob.
     async fn put(&self, key: &str, payload: &Payload) -> Result<(), BlobError>;
 
-    /// Fetches a blob of exactly `bytes` bytes with this SHA-256; a large one goes to a temporary file in
-    /// `spill`. Its length is checked before it is stored, its hash before it is answered.
+    /// Fetches a blob of exactly `bytes` bytes with this SHA-256. A large one goes to a temporary file in the folder
+    /// `spill`. The length is checked before the content is stored, and the hash before it is returned.
     async fn get(&self, key: &str, bytes: u64, sha256: &[u8; 32], spill: &Path) -> Result<Payload, BlobError>;
 
-    /// Removes a blob; one that is not there is no error.
+    /// Removes a blob. A blob that does not exist is no error.
     async fn delete(&self, key: &str) -> Result<(), BlobError>;
 }

@@ -1,6 +1,6 @@
-//! The blob store on whatever the `object_store` crate speaks: a local folder, S3 and what behaves like it.
+//! The blob store on a backend of the `object_store` crate: a local folder, S3, or a service that speaks S3's protocol.
 //!
-//! A large blob is sent in parts and received to a file: memory holds a few parts, never the blob. In a local
+//! A large blob is sent in parts and received into a file. Memory holds a few parts, never the whole blob. In a local
 //! folder a blob appears by rename, after its bytes and the folder were synced.
 
 use std::fmt;
@@ -20,17 +20,18 @@ use tokio::io::AsyncReadExt;
 use super::receive::{Expected, receive};
 use super::{BlobError, BlobStore, Payload};
 
-/// Bytes of one part, and the largest blob that goes in one request. S3 takes 10,000 parts of at least 5 MiB.
+/// The size of one part in bytes, and of the largest blob that goes in one request. S3 takes 10,000 parts of at least 5
+/// MiB.
 const PART_BYTES: usize = 8 * 1024 * 1024;
 
-/// Parts in flight at once.
+/// The most parts in flight at once.
 const PARTS: usize = 2;
 
-/// Why a blob store cannot be used at all.
+/// The configured blob store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("blob store {place:?} {why}; correct the configuration")]
 pub struct OpenError {
-    /// The folder or URL.
+    /// The folder or URL in the configuration.
     pub place: String,
     /// What is wrong with it, as the end of a sentence.
     pub why: String,
@@ -43,7 +44,7 @@ pub struct ObjectBlobs {
 }
 
 impl ObjectBlobs {
-    /// Blobs in a local folder, which is created.
+    /// Blobs in a local folder, which is created if it does not exist.
     pub fn local(folder: &Path) -> Result<Self, OpenError> {
         let refuse = |why: String| OpenError { place: folder.display().to_string(), why };
         std::fs::create_dir_all(folder).map_err(|error| refuse(format!("cannot be created ({error})")))?;
@@ -53,8 +54,9 @@ impl ObjectBlobs {
         Ok(Self { store: Arc::new(store) })
     }
 
-    /// Blobs at `s3://bucket/prefix` or `file:///folder`. For S3, the `AWS_*` variables of the environment count,
-    /// then `options`, in the names of `object_store`'s `AmazonS3ConfigKey` (`region`, `endpoint`, `allow_http`).
+    /// Blobs at `s3://bucket/prefix` or `file:///folder`. For S3, the `AWS_*` variables of the environment apply first,
+    /// then `options`, which have the names of `object_store`'s `AmazonS3ConfigKey` (`region`, `endpoint`,
+    /// `allow_http`).
     pub fn from_url(url: &str, options: &[(String, String)]) -> Result<Self, OpenError> {
         match url.split_once("://") {
             Some(("file", folder)) if folder.starts_with('/') => Self::local(&PathBuf::from(folder)),
@@ -86,7 +88,7 @@ impl fmt::Debug for ObjectBlobs {
     }
 }
 
-/// The key must be written as the store writes it: two keys never name one blob.
+/// The location of a key. A key must be spelled as the store spells it, so that two keys never name one blob.
 fn location(key: &str) -> Result<Key, BlobError> {
     let bad = |why: String| BlobError::Bad { key: key.to_owned(), why };
     let at = Key::parse(key).map_err(|error| bad(error.to_string()))?;
@@ -96,7 +98,7 @@ fn location(key: &str) -> Result<Key, BlobError> {
     Ok(at)
 }
 
-/// Only a clear "not found" is absence.
+/// Translates an error of the store. Only a clear "not found" means that the blob is absent.
 fn explain(key: &str, error: Error) -> BlobError {
     match error {
         Error::NotFound { .. } => BlobError::Absent(key.to_owned()),
@@ -106,7 +108,7 @@ fn explain(key: &str, error: Error) -> BlobError {
 
 impl ObjectBlobs {
     async fn put_file(&self, key: &str, at: &Key, path: &Path, length: u64) -> Result<(), BlobError> {
-        let unreadable = |error: std::io::Error| BlobError::NotNow(format!("blob {key}, to be sent: {error}"));
+        let unreadable = |error: std::io::Error| BlobError::NotNow(format!("the local copy of blob {key}: {error}"));
         let file = File::open(path).await.map_err(unreadable)?;
         if length <= PART_BYTES as u64 {
             let bytes = part(&mut file.take(length + 1)).await.map_err(unreadable)?;
@@ -130,7 +132,7 @@ async fn send(key: &str, parts: &mut WriteMultipart, mut file: File, length: u64
     let mut sent = 0;
     loop {
         parts.wait_for_capacity(PARTS).await.map_err(|error| explain(key, error))?;
-        let unreadable = |error: std::io::Error| BlobError::NotNow(format!("blob {key}, to be sent: {error}"));
+        let unreadable = |error: std::io::Error| BlobError::NotNow(format!("the local copy of blob {key}: {error}"));
         let bytes = part(&mut (&mut file).take(PART_BYTES as u64)).await.map_err(unreadable)?;
         if bytes.is_empty() {
             return check_sent(key, sent, length);
@@ -150,7 +152,7 @@ fn check_sent(key: &str, found: u64, length: u64) -> Result<(), BlobError> {
     if found == length {
         return Ok(());
     }
-    Err(BlobError::Bad { key: key.to_owned(), why: format!("its file has {found} bytes, {length} were announced") })
+    Err(BlobError::Bad { key: key.to_owned(), why: format!("its file has {found} bytes instead of {length}") })
 }
 
 #[async_trait]

@@ -1,5 +1,5 @@
-//! Receiving a blob from any store: its length checked while it is read, its hash before it is answered, a large
-//! one to a temporary file, so that memory holds a chunk and not the blob.
+//! Receives a blob from any store. The length is checked while the blob is read, and the hash before it is returned. A
+//! large blob goes to a temporary file, so that memory holds a chunk and not the blob.
 
 use std::path::Path;
 use std::pin::pin;
@@ -14,17 +14,17 @@ use tokio::io::AsyncWriteExt;
 
 use super::{BlobError, Payload};
 
-/// A blob larger than this many bytes goes to a file.
+/// A blob of more bytes than this goes to a file.
 const MEMORY_BYTES: u64 = 1024 * 1024;
 
-/// What the caller expects of a blob.
+/// The blob that the caller expects.
 pub(super) struct Expected<'a> {
     pub(super) key: &'a str,
     pub(super) bytes: u64,
     pub(super) sha256: &'a [u8; 32],
 }
 
-/// Where the bytes go.
+/// The destination of the bytes.
 enum Sink {
     Memory(Vec<u8>),
     File(File, TempPath),
@@ -35,16 +35,16 @@ impl Expected<'_> {
         BlobError::Bad { key: self.key.to_owned(), why }
     }
 
-    /// Refuses a length other than the announced one.
+    /// Refuses a length other than the expected one.
     pub(super) fn check_length(&self, length: u64) -> Result<(), BlobError> {
         if length == self.bytes {
             return Ok(());
         }
-        Err(self.bad(format!("it is {length} bytes long, {} were announced", self.bytes)))
+        Err(self.bad(format!("it is {length} bytes long instead of {}", self.bytes)))
     }
 }
 
-/// Takes the whole stream; nothing is kept of one that breaks or is not what was expected.
+/// Reads the whole stream. Nothing is kept of a stream that breaks off, or whose content is not the expected one.
 pub(super) async fn receive<S>(expected: &Expected<'_>, spill: &Path, chunks: S) -> Result<Payload, BlobError>
 where
     S: Stream<Item = Result<Bytes, BlobError>>,
@@ -57,7 +57,7 @@ where
         let chunk = chunk?;
         length += chunk.len() as u64;
         if length > expected.bytes {
-            return Err(expected.bad(format!("it is longer than the {} bytes announced", expected.bytes)));
+            return Err(expected.bad(format!("it is longer than the expected {} bytes", expected.bytes)));
         }
         hash.update(&chunk);
         sink.write(&chunk).await?;
@@ -66,7 +66,7 @@ where
     let found: [u8; 32] = hash.finalize().into();
     if found != *expected.sha256 {
         let (found, wanted) = (hex::encode(found), hex::encode(expected.sha256));
-        return Err(expected.bad(format!("its SHA-256 is {found}, {wanted} was announced")));
+        return Err(expected.bad(format!("its SHA-256 is {found} instead of {wanted}")));
     }
     sink.finish(length).await
 }

@@ -1,7 +1,7 @@
 //! A DynamoDB in this process: the emulator dynoxide on a port of the loopback interface.
 //!
-//! It keeps its tables in one file, or in memory. Its file is not synced at every commit: what a power cut takes
-//! from it is gone, unlike in the real service. It is for trying Lockstep out, and for tests.
+//! It keeps its tables in one file, or in memory. The file is not synced at every commit: unlike the real service, it
+//! can lose answered writes in a power cut. Use it to try out Lockstep, and for tests.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -24,15 +24,15 @@ pub struct EmbeddedDynamo {
 }
 
 impl EmbeddedDynamo {
-    /// Starts an emulator that forgets everything when it stops.
+    /// Starts an emulator that keeps everything in memory and loses it when it stops.
     ///
     /// # Errors
-    /// The port cannot be bound, or the database cannot be made.
+    /// The port cannot be bound, or the database cannot be created.
     pub async fn in_memory() -> io::Result<Self> {
         Self::serve(Database::memory().map_err(io::Error::other)?).await
     }
 
-    /// Starts an emulator on a database file, which is made if it is absent.
+    /// Starts an emulator on a database file, which is created if it does not exist.
     ///
     /// # Errors
     /// The port cannot be bound, the path is not UTF-8, or the file cannot be opened.
@@ -57,10 +57,10 @@ impl EmbeddedDynamo {
         format!("http://{}", self.address)
     }
 
-    /// Stops taking connections, and waits until the calls under way are answered.
+    /// Stops accepting connections, and waits until the calls in progress are answered.
     ///
     /// # Errors
-    /// The server had failed.
+    /// The server has failed.
     pub async fn stop(mut self) -> io::Result<()> {
         self.stop.cancel();
         match self.server.take() {

@@ -1,11 +1,11 @@
 //! Kinesis in this process: the emulator `ferrokinesis` on a port of 127.0.0.1.
 //!
-//! Its streams live in memory and end with the process. A stream that is made again has another `created`, so every
-//! node that reads it reconciles against the refdb, which is durable. The emulator can keep its state in a folder,
-//! but writes **all of it** at each call; that is not used.
+//! Its streams live in memory and end with the process. A stream that is created again has another `created` value, so
+//! every node that reads it reconciles with the refdb, which is durable. The emulator could keep its state in a folder,
+//! but it writes the **whole** state at each call, so this is not used.
 //!
-//! The emulator numbers a record first and stores it after; a reader in between would go past it for ever. Calls
-//! that change something therefore run one at a time, and no reader beside them.
+//! The emulator first numbers a record and then stores it. A reader between these two steps would miss the record for
+//! ever. So a call that changes something runs alone, without any other call at the same time.
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,20 +27,20 @@ use super::Threads;
 use crate::seams::eventlog::kinesis::ClientSettings;
 use crate::seams::eventlog::limits::REQUEST_BYTES;
 
-/// The region that the emulator plays.
+/// The region that the emulator claims to be.
 const REGION: &str = "us-east-1";
 
-/// How often records are looked at for their age, in seconds. A stream keeps them for 24 hours.
+/// How often expired records are removed, in seconds. A stream keeps records for 24 hours.
 const RETENTION_LOOK_SECONDS: u64 = 60;
 
-/// How the emulator behaves.
+/// The behaviour of the emulator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EmbeddedKinesisSettings {
-    /// How long a stream takes to be made, changed or deleted.
+    /// How long the creation, change or deletion of a stream takes.
     pub change_takes: Duration,
-    /// How long an iterator lives, in seconds.
+    /// How long an iterator is valid, in seconds.
     pub iterator_seconds: u64,
-    /// Whether a shard refuses more than Kinesis takes: 1 MiB or 1,000 records a second.
+    /// Whether a shard refuses more than a shard of Kinesis takes: 1 MiB or 1,000 records per second.
     pub throttles: bool,
 }
 
@@ -68,7 +68,7 @@ impl EmbeddedKinesis {
         let (app, store) = create_app(options(settings));
         let app = app
             .layer(from_fn_with_state(Arc::default(), one_writer))
-            // A request's records travel in base64, which takes a third more.
+            // Records travel in base64 in a request, which takes a third more bytes.
             .layer(DefaultBodyLimit::max(REQUEST_BYTES * 2));
         let stop = CancellationToken::new();
         let serving = serve_plain_http(listener, app, stop.clone().cancelled_owned());
@@ -76,13 +76,13 @@ impl EmbeddedKinesis {
         Ok(Self { address, store, stop, server, _threads: threads })
     }
 
-    /// Where it listens, as a URL.
+    /// The URL at which it listens.
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// How a client reaches it.
+    /// Settings with which a client reaches it.
     #[must_use]
     pub fn client_settings(&self) -> ClientSettings {
         ClientSettings {
@@ -93,13 +93,13 @@ impl EmbeddedKinesis {
         }
     }
 
-    /// Forgets records as the end of their retention does, for tests: the shard's number and sequence numbers.
+    /// Removes records, as the end of their retention does, for tests. Takes the shard's number and sequence numbers.
     pub async fn forget(&self, stream: &str, shard: u32, sequences: &[String]) {
         let keys: Vec<String> = sequences.iter().map(|sequence| format!("{shard:08x}/{sequence}")).collect();
         self.store.delete_record_keys(stream, &keys).await;
     }
 
-    /// Stops accepting, lets the calls at hand end, and waits for that (at most 10 seconds).
+    /// Stops accepting connections, and waits until the calls in progress have ended, at most 10 seconds.
     pub async fn stop(mut self) -> io::Result<()> {
         self.stop.cancel();
         (&mut self.server).await.map_err(io::Error::other)?
@@ -113,7 +113,7 @@ impl Drop for EmbeddedKinesis {
     }
 }
 
-/// Serves, and forgets what is older than its stream's retention, until the service ends.
+/// Serves, and removes records that are older than the retention of their stream, until the service ends.
 async fn serve(serving: impl Future<Output = io::Result<()>>, store: Store) -> io::Result<()> {
     tokio::select! {
         biased;
@@ -130,7 +130,7 @@ fn options(settings: &EmbeddedKinesisSettings) -> StoreOptions {
         update_stream_ms: change_ms,
         shard_limit: 10_000,
         iterator_ttl_seconds: settings.iterator_seconds,
-        // The emulator's own task for this would outlive the emulator: see `serve`.
+        // The emulator's own task for this would outlive the emulator. `serve` does it instead.
         retention_check_interval_secs: 0,
         enforce_limits: settings.throttles,
         aws_region: REGION.to_owned(),
@@ -138,7 +138,7 @@ fn options(settings: &EmbeddedKinesisSettings) -> StoreOptions {
     }
 }
 
-/// Lets a call that changes something run alone, and the others beside each other.
+/// Lets a call that changes something run alone, and all other calls in parallel.
 async fn one_writer(State(lock): State<Arc<RwLock<()>>>, request: Request, next: Next) -> Response {
     let target = request.headers().get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let action = target.rsplit('.').next().unwrap_or_default();

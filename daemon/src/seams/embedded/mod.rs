@@ -1,5 +1,5 @@
-//! The newcomer's backend: emulators of the cloud services in this process, reached through the same adapters
-//! that reach the real ones. Nothing here is a second implementation of a seam.
+//! Emulators of the cloud services in this process, for people who try out Lockstep. The adapters that reach the real
+//! services reach them too. Nothing here is a second implementation of a seam.
 
 pub mod dynamo;
 pub mod kinesis;

@@ -1,5 +1,5 @@
-//! The threads of an emulator. It blocks them while it works (one lock around its database, files), as a service behind a
-//! network would not: on the threads of those that call it, it would stop them too.
+//! The threads of an emulator. The emulator blocks them while it works (one lock around its database, files). A service
+//! behind a network would not block its callers, so an emulator does not run on their threads.
 
 use std::future::Future;
 use std::io;
@@ -7,10 +7,10 @@ use std::io;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 
-/// How many an emulator has.
+/// The number of threads per emulator.
 const COUNT: usize = 2;
 
-/// Threads that end, whatever runs on them, when this is dropped.
+/// Threads that end when this is dropped, whatever runs on them.
 #[derive(Debug)]
 pub(super) struct Threads {
     handle: Handle,
@@ -18,13 +18,13 @@ pub(super) struct Threads {
 }
 
 impl Threads {
-    /// Starts them.
+    /// Starts the threads. Each of them gets this name.
     pub(super) fn start(name: &str) -> io::Result<Self> {
         let runtime = Builder::new_multi_thread().worker_threads(COUNT).thread_name(name).enable_all().build()?;
         Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
     }
 
-    /// Runs something on them.
+    /// Runs a job on the threads.
     pub(super) fn spawn<T: Send + 'static>(&self, job: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
         self.handle.spawn(job)
     }

@@ -1,23 +1,23 @@
-//! Putting transactions into the event log for sure: what the publisher does for a living journal, and whoever drains a
-//! dead one.
+//! Appends transactions to the event log until they are certainly in it: for the publisher of a living journal, and for
+//! the drain of a dead one.
 
 use bytes::Bytes;
 use lockstep_proto::{SiteId, Transaction};
 
 use super::{EventLog, Record};
 
-/// A transaction's bytes as a record of the event log: the project is the partition key, so that a project's
+/// A transaction's bytes as a record of the event log. The project is the partition key, so that a project's
 /// transactions of one site stay in one shard.
 ///
 /// # Errors
-/// The bytes are no transaction.
+/// The bytes are not a transaction.
 pub fn record(data: Bytes) -> Result<Record, String> {
     let project = Transaction::project_of(&data).map_err(|error| error.to_string())?;
     Ok(Record { partition_key: project.name.to_string(), data })
 }
 
-/// Appends all records; those that fail are appended again in their order, once. What then fails is an error, and
-/// the caller appends all of them anew later: duplicates are harmless, gaps are not.
+/// Appends all records. Those that fail are appended again, in their order, in at most three requests altogether. If
+/// some still fail, the caller must append all of them again later: duplicates are harmless, gaps are not.
 ///
 /// # Errors
 /// At least one record is not known to be in the event log.
@@ -30,5 +30,5 @@ pub async fn append_all(eventlog: &dyn EventLog, site: &SiteId, records: &mut Ve
         let mut failed = answers.into_iter().map(|answer| answer.is_err());
         records.retain(|_| failed.next().unwrap_or(true));
     }
-    if records.is_empty() { Ok(()) } else { Err(format!("{} records were not taken", records.len())) }
+    if records.is_empty() { Ok(()) } else { Err(format!("the event log did not take {} records", records.len())) }
 }

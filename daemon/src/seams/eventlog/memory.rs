@@ -1,11 +1,11 @@
 //! An event log in memory, for tests and the simulator.
 //!
-//! Deterministic: a record's shard follows from its key's hash, positions are counted, nothing waits. A handle is
-//! cheap to clone and shares its streams, so that one "service" serves many simulated sites. Beside the contract
-//! it can split and merge shards, trim what is old, and make a stream again under its name.
+//! It is deterministic: the hash of a record's key decides its shard, positions are counted, and nothing waits. Clones
+//! share the streams, so that one "service" serves many simulated sites. Beyond the contract it can split and merge
+//! shards, trim old records, and create a stream again under its name.
 //!
-//! As with Kinesis, a position can be opened only while the record that it names is kept: without that record
-//! nobody can tell whether later ones are gone too.
+//! As with Kinesis, a position can be opened only while the record that it names is kept. Without that record it is
+//! unknown whether later ones are gone too.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use super::limits::RECORD_BYTES;
 use super::{Batch, EventLog, EventLogError, Position, Record, ShardInfo, ShardReader, StreamInfo};
 
-/// A shared handle on event logs in memory.
+/// Event logs in memory. Clones share them.
 #[derive(Clone, Debug)]
 pub struct MemoryEventLog {
     state: Arc<Mutex<State>>,
@@ -29,7 +29,7 @@ pub struct MemoryEventLog {
 #[derive(Debug, Default)]
 struct State {
     streams: BTreeMap<SiteId, Stream>,
-    /// Counts the streams ever made: the identity of each.
+    /// The number of streams ever created. It is the identity of each new one.
     made: u64,
 }
 
@@ -39,18 +39,18 @@ struct Stream {
     /// The last sequence number given out; numbers start at 1.
     last: u64,
     shards: BTreeMap<String, Shard>,
-    /// Counts the shards ever made.
+    /// The number of shards ever created.
     made: u32,
 }
 
 #[derive(Debug)]
 struct Shard {
     parents: Vec<String>,
-    /// First and last hash that belong here.
+    /// The first and the last hash that belong to this shard.
     range: (u64, u64),
     open: bool,
     records: BTreeMap<u64, Bytes>,
-    /// The last sequence number that was trimmed away.
+    /// The last sequence number that was trimmed.
     trimmed: u64,
 }
 
@@ -59,18 +59,18 @@ struct MemoryReader {
     site: SiteId,
     created: u64,
     shard: String,
-    /// The last record that was read or named by the position; none at the start.
+    /// The last record that was read, or the one that the position names. None at the start.
     after: Option<u64>,
 }
 
 impl MemoryEventLog {
-    /// No streams yet; each gets `shards` shards (at least one).
+    /// An event log without streams. Each new stream gets `shards` shards, at least one.
     #[must_use]
     pub fn new(shards: u32) -> Self {
         Self { state: Arc::default(), shards: shards.max(1) }
     }
 
-    /// Splits an open shard in two, as an operator would. Gives the children's ids.
+    /// Splits an open shard in two, as an operator would. Returns the ids of the children.
     pub fn split(&self, site: &SiteId, shard: &str) -> Result<[String; 2], EventLogError> {
         let mut state = self.lock();
         let stream = state.stream_mut(site)?;
@@ -80,7 +80,7 @@ impl MemoryEventLog {
         Ok([stream.add((low, middle), parents.clone()), stream.add((middle + 1, high), parents)])
     }
 
-    /// Merges two open neighbours, the lower first. Gives the child's id.
+    /// Merges two open neighbours, the lower one first. Returns the id of the child.
     pub fn merge(&self, site: &SiteId, lower: &str, upper: &str) -> Result<String, EventLogError> {
         let mut state = self.lock();
         let stream = state.stream_mut(site)?;
@@ -93,7 +93,7 @@ impl MemoryEventLog {
         Ok(stream.add((left.0, right.1), vec![lower.to_owned(), upper.to_owned()]))
     }
 
-    /// Forgets the records before the sequence number `before`, and the closed shards that hold nothing more.
+    /// Removes the records before the sequence number `before`, and the closed shards that are empty then.
     pub fn trim(&self, site: &SiteId, before: &str) -> Result<(), EventLogError> {
         let before: u64 = before.parse().map_err(|_| EventLogError::Trimmed(before.to_owned()))?;
         let mut state = self.lock();
@@ -109,7 +109,7 @@ impl MemoryEventLog {
         Ok(())
     }
 
-    /// Deletes the site's stream and makes another of the same name, which gives no sequence number again.
+    /// Deletes the site's stream and creates another one of the same name, which does not reuse sequence numbers.
     pub fn recreate(&self, site: &SiteId) {
         let mut state = self.lock();
         let last = state.streams.remove(site).map_or(0, |stream| stream.last);
@@ -122,7 +122,7 @@ impl MemoryEventLog {
 }
 
 impl State {
-    /// Makes the site's stream if there is none; its records are numbered behind `last`.
+    /// Creates the site's stream if it does not exist. Its first record gets the number after `last`.
     fn create(&mut self, site: &SiteId, shards: u32, last: u64) {
         if self.streams.contains_key(site) {
             return;
@@ -175,7 +175,7 @@ impl Stream {
     fn append(&mut self, record: &Record) -> Result<(), EventLogError> {
         let bytes = record.partition_key.len() + record.data.len();
         if bytes > RECORD_BYTES {
-            return Err(EventLogError::Broken(format!("a record of {bytes} bytes; the most is {RECORD_BYTES}")));
+            return Err(EventLogError::Broken(format!("a record has {bytes} bytes, the limit is {RECORD_BYTES}")));
         }
         let hash = hash(&record.partition_key);
         let home = self.shards.values_mut().find(|shard| shard.open && shard.range.0 <= hash && hash <= shard.range.1);
@@ -186,7 +186,7 @@ impl Stream {
     }
 }
 
-/// The same for the same key on every machine and in every release.
+/// The hash of a key, which is the same on every machine and in every release.
 fn hash(key: &str) -> u64 {
     let digest = Sha256::digest(key.as_bytes());
     digest.iter().take(8).fold(0, |hash, byte| (hash << 8) | u64::from(*byte))

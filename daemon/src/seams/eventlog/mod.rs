@@ -1,12 +1,12 @@
-//! The event log: the ordered, replayable stream of a site's committed transactions. One stream a site.
+//! The event log: the ordered, replayable stream of a site's committed transactions. There is one stream per site.
 //!
-//! The contract that every implementation keeps (`tests/contract`):
-//! - [`EventLog::append`] answers each record by itself; a record whose answer is lost may be there, once or
+//! Every implementation keeps this contract (`tests/contract`):
+//! - [`EventLog::append`] answers each record by itself. A record whose answer is lost may be in the stream, once or
 //!   more often. Duplicates and reordering are harmless to the readers.
-//! - Within a shard, positions grow; reading behind a position gives every later record, once, in order.
-//! - A shard that was split or merged ends; its children name it as their parent. Readers read parents first.
-//! - A position that is no longer kept is [`EventLogError::Trimmed`], never silently moved forward.
-//! - A stream has an identity of its own (`StreamInfo::created`): one that was deleted and made again under its
+//! - Within a shard, positions grow. A read after a position returns every later record, once, in order.
+//! - A shard that was split or merged ends. Its children name it as their parent. Readers read parents first.
+//! - A position that is no longer kept is [`EventLogError::Trimmed`]. It never moves forward silently.
+//! - A stream has an identity of its own (`StreamInfo::created`). A stream that was deleted and created again under its
 //!   name is another stream.
 
 pub mod deliver;
@@ -20,93 +20,94 @@ use bytes::Bytes;
 use lockstep_proto::SiteId;
 use serde::{Deserialize, Serialize};
 
-/// A record to append.
+/// A record that is appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Records of one key stay in one shard: the project's name.
+    /// The project's name. Records with the same key stay in one shard.
     pub partition_key: String,
-    /// An encoded transaction.
+    /// An encoded transaction or announcement.
     pub data: Bytes,
 }
 
-/// A stream as it is now.
+/// The current state of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamInfo {
-    /// Tells this stream from an earlier one of the same name.
+    /// The identity of the stream. It differs from that of an earlier stream of the same name.
     pub created: String,
-    /// Its shards, closed ones that are still kept included, in the order of their ids.
+    /// The shards in the order of their ids, including closed ones that are still kept.
     pub shards: Vec<ShardInfo>,
 }
 
-/// A shard.
+/// A shard of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardInfo {
-    /// Its id.
+    /// The id of the shard.
     pub id: String,
-    /// The shards that it came from (none, one after a split, two after a merge). A parent that is not listed
-    /// in the stream is no longer kept.
+    /// The shards that it came from: none, one after a split, two after a merge. A parent that the stream does not list
+    /// is no longer kept.
     pub parents: Vec<String>,
 }
 
-/// Where to read from in a shard.
+/// A position in a shard from which to read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Position {
     /// The oldest record that is kept.
     Start,
-    /// Behind the record with this sequence number.
+    /// After the record with this sequence number.
     After(String),
-    /// The shard's end was reached: there is nothing more, ever.
+    /// The end of the shard. There will never be another record.
     End,
 }
 
-/// Records that were read.
+/// Records that were read from a shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     /// Sequence number and data, in order.
     pub records: Vec<(String, Bytes)>,
-    /// Whether the shard has ended: it is closed, and every record was read.
+    /// Whether the shard has ended: it is closed, and every record of it was read.
     pub ended: bool,
-    /// Whether there is more to read even if no record was answered: a service may answer nothing for a while.
+    /// Whether there is more to read although this batch may be empty. A service may give empty answers for a while.
     pub behind: bool,
 }
 
-/// Why a call gave no answer.
+/// Why a call on the event log failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EventLogError {
-    /// The stream or the service cannot be reached, or throttles. Try again later.
+    /// The stream or the service cannot be reached, or throttles calls. Try again later.
     #[error("the event log does not answer ({0}); try again")]
     NotNow(String),
-    /// The position lies before what the stream still keeps.
+    /// The stream no longer keeps the position.
     #[error("the event log no longer keeps position {0}; this node must reconcile against the refdb")]
     Trimmed(String),
     /// There is no such stream or shard.
     #[error("the event log has no {0}")]
     Absent(String),
-    /// Permissions, configuration, a record that is too large.
+    /// A retry does not help: missing permissions, wrong configuration, or a record that is too large.
     #[error("the event log refuses the call ({0}); a retry does not help")]
     Broken(String),
 }
 
-/// Reads one shard from one position on.
+/// Reads one shard, beginning at one position.
 #[async_trait]
 pub trait ShardReader: Send {
-    /// The next records, at most `limit`; none when there are none now. Answers at once.
+    /// The next records, at most `limit`. Empty if there are none now. Returns at once.
     async fn next(&mut self, limit: usize) -> Result<Batch, EventLogError>;
 }
 
-/// The event logs of all sites. The module's own documentation is the contract.
+/// The event logs of all sites. The documentation of this module is their contract.
 #[async_trait]
 pub trait EventLog: Send + Sync {
-    /// Creates the site's stream if there is none, and waits until it can be used.
+    /// Creates the site's stream if it does not exist, and waits until it is usable.
     async fn ensure(&self, site: &SiteId) -> Result<(), EventLogError>;
 
-    /// The site's stream as it is now.
+    /// The current state of the site's stream.
     async fn describe(&self, site: &SiteId) -> Result<StreamInfo, EventLogError>;
 
-    /// Appends records to the site's stream; one answer a record, in their order. At most 500 records and 5 MiB.
+    /// Appends at most 500 records of at most 5 MiB together to the site's stream. Returns one answer per record, in
+    /// their order.
     async fn append(&self, site: &SiteId, records: &[Record]) -> Result<Vec<Result<(), EventLogError>>, EventLogError>;
 
-    /// A reader of one shard; `from` must not be [`Position::End`].
+    /// Opens a reader of one shard. `from` must not be [`Position::End`].
     async fn open(&self, site: &SiteId, shard: &str, from: &Position) -> Result<Box<dyn ShardReader>, EventLogError>;
 }

@@ -1,4 +1,4 @@
-//! Event logs of several Regions: each site's stream through the adapter that reaches it.
+//! Event logs in several Regions: each site's stream is reached through the adapter of its Region.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use lockstep_proto::SiteId;
 
 use super::{EventLog, EventLogError, Position, Record, ShardReader, StreamInfo};
 
-/// One event log a site.
+/// One event log per site.
 pub struct RoutedEventLog(BTreeMap<SiteId, Arc<dyn EventLog>>);
 
 impl RoutedEventLog {
-    /// Each site with the event log that has its stream.
+    /// Takes, for each site, the event log that has its stream.
     #[must_use]
     pub fn new(routes: BTreeMap<SiteId, Arc<dyn EventLog>>) -> Self {
         Self(routes)

@@ -1,7 +1,7 @@
-//! The decisions of the contract that do not depend on where items are kept, as pure functions.
+//! The decisions of the contract that do not depend on the storage of items, as pure functions.
 //!
-//! Every implementation asks them, so that two of them cannot differ in what they call stale, locked, live, or
-//! a mark that would go back.
+//! Every implementation asks them. So no two implementations can differ on whether an item is stale, locked or live, or
+//! whether a mark would go back.
 
 use std::collections::BTreeSet;
 
@@ -17,16 +17,16 @@ use super::{
     RefDbError, RefItem, SlotState,
 };
 
-/// Most items that one commit may touch: commands, directories and the slot.
+/// The most items that one commit may touch: commands, directories and the slot.
 pub const ITEMS: usize = limits::WRITE_COMMANDS + 1;
 
-/// What one write asks of ref items: a whole commit, or the locks of a part of one.
+/// The conditions of one write on ref items: of a whole commit, or of the locks of a part of one.
 pub(super) struct Writes<'a> {
-    /// The transaction.
+    /// The id of the transaction.
     pub(super) txn: &'a TxnId,
-    /// Its project.
+    /// The project of the transaction.
     pub(super) project: &'a ProjectKey,
-    /// Each ref must be what its command builds on.
+    /// Commands, each of which needs its ref as it was before.
     pub(super) commands: &'a [Command],
     /// Names that must not be live and become directories.
     pub(super) directories: &'a [RefName],
@@ -46,20 +46,20 @@ impl<'a> From<&'a Part> for Writes<'a> {
     }
 }
 
-/// Refuses a request that no refdb can take in one write, before anything is sent.
+/// Refuses a request that no refdb can take in one write. Called before anything is sent.
 pub(super) fn well_formed(request: &CommitRequest) -> Result<(), RefDbError> {
     let (commands, directories) = (request.transaction.commands.len(), request.directories.len());
     if commands + directories + 1 > ITEMS {
         return Err(RefDbError::Broken(format!(
-            "transaction {}: it has {commands} commands and {directories} directories; one write takes {ITEMS} items with \
-             the slot: commit it under ref locks",
+            "transaction {}: it has {commands} commands and {directories} directories, but one write takes {ITEMS} \
+             items, including the slot; commit it under ref locks",
             request.transaction.id
         )));
     }
     sound(request)
 }
 
-/// Refuses a request that is wrong in itself, whatever its size in items.
+/// Refuses a request that is wrong in itself, whatever its number of items.
 pub(super) fn sound(request: &CommitRequest) -> Result<(), RefDbError> {
     let commands = &request.transaction.commands;
     let items = commands.len() + request.directories.len() + 1;
@@ -69,7 +69,7 @@ pub(super) fn sound(request: &CommitRequest) -> Result<(), RefDbError> {
     }
     if request.encoded.len() > limits::TRANSACTION_BYTES {
         return broken(format!(
-            "it is {} bytes long, {} are allowed",
+            "it is {} bytes long, at most {} are allowed",
             request.encoded.len(),
             limits::TRANSACTION_BYTES
         ));
@@ -86,7 +86,7 @@ pub(super) fn sound(request: &CommitRequest) -> Result<(), RefDbError> {
     Ok(())
 }
 
-/// Refuses a part that is more than one write takes.
+/// Refuses a part that is empty, or that has more items than one write takes.
 pub(super) fn fits(part: &Part) -> Result<(), RefDbError> {
     let items = part.commands.len() + part.directories.len();
     if (1..=ITEMS).contains(&items) {
@@ -95,19 +95,19 @@ pub(super) fn fits(part: &Part) -> Result<(), RefDbError> {
     Err(RefDbError::Broken(format!("a part of transaction {} has {items} items, 1 to {ITEMS} are allowed", part.txn)))
 }
 
-/// Whether a command's version, old value and predecessor can belong together.
+/// Whether the version, the old value and the predecessor of a command fit together.
 fn follows(command: &Command) -> bool {
     let first = command.version == Version(1);
     command.version != Version::NONE && first == command.predecessor.is_none() && (!first || command.old.is_absent())
 }
 
-/// Whether the command makes a ref where there is none: only then its own name must not be a directory.
+/// Whether the command creates a ref where there is none. Only then its own name must not be a directory.
 pub(super) fn creates(command: &Command) -> bool {
     command.old.is_absent() && !command.new.is_absent()
 }
 
-/// Everything in its own item that stands against a command of `txn`; `item` is `None` when there is no item. Of an item that
-/// another transaction has locked only that: it may say less than what is committed.
+/// The obstacles to a command of `txn` in the item of its ref. `item` is `None` if there is no item. If another
+/// transaction has locked the item, the lock is the only obstacle, because the item may be behind the committed value.
 pub(super) fn obstacles(txn: &TxnId, command: &Command, item: Option<&RefItem>, bugs: InjectedBugs) -> Vec<Obstacle> {
     let empty = no_item(&command.key);
     let item = item.unwrap_or(&empty);
@@ -128,7 +128,7 @@ pub(super) fn obstacles(txn: &TxnId, command: &Command, item: Option<&RefItem>, 
     found
 }
 
-/// What stands against marking a name as a directory: it is live, or may be in a moment.
+/// The obstacle to marking a name as a directory: the name is live, or may soon be.
 pub(super) fn directory_obstacle(name: &RefName, item: Option<&RefItem>, bugs: InjectedBugs) -> Option<Obstacle> {
     let item = item?;
     if item.lock.is_some() && !bugs.has(InjectedBug::LockedNameMarked) {
@@ -137,8 +137,8 @@ pub(super) fn directory_obstacle(name: &RefName, item: Option<&RefItem>, bugs: I
     (!item.value.is_absent()).then(|| Obstacle::PrefixIsLive(name.clone()))
 }
 
-/// The answer to a commit that met `slot` and `obstacles`, if anything stood against it. When the slot holds this
-/// very transaction, that alone is the answer: its own traces in the items are no obstacles.
+/// The answer to a commit that met `slot` and `obstacles`. None if nothing stands against the commit. If the slot holds
+/// this very transaction, that alone is the answer: its own traces in the items are no obstacles.
 pub(super) fn refusal(id: &TxnId, slot: SlotState, obstacles: Vec<Obstacle>) -> Option<CommitAnswer> {
     let own = matches!(&slot, SlotState::Committed(txn, _) if txn == id);
     let occupied = (slot != SlotState::Empty).then_some(Obstacle::Slot(slot));
@@ -147,7 +147,7 @@ pub(super) fn refusal(id: &TxnId, slot: SlotState, obstacles: Vec<Obstacle>) -> 
     (!all.is_empty()).then_some(CommitAnswer::Refused(all))
 }
 
-/// What an item that does not exist stands for.
+/// The item that stands for a missing one.
 pub(super) fn no_item(key: &RefKey) -> RefItem {
     RefItem {
         key: key.clone(),
@@ -159,7 +159,7 @@ pub(super) fn no_item(key: &RefKey) -> RefItem {
     }
 }
 
-/// Raises both marks of an open incarnation, lane by lane; a lower mark is ignored.
+/// Raises both marks of an open incarnation, lane by lane. A lower mark is ignored.
 pub(super) fn raise_marks(
     record: &mut IncarnationRecord,
     settled: &[Seq],
@@ -175,14 +175,14 @@ pub(super) fn raise_marks(
     Ok(MarkAnswer::Written)
 }
 
-/// Freezes an open incarnation; one that is not open stays as it is.
+/// Freezes an open incarnation. An incarnation that is not open stays as it is.
 pub(super) fn freeze(record: &mut IncarnationRecord) {
     if record.state == IncarnationState::Open {
         record.state = IncarnationState::Frozen;
     }
 }
 
-/// Sets a frozen incarnation to drained; one that is drained already stays as it is.
+/// Sets a frozen incarnation to drained. A drained incarnation stays as it is.
 pub(super) fn drain(record: &mut IncarnationRecord, published: &[Seq]) -> Result<(), RefDbError> {
     same_lanes(record, published)?;
     match record.state {
@@ -198,7 +198,7 @@ pub(super) fn drain(record: &mut IncarnationRecord, published: &[Seq]) -> Result
     }
 }
 
-/// Whether the stored record is the one that the writer of a node's record had seen.
+/// Whether the stored record is the one that the writer of a node's record has seen.
 pub(super) fn same_node(stored: &NodeRecord, previous: Option<&NodeRecord>) -> bool {
     previous.is_some_and(|seen| {
         stored.volume == seen.volume && stored.starts == seen.starts && stored.expelled == seen.expelled
@@ -211,7 +211,7 @@ fn raise(marks: &mut [Seq], to: &[Seq]) {
     }
 }
 
-/// Both marks of a record have one entry a lane, for its whole life.
+/// Checks that both marks have one entry per lane. The number of lanes never changes.
 pub(super) fn same_lanes(record: &IncarnationRecord, marks: &[Seq]) -> Result<(), RefDbError> {
     let lanes = record.settled.len();
     if marks.len() == lanes && record.published.len() == lanes {
@@ -220,39 +220,40 @@ pub(super) fn same_lanes(record: &IncarnationRecord, marks: &[Seq]) -> Result<()
     Err(RefDbError::Broken(format!("incarnation {} has {lanes} lanes, but {} marks are given", record.id, marks.len())))
 }
 
-/// A record is born open, under a number from 1, with both marks for every lane.
+/// Checks a new record: it is open, its number is at least 1, and it has both marks for every lane.
 pub(super) fn born_well(record: &IncarnationRecord) -> Result<(), RefDbError> {
     same_lanes(record, &record.settled)?;
     if record.id.number.0 == 0 || record.state != IncarnationState::Open {
-        return Err(RefDbError::Broken(format!("incarnation {} must be born open, with a number from 1", record.id)));
+        return Err(RefDbError::Broken(format!("incarnation {} must start open, with a number from 1", record.id)));
     }
     Ok(())
 }
 
-/// The site has no record.
+/// The error for a site without a record.
 pub(super) fn no_site(site: &SiteId) -> RefDbError {
     RefDbError::Broken(format!("site {site} is not enrolled: start a sidecar there first"))
 }
 
-/// The incarnation has no record: never born, or forgotten.
+/// The error for an incarnation without a record: it was never opened, or it is forgotten.
 pub(super) fn no_incarnation(site: &SiteId, id: &IncarnationId) -> RefDbError {
     RefDbError::Broken(format!("site {site} has no record of incarnation {id}"))
 }
 
-/// The incarnation may still have slots that matter.
+/// The error for an incarnation that is not drained, so that its slots may still matter.
 pub(super) fn not_drained(id: &IncarnationId) -> RefDbError {
     RefDbError::Broken(format!("incarnation {id} is not drained and cannot be forgotten"))
 }
 
-/// The node's record, which the writer has seen, is gone.
+/// The error for a node's record that the writer has seen, and that is gone.
 pub(super) fn no_node(node: &NodeId) -> RefDbError {
     RefDbError::Broken(format!("the record of node {node} is gone from the refdb: was the table replaced?"))
 }
 
-/// Longest name that a Gerrit gives itself, in bytes: it becomes a key.
+/// Longest server id or instance id of a Gerrit, in bytes.
 const GERRIT_NAME_BYTES: usize = 128;
 
-/// A server id or an instance id becomes a key, or a part of an item: it has 1 to 128 bytes.
+/// Checks the length of a server id or an instance id. It becomes a key, or a part of an item, so it has 1 to 128
+/// bytes.
 pub(super) fn named(field: &str, name: &str) -> Result<(), RefDbError> {
     if name.is_empty() || name.len() > GERRIT_NAME_BYTES {
         let length = name.len();

@@ -1,6 +1,6 @@
-//! Appending: requests that Kinesis takes, and one answer a record.
+//! Appends records: requests that Kinesis takes, and one answer per record.
 //!
-//! The SDK does not repeat these calls: the publisher knows which records are still wanted, and repeats those.
+//! The SDK does not repeat these calls. The publisher knows which records are still missing, and repeats those alone.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -21,8 +21,9 @@ const KEY_CHARACTERS: usize = 256;
 
 type Answers = Vec<Result<(), EventLogError>>;
 
-/// Appends all records, in as many requests as it takes. When a request fails as a whole, the first gives the
-/// call's error; a later one gives the answer of its records and of all that follow, which are not sent.
+/// Appends all records, in as many requests as it takes. If the first request fails as a whole, the call fails with its
+/// error. If a later one does, its records and all that follow get that error as their answer, and the rest is not
+/// sent.
 pub(super) async fn append(client: &Client, stream: &str, records: &[Record]) -> Result<Answers, EventLogError> {
     let mut answers: Answers = Vec::with_capacity(records.len());
     for range in requests(records) {
@@ -39,7 +40,7 @@ pub(super) async fn append(client: &Client, stream: &str, records: &[Record]) ->
     Ok(answers)
 }
 
-/// Cuts the records into requests within Kinesis's limits.
+/// Cuts the records into requests within the limits of Kinesis.
 fn requests(records: &[Record]) -> Vec<Range<usize>> {
     let mut ranges = Vec::new();
     let (mut start, mut bytes) = (0, 0);
@@ -57,13 +58,13 @@ fn requests(records: &[Record]) -> Vec<Range<usize>> {
     ranges
 }
 
-/// What a record counts in a request. One that is too large is not sent, and counts nothing.
+/// The size of a record in a request. A record that is too large is not sent, so its size is 0.
 fn size(record: &Record) -> usize {
     let bytes = key(&record.partition_key).len() + record.data.len();
     if bytes > RECORD_BYTES { 0 } else { bytes }
 }
 
-/// Sends one request: one record that is too large must not fail its neighbours, so it stays behind.
+/// Sends one request. A record that is too large is left out, so that it does not fail the others.
 async fn put(client: &Client, stream: &str, records: &[Record]) -> Result<Answers, EventLogError> {
     let mut answers: Answers = records.iter().map(check).collect();
     let sent: Vec<usize> = (0..records.len()).filter(|index| answers[*index].is_ok()).collect();
@@ -77,7 +78,7 @@ async fn put(client: &Client, stream: &str, records: &[Record]) -> Result<Answer
     let results = call.send().await.map_err(|error| explain(&error, &what))?.records;
     if results.len() != sent.len() {
         let (given, wanted) = (results.len(), sent.len());
-        return Err(EventLogError::NotNow(format!("{what}: {given} answers to {wanted} records")));
+        return Err(EventLogError::NotNow(format!("{what}: Kinesis gave {given} answers for {wanted} records")));
     }
     for (index, result) in sent.into_iter().zip(results) {
         answers[index] = answer(&result, &what);
@@ -88,7 +89,7 @@ async fn put(client: &Client, stream: &str, records: &[Record]) -> Result<Answer
 fn check(record: &Record) -> Result<(), EventLogError> {
     let bytes = key(&record.partition_key).len() + record.data.len();
     if bytes > RECORD_BYTES {
-        return Err(EventLogError::Broken(format!("a record of {bytes} bytes; the most is {RECORD_BYTES}")));
+        return Err(EventLogError::Broken(format!("a record has {bytes} bytes, the limit is {RECORD_BYTES}")));
     }
     Ok(())
 }
@@ -101,7 +102,7 @@ fn entry(record: &Record) -> Result<PutRecordsRequestEntry, EventLogError> {
         .map_err(|error| EventLogError::Broken(error.to_string()))
 }
 
-/// A key that Kinesis takes: one that is empty or too long is replaced by its hash, the same on every node.
+/// A key that Kinesis takes. A key that is empty or too long is replaced by its hash, which is the same on every node.
 fn key(text: &str) -> Cow<'_, str> {
     if (1..=KEY_CHARACTERS).contains(&text.chars().count()) {
         return Cow::Borrowed(text);

@@ -1,5 +1,5 @@
-//! The SDK's client, with every wait bounded: the SDK itself has no read timeout, and a hung call would stop a
-//! stage for ever.
+//! The SDK client, with a bound on every wait. The SDK itself has no read timeout, and a hung call would stop a stage
+//! for ever.
 
 use std::time::Duration;
 
@@ -9,23 +9,23 @@ use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::config::timeout::TimeoutConfig;
 use aws_sdk_kinesis::config::{Credentials, Region};
 
-/// How Kinesis is reached.
+/// How to reach Kinesis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientSettings {
-    /// Another endpoint than AWS's own: a VPC endpoint or an emulator (`http://127.0.0.1:4567`).
+    /// An endpoint other than AWS's own: a VPC endpoint or an emulator (`http://127.0.0.1:4567`).
     pub endpoint: Option<String>,
-    /// The region; none takes it from the environment, as the AWS tools do.
+    /// The region. None takes it from the environment, as the AWS tools do.
     pub region: Option<String>,
-    /// Signs with made-up credentials, for an emulator; otherwise they come from the environment, as with the AWS
-    /// tools.
+    /// Whether to sign with made-up credentials, for an emulator. Otherwise credentials come from the environment, as
+    /// with the AWS tools.
     pub test_credentials: bool,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
     /// Longest wait for one attempt of a call. A reply may be 10 MiB long.
     pub attempt_timeout: Duration,
-    /// Longest wait for a call with its repetitions.
+    /// Longest wait for a call, repetitions included.
     pub call_timeout: Duration,
-    /// Attempts of a call that may be repeated, the first included. Appends are never repeated here.
+    /// Attempts of a call that may be repeated, the first one included. The client never repeats an append.
     pub attempts: u32,
 }
 
@@ -43,7 +43,7 @@ impl Default for ClientSettings {
     }
 }
 
-/// A client for these settings. Opens no connection yet.
+/// Builds a client from these settings. It opens no connection yet.
 pub async fn client(settings: &ClientSettings) -> Client {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(settings.connect_timeout)

@@ -1,11 +1,11 @@
-//! What a failed call means: try again, or not. An answer that is not understood is never read as "absent".
+//! Translates failed calls: whether a retry helps. An answer that is not understood never means "absent".
 
 use aws_sdk_kinesis::config::http::HttpResponse;
 use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 
 use crate::seams::eventlog::EventLogError;
 
-/// Codes of calls that may succeed later, without anybody changing anything.
+/// Error codes of calls that may succeed later, although nobody changes anything.
 const LATER: [&str; 14] = [
     "ProvisionedThroughputExceededException",
     "LimitExceededException",
@@ -51,13 +51,13 @@ pub(super) fn by_code(code: &str, message: &str, what: &str) -> EventLogError {
     if LATER.contains(&code) { EventLogError::NotNow(text) } else { EventLogError::Broken(text) }
 }
 
-/// Whether the call was refused for what it asked: an iterator that is too old or unknown, a sequence number that
+/// Whether the call was rejected for its arguments: an iterator that is too old or unknown, or a sequence number that
 /// the stream does not keep.
 pub(super) fn is_argument<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
     matches!(error.code(), Some("InvalidArgumentException" | "ValidationException"))
 }
 
-/// Whether the iterator is too old or unknown: a new one helps.
+/// Whether the iterator is too old or unknown. If so, a new one helps.
 pub(super) fn is_stale_iterator<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
     error.code() == Some("ExpiredIteratorException") || is_argument(error)
 }

@@ -1,10 +1,10 @@
-//! The event log in Kinesis: one stream a site, named `<prefix>-<site>`.
+//! The event log in Kinesis: one stream per site, named `<prefix>-<site>`.
 //!
-//! What Kinesis does differently from the contract, and where it is made good:
-//! - It may serve a position that it no longer keeps silently from its horizon. `reader` therefore opens *at* the
-//!   last record that was read and insists on seeing that record again.
-//! - It answers each record of a request by itself, and may refuse the whole request. `append` maps both.
-//! - A stream's identity is its ARN with its creation time, which AWS gives in whole seconds.
+//! Kinesis differs from the contract in these points:
+//! - For a position that it no longer keeps, it may silently serve records from its horizon. `reader` therefore opens a
+//!   shard *at* the last record that was read, and insists on seeing that record again.
+//! - It answers each record of a request by itself, and may also reject the request as a whole. `append` maps both.
+//! - The identity of a stream is its ARN with its creation time, which AWS gives in whole seconds.
 
 mod append;
 mod client;
@@ -21,14 +21,14 @@ use lockstep_proto::SiteId;
 pub use self::client::{ClientSettings, client};
 use super::{EventLog, EventLogError, Position, Record, ShardReader, StreamInfo};
 
-/// How streams are made.
+/// How streams are created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KinesisSettings {
-    /// Shards of a stream that this node creates, at least 1. One that exists keeps its own.
+    /// The number of shards of a stream that this node creates, at least 1. An existing stream keeps its own.
     pub shards: u16,
-    /// How long `ensure` waits until a stream can be used.
+    /// How long `ensure` waits until a stream is usable.
     pub ready_within: Duration,
-    /// How long `ensure` pauses between two looks at a stream.
+    /// How long `ensure` pauses between two checks of a stream.
     pub ready_poll: Duration,
 }
 
@@ -38,7 +38,7 @@ impl Default for KinesisSettings {
     }
 }
 
-/// Event logs in Kinesis.
+/// The event logs of the sites, in Kinesis.
 #[derive(Clone, Debug)]
 pub struct KinesisEventLog {
     client: Client,

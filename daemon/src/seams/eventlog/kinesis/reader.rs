@@ -1,13 +1,13 @@
-//! Reading a shard by `GetRecords`.
+//! Reads a shard with `GetRecords`.
 //!
-//! A position behind a record is opened **at** that record, and the record must come first in what is read: only
-//! then is nothing lost in between. Neither its documentation nor its errors tell when Kinesis moves a position
-//! that it no longer keeps to its horizon, and the emulator does so silently. The price is one record read twice
-//! an opening, and that a shard that was idle for a whole retention period counts as trimmed.
+//! A position after a record is opened **at** that record, and the record must come first in the answer. Only then is
+//! it certain that nothing in between was lost. When Kinesis moves a position that it no longer keeps to its horizon,
+//! neither its documentation nor its errors tell, and the emulator does so silently. The price is that each opening
+//! reads one record twice, and that a shard which was idle for a whole retention period counts as trimmed.
 //!
-//! Iterators die after five minutes, or earlier; a new one is taken from the last record that was returned, never
-//! from the newest. A reader far behind takes a new one each time, because a live iterator, too, may be moved to
-//! the horizon without a word.
+//! Iterators expire after five minutes, or earlier. A new one starts at the last record that was returned, never at the
+//! newest record. A reader that is far behind takes a new iterator for each call, because Kinesis may silently move a
+//! live iterator to the horizon too.
 
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
@@ -20,11 +20,12 @@ use crate::seams::eventlog::{Batch, EventLogError, Position, ShardReader};
 /// Most records of one call.
 const CALL_RECORDS: usize = 10_000;
 
-/// A reader this many milliseconds behind may be overtaken by the horizon: 20 hours, as retention is at least 24.
+/// A reader that is this many milliseconds behind may be overtaken by the horizon: 20 hours, as retention is at least
+/// 24.
 const FAR_BEHIND_MS: i64 = 20 * 3_600_000;
 
-/// After so many empty answers at the newest end, the record of the position is gone. Kinesis may answer emptily
-/// when it is busy, so one is not enough.
+/// After this many empty answers at the newest end of the shard, the record of the position counts as gone. Kinesis may
+/// give empty answers when it is busy, so one is not enough.
 const EMPTY_ANSWERS: u32 = 3;
 
 /// Reads one shard.
@@ -32,16 +33,16 @@ pub(super) struct KinesisReader {
     client: Client,
     stream: String,
     shard: String,
-    /// The last record that was returned, or that the position names.
+    /// The last record that was returned, or the one that the position names.
     after: Option<String>,
-    /// Where Kinesis goes on; none when it must be asked for.
+    /// The iterator for the next call. None if a new one must be requested.
     iterator: Option<String>,
-    /// The record `after` must come first; so many empty answers came instead.
+    /// Set while the record `after` has not come again: the number of empty answers so far.
     unproven: Option<u32>,
     ended: bool,
 }
 
-/// A reader of the shard from `from` on.
+/// Opens a reader of the shard that starts at `from`.
 pub(super) async fn open(
     client: Client,
     stream: String,
@@ -63,7 +64,7 @@ impl KinesisReader {
         format!("shard {} of stream {}", self.shard, self.stream)
     }
 
-    /// Takes a new iterator at the last record, or at the oldest when none was read.
+    /// Requests a new iterator at the last record, or at the oldest one if none was read.
     async fn reopen(&mut self) -> Result<String, EventLogError> {
         let call = self.client.get_shard_iterator().stream_name(&self.stream).shard_id(&self.shard);
         let call = match &self.after {
@@ -76,14 +77,14 @@ impl KinesisReader {
             Some(after) if is_argument(&error) => EventLogError::Trimmed(after.clone()),
             _ => explain(&error, &self.what()),
         })?;
-        let none = || EventLogError::NotNow(format!("{}: no iterator in the answer", self.what()));
+        let none = || EventLogError::NotNow(format!("{}: the answer has no iterator", self.what()));
         let iterator = answer.shard_iterator.ok_or_else(none)?;
         self.iterator = Some(iterator.clone());
         self.unproven = self.after.is_some().then_some(0);
         Ok(iterator)
     }
 
-    /// Reads once more with a new iterator when the one at hand is refused.
+    /// Reads records. If the current iterator is refused, reads once more with a new one.
     async fn fetch(&mut self, limit: usize) -> Result<GetRecordsOutput, EventLogError> {
         if let Some(iterator) = self.iterator.clone() {
             match self.get(&iterator, limit).await {
@@ -109,7 +110,7 @@ impl KinesisReader {
         })
     }
 
-    /// Takes the record that proves the position off the front.
+    /// Checks the record that proves the position, and removes it from the front of the answer.
     fn prove(&mut self, answer: &mut GetRecordsOutput) -> Result<(), EventLogError> {
         let (Some(empty), Some(after)) = (self.unproven, self.after.clone()) else { return Ok(()) };
         let ended = answer.next_shard_iterator.is_none();
@@ -187,6 +188,6 @@ mod tests {
     #[test]
     fn an_empty_answer_is_the_end_only_when_nothing_is_behind_it() {
         assert!(!reader().accept(nothing(0)).behind);
-        assert!(reader().accept(nothing(5_000)).behind, "Kinesis may answer nothing for a while");
+        assert!(reader().accept(nothing(5_000)).behind, "Kinesis may give empty answers for a while");
     }
 }

@@ -1,4 +1,4 @@
-//! Streams and their shards: made, waited for, listed.
+//! Creates streams, waits for them, and lists their shards.
 
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::types::{Shard, StreamDescriptionSummary, StreamStatus};
@@ -8,7 +8,7 @@ use super::KinesisSettings;
 use super::errors::explain;
 use crate::seams::eventlog::{EventLogError, ShardInfo, StreamInfo};
 
-/// Creates the stream if there is none, and waits until it can be used.
+/// Creates the stream if it does not exist, and waits until it is usable.
 pub(super) async fn ensure(client: &Client, stream: &str, settings: &KinesisSettings) -> Result<(), EventLogError> {
     let deadline = Instant::now() + settings.ready_within;
     loop {
@@ -20,7 +20,7 @@ pub(super) async fn ensure(client: &Client, stream: &str, settings: &KinesisSett
         }
         if Instant::now() >= deadline {
             let within = settings.ready_within;
-            return Err(EventLogError::NotNow(format!("stream {stream} cannot be used after {within:?}")));
+            return Err(EventLogError::NotNow(format!("stream {stream} is still not usable after {within:?}")));
         }
         sleep(settings.ready_poll).await;
     }
@@ -41,10 +41,10 @@ async fn summary(client: &Client, stream: &str) -> Result<StreamDescriptionSumma
     let what = format!("stream {stream}");
     let answer = client.describe_stream_summary().stream_name(stream).send().await;
     let answer = answer.map_err(|error| explain(&error, &what))?;
-    answer.stream_description_summary.ok_or_else(|| EventLogError::NotNow(format!("{what}: an empty description")))
+    answer.stream_description_summary.ok_or_else(|| EventLogError::NotNow(format!("{what}: no description")))
 }
 
-/// Another node may create it at the same moment: that is no error.
+/// Creates the stream. It is no error if another node creates it at the same moment.
 async fn create(client: &Client, stream: &str, shards: u16) -> Result<(), EventLogError> {
     match client.create_stream().stream_name(stream).shard_count(i32::from(shards.max(1))).send().await {
         Ok(_) => Ok(()),
@@ -64,7 +64,8 @@ fn identity(summary: &StreamDescriptionSummary) -> String {
     format!("{}@{}.{:09}", summary.stream_arn(), at.secs(), at.subsec_nanos())
 }
 
-/// All pages. Asks behind the last shard rather than by token: a token expires, and the emulator loses it.
+/// Lists the shards, page by page. A page is requested by the last shard before it, because a token expires, and the
+/// emulator loses it.
 async fn list(client: &Client, stream: &str) -> Result<Vec<ShardInfo>, EventLogError> {
     let mut shards: Vec<ShardInfo> = Vec::new();
     loop {

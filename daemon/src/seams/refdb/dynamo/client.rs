@@ -1,4 +1,4 @@
-//! The SDK client: where it connects, how long it waits, and that it never repeats a call by itself.
+//! The SDK client: its endpoint and its timeouts. It never repeats a call by itself.
 
 use std::time::Duration;
 
@@ -11,20 +11,20 @@ use aws_sdk_dynamodb::config::{Builder, Config, Credentials, Region};
 /// How to reach DynamoDB.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    /// The Region of the tables; `None` takes it from the environment.
+    /// The Region of the tables. `None` takes it from the environment.
     pub region: Option<String>,
-    /// Another endpoint (an emulator, a VPC endpoint): a URL.
+    /// The URL of another endpoint: an emulator or a VPC endpoint.
     pub endpoint: Option<String>,
-    /// Whether to sign with made-up credentials, which emulators take, and not to look for real ones.
+    /// Whether to sign with made-up credentials, which emulators take, instead of looking for real ones.
     pub made_up_credentials: bool,
-    /// How long a connection may take.
+    /// How long the setup of a connection may take.
     pub connect_timeout: Duration,
-    /// How long one call may take, connection included. Then its outcome is unknown.
+    /// How long one call may take, connection included. After this time its outcome is unknown.
     pub call_timeout: Duration,
 }
 
 impl Connection {
-    /// A connection to an emulator.
+    /// The settings for an emulator.
     #[must_use]
     pub fn emulator(endpoint: impl Into<String>) -> Self {
         Self {
@@ -37,7 +37,7 @@ impl Connection {
     }
 }
 
-/// Makes a client. It connects with its first call.
+/// Builds a client. It connects with its first call.
 pub async fn client(connection: &Connection) -> Client {
     let region = connection.region.clone().map(Region::new);
     let builder = if connection.made_up_credentials {
@@ -65,7 +65,8 @@ pub async fn client(connection: &Connection) -> Client {
     Client::from_conf(builder.timeout_config(timeouts.build()).retry_config(RetryConfig::disabled()).build())
 }
 
-/// The same client without retries: the SDK would take the trace of its own first attempt for another's write.
+/// The same client without retries. With retries, the SDK would take the traces of its own first attempt for another
+/// writer's.
 pub(super) fn without_retries(client: &Client) -> Client {
     Client::from_conf(client.config().to_builder().retry_config(RetryConfig::disabled()).build())
 }

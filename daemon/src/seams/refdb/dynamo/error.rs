@@ -1,7 +1,7 @@
-//! What an error of the SDK says about the call: nothing known, nothing done, or never will be.
+//! Classifies the errors of the SDK: the outcome is unknown, nothing was done, or nothing ever will be.
 //!
-//! In doubt it is [`RefDbError::Unknown`]. [`RefDbError::NotNow`] needs proof: DynamoDB's own word, or a connection
-//! that was never made. The SDK's own retries are off, so one error speaks of one attempt.
+//! In doubt the answer is [`RefDbError::Unknown`]. [`RefDbError::NotNow`] needs proof: DynamoDB's own statement, or a
+//! connection that was never made. The SDK's own retries are off, so one error stands for one attempt.
 
 use std::error::Error;
 
@@ -16,7 +16,7 @@ use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
 use super::items::Item;
 use crate::seams::refdb::RefDbError;
 
-/// Codes with which DynamoDB says that it did nothing and that a later call may fare better.
+/// Error codes with which DynamoDB says that it did nothing, and that a later call may succeed.
 const NOT_NOW: [&str; 13] = [
     "ProvisionedThroughputExceededException",
     "ThrottlingException",
@@ -27,7 +27,7 @@ const NOT_NOW: [&str; 13] = [
     "TransactionInProgressException",
     "ReplicatedWriteConflictException",
     "ResourceInUseException",
-    // Credentials are renewed, and clocks are set right, without a restart.
+    // Credentials are renewed, and clocks are corrected, without a restart.
     "ExpiredTokenException",
     "ExpiredToken",
     "RequestExpired",
@@ -36,15 +36,15 @@ const NOT_NOW: [&str; 13] = [
 
 /// The outcome of a conditional write of one item.
 pub(super) enum Conditional {
-    /// Written.
+    /// The item was written.
     Written,
-    /// The condition failed, and this is the item that it met.
+    /// The condition failed on this item. None if there is no item.
     Failed(Option<Item>),
 }
 
 /// An operation that may fail by its condition.
 pub(super) trait ConditionFailure: Error + ProvideErrorMetadata + 'static {
-    /// The failure, if it is one.
+    /// The failed condition, if that is the error.
     fn condition_failure(&self) -> Option<&ConditionalCheckFailedException>;
 }
 
@@ -62,7 +62,7 @@ macro_rules! condition_failure {
 }
 condition_failure!(PutItemError, UpdateItemError, DeleteItemError);
 
-/// Tells a condition that failed from a call that failed.
+/// Separates a failed condition from a failed call.
 pub(super) fn conditional<T, E: ConditionFailure>(result: Result<T, SdkError<E>>) -> Result<Conditional, RefDbError> {
     let Err(error) = result else { return Ok(Conditional::Written) };
     match error.as_service_error().and_then(E::condition_failure) {
@@ -71,7 +71,7 @@ pub(super) fn conditional<T, E: ConditionFailure>(result: Result<T, SdkError<E>>
     }
 }
 
-/// Writes an item if there is none of its key.
+/// Writes an item if there is none with its key.
 pub(super) async fn put_new(client: &Client, table: &str, item: Item) -> Result<Conditional, RefDbError> {
     let call = client
         .put_item()
@@ -82,7 +82,7 @@ pub(super) async fn put_new(client: &Client, table: &str, item: Item) -> Result<
     conditional(call.send().await)
 }
 
-/// What a failed call says about itself.
+/// Classifies a failed call.
 pub(super) fn classify<E: Error + ProvideErrorMetadata + 'static>(error: &SdkError<E>) -> RefDbError {
     let why = causes(error);
     match error {
@@ -95,7 +95,8 @@ pub(super) fn classify<E: Error + ProvideErrorMetadata + 'static>(error: &SdkErr
     }
 }
 
-/// An error and its causes, for people: without the SDK's inner structure, because a user reads it behind `git push`.
+/// The text of an error and its causes. It leaves out the SDK's inner structure, because users read it in the output of
+/// `git push`.
 fn causes(error: &dyn Error) -> String {
     let mut texts: Vec<String> = Vec::new();
     let mut cause = Some(error);
@@ -119,7 +120,7 @@ fn by_answer(code: Option<&str>, status: u16, why: String) -> RefDbError {
     }
 }
 
-/// Whether the connection itself was never made: refused, no route, no name.
+/// Whether the connection was never made: it was refused, or there was no route or no name.
 fn never_sent(error: &(dyn Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {

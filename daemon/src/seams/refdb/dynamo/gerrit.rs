@@ -1,5 +1,5 @@
-//! The installation's Gerrit: one item with `server`, `projects` and `users` (all S); and an item with `node` S for each
-//! claimed instance id.
+//! The identity of the installation's Gerrit: one item with `server`, `projects` and `users` (all S), and one item per
+//! claimed instance id with `node` S.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -23,7 +23,7 @@ fn decode(item: &Item) -> Result<GerritRecord, RefDbError> {
     })
 }
 
-/// The record of the installation's Gerrit.
+/// The identity of the installation's Gerrit.
 pub(super) async fn read(client: &Client, tables: &Tables) -> Result<Option<GerritRecord>, RefDbError> {
     let key = Key::of_gerrit().attributes();
     let call = client.get_item().table_name(&tables.refs).set_key(Some(key)).consistent_read(true);
@@ -31,7 +31,7 @@ pub(super) async fn read(client: &Client, tables: &Tables) -> Result<Option<Gerr
     answer.item().map(decode).transpose()
 }
 
-/// Writes it, if there is none.
+/// Writes the identity if there is none, and returns the stored one.
 pub(super) async fn enroll(
     client: &Client,
     tables: &Tables,
@@ -50,14 +50,15 @@ pub(super) async fn enroll(
     }
 }
 
-/// Every instance id and the node that has it.
+/// Every claimed instance id, with the node that has it.
 pub(super) async fn instances(client: &Client, tables: &Tables) -> Result<BTreeMap<String, NodeId>, RefDbError> {
     let page = Page { pk: keys::INSTANCES.to_owned(), after: None, limit: None };
     let found = query(client, &tables.refs, page).await?;
     found.iter().map(|item| Ok((Reader(item).parse("sk")?, Reader(item).parse("node")?))).collect()
 }
 
-/// Gives an instance id to a node.
+/// Gives an instance id to a node, if no node has it, or if the node itself or `from` has it. Returns the node that has
+/// it then.
 pub(super) async fn claim(
     client: &Client,
     tables: &Tables,
@@ -83,7 +84,7 @@ pub(super) async fn claim(
     }
 }
 
-/// Takes an instance id from a node that has it.
+/// Takes an instance id from a node, if the node has it.
 pub(super) async fn release(client: &Client, tables: &Tables, instance: &str, node: &NodeId) -> Result<(), RefDbError> {
     let call = client
         .delete_item()
@@ -96,5 +97,5 @@ pub(super) async fn release(client: &Client, tables: &Tables, instance: &str, no
 }
 
 fn unanswered(what: &str) -> RefDbError {
-    RefDbError::Broken(format!("{what} is there, but was not answered"))
+    RefDbError::Broken(format!("{what} exists, but DynamoDB did not return it"))
 }

@@ -1,8 +1,8 @@
-//! Incarnations: one item each, and one per node that keeps its highest number for ever.
+//! Incarnations: one item per incarnation, and one per node that keeps its highest number for ever.
 //!
-//! An incarnation's item has `state` S, `epoch` N, `window` N, `settled` and `published` (lists of N, one a lane),
-//! and `rev` N, raised by every write. A change reads the item, decides by the shared rules, and writes if `rev` is
-//! still the same: a late copy of a write can land at most once, and never over a freeze.
+//! An incarnation's item has `state` S, `epoch` N, `window` N, `settled` and `published` (lists with one N per lane),
+//! and `rev` N, which every write raises. A change reads the item, decides by the shared rules, and writes if `rev` is
+//! still the same. So a late copy of a write can land at most once, and never over a freeze.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{
@@ -21,7 +21,7 @@ use super::sites;
 use crate::seams::refdb::rules;
 use crate::seams::refdb::{IncarnationRecord, IncarnationState, OpenAnswer, RefDbError, Role};
 
-/// A record and how often it was written.
+/// A record, with the number of times that it was written.
 struct Stored {
     record: IncarnationRecord,
     rev: u64,
@@ -58,7 +58,7 @@ fn decode(item: &Item) -> Result<Stored, RefDbError> {
         Some("open") => IncarnationState::Open,
         Some("frozen") => IncarnationState::Frozen,
         Some("drained") => IncarnationState::Drained,
-        Some(_) | None => return Err(reader.malformed("state", "is no state that this release knows")),
+        Some(_) | None => return Err(reader.malformed("state", "is not a state that this release knows")),
     };
     let record = IncarnationRecord {
         id: reader.parse("id")?,
@@ -74,11 +74,11 @@ fn decode(item: &Item) -> Result<Stored, RefDbError> {
 
 fn read_marks(reader: &Reader<'_>, name: &str) -> Result<Vec<Seq>, RefDbError> {
     let list = reader.0.get(name).and_then(|value| value.as_l().ok());
-    let list = list.ok_or_else(|| reader.malformed(name, "is no list"))?;
+    let list = list.ok_or_else(|| reader.malformed(name, "is not a list"))?;
     list.iter().map(|mark| reader.as_number(name, mark).map(Seq)).collect()
 }
 
-/// Creates a record, if the site allows it and the node's highest number is below this one.
+/// Creates a record, if the site's role and epoch allow it and the node's highest number is below this one.
 pub(super) async fn open(
     client: &Client,
     tables: &Tables,
@@ -137,7 +137,7 @@ fn not_born(record: &IncarnationRecord, reasons: &[CancellationReason]) -> Resul
     }
 }
 
-/// Every incarnation of a site that is not forgotten, in the order of their ids. The sort keys stand in another one:
+/// Every incarnation of a site that is not forgotten, in the order of their ids. The sort keys have another order:
 /// `a-b.1` before `a.1`.
 pub(super) async fn list(
     client: &Client,
@@ -160,7 +160,7 @@ pub(super) async fn highest(client: &Client, tables: &Tables, site: &SiteId, nod
     }
 }
 
-/// Changes a record as `decide` says, and answers what it is then.
+/// Changes a record as `decide` says, and returns the stored record.
 pub(super) async fn change<A: Send>(
     client: &Client,
     tables: &Tables,
@@ -178,7 +178,7 @@ pub(super) async fn change<A: Send>(
         let next = Stored { record, rev: stored.rev + 1 };
         match replace(client, tables, &next).await? {
             Conditional::Written => return Ok((next.record, answer)),
-            // Another write came between; it will not come again.
+            // Another write came in between. It cannot land again.
             Conditional::Failed(newer) => item = newer,
         }
     }
@@ -195,7 +195,7 @@ async fn replace(client: &Client, tables: &Tables, next: &Stored) -> Result<Cond
     conditional(call.send().await)
 }
 
-/// Removes drained incarnations; the node's highest number stays.
+/// Removes drained incarnations. The node's highest number stays.
 pub(super) async fn forget(
     client: &Client,
     tables: &Tables,

@@ -1,8 +1,8 @@
-//! Where everything stands in the two tables.
+//! The keys of all items in the two tables.
 //!
 //! `<prefix>-refs` has a partition key `pk` and a sort key `sk`, both text:
 //!
-//! | what | `pk` | `sk` |
+//! | item | `pk` | `sk` |
 //! |---|---|---|
 //! | a ref or `@HEAD` | `p#<project>#<incarnation>` | its name |
 //! | a project's `@state` | `@projects` | the project's name |
@@ -13,8 +13,8 @@
 //! | the installation's Gerrit | `@gerrit` | `@identity` |
 //! | a `gerrit.instanceId` | `@instances` | the id |
 //!
-//! Nothing collides: what belongs to one project alone begins with `p#`, the rest with `@`, and neither sites nor
-//! nodes contain `#` or `.`. `<prefix>-journal` has a partition key `pk` alone, the whole slot, so that no partition
+//! No two keys collide: keys of one project begin with `p#`, all others with `@`, and the names of sites and nodes
+//! contain neither `#` nor `.`. `<prefix>-journal` has only a partition key `pk`, the whole slot, so that no partition
 //! of it is hot.
 
 use std::collections::HashMap;
@@ -32,7 +32,7 @@ pub(super) const NODES: &str = "@nodes";
 /// The partition of all instance ids.
 pub(super) const INSTANCES: &str = "@instances";
 
-/// The key attributes of an item, as the SDK wants them.
+/// The key attributes of an item, as the SDK takes them.
 pub(super) type KeyAttributes = HashMap<String, AttributeValue>;
 
 /// A key of the refs table.
@@ -95,12 +95,12 @@ pub(super) fn incarnations(site: &SiteId) -> String {
     format!("@incarnations#{site}")
 }
 
-/// The sort key behind which a scan goes on. `@state` stands before all other keys, but not in this partition.
+/// The sort key after which a scan continues. `@state` sorts before all other keys, but is not in this partition.
 pub(super) fn behind_ref(after: Option<&RefKey>) -> Option<String> {
     after.filter(|key| **key != RefKey::State).map(RefKey::to_string)
 }
 
-/// The sort key behind which a list of projects goes on.
+/// The sort key after which a list of projects continues.
 pub(super) fn behind_project(after: Option<&ProjectName>) -> Option<String> {
     after.map(ProjectName::to_string)
 }

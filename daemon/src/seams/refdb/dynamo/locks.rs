@@ -1,4 +1,4 @@
-//! Transactions under locks: one `TransactWriteItems` a part, the slot by itself.
+//! Transactions under ref locks: one `TransactWriteItems` per part, and a write of its own for the slot.
 
 use std::time::Duration;
 
@@ -18,12 +18,12 @@ use super::keys::Key;
 use crate::seams::refdb::rules::{ITEMS, Writes};
 use crate::seams::refdb::{CommitAnswer, Part, RefDbError, SlotState};
 
-/// How often a write that met another one is tried again.
+/// How often a write that conflicted with another one is repeated.
 const CONFLICTS: u32 = 5;
-/// The pause before the first of these tries; the others wait longer.
+/// The pause before the first repetition. Later pauses are longer.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Locks the refs of a part. No request token: the conditions make a second copy harmless.
+/// Locks the refs of a part. It needs no request token, because the conditions make a second copy harmless.
 pub(super) async fn lock(client: &Client, tables: &Tables, part: &Part) -> Result<CommitAnswer, RefDbError> {
     let writes = Writes::from(part);
     let call = client.transact_write_items().set_transact_items(Some(updates(tables, &writes, lock_ref)?));
@@ -42,7 +42,7 @@ fn lock_ref(update: UpdateBuilder, txn: &TxnId, command: &Command) -> UpdateBuil
     on_predecessor(update, command, "(attribute_not_exists(lck) OR lck = :own)")
 }
 
-/// Writes a transaction into its slot, if that is empty.
+/// Writes a transaction into its slot if the slot is empty, and returns the state of the slot.
 pub(super) async fn seal(
     client: &Client,
     tables: &Tables,
@@ -52,7 +52,7 @@ pub(super) async fn seal(
     match put_new(client, &tables.journal, items::committed(txn, encoded)).await? {
         Conditional::Written => Ok(SlotState::Committed(txn.clone(), encoded.clone())),
         Conditional::Failed(Some(item)) => items::slot_state(Some(&item)),
-        Conditional::Failed(None) => Err(RefDbError::Broken(format!("slot {} is occupied by nothing", txn.slot))),
+        Conditional::Failed(None) => Err(RefDbError::Broken(format!("slot {} is occupied, but unreadable", txn.slot))),
     }
 }
 
@@ -66,7 +66,7 @@ pub(super) async fn flip(client: &Client, tables: &Tables, part: &Part) -> Resul
     where_locked(client, flips.collect()).await
 }
 
-/// Unlocks refs.
+/// Removes the locks of a transaction from refs.
 pub(super) async fn release(
     client: &Client,
     tables: &Tables,
@@ -83,7 +83,8 @@ pub(super) async fn release(
     where_locked(client, releases.collect()).await
 }
 
-/// Writes those updates whose item still has the lock: one that has it no more is done, and is left out of the next try.
+/// Writes the updates whose items still have the lock. An item that has it no more is done, and is left out of the next
+/// try.
 async fn where_locked(client: &Client, updates: Vec<UpdateBuilder>) -> Result<(), RefDbError> {
     for part in updates.chunks(ITEMS) {
         let mut conflicting = 0;
@@ -96,7 +97,7 @@ async fn where_locked(client: &Client, updates: Vec<UpdateBuilder>) -> Result<()
                 if !conflicts(reasons) || conflicting == CONFLICTS {
                     return Err(undecided(reasons));
                 }
-                // Somebody else does the same.
+                // Another writer does the same at this moment.
                 conflicting += 1;
                 tokio::time::sleep(PAUSE * conflicting).await;
                 continue;

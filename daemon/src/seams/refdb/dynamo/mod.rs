@@ -1,18 +1,19 @@
 //! The refdb in DynamoDB: two tables of one Region.
 //!
-//! A commit is one `TransactWriteItems`; every other write is one conditional write. Every read is strongly
-//! consistent. The SDK repeats nothing by itself: it would meet the traces of its own first attempt and take them
-//! for another's, and whoever calls knows better whether to resend, to read back or to poison.
+//! Every write is conditional. A commit, a part of a commit under ref locks, and the opening of an incarnation are one
+//! `TransactWriteItems` each; every other write is a write of one item. Every read is strongly consistent. The SDK
+//! repeats no call by itself. It would take the traces of its own first attempt for another writer's, and the caller
+//! knows better whether to resend, to read back or to poison.
 //!
-//! | file | idea |
+//! | file | content |
 //! |---|---|
-//! | `keys`, `items` | where everything stands, and in which form |
+//! | `keys`, `items` | the keys and the form of all items |
 //! | `commit` | the one transaction and its cancellation reasons |
-//! | `locks` | transactions of several parts |
+//! | `locks` | transactions of several parts, under ref locks |
 //! | `refs`, `slots` | reads of items; slots, poison, collection |
 //! | `sites`, `incarnations`, `nodes`, `gerrit` | the registry |
-//! | `tables` | making and checking the tables |
-//! | `client`, `error` | timeouts without retries; what an error proves |
+//! | `tables` | creation and checks of the tables |
+//! | `client`, `error` | timeouts without retries; the meaning of errors |
 
 mod client;
 mod commit;
@@ -62,14 +63,14 @@ struct Tables {
 }
 
 impl DynamoRefDb {
-    /// Uses the tables `<prefix>-refs` and `<prefix>-journal`. Retries of `client` are switched off.
+    /// A refdb in the tables `<prefix>-refs` and `<prefix>-journal`. The retries of `client` are switched off.
     #[must_use]
     pub fn new(client: &Client, prefix: &str, settings: TableSettings) -> Self {
         let tables = Tables { refs: format!("{prefix}-refs"), journal: format!("{prefix}-journal") };
         Self { client: client::without_retries(client), tables, settings, round_trips: AtomicU64::new(0) }
     }
 
-    /// How many calls all commits took so far: one each.
+    /// The number of calls that all commits took so far: one per commit.
     #[must_use]
     pub fn round_trips(&self) -> u64 {
         self.round_trips.load(Ordering::Relaxed)

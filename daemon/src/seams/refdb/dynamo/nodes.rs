@@ -1,5 +1,5 @@
-//! Nodes: one item each, with `site` S, `volume` S, `starts` N, `beat` N, `expelled` BOOL and `low` (a map from a
-//! lane's name to N).
+//! Nodes: one item per node, with `site` S, `volume` S, `starts` N, `beat` N, `expelled` BOOL and `low` (a map from the
+//! name of a lane to N).
 
 use std::collections::HashMap;
 
@@ -32,9 +32,9 @@ fn encode(record: &NodeRecord) -> Item {
 fn decode(item: &Item) -> Result<NodeRecord, RefDbError> {
     let reader = Reader(item);
     let low = item.get("low").and_then(|value| value.as_m().ok());
-    let low = low.ok_or_else(|| reader.malformed("low", "is no map"))?;
+    let low = low.ok_or_else(|| reader.malformed("low", "is not a map"))?;
     let mark = |(lane, seq): (&String, &AttributeValue)| -> Result<(LaneId, Seq), RefDbError> {
-        let lane = lane.parse().map_err(|_| reader.malformed("low", "has a key that is no lane"))?;
+        let lane = lane.parse().map_err(|_| reader.malformed("low", "has a key that is not a lane"))?;
         Ok((lane, Seq(reader.as_number("low", seq)?)))
     };
     Ok(NodeRecord {
@@ -54,7 +54,7 @@ pub(super) async fn list(client: &Client, tables: &Tables) -> Result<Vec<NodeRec
     query(client, &tables.refs, page).await?.iter().map(decode).collect()
 }
 
-/// Writes a record over `previous`, or where there is none.
+/// Writes a record over `previous`. If `previous` is none, there must be no record.
 pub(super) async fn put(
     client: &Client,
     tables: &Tables,
@@ -83,7 +83,7 @@ pub(super) async fn put(
     }
 }
 
-/// Placeholders for names that may be reserved words.
+/// Placeholders for attribute names that may be reserved words.
 fn names<const N: usize>(names: [&str; N]) -> HashMap<String, String> {
     names.iter().map(|name| (format!("#{name}"), (*name).to_owned())).collect()
 }

@@ -33,7 +33,7 @@ pub(super) async fn read(
     refs.iter().map(item).collect()
 }
 
-/// Reads up to 100 items; goes on with what DynamoDB left out, as long as every answer brings something.
+/// Reads up to 100 items. It asks again for items that DynamoDB left out, as long as each answer brings at least one.
 async fn read_batch(
     client: &Client,
     table: &str,
@@ -53,7 +53,7 @@ async fn read_batch(
         let left = answer.unprocessed_keys.take().and_then(|mut tables| tables.remove(table));
         wanted = left.map(|left| left.keys).unwrap_or_default();
         if wanted.len() == asked {
-            return Err(RefDbError::NotNow(format!("table {table} gave none of {asked} items")));
+            return Err(RefDbError::NotNow(format!("table {table} returned none of {asked} items")));
         }
     }
     Ok(())
@@ -84,17 +84,17 @@ pub(super) async fn projects(
     found.iter().map(|item| Ok((Reader(item).parse("sk")?, items::ref_item(&RefKey::State, item)?))).collect()
 }
 
-/// Which items of a partition a query wants.
+/// The items of a partition that a query wants.
 pub(super) struct Page {
     /// The partition.
     pub(super) pk: String,
-    /// Only sort keys behind this one.
+    /// Only sort keys after this one.
     pub(super) after: Option<String>,
-    /// At most so many; `None` for all.
+    /// The most items to return. `None` returns all.
     pub(super) limit: Option<usize>,
 }
 
-/// Reads the items of a partition, strongly, in the order of their sort keys.
+/// Reads the items of a partition with strong consistency, in the order of their sort keys.
 pub(super) async fn query(client: &Client, table: &str, page: Page) -> Result<Vec<Item>, RefDbError> {
     let mut found: Vec<Item> = Vec::new();
     let mut start = None;

@@ -1,4 +1,4 @@
-//! Sites: one item each, with `role` S and `epoch` N.
+//! Sites: one item per site, with `role` S and `epoch` N.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use super::refs::{Page, query};
 use crate::seams::refdb::rules;
 use crate::seams::refdb::{RefDbError, Role, SiteRecord};
 
-/// The text of a role.
+/// The text of a role in a site's item.
 pub(super) fn role_text(role: Role) -> &'static str {
     match role {
         Role::Active => "active",
@@ -32,12 +32,12 @@ pub(super) fn decode(item: &Item) -> Result<SiteRecord, RefDbError> {
         Some("standby") => Role::Standby,
         Some("draining") => Role::Draining,
         Some("fenced") => Role::Fenced,
-        Some(_) | None => return Err(reader.malformed("role", "is no role that this release knows")),
+        Some(_) | None => return Err(reader.malformed("role", "is not a role that this release knows")),
     };
     Ok(SiteRecord { site: reader.parse("sk")?, role, epoch: reader.number("epoch")? })
 }
 
-/// Creates a site's record, if there is none.
+/// Creates a site's record if there is none, and returns the stored one.
 pub(super) async fn enroll(
     client: &Client,
     tables: &Tables,
@@ -58,7 +58,7 @@ pub(super) async fn list(client: &Client, tables: &Tables) -> Result<Vec<SiteRec
     query(client, &tables.refs, page).await?.iter().map(decode).collect()
 }
 
-/// Changes a role and raises the epoch, if the epoch is still the one of `from`.
+/// Changes a role and raises the epoch, if the epoch is still that of `from`. Returns the stored record.
 pub(super) async fn change_role(
     client: &Client,
     tables: &Tables,

@@ -9,7 +9,7 @@ use super::error::{Conditional, classify, conditional, put_new};
 use super::{items, keys};
 use crate::seams::refdb::{RefDbError, SlotState};
 
-/// How many deletions of a collection are under way at once. It is background work: commits go first.
+/// The most deletions of a collection in progress at once. Collection is background work: commits go first.
 const DELETIONS: usize = 8;
 
 /// Reads a slot.
@@ -19,16 +19,16 @@ pub(super) async fn read(client: &Client, tables: &Tables, slot: &Slot) -> Resul
     items::slot_state(answer.item())
 }
 
-/// Poisons a slot if it is empty; the item that stood in the way is the answer otherwise.
+/// Poisons a slot if it is empty, and returns the state of the slot.
 pub(super) async fn poison(client: &Client, tables: &Tables, slot: &Slot) -> Result<SlotState, RefDbError> {
     match put_new(client, &tables.journal, items::poison(slot)).await? {
         Conditional::Written => Ok(SlotState::Poisoned),
         Conditional::Failed(Some(item)) => items::slot_state(Some(&item)),
-        Conditional::Failed(None) => Err(RefDbError::Broken(format!("slot {slot} is occupied, but was not answered"))),
+        Conditional::Failed(None) => Err(RefDbError::Broken(format!("slot {slot} is occupied, but unreadable"))),
     }
 }
 
-/// Removes committed slots. One that is empty or poisoned stays as it is.
+/// Removes committed slots. Empty and poisoned slots stay as they are.
 pub(super) async fn collect(client: &Client, tables: &Tables, slots: &[Slot]) -> Result<(), RefDbError> {
     let deletions: Vec<_> = slots.iter().map(|slot| remove(client, tables, slot)).collect();
     futures::stream::iter(deletions).buffer_unordered(DELETIONS).try_collect().await

@@ -1,7 +1,7 @@
-//! Makes the two tables if they are absent, and refuses tables that cannot keep the contract.
+//! Creates the two tables if they are missing, and refuses tables that cannot keep the contract.
 //!
-//! A table that is replicated with eventual consistency checks conditions against a local copy and lets the last
-//! writer win: no compare-and-set at all. One with multi-Region strong consistency has no transactions. Both are
+//! A table that is replicated with eventual consistency checks conditions against a local copy and lets the last writer
+//! win: it has no compare-and-set at all. A table with multi-Region strong consistency has no transactions. Both are
 //! refused at start, with the reason.
 
 use std::time::Duration;
@@ -20,28 +20,28 @@ use super::commit::incomplete;
 use super::error::classify;
 use crate::seams::refdb::RefDbError;
 
-/// How long to wait between two looks at a table in the making, and how often to look: four minutes in all.
+/// The pause between two checks of a table that is being created, and the number of checks: four minutes in all.
 const LOOK: Duration = Duration::from_millis(250);
 const LOOKS: u32 = 960;
 
-/// How tables are made.
+/// How tables are created.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TableSettings {
-    /// Throughput that a new table can take at once, without having to grow into it. A new on-demand table takes
-    /// about 4,000 writes and 12,000 reads a second without it. Emulators ignore or refuse it.
+    /// The throughput that a new table can take at once, without having to grow into it. Without it, a new on-demand
+    /// table takes about 4,000 writes and 12,000 reads per second. Emulators ignore or refuse it.
     pub warm: Option<Warm>,
 }
 
-/// A warm throughput, in units a second.
+/// A warm throughput, in units per second.
 #[derive(Clone, Copy, Debug)]
 pub struct Warm {
-    /// Read units a second.
+    /// Read units per second.
     pub reads: i64,
-    /// Write units a second. A commit costs two for every item and kilobyte.
+    /// Write units per second. A commit costs two units for every item and kilobyte.
     pub writes: i64,
 }
 
-/// Makes both tables if they are absent, waits until they are active, and checks them.
+/// Creates both tables if they are missing, waits until they are active, and checks them.
 pub(super) async fn prepare(client: &Client, tables: &Tables, settings: TableSettings) -> Result<(), RefDbError> {
     for (table, keys) in [(&tables.refs, &["pk", "sk"][..]), (&tables.journal, &["pk"][..])] {
         if describe(client, table).await?.is_none() {
@@ -79,7 +79,7 @@ async fn create(client: &Client, table: &str, keys: &[&str], settings: TableSett
     }
     match call.send().await {
         Ok(_) => Ok(()),
-        // Another sidecar makes it at this moment.
+        // Another sidecar creates the table at this moment.
         Err(error) if matches!(error.as_service_error(), Some(CreateTableError::ResourceInUseException(_))) => Ok(()),
         Err(error) => Err(classify(&error)),
     }
@@ -93,7 +93,7 @@ async fn active(client: &Client, table: &str) -> Result<TableDescription, RefDbE
             Some(_) | None => tokio::time::sleep(LOOK).await,
         }
     }
-    Err(RefDbError::NotNow(format!("table {table} does not become active")))
+    Err(RefDbError::NotNow(format!("table {table} is still not active")))
 }
 
 fn serves(status: Option<&TableStatus>) -> bool {
@@ -105,7 +105,7 @@ fn check(table: &str, keys: &[&str], description: &TableDescription) -> Result<(
     let refuse = |why: &str| Err(RefDbError::Broken(format!("table {table} {why}")));
     let found: Vec<&str> = description.key_schema().iter().map(KeySchemaElement::attribute_name).collect();
     if found != keys {
-        return refuse(&format!("has the keys {found:?}, it must have {keys:?}: choose another table prefix"));
+        return refuse(&format!("has the keys {found:?} instead of {keys:?}: choose another table prefix"));
     }
     let replicated = !description.replicas().is_empty() || !description.global_table_witnesses().is_empty();
     match description.multi_region_consistency() {

@@ -1,8 +1,8 @@
-//! The refdb in memory: the model that the simulator runs on, and the plainest reading of the contract.
+//! The refdb in memory: the model for the simulator, and the plainest form of the contract.
 //!
-//! No I/O, no time, no randomness: one mutex around ordered maps, so the same calls give the same answers. A
-//! clone is another handle on the same data. Every call takes effect at once and gives an answer; lost answers
-//! and conflicts are what a fault layer around it adds.
+//! It has no I/O, no time and no randomness. It is one mutex around ordered maps, so the same calls give the same
+//! answers. A clone is another handle on the same data. Every call takes effect at once and returns an answer. A fault
+//! layer around it adds lost answers and conflicts.
 
 mod refs;
 mod registry;
@@ -23,7 +23,7 @@ use crate::base::faults::injected_bug::InjectedBugs;
 use refs::Refs;
 use registry::Registry;
 
-/// A refdb in memory. A clone shares the data.
+/// A refdb in memory. Clones share the data.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryRefDb(Arc<Mutex<State>>);
 
@@ -40,7 +40,7 @@ impl MemoryRefDb {
         Self::default()
     }
 
-    /// An empty refdb with a injected bug.
+    /// An empty refdb with an injected bug.
     #[must_use]
     pub fn injected(bugs: InjectedBugs) -> Self {
         let new = Self::default();
@@ -48,7 +48,7 @@ impl MemoryRefDb {
         new
     }
 
-    /// No call leaves the maps half-written, so what a panicking test thread held is still good.
+    /// Locks the state. No call leaves the maps half-written, so they are good even after a test thread has panicked.
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock()
     }

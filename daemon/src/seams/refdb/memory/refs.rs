@@ -10,7 +10,7 @@ use crate::base::faults::injected_bug::InjectedBugs;
 use crate::seams::refdb::rules::{self, Writes};
 use crate::seams::refdb::{CommitAnswer, CommitRequest, Obstacle, Part, RefDbError, RefItem, SlotState};
 
-/// Items and slots. A `@state` item belongs to the name, all others to a project's incarnation.
+/// Items and slots. An `@state` item belongs to a project's name, all other items to an incarnation of the project.
 #[derive(Debug, Default)]
 pub(super) struct Refs {
     items: BTreeMap<ProjectKey, BTreeMap<RefKey, RefItem>>,
@@ -72,7 +72,7 @@ impl Refs {
         }
     }
 
-    /// The item of a ref, if the transaction has locked it.
+    /// The item of a ref, if this transaction has locked it.
     fn locked(&mut self, project: &ProjectKey, txn: &TxnId, key: &RefKey) -> Option<&mut RefItem> {
         let is_locked = self.item(project, key).is_some_and(|item| item.lock.as_ref() == Some(txn));
         is_locked.then(|| self.entry(project, key))

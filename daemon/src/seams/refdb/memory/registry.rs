@@ -10,7 +10,7 @@ use crate::seams::refdb::{
     Role, SiteRecord,
 };
 
-/// Who there is. `highest` outlives the incarnations that it counts.
+/// The registry. `highest` outlives the incarnations that it counts.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     sites: BTreeMap<SiteId, SiteRecord>,

@@ -1,4 +1,4 @@
-//! The three steps, and the way back out of the first one.
+//! The three steps of a commit under locks, and the way back from the first step.
 
 use std::time::Duration;
 
@@ -9,15 +9,16 @@ use super::StagedRefDb;
 use crate::base::faults::injected_bug::InjectedBug;
 use crate::seams::refdb::{CommitAnswer, CommitRequest, Obstacle, Part, RefDbError, RefItem, SlotState, rules};
 
-/// Parts that are written at the same time: they are of one project, so of one partition of the table.
+/// The most parts that are written at the same time. They are of one project, and so of one partition of the table.
 const PARTS: usize = 4;
-/// A part that was not taken is tried again after so long, then after twice as long, and so on.
+/// The pause before a part that was not taken is tried again. Each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
-/// The longest of these pauses; then the whole copy counts as not taken.
+/// The longest of these pauses. After it the whole copy counts as not taken.
 const LAST_PAUSE: Duration = Duration::from_millis(640);
 
 impl StagedRefDb {
-    /// One copy of a commit, whatever its size. What only a lock stood against that is gone now may be tried again at once.
+    /// Sends one copy of a commit of any size. If a lock that stood against it is gone now, the answer is
+    /// [`CommitAnswer::Conflict`], and the caller may try again at once.
     pub(super) async fn commit_any(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
         rules::sound(request)?;
         if self.is_staged(&request.transaction) {
@@ -29,7 +30,8 @@ impl StagedRefDb {
         }
     }
 
-    /// Directories for which there is no room are marked before: a mark raises no version, and stays.
+    /// Commits in one write. Directories that do not fit into it are marked before: a mark raises no version, and
+    /// stays.
     async fn in_one_write(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
         let transaction = &request.transaction;
         if transaction.commands.len() + request.directories.len() < self.most {
@@ -58,9 +60,10 @@ impl StagedRefDb {
         }
     }
 
-    /// A part cannot be locked. Perhaps because an earlier copy landed, and whoever came by has moved this part: then the
-    /// locks on the others stand for what is committed. Otherwise the slot is poisoned before a lock is taken away: a late
-    /// copy of the release would take the locks of a later copy of the commit.
+    /// Handles a part that cannot be locked. Perhaps an earlier copy landed, and another node has moved this part
+    /// already. Then the transaction is committed, and the refs that still have its locks are moved. Otherwise the slot
+    /// is poisoned before any lock is removed, because a late copy of the removal would take the locks of a later copy
+    /// of the commit.
     async fn back_out(
         &self,
         request: &CommitRequest,
@@ -84,14 +87,15 @@ impl StagedRefDb {
         }
     }
 
-    /// The commit point.
+    /// Writes the slot, which is the commit point. Then moves the refs, or removes the locks if the slot holds
+    /// something else.
     async fn seal(&self, request: &CommitRequest, parts: &[Part]) -> Result<CommitAnswer, RefDbError> {
         crate::base::faults::failpoint::reach("commit.locked");
         let id = &request.transaction.id;
         match self.inner.seal(id, &request.encoded).await? {
             SlotState::Committed(txn, _) if txn == *id => {
                 crate::base::faults::failpoint::reach("commit.sealed");
-                // Whatever fails now is done by whoever meets the locks.
+                // If a ref is not moved now, the next node that meets its lock moves it.
                 let _ = self.flip_all(parts).await;
                 Ok(CommitAnswer::Committed)
             }
@@ -102,7 +106,8 @@ impl StagedRefDb {
         }
     }
 
-    /// Locks, and marks, all parts. One that was not taken is tried again by itself: what is locked stays locked.
+    /// Locks the refs of all parts, and marks their directories. A part that was not taken is tried again by itself.
+    /// Parts that are locked stay locked.
     async fn lock_all(&self, parts: &[Part]) -> Result<CommitAnswer, RefDbError> {
         let (mut left, mut obstacles): (Vec<&Part>, Vec<Obstacle>) = (parts.iter().collect(), Vec::new());
         let mut pause = FIRST_PAUSE;
@@ -121,7 +126,7 @@ impl StagedRefDb {
                     Err(error @ RefDbError::Broken(_)) => return Err(error),
                 }
             }
-            // Obstacles end it in any case; then whoever has locked some parts backs out, whatever became of the others.
+            // Obstacles end the loop. A caller that has locked some parts then backs out, in any state of the others.
             if !obstacles.is_empty() {
                 return Ok(CommitAnswer::Refused(obstacles));
             }
@@ -142,7 +147,8 @@ impl StagedRefDb {
         flips.into_iter().collect()
     }
 
-    /// Takes the locks of a transaction away whose slot is not its own. What fails is done by whoever meets them.
+    /// Removes the locks of a transaction that is not in its slot. If this fails, the next node that meets a lock
+    /// removes it.
     async fn release_all(&self, parts: &[Part]) {
         let keys = |part: &Part| part.commands.iter().map(|command| command.key.clone()).collect::<Vec<RefKey>>();
         let keys: Vec<Vec<RefKey>> = parts.iter().map(keys).collect();
@@ -150,7 +156,7 @@ impl StagedRefDb {
         let _ = a_few_at_once(releases.collect()).await;
     }
 
-    /// Whether a lock that stood in the way is gone now. When that cannot be told, the lock stays the answer.
+    /// Whether a lock that stood in the way is gone now. If this is not known, the lock stays the answer.
     async fn frees_any(&self, request: &CommitRequest, obstacles: &[Obstacle]) -> bool {
         let locked = |obstacle: &Obstacle| match obstacle {
             Obstacle::Locked(item) => Some(item.clone()),
@@ -162,7 +168,7 @@ impl StagedRefDb {
     }
 }
 
-/// A lost answer before the slot was touched is no doubt about the commit.
+/// Before the slot was touched, a lost answer puts no commit in doubt.
 fn not_begun(error: RefDbError) -> RefDbError {
     match error {
         RefDbError::Unknown(why) => RefDbError::NotNow(why),
@@ -170,7 +176,7 @@ fn not_begun(error: RefDbError) -> RefDbError {
     }
 }
 
-/// Runs calls, some at a time; their answers in order.
+/// Runs calls, a few at a time. Returns their answers in order.
 async fn a_few_at_once<T>(calls: Vec<impl Future<Output = T>>) -> Vec<T> {
     stream::iter(calls).buffered(PARTS).collect().await
 }

@@ -1,4 +1,4 @@
-//! What became of a transaction whose lock was met.
+//! The fate of a transaction whose lock was met.
 
 use lockstep_proto::{Slot, Transaction, TxnId};
 
@@ -6,34 +6,35 @@ use super::StagedRefDb;
 use crate::base::faults::injected_bug::InjectedBug;
 use crate::seams::refdb::{IncarnationRecord, IncarnationState, RefDbError, SlotState};
 
-/// What the lock of a transaction means.
+/// The meaning of a transaction's lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It may be committed yet: its slot is empty.
+    /// The transaction may still be committed: its slot is empty.
     Open,
-    /// It is committed: the ref is what it says.
+    /// The transaction is committed, and decides the value of the ref.
     Committed(Box<Transaction>),
-    /// It was not committed and never will be: the ref is what its item says.
+    /// The transaction was not committed and never will be. The item of the ref has the value.
     Void,
 }
 
 impl StagedRefDb {
-    /// Asks the slot.
+    /// Finds the fate of a transaction in its slot.
     ///
     /// # Errors
-    /// The refdb's own: nothing is known.
+    /// An error of the refdb. The fate is then unknown.
     pub async fn fate(&self, txn: &TxnId) -> Result<Fate, RefDbError> {
         match self.occupant(txn).await? {
             Some(fate) => Ok(fate),
             None if self.bugs.has(InjectedBug::OpenLockTaken) => Ok(Fate::Void),
-            // It was occupied and is collected: read after that was seen, so not before it was occupied. Had it been this
-            // one's, no ref would carry its lock.
+            // The slot was occupied and is collected. It is read again now that this is known, because the first read
+            // may have come before it was occupied. If it had held this transaction, no ref would carry its lock any
+            // more.
             None if self.is_over(&txn.slot).await? => Ok(self.occupant(txn).await?.unwrap_or(Fate::Void)),
             None => Ok(Fate::Open),
         }
     }
 
-    /// The fate that an occupied slot tells; none of an empty one.
+    /// The fate that an occupied slot shows. None if the slot is empty.
     async fn occupant(&self, txn: &TxnId) -> Result<Option<Fate>, RefDbError> {
         Ok(match self.inner.slot(&txn.slot).await? {
             SlotState::Empty => None,
@@ -46,8 +47,8 @@ impl StagedRefDb {
         })
     }
 
-    /// Whether a slot was occupied once: it is below its lane's settled mark, or of an incarnation that is drained. One that is
-    /// forgotten was drained before.
+    /// Whether a slot was ever occupied: it is below its lane's settled mark, or its incarnation is drained. An
+    /// incarnation that is forgotten was drained before.
     async fn is_over(&self, slot: &Slot) -> Result<bool, RefDbError> {
         for site in self.inner.sites().await? {
             let all = self.inner.incarnations(&site.site).await?;

@@ -1,16 +1,17 @@
-//! Transactions of more commands than one write takes: committed under locks, in three steps.
+//! Transactions of more commands than one write takes. They are committed under locks, in three steps.
 //!
-//! 1. Each ref gets a lock that names the transaction, in parts; what stands against one part stands against all.
-//! 2. The journal slot is the commit point: one conditional write, as poison is.
+//! 1. Each ref gets a lock that names the transaction, in parts. An obstacle to one part is an obstacle to all.
+//! 2. The journal slot is the commit point. It is one conditional write, as poison is.
 //! 3. The refs move, in parts, and lose their locks.
 //!
-//! Whoever dies in between leaves locks. They decide nothing by themselves: a lock means "as the slot says". So whoever
-//! meets one asks the slot ([`Fate`]): a ref of a committed transaction is moved by whoever comes by, the lock of one
-//! that can never be committed is taken away, and one whose fate is open stays until the journal's owner has settled the
-//! slot. A slot is collected only when no ref carries its lock any more ([`StagedRefDb::settle`]).
+//! A node that dies in between leaves locks. A lock decides nothing by itself. It means "see the slot" ([`Fate`]), and
+//! any node that meets it looks there. If the transaction is committed, this node moves the ref. If the transaction can
+//! never be committed, this node removes the lock. If its fate is open, the lock stays until the owner of the journal
+//! has committed or poisoned the slot. A slot is collected only when no ref carries its lock any more
+//! ([`StagedRefDb::settle`]).
 //!
-//! Nothing here remembers anything, and each step may be repeated: the conditions of the writes make a second copy, or a
-//! late one, harmless. In particular a ref that has moved has another version than the late copy of a lock asks for.
+//! This module keeps no state, and each step may be repeated. The conditions of the writes make a second copy, or a
+//! late one, harmless. In particular, a ref that has moved has another version than a late copy of its lock asks for.
 
 mod commit;
 mod fate;
@@ -25,29 +26,31 @@ use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 
 pub use fate::Fate;
 
-/// A refdb that takes transactions of any size, and in whose answers a lock is open: neither committed nor void.
+/// A refdb that takes transactions of any size. In its answers, the fate of a remaining lock is open: its transaction
+/// is neither committed nor void.
 pub struct StagedRefDb {
     inner: Arc<dyn RefDb>,
-    /// Most items of one write.
+    /// The most items of one write.
     most: usize,
     bugs: InjectedBugs,
 }
 
-/// Most items of one write, for a refdb that has no bound of its own: DynamoDB's.
+/// The most items of one write to DynamoDB, for a refdb that has no bound of its own.
 pub const WRITE_ITEMS: usize = rules::ITEMS;
 
 impl StagedRefDb {
-    /// Commits by one write what has at most `most` items, the slot and new directories among them; at most
-    /// [`WRITE_ITEMS`], and at least 2.
+    /// A refdb that commits at most `most` items in one write, the slot and new directories included. `most` is clamped
+    /// to 2 to [`WRITE_ITEMS`].
     #[must_use]
     pub fn new(inner: Arc<dyn RefDb>, most: usize, bugs: InjectedBugs) -> Self {
         Self { inner, most: most.clamp(2, WRITE_ITEMS), bugs }
     }
 
-    /// Makes sure that no ref carries the lock of a committed transaction any more. Before its slot is collected.
+    /// Makes sure that no ref carries the lock of a committed transaction any more. Called before the slot of the
+    /// transaction is collected.
     ///
     /// # Errors
-    /// The refdb's own: the slot must stay.
+    /// An error of the refdb. The slot must then stay.
     pub async fn settle(&self, transaction: &Transaction) -> Result<(), RefDbError> {
         if !self.is_staged(transaction) || self.bugs.has(InjectedBug::LockOutlivesSlot) {
             return Ok(());
@@ -55,12 +58,13 @@ impl StagedRefDb {
         self.flip_all(&self.parts(transaction)).await
     }
 
-    /// Whether a transaction is committed under locks: its commands alone decide, so that it can be told from its slot.
+    /// Whether a transaction is committed under locks. Its commands alone decide, so that the content of its slot
+    /// tells.
     fn is_staged(&self, transaction: &Transaction) -> bool {
         transaction.commands.len() + 1 > self.most
     }
 
-    /// The commands of a transaction, in parts.
+    /// The commands of a transaction, cut into parts.
     fn parts(&self, transaction: &Transaction) -> Vec<Part> {
         let part = |commands: &[Command]| Part {
             txn: transaction.id.clone(),
@@ -71,7 +75,7 @@ impl StagedRefDb {
         transaction.commands.chunks(self.most).map(part).collect()
     }
 
-    /// Directories that a transaction needs, in parts.
+    /// The directories that a transaction needs, cut into parts.
     fn folders(&self, transaction: &Transaction, directories: &[RefName]) -> Vec<Part> {
         let part = |directories: &[RefName]| Part {
             txn: transaction.id.clone(),
@@ -82,7 +86,7 @@ impl StagedRefDb {
         directories.chunks(self.most).map(part).collect()
     }
 
-    /// Looks into the locks of items; whether any of them has gone. One whose fate is open stays.
+    /// Resolves the locks of items. Returns whether any of them is gone. A lock whose fate is open stays.
     async fn free(&self, project: &ProjectKey, items: &[&RefItem]) -> Result<bool, RefDbError> {
         let locked = |item: &&RefItem| item.lock.clone().map(|txn| (txn, item.key.clone()));
         let mut locks: Vec<(TxnId, RefKey)> = items.iter().filter_map(locked).collect();
@@ -92,7 +96,7 @@ impl StagedRefDb {
             let (txn, keys) = (&of_one[0].0, of_one.iter().map(|(_, key)| key.clone()).collect::<Vec<_>>());
             freed |= match self.fate(txn).await? {
                 Fate::Open => false,
-                // Those that were met, and no others: its writer is probably at it.
+                // Only the refs that were met are moved. The writer of the transaction is probably moving the others.
                 Fate::Committed(mut transaction) => {
                     transaction.commands.retain(|command| keys.contains(&command.key));
                     self.flip_all(&self.parts(&transaction)).await.map(|()| true)?

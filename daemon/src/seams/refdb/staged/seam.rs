@@ -1,4 +1,5 @@
-//! The seam: commits of any size, and reads in which no lock hides what is committed. All else passes through.
+//! The implementation of [`RefDb`]: commits of any size, and reads in which no lock hides a committed value. All other
+//! calls pass through.
 
 use std::collections::BTreeMap;
 
@@ -54,7 +55,7 @@ macro_rules! passed_on {
                     let found = self.inner.projects(after, limit).await?;
                     let mut freed = false;
                     for (name, item) in found.iter().filter(|(_, item)| item.lock.is_some()) {
-                        // The item belongs to the name, whatever the incarnation.
+                        // The item belongs to the name, so the incarnation does not matter.
                         freed |= self.free(&ProjectKey { name: name.clone(), incarnation: 0 }, &[item]).await?;
                     }
                     if !freed {

@@ -1,4 +1,5 @@
-//! What whoever comes by makes of a transaction that stopped in between; `tests/sim` plays it at every moment.
+//! The handling of a transaction that stopped halfway, by a node that meets its locks. `tests/sim` stops one at every
+//! moment.
 
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ fn value(n: u8) -> RefValue {
     RefValue::Oid(Oid::Sha1([n; 20]))
 }
 
-/// Moves `refs` from what they are in `items`, or creates them.
+/// A request that moves `refs` from their state in `items`, or creates them.
 fn request(seq: u64, refs: std::ops::Range<usize>, items: &[Option<RefItem>], new: u8) -> CommitRequest {
     let command = |n: usize| match items.get(n).cloned().flatten() {
         Some(item) => Command {
@@ -81,7 +82,7 @@ async fn values(refdb: &dyn RefDb, refs: std::ops::Range<usize>) -> Vec<(Version
     items.into_iter().map(tell).collect()
 }
 
-/// Locks every part of a request, as its writer does first.
+/// Locks every part of a request, as its writer does in the first step.
 async fn locks(raw: &MemoryRefDb, staged: &StagedRefDb, request: &CommitRequest) {
     for part in staged.parts(&request.transaction) {
         assert_eq!(raw.lock(&part).await, Ok(CommitAnswer::Committed));
@@ -144,19 +145,20 @@ async fn a_commit_that_meets_locks_waits_until_their_fate_is_known() {
     let answer = staged.commit(&small).await;
     let Ok(CommitAnswer::Refused(obstacles)) = answer else { panic!("{answer:?}") };
     assert!(matches!(&obstacles[..], [Obstacle::Locked(_)]), "{obstacles:?}");
-    // The journal's owner poisons what stays empty.
+    // The owner of the journal poisons slots that stay empty.
     raw.poison(&slot(0)).await.unwrap();
-    assert_eq!(staged.commit(&small).await, Ok(CommitAnswer::Conflict), "the lock is gone: again");
+    assert_eq!(staged.commit(&small).await, Ok(CommitAnswer::Conflict), "the lock is gone: try again");
     assert_eq!(staged.commit(&small).await, Ok(CommitAnswer::Committed));
 }
 
 #[tokio::test]
 async fn a_lock_that_arrives_after_its_slot_was_collected_is_void() {
     let (raw, staged) = world().await;
-    // The slot was given to another transaction, which is over and collected. Then the lock of the first one arrives.
+    // The slot was given to another transaction, which has ended and is collected. Then the lock of the first one
+    // arrives.
     let late = request(0, 0..150, &[], 1);
     locks(&raw, &staged, &late).await;
-    assert!(values(&staged, 0..1).await[0].2, "nothing says that it is over");
+    assert!(values(&staged, 0..1).await[0].2, "nothing shows yet that the slot was occupied");
     raw.mark(&site(), &slot(0).lane.incarnation, &[Seq(1)], &[Seq(1)]).await.unwrap();
     assert_eq!(values(&staged, 0..1).await, [(Version::NONE, RefValue::Absent, false)]);
 }

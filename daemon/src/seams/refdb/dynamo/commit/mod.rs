@@ -1,8 +1,8 @@
-//! The commit point: one `TransactWriteItems`, and what its cancellation says.
+//! The commit point: one `TransactWriteItems`, and the meaning of its cancellation.
 //!
-//! The items stand in a fixed order (slot, commands, directories), because DynamoDB gives its reasons by position.
-//! Each reason carries the item that it met, so a refusal needs no second read. The request token comes from the
-//! transaction id: a copy that arrives after the first one landed is answered like the first one.
+//! The items stand in a fixed order (slot, commands, directories), because DynamoDB gives its reasons by position. Each
+//! reason carries the item that it met, so a refusal needs no second read. The request token is derived from the
+//! transaction id, so a copy that arrives after the first one landed gets the same answer as the first one.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::SdkError;
@@ -42,17 +42,17 @@ pub(super) async fn send(
     }
 }
 
-/// At most 36 characters, one for each transaction.
+/// The request token of a transaction: at most 36 characters, one per transaction.
 fn token(id: &TxnId) -> String {
     hex::encode(&Sha256::digest(id.to_string())[..16])
 }
 
-/// Another copy of this transaction is under way.
+/// Whether another copy of this transaction is in progress.
 fn in_progress(error: &SdkError<TransactWriteItemsError>) -> bool {
     matches!(error.as_service_error(), Some(TransactWriteItemsError::TransactionInProgressException(_)))
 }
 
-/// The reasons of a cancelled transaction, by position.
+/// The reasons of a cancelled transaction, by the position of their items.
 pub(super) fn reasons(error: &SdkError<TransactWriteItemsError>) -> Option<&[CancellationReason]> {
     match error.as_service_error()? {
         TransactWriteItemsError::TransactionCanceledException(cancelled) => Some(cancelled.cancellation_reasons()),
@@ -71,7 +71,7 @@ fn writes(tables: &Tables, request: &CommitRequest) -> Result<Vec<TransactWriteI
     Ok(std::iter::once(put).chain(steps).collect())
 }
 
-/// One update a command, then one a directory.
+/// One update per command, then one per directory.
 pub(super) fn updates(
     tables: &Tables,
     writes: &Writes<'_>,
@@ -83,7 +83,7 @@ pub(super) fn updates(
     commands.chain(directories).map(item).collect()
 }
 
-/// An update as an item of a transaction.
+/// Wraps an update as an item of a transaction.
 pub(super) fn item(update: UpdateBuilder) -> Result<TransactWriteItem, RefDbError> {
     Ok(TransactWriteItem::builder().update(update.build().map_err(incomplete)?).build())
 }
@@ -98,7 +98,7 @@ fn put_slot(tables: &Tables, request: &CommitRequest) -> Result<Put, RefDbError>
         .map_err(incomplete)
 }
 
-/// Moves a ref that nobody has locked.
+/// Moves a ref that no transaction has locked.
 fn move_ref(update: UpdateBuilder, txn: &TxnId, command: &Command) -> UpdateBuilder {
     on_predecessor(
         moved(update, txn, command, "SET ver = :ver, val = :val, txn = :txn"),
@@ -107,7 +107,7 @@ fn move_ref(update: UpdateBuilder, txn: &TxnId, command: &Command) -> UpdateBuil
     )
 }
 
-/// Gives a ref what the command says by an expression that has `:ver`, `:val` and `:txn`.
+/// Gives a ref the version, value and transaction of the command, by an expression that uses `:ver`, `:val` and `:txn`.
 pub(super) fn moved(update: UpdateBuilder, txn: &TxnId, command: &Command, by: &str) -> UpdateBuilder {
     update
         .update_expression(by)
@@ -116,7 +116,8 @@ pub(super) fn moved(update: UpdateBuilder, txn: &TxnId, command: &Command, by: &
         .expression_attribute_values(":txn", text(txn))
 }
 
-/// Adds the condition: what the command builds on is still there, `free` holds, and no directory if it creates.
+/// Adds the condition of a command: its predecessor is still in place, `free` holds, and a created ref's name is not a
+/// directory.
 pub(super) fn on_predecessor(update: UpdateBuilder, command: &Command, free: &str) -> UpdateBuilder {
     let directory = if rules::creates(command) { " AND attribute_not_exists(dir)" } else { "" };
     match &command.predecessor {
@@ -129,7 +130,7 @@ pub(super) fn on_predecessor(update: UpdateBuilder, command: &Command, free: &st
     }
 }
 
-/// Marks a name that must not be live, nor about to be. A mark raises no version.
+/// Marks a name as a directory. The name must be neither live nor locked. A mark raises no version.
 fn mark_directory(update: UpdateBuilder) -> UpdateBuilder {
     update
         .update_expression("SET dir = :yes")
@@ -145,12 +146,12 @@ pub(super) fn update(tables: &Tables, key: &Key) -> UpdateBuilder {
         .return_values_on_condition_check_failure(Return::AllOld)
 }
 
-/// A request of the SDK lacks a field.
+/// The error for an SDK request that lacks a field.
 pub(super) fn incomplete(error: aws_sdk_dynamodb::error::BuildError) -> RefDbError {
     RefDbError::Broken(error.to_string())
 }
 
-/// A cancelled transaction did nothing; this says why.
+/// The answer to a cancelled transaction, which did nothing.
 fn read_reasons(request: &CommitRequest, reasons: &[CancellationReason]) -> Result<CommitAnswer, RefDbError> {
     let id = &request.transaction.id;
     let Some((slot, rest)) = reasons.split_first() else { return Err(undecided(reasons)) };
@@ -169,24 +170,24 @@ fn read_reasons(request: &CommitRequest, reasons: &[CancellationReason]) -> Resu
     }
 }
 
-/// Whether another write to one of the items was under way.
+/// Whether another write to one of the items was in progress.
 pub(super) fn conflicts(reasons: &[CancellationReason]) -> bool {
     reasons.iter().any(|reason| reason.code() == Some("TransactionConflict"))
 }
 
-/// What a cancelled transaction met in ref items.
+/// The findings of a cancelled transaction in ref items.
 pub(super) struct Met {
-    /// Whether an item has the trace of this very transaction.
+    /// Whether an item carries the trace of this very transaction.
     pub(super) own: bool,
-    /// What stood against it.
+    /// The obstacles in the items.
     pub(super) obstacles: Vec<Obstacle>,
 }
 
-/// Reads the reasons of `writes`, in their order.
+/// Reads the reasons for `writes`, in the order of their items.
 pub(super) fn met(writes: &Writes<'_>, reasons: &[CancellationReason]) -> Result<Met, RefDbError> {
     let (commands, directories) = (writes.commands.len(), writes.directories.len());
     if reasons.len() != commands + directories {
-        let why = format!("cancelled, with {} reasons for another number of items", reasons.len());
+        let why = format!("cancelled with {} reasons, which is not the number of items", reasons.len());
         return Err(RefDbError::NotNow(why));
     }
     let (of_commands, of_directories) = reasons.split_at(commands);
@@ -204,7 +205,7 @@ pub(super) fn met(writes: &Writes<'_>, reasons: &[CancellationReason]) -> Result
     Ok(met)
 }
 
-/// A cancelled transaction for which no item tells a reason that the caller could act on.
+/// The error for a cancelled transaction for which no item gives a reason that the caller could act on.
 pub(super) fn undecided(reasons: &[CancellationReason]) -> RefDbError {
     const PASSING: [&str; 3] = ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"];
     let told = |reason: &CancellationReason| reason.code().is_some_and(|code| code != "None");

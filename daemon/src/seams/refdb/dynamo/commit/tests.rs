@@ -1,4 +1,4 @@
-//! What a cancellation says, reason by reason; the emulators give neither conflicts nor throttling.
+//! The meaning of a cancellation, reason by reason. The emulators give neither conflicts nor throttling.
 
 use bytes::Bytes;
 use lockstep_proto::{Oid, Pack, RefValue, Transaction, Version};
