@@ -25,7 +25,7 @@ pub enum UnitError {
     /// The project does not exist at this node yet, or no longer does.
     #[error("project {0} does not exist at this node")]
     NoProject(ProjectKey),
-    /// A ref on disk is not what the version map says: ask the refdb.
+    /// A ref on disk differs from the version map: ask the refdb.
     #[error("{0}")]
     Surprise(String),
     /// The content itself is bad, so a retry does not help.

@@ -1,5 +1,5 @@
-//! Events that cannot be right, and events that wait beyond their bounds. Both are compared with the journal, which
-//! says what was committed. A stream only repeats it.
+//! Events that cannot be right, and events that wait beyond their bounds. Both are compared with the journal, the
+//! record of all commits, which a stream only repeats.
 //!
 //! A stream record that differs from the journal is quarantined and holds nothing back: the transaction that was
 //! committed under its id is taken from the journal. Only a bad transaction that was really committed holds back the
@@ -16,7 +16,7 @@ use tokio::time::sleep;
 use super::{Writer, held};
 use crate::stages::apply::event::Event;
 
-/// What the journal holds under the id of an event.
+/// The journal's entry under the id of an event, compared with the event's bytes.
 enum Journal {
     /// The same bytes were committed under this id.
     Same,
