@@ -9,6 +9,6 @@ pub(crate) fn put(text: &str) -> Result<(), CliError> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| match error.kind() {
         ErrorKind::BrokenPipe => CliError::NobodyReads,
-        _ => CliError::Failed(format!("standard output: {error}")),
+        _ => CliError::Failed(format!("cannot write to standard output: {error}")),
     })
 }
