@@ -1,37 +1,39 @@
-# Everything a newcomer, an operator or the pipeline runs. `make` lists it.
+# The commands for newcomers, developers and the pipeline. `make` lists them.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-# The first seed, and how many: one seed alone is a replay.
+# The first seed and the number of seeds. With SEED alone, only that seed runs: a replay.
 SEED ?=
 SEEDS ?= $(if $(SEED),1,100)
 MINUTES ?= 10
-# How much longer than in `make test` the crash tests go.
+# Rounds of the crash tests in addition to the one of `make test`.
 ROUNDS ?= 5
 CARGO_DENY_VERSION := 0.20.2
 TOOLS := .cache/tools
 CARGO_DENY := $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
-# The advisory database of RustSec. `make deny` says so when it cannot be fetched; it never passes as checked.
+# The log of the check against RustSec's advisory database. If the database cannot be fetched, `make deny` reports that
+# the check was skipped.
 ADVISORIES_LOG := .cache/advisories.log
 
-# The Gerrit of the end-to-end tests (3.11.1, 3.12.0, 3.13.5, 3.14.2 run), and the acceptance framework that Maven Central
-# has for its release. 3.12's fits the first patch release only.
+# The Gerrit release of the end-to-end tests (3.11.1, 3.12.0, 3.13.5 and 3.14.2 work), and the acceptance framework on
+# Maven Central for it. The framework of 3.12 works with 3.12.0 only.
 VERSION ?= 3.13.5
 FRAMEWORK_3.11 := 3.11.0
 FRAMEWORK_3.12 := 3.12.0
 FRAMEWORK_3.13 := 3.13.5
 FRAMEWORK_3.14 := 3.13.5
 FRAMEWORK := $(FRAMEWORK_$(basename $(VERSION)))
-# 3.13's framework lacks a binding that 3.14's server wants.
+# The framework of 3.13 lacks a binding that the server of 3.14 needs.
 EXTRA_MODULE_3.14 := com.google.gerrit.server.config.SendEmailEnabledModule
 WAR := .cache/gerrit/gerrit-$(VERSION).war
-# The module whose jar serves that release.
+# The Maven module of the bridge for that release.
 BRIDGE := gerrit-$(basename $(VERSION))
-# The releases of `make gerrit-e2e-rolling`.
+# The releases between which `make gerrit-e2e-rolling` upgrades.
 FROM ?= 3.12.0
 TO ?= 3.13.5
-# What the tests run: the Gerrit of a release, and what belongs to it; the second argument ends the variables' names.
+# The environment of the tests: the war of a Gerrit release, with the bridge and the plugin for it. The second argument
+# is a suffix of the variables' names.
 kit = LOCKSTEP_GERRIT_VERSION$(2)=$(1) LOCKSTEP_GERRIT_WAR$(2)=$(CURDIR)/.cache/gerrit/gerrit-$(1).war \
   LOCKSTEP_GERRIT_EXTRA_MODULE$(2)=$(EXTRA_MODULE_$(basename $(1))) \
   LOCKSTEP_BRIDGE_JAR$(2)="$$(ls $(CURDIR)/bridge/gerrit-$(basename $(1))/target/lockstep-bridge-gerrit-*.jar)" \
@@ -43,26 +45,28 @@ MAVEN = JAVA_HOME="$$(bridge/find-jdk)" mvn --batch-mode --no-transfer-progress
 MINISTACK := .cache/examples/ministack-1.5.33/bin/ministack
 KINESIS_MOCK := .cache/examples/kinesis-mock-0.6.2/node_modules/kinesis-local/main.js
 
-.PHONY: help demo test sim crash soak bench bench-gerrit bench-quick bridge gerrit-war gerrit-e2e gerrit-e2e-rolling gerrit-parts demo-gerrit examples example-git example-gerrit example-emulators example-parts fmt lint deny docs ci tools
+.PHONY: help demo test sim crash soak bench bench-gerrit bench-quick bridge gerrit-war gerrit-e2e gerrit-e2e-rolling \
+  gerrit-parts demo-gerrit examples example-git example-gerrit example-emulators example-parts fmt lint deny docs ci tools
 
-help: ## Say what every target does
+help: ## List all targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: tools ## Three sites on this machine: a push at one, seen at the others (needs no cloud)
+demo: tools ## Run three sites on this machine and replicate pushes between them (needs no cloud)
 	cargo run --locked --package lockstep -- demo
 
-test: gerrit-parts ## Every test: units, contracts, simulator, end to end, a change over two real Gerrits, layout
+test: gerrit-parts ## Run every test: units, contracts, simulator, end to end, one review over two real Gerrits, layout
 	cargo test --workspace --locked
 	$(GERRIT) cargo test --locked --package lockstep-tests --test gerrit a_change_is_reviewed_over_two_sites -- --ignored
 
-sim: tools ## The simulator over many seeds, or a replay of one: make sim SEEDS=1000, make sim SEED=7
-	LOCKSTEP_SIM_SEED=$(or $(SEED),1) LOCKSTEP_SIM_SEEDS=$(SEEDS) cargo test --locked --package lockstep-tests --test sim -- --nocapture
+sim: tools ## Run the simulator over many seeds, or replay one: make sim SEEDS=1000, make sim SEED=7
+	LOCKSTEP_SIM_SEED=$(or $(SEED),1) LOCKSTEP_SIM_SEEDS=$(SEEDS) \
+	  cargo test --locked --package lockstep-tests --test sim -- --nocapture
 
-crash: tools ## Kills at every failpoint and moment, pauses, power cuts: make crash ROUNDS=20, make crash SEED=7
+crash: tools ## Run the crash tests (kills, pauses, power cuts): make crash ROUNDS=20, make crash SEED=7
 	LOCKSTEP_CRASH_SEED=$(or $(SEED),1) LOCKSTEP_CRASH_ROUNDS=$(ROUNDS) \
 	  cargo test --locked --package lockstep-tests --test e2e -- --nocapture --test-threads 1 crash:: power_cut::
 
-soak: tools ## Simulator and crashes with ever new seeds: make soak MINUTES=60
+soak: tools ## Run simulator and crash tests with new seeds for a given time: make soak MINUTES=60
 	end=$$(( SECONDS + $(MINUTES) * 60 )); from=$$(date +%s); \
 	while (( SECONDS < end )); do \
 	  echo "soak: seeds $$from to $$(( from + $(SEEDS) - 1 ))"; \
@@ -71,36 +75,37 @@ soak: tools ## Simulator and crashes with ever new seeds: make soak MINUTES=60
 	done
 
 IN_GERRIT = $(filter j k l,$(ONLY))
-bench: tools $(if $(ONLY),$(if $(IN_GERRIT),bench-gerrit),bench-gerrit) ## Every figure of docs/performance.md, optimised, one JSON line each (40 minutes and the build); one by ONLY=b
+BEFORE_BENCH = $(if $(ONLY),$(if $(IN_GERRIT),bench-gerrit),bench-gerrit)
+bench: tools $(BEFORE_BENCH) ## Measure all figures of docs/performance.md (40 minutes and the build), or some: ONLY=b,e
 	$(if $(IN_GERRIT),,cargo build --release --locked --package lockstep --package lockstep-loadtest)
 	$(if $(IN_GERRIT),,target/release/lockstep-loadtest $(if $(ONLY),--only $(ONLY)))
 
-bench-gerrit: gerrit-parts ## The figures j to l, in a real Gerrit with the bridge and without: make bench-gerrit ONLY=j
+bench-gerrit: gerrit-parts ## Measure figures j to l in a real Gerrit, with the bridge and without: ONLY=j
 	cargo build --release --locked --package lockstep
 	cargo build --release --locked --package lockstep-loadtest-gerrit
 	$(GERRIT) target/release/lockstep-loadtest-gerrit $(if $(ONLY),--only $(ONLY))
 
-bench-quick: tools ## The figures that take seconds: make bench-quick, or some of all: make bench ONLY=b,e
+bench-quick: tools ## Measure the figures that take seconds only
 	cargo build --release --locked --package lockstep --package lockstep-loadtest
 	target/release/lockstep-loadtest --quick
 
-bridge: tools ## The Gerrit bridge's jars, held against JGit's contract on a real sidecar, for each Gerrit release
+bridge: tools ## Build the bridge for each Gerrit release, and test it against JGit's contract on a real sidecar
 	cargo build --locked --package lockstep-tests --bin lockstep-under-test
 	$(MAVEN) --file bridge package
 
-gerrit-war: $(WAR) ## A Gerrit for the tests, from Maven Central: make gerrit-war VERSION=3.13.5
+gerrit-war: $(WAR) ## Assemble a Gerrit for the tests from Maven Central: make gerrit-war VERSION=3.13.5
 
-gerrit-e2e: gerrit-parts ## Real Gerrits with their sidecars: make gerrit-e2e VERSION=3.13.5
-	$(GERRIT) cargo test --locked --package lockstep-tests --test gerrit $(ONLY) -- --ignored --nocapture --test-threads 1 \
-	  --skip rolling::
+gerrit-e2e: gerrit-parts ## Run the tests of real Gerrits with their sidecars: make gerrit-e2e VERSION=3.13.5
+	$(GERRIT) cargo test --locked --package lockstep-tests --test gerrit $(ONLY) -- \
+	  --ignored --nocapture --test-threads 1 --skip rolling::
 
-gerrit-e2e-rolling: ## Two sites, upgraded one after the other: make gerrit-e2e-rolling FROM=3.12.0 TO=3.13.5
+gerrit-e2e-rolling: ## Test a rolling upgrade of two sites: make gerrit-e2e-rolling FROM=3.12.0 TO=3.13.5
 	make --no-print-directory gerrit-parts VERSION=$(FROM)
 	make --no-print-directory gerrit-parts VERSION=$(TO)
 	LOCKSTEP_GERRIT_JAVA="$$(bridge/find-jdk)/bin/java" $(call kit,$(FROM),) $(call kit,$(TO),_NEXT) \
 	  cargo test --locked --package lockstep-tests --test gerrit rolling:: -- --ignored --nocapture
 
-demo-gerrit: gerrit-parts ## Two sites with a real Gerrit each: a change at one, a vote at the other (needs no cloud)
+demo-gerrit: gerrit-parts ## Run two sites with a real Gerrit each: change at one, vote at the other (needs no cloud)
 	cargo build --locked --package lockstep-tests --bin lockstep-under-test --bin gerrit-demo
 	$(GERRIT) target/debug/gerrit-demo
 
@@ -115,11 +120,11 @@ example-gerrit: example-parts gerrit-parts ## Two Gerrit sites on this machine; 
 example-emulators: example-parts gerrit-parts $(MINISTACK) $(KINESIS_MOCK) ## Both over emulators in processes of their own
 	MINISTACK=$(CURDIR)/$(MINISTACK) KINESIS_MOCK=$(CURDIR)/$(KINESIS_MOCK) $(GERRIT) examples/emulators/run
 
-# What every example runs: the command, and the emulators of `[embedded]` as a program.
+# The parts of every example: the command, and the emulators of `[embedded]` as a program of their own.
 example-parts: tools
 	cargo build --locked --package lockstep --bin lockstep --example shared-emulators
 
-# What a Gerrit of the tests is made of: its war, the bridge's jar for it, the tests' plugin.
+# The parts of a Gerrit for the tests: its war, the bridge's jar, and the plugin of the tests.
 gerrit-parts: $(WAR) tools
 	$(MAVEN) --file bridge --projects $(BRIDGE) -DskipTests package
 	$(MAVEN) --file bridge/test-plugin package -Dgerrit.version=$(VERSION)
@@ -127,36 +132,39 @@ gerrit-parts: $(WAR) tools
 fmt: ## Format the code
 	cargo fmt --all
 
-lint: tools ## Formatting and clippy, warnings refused
+lint: tools ## Check formatting, and run clippy; every warning is an error
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-deny: $(CARGO_DENY) ## Licences, banned crates, sources; advisories where their database can be fetched
+deny: $(CARGO_DENY) ## Check licences, banned crates and sources, and advisories if their database can be fetched
 	$(CARGO_DENY) --locked check licenses bans sources
 	@mkdir -p .cache; \
 	if $(CARGO_DENY) --locked check advisories > $(ADVISORIES_LOG) 2>&1; then cat $(ADVISORIES_LOG); \
 	elif grep -q 'failed to fetch advisory database' $(ADVISORIES_LOG); then \
-	  echo 'advisories SKIPPED: the database of RustSec cannot be fetched from here, so nothing was checked against it.'; \
+	  echo 'advisories SKIPPED: the RustSec database cannot be fetched from here, so advisories were not checked.'; \
 	else cat $(ADVISORIES_LOG); exit 1; fi
 
-docs: ## The API documentation of the workspace, warnings refused
+docs: ## Build the API documentation of the workspace; every warning is an error
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --workspace --locked
 
-ci: ## What the pipeline runs
+ci: ## Run the pipeline
 	.ci/run
 
-tools: ## Install git, a C compiler and mkfs.ext4 where they are absent
+tools: ## Install git, a C compiler and mkfs.ext4 if they are missing
 	@missing=''; for tool in git gcc; do command -v $$tool > /dev/null || missing="$$missing $$tool"; done; \
 	command -v mkfs.ext4 > /dev/null || missing="$$missing e2fsprogs"; \
-	if [ -n "$$missing" ]; then echo "installing:$$missing"; apt-get update -qq; apt-get install -y --no-install-recommends $$missing libc6-dev; fi
+	if [ -n "$$missing" ]; then \
+	  echo "installing:$$missing"; apt-get update -qq; \
+	  apt-get install -y --no-install-recommends $$missing libc6-dev; \
+	fi
 
 $(WAR): bridge/war/pom.xml
-	@test -n "$(FRAMEWORK)" || { echo 'there is no Gerrit $(VERSION) for the tests'; exit 1; }
+	@test -n "$(FRAMEWORK)" || { echo 'VERSION=$(VERSION): the tests need a Gerrit of 3.11 to 3.14'; exit 1; }
 	$(MAVEN) --file bridge/war package -Dgerrit.version=$(VERSION) -Dframework.version=$(FRAMEWORK)
 	mkdir -p $(@D) && mv bridge/war/target/gerrit-$(VERSION).jar $@
 	rm -rf bridge/war/target
 
-# A debug build: the check takes 2 seconds either way, and this compiles in 1 minute, not 5.
+# A debug build compiles in 1 minute, a release build in 5. The check takes 2 seconds with either.
 $(CARGO_DENY):
 	CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=$(TOOLS)/build \
 	  cargo install --locked --debug --root $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION) cargo-deny@$(CARGO_DENY_VERSION)

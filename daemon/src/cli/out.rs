@@ -9,7 +9,7 @@ pub(crate) enum OutError {
     #[error("standard output is closed")]
     NobodyReads,
     /// The operating system refuses the write.
-    #[error("standard output: {0}")]
+    #[error("cannot write to standard output: {0}")]
     Failed(std::io::Error),
 }
 

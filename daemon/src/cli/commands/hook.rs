@@ -19,7 +19,7 @@ pub(super) enum HookCommand {
     Install {
         /// Folder of the repository
         repository: PathBuf,
-        /// Project of the repository [default: given by its path on the sidecar's git volume]
+        /// Project of the repository (default: given by its path on the sidecar's git volume)
         #[arg(long)]
         project: Option<ProjectName>,
         #[command(flatten)]

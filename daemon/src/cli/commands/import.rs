@@ -31,7 +31,7 @@ pub(super) struct ImportArgs {
     target: Target,
     /// Folder of the repository, or with --root the name of its project
     repository: PathBuf,
-    /// Project of the repository [default: its git config lockstep.project]
+    /// Project of the repository (default: its git config lockstep.project)
     #[arg(long)]
     project: Option<ProjectName>,
     /// Git volume (setting root) on which the repository is found by the name of its project

@@ -43,7 +43,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(super) struct SeedArgs {
     #[command(flatten)]
     target: Target,
-    /// The sidecar's git volume (setting root); every repository below it and below its base paths is seeded
+    /// The sidecar's git volume (setting root); the repositories below it and below its base paths are seeded
     #[arg(long)]
     root: PathBuf,
     /// Open the projects even if no other site holds them yet: for a first site that has no second one

@@ -22,10 +22,10 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// Deadline of a call whose answer the command can do without.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// The sidecar's socket.
+/// The option that selects the sidecar.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Target {
-    /// The sidecar's socket (setting api.socket)
+    /// Path of the sidecar's socket (setting api.socket)
     #[arg(long, env = "LOCKSTEP_SOCKET", default_value = crate::node::config::DEFAULT_SOCKET)]
     pub socket: PathBuf,
 }

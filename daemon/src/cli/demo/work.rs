@@ -100,7 +100,7 @@ async fn create_project(sites: &Sites) -> Result<(), DemoError> {
     let end = Instant::now() + ARRIVE;
     while !sites.sites.iter().all(|site| site.repository().exists()) {
         if Instant::now() >= end {
-            return Err(DemoError("the project did not arrive at every site".into()));
+            return Err(DemoError("the project did not arrive at every site in time".into()));
         }
         sleep(Duration::from_millis(20)).await;
     }

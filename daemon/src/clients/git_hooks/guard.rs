@@ -58,7 +58,7 @@ pub enum GuardError {
     /// A file of the repository cannot be read, so the guard cannot tell whether the change keeps every value.
     #[error("lockstep: refused, because {} cannot be read: {source}; repair it and try again", path.display())]
     Unreadable {
-        /// The file.
+        /// The file that cannot be read.
         path: PathBuf,
         /// The error of the operating system.
         source: io::Error,

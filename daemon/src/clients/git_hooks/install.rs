@@ -34,10 +34,10 @@ pub enum InstallError {
     /// A git command failed.
     #[error(transparent)]
     Git(#[from] GitError),
-    /// The repository is of a kind that Lockstep does not serve.
+    /// Lockstep does not support repositories of this kind.
     #[error("{}: {why}", repository.display())]
     Unsupported {
-        /// The repository.
+        /// The repository's git folder.
         repository: PathBuf,
         /// The property of the repository that Lockstep does not support, and the remedy.
         why: &'static str,

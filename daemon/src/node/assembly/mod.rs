@@ -115,7 +115,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// Repairs the volume, builds the stages and spawns them. Joining the others goes on in the background.
+    /// Repairs the volume, builds the stages and spawns them. The node then joins the others in the background.
     ///
     /// # Errors
     /// The volume cannot be used.

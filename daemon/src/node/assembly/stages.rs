@@ -33,7 +33,7 @@ use crate::state::materialize::Materializer;
 use crate::state::quiesce::Quiesce;
 use crate::state::version_map::{Follow, Mover, VersionMap};
 
-/// The stages of a node. The commit and publish stages start with [`Stages::begin`], when an incarnation is open.
+/// The stages of a node. The commit and publish stages start with `begin`, when an incarnation is open.
 pub struct Stages {
     /// The seams and settings of the node.
     pub deps: NodeDependencies,
@@ -45,15 +45,15 @@ pub struct Stages {
     pub low_water: Arc<LowWater>,
     /// Fetches transactions, values and objects that are missing.
     pub catch_up: Arc<dyn CatchUp>,
-    /// The apply stage.
+    /// The stage that applies the transactions of all sites to the local repositories.
     pub applier: Applier,
     /// The stage that forwards and delivers stream events.
     pub events: Arc<Events>,
-    /// The consume stage.
+    /// The stage that reads the streams of all sites.
     pub consumer: Arc<Consumer>,
     /// Drains incarnations.
     pub drainer: Drainer,
-    /// The refresh stage, when this node has a Gerrit.
+    /// The stage that has Gerrit refresh its index and caches. `None` if this node has no Gerrit.
     pub refresh: Option<Arc<Refresh>>,
     /// The journal of the open incarnation.
     pub journal: Mutex<Option<Arc<Journal>>>,

@@ -35,10 +35,10 @@ const NO_SETTINGS: [&str; 3] = ["config", "socket", "failpoint"];
 /// An error that prevents the use of a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read.
+    /// The configuration file cannot be read.
     #[error("configuration {} cannot be read: {source}; `lockstep config example` prints an example", path.display())]
     Unreadable {
-        /// The file.
+        /// The path of the configuration file.
         path: PathBuf,
         /// The error of the operating system.
         source: std::io::Error,
@@ -169,7 +169,7 @@ mod tests {
         assert!(parse(&format!("{alone}{embedded}")).is_ok());
         let others = alone.replace("[\"a\"]", "[\"a\", \"b\"]");
         for text in [format!("{others}{embedded}"), format!("{alone}{embedded}{peer}")] {
-            let error = parse(&text).expect_err("nobody else reaches it").to_string();
+            let error = parse(&text).expect_err("no other process reaches it").to_string();
             assert!(error.contains("embedded.dir = \"/aws\": its emulators serve this node alone"), "{error}");
         }
     }

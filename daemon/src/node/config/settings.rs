@@ -43,7 +43,7 @@ pub struct Settings {
     pub lease: Lease,
     /// The Gerrit on this machine.
     pub gerrit: Gerrit,
-    /// Logs and traces.
+    /// The format and filter of logs, and the collector of traces.
     pub telemetry: Telemetry,
     /// Other nodes' sidecars by name. Objects are requested from them in the order of their names.
     pub peers: BTreeMap<String, Peer>,
@@ -197,7 +197,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Logs and traces.
+/// The format and filter of logs, and the collector of traces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Telemetry {
     /// The address of the trace collector (OTLP over HTTP). Without it, no traces are sent.
