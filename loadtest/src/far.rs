@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep::seams::eventlog::{Batch, EventLog, EventLogError, Position, Record, ShardReader, StreamInfo};
 use lockstep::seams::refdb::{
-    CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer, Part,
-    RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
+    CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, JournalStore, MarkAnswer, NodeAnswer, NodeRecord,
+    OpenAnswer, Part, RefDb, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState,
 };
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -27,6 +27,15 @@ impl<T: ?Sized> Far<T> {
     /// Puts it away.
     pub fn new(near: Arc<T>, round_trip: Duration) -> Self {
         Self { near, round_trip }
+    }
+}
+
+/// A refdb that is a round trip away.
+pub fn far_refdb(near: &RefDb, round_trip: Duration) -> RefDb {
+    RefDb {
+        refs: Arc::new(Far::new(Arc::clone(&near.refs), round_trip)),
+        journal: Arc::new(Far::new(Arc::clone(&near.journal), round_trip)),
+        registry: Arc::new(Far::new(Arc::clone(&near.registry), round_trip)),
     }
 }
 
@@ -51,8 +60,7 @@ macro_rules! far {
     };
 }
 
-far!(RefDb, RefDbError:
-    prepare() -> ();
+far!(RefStore, RefDbError:
     commit(request: &CommitRequest) -> CommitAnswer;
     lock(part: &Part) -> CommitAnswer;
     seal(txn: &TxnId, encoded: &Bytes) -> SlotState;
@@ -61,9 +69,16 @@ far!(RefDb, RefDbError:
     read(project: &ProjectKey, keys: &[RefKey]) -> Vec<Option<RefItem>>;
     scan(project: &ProjectKey, after: Option<&RefKey>, limit: usize) -> Vec<RefItem>;
     projects(after: Option<&ProjectName>, limit: usize) -> Vec<(ProjectName, RefItem)>;
+);
+
+far!(JournalStore, RefDbError:
     slot(slot: &Slot) -> SlotState;
     poison(slot: &Slot) -> SlotState;
     collect(slots: &[Slot]) -> ();
+);
+
+far!(Registry, RefDbError:
+    prepare() -> ();
     enroll_site(site: &SiteId, role: Role) -> SiteRecord;
     sites() -> Vec<SiteRecord>;
     change_role(from: &SiteRecord, role: Role) -> SiteRecord;

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::Fallible;
 use crate::cloud::{Cloud, SITES};
-use crate::far::Far;
+use crate::far::{Far, far_refdb};
 use crate::history::History;
 
 /// How long anything may take before a benchmark gives up.
@@ -162,7 +162,7 @@ impl Site {
         let mut deps =
             dependencies(&settings, &cloud.seams, git::Settings::default(), heard.clone(), &Metrics::noop())?;
         if let Some(round_trip) = manner.round_trip {
-            deps.refdb = Arc::new(Far::new(deps.refdb, round_trip));
+            deps.refdb = far_refdb(&deps.refdb, round_trip);
             deps.eventlog = Arc::new(Far::new(deps.eventlog, round_trip));
         }
         let node = Node::start(deps.clone()).await?;

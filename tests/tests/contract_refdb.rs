@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use lockstep::seams::embedded::dynamo::EmbeddedDynamo;
 use lockstep::seams::refdb::dynamo::{Connection, DynamoRefDb, TableSettings, client};
 use lockstep::seams::refdb::memory::MemoryRefDb;
-use lockstep::seams::refdb::{CommitAnswer, RefDb, RefDbError};
+use lockstep::seams::refdb::{CommitAnswer, JournalStore, RefDb, RefDbError, RefStore, Registry};
 use lockstep_tests::build::{Commit, key, project, slot, value};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
@@ -26,8 +26,8 @@ async fn unprepared(endpoint: String) -> DynamoRefDb {
 mod memory {
     use super::*;
 
-    async fn make() -> (Arc<dyn RefDb>, ()) {
-        (Arc::new(MemoryRefDb::new()), ())
+    async fn make() -> (RefDb, ()) {
+        (MemoryRefDb::new().refdb(), ())
     }
 
     lockstep_tests::refdb_contract!(make);
@@ -36,9 +36,9 @@ mod memory {
 mod dynamo {
     use super::*;
 
-    async fn make() -> (Arc<dyn RefDb>, EmbeddedDynamo) {
+    async fn make() -> (RefDb, EmbeddedDynamo) {
         let server = EmbeddedDynamo::in_memory().await.expect("an emulator");
-        (Arc::new(connect(&server).await), server)
+        (RefDb::of(&Arc::new(connect(&server).await)), server)
     }
 
     lockstep_tests::refdb_contract!(make);

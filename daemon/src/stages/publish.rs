@@ -32,7 +32,7 @@ pub struct Publisher {
     /// The journal of the incarnation.
     pub journal: Arc<Journal>,
     /// The refdb, from which transactions are read back that are no longer in memory.
-    pub refdb: Arc<dyn RefDb>,
+    pub refdb: RefDb,
     /// The event log that takes the transactions.
     pub eventlog: Arc<dyn EventLog>,
     /// Randomness for the jitter of retries.
@@ -106,7 +106,7 @@ impl Publisher {
     async fn load(&self, slot: &Slot, cached: Option<Bytes>) -> Result<Bytes, String> {
         match cached {
             Some(bytes) => Ok(bytes),
-            None => match self.refdb.slot(slot).await.map_err(|error| error.to_string())? {
+            None => match self.refdb.journal.slot(slot).await.map_err(|error| error.to_string())? {
                 SlotState::Committed(_, bytes) => Ok(bytes),
                 state => Err(format!("slot {slot} is settled as committed, but the refdb says {state:?}")),
             },

@@ -114,7 +114,7 @@ async fn create(node: &Node, project: &ProjectName) -> Fallible<()> {
 fn deps(repositories: &ModelRepositories) -> Fallible<NodeDependencies> {
     let site: SiteId = "eu-aws".parse()?;
     Ok(NodeDependencies {
-        refdb: Arc::new(MemoryRefDb::new()),
+        refdb: MemoryRefDb::new().refdb(),
         eventlog: Arc::new(MemoryEventLog::new(1)),
         blobs: Arc::new(MemoryBlobs::default()),
         peers: Arc::new(FallbackPeers::new(Vec::new())),

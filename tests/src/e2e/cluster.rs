@@ -9,7 +9,7 @@ use lockstep::seams::embedded::dynamo::EmbeddedDynamo;
 use lockstep::seams::embedded::kinesis::EmbeddedKinesis;
 use lockstep::seams::refdb::RefDb;
 use lockstep::seams::refdb::dynamo::{Connection, DynamoRefDb, TableSettings, client};
-use lockstep::seams::refdb::staged::{StagedRefDb, WRITE_ITEMS};
+use lockstep::seams::refdb::staged::{StagedRefs, WRITE_ITEMS};
 use tempfile::TempDir;
 
 use super::git::ok;
@@ -22,7 +22,7 @@ pub struct Cluster {
     /// The nodes, in the order in which they were named.
     pub nodes: Vec<Node>,
     /// The refdb, for a look at the truth.
-    pub refdb: StagedRefDb,
+    pub refdb: RefDb,
     /// The same without what comes by and ends what stopped half-way.
     pub raw: Arc<DynamoRefDb>,
     folder: TempDir,
@@ -67,7 +67,8 @@ impl Cluster {
         std::fs::create_dir_all(folder.path().join("blobs")).expect("a folder");
         let connection = Connection::emulator(dynamo.endpoint());
         let raw = Arc::new(DynamoRefDb::new(&client(&connection).await, "e2e", TableSettings::default()));
-        let refdb = StagedRefDb::new(Arc::clone(&raw) as Arc<dyn RefDb>, WRITE_ITEMS, InjectedBugs::default());
+        let staged = StagedRefs::new(RefDb::of(&raw), WRITE_ITEMS, InjectedBugs::default());
+        let refdb = Arc::new(staged).refdb();
         let mut cluster = Self { nodes, refdb, raw, folder, _dynamo: dynamo, _kinesis: kinesis };
         cluster.nodes.iter_mut().for_each(|node| node.start(None));
         cluster.ready().await;

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
-use lockstep::seams::refdb::RefDb;
 use lockstep_proto::{ProjectKey, ProjectPhase, RefKey, RefValue};
 use tokio::time::{Instant, sleep};
 
@@ -31,14 +30,14 @@ pub struct Truth {
 pub async fn truth(cluster: &Cluster, project: &str) -> Truth {
     const PAGE: usize = 1_000;
     let name = project.parse().expect("a project name");
-    let all = cluster.refdb.projects(None, PAGE).await.expect("the refdb answers");
+    let all = cluster.refdb.refs.projects(None, PAGE).await.expect("the refdb answers");
     let state = all.into_iter().find(|(one, _)| *one == name).map(|(_, item)| item.value);
     let Some(RefValue::State(state)) = state else { panic!("no project {project} in the refdb") };
     assert_eq!(state.phase, ProjectPhase::Active);
     let key: ProjectKey = format!("{project}#{}", state.incarnation).parse().expect("a project key");
     let (mut truth, mut after): (Truth, Option<RefKey>) = (Truth::default(), None);
     loop {
-        let page = cluster.refdb.scan(&key, after.as_ref(), PAGE).await.expect("the refdb answers");
+        let page = cluster.refdb.refs.scan(&key, after.as_ref(), PAGE).await.expect("the refdb answers");
         for item in &page {
             match (&item.key, &item.value) {
                 (RefKey::Ref(name), RefValue::Oid(oid)) => drop(truth.refs.insert(name.to_string(), oid.to_string())),

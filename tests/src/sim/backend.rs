@@ -43,7 +43,7 @@ pub trait Volume: Send + Sync {
 /// The services that all sites share, raw.
 pub trait Backend: Send + Sync {
     /// The refdb.
-    fn refdb(&self) -> Arc<dyn RefDb>;
+    fn refdb(&self) -> RefDb;
     /// The event logs.
     fn eventlog(&self) -> Arc<dyn EventLog>;
     /// The blob store.
@@ -68,7 +68,7 @@ pub struct NodeParts {
     /// Where it may say what it does.
     pub trace: Arc<Trace>,
     /// The refdb.
-    pub refdb: Arc<dyn RefDb>,
+    pub refdb: RefDb,
     /// The event logs.
     pub eventlog: Arc<dyn EventLog>,
     /// The blob store.

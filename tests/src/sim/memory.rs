@@ -72,8 +72,8 @@ impl MemoryBackend {
 }
 
 impl Backend for MemoryBackend {
-    fn refdb(&self) -> Arc<dyn RefDb> {
-        Arc::new(self.refdb.clone())
+    fn refdb(&self) -> RefDb {
+        self.refdb.refdb()
     }
 
     fn eventlog(&self) -> Arc<dyn EventLog> {

@@ -1,15 +1,13 @@
 //! The refdb as a node of the simulator sees it: every call goes through the fault plan.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep::seams::refdb::{
-    CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer, Part,
-    RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
+    CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, JournalStore, MarkAnswer, NodeAnswer, NodeRecord,
+    OpenAnswer, Part, RefDb, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState,
 };
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
+use std::collections::BTreeMap;
 
 use super::faults::{Kind, NetworkError};
 use super::link::Link;
@@ -26,55 +24,55 @@ impl NetworkError for RefDbError {
 
 /// A refdb behind faults.
 pub struct FaultyRefDb {
-    inner: Arc<dyn RefDb>,
+    inner: RefDb,
     link: Link,
 }
 
 impl FaultyRefDb {
     /// Puts `link` before `inner`.
     #[must_use]
-    pub fn new(inner: Arc<dyn RefDb>, link: Link) -> Self {
+    pub fn new(inner: RefDb, link: Link) -> Self {
         Self { inner, link }
     }
 }
 
 /// Sends `$op` with owned arguments through the link; `$pass` says how each is handed to the seam.
 macro_rules! send {
-    ($self:ident, $kind:ident, $op:ident, $what:expr, [$($arg:ident = $own:expr),*], ($($pass:expr),*)) => {
-        send!($self, $kind, $op, $what, [$($arg = $own),*], ($($pass),*), None)
+    ($self:ident, $kind:ident, $part:ident.$op:ident, $what:expr, [$($arg:ident = $own:expr),*], ($($pass:expr),*)) => {
+        send!($self, $kind, $part.$op, $what, [$($arg = $own),*], ($($pass),*), None)
     };
-    ($self:ident, $kind:ident, $op:ident, $what:expr, [$($arg:ident = $own:expr),*], ($($pass:expr),*), $conflict:expr) => {{
+    ($self:ident, $kind:ident, $part:ident.$op:ident, $what:expr, [$($arg:ident = $own:expr),*], ($($pass:expr),*), $conflict:expr) => {{
         let inner = $self.inner.clone();
         $(let $arg = $own;)*
         let what = format!("{} {}", stringify!($op), $what);
         let call = move || {
             let inner = inner.clone();
             $(let $arg = $arg.clone();)*
-            async move { inner.$op($($pass),*).await }
+            async move { inner.$part.$op($($pass),*).await }
         };
         $self.link.remote(Kind::$kind, what, $conflict, call).await
     }};
 }
 
 #[async_trait]
-impl RefDb for FaultyRefDb {
+impl RefStore for FaultyRefDb {
     async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
         let what = commit_text(request);
-        send!(self, Commit, commit, what, [request = request.clone()], (&request), Some(CommitAnswer::Conflict))
+        send!(self, Commit, refs.commit, what, [request = request.clone()], (&request), Some(CommitAnswer::Conflict))
     }
 
     async fn lock(&self, part: &Part) -> Result<CommitAnswer, RefDbError> {
         let what = format!("{} {:?} {:?}", part.txn, keys(part), part.directories);
-        send!(self, Commit, lock, what, [part = part.clone()], (&part), Some(CommitAnswer::Conflict))
+        send!(self, Commit, refs.lock, what, [part = part.clone()], (&part), Some(CommitAnswer::Conflict))
     }
 
     async fn seal(&self, txn: &TxnId, encoded: &Bytes) -> Result<SlotState, RefDbError> {
-        send!(self, Commit, seal, txn, [txn = txn.clone(), encoded = encoded.clone()], (&txn, &encoded))
+        send!(self, Commit, refs.seal, txn, [txn = txn.clone(), encoded = encoded.clone()], (&txn, &encoded))
     }
 
     async fn flip(&self, part: &Part) -> Result<(), RefDbError> {
         let what = format!("{} {:?}", part.txn, keys(part));
-        send!(self, Write, flip, what, [part = part.clone()], (&part))
+        send!(self, Write, refs.flip, what, [part = part.clone()], (&part))
     }
 
     async fn release(&self, project: &ProjectKey, txn: &TxnId, keys: &[RefKey]) -> Result<(), RefDbError> {
@@ -82,7 +80,7 @@ impl RefDb for FaultyRefDb {
         send!(
             self,
             Write,
-            release,
+            refs.release,
             what,
             [project = project.clone(), txn = txn.clone(), keys = keys.to_vec()],
             (&project, &txn, &keys)
@@ -91,7 +89,7 @@ impl RefDb for FaultyRefDb {
 
     async fn read(&self, project: &ProjectKey, keys: &[RefKey]) -> Result<Vec<Option<RefItem>>, RefDbError> {
         let what = format!("{project} {keys:?}");
-        send!(self, Read, read, what, [project = project.clone(), keys = keys.to_vec()], (&project, &keys))
+        send!(self, Read, refs.read, what, [project = project.clone(), keys = keys.to_vec()], (&project, &keys))
     }
 
     async fn scan(
@@ -104,7 +102,7 @@ impl RefDb for FaultyRefDb {
         send!(
             self,
             Read,
-            scan,
+            refs.scan,
             what,
             [project = project.clone(), after = after.cloned()],
             (&project, after.as_ref(), limit)
@@ -117,45 +115,51 @@ impl RefDb for FaultyRefDb {
         limit: usize,
     ) -> Result<Vec<(ProjectName, RefItem)>, RefDbError> {
         let what = format!("after {after:?}");
-        send!(self, Read, projects, what, [after = after.cloned()], (after.as_ref(), limit))
+        send!(self, Read, refs.projects, what, [after = after.cloned()], (after.as_ref(), limit))
     }
+}
 
+#[async_trait]
+impl JournalStore for FaultyRefDb {
     async fn slot(&self, slot: &Slot) -> Result<SlotState, RefDbError> {
-        send!(self, Read, slot, slot, [slot = slot.clone()], (&slot))
+        send!(self, Read, journal.slot, slot, [slot = slot.clone()], (&slot))
     }
 
     async fn poison(&self, slot: &Slot) -> Result<SlotState, RefDbError> {
-        send!(self, Write, poison, slot, [slot = slot.clone()], (&slot))
+        send!(self, Write, journal.poison, slot, [slot = slot.clone()], (&slot))
     }
 
     async fn collect(&self, slots: &[Slot]) -> Result<(), RefDbError> {
         let what = format!("{} slots", slots.len());
-        send!(self, Write, collect, what, [slots = slots.to_vec()], (&slots))
+        send!(self, Write, journal.collect, what, [slots = slots.to_vec()], (&slots))
     }
+}
 
+#[async_trait]
+impl Registry for FaultyRefDb {
     async fn enroll_site(&self, site: &SiteId, role: Role) -> Result<SiteRecord, RefDbError> {
-        send!(self, Write, enroll_site, site, [site = site.clone()], (&site, role))
+        send!(self, Write, registry.enroll_site, site, [site = site.clone()], (&site, role))
     }
 
     async fn sites(&self) -> Result<Vec<SiteRecord>, RefDbError> {
-        send!(self, Read, sites, "", [], ())
+        send!(self, Read, registry.sites, "", [], ())
     }
 
     async fn change_role(&self, from: &SiteRecord, role: Role) -> Result<SiteRecord, RefDbError> {
         let what = format!("{} to {role:?}", from.site);
-        send!(self, Write, change_role, what, [from = from.clone()], (&from, role))
+        send!(self, Write, registry.change_role, what, [from = from.clone()], (&from, role))
     }
 
     async fn open_incarnation(&self, record: &IncarnationRecord) -> Result<OpenAnswer, RefDbError> {
-        send!(self, Write, open_incarnation, record.id, [record = record.clone()], (&record))
+        send!(self, Write, registry.open_incarnation, record.id, [record = record.clone()], (&record))
     }
 
     async fn incarnations(&self, site: &SiteId) -> Result<Vec<IncarnationRecord>, RefDbError> {
-        send!(self, Read, incarnations, site, [site = site.clone()], (&site))
+        send!(self, Read, registry.incarnations, site, [site = site.clone()], (&site))
     }
 
     async fn last_incarnation(&self, site: &SiteId, node: &NodeId) -> Result<u64, RefDbError> {
-        send!(self, Read, last_incarnation, node, [site = site.clone(), node = node.clone()], (&site, &node))
+        send!(self, Read, registry.last_incarnation, node, [site = site.clone(), node = node.clone()], (&site, &node))
     }
 
     async fn mark(
@@ -169,7 +173,7 @@ impl RefDb for FaultyRefDb {
         send!(
             self,
             Write,
-            mark,
+            registry.mark,
             what,
             [site = site.clone(), id = id.clone(), settled = settled.to_vec(), published = published.to_vec()],
             (&site, &id, &settled, &published)
@@ -177,7 +181,7 @@ impl RefDb for FaultyRefDb {
     }
 
     async fn freeze(&self, site: &SiteId, id: &IncarnationId) -> Result<IncarnationRecord, RefDbError> {
-        send!(self, Write, freeze, id, [site = site.clone(), id = id.clone()], (&site, &id))
+        send!(self, Write, registry.freeze, id, [site = site.clone(), id = id.clone()], (&site, &id))
     }
 
     async fn drained(&self, site: &SiteId, id: &IncarnationId, published: &[Seq]) -> Result<(), RefDbError> {
@@ -185,7 +189,7 @@ impl RefDb for FaultyRefDb {
         send!(
             self,
             Write,
-            drained,
+            registry.drained,
             what,
             [site = site.clone(), id = id.clone(), published = published.to_vec()],
             (&site, &id, &published)
@@ -193,7 +197,7 @@ impl RefDb for FaultyRefDb {
     }
 
     async fn nodes(&self) -> Result<Vec<NodeRecord>, RefDbError> {
-        send!(self, Read, nodes, "", [], ())
+        send!(self, Read, registry.nodes, "", [], ())
     }
 
     async fn put_node(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<NodeAnswer, RefDbError> {
@@ -201,7 +205,7 @@ impl RefDb for FaultyRefDb {
         send!(
             self,
             Write,
-            put_node,
+            registry.put_node,
             what,
             [record = record.clone(), previous = previous.cloned()],
             (&record, previous.as_ref())
@@ -210,19 +214,19 @@ impl RefDb for FaultyRefDb {
 
     async fn forget_incarnations(&self, site: &SiteId, ids: &[IncarnationId]) -> Result<(), RefDbError> {
         let what = format!("{ids:?}");
-        send!(self, Write, forget_incarnations, what, [site = site.clone(), ids = ids.to_vec()], (&site, &ids))
+        send!(self, Write, registry.forget_incarnations, what, [site = site.clone(), ids = ids.to_vec()], (&site, &ids))
     }
 
     async fn gerrit(&self) -> Result<Option<GerritRecord>, RefDbError> {
-        send!(self, Read, gerrit, "", [], ())
+        send!(self, Read, registry.gerrit, "", [], ())
     }
 
     async fn enroll_gerrit(&self, record: &GerritRecord) -> Result<GerritRecord, RefDbError> {
-        send!(self, Write, enroll_gerrit, record.server_id, [record = record.clone()], (&record))
+        send!(self, Write, registry.enroll_gerrit, record.server_id, [record = record.clone()], (&record))
     }
 
     async fn instances(&self) -> Result<BTreeMap<String, NodeId>, RefDbError> {
-        send!(self, Read, instances, "", [], ())
+        send!(self, Read, registry.instances, "", [], ())
     }
 
     async fn claim_instance(&self, instance: &str, node: &NodeId, from: Option<&NodeId>) -> Result<NodeId, RefDbError> {
@@ -230,7 +234,7 @@ impl RefDb for FaultyRefDb {
         send!(
             self,
             Write,
-            claim_instance,
+            registry.claim_instance,
             what,
             [instance = instance.to_owned(), node = node.clone(), from = from.cloned()],
             (&instance, &node, from.as_ref())
@@ -242,7 +246,7 @@ impl RefDb for FaultyRefDb {
         send!(
             self,
             Write,
-            release_instance,
+            registry.release_instance,
             what,
             [instance = instance.to_owned(), node = node.clone()],
             (&instance, &node)

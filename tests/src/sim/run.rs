@@ -290,12 +290,12 @@ impl Phases {
         let until = self.world.trace.now_ms() + self.world.scenario.converge_ms;
         loop {
             self.pass(1_000).await?;
-            let nodes = self.world.backend.refdb().nodes().await.unwrap_or_default();
+            let nodes = self.world.backend.refdb().registry.nodes().await.unwrap_or_default();
             let expelled = nodes.iter().any(|node| node.node == *away && node.expelled);
             let after = self.transactions();
             let missed = after.difference(&before).next();
             let is_collected = match missed {
-                Some(txn) => slot_is_empty(self.world.backend.refdb().as_ref(), &txn.slot).await,
+                Some(txn) => slot_is_empty(&self.world.backend.refdb(), &txn.slot).await,
                 None => false,
             };
             if expelled && is_collected {
@@ -334,6 +334,6 @@ impl Phases {
     }
 }
 
-async fn slot_is_empty(refdb: &dyn RefDb, slot: &Slot) -> bool {
-    matches!(refdb.slot(slot).await, Ok(SlotState::Empty))
+async fn slot_is_empty(refdb: &RefDb, slot: &Slot) -> bool {
+    matches!(refdb.journal.slot(slot).await, Ok(SlotState::Empty))
 }

@@ -11,8 +11,8 @@ use lockstep::base::clock::{Clock, Entropy, SeededEntropy};
 use lockstep::base::faults::injected_bug::InjectedBugs;
 use lockstep::seams::eventlog::Record;
 use lockstep::seams::peers::{FallbackPeers, Peers};
-use lockstep::seams::refdb::staged::{Fate, StagedRefDb};
-use lockstep::seams::refdb::{IncarnationState, RefDb, Role};
+use lockstep::seams::refdb::staged::{Fate, StagedRefs};
+use lockstep::seams::refdb::{IncarnationState, RefDb, RefStore, Role};
 use lockstep_proto::{NodeId, ProjectKey, ProjectName, SiteId};
 use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
@@ -92,7 +92,7 @@ pub struct World {
     pub watch: Arc<Watch>,
     /// The raw services.
     pub backend: Arc<dyn Backend>,
-    refdb: Arc<dyn RefDb>,
+    refdb: RefDb,
     factory: Arc<dyn NodeFactory>,
     bugs: InjectedBugs,
     places: Mutex<BTreeMap<NodeId, Place>>,
@@ -113,7 +113,7 @@ impl World {
         let trace = Arc::new(Trace::start());
         let faults = Faults::new(seed, trace.clone(), scenario.rates.clone());
         let watch = Watch::new(trace.clone(), backend.eventlog());
-        let refdb: Arc<dyn RefDb> = Arc::new(WitnessedRefDb::new(backend.refdb(), watch.clone()));
+        let refdb = RefDb::of(&Arc::new(WitnessedRefDb::new(backend.refdb(), watch.clone())));
         let (mut places, mut gerrits) = (BTreeMap::new(), BTreeMap::new());
         for (site, nodes) in SITES {
             for node in nodes {
@@ -195,11 +195,11 @@ impl World {
 
     /// Which ref a strong read does not show as it is; none when all are.
     pub async fn refdb_differs(&self) -> Option<String> {
-        let refdb = StagedRefDb::new(self.refdb(), self.scenario.writes.items(self.seed), self.bugs);
+        let refdb = StagedRefs::new(self.refdb(), self.scenario.writes.items(self.seed), self.bugs);
         let projects: Vec<ProjectKey> = self.watch.known().facts.projects.values().cloned().collect();
         for project in projects {
             let keys = self.watch.known().facts.keys(&project);
-            for item in self.refdb.read(&project, &keys).await.ok()?.into_iter().flatten() {
+            for item in self.refdb.refs.read(&project, &keys).await.ok()?.into_iter().flatten() {
                 if let Some(txn) = item.lock
                     && refdb.fate(&txn).await == Ok(Fate::Open)
                 {
@@ -217,7 +217,7 @@ impl World {
 
     /// The refdb without faults, under the eyes of the watch.
     #[must_use]
-    pub fn refdb(&self) -> Arc<dyn RefDb> {
+    pub fn refdb(&self) -> RefDb {
         self.refdb.clone()
     }
 
@@ -227,7 +227,7 @@ impl World {
     /// The raw refdb's own.
     pub async fn enroll(&self) -> Result<(), String> {
         for site in self.sites() {
-            self.refdb.enroll_site(&site, Role::Active).await.map_err(|error| error.to_string())?;
+            self.refdb.registry.enroll_site(&site, Role::Active).await.map_err(|error| error.to_string())?;
             self.backend.eventlog().ensure(&site).await.map_err(|error| error.to_string())?;
         }
         Ok(())
@@ -263,7 +263,7 @@ impl World {
             sites: self.sites(),
             boot: format!("boot-{}", place.boots),
             trace: self.trace.clone(),
-            refdb: Arc::new(FaultyRefDb::new(self.refdb.clone(), link(Seam::RefDb))),
+            refdb: RefDb::of(&Arc::new(FaultyRefDb::new(self.refdb.clone(), link(Seam::RefDb)))),
             eventlog: Arc::new(FaultyEventLog::new(self.backend.eventlog(), link(Seam::EventLog), self.watch.clone())),
             blobs: Arc::new(FaultyBlobs::new(self.backend.blobs(), link(Seam::Blobs))),
             peers: Arc::new(peers),
@@ -382,16 +382,16 @@ impl World {
     /// Gives a site a role, as an operator would, past all faults. To fence is also to freeze what is open; draining
     /// it is the nodes' work.
     pub async fn set_role(&self, site: &SiteId, role: Role) {
-        let sites = self.refdb.sites().await.unwrap_or_default();
+        let sites = self.refdb.registry.sites().await.unwrap_or_default();
         let Some(record) = sites.into_iter().find(|record| record.site == *site) else { return };
         self.trace.note(site.as_str(), &format!("ROLE {role:?}"));
-        if let Err(error) = self.refdb.change_role(&record, role).await {
+        if let Err(error) = self.refdb.registry.change_role(&record, role).await {
             self.trace.note(site.as_str(), &format!("role not changed: {error}"));
         }
         if role == Role::Fenced {
-            for open in self.refdb.incarnations(site).await.unwrap_or_default() {
+            for open in self.refdb.registry.incarnations(site).await.unwrap_or_default() {
                 if open.state == IncarnationState::Open
-                    && let Err(error) = self.refdb.freeze(site, &open.id).await
+                    && let Err(error) = self.refdb.registry.freeze(site, &open.id).await
                 {
                     self.trace.note(site.as_str(), &format!("{} not frozen: {error}", open.id));
                 }

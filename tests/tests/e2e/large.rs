@@ -1,6 +1,6 @@
 //! Pushes of more refs than one write of the refdb takes: they are one transaction all the same, whoever dies on the way.
 
-use lockstep::seams::refdb::RefDb;
+use lockstep::seams::refdb::RefStore;
 use lockstep_proto::ProjectKey;
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::git::{Clone, fails, ok};

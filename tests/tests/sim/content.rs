@@ -53,14 +53,14 @@ fn bad_content_that_was_committed_holds_back_its_ref_and_no_journal() {
             settled: vec![Seq(0)],
             published: vec![Seq(0)],
         };
-        refdb.open_incarnation(&born).await.unwrap();
+        refdb.registry.open_incarnation(&born).await.unwrap();
         let request = CommitRequest { transaction: bad.clone(), encoded: bad.encode(), directories: Vec::new() };
-        refdb.commit(&request).await.unwrap();
+        refdb.refs.commit(&request).await.unwrap();
         story.world.append_raw(&bad.site, "p0", bad.encode()).await;
-        refdb.freeze(&bad.site, &lane.incarnation).await.unwrap();
-        refdb.drained(&bad.site, &lane.incarnation, &[Seq(1)]).await.unwrap();
+        refdb.registry.freeze(&bad.site, &lane.incarnation).await.unwrap();
+        refdb.registry.drained(&bad.site, &lane.incarnation, &[Seq(1)]).await.unwrap();
         let past = async || {
-            let nodes = story.world.backend.refdb().nodes().await.unwrap();
+            let nodes = story.world.backend.refdb().registry.nodes().await.unwrap();
             nodes.iter().all(|record| record.low_water.get(&lane) == Some(&Seq(1)))
         };
         story.until("every node's mark passes what it holds in quarantine", past).await;

@@ -23,7 +23,7 @@ async fn acknowledged(story: &Story, name: &str) -> bool {
         let key = known.facts.projects[&p0()].clone();
         known.facts.chain(&key, &RefKey::State).last().unwrap().txn.slot.clone()
     };
-    let nodes = story.world.backend.refdb().nodes().await.unwrap();
+    let nodes = story.world.backend.refdb().registry.nodes().await.unwrap();
     let marks = nodes.into_iter().find(|record| record.node == node(name)).unwrap().low_water;
     marks.get(&slot.lane).is_some_and(|mark| *mark > slot.seq)
 }

@@ -15,7 +15,7 @@ fn node(name: &str) -> NodeId {
 
 /// Whether the refdb's record of a node names no volume, because it reconciles.
 async fn reconciles(story: &Story, name: &str) -> bool {
-    let nodes = story.world.backend.refdb().nodes().await.unwrap();
+    let nodes = story.world.backend.refdb().registry.nodes().await.unwrap();
     nodes.iter().any(|record| record.node == node(name) && record.volume.ends_with(" reconciles"))
 }
 
@@ -29,7 +29,7 @@ fn a_node_publishes_what_it_committed_before_it_asks_its_peers() {
         let txn = story.push(other, "first", &p0(), ("refs/heads/b0", None, Some(first))).await.unwrap().txn.unwrap();
         story.converge().await;
         let refdb = story.world.backend.refdb();
-        let collected = async || refdb.slot(&txn.slot).await == Ok(SlotState::Empty);
+        let collected = async || refdb.journal.slot(&txn.slot).await == Ok(SlotState::Empty);
         story.until("the journal is collected: who reconciles needs its peers", collected).await;
         story.world.faults.cut(&node(lost), Seam::EventLog, Some(Cut::Requests));
         let own = story.object(lost, &p0());

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::DemoError;
 use super::sites::{Site, Sites};
 use super::work::git;
-use crate::seams::refdb::RefDb;
+use crate::seams::refdb::RefStore;
 
 /// The result of the comparison. `refs` is the number of live refs in the refdb.
 pub(super) struct Report {

@@ -80,10 +80,10 @@ impl Join {
     async fn register(&self) -> Result<NodeRecord, String> {
         let (deps, settings) = (&self.stages.deps, &self.stages.deps.settings);
         let text = |error: RefDbError| error.to_string();
-        deps.refdb.prepare().await.map_err(text)?;
-        let site = deps.refdb.enroll_site(&settings.site, Role::Active).await.map_err(text)?;
+        deps.refdb.registry.prepare().await.map_err(text)?;
+        let site = deps.refdb.registry.enroll_site(&settings.site, Role::Active).await.map_err(text)?;
         *self.stages.site.lock() = Some(site);
-        let nodes = deps.refdb.nodes().await.map_err(text)?;
+        let nodes = deps.refdb.registry.nodes().await.map_err(text)?;
         let previous = nodes.into_iter().find(|node| node.node == settings.node);
         // The low-water marks stay valid after a boot, because everything below them was synced.
         let is_continued = previous.as_ref().is_some_and(|before| {
@@ -116,7 +116,7 @@ impl Join {
     }
 
     async fn put(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<(), String> {
-        match self.stages.deps.refdb.put_node(record, previous).await.map_err(|error| error.to_string())? {
+        match self.stages.deps.refdb.registry.put_node(record, previous).await.map_err(|error| error.to_string())? {
             NodeAnswer::Written => Ok(()),
             NodeAnswer::Differs(now) => Err(format!("the node's record has changed meanwhile: {now:?}")),
         }
@@ -129,8 +129,8 @@ impl Join {
         let deps = &self.stages.deps;
         self.stages.opener().drain_earlier().await.map_err(|error| error.to_string())?;
         let mut positions: Vec<(LaneId, Seq)> = Vec::new();
-        for site in deps.refdb.sites().await.map_err(|error| error.to_string())? {
-            for one in deps.refdb.incarnations(&site.site).await.map_err(|error| error.to_string())? {
+        for site in deps.refdb.registry.sites().await.map_err(|error| error.to_string())? {
+            for one in deps.refdb.registry.incarnations(&site.site).await.map_err(|error| error.to_string())? {
                 let lanes = one.published.iter().enumerate();
                 positions.extend(
                     lanes.map(|(lane, mark)| (one.id.lane(Lane(u8::try_from(lane).unwrap_or(u8::MAX))), *mark)),

@@ -65,7 +65,7 @@ use stages::Stages;
 #[derive(Clone)]
 pub struct NodeDependencies {
     /// The global ref database.
-    pub refdb: Arc<dyn RefDb>,
+    pub refdb: RefDb,
     /// The event logs of all sites.
     pub eventlog: Arc<dyn EventLog>,
     /// The blob store for large packs.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use lockstep_proto::SiteId;
 
-use super::metered::{MeteredRefDb, MeteredRepositories};
+use super::metered::{MeteredRepositories, metered};
 use super::{NodeDependencies, NodeSettings};
 use crate::base::clock::{Clock, Entropy, SeededEntropy, SystemClock};
 use crate::base::faults::injected_bug::InjectedBugs;
@@ -244,7 +244,7 @@ pub fn dependencies(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::from_machine());
     Ok(NodeDependencies {
-        refdb: Arc::new(MeteredRefDb::new(Arc::clone(&seams.refdb) as Arc<dyn RefDb>, metrics.refdb.clone())),
+        refdb: metered(&RefDb::of(&seams.refdb), &metrics.refdb),
         eventlog: Arc::clone(&seams.eventlog),
         blobs: Arc::clone(&seams.blobs),
         peers: Arc::new(peers(settings, &repositories.spill(), most_bytes)),

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::NodeDependencies;
 use crate::base::tasks::Tasks;
-use crate::seams::refdb::staged::StagedRefDb;
-use crate::seams::refdb::{IncarnationRecord, NodeRecord, RefDb, SiteRecord};
+use crate::seams::refdb::staged::StagedRefs;
+use crate::seams::refdb::{IncarnationRecord, NodeRecord, SiteRecord};
 use crate::seams::volume::StoreError;
 use crate::stages::api::latch::Latches;
 use crate::stages::apply::{Applier, Catcher, Shared, Units};
@@ -61,7 +61,7 @@ pub struct Stages {
     pub site: Mutex<Option<SiteRecord>>,
     /// Triggers an immediate heartbeat.
     pub beat: Arc<Notify>,
-    staged: Arc<StagedRefDb>,
+    staged: Arc<StagedRefs>,
     quiesce: Arc<Quiesce>,
     materializer: Materializer,
     tasks: Tasks,
@@ -70,8 +70,8 @@ pub struct Stages {
 
 impl Stages {
     pub(super) fn build(deps: NodeDependencies, tasks: &Tasks, fenced: &CancellationToken) -> Result<Self, StoreError> {
-        let staged = Arc::new(StagedRefDb::new(deps.refdb, deps.settings.write_items, deps.bugs));
-        let deps = NodeDependencies { refdb: Arc::clone(&staged) as Arc<dyn RefDb>, ..deps };
+        let staged = Arc::new(StagedRefs::new(deps.refdb, deps.settings.write_items, deps.bugs));
+        let deps = NodeDependencies { refdb: staged.refdb(), ..deps };
         let refresh = refresh(&deps, tasks)?;
         let follower = refresh.clone().map(|refresh| refresh as Arc<dyn Follow>);
         let versions = Arc::new(VersionMap::new(Arc::clone(&deps.store), deps.bugs).followed(follower));
@@ -97,7 +97,7 @@ impl Stages {
             observer: Arc::clone(&deps.observer),
             bugs: deps.bugs,
         };
-        let (refdb, entropy) = (Arc::clone(&deps.refdb), Arc::clone(&deps.entropy));
+        let (refdb, entropy) = (deps.refdb.clone(), Arc::clone(&deps.entropy));
         let peers = Arc::clone(&deps.peers);
         let catcher = Catcher { units: units.clone(), refdb, peers, entropy, tasks: tasks.clone() };
         let catch_up: Arc<dyn CatchUp> = Arc::new(catcher);
@@ -120,7 +120,7 @@ impl Stages {
         let consumer = consumer(&deps, &durability, progress, sink, announcements, &catch_up, tasks);
         let consumer = Arc::new(consumer);
         let drainer = Drainer {
-            refdb: Arc::clone(&deps.refdb),
+            refdb: deps.refdb.clone(),
             eventlog: Arc::clone(&deps.eventlog),
             entropy: Arc::clone(&deps.entropy),
             bugs: deps.bugs,
@@ -160,7 +160,7 @@ impl Stages {
         IncarnationOpener {
             site: settings.site.clone(),
             node: settings.node.clone(),
-            refdb: Arc::clone(&self.deps.refdb),
+            refdb: self.deps.refdb.clone(),
             drainer: self.drainer.clone(),
             limits: settings.journal,
             bugs: self.deps.bugs,
@@ -172,7 +172,7 @@ impl Stages {
         Arc::new(Member {
             site: settings.site.clone(),
             node: settings.node.clone(),
-            refdb: Arc::clone(&self.deps.refdb),
+            refdb: self.deps.refdb.clone(),
             low_water: Arc::clone(&self.low_water),
             drainer: self.drainer.clone(),
             record: Mutex::new(record),
@@ -186,7 +186,7 @@ impl Stages {
 
     pub(super) fn sweeper(&self) -> Sweeper {
         Sweeper {
-            refdb: Arc::clone(&self.deps.refdb),
+            refdb: self.deps.refdb.clone(),
             low_water: Arc::clone(&self.low_water),
             durability: self.durability.clone(),
             sink: Arc::new(self.applier.clone()),
@@ -198,7 +198,8 @@ impl Stages {
     pub(super) fn collector(&self) -> Collector {
         Collector {
             site: self.deps.settings.site.clone(),
-            refdb: Arc::clone(&self.staged),
+            refdb: self.deps.refdb.clone(),
+            staged: Arc::clone(&self.staged),
             blobs: Arc::clone(&self.deps.blobs),
             observer: Arc::clone(&self.deps.observer),
             pace: self.deps.settings.collect_pace,
@@ -208,7 +209,7 @@ impl Stages {
 
     pub(super) fn releaser(&self) -> Releaser {
         Releaser {
-            refdb: Arc::clone(&self.deps.refdb),
+            refdb: self.deps.refdb.clone(),
             repositories: Arc::clone(&self.deps.repositories),
             observer: Arc::clone(&self.deps.observer),
             pace: self.deps.settings.collect_pace,
@@ -217,7 +218,7 @@ impl Stages {
 
     pub(super) fn repository_restorer(&self) -> RepositoryRestorer {
         RepositoryRestorer {
-            refdb: Arc::clone(&self.deps.refdb),
+            refdb: self.deps.refdb.clone(),
             versions: Arc::clone(&self.versions),
             repositories: Arc::clone(&self.deps.repositories),
             store: Arc::clone(&self.deps.store),
@@ -249,7 +250,7 @@ impl Stages {
         let latches = latches.clone();
         HandshakeStage {
             node: self.deps.settings.node.clone(),
-            refdb: Arc::clone(&self.deps.refdb),
+            refdb: self.deps.refdb.clone(),
             materializer: self.materializer.clone(),
             transactions,
             catch_up: Arc::clone(&self.catch_up),
@@ -266,7 +267,7 @@ impl Stages {
         Seeder {
             site: self.deps.settings.site.clone(),
             node: self.deps.settings.node.clone(),
-            refdb: Arc::clone(&self.deps.refdb),
+            refdb: self.deps.refdb.clone(),
             materializer: self.materializer.clone(),
             catch_up: Arc::clone(&self.catch_up),
             commits,
@@ -290,7 +291,7 @@ impl Stages {
         Publisher {
             site: self.deps.settings.site.clone(),
             journal: Arc::clone(journal),
-            refdb: Arc::clone(&self.deps.refdb),
+            refdb: self.deps.refdb.clone(),
             eventlog: Arc::clone(&self.deps.eventlog),
             entropy: Arc::clone(&self.deps.entropy),
             observer: Arc::clone(&self.deps.observer),
@@ -302,13 +303,12 @@ impl Stages {
         let settings = &self.deps.settings;
         let journal = Arc::new(Journal::new(born.id.clone(), settings.journal));
         *self.journal.lock() = Some(Arc::clone(&journal));
-        let (refdb, observer) = (Arc::clone(&self.deps.refdb), Arc::clone(&self.deps.observer));
-        let in_doubt =
-            InDoubtResolver::new(Arc::clone(&refdb), Arc::clone(&journal), Arc::clone(&observer), self.deps.bugs);
+        let (refdb, observer) = (self.deps.refdb.clone(), Arc::clone(&self.deps.observer));
+        let in_doubt = InDoubtResolver::new(refdb.clone(), Arc::clone(&journal), Arc::clone(&observer), self.deps.bugs);
         let publish = Arc::new(Notify::new());
         let marks = MarkWriter {
             site: settings.site.clone(),
-            refdb: Arc::clone(&refdb),
+            refdb: refdb.clone(),
             journal: Arc::clone(&journal),
             observer,
             publish: Arc::clone(&publish),
@@ -326,12 +326,12 @@ impl Stages {
     fn committer(&self, journal: Arc<Journal>, in_doubt: InDoubtResolver) -> Committer {
         let (deps, settings) = (&self.deps, &self.deps.settings);
         let attempts = Attempts {
-            refdb: Arc::clone(&deps.refdb),
+            refdb: deps.refdb.clone(),
             entropy: Arc::clone(&deps.entropy),
             patience: settings.patience,
             bugs: deps.bugs,
         };
-        let (refdb, nudge) = (Arc::clone(&deps.refdb), Arc::clone(&self.beat));
+        let (refdb, nudge) = (deps.refdb.clone(), Arc::clone(&self.beat));
         let fenced = self.fenced.clone();
         let serving = move || if fenced.is_cancelled() { Err("this node was fenced".to_owned()) } else { Ok(()) };
         Committer {

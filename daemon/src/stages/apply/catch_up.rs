@@ -64,7 +64,7 @@ pub struct Catcher {
     /// Applies the fetched transactions.
     pub units: Units,
     /// The refdb, from which items and journal slots are read.
-    pub refdb: Arc<dyn RefDb>,
+    pub refdb: RefDb,
     /// The source of objects that the journal no longer has.
     pub peers: Arc<dyn Peers>,
     /// Randomness, for the jitter of retries.
@@ -122,7 +122,7 @@ impl Catcher {
             if unread.is_empty() {
                 break fetched;
             }
-            let read = self.refdb.read(project, &unread).await.map_err(|error| error.to_string())?;
+            let read = self.refdb.refs.read(project, &unread).await.map_err(|error| error.to_string())?;
             items.extend(read.into_iter().flatten().map(|item| (item.key.clone(), item)));
         };
         self.apply(fetched, OnMismatch::Replace).await?;
@@ -170,7 +170,7 @@ impl Catcher {
 
     /// Reads a transaction from the journal.
     pub(super) async fn load(&self, txn: &TxnId) -> Result<Transaction, Stop> {
-        match self.refdb.slot(&txn.slot).await.map_err(|error| error.to_string())? {
+        match self.refdb.journal.slot(&txn.slot).await.map_err(|error| error.to_string())? {
             SlotState::Committed(id, bytes) if id == *txn => {
                 Transaction::decode(&bytes).map_err(|error| Stop::Other(error.to_string()))
             }
@@ -190,7 +190,7 @@ impl Catcher {
     pub async fn whole_project(&self, project: &ProjectKey) -> Result<(), String> {
         let mut after: Option<RefKey> = None;
         loop {
-            let page = self.refdb.scan(project, after.as_ref(), PAGE).await.map_err(|error| error.to_string())?;
+            let page = self.refdb.refs.scan(project, after.as_ref(), PAGE).await.map_err(|error| error.to_string())?;
             if !self.newer(project, &page)?.is_empty() {
                 match self.to_the_latest(project, &page).await {
                     Ok(()) => {}
@@ -226,7 +226,7 @@ impl Catcher {
 #[async_trait]
 impl CatchUp for Catcher {
     async fn keys(&self, project: &ProjectKey, keys: &[RefKey]) -> Result<(), String> {
-        let items = match self.refdb.read(project, keys).await {
+        let items = match self.refdb.refs.read(project, keys).await {
             Ok(items) => items,
             Err(_) if self.units.bugs.has(InjectedBug::ErrorAsAbsent) => return Ok(()),
             Err(error) => return Err(error.to_string()),
@@ -241,7 +241,7 @@ impl CatchUp for Catcher {
     }
 
     async fn journal(&self, txn: &TxnId) -> Result<Option<Bytes>, String> {
-        match self.refdb.slot(&txn.slot).await.map_err(|error| error.to_string())? {
+        match self.refdb.journal.slot(&txn.slot).await.map_err(|error| error.to_string())? {
             SlotState::Committed(id, bytes) if id == *txn => Ok(Some(bytes)),
             SlotState::Committed(..) | SlotState::Poisoned | SlotState::Empty => Ok(None),
         }
@@ -262,7 +262,7 @@ impl CatchUp for Catcher {
     async fn projects(&self) -> Result<(), String> {
         let mut after: Option<ProjectName> = None;
         loop {
-            let page = self.refdb.projects(after.as_ref(), PAGE).await.map_err(|error| error.to_string())?;
+            let page = self.refdb.refs.projects(after.as_ref(), PAGE).await.map_err(|error| error.to_string())?;
             for (name, item) in &page {
                 self.state(name, item).await?;
             }

@@ -21,7 +21,7 @@ impl Catcher {
     /// The refdb or every peer failed, or no peer has all missing objects yet: nothing was moved, try again.
     pub(super) async fn transfer_state(&self, name: &ProjectName) -> Result<(), String> {
         let any = ProjectKey { name: name.clone(), incarnation: 0 };
-        let state = self.refdb.read(&any, &[RefKey::State]).await.map_err(|error| error.to_string())?;
+        let state = self.refdb.refs.read(&any, &[RefKey::State]).await.map_err(|error| error.to_string())?;
         let Some(item) = state.into_iter().flatten().next() else { return Ok(()) };
         let RefValue::State(state) = item.value else {
             return Err(format!("the refdb's item @state of {name} is {:?}, not a project state", item.value));
@@ -48,7 +48,7 @@ impl Catcher {
             if torn.is_empty() {
                 return Ok(items);
             }
-            let read = self.refdb.read(project, &torn).await.map_err(|error| error.to_string())?;
+            let read = self.refdb.refs.read(project, &torn).await.map_err(|error| error.to_string())?;
             items.extend(read.into_iter().flatten().map(|item| (item.key.clone(), item)));
         }
     }
@@ -57,7 +57,7 @@ impl Catcher {
         let mut items = Items::new();
         loop {
             let after = items.last_key_value().map(|(key, _)| key.clone());
-            let page = self.refdb.scan(project, after.as_ref(), PAGE).await.map_err(|error| error.to_string())?;
+            let page = self.refdb.refs.scan(project, after.as_ref(), PAGE).await.map_err(|error| error.to_string())?;
             let is_last = page.len() < PAGE;
             items.extend(page.into_iter().map(|item| (item.key.clone(), item)));
             if is_last {

@@ -41,7 +41,7 @@ pub enum AttemptEnd {
 #[derive(Clone)]
 pub struct Attempts {
     /// The global ref database.
-    pub refdb: Arc<dyn RefDb>,
+    pub refdb: RefDb,
     /// Randomness for the jitter of retries and for ids.
     pub entropy: Arc<dyn Entropy>,
     /// The time to wait for the answer to one copy before another copy is sent. A transaction that is written in parts
@@ -71,7 +71,7 @@ impl Attempts {
         let parts = u32::try_from(1 + request.transaction.commands.len() / limits::WRITE_COMMANDS).unwrap_or(u32::MAX);
         loop {
             let patience = (Instant::now() + self.patience * parts).min(deadline);
-            let answer = timeout_at(patience, self.refdb.commit(&request)).await;
+            let answer = timeout_at(patience, self.refdb.refs.commit(&request)).await;
             let answer = answer.unwrap_or_else(|_| Err(RefDbError::Unknown("no answer in time".into())));
             crate::base::faults::failpoint::reach("commit.answered");
             if let Some(end) = self.judge(&request, answer, &mut progress) {
@@ -139,7 +139,7 @@ impl Attempts {
         match end {
             AttemptEnd::Refused(obstacles) if progress.in_flight => {
                 let mine = &request.transaction.id;
-                match self.refdb.slot(&mine.slot).await {
+                match self.refdb.journal.slot(&mine.slot).await {
                     Ok(SlotState::Empty) => AttemptEnd::Refused(obstacles),
                     Ok(state) => occupied(mine, &state),
                     Err(_) if self.bugs.has(InjectedBug::ErrorAsAbsent) => AttemptEnd::Refused(obstacles),
@@ -162,7 +162,7 @@ impl Attempts {
     /// the outcome.
     pub async fn settle(&self, txn: &TxnId) -> AttemptEnd {
         let patience = Instant::now() + self.patience;
-        match timeout_at(patience, self.refdb.poison(&txn.slot)).await {
+        match timeout_at(patience, self.refdb.journal.poison(&txn.slot)).await {
             Ok(Ok(state)) => occupied(txn, &state),
             Ok(Err(error)) => AttemptEnd::Unknown(error.to_string()),
             Err(_) => AttemptEnd::Unknown("no answer in time".into()),

@@ -24,7 +24,7 @@ use crate::state::journal::Journal;
 /// Resolves open slots. Clones share one state.
 #[derive(Clone)]
 pub struct InDoubtResolver {
-    refdb: Arc<dyn RefDb>,
+    refdb: RefDb,
     journal: Arc<Journal>,
     observer: Arc<dyn Observer>,
     bugs: InjectedBugs,
@@ -42,7 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 impl InDoubtResolver {
     /// Creates a resolver without open slots.
     #[must_use]
-    pub fn new(refdb: Arc<dyn RefDb>, journal: Arc<Journal>, observer: Arc<dyn Observer>, bugs: InjectedBugs) -> Self {
+    pub fn new(refdb: RefDb, journal: Arc<Journal>, observer: Arc<dyn Observer>, bugs: InjectedBugs) -> Self {
         Self { refdb, journal, observer, bugs, open: Arc::default(), wake: Arc::new(Notify::new()) }
     }
 
@@ -88,7 +88,7 @@ impl InDoubtResolver {
     }
 
     async fn resolve(&self, slot: &Slot) -> bool {
-        let state = timeout(PATIENCE, self.refdb.poison(slot)).await;
+        let state = timeout(PATIENCE, self.refdb.journal.poison(slot)).await;
         match state {
             Ok(Ok(SlotState::Poisoned)) => self.journal.poisoned(slot),
             Ok(Ok(SlotState::Committed(_, bytes))) => self.journal.committed(slot, bytes),
@@ -109,7 +109,7 @@ pub struct MarkWriter {
     /// The site of the incarnation.
     pub site: SiteId,
     /// The refdb, which stores the marks.
-    pub refdb: Arc<dyn RefDb>,
+    pub refdb: RefDb,
     /// The journal whose marks are stored.
     pub journal: Arc<Journal>,
     /// Receives failures.
@@ -151,7 +151,8 @@ impl MarkWriter {
 
     async fn write(&self, marks: &[(Seq, Seq)]) -> bool {
         let (settled, published): (Vec<Seq>, Vec<Seq>) = marks.iter().copied().unzip();
-        let answer = timeout(PATIENCE, self.refdb.mark(&self.site, self.journal.id(), &settled, &published)).await;
+        let answer =
+            timeout(PATIENCE, self.refdb.registry.mark(&self.site, self.journal.id(), &settled, &published)).await;
         match answer {
             Ok(Ok(MarkAnswer::Written)) => {
                 self.journal.stored(&settled);

@@ -191,7 +191,7 @@ impl Committer {
     /// Handles the slot of a transaction that was not committed. A transaction that is written in steps may have left
     /// locks, whose meaning depends on the slot, so the slot must be resolved. Any other slot is given back.
     fn not_used(&self, request: &CommitRequest, slot: Slot) {
-        if self.attempts.refdb.commits_in_steps(&request.transaction) {
+        if self.attempts.refdb.refs.commits_in_steps(&request.transaction) {
             self.in_doubt.resolve_slot_later(slot);
         } else {
             self.journal.give_back(&slot);
@@ -200,7 +200,7 @@ impl Committer {
 
     /// Tells the journal the content of an occupied slot: poison, or another transaction (which should never happen).
     async fn slot_lost(&self, slot: &Slot) {
-        match self.attempts.refdb.slot(slot).await {
+        match self.attempts.refdb.journal.slot(slot).await {
             Ok(SlotState::Poisoned) => self.journal.poisoned(slot),
             Ok(SlotState::Committed(_, bytes)) => self.journal.committed(slot, bytes),
             Ok(SlotState::Empty) | Err(_) => self.in_doubt.resolve_slot_later(slot.clone()),

@@ -95,7 +95,7 @@ impl Transactions for Arc<Committer> {
     }
 
     async fn outcome(&self, txn: &TxnId) -> Result<ProjectResponse, ApiError> {
-        let state = self.attempts.refdb.slot(&txn.slot).await;
+        let state = self.attempts.refdb.journal.slot(&txn.slot).await;
         let (outcome, message) = match state {
             Ok(SlotState::Committed(id, _)) if id == *txn => {
                 return Ok(ProjectResponse { outcome: Outcome::Committed, txn: Some(txn.clone()), refusal: None });
@@ -237,7 +237,7 @@ impl Committer {
         let mut next = Some(from);
         for _ in 0..LOOK_BACK {
             let Some(txn) = next.take() else { return Ok(None) };
-            let state = self.attempts.refdb.slot(&txn.slot).await.map_err(|error| error.to_string())?;
+            let state = self.attempts.refdb.journal.slot(&txn.slot).await.map_err(|error| error.to_string())?;
             let SlotState::Committed(_, bytes) = state else { return Ok(None) };
             let earlier = Transaction::decode(&bytes).map_err(|error| error.to_string())?;
             if is_ours(&earlier) {

@@ -45,7 +45,7 @@ pub struct HandshakeStage {
     /// The name of this node.
     pub node: NodeId,
     /// The refdb, which records the installation and its instance ids.
-    pub refdb: Arc<dyn RefDb>,
+    pub refdb: RefDb,
     /// The repositories and the version map.
     pub materializer: Materializer,
     /// The commit stage, which commits the writes of `init` and adopted strays.

@@ -15,7 +15,7 @@ use crate::stages::ports::Barrier;
 /// The barrier by means of the refdb: asks its registry of nodes and incarnations until the barrier is passed.
 pub struct RegistryBarrier {
     /// The refdb with the registry.
-    pub refdb: Arc<dyn RefDb>,
+    pub refdb: RefDb,
     /// Makes this node write its own low-water marks at once.
     pub nudge: Arc<Notify>,
     /// Maximum time to wait.
@@ -26,10 +26,10 @@ impl RegistryBarrier {
     /// The nodes that have an incarnation that is not drained, and whose low-water mark has not passed the transaction.
     /// A frozen incarnation counts, because late copies of its writes may still land.
     async fn waiting_for(&self, txn: &TxnId) -> Result<Vec<NodeId>, RefDbError> {
-        let nodes = self.refdb.nodes().await?;
+        let nodes = self.refdb.registry.nodes().await?;
         let mut open = Vec::new();
-        for site in self.refdb.sites().await? {
-            let records = self.refdb.incarnations(&site.site).await?;
+        for site in self.refdb.registry.sites().await? {
+            let records = self.refdb.registry.incarnations(&site.site).await?;
             let those = records.into_iter().filter(|one| one.state != IncarnationState::Drained);
             open.extend(those.map(|one| one.id.node));
         }
@@ -71,9 +71,9 @@ mod tests {
     use crate::seams::refdb::{IncarnationRecord, NodeRecord, Role};
 
     /// A node with an open incarnation, and a transaction of another node that it has not applied.
-    async fn world() -> (MemoryRefDb, RegistryBarrier, IncarnationRecord, TxnId) {
-        let refdb = MemoryRefDb::new();
-        let site = refdb.enroll_site(&"s".parse().unwrap(), Role::Active).await.unwrap().site;
+    async fn world() -> (RefDb, RegistryBarrier, IncarnationRecord, TxnId) {
+        let refdb = MemoryRefDb::new().refdb();
+        let site = refdb.registry.enroll_site(&"s".parse().unwrap(), Role::Active).await.unwrap().site;
         let node = NodeRecord {
             node: "n".parse().unwrap(),
             site: site.clone(),
@@ -83,7 +83,7 @@ mod tests {
             expelled: false,
             low_water: BTreeMap::new(),
         };
-        refdb.put_node(&node, None).await.unwrap();
+        refdb.registry.put_node(&node, None).await.unwrap();
         let record = IncarnationRecord {
             id: "n.1".parse().unwrap(),
             site,
@@ -93,9 +93,9 @@ mod tests {
             settled: vec![Seq(0)],
             published: vec![Seq(0)],
         };
-        refdb.open_incarnation(&record).await.unwrap();
+        refdb.registry.open_incarnation(&record).await.unwrap();
         let patience = Duration::from_secs(1);
-        let barrier = RegistryBarrier { refdb: Arc::new(refdb.clone()), nudge: Arc::default(), patience };
+        let barrier = RegistryBarrier { refdb: refdb.clone(), nudge: Arc::default(), patience };
         (refdb, barrier, record, "m.1.0.4.00000000000000aa".parse().unwrap())
     }
 
@@ -103,20 +103,20 @@ mod tests {
     async fn it_waits_for_whoever_is_not_drained() {
         let (refdb, barrier, one, txn) = world().await;
         assert!(barrier.passed(&txn).await.is_err(), "an open incarnation stops it");
-        refdb.freeze(&one.site, &one.id).await.unwrap();
+        refdb.registry.freeze(&one.site, &one.id).await.unwrap();
         assert!(barrier.passed(&txn).await.is_err(), "frozen: writes in flight may still land");
-        refdb.drained(&one.site, &one.id, &[Seq(8)]).await.unwrap();
+        refdb.registry.drained(&one.site, &one.id, &[Seq(8)]).await.unwrap();
         assert_eq!(barrier.passed(&txn).await, Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn it_passes_whoever_has_applied_the_transaction() {
         let (refdb, barrier, _, txn) = world().await;
-        let before = refdb.nodes().await.unwrap().remove(0);
+        let before = refdb.registry.nodes().await.unwrap().remove(0);
         let mark = |seq| NodeRecord { low_water: [(txn.slot.lane.clone(), Seq(seq))].into(), ..before.clone() };
-        refdb.put_node(&mark(4), Some(&before)).await.unwrap();
+        refdb.registry.put_node(&mark(4), Some(&before)).await.unwrap();
         assert!(barrier.passed(&txn).await.is_err(), "the mark covers the slots below the transaction only");
-        refdb.put_node(&mark(5), Some(&before)).await.unwrap();
+        refdb.registry.put_node(&mark(5), Some(&before)).await.unwrap();
         assert_eq!(barrier.passed(&txn).await, Ok(()));
     }
 }

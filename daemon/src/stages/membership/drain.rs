@@ -33,7 +33,7 @@ const RECORDS: usize = 100;
 #[derive(Clone)]
 pub struct Drainer {
     /// The refdb with the incarnations and their slots.
-    pub refdb: Arc<dyn RefDb>,
+    pub refdb: RefDb,
     /// The event log that receives the committed slots.
     pub eventlog: Arc<dyn EventLog>,
     /// Randomness for the jitter of retries.
@@ -62,14 +62,14 @@ impl Drainer {
     }
 
     async fn drain_once(&self, site: &SiteId, id: &IncarnationId) -> Result<(), RefDbError> {
-        let frozen = self.refdb.freeze(site, id).await?;
+        let frozen = self.refdb.registry.freeze(site, id).await?;
         if frozen.state == IncarnationState::Drained {
             return Ok(());
         }
         crate::base::faults::failpoint::reach("drain.frozen");
         let lanes = (0..frozen.settled.len()).map(|lane| self.drain_lane(&frozen, lane));
         let published: Vec<Seq> = stream::iter(lanes.collect::<Vec<_>>()).buffered(LANES).try_collect().await?;
-        self.refdb.drained(site, id, &published).await
+        self.refdb.registry.drained(site, id, &published).await
     }
 
     /// Poisons the empty slots of one lane and publishes the committed ones. Answers the slot behind its last one.
@@ -94,16 +94,16 @@ impl Drainer {
 
     /// The final content of a slot.
     async fn look(&self, slot: Slot, is_settled: bool) -> Result<SlotState, RefDbError> {
-        let ask = async || if is_settled { self.refdb.slot(&slot).await } else { self.close(&slot).await };
+        let ask = async || if is_settled { self.refdb.journal.slot(&slot).await } else { self.close(&slot).await };
         patiently(&self.entropy, ask).await
     }
 
     /// Poisons a slot of the window if it is empty, so that nothing can land in it any more. Answers its content.
     async fn close(&self, slot: &Slot) -> Result<SlotState, RefDbError> {
         if self.bugs.has(InjectedBug::WindowNotPoisoned) {
-            return self.refdb.slot(slot).await;
+            return self.refdb.journal.slot(slot).await;
         }
-        self.refdb.poison(slot).await
+        self.refdb.journal.poison(slot).await
     }
 
     async fn publish(

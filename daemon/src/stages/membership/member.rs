@@ -41,7 +41,7 @@ pub struct Member {
     /// The name of this node.
     pub node: NodeId,
     /// The refdb with the registry of nodes and incarnations.
-    pub refdb: Arc<dyn RefDb>,
+    pub refdb: RefDb,
     /// The low-water marks of this node.
     pub low_water: Arc<LowWater>,
     /// Drains adopted incarnations.
@@ -82,7 +82,7 @@ impl Member {
     async fn beat(&self) -> Result<(), String> {
         let previous = self.record.lock().clone();
         let next = NodeRecord { beat: previous.beat + 1, low_water: self.low_water.durable(), ..previous.clone() };
-        match self.refdb.put_node(&next, Some(&previous)).await.map_err(|error| error.to_string())? {
+        match self.refdb.registry.put_node(&next, Some(&previous)).await.map_err(|error| error.to_string())? {
             NodeAnswer::Written => {
                 *self.record.lock() = next;
                 Ok(())
@@ -97,7 +97,7 @@ impl Member {
 
     /// Adopts siblings whose lease is over, and expels nodes that are away for longer than the retention.
     async fn watch(&self, leases: &mut Leases, retention: &mut Leases) -> Result<(), String> {
-        let nodes = self.refdb.nodes().await.map_err(|error| error.to_string())?;
+        let nodes = self.refdb.registry.nodes().await.map_err(|error| error.to_string())?;
         let gone = leases.expired(&nodes, Instant::now(), self.limits.lease);
         let siblings = nodes.iter().filter(|node| node.site == self.site && node.node != self.node);
         let dead: Vec<NodeId> = siblings.map(|node| node.node.clone()).filter(|node| gone.contains(node)).collect();
@@ -114,7 +114,7 @@ impl Member {
     }
 
     async fn adopt(&self, dead: &[NodeId]) -> Result<(), String> {
-        let open = self.refdb.incarnations(&self.site).await.map_err(|error| error.to_string())?;
+        let open = self.refdb.registry.incarnations(&self.site).await.map_err(|error| error.to_string())?;
         let theirs = open.iter().filter(|one| dead.contains(&one.id.node) && one.state != IncarnationState::Drained);
         for incarnation in theirs {
             tracing::warn!(incarnation = %incarnation.id, "the node of this incarnation is gone; adopting its journal");
@@ -125,14 +125,14 @@ impl Member {
 
     /// Expels a node, for which nothing is kept any more. Its incarnations are drained first, so that it notices.
     async fn expel(&self, away: &NodeRecord) -> Result<(), String> {
-        let open = self.refdb.incarnations(&away.site).await.map_err(|error| error.to_string())?;
+        let open = self.refdb.registry.incarnations(&away.site).await.map_err(|error| error.to_string())?;
         let theirs = open.iter().filter(|one| one.id.node == away.node && one.state != IncarnationState::Drained);
         for incarnation in theirs {
             self.drainer.drain(&away.site, &incarnation.id).await.map_err(|error| error.to_string())?;
         }
         tracing::error!(node = %away.node, "away for too long and expelled; it reconciles when it comes back");
         let expelled = NodeRecord { expelled: true, ..away.clone() };
-        self.refdb.put_node(&expelled, Some(away)).await.map_err(|error| error.to_string())?;
+        self.refdb.registry.put_node(&expelled, Some(away)).await.map_err(|error| error.to_string())?;
         Ok(())
     }
 }

@@ -1,7 +1,5 @@
 //! Opens a new incarnation, after a drain of those that earlier starts of this node have left open.
 
-use std::sync::Arc;
-
 use lockstep_proto::{Incarnation, IncarnationId, NodeId, Seq, SiteId};
 
 use super::drain::Drainer;
@@ -27,7 +25,7 @@ pub struct IncarnationOpener {
     /// The name of the node.
     pub node: NodeId,
     /// The refdb with the registry of incarnations.
-    pub refdb: Arc<dyn RefDb>,
+    pub refdb: RefDb,
     /// Drains earlier incarnations.
     pub drainer: Drainer,
     /// The number of lanes, and the window, of a new incarnation.
@@ -44,11 +42,11 @@ impl IncarnationOpener {
     /// opened.
     pub async fn open_incarnation(&self) -> Result<IncarnationRecord, OpenError> {
         self.drain_earlier().await?;
-        let site = self.refdb.enroll_site(&self.site, Role::Active).await?;
+        let site = self.refdb.registry.enroll_site(&self.site, Role::Active).await?;
         if site.role != Role::Active && !self.bugs.has(InjectedBug::FencedReborn) {
             return Err(OpenError::NotActive(site));
         }
-        let last = self.refdb.last_incarnation(&self.site, &self.node).await?;
+        let last = self.refdb.registry.last_incarnation(&self.site, &self.node).await?;
         let marks = vec![Seq(0); usize::from(self.limits.lanes)];
         let record = IncarnationRecord {
             id: IncarnationId { node: self.node.clone(), number: Incarnation(last + 1) },
@@ -59,7 +57,7 @@ impl IncarnationOpener {
             settled: marks.clone(),
             published: marks,
         };
-        match self.refdb.open_incarnation(&record).await? {
+        match self.refdb.registry.open_incarnation(&record).await? {
             OpenAnswer::Opened => Ok(record),
             OpenAnswer::NotAllowed(_) if self.bugs.has(InjectedBug::FencedReborn) => Ok(record),
             OpenAnswer::NotAllowed(site) => Err(OpenError::NotActive(site)),
@@ -74,7 +72,7 @@ impl IncarnationOpener {
     /// # Errors
     /// The refdb did not answer.
     pub async fn drain_earlier(&self) -> Result<(), OpenError> {
-        for earlier in self.refdb.incarnations(&self.site).await? {
+        for earlier in self.refdb.registry.incarnations(&self.site).await? {
             if earlier.id.node == self.node && earlier.state != IncarnationState::Drained {
                 tracing::info!(incarnation = %earlier.id, "draining an earlier incarnation of this node");
                 self.drainer.drain(&self.site, &earlier.id).await?;

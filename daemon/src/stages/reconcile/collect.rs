@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
 use crate::seams::blob::BlobStore;
-use crate::seams::refdb::staged::StagedRefDb;
+use crate::seams::refdb::staged::StagedRefs;
 use crate::seams::refdb::{IncarnationRecord, IncarnationState, NodeRecord, RefDb, RefDbError, SlotState};
 
 /// Slots that are collected in one call of the refdb.
@@ -24,7 +24,9 @@ pub struct Collector {
     /// The site whose journals are collected.
     pub site: SiteId,
     /// The refdb, which has the nodes' low-water marks and the journals.
-    pub refdb: Arc<StagedRefDb>,
+    pub refdb: RefDb,
+    /// Its refs, to finish the flips of a transaction before its slot goes.
+    pub staged: Arc<StagedRefs>,
     /// The store of packs, which are deleted with their slots.
     pub blobs: Arc<dyn BlobStore>,
     /// Receives every failure.
@@ -48,9 +50,9 @@ impl Collector {
 
     /// Collects every lane of the site once, and removes the records of drained incarnations that have no slots left.
     async fn collect(&self) -> Result<(), RefDbError> {
-        let nodes = self.refdb.nodes().await?;
+        let nodes = self.refdb.registry.nodes().await?;
         let mut over = Vec::new();
-        for incarnation in self.refdb.incarnations(&self.site).await? {
+        for incarnation in self.refdb.registry.incarnations(&self.site).await? {
             let mut empty = incarnation.state == IncarnationState::Drained;
             for lane in 0..incarnation.published.len() {
                 let until = self.limit(&incarnation, lane, &nodes);
@@ -61,7 +63,7 @@ impl Collector {
                 over.push(incarnation.id);
             }
         }
-        if over.is_empty() { Ok(()) } else { self.refdb.forget_incarnations(&self.site, &over).await }
+        if over.is_empty() { Ok(()) } else { self.refdb.registry.forget_incarnations(&self.site, &over).await }
     }
 
     /// The position below which every slot of the lane is in the event log and applied at every node that is not
@@ -83,7 +85,7 @@ impl Collector {
             for slot in &slots {
                 self.let_go(slot).await?;
             }
-            self.refdb.collect(&slots).await?;
+            self.refdb.journal.collect(&slots).await?;
             from = to;
         }
         Ok(())
@@ -94,7 +96,7 @@ impl Collector {
         let (mut low, mut high) = (0, until.0);
         while low < high {
             let middle = low + (high - low) / 2;
-            match self.refdb.slot(&lane.slot(Seq(middle))).await? {
+            match self.refdb.journal.slot(&lane.slot(Seq(middle))).await? {
                 SlotState::Empty => low = middle + 1,
                 // A poisoned slot is never collected, so it tells nothing. Search as if a transaction were left here.
                 SlotState::Committed(..) | SlotState::Poisoned => high = middle,
@@ -105,11 +107,11 @@ impl Collector {
 
     /// Releases everything that depends on a slot: the ref locks that name it, and its pack in the blob store.
     async fn let_go(&self, slot: &Slot) -> Result<(), RefDbError> {
-        let SlotState::Committed(_, bytes) = self.refdb.slot(slot).await? else { return Ok(()) };
+        let SlotState::Committed(_, bytes) = self.refdb.journal.slot(slot).await? else { return Ok(()) };
         let unreadable =
             |error| RefDbError::Broken(format!("slot {slot} is not collected, it cannot be decoded: {error}"));
         let transaction = Transaction::decode(&bytes).map_err(unreadable)?;
-        self.refdb.settle(&transaction).await?;
+        self.staged.finish(&transaction).await?;
         if let Pack::Blob { key, .. } = &transaction.pack {
             self.blobs.delete(key).await.map_err(|error| RefDbError::NotNow(error.to_string()))?;
         }

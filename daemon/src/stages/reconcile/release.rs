@@ -23,7 +23,7 @@ const PAGE: usize = 1_000;
 /// The releaser of one node.
 pub struct Releaser {
     /// The refdb, which has the projects, the incarnations and the journal.
-    pub refdb: Arc<dyn RefDb>,
+    pub refdb: RefDb,
     /// The repositories that keep the values.
     pub repositories: Arc<dyn Repositories>,
     /// Receives every failure.
@@ -46,7 +46,7 @@ impl Releaser {
     async fn release(&self) -> Result<(), String> {
         let mut after: Option<ProjectName> = None;
         loop {
-            let page = self.refdb.projects(after.as_ref(), PAGE).await.map_err(|error| error.to_string())?;
+            let page = self.refdb.refs.projects(after.as_ref(), PAGE).await.map_err(|error| error.to_string())?;
             for (project, _) in &page {
                 self.release_of(project).await?;
             }
@@ -79,8 +79,8 @@ impl Releaser {
 
     async fn incarnations(&self) -> Result<BTreeMap<IncarnationId, IncarnationRecord>, RefDbError> {
         let mut known = BTreeMap::new();
-        for site in self.refdb.sites().await? {
-            let of_site = self.refdb.incarnations(&site.site).await?;
+        for site in self.refdb.registry.sites().await? {
+            let of_site = self.refdb.registry.incarnations(&site.site).await?;
             known.extend(of_site.into_iter().map(|record| (record.id.clone(), record)));
         }
         Ok(known)
@@ -94,7 +94,7 @@ impl Releaser {
     ) -> Result<bool, RefDbError> {
         let Some(incarnation) = known.get(&slot.lane.incarnation) else { return Ok(true) };
         let published = incarnation.published.get(usize::from(slot.lane.lane.0)).copied().unwrap_or_default();
-        Ok(slot.seq < published && self.refdb.slot(slot).await? == SlotState::Empty)
+        Ok(slot.seq < published && self.refdb.journal.slot(slot).await? == SlotState::Empty)
     }
 }
 
@@ -116,15 +116,15 @@ mod tests {
 
     const LABELS: [&str; 2] = ["n-0.1.0.3.00000000000000aa-0", "n-0.1.0.7.00000000000000bb-j2"];
 
-    async fn world() -> (MemoryRefDb, ModelRepositories, ProjectName, Oid) {
-        let (refdb, repositories) = (MemoryRefDb::new(), ModelRepositories::new(InjectedBugs::default()));
+    async fn world() -> (RefDb, ModelRepositories, ProjectName, Oid) {
+        let (refdb, repositories) = (MemoryRefDb::new().refdb(), ModelRepositories::new(InjectedBugs::default()));
         let project: ProjectName = "p".parse().unwrap();
         repositories.create(&project, &"refs/heads/main".parse().unwrap()).await.unwrap();
         let oid = repositories.add_object(&project, &[], 1);
         let keep = LABELS.map(|label| (label.to_owned(), oid));
         repositories.move_refs(&project, &[], &keep).await.unwrap();
         let site = "s".parse().unwrap();
-        refdb.enroll_site(&site, Role::Active).await.unwrap();
+        refdb.registry.enroll_site(&site, Role::Active).await.unwrap();
         let record = IncarnationRecord {
             id: "n-0.1".parse().unwrap(),
             site,
@@ -134,13 +134,13 @@ mod tests {
             settled: vec![Seq(0)],
             published: vec![Seq(0)],
         };
-        refdb.open_incarnation(&record).await.unwrap();
+        refdb.registry.open_incarnation(&record).await.unwrap();
         (refdb, repositories, project, oid)
     }
 
-    fn releaser(refdb: &MemoryRefDb, repositories: &ModelRepositories) -> Releaser {
+    fn releaser(refdb: &RefDb, repositories: &ModelRepositories) -> Releaser {
         Releaser {
-            refdb: Arc::new(refdb.clone()),
+            refdb: refdb.clone(),
             repositories: Arc::new(repositories.clone()),
             observer: Arc::new(Nobody),
             pace: Duration::from_secs(1),
@@ -154,11 +154,11 @@ mod tests {
         let (site, id) = ("s".parse().unwrap(), "n-0.1".parse().unwrap());
         releaser.release_of(&project).await.unwrap();
         assert_eq!(repositories.kept(&project).len(), 2, "an empty slot above the published mark may still be taken");
-        refdb.poison(&"n-0.1.0.3".parse().unwrap()).await.unwrap();
-        refdb.mark(&site, &id, &[Seq(5)], &[Seq(5)]).await.unwrap();
+        refdb.journal.poison(&"n-0.1.0.3".parse().unwrap()).await.unwrap();
+        refdb.registry.mark(&site, &id, &[Seq(5)], &[Seq(5)]).await.unwrap();
         releaser.release_of(&project).await.unwrap();
         assert_eq!(repositories.kept(&project).len(), 2, "an occupied slot is not collected");
-        refdb.mark(&site, &id, &[Seq(8)], &[Seq(8)]).await.unwrap();
+        refdb.registry.mark(&site, &id, &[Seq(8)], &[Seq(8)]).await.unwrap();
         releaser.release_of(&project).await.unwrap();
         let left: Vec<String> = repositories.kept(&project).into_keys().collect();
         assert_eq!(left, [LABELS[0]], "the slot of the other label is empty below the mark");
@@ -168,7 +168,7 @@ mod tests {
     async fn what_a_forgotten_incarnation_ended_is_released_and_other_labels_stay() {
         let (_, repositories, project, oid) = world().await;
         repositories.move_refs(&project, &[], &[("by-hand".to_owned(), oid)]).await.unwrap();
-        releaser(&MemoryRefDb::new(), &repositories).release_of(&project).await.unwrap();
+        releaser(&MemoryRefDb::new().refdb(), &repositories).release_of(&project).await.unwrap();
         let left: Vec<String> = repositories.kept(&project).into_keys().collect();
         assert_eq!(left, ["by-hand"]);
     }

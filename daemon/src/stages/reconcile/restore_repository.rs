@@ -23,7 +23,7 @@ use crate::state::version_map::VersionMap;
 /// The repository restorer of one node.
 pub struct RepositoryRestorer {
     /// The refdb, which tells whether a project still lives.
-    pub refdb: Arc<dyn RefDb>,
+    pub refdb: RefDb,
     /// The version map, which has the projects that this node knows.
     pub versions: Arc<VersionMap>,
     /// The repositories of this node.
@@ -85,7 +85,7 @@ impl RepositoryRestorer {
 
     async fn restore_repository(&self, name: &ProjectName) -> Result<(), String> {
         let any = ProjectKey { name: name.clone(), incarnation: 0 };
-        let read = self.refdb.read(&any, &[RefKey::State]).await.map_err(|error| error.to_string())?;
+        let read = self.refdb.refs.read(&any, &[RefKey::State]).await.map_err(|error| error.to_string())?;
         let state = read.into_iter().flatten().next().map(|item| item.value);
         let Some(RefValue::State(state)) = state else { return Ok(()) };
         let key = ProjectKey { name: name.clone(), incarnation: state.incarnation };

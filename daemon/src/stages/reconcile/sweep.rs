@@ -22,7 +22,7 @@ const MOST: usize = 256;
 /// The sweeper of one node.
 pub struct Sweeper {
     /// The refdb, which has the incarnations' published marks and the journal.
-    pub refdb: Arc<dyn RefDb>,
+    pub refdb: RefDb,
     /// Knows which slots are done here.
     pub low_water: Arc<LowWater>,
     /// Makes it durable that the lanes of removed incarnations are forgotten.
@@ -53,8 +53,8 @@ impl Sweeper {
     async fn sweep(&self, open_before: &mut BTreeSet<Slot>) -> Result<(), RefDbError> {
         let mut open_now = BTreeSet::new();
         let mut known: BTreeSet<IncarnationId> = BTreeSet::new();
-        for site in self.refdb.sites().await? {
-            for incarnation in self.refdb.incarnations(&site.site).await? {
+        for site in self.refdb.registry.sites().await? {
+            for incarnation in self.refdb.registry.incarnations(&site.site).await? {
                 open_now.extend(self.gaps(&incarnation));
                 known.insert(incarnation.id);
             }
@@ -85,7 +85,7 @@ impl Sweeper {
         if self.low_water.is_done(slot) {
             return Ok(());
         }
-        match self.refdb.slot(slot).await? {
+        match self.refdb.journal.slot(slot).await? {
             // A slot that is empty below a published mark was collected. That happens only below this node's own mark,
             // or before this node existed.
             SlotState::Poisoned | SlotState::Empty => self.low_water.done(slot),

@@ -69,7 +69,7 @@ pub struct Seeder {
     /// The name of this node.
     pub node: NodeId,
     /// The refdb, with which the disk is compared.
-    pub refdb: Arc<dyn RefDb>,
+    pub refdb: RefDb,
     /// The repositories and the version map.
     pub materializer: Materializer,
     /// The apply stage, which fetches a project that this node does not know yet.

@@ -40,7 +40,7 @@ impl Run {
         let mut wrong = Vec::new();
         let mut after: Option<RefKey> = None;
         loop {
-            let page = self.seeder.refdb.scan(key, after.as_ref(), PAGE).await?;
+            let page = self.seeder.refdb.refs.scan(key, after.as_ref(), PAGE).await?;
             for item in &page {
                 match (&item.key, &item.value) {
                     (RefKey::Ref(name), RefValue::Oid(oid)) => {

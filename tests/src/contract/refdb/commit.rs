@@ -23,7 +23,7 @@ mod cases {
             assert_eq!(found.txn.as_ref(), Some(&request.transaction.id));
             assert!(!found.directory && found.lock.is_none());
         }
-        assert_eq!(db.slot(&slot(0)).await, Ok(landed(&request)));
+        assert_eq!(db.journal.slot(&slot(0)).await, Ok(landed(&request)));
     }
 
     pub async fn one_stale_ref_refuses_the_whole_batch(db: Db) {
@@ -37,14 +37,14 @@ mod cases {
         assert_eq!(item(&db, MAIN).await, main);
         assert_eq!(item(&db, NEXT).await, moved);
         assert_eq!(try_item(&db, "refs/heads/x").await, None);
-        assert_eq!(db.slot(&slot(2)).await, Ok(SlotState::Empty));
+        assert_eq!(db.journal.slot(&slot(2)).await, Ok(SlotState::Empty));
     }
 
     pub async fn every_obstacle_is_listed(db: Db) {
         let below = Commit::at(&project(), 0).first("refs/heads/a/b", value(1)).directory("refs/heads/a");
         land(&db, &below.request()).await;
         land(&db, &Commit::at(&project(), 1).first(MAIN, value(1)).first("refs/heads/live", value(1)).request()).await;
-        let other = db.slot(&slot(1)).await.expect("a slot");
+        let other = db.journal.slot(&slot(1)).await.expect("a slot");
         let batch = Commit::new(&project(), slot(1).txn(5))
             .first(MAIN, value(2))
             .first("refs/heads/a", value(2))
@@ -132,9 +132,9 @@ mod cases {
         let request = Commit::at(&project(), 0).first(MAIN, value(1)).request();
         land(&db, &request).await;
         let once = item(&db, MAIN).await;
-        landed_before(db.commit(&request).await, Obstacle::Slot(landed(&request)));
+        landed_before(db.refs.commit(&request).await, Obstacle::Slot(landed(&request)));
         assert_eq!(item(&db, MAIN).await, once);
-        assert_eq!(db.slot(&slot(0)).await, Ok(landed(&request)));
+        assert_eq!(db.journal.slot(&slot(0)).await, Ok(landed(&request)));
     }
 
     pub async fn a_copy_that_comes_after_its_successor_changes_nothing(db: Db) {
@@ -143,14 +143,14 @@ mod cases {
         let first = item(&db, MAIN).await;
         land(&db, &Commit::at(&project(), 1).step(&first, value(2)).request()).await;
         let now = item(&db, MAIN).await;
-        landed_before(db.commit(&request).await, Obstacle::Slot(landed(&request)));
+        landed_before(db.refs.commit(&request).await, Obstacle::Slot(landed(&request)));
         assert_eq!(item(&db, MAIN).await, now);
     }
 
     pub async fn of_concurrent_commits_on_one_ref_exactly_one_wins(db: Db) {
         let requests: Vec<_> =
             (0..8).map(|n| Commit::at(&project(), u64::from(n)).first(MAIN, value(n + 1)).request()).collect();
-        let answers = join_all(requests.iter().map(|request| db.commit(request))).await;
+        let answers = join_all(requests.iter().map(|request| db.refs.commit(request))).await;
         let won: Vec<usize> = (0..8).filter(|n| answers[*n] == Ok(CommitAnswer::Committed)).collect();
         let [winner] = won[..] else { panic!("{answers:?}") };
         let now = item(&db, MAIN).await;
@@ -160,7 +160,7 @@ mod cases {
             let lost = *answer == Ok(CommitAnswer::Conflict)
                 || *answer == Ok(CommitAnswer::Refused(vec![Obstacle::Stale(now.clone())]));
             assert!(lost, "{answer:?}");
-            assert_eq!(db.slot(&slot(n as u64)).await, Ok(SlotState::Empty));
+            assert_eq!(db.journal.slot(&slot(n as u64)).await, Ok(SlotState::Empty));
         }
     }
 
@@ -171,7 +171,7 @@ mod cases {
                 Commit::at(&project(), u64::from(n)).first(one, value(n + 1)).first(two, value(n + 1)).request()
             })
             .collect();
-        let answers = join_all(requests.iter().map(|request| db.commit(request))).await;
+        let answers = join_all(requests.iter().map(|request| db.refs.commit(request))).await;
         let won = answers.iter().filter(|answer| **answer == Ok(CommitAnswer::Committed)).count();
         assert_eq!(won, 1, "{answers:?}");
         assert_eq!(item(&db, MAIN).await.txn, item(&db, NEXT).await.txn);
@@ -199,11 +199,11 @@ mod cases {
             predecessor: None,
         });
         for commit in [empty, twice, own_directory, too_many, no_predecessor] {
-            let answer = db.commit(&commit.request()).await;
+            let answer = db.refs.commit(&commit.request()).await;
             assert!(matches!(answer, Err(RefDbError::Broken(_))), "{answer:?}");
         }
-        assert_eq!(db.slot(&slot(0)).await, Ok(SlotState::Empty));
-        assert_eq!(db.scan(&project(), None, 10).await, Ok(Vec::new()));
+        assert_eq!(db.journal.slot(&slot(0)).await, Ok(SlotState::Empty));
+        assert_eq!(db.refs.scan(&project(), None, 10).await, Ok(Vec::new()));
     }
 
     pub async fn pseudo_refs_are_in_the_same_chain(db: Db) {
@@ -228,8 +228,8 @@ mod cases {
         let others = ["tools/build#2", "tools#1", "tools/build/x#1"].map(build::project);
         land(&db, &Commit::at(&project(), 0).first(MAIN, value(1)).request()).await;
         for (n, other) in others.iter().enumerate() {
-            assert_eq!(db.read(other, &[key(MAIN)]).await, Ok(vec![None]));
-            assert_eq!(db.scan(other, None, 10).await, Ok(Vec::new()));
+            assert_eq!(db.refs.read(other, &[key(MAIN)]).await, Ok(vec![None]));
+            assert_eq!(db.refs.scan(other, None, 10).await, Ok(Vec::new()));
             land(&db, &Commit::at(other, n as u64 + 1).first(MAIN, value(2)).request()).await;
         }
         assert_eq!(item(&db, MAIN).await.value, value(1));
@@ -254,7 +254,7 @@ async fn batch(db: &Db, commands: u64, directories: u64) {
     let request = (0..directories).fold(commit, mark).request();
     land(db, &request).await;
     let keys: Vec<_> = (0..commands).map(|n| key(&name(n))).collect();
-    let items = db.read(&project(), &keys).await.expect("a read");
+    let items = db.refs.read(&project(), &keys).await.expect("a read");
     let items: Vec<_> = items.into_iter().map(|item| item.expect("an item")).collect();
     assert!(items.iter().all(|item| item.txn.as_ref() == Some(&request.transaction.id)));
     land(db, &Commit::at(&project(), seq + 1).step(&items[7], value(2)).request()).await;

@@ -25,24 +25,24 @@ fn record(id: IncarnationId) -> IncarnationRecord {
 
 /// Enrols the site and opens an incarnation.
 async fn open(db: &Db, node: &str, number: u64) -> IncarnationRecord {
-    db.enroll_site(&site("site-a"), Role::Active).await.expect("a site");
+    db.registry.enroll_site(&site("site-a"), Role::Active).await.expect("a site");
     let record = record(incarnation(node, number));
-    assert_eq!(db.open_incarnation(&record).await, Ok(OpenAnswer::Opened));
+    assert_eq!(db.registry.open_incarnation(&record).await, Ok(OpenAnswer::Opened));
     record
 }
 
 /// Freezes an incarnation and sets it to drained.
 async fn drain(db: &Db, id: &IncarnationId) {
-    db.freeze(&site("site-a"), id).await.expect("a freeze");
-    assert_eq!(db.drained(&site("site-a"), id, &seqs([1, 2, 3])).await, Ok(()));
+    db.registry.freeze(&site("site-a"), id).await.expect("a freeze");
+    assert_eq!(db.registry.drained(&site("site-a"), id, &seqs([1, 2, 3])).await, Ok(()));
 }
 
 async fn mark(db: &Db, id: &IncarnationId, settled: [u64; 3], published: [u64; 3]) -> MarkAnswer {
-    db.mark(&site("site-a"), id, &seqs(settled), &seqs(published)).await.expect("an answer")
+    db.registry.mark(&site("site-a"), id, &seqs(settled), &seqs(published)).await.expect("an answer")
 }
 
 async fn only(db: &Db) -> IncarnationRecord {
-    let mut found = db.incarnations(&site("site-a")).await.expect("a list");
+    let mut found = db.registry.incarnations(&site("site-a")).await.expect("a list");
     assert_eq!(found.len(), 1, "{found:?}");
     found.remove(0)
 }
@@ -57,31 +57,34 @@ mod cases {
 
     pub async fn a_birth_needs_the_role_and_the_epoch(db: Db) {
         let mut wanted = record(incarnation("node-a", 1));
-        assert!(is_broken(db.open_incarnation(&wanted).await), "the site is not enrolled");
-        let active = db.enroll_site(&site("site-a"), Role::Active).await.expect("a site");
+        assert!(is_broken(db.registry.open_incarnation(&wanted).await), "the site is not enrolled");
+        let active = db.registry.enroll_site(&site("site-a"), Role::Active).await.expect("a site");
         wanted.epoch = 2;
-        assert_eq!(db.open_incarnation(&wanted).await, Ok(OpenAnswer::NotAllowed(active.clone())));
+        assert_eq!(db.registry.open_incarnation(&wanted).await, Ok(OpenAnswer::NotAllowed(active.clone())));
         let mut now = active;
         for role in [Role::Standby, Role::Draining, Role::Fenced] {
-            now = db.change_role(&now, role).await.expect("a change");
+            now = db.registry.change_role(&now, role).await.expect("a change");
             wanted.epoch = now.epoch;
-            assert_eq!(db.open_incarnation(&wanted).await, Ok(OpenAnswer::NotAllowed(now.clone())));
+            assert_eq!(db.registry.open_incarnation(&wanted).await, Ok(OpenAnswer::NotAllowed(now.clone())));
         }
-        assert_eq!(db.incarnations(&site("site-a")).await, Ok(Vec::new()));
-        assert_eq!(db.last_incarnation(&site("site-a"), &node("node-a")).await, Ok(0));
-        now = db.change_role(&now, Role::Active).await.expect("a change");
+        assert_eq!(db.registry.incarnations(&site("site-a")).await, Ok(Vec::new()));
+        assert_eq!(db.registry.last_incarnation(&site("site-a"), &node("node-a")).await, Ok(0));
+        now = db.registry.change_role(&now, Role::Active).await.expect("a change");
         wanted.epoch = now.epoch;
-        assert_eq!(db.open_incarnation(&wanted).await, Ok(OpenAnswer::Opened));
+        assert_eq!(db.registry.open_incarnation(&wanted).await, Ok(OpenAnswer::Opened));
         assert_eq!(only(&db).await, wanted);
     }
 
     pub async fn a_number_is_born_once(db: Db) {
         let born = open(&db, "node-a", 3).await;
         assert_eq!(mark(&db, &born.id, [1; 3], [1; 3]).await, MarkAnswer::Written);
-        assert_eq!(db.open_incarnation(&born).await, Ok(OpenAnswer::Exists));
+        assert_eq!(db.registry.open_incarnation(&born).await, Ok(OpenAnswer::Exists));
         assert_eq!(only(&db).await.settled, seqs([1; 3]), "a second birth resets nothing");
-        assert_eq!(db.open_incarnation(&record(incarnation("node-b", 3))).await, Ok(OpenAnswer::Opened));
-        assert!(is_broken(db.open_incarnation(&record(incarnation("node-c", 0))).await), "numbers count from 1");
+        assert_eq!(db.registry.open_incarnation(&record(incarnation("node-b", 3))).await, Ok(OpenAnswer::Opened));
+        assert!(
+            is_broken(db.registry.open_incarnation(&record(incarnation("node-c", 0))).await),
+            "numbers count from 1"
+        );
     }
 
     pub async fn marks_never_go_back(db: Db) {
@@ -96,30 +99,30 @@ mod cases {
     pub async fn marks_of_other_lanes_are_broken(db: Db) {
         let born = open(&db, "node-a", 1).await;
         let short = [Seq(1), Seq(1)];
-        assert!(is_broken(db.mark(&site("site-a"), &born.id, &short, &seqs([1; 3])).await));
-        assert!(is_broken(db.mark(&site("site-a"), &born.id, &seqs([1; 3]), &short).await));
+        assert!(is_broken(db.registry.mark(&site("site-a"), &born.id, &short, &seqs([1; 3])).await));
+        assert!(is_broken(db.registry.mark(&site("site-a"), &born.id, &seqs([1; 3]), &short).await));
         let unknown = incarnation("node-a", 2);
-        assert!(is_broken(db.mark(&site("site-a"), &unknown, &seqs([1; 3]), &seqs([1; 3])).await));
+        assert!(is_broken(db.registry.mark(&site("site-a"), &unknown, &seqs([1; 3]), &seqs([1; 3])).await));
         assert_eq!(only(&db).await, born);
     }
 
     pub async fn a_freeze_is_final_and_idempotent(db: Db) {
         let born = open(&db, "node-a", 1).await;
         mark(&db, &born.id, [5, 6, 7], [1, 2, 3]).await;
-        let frozen = db.freeze(&site("site-a"), &born.id).await.expect("a freeze");
+        let frozen = db.registry.freeze(&site("site-a"), &born.id).await.expect("a freeze");
         assert_eq!((frozen.state, &frozen.settled), (IncarnationState::Frozen, &seqs([5, 6, 7])));
         let late = mark(&db, &born.id, [9; 3], [9; 3]).await;
         assert_eq!(late, MarkAnswer::NotOpen(IncarnationState::Frozen));
-        assert_eq!(db.freeze(&site("site-a"), &born.id).await, Ok(frozen.clone()));
+        assert_eq!(db.registry.freeze(&site("site-a"), &born.id).await, Ok(frozen.clone()));
         assert_eq!(only(&db).await, frozen);
-        assert!(is_broken(db.freeze(&site("site-a"), &incarnation("node-a", 2)).await));
+        assert!(is_broken(db.registry.freeze(&site("site-a"), &incarnation("node-a", 2)).await));
     }
 
     pub async fn marks_and_a_freeze_at_once(db: Db) {
         let born = open(&db, "node-a", 1).await;
         let (there, settled) = (site("site-a"), (1..6).map(|n| seqs([n; 3])).collect::<Vec<_>>());
-        let marks = join_all(settled.iter().map(|settled| db.mark(&there, &born.id, settled, settled)));
-        let (marks, frozen) = join(marks, db.freeze(&there, &born.id)).await;
+        let marks = join_all(settled.iter().map(|settled| db.registry.mark(&there, &born.id, settled, settled)));
+        let (marks, frozen) = join(marks, db.registry.freeze(&there, &born.id)).await;
         let frozen = frozen.expect("a freeze");
         for (answer, settled) in marks.into_iter().zip(&settled) {
             match answer.expect("an answer") {
@@ -132,12 +135,12 @@ mod cases {
 
     pub async fn only_a_frozen_incarnation_drains(db: Db) {
         let born = open(&db, "node-a", 1).await;
-        assert!(is_broken(db.drained(&site("site-a"), &born.id, &seqs([1; 3])).await));
+        assert!(is_broken(db.registry.drained(&site("site-a"), &born.id, &seqs([1; 3])).await));
         assert_eq!(only(&db).await, born);
         drain(&db, &born.id).await;
-        assert_eq!(db.drained(&site("site-a"), &born.id, &seqs([1, 2, 3])).await, Ok(()), "once more");
+        assert_eq!(db.registry.drained(&site("site-a"), &born.id, &seqs([1, 2, 3])).await, Ok(()), "once more");
         assert_eq!(only(&db).await.state, IncarnationState::Drained, "listed until it is forgotten");
-        let drained = db.freeze(&site("site-a"), &born.id).await.expect("the record");
+        let drained = db.registry.freeze(&site("site-a"), &born.id).await.expect("the record");
         assert_eq!((drained.state, drained.published), (IncarnationState::Drained, seqs([1, 2, 3])));
         assert_eq!(mark(&db, &born.id, [9; 3], [9; 3]).await, MarkAnswer::NotOpen(IncarnationState::Drained));
     }
@@ -147,16 +150,17 @@ mod cases {
         for (node, number) in [("node-a", 2), ("node-a", 10), ("node-a-b", 1)] {
             wanted.push(open(&db, node, number).await);
         }
-        db.enroll_site(&site("site-b"), Role::Active).await.expect("a site");
+        db.registry.enroll_site(&site("site-b"), Role::Active).await.expect("a site");
         let mut elsewhere = record(incarnation("node-z", 1));
         elsewhere.site = site("site-b");
-        assert_eq!(db.open_incarnation(&elsewhere).await, Ok(OpenAnswer::Opened));
-        assert_eq!(db.incarnations(&site("site-a")).await, Ok(wanted));
-        assert_eq!(db.incarnations(&site("site-b")).await, Ok(vec![elsewhere]));
+        assert_eq!(db.registry.open_incarnation(&elsewhere).await, Ok(OpenAnswer::Opened));
+        assert_eq!(db.registry.incarnations(&site("site-a")).await, Ok(wanted));
+        assert_eq!(db.registry.incarnations(&site("site-b")).await, Ok(vec![elsewhere]));
     }
 
     pub async fn the_highest_number_outlives_the_incarnation(db: Db) {
-        let last = async |name: &str| db.last_incarnation(&site("site-a"), &node(name)).await.expect("a number");
+        let last =
+            async |name: &str| db.registry.last_incarnation(&site("site-a"), &node(name)).await.expect("a number");
         assert_eq!(last("node-a").await, 0);
         let (first, second) = (open(&db, "node-a", 1).await, open(&db, "node-a", 2).await);
         assert_eq!((last("node-a").await, last("node-b").await), (2, 0));
@@ -165,19 +169,19 @@ mod cases {
         }
         let ids = [first.id.clone(), second.id.clone()];
         for _ in 0..2 {
-            assert_eq!(db.forget_incarnations(&site("site-a"), &ids).await, Ok(()));
+            assert_eq!(db.registry.forget_incarnations(&site("site-a"), &ids).await, Ok(()));
         }
-        assert!(is_broken(db.freeze(&site("site-a"), &first.id).await), "it is forgotten");
+        assert!(is_broken(db.registry.freeze(&site("site-a"), &first.id).await), "it is forgotten");
         assert_eq!(last("node-a").await, 2);
-        assert_eq!(db.open_incarnation(&second).await, Ok(OpenAnswer::Exists), "a number never comes again");
+        assert_eq!(db.registry.open_incarnation(&second).await, Ok(OpenAnswer::Exists), "a number never comes again");
     }
 
     pub async fn only_a_drained_incarnation_is_forgotten(db: Db) {
         let born = open(&db, "node-a", 1).await;
         let ids = [born.id.clone()];
-        assert!(is_broken(db.forget_incarnations(&site("site-a"), &ids).await));
-        db.freeze(&site("site-a"), &born.id).await.expect("a freeze");
-        assert!(is_broken(db.forget_incarnations(&site("site-a"), &ids).await));
+        assert!(is_broken(db.registry.forget_incarnations(&site("site-a"), &ids).await));
+        db.registry.freeze(&site("site-a"), &born.id).await.expect("a freeze");
+        assert!(is_broken(db.registry.forget_incarnations(&site("site-a"), &ids).await));
         assert_eq!(only(&db).await.id, born.id);
     }
 }

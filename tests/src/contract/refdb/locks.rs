@@ -21,11 +21,11 @@ fn part(request: &CommitRequest) -> Part {
 }
 
 async fn lock(db: &Db, request: &CommitRequest) {
-    assert_eq!(db.lock(&part(request)).await, Ok(CommitAnswer::Committed), "{request:?}");
+    assert_eq!(db.refs.lock(&part(request)).await, Ok(CommitAnswer::Committed), "{request:?}");
 }
 
 async fn not_locked(db: &Db, request: &CommitRequest) -> Vec<Obstacle> {
-    match db.lock(&part(request)).await {
+    match db.refs.lock(&part(request)).await {
         Ok(CommitAnswer::Refused(obstacles)) => obstacles,
         other => panic!("not refused but {other:?}: {request:?}"),
     }
@@ -55,8 +55,8 @@ mod cases {
         let ahead = Commit::at(&project(), 3).step(&ahead, value(4)).request();
         assert_eq!(refuse(&db, &ahead).await, [Obstacle::Locked(now.clone())]);
         assert_eq!(not_locked(&db, &other).await, [Obstacle::Locked(now.clone())]);
-        assert_eq!(db.scan(&project(), None, 10).await, Ok(vec![now]));
-        assert_eq!(db.slot(&slot(1)).await, Ok(SlotState::Empty));
+        assert_eq!(db.refs.scan(&project(), None, 10).await, Ok(vec![now]));
+        assert_eq!(db.journal.slot(&slot(1)).await, Ok(SlotState::Empty));
     }
 
     pub async fn a_part_is_locked_whole_or_not_at_all(db: Db) {
@@ -89,7 +89,7 @@ mod cases {
         assert_eq!(refuse(&db, &below).await, [Obstacle::Locked(held.clone())]);
         assert_eq!(not_locked(&db, &below).await, [Obstacle::Locked(held)]);
         assert_eq!(try_item(&db, "refs/heads/a/b").await, None);
-        db.release(&project(), &above.transaction.id, &[key("refs/heads/a")]).await.expect("a release");
+        db.refs.release(&project(), &above.transaction.id, &[key("refs/heads/a")]).await.expect("a release");
         lock(&db, &below).await;
         assert!(item(&db, "refs/heads/a").await.directory);
         assert_eq!(refuse(&db, &above).await, [Obstacle::IsDirectory(ref_name("refs/heads/a"))]);
@@ -107,16 +107,16 @@ mod cases {
     pub async fn a_seal_is_the_commit_point_once(db: Db) {
         let request = Commit::at(&project(), 0).first(MAIN, value(1)).request();
         let sealed = landed(&request);
-        assert_eq!(db.seal(&request.transaction.id, &request.encoded).await, Ok(sealed.clone()));
-        assert_eq!(db.seal(&request.transaction.id, &request.encoded).await, Ok(sealed.clone()));
+        assert_eq!(db.refs.seal(&request.transaction.id, &request.encoded).await, Ok(sealed.clone()));
+        assert_eq!(db.refs.seal(&request.transaction.id, &request.encoded).await, Ok(sealed.clone()));
         let other = Commit::new(&project(), slot(0).txn(9)).first(MAIN, value(2)).request();
-        assert_eq!(db.seal(&other.transaction.id, &other.encoded).await, Ok(sealed.clone()));
-        assert_eq!(db.poison(&slot(0)).await, Ok(sealed.clone()));
-        assert_eq!(db.slot(&slot(0)).await, Ok(sealed));
+        assert_eq!(db.refs.seal(&other.transaction.id, &other.encoded).await, Ok(sealed.clone()));
+        assert_eq!(db.journal.poison(&slot(0)).await, Ok(sealed.clone()));
+        assert_eq!(db.journal.slot(&slot(0)).await, Ok(sealed));
         assert_eq!(try_item(&db, MAIN).await, None, "a seal touches no ref");
-        assert_eq!(db.poison(&slot(1)).await, Ok(SlotState::Poisoned));
+        assert_eq!(db.journal.poison(&slot(1)).await, Ok(SlotState::Poisoned));
         let late = Commit::at(&project(), 1).first(MAIN, value(1)).request();
-        assert_eq!(db.seal(&late.transaction.id, &late.encoded).await, Ok(SlotState::Poisoned));
+        assert_eq!(db.refs.seal(&late.transaction.id, &late.encoded).await, Ok(SlotState::Poisoned));
     }
 
     pub async fn a_flip_moves_what_carries_the_lock_and_nothing_else(db: Db) {
@@ -126,11 +126,11 @@ mod cases {
         let own = own.request();
         // Of three refs two are locked: somebody has moved the third one on before.
         let two = Part { commands: own.transaction.commands[..2].to_vec(), ..part(&own) };
-        assert_eq!(db.lock(&two).await, Ok(CommitAnswer::Committed));
+        assert_eq!(db.refs.lock(&two).await, Ok(CommitAnswer::Committed));
         land(&db, &Commit::at(&project(), 2).first("refs/heads/x", value(3)).request()).await;
         let moved_on = item(&db, "refs/heads/x").await;
         for _ in 0..2 {
-            assert_eq!(db.flip(&part(&own)).await, Ok(()));
+            assert_eq!(db.refs.flip(&part(&own)).await, Ok(()));
             for (name, value, version) in [(MAIN, value(2), Version(1)), (NEXT, RefValue::Absent, Version(2))] {
                 let now = item(&db, name).await;
                 assert_eq!((now.value, now.version, now.lock), (value, version, None), "{name}");
@@ -148,10 +148,10 @@ mod cases {
         lock(&db, &own).await;
         let keys: Vec<RefKey> = [MAIN, NEXT, "refs/heads/never"].map(key).to_vec();
         let stranger = slot(7).txn(7);
-        assert_eq!(db.release(&project(), &stranger, &keys).await, Ok(()));
+        assert_eq!(db.refs.release(&project(), &stranger, &keys).await, Ok(()));
         assert_eq!(item(&db, MAIN).await, locked(&before, &own), "another's lock stays");
         for _ in 0..2 {
-            assert_eq!(db.release(&project(), &own.transaction.id, &keys).await, Ok(()));
+            assert_eq!(db.refs.release(&project(), &own.transaction.id, &keys).await, Ok(()));
             assert_eq!(item(&db, MAIN).await, before);
         }
         assert_eq!(try_item(&db, "refs/heads/never").await, None);
@@ -165,12 +165,12 @@ mod cases {
             part(&all.request())
         };
         for wrong in [many(0), many(101)] {
-            let answer = db.lock(&wrong).await;
+            let answer = db.refs.lock(&wrong).await;
             assert!(matches!(answer, Err(RefDbError::Broken(_))), "{answer:?}");
         }
-        assert_eq!(db.scan(&project(), None, 10).await, Ok(Vec::new()));
-        assert_eq!(db.lock(&many(100)).await, Ok(CommitAnswer::Committed));
-        assert_eq!(db.flip(&many(100)).await, Ok(()));
+        assert_eq!(db.refs.scan(&project(), None, 10).await, Ok(Vec::new()));
+        assert_eq!(db.refs.lock(&many(100)).await, Ok(CommitAnswer::Committed));
+        assert_eq!(db.refs.flip(&many(100)).await, Ok(()));
         assert_eq!(item(&db, "refs/tags/99").await.version, Version(1));
     }
 }

@@ -11,15 +11,13 @@ pub mod reads;
 pub mod sites;
 pub mod slots;
 
-use std::sync::Arc;
-
 use lockstep::seams::refdb::{CommitAnswer, CommitRequest, Obstacle, RefDb, RefItem, SlotState};
 use lockstep_proto::ProjectKey;
 
 use crate::build;
 
 /// What a case runs against.
-pub type Db = Arc<dyn RefDb>;
+pub type Db = RefDb;
 
 /// Makes one test of every case of the contract.
 #[macro_export]
@@ -120,17 +118,17 @@ async fn item(db: &Db, name: &str) -> RefItem {
 }
 
 async fn try_item(db: &Db, name: &str) -> Option<RefItem> {
-    db.read(&project(), &[build::key(name)]).await.expect("a read").pop().expect("one answer")
+    db.refs.read(&project(), &[build::key(name)]).await.expect("a read").pop().expect("one answer")
 }
 
 /// Sends a commit that must land.
 async fn land(db: &Db, request: &CommitRequest) {
-    assert_eq!(db.commit(request).await, Ok(CommitAnswer::Committed), "{request:?}");
+    assert_eq!(db.refs.commit(request).await, Ok(CommitAnswer::Committed), "{request:?}");
 }
 
 /// Sends a commit that must be refused, and answers why.
 async fn refuse(db: &Db, request: &CommitRequest) -> Vec<Obstacle> {
-    match db.commit(request).await {
+    match db.refs.commit(request).await {
         Ok(CommitAnswer::Refused(obstacles)) => obstacles,
         other => panic!("not refused but {other:?}: {request:?}"),
     }

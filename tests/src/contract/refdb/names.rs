@@ -60,7 +60,7 @@ mod cases {
         let batch = Commit::at(&project(), 1).first(BELOW, value(2)).first("refs/heads/x", value(2)).directory(UP);
         refuse(&db, &batch.request()).await;
         assert_eq!(try_item(&db, UP).await, None);
-        assert_eq!(db.slot(&slot(1)).await, Ok(SlotState::Empty));
+        assert_eq!(db.journal.slot(&slot(1)).await, Ok(SlotState::Empty));
     }
 }
 pub use cases::*;

@@ -25,33 +25,33 @@ mod cases {
 
     pub async fn a_node_is_written_once_without_a_predecessor(db: Db) {
         let first = record("node-a");
-        assert_eq!(db.put_node(&first, None).await, Ok(NodeAnswer::Written));
+        assert_eq!(db.registry.put_node(&first, None).await, Ok(NodeAnswer::Written));
         let mut second = first.clone();
         second.volume = "volume 2".to_owned();
-        assert_eq!(db.put_node(&second, None).await, Ok(NodeAnswer::Differs(first.clone())));
-        assert_eq!(db.nodes().await, Ok(vec![first.clone()]));
-        let unknown = db.put_node(&record("node-b"), Some(&record("node-b"))).await;
+        assert_eq!(db.registry.put_node(&second, None).await, Ok(NodeAnswer::Differs(first.clone())));
+        assert_eq!(db.registry.nodes().await, Ok(vec![first.clone()]));
+        let unknown = db.registry.put_node(&record("node-b"), Some(&record("node-b"))).await;
         assert!(matches!(unknown, Err(RefDbError::Broken(_))), "{unknown:?}");
-        assert_eq!(db.nodes().await, Ok(vec![first]));
+        assert_eq!(db.registry.nodes().await, Ok(vec![first]));
     }
 
     pub async fn a_node_is_overwritten_by_who_knows_it(db: Db) {
         let first = record("node-a");
-        db.put_node(&first, None).await.expect("a write");
+        db.registry.put_node(&first, None).await.expect("a write");
         let mut beaten = first.clone();
         beaten.beat = 9;
         beaten.low_water.clear();
-        assert_eq!(db.put_node(&beaten, Some(&first)).await, Ok(NodeAnswer::Written));
+        assert_eq!(db.registry.put_node(&beaten, Some(&first)).await, Ok(NodeAnswer::Written));
         let mut started = first.clone();
         started.starts = 5;
         // Beats and marks are no part of the condition: `first` is still what the writer knows.
-        assert_eq!(db.put_node(&started, Some(&first)).await, Ok(NodeAnswer::Written));
-        assert_eq!(db.nodes().await, Ok(vec![started]));
+        assert_eq!(db.registry.put_node(&started, Some(&first)).await, Ok(NodeAnswer::Written));
+        assert_eq!(db.registry.nodes().await, Ok(vec![started]));
     }
 
     pub async fn another_volume_start_or_expulsion_differs(db: Db) {
         let stored = record("node-a");
-        db.put_node(&stored, None).await.expect("a write");
+        db.registry.put_node(&stored, None).await.expect("a write");
         let wrong = |change: fn(&mut NodeRecord)| {
             let mut wrong = stored.clone();
             change(&mut wrong);
@@ -63,18 +63,18 @@ mod cases {
             wrong(|record| record.expelled = true),
         ];
         for wrong in &wrongs {
-            assert_eq!(db.put_node(wrong, Some(wrong)).await, Ok(NodeAnswer::Differs(stored.clone())));
+            assert_eq!(db.registry.put_node(wrong, Some(wrong)).await, Ok(NodeAnswer::Differs(stored.clone())));
         }
         let expelled = &wrongs[2];
-        assert_eq!(db.put_node(expelled, Some(&stored)).await, Ok(NodeAnswer::Written));
-        assert_eq!(db.put_node(&stored, Some(&stored)).await, Ok(NodeAnswer::Differs(expelled.clone())));
+        assert_eq!(db.registry.put_node(expelled, Some(&stored)).await, Ok(NodeAnswer::Written));
+        assert_eq!(db.registry.put_node(&stored, Some(&stored)).await, Ok(NodeAnswer::Differs(expelled.clone())));
     }
 
     pub async fn nodes_are_listed_in_order(db: Db) {
         for name in ["node-b", "node-a-c", "node-a"] {
-            db.put_node(&record(name), None).await.expect("a write");
+            db.registry.put_node(&record(name), None).await.expect("a write");
         }
-        let found = db.nodes().await.expect("a list");
+        let found = db.registry.nodes().await.expect("a list");
         assert_eq!(found, ["node-a", "node-a-c", "node-b"].map(record));
     }
 }

@@ -33,7 +33,7 @@ fn state() -> RefValue {
 }
 
 async fn scan(db: &Db, after: Option<&RefKey>, limit: usize) -> Vec<String> {
-    let items = db.scan(&project(), after, limit).await.expect("a scan");
+    let items = db.refs.scan(&project(), after, limit).await.expect("a scan");
     items.iter().map(|item| item.key.to_string()).collect()
 }
 
@@ -44,11 +44,11 @@ mod cases {
     pub async fn a_read_keeps_the_order_of_its_keys(db: Db) {
         fill(&db).await;
         let names = ["refs/heads/b/c", "refs/heads/none", "refs/heads/a", "@HEAD", "refs/heads/a", "@state"];
-        let items = db.read(&project(), &names.map(key)).await.expect("a read");
+        let items = db.refs.read(&project(), &names.map(key)).await.expect("a read");
         let found: Vec<_> = items.iter().map(|item| item.as_ref().map(|item| item.key.to_string())).collect();
         let wanted = [Some("refs/heads/b/c"), None, Some("refs/heads/a"), Some("@HEAD"), Some("refs/heads/a"), None];
         assert_eq!(found, wanted.map(|name| name.map(str::to_owned)));
-        assert_eq!(db.read(&project(), &[]).await, Ok(Vec::new()));
+        assert_eq!(db.refs.read(&project(), &[]).await, Ok(Vec::new()));
     }
 
     pub async fn a_read_of_many_keys(db: Db) {
@@ -58,7 +58,7 @@ mod cases {
             land(&db, &(0..90).fold(Commit::at(&project(), batch), create).request()).await;
         }
         let keys: Vec<_> = (0..300).rev().map(|n| key(&name(n))).collect();
-        let items = db.read(&project(), &keys).await.expect("a read");
+        let items = db.refs.read(&project(), &keys).await.expect("a read");
         for (wanted, item) in keys.iter().zip(&items) {
             let there = *wanted < key(&name(270));
             assert_eq!(item.as_ref().map(|item| &item.key), there.then_some(wanted));
@@ -69,17 +69,20 @@ mod cases {
     pub async fn a_scan_is_in_key_order_with_tombstones(db: Db) {
         fill(&db).await;
         assert_eq!(scan(&db, None, 100).await, ORDERED);
-        let items = db.scan(&project(), None, 100).await.expect("a scan");
+        let items = db.refs.scan(&project(), None, 100).await.expect("a scan");
         assert_eq!(items[2].value, RefValue::Absent);
         assert_eq!(items[2].version.0, 2);
-        assert_eq!(Some(items[3].clone()), db.read(&project(), &[key(ORDERED[3])]).await.expect("a read").remove(0));
+        assert_eq!(
+            Some(items[3].clone()),
+            db.refs.read(&project(), &[key(ORDERED[3])]).await.expect("a read").remove(0)
+        );
     }
 
     pub async fn a_scan_goes_on_behind_a_key(db: Db) {
         fill(&db).await;
         let (mut all, mut after) = (Vec::new(), None);
         loop {
-            let page = db.scan(&project(), after.as_ref(), 3).await.expect("a scan");
+            let page = db.refs.scan(&project(), after.as_ref(), 3).await.expect("a scan");
             all.extend(page.iter().map(|item| item.key.to_string()));
             if page.len() < 3 {
                 break;
@@ -99,7 +102,7 @@ mod cases {
         assert_eq!(scan(&db, None, 100).await, ORDERED);
         assert_eq!(scan(&db, Some(&RefKey::State), 100).await, ORDERED);
         let next = build::project("tools/build#2");
-        let there = db.read(&next, &[RefKey::State]).await.expect("a read").remove(0);
+        let there = db.refs.read(&next, &[RefKey::State]).await.expect("a read").remove(0);
         assert_eq!(there.map(|item| item.value), Some(state()), "the state belongs to the name");
     }
 
@@ -115,7 +118,7 @@ mod cases {
         }
         let list = async |after: Option<&str>, limit| {
             let after = after.map(project_name);
-            let found = db.projects(after.as_ref(), limit).await.expect("a list");
+            let found = db.refs.projects(after.as_ref(), limit).await.expect("a list");
             assert!(found.iter().all(|(_, item)| item.key == RefKey::State && item.value == state()));
             found.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>()
         };

@@ -13,28 +13,28 @@ mod cases {
     use super::*;
 
     pub async fn a_slot_is_empty_then_committed(db: Db) {
-        assert_eq!(db.slot(&slot(0)).await, Ok(SlotState::Empty));
+        assert_eq!(db.journal.slot(&slot(0)).await, Ok(SlotState::Empty));
         let request = Commit::at(&project(), 0).first(MAIN, value(1)).request();
         land(&db, &request).await;
-        assert_eq!(db.slot(&slot(0)).await, Ok(landed(&request)));
-        assert_eq!(db.slot(&slot(1)).await, Ok(SlotState::Empty));
+        assert_eq!(db.journal.slot(&slot(0)).await, Ok(landed(&request)));
+        assert_eq!(db.journal.slot(&slot(1)).await, Ok(SlotState::Empty));
     }
 
     pub async fn poison_takes_an_empty_slot_for_ever(db: Db) {
-        assert_eq!(db.poison(&slot(0)).await, Ok(SlotState::Poisoned));
-        assert_eq!(db.poison(&slot(0)).await, Ok(SlotState::Poisoned));
-        assert_eq!(db.slot(&slot(0)).await, Ok(SlotState::Poisoned));
+        assert_eq!(db.journal.poison(&slot(0)).await, Ok(SlotState::Poisoned));
+        assert_eq!(db.journal.poison(&slot(0)).await, Ok(SlotState::Poisoned));
+        assert_eq!(db.journal.slot(&slot(0)).await, Ok(SlotState::Poisoned));
     }
 
     pub async fn poison_does_not_touch_a_committed_slot(db: Db) {
         let request = Commit::at(&project(), 0).first(MAIN, value(1)).request();
         land(&db, &request).await;
-        assert_eq!(db.poison(&slot(0)).await, Ok(landed(&request)));
-        assert_eq!(db.slot(&slot(0)).await, Ok(landed(&request)));
+        assert_eq!(db.journal.poison(&slot(0)).await, Ok(landed(&request)));
+        assert_eq!(db.journal.slot(&slot(0)).await, Ok(landed(&request)));
     }
 
     pub async fn a_commit_into_a_poisoned_slot_is_refused(db: Db) {
-        db.poison(&slot(0)).await.expect("poison");
+        db.journal.poison(&slot(0)).await.expect("poison");
         let late = Commit::at(&project(), 0).first(MAIN, value(1)).request();
         for _ in 0..2 {
             assert_eq!(refuse(&db, &late).await, [Obstacle::Slot(SlotState::Poisoned)]);
@@ -55,7 +55,7 @@ mod cases {
             let name = format!("refs/heads/r{seq}");
             let request = Commit::at(&project(), seq).first(&name, value(1)).request();
             let at = slot(seq);
-            let (answer, state) = join(db.commit(&request), db.poison(&at)).await;
+            let (answer, state) = join(db.refs.commit(&request), db.journal.poison(&at)).await;
             let state = state.expect("poison");
             if answer == Ok(CommitAnswer::Committed) {
                 assert_eq!(state, landed(&request));
@@ -64,7 +64,7 @@ mod cases {
                 assert_eq!(state, SlotState::Poisoned, "{answer:?}");
                 assert_eq!(try_item(&db, &name).await, None);
             }
-            assert_eq!(db.slot(&at).await, Ok(state));
+            assert_eq!(db.journal.slot(&at).await, Ok(state));
         }
     }
 
@@ -73,17 +73,17 @@ mod cases {
             let name = format!("refs/heads/r{seq}");
             land(&db, &Commit::at(&project(), seq).first(&name, value(1)).request()).await;
         }
-        db.poison(&slot(20)).await.expect("poison");
+        db.journal.poison(&slot(20)).await.expect("poison");
         let mut past: Vec<_> = (0..19).map(slot).collect();
         past.extend([slot(20), slot(21)]);
         for _ in 0..2 {
-            assert_eq!(db.collect(&past).await, Ok(()));
+            assert_eq!(db.journal.collect(&past).await, Ok(()));
         }
         for seq in (0..19).chain([21]) {
-            assert_eq!(db.slot(&slot(seq)).await, Ok(SlotState::Empty), "slot {seq}");
+            assert_eq!(db.journal.slot(&slot(seq)).await, Ok(SlotState::Empty), "slot {seq}");
         }
-        assert!(matches!(db.slot(&slot(19)).await, Ok(SlotState::Committed(..))));
-        assert_eq!(db.slot(&slot(20)).await, Ok(SlotState::Poisoned));
+        assert!(matches!(db.journal.slot(&slot(19)).await, Ok(SlotState::Committed(..))));
+        assert_eq!(db.journal.slot(&slot(20)).await, Ok(SlotState::Poisoned));
         assert_eq!(item(&db, "refs/heads/r3").await.value, value(1), "collection touches no ref");
     }
 }

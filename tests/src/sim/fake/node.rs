@@ -142,12 +142,12 @@ impl Inner {
     async fn open_incarnation(&self) {
         let (refdb, site, node) = (&self.parts.refdb, &self.parts.site, &self.parts.node);
         let mut work = self.work.lock().await;
-        for old in insist!(refdb.incarnations(site)).into_iter().filter(|record| record.id.node == *node) {
+        for old in insist!(refdb.registry.incarnations(site)).into_iter().filter(|record| record.id.node == *node) {
             self.drain(&old.id).await;
         }
         loop {
-            let number = insist!(refdb.last_incarnation(site, node)) + 1;
-            let sites = insist!(refdb.sites());
+            let number = insist!(refdb.registry.last_incarnation(site, node)) + 1;
+            let sites = insist!(refdb.registry.sites());
             let epoch = sites.iter().find(|record| record.site == *site).map_or(0, |record| record.epoch);
             let id = IncarnationId { node: node.clone(), number: Incarnation(number) };
             let record = IncarnationRecord {
@@ -159,7 +159,7 @@ impl Inner {
                 settled: vec![Seq(0)],
                 published: vec![Seq(0)],
             };
-            match refdb.open_incarnation(&record).await {
+            match refdb.registry.open_incarnation(&record).await {
                 Ok(OpenAnswer::Opened) => {
                     *work = Work { id, seq: Seq(0) };
                     return;
@@ -171,16 +171,16 @@ impl Inner {
     }
 
     async fn drain(&self, id: &IncarnationId) {
-        let record = insist!(self.parts.refdb.freeze(&self.parts.site, id));
+        let record = insist!(self.parts.refdb.registry.freeze(&self.parts.site, id));
         let slot = id.lane(Lane(0)).slot(record.settled[0]);
         let mut published = record.settled[0];
         if self.mistake != Mistake::NoPoison {
-            if let SlotState::Committed(_, bytes) = insist!(self.parts.refdb.poison(&slot)) {
+            if let SlotState::Committed(_, bytes) = insist!(self.parts.refdb.journal.poison(&slot)) {
                 self.publish(bytes).await;
             }
             published = published.next();
         }
-        insist!(self.parts.refdb.drained(&self.parts.site, id, &[published]));
+        insist!(self.parts.refdb.registry.drained(&self.parts.site, id, &[published]));
     }
 
     async fn publish(&self, bytes: bytes::Bytes) {
@@ -201,9 +201,9 @@ impl Inner {
     /// Reads every stream to its end, then the refdb, then moves what is behind.
     async fn look(&self) {
         let mut changes = Changes::default();
-        for record in insist!(self.parts.refdb.sites()) {
+        for record in insist!(self.parts.refdb.registry.sites()) {
             // What is published before the refdb is read is in what is read.
-            for one in insist!(self.parts.refdb.incarnations(&record.site)) {
+            for one in insist!(self.parts.refdb.registry.incarnations(&record.site)) {
                 changes.low_water.push((one.id.lane(Lane(0)), one.published[0]));
             }
             if let Ok(stream) = self.parts.eventlog.describe(&record.site).await {
@@ -214,7 +214,7 @@ impl Inner {
             let early = Changes { checkpoints: std::mem::take(&mut changes.checkpoints), ..Changes::default() };
             insist!(self.parts.store.commit(early.clone()));
         }
-        for (name, state) in insist!(self.parts.refdb.projects(None, 100)) {
+        for (name, state) in insist!(self.parts.refdb.refs.projects(None, 100)) {
             self.catch_up(&ProjectKey { name, incarnation: 1 }, state, &mut changes).await;
         }
         if self.mistake != Mistake::NoSync {
@@ -266,7 +266,7 @@ impl Inner {
 
     async fn catch_up(&self, project: &ProjectKey, state: RefItem, changes: &mut Changes) {
         insist!(self.parts.repositories.create(&project.name, &"refs/heads/b0".parse().unwrap()));
-        let mut items = insist!(self.parts.refdb.scan(project, None, 1_000));
+        let mut items = insist!(self.parts.refdb.refs.scan(project, None, 1_000));
         items.push(state);
         let mut moves = Vec::new();
         for item in items {
@@ -310,7 +310,7 @@ impl Inner {
         if self.mistake == Mistake::RefuseSilence && committed.is_none() {
             return false;
         }
-        let bytes = match insist!(self.parts.refdb.poison(&transaction.id.slot)) {
+        let bytes = match insist!(self.parts.refdb.journal.poison(&transaction.id.slot)) {
             SlotState::Committed(_, bytes) => Some(bytes),
             SlotState::Poisoned | SlotState::Empty => None,
         };
@@ -318,7 +318,8 @@ impl Inner {
             self.publish(bytes.clone()).await;
         }
         let next = work.seq.next();
-        while let MarkAnswer::NotOpen(_) = insist!(self.parts.refdb.mark(&self.parts.site, &work.id, &[next], &[next]))
+        while let MarkAnswer::NotOpen(_) =
+            insist!(self.parts.refdb.registry.mark(&self.parts.site, &work.id, &[next], &[next]))
         {
             sleep(PATIENCE).await;
         }
@@ -336,7 +337,7 @@ impl Inner {
                 transaction: transaction.clone(),
                 directories: directories.into_iter().collect(),
             };
-            match self.parts.refdb.commit(&request).await {
+            match self.parts.refdb.refs.commit(&request).await {
                 Ok(CommitAnswer::Committed) => return Some(true),
                 Ok(CommitAnswer::Refused(obstacles)) => {
                     let landed = |obstacle: &Obstacle| matches!(obstacle, Obstacle::Slot(SlotState::Committed(id, _)) if *id == transaction.id);

@@ -3,5 +3,5 @@
 mod refdb;
 mod repositories;
 
-pub use refdb::MeteredRefDb;
+pub use refdb::metered;
 pub use repositories::MeteredRepositories;

@@ -9,25 +9,29 @@ use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq
 use tokio::time::Instant;
 
 use crate::seams::refdb::{
-    CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer, Part,
-    RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
+    CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, JournalStore, MarkAnswer, NodeAnswer, NodeRecord,
+    OpenAnswer, Part, RefDb, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState,
 };
 use crate::telemetry::metrics::{CallEnd, RefDbMetrics, RefDbOp};
 
-/// A refdb whose calls are measured.
-pub struct MeteredRefDb {
-    inner: Arc<dyn RefDb>,
+/// The refdb with every call measured.
+#[must_use]
+pub fn metered(refdb: &RefDb, metrics: &RefDbMetrics) -> RefDb {
+    RefDb {
+        refs: Arc::new(Metered { inner: Arc::clone(&refdb.refs), metrics: metrics.clone() }),
+        journal: Arc::new(Metered { inner: Arc::clone(&refdb.journal), metrics: metrics.clone() }),
+        registry: Arc::new(Metered { inner: Arc::clone(&refdb.registry), metrics: metrics.clone() }),
+    }
+}
+
+/// A part of the refdb whose calls are measured.
+struct Metered<T: ?Sized> {
+    inner: Arc<T>,
     metrics: RefDbMetrics,
 }
 
-impl MeteredRefDb {
-    /// A refdb that passes each call to `inner` and measures it.
-    #[must_use]
-    pub fn new(inner: Arc<dyn RefDb>, metrics: RefDbMetrics) -> Self {
-        Self { inner, metrics }
-    }
-
-    fn note<T>(&self, op: RefDbOp, answer: &Result<T, RefDbError>, conflict: bool, started: Instant) {
+impl<T: ?Sized> Metered<T> {
+    fn note<A>(&self, op: RefDbOp, answer: &Result<A, RefDbError>, conflict: bool, started: Instant) {
         let end = match answer {
             Ok(_) if conflict => CallEnd::Conflict,
             Ok(_) => CallEnd::Answered,
@@ -39,18 +43,14 @@ impl MeteredRefDb {
     }
 }
 
-/// Implements the trait. Each line names a call and the operation under which it is counted. The commit is written out,
-/// because a conflict is a result of its own.
+/// Implements a part: first calls that are written out, then one line per call with the operation under which it is
+/// counted.
 macro_rules! measured {
-    ($($op:ident: $call:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
+    ($part:ident { $($written:tt)* }
+        $($op:ident: $call:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
         #[async_trait]
-        impl RefDb for MeteredRefDb {
-            async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
-                let started = Instant::now();
-                let answer = self.inner.commit(request).await;
-                self.note(RefDbOp::Commit, &answer, answer == Ok(CommitAnswer::Conflict), started);
-                answer
-            }
+        impl $part for Metered<dyn $part> {
+            $($written)*
 
             $(async fn $call(&self, $($argument: $type),*) -> Result<$answer, RefDbError> {
                 let started = Instant::now();
@@ -62,8 +62,15 @@ macro_rules! measured {
     };
 }
 
-measured! {
-    Site: prepare() -> ();
+measured! { RefStore {
+        // A conflict is a result of its own.
+        async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
+            let started = Instant::now();
+            let answer = self.inner.commit(request).await;
+            self.note(RefDbOp::Commit, &answer, answer == Ok(CommitAnswer::Conflict), started);
+            answer
+        }
+    }
     Lock: lock(part: &Part) -> CommitAnswer;
     Commit: seal(txn: &TxnId, encoded: &Bytes) -> SlotState;
     Lock: flip(part: &Part) -> ();
@@ -71,9 +78,16 @@ measured! {
     Read: read(project: &ProjectKey, keys: &[RefKey]) -> Vec<Option<RefItem>>;
     Scan: scan(project: &ProjectKey, after: Option<&RefKey>, limit: usize) -> Vec<RefItem>;
     Scan: projects(after: Option<&ProjectName>, limit: usize) -> Vec<(ProjectName, RefItem)>;
+}
+
+measured! { JournalStore {}
     Slot: slot(slot: &Slot) -> SlotState;
     Poison: poison(slot: &Slot) -> SlotState;
     Collect: collect(slots: &[Slot]) -> ();
+}
+
+measured! { Registry {}
+    Site: prepare() -> ();
     Site: enroll_site(site: &SiteId, role: Role) -> SiteRecord;
     Site: sites() -> Vec<SiteRecord>;
     Site: change_role(from: &SiteRecord, role: Role) -> SiteRecord;

@@ -42,8 +42,8 @@ pub use tables::{TableSettings, Warm};
 
 use super::rules;
 use super::{
-    CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer, Part,
-    RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
+    CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, JournalStore, MarkAnswer, NodeAnswer, NodeRecord,
+    OpenAnswer, Part, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState,
 };
 
 /// The refdb in DynamoDB.
@@ -78,11 +78,7 @@ impl DynamoRefDb {
 }
 
 #[async_trait]
-impl RefDb for DynamoRefDb {
-    async fn prepare(&self) -> Result<(), RefDbError> {
-        tables::prepare(&self.client, &self.tables, self.settings).await
-    }
-
+impl RefStore for DynamoRefDb {
     async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
         rules::well_formed(request)?;
         self.round_trips.fetch_add(1, Ordering::Relaxed);
@@ -126,7 +122,10 @@ impl RefDb for DynamoRefDb {
     ) -> Result<Vec<(ProjectName, RefItem)>, RefDbError> {
         refs::projects(&self.client, &self.tables, after, limit).await
     }
+}
 
+#[async_trait]
+impl JournalStore for DynamoRefDb {
     async fn slot(&self, slot: &Slot) -> Result<SlotState, RefDbError> {
         slots::read(&self.client, &self.tables, slot).await
     }
@@ -137,6 +136,13 @@ impl RefDb for DynamoRefDb {
 
     async fn collect(&self, slots: &[Slot]) -> Result<(), RefDbError> {
         slots::collect(&self.client, &self.tables, slots).await
+    }
+}
+
+#[async_trait]
+impl Registry for DynamoRefDb {
+    async fn prepare(&self) -> Result<(), RefDbError> {
+        tables::prepare(&self.client, &self.tables, self.settings).await
     }
 
     async fn enroll_site(&self, site: &SiteId, role: Role) -> Result<SiteRecord, RefDbError> {

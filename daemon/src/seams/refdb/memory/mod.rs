@@ -16,12 +16,12 @@ use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{
-    CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer, Part,
-    RefDb, RefDbError, RefItem, Role, SiteRecord, SlotState,
+    CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, JournalStore, MarkAnswer, NodeAnswer, NodeRecord,
+    OpenAnswer, Part, RefDb, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState,
 };
 use crate::base::faults::injected_bug::InjectedBugs;
 use refs::Refs;
-use registry::Registry;
+use registry::Records;
 
 /// A refdb in memory. Clones share the data.
 #[derive(Clone, Debug, Default)]
@@ -30,7 +30,7 @@ pub struct MemoryRefDb(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     refs: Refs,
-    registry: Registry,
+    registry: Records,
 }
 
 impl MemoryRefDb {
@@ -48,6 +48,12 @@ impl MemoryRefDb {
         new
     }
 
+    /// This store as a refdb.
+    #[must_use]
+    pub fn refdb(&self) -> RefDb {
+        RefDb::of(&Arc::new(self.clone()))
+    }
+
     /// Locks the state. No call leaves the maps half-written, so they are good even after a test thread has panicked.
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock()
@@ -55,7 +61,7 @@ impl MemoryRefDb {
 }
 
 #[async_trait]
-impl RefDb for MemoryRefDb {
+impl RefStore for MemoryRefDb {
     async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
         self.state().refs.commit(request)
     }
@@ -99,7 +105,10 @@ impl RefDb for MemoryRefDb {
     ) -> Result<Vec<(ProjectName, RefItem)>, RefDbError> {
         Ok(self.state().refs.projects(after, limit))
     }
+}
 
+#[async_trait]
+impl JournalStore for MemoryRefDb {
     async fn slot(&self, slot: &Slot) -> Result<SlotState, RefDbError> {
         Ok(self.state().refs.slot(slot))
     }
@@ -112,7 +121,10 @@ impl RefDb for MemoryRefDb {
         self.state().refs.collect(slots);
         Ok(())
     }
+}
 
+#[async_trait]
+impl Registry for MemoryRefDb {
     async fn enroll_site(&self, site: &SiteId, role: Role) -> Result<SiteRecord, RefDbError> {
         Ok(self.state().registry.enroll_site(site, role))
     }

@@ -12,7 +12,7 @@ use crate::seams::refdb::{
 
 /// The registry. `highest` outlives the incarnations that it counts.
 #[derive(Debug, Default)]
-pub(super) struct Registry {
+pub(super) struct Records {
     sites: BTreeMap<SiteId, SiteRecord>,
     incarnations: BTreeMap<(SiteId, IncarnationId), IncarnationRecord>,
     highest: BTreeMap<(SiteId, NodeId), u64>,
@@ -21,7 +21,7 @@ pub(super) struct Registry {
     instances: BTreeMap<String, NodeId>,
 }
 
-impl Registry {
+impl Records {
     pub(super) fn enroll_site(&mut self, site: &SiteId, role: Role) -> SiteRecord {
         let new = || SiteRecord { site: site.clone(), role, epoch: 1 };
         self.sites.entry(site.clone()).or_insert_with(new).clone()

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use lockstep_proto::RefKey;
 
-use super::StagedRefDb;
+use super::StagedRefs;
 use crate::base::faults::injected_bug::InjectedBug;
 use crate::seams::refdb::{CommitAnswer, CommitRequest, Obstacle, Part, RefDbError, RefItem, SlotState, rules};
 
@@ -16,7 +16,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// The longest of these pauses. After it the whole copy counts as not taken.
 const LAST_PAUSE: Duration = Duration::from_millis(640);
 
-impl StagedRefDb {
+impl StagedRefs {
     /// Sends one copy of a commit of any size. If a lock that stood against it is gone now, the answer is
     /// [`CommitAnswer::Conflict`], and the caller may try again at once.
     pub(super) async fn commit_any(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
@@ -35,11 +35,11 @@ impl StagedRefDb {
     async fn in_one_write(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
         let transaction = &request.transaction;
         if transaction.commands.len() + request.directories.len() < self.most {
-            return self.inner.commit(request).await;
+            return self.inner.refs.commit(request).await;
         }
         match self.lock_all(&self.folders(transaction, &request.directories)).await? {
             CommitAnswer::Committed => {
-                self.inner.commit(&CommitRequest { directories: Vec::new(), ..request.clone() }).await
+                self.inner.refs.commit(&CommitRequest { directories: Vec::new(), ..request.clone() }).await
             }
             met => Ok(met),
         }
@@ -72,8 +72,8 @@ impl StagedRefDb {
     ) -> Result<CommitAnswer, RefDbError> {
         let id = &request.transaction.id;
         let state = match self.bugs.has(InjectedBug::ReleasedUnpoisoned) {
-            true => self.inner.slot(&id.slot).await,
-            false => self.inner.poison(&id.slot).await,
+            true => self.inner.journal.slot(&id.slot).await,
+            false => self.inner.journal.poison(&id.slot).await,
         };
         match state.map_err(not_begun)? {
             SlotState::Committed(txn, _) if txn == *id => {
@@ -92,7 +92,7 @@ impl StagedRefDb {
     async fn seal(&self, request: &CommitRequest, parts: &[Part]) -> Result<CommitAnswer, RefDbError> {
         crate::base::faults::failpoint::reach("commit.locked");
         let id = &request.transaction.id;
-        match self.inner.seal(id, &request.encoded).await? {
+        match self.inner.refs.seal(id, &request.encoded).await? {
             SlotState::Committed(txn, _) if txn == *id => {
                 crate::base::faults::failpoint::reach("commit.sealed");
                 // If a ref is not moved now, the next node that meets its lock moves it.
@@ -112,7 +112,7 @@ impl StagedRefDb {
         let (mut left, mut obstacles): (Vec<&Part>, Vec<Obstacle>) = (parts.iter().collect(), Vec::new());
         let mut pause = FIRST_PAUSE;
         loop {
-            let answers = a_few_at_once(left.iter().map(|part| self.inner.lock(part)).collect()).await;
+            let answers = a_few_at_once(left.iter().map(|part| self.inner.refs.lock(part)).collect()).await;
             let (mut again, mut why) = (Vec::new(), None);
             for (part, answer) in left.into_iter().zip(answers) {
                 match answer {
@@ -143,7 +143,7 @@ impl StagedRefDb {
 
     /// Moves the refs of all parts.
     pub(super) async fn flip_all(&self, parts: &[Part]) -> Result<(), RefDbError> {
-        let flips = a_few_at_once(parts.iter().map(|part| self.inner.flip(part)).collect()).await;
+        let flips = a_few_at_once(parts.iter().map(|part| self.inner.refs.flip(part)).collect()).await;
         flips.into_iter().collect()
     }
 
@@ -152,7 +152,8 @@ impl StagedRefDb {
     async fn release_all(&self, parts: &[Part]) {
         let keys = |part: &Part| part.commands.iter().map(|command| command.key.clone()).collect::<Vec<RefKey>>();
         let keys: Vec<Vec<RefKey>> = parts.iter().map(keys).collect();
-        let releases = parts.iter().zip(&keys).map(|(part, keys)| self.inner.release(&part.project, &part.txn, keys));
+        let releases =
+            parts.iter().zip(&keys).map(|(part, keys)| self.inner.refs.release(&part.project, &part.txn, keys));
         let _ = a_few_at_once(releases.collect()).await;
     }
 

@@ -2,7 +2,7 @@
 
 use lockstep_proto::{Slot, Transaction, TxnId};
 
-use super::StagedRefDb;
+use super::StagedRefs;
 use crate::base::faults::injected_bug::InjectedBug;
 use crate::seams::refdb::{IncarnationRecord, IncarnationState, RefDbError, SlotState};
 
@@ -17,7 +17,7 @@ pub enum Fate {
     Void,
 }
 
-impl StagedRefDb {
+impl StagedRefs {
     /// Finds the fate of a transaction in its slot.
     ///
     /// # Errors
@@ -36,7 +36,7 @@ impl StagedRefDb {
 
     /// The fate that an occupied slot shows. None if the slot is empty.
     async fn occupant(&self, txn: &TxnId) -> Result<Option<Fate>, RefDbError> {
-        Ok(match self.inner.slot(&txn.slot).await? {
+        Ok(match self.inner.journal.slot(&txn.slot).await? {
             SlotState::Empty => None,
             SlotState::Committed(id, bytes) if id == *txn => {
                 let decoded = Transaction::decode(&bytes);
@@ -50,8 +50,8 @@ impl StagedRefDb {
     /// Whether a slot was ever occupied: it is below its lane's settled mark, or its incarnation is drained. An
     /// incarnation that is forgotten was drained before.
     async fn is_over(&self, slot: &Slot) -> Result<bool, RefDbError> {
-        for site in self.inner.sites().await? {
-            let all = self.inner.incarnations(&site.site).await?;
+        for site in self.inner.registry.sites().await? {
+            let all = self.inner.registry.incarnations(&site.site).await?;
             if let Some(incarnation) = all.iter().find(|one| one.id == slot.lane.incarnation) {
                 return Ok(is_below(slot, incarnation));
             }

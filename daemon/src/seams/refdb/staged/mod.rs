@@ -8,7 +8,7 @@
 //! any node that meets it looks there. If the transaction is committed, this node moves the ref. If the transaction can
 //! never be committed, this node removes the lock. If its fate is open, the lock stays until the owner of the journal
 //! has committed or poisoned the slot. A slot is collected only when no ref carries its lock any more
-//! ([`StagedRefDb::settle`]).
+//! ([`StagedRefs::finish`]).
 //!
 //! This module keeps no state, and each step may be repeated. The conditions of the writes make a second copy, or a
 //! late one, harmless. In particular, a ref that has moved has another version than a late copy of its lock asks for.
@@ -26,10 +26,10 @@ use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 
 pub use fate::Fate;
 
-/// A refdb that takes transactions of any size. In its answers, the fate of a remaining lock is open: its transaction
-/// is neither committed nor void.
-pub struct StagedRefDb {
-    inner: Arc<dyn RefDb>,
+/// The refs of a refdb, for transactions of any size. In its answers, the fate of a remaining lock is open: its
+/// transaction is neither committed nor void.
+pub struct StagedRefs {
+    inner: RefDb,
     /// The most items of one write.
     most: usize,
     bugs: InjectedBugs,
@@ -38,12 +38,18 @@ pub struct StagedRefDb {
 /// The most items of one write to DynamoDB, for a refdb that has no bound of its own.
 pub const WRITE_ITEMS: usize = rules::ITEMS;
 
-impl StagedRefDb {
+impl StagedRefs {
     /// A refdb that commits at most `most` items in one write, the slot and new directories included. `most` is clamped
     /// to 2 to [`WRITE_ITEMS`].
     #[must_use]
-    pub fn new(inner: Arc<dyn RefDb>, most: usize, bugs: InjectedBugs) -> Self {
+    pub fn new(inner: RefDb, most: usize, bugs: InjectedBugs) -> Self {
         Self { inner, most: most.clamp(2, WRITE_ITEMS), bugs }
+    }
+
+    /// The refdb with these refs. Journal and registry are those of the inner refdb.
+    #[must_use]
+    pub fn refdb(self: &Arc<Self>) -> RefDb {
+        RefDb { refs: Arc::clone(self) as _, ..self.inner.clone() }
     }
 
     /// Makes sure that no ref carries the lock of a committed transaction any more. Called before the slot of the
@@ -51,7 +57,7 @@ impl StagedRefDb {
     ///
     /// # Errors
     /// An error of the refdb. The slot must then stay.
-    pub async fn settle(&self, transaction: &Transaction) -> Result<(), RefDbError> {
+    pub async fn finish(&self, transaction: &Transaction) -> Result<(), RefDbError> {
         if !self.is_staged(transaction) || self.bugs.has(InjectedBug::LockOutlivesSlot) {
             return Ok(());
         }
@@ -101,7 +107,7 @@ impl StagedRefDb {
                     transaction.commands.retain(|command| keys.contains(&command.key));
                     self.flip_all(&self.parts(&transaction)).await.map(|()| true)?
                 }
-                Fate::Void => self.inner.release(project, txn, &keys).await.map(|()| true)?,
+                Fate::Void => self.inner.refs.release(project, txn, &keys).await.map(|()| true)?,
             };
         }
         Ok(freed)

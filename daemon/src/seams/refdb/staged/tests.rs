@@ -1,15 +1,13 @@
 //! The handling of a transaction that stopped halfway, by a node that meets its locks. `tests/sim` stops one at every
 //! moment.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use lockstep_proto::{Command, Lane, Oid, Pack, RefValue, Seq, SiteId, Slot, Version};
 
 use super::*;
 use crate::seams::refdb::memory::MemoryRefDb;
 use crate::seams::refdb::{
-    CommitAnswer, CommitRequest, IncarnationRecord, IncarnationState, Obstacle, Role, SlotState,
+    CommitAnswer, CommitRequest, IncarnationRecord, IncarnationState, Obstacle, RefStore, Role, SlotState,
 };
 
 fn slot(seq: u64) -> Slot {
@@ -62,20 +60,20 @@ fn project() -> ProjectKey {
 }
 
 /// A refdb in which the incarnation of all slots is open.
-async fn world() -> (Arc<MemoryRefDb>, StagedRefDb) {
-    let raw = Arc::new(MemoryRefDb::new());
-    let epoch = raw.enroll_site(&site(), Role::Active).await.unwrap().epoch;
+async fn world() -> (RefDb, StagedRefs) {
+    let raw = MemoryRefDb::new().refdb();
+    let epoch = raw.registry.enroll_site(&site(), Role::Active).await.unwrap().epoch;
     let (id, state, none) = (slot(0).lane.incarnation, IncarnationState::Open, vec![Seq(0)]);
     let (settled, published) = (none.clone(), none);
     let record = IncarnationRecord { id, site: site(), epoch, state, window: 64, settled, published };
-    raw.open_incarnation(&record).await.unwrap();
-    let staged = StagedRefDb::new(Arc::clone(&raw) as Arc<dyn RefDb>, WRITE_ITEMS, InjectedBugs::default());
+    raw.registry.open_incarnation(&record).await.unwrap();
+    let staged = StagedRefs::new(raw.clone(), WRITE_ITEMS, InjectedBugs::default());
     (raw, staged)
 }
 
-async fn values(refdb: &dyn RefDb, refs: std::ops::Range<usize>) -> Vec<(Version, RefValue, bool)> {
+async fn values(store: &dyn RefStore, refs: std::ops::Range<usize>) -> Vec<(Version, RefValue, bool)> {
     let keys: Vec<RefKey> = refs.map(key).collect();
-    let items = refdb.read(&project(), &keys).await.unwrap();
+    let items = store.read(&project(), &keys).await.unwrap();
     let tell = |item: Option<RefItem>| {
         item.map_or((Version::NONE, RefValue::Absent, false), |item| (item.version, item.value, item.lock.is_some()))
     };
@@ -83,9 +81,9 @@ async fn values(refdb: &dyn RefDb, refs: std::ops::Range<usize>) -> Vec<(Version
 }
 
 /// Locks every part of a request, as its writer does in the first step.
-async fn locks(raw: &MemoryRefDb, staged: &StagedRefDb, request: &CommitRequest) {
+async fn locks(raw: &RefDb, staged: &StagedRefs, request: &CommitRequest) {
     for part in staged.parts(&request.transaction) {
-        assert_eq!(raw.lock(&part).await, Ok(CommitAnswer::Committed));
+        assert_eq!(raw.refs.lock(&part).await, Ok(CommitAnswer::Committed));
     }
 }
 
@@ -94,23 +92,23 @@ async fn two_thousand_refs_move_together() {
     let (raw, staged) = world().await;
     let first = request(0, 0..2_000, &[], 1);
     assert_eq!(staged.commit(&first).await, Ok(CommitAnswer::Committed));
-    assert_eq!(values(&*raw, 0..2_000).await, vec![(Version(1), value(1), false); 2_000]);
+    assert_eq!(values(raw.refs.as_ref(), 0..2_000).await, vec![(Version(1), value(1), false); 2_000]);
     assert_eq!(staged.commit(&first).await, Ok(CommitAnswer::Committed), "a second copy");
-    let items = raw.read(&project(), &(0..2_000).map(key).collect::<Vec<_>>()).await.unwrap();
+    let items = raw.refs.read(&project(), &(0..2_000).map(key).collect::<Vec<_>>()).await.unwrap();
     assert_eq!(staged.commit(&request(1, 0..2_000, &items, 2)).await, Ok(CommitAnswer::Committed));
-    assert_eq!(values(&*raw, 0..2_000).await, vec![(Version(2), value(2), false); 2_000]);
+    assert_eq!(values(raw.refs.as_ref(), 0..2_000).await, vec![(Version(2), value(2), false); 2_000]);
 }
 
 #[tokio::test]
 async fn one_stale_ref_of_many_refuses_all_and_leaves_no_lock() {
     let (raw, staged) = world().await;
-    assert_eq!(raw.commit(&request(0, 149..150, &[], 9)).await, Ok(CommitAnswer::Committed));
+    assert_eq!(raw.refs.commit(&request(0, 149..150, &[], 9)).await, Ok(CommitAnswer::Committed));
     let answer = staged.commit(&request(1, 0..300, &[], 1)).await;
     let Ok(CommitAnswer::Refused(obstacles)) = answer else { panic!("{answer:?}") };
     assert!(matches!(&obstacles[..], [Obstacle::Stale(item)] if item.key == key(149)), "{obstacles:?}");
-    let unlocked = values(&*raw, 0..300).await.iter().all(|(_, _, locked)| !locked);
-    assert!(unlocked && values(&*raw, 0..1).await[0].1 == RefValue::Absent);
-    assert_eq!(raw.slot(&slot(1)).await, Ok(SlotState::Poisoned), "a late copy can do no harm");
+    let unlocked = values(raw.refs.as_ref(), 0..300).await.iter().all(|(_, _, locked)| !locked);
+    assert!(unlocked && values(raw.refs.as_ref(), 0..1).await[0].1 == RefValue::Absent);
+    assert_eq!(raw.journal.slot(&slot(1)).await, Ok(SlotState::Poisoned), "a late copy can do no harm");
 }
 
 #[tokio::test]
@@ -119,10 +117,13 @@ async fn who_meets_the_locks_of_a_committed_transaction_moves_its_refs() {
     let request = request(0, 0..150, &[], 1);
     locks(&raw, &staged, &request).await;
     assert_eq!(values(&staged, 0..1).await, [(Version::NONE, RefValue::Absent, true)], "its fate is open");
-    let sealed = raw.seal(&request.transaction.id, &request.encoded).await.unwrap();
+    let sealed = raw.refs.seal(&request.transaction.id, &request.encoded).await.unwrap();
     assert!(matches!(sealed, SlotState::Committed(..)));
     assert_eq!(values(&staged, 7..8).await, [(Version(1), value(1), false)]);
-    assert_eq!(values(&*raw, 7..9).await, [(Version(1), value(1), false), (Version::NONE, RefValue::Absent, true)]);
+    assert_eq!(
+        values(raw.refs.as_ref(), 7..9).await,
+        [(Version(1), value(1), false), (Version::NONE, RefValue::Absent, true)]
+    );
     assert_eq!(values(&staged, 0..150).await, vec![(Version(1), value(1), false); 150]);
 }
 
@@ -131,7 +132,7 @@ async fn a_scan_shows_what_is_committed_behind_locks() {
     let (raw, staged) = world().await;
     let request = request(0, 0..150, &[], 1);
     locks(&raw, &staged, &request).await;
-    raw.seal(&request.transaction.id, &request.encoded).await.unwrap();
+    raw.refs.seal(&request.transaction.id, &request.encoded).await.unwrap();
     let page = staged.scan(&project(), Some(&key(99)), 20).await.unwrap();
     assert!(page.len() == 20 && page.iter().all(|item| item.value == value(1) && item.lock.is_none()));
 }
@@ -146,7 +147,7 @@ async fn a_commit_that_meets_locks_waits_until_their_fate_is_known() {
     let Ok(CommitAnswer::Refused(obstacles)) = answer else { panic!("{answer:?}") };
     assert!(matches!(&obstacles[..], [Obstacle::Locked(_)]), "{obstacles:?}");
     // The owner of the journal poisons slots that stay empty.
-    raw.poison(&slot(0)).await.unwrap();
+    raw.journal.poison(&slot(0)).await.unwrap();
     assert_eq!(staged.commit(&small).await, Ok(CommitAnswer::Conflict), "the lock is gone: try again");
     assert_eq!(staged.commit(&small).await, Ok(CommitAnswer::Committed));
 }
@@ -159,7 +160,7 @@ async fn a_lock_that_arrives_after_its_slot_was_collected_is_void() {
     let late = request(0, 0..150, &[], 1);
     locks(&raw, &staged, &late).await;
     assert!(values(&staged, 0..1).await[0].2, "nothing shows yet that the slot was occupied");
-    raw.mark(&site(), &slot(0).lane.incarnation, &[Seq(1)], &[Seq(1)]).await.unwrap();
+    raw.registry.mark(&site(), &slot(0).lane.incarnation, &[Seq(1)], &[Seq(1)]).await.unwrap();
     assert_eq!(values(&staged, 0..1).await, [(Version::NONE, RefValue::Absent, false)]);
 }
 
@@ -168,10 +169,10 @@ async fn a_slot_is_settled_before_it_is_collected() {
     let (raw, staged) = world().await;
     let request = request(0, 0..150, &[], 1);
     locks(&raw, &staged, &request).await;
-    raw.seal(&request.transaction.id, &request.encoded).await.unwrap();
-    staged.settle(&request.transaction).await.unwrap();
-    raw.collect(&[slot(0)]).await.unwrap();
-    assert_eq!(values(&*raw, 0..150).await, vec![(Version(1), value(1), false); 150]);
+    raw.refs.seal(&request.transaction.id, &request.encoded).await.unwrap();
+    staged.finish(&request.transaction).await.unwrap();
+    raw.journal.collect(&[slot(0)]).await.unwrap();
+    assert_eq!(values(raw.refs.as_ref(), 0..150).await, vec![(Version(1), value(1), false); 150]);
 }
 
 #[tokio::test]
@@ -181,6 +182,6 @@ async fn new_folders_that_do_not_fit_are_marked_before() {
     request.directories = (0..80).map(|n| format!("refs/heads/d{n:02}").parse().unwrap()).collect();
     assert_eq!(staged.commit(&request).await, Ok(CommitAnswer::Committed));
     let keys: Vec<RefKey> = request.directories.iter().cloned().map(RefKey::Ref).collect();
-    let marked = raw.read(&project(), &keys).await.unwrap();
+    let marked = raw.refs.read(&project(), &keys).await.unwrap();
     assert!(marked.iter().all(|item| item.as_ref().is_some_and(|item| item.directory)));
 }

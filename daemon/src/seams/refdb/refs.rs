@@ -1,0 +1,130 @@
+//! Refs and their commits: the part of the refdb that decides what a ref is.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use lockstep_proto::{Command, ProjectKey, ProjectName, RefKey, RefName, RefValue, Transaction, TxnId, Version};
+
+use super::error::RefDbError;
+use super::journal::SlotState;
+
+/// The item of a ref.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefItem {
+    /// The ref or pseudo-ref.
+    pub key: RefKey,
+    /// The version. [`Version::NONE`] if only a directory mark or a lock created the item.
+    pub version: Version,
+    /// The value. Absent for a tombstone.
+    pub value: RefValue,
+    /// The transaction that gave this version. None for [`Version::NONE`].
+    pub txn: Option<TxnId>,
+    /// Whether the name is marked as a directory. If so, no ref of this very name can be created.
+    pub directory: bool,
+    /// The transaction that has locked the ref, if there is one. If it is committed, it decides the value of the ref.
+    pub lock: Option<TxnId>,
+}
+
+/// A transaction on its way to the refdb. Its bytes are encoded once.
+#[derive(Clone, Debug)]
+pub struct CommitRequest {
+    /// The transaction to commit.
+    pub transaction: Transaction,
+    /// The bytes for the slot: `transaction.encode()`.
+    pub encoded: Bytes,
+    /// Names that must not be live and become directories: the proper prefixes of created refs that this node has not
+    /// seen marked yet. Sorted, no duplicates, none of them a command's own ref.
+    pub directories: Vec<RefName>,
+}
+
+/// A part of a transaction that is committed under locks. It has at most as many items as one write takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The id of the transaction.
+    pub txn: TxnId,
+    /// The project of the transaction.
+    pub project: ProjectKey,
+    /// Some commands of the transaction.
+    pub commands: Vec<Command>,
+    /// Some directories of the transaction, as in [`CommitRequest`].
+    pub directories: Vec<RefName>,
+}
+
+/// The answer to one copy of a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommitAnswer {
+    /// The write took effect. It is true everywhere.
+    Committed,
+    /// This copy did nothing, because of every obstacle in the list, which is never empty.
+    Refused(Vec<Obstacle>),
+    /// This copy did nothing, because another write to one of the items was in progress. Try again.
+    Conflict,
+}
+
+/// An obstacle that a commit met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The slot is occupied: by this very transaction (an earlier copy landed), by another one, or by poison.
+    Slot(SlotState),
+    /// The ref does not have the version, value and transaction that the command builds on. This is final: versions
+    /// never go back.
+    Stale(RefItem),
+    /// The item is locked by another transaction.
+    Locked(RefItem),
+    /// The ref's own name is marked as a directory: refs exist, or existed, below it.
+    IsDirectory(RefName),
+    /// A proper prefix of a created name is a live ref.
+    PrefixIsLive(RefName),
+}
+
+/// Reads refs, and commits transactions.
+#[async_trait]
+pub trait RefStore: Send + Sync {
+    /// The commit point: one round trip, for any number of refs.
+    ///
+    /// It succeeds if all of this holds: for every command the item has version `command.version - 1`, value
+    /// `command.old`, transaction `command.predecessor` and no lock; no created ref (`old` absent, `new` not) is marked
+    /// as a directory; no name in `directories` is live; and the slot is empty. Then every command's item gets its new
+    /// value, version and transaction, every directory its mark, and the slot the bytes.
+    async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError>;
+
+    /// Whether this transaction is committed in several steps. If so, an attempt that did not succeed may have left
+    /// locks. Its slot must then be committed or poisoned; it is not free for another transaction.
+    fn commits_in_steps(&self, _transaction: &Transaction) -> bool {
+        false
+    }
+
+    /// Locks the refs of a part for its transaction, and marks its directories, all or nothing. The obstacles are those
+    /// of a commit, except for the slot and for a lock of this very transaction.
+    async fn lock(&self, part: &Part) -> Result<CommitAnswer, RefDbError>;
+
+    /// The commit point of a transaction under locks. Writes it into its slot if the slot is empty, and returns the
+    /// content of the slot, which is never [`SlotState::Empty`].
+    async fn seal(&self, txn: &TxnId, encoded: &Bytes) -> Result<SlotState, RefDbError>;
+
+    /// Moves the refs of a part that carry the lock of its transaction, and removes the locks. The transaction must be
+    /// committed. Once this is answered, none of the refs carries the lock.
+    async fn flip(&self, part: &Part) -> Result<(), RefDbError>;
+
+    /// Removes the locks of a transaction from these refs. The transaction must be one that can never be committed.
+    async fn release(&self, project: &ProjectKey, txn: &TxnId, keys: &[RefKey]) -> Result<(), RefDbError>;
+
+    /// Reads items with strong consistency, in the order of `keys`. `None` where there is no item.
+    async fn read(&self, project: &ProjectKey, keys: &[RefKey]) -> Result<Vec<Option<RefItem>>, RefDbError>;
+
+    /// Reads the items of a project with strong consistency, in key order, tombstones included: at most `limit` items,
+    /// after `after`. Fewer than `limit` items mean that there are no more. The `@state` item is not among them: it
+    /// belongs to the name, not to the incarnation ([`RefStore::projects`], [`RefStore::read`]).
+    async fn scan(
+        &self,
+        project: &ProjectKey,
+        after: Option<&RefKey>,
+        limit: usize,
+    ) -> Result<Vec<RefItem>, RefDbError>;
+
+    /// The `@state` items of all projects after `after`, in the order of their names, at most `limit`.
+    async fn projects(
+        &self,
+        after: Option<&ProjectName>,
+        limit: usize,
+    ) -> Result<Vec<(ProjectName, RefItem)>, RefDbError>;
+}

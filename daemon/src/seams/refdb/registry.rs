@@ -1,0 +1,217 @@
+//! The registry: sites, nodes and incarnations, and the Gerrit of the installation.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use lockstep_proto::{IncarnationId, LaneId, NodeId, ProjectName, Seq, SiteId};
+use serde::{Deserialize, Serialize};
+
+use super::error::RefDbError;
+
+/// The role of a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// The site commits and applies.
+    Active,
+    /// The site applies only.
+    Standby,
+    /// The site ends the work that it has begun.
+    Draining,
+    /// The site does not commit.
+    Fenced,
+}
+
+/// The record of a site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteRecord {
+    /// The name of the site.
+    pub site: SiteId,
+    /// The role of the site.
+    pub role: Role,
+    /// The epoch of the site. Every change of role raises it.
+    pub epoch: u64,
+}
+
+/// The state of an incarnation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IncarnationState {
+    /// The owner of the incarnation commits.
+    Open,
+    /// The settled marks are immutable. The node that froze the incarnation poisons and publishes its window.
+    Frozen,
+    /// Every slot of the incarnation is settled and published.
+    Drained,
+}
+
+/// The record of an incarnation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IncarnationRecord {
+    /// The id: node and number.
+    pub id: IncarnationId,
+    /// The site of the node.
+    pub site: SiteId,
+    /// The site's epoch when the incarnation was opened.
+    pub epoch: u64,
+    /// The state: open, frozen or drained.
+    pub state: IncarnationState,
+    /// The number of slots above its settled mark that each lane may use.
+    pub window: u64,
+    /// The settled mark of each lane: every slot below is committed or poisoned. The length is the number of lanes.
+    pub settled: Vec<Seq>,
+    /// The published mark of each lane: every slot below is in the event log.
+    pub published: Vec<Seq>,
+}
+
+/// The answer to the opening of an incarnation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OpenAnswer {
+    /// The incarnation is open.
+    Opened,
+    /// The site's role or epoch does not allow it. This is the record of the site.
+    NotAllowed(SiteRecord),
+    /// The node has, or had, an incarnation with this number or a higher one.
+    Exists,
+}
+
+/// The answer to a write of marks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MarkAnswer {
+    /// The marks were written.
+    Written,
+    /// The incarnation is frozen or drained: its owner must stop.
+    NotOpen(IncarnationState),
+}
+
+/// The record of a node: its identity, its heartbeat, and how far it has applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeRecord {
+    /// The name of the node.
+    pub node: NodeId,
+    /// The site of the node.
+    pub site: SiteId,
+    /// The id of the node's git volume.
+    pub volume: String,
+    /// The number of starts. A volume that was restored from a snapshot is behind it.
+    pub starts: u64,
+    /// The heartbeat, a number that the node raises. A node that sees it unchanged for a whole lease may adopt this
+    /// node's journal.
+    pub beat: u64,
+    /// Whether the node was away beyond retention. If so, it must reconcile before it is ready, and nothing is kept for
+    /// it.
+    pub expelled: bool,
+    /// The low-water mark of each lane, of any node: every slot below is durably applied (or skipped) here.
+    pub low_water: BTreeMap<LaneId, Seq>,
+}
+
+/// The end of the volume id of a node that reconciles.
+const RECONCILES: &str = " reconciles";
+
+impl NodeRecord {
+    /// The volume id in a node's record until the node has reconciled. No volume has such an id, so a node that crashes
+    /// in between reconciles again.
+    #[must_use]
+    pub fn reconciling(volume: &str) -> String {
+        format!("{volume}{RECONCILES}")
+    }
+
+    /// Whether the node has not reconciled yet. If so, its marks do not tell what it holds.
+    #[must_use]
+    pub fn reconciles(&self) -> bool {
+        self.volume.ends_with(RECONCILES)
+    }
+}
+
+/// The identity of this installation's Gerrit: the values that its servers have in common at every site. The first
+/// Gerrit that is accepted sets them, for ever.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GerritRecord {
+    /// `gerrit.serverId`, 1 to 128 bytes.
+    pub server_id: String,
+    /// The project from which all others inherit.
+    pub all_projects: ProjectName,
+    /// The project of accounts and groups.
+    pub all_users: ProjectName,
+}
+
+/// The answer to a conditional write of a node's record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeAnswer {
+    /// The record was written.
+    Written,
+    /// The stored record is not the one that the writer expected: another volume, another start, or expelled. This is
+    /// the stored record.
+    Differs(NodeRecord),
+}
+
+/// Reads and changes the records of sites, nodes and incarnations by conditional writes.
+#[async_trait]
+pub trait Registry: Send + Sync {
+    /// Creates the tables of the store if they are missing, and checks that the store can keep the contract. Called
+    /// before the first other call. May be called again.
+    async fn prepare(&self) -> Result<(), RefDbError> {
+        Ok(())
+    }
+
+    /// Creates the site's record with epoch 1 if there is none, and returns the stored record.
+    async fn enroll_site(&self, site: &SiteId, role: Role) -> Result<SiteRecord, RefDbError>;
+
+    /// The records of all sites.
+    async fn sites(&self) -> Result<Vec<SiteRecord>, RefDbError>;
+
+    /// Changes a site's role and raises its epoch, if the epoch is still `from.epoch`. Returns the stored record.
+    async fn change_role(&self, from: &SiteRecord, role: Role) -> Result<SiteRecord, RefDbError>;
+
+    /// Creates an incarnation's record, if the site's role is [`Role::Active`] and its epoch is `record.epoch`.
+    async fn open_incarnation(&self, record: &IncarnationRecord) -> Result<OpenAnswer, RefDbError>;
+
+    /// Every incarnation of a site that is not forgotten, drained ones included, in the order of their ids. The read is
+    /// strongly consistent.
+    async fn incarnations(&self, site: &SiteId) -> Result<Vec<IncarnationRecord>, RefDbError>;
+
+    /// The highest number that an incarnation of this node ever had. Zero if there was none.
+    async fn last_incarnation(&self, site: &SiteId, node: &NodeId) -> Result<u64, RefDbError>;
+
+    /// Writes both marks of an open incarnation's lanes. Marks never go back: a lower mark is ignored.
+    async fn mark(
+        &self,
+        site: &SiteId,
+        id: &IncarnationId,
+        settled: &[Seq],
+        published: &[Seq],
+    ) -> Result<MarkAnswer, RefDbError>;
+
+    /// Freezes an incarnation if it is open, and returns its record, whose settled marks are final.
+    async fn freeze(&self, site: &SiteId, id: &IncarnationId) -> Result<IncarnationRecord, RefDbError>;
+
+    /// Sets a frozen incarnation to drained, with its final published marks (every slot below them is settled
+    /// and in the event log).
+    async fn drained(&self, site: &SiteId, id: &IncarnationId, published: &[Seq]) -> Result<(), RefDbError>;
+
+    /// The records of all nodes.
+    async fn nodes(&self) -> Result<Vec<NodeRecord>, RefDbError>;
+
+    /// Writes a node's record, if there is none and `previous` is none, or if the stored record has the volume, starts
+    /// and expulsion of `previous`.
+    async fn put_node(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<NodeAnswer, RefDbError>;
+
+    /// Removes the records of drained incarnations whose slots are collected.
+    async fn forget_incarnations(&self, site: &SiteId, ids: &[IncarnationId]) -> Result<(), RefDbError>;
+
+    /// The identity of the installation's Gerrit. None if no Gerrit was accepted yet.
+    async fn gerrit(&self) -> Result<Option<GerritRecord>, RefDbError>;
+
+    /// Writes the identity if there is none, and returns the stored one.
+    async fn enroll_gerrit(&self, record: &GerritRecord) -> Result<GerritRecord, RefDbError>;
+
+    /// Every claimed `gerrit.instanceId`, with the node that has it.
+    async fn instances(&self) -> Result<BTreeMap<String, NodeId>, RefDbError>;
+
+    /// Gives an instance id (1 to 128 bytes) to a node, if no node has it, or if the node itself or `from` has it.
+    /// Returns the node that has it then.
+    async fn claim_instance(&self, instance: &str, node: &NodeId, from: Option<&NodeId>) -> Result<NodeId, RefDbError>;
+
+    /// Takes an instance id from a node, if the node has it.
+    async fn release_instance(&self, instance: &str, node: &NodeId) -> Result<(), RefDbError>;
+}
