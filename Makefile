@@ -37,9 +37,14 @@ kit = LOCKSTEP_GERRIT_VERSION$(2)=$(1) LOCKSTEP_GERRIT_WAR$(2)=$(CURDIR)/.cache/
   LOCKSTEP_BRIDGE_JAR$(2)="$$(ls $(CURDIR)/bridge/gerrit-$(basename $(1))/target/lockstep-bridge-gerrit-*.jar)" \
   LOCKSTEP_GERRIT_PLUGIN$(2)=$(CURDIR)/bridge/test-plugin/target/$(1)/test-plugin.jar
 GERRIT = LOCKSTEP_GERRIT_JAVA="$$(bridge/find-jdk)/bin/java" $(call kit,$(VERSION),)
+# google-java-format, from Maven Central: the formatter of Gerrit's own sources.
+JAVA_FORMAT_VERSION := 1.28.0
+JAVA_FORMAT_JAR := $(TOOLS)/google-java-format-$(JAVA_FORMAT_VERSION)-all-deps.jar
+JAVA_FORMAT = "$$(bridge/find-jdk)/bin/java" -jar $(JAVA_FORMAT_JAR)
+JAVA_SOURCES = $(sort $(shell find bridge -name target -prune -o -name '*.java' -print))
 MAVEN = JAVA_HOME="$$(bridge/find-jdk)" mvn --batch-mode --no-transfer-progress
 
-.PHONY: help demo test sim crash soak bench bench-gerrit bench-quick bridge gerrit-war gerrit-e2e gerrit-e2e-rolling gerrit-parts demo-gerrit fmt lint deny docs ci tools
+.PHONY: help demo test sim crash soak bench bench-gerrit bench-quick bridge bridge-fmt bridge-lint gerrit-war gerrit-e2e gerrit-e2e-rolling gerrit-parts demo-gerrit fmt lint deny docs ci tools
 
 help: ## Say what every target does
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,9 +85,19 @@ bench-quick: tools ## The figures that take seconds: make bench-quick, or some o
 	cargo build --release --locked --package lockstep --package lockstep-loadtest
 	target/release/lockstep-loadtest --quick
 
-bridge: tools ## The Gerrit bridge's jars, held against JGit's contract on a real sidecar, for each Gerrit release
+bridge: tools bridge-lint ## The Gerrit bridge's jars, held against JGit's contract on a real sidecar, for each Gerrit release
 	cargo build --locked --package lockstep-tests --bin lockstep-under-test
 	$(MAVEN) --file bridge package
+
+bridge-fmt: $(JAVA_FORMAT_JAR) ## Format the bridge's Java sources
+	$(JAVA_FORMAT) --replace $(JAVA_SOURCES)
+
+bridge-lint: $(JAVA_FORMAT_JAR) ## Check the bridge's Java sources: format, 100 columns, licence header
+	@$(JAVA_FORMAT) --dry-run --set-exit-if-changed $(JAVA_SOURCES) || \
+	  { echo 'these Java files are not formatted: run `make bridge-fmt`'; exit 1; }
+	@! grep -nE '^.{101,}' $(JAVA_SOURCES) | grep -vE ':import ' || { echo 'these lines have more than 100 columns'; exit 1; }
+	@bare=$$(grep -L '^// Copyright (C) 20.. The Lockstep Authors$$' $(JAVA_SOURCES)) || true; \
+	[ -z "$$bare" ] || { echo "no licence header: $$bare"; exit 1; }
 
 gerrit-war: $(WAR) ## A Gerrit for the tests, from Maven Central: make gerrit-war VERSION=3.13.5
 
@@ -142,3 +157,7 @@ $(CARGO_DENY):
 	CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=$(TOOLS)/build \
 	  cargo install --locked --debug --root $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION) cargo-deny@$(CARGO_DENY_VERSION)
 	rm -rf $(TOOLS)/build
+
+$(JAVA_FORMAT_JAR):
+	$(MAVEN) --quiet org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy -DoutputDirectory=$(CURDIR)/$(TOOLS) \
+	  -Dartifact=com.google.googlejavaformat:google-java-format:$(JAVA_FORMAT_VERSION):jar:all-deps

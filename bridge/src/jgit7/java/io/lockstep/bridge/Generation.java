@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge;
 
 import com.google.common.collect.ImmutableList;
@@ -14,7 +28,9 @@ import org.eclipse.jgit.api.PackRefsCommand;
 import org.eclipse.jgit.lib.ProgressMonitor;
 import org.eclipse.jgit.lib.Repository;
 
-/** What differs between Gerrit releases. This is the generation of JGit 7: Gerrit 3.12 and later. */
+/**
+ * What differs between Gerrit releases. This is the generation of JGit 7: Gerrit 3.12 and later.
+ */
 public final class Generation {
   private Generation() {}
 
@@ -30,7 +46,10 @@ public final class Generation {
     }
   }
 
-  /** A repository manager over the local disk, which keeps where a project is. Gerrit tells it of a deletion. */
+  /**
+   * A repository manager over the local disk, which keeps where a project is. Gerrit tells it of a
+   * deletion.
+   */
   public abstract static class Manager implements GitRepositoryManager {
     protected final LocalDiskRepositoryManager disk;
 
@@ -57,7 +76,8 @@ public final class Generation {
     protected abstract Optional<String> userMessage(Throwable throwable);
 
     @Override
-    public final ImmutableList<String> getUserMessages(Throwable throwable, ImmutableSet<String> traceIds) {
+    public final ImmutableList<String> getUserMessages(
+        Throwable throwable, ImmutableSet<String> traceIds) {
       return userMessage(throwable).map(ImmutableList::of).orElse(ImmutableList.of());
     }
   }

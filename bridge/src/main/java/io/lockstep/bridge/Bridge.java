@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge;
 
 import com.google.gerrit.extensions.events.LifecycleListener;
@@ -9,7 +23,10 @@ import io.lockstep.bridge.late.LateEvents;
 import io.lockstep.bridge.refresh.RefreshPuller;
 import java.time.Duration;
 
-/** What runs as long as Gerrit serves: first the greeting, then everything that works beside the requests. */
+/**
+ * What runs as long as Gerrit serves: first the greeting, then everything that works beside the
+ * requests.
+ */
 final class Bridge implements LifecycleListener {
   /** A sidecar that starts replays its journal first. */
   private static final Duration GREETING = Duration.ofMinutes(2);

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge;
 
 import com.google.gerrit.lifecycle.LifecycleModule;
@@ -20,8 +34,8 @@ import org.eclipse.jgit.lib.Config;
 /**
  * {@code gerrit.installDbModule}: takes over Gerrit's repository manager.
  *
- * <p>Offline programs ({@code init}, {@code reindex}) load it too. It connects at the first update, not at the start, so
- * they need no sidecar as long as they write no ref.
+ * <p>Offline programs ({@code init}, {@code reindex}) load it too. It connects at the first update,
+ * not at the start, so they need no sidecar as long as they write no ref.
  */
 @ModuleImpl(name = GitRepositoryManagerModule.MANAGER_MODULE)
 public final class BridgeDbModule extends LifecycleModule {
@@ -32,7 +46,10 @@ public final class BridgeDbModule extends LifecycleModule {
     this.repositories = repositories;
   }
 
-  /** As {@code GitRepositoryManagerModule}: who reads the disk knows of other base paths when there are some. */
+  /**
+   * As {@code GitRepositoryManagerModule}: who reads the disk knows of other base paths when there
+   * are some.
+   */
   @Override
   protected void configure() {
     install(new LocalDiskRepositoryManagerModule());

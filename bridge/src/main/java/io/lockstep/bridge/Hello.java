@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge;
 
 import com.google.common.base.Strings;
@@ -19,8 +33,9 @@ import java.time.Duration;
 import java.util.Objects;
 
 /**
- * Tells the sidecar at the start which Gerrit this is. A site that was not born from the first one, or whose repositories
- * are not what the refdb says, must not serve: then this throws, and Gerrit does not start.
+ * Tells the sidecar at the start which Gerrit this is. A site that was not born from the first one,
+ * or whose repositories are not what the refdb says, must not serve: then this throws, and Gerrit
+ * does not start.
  */
 final class Hello {
   private static final FluentLogger logger = FluentLogger.forEnclosingClass();
@@ -45,7 +60,8 @@ final class Hello {
     introduction.addProperty("session", process.id());
     introduction.addProperty("server_id", serverId);
     introduction.addProperty("instance_id", Strings.nullToEmpty(instanceId));
-    introduction.addProperty("gerrit_version", Objects.requireNonNullElse(Version.getVersion(), "unknown"));
+    introduction.addProperty(
+        "gerrit_version", Objects.requireNonNullElse(Version.getVersion(), "unknown"));
     String bridge = Hello.class.getPackage().getImplementationVersion();
     introduction.addProperty("bridge_version", Objects.requireNonNullElse(bridge, "unknown"));
     introduction.addProperty("all_projects", allProjects.get());
@@ -75,7 +91,10 @@ final class Hello {
         }
         trouble = tell(trouble, e.getMessage());
       } catch (IOException e) {
-        trouble = tell(trouble, e instanceof SidecarException ? e.getMessage() : "its answer was lost: " + e);
+        trouble =
+            tell(
+                trouble,
+                e instanceof SidecarException ? e.getMessage() : "its answer was lost: " + e);
       }
       Pause.of(PAUSE_MILLIS);
       if (Thread.currentThread().isInterrupted()) {
@@ -83,8 +102,11 @@ final class Hello {
       }
     }
     throw refuse(
-        "its sidecar did not let it in within %d seconds: %s. Mend that (`lockstep status` at this node shows more), then start Gerrit again"
-            .formatted(patience.toSeconds(), trouble));
+        "its sidecar did not let it in within "
+            + patience.toSeconds()
+            + " seconds: "
+            + trouble
+            + ". Mend that (`lockstep status` at this node shows more), then start Gerrit again");
   }
 
   private static void judge(JsonObject answer) throws IOException {
@@ -103,8 +125,11 @@ final class Hello {
 
   private static String explain(SidecarError error) {
     return error.status() == NOT_FOUND
-        ? "the sidecar is older than this bridge and does not know its greeting; upgrade the sidecar first"
-        : "the sidecar refuses the bridge's greeting; where it is older than the bridge, upgrade it first: " + error.getMessage();
+        ? "the sidecar is older than this bridge and does not know its greeting; upgrade the"
+            + " sidecar first"
+        : "the sidecar refuses the bridge's greeting; where it is older than the bridge, upgrade it"
+            + " first: "
+            + error.getMessage();
   }
 
   private static String tell(String before, String now) {

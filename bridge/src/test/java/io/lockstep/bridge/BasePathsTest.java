@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
@@ -61,7 +75,9 @@ final class BasePathsTest {
   @Test
   void everySectionIsTold() throws Exception {
     JsonObject told = told(OTHERS);
-    assertEquals(folder.toAbsolutePath().normalize().resolve("git").toString(), told.get("base_path").getAsString());
+    assertEquals(
+        folder.toAbsolutePath().normalize().resolve("git").toString(),
+        told.get("base_path").getAsString());
     assertEquals(
         "[{\"projects\":\"*\",\"path\":null},{\"projects\":\"big/*\",\"path\":\"/mnt/big\"}]",
         told.get("base_paths").toString());
@@ -75,10 +91,14 @@ final class BasePathsTest {
       LocalDiskRepositoryManager disk = injector.getInstance(LocalDiskRepositoryManager.class);
       boolean isMulti = !more.isEmpty();
       assertEquals(
-          isMulti ? MultiBaseLocalDiskRepositoryManager.class : LocalDiskRepositoryManager.class, disk.getClass());
+          isMulti ? MultiBaseLocalDiskRepositoryManager.class : LocalDiskRepositoryManager.class,
+          disk.getClass());
       Path usual = disk.getBasePath(Project.nameKey("app"));
-      assertEquals(isMulti ? Path.of("/mnt/big") : usual, disk.getBasePath(Project.nameKey("big/x")));
-      assertEquals(BridgeRepositoryManager.class, injector.getInstance(GitRepositoryManager.class).getClass());
+      assertEquals(
+          isMulti ? Path.of("/mnt/big") : usual, disk.getBasePath(Project.nameKey("big/x")));
+      assertEquals(
+          BridgeRepositoryManager.class,
+          injector.getInstance(GitRepositoryManager.class).getClass());
       assertSame(disk, injector.getInstance(LocalDiskRepositoryManager.class));
     }
   }

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
@@ -21,7 +35,8 @@ import org.junit.jupiter.api.io.TempDir;
 /** What comes of the greeting at the start. */
 final class HelloTest {
   private static final String HELLO = "POST /v1/gerrit/hello";
-  private static final String STARTS = "503 {\"code\":\"not_serving\",\"message\":\"it starts\",\"retry\":true}";
+  private static final String STARTS =
+      "503 {\"code\":\"not_serving\",\"message\":\"it starts\",\"retry\":true}";
   private static final Duration PATIENCE = Duration.ofSeconds(3);
 
   private static final Config GERRIT = new Config();
@@ -44,12 +59,14 @@ final class HelloTest {
   }
 
   private String refused(String... answers) throws Exception {
-    try (RoutedSidecar sidecar = new RoutedSidecar(folder); Sidecar client = sidecar.client()) {
+    try (RoutedSidecar sidecar = new RoutedSidecar(folder);
+        Sidecar client = sidecar.client()) {
       if (answers.length > 0) {
         sidecar.on(HELLO, answers);
       }
       Hello hello = hello(client, "a-0");
-      String message = assertThrows(IllegalStateException.class, () -> hello.say(PATIENCE)).getMessage();
+      String message =
+          assertThrows(IllegalStateException.class, () -> hello.say(PATIENCE)).getMessage();
       assertTrue(message.contains("must not start"), message);
       return message;
     }
@@ -57,7 +74,8 @@ final class HelloTest {
 
   @Test
   void aSidecarThatStartsIsAskedAgain() throws Exception {
-    try (RoutedSidecar sidecar = new RoutedSidecar(folder); Sidecar client = sidecar.client()) {
+    try (RoutedSidecar sidecar = new RoutedSidecar(folder);
+        Sidecar client = sidecar.client()) {
       sidecar.on(HELLO, RoutedSidecar.HANG_UP, STARTS, "200 {\"accepted\":true,\"reason\":null}");
       hello(client, "a-0").say(Duration.ofSeconds(30));
       List<JsonObject> asked = sidecar.asked(HELLO);
@@ -80,14 +98,19 @@ final class HelloTest {
 
   @Test
   void aSiteThatIsNotAcceptedDoesNotStart() throws Exception {
-    assertTrue(refused("200 {\"accepted\":false,\"reason\":\"another server_id\"}").endsWith("another server_id"));
+    assertTrue(
+        refused("200 {\"accepted\":false,\"reason\":\"another server_id\"}")
+            .endsWith("another server_id"));
   }
 
   @Test
   void anOlderSidecarIsNamedAsTheReason() throws Exception {
     assertTrue(refused().contains("upgrade the sidecar first"));
-    String unknown = "400 {\"code\":\"invalid\",\"message\":\"unknown field `base_path`\",\"retry\":false}";
-    assertTrue(refused(unknown).endsWith("older than the bridge, upgrade it first: unknown field `base_path`"));
+    String unknown =
+        "400 {\"code\":\"invalid\",\"message\":\"unknown field `base_path`\",\"retry\":false}";
+    assertTrue(
+        refused(unknown)
+            .endsWith("older than the bridge, upgrade it first: unknown field `base_path`"));
   }
 
   @Test
@@ -95,16 +118,19 @@ final class HelloTest {
     assertTrue(refused(STARTS).contains("did not let it in within 3 seconds: it starts"));
     try (Sidecar away = new RoutedSidecar(folder).closed()) {
       Hello hello = hello(away, "a-0");
-      String message = assertThrows(IllegalStateException.class, () -> hello.say(PATIENCE)).getMessage();
+      String message =
+          assertThrows(IllegalStateException.class, () -> hello.say(PATIENCE)).getMessage();
       assertTrue(message.contains("cannot be reached"), message);
     }
   }
 
   @Test
   void aNodeNeedsANameOfItsOwn() throws Exception {
-    try (RoutedSidecar sidecar = new RoutedSidecar(folder); Sidecar client = sidecar.client()) {
+    try (RoutedSidecar sidecar = new RoutedSidecar(folder);
+        Sidecar client = sidecar.client()) {
       Hello hello = hello(client, null);
-      String message = assertThrows(IllegalStateException.class, () -> hello.say(PATIENCE)).getMessage();
+      String message =
+          assertThrows(IllegalStateException.class, () -> hello.say(PATIENCE)).getMessage();
       assertTrue(message.contains("gerrit.instanceId"), message);
       assertTrue(sidecar.asked(HELLO).isEmpty());
     }

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge;
 
 import io.lockstep.bridge.sidecar.Endpoint;
@@ -26,7 +40,8 @@ public final class TestSidecar {
   public TestSidecar() throws Exception {
     String binary = System.getProperty("lockstep.binary");
     if (binary == null || !new File(binary).canExecute()) {
-      throw new IllegalStateException("no sidecar at " + binary + ": `make bridge` builds it, or give -Dlockstep.binary");
+      throw new IllegalStateException(
+          "no sidecar at " + binary + ": `make bridge` builds it, or give -Dlockstep.binary");
     }
     folder = Files.createTempDirectory("lockstep-bridge-");
     Path config = folder.resolve("lockstep.toml");
@@ -92,7 +107,8 @@ public final class TestSidecar {
     long end = System.nanoTime() + READY.toNanos();
     while (!status().contains("\"ready\":true")) {
       if (!process.isAlive() || System.nanoTime() > end) {
-        throw new IllegalStateException("the sidecar is not ready:\n" + Files.readString(folder.resolve("log")));
+        throw new IllegalStateException(
+            "the sidecar is not ready:\n" + Files.readString(folder.resolve("log")));
       }
       Thread.sleep(50);
     }

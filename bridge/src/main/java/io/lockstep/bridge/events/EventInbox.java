@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.events;
 
 import com.google.common.base.Strings;
@@ -25,13 +39,15 @@ import java.util.concurrent.TimeUnit;
 /**
  * Takes the events of the other sites from the sidecar and fires them, one after the other.
  *
- * <p>The sidecar hands an event out when its refs are here and its change is indexed. What was fired is remembered for a
- * while, because an event whose acknowledgement was lost is handed out again.
+ * <p>The sidecar hands an event out when its refs are here and its change is indexed. What was
+ * fired is remembered for a while, because an event whose acknowledgement was lost is handed out
+ * again.
  */
 @Singleton
 public final class EventInbox {
   private static final FluentLogger logger = FluentLogger.forEnclosingClass();
-  private static final Feed.Path PATH = new Feed.Path("/v1/events/next", "/v1/events/done", "events");
+  private static final Feed.Path PATH =
+      new Feed.Path("/v1/events/next", "/v1/events/done", "events");
   private static final int MOST_AT_ONCE = 64;
   private static final int REMEMBERED = 10_000;
 
@@ -45,7 +61,11 @@ public final class EventInbox {
 
   @Inject
   EventInbox(
-      Sidecar sidecar, BridgeProcess process, UserEvents users, @EventGson Gson gson, AsServer server) {
+      Sidecar sidecar,
+      BridgeProcess process,
+      UserEvents users,
+      @EventGson Gson gson,
+      AsServer server) {
     this.feed = new Feed(sidecar, PATH, process.id());
     this.users = users;
     this.gson = gson;
@@ -98,11 +118,13 @@ public final class EventInbox {
       server.run(() -> users.fire(event));
     } catch (JsonParseException e) {
       logger.atWarning().atMostEvery(1, TimeUnit.MINUTES).log(
-          "an event of type %s of another site is not shown here: %s", handed.get("type"), e.getMessage());
+          "an event of type %s of another site is not shown here: %s",
+          handed.get("type"), e.getMessage());
     } catch (NoSuchChangeException e) {
       logger.atFine().log("an event of a change that is not there any more: %s", handed.get("id"));
     } catch (PermissionBackendException | RuntimeException e) {
-      logger.atSevere().withCause(e).log("an event of another site is not shown here: %s", handed.get("id"));
+      logger.atSevere().withCause(e).log(
+          "an event of another site is not shown here: %s", handed.get("id"));
     }
   }
 }

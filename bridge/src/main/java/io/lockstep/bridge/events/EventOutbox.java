@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.events;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
@@ -35,15 +49,19 @@ import java.util.concurrent.atomic.AtomicInteger;
 /**
  * Hands the events of this Gerrit to the sidecar, in their order, for the users of the other sites.
  *
- * <p>Gerrit's threads put an event into a queue and go on; one thread writes it as JSON and sends it until it is taken.
- * Events of other sites never come here: they are fired to the listeners of users alone.
+ * <p>Gerrit's threads put an event into a queue and go on; one thread writes it as JSON and sends
+ * it until it is taken. Events of other sites never come here: they are fired to the listeners of
+ * users alone.
  */
 @Singleton
 public final class EventOutbox implements EventListener {
   private static final FluentLogger logger = FluentLogger.forEnclosingClass();
   private static final int MOST_WAITING = 10_000;
 
-  /** Caps of the bridge API: of one event, of a call's events, and, below that of a call's body, their sum. */
+  /**
+   * Caps of the bridge API: of one event, of a call's events, and, below that of a call's body,
+   * their sum.
+   */
   private static final int LARGEST = 128 << 10;
 
   private static final int MOST_AT_ONCE = 64;
@@ -89,7 +107,9 @@ public final class EventOutbox implements EventListener {
     this.dropped =
         metrics.newCounter(
             "lockstep/events_dropped",
-            new Description("Stream events that other sites never hear of").setRate().setUnit("events"));
+            new Description("Stream events that other sites never hear of")
+                .setRate()
+                .setUnit("events"));
   }
 
   /** Begins to send. */
@@ -107,11 +127,15 @@ public final class EventOutbox implements EventListener {
       loop.stop();
     }
     if (unsent.get() > 0) {
-      logger.atSevere().log("%d stream events were not sent to the other sites: the sidecar is away", unsent.get());
+      logger.atSevere().log(
+          "%d stream events were not sent to the other sites: the sidecar is away", unsent.get());
     }
   }
 
-  /** Called by Gerrit after it has fired an event of its own. A plugin may have fired another server's. */
+  /**
+   * Called by Gerrit after it has fired an event of its own. A plugin may have fired another
+   * server's.
+   */
   @Override
   public void onEvent(Event event) {
     if (!Objects.equals(event.instanceId, instanceId)) {
@@ -119,7 +143,9 @@ public final class EventOutbox implements EventListener {
     }
     unsent.incrementAndGet();
     if (!waiting.offer(event)) {
-      drop("%s: %d stream events wait already, because the sidecar does not take them", event.type, MOST_WAITING);
+      drop(
+          "%s: %d stream events wait already, because the sidecar does not take them",
+          event.type, MOST_WAITING);
     }
   }
 
@@ -219,6 +245,7 @@ public final class EventOutbox implements EventListener {
   private void tellDropped(String why, Object... about) {
     dropped.increment();
     logger.atSevere().atMostEvery(1, TimeUnit.SECONDS).log(
-        "a stream event is dropped, the other sites never hear of it: %s", String.format(why, about));
+        "a stream event is dropped, the other sites never hear of it: %s",
+        String.format(why, about));
   }
 }

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.events;
 
 import com.google.gerrit.common.Nullable;
@@ -19,8 +33,9 @@ import com.google.inject.Inject;
 import com.google.inject.Singleton;
 
 /**
- * Fires events of other sites to the listeners that stand for a user, such as {@code stream-events}, each as far as that
- * user may see it. The other listeners (webhooks, issue trackers) have acted at the origin, and must not act twice.
+ * Fires events of other sites to the listeners that stand for a user, such as {@code
+ * stream-events}, each as far as that user may see it. The other listeners (webhooks, issue
+ * trackers) have acted at the origin, and must not act twice.
  */
 @Singleton
 class UserEvents extends EventBroker {
@@ -35,7 +50,10 @@ class UserEvents extends EventBroker {
     super(listeners, unrestrictedListeners, permissions, projects, notes, instanceId);
   }
 
-  /** Fires as Gerrit does at the origin: what may be seen of a change depends on the change, not on its branch alone. */
+  /**
+   * Fires as Gerrit does at the origin: what may be seen of a change depends on the change, not on
+   * its branch alone.
+   */
   void fire(Event event) throws PermissionBackendException {
     switch (event) {
       case ChangeEvent it -> {

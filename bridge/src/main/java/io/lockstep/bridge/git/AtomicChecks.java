@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.git;
 
 import static org.eclipse.jgit.transport.ReceiveCommand.Result.LOCK_FAILURE;
@@ -21,11 +35,11 @@ import org.eclipse.jgit.revwalk.RevWalk;
 import org.eclipse.jgit.transport.ReceiveCommand;
 
 /**
- * What JGit checks before it writes an atomic batch: no symbolic refs, names, objects, fast-forwards, old values. The
- * first command that fails has the reason, all others are aborted.
+ * What JGit checks before it writes an atomic batch: no symbolic refs, names, objects,
+ * fast-forwards, old values. The first command that fails has the reason, all others are aborted.
  *
- * <p>JGit loads every ref to compare names; here only the refs in question are read, which a repository of many refs
- * thanks with seconds.
+ * <p>JGit loads every ref to compare names; here only the refs in question are read, which a
+ * repository of many refs thanks with seconds.
  */
 final class AtomicChecks {
   private final RefDatabase refs;
@@ -51,7 +65,10 @@ final class AtomicChecks {
 
   /** Gives one command its reason, and aborts all others. */
   static void fail(
-      ReceiveCommand failed, ReceiveCommand.Result result, String message, List<ReceiveCommand> commands) {
+      ReceiveCommand failed,
+      ReceiveCommand.Result result,
+      String message,
+      List<ReceiveCommand> commands) {
     failed.setResult(result, message);
     ReceiveCommand.abort(commands);
   }
@@ -64,13 +81,16 @@ final class AtomicChecks {
     return false;
   }
 
-  private boolean namesAreFree(List<ReceiveCommand> commands, Map<String, Ref> now) throws IOException {
+  private boolean namesAreFree(List<ReceiveCommand> commands, Map<String, Ref> now)
+      throws IOException {
     Set<String> deleted = new HashSet<>();
     Set<String> taken = new HashSet<>();
-    commands.forEach(command -> (command.getType() == DELETE ? deleted : taken).add(command.getRefName()));
+    commands.forEach(
+        command -> (command.getType() == DELETE ? deleted : taken).add(command.getRefName()));
     for (ReceiveCommand command : commands) {
       boolean isNew = command.getType() != DELETE && !now.containsKey(command.getRefName());
-      if (isNew && isFolder(command.getRefName(), taken, deleted) || liesBelow(command.getRefName(), taken, deleted)) {
+      if (isNew && isFolder(command.getRefName(), taken, deleted)
+          || liesBelow(command.getRefName(), taken, deleted)) {
         fail(command, LOCK_FAILURE, null, commands);
         return false;
       }
@@ -89,7 +109,8 @@ final class AtomicChecks {
   }
 
   /** Whether this name lies below one that is a ref, or will be. */
-  private boolean liesBelow(String name, Set<String> taken, Set<String> deleted) throws IOException {
+  private boolean liesBelow(String name, Set<String> taken, Set<String> deleted)
+      throws IOException {
     List<String> folders = folders(name);
     if (folders.stream().anyMatch(taken::contains)) {
       return true;
@@ -144,7 +165,10 @@ final class AtomicChecks {
     for (ReceiveCommand command : sorted) {
       ObjectId actual = ProjectRefs.value(now.get(command.getRefName()));
       boolean isThere = !actual.equals(ObjectId.zeroId());
-      boolean holds = isThere ? command.getOldId().equals(actual) : command.getType() == ReceiveCommand.Type.CREATE;
+      boolean holds =
+          isThere
+              ? command.getOldId().equals(actual)
+              : command.getType() == ReceiveCommand.Type.CREATE;
       if (!holds) {
         fail(command, LOCK_FAILURE, null, commands);
         return false;

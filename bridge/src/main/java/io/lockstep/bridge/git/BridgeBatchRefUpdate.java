@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.git;
 
 import static org.eclipse.jgit.transport.ReceiveCommand.Result.LOCK_FAILURE;
@@ -20,9 +34,10 @@ import org.eclipse.jgit.transport.ReceiveCommand;
 /**
  * A batch: JGit's checks for each command, then one call for all of them.
  *
- * <p>The checks are those of JGit's batch on the same kind of repository, in the same order, so that the results are the
- * same. An atomic batch of several commands is looked at as a whole; any other, each command as an update of its own,
- * deletions first. Commands that were rejected before stay as they are.
+ * <p>The checks are those of JGit's batch on the same kind of repository, in the same order, so
+ * that the results are the same. An atomic batch of several commands is looked at as a whole; any
+ * other, each command as an update of its own, deletions first. Commands that were rejected before
+ * stay as they are.
  */
 final class BridgeBatchRefUpdate extends BatchRefUpdate {
   private final BridgeRefDatabase refs;
@@ -33,7 +48,8 @@ final class BridgeBatchRefUpdate extends BatchRefUpdate {
   }
 
   @Override
-  public void execute(RevWalk walk, ProgressMonitor monitor, List<String> options) throws IOException {
+  public void execute(RevWalk walk, ProgressMonitor monitor, List<String> options)
+      throws IOException {
     List<ReceiveCommand> pending = ReceiveCommand.filter(getCommands(), NOT_ATTEMPTED);
     if (pending.isEmpty() || !blockUntilTimestamps(MAX_WAIT)) {
       return;
@@ -56,14 +72,19 @@ final class BridgeBatchRefUpdate extends BatchRefUpdate {
       return;
     }
     if (pending.size() > Sidecar.MOST_COMMANDS) {
-      String tooLarge = "%d refs in one transaction; at most %d can be committed together: push in parts";
+      String tooLarge =
+          "%d refs in one transaction; at most %d can be committed together: push in parts";
       AtomicChecks.fail(
-          pending.get(0), REJECTED_OTHER_REASON, tooLarge.formatted(pending.size(), Sidecar.MOST_COMMANDS), pending);
+          pending.get(0),
+          REJECTED_OTHER_REASON,
+          tooLarge.formatted(pending.size(), Sidecar.MOST_COMMANDS),
+          pending);
       return;
     }
     BatchPlan plan = new BatchPlan();
     for (ReceiveCommand command : pending) {
-      RefCommand wish = new RefCommand(command.getRefName(), command.getOldId(), command.getNewId());
+      RefCommand wish =
+          new RefCommand(command.getRefName(), command.getOldId(), command.getNewId());
       plan.add(command, wish, RefUpdate.Result.FORCED);
     }
     plan.commit(refs.project(), true, getRefLogIdent());

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.git;
 
 import com.google.common.base.Predicate;
@@ -14,9 +28,14 @@ import org.eclipse.jgit.lib.Ref;
 import org.eclipse.jgit.lib.RefRename;
 import org.eclipse.jgit.lib.RefUpdate;
 
-/** Reads refs through JGit, with all of its fast paths; makes updates whose last step is the sidecar's. */
+/**
+ * Reads refs through JGit, with all of its fast paths; makes updates whose last step is the
+ * sidecar's.
+ */
 final class BridgeRefDatabase extends Generation.RefDatabase {
-  /** The sidecar's own refs. They keep old values from garbage collection, and are nobody's to see. */
+  /**
+   * The sidecar's own refs. They keep old values from garbage collection, and are nobody's to see.
+   */
   private static final String OWN = "refs/lockstep/";
 
   private static final Predicate<Ref> SHOWN = ref -> !ref.getName().startsWith(OWN);
@@ -43,7 +62,8 @@ final class BridgeRefDatabase extends Generation.RefDatabase {
     return newUpdate(name, detach, project::commit);
   }
 
-  BridgeRefUpdate newUpdate(String name, boolean detach, BridgeRefUpdate.Step step) throws IOException {
+  BridgeRefUpdate newUpdate(String name, boolean detach, BridgeRefUpdate.Step step)
+      throws IOException {
     return new BridgeRefUpdate(this, super.newUpdate(name, detach), step);
   }
 
@@ -71,12 +91,16 @@ final class BridgeRefDatabase extends Generation.RefDatabase {
   @Override
   @Deprecated
   public Map<String, Ref> getRefs(String prefix) throws IOException {
-    return mayShowOwn(prefix) ? Maps.filterValues(super.getRefs(prefix), SHOWN) : super.getRefs(prefix);
+    return mayShowOwn(prefix)
+        ? Maps.filterValues(super.getRefs(prefix), SHOWN)
+        : super.getRefs(prefix);
   }
 
   @Override
   public List<Ref> getRefsByPrefix(String prefix) throws IOException {
-    return mayShowOwn(prefix) ? shown(super.getRefsByPrefix(prefix)) : super.getRefsByPrefix(prefix);
+    return mayShowOwn(prefix)
+        ? shown(super.getRefsByPrefix(prefix))
+        : super.getRefsByPrefix(prefix);
   }
 
   @Override
@@ -85,7 +109,8 @@ final class BridgeRefDatabase extends Generation.RefDatabase {
   }
 
   @Override
-  public List<Ref> getRefsByPrefixWithExclusions(String include, Set<String> excludes) throws IOException {
+  public List<Ref> getRefsByPrefixWithExclusions(String include, Set<String> excludes)
+      throws IOException {
     return shown(super.getRefsByPrefixWithExclusions(include, excludes));
   }
 

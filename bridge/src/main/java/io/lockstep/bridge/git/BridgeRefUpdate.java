@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.git;
 
 import io.lockstep.bridge.sidecar.RefCommand;
@@ -14,8 +28,9 @@ import org.eclipse.jgit.revwalk.RevWalk;
 /**
  * One ref's update: JGit's own checks and result codes, and a last step that is not JGit's.
  *
- * <p>There is no lock here. The old value is read where JGit would read it under its lock, and goes with the command: the
- * sidecar's commit compares it. A symbolic ref's update is its leaf's; only {@code HEAD} can be symbolic itself.
+ * <p>There is no lock here. The old value is read where JGit would read it under its lock, and goes
+ * with the command: the sidecar's commit compares it. A symbolic ref's update is its leaf's; only
+ * {@code HEAD} can be symbolic itself.
  */
 final class BridgeRefUpdate extends RefUpdate {
   /** What takes the place of JGit's writing of the ref: a commit, or a place in a batch. */
@@ -95,7 +110,8 @@ final class BridgeRefUpdate extends RefUpdate {
     if (!written.equals(Constants.HEAD)) {
       return Result.REJECTED_OTHER_REASON;
     }
-    return refs.project().setHead(target, getRef().getStorage() == Ref.Storage.NEW ? Result.NEW : Result.FORCED);
+    return refs.project()
+        .setHead(target, getRef().getStorage() == Ref.Storage.NEW ? Result.NEW : Result.FORCED);
   }
 
   private ObjectId old() {

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.git;
 
 import com.google.common.flogger.FluentLogger;
@@ -23,18 +37,25 @@ import org.eclipse.jgit.lib.RepositoryCache;
 import org.eclipse.jgit.util.FS;
 
 /**
- * Opens the repositories of the local disk with one layer around each, and creates them through the sidecar.
+ * Opens the repositories of the local disk with one layer around each, and creates them through the
+ * sidecar.
  *
- * <p>A creation commits the name first: the sidecar makes the repository here, whole, and at every other site. A name
- * that another site took a moment ago is occupied, although it is not on the disk here yet. A deletion is the other way
- * round, because Gerrit's plugins remove the folder first and tell it afterwards: see {@link Deletions}.
+ * <p>A creation commits the name first: the sidecar makes the repository here, whole, and at every
+ * other site. A name that another site took a moment ago is occupied, although it is not on the
+ * disk here yet. A deletion is the other way round, because Gerrit's plugins remove the folder
+ * first and tell it afterwards: see {@link Deletions}.
  */
 @Singleton
 public final class BridgeRepositoryManager extends Generation.Manager {
-  /** Where {@code HEAD} points until the creator says otherwise, as in a repository that JGit makes. */
+  /**
+   * Where {@code HEAD} points until the creator says otherwise, as in a repository that JGit makes.
+   */
   private static final String FIRST_HEAD = Constants.R_HEADS + Constants.MASTER;
 
-  /** Gerrit would not open a project of such a name, so it must not be committed. The rest is the sidecar's to judge. */
+  /**
+   * Gerrit would not open a project of such a name, so it must not be committed. The rest is the
+   * sidecar's to judge.
+   */
   private static final Pattern NOT_FOR_GERRIT = Pattern.compile("[$~]|(^|/)\\+");
 
   /** The sidecar's own folder on the volume: what lies in it is no project. */
@@ -50,7 +71,8 @@ public final class BridgeRepositoryManager extends Generation.Manager {
   private final ThreadLocal<Project.NameKey> forgotten = new ThreadLocal<>();
 
   @Inject
-  public BridgeRepositoryManager(LocalDiskRepositoryManager disk, Sidecar sidecar, Deletions deletions) {
+  public BridgeRepositoryManager(
+      LocalDiskRepositoryManager disk, Sidecar sidecar, Deletions deletions) {
     super(disk);
     this.sidecar = sidecar;
     this.deletions = deletions;
@@ -62,7 +84,8 @@ public final class BridgeRepositoryManager extends Generation.Manager {
   }
 
   @Override
-  public Repository openRepository(Project.NameKey name) throws RepositoryNotFoundException, IOException {
+  public Repository openRepository(Project.NameKey name)
+      throws RepositoryNotFoundException, IOException {
     return new BridgeRepository(disk.openRepository(name), name.get(), sidecar);
   }
 
@@ -79,7 +102,8 @@ public final class BridgeRepositoryManager extends Generation.Manager {
     RefVerdict verdict = sidecar.createProject(name.get(), FIRST_HEAD);
     switch (verdict.code()) {
       case COMMITTED -> awaitRepository(name, verdict.visible());
-      case INVALID -> throw new RepositoryNotFoundException("Invalid name: " + name + ": " + verdict.message());
+      case INVALID ->
+          throw new RepositoryNotFoundException("Invalid name: " + name + ": " + verdict.message());
       case EXISTS -> throw new RepositoryExistsException(name);
       default -> throw SidecarException.refused(verdict.message());
     }
@@ -98,7 +122,8 @@ public final class BridgeRepositoryManager extends Generation.Manager {
   }
 
   /**
-   * Gerrit has deleted a project here: its folder is gone. So it is at every site, when this returns.
+   * Gerrit has deleted a project here: its folder is gone. So it is at every site, when this
+   * returns.
    *
    * <p>A project that is "preserved" keeps its folder, and with it stays what it is.
    */
@@ -109,14 +134,16 @@ public final class BridgeRepositoryManager extends Generation.Manager {
       return;
     }
     if (disk.getRepositoryStatus(name) != Status.NON_EXISTENT) {
-      logger.atWarning().log("project %s has its folder still, so it is not deleted at the other sites", name);
+      logger.atWarning().log(
+          "project %s has its folder still, so it is not deleted at the other sites", name);
       return;
     }
     deletions.delete(name.get());
   }
 
   /**
-   * Removes a project from Gerrit that the sidecar has deleted, which Gerrit would take for a deletion by a user.
+   * Removes a project from Gerrit that the sidecar has deleted, which Gerrit would take for a
+   * deletion by a user.
    *
    * @param removal tells Gerrit
    */

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.git;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
@@ -23,8 +37,9 @@ import java.util.UUID;
 /**
  * Deletions of projects, from the moment Gerrit has removed a folder until every site knows.
  *
- * <p>The folder is gone before anybody asks the sidecar, and cannot come back. So each deletion is written down first,
- * with its request id, and is asked for until the sidecar has decided, also after a restart. The name is free again then.
+ * <p>The folder is gone before anybody asks the sidecar, and cannot come back. So each deletion is
+ * written down first, with its request id, and is asked for until the sidecar has decided, also
+ * after a restart. The name is free again then.
  */
 @Singleton
 public final class Deletions {
@@ -65,7 +80,8 @@ public final class Deletions {
       }
       settle(project);
     } catch (IOException e) {
-      throw new StorageException("project " + project + " is gone here, and will be at the other sites", e);
+      throw new StorageException(
+          "project " + project + " is gone here, and will be at the other sites", e);
     }
   }
 
@@ -84,7 +100,8 @@ public final class Deletions {
     RefVerdict verdict = sidecar.deleteProject(project, requestId);
     switch (verdict.code()) {
       case COMMITTED -> logger.atInfo().log("project %s is deleted at every site", project);
-      case INVALID -> logger.atSevere().log("project %s cannot be deleted: %s", project, verdict.message());
+      case INVALID ->
+          logger.atSevere().log("project %s cannot be deleted: %s", project, verdict.message());
       default -> throw SidecarException.refused(verdict.message());
     }
     Files.deleteIfExists(record(project));

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.git;
 
 import com.google.common.flogger.FluentLogger;
@@ -19,7 +33,10 @@ final class ProjectRefs {
   private static final FluentLogger logger = FluentLogger.forEnclosingClass();
   private static final long LOOK_EVERY_MILLIS = 20;
 
-  /** Characters of a name and address that are sent: below the bridge API's cap in bytes, whatever they are. */
+  /**
+   * Characters of a name and address that are sent: below the bridge API's cap in bytes, whatever
+   * they are.
+   */
   private static final int LONGEST_ACTOR = 250;
 
   private final String project;
@@ -33,7 +50,8 @@ final class ProjectRefs {
   }
 
   /** Commits a batch; one verdict a command. What is committed can be read afterwards. */
-  List<RefVerdict> commit(boolean atomic, List<RefCommand> commands, PersonIdent actor) throws IOException {
+  List<RefVerdict> commit(boolean atomic, List<RefCommand> commands, PersonIdent actor)
+      throws IOException {
     List<RefVerdict> verdicts = sidecar.commit(project, atomic, commands, text(actor));
     for (int at = 0; at < commands.size(); at++) {
       if (verdicts.get(at).isCommitted() && !verdicts.get(at).visible()) {
@@ -44,7 +62,8 @@ final class ProjectRefs {
   }
 
   /** Commits one command; the result that JGit computed, if it is committed. */
-  RefUpdate.Result commit(RefCommand command, RefUpdate.Result computed, PersonIdent actor) throws IOException {
+  RefUpdate.Result commit(RefCommand command, RefUpdate.Result computed, PersonIdent actor)
+      throws IOException {
     return result(commit(true, List.of(command), actor).get(0), computed);
   }
 
@@ -54,7 +73,8 @@ final class ProjectRefs {
   }
 
   /** What a verdict is in JGit's words. Only a lost compare is what Gerrit tries again. */
-  static RefUpdate.Result result(RefVerdict verdict, RefUpdate.Result computed) throws SidecarException {
+  static RefUpdate.Result result(RefVerdict verdict, RefUpdate.Result computed)
+      throws SidecarException {
     return switch (verdict.code()) {
       case COMMITTED -> computed;
       case STALE -> RefUpdate.Result.LOCK_FAILURE;
@@ -64,19 +84,22 @@ final class ProjectRefs {
         logger.atWarning().log("a ref update was refused: %s", verdict.message());
         yield RefUpdate.Result.REJECTED_OTHER_REASON;
       }
-      case EXISTS, LOCKED, PROJECT, NOT_SERVING, UNAVAILABLE -> throw SidecarException.refused(verdict.message());
+      case EXISTS, LOCKED, PROJECT, NOT_SERVING, UNAVAILABLE ->
+          throw SidecarException.refused(verdict.message());
     };
   }
 
   /**
-   * Waits for a committed ref whose local move was delayed: the sidecar is at it. Gerrit indexes what it reads, so it
-   * shall not read too early; but what is committed is committed, however long it takes.
+   * Waits for a committed ref whose local move was delayed: the sidecar is at it. Gerrit indexes
+   * what it reads, so it shall not read too early; but what is committed is committed, however long
+   * it takes.
    */
   private void awaitVisible(RefCommand command) throws IOException {
     long end = System.nanoTime() + sidecar.patience().toNanos();
     while (!value(local.exactRef(command.ref())).equals(command.next())) {
       if (System.nanoTime() >= end || Thread.currentThread().isInterrupted()) {
-        logger.atWarning().log("%s %s is committed, and cannot be read here yet", project, command.ref());
+        logger.atWarning().log(
+            "%s %s is committed, and cannot be read here yet", project, command.ref());
         return;
       }
       Pause.of(LOOK_EVERY_MILLIS);

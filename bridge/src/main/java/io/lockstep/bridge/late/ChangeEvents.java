@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.late;
 
 import com.google.gerrit.common.Nullable;
@@ -76,7 +90,11 @@ final class ChangeEvents {
 
   /** One change while its events are fired. */
   private record Subject(
-      ChangeStep step, ChangeData data, PatchSet patchSet, @Nullable AccountState actor, Instant when) {
+      ChangeStep step,
+      ChangeData data,
+      PatchSet patchSet,
+      @Nullable AccountState actor,
+      Instant when) {
     Change change() {
       return step.now().getChange();
     }
@@ -88,11 +106,14 @@ final class ChangeEvents {
    * @param meta the command on the change's notes
    * @param transaction all commands that were committed with it
    */
-  void fire(Project.NameKey project, RefCommand meta, List<RefCommand> transaction, RevWalk walk) throws IOException {
+  void fire(Project.NameKey project, RefCommand meta, List<RefCommand> transaction, RevWalk walk)
+      throws IOException {
     Change.Id id = Change.Id.fromRef(meta.ref());
     ChangeNotes now = notes.createChecked(project, id, meta.next());
     Optional<ChangeNotes> before =
-        meta.isCreation() ? Optional.empty() : Optional.of(notes.createChecked(project, id, meta.old()));
+        meta.isCreation()
+            ? Optional.empty()
+            : Optional.of(notes.createChecked(project, id, meta.old()));
     ChangeStep step = new ChangeStep(before, now);
     Optional<Account.Id> actor = idents.parseIdent(walk.parseCommit(meta.next()).getAuthorIdent());
     Subject subject =
@@ -114,7 +135,10 @@ final class ChangeEvents {
 
   private void patchSet(Subject subject, PatchSet patchSet) {
     AccountState uploader = accounts.getEvenIfMissing(patchSet.uploader());
-    events.revisionCreated().fire(subject.data(), patchSet, uploader, patchSet.createdOn(), NotifyResolver.Result.all());
+    events
+        .revisionCreated()
+        .fire(
+            subject.data(), patchSet, uploader, patchSet.createdOn(), NotifyResolver.Result.all());
     if (subject.step().hasVotesOfItsOwn(patchSet)) {
       comment(subject, patchSet, patchSet.uploader(), null, patchSet.createdOn());
     }
@@ -123,7 +147,9 @@ final class ChangeEvents {
   private void reviewers(Subject subject, Set<Account.Id> added) {
     if (!added.isEmpty()) {
       List<AccountState> reviewers = added.stream().map(accounts::getEvenIfMissing).toList();
-      events.reviewerAdded().fire(subject.data(), subject.patchSet(), reviewers, subject.actor(), subject.when());
+      events
+          .reviewerAdded()
+          .fire(subject.data(), subject.patchSet(), reviewers, subject.actor(), subject.when());
     }
   }
 
@@ -145,21 +171,31 @@ final class ChangeEvents {
               subject.when());
     }
     if (step.changed(it -> it.getChange().isPrivate())) {
-      events.privateStateChanged().fire(subject.data(), subject.patchSet(), subject.actor(), subject.when());
+      events
+          .privateStateChanged()
+          .fire(subject.data(), subject.patchSet(), subject.actor(), subject.when());
     }
     if (step.changed(it -> it.getChange().isWorkInProgress())) {
-      events.workInProgressStateChanged().fire(subject.data(), subject.patchSet(), subject.actor(), subject.when());
+      events
+          .workInProgressStateChanged()
+          .fire(subject.data(), subject.patchSet(), subject.actor(), subject.when());
     }
   }
 
   private void comment(Subject subject, ChangeMessage message) {
-    PatchSet patchSet = subject.step().now().getPatchSets().getOrDefault(message.getPatchSetId(), subject.patchSet());
+    PatchSet patchSet =
+        subject
+            .step()
+            .now()
+            .getPatchSets()
+            .getOrDefault(message.getPatchSetId(), subject.patchSet());
     if (message.getAuthor() != null) {
       comment(subject, patchSet, message.getAuthor(), message.getMessage(), message.getWrittenOn());
     }
   }
 
-  private void comment(Subject subject, PatchSet patchSet, Account.Id author, @Nullable String text, Instant when) {
+  private void comment(
+      Subject subject, PatchSet patchSet, Account.Id author, @Nullable String text, Instant when) {
     ChangeStep step = subject.step();
     Map<String, Short> votes = step.votes(patchSet.id(), author, subject.data().getLabelTypes());
     Map<String, Short> former = step.formerVotes(patchSet.id(), author, votes);
@@ -174,14 +210,25 @@ final class ChangeEvents {
       String reason = step.reason(ChangeMessagesUtil.TAG_ABANDON);
       events
           .changeAbandoned()
-          .fire(data, subject.patchSet(), subject.actor(), reason, subject.when(), NotifyHandling.ALL);
+          .fire(
+              data,
+              subject.patchSet(),
+              subject.actor(),
+              reason,
+              subject.when(),
+              NotifyHandling.ALL);
     }
     if (step.became(Change::isNew)) {
       String reason = step.reason(ChangeMessagesUtil.TAG_RESTORE);
-      events.changeRestored().fire(data, subject.patchSet(), subject.actor(), reason, subject.when());
+      events
+          .changeRestored()
+          .fire(data, subject.patchSet(), subject.actor(), reason, subject.when());
     }
     if (step.became(Change::isMerged)) {
-      events.changeMerged().fire(data, subject.patchSet(), subject.actor(), tip(subject, transaction), subject.when());
+      events
+          .changeMerged()
+          .fire(
+              data, subject.patchSet(), subject.actor(), tip(subject, transaction), subject.when());
     }
   }
 

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.late;
 
 import com.google.gerrit.entities.Change;
@@ -15,8 +29,8 @@ import org.eclipse.jgit.lib.Repository;
 import org.eclipse.jgit.revwalk.RevWalk;
 
 /**
- * What became of an update of a change, as its notes tell: their history has every commit that was ever theirs, and each
- * update makes a commit of its own. So no sidecar has to remember it.
+ * What became of an update of a change, as its notes tell: their history has every commit that was
+ * ever theirs, and each update makes a commit of its own. So no sidecar has to remember it.
  */
 @Singleton
 class ChangeFates {
@@ -30,10 +44,15 @@ class ChangeFates {
   /** Whether a command writes the notes of a change. */
   static boolean isOfNotes(RefCommand command) {
     Change.Id change = Change.Id.fromRef(command.ref());
-    return change != null && !command.isDeletion() && command.ref().equals(RefNames.changeMetaRef(change));
+    return change != null
+        && !command.isDeletion()
+        && command.ref().equals(RefNames.changeMetaRef(change));
   }
 
-  /** What became of a command on a change's notes. Of a change that is not there any more there is nothing to tell. */
+  /**
+   * What became of a command on a change's notes. Of a change that is not there any more there is
+   * nothing to tell.
+   */
   Fate of(String project, RefCommand notes) throws IOException {
     try (Repository repository = repositories.openRepository(Project.nameKey(project))) {
       return of(repository, notes);

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.late;
 
 import com.google.common.collect.ImmutableSet;
@@ -31,7 +45,9 @@ record ChangeStep(Optional<ChangeNotes> before, ChangeNotes now) {
   /** Patch sets that it brought. */
   List<PatchSet> newPatchSets() {
     Set<PatchSet.Id> known = was(notes -> notes.getPatchSets().keySet(), ImmutableSet.of());
-    return now.getPatchSets().values().stream().filter(patchSet -> !known.contains(patchSet.id())).toList();
+    return now.getPatchSets().values().stream()
+        .filter(patchSet -> !known.contains(patchSet.id()))
+        .toList();
   }
 
   /** Messages that people or their programs wrote. Gerrit's own say what other events tell. */
@@ -59,7 +75,9 @@ record ChangeStep(Optional<ChangeNotes> before, ChangeNotes now) {
 
   /** Whether the change was there, and became something. */
   boolean became(Predicate<Change> state) {
-    return before.isPresent() && !state.test(before.get().getChange()) && state.test(now.getChange());
+    return before.isPresent()
+        && !state.test(before.get().getChange())
+        && state.test(now.getChange());
   }
 
   /** Whether the change was there, and is something else now. */
@@ -82,7 +100,9 @@ record ChangeStep(Optional<ChangeNotes> before, ChangeNotes now) {
   /** What a user has given since: for each label the value, 0 without a vote. */
   Map<String, Short> votes(PatchSet.Id patchSet, Account.Id user, LabelTypes labels) {
     Map<String, Short> votes = new HashMap<>();
-    labels.getLabelTypes().stream().map(LabelType::getName).forEach(label -> votes.put(label, (short) 0));
+    labels.getLabelTypes().stream()
+        .map(LabelType::getName)
+        .forEach(label -> votes.put(label, (short) 0));
     was(notes -> given(notes, patchSet, user), Map.<String, Short>of())
         .keySet()
         .forEach(label -> votes.put(label, (short) 0));
@@ -104,7 +124,10 @@ record ChangeStep(Optional<ChangeNotes> before, ChangeNotes now) {
     return former;
   }
 
-  /** Votes of his own that came with a patch set; those that were copied from the one before do not count. */
+  /**
+   * Votes of his own that came with a patch set; those that were copied from the one before do not
+   * count.
+   */
   boolean hasVotesOfItsOwn(PatchSet patchSet) {
     return now.getApprovals().onlyNonCopied().get(patchSet.id()).stream()
         .anyMatch(vote -> isBy(vote, patchSet.uploader()) && vote.value() != 0);
@@ -112,7 +135,8 @@ record ChangeStep(Optional<ChangeNotes> before, ChangeNotes now) {
 
   private List<ChangeMessage> newMessages(Predicate<ChangeMessage> which) {
     Set<ChangeMessage.Key> known = new HashSet<>();
-    before.ifPresent(notes -> notes.getChangeMessages().forEach(message -> known.add(message.getKey())));
+    before.ifPresent(
+        notes -> notes.getChangeMessages().forEach(message -> known.add(message.getKey())));
     return now.getChangeMessages().stream()
         .filter(message -> !known.contains(message.getKey()) && which.test(message))
         .toList();
@@ -122,7 +146,8 @@ record ChangeStep(Optional<ChangeNotes> before, ChangeNotes now) {
     return before.map(what).orElse(otherwise);
   }
 
-  private static Map<String, Short> given(ChangeNotes notes, PatchSet.Id patchSet, Account.Id user) {
+  private static Map<String, Short> given(
+      ChangeNotes notes, PatchSet.Id patchSet, Account.Id user) {
     Map<String, Short> given = new HashMap<>();
     for (PatchSetApproval vote : notes.getApprovals().all().get(patchSet)) {
       if (isBy(vote, user)) {

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.late;
 
 import com.google.gerrit.common.Nullable;
@@ -64,7 +78,11 @@ final class GerritFiring implements Firing {
   public void index(String project, List<RefCommand> committed) throws Exception {
     Project.NameKey name = Project.nameKey(project);
     List<Change.Id> touched =
-        committed.stream().map(command -> Change.Id.fromRef(command.ref())).filter(Objects::nonNull).distinct().toList();
+        committed.stream()
+            .map(command -> Change.Id.fromRef(command.ref()))
+            .filter(Objects::nonNull)
+            .distinct()
+            .toList();
     for (Change.Id change : touched) {
       refresher.refresh(new Subject.OfChange(name, change), true);
     }
@@ -88,8 +106,8 @@ final class GerritFiring implements Firing {
   }
 
   /** The batch as Gerrit would have it after its execution. */
-  private static BatchRefUpdate batch(Repository repository, RevWalk walk, List<RefCommand> committed)
-      throws IOException {
+  private static BatchRefUpdate batch(
+      Repository repository, RevWalk walk, List<RefCommand> committed) throws IOException {
     BatchRefUpdate batch = repository.getRefDatabase().newBatchUpdate();
     for (RefCommand command : committed) {
       ReceiveCommand done = new ReceiveCommand(command.old(), command.next(), command.ref());

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.late;
 
 import com.google.common.flogger.FluentLogger;
@@ -16,8 +30,9 @@ import java.util.List;
 import java.util.Optional;
 
 /**
- * Finds out what became of each update in doubt, and has the events fired of those that were committed: each at most
- * once, after its refs can be read and its changes are indexed. Of a change its notes tell, of other refs the sidecar.
+ * Finds out what became of each update in doubt, and has the events fired of those that were
+ * committed: each at most once, after its refs can be read and its changes are indexed. Of a change
+ * its notes tell, of other refs the sidecar.
  */
 @Singleton
 public final class LateEvents {
@@ -49,7 +64,8 @@ public final class LateEvents {
     }
     if (doubts.size() > 0) {
       logger.atWarning().log(
-          "of %d updates it is not known whether they were committed: no events of them", doubts.size());
+          "of %d updates it is not known whether they were committed: no events of them",
+          doubts.size());
     }
   }
 
@@ -80,7 +96,8 @@ public final class LateEvents {
 
   /** What of a batch was committed; nothing as long as it is not known. */
   private Optional<List<RefCommand>> find(Doubt doubt) throws IOException {
-    Optional<RefCommand> notes = doubt.commands().stream().filter(ChangeFates::isOfNotes).findFirst();
+    Optional<RefCommand> notes =
+        doubt.commands().stream().filter(ChangeFates::isOfNotes).findFirst();
     if (notes.isEmpty() || !doubt.isWhole()) {
       return ask(doubt);
     }
@@ -102,12 +119,16 @@ public final class LateEvents {
       logger.atSevere().log("request %s cannot be looked up: %s", doubt.id(), refused.getMessage());
       return Optional.of(List.of());
     }
-    return verdicts.isEmpty() ? Optional.empty() : Optional.of(committed(doubt.commands(), verdicts.get()));
+    return verdicts.isEmpty()
+        ? Optional.empty()
+        : Optional.of(committed(doubt.commands(), verdicts.get()));
   }
 
-  private static List<RefCommand> committed(List<RefCommand> commands, List<RefVerdict> verdicts) throws IOException {
+  private static List<RefCommand> committed(List<RefCommand> commands, List<RefVerdict> verdicts)
+      throws IOException {
     if (verdicts.size() != commands.size()) {
-      throw new IOException("the sidecar gave " + verdicts.size() + " verdicts on " + commands.size() + " commands");
+      throw new IOException(
+          "the sidecar gave " + verdicts.size() + " verdicts on " + commands.size() + " commands");
     }
     List<RefCommand> committed = new ArrayList<>();
     for (int at = 0; at < commands.size(); at++) {
@@ -130,10 +151,13 @@ public final class LateEvents {
   private void fire(Doubt doubt, List<RefCommand> committed) {
     try {
       firing.fire(doubt.project(), committed, doubt.actor());
-      logger.atInfo().log("project %s, request %s was committed: its events are fired now", doubt.project(), doubt.id());
+      logger.atInfo().log(
+          "project %s, request %s was committed: its events are fired now",
+          doubt.project(), doubt.id());
     } catch (Exception | LinkageError e) {
       logger.atSevere().withCause(e).log(
-          "project %s, request %s was committed: not all events of it are fired", doubt.project(), doubt.id());
+          "project %s, request %s was committed: not all events of it are fired",
+          doubt.project(), doubt.id());
     }
   }
 }

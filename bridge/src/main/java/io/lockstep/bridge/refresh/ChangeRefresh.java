@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.refresh;
 
 import com.google.gerrit.entities.BranchNameKey;
@@ -43,7 +57,10 @@ final class ChangeRefresh {
     this.indexesMergeability = MergeabilityComputationBehavior.fromConfig(config).includeInIndex();
   }
 
-  /** One change. What this node committed itself is indexed already, unless Gerrit died or failed in between. */
+  /**
+   * One change. What this node committed itself is indexed already, unless Gerrit died or failed in
+   * between.
+   */
   void one(Project.NameKey project, Change.Id change, boolean own) throws IOException {
     if (!hasIndex) {
       return;
@@ -69,7 +86,10 @@ final class ChangeRefresh {
     }
   }
 
-  /** Whether they can be merged is in the index of the open changes of a branch, if Gerrit is set so. */
+  /**
+   * Whether they can be merged is in the index of the open changes of a branch, if Gerrit is set
+   * so.
+   */
   void branch(BranchNameKey branch) {
     if (hasIndex && indexesMergeability) {
       for (ChangeData change : query.get().byBranchOpen(branch)) {

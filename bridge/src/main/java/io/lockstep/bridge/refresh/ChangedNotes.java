@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.refresh;
 
 import java.io.IOException;
@@ -22,8 +36,8 @@ final class ChangedNotes {
   private ChangedNotes() {}
 
   /**
-   * The content, old and new, of every note that differs. Only differing folders of notes are read. When the old version
-   * is not there any more, every note counts as new.
+   * The content, old and new, of every note that differs. Only differing folders of notes are read.
+   * When the old version is not there any more, every note counts as new.
    */
   static List<Config> between(Repository repository, Subject.Span span) throws IOException {
     boolean isOldKnown = repository.getObjectDatabase().has(span.old());
@@ -44,7 +58,8 @@ final class ChangedNotes {
     return contents;
   }
 
-  private static void addTree(Repository repository, TreeWalk walk, ObjectId commit) throws IOException {
+  private static void addTree(Repository repository, TreeWalk walk, ObjectId commit)
+      throws IOException {
     if (commit.equals(ObjectId.zeroId())) {
       walk.addTree(new EmptyTreeIterator());
       return;

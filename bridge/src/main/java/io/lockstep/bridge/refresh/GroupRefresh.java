@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.refresh;
 
 import com.google.common.cache.Cache;
@@ -25,13 +39,16 @@ import org.eclipse.jgit.lib.Config;
 import org.eclipse.jgit.lib.ObjectId;
 import org.eclipse.jgit.lib.Repository;
 
-/** Groups: their index first, because the caches of memberships are loaded from it; then the caches. */
+/**
+ * Groups: their index first, because the caches of memberships are loaded from it; then the caches.
+ */
 @Singleton
 final class GroupRefresh {
   private static final FluentLogger logger = FluentLogger.forEnclosingClass();
 
   /** The caches of memberships. */
-  private static final Set<String> MEMBERSHIPS = Set.of("groups_bymember", "groups_bysubgroup", "groups_external");
+  private static final Set<String> MEMBERSHIPS =
+      Set.of("groups_bymember", "groups_bysubgroup", "groups_external");
 
   private final GitRepositoryManager repositories;
   private final AllUsersName allUsers;
@@ -72,7 +89,8 @@ final class GroupRefresh {
       changed(old, next, InternalGroup::getMembers).forEach(memberships::evictGroupsWithMember);
       changed(old, next, InternalGroup::getSubgroups).forEach(memberships::evictParentGroupsOf);
     } catch (MissingObjectException e) {
-      logger.atInfo().log("what group %s was is not known any more; its members are looked up again", it.group());
+      logger.atInfo().log(
+          "what group %s was is not known any more; its members are looked up again", it.group());
       MEMBERSHIPS.forEach(name -> caches.get(PluginName.GERRIT, name).invalidateAll());
     }
   }
@@ -98,7 +116,8 @@ final class GroupRefresh {
         });
   }
 
-  private Optional<InternalGroup> load(Repository repository, AccountGroup.UUID group, ObjectId version)
+  private Optional<InternalGroup> load(
+      Repository repository, AccountGroup.UUID group, ObjectId version)
       throws IOException, ConfigInvalidException {
     return version.equals(ObjectId.zeroId())
         ? Optional.empty()
@@ -107,7 +126,10 @@ final class GroupRefresh {
 
   /** What one of the two has and the other has not. */
   private static <T> Set<T> changed(
-      Optional<InternalGroup> old, Optional<InternalGroup> next, Function<InternalGroup, Set<T>> part) {
-    return Sets.symmetricDifference(old.map(part).orElse(Set.of()), next.map(part).orElse(Set.of()));
+      Optional<InternalGroup> old,
+      Optional<InternalGroup> next,
+      Function<InternalGroup, Set<T>> part) {
+    return Sets.symmetricDifference(
+        old.map(part).orElse(Set.of()), next.map(part).orElse(Set.of()));
   }
 }

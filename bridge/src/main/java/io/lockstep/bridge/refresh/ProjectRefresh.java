@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.refresh;
 
 import com.google.gerrit.entities.Project;
@@ -28,7 +42,10 @@ final class ProjectRefresh {
 
   @Inject
   ProjectRefresh(
-      BridgeRepositoryManager repositories, ProjectCache projects, ProjectIndexer indexer, ChangeRefresh changes) {
+      BridgeRepositoryManager repositories,
+      ProjectCache projects,
+      ProjectIndexer indexer,
+      ChangeRefresh changes) {
     this.repositories = repositories;
     this.projects = projects;
     this.indexer = indexer;
@@ -36,8 +53,8 @@ final class ProjectRefresh {
   }
 
   /**
-   * A project that was deleted, created, or both: then its successor has the same name and other changes. What it is now
-   * says the disk, for a task may be an old one.
+   * A project that was deleted, created, or both: then its successor has the same name and other
+   * changes. What it is now says the disk, for a task may be an old one.
    */
   void project(Subject.OfProject it) throws IOException {
     boolean exists = repositories.getRepositoryStatus(it.project()) != Status.NON_EXISTENT;
@@ -50,7 +67,10 @@ final class ProjectRefresh {
     }
   }
 
-  /** Its configuration. What other projects inherit is looked up at each use; their index knows the parents alone. */
+  /**
+   * Its configuration. What other projects inherit is looked up at each use; their index knows the
+   * parents alone.
+   */
   void config(Subject.OfConfig it) throws IOException {
     projects.evictAndReindex(it.project());
     if (!parent(it.project(), it.span().old()).equals(parent(it.project(), it.span().next()))) {
@@ -64,10 +84,14 @@ final class ProjectRefresh {
 
   private boolean inheritsFrom(Project.NameKey name, Project.NameKey ancestor) {
     Optional<ProjectState> state = projects.get(name);
-    return state.isPresent() && state.get().parents().anyMatch(parent -> parent.getNameKey().equals(ancestor));
+    return state.isPresent()
+        && state.get().parents().anyMatch(parent -> parent.getNameKey().equals(ancestor));
   }
 
-  /** The parent that a version of the configuration names; none when it names none, or cannot be read. */
+  /**
+   * The parent that a version of the configuration names; none when it names none, or cannot be
+   * read.
+   */
   private Optional<String> parent(Project.NameKey project, ObjectId version) throws IOException {
     if (version.equals(ObjectId.zeroId())) {
       return Optional.empty();

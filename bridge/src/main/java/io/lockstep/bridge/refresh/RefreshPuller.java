@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.refresh;
 
 import com.google.common.base.Throwables;
@@ -24,19 +38,25 @@ import java.util.concurrent.Semaphore;
 /**
  * Takes refresh tasks from the sidecar, has them executed, and reports what became of each.
  *
- * <p>One thread takes, a few execute, one reports. A task counts as here from the moment it is taken until it is
- * reported, and so many are here at most; so a sidecar that goes away stops everything without a queue that grows.
+ * <p>One thread takes, a few execute, one reports. A task counts as here from the moment it is
+ * taken until it is reported, and so many are here at most; so a sidecar that goes away stops
+ * everything without a queue that grows.
  */
 @Singleton
 public final class RefreshPuller {
   private static final FluentLogger logger = FluentLogger.forEnclosingClass();
-  private static final Feed.Path PATH = new Feed.Path("/v1/refresh/tasks", "/v1/refresh/done", "tasks");
+  private static final Feed.Path PATH =
+      new Feed.Path("/v1/refresh/tasks", "/v1/refresh/done", "tasks");
   private static final int MOST_HERE = 256;
   private static final int MOST_AT_ONCE = 64;
   private static final int LONGEST_REASON = 500;
 
-  /** Indexing reads repositories and computes diffs: some at once, but requests of users go on beside it. */
-  private static final int THREADS = Math.clamp(Runtime.getRuntime().availableProcessors() / 2, 2, 8);
+  /**
+   * Indexing reads repositories and computes diffs: some at once, but requests of users go on
+   * beside it.
+   */
+  private static final int THREADS =
+      Math.clamp(Runtime.getRuntime().availableProcessors() / 2, 2, 8);
 
   private final Feed feed;
   private final Refresher refresher;
@@ -59,7 +79,11 @@ public final class RefreshPuller {
   public void start() {
     pool =
         Executors.newFixedThreadPool(
-            THREADS, new ThreadFactoryBuilder().setNameFormat("Lockstep-Refresh-%d").setDaemon(true).build());
+            THREADS,
+            new ThreadFactoryBuilder()
+                .setNameFormat("Lockstep-Refresh-%d")
+                .setDaemon(true)
+                .build());
     loops.add(Loop.start("Lockstep-Refresh-Take", this::take));
     loops.add(Loop.start("Lockstep-Refresh-Report", this::report));
   }

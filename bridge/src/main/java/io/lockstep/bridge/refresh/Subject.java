@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.refresh;
 
 import com.google.gerrit.entities.Account;
@@ -9,7 +23,10 @@ import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import org.eclipse.jgit.lib.ObjectId;
 
-/** What a refresh task speaks of: something of Gerrit whose refs have moved. An absent value is the zero id. */
+/**
+ * What a refresh task speaks of: something of Gerrit whose refs have moved. An absent value is the
+ * zero id.
+ */
 public sealed interface Subject {
   /** A project was created, deleted, or both. */
   record OfProject(Project.NameKey project, boolean deleted) implements Subject {}
@@ -58,7 +75,9 @@ public sealed interface Subject {
       case "group" -> new OfGroup(AccountGroup.uuid(text(task, "group")), span(task));
       case "group_names" -> new OfGroupNames(span(task));
       case "external_ids" -> new OfExternalIds(span(task));
-      default -> throw new IllegalArgumentException("this bridge knows no tasks of kind " + kind + "; upgrade it");
+      default ->
+          throw new IllegalArgumentException(
+              "this bridge knows no tasks of kind " + kind + "; upgrade it");
     };
   }
 
@@ -76,6 +95,8 @@ public sealed interface Subject {
 
   private static ObjectId value(JsonObject task, String field) {
     JsonElement value = task.get(field);
-    return value == null || value.isJsonNull() ? ObjectId.zeroId() : ObjectId.fromString(value.getAsString());
+    return value == null || value.isJsonNull()
+        ? ObjectId.zeroId()
+        : ObjectId.fromString(value.getAsString());
   }
 }

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.sidecar;
 
 import com.google.gson.JsonElement;
@@ -12,7 +26,10 @@ import java.util.List;
 import java.util.Locale;
 import java.util.function.Function;
 
-/** Reads the bodies of the bridge API (docs/openapi.json). What cannot be read is in doubt, never refused. */
+/**
+ * Reads the bodies of the bridge API (docs/openapi.json). What cannot be read is in doubt, never
+ * refused.
+ */
 final class Answers {
   private static final int OK = 200;
 
@@ -40,7 +57,11 @@ final class Answers {
     Verdicts read(Code as, Code meant) {
       List<RefVerdict> read =
           each.stream()
-              .map(it -> it.code() == as ? new RefVerdict(meant, meant == Code.COMMITTED, it.message()) : it)
+              .map(
+                  it ->
+                      it.code() == as
+                          ? new RefVerdict(meant, meant == Code.COMMITTED, it.message())
+                          : it)
               .toList();
       return new Verdicts(read, doubt);
     }
@@ -69,7 +90,10 @@ final class Answers {
     return answer.status() == OK ? read(answer, body -> verdicts(List.of(body))) : error(answer, 1);
   }
 
-  /** An answer to the creation of a project: "no such state of the project" means that it is there already. */
+  /**
+   * An answer to the creation of a project: "no such state of the project" means that it is there
+   * already.
+   */
   static Verdicts ofCreation(HttpAnswer answer) throws ProtocolException {
     return ofOperation(answer).read(Code.PROJECT, Code.EXISTS);
   }
@@ -94,9 +118,12 @@ final class Answers {
           answer,
           body ->
               new SidecarError(
-                  answer.status(), body.get("message").getAsString(), body.get("retry").getAsBoolean()));
+                  answer.status(),
+                  body.get("message").getAsString(),
+                  body.get("retry").getAsBoolean()));
     } catch (ProtocolException e) {
-      return new SidecarError(answer.status(), "HTTP " + answer.status() + " " + answer.body(), false);
+      return new SidecarError(
+          answer.status(), "HTTP " + answer.status() + " " + answer.body(), false);
     }
   }
 
@@ -145,13 +172,21 @@ final class Answers {
     return text.getAsString().toUpperCase(Locale.ROOT);
   }
 
-  /** Gson tells an absent field, a wrong type and a text that is no JSON by exceptions of several kinds. */
-  private static <T> T read(HttpAnswer answer, Function<JsonObject, T> reader) throws ProtocolException {
+  /**
+   * Gson tells an absent field, a wrong type and a text that is no JSON by exceptions of several
+   * kinds.
+   */
+  private static <T> T read(HttpAnswer answer, Function<JsonObject, T> reader)
+      throws ProtocolException {
     try {
       return reader.apply(JsonParser.parseString(answer.body()).getAsJsonObject());
     } catch (RuntimeException e) {
       ProtocolException unreadable =
-          new ProtocolException("the sidecar's answer cannot be read, HTTP " + answer.status() + ": " + e.getMessage());
+          new ProtocolException(
+              "the sidecar's answer cannot be read, HTTP "
+                  + answer.status()
+                  + ": "
+                  + e.getMessage());
       unreadable.initCause(e);
       throw unreadable;
     }

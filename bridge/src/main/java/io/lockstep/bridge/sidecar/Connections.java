@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.sidecar;
 
 import com.google.common.flogger.FluentLogger;
@@ -33,7 +47,8 @@ final class Connections implements Closeable {
    * @throws NotSentException it did not leave
    * @throws IOException its answer was lost; what came of it is not known
    */
-  HttpAnswer exchange(String method, String target, String body, Deadline deadline) throws IOException {
+  HttpAnswer exchange(String method, String target, String body, Deadline deadline)
+      throws IOException {
     HttpConnection connection;
     HttpRequest request;
     try {

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.sidecar;
 
 import com.google.gson.JsonObject;
@@ -14,13 +28,25 @@ import java.util.concurrent.TimeUnit;
  * @param since when it came into doubt, on the monotonic clock
  * @param due when it may be looked up
  */
-public record Doubt(String project, JsonObject request, List<RefCommand> commands, String actor, long since, long due)
+public record Doubt(
+    String project,
+    JsonObject request,
+    List<RefCommand> commands,
+    String actor,
+    long since,
+    long due)
     implements Delayed {
   private static final Duration SHORTEST_PAUSE = Duration.ofMillis(500);
   private static final Duration LONGEST_PAUSE = Duration.ofMinutes(5);
 
   Doubt(String project, JsonObject request, List<RefCommand> commands, String actor) {
-    this(project, request, commands, actor, System.nanoTime(), System.nanoTime() + SHORTEST_PAUSE.toNanos());
+    this(
+        project,
+        request,
+        commands,
+        actor,
+        System.nanoTime(),
+        System.nanoTime() + SHORTEST_PAUSE.toNanos());
   }
 
   /** The same, to be looked up after a pause that grows with its age. */

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.sidecar;
 
 import com.google.common.flogger.FluentLogger;
@@ -6,8 +20,9 @@ import java.util.concurrent.DelayQueue;
 import java.util.concurrent.TimeUnit;
 
 /**
- * Batches in doubt, until it is known what became of them: in memory, so many, and so long. One that never arrived at the
- * sidecar cannot be told from one that is late; it is forgotten at the end.
+ * Batches in doubt, until it is known what became of them: in memory, so many, and so long. One
+ * that never arrived at the sidecar cannot be told from one that is late; it is forgotten at the
+ * end.
  */
 public final class Doubts {
   static final int MOST = 1_000;
@@ -56,7 +71,8 @@ public final class Doubts {
       waiting.add(doubt);
     } else {
       logger.atWarning().atMostEvery(1, TimeUnit.SECONDS).log(
-          "project %s, request %s: %d updates of %d refs are in doubt already; if it was committed, there will be no event",
+          "project %s, request %s: %d updates of %d refs are in doubt already; if it was committed,"
+              + " there will be no event",
           doubt.project(), doubt.id(), waiting.size(), commands);
     }
   }

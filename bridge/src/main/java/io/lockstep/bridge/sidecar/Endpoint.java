@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.sidecar;
 
 import java.io.IOException;
@@ -15,7 +29,10 @@ public sealed interface Endpoint {
   /** Opens a connection. */
   SocketChannel connect() throws IOException;
 
-  /** The value of the {@code authorization} header, where one is asked for. Read at each call: tokens are rotated. */
+  /**
+   * The value of the {@code authorization} header, where one is asked for. Read at each call:
+   * tokens are rotated.
+   */
   Optional<String> authorization() throws IOException;
 
   /** A Unix socket; the permissions of its folder are the access rule. */
@@ -49,8 +66,10 @@ public sealed interface Endpoint {
     @Override
     public Optional<String> authorization() throws IOException {
       try (var lines = Files.lines(tokenFile)) {
-        Optional<String> token = lines.map(String::strip).filter(line -> !line.isEmpty()).findFirst();
-        return Optional.of("Bearer " + token.orElseThrow(() -> new IOException(tokenFile + " has no token")));
+        Optional<String> token =
+            lines.map(String::strip).filter(line -> !line.isEmpty()).findFirst();
+        return Optional.of(
+            "Bearer " + token.orElseThrow(() -> new IOException(tokenFile + " has no token")));
       }
     }
 
@@ -60,7 +79,8 @@ public sealed interface Endpoint {
     }
   }
 
-  private static SocketChannel connected(SocketChannel channel, java.net.SocketAddress to) throws IOException {
+  private static SocketChannel connected(SocketChannel channel, java.net.SocketAddress to)
+      throws IOException {
     try {
       channel.connect(to);
       channel.configureBlocking(false);

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.sidecar;
 
 import com.google.common.flogger.FluentLogger;
@@ -11,10 +25,12 @@ import java.util.ArrayList;
 import java.util.List;
 
 /**
- * A queue of the sidecar from which this process takes, and acknowledges: refresh tasks, or events of other sites.
+ * A queue of the sidecar from which this process takes, and acknowledges: refresh tasks, or events
+ * of other sites.
  *
- * <p>Within a session an item is handed out once. When an answer was lost, nobody knows what was in it; so another
- * session begins, to which everything is handed out again that was not acknowledged. Whoever takes must bear that.
+ * <p>Within a session an item is handed out once. When an answer was lost, nobody knows what was in
+ * it; so another session begins, to which everything is handed out again that was not acknowledged.
+ * Whoever takes must bear that.
  */
 public final class Feed {
   private static final FluentLogger logger = FluentLogger.forEnclosingClass();
@@ -107,7 +123,8 @@ public final class Feed {
   private List<JsonObject> items(JsonObject answer, int most) throws ProtocolException {
     List<JsonObject> items = new ArrayList<>();
     if (!(answer.get(path.items()) instanceof JsonArray list) || list.size() > most) {
-      throw new ProtocolException("the sidecar's answer has not up to " + most + " " + path.items() + ": " + answer);
+      throw new ProtocolException(
+          "the sidecar's answer has not up to " + most + " " + path.items() + ": " + answer);
     }
     for (JsonElement item : list) {
       items.add(item.getAsJsonObject());

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.sidecar;
 
 import static java.nio.charset.StandardCharsets.ISO_8859_1;
@@ -20,9 +34,9 @@ import java.util.Locale;
 /**
  * One connection to the sidecar: one request and its answer at a time.
  *
- * <p>The JDK's own HTTP client knows no Unix sockets, and a blocking read on one knows no timeout; so the channel does
- * not block, and each wait ends at the caller's deadline. The peer is the sidecar alone: it always sends a
- * content-length, and nothing else is understood.
+ * <p>The JDK's own HTTP client knows no Unix sockets, and a blocking read on one knows no timeout;
+ * so the channel does not block, and each wait ends at the caller's deadline. The peer is the
+ * sidecar alone: it always sends a content-length, and nothing else is understood.
  */
 final class HttpConnection implements Closeable {
   /** Far above the largest answer: 2,000 verdicts with their reasons. */
@@ -60,7 +74,10 @@ final class HttpConnection implements Closeable {
     return readAnswer(deadline);
   }
 
-  /** Whether another request may be sent: the last answer was read to its end, and the peer has not hung up since. */
+  /**
+   * Whether another request may be sent: the last answer was read to its end, and the peer has not
+   * hung up since.
+   */
   boolean isReusable() throws IOException {
     if (!reusable || input.hasRemaining()) {
       return false;
@@ -80,9 +97,16 @@ final class HttpConnection implements Closeable {
   private static ByteBuffer encode(HttpRequest request) {
     byte[] body = request.body().getBytes(UTF_8);
     StringBuilder head = new StringBuilder();
-    head.append(request.method()).append(' ').append(request.target()).append(" HTTP/1.1\r\nhost: lockstep\r\n");
-    head.append("content-type: application/json\r\ncontent-length: ").append(body.length).append("\r\n");
-    request.authorization().ifPresent(value -> head.append("authorization: ").append(value).append("\r\n"));
+    head.append(request.method())
+        .append(' ')
+        .append(request.target())
+        .append(" HTTP/1.1\r\nhost: lockstep\r\n");
+    head.append("content-type: application/json\r\ncontent-length: ")
+        .append(body.length)
+        .append("\r\n");
+    request
+        .authorization()
+        .ifPresent(value -> head.append("authorization: ").append(value).append("\r\n"));
     byte[] start = head.append("\r\n").toString().getBytes(ISO_8859_1);
     return ByteBuffer.allocate(start.length + body.length).put(start).put(body).flip();
   }
@@ -121,7 +145,8 @@ final class HttpConnection implements Closeable {
 
   private static int parseLength(String value) throws ProtocolException {
     if (!value.matches("\\d{1,8}") || Integer.parseInt(value) > LONGEST_BODY) {
-      throw new ProtocolException("an answer of " + value + " bytes; at most " + LONGEST_BODY + " are read");
+      throw new ProtocolException(
+          "an answer of " + value + " bytes; at most " + LONGEST_BODY + " are read");
     }
     return Integer.parseInt(value);
   }

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.sidecar;
 
 /**
@@ -11,7 +25,10 @@ public record RefVerdict(Code code, boolean visible, String message) {
   public enum Code {
     /** Committed. */
     COMMITTED,
-    /** The ref is not what the command expected. The sidecar has caught up: it can be read what it is. */
+    /**
+     * The ref is not what the command expected. The sidecar has caught up: it can be read what it
+     * is.
+     */
     STALE,
     /** Another command of an atomic batch was refused. */
     TRANSACTION,
@@ -37,7 +54,15 @@ public record RefVerdict(Code code, boolean visible, String message) {
     /** Whether it is a verdict on this command, and not trouble that any command would meet now. */
     public boolean isOfTheCommand() {
       return switch (this) {
-        case COMMITTED, STALE, TRANSACTION, NON_FAST_FORWARD, MISSING_OBJECT, NAME_CONFLICT, INVALID, EXISTS -> true;
+        case COMMITTED,
+            STALE,
+            TRANSACTION,
+            NON_FAST_FORWARD,
+            MISSING_OBJECT,
+            NAME_CONFLICT,
+            INVALID,
+            EXISTS ->
+            true;
         case LOCKED, PROJECT, NOT_SERVING, UNAVAILABLE -> false;
       };
     }

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.sidecar;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
@@ -19,9 +33,10 @@ import java.util.UUID;
 /**
  * The sidecar of this node: it commits, moves the refs, and answers when they can be read.
  *
- * <p>What could not be sent fails at once. What was sent, and whose answer was lost or was "unknown", is asked again
- * under the same request id until the patience ends: the sidecar answers what became of the first copy, even after a
- * restart. While an earlier copy is in doubt, only a verdict on the commands themselves settles it.
+ * <p>What could not be sent fails at once. What was sent, and whose answer was lost or was
+ * "unknown", is asked again under the same request id until the patience ends: the sidecar answers
+ * what became of the first copy, even after a restart. While an earlier copy is in doubt, only a
+ * verdict on the commands themselves settles it.
  */
 public final class Sidecar implements Closeable {
   /** Most commands of one batch; a larger one is sent in parts, or refused when it is atomic. */
@@ -65,13 +80,15 @@ public final class Sidecar implements Closeable {
   }
 
   /**
-   * Commits a batch of commands on one project; one verdict each, in their order. A batch whose outcome is not known is
-   * among the {@link #doubts} afterwards.
+   * Commits a batch of commands on one project; one verdict each, in their order. A batch whose
+   * outcome is not known is among the {@link #doubts} afterwards.
    *
    * @param actor who asked for it, for people
-   * @throws SidecarException nothing was committed for a reason that is not the commands', or it is not known
+   * @throws SidecarException nothing was committed for a reason that is not the commands', or it is
+   *     not known
    */
-  public List<RefVerdict> commit(String project, boolean atomic, List<RefCommand> commands, String actor)
+  public List<RefVerdict> commit(
+      String project, boolean atomic, List<RefCommand> commands, String actor)
       throws SidecarException {
     JsonObject body = request();
     body.addProperty("atomic", atomic);
@@ -81,11 +98,13 @@ public final class Sidecar implements Closeable {
     body.add("commands", list);
     Body timed =
         deadline -> {
-          body.addProperty("deadline_ms", Math.max(1, deadline.left().minus(ANSWER_EARLIER).toMillis()));
+          body.addProperty(
+              "deadline_ms", Math.max(1, deadline.left().minus(ANSWER_EARLIER).toMillis()));
           return body;
         };
     try {
-      return ask("POST", transactions(project), timed, answer -> Answers.ofBatch(answer, commands.size()));
+      return ask(
+          "POST", transactions(project), timed, answer -> Answers.ofBatch(answer, commands.size()));
     } catch (SidecarException e) {
       if (e.kind() == SidecarException.Kind.UNKNOWN) {
         doubts.add(new Doubt(project, body, commands, actor));
@@ -108,7 +127,8 @@ public final class Sidecar implements Closeable {
   public Optional<List<RefVerdict>> lookUp(Doubt doubt) throws IOException {
     JsonObject body = doubt.request().deepCopy();
     body.addProperty("deadline_ms", LOOK_UP.minus(ANSWER_EARLIER).toMillis());
-    Verdicts verdicts = Answers.ofLookUp(post(transactions(doubt.project()) + "/look-up", body, LOOK_UP));
+    Verdicts verdicts =
+        Answers.ofLookUp(post(transactions(doubt.project()) + "/look-up", body, LOOK_UP));
     return verdicts.isKnown() ? Optional.of(verdicts.each()) : Optional.empty();
   }
 
@@ -127,7 +147,8 @@ public final class Sidecar implements Closeable {
   }
 
   /**
-   * Deletes a project at every site. Committed means that it is not there any more, whoever deleted it.
+   * Deletes a project at every site. Committed means that it is not there any more, whoever deleted
+   * it.
    *
    * @param requestId the same at each try of one deletion, however much later
    */
@@ -160,7 +181,10 @@ public final class Sidecar implements Closeable {
     connections.close();
   }
 
-  /** The text of a call that failed within the time that a call may take; none if the last one is longer ago. */
+  /**
+   * The text of a call that failed within the time that a call may take; none if the last one is
+   * longer ago.
+   */
   public Optional<String> latestTrouble() {
     Trouble latest = trouble;
     return latest != null && System.nanoTime() - latest.nanos() < patience.toNanos()
@@ -176,7 +200,8 @@ public final class Sidecar implements Closeable {
     }
   }
 
-  private List<RefVerdict> ask(String method, String target, Body body, Reader reader) throws SidecarException {
+  private List<RefVerdict> ask(String method, String target, Body body, Reader reader)
+      throws SidecarException {
     try {
       return askUntilKnown(method, target, body, reader);
     } catch (SidecarException e) {
@@ -201,12 +226,16 @@ public final class Sidecar implements Closeable {
     throw SidecarException.unknown(doubt);
   }
 
-  /** One copy of a request. An answer that was lost leaves its outcome in doubt; so does, then, a sidecar that is away. */
+  /**
+   * One copy of a request. An answer that was lost leaves its outcome in doubt; so does, then, a
+   * sidecar that is away.
+   */
   private Verdicts askOnce(
       String method, String target, Body body, Reader reader, Deadline deadline, boolean isInDoubt)
       throws SidecarException {
     try {
-      return reader.read(connections.exchange(method, target, body.at(deadline).toString(), deadline));
+      return reader.read(
+          connections.exchange(method, target, body.at(deadline).toString(), deadline));
     } catch (NotSentException e) {
       if (!isInDoubt) {
         throw SidecarException.away(endpoint, e);
@@ -219,7 +248,8 @@ public final class Sidecar implements Closeable {
   }
 
   /** Trouble that is no command's own ends the batch, unless a part of it was committed. */
-  private static List<RefVerdict> committedOrTrouble(List<RefVerdict> each) throws SidecarException {
+  private static List<RefVerdict> committedOrTrouble(List<RefVerdict> each)
+      throws SidecarException {
     if (each.stream().noneMatch(RefVerdict::isCommitted)) {
       for (RefVerdict verdict : each) {
         if (!verdict.code().isOfTheCommand()) {

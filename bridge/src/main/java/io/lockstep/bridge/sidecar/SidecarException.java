@@ -1,12 +1,27 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.sidecar;
 
 import java.io.IOException;
 
 /**
- * The sidecar did not commit, or it is not known whether it did. Its message is for the user who pushes or clicks: what
- * happened, whether anything was changed, what to do.
+ * The sidecar did not commit, or it is not known whether it did. Its message is for the user who
+ * pushes or clicks: what happened, whether anything was changed, what to do.
  *
- * <p>Never a lost compare: those are verdicts, and Gerrit retries them. This is not to be retried by a program.
+ * <p>Never a lost compare: those are verdicts, and Gerrit retries them. This is not to be retried
+ * by a program.
  */
 public final class SidecarException extends IOException {
   /** What happened. */
@@ -15,7 +30,10 @@ public final class SidecarException extends IOException {
     AWAY,
     /** It takes no such commit now: role, start, end, project; nothing was changed. */
     REFUSED,
-    /** It was asked, and its answer did not come, or was "unknown"; or it is committed, and cannot be seen here. */
+    /**
+     * It was asked, and its answer did not come, or was "unknown"; or it is committed, and cannot
+     * be seen here.
+     */
     UNKNOWN
   }
 
@@ -33,8 +51,8 @@ public final class SidecarException extends IOException {
 
   static SidecarException away(Endpoint endpoint, IOException cause) {
     String message =
-        "Lockstep: the sidecar of this server cannot be reached at %s (%s). Nothing was changed, and reading goes on;"
-            + " try again in a moment, or tell the administrator.";
+        "Lockstep: the sidecar of this server cannot be reached at %s (%s). Nothing was changed,"
+            + " and reading goes on; try again in a moment, or tell the administrator.";
     return new SidecarException(Kind.AWAY, message.formatted(endpoint, cause.getMessage()), cause);
   }
 
@@ -46,15 +64,16 @@ public final class SidecarException extends IOException {
   /** It is committed, and this server does not show it. */
   public static SidecarException invisible(String what) {
     String message =
-        "Lockstep: %s is committed, and not where this server looks for it yet. If it stays so, gerrit.basePath is not the"
-            + " sidecar's root, or a repository.*.basePath none of its base paths: tell the administrator.";
+        "Lockstep: %s is committed, and not where this server looks for it yet. If it stays so,"
+            + " gerrit.basePath is not the sidecar's root, or a repository.*.basePath none of its"
+            + " base paths: tell the administrator.";
     return new SidecarException(Kind.UNKNOWN, message.formatted(what), null);
   }
 
   static SidecarException unknown(String why) {
     String message =
-        "Lockstep: it is not known yet whether this was committed (%s). Nothing is lost: reload or fetch in a moment,"
-            + " and look before you repeat it.";
+        "Lockstep: it is not known yet whether this was committed (%s). Nothing is lost: reload or"
+            + " fetch in a moment, and look before you repeat it.";
     return new SidecarException(Kind.UNKNOWN, message.formatted(why), null);
   }
 }

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.events;
 
 import static io.lockstep.bridge.sidecar.RoutedSidecar.await;
@@ -52,7 +66,13 @@ final class EventInboxTest {
             }
           }
         };
-    inbox = new EventInbox(client, new BridgeProcess(), users, new EventGsonProvider().get(), EventOutboxTest.DIRECTLY);
+    inbox =
+        new EventInbox(
+            client,
+            new BridgeProcess(),
+            users,
+            new EventGsonProvider().get(),
+            EventOutboxTest.DIRECTLY);
   }
 
   @AfterEach
@@ -64,8 +84,8 @@ final class EventInboxTest {
 
   private static String event(String id, String type, String ref) {
     String event =
-        "{'id':'%s','type':'%s','project':'p','change':null,'origin':'a-0','body':{'type':'%s','refUpdate':"
-            + "{'project':'p','refName':'%s'}}}";
+        "{'id':'%s','type':'%s','project':'p','change':null,'origin':'a-0','body':"
+            + "{'type':'%s','refUpdate':{'project':'p','refName':'%s'}}}";
     return event.formatted(id, type, type, ref).replace('\'', '"');
   }
 
@@ -78,7 +98,9 @@ final class EventInboxTest {
   }
 
   private List<String> heard() {
-    return List.copyOf(fired).stream().map(event -> ((RefUpdatedEvent) event).getRefName().substring(11)).toList();
+    return List.copyOf(fired).stream()
+        .map(event -> ((RefUpdatedEvent) event).getRefName().substring(11))
+        .toList();
   }
 
   private List<String> done() {
@@ -100,19 +122,28 @@ final class EventInboxTest {
 
   @Test
   void whatIsHandedOutAgainIsNotFiredAgain() {
-    sidecar.on(NEXT, events(moved("one")), RoutedSidecar.HANG_UP, events(moved("one"), moved("two")), NONE);
+    sidecar.on(
+        NEXT,
+        events(moved("one")),
+        RoutedSidecar.HANG_UP,
+        events(moved("one"), moved("two")),
+        NONE);
     sidecar.on(DONE, "503 {\"code\":\"unavailable\",\"message\":\"later\",\"retry\":true}", TAKEN);
     inbox.start();
     await(() -> heard().contains("two") && Collections.frequency(done(), "two") == 1);
     assertEquals(List.of("one", "two"), heard());
     List<JsonObject> asked = sidecar.asked(NEXT);
-    assertNotEquals(asked.get(1).get("session"), asked.get(2).get("session"), "after a lost answer");
+    assertNotEquals(
+        asked.get(1).get("session"), asked.get(2).get("session"), "after a lost answer");
   }
 
   @Test
   void whatCannotBeFiredKeepsNothingBack() {
     sidecar.on(
-        NEXT, events(event("x", "of-a-plugin", "refs/heads/x"), moved("gone"), moved("bad"), moved("good")), NONE);
+        NEXT,
+        events(
+            event("x", "of-a-plugin", "refs/heads/x"), moved("gone"), moved("bad"), moved("good")),
+        NONE);
     inbox.start();
     await(() -> done().size() == 4);
     assertEquals(List.of("gone", "bad", "good"), heard());

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.events;
 
 import static io.lockstep.bridge.sidecar.RoutedSidecar.await;
@@ -5,9 +19,9 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.google.common.base.Suppliers;
+import com.google.gerrit.entities.Account;
 import com.google.gerrit.entities.BranchNameKey;
 import com.google.gerrit.entities.Change;
-import com.google.gerrit.entities.Account;
 import com.google.gerrit.entities.Project;
 import com.google.gerrit.metrics.DisabledMetricMaker;
 import com.google.gerrit.server.data.ChangeAttribute;
@@ -38,8 +52,10 @@ import org.junit.jupiter.api.io.TempDir;
 final class EventOutboxTest {
   private static final String EVENTS = "POST /v1/events";
   private static final String TAKEN = "200 {}";
-  private static final String AWAY = "503 {\"code\":\"unavailable\",\"message\":\"later\",\"retry\":true}";
-  private static final String BAD = "400 {\"code\":\"invalid\",\"message\":\"a bad event\",\"retry\":false}";
+  private static final String AWAY =
+      "503 {\"code\":\"unavailable\",\"message\":\"later\",\"retry\":true}";
+  private static final String BAD =
+      "400 {\"code\":\"invalid\",\"message\":\"a bad event\",\"retry\":false}";
   static final AsServer DIRECTLY =
       new AsServer() {
         @Override
@@ -58,7 +74,9 @@ final class EventOutboxTest {
   void prepare() throws Exception {
     sidecar = new RoutedSidecar(folder).on(EVENTS, TAKEN);
     client = sidecar.client();
-    outbox = new EventOutbox(client, new BridgeProcess(), "a-0", gson, DIRECTLY, new DisabledMetricMaker());
+    outbox =
+        new EventOutbox(
+            client, new BridgeProcess(), "a-0", gson, DIRECTLY, new DisabledMetricMaker());
   }
 
   @AfterEach
@@ -84,7 +102,8 @@ final class EventOutboxTest {
 
   private List<JsonObject> sent() {
     return sidecar.asked(EVENTS).stream()
-        .flatMap(body -> body.getAsJsonArray("events").asList().stream().map(it -> it.getAsJsonObject()))
+        .flatMap(
+            body -> body.getAsJsonArray("events").asList().stream().map(it -> it.getAsJsonObject()))
         .toList();
   }
 
@@ -129,7 +148,8 @@ final class EventOutboxTest {
     List<RefUpdateAttribute> updates =
         IntStream.range(0, 200).mapToObj(n -> update("refs/heads/" + n)).toList();
     BatchRefUpdateEvent batch =
-        new BatchRefUpdateEvent(Project.nameKey("p"), Suppliers.ofInstance(updates), Suppliers.ofInstance(null));
+        new BatchRefUpdateEvent(
+            Project.nameKey("p"), Suppliers.ofInstance(updates), Suppliers.ofInstance(null));
     assertEquals(99, EventRefs.refs(batch).size());
     assertEquals(Set.of(), EventRefs.refs(moved("refs/cache-automerge/ab/cdef")));
   }

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.git;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
@@ -12,7 +26,6 @@ import com.google.gerrit.server.config.GerritServerConfig;
 import com.google.gerrit.server.config.SitePaths;
 import com.google.gerrit.server.git.DelegateRepository;
 import com.google.gerrit.server.git.GitRepositoryManager.Status;
-import com.google.gerrit.server.git.LocalDiskRepositoryManager;
 import com.google.gerrit.server.git.RepositoryExistsException;
 import com.google.inject.AbstractModule;
 import com.google.inject.Guice;
@@ -104,7 +117,9 @@ final class BridgeRepositoryTest {
     try (FileRepository repository = new FileRepository(aside.toFile())) {
       repository.create(true);
     }
-    assertTrue(manager.list().stream().noneMatch(name -> name.get().startsWith(".lockstep")), manager.list().toString());
+    assertTrue(
+        manager.list().stream().noneMatch(name -> name.get().startsWith(".lockstep")),
+        manager.list().toString());
   }
 
   @Test
@@ -129,8 +144,10 @@ final class BridgeRepositoryTest {
   void aBasePathThatIsNotTheSidecarsRootIsTold() {
     BridgeRepositoryManager elsewhere = manager(site.resolve("elsewhere"), sidecar);
     Project.NameKey name = Project.nameKey("misplaced");
-    SidecarException told = assertThrows(SidecarException.class, () -> elsewhere.createRepository(name));
-    assertTrue(told.getMessage().contains("gerrit.basePath is not the sidecar's root"), told.getMessage());
+    SidecarException told =
+        assertThrows(SidecarException.class, () -> elsewhere.createRepository(name));
+    assertTrue(
+        told.getMessage().contains("gerrit.basePath is not the sidecar's root"), told.getMessage());
   }
 
   @Test
@@ -171,7 +188,8 @@ final class BridgeRepositoryTest {
       assertTrue(((DelegateRepository) repository).delegate() instanceof FileRepository);
       IOException refused =
           assertThrows(
-              IOException.class, () -> ((DelegateRepository) repository).convertRefStorage("reftable", true, true));
+              IOException.class,
+              () -> ((DelegateRepository) repository).convertRefStorage("reftable", true, true));
       assertTrue(refused.getMessage().contains("nothing was converted"));
     }
   }
@@ -184,7 +202,9 @@ final class BridgeRepositoryTest {
       RefUpdate force = on.update(TOPIC, on.x);
       assertEquals(RefUpdate.Result.FORCED, force.forceUpdate());
       Repository local = ((DelegateRepository) repository).delegate();
-      assertFalse(local.getRefDatabase().getRefsByPrefix("refs/lockstep/").isEmpty(), "the old value is kept");
+      assertFalse(
+          local.getRefDatabase().getRefsByPrefix("refs/lockstep/").isEmpty(),
+          "the old value is kept");
       RefDatabase refs = repository.getRefDatabase();
       assertShown(refs.getRefs());
       assertShown(refs.getRefsByPrefix("refs/"));

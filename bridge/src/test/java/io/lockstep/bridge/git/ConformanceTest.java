@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.git;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
@@ -18,8 +32,9 @@ import org.junit.jupiter.api.TestFactory;
 import org.junit.jupiter.api.io.TempDir;
 
 /**
- * JGit's contract of ref updates: each scenario runs on a bare repository and on one whose refs a real sidecar moves, and
- * both must answer the same and hold the same refs afterwards. Rows that differ on purpose say what and why.
+ * JGit's contract of ref updates: each scenario runs on a bare repository and on one whose refs a
+ * real sidecar moves, and both must answer the same and hold the same refs afterwards. Rows that
+ * differ on purpose say what and why.
  */
 final class ConformanceTest {
   private static final String MASTER = "refs/heads/master";

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.git;
 
 import static io.lockstep.bridge.sidecar.RoutedSidecar.await;
@@ -45,8 +59,9 @@ final class DeletionsTest {
   }
 
   private static String refused(String code) {
-    return "200 {\"outcome\":\"refused\",\"refusal\":{\"code\":\"%1$s\",\"message\":\"because %1$s\",\"retry\":true}}"
-        .formatted(code);
+    String refusal =
+        "{\"code\":\"%1$s\",\"message\":\"because %1$s\",\"retry\":true}".formatted(code);
+    return "200 {\"outcome\":\"refused\",\"refusal\":" + refusal + "}";
   }
 
   private Deletions deletions() throws IOException {
@@ -84,7 +99,8 @@ final class DeletionsTest {
     assertTrue(told.getCause() instanceof SidecarException, told.toString());
     assertTrue(told.getCause().getMessage().contains("because unavailable"));
     Deletions afterARestart = deletions();
-    assertThrows(SidecarException.class, () -> afterARestart.settle("tools/b"), "its name is not free yet");
+    assertThrows(
+        SidecarException.class, () -> afterARestart.settle("tools/b"), "its name is not free yet");
     afterARestart.start();
     await(() -> sidecar.asked(DELETE).size() == 3 && hasNoRecord());
     afterARestart.stop();

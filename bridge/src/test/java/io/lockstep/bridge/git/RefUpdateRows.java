@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.git;
 
 import static io.lockstep.bridge.git.Row.differs;
@@ -16,7 +30,8 @@ import org.eclipse.jgit.lib.RefUpdate;
 final class RefUpdateRows {
   private static final String MASTER = "refs/heads/master";
   private static final String TOPIC = "refs/heads/topic";
-  private static final String NO_COMMIT = "git, which moves the refs of every site, keeps only commits on branches";
+  private static final String NO_COMMIT =
+      "git, which moves the refs of every site, keeps only commits on branches";
 
   private RefUpdateRows() {}
 
@@ -75,7 +90,8 @@ final class RefUpdateRows {
     return create(name, on -> on.a, there);
   }
 
-  private static Row.Scenario create(String name, Function<Subject, ObjectId> value, String... there) {
+  private static Row.Scenario create(
+      String name, Function<Subject, ObjectId> value, String... there) {
     return on -> {
       for (String one : there) {
         on.have(one, on.a);
@@ -118,7 +134,9 @@ final class RefUpdateRows {
               "REJECTED_OTHER_REASON refs/heads/topic 52bf07ff->8e2afd34",
               NO_COMMIT),
           same("a missing object", topic(true, on -> Subject.NOWHERE, RefUpdate::forceUpdate)),
-          same("create with a missing object", topic(false, on -> Subject.NOWHERE, RefUpdate::update)),
+          same(
+              "create with a missing object",
+              topic(false, on -> Subject.NOWHERE, RefUpdate::update)),
           same("expected old value", on -> expected(on, on.b)),
           same("unexpected old value", on -> expected(on, on.a)),
           same("expected to be absent", on -> expected(on, Subject.ZERO)),
@@ -194,7 +212,8 @@ final class RefUpdateRows {
           same("rename", rename(TOPIC, "refs/heads/other", TOPIC)),
           same("rename the branch that HEAD names", rename(MASTER, "refs/heads/main", MASTER)),
           same("rename onto a ref", rename(TOPIC, "refs/heads/other", TOPIC, "refs/heads/other")),
-          same("rename below a ref", rename(TOPIC, "refs/heads/other/a", TOPIC, "refs/heads/other")),
+          same(
+              "rename below a ref", rename(TOPIC, "refs/heads/other/a", TOPIC, "refs/heads/other")),
           differs(
               "rename below itself",
               rename(TOPIC, "refs/heads/topic/a", TOPIC),

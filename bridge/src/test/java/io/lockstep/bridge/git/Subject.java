@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.git;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
@@ -22,8 +36,9 @@ import org.eclipse.jgit.revwalk.RevWalk;
 import org.eclipse.jgit.transport.ReceiveCommand;
 
 /**
- * A repository under test with some objects, the same in each: {@code a <- b <- c}, {@code x} unrelated, a blob. What a
- * scenario does with it becomes text, so that two repositories can be compared.
+ * A repository under test with some objects, the same in each: {@code a <- b <- c}, {@code x}
+ * unrelated, a blob. What a scenario does with it becomes text, so that two repositories can be
+ * compared.
  */
 final class Subject {
   static final ObjectId ZERO = ObjectId.zeroId();
@@ -51,8 +66,8 @@ final class Subject {
     }
   }
 
-  private static ObjectId commit(ObjectInserter inserter, ObjectId tree, String text, ObjectId... parents)
-      throws IOException {
+  private static ObjectId commit(
+      ObjectInserter inserter, ObjectId tree, String text, ObjectId... parents) throws IOException {
     CommitBuilder commit = new CommitBuilder();
     commit.setTreeId(tree);
     commit.setParentIds(parents);
@@ -81,7 +96,10 @@ final class Subject {
   String told(RefUpdate update) {
     return "%s %s %s->%s"
         .formatted(
-            update.getResult(), update.getName(), name(update.getOldObjectId()), name(update.getNewObjectId()));
+            update.getResult(),
+            update.getName(),
+            name(update.getOldObjectId()),
+            name(update.getNewObjectId()));
   }
 
   /** Executes a batch; the result of each command. */

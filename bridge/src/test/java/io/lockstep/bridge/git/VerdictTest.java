@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.git;
 
 import static io.lockstep.bridge.git.Subject.ZERO;
@@ -56,7 +70,8 @@ final class VerdictTest {
   private static String batch(String... codes) {
     StringBuilder results = new StringBuilder();
     for (String code : codes) {
-      String result = "{\"ref\":\"r\",\"outcome\":\"%s\",\"refusal\":{\"code\":\"%s\",\"message\":\"why\"}},";
+      String result =
+          "{\"ref\":\"r\",\"outcome\":\"%s\",\"refusal\":{\"code\":\"%s\",\"message\":\"why\"}},";
       results.append(result.formatted(code.equals("committed") ? "committed" : "refused", code));
     }
     results.setLength(results.length() - 1);
@@ -75,7 +90,9 @@ final class VerdictTest {
   @Test
   void anAtomicBatchThatLostACompareIsOneThatGerritRetries() throws Exception {
     try (ScriptedSidecar sidecar = answers(batch("transaction", "stale"))) {
-      String told = on.told(true, false, new ReceiveCommand(ZERO, on.a, X), new ReceiveCommand(ZERO, on.a, Y));
+      String told =
+          on.told(
+              true, false, new ReceiveCommand(ZERO, on.a, X), new ReceiveCommand(ZERO, on.a, Y));
       assertEquals(X + " REJECTED_OTHER_REASON (aborted)\n" + Y + " LOCK_FAILURE", told);
       assertEquals(1, sidecar.requests.size());
     }
@@ -84,7 +101,9 @@ final class VerdictTest {
   @Test
   void aPartThatWasCommittedIsTold() throws Exception {
     try (ScriptedSidecar sidecar = answers(batch("committed", "unavailable"))) {
-      String told = on.told(false, false, new ReceiveCommand(ZERO, on.a, X), new ReceiveCommand(ZERO, on.a, Y));
+      String told =
+          on.told(
+              false, false, new ReceiveCommand(ZERO, on.a, X), new ReceiveCommand(ZERO, on.a, Y));
       assertEquals(X + " OK\n" + Y + " REJECTED_OTHER_REASON", told);
       assertEquals(1, sidecar.requests.size());
     }

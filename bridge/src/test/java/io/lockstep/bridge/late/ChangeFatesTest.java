@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.late;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
@@ -97,7 +111,12 @@ final class ChangeFatesTest {
     ObjectId value = ObjectId.fromString("8e61b46ca5eec1b00746d09badd63fc9dd690c10");
     assertTrue(ChangeFates.isOfNotes(new RefCommand(META, value, value)));
     assertFalse(ChangeFates.isOfNotes(new RefCommand(META, value, ZERO)));
-    for (String other : List.of("refs/changes/01/1/1", "refs/changes/02/1/meta", "refs/heads/meta", "refs/meta/config")) {
+    for (String other :
+        List.of(
+            "refs/changes/01/1/1",
+            "refs/changes/02/1/meta",
+            "refs/heads/meta",
+            "refs/meta/config")) {
       assertFalse(ChangeFates.isOfNotes(new RefCommand(other, value, value)), other);
     }
   }

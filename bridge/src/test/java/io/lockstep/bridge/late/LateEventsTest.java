@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.late;
 
 import static io.lockstep.bridge.sidecar.RoutedSidecar.await;
@@ -28,14 +42,18 @@ import org.junit.jupiter.api.io.TempDir;
 final class LateEventsTest {
   private static final String COMMIT = "POST /v1/projects/p/ref-transactions";
   private static final String LOOK_UP = COMMIT + "/look-up";
-  private static final String AWAY = "503 {\"code\":\"not_serving\",\"message\":\"it starts\",\"retry\":true}";
-  private static final String OLDER = "404 {\"code\":\"invalid\",\"message\":\"no route\",\"retry\":false}";
+  private static final String AWAY =
+      "503 {\"code\":\"not_serving\",\"message\":\"it starts\",\"retry\":true}";
+  private static final String OLDER =
+      "404 {\"code\":\"invalid\",\"message\":\"no route\",\"retry\":false}";
   private static final String REFUSAL = ",\"refusal\":{\"code\":\"stale\",\"message\":\"why\"}";
-  private static final ObjectId VALUE = ObjectId.fromString("8e61b46ca5eec1b00746d09badd63fc9dd690c10");
+  private static final ObjectId VALUE =
+      ObjectId.fromString("8e61b46ca5eec1b00746d09badd63fc9dd690c10");
   private static final RefCommand X = new RefCommand("refs/heads/x", ObjectId.zeroId(), VALUE);
   private static final RefCommand Y = new RefCommand("refs/heads/y", VALUE, ObjectId.zeroId());
   private static final RefCommand META = new RefCommand("refs/changes/01/1/meta", VALUE, VALUE);
-  private static final RefCommand PATCH_SET = new RefCommand("refs/changes/01/1/2", ObjectId.zeroId(), VALUE);
+  private static final RefCommand PATCH_SET =
+      new RefCommand("refs/changes/01/1/2", ObjectId.zeroId(), VALUE);
 
   @TempDir Path folder;
   private RoutedSidecar sidecar;
@@ -101,7 +119,13 @@ final class LateEventsTest {
   private static String outcomes(String... each) {
     List<String> results =
         Stream.of(each)
-            .map(it -> "{\"ref\":\"r\",\"outcome\":\"" + it + "\"" + (it.equals("committed") ? "" : REFUSAL) + "}")
+            .map(
+                it ->
+                    "{\"ref\":\"r\",\"outcome\":\""
+                        + it
+                        + "\""
+                        + (it.equals("committed") ? "" : REFUSAL)
+                        + "}")
             .toList();
     return "200 {\"outcome\":\"any\",\"results\":" + results + "}";
   }
@@ -111,7 +135,8 @@ final class LateEventsTest {
     boolean isAtomic = commands[0] == META;
     SidecarException unknown =
         assertThrows(
-            SidecarException.class, () -> client.commit("p", isAtomic, List.of(commands), "T <t@example.com>"));
+            SidecarException.class,
+            () -> client.commit("p", isAtomic, List.of(commands), "T <t@example.com>"));
     assertEquals(SidecarException.Kind.UNKNOWN, unknown.kind());
   }
 
@@ -122,7 +147,8 @@ final class LateEventsTest {
     doubt(X);
     await(() -> recorder.done.size() == 2);
     assertEquals(
-        List.of("index p[refs/heads/x]", "fire p[refs/heads/x] by T <t@example.com>"), recorder.done);
+        List.of("index p[refs/heads/x]", "fire p[refs/heads/x] by T <t@example.com>"),
+        recorder.done);
     assertEquals(4, sidecar.asked(LOOK_UP).size());
     JsonObject first = sidecar.asked(COMMIT).get(0);
     JsonObject asked = sidecar.asked(LOOK_UP).get(0);
@@ -151,7 +177,9 @@ final class LateEventsTest {
     await(() -> client.doubts().size() == 0);
     doubt(X, Y);
     await(() -> recorder.done.size() == 2);
-    assertEquals(List.of("index p[refs/heads/y]", "fire p[refs/heads/y] by T <t@example.com>"), recorder.done);
+    assertEquals(
+        List.of("index p[refs/heads/y]", "fire p[refs/heads/y] by T <t@example.com>"),
+        recorder.done);
   }
 
   @Test
@@ -177,7 +205,8 @@ final class LateEventsTest {
     doubt(X);
     await(() -> recorder.done.size() == 4);
     String index = "index p[refs/heads/x]";
-    assertEquals(List.of(index, index, index, "fire p[refs/heads/x] by T <t@example.com>"), recorder.done);
+    assertEquals(
+        List.of(index, index, index, "fire p[refs/heads/x] by T <t@example.com>"), recorder.done);
   }
 
   @Test
@@ -210,7 +239,9 @@ final class LateEventsTest {
     late.start();
     await(() -> !sidecar.asked(LOOK_UP).isEmpty());
     late.stop();
-    boolean asks = Thread.getAllStackTraces().keySet().stream().anyMatch(it -> it.getName().equals("Lockstep-Late-Events"));
+    boolean asks =
+        Thread.getAllStackTraces().keySet().stream()
+            .anyMatch(it -> it.getName().equals("Lockstep-Late-Events"));
     assertFalse(asks, "its thread has ended");
     assertEquals(List.of(), recorder.done);
   }

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.refresh;
 
 import static io.lockstep.bridge.sidecar.RoutedSidecar.await;
@@ -30,8 +44,10 @@ final class RefreshPullerTest {
   private static final String DONE = "POST /v1/refresh/done";
   private static final String NONE = "200 {\"tasks\":[]}";
   private static final String TAKEN = "200 {}";
-  private static final String GONE = "400 {\"code\":\"invalid\",\"message\":\"superseded\",\"retry\":false}";
-  private static final String AWAY = "503 {\"code\":\"unavailable\",\"message\":\"later\",\"retry\":true}";
+  private static final String GONE =
+      "400 {\"code\":\"invalid\",\"message\":\"superseded\",\"retry\":false}";
+  private static final String AWAY =
+      "503 {\"code\":\"unavailable\",\"message\":\"later\",\"retry\":true}";
 
   @TempDir Path folder;
   private RoutedSidecar sidecar;
@@ -67,7 +83,9 @@ final class RefreshPullerTest {
   }
 
   private static String task(int id) {
-    String task = "{\"id\":%1$d,\"own\":%2$b,\"attempt\":1,\"kind\":\"change\",\"project\":\"p\",\"number\":%1$d}";
+    String task =
+        "{\"id\":%1$d,\"own\":%2$b,\"attempt\":1,"
+            + "\"kind\":\"change\",\"project\":\"p\",\"number\":%1$d}";
     return task.formatted(id, id % 2 == 0);
   }
 
@@ -97,9 +115,15 @@ final class RefreshPullerTest {
     await(() -> done().equals(List.of(11, 12, 14)));
     assertEquals(Set.of(change(11), change(12), change(14)), refreshed);
     assertEquals(Set.of(true, false), owned);
-    await(() -> sidecar.asked(DONE).stream().anyMatch(body -> !body.getAsJsonArray("failed").isEmpty()));
+    await(
+        () ->
+            sidecar.asked(DONE).stream()
+                .anyMatch(body -> !body.getAsJsonArray("failed").isEmpty()));
     JsonObject report =
-        sidecar.asked(DONE).stream().filter(body -> !body.getAsJsonArray("failed").isEmpty()).findFirst().orElseThrow();
+        sidecar.asked(DONE).stream()
+            .filter(body -> !body.getAsJsonArray("failed").isEmpty())
+            .findFirst()
+            .orElseThrow();
     JsonObject failed = report.getAsJsonArray("failed").get(0).getAsJsonObject();
     assertEquals(13, failed.get("id").getAsInt());
     String why = failed.get("why").getAsString();
@@ -111,7 +135,8 @@ final class RefreshPullerTest {
 
   @Test
   void aTaskThatThisBridgeDoesNotKnowFails() {
-    sidecar.on(TASKS, "200 {\"tasks\":[{\"id\":1,\"own\":false,\"attempt\":1,\"kind\":\"moon\"}]}", NONE);
+    sidecar.on(
+        TASKS, "200 {\"tasks\":[{\"id\":1,\"own\":false,\"attempt\":1,\"kind\":\"moon\"}]}", NONE);
     puller.start();
     await(() -> !sidecar.asked(DONE).isEmpty());
     assertTrue(sidecar.asked(DONE).get(0).toString().contains("knows no tasks of kind moon"));
@@ -140,12 +165,16 @@ final class RefreshPullerTest {
     sidecar.on(TASKS, tasks(1, 1), GONE, tasks(3, 3), NONE).on(DONE, GONE, TAKEN);
     puller.start();
     await(() -> done().contains(3));
-    assertFalse(sidecar.asked(TASKS).stream().map(RefreshPullerTest::session).distinct().count() < 2);
+    assertFalse(
+        sidecar.asked(TASKS).stream().map(RefreshPullerTest::session).distinct().count() < 2);
   }
 
   @Test
   void aSidecarThatDoesNotTakeReportsHandsOutOnlySoMuch() {
-    String[] all = IntStream.range(0, 10).mapToObj(n -> tasks(100 + 64 * n, 163 + 64 * n)).toArray(String[]::new);
+    String[] all =
+        IntStream.range(0, 10)
+            .mapToObj(n -> tasks(100 + 64 * n, 163 + 64 * n))
+            .toArray(String[]::new);
     sidecar.on(TASKS, all).on(DONE, AWAY);
     puller.start();
     await(() -> sidecar.asked(TASKS).size() == 4 && sidecar.asked(DONE).size() > 2);

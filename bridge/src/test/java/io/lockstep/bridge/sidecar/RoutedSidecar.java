@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.sidecar;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
@@ -23,8 +37,8 @@ import java.util.concurrent.Executors;
 import java.util.function.BooleanSupplier;
 
 /**
- * Answers many callers at once, each method and path from a script of its own, whose last line stands for ever. A path
- * without a script is 404, as in an older sidecar.
+ * Answers many callers at once, each method and path from a script of its own, whose last line
+ * stands for ever. A path without a script is 404, as in an older sidecar.
  */
 public final class RoutedSidecar implements AutoCloseable {
   /** Hang up instead of an answer. */
@@ -89,7 +103,9 @@ public final class RoutedSidecar implements AutoCloseable {
   private void answer(HttpExchange exchange) throws IOException {
     try (exchange) {
       String route = exchange.getRequestMethod() + " " + exchange.getRequestURI();
-      JsonObject body = JsonParser.parseString(new String(exchange.getRequestBody().readAllBytes(), UTF_8)).getAsJsonObject();
+      JsonObject body =
+          JsonParser.parseString(new String(exchange.getRequestBody().readAllBytes(), UTF_8))
+              .getAsJsonObject();
       List<JsonObject> bodies = asked.computeIfAbsent(route, any -> new ArrayList<>());
       synchronized (bodies) {
         bodies.add(body);
