@@ -15,6 +15,7 @@
 package io.lockstep.bridge;
 
 import com.google.gerrit.lifecycle.LifecycleModule;
+import com.google.gerrit.metrics.MetricMaker;
 import com.google.gerrit.server.ModuleImpl;
 import com.google.gerrit.server.config.GerritServerConfig;
 import com.google.gerrit.server.config.RepositoryConfig;
@@ -61,8 +62,8 @@ public final class BridgeDbModule extends LifecycleModule {
 
   @Provides
   @Singleton
-  Sidecar sidecar(@GerritServerConfig Config config, SitePaths site) {
+  Sidecar sidecar(@GerritServerConfig Config config, SitePaths site, MetricMaker metrics) {
     BridgeSettings settings = BridgeSettings.read(config, site.site_path);
-    return new Sidecar(settings.endpoint(), settings.patience());
+    return new Sidecar(settings.endpoint(), settings.timeout(), metrics);
   }
 }

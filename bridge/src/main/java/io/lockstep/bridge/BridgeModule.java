@@ -19,7 +19,7 @@ import com.google.gerrit.lifecycle.LifecycleModule;
 import com.google.gerrit.server.ExceptionHook;
 import com.google.gerrit.server.events.EventListener;
 import io.lockstep.bridge.events.EventOutbox;
-import io.lockstep.bridge.late.LateModule;
+import io.lockstep.bridge.indoubt.InDoubtModule;
 import io.lockstep.bridge.refresh.RefreshModule;
 import org.eclipse.jgit.transport.PostReceiveHook;
 
@@ -31,11 +31,11 @@ public final class BridgeModule extends LifecycleModule {
   @Override
   protected void configure() {
     install(new RefreshModule());
-    install(new LateModule());
-    listener().to(Bridge.class);
+    install(new InDoubtModule());
+    listener().to(BridgeLifecycle.class);
     DynamicSet.bind(binder(), EventListener.class).to(EventOutbox.class);
     DynamicSet.bind(binder(), ExceptionHook.class).to(SidecarExceptionHook.class);
-    DynamicSet.bind(binder(), PostReceiveHook.class).to(PushNotice.class);
-    Generation.bindDeletion(binder());
+    DynamicSet.bind(binder(), PostReceiveHook.class).to(PushFailureMessage.class);
+    JGitCompatibility.bindDeletion(binder());
   }
 }

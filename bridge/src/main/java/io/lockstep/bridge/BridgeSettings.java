@@ -29,11 +29,11 @@ import org.eclipse.jgit.lib.Config;
  * wrong is reported at once.
  *
  * @param endpoint where the sidecar listens
- * @param patience how long an update waits for its outcome
+ * @param timeout how long an update waits for its outcome
  */
-public record BridgeSettings(Endpoint endpoint, Duration patience) {
+public record BridgeSettings(Endpoint endpoint, Duration timeout) {
   static final String SECTION = "lockstep";
-  private static final Duration DEFAULT_PATIENCE = Duration.ofSeconds(15);
+  private static final Duration DEFAULT_TIMEOUT = Duration.ofSeconds(15);
 
   /**
    * Reads and checks the settings.
@@ -47,12 +47,12 @@ public record BridgeSettings(Endpoint endpoint, Duration patience) {
     List<String> problems = new ArrayList<>();
     checkGerrit(config, problems);
     Endpoint endpoint = endpoint(config, site, problems);
-    Duration patience = patience(config, problems);
+    Duration timeout = timeout(config, problems);
     if (!problems.isEmpty()) {
       throw new IllegalStateException(
           "gerrit.config: " + String.join("\ngerrit.config: ", problems));
     }
-    return new BridgeSettings(endpoint, patience);
+    return new BridgeSettings(endpoint, timeout);
   }
 
   /**
@@ -113,15 +113,15 @@ public record BridgeSettings(Endpoint endpoint, Duration patience) {
     }
   }
 
-  private static Duration patience(Config config, List<String> problems) {
+  private static Duration timeout(Config config, List<String> problems) {
     String text = config.getString(SECTION, null, "timeout");
     if (text != null && !text.matches("\\d+ *(ms|s|sec|seconds?|min|m|minutes?)")) {
       problems.add("lockstep.timeout is %s; give a time such as 15 s".formatted(text));
-      return DEFAULT_PATIENCE;
+      return DEFAULT_TIMEOUT;
     }
     long millis =
         config.getTimeUnit(
-            SECTION, null, "timeout", DEFAULT_PATIENCE.toMillis(), TimeUnit.MILLISECONDS);
+            SECTION, null, "timeout", DEFAULT_TIMEOUT.toMillis(), TimeUnit.MILLISECONDS);
     if (millis < 2_000 || millis > 600_000) {
       problems.add("lockstep.timeout is %d ms; give 2 s to 10 min".formatted(millis));
     }

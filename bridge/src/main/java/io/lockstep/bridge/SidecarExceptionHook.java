@@ -22,7 +22,7 @@ import java.util.Optional;
  * Tells users why their update did not happen, or that it is not known: the sidecar's own words, as
  * HTTP 503.
  */
-final class SidecarExceptionHook extends Generation.Hook {
+final class SidecarExceptionHook extends JGitCompatibility.UserMessageHook {
   @Override
   protected Optional<String> userMessage(Throwable throwable) {
     return find(throwable).map(SidecarException::getMessage);

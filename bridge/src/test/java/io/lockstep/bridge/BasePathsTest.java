@@ -18,18 +18,21 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertSame;
 
 import com.google.gerrit.entities.Project;
+import com.google.gerrit.metrics.DisabledMetricMaker;
+import com.google.gerrit.metrics.MetricMaker;
 import com.google.gerrit.server.config.GerritServerConfig;
 import com.google.gerrit.server.config.RepositoryConfig;
 import com.google.gerrit.server.config.SitePaths;
 import com.google.gerrit.server.git.GitRepositoryManager;
 import com.google.gerrit.server.git.LocalDiskRepositoryManager;
 import com.google.gerrit.server.git.MultiBaseLocalDiskRepositoryManager;
-import com.google.gson.JsonObject;
 import com.google.inject.AbstractModule;
 import com.google.inject.Guice;
 import com.google.inject.Injector;
 import io.lockstep.bridge.git.BridgeRepositoryManager;
+import io.lockstep.bridge.sidecar.Json;
 import java.nio.file.Path;
+import java.util.List;
 import org.eclipse.jgit.lib.Config;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -52,10 +55,8 @@ final class BasePathsTest {
     return config;
   }
 
-  private JsonObject told(String more) throws Exception {
-    JsonObject introduction = new JsonObject();
-    new BasePaths(config(more), new SitePaths(folder)).tell(introduction);
-    return introduction;
+  private BasePaths basePaths(String more) throws Exception {
+    return new BasePaths(config(more), new SitePaths(folder));
   }
 
   private Injector injector(String more) throws Exception {
@@ -65,6 +66,7 @@ final class BasePathsTest {
         new AbstractModule() {
           @Override
           protected void configure() {
+            bind(MetricMaker.class).to(DisabledMetricMaker.class);
             bind(Config.class).annotatedWith(GerritServerConfig.class).toInstance(config);
             bind(SitePaths.class).toInstance(site);
           }
@@ -74,14 +76,13 @@ final class BasePathsTest {
 
   @Test
   void everySectionIsTold() throws Exception {
-    JsonObject told = told(OTHERS);
-    assertEquals(
-        folder.toAbsolutePath().normalize().resolve("git").toString(),
-        told.get("base_path").getAsString());
+    BasePaths basePaths = basePaths(OTHERS);
+    Path expected = folder.toAbsolutePath().normalize().resolve("git");
+    assertEquals(expected.toString(), basePaths.defaultPath());
     assertEquals(
         "[{\"projects\":\"*\",\"path\":null},{\"projects\":\"big/*\",\"path\":\"/mnt/big\"}]",
-        told.get("base_paths").toString());
-    assertEquals("[]", told("").get("base_paths").toString());
+        Json.write(basePaths.forProjects()));
+    assertEquals(List.of(), basePaths("").forProjects());
   }
 
   @Test

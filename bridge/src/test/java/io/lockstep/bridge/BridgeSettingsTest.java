@@ -47,7 +47,7 @@ final class BridgeSettingsTest {
     BridgeSettings settings =
         read("[core]\nusePerRequestRefCache = false\n[lockstep]\nsocket = run/api.sock\n");
     assertEquals(new Endpoint.Unix(Path.of("/site/run/api.sock")), settings.endpoint());
-    assertEquals(Duration.ofSeconds(15), settings.patience());
+    assertEquals(Duration.ofSeconds(15), settings.timeout());
   }
 
   @Test

@@ -14,6 +14,7 @@
 
 package io.lockstep.bridge;
 
+import com.google.gerrit.metrics.DisabledMetricMaker;
 import io.lockstep.bridge.sidecar.Endpoint;
 import io.lockstep.bridge.sidecar.Sidecar;
 import java.io.File;
@@ -80,7 +81,8 @@ public final class TestSidecar {
 
   /** A client of it. */
   public Sidecar client() {
-    return new Sidecar(new Endpoint.Unix(socket()), Duration.ofSeconds(20));
+    return new Sidecar(
+        new Endpoint.Unix(socket()), Duration.ofSeconds(20), new DisabledMetricMaker());
   }
 
   /** The folder of the repositories. */

@@ -68,9 +68,9 @@ final class BatchPlan {
    * command its result.
    */
   void commit(ProjectRefs project, boolean atomic, PersonIdent actor) throws IOException {
-    for (int from = 0; from < planned.size(); from += Sidecar.MOST_COMMANDS) {
+    for (int from = 0; from < planned.size(); from += Sidecar.MAX_COMMANDS) {
       List<Planned> part =
-          planned.subList(from, Math.min(planned.size(), from + Sidecar.MOST_COMMANDS));
+          planned.subList(from, Math.min(planned.size(), from + Sidecar.MAX_COMMANDS));
       List<RefVerdict> verdicts =
           project.commit(atomic, part.stream().map(Planned::wish).toList(), actor);
       for (int at = 0; at < part.size(); at++) {

@@ -68,16 +68,16 @@ final class BridgeBatchRefUpdate extends BatchRefUpdate {
   }
 
   private void executeWhole(RevWalk walk, List<ReceiveCommand> pending) throws IOException {
-    if (!new AtomicChecks(refs, walk, isAllowNonFastForwards()).pass(pending)) {
+    if (!new AtomicBatchChecks(refs, walk, isAllowNonFastForwards()).pass(pending)) {
       return;
     }
-    if (pending.size() > Sidecar.MOST_COMMANDS) {
+    if (pending.size() > Sidecar.MAX_COMMANDS) {
       String tooLarge =
           "%d refs in one transaction; at most %d can be committed together: push in parts";
-      AtomicChecks.fail(
+      AtomicBatchChecks.fail(
           pending.get(0),
           REJECTED_OTHER_REASON,
-          tooLarge.formatted(pending.size(), Sidecar.MOST_COMMANDS),
+          tooLarge.formatted(pending.size(), Sidecar.MAX_COMMANDS),
           pending);
       return;
     }

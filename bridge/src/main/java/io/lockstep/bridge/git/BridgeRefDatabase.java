@@ -17,7 +17,7 @@ package io.lockstep.bridge.git;
 import com.google.common.base.Predicate;
 import com.google.common.collect.Maps;
 import com.google.common.collect.Sets;
-import io.lockstep.bridge.Generation;
+import io.lockstep.bridge.JGitCompatibility;
 import java.io.IOException;
 import java.util.List;
 import java.util.Map;
@@ -32,7 +32,7 @@ import org.eclipse.jgit.lib.RefUpdate;
  * Reads refs through JGit, with all of its fast paths; makes updates whose last step is the
  * sidecar's.
  */
-final class BridgeRefDatabase extends Generation.RefDatabase {
+final class BridgeRefDatabase extends JGitCompatibility.RefDatabase {
   /**
    * The sidecar's own refs. They keep old values from garbage collection, and are nobody's to see.
    */

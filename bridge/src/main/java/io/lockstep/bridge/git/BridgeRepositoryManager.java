@@ -20,13 +20,14 @@ import com.google.gerrit.server.git.LocalDiskRepositoryManager;
 import com.google.gerrit.server.git.RepositoryExistsException;
 import com.google.inject.Inject;
 import com.google.inject.Singleton;
-import io.lockstep.bridge.Generation;
-import io.lockstep.bridge.sidecar.Pause;
+import io.lockstep.bridge.JGitCompatibility;
 import io.lockstep.bridge.sidecar.RefVerdict;
 import io.lockstep.bridge.sidecar.Sidecar;
 import io.lockstep.bridge.sidecar.SidecarException;
+import io.lockstep.bridge.sidecar.Sleeper;
 import java.io.IOException;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.NavigableSet;
 import java.util.TreeSet;
 import java.util.regex.Pattern;
@@ -43,10 +44,10 @@ import org.eclipse.jgit.util.FS;
  * <p>A creation commits the name first: the sidecar makes the repository here, whole, and at every
  * other site. A name that another site took a moment ago is occupied, although it is not on the
  * disk here yet. A deletion is the other way round, because Gerrit's plugins remove the folder
- * first and tell it afterwards: see {@link Deletions}.
+ * first and tell it afterwards: see {@link PendingDeletions}.
  */
 @Singleton
-public final class BridgeRepositoryManager extends Generation.Manager {
+public final class BridgeRepositoryManager extends JGitCompatibility.RepositoryManager {
   /**
    * Where {@code HEAD} points until the creator says otherwise, as in a repository that JGit makes.
    */
@@ -61,18 +62,18 @@ public final class BridgeRepositoryManager extends Generation.Manager {
   /** The sidecar's own folder on the volume: what lies in it is no project. */
   private static final String SIDECAR_FOLDER = ".lockstep/";
 
-  private static final long LOOK_EVERY_MILLIS = 20;
+  private static final Duration POLL_INTERVAL = Duration.ofMillis(20);
   private static final FluentLogger logger = FluentLogger.forEnclosingClass();
 
   private final Sidecar sidecar;
-  private final Deletions deletions;
+  private final PendingDeletions deletions;
 
   /** The project that this thread removes from Gerrit because the sidecar has deleted it. */
   private final ThreadLocal<Project.NameKey> forgotten = new ThreadLocal<>();
 
   @Inject
   public BridgeRepositoryManager(
-      LocalDiskRepositoryManager disk, Sidecar sidecar, Deletions deletions) {
+      LocalDiskRepositoryManager disk, Sidecar sidecar, PendingDeletions deletions) {
     super(disk);
     this.sidecar = sidecar;
     this.deletions = deletions;
@@ -98,7 +99,7 @@ public final class BridgeRepositoryManager extends Generation.Manager {
     if (disk.getRepositoryStatus(name) != Status.NON_EXISTENT) {
       throw new RepositoryExistsException(name);
     }
-    deletions.settle(name.get());
+    deletions.complete(name.get());
     RefVerdict verdict = sidecar.createProject(name.get(), FIRST_HEAD);
     switch (verdict.code()) {
       case COMMITTED -> awaitRepository(name, verdict.visible());
@@ -112,12 +113,12 @@ public final class BridgeRepositoryManager extends Generation.Manager {
 
   /** The sidecar makes the repository before it answers; if it could not yet, it is at it. */
   private void awaitRepository(Project.NameKey name, boolean isVisible) throws SidecarException {
-    long end = System.nanoTime() + (isVisible ? 0 : sidecar.patience().toNanos());
+    long end = System.nanoTime() + (isVisible ? 0 : sidecar.timeout().toNanos());
     while (disk.getRepositoryStatus(name) != Status.ACTIVE) {
       if (System.nanoTime() >= end || Thread.currentThread().isInterrupted()) {
         throw SidecarException.invisible("project " + name.get());
       }
-      Pause.of(LOOK_EVERY_MILLIS);
+      Sleeper.sleep(POLL_INTERVAL);
     }
   }
 

@@ -15,12 +15,13 @@
 package io.lockstep.bridge.git;
 
 import com.google.common.flogger.FluentLogger;
-import io.lockstep.bridge.sidecar.Pause;
 import io.lockstep.bridge.sidecar.RefCommand;
 import io.lockstep.bridge.sidecar.RefVerdict;
 import io.lockstep.bridge.sidecar.Sidecar;
 import io.lockstep.bridge.sidecar.SidecarException;
+import io.lockstep.bridge.sidecar.Sleeper;
 import java.io.IOException;
+import java.time.Duration;
 import java.util.List;
 import org.eclipse.jgit.lib.ObjectId;
 import org.eclipse.jgit.lib.PersonIdent;
@@ -31,13 +32,13 @@ import org.eclipse.jgit.lib.RefUpdate;
 /** The refs of one project: committed by the sidecar, read from the local disk. */
 final class ProjectRefs {
   private static final FluentLogger logger = FluentLogger.forEnclosingClass();
-  private static final long LOOK_EVERY_MILLIS = 20;
+  private static final Duration POLL_INTERVAL = Duration.ofMillis(20);
 
   /**
    * Characters of a name and address that are sent: below the bridge API's cap in bytes, whatever
    * they are.
    */
-  private static final int LONGEST_ACTOR = 250;
+  private static final int MAX_ACTOR_LENGTH = 250;
 
   private final String project;
   private final Sidecar sidecar;
@@ -95,14 +96,14 @@ final class ProjectRefs {
    * it takes.
    */
   private void awaitVisible(RefCommand command) throws IOException {
-    long end = System.nanoTime() + sidecar.patience().toNanos();
+    long end = System.nanoTime() + sidecar.timeout().toNanos();
     while (!value(local.exactRef(command.ref())).equals(command.next())) {
       if (System.nanoTime() >= end || Thread.currentThread().isInterrupted()) {
         logger.atWarning().log(
             "%s %s is committed, and cannot be read here yet", project, command.ref());
         return;
       }
-      Pause.of(LOOK_EVERY_MILLIS);
+      Sleeper.sleep(POLL_INTERVAL);
     }
   }
 
@@ -113,6 +114,6 @@ final class ProjectRefs {
 
   private static String text(PersonIdent actor) {
     String text = actor == null ? "" : actor.getName() + " <" + actor.getEmailAddress() + ">";
-    return text.length() <= LONGEST_ACTOR ? text : text.substring(0, LONGEST_ACTOR);
+    return text.length() <= MAX_ACTOR_LENGTH ? text : text.substring(0, MAX_ACTOR_LENGTH);
   }
 }

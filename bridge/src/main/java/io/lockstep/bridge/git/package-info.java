@@ -20,7 +20,7 @@
  *   BridgeRepository        one layer around JGit's repository
  *     BridgeRefDatabase     reads go to JGit, updates are made here
  *       BridgeRefUpdate     JGit's checks and codes, the sidecar's commit
- *       BridgeBatchRefUpdate, AtomicChecks
+ *       BridgeBatchRefUpdate, AtomicBatchChecks
  *       BridgeRefRename
  * </pre>
  */

@@ -86,7 +86,7 @@ final class AccountRefresh {
   }
 
   /** By what accounts are known: names, addresses, identities elsewhere. */
-  void externalIds(Subject.Span span, boolean own) throws IOException {
+  void externalIds(RefreshTarget.Span span, boolean own) throws IOException {
     Set<Account.Id> accounts = new HashSet<>();
     try (Repository repository = repositories.openRepository(allUsers)) {
       for (Config note : ChangedNotes.between(repository, span)) {

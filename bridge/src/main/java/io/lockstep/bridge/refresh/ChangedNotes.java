@@ -39,7 +39,7 @@ final class ChangedNotes {
    * The content, old and new, of every note that differs. Only differing folders of notes are read.
    * When the old version is not there any more, every note counts as new.
    */
-  static List<Config> between(Repository repository, Subject.Span span) throws IOException {
+  static List<Config> between(Repository repository, RefreshTarget.Span span) throws IOException {
     boolean isOldKnown = repository.getObjectDatabase().has(span.old());
     List<Config> contents = new ArrayList<>();
     try (TreeWalk walk = new TreeWalk(repository)) {

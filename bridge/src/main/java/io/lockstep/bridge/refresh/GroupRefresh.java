@@ -74,7 +74,7 @@ final class GroupRefresh {
   }
 
   /** One group. */
-  void group(Subject.OfGroup it, boolean own) throws IOException, ConfigInvalidException {
+  void group(RefreshTarget.GroupTarget it, boolean own) throws IOException, ConfigInvalidException {
     groups.evict(it.group());
     if (own) {
       indexer.reindexIfStale(it.group());
@@ -96,7 +96,7 @@ final class GroupRefresh {
   }
 
   /** The names of groups. */
-  void names(Subject.Span span) throws IOException {
+  void names(RefreshTarget.Span span) throws IOException {
     try (Repository repository = repositories.openRepository(allUsers)) {
       for (Config note : ChangedNotes.between(repository, span)) {
         String name = note.getString("group", null, "name");

@@ -56,7 +56,7 @@ final class ProjectRefresh {
    * A project that was deleted, created, or both: then its successor has the same name and other
    * changes. What it is now says the disk, for a task may be an old one.
    */
-  void project(Subject.OfProject it) throws IOException {
+  void project(RefreshTarget.ProjectTarget it) throws IOException {
     boolean exists = repositories.getRepositoryStatus(it.project()) != Status.NON_EXISTENT;
     if (it.deleted() || !exists) {
       repositories.forget(it.project(), () -> projects.remove(it.project()));
@@ -71,7 +71,7 @@ final class ProjectRefresh {
    * Its configuration. What other projects inherit is looked up at each use; their index knows the
    * parents alone.
    */
-  void config(Subject.OfConfig it) throws IOException {
+  void config(RefreshTarget.ConfigTarget it) throws IOException {
     projects.evictAndReindex(it.project());
     if (!parent(it.project(), it.span().old()).equals(parent(it.project(), it.span().next()))) {
       descendants(it.project()).forEach(indexer::index);

@@ -14,14 +14,14 @@
 
 package io.lockstep.bridge.refresh;
 
-/** Brings the index and the caches of this Gerrit up to date with refs that were moved. */
+/** Brings the index and the caches of this Gerrit up to date with refs that have moved. */
 public interface Refresher {
   /**
-   * Refreshes one thing. Doing it twice does no harm.
+   * Refreshes one entity. A second time does no harm.
    *
-   * @param own whether commits of this node alone made the task: Gerrit has probably done it
+   * @param own whether commits of this node alone caused the task; then Gerrit has probably done it
    *     already
-   * @throws Exception it is to be tried again later
+   * @throws Exception the refresh must be tried again later
    */
-  void refresh(Subject subject, boolean own) throws Exception;
+  void refresh(RefreshTarget target, boolean own) throws Exception;
 }

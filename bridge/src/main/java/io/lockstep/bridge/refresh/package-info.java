@@ -17,7 +17,7 @@
  *
  * <pre>
  * RefreshPuller        takes tasks from the sidecar, has them executed, reports
- *   Subject            what a task speaks of
+ *   RefreshTarget            what a task speaks of
  *   GerritRefresher    one thread a thing, in a request's context
  *     ProjectRefresh, ChangeRefresh, AccountRefresh, GroupRefresh
  *     ChangedNotes     what differs between two versions of a note tree

@@ -47,7 +47,7 @@ final class Connections implements Closeable {
    * @throws NotSentException it did not leave
    * @throws IOException its answer was lost; what came of it is not known
    */
-  HttpAnswer exchange(String method, String target, String body, Deadline deadline)
+  HttpResponse exchange(String method, String target, String body, Deadline deadline)
       throws IOException {
     HttpConnection connection;
     HttpRequest request;
@@ -58,7 +58,7 @@ final class Connections implements Closeable {
       throw new NotSentException(e);
     }
     try {
-      HttpAnswer answer = connection.exchange(request, deadline);
+      HttpResponse answer = connection.exchange(request, deadline);
       giveBack(connection);
       return answer;
     } catch (IOException e) {

@@ -68,7 +68,7 @@ final class HttpConnection implements Closeable {
   }
 
   /** Sends a request and reads its answer. After an exception the connection is of no use. */
-  HttpAnswer exchange(HttpRequest request, Deadline deadline) throws IOException {
+  HttpResponse exchange(HttpRequest request, Deadline deadline) throws IOException {
     reusable = false;
     write(encode(request), deadline);
     return readAnswer(deadline);
@@ -111,7 +111,7 @@ final class HttpConnection implements Closeable {
     return ByteBuffer.allocate(start.length + body.length).put(start).put(body).flip();
   }
 
-  private HttpAnswer readAnswer(Deadline deadline) throws IOException {
+  private HttpResponse readAnswer(Deadline deadline) throws IOException {
     String status = line(deadline);
     String[] parts = status.split(" ", 3);
     if (parts.length < 2 || !parts[0].startsWith("HTTP/1.") || !parts[1].matches("[1-5]\\d\\d")) {
@@ -140,7 +140,7 @@ final class HttpConnection implements Closeable {
     }
     String body = body(length, deadline);
     reusable = keep;
-    return new HttpAnswer(Integer.parseInt(parts[1]), body);
+    return new HttpResponse(Integer.parseInt(parts[1]), body);
   }
 
   private static int parseLength(String value) throws ProtocolException {

@@ -17,20 +17,25 @@ package io.lockstep.bridge.events;
 import static io.lockstep.bridge.sidecar.RoutedSidecar.await;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertNotEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.google.gerrit.entities.Change;
+import com.google.gerrit.exceptions.StorageException;
 import com.google.gerrit.server.events.Event;
 import com.google.gerrit.server.events.EventGsonProvider;
 import com.google.gerrit.server.events.RefUpdatedEvent;
 import com.google.gerrit.server.project.NoSuchChangeException;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
-import io.lockstep.bridge.BridgeProcess;
+import io.lockstep.bridge.BridgeInstance;
 import io.lockstep.bridge.sidecar.RoutedSidecar;
 import io.lockstep.bridge.sidecar.Sidecar;
+import io.lockstep.bridge.work.TestWorkQueue;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
+import java.util.concurrent.atomic.AtomicBoolean;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -47,19 +52,24 @@ final class EventInboxTest {
   private final List<Event> fired = Collections.synchronizedList(new ArrayList<>());
   private RoutedSidecar sidecar;
   private Sidecar client;
+  private final TestWorkQueue queue = new TestWorkQueue();
   private EventInbox inbox;
+  private final AtomicBoolean slow = new AtomicBoolean(true);
 
   @BeforeEach
   void prepare() throws Exception {
     sidecar = new RoutedSidecar(folder).on(DONE, TAKEN);
     client = sidecar.client();
-    UserEvents users =
-        new UserEvents(null, null, null, null, null, "b-0") {
+    UserScopedEventBroker broker =
+        new UserScopedEventBroker(null, null, null, null, null, "b-0") {
           @Override
           void fire(Event event) {
+            if (((RefUpdatedEvent) event).getRefName().endsWith("slow") && slow.getAndSet(false)) {
+              pause();
+            }
             fired.add(event);
             if (((RefUpdatedEvent) event).getRefName().endsWith("gone")) {
-              throw new NoSuchChangeException(null);
+              throw new NoSuchChangeException(Change.id(1));
             }
             if (((RefUpdatedEvent) event).getRefName().endsWith("bad")) {
               throw new IllegalStateException("no luck");
@@ -69,15 +79,27 @@ final class EventInboxTest {
     inbox =
         new EventInbox(
             client,
-            new BridgeProcess(),
-            users,
+            new BridgeInstance(),
+            queue.bridge,
+            broker,
             new EventGsonProvider().get(),
-            EventOutboxTest.DIRECTLY);
+            EventOutboxTest.DIRECTLY,
+            queue.metrics);
+  }
+
+  /** As Gerrit's classes do that meet an interrupt. */
+  private static void pause() {
+    try {
+      Thread.sleep(60_000);
+    } catch (InterruptedException e) {
+      throw new StorageException(e);
+    }
   }
 
   @AfterEach
   void end() {
     inbox.stop();
+    queue.close();
     client.close();
     sidecar.close();
   }
@@ -147,5 +169,17 @@ final class EventInboxTest {
     inbox.start();
     await(() -> done().size() == 4);
     assertEquals(List.of("gone", "bad", "good"), heard());
+    assertEquals(2, queue.metrics.count("lockstep/events_not_fired"));
+  }
+
+  @Test
+  void noEventIsLostWhenTheTaskIsKilled() {
+    sidecar.on(NEXT, events(moved("one"), moved("slow"), moved("three")), NONE);
+    inbox.start();
+    await(() -> !slow.get());
+    assertTrue(queue.kill("lockstep: receive stream events"));
+    await(() -> done().size() == 3);
+    assertEquals(List.of("one", "slow", "three"), heard());
+    assertEquals(0, queue.metrics.count("lockstep/events_not_fired"));
   }
 }

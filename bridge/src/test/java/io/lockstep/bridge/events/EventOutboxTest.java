@@ -23,7 +23,7 @@ import com.google.gerrit.entities.Account;
 import com.google.gerrit.entities.BranchNameKey;
 import com.google.gerrit.entities.Change;
 import com.google.gerrit.entities.Project;
-import com.google.gerrit.metrics.DisabledMetricMaker;
+import com.google.gerrit.exceptions.StorageException;
 import com.google.gerrit.server.data.ChangeAttribute;
 import com.google.gerrit.server.data.PatchSetAttribute;
 import com.google.gerrit.server.data.RefUpdateAttribute;
@@ -34,14 +34,16 @@ import com.google.gerrit.server.events.EventGsonProvider;
 import com.google.gerrit.server.events.RefUpdatedEvent;
 import com.google.gson.Gson;
 import com.google.gson.JsonObject;
-import io.lockstep.bridge.AsServer;
-import io.lockstep.bridge.BridgeProcess;
+import io.lockstep.bridge.BridgeInstance;
+import io.lockstep.bridge.ServerRequestContext;
 import io.lockstep.bridge.sidecar.RoutedSidecar;
 import io.lockstep.bridge.sidecar.Sidecar;
+import io.lockstep.bridge.work.TestWorkQueue;
 import java.nio.file.Path;
 import java.time.Instant;
 import java.util.List;
 import java.util.Set;
+import java.util.concurrent.CountDownLatch;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -56,8 +58,8 @@ final class EventOutboxTest {
       "503 {\"code\":\"unavailable\",\"message\":\"later\",\"retry\":true}";
   private static final String BAD =
       "400 {\"code\":\"invalid\",\"message\":\"a bad event\",\"retry\":false}";
-  static final AsServer DIRECTLY =
-      new AsServer() {
+  static final ServerRequestContext DIRECTLY =
+      new ServerRequestContext() {
         @Override
         public <E extends Exception> void run(Action<E> action) throws E {
           action.run();
@@ -68,6 +70,7 @@ final class EventOutboxTest {
   private final Gson gson = new EventGsonProvider().get();
   private RoutedSidecar sidecar;
   private Sidecar client;
+  private final TestWorkQueue queue = new TestWorkQueue();
   private EventOutbox outbox;
 
   @BeforeEach
@@ -76,12 +79,13 @@ final class EventOutboxTest {
     client = sidecar.client();
     outbox =
         new EventOutbox(
-            client, new BridgeProcess(), "a-0", gson, DIRECTLY, new DisabledMetricMaker());
+            client, new BridgeInstance(), "a-0", queue.bridge, gson, DIRECTLY, queue.metrics);
   }
 
   @AfterEach
   void end() {
     outbox.stop();
+    queue.close();
     client.close();
     sidecar.close();
   }
@@ -220,5 +224,42 @@ final class EventOutboxTest {
     outbox.start();
     await(() -> sent().size() >= 10_000);
     assertEquals("refs/heads/9999", ref(sent().get(sent().size() - 1)));
+    assertEquals(50, queue.metrics.count("lockstep/events_dropped"));
+  }
+
+  @Test
+  void noEventIsLostWhenTheTaskIsKilled() {
+    String task = "lockstep: send stream events";
+    CountDownLatch written = new CountDownLatch(1);
+    RefUpdatedEvent slow = moved("refs/heads/slow");
+    slow.refUpdate =
+        () -> {
+          if (written.getCount() > 0) {
+            written.countDown();
+            pause();
+          }
+          return update("refs/heads/slow");
+        };
+    outbox.start();
+    outbox.onEvent(slow);
+    outbox.onEvent(moved("refs/heads/y"));
+    await(() -> written.getCount() == 0);
+    assertTrue(queue.kill(task));
+    await(() -> sent().size() == 2);
+    assertTrue(queue.kill(task));
+    outbox.onEvent(moved("refs/heads/z"));
+    await(() -> sent().size() == 3);
+    List<String> refs = sent().stream().map(EventOutboxTest::ref).toList();
+    assertEquals(List.of("refs/heads/slow", "refs/heads/y", "refs/heads/z"), refs);
+    assertEquals(0, queue.metrics.count("lockstep/events_dropped"));
+  }
+
+  /** As Gerrit's classes do that meet an interrupt. */
+  private static void pause() {
+    try {
+      Thread.sleep(60_000);
+    } catch (InterruptedException e) {
+      throw new StorageException(e);
+    }
   }
 }

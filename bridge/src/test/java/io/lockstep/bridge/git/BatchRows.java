@@ -14,10 +14,10 @@
 
 package io.lockstep.bridge.git;
 
+import static io.lockstep.bridge.git.RepositoryUnderTest.NOWHERE;
+import static io.lockstep.bridge.git.RepositoryUnderTest.ZERO;
 import static io.lockstep.bridge.git.Row.differs;
 import static io.lockstep.bridge.git.Row.same;
-import static io.lockstep.bridge.git.Subject.NOWHERE;
-import static io.lockstep.bridge.git.Subject.ZERO;
 
 import java.io.IOException;
 import java.util.ArrayList;
@@ -38,7 +38,7 @@ final class BatchRows {
   private BatchRows() {}
 
   private interface Commands {
-    ReceiveCommand[] of(Subject on);
+    ReceiveCommand[] of(RepositoryUnderTest on);
   }
 
   static final List<Row> ROWS = rows();
@@ -264,7 +264,7 @@ final class BatchRows {
     };
   }
 
-  private static String withCertificate(Subject on, boolean atomic) throws IOException {
+  private static String withCertificate(RepositoryUnderTest on, boolean atomic) throws IOException {
     PushCertificate certificate =
         PushCertificateParser.fromString(
             String.join(
@@ -286,7 +286,7 @@ final class BatchRows {
     return on.told(batch);
   }
 
-  private static ReceiveCommand[] many(Subject on, int count) {
+  private static ReceiveCommand[] many(RepositoryUnderTest on, int count) {
     return IntStream.range(0, count)
         .mapToObj(n -> create("refs/tags/n" + n, on.a))
         .toArray(ReceiveCommand[]::new);

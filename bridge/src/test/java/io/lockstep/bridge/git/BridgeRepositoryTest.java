@@ -22,6 +22,8 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.google.gerrit.entities.Project;
+import com.google.gerrit.metrics.DisabledMetricMaker;
+import com.google.gerrit.metrics.MetricMaker;
 import com.google.gerrit.server.config.GerritServerConfig;
 import com.google.gerrit.server.config.SitePaths;
 import com.google.gerrit.server.git.DelegateRepository;
@@ -83,6 +85,7 @@ final class BridgeRepositoryTest {
         new AbstractModule() {
           @Override
           protected void configure() {
+            bind(MetricMaker.class).to(DisabledMetricMaker.class);
             bind(Config.class).annotatedWith(GerritServerConfig.class).toInstance(config);
             bind(Sidecar.class).toInstance(sidecar);
             bind(SitePaths.class).toInstance(sitePaths());
@@ -153,7 +156,7 @@ final class BridgeRepositoryTest {
   @Test
   void whoAsksMayHaveALongName() throws Exception {
     try (Repository repository = manager.createRepository(Project.nameKey("long-name"))) {
-      Subject on = new Subject(repository);
+      RepositoryUnderTest on = new RepositoryUnderTest(repository);
       RefUpdate update = on.update(TOPIC, on.a);
       update.setRefLogIdent(new PersonIdent("ü".repeat(2000), "u@example.com"));
       assertEquals(RefUpdate.Result.NEW, update.update());
@@ -162,17 +165,21 @@ final class BridgeRepositoryTest {
 
   @Test
   void withoutASidecarNothingIsWrittenAndReadingGoesOn() throws Exception {
-    Sidecar away = new Sidecar(new Endpoint.Unix(site.resolve("nobody")), Duration.ofSeconds(5));
+    Sidecar away =
+        new Sidecar(
+            new Endpoint.Unix(site.resolve("nobody")),
+            Duration.ofSeconds(5),
+            new DisabledMetricMaker());
     BridgeRepositoryManager cut = manager(process.root(), away);
     Project.NameKey name = Project.nameKey("cut-off");
     manager.createRepository(name).close();
     try (Repository repository = cut.openRepository(name)) {
-      Subject on = new Subject(repository);
+      RepositoryUnderTest on = new RepositoryUnderTest(repository);
       RefUpdate update = on.update(TOPIC, on.a);
       assertThrows(SidecarException.class, update::update);
       assertEquals(RefUpdate.Result.IO_FAILURE, update.getResult());
       assertNull(repository.exactRef(TOPIC));
-      ReceiveCommand command = new ReceiveCommand(Subject.ZERO, on.a, TOPIC);
+      ReceiveCommand command = new ReceiveCommand(RepositoryUnderTest.ZERO, on.a, TOPIC);
       assertThrows(SidecarException.class, () -> on.told(true, false, command));
       assertEquals(ReceiveCommand.Result.NOT_ATTEMPTED, command.getResult());
     }
@@ -197,7 +204,7 @@ final class BridgeRepositoryTest {
   @Test
   void keptOldValuesAreNobodysToSee() throws Exception {
     try (Repository repository = manager.createRepository(Project.nameKey("kept"))) {
-      Subject on = new Subject(repository);
+      RepositoryUnderTest on = new RepositoryUnderTest(repository);
       on.have(TOPIC, on.a);
       RefUpdate force = on.update(TOPIC, on.x);
       assertEquals(RefUpdate.Result.FORCED, force.forceUpdate());

@@ -76,8 +76,8 @@ final class ConformanceTest {
     try (Repository bare = bare(plain.resolve(project));
         Repository local = new FileRepository(process.root().resolve(project + ".git").toFile());
         Repository wrapped = new BridgeRepository(local, project, sidecar)) {
-      String expected = observe(row, new Subject(bare));
-      String actual = observe(row, new Subject(wrapped));
+      String expected = observe(row, new RepositoryUnderTest(bare));
+      String actual = observe(row, new RepositoryUnderTest(wrapped));
       if (row.difference() == null) {
         assertEquals(expected, actual);
       } else {
@@ -94,7 +94,7 @@ final class ConformanceTest {
   }
 
   /** The answer; and, in a row that does not differ, all refs. */
-  private static String observe(Row row, Subject subject) throws Exception {
+  private static String observe(Row row, RepositoryUnderTest subject) throws Exception {
     String answer = row.scenario().run(subject);
     return row.difference() == null ? answer + "\n--\n" + subject.refs() : answer;
   }

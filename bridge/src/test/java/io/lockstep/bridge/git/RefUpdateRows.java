@@ -40,7 +40,8 @@ final class RefUpdateRows {
   }
 
   /** Updates {@code topic}, which is {@code b} (or not there), to a value. */
-  private static Row.Scenario topic(boolean isThere, Function<Subject, ObjectId> value, Act act) {
+  private static Row.Scenario topic(
+      boolean isThere, Function<RepositoryUnderTest, ObjectId> value, Act act) {
     return on -> {
       if (isThere) {
         on.have(TOPIC, on.b);
@@ -61,7 +62,7 @@ final class RefUpdateRows {
       prepare.on(update);
       update.delete();
       if (update.getNewObjectId() == null) {
-        update.setNewObjectId(Subject.ZERO);
+        update.setNewObjectId(RepositoryUnderTest.ZERO);
       }
       return on.told(update);
     };
@@ -91,7 +92,7 @@ final class RefUpdateRows {
   }
 
   private static Row.Scenario create(
-      String name, Function<Subject, ObjectId> value, String... there) {
+      String name, Function<RepositoryUnderTest, ObjectId> value, String... there) {
     return on -> {
       for (String one : there) {
         on.have(one, on.a);
@@ -112,7 +113,7 @@ final class RefUpdateRows {
                   true,
                   on -> on.c,
                   update -> {
-                    update.setExpectedOldObjectId(Subject.ZERO);
+                    update.setExpectedOldObjectId(RepositoryUnderTest.ZERO);
                     update.update();
                   })),
           same("fast-forward", topic(true, on -> on.c, RefUpdate::update)),
@@ -133,13 +134,15 @@ final class RefUpdateRows {
               topic(true, on -> on.blob, RefUpdate::forceUpdate),
               "REJECTED_OTHER_REASON refs/heads/topic 52bf07ff->8e2afd34",
               NO_COMMIT),
-          same("a missing object", topic(true, on -> Subject.NOWHERE, RefUpdate::forceUpdate)),
+          same(
+              "a missing object",
+              topic(true, on -> RepositoryUnderTest.NOWHERE, RefUpdate::forceUpdate)),
           same(
               "create with a missing object",
-              topic(false, on -> Subject.NOWHERE, RefUpdate::update)),
+              topic(false, on -> RepositoryUnderTest.NOWHERE, RefUpdate::update)),
           same("expected old value", on -> expected(on, on.b)),
           same("unexpected old value", on -> expected(on, on.a)),
-          same("expected to be absent", on -> expected(on, Subject.ZERO)),
+          same("expected to be absent", on -> expected(on, RepositoryUnderTest.ZERO)),
           same("delete", delete(true, update -> update.setForceUpdate(true))),
           same("delete, not forced", delete(true, update -> {})),
           same("delete what is not there", delete(false, update -> update.setForceUpdate(true))),
@@ -149,7 +152,7 @@ final class RefUpdateRows {
                   true,
                   update -> {
                     update.setForceUpdate(true);
-                    update.setExpectedOldObjectId(Subject.NOWHERE);
+                    update.setExpectedOldObjectId(RepositoryUnderTest.NOWHERE);
                   })),
           differs(
               "the new value of a deletion is zero",
@@ -160,7 +163,7 @@ final class RefUpdateRows {
                 update.delete();
                 return update.getResult() + " " + update.getNewObjectId();
               },
-              "FORCED " + Subject.ZERO,
+              "FORCED " + RepositoryUnderTest.ZERO,
               "JGit leaves null, which callers of Gerrit trip over"),
           same("delete and create again", on -> deleteAndCreate(on)),
           same("below a ref", create("refs/heads/topic/a", TOPIC)),
@@ -232,7 +235,7 @@ final class RefUpdateRows {
               "NEW, not logged",
               "git moves the ref, and logs none of a branch; the journal is the log"));
 
-  private static String expected(Subject on, ObjectId old) throws IOException {
+  private static String expected(RepositoryUnderTest on, ObjectId old) throws IOException {
     on.have(TOPIC, on.b);
     RefUpdate update = on.update(TOPIC, on.c);
     update.setExpectedOldObjectId(old);
@@ -240,18 +243,18 @@ final class RefUpdateRows {
     return on.told(update);
   }
 
-  private static String deleteAndCreate(Subject on) throws IOException {
+  private static String deleteAndCreate(RepositoryUnderTest on) throws IOException {
     on.have(TOPIC, on.b);
     RefUpdate delete = on.git.updateRef(TOPIC);
     delete.setForceUpdate(true);
     delete.delete();
     RefUpdate create = on.update(TOPIC, on.a);
-    create.setExpectedOldObjectId(Subject.ZERO);
+    create.setExpectedOldObjectId(RepositoryUnderTest.ZERO);
     create.update();
     return delete.getResult() + " " + on.told(create);
   }
 
-  private static String throughHead(Subject on, boolean isBorn) throws IOException {
+  private static String throughHead(RepositoryUnderTest on, boolean isBorn) throws IOException {
     if (isBorn) {
       on.have(MASTER, on.a);
     }

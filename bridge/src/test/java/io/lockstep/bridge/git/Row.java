@@ -26,7 +26,7 @@ import java.io.IOException;
  */
 record Row(String name, Scenario scenario, String difference, String why) {
   interface Scenario {
-    String run(Subject subject) throws IOException;
+    String run(RepositoryUnderTest subject) throws IOException;
   }
 
   static Row same(String name, Scenario scenario) {

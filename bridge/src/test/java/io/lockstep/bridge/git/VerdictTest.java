@@ -14,13 +14,14 @@
 
 package io.lockstep.bridge.git;
 
-import static io.lockstep.bridge.git.Subject.ZERO;
+import static io.lockstep.bridge.git.RepositoryUnderTest.ZERO;
 import static io.lockstep.bridge.sidecar.ScriptedSidecar.http;
 import static io.lockstep.bridge.sidecar.ScriptedSidecar.verdict;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.google.gerrit.metrics.DisabledMetricMaker;
 import io.lockstep.bridge.sidecar.Endpoint;
 import io.lockstep.bridge.sidecar.ScriptedSidecar;
 import io.lockstep.bridge.sidecar.Sidecar;
@@ -47,14 +48,18 @@ final class VerdictTest {
   @TempDir Path folder;
   private FileRepository local;
   private Sidecar client;
-  private Subject on;
+  private RepositoryUnderTest on;
 
   @BeforeEach
   void open() throws Exception {
     local = new FileRepository(folder.resolve("p.git").toFile());
     local.create(true);
-    client = new Sidecar(new Endpoint.Unix(folder.resolve("s")), Duration.ofSeconds(5));
-    on = new Subject(new BridgeRepository(local, "p", client));
+    client =
+        new Sidecar(
+            new Endpoint.Unix(folder.resolve("s")),
+            Duration.ofSeconds(5),
+            new DisabledMetricMaker());
+    on = new RepositoryUnderTest(new BridgeRepository(local, "p", client));
   }
 
   @AfterEach

@@ -80,7 +80,7 @@ final class ChangedNotesTest {
   }
 
   private List<Integer> changed(ObjectId old, ObjectId next) throws Exception {
-    return ChangedNotes.between(repository, new Subject.Span(old, next)).stream()
+    return ChangedNotes.between(repository, new RefreshTarget.Span(old, next)).stream()
         .flatMap(note -> note.getSubsections("externalId").stream().map(key -> account(note, key)))
         .sorted()
         .toList();

@@ -24,10 +24,13 @@ import com.google.gerrit.entities.Change;
 import com.google.gerrit.entities.Project;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
-import io.lockstep.bridge.BridgeProcess;
+import io.lockstep.bridge.BridgeInstance;
 import io.lockstep.bridge.sidecar.RoutedSidecar;
 import io.lockstep.bridge.sidecar.Sidecar;
+import io.lockstep.bridge.sidecar.Sleeper;
+import io.lockstep.bridge.work.TestWorkQueue;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.List;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
@@ -52,34 +55,40 @@ final class RefreshPullerTest {
   @TempDir Path folder;
   private RoutedSidecar sidecar;
   private Sidecar client;
+  private final TestWorkQueue queue = new TestWorkQueue();
   private RefreshPuller puller;
-  private final Set<Subject> refreshed = ConcurrentHashMap.newKeySet();
+  private final Set<RefreshTarget> refreshed = ConcurrentHashMap.newKeySet();
   private final Set<Boolean> owned = ConcurrentHashMap.newKeySet();
 
   @BeforeEach
   void prepare() throws Exception {
     sidecar = new RoutedSidecar(folder).on(TASKS, NONE).on(DONE, TAKEN);
     client = sidecar.client();
-    puller = new RefreshPuller(client, new BridgeProcess(), this::refresh);
+    puller =
+        new RefreshPuller(client, new BridgeInstance(), queue.bridge, this::refresh, queue.metrics);
   }
 
   @AfterEach
   void end() {
     puller.stop();
+    queue.close();
     client.close();
     sidecar.close();
   }
 
-  private void refresh(Subject subject, boolean own) {
-    if (subject.equals(change(13))) {
+  private void refresh(RefreshTarget target, boolean own) throws InterruptedException {
+    if (target.equals(change(99))) {
+      Thread.sleep(60_000);
+    }
+    if (target.equals(change(13))) {
       throw new IllegalStateException("no luck", new RuntimeException("x".repeat(1000)));
     }
-    refreshed.add(subject);
+    refreshed.add(target);
     owned.add(own);
   }
 
-  private static Subject change(int number) {
-    return new Subject.OfChange(Project.nameKey("p"), Change.id(number));
+  private static RefreshTarget change(int number) {
+    return new RefreshTarget.ChangeTarget(Project.nameKey("p"), Change.id(number));
   }
 
   private static String task(int id) {
@@ -190,5 +199,52 @@ final class RefreshPullerTest {
     int before = sidecar.asked(TASKS).size();
     puller.stop();
     assertEquals(before, sidecar.asked(TASKS).size());
+  }
+
+  private List<Integer> failed() {
+    return sidecar.asked(DONE).stream()
+        .flatMap(body -> body.getAsJsonArray("failed").asList().stream())
+        .map(failure -> failure.getAsJsonObject().get("id").getAsInt())
+        .sorted()
+        .distinct()
+        .toList();
+  }
+
+  @Test
+  void aRefreshThatIsKilledIsReportedAsFailedWhetherItRunsOrWaits() {
+    String all = IntStream.range(0, 12).mapToObj(n -> task(99)).collect(Collectors.joining(","));
+    sidecar.on(TASKS, "200 {\"tasks\":[" + all + "]}", NONE);
+    puller.start();
+    await(
+        () ->
+            queue.commands().stream().filter("lockstep: refresh change 99 of p"::equals).count()
+                == 12);
+    while (queue.kill("lockstep: refresh change 99 of p")) {
+      Sleeper.sleep(Duration.ofMillis(1));
+    }
+    await(() -> reports() == 12);
+    assertEquals(List.of(99), failed());
+    assertEquals(List.of(), done());
+    assertEquals(12, queue.metrics.count("lockstep/refresh/failures/change"));
+  }
+
+  private long reports() {
+    return sidecar.asked(DONE).stream()
+        .mapToInt(body -> body.getAsJsonArray("failed").size())
+        .sum();
+  }
+
+  @Test
+  void noTaskIsLostWhenALoopIsKilled() {
+    sidecar.on(TASKS, tasks(1, 2), NONE).on(DONE, AWAY);
+    puller.start();
+    await(() -> !sidecar.asked(DONE).isEmpty());
+    assertTrue(queue.kill("lockstep: report refresh tasks"));
+    assertTrue(queue.kill("lockstep: fetch refresh tasks"));
+    sidecar.on(TASKS, tasks(3, 4), NONE).on(DONE, TAKEN);
+    await(() -> done().equals(List.of(1, 2, 3, 4)));
+    await(() -> queue.commands().size() == 2);
+    assertEquals(1, queue.metrics.count("lockstep/background/restarts/report_refresh_tasks"));
+    assertEquals(1, queue.metrics.count("lockstep/background/restarts/fetch_refresh_tasks"));
   }
 }

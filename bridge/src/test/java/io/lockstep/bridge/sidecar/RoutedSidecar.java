@@ -16,6 +16,7 @@ package io.lockstep.bridge.sidecar;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
 
+import com.google.gerrit.metrics.DisabledMetricMaker;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
 import com.sun.net.httpserver.HttpExchange;
@@ -37,7 +38,7 @@ import java.util.concurrent.Executors;
 import java.util.function.BooleanSupplier;
 
 /**
- * Answers many callers at once, each method and path from a script of its own, whose last line
+ * Responses many callers at once, each method and path from a script of its own, whose last line
  * stands for ever. A path without a script is 404, as in an older sidecar.
  */
 public final class RoutedSidecar implements AutoCloseable {
@@ -66,7 +67,10 @@ public final class RoutedSidecar implements AutoCloseable {
 
   /** A client of it. */
   public Sidecar client() {
-    return new Sidecar(new Endpoint.Tcp(server.getAddress(), tokens), Duration.ofMillis(1500));
+    return new Sidecar(
+        new Endpoint.Tcp(server.getAddress(), tokens),
+        Duration.ofMillis(1500),
+        new DisabledMetricMaker());
   }
 
   /** Ends it; a client that finds nobody. */
@@ -90,7 +94,7 @@ public final class RoutedSidecar implements AutoCloseable {
       if (System.nanoTime() > end) {
         throw new AssertionError("it does not come");
       }
-      Pause.of(5);
+      Sleeper.sleep(Duration.ofMillis(5));
     }
   }
 

@@ -32,7 +32,7 @@ import java.util.Collections;
 import java.util.Deque;
 import java.util.List;
 
-/** Answers each request with the next line of a script, on one connection at a time. */
+/** Responses each request with the next line of a script, on one connection at a time. */
 public final class ScriptedSidecar implements AutoCloseable {
   /** Hang up instead of an answer. */
   public static final String HANG_UP = "hang up";

@@ -23,6 +23,7 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.google.gerrit.metrics.DisabledMetricMaker;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
 import io.lockstep.bridge.sidecar.RefVerdict.Code;
@@ -54,7 +55,8 @@ final class SidecarTest {
   }
 
   private Sidecar client() {
-    return new Sidecar(new Endpoint.Unix(folder.resolve("s")), Duration.ofMillis(1500));
+    return new Sidecar(
+        new Endpoint.Unix(folder.resolve("s")), Duration.ofMillis(1500), new DisabledMetricMaker());
   }
 
   private RefVerdict commit(Sidecar client) throws SidecarException {
@@ -137,9 +139,9 @@ final class SidecarTest {
   void aSidecarThatIsAwayFailsTheCallAtOnce() throws Exception {
     long start = System.nanoTime();
     try (Sidecar client = client()) {
-      assertEquals(Optional.empty(), client.latestTrouble());
+      assertEquals(Optional.empty(), client.recentFailure());
       assertEquals(Kind.AWAY, fails(client));
-      assertTrue(client.latestTrouble().orElseThrow().contains("Nothing was changed"));
+      assertTrue(client.recentFailure().orElseThrow().contains("Nothing was changed"));
     }
     assertTrue(Duration.ofNanos(System.nanoTime() - start).toMillis() < 500);
   }
