@@ -27,11 +27,11 @@ import com.google.inject.Inject;
 import java.util.Optional;
 import org.eclipse.jgit.lib.Repository;
 
-/** What differs between Gerrit releases. This is the generation of JGit 6: Gerrit 3.11. */
+/** The differences between Gerrit releases, for releases with JGit 6: Gerrit 3.11. */
 public final class JGitCompatibility {
   private JGitCompatibility() {}
 
-  /** Reads refs through JGit. There is no packing of refs through this class yet. */
+  /** Reads refs through JGit. This release does not pack refs through this class. */
   public abstract static class RefDatabase extends DelegateRefDatabase {
     protected RefDatabase(Repository repository) {
       super(repository);
@@ -39,8 +39,8 @@ public final class JGitCompatibility {
   }
 
   /**
-   * A repository manager over the local disk. Gerrit does not tell it of a deletion, but the plugin
-   * that deletes does.
+   * A repository manager on top of the local disk. Gerrit does not report deletions to it, but the
+   * plugin that deletes does.
    */
   public abstract static class RepositoryManager implements GitRepositoryManager {
     protected final LocalDiskRepositoryManager disk;
@@ -49,16 +49,16 @@ public final class JGitCompatibility {
       this.disk = disk;
     }
 
-    /** A project's folder was removed from the disk. */
+    /** Called after the folder of a project was removed from the disk. */
     public abstract void deleted(Project.NameKey name);
   }
 
-  /** Has the plugin that deletes a project tell the repository manager. */
+  /** Makes the plugin that deletes a project report it to the repository manager. */
   static void bindDeletion(Binder binder) {
     DynamicSet.bind(binder, ProjectDeletedListener.class).to(DeletionListener.class);
   }
 
-  /** The plugin logs what this throws, and its user does not see it. */
+  /** The plugin logs exceptions of this listener; its user does not see them. */
   private static final class DeletionListener implements ProjectDeletedListener {
     private final GitRepositoryManager manager;
 
@@ -73,9 +73,9 @@ public final class JGitCompatibility {
     }
   }
 
-  /** Texts for users. */
+  /** Tells users about an exception. */
   abstract static class UserMessageHook implements ExceptionHook {
-    /** What a user is told of this. */
+    /** The message for the user; empty if this hook has none. */
     protected abstract Optional<String> userMessage(Throwable throwable);
 
     @Override

@@ -28,13 +28,11 @@ import org.eclipse.jgit.api.PackRefsCommand;
 import org.eclipse.jgit.lib.ProgressMonitor;
 import org.eclipse.jgit.lib.Repository;
 
-/**
- * What differs between Gerrit releases. This is the generation of JGit 7: Gerrit 3.12 and later.
- */
+/** The differences between Gerrit releases, for releases with JGit 7: Gerrit 3.12 and later. */
 public final class JGitCompatibility {
   private JGitCompatibility() {}
 
-  /** Reads refs through JGit, and packs them there: packing changes no value. */
+  /** Reads refs through JGit, and packs them through JGit: packing changes no value. */
   public abstract static class RefDatabase extends DelegateRefDatabase {
     protected RefDatabase(Repository repository) {
       super(repository);
@@ -46,10 +44,7 @@ public final class JGitCompatibility {
     }
   }
 
-  /**
-   * A repository manager over the local disk, which keeps where a project is. Gerrit tells it of a
-   * deletion.
-   */
+  /** A repository manager on top of the local disk. Gerrit reports deletions to it. */
   public abstract static class RepositoryManager implements GitRepositoryManager {
     protected final LocalDiskRepositoryManager disk;
 
@@ -57,7 +52,7 @@ public final class JGitCompatibility {
       this.disk = disk;
     }
 
-    /** A project's folder was removed from the disk. */
+    /** Called after the folder of a project was removed from the disk. */
     public abstract void deleted(Project.NameKey name);
 
     @Override
@@ -67,12 +62,12 @@ public final class JGitCompatibility {
     }
   }
 
-  /** Nothing: Gerrit itself tells the repository manager. */
+  /** Binds nothing: Gerrit itself reports deletions to the repository manager. */
   static void bindDeletion(Binder binder) {}
 
-  /** Texts for users. */
+  /** Tells users about an exception. */
   abstract static class UserMessageHook implements ExceptionHook {
-    /** What a user is told of this. */
+    /** The message for the user; empty if this hook has none. */
     protected abstract Optional<String> userMessage(Throwable throwable);
 
     @Override

@@ -33,10 +33,10 @@ import io.lockstep.bridge.sidecar.Sidecar;
 import org.eclipse.jgit.lib.Config;
 
 /**
- * {@code gerrit.installDbModule}: takes over Gerrit's repository manager.
+ * The module for {@code gerrit.installDbModule}: it replaces Gerrit's repository manager.
  *
- * <p>Offline programs ({@code init}, {@code reindex}) load it too. It connects at the first update,
- * not at the start, so they need no sidecar as long as they write no ref.
+ * <p>Offline programs ({@code init}, {@code reindex}) load it, too. It connects to the sidecar at
+ * the first update, so a program that writes no ref needs no sidecar.
  */
 @ModuleImpl(name = GitRepositoryManagerModule.MANAGER_MODULE)
 public final class BridgeDbModule extends LifecycleModule {
@@ -48,8 +48,8 @@ public final class BridgeDbModule extends LifecycleModule {
   }
 
   /**
-   * As {@code GitRepositoryManagerModule}: who reads the disk knows of other base paths when there
-   * are some.
+   * Binds the manager of the local disk like {@code GitRepositoryManagerModule}: the one that knows
+   * several base paths, if there are some.
    */
   @Override
   protected void configure() {

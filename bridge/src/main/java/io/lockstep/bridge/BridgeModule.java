@@ -24,8 +24,8 @@ import io.lockstep.bridge.refresh.RefreshModule;
 import org.eclipse.jgit.transport.PostReceiveHook;
 
 /**
- * {@code gerrit.installModule}: what runs in a Gerrit that serves. {@code init} and {@code reindex}
- * do not load it.
+ * The module for {@code gerrit.installModule}: what runs in a Gerrit that serves. The programs
+ * {@code init} and {@code reindex} do not load it.
  */
 public final class BridgeModule extends LifecycleModule {
   @Override

@@ -25,8 +25,8 @@ import java.util.concurrent.TimeUnit;
 import org.eclipse.jgit.lib.Config;
 
 /**
- * The bridge's part of {@code gerrit.config}, and what it needs of the rest. Everything that is
- * wrong is reported at once.
+ * The settings of the bridge in {@code gerrit.config}, and the settings of Gerrit that it depends
+ * on. All errors are reported at once.
  *
  * @param endpoint where the sidecar listens
  * @param timeout how long an update waits for its outcome
@@ -39,9 +39,9 @@ public record BridgeSettings(Endpoint endpoint, Duration timeout) {
    * Reads and checks the settings.
    *
    * @param config Gerrit's configuration
-   * @param site the site's folder, below which relative paths lie
-   * @throws IllegalStateException with one line for each setting that is wrong: what it is, what to
-   *     write
+   * @param site the site's folder, the base of relative paths
+   * @throws IllegalStateException with one line per wrong setting, each with its value and what to
+   *     write instead
    */
   public static BridgeSettings read(Config config, Path site) {
     List<String> problems = new ArrayList<>();
@@ -56,7 +56,8 @@ public record BridgeSettings(Endpoint endpoint, Duration timeout) {
   }
 
   /**
-   * Settings of Gerrit under which this server would show what is not committed, or not what is.
+   * Checks settings of Gerrit that would make it show values that are not committed, or hide
+   * committed ones.
    */
   private static void checkGerrit(Config config, List<String> problems) {
     if (config.getBoolean("core", null, "usePerRequestRefCache", true)) {

@@ -22,9 +22,8 @@ import org.eclipse.jgit.transport.ReceiveCommand;
 import org.eclipse.jgit.transport.ReceivePack;
 
 /**
- * Tells who pushes why it did not work. Gerrit says "internal error" to a push that ended in an
- * exception, and forgets what the exception said; so a push that failed for no reason of its
- * commands is told the sidecar's latest trouble.
+ * Tells the user why a push failed. If a push ended with an exception, Gerrit reports only
+ * "internal error". This hook adds the message of the latest update that failed.
  */
 final class PushFailureMessage implements PostReceiveHook {
   private final Sidecar sidecar;

@@ -16,12 +16,10 @@ package io.lockstep.bridge;
 
 import com.google.common.base.Throwables;
 import io.lockstep.bridge.sidecar.SidecarException;
+import java.util.Locale;
 import java.util.Optional;
 
-/**
- * Tells users why their update did not happen, or that it is not known: the sidecar's own words, as
- * HTTP 503.
- */
+/** Reports a {@link SidecarException} to the user: its message, with HTTP status 503. */
 final class SidecarExceptionHook extends JGitCompatibility.UserMessageHook {
   @Override
   protected Optional<String> userMessage(Throwable throwable) {
@@ -33,7 +31,7 @@ final class SidecarExceptionHook extends JGitCompatibility.UserMessageHook {
     return find(throwable).map(found -> Status.create(503, "Service Unavailable"));
   }
 
-  /** A trace of this server does not tell more than the message. */
+  /** A trace of this server says no more than the message does. */
   @Override
   public boolean skipRetryWithTrace(String actionType, String actionName, Throwable throwable) {
     return find(throwable).isPresent();
@@ -41,8 +39,7 @@ final class SidecarExceptionHook extends JGitCompatibility.UserMessageHook {
 
   @Override
   public Optional<String> formatCause(Throwable throwable) {
-    return find(throwable)
-        .map(found -> "lockstep_" + found.kind().name().toLowerCase(java.util.Locale.ROOT));
+    return find(throwable).map(found -> "lockstep_" + found.kind().name().toLowerCase(Locale.ROOT));
   }
 
   private static Optional<SidecarException> find(Throwable throwable) {

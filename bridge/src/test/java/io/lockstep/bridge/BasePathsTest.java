@@ -37,7 +37,7 @@ import org.eclipse.jgit.lib.Config;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** Where Gerrit keeps its repositories: what the sidecar is told of it, and who reads them. */
+/** The folders of the repositories: told to the sidecar, and read by the repository manager. */
 final class BasePathsTest {
   private static final String OTHERS =
       """

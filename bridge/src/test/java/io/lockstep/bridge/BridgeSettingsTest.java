@@ -25,7 +25,7 @@ import java.time.Duration;
 import org.eclipse.jgit.lib.Config;
 import org.junit.jupiter.api.Test;
 
-/** What an administrator writes, and is told. */
+/** The settings of an administrator, and the messages about wrong ones. */
 final class BridgeSettingsTest {
   private static final Path SITE = Path.of("/site");
 

@@ -14,7 +14,6 @@
 
 package io.lockstep.bridge;
 
-import com.google.gerrit.metrics.CallbackMetric0;
 import com.google.gerrit.metrics.Counter0;
 import com.google.gerrit.metrics.Counter1;
 import com.google.gerrit.metrics.Description;
@@ -24,24 +23,17 @@ import com.google.gerrit.metrics.Timer1;
 import com.google.gerrit.metrics.Timer2;
 import java.util.Arrays;
 import java.util.Map;
-import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Collectors;
 
-/** Counts what is counted and timed, by the metric's name and its fields. */
+/** Counts the updates of counters and timers. */
 public final class CountingMetricMaker extends DisabledMetricMaker {
   private final Map<String, Long> counts = new ConcurrentHashMap<>();
-  private final Set<String> names = ConcurrentHashMap.newKeySet();
 
-  /** The count of a metric, below its name and fields: {@code name/field}. */
+  /** The count of a metric with its field values: {@code name/value}. */
   public long count(String name) {
     return counts.getOrDefault(name, 0L);
-  }
-
-  /** The names of all metrics. */
-  public Set<String> names() {
-    return names;
   }
 
   private void add(long count, Object... parts) {
@@ -51,7 +43,6 @@ public final class CountingMetricMaker extends DisabledMetricMaker {
 
   @Override
   public Counter0 newCounter(String name, Description description) {
-    names.add(name);
     return new Counter0() {
       @Override
       public void incrementBy(long count) {
@@ -65,7 +56,6 @@ public final class CountingMetricMaker extends DisabledMetricMaker {
 
   @Override
   public <F1> Counter1<F1> newCounter(String name, Description description, Field<F1> field) {
-    names.add(name);
     return new Counter1<>() {
       @Override
       public void incrementBy(F1 value, long count) {
@@ -79,7 +69,6 @@ public final class CountingMetricMaker extends DisabledMetricMaker {
 
   @Override
   public <F1> Timer1<F1> newTimer(String name, Description description, Field<F1> field) {
-    names.add(name);
     return new Timer1<>(name, field) {
       @Override
       protected void doRecord(F1 value, long time, TimeUnit unit) {
@@ -94,7 +83,6 @@ public final class CountingMetricMaker extends DisabledMetricMaker {
   @Override
   public <F1, F2> Timer2<F1, F2> newTimer(
       String name, Description description, Field<F1> field1, Field<F2> field2) {
-    names.add(name);
     return new Timer2<>(name, field1, field2) {
       @Override
       protected void doRecord(F1 value1, F2 value2, long time, TimeUnit unit) {
@@ -104,12 +92,5 @@ public final class CountingMetricMaker extends DisabledMetricMaker {
       @Override
       public void remove() {}
     };
-  }
-
-  @Override
-  public <V> CallbackMetric0<V> newCallbackMetric(
-      String name, Class<V> type, Description description) {
-    names.add(name);
-    return super.newCallbackMetric(name, type, description);
   }
 }

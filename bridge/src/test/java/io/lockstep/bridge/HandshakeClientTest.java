@@ -32,7 +32,7 @@ import org.eclipse.jgit.lib.Config;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** What comes of the greeting at the start. */
+/** The handshake at the start. */
 final class HandshakeClientTest {
   private static final String HANDSHAKE = "POST /v1/gerrit/hello";
   private static final String STARTS =

@@ -24,7 +24,7 @@ import java.io.IOException;
 import java.util.Optional;
 import org.junit.jupiter.api.Test;
 
-/** What a user reads when the sidecar did not commit. */
+/** The message for the user when the sidecar did not commit. */
 final class SidecarExceptionHookTest {
   private final SidecarExceptionHook hook = new SidecarExceptionHook();
 

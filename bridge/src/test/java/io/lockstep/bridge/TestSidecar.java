@@ -79,7 +79,7 @@ public final class TestSidecar {
       log_format = "text"
       """;
 
-  /** A client of it. */
+  /** Creates a client of this sidecar. */
   public Sidecar client() {
     return new Sidecar(
         new Endpoint.Unix(socket()), Duration.ofSeconds(20), new DisabledMetricMaker());
@@ -94,7 +94,7 @@ public final class TestSidecar {
     return folder.resolve("run/api.sock");
   }
 
-  /** Ends it in an orderly way, and removes its folder. */
+  /** Stops the process in an orderly way, and removes its folder. */
   public void stop() throws Exception {
     process.destroy();
     if (!process.waitFor(20, TimeUnit.SECONDS)) {

@@ -28,20 +28,23 @@ import java.util.LinkedHashSet;
 import java.util.Set;
 import java.util.stream.Collectors;
 
-/** Of what an event speaks: whoever hears it at another site must find it there. */
+/**
+ * What an event refers to: its project, its change, its refs. These must exist at a site before the
+ * event is fired there.
+ */
 final class EventRefs {
-  /** As many refs an event may name. A batch of more speaks of its first ones. */
+  /** The maximum number of refs of an event. Of a larger batch only the first refs are sent. */
   private static final int MOST = 99;
 
   private EventRefs() {}
 
-  /** The project, if it speaks of one. */
+  /** The project, if the event has one. */
   @Nullable
   static String project(Event event) {
     return event instanceof ProjectEvent it ? it.getProjectNameKey().get() : null;
   }
 
-  /** The number of the change, if it speaks of one. */
+  /** The number of the change, if the event has one. */
   @Nullable
   static Integer change(Event event) {
     return event instanceof ChangeEvent it ? it.change.get().number : null;

@@ -33,9 +33,9 @@ import com.google.inject.Inject;
 import com.google.inject.Singleton;
 
 /**
- * Fires events of other sites to the listeners that stand for a user, such as {@code
- * stream-events}, each as far as that user may see it. The other listeners (webhooks, issue
- * trackers) have acted at the origin, and must not act twice.
+ * Fires events of other sites to the listeners that act for a user, such as {@code stream-events},
+ * as far as that user may see them. The other listeners (webhooks, issue trackers) have acted at
+ * the origin, and must not act twice.
  */
 @Singleton
 class UserScopedEventBroker extends EventBroker {
@@ -51,8 +51,8 @@ class UserScopedEventBroker extends EventBroker {
   }
 
   /**
-   * Fires as Gerrit does at the origin: what may be seen of a change depends on the change, not on
-   * its branch alone.
+   * Fires an event like Gerrit does at the origin: the visibility of a change event depends on the
+   * change, not only on its branch.
    */
   void fire(Event event) throws PermissionBackendException {
     switch (event) {

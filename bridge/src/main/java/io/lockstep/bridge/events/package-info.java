@@ -16,9 +16,9 @@
  * Stream events of one site for the users of the others.
  *
  * <pre>
- * EventOutbox   the origin: what Gerrit fires, with the refs that it speaks of ({@code EventRefs})
- * EventInbox    the other sites: fired again, once what it speaks of is here
- *   UserScopedEventBroker  to the listeners that stand for a user, and to no others
+ * EventOutbox              sends the events of this site, with their refs (EventRefs)
+ * EventInbox               fires the events of other sites, when their refs are here
+ *   UserScopedEventBroker  fires them to the listeners that act for a user
  * </pre>
  */
 package io.lockstep.bridge.events;

@@ -35,11 +35,12 @@ import org.eclipse.jgit.revwalk.RevWalk;
 import org.eclipse.jgit.transport.ReceiveCommand;
 
 /**
- * What JGit checks before it writes an atomic batch: no symbolic refs, names, objects,
- * fast-forwards, old values. The first command that fails has the reason, all others are aborted.
+ * The checks of JGit before it writes an atomic batch: no symbolic refs, names, objects,
+ * fast-forwards, old values. The first command that fails gets the reason, and all others are
+ * aborted.
  *
- * <p>JGit loads every ref to compare names; here only the refs in question are read, which a
- * repository of many refs thanks with seconds.
+ * <p>JGit loads every ref to compare names. These checks read only the refs in question, which
+ * saves seconds in a repository with many refs.
  */
 final class AtomicBatchChecks {
   private final RefDatabase refs;
@@ -52,7 +53,7 @@ final class AtomicBatchChecks {
     this.allowNonFastForwards = allowNonFastForwards;
   }
 
-  /** Whether the batch may be committed; if not, every command has its result. */
+  /** Returns whether the batch may be committed. If not, every command has its result. */
   boolean pass(List<ReceiveCommand> commands) throws IOException {
     String[] names = commands.stream().map(ReceiveCommand::getRefName).toArray(String[]::new);
     Map<String, Ref> now = refs.exactRef(names);
@@ -63,7 +64,7 @@ final class AtomicBatchChecks {
         && oldValuesHold(commands, now);
   }
 
-  /** Gives one command its reason, and aborts all others. */
+  /** Sets the result of one command, and aborts all others. */
   static void fail(
       ReceiveCommand failed,
       ReceiveCommand.Result result,
@@ -98,7 +99,7 @@ final class AtomicBatchChecks {
     return true;
   }
 
-  /** Whether a ref lies below this name, or will. */
+  /** Whether a ref exists below this name, or will exist after the batch. */
   private boolean isFolder(String name, Set<String> taken, Set<String> deleted) throws IOException {
     String folder = name + "/";
     if (taken.stream().anyMatch(other -> other.startsWith(folder))) {
@@ -108,7 +109,7 @@ final class AtomicBatchChecks {
     return below.stream().anyMatch(ref -> !deleted.contains(ref.getName()));
   }
 
-  /** Whether this name lies below one that is a ref, or will be. */
+  /** Whether a folder of this name is a ref, or will be one after the batch. */
   private boolean liesBelow(String name, Set<String> taken, Set<String> deleted)
       throws IOException {
     List<String> folders = folders(name);
@@ -119,7 +120,7 @@ final class AtomicBatchChecks {
     return refsAbove.keySet().stream().anyMatch(above -> !deleted.contains(above));
   }
 
-  /** The folders of a name that can be refs: {@code refs/heads/a} for {@code refs/heads/a/b}. */
+  /** The folders of a name that could be refs: {@code refs/heads/a} for {@code refs/heads/a/b}. */
   private static List<String> folders(String name) {
     List<String> folders = new ArrayList<>();
     for (int slash = name.indexOf('/'); slash > 0; slash = name.indexOf('/', slash + 1)) {

@@ -32,12 +32,13 @@ import org.eclipse.jgit.revwalk.RevWalk;
 import org.eclipse.jgit.transport.ReceiveCommand;
 
 /**
- * A batch: JGit's checks for each command, then one call for all of them.
+ * A batch of ref updates: the checks of JGit for each command, then one call to the sidecar for all
+ * of them.
  *
  * <p>The checks are those of JGit's batch on the same kind of repository, in the same order, so
- * that the results are the same. An atomic batch of several commands is looked at as a whole; any
- * other, each command as an update of its own, deletions first. Commands that were rejected before
- * stay as they are.
+ * that the results are the same. An atomic batch of several commands is checked as a whole. In any
+ * other batch each command is checked like a single update, deletions first. Commands that were
+ * rejected earlier keep their results.
  */
 final class BridgeBatchRefUpdate extends BatchRefUpdate {
   private final BridgeRefDatabase refs;
@@ -59,15 +60,15 @@ final class BridgeBatchRefUpdate extends BatchRefUpdate {
     }
     monitor.beginTask("Updating references", pending.size());
     if (isAtomic() && pending.size() > 1) {
-      executeWhole(walk, pending);
+      executeAtomically(walk, pending);
     } else {
-      executeEach(walk, pending);
+      executeEachOnItsOwn(walk, pending);
     }
     monitor.update(pending.size());
     monitor.endTask();
   }
 
-  private void executeWhole(RevWalk walk, List<ReceiveCommand> pending) throws IOException {
+  private void executeAtomically(RevWalk walk, List<ReceiveCommand> pending) throws IOException {
     if (!new AtomicBatchChecks(refs, walk, isAllowNonFastForwards()).pass(pending)) {
       return;
     }
@@ -83,15 +84,15 @@ final class BridgeBatchRefUpdate extends BatchRefUpdate {
     }
     BatchPlan plan = new BatchPlan();
     for (ReceiveCommand command : pending) {
-      RefCommand wish =
+      RefCommand update =
           new RefCommand(command.getRefName(), command.getOldId(), command.getNewId());
-      plan.add(command, wish, RefUpdate.Result.FORCED);
+      plan.add(command, update, RefUpdate.Result.FORCED);
     }
     plan.commit(refs.project(), true, getRefLogIdent());
     ReceiveCommand.abort(pending);
   }
 
-  private void executeEach(RevWalk walk, List<ReceiveCommand> pending) throws IOException {
+  private void executeEachOnItsOwn(RevWalk walk, List<ReceiveCommand> pending) throws IOException {
     BatchPlan plan = new BatchPlan();
     for (ReceiveCommand command : pending) {
       if (command.getType() == ReceiveCommand.Type.DELETE) {
@@ -110,7 +111,7 @@ final class BridgeBatchRefUpdate extends BatchRefUpdate {
     plan.commit(refs.project(), false, getRefLogIdent());
   }
 
-  /** Gives a command its result, or a place in the plan. */
+  /** Sets the result of a command, or adds it to the plan. */
   private void check(RevWalk walk, ReceiveCommand command, BatchPlan plan) {
     try {
       if (isMissing(walk, command.getOldId()) || isMissing(walk, command.getNewId())) {
@@ -133,11 +134,11 @@ final class BridgeBatchRefUpdate extends BatchRefUpdate {
     }
   }
 
-  /** The update that JGit would make of a command; its last step is a place in the plan. */
+  /** The update that JGit would make for a command. Its last step adds the command to the plan. */
   private RefUpdate update(ReceiveCommand command, BatchPlan plan) throws IOException {
     BridgeRefUpdate.Step step =
-        (wish, computed, actor) -> {
-          plan.add(command, wish, computed);
+        (wanted, computed, actor) -> {
+          plan.add(command, wanted, computed);
           return computed;
         };
     RefUpdate update = refs.newUpdate(command.getRefName(), false, step);

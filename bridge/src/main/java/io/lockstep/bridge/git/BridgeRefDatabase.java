@@ -29,16 +29,17 @@ import org.eclipse.jgit.lib.RefRename;
 import org.eclipse.jgit.lib.RefUpdate;
 
 /**
- * Reads refs through JGit, with all of its fast paths; makes updates whose last step is the
- * sidecar's.
+ * Reads refs through JGit, with all of its fast paths, and creates updates whose last step is a
+ * commit by the sidecar.
  */
 final class BridgeRefDatabase extends JGitCompatibility.RefDatabase {
   /**
-   * The sidecar's own refs. They keep old values from garbage collection, and are nobody's to see.
+   * The sidecar's own refs. They protect old values from garbage collection, and are hidden from
+   * everybody.
    */
   private static final String OWN = "refs/lockstep/";
 
-  private static final Predicate<Ref> SHOWN = ref -> !ref.getName().startsWith(OWN);
+  private static final Predicate<Ref> VISIBLE = ref -> !ref.getName().startsWith(OWN);
 
   private final BridgeRepository repository;
   private final ProjectRefs project;
@@ -85,45 +86,45 @@ final class BridgeRefDatabase extends JGitCompatibility.RefDatabase {
 
   @Override
   public List<Ref> getRefs() throws IOException {
-    return shown(super.getRefs());
+    return visible(super.getRefs());
   }
 
   @Override
   @Deprecated
   public Map<String, Ref> getRefs(String prefix) throws IOException {
-    return mayShowOwn(prefix)
-        ? Maps.filterValues(super.getRefs(prefix), SHOWN)
+    return mayIncludeOwn(prefix)
+        ? Maps.filterValues(super.getRefs(prefix), VISIBLE)
         : super.getRefs(prefix);
   }
 
   @Override
   public List<Ref> getRefsByPrefix(String prefix) throws IOException {
-    return mayShowOwn(prefix)
-        ? shown(super.getRefsByPrefix(prefix))
+    return mayIncludeOwn(prefix)
+        ? visible(super.getRefsByPrefix(prefix))
         : super.getRefsByPrefix(prefix);
   }
 
   @Override
   public List<Ref> getRefsByPrefix(String... prefixes) throws IOException {
-    return shown(super.getRefsByPrefix(prefixes));
+    return visible(super.getRefsByPrefix(prefixes));
   }
 
   @Override
   public List<Ref> getRefsByPrefixWithExclusions(String include, Set<String> excludes)
       throws IOException {
-    return shown(super.getRefsByPrefixWithExclusions(include, excludes));
+    return visible(super.getRefsByPrefixWithExclusions(include, excludes));
   }
 
   @Override
   public Set<Ref> getTipsWithSha1(ObjectId id) throws IOException {
-    return Sets.filter(super.getTipsWithSha1(id), SHOWN);
+    return Sets.filter(super.getTipsWithSha1(id), VISIBLE);
   }
 
-  private static boolean mayShowOwn(String prefix) {
+  private static boolean mayIncludeOwn(String prefix) {
     return OWN.startsWith(prefix) || prefix.startsWith(OWN);
   }
 
-  private static List<Ref> shown(List<Ref> all) {
-    return all.stream().filter(SHOWN).toList();
+  private static List<Ref> visible(List<Ref> all) {
+    return all.stream().filter(VISIBLE).toList();
   }
 }

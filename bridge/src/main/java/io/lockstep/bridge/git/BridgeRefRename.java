@@ -24,8 +24,8 @@ import org.eclipse.jgit.lib.RefRename;
 import org.eclipse.jgit.lib.RefUpdate.Result;
 
 /**
- * A rename: the deletion and the creation are one transaction; {@code HEAD} follows, when it points
- * there.
+ * Renames a ref. The deletion and the creation are one transaction; {@code HEAD} follows if it
+ * points to the ref.
  */
 final class BridgeRefRename extends RefRename {
   private final BridgeRefDatabase refs;
@@ -58,7 +58,7 @@ final class BridgeRefRename extends RefRename {
         : Result.RENAMED;
   }
 
-  /** The verdict on the command that stopped both, if one did. */
+  /** The result of the command that failed, if one did. */
   private static Result result(List<RefVerdict> verdicts) throws IOException {
     RefVerdict decisive =
         verdicts.stream()

@@ -23,16 +23,17 @@ import org.eclipse.jgit.lib.RefUpdate;
 import org.eclipse.jgit.lib.Repository;
 
 /**
- * A repository of the local disk whose refs the sidecar moves. Gerrit's own gc unwraps one such
- * layer, not two.
+ * A repository on the local disk whose refs the sidecar moves.
+ *
+ * <p>Gerrit's garbage collection unwraps one such layer, not two.
  */
 public final class BridgeRepository extends DelegateRepository {
   private final BridgeRefDatabase refs;
 
   /**
-   * Wraps an open repository; closing this closes it.
+   * Wraps an open repository. Closing the wrapper closes it.
    *
-   * @param project the project's name, as the sidecar knows it
+   * @param project the name by which the sidecar knows the project
    */
   public BridgeRepository(Repository local, String project, Sidecar sidecar) {
     super(local);

@@ -38,28 +38,26 @@ import org.eclipse.jgit.lib.RepositoryCache;
 import org.eclipse.jgit.util.FS;
 
 /**
- * Opens the repositories of the local disk with one layer around each, and creates them through the
+ * Opens repositories on the local disk in a {@link BridgeRepository}, and creates them through the
  * sidecar.
  *
- * <p>A creation commits the name first: the sidecar makes the repository here, whole, and at every
- * other site. A name that another site took a moment ago is occupied, although it is not on the
- * disk here yet. A deletion is the other way round, because Gerrit's plugins remove the folder
- * first and tell it afterwards: see {@link PendingDeletions}.
+ * <p>A creation commits the name first. The sidecar then makes the complete repository, here and at
+ * every other site. A name that another site has just taken is occupied even before its repository
+ * is on this disk. A deletion works the other way round, because Gerrit's plugins remove the folder
+ * first and report it afterwards: see {@link PendingDeletions}.
  */
 @Singleton
 public final class BridgeRepositoryManager extends JGitCompatibility.RepositoryManager {
-  /**
-   * Where {@code HEAD} points until the creator says otherwise, as in a repository that JGit makes.
-   */
-  private static final String FIRST_HEAD = Constants.R_HEADS + Constants.MASTER;
+  /** The initial target of {@code HEAD}, the same as in a repository that JGit makes. */
+  private static final String INITIAL_HEAD = Constants.R_HEADS + Constants.MASTER;
 
   /**
-   * Gerrit would not open a project of such a name, so it must not be committed. The rest is the
-   * sidecar's to judge.
+   * Names that Gerrit would not open, so they must not be committed. The sidecar checks all other
+   * rules.
    */
-  private static final Pattern NOT_FOR_GERRIT = Pattern.compile("[$~]|(^|/)\\+");
+  private static final Pattern INVALID_NAME = Pattern.compile("[$~]|(^|/)\\+");
 
-  /** The sidecar's own folder on the volume: what lies in it is no project. */
+  /** The sidecar's own folder on the volume. It contains no projects. */
   private static final String SIDECAR_FOLDER = ".lockstep/";
 
   private static final Duration POLL_INTERVAL = Duration.ofMillis(20);
@@ -69,7 +67,7 @@ public final class BridgeRepositoryManager extends JGitCompatibility.RepositoryM
   private final PendingDeletions deletions;
 
   /** The project that this thread removes from Gerrit because the sidecar has deleted it. */
-  private final ThreadLocal<Project.NameKey> forgotten = new ThreadLocal<>();
+  private final ThreadLocal<Project.NameKey> projectBeingForgotten = new ThreadLocal<>();
 
   @Inject
   public BridgeRepositoryManager(
@@ -93,14 +91,14 @@ public final class BridgeRepositoryManager extends JGitCompatibility.RepositoryM
   @Override
   public Repository createRepository(Project.NameKey name)
       throws RepositoryNotFoundException, RepositoryExistsException, IOException {
-    if (NOT_FOR_GERRIT.matcher(name.get()).find()) {
+    if (INVALID_NAME.matcher(name.get()).find()) {
       throw new RepositoryNotFoundException("Invalid name: " + name);
     }
     if (disk.getRepositoryStatus(name) != Status.NON_EXISTENT) {
       throw new RepositoryExistsException(name);
     }
     deletions.complete(name.get());
-    RefVerdict verdict = sidecar.createProject(name.get(), FIRST_HEAD);
+    RefVerdict verdict = sidecar.createProject(name.get(), INITIAL_HEAD);
     switch (verdict.code()) {
       case COMMITTED -> awaitRepository(name, verdict.visible());
       case INVALID ->
@@ -111,7 +109,9 @@ public final class BridgeRepositoryManager extends JGitCompatibility.RepositoryM
     return openRepository(name);
   }
 
-  /** The sidecar makes the repository before it answers; if it could not yet, it is at it. */
+  /**
+   * Waits for the repository. The sidecar makes it before it answers, except when it was delayed.
+   */
   private void awaitRepository(Project.NameKey name, boolean isVisible) throws SidecarException {
     long end = System.nanoTime() + (isVisible ? 0 : sidecar.timeout().toNanos());
     while (disk.getRepositoryStatus(name) != Status.ACTIVE) {
@@ -123,15 +123,15 @@ public final class BridgeRepositoryManager extends JGitCompatibility.RepositoryM
   }
 
   /**
-   * Gerrit has deleted a project here: its folder is gone. So it is at every site, when this
-   * returns.
+   * Called after Gerrit deleted a project and its folder. When this returns, the project is deleted
+   * at every site.
    *
-   * <p>A project that is "preserved" keeps its folder, and with it stays what it is.
+   * <p>A project that is "preserved" keeps its folder, so it is not deleted at the other sites.
    */
   @Override
   public void deleted(Project.NameKey name) {
     unregister(name);
-    if (name.equals(forgotten.get())) {
+    if (name.equals(projectBeingForgotten.get())) {
       return;
     }
     if (disk.getRepositoryStatus(name) != Status.NON_EXISTENT) {
@@ -143,22 +143,22 @@ public final class BridgeRepositoryManager extends JGitCompatibility.RepositoryM
   }
 
   /**
-   * Removes a project from Gerrit that the sidecar has deleted, which Gerrit would take for a
-   * deletion by a user.
+   * Removes a project that the sidecar has deleted from Gerrit. Gerrit would report it back as a
+   * deletion by a user; such a report is ignored.
    *
-   * @param removal tells Gerrit
+   * @param removal removes the project from Gerrit
    */
   public void forget(Project.NameKey name, Runnable removal) {
     unregister(name);
-    forgotten.set(name);
+    projectBeingForgotten.set(name);
     try {
       removal.run();
     } finally {
-      forgotten.remove();
+      projectBeingForgotten.remove();
     }
   }
 
-  /** JGit answers from its cache of open repositories without a look at the disk. */
+  /** JGit opens cached repositories without looking at the disk. */
   private void unregister(Project.NameKey name) {
     Path folder = disk.getBasePath(name).resolve(name.get() + Constants.DOT_GIT_EXT);
     RepositoryCache.unregister(RepositoryCache.FileKey.exact(folder.toFile(), FS.DETECTED));

@@ -29,14 +29,17 @@ import org.eclipse.jgit.lib.Ref;
 import org.eclipse.jgit.lib.RefDatabase;
 import org.eclipse.jgit.lib.RefUpdate;
 
-/** The refs of one project: committed by the sidecar, read from the local disk. */
+/**
+ * The refs of one project. Updates are committed by the sidecar, and refs are read from the local
+ * disk.
+ */
 final class ProjectRefs {
   private static final FluentLogger logger = FluentLogger.forEnclosingClass();
   private static final Duration POLL_INTERVAL = Duration.ofMillis(20);
 
   /**
-   * Characters of a name and address that are sent: below the bridge API's cap in bytes, whatever
-   * they are.
+   * The maximum length of the actor, in characters. In bytes it is below the limit of the bridge
+   * API for any text.
    */
   private static final int MAX_ACTOR_LENGTH = 250;
 
@@ -50,7 +53,7 @@ final class ProjectRefs {
     this.local = local;
   }
 
-  /** Commits a batch; one verdict a command. What is committed can be read afterwards. */
+  /** Commits a batch, and waits until it can be read. Returns one verdict per command. */
   List<RefVerdict> commit(boolean atomic, List<RefCommand> commands, PersonIdent actor)
       throws IOException {
     List<RefVerdict> verdicts = sidecar.commit(project, atomic, commands, text(actor));
@@ -62,7 +65,7 @@ final class ProjectRefs {
     return verdicts;
   }
 
-  /** Commits one command; the result that JGit computed, if it is committed. */
+  /** Commits one command. Returns the result that JGit computed if the command is committed. */
   RefUpdate.Result commit(RefCommand command, RefUpdate.Result computed, PersonIdent actor)
       throws IOException {
     return result(commit(true, List.of(command), actor).get(0), computed);
@@ -73,7 +76,10 @@ final class ProjectRefs {
     return result(sidecar.setHead(project, target), computed);
   }
 
-  /** What a verdict is in JGit's words. Only a lost compare is what Gerrit tries again. */
+  /**
+   * Translates a verdict to a result of JGit. Gerrit retries only lost compares ({@code
+   * LOCK_FAILURE}).
+   */
   static RefUpdate.Result result(RefVerdict verdict, RefUpdate.Result computed)
       throws SidecarException {
     return switch (verdict.code()) {
@@ -91,9 +97,8 @@ final class ProjectRefs {
   }
 
   /**
-   * Waits for a committed ref whose local move was delayed: the sidecar is at it. Gerrit indexes
-   * what it reads, so it shall not read too early; but what is committed is committed, however long
-   * it takes.
+   * Waits for a committed ref that the sidecar has not moved here yet. Gerrit indexes what it
+   * reads, so it must not read too early. If the wait ends too soon, the ref is still committed.
    */
   private void awaitVisible(RefCommand command) throws IOException {
     long end = System.nanoTime() + sidecar.timeout().toNanos();
@@ -107,7 +112,7 @@ final class ProjectRefs {
     }
   }
 
-  /** A ref's object; {@link ObjectId#zeroId()} when it is not there. */
+  /** The value of a ref; {@link ObjectId#zeroId()} if the ref does not exist. */
   static ObjectId value(Ref ref) {
     return ref == null || ref.getObjectId() == null ? ObjectId.zeroId() : ref.getObjectId();
   }

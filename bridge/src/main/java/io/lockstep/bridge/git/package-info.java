@@ -16,12 +16,14 @@
  * Repositories whose refs the sidecar moves.
  *
  * <pre>
- * BridgeRepositoryManager   opens and creates; creation commits the name first
- *   BridgeRepository        one layer around JGit's repository
- *     BridgeRefDatabase     reads go to JGit, updates are made here
- *       BridgeRefUpdate     JGit's checks and codes, the sidecar's commit
- *       BridgeBatchRefUpdate, AtomicBatchChecks
+ * BridgeRepositoryManager     opens and creates repositories
+ *   BridgeRepository          a layer around a repository of JGit
+ *     BridgeRefDatabase       reads refs through JGit, creates updates
+ *       BridgeRefUpdate       checks and result codes of JGit, commit by the sidecar
+ *       BridgeBatchRefUpdate  the same for a batch, with AtomicBatchChecks and BatchPlan
  *       BridgeRefRename
+ *     ProjectRefs             the calls to the sidecar
+ *   PendingDeletions          deletions that the other sites do not know of yet
  * </pre>
  */
 package io.lockstep.bridge.git;

@@ -49,7 +49,7 @@ import java.util.Optional;
 import java.util.Set;
 import org.eclipse.jgit.revwalk.RevWalk;
 
-/** The events of a change, derived from its notes before and after one update. */
+/** Fires the events of a change, derived from its notes before and after one update. */
 @Singleton
 final class ChangeEvents {
   private final ChangeNotes.Factory notes;
@@ -58,7 +58,7 @@ final class ChangeEvents {
   private final AccountCache accounts;
   private final Events events;
 
-  /** Gerrit's own. */
+  /** Gerrit's classes that fire the events. */
   private record Events(
       RevisionCreated revisionCreated,
       ReviewerAdded reviewerAdded,
@@ -88,7 +88,7 @@ final class ChangeEvents {
     this.events = events;
   }
 
-  /** One change while its events are fired. */
+  /** The change whose events are fired. */
   private record Subject(
       ChangeDelta step,
       ChangeData data,
@@ -101,7 +101,7 @@ final class ChangeEvents {
   }
 
   /**
-   * Fires what one update means to a change.
+   * Fires the events of one update of a change.
    *
    * @param meta the command on the change's notes
    * @param transaction all commands that were committed with it
@@ -123,7 +123,7 @@ final class ChangeEvents {
             now.getCurrentPatchSet(),
             actor.map(accounts::getEvenIfMissing).orElse(null),
             now.getChange().getLastUpdatedOn());
-    // A submission that rewrites the commit adds a patch set, of which Gerrit says nothing.
+    // Gerrit fires no event for the patch set that a rewriting submission adds.
     if (!step.became(Change::isMerged)) {
       step.newPatchSets().forEach(patchSet -> patchSet(subject, patchSet));
     }
@@ -232,7 +232,7 @@ final class ChangeEvents {
     }
   }
 
-  /** What the branch became by it. */
+  /** The value of the branch after the update. */
   private static String tip(Subject subject, List<RefCommand> transaction) {
     String branch = subject.change().getDest().branch();
     return transaction.stream()

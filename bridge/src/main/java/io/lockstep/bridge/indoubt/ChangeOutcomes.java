@@ -29,8 +29,9 @@ import org.eclipse.jgit.lib.Repository;
 import org.eclipse.jgit.revwalk.RevWalk;
 
 /**
- * What became of an update of a change, as its notes tell: their history has every commit that was
- * ever theirs, and each update makes a commit of its own. So no sidecar has to remember it.
+ * The outcome of an update of a change, found in its notes. Their history contains every commit
+ * that was ever theirs, and each update makes a commit of its own. So the sidecar need not remember
+ * the request.
  */
 @Singleton
 class ChangeOutcomes {
@@ -41,7 +42,7 @@ class ChangeOutcomes {
     this.repositories = repositories;
   }
 
-  /** Whether a command writes the notes of a change. */
+  /** Whether a command updates the notes of a change. */
   static boolean isOfNotes(RefCommand command) {
     Change.Id change = Change.Id.fromRef(command.ref());
     return change != null
@@ -50,8 +51,8 @@ class ChangeOutcomes {
   }
 
   /**
-   * What became of a command on a change's notes. Of a change that is not there any more there is
-   * nothing to tell.
+   * Returns the outcome of a command on the notes of a change. If the change does not exist any
+   * more, the command counts as not committed.
    */
   UpdateOutcome of(String project, RefCommand notes) throws IOException {
     try (Repository repository = repositories.openRepository(Project.nameKey(project))) {

@@ -40,10 +40,10 @@ import org.eclipse.jgit.lib.Repository;
 import org.eclipse.jgit.revwalk.RevWalk;
 import org.eclipse.jgit.transport.ReceiveCommand;
 
-/** Indexes and fires through Gerrit's own classes, in its own order: refs first, then changes. */
+/** Indexes and fires through Gerrit's classes, in Gerrit's order: refs first, then changes. */
 @Singleton
 final class GerritPostUpdateActions implements PostUpdateActions {
-  /** How Gerrit names an account without an address to the reflog. */
+  /** How Gerrit writes an account without an address into the reflog. */
   private static final Pattern NUMBERED = Pattern.compile("\\|account-(\\d+)@[^>]*>$");
 
   private static final Pattern ADDRESS = Pattern.compile("<([^<>]*)>$");
@@ -105,7 +105,7 @@ final class GerritPostUpdateActions implements PostUpdateActions {
         });
   }
 
-  /** The batch as Gerrit would have it after its execution. */
+  /** The batch as it is in Gerrit after its execution. */
   private static BatchRefUpdate batch(
       Repository repository, RevWalk walk, List<RefCommand> committed) throws IOException {
     BatchRefUpdate batch = repository.getRefDatabase().newBatchUpdate();
@@ -118,7 +118,7 @@ final class GerritPostUpdateActions implements PostUpdateActions {
     return batch;
   }
 
-  /** Nobody if it was the server itself. */
+  /** The account of the actor; null if it was the server itself. */
   @Nullable
   private AccountState account(String actor) throws IOException {
     Matcher numbered = NUMBERED.matcher(actor);

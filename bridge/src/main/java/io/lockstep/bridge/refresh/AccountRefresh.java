@@ -36,12 +36,14 @@ import org.eclipse.jgit.lib.Config;
 import org.eclipse.jgit.lib.Repository;
 
 /**
- * Accounts: their index, and the caches of their keys and tokens. The caches of accounts and of
- * external ids look at the refs themselves.
+ * Refreshes the index of accounts, and the caches of their keys and tokens. The caches of accounts
+ * and of external ids check the refs themselves.
  */
 @Singleton
 final class AccountRefresh {
-  /** The cache of HTTP passwords, since Gerrit 3.13. Before, they are external ids. */
+  /**
+   * The cache of HTTP passwords, since Gerrit 3.13. Earlier releases store them as external ids.
+   */
   private static final String TOKENS = "tokens";
 
   private static final String NOTE = "externalId";
@@ -73,7 +75,7 @@ final class AccountRefresh {
     this.hasIndex = !ReplicaUtil.isReplica(config);
   }
 
-  /** What lies below {@code refs/users/} of an account: its settings, keys, tokens. */
+  /** Refreshes what is stored in {@code refs/users/} of an account: settings, keys, tokens. */
   void account(Account.Id account, boolean own) throws IOException {
     Cache<?, ?> tokens = caches.get(PluginName.GERRIT, TOKENS);
     if (tokens != null) {
@@ -85,7 +87,9 @@ final class AccountRefresh {
     index(account, own);
   }
 
-  /** By what accounts are known: names, addresses, identities elsewhere. */
+  /**
+   * Refreshes the accounts whose external ids changed: user names, addresses, identities elsewhere.
+   */
   void externalIds(RefreshTarget.Span span, boolean own) throws IOException {
     Set<Account.Id> accounts = new HashSet<>();
     try (Repository repository = repositories.openRepository(allUsers)) {
@@ -114,7 +118,7 @@ final class AccountRefresh {
     }
   }
 
-  /** Names may be looked up without regard to case. */
+  /** User names may be looked up case-insensitively. */
   private void evictSshKeys(String username) {
     sshKeys.evict(username);
     sshKeys.evict(username.toLowerCase(Locale.US));

@@ -35,7 +35,7 @@ import org.eclipse.jgit.errors.RepositoryNotFoundException;
 import org.eclipse.jgit.lib.Config;
 import org.eclipse.jgit.lib.Repository;
 
-/** The index of changes. A replica has none. */
+/** Refreshes the index of changes. A replica has no such index. */
 @Singleton
 final class ChangeRefresh {
   private final GitRepositoryManager repositories;
@@ -58,8 +58,8 @@ final class ChangeRefresh {
   }
 
   /**
-   * One change. What this node committed itself is indexed already, unless Gerrit died or failed in
-   * between.
+   * Refreshes one change. A change that this node committed itself is indexed already, unless
+   * Gerrit died or failed in between.
    */
   void one(Project.NameKey project, Change.Id change, boolean own) throws IOException {
     if (!hasIndex) {
@@ -76,7 +76,7 @@ final class ChangeRefresh {
     }
   }
 
-  /** Every change of a project. */
+  /** Refreshes every change of a project. */
   void all(Project.NameKey project) throws IOException {
     if (hasIndex) {
       for (Change.Id change : present(project)) {
@@ -86,10 +86,7 @@ final class ChangeRefresh {
     }
   }
 
-  /**
-   * Whether they can be merged is in the index of the open changes of a branch, if Gerrit is set
-   * so.
-   */
+  /** Refreshes the open changes of a branch, if Gerrit indexes whether they can be merged. */
   void branch(BranchNameKey branch) {
     if (hasIndex && indexesMergeability) {
       for (ChangeData change : query.get().byBranchOpen(branch)) {
@@ -98,7 +95,7 @@ final class ChangeRefresh {
     }
   }
 
-  /** Drops the documents of changes that a project does not have (any more). */
+  /** Removes the changes that do not exist any more from the index. */
   void dropGone(Project.NameKey project) throws IOException {
     if (!hasIndex) {
       return;

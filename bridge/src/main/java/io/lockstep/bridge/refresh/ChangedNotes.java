@@ -29,15 +29,18 @@ import org.eclipse.jgit.treewalk.EmptyTreeIterator;
 import org.eclipse.jgit.treewalk.TreeWalk;
 import org.eclipse.jgit.treewalk.filter.TreeFilter;
 
-/** Notes whose content is a configuration, as Gerrit keeps external ids and names of groups. */
+/**
+ * The differences between two versions of a note tree whose notes are configurations: external ids,
+ * names of groups.
+ */
 final class ChangedNotes {
-  private static final int LARGEST_NOTE = 1 << 20;
+  private static final int MAX_NOTE_BYTES = 1 << 20;
 
   private ChangedNotes() {}
 
   /**
-   * The content, old and new, of every note that differs. Only differing folders of notes are read.
-   * When the old version is not there any more, every note counts as new.
+   * Returns the old and new content of every note that differs. Only folders that differ are read.
+   * If the old version does not exist any more, every note counts as new.
    */
   static List<Config> between(Repository repository, RefreshTarget.Span span) throws IOException {
     boolean isOldKnown = repository.getObjectDatabase().has(span.old());
@@ -69,9 +72,9 @@ final class ChangedNotes {
     }
   }
 
-  /** A note that Gerrit cannot read either says nothing. */
+  /** A note that Gerrit cannot read counts as empty. */
   private static Config content(Repository repository, ObjectId blob) throws IOException {
-    byte[] bytes = repository.open(blob, Constants.OBJ_BLOB).getCachedBytes(LARGEST_NOTE);
+    byte[] bytes = repository.open(blob, Constants.OBJ_BLOB).getCachedBytes(MAX_NOTE_BYTES);
     Config config = new Config();
     try {
       config.fromText(new String(bytes, StandardCharsets.UTF_8));

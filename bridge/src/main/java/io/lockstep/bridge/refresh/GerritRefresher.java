@@ -21,8 +21,8 @@ import io.lockstep.bridge.ServerRequestContext;
 import java.util.concurrent.locks.Lock;
 
 /**
- * Refreshes this Gerrit. One thing is refreshed by one thread at a time: the later one sees what
- * the earlier one missed.
+ * Refreshes this Gerrit. Each entity is refreshed by one thread at a time, so a later refresh sees
+ * what an earlier one missed.
  */
 @Singleton
 final class GerritRefresher implements Refresher {
@@ -74,7 +74,7 @@ final class GerritRefresher implements Refresher {
     }
   }
 
-  /** What is refreshed, without its values. */
+  /** The entity that is refreshed, without the values of its refs. */
   private static Object key(RefreshTarget subject) {
     return switch (subject) {
       case RefreshTarget.ProjectTarget it -> it.project();

@@ -40,7 +40,8 @@ import org.eclipse.jgit.lib.ObjectId;
 import org.eclipse.jgit.lib.Repository;
 
 /**
- * Groups: their index first, because the caches of memberships are loaded from it; then the caches.
+ * Refreshes groups: first the index, because the caches of memberships are loaded from it, then the
+ * caches.
  */
 @Singleton
 final class GroupRefresh {
@@ -73,7 +74,7 @@ final class GroupRefresh {
     this.caches = caches;
   }
 
-  /** One group. */
+  /** Refreshes one group. */
   void group(RefreshTarget.GroupTarget it, boolean own) throws IOException, ConfigInvalidException {
     groups.evict(it.group());
     if (own) {
@@ -90,12 +91,13 @@ final class GroupRefresh {
       changed(old, next, InternalGroup::getSubgroups).forEach(memberships::evictParentGroupsOf);
     } catch (MissingObjectException e) {
       logger.atInfo().log(
-          "what group %s was is not known any more; its members are looked up again", it.group());
+          "the old version of group %s does not exist any more; all memberships are loaded again",
+          it.group());
       MEMBERSHIPS.forEach(name -> caches.get(PluginName.GERRIT, name).invalidateAll());
     }
   }
 
-  /** The names of groups. */
+  /** Refreshes the names of groups. */
   void names(RefreshTarget.Span span) throws IOException {
     try (Repository repository = repositories.openRepository(allUsers)) {
       for (Config note : ChangedNotes.between(repository, span)) {
@@ -124,7 +126,7 @@ final class GroupRefresh {
         : GroupConfig.loadForGroup(allUsers, repository, group, version).getLoadedGroup();
   }
 
-  /** What one of the two has and the other has not. */
+  /** The elements that only one of the two versions has. */
   private static <T> Set<T> changed(
       Optional<InternalGroup> old,
       Optional<InternalGroup> next,

@@ -32,7 +32,7 @@ import org.eclipse.jgit.lib.Config;
 import org.eclipse.jgit.lib.ObjectId;
 import org.eclipse.jgit.lib.Repository;
 
-/** Projects: the list of them, the cache of their configuration, their index. */
+/** Refreshes projects: their list, the cache of their configuration, their index. */
 @Singleton
 final class ProjectRefresh {
   private final BridgeRepositoryManager repositories;
@@ -53,8 +53,8 @@ final class ProjectRefresh {
   }
 
   /**
-   * A project that was deleted, created, or both: then its successor has the same name and other
-   * changes. What it is now says the disk, for a task may be an old one.
+   * Refreshes a project that was deleted, created, or both: then its successor has the same name
+   * and other changes. The task may be an old one, so the disk tells whether the project exists.
    */
   void project(RefreshTarget.ProjectTarget it) throws IOException {
     boolean exists = repositories.getRepositoryStatus(it.project()) != Status.NON_EXISTENT;
@@ -68,8 +68,8 @@ final class ProjectRefresh {
   }
 
   /**
-   * Its configuration. What other projects inherit is looked up at each use; their index knows the
-   * parents alone.
+   * Refreshes the configuration of a project. Inherited rights are looked up at each use; only the
+   * index depends on the parents.
    */
   void config(RefreshTarget.ConfigTarget it) throws IOException {
     projects.evictAndReindex(it.project());
@@ -89,8 +89,7 @@ final class ProjectRefresh {
   }
 
   /**
-   * The parent that a version of the configuration names; none when it names none, or cannot be
-   * read.
+   * The parent that a version of the configuration names; empty if it names none or cannot be read.
    */
   private Optional<String> parent(Project.NameKey project, ObjectId version) throws IOException {
     if (version.equals(ObjectId.zeroId())) {

@@ -16,7 +16,7 @@ package io.lockstep.bridge.refresh;
 
 import com.google.inject.AbstractModule;
 
-/** Binds what refreshes this Gerrit. */
+/** Binds the refresher of this Gerrit. */
 public final class RefreshModule extends AbstractModule {
   @Override
   protected void configure() {

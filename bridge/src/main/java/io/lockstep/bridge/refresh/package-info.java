@@ -13,18 +13,18 @@
 // limitations under the License.
 
 /**
- * Index and caches follow refs that the sidecar moved.
+ * Keeps the index and the caches of Gerrit up to date with refs that the sidecar moved.
  *
  * <pre>
  * RefreshPuller        takes tasks from the sidecar, has them executed, reports
- *   RefreshTarget            what a task speaks of
- *   GerritRefresher    one thread a thing, in a request's context
+ *   RefreshTarget      what a task is about
+ *   GerritRefresher    one thread per entity, in a request context
  *     ProjectRefresh, ChangeRefresh, AccountRefresh, GroupRefresh
- *     ChangedNotes     what differs between two versions of a note tree
+ *     ChangedNotes     differences between two versions of a note tree
  * </pre>
  *
- * <p>A task says what was moved, not what to do; doing it twice does no harm, so nothing is kept
- * here. It runs in the server that serves, never in {@code init} or {@code reindex}: they do not
+ * <p>A task says which refs moved, not what to do. It may be executed twice, so nothing is stored
+ * here. Tasks run in the server that serves, never in {@code init} or {@code reindex}, which do not
  * load {@link io.lockstep.bridge.BridgeModule}.
  */
 package io.lockstep.bridge.refresh;

@@ -20,12 +20,12 @@ import java.io.IOException;
 import java.util.ArrayDeque;
 import java.util.Deque;
 
-/** Connections to the sidecar, used again and again. */
+/** A pool of connections to the sidecar. */
 final class Connections implements Closeable {
   private static final FluentLogger logger = FluentLogger.forEnclosingClass();
 
-  /** Idle connections above this number are closed. */
-  private static final int MOST_IDLE = 32;
+  /** The maximum number of idle connections. */
+  private static final int MAX_IDLE = 32;
 
   private final Endpoint endpoint;
   private final Deque<HttpConnection> idle = new ArrayDeque<>();
@@ -34,7 +34,7 @@ final class Connections implements Closeable {
     this.endpoint = endpoint;
   }
 
-  /** The request did not leave: nothing can have come of it. */
+  /** The request was not sent, so it had no effect. */
   static final class NotSentException extends IOException {
     NotSentException(IOException cause) {
       super(cause.getMessage(), cause);
@@ -42,10 +42,10 @@ final class Connections implements Closeable {
   }
 
   /**
-   * Sends one copy of a request and reads its answer.
+   * Sends one copy of a request and reads the answer.
    *
-   * @throws NotSentException it did not leave
-   * @throws IOException its answer was lost; what came of it is not known
+   * @throws NotSentException the request was not sent
+   * @throws IOException the answer was lost; whether the request had an effect is not known
    */
   HttpResponse exchange(String method, String target, String body, Deadline deadline)
       throws IOException {
@@ -89,7 +89,7 @@ final class Connections implements Closeable {
 
   private void giveBack(HttpConnection connection) {
     synchronized (this) {
-      if (idle.size() < MOST_IDLE) {
+      if (idle.size() < MAX_IDLE) {
         idle.addLast(connection);
         return;
       }

@@ -26,7 +26,7 @@ record Deadline(long nanos) {
     return left().isZero();
   }
 
-  /** What is left, never negative. */
+  /** The time that is left, never negative. */
   Duration left() {
     return Duration.ofNanos(Math.max(0, nanos - System.nanoTime()));
   }

@@ -16,6 +16,7 @@ package io.lockstep.bridge.sidecar;
 
 import java.io.IOException;
 import java.net.InetSocketAddress;
+import java.net.SocketAddress;
 import java.net.StandardProtocolFamily;
 import java.net.StandardSocketOptions;
 import java.net.UnixDomainSocketAddress;
@@ -30,12 +31,12 @@ public sealed interface Endpoint {
   SocketChannel connect() throws IOException;
 
   /**
-   * The value of the {@code authorization} header, where one is asked for. Read at each call:
-   * tokens are rotated.
+   * The value of the {@code authorization} header, if one is needed. It is read for each call,
+   * because tokens are rotated.
    */
   Optional<String> authorization() throws IOException;
 
-  /** A Unix socket; the permissions of its folder are the access rule. */
+  /** A Unix socket. The permissions of its folder control the access. */
   record Unix(Path socket) implements Endpoint {
     @Override
     public SocketChannel connect() throws IOException {
@@ -54,7 +55,7 @@ public sealed interface Endpoint {
     }
   }
 
-  /** A loopback address, and the file with its bearer tokens, one a line. */
+  /** A loopback address, and the file with the bearer tokens, one per line. */
   record Tcp(InetSocketAddress address, Path tokenFile) implements Endpoint {
     @Override
     public SocketChannel connect() throws IOException {
@@ -79,7 +80,7 @@ public sealed interface Endpoint {
     }
   }
 
-  private static SocketChannel connected(SocketChannel channel, java.net.SocketAddress to)
+  private static SocketChannel connected(SocketChannel channel, SocketAddress to)
       throws IOException {
     try {
       channel.connect(to);

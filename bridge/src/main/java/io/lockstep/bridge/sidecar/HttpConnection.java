@@ -32,18 +32,18 @@ import java.time.Duration;
 import java.util.Locale;
 
 /**
- * One connection to the sidecar: one request and its answer at a time.
+ * One connection to the sidecar, for one request at a time.
  *
- * <p>The JDK's own HTTP client knows no Unix sockets, and a blocking read on one knows no timeout;
- * so the channel does not block, and each wait ends at the caller's deadline. The peer is the
- * sidecar alone: it always sends a content-length, and nothing else is understood.
+ * <p>The HTTP client of the JDK does not support Unix sockets, and a blocking read on one has no
+ * timeout. So the channel does not block, and each wait ends at the caller's deadline. The only
+ * peer is the sidecar: it always sends a content-length, and no other form of body is supported.
  */
 final class HttpConnection implements Closeable {
-  /** Far above the largest answer: 2,000 verdicts with their reasons. */
-  private static final int LONGEST_BODY = 8 << 20;
+  /** The limit on a body, far above the largest answer: 2,000 verdicts with their reasons. */
+  private static final int MAX_BODY_BYTES = 8 << 20;
 
-  private static final int LONGEST_LINE = 8 << 10;
-  private static final int MOST_HEADERS = 64;
+  private static final int MAX_LINE_BYTES = 8 << 10;
+  private static final int MAX_HEADERS = 64;
 
   private final SocketChannel channel;
   private final Selector selector;
@@ -67,7 +67,9 @@ final class HttpConnection implements Closeable {
     }
   }
 
-  /** Sends a request and reads its answer. After an exception the connection is of no use. */
+  /**
+   * Sends a request and reads the answer. After an exception the connection cannot be used again.
+   */
   HttpResponse exchange(HttpRequest request, Deadline deadline) throws IOException {
     reusable = false;
     write(encode(request), deadline);
@@ -75,8 +77,8 @@ final class HttpConnection implements Closeable {
   }
 
   /**
-   * Whether another request may be sent: the last answer was read to its end, and the peer has not
-   * hung up since.
+   * Whether another request can be sent: the last answer was read completely, and the peer is still
+   * connected.
    */
   boolean isReusable() throws IOException {
     if (!reusable || input.hasRemaining()) {
@@ -125,7 +127,7 @@ final class HttpConnection implements Closeable {
         break;
       }
       int colon = header.indexOf(':');
-      if (colon < 0 || headers == MOST_HEADERS) {
+      if (colon < 0 || headers == MAX_HEADERS) {
         throw new ProtocolException("not an HTTP header: " + header);
       }
       String value = header.substring(colon + 1).strip();
@@ -144,16 +146,16 @@ final class HttpConnection implements Closeable {
   }
 
   private static int parseLength(String value) throws ProtocolException {
-    if (!value.matches("\\d{1,8}") || Integer.parseInt(value) > LONGEST_BODY) {
+    if (!value.matches("\\d{1,8}") || Integer.parseInt(value) > MAX_BODY_BYTES) {
       throw new ProtocolException(
-          "an answer of " + value + " bytes; at most " + LONGEST_BODY + " are read");
+          "an answer of " + value + " bytes; at most " + MAX_BODY_BYTES + " are read");
     }
     return Integer.parseInt(value);
   }
 
   private String line(Deadline deadline) throws IOException {
     ByteArrayOutputStream line = new ByteArrayOutputStream();
-    while (line.size() <= LONGEST_LINE) {
+    while (line.size() <= MAX_LINE_BYTES) {
       fill(deadline);
       byte next = input.get();
       if (next == '\n') {
@@ -161,7 +163,7 @@ final class HttpConnection implements Closeable {
       }
       line.write(next);
     }
-    throw new ProtocolException("a header line of more than " + LONGEST_LINE + " bytes");
+    throw new ProtocolException("a header line of more than " + MAX_LINE_BYTES + " bytes");
   }
 
   private String body(int length, Deadline deadline) throws IOException {
@@ -175,7 +177,7 @@ final class HttpConnection implements Closeable {
     return new String(body, UTF_8);
   }
 
-  /** Makes at least one byte readable. */
+  /** Waits until at least one byte can be read. */
   private void fill(Deadline deadline) throws IOException {
     while (!input.hasRemaining()) {
       int count = channel.read(input.clear());

@@ -17,19 +17,19 @@ package io.lockstep.bridge.sidecar;
 import org.eclipse.jgit.lib.ObjectId;
 
 /**
- * One ref's command: it must be {@code old} and shall be {@code next}; {@link ObjectId#zeroId()}
- * stands for "not there".
+ * A command on one ref: its value must be {@code old}, and becomes {@code next}. {@link
+ * ObjectId#zeroId()} stands for a ref that does not exist.
  *
- * <p>There is no "fast-forward only": whoever makes a command has looked at the objects, and {@code
- * old} holds it to what was looked at.
+ * <p>There is no "fast-forward only": the creator of a command has checked the objects, and {@code
+ * old} makes sure that nothing changed since.
  */
 public record RefCommand(String ref, ObjectId old, ObjectId next) {
-  /** Whether it makes a ref that is not there. */
+  /** Whether the command creates the ref. */
   public boolean isCreation() {
     return old.equals(ObjectId.zeroId());
   }
 
-  /** Whether it deletes. */
+  /** Whether the command deletes the ref. */
   public boolean isDeletion() {
     return next.equals(ObjectId.zeroId());
   }

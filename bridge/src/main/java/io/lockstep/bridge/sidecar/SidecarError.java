@@ -16,7 +16,7 @@ package io.lockstep.bridge.sidecar;
 
 import java.io.IOException;
 
-/** The sidecar answered with an error: nothing came of the request. */
+/** The sidecar answered with an error. The request had no effect. */
 public final class SidecarError extends IOException {
   private final int status;
   private final boolean retry;

@@ -17,22 +17,24 @@ package io.lockstep.bridge.sidecar;
 import java.io.IOException;
 
 /**
- * The sidecar did not commit, or it is not known whether it did. Its message is for the user who
+ * The sidecar did not commit, or it is not known whether it did. The message is for the user who
  * pushes or clicks: what happened, whether anything was changed, what to do.
  *
- * <p>Never a lost compare: those are verdicts, and Gerrit retries them. This is not to be retried
- * by a program.
+ * <p>This is never a lost compare: Gerrit retries those, and they are verdicts. Programs must not
+ * retry after this exception.
  */
 public final class SidecarException extends IOException {
   /** What happened. */
   public enum Kind {
-    /** It could not be reached; nothing was changed. */
+    /** The sidecar could not be reached. Nothing was changed. */
     AWAY,
-    /** It takes no such commit now: role, start, end, project; nothing was changed. */
+    /**
+     * The sidecar takes no such commit now, because of its role or state or the project. Nothing
+     * was changed.
+     */
     REFUSED,
     /**
-     * It was asked, and its answer did not come, or was "unknown"; or it is committed, and cannot
-     * be seen here.
+     * The answer was lost, or was "unknown"; or the update is committed and cannot be seen here.
      */
     UNKNOWN
   }
@@ -56,12 +58,12 @@ public final class SidecarException extends IOException {
     return new SidecarException(Kind.AWAY, message.formatted(endpoint, cause.getMessage()), cause);
   }
 
-  /** A refusal that a verdict carries, for a caller that can only throw. */
+  /** The sidecar refused, in a place where a verdict cannot be returned. */
   public static SidecarException refused(String why) {
     return new SidecarException(Kind.REFUSED, "Lockstep: " + why, null);
   }
 
-  /** It is committed, and this server does not show it. */
+  /** The update is committed, and this server does not show it. */
   public static SidecarException invisible(String what) {
     String message =
         "Lockstep: %s is committed, and not where this server looks for it yet. If it stays so,"

@@ -41,7 +41,7 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** What becomes of the events of other sites. */
+/** The events of other sites: fired once, acknowledged, kept when the task is killed. */
 final class EventInboxTest {
   private static final String NEXT = "POST /v1/events/next";
   private static final String DONE = "POST /v1/events/done";
@@ -87,7 +87,7 @@ final class EventInboxTest {
             queue.metrics);
   }
 
-  /** As Gerrit's classes do that meet an interrupt. */
+  /** Behaves as classes of Gerrit do when they are interrupted. */
   private static void pause() {
     try {
       Thread.sleep(60_000);

@@ -50,7 +50,7 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** How the events of a Gerrit come to its sidecar. */
+/** The way of the events of a Gerrit to its sidecar. */
 final class EventOutboxTest {
   private static final String EVENTS = "POST /v1/events";
   private static final String TAKEN = "200 {}";
@@ -254,7 +254,7 @@ final class EventOutboxTest {
     assertEquals(0, queue.metrics.count("lockstep/events_dropped"));
   }
 
-  /** As Gerrit's classes do that meet an interrupt. */
+  /** Behaves as classes of Gerrit do when they are interrupted. */
   private static void pause() {
     try {
       Thread.sleep(60_000);

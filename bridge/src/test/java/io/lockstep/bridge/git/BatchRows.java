@@ -94,7 +94,7 @@ final class BatchRows {
     return rows;
   }
 
-  /** On {@code master = a} and {@code topic = b}. */
+  /** Rows that start with {@code master = a} and {@code topic = b}. */
   private static List<Row> plain(String kind, boolean atomic, boolean force) {
     List<Row> rows = new ArrayList<>();
     add(
@@ -249,8 +249,8 @@ final class BatchRows {
   }
 
   /**
-   * Batches one after the other, the last one's results; on {@code master = a} and {@code topic =
-   * b}.
+   * Executes batches one after the other, starting with {@code master = a} and {@code topic = b}.
+   * Returns the results of the last one.
    */
   private static Row.Scenario batch(boolean atomic, boolean force, Commands... batches) {
     return on -> {

@@ -32,9 +32,9 @@ import org.junit.jupiter.api.TestFactory;
 import org.junit.jupiter.api.io.TempDir;
 
 /**
- * JGit's contract of ref updates: each scenario runs on a bare repository and on one whose refs a
- * real sidecar moves, and both must answer the same and hold the same refs afterwards. Rows that
- * differ on purpose say what and why.
+ * JGit's contract of ref updates. Each scenario runs on a bare repository and on one whose refs a
+ * real sidecar moves. Both must return the same result and have the same refs afterwards. Rows that
+ * differ on purpose state the difference and the reason.
  */
 final class ConformanceTest {
   private static final String MASTER = "refs/heads/master";
@@ -93,7 +93,7 @@ final class ConformanceTest {
     return bare;
   }
 
-  /** The answer; and, in a row that does not differ, all refs. */
+  /** The result, and all refs if the row does not differ. */
   private static String observe(Row row, RepositoryUnderTest subject) throws Exception {
     String answer = row.scenario().run(subject);
     return row.difference() == null ? answer + "\n--\n" + subject.refs() : answer;

@@ -37,7 +37,7 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** What becomes of the deletion of a project, whether the sidecar is there or not. */
+/** The deletion of a project, while the sidecar is there and while it is away. */
 final class PendingDeletionsTest {
   private static final String DELETE = "DELETE /v1/projects/tools%2Fb";
   private static final String DELETED = "200 {\"outcome\":\"committed\",\"txn\":\"t\"}";

@@ -26,7 +26,7 @@ import org.eclipse.jgit.lib.ObjectId;
 import org.eclipse.jgit.lib.RefRename;
 import org.eclipse.jgit.lib.RefUpdate;
 
-/** Every result of a single ref's update. */
+/** Every result of the update of a single ref. */
 final class RefUpdateRows {
   private static final String MASTER = "refs/heads/master";
   private static final String TOPIC = "refs/heads/topic";
@@ -39,7 +39,7 @@ final class RefUpdateRows {
     void on(RefUpdate update) throws IOException;
   }
 
-  /** Updates {@code topic}, which is {@code b} (or not there), to a value. */
+  /** Updates {@code topic}, which is {@code b} or does not exist, to a value. */
   private static Row.Scenario topic(
       boolean isThere, Function<RepositoryUnderTest, ObjectId> value, Act act) {
     return on -> {
@@ -52,7 +52,7 @@ final class RefUpdateRows {
     };
   }
 
-  /** Deletes {@code topic}; a new value of null and of zero are both told as zero. */
+  /** Deletes {@code topic}. A null new value is reported as zero. */
   private static Row.Scenario delete(boolean isThere, Act prepare) {
     return on -> {
       if (isThere) {

@@ -36,8 +36,8 @@ import org.eclipse.jgit.revwalk.RevWalk;
 import org.eclipse.jgit.transport.ReceiveCommand;
 
 /**
- * A repository under test with some objects, the same in each: {@code a <- b <- c}, {@code x}
- * unrelated, a blob. What a scenario does with it becomes text, so that two repositories can be
+ * A repository under test with the same objects each time: {@code a <- b <- c}, {@code x} without a
+ * relation to them, a blob. The result of a scenario is a text, so that two repositories can be
  * compared.
  */
 final class RepositoryUnderTest {
@@ -77,7 +77,7 @@ final class RepositoryUnderTest {
     return inserter.insert(commit);
   }
 
-  /** A ref that is there before the scenario. */
+  /** Creates a ref before the scenario. */
   void have(String name, ObjectId value) throws IOException {
     RefUpdate update = git.updateRef(name);
     update.setNewObjectId(value);
@@ -92,7 +92,7 @@ final class RepositoryUnderTest {
     return update;
   }
 
-  /** The result of an executed update, and what it says of the values. */
+  /** The result of an executed update, with its old and new values. */
   String told(RefUpdate update) {
     return "%s %s %s->%s"
         .formatted(
@@ -102,7 +102,7 @@ final class RepositoryUnderTest {
             name(update.getNewObjectId()));
   }
 
-  /** Executes a batch; the result of each command. */
+  /** Executes a batch. Returns the result of each command. */
   String told(boolean atomic, boolean force, ReceiveCommand... commands) throws IOException {
     BatchRefUpdate batch = git.getRefDatabase().newBatchUpdate();
     batch.setAtomic(atomic);
@@ -123,7 +123,7 @@ final class RepositoryUnderTest {
     return String.join("\n", lines);
   }
 
-  /** Every ref, and where {@code HEAD} points. */
+  /** All refs, and the target of {@code HEAD}. */
   String refs() throws IOException {
     List<String> lines = new ArrayList<>();
     lines.add("HEAD " + git.exactRef(Constants.HEAD).getTarget().getName());

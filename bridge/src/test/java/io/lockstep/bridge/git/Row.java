@@ -17,12 +17,12 @@ package io.lockstep.bridge.git;
 import java.io.IOException;
 
 /**
- * One row of the conformance table: what is done, and, where the bridge differs from JGit on
- * purpose, what it answers instead.
+ * One row of the conformance table: a scenario, and the result of the bridge if it differs from
+ * JGit on purpose.
  *
- * @param scenario done to both repositories; its text is compared
- * @param difference what the bridge answers; null where it is as JGit
- * @param why why it differs
+ * @param scenario executed on both repositories; its text is compared
+ * @param difference the result of the bridge; null if it is the one of JGit
+ * @param why the reason for the difference
  */
 record Row(String name, Scenario scenario, String difference, String why) {
   interface Scenario {

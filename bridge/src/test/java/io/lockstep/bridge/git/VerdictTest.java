@@ -40,7 +40,7 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** What Gerrit is told when JGit's checks pass and the sidecar says otherwise. */
+/** The results for Gerrit when the checks of JGit pass and the sidecar refuses. */
 final class VerdictTest {
   private static final String X = "refs/heads/x";
   private static final String Y = "refs/heads/y";

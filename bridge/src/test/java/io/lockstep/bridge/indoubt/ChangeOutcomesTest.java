@@ -34,7 +34,7 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** What the notes of a change tell of an update. */
+/** The outcome of an update, found in the notes of a change. */
 final class ChangeOutcomesTest {
   private static final String META = "refs/changes/01/1/meta";
   private static final ObjectId ZERO = ObjectId.zeroId();

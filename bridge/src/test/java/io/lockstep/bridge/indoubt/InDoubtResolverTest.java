@@ -38,7 +38,7 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** What becomes of updates whose answers were lost. */
+/** Updates whose answers were lost: looked up, indexed, fired. */
 final class InDoubtResolverTest {
   private static final String COMMIT = "POST /v1/projects/p/ref-transactions";
   private static final String LOOK_UP = COMMIT + "/look-up";
@@ -62,7 +62,9 @@ final class InDoubtResolverTest {
   private Recorder recorder;
   private InDoubtResolver resolver;
 
-  /** What the notes of the change tell, one after the other; the last one stands for ever. */
+  /**
+   * The outcomes that the notes of the change show one after the other; the last one is repeated.
+   */
   private final Deque<UpdateOutcome> told = new ArrayDeque<>();
 
   private final ChangeOutcomes outcomes =
@@ -74,7 +76,7 @@ final class InDoubtResolverTest {
         }
       };
 
-  /** What is done, in its order. */
+  /** Records the actions in their order. */
   private static final class Recorder implements PostUpdateActions {
     final List<String> done = new CopyOnWriteArrayList<>();
     volatile int failingIndexes;
@@ -117,7 +119,7 @@ final class InDoubtResolverTest {
     sidecar.close();
   }
 
-  /** An answer to a batch, one outcome a command. */
+  /** An answer to a batch with one outcome per command. */
   private static String outcomes(String... each) {
     List<String> results =
         Stream.of(each)
@@ -132,7 +134,7 @@ final class InDoubtResolverTest {
     return "200 {\"outcome\":\"any\",\"results\":" + results + "}";
   }
 
-  /** Has the answers to a commit lost. */
+  /** Makes a commit whose answers are lost. */
   private void doubt(RefCommand... commands) {
     boolean isAtomic = commands[0] == META;
     SidecarException unknown =

@@ -37,7 +37,7 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** What differs between two versions of Gerrit's external ids. */
+/** The differences between two versions of external ids. */
 final class ChangedNotesTest {
   @TempDir Path folder;
   private FileRepository repository;

@@ -41,7 +41,7 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** What becomes of the tasks that a sidecar hands out. */
+/** The refresh tasks that a sidecar hands out: executed, reported, killed. */
 final class RefreshPullerTest {
   private static final String TASKS = "POST /v1/refresh/tasks";
   private static final String DONE = "POST /v1/refresh/done";

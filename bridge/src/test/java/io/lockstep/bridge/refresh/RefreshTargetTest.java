@@ -28,7 +28,7 @@ import io.lockstep.bridge.sidecar.Json;
 import org.eclipse.jgit.lib.ObjectId;
 import org.junit.jupiter.api.Test;
 
-/** The tasks of the bridge API, as they are written there. */
+/** Reads the tasks of the bridge API, in the form of its documentation. */
 final class RefreshTargetTest {
   private static final String A = "deadbeefdeadbeefdeadbeefdeadbeefdeadbeef";
   private static final RefreshTarget.Span CREATED =

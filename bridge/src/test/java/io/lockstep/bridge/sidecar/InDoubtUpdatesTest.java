@@ -26,7 +26,7 @@ import java.util.concurrent.TimeUnit;
 import org.eclipse.jgit.lib.ObjectId;
 import org.junit.jupiter.api.Test;
 
-/** How many batches are kept in doubt, and how long. */
+/** The limits on the number and age of updates in doubt. */
 final class InDoubtUpdatesTest {
   private final InDoubtUpdates updates = new InDoubtUpdates(new DisabledMetricMaker());
 

@@ -38,11 +38,11 @@ import java.util.concurrent.Executors;
 import java.util.function.BooleanSupplier;
 
 /**
- * Responses many callers at once, each method and path from a script of its own, whose last line
- * stands for ever. A path without a script is 404, as in an older sidecar.
+ * Answers concurrent requests. Each method and path has a script of its own, whose last line is
+ * repeated. A path without a script is 404, as in an older sidecar.
  */
 public final class RoutedSidecar implements AutoCloseable {
-  /** Hang up instead of an answer. */
+  /** Hangs up instead of answering. */
   public static final String HANG_UP = "-";
 
   private final HttpServer server;
@@ -65,7 +65,7 @@ public final class RoutedSidecar implements AutoCloseable {
     return this;
   }
 
-  /** A client of it. */
+  /** Creates a client of this sidecar. */
   public Sidecar client() {
     return new Sidecar(
         new Endpoint.Tcp(server.getAddress(), tokens),
@@ -73,13 +73,13 @@ public final class RoutedSidecar implements AutoCloseable {
         new DisabledMetricMaker());
   }
 
-  /** Ends it; a client that finds nobody. */
+  /** Stops the sidecar. Returns a client that cannot connect. */
   public Sidecar closed() {
     close();
     return client();
   }
 
-  /** The bodies that were sent to a method and path. */
+  /** The bodies of the requests with this method and path. */
   public List<JsonObject> asked(String route) {
     List<JsonObject> bodies = asked.getOrDefault(route, List.of());
     synchronized (bodies) {
@@ -87,7 +87,7 @@ public final class RoutedSidecar implements AutoCloseable {
     }
   }
 
-  /** Waits for what must come soon. */
+  /** Waits until a condition holds, and fails after 20 seconds. */
   public static void await(BooleanSupplier found) {
     long end = System.nanoTime() + Duration.ofSeconds(20).toNanos();
     while (!found.getAsBoolean()) {

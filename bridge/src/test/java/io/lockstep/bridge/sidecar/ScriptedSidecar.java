@@ -32,15 +32,15 @@ import java.util.Collections;
 import java.util.Deque;
 import java.util.List;
 
-/** Responses each request with the next line of a script, on one connection at a time. */
+/** Answers each request with the next line of a script, on one connection at a time. */
 public final class ScriptedSidecar implements AutoCloseable {
-  /** Hang up instead of an answer. */
+  /** Hangs up instead of answering. */
   public static final String HANG_UP = "hang up";
 
-  /** Say nothing, and keep the connection. */
+  /** Keeps the connection and sends nothing. */
   public static final String SILENCE = "silence";
 
-  /** What was asked: the first line and the body of each request. */
+  /** The requests: the first line and the body of each. */
   public final List<String> requests = Collections.synchronizedList(new ArrayList<>());
 
   volatile int connections;
@@ -117,7 +117,7 @@ public final class ScriptedSidecar implements AutoCloseable {
     }
   }
 
-  /** A request as its first line and its body; none when the client hung up. */
+  /** Reads the first line and the body of a request. Returns null if the client hung up. */
   private static String read(BufferedReader input) throws IOException {
     String first = input.readLine();
     int length = 0;

@@ -39,7 +39,7 @@ import org.eclipse.jgit.lib.ObjectId;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** What comes of a call, whatever becomes of its answer. */
+/** The result of a call, also when its answers are lost. */
 final class SidecarTest {
   private static final ObjectId VALUE =
       ObjectId.fromString("deadbeefdeadbeefdeadbeefdeadbeefdeadbeef");

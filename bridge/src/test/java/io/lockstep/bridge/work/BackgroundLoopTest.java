@@ -29,7 +29,7 @@ import java.util.concurrent.atomic.AtomicInteger;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 
-/** A loop in a work queue of Gerrit, and what an administrator does to it. */
+/** A loop in a work queue of Gerrit: seen, killed, stopped. */
 final class BackgroundLoopTest {
   private static final String NAME = "lockstep: count";
 
@@ -98,7 +98,7 @@ final class BackgroundLoopTest {
           try {
             count();
           } catch (InterruptedException e) {
-            // As code does that knows nothing of interrupts.
+            // Swallowed on purpose.
           }
         });
     awaitMoreSteps();

@@ -25,7 +25,9 @@ import io.lockstep.bridge.CountingMetricMaker;
 import java.util.List;
 import org.eclipse.jgit.lib.Config;
 
-/** The bridge's queues in a work queue of Gerrit, seen and killed as an administrator does. */
+/**
+ * The bridge's queues in a work queue of Gerrit, with the views and commands of an administrator.
+ */
 public final class TestWorkQueue implements AutoCloseable {
   public final CountingMetricMaker metrics = new CountingMetricMaker();
   public final WorkQueue gerrit;
@@ -50,7 +52,9 @@ public final class TestWorkQueue implements AutoCloseable {
     return gerrit.getTasks().stream().map(Object::toString).sorted().toList();
   }
 
-  /** What {@code gerrit kill} does to each task with this command; whether there was one. */
+  /**
+   * Kills each task with this command, as {@code gerrit kill} does. Returns whether there was one.
+   */
   public boolean kill(String command) {
     boolean found = false;
     for (WorkQueue.Task<?> task : gerrit.getTasks()) {
