@@ -241,10 +241,14 @@ final class RefreshPullerTest {
     await(() -> !sidecar.asked(DONE).isEmpty());
     assertTrue(queue.kill("lockstep: report refresh tasks"));
     assertTrue(queue.kill("lockstep: fetch refresh tasks"));
+    // An answer that arrives while the task ends is lost; the real sidecar would repeat it.
+    await(() -> restarts("fetch") == 1 && restarts("report") == 1);
     sidecar.on(TASKS, tasks(3, 4), NONE).on(DONE, TAKEN);
     await(() -> done().equals(List.of(1, 2, 3, 4)));
     await(() -> queue.commands().size() == 2);
-    assertEquals(1, queue.metrics.count("lockstep/background/restarts/report_refresh_tasks"));
-    assertEquals(1, queue.metrics.count("lockstep/background/restarts/fetch_refresh_tasks"));
+  }
+
+  private long restarts(String loop) {
+    return queue.metrics.count("lockstep/background/restarts/" + loop + "_refresh_tasks");
   }
 }
