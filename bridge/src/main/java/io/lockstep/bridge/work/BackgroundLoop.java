@@ -78,16 +78,20 @@ public final class BackgroundLoop {
       return;
     }
     try {
-      current = new Run();
-      current.future = queue.schedule(current, 0, TimeUnit.MILLISECONDS);
+      Run next = new Run();
+      next.future = queue.schedule(next, 0, TimeUnit.MILLISECONDS);
+      current = next;
     } catch (RejectedExecutionException e) {
       logger.atInfo().log("%s does not start again: Gerrit stops", this);
     }
   }
 
   /**
-   * Starts a new task. The thread that calls may be the one of the administrator's command: a work
-   * queue would hand its logging context, which collects records, to a task that never ends.
+   * Starts a new task after a delay, from a thread that has no logging context.
+   *
+   * <p>A work queue copies the logging context of the calling thread to a task. The caller may be
+   * the thread of the administrator's command, whose context collects records, and this task never
+   * ends.
    */
   private void startAgain() {
     if (stopped || queue.isShutdown()) {

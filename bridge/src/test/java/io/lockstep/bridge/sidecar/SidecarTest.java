@@ -26,6 +26,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import com.google.gerrit.metrics.DisabledMetricMaker;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
+import io.lockstep.bridge.CountingMetricMaker;
 import io.lockstep.bridge.sidecar.RefVerdict.Code;
 import io.lockstep.bridge.sidecar.SidecarException.Kind;
 import java.io.IOException;
@@ -83,6 +84,46 @@ final class SidecarTest {
       assertEquals(
           command.formatted(VALUE.name()), body.getAsJsonArray("commands").get(0).toString());
     }
+  }
+
+  @Test
+  void theJsonIsThatOfTheBridgeApi() {
+    RefCommand deletion = new RefCommand("refs/heads/x", VALUE, ObjectId.zeroId());
+    Messages.RefTransaction request =
+        new Messages.RefTransaction(
+            "r", true, "T <t@a>", List.of(Messages.Command.of(deletion)), 0);
+    String command = "{\"ref\":\"refs/heads/x\",\"old\":\"%s\",\"new\":null,\"force\":true}";
+    assertEquals(
+        "{\"request_id\":\"r\",\"atomic\":true,\"actor\":\"T <t@a>\",\"commands\":["
+            + command.formatted(VALUE.name())
+            + "],\"deadline_ms\":1}",
+        Json.write(request.withDeadline(-5)));
+    assertEquals("{\"request_id\":\"r\",\"head\":\"h\"}", Json.write(new Messages.Head("r", "h")));
+    assertEquals("{\"request_id\":\"r\"}", Json.write(new Messages.Deletion("r")));
+  }
+
+  @Test
+  void callsAreCountedByTheirOutcome() throws Exception {
+    CountingMetricMaker metrics = new CountingMetricMaker();
+    Endpoint endpoint = new Endpoint.Unix(folder.resolve("s"));
+    String call = "lockstep/sidecar/calls/commit/";
+    try (Sidecar client = new Sidecar(endpoint, Duration.ofMillis(1500), metrics)) {
+      assertEquals(Kind.AWAY, fails(client));
+      String[] answers = {
+        verdict("committed", null), verdict("refused", "stale"), NOT_SERVING, HANG_UP
+      };
+      try (ScriptedSidecar sidecar = scripted(answers)) {
+        commit(client);
+        assertEquals(Code.STALE, commit(client).code());
+        assertEquals(Kind.REFUSED, fails(client));
+        assertEquals(Kind.UNKNOWN, fails(client));
+        assertFalse(sidecar.requests.isEmpty());
+      }
+    }
+    for (String outcome : List.of("away", "ok", "rejected", "refused", "unknown")) {
+      assertEquals(1, metrics.count(call + outcome), outcome);
+    }
+    assertEquals(1, metrics.count("lockstep/updates_unknown"));
   }
 
   @Test

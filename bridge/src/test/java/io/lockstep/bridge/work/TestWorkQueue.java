@@ -53,7 +53,8 @@ public final class TestWorkQueue implements AutoCloseable {
   }
 
   /**
-   * Kills each task with this command, as the SSH command {@code kill} does. Returns whether there was one.
+   * Kills each task with this command, as the SSH command {@code kill} does. Returns whether there
+   * was one.
    */
   public boolean kill(String command) {
     boolean found = false;

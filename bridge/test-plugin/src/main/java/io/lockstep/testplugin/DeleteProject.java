@@ -34,14 +34,16 @@ import java.nio.file.Path;
 import org.eclipse.jgit.lib.Repository;
 import org.eclipse.jgit.lib.RepositoryCache;
 
-/** Deletes in this order: the index of its changes, the folder, whoever listens, the caches. */
+/**
+ * Deletes a project in this order: the index of its changes, the folder, the listeners, the caches.
+ */
 final class DeleteProject implements RestModifyView<ProjectResource, DeleteProject.Input> {
   private final GitRepositoryManager repositories;
   private final ProjectCache projects;
   private final ChangeIndexer indexer;
   private final DynamicSet<ProjectDeletedListener> listeners;
 
-  /** There is nothing to say. */
+  /** The empty input of the request. */
   static final class Input {}
 
   @Inject
@@ -92,7 +94,7 @@ final class DeleteProject implements RestModifyView<ProjectResource, DeleteProje
             }
           });
     } catch (RuntimeException e) {
-      // The delete-project plugin logs it and goes on.
+      // The delete-project plugin logs the exception and goes on.
     }
   }
 }

@@ -33,7 +33,7 @@ import java.util.List;
 import org.eclipse.jgit.lib.Ref;
 import org.eclipse.jgit.lib.Repository;
 
-/** Every change, account and group whose document in the index is not what its refs say. */
+/** Lists every change, account and group whose document in the index differs from its refs. */
 final class ListStale implements RestReadView<ConfigResource> {
   private final GitRepositoryManager repositories;
   private final AllUsersName allUsers;
