@@ -82,7 +82,7 @@ public final class TestSidecar {
   /** Creates a client of this sidecar. */
   public Sidecar client() {
     return new Sidecar(
-        new Endpoint.Unix(socket()), Duration.ofSeconds(20), new DisabledMetricMaker());
+        new Endpoint.Unix(socket()), Duration.ofSeconds(60), new DisabledMetricMaker());
   }
 
   /** The folder of the repositories. */
