@@ -41,6 +41,7 @@ import io.lockstep.bridge.sidecar.Sidecar;
 import io.lockstep.bridge.work.TestWorkQueue;
 import java.nio.file.Path;
 import java.time.Instant;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Set;
 import java.util.concurrent.CountDownLatch;
@@ -248,8 +249,10 @@ final class EventOutboxTest {
     await(() -> sent().size() == 2);
     assertTrue(queue.kill(task));
     outbox.onEvent(moved("refs/heads/z"));
-    await(() -> sent().size() == 3);
-    List<String> refs = sent().stream().map(EventOutboxTest::ref).toList();
+    await(() -> sent().stream().anyMatch(event -> ref(event).equals("refs/heads/z")));
+    // A call whose answer is not read any more is repeated, under the same ids.
+    Set<JsonObject> events = new LinkedHashSet<>(sent());
+    List<String> refs = events.stream().map(EventOutboxTest::ref).toList();
     assertEquals(List.of("refs/heads/slow", "refs/heads/y", "refs/heads/z"), refs);
     assertEquals(0, queue.metrics.count("lockstep/events_dropped"));
   }
