@@ -39,14 +39,20 @@ kit = LOCKSTEP_GERRIT_VERSION$(2)=$(1) LOCKSTEP_GERRIT_WAR$(2)=$(CURDIR)/.cache/
   LOCKSTEP_BRIDGE_JAR$(2)="$$(ls $(CURDIR)/bridge/gerrit-$(basename $(1))/target/lockstep-bridge-gerrit-*.jar)" \
   LOCKSTEP_GERRIT_PLUGIN$(2)=$(CURDIR)/bridge/test-plugin/target/$(1)/test-plugin.jar
 GERRIT = LOCKSTEP_GERRIT_JAVA="$$(bridge/find-jdk)/bin/java" $(call kit,$(VERSION),)
+# google-java-format, from Maven Central: the formatter of Gerrit's own sources.
+JAVA_FORMAT_VERSION := 1.28.0
+JAVA_FORMAT_JAR := $(TOOLS)/google-java-format-$(JAVA_FORMAT_VERSION)-all-deps.jar
+JAVA_FORMAT = "$$(bridge/find-jdk)/bin/java" -jar $(JAVA_FORMAT_JAR)
+JAVA_SOURCES = $(sort $(shell find bridge -name target -prune -o -name '*.java' -print))
 MAVEN = JAVA_HOME="$$(bridge/find-jdk)" mvn --batch-mode --no-transfer-progress
 
 # The emulators of `make example-emulators`.
 MINISTACK := .cache/examples/ministack-1.5.33/bin/ministack
 KINESIS_MOCK := .cache/examples/kinesis-mock-0.6.2/node_modules/kinesis-local/main.js
 
-.PHONY: help demo test sim crash soak bench bench-gerrit bench-quick bridge gerrit-war gerrit-e2e gerrit-e2e-rolling \
-  gerrit-parts demo-gerrit examples example-git example-gerrit example-emulators example-parts fmt lint deny docs ci tools
+.PHONY: help demo test sim crash soak bench bench-gerrit bench-quick bridge bridge-fmt bridge-lint gerrit-war \
+  gerrit-e2e gerrit-e2e-rolling gerrit-parts demo-gerrit examples example-git example-gerrit example-emulators \
+  example-parts fmt lint deny docs ci tools
 
 help: ## List all targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,9 +95,19 @@ bench-quick: tools ## Measure the figures that take seconds only
 	cargo build --release --locked --package lockstep --package lockstep-loadtest
 	target/release/lockstep-loadtest --quick
 
-bridge: tools ## Build the bridge for each Gerrit release, and test it against JGit's contract on a real sidecar
+bridge: tools bridge-lint ## Build the bridge for each Gerrit release, and test it against JGit's contract on a real sidecar
 	cargo build --locked --package lockstep-tests --bin lockstep-under-test
 	$(MAVEN) --file bridge package
+
+bridge-fmt: $(JAVA_FORMAT_JAR) ## Format the bridge's Java sources
+	$(JAVA_FORMAT) --replace $(JAVA_SOURCES)
+
+bridge-lint: $(JAVA_FORMAT_JAR) ## Check the bridge's Java sources: format, 100 columns, licence header
+	@$(JAVA_FORMAT) --dry-run --set-exit-if-changed $(JAVA_SOURCES) || \
+	  { echo 'these Java files are not formatted: run `make bridge-fmt`'; exit 1; }
+	@! grep -nE '^.{101,}' $(JAVA_SOURCES) | grep -vE ':import ' || { echo 'these lines have more than 100 columns'; exit 1; }
+	@bare=$$(grep -L '^// Copyright (C) 20.. The Lockstep Authors$$' $(JAVA_SOURCES)) || true; \
+	[ -z "$$bare" ] || { echo "no licence header: $$bare"; exit 1; }
 
 gerrit-war: $(WAR) ## Assemble a Gerrit for the tests from Maven Central: make gerrit-war VERSION=3.13.5
 
@@ -177,3 +193,7 @@ $(MINISTACK): examples/emulators/requirements.txt
 
 $(KINESIS_MOCK):
 	npm install --silent --no-save --prefix .cache/examples/kinesis-mock-0.6.2 kinesis-local@0.6.2
+
+$(JAVA_FORMAT_JAR):
+	$(MAVEN) --quiet org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy -DoutputDirectory=$(CURDIR)/$(TOOLS) \
+	  -Dartifact=com.google.googlejavaformat:google-java-format:$(JAVA_FORMAT_VERSION):jar:all-deps

@@ -10,6 +10,7 @@ mod full_speed;
 mod late;
 mod lost;
 mod one_site;
+mod queue;
 mod review;
 mod rolling;
 mod start;

@@ -1,6 +1,21 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge;
 
 import com.google.gerrit.lifecycle.LifecycleModule;
+import com.google.gerrit.metrics.MetricMaker;
 import com.google.gerrit.server.ModuleImpl;
 import com.google.gerrit.server.config.GerritServerConfig;
 import com.google.gerrit.server.config.RepositoryConfig;
@@ -18,10 +33,10 @@ import io.lockstep.bridge.sidecar.Sidecar;
 import org.eclipse.jgit.lib.Config;
 
 /**
- * {@code gerrit.installDbModule}: takes over Gerrit's repository manager.
+ * The module for {@code gerrit.installDbModule}: it replaces Gerrit's repository manager.
  *
- * <p>Offline programs ({@code init}, {@code reindex}) load it too. It connects at the first update, not at the start, so
- * they need no sidecar as long as they write no ref.
+ * <p>Offline programs ({@code init}, {@code reindex}) load it, too. It connects to the sidecar at
+ * the first update, so a program that writes no ref needs no sidecar.
  */
 @ModuleImpl(name = GitRepositoryManagerModule.MANAGER_MODULE)
 public final class BridgeDbModule extends LifecycleModule {
@@ -32,7 +47,10 @@ public final class BridgeDbModule extends LifecycleModule {
     this.repositories = repositories;
   }
 
-  /** As {@code GitRepositoryManagerModule}: who reads the disk knows of other base paths when there are some. */
+  /**
+   * Binds the manager of the local disk like {@code GitRepositoryManagerModule}: the one that knows
+   * several base paths, if there are some.
+   */
   @Override
   protected void configure() {
     install(new LocalDiskRepositoryManagerModule());
@@ -44,8 +62,8 @@ public final class BridgeDbModule extends LifecycleModule {
 
   @Provides
   @Singleton
-  Sidecar sidecar(@GerritServerConfig Config config, SitePaths site) {
+  Sidecar sidecar(@GerritServerConfig Config config, SitePaths site, MetricMaker metrics) {
     BridgeSettings settings = BridgeSettings.read(config, site.site_path);
-    return new Sidecar(settings.endpoint(), settings.patience());
+    return new Sidecar(settings.endpoint(), settings.timeout(), metrics);
   }
 }

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge;
 
 import io.lockstep.bridge.sidecar.Endpoint;
@@ -11,42 +25,51 @@ import java.util.concurrent.TimeUnit;
 import org.eclipse.jgit.lib.Config;
 
 /**
- * The bridge's part of {@code gerrit.config}, and what it needs of the rest. Everything that is wrong is reported at once.
+ * The settings of the bridge in {@code gerrit.config}, and the settings of Gerrit that it depends
+ * on. All errors are reported at once.
  *
  * @param endpoint where the sidecar listens
- * @param patience how long an update waits for its outcome
+ * @param timeout how long an update waits for its outcome
  */
-public record BridgeSettings(Endpoint endpoint, Duration patience) {
+public record BridgeSettings(Endpoint endpoint, Duration timeout) {
   static final String SECTION = "lockstep";
-  private static final Duration DEFAULT_PATIENCE = Duration.ofSeconds(15);
+  private static final Duration DEFAULT_TIMEOUT = Duration.ofSeconds(15);
 
   /**
    * Reads and checks the settings.
    *
    * @param config Gerrit's configuration
-   * @param site the site's folder, below which relative paths lie
-   * @throws IllegalStateException with one line for each setting that is wrong: what it is, what to write
+   * @param site the site's folder, the base of relative paths
+   * @throws IllegalStateException with one line per wrong setting, each with its value and what to
+   *     write instead
    */
   public static BridgeSettings read(Config config, Path site) {
     List<String> problems = new ArrayList<>();
     checkGerrit(config, problems);
     Endpoint endpoint = endpoint(config, site, problems);
-    Duration patience = patience(config, problems);
+    Duration timeout = timeout(config, problems);
     if (!problems.isEmpty()) {
-      throw new IllegalStateException("gerrit.config: " + String.join("\ngerrit.config: ", problems));
+      throw new IllegalStateException(
+          "gerrit.config: " + String.join("\ngerrit.config: ", problems));
     }
-    return new BridgeSettings(endpoint, patience);
+    return new BridgeSettings(endpoint, timeout);
   }
 
-  /** Settings of Gerrit under which this server would show what is not committed, or not what is. */
+  /**
+   * Checks settings of Gerrit that would make it show values that are not committed, or hide
+   * committed ones.
+   */
   private static void checkGerrit(Config config, List<String> problems) {
     if (config.getBoolean("core", null, "usePerRequestRefCache", true)) {
-      problems.add("core.usePerRequestRefCache is true (its default); set it to false: the sidecar moves refs beside it");
+      problems.add(
+          "core.usePerRequestRefCache is true (its default); set it to false: the sidecar moves"
+              + " refs beside it");
     }
     if (config.getString("repository", null, "basePath") != null) {
       problems.add(
-          "repository.basePath is set without a subsection, and Gerrit takes it for every project that no section"
-              + " repository.<projects> fits; take it out, and write gerrit.basePath (or a section [repository \"*\"])");
+          "repository.basePath is set without a subsection, and Gerrit takes it for every project"
+              + " that no section repository.<projects> fits; take it out, and write"
+              + " gerrit.basePath (or a section [repository \"*\"])");
     }
   }
 
@@ -54,10 +77,14 @@ public record BridgeSettings(Endpoint endpoint, Duration patience) {
     String socket = config.getString(SECTION, null, "socket");
     String url = config.getString(SECTION, null, "url");
     if ((socket == null) == (url == null)) {
-      problems.add("give either lockstep.socket (the sidecar's api.socket) or lockstep.url (http:// and its api.listen)");
+      problems.add(
+          "give either lockstep.socket (the sidecar's api.socket) or lockstep.url (http:// and its"
+              + " api.listen)");
       return null;
     }
-    return socket != null ? new Endpoint.Unix(site.resolve(socket)) : tcp(config, site, url, problems);
+    return socket != null
+        ? new Endpoint.Unix(site.resolve(socket))
+        : tcp(config, site, url, problems);
   }
 
   private static Endpoint tcp(Config config, Path site, String url, List<String> problems) {
@@ -72,7 +99,9 @@ public record BridgeSettings(Endpoint endpoint, Duration patience) {
     }
     InetSocketAddress to = new InetSocketAddress(address.getHost(), address.getPort());
     if (to.isUnresolved() || !to.getAddress().isLoopbackAddress()) {
-      problems.add("lockstep.url is %s, which is not the loopback; the token travels in the clear".formatted(url));
+      problems.add(
+          "lockstep.url is %s, which is not the loopback; the token travels in the clear"
+              .formatted(url));
     }
     return tokenFile == null ? null : new Endpoint.Tcp(to, site.resolve(tokenFile));
   }
@@ -85,13 +114,15 @@ public record BridgeSettings(Endpoint endpoint, Duration patience) {
     }
   }
 
-  private static Duration patience(Config config, List<String> problems) {
+  private static Duration timeout(Config config, List<String> problems) {
     String text = config.getString(SECTION, null, "timeout");
     if (text != null && !text.matches("\\d+ *(ms|s|sec|seconds?|min|m|minutes?)")) {
       problems.add("lockstep.timeout is %s; give a time such as 15 s".formatted(text));
-      return DEFAULT_PATIENCE;
+      return DEFAULT_TIMEOUT;
     }
-    long millis = config.getTimeUnit(SECTION, null, "timeout", DEFAULT_PATIENCE.toMillis(), TimeUnit.MILLISECONDS);
+    long millis =
+        config.getTimeUnit(
+            SECTION, null, "timeout", DEFAULT_TIMEOUT.toMillis(), TimeUnit.MILLISECONDS);
     if (millis < 2_000 || millis > 600_000) {
       problems.add("lockstep.timeout is %d ms; give 2 s to 10 min".formatted(millis));
     }

@@ -1,11 +1,26 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge;
 
 import com.google.common.base.Throwables;
 import io.lockstep.bridge.sidecar.SidecarException;
+import java.util.Locale;
 import java.util.Optional;
 
-/** Tells users why their update did not happen, or that it is not known: the sidecar's own words, as HTTP 503. */
-final class SidecarExceptionHook extends Generation.Hook {
+/** Reports a {@link SidecarException} to the user: its message, with HTTP status 503. */
+final class SidecarExceptionHook extends JGitCompatibility.UserMessageHook {
   @Override
   protected Optional<String> userMessage(Throwable throwable) {
     return find(throwable).map(SidecarException::getMessage);
@@ -16,7 +31,7 @@ final class SidecarExceptionHook extends Generation.Hook {
     return find(throwable).map(found -> Status.create(503, "Service Unavailable"));
   }
 
-  /** A trace of this server does not tell more than the message. */
+  /** A trace of this server says no more than the message does. */
   @Override
   public boolean skipRetryWithTrace(String actionType, String actionName, Throwable throwable) {
     return find(throwable).isPresent();
@@ -24,7 +39,7 @@ final class SidecarExceptionHook extends Generation.Hook {
 
   @Override
   public Optional<String> formatCause(Throwable throwable) {
-    return find(throwable).map(found -> "lockstep_" + found.kind().name().toLowerCase(java.util.Locale.ROOT));
+    return find(throwable).map(found -> "lockstep_" + found.kind().name().toLowerCase(Locale.ROOT));
   }
 
   private static Optional<SidecarException> find(Throwable throwable) {

@@ -1,26 +1,43 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertSame;
 
 import com.google.gerrit.entities.Project;
+import com.google.gerrit.metrics.DisabledMetricMaker;
+import com.google.gerrit.metrics.MetricMaker;
 import com.google.gerrit.server.config.GerritServerConfig;
 import com.google.gerrit.server.config.RepositoryConfig;
 import com.google.gerrit.server.config.SitePaths;
 import com.google.gerrit.server.git.GitRepositoryManager;
 import com.google.gerrit.server.git.LocalDiskRepositoryManager;
 import com.google.gerrit.server.git.MultiBaseLocalDiskRepositoryManager;
-import com.google.gson.JsonObject;
 import com.google.inject.AbstractModule;
 import com.google.inject.Guice;
 import com.google.inject.Injector;
 import io.lockstep.bridge.git.BridgeRepositoryManager;
+import io.lockstep.bridge.sidecar.Json;
 import java.nio.file.Path;
+import java.util.List;
 import org.eclipse.jgit.lib.Config;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** Where Gerrit keeps its repositories: what the sidecar is told of it, and who reads them. */
+/** The folders of the repositories: told to the sidecar, and read by the repository manager. */
 final class BasePathsTest {
   private static final String OTHERS =
       """
@@ -38,10 +55,8 @@ final class BasePathsTest {
     return config;
   }
 
-  private JsonObject told(String more) throws Exception {
-    JsonObject introduction = new JsonObject();
-    new BasePaths(config(more), new SitePaths(folder)).tell(introduction);
-    return introduction;
+  private BasePaths basePaths(String more) throws Exception {
+    return new BasePaths(config(more), new SitePaths(folder));
   }
 
   private Injector injector(String more) throws Exception {
@@ -51,6 +66,7 @@ final class BasePathsTest {
         new AbstractModule() {
           @Override
           protected void configure() {
+            bind(MetricMaker.class).to(DisabledMetricMaker.class);
             bind(Config.class).annotatedWith(GerritServerConfig.class).toInstance(config);
             bind(SitePaths.class).toInstance(site);
           }
@@ -60,12 +76,13 @@ final class BasePathsTest {
 
   @Test
   void everySectionIsTold() throws Exception {
-    JsonObject told = told(OTHERS);
-    assertEquals(folder.toAbsolutePath().normalize().resolve("git").toString(), told.get("base_path").getAsString());
+    BasePaths basePaths = basePaths(OTHERS);
+    Path expected = folder.toAbsolutePath().normalize().resolve("git");
+    assertEquals(expected.toString(), basePaths.defaultPath());
     assertEquals(
         "[{\"projects\":\"*\",\"path\":null},{\"projects\":\"big/*\",\"path\":\"/mnt/big\"}]",
-        told.get("base_paths").toString());
-    assertEquals("[]", told("").get("base_paths").toString());
+        Json.write(basePaths.forProjects()));
+    assertEquals(List.of(), basePaths("").forProjects());
   }
 
   @Test
@@ -75,10 +92,14 @@ final class BasePathsTest {
       LocalDiskRepositoryManager disk = injector.getInstance(LocalDiskRepositoryManager.class);
       boolean isMulti = !more.isEmpty();
       assertEquals(
-          isMulti ? MultiBaseLocalDiskRepositoryManager.class : LocalDiskRepositoryManager.class, disk.getClass());
+          isMulti ? MultiBaseLocalDiskRepositoryManager.class : LocalDiskRepositoryManager.class,
+          disk.getClass());
       Path usual = disk.getBasePath(Project.nameKey("app"));
-      assertEquals(isMulti ? Path.of("/mnt/big") : usual, disk.getBasePath(Project.nameKey("big/x")));
-      assertEquals(BridgeRepositoryManager.class, injector.getInstance(GitRepositoryManager.class).getClass());
+      assertEquals(
+          isMulti ? Path.of("/mnt/big") : usual, disk.getBasePath(Project.nameKey("big/x")));
+      assertEquals(
+          BridgeRepositoryManager.class,
+          injector.getInstance(GitRepositoryManager.class).getClass());
       assertSame(disk, injector.getInstance(LocalDiskRepositoryManager.class));
     }
   }

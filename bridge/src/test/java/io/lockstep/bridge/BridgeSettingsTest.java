@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
@@ -11,7 +25,7 @@ import java.time.Duration;
 import org.eclipse.jgit.lib.Config;
 import org.junit.jupiter.api.Test;
 
-/** What an administrator writes, and is told. */
+/** The settings of an administrator, and the messages about wrong ones. */
 final class BridgeSettingsTest {
   private static final Path SITE = Path.of("/site");
 
@@ -30,18 +44,25 @@ final class BridgeSettingsTest {
 
   @Test
   void aSocketIsEnough() throws Exception {
-    BridgeSettings settings = read("[core]\nusePerRequestRefCache = false\n[lockstep]\nsocket = run/api.sock\n");
+    BridgeSettings settings =
+        read("[core]\nusePerRequestRefCache = false\n[lockstep]\nsocket = run/api.sock\n");
     assertEquals(new Endpoint.Unix(Path.of("/site/run/api.sock")), settings.endpoint());
-    assertEquals(Duration.ofSeconds(15), settings.patience());
+    assertEquals(Duration.ofSeconds(15), settings.timeout());
   }
 
   @Test
   void tcpNeedsATokenFile() throws Exception {
     String text =
-        "[core]\nusePerRequestRefCache = false\n[lockstep]\nurl = http://127.0.0.1:7411\ntimeout = 5 s\n";
+        "[core]\n"
+            + "usePerRequestRefCache = false\n"
+            + "[lockstep]\n"
+            + "url = http://127.0.0.1:7411\n"
+            + "timeout = 5 s\n";
     BridgeSettings settings = read(text + "tokenFile = /etc/token\n");
     InetSocketAddress address = new InetSocketAddress("127.0.0.1", 7411);
-    assertEquals(new BridgeSettings(new Endpoint.Tcp(address, Path.of("/etc/token")), Duration.ofSeconds(5)), settings);
+    assertEquals(
+        new BridgeSettings(new Endpoint.Tcp(address, Path.of("/etc/token")), Duration.ofSeconds(5)),
+        settings);
     refused(text, "lockstep.tokenFile");
   }
 
@@ -49,7 +70,12 @@ final class BridgeSettingsTest {
   void aBasePathOfNoProjectsIsRefused() throws Exception {
     String good = "[core]\nusePerRequestRefCache = false\n[lockstep]\nsocket = run/api.sock\n";
     refused(good + "[repository]\nbasePath = /big\n", "repository.basePath");
-    read(good + "[repository \"big/*\"]\nbasePath = /big\n[repository]\ndefaultSubmitType = MERGE_IF_NECESSARY\n");
+    read(
+        good
+            + "[repository \"big/*\"]\n"
+            + "basePath = /big\n"
+            + "[repository]\n"
+            + "defaultSubmitType = MERGE_IF_NECESSARY\n");
   }
 
   @Test
@@ -61,7 +87,8 @@ final class BridgeSettingsTest {
         "lockstep.timeout is 1000 ms");
     refused("[lockstep]\nsocket = a\nurl = http://127.0.0.1:1\n", "give either");
     refused("[lockstep]\ntimeout = soon\n", "lockstep.timeout");
-    for (String url : new String[] {"127.0.0.1:1", "https://127.0.0.1:1", "http://127.0.0.1", "http:// x"}) {
+    for (String url :
+        new String[] {"127.0.0.1:1", "https://127.0.0.1:1", "http://127.0.0.1", "http:// x"}) {
       refused("[lockstep]\ntokenFile = t\nurl = " + url + "\n", "lockstep.url is");
     }
     refused("[lockstep]\ntokenFile = t\nurl = http://192.0.2.1:1\n", "not the loopback");

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
@@ -10,13 +24,14 @@ import java.io.IOException;
 import java.util.Optional;
 import org.junit.jupiter.api.Test;
 
-/** What a user reads when the sidecar did not commit. */
+/** The message for the user when the sidecar did not commit. */
 final class SidecarExceptionHookTest {
   private final SidecarExceptionHook hook = new SidecarExceptionHook();
 
   @Test
   void theSidecarsWordsReachTheUserFromAnyDepth() {
-    Throwable thrown = new StorageException(new IOException(SidecarException.refused("this site is fenced")));
+    Throwable thrown =
+        new StorageException(new IOException(SidecarException.refused("this site is fenced")));
     assertEquals(Optional.of("Lockstep: this site is fenced"), hook.userMessage(thrown));
     assertEquals(503, hook.getStatus(thrown).orElseThrow().statusCode());
     assertEquals(Optional.of("lockstep_refused"), hook.formatCause(thrown));

@@ -1,5 +1,20 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge;
 
+import com.google.gerrit.metrics.DisabledMetricMaker;
 import io.lockstep.bridge.sidecar.Endpoint;
 import io.lockstep.bridge.sidecar.Sidecar;
 import java.io.File;
@@ -26,7 +41,8 @@ public final class TestSidecar {
   public TestSidecar() throws Exception {
     String binary = System.getProperty("lockstep.binary");
     if (binary == null || !new File(binary).canExecute()) {
-      throw new IllegalStateException("no sidecar at " + binary + ": `make bridge` builds it, or give -Dlockstep.binary");
+      throw new IllegalStateException(
+          "no sidecar at " + binary + ": `make bridge` builds it, or give -Dlockstep.binary");
     }
     folder = Files.createTempDirectory("lockstep-bridge-");
     Path config = folder.resolve("lockstep.toml");
@@ -63,9 +79,10 @@ public final class TestSidecar {
       log_format = "text"
       """;
 
-  /** A client of it. */
+  /** Creates a client of this sidecar. */
   public Sidecar client() {
-    return new Sidecar(new Endpoint.Unix(socket()), Duration.ofSeconds(20));
+    return new Sidecar(
+        new Endpoint.Unix(socket()), Duration.ofSeconds(60), new DisabledMetricMaker());
   }
 
   /** The folder of the repositories. */
@@ -77,7 +94,7 @@ public final class TestSidecar {
     return folder.resolve("run/api.sock");
   }
 
-  /** Ends it in an orderly way, and removes its folder. */
+  /** Stops the process in an orderly way, and removes its folder. */
   public void stop() throws Exception {
     process.destroy();
     if (!process.waitFor(20, TimeUnit.SECONDS)) {
@@ -92,7 +109,8 @@ public final class TestSidecar {
     long end = System.nanoTime() + READY.toNanos();
     while (!status().contains("\"ready\":true")) {
       if (!process.isAlive() || System.nanoTime() > end) {
-        throw new IllegalStateException("the sidecar is not ready:\n" + Files.readString(folder.resolve("log")));
+        throw new IllegalStateException(
+            "the sidecar is not ready:\n" + Files.readString(folder.resolve("log")));
       }
       Thread.sleep(50);
     }

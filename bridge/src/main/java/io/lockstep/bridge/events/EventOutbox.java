@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.events;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
@@ -12,21 +26,28 @@ import com.google.gerrit.server.events.Event;
 import com.google.gerrit.server.events.EventGson;
 import com.google.gerrit.server.events.EventListener;
 import com.google.gson.Gson;
-import com.google.gson.JsonArray;
+import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import com.google.inject.Inject;
 import com.google.inject.Singleton;
-import io.lockstep.bridge.AsServer;
-import io.lockstep.bridge.BridgeProcess;
-import io.lockstep.bridge.sidecar.Loop;
-import io.lockstep.bridge.sidecar.Pause;
+import io.lockstep.bridge.BridgeInstance;
+import io.lockstep.bridge.ServerRequestContext;
+import io.lockstep.bridge.sidecar.Json;
 import io.lockstep.bridge.sidecar.Sidecar;
+import io.lockstep.bridge.sidecar.SidecarCall;
 import io.lockstep.bridge.sidecar.SidecarError;
+import io.lockstep.bridge.sidecar.Sleeper;
+import io.lockstep.bridge.work.BackgroundLoop;
+import io.lockstep.bridge.work.BridgeWorkQueue;
+import io.lockstep.bridge.work.Interrupts;
 import java.io.IOException;
 import java.time.Duration;
 import java.util.ArrayDeque;
+import java.util.ArrayList;
 import java.util.Deque;
+import java.util.List;
 import java.util.Objects;
+import java.util.Set;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
@@ -35,83 +56,112 @@ import java.util.concurrent.atomic.AtomicInteger;
 /**
  * Hands the events of this Gerrit to the sidecar, in their order, for the users of the other sites.
  *
- * <p>Gerrit's threads put an event into a queue and go on; one thread writes it as JSON and sends it until it is taken.
- * Events of other sites never come here: they are fired to the listeners of users alone.
+ * <p>Gerrit's threads put an event into a queue and go on. One background task writes it as JSON
+ * and sends it until the sidecar has taken it. Events of other sites do not come here: they are
+ * fired to the listeners of users alone.
  */
 @Singleton
 public final class EventOutbox implements EventListener {
   private static final FluentLogger logger = FluentLogger.forEnclosingClass();
-  private static final int MOST_WAITING = 10_000;
+  private static final int MAX_WAITING = 10_000;
 
-  /** Caps of the bridge API: of one event, of a call's events, and, below that of a call's body, their sum. */
-  private static final int LARGEST = 128 << 10;
+  /** Limit of the bridge API on the size of one event. */
+  private static final int MAX_EVENT_BYTES = 128 << 10;
 
-  private static final int MOST_AT_ONCE = 64;
-  private static final int LARGEST_CALL = 768 << 10;
+  /** Limit of the bridge API on the events of one call. */
+  private static final int MAX_AT_ONCE = 64;
 
-  private static final Duration ONE_TRY = Duration.ofSeconds(10);
-  private static final Duration FAREWELL = Duration.ofSeconds(5);
+  /** The size of the events of one call: below the bridge API's limit on a body. */
+  private static final int MAX_CALL_BYTES = 768 << 10;
+
+  private static final Duration CALL_TIMEOUT = Duration.ofSeconds(10);
+  private static final Duration STOP_TIMEOUT = Duration.ofSeconds(5);
+  private static final Duration STOP_POLL = Duration.ofMillis(20);
   private static final int BAD_REQUEST = 400;
   private static final int TOO_LARGE = 413;
 
   private final Sidecar sidecar;
-  private final String process;
+  private final String instance;
   private final String instanceId;
+  private final BridgeWorkQueue work;
   private final Gson gson;
-  private final AsServer server;
+  private final ServerRequestContext server;
   private final Counter0 dropped;
-  private final BlockingQueue<Event> waiting = new LinkedBlockingQueue<>(MOST_WAITING);
+  private final BlockingQueue<Event> waiting = new LinkedBlockingQueue<>(MAX_WAITING);
   private final AtomicInteger unsent = new AtomicInteger();
 
+  /** Taken out of {@code waiting}, and not written yet; an interrupt leaves it here. */
+  private Event current;
+
   /** Written, and not taken by the sidecar yet. */
-  private final Deque<JsonObject> written = new ArrayDeque<>();
+  private final Deque<Written> written = new ArrayDeque<>();
 
   private long count;
 
-  /** After a call was refused, its events go one by one, so that the bad one is found. */
+  /** So many events go one by one, after a call was refused, to find the bad one. */
   private int singly;
 
-  private Loop loop;
+  private BackgroundLoop loop;
+
+  /** An event with the refs that it refers to. */
+  private record Announcement(
+      String id, String type, String project, Integer change, Set<String> refs, JsonElement body) {}
+
+  private record AnnounceRequest(List<Announcement> events) {}
+
+  private record Written(Announcement event, int bytes) {}
 
   @Inject
   EventOutbox(
       Sidecar sidecar,
-      BridgeProcess process,
+      BridgeInstance instance,
       @Nullable @GerritInstanceId String instanceId,
+      BridgeWorkQueue work,
       @EventGson Gson gson,
-      AsServer server,
+      ServerRequestContext server,
       MetricMaker metrics) {
     this.sidecar = sidecar;
-    this.process = process.id();
+    this.instance = instance.id();
     this.instanceId = instanceId;
+    this.work = work;
     this.gson = gson;
     this.server = server;
     this.dropped =
         metrics.newCounter(
             "lockstep/events_dropped",
-            new Description("Stream events that other sites never hear of").setRate().setUnit("events"));
+            new Description("Stream events that the other sites do not receive")
+                .setRate()
+                .setUnit("events"));
+    metrics.newCallbackMetric(
+        "lockstep/events_waiting",
+        Integer.class,
+        new Description("Stream events that the sidecar has not taken yet")
+            .setGauge()
+            .setUnit("events"),
+        unsent::get);
   }
 
   /** Begins to send. */
   public void start() {
-    loop = Loop.start("Lockstep-Events-Send", this::send);
+    loop = work.start("send stream events", this::send);
   }
 
-  /** Sends what there is, as long as that takes little time. */
+  /** Sends what is left, for a few seconds at most, and stops. */
   public void stop() {
-    long end = System.nanoTime() + FAREWELL.toNanos();
+    long end = System.nanoTime() + STOP_TIMEOUT.toNanos();
     while (unsent.get() > 0 && System.nanoTime() < end && !Thread.currentThread().isInterrupted()) {
-      Pause.of(20);
+      Sleeper.sleep(STOP_POLL);
     }
     if (loop != null) {
       loop.stop();
     }
     if (unsent.get() > 0) {
-      logger.atSevere().log("%d stream events were not sent to the other sites: the sidecar is away", unsent.get());
+      logger.atSevere().log(
+          "%d stream events were not sent to the other sites: the sidecar is away", unsent.get());
     }
   }
 
-  /** Called by Gerrit after it has fired an event of its own. A plugin may have fired another server's. */
+  /** Called by Gerrit after it fired an event. A plugin may have fired one of another server. */
   @Override
   public void onEvent(Event event) {
     if (!Objects.equals(event.instanceId, instanceId)) {
@@ -119,18 +169,21 @@ public final class EventOutbox implements EventListener {
     }
     unsent.incrementAndGet();
     if (!waiting.offer(event)) {
-      drop("%s: %d stream events wait already, because the sidecar does not take them", event.type, MOST_WAITING);
+      drop(
+          "%s: %d stream events wait already, because the sidecar does not take them",
+          event.type, MAX_WAITING);
     }
   }
 
   private void send() throws IOException, InterruptedException {
     writeWaiting();
-    JsonArray events = firstOfWritten();
+    List<Announcement> events = nextCall();
     if (events.isEmpty()) {
       return;
     }
     try {
-      post(events);
+      sidecar.call(
+          SidecarCall.SEND_EVENTS, new AnnounceRequest(events), JsonObject.class, CALL_TIMEOUT);
       sent(events.size());
     } catch (SidecarError refused) {
       if (refused.status() != BAD_REQUEST && refused.status() != TOO_LARGE) {
@@ -139,16 +192,10 @@ public final class EventOutbox implements EventListener {
       if (events.size() > 1) {
         singly = events.size();
       } else {
-        tellDropped("%s: %s", events.get(0), refused.getMessage());
+        reportDropped("%s: %s", Json.write(events.get(0)), refused.getMessage());
         sent(1);
       }
     }
-  }
-
-  private void post(JsonArray events) throws IOException {
-    JsonObject call = new JsonObject();
-    call.add("events", events);
-    sidecar.call("/v1/events", call, ONE_TRY);
   }
 
   private void sent(int events) {
@@ -159,66 +206,75 @@ public final class EventOutbox implements EventListener {
     singly = Math.max(0, singly - events);
   }
 
-  /** Waits for an event, and takes those that are there too. */
+  /** Waits for an event, and writes it and those that are there, too. */
   private void writeWaiting() throws InterruptedException {
-    Event event = written.isEmpty() ? waiting.poll(1, TimeUnit.SECONDS) : waiting.poll();
-    while (event != null) {
-      write(event);
-      event = written.size() < MOST_AT_ONCE ? waiting.poll() : null;
+    while (written.size() < MAX_AT_ONCE) {
+      if (current == null) {
+        current = written.isEmpty() ? waiting.poll(1, TimeUnit.SECONDS) : waiting.poll();
+      }
+      if (current == null) {
+        return;
+      }
+      write(current);
+      current = null;
     }
   }
 
   /** Much of an event is computed only when it is written. */
-  private void write(Event event) {
+  private void write(Event event) throws InterruptedException {
     try {
       server.run(() -> append(event));
     } catch (RuntimeException e) {
+      Interrupts.rethrow(e);
       drop("%s: it cannot be written: %s", event.type, e);
     }
   }
 
   private void append(Event event) {
-    JsonObject json = new JsonObject();
-    json.addProperty("id", process + "-" + count++);
-    json.addProperty("type", event.type);
-    json.addProperty("project", EventRefs.project(event));
-    json.addProperty("change", EventRefs.change(event));
-    json.add("refs", gson.toJsonTree(EventRefs.refs(event)));
-    json.add("body", gson.toJsonTree(event));
-    int size = size(json.getAsJsonObject("body"));
-    if (size > LARGEST) {
-      drop("%s: an event of %d bytes, more than can be sent", event.type, size);
-    } else {
-      written.addLast(json);
+    JsonElement body = gson.toJsonTree(event);
+    int bytes = size(body);
+    if (bytes > MAX_EVENT_BYTES) {
+      drop("%s: an event of %d bytes, more than can be sent", event.type, bytes);
+      return;
     }
+    Announcement announcement =
+        new Announcement(
+            instance + "-" + count++,
+            event.type,
+            EventRefs.project(event),
+            EventRefs.change(event),
+            EventRefs.refs(event),
+            body);
+    written.addLast(new Written(announcement, size(announcement)));
   }
 
-  private JsonArray firstOfWritten() {
-    JsonArray first = new JsonArray();
-    int size = 0;
-    int most = singly > 0 ? 1 : MOST_AT_ONCE;
-    for (JsonObject event : written) {
-      size += size(event);
-      if (first.size() == most || (size > LARGEST_CALL && !first.isEmpty())) {
+  private List<Announcement> nextCall() {
+    List<Announcement> events = new ArrayList<>();
+    int bytes = 0;
+    int most = singly > 0 ? 1 : MAX_AT_ONCE;
+    for (Written next : written) {
+      bytes += next.bytes();
+      if (events.size() == most || (bytes > MAX_CALL_BYTES && !events.isEmpty())) {
         break;
       }
-      first.add(event);
+      events.add(next.event());
     }
-    return first;
+    return events;
   }
 
-  private static int size(JsonObject json) {
-    return json.toString().getBytes(UTF_8).length;
+  private static int size(Object json) {
+    return Json.write(json).getBytes(UTF_8).length;
   }
 
   private void drop(String why, Object... about) {
     unsent.decrementAndGet();
-    tellDropped(why, about);
+    reportDropped(why, about);
   }
 
-  private void tellDropped(String why, Object... about) {
+  private void reportDropped(String why, Object... about) {
     dropped.increment();
     logger.atSevere().atMostEvery(1, TimeUnit.SECONDS).log(
-        "a stream event is dropped, the other sites never hear of it: %s", String.format(why, about));
+        "a stream event is dropped, and the other sites do not receive it: %s",
+        String.format(why, about));
   }
 }

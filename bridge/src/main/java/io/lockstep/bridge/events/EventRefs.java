@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.events;
 
 import com.google.gerrit.common.Nullable;
@@ -14,20 +28,23 @@ import java.util.LinkedHashSet;
 import java.util.Set;
 import java.util.stream.Collectors;
 
-/** Of what an event speaks: whoever hears it at another site must find it there. */
+/**
+ * What an event refers to: its project, its change, its refs. These must exist at a site before the
+ * event is fired there.
+ */
 final class EventRefs {
-  /** As many refs an event may name. A batch of more speaks of its first ones. */
+  /** The maximum number of refs of an event. Of a larger batch only the first refs are sent. */
   private static final int MOST = 99;
 
   private EventRefs() {}
 
-  /** The project, if it speaks of one. */
+  /** The project, if the event has one. */
   @Nullable
   static String project(Event event) {
     return event instanceof ProjectEvent it ? it.getProjectNameKey().get() : null;
   }
 
-  /** The number of the change, if it speaks of one. */
+  /** The number of the change, if the event has one. */
   @Nullable
   static Integer change(Event event) {
     return event instanceof ChangeEvent it ? it.change.get().number : null;
@@ -36,7 +53,8 @@ final class EventRefs {
   /** The refs, without those that each site computes for itself. */
   static Set<String> refs(Event event) {
     return all(event).stream()
-        .filter(ref -> ref.startsWith(RefNames.REFS) && !ref.startsWith(RefNames.REFS_CACHE_AUTOMERGE))
+        .filter(
+            ref -> ref.startsWith(RefNames.REFS) && !ref.startsWith(RefNames.REFS_CACHE_AUTOMERGE))
         .limit(MOST)
         .collect(Collectors.toCollection(LinkedHashSet::new));
   }

@@ -1,10 +1,24 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 /**
  * Stream events of one site for the users of the others.
  *
  * <pre>
- * EventOutbox   the origin: what Gerrit fires, with the refs that it speaks of ({@code EventRefs})
- * EventInbox    the other sites: fired again, once what it speaks of is here
- *   UserEvents  to the listeners that stand for a user, and to no others
+ * EventOutbox              sends the events of this site, with their refs (EventRefs)
+ * EventInbox               fires the events of other sites, when their refs are here
+ *   UserScopedEventBroker  fires them to the listeners that act for a user
  * </pre>
  */
 package io.lockstep.bridge.events;

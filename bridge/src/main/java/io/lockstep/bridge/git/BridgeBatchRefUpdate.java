@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.git;
 
 import static org.eclipse.jgit.transport.ReceiveCommand.Result.LOCK_FAILURE;
@@ -18,11 +32,13 @@ import org.eclipse.jgit.revwalk.RevWalk;
 import org.eclipse.jgit.transport.ReceiveCommand;
 
 /**
- * A batch: JGit's checks for each command, then one call for all of them.
+ * A batch of ref updates: the checks of JGit for each command, then one call to the sidecar for all
+ * of them.
  *
- * <p>The checks are those of JGit's batch on the same kind of repository, in the same order, so that the results are the
- * same. An atomic batch of several commands is looked at as a whole; any other, each command as an update of its own,
- * deletions first. Commands that were rejected before stay as they are.
+ * <p>The checks are those of JGit's batch on the same kind of repository, in the same order, so
+ * that the results are the same. An atomic batch of several commands is checked as a whole. In any
+ * other batch each command is checked like a single update, deletions first. Commands that were
+ * rejected earlier keep their results.
  */
 final class BridgeBatchRefUpdate extends BatchRefUpdate {
   private final BridgeRefDatabase refs;
@@ -33,7 +49,8 @@ final class BridgeBatchRefUpdate extends BatchRefUpdate {
   }
 
   @Override
-  public void execute(RevWalk walk, ProgressMonitor monitor, List<String> options) throws IOException {
+  public void execute(RevWalk walk, ProgressMonitor monitor, List<String> options)
+      throws IOException {
     List<ReceiveCommand> pending = ReceiveCommand.filter(getCommands(), NOT_ATTEMPTED);
     if (pending.isEmpty() || !blockUntilTimestamps(MAX_WAIT)) {
       return;
@@ -43,34 +60,39 @@ final class BridgeBatchRefUpdate extends BatchRefUpdate {
     }
     monitor.beginTask("Updating references", pending.size());
     if (isAtomic() && pending.size() > 1) {
-      executeWhole(walk, pending);
+      executeAtomically(walk, pending);
     } else {
-      executeEach(walk, pending);
+      executeEachOnItsOwn(walk, pending);
     }
     monitor.update(pending.size());
     monitor.endTask();
   }
 
-  private void executeWhole(RevWalk walk, List<ReceiveCommand> pending) throws IOException {
-    if (!new AtomicChecks(refs, walk, isAllowNonFastForwards()).pass(pending)) {
+  private void executeAtomically(RevWalk walk, List<ReceiveCommand> pending) throws IOException {
+    if (!new AtomicBatchChecks(refs, walk, isAllowNonFastForwards()).pass(pending)) {
       return;
     }
-    if (pending.size() > Sidecar.MOST_COMMANDS) {
-      String tooLarge = "%d refs in one transaction; at most %d can be committed together: push in parts";
-      AtomicChecks.fail(
-          pending.get(0), REJECTED_OTHER_REASON, tooLarge.formatted(pending.size(), Sidecar.MOST_COMMANDS), pending);
+    if (pending.size() > Sidecar.MAX_COMMANDS) {
+      String tooLarge =
+          "%d refs in one transaction; at most %d can be committed together: push in parts";
+      AtomicBatchChecks.fail(
+          pending.get(0),
+          REJECTED_OTHER_REASON,
+          tooLarge.formatted(pending.size(), Sidecar.MAX_COMMANDS),
+          pending);
       return;
     }
     BatchPlan plan = new BatchPlan();
     for (ReceiveCommand command : pending) {
-      RefCommand wish = new RefCommand(command.getRefName(), command.getOldId(), command.getNewId());
-      plan.add(command, wish, RefUpdate.Result.FORCED);
+      RefCommand update =
+          new RefCommand(command.getRefName(), command.getOldId(), command.getNewId());
+      plan.add(command, update, RefUpdate.Result.FORCED);
     }
     plan.commit(refs.project(), true, getRefLogIdent());
     ReceiveCommand.abort(pending);
   }
 
-  private void executeEach(RevWalk walk, List<ReceiveCommand> pending) throws IOException {
+  private void executeEachOnItsOwn(RevWalk walk, List<ReceiveCommand> pending) throws IOException {
     BatchPlan plan = new BatchPlan();
     for (ReceiveCommand command : pending) {
       if (command.getType() == ReceiveCommand.Type.DELETE) {
@@ -89,7 +111,7 @@ final class BridgeBatchRefUpdate extends BatchRefUpdate {
     plan.commit(refs.project(), false, getRefLogIdent());
   }
 
-  /** Gives a command its result, or a place in the plan. */
+  /** Sets the result of a command, or adds it to the plan. */
   private void check(RevWalk walk, ReceiveCommand command, BatchPlan plan) {
     try {
       if (isMissing(walk, command.getOldId()) || isMissing(walk, command.getNewId())) {
@@ -112,11 +134,11 @@ final class BridgeBatchRefUpdate extends BatchRefUpdate {
     }
   }
 
-  /** The update that JGit would make of a command; its last step is a place in the plan. */
+  /** The update that JGit would make for a command. Its last step adds the command to the plan. */
   private RefUpdate update(ReceiveCommand command, BatchPlan plan) throws IOException {
     BridgeRefUpdate.Step step =
-        (wish, computed, actor) -> {
-          plan.add(command, wish, computed);
+        (wanted, computed, actor) -> {
+          plan.add(command, wanted, computed);
           return computed;
         };
     RefUpdate update = refs.newUpdate(command.getRefName(), false, step);

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.git;
 
 import io.lockstep.bridge.sidecar.RefCommand;
@@ -9,7 +23,10 @@ import org.eclipse.jgit.lib.ObjectId;
 import org.eclipse.jgit.lib.RefRename;
 import org.eclipse.jgit.lib.RefUpdate.Result;
 
-/** A rename: the deletion and the creation are one transaction; {@code HEAD} follows, when it points there. */
+/**
+ * Renames a ref. The deletion and the creation are one transaction; {@code HEAD} follows if it
+ * points to the ref.
+ */
 final class BridgeRefRename extends RefRename {
   private final BridgeRefDatabase refs;
 
@@ -36,10 +53,12 @@ final class BridgeRefRename extends RefRename {
     if (result != Result.RENAMED) {
       return result;
     }
-    return headFollows ? refs.project().setHead(destination.getName(), Result.RENAMED) : Result.RENAMED;
+    return headFollows
+        ? refs.project().setHead(destination.getName(), Result.RENAMED)
+        : Result.RENAMED;
   }
 
-  /** The verdict on the command that stopped both, if one did. */
+  /** The result of the command that failed, if one did. */
   private static Result result(List<RefVerdict> verdicts) throws IOException {
     RefVerdict decisive =
         verdicts.stream()

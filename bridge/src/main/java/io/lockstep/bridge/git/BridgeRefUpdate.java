@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.git;
 
 import io.lockstep.bridge.sidecar.RefCommand;
@@ -12,23 +26,34 @@ import org.eclipse.jgit.lib.Repository;
 import org.eclipse.jgit.revwalk.RevWalk;
 
 /**
- * One ref's update: JGit's own checks and result codes, and a last step that is not JGit's.
+ * The update of one ref, with the checks and result codes of JGit, and a last step that is not
+ * JGit's.
  *
- * <p>There is no lock here. The old value is read where JGit would read it under its lock, and goes with the command: the
- * sidecar's commit compares it. A symbolic ref's update is its leaf's; only {@code HEAD} can be symbolic itself.
+ * <p>This class takes no lock. It reads the old value where JGit would read it under its lock, and
+ * sends it with the command: the commit in the sidecar compares it. An update of a symbolic ref is
+ * one of its target; only {@code HEAD} itself can be symbolic.
  */
 final class BridgeRefUpdate extends RefUpdate {
-  /** What takes the place of JGit's writing of the ref: a commit, or a place in a batch. */
+  /** What replaces the write of the ref by JGit: a commit, or the addition to a batch. */
   interface Step {
-    /** Gives what became of it; {@code computed} if it is as JGit computed. */
-    Result take(RefCommand command, Result computed, PersonIdent actor) throws IOException;
+    /**
+     * Executes the step.
+     *
+     * @param computed the result as JGit computed it
+     * @return {@code computed} if the step succeeded
+     */
+    Result execute(RefCommand command, Result computed, PersonIdent actor) throws IOException;
   }
 
   private final BridgeRefDatabase refs;
   private final Step step;
   private String written;
 
-  /** Takes the ref from JGit's own update of it, which is never executed. */
+  /**
+   * Creates an update.
+   *
+   * @param local the update by JGit, which only tells the ref and is never executed
+   */
   BridgeRefUpdate(BridgeRefDatabase refs, RefUpdate local, Step step) {
     super(local.getRef());
     this.refs = refs;
@@ -38,7 +63,7 @@ final class BridgeRefUpdate extends RefUpdate {
     }
   }
 
-  /** Some callers of Gerrit delete without a new value, and read it afterwards. */
+  /** Some callers in Gerrit delete without a new value, and read the new value afterwards. */
   @Override
   public Result delete(RevWalk walk) throws IOException {
     if (getNewObjectId() == null) {
@@ -76,7 +101,8 @@ final class BridgeRefUpdate extends RefUpdate {
     if (!written.startsWith(Constants.R_REFS)) {
       return Result.REJECTED_OTHER_REASON;
     }
-    return step.take(new RefCommand(written, old(), getNewObjectId()), computed, getRefLogIdent());
+    return step.execute(
+        new RefCommand(written, old(), getNewObjectId()), computed, getRefLogIdent());
   }
 
   @Override
@@ -87,7 +113,8 @@ final class BridgeRefUpdate extends RefUpdate {
     if (!written.startsWith(Constants.R_REFS)) {
       return Result.REJECTED_OTHER_REASON;
     }
-    return step.take(new RefCommand(written, old(), ObjectId.zeroId()), computed, getRefLogIdent());
+    return step.execute(
+        new RefCommand(written, old(), ObjectId.zeroId()), computed, getRefLogIdent());
   }
 
   @Override
@@ -95,7 +122,8 @@ final class BridgeRefUpdate extends RefUpdate {
     if (!written.equals(Constants.HEAD)) {
       return Result.REJECTED_OTHER_REASON;
     }
-    return refs.project().setHead(target, getRef().getStorage() == Ref.Storage.NEW ? Result.NEW : Result.FORCED);
+    return refs.project()
+        .setHead(target, getRef().getStorage() == Ref.Storage.NEW ? Result.NEW : Result.FORCED);
   }
 
   private ObjectId old() {

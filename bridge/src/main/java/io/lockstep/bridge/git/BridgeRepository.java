@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.git;
 
 import com.google.gerrit.server.git.DelegateRepository;
@@ -8,18 +22,23 @@ import org.eclipse.jgit.lib.RefRename;
 import org.eclipse.jgit.lib.RefUpdate;
 import org.eclipse.jgit.lib.Repository;
 
-/** A repository of the local disk whose refs the sidecar moves. Gerrit's own gc unwraps one such layer, not two. */
+/**
+ * A repository on the local disk whose refs the sidecar moves.
+ *
+ * <p>Gerrit's garbage collection unwraps one such layer, not two.
+ */
 public final class BridgeRepository extends DelegateRepository {
   private final BridgeRefDatabase refs;
 
   /**
-   * Wraps an open repository; closing this closes it.
+   * Wraps an open repository. Closing the wrapper closes it.
    *
-   * @param project the project's name, as the sidecar knows it
+   * @param project the name by which the sidecar knows the project
    */
   public BridgeRepository(Repository local, String project, Sidecar sidecar) {
     super(local);
-    this.refs = new BridgeRefDatabase(this, new ProjectRefs(project, sidecar, local.getRefDatabase()));
+    this.refs =
+        new BridgeRefDatabase(this, new ProjectRefs(project, sidecar, local.getRefDatabase()));
   }
 
   @Override
@@ -43,8 +62,11 @@ public final class BridgeRepository extends DelegateRepository {
   }
 
   @Override
-  public void convertRefStorage(String format, boolean writeLogs, boolean backup) throws IOException {
+  public void convertRefStorage(String format, boolean writeLogs, boolean backup)
+      throws IOException {
     throw new IOException(
-        "Lockstep keeps refs in files: the sidecar moves them, and reads no " + format + "; nothing was converted");
+        "Lockstep keeps refs in files: the sidecar moves them, and reads no "
+            + format
+            + "; nothing was converted");
   }
 }

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.git;
 
 import com.google.common.flogger.FluentLogger;
@@ -6,13 +20,14 @@ import com.google.gerrit.server.git.LocalDiskRepositoryManager;
 import com.google.gerrit.server.git.RepositoryExistsException;
 import com.google.inject.Inject;
 import com.google.inject.Singleton;
-import io.lockstep.bridge.Generation;
-import io.lockstep.bridge.sidecar.Pause;
+import io.lockstep.bridge.JGitCompatibility;
 import io.lockstep.bridge.sidecar.RefVerdict;
 import io.lockstep.bridge.sidecar.Sidecar;
 import io.lockstep.bridge.sidecar.SidecarException;
+import io.lockstep.bridge.sidecar.Sleeper;
 import java.io.IOException;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.NavigableSet;
 import java.util.TreeSet;
 import java.util.regex.Pattern;
@@ -23,34 +38,40 @@ import org.eclipse.jgit.lib.RepositoryCache;
 import org.eclipse.jgit.util.FS;
 
 /**
- * Opens the repositories of the local disk with one layer around each, and creates them through the sidecar.
+ * Opens repositories on the local disk in a {@link BridgeRepository}, and creates them through the
+ * sidecar.
  *
- * <p>A creation commits the name first: the sidecar makes the repository here, whole, and at every other site. A name
- * that another site took a moment ago is occupied, although it is not on the disk here yet. A deletion is the other way
- * round, because Gerrit's plugins remove the folder first and tell it afterwards: see {@link Deletions}.
+ * <p>A creation commits the name first. The sidecar then makes the complete repository, here and at
+ * every other site. A name that another site has just taken is occupied even before its repository
+ * is on this disk. A deletion works the other way round, because Gerrit's plugins remove the folder
+ * first and report it afterwards: see {@link PendingDeletions}.
  */
 @Singleton
-public final class BridgeRepositoryManager extends Generation.Manager {
-  /** Where {@code HEAD} points until the creator says otherwise, as in a repository that JGit makes. */
-  private static final String FIRST_HEAD = Constants.R_HEADS + Constants.MASTER;
+public final class BridgeRepositoryManager extends JGitCompatibility.RepositoryManager {
+  /** The initial target of {@code HEAD}, the same as in a repository that JGit makes. */
+  private static final String INITIAL_HEAD = Constants.R_HEADS + Constants.MASTER;
 
-  /** Gerrit would not open a project of such a name, so it must not be committed. The rest is the sidecar's to judge. */
-  private static final Pattern NOT_FOR_GERRIT = Pattern.compile("[$~]|(^|/)\\+");
+  /**
+   * Names that Gerrit would not open, so they must not be committed. The sidecar checks all other
+   * rules.
+   */
+  private static final Pattern INVALID_NAME = Pattern.compile("[$~]|(^|/)\\+");
 
-  /** The sidecar's own folder on the volume: what lies in it is no project. */
+  /** The sidecar's own folder on the volume. It contains no projects. */
   private static final String SIDECAR_FOLDER = ".lockstep/";
 
-  private static final long LOOK_EVERY_MILLIS = 20;
+  private static final Duration POLL_INTERVAL = Duration.ofMillis(20);
   private static final FluentLogger logger = FluentLogger.forEnclosingClass();
 
   private final Sidecar sidecar;
-  private final Deletions deletions;
+  private final PendingDeletions deletions;
 
   /** The project that this thread removes from Gerrit because the sidecar has deleted it. */
-  private final ThreadLocal<Project.NameKey> forgotten = new ThreadLocal<>();
+  private final ThreadLocal<Project.NameKey> projectBeingForgotten = new ThreadLocal<>();
 
   @Inject
-  public BridgeRepositoryManager(LocalDiskRepositoryManager disk, Sidecar sidecar, Deletions deletions) {
+  public BridgeRepositoryManager(
+      LocalDiskRepositoryManager disk, Sidecar sidecar, PendingDeletions deletions) {
     super(disk);
     this.sidecar = sidecar;
     this.deletions = deletions;
@@ -62,75 +83,82 @@ public final class BridgeRepositoryManager extends Generation.Manager {
   }
 
   @Override
-  public Repository openRepository(Project.NameKey name) throws RepositoryNotFoundException, IOException {
+  public Repository openRepository(Project.NameKey name)
+      throws RepositoryNotFoundException, IOException {
     return new BridgeRepository(disk.openRepository(name), name.get(), sidecar);
   }
 
   @Override
   public Repository createRepository(Project.NameKey name)
       throws RepositoryNotFoundException, RepositoryExistsException, IOException {
-    if (NOT_FOR_GERRIT.matcher(name.get()).find()) {
+    if (INVALID_NAME.matcher(name.get()).find()) {
       throw new RepositoryNotFoundException("Invalid name: " + name);
     }
     if (disk.getRepositoryStatus(name) != Status.NON_EXISTENT) {
       throw new RepositoryExistsException(name);
     }
-    deletions.settle(name.get());
-    RefVerdict verdict = sidecar.createProject(name.get(), FIRST_HEAD);
+    deletions.complete(name.get());
+    RefVerdict verdict = sidecar.createProject(name.get(), INITIAL_HEAD);
     switch (verdict.code()) {
       case COMMITTED -> awaitRepository(name, verdict.visible());
-      case INVALID -> throw new RepositoryNotFoundException("Invalid name: " + name + ": " + verdict.message());
+      case INVALID ->
+          throw new RepositoryNotFoundException("Invalid name: " + name + ": " + verdict.message());
       case EXISTS -> throw new RepositoryExistsException(name);
       default -> throw SidecarException.refused(verdict.message());
     }
     return openRepository(name);
   }
 
-  /** The sidecar makes the repository before it answers; if it could not yet, it is at it. */
+  /**
+   * Waits for the repository. The sidecar makes it before it answers, except when it was delayed.
+   */
   private void awaitRepository(Project.NameKey name, boolean isVisible) throws SidecarException {
-    long end = System.nanoTime() + (isVisible ? 0 : sidecar.patience().toNanos());
+    long end = System.nanoTime() + (isVisible ? 0 : sidecar.timeout().toNanos());
     while (disk.getRepositoryStatus(name) != Status.ACTIVE) {
       if (System.nanoTime() >= end || Thread.currentThread().isInterrupted()) {
         throw SidecarException.invisible("project " + name.get());
       }
-      Pause.of(LOOK_EVERY_MILLIS);
+      Sleeper.sleep(POLL_INTERVAL);
     }
   }
 
   /**
-   * Gerrit has deleted a project here: its folder is gone. So it is at every site, when this returns.
+   * Called after Gerrit deleted a project and its folder. When this returns, the project is deleted
+   * at every site.
    *
-   * <p>A project that is "preserved" keeps its folder, and with it stays what it is.
+   * <p>A project that is "preserved" keeps its folder, so it is not deleted at the other sites.
    */
   @Override
   public void deleted(Project.NameKey name) {
     unregister(name);
-    if (name.equals(forgotten.get())) {
+    if (name.equals(projectBeingForgotten.get())) {
       return;
     }
     if (disk.getRepositoryStatus(name) != Status.NON_EXISTENT) {
-      logger.atWarning().log("project %s has its folder still, so it is not deleted at the other sites", name);
+      logger.atWarning().log(
+          "project %s has its folder still, so it is not deleted at the other sites", name);
       return;
     }
     deletions.delete(name.get());
   }
 
   /**
-   * Removes a project from Gerrit that the sidecar has deleted, which Gerrit would take for a deletion by a user.
+   * Removes a project that the sidecar has deleted from Gerrit. Gerrit would report it back as a
+   * deletion by a user; such a report is ignored.
    *
-   * @param removal tells Gerrit
+   * @param removal removes the project from Gerrit
    */
   public void forget(Project.NameKey name, Runnable removal) {
     unregister(name);
-    forgotten.set(name);
+    projectBeingForgotten.set(name);
     try {
       removal.run();
     } finally {
-      forgotten.remove();
+      projectBeingForgotten.remove();
     }
   }
 
-  /** JGit answers from its cache of open repositories without a look at the disk. */
+  /** JGit opens cached repositories without looking at the disk. */
   private void unregister(Project.NameKey name) {
     Path folder = disk.getBasePath(name).resolve(name.get() + Constants.DOT_GIT_EXT);
     RepositoryCache.unregister(RepositoryCache.FileKey.exact(folder.toFile(), FS.DETECTED));

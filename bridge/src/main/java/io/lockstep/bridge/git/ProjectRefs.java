@@ -1,12 +1,27 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.git;
 
 import com.google.common.flogger.FluentLogger;
-import io.lockstep.bridge.sidecar.Pause;
 import io.lockstep.bridge.sidecar.RefCommand;
 import io.lockstep.bridge.sidecar.RefVerdict;
 import io.lockstep.bridge.sidecar.Sidecar;
 import io.lockstep.bridge.sidecar.SidecarException;
+import io.lockstep.bridge.sidecar.Sleeper;
 import java.io.IOException;
+import java.time.Duration;
 import java.util.List;
 import org.eclipse.jgit.lib.ObjectId;
 import org.eclipse.jgit.lib.PersonIdent;
@@ -14,13 +29,19 @@ import org.eclipse.jgit.lib.Ref;
 import org.eclipse.jgit.lib.RefDatabase;
 import org.eclipse.jgit.lib.RefUpdate;
 
-/** The refs of one project: committed by the sidecar, read from the local disk. */
+/**
+ * The refs of one project. Updates are committed by the sidecar, and refs are read from the local
+ * disk.
+ */
 final class ProjectRefs {
   private static final FluentLogger logger = FluentLogger.forEnclosingClass();
-  private static final long LOOK_EVERY_MILLIS = 20;
+  private static final Duration POLL_INTERVAL = Duration.ofMillis(20);
 
-  /** Characters of a name and address that are sent: below the bridge API's cap in bytes, whatever they are. */
-  private static final int LONGEST_ACTOR = 250;
+  /**
+   * The maximum length of the actor, in characters. In bytes it is below the limit of the bridge
+   * API for any text.
+   */
+  private static final int MAX_ACTOR_LENGTH = 250;
 
   private final String project;
   private final Sidecar sidecar;
@@ -32,8 +53,9 @@ final class ProjectRefs {
     this.local = local;
   }
 
-  /** Commits a batch; one verdict a command. What is committed can be read afterwards. */
-  List<RefVerdict> commit(boolean atomic, List<RefCommand> commands, PersonIdent actor) throws IOException {
+  /** Commits a batch, and waits until it can be read. Returns one verdict per command. */
+  List<RefVerdict> commit(boolean atomic, List<RefCommand> commands, PersonIdent actor)
+      throws IOException {
     List<RefVerdict> verdicts = sidecar.commit(project, atomic, commands, text(actor));
     for (int at = 0; at < commands.size(); at++) {
       if (verdicts.get(at).isCommitted() && !verdicts.get(at).visible()) {
@@ -43,8 +65,9 @@ final class ProjectRefs {
     return verdicts;
   }
 
-  /** Commits one command; the result that JGit computed, if it is committed. */
-  RefUpdate.Result commit(RefCommand command, RefUpdate.Result computed, PersonIdent actor) throws IOException {
+  /** Commits one command. Returns the result that JGit computed if the command is committed. */
+  RefUpdate.Result commit(RefCommand command, RefUpdate.Result computed, PersonIdent actor)
+      throws IOException {
     return result(commit(true, List.of(command), actor).get(0), computed);
   }
 
@@ -53,8 +76,12 @@ final class ProjectRefs {
     return result(sidecar.setHead(project, target), computed);
   }
 
-  /** What a verdict is in JGit's words. Only a lost compare is what Gerrit tries again. */
-  static RefUpdate.Result result(RefVerdict verdict, RefUpdate.Result computed) throws SidecarException {
+  /**
+   * Translates a verdict to a result of JGit. Gerrit retries only lost compares ({@code
+   * LOCK_FAILURE}).
+   */
+  static RefUpdate.Result result(RefVerdict verdict, RefUpdate.Result computed)
+      throws SidecarException {
     return switch (verdict.code()) {
       case COMMITTED -> computed;
       case STALE -> RefUpdate.Result.LOCK_FAILURE;
@@ -64,32 +91,34 @@ final class ProjectRefs {
         logger.atWarning().log("a ref update was refused: %s", verdict.message());
         yield RefUpdate.Result.REJECTED_OTHER_REASON;
       }
-      case EXISTS, LOCKED, PROJECT, NOT_SERVING, UNAVAILABLE -> throw SidecarException.refused(verdict.message());
+      case EXISTS, LOCKED, PROJECT, NOT_SERVING, UNAVAILABLE ->
+          throw SidecarException.refused(verdict.message());
     };
   }
 
   /**
-   * Waits for a committed ref whose local move was delayed: the sidecar is at it. Gerrit indexes what it reads, so it
-   * shall not read too early; but what is committed is committed, however long it takes.
+   * Waits for a committed ref that the sidecar has not moved here yet. Gerrit indexes what it
+   * reads, so it must not read too early. If the wait ends too soon, the ref is still committed.
    */
   private void awaitVisible(RefCommand command) throws IOException {
-    long end = System.nanoTime() + sidecar.patience().toNanos();
+    long end = System.nanoTime() + sidecar.timeout().toNanos();
     while (!value(local.exactRef(command.ref())).equals(command.next())) {
       if (System.nanoTime() >= end || Thread.currentThread().isInterrupted()) {
-        logger.atWarning().log("%s %s is committed, and cannot be read here yet", project, command.ref());
+        logger.atWarning().log(
+            "%s %s is committed, and cannot be read here yet", project, command.ref());
         return;
       }
-      Pause.of(LOOK_EVERY_MILLIS);
+      Sleeper.sleep(POLL_INTERVAL);
     }
   }
 
-  /** A ref's object; {@link ObjectId#zeroId()} when it is not there. */
+  /** The value of a ref; {@link ObjectId#zeroId()} if the ref does not exist. */
   static ObjectId value(Ref ref) {
     return ref == null || ref.getObjectId() == null ? ObjectId.zeroId() : ref.getObjectId();
   }
 
   private static String text(PersonIdent actor) {
     String text = actor == null ? "" : actor.getName() + " <" + actor.getEmailAddress() + ">";
-    return text.length() <= LONGEST_ACTOR ? text : text.substring(0, LONGEST_ACTOR);
+    return text.length() <= MAX_ACTOR_LENGTH ? text : text.substring(0, MAX_ACTOR_LENGTH);
   }
 }

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.refresh;
 
 import com.google.common.cache.Cache;
@@ -22,12 +36,14 @@ import org.eclipse.jgit.lib.Config;
 import org.eclipse.jgit.lib.Repository;
 
 /**
- * Accounts: their index, and the caches of their keys and tokens. The caches of accounts and of external ids look at the
- * refs themselves.
+ * Refreshes the index of accounts, and the caches of their keys and tokens. The caches of accounts
+ * and of external ids check the refs themselves.
  */
 @Singleton
 final class AccountRefresh {
-  /** The cache of HTTP passwords, since Gerrit 3.13. Before, they are external ids. */
+  /**
+   * The cache of HTTP passwords, since Gerrit 3.13. Earlier releases store them as external ids.
+   */
   private static final String TOKENS = "tokens";
 
   private static final String NOTE = "externalId";
@@ -59,7 +75,7 @@ final class AccountRefresh {
     this.hasIndex = !ReplicaUtil.isReplica(config);
   }
 
-  /** What lies below {@code refs/users/} of an account: its settings, keys, tokens. */
+  /** Refreshes what is stored in {@code refs/users/} of an account: settings, keys, tokens. */
   void account(Account.Id account, boolean own) throws IOException {
     Cache<?, ?> tokens = caches.get(PluginName.GERRIT, TOKENS);
     if (tokens != null) {
@@ -71,8 +87,10 @@ final class AccountRefresh {
     index(account, own);
   }
 
-  /** By what accounts are known: names, addresses, identities elsewhere. */
-  void externalIds(Subject.Span span, boolean own) throws IOException {
+  /**
+   * Refreshes the accounts whose external ids changed: user names, addresses, identities elsewhere.
+   */
+  void externalIds(RefreshTarget.Span span, boolean own) throws IOException {
     Set<Account.Id> accounts = new HashSet<>();
     try (Repository repository = repositories.openRepository(allUsers)) {
       for (Config note : ChangedNotes.between(repository, span)) {
@@ -100,7 +118,7 @@ final class AccountRefresh {
     }
   }
 
-  /** Names may be looked up without regard to case. */
+  /** User names may be looked up case-insensitively. */
   private void evictSshKeys(String username) {
     sshKeys.evict(username);
     sshKeys.evict(username.toLowerCase(Locale.US));

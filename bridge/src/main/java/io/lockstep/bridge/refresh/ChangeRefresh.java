@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.refresh;
 
 import com.google.gerrit.entities.BranchNameKey;
@@ -21,7 +35,7 @@ import org.eclipse.jgit.errors.RepositoryNotFoundException;
 import org.eclipse.jgit.lib.Config;
 import org.eclipse.jgit.lib.Repository;
 
-/** The index of changes. A replica has none. */
+/** Refreshes the index of changes. A replica has no such index. */
 @Singleton
 final class ChangeRefresh {
   private final GitRepositoryManager repositories;
@@ -43,7 +57,10 @@ final class ChangeRefresh {
     this.indexesMergeability = MergeabilityComputationBehavior.fromConfig(config).includeInIndex();
   }
 
-  /** One change. What this node committed itself is indexed already, unless Gerrit died or failed in between. */
+  /**
+   * Refreshes one change. A change that this node committed itself is indexed already, unless
+   * Gerrit died or failed in between.
+   */
   void one(Project.NameKey project, Change.Id change, boolean own) throws IOException {
     if (!hasIndex) {
       return;
@@ -59,7 +76,7 @@ final class ChangeRefresh {
     }
   }
 
-  /** Every change of a project. */
+  /** Refreshes every change of a project. */
   void all(Project.NameKey project) throws IOException {
     if (hasIndex) {
       for (Change.Id change : present(project)) {
@@ -69,7 +86,7 @@ final class ChangeRefresh {
     }
   }
 
-  /** Whether they can be merged is in the index of the open changes of a branch, if Gerrit is set so. */
+  /** Refreshes the open changes of a branch, if Gerrit indexes whether they can be merged. */
   void branch(BranchNameKey branch) {
     if (hasIndex && indexesMergeability) {
       for (ChangeData change : query.get().byBranchOpen(branch)) {
@@ -78,7 +95,7 @@ final class ChangeRefresh {
     }
   }
 
-  /** Drops the documents of changes that a project does not have (any more). */
+  /** Removes the changes that do not exist any more from the index. */
   void dropGone(Project.NameKey project) throws IOException {
     if (!hasIndex) {
       return;

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.refresh;
 
 import java.io.IOException;
@@ -15,17 +29,20 @@ import org.eclipse.jgit.treewalk.EmptyTreeIterator;
 import org.eclipse.jgit.treewalk.TreeWalk;
 import org.eclipse.jgit.treewalk.filter.TreeFilter;
 
-/** Notes whose content is a configuration, as Gerrit keeps external ids and names of groups. */
+/**
+ * The differences between two versions of a note tree whose notes are configurations: external ids,
+ * names of groups.
+ */
 final class ChangedNotes {
-  private static final int LARGEST_NOTE = 1 << 20;
+  private static final int MAX_NOTE_BYTES = 1 << 20;
 
   private ChangedNotes() {}
 
   /**
-   * The content, old and new, of every note that differs. Only differing folders of notes are read. When the old version
-   * is not there any more, every note counts as new.
+   * Returns the old and new content of every note that differs. Only folders that differ are read.
+   * If the old version does not exist any more, every note counts as new.
    */
-  static List<Config> between(Repository repository, Subject.Span span) throws IOException {
+  static List<Config> between(Repository repository, RefreshTarget.Span span) throws IOException {
     boolean isOldKnown = repository.getObjectDatabase().has(span.old());
     List<Config> contents = new ArrayList<>();
     try (TreeWalk walk = new TreeWalk(repository)) {
@@ -44,7 +61,8 @@ final class ChangedNotes {
     return contents;
   }
 
-  private static void addTree(Repository repository, TreeWalk walk, ObjectId commit) throws IOException {
+  private static void addTree(Repository repository, TreeWalk walk, ObjectId commit)
+      throws IOException {
     if (commit.equals(ObjectId.zeroId())) {
       walk.addTree(new EmptyTreeIterator());
       return;
@@ -54,9 +72,9 @@ final class ChangedNotes {
     }
   }
 
-  /** A note that Gerrit cannot read either says nothing. */
+  /** A note that Gerrit cannot read counts as empty. */
   private static Config content(Repository repository, ObjectId blob) throws IOException {
-    byte[] bytes = repository.open(blob, Constants.OBJ_BLOB).getCachedBytes(LARGEST_NOTE);
+    byte[] bytes = repository.open(blob, Constants.OBJ_BLOB).getCachedBytes(MAX_NOTE_BYTES);
     Config config = new Config();
     try {
       config.fromText(new String(bytes, StandardCharsets.UTF_8));

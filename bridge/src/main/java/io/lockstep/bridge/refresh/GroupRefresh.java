@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.refresh;
 
 import com.google.common.cache.Cache;
@@ -25,13 +39,17 @@ import org.eclipse.jgit.lib.Config;
 import org.eclipse.jgit.lib.ObjectId;
 import org.eclipse.jgit.lib.Repository;
 
-/** Groups: their index first, because the caches of memberships are loaded from it; then the caches. */
+/**
+ * Refreshes groups: first the index, because the caches of memberships are loaded from it, then the
+ * caches.
+ */
 @Singleton
 final class GroupRefresh {
   private static final FluentLogger logger = FluentLogger.forEnclosingClass();
 
   /** The caches of memberships. */
-  private static final Set<String> MEMBERSHIPS = Set.of("groups_bymember", "groups_bysubgroup", "groups_external");
+  private static final Set<String> MEMBERSHIPS =
+      Set.of("groups_bymember", "groups_bysubgroup", "groups_external");
 
   private final GitRepositoryManager repositories;
   private final AllUsersName allUsers;
@@ -56,8 +74,8 @@ final class GroupRefresh {
     this.caches = caches;
   }
 
-  /** One group. */
-  void group(Subject.OfGroup it, boolean own) throws IOException, ConfigInvalidException {
+  /** Refreshes one group. */
+  void group(RefreshTarget.GroupTarget it, boolean own) throws IOException, ConfigInvalidException {
     groups.evict(it.group());
     if (own) {
       indexer.reindexIfStale(it.group());
@@ -72,13 +90,15 @@ final class GroupRefresh {
       changed(old, next, InternalGroup::getMembers).forEach(memberships::evictGroupsWithMember);
       changed(old, next, InternalGroup::getSubgroups).forEach(memberships::evictParentGroupsOf);
     } catch (MissingObjectException e) {
-      logger.atInfo().log("what group %s was is not known any more; its members are looked up again", it.group());
+      logger.atInfo().log(
+          "the old version of group %s does not exist any more; all memberships are loaded again",
+          it.group());
       MEMBERSHIPS.forEach(name -> caches.get(PluginName.GERRIT, name).invalidateAll());
     }
   }
 
-  /** The names of groups. */
-  void names(Subject.Span span) throws IOException {
+  /** Refreshes the names of groups. */
+  void names(RefreshTarget.Span span) throws IOException {
     try (Repository repository = repositories.openRepository(allUsers)) {
       for (Config note : ChangedNotes.between(repository, span)) {
         String name = note.getString("group", null, "name");
@@ -98,16 +118,20 @@ final class GroupRefresh {
         });
   }
 
-  private Optional<InternalGroup> load(Repository repository, AccountGroup.UUID group, ObjectId version)
+  private Optional<InternalGroup> load(
+      Repository repository, AccountGroup.UUID group, ObjectId version)
       throws IOException, ConfigInvalidException {
     return version.equals(ObjectId.zeroId())
         ? Optional.empty()
         : GroupConfig.loadForGroup(allUsers, repository, group, version).getLoadedGroup();
   }
 
-  /** What one of the two has and the other has not. */
+  /** The elements that only one of the two versions has. */
   private static <T> Set<T> changed(
-      Optional<InternalGroup> old, Optional<InternalGroup> next, Function<InternalGroup, Set<T>> part) {
-    return Sets.symmetricDifference(old.map(part).orElse(Set.of()), next.map(part).orElse(Set.of()));
+      Optional<InternalGroup> old,
+      Optional<InternalGroup> next,
+      Function<InternalGroup, Set<T>> part) {
+    return Sets.symmetricDifference(
+        old.map(part).orElse(Set.of()), next.map(part).orElse(Set.of()));
   }
 }

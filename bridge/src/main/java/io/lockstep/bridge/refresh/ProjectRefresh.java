@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.refresh;
 
 import com.google.gerrit.entities.Project;
@@ -18,7 +32,7 @@ import org.eclipse.jgit.lib.Config;
 import org.eclipse.jgit.lib.ObjectId;
 import org.eclipse.jgit.lib.Repository;
 
-/** Projects: the list of them, the cache of their configuration, their index. */
+/** Refreshes projects: their list, the cache of their configuration, their index. */
 @Singleton
 final class ProjectRefresh {
   private final BridgeRepositoryManager repositories;
@@ -28,7 +42,10 @@ final class ProjectRefresh {
 
   @Inject
   ProjectRefresh(
-      BridgeRepositoryManager repositories, ProjectCache projects, ProjectIndexer indexer, ChangeRefresh changes) {
+      BridgeRepositoryManager repositories,
+      ProjectCache projects,
+      ProjectIndexer indexer,
+      ChangeRefresh changes) {
     this.repositories = repositories;
     this.projects = projects;
     this.indexer = indexer;
@@ -36,10 +53,10 @@ final class ProjectRefresh {
   }
 
   /**
-   * A project that was deleted, created, or both: then its successor has the same name and other changes. What it is now
-   * says the disk, for a task may be an old one.
+   * Refreshes a project that was deleted, created, or both: then its successor has the same name
+   * and other changes. The task may be an old one, so the disk tells whether the project exists.
    */
-  void project(Subject.OfProject it) throws IOException {
+  void project(RefreshTarget.ProjectTarget it) throws IOException {
     boolean exists = repositories.getRepositoryStatus(it.project()) != Status.NON_EXISTENT;
     if (it.deleted() || !exists) {
       repositories.forget(it.project(), () -> projects.remove(it.project()));
@@ -50,8 +67,11 @@ final class ProjectRefresh {
     }
   }
 
-  /** Its configuration. What other projects inherit is looked up at each use; their index knows the parents alone. */
-  void config(Subject.OfConfig it) throws IOException {
+  /**
+   * Refreshes the configuration of a project. Inherited rights are looked up at each use; only the
+   * index depends on the parents.
+   */
+  void config(RefreshTarget.ConfigTarget it) throws IOException {
     projects.evictAndReindex(it.project());
     if (!parent(it.project(), it.span().old()).equals(parent(it.project(), it.span().next()))) {
       descendants(it.project()).forEach(indexer::index);
@@ -64,10 +84,13 @@ final class ProjectRefresh {
 
   private boolean inheritsFrom(Project.NameKey name, Project.NameKey ancestor) {
     Optional<ProjectState> state = projects.get(name);
-    return state.isPresent() && state.get().parents().anyMatch(parent -> parent.getNameKey().equals(ancestor));
+    return state.isPresent()
+        && state.get().parents().anyMatch(parent -> parent.getNameKey().equals(ancestor));
   }
 
-  /** The parent that a version of the configuration names; none when it names none, or cannot be read. */
+  /**
+   * The parent that a version of the configuration names; empty if it names none or cannot be read.
+   */
   private Optional<String> parent(Project.NameKey project, ObjectId version) throws IOException {
     if (version.equals(ObjectId.zeroId())) {
       return Optional.empty();

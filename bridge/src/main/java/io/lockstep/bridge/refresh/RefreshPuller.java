@@ -1,84 +1,104 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.refresh;
 
 import com.google.common.base.Throwables;
 import com.google.common.flogger.FluentLogger;
-import com.google.common.util.concurrent.ThreadFactoryBuilder;
-import com.google.gson.JsonArray;
-import com.google.gson.JsonElement;
+import com.google.gerrit.metrics.MetricMaker;
 import com.google.gson.JsonObject;
 import com.google.inject.Inject;
 import com.google.inject.Singleton;
-import io.lockstep.bridge.BridgeProcess;
-import io.lockstep.bridge.sidecar.Feed;
-import io.lockstep.bridge.sidecar.Loop;
+import io.lockstep.bridge.BridgeInstance;
+import io.lockstep.bridge.sidecar.Json;
 import io.lockstep.bridge.sidecar.Sidecar;
+import io.lockstep.bridge.sidecar.SidecarCall;
+import io.lockstep.bridge.sidecar.SidecarQueue;
+import io.lockstep.bridge.work.BackgroundLoop;
+import io.lockstep.bridge.work.BridgeWorkQueue;
+import io.lockstep.bridge.work.KillableTask;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.ArrayBlockingQueue;
 import java.util.concurrent.BlockingQueue;
-import java.util.concurrent.ExecutorService;
-import java.util.concurrent.Executors;
 import java.util.concurrent.Semaphore;
 
 /**
- * Takes refresh tasks from the sidecar, has them executed, and reports what became of each.
+ * Takes refresh tasks from the sidecar, has them executed, and reports the outcome of each.
  *
- * <p>One thread takes, a few execute, one reports. A task counts as here from the moment it is taken until it is
- * reported, and so many are here at most; so a sidecar that goes away stops everything without a queue that grows.
+ * <p>One loop takes tasks, a work queue executes them, another loop reports. A task is held from
+ * the moment it is taken until it is reported, and the number of held tasks has a limit. So when
+ * the sidecar goes away, nothing piles up.
  */
 @Singleton
 public final class RefreshPuller {
   private static final FluentLogger logger = FluentLogger.forEnclosingClass();
-  private static final Feed.Path PATH = new Feed.Path("/v1/refresh/tasks", "/v1/refresh/done", "tasks");
-  private static final int MOST_HERE = 256;
-  private static final int MOST_AT_ONCE = 64;
-  private static final int LONGEST_REASON = 500;
+  private static final SidecarQueue.Calls CALLS =
+      new SidecarQueue.Calls(
+          SidecarCall.FETCH_REFRESH_TASKS, SidecarCall.REPORT_REFRESH_TASKS, "tasks");
+  private static final int MAX_HELD = 256;
+  private static final int MAX_AT_ONCE = 64;
+  private static final int MAX_REASON_LENGTH = 500;
 
-  /** Indexing reads repositories and computes diffs: some at once, but requests of users go on beside it. */
-  private static final int THREADS = Math.clamp(Runtime.getRuntime().availableProcessors() / 2, 2, 8);
-
-  private final Feed feed;
+  private final SidecarQueue queue;
+  private final BridgeWorkQueue work;
   private final Refresher refresher;
-  private final Semaphore room = new Semaphore(MOST_HERE);
-  private final BlockingQueue<Outcome> outcomes = new ArrayBlockingQueue<>(MOST_HERE);
+  private final RefreshMetrics metrics;
+  private final Semaphore room = new Semaphore(MAX_HELD);
+  private final BlockingQueue<Outcome> outcomes = new ArrayBlockingQueue<>(MAX_HELD);
   private final List<Outcome> unreported = new ArrayList<>();
-  private final List<Loop> loops = new ArrayList<>();
-  private ExecutorService pool;
+  private final List<BackgroundLoop> loops = new ArrayList<>();
 
-  /** What became of a task; no reason if it is done. */
-  private record Outcome(JsonElement id, String failure) {}
+  /** The outcome of a task; the failure is null if it is done. */
+  private record Outcome(Long id, String failure) {}
+
+  private record Failure(Long id, String why) {}
+
+  private record Report(String session, List<Long> done, List<Failure> failed) {}
 
   @Inject
-  RefreshPuller(Sidecar sidecar, BridgeProcess process, Refresher refresher) {
-    this.feed = new Feed(sidecar, PATH, process.id());
+  RefreshPuller(
+      Sidecar sidecar,
+      BridgeInstance instance,
+      BridgeWorkQueue work,
+      Refresher refresher,
+      MetricMaker metrics) {
+    this.queue = new SidecarQueue(sidecar, CALLS, instance.id());
+    this.work = work;
     this.refresher = refresher;
+    this.metrics = new RefreshMetrics(metrics, () -> MAX_HELD - room.availablePermits());
   }
 
-  /** Begins. Gerrit's indexes must be up. */
+  /** Begins to take tasks. Gerrit's indexes must be ready. */
   public void start() {
-    pool =
-        Executors.newFixedThreadPool(
-            THREADS, new ThreadFactoryBuilder().setNameFormat("Lockstep-Refresh-%d").setDaemon(true).build());
-    loops.add(Loop.start("Lockstep-Refresh-Take", this::take));
-    loops.add(Loop.start("Lockstep-Refresh-Report", this::report));
+    loops.add(work.start("fetch refresh tasks", this::fetch));
+    loops.add(work.start("report refresh tasks", this::report));
   }
 
-  /** Takes no more; what is not reported is handed out to the next life of this process. */
+  /** Takes no more tasks. What is not reported is handed out to the next run of this Gerrit. */
   public void stop() {
-    loops.forEach(Loop::stop);
-    if (pool != null) {
-      pool.shutdownNow();
-    }
+    loops.forEach(BackgroundLoop::stop);
   }
 
-  private void take() throws IOException, InterruptedException {
+  private void fetch() throws IOException, InterruptedException {
     room.acquire();
-    int reserved = 1 + reserveUpTo(MOST_AT_ONCE - 1);
+    int reserved = 1 + reserveUpTo(MAX_AT_ONCE - 1);
     int taken = 0;
     try {
-      for (JsonObject task : feed.next(reserved)) {
-        pool.execute(() -> execute(task));
+      for (JsonObject item : queue.poll(reserved)) {
+        work.refresh().execute(new Execution(Json.read(item, RefreshTask.class)));
         taken++;
       }
     } finally {
@@ -91,49 +111,73 @@ public final class RefreshPuller {
     return some > 0 && room.tryAcquire(some) ? some : 0;
   }
 
-  private void execute(JsonObject task) {
-    String failure = null;
-    try {
-      refresher.refresh(Subject.read(task), task.get("own").getAsBoolean());
-    } catch (Throwable e) {
-      // An Error too: what is not reported keeps its place for ever.
-      logger.atWarning().withCause(e).log("a refresh failed, and comes again: %s", task);
-      failure = reason(e);
+  /** A task of the work queue. It reports exactly one outcome, also when it is killed. */
+  private final class Execution extends KillableTask {
+    private final RefreshTask task;
+
+    Execution(RefreshTask task) {
+      this.task = task;
     }
-    outcomes.add(new Outcome(task.get("id"), failure));
+
+    @Override
+    protected void execute() {
+      long start = System.nanoTime();
+      String failure = null;
+      try {
+        refresher.refresh(RefreshTarget.of(task), task.own());
+      } catch (Throwable e) {
+        // Errors, too: a task that is not reported would be held for ever.
+        logger.atWarning().withCause(e).log("%s: failed, and comes again", this);
+        failure = reason(e);
+      }
+      metrics.executed(task, start);
+      finish(failure);
+    }
+
+    @Override
+    protected void killedBeforeStart() {
+      logger.atWarning().log("%s: killed, and comes again", this);
+      finish("killed by an administrator");
+    }
+
+    private void finish(String failure) {
+      if (failure != null) {
+        metrics.failed(task);
+      }
+      outcomes.add(new Outcome(task.id(), failure));
+    }
+
+    @Override
+    public String toString() {
+      return "lockstep: refresh " + task;
+    }
   }
 
   private void report() throws IOException, InterruptedException {
     if (unreported.isEmpty()) {
       unreported.add(outcomes.take());
-      outcomes.drainTo(unreported, MOST_HERE - 1);
+      outcomes.drainTo(unreported, MAX_HELD - 1);
     }
-    feed.done(acknowledgement());
+    queue.acknowledge(this::reportFor);
     room.release(unreported.size());
     unreported.clear();
   }
 
-  private JsonObject acknowledgement() {
-    JsonArray done = new JsonArray();
-    JsonArray failed = new JsonArray();
+  private Report reportFor(String session) {
+    List<Long> done = new ArrayList<>();
+    List<Failure> failed = new ArrayList<>();
     for (Outcome outcome : unreported) {
       if (outcome.failure() == null) {
         done.add(outcome.id());
       } else {
-        JsonObject failure = new JsonObject();
-        failure.add("id", outcome.id());
-        failure.addProperty("why", outcome.failure());
-        failed.add(failure);
+        failed.add(new Failure(outcome.id(), outcome.failure()));
       }
     }
-    JsonObject acknowledgement = new JsonObject();
-    acknowledgement.add("done", done);
-    acknowledgement.add("failed", failed);
-    return acknowledgement;
+    return new Report(session, done, failed);
   }
 
   private static String reason(Throwable e) {
     String text = e + (e.getCause() == null ? "" : ": " + Throwables.getRootCause(e));
-    return text.length() <= LONGEST_REASON ? text : text.substring(0, LONGEST_REASON);
+    return text.length() <= MAX_REASON_LENGTH ? text : text.substring(0, MAX_REASON_LENGTH);
   }
 }

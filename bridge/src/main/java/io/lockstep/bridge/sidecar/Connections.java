@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.sidecar;
 
 import com.google.common.flogger.FluentLogger;
@@ -6,12 +20,12 @@ import java.io.IOException;
 import java.util.ArrayDeque;
 import java.util.Deque;
 
-/** Connections to the sidecar, used again and again. */
+/** A pool of connections to the sidecar. */
 final class Connections implements Closeable {
   private static final FluentLogger logger = FluentLogger.forEnclosingClass();
 
-  /** Idle connections above this number are closed. */
-  private static final int MOST_IDLE = 32;
+  /** The maximum number of idle connections. */
+  private static final int MAX_IDLE = 32;
 
   private final Endpoint endpoint;
   private final Deque<HttpConnection> idle = new ArrayDeque<>();
@@ -20,7 +34,7 @@ final class Connections implements Closeable {
     this.endpoint = endpoint;
   }
 
-  /** The request did not leave: nothing can have come of it. */
+  /** The request was not sent, so it had no effect. */
   static final class NotSentException extends IOException {
     NotSentException(IOException cause) {
       super(cause.getMessage(), cause);
@@ -28,12 +42,13 @@ final class Connections implements Closeable {
   }
 
   /**
-   * Sends one copy of a request and reads its answer.
+   * Sends one copy of a request and reads the answer.
    *
-   * @throws NotSentException it did not leave
-   * @throws IOException its answer was lost; what came of it is not known
+   * @throws NotSentException the request was not sent
+   * @throws IOException the answer was lost; whether the request had an effect is not known
    */
-  HttpAnswer exchange(String method, String target, String body, Deadline deadline) throws IOException {
+  HttpResponse exchange(String method, String target, String body, Deadline deadline)
+      throws IOException {
     HttpConnection connection;
     HttpRequest request;
     try {
@@ -43,7 +58,7 @@ final class Connections implements Closeable {
       throw new NotSentException(e);
     }
     try {
-      HttpAnswer answer = connection.exchange(request, deadline);
+      HttpResponse answer = connection.exchange(request, deadline);
       giveBack(connection);
       return answer;
     } catch (IOException e) {
@@ -74,7 +89,7 @@ final class Connections implements Closeable {
 
   private void giveBack(HttpConnection connection) {
     synchronized (this) {
-      if (idle.size() < MOST_IDLE) {
+      if (idle.size() < MAX_IDLE) {
         idle.addLast(connection);
         return;
       }

@@ -1,7 +1,22 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.sidecar;
 
 import java.io.IOException;
 import java.net.InetSocketAddress;
+import java.net.SocketAddress;
 import java.net.StandardProtocolFamily;
 import java.net.StandardSocketOptions;
 import java.net.UnixDomainSocketAddress;
@@ -15,10 +30,13 @@ public sealed interface Endpoint {
   /** Opens a connection. */
   SocketChannel connect() throws IOException;
 
-  /** The value of the {@code authorization} header, where one is asked for. Read at each call: tokens are rotated. */
+  /**
+   * The value of the {@code authorization} header, if one is needed. It is read for each call,
+   * because tokens are rotated.
+   */
   Optional<String> authorization() throws IOException;
 
-  /** A Unix socket; the permissions of its folder are the access rule. */
+  /** A Unix socket. The permissions of its folder control the access. */
   record Unix(Path socket) implements Endpoint {
     @Override
     public SocketChannel connect() throws IOException {
@@ -37,7 +55,7 @@ public sealed interface Endpoint {
     }
   }
 
-  /** A loopback address, and the file with its bearer tokens, one a line. */
+  /** A loopback address, and the file with the bearer tokens, one per line. */
   record Tcp(InetSocketAddress address, Path tokenFile) implements Endpoint {
     @Override
     public SocketChannel connect() throws IOException {
@@ -49,8 +67,10 @@ public sealed interface Endpoint {
     @Override
     public Optional<String> authorization() throws IOException {
       try (var lines = Files.lines(tokenFile)) {
-        Optional<String> token = lines.map(String::strip).filter(line -> !line.isEmpty()).findFirst();
-        return Optional.of("Bearer " + token.orElseThrow(() -> new IOException(tokenFile + " has no token")));
+        Optional<String> token =
+            lines.map(String::strip).filter(line -> !line.isEmpty()).findFirst();
+        return Optional.of(
+            "Bearer " + token.orElseThrow(() -> new IOException(tokenFile + " has no token")));
       }
     }
 
@@ -60,7 +80,8 @@ public sealed interface Endpoint {
     }
   }
 
-  private static SocketChannel connected(SocketChannel channel, java.net.SocketAddress to) throws IOException {
+  private static SocketChannel connected(SocketChannel channel, SocketAddress to)
+      throws IOException {
     try {
       channel.connect(to);
       channel.configureBlocking(false);

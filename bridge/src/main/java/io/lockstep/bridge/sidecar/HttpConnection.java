@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.sidecar;
 
 import static java.nio.charset.StandardCharsets.ISO_8859_1;
@@ -18,18 +32,18 @@ import java.time.Duration;
 import java.util.Locale;
 
 /**
- * One connection to the sidecar: one request and its answer at a time.
+ * One connection to the sidecar, for one request at a time.
  *
- * <p>The JDK's own HTTP client knows no Unix sockets, and a blocking read on one knows no timeout; so the channel does
- * not block, and each wait ends at the caller's deadline. The peer is the sidecar alone: it always sends a
- * content-length, and nothing else is understood.
+ * <p>The HTTP client of the JDK does not support Unix sockets, and a blocking read on one has no
+ * timeout. So the channel does not block, and each wait ends at the caller's deadline. The only
+ * peer is the sidecar: it always sends a content-length, and no other form of body is supported.
  */
 final class HttpConnection implements Closeable {
-  /** Far above the largest answer: 2,000 verdicts with their reasons. */
-  private static final int LONGEST_BODY = 8 << 20;
+  /** The limit on a body, far above the largest answer: 2,000 verdicts with their reasons. */
+  private static final int MAX_BODY_BYTES = 8 << 20;
 
-  private static final int LONGEST_LINE = 8 << 10;
-  private static final int MOST_HEADERS = 64;
+  private static final int MAX_LINE_BYTES = 8 << 10;
+  private static final int MAX_HEADERS = 64;
 
   private final SocketChannel channel;
   private final Selector selector;
@@ -53,14 +67,19 @@ final class HttpConnection implements Closeable {
     }
   }
 
-  /** Sends a request and reads its answer. After an exception the connection is of no use. */
-  HttpAnswer exchange(HttpRequest request, Deadline deadline) throws IOException {
+  /**
+   * Sends a request and reads the answer. After an exception the connection cannot be used again.
+   */
+  HttpResponse exchange(HttpRequest request, Deadline deadline) throws IOException {
     reusable = false;
     write(encode(request), deadline);
     return readAnswer(deadline);
   }
 
-  /** Whether another request may be sent: the last answer was read to its end, and the peer has not hung up since. */
+  /**
+   * Whether another request can be sent: the last answer was read completely, and the peer is still
+   * connected.
+   */
   boolean isReusable() throws IOException {
     if (!reusable || input.hasRemaining()) {
       return false;
@@ -80,14 +99,21 @@ final class HttpConnection implements Closeable {
   private static ByteBuffer encode(HttpRequest request) {
     byte[] body = request.body().getBytes(UTF_8);
     StringBuilder head = new StringBuilder();
-    head.append(request.method()).append(' ').append(request.target()).append(" HTTP/1.1\r\nhost: lockstep\r\n");
-    head.append("content-type: application/json\r\ncontent-length: ").append(body.length).append("\r\n");
-    request.authorization().ifPresent(value -> head.append("authorization: ").append(value).append("\r\n"));
+    head.append(request.method())
+        .append(' ')
+        .append(request.target())
+        .append(" HTTP/1.1\r\nhost: lockstep\r\n");
+    head.append("content-type: application/json\r\ncontent-length: ")
+        .append(body.length)
+        .append("\r\n");
+    request
+        .authorization()
+        .ifPresent(value -> head.append("authorization: ").append(value).append("\r\n"));
     byte[] start = head.append("\r\n").toString().getBytes(ISO_8859_1);
     return ByteBuffer.allocate(start.length + body.length).put(start).put(body).flip();
   }
 
-  private HttpAnswer readAnswer(Deadline deadline) throws IOException {
+  private HttpResponse readAnswer(Deadline deadline) throws IOException {
     String status = line(deadline);
     String[] parts = status.split(" ", 3);
     if (parts.length < 2 || !parts[0].startsWith("HTTP/1.") || !parts[1].matches("[1-5]\\d\\d")) {
@@ -101,7 +127,7 @@ final class HttpConnection implements Closeable {
         break;
       }
       int colon = header.indexOf(':');
-      if (colon < 0 || headers == MOST_HEADERS) {
+      if (colon < 0 || headers == MAX_HEADERS) {
         throw new ProtocolException("not an HTTP header: " + header);
       }
       String value = header.substring(colon + 1).strip();
@@ -116,19 +142,20 @@ final class HttpConnection implements Closeable {
     }
     String body = body(length, deadline);
     reusable = keep;
-    return new HttpAnswer(Integer.parseInt(parts[1]), body);
+    return new HttpResponse(Integer.parseInt(parts[1]), body);
   }
 
   private static int parseLength(String value) throws ProtocolException {
-    if (!value.matches("\\d{1,8}") || Integer.parseInt(value) > LONGEST_BODY) {
-      throw new ProtocolException("an answer of " + value + " bytes; at most " + LONGEST_BODY + " are read");
+    if (!value.matches("\\d{1,8}") || Integer.parseInt(value) > MAX_BODY_BYTES) {
+      throw new ProtocolException(
+          "an answer of " + value + " bytes; at most " + MAX_BODY_BYTES + " are read");
     }
     return Integer.parseInt(value);
   }
 
   private String line(Deadline deadline) throws IOException {
     ByteArrayOutputStream line = new ByteArrayOutputStream();
-    while (line.size() <= LONGEST_LINE) {
+    while (line.size() <= MAX_LINE_BYTES) {
       fill(deadline);
       byte next = input.get();
       if (next == '\n') {
@@ -136,7 +163,7 @@ final class HttpConnection implements Closeable {
       }
       line.write(next);
     }
-    throw new ProtocolException("a header line of more than " + LONGEST_LINE + " bytes");
+    throw new ProtocolException("a header line of more than " + MAX_LINE_BYTES + " bytes");
   }
 
   private String body(int length, Deadline deadline) throws IOException {
@@ -150,7 +177,7 @@ final class HttpConnection implements Closeable {
     return new String(body, UTF_8);
   }
 
-  /** Makes at least one byte readable. */
+  /** Waits until at least one byte can be read. */
   private void fill(Deadline deadline) throws IOException {
     while (!input.hasRemaining()) {
       int count = channel.read(input.clear());

@@ -1,12 +1,26 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.sidecar;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
 
 import com.google.common.flogger.FluentLogger;
-import com.google.gson.JsonArray;
-import com.google.gson.JsonObject;
-import io.lockstep.bridge.sidecar.Answers.Verdicts;
+import com.google.gerrit.metrics.MetricMaker;
 import io.lockstep.bridge.sidecar.Connections.NotSentException;
+import io.lockstep.bridge.sidecar.Responses.Verdicts;
+import io.lockstep.bridge.sidecar.SidecarMetrics.Outcome;
 import java.io.Closeable;
 import java.io.IOException;
 import java.net.ProtocolException;
@@ -15,144 +29,160 @@ import java.time.Duration;
 import java.util.List;
 import java.util.Optional;
 import java.util.UUID;
+import java.util.function.Function;
 
 /**
- * The sidecar of this node: it commits, moves the refs, and answers when they can be read.
+ * The client of this node's sidecar. The sidecar commits updates, moves the refs, and answers when
+ * they can be read.
  *
- * <p>What could not be sent fails at once. What was sent, and whose answer was lost or was "unknown", is asked again
- * under the same request id until the patience ends: the sidecar answers what became of the first copy, even after a
- * restart. While an earlier copy is in doubt, only a verdict on the commands themselves settles it.
+ * <p>A request that could not be sent fails at once. If it was sent, and its answer was lost or was
+ * "unknown", it is sent again under the same request id until the timeout: the sidecar answers what
+ * became of the first copy, even after a restart. While an earlier copy is in doubt, only a verdict
+ * on the commands themselves decides it.
  */
 public final class Sidecar implements Closeable {
-  /** Most commands of one batch; a larger one is sent in parts, or refused when it is atomic. */
-  public static final int MOST_COMMANDS = 2_000;
+  /** The most commands in a batch. A larger one is sent in parts, or refused if it is atomic. */
+  public static final int MAX_COMMANDS = 2_000;
 
   private static final FluentLogger logger = FluentLogger.forEnclosingClass();
 
-  /** How long before the end of our patience the sidecar shall answer what it knows by then. */
-  private static final Duration ANSWER_EARLIER = Duration.ofMillis(1000);
+  /** How long before our timeout the sidecar is to answer with what it knows by then. */
+  private static final Duration ANSWER_MARGIN = Duration.ofMillis(1000);
 
   private static final Duration LOOK_UP = Duration.ofSeconds(10);
-
-  private static final long PAUSE_MILLIS = 50;
+  private static final Duration RETRY_PAUSE = Duration.ofMillis(50);
 
   private final Endpoint endpoint;
   private final Connections connections;
-  private final Duration patience;
-  private final Doubts doubts = new Doubts();
-  private volatile Trouble trouble;
+  private final Duration timeout;
+  private final InDoubtUpdates inDoubt;
+  private final SidecarMetrics metrics;
+  private volatile Failure latestFailure;
 
   /**
-   * Keeps connections to a sidecar.
+   * Creates a client, which connects at its first call.
    *
-   * @param patience how long a call may take
+   * @param timeout how long an update may take
    */
-  public Sidecar(Endpoint endpoint, Duration patience) {
+  public Sidecar(Endpoint endpoint, Duration timeout, MetricMaker metrics) {
     this.endpoint = endpoint;
     this.connections = new Connections(endpoint);
-    this.patience = patience;
+    this.timeout = timeout;
+    this.inDoubt = new InDoubtUpdates(metrics);
+    this.metrics = new SidecarMetrics(metrics);
   }
 
-  private record Trouble(String text, long nanos) {}
+  private record Failure(String message, long nanos) {}
 
-  /** What is sent, which may tell how much time is left. */
-  private interface Body {
-    JsonObject at(Deadline deadline);
-  }
+  /** An idempotent request: each copy of it has the same content. */
+  private record Request(
+      SidecarCall call, String method, String target, Function<Deadline, Object> body) {}
 
   private interface Reader {
-    Verdicts read(HttpAnswer answer) throws ProtocolException;
+    Verdicts read(HttpResponse response) throws ProtocolException;
   }
 
   /**
-   * Commits a batch of commands on one project; one verdict each, in their order. A batch whose outcome is not known is
-   * among the {@link #doubts} afterwards.
+   * Commits a batch of commands on one project. A batch whose outcome stays unknown is added to
+   * {@link #inDoubtUpdates}.
    *
-   * @param actor who asked for it, for people
-   * @throws SidecarException nothing was committed for a reason that is not the commands', or it is not known
+   * @param actor the user who asked for it, as a text for people
+   * @return one verdict per command, in their order
+   * @throws SidecarException nothing was committed, for a reason that is not in the commands; or it
+   *     is not known whether anything was committed
    */
-  public List<RefVerdict> commit(String project, boolean atomic, List<RefCommand> commands, String actor)
+  public List<RefVerdict> commit(
+      String project, boolean atomic, List<RefCommand> commands, String actor)
       throws SidecarException {
-    JsonObject body = request();
-    body.addProperty("atomic", atomic);
-    body.addProperty("actor", actor);
-    JsonArray list = new JsonArray();
-    commands.forEach(command -> list.add(json(command)));
-    body.add("commands", list);
-    Body timed =
-        deadline -> {
-          body.addProperty("deadline_ms", Math.max(1, deadline.left().minus(ANSWER_EARLIER).toMillis()));
-          return body;
-        };
+    Messages.RefTransaction transaction =
+        new Messages.RefTransaction(
+            newRequestId(), atomic, actor, commands.stream().map(Messages.Command::of).toList(), 1);
+    Request request =
+        new Request(
+            SidecarCall.COMMIT,
+            "POST",
+            transactions(project),
+            deadline -> transaction.withDeadline(deadline.left().minus(ANSWER_MARGIN).toMillis()));
     try {
-      return ask("POST", transactions(project), timed, answer -> Answers.ofBatch(answer, commands.size()));
+      return ask(request, response -> Responses.ofBatch(response, commands.size()));
     } catch (SidecarException e) {
       if (e.kind() == SidecarException.Kind.UNKNOWN) {
-        doubts.add(new Doubt(project, body, commands, actor));
+        inDoubt.add(new InDoubtUpdate(project, transaction, commands));
       }
       throw e;
     }
   }
 
-  /** Batches whose callers were told that their outcome is not known. */
-  public Doubts doubts() {
-    return doubts;
+  /** The batches whose callers were told that the outcome is not known. */
+  public InDoubtUpdates inDoubtUpdates() {
+    return inDoubt;
   }
 
   /**
-   * Whether a batch in doubt was committed, as far as it can be read here. Asking commits nothing.
+   * Asks whether a batch in doubt was committed and can be read here. Asking commits nothing.
    *
-   * @return one verdict a command, in their order; none as long as nothing is known
+   * @return one verdict per command, in their order; empty while the outcome is unknown
    * @throws IOException as {@link #call}
    */
-  public Optional<List<RefVerdict>> lookUp(Doubt doubt) throws IOException {
-    JsonObject body = doubt.request().deepCopy();
-    body.addProperty("deadline_ms", LOOK_UP.minus(ANSWER_EARLIER).toMillis());
-    Verdicts verdicts = Answers.ofLookUp(post(transactions(doubt.project()) + "/look-up", body, LOOK_UP));
+  public Optional<List<RefVerdict>> lookUp(InDoubtUpdate update) throws IOException {
+    Messages.RefTransaction body =
+        update.request().withDeadline(LOOK_UP.minus(ANSWER_MARGIN).toMillis());
+    String target = transactions(update.project()) + "/look-up";
+    Verdicts verdicts =
+        measure(SidecarCall.LOOK_UP, () -> Responses.ofLookUp(post(target, body, LOOK_UP)));
     return verdicts.isKnown() ? Optional.of(verdicts.each()) : Optional.empty();
   }
 
   /** Creates a project at every site, with its repository here. */
   public RefVerdict createProject(String project, String head) throws SidecarException {
-    JsonObject body = request();
-    body.addProperty("head", head);
-    return ask("PUT", path(project), deadline -> body, Answers::ofCreation).get(0);
+    Messages.Head body = new Messages.Head(newRequestId(), head);
+    return ask(
+            new Request(SidecarCall.CREATE_PROJECT, "PUT", path(project), deadline -> body),
+            Responses::ofCreation)
+        .get(0);
   }
 
   /** Points {@code HEAD} of a project at a branch, at every site. */
   public RefVerdict setHead(String project, String target) throws SidecarException {
-    JsonObject body = request();
-    body.addProperty("head", target);
-    return ask("PUT", path(project) + "/head", deadline -> body, Answers::ofOperation).get(0);
+    Messages.Head body = new Messages.Head(newRequestId(), target);
+    return ask(
+            new Request(SidecarCall.SET_HEAD, "PUT", path(project) + "/head", deadline -> body),
+            Responses::ofOperation)
+        .get(0);
   }
 
   /**
-   * Deletes a project at every site. Committed means that it is not there any more, whoever deleted it.
+   * Deletes a project at every site. The verdict "committed" means that the project no longer
+   * exists, whoever deleted it.
    *
-   * @param requestId the same at each try of one deletion, however much later
+   * @param requestId the same for each try of one deletion, also after a restart
    */
   public RefVerdict deleteProject(String project, String requestId) throws SidecarException {
-    JsonObject body = new JsonObject();
-    body.addProperty("request_id", requestId);
-    return ask("DELETE", path(project), deadline -> body, Answers::ofDeletion).get(0);
+    Messages.Deletion body = new Messages.Deletion(requestId);
+    return ask(
+            new Request(SidecarCall.DELETE_PROJECT, "DELETE", path(project), deadline -> body),
+            Responses::ofDeletion)
+        .get(0);
   }
 
   /**
-   * Posts a request that has no verdict.
+   * Makes a call whose answer has no verdicts.
    *
-   * @param path below the sidecar's root
-   * @param patience how long its answer may take
-   * @throws SidecarException it did not leave
-   * @throws SidecarError it was answered with an error
-   * @throws IOException its answer was lost
+   * @param body a record, see {@link Json}
+   * @param type the record of the answer
+   * @param timeout how long the answer may take
+   * @throws SidecarException the request was not sent
+   * @throws SidecarError the answer is an error
+   * @throws IOException the answer was lost
    */
-  public JsonObject call(String path, JsonObject body, Duration patience) throws IOException {
-    return Answers.plain(post(path, body, patience));
+  public <T> T call(SidecarCall call, Object body, Class<T> type, Duration timeout)
+      throws IOException {
+    return measure(call, () -> Responses.plain(post(call.path(), body, timeout), type));
   }
 
-  /** How long a call may take. */
-  public Duration patience() {
-    return patience;
+  /** How long an update may take. */
+  public Duration timeout() {
+    return timeout;
   }
 
   @Override
@@ -160,66 +190,101 @@ public final class Sidecar implements Closeable {
     connections.close();
   }
 
-  /** The text of a call that failed within the time that a call may take; none if the last one is longer ago. */
-  public Optional<String> latestTrouble() {
-    Trouble latest = trouble;
-    return latest != null && System.nanoTime() - latest.nanos() < patience.toNanos()
-        ? Optional.of(latest.text())
+  /** The message of the latest update that failed; empty if that is longer ago than the timeout. */
+  public Optional<String> recentFailure() {
+    Failure latest = latestFailure;
+    return latest != null && System.nanoTime() - latest.nanos() < timeout.toNanos()
+        ? Optional.of(latest.message())
         : Optional.empty();
   }
 
-  private HttpAnswer post(String path, JsonObject body, Duration patience) throws IOException {
+  private interface Exchange<T> {
+    T run() throws IOException;
+  }
+
+  private <T> T measure(SidecarCall call, Exchange<T> exchange) throws IOException {
+    long start = System.nanoTime();
+    Outcome outcome = Outcome.UNKNOWN;
     try {
-      return connections.exchange("POST", path, body.toString(), Deadline.in(patience));
+      T result = exchange.run();
+      outcome = Outcome.OK;
+      return result;
+    } catch (SidecarException e) {
+      outcome = Outcome.of(e.kind());
+      throw e;
+    } catch (SidecarError e) {
+      outcome = Outcome.REFUSED;
+      throw e;
+    } finally {
+      metrics.record(call, outcome, start);
+    }
+  }
+
+  private HttpResponse post(String path, Object body, Duration timeout) throws IOException {
+    try {
+      return connections.exchange("POST", path, Json.write(body), Deadline.in(timeout));
     } catch (NotSentException e) {
       throw SidecarException.away(endpoint, e);
     }
   }
 
-  private List<RefVerdict> ask(String method, String target, Body body, Reader reader) throws SidecarException {
+  private List<RefVerdict> ask(Request request, Reader reader) throws SidecarException {
+    long start = System.nanoTime();
+    Outcome outcome = Outcome.UNKNOWN;
     try {
-      return askUntilKnown(method, target, body, reader);
+      List<RefVerdict> verdicts = askUntilKnown(request, reader);
+      boolean isCommitted = verdicts.stream().allMatch(RefVerdict::isCommitted);
+      outcome = isCommitted ? Outcome.OK : Outcome.REJECTED;
+      return verdicts;
     } catch (SidecarException e) {
-      trouble = new Trouble(e.getMessage(), System.nanoTime());
+      outcome = Outcome.of(e.kind());
+      latestFailure = new Failure(e.getMessage(), System.nanoTime());
       throw e;
+    } finally {
+      metrics.record(request.call(), outcome, start);
     }
   }
 
-  private List<RefVerdict> askUntilKnown(String method, String target, Body body, Reader reader)
-      throws SidecarException {
-    Deadline deadline = Deadline.in(patience);
-    String doubt = null;
+  private List<RefVerdict> askUntilKnown(Request request, Reader reader) throws SidecarException {
+    Deadline deadline = Deadline.in(timeout);
+    String unknownReason = null;
     Verdicts verdicts;
     do {
-      verdicts = askOnce(method, target, body, reader, deadline, doubt != null);
-      if (verdicts.isFinal() || (verdicts.isKnown() && doubt == null)) {
-        return committedOrTrouble(verdicts.each());
+      verdicts = askOnce(request, reader, deadline, unknownReason != null);
+      if (verdicts.isFinal() || (verdicts.isKnown() && unknownReason == null)) {
+        return checkAccepted(verdicts.each());
       }
-      doubt = verdicts.isKnown() ? doubt : verdicts.doubt();
-      Pause.of(PAUSE_MILLIS);
+      unknownReason = verdicts.isKnown() ? unknownReason : verdicts.unknownReason();
+      Sleeper.sleep(RETRY_PAUSE);
     } while (!deadline.hasPassed() && !Thread.currentThread().isInterrupted());
-    throw SidecarException.unknown(doubt);
+    throw SidecarException.unknown(unknownReason);
   }
 
-  /** One copy of a request. An answer that was lost leaves its outcome in doubt; so does, then, a sidecar that is away. */
-  private Verdicts askOnce(
-      String method, String target, Body body, Reader reader, Deadline deadline, boolean isInDoubt)
+  /**
+   * Sends one copy of a request.
+   *
+   * @param isInDoubt whether an earlier copy may have arrived; then the outcome stays unknown even
+   *     if this copy cannot be sent
+   */
+  private Verdicts askOnce(Request request, Reader reader, Deadline deadline, boolean isInDoubt)
       throws SidecarException {
     try {
-      return reader.read(connections.exchange(method, target, body.at(deadline).toString(), deadline));
+      String body = Json.write(request.body().apply(deadline));
+      return reader.read(connections.exchange(request.method(), request.target(), body, deadline));
     } catch (NotSentException e) {
       if (!isInDoubt) {
         throw SidecarException.away(endpoint, e);
       }
-      return Verdicts.inDoubt("the sidecar is away: " + e.getMessage());
+      return Verdicts.unknown("the sidecar is away: " + e.getMessage());
     } catch (IOException e) {
-      logger.atWarning().log("%s %s: the answer was lost: %s", method, target, e);
-      return Verdicts.inDoubt(String.valueOf(e.getMessage()));
+      logger.atWarning().log(
+          "%s %s: the answer was lost: %s", request.method(), request.target(), e);
+      return Verdicts.unknown(String.valueOf(e.getMessage()));
     }
   }
 
-  /** Trouble that is no command's own ends the batch, unless a part of it was committed. */
-  private static List<RefVerdict> committedOrTrouble(List<RefVerdict> each) throws SidecarException {
+  /** A refusal that is not about a command fails the batch, unless a part of it was committed. */
+  private static List<RefVerdict> checkAccepted(List<RefVerdict> each) throws SidecarException {
     if (each.stream().noneMatch(RefVerdict::isCommitted)) {
       for (RefVerdict verdict : each) {
         if (!verdict.code().isOfTheCommand()) {
@@ -230,19 +295,8 @@ public final class Sidecar implements Closeable {
     return each;
   }
 
-  private static JsonObject request() {
-    JsonObject body = new JsonObject();
-    body.addProperty("request_id", UUID.randomUUID().toString());
-    return body;
-  }
-
-  private static JsonObject json(RefCommand command) {
-    JsonObject json = new JsonObject();
-    json.addProperty("ref", command.ref());
-    json.addProperty("old", command.isCreation() ? "absent" : command.old().name());
-    json.addProperty("new", command.isDeletion() ? null : command.next().name());
-    json.addProperty("force", true);
-    return json;
+  private static String newRequestId() {
+    return UUID.randomUUID().toString();
   }
 
   private static String transactions(String project) {

@@ -1,21 +1,41 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.sidecar;
 
 import java.io.IOException;
 
 /**
- * The sidecar did not commit, or it is not known whether it did. Its message is for the user who pushes or clicks: what
- * happened, whether anything was changed, what to do.
+ * The sidecar did not commit, or it is not known whether it did. The message is for the user who
+ * pushes or clicks: what happened, whether anything was changed, what to do.
  *
- * <p>Never a lost compare: those are verdicts, and Gerrit retries them. This is not to be retried by a program.
+ * <p>This is never a lost compare: Gerrit retries those, and they are verdicts. Programs must not
+ * retry after this exception.
  */
 public final class SidecarException extends IOException {
   /** What happened. */
   public enum Kind {
-    /** It could not be reached; nothing was changed. */
+    /** The sidecar could not be reached. Nothing was changed. */
     AWAY,
-    /** It takes no such commit now: role, start, end, project; nothing was changed. */
+    /**
+     * The sidecar takes no such commit now, because of its role or state or the project. Nothing
+     * was changed.
+     */
     REFUSED,
-    /** It was asked, and its answer did not come, or was "unknown"; or it is committed, and cannot be seen here. */
+    /**
+     * The answer was lost, or was "unknown"; or the update is committed and cannot be seen here.
+     */
     UNKNOWN
   }
 
@@ -33,28 +53,29 @@ public final class SidecarException extends IOException {
 
   static SidecarException away(Endpoint endpoint, IOException cause) {
     String message =
-        "Lockstep: the sidecar of this server cannot be reached at %s (%s). Nothing was changed, and reading goes on;"
-            + " try again in a moment, or tell the administrator.";
+        "Lockstep: the sidecar of this server cannot be reached at %s (%s). Nothing was changed,"
+            + " and reading goes on; try again in a moment, or tell the administrator.";
     return new SidecarException(Kind.AWAY, message.formatted(endpoint, cause.getMessage()), cause);
   }
 
-  /** A refusal that a verdict carries, for a caller that can only throw. */
+  /** The sidecar refused, in a place where a verdict cannot be returned. */
   public static SidecarException refused(String why) {
     return new SidecarException(Kind.REFUSED, "Lockstep: " + why, null);
   }
 
-  /** It is committed, and this server does not show it. */
+  /** The update is committed, and this server does not show it. */
   public static SidecarException invisible(String what) {
     String message =
-        "Lockstep: %s is committed, and not where this server looks for it yet. If it stays so, gerrit.basePath is not the"
-            + " sidecar's root, or a repository.*.basePath none of its base paths: tell the administrator.";
+        "Lockstep: %s is committed, and not where this server looks for it yet. If it stays so,"
+            + " gerrit.basePath is not the sidecar's root, or a repository.*.basePath none of its"
+            + " base paths: tell the administrator.";
     return new SidecarException(Kind.UNKNOWN, message.formatted(what), null);
   }
 
   static SidecarException unknown(String why) {
     String message =
-        "Lockstep: it is not known yet whether this was committed (%s). Nothing is lost: reload or fetch in a moment,"
-            + " and look before you repeat it.";
+        "Lockstep: it is not known yet whether this was committed (%s). Nothing is lost: reload or"
+            + " fetch in a moment, and look before you repeat it.";
     return new SidecarException(Kind.UNKNOWN, message.formatted(why), null);
   }
 }

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.events;
 
 import static io.lockstep.bridge.sidecar.RoutedSidecar.await;
@@ -5,11 +19,11 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.google.common.base.Suppliers;
+import com.google.gerrit.entities.Account;
 import com.google.gerrit.entities.BranchNameKey;
 import com.google.gerrit.entities.Change;
-import com.google.gerrit.entities.Account;
 import com.google.gerrit.entities.Project;
-import com.google.gerrit.metrics.DisabledMetricMaker;
+import com.google.gerrit.exceptions.StorageException;
 import com.google.gerrit.server.data.ChangeAttribute;
 import com.google.gerrit.server.data.PatchSetAttribute;
 import com.google.gerrit.server.data.RefUpdateAttribute;
@@ -20,28 +34,33 @@ import com.google.gerrit.server.events.EventGsonProvider;
 import com.google.gerrit.server.events.RefUpdatedEvent;
 import com.google.gson.Gson;
 import com.google.gson.JsonObject;
-import io.lockstep.bridge.AsServer;
-import io.lockstep.bridge.BridgeProcess;
+import io.lockstep.bridge.BridgeInstance;
+import io.lockstep.bridge.ServerRequestContext;
 import io.lockstep.bridge.sidecar.RoutedSidecar;
 import io.lockstep.bridge.sidecar.Sidecar;
+import io.lockstep.bridge.work.TestWorkQueue;
 import java.nio.file.Path;
 import java.time.Instant;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Set;
+import java.util.concurrent.CountDownLatch;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** How the events of a Gerrit come to its sidecar. */
+/** The way of the events of a Gerrit to its sidecar. */
 final class EventOutboxTest {
   private static final String EVENTS = "POST /v1/events";
   private static final String TAKEN = "200 {}";
-  private static final String AWAY = "503 {\"code\":\"unavailable\",\"message\":\"later\",\"retry\":true}";
-  private static final String BAD = "400 {\"code\":\"invalid\",\"message\":\"a bad event\",\"retry\":false}";
-  static final AsServer DIRECTLY =
-      new AsServer() {
+  private static final String AWAY =
+      "503 {\"code\":\"unavailable\",\"message\":\"later\",\"retry\":true}";
+  private static final String BAD =
+      "400 {\"code\":\"invalid\",\"message\":\"a bad event\",\"retry\":false}";
+  static final ServerRequestContext DIRECTLY =
+      new ServerRequestContext() {
         @Override
         public <E extends Exception> void run(Action<E> action) throws E {
           action.run();
@@ -52,18 +71,22 @@ final class EventOutboxTest {
   private final Gson gson = new EventGsonProvider().get();
   private RoutedSidecar sidecar;
   private Sidecar client;
+  private final TestWorkQueue queue = new TestWorkQueue();
   private EventOutbox outbox;
 
   @BeforeEach
   void prepare() throws Exception {
     sidecar = new RoutedSidecar(folder).on(EVENTS, TAKEN);
     client = sidecar.client();
-    outbox = new EventOutbox(client, new BridgeProcess(), "a-0", gson, DIRECTLY, new DisabledMetricMaker());
+    outbox =
+        new EventOutbox(
+            client, new BridgeInstance(), "a-0", queue.bridge, gson, DIRECTLY, queue.metrics);
   }
 
   @AfterEach
   void end() {
     outbox.stop();
+    queue.close();
     client.close();
     sidecar.close();
   }
@@ -84,7 +107,8 @@ final class EventOutboxTest {
 
   private List<JsonObject> sent() {
     return sidecar.asked(EVENTS).stream()
-        .flatMap(body -> body.getAsJsonArray("events").asList().stream().map(it -> it.getAsJsonObject()))
+        .flatMap(
+            body -> body.getAsJsonArray("events").asList().stream().map(it -> it.getAsJsonObject()))
         .toList();
   }
 
@@ -129,7 +153,8 @@ final class EventOutboxTest {
     List<RefUpdateAttribute> updates =
         IntStream.range(0, 200).mapToObj(n -> update("refs/heads/" + n)).toList();
     BatchRefUpdateEvent batch =
-        new BatchRefUpdateEvent(Project.nameKey("p"), Suppliers.ofInstance(updates), Suppliers.ofInstance(null));
+        new BatchRefUpdateEvent(
+            Project.nameKey("p"), Suppliers.ofInstance(updates), Suppliers.ofInstance(null));
     assertEquals(99, EventRefs.refs(batch).size());
     assertEquals(Set.of(), EventRefs.refs(moved("refs/cache-automerge/ab/cdef")));
   }
@@ -200,5 +225,44 @@ final class EventOutboxTest {
     outbox.start();
     await(() -> sent().size() >= 10_000);
     assertEquals("refs/heads/9999", ref(sent().get(sent().size() - 1)));
+    assertEquals(50, queue.metrics.count("lockstep/events_dropped"));
+  }
+
+  @Test
+  void noEventIsLostWhenTheTaskIsKilled() {
+    String task = "lockstep: send stream events";
+    CountDownLatch written = new CountDownLatch(1);
+    RefUpdatedEvent slow = moved("refs/heads/slow");
+    slow.refUpdate =
+        () -> {
+          if (written.getCount() > 0) {
+            written.countDown();
+            pause();
+          }
+          return update("refs/heads/slow");
+        };
+    outbox.start();
+    outbox.onEvent(slow);
+    outbox.onEvent(moved("refs/heads/y"));
+    await(() -> written.getCount() == 0);
+    assertTrue(queue.kill(task));
+    await(() -> sent().size() == 2);
+    assertTrue(queue.kill(task));
+    outbox.onEvent(moved("refs/heads/z"));
+    await(() -> sent().stream().anyMatch(event -> ref(event).equals("refs/heads/z")));
+    // A call whose answer is not read any more is repeated, under the same ids.
+    Set<JsonObject> events = new LinkedHashSet<>(sent());
+    List<String> refs = events.stream().map(EventOutboxTest::ref).toList();
+    assertEquals(List.of("refs/heads/slow", "refs/heads/y", "refs/heads/z"), refs);
+    assertEquals(0, queue.metrics.count("lockstep/events_dropped"));
+  }
+
+  /** Behaves as classes of Gerrit do when they are interrupted. */
+  private static void pause() {
+    try {
+      Thread.sleep(60_000);
+    } catch (InterruptedException e) {
+      throw new StorageException(e);
+    }
   }
 }

@@ -1,9 +1,23 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.git;
 
+import static io.lockstep.bridge.git.RepositoryUnderTest.NOWHERE;
+import static io.lockstep.bridge.git.RepositoryUnderTest.ZERO;
 import static io.lockstep.bridge.git.Row.differs;
 import static io.lockstep.bridge.git.Row.same;
-import static io.lockstep.bridge.git.Subject.NOWHERE;
-import static io.lockstep.bridge.git.Subject.ZERO;
 
 import java.io.IOException;
 import java.util.ArrayList;
@@ -24,7 +38,7 @@ final class BatchRows {
   private BatchRows() {}
 
   private interface Commands {
-    ReceiveCommand[] of(Subject on);
+    ReceiveCommand[] of(RepositoryUnderTest on);
   }
 
   static final List<Row> ROWS = rows();
@@ -41,7 +55,10 @@ final class BatchRows {
     rows.add(
         differs(
             "atomic: deletes a name and creates below it",
-            batch(true, false, on -> commands(delete(MASTER, on.a), create("refs/heads/master/a", on.a))),
+            batch(
+                true,
+                false,
+                on -> commands(delete(MASTER, on.a), create("refs/heads/master/a", on.a))),
             "refs/heads/master REJECTED_OTHER_REASON\nrefs/heads/master/a REJECTED_OTHER_REASON",
             "git cannot do both in one step, nor could a site that follows"));
     rows.add(
@@ -57,60 +74,153 @@ final class BatchRows {
     rows.add(
         same(
             "each: deletes a name and creates below it",
-            batch(false, false, on -> commands(create("refs/heads/master/a", on.a), delete(MASTER, on.a)))));
+            batch(
+                false,
+                false,
+                on -> commands(create("refs/heads/master/a", on.a), delete(MASTER, on.a)))));
     rows.add(
         differs(
             "atomic: more than one transaction takes",
             on -> on.told(true, false, many(on, 2_001)).lines().findFirst().orElseThrow(),
             "refs/tags/n0 REJECTED_OTHER_REASON",
             "one transaction takes 2,000 refs"));
-    rows.add(same("each: more than one transaction takes", on -> on.told(false, false, many(on, 2_100))));
-    rows.add(same("atomic: as many as one transaction takes", on -> on.told(true, false, many(on, 2_000))));
+    rows.add(
+        same(
+            "each: more than one transaction takes", on -> on.told(false, false, many(on, 2_100))));
+    rows.add(
+        same(
+            "atomic: as many as one transaction takes",
+            on -> on.told(true, false, many(on, 2_000))));
     return rows;
   }
 
-  /** On {@code master = a} and {@code topic = b}. */
+  /** Rows that start with {@code master = a} and {@code topic = b}. */
   private static List<Row> plain(String kind, boolean atomic, boolean force) {
     List<Row> rows = new ArrayList<>();
-    add(rows, kind + "creates two", atomic, force, on -> commands(create(OTHER, on.a), create("refs/tags/v1", on.b)));
-    add(rows, kind + "moves, creates, deletes", atomic, force,
+    add(
+        rows,
+        kind + "creates two",
+        atomic,
+        force,
+        on -> commands(create(OTHER, on.a), create("refs/tags/v1", on.b)));
+    add(
+        rows,
+        kind + "moves, creates, deletes",
+        atomic,
+        force,
         on -> commands(update(MASTER, on.a, on.c), create(OTHER, on.x), delete(TOPIC, on.b)));
-    add(rows, kind + "one stale", atomic, force,
+    add(
+        rows,
+        kind + "one stale",
+        atomic,
+        force,
         on -> commands(update(MASTER, on.b, on.c), update(TOPIC, on.b, on.c), create(OTHER, on.a)));
-    add(rows, kind + "all stale", atomic, force,
+    add(
+        rows,
+        kind + "all stale",
+        atomic,
+        force,
         on -> commands(update(MASTER, on.b, on.c), delete(TOPIC, on.a), create(TOPIC + "2", on.a)));
-    add(rows, kind + "creates what is there", atomic, force,
+    add(
+        rows,
+        kind + "creates what is there",
+        atomic,
+        force,
         on -> commands(create(MASTER, on.a), create(OTHER, on.a)));
-    add(rows, kind + "creates what is there with another value", atomic, force,
+    add(
+        rows,
+        kind + "creates what is there with another value",
+        atomic,
+        force,
         on -> commands(create(MASTER, on.b), create(OTHER, on.a)));
-    add(rows, kind + "updates what is not there", atomic, force,
+    add(
+        rows,
+        kind + "updates what is not there",
+        atomic,
+        force,
         on -> commands(update(OTHER, on.a, on.b), update(TOPIC, on.b, on.c)));
-    add(rows, kind + "deletes what is not there", atomic, force,
+    add(
+        rows,
+        kind + "deletes what is not there",
+        atomic,
+        force,
         on -> commands(delete(OTHER, on.a), update(TOPIC, on.b, on.c)));
-    add(rows, kind + "back", atomic, force,
+    add(
+        rows,
+        kind + "back",
+        atomic,
+        force,
         on -> commands(update(TOPIC, on.b, on.a), update(MASTER, on.a, on.b)));
-    add(rows, kind + "unrelated", atomic, force,
+    add(
+        rows,
+        kind + "unrelated",
+        atomic,
+        force,
         on -> commands(update(MASTER, on.a, on.b), update(TOPIC, on.b, on.x)));
-    add(rows, kind + "no change", atomic, force,
+    add(
+        rows,
+        kind + "no change",
+        atomic,
+        force,
         on -> commands(update(MASTER, on.a, on.a), update(TOPIC, on.b, on.c)));
-    add(rows, kind + "a missing object", atomic, force,
+    add(
+        rows,
+        kind + "a missing object",
+        atomic,
+        force,
         on -> commands(update(MASTER, on.a, NOWHERE), create(OTHER, on.a)));
-    add(rows, kind + "a missing old object", atomic, force,
+    add(
+        rows,
+        kind + "a missing old object",
+        atomic,
+        force,
         on -> commands(delete(MASTER, NOWHERE), create(OTHER, on.a)));
-    add(rows, kind + "below a ref", atomic, force,
+    add(
+        rows,
+        kind + "below a ref",
+        atomic,
+        force,
         on -> commands(create("refs/heads/topic/a", on.a), create(OTHER, on.a)));
-    add(rows, kind + "above a ref", atomic, force,
+    add(
+        rows,
+        kind + "above a ref",
+        atomic,
+        force,
         on -> commands(create(OTHER, on.a), create("refs/heads", on.a)));
-    add(rows, kind + "names that exclude each other", atomic, force,
+    add(
+        rows,
+        kind + "names that exclude each other",
+        atomic,
+        force,
         on -> commands(create("refs/heads/n", on.a), create("refs/heads/n/m", on.a)));
-    add(rows, kind + "blobs", atomic, force,
+    add(
+        rows,
+        kind + "blobs",
+        atomic,
+        force,
         on -> commands(create("refs/sequences/changes", on.blob), update(MASTER, on.a, on.b)));
-    add(rows, kind + "local and replicated", atomic, force,
-        on -> commands(create("refs/changes/01/1/1", on.a), create("refs/changes/01/1/meta", on.x),
-            create("refs/cache-automerge/ab/cd", on.b)));
+    add(
+        rows,
+        kind + "local and replicated",
+        atomic,
+        force,
+        on ->
+            commands(
+                create("refs/changes/01/1/1", on.a),
+                create("refs/changes/01/1/meta", on.x),
+                create("refs/cache-automerge/ab/cd", on.b)));
     add(rows, kind + "only one", atomic, force, on -> commands(update(MASTER, on.a, on.b)));
-    add(rows, kind + "only one, unrelated", atomic, force, on -> commands(update(MASTER, on.a, on.x)));
-    add(rows, kind + "only one, deleted without its value", atomic, force,
+    add(
+        rows,
+        kind + "only one, unrelated",
+        atomic,
+        force,
+        on -> commands(update(MASTER, on.a, on.x)));
+    add(
+        rows,
+        kind + "only one, deleted without its value",
+        atomic,
+        force,
         on -> commands(new ReceiveCommand(ZERO, ZERO, TOPIC, ReceiveCommand.Type.DELETE)));
     return rows;
   }
@@ -133,11 +243,15 @@ final class BatchRows {
     return rows;
   }
 
-  private static void add(List<Row> rows, String name, boolean atomic, boolean force, Commands commands) {
+  private static void add(
+      List<Row> rows, String name, boolean atomic, boolean force, Commands commands) {
     rows.add(same(name, batch(atomic, force, commands)));
   }
 
-  /** Batches one after the other, the last one's results; on {@code master = a} and {@code topic = b}. */
+  /**
+   * Executes batches one after the other, starting with {@code master = a} and {@code topic = b}.
+   * Returns the results of the last one.
+   */
   private static Row.Scenario batch(boolean atomic, boolean force, Commands... batches) {
     return on -> {
       on.have(MASTER, on.a);
@@ -150,7 +264,7 @@ final class BatchRows {
     };
   }
 
-  private static String withCertificate(Subject on, boolean atomic) throws IOException {
+  private static String withCertificate(RepositoryUnderTest on, boolean atomic) throws IOException {
     PushCertificate certificate =
         PushCertificateParser.fromString(
             String.join(
@@ -172,8 +286,10 @@ final class BatchRows {
     return on.told(batch);
   }
 
-  private static ReceiveCommand[] many(Subject on, int count) {
-    return IntStream.range(0, count).mapToObj(n -> create("refs/tags/n" + n, on.a)).toArray(ReceiveCommand[]::new);
+  private static ReceiveCommand[] many(RepositoryUnderTest on, int count) {
+    return IntStream.range(0, count)
+        .mapToObj(n -> create("refs/tags/n" + n, on.a))
+        .toArray(ReceiveCommand[]::new);
   }
 
   private static ReceiveCommand create(String name, ObjectId to) {

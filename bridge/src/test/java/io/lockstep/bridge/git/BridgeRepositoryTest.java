@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.git;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
@@ -8,11 +22,12 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.google.gerrit.entities.Project;
+import com.google.gerrit.metrics.DisabledMetricMaker;
+import com.google.gerrit.metrics.MetricMaker;
 import com.google.gerrit.server.config.GerritServerConfig;
 import com.google.gerrit.server.config.SitePaths;
 import com.google.gerrit.server.git.DelegateRepository;
 import com.google.gerrit.server.git.GitRepositoryManager.Status;
-import com.google.gerrit.server.git.LocalDiskRepositoryManager;
 import com.google.gerrit.server.git.RepositoryExistsException;
 import com.google.inject.AbstractModule;
 import com.google.inject.Guice;
@@ -70,6 +85,7 @@ final class BridgeRepositoryTest {
         new AbstractModule() {
           @Override
           protected void configure() {
+            bind(MetricMaker.class).to(DisabledMetricMaker.class);
             bind(Config.class).annotatedWith(GerritServerConfig.class).toInstance(config);
             bind(Sidecar.class).toInstance(sidecar);
             bind(SitePaths.class).toInstance(sitePaths());
@@ -104,7 +120,9 @@ final class BridgeRepositoryTest {
     try (FileRepository repository = new FileRepository(aside.toFile())) {
       repository.create(true);
     }
-    assertTrue(manager.list().stream().noneMatch(name -> name.get().startsWith(".lockstep")), manager.list().toString());
+    assertTrue(
+        manager.list().stream().noneMatch(name -> name.get().startsWith(".lockstep")),
+        manager.list().toString());
   }
 
   @Test
@@ -129,14 +147,16 @@ final class BridgeRepositoryTest {
   void aBasePathThatIsNotTheSidecarsRootIsTold() {
     BridgeRepositoryManager elsewhere = manager(site.resolve("elsewhere"), sidecar);
     Project.NameKey name = Project.nameKey("misplaced");
-    SidecarException told = assertThrows(SidecarException.class, () -> elsewhere.createRepository(name));
-    assertTrue(told.getMessage().contains("gerrit.basePath is not the sidecar's root"), told.getMessage());
+    SidecarException told =
+        assertThrows(SidecarException.class, () -> elsewhere.createRepository(name));
+    assertTrue(
+        told.getMessage().contains("gerrit.basePath is not the sidecar's root"), told.getMessage());
   }
 
   @Test
   void whoAsksMayHaveALongName() throws Exception {
     try (Repository repository = manager.createRepository(Project.nameKey("long-name"))) {
-      Subject on = new Subject(repository);
+      RepositoryUnderTest on = new RepositoryUnderTest(repository);
       RefUpdate update = on.update(TOPIC, on.a);
       update.setRefLogIdent(new PersonIdent("ü".repeat(2000), "u@example.com"));
       assertEquals(RefUpdate.Result.NEW, update.update());
@@ -145,17 +165,21 @@ final class BridgeRepositoryTest {
 
   @Test
   void withoutASidecarNothingIsWrittenAndReadingGoesOn() throws Exception {
-    Sidecar away = new Sidecar(new Endpoint.Unix(site.resolve("nobody")), Duration.ofSeconds(5));
+    Sidecar away =
+        new Sidecar(
+            new Endpoint.Unix(site.resolve("nobody")),
+            Duration.ofSeconds(5),
+            new DisabledMetricMaker());
     BridgeRepositoryManager cut = manager(process.root(), away);
     Project.NameKey name = Project.nameKey("cut-off");
     manager.createRepository(name).close();
     try (Repository repository = cut.openRepository(name)) {
-      Subject on = new Subject(repository);
+      RepositoryUnderTest on = new RepositoryUnderTest(repository);
       RefUpdate update = on.update(TOPIC, on.a);
       assertThrows(SidecarException.class, update::update);
       assertEquals(RefUpdate.Result.IO_FAILURE, update.getResult());
       assertNull(repository.exactRef(TOPIC));
-      ReceiveCommand command = new ReceiveCommand(Subject.ZERO, on.a, TOPIC);
+      ReceiveCommand command = new ReceiveCommand(RepositoryUnderTest.ZERO, on.a, TOPIC);
       assertThrows(SidecarException.class, () -> on.told(true, false, command));
       assertEquals(ReceiveCommand.Result.NOT_ATTEMPTED, command.getResult());
     }
@@ -171,7 +195,8 @@ final class BridgeRepositoryTest {
       assertTrue(((DelegateRepository) repository).delegate() instanceof FileRepository);
       IOException refused =
           assertThrows(
-              IOException.class, () -> ((DelegateRepository) repository).convertRefStorage("reftable", true, true));
+              IOException.class,
+              () -> ((DelegateRepository) repository).convertRefStorage("reftable", true, true));
       assertTrue(refused.getMessage().contains("nothing was converted"));
     }
   }
@@ -179,12 +204,14 @@ final class BridgeRepositoryTest {
   @Test
   void keptOldValuesAreNobodysToSee() throws Exception {
     try (Repository repository = manager.createRepository(Project.nameKey("kept"))) {
-      Subject on = new Subject(repository);
+      RepositoryUnderTest on = new RepositoryUnderTest(repository);
       on.have(TOPIC, on.a);
       RefUpdate force = on.update(TOPIC, on.x);
       assertEquals(RefUpdate.Result.FORCED, force.forceUpdate());
       Repository local = ((DelegateRepository) repository).delegate();
-      assertFalse(local.getRefDatabase().getRefsByPrefix("refs/lockstep/").isEmpty(), "the old value is kept");
+      assertFalse(
+          local.getRefDatabase().getRefsByPrefix("refs/lockstep/").isEmpty(),
+          "the old value is kept");
       RefDatabase refs = repository.getRefDatabase();
       assertShown(refs.getRefs());
       assertShown(refs.getRefsByPrefix("refs/"));

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.git;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
@@ -18,8 +32,9 @@ import org.junit.jupiter.api.TestFactory;
 import org.junit.jupiter.api.io.TempDir;
 
 /**
- * JGit's contract of ref updates: each scenario runs on a bare repository and on one whose refs a real sidecar moves, and
- * both must answer the same and hold the same refs afterwards. Rows that differ on purpose say what and why.
+ * JGit's contract of ref updates. Each scenario runs on a bare repository and on one whose refs a
+ * real sidecar moves. Both must return the same result and have the same refs afterwards. Rows that
+ * differ on purpose state the difference and the reason.
  */
 final class ConformanceTest {
   private static final String MASTER = "refs/heads/master";
@@ -61,8 +76,8 @@ final class ConformanceTest {
     try (Repository bare = bare(plain.resolve(project));
         Repository local = new FileRepository(process.root().resolve(project + ".git").toFile());
         Repository wrapped = new BridgeRepository(local, project, sidecar)) {
-      String expected = observe(row, new Subject(bare));
-      String actual = observe(row, new Subject(wrapped));
+      String expected = observe(row, new RepositoryUnderTest(bare));
+      String actual = observe(row, new RepositoryUnderTest(wrapped));
       if (row.difference() == null) {
         assertEquals(expected, actual);
       } else {
@@ -78,8 +93,8 @@ final class ConformanceTest {
     return bare;
   }
 
-  /** The answer; and, in a row that does not differ, all refs. */
-  private static String observe(Row row, Subject subject) throws Exception {
+  /** The result, and all refs if the row does not differ. */
+  private static String observe(Row row, RepositoryUnderTest subject) throws Exception {
     String answer = row.scenario().run(subject);
     return row.difference() == null ? answer + "\n--\n" + subject.refs() : answer;
   }

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.git;
 
 import static io.lockstep.bridge.git.Row.differs;
@@ -12,11 +26,12 @@ import org.eclipse.jgit.lib.ObjectId;
 import org.eclipse.jgit.lib.RefRename;
 import org.eclipse.jgit.lib.RefUpdate;
 
-/** Every result of a single ref's update. */
+/** Every result of the update of a single ref. */
 final class RefUpdateRows {
   private static final String MASTER = "refs/heads/master";
   private static final String TOPIC = "refs/heads/topic";
-  private static final String NO_COMMIT = "git, which moves the refs of every site, keeps only commits on branches";
+  private static final String NO_COMMIT =
+      "git, which moves the refs of every site, keeps only commits on branches";
 
   private RefUpdateRows() {}
 
@@ -24,8 +39,9 @@ final class RefUpdateRows {
     void on(RefUpdate update) throws IOException;
   }
 
-  /** Updates {@code topic}, which is {@code b} (or not there), to a value. */
-  private static Row.Scenario topic(boolean isThere, Function<Subject, ObjectId> value, Act act) {
+  /** Updates {@code topic}, which is {@code b} or does not exist, to a value. */
+  private static Row.Scenario topic(
+      boolean isThere, Function<RepositoryUnderTest, ObjectId> value, Act act) {
     return on -> {
       if (isThere) {
         on.have(TOPIC, on.b);
@@ -36,7 +52,7 @@ final class RefUpdateRows {
     };
   }
 
-  /** Deletes {@code topic}; a new value of null and of zero are both told as zero. */
+  /** Deletes {@code topic}. A null new value is reported as zero. */
   private static Row.Scenario delete(boolean isThere, Act prepare) {
     return on -> {
       if (isThere) {
@@ -46,7 +62,7 @@ final class RefUpdateRows {
       prepare.on(update);
       update.delete();
       if (update.getNewObjectId() == null) {
-        update.setNewObjectId(Subject.ZERO);
+        update.setNewObjectId(RepositoryUnderTest.ZERO);
       }
       return on.told(update);
     };
@@ -75,7 +91,8 @@ final class RefUpdateRows {
     return create(name, on -> on.a, there);
   }
 
-  private static Row.Scenario create(String name, Function<Subject, ObjectId> value, String... there) {
+  private static Row.Scenario create(
+      String name, Function<RepositoryUnderTest, ObjectId> value, String... there) {
     return on -> {
       for (String one : there) {
         on.have(one, on.a);
@@ -96,7 +113,7 @@ final class RefUpdateRows {
                   true,
                   on -> on.c,
                   update -> {
-                    update.setExpectedOldObjectId(Subject.ZERO);
+                    update.setExpectedOldObjectId(RepositoryUnderTest.ZERO);
                     update.update();
                   })),
           same("fast-forward", topic(true, on -> on.c, RefUpdate::update)),
@@ -117,11 +134,15 @@ final class RefUpdateRows {
               topic(true, on -> on.blob, RefUpdate::forceUpdate),
               "REJECTED_OTHER_REASON refs/heads/topic 52bf07ff->8e2afd34",
               NO_COMMIT),
-          same("a missing object", topic(true, on -> Subject.NOWHERE, RefUpdate::forceUpdate)),
-          same("create with a missing object", topic(false, on -> Subject.NOWHERE, RefUpdate::update)),
+          same(
+              "a missing object",
+              topic(true, on -> RepositoryUnderTest.NOWHERE, RefUpdate::forceUpdate)),
+          same(
+              "create with a missing object",
+              topic(false, on -> RepositoryUnderTest.NOWHERE, RefUpdate::update)),
           same("expected old value", on -> expected(on, on.b)),
           same("unexpected old value", on -> expected(on, on.a)),
-          same("expected to be absent", on -> expected(on, Subject.ZERO)),
+          same("expected to be absent", on -> expected(on, RepositoryUnderTest.ZERO)),
           same("delete", delete(true, update -> update.setForceUpdate(true))),
           same("delete, not forced", delete(true, update -> {})),
           same("delete what is not there", delete(false, update -> update.setForceUpdate(true))),
@@ -131,7 +152,7 @@ final class RefUpdateRows {
                   true,
                   update -> {
                     update.setForceUpdate(true);
-                    update.setExpectedOldObjectId(Subject.NOWHERE);
+                    update.setExpectedOldObjectId(RepositoryUnderTest.NOWHERE);
                   })),
           differs(
               "the new value of a deletion is zero",
@@ -142,7 +163,7 @@ final class RefUpdateRows {
                 update.delete();
                 return update.getResult() + " " + update.getNewObjectId();
               },
-              "FORCED " + Subject.ZERO,
+              "FORCED " + RepositoryUnderTest.ZERO,
               "JGit leaves null, which callers of Gerrit trip over"),
           same("delete and create again", on -> deleteAndCreate(on)),
           same("below a ref", create("refs/heads/topic/a", TOPIC)),
@@ -194,7 +215,8 @@ final class RefUpdateRows {
           same("rename", rename(TOPIC, "refs/heads/other", TOPIC)),
           same("rename the branch that HEAD names", rename(MASTER, "refs/heads/main", MASTER)),
           same("rename onto a ref", rename(TOPIC, "refs/heads/other", TOPIC, "refs/heads/other")),
-          same("rename below a ref", rename(TOPIC, "refs/heads/other/a", TOPIC, "refs/heads/other")),
+          same(
+              "rename below a ref", rename(TOPIC, "refs/heads/other/a", TOPIC, "refs/heads/other")),
           differs(
               "rename below itself",
               rename(TOPIC, "refs/heads/topic/a", TOPIC),
@@ -213,7 +235,7 @@ final class RefUpdateRows {
               "NEW, not logged",
               "git moves the ref, and logs none of a branch; the journal is the log"));
 
-  private static String expected(Subject on, ObjectId old) throws IOException {
+  private static String expected(RepositoryUnderTest on, ObjectId old) throws IOException {
     on.have(TOPIC, on.b);
     RefUpdate update = on.update(TOPIC, on.c);
     update.setExpectedOldObjectId(old);
@@ -221,18 +243,18 @@ final class RefUpdateRows {
     return on.told(update);
   }
 
-  private static String deleteAndCreate(Subject on) throws IOException {
+  private static String deleteAndCreate(RepositoryUnderTest on) throws IOException {
     on.have(TOPIC, on.b);
     RefUpdate delete = on.git.updateRef(TOPIC);
     delete.setForceUpdate(true);
     delete.delete();
     RefUpdate create = on.update(TOPIC, on.a);
-    create.setExpectedOldObjectId(Subject.ZERO);
+    create.setExpectedOldObjectId(RepositoryUnderTest.ZERO);
     create.update();
     return delete.getResult() + " " + on.told(create);
   }
 
-  private static String throughHead(Subject on, boolean isBorn) throws IOException {
+  private static String throughHead(RepositoryUnderTest on, boolean isBorn) throws IOException {
     if (isBorn) {
       on.have(MASTER, on.a);
     }

@@ -1,12 +1,27 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.git;
 
-import static io.lockstep.bridge.git.Subject.ZERO;
+import static io.lockstep.bridge.git.RepositoryUnderTest.ZERO;
 import static io.lockstep.bridge.sidecar.ScriptedSidecar.http;
 import static io.lockstep.bridge.sidecar.ScriptedSidecar.verdict;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.google.gerrit.metrics.DisabledMetricMaker;
 import io.lockstep.bridge.sidecar.Endpoint;
 import io.lockstep.bridge.sidecar.ScriptedSidecar;
 import io.lockstep.bridge.sidecar.Sidecar;
@@ -25,7 +40,7 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** What Gerrit is told when JGit's checks pass and the sidecar says otherwise. */
+/** The results for Gerrit when the checks of JGit pass and the sidecar refuses. */
 final class VerdictTest {
   private static final String X = "refs/heads/x";
   private static final String Y = "refs/heads/y";
@@ -33,14 +48,18 @@ final class VerdictTest {
   @TempDir Path folder;
   private FileRepository local;
   private Sidecar client;
-  private Subject on;
+  private RepositoryUnderTest on;
 
   @BeforeEach
   void open() throws Exception {
     local = new FileRepository(folder.resolve("p.git").toFile());
     local.create(true);
-    client = new Sidecar(new Endpoint.Unix(folder.resolve("s")), Duration.ofSeconds(5));
-    on = new Subject(new BridgeRepository(local, "p", client));
+    client =
+        new Sidecar(
+            new Endpoint.Unix(folder.resolve("s")),
+            Duration.ofSeconds(5),
+            new DisabledMetricMaker());
+    on = new RepositoryUnderTest(new BridgeRepository(local, "p", client));
   }
 
   @AfterEach
@@ -56,7 +75,8 @@ final class VerdictTest {
   private static String batch(String... codes) {
     StringBuilder results = new StringBuilder();
     for (String code : codes) {
-      String result = "{\"ref\":\"r\",\"outcome\":\"%s\",\"refusal\":{\"code\":\"%s\",\"message\":\"why\"}},";
+      String result =
+          "{\"ref\":\"r\",\"outcome\":\"%s\",\"refusal\":{\"code\":\"%s\",\"message\":\"why\"}},";
       results.append(result.formatted(code.equals("committed") ? "committed" : "refused", code));
     }
     results.setLength(results.length() - 1);
@@ -75,7 +95,9 @@ final class VerdictTest {
   @Test
   void anAtomicBatchThatLostACompareIsOneThatGerritRetries() throws Exception {
     try (ScriptedSidecar sidecar = answers(batch("transaction", "stale"))) {
-      String told = on.told(true, false, new ReceiveCommand(ZERO, on.a, X), new ReceiveCommand(ZERO, on.a, Y));
+      String told =
+          on.told(
+              true, false, new ReceiveCommand(ZERO, on.a, X), new ReceiveCommand(ZERO, on.a, Y));
       assertEquals(X + " REJECTED_OTHER_REASON (aborted)\n" + Y + " LOCK_FAILURE", told);
       assertEquals(1, sidecar.requests.size());
     }
@@ -84,7 +106,9 @@ final class VerdictTest {
   @Test
   void aPartThatWasCommittedIsTold() throws Exception {
     try (ScriptedSidecar sidecar = answers(batch("committed", "unavailable"))) {
-      String told = on.told(false, false, new ReceiveCommand(ZERO, on.a, X), new ReceiveCommand(ZERO, on.a, Y));
+      String told =
+          on.told(
+              false, false, new ReceiveCommand(ZERO, on.a, X), new ReceiveCommand(ZERO, on.a, Y));
       assertEquals(X + " OK\n" + Y + " REJECTED_OTHER_REASON", told);
       assertEquals(1, sidecar.requests.size());
     }

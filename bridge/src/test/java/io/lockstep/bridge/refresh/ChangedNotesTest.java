@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.refresh;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
@@ -23,7 +37,7 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** What differs between two versions of Gerrit's external ids. */
+/** The differences between two versions of external ids. */
 final class ChangedNotesTest {
   @TempDir Path folder;
   private FileRepository repository;
@@ -66,7 +80,7 @@ final class ChangedNotesTest {
   }
 
   private List<Integer> changed(ObjectId old, ObjectId next) throws Exception {
-    return ChangedNotes.between(repository, new Subject.Span(old, next)).stream()
+    return ChangedNotes.between(repository, new RefreshTarget.Span(old, next)).stream()
         .flatMap(note -> note.getSubsections("externalId").stream().map(key -> account(note, key)))
         .sorted()
         .toList();
@@ -89,7 +103,8 @@ final class ChangedNotesTest {
     ObjectId some = version(Map.of("aa/1", note(1)));
     assertEquals(List.of(1), changed(ObjectId.zeroId(), some));
     assertEquals(List.of(1), changed(some, ObjectId.zeroId()));
-    assertEquals(List.of(1), changed(ObjectId.fromString("deadbeefdeadbeefdeadbeefdeadbeefdeadbeef"), some));
+    assertEquals(
+        List.of(1), changed(ObjectId.fromString("deadbeefdeadbeefdeadbeefdeadbeefdeadbeef"), some));
   }
 
   @Test

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.refresh;
 
 import static io.lockstep.bridge.sidecar.RoutedSidecar.await;
@@ -10,10 +24,13 @@ import com.google.gerrit.entities.Change;
 import com.google.gerrit.entities.Project;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
-import io.lockstep.bridge.BridgeProcess;
+import io.lockstep.bridge.BridgeInstance;
 import io.lockstep.bridge.sidecar.RoutedSidecar;
 import io.lockstep.bridge.sidecar.Sidecar;
+import io.lockstep.bridge.sidecar.Sleeper;
+import io.lockstep.bridge.work.TestWorkQueue;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.List;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
@@ -24,50 +41,60 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** What becomes of the tasks that a sidecar hands out. */
+/** The refresh tasks that a sidecar hands out: executed, reported, killed. */
 final class RefreshPullerTest {
   private static final String TASKS = "POST /v1/refresh/tasks";
   private static final String DONE = "POST /v1/refresh/done";
   private static final String NONE = "200 {\"tasks\":[]}";
   private static final String TAKEN = "200 {}";
-  private static final String GONE = "400 {\"code\":\"invalid\",\"message\":\"superseded\",\"retry\":false}";
-  private static final String AWAY = "503 {\"code\":\"unavailable\",\"message\":\"later\",\"retry\":true}";
+  private static final String GONE =
+      "400 {\"code\":\"invalid\",\"message\":\"superseded\",\"retry\":false}";
+  private static final String AWAY =
+      "503 {\"code\":\"unavailable\",\"message\":\"later\",\"retry\":true}";
 
   @TempDir Path folder;
   private RoutedSidecar sidecar;
   private Sidecar client;
+  private final TestWorkQueue queue = new TestWorkQueue();
   private RefreshPuller puller;
-  private final Set<Subject> refreshed = ConcurrentHashMap.newKeySet();
+  private final Set<RefreshTarget> refreshed = ConcurrentHashMap.newKeySet();
   private final Set<Boolean> owned = ConcurrentHashMap.newKeySet();
 
   @BeforeEach
   void prepare() throws Exception {
     sidecar = new RoutedSidecar(folder).on(TASKS, NONE).on(DONE, TAKEN);
     client = sidecar.client();
-    puller = new RefreshPuller(client, new BridgeProcess(), this::refresh);
+    puller =
+        new RefreshPuller(client, new BridgeInstance(), queue.bridge, this::refresh, queue.metrics);
   }
 
   @AfterEach
   void end() {
     puller.stop();
+    queue.close();
     client.close();
     sidecar.close();
   }
 
-  private void refresh(Subject subject, boolean own) {
-    if (subject.equals(change(13))) {
+  private void refresh(RefreshTarget target, boolean own) throws InterruptedException {
+    if (target.equals(change(99))) {
+      Thread.sleep(60_000);
+    }
+    if (target.equals(change(13))) {
       throw new IllegalStateException("no luck", new RuntimeException("x".repeat(1000)));
     }
-    refreshed.add(subject);
+    refreshed.add(target);
     owned.add(own);
   }
 
-  private static Subject change(int number) {
-    return new Subject.OfChange(Project.nameKey("p"), Change.id(number));
+  private static RefreshTarget change(int number) {
+    return new RefreshTarget.ChangeTarget(Project.nameKey("p"), Change.id(number));
   }
 
   private static String task(int id) {
-    String task = "{\"id\":%1$d,\"own\":%2$b,\"attempt\":1,\"kind\":\"change\",\"project\":\"p\",\"number\":%1$d}";
+    String task =
+        "{\"id\":%1$d,\"own\":%2$b,\"attempt\":1,"
+            + "\"kind\":\"change\",\"project\":\"p\",\"number\":%1$d}";
     return task.formatted(id, id % 2 == 0);
   }
 
@@ -97,9 +124,15 @@ final class RefreshPullerTest {
     await(() -> done().equals(List.of(11, 12, 14)));
     assertEquals(Set.of(change(11), change(12), change(14)), refreshed);
     assertEquals(Set.of(true, false), owned);
-    await(() -> sidecar.asked(DONE).stream().anyMatch(body -> !body.getAsJsonArray("failed").isEmpty()));
+    await(
+        () ->
+            sidecar.asked(DONE).stream()
+                .anyMatch(body -> !body.getAsJsonArray("failed").isEmpty()));
     JsonObject report =
-        sidecar.asked(DONE).stream().filter(body -> !body.getAsJsonArray("failed").isEmpty()).findFirst().orElseThrow();
+        sidecar.asked(DONE).stream()
+            .filter(body -> !body.getAsJsonArray("failed").isEmpty())
+            .findFirst()
+            .orElseThrow();
     JsonObject failed = report.getAsJsonArray("failed").get(0).getAsJsonObject();
     assertEquals(13, failed.get("id").getAsInt());
     String why = failed.get("why").getAsString();
@@ -111,7 +144,8 @@ final class RefreshPullerTest {
 
   @Test
   void aTaskThatThisBridgeDoesNotKnowFails() {
-    sidecar.on(TASKS, "200 {\"tasks\":[{\"id\":1,\"own\":false,\"attempt\":1,\"kind\":\"moon\"}]}", NONE);
+    sidecar.on(
+        TASKS, "200 {\"tasks\":[{\"id\":1,\"own\":false,\"attempt\":1,\"kind\":\"moon\"}]}", NONE);
     puller.start();
     await(() -> !sidecar.asked(DONE).isEmpty());
     assertTrue(sidecar.asked(DONE).get(0).toString().contains("knows no tasks of kind moon"));
@@ -140,12 +174,16 @@ final class RefreshPullerTest {
     sidecar.on(TASKS, tasks(1, 1), GONE, tasks(3, 3), NONE).on(DONE, GONE, TAKEN);
     puller.start();
     await(() -> done().contains(3));
-    assertFalse(sidecar.asked(TASKS).stream().map(RefreshPullerTest::session).distinct().count() < 2);
+    assertFalse(
+        sidecar.asked(TASKS).stream().map(RefreshPullerTest::session).distinct().count() < 2);
   }
 
   @Test
   void aSidecarThatDoesNotTakeReportsHandsOutOnlySoMuch() {
-    String[] all = IntStream.range(0, 10).mapToObj(n -> tasks(100 + 64 * n, 163 + 64 * n)).toArray(String[]::new);
+    String[] all =
+        IntStream.range(0, 10)
+            .mapToObj(n -> tasks(100 + 64 * n, 163 + 64 * n))
+            .toArray(String[]::new);
     sidecar.on(TASKS, all).on(DONE, AWAY);
     puller.start();
     await(() -> sidecar.asked(TASKS).size() == 4 && sidecar.asked(DONE).size() > 2);
@@ -161,5 +199,56 @@ final class RefreshPullerTest {
     int before = sidecar.asked(TASKS).size();
     puller.stop();
     assertEquals(before, sidecar.asked(TASKS).size());
+  }
+
+  private List<Integer> failed() {
+    return sidecar.asked(DONE).stream()
+        .flatMap(body -> body.getAsJsonArray("failed").asList().stream())
+        .map(failure -> failure.getAsJsonObject().get("id").getAsInt())
+        .sorted()
+        .distinct()
+        .toList();
+  }
+
+  @Test
+  void aRefreshThatIsKilledIsReportedAsFailedWhetherItRunsOrWaits() {
+    String all = IntStream.range(0, 12).mapToObj(n -> task(99)).collect(Collectors.joining(","));
+    sidecar.on(TASKS, "200 {\"tasks\":[" + all + "]}", NONE);
+    puller.start();
+    await(
+        () ->
+            queue.commands().stream().filter("lockstep: refresh change 99 of p"::equals).count()
+                == 12);
+    while (queue.kill("lockstep: refresh change 99 of p")) {
+      Sleeper.sleep(Duration.ofMillis(1));
+    }
+    await(() -> reports() == 12);
+    assertEquals(List.of(99), failed());
+    assertEquals(List.of(), done());
+    assertEquals(12, queue.metrics.count("lockstep/refresh/failures/change"));
+  }
+
+  private long reports() {
+    return sidecar.asked(DONE).stream()
+        .mapToInt(body -> body.getAsJsonArray("failed").size())
+        .sum();
+  }
+
+  @Test
+  void noTaskIsLostWhenALoopIsKilled() {
+    sidecar.on(TASKS, tasks(1, 2), NONE).on(DONE, AWAY);
+    puller.start();
+    await(() -> !sidecar.asked(DONE).isEmpty());
+    assertTrue(queue.kill("lockstep: report refresh tasks"));
+    assertTrue(queue.kill("lockstep: fetch refresh tasks"));
+    // An answer that arrives while the task ends is lost; the real sidecar would repeat it.
+    await(() -> restarts("fetch") == 1 && restarts("report") == 1);
+    sidecar.on(TASKS, tasks(3, 4), NONE).on(DONE, TAKEN);
+    await(() -> done().equals(List.of(1, 2, 3, 4)));
+    await(() -> queue.commands().size() == 2);
+  }
+
+  private long restarts(String loop) {
+    return queue.metrics.count("lockstep/background/restarts/" + loop + "_refresh_tasks");
   }
 }

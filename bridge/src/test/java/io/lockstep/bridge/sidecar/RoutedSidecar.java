@@ -1,7 +1,22 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.sidecar;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
 
+import com.google.gerrit.metrics.DisabledMetricMaker;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
 import com.sun.net.httpserver.HttpExchange;
@@ -23,11 +38,11 @@ import java.util.concurrent.Executors;
 import java.util.function.BooleanSupplier;
 
 /**
- * Answers many callers at once, each method and path from a script of its own, whose last line stands for ever. A path
- * without a script is 404, as in an older sidecar.
+ * Answers concurrent requests. Each method and path has a script of its own, whose last line is
+ * repeated. A path without a script is 404, as in an older sidecar.
  */
 public final class RoutedSidecar implements AutoCloseable {
-  /** Hang up instead of an answer. */
+  /** Hangs up instead of answering. */
   public static final String HANG_UP = "-";
 
   private final HttpServer server;
@@ -50,18 +65,21 @@ public final class RoutedSidecar implements AutoCloseable {
     return this;
   }
 
-  /** A client of it. */
+  /** Creates a client of this sidecar. */
   public Sidecar client() {
-    return new Sidecar(new Endpoint.Tcp(server.getAddress(), tokens), Duration.ofMillis(1500));
+    return new Sidecar(
+        new Endpoint.Tcp(server.getAddress(), tokens),
+        Duration.ofMillis(1500),
+        new DisabledMetricMaker());
   }
 
-  /** Ends it; a client that finds nobody. */
+  /** Stops the sidecar. Returns a client that cannot connect. */
   public Sidecar closed() {
     close();
     return client();
   }
 
-  /** The bodies that were sent to a method and path. */
+  /** The bodies of the requests with this method and path. */
   public List<JsonObject> asked(String route) {
     List<JsonObject> bodies = asked.getOrDefault(route, List.of());
     synchronized (bodies) {
@@ -69,14 +87,14 @@ public final class RoutedSidecar implements AutoCloseable {
     }
   }
 
-  /** Waits for what must come soon. */
+  /** Waits until a condition holds, and fails after 20 seconds. */
   public static void await(BooleanSupplier found) {
     long end = System.nanoTime() + Duration.ofSeconds(20).toNanos();
     while (!found.getAsBoolean()) {
       if (System.nanoTime() > end) {
         throw new AssertionError("it does not come");
       }
-      Pause.of(5);
+      Sleeper.sleep(Duration.ofMillis(5));
     }
   }
 
@@ -89,7 +107,9 @@ public final class RoutedSidecar implements AutoCloseable {
   private void answer(HttpExchange exchange) throws IOException {
     try (exchange) {
       String route = exchange.getRequestMethod() + " " + exchange.getRequestURI();
-      JsonObject body = JsonParser.parseString(new String(exchange.getRequestBody().readAllBytes(), UTF_8)).getAsJsonObject();
+      JsonObject body =
+          JsonParser.parseString(new String(exchange.getRequestBody().readAllBytes(), UTF_8))
+              .getAsJsonObject();
       List<JsonObject> bodies = asked.computeIfAbsent(route, any -> new ArrayList<>());
       synchronized (bodies) {
         bodies.add(body);

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.sidecar;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
@@ -20,14 +34,15 @@ import java.util.List;
 
 /** Answers each request with the next line of a script, on one connection at a time. */
 public final class ScriptedSidecar implements AutoCloseable {
-  /** Hang up instead of an answer. */
+  /** Hangs up instead of answering. */
   public static final String HANG_UP = "hang up";
 
-  /** Say nothing, and keep the connection. */
+  /** Keeps the connection and sends nothing. */
   public static final String SILENCE = "silence";
 
-  /** What was asked: the first line and the body of each request. */
+  /** The requests: the first line and the body of each. */
   public final List<String> requests = Collections.synchronizedList(new ArrayList<>());
+
   volatile int connections;
 
   private final Deque<String> script = new ArrayDeque<>();
@@ -36,18 +51,27 @@ public final class ScriptedSidecar implements AutoCloseable {
 
   public ScriptedSidecar(Path socket, String... answers) throws IOException {
     script.addAll(List.of(answers));
-    listener = ServerSocketChannel.open(StandardProtocolFamily.UNIX).bind(UnixDomainSocketAddress.of(socket));
+    listener =
+        ServerSocketChannel.open(StandardProtocolFamily.UNIX)
+            .bind(UnixDomainSocketAddress.of(socket));
     thread.start();
   }
 
   public static String http(int status, String body) {
-    return "HTTP/1.1 " + status + " x\r\nContent-Length: " + body.getBytes(UTF_8).length + "\r\n\r\n" + body;
+    return "HTTP/1.1 "
+        + status
+        + " x\r\nContent-Length: "
+        + body.getBytes(UTF_8).length
+        + "\r\n\r\n"
+        + body;
   }
 
   /** An answer to a batch of one. */
   public static String verdict(String outcome, String code) {
     String refusal =
-        code == null ? "" : ",\"refusal\":{\"code\":\"%s\",\"message\":\"because %s\"}".formatted(code, code);
+        code == null
+            ? ""
+            : ",\"refusal\":{\"code\":\"%s\",\"message\":\"because %s\"}".formatted(code, code);
     return http(
         200,
         "{\"outcome\":\"%1$s\",\"results\":[{\"ref\":\"refs/heads/x\",\"outcome\":\"%1$s\"%2$s}]}"
@@ -77,7 +101,8 @@ public final class ScriptedSidecar implements AutoCloseable {
   }
 
   private void converse(SocketChannel channel) throws IOException {
-    BufferedReader input = new BufferedReader(new InputStreamReader(Channels.newInputStream(channel), UTF_8));
+    BufferedReader input =
+        new BufferedReader(new InputStreamReader(Channels.newInputStream(channel), UTF_8));
     OutputStream output = Channels.newOutputStream(channel);
     for (String request = read(input); request != null; request = read(input)) {
       requests.add(request);
@@ -92,7 +117,7 @@ public final class ScriptedSidecar implements AutoCloseable {
     }
   }
 
-  /** A request as its first line and its body; none when the client hung up. */
+  /** Reads the first line and the body of a request. Returns null if the client hung up. */
   private static String read(BufferedReader input) throws IOException {
     String first = input.readLine();
     int length = 0;

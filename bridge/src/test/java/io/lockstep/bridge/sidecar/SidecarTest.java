@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.bridge.sidecar;
 
 import static io.lockstep.bridge.sidecar.ScriptedSidecar.HANG_UP;
@@ -9,8 +23,10 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.google.gerrit.metrics.DisabledMetricMaker;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
+import io.lockstep.bridge.CountingMetricMaker;
 import io.lockstep.bridge.sidecar.RefVerdict.Code;
 import io.lockstep.bridge.sidecar.SidecarException.Kind;
 import java.io.IOException;
@@ -24,10 +40,12 @@ import org.eclipse.jgit.lib.ObjectId;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** What comes of a call, whatever becomes of its answer. */
+/** The result of a call, also when its answers are lost. */
 final class SidecarTest {
-  private static final ObjectId VALUE = ObjectId.fromString("deadbeefdeadbeefdeadbeefdeadbeefdeadbeef");
-  private static final List<RefCommand> ONE = List.of(new RefCommand("refs/heads/x", ObjectId.zeroId(), VALUE));
+  private static final ObjectId VALUE =
+      ObjectId.fromString("deadbeefdeadbeefdeadbeefdeadbeefdeadbeef");
+  private static final List<RefCommand> ONE =
+      List.of(new RefCommand("refs/heads/x", ObjectId.zeroId(), VALUE));
   private static final String NOT_SERVING =
       http(503, "{\"code\":\"not_serving\",\"message\":\"it starts\",\"retry\":true}");
 
@@ -38,7 +56,8 @@ final class SidecarTest {
   }
 
   private Sidecar client() {
-    return new Sidecar(new Endpoint.Unix(folder.resolve("s")), Duration.ofMillis(1500));
+    return new Sidecar(
+        new Endpoint.Unix(folder.resolve("s")), Duration.ofMillis(1500), new DisabledMetricMaker());
   }
 
   private RefVerdict commit(Sidecar client) throws SidecarException {
@@ -51,7 +70,8 @@ final class SidecarTest {
 
   @Test
   void aBatchIsOneRequest() throws Exception {
-    try (ScriptedSidecar sidecar = scripted(verdict("committed", null)); Sidecar client = client()) {
+    try (ScriptedSidecar sidecar = scripted(verdict("committed", null));
+        Sidecar client = client()) {
       assertTrue(commit(client).visible());
       String[] request = sidecar.requests.get(0).split("\n", 2);
       assertEquals("POST /v1/projects/tools%2Fb%C3%BCild/ref-transactions HTTP/1.1", request[0]);
@@ -59,14 +79,57 @@ final class SidecarTest {
       assertEquals("T <t@example.com>", body.get("actor").getAsString());
       long deadline = body.get("deadline_ms").getAsLong();
       assertTrue(deadline > 0 && deadline <= 500, "it answers before we stop waiting: " + deadline);
-      String command = "{\"ref\":\"refs/heads/x\",\"old\":\"absent\",\"new\":\"%s\",\"force\":true}";
-      assertEquals(command.formatted(VALUE.name()), body.getAsJsonArray("commands").get(0).toString());
+      String command =
+          "{\"ref\":\"refs/heads/x\",\"old\":\"absent\",\"new\":\"%s\",\"force\":true}";
+      assertEquals(
+          command.formatted(VALUE.name()), body.getAsJsonArray("commands").get(0).toString());
     }
   }
 
   @Test
+  void theJsonIsThatOfTheBridgeApi() {
+    RefCommand deletion = new RefCommand("refs/heads/x", VALUE, ObjectId.zeroId());
+    Messages.RefTransaction request =
+        new Messages.RefTransaction(
+            "r", true, "T <t@a>", List.of(Messages.Command.of(deletion)), 0);
+    String command = "{\"ref\":\"refs/heads/x\",\"old\":\"%s\",\"new\":null,\"force\":true}";
+    assertEquals(
+        "{\"request_id\":\"r\",\"atomic\":true,\"actor\":\"T <t@a>\",\"commands\":["
+            + command.formatted(VALUE.name())
+            + "],\"deadline_ms\":1}",
+        Json.write(request.withDeadline(-5)));
+    assertEquals("{\"request_id\":\"r\",\"head\":\"h\"}", Json.write(new Messages.Head("r", "h")));
+    assertEquals("{\"request_id\":\"r\"}", Json.write(new Messages.Deletion("r")));
+  }
+
+  @Test
+  void callsAreCountedByTheirOutcome() throws Exception {
+    CountingMetricMaker metrics = new CountingMetricMaker();
+    Endpoint endpoint = new Endpoint.Unix(folder.resolve("s"));
+    String call = "lockstep/sidecar/calls/commit/";
+    try (Sidecar client = new Sidecar(endpoint, Duration.ofMillis(1500), metrics)) {
+      assertEquals(Kind.AWAY, fails(client));
+      String[] answers = {
+        verdict("committed", null), verdict("refused", "stale"), NOT_SERVING, HANG_UP
+      };
+      try (ScriptedSidecar sidecar = scripted(answers)) {
+        commit(client);
+        assertEquals(Code.STALE, commit(client).code());
+        assertEquals(Kind.REFUSED, fails(client));
+        assertEquals(Kind.UNKNOWN, fails(client));
+        assertFalse(sidecar.requests.isEmpty());
+      }
+    }
+    for (String outcome : List.of("away", "ok", "rejected", "refused", "unknown")) {
+      assertEquals(1, metrics.count(call + outcome), outcome);
+    }
+    assertEquals(1, metrics.count("lockstep/updates_unknown"));
+  }
+
+  @Test
   void aConnectionIsUsedAgain() throws Exception {
-    try (ScriptedSidecar sidecar = scripted(verdict("committed", null)); Sidecar client = client()) {
+    try (ScriptedSidecar sidecar = scripted(verdict("committed", null));
+        Sidecar client = client()) {
       for (int n = 0; n < 5; n++) {
         commit(client);
       }
@@ -87,7 +150,8 @@ final class SidecarTest {
 
   @Test
   void anUnknownOutcomeIsAskedForAgain() throws Exception {
-    try (ScriptedSidecar sidecar = scripted(verdict("unknown", "unavailable"), verdict("refused", "stale"));
+    try (ScriptedSidecar sidecar =
+            scripted(verdict("unknown", "unavailable"), verdict("refused", "stale"));
         Sidecar client = client()) {
       assertEquals(Code.STALE, commit(client).code());
       assertEquals(2, sidecar.requests.size());
@@ -96,8 +160,15 @@ final class SidecarTest {
 
   @Test
   void whatStaysInDoubtIsNeitherCommittedNorRefused() throws Exception {
-    for (String answer : List.of(HANG_UP, SILENCE, verdict("unknown", "unavailable"), http(200, "{}"), "garbage\r\n\r\n")) {
-      try (ScriptedSidecar sidecar = scripted(answer); Sidecar client = client()) {
+    for (String answer :
+        List.of(
+            HANG_UP,
+            SILENCE,
+            verdict("unknown", "unavailable"),
+            http(200, "{}"),
+            "garbage\r\n\r\n")) {
+      try (ScriptedSidecar sidecar = scripted(answer);
+          Sidecar client = client()) {
         assertEquals(Kind.UNKNOWN, fails(client), answer);
         assertFalse(sidecar.requests.isEmpty());
       }
@@ -109,9 +180,9 @@ final class SidecarTest {
   void aSidecarThatIsAwayFailsTheCallAtOnce() throws Exception {
     long start = System.nanoTime();
     try (Sidecar client = client()) {
-      assertEquals(Optional.empty(), client.latestTrouble());
+      assertEquals(Optional.empty(), client.recentFailure());
       assertEquals(Kind.AWAY, fails(client));
-      assertTrue(client.latestTrouble().orElseThrow().contains("Nothing was changed"));
+      assertTrue(client.recentFailure().orElseThrow().contains("Nothing was changed"));
     }
     assertTrue(Duration.ofNanos(System.nanoTime() - start).toMillis() < 500);
   }
@@ -129,8 +200,10 @@ final class SidecarTest {
 
   @Test
   void troubleIsNoVerdict() throws Exception {
-    for (String answer : List.of(NOT_SERVING, verdict("refused", "unavailable"), verdict("refused", "project"))) {
-      try (ScriptedSidecar sidecar = scripted(answer); Sidecar client = client()) {
+    for (String answer :
+        List.of(NOT_SERVING, verdict("refused", "unavailable"), verdict("refused", "project"))) {
+      try (ScriptedSidecar sidecar = scripted(answer);
+          Sidecar client = client()) {
         assertEquals(Kind.REFUSED, fails(client), answer);
         assertEquals(1, sidecar.requests.size());
       }
@@ -140,8 +213,10 @@ final class SidecarTest {
 
   @Test
   void aMalformedRequestIsAVerdict() throws Exception {
-    String malformed = http(400, "{\"code\":\"invalid\",\"message\":\"a bad name\",\"retry\":false}");
-    try (ScriptedSidecar sidecar = scripted(malformed); Sidecar client = client()) {
+    String malformed =
+        http(400, "{\"code\":\"invalid\",\"message\":\"a bad name\",\"retry\":false}");
+    try (ScriptedSidecar sidecar = scripted(malformed);
+        Sidecar client = client()) {
       assertEquals(new RefVerdict(Code.INVALID, false, "a bad name"), commit(client));
       assertEquals(1, sidecar.requests.size());
     }
@@ -159,6 +234,9 @@ final class SidecarTest {
   }
 
   private static String requestId(String request) {
-    return JsonParser.parseString(request.split("\n", 2)[1]).getAsJsonObject().get("request_id").getAsString();
+    return JsonParser.parseString(request.split("\n", 2)[1])
+        .getAsJsonObject()
+        .get("request_id")
+        .getAsString();
   }
 }

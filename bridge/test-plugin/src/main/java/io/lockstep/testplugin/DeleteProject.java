@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.testplugin;
 
 import com.google.common.io.MoreFiles;
@@ -20,14 +34,16 @@ import java.nio.file.Path;
 import org.eclipse.jgit.lib.Repository;
 import org.eclipse.jgit.lib.RepositoryCache;
 
-/** Deletes in this order: the index of its changes, the folder, whoever listens, the caches. */
+/**
+ * Deletes a project in this order: the index of its changes, the folder, the listeners, the caches.
+ */
 final class DeleteProject implements RestModifyView<ProjectResource, DeleteProject.Input> {
   private final GitRepositoryManager repositories;
   private final ProjectCache projects;
   private final ChangeIndexer indexer;
   private final DynamicSet<ProjectDeletedListener> listeners;
 
-  /** There is nothing to say. */
+  /** The empty input of the request. */
   static final class Input {}
 
   @Inject
@@ -78,7 +94,7 @@ final class DeleteProject implements RestModifyView<ProjectResource, DeleteProje
             }
           });
     } catch (RuntimeException e) {
-      // The delete-project plugin logs it and goes on.
+      // The delete-project plugin logs the exception and goes on.
     }
   }
 }

@@ -1,3 +1,17 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
 package io.lockstep.testplugin;
 
 import com.google.gerrit.entities.Account;
@@ -19,7 +33,7 @@ import java.util.List;
 import org.eclipse.jgit.lib.Ref;
 import org.eclipse.jgit.lib.Repository;
 
-/** Every change, account and group whose document in the index is not what its refs say. */
+/** Lists every change, account and group whose document in the index differs from its refs. */
 final class ListStale implements RestReadView<ConfigResource> {
   private final GitRepositoryManager repositories;
   private final AllUsersName allUsers;

@@ -1,0 +1,29 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
+package io.lockstep.bridge;
+
+import com.google.inject.Singleton;
+import java.util.UUID;
+
+/** One run of the Gerrit process. The sidecar tells it from an earlier run by its id. */
+@Singleton
+public final class BridgeInstance {
+  private final String id = UUID.randomUUID().toString();
+
+  /** A random id, the same until the process ends. */
+  public String id() {
+    return id;
+  }
+}

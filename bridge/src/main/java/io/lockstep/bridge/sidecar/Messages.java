@@ -1,0 +1,60 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
+package io.lockstep.bridge.sidecar;
+
+import com.google.gson.annotations.SerializedName;
+import java.util.List;
+
+/** Requests and responses of the bridge API about projects and refs, as in docs/openapi.json. */
+final class Messages {
+  private Messages() {}
+
+  /** {@code RefTransactionRequest}. */
+  record RefTransaction(
+      String requestId, boolean atomic, String actor, List<Command> commands, long deadlineMs) {
+    RefTransaction withDeadline(long millis) {
+      return new RefTransaction(requestId, atomic, actor, commands, Math.max(1, millis));
+    }
+  }
+
+  /** One command of a ref transaction. A null {@code next} deletes the ref. */
+  record Command(String ref, String old, @SerializedName("new") String next, boolean force) {
+    static Command of(RefCommand command) {
+      return new Command(
+          command.ref(),
+          command.isCreation() ? "absent" : command.old().name(),
+          command.isDeletion() ? null : command.next().name(),
+          true);
+    }
+  }
+
+  /** Creates a project, or moves its {@code HEAD}. */
+  record Head(String requestId, String head) {}
+
+  /** Deletes a project. */
+  record Deletion(String requestId) {}
+
+  /** {@code RefTransactionResponse}. */
+  record Batch(List<Result> results) {}
+
+  /** The outcome of one command, or a {@code ProjectResponse}. */
+  record Result(String outcome, Refusal refusal) {}
+
+  /** Why a command was refused, or why its outcome is unknown. */
+  record Refusal(String code, String message) {}
+
+  /** The body of an answer with a status other than 200. */
+  record Problem(String code, String message, Boolean retry) {}
+}

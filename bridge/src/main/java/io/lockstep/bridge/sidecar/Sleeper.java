@@ -1,0 +1,31 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
+package io.lockstep.bridge.sidecar;
+
+import java.time.Duration;
+
+/** Short waits between two attempts, for callers that cannot throw {@link InterruptedException}. */
+public final class Sleeper {
+  private Sleeper() {}
+
+  /** Sleeps. An interrupt ends the sleep; the thread's interrupt flag stays set. */
+  public static void sleep(Duration time) {
+    try {
+      Thread.sleep(time);
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+    }
+  }
+}
