@@ -70,7 +70,9 @@ proptest! {
     }
 
     #[test]
-    fn an_unknown_field_is_ignored(transaction in common::transaction(), number in 16..1_000_u32, content in any::<Vec<u8>>()) {
+    fn an_unknown_field_is_ignored(
+        transaction in common::transaction(), number in 16..1_000_u32, content in any::<Vec<u8>>(),
+    ) {
         let bytes = [&transaction.encode()[..], &field(number, &content), &varint(number + 1, 7)].concat();
         prop_assert_eq!(Transaction::decode(&bytes), Ok(transaction));
     }

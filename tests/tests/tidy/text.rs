@@ -1,4 +1,5 @@
-//! What must not be in any file: paths of a machine, and code that is not finished.
+//! Rules for every text: no path of a machine, no unfinished code, the declared width, and no sentence that begins with
+//! what or who as a noun.
 
 use crate::{Finding, Source};
 
@@ -7,6 +8,12 @@ const MACHINE_FOLDERS: [&str; 5] = ["work", "root", "farm", "home", "Users"];
 /// What stands for code that is not there yet, or was left over; likewise.
 const UNFINISHED: [(&str, &str); 5] =
     [("todo", "!("), ("unimplemented", "!("), ("dbg", "!("), ("FIX", "ME"), ("XX", "X")];
+
+/// The declared width of Rust and of prose, in columns. Java has 100, which `make bridge-lint` checks.
+const COLUMNS: usize = 120;
+
+/// The beginnings of sentences that make the reader wait for the noun (docs/STYLE.md).
+const RIDDLES: [&str; 5] = ["What ", "Who ", "Whoever ", "Whatever ", "Whose "];
 
 pub fn check(file: &Source) -> Vec<Finding> {
     let paths = file.lines().filter(|(_, line)| has_machine_path(line));
@@ -17,7 +24,44 @@ pub fn check(file: &Source) -> Vec<Finding> {
             unfinished(text).map(|what| file.finding(line, format!("`{what}`: finish it, or leave it out")))
         }));
     }
+    findings.extend(wide(file));
+    findings.extend(prose(file).into_iter().filter(|(_, text)| begins_with_a_riddle(text)).map(|(line, _)| {
+        file.finding(line, "the sentence begins with what or who as a noun: subject, verb, object (docs/STYLE.md)")
+    }));
     findings
+}
+
+/// Lines beyond the declared width. Tables, code blocks and links of a page may be longer.
+fn wide(file: &Source) -> Vec<Finding> {
+    let lines = if file.is_rust() { file.lines().collect() } else { prose(file) };
+    let long = lines.into_iter().filter(|(_, text)| text.chars().count() > COLUMNS && !text.contains("](http"));
+    long.map(|(line, _)| file.finding(line, format!("more than {COLUMNS} columns: wrap it"))).collect()
+}
+
+/// The lines that people read as sentences: the comments of Rust, and a page without its tables and code blocks.
+fn prose(file: &Source) -> Vec<(usize, &str)> {
+    if file.is_rust() {
+        return file.lines().filter(|(_, text)| text.trim_start().starts_with("//")).collect();
+    }
+    if !file.path.ends_with(".md") {
+        return Vec::new();
+    }
+    let mut in_code = false;
+    let mut lines = Vec::new();
+    for (line, text) in file.lines() {
+        in_code ^= text.trim_start().starts_with("```");
+        if !in_code && !text.starts_with(['|', '#', '`']) {
+            lines.push((line, text));
+        }
+    }
+    lines
+}
+
+/// Whether a sentence on the line begins with such a word, and is no question.
+fn begins_with_a_riddle(line: &str) -> bool {
+    let text = line.trim_start().trim_start_matches(['/', '!', '-', '*']).trim_start();
+    let starts = |sentence: &str| RIDDLES.iter().any(|word| sentence.starts_with(word));
+    !text.contains('?') && (starts(text) || text.match_indices(". ").any(|(at, stop)| starts(&text[at + stop.len()..])))
 }
 
 /// Whether an absolute path below one of the folders begins in the line.
@@ -53,4 +97,25 @@ fn unfinished_code_is_found_in_code_only() {
         assert_eq!(check(&Source::new("daemon/src/x.rs", &line)).len(), 1, "{line}");
         assert_eq!(check(&Source::new("docs/x.md", &line)), []);
     }
+}
+
+#[test]
+fn a_wide_line_is_found() {
+    let file = |path: &str, text: &str| check(&Source::new(path, text)).len();
+    let wide = "x".repeat(COLUMNS + 1);
+    assert_eq!(file("daemon/src/x.rs", &format!("// {wide}")), 1);
+    assert_eq!(file("daemon/src/x.rs", &wide), 1);
+    assert_eq!(file("docs/x.md", &wide), 1);
+    assert_eq!(file("docs/x.md", &format!("|{wide}|\n```\n{wide}\n```\n{}", "x".repeat(COLUMNS))), 0);
+    assert_eq!(file("Cargo.lock", &wide), 0);
+}
+
+#[test]
+fn a_riddle_is_found() {
+    let file = |path: &str, text: &str| check(&Source::new(path, text)).len();
+    let what = "What";
+    assert_eq!(file("daemon/src/x.rs", &format!("/// {what} comes above is sent away.")), 1);
+    assert_eq!(file("docs/x.md", &format!("It waits. {what} comes above is sent away.")), 1);
+    assert_eq!(file("docs/x.md", &format!("{what} is a lane?\nRequests above the limit are rejected.")), 0);
+    assert_eq!(file("daemon/src/x.rs", &format!("let x = \"{what} ever\";")), 0);
 }

@@ -33,7 +33,7 @@ const PARTS: usize = 2;
 pub struct OpenError {
     /// The folder or URL in the configuration.
     pub place: String,
-    /// What is wrong with it, as the end of a sentence.
+    /// The problem with it, as the end of a sentence.
     pub why: String,
 }
 

@@ -1,8 +1,8 @@
 //! The refdb: the global ref database, the only authority on the value of a ref.
 //!
 //! Every implementation keeps this contract (`tests/contract`):
-//! - [`RefStore::commit`] is one atomic, conditional write of all refs and of the journal slot. Afterwards either all of
-//!   it is true everywhere, or nothing of it.
+//! - [`RefStore::commit`] is one atomic, conditional write of all refs and of the journal slot. Afterwards either all
+//!   of it is true everywhere, or nothing of it.
 //! - Every read is strong: it sees each write that was answered before it began.
 //! - An error never means "absent" or "refused". [`RefDbError::Unknown`] means that the write may have happened, or may
 //!   still happen. [`RefDbError::NotNow`] means that this very call did nothing.
@@ -40,7 +40,8 @@ pub use registry::{
     SiteRecord,
 };
 
-/// The global ref database, in its three parts. The documentation of this module is its contract. Clones share the store.
+/// The global ref database, in its three parts. The documentation of this module is its contract. Clones share the
+/// store.
 #[derive(Clone)]
 pub struct RefDb {
     /// Refs and their commits.

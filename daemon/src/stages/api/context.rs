@@ -1,4 +1,4 @@
-//! What every handler works with: the stages behind the API, and the rule that work outlives its caller.
+//! The stages behind the API, for every handler, and the rule that work outlives its caller.
 
 use std::future::Future;
 use std::sync::Arc;

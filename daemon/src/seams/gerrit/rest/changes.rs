@@ -56,9 +56,9 @@ impl RestGerrit {
         }
     }
 
-    /// Indexes changes, and removes the documents of those that no longer exist. Releases up to 3.14 need both spellings:
-    /// the plain number to remove a document, and the full name to index a change regardless of its document. Later
-    /// releases accept only the full name, for both.
+    /// Indexes changes, and removes the documents of those that no longer exist. Releases up to 3.14 need both
+    /// spellings: the plain number to remove a document, and the full name to index a change regardless of its
+    /// document. Later releases accept only the full name, for both.
     async fn index_or_drop(&self, project: &ProjectName, numbers: &[u64]) -> Result<(), GerritError> {
         let full: Vec<String> = numbers.iter().map(|number| format!("{project}~{number}")).collect();
         let both: Vec<String> = full.iter().cloned().chain(numbers.iter().map(u64::to_string)).collect();

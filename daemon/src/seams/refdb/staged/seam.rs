@@ -1,5 +1,5 @@
-//! The implementation of [`RefStore`]: commits of any size, and reads in which no lock hides a committed value. All other
-//! calls pass through.
+//! The implementation of [`RefStore`]: commits of any size, and reads in which no lock hides a committed value. All
+//! other calls pass through.
 
 use async_trait::async_trait;
 use bytes::Bytes;
