@@ -1,6 +1,6 @@
 //! The emulators of `[embedded]` in a process of their own, so that several sidecars on one machine can share them.
 //!
-//! `shared-emulators FOLDER` prints the two endpoints as shell assignments and runs until it is terminated.
+//! `shared-emulators FOLDER` prints the two endpoints as shell assignments. It runs until it is terminated.
 
 use std::error::Error;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! The cloud of a benchmark: the emulators on a temporary folder, and the seams that reach them as they would reach AWS.
+//! The cloud of a benchmark: the emulators on a temporary folder, and the seams, which reach them as they reach AWS.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::Fallible;
 /// The names of all sites.
 pub const SITES: [&str; 3] = ["eu-aws", "muc-1", "muc-2"];
 
-/// Running emulators. Everything is removed with it.
+/// Running emulators. Their files are deleted when this is dropped.
 pub struct Cloud {
     /// The seams.
     pub seams: Seams,
@@ -22,8 +22,8 @@ pub struct Cloud {
     _service: TempDir,
 }
 
-/// Where the emulators keep their files, if it is there: they stand for services behind a network, whose disk is not the
-/// one that the nodes sync.
+/// The folder for the emulators' files, if it exists. It is in memory, because the emulators stand for services behind
+/// a network, which do not share the disk that the nodes sync.
 const MEMORY: &str = "/dev/shm";
 
 impl Cloud {
@@ -38,22 +38,22 @@ impl Cloud {
         Ok(Self { seams: seams(&settings, Some(&embedded)).await?, embedded, folder, _service: service })
     }
 
-    /// Its folder.
+    /// The folder of the emulators' files.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Where the DynamoDB emulator is.
+    /// The URL of the DynamoDB emulator.
     pub fn dynamo_endpoint(&self) -> String {
         self.embedded.dynamo_endpoint()
     }
 
-    /// Where the Kinesis emulator is.
+    /// The URL of the Kinesis emulator.
     pub fn kinesis_endpoint(&self) -> String {
         self.embedded.kinesis_endpoint()
     }
 
-    /// A client of the DynamoDB emulator, as the refdb's adapter has it.
+    /// A client of the DynamoDB emulator, with the settings of the refdb's adapter.
     pub async fn dynamo_client(&self) -> aws_sdk_dynamodb::Client {
         let connection = Connection {
             region: Some("us-east-1".to_owned()),
@@ -71,7 +71,7 @@ impl Cloud {
     }
 }
 
-/// A site's configuration, as an operator would write it.
+/// The configuration of a site, as an operator would write it.
 fn settings(folder: &Path, site: &str, poll: Duration, sites: &[&str]) -> Fallible<Settings> {
     let home = folder.join(site);
     std::fs::create_dir_all(&home)?;

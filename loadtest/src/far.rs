@@ -1,6 +1,6 @@
-//! AWS is far: half of a round trip before each call, the other half after it.
+//! A simulated distance to AWS: half of a round trip passes before each call, and the other half after it.
 //!
-//! Timers of tokio end up to a millisecond late; what the first half was late, the second half makes up for.
+//! Timers of tokio end up to a millisecond late. The second half is shortened by the delay of the first half.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use lockstep::seams::refdb::{
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// Something that is a round trip away.
+/// A seam that is a round trip away.
 #[derive(Clone)]
 pub struct Far<T: ?Sized> {
     near: Arc<T>,
@@ -24,7 +24,7 @@ pub struct Far<T: ?Sized> {
 }
 
 impl<T: ?Sized> Far<T> {
-    /// Puts it away.
+    /// Puts a round trip in front of `near`.
     pub fn new(near: Arc<T>, round_trip: Duration) -> Self {
         Self { near, round_trip }
     }
@@ -48,7 +48,7 @@ async fn travel<T>(round_trip: Duration, call: impl Future<Output = T>) -> T {
     answer
 }
 
-/// One line for each call: its name, its arguments, its answer.
+/// Implements a seam for [`Far`]. Each line is one call: its name, its arguments, its answer.
 macro_rules! far {
     ($seam:ident, $error:ident: $($name:ident($($arg:ident: $kind:ty),*) -> $answer:ty;)*) => {
         #[async_trait]

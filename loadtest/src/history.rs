@@ -10,34 +10,34 @@ use lockstep_proto::Oid;
 
 use crate::Fallible;
 
-/// What to make.
+/// The history to make.
 #[derive(Clone, Copy, Debug)]
 pub struct History {
-    /// What each chain builds on; without it, each begins with a commit that has no parent.
+    /// The parent of each chain's first commit. Without it, each chain begins with a commit that has no parent.
     pub from: Option<Oid>,
-    /// How many chains.
+    /// The number of chains.
     pub chains: usize,
-    /// Commits a chain.
+    /// The number of commits per chain.
     pub length: usize,
-    /// Bytes of the file that each commit changes; 0 keeps the tree empty.
+    /// The size of the file that each commit changes, in bytes. 0 keeps the tree empty.
     pub bytes: usize,
-    /// Makes the content differ from another history's.
+    /// The seed of the content. Histories with different seeds differ.
     pub seed: u64,
     /// Whether the objects become loose ones, as those of small pushes do.
     pub loose: bool,
 }
 
 impl History {
-    /// A commit with 4 KiB of new content, as a small change has.
+    /// The size of a small change: its commit has 4 KiB of new content.
     pub const SMALL: usize = 3_600;
 
-    /// A commit without a parent, for a project to begin with.
+    /// Makes a commit without a parent, as the first one of a project.
     pub fn base(git_dir: &Path) -> Fallible<Oid> {
         let base = Self { from: None, chains: 1, length: 1, bytes: 10, seed: u64::MAX, loose: true };
         Ok(base.import(git_dir)?[0][0])
     }
 
-    /// Writes the commits into a bare repository. Answers the ids, a list for each chain.
+    /// Writes the commits into a bare repository. Returns their ids, one list per chain.
     pub fn import(&self, git_dir: &Path) -> Fallible<Vec<Vec<Oid>>> {
         let marks = tempfile::NamedTempFile::new()?;
         let unpack = if self.loose { "fastimport.unpackLimit=100000000" } else { "fastimport.unpackLimit=1" };
@@ -72,7 +72,8 @@ impl History {
         for chain in 0..self.chains {
             for at in 0..self.length {
                 let mark = chain * self.length + at + 1;
-                // As in life: what builds on a commit is younger than it, and than what was made meanwhile elsewhere.
+                // As in a real project, a commit is younger than its parent, and than the other chains' commits at the
+                // same step before it.
                 let date = 1_700_000_000 + at * self.chains + chain;
                 writeln!(to, "commit refs/lockstep/bench/{}-{chain}\nmark :{mark}", self.seed)?;
                 writeln!(to, "committer Bench <bench@lockstep.invalid> {date} +0000")?;
@@ -92,7 +93,8 @@ impl History {
     }
 }
 
-/// Hexadecimal digits of random numbers compress to half: twice as many digits as bytes are wanted.
+/// Fills with hexadecimal digits of random numbers. They compress to half, so there are twice as many digits as wanted
+/// bytes.
 fn fill(content: &mut String, bytes: usize, entropy: &dyn Entropy) -> Fallible<()> {
     content.clear();
     while content.len() < 2 * bytes {
@@ -101,7 +103,7 @@ fn fill(content: &mut String, bytes: usize, entropy: &dyn Entropy) -> Fallible<(
     Ok(())
 }
 
-/// Runs git to its end; its error text is the error.
+/// Runs git and returns its output. Its error output becomes the error.
 pub fn git(args: &[&str], git_dir: &Path) -> Fallible<String> {
     let output = Command::new("git").arg("-C").arg(git_dir).args(args).stdin(Stdio::null()).output()?;
     if output.status.success() {

@@ -1,4 +1,4 @@
-//! What the machine is, and what a process uses of it: read from `/proc`.
+//! The machine, and the resources that a process uses, read from `/proc`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::Fallible;
 
-/// The machine.
+/// The machine of a benchmark.
 #[derive(Clone, Debug)]
 pub struct Host {
     cores: usize,
@@ -18,7 +18,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// Looks at it.
+    /// Reads the properties of this machine.
     pub fn look() -> Self {
         let first_line = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
         let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -32,7 +32,7 @@ impl Host {
         }
     }
 
-    /// For a figure, with the load of the moment: a shared machine is a slower one.
+    /// The machine for a figure, with its present load: a machine with other load is slower.
     pub fn json(&self) -> Value {
         let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
         let load = load.split(' ').next().unwrap_or_default();
@@ -40,7 +40,7 @@ impl Host {
     }
 }
 
-/// A line of `/proc/<pid>/status` in bytes; zero when the process is gone.
+/// A line of `/proc/<pid>/status`, in bytes. Zero if the process has ended.
 fn status_bytes(pid: u32, field: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
@@ -48,22 +48,22 @@ fn status_bytes(pid: u32, field: &str) -> u64 {
     kib.unwrap_or(0) * 1024
 }
 
-/// The memory of a process that is resident now, in bytes.
+/// The resident memory of a process, in bytes.
 pub fn resident(pid: u32) -> u64 {
     status_bytes(pid, "VmRSS")
 }
 
-/// The most memory of a process that was ever resident, in bytes.
+/// The peak resident memory of a process, in bytes.
 pub fn peak_resident(pid: u32) -> u64 {
     status_bytes(pid, "VmHWM")
 }
 
-/// The part of its resident memory that is no file's (which the kernel may drop), in bytes.
+/// The part of the resident memory that is not backed by files, in bytes. The kernel may drop the rest.
 pub fn anonymous(pid: u32) -> u64 {
     status_bytes(pid, "RssAnon")
 }
 
-/// How many threads a process has.
+/// The number of threads of a process.
 pub fn threads(pid: u32) -> u64 {
     std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, |tasks| tasks.count() as u64)
 }
@@ -89,14 +89,14 @@ pub fn descendants(pid: u32) -> Vec<(u32, String)> {
     found
 }
 
-/// Processor time that this thread has used, in seconds.
+/// The processor time of this thread, in seconds.
 pub fn thread_seconds() -> Fallible<f64> {
     let text = fs::read_to_string("/proc/thread-self/schedstat")?;
     let nanos: f64 = text.split(' ').next().unwrap_or_default().parse()?;
     Ok(nanos / 1e9)
 }
 
-/// Bytes as MiB.
+/// Converts bytes to MiB.
 #[expect(clippy::cast_precision_loss, reason = "a process's memory")]
 pub fn mib(bytes: u64) -> f64 {
     bytes as f64 / 1024.0 / 1024.0

@@ -1,18 +1,18 @@
-//! `make bench`: the figures that Lockstep promises, measured, one JSON line each. Those that need a real Gerrit are in the
-//! package beside this one (`loadtest/gerrit`), with the reports and statistics of this one.
+//! `make bench`: measures the figures that Lockstep promises, and prints one JSON line per figure. The figures that
+//! need a real Gerrit are in the package beside this one (`loadtest/gerrit`), which shares its reports and statistics.
 //!
-//! Every figure runs on whole nodes over the AWS adapters and the embedded emulators, unless its name says otherwise.
-//! A figure that has a goal says whether it was met; the process fails only when something could not be measured.
+//! Every figure runs on whole nodes over the AWS adapters and the embedded emulators, unless its name says otherwise. A
+//! figure with a goal says whether the goal was met. The process fails only if a figure could not be measured.
 //!
 //! | module | idea |
 //! |---|---|
 //! | `report`, `stats` | JSON lines, medians |
-//! | `host` | what the machine is, and what a process uses |
+//! | `host` | the machine, and the resources that a process uses |
 //! | `cloud`, `site` | the emulators, and nodes on them in this process |
 //! | `process` | `lockstep run` as a process of its own |
-//! | `far` | a round trip to AWS, injected |
+//! | `far` | a simulated round trip to AWS |
 //! | `history` | commits made by `git fast-import` |
-//! | `figures` | what is measured |
+//! | `figures` | the figures |
 
 mod cloud;
 mod far;
@@ -26,10 +26,10 @@ pub mod stats;
 
 pub use figures::{ALL, QUICK, run};
 
-/// Whatever went wrong; a benchmark ends with it.
+/// The result of a benchmark's step. Any error ends the benchmark.
 pub type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// The letters of a list (`a,b,c`), of those that are `known`; none when there is another one.
+/// Parses a list of letters (`a,b,c`). None if one of them is not among `known`.
 #[must_use]
 pub fn letters(list: &str, known: &[char]) -> Option<Vec<char>> {
     let letter = |text: &str| known.iter().copied().find(|known| text.len() == 1 && text.starts_with(*known));

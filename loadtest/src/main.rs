@@ -1,4 +1,4 @@
-//! Runs the figures that are asked for.
+//! Runs the chosen figures.
 
 use std::process::ExitCode;
 
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The letters of the figures to measure; none when the arguments are wrong.
+/// The letters of the figures to measure. None if the arguments are wrong.
 fn chosen(args: &[String]) -> Option<Vec<char>> {
     match args {
         [] => Some(ALL.to_vec()),

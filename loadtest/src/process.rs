@@ -1,4 +1,4 @@
-//! `lockstep run` as a process of its own, with the emulators outside of it: for what a process uses.
+//! `lockstep run` as a separate process, with the emulators outside of it, for figures about a process's resources.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,27 +15,27 @@ use crate::Fallible;
 use crate::cloud::Cloud;
 use crate::site::PATIENCE;
 
-/// The `lockstep` binary of the same build: beside this one.
+/// The `lockstep` binary of the same build, which is beside this one.
 pub fn lockstep() -> Fallible<PathBuf> {
     let binary = std::env::current_exe()?.with_file_name("lockstep");
     if binary.exists() {
         return Ok(binary);
     }
-    Err(format!("{} is not there; run `make bench`, which builds it", binary.display()).into())
+    Err(format!("{} does not exist: run `make bench`, which builds it", binary.display()).into())
 }
 
 /// A running sidecar. It is killed when this is dropped.
 pub struct Process {
     child: Child,
-    /// Its bridge API.
+    /// A client of its bridge API.
     pub client: Client,
-    /// Its repositories.
+    /// The root of its repositories.
     pub root: PathBuf,
     socket: PathBuf,
 }
 
 impl Process {
-    /// Starts the sidecar of one of `sites`. It is ready when all of them have started once.
+    /// Starts the sidecar of one of `sites`. It becomes ready only once all of `sites` have started.
     pub fn start(cloud: &Cloud, site: &str, sites: &[&str]) -> Fallible<Self> {
         let home = cloud.folder().join(format!("process-{site}"));
         let (root, socket) = (home.join("git"), home.join("api.sock"));
@@ -56,13 +56,13 @@ impl Process {
             let status = self.client.send::<NodeStatus>(&call, Instant::now() + Duration::from_secs(1)).await;
             match status {
                 Ok(status) if status.ready => return Ok(()),
-                _ if Instant::now() >= end => return Err("a sidecar is not ready".into()),
+                _ if Instant::now() >= end => return Err("a sidecar did not become ready in time".into()),
                 _ => sleep(Duration::from_millis(50)).await,
             }
         }
     }
 
-    /// Its process id.
+    /// The process id of the sidecar.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -79,7 +79,7 @@ impl Process {
         }
     }
 
-    /// Puts the git hooks into a project's repository, as an operator does.
+    /// Installs the git hooks in a project's repository, as an operator does.
     pub fn install_hooks(&self, project: &ProjectName) -> Fallible<PathBuf> {
         let repository = self.root.join(format!("{project}.git"));
         let mut command = Command::new(lockstep()?);

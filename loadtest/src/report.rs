@@ -1,17 +1,17 @@
-//! One JSON line a figure: what was measured, on what, how often, and how to measure it again.
+//! One JSON line per figure: the value, the machine, the number of samples, and the command that measures it again.
 
 use serde_json::{Value, json};
 
 use crate::host::Host;
 
-/// What a figure should be.
+/// The goal of a figure.
 #[derive(Clone, Copy, Debug)]
 pub enum Goal {
-    /// Exactly this.
+    /// Exactly this value.
     Is(f64),
-    /// At most this.
+    /// At most this value.
     AtMost(f64),
-    /// At least this.
+    /// At least this value.
     AtLeast(f64),
 }
 
@@ -33,20 +33,20 @@ impl Goal {
     }
 }
 
-/// One measured number.
+/// One measured value.
 #[derive(Clone, Debug)]
 pub struct Figure {
-    /// Letter and name: `b.commit_p50`.
+    /// The letter and the name, such as `b.commit_p50`.
     pub name: &'static str,
-    /// The number.
+    /// The value.
     pub value: f64,
-    /// Its unit.
+    /// The unit of the value.
     pub unit: &'static str,
-    /// What it should be.
+    /// The goal, if the figure has one.
     pub goal: Option<Goal>,
-    /// How many measurements are behind it.
+    /// The number of measurements behind the value.
     pub samples: u64,
-    /// What else was seen.
+    /// Other observations.
     pub detail: Value,
 }
 
@@ -57,7 +57,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Looks at the machine once. `target` is the one of the Makefile that measures.
+    /// Reads the machine's properties once. `target` is the target of the Makefile that measures.
     #[must_use]
     pub fn new(target: &'static str) -> Self {
         Self { target, host: Host::look() }
@@ -80,13 +80,13 @@ impl Report {
         println!("{line}");
     }
 
-    /// Prints that a figure could not be measured.
+    /// Prints that a figure could not be measured, and why.
     pub fn failed(&self, letter: char, why: &str) {
         println!("{}", json!({"figure": letter, "failed": why, "host": self.host.json()}));
     }
 }
 
-/// Three digits behind the point are more than any of these numbers is worth.
+/// Rounds to three decimal places, which is more than the precision of any of these values.
 pub fn round(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }

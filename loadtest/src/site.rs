@@ -23,40 +23,42 @@ use crate::cloud::{Cloud, SITES};
 use crate::far::{Far, far_refdb};
 use crate::history::History;
 
-/// How long anything may take before a benchmark gives up.
+/// The limit for any step. A benchmark gives up after it.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How many committed transactions are kept for [`Heard::take_committed`].
+/// The number of committed transactions that are kept for [`Heard::take_committed`].
 pub const KEPT: usize = 1_000;
 
-/// A node and what it tells.
+/// A running node, and a record of its reports.
 pub struct Site {
     /// The running node.
     pub node: Node,
-    /// The seams it stands on.
+    /// The seams of the node.
     pub deps: NodeDependencies,
-    /// What it applied.
+    /// The record of the transactions that it committed and applied.
     pub heard: Arc<Heard>,
     root: PathBuf,
 }
 
-/// How a site is run.
+/// The settings of a benchmark's site.
 #[derive(Clone, Copy, Debug)]
 pub struct Manner {
     /// The pause between two reads of a shard.
     pub poll: Duration,
-    /// An injected round trip to AWS.
+    /// The simulated round trip to AWS, if any.
     pub round_trip: Option<Duration>,
 }
 
 impl Manner {
-    /// The emulators are near and take as many reads as one likes.
+    /// Short pauses: the emulators are near and have no limit on reads.
     pub const NEAR: Self = Self { poll: Duration::from_millis(20), round_trip: None };
-    /// Nodes read four times a second: Kinesis allows five to all readers of a shard together.
+    /// Four reads per second and node, as in production. Kinesis allows five reads per second and shard, for all
+    /// readers together.
     pub const USUAL: Self = Self { poll: Duration::from_millis(250), round_trip: None };
 }
 
-/// When transactions of other sites could be read here. It tells the status board too, as in production.
+/// An observer that records when transactions of other sites become readable here. It also updates the status board, as
+/// in production.
 pub struct Heard {
     watch: Watch,
     visible: Mutex<HashMap<TxnId, Instant>>,
@@ -67,7 +69,7 @@ pub struct Heard {
 }
 
 impl Heard {
-    /// Nothing heard yet.
+    /// An empty record.
     pub fn new() -> Arc<Self> {
         let clock = Arc::new(SystemClock);
         let watch = Watch::new(Arc::new(StatusBoard::new(clock.clone())), Metrics::noop(), clock);
@@ -81,12 +83,12 @@ impl Heard {
         })
     }
 
-    /// How many foreign transactions were applied.
+    /// The number of transactions of other sites that were applied.
     pub fn count(&self) -> u64 {
         *self.count.borrow()
     }
 
-    /// Waits until so many foreign transactions were applied.
+    /// Waits until this many transactions of other sites were applied.
     pub async fn reach(&self, count: u64) -> Fallible<()> {
         let mut watched = self.count.subscribe();
         match timeout(PATIENCE, watched.wait_for(|now| *now >= count)).await {
@@ -95,7 +97,8 @@ impl Heard {
         }
     }
 
-    /// How many records came from the event log, own ones included, and how many transactions from the journal instead.
+    /// The number of records from the event log, own ones included, and the number of transactions that came from the
+    /// journal instead.
     pub fn origins(&self) -> (u64, u64) {
         (self.seen.load(Ordering::Relaxed), self.fetched.load(Ordering::Relaxed))
     }
@@ -105,7 +108,7 @@ impl Heard {
         std::mem::take(&mut *self.kept.lock())
     }
 
-    /// When each transaction could be read.
+    /// The time at which each transaction became readable.
     pub fn visible(&self) -> HashMap<TxnId, Instant> {
         self.visible.lock().clone()
     }
@@ -148,14 +151,14 @@ impl Observer for Heard {
 }
 
 impl Site {
-    /// Starts a node of one of `sites` and waits until it is ready.
+    /// Starts a node of one of `sites`, and waits until it is ready.
     pub async fn start(cloud: &Cloud, name: &str, sites: &[&str], manner: Manner) -> Fallible<Self> {
         let site = Self::begin(cloud, name, sites, manner).await?;
         site.ready().await?;
         Ok(site)
     }
 
-    /// Starts a node.
+    /// Starts a node, and does not wait for it.
     pub async fn begin(cloud: &Cloud, name: &str, sites: &[&str], manner: Manner) -> Fallible<Self> {
         let settings = cloud.settings(name, manner.poll, sites)?;
         let heard = Heard::new();
@@ -193,7 +196,7 @@ impl Site {
         Ok(sites)
     }
 
-    /// A project's repository here.
+    /// The repository of a project at this site.
     pub fn repository(&self, project: &ProjectName) -> PathBuf {
         self.root.join(format!("{project}.git"))
     }
@@ -205,19 +208,19 @@ impl Site {
         let answer = self.node.transactions().create_project(&project, request).await;
         let answer = answer.map_err(|error| error.message)?;
         if answer.outcome != Outcome::Committed {
-            return Err(format!("{name} was not created: {:?}", answer.refusal).into());
+            return Err(format!("project {name} was not created: {:?}", answer.refusal).into());
         }
         let end = Instant::now() + PATIENCE;
         while !sites.iter().all(|site| site.repository(&project).exists()) {
             if Instant::now() >= end {
-                return Err(format!("{name} did not arrive everywhere").into());
+                return Err(format!("project {name} did not arrive at every site").into());
             }
             sleep(Duration::from_millis(5)).await;
         }
         Ok(project)
     }
 
-    /// Creates a project with a first commit on `main`, which everything else builds on.
+    /// Creates a project with a first commit on `main`, on which all other commits build.
     pub async fn begin_project(&self, name: &str, sites: &[Self]) -> Fallible<(ProjectName, Oid)> {
         let project = self.create_project(name, sites).await?;
         let base = History::base(&self.repository(&project))?;
@@ -229,7 +232,7 @@ impl Site {
         Ok((project, base))
     }
 
-    /// Commits a batch; anything but "committed and visible" is an error.
+    /// Commits a batch. Any outcome other than committed and visible is an error.
     pub async fn commit(&self, project: &ProjectName, request: RefTransactionRequest) -> Fallible<TxnId> {
         let answer = self.node.transactions().submit(project, request).await.map_err(|error| error.message)?;
         match answer {
@@ -258,7 +261,7 @@ pub fn batch(
     })
 }
 
-/// Ends nodes in an orderly way.
+/// Stops nodes in an orderly way.
 pub async fn stop(sites: Vec<Site>) {
     futures::future::join_all(sites.iter().map(|site| site.node.stop(Duration::from_secs(10)))).await;
 }

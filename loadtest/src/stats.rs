@@ -1,4 +1,4 @@
-//! Latencies: recorded in microseconds, shown in milliseconds.
+//! Latencies: recorded in microseconds, reported in milliseconds.
 
 use std::time::Duration;
 
@@ -8,29 +8,29 @@ use serde_json::{Value, json};
 use crate::Fallible;
 use crate::report::round;
 
-/// Some latencies.
+/// A distribution of latencies.
 #[derive(Clone, Debug)]
 pub struct Stats(Histogram<u64>);
 
 impl Stats {
-    /// None yet; up to ten minutes with three digits.
+    /// An empty distribution, for latencies up to ten minutes with a precision of three digits.
     pub fn new() -> Fallible<Self> {
         Ok(Self(Histogram::new_with_bounds(1, 600_000_000, 3)?))
     }
 
-    /// Adds one.
+    /// Adds a latency.
     pub fn add(&mut self, took: Duration) {
         self.0.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
 
-    /// All of them.
+    /// The distribution of these latencies.
     pub fn of(all: impl IntoIterator<Item = Duration>) -> Fallible<Self> {
         let mut stats = Self::new()?;
         all.into_iter().for_each(|took| stats.add(took));
         Ok(stats)
     }
 
-    /// The latency that this part (0 to 1) of all is at most, in milliseconds.
+    /// The quantile of `part` (0 to 1), in milliseconds.
     #[expect(clippy::cast_precision_loss, reason = "microseconds of a benchmark")]
     pub fn at(&self, part: f64) -> f64 {
         self.0.value_at_quantile(part) as f64 / 1000.0
@@ -41,13 +41,14 @@ impl Stats {
         self.at(0.5)
     }
 
-    /// How many.
+    /// The number of latencies.
     pub fn count(&self) -> u64 {
         self.0.len()
     }
 
-    /// The usual percentiles in milliseconds.
+    /// The usual percentiles, in milliseconds.
     pub fn json(&self) -> Value {
-        json!({"p50": round(self.p50()), "p90": round(self.at(0.9)), "p99": round(self.at(0.99)), "max": round(self.at(1.0))})
+        json!({"p50": round(self.p50()), "p90": round(self.at(0.9)), "p99": round(self.at(0.99)),
+               "max": round(self.at(1.0))})
     }
 }

@@ -1,6 +1,6 @@
-//! Small builders: names from literals, and commits that follow what is there.
+//! Builders for tests: names from literals, and commits that follow an item.
 //!
-//! They panic on names that break the rules: a test's literals are right or the test is wrong.
+//! They panic on invalid names: such a literal is a mistake in the test.
 
 use lockstep::seams::refdb::{CommitRequest, RefItem};
 use lockstep_proto::{
@@ -8,54 +8,54 @@ use lockstep_proto::{
     Seq, SiteId, Slot, Transaction, TxnId, Version,
 };
 
-/// A site.
+/// Parses the name of a site.
 pub fn site(name: &str) -> SiteId {
     name.parse().expect("a site name")
 }
 
-/// A node.
+/// Parses the name of a node.
 pub fn node(name: &str) -> NodeId {
     name.parse().expect("a node name")
 }
 
-/// A project's name.
+/// Parses the name of a project.
 pub fn project_name(name: &str) -> ProjectName {
     name.parse().expect("a project name")
 }
 
-/// A project and its incarnation: `tools/build#1`.
+/// Parses a project with its incarnation, such as `tools/build#1`.
 pub fn project(key: &str) -> ProjectKey {
     key.parse().expect("a project key")
 }
 
-/// A ref's name.
+/// Parses the name of a ref.
 pub fn ref_name(name: &str) -> RefName {
     name.parse().expect("a ref name")
 }
 
-/// A ref or pseudo-ref.
+/// Parses a key: the name of a ref, or a pseudo-ref.
 pub fn key(name: &str) -> RefKey {
     name.parse().expect("a ref key")
 }
 
-/// A value: an object id that tells the number.
+/// A ref value for tests: an object id that contains the number.
 pub fn value(number: u32) -> RefValue {
     let mut bytes = [7; 20];
     bytes[..4].copy_from_slice(&number.to_be_bytes());
     RefValue::Oid(Oid::Sha1(bytes))
 }
 
-/// An incarnation.
+/// The id of an incarnation of a node.
 pub fn incarnation(node_name: &str, number: u64) -> IncarnationId {
     IncarnationId { node: node(node_name), number: Incarnation(number) }
 }
 
-/// A slot of lane 0 of `node-a`'s first incarnation.
+/// The slot `seq` of lane 0 of `node-a`'s first incarnation.
 pub fn slot(seq: u64) -> Slot {
     incarnation("node-a", 1).lane(Lane(0)).slot(Seq(seq))
 }
 
-/// A commit in the making.
+/// A builder of commit requests.
 #[derive(Clone, Debug)]
 pub struct Commit {
     transaction: Transaction,
@@ -63,7 +63,7 @@ pub struct Commit {
 }
 
 impl Commit {
-    /// A commit to `project` under the id `id`.
+    /// Begins a commit to `project` with the transaction id `id`.
     pub fn new(project: &ProjectKey, id: TxnId) -> Self {
         let transaction = Transaction {
             id,
@@ -80,12 +80,12 @@ impl Commit {
         Self { transaction, directories: Vec::new() }
     }
 
-    /// A commit to `project` in [`slot`] `seq`.
+    /// Begins a commit to `project` in the [`slot`] `seq`.
     pub fn at(project: &ProjectKey, seq: u64) -> Self {
         Self::new(project, slot(seq).txn(0xc0ffee + seq))
     }
 
-    /// Moves a ref that was never committed.
+    /// Adds the first step of a ref, which was never committed before.
     #[must_use]
     pub fn first(mut self, name: &str, new: RefValue) -> Self {
         let (key, old) = (key(name), RefValue::Absent);
@@ -93,7 +93,7 @@ impl Commit {
         self
     }
 
-    /// Moves a ref on from `item`.
+    /// Adds the next step of the ref of `item`.
     #[must_use]
     pub fn step(mut self, item: &RefItem, new: RefValue) -> Self {
         self.transaction.commands.push(Command {
@@ -106,14 +106,14 @@ impl Commit {
         self
     }
 
-    /// Adds any command.
+    /// Adds any command, even one that does not fit.
     #[must_use]
     pub fn command(mut self, command: Command) -> Self {
         self.transaction.commands.push(command);
         self
     }
 
-    /// Marks a name as a directory.
+    /// Adds a name to be marked as a directory.
     #[must_use]
     pub fn directory(mut self, name: &str) -> Self {
         self.directories.push(ref_name(name));
@@ -121,7 +121,7 @@ impl Commit {
         self
     }
 
-    /// The request, encoded.
+    /// Builds the request, with its encoded transaction.
     pub fn request(self) -> CommitRequest {
         let encoded = self.transaction.encode();
         CommitRequest { transaction: self.transaction, encoded, directories: self.directories }

@@ -1,4 +1,5 @@
-//! What the tests share: builders, the contract suites that every implementation of a seam passes, the simulator.
+//! The shared code of the tests: builders, the contract suites that every implementation of a seam passes, the
+//! end-to-end harness, and the simulator.
 
 pub mod build;
 pub mod contract;

@@ -13,13 +13,13 @@ use tempfile::TempDir;
 
 use crate::contract::repositories::Fixture;
 
-/// Two volumes on the disk, which go with it.
+/// Two volumes on disk. They are deleted when this is dropped.
 pub struct LocalFixture {
     origin: Volume,
     replica: Volume,
 }
 
-/// A volume, its folder, and another one for all projects in folders of names when it has one.
+/// A volume: its root, and, if it has one, a base path for all projects whose names have folders.
 struct Volume {
     root: TempDir,
     _elsewhere: Option<TempDir>,
@@ -44,22 +44,22 @@ impl Default for LocalFixture {
 }
 
 impl LocalFixture {
-    /// With production's settings.
+    /// Two volumes with the settings of production.
     #[must_use]
     pub fn new() -> Self {
         Self::with(&Settings::default())
     }
 
-    /// With settings.
+    /// Two volumes with these settings.
     #[must_use]
     pub fn with(settings: &Settings) -> Self {
         Self { origin: Volume::new(settings, None), replica: Volume::new(settings, None) }
     }
 
-    /// With settings; the suite's project lies on another file system than the rest.
+    /// Two volumes with these settings. The suite's project is on another file system than the rest.
     ///
     /// # Panics
-    /// There is no other file system.
+    /// If there is no other file system.
     #[must_use]
     pub fn elsewhere(settings: &Settings) -> Self {
         let volume = || Volume::new(settings, Some(tempfile::tempdir_in("/dev/shm").expect("a file system in memory")));
@@ -120,7 +120,7 @@ impl Fixture for LocalFixture {
     }
 }
 
-/// Makes a commit with exactly these files.
+/// Makes a commit with exactly these files, and returns its id.
 #[must_use]
 pub fn commit(repository: &Repository, parents: &[Oid], files: &BTreeMap<String, Vec<u8>>) -> Oid {
     let tree = repository.find_tree(tree(repository, files)).expect("a tree");
@@ -153,22 +153,22 @@ fn person() -> Signature<'static> {
     Signature::new("A U Thor", "author@example.com", &Time::new(1_700_000_000, 60)).expect("a person")
 }
 
-/// libgit2's id as ours.
+/// Converts libgit2's id to ours.
 #[must_use]
 pub fn ours(oid: git2::Oid) -> Oid {
     Oid::from_bytes(oid.as_bytes()).expect("an object id")
 }
 
-/// Our id as libgit2's.
+/// Converts our id to libgit2's.
 #[must_use]
 pub fn theirs(oid: Oid) -> git2::Oid {
     git2::Oid::from_bytes(oid.as_bytes()).expect("an object id")
 }
 
-/// Runs git on a repository; gives what it wrote, or else what it complained about.
+/// Runs git on a repository, and returns its standard output.
 ///
 /// # Errors
-/// Git's own, as text.
+/// The error output of git.
 pub fn git(git_dir: &Path, arguments: &[&str]) -> Result<String, String> {
     let output = Command::new("git").arg("--git-dir").arg(git_dir).args(arguments).output().expect("git runs");
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim().to_owned();

@@ -1,5 +1,5 @@
-//! The blob store holds a few parts in memory, never a blob. Alone in its process, because it reads the process's
-//! peak.
+//! The blob store never holds a whole blob in memory, only a few parts of it. This test is alone in its process,
+//! because it reads the peak memory of the process.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use sha2::{Digest, Sha256};
 const PIECE: usize = 1024 * 1024;
 const PIECES: usize = 96;
 
-/// The most memory that this process ever had, in bytes.
+/// The peak memory of this process, in bytes.
 fn peak() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells a process's state");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("with its peak");
+    let status = std::fs::read_to_string("/proc/self/status").expect("/proc has the process's status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the status has the peak");
     line.trim().trim_end_matches("kB").trim().parse::<usize>().expect("in kB") * 1024
 }
 

@@ -1,4 +1,4 @@
-//! The blob store's contract, over the store in memory and over a local folder.
+//! Runs the contract of the blob store over the store in memory and over a local folder.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use lockstep::seams::blob::object::ObjectBlobs;
 use lockstep::seams::blob::{BlobError, BlobStore, Payload};
 use lockstep_tests::contract::blob as suite;
 
-/// One test a sentence and implementation.
+/// One test per sentence and implementation.
 macro_rules! contract {
     ($($sentence:ident),*) => {
         mod memory {

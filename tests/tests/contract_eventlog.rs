@@ -1,4 +1,4 @@
-//! The event log's contract, over the log in memory and over Kinesis (the emulator in this process).
+//! Runs the contract of the event log over the log in memory and over Kinesis (the emulator in this process).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,7 +97,7 @@ impl Backend for Kinesis {
         while self.client.describe_stream_summary().stream_name(&stream).send().await.is_ok() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        // A stream's creation is told in whole seconds.
+        // The creation time of a stream has a resolution of one second.
         tokio::time::sleep(Duration::from_millis(1_001)).await;
         self.log.ensure(site).await.expect("the stream can be made again");
     }
@@ -108,7 +108,7 @@ impl Backend for Kinesis {
     }
 }
 
-/// One test a sentence and implementation.
+/// One test per sentence and implementation.
 macro_rules! contract {
     ($($sentence:ident),*) => {
         mod memory {
@@ -140,15 +140,15 @@ async fn an_iterator_that_expired_is_taken_anew_behind_the_last_record() {
     append(&kinesis.log, &site, &[record("a", 0), record("a", 1)]).await;
     let mut reader = kinesis.log.open(&site, &shard, &Position::Start).await.expect("the shard is there");
     let first = reader.next(1).await.expect("the shard can be read").records;
-    // The emulator's iterators live for one second of the machine's clock.
+    // The emulator's iterators expire after one second of real time.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     append(&kinesis.log, &site, &[record("a", 2)]).await;
-    let (rest, _) = drain(reader.as_mut(), 10).await.expect("a new iterator is taken");
+    let (rest, _) = drain(reader.as_mut(), 10).await.expect("the reader opens a new iterator");
     let data = |read: &[(String, Bytes)]| read.iter().map(|(_, data)| data.clone()).collect::<Vec<_>>();
     assert_eq!(data(&first), [record("a", 0).data]);
     assert_eq!(data(&rest), [record("a", 1).data, record("a", 2).data]);
-    let (all, _) = drain(idle.as_mut(), 10).await.expect("a new iterator is taken");
-    assert_eq!(all.len(), 3, "a reader that had read nothing begins at the oldest record");
+    let (all, _) = drain(idle.as_mut(), 10).await.expect("the reader opens a new iterator");
+    assert_eq!(all.len(), 3, "a reader that has read nothing starts at the oldest record");
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! The refdb's contract against every implementation, and what is DynamoDB's alone: one round trip a commit, what
-//! a lost connection proves, and that a file keeps it all.
+//! Runs the contract of the refdb over every implementation. Tests of DynamoDB alone follow: one round trip per commit,
+//! the meaning of a lost connection, and an emulator on a file that keeps all data.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -75,7 +75,7 @@ async fn a_lost_answer_is_unknown_and_nothing_is_sent_twice() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
     let connections = AtomicU32::new(0);
-    // Takes a part of each request and hangs up.
+    // Reads a part of each request, and hangs up.
     let server = async {
         loop {
             let (mut stream, _) = listener.accept().await.expect("a connection");
@@ -95,7 +95,7 @@ async fn a_lost_answer_is_unknown_and_nothing_is_sent_twice() {
     };
     assert!(matches!(commit, Err(RefDbError::Unknown(_))), "{commit:?}");
     assert!(matches!(poison, Err(RefDbError::Unknown(_))), "{poison:?}");
-    assert_eq!(connections.into_inner(), 2, "one for each call");
+    assert_eq!(connections.into_inner(), 2, "one connection per call");
 }
 
 #[tokio::test]

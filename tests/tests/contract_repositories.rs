@@ -1,10 +1,10 @@
-//! Runs the contract of the repositories on every implementation.
+//! Runs the contract of the repositories over every implementation.
 
 use lockstep::seams::git::Settings;
 use lockstep_tests::contract::repositories as contract;
 use lockstep_tests::local_git::LocalFixture;
 
-/// Makes a test of each function of the contract.
+/// Makes a test per function of the contract.
 macro_rules! on_local_repositories {
     ($($name:ident),* $(,)?) => {
         mod local {
@@ -14,7 +14,7 @@ macro_rules! on_local_repositories {
             })*
         }
 
-        /// On another file system than the root.
+        /// The same tests in a base path on another file system than the root.
         mod base_path {
             $(#[tokio::test]
             async fn $name() {

@@ -1,10 +1,10 @@
-//! Runs the contract of the node's store on every implementation.
+//! Runs the contract of the node's store over every implementation.
 
 use lockstep::seams::volume::disk::DiskStore;
 use lockstep::seams::volume::memory::MemoryStore;
 use lockstep_tests::contract::store as contract;
 
-/// Makes a test of each function of the contract, on both stores.
+/// Makes a test per function of the contract, over both stores.
 macro_rules! on_both_stores {
     ($($name:ident),* $(,)?) => {
         mod memory {
@@ -53,7 +53,7 @@ async fn a_disk_store_that_is_opened_again_has_everything() {
     contract::check_filled(&DiskStore::open(&path).unwrap());
 }
 
-/// The file as it is while the store is open is what a killed process leaves.
+/// The file of an open store is in the state in which a killed process leaves it.
 #[tokio::test]
 async fn a_disk_store_that_was_not_closed_has_everything() {
     let folder = tempfile::tempdir().unwrap();

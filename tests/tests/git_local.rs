@@ -1,4 +1,4 @@
-//! What only real repositories can show: git beside the sidecar, large packs, what crashes leave.
+//! Tests that need real repositories: git beside the sidecar, large packs, and the remains of crashes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -52,12 +52,12 @@ fn fsck(git_dir: &Path) {
     git(git_dir, &["fsck", "--full", "--strict"]).unwrap();
 }
 
-/// The number of objects that git finds in a repository.
+/// The number of objects in a repository, by git's count.
 fn object_count(git_dir: &Path) -> usize {
     git(git_dir, &["cat-file", "--batch-all-objects", "--batch-check"]).unwrap().lines().count()
 }
 
-/// The kinds of packs: made in memory, and made by git and taken through quarantine.
+/// Settings for both kinds of packs: made in memory, and made by git and taken through quarantine.
 fn both_ways() -> [Settings; 2] {
     [Settings::default(), Settings { memory_pack_bytes: 0, ..Settings::default() }]
 }
@@ -115,7 +115,7 @@ async fn a_pack_costs_what_is_new_not_what_is_there() {
         let packed = pack(&fixture, &[change], &committed).await;
         let Some(Payload::Memory(bytes)) = &packed.payload else { panic!("a small pack") };
         let objects = u32::from_be_bytes(bytes[8..12].try_into().unwrap());
-        // The commit, two folders, the new file and the counter.
+        // The objects are the commit, two folders, the new file and the counter.
         assert!(objects <= 5, "{objects} objects for a change {back} commits behind the tip");
         fixture.replica().ingest(&project(), &packs(&packed), &[change], &packed.bases).await.unwrap();
         assert!(fixture.is_complete(&project(), change));
@@ -238,7 +238,8 @@ async fn an_empty_object_is_not_there_and_is_written_again() {
     }
 }
 
-/// The measured danger: libgit2 and gix lose refs beside `git pack-refs`; what moves refs here must not.
+/// A danger that was measured: libgit2 and gix lose refs beside `git pack-refs`. The code that moves refs here must
+/// not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_beside_a_running_gc() {
     let fixture = volumes(&Settings::default()).await;
@@ -254,7 +255,7 @@ async fn nothing_is_lost_beside_a_running_gc() {
     let packer = std::thread::spawn(move || {
         let mut rounds = 0;
         while !stopped.load(Ordering::SeqCst) {
-            // Git gives up when it finds a lock of ours: that is its right.
+            // git may give up if it finds a lock of the sidecar.
             let _ = git(&dir, &["pack-refs", "--all", "--prune"]);
             if rounds % 10 == 0 {
                 let _ = git(&dir, &["gc", "--quiet"]);
@@ -283,7 +284,7 @@ async fn nothing_is_lost_beside_a_running_gc() {
     );
 }
 
-/// Transactions that wait for the same repository go to git as one; those that cannot be done fail by themselves.
+/// Transactions that wait for the same repository go to git together. Only those that are not possible fail.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_transactions_that_go_together_only_the_bad_ones_fail() {
     let fixture = volumes(&Settings::default()).await;
@@ -361,7 +362,7 @@ async fn mends_what_a_crash_leaves(fixture: &LocalFixture) {
 
     let report = volume.repair(false).await.unwrap();
     assert_eq!((report.locks, report.temporaries, report.refs, report.objects), (3, 1, 1, 0));
-    assert!(dir.join("refs/heads/foreign.lock").exists(), "another program's lock stays");
+    assert!(dir.join("refs/heads/foreign.lock").exists(), "a lock of another program must stay");
     let report = volume.repair(true).await.unwrap();
     assert_eq!((report.locks, report.temporaries, report.refs, report.objects), (1, 2, 0, 3));
     assert!(!torn.exists() && torn.with_added_extension("garbled").exists());
@@ -386,7 +387,7 @@ async fn a_killed_git_is_replaced() {
             killed += 1;
         }
     }
-    assert_eq!(killed, 1, "one long-lived git a repository");
+    assert_eq!(killed, 1, "one long-lived git per repository");
     volume.move_refs(&project(), &[moves("refs/heads/b", None, one)], &[]).await.unwrap();
     assert_eq!(volume.list_refs(&project()).await.unwrap().len(), 2);
 }
@@ -413,7 +414,7 @@ async fn repositories_that_cannot_be_kept_safe_are_refused_with_the_reason() {
     }
 }
 
-/// A git that is killed cannot remove its locks; the next one gets past them all the same.
+/// A killed git cannot remove its locks. The next git succeeds all the same.
 #[tokio::test]
 async fn the_lock_of_a_killed_git_does_not_stay() {
     let folder = tempfile::tempdir().unwrap();
@@ -421,7 +422,8 @@ async fn the_lock_of_a_killed_git_does_not_stay() {
     let once = "#!/bin/sh\ncase \"$*\" in *update-ref*) if mkdir MARKER 2>/dev/null; then\n\
                 for word; do case \"$word\" in /*.git) : > \"$word/refs/heads/main.lock\";; esac; done\n\
                 kill -9 $$; fi;; esac\nexec git \"$@\"\n";
-    // Written by a child: a file that this process has open for writing cannot be run beside its other tests.
+    // A child process writes the script. A file that this process has open for writing could not be executed while
+    // other tests run.
     let write = [
         "-c",
         "printf %s \"$1\" > \"$2\" && chmod 700 \"$2\"",
@@ -432,7 +434,7 @@ async fn the_lock_of_a_killed_git_does_not_stay() {
     let fixture = volumes(&Settings { git: script, ..Settings::default() }).await;
     let one = fixture.commit(&project(), &[], &[("a", "1")]);
     fixture.origin().move_refs(&project(), &[moves("refs/heads/main", None, one)], &[]).await.unwrap();
-    assert!(marker.exists(), "a git was killed");
+    assert!(marker.exists(), "no git was killed");
     assert_eq!(fixture.origin().read_ref(&project(), &name("refs/heads/main")).await.unwrap(), Some(one));
 }
 
@@ -453,7 +455,7 @@ async fn a_kept_value_survives_gits_garbage_collection_until_it_is_released() {
     }
 }
 
-/// JGit's collection knows nothing of git's index over many packs, and leaves one that names packs which are gone.
+/// JGit's garbage collection ignores git's index over many packs, and may leave one that names deleted packs.
 #[tokio::test]
 async fn an_index_over_packs_that_are_gone_is_not_believed() {
     let fixture = volumes(&Settings::default()).await;

@@ -1,4 +1,4 @@
-//! The model of the repositories: what it adds to the contract, so that the simulator can trust it.
+//! The model of the repositories: properties beyond the contract, on which the simulator relies.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ async fn pack(from: &ModelRepositories, wants: &[Oid], hints: &[Oid], committed:
     from.pack(&project(), wants, hints, &ask).await.unwrap()
 }
 
-/// Adds objects of which each points to the one before.
+/// Adds objects. Each one points to the one before.
 fn chain(volume: &ModelRepositories, length: u64) -> Vec<Oid> {
     let mut oids: Vec<Oid> = Vec::new();
     for nonce in 0..length {
@@ -69,7 +69,7 @@ async fn nothing_new_is_no_pack() {
     let chain = chain(&origin, 3);
     let packed = pack(&origin, &chain[1..2], &chain[2..], &chain[2..]).await;
     assert!(packed.payload.is_none());
-    assert_eq!(packed.bases, [chain[2]], "what a hint's closure has, builds on the hint");
+    assert_eq!(packed.bases, [chain[2]], "the hint has the wanted object, so it is the base");
 }
 
 #[tokio::test]
@@ -198,7 +198,7 @@ async fn what_was_synced_survives_every_power_cut() {
     }
 }
 
-/// What a power cut leaves of an object and a ref that moved to it, both unsynced.
+/// Whether a power cut keeps an object, and a ref that moved to it, if both are unsynced.
 async fn after_power_cut(seed: u64) -> (bool, bool) {
     let volume = volume().await;
     let old = volume.add_object(&project(), &[], 1);
@@ -210,7 +210,7 @@ async fn after_power_cut(seed: u64) -> (bool, bool) {
     let kept = volume.refs(&project())[&name("a")] == new;
     let there = volume.missing(&project(), &[new]).await.unwrap().is_empty();
     volume.power_cut(&SeededEntropy::new(seed + 1));
-    assert_eq!(volume.refs(&project())[&name("a")] == new, kept, "what a power cut left is on the disk");
+    assert_eq!(volume.refs(&project())[&name("a")] == new, kept, "the state after a power cut must be durable");
 
     let report = volume.repair(true).await.unwrap();
     assert_eq!(report.refs, u64::from(kept && !there), "a repair removes refs without an object");

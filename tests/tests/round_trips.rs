@@ -1,5 +1,5 @@
-//! A ref transaction takes exactly one call of DynamoDB, whatever the number of its refs: through the API, and for a push
-//! with plain git. On the embedded emulators.
+//! A ref transaction takes exactly one call of DynamoDB, for any number of refs: through the API, and for a push with
+//! plain git. The tests run over the embedded emulators.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +13,7 @@ use lockstep_proto::bridge::{CreateProjectRequest, Expected, Outcome, RefCommand
 use lockstep_proto::{Oid, ProjectName};
 use tempfile::TempDir;
 
-/// Refs of the large transaction.
+/// The number of refs of the large transaction.
 const REFS: usize = 50;
 
 /// One sidecar with a project, whose repository has the git hooks.
@@ -45,7 +45,7 @@ impl Bed {
         Self { sidecar, seams, project, repository, _embedded: embedded, folder }
     }
 
-    /// Commits a batch; answers how many calls that took.
+    /// Commits a batch. Returns the number of calls that it took.
     async fn commit(&self, id: &str, commands: Vec<RefCommand>) -> u64 {
         let before = self.seams.refdb.round_trips();
         let request = RefTransactionRequest {
@@ -90,7 +90,7 @@ fn hooked(settings: &Settings) -> git::Settings {
     git::Settings { on_create: Some(on_create), ..git::Settings::default() }
 }
 
-/// A commit without a parent, in a repository that nobody else looks at or in that of the project.
+/// Makes a commit without a parent, in the project's repository or in another one.
 fn commit(repository: &Path, message: &str) -> Oid {
     let tree = run(repository, &["mktree"]);
     run(repository, &["commit-tree", tree.trim(), "-m", message]).trim().parse().unwrap()

@@ -1,4 +1,4 @@
-//! The volume's lock: one sidecar on one volume, orphans included.
+//! The lock of a volume: only one sidecar uses a volume, even while children of an earlier sidecar still live.
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use lockstep::seams::volume::lock::{LockError, VolumeLock, boot_id};
 use tokio::sync::Mutex;
 
-/// A child inherits every lock of its process, those of other tests too: one test at a time.
+/// A child inherits every lock of its process, those of other tests too. So one test runs at a time.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// A child that lives until its standard input ends, like a git that waits for commands.

@@ -1,4 +1,4 @@
-//! What the sidecar spent its time with, by its own metrics.
+//! The time that the sidecar spent on the parts of a commit, by its own metrics.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use lockstep_loadtest::report::round;
 use lockstep_tests::e2e::gerrit::rest::get;
 use serde_json::{Value, json};
 
-/// The metrics of the parts of a commit: the whole, the refdb's answer, packing, moving refs.
+/// The metrics of a commit and its parts: the whole, the refdb's answer, packing, moving refs.
 const PARTS: [&str; 4] = [
     "lockstep_commit_seconds_sum{outcome=\"committed\"}",
     "lockstep_refdb_seconds_sum{op=\"commit\"}",
@@ -15,12 +15,12 @@ const PARTS: [&str; 4] = [
 ];
 const COMMITS: &str = "lockstep_commit_total{outcome=\"committed\"}";
 
-/// Where a sidecar's metrics are.
+/// The address of a sidecar's metrics.
 #[derive(Clone, Copy, Debug)]
 pub struct Sidecar(pub SocketAddr);
 
 impl Sidecar {
-    /// What it has done by now.
+    /// The totals so far.
     pub async fn inside(&self) -> Inside {
         let metrics = get(self.0, "/metrics").await.expect("the sidecar answers").text;
         let value = |name: &str| {
@@ -34,21 +34,21 @@ impl Sidecar {
 /// Commits, and the seconds of their parts.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Inside {
-    /// How many commits.
+    /// The number of commits.
     pub commits: f64,
-    /// Of each of the parts.
+    /// The seconds of each part.
     seconds: [f64; PARTS.len()],
 }
 
 impl Inside {
-    /// What was done since.
+    /// The difference between these totals and earlier ones.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {
         let part = |at: usize| self.seconds[at] - before.seconds[at];
         Self { commits: self.commits - before.commits, seconds: std::array::from_fn(part) }
     }
 
-    /// All of them together.
+    /// The sum of several totals.
     pub fn sum(all: impl IntoIterator<Item = Self>) -> Self {
         let add = |sum: Self, one: Self| Self {
             commits: sum.commits + one.commits,
@@ -57,7 +57,7 @@ impl Inside {
         all.into_iter().fold(Self::default(), add)
     }
 
-    /// The mean of each part for a commit, in milliseconds.
+    /// The mean of each part per commit, in milliseconds.
     #[must_use]
     pub fn json(&self) -> Value {
         let [commit, refdb, pack, moved] = self.seconds.map(|seconds| round(seconds * 1000.0 / self.commits.max(1.0)));

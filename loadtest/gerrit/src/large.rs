@@ -15,17 +15,17 @@ use crate::operation::{Desk, Operation, in_turns, stats};
 use crate::pair::Pair;
 
 const PROJECT: &str = "large";
-/// Refs of patch sets: Gerrit does not show them to whoever pushes.
+/// Refs of patch sets, which Gerrit does not advertise to a client that pushes.
 const REFS: u32 = 500_000;
-/// The number of the first of them: far above those that Gerrit gives here.
+/// The number of the first change, far above the numbers that Gerrit gives in this benchmark.
 const FIRST_NUMBER: u32 = 10_000_000;
 const TIMES: usize = 15;
 const WARM_UP: usize = 5;
-/// Each operation, its figure, and the part of plain Gerrit's time that it may take at most.
+/// Each operation, its figure, and its goal: the largest part of plain Gerrit's time that it may take.
 const OPERATIONS: [(Operation, &str, f64); 2] =
     [(Operation::Push(1), "k.push_of_plain", 0.5), (Operation::Submit, "k.submit_of_plain", 0.1)];
 
-/// Measures.
+/// Measures the figures k.
 pub async fn measure(report: &Report) -> Fallible<()> {
     let mut pair = Pair::start().await?;
     pair.plain.kill().await;
@@ -68,7 +68,8 @@ pub async fn measure(report: &Report) -> Fallible<()> {
     Ok(())
 }
 
-/// A bare repository with one commit on its branch, which the refs of all patch sets show, packed as `git gc` leaves them.
+/// Makes a bare repository with one commit on its branch. The refs of all patch sets have that commit, and are packed
+/// as `git gc` leaves them.
 async fn make(bare: &Path) -> Fallible<()> {
     std::fs::create_dir_all(bare)?;
     let _ = ok(git(bare, &["init", "-q", "--bare", "--initial-branch=master"]).await);

@@ -1,16 +1,17 @@
-//! `make bench-gerrit`: what a user of Gerrit waits for, with Lockstep and without, in one run.
+//! `make bench-gerrit`: the time that a user of Gerrit waits, with Lockstep and without, in one run.
 //!
-//! A plain Gerrit and one with the bridge take turns, operation by operation, so that both meet the same machine. The
-//! sidecar is the production binary; its refdb is the emulator, in this process, and may be made to be a round trip away.
+//! A plain Gerrit and one with the bridge take turns, operation by operation, so that both meet the same state of the
+//! machine. The sidecar is the production binary. Its refdb is the emulator, in this process, optionally behind a
+//! simulated round trip.
 //!
 //! | file | idea |
 //! |---|---|
 //! | `pair` | the two Gerrits, and a user at each |
-//! | `operation` | what a user does, and how long it took |
-//! | `inside` | what of that the sidecar took, and for what |
+//! | `operation` | the operations of a user, and their duration |
+//! | `inside` | the sidecar's part of that, and its causes |
 //! | `operations` | j: each operation, near the refdb and far from it |
 //! | `large` | k: a project with 500,000 refs |
-//! | `visible` | l: how long until the other site finds it |
+//! | `visible` | l: the time until the other site finds an operation |
 
 mod inside;
 mod large;

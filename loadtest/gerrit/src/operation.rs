@@ -1,4 +1,4 @@
-//! What a user does in Gerrit, and how long he waited.
+//! Operations of a user in Gerrit, and the time that the user waits.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::inside::{Inside, Sidecar};
 use crate::pair::Pair;
 
-/// One operation.
+/// An operation of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// A vote.
@@ -21,34 +21,34 @@ pub enum Operation {
     Comment,
     /// A draft of a comment.
     Draft,
-    /// A push of so many new changes, each on the one before.
+    /// A push of this many new changes, each on top of the one before.
     Push(usize),
     /// A submit of a change.
     Submit,
 }
 
-/// How long a user waited, and for what in the sidecar.
+/// The wait of a user, with the sidecar's part.
 #[derive(Clone, Copy, Debug)]
 pub struct Waited {
-    /// How long.
+    /// The duration of the operation.
     pub took: Duration,
-    /// What the sidecar did meanwhile; nothing without one.
+    /// The sidecar's totals during the operation. Zero without a sidecar.
     pub inside: Inside,
 }
 
-/// A user at a server who works on one project.
+/// A user at a server, who works on one project.
 pub struct Desk<'a> {
     server: &'a Server,
     user: User,
     project: &'static str,
     sidecar: Option<Sidecar>,
-    /// The change that is voted on.
+    /// The change that gets the votes and comments.
     change: u32,
     done: usize,
 }
 
 impl<'a> Desk<'a> {
-    /// Two desks, without a sidecar and with it. Makes the changes to vote on.
+    /// Two desks, one without a sidecar and one with it. Creates the changes to vote on.
     pub async fn both(pair: &'a Pair, project: &'static str) -> [Self; 2] {
         let ([plain, bridged], [without, with]) = (pair.users(project).await, pair.servers());
         let sidecar = Sidecar(pair.sites.cluster.nodes[0].health);
@@ -62,10 +62,10 @@ impl<'a> Desk<'a> {
         desk
     }
 
-    /// Prepares an operation and does it; only what he does at last is waited for.
+    /// Prepares an operation and does it. Only its last call is timed.
     ///
     /// # Panics
-    /// Gerrit refuses.
+    /// If Gerrit refuses.
     pub async fn does(&mut self, operation: Operation) -> Waited {
         self.done += 1;
         let line = json!({"path": "first", "line": 1, "message": format!("remark {}", self.done)});
@@ -90,7 +90,7 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// Commits on what the branch shows; the first one of all is what is voted on.
+    /// Makes commits on top of the branch. The first one of all becomes the change to vote on.
     async fn prepare(&self, count: usize) {
         self.user.at("master").await;
         for at in 0..count {
@@ -125,7 +125,7 @@ impl<'a> Desk<'a> {
     }
 }
 
-/// Both users do the same in turns, `times` times; each begins as often as the other. What each waited.
+/// Both users do the operation in turns, `times` times. Each begins equally often. Returns the waits of each.
 pub async fn in_turns(desks: &mut [Desk<'_>; 2], operation: Operation, times: usize) -> [Vec<Waited>; 2] {
     let mut waited = [Vec::new(), Vec::new()];
     for round in 0..times {
@@ -137,7 +137,7 @@ pub async fn in_turns(desks: &mut [Desk<'_>; 2], operation: Operation, times: us
     waited
 }
 
-/// How long they waited.
+/// The distribution of the waits.
 pub fn stats(waited: &[Waited]) -> Fallible<Stats> {
     Stats::of(waited.iter().map(|one| one.took))
 }

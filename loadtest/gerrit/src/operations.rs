@@ -1,4 +1,4 @@
-//! j. What an operation takes with the bridge and without it, next to the refdb and 20 ms away from it.
+//! j. The duration of each operation with the bridge and without it, next to the refdb and 20 ms away from it.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ use crate::operation::{Desk, Operation, in_turns, stats};
 use crate::pair::Pair;
 
 const PROJECT: &str = "p";
-/// The round trip to the refdb that is asked for; timers make it a little longer.
+/// The wanted round trip to the refdb. Timers make it a little longer.
 const ROUND_TRIP: Duration = Duration::from_millis(20);
-/// How often its real length is measured.
+/// The number of measurements of the real round trip.
 const PINGS: usize = 50;
-/// Each operation, how often it is done, and what its figures are called: near, and far.
+/// Each operation, its repetitions, and the names of its figures: near the refdb, and far from it.
 const OPERATIONS: [(Operation, usize, [&str; 2]); 6] = [
     (Operation::Vote, 60, ["j.vote_above_plain", "j.vote_round_trips_a_commit"]),
     (Operation::Comment, 60, ["j.comment_above_plain", "j.comment_round_trips_a_commit"]),
@@ -29,24 +29,24 @@ const OPERATIONS: [(Operation, usize, [&str; 2]); 6] = [
     (Operation::Submit, 40, ["j.submit_above_plain", "j.submit_round_trips_a_commit"]),
 ];
 
-/// What one operation took.
+/// The measurements of one operation.
 struct Seen {
     plain: Stats,
     bridged: Stats,
-    /// Commits an operation, on average.
+    /// The mean number of commits per operation.
     commits: f64,
-    /// What the sidecar did in all of them.
+    /// The sidecar's totals over all repetitions.
     inside: Inside,
 }
 
 impl Seen {
-    /// How much longer the median is with the bridge, in milliseconds.
+    /// The extra time of the median with the bridge, in milliseconds.
     fn above(&self) -> f64 {
         self.bridged.p50() - self.plain.p50()
     }
 }
 
-/// Measures.
+/// Measures the figures j.
 pub async fn measure(report: &Report) -> Fallible<()> {
     let pair = Pair::start().await?;
     for server in pair.servers() {
@@ -83,7 +83,7 @@ async fn see(desks: &mut [Desk<'_>; 2], operation: Operation, times: usize) -> F
     Ok(Seen { plain: stats(&plain)?, bridged: stats(&bridged)?, commits: inside.commits / times, inside })
 }
 
-/// The median of a question to the refdb and its answer, in milliseconds.
+/// The median round trip of a request to the refdb, in milliseconds.
 async fn ping(wire: &Wire) -> Fallible<f64> {
     let refdb = wire.url().trim_start_matches("http://").parse()?;
     let mut stats = Stats::new()?;

@@ -9,10 +9,10 @@ use lockstep_tests::e2e::gerrit::user::User;
 use lockstep_tests::e2e::gerrit::{Kit, Sites};
 use lockstep_tests::e2e::git::{git, ok};
 
-/// The most memory of a Gerrit: enough for the largest project here.
+/// The most memory of a Gerrit, which is enough for the largest project here.
 const HEAP: &str = "2g";
 
-/// What is run.
+/// The programs of both Gerrits.
 pub fn kit() -> Kit {
     Kit { heap: HEAP, ..Kit::from_env() }
 }
@@ -23,20 +23,21 @@ pub fn sidecar() -> Fallible<PathBuf> {
     if binary.exists() {
         Ok(binary)
     } else {
-        Err(format!("there is no {}: run `make bench-gerrit`", binary.display()).into())
+        Err(format!("{} does not exist: run `make bench-gerrit`, which builds it", binary.display()).into())
     }
 }
 
-/// Both. The one with the bridge is the only one of its installation: nobody else takes the machine's time.
+/// Both Gerrits. The one with the bridge is the only site of its installation, so that no other site uses the machine's
+/// time.
 pub struct Pair {
-    /// Without Lockstep.
+    /// The Gerrit without Lockstep.
     pub plain: Server,
-    /// With it.
+    /// The Gerrit with the bridge, and its sidecar.
     pub sites: Sites,
 }
 
 impl Pair {
-    /// Starts both.
+    /// Starts both Gerrits.
     pub async fn start() -> Fallible<Self> {
         let kit = kit();
         let sites = Sites::of(&kit, &sidecar()?, &["a-0"]).await;
@@ -45,17 +46,17 @@ impl Pair {
         Ok(Self { plain, sites })
     }
 
-    /// The folder of the one without Lockstep; its repositories are in `git`.
+    /// The folder of the site without Lockstep. Its repositories are in `git`.
     pub fn plain_site(cluster: &Cluster) -> PathBuf {
         cluster.scratch("plain")
     }
 
-    /// Both, without and with the bridge.
+    /// Both Gerrits: without the bridge, and with it.
     pub fn servers(&self) -> [&Server; 2] {
         [&self.plain, &self.sites.servers[0]]
     }
 
-    /// Packs the refs of a project at both, as a collection does that runs each night.
+    /// Packs the refs of a project at both, as a nightly garbage collection does.
     pub async fn pack_refs(&self, project: &str) {
         let plain = Self::plain_site(&self.sites.cluster).join("git").join(format!("{project}.git"));
         for repository in [plain, self.sites.cluster.nodes[0].repository(project)] {
@@ -63,7 +64,7 @@ impl Pair {
         }
     }
 
-    /// A user at each, with a clone of a project.
+    /// A user at each Gerrit, with a clone of a project.
     pub async fn users(&self, project: &str) -> [User; 2] {
         let folder = self.sites.cluster.scratch(&format!("plain-user-{project}"));
         [User::clone(&self.plain, project, &folder).await, self.sites.user(0, project).await]

@@ -1,4 +1,4 @@
-//! l. How long it takes until the other site finds what was done at one.
+//! l. The time until one site finds an operation of the other.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use crate::pair::{kit, sidecar};
 const PROJECT: &str = "p";
 const TIMES: usize = 150;
 const WARM_UP: usize = 30;
-/// From one to the next, so that each is seen by itself.
+/// The pause between two operations, so that each is measured by itself.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Measures: a hashtag is set at one site, and the other one is asked for it by a search until it finds the change.
+/// Measures the figures l: sets a hashtag at one site, and searches for it at the other until the change is found.
 pub async fn measure(report: &Report) -> Fallible<()> {
     let sites = Sites::of(&kit(), &sidecar()?, &["a-0", "b-0"]).await;
     let (here, there) = sites.two();
@@ -34,7 +34,7 @@ pub async fn measure(report: &Report) -> Fallible<()> {
         let answered = Instant::now();
         let query = format!("hashtag:{tag}");
         let found = until(async || (there.find(&query).await == [number]).then(|| answered.elapsed())).await;
-        let found = found.ok_or_else(|| format!("{query} is not found\n{}", there.log_tail()))?;
+        let found = found.ok_or_else(|| format!("{query} was not found\n{}", there.log_tail()))?;
         if round >= WARM_UP {
             stats.add(found);
         }

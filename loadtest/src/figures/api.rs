@@ -1,5 +1,5 @@
-//! c. What the sidecar's own code costs: commits through the API on a refdb, an event log, a store and repositories that are
-//! all in memory. Everything runs on one thread, so processor time is time of one core.
+//! c. The cost of the sidecar's own code: commits through the API over a refdb, an event log, a store and repositories
+//! that are all in memory. Everything runs on one thread, so processor time is the time of one core.
 
 use std::sync::Arc;
 
@@ -23,19 +23,19 @@ use crate::host::thread_seconds;
 use crate::report::{Figure, Goal, Report, round};
 use crate::site::{Heard, batch};
 
-/// Callers at a time.
+/// The number of concurrent callers.
 const CALLERS: usize = 64;
-/// Commits of each.
+/// The number of commits per caller.
 const EACH: usize = 500;
-/// Commits of a branch; then another branch begins. The model of a repository walks a branch's whole history at each move,
-/// which git does not: its cost would hide the sidecar's.
+/// The number of commits per branch. After them another branch begins, because the model of a repository walks a
+/// branch's whole history at each move. git does not, and this cost would hide the sidecar's.
 const BRANCH: usize = 10;
-/// Projects that they work on.
+/// The number of projects that the callers work on.
 const PROJECTS: usize = 8;
-/// How often it is measured; the median counts.
+/// The number of measurements. Their median is the figure.
 const ROUNDS: usize = 3;
 
-/// Measures, on a thread and a runtime of its own.
+/// Measures the figure c, on a thread and a runtime of its own.
 pub async fn measure(report: &Report) -> Fallible<()> {
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
@@ -60,7 +60,7 @@ pub async fn measure(report: &Report) -> Fallible<()> {
     Ok(())
 }
 
-/// Answers commits per second of processor time, and per second on the clock.
+/// Commits per second of processor time, and per second of wall-clock time.
 #[expect(clippy::cast_precision_loss, reason = "some ten thousand commits")]
 async fn commits() -> Fallible<(f64, f64)> {
     let repositories = ModelRepositories::new(InjectedBugs::default());

@@ -1,4 +1,4 @@
-//! h. A site that was down: how long it takes to apply 10,000 events, from the start of its node.
+//! h. The time that a site which was down takes to apply 10,000 events, from the start of its node.
 
 use futures::future::try_join_all;
 use lockstep_proto::{Oid, ProjectName};
@@ -11,14 +11,14 @@ use crate::history::{History, git};
 use crate::report::{Figure, Goal, Report, round};
 use crate::site::{Manner, Site, batch, stop};
 
-/// Events that wait.
+/// The number of waiting events.
 const EVENTS: usize = 10_000;
-/// Projects that they are spread over.
+/// The number of projects that they are spread over.
 const PROJECTS: usize = 4;
-/// Clients of each project that make them.
+/// The number of clients per project that make the events.
 const CLIENTS: usize = 4;
 
-/// Measures.
+/// Measures the figure h.
 pub async fn measure(report: &Report) -> Fallible<()> {
     let cloud = Cloud::start().await?;
     let pair = &SITES[..2];
@@ -39,7 +39,7 @@ pub async fn measure(report: &Report) -> Fallible<()> {
         write(&sites[0], project).await?;
     }
     let written = writing.elapsed();
-    // An orderly end publishes everything.
+    // An orderly stop publishes everything.
     stop(sites).await;
     let start = Instant::now();
     let site = Site::start(&cloud, pair[1], pair, Manner::NEAR).await?;
@@ -53,7 +53,7 @@ pub async fn measure(report: &Report) -> Fallible<()> {
         shown += refs.lines().count();
     }
     if shown != EVENTS {
-        return Err(format!("{shown} of {EVENTS} refs can be read after the backlog").into());
+        return Err(format!("only {shown} of {EVENTS} refs can be read after the backlog").into());
     }
     report.figure(&Figure {
         name: "h.backlog_of_10000_events",
@@ -69,7 +69,7 @@ pub async fn measure(report: &Report) -> Fallible<()> {
     Ok(())
 }
 
-/// Commits one project's part of the events: new branches, a commit of 1 KiB each.
+/// Commits one project's part of the events: new branches with a commit of 1 KiB each.
 async fn write(site: &Site, (project, base): &(ProjectName, Oid)) -> Fallible<()> {
     let chains = EVENTS / PROJECTS;
     let history = History { from: Some(*base), chains, length: 1, bytes: 1_000, seed: 1, loose: false };

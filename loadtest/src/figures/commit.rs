@@ -1,5 +1,5 @@
-//! b. A commit held against the emulator alone, in the same run: the latency of one client, and the throughput of 16 while
-//! three sites apply on the same cores.
+//! b. A commit compared with the emulator alone, in the same run: the latency of one client, and the throughput of 16
+//! clients while three sites apply on the same cores.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -20,18 +20,18 @@ use crate::report::{Figure, Goal, Report, round};
 use crate::site::{Manner, Site, batch, stop};
 use crate::stats::Stats;
 
-/// Measurements alternate in rounds, so that another program's load hits all of them.
+/// Measurements alternate in rounds, so that the load of another program affects all of them.
 const ROUNDS: usize = 10;
-/// Transactions of one client a round.
+/// The number of transactions of one client per round.
 const STEPS: usize = 60;
-/// Clients of the throughput.
+/// The number of clients for the throughput.
 const CLIENTS: usize = 16;
-/// Transactions of each of them.
+/// The number of transactions per client for the throughput.
 const EACH: usize = 150;
-/// Projects that they work on.
+/// The number of projects that the clients work on.
 const PROJECTS: usize = 4;
 
-/// Measures.
+/// Measures the figures b.
 pub async fn measure(report: &Report) -> Fallible<()> {
     let cloud = Cloud::start().await?;
     let sites = Site::all(&cloud, Manner::USUAL).await?;
@@ -77,7 +77,8 @@ async fn latency(cloud: &Cloud, sites: &[Site], report: &Report) -> Fallible<()>
         unit: "ms",
         goal: Some(Goal::AtMost(1.0)),
         samples: commit.count(),
-        detail: json!({"commit_ms": round(commit.p50()), "emulator_ms": round(emulator.p50()), "git_ms": round(git.p50())}),
+        detail: json!({"commit_ms": round(commit.p50()), "emulator_ms": round(emulator.p50()),
+                       "git_ms": round(git.p50())}),
     });
     Ok(())
 }
@@ -154,7 +155,7 @@ pub struct Steps<'a> {
 }
 
 impl<'a> Steps<'a> {
-    /// Makes the commits; they are in the repository then, as after a push, and no ref that is replicated shows them.
+    /// Makes the commits. They are in the repository, as after a push, but no replicated ref has them yet.
     pub fn new(
         site: &'a Site,
         (project, base): &(ProjectName, Oid),
@@ -169,7 +170,7 @@ impl<'a> Steps<'a> {
         Ok(Self { site, project, branch: format!("refs/heads/{branch}"), commits, old: None, id: seed << 32 })
     }
 
-    /// Moves the branch on; answers what it took, from the call to its answer.
+    /// Moves the branch to its next commit. Returns the time from the call to its answer.
     pub async fn step(&mut self) -> Fallible<Duration> {
         let new = self.commits.next().ok_or("the history is used up")?;
         self.id += 1;
@@ -188,7 +189,7 @@ impl<'a> Steps<'a> {
     }
 }
 
-/// git's own update of a ref, by a long-lived `git update-ref --stdin`.
+/// Moves a ref with git alone, by a long-lived `git update-ref --stdin`.
 struct UpdateRef {
     child: Child,
     input: ChildStdin,

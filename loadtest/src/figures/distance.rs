@@ -1,4 +1,4 @@
-//! d. Commit latency when AWS is a round trip of 20 ms away.
+//! d. The latency of a commit when AWS is a round trip of 20 ms away.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use crate::report::{Figure, Goal, Report, round};
 use crate::site::{Manner, Site, batch, stop};
 use crate::stats::Stats;
 
-/// The injected round trip.
+/// The simulated round trip.
 const ROUND_TRIP: Duration = Duration::from_millis(20);
-/// Transactions a measurement.
+/// The number of transactions per measurement.
 const TIMES: usize = 150;
 
-/// Measures.
+/// Measures the figures d.
 pub async fn measure(report: &Report) -> Fallible<()> {
     let cloud = Cloud::start().await?;
     let manner = Manner { round_trip: Some(ROUND_TRIP), ..Manner::USUAL };

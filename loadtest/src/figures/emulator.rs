@@ -1,5 +1,5 @@
-//! The emulator alone: the commit's `TransactWriteItems` of one ref and a slot of 4 KiB, sent by the SDK's client, without
-//! Lockstep. Everything that the emulator itself takes is in here, so a commit is held against it.
+//! The emulator alone: the `TransactWriteItems` of a commit of one ref with a slot of 4 KiB, sent by the SDK's client,
+//! without Lockstep. A commit is compared with this, because it contains the emulator's own time.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use tokio::time::Instant;
 
 use crate::Fallible;
 
-/// Bytes of the slot: a transaction of one ref with its pack.
+/// The size of the slot, in bytes: a transaction of one ref with its pack.
 const SLOT_BYTES: usize = 4 * 1024 + 300;
 
-/// One caller that moves one ref step by step.
+/// A caller that moves one ref step by step.
 pub struct Caller {
     client: Client,
     prefix: String,
@@ -38,7 +38,7 @@ impl Caller {
         format!("bench.1.0.{step}.{}", self.name)
     }
 
-    /// One transaction; answers what it took.
+    /// Sends one transaction. Returns the time that it took.
     pub async fn call(&mut self) -> Fallible<Duration> {
         self.step += 1;
         let items = vec![self.put()?, self.update()?];

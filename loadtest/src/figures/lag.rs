@@ -1,5 +1,5 @@
-//! e. From commit to visible in another site, under an open loop of 200 transactions a second: each latency counts from the
-//! moment at which its transaction should have started, whatever was in its way.
+//! e. The time from a commit until another site shows it, under an open loop of 200 transactions per second. Each
+//! latency counts from the moment at which its transaction should have started, whatever delayed it.
 
 use std::time::Duration;
 
@@ -15,19 +15,19 @@ use crate::report::{Figure, Goal, Report};
 use crate::site::{Manner, Site, batch, stop};
 use crate::stats::Stats;
 
-/// Transactions a second.
+/// The number of transactions per second.
 const RATE: u32 = 200;
-/// Projects that they are spread over.
+/// The number of projects that they are spread over.
 const PROJECTS: usize = 8;
 
-/// Names and goals of one measurement.
+/// The names and goals of one measurement.
 struct Names {
     p50: &'static str,
     p99: &'static str,
     goals: Option<(f64, f64)>,
 }
 
-/// Measures.
+/// Measures the figures e.
 pub async fn measure(report: &Report) -> Fallible<()> {
     let near = Names { p50: "e.visible_p50", p99: "e.visible_p99", goals: Some((50.0, 250.0)) };
     run(report, Duration::from_millis(20), 25, &near).await?;
@@ -57,7 +57,7 @@ async fn run(report: &Report, poll: Duration, seconds: usize, names: &Names) -> 
     Ok(())
 }
 
-/// New changes, as Gerrit makes them: a commit of its own each, spread over the projects.
+/// Makes new changes as Gerrit does: each has a commit of its own. They are spread over the projects.
 async fn changes(sites: &[Site], count: usize) -> Fallible<Vec<(ProjectName, String, Oid)>> {
     let mut changes = Vec::new();
     for at in 0..PROJECTS {
@@ -74,7 +74,7 @@ async fn changes(sites: &[Site], count: usize) -> Fallible<Vec<(ProjectName, Str
     Ok(changes.into_iter().take(count).map(|(_, project, name, oid)| (project, name, oid)).collect())
 }
 
-/// Starts every transaction at its own time; answers lags (of both other sites) and commit latencies.
+/// Starts every transaction at its own time. Returns the lags of both other sites, and the latencies of the commits.
 async fn open_loop(sites: &[Site], changes: Vec<(ProjectName, String, Oid)>) -> Fallible<(Stats, Stats)> {
     let before: Vec<u64> = sites.iter().map(|site| site.heard.count()).collect();
     let count = changes.len() as u64;

@@ -1,5 +1,5 @@
-//! g. A push of 1 GiB that does not compress, and its replication: the peak memory of both sidecars' processes and of the git
-//! children that they start, and of the git that receives the push.
+//! g. A push of 1 GiB that does not compress, and its replication: the peak memory of both sidecars' processes, of
+//! their git children, and of the git that receives the push.
 
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
@@ -22,17 +22,17 @@ use crate::process::Process;
 use crate::report::{Figure, Goal, Report, round};
 use crate::site::PATIENCE;
 
-/// Files of the push: fewer than git's own limit from which on it keeps packs.
+/// The number of files: few enough that git unpacks the push into loose objects instead of keeping its pack.
 const FILES: usize = 90;
-/// Bytes of each: 1 GiB together.
+/// The bytes of each file: 1 GiB together.
 const FILE_BYTES: usize = (1 << 30) / FILES;
-/// How often memory is looked at.
+/// The interval between two readings of the memory.
 const EVERY: Duration = Duration::from_millis(10);
 
-/// The most that was seen, by what it was.
+/// The largest reading of each process group.
 type Peaks = Arc<Mutex<BTreeMap<&'static str, u64>>>;
 
-/// Measures.
+/// Measures the figures g.
 pub async fn measure(report: &Report) -> Fallible<()> {
     let cloud = Cloud::start().await?;
     let pair = &SITES[..2];
@@ -43,7 +43,7 @@ pub async fn measure(report: &Report) -> Fallible<()> {
     let there = peer.root.join(format!("{project}.git"));
     wait("the project", || there.exists()).await?;
     let repository = origin.install_hooks(&project)?;
-    // As docs/operations.md tells for repositories that take such pushes.
+    // The setting that docs/operations.md recommends for repositories with such pushes.
     git(&["config", "lockstep.deadlineMs", "600000"], &repository)?;
     let clone = cloud.folder().join("clone.git");
     make(&clone)?;
@@ -78,7 +78,7 @@ pub async fn measure(report: &Report) -> Fallible<()> {
     Ok(())
 }
 
-/// A bare repository with one commit of large files.
+/// Makes a bare repository with one commit of large files.
 fn make(clone: &Path) -> Fallible<()> {
     std::fs::create_dir_all(clone)?;
     git(&["init", "-q", "--bare", "-b", "main"], clone)?;
@@ -132,7 +132,7 @@ async fn wait(what: &str, there: impl Fn() -> bool) -> Fallible<()> {
     Ok(())
 }
 
-/// Looks at the memory of both sidecars with their children, and of the receiving git, until it is aborted.
+/// Reads the memory of both sidecars with their children, and of the receiving git, until it is aborted.
 async fn watch(origin: u32, peer: u32, peaks: Peaks) {
     loop {
         for (pid, whole, child) in [(origin, "origin", "origin child"), (peer, "peer", "peer child")] {
@@ -145,7 +145,7 @@ async fn watch(origin: u32, peer: u32, peaks: Peaks) {
     }
 }
 
-/// The receiving side of our own push: `git receive-pack` and what it starts.
+/// The memory of the receiving side of this process's own push: `git receive-pack` and its children.
 fn receiving() -> u64 {
     let ours = descendants(std::process::id());
     let receivers = ours.iter().filter(|(_, line)| line.contains("receive-pack"));

@@ -1,4 +1,5 @@
-//! i. The memory of a sidecar's process: idle, and under 200 transactions a second, half of them its own, half foreign.
+//! i. The memory of a sidecar's process: idle, and under 200 transactions per second, half of them its own and half of
+//! another site.
 
 use std::time::Duration;
 
@@ -18,14 +19,14 @@ use crate::process::Process;
 use crate::report::{Figure, Goal, Report, round};
 use crate::site::{Manner, PATIENCE, Site, batch, stop};
 
-/// Transactions a second of each of the two sites.
+/// The number of transactions per second at each of the two sites.
 const RATE: u32 = 100;
-/// How long the load lasts.
+/// The duration of the load, in seconds.
 const SECONDS: usize = 20;
-/// How long nothing happens before the idle process is looked at.
+/// The time without any work before the memory of the idle process is read.
 const REST: Duration = Duration::from_secs(10);
 
-/// Measures.
+/// Measures the figures i.
 pub async fn measure(report: &Report) -> Fallible<()> {
     let cloud = Cloud::start().await?;
     let pair = &SITES[..2];
@@ -67,7 +68,7 @@ fn tell(report: &Report, name: &'static str, bytes: u64, goal: f64, samples: u64
     report.figure(&Figure { name, value: mib(bytes), unit: "MiB", goal: Some(Goal::AtMost(goal)), samples, detail });
 }
 
-/// Looks at the process now and then: memory that grows with the load is another thing than memory that grows with time.
+/// Reads the memory of the process at intervals, which tells growth with the load from growth with time.
 async fn watch(pid: u32, course: &mut Vec<(f64, u64)>) {
     loop {
         sleep(Duration::from_secs(2)).await;
@@ -80,7 +81,7 @@ fn history(seed: u64) -> History {
     History { from: None, chains, length: 1, bytes: 1_000, seed, loose: false }
 }
 
-/// Batches of one new branch each, with the moments at which they start.
+/// Batches of one new branch each, with the times at which they start.
 fn plan(name: &str, commits: Vec<Vec<Oid>>) -> impl Iterator<Item = (Instant, String, Oid)> {
     let start = Instant::now();
     commits.into_iter().flatten().zip(0..).map(move |(oid, at): (Oid, u32)| {

@@ -1,4 +1,4 @@
-//! What is measured, a file each.
+//! The figures, one file per letter.
 
 mod api;
 mod backlog;
@@ -14,12 +14,12 @@ mod round_trips;
 use crate::Fallible;
 use crate::report::Report;
 
-/// Every figure.
+/// The letters of all figures.
 pub const ALL: [char; 9] = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i'];
-/// Those that take seconds.
+/// The letters of the figures that take seconds.
 pub const QUICK: [char; 6] = ['a', 'b', 'c', 'd', 'e', 'i'];
 
-/// Measures one figure after the other; answers how many could not be measured.
+/// Measures one figure after the other. Returns the number of figures that could not be measured.
 pub async fn run(chosen: &[char], report: &Report) -> usize {
     let mut failed = 0;
     for letter in chosen {

@@ -1,8 +1,9 @@
-//! f. The cost is in proportion to what is new: a new ref with one commit, in a repository with 500,000 refs and 200,000
-//! commits and in an empty one, in turns.
+//! f. The cost of a commit is in proportion to its new objects: a new ref with one commit, in turns in a repository
+//! with 500,000 refs and 200,000 commits and in an empty one.
 //!
-//! The large repository is made by `git fast-import`, its refs are written as `packed-refs`, and both nodes' version maps are
-//! seeded with all of them by a direct loader. The refdb does not know them: a commit touches only its own items there.
+//! `git fast-import` makes the large repository, and its refs are written as `packed-refs`. A direct loader seeds the
+//! version maps of both nodes with all of them. The refdb does not know these refs: a commit touches only its own items
+//! there.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -28,16 +29,16 @@ use crate::report::{Figure, Goal, Report};
 use crate::site::{Manner, Site, batch, stop};
 use crate::stats::Stats;
 
-/// Refs of the large repository.
+/// The number of refs in the large repository.
 const REFS: usize = 500_000;
-/// Its commits.
+/// The number of commits in the large repository.
 const COMMITS: usize = 200_000;
-/// Transactions in each repository.
+/// The number of transactions per repository.
 const TIMES: usize = 200;
-/// Refs a step of the loader.
+/// The number of refs per step of the loader.
 const CHUNK: usize = 50_000;
 
-/// Measures.
+/// Measures the figures f.
 pub async fn measure(report: &Report) -> Fallible<()> {
     let cloud = Cloud::start().await?;
     let sites = vec![Site::start(&cloud, SITES[0], &SITES[..1], Manner::NEAR).await?];
@@ -66,7 +67,7 @@ fn tell(report: &Report, name: &'static str, [large, empty]: &[Stats; 2]) {
     });
 }
 
-/// The apply stage on a volume of its own, without a node around it: what is timed is one unit.
+/// The apply stage on a volume of its own, without a node around it, so that exactly one unit is timed.
 struct Other {
     units: Units,
     store: Arc<dyn NodeStore>,
@@ -86,7 +87,7 @@ impl Other {
         Ok(Self { units, store, root: root.to_owned() })
     }
 
-    /// Applies what a site has committed since the last call.
+    /// Applies the transactions that a site has committed since the last call.
     async fn apply_all(&self, site: &Site) -> Fallible<()> {
         for transaction in site.heard.take_committed() {
             let project = transaction.project.clone();
@@ -95,7 +96,7 @@ impl Other {
         Ok(())
     }
 
-    /// The same, timed: one list for the large repository, one for the other.
+    /// The same, timed: one distribution for the large repository, and one for the other.
     async fn apply_in_turns(&self, site: &Site, large: &ProjectName) -> Fallible<[Stats; 2]> {
         let mut stats = [Stats::new()?, Stats::new()?];
         for transaction in site.heard.take_committed() {
@@ -108,7 +109,7 @@ impl Other {
     }
 }
 
-/// Makes the large repository on both volumes; answers its newest commit.
+/// Makes the large repository on both volumes. Returns its newest commit.
 async fn fill(site: &Site, other: &Other, project: &ProjectName) -> Fallible<Oid> {
     let git_dir = site.repository(project);
     let history = History { from: None, chains: 1, length: COMMITS, bytes: 0, seed: 1, loose: false };
@@ -121,7 +122,7 @@ async fn fill(site: &Site, other: &Other, project: &ProjectName) -> Fallible<Oid
     let copy = other.root.join(format!("{project}.git"));
     copy_files(&git_dir.join("objects/pack"), &copy.join("objects/pack"))?;
     std::fs::copy(git_dir.join("packed-refs"), copy.join("packed-refs"))?;
-    let key = site.node.stages().versions.project_key(project)?.ok_or("the project is not there")?;
+    let key = site.node.stages().versions.project_key(project)?.ok_or("the project does not exist")?;
     for store in [&site.deps.store, &other.store] {
         seed(store, &key, &refs).await?;
     }
@@ -159,7 +160,7 @@ async fn seed(store: &Arc<dyn NodeStore>, project: &ProjectKey, refs: &[(String,
     Ok(())
 }
 
-/// The empty repository gets one commit to build on.
+/// Commits a first commit to the empty repository, on which the others build.
 async fn begin(site: &Site, project: &ProjectName) -> Fallible<Oid> {
     let history = History { from: None, chains: 1, length: 1, bytes: 0, seed: 2, loose: true };
     let base = history.import(&site.repository(project))?.remove(0).remove(0);
@@ -167,7 +168,7 @@ async fn begin(site: &Site, project: &ProjectName) -> Fallible<Oid> {
     Ok(base)
 }
 
-/// New refs with a commit each, in turns; answers what each took.
+/// Commits new refs with a commit each, in turns. Returns the durations per repository.
 async fn commit(site: &Site, projects: [(&ProjectName, Oid); 2]) -> Fallible<[Stats; 2]> {
     let made = projects.map(|(project, base)| {
         let bytes = History::SMALL;

@@ -1,4 +1,4 @@
-//! a. How many calls of DynamoDB a ref transaction takes: one, whatever the number of refs, for the API and for a push.
+//! a. The number of calls of DynamoDB per ref transaction: one, for any number of refs, through the API and for a push.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,12 +16,12 @@ use crate::process;
 use crate::report::{Figure, Goal, Report};
 use crate::site::{Manner, Site, batch, stop};
 
-/// Transactions a measurement.
+/// The number of transactions per measurement.
 const TIMES: usize = 20;
-/// Refs of a large transaction.
+/// The number of refs of a large transaction.
 const REFS: usize = 50;
 
-/// Measures.
+/// Measures the figures a.
 pub async fn measure(report: &Report) -> Fallible<()> {
     let cloud = Cloud::start().await?;
     let sites = vec![Site::start(&cloud, SITES[0], &SITES[..1], Manner::NEAR).await?];
@@ -46,7 +46,7 @@ pub async fn measure(report: &Report) -> Fallible<()> {
     push(report).await
 }
 
-/// A push of 50 refs with plain git, through the hooks and the socket.
+/// Pushes 50 refs with plain git, through the hooks and the socket.
 async fn push(report: &Report) -> Fallible<()> {
     let cloud = Cloud::start().await?;
     let settings = cloud.settings(SITES[0], Duration::from_millis(20), &SITES[..1])?;
@@ -83,7 +83,7 @@ async fn push(report: &Report) -> Fallible<()> {
     Ok(())
 }
 
-/// The sidecar lives in this process, so the push must not block its runtime.
+/// Runs the push without blocking the runtime, because the sidecar runs in this process.
 async fn push_with(args: Vec<String>, clone: PathBuf) -> Fallible<()> {
     let output = tokio::process::Command::new("git").args(args).current_dir(clone).output().await?;
     if output.status.success() {

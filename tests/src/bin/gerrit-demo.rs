@@ -1,5 +1,5 @@
-//! `make demo-gerrit`: two sites with a real Gerrit each. A change is made at one and voted on at the other; then the stage
-//! is the newcomer's, until Ctrl-C ends everything.
+//! `make demo-gerrit`: starts two sites with a real Gerrit each, makes a change at one site, and votes on it at the
+//! other. Then the user can try both sites, until Ctrl-C ends everything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
@@ -12,14 +12,14 @@ use serde_json::json;
 use tokio::signal;
 use tokio::time::sleep;
 
-/// Whoever automates something: in Gerrit, a member of the group `Service Users`.
+/// The login of an automated user: in Gerrit, a member of the group `Service Users`.
 const SERVICE: Login<'_> = Login("ci", "ci-secret");
 const PROJECT: &str = "demo";
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let binary = std::env::current_exe().expect("a program").with_file_name("lockstep-under-test");
-    println!("two sidecars and two Gerrits start; that takes half a minute");
+    println!("starting two sidecars and two Gerrits; this takes half a minute");
     tokio::select! {
         biased;
         _ = signal::ctrl_c() => {}
@@ -29,11 +29,11 @@ async fn main() -> ExitCode {
             watch(&sites).await;
         } => {}
     }
-    println!("\neverything is ended");
+    println!("\neverything has stopped");
     ExitCode::SUCCESS
 }
 
-/// A sample change over two sites.
+/// Plays a sample review: a change is pushed at one site and voted on at the other.
 async fn play(sites: &Sites) {
     let (muc, ber) = sites.two();
     muc.create(PROJECT).await;
@@ -49,7 +49,7 @@ async fn play(sites: &Sites) {
     let seen = until(async || (muc.find("label:Code-Review=1").await == [number]).then_some(())).await;
     assert!(seen.is_some(), "{}", muc.log_tail());
     println!(
-        "\nchange {number} was pushed at muc and got Code-Review+1 at ber, by the service user; muc finds the vote.\n"
+        "\nchange {number} was pushed at muc and got Code-Review+1 at ber, from the service user; muc finds it.\n"
     );
     for (name, server) in [("muc", muc), ("ber", ber)] {
         println!("  {name}  http://{}/  ssh port {}", server.http, server.ssh.port());
@@ -58,10 +58,10 @@ async fn play(sites: &Sites) {
         println!("       curl --user {}:{} '{query}'", SERVICE.0, SERVICE.1);
     }
     println!("\n  administrator {} / {}, service user {} / {}", ADMIN.0, ADMIN.1, SERVICE.0, SERVICE.1);
-    println!("  there are no web pages in these Gerrits: use REST, git and ssh. Ctrl-C ends everything.\n");
+    println!("  these Gerrits have no web pages: use REST, git and ssh. Ctrl-C stops everything.\n");
 }
 
-/// Every transaction, when both sites show it: how long after its commit.
+/// Prints one line per transaction once both sites show it, with the time that each site took after the commit.
 async fn watch(sites: &Sites) {
     println!("{:>8} {:>8}  {:<12} {:>4}  first ref", "muc", "ber", "project", "refs");
     let mut printed = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! The `lockstep` command, built together with the tests that run it: it is always as new as they are.
+//! The `lockstep` command, built together with the tests that run it, so that it is never older than they are.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `sim`: runs seeds of the simulator, or replays one. `make sim SEED=123` calls it.
+//! `sim`: runs seeds of the simulator, or replays one seed. `make sim SEED=123` calls it.
 
 use std::process::ExitCode;
 
@@ -6,41 +6,41 @@ use clap::Parser;
 use lockstep::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use lockstep_tests::sim::{Scenario, simulate};
 
-/// Simulates whole sites with faults from a seed.
+/// Simulates whole sites, with faults that a seed decides. Ends with the first property that does not hold.
 #[derive(Parser)]
 struct Arguments {
-    /// How many seeds.
+    /// The number of seeds to run.
     #[arg(long, default_value_t = 10)]
     seeds: u64,
-    /// The first seed.
+    /// The first seed to run.
     #[arg(long, default_value_t = 1)]
     from: u64,
-    /// This seed alone.
+    /// Run this seed only.
     #[arg(long)]
     seed: Option<u64>,
-    /// Print the whole trace.
+    /// Print the whole trace of each seed.
     #[arg(long)]
     trace: bool,
-    /// InjectedBug this bug, and use its scenario.
+    /// Inject this bug, and use its scenario.
     #[arg(long, value_parser = parse_bug)]
     bug: Option<InjectedBug>,
-    /// Without faults.
+    /// Run without faults.
     #[arg(long)]
     calm: bool,
-    /// With volumes and a whole site lost.
+    /// Lose volumes too, and at the end those of a whole site.
     #[arg(long)]
     losses: bool,
-    /// With a node that is expelled at the end, and comes back.
+    /// Expel a node at the end, and bring it back.
     #[arg(long)]
     expulsion: bool,
-    /// How long faults go on, in virtual seconds.
+    /// The duration of the faults, in virtual seconds.
     #[arg(long)]
     seconds: Option<u64>,
 }
 
 fn parse_bug(text: &str) -> Result<InjectedBug, String> {
     let found = InjectedBug::ALL.into_iter().find(|bug| format!("{bug:?}") == text);
-    found.ok_or_else(|| format!("there is no such bug; there are {:?}", InjectedBug::ALL))
+    found.ok_or_else(|| format!("no such bug; the bugs are {:?}", InjectedBug::ALL))
 }
 
 impl Arguments {

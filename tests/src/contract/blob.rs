@@ -1,4 +1,4 @@
-//! The contract of the blob store, sentence by sentence, over any implementation.
+//! The contract of the blob store as tests for any implementation. Each test quotes the sentences that it checks.
 
 use std::io::Write;
 use std::path::Path;
@@ -9,7 +9,7 @@ use lockstep::seams::blob::{BlobError, BlobStore, Payload};
 use sha2::{Digest, Sha256};
 use tempfile::{NamedTempFile, TempDir};
 
-/// Bytes that differ from chunk to chunk.
+/// Test content of `length` bytes, which differs from chunk to chunk.
 #[must_use]
 pub fn content(length: usize) -> Bytes {
     (0..length).map(|index| u8::try_from((index * 31 + index / 4_099) % 251).unwrap_or(0)).collect()
@@ -50,7 +50,7 @@ fn entries(folder: &Path) -> usize {
     std::fs::read_dir(folder).expect("the folder is there").count()
 }
 
-/// "A put that was answered can be read": from memory and from a file, small and large, in memory and in a file.
+/// "Once a put is answered, every site can read the blob": from memory and from a file, small and large.
 pub async fn round_trip(store: &dyn BlobStore) {
     let spill = folder();
     for length in [0, 1, 1_048_576, 1_048_577, 8_388_608, 8_388_609, 20_000_000] {
@@ -58,7 +58,7 @@ pub async fn round_trip(store: &dyn BlobStore) {
         for (name, payload) in [("memory", Payload::Memory(bytes.clone())), ("file", in_file(&bytes))] {
             let key = format!("packs/{length}/{name}");
             store.put(&key, &payload).await.expect("the blob can be put");
-            let found = get(store, &key, &bytes, spill.path()).await.expect("the blob can be got");
+            let found = get(store, &key, &bytes, spill.path()).await.expect("the blob can be read");
             assert_eq!(bytes_of(&found), bytes, "{key}");
             assert_eq!(matches!(found, Payload::File(..)), length > 1_048_576, "{key}");
             if let Payload::File(path, _) = &found {
@@ -66,10 +66,10 @@ pub async fn round_trip(store: &dyn BlobStore) {
             }
         }
     }
-    assert_eq!(entries(spill.path()), 0, "a temporary file goes with its last user");
+    assert_eq!(entries(spill.path()), 0, "a temporary file is deleted with its last user");
 }
 
-/// "A key that is not there is absent, never an empty blob"; an empty blob is there.
+/// "A key without a blob is `Absent`, never an empty blob." An empty blob can be stored and read.
 pub async fn absent(store: &dyn BlobStore) {
     let (spill, empty) = (folder(), Bytes::new());
     let missing = get(store, "packs/none", &empty, spill.path()).await.err();
@@ -78,7 +78,7 @@ pub async fn absent(store: &dyn BlobStore) {
     assert!(get(store, "packs/empty", &empty, spill.path()).await.expect("it is there").is_empty());
 }
 
-/// "A second put of the same key and content is harmless"; deleting is idempotent, and a blob can come back.
+/// "A second put of the same key and content is harmless." A deletion can be repeated, and the key can be used again.
 pub async fn again(store: &dyn BlobStore) {
     let (spill, bytes) = (folder(), content(3_000));
     for _ in 0..2 {
@@ -94,7 +94,7 @@ pub async fn again(store: &dyn BlobStore) {
     assert_eq!(bytes_of(&get(store, "packs/again", &bytes, spill.path()).await.expect("it is there")), bytes);
 }
 
-/// "Its length is checked before it is stored, its hash before it is answered", and nothing is left behind.
+/// "The length is checked before the content is stored, and the hash before it is returned." No file is left behind.
 pub async fn bad(store: &dyn BlobStore) {
     let spill = folder();
     for length in [1_000, 2_000_000] {
@@ -108,5 +108,5 @@ pub async fn bad(store: &dyn BlobStore) {
         let refused = store.get(&key, length as u64, &[0; 32], spill.path()).await.err();
         assert!(matches!(refused, Some(BlobError::Bad { .. })), "{refused:?}");
     }
-    assert_eq!(entries(spill.path()), 0, "nothing is kept of a bad blob");
+    assert_eq!(entries(spill.path()), 0, "no file is left of a bad blob");
 }

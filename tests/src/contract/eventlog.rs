@@ -1,4 +1,4 @@
-//! The contract of the event log, sentence by sentence, over any implementation.
+//! The contract of the event log as tests for any implementation. Each test quotes the sentences that it checks.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,41 +9,41 @@ use lockstep::seams::eventlog::limits::RECORD_BYTES;
 use lockstep::seams::eventlog::{EventLog, EventLogError, Position, Record, ShardReader};
 use lockstep_proto::SiteId;
 
-/// An implementation with the hands of its operator.
+/// An implementation under test, with the operations of its operator.
 #[async_trait]
 pub trait Backend: Send + Sync {
-    /// The event log; streams get two shards.
+    /// The event log. New streams have two shards.
     fn log(&self) -> Arc<dyn EventLog>;
-    /// Splits a shard, and waits for the end of that.
+    /// Splits a shard, and waits until that is done.
     async fn split(&self, site: &SiteId, shard: &str);
-    /// Merges two neighbours, and waits for the end of that.
+    /// Merges two neighbouring shards, and waits until that is done.
     async fn merge(&self, site: &SiteId, lower: &str, upper: &str);
-    /// Deletes the stream and makes it again.
+    /// Deletes the stream, and creates it again under the same name.
     async fn recreate(&self, site: &SiteId);
-    /// Forgets these records of a shard, its oldest ones, and none behind `before`.
+    /// Removes the records `oldest`, which are the oldest of a shard. Keeps everything from `before` on.
     async fn trim(&self, site: &SiteId, shard: &str, oldest: &[String], before: &str);
 }
 
-/// Sequence numbers and data.
+/// Records that were read: sequence numbers and data, in order.
 pub type Read = Vec<(String, Bytes)>;
 
-/// A site's name for one test.
+/// The name of the site for one test. Each test has a site of its own.
 pub fn site(name: &str) -> SiteId {
-    name.parse().expect("the tests' site names are good")
+    name.parse().expect("the tests' site names are valid")
 }
 
-/// A record whose data tells its key and number.
+/// A record whose data contains its key and number.
 pub fn record(key: &str, number: usize) -> Record {
     Record { partition_key: key.to_owned(), data: Bytes::from(format!("{key}/{number}")) }
 }
 
-/// Appends, and insists that every record was taken.
+/// Appends records, and requires that every one is accepted.
 pub async fn append(log: &dyn EventLog, site: &SiteId, records: &[Record]) {
     let answers = log.append(site, records).await.expect("the stream is there");
     assert_eq!(answers, vec![Ok(()); records.len()]);
 }
 
-/// Reads until the shard ends or gives nothing more.
+/// Reads until the shard ends, or until three reads in a row give no record. Also returns whether the shard has ended.
 pub async fn drain(reader: &mut dyn ShardReader, limit: usize) -> Result<(Read, bool), EventLogError> {
     let (mut read, mut empty) = (Vec::new(), 0);
     loop {
@@ -60,7 +60,7 @@ pub async fn drain(reader: &mut dyn ShardReader, limit: usize) -> Result<(Read, 
     }
 }
 
-/// Everything from a position on.
+/// Reads a shard from a position on, as [`drain`] does.
 pub async fn read(
     log: &dyn EventLog,
     site: &SiteId,
@@ -76,7 +76,7 @@ async fn shards(log: &dyn EventLog, site: &SiteId) -> Vec<String> {
     info.shards.into_iter().map(|shard| shard.id).collect()
 }
 
-/// The data of every shard, shard by shard.
+/// The data of all records of a stream, shard by shard.
 async fn everything(log: &dyn EventLog, site: &SiteId) -> Vec<Bytes> {
     let mut all = Vec::new();
     for shard in shards(log, site).await {
@@ -86,7 +86,7 @@ async fn everything(log: &dyn EventLog, site: &SiteId) -> Vec<Bytes> {
     all
 }
 
-/// The shard that holds the key's records.
+/// The open shard that holds the records of a key.
 async fn home(log: &dyn EventLog, site: &SiteId, key: &str) -> String {
     for shard in shards(log, site).await {
         let (records, ended) = read(log, site, &shard, &Position::Start).await.expect("the shard can be read");
@@ -94,14 +94,15 @@ async fn home(log: &dyn EventLog, site: &SiteId, key: &str) -> String {
             return shard;
         }
     }
-    panic!("no open shard holds {key}");
+    panic!("no open shard holds a record of {key}");
 }
 
 fn data(read: &Read) -> Vec<Bytes> {
     read.iter().map(|(_, data)| data.clone()).collect()
 }
 
-/// "Creates the site's stream if there is none"; an unknown stream or shard is absent, an ended position refused.
+/// "Creates the site's stream if it does not exist." An unknown stream or shard is absent. Opening at an end position
+/// is refused.
 pub async fn streams(backend: &dyn Backend) {
     let (log, site) = (backend.log(), site("streams"));
     let absent = |result: &Option<EventLogError>| matches!(result, Some(EventLogError::Absent(_)));
@@ -109,13 +110,13 @@ pub async fn streams(backend: &dyn Backend) {
     assert!(absent(&log.append(&site, &[record("a", 0)]).await.err()));
     assert!(absent(&log.open(&site, "shardId-000000000000", &Position::Start).await.err()));
     let (one, two) = futures::join!(log.ensure(&site), log.ensure(&site));
-    assert_eq!((one, two), (Ok(()), Ok(())), "two nodes may make a stream at once");
+    assert_eq!((one, two), (Ok(()), Ok(())), "two nodes may create a stream at the same time");
     let first = log.describe(&site).await.expect("the stream is there");
     assert_eq!(first.shards.len(), 2);
     assert!(first.shards.iter().all(|shard| shard.parents.is_empty()));
     assert!(first.shards.is_sorted_by(|left, right| left.id < right.id));
     append(log.as_ref(), &site, &[record("a", 0)]).await;
-    log.ensure(&site).await.expect("a second time is harmless");
+    log.ensure(&site).await.expect("a second call is harmless");
     assert_eq!(log.describe(&site).await.expect("the stream is there"), first);
     assert_eq!(everything(log.as_ref(), &site).await, [record("a", 0).data]);
     assert!(absent(&log.open(&site, "shardId-000000000099", &Position::Start).await.err()));
@@ -123,7 +124,7 @@ pub async fn streams(backend: &dyn Backend) {
     assert!(matches!(ended, Some(EventLogError::Broken(_))), "{ended:?}");
 }
 
-/// "Within a shard, positions grow; reading behind a position gives every later record, once, in order."
+/// "Within a shard, positions grow. A read after a position returns every later record, once, in order."
 pub async fn order(backend: &dyn Backend) {
     let (log, site) = (backend.log(), site("order"));
     log.ensure(&site).await.expect("a stream can be made");
@@ -158,7 +159,7 @@ fn number(data: &[u8], key: &str) -> Option<usize> {
     text.strip_prefix(key)?.strip_prefix('/')?.parse().ok()
 }
 
-/// A reader at the newest end goes on with what comes later.
+/// A reader at the newest end of a shard gets the records that are appended later.
 pub async fn tail(backend: &dyn Backend) {
     let (log, site) = (backend.log(), site("tail"));
     log.ensure(&site).await.expect("a stream can be made");
@@ -179,7 +180,8 @@ pub async fn tail(backend: &dyn Backend) {
     assert_eq!((seen.len(), unique.len()), (60, 60));
 }
 
-/// "Answers each record by itself": one that is too large fails alone. More than a request takes, long and empty keys.
+/// "Answers each record by itself": only the record that is too large fails. Also covers more records and bytes than
+/// one request takes, and long and empty keys.
 pub async fn answers(backend: &dyn Backend) {
     let (log, site) = (backend.log(), site("answers"));
     log.ensure(&site).await.expect("a stream can be made");
@@ -202,7 +204,7 @@ pub async fn answers(backend: &dyn Backend) {
     assert_eq!(found.iter().filter(|data| **data == whole).count(), 6);
 }
 
-/// "A shard that was split or merged ends; its children name it as their parent."
+/// "A shard that was split or merged ends. Its children name it as their parent."
 pub async fn reshard(backend: &dyn Backend) {
     let (log, site) = (backend.log(), site("reshard"));
     log.ensure(&site).await.expect("a stream can be made");
@@ -220,17 +222,17 @@ pub async fn reshard(backend: &dyn Backend) {
     let info = log.describe(&site).await.expect("the stream is there");
     let children: Vec<_> = info.shards.iter().filter(|shard| shard.parents == parents(&before[0])).collect();
     assert_eq!(children.len(), 2, "{info:?}");
-    assert!(info.shards.iter().any(|shard| shard.id == before[0]), "the parent is still kept");
+    assert!(info.shards.iter().any(|shard| shard.id == before[0]), "the parent is still listed");
     let (whole, ended) = read(log.as_ref(), &site, &before[0], &Position::Start).await.expect("the parent can be read");
     assert!(ended, "a closed shard ends");
-    assert_eq!(whole, old, "what came before the split is in the parent, what came after is not");
+    assert_eq!(whole, old, "the parent has the records from before the split, and no later ones");
     let (rest, ended) = drain(live.as_mut(), 100).await.expect("a reader from before the split goes on");
     assert_eq!((rest.as_slice(), ended), (&old[1..], true));
     let again = live.next(100).await.expect("an ended reader stays ended");
     assert!(again.ended && again.records.is_empty());
     let last = Position::After(old.last().expect("the shard held records").0.clone());
     let behind = read(log.as_ref(), &site, &before[0], &last).await;
-    assert_eq!(behind, Ok((Vec::new(), true)), "behind the last record of an ended shard is its end");
+    assert_eq!(behind, Ok((Vec::new(), true)), "after the last record of an ended shard comes its end");
 
     let (lower, upper) = (children[0].id.clone(), children[1].id.clone());
     backend.merge(&site, &lower, &upper).await;
@@ -246,10 +248,10 @@ pub async fn reshard(backend: &dyn Backend) {
     let mut expected: Vec<_> = (0..3).flat_map(round).map(|record| record.data).collect();
     all.sort();
     expected.sort();
-    assert_eq!(all, expected, "nothing is lost and nothing is doubled");
+    assert_eq!(all, expected, "no record is lost, and none appears twice");
 }
 
-/// "A position that is no longer kept is `Trimmed`, never silently moved forward."
+/// "A position that is no longer kept is `Trimmed`. It never moves forward silently."
 pub async fn trimmed(backend: &dyn Backend) {
     let (log, site) = (backend.log(), site("trimmed"));
     log.ensure(&site).await.expect("a stream can be made");
@@ -272,12 +274,13 @@ pub async fn trimmed(backend: &dyn Backend) {
     let last = sequences[9].clone();
     backend.trim(&site, &shard, &sequences[9..], &u64::MAX.to_string()).await;
     let idle = read(log.as_ref(), &site, &shard, &newest).await;
-    assert_eq!(idle, Err(EventLogError::Trimmed(last)), "without its record nobody can tell what else is gone");
+    assert_eq!(idle, Err(EventLogError::Trimmed(last)), "its record is gone, so later ones may be too");
     let strange = read(log.as_ref(), &site, &shard, &Position::After("no-number".to_owned())).await;
     assert!(matches!(strange, Err(EventLogError::Trimmed(_))), "{strange:?}");
 }
 
-/// "A stream has an identity of its own": one made again differs, is empty, and knows no position of the first.
+/// "A stream that was deleted and created again under its name is another stream": its identity differs, it is empty,
+/// and it refuses positions of the old one.
 pub async fn recreated(backend: &dyn Backend) {
     let (log, site) = (backend.log(), site("recreated"));
     log.ensure(&site).await.expect("a stream can be made");
@@ -295,7 +298,7 @@ pub async fn recreated(backend: &dyn Backend) {
     assert!(matches!(refused, Err(EventLogError::Trimmed(_) | EventLogError::Absent(_))), "{refused:?}");
 }
 
-/// Writers beside a reader: the reader misses nothing.
+/// Readers miss no record that is appended while they read.
 pub async fn concurrent(backend: &dyn Backend) {
     let (log, site) = (backend.log(), site("concurrent"));
     log.ensure(&site).await.expect("a stream can be made");

@@ -1,4 +1,4 @@
-//! The contract suites: one a seam, run over every implementation from `tests/tests/contract_*.rs`.
+//! The contract suites: one per seam. `tests/tests/contract_*.rs` runs each of them over every implementation.
 
 pub mod blob;
 pub mod eventlog;

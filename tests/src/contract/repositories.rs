@@ -1,4 +1,4 @@
-//! The contract of the repositories ([`lockstep::seams::git`]). Every function takes a fixture with two empty volumes.
+//! The contract of the repositories ([`lockstep::seams::git`]). Every test takes a fixture with two empty volumes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,44 +8,44 @@ use lockstep::seams::blob::Payload;
 use lockstep::seams::git::{GitError, IsCommitted, Packed, RefMove, Relation, RepairReport, Repositories};
 use lockstep_proto::{Oid, ProjectName, RefName};
 
-/// Two volumes, and a way to bring content into the first, as a push that is not committed yet would.
+/// Two volumes, and ways to create content in the first one, as a push that is not committed yet does.
 pub trait Fixture: Send + Sync {
-    /// The volume that content is made on.
+    /// The volume in which content is created.
     fn origin(&self) -> Arc<dyn Repositories>;
-    /// Another site's volume.
+    /// The volume of another site.
     fn replica(&self) -> Arc<dyn Repositories>;
-    /// Makes a blob.
+    /// Creates a blob.
     fn blob(&self, project: &ProjectName, content: &str) -> Oid;
-    /// Makes a commit with exactly these files (path, content). Same arguments, same id.
+    /// Creates a commit with exactly these files (path, content). The same arguments give the same id.
     fn commit(&self, project: &ProjectName, parents: &[Oid], files: &[(&str, &str)]) -> Oid;
-    /// Makes an annotated tag.
+    /// Creates an annotated tag.
     fn tag(&self, project: &ProjectName, name: &str, target: Oid) -> Oid;
-    /// Whether the object and everything that it needs is at the replica.
+    /// Whether the replica has the object and everything that it needs.
     fn is_complete(&self, project: &ProjectName, oid: Oid) -> bool;
 }
 
-/// The project of the suite, in a folder of its own.
+/// The project of the suite. Its name has a folder in it.
 #[must_use]
 pub fn project() -> ProjectName {
     "tools/build".parse().expect("a project name")
 }
 
-/// A ref name.
+/// Parses the name of a ref.
 #[must_use]
 pub fn name(text: &str) -> RefName {
     text.parse().expect("a ref name")
 }
 
-/// More digits than a number has.
+/// A decimal number that is too long to be read as one.
 const LONG: &str = "000000000000000000000000000000000000000000000000000000000000000001";
 
-/// An object that is nowhere.
+/// The id of an object that exists nowhere.
 #[must_use]
 pub fn nowhere() -> Oid {
     Oid::Sha1([7; 20])
 }
 
-/// A move of a ref.
+/// A move of a ref. `None` stands for absence.
 #[must_use]
 pub fn moves(text: &str, old: impl Into<Option<Oid>>, new: impl Into<Option<Oid>>) -> RefMove {
     RefMove { name: name(text), old: old.into(), new: new.into() }
@@ -68,15 +68,15 @@ async fn ingest(fixture: &dyn Fixture, packed: &Packed, wants: &[Oid]) -> Result
     fixture.replica().ingest(&project(), &packs, wants, &packed.bases).await
 }
 
-/// Packs `want` against `committed` values and brings it to the replica.
+/// Packs `want` against `committed` values, and ingests the pack at the replica.
 async fn carry(fixture: &dyn Fixture, want: Oid, committed: &[Oid]) -> Packed {
     let packed = pack(fixture, &[want], &[], committed).await;
-    ingest(fixture, &packed, &[want]).await.expect("the replica takes it");
+    ingest(fixture, &packed, &[want]).await.expect("the replica accepts the pack");
     assert!(fixture.is_complete(&project(), want));
     packed
 }
 
-/// Creation and deletion can be repeated; without a repository every call says so.
+/// Creation and deletion can be repeated. Without a repository, every call reports that it is absent.
 pub async fn a_repository_is_there_from_its_creation_to_its_deletion(fixture: &dyn Fixture) {
     let volume = fixture.origin();
     let absent = Err(GitError::NoRepository(project()));
@@ -91,7 +91,7 @@ pub async fn a_repository_is_there_from_its_creation_to_its_deletion(fixture: &d
     }
     let commit = fixture.commit(&project(), &[], &[("a", "1")]);
     volume.move_refs(&project(), &[moves("refs/heads/main", None, commit)], &[]).await.expect("moved");
-    volume.create(&project(), &name("refs/heads/other")).await.expect("it is there already");
+    volume.create(&project(), &name("refs/heads/other")).await.expect("creating it again is harmless");
     assert_eq!(volume.read_ref(&project(), &name("refs/heads/main")).await, Ok(Some(commit)));
     for _ in 0..2 {
         volume.delete(&project()).await.expect("deleted");
@@ -102,7 +102,7 @@ pub async fn a_repository_is_there_from_its_creation_to_its_deletion(fixture: &d
     assert_eq!(volume.missing(&project(), &[commit]).await, Ok(vec![commit]));
 }
 
-/// `HEAD` points to any branch, also one that is not there.
+/// `HEAD` can point to any branch, even to one that does not exist.
 pub async fn head_points_where_it_is_told(fixture: &dyn Fixture) {
     create(fixture).await;
     let volume = fixture.origin();
@@ -111,7 +111,7 @@ pub async fn head_points_where_it_is_told(fixture: &dyn Fixture) {
     assert_eq!(volume.read_ref(&project(), &name("refs/heads/next")).await, Ok(None));
 }
 
-/// One wrong old value, and nothing moves.
+/// If one old value is wrong, no ref of the batch moves.
 pub async fn refs_move_all_or_none(fixture: &dyn Fixture) {
     create(fixture).await;
     let volume = fixture.origin();
@@ -134,7 +134,7 @@ pub async fn refs_move_all_or_none(fixture: &dyn Fixture) {
     assert_eq!(gone, Err(moved(Some(one), None)));
 }
 
-/// Objects before refs.
+/// A ref moves only after its object has arrived.
 pub async fn a_ref_never_moves_to_what_is_not_there(fixture: &dyn Fixture) {
     create(fixture).await;
     let volume = fixture.origin();
@@ -145,7 +145,8 @@ pub async fn a_ref_never_moves_to_what_is_not_there(fixture: &dyn Fixture) {
     assert_eq!(volume.list_refs(&project()).await, Ok(vec![]));
 }
 
-/// Names come sorted as bytes; our own and those that every site computes are left out.
+/// Refs are listed in the byte order of their names. The sidecar's own refs, and those that every site computes for
+/// itself, are left out.
 pub async fn only_replicated_refs_are_listed(fixture: &dyn Fixture) {
     create(fixture).await;
     let volume = fixture.origin();
@@ -160,7 +161,7 @@ pub async fn only_replicated_refs_are_listed(fixture: &dyn Fixture) {
     assert_eq!(volume.read_ref(&project(), &local[0].name).await, Ok(Some(one)));
 }
 
-/// Kept values are let go by their labels, known or not, any number of times.
+/// Kept values are released by their labels. Unknown labels and repeated releases are harmless.
 pub async fn kept_values_are_let_go_by_label(fixture: &dyn Fixture) {
     create(fixture).await;
     let volume = fixture.origin();
@@ -176,16 +177,16 @@ pub async fn kept_values_are_let_go_by_label(fixture: &dyn Fixture) {
     volume.move_refs(&project(), &[moves("refs/heads/a", one, None)], &keep).await.expect("deleted and kept");
     volume.move_refs(&project(), &[], &keep).await.expect("kept twice");
     let kept: Vec<String> = keep.iter().map(|(label, _)| label.clone()).collect();
-    assert_eq!(volume.kept(&project()).await, Ok(kept), "labels come back as they were given");
+    assert_eq!(volume.kept(&project()).await, Ok(kept), "labels are returned unchanged");
     let labels: Vec<String> = keep.into_iter().map(|(label, _)| label).chain(["unknown".to_owned()]).collect();
     for _ in 0..2 {
-        volume.release(&project(), &labels).await.expect("let go");
+        volume.release(&project(), &labels).await.expect("released");
     }
     assert_eq!(volume.kept(&project()).await, Ok(Vec::new()));
     assert_eq!(volume.missing(&project(), &[one, nowhere()]).await, Ok(vec![nowhere()]));
 }
 
-/// A commit relates to what it contains; what is no commit contains nothing.
+/// A commit relates to its ancestors. An object that is not a commit has none.
 pub async fn values_relate_by_ancestry(fixture: &dyn Fixture) {
     create(fixture).await;
     let volume = fixture.origin();
@@ -208,7 +209,7 @@ pub async fn values_relate_by_ancestry(fixture: &dyn Fixture) {
     assert_eq!(missing, Err(GitError::Missing { project: project(), oids: vec![nowhere()] }));
 }
 
-/// A blob of decimal digits is a number; nothing else is.
+/// Only a blob of decimal digits is read as a number.
 pub async fn numbers_are_read(fixture: &dyn Fixture) {
     create(fixture).await;
     let volume = fixture.origin();
@@ -223,7 +224,7 @@ pub async fn numbers_are_read(fixture: &dyn Fixture) {
     assert_eq!(missing, Err(GitError::Missing { project: project(), oids: vec![nowhere()] }));
 }
 
-/// Two commits share history when a commit is behind both; nothing else does.
+/// Two commits share history if a commit is an ancestor of both.
 pub async fn histories_are_shared_or_not(fixture: &dyn Fixture) {
     create(fixture).await;
     let volume = fixture.origin();
@@ -241,7 +242,7 @@ pub async fn histories_are_shared_or_not(fixture: &dyn Fixture) {
     assert_eq!(missing, Err(GitError::Missing { project: project(), oids: vec![nowhere()] }));
 }
 
-/// A walk finds every commit behind its tips, through tags and merges, and nothing else.
+/// A walk finds exactly the commits behind its tips, through tags and merges.
 pub async fn commits_behind_tips_are_found(fixture: &dyn Fixture) {
     create(fixture).await;
     let volume = fixture.origin();
@@ -270,7 +271,7 @@ pub async fn commits_behind_tips_are_found(fixture: &dyn Fixture) {
     assert_eq!(missing, Err(GitError::Missing { project: project(), oids: vec![nowhere()] }));
 }
 
-/// A pack holds what is behind its wants up to committed values, and names these.
+/// A pack ends at committed values, and names them as its bases.
 pub async fn a_pack_ends_at_committed_values(fixture: &dyn Fixture) {
     create(fixture).await;
     let one = fixture.commit(&project(), &[], &[("a", "1"), ("dir/b", "1")]);
@@ -280,13 +281,13 @@ pub async fn a_pack_ends_at_committed_values(fixture: &dyn Fixture) {
     let packed = pack(fixture, &[three], &[one], &[one]).await;
     assert_eq!(packed.bases, vec![one]);
     ingest(fixture, &packed, &[three]).await.expect("taken");
-    ingest(fixture, &packed, &[three]).await.expect("taken twice");
+    ingest(fixture, &packed, &[three]).await.expect("ingested twice");
     assert!(fixture.is_complete(&project(), three));
     let nothing = pack(fixture, &[three], &[], &[three]).await;
     assert_eq!((nothing.payload.is_none(), nothing.bases), (true, vec![three]));
 }
 
-/// What a refused push left behind is packed again: no other site has it.
+/// An object that a refused push left behind is packed again, because no other site has it.
 pub async fn an_object_that_is_not_committed_is_no_base(fixture: &dyn Fixture) {
     create(fixture).await;
     let one = fixture.commit(&project(), &[], &[("a", "1")]);
@@ -316,7 +317,7 @@ pub async fn every_kind_of_value_is_carried(fixture: &dyn Fixture) {
     replica.move_refs(&project(), &batch, &[]).await.expect("moved");
 }
 
-/// Missing objects are named, at both ends, and nothing is taken as long as they miss.
+/// Packing and ingestion name the objects that are missing. Ingestion stores nothing while objects are missing.
 pub async fn missing_objects_are_named(fixture: &dyn Fixture) {
     create(fixture).await;
     let one = fixture.commit(&project(), &[], &[("a", "1")]);
@@ -332,10 +333,10 @@ pub async fn missing_objects_are_named(fixture: &dyn Fixture) {
     assert_eq!(fixture.replica().missing(&project(), &[two]).await, Ok(vec![two]));
     assert_eq!(fixture.replica().ingest(&project(), &[], &[two], &[]).await, missing(two));
     carry(fixture, one, &[]).await;
-    ingest(fixture, &packed, &[two]).await.expect("taken after what it builds on");
+    ingest(fixture, &packed, &[two]).await.expect("ingested after the objects that it builds on");
 }
 
-/// Damage of any byte of a pack is told as bad content, and leaves nothing.
+/// A damaged byte anywhere in a pack is reported as bad content, and nothing of the pack is stored.
 pub async fn a_damaged_pack_is_bad(fixture: &dyn Fixture) {
     create(fixture).await;
     let one = fixture.commit(&project(), &[], &[("a", "1")]);
@@ -352,7 +353,7 @@ pub async fn a_damaged_pack_is_bad(fixture: &dyn Fixture) {
     assert_eq!(fixture.replica().missing(&project(), &[one]).await, Ok(vec![one]));
 }
 
-/// Packs of one call are taken in their order; a good one before a bad one stays.
+/// The packs of one call are ingested in order. A good pack stays even if a later one is bad.
 pub async fn several_packs_are_taken_in_order(fixture: &dyn Fixture) {
     create(fixture).await;
     let one = fixture.commit(&project(), &[], &[("a", "1")]);
@@ -364,7 +365,7 @@ pub async fn several_packs_are_taken_in_order(fixture: &dyn Fixture) {
     assert!(fixture.is_complete(&project(), two));
 }
 
-/// A healthy volume has nothing to mend, and is as before.
+/// Repair changes nothing on a healthy volume.
 pub async fn repair_leaves_a_healthy_volume_alone(fixture: &dyn Fixture) {
     create(fixture).await;
     let volume = fixture.origin();

@@ -1,4 +1,4 @@
-//! The contract of the node's store ([`lockstep::seams::volume`]). Every function takes a new, empty store.
+//! The contract of the node's store ([`lockstep::seams::volume`]). Every test takes a new, empty store.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +10,13 @@ use lockstep::seams::volume::{
 use lockstep_proto::refresh::Subject;
 use lockstep_proto::{LaneId, Oid, ProjectKey, RefKey, RefValue, Seq, Version};
 
-/// A project key: `tools/build#2`.
+/// Parses a project with its incarnation, such as `tools/build#2`.
 #[must_use]
 pub fn project(text: &str) -> ProjectKey {
     text.parse().expect("a project key")
 }
 
-/// A ref key: a ref's name, `@HEAD` or `@state`.
+/// Parses a key: the name of a ref, `@HEAD` or `@state`.
 #[must_use]
 pub fn key(text: &str) -> RefKey {
     text.parse().expect("a ref key")
@@ -28,7 +28,7 @@ pub fn oid(byte: u8) -> Oid {
     Oid::Sha1([byte; 20])
 }
 
-/// An entry of the version map.
+/// An entry of the version map, with a transaction id made from its version.
 #[must_use]
 pub fn record(version: u64, value: impl Into<RefValue>) -> RefRecord {
     let txn = format!("eu-aws-0.1.0.{version}.00c0ffee00c0ffee").parse().expect("a transaction id");
@@ -86,7 +86,7 @@ pub async fn a_new_store_is_empty(store: &dyn NodeStore) {
     assert_eq!(store.facts(), Ok(VolumeFacts::default()));
 }
 
-/// An entry is what the last step said; a tombstone is an entry.
+/// A later step replaces an entry. A tombstone is an entry too.
 pub async fn entries_are_replaced_and_tombstones_stay(store: &dyn NodeStore) {
     let (at, name) = (project("a#1"), key("refs/heads/x"));
     for entry in [record(1, Some(oid(1))), record(2, Some(oid(2))), record(3, None)] {
@@ -98,7 +98,7 @@ pub async fn entries_are_replaced_and_tombstones_stay(store: &dyn NodeStore) {
     assert_eq!(store.references(&at, None, 10), Ok(vec![(key("@HEAD"), head), (name, record(3, None))]));
 }
 
-/// Of two entries for one key in one step the later one stays.
+/// If one step has two entries for the same key, the later one stays.
 pub async fn the_later_of_two_entries_stays(store: &dyn NodeStore) {
     let mut changes = point("a#1", "refs/heads/x", record(1, Some(oid(1))));
     changes.refs.extend(point("a#1", "refs/heads/x", record(2, Some(oid(2)))).refs);
@@ -122,7 +122,7 @@ pub async fn projects_and_incarnations_are_apart(store: &dyn NodeStore) {
     assert_eq!(store.references(&project("a#3"), None, 10), Ok(vec![]));
 }
 
-/// `@state` belongs to the project's name: every incarnation sees it, and no listing of refs has it.
+/// `@state` belongs to the project's name: every incarnation sees it, and no listing of refs contains it.
 pub async fn the_state_belongs_to_the_name(store: &dyn NodeStore) {
     let state = |text: &str| record(1, text.parse::<RefValue>().expect("a value"));
     commit(store, point("b#1", "@state", state("state:active#1"))).await;
@@ -136,7 +136,7 @@ pub async fn the_state_belongs_to_the_name(store: &dyn NodeStore) {
     assert_eq!(store.projects(), Ok(all));
 }
 
-/// Pages come in key order: `@HEAD` first, then refs by their bytes.
+/// Pages are in key order: `@HEAD` first, then refs by their bytes.
 pub async fn references_come_in_pages_in_key_order(store: &dyn NodeStore) {
     let sorted = ["@HEAD", "refs/changes/01/1/1", "refs/heads/a", "refs/heads/a-b", "refs/heads/a/b", "refs/tags/é"];
     for text in [3, 0, 5, 1, 4, 2].map(|index: usize| sorted[index]) {
@@ -159,7 +159,7 @@ pub async fn references_come_in_pages_in_key_order(store: &dyn NodeStore) {
     assert_eq!(store.references(&at, None, 0), Ok(vec![]));
 }
 
-/// An object is a value as long as any ref of the project has it.
+/// An object counts as a value while any ref of the project has it.
 pub async fn an_object_is_a_value_until_its_last_ref_moves(store: &dyn NodeStore) {
     let at = project("a#1");
     let is_value = |byte| store.is_value(&at, &oid(byte)) == Ok(true);
@@ -173,7 +173,7 @@ pub async fn an_object_is_a_value_until_its_last_ref_moves(store: &dyn NodeStore
     assert_eq!(store.is_value(&at, &Oid::Sha256([2; 32])), Ok(false));
 }
 
-/// Directory marks belong to a project, and to the very name.
+/// A directory mark belongs to one project and to exactly one name.
 pub async fn directories_are_marked_by_name(store: &dyn NodeStore) {
     let name = |text: &str| text.parse().expect("a ref");
     let mark = (project("a#1"), name("refs/heads/a"));
@@ -184,7 +184,7 @@ pub async fn directories_are_marked_by_name(store: &dyn NodeStore) {
     assert_eq!(marked("a#2", "refs/heads/a"), Ok(false));
 }
 
-/// Checkpoints and low-water marks are replaced and forgotten; a stream that was made again is another one.
+/// Checkpoints and low-water marks are replaced and removed. A stream that was created again is another stream.
 pub async fn positions_are_replaced_and_forgotten(store: &dyn NodeStore) {
     let (old, new) = (shard("monday"), shard("tuesday"));
     let lane = |number: u64| format!("eu-aws-0.{number}.3").parse::<LaneId>().expect("a lane");
@@ -210,7 +210,7 @@ pub async fn positions_are_replaced_and_forgotten(store: &dyn NodeStore) {
     assert_eq!(marks, [("eu-aws-0.1.3".to_owned(), 7), ("eu-aws-0.2.3".to_owned(), 5)]);
 }
 
-/// What is held comes back byte for byte until it is let go; parked and quarantined are apart.
+/// Held records are returned byte for byte until they are released. Parked and quarantined ones are separate.
 pub async fn held_records_stay_until_they_are_let_go(store: &dyn NodeStore) {
     let first = Changes {
         park: vec![("t1".into(), held("one")), ("t2".into(), held("two"))],
@@ -232,7 +232,8 @@ pub async fn held_records_stay_until_they_are_let_go(store: &dyn NodeStore) {
     assert_eq!(store.quarantined().map(|all| all.len()), Ok(0));
 }
 
-/// A subject has one mark, the last one, until it is refreshed; of a step that has both the mark stays.
+/// A subject has one mark, the last one, until it is refreshed. If a step sets and removes the same mark, the mark
+/// stays.
 pub async fn refresh_marks_are_replaced_and_removed(store: &dyn NodeStore) {
     let project = || "tools/build".parse().expect("a name");
     let values = Difference::Value { old: None, new: Some(oid(7)) };
@@ -259,7 +260,7 @@ pub async fn refresh_marks_are_replaced_and_removed(store: &dyn NodeStore) {
     assert_eq!(sorted(), [(account(1), mark(9, Difference::Some))]);
 }
 
-/// Forgetting an incarnation takes its entries, values and marks, and leaves the state and every other project.
+/// Forgetting an incarnation removes its entries, values and marks, and leaves the state and every other project.
 pub async fn a_project_is_forgotten_by_incarnation(store: &dyn NodeStore) {
     for text in ["a#1", "a#2", "a/b#1"] {
         let mut changes = point(text, "refs/heads/x", record(1, Some(oid(1))));
@@ -278,7 +279,8 @@ pub async fn a_project_is_forgotten_by_incarnation(store: &dyn NodeStore) {
     assert_eq!(store.projects().map(|all| all.len()), Ok(1));
 }
 
-/// Mailboxes are apart, their entries come in the order of their numbers and in pages, and stay until they are taken out.
+/// Mailboxes are separate. Their entries are listed in the order of their numbers, in pages, and stay until they are
+/// removed.
 pub async fn mail_comes_in_the_order_of_its_numbers(store: &dyn NodeStore) {
     let letter = |text: &'static str| Bytes::from_static(text.as_bytes());
     let numbers = [u64::MAX, 300, 0, 7];
@@ -299,13 +301,13 @@ pub async fn mail_comes_in_the_order_of_its_numbers(store: &dyn NodeStore) {
         vec![(Mailbox::Inbox, 7, letter("two")), (Mailbox::Inbox, 0, letter("first")), (Mailbox::Inbox, 0, letter(""))];
     let unpost = vec![(Mailbox::Inbox, 7), (Mailbox::Outbox, 300), (Mailbox::Sent, 12)];
     commit(store, Changes { post, unpost, ..Changes::default() }).await;
-    assert_eq!(store.letter(Mailbox::Inbox, 7), Ok(Some(letter("two"))), "what goes goes first");
+    assert_eq!(store.letter(Mailbox::Inbox, 7), Ok(Some(letter("two"))), "removals come before additions");
     assert_eq!(store.letter(Mailbox::Inbox, 0), Ok(Some(letter(""))), "the later one stays");
     let left = MAILBOXES.map(|mailbox| store.mail(mailbox, None, 9).map(|all| all.len()));
     assert_eq!(left, [Ok(3), Ok(4), Ok(4)]);
 }
 
-/// What was received of an origin is what was said last, until it is forgotten.
+/// The received positions of an origin are replaced by later steps, and stay until they are forgotten.
 pub async fn what_was_received_is_replaced_and_forgotten(store: &dyn NodeStore) {
     let received = |all: &[(&str, &str)]| all.iter().map(|(of, what)| ((*of).to_owned(), (*what).to_owned())).collect();
     let blocks = |all: &[(&str, u64, &'static str)]| {
@@ -325,7 +327,7 @@ pub async fn what_was_received_is_replaced_and_forgotten(store: &dyn NodeStore) 
     let (forget_received, received_blocks) = (vec!["b".to_owned(), "c".to_owned()], put(&[("b", 1, "5")]));
     commit(store, Changes { forget_received, received_blocks, ..Changes::default() }).await;
     assert_eq!(store.received(), Ok(received(&[("a", "3")])));
-    assert_eq!(store.received_blocks(), Ok(blocks(&[("a", 0, "4"), ("b", 1, "5")])), "what goes, before what comes");
+    assert_eq!(store.received_blocks(), Ok(blocks(&[("a", 0, "4"), ("b", 1, "5")])), "removals come before additions");
 }
 
 /// A large batch is one step.
@@ -336,7 +338,7 @@ pub async fn a_thousand_entries_are_one_step(store: &dyn NodeStore) {
     assert_eq!(store.references(&at, None, 2_000).map(|page| page.len()), Ok(1_000));
 }
 
-/// One step with something of everything, and a check that all of it is there: for what must outlive a restart.
+/// Fills a store with an entry of every kind in one step, for tests that restart it. [`check_filled`] checks them.
 pub async fn fill(store: &dyn NodeStore) {
     let mut changes = point("a#1", "refs/heads/x", record(7, Some(oid(3))));
     changes.refs.extend(point("a#1", "@state", record(1, "state:active#1".parse::<RefValue>().expect("a value"))).refs);

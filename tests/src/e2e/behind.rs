@@ -11,10 +11,10 @@ fn open(repository: &Path) -> Repository {
     Repository::open_bare(repository).expect("a repository")
 }
 
-/// A commit with one file that holds `content`, on `parent`.
+/// Makes a commit on `parent`, with one file that holds `content`, and returns its id.
 ///
 /// # Panics
-/// The parent is not there.
+/// If the parent does not exist.
 #[must_use]
 pub fn commit(repository: &Path, parent: Option<&str>, content: &str) -> String {
     let parents: Vec<lockstep_proto::Oid> = parent.into_iter().map(|oid| oid.parse().expect("an id")).collect();
@@ -22,19 +22,19 @@ pub fn commit(repository: &Path, parent: Option<&str>, content: &str) -> String 
     local_git::commit(&open(repository), &parents, &files).to_string()
 }
 
-/// A blob, as a sequence or a schema's version is.
+/// Makes a blob, as Gerrit does for a sequence or a schema version, and returns its id.
 ///
 /// # Panics
-/// It cannot be written.
+/// If it cannot be written.
 #[must_use]
 pub fn blob(repository: &Path, content: &str) -> String {
     open(repository).blob(content.as_bytes()).expect("a blob").to_string()
 }
 
-/// Sets a ref, or deletes it.
+/// Sets a ref to `value`, or deletes it for `None`.
 ///
 /// # Panics
-/// It cannot be written.
+/// If it cannot be written.
 pub fn set(repository: &Path, name: &str, value: Option<&str>) {
     let repository = open(repository);
     match value {

@@ -1,4 +1,5 @@
-//! The emulators and the nodes of some sites, in one temporary folder. When a test fails, the folder stays, and says where.
+//! The emulators and the nodes of some sites, in one temporary folder. When a test fails, the folder stays, and its
+//! path is printed.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -17,13 +18,13 @@ use super::node::{Node, Place};
 use super::until;
 use super::wire::Wire;
 
-/// Sites with their nodes.
+/// Sites with their nodes, over emulators in this process.
 pub struct Cluster {
     /// The nodes, in the order in which they were named.
     pub nodes: Vec<Node>,
-    /// The refdb, for a look at the truth.
+    /// The refdb, from which tests read the committed values.
     pub refdb: RefDb,
-    /// The same without what comes by and ends what stopped half-way.
+    /// The same refdb without [`StagedRefs`]: reads do not finish transactions under locks that stopped half-way.
     pub raw: Arc<DynamoRefDb>,
     folder: TempDir,
     _dynamo: EmbeddedDynamo,
@@ -31,15 +32,15 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts the emulators, and one node for each of `names` (`site-number`), and waits until all are ready.
+    /// Starts the emulators and one node per name (`site-number`), and waits until all nodes are ready.
     pub async fn start(binary: &Path, names: &[&str]) -> Self {
         Self::start_on(binary, names, &|_| None).await
     }
 
-    /// The same, with some nodes elsewhere: their git volume, and the program that is run as their sidecar.
+    /// Like [`Cluster::start`], but `elsewhere` may give a node another git volume and another program as its sidecar.
     ///
     /// # Panics
-    /// Something does not start.
+    /// If something does not start.
     pub async fn start_on(
         binary: &Path,
         names: &[&str],
@@ -82,30 +83,30 @@ impl Cluster {
         }
     }
 
-    /// A folder for a test's own things.
+    /// A folder for the test's own files.
     #[must_use]
     pub fn scratch(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// Creates a project at the first node, and waits until it is everywhere.
+    /// Creates a project at the first node, and waits until every node has it.
     pub async fn create(&self, project: &str) {
         let _ = ok(self.nodes[0].cli(&["project", "create", project]).await);
         self.exists(project).await;
     }
 
-    /// Waits until a project's repository is everywhere.
+    /// Waits until every node has a project's repository.
     ///
     /// # Panics
-    /// It does not arrive.
+    /// If the repository does not arrive.
     pub async fn exists(&self, project: &str) {
         for node in &self.nodes {
             let there = until(async || node.repository(project).exists().then_some(())).await;
-            assert!(there.is_some(), "{project} does not arrive at {}\n{}", node.name, node.log_tail());
+            assert!(there.is_some(), "{project} did not arrive at {}\n{}", node.name, node.log_tail());
         }
     }
 
-    /// Waits until a ref has a value at every node.
+    /// Waits until a ref has this value at every node. `None` stands for absence.
     pub async fn show(&self, project: &str, name: &str, value: Option<&str>) {
         for node in &self.nodes {
             node.shows(project, name, value).await;

@@ -1,4 +1,4 @@
-//! git as a user has it, without anything of the machine's own configuration; and a clone that makes commits.
+//! Runs git as a user does, without the machine's own configuration; and a clone that makes commits.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,12 +13,12 @@ use crate::local_git::commit;
 /// Runs git in a folder.
 ///
 /// # Panics
-/// There is no git.
+/// If there is no git.
 pub async fn git(folder: &Path, args: &[&str]) -> Output {
     quiet(Command::new("git"), folder).arg("-C").arg(folder).args(args).output().await.expect("git runs")
 }
 
-/// A command that sees nothing of the machine's own git configuration nor of the test's own settings, and dies with the
+/// Shields a command from the machine's git configuration and from the test's own settings. The command dies with the
 /// test.
 pub fn quiet(mut command: Command, home: &Path) -> Command {
     command.env("HOME", home).env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_TERMINAL_PROMPT", "0").env("LC_ALL", "C");
@@ -32,23 +32,23 @@ pub fn quiet(mut command: Command, home: &Path) -> Command {
     command
 }
 
-/// Standard output of a command that must succeed.
+/// The standard output of a command that must succeed.
 ///
 /// # Panics
-/// It failed.
+/// If it failed.
 #[must_use]
 pub fn ok(output: Output) -> String {
     assert!(output.status.success(), "{}", text(&output));
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// Everything that a command wrote which must fail.
+/// Both outputs of a command that must fail.
 ///
 /// # Panics
-/// It succeeded.
+/// If it succeeded.
 #[must_use]
 pub fn fails(output: Output) -> String {
-    assert!(!output.status.success(), "it succeeded: {}", text(&output));
+    assert!(!output.status.success(), "the command succeeded, but should fail: {}", text(&output));
     text(&output)
 }
 
@@ -58,10 +58,10 @@ pub fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// Every ref that git shows, but the sidecar's own and those that each site computes for itself.
+/// Every ref that git shows, except the sidecar's own and those that each site computes for itself.
 ///
 /// # Errors
-/// What git says.
+/// The error text of git.
 pub async fn refs(repository: &Path) -> Result<BTreeMap<String, String>, String> {
     let output = git(repository, &["for-each-ref", "--format=%(refname) %(objectname)"]).await;
     if !output.status.success() {
@@ -81,35 +81,35 @@ pub struct Clone {
 }
 
 impl Clone {
-    /// An empty one.
+    /// Creates an empty repository.
     ///
     /// # Panics
-    /// The folder cannot be written.
+    /// If the folder cannot be written.
     #[must_use]
     pub fn new(folder: &Path) -> Self {
         Repository::init_bare(folder).expect("a repository");
         Self { folder: folder.to_owned() }
     }
 
-    /// Its folder.
+    /// The folder of the repository.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// A commit with one file that holds `content`, on `parent`.
+    /// Makes a commit on `parent`, with one file that holds `content`, and returns its id.
     ///
     /// # Panics
-    /// The parent is not there.
+    /// If the parent does not exist.
     #[must_use]
     pub fn commit(&self, parent: Option<&str>, content: &str) -> String {
         self.commit_files(parent, &BTreeMap::from([("file".to_owned(), content.as_bytes().to_vec())]))
     }
 
-    /// A commit with exactly these files, on `parent`.
+    /// Makes a commit on `parent`, with exactly these files, and returns its id.
     ///
     /// # Panics
-    /// The parent is not there.
+    /// If the parent does not exist.
     #[must_use]
     pub fn commit_files(&self, parent: Option<&str>, files: &BTreeMap<String, Vec<u8>>) -> String {
         let repository = Repository::open_bare(&self.folder).expect("a repository");
@@ -117,12 +117,12 @@ impl Clone {
         commit(&repository, &parents, files).to_string()
     }
 
-    /// Fetches every ref of a repository, so that their objects are here.
+    /// Fetches every ref of a repository, so that this one has their objects.
     pub async fn fetch(&self, from: &Path) -> Output {
         git(&self.folder, &["fetch", "-q", &from.display().to_string(), "+refs/*:refs/fetched/*"]).await
     }
 
-    /// Pushes; the output is what `--porcelain` writes.
+    /// Pushes with `--porcelain`, and returns git's output.
     pub async fn push(&self, to: &Path, options: &[&str], refspecs: &[&str]) -> Output {
         let url = to.display().to_string();
         let mut args = vec!["push", "--porcelain"];
@@ -133,10 +133,10 @@ impl Clone {
     }
 }
 
-/// Whether a repository has `tip`, and `commit` is it or lies below it.
+/// Whether a repository has `tip`, and `commit` is `tip` or one of its ancestors.
 ///
 /// # Panics
-/// There is no repository.
+/// If there is no repository.
 #[must_use]
 pub fn contains(repository: &Path, tip: &str, commit: &str) -> bool {
     let repository = Repository::open_bare(repository).expect("a repository");

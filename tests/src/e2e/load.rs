@@ -1,7 +1,8 @@
-//! Users who push while everything else happens, and the ledger of what each of their pushes was answered.
+//! Users who push while a test does everything else, and the ledger of the answers to their pushes.
 //!
-//! Every value is pushed once, so that the ledger can be held against the refdb exactly: what was committed is in the
-//! chain of its ref, what was refused is not and never will be, and what is not known may be either, but whole.
+//! Every value is pushed only once, so that the ledger can be compared with the refdb exactly. A committed value is in
+//! the chain of its ref. A refused value is not, and never will be. An unknown one may be either, but a push is never
+//! there in part.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,31 +18,31 @@ use super::cluster::Cluster;
 use super::git::{Clone, contains, git, text};
 use super::verify::Truth;
 
-/// The branch that everybody pushes to.
+/// The branch to which all users push.
 const SHARED: &str = "refs/heads/shared";
 
-/// How soon a user tries again whose push was not committed.
+/// The pause before a user tries again after a push that was not committed.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// What a push of one ref was answered.
+/// The answer to the push of one ref.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It is committed.
+    /// The ref is committed.
     Committed,
-    /// It is not, and never will be: the reason.
+    /// The ref is not committed, and never will be. This is the reason.
     Refused(String),
-    /// It may be: what git wrote.
+    /// The ref may be committed. This is git's output.
     Unknown(String),
 }
 
 /// One ref of one push.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// The push; the refs of one are all or none.
+    /// The push. Its refs are committed together or not at all.
     pub push: String,
-    /// The ref.
+    /// The name of the ref.
     pub name: String,
-    /// Its new value; none deletes it.
+    /// The new value. `None` deletes the ref.
     pub new: Option<String>,
     /// The answer.
     pub answer: Answer,
@@ -51,14 +52,15 @@ pub struct Entry {
 #[derive(Debug, Default)]
 pub struct Ledger(pub Vec<Entry>);
 
-/// Pushers at work.
+/// Running pushers.
 pub struct Load {
     stop: CancellationToken,
     pushers: Vec<JoinHandle<Ledger>>,
 }
 
 impl Load {
-    /// Starts `pushers` users who push to the project at these nodes, what and where told by the seed.
+    /// Starts `pushers` users who push to the project at these nodes. The seed decides what they push, and to which
+    /// node.
     #[must_use]
     pub fn start(cluster: &Cluster, project: &str, nodes: &[usize], pushers: u64, seed: u64) -> Self {
         let stop = CancellationToken::new();
@@ -81,10 +83,10 @@ impl Load {
         Self { stop, pushers }
     }
 
-    /// Lets the pushes under way end, and answers what became of all of them.
+    /// Waits for the pushes in progress, and returns the answers to all pushes.
     ///
     /// # Panics
-    /// A pusher did.
+    /// If a pusher panicked.
     pub async fn stop(mut self) -> Ledger {
         self.stop.cancel();
         let mut all = Ledger::default();
@@ -107,9 +109,9 @@ struct Pusher {
     branch: String,
     targets: Vec<PathBuf>,
     random: ChaCha8Rng,
-    /// The newest value of the own branch that is known to be committed.
+    /// The newest value of the user's own branch that is known to be committed.
     tip: Option<String>,
-    /// A branch that is deleted again.
+    /// The branch that the next topic push deletes.
     topic: Option<String>,
     ledger: Ledger,
 }
@@ -141,7 +143,7 @@ impl Pusher {
         self.push(target, push, &[(self.branch.clone(), Some(new))]).await;
     }
 
-    /// Above what travels inside of a transaction, and more objects than become loose ones.
+    /// Pushes more data than fits into a transaction, and more objects than git unpacks into loose ones.
     async fn large(&mut self, target: &Path, push: String) {
         self.look(target).await;
         let mut file = |n: u32| (format!("d{}/f{n}", n % 7), (0..2_000).map(|_| self.random.random::<u8>()).collect());
@@ -150,7 +152,7 @@ impl Pusher {
         self.push(target, push, &[(self.branch.clone(), Some(new))]).await;
     }
 
-    /// Branch and tags, all or none.
+    /// Pushes a branch and tags, all or nothing.
     async fn release(&mut self, target: &Path, push: String) {
         self.look(target).await;
         let new = self.clone.commit(self.tip.as_deref(), &push);
@@ -159,7 +161,7 @@ impl Pusher {
         self.push(target, push, &refs).await;
     }
 
-    /// Creates a branch, and deletes the one before.
+    /// Creates a branch, and deletes the previous one.
     async fn topic(&mut self, target: &Path, push: String) {
         let new = self.clone.commit(None, &push);
         let name = format!("refs/heads/topic/{push}");
@@ -173,7 +175,7 @@ impl Pusher {
         }
     }
 
-    /// On what the site shows now.
+    /// Pushes to the shared branch, on top of its value at the site.
     async fn shared(&mut self, target: &Path, push: String) {
         let url = target.display().to_string();
         let _ = git(self.clone.folder(), &["fetch", "-q", &url, &format!("+{SHARED}:refs/seen")]).await;
@@ -183,7 +185,7 @@ impl Pusher {
         self.push(target, push, &[(SHARED.to_owned(), Some(new))]).await;
     }
 
-    /// What the site shows of the own branch may be newer than the last answer: it was not known, then.
+    /// Reads the site's value of the own branch. It may be newer than the last known one, if that answer was unknown.
     async fn look(&mut self, target: &Path) {
         let shown = git(target, &["rev-parse", "-q", "--verify", &self.branch]).await;
         let shown = String::from_utf8_lossy(&shown.stdout).trim().to_owned();
@@ -209,7 +211,7 @@ impl Pusher {
     }
 }
 
-/// What git says of one ref of a push.
+/// Reads the answer to one ref of a push from git's output.
 fn answer(output: &Output, name: &str) -> Answer {
     let all = text(output);
     let line = all.lines().find(|line| {
@@ -225,16 +227,16 @@ fn answer(output: &Output, name: &str) -> Answer {
     }
 }
 
-/// Whether a line says that nobody knows.
+/// Whether a line of git's output says that the outcome is unknown.
 fn is_open(line: &str) -> bool {
     ["not known", "failed to report", "hook declined"].iter().any(|sign| line.contains(sign))
 }
 
 impl Ledger {
-    /// Holds every answer against the refdb, with a repository that has converged to it.
+    /// Compares every answer with the refdb, and with a repository that has converged to it.
     ///
     /// # Panics
-    /// An answer was wrong.
+    /// If an answer was wrong.
     pub fn check(&self, truth: &Truth, repository: &Path) {
         let mut wrong = Vec::new();
         let mut pushes: BTreeMap<&str, Vec<(bool, &Entry)>> = BTreeMap::new();
@@ -252,18 +254,18 @@ impl Ledger {
         }
         for entry in self.0.iter().filter(|entry| entry.new.is_none() && entry.answer == Answer::Committed) {
             if truth.refs.contains_key(&entry.name) {
-                wrong.push(format!("{entry:?}, but it is there"));
+                wrong.push(format!("{entry:?}, but the repository has it"));
             }
         }
         for (push, entries) in pushes {
             if entries.iter().any(|(is_there, _)| *is_there != entries[0].0) {
-                wrong.push(format!("half of push {push} is there: {entries:?}"));
+                wrong.push(format!("push {push} is there in part: {entries:?}"));
             }
         }
         assert!(wrong.is_empty(), "{} answers were wrong:\n{}", wrong.len(), wrong.join("\n"));
     }
 
-    /// Why pushes were refused, and how often for each reason (its first words).
+    /// The reasons of refused pushes (their first words), and the number of pushes per reason.
     #[must_use]
     pub fn reasons(&self) -> BTreeMap<String, usize> {
         let mut reasons = BTreeMap::new();
@@ -277,7 +279,7 @@ impl Ledger {
         reasons
     }
 
-    /// How many pushes were committed, refused, not known.
+    /// The number of pushes that were committed, refused and unknown.
     #[must_use]
     pub fn tally(&self) -> (usize, usize, usize) {
         let count = |wanted: fn(&Answer) -> bool| self.0.iter().filter(|entry| wanted(&entry.answer)).count();

@@ -1,17 +1,17 @@
 //! The end-to-end harness: real `lockstep` processes, real git, and the emulators in the test process.
 //!
-//! Nothing here looks inside of a sidecar. It is started from a configuration file, reached through its socket, its hooks
-//! and its command line, killed by its process id, and judged by what git shows and by a scan of the refdb.
+//! No test here looks inside a sidecar. A sidecar is started from a configuration file, used through its socket, its
+//! hooks and its command line, killed by its process id, and judged by the output of git and by a scan of the refdb.
 //!
 //! | file | idea |
 //! |---|---|
 //! | `cluster` | the emulators and the nodes of some sites, in one temporary folder |
 //! | `node` | one sidecar: configuration, process, signals, command line |
-//! | `wire` | the way from one node to the refdb, which a test may cut |
+//! | `wire` | the connection from one node to a server, which a test may cut |
 //! | `git` | git, and a clone that makes commits |
-//! | `behind` | who writes refs behind the sidecar's back |
-//! | `load` | pushers, and the ledger of what each push was answered |
-//! | `verify` | equal to the refdb, `git fsck` clean, the ledger kept, no ref locked for ever |
+//! | `behind` | writes to refs behind the sidecar's back |
+//! | `load` | pushers, and the ledger of the answers to their pushes |
+//! | `verify` | the checks at the end: repositories equal the refdb, `git fsck` is clean, no ref stays locked |
 //! | `rig` | a volume whose power can be cut |
 //! | `gerrit` | real Gerrits beside the sidecars |
 //! | `upkeep` | gc, pack-refs and maintenance, over and over, in every repository |
@@ -31,10 +31,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// How long anything may take that must happen. Far above what it takes: a test that waits so long fails.
+/// The limit for everything that must happen. It is far above the usual time; a test that reaches it fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Looks again and again until `found` gives something; `None` when it did not for [`PATIENCE`].
+/// Calls `found` again and again until it returns a value. `None` if it did not within [`PATIENCE`].
 pub async fn until<T, F: Future<Output = Option<T>>>(mut found: impl FnMut() -> F) -> Option<T> {
     let end = Instant::now() + PATIENCE;
     loop {

@@ -22,51 +22,51 @@ use super::{PATIENCE, until};
 
 /// A node, running or not. Its process is killed when this is dropped.
 pub struct Node {
-    /// Its site.
+    /// The name of its site.
     pub site: String,
-    /// Its name.
+    /// The name of the node.
     pub name: String,
-    /// Its folder; the git volume is `git` in it, unless it was put elsewhere.
+    /// The node's folder. The git volume is `git` in it, unless the test puts it elsewhere.
     pub home: PathBuf,
-    /// The git volume.
+    /// The root of the git volume.
     pub root: PathBuf,
-    /// Below which folder each project lies.
+    /// The folders of the projects: the root and the base paths.
     roots: Roots,
-    /// Where `/livez`, `/readyz` and `/metrics` are.
+    /// The address of `/livez`, `/readyz` and `/metrics`.
     pub health: SocketAddr,
-    /// Its way to the refdb.
+    /// The node's connection to the refdb.
     pub wire: Wire,
-    /// Its way to the event log.
+    /// The node's connection to the event log.
     pub streams: Wire,
     binary: PathBuf,
     child: Option<Child>,
 }
 
-/// What a node's configuration is made of.
+/// The values that a node's configuration is made of.
 pub struct Place<'a> {
-    /// Its site.
+    /// The name of its site.
     pub site: &'a str,
-    /// Its name.
+    /// The name of the node.
     pub name: &'a str,
-    /// All sites.
+    /// The names of all sites.
     pub sites: &'a [String],
-    /// Every other node, and its folder.
+    /// Every other node: its name and its folder.
     pub peers: &'a [(&'a str, PathBuf)],
-    /// Its folder.
+    /// The node's folder.
     pub home: PathBuf,
-    /// The git volume.
+    /// The root of the git volume.
     pub root: PathBuf,
-    /// Where Kinesis is.
+    /// The endpoint of Kinesis.
     pub kinesis: &'a str,
-    /// The blobs' folder.
+    /// The folder of the blob store.
     pub blobs: &'a Path,
 }
 
 impl Node {
-    /// Writes the configuration. The process is started by [`Node::start`].
+    /// Writes the configuration. [`Node::start`] starts the process.
     ///
     /// # Panics
-    /// The folder cannot be written.
+    /// If the folder cannot be written.
     #[must_use]
     pub fn new(binary: &Path, place: &Place<'_>, wire: Wire, streams: Wire) -> Self {
         let (home, root) = (place.home.clone(), place.root.clone());
@@ -85,10 +85,10 @@ impl Node {
         Self { site, name, home, root, roots, health, wire, streams, binary: binary.to_owned(), child: None }
     }
 
-    /// Puts other settings into the section `[gerrit]`, for the next start.
+    /// Replaces the settings of the section `[gerrit]`, for the next start.
     ///
     /// # Panics
-    /// The configuration cannot be written.
+    /// If the configuration cannot be written.
     pub fn set_gerrit(&self, settings: &str) {
         let path = self.home.join("lockstep.toml");
         let text = std::fs::read_to_string(&path).expect("a configuration");
@@ -96,10 +96,11 @@ impl Node {
         std::fs::write(&path, text).expect("a configuration");
     }
 
-    /// Puts the repositories of some projects below other folders, for the next start; none for none.
+    /// Puts the repositories of some projects below other folders, for the next start. An empty list removes the
+    /// setting.
     ///
     /// # Panics
-    /// The configuration cannot be written.
+    /// If the configuration cannot be written.
     pub fn set_base_paths(&mut self, others: &[(&str, &Path)]) {
         const GIT: &str = "install_hooks = true\n";
         let path = self.home.join("lockstep.toml");
@@ -115,13 +116,13 @@ impl Node {
     /// Starts the process, with a failpoint (`name:count`) if one is given.
     ///
     /// # Panics
-    /// It cannot be started, or runs already.
+    /// If it cannot be started, or is already running.
     pub fn start(&mut self, failpoint: Option<&str>) {
-        assert!(self.child.is_none(), "{} runs already", self.name);
+        assert!(self.child.is_none(), "{} is already running", self.name);
         let log = File::options().create(true).append(true).open(self.log()).expect("a log");
         let mut command = quiet(Command::new(&self.binary), &self.home);
         command.arg("run").arg("--config").arg(self.home.join("lockstep.toml"));
-        // While it was down, somebody else may have got the port of its last life.
+        // Another process may have taken the port of its last life while it was down.
         self.health = free_port();
         command.env("LOCKSTEP_HEALTH__LISTEN", self.health.to_string());
         if let Some(failpoint) = failpoint {
@@ -134,22 +135,22 @@ impl Node {
     /// Runs a command of the sidecar's binary against its socket.
     ///
     /// # Panics
-    /// It cannot be run.
+    /// If it cannot be run.
     pub async fn cli(&self, args: &[&str]) -> Output {
         let mut command = quiet(Command::new(&self.binary), &self.home);
         command.args(args).env("LOCKSTEP_SOCKET", self.socket()).output().await.expect("the command runs")
     }
 
-    /// A second process of the same configuration.
+    /// Runs a second process with the same configuration.
     ///
     /// # Panics
-    /// It cannot be run.
+    /// If it cannot be run.
     pub async fn second(&self) -> Output {
         let mut command = quiet(Command::new(&self.binary), &self.home);
         command.arg("run").arg("--config").arg(self.home.join("lockstep.toml")).output().await.expect("it runs")
     }
 
-    /// What the sidecar says of itself, if it answers.
+    /// The sidecar's own status, if it answers.
     pub async fn status(&self) -> Option<NodeStatus> {
         let end = Instant::now() + Duration::from_secs(2);
         Client::new(&self.socket()).send(&Call::get("/v1/status"), end).await.ok()
@@ -158,7 +159,7 @@ impl Node {
     /// Sends a JSON body to the bridge API.
     ///
     /// # Errors
-    /// The sidecar does not answer, or with an error.
+    /// If the sidecar does not answer, or answers with an error.
     pub async fn call<Q: Serialize, A: DeserializeOwned>(&self, path: &str, body: &Q) -> Result<A, ClientError> {
         let call = Call::new(Method::POST, path, body).expect("a body");
         Client::new(&self.socket()).send(&call, Instant::now() + PATIENCE).await
@@ -167,7 +168,7 @@ impl Node {
     /// Waits until the node takes commits and has caught up.
     ///
     /// # Panics
-    /// The process ended, or it is not ready for long.
+    /// If the process ended, or is not ready for too long.
     pub async fn ready(&mut self) {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -176,7 +177,7 @@ impl Node {
                 return;
             }
             if let Some(ended) = self.ended() {
-                panic!("{} ended ({ended}) instead of getting ready\n{}", self.name, self.log_tail());
+                panic!("{} ended ({ended}) before it was ready\n{}", self.name, self.log_tail());
             }
             assert!(Instant::now() < end, "{} is not ready: {status:?}\n{}", self.name, self.log_tail());
             sleep(Duration::from_millis(20)).await;
@@ -191,51 +192,51 @@ impl Node {
     /// Waits for the process to end by itself.
     ///
     /// # Panics
-    /// It goes on for long, or was not started.
+    /// If it does not end for too long, or was not started.
     pub async fn end(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("it was started");
         match timeout(PATIENCE, child.wait()).await {
             Ok(status) => status.expect("a child"),
-            Err(_) => panic!("{} goes on running\n{}", self.name, self.log_tail()),
+            Err(_) => panic!("{} is still running\n{}", self.name, self.log_tail()),
         }
     }
 
-    /// `kill -9`; nothing when it is dead already.
+    /// Kills the process with SIGKILL. Does nothing if it is dead already.
     ///
     /// # Panics
-    /// It cannot be killed.
+    /// If it cannot be killed.
     pub async fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().await.expect("it can be killed");
         }
     }
 
-    /// Sends a signal.
+    /// Sends a signal to the process.
     ///
     /// # Panics
-    /// It does not run.
+    /// If it is not running.
     pub fn signal(&self, signal: Signal) {
         let id = self.child.as_ref().and_then(Child::id).expect("it runs");
         let id = Pid::from_raw(i32::try_from(id).expect("a process id")).expect("a process id");
         kill_process(id, signal).expect("a signal");
     }
 
-    /// Ends it in an orderly way.
+    /// Stops the process with SIGTERM, and waits for its end.
     pub async fn stop(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         self.end().await
     }
 
-    /// The repository of a project here.
+    /// The repository of a project at this node.
     #[must_use]
     pub fn repository(&self, project: &str) -> PathBuf {
         self.roots.git_dir(&project.parse().expect("a project's name"))
     }
 
-    /// Waits until a ref has a value here; none for its absence.
+    /// Waits until a ref has this value here. `None` stands for absence.
     ///
     /// # Panics
-    /// It does not get it.
+    /// If the ref does not get the value.
     pub async fn shows(&self, project: &str, name: &str, value: Option<&str>) {
         let repository = self.repository(project);
         let look = async || {
@@ -243,10 +244,10 @@ impl Node {
             (refs.get(name).map(String::as_str) == value).then_some(())
         };
         let shown = until(look).await;
-        assert!(shown.is_some(), "{}: {name} does not become {value:?}\n{}", self.name, self.log_tail());
+        assert!(shown.is_some(), "{}: {name} did not become {value:?}\n{}", self.name, self.log_tail());
     }
 
-    /// The sidecar's socket.
+    /// The path of the sidecar's socket.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.home.join("run/api.sock")
@@ -256,7 +257,7 @@ impl Node {
         self.home.join("log")
     }
 
-    /// The end of what it logged.
+    /// The last lines of its log.
     #[must_use]
     pub fn log_tail(&self) -> String {
         let text = std::fs::read_to_string(self.log()).unwrap_or_default();
@@ -265,7 +266,7 @@ impl Node {
     }
 }
 
-/// Short times, so that a test need not wait for them.
+/// The text of the configuration. Its times are short, so that tests need not wait for them.
 fn configuration(place: &Place<'_>, home: &Path, root: &Path, health: SocketAddr, refdb: &str) -> String {
     format!(
         r#"
@@ -309,10 +310,10 @@ log_format = "text"
     )
 }
 
-/// A port that nobody listens on now.
+/// A port that no process listens on at present.
 ///
 /// # Panics
-/// There is none.
+/// If there is none.
 #[must_use]
 pub fn free_port() -> SocketAddr {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");

@@ -1,11 +1,11 @@
-//! The power-cut rig: ext4 on a loop device over a file, cut with `EXT4_IOC_SHUTDOWN` in its harshest form: whatever is not
-//! in the journal on the disk at that moment is gone, as it is when the power goes.
+//! The power-cut rig: ext4 on a loop device over a file, cut with `EXT4_IOC_SHUTDOWN` in its harshest form. Everything
+//! that is not in the journal on the disk at that moment is lost, as in a real power cut.
 //!
-//! A machine's boot has an id, by which a sidecar knows that the power was gone. The rig starts its sidecar in a mount
-//! namespace of its own, in which each cut gives another one.
+//! Each boot of a machine has an id, by which a sidecar recognises that the power was cut. The rig starts its sidecar
+//! in a mount namespace of its own, where each cut gives a new id.
 //!
-//! That namespace has a copy of every mount, so a sidecar of one rig would keep the volume of another one alive, shut down,
-//! past its power cut. So there is one rig at a time.
+//! That namespace has a copy of every mount. A sidecar of one rig would therefore keep the volume of another rig
+//! mounted, shut down, past that rig's power cut. So only one rig exists at a time.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -15,13 +15,13 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::until;
 
-/// Held by the rig that there is.
+/// Held by the one rig that exists.
 static ONE: Mutex<()> = Mutex::const_new(());
 
-/// The size of the volume, in bytes; the file is sparse.
+/// The size of the volume, in bytes. Its file is sparse.
 const SIZE: u64 = 512 << 20;
 
-/// Cuts the power of the file system that a folder is on: `EXT4_IOC_SHUTDOWN` with the flag NOLOGFLUSH.
+/// A C program that cuts the power of the file system of a folder: `EXT4_IOC_SHUTDOWN` with the flag NOLOGFLUSH.
 const CUT: &str = r#"
 #include <fcntl.h>
 #include <stdio.h>
@@ -42,7 +42,8 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// Makes the volume below `folder` and mounts it, once there is no other rig; the sidecar that runs on it will be `binary`.
+    /// Waits until no other rig exists, then creates the volume below `folder` and mounts it. The sidecar that runs on
+    /// it is `binary`.
     ///
     /// # Errors
     /// Why this machine does not allow it.
@@ -59,7 +60,8 @@ impl Rig {
         rig.mount()?;
         rig.boot()?;
         let namespace = format!(
-            "#!/bin/sh\nexec unshare -m sh -c 'mount --bind \"$0\" /proc/sys/kernel/random/boot_id && exec \"$@\"' '{}' '{}' \"$@\"\n",
+            "#!/bin/sh\nexec unshare -m sh -c 'mount --bind \"$0\" /proc/sys/kernel/random/boot_id && exec \"$@\"' \
+             '{}' '{}' \"$@\"\n",
             rig.boot_id().display(),
             binary.display()
         );
@@ -70,36 +72,36 @@ impl Rig {
         Ok(rig)
     }
 
-    /// The git volume's folder.
+    /// The folder of the git volume.
     #[must_use]
     pub fn root(&self) -> PathBuf {
         self.mounted().join("git")
     }
 
-    /// What runs as the sidecar.
+    /// The program that runs as the sidecar.
     #[must_use]
     pub fn program(&self) -> PathBuf {
         self.folder.join("lockstep")
     }
 
-    /// Cuts the power: from now on, every access to the volume fails.
+    /// Cuts the power. From now on, every access to the volume fails.
     ///
     /// # Panics
-    /// It cannot be cut.
+    /// If it cannot be cut.
     pub fn cut(&self) {
         run(&self.folder.join("cut").display().to_string(), &[&self.mounted()], &[]).expect("a power cut");
     }
 
-    /// The power is back: what had reached the disk is mounted again, under another boot. Everything that had the volume
-    /// open must be dead, or about to be.
+    /// Restores the power: mounts the data that had reached the disk, under a new boot id. Every process that had the
+    /// volume open must be dead, or about to die.
     ///
     /// # Panics
-    /// It cannot be mounted.
+    /// If it cannot be mounted.
     pub async fn power_on(&mut self) {
         let last = async || run("umount", &[&self.mounted()], &[]).ok();
         assert!(
             until(last).await.is_some(),
-            "somebody has the volume open: {:?}",
+            "a process has the volume open: {:?}",
             run("umount", &[&self.mounted()], &[])
         );
         self.mount().expect("the volume is mounted again");
@@ -130,7 +132,7 @@ impl Rig {
 
 impl Drop for Rig {
     fn drop(&mut self) {
-        // Lazily: a sidecar of a failing test may still be on it.
+        // The unmount is lazy, because a sidecar of a failing test may still use the volume.
         let _ = run("umount", &[&self.mounted()], &["-l"]);
     }
 }

@@ -1,4 +1,4 @@
-//! What an administrator's cron does to repositories, over and over while everything else goes on.
+//! Repeats the maintenance of repositories that an administrator's cron does, while a test does everything else.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,11 +8,11 @@ use tokio::time::sleep;
 
 use super::git::git;
 
-/// gc, pack-refs and maintenance in every repository, until this is dropped.
+/// Runs gc, pack-refs and maintenance in every repository, again and again, until this is dropped.
 pub struct Upkeep(JoinHandle<()>);
 
 impl Upkeep {
-    /// Begins.
+    /// Starts the maintenance of these repositories.
     #[must_use]
     pub fn of(repositories: Vec<PathBuf>) -> Self {
         Self(tokio::spawn(async move {
@@ -24,7 +24,7 @@ impl Upkeep {
             ];
             for job in jobs.iter().cycle() {
                 for repository in &repositories {
-                    // A job that meets a lock of the moment fails, as it does in a cron; the next round does it.
+                    // A job that meets a short-lived lock fails, as it does under cron. The next round repeats it.
                     let _ = git(repository, job).await;
                 }
                 sleep(Duration::from_millis(100)).await;

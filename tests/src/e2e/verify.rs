@@ -1,5 +1,5 @@
-//! What must hold when nothing is pushed any more: every node shows what the refdb says, `git fsck` is clean, the ledger
-//! is kept, and each ref can still be pushed to.
+//! The checks at the end of a test, when nobody pushes any more: every node equals the refdb, `git fsck` is clean, and
+//! each ref can still be pushed to.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,19 +14,19 @@ use super::cluster::Cluster;
 use super::git::{self, Clone, git, ok, text};
 use super::node::Node;
 
-/// What the refdb says of one project.
+/// The refdb's refs of one project.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Truth {
     /// Every live ref and its value.
     pub refs: BTreeMap<String, String>,
-    /// Where `HEAD` points.
+    /// The target of `HEAD`.
     pub head: Option<String>,
 }
 
 /// Reads a project from the refdb.
 ///
 /// # Panics
-/// There is no such project, or no refdb.
+/// If there is no such project, or the refdb does not answer.
 pub async fn truth(cluster: &Cluster, project: &str) -> Truth {
     const PAGE: usize = 1_000;
     let name = project.parse().expect("a project name");
@@ -52,10 +52,10 @@ pub async fn truth(cluster: &Cluster, project: &str) -> Truth {
     }
 }
 
-/// Waits until every node shows what the refdb says, then has git check every repository.
+/// Waits until every node equals the refdb, then lets git check every repository.
 ///
 /// # Panics
-/// A node differs for long, or git finds fault.
+/// If a node differs for too long, or git finds a fault.
 pub async fn converged(cluster: &Cluster, project: &str) -> Truth {
     let end = Instant::now() + PATIENCE;
     let truth = loop {
@@ -78,21 +78,21 @@ pub async fn converged(cluster: &Cluster, project: &str) -> Truth {
     truth
 }
 
-/// git finds every object whole, and every ref complete.
+/// Checks with `git fsck` that every object is intact and every ref complete.
 ///
 /// # Panics
-/// It does not.
+/// If git finds a fault.
 pub async fn sound(repository: &Path) {
     let mut found = fsck(repository).await;
     for _ in 0..5 {
-        // A maintenance that a test has just ended may have a child that still removes a pack, its index first.
+        // A maintenance job that the test has just stopped may have a child that still removes a pack, its index first.
         if !text(&found).contains("index not opened") {
             break;
         }
         sleep(Duration::from_secs(1)).await;
         found = fsck(repository).await;
     }
-    // What Gerrit does to projects that hold permissions only. git goes on checking.
+    // Gerrit points `HEAD` there in projects that hold only permissions. git reports it, and continues its check.
     let strange_to_git = text(&found).trim() == "error: HEAD points to something strange (refs/meta/config)";
     assert!(found.status.success() || strange_to_git, "{}", text(&found));
     let _ = ok(git(repository, &["rev-list", "--objects", "--all", "--quiet"]).await);
@@ -122,10 +122,10 @@ async fn difference(node: &Node, project: &str, truth: &Truth) -> Vec<String> {
     lines
 }
 
-/// Pushes a new commit to every branch, at each node in turn, and deletes nothing: no ref is locked for ever.
+/// Pushes a new commit to every branch, at each node in turn, which shows that no ref stays locked. Deletes nothing.
 ///
 /// # Panics
-/// A push is refused.
+/// If a push is refused.
 pub async fn every_branch_moves(cluster: &Cluster, project: &str, clone: &Clone) {
     for (at, node) in cluster.nodes.iter().enumerate() {
         let truth = truth(cluster, project).await;

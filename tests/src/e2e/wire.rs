@@ -1,4 +1,4 @@
-//! The way from one node to a server: a forwarder that a test may cut, mend and make longer.
+//! The connection from one node to a server: a forwarder that a test may cut, mend and delay.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,10 +20,10 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Forwards to the server behind a URL (`http://address:port`).
+    /// Starts a forwarder to the server at a URL (`http://address:port`).
     ///
     /// # Panics
-    /// No port can be bound.
+    /// If no port can be bound.
     pub async fn to(url: &str) -> Self {
         let target: SocketAddr = url.trim_start_matches("http://").parse().expect("a URL of an emulator");
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
@@ -39,17 +39,17 @@ impl Wire {
         format!("http://{}", self.address)
     }
 
-    /// Ends all connections and takes no new ones.
+    /// Ends all connections, and accepts no new ones.
     pub fn cut(&self) {
         self.whole.send_replace(false);
     }
 
-    /// How much longer a request and its answer are under way together, from now on.
+    /// Adds this delay to each later request and its answer, together.
     pub fn lengthen(&self, round_trip: Duration) {
         self.round_trip.send_replace(round_trip);
     }
 
-    /// Takes connections again.
+    /// Accepts connections again.
     pub fn mend(&self) {
         self.whole.send_replace(true);
     }
@@ -61,7 +61,7 @@ impl Drop for Wire {
     }
 }
 
-/// Bytes that are on their way, and when they arrive.
+/// Bytes in transit, and the time at which they arrive.
 type Flight = (Instant, Vec<u8>);
 
 async fn accept(
@@ -95,7 +95,7 @@ async fn forward(
     }
 }
 
-/// One direction, until its end: what is read is written half of a round trip later.
+/// Carries one direction until its end. Bytes are written half a round trip after they were read.
 async fn carry(mut from: OwnedReadHalf, to: OwnedWriteHalf, length: watch::Receiver<Duration>) {
     let (sender, flights) = mpsc::unbounded_channel();
     let send = async move {
@@ -112,7 +112,7 @@ async fn carry(mut from: OwnedReadHalf, to: OwnedWriteHalf, length: watch::Recei
 
 async fn arrive(mut flights: mpsc::UnboundedReceiver<Flight>, mut to: OwnedWriteHalf) {
     while let Some((at, bytes)) = flights.recv().await {
-        // A timer is exact to a millisecond, and would make the shortest way longer.
+        // A timer is exact to a millisecond only, and would delay even a connection without a round trip.
         if at > Instant::now() {
             sleep_until(at).await;
         }

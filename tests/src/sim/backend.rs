@@ -1,6 +1,6 @@
-//! What the simulator needs below the seams: the raw services, raw volumes, and the node itself.
+//! The simulator's backend: the raw services, the raw volumes, and the node itself.
 //!
-//! Faults and watches stand between these and the nodes. Checkers look at the raw side, without faults.
+//! Faults and watches are between these and the nodes. Checkers read the raw side, without faults.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,27 +20,27 @@ use lockstep_proto::{NodeId, Oid, ProjectName, RefName, SiteId};
 
 use super::trace::Trace;
 
-/// One node's volume, raw.
+/// The raw volume of one node.
 pub trait Volume: Send + Sync {
     /// The repositories.
     fn repositories(&self) -> Arc<dyn Repositories>;
     /// The node's own store.
     fn store(&self) -> Arc<dyn NodeStore>;
-    /// Puts a new object into a repository, as a push does before its refs are asked for.
+    /// Puts a new object into a repository, as a push does before its refs are sent to the sidecar.
     fn add_object(&self, project: &ProjectName, pointing_to: &[Oid], nonce: u64) -> Oid;
-    /// Whether there is a repository.
+    /// Whether the volume has a repository of this project.
     fn has(&self, project: &ProjectName) -> bool;
-    /// Every ref as a reader sees it now.
+    /// Every ref, as a reader sees it now.
     fn refs(&self, project: &ProjectName) -> BTreeMap<RefName, Oid>;
-    /// Whether an object and everything that it needs are there.
+    /// Whether the repository has an object and everything that it needs.
     fn closure_is_complete(&self, project: &ProjectName, oid: &Oid) -> bool;
-    /// Loses what was not synced, in any combination.
+    /// A power cut: loses any combination of the unsynced changes.
     fn power_cut(&self, entropy: &dyn Entropy);
     /// Loses everything.
     fn wipe(&self);
 }
 
-/// The services that all sites share, raw.
+/// The raw services that all sites share.
 pub trait Backend: Send + Sync {
     /// The refdb.
     fn refdb(&self) -> RefDb;
@@ -48,24 +48,24 @@ pub trait Backend: Send + Sync {
     fn eventlog(&self) -> Arc<dyn EventLog>;
     /// The blob store.
     fn blobs(&self) -> Arc<dyn BlobStore>;
-    /// A new, empty volume.
+    /// Creates a new, empty volume.
     fn volume(&self) -> Arc<dyn Volume>;
-    /// Splits or merges shards of a site's stream; says what it did, or nothing when it could not.
+    /// Splits or merges shards of a site's stream. Returns a description for the trace, or none if it was not possible.
     fn reshard(&self, site: &SiteId, entropy: &dyn Entropy) -> Option<String>;
 }
 
-/// Everything that a node is started with: its seams, with the faults in front.
+/// Everything that a node is started with: its identity and its seams, with the faults in front.
 #[derive(Clone)]
 pub struct NodeParts {
-    /// Its site.
+    /// The name of its site.
     pub site: SiteId,
-    /// Its name.
+    /// The name of the node.
     pub node: NodeId,
-    /// Every site.
+    /// The names of all sites.
     pub sites: Vec<SiteId>,
-    /// The machine's boot id: another one after each power cut.
+    /// The machine's boot id. It changes with each power cut.
     pub boot: String,
-    /// Where it may say what it does.
+    /// The trace, for lines about the node itself.
     pub trace: Arc<Trace>,
     /// The refdb.
     pub refdb: RefDb,
@@ -77,36 +77,36 @@ pub struct NodeParts {
     pub peers: Arc<dyn Peers>,
     /// Its repositories.
     pub repositories: Arc<dyn Repositories>,
-    /// Its own store.
+    /// The node's own store.
     pub store: Arc<dyn NodeStore>,
-    /// Its wall clock.
+    /// The node's wall clock.
     pub clock: Arc<dyn Clock>,
-    /// Its randomness.
+    /// The node's source of randomness.
     pub entropy: Arc<dyn Entropy>,
-    /// Most items of one write of the refdb.
+    /// The largest number of items in one write of the refdb.
     pub write_items: usize,
-    /// Injected bugs.
+    /// The bugs to inject.
     pub bugs: InjectedBugs,
 }
 
 /// A running node.
 #[async_trait]
 pub trait SimNode: Send + Sync {
-    /// Where clients hand in their transactions.
+    /// The API for ref transactions, which clients call.
     fn transactions(&self) -> Arc<dyn Transactions>;
-    /// Where its Gerrit asks what to look at; none of a node that has no Gerrit.
+    /// The refresh tasks for its Gerrit. None if the node has no Gerrit.
     fn refreshes(&self) -> Option<Arc<dyn Refreshes>>;
-    /// Where a bridge posts and takes stream events; none at a node that knows none.
+    /// The API for stream events, which a bridge calls. None if the node has no stream events.
     fn events(&self) -> Option<Arc<dyn StreamEvents>>;
-    /// Ends every task of it where it stands: a crash.
+    /// A crash: ends all tasks of the node at once.
     fn kill(&self);
-    /// Ends it in an orderly way.
+    /// Stops the node in an orderly way.
     async fn stop(&self);
-    /// Whether it serves.
+    /// Whether the node serves.
     fn is_ready(&self) -> bool;
-    /// Whether it found itself fenced, and serves no more.
+    /// Whether the node found itself fenced, and no longer serves.
     fn is_fenced(&self) -> bool;
-    /// Who seeds projects, if it can.
+    /// The seeder of existing repositories, if the node has one.
     fn seeding(&self) -> Option<Arc<dyn Seeding>> {
         None
     }
@@ -115,8 +115,8 @@ pub trait SimNode: Send + Sync {
 /// Starts nodes.
 #[async_trait]
 pub trait NodeFactory: Send + Sync {
-    /// Starts one; it may become ready later. A failed start is tried again by the world.
+    /// Starts a node, which may become ready later. The world repeats a start that failed.
     async fn start(&self, parts: NodeParts) -> Result<Arc<dyn SimNode>, String>;
-    /// Whether its nodes have Gerrits.
+    /// Whether nodes of this factory have Gerrits.
     fn have_gerrits(&self) -> bool;
 }

@@ -1,4 +1,4 @@
-//! The blob store as a node of the simulator sees it: every call goes through the fault plan.
+//! The blob store of a simulated node: every call passes through the fault plan.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub struct FaultyBlobs {
 }
 
 impl FaultyBlobs {
-    /// Puts `link` before `inner`.
+    /// Puts `link` in front of `inner`.
     #[must_use]
     pub fn new(inner: Arc<dyn BlobStore>, link: Link) -> Self {
         Self { inner, link }
@@ -67,7 +67,7 @@ impl BlobStore for FaultyBlobs {
     }
 }
 
-/// A payload that prints its length alone: never the path of a temporary file.
+/// A payload whose debug text is its length, because the path of a temporary file would differ between runs.
 struct Shown(Payload);
 
 impl std::fmt::Debug for Shown {

@@ -1,15 +1,15 @@
-//! Which property finds which injected bug: what `docs/simulator.md` says, in one place.
+//! Every injected bug and the properties that find it, as `docs/simulator.md` lists them.
 
 use lockstep::base::faults::injected_bug::InjectedBug;
 
-/// A injected bug, and what becomes of it.
+/// An injected bug, and how it is found.
 #[derive(Clone, Copy, Debug)]
 pub struct Found {
     /// The bug.
     pub bug: InjectedBug,
-    /// What must happen for it to do harm.
+    /// The conditions under which it does harm.
     pub ingredient: &'static str,
-    /// The properties that it may violate first; any other one is not its own.
+    /// The properties that it may violate first. A violation of any other one is not due to this bug.
     pub properties: &'static [&'static str],
 }
 
@@ -75,16 +75,16 @@ const fn found(bug: InjectedBug, ingredient: &'static str, properties: &'static 
     Found { bug, ingredient, properties }
 }
 
-/// What is said of a injected bug.
+/// The entry of an injected bug.
 ///
 /// # Panics
-/// When the table does not name it.
+/// If the table has no entry for it.
 #[must_use]
 pub fn of(bug: InjectedBug) -> Found {
     FOUND.into_iter().find(|found| found.bug == bug).expect("the table names every bug")
 }
 
-/// The table of `docs/simulator.md`.
+/// The table of `docs/simulator.md`, as Markdown.
 #[must_use]
 pub fn table() -> String {
     let row = |found: &Found| {

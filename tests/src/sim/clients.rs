@@ -1,8 +1,8 @@
-//! Clients: people and builds that push to a node of their site, all to the same few refs, and now and then create,
+//! Clients: people and builds that push to a node of their site, all to the same few refs. Now and then they create,
 //! delete and re-create a project.
 //!
-//! Every new object is unique, except that `Ask::Back` pushes a branch back to what it was before. What a client
-//! asks and hears goes to the watch; a node that dies under a request gives no answer.
+//! Every new object is unique, except that `Ask::Back` pushes a branch back to an earlier value. The watch learns of
+//! every request and answer. A node that dies during a request gives no answer.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,9 +23,9 @@ use super::dice::Dice;
 use super::workload::{Asker, Wish};
 use super::world::{Life, World};
 
-/// How long a client waits for an answer.
+/// The time for which a client waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How often a client asks for the same operation on a project.
+/// The number of times that a client sends the same operation on a project.
 const TRIES: u64 = 3;
 
 /// A client of one site.
@@ -36,11 +36,11 @@ pub struct Client {
     dice: Arc<Dice>,
     stop: CancellationToken,
     asked: u64,
-    /// For what is posted, so that pushes do not depend on it.
+    /// The dice for posted events. They are separate, so that pushes do not depend on events.
     events: Dice,
 }
 
-/// How a request ended for its client.
+/// The end of a request, as its client sees it.
 enum End<T> {
     Answered(T),
     Error(ApiError),
@@ -49,7 +49,7 @@ enum End<T> {
 }
 
 impl Client {
-    /// The `number`th client of a site; it goes on until `stop`.
+    /// The client with this number at a site. It runs until `stop` is cancelled.
     #[must_use]
     pub fn new(world: Arc<World>, site: SiteId, number: u64, stop: CancellationToken) -> Self {
         let name = format!("{site}/c{number}");
@@ -58,7 +58,7 @@ impl Client {
         Self { world, site, name, dice, stop, asked: 0, events }
     }
 
-    /// Asks, again and again.
+    /// Sends one request after another.
     pub async fn run(mut self) {
         let mut asker = Asker::new(self.world.clone(), self.dice.clone());
         while self.thinks().await {
@@ -73,7 +73,7 @@ impl Client {
         }
     }
 
-    /// Lets time pass; false at the end.
+    /// Waits for a while. Returns false when the run ends.
     async fn thinks(&self) -> bool {
         let think = Duration::from_millis(self.dice.between(1, self.world.scenario.think_ms));
         tokio::select! {
@@ -83,7 +83,7 @@ impl Client {
         }
     }
 
-    /// A node of the site that serves, by the dice.
+    /// A node of the site, chosen by the dice; none if it does not serve.
     fn a_node(&self) -> Option<(NodeId, Life)> {
         let nodes = self.world.nodes_of(&self.site);
         let node = self.dice.pick(&nodes).cloned()?;
@@ -107,7 +107,7 @@ impl Client {
         }
     }
 
-    /// Posts a stream event of what was committed, readable or not yet, at the node that did it, as its Gerrit does.
+    /// Posts a stream event about a commit, readable or not yet, at the node that made it, as its Gerrit does.
     async fn tell(&self, node: &NodeId, project: &ProjectName, response: &RefTransactionResponse) {
         let is_committed = |outcome| matches!(outcome, Outcome::Committed | Outcome::CommittedNotYetVisible);
         let committed = response.results.iter().filter(|result| is_committed(result.outcome));
@@ -143,7 +143,7 @@ impl Client {
         }
     }
 
-    /// An operation on a project, and when its answer is lost, the same again, at any node.
+    /// Sends an operation on a project. If the answer is lost, sends the same operation again, to any node.
     async fn operate(&self, project: &ProjectName, wish: Wish, first: Life) {
         let mut life = first;
         for _ in 0..TRIES {
@@ -157,14 +157,14 @@ impl Client {
         }
     }
 
-    /// The node's Gerrit, through which the request came, indexes what was committed.
+    /// The node's Gerrit, through which the request came, indexes the committed subjects.
     fn indexes(&self, node: &NodeId, project: &ProjectName, subjects: Vec<Subject>) {
         if let Some(gerrit) = self.world.gerrit(node).filter(|_| !subjects.is_empty()) {
             gerrit.committed(&self.world, project, &subjects);
         }
     }
 
-    /// One try; whether there is no reason for another one.
+    /// Sends the operation once. Returns whether no retry is needed.
     async fn operate_once(&self, project: &ProjectName, wish: &Wish, life: &Life) -> bool {
         let transactions = life.node.transactions();
         let operates = |id: &str, key: RefKey, head: Option<RefName>| {
@@ -186,7 +186,7 @@ impl Client {
                 (&request.request_id, wait(life, transactions.set_head(project, request.clone())).await)
             }
         };
-        // That `HEAD` points somewhere holds on nothing before: a late retry would be a new wish.
+        // A request to point `HEAD` somewhere has no expected old value. A late retry of it would be a new request.
         let holds = !matches!(wish, Wish::Head(_));
         match self.heard(id, end, |response: &ProjectResponse| format!("{response:?}")) {
             Some(response) if !life.ended.is_cancelled() => {
@@ -197,7 +197,7 @@ impl Client {
         }
     }
 
-    /// Writes down how a request ended; its answer, if it has one.
+    /// Notes the end of a request in the trace. Returns its answer, if it has one.
     fn heard<T>(&self, id: &str, end: End<T>, text: impl Fn(&T) -> String) -> Option<T> {
         match end {
             End::Answered(response) => {
@@ -229,7 +229,7 @@ async fn wait<T>(life: &Life, call: impl Future<Output = Result<T, ApiError>>) -
     }
 }
 
-/// What Gerrit keeps of the refs that were committed and can be read.
+/// The subjects of the refs that are committed and can be read.
 fn subjects(project: &ProjectName, response: &RefTransactionResponse) -> Vec<Subject> {
     let committed = response.results.iter().filter(|result| result.outcome == Outcome::Committed);
     let names: Vec<&RefName> = committed.map(|result| &result.name).collect();

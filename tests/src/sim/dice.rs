@@ -1,7 +1,7 @@
-//! The simulator's randomness: one seed, one stream of numbers for each label.
+//! The simulator's randomness: one seed, and one stream of numbers per label.
 //!
-//! Each part (faults, nemesis, each client) throws its own dice, so that a change in one part disturbs the
-//! others as little as it can. No part may ask the machine.
+//! Each part (faults, nemesis, each client) throws its own dice, so that a change in one part disturbs the others as
+//! little as possible. No part may use the machine's randomness.
 
 use lockstep::base::clock::{Entropy, SeededEntropy};
 
@@ -10,13 +10,13 @@ use lockstep::base::clock::{Entropy, SeededEntropy};
 pub struct Dice(SeededEntropy);
 
 impl Dice {
-    /// Dice for one part of the run.
+    /// The dice of one part of the run.
     #[must_use]
     pub fn new(seed: u64, label: &str) -> Self {
         Self(SeededEntropy::new(fnv1a(label.as_bytes()) ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
     }
 
-    /// A number below `bound`; zero for a bound of zero.
+    /// A number below `bound`, or zero if `bound` is zero.
     pub fn below(&self, bound: u64) -> u64 {
         self.0.next().checked_rem(bound).unwrap_or(0)
     }
@@ -31,12 +31,12 @@ impl Dice {
         self.below(1_000) < permille
     }
 
-    /// One of the items; none of none.
+    /// One of the items, or none if there are none.
     pub fn pick<'a, T>(&self, items: &'a [T]) -> Option<&'a T> {
         items.get(usize::try_from(self.below(items.len() as u64)).unwrap_or(0))
     }
 
-    /// One of the choices, in proportion to their weights; none when all weights are zero.
+    /// One of the choices, in proportion to their weights. None if all weights are zero.
     pub fn weighted<T: Copy>(&self, choices: &[(T, u64)]) -> Option<T> {
         let total: u64 = choices.iter().map(|(_, weight)| weight).sum();
         let mut at = self.below(total);
@@ -47,7 +47,7 @@ impl Dice {
         })
     }
 
-    /// Puts the items into another order.
+    /// Puts the items into a random order.
     pub fn shuffle<T>(&self, items: &mut [T]) {
         for at in (1..items.len()).rev() {
             let with = usize::try_from(self.below(at as u64 + 1)).unwrap_or(0);
@@ -62,7 +62,7 @@ impl Entropy for Dice {
     }
 }
 
-/// The hash FNV-1a, 64 bits: stable over releases, unlike the standard library's.
+/// The hash FNV-1a with 64 bits. It is stable over Rust releases, unlike the hash of the standard library.
 #[must_use]
 pub fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))

@@ -1,7 +1,7 @@
-//! The event logs as a node of the simulator sees them: every call goes through the fault plan.
+//! The event logs of a simulated node: every call passes through the fault plan.
 //!
-//! Beside the faults of any remote call, an append may be taken in part, and its records may change places; both
-//! are allowed by the seam's contract, and neither may harm the readers.
+//! Beyond the faults of any remote call, an append may be accepted in part, and its records may change places. The
+//! seam's contract allows both, and neither may harm the readers.
 
 use std::sync::Arc;
 
@@ -32,13 +32,13 @@ pub struct FaultyEventLog {
 }
 
 impl FaultyEventLog {
-    /// Puts `link` before `inner`; `watch` hears which shards are opened and ended.
+    /// Puts `link` in front of `inner`, and tells `watch` which shards are opened and ended.
     #[must_use]
     pub fn new(inner: Arc<dyn EventLog>, link: Link, watch: Arc<Watch>) -> Self {
         Self { inner, link, watch }
     }
 
-    /// The order in which the records arrive, and which of them are refused.
+    /// The order in which the records arrive, and whether each of them is refused.
     fn plan(&self, count: usize) -> (Vec<usize>, Vec<bool>) {
         let (rates, dice) = (self.link.faults().rates(Seam::EventLog), self.link.faults().dice());
         let mut order: Vec<usize> = (0..count).collect();
@@ -52,7 +52,7 @@ impl FaultyEventLog {
 
 type Answers = Vec<Result<(), EventLogError>>;
 
-/// Appends the records in `order`, the refused ones not at all, and answers in the caller's order.
+/// Appends the accepted records in `order`, and answers in the caller's order.
 async fn append_in_order(
     log: Arc<dyn EventLog>,
     site: SiteId,
@@ -118,7 +118,7 @@ impl EventLog for FaultyEventLog {
     }
 }
 
-/// A reader has nothing to print.
+/// An open reader. It has nothing to print.
 struct OpenReader(Box<dyn ShardReader>);
 
 impl std::fmt::Debug for OpenReader {
@@ -136,7 +136,7 @@ async fn open(
     log.open(site, shard, from).await.map(OpenReader)
 }
 
-/// A reader behind faults. An answer that is lost loses no records: the next call brings them.
+/// A reader behind faults. A lost answer loses no records: the next call returns them.
 struct FaultyReader {
     inner: Arc<Mutex<Box<dyn ShardReader>>>,
     link: Link,
@@ -167,7 +167,7 @@ impl ShardReader for FaultyReader {
     }
 }
 
-/// A batch that prints its sequence numbers alone.
+/// A batch whose debug text is its sequence numbers.
 struct Read(Batch);
 
 impl std::fmt::Debug for Read {

@@ -1,7 +1,7 @@
-//! Facts: what truly happened in the refdb, in its own order, gathered below all faults.
+//! The facts: every effect in the refdb, in its own order, recorded below all faults.
 //!
-//! Chains, slots and incarnations are kept here for ever, also when the journal is collected. Checkers compare
-//! what nodes and clients saw with these.
+//! Chains, slots and incarnations stay here for ever, even when the journal is collected. Checkers compare the
+//! observations of nodes and clients with them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,29 +15,29 @@ use lockstep_proto::{
 /// One step of a ref's chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// Its version.
+    /// The version of the ref.
     pub version: Version,
-    /// The value that it gave.
+    /// The value that the step gave.
     pub value: RefValue,
-    /// Its transaction.
+    /// The transaction of the step.
     pub txn: TxnId,
-    /// The request behind it.
+    /// The id of the request that it fulfils.
     pub request: String,
-    /// How many commits there were before it, of all refs.
+    /// The number of commits before it, over all refs.
     pub order: u64,
 }
 
-/// Names a chain. The chain of `@state` belongs to the project's name, every other to one incarnation of it.
+/// The name of a chain. The chain of `@state` belongs to the project's name, every other chain to one incarnation.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ChainId {
-    /// The project, with its incarnation except for `@state`.
+    /// The project's name for `@state`, otherwise the project with its incarnation.
     pub project: String,
-    /// The ref.
+    /// The ref or pseudo-ref.
     pub key: RefKey,
 }
 
 impl ChainId {
-    /// The chain of a key.
+    /// The name of the chain of a key.
     #[must_use]
     pub fn new(project: &ProjectKey, key: &RefKey) -> Self {
         let project = if *key == RefKey::State { project.name.to_string() } else { project.to_string() };
@@ -45,46 +45,46 @@ impl ChainId {
     }
 }
 
-/// What is in an occupied slot.
+/// The content of an occupied slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Occupant {
-    /// A transaction.
+    /// A committed transaction.
     Committed(TxnId),
     /// Poison.
     Poison,
 }
 
-/// Everything that truly happened.
+/// All facts of a run.
 #[derive(Debug, Default)]
 pub struct Facts {
-    /// Every ref's steps; the step of version `v` is at `v - 1`.
+    /// The steps of every ref. The step of version `v` is at index `v - 1`.
     pub chains: BTreeMap<ChainId, Vec<Step>>,
     /// Every committed transaction.
     pub transactions: BTreeMap<TxnId, Arc<Transaction>>,
-    /// Committed ones whose content is bad: a node sets them aside.
+    /// Committed transactions with bad content. Nodes set them aside.
     pub bad: BTreeSet<TxnId>,
     /// Every slot that was ever occupied.
     pub slots: BTreeMap<Slot, Occupant>,
-    /// Slots that were collected: every node is past them.
+    /// Slots that were collected. Every node is past them.
     pub collected: BTreeSet<Slot>,
-    /// Every incarnation, with its marks and state as the refdb last answered.
+    /// Every incarnation, with its marks and state as the refdb last returned them.
     pub incarnations: BTreeMap<IncarnationId, IncarnationRecord>,
-    /// How many commits there were when each was born.
+    /// The number of commits before each incarnation was opened.
     pub born: BTreeMap<IncarnationId, u64>,
-    /// Incarnations whose record is gone, with all of their journal.
+    /// Incarnations whose record and journal are removed.
     pub forgotten: BTreeSet<IncarnationId>,
     /// The highest low-water marks that each node's record ever had.
     pub acknowledged: BTreeMap<NodeId, BTreeMap<LaneId, Seq>>,
-    /// Every site's role.
+    /// The record of every site.
     pub sites: BTreeMap<SiteId, SiteRecord>,
     /// The latest incarnation of each project.
     pub projects: BTreeMap<ProjectName, ProjectKey>,
-    /// How many commits there were.
+    /// The number of commits.
     pub commits: u64,
 }
 
 impl Facts {
-    /// A project's state; none before it was created first.
+    /// A project's state. None before its first creation.
     #[must_use]
     pub fn state(&self, name: &ProjectName) -> Option<ProjectState> {
         let any = ProjectKey { name: name.clone(), incarnation: 0 };
@@ -94,7 +94,7 @@ impl Facts {
         }
     }
 
-    /// Whether this incarnation of a project is deleted.
+    /// Whether this incarnation of a project is deleted, or replaced by a later one.
     #[must_use]
     pub fn is_past(&self, project: &ProjectKey) -> bool {
         self.state(&project.name).is_some_and(|state| {
@@ -103,14 +103,14 @@ impl Facts {
         })
     }
 
-    /// Every incarnation that a project ever had, the first one first.
+    /// Every incarnation that a project ever had, in order.
     #[must_use]
     pub fn lives(&self, name: &ProjectName) -> Vec<ProjectKey> {
         let last = self.projects.get(name).map_or(0, |key| key.incarnation);
         (1..=last).map(|incarnation| ProjectKey { name: name.clone(), incarnation }).collect()
     }
 
-    /// Incarnations of a project that were not deleted yet when there were `since` commits.
+    /// The incarnations of a project that were not yet deleted at the commit count `since`.
     #[must_use]
     pub fn lives_since(&self, name: &ProjectName, since: u64) -> Vec<ProjectKey> {
         let any = ProjectKey { name: name.clone(), incarnation: 0 };
@@ -122,13 +122,13 @@ impl Facts {
         self.lives(name).into_iter().filter(|key| !was_gone(key)).collect()
     }
 
-    /// A chain; empty when nothing was committed.
+    /// A chain. Empty if nothing was committed.
     #[must_use]
     pub fn chain(&self, project: &ProjectKey, key: &RefKey) -> &[Step] {
         self.chains.get(&ChainId::new(project, key)).map_or(&[], Vec::as_slice)
     }
 
-    /// The lowest version, from `at_least` on, at which a ref has a value; version zero is "absent".
+    /// The lowest version, from `at_least` on, at which a ref has this value. At version zero a ref is absent.
     #[must_use]
     pub fn position(
         &self,
@@ -145,7 +145,8 @@ impl Facts {
         steps.find(|step| step.value.oid() == value).map(|step| step.version)
     }
 
-    /// Every key of a project's incarnation that was ever committed; none of a deleted one, which nodes forget.
+    /// Every key of a project's incarnation that was ever committed. Empty for a deleted incarnation, which nodes
+    /// forget.
     #[must_use]
     pub fn keys(&self, project: &ProjectKey) -> Vec<RefKey> {
         let name = project.to_string();
@@ -161,7 +162,7 @@ impl Facts {
         chains.filter_map(|chain| chain.key.as_ref_name().cloned()).collect()
     }
 
-    /// The refs of a project that are there now.
+    /// The live refs of a project.
     #[must_use]
     pub fn live(&self, project: &ProjectKey) -> BTreeMap<RefName, Oid> {
         let names = if self.is_past(project) { Vec::new() } else { self.names(project) };
@@ -172,7 +173,7 @@ impl Facts {
         values.collect()
     }
 
-    /// Takes a commit in, after the checkers have seen it.
+    /// Adds a commit, after the checkers have judged it.
     pub fn commit(&mut self, transaction: &Transaction) {
         for command in &transaction.commands {
             let step = Step {

@@ -1,11 +1,10 @@
 //! Faults: one seeded plan for every call of every node to every seam.
 //!
-//! A `Link` stands between a node and a seam. Each call asks the plan for its [`Fate`]. A remote call is a
-//! message: once sent it lives on in a task of its own, so that it may land after its sender died. What can
-//! happen to it is what happens to a request in a real network; the worst is [`Fate::Late`]: the sender hears
-//! "unknown", and the call takes effect long after.
+//! A `Link` is between a node and a seam. Each call asks the plan for its [`Fate`]. A remote call is a message in a
+//! task of its own, so it may land after its sender died. The plan does to it what a real network may do to a request.
+//! The worst is [`Fate::Late`]: the sender gets "unknown", and the call takes effect long after.
 //!
-//! A paused node (SIGSTOP, a long collection of garbage) hangs at its next seam call, in and out.
+//! A paused node (SIGSTOP, a long garbage collection) hangs at its next seam call, on the way out and on the way back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use tokio::sync::Notify;
 use super::dice::Dice;
 use super::trace::Trace;
 
-/// What a node calls.
+/// The target of a node's call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Seam {
     /// The refdb.
@@ -32,50 +31,50 @@ pub enum Seam {
     Repositories,
     /// The node's own store.
     Store,
-    /// Its Gerrit.
+    /// The node's Gerrit.
     Gerrit,
 }
 
-/// What a call does, for the faults that fit it.
+/// The kind of a call. It decides which faults are possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// It changes nothing.
+    /// The call changes nothing.
     Read,
-    /// It changes something.
+    /// The call changes something.
     Write,
-    /// A commit: the only call with conflicts.
+    /// A commit: the only call that can meet a conflict.
     Commit,
 }
 
-/// How often what happens, in permille of the calls, and how long it takes, in virtual milliseconds.
+/// The rate of each fault, in permille of the calls, and the times, in virtual milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rates {
-    /// The call does nothing and says so.
+    /// The call has no effect, and the caller is told so.
     pub fail_before: u64,
-    /// The request is lost: nothing happens, the caller hears "unknown".
+    /// The request is lost: the call has no effect, and the caller gets "unknown".
     pub lose_request: u64,
-    /// The answer is lost: it took effect, the caller hears "unknown".
+    /// The answer is lost: the call took effect, and the caller gets "unknown".
     pub lose_answer: u64,
-    /// The caller hears "unknown", and it takes effect later.
+    /// The caller gets "unknown", and the call takes effect later.
     pub late: u64,
-    /// The call arrives twice; the second answer is heard.
+    /// The call arrives twice. The caller gets the second answer.
     pub duplicate: u64,
-    /// Another transaction was under way.
+    /// The caller is told that another transaction was in progress.
     pub conflict: u64,
-    /// Several records of one call change places.
+    /// Records of one call change places.
     pub reorder: u64,
-    /// Longest way there, and back.
+    /// The longest delay of a request, and of an answer.
     pub delay_ms: u64,
-    /// How long a caller waits for an answer that does not come.
+    /// The time for which a caller waits for an answer that does not come.
     pub timeout_ms: u64,
-    /// How late the latest late copy is.
+    /// The longest delay of a late copy.
     pub late_ms: u64,
 }
 
-/// What becomes of one call.
+/// The fate of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It arrives, and so does its answer.
+    /// The call arrives, and so does its answer.
     Deliver,
     /// See [`Rates::fail_before`].
     FailBefore,
@@ -83,7 +82,7 @@ pub enum Fate {
     LoseRequest,
     /// See [`Rates::lose_answer`].
     LoseAnswer,
-    /// See [`Rates::late`]: this many milliseconds after the caller gave up.
+    /// See [`Rates::late`]. The call lands this many milliseconds after the caller gave up.
     Late(u64),
     /// See [`Rates::duplicate`].
     Duplicate,
@@ -91,7 +90,7 @@ pub enum Fate {
     Conflict,
 }
 
-/// Which way of a link is cut.
+/// The direction of a link that is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
     /// Requests do not arrive.
@@ -100,11 +99,11 @@ pub enum Cut {
     Answers,
 }
 
-/// An error type that can say what the network does.
+/// An error type that can express the failures of a network.
 pub trait NetworkError: Send + 'static {
-    /// The call had no effect.
+    /// The error for a call that had no effect.
     fn not_now() -> Self;
-    /// The call may have taken effect, or may yet.
+    /// The error for a call that may have taken effect, or may yet.
     fn unknown() -> Self;
 }
 
@@ -128,7 +127,7 @@ struct State {
 }
 
 impl Faults {
-    /// A plan with these rates; switched off until [`Faults::switch`].
+    /// A plan with these rates. It is off until [`Faults::switch`].
     #[must_use]
     pub fn new(seed: u64, trace: Arc<Trace>, rates: BTreeMap<Seam, Rates>) -> Arc<Self> {
         let (cuts, barred, paused) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
@@ -151,7 +150,7 @@ impl Faults {
         self.state().on
     }
 
-    /// Cuts a node's link, or mends it.
+    /// Cuts a node's link to a seam, or mends it.
     pub fn cut(&self, node: &NodeId, seam: Seam, cut: Option<Cut>) {
         let mut state = self.state();
         match cut {
@@ -161,7 +160,7 @@ impl Faults {
         state.injected += 1;
     }
 
-    /// From now on, calls of a node that begin like this fail before they take effect; none to end it.
+    /// Lets a node's calls that begin with this text fail before they take effect. `None` ends it.
     pub fn bar(&self, node: &NodeId, calls: Option<&'static str>) {
         let mut state = self.state();
         match calls {
@@ -176,13 +175,13 @@ impl Faults {
         self.state().barred.get(node).is_some_and(|calls| call.starts_with(calls))
     }
 
-    /// Whether a node's link is cut, either way.
+    /// Whether a node's link to a seam is cut, in either direction.
     #[must_use]
     pub fn is_cut(&self, node: &NodeId, seam: Seam) -> bool {
         self.state().cuts.contains_key(&(node.clone(), seam))
     }
 
-    /// Pauses a node, or lets it go on.
+    /// Pauses a node, or resumes it.
     pub fn pause(&self, node: &NodeId, paused: bool) {
         let mut state = self.state();
         if paused {
@@ -200,7 +199,7 @@ impl Faults {
         self.state().paused.contains(node)
     }
 
-    /// Switches every fault off, mends every link, lets every node go on. Late copies still land.
+    /// Ends all faults: switches random faults off, mends every link and resumes every node. Late copies still land.
     pub fn heal(&self) {
         let mut state = self.state();
         state.on = false;
@@ -209,7 +208,7 @@ impl Faults {
         self.resumed.notify_waiters();
     }
 
-    /// How many faults there were.
+    /// The number of faults so far.
     #[must_use]
     pub fn injected(&self) -> u64 {
         self.state().injected
@@ -220,20 +219,20 @@ impl Faults {
         self.trace.note(node.as_str(), what);
     }
 
-    /// The dice, for faults that only one seam has.
+    /// The dice for faults that only one seam has.
     #[must_use]
     pub fn dice(&self) -> &Dice {
         &self.dice
     }
 
-    /// The seam's rates; all zero when the faults are off.
+    /// The rates of a seam. All are zero while faults are off.
     #[must_use]
     pub fn rates(&self, seam: Seam) -> Rates {
         let state = self.state();
         if state.on { state.rates.get(&seam).copied().unwrap_or_default() } else { Rates::default() }
     }
 
-    /// What becomes of a node's next call.
+    /// Decides the fate of a node's next call.
     #[must_use]
     pub fn fate(&self, node: &NodeId, seam: Seam, kind: Kind) -> Fate {
         let cut = self.state().cuts.get(&(node.clone(), seam)).copied();

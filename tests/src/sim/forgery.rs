@@ -1,8 +1,8 @@
-//! Forged records: each can be read as a transaction, and none was committed like that.
+//! Forged records: each can be read as a transaction, but no such transaction was committed.
 //!
-//! A writer of a stream is trusted to repeat what the journal holds; a damaged or mistaken one is not. What no node can tell
-//! from the truth without asking the journal of each record (a step that fits its ref, with good objects) is not forged here:
-//! `docs/adr/0009-streams-repeat-the-journal.md`.
+//! Nodes trust a writer of a stream to repeat the journal, but not a damaged or mistaken one. Some forgeries can be
+//! recognised only by reading the journal for each record: a step that fits its ref, with good objects. The simulator
+//! does not forge these; see `docs/adr/0009-streams-repeat-the-journal.md`.
 
 use bytes::Bytes;
 use lockstep_proto::{Command, Pack, ProjectKey, RefKey, RefValue, SiteId, Transaction, TxnId, Version};
@@ -13,13 +13,14 @@ use super::world::name;
 
 /// A forged record.
 pub struct Forgery {
-    /// What it says.
+    /// The forged transaction.
     pub transaction: Transaction,
-    /// Whether every node must set it aside; the others may be overtaken by the truth, and skipped.
+    /// Whether every node must quarantine the record. Otherwise a node may have applied the true transaction before,
+    /// and skip the record.
     pub must_be_found: bool,
 }
 
-/// Forges a record, as the dice say; none when there is nothing to start from.
+/// Forges a record, chosen by the dice. None if the world has nothing to forge from.
 pub fn forge(dice: &Dice, site: &SiteId, known: &Known) -> Option<Forgery> {
     let found = |transaction| Some(Forgery { transaction, must_be_found: true });
     let perhaps = |transaction| Forgery { transaction, must_be_found: false };
@@ -32,13 +33,13 @@ pub fn forge(dice: &Dice, site: &SiteId, known: &Known) -> Option<Forgery> {
     }
 }
 
-/// A project that is there.
+/// A project that exists.
 fn live(dice: &Dice, known: &Known) -> Option<ProjectKey> {
     let live: Vec<&ProjectKey> = known.facts.projects.values().filter(|key| !known.facts.is_past(key)).collect();
     dice.pick(&live).map(|key| (*key).clone())
 }
 
-/// A transaction of a node that was never born.
+/// A transaction id of a node that never existed.
 fn unborn(dice: &Dice) -> TxnId {
     name(&format!("nobody.1.0.{}.{:016x}", dice.below(1_000), dice.between(0, u64::MAX - 1)))
 }
@@ -62,7 +63,7 @@ fn blank(id: TxnId, site: &SiteId, project: ProjectKey, command: Command) -> Tra
     }
 }
 
-/// A new ref with an object that is nowhere, or in a pack that is none.
+/// The creation of a ref with an object that does not exist. `pack` is empty or garbage.
 fn creation(dice: &Dice, site: &SiteId, project: ProjectKey, pack: &Pack) -> Transaction {
     let oid = name(&format!("{:040x}", dice.between(1, u64::MAX - 1)));
     let command = Command {
@@ -75,7 +76,7 @@ fn creation(dice: &Dice, site: &SiteId, project: ProjectKey, pack: &Pack) -> Tra
     Transaction { pack: pack.clone(), ..blank(unborn(dice), site, project, command) }
 }
 
-/// A next step of a ref, from something that its last step is not.
+/// A step of a ref with a wrong predecessor or a wrong old value.
 fn contradiction(dice: &Dice, site: &SiteId, known: &Known) -> Option<Transaction> {
     let project = live(dice, known)?;
     let refs: Vec<_> = known.facts.live(&project).into_iter().collect();
@@ -90,7 +91,7 @@ fn contradiction(dice: &Dice, site: &SiteId, known: &Known) -> Option<Transactio
     Some(blank(unborn(dice), site, project, command))
 }
 
-/// A damaged copy of something that is on its way: its pack is none, or it names another step before its own.
+/// A copy of an unpublished transaction with a damaged pack or a wrong predecessor.
 fn damaged(dice: &Dice, site: &SiteId, known: &Known) -> Option<Transaction> {
     let fresh = known.facts.transactions.values().rev().filter(|one| one.site == *site);
     let fresh: Vec<_> = fresh.filter(|one| !known.mirror.logged.contains(&one.id)).collect();

@@ -1,8 +1,8 @@
-//! A Gerrit beside a node: an index on a disk, caches in memory, and a process that dies apart from its node.
+//! A Gerrit beside a node: an index on a disk, caches in memory, and a process that dies independently of its node.
 //!
-//! It reads the refs of its node's volume and believes what it has read until somebody tells it to look again. It commits
-//! through its node and then indexes what it committed, unless it dies between. What its index was given is on its disk only
-//! after a while, as Lucene does it: a process that dies loses the rest, though it was acknowledged.
+//! It reads the refs of its node's volume, and keeps the result until a refresh task tells it to read again. It commits
+//! through its node, and then indexes its commit, unless it dies in between. Index writes reach the disk only after a
+//! while, as with Lucene: a process that dies loses the later ones, although they were acknowledged.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use super::dice::Dice;
 use super::faults::Seam;
 use super::world::World;
 
-/// After how long a write of the index is on the disk, in virtual milliseconds.
+/// The delay after which an index write is on the disk, in virtual milliseconds.
 pub const COMMIT_WITHIN_MS: u64 = 3_000;
 
 /// The Gerrit of one node.
@@ -34,20 +34,20 @@ pub struct Gerrit {
 
 #[derive(Default)]
 struct State {
-    /// What searches find.
+    /// The index that searches use.
     index: Documents,
-    /// What of it is on the disk.
+    /// The part of the index that is on the disk.
     disk: Documents,
-    /// What is not: when it was written, the subject, its document.
+    /// Index writes that are not on the disk yet: time, subject and document.
     unwritten: Vec<(u64, Subject, Option<String>)>,
-    /// What was read once and is not read again.
+    /// Documents that were read once, and are not read again.
     caches: Documents,
     process: CancellationToken,
     processes: u64,
 }
 
 impl Gerrit {
-    /// The Gerrit of a node, which has looked at nothing yet.
+    /// The Gerrit of a node. Its index and caches are empty.
     #[must_use]
     pub fn new(seed: u64, node: NodeId, volume: Arc<dyn Volume>) -> Self {
         let dice = Dice::new(seed, &format!("{node}/gerrit"));
@@ -58,7 +58,7 @@ impl Gerrit {
         self.state.lock()
     }
 
-    /// Lives, dies, and lives again.
+    /// Runs the process, and starts it again whenever it dies.
     pub async fn run(self: Arc<Self>, world: Arc<World>) {
         loop {
             let (process, session) = self.begin();
@@ -84,7 +84,7 @@ impl Gerrit {
         (state.process.clone(), format!("{}-gerrit-{}", self.node, state.processes))
     }
 
-    /// The process dies: caches go, and what of the index was not on the disk.
+    /// Kills the process. Its caches and its unwritten index entries are lost.
     pub fn crash(&self, world: &World) {
         world.trace.note(self.node.as_str(), "GERRIT DIES");
         let mut state = self.state();
@@ -95,7 +95,7 @@ impl Gerrit {
         state.process.cancel();
     }
 
-    /// The disk is lost, and the process with it.
+    /// Loses the disk, and kills the process.
     pub fn lose_disk(&self, world: &World) {
         self.crash(world);
         let mut state = self.state();
@@ -103,7 +103,7 @@ impl Gerrit {
         state.index.clear();
     }
 
-    /// It asks for tasks once, and does them.
+    /// Asks for tasks once, and does them.
     async fn round(&self, world: &Arc<World>, session: &str) {
         let Some(life) = world.life(&self.node) else { return sleep(Duration::from_millis(200)).await };
         let Some(refreshes) = life.node.refreshes() else { return sleep(Duration::from_secs(1)).await };
@@ -153,7 +153,7 @@ impl Gerrit {
         }
     }
 
-    /// Looks at what a task names, and forgets what the caches have of it.
+    /// Updates the documents of a task's subjects, and drops these subjects from the caches.
     fn execute(&self, world: &World, task: &Task) {
         let (own, attempt) = (task.own, task.attempt);
         world.trace.note(self.node.as_str(), &format!("Gerrit does {:?} own {own} try {attempt}", task.work));
@@ -190,7 +190,8 @@ impl Gerrit {
         }
     }
 
-    /// The documents of these subjects become what the refs say now, or nothing.
+    /// Updates the documents of these subjects to the present refs. Removes the documents of subjects that `drop`
+    /// selects.
     fn look(
         &self,
         project: &ProjectName,
@@ -211,7 +212,7 @@ impl Gerrit {
         }
     }
 
-    /// Somebody looks at something: it is in the caches from then on.
+    /// A user reads a random subject, which puts it into the caches.
     fn look_at_random(&self, world: &World) {
         let project: ProjectName = super::world::name(&format!("p{}", self.dice.below(world.scenario.projects)));
         let shown: Vec<(Subject, String)> = documents(self.volume.as_ref(), &project).into_iter().collect();
@@ -220,7 +221,7 @@ impl Gerrit {
         }
     }
 
-    /// A user's request of this Gerrit was committed through its node: it indexes what it committed, or dies before.
+    /// Handles a commit that a user made through this Gerrit: Gerrit indexes it, or dies before.
     pub fn committed(&self, world: &World, project: &ProjectName, subjects: &[Subject]) {
         if self.state().process.is_cancelled() {
             return;
@@ -233,7 +234,7 @@ impl Gerrit {
         self.look(project, world.trace.now_ms(), |subject| deleted || subjects.contains(subject), |_| false);
     }
 
-    /// What searches find, and what the caches say.
+    /// The index and the caches.
     #[must_use]
     pub fn shows(&self) -> (Documents, Documents) {
         let state = self.state();
@@ -247,7 +248,7 @@ impl State {
         self.unwritten.push((now_ms, subject, document));
     }
 
-    /// What was written until then is on the disk.
+    /// Writes the index entries up to this time to the disk.
     fn flush(&mut self, until_ms: u64) {
         let old = self.unwritten.partition_point(|(at, ..)| *at <= until_ms);
         for (_, subject, document) in self.unwritten.drain(..old) {

@@ -1,38 +1,38 @@
-//! The history: what each client asked for, when, and what it was told.
+//! The history: every request of the clients, its time, and its answers.
 //!
-//! Times are counts of commits, not milliseconds: `Facts::commits` at the moment of asking and of answering gives
-//! the exact window in which an operation may take effect.
+//! Times are counts of commits, not milliseconds. `Facts::commits` at the request and at the answer give the exact
+//! window in which an operation may take effect.
 
 use std::collections::BTreeMap;
 
 use lockstep_proto::bridge::{Outcome, ProjectResponse, RefTransactionRequest, RefTransactionResponse};
 use lockstep_proto::{ProjectName, RefKey, RefName};
 
-/// One request, and what is known of it.
+/// One request, and its answers so far.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Where.
+    /// The project.
     pub project: ProjectName,
-    /// What was asked.
+    /// The request.
     pub request: RefTransactionRequest,
-    /// How many commits there were when it was asked first.
+    /// The number of commits before the first try.
     pub asked: u64,
-    /// The verdicts on its refs, as far as any answer came.
+    /// The verdicts on its refs, as far as answers came.
     pub verdicts: BTreeMap<RefName, Outcome>,
 }
 
-/// One operation on a project, and what is known of it.
+/// One operation on a project, and its answer so far.
 #[derive(Clone, Debug)]
 pub struct Operation {
-    /// Which project.
+    /// The project.
     pub project: ProjectName,
-    /// The pseudo-ref that it moves.
+    /// The pseudo-ref that the operation moves.
     pub key: RefKey,
-    /// Where `HEAD` shall point, if that is all that is asked for.
+    /// The wanted target of `HEAD`, if the operation sets only that.
     pub head: Option<RefName>,
-    /// How many commits there were when it was asked first.
+    /// The number of commits before the first try.
     pub asked: u64,
-    /// How often it was asked.
+    /// The number of tries.
     pub tries: u64,
     /// The last answer, if any came.
     pub outcome: Option<Outcome>,
@@ -46,7 +46,7 @@ pub struct History {
 }
 
 impl History {
-    /// A client asks. A retry under the same id keeps the first time.
+    /// Notes a client's request. A retry under the same id keeps the first time.
     pub fn ask(&mut self, project: &ProjectName, request: &RefTransactionRequest, commits: u64) {
         self.entries.entry(request.request_id.clone()).or_insert_with(|| Entry {
             project: project.clone(),
@@ -56,7 +56,7 @@ impl History {
         });
     }
 
-    /// A client is answered.
+    /// Notes the answer to a request.
     pub fn answer(&mut self, id: &str, response: &RefTransactionResponse) {
         let Some(entry) = self.entries.get_mut(id) else { return };
         for result in &response.results {
@@ -64,13 +64,14 @@ impl History {
         }
     }
 
-    /// A client asks for an operation. A retry under the same id keeps the first time.
+    /// Notes a client's operation. A retry under the same id keeps the first time.
     pub fn operate(&mut self, id: &str, operation: Operation) {
         let operation = self.operations.entry(id.to_owned()).or_insert(operation);
         (operation.tries, operation.outcome) = (operation.tries + 1, None);
     }
 
-    /// A client is answered. That a retry may try again says nothing of the tries before it: they may still land.
+    /// Notes the answer to an operation. An answer that allows a retry decides nothing about earlier tries, which may
+    /// still land.
     pub fn operated(&mut self, id: &str, response: &ProjectResponse) {
         let Some(operation) = self.operations.get_mut(id) else { return };
         let may_try_again = response.refusal.as_ref().is_some_and(|refusal| refusal.retry);
@@ -78,25 +79,25 @@ impl History {
         operation.outcome = Some(if is_open { Outcome::Unknown } else { response.outcome });
     }
 
-    /// What is known of an operation.
+    /// The operation with this id.
     #[must_use]
     pub fn operation(&self, id: &str) -> Option<&Operation> {
         self.operations.get(id)
     }
 
-    /// How many operations were answered as done.
+    /// The number of operations that were answered as committed.
     #[must_use]
     pub fn operations_done(&self) -> u64 {
         self.operations.values().filter(|one| one.outcome == Some(Outcome::Committed)).count() as u64
     }
 
-    /// What is known of a request.
+    /// The request with this id.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<&Entry> {
         self.entries.get(id)
     }
 
-    /// Verdicts by their outcome: committed, committed but not visible, refused, unknown; and never answered.
+    /// The number of refs per answer: committed, committed but not visible, refused, unknown, and without an answer.
     #[must_use]
     pub fn counts(&self) -> [u64; 5] {
         let mut counts = [0; 5];

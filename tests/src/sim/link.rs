@@ -1,6 +1,6 @@
-//! A node's way to one seam, and a call on its way.
+//! The link from a node to one seam, and the calls on it.
 //!
-//! A remote call is a message in a task of its own; a local one, to the node's own disk, dies with its caller.
+//! A remote call is a message in a task of its own. A local call, to the node's own disk, dies with its caller.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use super::faults::{Fate, Faults, Kind, NetworkError, Seam};
 
-/// A node's way to one seam.
+/// The link from a node to one seam.
 #[derive(Clone, Debug)]
 pub struct Link {
     faults: Arc<Faults>,
@@ -21,7 +21,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// The way of `node` to `seam`.
+    /// The link from `node` to `seam`.
     #[must_use]
     pub fn new(faults: &Arc<Faults>, node: &NodeId, seam: Seam) -> Self {
         Self { faults: faults.clone(), node: node.clone(), seam }
@@ -33,7 +33,7 @@ impl Link {
         &self.node
     }
 
-    /// The plan.
+    /// The fault plan.
     #[must_use]
     pub fn faults(&self) -> &Arc<Faults> {
         &self.faults
@@ -53,10 +53,11 @@ impl Link {
         Duration::from_millis(self.faults.rates(self.seam).timeout_ms.max(500))
     }
 
-    /// Sends a call that goes on when its caller dies. `conflict` is what a conflict answers, if the call has one.
+    /// Sends a call that continues when its caller dies. `conflict` is the answer to a conflict, if the call can have
+    /// one.
     ///
     /// # Errors
-    /// The call's own, and those of the network.
+    /// The call's own errors, and those of the network.
     pub async fn remote<T, E, F>(
         &self,
         kind: Kind,
@@ -83,10 +84,11 @@ impl Link {
         heard
     }
 
-    /// A call to the node's own disk, which dies with its caller: it is delayed, and fails by `fail`.
+    /// Makes a call to the node's own disk, which dies with its caller. The plan may delay it, or let it fail with
+    /// `fail`.
     ///
     /// # Errors
-    /// The call's own, and `fail`'s, before or after it took effect.
+    /// The call's own errors. Also `fail`, before or after the call took effect.
     pub async fn local<T: std::fmt::Debug, E: std::fmt::Debug>(
         &self,
         what: String,
@@ -114,7 +116,7 @@ impl Link {
     }
 }
 
-/// A call on its way.
+/// A remote call in transit.
 struct Message {
     link: Link,
     fate: Fate,
@@ -151,7 +153,7 @@ impl Message {
                 call().await
             }
             (Fate::Late(late), _) => {
-                // The sender may be gone already: then nobody hears it.
+                // The sender may be gone already. Then nobody receives the answer.
                 let _ = answer.send(self.silence().await);
                 sleep(Duration::from_millis(late)).await;
                 let landed = call().await;
@@ -160,7 +162,7 @@ impl Message {
             }
         };
         sleep(self.link.delay()).await;
-        // The caller may have died meanwhile: then nobody hears it.
+        // The caller may have died meanwhile. Then nobody receives the answer.
         let _ = answer.send(said);
     }
 

@@ -1,7 +1,7 @@
-//! Listeners: one a node, as the bridge inside of its Gerrit takes stream events for whoever listens there.
+//! Listeners: one per node. A listener takes stream events as the bridge inside a Gerrit does for its users.
 //!
-//! A listener outlives its sidecar, but not its volume, on which Gerrit lives too. Now and then Gerrit itself is restarted: a new
-//! session, and what the old one had heard and not confirmed comes again.
+//! A listener outlives its sidecar, but not its volume, which Gerrit shares. Now and then Gerrit itself is restarted:
+//! it opens a new session, and unconfirmed events are delivered again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::dice::Dice;
 use super::faults::Seam;
 use super::world::{Life, World};
 
-/// How long a session may keep an event without confirming it.
+/// The time for which a session may keep an event without confirming it.
 pub const LEASE: Duration = Duration::from_secs(4);
 
 /// The listener of one node.
@@ -24,18 +24,18 @@ pub struct Listener {
     node: NodeId,
     dice: Dice,
     sessions: u64,
-    /// The life of the node that the session takes events from.
+    /// The life of the node from which the session takes events.
     life: Option<Life>,
-    /// How many volumes were lost before this one.
+    /// The number of lost volumes of the node so far.
     losses: u64,
-    /// What the session took in this life of the node, and when.
+    /// The events that the session took in this life of the node, and their times.
     taken: BTreeMap<String, u64>,
-    /// What it has not confirmed.
+    /// The events that it has not confirmed.
     unconfirmed: Vec<String>,
 }
 
 impl Listener {
-    /// A listener that has heard nothing yet.
+    /// A listener that has received nothing yet.
     #[must_use]
     pub fn new(world: Arc<World>, node: NodeId) -> Self {
         let dice = Dice::new(world.seed, &format!("{node}/listener"));
@@ -56,7 +56,7 @@ impl Listener {
     async fn listen(&mut self, life: Life) {
         let same = self.life.as_ref().is_some_and(|before| Arc::ptr_eq(&before.node, &life.node));
         if !same {
-            // A new sidecar gives again what is not confirmed, to the same session too.
+            // A new sidecar delivers unconfirmed events again, even to the same session.
             self.taken.clear();
             self.life = Some(life.clone());
         }
@@ -86,7 +86,7 @@ impl Listener {
         format!("{}/gerrit-{}", self.node, self.sessions)
     }
 
-    /// Takes what there is; whether the node answered.
+    /// Takes the available events. Returns whether the node answered.
     async fn take(&mut self, life: &Life) -> bool {
         let Some(events) = life.node.events() else { return false };
         let most = usize::try_from(self.dice.between(1, 8)).unwrap_or(1);
@@ -100,7 +100,7 @@ impl Listener {
         }
         for event in answer.events {
             self.world.trace.note(self.node.as_str(), &format!("hears {} of {}", event.id, event.origin));
-            // What is not confirmed within the lease comes again, and is no surprise.
+            // An event that is not confirmed within the lease is delivered again, which is correct.
             let (now, lease) = (self.world.trace.now_ms(), u64::try_from(LEASE.as_millis()).unwrap_or(0));
             let before = self.taken.insert(event.id.clone(), now);
             let again = before.is_some_and(|before| now < before + lease);
@@ -110,7 +110,7 @@ impl Listener {
         true
     }
 
-    /// Confirms the first of what it heard, most often all.
+    /// Confirms the first of the received events, most often all of them.
     async fn confirm(&mut self, life: &Life) {
         let Some(events) = life.node.events() else { return };
         let heard = self.unconfirmed.len();

@@ -1,4 +1,4 @@
-//! The services and the volumes in memory, as one backend of the simulator.
+//! The services and the volumes in memory, as a backend of the simulator.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use lockstep_proto::{Oid, ProjectName, RefName, SiteId};
 
 use super::backend::{Backend, Volume};
 
-/// Makes a new, empty volume.
+/// A function that makes a new, empty volume.
 pub type NewVolume = Box<dyn Fn() -> Arc<dyn Volume> + Send + Sync>;
 
-/// Refdb, event logs and blobs in memory, with volumes made by a function.
+/// A refdb, event logs and blobs in memory, and volumes that a function makes.
 pub struct MemoryBackend {
     refdb: MemoryRefDb,
     eventlog: MemoryEventLog,
@@ -32,7 +32,7 @@ pub struct MemoryBackend {
 }
 
 impl MemoryBackend {
-    /// Empty services; each stream begins with `shards` shards.
+    /// Empty services. Each stream begins with `shards` shards.
     #[must_use]
     pub fn new(shards: u32, new_volume: NewVolume) -> Self {
         Self {
@@ -43,14 +43,14 @@ impl MemoryBackend {
         }
     }
 
-    /// The same, with volumes of the models of repositories and store.
+    /// Empty services, with volumes of the models of repositories and store.
     #[must_use]
     pub fn of_models(shards: u32, bugs: InjectedBugs) -> Self {
         let models = Self::new(shards, Box::new(move || Arc::new(ModelVolume::new(bugs))));
         Self { refdb: MemoryRefDb::injected(bugs), ..models }
     }
 
-    /// The shards of a stream that are no shard's parent: the open ones.
+    /// The open shards of a stream: those that are no shard's parent.
     fn open_shards(&self, site: &SiteId) -> Vec<String> {
         let described = self.eventlog.describe(site).now_or_never();
         let Some(Ok(stream)) = described else { return Vec::new() };
@@ -58,7 +58,7 @@ impl MemoryBackend {
         stream.shards.iter().map(|shard| shard.id.clone()).filter(|id| !is_parent(id)).collect()
     }
 
-    /// Merges the first two neighbours, from a random place on.
+    /// Merges the first two neighbours, beginning at a random pair.
     fn merge(&self, site: &SiteId, open: &[String], from: usize) -> Option<String> {
         let pairs = (0..open.len()).flat_map(|a| (0..open.len()).map(move |b| (a, b))).filter(|(a, b)| a != b);
         let mut pairs: Vec<(usize, usize)> = pairs.collect();

@@ -1,4 +1,4 @@
-//! A mirror of the raw event logs: which transaction each record of each shard holds.
+//! A mirror of the raw event logs: the transaction of each record of each shard.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,18 +14,18 @@ use super::check::checkpoints::Logged;
 pub struct Mirror {
     log: Arc<dyn EventLog>,
     readers: BTreeMap<(SiteId, String), Box<dyn ShardReader>>,
-    /// Every record of each shard, in order.
+    /// The records of each shard, in order.
     pub records: BTreeMap<(SiteId, String), Vec<Logged>>,
-    /// Every transaction that is in any shard.
+    /// The transactions that are in any shard.
     pub logged: BTreeSet<TxnId>,
-    /// Every announcement that is in any shard, by the transaction that carries it: the event's id.
+    /// The announcements that are in any shard: the carrying transaction, and the event's id.
     pub announced: BTreeMap<TxnId, String>,
-    /// Records that the simulator forged: whatever they say, they are no transactions.
+    /// Records that the simulator forged. They do not count as transactions.
     pub forged: BTreeSet<Bytes>,
 }
 
 impl Mirror {
-    /// A mirror of nothing yet.
+    /// An empty mirror.
     #[must_use]
     pub fn new(log: Arc<dyn EventLog>) -> Self {
         Self {
@@ -38,13 +38,13 @@ impl Mirror {
         }
     }
 
-    /// A site's stream as it is now; none before it is made.
+    /// A site's stream as it is now. None before it is created.
     #[must_use]
     pub fn stream(&self, site: &SiteId) -> Option<StreamInfo> {
         self.log.describe(site).now_or_never()?.ok()
     }
 
-    /// Reads what is new in a site's stream.
+    /// Reads the new records of a site's stream.
     pub fn refresh(&mut self, site: &SiteId) {
         let shards = self.stream(site).map(|stream| stream.shards).unwrap_or_default();
         for shard in shards {

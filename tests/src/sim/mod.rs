@@ -1,24 +1,24 @@
 //! The simulator: whole sites in one process on virtual time, with faults from a seed.
 //!
-//! One run has two phases. *Safety*: clients push, the nemesis breaks things, and every property is judged at the
-//! moment at which something happens (`watch`, `check`). *Liveness*: everything is healed, and all nodes must
-//! equal the refdb within a bounded virtual time; then one site's volumes are lost, and it must come back.
+//! A run has two phases. *Safety*: clients push, the nemesis breaks things, and every property is judged at the moment
+//! of an action (`watch`, `check`). *Liveness*: everything is healed, and all nodes must equal the refdb within a
+//! bounded virtual time. In some scenarios, a site then loses its volumes and must recover.
 //!
-//! The same seed gives the same trace, byte by byte. So: one thread, paused time, `biased` selects, no real I/O,
-//! nothing in the order of a hash table, no clock and no randomness but the run's own.
+//! The same seed gives the same trace, byte by byte. Therefore a run has one thread, paused time, `biased` selects and
+//! no real I/O. It never uses the order of a hash table, and no clock or randomness but its own.
 //!
 //! | module | idea |
 //! |---|---|
-//! | [`dice`], [`trace`], [`scenario`] | randomness, the record, the knobs |
-//! | [`faults`], [`link`] and one file a seam | what can happen to a call |
-//! | [`backend`], [`memory`] | what lies below the seams |
-//! | [`node`], [`world`], [`nemesis`], [`forgery`] | the real node, the sites, and what is done to them |
+//! | [`dice`], [`trace`], [`scenario`] | randomness, the record of a run, the settings of a run |
+//! | [`faults`], [`link`] and one file per seam | the faults of calls |
+//! | [`backend`], [`memory`] | the services and volumes below the seams |
+//! | [`node`], [`world`], [`nemesis`], [`forgery`] | the real node, the sites, and the faults of nodes and streams |
 //! | [`gerrit`] | the Gerrit beside each node |
-//! | [`clients`], [`workload`], [`history`] | who pushes what, and what they hear |
-//! | [`listeners`] | who hears stream events |
-//! | [`bugs`] | which property finds which injected bug |
-//! | [`story`] | the world without random faults, in which a test does one thing after the other |
-//! | [`witness`], [`facts`], [`mirror`], [`watch`], [`check`] | what truly happened, and whether it may |
+//! | [`clients`], [`workload`], [`history`] | clients, their requests and their answers |
+//! | [`listeners`] | listeners, which receive stream events |
+//! | [`bugs`] | the injected bugs, and the properties that find them |
+//! | [`story`] | the world without random faults, in which a test takes one step after the other |
+//! | [`witness`], [`facts`], [`mirror`], [`watch`], [`check`] | the facts below all faults, and their checkers |
 
 pub mod backend;
 pub mod blobs;

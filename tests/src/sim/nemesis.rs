@@ -1,7 +1,7 @@
-//! The nemesis: does things to the world, as the seed says, until it is told to stop.
+//! The nemesis: breaks the world, as the seed decides, until it is told to stop.
 //!
-//! Everything that it breaks it also mends by itself after a while, in tasks of their own; healing at the end
-//! waits for nobody, it mends everything at once.
+//! It mends each fault after a while, in a task of its own. Healing at the end does not wait for these tasks: it mends
+//! everything at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,14 +26,14 @@ pub struct Nemesis {
 }
 
 impl Nemesis {
-    /// A nemesis that goes on until `stop`.
+    /// A nemesis that runs until `stop` is cancelled.
     #[must_use]
     pub fn new(world: Arc<World>, stop: CancellationToken) -> Self {
         let dice = Dice::new(world.seed, "nemesis");
         Self { world, dice, stop }
     }
 
-    /// Does its work.
+    /// Runs the nemesis.
     pub async fn run(self) {
         if self.world.scenario.actions.is_empty() {
             return;
@@ -59,7 +59,7 @@ impl Nemesis {
         match action {
             Action::Crash => self.comes_back(&node, self.world.crash(&node)),
             Action::PowerCut => self.comes_back(&node, self.world.power_cut(&node, &self.dice)),
-            // What no volume has any more, nobody can bring back.
+            // The last whole volume is never lost: nobody could restore its data.
             Action::LoseDisk if !self.world.watch.another_is_whole(&node) => {}
             Action::LoseDisk => self.comes_back(&node, self.world.lose_disk(&node)),
             Action::Restart => self.restart(node),
@@ -130,7 +130,7 @@ impl Nemesis {
         }
     }
 
-    /// Puts old records into the stream again: a publisher that was asleep since it sent them.
+    /// Appends old records to the stream again, as a publisher does that was paused after it sent them.
     async fn replay(&self, site: &SiteId) {
         let old: Vec<(String, Bytes)> = {
             let known = self.world.watch.known();
@@ -153,7 +153,7 @@ impl Nemesis {
         self.world.append_raw(site, "p0", data).await;
     }
 
-    /// Puts a record into the stream that can be read, and that nobody committed like that.
+    /// Appends a forged record to the stream.
     async fn forge(&self, site: &SiteId) {
         let forged = {
             let known = self.world.watch.known();

@@ -1,5 +1,5 @@
-//! The real node in the simulator: the factory that hands it the seams, and the settings that make short runs
-//! reach what takes production days (small windows, quick leases, packs that go to the blob store early).
+//! The real node in the simulator: the factory that gives it its seams, and settings that let short runs reach states
+//! that take days in production (small windows, short leases, packs that go to the blob store early).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,12 +32,12 @@ pub fn simulate(seed: u64, scenario: Scenario, bugs: InjectedBugs) -> Result<Rep
     run(seed, scenario, bugs, Arc::new(backend), Arc::new(RealNodes))
 }
 
-/// Starts real nodes.
+/// A factory of real nodes.
 pub struct RealNodes;
 
 struct RealNode(Node);
 
-/// Writes what a node says of itself into the trace.
+/// An observer that writes the node's own reports into the trace.
 struct Noting {
     trace: Arc<Trace>,
     who: String,
@@ -104,7 +104,7 @@ impl NodeFactory for RealNodes {
     }
 }
 
-/// Shorter and smaller than in production.
+/// Makes times shorter and limits smaller than in production.
 fn settings(mut settings: NodeSettings) -> NodeSettings {
     settings.durable_pace = Duration::from_millis(50);
     settings.journal.lanes = 2;

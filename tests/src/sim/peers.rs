@@ -1,5 +1,5 @@
-//! Other nodes' repositories as a node of the simulator reaches them: each peer behind the node's link, and only while
-//! the peer's process is up.
+//! The peers of a simulated node: each peer's repositories are behind the node's link, and reachable only while the
+//! peer's process is up.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use parking_lot::Mutex;
 use super::faults::{Kind, NetworkError};
 use super::link::Link;
 
-/// Which nodes are up.
+/// The nodes that are up.
 #[derive(Clone, Debug, Default)]
 pub struct Up(Arc<Mutex<BTreeSet<NodeId>>>);
 
 impl Up {
-    /// A node's process runs now, or does not.
+    /// Notes that a node's process has started or ended.
     pub fn set(&self, node: &NodeId, is_up: bool) {
         let mut up = self.0.lock();
         if is_up {
@@ -34,7 +34,7 @@ impl Up {
     }
 }
 
-/// One peer.
+/// One peer, behind faults.
 pub struct FaultyPeer {
     node: NodeId,
     repositories: Arc<dyn Repositories>,
@@ -60,7 +60,7 @@ impl NetworkError for PeerError {
     }
 }
 
-/// Packs that print their lengths alone.
+/// Packs whose debug text is their lengths.
 struct Shown(Vec<Payload>);
 
 impl std::fmt::Debug for Shown {

@@ -1,4 +1,4 @@
-//! The refdb as a node of the simulator sees it: every call goes through the fault plan.
+//! The refdb of a simulated node: every call passes through the fault plan.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -29,19 +29,22 @@ pub struct FaultyRefDb {
 }
 
 impl FaultyRefDb {
-    /// Puts `link` before `inner`.
+    /// Puts `link` in front of `inner`.
     #[must_use]
     pub fn new(inner: RefDb, link: Link) -> Self {
         Self { inner, link }
     }
 }
 
-/// Sends `$op` with owned arguments through the link; `$pass` says how each is handed to the seam.
+/// Sends `$op` with owned arguments through the link. `$pass` is how each argument is passed to the seam.
 macro_rules! send {
     ($self:ident, $kind:ident, $part:ident.$op:ident, $what:expr, [$($arg:ident = $own:expr),*], ($($pass:expr),*)) => {
         send!($self, $kind, $part.$op, $what, [$($arg = $own),*], ($($pass),*), None)
     };
-    ($self:ident, $kind:ident, $part:ident.$op:ident, $what:expr, [$($arg:ident = $own:expr),*], ($($pass:expr),*), $conflict:expr) => {{
+    (
+        $self:ident, $kind:ident, $part:ident.$op:ident, $what:expr,
+        [$($arg:ident = $own:expr),*], ($($pass:expr),*), $conflict:expr
+    ) => {{
         let inner = $self.inner.clone();
         $(let $arg = $own;)*
         let what = format!("{} {}", stringify!($op), $what);

@@ -1,6 +1,6 @@
-//! A volume's repositories as a node of the simulator sees them: delayed, failing, and watched.
+//! The repositories of a simulated node's volume: calls are delayed, fail, and are watched.
 //!
-//! The watch hears of every change of refs and of every sync, at the moment at which the model has done it.
+//! The watch learns of every change of refs and of every sync, at the moment at which the model has done it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,19 +21,19 @@ pub struct FaultyRepositories {
 }
 
 impl FaultyRepositories {
-    /// Puts `link` before `inner`, and tells `watch` what changes.
+    /// Puts `link` in front of `inner`, and tells `watch` about changes.
     #[must_use]
     pub fn new(inner: Arc<dyn Repositories>, link: Link, watch: Arc<Watch>) -> Self {
         Self { inner, link, watch }
     }
 }
 
-/// The disk fails; what it did is not known.
+/// The error of a failing disk. The effect of the call is unknown.
 fn disk_failed() -> GitError {
     GitError::Failed { project: "any".into(), op: "use the disk", why: "simulated fault".into() }
 }
 
-/// A pack that prints its bases and its length alone.
+/// A pack whose debug text is its bases and its length.
 struct Shown(Packed);
 
 impl std::fmt::Debug for Shown {

@@ -1,4 +1,4 @@
-//! One run: start everything, break things, heal, converge.
+//! One run: start everything, inject faults, heal, converge.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -21,40 +21,40 @@ use super::scenario::Scenario;
 use super::trace::Trace;
 use super::world::{World, name};
 
-/// How many of the last trace lines a failure prints.
+/// The number of trace lines that a failure prints.
 const TAIL: usize = 60;
 
-/// What a good run did.
+/// The result of a run in which every property held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Its seed.
+    /// The seed of the run.
     pub seed: u64,
-    /// A hash of its trace.
+    /// The hash of the trace.
     pub hash: u64,
-    /// How long it was, in virtual milliseconds.
+    /// The duration of the run, in virtual milliseconds.
     pub virtual_ms: u64,
-    /// How long it took to converge after the faults, in virtual milliseconds.
+    /// The time from healing to convergence, in virtual milliseconds.
     pub converged_in_ms: u64,
-    /// Commits in the refdb.
+    /// The number of commits in the refdb.
     pub commits: u64,
-    /// Faults injected into calls.
+    /// The number of faults injected into calls.
     pub faults: u64,
-    /// Stream events that were taken, and how often they were heard, each node counted once.
+    /// The number of accepted stream events, and of their deliveries, each node counted once per event.
     pub events: [u64; 2],
-    /// Refs that clients heard were: committed, not visible yet, refused, unknown; and that they heard nothing of.
+    /// The number of refs per answer: committed, not visible yet, refused, unknown, and without an answer.
     pub heard: [u64; 5],
     /// The whole trace.
     pub trace: String,
 }
 
-/// What a bad run did.
+/// The result of a run in which a property did not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// Its seed.
+    /// The seed of the run.
     pub seed: u64,
     /// The scenario's name.
     pub scenario: String,
-    /// What did not hold.
+    /// The property that did not hold.
     pub violation: Violation,
     /// The whole trace.
     pub trace: String,
@@ -90,13 +90,13 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Runs one seed from its start to its end, in a runtime of its own.
+/// Runs one seed from start to end, in a runtime of its own.
 ///
 /// # Errors
 /// The first property that did not hold.
 ///
 /// # Panics
-/// When the machine gives no runtime.
+/// If the machine cannot start a runtime.
 pub fn run(
     seed: u64,
     scenario: Scenario,
@@ -116,7 +116,7 @@ pub fn run(
     }
 }
 
-/// One thread, and time that passes only when nobody has anything to do.
+/// A runtime of one thread, whose time advances only when no task has work.
 pub(super) fn runtime() -> tokio::runtime::Runtime {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.expect("a current-thread runtime without I/O needs nothing of the machine")
@@ -157,7 +157,7 @@ impl Phases {
         self.world.watch.violation().map_or(Ok(()), Err)
     }
 
-    /// Lets virtual time pass, looking at everything every tick.
+    /// Lets virtual time pass, and checks everything at every tick.
     pub(super) async fn pass(&self, ms: u64) -> Result<(), Violation> {
         let until = self.world.trace.now_ms() + ms;
         while self.world.trace.now_ms() < until {
@@ -250,7 +250,7 @@ impl Phases {
         }
     }
 
-    /// Waits until nothing differs; gives the virtual milliseconds that it took.
+    /// Waits until nothing differs from the refdb. Returns the virtual milliseconds that this took.
     pub(super) async fn converge(&self, property: &'static str) -> Result<u64, Violation> {
         let from = self.world.trace.now_ms();
         loop {
@@ -276,7 +276,7 @@ impl Phases {
         }
     }
 
-    /// A node is away until it is expelled and the journal is collected past it; then it comes back.
+    /// Keeps a node away until it is expelled and the journal is collected past it, then brings it back.
     async fn expel_a_node(&self) -> Result<(), Violation> {
         let nodes = self.world.nodes();
         let away = &nodes[usize::try_from(self.world.seed).unwrap_or(0) % nodes.len()];
@@ -316,7 +316,7 @@ impl Phases {
         self.world.watch.known().facts.transactions.keys().cloned().collect()
     }
 
-    /// Loses every volume of one site. The others have what was acknowledged; the site must get it back.
+    /// Loses every volume of one site, which must recover. The other sites have all acknowledged commits.
     async fn lose_a_site(&self) -> Result<(), Violation> {
         let sites = self.world.sites();
         let at = usize::try_from(self.world.seed).unwrap_or(0) % sites.len();

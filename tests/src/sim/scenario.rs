@@ -1,5 +1,5 @@
-//! Scenarios: how long, how many, how often. A scenario only turns the knobs of the general faults and of the
-//! general workload; none has a fault of its own.
+//! Scenarios: durations, numbers and rates. A scenario only adjusts the general faults and the general workload. None
+//! has a fault of its own.
 
 use std::collections::BTreeMap;
 
@@ -8,71 +8,71 @@ use lockstep::seams::refdb::staged::WRITE_ITEMS;
 
 use super::faults::{Rates, Seam};
 
-/// What the nemesis can do to the world.
+/// An action of the nemesis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Action {
-    /// A process dies; it comes back.
+    /// A process dies, and is started again.
     Crash,
-    /// A machine loses power; it comes back.
+    /// A machine loses power, and is started again.
     PowerCut,
-    /// A volume is lost; the node comes back with an empty one.
+    /// A volume is lost. The node is started again with an empty one.
     LoseDisk,
-    /// A process stands still for a while.
+    /// A process is paused for a while.
     Pause,
-    /// A link is cut for a while, one way or both.
+    /// A link is cut for a while, in one direction or both.
     Partition,
-    /// A process ends in an orderly way; it comes back.
+    /// A process is stopped in an orderly way, and started again.
     Restart,
     /// Shards are split or merged.
     Reshard,
-    /// Old records appear in a stream again.
+    /// Old records are appended to a stream again.
     Replay,
-    /// A record that is no transaction appears in a stream.
+    /// A record that is not a transaction is appended to a stream.
     BadRecord,
-    /// A record that can be read as a transaction, but is none that was committed, appears in a stream.
+    /// A record that can be read as a transaction, but was never committed, is appended to a stream.
     Forge,
-    /// A node's wall clock jumps.
+    /// A node's wall clock is set to another time.
     ClockJump,
-    /// A site is fenced; later it is active again.
+    /// A site is fenced, and later made active again.
     Fence,
 }
 
-/// What a client can ask for.
+/// A kind of request of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ask {
-    /// A new branch, or a fast-forward of one that is there.
+    /// A new branch, or a fast-forward of an existing one.
     Advance,
-    /// A forced push of something unrelated.
+    /// A forced push of an unrelated commit.
     Force,
-    /// A forced push back to a value that the branch had before.
+    /// A forced push back to an earlier value of the branch.
     Back,
-    /// A deletion.
+    /// A deletion of a branch.
     Delete,
-    /// A new branch whose name excludes another one's.
+    /// A new branch whose name excludes an existing one.
     NameConflict,
-    /// Several refs at once, as a change has (patch set and meta).
+    /// Several refs at once, as in a change (patch set and meta).
     Batch,
-    /// A push on top of objects of another push, whose fate is open.
+    /// A push on top of objects of another push, which may be committed or not.
     Stacked,
-    /// `HEAD` shall point elsewhere.
+    /// Another target for `HEAD`.
     Head,
-    /// A project is deleted. Whoever misses one creates it, again.
+    /// A deletion of a project. A client that misses a project creates it again.
     DeleteProject,
 }
 
-/// How many items one write of the refdb takes: a transaction of more is committed under locks.
+/// The number of items in one write of the refdb. A transaction with more items is committed under locks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Writes {
-    /// As many as DynamoDB does: more than any transaction of a client has.
+    /// As many as in DynamoDB. No client's transaction has more.
     Whole,
-    /// Two: every transaction of several refs is committed under locks.
+    /// Two. Every transaction of several refs is committed under locks.
     Staged,
-    /// The one in runs with an odd seed, the other in those with an even one.
+    /// `Staged` in runs with an even seed, `Whole` in the others.
     BySeed,
 }
 
 impl Writes {
-    /// Most items, in the run of a seed.
+    /// The largest number of items, in the run of a seed.
     #[must_use]
     pub fn items(self, seed: u64) -> usize {
         let is_staged = match self {
@@ -84,51 +84,51 @@ impl Writes {
     }
 }
 
-/// The knobs of one run.
+/// The settings of one run.
 #[derive(Clone, Debug)]
 pub struct Scenario {
-    /// For people.
+    /// The name of the scenario, for reports.
     pub name: String,
-    /// How long faults and clients go on, in virtual milliseconds.
+    /// The duration of the safety phase, in virtual milliseconds.
     pub safety_ms: u64,
-    /// How long the healed world has to converge, in virtual milliseconds.
+    /// The limit for convergence after healing, in virtual milliseconds.
     pub converge_ms: u64,
-    /// How often everything is looked at, in virtual milliseconds.
+    /// The interval between two checks of everything, in virtual milliseconds.
     pub tick_ms: u64,
-    /// Clients of each site.
+    /// The number of clients per site.
     pub clients: u64,
-    /// How often a client posts a stream event of what it committed, in permille.
+    /// The share of commits after which a client posts a stream event, in permille.
     pub events: u64,
-    /// Longest pause of a client between two requests, in virtual milliseconds.
+    /// The longest pause of a client between two requests, in virtual milliseconds.
     pub think_ms: u64,
-    /// How many projects there are.
+    /// The number of projects.
     pub projects: u64,
-    /// How many branches clients fight for, in each project.
+    /// The number of branches per project, for which clients compete.
     pub branches: u64,
-    /// Shards of each stream at the start.
+    /// The number of shards per stream at the start.
     pub shards: u32,
-    /// Longest pause between two actions of the nemesis, in virtual milliseconds.
+    /// The longest pause between two actions of the nemesis, in virtual milliseconds.
     pub nemesis_ms: u64,
-    /// How often the nemesis does what.
+    /// The actions of the nemesis, with their weights.
     pub actions: Vec<(Action, u64)>,
-    /// How often clients ask for what.
+    /// The requests of clients, with their weights.
     pub asks: Vec<(Ask, u64)>,
-    /// How often a Gerrit dies, in a thousand of its rounds of work and of its commits.
+    /// The rate at which a Gerrit dies, in permille of its rounds of work and of its commits.
     pub gerrit_dies: u64,
-    /// The longest that a Gerrit works on one subject, in virtual milliseconds.
+    /// The longest time that a Gerrit works on one subject, in virtual milliseconds.
     pub gerrit_ms: u64,
-    /// Faults of the links.
+    /// The faults of the links, per seam.
     pub rates: BTreeMap<Seam, Rates>,
-    /// How large the writes of the refdb are.
+    /// The size of the writes of the refdb.
     pub writes: Writes,
-    /// Whether one site's volumes are lost at the end, and must come back.
+    /// Whether one site's volumes are lost at the end, so that it must recover.
     pub lose_a_site: bool,
-    /// Whether a node is away beyond retention at the end, and must come back.
+    /// Whether a node is away beyond retention at the end, and then comes back.
     pub expel_a_node: bool,
 }
 
 impl Scenario {
-    /// Everything at once, at moderate rates.
+    /// All faults at once, at moderate rates.
     #[must_use]
     pub fn general() -> Self {
         Self {
@@ -176,13 +176,13 @@ impl Scenario {
         }
     }
 
-    /// The general world without any fault: what it finds is no fault's fault.
+    /// The general scenario without faults. A violation here has no fault as its cause.
     #[must_use]
     pub fn calm() -> Self {
         Self { name: "calm".into(), actions: Vec::new(), rates: BTreeMap::new(), gerrit_dies: 0, ..Self::general() }
     }
 
-    /// The general world in which volumes are lost too, and at the end those of a whole site.
+    /// The general scenario with lost volumes, at the end those of a whole site.
     #[must_use]
     pub fn losses() -> Self {
         let mut scenario = Self { name: "losses".into(), lose_a_site: true, ..Self::general() };
@@ -190,13 +190,13 @@ impl Scenario {
         scenario
     }
 
-    /// The general world in which, at the end, a node is expelled and comes back.
+    /// The general scenario with a node that is expelled at the end and comes back.
     #[must_use]
     pub fn expulsion() -> Self {
         Self { name: "expulsion".into(), expel_a_node: true, safety_ms: 20_000, ..Self::general() }
     }
 
-    /// The general world with the knobs turned towards where one injected bug shows.
+    /// The general scenario, adjusted so that an injected bug shows often.
     #[must_use]
     pub fn for_bug(bug: InjectedBug) -> Self {
         let mut scenario =
@@ -274,7 +274,7 @@ impl Scenario {
         }
     }
 
-    /// Every transaction of several refs is committed under locks, and they meet.
+    /// Commits every transaction of several refs under locks, and lets them meet.
     fn under_locks(&mut self, bug: InjectedBug) {
         self.writes = Writes::Staged;
         self.more(Ask::Batch, 30);
@@ -287,7 +287,7 @@ impl Scenario {
             }
             InjectedBug::ReleasedUnpoisoned => {
                 self.commits_fail(|rates| (rates.late, rates.late_ms, rates.fail_before) = (200, 500, 150));
-                // Nodes that stay: a release that is late must meet a commit that goes on.
+                // Nodes must stay up, so that a late release can meet a commit that continues.
                 self.act(&[(Action::Replay, 1)]);
                 self.think_ms = 150;
             }

@@ -1,5 +1,5 @@
-//! A node's own store as the simulator gives it: delayed, paused, and watched. It does not fail: a node whose
-//! store fails must stop, which is the crash that the world has already.
+//! The store of a simulated node: calls are delayed, paused, and watched. The store does not fail, because a node must
+//! stop if its store fails, and the world already has crashes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, Seq}
 use super::link::Link;
 use super::watch::Watch;
 
-/// A store that the watch looks into at every commit.
+/// A store whose every commit the watch checks.
 pub struct WatchedStore {
     inner: Arc<dyn NodeStore>,
     link: Link,
@@ -24,7 +24,7 @@ pub struct WatchedStore {
 }
 
 impl WatchedStore {
-    /// Puts `link` before `inner`, and tells `watch` what is committed.
+    /// Puts `link` in front of `inner`, and tells `watch` about commits.
     #[must_use]
     pub fn new(inner: Arc<dyn NodeStore>, link: Link, watch: Arc<Watch>) -> Self {
         Self { inner, link, watch }

@@ -1,5 +1,5 @@
-//! A story: the world without random faults, in which a test does one thing after the other. The watch judges everything,
-//! as in a run.
+//! Stories: a story is the world without random faults, in which a test takes one step after the other. The watch
+//! judges everything, as in a run.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,18 +17,18 @@ use super::run::{Phases, runtime};
 use super::scenario::Scenario;
 use super::world::{Life, World, name};
 
-/// How long a story waits for anything, in virtual milliseconds.
+/// The limit for every wait of a story, in virtual milliseconds.
 const PATIENCE_MS: u64 = 60_000;
 
-/// A story under way.
+/// A running story.
 pub struct Story {
-    /// Where it plays.
+    /// The world of the story.
     pub world: Arc<World>,
     phases: Phases,
     nonce: AtomicU64,
 }
 
-/// A ref, what it is, and what it shall be.
+/// A ref with its old and its new value.
 pub type Step<'a> = (&'a str, Option<Oid>, Option<Oid>);
 
 fn request(id: &str, (branch, old, new): Step<'_>) -> RefTransactionRequest {
@@ -43,10 +43,10 @@ fn request(id: &str, (branch, old, new): Step<'_>) -> RefTransactionRequest {
     }
 }
 
-/// Tells a story in a world of its own: everything is up, and there is one project, `p0`.
+/// Runs a story in a world of its own. At the start every node is up, and there is one project, `p0`.
 ///
 /// # Panics
-/// When something does not happen, or a property does not hold.
+/// If an expected event does not happen, or a property does not hold.
 pub fn tell(story: impl AsyncFnOnce(&Story)) {
     runtime().block_on(async {
         let scenario = Scenario { projects: 1, shards: 1, ..Scenario::calm() };
@@ -67,15 +67,15 @@ impl Story {
     /// Lets virtual time pass.
     ///
     /// # Panics
-    /// When a property does not hold.
+    /// If a property does not hold.
     pub async fn pass(&self, ms: u64) {
         self.holds(self.phases.pass(ms).await);
     }
 
-    /// Waits until something is so.
+    /// Waits until a condition holds.
     ///
     /// # Panics
-    /// When it is not in time, or a property does not hold.
+    /// If it does not hold in time, or a property does not hold.
     pub async fn until(&self, what: &str, is_so: impl AsyncFn() -> bool) {
         let end = self.world.trace.now_ms() + PATIENCE_MS;
         while !is_so().await {
@@ -88,15 +88,15 @@ impl Story {
     /// Waits until every node equals the refdb.
     ///
     /// # Panics
-    /// When a property does not hold.
+    /// If a property does not hold.
     pub async fn converge(&self) {
         self.holds(self.phases.converge("convergence").await);
     }
 
-    /// A node by its name, as it runs now.
+    /// The present life of a node.
     ///
     /// # Panics
-    /// When it is down.
+    /// If the node is down.
     #[must_use]
     pub fn life(&self, node: &str) -> Life {
         self.world.life(&name::<NodeId>(node)).unwrap_or_else(|| panic!("{node} is down"))
@@ -105,16 +105,16 @@ impl Story {
     /// Starts a node, and waits until it serves.
     ///
     /// # Panics
-    /// When it does not in time.
+    /// If it does not serve in time.
     pub async fn start(&self, node: &str) {
         self.world.start(&name(node)).await;
         self.until(&format!("{node} is ready"), async || self.life(node).node.is_ready()).await;
     }
 
-    /// A new object in a node's repository.
+    /// Adds a new object to a node's repository.
     ///
     /// # Panics
-    /// When there is no such node.
+    /// If there is no such node.
     pub fn object(&self, node: &str, project: &ProjectName) -> Oid {
         let volume = self.world.volume(&name(node)).expect("the node has a volume");
         volume.add_object(project, &[], self.nonce.fetch_add(1, Ordering::Relaxed))
@@ -141,10 +141,10 @@ impl Story {
         answer
     }
 
-    /// Asks a node what became of a push.
+    /// Asks a node for the outcome of a push.
     ///
     /// # Panics
-    /// When the node gives no verdict.
+    /// If the node gives no verdict.
     pub async fn look_up(&self, node: &str, id: &str, project: &ProjectName, step: Step<'_>) -> Outcome {
         let answer = self.life(node).node.transactions().look_up(project, &request(id, step)).await;
         answer.unwrap_or_else(|error| panic!("{id}: {error:?}")).outcome
@@ -153,7 +153,7 @@ impl Story {
     /// Creates a project through a node.
     ///
     /// # Panics
-    /// When the node gives no verdict.
+    /// If the node gives no verdict.
     pub async fn create(&self, node: &str, id: &str, project: &ProjectName, head: &str) -> ProjectResponse {
         self.world.watch.operates(id, project, RefKey::State, None);
         let request = CreateProjectRequest { request_id: id.to_owned(), head: name(head) };
@@ -163,7 +163,7 @@ impl Story {
     /// Deletes a project through a node.
     ///
     /// # Panics
-    /// When the node gives no verdict.
+    /// If the node gives no verdict.
     pub async fn delete(&self, node: &str, id: &str, project: &ProjectName) -> ProjectResponse {
         self.world.watch.operates(id, project, RefKey::State, None);
         let request = DeleteProjectRequest { request_id: id.to_owned() };

@@ -1,14 +1,14 @@
-//! The trace: an append-only text of everything that happened, with virtual time.
+//! The trace: an append-only text of everything that happens, with virtual time.
 //!
-//! The same seed must give the same bytes (invariant 17), so a line holds nothing of the machine: no wall-clock
-//! time, no address, nothing in the order of a hash table.
+//! The same seed must give the same bytes (invariant 17). So a line contains nothing of the machine: no wall-clock
+//! time, no address, and nothing in the order of a hash table.
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::dice::fnv1a;
 
-/// The trace of one run. Made inside the run's own runtime, whose time it reads.
+/// The trace of one run. It is made inside the run's own runtime, whose time it reads.
 #[derive(Debug)]
 pub struct Trace {
     start: Instant,
@@ -16,7 +16,7 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// An empty trace; virtual time begins now.
+    /// An empty trace. Virtual time begins now.
     #[must_use]
     pub fn start() -> Self {
         Self { start: Instant::now(), lines: Mutex::new(Vec::new()) }
@@ -28,19 +28,19 @@ impl Trace {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Appends a line: who, and what.
+    /// Appends a line: the actor, and the action.
     pub fn note(&self, who: &str, what: &str) {
         let line = format!("{:>8} {who} {what}", self.now_ms());
         self.lines.lock().push(line);
     }
 
-    /// How many lines there are.
+    /// The number of lines.
     #[must_use]
     pub fn len(&self) -> usize {
         self.lines.lock().len()
     }
 
-    /// Whether nothing happened yet.
+    /// Whether the trace has no line yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

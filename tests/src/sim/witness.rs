@@ -1,6 +1,6 @@
-//! The witness: stands between the raw refdb and all faults, and tells the watch what truly took effect.
+//! The witness: a decorator between the raw refdb and all faults. It tells the watch about every effect.
 //!
-//! The raw refdb answers without waiting, so the order in which the witness hears is the refdb's own order.
+//! The raw refdb answers without waiting, so the witness sees the effects in the refdb's own order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -30,7 +30,8 @@ impl WitnessedRefDb {
 }
 
 impl WitnessedRefDb {
-    /// Whose slot is about to be collected has no lock any more: it would mean nothing.
+    /// Checks that a transaction whose slot is about to be collected holds no lock. Such a lock could no longer be
+    /// decided.
     async fn no_lock_names(&self, encoded: &Bytes) -> Result<(), RefDbError> {
         let Ok(transaction) = Transaction::decode(encoded) else { return Ok(()) };
         let keys: Vec<RefKey> = transaction.commands.iter().map(|command| command.key.clone()).collect();

@@ -1,4 +1,4 @@
-//! The workload: what a client asks for next, from what its node's repository shows and from its dice.
+//! The workload: chooses a client's next request from the refs that its node's repository shows, and from its dice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,30 +13,30 @@ use super::dice::Dice;
 use super::scenario::{Ask, Writes};
 use super::world::{World, name};
 
-/// Makes requests for one client.
+/// Makes the requests of one client.
 pub struct Asker {
     world: Arc<World>,
     dice: Arc<Dice>,
-    /// Values that branches had, as this client saw them: where to push back to.
+    /// Earlier values of branches, as this client saw them. It pushes back to them.
     seen: BTreeMap<(ProjectName, RefName), BTreeSet<Oid>>,
-    /// Objects that this client pushed last through each node: what to stack on.
+    /// The last object that this client pushed through each node. It stacks pushes on them.
     pushed: BTreeMap<(NodeId, ProjectName), Oid>,
 }
 
-/// What a client asks for.
+/// A request of a client.
 #[derive(Clone, Debug)]
 pub enum Wish {
     /// Refs shall move.
     Refs(RefTransactionRequest),
-    /// A project shall be.
+    /// A project shall be created.
     Create(CreateProjectRequest),
     /// `HEAD` shall point elsewhere.
     Head(SetHeadRequest),
-    /// A project shall be no more.
+    /// A project shall be deleted.
     Delete(DeleteProjectRequest),
 }
 
-/// What a request is made from.
+/// The data from which a request is made.
 struct Ground {
     node: NodeId,
     project: ProjectName,
@@ -45,13 +45,13 @@ struct Ground {
 }
 
 impl Asker {
-    /// An asker that has seen nothing yet.
+    /// An asker that has seen no refs yet.
     #[must_use]
     pub fn new(world: Arc<World>, dice: Arc<Dice>) -> Self {
         Self { world, dice, seen: BTreeMap::new(), pushed: BTreeMap::new() }
     }
 
-    /// The next request through `node`; none when the dice fell on something that cannot be asked now.
+    /// The next request through `node`. None if the dice chose a request that is not possible now.
     pub fn ask(&mut self, node: &NodeId, id: String) -> Option<(ProjectName, Wish)> {
         let project: ProjectName = name(&format!("p{}", self.dice.below(self.world.scenario.projects)));
         let volume = self.world.volume(node)?;
@@ -114,7 +114,7 @@ impl Asker {
         }
     }
 
-    /// A new commit on top of the ref, and of `also`.
+    /// Moves a ref to a new commit on top of its value, and of `also`.
     fn advance(&mut self, ground: &Ground, name: RefName, also: Option<Oid>) -> RefCommand {
         let parents: Vec<Oid> = ground.refs.get(&name).copied().into_iter().chain(also).collect();
         let parents: Vec<Oid> = parents.into_iter().filter(|oid| self.has(ground, oid)).collect();
@@ -130,7 +130,7 @@ impl Asker {
         Some(self.command(ground, name, Some(new), true))
     }
 
-    /// A patch set with its meta ref, and a branch besides.
+    /// Makes a patch set with its meta ref, and sometimes moves a branch too.
     fn batch(&mut self, ground: &Ground, branch: RefName) -> Vec<RefCommand> {
         let change = 1 + self.dice.below(3);
         let meta = self.advance(ground, name(&format!("refs/changes/0{change}/{change}/meta")), None);

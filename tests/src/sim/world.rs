@@ -1,6 +1,7 @@
-//! The world: sites, their nodes and volumes, and what can be done to them.
+//! The world: sites, their nodes and volumes, and the actions on them.
 //!
-//! Three sites; the first has two nodes, each with a volume of its own. A node that is down has its volume still.
+//! There are three sites. The first one has two nodes, each with a volume of its own. A node that is down keeps its
+//! volume.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -42,7 +43,7 @@ const SITES: [(&str, &[&str]); 3] =
 /// Virtual time zero, in milliseconds since 1970.
 const EPOCH_MS: u64 = 1_800_000_000_000;
 
-/// A node's wall clock: virtual time, and whatever the nemesis did to it.
+/// A node's wall clock: virtual time, and the offset that the nemesis has set.
 struct SimClock {
     trace: Arc<Trace>,
     offset_ms: Mutex<i64>,
@@ -55,14 +56,14 @@ impl Clock for SimClock {
     }
 }
 
-/// A running node, and the token that ends with this life of it.
+/// A running node, and the token that ends with this life.
 #[derive(Clone)]
 pub struct Life {
     /// The node.
     pub node: Arc<dyn SimNode>,
     /// Cancelled when the node is killed or stopped.
     pub ended: CancellationToken,
-    /// How many volumes the node had lost by then.
+    /// The number of volumes that the node had lost before this life.
     pub losses: u64,
 }
 
@@ -74,7 +75,7 @@ struct Place {
     lives: u64,
     boots: u64,
     losses: u64,
-    /// Whether a start is under way.
+    /// Whether a start is in progress.
     starting: bool,
 }
 
@@ -82,9 +83,9 @@ struct Place {
 pub struct World {
     /// The seed of the run.
     pub seed: u64,
-    /// The knobs.
+    /// The settings of the run.
     pub scenario: Scenario,
-    /// What happened.
+    /// The trace.
     pub trace: Arc<Trace>,
     /// The fault plan.
     pub faults: Arc<Faults>,
@@ -101,7 +102,7 @@ pub struct World {
 }
 
 impl World {
-    /// Builds the world inside the run's runtime; nothing runs yet.
+    /// Builds the world inside the run's runtime. Nothing runs yet.
     #[must_use]
     pub fn new(
         seed: u64,
@@ -137,7 +138,7 @@ impl World {
         self.places.lock()
     }
 
-    /// Every node, in the order of their names.
+    /// Every node, in the order of the names.
     #[must_use]
     pub fn nodes(&self) -> Vec<NodeId> {
         self.places().keys().cloned().collect()
@@ -155,7 +156,7 @@ impl World {
         self.places().iter().filter(|(_, place)| place.site == *site).map(|(node, _)| node.clone()).collect()
     }
 
-    /// The node's present life; none when it is down.
+    /// The node's present life. None if it is down.
     #[must_use]
     pub fn life(&self, node: &NodeId) -> Option<Life> {
         self.places().get(node)?.life.clone()
@@ -182,7 +183,7 @@ impl World {
         }
     }
 
-    /// What the Gerrits show that is not so; none when all is.
+    /// The first document of a Gerrit that does not match the refs. None if all match.
     #[must_use]
     pub fn gerrits_differ(&self) -> Option<String> {
         let projects: Vec<ProjectName> = self.watch.known().facts.projects.keys().cloned().collect();
@@ -193,7 +194,7 @@ impl World {
         })
     }
 
-    /// Which ref a strong read does not show as it is; none when all are.
+    /// The first ref whose strong read differs from its chain. None if all agree.
     pub async fn refdb_differs(&self) -> Option<String> {
         let refdb = StagedRefs::new(self.refdb(), self.scenario.writes.items(self.seed), self.bugs);
         let projects: Vec<ProjectKey> = self.watch.known().facts.projects.values().cloned().collect();
@@ -215,7 +216,7 @@ impl World {
         None
     }
 
-    /// The refdb without faults, under the eyes of the watch.
+    /// The refdb without faults. The watch sees its effects.
     #[must_use]
     pub fn refdb(&self) -> RefDb {
         self.refdb.clone()
@@ -224,7 +225,7 @@ impl World {
     /// Enrols every site as active.
     ///
     /// # Errors
-    /// The raw refdb's own.
+    /// The errors of the raw refdb.
     pub async fn enroll(&self) -> Result<(), String> {
         for site in self.sites() {
             self.refdb.registry.enroll_site(&site, Role::Active).await.map_err(|error| error.to_string())?;
@@ -233,7 +234,7 @@ impl World {
         Ok(())
     }
 
-    /// Starts a node that is down; a failed start is tried again until it succeeds or `hold_down` stops it.
+    /// Starts a node that is down. A failed start is repeated until it succeeds or `hold_down` stops it.
     pub async fn start(&self, node: &NodeId) {
         let Some(parts) = self.begin_life(node) else { return };
         loop {
@@ -280,7 +281,7 @@ impl World {
         })
     }
 
-    /// The other nodes, those of the same site too.
+    /// The other nodes as peers, including those of the same site.
     fn peers(&self, node: &NodeId, places: &BTreeMap<NodeId, Place>) -> FallbackPeers {
         let others = places.iter().filter(|(other, _)| *other != node);
         let peers = others.map(|(other, place)| {
@@ -307,7 +308,7 @@ impl World {
         Some(life)
     }
 
-    /// A process dies. Says whether it was up.
+    /// Kills a process. Returns whether it was up.
     pub fn crash(&self, node: &NodeId) -> bool {
         let Some(life) = self.end_life(node) else { return false };
         self.trace.note(node.as_str(), "CRASH");
@@ -317,7 +318,7 @@ impl World {
         true
     }
 
-    /// A process ends in an orderly way. Says whether it was up.
+    /// Stops a process in an orderly way. Returns whether it was up.
     pub async fn stop(&self, node: &NodeId) -> bool {
         let Some(life) = self.places().get(node).and_then(|place| place.life.clone()) else { return false };
         self.trace.note(node.as_str(), "STOP");
@@ -330,7 +331,7 @@ impl World {
         true
     }
 
-    /// A machine loses power. Says whether it was up.
+    /// Cuts the power of a machine. Returns whether its node was up.
     pub fn power_cut(&self, node: &NodeId, dice: &Dice) -> bool {
         let Some(volume) = self.volume(node) else { return false };
         if !self.crash(node) {
@@ -346,7 +347,7 @@ impl World {
         true
     }
 
-    /// A volume is lost with everything on it. Says whether the node was up.
+    /// Loses a volume with everything on it. Returns whether its node was up.
     pub fn lose_disk(&self, node: &NodeId) -> bool {
         let Some(volume) = self.volume(node) else { return false };
         if !self.crash(node) {
@@ -371,7 +372,7 @@ impl World {
         }
     }
 
-    /// A node's wall clock jumps by this much from true virtual time.
+    /// Sets a node's wall clock to this offset from virtual time.
     pub fn set_clock(&self, node: &NodeId, offset_ms: i64) {
         self.trace.note(node.as_str(), &format!("CLOCK {offset_ms:+} ms"));
         if let Some(place) = self.places().get(node) {
@@ -379,8 +380,8 @@ impl World {
         }
     }
 
-    /// Gives a site a role, as an operator would, past all faults. To fence is also to freeze what is open; draining
-    /// it is the nodes' work.
+    /// Gives a site a role, as an operator does, without faults. Fencing also freezes the open incarnations. The nodes
+    /// drain them.
     pub async fn set_role(&self, site: &SiteId, role: Role) {
         let sites = self.refdb.registry.sites().await.unwrap_or_default();
         let Some(record) = sites.into_iter().find(|record| record.site == *site) else { return };
@@ -399,7 +400,7 @@ impl World {
         }
     }
 
-    /// Writes a record into a site's stream, past all faults.
+    /// Appends a record to a site's stream, without faults.
     pub async fn append_raw(&self, site: &SiteId, key: &str, data: Bytes) {
         let record = Record { partition_key: key.to_owned(), data };
         if let Err(error) = self.backend.eventlog().append(site, &[record]).await {
@@ -407,7 +408,7 @@ impl World {
         }
     }
 
-    /// Looks at every node. One that is fenced ends and is started again, as Kubernetes would.
+    /// Checks every node. A node that is fenced is ended and started again, as Kubernetes does.
     pub fn tick(self: &Arc<Self>) {
         for node in self.nodes() {
             let life = self.life(&node);
@@ -424,7 +425,7 @@ impl World {
         }
     }
 
-    /// Nodes that do not serve.
+    /// The nodes that do not serve.
     #[must_use]
     pub fn not_ready(&self) -> Vec<NodeId> {
         let ready = |node: &NodeId| self.life(node).is_some_and(|life| life.node.is_ready());
@@ -432,7 +433,7 @@ impl World {
     }
 }
 
-/// A name that this file writes itself.
+/// Parses a name that the simulator's code contains.
 pub(super) fn name<T: std::str::FromStr>(text: &str) -> T
 where
     T::Err: std::fmt::Debug,

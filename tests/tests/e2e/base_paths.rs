@@ -1,4 +1,5 @@
-//! Projects below other folders than the root: each site has its own, on file systems of their own.
+//! Projects in base paths, that is, below other folders than the root. Each site has base paths of its own, on file
+//! systems of their own.
 
 use std::path::{Path, PathBuf};
 
@@ -27,7 +28,7 @@ async fn copy(from: &Path, to: &Path) {
     let _ = ok(tokio::process::Command::new("cp").arg("-a").args([from, to]).output().await.expect("cp runs"));
 }
 
-/// What a sidecar says that ends at its start.
+/// The log of a sidecar that ends during its start.
 async fn refuses_to_start(node: &mut Node) -> String {
     node.start(None);
     assert!(!node.end().await.success(), "{}", node.log_tail());
@@ -94,7 +95,8 @@ async fn each_site_has_a_project_below_its_own_base_path() {
         assert!(gone.await.is_some(), "{}", base.display());
     }
 
-    // Nobody else works there meanwhile, and nothing is forgotten when the setting is.
+    // The sidecar refuses to start with a base path that another sidecar uses, without a base path that it had before,
+    // and with a folder that does not exist.
     let _ = cluster.nodes[1].stop().await;
     cluster.nodes[1].set_base_paths(&[(BIG, &bases[0])]);
     let why = refuses_to_start(&mut cluster.nodes[1]).await;
@@ -117,7 +119,7 @@ async fn push(cluster: &Cluster, clone: &Clone, commit: &str, name: &str) {
     cluster.show("big/x", name, Some(commit)).await;
 }
 
-/// Two nodes, the second one with a base path, in which it has a repository with one commit.
+/// Two nodes. The second one has a base path, with a repository of one commit in it.
 struct Restored {
     cluster: Cluster,
     clone: Clone,
@@ -140,7 +142,7 @@ impl Restored {
         Self { cluster, clone, base, one }
     }
 
-    /// The node ends, and its base path is as it was in the folder `then`; none for an empty one.
+    /// Stops the node, and replaces its base path with the folder `then`, or with an empty one.
     async fn restore(&mut self, then: Option<&Path>) {
         let _ = self.cluster.nodes[1].stop().await;
         std::fs::remove_dir_all(&self.base).expect("today");
@@ -150,7 +152,7 @@ impl Restored {
         }
     }
 
-    /// A copy of the base path as it is now, taken while the node is down.
+    /// Copies the present base path, while the node is down.
     async fn snapshot(&mut self) -> PathBuf {
         let folder = self.cluster.scratch("yesterday");
         let _ = self.cluster.nodes[1].stop().await;
@@ -159,14 +161,14 @@ impl Restored {
         folder
     }
 
-    /// What a user pushes to the other node, and what is there then.
+    /// Pushes to the other node, and waits until that node has the commit.
     async fn push_elsewhere(&self, commit: &str, name: &str) {
         let to = self.cluster.nodes[0].repository("big/x");
         let _ = ok(self.clone.push(&to, &[], &[&format!("{commit}:{name}")]).await);
     }
 }
 
-/// What the node remembers is not on that file system, so it cannot be restored with it.
+/// The node's own records are not on that file system, so they are not restored together with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_base_path_of_another_day_is_brought_up_to_date() {
     let mut world = Restored::new().await;
@@ -175,7 +177,7 @@ async fn a_base_path_of_another_day_is_brought_up_to_date() {
     push(&world.cluster, &world.clone, &two, MAIN).await;
     push(&world.cluster, &world.clone, &world.one, "refs/heads/other").await;
     world.restore(Some(&yesterday)).await;
-    // Nothing that the folder has leads there: it builds on what the node remembers.
+    // No commit in the folder leads to this one. It builds on a commit that only the node's own records know.
     let three = world.clone.commit(Some(&two), "three");
     world.push_elsewhere(&three, MAIN).await;
     restart(&mut world.cluster, 1).await;
@@ -194,7 +196,8 @@ async fn an_empty_base_path_is_filled_though_somebody_pushed_meanwhile() {
     assert_eq!(truth.refs.get(MAIN), Some(&two));
 }
 
-/// Taken while the sidecar worked, and put back after that same life: a lock in it is nobody's.
+/// The snapshot was taken while the sidecar worked, and is restored after the same life ended. No process owns the lock
+/// in it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_of_the_same_life_is_known_for_what_it_is() {
     let mut world = Restored::new().await;
@@ -224,14 +227,14 @@ async fn what_was_deleted_does_not_come_back_with_a_base_path() {
     let node = &world.cluster.nodes[0];
     let _ = ok(world.clone.push(&node.repository("big/x"), &[], &[&format!(":{GONE}")]).await);
     world.cluster.show("big/x", GONE, None).await;
-    // A name that git cannot have beside the one that comes back.
+    // git cannot have this name beside the deleted ref, which the restored folder brings back.
     push(&world.cluster, &world.clone, &world.one, &format!("{GONE}/below")).await;
     let _ = ok(node.cli(&["head", "set", "--project", "big/head", GONE]).await);
     for project in ["big/deleted", "big/again"] {
         let _ = ok(node.cli(&["project", "delete", project, "--yes"]).await);
         for node in &world.cluster.nodes {
             let gone = until(async || (!node.repository(project).exists()).then_some(())).await;
-            assert!(gone.is_some(), "{project} stays at {}", node.name);
+            assert!(gone.is_some(), "{project} was not deleted at {}", node.name);
         }
     }
     world.cluster.create("big/again").await;
@@ -242,7 +245,7 @@ async fn what_was_deleted_does_not_come_back_with_a_base_path() {
         let head = std::fs::read_to_string(world.cluster.nodes[1].repository("big/head").join("HEAD"));
         head.is_ok_and(|head| head.contains(GONE)).then_some(())
     });
-    assert!(at_gone.await.is_some(), "HEAD does not arrive");
+    assert!(at_gone.await.is_some(), "HEAD did not arrive");
 
     world.restore(Some(&yesterday)).await;
     restart(&mut world.cluster, 1).await;
@@ -251,9 +254,9 @@ async fn what_was_deleted_does_not_come_back_with_a_base_path() {
     }
     assert!(!world.cluster.nodes[1].repository("big/deleted").exists());
     let strays = ok(world.cluster.nodes[1].cli(&["stray", "list", "big/again"]).await);
-    assert!(strays.contains(GONE), "what nobody knows is kept: {strays}");
+    assert!(strays.contains(GONE), "an uncommitted value must be kept as a stray: {strays}");
     let strays = ok(world.cluster.nodes[1].cli(&["stray", "list", "big/x"]).await);
-    assert!(!strays.contains(GONE), "it was committed once: {strays}");
+    assert!(!strays.contains(GONE), "a value that was once committed is no stray: {strays}");
 }
 
 fn gerrit(base_path: &Path, base_paths: &[(&str, Option<&Path>)]) -> HelloRequest {
@@ -309,7 +312,7 @@ async fn repositories_are_seeded_where_they_lie_and_a_gerrit_must_know_it() {
     let why = hello(node, &gerrit(users.path(), &[("All-Users", Some(users.path()))])).await.reason.expect("a reason");
     assert!(why.contains("gerrit.basePath is") && !why.contains("All-Users is"), "{why}");
 
-    // What `init` wrote there is committed.
+    // The commit that `init` wrote there is committed.
     let repository = node.repository("All-Users");
     let before = ok(git(&repository, &["rev-parse", "refs/meta/config"]).await);
     let next = behind::commit(&repository, Some(&before), "init");

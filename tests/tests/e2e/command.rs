@@ -56,7 +56,8 @@ async fn what_bypasses_lockstep_is_refused_and_upkeep_is_not() {
     assert_eq!(converged(&cluster, "p").await.refs.len(), 1);
 }
 
-/// Root, a restored file: nothing watches the disk, but nobody is told what it does not show, nor sent back to it.
+/// A restored file, or a write as root: nothing watches the disk. But the next request that meets such a ref mends it,
+/// so no user is told a value that the disk does not show.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ref_that_was_written_past_every_hook_is_mended_when_it_is_met() {
     let cluster = Cluster::start(lockstep(), &["a-0"]).await;
@@ -84,7 +85,8 @@ async fn a_ref_that_was_written_past_every_hook_is_mended_when_it_is_met() {
     converged(&cluster, "p").await;
 }
 
-/// A power cut keeps a ref's last move and loses its objects: the ref names what is not there until it moves again.
+/// A power cut may keep a ref's last move and lose its objects. Then the ref names a missing object until it moves
+/// again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ref_that_names_an_object_that_is_not_there_is_mended_when_it_is_met() {
     let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
@@ -106,7 +108,7 @@ async fn a_ref_that_names_an_object_that_is_not_there_is_mended_when_it_is_met()
     converged(&cluster, "p").await;
 }
 
-/// git would refuse the move at every site, after the commit.
+/// Otherwise git would refuse the move at every site, after the commit.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_branch_takes_commits_only_and_other_refs_take_anything() {
     let cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
@@ -139,7 +141,7 @@ async fn nothing_of_a_deleted_project_comes_back_with_its_successor() {
     assert!(fails(clone.push(&a, &[], &[&refs[0]]).await).contains("does not"));
     cluster.create("p").await;
     let fresh = clone.commit(None, "fresh");
-    // A name that the old project had as a directory is free again.
+    // The new project can use a name that was a directory in the old one.
     let again = [format!("{fresh}:{MAIN}"), format!("{fresh}:refs/heads/dir")];
     let _ = ok(clone.push(&cluster.nodes[1].repository("p"), &[], &again.each_ref().map(String::as_str)).await);
     assert_eq!(converged(&cluster, "p").await.refs.len(), 2);
@@ -168,7 +170,7 @@ async fn an_existing_repository_is_imported() {
         .output()
         .await
         .expect("git runs"));
-    // Each in a folder of names of its own, which costs the commit an item more.
+    // Each name has a folder of its own, which costs the commit one more item.
     let names: Vec<String> = (0..120).map(|n| format!("{first}:refs/heads/d{n:03}/x")).collect();
     let trunk = format!("{second}:refs/heads/trunk");
     let names: Vec<&str> = names.iter().map(String::as_str).chain([trunk.as_str()]).collect();
@@ -217,7 +219,7 @@ async fn one_request_id_never_stands_for_two_operations() {
         client.send::<ProjectResponse>(&call, Instant::now() + PATIENCE).await
     };
     assert_eq!(set("refs/heads/one").await.expect("an answer").outcome, Outcome::Committed);
-    let Err(ClientError::Answered(error)) = set("refs/heads/two").await else { panic!("it was taken for the first") };
+    let Err(ClientError::Answered(error)) = set("refs/heads/two").await else { panic!("answered as the first") };
     assert_eq!(error.code, RefusalCode::Invalid);
     assert_eq!(set("refs/heads/one").await.expect("an answer").outcome, Outcome::Committed);
     assert_eq!(converged(&cluster, "p").await.head.as_deref(), Some("refs/heads/one"));

@@ -1,8 +1,8 @@
-//! kill -9 at every named step, and at any moment, while users push: what was acknowledged stays, all sites become equal,
-//! git finds no fault, and no ref is locked for ever.
+//! Kills sidecars with SIGKILL at every failpoint, and at random moments, while users push. Acknowledged commits stay,
+//! all sites become equal, git finds no fault, and no ref stays locked.
 //!
-//! `LOCKSTEP_CRASH_ROUNDS` makes it longer (`make crash`), `LOCKSTEP_CRASH_SEED` says which history is played. Threads and
-//! processes run as they like, so a seed repeats the pushes and the kills, not every interleaving.
+//! `LOCKSTEP_CRASH_ROUNDS` adds rounds (`make crash`), and `LOCKSTEP_CRASH_SEED` chooses the history. Threads and
+//! processes are scheduled freely, so a seed repeats the pushes and the kills, but not every interleaving.
 
 use std::path::Path;
 use std::time::Duration;
@@ -20,20 +20,20 @@ use rustix::process::Signal;
 
 use crate::lockstep;
 
-/// Where the victim is pushed to, so that it gets to the failpoint.
+/// The site to push to, so that the victim reaches the failpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
-    /// The victim is pushed to.
+    /// Pushes go to the victim.
     Origin,
-    /// Another site is, and the victim applies it.
+    /// Pushes go to another site, and the victim applies them.
     Applier,
 }
 use At::{Applier, Origin};
 
-/// Failpoints that no push of this load comes to: `seed` and `large` have tests of their own.
+/// Failpoints that the pushes of this load never reach. The tests in `seed` and `large` cover them.
 const ELSEWHERE: &[&str] = &["commit.locked", "commit.sealed", "seed.part"];
 
-/// Every other failpoint, and at which end of a transaction it lies.
+/// Every other failpoint, and the sites to push to.
 const POINTS: &[(&str, &[At])] = &[
     ("apply.after_objects", &[Applier]),
     ("apply.after_refs", &[Applier]),
@@ -54,10 +54,10 @@ const POINTS: &[(&str, &[At])] = &[
     ("publish.appended", &[Origin]),
 ];
 
-/// How often a point is surely reached.
+/// The number of times that a failpoint is certainly reached.
 fn most(name: &str) -> u64 {
     match name {
-        // One incarnation is drained, of two lanes.
+        // One incarnation with two lanes is drained.
         "drain.frozen" => 1,
         "drain.lane" => 2,
         _ => 3,
@@ -68,12 +68,12 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} = {text:?}")))
 }
 
-/// How much longer than the short form it goes.
+/// The number of rounds beyond the short form.
 pub fn rounds() -> u64 {
     number("LOCKSTEP_CRASH_ROUNDS", 0)
 }
 
-/// Says on a panic how to play the same history again.
+/// Prints, on a panic, how to replay the same history.
 pub struct Replay(pub u64);
 
 impl Replay {
@@ -87,12 +87,12 @@ impl Replay {
 impl Drop for Replay {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("again: make crash SEED={} ROUNDS={}", self.0, rounds());
+            eprintln!("replay: make crash SEED={} ROUNDS={}", self.0, rounds());
         }
     }
 }
 
-/// Ends the load and holds everything against the refdb.
+/// Ends the load, and compares all answers with the refdb.
 async fn audit(cluster: &Cluster, load: Load, so_far: &mut Ledger) {
     so_far.0.extend(load.stop().await.0);
     let truth = converged(cluster, "p").await;
@@ -125,7 +125,7 @@ async fn a_kill_at_every_failpoint_loses_nothing() {
             }
         }
     }
-    eprintln!("committed, refused, not known: {:?}; refused: {:#?}", ledger.tally(), ledger.reasons());
+    eprintln!("committed, refused, unknown: {:?}; refused: {:#?}", ledger.tally(), ledger.reasons());
     let clone = Clone::new(&cluster.scratch("clone"));
     every_branch_moves(&cluster, "p", &clone).await;
 }
@@ -149,7 +149,7 @@ async fn kills_at_any_moment_lose_nothing() {
         let load = Load::start(&cluster, "p", &[0, 1], 3, replay.0 * 1_000_000 + round);
         for _ in 0..6 {
             let victim = random.random_range(0..2);
-            // Not for luck: the moment of the kill is what the seed chooses.
+            // This sleep is not a wait for luck: the seed chooses the moment of the kill.
             tokio::time::sleep(Duration::from_millis(random.random_range(50..1_500))).await;
             cluster.nodes[victim].kill().await;
             cluster.nodes[victim].start(None);
@@ -159,11 +159,7 @@ async fn kills_at_any_moment_lose_nothing() {
         }
         cluster.ready().await;
         audit(&cluster, load, &mut ledger).await;
-        eprintln!(
-            "round {round}; committed, refused, not known: {:?}; refused: {:#?}",
-            ledger.tally(),
-            ledger.reasons()
-        );
+        eprintln!("round {round}; committed, refused, unknown: {:?}; refused: {:#?}", ledger.tally(), ledger.reasons());
     }
     let clone = Clone::new(&cluster.scratch("clone"));
     every_branch_moves(&cluster, "p", &clone).await;
@@ -179,7 +175,7 @@ async fn a_paused_node_is_adopted_and_finds_itself_fenced() {
         let load = Load::start(&cluster, "p", &[0, 1, 2], 3, replay.0 * 1_000_000 + round);
         let paused = usize::from(round % 2 == 1);
         cluster.ready().await;
-        let own = cluster.nodes[paused].status().await.and_then(|status| status.incarnation).expect("it was born");
+        let own = cluster.nodes[paused].status().await.and_then(|status| status.incarnation).expect("an incarnation");
         let committed = async || {
             let status = cluster.nodes[paused].status().await?;
             (status.counters.committed > 2).then_some(())

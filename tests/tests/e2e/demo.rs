@@ -1,4 +1,4 @@
-//! The newcomer's first look: three sites in one process, and nothing left of them afterwards.
+//! The demo: three sites in one process, of which nothing is left afterwards.
 
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::lockstep;
 
-/// Far above what the demo takes.
+/// A limit far above the duration of the demo.
 const LONG: Duration = Duration::from_secs(180);
 
 fn demo(folder: &Path, args: &[&str]) -> Child {
@@ -58,7 +58,7 @@ async fn it_seeds_every_branch_of_a_repository_and_proves_the_sites_equal() {
     let summary: serde_json::Value = serde_json::from_str(text.lines().last().expect("a summary")).expect("JSON");
     assert_eq!((&summary["equal"], &summary["fsck_clean"]), (&true.into(), &true.into()), "{summary}");
     assert!(summary["refs"].as_u64() > Some(60), "{summary}");
-    assert_eq!(left(folder.path()), 0, "its folder is still there");
+    assert_eq!(left(folder.path()), 0, "the folder was not deleted");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,6 +75,6 @@ async fn every_signal_that_ends_it_leaves_nothing() {
         let output = end(child).await;
         reading.await.expect("read to the end");
         assert!(output.status.success(), "{signal:?}: {output:?}");
-        assert_eq!(left(folder.path()), 0, "{signal:?}: its folder is still there");
+        assert_eq!(left(folder.path()), 0, "{signal:?}: the folder was not deleted");
     }
 }

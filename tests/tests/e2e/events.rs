@@ -1,4 +1,5 @@
-//! Stream events over two real sidecars: posted at one, heard at the other after their refs, through `kill -9` of both.
+//! Stream events over two real sidecars: posted at one, and delivered at the other after their refs, even if both are
+//! killed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -21,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::lockstep;
 
-/// What a bridge does at one node.
+/// The bridge of one node.
 struct Bridge {
     client: Client,
     session: String,
@@ -64,7 +65,7 @@ impl Bridge {
         let _: Result<DoneResponse, _> = self.call("/v1/refresh/done", &request).await;
     }
 
-    /// Indexes whatever there is to index, until it is aborted.
+    /// Does every refresh task, until it is aborted.
     async fn indexes(self) {
         loop {
             match self.tasks(5_000).await {
@@ -74,7 +75,7 @@ impl Bridge {
         }
     }
 
-    /// Waits for `count` events, and confirms them as they come, or not.
+    /// Waits for `count` events. Confirms them as they arrive, if `confirms` says so.
     async fn hears(&self, count: usize, confirms: bool) -> Vec<ForwardedEvent> {
         let mut heard: Vec<ForwardedEvent> = Vec::new();
         let end = Instant::now() + lockstep_tests::e2e::PATIENCE;
@@ -85,7 +86,7 @@ impl Bridge {
                 self.done(&ids).await.expect("it is confirmed");
             }
             heard.extend(more);
-            assert!(Instant::now() < end, "{} heard only {heard:?} of {count}", self.session);
+            assert!(Instant::now() < end, "{} received only {heard:?} of {count}", self.session);
         }
         heard
     }
@@ -111,7 +112,7 @@ fn ids(events: &[ForwardedEvent]) -> BTreeSet<&str> {
     events.iter().map(|event| event.id.as_str()).collect()
 }
 
-/// Ends with the test.
+/// A running indexer. It ends when this is dropped.
 struct Indexer(tokio::task::JoinHandle<()>);
 
 impl Drop for Indexer {
@@ -120,7 +121,7 @@ impl Drop for Indexer {
     }
 }
 
-/// A Gerrit that looks at whatever moves, at once.
+/// A Gerrit that does every refresh task at once.
 fn indexer(node: &Node) -> Indexer {
     Indexer(tokio::spawn(Bridge::at(node, "indexer").indexes()))
 }
@@ -142,13 +143,13 @@ async fn an_event_waits_until_its_change_is_indexed() {
         (status.events.waiting == 1).then_some(())
     };
     until(waiting).await.expect("it has arrived");
-    assert_eq!(other.next(1_000).await.expect("an answer"), [], "its refs are here, its change is not indexed");
+    assert_eq!(other.next(1_000).await.expect("an answer"), [], "its refs are here, but its change is not indexed");
     let heard = until(async || {
         let tasks = other.tasks(0).await.ok()?;
         other.looked(&tasks).await;
         other.next(0).await.ok().filter(|events| !events.is_empty())
     });
-    assert_eq!(ids(&heard.await.expect("it is heard")), BTreeSet::from(["e"]));
+    assert_eq!(ids(&heard.await.expect("the event")), BTreeSet::from(["e"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,7 +171,7 @@ async fn what_an_event_names_can_be_fetched_when_it_is_heard_every_time() {
         tips.insert(at[1].clone(), commit.clone());
         origin.post(&[event(&format!("e{round}"), change, &at)]).await;
         posted.push(format!("e{round}"));
-        // Now and then several are on their way at the same time.
+        // In some rounds, several events are in transit at the same time.
         if round % 4 < 3 {
             continue;
         }
@@ -180,7 +181,7 @@ async fn what_an_event_names_can_be_fetched_when_it_is_heard_every_time() {
         for event in &events {
             let round: u64 = event.id[1..].parse().expect("a number");
             let at = names(1 + round % 3, 1 + round / 3);
-            assert!(shown.contains_key(&at[0]), "{} was heard before {}", event.id, at[0]);
+            assert!(shown.contains_key(&at[0]), "{} was delivered before {}", event.id, at[0]);
             assert_eq!(event.origin.as_str(), "a-0");
         }
         heard.extend(events.iter().map(|event| event.id.clone()));
@@ -190,10 +191,10 @@ async fn what_an_event_names_can_be_fetched_when_it_is_heard_every_time() {
             all.iter().filter(|id| id[1..].parse::<u64>().unwrap() % 3 == change).cloned().collect::<Vec<String>>()
         };
         let (heard, posted): (Vec<String>, Vec<String>) = (of(&heard), of(&posted));
-        assert_eq!(heard, posted, "in the order of change {change}");
+        assert_eq!(heard, posted, "the events of change {change} must be in order");
     }
     assert_eq!(other.next(0).await.expect("an answer"), []);
-    assert_eq!(origin.next(300).await.expect("an answer"), [], "nothing comes back to its origin");
+    assert_eq!(origin.next(300).await.expect("an answer"), [], "no event is delivered at its origin");
     let status = a.status().await.expect("it answers").events;
     assert_eq!((status.unsent, status.waiting, status.dropped), (0, 0, 0));
 }
@@ -211,11 +212,11 @@ async fn a_kill_of_either_sidecar_loses_no_event_and_repeats_none_that_was_confi
         let specs: Vec<String> = at.iter().map(|name| format!("+{commit}:{name}")).collect();
         let specs: Vec<&str> = specs.iter().map(String::as_str).collect();
         let _ = ok(clone.push(&cluster.nodes[0].repository("p"), &["--atomic"], &specs).await);
-        // Each is about a change of its own: nothing of a change follows what is not confirmed.
+        // Each event is about a change of its own, because an unconfirmed event holds back later ones of its change.
         let some: Vec<StreamEvent> = (0..5).map(|one| event(&format!("e{round}-{one}"), 7 + one, &at)).collect();
         let origin = Bridge::at(&cluster.nodes[0], "gerrit-a");
         origin.post(&some).await;
-        // The answer was given: from here on a kill loses nothing. That they are posted again changes nothing.
+        // The events are accepted, so from here on a kill loses none. Posting them again changes nothing.
         cluster.nodes[0].kill().await;
         cluster.nodes[0].start(None);
         origin.post(&some).await;
@@ -230,10 +231,10 @@ async fn a_kill_of_either_sidecar_loses_no_event_and_repeats_none_that_was_confi
         cluster.nodes[1].kill().await;
         cluster.nodes[1].start(None);
         cluster.nodes[1].ready().await;
-        // Gerrit lives on with its session, or is restarted too.
+        // In even rounds Gerrit keeps its session. In odd ones it is restarted too.
         let again = if round % 2 == 0 { other } else { Bridge::at(&cluster.nodes[1], &format!("{session}-again")) };
         let rest = again.hears(3, false).await;
-        assert_eq!(ids(&rest), ids(&heard[2..]), "all that was not confirmed, and nothing else");
+        assert_eq!(ids(&rest), ids(&heard[2..]), "exactly the unconfirmed events");
         let rest: Vec<String> = rest.iter().map(|event| event.id.clone()).collect();
         again.done(&rest).await.expect("it is confirmed");
         confirmed.extend(first.into_iter().chain(rest));
@@ -241,7 +242,7 @@ async fn a_kill_of_either_sidecar_loses_no_event_and_repeats_none_that_was_confi
     }
     assert_eq!(confirmed, posted);
     let late = Bridge::at(&cluster.nodes[1], "late").next(1_000).await.expect("an answer");
-    assert_eq!(late, [], "confirmed ones stay so");
+    assert_eq!(late, [], "confirmed events are not delivered again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

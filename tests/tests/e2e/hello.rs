@@ -1,4 +1,5 @@
-//! A Gerrit that starts says who it is, and what its `init` wrote behind the bridge's back is not lost.
+//! The handshake: a Gerrit that starts identifies itself, and refs that its `init` wrote behind the bridge's back are
+//! not lost.
 
 use http::Method;
 use lockstep::clients::api_client::{Call, Client, ClientError};
@@ -40,7 +41,7 @@ async fn try_hello(node: &Node, gerrit: &HelloRequest) -> Result<HelloResponse, 
     }
 }
 
-/// Asks as the bridge does: again, while it is not known.
+/// Repeats the handshake, as the bridge does, while its outcome is unknown.
 async fn hello(node: &Node, gerrit: &HelloRequest) -> HelloResponse {
     let ask = async || match try_hello(node, gerrit).await {
         Ok(answer) => Some(answer),
@@ -91,7 +92,7 @@ async fn the_first_gerrit_says_who_the_others_must_be() {
     let why = refuses(b, &gerrit("one", "eu")).await;
     assert!(why.contains("eu, which the Gerrit of node a-0 has already"), "{why}");
     accepts(b, &gerrit("one", "muc")).await;
-    // A node may change its own, and the one before is free.
+    // A node may change its own id, which frees the previous one.
     accepts(a, &gerrit("one", "eu-new")).await;
     accepts(b, &gerrit("one", "eu")).await;
     assert!(refuses(a, &gerrit("one", "eu")).await.contains("node b-0"));
@@ -129,7 +130,7 @@ async fn a_gerrit_whose_projects_are_not_in_the_refdb_is_refused() {
         cluster.create(project).await;
     }
     accepts(&cluster.nodes[0], &gerrit("two", "eu")).await;
-    // The one that was refused first left nothing behind.
+    // The request that was refused first has left nothing behind.
     assert!(refuses(&cluster.nodes[0], &gerrit("one", "eu")).await.contains("gerrit.serverId"));
 }
 
@@ -166,7 +167,7 @@ async fn what_init_wrote_is_committed_and_what_it_lost_is_restored() {
     }
 }
 
-/// A backup that was put back: what it has is older, deleted since, or has no order at all.
+/// A restored backup: its values are older, or were deleted since, or have no order at all.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_old_backup_holds_is_never_committed() {
     let (cluster, _) = two_sites().await;
@@ -202,7 +203,7 @@ async fn what_an_old_backup_holds_is_never_committed() {
 async fn what_contradicts_is_kept_and_said_until_it_is_adopted_or_discarded() {
     let (mut cluster, first) = two_sites().await;
     let [projects, users] = PROJECTS.map(|project| cluster.nodes[1].repository(project));
-    // The sidecar is down while `init` writes, and another site is faster.
+    // While `init` writes, the sidecar is down, and another site commits first.
     let _ = cluster.nodes[1].stop().await;
     let (ours, theirs) = (behind::commit(&projects, Some(&first), "ours"), "theirs");
     behind::set(&projects, CONFIG, Some(&ours));
@@ -223,7 +224,7 @@ async fn what_contradicts_is_kept_and_said_until_it_is_adopted_or_discarded() {
         assert!(why.contains(&format!("{CONFIG} of All-Projects at {ours}")) && why.contains("stray adopt"), "{why}");
     }
     let other = truth(&cluster, "All-Users").await;
-    assert!(!other.refs.contains_key("refs/groups/01/0123"), "nothing is committed while anything contradicts");
+    assert!(!other.refs.contains_key("refs/groups/01/0123"), "nothing is committed while one ref contradicts");
     assert!(ok(b.cli(&["stray", "list", "All-Projects"]).await).contains(&ours));
     assert!(fails(b.cli(&["stray", "adopt", "All-Projects", "refs/meta/none"]).await).contains("no stray"));
     let _ = ok(b.cli(&["stray", "adopt", "All-Projects", CONFIG]).await);
@@ -231,7 +232,7 @@ async fn what_contradicts_is_kept_and_said_until_it_is_adopted_or_discarded() {
     accepts(b, &gerrit("one", "muc")).await;
     cluster.show("All-Users", "refs/groups/01/0123", Some(&beside)).await;
 
-    // Nobody else was faster, and it contradicts all the same; the sidecar runs.
+    // No other site commits first, but the value contradicts all the same. The sidecar runs.
     let rewritten = behind::commit(&projects, Some(&first), "rewritten");
     behind::set(&projects, CONFIG, Some(&rewritten));
     let why = refuses(b, &gerrit("one", "muc")).await;
@@ -260,7 +261,7 @@ async fn a_site_that_was_initialised_apart_is_refused_and_never_merged() {
     let why = refuses(b, &gerrit("one", "muc")).await;
     assert!(why.contains("All-Users on this node's disk has a history of its own"), "{why}");
     assert!(why.contains(&apart) && why.contains("copy the folder"), "{why}");
-    // Another commit of the first site takes the place of what was written; it stays refused.
+    // Another commit of the first site replaces the written one, and the handshake is still denied.
     let clone = Clone::new(&cluster.scratch("other"));
     let _ = ok(clone.fetch(&cluster.nodes[0].repository("All-Users")).await);
     let second = clone.commit(Some(&first), "two");

@@ -1,4 +1,4 @@
-//! Pushes of more refs than one write of the refdb takes: they are one transaction all the same, whoever dies on the way.
+//! Pushes of more refs than one write of the refdb takes. Each is still one transaction, even if nodes die on the way.
 
 use lockstep::seams::refdb::RefStore;
 use lockstep_proto::ProjectKey;
@@ -19,14 +19,14 @@ async fn push(cluster: &Cluster, clone: &Clone, options: &[&str], refspecs: &[St
     clone.push(&cluster.nodes[0].repository("p"), &[&["--atomic"], options].concat(), &refspecs).await
 }
 
-/// How many refs of the project are locked.
+/// The number of refs of the project that are locked.
 async fn locked(cluster: &Cluster) -> usize {
     let project: ProjectKey = "p#1".parse().expect("a key");
     let items = cluster.raw.scan(&project, None, 10_000).await.expect("the refdb answers");
     items.iter().filter(|item| item.lock.is_some()).count()
 }
 
-/// How many transactions the first node has committed.
+/// The number of transactions that the first node has committed.
 async fn committed(cluster: &Cluster) -> u64 {
     cluster.nodes[0].status().await.expect("it answers").counters.committed
 }
@@ -50,7 +50,7 @@ async fn a_push_of_very_many_refs_is_one_transaction() {
         let truth = converged(&cluster, "p").await;
         assert_eq!(truth.refs.len(), refs, "{what}");
     }
-    // One stale ref of many: nothing of it happens.
+    // One of many refs is stale, so nothing of the push happens.
     let _ = ok(clone.push(&cluster.nodes[1].repository("p"), &[], &[&format!("{second}:refs/tags/v200")]).await);
     let refused = fails(push(&cluster, &clone, &[], &refspecs(&first)).await);
     assert!(refused.contains("v200"), "{refused}");
@@ -74,7 +74,7 @@ async fn a_large_push_is_all_or_nothing_when_its_node_dies_on_the_way() {
         cluster.ready().await;
         let shown = happens.then_some(commit.as_str());
         cluster.show("p", "refs/tags/v000", shown).await;
-        // Who wants one of the refs, at another node, ends what is open of it.
+        // Another node that needs one of the refs finishes the open transaction for that ref.
         let refspec = format!("+{other}:refs/tags/v000");
         let _ = ok(clone.push(&cluster.nodes[1].repository("p"), &[], &[&refspec]).await);
         assert_eq!(locked(&cluster).await, REFS - 1, "{failpoint}: without reading the others");

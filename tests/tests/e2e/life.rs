@@ -1,4 +1,4 @@
-//! A sidecar's life as its supervisor sees it: health, a second one, an orderly end, a restart.
+//! The life of a sidecar, as its supervisor sees it: health, a second sidecar, an orderly stop, a restart.
 
 use std::net::SocketAddr;
 
@@ -42,7 +42,7 @@ async fn it_tells_its_health_and_ends_in_order() {
     let _ = ok(clone.push(&a, &[], &[&format!("{second}:{MAIN}")]).await);
     let ended = cluster.nodes[0].stop().await;
     assert!(ended.success(), "{ended}\n{}", cluster.nodes[0].log_tail());
-    // What was acknowledged was published before the end: B has it while A is down.
+    // Acknowledged commits were published before the stop: B gets them while A is down.
     cluster.nodes[1].shows("p", MAIN, Some(&second)).await;
     assert!(fails(clone.push(&a, &[], &[":refs/heads/none"]).await).contains("nothing was changed"));
     cluster.nodes[0].start(None);
@@ -58,6 +58,6 @@ async fn a_second_sidecar_on_the_same_volume_is_refused() {
     let mut cluster = Cluster::start(lockstep(), &["a-0"]).await;
     let second = cluster.nodes[0].second().await;
     assert!(fails(second).contains("another sidecar"));
-    assert!(cluster.nodes[0].ended().is_none(), "the first one goes on");
+    assert!(cluster.nodes[0].ended().is_none(), "the first sidecar keeps running");
     cluster.create("p").await;
 }

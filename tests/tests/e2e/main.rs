@@ -1,4 +1,4 @@
-//! End to end: real sidecars, real git, emulators of the cloud in this process.
+//! End-to-end tests: real sidecars, real git, and emulators of the cloud in this process.
 
 mod base_paths;
 mod command;

@@ -1,7 +1,8 @@
-//! A power cut under a running sidecar, as applier and as origin: what its version map says is on the disk afterwards with
-//! all that it needs, and the site converges.
+//! A power cut under a running sidecar, as applier and as origin. Afterwards every value of its version map is on the
+//! disk with all its objects, and the site converges.
 //!
-//! The machine must allow it (root, loop devices, mkfs.ext4, a C compiler); where it does not, the test says so aloud.
+//! The machine must allow it (root, loop devices, mkfs.ext4, a C compiler). If it does not, the test prints that it was
+//! not run.
 
 use std::path::Path;
 use std::time::Duration;
@@ -26,13 +27,13 @@ async fn what_is_remembered_survives_a_power_cut() {
     cuts(4 + 4 * rounds(), false).await;
 }
 
-/// What is remembered lies on a file system that is not cut: it must not be ahead of the one that is.
+/// The version map is on a file system that keeps its power. It must not be ahead of the file system that is cut.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_remembered_of_a_base_path_survives_a_power_cut_of_its_file_system() {
     cuts(2 + 2 * rounds(), true).await;
 }
 
-/// Cuts the power of the volume, or of the one base path of everything.
+/// Cuts the power of the volume, or of a base path that has all projects.
 async fn cuts(cuts: u64, of_a_base_path: bool) {
     let replay = Replay::seed("power cuts");
     let mut random = ChaCha8Rng::seed_from_u64(replay.0);
@@ -79,7 +80,8 @@ async fn cuts(cuts: u64, of_a_base_path: bool) {
     let _ = cluster.nodes[1].stop().await;
 }
 
-/// Says so, past the test harness that keeps the output of a passing test to itself.
+/// Prints that the test was not run. It writes to the terminal, because the test harness hides the output of passing
+/// tests.
 fn not_run(why: &str) {
     use std::io::Write;
     let text = format!("power cut rig: NOT RUN: {why}\n");
@@ -88,18 +90,18 @@ fn not_run(why: &str) {
     eprint!("{text}");
 }
 
-/// A ref whose last move reached the disk before the objects that it needs did.
+/// A ref whose last move reached the disk before its objects did.
 struct Ahead {
     name: String,
-    /// What the disk shows.
+    /// The ref's value on the disk.
     tip: String,
-    /// What is remembered.
+    /// The ref's value in the version map.
     oid: String,
 }
 
-/// Before anything is repaired: each ref that the version map knows is on the disk, there or further on, or torn by a move
-/// that was not remembered yet; and each value that it knows is complete. Answers how many it knows, and those of which it
-/// takes another site to say whether they are further on.
+/// Checks the disk before any repair. Each ref of the version map must be on the disk with that value or a later one,
+/// or torn by a move that is not in the map yet. Each value of the map must be complete. Returns the number of refs in
+/// the map, and the refs for which only another site can tell whether the disk is ahead.
 async fn remembered(node: &Node, copy: &Path) -> (usize, Vec<Ahead>) {
     let repository = node.repository("p");
     std::fs::copy(node.root.join(".lockstep/node.redb"), copy).expect("the node's store is there");
@@ -130,7 +132,7 @@ async fn remembered(node: &Node, copy: &Path) -> (usize, Vec<Ahead>) {
     (known, ahead)
 }
 
-/// Whether a value is there with all that it needs; what git misses otherwise.
+/// Checks that an object and everything that it needs are there. Otherwise returns git's error.
 async fn is_complete(repository: &Path, oid: &str) -> Result<(), String> {
     let walked = git(repository, &["rev-list", "--objects", "--quiet", oid]).await;
     if walked.status.success() { Ok(()) } else { Err(text(&walked)) }

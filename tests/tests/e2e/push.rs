@@ -1,4 +1,4 @@
-//! What a user who pushes sees, at the own site and at the others.
+//! Pushes, as their user sees them, at the user's own site and at the others.
 
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::git::{Clone, fails, git, ok};
@@ -10,7 +10,7 @@ use crate::lockstep;
 const SITES: [&str; 3] = ["a-0", "b-0", "c-0"];
 const MAIN: &str = "refs/heads/main";
 
-/// How many transactions a node has committed.
+/// The number of transactions that a node has committed.
 async fn committed(cluster: &Cluster, node: usize) -> u64 {
     cluster.nodes[node].status().await.expect("it answers").counters.committed
 }
@@ -54,19 +54,19 @@ async fn a_stale_push_is_refused_with_its_reason_and_the_site_has_caught_up() {
     let theirs = clone.commit(Some(&first), "theirs");
     let _ = ok(clone.push(&a.repository("p"), &[], &[&format!("{theirs}:{MAIN}")]).await);
     b.shows("p", MAIN, Some(&theirs)).await;
-    // A batch as somebody proposes it who has not seen `theirs`.
+    // A batch from a client that has not seen `theirs`.
     let ours = clone.commit(Some(&first), "ours");
     let _ = ok(clone.push(&b.repository("p"), &[], &[&format!("{ours}:refs/heads/ours")]).await);
     let stale = b.cli(&["update-ref", "--project", "p", "--old", &first, MAIN, &ours]).await;
     assert_eq!(stale.status.code(), Some(3));
     let reason = fails(stale);
-    assert!(reason.contains(&theirs), "it does not say what the ref is: {reason}");
+    assert!(reason.contains(&theirs), "the reason must name the ref's value: {reason}");
     let refused = clone.push(&b.repository("p"), &[], &[&format!("{ours}:{MAIN}")]).await;
     assert!(fails(refused).contains("rejected"));
     converged(&cluster, "p").await;
 }
 
-/// The site's stream does not arrive (its way to Kinesis is not the matter here): the refusal itself brings the news.
+/// The refusal itself makes the node catch up. It does not wait for the site's stream.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_user_fetches_what_refused_him() {
     let mut cluster = Cluster::start(lockstep(), &SITES[..2]).await;
@@ -79,7 +79,7 @@ async fn a_refused_user_fetches_what_refused_him() {
     let _ = ok(clone.push(&cluster.nodes[0].repository("p"), &[], &[&format!("{}:{MAIN}", values[0])]).await);
     cluster.show("p", MAIN, Some(&values[0])).await;
     let ours = clone.commit(Some(&values[0]), "ours");
-    // B is down while A moves on; at its return it is pushed to at once, again and again, until it answers.
+    // B is down while A moves the branch. When B is back, it gets pushes at once, again and again, until it answers.
     let _ = cluster.nodes[1].stop().await;
     for value in &values[1..] {
         let _ = ok(clone.push(&cluster.nodes[0].repository("p"), &[], &[&format!("{value}:{MAIN}")]).await);
@@ -109,18 +109,18 @@ async fn while_the_refdb_is_away_pushes_are_refused_and_reads_go_on() {
     cluster.nodes[0].wire.cut();
     let second = clone.commit(Some(&first), "two");
     let text = fails(clone.push(&a, &[], &[&format!("{second}:{MAIN}")]).await);
-    assert!(text.contains("push again") || text.contains("try again"), "no remedy in: {text}");
-    assert!(!text.contains("DispatchFailure"), "the SDK's insides are in: {text}");
+    assert!(text.contains("push again") || text.contains("try again"), "the message names no next step: {text}");
+    assert!(!text.contains("DispatchFailure"), "the message shows an error type of the SDK: {text}");
     assert!(ok(git(clone.folder(), &["ls-remote", &a.display().to_string()]).await).contains(&first));
     cluster.nodes[0].wire.mend();
     let again = async || clone.push(&a, &[], &[&format!("{second}:{MAIN}")]).await.status.success().then_some(());
-    assert!(until(again).await.is_some(), "pushes go on");
+    assert!(until(again).await.is_some(), "pushes must succeed again");
     cluster.ready().await;
     cluster.show("p", MAIN, Some(&second)).await;
     converged(&cluster, "p").await;
 }
 
-/// A new folder of names is an item of the one transaction, too.
+/// A new folder of names is an item of the transaction too.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_commit_does_not_take_is_refused_in_words_of_the_user() {
     let cluster = Cluster::start(lockstep(), &SITES[..1]).await;

@@ -1,4 +1,4 @@
-//! What a bridge hears of moves, over the real API, through restarts.
+//! Refresh tasks, as a bridge gets them over the real API, through restarts.
 
 use lockstep::clients::api_client::ClientError;
 use lockstep_proto::bridge::RefusalCode;
@@ -27,7 +27,7 @@ async fn report(node: &Node, session: &str, done: &[&Task], failed: &[&Task]) ->
     node.call("/v1/refresh/done", &request).await
 }
 
-/// Does tasks until one of them is this.
+/// Does tasks until one of them `is_it`, and returns that one.
 async fn wait_for(node: &Node, session: &str, is_it: impl Fn(&Work) -> bool) -> Task {
     let mut seen = Vec::new();
     for _ in 0..20 {
@@ -58,7 +58,7 @@ async fn a_bridge_hears_of_every_move_until_it_says_that_it_has_looked() {
     let a = cluster.nodes[0].repository("p");
     let _ = ok(clone.push(&a, &[], &[&format!("{object}:{META}")]).await);
     cluster.nodes[1].shows("p", META, Some(&object)).await;
-    assert_eq!(ask(&cluster.nodes[1], "one", 100).await, Ok(vec![]), "the project comes first");
+    assert_eq!(ask(&cluster.nodes[1], "one", 100).await, Ok(vec![]), "the project's task must be done first");
     let _ = report(&cluster.nodes[1], "one", &[&project], &[]).await.expect("it is noted");
     let change = wait_for(&cluster.nodes[1], "one", is_change).await;
     let _ = report(&cluster.nodes[1], "one", &[], &[&change]).await.expect("it is noted");
@@ -67,12 +67,12 @@ async fn a_bridge_hears_of_every_move_until_it_says_that_it_has_looked() {
     let status = cluster.nodes[1].status().await.and_then(|status| status.refresh).expect("it refreshes");
     assert!(status.due >= 1 && status.failed == 1 && status.last_error.is_some(), "{status:?}");
 
-    // Nothing was said of it yet: it outlives the sidecar, and so does the session of the Gerrit beside it.
+    // Gerrit has not reported on it yet. So it outlives the sidecar, as does the session of the Gerrit beside it.
     let durable = async || {
         let stored = cluster.nodes[1].status().await?.checkpoints;
         (!stored.is_empty()).then_some(())
     };
-    assert!(until(durable).await.is_some(), "no durable step");
+    assert!(until(durable).await.is_some(), "no step became durable");
     cluster.nodes[1].kill().await;
     cluster.nodes[1].start(None);
     cluster.ready().await;
@@ -84,7 +84,8 @@ async fn a_bridge_hears_of_every_move_until_it_says_that_it_has_looked() {
     };
     assert!(until(clear).await.is_some(), "{:?}", cluster.nodes[1].status().await);
 
-    // Where it was pushed Gerrit did it itself, but somebody has to say so.
+    // At the site of the push, Gerrit did the work itself. Its node still hands out the task, until Gerrit acknowledges
+    // it.
     let own = wait_for(&cluster.nodes[0], "home", is_project).await;
     assert!(own.own, "{own:?}");
     let _ = report(&cluster.nodes[0], "home", &[&own], &[]).await.expect("it is noted");
@@ -132,7 +133,7 @@ async fn whoever_waits_for_tasks_does_not_keep_a_commit_out() {
     };
     let (answers, ()) = tokio::join!(futures::future::join_all(waiting), work);
     let sent_away = answers.iter().filter(|answer| answer.is_err()).count();
-    assert_eq!(sent_away, 8, "of 40, 32 may wait");
+    assert_eq!(sent_away, 8, "only 32 of 40 may wait");
     let heard: usize = answers.iter().flatten().map(Vec::len).sum();
-    assert_eq!(heard, 1, "the project, once, when Gerrit had its time to do it: {answers:?}");
+    assert_eq!(heard, 1, "the project's task must be handed out once: {answers:?}");
 }

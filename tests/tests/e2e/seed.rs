@@ -1,4 +1,4 @@
-//! Existing repositories become projects: in parts, over a crash, verified, and open when another site holds them.
+//! Existing repositories become projects: in parts, through a crash, verified, and open once another site has them.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use crate::lockstep;
 
 const MAIN: &str = "refs/heads/main";
 
-/// A repository of the time before Lockstep: a history, branches, and many patch sets upon it.
+/// A repository from before Lockstep: a history, branches, and many patch sets on top.
 fn existing(repository: &Path, patch_sets: usize) {
     let mut options = RepositoryInitOptions::new();
     options.bare(true).mkpath(true).external_template(false).initial_head(MAIN);
@@ -56,7 +56,7 @@ async fn a_site_is_seeded_over_a_crash_and_opens_when_another_holds_it() {
     for (project, patch_sets) in [("All-Projects", 3), ("All-Users", 120), ("tools/build", 700)] {
         existing(&cluster.nodes[0].repository(project), patch_sets);
     }
-    // It is killed in the middle of the third project.
+    // The sidecar is killed in the middle of the third project.
     cluster.nodes[0].start(Some("seed.part:9"));
     cluster.ready().await;
     let (socket, root) = (cluster.nodes[0].socket(), root(&cluster));
@@ -67,7 +67,7 @@ async fn a_site_is_seeded_over_a_crash_and_opens_when_another_holds_it() {
     });
     let _ = cluster.nodes[0].end().await;
     let there = until(async || cluster.nodes[1].repository("tools/build").exists().then_some(())).await;
-    assert!(there.is_some(), "the other site learns of it\n{}", cluster.nodes[1].log_tail());
+    assert!(there.is_some(), "the other site did not learn of the project\n{}", cluster.nodes[1].log_tail());
     let refused = fails(push(&cluster, 1, "tools/build", "early").await);
     assert!(refused.contains("is being seeded"), "{refused}");
     cluster.nodes[0].start(None);
@@ -137,7 +137,7 @@ async fn what_cannot_be_seeded_is_named_and_the_rest_waits_for_it() {
     assert!(fails(wrong).contains("the sidecar's git volume is"));
 }
 
-/// As the delete-project plugin does it: the folder is moved away, then the deletion is asked for.
+/// The delete-project plugin does the same: it moves the folder away, then asks for the deletion.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_that_was_moved_away_is_deleted_everywhere_and_its_name_used_again() {
     let cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
@@ -146,12 +146,12 @@ async fn a_folder_that_was_moved_away_is_deleted_everywhere_and_its_name_used_ag
     let _ = ok(first);
     converged(&cluster, "p").await;
     let [a, b] = [0, 1].map(|at| cluster.nodes[at].repository("p"));
-    // A server that holds the repository open: its pack and its folder, whatever their names become.
+    // This plays a server that holds the repository open: its pack and its folder, even after their names change.
     let held = Repository::open_bare(&a).expect("a repository");
     let folder = std::fs::File::open(&a).expect("a folder");
     std::fs::rename(&a, a.with_file_name("p.17.%project%.git")).expect("moved away");
     let _ = ok(cluster.nodes[0].cli(&["project", "delete", "p", "--yes"]).await);
-    assert!(!a.exists(), "it came back while it was deleted");
+    assert!(!a.exists(), "the repository came back while it was deleted");
     assert!(until(async || (!b.exists()).then_some(())).await.is_some(), "{}", cluster.nodes[1].log_tail());
     cluster.create("p").await;
     let _ = ok(push(&cluster, 1, "p", "other").await);

@@ -1,4 +1,4 @@
-//! One push is one trace over all sites: the spans of both sidecars carry the trace id of the request.
+//! One push is one trace over all sites: the spans of both sidecars have the trace id of the request.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use tokio::time::{Instant, timeout};
 
 use crate::lockstep;
 
-/// What every sidecar sent.
+/// The requests that the collector received, one list entry per request.
 type Received = Arc<Mutex<Vec<Vec<u8>>>>;
 
-/// A collector that keeps what it gets.
+/// Starts a trace collector that keeps everything that it receives.
 async fn collector() -> (SocketAddr, Received) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -33,7 +33,7 @@ async fn collector() -> (SocketAddr, Received) {
     (address, received)
 }
 
-/// Takes requests of one connection; whatever is sent without a pause is one.
+/// Reads the requests of one connection. Bytes that arrive without a pause are one request.
 async fn take(mut stream: TcpStream, keep: Received) {
     loop {
         let mut request = Vec::new();

@@ -1,4 +1,4 @@
-//! Accounts, groups, keys, passwords, configuration and rights: given at one site, in force at the other.
+//! Accounts, groups, keys, passwords, configuration and access rights: changed at one site, and in force at the other.
 
 use lockstep_tests::e2e::gerrit::Sites;
 use lockstep_tests::e2e::gerrit::agree::in_lockstep;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::lockstep;
 
-/// Waits until a call has a status.
+/// Waits until a call returns a status.
 async fn answers(server: &Server, who: Login<'_>, path: &str, status: u16) {
     let came =
         until(async || (server.rest_as(who, "GET", path, &Value::Null).await.status == status).then_some(())).await;
@@ -20,7 +20,7 @@ async fn answers(server: &Server, who: Login<'_>, path: &str, status: u16) {
     }
 }
 
-/// Waits until a list of the REST API has, or has not, something of that name.
+/// Waits until a list of the REST API contains an entry of this name, or no longer does.
 async fn lists(server: &Server, path: &str, name: &str, wanted: bool) {
     let look = async || {
         let list = server.read(path).await;
@@ -42,7 +42,8 @@ async fn what_an_administrator_does_at_one_site_holds_at_the_other() {
     let (a, b) = sites.two();
     let (before, after) = (Login("jo", "one"), Login("jo", "two"));
 
-    // An account, its password and another one. B has looked for both in vain before, so it remembers their absence.
+    // An account, its password, and another password. B has already looked for both without success, so it has cached
+    // their absence.
     assert_eq!(b.rest_as(before, "GET", "/accounts/self", &Value::Null).await.status, 401);
     let jo = json!({"name": "Jo", "email": "jo@example.com", "http_password": "one"});
     let number = a.rest("PUT", "/accounts/jo", &jo).await.json()["_account_id"].clone();
@@ -58,12 +59,12 @@ async fn what_an_administrator_does_at_one_site_holds_at_the_other() {
     assert_eq!(a.rest("PUT", &active, &json!({})).await.status, 201);
     answers(b, after, "/accounts/self", 200).await;
 
-    // An ssh key.
+    // An SSH key.
     let key = Key::give(a, &sites.cluster.scratch("key")).await;
     let admit = until(async || key.opens(b).await.then_some(())).await;
     assert!(admit.is_some(), "{}", b.log_tail());
 
-    // A group, its members, its name. B has answered each question before.
+    // A group, its members, and its name. B has already answered each question before.
     assert_eq!(b.rest("GET", "/groups/crew", &Value::Null).await.status, 404);
     lists(b, "/accounts/jo/groups", "crew", false).await;
     let _ = a.rest("PUT", "/groups/crew", &json!({})).await.json();
@@ -81,7 +82,7 @@ async fn what_an_administrator_does_at_one_site_holds_at_the_other() {
     assert_eq!(a.rest("DELETE", "/groups/crew/members/jo", &json!({})).await.status, 204);
     lists(b, "/accounts/jo/groups", "crew", false).await;
 
-    // A project's configuration, its rights, its parent, its state.
+    // The configuration of a project, its rights, its parent, and its state.
     a.create("p").await;
     answers(b, after, "/projects/p/branches/master", 200).await;
     let _ = a.rest("PUT", "/projects/p/description", &json!({"description": "what it is"})).await.json();

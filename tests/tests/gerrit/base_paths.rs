@@ -1,4 +1,4 @@
-//! Projects below other folders (`repository.*.basePath`), at each site below another one.
+//! Projects below other folders (`repository.*.basePath`), which differ per site.
 
 use lockstep_tests::e2e::gerrit::Sites;
 use lockstep_tests::e2e::gerrit::agree::in_lockstep;
@@ -32,12 +32,12 @@ async fn a_project_lies_below_another_base_path_at_each_site() {
     }
     sites.cluster.ready().await;
 
-    // A Gerrit that was not told would not find what the sidecar makes.
+    // Without the base path, Gerrit would not find the repositories that the sidecar creates, so it must not start.
     let log = sites.servers[1].refuses_to_start().await;
     let why = log.lines().find(|line| line.contains("this Gerrit must not start")).expect("a reason");
     assert!(why.contains("big/* is below") && why.contains(&bases[1].display().to_string()), "{why}");
     for (server, base) in sites.servers.iter_mut().zip(&bases) {
-        // A section without a path is none of the sidecar's business.
+        // The sidecar ignores a section without a path.
         server.set("repository.*.defaultSubmitType", "MERGE_IF_NECESSARY").await;
         server.set("repository.big/*.basePath", &base.display().to_string()).await;
         server.start();
@@ -68,7 +68,7 @@ async fn a_project_lies_below_another_base_path_at_each_site() {
     }
     assert_eq!(in_lockstep(&sites, PROJECT).await, truth);
 
-    // Deleted at one site, it is gone at both, and its name is free.
+    // A project that is deleted at one site is gone at both, and its name is free.
     assert_eq!(b.rest("POST", &format!("{PATH}/test-plugin~delete"), &json!({})).await.status, 204);
     is_there(a, false).await;
     for base in &bases {

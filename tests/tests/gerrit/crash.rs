@@ -1,4 +1,4 @@
-//! A Gerrit or a sidecar dies at any moment, and repositories are collected: in the end each index says what the refs say.
+//! A Gerrit or a sidecar dies at any moment, and repositories are collected. In the end each index matches the refs.
 
 use std::time::Duration;
 
@@ -25,8 +25,8 @@ async fn what_was_committed_is_found_after_a_gerrit_or_a_sidecar_died() {
     in_lockstep(&sites, "p").await;
     let upkeep = Upkeep::of(sites.cluster.nodes.iter().map(|node| node.repository("p")).collect());
 
-    // The site that writes: its Gerrit dies among votes, each time somewhere else between commit, index and answer. What
-    // was indexed in its last minutes dies with it: Lucene writes that later.
+    // The site that writes: its Gerrit dies while users vote, each time at another point between commit, index and
+    // answer. The index entries of its last minutes die with it, because Lucene writes them later.
     for (round, pause) in [40, 350, 777].into_iter().enumerate() {
         let votes = async {
             for n in (1..=6).cycle() {
@@ -36,13 +36,13 @@ async fn what_was_committed_is_found_after_a_gerrit_or_a_sidecar_died() {
                 let _: Answer = sites.servers[0].rest("POST", &path, &vote).await;
             }
         };
-        assert!(timeout(Duration::from_millis(pause), votes).await.is_err(), "nobody stops voting");
+        assert!(timeout(Duration::from_millis(pause), votes).await.is_err(), "the votes must not end before the crash");
         sites.servers[0].kill().await;
         sites.servers[0].run().await;
         in_lockstep(&sites, "p").await;
     }
 
-    // The other site: its Gerrit dies while it hears of commits, its sidecar too.
+    // The other site: its Gerrit dies while it refreshes, and its sidecar too.
     let commented = async |sites: &Sites, text: &str| {
         for n in 1..=6 {
             let path = format!("/changes/p~{n}/revisions/current/review");
@@ -61,7 +61,7 @@ async fn what_was_committed_is_found_after_a_gerrit_or_a_sidecar_died() {
     sites.cluster.ready().await;
     in_lockstep(&sites, "p").await;
 
-    // The wire of a site is cut for a while: its Gerrit refuses, the other goes on; then both are equal.
+    // The site is cut off for a while: its Gerrit refuses writes, and the other one continues. Then both become equal.
     sites.cluster.nodes[1].wire.cut();
     commented(&sites, "b is cut off").await;
     let path = "/changes/p~1/revisions/current/review";

@@ -1,4 +1,5 @@
-//! A site that reaches neither the refdb nor the event log for a while: it reads on, and refuses to write; then it has all.
+//! A site that reaches neither the refdb nor the event log for a while: it still serves reads, and refuses writes.
+//! Afterwards it gets everything.
 
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ async fn a_site_that_was_cut_off_reads_on_and_has_everything_when_it_joins_again
     let node = &sites.cluster.nodes[1];
     node.wire.cut();
     node.streams.cut();
-    // Nothing of what the other site does arrives, a project, an account and a submission among it.
+    // Nothing that the other site does arrives: not a project, an account or a submission.
     a.create("q").await;
     let _ = a.rest("PUT", "/accounts/jo", &json!({"name": "Jo", "http_password": "s3"})).await.json();
     let vote = json!({"labels": {"Code-Review": 2}, "message": "while b is away"});
@@ -44,7 +45,7 @@ async fn a_site_that_was_cut_off_reads_on_and_has_everything_when_it_joins_again
         made.extend(users[0].review("master").await);
     }
     assert_eq!(made.len(), 5);
-    // Meanwhile b reads, and says that it does not write. That is longer than its lease.
+    // Meanwhile b serves reads, and says that it does not write. The cut is longer than b's lease.
     let _ = ok(users[1].git(&["fetch", "origin"]).await);
     assert_eq!(b.find("project:p is:open").await, [1]);
     let refused = b.rest("POST", "/changes/p~1/revisions/current/review", &json!({"message": "at b"})).await;
@@ -67,7 +68,7 @@ async fn a_site_that_was_cut_off_reads_on_and_has_everything_when_it_joins_again
     in_lockstep(&sites, "p").await;
     for listener in &listeners {
         let is_back = |event: &Value| event["comment"].as_str().is_some_and(|text| text.ends_with("b is back"));
-        let heard = listener.hears("that b is back", is_back).await;
+        let heard = listener.hears("the comment that b is back", is_back).await;
         let created = heard.iter().filter(|event| event["type"] == "patchset-created").count();
         let merged = heard.iter().filter(|event| event["type"] == "change-merged").count();
         assert_eq!((created, merged), (7, 1), "{heard:#?}");

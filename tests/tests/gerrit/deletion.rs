@@ -1,4 +1,4 @@
-//! What was deleted at one site is gone at the other, and its name is free.
+//! Objects that are deleted at one site are gone at the other, and their names are free.
 
 use lockstep_tests::e2e::gerrit::Sites;
 use lockstep_tests::e2e::gerrit::agree::in_lockstep;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::lockstep;
 
-/// Waits until a site says that something is, or is not there.
+/// Waits until a site reports that something exists, or that it does not.
 async fn is_there(server: &Server, path: &str, wanted: bool) {
     let status = if wanted { 200 } else { 404 };
     let came = until(async || (server.rest("GET", path, &Value::Null).await.status == status).then_some(())).await;
@@ -25,7 +25,7 @@ async fn branches_changes_and_projects_are_deleted_and_made_again() {
     let _ = a.rest("PUT", "/projects/p", &create).await.json();
     is_there(b, "/projects/p", true).await;
 
-    // A branch, at the one site and at the other.
+    // A branch, deleted at one site and then at the other.
     for round in ["one", "two"] {
         let _ = a.rest("PUT", "/projects/p/branches/x", &json!({"revision": "master"})).await.json();
         is_there(b, "/projects/p/branches/x", true).await;
@@ -46,7 +46,7 @@ async fn branches_changes_and_projects_are_deleted_and_made_again() {
     assert!(gone.is_some(), "{}", a.log_tail());
     in_lockstep(&sites, "p").await;
 
-    // The project, with its changes; its name is used again at the other site, and then deleted there.
+    // The project, with its changes. Its name is used again at the other site, and then deleted there.
     assert_eq!(a.rest("POST", delete, &json!({})).await.status, 204);
     is_there(b, "/projects/p", false).await;
     let empty = until(async || b.find("project:p").await.is_empty().then_some(())).await;
@@ -57,10 +57,11 @@ async fn branches_changes_and_projects_are_deleted_and_made_again() {
     let _ = again.commit("file", "new\n", "A change of the second project").await;
     let number = again.review("master").await;
     let truth = in_lockstep(&sites, "p").await;
-    assert!(!truth.refs.contains_key("refs/changes/01/1/meta"), "nothing of the first project came back: {truth:?}");
+    assert!(!truth.refs.contains_key("refs/changes/01/1/meta"), "a ref of the first project came back: {truth:?}");
     assert_eq!(a.find("project:p").await, number);
 
-    // The sidecar is away: it happens when it is back, and the name is free then. The user is told since 3.12.
+    // The sidecar is down. The deletion happens when it is back, and then the name is free. Gerrit 3.12 and later
+    // report this to the user.
     sites.cluster.nodes[0].kill().await;
     let told = sites.servers[0].rest("POST", delete, &json!({})).await;
     if sites.servers[0].kit.release < (3, 12) {

@@ -1,4 +1,5 @@
-//! Both sites create changes as fast as they can: numbers are unique, every change is found at both, and told of once.
+//! Both sites create changes as fast as they can: numbers are unique, both sites find every change, and each change has
+//! one event.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::lockstep;
 
-/// So many users at each site.
+/// This many users at each site.
 async fn users(sites: &Sites, each: usize) -> Vec<User> {
     let mut users = Vec::new();
     for user in 0..each {
@@ -23,7 +24,7 @@ async fn users(sites: &Sites, each: usize) -> Vec<User> {
     users
 }
 
-/// Each user pushes so many changes, one after the other, and all users at once; the numbers that they were told.
+/// All users push at once, each of them `each` changes, one after the other. Returns the numbers that they were told.
 async fn push_changes(users: &[User], each: usize, round: &str) -> Vec<u32> {
     let pushes = users.iter().enumerate().map(|(who, user)| async move {
         let mut numbers = Vec::new();
@@ -39,7 +40,7 @@ async fn push_changes(users: &[User], each: usize, round: &str) -> Vec<u32> {
     join_all(pushes).await.concat()
 }
 
-/// Changes that are created by REST, at both sites at once.
+/// Creates changes by REST, at both sites at once.
 async fn create_changes(sites: &Sites, count: usize) -> Vec<u32> {
     let creations = (0..count).map(|n| async move {
         let server = &sites.servers[n % sites.servers.len()];
@@ -50,7 +51,7 @@ async fn create_changes(sites: &Sites, count: usize) -> Vec<u32> {
     join_all(creations).await
 }
 
-/// How often each change's first patch set was heard of.
+/// The number of events about each change's first patch set.
 fn heard(listener: &Listener) -> BTreeMap<u64, usize> {
     let mut times = BTreeMap::new();
     for event in listener.heard().iter().filter(|event| event["type"] == "patchset-created") {
@@ -74,7 +75,7 @@ async fn change_numbers_are_unique_when_both_sites_create_at_full_speed() {
     numbers.sort_unstable();
     let all = numbers.len();
     numbers.dedup();
-    assert_eq!((all, numbers.len()), (124, 124), "no number twice: {numbers:?}");
+    assert_eq!((all, numbers.len()), (124, 124), "the numbers must be unique: {numbers:?}");
     in_lockstep(&sites, "p").await;
     for (server, listener) in [a, b].into_iter().zip(&listeners) {
         assert_eq!(server.find("project:p").await, numbers);
@@ -101,7 +102,7 @@ async fn repositories_are_collected_while_both_sites_push_and_submit() {
     let folders = sites.cluster.nodes.iter().flat_map(|node| projects.map(|project| node.repository(project)));
     let upkeep = Upkeep::of(folders.collect());
 
-    // git's own collection is under way all the time; Gerrit's, by ssh and by REST, once and again beside the pushes.
+    // git's own garbage collection runs all the time. Gerrit's runs twice per site, by SSH and by REST.
     let collect = async {
         for server in [a, b, a, b] {
             let output = key.run(server, &["gerrit", "gc", "--all", "--show-progress"]).await;
@@ -117,7 +118,7 @@ async fn repositories_are_collected_while_both_sites_push_and_submit() {
         let voted = async || (server.rest("POST", &path, &vote).await.status == 200).then_some(());
         assert!(lockstep_tests::e2e::until(voted).await.is_some(), "{}", server.log_tail());
     }
-    // One change of each user: they are of one file each, and of one base.
+    // One change per user can be submitted: all changes of a user touch the same file, from the same base.
     let mut submitted = 0;
     for (at, number) in numbers.iter().step_by(8).enumerate() {
         let answer = sites.servers[at % 2].rest("POST", &format!("/changes/p~{number}/submit"), &json!({})).await;

@@ -1,4 +1,4 @@
-//! What a user was told "not known" of, and was done, has the events that it would have had.
+//! A request may be answered as "not known" although it was done. Its events are delivered as usual.
 
 use lockstep_tests::e2e::gerrit::Sites;
 use lockstep_tests::e2e::gerrit::between::{Between, Loss};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::lost::{ALWAYS, lossy};
 
-/// What is done to a change by REST, in this order: method, path below the change, body.
+/// Operations on a change by REST, in this order: method, path below the change, body.
 fn acts() -> [(&'static str, &'static str, Value); 16] {
     let good = json!({"message": "good", "labels": {"Code-Review": 1}});
     let better = json!({"message": "better", "labels": {"Code-Review": 2}});
@@ -34,7 +34,7 @@ fn acts() -> [(&'static str, &'static str, Value); 16] {
     ]
 }
 
-/// Does everything to a change; the answers are lost, or they are not.
+/// Does every operation on a change. With `between`, their answers are lost.
 async fn do_all(server: &Server, user: &User, number: u32, between: Option<&Between>) {
     let lose = || between.inspect(|between| between.lose(Loss::Answer, ALWAYS));
     let is_lost = |what: &str| {
@@ -63,8 +63,7 @@ async fn do_all(server: &Server, user: &User, number: u32, between: Option<&Betw
     }
 }
 
-/// Something is said at the first site, and its answers are lost; before the site gives up, somebody says something at
-/// the other one.
+/// A comment at the first site loses its answers. Before that site gives up, another comment is made at the other site.
 async fn overtaken(sites: &Sites, between: &Between, listeners: &[Listener; 2]) {
     let (a, b) = sites.two();
     let path = "/changes/p~1/revisions/1/review";
@@ -72,7 +71,7 @@ async fn overtaken(sites: &Sites, between: &Between, listeners: &[Listener; 2]) 
     let (early, late) = (json!({"message": "early"}), json!({"message": "late"}));
     let other = async {
         let there = until(async || b.read("/changes/p~1/messages").await.to_string().contains("early").then_some(()));
-        assert!(there.await.is_some(), "it was done");
+        assert!(there.await.is_some(), "the first comment must be committed");
         let _ = b.rest("POST", path, &late).await.json();
     };
     let (unknown, ()) = tokio::join!(a.rest("POST", path, &early), other);
@@ -89,13 +88,13 @@ async fn overtaken(sites: &Sites, between: &Between, listeners: &[Listener; 2]) 
     }
 }
 
-/// Waits until the index shows a change as it is: what comes next builds on it.
+/// Waits until the index shows a change as it is now, because the next operation builds on that.
 async fn settled(server: &Server, number: u32) {
     let fresh = until(async || (server.find(&format!("change:{number}")).await == [number]).then_some(())).await;
     assert!(fresh.is_some(), "change {number} is not found");
 }
 
-/// What an event says of a change, without what differs between two changes.
+/// The content of an event about a change, without the parts that differ between two changes.
 fn gist(event: &Value) -> String {
     let mut gist = format!("{} {}", event["type"], event["patchSet"]["number"]);
     for who in ["author", "uploader", "submitter", "changer", "editor", "abandoner", "restorer", "adder", "reviewer"] {
@@ -109,7 +108,7 @@ fn gist(event: &Value) -> String {
     gist + &votes.concat()
 }
 
-/// What was heard of a change: its own events in their order, and those of its refs, sorted.
+/// The received events of a change: its own ones in their order, and those of its refs, sorted.
 fn heard(listener: &Listener, number: u32) -> [Vec<String>; 2] {
     let folder = format!("refs/changes/{:02}/{number}/", number % 100);
     let all = listener.heard();

@@ -1,5 +1,5 @@
-//! What is said between a Gerrit and its sidecar is lost: what a user asked for is done once, or he is told that it is not
-//! known; and index, refs and events say what really happened.
+//! Calls between a Gerrit and its sidecar are lost. A user's request is then done once, or the user is told that its
+//! outcome is not known. Index, refs and events match what really happened.
 
 use lockstep_tests::e2e::gerrit::Sites;
 use lockstep_tests::e2e::gerrit::agree::in_lockstep;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::lockstep;
 
-/// More than a call is repeated in its patience.
+/// More losses than the retries of a call within its timeout.
 pub const ALWAYS: usize = 10_000;
 const REVIEW: &str = "/changes/p~1/revisions/current/review";
 
@@ -21,7 +21,7 @@ async fn comment(server: &Server, text: &str) -> Answer {
     server.rest("POST", REVIEW, &json!({"message": text})).await
 }
 
-/// How often the first change has a message.
+/// The number of times that the first change has a message.
 async fn said(server: &Server, text: &str) -> usize {
     let messages = server.read("/changes/p~1/messages").await;
     let texts = messages.as_array().into_iter().flatten().filter_map(|message| message["message"].as_str());
@@ -36,13 +36,13 @@ fn is_push(event: &Value, name: &str) -> bool {
     event["type"] == "patchset-created" && event["change"]["subject"] == name
 }
 
-/// How often a listener heard of a comment, and of a push.
+/// The number of events for a comment, and for a push, that a listener received.
 fn told(listener: &Listener, name: &str) -> [usize; 2] {
     let heard = listener.heard();
     [is_comment, is_push].map(|is_it| heard.iter().filter(|event| is_it(event, name)).count())
 }
 
-/// A site behind a wire that loses what is said, and the other one.
+/// A site whose calls to its sidecar can be lost, and another site.
 struct Scene<'a> {
     sites: &'a Sites,
     between: &'a Between,
@@ -50,13 +50,13 @@ struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    /// Commits a change that is named so.
+    /// Commits a change with this name.
     async fn change(&self, name: &str) {
         self.user.at("master").await;
         let _ = self.user.commit("file", &format!("{name}\n"), name).await;
     }
 
-    /// One answer, or one request, is lost: nobody notices.
+    /// One answer, or one request, is lost. The user does not notice.
     async fn one_is_lost(&self) {
         let mut numbers = Vec::new();
         for (loss, name) in [(Loss::Answer, "lost answer"), (Loss::Request, "lost request")] {
@@ -72,29 +72,31 @@ impl Scene<'_> {
         in_lockstep(self.sites, "p").await;
     }
 
-    /// Everything of a kind is lost, at a comment and at a push: the user is told that it is not known.
+    /// All answers, or all requests, are lost, for a comment and for a push. The user is told that the outcome is not
+    /// known.
     async fn all_are_lost(&self, loss: Loss, name: &str) {
         self.between.lose(loss, ALWAYS);
         let unknown = comment(&self.sites.servers[0], name).await;
-        assert!(self.between.mend() > 1, "it is asked again");
+        assert!(self.between.mend() > 1, "the call must be repeated");
         assert_eq!(unknown.status, 503, "{unknown:?}");
         assert!(unknown.text.contains("not known yet whether this was committed"), "{unknown:?}");
         in_lockstep(self.sites, "p").await;
         self.change(name).await;
         self.between.lose(loss, ALWAYS);
         let unknown = fails(self.user.push("refs/for/master").await);
-        assert!(self.between.mend() > 1, "it is asked again");
+        assert!(self.between.mend() > 1, "the call must be repeated");
         assert!(unknown.contains("not known yet whether this was committed"), "{unknown}");
         in_lockstep(self.sites, "p").await;
     }
 
-    /// What became of it all, at both sites.
+    /// Checks the final state at both sites.
     async fn ends(&self, listeners: &[Listener; 2]) {
         let (a, b) = self.sites.two();
         assert_eq!(comment(a, "the end").await.status, 200);
         in_lockstep(self.sites, "p").await;
         for (server, listener) in [a, b].into_iter().zip(listeners) {
-            // Of what the user was told that it is not known, the events come when it is known. The last push was repeated.
+            // If the user was told that the outcome is not known, the events come once it is known. The last push was
+            // repeated.
             let rows = [
                 ("lost answer", 1, [1, 1]),
                 ("lost request", 1, [1, 1]),
@@ -102,7 +104,7 @@ impl Scene<'_> {
                 ("all requests lost", 0, [0, 1]),
             ];
             for fits in [is_comment, is_push] {
-                let _ = listener.hears("what was done", |event| fits(event, "all answers lost")).await;
+                let _ = listener.hears("the unknown request", |event| fits(event, "all answers lost")).await;
             }
             let _ = listener.hears("the end", |event| is_comment(event, "the end")).await;
             for (text, times, events) in rows {
@@ -115,7 +117,7 @@ impl Scene<'_> {
     }
 }
 
-/// Two sites, and who stands between the first one's Gerrit and its sidecar.
+/// Two sites, and a proxy between the first site's Gerrit and its sidecar.
 pub async fn lossy() -> (Sites, Between) {
     let mut sites = Sites::start(lockstep(), &["a-0", "b-0"]).await;
     let between = Between::before(&sites.cluster.nodes[0].socket(), &sites.cluster.scratch("between.sock"));
@@ -138,12 +140,12 @@ async fn an_answer_that_is_lost_is_asked_for_again_or_said_to_be_unknown() {
     scene.one_is_lost().await;
 
     scene.all_are_lost(Loss::Answer, "all answers lost").await;
-    assert_eq!(b.find("project:p").await.len(), 3, "it was done");
+    assert_eq!(b.find("project:p").await.len(), 3, "the push must be committed");
     let again = fails(scene.user.push("refs/for/master").await);
     assert!(again.contains("no new changes"), "{again}");
 
     scene.all_are_lost(Loss::Request, "all requests lost").await;
-    assert_eq!(b.find("project:p").await.len(), 3, "it was not done");
+    assert_eq!(b.find("project:p").await.len(), 3, "the push must not be committed");
     assert_eq!(scene.user.review("master").await.len(), 1);
     scene.ends(&listeners).await;
 }

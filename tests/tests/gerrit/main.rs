@@ -1,5 +1,5 @@
-//! Real Gerrits with the bridge, each beside its sidecar, driven as users do. They need a war and a virtual machine, so
-//! `make gerrit-e2e` runs them, and `make test` the one that goes through everything once.
+//! Real Gerrits with the bridge, each beside its sidecar, used as users do. They need Gerrit's war and a Java virtual
+//! machine, so `make gerrit-e2e` runs them. `make test` runs only the one that covers everything once.
 
 mod administration;
 mod base_paths;

@@ -56,7 +56,7 @@ async fn accounts_groups_branches_and_tags_are_committed_and_gc_is_harmless() {
     let truth = in_lockstep(&sites, "p").await;
     let collected = gerrit.rest("POST", "/projects/p/gc", &json!({})).await;
     assert_eq!(collected.status, 200, "{collected:?}");
-    assert_eq!(in_lockstep(&sites, "p").await, truth, "gc changes no value");
+    assert_eq!(in_lockstep(&sites, "p").await, truth, "gc must not change a value");
     let names: Vec<&str> = truth.refs.keys().map(String::as_str).collect();
     assert_eq!(names, ["refs/heads/next", "refs/meta/config", "refs/tags/v1"]);
     assert_eq!(truth.head.as_deref(), Some("refs/heads/next"));
@@ -83,7 +83,7 @@ async fn without_its_sidecar_a_gerrit_reads_and_says_why_it_does_not_write() {
     sites.cluster.nodes[0].start(None);
     sites.cluster.ready().await;
     let again = async || user.push("refs/for/master").await.status.success().then_some(());
-    assert!(until(again).await.is_some(), "pushes go on");
+    assert!(until(again).await.is_some(), "pushes must succeed again");
     let _ = sites.servers[0].rest("PUT", "/projects/q", &create).await.json();
     in_lockstep(&sites, "p").await;
 }

@@ -1,4 +1,4 @@
-//! A change from its push at one site to its submission at another, as its reviewers and a CI server see it.
+//! A change, from its push at one site to its submission at another, as its reviewers and a CI server see it.
 
 use lockstep_tests::e2e::gerrit::Sites;
 use lockstep_tests::e2e::gerrit::agree::in_lockstep;
@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 
 use crate::lockstep;
 
-/// Kinds of events, in the order in which they were heard, of one change.
+/// The types of the received events of one change, in order.
 fn of_change(heard: &[Value], number: u32) -> Vec<&str> {
     let events = heard.iter().filter(|event| event["change"]["number"] == number);
     events.filter_map(|event| event["type"].as_str()).collect()
 }
 
-/// The one that `make test` runs: creation, review over two sites, search, events.
+/// `make test` runs this one. It covers creation, a review over two sites, search and events.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Gerrit: make gerrit-e2e"]
 async fn a_change_is_reviewed_over_two_sites_as_in_one() {
@@ -26,7 +26,7 @@ async fn a_change_is_reviewed_over_two_sites_as_in_one() {
     a.create("tools/build").await;
     let used =
         until(async || (b.rest("GET", "/projects/tools%2Fbuild", &Value::Null).await.status == 200).then_some(()));
-    assert!(used.await.is_some(), "the project can be used at the other site");
+    assert!(used.await.is_some(), "the project did not become usable at the other site");
 
     // Three patch sets at A, a vote and a comment at B.
     let user = sites.user(0, "tools/build").await;
@@ -50,7 +50,7 @@ async fn a_change_is_reviewed_over_two_sites_as_in_one() {
         "comments": {"file": [{"line": 1, "message": "three?", "unresolved": false}]}});
     let _ = b.rest("POST", "/changes/1/revisions/current/review", &vote).await.json();
 
-    // Submitted at A; found at both by what they are now.
+    // The change is submitted at A. Both sites then find it by its new state.
     let voted = until(async || (a.find("label:Code-Review=2").await == [1]).then_some(())).await;
     assert!(voted.is_some(), "{}", a.log_tail());
     assert_eq!(a.read("/changes/1/comments").await["file"][0]["message"], "three?");
@@ -58,7 +58,7 @@ async fn a_change_is_reviewed_over_two_sites_as_in_one() {
     let merged = until(async || (b.find("is:merged").await == [1] && b.find("is:open").await.is_empty()).then_some(()));
     assert!(merged.await.is_some(), "{}", b.log_tail());
 
-    // A chain of 20 changes in one push, and one of more refs than one write of the refdb takes.
+    // A chain of 20 changes in one push, and a chain with more refs than one write of the refdb takes.
     let mut chain = Vec::new();
     for links in [20, 60] {
         user.at("master").await;
@@ -73,7 +73,7 @@ async fn a_change_is_reviewed_over_two_sites_as_in_one() {
     assert_ne!(truth.refs.get("refs/heads/master"), Some(&first), "the third patch set was submitted");
     assert_eq!(b.find("project:tools/build is:open").await, chain);
 
-    // What a CI server at B heard: everything once, in order, and never before it was there.
+    // A CI server at B received every event once, in order, and never before the commit could be fetched.
     let last = chain.last().copied().expect("a change");
     let heard = listener.hears("the end of the chain", |event| {
         event["type"] == "patchset-created" && event["change"]["number"] == last
@@ -105,7 +105,7 @@ async fn drafts_are_private_and_survive_a_site() {
     in_lockstep(&sites, "p").await;
     assert_eq!(b.read("/changes/p~1/drafts").await["file"][0]["message"], "hm");
     let of_jo = b.rest_as(Login("jo", "s3"), "GET", "/changes/p~1/drafts", &Value::Null);
-    assert_eq!(of_jo.await.json(), json!({}), "nobody sees another one's drafts");
+    assert_eq!(of_jo.await.json(), json!({}), "a user must not see the drafts of another user");
 
     sites.servers[0].kill().await;
     sites.cluster.nodes[0].kill().await;

@@ -1,5 +1,5 @@
-//! Two sites, one release apart for a while: each is upgraded while the other one serves, and nobody is in anybody's way.
-//! `make gerrit-e2e-rolling FROM=3.12.0 TO=3.13.5` runs it.
+//! Two sites that are one release apart for a while. Each is upgraded while the other one serves, without disturbing
+//! users. `make gerrit-e2e-rolling FROM=3.12.0 TO=3.13.5` runs it.
 
 use lockstep_tests::e2e::gerrit::agree::in_lockstep;
 use lockstep_tests::e2e::gerrit::rest::{ADMIN, Login};
@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::lockstep;
 
-/// From each site: a change of two patch sets that the other one comments and votes on and that its own one submits, an
-/// account that logs in at the other, a branch, and a change that stays open.
+/// From each site: a change of two patch sets, on which the other site comments and votes, and which its own site
+/// submits; an account that logs in at the other site; a branch; and a change that stays open.
 async fn work_in_both_directions(sites: &Sites, users: &[User; 2], round: &str) {
     for (from, to) in [(0, 1), (1, 0)] {
         let (home, other) = (&sites.servers[from], &sites.servers[to]);
@@ -34,7 +34,7 @@ async fn work_in_both_directions(sites: &Sites, users: &[User; 2], round: &str) 
         let name = format!("{round}-{from}");
         let account = json!({"name": name, "http_password": "secret"});
         let _ = home.rest("PUT", &format!("/accounts/{name}"), &account).await.json();
-        // What 3.13 takes for a password is a token, which older releases do not know.
+        // From 3.13 on, Gerrit stores passwords as tokens, which older releases do not know.
         let takes_it = home.kit.release < (3, 13) || other.kit.release >= (3, 13);
         let (who, path) = if takes_it { (Login(&name, "secret"), "self") } else { (ADMIN, name.as_str()) };
         let is_there = async || {
@@ -66,14 +66,14 @@ async fn two_sites_are_upgraded_one_after_the_other() {
     let users = [sites.user(0, "p").await, sites.user(1, "p").await];
     work_in_both_directions(&sites, &users, "old").await;
 
-    // As Gerrit wants it before any rolling upgrade.
+    // Gerrit requires this setting before any rolling upgrade.
     for server in &mut sites.servers {
         server.set("gerrit.experimentalRollingUpgrade", "true").await;
         server.stop().await;
         server.run().await;
     }
 
-    // Site B goes first; site A serves on.
+    // Site B is upgraded first, while site A serves.
     sites.servers[1].stop().await;
     let user = sites.user_named("meanwhile", 0, "p").await;
     let _ = user.commit("meanwhile", "one\n", "While b is upgraded").await;
@@ -84,7 +84,7 @@ async fn two_sites_are_upgraded_one_after_the_other() {
     sites.servers[1].run().await;
     in_lockstep(&sites, "p").await;
 
-    // Both releases beside each other, listeners at each.
+    // Both releases run beside each other, with listeners at each site.
     let listeners = sites.listeners(&key).await;
     work_in_both_directions(&sites, &users, "mixed").await;
     for listener in &listeners {
@@ -95,11 +95,11 @@ async fn two_sites_are_upgraded_one_after_the_other() {
         listener.was_told_well();
     }
     drop(listeners);
-    // The one of the older release comes back, too, after it died.
+    // The Gerrit of the older release also starts again after it died.
     sites.servers[0].kill().await;
     sites.servers[0].run().await;
 
-    // Then site A.
+    // Then site A is upgraded.
     sites.servers[0].stop().await;
     sites.servers[0].upgrade(&next).await;
     sites.servers[0].run().await;

@@ -1,4 +1,4 @@
-//! A Gerrit that does not belong here does not start, and says why.
+//! A Gerrit that does not belong to the installation does not start, and says why.
 
 use lockstep_tests::e2e::behind;
 use lockstep_tests::e2e::gerrit::Sites;
@@ -21,11 +21,12 @@ async fn a_site_that_was_initialised_apart_is_refused_with_the_reason() {
     let why = log.lines().find(|line| line.contains("this Gerrit must not start")).expect("a reason");
     assert!(why.contains("serverId"), "{why}");
 
-    // The one that was born from the first site starts still.
+    // The site that was copied from the first one still starts.
     sites.servers[1].run().await;
 }
 
-/// No two releases that there are have another one, so the next one's `init` is played.
+/// No two available releases differ in their schema version, so the test writes what the `init` of a later release
+/// would.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Gerrit: make gerrit-e2e"]
 async fn a_schema_version_that_init_raised_reaches_every_site_and_stops_those_that_roll_not() {
@@ -38,9 +39,9 @@ async fn a_schema_version_that_init_raised_reaches_every_site_and_stops_those_th
     sites.servers[1].set("gerrit.experimentalRollingUpgrade", "true").await;
     sites.servers[1].run().await;
     let truth = converged(&sites.cluster, "All-Projects").await;
-    assert_eq!(truth.refs.get(VERSION), Some(&raised), "it is committed, and at both sites");
+    assert_eq!(truth.refs.get(VERSION), Some(&raised), "the version must be committed and applied at both sites");
 
-    // The other one serves on; it comes back when it was told that releases differ, and not otherwise.
+    // The running one serves on. It starts again only with the setting that allows different releases.
     sites.servers[0].create("p").await;
     in_lockstep(&sites, "p").await;
     sites.servers[0].kill().await;

@@ -1,4 +1,5 @@
-//! A Gerrit without the bridge, at a site that hears from another one: its sidecar tells it by REST what to look at.
+//! A Gerrit without the bridge, at a site that applies commits of another one: its sidecar sends it refresh tasks by
+//! REST.
 
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::gerrit::rest::{ADMIN, Login};
@@ -12,7 +13,8 @@ use serde_json::{Value, json};
 
 use crate::lockstep;
 
-/// As whom the sidecar calls the stock Gerrit: no administrator by `init`, but a user with the rights that docs name.
+/// The account with which the sidecar calls the stock Gerrit: not an administrator, but a user with the rights that the
+/// docs list.
 const SERVICE: Login<'_> = Login("sidecar", "of-b");
 /// A developer.
 const JO: Login<'_> = Login("jo", "pass");
@@ -21,13 +23,13 @@ const JO: Login<'_> = Login("jo", "pass");
 struct Pair {
     home: Server,
     stock: Server,
-    /// The service user's password.
+    /// The path of the service user's password file.
     secret: std::path::PathBuf,
     cluster: Cluster,
 }
 
 impl Pair {
-    /// Starts both.
+    /// Starts both sites.
     async fn start(is_replica: bool) -> Self {
         let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
         let mut home = Server::found(&Kit::from_env(), &cluster.nodes[0], &cluster.scratch("gerrit-0")).await;
@@ -62,7 +64,7 @@ impl Pair {
         Self { home, stock, secret, cluster }
     }
 
-    /// Waits until nothing is due at the stock Gerrit, and nothing failed on the way.
+    /// Waits until no refresh is due at the stock Gerrit, and checks that none failed.
     async fn is_told_everything(&self) {
         let clear = async || {
             let refresh = self.cluster.nodes[1].status().await?.refresh?;
@@ -72,7 +74,7 @@ impl Pair {
     }
 }
 
-/// A group with the capabilities that `docs/operations.md` asks for, and a user in it.
+/// Creates a group with the capabilities that `docs/operations.md` lists, and a user in it.
 async fn make_service_user(home: &Server) {
     let account = json!({"name": "Sidecar of b", "http_password": SERVICE.1});
     let _ = home.rest("PUT", &format!("/accounts/{}", SERVICE.0), &account).await.json();
@@ -83,12 +85,12 @@ async fn make_service_user(home: &Server) {
     let _ = home.rest("POST", "/projects/All-Projects/access", &given).await.json();
 }
 
-/// A rule that hides a project from a group.
+/// An access rule that hides a project from a group.
 fn hidden_from(group: &str) -> Value {
     json!({"add": {"refs/*": {"permissions": {"read": {"rules": {group: {"action": "BLOCK"}}}}}}})
 }
 
-/// Waits until somebody is answered with this by a server.
+/// Waits until a server gives a user an answer for which `is_it` holds.
 async fn shows_to(who: Login<'_>, server: &Server, path: &str, what: &str, is_it: impl Fn(u16, &str) -> bool) {
     let look = async || {
         let answer = server.rest_as(who, "GET", path, &Value::Null).await;
@@ -100,7 +102,7 @@ async fn shows_to(who: Login<'_>, server: &Server, path: &str, what: &str, is_it
     }
 }
 
-/// Waits until a server answers the administrator's question with this.
+/// Waits until a server gives the administrator JSON for which `is_it` holds.
 async fn shows(server: &Server, path: &str, what: &str, is_it: impl Fn(&Value) -> bool) {
     let is_json = |status: u16, text: &str| {
         let json = serde_json::from_str(text.trim_start_matches(")]}'")).unwrap_or(Value::Null);
@@ -109,12 +111,12 @@ async fn shows(server: &Server, path: &str, what: &str, is_it: impl Fn(&Value) -
     shows_to(ADMIN, server, path, what, is_json).await;
 }
 
-/// Whether a list has something of that name.
+/// Whether a list contains an entry of this name.
 fn lists(name: &str) -> impl Fn(&Value) -> bool {
     move |json| json.as_array().is_some_and(|all| all.iter().any(|one| one["name"] == name))
 }
 
-/// How many changes a query finds.
+/// Whether a query finds this many changes.
 fn found(count: usize) -> impl Fn(&Value) -> bool {
     move |json| json.as_array().is_some_and(|changes| changes.len() == count)
 }
@@ -125,7 +127,7 @@ async fn a_gerrit_without_the_bridge_follows_by_rest() {
     let pair = Pair::start(false).await;
     let (home, stock, cluster) = (&pair.home, &pair.stock, &pair.cluster);
 
-    // A project, a change, a vote, its submission. The stock site has looked for the project in vain before.
+    // A project, a change, a vote, and a submission. The stock site has already looked for the project without success.
     shows_to(ADMIN, stock, "/projects/tools%2Fp", "nothing yet", |status, _| status == 404).await;
     home.create("tools/p").await;
     shows(stock, "/projects/tools%2Fp", "the project", |json| json["name"] == "tools/p").await;
@@ -144,8 +146,8 @@ async fn a_gerrit_without_the_bridge_follows_by_rest() {
     let _ = home.rest("POST", &format!("{change}/submit"), &json!({})).await.json();
     shows(stock, "/changes/?q=project:tools%2Fp+status:merged", "the submission", found(1)).await;
 
-    // An account with its password, a group and its members, configuration, a right. Each was asked for before.
-    shows_to(JO, stock, "/accounts/self", "nobody yet", |status, _| status == 401).await;
+    // An account with its password, a group and its members, configuration, and a right. Each was asked for before.
+    shows_to(JO, stock, "/accounts/self", "no account yet", |status, _| status == 401).await;
     let jo = json!({"name": "Jo", "email": "jo@example.com", "http_password": JO.1});
     let _ = home.rest("PUT", "/accounts/jo", &jo).await.json();
     shows_to(JO, stock, "/accounts/self", "the account", |status, text| status == 200 && text.contains("Jo")).await;
@@ -163,7 +165,7 @@ async fn a_gerrit_without_the_bridge_follows_by_rest() {
     assert_eq!(home.rest("DELETE", "/groups/crew/members/jo", &json!({})).await.status, 204);
     shows_to(JO, stock, branch, "what is not hidden any more", |status, _| status == 200).await;
 
-    // A change that is deleted leaves the index.
+    // A deleted change leaves the index.
     let _ = user.commit("file", "gone\n", "Gone").await;
     let gone = user.review("master").await[0];
     shows(stock, query, "the change", found(1)).await;
@@ -171,7 +173,7 @@ async fn a_gerrit_without_the_bridge_follows_by_rest() {
     shows(stock, query, "no change", found(0)).await;
     pair.is_told_everything().await;
 
-    // A wrong password: what is due stays, and the status says why.
+    // With a wrong password, due refreshes stay due, and the status says why.
     std::fs::write(&pair.secret, "wrong\n").expect("a password");
     user.at("master").await;
     let _ = user.commit("file", "two\n", "Second").await;
@@ -183,7 +185,7 @@ async fn a_gerrit_without_the_bridge_follows_by_rest() {
     };
     assert!(until(told).await.is_some(), "{:?}", cluster.nodes[1].status().await);
     std::fs::write(&pair.secret, SERVICE.1).expect("a password");
-    shows(stock, query, "the second change, once it may", found(1)).await;
+    shows(stock, query, "the second change, once the password is right", found(1)).await;
     pair.is_told_everything().await;
 }
 
@@ -199,7 +201,7 @@ async fn a_replica_without_the_bridge_shows_what_is_new_and_cannot_be_told() {
     let first = user.commit("file", "one\n", "First").await;
     let number = user.review("master").await[0];
 
-    // The change can be fetched, by somebody whom the replica did not know before: it looks into the refs itself.
+    // A user whom the replica did not know before can fetch the change: the replica reads the refs itself.
     let url = format!("http://{}:{}@{}/a/tools/p", JO.0, JO.1, replica.http);
     let folder = cluster.scratch("fetched.git");
     let _ = ok(git(&cluster.scratch(""), &["init", "-q", "--bare", &folder.display().to_string()]).await);
@@ -209,7 +211,7 @@ async fn a_replica_without_the_bridge_shows_what_is_new_and_cannot_be_told() {
     assert!(fetched.is_some(), "{:?}\n{}", fetch().await, replica.log_tail());
     assert_eq!(ok(git(&folder, &["rev-parse", "FETCH_HEAD"]).await), first);
 
-    // It has no REST API, so nothing that it keeps can be told; the status says so.
+    // A replica has no REST API, so its caches cannot be refreshed. The status says so.
     assert_eq!(replica.rest("GET", "/config/server/version", &Value::Null).await.status, 404);
     let told = async || {
         let refresh = cluster.nodes[1].status().await?.refresh?;

@@ -1,4 +1,5 @@
-//! Two Gerrits of two sites that both write: numbers stay unique, of two one wins, and both end as one.
+//! Two Gerrits of two sites, which both write: change numbers stay unique, one of two competing pushes wins, and both
+//! sites end up equal.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +19,7 @@ async fn both_sites_write_and_hold_the_same() {
     in_lockstep(&sites, "p").await;
     let users = [sites.user(0, "p").await, sites.user(1, "p").await];
 
-    // Change numbers stay unique while both create changes.
+    // Change numbers stay unique while both sites create changes.
     let mut numbers: [Vec<u32>; 2] = Default::default();
     for round in 0..3 {
         for (user, site) in users.iter().zip(["a", "b"]) {
@@ -32,7 +33,7 @@ async fn both_sites_write_and_hold_the_same() {
     assert_eq!(all.len(), 6, "{numbers:?}");
     in_lockstep(&sites, "p").await;
 
-    // Each site votes on and submits the other one's first change; the branch moves twice.
+    // Each site votes on the other's first change and submits it. The branch moves twice.
     for (server, theirs) in [b, a].into_iter().zip(&numbers) {
         let change = format!("/changes/p~{}", theirs[0]);
         let vote = json!({"labels": {"Code-Review": 2}});

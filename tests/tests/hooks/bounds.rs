@@ -1,4 +1,4 @@
-//! The API's bound on concurrent work: what comes above it is told so, and nothing of it happens.
+//! The API's bound on concurrent requests: excess requests are rejected with a reason, and have no effect.
 
 use std::io::{Read, Write};
 use std::num::NonZeroUsize;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fake::{Fake, MAIN, Site, fails, git, ok, value};
 
-/// A fake that works on two requests at most, and on none to its end before it is let.
+/// A fake sidecar that takes two requests at most, and finishes none before the gate lets it.
 struct Jam {
     _folder: tempfile::TempDir,
     socket: PathBuf,
@@ -49,7 +49,7 @@ fn send(socket: &Path, line: &str, body: &str) -> UnixStream {
     let mut stream = UnixStream::connect(socket).unwrap();
     let length = body.len();
     let head = format!("{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n");
-    // In one piece: who is turned away is so before the body was read.
+    // Sent in one piece, because an excess request is rejected before its body is read.
     stream.write_all(format!("{head}content-length: {length}\r\n\r\n{body}").as_bytes()).unwrap();
     stream
 }
@@ -70,20 +70,20 @@ async fn what_comes_above_the_bound_is_told_to_try_again() {
     for part in ["works on 2 requests", "api.most_requests", "nothing was changed", "\"retry\":true"] {
         assert!(refused.contains(part), "no {part:?} in {refused}");
     }
-    // Its body is not waited for: whoever sends none is told so, too.
+    // A caller that never sends its body is rejected too.
     let mut silent = UnixStream::connect(&jam.socket).unwrap();
     write!(silent, "PUT /v1/projects/p HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\nconnection: close\r\n\r\n")
         .unwrap();
     assert!(answer(silent).starts_with("HTTP/1.1 503"));
-    assert!(answer(send(&jam.socket, "GET /v1/status", "")).starts_with("HTTP/1.1 200"), "looking goes on");
+    assert!(answer(send(&jam.socket, "GET /v1/status", "")).starts_with("HTTP/1.1 200"), "status is still read");
     jam.gate.notify_one();
     jam.gate.notify_one();
     for stream in first {
         assert!(answer(stream).starts_with("HTTP/1.1 200"));
     }
     jam.gate.notify_one();
-    assert!(answer(jam.submit("c")).starts_with("HTTP/1.1 200"), "the same request is taken later");
-    assert_eq!(jam.fake.requests.lock().len(), 3, "what was refused never arrived");
+    assert!(answer(jam.submit("c")).starts_with("HTTP/1.1 200"), "the same request must be accepted later");
+    assert_eq!(jam.fake.requests.lock().len(), 3, "a rejected request must not arrive");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,7 +100,7 @@ async fn work_counts_until_it_has_ended_though_its_caller_hung_up() {
         jam.gate.notify_one();
         answer(jam.submit("c")).starts_with("HTTP/1.1 200").then_some(())
     };
-    until(taken).await.expect("there is room when the work has ended");
+    until(taken).await.expect("a request must be accepted once the work has ended");
 }
 
 #[tokio::test(flavor = "multi_thread")]

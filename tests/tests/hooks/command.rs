@@ -1,4 +1,4 @@
-//! The command line: what it asks of the sidecar, and its exit codes.
+//! The command line: its requests to the sidecar, and its exit codes.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ async fn update_ref_commits_refuses_and_says_which_by_its_exit_code() {
     assert_eq!(code(&stale), Some(3));
     assert!(fails(stale).contains("the ref is"));
     assert_eq!(code(&run(&["refs/heads/x", "nonsense"])), Some(2));
-    assert_eq!(code(&run(&["main", &new])), Some(2), "a short name is no ref");
+    assert_eq!(code(&run(&["main", &new])), Some(2), "a short name is not a ref");
     site.shutdown.cancel();
     let away = Site::unserved().lockstep(&[&update[..], &[MAIN, &new]].concat());
     assert_eq!(code(&away), Some(1));
@@ -37,7 +37,7 @@ async fn projects_and_their_head() {
     assert_eq!(code(&site.lockstep(&["project", "create", "a/b"])), Some(3));
     ok(site.lockstep(&["head", "set", "--project", "a/b", MAIN]));
     assert_eq!(head().as_deref(), Some(MAIN));
-    assert_eq!(code(&site.lockstep(&["project", "delete", "a/b"])), Some(2), "it wants --yes");
+    assert_eq!(code(&site.lockstep(&["project", "delete", "a/b"])), Some(2), "the command needs --yes");
     ok(site.lockstep(&["project", "delete", "a/b", "--yes"]));
     assert_eq!(head(), None);
 }

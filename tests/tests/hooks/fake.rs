@@ -21,22 +21,22 @@ pub const LOCKSTEP: &str = env!("CARGO_BIN_EXE_lockstep-under-test");
 
 pub const MAIN: &str = "refs/heads/main";
 
-/// A commit stage that moves refs with git, and remembers.
+/// A commit stage that moves refs with git, and keeps its requests.
 #[derive(Default)]
 pub struct Fake {
     repository: PathBuf,
     pub requests: Mutex<Vec<RefTransactionRequest>>,
-    /// Refs that it refuses, and why.
+    /// Refs that it refuses, with the reasons.
     pub refuse: Mutex<BTreeMap<String, String>>,
-    /// While there is one, a batch waits for it before it begins.
+    /// While this is set, a batch waits for it before it begins.
     pub gate: Mutex<Option<Arc<Notify>>>,
-    /// Told when a batch has ended.
+    /// Notified when a batch has ended.
     pub done: Notify,
     pub projects: Mutex<BTreeMap<ProjectName, RefName>>,
-    /// The git volume that it claims to have.
+    /// The git volume that it reports as its own.
     pub root: Mutex<Option<String>>,
     pub base_paths: Mutex<Vec<BasePath>>,
-    /// What its refdb holds, when that is not what the repository shows.
+    /// The refs of its refdb, if they differ from those of the repository.
     pub refdb: Mutex<Option<BTreeMap<String, Oid>>>,
 }
 
@@ -189,7 +189,7 @@ impl Inspection for Fake {
 }
 
 impl Site {
-    /// A bare repository with two branches and a tag, a clone, and (then) the bridge; served by the fake.
+    /// A bare repository with two branches and a tag, a clone, and then the bridge. The fake serves it.
     pub async fn new() -> Self {
         let mut site = Self::unserved();
         site.serve().await;
@@ -233,7 +233,7 @@ impl Site {
         self.folder.path().join("run/api.sock")
     }
 
-    /// The command, in the site's folder, speaking to the site's socket.
+    /// Runs the command in the site's folder, against the site's socket.
     pub fn lockstep(&self, args: &[&str]) -> Output {
         let mut command = quiet(Command::new(LOCKSTEP), self.folder.path());
         command.args(args).env("LOCKSTEP_SOCKET", self.socket()).output().unwrap()
@@ -243,12 +243,12 @@ impl Site {
         git(&self.work(), &[&["push", "origin"], args].concat())
     }
 
-    /// Every ref of the bare repository and its value.
+    /// Every ref of the bare repository, with its value.
     pub fn refs(&self) -> String {
         ok(git(&self.bare(), &["for-each-ref", "--format=%(refname) %(objectname)"]))
     }
 
-    /// A new commit in the clone, on no branch of the bare repository.
+    /// Makes a commit in the clone, which is on no branch of the bare repository.
     pub fn commit(&self) -> String {
         ok(git(&self.work(), &["commit", "-q", "--allow-empty", "-m", "more"]));
         ok(git(&self.work(), &["rev-parse", "HEAD"])).trim().to_owned()
@@ -264,7 +264,7 @@ pub fn git(folder: &Path, args: &[&str]) -> Output {
     quiet(Command::new("git"), folder).args(args).output().unwrap()
 }
 
-/// A command that sees nothing of the machine's own git configuration.
+/// Shields a command from the machine's own git configuration.
 fn quiet(mut command: Command, folder: &Path) -> Command {
     command.current_dir(folder).env("HOME", folder).env("GIT_CONFIG_NOSYSTEM", "1").env("LC_ALL", "C");
     for who in ["AUTHOR", "COMMITTER"] {
@@ -273,14 +273,14 @@ fn quiet(mut command: Command, folder: &Path) -> Command {
     command
 }
 
-/// Standard output of a command that must succeed.
+/// The standard output of a command that must succeed.
 pub fn ok(output: Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Standard error of a command that must fail.
+/// The standard error of a command that must fail.
 pub fn fails(output: Output) -> String {
-    assert!(!output.status.success(), "it succeeded: {}", String::from_utf8_lossy(&output.stdout));
+    assert!(!output.status.success(), "it should fail: {}", String::from_utf8_lossy(&output.stdout));
     String::from_utf8(output.stderr).unwrap()
 }

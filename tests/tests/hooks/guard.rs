@@ -1,8 +1,10 @@
-//! The guard: every row of the table of what git's `reference-transaction` hook sees.
+//! The guard: one test per row of the table of the inputs of git's `reference-transaction` hook.
+
+use lockstep::clients::git_hooks::guard;
 
 use crate::fake::{MAIN, Site, fails, git, ok, value};
 
-/// Each of these would move a ref behind Lockstep's back.
+/// Each of these commands would move a ref behind Lockstep's back.
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_that_bypass_lockstep_are_refused() {
     for packed in [false, true] {
@@ -34,7 +36,7 @@ async fn writes_that_bypass_lockstep_are_refused() {
     }
 }
 
-/// A deletion of a ref that is packed and loose with the same value looks like the pruning of `pack-refs`.
+/// The deletion of a ref that is packed and loose with the same value looks like the pruning by `pack-refs`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_of_a_ref_that_is_packed_and_loose_is_refused() {
     let site = Site::unserved();
@@ -64,7 +66,7 @@ async fn maintenance_passes_and_keeps_every_ref() {
     .into_iter()
     .enumerate()
     {
-        // Loose over packed (main), loose alone (fresh), packed alone (old, v1).
+        // The refs are loose over packed (main), loose only (fresh), and packed only (old, v1).
         site.commit();
         ok(site.push(&["main", &format!("main:refs/heads/fresh{round}")]));
         assert!(site.bare().join(MAIN).exists());
@@ -72,7 +74,7 @@ async fn maintenance_passes_and_keeps_every_ref() {
         ok(git(&site.bare(), &command));
         assert_eq!(site.refs(), before, "{command:?}");
         if command[0] == "gc" || command == ["pack-refs", "--all"] {
-            assert!(!site.bare().join(MAIN).exists(), "{command:?} pruned nothing, so that it tests nothing");
+            assert!(!site.bare().join(MAIN).exists(), "{command:?} pruned nothing, so it tests nothing");
         }
     }
     ok(git(&site.bare(), &["fsck", "--strict"]));
@@ -92,14 +94,14 @@ async fn what_changes_no_value_and_what_is_local_passes() {
     assert!(listed.contains(MAIN) && !listed.contains("refs/lockstep"), "{listed}");
 }
 
-/// Newer git reports `symbolic-ref`; the form of its line is the same in all of them.
+/// Newer releases of git report `symbolic-ref`. The form of the line is the same in all of them.
 #[tokio::test]
 async fn head_has_a_command_of_its_own() {
     let site = Site::unserved();
     let zero = "0".repeat(40);
     let decide = |input: String, state: &'static str| {
         let bare = site.bare();
-        async move { lockstep::clients::git_hooks::guard::decide(&bare, || "tools/build".to_owned(), state, &input).await }
+        async move { guard::decide(&bare, || "tools/build".to_owned(), state, &input).await }
     };
     let moved = format!("{zero} ref:refs/heads/old HEAD\n");
     let text = decide(moved.clone(), "prepared").await.unwrap_err().to_string();

@@ -1,5 +1,5 @@
-//! The outside of a sidecar: real git with the real hooks, the command line and the API, against a commit stage
-//! that is a fake (it moves the refs with git, and remembers what it was asked).
+//! The outer interface of a sidecar: real git with the real hooks, the command line and the API, over a fake commit
+//! stage, which moves the refs with git and keeps its requests.
 
 mod bounds;
 mod command;

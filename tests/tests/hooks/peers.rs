@@ -1,4 +1,4 @@
-//! Objects from a peer over HTTP: real repositories, a real socket, the real listeners.
+//! Objects from a peer over HTTP: real repositories, a real socket, and the real listeners.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fake::Fake;
 
-/// More than any pack here is long.
+/// A limit above the size of every pack here.
 const MOST: u64 = 1 << 30;
 
-/// A sidecar that gives the fixture's origin; its socket, its TCP address and its token file.
+/// Starts a sidecar that serves the fixture's origin. Returns its addresses: the socket, and TCP with a token file.
 async fn serve(fixture: &LocalFixture, folder: &Path) -> [Address; 2] {
     let (socket, token) = (folder.join("run/api.sock"), folder.join("token"));
     let tokens = TokenFile::ensure(token.clone(), &SeededEntropy::new(7)).unwrap();
@@ -38,7 +38,7 @@ async fn fixture() -> LocalFixture {
     fixture
 }
 
-/// A text that does not compress: a pack of several of them is too large for memory.
+/// A text that does not compress. A pack of several of them is too large for memory.
 fn noise(seed: u64) -> String {
     let dice = SeededEntropy::new(seed);
     (0..50_000).map(|_| format!("{:016x}", lockstep::base::clock::Entropy::next(&dice))).collect()
@@ -61,7 +61,7 @@ async fn what_a_peer_has_arrives_whole_by_socket_and_by_tcp() {
         fixture.replica().ingest(&project(), &packs, &[want], &haves).await.unwrap();
         assert!(fixture.is_complete(&project(), want));
         haves.push(want);
-        assert!(peer.objects(&project(), &[want], &haves).await.unwrap().is_empty(), "nothing more is needed");
+        assert!(peer.objects(&project(), &[want], &haves).await.unwrap().is_empty(), "nothing may be missing any more");
     }
 }
 
@@ -95,12 +95,12 @@ async fn a_pack_above_the_limit_is_dropped_while_it_arrives() {
     let [socket, _] = serve(&fixture, folder.path()).await;
     let spill = folder.path().join("spill");
     std::fs::create_dir(&spill).unwrap();
-    // Below and above what is kept in memory.
+    // Packs below and above the limit for memory.
     for (most, want) in [(100, small), (1_200_000, large)] {
         let peer = HttpPeer::new("origin".into(), socket.clone(), spill.clone(), most);
         let refused = peer.objects(&project(), &[want], &[]).await.unwrap_err();
         assert!(matches!(&refused, PeerError::NotNow(why) if why.contains(&format!("{most} bytes"))), "{refused}");
-        assert_eq!(std::fs::read_dir(&spill).unwrap().count(), 0, "nothing of it is left on the disk");
+        assert_eq!(std::fs::read_dir(&spill).unwrap().count(), 0, "no file may be left on the disk");
     }
     let peer = HttpPeer::new("origin".into(), socket, spill, MOST);
     assert!(peer.objects(&project(), &[large], &[]).await.unwrap()[0].len() > 1_200_000);

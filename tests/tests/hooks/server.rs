@@ -1,4 +1,4 @@
-//! The API's listeners: tokens, limits, errors, callers that hang up; and the health listener.
+//! The listeners of the API: tokens, limits, errors, and callers that hang up. Also the health listener.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fake::{Fake, Site, value};
 
-/// One request, and the whole answer as text.
+/// Sends one request, and returns the whole answer as text.
 fn ask(address: SocketAddr, head: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     let length = body.len();
@@ -56,7 +56,7 @@ async fn tcp_wants_a_token_of_the_file_as_it_is_now() {
     std::fs::write(folder.path().join("token"), "second\n").unwrap();
     assert!(status(&token).starts_with("HTTP/1.1 401"));
     std::fs::remove_file(folder.path().join("token")).unwrap();
-    assert!(status("second").starts_with("HTTP/1.1 503"), "a file that cannot be read admits nobody");
+    assert!(status("second").starts_with("HTTP/1.1 503"), "an unreadable token file must admit no caller");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,7 +133,7 @@ async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("run/api.sock");
     drop(BoundApi::bind(&socket, None).await.unwrap());
-    assert!(socket.exists(), "a closed listener leaves its file");
+    assert!(socket.exists(), "a closed listener must leave its file");
     let live = BoundApi::bind(&socket, None).await.unwrap();
     assert_eq!(std::fs::metadata(socket.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
     assert!(matches!(BoundApi::bind(&socket, None).await, Err(BindError::InUse(_))));
@@ -147,14 +147,14 @@ async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
 fn readiness_names_the_latches_that_are_closed() {
     let bound = BoundHealth::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let address = bound.address().unwrap();
-    let (latches, [born, drained]) = Latches::new(["born", "predecessors drained"]);
+    let (latches, [born, drained]) = Latches::new(["joined", "predecessors drained"]);
     let shutdown = CancellationToken::new();
     let thread = bound.spawn(latches, Arc::new(|| "lockstep_up 1\n".to_owned()), shutdown.clone()).unwrap();
     let get = |path: &str| ask(address, &format!("GET {path} HTTP/1.1"), "");
     born.open();
     let answer = get("/readyz");
     assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("waiting for: predecessors drained\n"), "{answer}");
-    assert!(!answer.contains("born"));
+    assert!(!answer.contains("joined"));
     drained.open();
     assert!(get("/readyz").starts_with("HTTP/1.1 200"));
     born.close();

@@ -15,7 +15,7 @@ fn node(name: &str) -> NodeId {
     name.parse().unwrap()
 }
 
-/// A transaction whose pack is none, by a node that is none of the world's.
+/// A transaction of an unknown node, whose pack is garbage.
 fn bad() -> Transaction {
     let command = Command {
         key: "refs/heads/bad".parse().unwrap(),
@@ -63,7 +63,7 @@ fn bad_content_that_was_committed_holds_back_its_ref_and_no_journal() {
             let nodes = story.world.backend.refdb().registry.nodes().await.unwrap();
             nodes.iter().all(|record| record.low_water.get(&lane) == Some(&Seq(1)))
         };
-        story.until("every node's mark passes what it holds in quarantine", past).await;
+        story.until("every node's mark passes the quarantined transaction", past).await;
         for one in story.world.nodes() {
             let quarantined = story.world.volume(&one).unwrap().store().quarantined().unwrap();
             assert_eq!(quarantined.keys().collect::<Vec<_>>(), [&bad.id.to_string()], "{one}");
@@ -75,7 +75,7 @@ fn bad_content_that_was_committed_holds_back_its_ref_and_no_journal() {
             let shows = |one: &NodeId| story.world.volume(one).unwrap().refs(&p0()).len() == 1;
             story.world.nodes().iter().all(shows)
         };
-        story.until("other refs go on", shown).await;
+        story.until("other refs are still applied", shown).await;
     });
 }
 
@@ -96,7 +96,7 @@ fn a_damaged_copy_is_set_aside_and_the_truth_is_taken_from_the_journal() {
         story.world.append_raw(&truth.site, "p0", damaged.encode()).await;
         let volume = story.world.volume(&node(other)).unwrap();
         let shown = async || volume.refs(&p0()).values().any(|oid| *oid == object);
-        story.until("the truth is shown before it is published", shown).await;
+        story.until("the true commit is applied before it is published", shown).await;
         let names: Vec<String> = volume.store().quarantined().unwrap().into_keys().collect();
         assert!(names.len() == 1 && names[0].starts_with(&format!("{}/copy-", truth.id)), "{names:?}");
         story.world.faults.cut(&node(origin), Seam::EventLog, None);
@@ -112,8 +112,8 @@ fn a_retry_whose_first_try_cannot_be_looked_up_is_unknown() {
         story.push(at, "one", &p0(), ("refs/heads/b0", None, Some(one))).await.unwrap();
         story.push(at, "two", &p0(), ("refs/heads/b0", Some(one), Some(two))).await.unwrap();
         story.converge().await;
-        // Another process does not remember the first try: only the journal does.
-        assert!(story.world.crash(&node(at)), "it was up");
+        // After the restart, the node does not remember the first try. Only the journal knows it.
+        assert!(story.world.crash(&node(at)), "the node must be up");
         story.start(at).await;
         story.world.faults.bar(&node(at), Some("slot"));
         let retry = story.push(at, "one", &p0(), ("refs/heads/b0", None, Some(one))).await.unwrap();

@@ -1,4 +1,4 @@
-//! Stories of stream events. That each is heard once, after its refs and not at its origin is what the watch judges.
+//! Stories of stream events. The watch judges that each event is delivered once, after its refs, and not at its origin.
 
 use lockstep_proto::announcement::{AnnounceRequest, StreamEvent};
 use lockstep_proto::bridge::Outcome;
@@ -13,7 +13,7 @@ fn p0() -> ProjectName {
     "p0".parse().unwrap()
 }
 
-/// Pushes a change's first meta commit through a node, and posts an event of it there.
+/// Pushes a change's first meta commit through a node, and posts an event about it there.
 async fn comment(story: &Story, node: &str, id: &str) -> Oid {
     let object = story.object(node, &p0());
     let response = story.push(node, &format!("push-{id}"), &p0(), (META, None, Some(object))).await.unwrap();
@@ -22,7 +22,7 @@ async fn comment(story: &Story, node: &str, id: &str) -> Oid {
     object
 }
 
-/// Posts an event of this version of the change's meta ref.
+/// Posts an event about this version of the change's meta ref.
 async fn announce(story: &Story, node: &str, id: &str, version: Version) {
     let project = story.world.watch.known().facts.projects[&p0()].clone();
     let name: RefName = META.parse().unwrap();
@@ -42,7 +42,8 @@ async fn announce(story: &Story, node: &str, id: &str, version: Version) {
     story.world.watch.posted(id);
 }
 
-/// The commit is in the refdb and cannot be placed at its node, nor at another one that has the version before.
+/// The commit is in the refdb, but its refs cannot be moved at its own node, nor at another one that has the version
+/// before.
 #[test]
 fn an_event_of_a_commit_that_cannot_be_read_yet_is_heard_behind_that_commit() {
     tell(async |story| {
@@ -67,7 +68,7 @@ fn an_event_of_a_commit_that_cannot_be_read_yet_is_heard_behind_that_commit() {
     });
 }
 
-/// How many nodes have heard events, summed over them.
+/// The number of deliveries of events, each node counted once per event.
 fn heard(story: &Story) -> u64 {
     story.world.watch.known().events.counts()[1]
 }
@@ -80,7 +81,7 @@ fn a_sidecar_that_is_killed_at_each_moment_after_its_answer_loses_no_event() {
             comment(story, origin, "e").await;
             story.pass(wait_ms).await;
             for node in [origin, other] {
-                assert!(story.world.crash(&node.parse().unwrap()), "it was up");
+                assert!(story.world.crash(&node.parse().unwrap()), "the node must be up");
             }
             for node in [origin, other] {
                 story.start(node).await;
@@ -116,7 +117,7 @@ fn what_a_node_took_while_the_event_log_was_away_is_heard_when_it_is_back() {
         story.world.faults.cut(&origin.parse().unwrap(), Seam::EventLog, Some(Cut::Answers));
         comment(story, origin, "e").await;
         story.pass(5_000).await;
-        assert!(story.world.crash(&origin.parse().unwrap()), "it was up");
+        assert!(story.world.crash(&origin.parse().unwrap()), "the node must be up");
         story.world.faults.cut(&origin.parse().unwrap(), Seam::EventLog, None);
         story.start(origin).await;
         story.converge().await;

@@ -1,5 +1,5 @@
-//! The simulator with the real node: determinism first, then seeds without a injected bug, then every injected bug.
-//! `docs/simulator.md` says which ingredient and which checker exposes which bug.
+//! The simulator with the real node: first determinism, then seeds without an injected bug, then every injected bug.
+//! `docs/simulator.md` lists the conditions and the checker that expose each bug.
 
 mod content;
 mod events;
@@ -12,9 +12,10 @@ mod seeding;
 use lockstep::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use lockstep_tests::sim::{Scenario, bugs, simulate};
 
-/// Seeds of the run without a injected bug, unless `LOCKSTEP_SIM_SEEDS` says how many, from `LOCKSTEP_SIM_SEED` on.
+/// The number of seeds without an injected bug. `LOCKSTEP_SIM_SEEDS` overrides it, and `LOCKSTEP_SIM_SEED` sets the
+/// first seed.
 const GOOD_SEEDS: u64 = 6;
-/// Seeds within which a injected bug must show.
+/// The number of seeds within which an injected bug must be found.
 const BUG_SEEDS: u64 = 30;
 
 #[test]
@@ -52,7 +53,7 @@ fn a_calm_world_commits_and_converges() {
     }
 }
 
-/// A number that `make sim` sets.
+/// A number from an environment variable that `make sim` sets.
 fn set(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
@@ -88,14 +89,14 @@ fn an_expelled_node_reconciles_before_it_is_ready() {
     }
 }
 
-/// InjectedBugs a bug and runs seeds until a checker objects: the first one that does must be one of the bug's own.
+/// Injects a bug and runs seeds until a checker objects. The first violated property must be one of the bug's own.
 fn finds(bug: InjectedBug) {
     let failure = (1..=BUG_SEEDS)
         .find_map(|seed| simulate(seed, Scenario::for_bug(bug), InjectedBugs::only(bug)).err())
         .unwrap_or_else(|| panic!("{bug:?} was not found within {BUG_SEEDS} seeds"));
     let properties = bugs::of(bug).properties;
     assert!(properties.contains(&failure.violation.property), "{bug:?} must violate {properties:?}: {failure}");
-    // The same seed without the bug is good: it was the bug that was found.
+    // The same seed without the bug has no violation, so it was the bug that was found.
     let clean = simulate(failure.seed, Scenario::for_bug(bug), InjectedBugs::default());
     assert!(
         clean.is_ok(),
@@ -112,7 +113,7 @@ fn the_documentation_names_the_property_that_finds_each_injected_bug() {
     assert_eq!(bugs::FOUND.map(|found| found.bug), InjectedBug::ALL);
 }
 
-/// One test a injected bug.
+/// One test per injected bug.
 macro_rules! bugs {
     ($($test:ident: $bug:ident,)*) => {
         $(#[test]

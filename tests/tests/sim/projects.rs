@@ -35,7 +35,7 @@ fn a_node_that_is_behind_does_not_delete_the_successor() {
         let deletion = async { story.delete(other, "delete", &p0()).await };
         let cut = async {
             story
-                .until("it knows that the project closes", async || {
+                .until("the node knows that the project is closing", async || {
                     story.state(&p0()) == "closing#1" && acknowledged(story, behind).await
                 })
                 .await;
@@ -49,13 +49,13 @@ fn a_node_that_is_behind_does_not_delete_the_successor() {
     });
 }
 
-/// Found by the simulator: the barrier was asked about the step before `closing`, which everybody knew.
+/// Found by the simulator: the barrier asked about the step before `closing`, which every node knew.
 #[test]
 fn a_deletion_whose_first_step_is_not_shown_here_waits_for_it() {
     tell(async |story| {
         let (own, other) = ("muc-1-0", "blr-1-0");
         story
-            .until("everybody says that it knows the project", async || {
+            .until("every node has acknowledged the project", async || {
                 let mut know = true;
                 for one in story.world.nodes() {
                     know &= acknowledged(story, one.as_str()).await;
@@ -64,7 +64,7 @@ fn a_deletion_whose_first_step_is_not_shown_here_waits_for_it() {
             })
             .await;
         story.world.faults.pause(&node(other), true);
-        // The deleting node cannot place its own first step at once.
+        // The deleting node cannot move the refs of its own first step at once.
         story.world.faults.bar(&node(own), Some("announce"));
         let deletion = async { story.delete(own, "delete", &p0()).await };
         let mended = async {
@@ -85,7 +85,7 @@ fn a_deletion_whose_first_step_is_not_shown_here_waits_for_it() {
 fn a_newborn_incarnation_learns_what_closed_while_it_was_away() {
     tell(async |story| {
         let (away, other) = ("eu-aws-1", "blr-1-0");
-        assert!(story.world.crash(&node(away)), "it was up");
+        assert!(story.world.crash(&node(away)), "the node must be up");
         assert_eq!(story.delete(other, "delete", &p0()).await.outcome, Outcome::Committed);
         story.world.faults.cut(&node(away), Seam::EventLog, Some(Cut::Requests));
         story.world.start(&node(away)).await;
@@ -142,7 +142,7 @@ fn what_is_late_of_a_deleted_project_is_skipped() {
         story.converge().await;
         let late: Vec<_> = {
             let known = story.world.watch.known();
-            // Without the step before it, which is forgotten here.
+            // The late transaction comes without the one before it, which is forgotten here.
             let second = known.facts.transactions.values().filter(|one| one.request_id == "two");
             second.map(|one| (one.site.clone(), one.encode())).collect()
         };
@@ -171,7 +171,7 @@ fn head_is_not_said_to_be_set_where_the_node_is_behind() {
         };
         story.world.faults.cut(&node(behind), Seam::EventLog, Some(Cut::Requests));
         assert_eq!(set(other, "there", "refs/heads/b1").await, Outcome::Committed);
-        // This node still shows what is asked for, and nobody else does.
+        // This node still shows the wanted target, and no other node does.
         assert_eq!(set(behind, "back", "refs/heads/b0").await, Outcome::Committed);
         story.world.faults.cut(&node(behind), Seam::EventLog, None);
         story.converge().await;
@@ -185,7 +185,7 @@ fn head_is_not_said_to_be_set_where_the_node_is_behind() {
 #[test]
 fn an_idle_node_that_was_fenced_notices() {
     tell(async |story| {
-        // Idle lanes settle first; then there is nothing to write any more.
+        // First the settled marks of idle lanes are written. After that the node has nothing left to write.
         story.pass(20_000).await;
         story.world.set_role(&"muc-1".parse().unwrap(), Role::Fenced).await;
         let noticed = async || story.world.trace.tail(2_000).iter().any(|line| line.contains("muc-1-0 is fenced"));

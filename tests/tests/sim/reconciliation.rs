@@ -13,14 +13,14 @@ fn node(name: &str) -> NodeId {
     name.parse().unwrap()
 }
 
-/// Whether the refdb's record of a node names no volume, because it reconciles.
+/// Whether the refdb's record of a node names no volume, because the node reconciles.
 async fn reconciles(story: &Story, name: &str) -> bool {
     let nodes = story.world.backend.refdb().registry.nodes().await.unwrap();
     nodes.iter().any(|record| record.node == node(name) && record.volume.ends_with(" reconciles"))
 }
 
-/// Found by `sim --losses --seed 20`: two nodes that had lost their disks waited for each other's objects for ever, because
-/// each published what it had committed before only after it had reconciled.
+/// Found by `sim --losses --seed 20`: two nodes that had lost their disks waited for each other's objects for ever.
+/// Each of them published its earlier commits only after it had reconciled.
 #[test]
 fn a_node_publishes_what_it_committed_before_it_asks_its_peers() {
     tell(async |story| {
@@ -30,11 +30,11 @@ fn a_node_publishes_what_it_committed_before_it_asks_its_peers() {
         story.converge().await;
         let refdb = story.world.backend.refdb();
         let collected = async || refdb.journal.slot(&txn.slot).await == Ok(SlotState::Empty);
-        story.until("the journal is collected: who reconciles needs its peers", collected).await;
+        story.until("the journal is collected, so a node that reconciles needs its peers", collected).await;
         story.world.faults.cut(&node(lost), Seam::EventLog, Some(Cut::Requests));
         let own = story.object(lost, &p0());
         story.push(lost, "own", &p0(), ("refs/heads/b1", None, Some(own))).await.unwrap();
-        assert!(story.world.lose_disk(&node(lost)), "it was up");
+        assert!(story.world.lose_disk(&node(lost)), "the node must be up");
         story.world.faults.cut(&node(lost), Seam::EventLog, None);
         story.start(lost).await;
         story.converge().await;
@@ -48,23 +48,23 @@ fn a_reconciliation_that_a_crash_cut_short_begins_again() {
         let object = story.object(cut, &p0());
         story.push(cut, "a", &p0(), ("refs/heads/b0", None, Some(object))).await.unwrap();
         let dice = lockstep_tests::sim::dice::Dice::new(1, "power cut");
-        assert!(story.world.power_cut(&node(cut), &dice), "it was up");
-        // It cannot even say that it reconciles, and dies on the way.
+        assert!(story.world.power_cut(&node(cut), &dice), "the node must be up");
+        // The node cannot even record that it reconciles, and dies meanwhile.
         story.world.faults.cut(&node(cut), Seam::RefDb, Some(Cut::Requests));
         story.world.start(&node(cut)).await;
         story.pass(3_000).await;
-        assert!(story.world.crash(&node(cut)), "it was up");
+        assert!(story.world.crash(&node(cut)), "the node must be up");
         story.world.faults.cut(&node(cut), Seam::RefDb, None);
         story.world.start(&node(cut)).await;
-        story.until("it reconciles", async || reconciles(story, cut).await).await;
-        story.until("it is ready", async || story.life(cut).node.is_ready()).await;
+        story.until("the node reconciles", async || reconciles(story, cut).await).await;
+        story.until("the node is ready", async || story.life(cut).node.is_ready()).await;
         assert!(!reconciles(story, cut).await);
-        // Once it is done, it is done.
-        assert!(story.world.crash(&node(cut)), "it was up");
+        // A reconciliation that is done is not repeated.
+        assert!(story.world.crash(&node(cut)), "the node must be up");
         story.world.start(&node(cut)).await;
         while !story.life(cut).node.is_ready() {
             story.pass(1).await;
-            assert!(!reconciles(story, cut).await, "it reconciles again, for nothing");
+            assert!(!reconciles(story, cut).await, "the node reconciles again without need");
         }
         story.converge().await;
     });

@@ -1,4 +1,4 @@
-//! Stories of a Gerrit that must look again.
+//! Stories of a Gerrit that must refresh.
 
 use lockstep_proto::ProjectName;
 use lockstep_proto::bridge::Outcome;
@@ -9,7 +9,7 @@ fn p0() -> ProjectName {
     "p0".parse().unwrap()
 }
 
-/// What the index of a node's Gerrit has of a subject.
+/// The document of a subject in the index of a node's Gerrit.
 fn found(story: &Story, node: &str, subject: &Subject) -> Option<String> {
     let gerrit = story.world.gerrit(&node.parse().unwrap()).unwrap();
     gerrit.shows().0.get(subject).cloned()
@@ -24,7 +24,7 @@ fn a_gerrit_whose_sidecar_is_killed_at_each_moment_looks_in_the_end() {
             story.push(origin, "first", &p0(), ("refs/changes/01/1/meta", None, Some(object))).await.unwrap();
             story.pass(wait_ms).await;
             for node in [origin, other] {
-                assert!(story.world.crash(&node.parse().unwrap()), "it was up");
+                assert!(story.world.crash(&node.parse().unwrap()), "the node must be up");
             }
             for node in [origin, other] {
                 story.start(node).await;
@@ -47,8 +47,8 @@ fn a_project_that_is_deleted_and_made_again_leaves_nothing_of_its_first_life_in_
         story.push(origin, "first", &p0(), ("refs/changes/01/1/meta", None, Some(object))).await.unwrap();
         story.converge().await;
         assert!(found(story, other, &change).is_some());
-        // The other one is away, and hears of both at once.
-        assert!(story.world.crash(&other.parse().unwrap()), "it was up");
+        // The other node is down, and then gets both transactions at once.
+        assert!(story.world.crash(&other.parse().unwrap()), "the node must be up");
         let deletion = async { story.delete(origin, "delete", &p0()).await };
         let back = async {
             story.pass(500).await;
@@ -70,9 +70,9 @@ fn a_gerrit_that_loses_what_it_acknowledged_gets_it_again() {
         let branch = Subject::Branch { project: p0(), name: "refs/heads/b1".parse().unwrap() };
         let object = story.object(origin, &p0());
         story.push(origin, "first", &p0(), ("refs/heads/b1", None, Some(object))).await.unwrap();
-        story.until("it is found", async || found(story, other, &branch).is_some()).await;
+        story.until("the branch is indexed", async || found(story, other, &branch).is_some()).await;
         story.world.gerrit(&other.parse().unwrap()).unwrap().crash(&story.world);
-        assert_eq!(found(story, other, &branch), None, "its disk did not have it");
+        assert_eq!(found(story, other, &branch), None, "the index entry must be lost with the process");
         story.converge().await;
         assert!(found(story, other, &branch).is_some());
     });
@@ -82,8 +82,8 @@ fn a_gerrit_that_loses_what_it_acknowledged_gets_it_again() {
 fn changes_that_become_one_task_are_all_found_and_those_that_are_gone_are_not() {
     tell(async |story| {
         let (origin, other) = ("muc-1-0", "blr-1-0");
-        // The other one is away until there is more than it may hold one by one.
-        assert!(story.world.crash(&other.parse().unwrap()), "it was up");
+        // The other node is down until there are more changes than it may queue one by one.
+        assert!(story.world.crash(&other.parse().unwrap()), "the node must be up");
         let mut last = None;
         for number in 1..=30 {
             let (id, name) = (format!("change {number}"), format!("refs/changes/{number:02}/{number}/meta"));
@@ -96,7 +96,7 @@ fn changes_that_become_one_task_are_all_found_and_those_that_are_gone_are_not() 
         story.converge().await;
         let all = Subject::Changes { project: p0() };
         let told = story.world.trace.text().lines().any(|line| line.contains(other) && line.contains("Changes {"));
-        assert!(told, "nothing was put together: there is no {all}");
+        assert!(told, "no task for all changes was made: {all}");
         for number in 1..=30 {
             let change = Subject::Change { project: p0(), number };
             assert_eq!(found(story, other, &change).is_some(), number < 30, "{change}");

@@ -1,4 +1,4 @@
-//! Requests whose answer was lost, and what may be asked of them afterwards.
+//! Requests whose answer was lost, and later look-ups of their outcome.
 
 use std::fmt::Debug;
 use std::str::FromStr;
@@ -25,17 +25,17 @@ fn what_is_looked_up_is_found_after_a_restart_and_at_every_node() {
         let first = (BRANCH, None, Some(one));
         story.push(AT, "one", &p0(), first).await.unwrap();
         story.world.faults.bar(&name(AT), Some("slot"));
-        assert_eq!(story.look_up(AT, "one", &p0(), first).await, Outcome::Committed, "it is remembered");
+        assert_eq!(story.look_up(AT, "one", &p0(), first).await, Outcome::Committed, "the node must remember it");
         story.world.faults.bar(&name(AT), None);
         story.push(AT, "two", &p0(), (BRANCH, Some(one), Some(two))).await.unwrap();
         story.converge().await;
-        assert!(story.world.crash(&name(AT)), "it was up");
+        assert!(story.world.crash(&name(AT)), "the node must be up");
         story.start(AT).await;
         for node in [AT, "blr-1-0"] {
             assert_eq!(story.look_up(node, "one", &p0(), first).await, Outcome::Committed, "{node}");
         }
         story.world.faults.bar(&name(AT), Some("slot"));
-        assert_eq!(story.look_up(AT, "one", &p0(), first).await, Outcome::Unknown, "it cannot be read");
+        assert_eq!(story.look_up(AT, "one", &p0(), first).await, Outcome::Unknown, "the slot cannot be read");
         story.world.faults.bar(&name(AT), None);
     });
 }
@@ -48,7 +48,7 @@ fn what_is_looked_up_is_not_tried() {
         let shown = || story.world.volume(&name(AT)).unwrap().refs(&p0());
         assert_eq!(story.look_up(AT, "never", &p0(), never).await, Outcome::Unknown);
         assert!(!shown().contains_key(&name(BRANCH)), "{:?}", shown());
-        // Somebody else's commit of the very same step is not this request's.
+        // Another request's commit of the very same step does not count for this one.
         story.push(AT, "other", &p0(), never).await.unwrap();
         assert_eq!(story.look_up(AT, "never", &p0(), never).await, Outcome::Unknown);
         story.push(AT, "next", &p0(), (BRANCH, Some(one), Some(two))).await.unwrap();
@@ -56,6 +56,6 @@ fn what_is_looked_up_is_not_tried() {
         assert_eq!(shown()[&name(BRANCH)], two);
         assert_eq!(story.look_up(AT, "other", &name("nowhere"), never).await, Outcome::Unknown);
         let local = ("refs/cache-automerge/ab/cd", None, Some(one));
-        assert_eq!(story.look_up(AT, "local", &p0(), local).await, Outcome::Unknown, "no refdb knows of it");
+        assert_eq!(story.look_up(AT, "local", &p0(), local).await, Outcome::Unknown, "it is not in the refdb");
     });
 }

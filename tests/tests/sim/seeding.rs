@@ -18,7 +18,7 @@ fn old() -> ProjectName {
     "old".parse().unwrap()
 }
 
-/// A repository that was there before Lockstep came: a history, branches, and many refs beside them. Its tip.
+/// Makes a repository from before Lockstep: a history, branches, and many other refs. Returns its tip.
 async fn existing(story: &Story) -> Oid {
     let volume = story.world.volume(&node(AT)).unwrap();
     let repositories = volume.repositories();
@@ -51,7 +51,7 @@ async fn seed(story: &Story, at: &str, alone: bool, wait_ms: u64) -> SeedRespons
     seeding.seed(&old(), SeedRequest { alone, wait_ms }).await.expect("an answer")
 }
 
-/// Why a push to the project is refused at a node; nothing when it is not.
+/// The reason why a node refuses a push to the project. None if it accepts the push.
 async fn refused(story: &Story, at: &str, id: &str) -> Option<RefusalCode> {
     let branch = format!("refs/heads/{id}");
     let object = story.object(at, &old());
@@ -65,7 +65,7 @@ fn a_seed_that_a_crash_cut_goes_on_and_nobody_else_commits_meanwhile() {
         existing(story).await;
         let begun = seed(story, AT, false, 8).await;
         assert_eq!(begun.stage, SeedStage::Seeding, "{begun:?}");
-        assert!(story.world.crash(&node(AT)), "it was up");
+        assert!(story.world.crash(&node(AT)), "the node must be up");
         assert_eq!(story.state(&old()), "read-only#1");
         story.pass(2_000).await;
         assert_eq!(refused(story, OTHER, "early").await, Some(RefusalCode::Project));
@@ -76,7 +76,7 @@ fn a_seed_that_a_crash_cut_goes_on_and_nobody_else_commits_meanwhile() {
         story.converge().await;
         assert_eq!(refused(story, OTHER, "late").await, None);
         let again = seed(story, OTHER, false, 30_000).await;
-        assert_eq!((again.stage, again.refs), (SeedStage::Open, 253), "it only looks: {again:?}");
+        assert_eq!((again.stage, again.refs), (SeedStage::Open, 253), "it is only verified: {again:?}");
         story.converge().await;
     });
 }
@@ -111,13 +111,13 @@ fn a_site_that_is_alone_says_so_and_a_half_seeded_project_can_be_deleted() {
         existing(story).await;
         let begun = seed(story, AT, false, 8).await;
         assert_eq!(begun.stage, SeedStage::Seeding, "{begun:?}");
-        assert!(story.world.crash(&node(AT)), "it was up");
+        assert!(story.world.crash(&node(AT)), "the node must be up");
         story.pass(2_000).await;
         story.start(AT).await;
         story.pass(2_000).await;
         let elsewhere = seed(story, OTHER, true, 30_000).await;
         assert_eq!(elsewhere.stage, SeedStage::Failed, "{elsewhere:?}");
-        assert!(elsewhere.problems[0].contains("seed it there"), "a part is not the whole: {elsewhere:?}");
+        assert!(elsewhere.problems[0].contains("seed it there"), "another node cannot finish the seed: {elsewhere:?}");
         assert_eq!(story.delete(OTHER, "delete", &old()).await.outcome, Outcome::Committed);
         story.converge().await;
         assert!(!story.world.volume(&node(AT)).unwrap().has(&old()));
@@ -134,7 +134,7 @@ fn what_somebody_writes_while_it_is_seeded_is_seeded_too() {
         let tip = existing(story).await;
         let begun = seed(story, AT, false, 8).await;
         assert_eq!(begun.stage, SeedStage::Seeding, "{begun:?}");
-        assert!(story.world.crash(&node(AT)), "it was up");
+        assert!(story.world.crash(&node(AT)), "the node must be up");
         let volume = story.world.volume(&node(AT)).unwrap();
         let newer = volume.add_object(&old(), &[tip], 9_999);
         let step = |name: &str, old, new| lockstep::seams::git::RefMove { name: name.parse().unwrap(), old, new };
@@ -165,13 +165,13 @@ fn a_repository_that_is_gone_comes_back_from_a_peer_and_a_deletion_is_not_undone
         story.until("the repository is back", async || volume.has(&old())).await;
         story.converge().await;
 
-        // As the delete-project plugin does it: the folder first.
+        // As the delete-project plugin does, the folder is removed first.
         volume.repositories().delete(&old()).await.unwrap();
         assert_eq!(story.delete(OTHER, "delete", &old()).await.outcome, Outcome::Committed);
         story.converge().await;
         story.pass(8_000).await;
         for one in story.world.nodes() {
-            assert!(!story.world.volume(&one).unwrap().has(&old()), "{one} has it again");
+            assert!(!story.world.volume(&one).unwrap().has(&old()), "{one} has the repository again");
         }
     });
 }

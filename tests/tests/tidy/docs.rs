@@ -1,4 +1,4 @@
-//! What the pages promise is there: the make targets that they name, and the files that they link to.
+//! The promises of the pages hold: the make targets that they name exist, and so do the files that they link to.
 
 use std::collections::BTreeSet;
 
@@ -48,7 +48,7 @@ fn links(line: &str) -> Vec<&str> {
     targets.map(|link| link.split('#').next().unwrap_or(link)).filter(|link| !link.is_empty()).collect()
 }
 
-/// Whether a link is to another site, or to a file or folder of the tree.
+/// Whether a link is to another site, or to an existing file or folder of the tree.
 fn resolves(page: &str, link: &str, files: &[Source]) -> bool {
     if link.contains("://") || link.starts_with("mailto:") {
         return true;

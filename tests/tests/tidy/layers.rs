@@ -1,18 +1,19 @@
-//! Who may import whom. A folder of `daemon/src` is a layer; imports run one way, down this table; stages meet in their ports.
+//! The rules for imports. A folder of `daemon/src` is a layer. A layer imports only the layers before it in this table.
+//! Stages know each other only through their ports.
 
 use std::collections::BTreeSet;
 
 use crate::paths::{code, paths};
 use crate::{Finding, Source};
 
-/// What the rooms of one layer may import of each other.
+/// The imports that the rooms of one layer may have of each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Within {
-    /// The rooms before them in the list.
+    /// A room may import the rooms before it in the list.
     Order,
-    /// This one room.
+    /// Every room may import this one only.
     Only(&'static str),
-    /// These pairs: the first imports the second.
+    /// Only these pairs: the first may import the second.
     Pairs(&'static [(&'static str, &'static str)]),
 }
 
@@ -22,8 +23,8 @@ const LAYERS: &[(&str, &[&str], Within)] = &[
     (
         "seams",
         &["refdb", "eventlog", "blob", "git", "volume", "gerrit", "peers", "embedded"],
-        // A pack is a payload of the blob store, peers give packs of repositories, a checkpoint is a position of the event log,
-        // and the emulated event log keeps Kinesis' limits.
+        // A pack is a payload of the blob store. Peers give packs of repositories. A checkpoint is a position of the
+        // event log. The emulated event log keeps the limits of Kinesis.
         Within::Pairs(&[
             ("git", "blob"),
             ("peers", "blob"),
@@ -61,7 +62,7 @@ const LAYERS: &[(&str, &[&str], Within)] = &[
     ("cli", &["out", "demo", "commands"], Within::Order),
 ];
 
-/// Crates that only some rooms may name: by the path's beginning below `daemon/src/`.
+/// Crates that only some rooms may name. Rooms are given as the beginning of a path below `daemon/src/`.
 const CONFINED: &[(&str, &[&str])] = &[
     ("aws_sdk_dynamodb", &["seams/refdb/dynamo", "seams/embedded", "node/assembly"]),
     ("aws_sdk_kinesis", &["seams/eventlog/kinesis", "seams/embedded", "node/assembly"]),
@@ -73,7 +74,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("redb", &["seams/volume/"]),
 ];
 
-/// The implementations of each seam: above the seams, only the assembly names them.
+/// The implementations of each seam. Above the seams, only the assembly may name them.
 const IMPLEMENTATIONS: &[(&str, &[&str])] = &[
     ("refdb", &["dynamo", "memory"]),
     ("eventlog", &["kinesis", "memory"]),
@@ -82,7 +83,7 @@ const IMPLEMENTATIONS: &[(&str, &[&str])] = &[
     ("gerrit", &["rest", "recording"]),
 ];
 
-/// Where a file stands: its layer's place in the table, and its room.
+/// The place of a file: its layer's index in the table, and its room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place<'a> {
     layer: usize,
@@ -118,7 +119,7 @@ pub fn check(file: &Source) -> Vec<Finding> {
     let Some(path) = file.path.strip_prefix("daemon/src/") else { return Vec::new() };
     let mut segments = path.trim_end_matches(".rs").split('/');
     let (first, second) = (segments.next().unwrap_or_default(), segments.next());
-    // `lib.rs` and `main.rs` are the table of contents, and a layer's own `mod.rs` is its list of rooms.
+    // `lib.rs` and `main.rs` are the table of contents. A layer's own `mod.rs` is its list of rooms.
     let Some(room) = second.filter(|room| *room != "mod") else {
         let known = matches!(first, "lib" | "main") || LAYERS.iter().any(|(name, _, _)| *name == first);
         return (!known).then(|| file.finding(1, unplaced(first))).into_iter().collect();
@@ -138,12 +139,12 @@ pub fn check(file: &Source) -> Vec<Finding> {
 }
 
 fn unplaced(what: &str) -> String {
-    format!("`{what}` is no layer or room of tests/tests/tidy/layers.rs: place it there and in docs/ARCHITECTURE.md")
+    format!("`{what}` is no layer or room of tests/tests/tidy/layers.rs: add it there and in docs/ARCHITECTURE.md")
 }
 
 fn import(file: &Source, here: &Place<'_>, line: usize, path: &[String]) -> Option<Finding> {
     let (layer, room) = (path.first()?, path.get(1)?);
-    // What a layer or the crate itself re-exports is in no room.
+    // A name that a layer or the crate itself re-exports is in no room.
     let there = place(layer, room)?;
     if !here.may_import(&there) {
         let rule = format!("`{}` imports `{}`: see the layers in docs/ARCHITECTURE.md", here.name(), there.name());
@@ -174,7 +175,7 @@ fn confined(path: &str, line: &str) -> Option<String> {
     })
 }
 
-/// Files that import each other in a circle: one finding per circle, at the first of its files.
+/// The circles of files that import each other: one finding per circle, at the first of its files.
 pub fn circles(files: &[Source]) -> Vec<Finding> {
     let roots = ["daemon/src/", "proto/src/", "loadtest/src/"];
     roots.iter().flat_map(|root| circles_below(root, files)).collect()
@@ -192,7 +193,7 @@ fn circles_below(root: &str, files: &[Source]) -> Vec<Finding> {
         .enumerate()
         .map(|(here, (file, module))| {
             let named = imported(file, module).into_iter().filter_map(|path| index(&path));
-            // A folder's `mod.rs` lists what is below it, and what is below uses its types: that is no circle.
+            // A folder's `mod.rs` lists the files below it, and these files use its types. That is no circle.
             named.filter(|there| *there != here && !related(module, &sources[*there].1)).collect()
         })
         .collect();
@@ -210,7 +211,7 @@ fn circles_below(root: &str, files: &[Source]) -> Vec<Finding> {
     findings
 }
 
-/// The module that a file is: `a/b.rs` and `a/b/mod.rs` are `a::b`. Roots and tests are none.
+/// The module of a file: `a/b.rs` and `a/b/mod.rs` are `a::b`. None for roots and tests.
 fn module(path: &str) -> Option<Vec<String>> {
     let path = path.strip_suffix(".rs")?;
     let path = path.strip_suffix("/mod").unwrap_or(path);

@@ -1,7 +1,7 @@
-//! The layout holds: who imports whom, how large things are, what must not be in the tree.
+//! Tests of the tree itself: its imports, the sizes of its files and functions, and content that must not be in it.
 //!
-//! Every rule is a pure function from a file (its path and text) to findings; one test runs all of them over the
-//! tree, and each rule has a test that seeds a violation and wants it found. A finding names file, line and rule.
+//! Every rule is a pure function from a file (its path and text) to findings. One test runs all rules over the tree.
+//! Each rule also has a test with a seeded violation. A finding names file, line and rule.
 
 mod docs;
 mod layers;
@@ -15,20 +15,20 @@ use std::process::Command;
 
 /// A file of the tree.
 pub struct Source {
-    /// Its path from the root of the repository, with `/`.
+    /// The path from the root of the repository, with `/`.
     pub path: String,
-    /// What is in it.
+    /// The content of the file.
     pub text: String,
 }
 
 /// A place that breaks a rule.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// The file, from the root of the repository.
+    /// The path of the file, from the root of the repository.
     pub path: String,
     /// The line, counted from 1.
     pub line: usize,
-    /// The rule, and what to do.
+    /// The broken rule, and the remedy.
     pub rule: String,
 }
 
@@ -54,7 +54,7 @@ impl Source {
         self.text.lines().enumerate().map(|(index, line)| (index + 1, line))
     }
 
-    /// Whether it is Rust.
+    /// Whether the file is Rust.
     pub fn is_rust(&self) -> bool {
         self.path.ends_with(".rs")
     }
@@ -65,7 +65,7 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Every text file that git tracks, or would track: what is ignored is not ours.
+/// Every text file that git tracks or would track. Ignored files do not belong to the tree.
 fn tree() -> Vec<Source> {
     let listing = ["ls-files", "--cached", "--others", "--exclude-standard", "-z"];
     let output = Command::new("git").args(listing).current_dir(root()).output().expect("git lists the tree");

@@ -1,8 +1,9 @@
-//! Reading Rust just far enough: the code of a file without comments and unit tests, and the paths that it names.
+//! A reader of Rust, as small as the rules allow: the code of a file without comments and unit tests, and the paths
+//! that it names.
 
 use crate::Source;
 
-/// The lines that are compiled into the product: no comments, no items behind `#[cfg(test)]`.
+/// The lines that are compiled into the product, without comments and without items behind `#[cfg(test)]`.
 pub fn code(file: &Source) -> Vec<(usize, &str)> {
     let mut lines = Vec::new();
     let mut all = file.lines().filter(|(_, line)| !line.trim_start().starts_with("//"));
@@ -19,7 +20,7 @@ pub fn code(file: &Source) -> Vec<(usize, &str)> {
     lines
 }
 
-/// Passes over one item: to its semicolon, or to the brace that closes it at its own depth.
+/// Skips one item: up to its semicolon, or to the brace that closes it at its own depth.
 fn skip_item<'a>(lines: &mut impl Iterator<Item = (usize, &'a str)>) {
     let Some((_, first)) = lines.find(|(_, line)| !line.trim_start().starts_with("#[")) else { return };
     let indent = &first[..first.len() - first.trim_start().len()];
@@ -34,8 +35,8 @@ fn skip_item<'a>(lines: &mut impl Iterator<Item = (usize, &'a str)>) {
     }
 }
 
-/// Every path that begins with `root` (such as `crate`), as its segments, with the line on which it begins. A list in braces
-/// gives one path per leaf, over as many lines as it takes.
+/// Every path that begins with `root` (such as `crate`), as its segments, with the line on which it begins. A list in
+/// braces gives one path per leaf, even over several lines.
 pub fn paths(lines: &[(usize, &str)], root: &str) -> Vec<(usize, Vec<String>)> {
     let start = format!("{root}::");
     let mut found = Vec::new();

@@ -1,7 +1,7 @@
-//! How large files and functions are, and that each file says what it is for.
+//! The sizes of files and functions, and the essay at the beginning of each file.
 //!
-//! Formatting is `rustfmt`'s (`make lint`), so a function begins at its `fn` line and ends at the first line that
-//! is its closing brace at the same depth.
+//! `rustfmt` formats the tree (`make lint`). So a function begins at its `fn` line, and ends at the first line that is
+//! its closing brace at the same depth.
 
 use crate::{Finding, Source};
 
@@ -22,7 +22,7 @@ pub fn check(file: &Source) -> Vec<Finding> {
     findings
 }
 
-/// Modules that are a file beside a folder: a folder's module is its `mod.rs`.
+/// Modules that are a file beside a folder of the same name. Such a module belongs into the folder's `mod.rs`.
 pub fn twins(files: &[Source]) -> Vec<Finding> {
     let is_folder = |path: &str| files.iter().any(|file| file.path.starts_with(&format!("{path}/")));
     let rust = files.iter().filter(|file| file.is_rust());
@@ -49,14 +49,14 @@ fn long_functions(file: &Source) -> Vec<Finding> {
                 findings.push(file.finding(start, format!("{length} lines; a function has at most {FUNCTION_LINES}")));
             }
         } else if line.trim_end().ends_with(';') {
-            // A declaration of a trait that runs over several lines ends at its own depth with a semicolon.
+            // A trait's declaration over several lines ends at its own depth with a semicolon.
             open.retain(|(_, of)| *of != indent);
         }
     }
     findings
 }
 
-/// Whether a trimmed line begins a function: `fn`, behind qualifiers.
+/// Whether a trimmed line begins a function: `fn`, after qualifiers.
 fn is_function(line: &str) -> bool {
     let mut words = line.split_whitespace();
     let is_qualifier = |word: &str| matches!(word, "const" | "async" | "unsafe" | "extern") || word.starts_with("pub");

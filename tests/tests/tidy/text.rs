@@ -3,9 +3,9 @@
 
 use crate::{Finding, Source};
 
-/// Folders that are only on the machine of whoever wrote the line. Written in two parts, so that this file passes.
+/// Folders that exist only on one developer's machine. The paths are built from two parts, so that this file passes.
 const MACHINE_FOLDERS: [&str; 5] = ["work", "root", "farm", "home", "Users"];
-/// What stands for code that is not there yet, or was left over; likewise.
+/// Marks of unfinished or left-over code, in two parts for the same reason.
 const UNFINISHED: [(&str, &str); 5] =
     [("todo", "!("), ("unimplemented", "!("), ("dbg", "!("), ("FIX", "ME"), ("XX", "X")];
 
@@ -18,10 +18,10 @@ const RIDDLES: [&str; 5] = ["What ", "Who ", "Whoever ", "Whatever ", "Whose "];
 pub fn check(file: &Source) -> Vec<Finding> {
     let paths = file.lines().filter(|(_, line)| has_machine_path(line));
     let mut findings: Vec<_> =
-        paths.map(|(line, _)| file.finding(line, "a machine's path; use a relative one")).collect();
+        paths.map(|(line, _)| file.finding(line, "the path of a machine: use a relative path")).collect();
     if file.is_rust() {
         findings.extend(file.lines().filter_map(|(line, text)| {
-            unfinished(text).map(|what| file.finding(line, format!("`{what}`: finish it, or leave it out")))
+            unfinished(text).map(|what| file.finding(line, format!("`{what}`: finish the code, or remove it")))
         }));
     }
     findings.extend(wide(file));

@@ -1,4 +1,4 @@
-//! The commit point: all or nothing, on exactly the predecessors, and once.
+//! The commit point: a batch commits as a whole or not at all, only on its exact predecessors, and only once.
 
 use futures::future::join_all;
 use lockstep::seams::refdb::{CommitAnswer, Obstacle, RefDbError, SlotState};
@@ -58,7 +58,7 @@ mod cases {
             Obstacle::IsDirectory(ref_name("refs/heads/a")),
             Obstacle::PrefixIsLive(ref_name("refs/heads/live")),
         ] {
-            assert!(found.contains(&wanted), "{wanted:?} is missing in {found:?}");
+            assert!(found.contains(&wanted), "{wanted:?} is not among {found:?}");
         }
         assert_eq!(found.len(), 4, "{found:?}");
     }
@@ -237,14 +237,15 @@ mod cases {
 }
 pub use cases::*;
 
-/// An earlier copy landed: the refdb says so, or answers the copy as it answered the first.
+/// Checks the answer to a copy of a transaction whose earlier copy landed: either the slot as an obstacle, or the same
+/// answer as to the first copy.
 fn landed_before(answer: Result<CommitAnswer, RefDbError>, slot: Obstacle) {
     let known = answer == Ok(CommitAnswer::Committed) || answer == Ok(CommitAnswer::Refused(vec![slot]));
     assert!(known, "{answer:?}");
 }
 
-/// Lands a batch of `commands` creations and `directories` marks in a slot of its own, then shows that one stale
-/// ref refuses all of a second batch.
+/// Commits a batch of `commands` creations and `directories` marks, then checks that one stale ref refuses the whole
+/// next batch.
 async fn batch(db: &Db, commands: u64, directories: u64) {
     let seq = commands * 10;
     let name = |n: u64| format!("refs/heads/b{commands}/r{n:03}");

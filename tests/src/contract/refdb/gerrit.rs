@@ -1,4 +1,4 @@
-//! The installation's Gerrit: its identity, and who has which instance id.
+//! The installation's Gerrit: its identity, and the owner of each instance id.
 
 use std::collections::BTreeMap;
 
@@ -49,14 +49,18 @@ mod cases {
     pub async fn a_claim_may_take_over_from_one_node_alone(db: Db) {
         let claim =
             async |name: &str, from: &str| db.registry.claim_instance("eu", &node(name), Some(&node(from))).await;
-        assert_eq!(claim("node-a", "node-z").await, Ok(node("node-a")), "nobody had it");
-        assert_eq!(claim("node-b", "node-z").await, Ok(node("node-a")), "node-z has it not");
+        assert_eq!(claim("node-a", "node-z").await, Ok(node("node-a")), "the id was free");
+        assert_eq!(claim("node-b", "node-z").await, Ok(node("node-a")), "node-z does not have it");
         assert_eq!(claim("node-b", "node-a").await, Ok(node("node-b")));
-        assert_eq!(claim("node-c", "node-a").await, Ok(node("node-b")), "node-a has it no longer");
+        assert_eq!(claim("node-c", "node-a").await, Ok(node("node-b")), "node-a no longer has it");
     }
 
     pub async fn only_its_node_releases_an_instance_id(db: Db) {
-        assert_eq!(db.registry.release_instance("eu", &node("node-a")).await, Ok(()), "nobody has it");
+        assert_eq!(
+            db.registry.release_instance("eu", &node("node-a")).await,
+            Ok(()),
+            "releasing a free id is harmless"
+        );
         db.registry.claim_instance("eu", &node("node-a"), None).await.expect("a claim");
         assert_eq!(db.registry.release_instance("eu", &node("node-b")).await, Ok(()));
         assert_eq!(owners(&db).await, [("eu".to_owned(), node("node-a"))].into());

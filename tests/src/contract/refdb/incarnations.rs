@@ -1,4 +1,4 @@
-//! Incarnations: births, marks, freezing, draining, forgetting.
+//! Incarnations: they are opened, write marks, are frozen and drained, and their records are removed.
 
 use futures::future::{join, join_all};
 use lockstep::seams::refdb::{IncarnationRecord, IncarnationState, MarkAnswer, OpenAnswer, RefDbError, Role};
@@ -23,7 +23,7 @@ fn record(id: IncarnationId) -> IncarnationRecord {
     }
 }
 
-/// Enrols the site and opens an incarnation.
+/// Enrols the site and opens an incarnation of `node`.
 async fn open(db: &Db, node: &str, number: u64) -> IncarnationRecord {
     db.registry.enroll_site(&site("site-a"), Role::Active).await.expect("a site");
     let record = record(incarnation(node, number));
@@ -31,7 +31,7 @@ async fn open(db: &Db, node: &str, number: u64) -> IncarnationRecord {
     record
 }
 
-/// Freezes an incarnation and sets it to drained.
+/// Freezes an incarnation and marks it as drained.
 async fn drain(db: &Db, id: &IncarnationId) {
     db.registry.freeze(&site("site-a"), id).await.expect("a freeze");
     assert_eq!(db.registry.drained(&site("site-a"), id, &seqs([1, 2, 3])).await, Ok(()));
@@ -79,7 +79,7 @@ mod cases {
         let born = open(&db, "node-a", 3).await;
         assert_eq!(mark(&db, &born.id, [1; 3], [1; 3]).await, MarkAnswer::Written);
         assert_eq!(db.registry.open_incarnation(&born).await, Ok(OpenAnswer::Exists));
-        assert_eq!(only(&db).await.settled, seqs([1; 3]), "a second birth resets nothing");
+        assert_eq!(only(&db).await.settled, seqs([1; 3]), "opening it again resets nothing");
         assert_eq!(db.registry.open_incarnation(&record(incarnation("node-b", 3))).await, Ok(OpenAnswer::Opened));
         assert!(
             is_broken(db.registry.open_incarnation(&record(incarnation("node-c", 0))).await),
@@ -138,8 +138,8 @@ mod cases {
         assert!(is_broken(db.registry.drained(&site("site-a"), &born.id, &seqs([1; 3])).await));
         assert_eq!(only(&db).await, born);
         drain(&db, &born.id).await;
-        assert_eq!(db.registry.drained(&site("site-a"), &born.id, &seqs([1, 2, 3])).await, Ok(()), "once more");
-        assert_eq!(only(&db).await.state, IncarnationState::Drained, "listed until it is forgotten");
+        assert_eq!(db.registry.drained(&site("site-a"), &born.id, &seqs([1, 2, 3])).await, Ok(()), "repeated");
+        assert_eq!(only(&db).await.state, IncarnationState::Drained, "it is listed until its record is removed");
         let drained = db.registry.freeze(&site("site-a"), &born.id).await.expect("the record");
         assert_eq!((drained.state, drained.published), (IncarnationState::Drained, seqs([1, 2, 3])));
         assert_eq!(mark(&db, &born.id, [9; 3], [9; 3]).await, MarkAnswer::NotOpen(IncarnationState::Drained));
@@ -171,9 +171,9 @@ mod cases {
         for _ in 0..2 {
             assert_eq!(db.registry.forget_incarnations(&site("site-a"), &ids).await, Ok(()));
         }
-        assert!(is_broken(db.registry.freeze(&site("site-a"), &first.id).await), "it is forgotten");
+        assert!(is_broken(db.registry.freeze(&site("site-a"), &first.id).await), "its record was removed");
         assert_eq!(last("node-a").await, 2);
-        assert_eq!(db.registry.open_incarnation(&second).await, Ok(OpenAnswer::Exists), "a number never comes again");
+        assert_eq!(db.registry.open_incarnation(&second).await, Ok(OpenAnswer::Exists), "a number is never used again");
     }
 
     pub async fn only_a_drained_incarnation_is_forgotten(db: Db) {

@@ -1,4 +1,4 @@
-//! Transactions under locks: each step by itself, and each of them twice.
+//! Transactions under locks: each step by itself, and each step twice.
 
 use lockstep::seams::refdb::{CommitAnswer, CommitRequest, Obstacle, Part, RefDbError, RefItem, SlotState};
 use lockstep_proto::{RefKey, RefValue, Version};
@@ -9,7 +9,7 @@ use crate::build::{Commit, key, ref_name, slot, value};
 const MAIN: &str = "refs/heads/main";
 const NEXT: &str = "refs/heads/next";
 
-/// A whole request as one part.
+/// The whole request as one part.
 fn part(request: &CommitRequest) -> Part {
     let transaction = &request.transaction;
     Part {
@@ -27,11 +27,11 @@ async fn lock(db: &Db, request: &CommitRequest) {
 async fn not_locked(db: &Db, request: &CommitRequest) -> Vec<Obstacle> {
     match db.refs.lock(&part(request)).await {
         Ok(CommitAnswer::Refused(obstacles)) => obstacles,
-        other => panic!("not refused but {other:?}: {request:?}"),
+        other => panic!("expected a refusal, got {other:?}: {request:?}"),
     }
 }
 
-/// What a lock leaves of an item.
+/// The item with the lock of a request, otherwise unchanged.
 fn locked(item: &RefItem, by: &CommitRequest) -> RefItem {
     RefItem { lock: Some(by.transaction.id.clone()), ..item.clone() }
 }
@@ -50,7 +50,8 @@ mod cases {
         assert_eq!(now, locked(&before, &own));
         let other = Commit::at(&project(), 2).step(&before, value(3)).request();
         assert_eq!(refuse(&db, &other).await, [Obstacle::Locked(now.clone())]);
-        // What builds on the locked value's successor is no staler than what builds on the value: that is not known yet.
+        // A command that builds on the result of the locked transaction meets the lock too: the outcome of that
+        // transaction is not known yet.
         let ahead = RefItem { version: before.version.next(), txn: Some(own.transaction.id.clone()), ..before.clone() };
         let ahead = Commit::at(&project(), 3).step(&ahead, value(4)).request();
         assert_eq!(refuse(&db, &ahead).await, [Obstacle::Locked(now.clone())]);
@@ -101,7 +102,7 @@ mod cases {
         lock(&db, &Commit::at(&project(), 1).step(&live, RefValue::Absent).request()).await;
         let held = item(&db, "refs/heads/a").await;
         let below = Commit::at(&project(), 2).first("refs/heads/a/b", value(2)).directory("refs/heads/a").request();
-        assert_eq!(refuse(&db, &below).await, [Obstacle::Locked(held)], "not: it is live");
+        assert_eq!(refuse(&db, &below).await, [Obstacle::Locked(held)], "the obstacle is the lock, not a live ref");
     }
 
     pub async fn a_seal_is_the_commit_point_once(db: Db) {
@@ -124,7 +125,7 @@ mod cases {
         let (next, deleted) = (item(&db, NEXT).await, RefValue::Absent);
         let own = Commit::at(&project(), 1).first(MAIN, value(2)).step(&next, deleted).first("refs/heads/x", value(2));
         let own = own.request();
-        // Of three refs two are locked: somebody has moved the third one on before.
+        // Two of the three refs are locked. Another transaction has moved the third one.
         let two = Part { commands: own.transaction.commands[..2].to_vec(), ..part(&own) };
         assert_eq!(db.refs.lock(&two).await, Ok(CommitAnswer::Committed));
         land(&db, &Commit::at(&project(), 2).first("refs/heads/x", value(3)).request()).await;
@@ -138,7 +139,7 @@ mod cases {
             }
             assert_eq!(item(&db, "refs/heads/x").await, moved_on);
         }
-        assert_eq!(not_locked(&db, &own).await.len(), 3, "a late copy of the lock finds other versions");
+        assert_eq!(not_locked(&db, &own).await.len(), 3, "a late copy of the lock meets newer versions");
     }
 
     pub async fn a_released_ref_is_what_it_was(db: Db) {
@@ -149,7 +150,7 @@ mod cases {
         let keys: Vec<RefKey> = [MAIN, NEXT, "refs/heads/never"].map(key).to_vec();
         let stranger = slot(7).txn(7);
         assert_eq!(db.refs.release(&project(), &stranger, &keys).await, Ok(()));
-        assert_eq!(item(&db, MAIN).await, locked(&before, &own), "another's lock stays");
+        assert_eq!(item(&db, MAIN).await, locked(&before, &own), "another transaction's lock stays");
         for _ in 0..2 {
             assert_eq!(db.refs.release(&project(), &own.transaction.id, &keys).await, Ok(()));
             assert_eq!(item(&db, MAIN).await, before);

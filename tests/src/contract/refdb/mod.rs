@@ -1,5 +1,5 @@
-//! The contract of [`RefDb`], one test a sentence. `refdb_contract!(make)` makes a `#[tokio::test]` of every case,
-//! where `make` is an async function that answers an empty refdb and whatever must live as long as it.
+//! The contract of [`RefDb`]: one test per sentence. `refdb_contract!(make)` makes a `#[tokio::test]` of every case.
+//! `make` is an async function that returns an empty refdb, together with everything that must live as long as it.
 
 pub mod commit;
 pub mod gerrit;
@@ -16,10 +16,10 @@ use lockstep_proto::ProjectKey;
 
 use crate::build;
 
-/// What a case runs against.
+/// The refdb that a case runs against.
 pub type Db = RefDb;
 
-/// Makes one test of every case of the contract.
+/// Makes one test per case of the contract.
 #[macro_export]
 macro_rules! refdb_contract {
     ($make:path) => {
@@ -107,7 +107,7 @@ macro_rules! refdb_contract {
     };
 }
 
-/// The project that most cases use.
+/// The project of most cases.
 fn project() -> ProjectKey {
     build::project("tools/build#1")
 }
@@ -121,20 +121,20 @@ async fn try_item(db: &Db, name: &str) -> Option<RefItem> {
     db.refs.read(&project(), &[build::key(name)]).await.expect("a read").pop().expect("one answer")
 }
 
-/// Sends a commit that must land.
+/// Sends a commit that must succeed.
 async fn land(db: &Db, request: &CommitRequest) {
     assert_eq!(db.refs.commit(request).await, Ok(CommitAnswer::Committed), "{request:?}");
 }
 
-/// Sends a commit that must be refused, and answers why.
+/// Sends a commit that must be refused, and returns its obstacles.
 async fn refuse(db: &Db, request: &CommitRequest) -> Vec<Obstacle> {
     match db.refs.commit(request).await {
         Ok(CommitAnswer::Refused(obstacles)) => obstacles,
-        other => panic!("not refused but {other:?}: {request:?}"),
+        other => panic!("expected a refusal, got {other:?}: {request:?}"),
     }
 }
 
-/// What the slot of a landed request holds.
+/// The state of a slot that holds a committed request.
 fn landed(request: &CommitRequest) -> SlotState {
     SlotState::Committed(request.transaction.id.clone(), request.encoded.clone())
 }

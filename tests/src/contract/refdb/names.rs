@@ -1,4 +1,4 @@
-//! Names that exclude each other: directory marks.
+//! Names that exclude each other, and directory marks.
 
 use lockstep::seams::refdb::{Obstacle, SlotState};
 use lockstep_proto::{RefValue, Version};
@@ -40,7 +40,7 @@ mod cases {
         land(&db, &Commit::at(&project(), 1).first("refs/heads/a/c", value(1)).directory(UP).request()).await;
         let below = item(&db, BELOW).await;
         land(&db, &Commit::at(&project(), 2).step(&below, RefValue::Absent).request()).await;
-        assert!(item(&db, UP).await.directory, "a mark outlives what lay below it");
+        assert!(item(&db, UP).await.directory, "a mark stays when the refs below it are gone");
     }
 
     pub async fn a_tombstone_can_become_a_directory(db: Db) {

@@ -1,4 +1,4 @@
-//! Nodes: one record each, written over what the writer knows.
+//! Nodes: one record each. A write succeeds only over the record that the writer expects.
 
 use lockstep::seams::refdb::{NodeAnswer, NodeRecord, RefDbError};
 use lockstep_proto::{Lane, Seq};
@@ -44,7 +44,7 @@ mod cases {
         assert_eq!(db.registry.put_node(&beaten, Some(&first)).await, Ok(NodeAnswer::Written));
         let mut started = first.clone();
         started.starts = 5;
-        // Beats and marks are no part of the condition: `first` is still what the writer knows.
+        // The condition ignores heartbeats and marks, so the writer may still expect `first`.
         assert_eq!(db.registry.put_node(&started, Some(&first)).await, Ok(NodeAnswer::Written));
         assert_eq!(db.registry.nodes().await, Ok(vec![started]));
     }

@@ -5,7 +5,7 @@ use lockstep_proto::{ProjectPhase, ProjectState, RefKey, RefValue};
 use super::{Db, item, land, project};
 use crate::build::{self, Commit, key, project_name, value};
 
-/// Names of which some sort otherwise when they are compared as paths; in key order.
+/// Names in key order. Some of them would sort differently as paths.
 const ORDERED: [&str; 7] = [
     "@HEAD",
     "refs/changes/01/1/1",
@@ -16,7 +16,7 @@ const ORDERED: [&str; 7] = [
     "refs/heads/\u{e9}t\u{e9}",
 ];
 
-/// Commits every name of [`ORDERED`], last one first, and deletes the third.
+/// Commits every name of [`ORDERED`], the last one first, and deletes the third.
 async fn fill(db: &Db) {
     let new = |name: &str| match key(name) {
         RefKey::Head => RefValue::Symref(build::ref_name("refs/heads/a")),
@@ -103,7 +103,7 @@ mod cases {
         assert_eq!(scan(&db, Some(&RefKey::State), 100).await, ORDERED);
         let next = build::project("tools/build#2");
         let there = db.refs.read(&next, &[RefKey::State]).await.expect("a read").remove(0);
-        assert_eq!(there.map(|item| item.value), Some(state()), "the state belongs to the name");
+        assert_eq!(there.map(|item| item.value), Some(state()), "the state belongs to the project's name");
     }
 
     pub async fn projects_are_listed_in_order(db: Db) {

@@ -1,4 +1,4 @@
-//! The journal's slots: occupied once, poison for ever.
+//! The slots of the journal: a slot is occupied once, and poison stays for ever.
 
 use futures::future::join;
 use lockstep::seams::refdb::{CommitAnswer, Obstacle, SlotState};
@@ -84,7 +84,7 @@ mod cases {
         }
         assert!(matches!(db.journal.slot(&slot(19)).await, Ok(SlotState::Committed(..))));
         assert_eq!(db.journal.slot(&slot(20)).await, Ok(SlotState::Poisoned));
-        assert_eq!(item(&db, "refs/heads/r3").await.value, value(1), "collection touches no ref");
+        assert_eq!(item(&db, "refs/heads/r3").await.value, value(1), "collection changes no ref");
     }
 }
 pub use cases::*;

@@ -1,4 +1,5 @@
-//! What must hold when nobody does anything any more: refs are equal at all sites, and each index says what they say.
+//! The checks at the end of a test, when nothing is in progress any more: refs are equal at all sites, and each index
+//! matches the refs.
 
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
@@ -10,11 +11,11 @@ use crate::e2e::git;
 use crate::e2e::node::Node;
 use crate::e2e::verify::{Truth, converged};
 
-/// Every site shows what the refdb says of a project and of Gerrit's own ones, and finds what it shows; what the refdb says
-/// of the project.
+/// Waits until every site shows the refdb's refs, of a project and of Gerrit's own projects, and its index matches
+/// them. Returns the refdb's refs of the project.
 ///
 /// # Panics
-/// A site differs for long.
+/// If a site differs for too long.
 pub async fn in_lockstep(sites: &Sites, project: &str) -> Truth {
     for first in FIRST_PROJECTS {
         converged(&sites.cluster, first).await;
@@ -26,7 +27,8 @@ pub async fn in_lockstep(sites: &Sites, project: &str) -> Truth {
     truth
 }
 
-/// Waits until a site finds what its refs say: each change, no other, each as it is now; accounts and groups too.
+/// Waits until a site's index matches its refs: it has every change and no other, each up to date. Accounts and groups
+/// too.
 async fn indexed(server: &Server, node: &Node, project: &str) {
     let end = Instant::now() + PATIENCE;
     loop {

@@ -1,4 +1,5 @@
-//! Who stands between a Gerrit and its sidecar: a Unix socket of its own, and what a test wants lost of the ref updates.
+//! A proxy between a Gerrit and its sidecar: it has a Unix socket of its own, and loses the ref updates that a test
+//! chooses.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,35 +9,35 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 
-/// What is lost of a call that moves refs. Either way its connection ends, and the caller knows no more.
+/// The part of a call that is lost. Either way the connection ends, and the caller does not know the outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
-    /// The sidecar never hears of it.
+    /// The request: the sidecar never receives it.
     Request,
-    /// The sidecar has done it, and has answered.
+    /// The answer: the sidecar has done the work and has answered.
     Answer,
 }
 
-/// What is to be lost still, and how much was.
+/// The losses that are still to come, and the number of losses so far.
 #[derive(Debug, Default)]
 struct Plan {
     next: Option<(Loss, usize)>,
     lost: usize,
 }
 
-/// Forwards calls, one at a time on each connection. It ends when this is dropped.
+/// The proxy. It forwards calls, one at a time per connection, and ends when it is dropped.
 pub struct Between {
-    /// Where a Gerrit finds it, instead of its sidecar.
+    /// The socket at which a Gerrit finds it, instead of its sidecar.
     pub socket: PathBuf,
     plan: Arc<Mutex<Plan>>,
     task: JoinHandle<()>,
 }
 
 impl Between {
-    /// Stands before a sidecar's socket.
+    /// Starts a proxy at `socket` for a sidecar's socket.
     ///
     /// # Panics
-    /// The socket cannot be bound.
+    /// If the socket cannot be bound.
     #[must_use]
     pub fn before(sidecar: &Path, socket: &Path) -> Self {
         let listener = UnixListener::bind(socket).expect("a socket");
@@ -51,12 +52,12 @@ impl Between {
         Self { socket: socket.to_owned(), plan, task }
     }
 
-    /// From now on, so many calls that move refs lose this; then all is well again.
+    /// Loses this part of the next `times` calls that move refs. Later calls pass.
     pub fn lose(&self, what: Loss, times: usize) {
         *self.plan() = Plan { next: Some((what, times)), lost: 0 };
     }
 
-    /// All is well from now on. How many calls lost something since [`Self::lose`].
+    /// Stops losing calls. Returns how many were lost since [`Self::lose`].
     pub fn mend(&self) -> usize {
         std::mem::take(&mut *self.plan()).lost
     }
@@ -81,7 +82,7 @@ impl Plan {
     }
 }
 
-/// Until one of both hangs up, or something is lost.
+/// Forwards the calls of one connection until one side hangs up, or something is lost.
 async fn forward(mut near: UnixStream, sidecar: &Path, plan: &Mutex<Plan>) {
     let Ok(mut far) = UnixStream::connect(sidecar).await else { return };
     while let Some((head, request)) = message(&mut near).await {
@@ -96,7 +97,7 @@ async fn forward(mut near: UnixStream, sidecar: &Path, plan: &Mutex<Plan>) {
     }
 }
 
-/// One HTTP message with a content-length, or none: its first line, and all of it.
+/// Reads one HTTP message, with or without a content-length. Returns its first line and the whole message.
 async fn message(stream: &mut (impl AsyncRead + Unpin)) -> Option<(String, Vec<u8>)> {
     let mut bytes = Vec::new();
     while !bytes.ends_with(b"\r\n\r\n") {

@@ -1,16 +1,17 @@
 //! Real Gerrits beside real sidecars: what `make gerrit-e2e` runs.
 //!
-//! The first site is initialised without the bridge and imported into the refdb; every other site is a copy of the first
-//! one's folder over its own sidecar's repositories. Then each has the bridge, and users come by HTTP and git.
+//! The first site is initialised without the bridge and imported into the refdb. Every other site is a copy of the
+//! first one's folder, over the repositories of its own sidecar. Then each Gerrit gets the bridge, and users come by
+//! HTTP and git.
 //!
 //! | file | idea |
 //! |---|---|
 //! | `server` | one Gerrit: its site's folder, configuration, process |
 //! | `rest` | its REST API, as the administrator |
-//! | `user` | a clone from which changes are pushed |
+//! | `user` | a clone from which a user pushes changes |
 //! | `stream` | its SSH: a key, and the stream of events |
-//! | `between` | who stands between a Gerrit and its sidecar, and loses what they say |
-//! | `agree` | refs equal everywhere, and each index says what the refs say |
+//! | `between` | a proxy between a Gerrit and its sidecar that loses calls |
+//! | `agree` | the checks at the end: refs are equal everywhere, and each index matches the refs |
 
 pub mod agree;
 pub mod between;
@@ -27,48 +28,48 @@ use server::Server;
 use stream::{Key, Listener};
 use user::User;
 
-/// What every Gerrit has before its first project.
+/// The projects that every Gerrit has before its first own project.
 pub const FIRST_PROJECTS: [&str; 2] = ["All-Projects", "All-Users"];
 
-/// What is run, from the environment: `make gerrit-e2e` sets it.
+/// The programs that a test runs, from the environment that `make gerrit-e2e` sets.
 #[derive(Clone, Debug)]
 pub struct Kit {
-    /// The release, such as 3.13.
+    /// The release of Gerrit, such as 3.13.
     pub release: (u32, u32),
     /// The `java` program.
     pub java: PathBuf,
-    /// Gerrit.
+    /// The path of Gerrit's war.
     pub war: PathBuf,
-    /// The bridge's jar for its release.
+    /// The bridge's jar for this release.
     pub bridge: PathBuf,
-    /// The tests' plugin.
+    /// The jar of the tests' plugin.
     pub plugin: PathBuf,
-    /// The most memory of a Gerrit, as `-Xmx` has it.
+    /// The most memory of a Gerrit, as a value of `-Xmx`.
     pub heap: &'static str,
-    /// A module that a Gerrit needs whose programs are those of another release.
+    /// A module that a Gerrit needs if its programs are those of another release.
     pub extra_module: Option<String>,
 }
 
 impl Kit {
-    /// Reads the environment.
+    /// Reads the kit from the environment.
     ///
     /// # Panics
-    /// Something is not set.
+    /// If a variable is not set.
     #[must_use]
     pub fn from_env() -> Self {
         Self::of("")
     }
 
-    /// The release that sites are upgraded to: `make gerrit-e2e-rolling` sets it.
+    /// Reads the kit of the release that sites are upgraded to. `make gerrit-e2e-rolling` sets its variables.
     ///
     /// # Panics
-    /// Something is not set.
+    /// If a variable is not set.
     #[must_use]
     pub fn next_from_env() -> Self {
         Self::of("_NEXT")
     }
 
-    /// Reads variables whose names end so.
+    /// Reads the kit from the variables whose names have this ending.
     fn of(end: &str) -> Self {
         let path = |name: &str| PathBuf::from(variable(&format!("{name}{end}")));
         let module = std::env::var(format!("LOCKSTEP_GERRIT_EXTRA_MODULE{end}"));
@@ -94,27 +95,27 @@ fn release(version: &str) -> (u32, u32) {
     (numbers.next().expect("a version"), numbers.next().expect("a version of more than one number"))
 }
 
-/// Sidecars, and a Gerrit beside each.
+/// Sidecars, each with a Gerrit beside it.
 pub struct Sites {
-    /// The Gerrits, in the order of the nodes. They end before the sidecars.
+    /// The Gerrits, in the order of the nodes. They stop before the sidecars.
     pub servers: Vec<Server>,
     /// The sidecars.
     pub cluster: Cluster,
 }
 
 impl Sites {
-    /// Starts a sidecar and a Gerrit for each of `names` (`site-number`), and waits until all are ready.
+    /// Starts a sidecar and a Gerrit per name (`site-number`), and waits until all are ready.
     ///
     /// # Panics
-    /// Something does not start.
+    /// If something does not start.
     pub async fn start(binary: &Path, names: &[&str]) -> Self {
         Self::of(&Kit::from_env(), binary, names).await
     }
 
-    /// The same, of this kit.
+    /// Like [`Sites::start`], with this kit.
     ///
     /// # Panics
-    /// Something does not start.
+    /// If something does not start.
     pub async fn of(kit: &Kit, binary: &Path, names: &[&str]) -> Self {
         let cluster = Cluster::start(binary, names).await;
         let first = Server::found(kit, &cluster.nodes[0], &cluster.scratch("gerrit-0")).await;
@@ -137,16 +138,16 @@ impl Sites {
         Self { servers, cluster }
     }
 
-    /// The first two.
+    /// The Gerrits of the first two sites.
     ///
     /// # Panics
-    /// There is one only.
+    /// If there is only one site.
     #[must_use]
     pub fn two(&self) -> (&Server, &Server) {
         (&self.servers[0], &self.servers[1])
     }
 
-    /// Somebody who listens at each of the first two.
+    /// Starts a listener to the event stream of each of the first two sites.
     pub async fn listeners(&self, key: &Key) -> [Listener; 2] {
         let at = async |site: usize| Listener::start(key, &self.servers[site], &self.cluster.nodes[site].root).await;
         [at(0).await, at(1).await]
@@ -157,7 +158,7 @@ impl Sites {
         self.user_named(&format!("user-{at}"), at, project).await
     }
 
-    /// The same, of several users at one site.
+    /// Like [`Sites::user`], for several users at one site.
     pub async fn user_named(&self, name: &str, at: usize, project: &str) -> User {
         let folder = format!("{name}-{}", project.replace('/', "-"));
         User::clone(&self.servers[at], project, &self.cluster.scratch(&folder)).await

@@ -1,4 +1,4 @@
-//! Gerrit's REST API, as the administrator that `init --dev` makes, or as anybody.
+//! Gerrit's REST API, called as the administrator that `init --dev` creates, or as another user.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,30 +9,30 @@ use tokio::net::TcpStream;
 
 use super::server::Server;
 
-/// Somebody who calls the REST API: a user name and an HTTP password.
+/// A login for the REST API: user name and HTTP password.
 #[derive(Clone, Copy, Debug)]
 pub struct Login<'a>(pub &'a str, pub &'a str);
 
-/// Who made the site.
+/// The administrator, who created the site.
 pub const ADMIN: Login<'_> = Login("admin", "secret");
 
-/// Stands before every JSON that Gerrit sends, so that no script can include it.
+/// The prefix of every JSON answer of Gerrit. It keeps scripts from including the answer.
 const NO_SCRIPT: &str = ")]}'";
 
-/// What Gerrit answered.
+/// An answer of Gerrit.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
-    /// The body as it came.
+    /// The body, unchanged.
     pub text: String,
 }
 
 impl Answer {
-    /// The JSON of a call that must have succeeded.
+    /// The JSON of an answer that must be a success.
     ///
     /// # Panics
-    /// It failed.
+    /// If the call failed.
     #[must_use]
     pub fn json(self) -> Value {
         assert!((200..300).contains(&self.status), "{self:?}");
@@ -41,26 +41,26 @@ impl Answer {
 }
 
 impl Server {
-    /// Asks for something that everybody may see.
+    /// Reads a path that needs no login.
     ///
     /// # Errors
-    /// It does not answer.
+    /// If the server does not answer.
     pub async fn get(&self, path: &str) -> io::Result<Answer> {
         get(self.http, path).await
     }
 
-    /// Calls the REST API as the administrator. A project's name in the path has its slashes as `%2F`.
+    /// Calls the REST API as the administrator. A project's name in the path has `%2F` for its slashes.
     ///
     /// # Panics
-    /// It does not answer.
+    /// If the server does not answer.
     pub async fn rest(&self, method: &str, path: &str, body: &Value) -> Answer {
         self.rest_as(ADMIN, method, path, body).await
     }
 
-    /// Calls the REST API as somebody. A text is sent as it is, anything else as JSON.
+    /// Calls the REST API as this user. A string is sent as plain text, any other body as JSON.
     ///
     /// # Panics
-    /// It does not answer.
+    /// If the server does not answer.
     pub async fn rest_as(&self, who: Login<'_>, method: &str, path: &str, body: &Value) -> Answer {
         let (kind, body) = match body {
             Value::String(text) => ("text/plain", text.clone()),
@@ -78,16 +78,16 @@ impl Server {
     /// Creates a project with a first commit.
     ///
     /// # Panics
-    /// It does not answer, or refuses.
+    /// If the server does not answer, or refuses.
     pub async fn create(&self, project: &str) {
         let path = format!("/projects/{}", project.replace('/', "%2F"));
         let _ = self.rest("PUT", &path, &json!({"create_empty_commit": true})).await.json();
     }
 
-    /// Reads as the administrator.
+    /// Reads a path as the administrator.
     ///
     /// # Panics
-    /// It does not answer, or refuses.
+    /// If the server does not answer, or refuses.
     pub async fn read(&self, path: &str) -> Value {
         self.rest("GET", path, &Value::Null).await.json()
     }
@@ -95,7 +95,7 @@ impl Server {
     /// The numbers of the changes that a query finds, sorted.
     ///
     /// # Panics
-    /// It does not answer, or refuses.
+    /// If the server does not answer, or refuses.
     pub async fn find(&self, query: &str) -> Vec<u32> {
         let found = self.read(&format!("/changes/?n=10000&q={}", query.replace(' ', "+"))).await;
         let number = |change: &Value| u32::try_from(change["_number"].as_u64()?).ok();
@@ -109,15 +109,15 @@ impl Server {
     }
 }
 
-/// Asks any server of HTTP.
+/// Reads a path from any HTTP server.
 ///
 /// # Errors
-/// It does not answer.
+/// If the server does not answer.
 pub async fn get(server: SocketAddr, path: &str) -> io::Result<Answer> {
     send(server, &format!("GET {path} HTTP/1.0\r\n\r\n")).await
 }
 
-/// Version 1.0 of HTTP: the answer ends with the connection.
+/// Sends one request. With HTTP 1.0 the answer ends with the connection.
 async fn send(server: SocketAddr, request: &str) -> io::Result<Answer> {
     let mut stream = TcpStream::connect(server).await?;
     stream.write_all(request.as_bytes()).await?;
@@ -129,7 +129,7 @@ async fn send(server: SocketAddr, request: &str) -> io::Result<Answer> {
     Ok(Answer { status, text: text.to_owned() })
 }
 
-/// As basic authentication wants it.
+/// Base64, for basic authentication.
 fn base64(text: &str) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let group = |bytes: &[u8]| {

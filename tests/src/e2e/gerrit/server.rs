@@ -1,4 +1,4 @@
-//! One Gerrit: the folder of its site, its configuration, its process.
+//! One Gerrit: the folder of its site, its configuration and its process.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -14,18 +14,18 @@ use super::{FIRST_PROJECTS, Kit};
 use crate::e2e::git::{ok, quiet};
 use crate::e2e::node::{Node, free_port};
 
-/// How long a Gerrit may take to start: some seconds, on a busy machine more than a minute.
+/// The limit for the start of a Gerrit. It takes some seconds, and on a busy machine more than a minute.
 const START: Duration = Duration::from_secs(240);
-/// A virtual machine that starts quickly and stays small.
+/// Options for a Java virtual machine that starts quickly and stays small.
 const JVM: [&str; 2] = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"];
 
 /// A Gerrit, running or not. Its process is killed when this is dropped.
 pub struct Server {
-    /// Where it answers HTTP.
+    /// The address of its HTTP listener.
     pub http: SocketAddr,
-    /// Where it answers SSH.
+    /// The address of its SSH listener.
     pub ssh: SocketAddr,
-    /// What it is made of.
+    /// Its programs.
     pub kit: Kit,
     name: String,
     site: PathBuf,
@@ -34,8 +34,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Initialises a site, as an administrator does before Lockstep comes, and puts its first repositories on the volume
-    /// of a node.
+    /// Initialises a site without Lockstep, as an administrator does first, and moves its first repositories to the
+    /// volume of a node.
     pub async fn found(kit: &Kit, node: &Node, site: &Path) -> Self {
         let server = Self::init(kit, node, site).await;
         for project in FIRST_PROJECTS {
@@ -45,12 +45,12 @@ impl Server {
         server
     }
 
-    /// A site that an administrator makes, though it should be a copy of the first one.
+    /// Initialises a site by itself, although it should be a copy of the first one.
     pub async fn apart(first: &Self, node: &Node, site: &Path) -> Self {
         Self::init(&first.kit, node, site).await
     }
 
-    /// A site without Lockstep, whose repositories are in its own folder `git`.
+    /// Initialises a site that never has Lockstep. Its repositories are in its own folder `git`.
     pub async fn plain(kit: &Kit, name: &str, site: &Path) -> Self {
         let server = Self::named(kit, name, site);
         server.initialise().await;
@@ -71,7 +71,7 @@ impl Server {
         let _ = ok(self.java(&init).output().await.expect("java runs"));
     }
 
-    /// A site that is born from the first one: a copy of its folder, over the repositories of another node.
+    /// Creates a site from the first one: a copy of its folder, over the repositories of another node.
     pub async fn copy(first: &Self, node: &Node, site: &Path) -> Self {
         let server = Self::at(&first.kit, node, site);
         let _ = ok(Command::new("cp").arg("-a").arg(&first.site).arg(site).output().await.expect("cp runs"));
@@ -88,7 +88,7 @@ impl Server {
         Self { http: free_port(), ssh: free_port(), kit: kit.clone(), name, site, is_replica: false, child: None }
     }
 
-    /// What an administrator does to bring a site under Lockstep.
+    /// Puts a site under Lockstep, as an administrator does.
     pub async fn install_bridge(&self, node: &Node) {
         self.put(&self.kit.bridge, "lib");
         self.put(&self.kit.plugin, "plugins");
@@ -103,12 +103,12 @@ impl Server {
         self.settle(&node.name).await;
     }
 
-    /// Nothing of Lockstep: a stock Gerrit.
+    /// Configures the site without the bridge: a stock Gerrit.
     pub async fn install_nothing(&self, node: &Node) {
         self.settle(&node.name).await;
     }
 
-    /// What every Gerrit needs that runs beside others on one machine.
+    /// Sets the values that every Gerrit needs to run beside others on one machine.
     async fn settle(&self, instance: &str) {
         let url = format!("http://{}/", self.http);
         for (key, value) in [
@@ -116,7 +116,7 @@ impl Server {
             ("gerrit.canonicalWebUrl", &url),
             ("httpd.listenUrl", &url),
             ("sshd.listenAddress", &self.ssh.to_string()),
-            // No mail server is here, and Gerrit would try each one again.
+            // There is no mail server here, and Gerrit would try to send each mail again.
             ("sendemail.enable", "false"),
         ] {
             self.set(key, value).await;
@@ -126,7 +126,7 @@ impl Server {
         }
     }
 
-    /// Makes it a replica, with HTTP: `gerrit.sh` does so for `container.daemonOpt = --enable-httpd`.
+    /// Makes it a replica with HTTP, as `gerrit.sh` does for `container.daemonOpt = --enable-httpd`.
     pub async fn make_replica(&mut self) {
         self.set("container.replica", "true").await;
         self.is_replica = true;
@@ -142,9 +142,9 @@ impl Server {
     /// Starts the process.
     ///
     /// # Panics
-    /// It cannot be started, or runs already.
+    /// If it cannot be started, or runs already.
     pub fn start(&mut self) {
-        assert!(self.child.is_none(), "{} runs already", self.name);
+        assert!(self.child.is_none(), "{} is already running", self.name);
         let log = File::options().create(true).append(true).open(self.log()).expect("a log");
         let site = self.site.display().to_string();
         let mut command = self.java(&["daemon", "-d", &site, "--console-log", "--headless"]);
@@ -158,34 +158,34 @@ impl Server {
     /// Waits until it answers.
     ///
     /// # Panics
-    /// The process ended, or it does not answer for long.
+    /// If the process ended, or does not answer for too long.
     pub async fn ready(&mut self) {
         let end = Instant::now() + START;
         // A replica has no REST API.
         let well = if self.is_replica { 404 } else { 200 };
         while !self.get("/config/server/version").await.is_ok_and(|answer| answer.status == well) {
             if let Some(ended) = self.child.as_mut().and_then(|child| child.try_wait().expect("a child")) {
-                panic!("{} ended ({ended}) instead of getting ready\n{}", self.name, self.log_tail());
+                panic!("{} ended ({ended}) before it was ready\n{}", self.name, self.log_tail());
             }
             assert!(Instant::now() < end, "{} is not ready\n{}", self.name, self.log_tail());
             sleep(Duration::from_millis(100)).await;
         }
     }
 
-    /// `kill -9`; nothing when it is dead already.
+    /// Kills the process with SIGKILL. Does nothing if it is dead already.
     ///
     /// # Panics
-    /// It cannot be killed.
+    /// If it cannot be killed.
     pub async fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().await.expect("it can be killed");
         }
     }
 
-    /// Ends it in an orderly way.
+    /// Stops the process with SIGTERM, and waits for its end.
     ///
     /// # Panics
-    /// It does not run, or goes on for long.
+    /// If it is not running, or does not end for too long.
     pub async fn stop(&mut self) {
         let mut child = self.child.take().expect("it runs");
         let id = i32::try_from(child.id().expect("it runs")).expect("a process id");
@@ -193,12 +193,12 @@ impl Server {
         let _ = timeout(START, child.wait()).await.expect("it ends").expect("a child");
     }
 
-    /// What an administrator does to bring a site that is stopped to another release: all but the start.
+    /// Upgrades a stopped site to another release, as an administrator does. Does not start it.
     ///
     /// # Panics
-    /// `init` or `reindex` fails.
+    /// If `init` or `reindex` fails.
     pub async fn upgrade(&mut self, kit: &Kit) {
-        assert!(self.child.is_none(), "{} is stopped first", self.name);
+        assert!(self.child.is_none(), "{} must be stopped first", self.name);
         let old = std::mem::replace(&mut self.kit, kit.clone());
         for (jar, folder) in [(&old.bridge, "lib"), (&old.plugin, "plugins")] {
             std::fs::remove_file(self.site.join(folder).join(jar.file_name().expect("a jar"))).expect("the old jar");
@@ -222,10 +222,10 @@ impl Server {
         self.ready().await;
     }
 
-    /// Starts a Gerrit that must end by itself; what it logged.
+    /// Starts a Gerrit that must end by itself with an error, and returns its log.
     ///
     /// # Panics
-    /// It goes on running, or ends well.
+    /// If it goes on running, or ends with success.
     pub async fn refuses_to_start(&mut self) -> String {
         self.start();
         let mut child = self.child.take().expect("it was started");
@@ -234,13 +234,13 @@ impl Server {
         std::fs::read_to_string(self.log()).unwrap_or_default()
     }
 
-    /// Where a user clones a project, as the administrator that `init --dev` makes.
+    /// The URL from which the administrator clones a project.
     #[must_use]
     pub fn clone_url(&self, project: &str) -> String {
         format!("http://admin:secret@{}/a/{project}", self.http)
     }
 
-    /// The end of what it logged.
+    /// The last lines of its log.
     #[must_use]
     pub fn log_tail(&self) -> String {
         let text = std::fs::read_to_string(self.log()).unwrap_or_default();
@@ -252,7 +252,8 @@ impl Server {
         self.site.join("console.log")
     }
 
-    /// `init` takes a folder that exists for a site that is upgraded, so the launcher's own folder is beside it.
+    /// A command that runs Gerrit's war. The launcher's own folder is beside the site: if the site's folder already
+    /// exists, `init` takes it for a site to upgrade.
     fn java(&self, args: &[&str]) -> Command {
         let beside = self.site.parent().expect("a folder in a folder");
         let mut command = quiet(Command::new(&self.kit.java), beside);
@@ -262,7 +263,7 @@ impl Server {
         command
     }
 
-    /// Sets a value of `gerrit.config`, for the next start.
+    /// Sets a value in `gerrit.config`, for the next start.
     pub async fn set(&self, key: &str, value: &str) {
         self.config(&[key, value]).await;
     }

@@ -1,4 +1,4 @@
-//! Gerrit's SSH: a key of the administrator's, and the stream of events that a CI server listens to.
+//! Gerrit's SSH: a key of the administrator, and the event stream that a CI server listens to.
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -14,17 +14,17 @@ use super::server::Server;
 use crate::e2e::git::{git, ok, quiet};
 use crate::e2e::until;
 
-/// A key, and the folder that it lies in.
+/// An SSH key pair, and the folder that it is in.
 #[derive(Clone, Debug)]
 pub struct Key {
     folder: PathBuf,
 }
 
 impl Key {
-    /// Makes one, and gives it to the administrator at a site.
+    /// Creates a key, and adds it to the administrator's account at a site.
     ///
     /// # Panics
-    /// There is no `ssh-keygen`, or Gerrit refuses.
+    /// If there is no `ssh-keygen`, or Gerrit refuses the key.
     pub async fn give(server: &Server, folder: &Path) -> Self {
         std::fs::create_dir_all(folder).expect("a folder");
         let key = Self { folder: folder.to_owned() };
@@ -36,15 +36,15 @@ impl Key {
         key
     }
 
-    /// Whether a site lets it in.
+    /// Whether a site accepts the key.
     pub async fn opens(&self, server: &Server) -> bool {
         self.run(server, &["gerrit", "version"]).await.status.success()
     }
 
-    /// Runs a command of Gerrit's.
+    /// Runs a command of Gerrit by SSH.
     ///
     /// # Panics
-    /// There is no `ssh`.
+    /// If there is no `ssh`.
     pub async fn run(&self, server: &Server, command: &[&str]) -> Output {
         self.ssh(server, command).output().await.expect("ssh runs")
     }
@@ -63,7 +63,7 @@ impl Key {
     }
 }
 
-/// A listener as a CI server is one: whatever it hears of, it fetches at once.
+/// A listener that acts as a CI server does: it fetches the patch set of each event as soon as the event arrives.
 pub struct Listener {
     heard: Arc<Mutex<Vec<Value>>>,
     lost: Arc<Mutex<Vec<String>>>,
@@ -72,10 +72,10 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Begins to listen at a site, whose repositories lie below `root`.
+    /// Starts to listen at a site, whose repositories are below `root`.
     ///
     /// # Panics
-    /// The site does not let the key in.
+    /// If the site does not accept the key.
     pub async fn start(key: &Key, server: &Server, root: &Path) -> Self {
         let admit = until(async || key.opens(server).await.then_some(())).await;
         assert!(admit.is_some(), "{}", server.log_tail());
@@ -99,37 +99,37 @@ impl Listener {
         Self { heard, lost, task, _ssh: ssh }
     }
 
-    /// Waits until an event was heard that fits; everything that was heard until then.
+    /// Waits for an event that `fits`, and returns all events that were received until then.
     ///
     /// # Panics
-    /// It is not heard for long.
+    /// If no such event is received for too long.
     pub async fn hears(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Vec<Value> {
         let found = until(async || self.heard().iter().any(&fits).then_some(())).await;
-        assert!(found.is_some(), "{what} is not heard; what is: {:#?}", self.heard());
+        assert!(found.is_some(), "no event for {what}; received: {:#?}", self.heard());
         self.heard()
     }
 
-    /// What was heard.
+    /// The events that were received so far.
     ///
     /// # Panics
-    /// Never: nobody panics with the lock.
+    /// Never: no code panics while it holds the lock.
     #[must_use]
     pub fn heard(&self) -> Vec<Value> {
         self.heard.lock().clone()
     }
 
-    /// Nothing was heard of that was not there, and nothing twice.
+    /// Checks the events so far: none named an object that was missing at the site, and none was received twice.
     ///
     /// # Panics
-    /// Something was.
+    /// If one of them did or was.
     pub fn was_told_well(&self) {
         let lost = self.lost.lock();
-        assert!(lost.is_empty(), "told before it was there: {lost:#?}");
+        assert!(lost.is_empty(), "received before the objects were there: {lost:#?}");
         let mut heard: Vec<String> = self.heard().iter().map(ToString::to_string).collect();
         let all = heard.len();
         heard.sort_unstable();
         heard.dedup();
-        assert_eq!(heard.len(), all, "told twice: {:#?}", self.heard());
+        assert_eq!(heard.len(), all, "received twice: {:#?}", self.heard());
     }
 }
 
@@ -139,7 +139,7 @@ impl Drop for Listener {
     }
 }
 
-/// What an event speaks of and is not there.
+/// Looks for the objects that an event names. Returns the one that is missing, if any.
 async fn look(event: &Value, root: &Path, url: &str, folder: &Path) -> Option<String> {
     let patch_set = &event["patchSet"];
     if let (Some(name), Some(wanted), Some(project)) =

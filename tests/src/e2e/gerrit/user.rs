@@ -1,4 +1,4 @@
-//! A user's clone, from which changes are pushed as users push them.
+//! A user's clone, from which a user pushes changes.
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -15,10 +15,10 @@ pub struct User {
 }
 
 impl User {
-    /// Clones.
+    /// Clones a project.
     ///
     /// # Panics
-    /// Gerrit refuses.
+    /// If Gerrit refuses.
     pub async fn clone(server: &Server, project: &str, folder: &Path) -> Self {
         let parent = folder.parent().expect("a folder in a folder");
         let user = Self { folder: parent.to_owned() };
@@ -27,7 +27,7 @@ impl User {
         Self { folder: folder.to_owned() }
     }
 
-    /// Commits a file on what is checked out; the message tells the change by its id.
+    /// Commits a file on top of the checkout. The change's id is derived from `change`, which is the message.
     pub async fn commit(&self, file: &str, content: &str, change: &str) -> String {
         std::fs::write(self.folder.join(file), content).expect("a file");
         let _ = ok(self.git(&["add", file]).await);
@@ -35,7 +35,7 @@ impl User {
         ok(self.git(&["rev-parse", "HEAD"]).await)
     }
 
-    /// Another patch set of the change that was committed last.
+    /// Makes another patch set of the change that was committed last.
     pub async fn amend(&self, file: &str, content: &str) -> String {
         std::fs::write(self.folder.join(file), content).expect("a file");
         let _ = ok(self.git(&["add", file]).await);
@@ -43,21 +43,21 @@ impl User {
         ok(self.git(&["rev-parse", "HEAD"]).await)
     }
 
-    /// Checks out what the server shows of a branch.
+    /// Checks out the server's value of a branch.
     pub async fn at(&self, branch: &str) {
         let _ = ok(self.git(&["fetch", "-q", "origin"]).await);
         let _ = ok(self.git(&["checkout", "-q", "--detach", &format!("origin/{branch}")]).await);
     }
 
-    /// Pushes what is checked out.
+    /// Pushes the checked-out commit.
     pub async fn push(&self, to: &str) -> Output {
         self.git(&["push", "origin", &format!("HEAD:{to}")]).await
     }
 
-    /// Pushes for review; the number of each change, as Gerrit tells it.
+    /// Pushes for review. Returns the number of each change that Gerrit reports.
     ///
     /// # Panics
-    /// Gerrit refuses.
+    /// If Gerrit refuses.
     pub async fn review(&self, branch: &str) -> Vec<u32> {
         let output = self.push(&format!("refs/for/{branch}")).await;
         let told = text(&output);
@@ -69,7 +69,7 @@ impl User {
     /// Runs git in the clone, as the administrator.
     ///
     /// # Panics
-    /// There is no git.
+    /// If there is no git.
     pub async fn git(&self, args: &[&str]) -> Output {
         let mut command = quiet(Command::new("git"), &self.folder);
         for who in ["GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"] {
@@ -79,7 +79,7 @@ impl User {
     }
 }
 
-/// 40 digits that tell changes apart.
+/// A change id of 40 digits, derived from the name of the change.
 fn change_id(change: &str) -> String {
     let digits: String = change.bytes().map(|byte| format!("{byte:02x}")).collect();
     format!("I{:0>40}", digits.chars().rev().take(40).collect::<String>())

@@ -1,6 +1,6 @@
-//! Invariants 1, 2 and 11: answers and chain agree. What was answered as committed is in the chain, once, inside
-//! the time of its request; what was refused never is; "unknown" may be either. A stale refusal is true: at some
-//! moment of the request the ref was not what it expected.
+//! Invariants 1, 2 and 11: answers agree with the chain. A commit that was answered is in the chain, once, within the
+//! time of its request. A refused one never is. An unknown one may be either. A stale refusal is true: at some moment
+//! of the request, the ref was not what the request expected.
 
 use lockstep_proto::bridge::{Expected, Outcome, RefCommand, RefResult, RefusalCode};
 use lockstep_proto::{ProjectKey, ProjectName, RefKey, RefValue, Transaction};
@@ -9,10 +9,10 @@ use super::Verdict;
 use crate::sim::facts::{Facts, Step};
 use crate::sim::history::{Entry, History};
 
-/// Judges a commit against its request, before the facts take it in.
+/// Judges a commit against its request, before the facts include it.
 ///
 /// # Errors
-/// It was refused before, is committed twice, is not what was asked, or is a part of an atomic batch.
+/// The request was refused before, is committed twice, differs from the commit, or is atomic and committed in part.
 pub fn commit(facts: &Facts, history: &History, transaction: &Transaction) -> Verdict {
     let Some(entry) = history.get(&transaction.request_id) else { return Ok(()) };
     let id = &transaction.id;
@@ -37,10 +37,10 @@ pub fn commit(facts: &Facts, history: &History, transaction: &Transaction) -> Ve
     Ok(())
 }
 
-/// Judges one verdict at the moment at which the client hears it.
+/// Judges one verdict when the client receives it.
 ///
 /// # Errors
-/// See the module.
+/// The verdict contradicts the chain.
 pub fn verdict(facts: &Facts, entry: &Entry, result: &RefResult) -> Verdict {
     let (name, id) = (&result.name, &entry.request.request_id);
     let key = RefKey::Ref(name.clone());
@@ -57,7 +57,7 @@ pub fn verdict(facts: &Facts, entry: &Entry, result: &RefResult) -> Verdict {
     }
 }
 
-/// Whether the ref was what the command makes it, at some moment of the request: then there was nothing to commit.
+/// Whether the ref had the requested value at some moment of the request. Then there was nothing to commit.
 fn was_so_already(facts: &Facts, entry: &Entry, result: &RefResult) -> bool {
     let asked = entry.request.commands.iter().find(|asked| asked.name == result.name);
     let seen = values_since(facts, &entry.project, &RefKey::Ref(result.name.clone()), entry.asked);
@@ -83,7 +83,7 @@ fn refusal_is_true(facts: &Facts, entry: &Entry, result: &RefResult) -> Verdict 
     }
 }
 
-/// The values of a ref from the commit count `since` on, the one at that moment included; in each incarnation that the
+/// The values of a ref since the commit count `since`, including the value at that moment, in each incarnation that the
 /// project had meanwhile.
 pub(super) fn values_since(facts: &Facts, project: &ProjectName, key: &RefKey, since: u64) -> Vec<RefValue> {
     let of = |project: ProjectKey| {

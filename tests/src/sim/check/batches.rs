@@ -1,4 +1,4 @@
-//! Invariant 12: a batch is seen all or none, in a node's version map and in its refs.
+//! Invariant 12: a node's version map and its refs have either all or nothing of a batch.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use lockstep_proto::{Oid, ProjectKey, RefKey, RefName, TxnId, Version};
 use super::{Verdict, checkpoints};
 use crate::sim::facts::Facts;
 
-/// Judges the version map after it took in a step of a transaction.
+/// Judges the version map after it has taken in a step of a transaction.
 ///
 /// # Errors
-/// Another ref of the same transaction is behind it.
+/// Another ref of the same transaction is behind that step.
 pub fn in_map(facts: &Facts, store: &dyn NodeStore, txn: &TxnId) -> Verdict {
     let Some(transaction) = facts.transactions.get(txn) else {
         return Err(format!("the version map names {txn}, which was never committed"));
@@ -25,7 +25,7 @@ pub fn in_map(facts: &Facts, store: &dyn NodeStore, txn: &TxnId) -> Verdict {
 /// Judges the refs of a repository after one of them moved to a version.
 ///
 /// # Errors
-/// Another ref of the same transaction is behind it.
+/// Another ref of the same transaction is behind that version.
 pub fn in_refs(
     facts: &Facts,
     project: &ProjectKey,

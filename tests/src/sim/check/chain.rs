@@ -1,15 +1,15 @@
-//! Invariants 1 and 18: each ref's commits form one chain. Versions are dense, each step builds on the one before
-//! it, deletions and re-creations are steps like any other.
+//! Invariants 1 and 18: the commits of each ref form one chain. Versions are dense, each step builds on the one before
+//! it, and deletions and re-creations are steps like any other.
 
 use lockstep_proto::{RefValue, Transaction, Version};
 
 use super::Verdict;
 use crate::sim::facts::Facts;
 
-/// Judges a commit that the refdb has just made, before the facts take it in.
+/// Judges a commit that the refdb has just made, before the facts include it.
 ///
 /// # Errors
-/// A command that does not follow the last step of its ref.
+/// A command does not follow the last step of its ref.
 pub fn extend(facts: &Facts, transaction: &Transaction) -> Verdict {
     for command in &transaction.commands {
         let last = facts.chain(&transaction.project, &command.key).last();

@@ -9,13 +9,13 @@ use lockstep_proto::{ProjectKey, ProjectPhase, RefKey, RefValue, Transaction, Tx
 use super::Verdict;
 use crate::sim::facts::Facts;
 
-/// A record of a shard: its sequence number, and its transaction when it is a good one.
+/// A record of a shard: its sequence number, and its transaction if the record is good.
 pub type Logged = (String, Option<TxnId>);
 
 /// The records that a checkpoint covers.
 ///
 /// # Errors
-/// The checkpoint names a record that the shard never had.
+/// The shard never had the record that the checkpoint names.
 pub fn covered<'a>(records: &'a [Logged], at: &Position) -> Result<&'a [Logged], String> {
     match at {
         Position::Start => Ok(&[]),
@@ -27,10 +27,10 @@ pub fn covered<'a>(records: &'a [Logged], at: &Position) -> Result<&'a [Logged],
     }
 }
 
-/// Judges covered records against what the node's store says now.
+/// Judges covered records against the node's store.
 ///
 /// # Errors
-/// A transaction that is neither in the version map nor parked nor in quarantine.
+/// A transaction is neither in the version map, nor parked, nor in quarantine.
 pub fn applied(facts: &Facts, store: &dyn NodeStore, records: &[Logged]) -> Verdict {
     let parked = store.parked().map_err(|error| error.to_string())?;
     let bad = store.quarantined().map_err(|error| error.to_string())?;
@@ -43,7 +43,7 @@ pub fn applied(facts: &Facts, store: &dyn NodeStore, records: &[Logged]) -> Verd
     Ok(())
 }
 
-/// What of a transaction is neither applied nor held by a node.
+/// The first ref of a transaction that a node has neither applied nor set aside, as text. None if there is none.
 pub fn not_applied(
     store: &dyn NodeStore,
     transaction: &Transaction,
@@ -64,7 +64,7 @@ pub fn not_applied(
     })
 }
 
-/// Whether a node knows that this incarnation of a project is deleted: what is late of it needs nothing any more.
+/// Whether a node knows that this incarnation of a project is deleted. Late records of a deleted project need nothing.
 pub fn is_past(store: &dyn NodeStore, project: &ProjectKey) -> bool {
     let state = store.reference(project, &RefKey::State).ok().flatten().map(|record| record.value);
     matches!(state, Some(RefValue::State(state)) if state.incarnation > project.incarnation

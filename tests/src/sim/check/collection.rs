@@ -1,4 +1,4 @@
-//! The journal is collected only below every node that is not expelled.
+//! The journal is collected only below the low-water marks of all nodes that are not expelled.
 
 use lockstep::seams::volume::NodeStore;
 use lockstep_proto::Slot;

@@ -1,5 +1,5 @@
-//! Invariant 5: without faults and after a bounded time all nodes equal the refdb: refs, version maps, nothing
-//! parked, checkpoints at the ends of the streams, everything committed in the event log.
+//! Invariant 5: without faults and after a bounded time, all nodes equal the refdb. Refs and version maps are equal,
+//! nothing is parked, checkpoints are at the ends of the streams, and every commit is in the event log.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::checkpoints::Logged;
 use crate::sim::backend::Volume;
 use crate::sim::facts::Facts;
 
-/// What of a node's volume is not as the refdb has it; none when it is equal.
+/// The first difference between a node's volume and the refdb. None if they are equal.
 #[must_use]
 pub fn volume_differs(facts: &Facts, volume: &dyn Volume) -> Option<String> {
     let store = volume.store();
@@ -44,7 +44,7 @@ pub fn volume_differs(facts: &Facts, volume: &dyn Volume) -> Option<String> {
     parked.into_iter().next().map(|(id, held)| format!("{id} is still parked: {}", held.reason))
 }
 
-/// Where a strong read of a ref is not the last step of its chain; none when none is.
+/// The first ref whose strong read is not the last step of its chain. None if all are.
 #[must_use]
 pub fn refdb_differs(
     facts: &Facts,
@@ -60,7 +60,7 @@ pub fn refdb_differs(
     })
 }
 
-/// Which shard of a stream a node has not read to its end; none when it has read all.
+/// A shard of a stream that a node has not read to its end. None if it has read all.
 #[must_use]
 pub fn stream_differs(
     volume: &dyn Volume,
@@ -82,7 +82,7 @@ pub fn stream_differs(
     })
 }
 
-/// A committed transaction that the event log lacks; none when it has all.
+/// A committed transaction that the event log lacks. None if it has all.
 #[must_use]
 pub fn unpublished(facts: &Facts, logged: &std::collections::BTreeSet<lockstep_proto::TxnId>) -> Option<String> {
     let missing = facts.transactions.keys().find(|txn| !logged.contains(*txn));

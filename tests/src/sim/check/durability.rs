@@ -1,5 +1,5 @@
-//! Invariant 10: what the version map says is on the disk. The map is durable at once, refs only after a sync; so
-//! a map entry may be written only when the ref's last *synced* value is at least as new.
+//! Invariant 10: the version map never says more than the disk holds. The map is durable at once, refs only after a
+//! sync. So an entry may be written only when the ref's last *synced* value is at least as new.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use lockstep_proto::{Oid, ProjectKey, ProjectName, RefKey, RefName, Version};
 use super::Verdict;
 use crate::sim::facts::Facts;
 
-/// What of a volume's refs would survive a power cut.
+/// The refs of a volume that would survive a power cut.
 #[derive(Debug, Default)]
 pub struct Ledger {
     durable: BTreeMap<(ProjectName, RefName), Option<Oid>>,
@@ -18,19 +18,19 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// A ref moved, not yet synced.
+    /// Notes that a ref moved and is not synced yet.
     pub fn moved(&mut self, project: &ProjectName, name: &RefName, value: Option<Oid>) {
         self.moves += 1;
         self.dirty.push((self.moves, (project.clone(), name.clone()), value));
     }
 
-    /// Everything that a sync which begins now will make durable.
+    /// A mark of all moves that a sync which begins now will make durable.
     #[must_use]
     pub fn mark(&self) -> u64 {
         self.moves
     }
 
-    /// A sync that began at `mark` has ended.
+    /// Notes that the sync which began at `mark` has ended.
     pub fn synced(&mut self, mark: u64) {
         let (done, rest) = std::mem::take(&mut self.dirty).into_iter().partition(|(at, ..)| *at <= mark);
         self.dirty = rest;
@@ -38,7 +38,7 @@ impl Ledger {
         self.durable.extend(done.into_iter().map(|(_, key, value)| (key, value)));
     }
 
-    /// The refs of a project are, durably, these: after a power cut, a repair, a deletion.
+    /// Replaces the durable refs of a project: after a power cut, a repair or a deletion.
     pub fn reset(&mut self, project: &ProjectName, refs: &BTreeMap<RefName, Oid>) {
         self.durable.retain(|(other, _), _| other != project);
         self.dirty.retain(|(_, (other, _), _)| other != project);
@@ -63,10 +63,10 @@ impl Ledger {
     }
 }
 
-/// Judges an entry of the version map against the entry before it and against the chain.
+/// Judges an entry of the version map against the previous entry and the chain.
 ///
 /// # Errors
-/// The version goes back, or is not what was committed.
+/// The version goes back, or the entry was never committed.
 pub fn in_chain(
     facts: &Facts,
     store: &dyn NodeStore,

@@ -1,5 +1,5 @@
-//! Stream events: each one that was taken is heard at every other node, once but for what a crash left unconfirmed, after
-//! its refs are applied there, in the order of its change, and never at its origin.
+//! Stream events: each event that was accepted is delivered at every other node, after its refs are applied there, in
+//! the order of its change, and never at its origin. It is delivered once, except when a crash left it unconfirmed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,31 +8,31 @@ use lockstep_proto::{NodeId, Oid, ProjectKey, RefName, Version};
 use super::Verdict;
 use crate::sim::facts::Facts;
 
-/// What a client posted: an event that speaks of a commit that it made before.
+/// An event that a client posted about a commit that it made before.
 #[derive(Clone, Debug)]
 pub struct Posted {
-    /// Its id.
+    /// The id of the event.
     pub id: String,
-    /// Where.
+    /// The node at which it was posted.
     pub origin: NodeId,
     /// The project of the commit.
     pub project: ProjectKey,
-    /// The change that it is about.
+    /// The change of the event, if it is about one.
     pub change: Option<u64>,
-    /// The refs that it names, with the versions that the commit gave them.
+    /// The refs of the event, with the versions that the commit gave them.
     pub refs: Vec<(RefName, Version)>,
 }
 
 #[derive(Debug)]
 struct Event {
     posted: Posted,
-    /// When it was posted, and when it was answered as taken, as counts.
+    /// The times at which it was posted and accepted, as counts of [`Events::tick`].
     asked: u64,
     taken: Option<u64>,
-    /// The volume that had it was lost before it was in the event log.
+    /// Whether its volume was lost before the event was in the event log.
     lost: bool,
     heard: BTreeSet<NodeId>,
-    /// Where it may be confirmed, and where it is for sure.
+    /// The nodes whose listener has sent a confirmation, and those whose confirmation was answered.
     confirms: BTreeSet<NodeId>,
     confirmed: BTreeSet<NodeId>,
 }
@@ -50,7 +50,7 @@ impl Events {
         self.clock
     }
 
-    /// A client posts an event; a retry keeps the first time.
+    /// Notes that a client posts an event. A retry keeps the first time.
     pub fn asked(&mut self, posted: Posted) {
         let asked = self.tick();
         self.events.entry(posted.id.clone()).or_insert_with(|| Event {
@@ -64,7 +64,7 @@ impl Events {
         });
     }
 
-    /// A client was told that its event is taken.
+    /// Notes that a client was told that its event is accepted.
     pub fn taken(&mut self, id: &str) {
         let taken = self.tick();
         if let Some(event) = self.events.get_mut(id) {
@@ -72,18 +72,18 @@ impl Events {
         }
     }
 
-    /// A listener hears an event, where the project's refs are these.
+    /// Judges and notes the delivery of an event to a listener, at a node with these refs.
     ///
     /// # Errors
-    /// It must not, not now, or not again.
+    /// The event must not be delivered here, not yet, or not again.
     pub fn heard(&mut self, facts: &Facts, node: &NodeId, id: &str, shown: &BTreeMap<RefName, Option<Oid>>) -> Verdict {
         let event = self.events.get(id).ok_or_else(|| format!("{id} was never posted"))?;
         let Posted { origin, project, refs, .. } = &event.posted;
         if origin == node {
-            return Err(format!("{id} is heard at its origin"));
+            return Err(format!("{id} is delivered at its origin"));
         }
         if event.confirmed.contains(node) {
-            return Err(format!("{id} is heard again after it was confirmed"));
+            return Err(format!("{id} is delivered again after it was confirmed"));
         }
         let is_applied = |(name, version): &&(RefName, Version)| {
             let value = shown.get(name).copied().flatten();
@@ -91,12 +91,12 @@ impl Events {
         };
         if let Some((name, version)) = refs.iter().find(|one| !is_applied(one)).filter(|_| !facts.is_past(project)) {
             let value = shown.get(name);
-            return Err(format!("{id} is heard before {project} {name}@{version}, which shows {value:?}"));
+            return Err(format!("{id} is delivered before {project} {name}@{version}, which shows {value:?}"));
         }
         if !event.heard.contains(node)
             && let Some(before) = self.events.values().find(|before| is_skipped(before, event, node))
         {
-            return Err(format!("{id} is heard before {}, which happened before it", before.posted.id));
+            return Err(format!("{id} is delivered before {}, which happened before it", before.posted.id));
         }
         if let Some(event) = self.events.get_mut(id) {
             event.heard.insert(node.clone());
@@ -104,21 +104,22 @@ impl Events {
         Ok(())
     }
 
-    /// A listener is about to confirm an event.
+    /// Notes that a listener is about to confirm an event.
     pub fn confirms(&mut self, node: &NodeId, id: &str) {
         if let Some(event) = self.events.get_mut(id) {
             event.confirms.insert(node.clone());
         }
     }
 
-    /// A listener was told that its confirmation holds.
+    /// Notes that a listener's confirmation was answered.
     pub fn confirmed(&mut self, node: &NodeId, id: &str) {
         if let Some(event) = self.events.get_mut(id) {
             event.confirmed.insert(node.clone());
         }
     }
 
-    /// A node's volume is lost: what it had heard comes again, what it had taken and not sent does not come at all.
+    /// Notes that a node's volume is lost. Events that were delivered there are delivered again. Events that it
+    /// accepted and had not yet published are lost.
     pub fn volume_lost(&mut self, node: &NodeId, is_logged: impl Fn(&str) -> bool) {
         for (id, event) in &mut self.events {
             event.lost |= event.posted.origin == *node && !is_logged(id);
@@ -128,11 +129,11 @@ impl Events {
         }
     }
 
-    /// Judges an announcement that a checkpoint of a node covers: the node must have it, unless it was its own or its
-    /// listener has confirmed it.
+    /// Judges an announcement that a checkpoint of a node covers. The node must have it, unless the announcement is its
+    /// own or its listener has confirmed it.
     ///
     /// # Errors
-    /// The node would never hear it.
+    /// The node would never deliver the event.
     pub fn covered(&self, node: &NodeId, id: &str, inbox: &BTreeSet<String>) -> Verdict {
         let excused = |event: &Event| event.posted.origin == *node || event.confirms.contains(node);
         if inbox.contains(id) || self.events.get(id).is_none_or(excused) {
@@ -141,17 +142,17 @@ impl Events {
         Err(format!("the checkpoint covers event {id}, which is neither in the inbox nor confirmed"))
     }
 
-    /// An event that was taken, and that one of the nodes has not heard; none when all have heard all.
+    /// An accepted event that was not delivered at one of the nodes. None if all were delivered everywhere.
     #[must_use]
     pub fn missing(&self, nodes: &[NodeId]) -> Option<String> {
         self.events.values().filter(|event| event.taken.is_some() && !event.lost).find_map(|event| {
             let Posted { id, origin, .. } = &event.posted;
             let node = nodes.iter().find(|node| *node != origin && !event.confirmed.contains(*node))?;
-            Some(format!("{node} has not heard event {id} of {origin}"))
+            Some(format!("event {id} of {origin} was not delivered at {node}"))
         })
     }
 
-    /// How many were taken, and how often they were heard, each node counted once.
+    /// The number of accepted events, and the number of deliveries, each node counted once per event.
     #[must_use]
     pub fn counts(&self) -> [u64; 2] {
         let taken = self.events.values().filter(|event| event.taken.is_some()).count();
@@ -159,7 +160,7 @@ impl Events {
     }
 }
 
-/// Whether a node hears `now` although it has not heard `before`, an event of the same change that was taken at the same
+/// Whether `now` is delivered at a node before `before`: an event of the same change, which was accepted at the same
 /// origin before `now` was posted.
 fn is_skipped(before: &Event, now: &Event, node: &NodeId) -> bool {
     let (one, two) = (&before.posted, &now.posted);

@@ -1,5 +1,5 @@
-//! Invariant 8: who is fenced commits nothing any more. Nobody is born where the site's role does not allow it,
-//! and a journal is drained only when nothing can land in its windows.
+//! Invariant 8: a fenced incarnation commits nothing. An incarnation is opened only where the site's role allows it,
+//! and drained only when nothing can land in its windows.
 
 use lockstep::seams::refdb::{IncarnationRecord, Role};
 use lockstep_proto::{IncarnationId, Lane, Seq};
@@ -7,28 +7,27 @@ use lockstep_proto::{IncarnationId, Lane, Seq};
 use super::Verdict;
 use crate::sim::facts::Facts;
 
-/// Judges a birth that the refdb allowed.
+/// Judges an incarnation that the refdb has just opened.
 ///
 /// # Errors
-/// The site is not active, or has another epoch; or an earlier incarnation of the node is not drained while the
-/// new one claims its number again.
+/// The site is not active, or has another epoch, or the incarnation was opened before.
 pub fn open_incarnation(facts: &Facts, record: &IncarnationRecord) -> Verdict {
     if facts.incarnations.contains_key(&record.id) {
-        return Err(format!("{} was born twice", record.id));
+        return Err(format!("{} was opened twice", record.id));
     }
     match facts.sites.get(&record.site) {
         Some(site) if site.role == Role::Active && site.epoch == record.epoch => Ok(()),
-        site => Err(format!("{} was born with epoch {} while its site is {site:?}", record.id, record.epoch)),
+        site => Err(format!("{} was opened with epoch {} while its site is {site:?}", record.id, record.epoch)),
     }
 }
 
-/// Judges the end of draining: `marks` are the final published marks.
+/// Judges the end of a draining. `marks` are the final published marks.
 ///
 /// # Errors
-/// A slot of a window that is empty, so that something in flight may still land; or a committed one above the
-/// marks, so that nobody publishes it.
+/// A slot of a window is empty, so a transaction in transit may still land in it. Or a committed slot is above the
+/// marks, so it will not be published.
 pub fn drained(facts: &Facts, id: &IncarnationId, marks: &[Seq]) -> Verdict {
-    let Some(record) = facts.incarnations.get(id) else { return Err(format!("{id} was drained, but never born")) };
+    let Some(record) = facts.incarnations.get(id) else { return Err(format!("{id} was drained, but never opened")) };
     for (at, settled) in record.settled.iter().enumerate() {
         let lane = id.lane(Lane(u8::try_from(at).unwrap_or(u8::MAX)));
         let open = (settled.0..settled.0 + record.window).map(|seq| lane.slot(Seq(seq)));

@@ -1,5 +1,5 @@
-//! Invariant 4: a site's ref only moves forward along the committed chain, and never shows what is not committed. All refs of
-//! a repository are of one incarnation of its project: nothing of a deleted one is in its successor.
+//! Invariant 4: a site's ref only moves forward along the committed chain, and never shows an uncommitted value. All
+//! refs of a repository are of one incarnation of its project, so nothing of a deleted project is in its successor.
 
 use std::collections::BTreeMap;
 
@@ -7,13 +7,13 @@ use lockstep_proto::{Oid, ProjectKey, ProjectName, RefName, Version};
 
 use crate::sim::facts::Facts;
 
-/// How far along its chain each ref of a volume was last seen.
+/// The last seen position of each ref of a volume in its chain.
 pub type Positions = BTreeMap<(ProjectName, RefName), Version>;
 
-/// Moves the positions of a project on to what its refs show, and gives the refs whose value changed.
+/// Moves the positions of a project on to its present refs. Returns the refs whose value changed.
 ///
 /// # Errors
-/// A value that its chain does not have from the last seen position on.
+/// The chain does not have a value at or after its last seen position.
 pub fn advance(
     facts: &Facts,
     project: &ProjectKey,
@@ -39,32 +39,32 @@ pub fn advance(
     Ok(moved)
 }
 
-/// Which incarnation of each project a volume's repository is of.
+/// The incarnation of each project that a volume's repository belongs to.
 #[derive(Debug, Default)]
 pub struct Shown(BTreeMap<ProjectName, Life>);
 
 #[derive(Clone, Copy, Debug)]
 struct Life {
-    /// The incarnation, or the lowest that it can be.
+    /// The incarnation, or the lowest possible one.
     incarnation: u32,
-    /// Whether it has shown a value, so that it can be no other.
+    /// Whether the repository has shown a value, which rules out all other incarnations.
     is_known: bool,
 }
 
 impl Shown {
-    /// The repository was removed: the next one is of a later incarnation.
+    /// Notes that the repository was removed. The next one belongs to a later incarnation.
     pub fn removed(&mut self, project: &ProjectName) {
         if let Some(life) = self.0.get_mut(project).filter(|life| life.is_known) {
             *life = Life { incarnation: life.incarnation + 1, is_known: false };
         }
     }
 
-    /// Nothing is known any more: a disk was damaged.
+    /// Forgets everything, because a disk was damaged.
     pub fn clear(&mut self) {
         self.0.clear();
     }
 
-    /// The incarnations that the repository can be of, as far as there are such.
+    /// The existing incarnations that the repository can belong to.
     #[must_use]
     pub fn candidates(&self, facts: &Facts, project: &ProjectName) -> Vec<ProjectKey> {
         let life = self.0.get(project).copied().unwrap_or(Life { incarnation: 1, is_known: false });
@@ -75,7 +75,7 @@ impl Shown {
         facts.lives(project).into_iter().filter(fits).collect()
     }
 
-    /// It is of this one.
+    /// Notes that the repository belongs to this incarnation.
     pub fn is_of(&mut self, project: &ProjectKey) {
         self.0.insert(project.name.clone(), Life { incarnation: project.incarnation, is_known: true });
     }

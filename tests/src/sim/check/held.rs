@@ -1,4 +1,4 @@
-//! Invariant 13: only bad content is quarantined, and all of it is.
+//! Invariant 13: all bad content is quarantined, and nothing else is.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +8,11 @@ use lockstep_proto::TxnId;
 use super::Verdict;
 use crate::sim::facts::Facts;
 
-/// Judges what a node sets aside: the simulator's clients push no bad content, so a transaction never is.
+/// Judges the records that a node quarantines. The simulator's clients push no bad content, so none of them may be a
+/// committed transaction.
 ///
 /// # Errors
-/// A committed transaction in quarantine.
+/// A committed transaction is in quarantine.
 pub fn quarantined(facts: &Facts, changes: &Changes) -> Verdict {
     for (id, held) in &changes.quarantine {
         let known: Option<TxnId> = id.parse().ok();
@@ -22,10 +23,10 @@ pub fn quarantined(facts: &Facts, changes: &Changes) -> Verdict {
     Ok(())
 }
 
-/// Judges the end: the bad records that the simulator wrote are all in quarantine.
+/// Judges the quarantine at the end: it must hold all bad records that the simulator wrote.
 ///
 /// # Errors
-/// Fewer quarantined records than bad ones, or a forged one that is not among them.
+/// There are fewer quarantined records than bad ones, or a forged one is not among them.
 pub fn complete(node: &str, quarantined: &BTreeSet<String>, bad: u64, forged: &[&str]) -> Verdict {
     if let Some(missing) = forged.iter().find(|id| !quarantined.contains(**id)) {
         return Err(format!("{node}: the forged transaction {missing} is not in quarantine"));

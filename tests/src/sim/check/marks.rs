@@ -1,5 +1,5 @@
-//! Marks: below a settled mark every slot is committed or poisoned; below a published mark every transaction is in
-//! the event log; below a node's low-water mark everything is applied or durably held there.
+//! Marks: below a settled mark every slot is committed or poisoned. Below a published mark every transaction is in the
+//! event log. Below a node's low-water mark every transaction is applied or durably held there.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ fn lanes(id: &IncarnationId, marks: &[Seq]) -> impl Iterator<Item = (LaneId, Seq
 /// Judges settled marks that rise from `before`.
 ///
 /// # Errors
-/// A slot below a mark that is empty.
+/// A slot below a mark is empty.
 pub fn settled(facts: &Facts, id: &IncarnationId, before: &[Seq], marks: &[Seq]) -> Verdict {
     for (at, (lane, mark)) in lanes(id, marks).enumerate() {
         let from = before.get(at).copied().unwrap_or_default();
@@ -31,10 +31,10 @@ pub fn settled(facts: &Facts, id: &IncarnationId, before: &[Seq], marks: &[Seq])
     Ok(())
 }
 
-/// Judges published marks that rise from `before`; `logged` are the transactions in the event log.
+/// Judges published marks that rise from `before`. `logged` are the transactions in the event log.
 ///
 /// # Errors
-/// A committed transaction below a mark that is not in the event log.
+/// A committed transaction below a mark is not in the event log.
 pub fn published(
     facts: &Facts,
     id: &IncarnationId,
@@ -59,7 +59,7 @@ pub fn published(
 /// Judges a node's low-water mark that rises from `before`.
 ///
 /// # Errors
-/// A slot below the mark that is empty, or whose transaction the node has neither applied nor set aside.
+/// A slot below the mark is empty, or the node has neither applied nor set aside its transaction.
 pub fn low_water(facts: &Facts, store: &dyn NodeStore, lane: &LaneId, before: Seq, mark: Seq) -> Verdict {
     let parked = store.parked().map_err(|error| error.to_string())?;
     let bad = store.quarantined().map_err(|error| error.to_string())?;
@@ -80,7 +80,7 @@ pub fn low_water(facts: &Facts, store: &dyn NodeStore, lane: &LaneId, before: Se
     Ok(())
 }
 
-/// A lane whose low-water mark at a node is below what is published of it; none when the journal can be collected.
+/// A lane whose low-water mark at a node is below its published mark. None if the journal can be collected.
 #[must_use]
 pub fn lane_behind(facts: &Facts, store: &dyn NodeStore) -> Option<String> {
     let low_water = store.low_water().unwrap_or_default();

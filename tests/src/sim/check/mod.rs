@@ -1,5 +1,5 @@
-//! The checkers: one file a property of the design's list of invariants. Each is a function of the facts and of
-//! what a node or a client did, without I/O; `watch` calls them at the moment at which it happens.
+//! The checkers: one file per property. Each checker is a function, without I/O, of the facts and of an action of a
+//! node or a client. `watch` calls it at the moment of the action.
 
 pub mod answers;
 pub mod batches;
@@ -20,12 +20,12 @@ pub mod refresh;
 pub mod shards;
 pub mod slots;
 
-/// A property that did not hold.
+/// A property that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// The checker that found it.
+    /// The property, which is also the name of its checker.
     pub property: &'static str,
-    /// What it saw.
+    /// The observation that contradicts it.
     pub what: String,
 }
 
@@ -35,5 +35,5 @@ impl std::fmt::Display for Violation {
     }
 }
 
-/// What a checker says.
+/// The result of a checker: the violation as text, or nothing.
 pub type Verdict = Result<(), String>;

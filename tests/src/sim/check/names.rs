@@ -8,7 +8,7 @@ use crate::sim::facts::Facts;
 /// Judges a project's live refs after a commit.
 ///
 /// # Errors
-/// Two live names of which one is a folder of the other.
+/// One of two live names is a folder of the other.
 pub fn exclude(facts: &Facts, project: &ProjectKey) -> Verdict {
     let live = facts.live(project);
     for name in live.keys() {

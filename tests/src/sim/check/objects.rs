@@ -1,4 +1,4 @@
-//! Invariant 3: no ref points to a missing object, at any moment.
+//! Invariant 3: no ref ever points to a missing object.
 
 use lockstep_proto::{Oid, ProjectName, RefName};
 
@@ -8,7 +8,7 @@ use crate::sim::backend::Volume;
 /// Judges one ref of a volume.
 ///
 /// # Errors
-/// The object, or something that it needs, is not there.
+/// The object, or something that it needs, is missing.
 pub fn complete(volume: &dyn Volume, project: &ProjectName, name: &RefName, oid: &Oid) -> Verdict {
     if volume.closure_is_complete(project, oid) {
         return Ok(());

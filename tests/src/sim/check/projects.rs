@@ -1,5 +1,6 @@
-//! Projects: their states are steps of one chain, nothing is committed into one that is deleted, `deleted` comes only when
-//! nobody can commit without knowing `closing`, and nothing of a deleted project is in its successor.
+//! Projects: their states are steps of one chain. Nothing is committed into a deleted project. A project becomes
+//! `deleted` only when every node that can commit knows that it is closing. Nothing of a deleted project is in its
+//! successor.
 
 use futures::FutureExt;
 use lockstep::seams::git::GitError;
@@ -13,11 +14,11 @@ use crate::sim::backend::Volume;
 use crate::sim::facts::Facts;
 use crate::sim::history::{History, Operation};
 
-/// Judges a commit against its project's state, before the facts take it in.
+/// Judges a commit against its project's state, before the facts include it.
 ///
 /// # Errors
-/// A state that does not follow the one before, a commit into a project that is not there, a deletion that somebody does
-/// not know of yet.
+/// A state does not follow the one before, a commit is made into a project that does not exist, or a deletion is made
+/// that some node does not know of yet.
 pub fn commit(facts: &Facts, history: &History, transaction: &Transaction) -> Verdict {
     let (id, project) = (&transaction.id, &transaction.project);
     if history.operation(&transaction.request_id).is_some_and(|one| one.outcome == Some(Outcome::Refused)) {
@@ -52,7 +53,7 @@ fn follows(before: Option<ProjectState>, after: ProjectState) -> bool {
     }
 }
 
-/// A project that is seeded takes the seeder's refs alone.
+/// Judges a commit into a project that is being seeded: only the seeder may make one.
 fn seeder(transaction: &Transaction) -> Verdict {
     if transaction.request_id.starts_with("seed-") {
         return Ok(());
@@ -63,7 +64,8 @@ fn seeder(transaction: &Transaction) -> Verdict {
     ))
 }
 
-/// Whoever can still commit has acknowledged that the project is closing, or was born since, and has learnt it first.
+/// Judges a deletion: every incarnation that can still commit was opened after the project began to close, or its node
+/// has acknowledged that.
 fn barrier(facts: &Facts, deletion: &Transaction) -> Verdict {
     let Some(step) = facts.chain(&deletion.project, &RefKey::State).last() else { return Ok(()) };
     let closing = &step.txn.slot;
@@ -79,10 +81,10 @@ fn barrier(facts: &Facts, deletion: &Transaction) -> Verdict {
     }
 }
 
-/// Judges the answer to an operation at the moment at which the client hears it.
+/// Judges the answer to an operation when the client receives it.
 ///
 /// # Errors
-/// It says what the chain does not.
+/// The answer contradicts the chain.
 pub fn verdict(facts: &Facts, operation: &Operation, id: &str) -> Verdict {
     let lives = facts.lives(&operation.project);
     let step = lives.iter().find_map(|key| answers::step_of(facts, key, &operation.key, id));
@@ -101,7 +103,7 @@ fn was_so(facts: &Facts, operation: &Operation) -> bool {
     operation.head.as_ref().is_some_and(|head| seen.contains(&RefValue::Symref(head.clone())))
 }
 
-/// What of a project is not as the refdb has it, beside its refs.
+/// The first difference between a project on a volume and the refdb, other than its refs. None if there is none.
 #[must_use]
 pub fn volume_differs(facts: &Facts, volume: &dyn Volume, project: &ProjectKey) -> Option<String> {
     let store = volume.store();
@@ -119,10 +121,10 @@ pub fn volume_differs(facts: &Facts, volume: &dyn Volume, project: &ProjectKey) 
     left.or_else(|| (head != expected).then(|| format!("HEAD of {project} is {head:?}, the refdb has {expected:?}")))
 }
 
-/// The transactions of a project that a node parks although it knows that the project is deleted.
+/// Judges the transactions that a node parks: none may be of a project that the node knows to be deleted.
 ///
 /// # Errors
-/// There is one: nothing that it waits for will ever come.
+/// There is one. Nothing that it waits for will ever arrive.
 pub fn parked(store: &dyn NodeStore, parked: &[(String, Held)]) -> Verdict {
     let past = parked.iter().find(|(_, held)| {
         let project: Option<ProjectKey> = held.project.parse().ok();

@@ -1,5 +1,5 @@
-//! Invariant 5, the second half: without faults and after a bounded time each node's Gerrit shows the refs of its node, in
-//! its index and in its caches; its own commits too.
+//! Invariant 5, second half: without faults and after a bounded time, the index and the caches of each node's Gerrit
+//! match the refs of the node, for its own commits too.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use lockstep_proto::{ProjectName, RefName};
 
 use crate::sim::backend::Volume;
 
-/// What a Gerrit says of each subject that it knows.
+/// The document that a Gerrit has for each subject that it knows.
 pub type Documents = BTreeMap<Subject, String>;
 
-/// What a Gerrit that looks now finds: one document a subject that is there.
+/// The documents that a Gerrit would build from the refs now: one per subject that exists.
 #[must_use]
 pub fn documents(volume: &dyn Volume, project: &ProjectName) -> Documents {
     if !volume.has(project) {
@@ -27,7 +27,7 @@ pub fn documents(volume: &dyn Volume, project: &ProjectName) -> Documents {
     documents
 }
 
-/// What Gerrit keeps of a ref, said apart from the code under test.
+/// The subject of a ref. This is written independently of the code under test.
 #[must_use]
 pub fn subject(project: &ProjectName, name: &RefName) -> Option<Subject> {
     let parts: Vec<&str> = name.as_str().split('/').collect();
@@ -41,7 +41,7 @@ pub fn subject(project: &ProjectName, name: &RefName) -> Option<Subject> {
     }
 }
 
-/// What a Gerrit shows of these projects that is not so; none when all is.
+/// The first document of a Gerrit, for these projects, that does not match the refs. None if all match.
 #[must_use]
 pub fn gerrit_differs(
     volume: &dyn Volume,

@@ -1,4 +1,4 @@
-//! Invariant 6, second half: a child shard is read only after its parents are.
+//! Invariant 6, second half: a child shard is read only after its parents.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use super::Verdict;
 /// Judges the opening of a shard. `ended` are the shards whose end this life of the node has read.
 ///
 /// # Errors
-/// A parent that is still kept and whose end the node has neither read nor recorded.
+/// A parent is still listed, and the node has neither read its end nor recorded it.
 pub fn opened(
     site: &SiteId,
     shard: &str,

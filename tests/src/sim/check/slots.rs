@@ -1,5 +1,5 @@
-//! The journal: a slot is occupied once; poison is for ever; commits stay in their incarnation's window, and a
-//! drained incarnation has none any more (invariant 8).
+//! The journal: a slot is occupied once, and poison stays for ever. Commits stay within their incarnation's window, and
+//! a drained incarnation has no window (invariant 8).
 
 use lockstep::seams::refdb::IncarnationState;
 use lockstep_proto::{Slot, TxnId};
@@ -7,17 +7,17 @@ use lockstep_proto::{Slot, TxnId};
 use super::Verdict;
 use crate::sim::facts::{Facts, Occupant};
 
-/// Judges a commit's slot.
+/// Judges the slot of a commit.
 ///
 /// # Errors
-/// The slot was occupied, lies outside the window, or its incarnation takes no commit.
+/// The slot was occupied, is outside the window, or its incarnation takes no commits.
 pub fn commit(facts: &Facts, txn: &TxnId) -> Verdict {
     let slot = &txn.slot;
     if let Some(occupant) = facts.slots.get(slot) {
         return Err(format!("{txn} was committed into a slot that holds {occupant:?}"));
     }
     let Some(record) = facts.incarnations.get(&slot.lane.incarnation) else {
-        return Err(format!("{txn} was committed by an incarnation that was never born"));
+        return Err(format!("{txn} was committed by an incarnation that was never opened"));
     };
     if record.state == IncarnationState::Drained {
         return Err(format!("{txn} was committed by a drained incarnation: fenced, yet it commits"));

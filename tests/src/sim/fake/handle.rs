@@ -1,4 +1,4 @@
-//! How clients reach the tiny node.
+//! The client side of the tiny node.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! A tiny node and a tiny volume for the simulator's own tests: the plainest thing that keeps the invariants, and,
-//! with a mistake built in, breaks one. It stands in for the real node nowhere else.
+//! A tiny node and a tiny volume for the simulator's own tests. It is the simplest node that keeps the invariants. With
+//! a built-in mistake it breaks one of them. It replaces the real node nowhere else.
 
 mod handle;
 mod node;

@@ -1,4 +1,4 @@
-//! The tiny node: one transaction at a time, a window of one slot, and a look at the whole refdb every 200 ms.
+//! The tiny node: one transaction at a time, a window of one slot, and a full read of the refdb every 200 ms.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -28,21 +28,21 @@ use crate::sim::backend::{NodeFactory, NodeParts, SimNode};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mistake {
     None,
-    /// Says "refused" to a silence.
+    /// Answers "refused" when the refdb's answer is lost.
     RefuseSilence,
     /// Writes the version map without a sync.
     NoSync,
-    /// Writes checkpoints before it looks at the refdb.
+    /// Writes checkpoints before it reads the refdb.
     CheckpointFirst,
     /// Never publishes.
     NoPublish,
-    /// Drains a predecessor without poison.
+    /// Drains a predecessor without poisoning its window.
     NoPoison,
-    /// Sends a silent attempt again under another id.
+    /// Sends an attempt without an answer again under another id.
     OtherBytes,
-    /// Moves only the first ref of what it lacks.
+    /// Moves only the first ref of a transaction that it catches up.
     HalfBatch,
-    /// Puts every directory name away.
+    /// Sends no directory names with its commits.
     NoNames,
 }
 
@@ -67,7 +67,7 @@ pub(super) struct FakeNode {
 
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Calls until the call succeeds.
+/// Repeats a call until it succeeds.
 macro_rules! insist {
     ($call:expr) => {
         loop {
@@ -198,11 +198,12 @@ impl Inner {
         }
     }
 
-    /// Reads every stream to its end, then the refdb, then moves what is behind.
+    /// Reads every stream to its end, then the refdb, then moves the refs that are behind.
     async fn look(&self) {
         let mut changes = Changes::default();
         for record in insist!(self.parts.refdb.registry.sites()) {
-            // What is published before the refdb is read is in what is read.
+            // The marks are read before the refdb, so every transaction below them is in the refdb's state that is read
+            // later.
             for one in insist!(self.parts.refdb.registry.incarnations(&record.site)) {
                 changes.low_water.push((one.id.lane(Lane(0)), one.published[0]));
             }
@@ -287,7 +288,7 @@ impl Inner {
         insist!(self.parts.repositories.move_refs(&project.name, &moves, &[]));
     }
 
-    /// Commits or not; `true` for committed.
+    /// Commits a batch. Returns whether it is committed.
     pub(super) async fn commit(
         &self,
         project: &ProjectKey,
@@ -328,7 +329,7 @@ impl Inner {
         bytes.is_some()
     }
 
-    /// Sends an attempt until it is answered; none after a silence that is taken for an answer.
+    /// Sends an attempt until it is answered. None if a lost answer counts as one, which is a mistake.
     async fn send(&self, transaction: &mut Transaction) -> Option<bool> {
         for _ in 0..4 {
             let directories = if self.mistake == Mistake::NoNames { BTreeSet::new() } else { folders(transaction) };
@@ -340,7 +341,8 @@ impl Inner {
             match self.parts.refdb.refs.commit(&request).await {
                 Ok(CommitAnswer::Committed) => return Some(true),
                 Ok(CommitAnswer::Refused(obstacles)) => {
-                    let landed = |obstacle: &Obstacle| matches!(obstacle, Obstacle::Slot(SlotState::Committed(id, _)) if *id == transaction.id);
+                    let own = &transaction.id;
+                    let landed = |it: &Obstacle| matches!(it, Obstacle::Slot(SlotState::Committed(id, _)) if id == own);
                     return Some(obstacles.iter().any(landed));
                 }
                 Ok(CommitAnswer::Conflict) => {}

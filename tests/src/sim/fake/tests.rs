@@ -1,5 +1,5 @@
-//! The simulator, tried on the tiny node: it is deterministic, it lets the good node pass, and each checker finds
-//! the mistake that it is for.
+//! Tests of the simulator with the tiny node: it is deterministic, it accepts the correct node, and each checker finds
+//! its mistake.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ fn go(seed: u64, scenario: Scenario, mistake: Mistake) -> Result<Report, Box<Fai
     run(seed, scenario, InjectedBugs::default(), Arc::new(backend), Arc::new(Fakes(mistake)))
 }
 
-/// A short run of what the tiny node can do: refs, and records that can be read or not.
+/// A short run, reduced to the features of the tiny node: refs, and records that may be bad.
 fn short(mut scenario: Scenario) -> Scenario {
     scenario.asks.retain(|(ask, _)| !matches!(ask, Ask::Head | Ask::DeleteProject));
     scenario.actions.retain(|(action, _)| *action != Action::Forge);

@@ -1,4 +1,4 @@
-//! A volume whose objects are everywhere at once, and whose refs survive a power cut only when synced.
+//! A volume that has every object of every other one, and whose refs survive a power cut only if they are synced.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

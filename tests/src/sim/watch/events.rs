@@ -1,4 +1,4 @@
-//! What the watch hears of stream events, from the clients that post them and the listeners that hear them.
+//! Stream events in the watch: reports from the clients that post them and the listeners that receive them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,12 +15,12 @@ impl Watch {
         self.known().events.asked(event);
     }
 
-    /// A client was told that its event is taken.
+    /// A client was told that its event is accepted.
     pub fn posted(&self, id: &str) {
         self.known().events.taken(id);
     }
 
-    /// A listener hears an event; `again` when its session has it already.
+    /// A listener receives an event. `again` says that its session already has it.
     pub fn heard(&self, node: &NodeId, event: &ForwardedEvent, again: bool) {
         let mut known = self.known();
         let volume = known.locals.get(node).map(|local| local.volume.clone());
@@ -29,18 +29,18 @@ impl Watch {
         let super::Known { facts, events, .. } = &mut *known;
         let mut verdict = events.heard(facts, node, &event.id, &shown);
         if again {
-            verdict = verdict.and(Err(format!("{} is given twice to one session", event.id)));
+            verdict = verdict.and(Err(format!("{} is delivered twice to one session", event.id)));
         }
         known.judge(&self.trace, "events", verdict.map_err(|what| format!("{node}: {what}")));
     }
 
-    /// A listener is about to confirm these.
+    /// A listener is about to confirm these events.
     pub fn confirms(&self, node: &NodeId, ids: &[String]) {
         let mut known = self.known();
         ids.iter().for_each(|id| known.events.confirms(node, id));
     }
 
-    /// A listener was told that its confirmation holds.
+    /// A listener was told that its confirmation is durable.
     pub fn confirmed(&self, node: &NodeId, ids: &[String]) {
         let mut known = self.known();
         ids.iter().for_each(|id| known.events.confirmed(node, id));

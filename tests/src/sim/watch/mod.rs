@@ -1,8 +1,8 @@
-//! The watch: hears of everything at the moment at which it truly happens, keeps the facts, and asks the checkers.
+//! The watch: is told of every action at the moment at which it truly happens, keeps the facts, and calls the checkers.
 //!
-//! It stands below the faults, so it knows what nodes cannot know. The first violation stays; the run stops at its
-//! next tick. `refdb` hears the refdb and the clients, `volumes` the nodes' volumes, `events` those who
-//! post and hear stream events.
+//! It is below the faults, so it knows more than the nodes. It keeps the first violation, and the run stops at its next
+//! tick. `refdb` has the reports of the refdb and the clients, `volumes` those of the nodes' volumes, and `events`
+//! those about stream events.
 
 mod events;
 mod refdb;
@@ -24,44 +24,44 @@ use super::history::History;
 use super::mirror::Mirror;
 use super::trace::Trace;
 
-/// What is known of one node's volume.
+/// The state of one node's volume.
 struct Local {
     volume: Arc<dyn Volume>,
     positions: Positions,
-    /// Which incarnation of each project its repository is of.
+    /// The incarnation of each project that its repository belongs to.
     shown: Shown,
-    /// What somebody wrote behind the node's back: no step of a chain, until it is committed.
+    /// Values that were written behind the node's back. They are no step of a chain until they are committed.
     behind: BTreeMap<(ProjectName, RefName), Oid>,
     ledger: Ledger,
     /// Shards whose end this life of the node has read.
     ended: BTreeSet<(SiteId, String)>,
-    /// How many records of each shard the checkpoints covered when they were judged last.
+    /// The number of records per shard that the checkpoints covered at the last judgement.
     covered: BTreeMap<(SiteId, String), usize>,
-    /// Low-water marks when they were judged last.
+    /// The low-water marks at the last judgement.
     low_water: BTreeMap<LaneId, Seq>,
-    /// Whether the node serves: its refs are judged.
+    /// Whether the node serves. If so, its refs are judged.
     ready: bool,
-    /// Whether a power cut or a loss of the disk is not repaired yet: its refs may be anything.
+    /// Whether a power cut or a loss of the disk is not repaired yet. Until then its refs may have any value.
     broken: bool,
-    /// Whether the node was expelled and has not reconciled yet: it needs no journal.
+    /// Whether the node was expelled and has not reconciled yet. Until then it needs no journal.
     reconciles: bool,
-    /// Whether the volume was lost once: what was quarantined before went with it.
+    /// Whether the volume was lost at some time, and its quarantine with it.
     lost: bool,
 }
 
 /// Everything that the watch knows.
 pub struct Known {
-    /// What truly happened.
+    /// Everything that truly happened.
     pub facts: Facts,
-    /// What clients asked and heard.
+    /// The clients' requests and their answers.
     pub history: History,
-    /// What happened to stream events.
+    /// The stream events.
     pub events: check::events::Events,
-    /// The event logs.
+    /// The mirror of the event logs.
     pub mirror: Mirror,
-    /// Bad records that the simulator wrote itself.
+    /// The number of bad records that the simulator wrote itself.
     pub bad_records: u64,
-    /// Forged ones that must end in quarantine, with the project that they claim to be of.
+    /// Forged records that must end in quarantine, with the project that they claim.
     pub forged: Vec<(String, ProjectKey)>,
     locals: BTreeMap<NodeId, Local>,
     violation: Option<Violation>,
@@ -84,7 +84,7 @@ impl Known {
         }
     }
 
-    /// A bad record that a node has not in quarantine, and must have.
+    /// A bad record that a node must have in quarantine, and has not.
     fn bad_record_missing(&self, node: &NodeId, quarantined: &BTreeSet<String>) -> Option<String> {
         let forged: Vec<&str> = {
             let live = self.forged.iter().filter(|(_, project)| !self.facts.is_past(project));
@@ -103,7 +103,7 @@ impl Known {
 }
 
 impl Watch {
-    /// A watch that knows nothing yet.
+    /// A watch without any facts.
     #[must_use]
     pub fn new(trace: Arc<Trace>, eventlog: Arc<dyn EventLog>) -> Arc<Self> {
         let known = Known {
@@ -119,13 +119,13 @@ impl Watch {
         Arc::new(Self { trace, known: Mutex::new(known) })
     }
 
-    /// What is known, for a look.
+    /// The knowledge of the watch, locked.
     pub fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock()
     }
 
-    /// Whether another volume than this node's was not damaged since its node was last ready: it has whatever was
-    /// collected.
+    /// Whether another node has a volume that was not damaged since that node was last ready. Such a volume has all
+    /// collected transactions.
     #[must_use]
     pub fn another_is_whole(&self, node: &NodeId) -> bool {
         self.known().locals.iter().any(|(other, local)| other != node && !local.broken)
@@ -137,12 +137,12 @@ impl Watch {
         self.known().violation.clone()
     }
 
-    /// Records a violation that a checker outside found.
+    /// Records a violation that another checker found.
     pub fn violated(&self, property: &'static str, what: String) {
         self.known().judge(&self.trace, property, Err(what));
     }
 
-    /// What keeps the nodes from being equal to the refdb; none when nothing does.
+    /// The first difference between the nodes and the refdb. None if there is none.
     #[must_use]
     pub fn differs(&self) -> Option<String> {
         let mut known = self.known();

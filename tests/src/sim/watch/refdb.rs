@@ -1,4 +1,4 @@
-//! What the watch hears from the refdb, in its own order, and from the clients.
+//! The reports of the refdb to the watch, in the refdb's own order, and those of the clients.
 
 use std::collections::BTreeSet;
 
@@ -28,13 +28,14 @@ impl Watch {
         known.judge(&self.trace, "names", names);
     }
 
-    /// An empty slot got its transaction.
+    /// A transaction was written into an empty slot.
     pub fn sealed(&self, transaction: &Transaction) {
         let is_late = {
             let facts = &self.known().facts;
             facts.collected.contains(&transaction.id.slot) && facts.transactions.contains_key(&transaction.id)
         };
-        // A late copy of a seal that had landed: every node is past the slot, and it says what it said.
+        // A collected slot may receive a late copy of its own seal. Every node is past that slot, so the copy is no new
+        // commit.
         if !is_late {
             self.committed(transaction);
         }
@@ -44,7 +45,8 @@ impl Watch {
     pub fn poisoned(&self, slot: &Slot) {
         let mut known = self.known();
         if known.facts.collected.contains(slot) {
-            // A late copy of a poison: every node is past the slot, and what was in it stays what it was.
+            // This is a late copy of a poison for a collected slot. Every node is past the slot, so its old content
+            // still counts.
             return;
         }
         let verdict = check::slots::poison(&known.facts, slot);
@@ -68,12 +70,12 @@ impl Watch {
         known.judge(&self.trace, "collection", verdict);
     }
 
-    /// A site's record is now this.
+    /// A site's record has changed.
     pub fn site(&self, record: &SiteRecord) {
         self.known().facts.sites.insert(record.site.clone(), record.clone());
     }
 
-    /// An incarnation was born.
+    /// An incarnation was opened.
     pub fn born(&self, record: &IncarnationRecord) {
         let mut known = self.known();
         let verdict = check::fencing::open_incarnation(&known.facts, record);
@@ -83,7 +85,7 @@ impl Watch {
         known.judge(&self.trace, "fencing", verdict);
     }
 
-    /// Marks of an open incarnation were written.
+    /// The marks of an open incarnation were written.
     pub fn marked(&self, id: &IncarnationId, settled: &[Seq], published: &[Seq]) {
         let mut known = self.known();
         let Some(record) = known.facts.incarnations.get(id).cloned() else { return };
@@ -97,7 +99,7 @@ impl Watch {
         known.judge(&self.trace, "marks", settles.and(publishes));
     }
 
-    /// An incarnation was frozen, and this is its record.
+    /// An incarnation was frozen. This is its record.
     pub fn frozen(&self, record: &IncarnationRecord) {
         self.known().facts.incarnations.insert(record.id.clone(), record.clone());
     }
@@ -117,7 +119,7 @@ impl Watch {
         known.judge(&self.trace, "marks", marks);
     }
 
-    /// A node's record is now this.
+    /// A node's record has changed.
     pub fn node(&self, record: &NodeRecord) {
         let mut known = self.known();
         let acknowledged = known.facts.acknowledged.entry(record.node.clone()).or_default();
@@ -127,19 +129,19 @@ impl Watch {
         }
     }
 
-    /// The records of incarnations are gone.
+    /// The records of these incarnations were removed.
     pub fn forgotten(&self, ids: &[IncarnationId]) {
         self.known().facts.forgotten.extend(ids.iter().cloned());
     }
 
-    /// A client asks for an operation on a project.
+    /// A client sends an operation on a project.
     pub fn operates(&self, id: &str, project: &ProjectName, key: RefKey, head: Option<RefName>) {
         let mut known = self.known();
         let asked = known.facts.commits;
         known.history.operate(id, Operation { project: project.clone(), key, head, asked, tries: 0, outcome: None });
     }
 
-    /// A client is answered, by a node that lives, what became of an operation.
+    /// A client receives the answer to an operation, from a node that is alive.
     pub fn operated(&self, id: &str, response: &ProjectResponse) {
         let mut known = self.known();
         known.history.operated(id, response);
@@ -148,14 +150,14 @@ impl Watch {
         known.judge(&self.trace, "projects", verdict);
     }
 
-    /// A client asks.
+    /// A client sends a request.
     pub fn asked(&self, project: &ProjectName, request: &RefTransactionRequest) {
         let mut known = self.known();
         let commits = known.facts.commits;
         known.history.ask(project, request, commits);
     }
 
-    /// A client is answered by a node that lives.
+    /// A client receives an answer from a node that is alive.
     pub fn answered(&self, node: &NodeId, id: &str, response: &RefTransactionResponse) {
         let mut known = self.known();
         known.history.answer(id, response);
@@ -176,7 +178,7 @@ fn raise(marks: &mut [Seq], to: &[Seq]) {
     }
 }
 
-/// Whether a ref that was answered as committed shows at least that step.
+/// Judges whether a ref that was answered as committed shows at least that step.
 fn visible(known: &Known, node: &NodeId, project: &ProjectName, name: &RefName, id: &str) -> Verdict {
     let (Some(local), Some(key)) = (known.locals.get(node), known.facts.projects.get(project)) else { return Ok(()) };
     if known.facts.is_past(key) {

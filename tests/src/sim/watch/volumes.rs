@@ -1,4 +1,4 @@
-//! What the watch hears from the volumes, at the moment at which something there has changed.
+//! The reports of the volumes to the watch, each at the moment of the change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -38,15 +38,15 @@ impl Watch {
         self.known().locals.insert(node.clone(), local);
     }
 
-    /// A node was expelled: what it lacks it does not take from the journal, until it is ready again. A collector that
-    /// saw it expelled may go on while it comes back.
+    /// A node was expelled. Until it is ready again, it needs no journal. A collector that saw it expelled may continue
+    /// while it comes back.
     pub fn expelled(&self, node: &NodeId) {
         if let Some(local) = self.known().locals.get_mut(node) {
             local.reconciles = true;
         }
     }
 
-    /// Somebody wrote into a repository behind the node's back, or took it away.
+    /// A test wrote into a repository behind the node's back, or removed it.
     pub fn written_behind(&self, node: &NodeId, project: &ProjectName) {
         let mut known = self.known();
         let Some(local) = known.locals.get_mut(node) else { return };
@@ -57,7 +57,7 @@ impl Watch {
         local.behind.extend(shown.into_iter().map(|(name, oid)| ((project.clone(), name), oid)));
     }
 
-    /// A node's life begins or ends.
+    /// A life of a node begins or ends.
     pub fn life(&self, node: &NodeId) {
         if let Some(local) = self.known().locals.get_mut(node) {
             local.ready = false;
@@ -67,7 +67,7 @@ impl Watch {
         }
     }
 
-    /// A node's volume lost what was not synced, or everything (`lost`).
+    /// A node's volume lost its unsynced changes, or everything (`lost`).
     pub fn damaged(&self, node: &NodeId, lost: bool) {
         let mut known = self.known();
         if lost {
@@ -88,7 +88,7 @@ impl Watch {
         }
     }
 
-    /// A repository was mended at a start.
+    /// A volume was repaired at a start.
     pub fn repaired(&self, node: &NodeId) {
         let mut known = self.known();
         let Known { facts, locals, .. } = &mut *known;
@@ -107,7 +107,7 @@ impl Watch {
         }
     }
 
-    /// A repository's refs have moved.
+    /// The refs of a repository have moved.
     pub fn refs_moved(&self, node: &NodeId, project: &ProjectName, moves: &[RefMove]) {
         let mut known = self.known();
         if let Some(local) = known.locals.get_mut(node) {
@@ -118,7 +118,7 @@ impl Watch {
         look(&mut known, &self.trace, node, project);
     }
 
-    /// A sync begins; hand the mark to [`Watch::synced`].
+    /// A sync begins. The result is the mark for [`Watch::synced`].
     #[must_use]
     pub fn sync_begins(&self, node: &NodeId) -> u64 {
         self.known().locals.get(node).map_or(0, |local| local.ledger.mark())
@@ -181,7 +181,7 @@ impl Watch {
         }
     }
 
-    /// Looks at every ref of a node; `ready` is what the node says of itself.
+    /// Judges every ref of a node. `ready` is the node's own readiness.
     pub fn tick(&self, node: &NodeId, ready: bool) {
         let mut known = self.known();
         if ready {
@@ -206,7 +206,7 @@ impl Watch {
     }
 }
 
-/// Looks at the refs of one repository: forward, complete, whole batches.
+/// Judges the refs of one repository: they move forward, are complete, and show whole batches.
 fn look(known: &mut Known, trace: &Trace, node: &NodeId, project: &ProjectName) {
     let Known { facts, locals, .. } = known;
     let Some(local) = locals.get_mut(node).filter(|local| !local.broken) else { return };
@@ -231,10 +231,11 @@ fn look(known: &mut Known, trace: &Trace, node: &NodeId, project: &ProjectName) 
     known.judge(trace, "batches", batches.map_err(said));
 }
 
-/// Refs that moved, and the incarnation of the project that they are of.
+/// Refs that moved, and the project's incarnation that they belong to.
 type Moved = (ProjectKey, Vec<(RefName, Version)>);
 
-/// Finds the incarnation whose refs a repository shows, and moves its positions on; none while it shows nothing.
+/// Finds the incarnation whose refs a repository shows, and moves its positions on. None if it shows only values that
+/// were written behind the node's back.
 fn advance(
     facts: &Facts,
     local: &mut Local,
@@ -244,7 +245,7 @@ fn advance(
     let mut differs = None;
     for key in local.shown.candidates(facts, project) {
         let mut positions = local.positions.clone();
-        // What somebody wrote counts from its commit on.
+        // A value that was written behind the node's back counts only from its commit on.
         let is_own = |(name, oid): &(&RefName, &Oid)| {
             let is_written = local.behind.get(&(project.clone(), (*name).clone())) == Some(*oid);
             !is_written || facts.position(&key, name, Some(**oid), Version::NONE).is_some()
@@ -280,7 +281,7 @@ fn low_water(facts: &Facts, local: &mut Local, changes: &Changes) -> Verdict {
     Ok(())
 }
 
-/// What a node's checkpoints are judged by.
+/// The facts by which a node's checkpoints are judged.
 struct Judge<'a> {
     facts: &'a Facts,
     events: &'a Events,
@@ -339,13 +340,14 @@ fn whole(facts: &Facts, local: &Local, changes: &Changes) -> Verdict {
     txns.into_iter().try_for_each(|txn| check::batches::in_map(facts, store.as_ref(), txn))
 }
 
-/// Judges a node that has just become ready: its map is whole, and its refs are at least where the map is.
+/// Judges a node that has just become ready: its map has only whole transactions, and its refs are at least as new as
+/// the map.
 fn recovered(facts: &Facts, local: &mut Local) -> Verdict {
     let store = local.volume.store();
     for project in facts.projects.keys().filter_map(|name| here(store.as_ref(), name)) {
         let project = &project;
         if facts.is_past(project) || !local.shown.candidates(facts, &project.name).contains(project) {
-            // The disk is further already, or may be.
+            // The disk is, or may be, at a later incarnation already.
             continue;
         }
         let shown = local.volume.refs(&project.name);
@@ -357,7 +359,7 @@ fn recovered(facts: &Facts, local: &mut Local) -> Verdict {
             if record.version > Version::NONE && facts.position(project, &name, value, record.version).is_none() {
                 return Err(format!("{name} shows {value:?}, the version map says version {}", record.version));
             }
-            // A repository that shows nothing may be the successor's already.
+            // A repository without refs may already belong to the next incarnation.
             if !shown.is_empty() {
                 let at = local.positions.entry((project.name.clone(), name)).or_default();
                 *at = (*at).max(record.version);
@@ -367,7 +369,7 @@ fn recovered(facts: &Facts, local: &mut Local) -> Verdict {
     Ok(())
 }
 
-/// The incarnation of a project that a node's version map knows, if it is not deleted.
+/// The incarnation of a project in a node's version map, if it is not deleted.
 fn here(store: &dyn NodeStore, name: &ProjectName) -> Option<ProjectKey> {
     let any = ProjectKey { name: name.clone(), incarnation: 0 };
     match store.reference(&any, &RefKey::State).ok()??.value {
