@@ -1,4 +1,4 @@
-//! The bridge's background tasks as an administrator sees them: in `show-queue`, and started again when they are killed.
+//! The bridge's background tasks as an administrator sees them: listed by `show-queue`, and started again after a kill.
 
 use std::collections::BTreeMap;
 
