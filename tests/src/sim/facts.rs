@@ -70,7 +70,7 @@ pub struct Facts {
     /// Every incarnation, with its marks and state as the refdb last returned them.
     pub incarnations: BTreeMap<IncarnationId, IncarnationRecord>,
     /// The number of commits before each incarnation was opened.
-    pub born: BTreeMap<IncarnationId, u64>,
+    pub opened: BTreeMap<IncarnationId, u64>,
     /// Incarnations whose record and journal are removed.
     pub forgotten: BTreeSet<IncarnationId>,
     /// The highest low-water marks that each node's record ever had.

@@ -40,7 +40,7 @@ fn live(dice: &Dice, known: &Known) -> Option<ProjectKey> {
 }
 
 /// A transaction id of a node that never existed.
-fn unborn(dice: &Dice) -> TxnId {
+fn unused_id(dice: &Dice) -> TxnId {
     name(&format!("nobody.1.0.{}.{:016x}", dice.below(1_000), dice.between(0, u64::MAX - 1)))
 }
 
@@ -73,7 +73,7 @@ fn creation(dice: &Dice, site: &SiteId, project: ProjectKey, pack: &Pack) -> Tra
         version: Version(1),
         predecessor: None,
     };
-    Transaction { pack: pack.clone(), ..blank(unborn(dice), site, project, command) }
+    Transaction { pack: pack.clone(), ..blank(unused_id(dice), site, project, command) }
 }
 
 /// A step of a ref with a wrong predecessor or a wrong old value.
@@ -85,10 +85,10 @@ fn contradiction(dice: &Dice, site: &SiteId, known: &Known) -> Option<Transactio
     let last = known.facts.chain(&project, &key).last()?;
     let other = dice.pick(&refs).map(|(_, oid)| *oid)?;
     let is_other_step = dice.chance(500) || other == *oid;
-    let (old, predecessor) = if is_other_step { (*oid, unborn(dice)) } else { (other, last.txn.clone()) };
+    let (old, predecessor) = if is_other_step { (*oid, unused_id(dice)) } else { (other, last.txn.clone()) };
     let (old, new) = (RefValue::Oid(old), RefValue::Oid(other));
     let command = Command { key, old, new, version: last.version.next(), predecessor: Some(predecessor) };
-    Some(blank(unborn(dice), site, project, command))
+    Some(blank(unused_id(dice), site, project, command))
 }
 
 /// A copy of an unpublished transaction with a damaged pack or a wrong predecessor.
@@ -97,7 +97,7 @@ fn damaged(dice: &Dice, site: &SiteId, known: &Known) -> Option<Transaction> {
     let fresh: Vec<_> = fresh.filter(|one| !known.mirror.logged.contains(&one.id)).collect();
     let mut copy = Transaction::clone(dice.pick(&fresh)?);
     match copy.commands.first_mut().and_then(|command| command.predecessor.as_mut()) {
-        Some(predecessor) if dice.chance(500) => *predecessor = unborn(dice),
+        Some(predecessor) if dice.chance(500) => *predecessor = unused_id(dice),
         Some(_) | None => copy.pack = garbage(dice),
     }
     Some(copy)

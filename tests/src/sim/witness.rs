@@ -151,7 +151,7 @@ impl Registry for WitnessedRefDb {
     async fn open_incarnation(&self, record: &IncarnationRecord) -> Result<OpenAnswer, RefDbError> {
         let answer = self.inner.registry.open_incarnation(record).await?;
         if answer == OpenAnswer::Opened {
-            self.watch.born(record);
+            self.watch.opened(record);
         }
         Ok(answer)
     }

@@ -147,17 +147,17 @@ async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
 fn readiness_names_the_latches_that_are_closed() {
     let bound = BoundHealth::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let address = bound.address().unwrap();
-    let (latches, [born, drained]) = Latches::new(["joined", "predecessors drained"]);
+    let (latches, [joined, drained]) = Latches::new(["joined", "predecessors drained"]);
     let shutdown = CancellationToken::new();
     let thread = bound.spawn(latches, Arc::new(|| "lockstep_up 1\n".to_owned()), shutdown.clone()).unwrap();
     let get = |path: &str| ask(address, &format!("GET {path} HTTP/1.1"), "");
-    born.open();
+    joined.open();
     let answer = get("/readyz");
     assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("waiting for: predecessors drained\n"), "{answer}");
     assert!(!answer.contains("joined"));
     drained.open();
     assert!(get("/readyz").starts_with("HTTP/1.1 200"));
-    born.close();
+    joined.close();
     assert!(get("/readyz").starts_with("HTTP/1.1 503"));
     assert!(get("/livez").starts_with("HTTP/1.1 200"));
     assert!(get("/metrics").ends_with("lockstep_up 1\n"));

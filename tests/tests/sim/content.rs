@@ -44,7 +44,7 @@ fn bad_content_that_was_committed_holds_back_its_ref_and_no_journal() {
         let (refdb, bad) = (story.world.refdb(), bad());
         let lane = bad.id.slot.lane.clone();
         story.world.watch.known().facts.bad.insert(bad.id.clone());
-        let born = IncarnationRecord {
+        let opened = IncarnationRecord {
             id: lane.incarnation.clone(),
             site: bad.site.clone(),
             epoch: 1,
@@ -53,7 +53,7 @@ fn bad_content_that_was_committed_holds_back_its_ref_and_no_journal() {
             settled: vec![Seq(0)],
             published: vec![Seq(0)],
         };
-        refdb.registry.open_incarnation(&born).await.unwrap();
+        refdb.registry.open_incarnation(&opened).await.unwrap();
         let request = CommitRequest { transaction: bad.clone(), encoded: bad.encode(), directories: Vec::new() };
         refdb.refs.commit(&request).await.unwrap();
         story.world.append_raw(&bad.site, "p0", bad.encode()).await;

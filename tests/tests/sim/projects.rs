@@ -82,7 +82,7 @@ fn a_deletion_whose_first_step_is_not_shown_here_waits_for_it() {
 }
 
 #[test]
-fn a_newborn_incarnation_learns_what_closed_while_it_was_away() {
+fn a_new_incarnation_learns_what_closed_while_it_was_away() {
     tell(async |story| {
         let (away, other) = ("eu-aws-1", "blr-1-0");
         assert!(story.world.crash(&node(away)), "the node must be up");

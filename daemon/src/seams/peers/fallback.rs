@@ -141,8 +141,8 @@ mod tests {
         let base = [&one, &two].map(|volume| volume.add_object(&project(), &[], 1))[0];
         let a = one.add_object(&project(), &[base], 2);
         let b = two.add_object(&project(), &[base], 3);
-        let turns = FallbackPeers::new(vec![Arc::new(Near(one)), Arc::new(Near(two))]);
-        let packs = turns.objects(&project(), &[a, b], &[]).await.unwrap();
+        let peers = FallbackPeers::new(vec![Arc::new(Near(one)), Arc::new(Near(two))]);
+        let packs = peers.objects(&project(), &[a, b], &[]).await.unwrap();
         here.ingest(&project(), &packs, &[a, b], &[]).await.unwrap();
         assert!(here.closure_is_complete(&project(), a) && here.closure_is_complete(&project(), b));
     }
@@ -153,8 +153,8 @@ mod tests {
         let (a, b) = (one.add_object(&project(), &[], 1), two.add_object(&project(), &[], 2));
         let haves: Vec<Oid> = (0..MOST_OIDS).map(|n| format!("{:040x}", n + 1).parse().unwrap()).collect();
         let strict = |volume| Arc::new(Strict(Near(volume))) as Arc<dyn Peers>;
-        let turns = FallbackPeers::new(vec![strict(one), strict(two)]);
-        assert_eq!(turns.objects(&project(), &[a, b], &haves).await.map(|packs| packs.len()), Ok(2));
+        let peers = FallbackPeers::new(vec![strict(one), strict(two)]);
+        assert_eq!(peers.objects(&project(), &[a, b], &haves).await.map(|packs| packs.len()), Ok(2));
     }
 
     #[tokio::test]
@@ -162,8 +162,8 @@ mod tests {
         let one = volume().await;
         let elsewhere = volume().await.add_object(&project(), &[], 9);
         let known = one.add_object(&project(), &[], 1);
-        let turns = FallbackPeers::new(vec![Arc::new(Near(one))]);
-        let missing = turns.objects(&project(), &[elsewhere, known], &[]).await.unwrap_err();
+        let peers = FallbackPeers::new(vec![Arc::new(Near(one))]);
+        let missing = peers.objects(&project(), &[elsewhere, known], &[]).await.unwrap_err();
         assert_eq!(missing, PeerError::Missing(vec![elsewhere]));
         let nobody = FallbackPeers::new(Vec::new()).objects(&project(), &[known], &[]).await.unwrap_err();
         assert!(matches!(nobody, PeerError::NotNow(_)), "{nobody}");

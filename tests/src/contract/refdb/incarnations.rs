@@ -55,7 +55,7 @@ fn is_broken<T: std::fmt::Debug>(answer: Result<T, RefDbError>) -> bool {
 mod cases {
     use super::*;
 
-    pub async fn a_birth_needs_the_role_and_the_epoch(db: Db) {
+    pub async fn an_incarnation_needs_the_role_and_the_epoch(db: Db) {
         let mut wanted = record(incarnation("node-a", 1));
         assert!(is_broken(db.registry.open_incarnation(&wanted).await), "the site is not enrolled");
         let active = db.registry.enroll_site(&site("site-a"), Role::Active).await.expect("a site");
@@ -75,10 +75,10 @@ mod cases {
         assert_eq!(only(&db).await, wanted);
     }
 
-    pub async fn a_number_is_born_once(db: Db) {
-        let born = open(&db, "node-a", 3).await;
-        assert_eq!(mark(&db, &born.id, [1; 3], [1; 3]).await, MarkAnswer::Written);
-        assert_eq!(db.registry.open_incarnation(&born).await, Ok(OpenAnswer::Exists));
+    pub async fn a_number_is_opened_once(db: Db) {
+        let opened = open(&db, "node-a", 3).await;
+        assert_eq!(mark(&db, &opened.id, [1; 3], [1; 3]).await, MarkAnswer::Written);
+        assert_eq!(db.registry.open_incarnation(&opened).await, Ok(OpenAnswer::Exists));
         assert_eq!(only(&db).await.settled, seqs([1; 3]), "opening it again resets nothing");
         assert_eq!(db.registry.open_incarnation(&record(incarnation("node-b", 3))).await, Ok(OpenAnswer::Opened));
         assert!(
@@ -88,41 +88,41 @@ mod cases {
     }
 
     pub async fn marks_never_go_back(db: Db) {
-        let born = open(&db, "node-a", 1).await;
-        assert_eq!(mark(&db, &born.id, [5, 6, 7], [1, 2, 3]).await, MarkAnswer::Written);
-        assert_eq!(mark(&db, &born.id, [4, 8, 7], [2, 1, 3]).await, MarkAnswer::Written);
+        let opened = open(&db, "node-a", 1).await;
+        assert_eq!(mark(&db, &opened.id, [5, 6, 7], [1, 2, 3]).await, MarkAnswer::Written);
+        assert_eq!(mark(&db, &opened.id, [4, 8, 7], [2, 1, 3]).await, MarkAnswer::Written);
         let now = only(&db).await;
         assert_eq!((now.settled, now.published), (seqs([5, 8, 7]), seqs([2, 2, 3])));
         assert_eq!((now.state, now.window, now.epoch), (IncarnationState::Open, 64, 1));
     }
 
     pub async fn marks_of_other_lanes_are_broken(db: Db) {
-        let born = open(&db, "node-a", 1).await;
+        let opened = open(&db, "node-a", 1).await;
         let short = [Seq(1), Seq(1)];
-        assert!(is_broken(db.registry.mark(&site("site-a"), &born.id, &short, &seqs([1; 3])).await));
-        assert!(is_broken(db.registry.mark(&site("site-a"), &born.id, &seqs([1; 3]), &short).await));
+        assert!(is_broken(db.registry.mark(&site("site-a"), &opened.id, &short, &seqs([1; 3])).await));
+        assert!(is_broken(db.registry.mark(&site("site-a"), &opened.id, &seqs([1; 3]), &short).await));
         let unknown = incarnation("node-a", 2);
         assert!(is_broken(db.registry.mark(&site("site-a"), &unknown, &seqs([1; 3]), &seqs([1; 3])).await));
-        assert_eq!(only(&db).await, born);
+        assert_eq!(only(&db).await, opened);
     }
 
     pub async fn a_freeze_is_final_and_idempotent(db: Db) {
-        let born = open(&db, "node-a", 1).await;
-        mark(&db, &born.id, [5, 6, 7], [1, 2, 3]).await;
-        let frozen = db.registry.freeze(&site("site-a"), &born.id).await.expect("a freeze");
+        let opened = open(&db, "node-a", 1).await;
+        mark(&db, &opened.id, [5, 6, 7], [1, 2, 3]).await;
+        let frozen = db.registry.freeze(&site("site-a"), &opened.id).await.expect("a freeze");
         assert_eq!((frozen.state, &frozen.settled), (IncarnationState::Frozen, &seqs([5, 6, 7])));
-        let late = mark(&db, &born.id, [9; 3], [9; 3]).await;
+        let late = mark(&db, &opened.id, [9; 3], [9; 3]).await;
         assert_eq!(late, MarkAnswer::NotOpen(IncarnationState::Frozen));
-        assert_eq!(db.registry.freeze(&site("site-a"), &born.id).await, Ok(frozen.clone()));
+        assert_eq!(db.registry.freeze(&site("site-a"), &opened.id).await, Ok(frozen.clone()));
         assert_eq!(only(&db).await, frozen);
         assert!(is_broken(db.registry.freeze(&site("site-a"), &incarnation("node-a", 2)).await));
     }
 
     pub async fn marks_and_a_freeze_at_once(db: Db) {
-        let born = open(&db, "node-a", 1).await;
+        let opened = open(&db, "node-a", 1).await;
         let (there, settled) = (site("site-a"), (1..6).map(|n| seqs([n; 3])).collect::<Vec<_>>());
-        let marks = join_all(settled.iter().map(|settled| db.registry.mark(&there, &born.id, settled, settled)));
-        let (marks, frozen) = join(marks, db.registry.freeze(&there, &born.id)).await;
+        let marks = join_all(settled.iter().map(|settled| db.registry.mark(&there, &opened.id, settled, settled)));
+        let (marks, frozen) = join(marks, db.registry.freeze(&there, &opened.id)).await;
         let frozen = frozen.expect("a freeze");
         for (answer, settled) in marks.into_iter().zip(&settled) {
             match answer.expect("an answer") {
@@ -134,15 +134,15 @@ mod cases {
     }
 
     pub async fn only_a_frozen_incarnation_drains(db: Db) {
-        let born = open(&db, "node-a", 1).await;
-        assert!(is_broken(db.registry.drained(&site("site-a"), &born.id, &seqs([1; 3])).await));
-        assert_eq!(only(&db).await, born);
-        drain(&db, &born.id).await;
-        assert_eq!(db.registry.drained(&site("site-a"), &born.id, &seqs([1, 2, 3])).await, Ok(()), "repeated");
+        let opened = open(&db, "node-a", 1).await;
+        assert!(is_broken(db.registry.drained(&site("site-a"), &opened.id, &seqs([1; 3])).await));
+        assert_eq!(only(&db).await, opened);
+        drain(&db, &opened.id).await;
+        assert_eq!(db.registry.drained(&site("site-a"), &opened.id, &seqs([1, 2, 3])).await, Ok(()), "repeated");
         assert_eq!(only(&db).await.state, IncarnationState::Drained, "it is listed until its record is removed");
-        let drained = db.registry.freeze(&site("site-a"), &born.id).await.expect("the record");
+        let drained = db.registry.freeze(&site("site-a"), &opened.id).await.expect("the record");
         assert_eq!((drained.state, drained.published), (IncarnationState::Drained, seqs([1, 2, 3])));
-        assert_eq!(mark(&db, &born.id, [9; 3], [9; 3]).await, MarkAnswer::NotOpen(IncarnationState::Drained));
+        assert_eq!(mark(&db, &opened.id, [9; 3], [9; 3]).await, MarkAnswer::NotOpen(IncarnationState::Drained));
     }
 
     pub async fn incarnations_are_listed_by_site_in_order(db: Db) {
@@ -164,8 +164,8 @@ mod cases {
         assert_eq!(last("node-a").await, 0);
         let (first, second) = (open(&db, "node-a", 1).await, open(&db, "node-a", 2).await);
         assert_eq!((last("node-a").await, last("node-b").await), (2, 0));
-        for born in [&first, &second] {
-            drain(&db, &born.id).await;
+        for opened in [&first, &second] {
+            drain(&db, &opened.id).await;
         }
         let ids = [first.id.clone(), second.id.clone()];
         for _ in 0..2 {
@@ -177,12 +177,12 @@ mod cases {
     }
 
     pub async fn only_a_drained_incarnation_is_forgotten(db: Db) {
-        let born = open(&db, "node-a", 1).await;
-        let ids = [born.id.clone()];
+        let opened = open(&db, "node-a", 1).await;
+        let ids = [opened.id.clone()];
         assert!(is_broken(db.registry.forget_incarnations(&site("site-a"), &ids).await));
-        db.registry.freeze(&site("site-a"), &born.id).await.expect("a freeze");
+        db.registry.freeze(&site("site-a"), &opened.id).await.expect("a freeze");
         assert!(is_broken(db.registry.forget_incarnations(&site("site-a"), &ids).await));
-        assert_eq!(only(&db).await.id, born.id);
+        assert_eq!(only(&db).await.id, opened.id);
     }
 }
 pub use cases::*;

@@ -148,8 +148,8 @@ mod cases {
         let own = Commit::at(&project(), 1).step(&before, value(2)).first(NEXT, value(2)).request();
         lock(&db, &own).await;
         let keys: Vec<RefKey> = [MAIN, NEXT, "refs/heads/never"].map(key).to_vec();
-        let stranger = slot(7).txn(7);
-        assert_eq!(db.refs.release(&project(), &stranger, &keys).await, Ok(()));
+        let other = slot(7).txn(7);
+        assert_eq!(db.refs.release(&project(), &other, &keys).await, Ok(()));
         assert_eq!(item(&db, MAIN).await, locked(&before, &own), "another transaction's lock stays");
         for _ in 0..2 {
             assert_eq!(db.refs.release(&project(), &own.transaction.id, &keys).await, Ok(()));

@@ -76,12 +76,12 @@ impl Watch {
     }
 
     /// An incarnation was opened.
-    pub fn born(&self, record: &IncarnationRecord) {
+    pub fn opened(&self, record: &IncarnationRecord) {
         let mut known = self.known();
         let verdict = check::fencing::open_incarnation(&known.facts, record);
         known.facts.incarnations.insert(record.id.clone(), record.clone());
         let commits = known.facts.commits;
-        known.facts.born.insert(record.id.clone(), commits);
+        known.facts.opened.insert(record.id.clone(), commits);
         known.judge(&self.trace, "fencing", verdict);
     }
 
