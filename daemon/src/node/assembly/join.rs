@@ -228,7 +228,7 @@ async fn ensure(stages: Arc<Stages>, site: SiteId) {
     let entropy = Arc::clone(&stages.deps.entropy);
     let mut backoff = Backoff::new(entropy, Duration::from_millis(100), Duration::from_secs(5));
     while let Err(error) = stages.deps.eventlog.ensure(&site).await {
-        stages.deps.observer.failed("publish", &error.to_string());
+        stages.deps.observer.failed("publish", &error);
         backoff.wait().await;
     }
 }

@@ -92,12 +92,12 @@ impl Units {
         mismatch: OnMismatch,
     ) -> Result<(), UnitError> {
         for unit in split(transactions, mismatch) {
-            self.apply_together(project, unit, mismatch).await?;
+            self.move_together(project, unit, mismatch).await?;
         }
         Ok(())
     }
 
-    async fn apply_together(
+    async fn move_together(
         &self,
         project: &ProjectKey,
         unit: &[Arc<Transaction>],
