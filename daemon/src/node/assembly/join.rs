@@ -4,6 +4,7 @@
 //! The local repositories can be read meanwhile.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,9 +60,9 @@ impl Join {
     }
 
     /// Retries a step until it succeeds, and reports each failure with the step's name.
-    async fn until_ok<T, F>(&self, what: &'static str, step: impl Fn() -> F) -> T
+    async fn until_ok<T, E: Display, F>(&self, what: &'static str, step: impl Fn() -> F) -> T
     where
-        F: Future<Output = Result<T, String>>,
+        F: Future<Output = Result<T, E>>,
     {
         let entropy = Arc::clone(&self.stages.deps.entropy);
         let mut backoff = Backoff::new(entropy, Duration::from_millis(100), Duration::from_secs(5));
@@ -138,9 +139,9 @@ impl Join {
             }
         }
         self.remove_deleted().await?;
-        self.stages.catch_up.projects().await?;
+        self.stages.catch_up.projects().await.map_err(|error| error.to_string())?;
         self.bring_back().await?;
-        self.stages.catch_up.everything().await?;
+        self.stages.catch_up.everything().await.map_err(|error| error.to_string())?;
         for key in self.living_unrecognized()? {
             self.stages.make_known(&key).await?;
         }
@@ -178,7 +179,7 @@ impl Join {
             let is_there = self.stages.deps.repositories.exists(&key.name).await.map_err(|error| error.to_string())?;
             if !is_there || self.stages.lacks(&key).await? {
                 tracing::warn!(project = %key, "the repository is missing or outdated: fetching objects from a peer");
-                self.stages.catch_up.refetch_objects(&key).await?;
+                self.stages.catch_up.refetch_objects(&key).await.map_err(|error| error.to_string())?;
             }
             self.stages.clear_deleted(&key).await?;
         }

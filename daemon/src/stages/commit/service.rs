@@ -148,7 +148,7 @@ impl Committer {
 
     /// The project's key. A project that this node does not know is looked up in the refdb.
     pub(super) async fn key_of(&self, project: &ProjectName) -> Result<ProjectKey, Refusal> {
-        let read = || self.versions.project_key(project).map_err(|error| unavailable(&error.to_string()));
+        let read = || self.versions.project_key(project).map_err(|error| unavailable(&error));
         if let Some(key) = read()? {
             return Ok(key);
         }

@@ -125,7 +125,7 @@ impl Consumer {
         if lost.iter().any(|shard| shard.created != info.created) {
             // The stream was deleted and created again. The refdb still has the transactions that were not applied, but
             // nothing has the stream events.
-            self.catch_up.everything().await?;
+            self.catch_up.everything().await.map_err(|error| error.to_string())?;
             self.announcements.missed(site);
         }
         if !lost.is_empty() {
@@ -151,7 +151,7 @@ impl Consumer {
     /// Handles a checkpoint whose position the stream no longer has. The missed transactions are taken from the refdb.
     /// The missed stream events are lost, and the events stage is told.
     async fn trimmed(&self, site: &SiteId) -> Result<Position, String> {
-        self.catch_up.everything().await?;
+        self.catch_up.everything().await.map_err(|error| error.to_string())?;
         self.announcements.missed(site);
         Ok(Position::Start)
     }

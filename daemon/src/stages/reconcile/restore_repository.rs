@@ -96,7 +96,7 @@ impl RepositoryRestorer {
         }
         tracing::error!(project = %key, "the repository of a living project is missing: restoring it from a peer");
         self.note(name, true).await?;
-        self.catch_up.restore_repository(&key).await?;
+        self.catch_up.restore_repository(&key).await.map_err(|error| error.to_string())?;
         self.note(name, false).await?;
         tracing::warn!(project = %key, "the repository is restored");
         Ok(())

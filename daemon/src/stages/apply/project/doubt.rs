@@ -17,6 +17,7 @@ use super::{Writer, encoded};
 use crate::seams::volume::Held;
 use crate::stages::apply::event::Event;
 use crate::stages::apply::reason::{Doubt, ParkReason, QuarantineReason};
+use crate::stages::ports::CatchUpError;
 
 /// The journal's entry under the id of an event, compared with the event's bytes.
 enum Journal {
@@ -30,7 +31,7 @@ enum Journal {
 
 impl Writer {
     /// Compares the bytes of an event with the journal.
-    async fn journal(&self, id: &TxnId, bytes: &Bytes) -> Result<Journal, String> {
+    async fn journal(&self, id: &TxnId, bytes: &Bytes) -> Result<Journal, CatchUpError> {
         Ok(match self.shared.catch_up.journal(id).await? {
             Some(committed) if committed == *bytes => Journal::Same,
             Some(committed) => Journal::Other(committed),

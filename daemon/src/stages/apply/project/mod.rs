@@ -237,7 +237,11 @@ impl Writer {
                 let _ = self.shared.catch_up.keys(&transaction.project, &keys).await;
                 self.park(event, ParkReason::DiskDiffers);
             }
-            UnitError::NotNow(why) => self.park(event, ParkReason::Failed(why)),
+            UnitError::Store(_)
+            | UnitError::Git(_)
+            | UnitError::Blob(_)
+            | UnitError::Peer(_)
+            | UnitError::StateMoved(_) => self.park(event, ParkReason::Failed(error.to_string())),
         }
     }
 
