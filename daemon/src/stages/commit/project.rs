@@ -141,7 +141,7 @@ impl Committer {
                 self.earlier_try(&RefKey::State, known.txn, is_ours).await
             }
             Ok(None) => Ok(None),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error.into()),
         };
         match found {
             Ok(None) => refuse(refused),
