@@ -145,7 +145,7 @@ impl Observer for Heard {
         self.watch.caught_up(txn);
     }
 
-    fn failed(&self, stage: &'static str, why: &str) {
+    fn failed(&self, stage: &'static str, why: &dyn std::fmt::Display) {
         eprintln!("{stage}: {why}");
     }
 }

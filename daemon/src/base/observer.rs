@@ -4,6 +4,7 @@
 
 use lockstep_proto::bridge::RefusalCode;
 use lockstep_proto::{SiteId, Transaction, TxnId};
+use std::fmt::Display;
 use std::time::Duration;
 
 /// Receives the reports of a node. Each method does nothing unless it is overridden. None may block.
@@ -24,9 +25,9 @@ pub trait Observer: Send + Sync {
     /// A transaction was fetched from the journal, because something was missing.
     fn caught_up(&self, _txn: &TxnId) {}
     /// A transaction was parked.
-    fn parked(&self, _txn: &TxnId, _reason: &str) {}
+    fn parked(&self, _txn: &TxnId, _reason: &dyn Display) {}
     /// A record was quarantined: an alarm.
-    fn quarantined(&self, _what: &str, _reason: &str) {}
+    fn quarantined(&self, _what: &str, _reason: &dyn Display) {}
     /// Slots were moved to the event log. `took`: the time that this needed.
     fn published(&self, _count: usize, _took: Duration) {}
     /// Stream events of this node are in the event log.
@@ -38,7 +39,7 @@ pub trait Observer: Send + Sync {
     /// Gerrit reported refresh tasks: the number that were done, and the number that failed.
     fn refreshed(&self, _done: u64, _failed: u64) {}
     /// A stage failed and will try again.
-    fn failed(&self, _stage: &'static str, _why: &str) {}
+    fn failed(&self, _stage: &'static str, _why: &dyn Display) {}
 }
 
 /// An observer that ignores all reports.

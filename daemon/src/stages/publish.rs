@@ -9,21 +9,38 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lockstep_proto::{Lane, Seq, SiteId, Slot};
+use lockstep_proto::{DecodeError, Lane, Seq, SiteId, Slot};
 use tokio_util::sync::CancellationToken;
 
 use crate::base::backoff::Backoff;
 use crate::base::clock::Entropy;
 use crate::base::observer::Observer;
 use crate::seams::eventlog::EventLog;
-use crate::seams::eventlog::deliver::{append_all, record};
-use crate::seams::refdb::{RefDb, SlotState};
+use crate::seams::eventlog::deliver::{AppendError, append_all, record};
+use crate::seams::refdb::{RefDb, RefDbError, SlotState};
 use crate::state::journal::{Journal, Unpublished};
 
 /// Most slots in one append. Kinesis takes at most 500 records.
 const BATCH_SLOTS: usize = 400;
 /// Most bytes in one append. Kinesis takes at most 5 MiB.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
+
+/// Why a batch was not published.
+#[derive(Debug, thiserror::Error)]
+enum PublishError {
+    /// A slot could not be read from the refdb.
+    #[error(transparent)]
+    RefDb(RefDbError),
+    /// The refdb does not have a transaction in this slot, which is settled as committed.
+    #[error("slot {slot} is settled as committed, but the refdb says {state:?}")]
+    NotCommitted { slot: Slot, state: SlotState },
+    /// A committed transaction cannot be read.
+    #[error(transparent)]
+    Unreadable(DecodeError),
+    /// The event log did not take the batch.
+    #[error(transparent)]
+    EventLog(AppendError),
+}
 
 /// Publishes one incarnation's journal.
 pub struct Publisher {
@@ -77,7 +94,7 @@ impl Publisher {
 
     /// Publishes one batch of a lane. Returns the number of slots that waited; zero means that nothing is left to
     /// publish.
-    async fn publish(&self, lane: Lane) -> Result<usize, String> {
+    async fn publish(&self, lane: Lane) -> Result<usize, PublishError> {
         let waiting = self.journal.unpublished(lane, BATCH_SLOTS);
         let mut records = Vec::new();
         let mut until: Option<Seq> = None;
@@ -89,13 +106,13 @@ impl Publisher {
                     break;
                 }
                 bytes += data.len();
-                records.push(record(data)?);
+                records.push(record(data).map_err(PublishError::Unreadable)?);
             }
             until = Some(slot.seq.next());
         }
         let Some(until) = until else { return Ok(0) };
         let started = tokio::time::Instant::now();
-        append_all(self.eventlog.as_ref(), &self.site, &mut records).await?;
+        append_all(self.eventlog.as_ref(), &self.site, &mut records).await.map_err(PublishError::EventLog)?;
         crate::base::faults::failpoint::reach("publish.appended");
         self.journal.published(lane, until);
         let passed = waiting.iter().take_while(|(slot, _)| slot.seq < until).count();
@@ -103,12 +120,12 @@ impl Publisher {
         Ok(waiting.len())
     }
 
-    async fn load(&self, slot: &Slot, cached: Option<Bytes>) -> Result<Bytes, String> {
+    async fn load(&self, slot: &Slot, cached: Option<Bytes>) -> Result<Bytes, PublishError> {
         match cached {
             Some(bytes) => Ok(bytes),
-            None => match self.refdb.journal.slot(slot).await.map_err(|error| error.to_string())? {
+            None => match self.refdb.journal.slot(slot).await.map_err(PublishError::RefDb)? {
                 SlotState::Committed(_, bytes) => Ok(bytes),
-                state => Err(format!("slot {slot} is settled as committed, but the refdb says {state:?}")),
+                state => Err(PublishError::NotCommitted { slot: slot.clone(), state }),
             },
         }
     }

@@ -13,8 +13,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
-use crate::seams::git::Repositories;
-use crate::seams::volume::{Changes, NodeStore};
+use crate::seams::git::{GitError, Repositories};
+use crate::seams::volume::{Changes, NodeStore, StoreError};
 use crate::state::version_map::VersionMap;
 
 /// A stage that has something to remember. Every durable step asks it before the sync.
@@ -27,6 +27,17 @@ pub trait Remember: Send + Sync {
 
     /// Called when the step that the last call of [`Remember::remember`] added to is durable.
     fn remembered(&self) {}
+}
+
+/// Why a durable step failed.
+#[derive(Debug, thiserror::Error)]
+enum StepError {
+    /// The node's own store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The sync of the repositories failed.
+    #[error(transparent)]
+    Sync(#[from] GitError),
 }
 
 /// Runs durable steps. Clones share one state.
@@ -133,7 +144,7 @@ impl Durability {
         }
     }
 
-    async fn step(&self) -> Result<(), String> {
+    async fn step(&self) -> Result<(), StepError> {
         let inner = &self.0;
         let asked = inner.steps().asked;
         let sources = inner.sources.lock().clone();
@@ -153,22 +164,22 @@ impl Durability {
         }
         if !changes.is_empty() {
             if inner.bugs.has(InjectedBug::MapBeforeRefs) {
-                inner.store.commit(changes.clone()).await.map_err(|error| error.to_string())?;
+                inner.store.commit(changes.clone()).await?;
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             crate::base::faults::failpoint::reach("durable.before_sync");
-            inner.repositories.sync().await.map_err(|error| error.to_string())?;
+            inner.repositories.sync().await?;
             crate::base::faults::failpoint::reach("durable.after_sync");
             if inner.bugs.has(InjectedBug::MarkAfterMap) {
                 let refresh = std::mem::take(&mut changes.refresh);
-                inner.store.commit(std::mem::take(&mut changes)).await.map_err(|error| error.to_string())?;
-                inner.versions.durable(&snapshot).map_err(|error| error.to_string())?;
+                inner.store.commit(std::mem::take(&mut changes)).await?;
+                inner.versions.durable(&snapshot)?;
                 tokio::time::sleep(Duration::from_millis(500)).await;
                 changes.refresh = refresh;
             }
-            inner.store.commit(changes).await.map_err(|error| error.to_string())?;
+            inner.store.commit(changes).await?;
             crate::base::faults::failpoint::reach("durable.after_store");
-            inner.versions.durable(&snapshot).map_err(|error| error.to_string())?;
+            inner.versions.durable(&snapshot)?;
             sources.iter().for_each(|source| source.remembered());
         }
         inner.steps().done = asked;

@@ -1,6 +1,7 @@
 //! The real node in the simulator: the factory that gives it its seams, and settings that let short runs reach states
 //! that take days in production (small windows, short leases, packs that go to the blob store early).
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,11 +45,11 @@ struct Noting {
 }
 
 impl Observer for Noting {
-    fn parked(&self, txn: &TxnId, reason: &str) {
+    fn parked(&self, txn: &TxnId, reason: &dyn Display) {
         self.trace.note(&self.who, &format!("parked {txn}: {reason}"));
     }
 
-    fn quarantined(&self, what: &str, reason: &str) {
+    fn quarantined(&self, what: &str, reason: &dyn Display) {
         self.trace.note(&self.who, &format!("quarantined {what}: {reason}"));
     }
 
@@ -68,7 +69,7 @@ impl Observer for Noting {
         self.trace.note(&self.who, &format!("dropped event {what}: {reason}"));
     }
 
-    fn failed(&self, stage: &'static str, why: &str) {
+    fn failed(&self, stage: &'static str, why: &dyn Display) {
         self.trace.note(&self.who, &format!("{stage} failed: {why}"));
     }
 }

@@ -14,6 +14,7 @@ use crate::seams::refdb::SiteRecord;
 use crate::seams::volume::{Held, StoreError};
 use crate::stages::api::Inspection;
 use crate::stages::api::latch::Latches;
+use crate::stages::apply::ParkReason;
 use crate::telemetry::status_board::StatusBoard;
 
 /// Number of subjects with a due refresh that are listed at most.
@@ -100,12 +101,12 @@ impl Inspection for Inspector {
 
     async fn parked(&self) -> Result<Vec<HeldStatus>, ApiError> {
         let parked = self.stages.deps.store.parked().map_err(unreadable)?;
-        Ok(parked.into_iter().map(held).collect())
+        Ok(parked.into_iter().map(|(id, held)| status(id, held, waits_for)).collect())
     }
 
     async fn quarantined(&self) -> Result<Vec<HeldStatus>, ApiError> {
         let quarantined = self.stages.deps.store.quarantined().map_err(unreadable)?;
-        Ok(quarantined.into_iter().map(held).collect())
+        Ok(quarantined.into_iter().map(|(id, held)| status(id, held, |_| Vec::new())).collect())
     }
 }
 
@@ -113,13 +114,20 @@ fn unreadable(error: StoreError) -> ApiError {
     ApiError { code: RefusalCode::Unavailable, message: error.to_string(), retry: true }
 }
 
-fn held((id, held): (String, Held)) -> HeldStatus {
+/// What a parked transaction waits for. It is read from the reason, because earlier releases have stored words of the
+/// reason in place of it.
+fn waits_for(reason: &str) -> Vec<String> {
+    let Ok(reason) = reason.parse::<ParkReason>();
+    reason.waits_for()
+}
+
+fn status(id: String, held: Held, waits_for: impl Fn(&str) -> Vec<String>) -> HeldStatus {
     let txn = Transaction::decode(&held.bytes).map_or(id, |transaction| transaction.id.to_string());
     HeldStatus {
         txn,
         project: held.project,
+        waits_for: waits_for(&held.reason),
         reason: held.reason,
-        waits_for: held.waits_for,
         since_ms: held.since_ms,
         bytes: held.bytes.len() as u64,
     }

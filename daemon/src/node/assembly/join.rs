@@ -4,6 +4,7 @@
 //! The local repositories can be read meanwhile.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +16,39 @@ use super::front::Front;
 use super::stages::{Stages, streams};
 use crate::base::backoff::Backoff;
 use crate::base::tasks::Tasks;
-use crate::seams::refdb::{NodeAnswer, NodeRecord, RefDbError, Role};
-use crate::seams::volume::VolumeFacts;
+use crate::seams::git::GitError;
+use crate::seams::refdb::{IncarnationRecord, NodeAnswer, NodeRecord, RefDbError, Role};
+use crate::seams::volume::{StoreError, VolumeFacts};
 use crate::stages::api::latch::Latch;
 use crate::stages::membership::OpenError;
+use crate::stages::ports::CatchUpError;
+use crate::state::materialize::MaterializeError;
+
+/// Why a step of joining failed.
+#[derive(Debug, thiserror::Error)]
+enum JoinError {
+    /// The refdb failed.
+    #[error(transparent)]
+    RefDb(#[from] RefDbError),
+    /// The node's record in the refdb is now another one.
+    #[error("the node's record has changed meanwhile: {0:?}")]
+    Changed(Box<NodeRecord>),
+    /// Earlier incarnations of this node could not be drained.
+    #[error(transparent)]
+    Drain(#[from] OpenError),
+    /// The node's own store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A repository failed.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// The refs of a repository could not be compared with the version map, or moved.
+    #[error(transparent)]
+    Materialize(#[from] MaterializeError),
+    /// The node could not catch up.
+    #[error(transparent)]
+    CatchUp(#[from] CatchUpError),
+}
 
 pub(super) struct Join {
     pub(super) stages: Arc<Stages>,
@@ -59,9 +89,9 @@ impl Join {
     }
 
     /// Retries a step until it succeeds, and reports each failure with the step's name.
-    async fn until_ok<T, F>(&self, what: &'static str, step: impl Fn() -> F) -> T
+    async fn until_ok<T, E: Display, F>(&self, what: &'static str, step: impl Fn() -> F) -> T
     where
-        F: Future<Output = Result<T, String>>,
+        F: Future<Output = Result<T, E>>,
     {
         let entropy = Arc::clone(&self.stages.deps.entropy);
         let mut backoff = Backoff::new(entropy, Duration::from_millis(100), Duration::from_secs(5));
@@ -77,13 +107,12 @@ impl Join {
     /// Writes this node's record. If the record is missing, says that the node was expelled, or is of another volume,
     /// the node reconciles with the refdb: first positions, then values with versions. Meanwhile its record marks it as
     /// reconciling.
-    async fn register(&self) -> Result<NodeRecord, String> {
+    async fn register(&self) -> Result<NodeRecord, JoinError> {
         let (deps, settings) = (&self.stages.deps, &self.stages.deps.settings);
-        let text = |error: RefDbError| error.to_string();
-        deps.refdb.registry.prepare().await.map_err(text)?;
-        let site = deps.refdb.registry.enroll_site(&settings.site, Role::Active).await.map_err(text)?;
+        deps.refdb.registry.prepare().await?;
+        let site = deps.refdb.registry.enroll_site(&settings.site, Role::Active).await?;
         *self.stages.site.lock() = Some(site);
-        let nodes = deps.refdb.registry.nodes().await.map_err(text)?;
+        let nodes = deps.refdb.registry.nodes().await?;
         let previous = nodes.into_iter().find(|node| node.node == settings.node);
         // The low-water marks stay valid after a boot, because everything below them was synced.
         let is_continued = previous.as_ref().is_some_and(|before| {
@@ -115,22 +144,22 @@ impl Join {
         Ok(record)
     }
 
-    async fn put(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<(), String> {
-        match self.stages.deps.refdb.registry.put_node(record, previous).await.map_err(|error| error.to_string())? {
+    async fn put(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<(), JoinError> {
+        match self.stages.deps.refdb.registry.put_node(record, previous).await? {
             NodeAnswer::Written => Ok(()),
-            NodeAnswer::Differs(now) => Err(format!("the node's record has changed meanwhile: {now:?}")),
+            NodeAnswer::Differs(now) => Err(JoinError::Changed(Box::new(now))),
         }
     }
 
     /// Reconciles with the refdb. It drains this node's earlier incarnations first: then the state that it reads has
     /// all their commits, and none of these is published for the first time afterwards. It reads the positions before
     /// the state. The end of the reconciliation becomes durable together with the state.
-    async fn reconcile(&self, starts: u64) -> Result<(), String> {
+    async fn reconcile(&self, starts: u64) -> Result<(), JoinError> {
         let deps = &self.stages.deps;
-        self.stages.opener().drain_earlier().await.map_err(|error| error.to_string())?;
+        self.stages.opener().drain_earlier().await?;
         let mut positions: Vec<(LaneId, Seq)> = Vec::new();
-        for site in deps.refdb.registry.sites().await.map_err(|error| error.to_string())? {
-            for one in deps.refdb.registry.incarnations(&site.site).await.map_err(|error| error.to_string())? {
+        for site in deps.refdb.registry.sites().await? {
+            for one in deps.refdb.registry.incarnations(&site.site).await? {
                 let lanes = one.published.iter().enumerate();
                 positions.extend(
                     lanes.map(|(lane, mark)| (one.id.lane(Lane(u8::try_from(lane).unwrap_or(u8::MAX))), *mark)),
@@ -149,23 +178,21 @@ impl Join {
         let word = super::life(&facts.id, facts.starts);
         self.stages.durability.stage(|changes| changes.facts = Some(facts));
         self.stages.durability.settle().await;
-        deps.repositories.stamp(&word).await.map_err(|error| error.to_string())
+        Ok(deps.repositories.stamp(&word).await?)
     }
 
     /// Removes repositories of deleted projects, which a base path has again if it was restored from an earlier copy.
     /// This comes first, because a new project of the same name would take such a repository for its own.
-    async fn remove_deleted(&self) -> Result<(), String> {
+    async fn remove_deleted(&self) -> Result<(), JoinError> {
         let (versions, repositories) = (&self.stages.versions, &self.stages.deps.repositories);
         for name in &self.unrecognized {
-            let state = versions.project(name).map_err(|error| error.to_string())?;
-            if state.is_some_and(|state| state.phase == ProjectPhase::Deleted)
-                && repositories.exists(name).await.map_err(|error| error.to_string())?
-            {
+            let state = versions.project(name)?;
+            if state.is_some_and(|state| state.phase == ProjectPhase::Deleted) && repositories.exists(name).await? {
                 tracing::warn!(
                     project = %name,
                     "the project was deleted, and a changed base path has its repository again: removing the repository"
                 );
-                repositories.delete(name).await.map_err(|error| error.to_string())?;
+                repositories.delete(name).await?;
             }
         }
         Ok(())
@@ -173,9 +200,9 @@ impl Join {
 
     /// Makes the repositories of unrecognised base paths equal to the version map, so that the next steps can build on
     /// it: fetches missing objects from a peer, and deletes the refs that the version map says are deleted.
-    async fn bring_back(&self) -> Result<(), String> {
+    async fn bring_back(&self) -> Result<(), JoinError> {
         for key in self.living_unrecognized()? {
-            let is_there = self.stages.deps.repositories.exists(&key.name).await.map_err(|error| error.to_string())?;
+            let is_there = self.stages.deps.repositories.exists(&key.name).await?;
             if !is_there || self.stages.lacks(&key).await? {
                 tracing::warn!(project = %key, "the repository is missing or outdated: fetching objects from a peer");
                 self.stages.catch_up.refetch_objects(&key).await?;
@@ -187,18 +214,17 @@ impl Join {
 
     /// The projects of unrecognised base paths that are not deleted. A closing project still has its repository, so it
     /// is among them.
-    fn living_unrecognized(&self) -> Result<Vec<ProjectKey>, String> {
+    fn living_unrecognized(&self) -> Result<Vec<ProjectKey>, StoreError> {
         let keys = self.unrecognized.iter().filter_map(|name| self.stages.versions.project_key(name).transpose());
-        keys.collect::<Result<_, _>>().map_err(|error| error.to_string())
+        keys.collect()
     }
 
-    async fn open_incarnation(&self) -> Result<crate::seams::refdb::IncarnationRecord, String> {
-        self.stages.opener().open_incarnation().await.map_err(|error: OpenError| {
-            if let OpenError::NotActive(site) = &error {
-                self.front.shut(&format!("the role of site {} is {:?}", site.site, site.role));
-            }
-            error.to_string()
-        })
+    async fn open_incarnation(&self) -> Result<IncarnationRecord, OpenError> {
+        let opened = self.stages.opener().open_incarnation().await;
+        if let Err(OpenError::NotActive(site)) = &opened {
+            self.front.shut(&format!("the role of site {} is {:?}", site.site, site.role));
+        }
+        opened
     }
 
     /// Starts a consumer per stream. The node has caught up when each stream was read to its end once.
@@ -228,7 +254,7 @@ async fn ensure(stages: Arc<Stages>, site: SiteId) {
     let entropy = Arc::clone(&stages.deps.entropy);
     let mut backoff = Backoff::new(entropy, Duration::from_millis(100), Duration::from_secs(5));
     while let Err(error) = stages.deps.eventlog.ensure(&site).await {
-        stages.deps.observer.failed("publish", &error.to_string());
+        stages.deps.observer.failed("publish", &error);
         backoff.wait().await;
     }
 }

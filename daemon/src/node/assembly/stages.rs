@@ -29,7 +29,7 @@ use crate::stages::seed::{self, Seeder};
 use crate::state::durability::Durability;
 use crate::state::journal::Journal;
 use crate::state::low_water::LowWater;
-use crate::state::materialize::Materializer;
+use crate::state::materialize::{MaterializeError, Materializer};
 use crate::state::quiesce::Quiesce;
 use crate::state::version_map::{Follow, Mover, VersionMap};
 
@@ -230,19 +230,19 @@ impl Stages {
     }
 
     /// Whether the disk lacks a value that the version map has for a project.
-    pub(super) async fn lacks(&self, project: &ProjectKey) -> Result<bool, String> {
-        let (differ, _) = self.materializer.differing(project).await.map_err(|error| error.to_string())?;
+    pub(super) async fn lacks(&self, project: &ProjectKey) -> Result<bool, MaterializeError> {
+        let (differ, _) = self.materializer.differing(project).await?;
         Ok(differ.values().any(|one| one.known.is_some()))
     }
 
     /// Deletes the refs on the disk that the version map says are deleted.
-    pub(super) async fn clear_deleted(&self, project: &ProjectKey) -> Result<(), String> {
-        self.materializer.clear_deleted(project).await.map_err(|error| error.to_string())
+    pub(super) async fn clear_deleted(&self, project: &ProjectKey) -> Result<(), MaterializeError> {
+        self.materializer.clear_deleted(project).await
     }
 
     /// Makes a project's refs and its `HEAD` equal to the version map.
-    pub(super) async fn make_known(&self, project: &ProjectKey) -> Result<(), String> {
-        self.materializer.make_known(project).await.map_err(|error| error.to_string())
+    pub(super) async fn make_known(&self, project: &ProjectKey) -> Result<(), MaterializeError> {
+        self.materializer.make_known(project).await
     }
 
     /// The handshake stage. It accepts Gerrits once the node is ready.

@@ -1,5 +1,6 @@
 //! The production observer: turns the events of the stages into metrics, the status board and log lines.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,11 +91,12 @@ impl Observer for Watch {
         self.board.fetched();
     }
 
-    fn parked(&self, txn: &TxnId, reason: &str) {
-        tracing::info!(%txn, reason, "parked");
+    fn parked(&self, txn: &TxnId, reason: &dyn Display) {
+        tracing::info!(%txn, reason = reason.to_string(), "parked");
     }
 
-    fn quarantined(&self, what: &str, reason: &str) {
+    fn quarantined(&self, what: &str, reason: &dyn Display) {
+        let reason = reason.to_string();
         tracing::error!(what, reason, "quarantined: later moves of its refs are blocked; see `lockstep quarantine`");
         self.board.error("apply", &Told(format!("{what} is quarantined: {reason}")));
     }
@@ -122,9 +124,10 @@ impl Observer for Watch {
         self.metrics.refresh.reported(done, failed);
     }
 
-    fn failed(&self, stage: &'static str, why: &str) {
+    fn failed(&self, stage: &'static str, why: &dyn Display) {
+        let why = why.to_string();
         tracing::warn!(stage, why, "a step failed and will be retried");
         self.metrics.site.failed(stage);
-        self.board.error(stage, &Told(why.to_owned()));
+        self.board.error(stage, &Told(why));
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lockstep_proto::{ProjectKey, ProjectName, RefKey, RefName, Transaction, TxnId, Version};
+use lockstep_proto::{Oid, ProjectKey, ProjectName, RefKey, RefName, Transaction, TxnId, Version};
 
 use super::unit::{UnitError, Units};
 use crate::base::backoff::Backoff;
@@ -21,7 +21,7 @@ use crate::base::ref_names;
 use crate::base::tasks::Tasks;
 use crate::seams::peers::Peers;
 use crate::seams::refdb::{RefDb, RefItem, SlotState};
-use crate::stages::ports::CatchUp;
+use crate::stages::ports::{CatchUp, CatchUpError};
 use crate::state::materialize::OnMismatch;
 
 /// The most transactions in one catch-up. A project that is further behind takes a state transfer.
@@ -30,30 +30,42 @@ const MOST: usize = 5_000;
 pub(super) const PAGE: usize = 1_000;
 
 /// Why a catch-up by transactions ended early.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 pub(super) enum Stop {
     /// The journal no longer leads to the refdb's state, or the way is too long.
-    #[error("{0}")]
-    Gone(String),
-    /// Objects that the transactions build on are missing.
-    #[error("{0}")]
-    Missing(String),
+    Gone,
+    /// These objects, which the transactions build on, are missing.
+    Missing(Vec<Oid>),
     /// A store, the disk or a peer failed, or the journal contradicts the refdb.
-    #[error("{0}")]
-    Other(String),
+    Failed(CatchUpError),
 }
 
-impl From<String> for Stop {
-    fn from(why: String) -> Self {
-        Self::Other(why)
+impl From<CatchUpError> for Stop {
+    fn from(error: CatchUpError) -> Self {
+        Self::Failed(error)
     }
 }
 
 impl From<UnitError> for Stop {
     fn from(error: UnitError) -> Self {
         match error {
-            UnitError::Missing(_) => Self::Missing(error.to_string()),
-            _ => Self::Other(error.to_string()),
+            UnitError::Missing(oids) => Self::Missing(oids),
+            error => Self::Failed(error.into()),
+        }
+    }
+}
+
+impl From<UnitError> for CatchUpError {
+    fn from(error: UnitError) -> Self {
+        match error {
+            UnitError::Missing(oids) => Self::Missing(oids),
+            UnitError::NoProject(project) => Self::NoProject(project),
+            UnitError::Surprise(error) | UnitError::Git(error) => Self::Git(error),
+            UnitError::Bad(why) => Self::Bad(why),
+            UnitError::Store(error) => Self::Store(error),
+            UnitError::Blob(error) => Self::Blob(error),
+            UnitError::Peer(error) => Self::Peer(error),
+            UnitError::StateMoved(project) => Self::StateMoved(project),
         }
     }
 }
@@ -88,10 +100,10 @@ impl Catcher {
     }
 
     /// The latest transactions of those items that are newer than the version map.
-    fn newer(&self, project: &ProjectKey, items: &[RefItem]) -> Result<BTreeSet<TxnId>, String> {
+    fn newer(&self, project: &ProjectKey, items: &[RefItem]) -> Result<BTreeSet<TxnId>, CatchUpError> {
         let mut newer = BTreeSet::new();
         for item in items {
-            let known = self.units.versions.version(project, &item.key).map_err(|error| error.to_string())?;
+            let known = self.units.versions.version(project, &item.key)?;
             if item.version > known {
                 newer.extend(item.txn.clone());
             }
@@ -110,7 +122,7 @@ impl Catcher {
     /// is. So every touched ref goes to its latest version: that is never behind the disk, and no ref moves backwards.
     async fn to_the_latest(&self, project: &ProjectKey, items: &[RefItem]) -> Result<(), Stop> {
         let mut items: BTreeMap<RefKey, RefItem> = items.iter().map(|item| (item.key.clone(), item.clone())).collect();
-        let shown = self.units.repositories.list_refs(&project.name).await.map_err(|error| error.to_string())?;
+        let shown = self.units.repositories.list_refs(&project.name).await.map_err(CatchUpError::Git)?;
         let shown: BTreeSet<RefName> = shown.into_iter().map(|(name, _)| name).collect();
         let fetched = loop {
             let known: Vec<RefItem> = items.values().cloned().collect();
@@ -122,7 +134,7 @@ impl Catcher {
             if unread.is_empty() {
                 break fetched;
             }
-            let read = self.refdb.refs.read(project, &unread).await.map_err(|error| error.to_string())?;
+            let read = self.refdb.refs.read(project, &unread).await.map_err(CatchUpError::RefDb)?;
             items.extend(read.into_iter().flatten().map(|item| (item.key.clone(), item)));
         };
         self.apply(fetched, OnMismatch::Replace).await?;
@@ -142,13 +154,12 @@ impl Catcher {
                 continue;
             }
             if fetched.len() >= MOST {
-                return Err(Stop::Gone(format!("this node is more than {MOST} transactions behind")));
+                return Err(Stop::Gone);
             }
             let transaction = self.load(&txn).await?;
             for command in &transaction.commands {
                 let key = &command.key;
-                let known =
-                    self.units.versions.version(&transaction.project, key).map_err(|error| error.to_string())?;
+                let known = self.units.versions.version(&transaction.project, key).map_err(CatchUpError::Store)?;
                 if command.version > Version(known.0 + 1) {
                     wanted.extend(command.predecessor.clone());
                 }
@@ -170,15 +181,13 @@ impl Catcher {
 
     /// Reads a transaction from the journal.
     pub(super) async fn load(&self, txn: &TxnId) -> Result<Transaction, Stop> {
-        match self.refdb.journal.slot(&txn.slot).await.map_err(|error| error.to_string())? {
+        match self.refdb.journal.slot(&txn.slot).await.map_err(CatchUpError::RefDb)? {
             SlotState::Committed(id, bytes) if id == *txn => {
-                Transaction::decode(&bytes).map_err(|error| Stop::Other(error.to_string()))
+                Ok(Transaction::decode(&bytes).map_err(CatchUpError::Unreadable)?)
             }
-            SlotState::Committed(other, _) => Err(Stop::Other(format!("slot {} holds {other}, not {txn}", txn.slot))),
-            SlotState::Poisoned => {
-                Err(Stop::Other(format!("slot {} is poisoned, but the refdb names {txn}", txn.slot)))
-            }
-            SlotState::Empty => Err(Stop::Gone(format!("{txn} is no longer in the journal"))),
+            SlotState::Committed(other, _) => Err(CatchUpError::OtherTransaction { txn: txn.clone(), other }.into()),
+            SlotState::Poisoned => Err(CatchUpError::Poisoned(txn.clone()).into()),
+            SlotState::Empty => Err(Stop::Gone),
         }
     }
 
@@ -187,15 +196,15 @@ impl Catcher {
     ///
     /// # Errors
     /// The refdb, the disk or a peer failed, or objects that will arrive are missing: try again.
-    pub async fn whole_project(&self, project: &ProjectKey) -> Result<(), String> {
+    pub async fn whole_project(&self, project: &ProjectKey) -> Result<(), CatchUpError> {
         let mut after: Option<RefKey> = None;
         loop {
-            let page = self.refdb.refs.scan(project, after.as_ref(), PAGE).await.map_err(|error| error.to_string())?;
+            let page = self.refdb.refs.scan(project, after.as_ref(), PAGE).await?;
             if !self.newer(project, &page)?.is_empty() {
                 match self.to_the_latest(project, &page).await {
                     Ok(()) => {}
-                    Err(Stop::Gone(_) | Stop::Missing(_)) => return self.transfer_state(&project.name).await,
-                    Err(error) => return Err(error.to_string()),
+                    Err(Stop::Gone | Stop::Missing(_)) => return self.transfer_state(&project.name).await,
+                    Err(Stop::Failed(error)) => return Err(error),
                 }
             }
             if page.len() < PAGE {
@@ -207,17 +216,17 @@ impl Catcher {
 
     /// Brings the refs of these items up to the refdb. If the journal no longer leads there, the project takes a state
     /// transfer. If objects are missing, the whole project is brought up, because they may come with other refs.
-    async fn up_to(&self, project: &ProjectKey, items: &[RefItem]) -> Result<(), String> {
+    async fn up_to(&self, project: &ProjectKey, items: &[RefItem]) -> Result<(), CatchUpError> {
         match self.items(project, items).await {
             Ok(()) => Ok(()),
-            Err(Stop::Gone(_)) => self.transfer_state(&project.name).await,
+            Err(Stop::Gone) => self.transfer_state(&project.name).await,
             Err(Stop::Missing(_)) => self.whole_project(project).await,
-            Err(error) => Err(error.to_string()),
+            Err(Stop::Failed(error)) => Err(error),
         }
     }
 
     /// Brings a project's state up to this item.
-    async fn state(&self, name: &ProjectName, item: &RefItem) -> Result<(), String> {
+    async fn state(&self, name: &ProjectName, item: &RefItem) -> Result<(), CatchUpError> {
         let any = ProjectKey { name: name.clone(), incarnation: 0 };
         self.up_to(&any, std::slice::from_ref(item)).await
     }
@@ -225,44 +234,44 @@ impl Catcher {
 
 #[async_trait]
 impl CatchUp for Catcher {
-    async fn keys(&self, project: &ProjectKey, keys: &[RefKey]) -> Result<(), String> {
+    async fn keys(&self, project: &ProjectKey, keys: &[RefKey]) -> Result<(), CatchUpError> {
         let items = match self.refdb.refs.read(project, keys).await {
             Ok(items) => items,
             Err(_) if self.units.bugs.has(InjectedBug::ErrorAsAbsent) => return Ok(()),
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(error.into()),
         };
         let items: Vec<RefItem> = items.into_iter().flatten().collect();
         self.up_to(project, &items).await
     }
 
-    async fn project(&self, project: &ProjectName) -> Result<(), String> {
+    async fn project(&self, project: &ProjectName) -> Result<(), CatchUpError> {
         let any = ProjectKey { name: project.clone(), incarnation: 0 };
         self.keys(&any, &[RefKey::State]).await
     }
 
-    async fn journal(&self, txn: &TxnId) -> Result<Option<Bytes>, String> {
-        match self.refdb.journal.slot(&txn.slot).await.map_err(|error| error.to_string())? {
+    async fn journal(&self, txn: &TxnId) -> Result<Option<Bytes>, CatchUpError> {
+        match self.refdb.journal.slot(&txn.slot).await? {
             SlotState::Committed(id, bytes) if id == *txn => Ok(Some(bytes)),
             SlotState::Committed(..) | SlotState::Poisoned | SlotState::Empty => Ok(None),
         }
     }
 
-    async fn transfer_state(&self, project: &ProjectName) -> Result<(), String> {
+    async fn transfer_state(&self, project: &ProjectName) -> Result<(), CatchUpError> {
         self.transfer_state(project).await
     }
 
-    async fn restore_repository(&self, project: &ProjectKey) -> Result<(), String> {
-        self.units.restore_repository(project, self.peers.as_ref()).await.map_err(|error| error.to_string())
+    async fn restore_repository(&self, project: &ProjectKey) -> Result<(), CatchUpError> {
+        Ok(self.units.restore_repository(project, self.peers.as_ref()).await?)
     }
 
-    async fn refetch_objects(&self, project: &ProjectKey) -> Result<(), String> {
-        self.units.refetch_objects(project, self.peers.as_ref()).await.map_err(|error| error.to_string())
+    async fn refetch_objects(&self, project: &ProjectKey) -> Result<(), CatchUpError> {
+        Ok(self.units.refetch_objects(project, self.peers.as_ref()).await?)
     }
 
-    async fn projects(&self) -> Result<(), String> {
+    async fn projects(&self) -> Result<(), CatchUpError> {
         let mut after: Option<ProjectName> = None;
         loop {
-            let page = self.refdb.refs.projects(after.as_ref(), PAGE).await.map_err(|error| error.to_string())?;
+            let page = self.refdb.refs.projects(after.as_ref(), PAGE).await?;
             for (name, item) in &page {
                 self.state(name, item).await?;
             }
@@ -273,10 +282,10 @@ impl CatchUp for Catcher {
         }
     }
 
-    async fn everything(&self) -> Result<(), String> {
+    async fn everything(&self) -> Result<(), CatchUpError> {
         self.projects().await?;
-        for (name, _) in self.units.versions.projects().map_err(|error| error.to_string())? {
-            let key = self.units.versions.project_key(&name).map_err(|error| error.to_string())?;
+        for (name, _) in self.units.versions.projects()? {
+            let key = self.units.versions.project_key(&name)?;
             if let Some(key) = key {
                 self.whole_project(&key).await?;
             }

@@ -5,15 +5,9 @@ use std::collections::BTreeMap;
 use lockstep_proto::{Oid, ProjectKey, ProjectPhase, RefKey, RefValue, Version};
 
 use super::unit::{UnitError, Units};
-use crate::seams::peers::{MOST_OIDS, PeerError, Peers};
+use crate::seams::peers::{MOST_OIDS, Peers};
 use crate::seams::volume::RefRecord;
 use crate::state::version_map::RefGuard;
-
-impl From<PeerError> for UnitError {
-    fn from(error: PeerError) -> Self {
-        Self::NotNow(error.to_string())
-    }
-}
 
 impl Units {
     /// Takes a project to these records, which include its state. Values that are newer here stay.
@@ -37,7 +31,7 @@ impl Units {
         let _guard = self.versions.locks.lock(&project.name, keys).await;
         let read = records.get(&RefKey::State).map_or(Version::NONE, |record| record.version);
         if self.versions.version(project, &RefKey::State)? > read {
-            return Err(UnitError::NotNow(format!("the state of {project} changed during the state transfer")));
+            return Err(UnitError::StateMoved(project.clone()));
         }
         self.materializer.materialize_latest(project, records).await?;
         if let Some((earlier, _)) = way {

@@ -10,6 +10,7 @@
 //! | `plan` | decides to apply, skip or wait: a pure function |
 //! | `unit` | applies transactions that go together: objects, then refs |
 //! | `project` | the single writer of one project: batches, parking, quarantine |
+//! | `reason` | why a transaction is parked or quarantined |
 //! | `parked` | the parked transactions of one project in memory, and their bounds |
 //! | `catch_up` | fetches whole transactions from the journal |
 //! | `state_transfer` | takes the refdb's state of a project at once, where the journal no longer leads there |
@@ -22,6 +23,7 @@ mod latest;
 mod parked;
 mod plan;
 mod project;
+mod reason;
 mod restore_repository;
 mod state_transfer;
 mod unit;
@@ -39,6 +41,7 @@ use tokio::sync::mpsc;
 pub use catch_up::Catcher;
 use event::Event;
 pub use plan::{Step, plan};
+pub use reason::{Contradiction, ParkReason};
 pub use unit::{UnitError, Units};
 
 use crate::base::clock::{Clock, Entropy};
@@ -110,7 +113,7 @@ impl Applier {
         Self { shared: Arc::new(shared), writers: Arc::default() }
     }
 
-    async fn hand_over(&self, mut event: Event) {
+    async fn send_to_writer(&self, mut event: Event) {
         loop {
             let writer = self.writer(&event.transaction.project.name);
             match writer.send(event).await {
@@ -140,7 +143,7 @@ impl Applier {
     pub async fn resume(&self, store: &dyn NodeStore) -> Result<(), crate::seams::volume::StoreError> {
         for (id, held) in store.parked()? {
             match Event::resumed(held) {
-                Ok(event) => self.hand_over(event).await,
+                Ok(event) => self.send_to_writer(event).await,
                 Err(error) => tracing::error!(%id, %error, "a parked transaction cannot be decoded; it stays parked"),
             }
         }
@@ -151,6 +154,6 @@ impl Applier {
 #[async_trait]
 impl Sink for Applier {
     async fn offer(&self, transaction: Arc<Transaction>, bytes: Bytes, done: Option<Done>) {
-        self.hand_over(Event { transaction, bytes, parked_since_ms: None, done }).await;
+        self.send_to_writer(Event { transaction, bytes, parked_since_ms: None, done }).await;
     }
 }

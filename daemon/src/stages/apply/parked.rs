@@ -13,6 +13,7 @@ use lockstep_proto::{Pack, Transaction, TxnId};
 use tokio::time::Instant;
 
 use super::event::Event;
+use super::reason::ParkReason;
 
 /// One parked transaction.
 pub(super) struct Parked {
@@ -20,8 +21,8 @@ pub(super) struct Parked {
     pub(super) event: Event,
     /// When it was parked or last looked at.
     pub(super) since: Instant,
-    /// Why it waits: first the kind (`predecessor`, `objects`, ...), then the ids.
-    pub(super) reason: String,
+    /// Why it waits.
+    pub(super) reason: ParkReason,
     /// Since when it has been parked, restarts included, in milliseconds since 1970.
     since_ms: u64,
     /// Whether its bytes are in the store alone.
@@ -61,7 +62,7 @@ impl ParkedSet {
 
     /// Parks an event that has waited since `since_ms`. Keeps it as a stub if it would exceed the bound of `most`
     /// bytes.
-    pub(super) fn put(&mut self, mut event: Event, reason: &str, since_ms: u64, most: u64) {
+    pub(super) fn put(&mut self, mut event: Event, reason: ParkReason, since_ms: u64, most: u64) {
         let id = event.transaction.id.clone();
         let is_stub = self.bytes + event.bytes.len() as u64 > most;
         if is_stub {
@@ -70,7 +71,7 @@ impl ParkedSet {
         }
         self.settled(&id);
         self.bytes += event.bytes.len() as u64;
-        let parked = Parked { event, since: Instant::now(), reason: reason.to_owned(), since_ms, is_stub };
+        let parked = Parked { event, since: Instant::now(), reason, since_ms, is_stub };
         self.waiting.insert(id, parked);
     }
 
@@ -137,7 +138,7 @@ mod tests {
     /// Parks an event at this time, as the writer does.
     fn park(parked: &mut ParkedSet, event: Event, now_ms: u64) {
         let since_ms = parked.since_ms(&event, now_ms);
-        parked.put(event, "x", since_ms, 1_000);
+        parked.put(event, ParkReason::Repeated, since_ms, 1_000);
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 use lockstep_proto::{RefKey, Transaction, TxnId, Version};
 
+use super::reason::Contradiction;
 use crate::seams::volume::RefRecord;
 
 /// The decision on one transaction.
@@ -36,21 +37,17 @@ pub fn plan<E>(transaction: &Transaction, mut known: impl FnMut(&RefKey) -> Resu
     })
 }
 
-/// Tells how a transaction contradicts the refs here, if it does: it brings the next version of a ref, but names
-/// another predecessor, or another old value, than the version before it has here. A chain has one transaction per
-/// version, so one of the two was never committed.
+/// The first contradiction between a transaction and the refs here. A chain has one transaction per version, so one of
+/// the two transactions that contradict each other was never committed.
 pub fn contradiction<E>(
     transaction: &Transaction,
     mut known: impl FnMut(&RefKey) -> Result<Option<RefRecord>, E>,
-) -> Result<Option<String>, E> {
+) -> Result<Option<Contradiction>, E> {
     for command in &transaction.commands {
         let Some(here) = known(&command.key)?.filter(|here| here.version.next() == command.version) else { continue };
         if command.predecessor.as_ref() != Some(&here.txn) || command.old != here.value {
-            let before = command.predecessor.as_ref().map(ToString::to_string).unwrap_or_default();
-            return Ok(Some(format!(
-                "{} continues {} by {before}, but version {} is {} by {}",
-                command.key, command.old, here.version, here.value, here.txn
-            )));
+            let (key, old, predecessor) = (command.key.clone(), command.old.clone(), command.predecessor.clone());
+            return Ok(Some(Contradiction { key, old, predecessor, here }));
         }
     }
     Ok(None)

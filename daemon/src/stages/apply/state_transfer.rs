@@ -11,6 +11,7 @@ use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, RefValue, Tx
 use super::catch_up::{Catcher, PAGE, Stop};
 use crate::seams::refdb::RefItem;
 use crate::seams::volume::RefRecord;
+use crate::stages::ports::CatchUpError;
 
 type Items = BTreeMap<RefKey, RefItem>;
 
@@ -19,12 +20,12 @@ impl Catcher {
     ///
     /// # Errors
     /// The refdb or every peer failed, or no peer has all missing objects yet: nothing was moved, try again.
-    pub(super) async fn transfer_state(&self, name: &ProjectName) -> Result<(), String> {
+    pub(super) async fn transfer_state(&self, name: &ProjectName) -> Result<(), CatchUpError> {
         let any = ProjectKey { name: name.clone(), incarnation: 0 };
-        let state = self.refdb.refs.read(&any, &[RefKey::State]).await.map_err(|error| error.to_string())?;
+        let state = self.refdb.refs.read(&any, &[RefKey::State]).await?;
         let Some(item) = state.into_iter().flatten().next() else { return Ok(()) };
         let RefValue::State(state) = item.value else {
-            return Err(format!("the refdb's item @state of {name} is {:?}, not a project state", item.value));
+            return Err(CatchUpError::NotAState { project: name.clone(), value: item.value });
         };
         let project = ProjectKey { name: name.clone(), incarnation: state.incarnation };
         tracing::warn!(%project, "the journal no longer leads to the refdb's state: starting a state transfer");
@@ -36,11 +37,11 @@ impl Catcher {
         let marked = items.values().filter(|item| item.directory).filter_map(|item| item.key.as_ref_name().cloned());
         self.units.versions.marked(&project, marked.collect::<Vec<_>>());
         let records = items.into_values().filter_map(record).collect();
-        self.units.transfer_state(&project, records, self.peers.as_ref()).await.map_err(|error| error.to_string())
+        Ok(self.units.transfer_state(&project, records, self.peers.as_ref()).await?)
     }
 
     /// Reads the items of a project, such that the items show each transaction in full or not at all.
-    async fn together(&self, project: &ProjectKey) -> Result<Items, String> {
+    async fn together(&self, project: &ProjectKey) -> Result<Items, CatchUpError> {
         let before = self.scan_all(project).await?;
         let mut items = self.scan_all(project).await?;
         loop {
@@ -48,16 +49,16 @@ impl Catcher {
             if torn.is_empty() {
                 return Ok(items);
             }
-            let read = self.refdb.refs.read(project, &torn).await.map_err(|error| error.to_string())?;
+            let read = self.refdb.refs.read(project, &torn).await?;
             items.extend(read.into_iter().flatten().map(|item| (item.key.clone(), item)));
         }
     }
 
-    async fn scan_all(&self, project: &ProjectKey) -> Result<Items, String> {
+    async fn scan_all(&self, project: &ProjectKey) -> Result<Items, CatchUpError> {
         let mut items = Items::new();
         loop {
             let after = items.last_key_value().map(|(key, _)| key.clone());
-            let page = self.refdb.refs.scan(project, after.as_ref(), PAGE).await.map_err(|error| error.to_string())?;
+            let page = self.refdb.refs.scan(project, after.as_ref(), PAGE).await?;
             let is_last = page.len() < PAGE;
             items.extend(page.into_iter().map(|item| (item.key.clone(), item)));
             if is_last {
@@ -69,7 +70,7 @@ impl Catcher {
     /// The keys whose items are older than a transaction that another item shows. Only a transaction that came after
     /// the first scan can be torn in this way. A transaction that is already collected was applied everywhere long
     /// before the scan.
-    async fn torn(&self, project: &ProjectKey, before: &Items, items: &Items) -> Result<Vec<RefKey>, String> {
+    async fn torn(&self, project: &ProjectKey, before: &Items, items: &Items) -> Result<Vec<RefKey>, CatchUpError> {
         let version = |items: &Items, key: &RefKey| items.get(key).map_or(Version::NONE, |item| item.version);
         let fresh = items.values().filter(|item| item.version > version(before, &item.key));
         let mut wanted: Vec<TxnId> = fresh.filter_map(|item| item.txn.clone()).collect();
@@ -80,8 +81,9 @@ impl Catcher {
             }
             let transaction = match self.load(&txn).await {
                 Ok(transaction) if transaction.project == *project => transaction,
-                Ok(_) | Err(Stop::Gone(_)) => continue,
-                Err(error) => return Err(error.to_string()),
+                Ok(_) | Err(Stop::Gone) => continue,
+                Err(Stop::Missing(oids)) => return Err(CatchUpError::Missing(oids)),
+                Err(Stop::Failed(error)) => return Err(error),
             };
             for command in transaction.commands.iter().filter(|command| command.key != RefKey::State) {
                 if command.version > version(items, &command.key) {

@@ -12,6 +12,7 @@ use crate::base::observer::Observer;
 use crate::base::ref_names;
 use crate::seams::blob::{BlobError, BlobStore, Payload};
 use crate::seams::git::{GitError, Repositories};
+use crate::seams::peers::PeerError;
 use crate::seams::volume::StoreError;
 use crate::state::materialize::{MaterializeError, Materializer, OnMismatch};
 use crate::state::version_map::VersionMap;
@@ -26,20 +27,26 @@ pub enum UnitError {
     #[error("project {0} does not exist at this node")]
     NoProject(ProjectKey),
     /// A ref on disk differs from the version map: ask the refdb.
-    #[error("{0}")]
-    Surprise(String),
+    #[error(transparent)]
+    Surprise(GitError),
     /// The content itself is bad, so a retry does not help.
     #[error("bad content: {0}")]
     Bad(String),
-    /// The disk, a store or a peer failed: try again.
-    #[error("{0}")]
-    NotNow(String),
-}
-
-impl From<StoreError> for UnitError {
-    fn from(error: StoreError) -> Self {
-        Self::NotNow(error.to_string())
-    }
+    /// The node's own store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A repository failed: try again.
+    #[error(transparent)]
+    Git(GitError),
+    /// A pack could not be fetched from the blob store: try again.
+    #[error(transparent)]
+    Blob(BlobError),
+    /// No peer has sent the objects: try again.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+    /// The state of the project moved on during a state transfer: try again.
+    #[error("the state of {0} changed during the state transfer")]
+    StateMoved(ProjectKey),
 }
 
 impl From<GitError> for UnitError {
@@ -47,8 +54,8 @@ impl From<GitError> for UnitError {
         match error {
             GitError::Missing { oids, .. } => Self::Missing(oids),
             GitError::Bad { why, .. } => Self::Bad(why),
-            GitError::RefMoved { .. } => Self::Surprise(error.to_string()),
-            GitError::NoRepository(_) | GitError::Failed { .. } => Self::NotNow(error.to_string()),
+            GitError::RefMoved { .. } => Self::Surprise(error),
+            GitError::NoRepository(_) | GitError::Failed { .. } => Self::Git(error),
         }
     }
 }
@@ -92,12 +99,12 @@ impl Units {
         mismatch: OnMismatch,
     ) -> Result<(), UnitError> {
         for unit in split(transactions, mismatch) {
-            self.apply_together(project, unit, mismatch).await?;
+            self.move_together(project, unit, mismatch).await?;
         }
         Ok(())
     }
 
-    async fn apply_together(
+    async fn move_together(
         &self,
         project: &ProjectKey,
         unit: &[Arc<Transaction>],
@@ -206,7 +213,7 @@ impl Units {
                 Pack::Blob { key, bytes, sha256 } => match self.blobs.get(key, *bytes, sha256, &spill).await {
                     Ok(payload) => packs.push(payload),
                     Err(BlobError::Bad { why, .. }) => return Err(UnitError::Bad(why)),
-                    Err(error) => return Err(UnitError::NotNow(error.to_string())),
+                    Err(error) => return Err(UnitError::Blob(error)),
                 },
             }
         }

@@ -46,7 +46,7 @@ pub(super) async fn pack(node: &Committer, work: &Work, proposal: &Proposal) -> 
             let message = format!("objects are missing from the repository: {oids:?}; push them first");
             Err(refusal(RefusalCode::MissingObject, false, message))
         }
-        Err(error) => Err(unavailable(&error.to_string())),
+        Err(error) => Err(unavailable(&error)),
     }
 }
 
@@ -57,10 +57,10 @@ async fn store(node: &Committer, payload: Payload, inline: usize) -> Result<Pack
     {
         return Ok(Pack::Inline(bytes.clone()));
     }
-    let sha256 = hash(&payload).map_err(|error| unavailable(&error.to_string()))?;
+    let sha256 = hash(&payload).map_err(|error| unavailable(&error))?;
     // Transactions never share a blob: each blob is deleted with the slot of its transaction.
     let key = format!("packs/{}-{:016x}", hex::encode(sha256), node.attempts.entropy.next());
-    node.blobs.put(&key, &payload).await.map_err(|error| unavailable(&error.to_string()))?;
+    node.blobs.put(&key, &payload).await.map_err(|error| unavailable(&error))?;
     Ok(Pack::Blob { key, bytes: payload.len(), sha256 })
 }
 

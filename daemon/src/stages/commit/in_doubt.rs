@@ -94,7 +94,7 @@ impl InDoubtResolver {
             Ok(Ok(SlotState::Committed(_, bytes))) => self.journal.committed(slot, bytes),
             Ok(Ok(SlotState::Empty)) => return false,
             Ok(Err(error)) => {
-                self.observer.failed("settle", &error.to_string());
+                self.observer.failed("settle", &error);
                 return false;
             }
             Err(_) => return false,
@@ -169,7 +169,7 @@ impl MarkWriter {
                 false
             }
             Ok(Err(error)) => {
-                self.observer.failed("marks", &error.to_string());
+                self.observer.failed("marks", &error);
                 false
             }
             Err(_) => false,

@@ -12,6 +12,22 @@ use super::Committer;
 use super::refusals::unavailable;
 use super::translate::{hash, split};
 use super::work::{Ended, Intent, Verdict, Work, refusal};
+use crate::seams::volume::StoreError;
+use crate::stages::ports::BarrierError;
+
+/// Why a project cannot be deleted yet, although it is closing.
+#[derive(Debug, thiserror::Error)]
+enum CloseError {
+    /// The node's own store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The barrier did not pass.
+    #[error(transparent)]
+    Barrier(#[from] BarrierError),
+    /// This node's version map does not have the closing transaction.
+    #[error("this node does not show it yet")]
+    NotShown,
+}
 
 impl Committer {
     /// Creates a project that takes commits at once, or one that is read-only until its seeder opens it.
@@ -105,12 +121,12 @@ impl Committer {
 
     /// Waits until no incarnation can commit to the project without knowing that it is closing. This node must know the
     /// closing transaction itself, because a barrier on an earlier transaction proves nothing.
-    async fn everybody_knows(&self, key: &ProjectKey) -> Result<(), String> {
+    async fn everybody_knows(&self, key: &ProjectKey) -> Result<(), CloseError> {
         let closing = RefValue::State(ProjectState { phase: ProjectPhase::Closing, incarnation: key.incarnation });
-        let known = self.versions.get(key, &RefKey::State).map_err(|error| error.to_string())?;
+        let known = self.versions.get(key, &RefKey::State)?;
         match known.filter(|record| record.value == closing) {
-            Some(record) => self.barrier.passed(&record.txn).await,
-            None => Err("this node does not show it yet".to_owned()),
+            Some(record) => Ok(self.barrier.passed(&record.txn).await?),
+            None => Err(CloseError::NotShown),
         }
     }
 
@@ -125,7 +141,7 @@ impl Committer {
                 self.earlier_try(&RefKey::State, known.txn, is_ours).await
             }
             Ok(None) => Ok(None),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error.into()),
         };
         match found {
             Ok(None) => refuse(refused),

@@ -77,7 +77,7 @@ pub(super) fn too_late() -> Refusal {
     refusal(RefusalCode::Unavailable, true, "the deadline passed before the commit; nothing was changed, try again")
 }
 
-pub(super) fn unavailable(why: &str) -> Refusal {
+pub(super) fn unavailable(why: &dyn std::fmt::Display) -> Refusal {
     refusal(RefusalCode::Unavailable, true, format!("this node cannot commit now ({why}); nothing was changed"))
 }
 

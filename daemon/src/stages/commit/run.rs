@@ -1,5 +1,6 @@
 //! Takes one batch from its intents to its verdicts: lock, propose, pack, commit, move, answer.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,7 +95,7 @@ impl Committer {
         }
         match self.versions.project(&work.project.name) {
             Ok(state) => forbids(&work.project, state, work.seed.is_some()),
-            Err(error) => Some(unavailable(&error.to_string())),
+            Err(error) => Some(unavailable(&error)),
         }
     }
 
@@ -102,7 +103,7 @@ impl Committer {
         let placed = self.materializer.materialize(&work.project, &[], &work.local, OnMismatch::Stop).await;
         let ended = match placed {
             Err(error) if !work.local.is_empty() => {
-                Ended::all(verdicts.len().max(1), &Verdict::Refused(unavailable(&error.to_string())))
+                Ended::all(verdicts.len().max(1), &Verdict::Refused(unavailable(&error)))
             }
             Ok(()) | Err(_) => refuse_open(verdicts.to_vec(), &too_late()),
         };
@@ -213,14 +214,14 @@ impl Committer {
         let open = work.intents.iter().zip(&*verdicts).filter(|(_, verdict)| verdict.is_none());
         let keys: Vec<RefKey> = open.map(|(intent, _)| intent.key.clone()).collect();
         let caught = timeout_at(work.deadline, self.catch_up.keys(&work.project, &keys)).await;
-        let failed = match caught {
-            Ok(Ok(())) => None,
-            Ok(Err(why)) => Some(why),
-            Err(_) => Some("no answer in time".to_owned()),
-        };
-        if let Some(why) = failed {
+        let refuse = |why: &dyn Display| {
             let message = format!("this node is behind and cannot catch up now ({why}); nothing was changed");
-            return Some(refuse_open(verdicts.to_vec(), &refusal(RefusalCode::Unavailable, true, message)));
+            Some(refuse_open(verdicts.to_vec(), &refusal(RefusalCode::Unavailable, true, message)))
+        };
+        match caught {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return refuse(&error),
+            Err(_) => return refuse(&"no answer in time"),
         }
         let mut backoff =
             Backoff::new(Arc::clone(&self.attempts.entropy), Duration::from_millis(20), Duration::from_secs(1));

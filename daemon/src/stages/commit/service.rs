@@ -8,7 +8,7 @@ use lockstep_proto::bridge::{
     ApiError, CreateProjectRequest, DeleteProjectRequest, Outcome, ProjectResponse, RefCommand, RefTransactionRequest,
     RefTransactionResponse, Refusal, RefusalCode, SetHeadRequest,
 };
-use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, Transaction, TxnId, limits};
+use lockstep_proto::{DecodeError, ProjectKey, ProjectName, ProjectPhase, RefKey, Transaction, TxnId, limits};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -18,12 +18,27 @@ use super::requests::{Begin, answer};
 use super::translate::{carried, check, check_text, fingerprint, names, respond, sort};
 use super::work::{Ended, Intent, Seed, Verdict, Work, refusal};
 use crate::seams::git::RefMove;
-use crate::seams::refdb::SlotState;
+use crate::seams::refdb::{RefDbError, SlotState};
+use crate::seams::volume::StoreError;
 use crate::stages::ports::Transactions;
 use crate::telemetry::{current_traceparent, set_parent};
 
 /// Number of transactions per ref among which a retry after a restart looks for its own first try.
 const LOOK_BACK: usize = 16;
+
+/// Why an earlier try of a request cannot be looked for.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LookBackError {
+    /// The node's own store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A slot could not be read from the refdb.
+    #[error(transparent)]
+    RefDb(#[from] RefDbError),
+    /// A transaction of the chain cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] DecodeError),
+}
 
 #[async_trait]
 impl Transactions for Arc<Committer> {
@@ -79,7 +94,7 @@ impl Transactions for Arc<Committer> {
             _ if answered.as_ref().is_some_and(Ended::is_visible) => Ok(answered),
             Ok(Some(project)) => self.committed_before(&project, &request.request_id, &intents).await,
             Ok(None) => Ok(None),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error.into()),
         };
         let unknown = |why: String| {
             let verdict = Verdict::Unknown(refusal(RefusalCode::Unavailable, true, why));
@@ -148,7 +163,7 @@ impl Committer {
 
     /// The project's key. A project that this node does not know is looked up in the refdb.
     pub(super) async fn key_of(&self, project: &ProjectName) -> Result<ProjectKey, Refusal> {
-        let read = || self.versions.project_key(project).map_err(|error| unavailable(&error.to_string()));
+        let read = || self.versions.project_key(project).map_err(|error| unavailable(&error));
         if let Some(key) = read()? {
             return Ok(key);
         }
@@ -212,10 +227,10 @@ impl Committer {
         project: &ProjectKey,
         request_id: &str,
         intents: &[Intent],
-    ) -> Result<Option<Ended>, String> {
+    ) -> Result<Option<Ended>, LookBackError> {
         let is_ours = |earlier: &Transaction| earlier.request_id == request_id && earlier.project == *project;
         for intent in intents {
-            let known = self.versions.get(project, &intent.key).map_err(|error| error.to_string())?;
+            let known = self.versions.get(project, &intent.key)?;
             let stale = known.filter(|known| intent.expected.as_ref().is_some_and(|expected| *expected != known.value));
             if let Some(known) = stale
                 && let Some(earlier) = self.earlier_try(&intent.key, known.txn, is_ours).await?
@@ -233,13 +248,13 @@ impl Committer {
         key: &RefKey,
         from: TxnId,
         is_ours: impl Fn(&Transaction) -> bool,
-    ) -> Result<Option<Transaction>, String> {
+    ) -> Result<Option<Transaction>, LookBackError> {
         let mut next = Some(from);
         for _ in 0..LOOK_BACK {
             let Some(txn) = next.take() else { return Ok(None) };
-            let state = self.attempts.refdb.journal.slot(&txn.slot).await.map_err(|error| error.to_string())?;
+            let state = self.attempts.refdb.journal.slot(&txn.slot).await?;
             let SlotState::Committed(_, bytes) = state else { return Ok(None) };
-            let earlier = Transaction::decode(&bytes).map_err(|error| error.to_string())?;
+            let earlier = Transaction::decode(&bytes)?;
             if is_ours(&earlier) {
                 return Ok(Some(earlier));
             }

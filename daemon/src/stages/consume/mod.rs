@@ -30,9 +30,9 @@ use crate::base::clock::{Clock, Entropy};
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
 use crate::base::tasks::Tasks;
-use crate::seams::eventlog::{EventLog, Position};
-use crate::seams::volume::{NodeStore, ShardId};
-use crate::stages::ports::{Announcements, CatchUp, Sink};
+use crate::seams::eventlog::{EventLog, EventLogError, Position};
+use crate::seams::volume::{NodeStore, ShardId, StoreError};
+use crate::stages::ports::{Announcements, CatchUp, CatchUpError, Sink};
 use crate::state::durability::Durability;
 
 /// The bounds of the consume stage.
@@ -54,6 +54,20 @@ impl Default for ConsumeLimits {
         let (poll_interval, list_interval) = (Duration::from_millis(250), Duration::from_secs(30));
         Self { poll_interval, list_interval, batch: 1_000, open: 4_000 }
     }
+}
+
+/// Why the shards of a stream were not listed.
+#[derive(Debug, thiserror::Error)]
+enum ListError {
+    /// The event log did not describe the stream.
+    #[error(transparent)]
+    EventLog(#[from] EventLogError),
+    /// The node's own store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What the stream lost could not be taken from the refdb.
+    #[error(transparent)]
+    CatchUp(#[from] CatchUpError),
 }
 
 /// The consume stage of one node: the dependencies and bounds that its readers share.
@@ -118,9 +132,9 @@ impl Consumer {
         running: &mut BTreeSet<ShardId>,
         ended: &Arc<Notify>,
         caught_up: &Arc<reader::CaughtUp>,
-    ) -> Result<(), String> {
-        let info = self.eventlog.describe(site).await.map_err(|error| error.to_string())?;
-        let mut checkpoints = self.store.checkpoints().map_err(|error| error.to_string())?;
+    ) -> Result<(), ListError> {
+        let info = self.eventlog.describe(site).await?;
+        let mut checkpoints = self.store.checkpoints()?;
         let lost = obsolete(site, &info, &checkpoints);
         if lost.iter().any(|shard| shard.created != info.created) {
             // The stream was deleted and created again. The refdb still has the transactions that were not applied, but
@@ -150,7 +164,7 @@ impl Consumer {
 
     /// Handles a checkpoint whose position the stream no longer has. The missed transactions are taken from the refdb.
     /// The missed stream events are lost, and the events stage is told.
-    async fn trimmed(&self, site: &SiteId) -> Result<Position, String> {
+    async fn trimmed(&self, site: &SiteId) -> Result<Position, CatchUpError> {
         self.catch_up.everything().await?;
         self.announcements.missed(site);
         Ok(Position::Start)

@@ -132,14 +132,14 @@ impl Consumer {
             let again = self.progress.open(id, sequence.clone());
             done();
             self.durability.settle().await;
-            return self.hand_over(id, &sequence, data, Box::new(again)).await;
+            return self.dispatch(id, &sequence, data, Box::new(again)).await;
         }
-        self.hand_over(id, &sequence, data, Box::new(done)).await;
+        self.dispatch(id, &sequence, data, Box::new(done)).await;
     }
 
     /// Decodes a record and hands it to its stage. Quarantines a bad record. Waits with a transaction of a newer
     /// release until this sidecar is upgraded.
-    async fn hand_over(&self, id: &ShardId, sequence: &str, data: Bytes, done: Box<dyn FnOnce() + Send + Sync>) {
+    async fn dispatch(&self, id: &ShardId, sequence: &str, data: Bytes, done: Box<dyn FnOnce() + Send + Sync>) {
         loop {
             match Record::decode(&data) {
                 Ok(Record::Transaction(transaction)) => {

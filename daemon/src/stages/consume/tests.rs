@@ -15,7 +15,7 @@ use crate::base::observer::Nobody;
 use crate::seams::eventlog::{Batch, EventLogError, Record, ShardInfo, ShardReader, StreamInfo};
 use crate::seams::git::model::ModelRepositories;
 use crate::seams::volume::memory::MemoryStore;
-use crate::stages::ports::Done;
+use crate::stages::ports::{CatchUpError, Done};
 use crate::state::version_map::VersionMap;
 
 /// The answer to a read, by the number of reads before it.
@@ -106,35 +106,35 @@ impl Announcements for Missing {
 
 #[async_trait]
 impl CatchUp for Nowhere {
-    async fn keys(&self, _: &ProjectKey, _: &[RefKey]) -> Result<(), String> {
+    async fn keys(&self, _: &ProjectKey, _: &[RefKey]) -> Result<(), CatchUpError> {
         unreachable!("nothing is missing")
     }
 
-    async fn project(&self, _: &ProjectName) -> Result<(), String> {
+    async fn project(&self, _: &ProjectName) -> Result<(), CatchUpError> {
         unreachable!("nothing is missing")
     }
 
-    async fn journal(&self, _: &TxnId) -> Result<Option<Bytes>, String> {
+    async fn journal(&self, _: &TxnId) -> Result<Option<Bytes>, CatchUpError> {
         unreachable!("nothing is in doubt")
     }
 
-    async fn restore_repository(&self, _project: &ProjectKey) -> Result<(), String> {
+    async fn restore_repository(&self, _project: &ProjectKey) -> Result<(), CatchUpError> {
         Ok(())
     }
 
-    async fn refetch_objects(&self, _: &ProjectKey) -> Result<(), String> {
+    async fn refetch_objects(&self, _: &ProjectKey) -> Result<(), CatchUpError> {
         unreachable!("nothing is missing")
     }
 
-    async fn transfer_state(&self, _: &ProjectName) -> Result<(), String> {
+    async fn transfer_state(&self, _: &ProjectName) -> Result<(), CatchUpError> {
         unreachable!("nothing is missing")
     }
 
-    async fn projects(&self) -> Result<(), String> {
+    async fn projects(&self) -> Result<(), CatchUpError> {
         unreachable!("nothing is missing")
     }
 
-    async fn everything(&self) -> Result<(), String> {
+    async fn everything(&self) -> Result<(), CatchUpError> {
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use lockstep_proto::{Announcement, AnnouncementId, ProjectKey, ProjectName, RefK
 use super::{Events, OrderingKey};
 use crate::base::backoff::Backoff;
 use crate::base::clock::Entropy;
-use crate::seams::eventlog::deliver::append_all;
+use crate::seams::eventlog::deliver::{AppendError, append_all};
 use crate::seams::eventlog::{EventLog, Record};
 use crate::seams::volume::{Mailbox, NodeStore, StoreError};
 
@@ -27,6 +27,17 @@ const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
 /// Interval of the checks, at the end of the node, whether all events are sent.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// Why a batch of events was not forwarded.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ForwardError {
+    /// The node's own store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The event log did not take the batch.
+    #[error(transparent)]
+    EventLog(#[from] AppendError),
+}
 
 /// The part of the outbox that is in memory. The announcements themselves are in the store.
 #[derive(Debug, Default)]
@@ -211,8 +222,8 @@ impl Events {
     }
 
     /// Appends one batch. Answers the number of its events.
-    pub(super) async fn forward_some(&self, eventlog: &dyn EventLog) -> Result<usize, String> {
-        let batch = self.batch().map_err(|error| error.to_string())?;
+    pub(super) async fn forward_some(&self, eventlog: &dyn EventLog) -> Result<usize, ForwardError> {
+        let batch = self.batch()?;
         if batch.is_empty() {
             return Ok(0);
         }

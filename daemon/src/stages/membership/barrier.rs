@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use crate::seams::refdb::{IncarnationState, RefDb, RefDbError};
-use crate::stages::ports::Barrier;
+use crate::stages::ports::{Barrier, BarrierError};
 
 /// The barrier by means of the refdb: asks its registry of nodes and incarnations until the barrier is passed.
 pub struct RegistryBarrier {
@@ -45,17 +45,17 @@ impl RegistryBarrier {
 
 #[async_trait]
 impl Barrier for RegistryBarrier {
-    async fn passed(&self, txn: &TxnId) -> Result<(), String> {
+    async fn passed(&self, txn: &TxnId) -> Result<(), BarrierError> {
         let deadline = Instant::now() + self.patience;
         loop {
             self.nudge.notify_one();
-            let waiting = match self.waiting_for(txn).await {
+            let error = match self.waiting_for(txn).await {
                 Ok(waiting) if waiting.is_empty() => return Ok(()),
-                Ok(waiting) => format!("nodes that have not applied it yet: {waiting:?}"),
-                Err(error) => error.to_string(),
+                Ok(waiting) => BarrierError::Timeout(waiting),
+                Err(error) => BarrierError::RefDb(error),
             };
             if Instant::now() >= deadline {
-                return Err(waiting);
+                return Err(error);
             }
             sleep(Duration::from_millis(200)).await;
         }

@@ -81,7 +81,7 @@ impl Drainer {
         let mut waiting = Vec::new();
         while let Some(state) = states.next().await {
             if let SlotState::Committed(_, bytes) = state? {
-                waiting.push(record(bytes).map_err(RefDbError::Broken)?);
+                waiting.push(record(bytes).map_err(|error| RefDbError::Broken(error.to_string()))?);
             }
             if waiting.len() >= RECORDS {
                 self.publish(&frozen.site, &mut waiting).await?;
@@ -111,7 +111,8 @@ impl Drainer {
         site: &SiteId,
         waiting: &mut Vec<crate::seams::eventlog::Record>,
     ) -> Result<(), RefDbError> {
-        append_all(self.eventlog.as_ref(), site, waiting).await.map_err(RefDbError::NotNow)
+        let appended = append_all(self.eventlog.as_ref(), site, waiting).await;
+        appended.map_err(|error| RefDbError::NotNow(error.to_string()))
     }
 }
 

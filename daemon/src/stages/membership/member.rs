@@ -13,7 +13,7 @@ use super::drain::Drainer;
 use super::lease::Leases;
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
-use crate::seams::refdb::{IncarnationState, NodeAnswer, NodeRecord, RefDb};
+use crate::seams::refdb::{IncarnationState, NodeAnswer, NodeRecord, RefDb, RefDbError};
 use crate::state::low_water::LowWater;
 
 /// Times of membership.
@@ -32,6 +32,17 @@ impl Default for MemberLimits {
         let (beat, lease) = (Duration::from_secs(3), Duration::from_secs(15));
         Self { beat, lease, retention: Duration::from_secs(5 * 24 * 3600) }
     }
+}
+
+/// Why a round of membership failed.
+#[derive(Debug, thiserror::Error)]
+enum MemberError {
+    /// The refdb failed, or a drain that reads it.
+    #[error(transparent)]
+    RefDb(#[from] RefDbError),
+    /// This node's record is now another one.
+    #[error("another process has changed this node's record ({0:?}); this node stops")]
+    Fenced(Box<NodeRecord>),
 }
 
 /// The membership of one node, with its record in the refdb.
@@ -79,10 +90,10 @@ impl Member {
     }
 
     /// Writes this node's record with a new heartbeat and the durable low-water marks.
-    async fn beat(&self) -> Result<(), String> {
+    async fn beat(&self) -> Result<(), MemberError> {
         let previous = self.record.lock().clone();
         let next = NodeRecord { beat: previous.beat + 1, low_water: self.low_water.durable(), ..previous.clone() };
-        match self.refdb.registry.put_node(&next, Some(&previous)).await.map_err(|error| error.to_string())? {
+        match self.refdb.registry.put_node(&next, Some(&previous)).await? {
             NodeAnswer::Written => {
                 *self.record.lock() = next;
                 Ok(())
@@ -90,14 +101,14 @@ impl Member {
             NodeAnswer::Differs(_) if self.bugs.has(InjectedBug::PausedNodeGoesOn) => Ok(()),
             NodeAnswer::Differs(now) => {
                 (self.fenced)();
-                Err(format!("another process has changed this node's record ({now:?}); this node stops"))
+                Err(MemberError::Fenced(Box::new(now)))
             }
         }
     }
 
     /// Adopts siblings whose lease is over, and expels nodes that are away for longer than the retention.
-    async fn watch(&self, leases: &mut Leases, retention: &mut Leases) -> Result<(), String> {
-        let nodes = self.refdb.registry.nodes().await.map_err(|error| error.to_string())?;
+    async fn watch(&self, leases: &mut Leases, retention: &mut Leases) -> Result<(), MemberError> {
+        let nodes = self.refdb.registry.nodes().await?;
         let gone = leases.expired(&nodes, Instant::now(), self.limits.lease);
         let siblings = nodes.iter().filter(|node| node.site == self.site && node.node != self.node);
         let dead: Vec<NodeId> = siblings.map(|node| node.node.clone()).filter(|node| gone.contains(node)).collect();
@@ -113,26 +124,26 @@ impl Member {
         Ok(())
     }
 
-    async fn adopt(&self, dead: &[NodeId]) -> Result<(), String> {
-        let open = self.refdb.registry.incarnations(&self.site).await.map_err(|error| error.to_string())?;
+    async fn adopt(&self, dead: &[NodeId]) -> Result<(), MemberError> {
+        let open = self.refdb.registry.incarnations(&self.site).await?;
         let theirs = open.iter().filter(|one| dead.contains(&one.id.node) && one.state != IncarnationState::Drained);
         for incarnation in theirs {
             tracing::warn!(incarnation = %incarnation.id, "the node of this incarnation is gone; adopting its journal");
-            self.drainer.drain(&self.site, &incarnation.id).await.map_err(|error| error.to_string())?;
+            self.drainer.drain(&self.site, &incarnation.id).await?;
         }
         Ok(())
     }
 
     /// Expels a node, for which nothing is kept any more. Its incarnations are drained first, so that it notices.
-    async fn expel(&self, away: &NodeRecord) -> Result<(), String> {
-        let open = self.refdb.registry.incarnations(&away.site).await.map_err(|error| error.to_string())?;
+    async fn expel(&self, away: &NodeRecord) -> Result<(), MemberError> {
+        let open = self.refdb.registry.incarnations(&away.site).await?;
         let theirs = open.iter().filter(|one| one.id.node == away.node && one.state != IncarnationState::Drained);
         for incarnation in theirs {
-            self.drainer.drain(&away.site, &incarnation.id).await.map_err(|error| error.to_string())?;
+            self.drainer.drain(&away.site, &incarnation.id).await?;
         }
         tracing::error!(node = %away.node, "away for too long and expelled; it reconciles when it comes back");
         let expelled = NodeRecord { expelled: true, ..away.clone() };
-        self.refdb.registry.put_node(&expelled, Some(away)).await.map_err(|error| error.to_string())?;
+        self.refdb.registry.put_node(&expelled, Some(away)).await?;
         Ok(())
     }
 }

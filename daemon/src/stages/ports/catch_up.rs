@@ -2,7 +2,86 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lockstep_proto::{ProjectKey, ProjectName, RefKey, TxnId};
+use lockstep_proto::{DecodeError, Oid, ProjectKey, ProjectName, RefKey, RefValue, TxnId};
+
+use crate::seams::blob::BlobError;
+use crate::seams::git::GitError;
+use crate::seams::peers::PeerError;
+use crate::seams::refdb::RefDbError;
+use crate::seams::volume::StoreError;
+
+/// Why a node could not catch up.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CatchUpError {
+    /// The refdb failed.
+    #[error(transparent)]
+    RefDb(#[from] RefDbError),
+    /// The node's own store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A repository failed.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// A pack could not be fetched from the blob store.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// No peer has sent the objects.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+    /// Objects are missing that no transaction and no peer brought.
+    #[error("objects are missing: {0:?}")]
+    Missing(Vec<Oid>),
+    /// The project does not exist at this node yet, or no longer does.
+    #[error("project {0} does not exist at this node")]
+    NoProject(ProjectKey),
+    /// The state of the project moved on during a state transfer.
+    #[error("the state of {0} changed during the state transfer")]
+    StateMoved(ProjectKey),
+    /// A pack is bad: a description of the defect.
+    #[error("bad content: {0}")]
+    Bad(String),
+    /// A transaction of the journal cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] DecodeError),
+    /// The refdb names a transaction whose slot holds another one.
+    #[error("slot {} holds {other}, not {txn}", txn.slot)]
+    OtherTransaction {
+        /// The transaction that the refdb names.
+        txn: TxnId,
+        /// The transaction in its slot.
+        other: TxnId,
+    },
+    /// The refdb names a transaction whose slot is poisoned.
+    #[error("slot {slot} is poisoned, but the refdb names {0}", slot = .0.slot)]
+    Poisoned(TxnId),
+    /// The refdb's item `@state` of a project has a value of another kind.
+    #[error("the refdb's item @state of {project} is {value:?}, not a project state")]
+    NotAState {
+        /// The project.
+        project: ProjectName,
+        /// The value of the item.
+        value: RefValue,
+    },
+}
+
+impl CatchUpError {
+    /// Whether a retry may succeed without a change of this node or of what is stored.
+    #[must_use]
+    pub fn retry_helps(&self) -> bool {
+        match self {
+            Self::RefDb(error) => !matches!(error, RefDbError::Broken(_)),
+            Self::Git(error) => !matches!(error, GitError::Bad { .. }),
+            Self::Blob(error) => !matches!(error, BlobError::Bad { .. }),
+            Self::Peer(_) | Self::Missing(_) | Self::NoProject(_) | Self::StateMoved(_) => true,
+            Self::Store(_)
+            | Self::Bad(_)
+            | Self::Unreadable(_)
+            | Self::OtherTransaction { .. }
+            | Self::Poisoned(_)
+            | Self::NotAState { .. } => false,
+        }
+    }
+}
 
 /// Brings this node up to the refdb's state.
 #[async_trait]
@@ -11,53 +90,53 @@ pub trait CatchUp: Send + Sync {
     /// the caller holds none.
     ///
     /// # Errors
-    /// The refdb cannot be reached, or something is missing. The text says why.
-    async fn keys(&self, project: &ProjectKey, keys: &[RefKey]) -> Result<(), String>;
+    /// The refdb cannot be reached, or something is missing.
+    async fn keys(&self, project: &ProjectKey, keys: &[RefKey]) -> Result<(), CatchUpError>;
 
     /// Reads a project's state from the refdb, and applies it.
     ///
     /// # Errors
     /// As [`CatchUp::keys`].
-    async fn project(&self, project: &ProjectName) -> Result<(), String>;
+    async fn project(&self, project: &ProjectName) -> Result<(), CatchUpError>;
 
     /// The encoded transaction that was committed under this id; none when its slot is empty, poisoned, or holds
     /// another transaction.
     ///
     /// # Errors
     /// As [`CatchUp::keys`].
-    async fn journal(&self, txn: &TxnId) -> Result<Option<Bytes>, String>;
+    async fn journal(&self, txn: &TxnId) -> Result<Option<Bytes>, CatchUpError>;
 
     /// State transfer: takes a project to the refdb's state at once, with objects from peers.
     ///
     /// # Errors
     /// As [`CatchUp::keys`].
-    async fn transfer_state(&self, project: &ProjectName) -> Result<(), String>;
+    async fn transfer_state(&self, project: &ProjectName) -> Result<(), CatchUpError>;
 
     /// Reads every project's state from the refdb, and applies it. Projects may have been closed while this node had no
     /// incarnation.
     ///
     /// # Errors
     /// As [`CatchUp::keys`].
-    async fn projects(&self) -> Result<(), String>;
+    async fn projects(&self) -> Result<(), CatchUpError>;
 
     /// Creates the missing repository of a project anew, with objects from peers.
     ///
     /// # Errors
     /// As [`CatchUp::keys`].
-    async fn restore_repository(&self, project: &ProjectKey) -> Result<(), String>;
+    async fn restore_repository(&self, project: &ProjectKey) -> Result<(), CatchUpError>;
 
     /// Fetches from peers every object that the version map's values of a project need. No ref moves. A missing
     /// repository is created first.
     ///
     /// # Errors
     /// As [`CatchUp::keys`].
-    async fn refetch_objects(&self, project: &ProjectKey) -> Result<(), String>;
+    async fn refetch_objects(&self, project: &ProjectKey) -> Result<(), CatchUpError>;
 
     /// Brings every project up to the refdb's state, after an expulsion, a lost stream or a restored volume.
     ///
     /// # Errors
     /// As [`CatchUp::keys`].
-    async fn everything(&self) -> Result<(), String>;
+    async fn everything(&self) -> Result<(), CatchUpError>;
 
     /// Does the same as [`CatchUp::keys`] in the background, until it succeeds.
     fn later(&self, project: &ProjectKey, keys: Vec<RefKey>);

@@ -14,8 +14,8 @@ mod stream_events;
 mod transactions;
 
 pub use announcements::Announcements;
-pub use barrier::Barrier;
-pub use catch_up::CatchUp;
+pub use barrier::{Barrier, BarrierError};
+pub use catch_up::{CatchUp, CatchUpError};
 pub use handshake::Handshake;
 pub use inspection::Inspection;
 pub use refreshed::Refreshed;

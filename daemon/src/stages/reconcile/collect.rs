@@ -43,7 +43,7 @@ impl Collector {
         loop {
             sleep(self.pace).await;
             if let Err(error) = self.collect().await {
-                self.observer.failed("collect", &error.to_string());
+                self.observer.failed("collect", &error);
             }
         }
     }

@@ -20,6 +20,17 @@ use crate::seams::refdb::{IncarnationRecord, RefDb, RefDbError, SlotState};
 /// Projects per page, when the list of projects is read.
 const PAGE: usize = 1_000;
 
+/// Why kept values were not released.
+#[derive(Debug, thiserror::Error)]
+enum ReleaseError {
+    /// The refdb failed.
+    #[error(transparent)]
+    RefDb(#[from] RefDbError),
+    /// A repository failed.
+    #[error(transparent)]
+    Git(#[from] GitError),
+}
+
 /// The releaser of one node.
 pub struct Releaser {
     /// The refdb, which has the projects, the incarnations and the journal.
@@ -43,10 +54,10 @@ impl Releaser {
         }
     }
 
-    async fn release(&self) -> Result<(), String> {
+    async fn release(&self) -> Result<(), ReleaseError> {
         let mut after: Option<ProjectName> = None;
         loop {
-            let page = self.refdb.refs.projects(after.as_ref(), PAGE).await.map_err(|error| error.to_string())?;
+            let page = self.refdb.refs.projects(after.as_ref(), PAGE).await?;
             for (project, _) in &page {
                 self.release_of(project).await?;
             }
@@ -57,24 +68,24 @@ impl Releaser {
         }
     }
 
-    async fn release_of(&self, project: &ProjectName) -> Result<(), String> {
+    async fn release_of(&self, project: &ProjectName) -> Result<(), ReleaseError> {
         let labels = match self.repositories.kept(project).await {
             Err(GitError::NoRepository(_)) => return Ok(()),
-            kept => kept.map_err(|error| error.to_string())?,
+            kept => kept?,
         };
         if labels.is_empty() {
             return Ok(());
         }
-        let known = self.incarnations().await.map_err(|error| error.to_string())?;
+        let known = self.incarnations().await?;
         let mut over = Vec::new();
         for label in labels {
             if let Some(txn) = ended_by(&label)
-                && self.is_collected(&txn.slot, &known).await.map_err(|error| error.to_string())?
+                && self.is_collected(&txn.slot, &known).await?
             {
                 over.push(label);
             }
         }
-        self.repositories.release(project, &over).await.map_err(|error| error.to_string())
+        Ok(self.repositories.release(project, &over).await?)
     }
 
     async fn incarnations(&self) -> Result<BTreeMap<IncarnationId, IncarnationRecord>, RefDbError> {

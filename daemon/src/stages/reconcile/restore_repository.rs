@@ -13,12 +13,37 @@ use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, RefValue};
 use tokio::time::sleep;
 
 use crate::base::observer::Observer;
-use crate::seams::git::Repositories;
-use crate::seams::refdb::RefDb;
-use crate::seams::volume::{NodeStore, VolumeFacts};
-use crate::stages::ports::CatchUp;
+use crate::seams::git::{GitError, Repositories};
+use crate::seams::refdb::{RefDb, RefDbError};
+use crate::seams::volume::{NodeStore, StoreError, VolumeFacts};
+use crate::stages::ports::{CatchUp, CatchUpError};
 use crate::state::durability::Durability;
 use crate::state::version_map::VersionMap;
+
+/// Why a run failed.
+#[derive(Debug, thiserror::Error)]
+enum RestoreError {
+    /// The node's own store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A repository failed.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// The refdb failed.
+    #[error(transparent)]
+    RefDb(#[from] RefDbError),
+    /// The objects or refs could not be brought.
+    #[error(transparent)]
+    CatchUp(#[from] CatchUpError),
+    /// A repository stays missing.
+    #[error("the repository of {project} is missing and cannot be restored yet: {why}")]
+    Missing {
+        /// The project.
+        project: ProjectName,
+        /// Why it was not restored.
+        why: Box<RestoreError>,
+    },
+}
 
 /// The repository restorer of one node.
 pub struct RepositoryRestorer {
@@ -54,15 +79,15 @@ impl RepositoryRestorer {
 
     /// Looks once. A missing repository is restored only if the run before missed it too, because mostly the deletion
     /// of its project is just on its way. A restoration in progress is continued at once.
-    async fn look(&self, gone_before: &mut BTreeSet<ProjectName>) -> Result<(), String> {
+    async fn look(&self, gone_before: &mut BTreeSet<ProjectName>) -> Result<(), RestoreError> {
         let under_way = self.facts()?.restoring;
         let mut gone = BTreeSet::new();
-        for (name, record) in self.versions.projects().map_err(|error| error.to_string())? {
+        for (name, record) in self.versions.projects()? {
             let lives = matches!(record.value, RefValue::State(state) if lives(state.phase));
             if !lives {
                 continue;
             }
-            let is_there = self.repositories.exists(&name).await.map_err(|error| error.to_string())?;
+            let is_there = self.repositories.exists(&name).await?;
             if under_way.contains(&name) || !is_there {
                 gone.insert(name);
             }
@@ -72,7 +97,7 @@ impl RepositoryRestorer {
             if (under_way.contains(name) || gone_before.contains(name))
                 && let Err(why) = self.restore_repository(name).await
             {
-                failed = Some(format!("the repository of {name} is missing and cannot be restored yet: {why}"));
+                failed = Some(RestoreError::Missing { project: name.clone(), why: Box::new(why) });
             }
         }
         for name in under_way.iter().filter(|name| !gone.contains(*name)) {
@@ -83,13 +108,13 @@ impl RepositoryRestorer {
         failed.map_or(Ok(()), Err)
     }
 
-    async fn restore_repository(&self, name: &ProjectName) -> Result<(), String> {
+    async fn restore_repository(&self, name: &ProjectName) -> Result<(), RestoreError> {
         let any = ProjectKey { name: name.clone(), incarnation: 0 };
-        let read = self.refdb.refs.read(&any, &[RefKey::State]).await.map_err(|error| error.to_string())?;
+        let read = self.refdb.refs.read(&any, &[RefKey::State]).await?;
         let state = read.into_iter().flatten().next().map(|item| item.value);
         let Some(RefValue::State(state)) = state else { return Ok(()) };
         let key = ProjectKey { name: name.clone(), incarnation: state.incarnation };
-        let known = self.versions.project_key(name).map_err(|error| error.to_string())?;
+        let known = self.versions.project_key(name)?;
         if !lives(state.phase) || known.as_ref() != Some(&key) {
             // The deletion of the project, or a successor of it, is on its way to this node.
             return Ok(());
@@ -102,13 +127,13 @@ impl RepositoryRestorer {
         Ok(())
     }
 
-    fn facts(&self) -> Result<VolumeFacts, String> {
-        self.store.facts().map_err(|error| error.to_string())
+    fn facts(&self) -> Result<VolumeFacts, StoreError> {
+        self.store.facts()
     }
 
     /// Notes durably whether the repository of a project is being restored. Everything that was moved before becomes
     /// durable first.
-    async fn note(&self, name: &ProjectName, is_under_way: bool) -> Result<(), String> {
+    async fn note(&self, name: &ProjectName, is_under_way: bool) -> Result<(), StoreError> {
         self.durability.settle().await;
         let mut facts = self.facts()?;
         let changed = if is_under_way { facts.restoring.insert(name.clone()) } else { facts.restoring.remove(name) };

@@ -43,7 +43,7 @@ impl Sweeper {
             sleep(self.pace).await;
             match self.sweep(&mut open_before).await {
                 Ok(()) => {}
-                Err(error) => self.observer.failed("sweep", &error.to_string()),
+                Err(error) => self.observer.failed("sweep", &error),
             }
         }
     }

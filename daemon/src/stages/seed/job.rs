@@ -12,6 +12,7 @@ use tokio::time::sleep;
 
 use super::Seeder;
 use crate::base::backoff::Backoff;
+use crate::stages::ports::CatchUpError;
 
 /// Number of tries per commit, or per other call.
 pub(super) const TRIES: u32 = 20;
@@ -176,8 +177,8 @@ impl Run {
     }
 }
 
-fn away(why: String) -> ApiError {
-    ApiError { code: RefusalCode::Unavailable, message: why, retry: true }
+fn away(error: CatchUpError) -> ApiError {
+    ApiError { code: RefusalCode::Unavailable, message: error.to_string(), retry: true }
 }
 
 fn committed(answer: &ProjectResponse) -> Result<(), Failure> {

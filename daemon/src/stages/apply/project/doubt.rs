@@ -13,8 +13,11 @@ use lockstep_proto::{Transaction, TxnId};
 use sha2::{Digest, Sha256};
 use tokio::time::sleep;
 
-use super::{Writer, held};
+use super::{Writer, encoded};
+use crate::seams::volume::Held;
 use crate::stages::apply::event::Event;
+use crate::stages::apply::reason::{Doubt, ParkReason, QuarantineReason};
+use crate::stages::ports::CatchUpError;
 
 /// The journal's entry under the id of an event, compared with the event's bytes.
 enum Journal {
@@ -28,7 +31,7 @@ enum Journal {
 
 impl Writer {
     /// Compares the bytes of an event with the journal.
-    async fn journal(&self, id: &TxnId, bytes: &Bytes) -> Result<Journal, String> {
+    async fn journal(&self, id: &TxnId, bytes: &Bytes) -> Result<Journal, CatchUpError> {
         Ok(match self.shared.catch_up.journal(id).await? {
             Some(committed) if committed == *bytes => Journal::Same,
             Some(committed) => Journal::Other(committed),
@@ -36,25 +39,18 @@ impl Writer {
         })
     }
 
-    /// Handles an event whose content is bad. It is quarantined.
-    pub(super) async fn bad(&mut self, event: Event, why: &str) {
-        self.doubt(event, why, |writer, event| writer.quarantine(event, why)).await;
-    }
-
-    /// Handles an event that contradicts the refs here, or an event planned before it. If this event was committed, the
-    /// other one was not. It is parked until a catch-up or a state transfer brings the committed values.
-    pub(super) async fn contradicts(&mut self, event: Event, why: &str) {
-        self.doubt(event, why, |writer, event| writer.park(event, &format!("contradiction: {why}"))).await;
-    }
-
-    /// Compares an event with the journal, and calls `committed` if exactly this event was committed. Quarantines any
-    /// other event, and takes the committed transaction in its place, if there is one.
-    async fn doubt(&mut self, event: Event, why: &str, committed: impl FnOnce(&mut Self, Event)) {
-        match self.journal(&event.transaction.id, &event.bytes).await {
-            Ok(Journal::Same) => committed(self, event),
-            Ok(Journal::Other(other)) => self.replace(event, other, why),
-            Ok(Journal::Nothing) => self.set_aside(event, why),
-            Err(error) => self.park(event, &format!("journal: {error}")),
+    /// Compares an event with the journal. If exactly this event was committed, it is quarantined if its content is
+    /// bad, and parked if it contradicts a ref here, or an event planned before it. The other one was not committed
+    /// then, and a catch-up or a state transfer brings the committed values. Any event that was not committed is
+    /// quarantined, and the committed transaction takes its place, if there is one.
+    pub(super) async fn doubt(&mut self, event: Event, doubt: Doubt) {
+        match (self.journal(&event.transaction.id, &event.bytes).await, doubt) {
+            (Ok(Journal::Same), Doubt::Bad(why)) => self.quarantine(event, QuarantineReason::Bad(why)),
+            (Ok(Journal::Same), Doubt::Contradiction(why)) => self.park(event, ParkReason::Contradiction(why)),
+            (Ok(Journal::Same), Doubt::Parked(reason)) => self.park(event, reason),
+            (Ok(Journal::Other(other)), doubt) => self.replace(event, other, doubt),
+            (Ok(Journal::Nothing), doubt) => self.set_aside(event, doubt),
+            (Err(error), _) => self.park(event, ParkReason::Journal(error.to_string())),
         }
     }
 
@@ -86,50 +82,60 @@ impl Writer {
             Some(Ok(Journal::Other(_))) if is_stub => {}
             Some(Ok(Journal::Other(committed))) => {
                 let held = self.parked.retry(id);
-                held.into_iter().for_each(|held| self.replace(held.event, committed.clone(), &held.reason));
+                held.into_iter()
+                    .for_each(|held| self.replace(held.event, committed.clone(), Doubt::Parked(held.reason)));
             }
             Some(Ok(Journal::Nothing)) => {
-                self.parked.retry(id).into_iter().for_each(|held| self.set_aside(held.event, &held.reason));
+                self.parked
+                    .retry(id)
+                    .into_iter()
+                    .for_each(|held| self.set_aside(held.event, Doubt::Parked(held.reason)));
             }
             Some(Err(why)) => self.shared.units.observer.failed("apply", &format!("{id} stays parked: {why}")),
         }
     }
 
     /// Quarantines a committed transaction whose content is bad.
-    pub(super) fn quarantine(&mut self, event: Event, reason: &str) {
+    pub(super) fn quarantine(&mut self, event: Event, reason: QuarantineReason) {
         // The transaction is held durably. It must not hold back the low-water mark of its lane, which serves every
         // project of the lane.
         self.shared.low_water.done(&event.transaction.id.slot);
         let id = event.transaction.id.to_string();
-        self.put_away(event, id, reason);
+        self.put_away(event, id, &reason);
     }
 
     /// Quarantines an event that was never committed: its slot holds another transaction, or none.
-    fn set_aside(&mut self, event: Event, reason: &str) {
+    fn set_aside(&mut self, event: Event, doubt: Doubt) {
         let id = event.transaction.id.to_string();
-        self.put_away(event, id, &format!("the record was never committed: {reason}"));
+        self.put_away(event, id, &QuarantineReason::NeverCommitted(doubt));
     }
 
     /// Quarantines a damaged copy of a committed transaction, and parks the committed one until its turn.
-    fn replace(&mut self, event: Event, committed: Bytes, reason: &str) {
+    fn replace(&mut self, event: Event, committed: Bytes, doubt: Doubt) {
         let hash = hex::encode(Sha256::digest(&event.bytes));
         let copy = format!("{}/copy-{}", event.transaction.id, &hash[..8]);
-        self.put_away(event, copy, &format!("the record differs from the committed one: {reason}"));
+        self.put_away(event, copy, &QuarantineReason::Differs(doubt));
         match Transaction::decode(&committed) {
             Ok(transaction) => {
                 let event =
                     Event { transaction: Arc::new(transaction), bytes: committed, parked_since_ms: None, done: None };
-                self.park(event, "predecessor copy was damaged");
+                self.park(event, ParkReason::Damaged);
             }
             Err(error) => self.shared.units.observer.failed("apply", &format!("the slot cannot be decoded: {error}")),
         }
     }
 
     /// Puts an event into the durable quarantine under `name`, and tells its reader that it is done.
-    fn put_away(&mut self, mut event: Event, name: String, reason: &str) {
+    fn put_away(&mut self, mut event: Event, name: String, reason: &QuarantineReason) {
         let id = event.transaction.id.clone();
         self.shared.units.observer.quarantined(&name, reason);
-        let held = held(&event, reason, self.shared.clock.now_ms());
+        let held = Held {
+            bytes: encoded(&event),
+            project: event.transaction.project.to_string(),
+            reason: reason.to_string(),
+            waits_for: Vec::new(),
+            since_ms: self.shared.clock.now_ms(),
+        };
         self.shared.durability.stage(|changes| changes.quarantine.push((name, held)));
         self.unpark(&id);
         event.done();

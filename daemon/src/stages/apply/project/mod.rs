@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, RefValue, Transaction, TxnId};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -19,6 +20,7 @@ use tokio::time::{Instant, timeout};
 use super::event::Event;
 use super::parked::{Parked, ParkedSet};
 use super::plan::{Step, contradiction, plan};
+use super::reason::{Contradiction, Doubt, ParkReason, QuarantineReason};
 use super::unit::UnitError;
 use super::{ApplyLimits, Shared};
 use crate::base::faults::injected_bug::InjectedBug;
@@ -105,7 +107,7 @@ impl Writer {
         let step = plan(transaction, |key| self.shared.units.versions.version(&transaction.project, key));
         match step {
             Ok(Step::Skip) => true,
-            Ok(Step::Apply) => held.reason.starts_with("predecessor") && !held.is_stub,
+            Ok(Step::Apply) => held.reason.ends_with_predecessors() && !held.is_stub,
             Ok(Step::Wait(_)) | Err(_) => false,
         }
     }
@@ -115,7 +117,7 @@ impl Writer {
         let mut unit: Vec<Event> = Vec::new();
         let mut planned = Planned::new();
         let mut skipped: Vec<Event> = Vec::new();
-        let mut doubtful: Vec<(Event, String)> = Vec::new();
+        let mut doubtful: Vec<(Event, Contradiction)> = Vec::new();
         for event in events {
             let same_project = unit.first().is_none_or(|first| first.transaction.project == event.transaction.project);
             if !same_project {
@@ -134,21 +136,21 @@ impl Writer {
                         unit.push(event);
                     }
                     Ok(Some(why)) => doubtful.push((event, why)),
-                    Err(error) => self.park(event, &error.to_string()),
+                    Err(error) => self.park(event, ParkReason::Failed(error.to_string())),
                 },
-                Ok(Step::Wait(missing)) => self.park(event, &format!("predecessor {}", list(&missing))),
-                Err(error) => self.park(event, &error.to_string()),
+                Ok(Step::Wait(missing)) => self.park(event, ParkReason::Predecessors(missing)),
+                Err(error) => self.park(event, ParkReason::Failed(error.to_string())),
             }
         }
         self.apply(unit).await;
         for event in skipped {
             match self.plan(&event, &Planned::new()) {
                 Ok(Step::Skip) => self.skip(event),
-                _ => self.park(event, "predecessor copy"),
+                _ => self.park(event, ParkReason::Repeated),
             }
         }
         for (event, why) in doubtful {
-            self.contradicts(event, &why).await;
+            self.doubt(event, Doubt::Contradiction(why)).await;
         }
     }
 
@@ -160,7 +162,7 @@ impl Writer {
         })
     }
 
-    fn contradiction(&self, event: &Event, planned: &Planned) -> Result<Option<String>, StoreError> {
+    fn contradiction(&self, event: &Event, planned: &Planned) -> Result<Option<Contradiction>, StoreError> {
         let project = &event.transaction.project;
         contradiction(&event.transaction, |key| match planned.get(&(project.clone(), key.clone())) {
             Some(record) => Ok(Some(record.clone())),
@@ -173,19 +175,19 @@ impl Writer {
         if unit.is_empty() {
             return;
         }
-        if let Outcome::Applied = self.apply_together(&unit).await {
+        if let Outcome::Applied = self.apply_unit(&unit).await {
             unit.iter_mut().for_each(|event| self.applied(event));
             return;
         }
         for mut event in unit {
-            match self.apply_together(std::slice::from_ref(&event)).await {
+            match self.apply_unit(std::slice::from_ref(&event)).await {
                 Outcome::Applied => self.applied(&mut event),
                 Outcome::Failed(error) => self.failed(event, error).await,
             }
         }
     }
 
-    async fn apply_together(&self, unit: &[Event]) -> Outcome {
+    async fn apply_unit(&self, unit: &[Event]) -> Outcome {
         let Some(first) = unit.first() else { return Outcome::Applied };
         let transactions: Vec<_> = unit.iter().map(|event| Arc::clone(&event.transaction)).collect();
         let project = &first.transaction.project;
@@ -223,19 +225,23 @@ impl Writer {
     async fn failed(&mut self, event: Event, error: UnitError) {
         let transaction = Arc::clone(&event.transaction);
         match error {
-            UnitError::Bad(why) => self.bad(event, &why).await,
+            UnitError::Bad(why) => self.doubt(event, Doubt::Bad(why)).await,
             UnitError::Missing(oids) if self.shared.units.bugs.has(InjectedBug::MissingBaseIsBad) => {
-                self.quarantine(event, &format!("objects are missing: {oids:?}"));
+                self.quarantine(event, QuarantineReason::Bad(UnitError::Missing(oids).to_string()));
             }
-            UnitError::Missing(oids) => self.park(event, &format!("objects {}", list(&oids))),
-            UnitError::NoProject(project) => self.park(event, &format!("project {project}")),
+            UnitError::Missing(oids) => self.park(event, ParkReason::Objects(oids)),
+            UnitError::NoProject(project) => self.park(event, ParkReason::Project(project)),
             UnitError::Surprise(why) => {
                 self.shared.units.observer.failed("apply", &why);
                 let keys = transaction.commands.iter().map(|command| command.key.clone()).collect::<Vec<_>>();
                 let _ = self.shared.catch_up.keys(&transaction.project, &keys).await;
-                self.park(event, "predecessor state on disk differs");
+                self.park(event, ParkReason::DiskDiffers);
             }
-            UnitError::NotNow(why) => self.park(event, &why),
+            UnitError::Store(_)
+            | UnitError::Git(_)
+            | UnitError::Blob(_)
+            | UnitError::Peer(_)
+            | UnitError::StateMoved(_) => self.park(event, ParkReason::Failed(error.to_string())),
         }
     }
 
@@ -245,16 +251,22 @@ impl Writer {
     }
 
     /// Sets an event aside until it can be applied. An event of a deleted project is skipped, since nobody needs it.
-    fn park(&mut self, mut event: Event, reason: &str) {
+    fn park(&mut self, mut event: Event, reason: ParkReason) {
         if self.is_past(&event.transaction.project) {
             return self.skip(event);
         }
         let id = event.transaction.id.clone();
-        self.shared.units.observer.parked(&id, reason);
+        self.shared.units.observer.parked(&id, &reason);
         let since_ms = self.parked.since_ms(&event, self.shared.clock.now_ms());
         // A stub is already in the store, with its bytes.
         if !event.bytes.is_empty() {
-            let held = held(&event, reason, since_ms);
+            let held = Held {
+                bytes: encoded(&event),
+                project: event.transaction.project.to_string(),
+                reason: reason.to_string(),
+                waits_for: reason.waits_for(),
+                since_ms,
+            };
             self.shared.durability.stage(|changes| {
                 changes.unpark.retain(|one| *one != id.to_string());
                 changes.park.push((id.to_string(), held));
@@ -301,19 +313,7 @@ impl Writer {
     }
 }
 
-fn held(event: &Event, reason: &str, since_ms: u64) -> Held {
-    let waits_for = reason.split_whitespace().skip(1).map(|one| one.trim_end_matches(',').to_owned());
-    // The pack of a stub is in the store alone.
-    let bytes = if event.bytes.is_empty() { event.transaction.encode() } else { event.bytes.clone() };
-    Held {
-        bytes,
-        project: event.transaction.project.to_string(),
-        reason: reason.to_owned(),
-        waits_for: waits_for.collect(),
-        since_ms,
-    }
-}
-
-fn list<T: std::fmt::Display>(what: &[T]) -> String {
-    what.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+/// The bytes of an event. The pack of a stub is in the store alone.
+fn encoded(event: &Event) -> Bytes {
+    if event.bytes.is_empty() { event.transaction.encode() } else { event.bytes.clone() }
 }
