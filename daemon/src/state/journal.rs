@@ -114,14 +114,14 @@ impl Journal {
 
     fn with<T>(&self, slot: &Slot, change: impl FnOnce(&mut LaneBook, u64) -> T) -> Option<T> {
         debug_assert_eq!(slot.lane.incarnation, self.id, "the slot belongs to the journal of another incarnation");
-        self.lanes().get_mut(usize::from(slot.lane.lane.0)).map(|book| change(book, slot.seq.0))
+        self.lanes().get_mut(slot.lane.lane.index()).map(|book| change(book, slot.seq.0))
     }
 
     /// Takes the lowest empty slot of a lane; waits while the window is full.
     pub async fn take(&self, lane: Lane) -> Slot {
         loop {
             let room = self.room.notified();
-            let taken = self.lanes().get_mut(usize::from(lane.0)).and_then(|book| book.take(self.limits.window));
+            let taken = self.lanes().get_mut(lane.index()).and_then(|book| book.take(self.limits.window));
             if let Some(seq) = taken {
                 return self.id.lane(lane).slot(Seq(seq));
             }
@@ -155,8 +155,7 @@ impl Journal {
     #[must_use]
     pub fn take_idle(&self, since: Instant) -> Vec<Slot> {
         let mut idle = Vec::new();
-        for (lane, book) in self.lanes().iter_mut().enumerate() {
-            let lane = self.id.lane(Lane(u8::try_from(lane).unwrap_or(u8::MAX)));
+        for (lane, book) in self.id.lanes(self.lanes().iter_mut()) {
             let old: Vec<u64> = book.empty.iter().filter(|(_, at)| **at <= since).map(|(seq, _)| *seq).collect();
             for seq in old {
                 book.empty.remove(&seq);
@@ -200,7 +199,7 @@ impl Journal {
     #[must_use]
     pub fn unpublished(&self, lane: Lane, limit: usize) -> Vec<(Slot, Unpublished)> {
         let lanes = self.lanes();
-        let Some(book) = lanes.get(usize::from(lane.0)) else { return Vec::new() };
+        let Some(book) = lanes.get(lane.index()) else { return Vec::new() };
         let cache = self.cached.lock();
         let slots = (book.published..book.settled).take(limit).map(|seq| {
             let slot = self.id.lane(lane).slot(Seq(seq));
@@ -216,7 +215,7 @@ impl Journal {
 
     /// Records that every slot of the lane below `until` is in the event log.
     pub fn published(&self, lane: Lane, until: Seq) {
-        if let Some(book) = self.lanes().get_mut(usize::from(lane.0)) {
+        if let Some(book) = self.lanes().get_mut(lane.index()) {
             book.published = book.published.max(until.0);
             book.poisoned = book.poisoned.split_off(&until.0);
         }

@@ -88,7 +88,7 @@ fn carrier(from: &Announcement) -> Transaction {
     Transaction {
         id: from.id.as_txn(),
         site: from.site.clone(),
-        project: ProjectKey { name: from.carrier.clone(), incarnation: 0 },
+        project: ProjectKey::of_name(&from.carrier),
         committed_at_ms: from.announced_at_ms,
         commands: vec![command],
         pack: Pack::Empty,

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_proto::{Lane, LaneId, ProjectKey, ProjectName, ProjectPhase, Seq, SiteId};
+use lockstep_proto::{LaneId, ProjectKey, ProjectName, ProjectPhase, Seq, SiteId};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -131,10 +131,7 @@ impl Join {
         let mut positions: Vec<(LaneId, Seq)> = Vec::new();
         for site in deps.refdb.registry.sites().await.map_err(|error| error.to_string())? {
             for one in deps.refdb.registry.incarnations(&site.site).await.map_err(|error| error.to_string())? {
-                let lanes = one.published.iter().enumerate();
-                positions.extend(
-                    lanes.map(|(lane, mark)| (one.id.lane(Lane(u8::try_from(lane).unwrap_or(u8::MAX))), *mark)),
-                );
+                positions.extend(one.id.lanes(one.published.iter().copied()));
             }
         }
         self.remove_deleted().await?;

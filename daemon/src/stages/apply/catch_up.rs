@@ -218,8 +218,7 @@ impl Catcher {
 
     /// Brings a project's state up to this item.
     async fn state(&self, name: &ProjectName, item: &RefItem) -> Result<(), String> {
-        let any = ProjectKey { name: name.clone(), incarnation: 0 };
-        self.up_to(&any, std::slice::from_ref(item)).await
+        self.up_to(&ProjectKey::of_name(name), std::slice::from_ref(item)).await
     }
 }
 
@@ -236,8 +235,7 @@ impl CatchUp for Catcher {
     }
 
     async fn project(&self, project: &ProjectName) -> Result<(), String> {
-        let any = ProjectKey { name: project.clone(), incarnation: 0 };
-        self.keys(&any, &[RefKey::State]).await
+        self.keys(&ProjectKey::of_name(project), &[RefKey::State]).await
     }
 
     async fn journal(&self, txn: &TxnId) -> Result<Option<Bytes>, String> {

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::Committer;
 use super::refusals::unavailable;
-use super::work::{Proposal, Work, refusal};
+use super::work::{Proposal, Work};
 use crate::base::ref_names;
 use crate::seams::blob::Payload;
 use crate::seams::git::{GitError, IsCommitted, Packed};
@@ -44,7 +44,7 @@ pub(super) async fn pack(node: &Committer, work: &Work, proposal: &Proposal) -> 
         }
         Err(GitError::Missing { oids, .. }) => {
             let message = format!("objects are missing from the repository: {oids:?}; push them first");
-            Err(refusal(RefusalCode::MissingObject, false, message))
+            Err(Refusal::new(RefusalCode::MissingObject, false, message))
         }
         Err(error) => Err(unavailable(&error.to_string())),
     }

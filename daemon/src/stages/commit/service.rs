@@ -16,7 +16,7 @@ use super::Committer;
 use super::refusals::unavailable;
 use super::requests::{Begin, answer};
 use super::translate::{carried, check, check_text, fingerprint, names, respond, sort};
-use super::work::{Ended, Intent, Seed, Verdict, Work, refusal};
+use super::work::{Ended, Intent, Seed, Verdict, Work};
 use crate::seams::git::RefMove;
 use crate::seams::refdb::SlotState;
 use crate::stages::ports::Transactions;
@@ -82,7 +82,7 @@ impl Transactions for Arc<Committer> {
             Err(error) => Err(error.to_string()),
         };
         let unknown = |why: String| {
-            let verdict = Verdict::Unknown(refusal(RefusalCode::Unavailable, true, why));
+            let verdict = Verdict::Unknown(Refusal::new(RefusalCode::Unavailable, true, why));
             // A batch of local refs alone has no intents, but needs a verdict too.
             Ended::all(intents.len().max(1), &verdict)
         };
@@ -98,7 +98,7 @@ impl Transactions for Arc<Committer> {
         let state = self.attempts.refdb.journal.slot(&txn.slot).await;
         let (outcome, message) = match state {
             Ok(SlotState::Committed(id, _)) if id == *txn => {
-                return Ok(ProjectResponse { outcome: Outcome::Committed, txn: Some(txn.clone()), refusal: None });
+                return Ok(ProjectResponse::committed(Some(txn.clone())));
             }
             Ok(SlotState::Committed(other, _)) => (Outcome::Refused, format!("not committed: its slot holds {other}")),
             Ok(SlotState::Poisoned) => (Outcome::Refused, "not committed: its slot is poisoned".to_owned()),
@@ -108,7 +108,7 @@ impl Transactions for Arc<Committer> {
             Err(error) => (Outcome::Unknown, error.to_string()),
         };
         let retry = outcome == Outcome::Unknown;
-        let refusal = Some(refusal(RefusalCode::Unavailable, retry, message));
+        let refusal = Some(Refusal::new(RefusalCode::Unavailable, retry, message));
         Ok(ProjectResponse { outcome, txn: Some(txn.clone()), refusal })
     }
 }
@@ -154,14 +154,14 @@ impl Committer {
         }
         if let Err(why) = self.catch_up.project(project).await {
             let message = format!("it is not known whether project {project} exists ({why}); nothing was changed");
-            return Err(refusal(RefusalCode::Unavailable, true, message));
+            return Err(Refusal::new(RefusalCode::Unavailable, true, message));
         }
         read()?.ok_or_else(|| {
             let message = format!(
                 "there is no project {project}; create it with `lockstep project create {project}`, or with `lockstep \
                  import` when its repository has refs already"
             );
-            refusal(RefusalCode::Project, false, message)
+            Refusal::new(RefusalCode::Project, false, message)
         })
     }
 
@@ -169,7 +169,7 @@ impl Committer {
     pub(super) async fn once(self: &Arc<Self>, work: Work, fingerprint: u64) -> Result<Ended, ApiError> {
         if let Err(why) = (self.serving)() {
             let message = format!("this sidecar takes no commits now: {why}");
-            return Err(ApiError { code: RefusalCode::NotServing, message, retry: true });
+            return Err(ApiError::not_serving(message));
         }
         let (project, count) = (work.project.name.clone(), work.intents.len());
         let waiting = match self.requests.begin(&project, &work.request_id, fingerprint) {
@@ -177,7 +177,7 @@ impl Committer {
             Begin::Reused => {
                 let message =
                     format!("request_id {:?} was used for another request; choose a new one", work.request_id);
-                return Err(ApiError { code: RefusalCode::Invalid, message, retry: false });
+                return Err(ApiError::invalid(message));
             }
             Begin::Start(sender) => {
                 let (node, waiting) = (Arc::clone(self), sender.subscribe());
@@ -198,7 +198,7 @@ impl Committer {
             }
         };
         let stopped = "this sidecar stopped before the outcome was known; ask again with the same request_id";
-        let unknown = || Ended::all(count, &Verdict::Unknown(refusal(RefusalCode::Unavailable, true, stopped)));
+        let unknown = || Ended::all(count, &Verdict::Unknown(Refusal::new(RefusalCode::Unavailable, true, stopped)));
         Ok(answer(waiting).await.unwrap_or_else(unknown))
     }
 
@@ -252,11 +252,7 @@ impl Committer {
     async fn local_moves(&self, project: &ProjectName, commands: &[RefCommand]) -> Result<Vec<RefMove>, ApiError> {
         let mut moves = Vec::with_capacity(commands.len());
         for command in commands {
-            let old = self.repositories.read_ref(project, &command.name).await.map_err(|error| ApiError {
-                code: RefusalCode::Unavailable,
-                message: error.to_string(),
-                retry: true,
-            })?;
+            let old = self.repositories.read_ref(project, &command.name).await.map_err(ApiError::unavailable)?;
             if old != command.new {
                 moves.push(RefMove { name: command.name.clone(), old, new: command.new });
             }
@@ -270,7 +266,7 @@ fn replay(intents: &[Intent], earlier: &Transaction) -> Ended {
     let verdicts = intents.iter().map(|intent| match earlier.command(&intent.key) {
         Some(command) if command.new == intent.new => Verdict::Committed,
         _ => {
-            Verdict::Refused(refusal(RefusalCode::Stale, false, format!("{} was refused at the first try", intent.key)))
+            Verdict::Refused(Refusal::new(RefusalCode::Stale, false, format!("{} was refused at the first try", intent.key)))
         }
     });
     Ended { txn: Some(earlier.id.clone()), verdicts: verdicts.collect() }

@@ -40,7 +40,7 @@ pub(super) fn check(request: &RefTransactionRequest) -> Result<(), ApiError> {
             "{short} and {long} exclude each other: git cannot hold both; choose another name, or push the deletion of \
              one first, in a push of its own"
         );
-        return Err(ApiError { code: RefusalCode::NameConflict, message, retry: false });
+        return Err(ApiError::new(RefusalCode::NameConflict, false, message));
     }
     Ok(())
 }
@@ -49,10 +49,8 @@ pub(super) fn check(request: &RefTransactionRequest) -> Result<(), ApiError> {
 pub(super) fn sort(commands: &[RefCommand]) -> Result<(Vec<Intent>, Vec<RefCommand>), ApiError> {
     let (mut intents, mut local) = (Vec::new(), Vec::new());
     for command in commands {
-        let class = ref_names::classify(&command.name).map_err(|why| ApiError {
-            code: RefusalCode::NameConflict,
-            message: format!("ref {} {why}; choose another name", command.name),
-            retry: false,
+        let class = ref_names::classify(&command.name).map_err(|why| {
+            ApiError::new(RefusalCode::NameConflict, false, format!("ref {} {why}; choose another name", command.name))
         })?;
         if class == RefClass::Local {
             local.push(command.clone());

@@ -30,7 +30,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep_proto::announcement::{AnnounceRequest, EventsDoneRequest, NextEventsRequest, NextEventsResponse, Origin};
-use lockstep_proto::bridge::{ApiError, RefusalCode};
+use lockstep_proto::bridge::ApiError;
 use lockstep_proto::status::EventsStatus;
 use lockstep_proto::{Announcement, AnnouncementId, NodeId, ProjectName, RefKey, SiteId};
 use parking_lot::Mutex;
@@ -221,8 +221,8 @@ impl Events {
         if self.open.load(Ordering::Acquire) && !self.ended.is_cancelled() {
             return Ok(());
         }
-        let message = "this sidecar is starting or ending and has taken none of the events; send them again".to_owned();
-        Err(ApiError { code: RefusalCode::NotServing, message, retry: true })
+        let message = "this sidecar is starting or ending and has taken none of the events; send them again";
+        Err(ApiError::not_serving(message))
     }
 
     /// Counts the events in transit.

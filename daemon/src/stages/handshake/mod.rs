@@ -27,7 +27,7 @@ mod stray;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lockstep_proto::bridge::{ApiError, ProjectResponse, RefusalCode};
+use lockstep_proto::bridge::{ApiError, ProjectResponse};
 use lockstep_proto::gerrit::{HelloRequest, HelloResponse, Stray, StrayRequest};
 use lockstep_proto::{NodeId, ProjectName};
 
@@ -84,10 +84,6 @@ const NOBODY_REFRESHES: &str = "the sidecar's setting gerrit.refresh is not \"br
      of changes at other sites. Set refresh = \"bridge\" in section [gerrit] of lockstep.toml, and restart the \
      sidecar. If this Gerrit has served with the old setting, run its offline `reindex`. Then start Gerrit";
 
-fn unavailable(why: impl std::fmt::Display) -> ApiError {
-    ApiError { code: RefusalCode::Unavailable, message: why.to_string(), retry: true }
-}
-
 impl HandshakeStage {
     async fn admit(&self, gerrit: &HelloRequest) -> Result<(), Denied> {
         if !self.takes_a_bridge {
@@ -120,12 +116,12 @@ impl Handshake for HandshakeStage {
                 tracing::error!(instance, version, reason, "handshake denied: Gerrit must not start");
                 Ok(HelloResponse { accepted: false, reason: Some(reason) })
             }
-            Err(Denied::NotNow(why)) => Err(unavailable(why)),
+            Err(Denied::NotNow(why)) => Err(ApiError::unavailable(why)),
         }
     }
 
     async fn strays(&self, project: &ProjectName) -> Result<Vec<Stray>, ApiError> {
-        self.materializer.strays(project).await.map_err(unavailable)
+        self.materializer.strays(project).await.map_err(ApiError::unavailable)
     }
 
     async fn end_stray(&self, project: &ProjectName, request: StrayRequest) -> Result<ProjectResponse, ApiError> {

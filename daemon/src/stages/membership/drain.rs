@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use lockstep_proto::{IncarnationId, Lane, Seq, SiteId, Slot};
+use lockstep_proto::{IncarnationId, LaneId, Seq, SiteId, Slot};
 
 use crate::base::backoff::Backoff;
 use crate::base::clock::Entropy;
@@ -67,16 +67,23 @@ impl Drainer {
             return Ok(());
         }
         crate::base::faults::failpoint::reach("drain.frozen");
-        let lanes = (0..frozen.settled.len()).map(|lane| self.drain_lane(&frozen, lane));
+        let marks = frozen.settled.iter().zip(&frozen.published);
+        let lanes = frozen.id.lanes(marks).map(|(lane, (settled, published))| {
+            self.drain_lane(&frozen, lane, settled.0, published.0)
+        });
         let published: Vec<Seq> = stream::iter(lanes.collect::<Vec<_>>()).buffered(LANES).try_collect().await?;
         self.refdb.registry.drained(site, id, &published).await
     }
 
     /// Poisons the empty slots of one lane and publishes the committed ones. Answers the slot behind its last one.
-    async fn drain_lane(&self, frozen: &IncarnationRecord, lane: usize) -> Result<Seq, RefDbError> {
-        let id = frozen.id.lane(Lane(u8::try_from(lane).unwrap_or(u8::MAX)));
-        let (settled, published) = (frozen.settled[lane].0, frozen.published[lane].0);
-        let slots = (published..settled + frozen.window).map(|seq| self.look(id.slot(Seq(seq)), seq < settled));
+    async fn drain_lane(
+        &self,
+        frozen: &IncarnationRecord,
+        lane: LaneId,
+        settled: u64,
+        published: u64,
+    ) -> Result<Seq, RefDbError> {
+        let slots = (published..settled + frozen.window).map(|seq| self.look(lane.slot(Seq(seq)), seq < settled));
         let mut states = pin!(stream::iter(slots).buffered(SLOTS));
         let mut waiting = Vec::new();
         while let Some(state) = states.next().await {

@@ -93,7 +93,7 @@ impl Releaser {
         known: &BTreeMap<IncarnationId, IncarnationRecord>,
     ) -> Result<bool, RefDbError> {
         let Some(incarnation) = known.get(&slot.lane.incarnation) else { return Ok(true) };
-        let published = incarnation.published.get(usize::from(slot.lane.lane.0)).copied().unwrap_or_default();
+        let published = incarnation.published.get(slot.lane.lane.index()).copied().unwrap_or_default();
         Ok(slot.seq < published && self.refdb.journal.slot(slot).await? == SlotState::Empty)
     }
 }

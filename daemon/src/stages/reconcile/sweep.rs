@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_proto::{IncarnationId, Lane, Seq, Slot, Transaction};
+use lockstep_proto::{IncarnationId, Slot, Transaction};
 use tokio::time::sleep;
 
 use crate::base::observer::Observer;
@@ -72,12 +72,8 @@ impl Sweeper {
 
     /// The slots of an incarnation that are published and not done here.
     fn gaps(&self, incarnation: &IncarnationRecord) -> Vec<Slot> {
-        let lanes = incarnation.published.iter().enumerate();
-        let gaps = lanes.flat_map(|(lane, published): (usize, &Seq)| {
-            let lane = incarnation.id.lane(Lane(u8::try_from(lane).unwrap_or(u8::MAX)));
-            self.low_water.gaps(&lane, *published, MOST)
-        });
-        gaps.collect()
+        let lanes = incarnation.id.lanes(&incarnation.published);
+        lanes.flat_map(|(lane, published)| self.low_water.gaps(&lane, *published, MOST)).collect()
     }
 
     /// Reads one slot from the journal, and notes it as done or hands its transaction to the apply stage.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use lockstep_proto::bridge::{ApiError, CreateProjectRequest, Outcome, ProjectResponse, RefusalCode};
+use lockstep_proto::bridge::{ApiError, CreateProjectRequest, Outcome, ProjectResponse};
 use lockstep_proto::seed::{SeedResponse, SeedStage};
 use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, RefName};
 use tokio::sync::watch;
@@ -102,7 +102,7 @@ impl Run {
     /// Creates the project, read-only, unless it exists. Answers its key.
     async fn begin(&self, head: &RefName) -> Result<ProjectKey, Failure> {
         let name = &self.project;
-        self.patiently(async || self.seeder.catch_up.project(name).await.map_err(away)).await?;
+        self.patiently(async || self.seeder.catch_up.project(name).await.map_err(ApiError::unavailable)).await?;
         match self.phase()? {
             Some(ProjectPhase::Active) => {}
             Some(ProjectPhase::ReadOnly) => self.refuse_anothers()?,
@@ -124,8 +124,7 @@ impl Run {
     /// Refuses a project that another node has begun to seed, because this node may have only a part of it: going on
     /// would open that part, or delete the rest.
     fn refuse_anothers(&self) -> Result<(), Failure> {
-        let any = ProjectKey { name: self.project.clone(), incarnation: 0 };
-        let Some(state) = self.seeder.materializer.versions.get(&any, &RefKey::State)? else { return Ok(()) };
+        let Some(state) = self.seeder.materializer.versions.get(&ProjectKey::of_name(&self.project), &RefKey::State)? else { return Ok(()) };
         let node = state.txn.slot.lane.incarnation.node;
         if node == self.seeder.node {
             return Ok(());
@@ -174,10 +173,6 @@ impl Run {
     pub(super) fn request_id(&self) -> String {
         format!("seed-{:016x}{:016x}", self.seeder.entropy.next(), self.seeder.entropy.next())
     }
-}
-
-fn away(why: String) -> ApiError {
-    ApiError { code: RefusalCode::Unavailable, message: why, retry: true }
 }
 
 fn committed(answer: &ProjectResponse) -> Result<(), Failure> {

@@ -172,8 +172,7 @@ impl VersionMap {
     /// # Errors
     /// As [`VersionMap::get`].
     pub fn project(&self, name: &ProjectName) -> Result<Option<ProjectState>, StoreError> {
-        let any = ProjectKey { name: name.clone(), incarnation: 0 };
-        Ok(self.get(&any, &RefKey::State)?.and_then(|record| match record.value {
+        Ok(self.get(&ProjectKey::of_name(name), &RefKey::State)?.and_then(|record| match record.value {
             RefValue::State(state) => Some(state),
             RefValue::Absent | RefValue::Oid(_) | RefValue::Symref(_) => None,
         }))
@@ -412,7 +411,7 @@ impl VersionMap {
 /// `@state` belongs to the project's name, so its entry is kept under incarnation 0.
 fn scope(project: &ProjectKey, key: &RefKey) -> ProjectKey {
     match key {
-        RefKey::State => ProjectKey { name: project.name.clone(), incarnation: 0 },
+        RefKey::State => ProjectKey::of_name(&project.name),
         RefKey::Head | RefKey::Ref(_) => project.clone(),
     }
 }
