@@ -1,4 +1,4 @@
-//! The bridge's calls: a request is checked and turned into work, and the outcome of the work into an answer.
+//! The bridge's calls: a request is turned into work, and the outcome of the work into an answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,14 +8,14 @@ use lockstep_proto::bridge::{
     ApiError, CreateProjectRequest, DeleteProjectRequest, Outcome, ProjectResponse, RefCommand, RefTransactionRequest,
     RefTransactionResponse, Refusal, RefusalCode, SetHeadRequest,
 };
-use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, Transaction, TxnId, limits};
+use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, Transaction, TxnId};
 use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::Committer;
 use super::refusals::unavailable;
 use super::requests::{Begin, answer};
-use super::translate::{carried, check, check_text, fingerprint, names, respond, sort};
+use super::translate::{carried, check, fingerprint, names, respond, sort};
 use super::work::{Ended, Intent, Seed, Verdict, Work};
 use crate::seams::git::RefMove;
 use crate::seams::refdb::SlotState;
@@ -49,12 +49,10 @@ impl Transactions for Arc<Committer> {
         project: &ProjectName,
         request: CreateProjectRequest,
     ) -> Result<ProjectResponse, ApiError> {
-        check_text("request_id", &request.request_id, limits::REQUEST_ID_BYTES)?;
         self.create(project, request, ProjectPhase::Active).await
     }
 
     async fn set_head(&self, project: &ProjectName, request: SetHeadRequest) -> Result<ProjectResponse, ApiError> {
-        check_text("request_id", &request.request_id, limits::REQUEST_ID_BYTES)?;
         self.point_head(project, request).await
     }
 
@@ -63,7 +61,6 @@ impl Transactions for Arc<Committer> {
         project: &ProjectName,
         request: DeleteProjectRequest,
     ) -> Result<ProjectResponse, ApiError> {
-        check_text("request_id", &request.request_id, limits::REQUEST_ID_BYTES)?;
         self.delete(project, request).await
     }
 
