@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use lockstep_proto::Transaction;
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::status::{CheckpointStatus, DueStatus, HeldStatus, LaneStatus, NodeStatus};
-use lockstep_proto::Transaction;
 
 use super::stages::Stages;
 use crate::base::base_paths::Roots;

@@ -20,7 +20,12 @@ impl Catcher {
     /// # Errors
     /// The refdb or every peer failed, or no peer has all missing objects yet: nothing was moved, try again.
     pub(super) async fn transfer_state(&self, name: &ProjectName) -> Result<(), String> {
-        let state = self.refdb.refs.read(&ProjectKey::of_name(name), &[RefKey::State]).await.map_err(|error| error.to_string())?;
+        let state = self
+            .refdb
+            .refs
+            .read(&ProjectKey::of_name(name), &[RefKey::State])
+            .await
+            .map_err(|error| error.to_string())?;
         let Some(item) = state.into_iter().flatten().next() else { return Ok(()) };
         let RefValue::State(state) = item.value else {
             return Err(format!("the refdb's item @state of {name} is {:?}, not a project state", item.value));

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use lockstep_proto::bridge::{
-    ApiError, CreateProjectRequest, DeleteProjectRequest, ProjectResponse, Refusal, RefusalCode,
-    SetHeadRequest,
+    ApiError, CreateProjectRequest, DeleteProjectRequest, ProjectResponse, Refusal, RefusalCode, SetHeadRequest,
 };
 use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey, RefValue, Transaction};
 

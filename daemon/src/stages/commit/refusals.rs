@@ -3,7 +3,7 @@
 use lockstep_proto::bridge::{Refusal, RefusalCode};
 use lockstep_proto::{ProjectKey, ProjectPhase, ProjectState, RefName, limits};
 
-use super::work::{Proposal};
+use super::work::Proposal;
 use crate::seams::refdb::CommitRequest;
 
 /// The refusal when a project in this state takes no commits. Another incarnation of the name is another project, so
@@ -74,7 +74,11 @@ pub(super) fn too_many(proposal: &Proposal) -> Option<Refusal> {
 }
 
 pub(super) fn too_late() -> Refusal {
-    Refusal::new(RefusalCode::Unavailable, true, "the deadline passed before the commit; nothing was changed, try again")
+    Refusal::new(
+        RefusalCode::Unavailable,
+        true,
+        "the deadline passed before the commit; nothing was changed, try again",
+    )
 }
 
 pub(super) fn unavailable(why: &str) -> Refusal {

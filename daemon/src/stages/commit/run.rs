@@ -153,7 +153,11 @@ impl Committer {
             AttemptEnd::NotTaken { why, retry } => {
                 self.not_used(&request, slot);
                 let message = format!("the refdb did not take the transaction ({why}); nothing was changed");
-                Round::Ended(refuse_carried(verdicts, &proposal, &Refusal::new(RefusalCode::Unavailable, retry, message)))
+                Round::Ended(refuse_carried(
+                    verdicts,
+                    &proposal,
+                    &Refusal::new(RefusalCode::Unavailable, retry, message),
+                ))
             }
             AttemptEnd::Refused(obstacles) => {
                 self.not_used(&request, slot);

@@ -262,9 +262,11 @@ impl Committer {
 fn replay(intents: &[Intent], earlier: &Transaction) -> Ended {
     let verdicts = intents.iter().map(|intent| match earlier.command(&intent.key) {
         Some(command) if command.new == intent.new => Verdict::Committed,
-        _ => {
-            Verdict::Refused(Refusal::new(RefusalCode::Stale, false, format!("{} was refused at the first try", intent.key)))
-        }
+        _ => Verdict::Refused(Refusal::new(
+            RefusalCode::Stale,
+            false,
+            format!("{} was refused at the first try", intent.key),
+        )),
     });
     Ended { txn: Some(earlier.id.clone()), verdicts: verdicts.collect() }
 }

@@ -65,7 +65,9 @@ impl Outbox {
                     outbox.unsent.insert(number, letter.len());
                     outbox.ids.insert(announcement.event_id);
                 }
-                Err(error) => tracing::error!(number, %error, "ApiError::unavailable event in the outbox: kept and not sent"),
+                Err(error) => {
+                    tracing::error!(number, %error, "ApiError::unavailable event in the outbox: kept and not sent")
+                }
             }
         }
         Ok(outbox)

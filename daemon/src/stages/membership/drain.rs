@@ -68,9 +68,10 @@ impl Drainer {
         }
         crate::base::faults::failpoint::reach("drain.frozen");
         let marks = frozen.settled.iter().zip(&frozen.published);
-        let lanes = frozen.id.lanes(marks).map(|(lane, (settled, published))| {
-            self.drain_lane(&frozen, lane, settled.0, published.0)
-        });
+        let lanes = frozen
+            .id
+            .lanes(marks)
+            .map(|(lane, (settled, published))| self.drain_lane(&frozen, lane, settled.0, published.0));
         let published: Vec<Seq> = stream::iter(lanes.collect::<Vec<_>>()).buffered(LANES).try_collect().await?;
         self.refdb.registry.drained(site, id, &published).await
     }

@@ -84,7 +84,12 @@ impl RepositoryRestorer {
     }
 
     async fn restore_repository(&self, name: &ProjectName) -> Result<(), String> {
-        let read = self.refdb.refs.read(&ProjectKey::of_name(name), &[RefKey::State]).await.map_err(|error| error.to_string())?;
+        let read = self
+            .refdb
+            .refs
+            .read(&ProjectKey::of_name(name), &[RefKey::State])
+            .await
+            .map_err(|error| error.to_string())?;
         let state = read.into_iter().flatten().next().map(|item| item.value);
         let Some(RefValue::State(state)) = state else { return Ok(()) };
         let key = ProjectKey { name: name.clone(), incarnation: state.incarnation };

@@ -124,7 +124,10 @@ impl Run {
     /// Refuses a project that another node has begun to seed, because this node may have only a part of it: going on
     /// would open that part, or delete the rest.
     fn refuse_anothers(&self) -> Result<(), Failure> {
-        let Some(state) = self.seeder.materializer.versions.get(&ProjectKey::of_name(&self.project), &RefKey::State)? else { return Ok(()) };
+        let Some(state) = self.seeder.materializer.versions.get(&ProjectKey::of_name(&self.project), &RefKey::State)?
+        else {
+            return Ok(());
+        };
         let node = state.txn.slot.lane.incarnation.node;
         if node == self.seeder.node {
             return Ok(());

@@ -137,7 +137,7 @@ fn is_there<T>(found: Result<T, GitError>, is_so: impl FnOnce(T) -> bool) -> Res
 mod tests {
     use std::collections::BTreeMap;
 
-    use lockstep_proto::{Command, Pack, RefValue, Version};
+    use lockstep_proto::{Command, RefValue, Version};
 
     use super::*;
     use crate::base::faults::injected_bug::InjectedBugs;
@@ -202,16 +202,8 @@ mod tests {
                     predecessor: (version > 1).then(|| txn(version - 1)),
                 };
                 Arc::new(Transaction {
-                    id: txn(version),
-                    site: "s".parse().unwrap(),
-                    project: self.project.clone(),
-                    committed_at_ms: 0,
                     commands: vec![command],
-                    pack: Pack::Empty,
-                    bases: vec![],
-                    request_id: String::new(),
-                    actor: String::new(),
-                    traceparent: String::new(),
+                    ..Transaction::empty(txn(version), "s".parse().unwrap(), self.project.clone())
                 })
             });
             let all: Vec<_> = all.collect();
