@@ -98,7 +98,7 @@ impl Join {
             starts,
             beat: previous.as_ref().map_or(0, |before| before.beat) + 1,
             expelled: false,
-            low_water: if is_continued { self.stages.low_water.durable() } else { Default::default() },
+            low_water: if is_continued { self.stages.state.low_water.durable() } else { Default::default() },
         };
         self.put(&record, previous.as_ref()).await?;
         if reconciles {
@@ -106,7 +106,7 @@ impl Join {
             let whole = NodeRecord {
                 volume: self.facts.id.clone(),
                 beat: record.beat + 1,
-                low_water: self.stages.low_water.durable(),
+                low_water: self.stages.state.low_water.durable(),
                 ..record.clone()
             };
             self.put(&whole, Some(&record)).await?;
@@ -141,18 +141,18 @@ impl Join {
         for key in self.living_unrecognized()? {
             self.stages.make_known(&key).await?;
         }
-        self.stages.low_water.transfer_state(positions);
+        self.stages.state.low_water.transfer_state(positions);
         let facts = VolumeFacts { starts, reconciles: false, ..self.facts.clone() };
         let word = super::life(&facts.id, facts.starts);
-        self.stages.durability.stage(|changes| changes.facts = Some(facts));
-        self.stages.durability.settle().await;
+        self.stages.state.durability.stage(|changes| changes.facts = Some(facts));
+        self.stages.state.durability.settle().await;
         deps.repositories.stamp(&word).await.map_err(|error| error.to_string())
     }
 
     /// Removes repositories of deleted projects, which a base path has again if it was restored from an earlier copy.
     /// This comes first, because a new project of the same name would take such a repository for its own.
     async fn remove_deleted(&self) -> Result<(), String> {
-        let (versions, repositories) = (&self.stages.versions, &self.stages.deps.repositories);
+        let (versions, repositories) = (&self.stages.state.versions, &self.stages.deps.repositories);
         for name in &self.unrecognized {
             let state = versions.project(name).map_err(|error| error.to_string())?;
             if state.is_some_and(|state| state.phase == ProjectPhase::Deleted)
@@ -185,7 +185,7 @@ impl Join {
     /// The projects of unrecognised base paths that are not deleted. A closing project still has its repository, so it
     /// is among them.
     fn living_unrecognized(&self) -> Result<Vec<ProjectKey>, String> {
-        let keys = self.unrecognized.iter().filter_map(|name| self.stages.versions.project_key(name).transpose());
+        let keys = self.unrecognized.iter().filter_map(|name| self.stages.state.versions.project_key(name).transpose());
         keys.collect::<Result<_, _>>().map_err(|error| error.to_string())
     }
 

@@ -22,6 +22,7 @@ use crate::base::tasks::Tasks;
 use crate::seams::peers::Peers;
 use crate::seams::refdb::{RefDb, RefItem, SlotState};
 use crate::stages::ports::CatchUp;
+use crate::state::context::NodeContext;
 use crate::state::materialize::OnMismatch;
 
 /// The most transactions in one catch-up. A project that is further behind takes a state transfer.
@@ -62,18 +63,25 @@ impl From<UnitError> for Stop {
 #[derive(Clone)]
 pub struct Catcher {
     /// Applies the fetched transactions.
-    pub units: Units,
+    pub(super) units: Units,
     /// The refdb, from which items and journal slots are read.
-    pub refdb: RefDb,
+    pub(super) refdb: RefDb,
     /// The source of objects that the journal no longer has.
-    pub peers: Arc<dyn Peers>,
+    pub(super) peers: Arc<dyn Peers>,
     /// Randomness, for the jitter of retries.
-    pub entropy: Arc<dyn Entropy>,
+    pub(super) entropy: Arc<dyn Entropy>,
     /// Owns the catch-ups that run in the background.
-    pub tasks: Tasks,
+    pub(super) tasks: Tasks,
 }
 
 impl Catcher {
+    /// Creates a catcher that applies through `units`.
+    #[must_use]
+    pub fn new(context: &NodeContext, units: Units) -> Self {
+        let NodeContext { refdb, peers, entropy, tasks, .. } = context.clone();
+        Self { units, refdb, peers, entropy, tasks }
+    }
+
     /// Brings the refs of these items up to their versions, by transactions from the journal.
     async fn items(&self, project: &ProjectKey, items: &[RefItem]) -> Result<(), Stop> {
         let start = self.newer(project, items)?;

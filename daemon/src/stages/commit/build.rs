@@ -39,7 +39,7 @@ pub(super) async fn pack(node: &Committer, work: &Work, proposal: &Proposal) -> 
         Ok(Packed { payload: Some(payload), bases }) => {
             // In a large transaction, the commands take the room of an inline pack.
             let is_large = proposal.commands.len() > limits::WRITE_COMMANDS;
-            let inline = if is_large { 0 } else { node.inline_pack_bytes.min(limits::INLINE_PACK_BYTES) };
+            let inline = if is_large { 0 } else { node.limits.inline_pack_bytes.min(limits::INLINE_PACK_BYTES) };
             Ok(Ready { pack: store(node, payload, inline).await?, bases })
         }
         Err(GitError::Missing { oids, .. }) => {

@@ -140,7 +140,7 @@ impl Committer {
     }
 
     pub(super) fn deadline(&self, asked_ms: Option<u64>) -> Instant {
-        Instant::now() + asked_ms.map_or(self.deadline, Duration::from_millis)
+        Instant::now() + asked_ms.map_or(self.limits.deadline, Duration::from_millis)
     }
 
     /// The project's key. A project that this node does not know is looked up in the refdb.
@@ -164,9 +164,8 @@ impl Committer {
 
     /// Runs work once per request id, in a task of its own that outlives the caller.
     pub(super) async fn once(self: &Arc<Self>, work: Work, fingerprint: u64) -> Result<Ended, ApiError> {
-        if let Err(why) = (self.serving)() {
-            let message = format!("this sidecar takes no commits now: {why}");
-            return Err(ApiError::not_serving(message));
+        if self.fenced.is_cancelled() {
+            return Err(ApiError::not_serving("this sidecar takes no commits now: this node was fenced"));
         }
         let (project, count) = (work.project.name.clone(), work.intents.len());
         let waiting = match self.requests.begin(&project, &work.request_id, fingerprint) {

@@ -189,8 +189,8 @@ impl Events {
     }
 
     fn is_refreshed(&self, entry: &Entry) -> bool {
-        let project = entry.needs.as_ref().map(|needs| &needs.project.name);
-        project.is_none_or(|project| self.refreshed.is_refreshed(project, entry.change))
+        let (Some(refreshed), Some(needs)) = (&self.refreshed, &entry.needs) else { return true };
+        refreshed.is_refreshed(&needs.project.name, entry.change)
     }
 
     /// Reads the event of an entry from the store; none while it is not durable.

@@ -17,6 +17,7 @@ use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::seams::eventlog::EventLog;
 use crate::seams::eventlog::deliver::{append_all, record};
 use crate::seams::refdb::{IncarnationRecord, IncarnationState, RefDb, RefDbError, SlotState};
+use crate::state::context::NodeContext;
 
 /// Number of lanes that are drained concurrently.
 const LANES: usize = 8;
@@ -33,16 +34,23 @@ const RECORDS: usize = 100;
 #[derive(Clone)]
 pub struct Drainer {
     /// The refdb with the incarnations and their slots.
-    pub refdb: RefDb,
+    refdb: RefDb,
     /// The event log that receives the committed slots.
-    pub eventlog: Arc<dyn EventLog>,
+    eventlog: Arc<dyn EventLog>,
     /// Randomness for the jitter of retries.
-    pub entropy: Arc<dyn Entropy>,
+    entropy: Arc<dyn Entropy>,
     /// Defects that a test has switched on.
-    pub bugs: InjectedBugs,
+    bugs: InjectedBugs,
 }
 
 impl Drainer {
+    /// Creates a drainer.
+    #[must_use]
+    pub fn new(context: &NodeContext) -> Self {
+        let NodeContext { refdb, eventlog, entropy, bugs, .. } = context.clone();
+        Self { refdb, eventlog, entropy, bugs }
+    }
+
     /// Drains one incarnation of a site. Retries until it succeeds or the caller drops the future.
     ///
     /// # Errors

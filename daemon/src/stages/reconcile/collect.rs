@@ -15,6 +15,7 @@ use crate::base::observer::Observer;
 use crate::seams::blob::BlobStore;
 use crate::seams::refdb::staged::StagedRefs;
 use crate::seams::refdb::{IncarnationState, NodeRecord, RefDb, RefDbError, SlotState};
+use crate::state::context::NodeContext;
 
 /// Slots that are collected in one call of the refdb.
 const BATCH: u64 = 100;
@@ -22,22 +23,29 @@ const BATCH: u64 = 100;
 /// Collects the journals of one site.
 pub struct Collector {
     /// The site whose journals are collected.
-    pub site: SiteId,
+    site: SiteId,
     /// The refdb, which has the nodes' low-water marks and the journals.
-    pub refdb: RefDb,
+    refdb: RefDb,
     /// Its refs, to finish the flips of a transaction before its slot goes.
-    pub staged: Arc<StagedRefs>,
+    staged: Arc<StagedRefs>,
     /// The store of packs, which are deleted with their slots.
-    pub blobs: Arc<dyn BlobStore>,
+    blobs: Arc<dyn BlobStore>,
     /// Receives every failure.
-    pub observer: Arc<dyn Observer>,
+    observer: Arc<dyn Observer>,
     /// The pause between two runs.
-    pub pace: Duration,
+    pace: Duration,
     /// The injected bugs that a test switched on.
-    pub bugs: InjectedBugs,
+    bugs: InjectedBugs,
 }
 
 impl Collector {
+    /// Creates the collector of this node's site. `staged` are the refs of the node's refdb.
+    #[must_use]
+    pub fn new(context: &NodeContext, staged: Arc<StagedRefs>, pace: Duration) -> Self {
+        let NodeContext { site, refdb, blobs, observer, bugs, .. } = context.clone();
+        Self { site, refdb, staged, blobs, observer, pace, bugs }
+    }
+
     /// Collects periodically, until the task is aborted.
     pub async fn run(self) {
         loop {

@@ -17,30 +17,39 @@ use crate::seams::git::Repositories;
 use crate::seams::refdb::RefDb;
 use crate::seams::volume::{NodeStore, VolumeFacts};
 use crate::stages::ports::CatchUp;
+use crate::state::context::{NodeContext, NodeState};
 use crate::state::durability::Durability;
 use crate::state::version_map::VersionMap;
 
 /// The repository restorer of one node.
 pub struct RepositoryRestorer {
     /// The refdb, which tells whether a project still lives.
-    pub refdb: RefDb,
+    refdb: RefDb,
     /// The version map, which has the projects that this node knows.
-    pub versions: Arc<VersionMap>,
+    versions: Arc<VersionMap>,
     /// The repositories of this node.
-    pub repositories: Arc<dyn Repositories>,
+    repositories: Arc<dyn Repositories>,
     /// Has the note of restorations in progress.
-    pub store: Arc<dyn NodeStore>,
+    store: Arc<dyn NodeStore>,
     /// Makes that note durable.
-    pub durability: Durability,
+    durability: Durability,
     /// Restores a repository, with refs and objects.
-    pub catch_up: Arc<dyn CatchUp>,
+    catch_up: Arc<dyn CatchUp>,
     /// Receives every failure.
-    pub observer: Arc<dyn Observer>,
+    observer: Arc<dyn Observer>,
     /// The pause between two runs.
-    pub pace: Duration,
+    pace: Duration,
 }
 
 impl RepositoryRestorer {
+    /// Creates a restorer that restores through `catch_up`.
+    #[must_use]
+    pub fn new(context: &NodeContext, state: &NodeState, catch_up: Arc<dyn CatchUp>, pace: Duration) -> Self {
+        let NodeContext { refdb, repositories, store, observer, .. } = context.clone();
+        let NodeState { versions, durability, .. } = state.clone();
+        Self { refdb, versions, repositories, store, durability, catch_up, observer, pace }
+    }
+
     /// Looks for missing repositories periodically, until the task is aborted.
     pub async fn run(self) {
         let mut gone_before = BTreeSet::new();

@@ -144,9 +144,8 @@ mod tests {
     use crate::seams::git::Repositories;
     use crate::seams::git::model::ModelRepositories;
     use crate::seams::volume::RefRecord;
-    use crate::seams::volume::memory::MemoryStore;
     use crate::state::materialize::OnMismatch;
-    use crate::state::version_map::{Mover, VersionMap};
+    use crate::state::version_map::Mover;
 
     const MAIN: &str = "refs/heads/main";
 
@@ -162,13 +161,10 @@ mod tests {
 
     impl World {
         async fn new() -> Self {
-            let bugs = InjectedBugs::default();
-            let model = ModelRepositories::new(bugs);
+            let model = ModelRepositories::new(InjectedBugs::default());
             let project: ProjectKey = "p#1".parse().unwrap();
             model.create(&project.name, &MAIN.parse().unwrap()).await.unwrap();
-            let versions = Arc::new(VersionMap::new(Arc::new(MemoryStore::default()), bugs));
-            let materializer = Materializer { repositories: Arc::new(model.clone()), versions, mover: Mover::Other };
-            Self { materializer, model, project }
+            Self { materializer: Materializer::of_model(&model), model, project }
         }
 
         /// Adds a new commit, on top of `on` if there is one.

@@ -82,6 +82,7 @@ pub fn lane_behind(facts: &Facts, store: &dyn NodeStore) -> Option<String> {
     let kept = facts.incarnations.values().filter(|record| !facts.forgotten.contains(&record.id));
     kept.flat_map(|record| record.id.lanes(&record.published)).find_map(|(lane, published)| {
         let mark = low_water.get(&lane).copied().unwrap_or_default();
-        (mark < *published).then(|| format!("the low-water mark of {lane} is {mark}, it is published below {published}"))
+        (mark < *published)
+            .then(|| format!("the low-water mark of {lane} is {mark}, it is published below {published}"))
     })
 }
