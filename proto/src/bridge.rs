@@ -1,5 +1,7 @@
 //! Bodies of the bridge API (JSON). See `docs/bridge-api.md` and the generated OpenAPI document.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -171,6 +173,14 @@ pub struct Refusal {
     pub retry: bool,
 }
 
+impl Refusal {
+    /// A refusal without an expected and an actual value.
+    #[must_use]
+    pub fn new(code: RefusalCode, retry: bool, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), expected: None, actual: None, caught_up: false, retry }
+    }
+}
+
 /// The stable code of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -249,6 +259,46 @@ pub struct ApiError {
     pub message: String,
     /// Whether the same request, unchanged, may succeed later.
     pub retry: bool,
+}
+
+impl ProjectResponse {
+    /// The answer to an operation that is committed.
+    #[must_use]
+    pub fn committed(txn: Option<TxnId>) -> Self {
+        Self { outcome: Outcome::Committed, txn, refusal: None }
+    }
+
+    /// The answer to an operation that is not committed.
+    #[must_use]
+    pub fn refused(refusal: Refusal) -> Self {
+        Self { outcome: Outcome::Refused, txn: None, refusal: Some(refusal) }
+    }
+}
+
+impl ApiError {
+    /// An error with any code.
+    #[must_use]
+    pub fn new(code: RefusalCode, retry: bool, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), retry }
+    }
+
+    /// The request can never succeed as it is.
+    #[must_use]
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(RefusalCode::Invalid, false, message)
+    }
+
+    /// A part that the request needs does not answer now: the caller tries again.
+    #[must_use]
+    pub fn unavailable(why: impl fmt::Display) -> Self {
+        Self::new(RefusalCode::Unavailable, true, why.to_string())
+    }
+
+    /// This sidecar takes no such request now: the caller tries again, or asks another node.
+    #[must_use]
+    pub fn not_serving(message: impl Into<String>) -> Self {
+        Self::new(RefusalCode::NotServing, true, message)
+    }
 }
 
 #[cfg(test)]

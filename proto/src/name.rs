@@ -126,6 +126,15 @@ pub struct ProjectKey {
     pub incarnation: u32,
 }
 
+impl ProjectKey {
+    /// The key for a name where the incarnation does not matter. The pseudo-ref `@state` belongs to the name, so every
+    /// incarnation finds the same one.
+    #[must_use]
+    pub fn of_name(name: &ProjectName) -> Self {
+        Self { name: name.clone(), incarnation: 0 }
+    }
+}
+
 impl fmt::Display for ProjectKey {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}#{}", self.name, self.incarnation)

@@ -46,6 +46,20 @@ number!(
     u64
 );
 
+impl Lane {
+    /// The lane of an entry of a list that has one entry per lane.
+    #[must_use]
+    pub fn at(index: usize) -> Self {
+        Self(u8::try_from(index).unwrap_or(u8::MAX))
+    }
+
+    /// The index of this lane in a list that has one entry per lane.
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
 impl Version {
     /// The version of a ref that was never committed.
     pub const NONE: Self = Self(0);
@@ -109,6 +123,11 @@ impl IncarnationId {
     #[must_use]
     pub fn lane(&self, lane: Lane) -> LaneId {
         LaneId { incarnation: self.clone(), lane }
+    }
+
+    /// Pairs each entry of a list that has one entry per lane with the id of its lane.
+    pub fn lanes<T>(&self, entries: impl IntoIterator<Item = T>) -> impl Iterator<Item = (LaneId, T)> {
+        entries.into_iter().enumerate().map(|(index, entry)| (self.lane(Lane::at(index)), entry))
     }
 }
 

@@ -4,8 +4,8 @@
 
 use lockstep::seams::refdb::{CommitRequest, RefItem};
 use lockstep_proto::{
-    Command, Incarnation, IncarnationId, Lane, NodeId, Oid, Pack, ProjectKey, ProjectName, RefKey, RefName, RefValue,
-    Seq, SiteId, Slot, Transaction, TxnId, Version,
+    Command, Incarnation, IncarnationId, Lane, NodeId, Oid, ProjectKey, ProjectName, RefKey, RefName, RefValue, Seq,
+    SiteId, Slot, Transaction, TxnId, Version,
 };
 
 /// Parses the name of a site.
@@ -66,16 +66,10 @@ impl Commit {
     /// Begins a commit to `project` with the transaction id `id`.
     pub fn new(project: &ProjectKey, id: TxnId) -> Self {
         let transaction = Transaction {
-            id,
-            site: site("site-a"),
-            project: project.clone(),
             committed_at_ms: 1_800_000_000_000,
-            commands: Vec::new(),
-            pack: Pack::Empty,
-            bases: Vec::new(),
             request_id: "request".to_owned(),
             actor: "tester".to_owned(),
-            traceparent: String::new(),
+            ..Transaction::empty(id, site("site-a"), project.clone())
         };
         Self { transaction, directories: Vec::new() }
     }

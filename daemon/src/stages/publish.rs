@@ -18,6 +18,7 @@ use crate::base::observer::Observer;
 use crate::seams::eventlog::EventLog;
 use crate::seams::eventlog::deliver::{AppendError, append_all, record};
 use crate::seams::refdb::{RefDb, RefDbError, SlotState};
+use crate::state::context::NodeContext;
 use crate::state::journal::{Journal, Unpublished};
 
 /// Most slots in one append. Kinesis takes at most 500 records.
@@ -45,28 +46,37 @@ enum PublishError {
 /// Publishes one incarnation's journal.
 pub struct Publisher {
     /// The site to whose stream it publishes.
-    pub site: SiteId,
+    site: SiteId,
     /// The journal of the incarnation.
-    pub journal: Arc<Journal>,
+    journal: Arc<Journal>,
     /// The refdb, from which transactions are read back that are no longer in memory.
-    pub refdb: RefDb,
+    refdb: RefDb,
     /// The event log that takes the transactions.
-    pub eventlog: Arc<dyn EventLog>,
+    eventlog: Arc<dyn EventLog>,
     /// Randomness for the jitter of retries.
-    pub entropy: Arc<dyn Entropy>,
+    entropy: Arc<dyn Entropy>,
     /// Receives the progress and the failures of the publisher.
-    pub observer: Arc<dyn Observer>,
+    observer: Arc<dyn Observer>,
+    /// Cancelled when the node ends.
+    ended: CancellationToken,
 }
 
 impl Publisher {
-    /// Publishes until `cancelled` is set and every settled slot is published, or until the task is aborted. `wake`
-    /// ends the pause between two rounds early.
-    pub async fn run(self, lanes: u8, cancelled: CancellationToken, wake: Arc<tokio::sync::Notify>) {
+    /// Creates the publisher of a journal.
+    #[must_use]
+    pub fn new(context: &NodeContext, journal: Arc<Journal>) -> Self {
+        let NodeContext { site, refdb, eventlog, entropy, observer, .. } = context.clone();
+        Self { site, journal, refdb, eventlog, entropy, observer, ended: context.tasks.cancelled() }
+    }
+
+    /// Publishes until the node ends and every settled slot is published, or until the task is aborted. `wake` ends the
+    /// pause between two rounds early.
+    pub async fn run(self, wake: Arc<tokio::sync::Notify>) {
         let mut backoff = Backoff::new(Arc::clone(&self.entropy), Duration::from_millis(20), Duration::from_secs(2));
         loop {
             let mut published = 0;
-            for lane in 0..lanes {
-                match self.publish(Lane(lane)).await {
+            for lane in self.journal.lanes() {
+                match self.publish(lane).await {
                     Ok(count) => {
                         published += count;
                         backoff.reset();
@@ -80,12 +90,12 @@ impl Publisher {
             if published > 0 {
                 continue;
             }
-            if cancelled.is_cancelled() {
+            if self.ended.is_cancelled() {
                 return;
             }
             tokio::select! {
                 biased;
-                () = cancelled.cancelled() => {}
+                () = self.ended.cancelled() => {}
                 () = wake.notified() => {}
                 () = tokio::time::sleep(Duration::from_secs(1)) => {}
             }

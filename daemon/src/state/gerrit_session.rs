@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use lockstep_proto::bridge::{ApiError, RefusalCode};
+use lockstep_proto::bridge::ApiError;
 
 /// Number of superseded sessions that are remembered.
 const PAST: usize = 64;
@@ -38,17 +38,15 @@ impl Sessions {
 /// The error while the sidecar shuts down. It is not an empty answer, because a client that gets an empty answer asks
 /// again at once.
 pub fn ending() -> ApiError {
-    let message = "this sidecar is shutting down; ask again when it runs".to_owned();
-    ApiError { code: RefusalCode::NotServing, message, retry: true }
+    ApiError::not_serving("this sidecar is shutting down; ask again when it runs")
 }
 
 /// The error for a superseded session.
 fn superseded(what: &str) -> ApiError {
-    let message = format!(
+    ApiError::invalid(format!(
         "another Gerrit process has asked for {what} since then, so this session is superseded; stop this process, or \
          begin a new session (a retry with this session does not help)"
-    );
-    ApiError { code: RefusalCode::Invalid, message, retry: false }
+    ))
 }
 
 #[cfg(test)]

@@ -108,20 +108,25 @@ impl Journal {
         Lane(u8::try_from(lane).unwrap_or(0))
     }
 
-    fn lanes(&self) -> MutexGuard<'_, Vec<LaneBook>> {
+    /// The lanes of this incarnation.
+    pub fn lanes(&self) -> impl Iterator<Item = Lane> + use<> {
+        (0..self.limits.lanes).map(Lane)
+    }
+
+    fn books(&self) -> MutexGuard<'_, Vec<LaneBook>> {
         self.lanes.lock()
     }
 
     fn with<T>(&self, slot: &Slot, change: impl FnOnce(&mut LaneBook, u64) -> T) -> Option<T> {
         debug_assert_eq!(slot.lane.incarnation, self.id, "the slot belongs to the journal of another incarnation");
-        self.lanes().get_mut(usize::from(slot.lane.lane.0)).map(|book| change(book, slot.seq.0))
+        self.books().get_mut(slot.lane.lane.index()).map(|book| change(book, slot.seq.0))
     }
 
     /// Takes the lowest empty slot of a lane; waits while the window is full.
     pub async fn take(&self, lane: Lane) -> Slot {
         loop {
             let room = self.room.notified();
-            let taken = self.lanes().get_mut(usize::from(lane.0)).and_then(|book| book.take(self.limits.window));
+            let taken = self.books().get_mut(lane.index()).and_then(|book| book.take(self.limits.window));
             if let Some(seq) = taken {
                 return self.id.lane(lane).slot(Seq(seq));
             }
@@ -155,8 +160,7 @@ impl Journal {
     #[must_use]
     pub fn take_idle(&self, since: Instant) -> Vec<Slot> {
         let mut idle = Vec::new();
-        for (lane, book) in self.lanes().iter_mut().enumerate() {
-            let lane = self.id.lane(Lane(u8::try_from(lane).unwrap_or(u8::MAX)));
+        for (lane, book) in self.id.lanes(self.books().iter_mut()) {
             let old: Vec<u64> = book.empty.iter().filter(|(_, at)| **at <= since).map(|(seq, _)| *seq).collect();
             for seq in old {
                 book.empty.remove(&seq);
@@ -179,18 +183,18 @@ impl Journal {
     /// The marks of every lane, in the order of the lanes.
     #[must_use]
     pub fn marks(&self) -> Vec<LaneMarks> {
-        self.lanes().iter().map(LaneBook::marks).collect()
+        self.books().iter().map(LaneBook::marks).collect()
     }
 
     /// Whether the settled mark of a lane has moved by at least a quarter of the window since it was stored.
     #[must_use]
     pub fn is_pressed(&self) -> bool {
-        self.lanes().iter().any(|book| book.settled - book.stored >= self.limits.window / 4)
+        self.books().iter().any(|book| book.settled - book.stored >= self.limits.window / 4)
     }
 
     /// Records that these settled marks, one per lane, are stored in the refdb. Tasks that wait for a slot try again.
     pub fn stored(&self, settled: &[Seq]) {
-        for (book, mark) in self.lanes().iter_mut().zip(settled) {
+        for (book, mark) in self.books().iter_mut().zip(settled) {
             book.stored = book.stored.max(mark.0);
         }
         self.room.notify_waiters();
@@ -199,8 +203,8 @@ impl Journal {
     /// The settled slots of a lane that are not published yet, in order, at most `limit`.
     #[must_use]
     pub fn unpublished(&self, lane: Lane, limit: usize) -> Vec<(Slot, Unpublished)> {
-        let lanes = self.lanes();
-        let Some(book) = lanes.get(usize::from(lane.0)) else { return Vec::new() };
+        let lanes = self.books();
+        let Some(book) = lanes.get(lane.index()) else { return Vec::new() };
         let cache = self.cached.lock();
         let slots = (book.published..book.settled).take(limit).map(|seq| {
             let slot = self.id.lane(lane).slot(Seq(seq));
@@ -216,7 +220,7 @@ impl Journal {
 
     /// Records that every slot of the lane below `until` is in the event log.
     pub fn published(&self, lane: Lane, until: Seq) {
-        if let Some(book) = self.lanes().get_mut(usize::from(lane.0)) {
+        if let Some(book) = self.books().get_mut(lane.index()) {
             book.published = book.published.max(until.0);
             book.poisoned = book.poisoned.split_off(&until.0);
         }

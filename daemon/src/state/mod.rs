@@ -8,8 +8,10 @@
 //! | `durability` | the durable step: sync the repositories, then commit the node's store |
 //! | `low_water` | low-water marks: every slot of a lane below its mark is applied here |
 //! | `quiesce` | holds new commits of a project, and waits until those in progress have ended |
+//! | `context` | the handles from which stages are built: the node's seams, and the state above |
 //! | `gerrit_session` | tracks Gerrit processes: only the newest one is answered |
 
+pub mod context;
 pub mod durability;
 pub mod gerrit_session;
 pub mod journal;

@@ -122,7 +122,7 @@ async fn fill(site: &Site, other: &Other, project: &ProjectName) -> Fallible<Oid
     let copy = other.root.join(format!("{project}.git"));
     copy_files(&git_dir.join("objects/pack"), &copy.join("objects/pack"))?;
     std::fs::copy(git_dir.join("packed-refs"), copy.join("packed-refs"))?;
-    let key = site.node.stages().versions.project_key(project)?.ok_or("the project does not exist")?;
+    let key = site.node.stages().state.versions.project_key(project)?.ok_or("the project does not exist")?;
     for store in [&site.deps.store, &other.store] {
         seed(store, &key, &refs).await?;
     }
@@ -176,7 +176,7 @@ async fn commit(site: &Site, projects: [(&ProjectName, Oid); 2]) -> Fallible<[St
         history.import(&site.repository(project))
     });
     let [large, empty] = made;
-    site.node.stages().durability.settle().await;
+    site.node.stages().state.durability.settle().await;
     let mut stats = [Stats::new()?, Stats::new()?];
     for (at, pair) in large?.into_iter().zip(empty?).enumerate() {
         for (which, oid) in [pair.0[0], pair.1[0]].into_iter().enumerate() {

@@ -9,7 +9,7 @@ use crate::decode_error::DecodeError;
 use crate::name::ProjectKey;
 use crate::outline::Form;
 use crate::slot::Version;
-use crate::transaction::{Command, Pack, Transaction, wire};
+use crate::transaction::{Command, Transaction, wire};
 use crate::value::{RefKey, RefValue};
 use crate::{limits, outline};
 
@@ -86,16 +86,9 @@ fn carrier(from: &Announcement) -> Transaction {
         predecessor: None,
     };
     Transaction {
-        id: from.id.as_txn(),
-        site: from.site.clone(),
-        project: ProjectKey { name: from.carrier.clone(), incarnation: 0 },
         committed_at_ms: from.announced_at_ms,
         commands: vec![command],
-        pack: Pack::Empty,
-        bases: Vec::new(),
-        request_id: String::new(),
-        actor: String::new(),
-        traceparent: String::new(),
+        ..Transaction::empty(from.id.as_txn(), from.site.clone(), ProjectKey::of_name(&from.carrier))
     }
 }
 

@@ -82,6 +82,23 @@ pub struct Transaction {
 }
 
 impl Transaction {
+    /// A transaction without commands, objects and texts, as the start of one that has some of them.
+    #[must_use]
+    pub fn empty(id: TxnId, site: SiteId, project: ProjectKey) -> Self {
+        Self {
+            id,
+            site,
+            project,
+            committed_at_ms: 0,
+            commands: Vec::new(),
+            pack: Pack::Empty,
+            bases: Vec::new(),
+            request_id: String::new(),
+            actor: String::new(),
+            traceparent: String::new(),
+        }
+    }
+
     /// Encodes the transaction for the journal and the event log.
     #[must_use]
     pub fn encode(&self) -> Bytes {

@@ -87,8 +87,7 @@ impl Facts {
     /// A project's state. None before its first creation.
     #[must_use]
     pub fn state(&self, name: &ProjectName) -> Option<ProjectState> {
-        let any = ProjectKey { name: name.clone(), incarnation: 0 };
-        match self.chain(&any, &RefKey::State).last()?.value {
+        match self.chain(&ProjectKey::of_name(name), &RefKey::State).last()?.value {
             RefValue::State(state) => Some(state),
             RefValue::Absent | RefValue::Oid(_) | RefValue::Symref(_) => None,
         }
@@ -113,8 +112,7 @@ impl Facts {
     /// The incarnations of a project that were not yet deleted at the commit count `since`.
     #[must_use]
     pub fn lives_since(&self, name: &ProjectName, since: u64) -> Vec<ProjectKey> {
-        let any = ProjectKey { name: name.clone(), incarnation: 0 };
-        let steps = self.chain(&any, &RefKey::State);
+        let steps = self.chain(&ProjectKey::of_name(name), &RefKey::State);
         let was_gone = |key: &ProjectKey| {
             let deleted = RefValue::State(ProjectState { phase: ProjectPhase::Deleted, incarnation: key.incarnation });
             steps.iter().any(|step| step.value == deleted && step.order < since)

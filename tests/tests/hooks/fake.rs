@@ -48,7 +48,7 @@ pub struct Site {
 }
 
 fn refusal(code: RefusalCode, message: &str, actual: Option<String>) -> Refusal {
-    Refusal { code, message: message.to_owned(), expected: None, actual, caught_up: false, retry: false }
+    Refusal { actual, ..Refusal::new(code, false, message) }
 }
 
 impl Fake {
@@ -141,12 +141,12 @@ impl Transactions for Fake {
 
     async fn look_up(&self, _: &ProjectName, _: &RefTransactionRequest) -> Result<RefTransactionResponse, ApiError> {
         let message = "this sidecar is starting; try again".to_owned();
-        Err(ApiError { code: RefusalCode::NotServing, message, retry: true })
+        Err(ApiError::not_serving(message))
     }
 
     async fn outcome(&self, _: &TxnId) -> Result<ProjectResponse, ApiError> {
         let message = "this sidecar is starting; try again".to_owned();
-        Err(ApiError { code: RefusalCode::NotServing, message, retry: true })
+        Err(ApiError::not_serving(message))
     }
 }
 

@@ -35,7 +35,7 @@ const LAYERS: &[(&str, &[&str], Within)] = &[
     ),
     (
         "state",
-        &["gerrit_session", "journal", "version_map", "quiesce", "materialize", "durability", "low_water"],
+        &["gerrit_session", "journal", "version_map", "quiesce", "materialize", "durability", "low_water", "context"],
         Within::Order,
     ),
     ("telemetry", &["status_board", "metrics", "traces", "logs"], Within::Order),

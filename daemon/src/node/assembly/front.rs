@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lockstep_proto::bridge::{
     ApiError, CreateProjectRequest, DeleteProjectRequest, ProjectResponse, RefTransactionRequest,
-    RefTransactionResponse, RefusalCode, SetHeadRequest,
+    RefTransactionResponse, SetHeadRequest,
 };
 use lockstep_proto::{ProjectKey, ProjectName, RefName, TxnId};
 use parking_lot::Mutex;
@@ -83,7 +83,7 @@ impl Front {
             }
             State::Closed(why) => {
                 let message = format!("this sidecar takes no commits now: {why}; nothing was changed");
-                Err(ApiError { code: RefusalCode::NotServing, message, retry: true })
+                Err(ApiError::not_serving(message))
             }
         }
     }

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lockstep_proto::bridge::{ApiError, RefusalCode};
+use lockstep_proto::Transaction;
+use lockstep_proto::bridge::ApiError;
 use lockstep_proto::status::{CheckpointStatus, DueStatus, HeldStatus, LaneStatus, NodeStatus};
-use lockstep_proto::{Lane, Transaction};
 
 use super::stages::Stages;
 use crate::base::base_paths::Roots;
 use crate::seams::eventlog::Position;
 use crate::seams::refdb::SiteRecord;
-use crate::seams::volume::{Held, StoreError};
+use crate::seams::volume::Held;
 use crate::stages::api::Inspection;
 use crate::stages::api::latch::Latches;
 use crate::stages::apply::ParkReason;
@@ -37,8 +37,8 @@ impl Inspector {
     fn lanes(&self) -> (Option<lockstep_proto::Incarnation>, Vec<LaneStatus>) {
         let journal = self.stages.journal.lock().clone();
         let Some(journal) = journal else { return (None, Vec::new()) };
-        let lanes = journal.marks().into_iter().enumerate().map(|(lane, marks)| LaneStatus {
-            lane: journal.id().lane(Lane(u8::try_from(lane).unwrap_or(u8::MAX))),
+        let lanes = journal.id().lanes(journal.marks()).map(|(lane, marks)| LaneStatus {
+            lane,
             settled: marks.settled.0,
             published: marks.published.0,
             in_flight: marks.in_flight,
@@ -100,18 +100,14 @@ impl Inspection for Inspector {
     }
 
     async fn parked(&self) -> Result<Vec<HeldStatus>, ApiError> {
-        let parked = self.stages.deps.store.parked().map_err(unreadable)?;
+        let parked = self.stages.deps.store.parked().map_err(ApiError::unavailable)?;
         Ok(parked.into_iter().map(|(id, held)| status(id, held, waits_for)).collect())
     }
 
     async fn quarantined(&self) -> Result<Vec<HeldStatus>, ApiError> {
-        let quarantined = self.stages.deps.store.quarantined().map_err(unreadable)?;
+        let quarantined = self.stages.deps.store.quarantined().map_err(ApiError::unavailable)?;
         Ok(quarantined.into_iter().map(|(id, held)| status(id, held, |_| Vec::new())).collect())
     }
-}
-
-fn unreadable(error: StoreError) -> ApiError {
-    ApiError { code: RefusalCode::Unavailable, message: error.to_string(), retry: true }
 }
 
 /// What a parked transaction waits for. It is read from the reason, because earlier releases have stored words of the

@@ -8,7 +8,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_proto::{Lane, LaneId, ProjectKey, ProjectName, ProjectPhase, Seq, SiteId};
+use lockstep_proto::{LaneId, ProjectKey, ProjectName, ProjectPhase, Seq, SiteId};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -127,7 +127,7 @@ impl Join {
             starts,
             beat: previous.as_ref().map_or(0, |before| before.beat) + 1,
             expelled: false,
-            low_water: if is_continued { self.stages.low_water.durable() } else { Default::default() },
+            low_water: if is_continued { self.stages.state.low_water.durable() } else { Default::default() },
         };
         self.put(&record, previous.as_ref()).await?;
         if reconciles {
@@ -135,7 +135,7 @@ impl Join {
             let whole = NodeRecord {
                 volume: self.facts.id.clone(),
                 beat: record.beat + 1,
-                low_water: self.stages.low_water.durable(),
+                low_water: self.stages.state.low_water.durable(),
                 ..record.clone()
             };
             self.put(&whole, Some(&record)).await?;
@@ -160,10 +160,7 @@ impl Join {
         let mut positions: Vec<(LaneId, Seq)> = Vec::new();
         for site in deps.refdb.registry.sites().await? {
             for one in deps.refdb.registry.incarnations(&site.site).await? {
-                let lanes = one.published.iter().enumerate();
-                positions.extend(
-                    lanes.map(|(lane, mark)| (one.id.lane(Lane(u8::try_from(lane).unwrap_or(u8::MAX))), *mark)),
-                );
+                positions.extend(one.id.lanes(one.published.iter().copied()));
             }
         }
         self.remove_deleted().await?;
@@ -173,18 +170,18 @@ impl Join {
         for key in self.living_unrecognized()? {
             self.stages.make_known(&key).await?;
         }
-        self.stages.low_water.transfer_state(positions);
+        self.stages.state.low_water.transfer_state(positions);
         let facts = VolumeFacts { starts, reconciles: false, ..self.facts.clone() };
         let word = super::life(&facts.id, facts.starts);
-        self.stages.durability.stage(|changes| changes.facts = Some(facts));
-        self.stages.durability.settle().await;
+        self.stages.state.durability.stage(|changes| changes.facts = Some(facts));
+        self.stages.state.durability.settle().await;
         Ok(deps.repositories.stamp(&word).await?)
     }
 
     /// Removes repositories of deleted projects, which a base path has again if it was restored from an earlier copy.
     /// This comes first, because a new project of the same name would take such a repository for its own.
     async fn remove_deleted(&self) -> Result<(), JoinError> {
-        let (versions, repositories) = (&self.stages.versions, &self.stages.deps.repositories);
+        let (versions, repositories) = (&self.stages.state.versions, &self.stages.deps.repositories);
         for name in &self.unrecognized {
             let state = versions.project(name)?;
             if state.is_some_and(|state| state.phase == ProjectPhase::Deleted) && repositories.exists(name).await? {
@@ -215,7 +212,7 @@ impl Join {
     /// The projects of unrecognised base paths that are not deleted. A closing project still has its repository, so it
     /// is among them.
     fn living_unrecognized(&self) -> Result<Vec<ProjectKey>, StoreError> {
-        let keys = self.unrecognized.iter().filter_map(|name| self.stages.versions.project_key(name).transpose());
+        let keys = self.unrecognized.iter().filter_map(|name| self.stages.state.versions.project_key(name).transpose());
         keys.collect()
     }
 

@@ -142,7 +142,7 @@ impl Node {
             facts,
             unrecognized,
         };
-        tasks.spawn("durability", stages.durability.clone().run());
+        tasks.spawn("durability", stages.state.durability.clone().run());
         if let (Some(refresh), Some(gerrit)) = (&stages.refresh, &stages.deps.gerrit) {
             tasks.spawn("refresh", Arc::clone(refresh).drive(Arc::clone(gerrit)));
         }
@@ -237,11 +237,11 @@ impl Node {
             self.tasks.cancel();
             self.stages.publish_rest().await;
             self.stages.events.forward_rest().await;
-            self.stages.durability.settle().await;
+            self.stages.state.durability.settle().await;
             let facts = self.stages.deps.store.facts().map(|facts| VolumeFacts { clean: true, ..facts });
             if let Ok(facts) = facts {
-                self.stages.durability.stage(|changes| changes.facts = Some(facts));
-                self.stages.durability.settle().await;
+                self.stages.state.durability.stage(|changes| changes.facts = Some(facts));
+                self.stages.state.durability.settle().await;
             }
         };
         let _ = tokio::time::timeout(grace, orderly).await;

@@ -17,7 +17,7 @@ pub(super) async fn intents(stages: &Stages) -> Result<(), StartError> {
     let mut states: BTreeMap<ProjectName, Vec<MoveIntent>> = BTreeMap::new();
     let mut refs: BTreeMap<(ProjectKey, RefKey), Vec<MoveIntent>> = BTreeMap::new();
     for one in stages.deps.store.intents()? {
-        if one.record.version <= stages.versions.version(&one.project, &one.key)? {
+        if one.record.version <= stages.state.versions.version(&one.project, &one.key)? {
             continue;
         }
         match one.key {
@@ -30,13 +30,13 @@ pub(super) async fn intents(stages: &Stages) -> Result<(), StartError> {
     for intents in states.into_values() {
         if let Some(one) = newest_shown(stages, intents).await? {
             forget(stages, &one.project, &one.record.value)?;
-            stages.versions.moved(&one.project, [(one.key, one.record)].into(), Mover::Other)?;
+            stages.state.versions.moved(&one.project, [(one.key, one.record)].into(), Mover::Other)?;
         }
     }
     for ((project, _), intents) in refs {
-        let here = stages.versions.project_key(&project.name)?.as_ref() == Some(&project);
+        let here = stages.state.versions.project_key(&project.name)?.as_ref() == Some(&project);
         if here && let Some(one) = newest_shown(stages, intents).await? {
-            stages.versions.moved(&project, [(one.key, one.record)].into(), Mover::Other)?;
+            stages.state.versions.moved(&project, [(one.key, one.record)].into(), Mover::Other)?;
         }
     }
     Ok(())
@@ -56,10 +56,10 @@ async fn newest_shown(stages: &Stages, intents: Vec<MoveIntent>) -> Result<Optio
 /// Drops the version map's records of earlier incarnations of a project, because its new state says that they are gone.
 fn forget(stages: &Stages, project: &ProjectKey, value: &RefValue) -> Result<(), StartError> {
     let RefValue::State(now) = value else { return Ok(()) };
-    let Some(known) = stages.versions.project(&project.name)? else { return Ok(()) };
+    let Some(known) = stages.state.versions.project(&project.name)? else { return Ok(()) };
     let gone = if now.phase == ProjectPhase::Deleted { now.incarnation + 1 } else { now.incarnation };
     for incarnation in known.incarnation..gone {
-        stages.versions.forget(&ProjectKey { name: project.name.clone(), incarnation });
+        stages.state.versions.forget(&ProjectKey { name: project.name.clone(), incarnation });
     }
     Ok(())
 }

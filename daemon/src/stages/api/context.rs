@@ -88,14 +88,8 @@ impl Api {
 }
 
 pub(super) fn no_answer() -> Refusal {
-    Refusal {
-        code: RefusalCode::Unavailable,
-        message: "no answer within the deadline; it may be committed: ask again with the same request id".to_owned(),
-        expected: None,
-        actual: None,
-        caught_up: false,
-        retry: true,
-    }
+    let message = "no answer within the deadline; it may be committed: ask again with the same request id";
+    Refusal::new(RefusalCode::Unavailable, true, message)
 }
 
 pub(super) fn unknown_operation() -> ProjectResponse {

@@ -68,7 +68,7 @@ impl Failure {
     }
 
     fn new(status: StatusCode, code: RefusalCode, message: impl Into<String>, retry: bool) -> Self {
-        Self { status, error: ApiError { code, message: message.into(), retry } }
+        Self { status, error: ApiError::new(code, retry, message) }
     }
 }
 

@@ -72,6 +72,5 @@ pub(super) async fn end_stray(
 }
 
 fn still_at_it() -> ApiError {
-    let message = "the repositories on disk are still being compared with the refdb; ask again".to_owned();
-    ApiError { code: lockstep_proto::bridge::RefusalCode::Unavailable, message, retry: true }
+    ApiError::unavailable("the repositories on disk are still being compared with the refdb; ask again")
 }

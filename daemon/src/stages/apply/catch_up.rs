@@ -22,6 +22,7 @@ use crate::base::tasks::Tasks;
 use crate::seams::peers::Peers;
 use crate::seams::refdb::{RefDb, RefItem, SlotState};
 use crate::stages::ports::{CatchUp, CatchUpError};
+use crate::state::context::NodeContext;
 use crate::state::materialize::OnMismatch;
 
 /// The most transactions in one catch-up. A project that is further behind takes a state transfer.
@@ -74,18 +75,25 @@ impl From<UnitError> for CatchUpError {
 #[derive(Clone)]
 pub struct Catcher {
     /// Applies the fetched transactions.
-    pub units: Units,
+    pub(super) units: Units,
     /// The refdb, from which items and journal slots are read.
-    pub refdb: RefDb,
+    pub(super) refdb: RefDb,
     /// The source of objects that the journal no longer has.
-    pub peers: Arc<dyn Peers>,
+    pub(super) peers: Arc<dyn Peers>,
     /// Randomness, for the jitter of retries.
-    pub entropy: Arc<dyn Entropy>,
+    pub(super) entropy: Arc<dyn Entropy>,
     /// Owns the catch-ups that run in the background.
-    pub tasks: Tasks,
+    pub(super) tasks: Tasks,
 }
 
 impl Catcher {
+    /// Creates a catcher that applies through `units`.
+    #[must_use]
+    pub fn new(context: &NodeContext, units: Units) -> Self {
+        let NodeContext { refdb, peers, entropy, tasks, .. } = context.clone();
+        Self { units, refdb, peers, entropy, tasks }
+    }
+
     /// Brings the refs of these items up to their versions, by transactions from the journal.
     async fn items(&self, project: &ProjectKey, items: &[RefItem]) -> Result<(), Stop> {
         let start = self.newer(project, items)?;
@@ -227,7 +235,7 @@ impl Catcher {
 
     /// Brings a project's state up to this item.
     async fn state(&self, name: &ProjectName, item: &RefItem) -> Result<(), CatchUpError> {
-        let any = ProjectKey { name: name.clone(), incarnation: 0 };
+        let any = ProjectKey::of_name(name);
         self.up_to(&any, std::slice::from_ref(item)).await
     }
 }
@@ -245,7 +253,7 @@ impl CatchUp for Catcher {
     }
 
     async fn project(&self, project: &ProjectName) -> Result<(), CatchUpError> {
-        let any = ProjectKey { name: project.clone(), incarnation: 0 };
+        let any = ProjectKey::of_name(project);
         self.keys(&any, &[RefKey::State]).await
     }
 

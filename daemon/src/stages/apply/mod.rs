@@ -48,6 +48,7 @@ use crate::base::clock::{Clock, Entropy};
 use crate::base::tasks::Tasks;
 use crate::seams::volume::NodeStore;
 use crate::stages::ports::{CatchUp, Done, Sink};
+use crate::state::context::{NodeContext, NodeState};
 use crate::state::durability::Durability;
 use crate::state::low_water::LowWater;
 use crate::state::quiesce::Quiesce;
@@ -78,25 +79,25 @@ impl Default for ApplyLimits {
 }
 
 /// The dependencies and bounds that all writers of a node share.
-pub struct Shared {
+struct Shared {
     /// Applies transactions to the repositories.
-    pub units: Units,
+    units: Units,
     /// Fetches missing transactions and objects.
-    pub catch_up: Arc<dyn CatchUp>,
+    catch_up: Arc<dyn CatchUp>,
     /// Makes parked and quarantined transactions durable.
-    pub durability: Durability,
+    durability: Durability,
     /// Notes which slots need nothing more at this node.
-    pub low_water: Arc<LowWater>,
+    low_water: Arc<LowWater>,
     /// Waits for this node's commits in progress when a project loses its writability.
-    pub quiesce: Arc<Quiesce>,
+    quiesce: Arc<Quiesce>,
     /// The wall clock, for the times since which transactions are parked.
-    pub clock: Arc<dyn Clock>,
+    clock: Arc<dyn Clock>,
     /// Randomness, for the jitter of retries.
-    pub entropy: Arc<dyn Entropy>,
+    entropy: Arc<dyn Entropy>,
     /// The bounds of the stage.
-    pub limits: ApplyLimits,
+    limits: ApplyLimits,
     /// Owns the tasks of the writers.
-    pub tasks: Tasks,
+    tasks: Tasks,
 }
 
 /// The apply stage of one node: hands each event to the writer of its project.
@@ -109,7 +110,16 @@ pub struct Applier {
 impl Applier {
     /// Creates the stage without writers. A project's writer starts with its first event.
     #[must_use]
-    pub fn new(shared: Shared) -> Self {
+    pub fn new(
+        context: &NodeContext,
+        state: &NodeState,
+        units: Units,
+        catch_up: Arc<dyn CatchUp>,
+        limits: ApplyLimits,
+    ) -> Self {
+        let NodeContext { clock, entropy, tasks, .. } = context.clone();
+        let NodeState { durability, low_water, quiesce, .. } = state.clone();
+        let shared = Shared { units, catch_up, durability, low_water, quiesce, clock, entropy, limits, tasks };
         Self { shared: Arc::new(shared), writers: Arc::default() }
     }
 

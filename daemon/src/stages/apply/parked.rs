@@ -120,16 +120,13 @@ mod tests {
             predecessor: None,
         };
         let transaction = Transaction {
-            id: format!("n.1.0.9.{attempt:016x}").parse().unwrap(),
-            site: "s".parse().unwrap(),
-            project: "p#1".parse().unwrap(),
-            committed_at_ms: 0,
             commands: vec![command],
             pack: Pack::Inline(Bytes::from(vec![0; bytes])),
-            bases: vec![],
-            request_id: String::new(),
-            actor: String::new(),
-            traceparent: String::new(),
+            ..Transaction::empty(
+                format!("n.1.0.9.{attempt:016x}").parse().unwrap(),
+                "s".parse().unwrap(),
+                "p#1".parse().unwrap(),
+            )
         };
         let bytes = Bytes::from(vec![0; bytes]);
         Event { transaction: Arc::new(transaction), bytes, parked_since_ms: None, done: None }

@@ -56,7 +56,7 @@ pub fn contradiction<E>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_proto::{Command, Oid, Pack, RefValue};
+    use lockstep_proto::{Command, Oid, RefValue};
     use std::convert::Infallible;
 
     fn transaction(steps: &[(&str, u64)]) -> Transaction {
@@ -71,16 +71,8 @@ mod tests {
             predecessor: (*version > 1).then(|| before.clone()),
         });
         Transaction {
-            id,
-            site: "s".parse().unwrap(),
-            project: "p#1".parse().unwrap(),
-            committed_at_ms: 0,
             commands: commands.collect(),
-            pack: Pack::Empty,
-            bases: vec![],
-            request_id: String::new(),
-            actor: String::new(),
-            traceparent: String::new(),
+            ..Transaction::empty(id, "s".parse().unwrap(), "p#1".parse().unwrap())
         }
     }
 

@@ -21,7 +21,7 @@ impl Catcher {
     /// # Errors
     /// The refdb or every peer failed, or no peer has all missing objects yet: nothing was moved, try again.
     pub(super) async fn transfer_state(&self, name: &ProjectName) -> Result<(), CatchUpError> {
-        let any = ProjectKey { name: name.clone(), incarnation: 0 };
+        let any = ProjectKey::of_name(name);
         let state = self.refdb.refs.read(&any, &[RefKey::State]).await?;
         let Some(item) = state.into_iter().flatten().next() else { return Ok(()) };
         let RefValue::State(state) = item.value else {

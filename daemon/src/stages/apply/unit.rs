@@ -14,6 +14,7 @@ use crate::seams::blob::{BlobError, BlobStore, Payload};
 use crate::seams::git::{GitError, Repositories};
 use crate::seams::peers::PeerError;
 use crate::seams::volume::StoreError;
+use crate::state::context::{NodeContext, NodeState};
 use crate::state::materialize::{MaterializeError, Materializer, OnMismatch};
 use crate::state::version_map::VersionMap;
 
@@ -87,6 +88,14 @@ pub struct Units {
 }
 
 impl Units {
+    /// Creates the applier of units on the node's repositories.
+    #[must_use]
+    pub fn new(context: &NodeContext, state: &NodeState) -> Self {
+        let NodeContext { repositories, blobs, observer, bugs, .. } = context.clone();
+        let NodeState { versions, materializer, .. } = state.clone();
+        Self { versions, repositories, materializer, blobs, observer, bugs }
+    }
+
     /// Applies transactions of one project, each after its predecessors, in as few moves as git allows. Skips
     /// transactions that are already applied.
     ///

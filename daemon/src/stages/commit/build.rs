@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::Committer;
 use super::refusals::unavailable;
-use super::work::{Proposal, Work, refusal};
+use super::work::{Proposal, Work};
 use crate::base::ref_names;
 use crate::seams::blob::Payload;
 use crate::seams::git::{GitError, IsCommitted, Packed};
@@ -39,12 +39,12 @@ pub(super) async fn pack(node: &Committer, work: &Work, proposal: &Proposal) -> 
         Ok(Packed { payload: Some(payload), bases }) => {
             // In a large transaction, the commands take the room of an inline pack.
             let is_large = proposal.commands.len() > limits::WRITE_COMMANDS;
-            let inline = if is_large { 0 } else { node.inline_pack_bytes.min(limits::INLINE_PACK_BYTES) };
+            let inline = if is_large { 0 } else { node.limits.inline_pack_bytes.min(limits::INLINE_PACK_BYTES) };
             Ok(Ready { pack: store(node, payload, inline).await?, bases })
         }
         Err(GitError::Missing { oids, .. }) => {
             let message = format!("objects are missing from the repository: {oids:?}; push them first");
-            Err(refusal(RefusalCode::MissingObject, false, message))
+            Err(Refusal::new(RefusalCode::MissingObject, false, message))
         }
         Err(error) => Err(unavailable(&error)),
     }

@@ -15,10 +15,12 @@ use lockstep_proto::{Seq, SiteId, Slot, TxnId};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
 use crate::seams::refdb::{MarkAnswer, RefDb, SlotState};
+use crate::state::context::NodeContext;
 use crate::state::journal::Journal;
 
 /// Resolves open slots. Clones share one state.
@@ -42,7 +44,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 impl InDoubtResolver {
     /// Creates a resolver without open slots.
     #[must_use]
-    pub fn new(refdb: RefDb, journal: Arc<Journal>, observer: Arc<dyn Observer>, bugs: InjectedBugs) -> Self {
+    pub fn new(context: &NodeContext, journal: Arc<Journal>) -> Self {
+        let NodeContext { refdb, observer, bugs, .. } = context.clone();
         Self { refdb, journal, observer, bugs, open: Arc::default(), wake: Arc::new(Notify::new()) }
     }
 
@@ -107,24 +110,31 @@ impl InDoubtResolver {
 /// Stores the marks of the running incarnation.
 pub struct MarkWriter {
     /// The site of the incarnation.
-    pub site: SiteId,
+    site: SiteId,
     /// The refdb, which stores the marks.
-    pub refdb: RefDb,
+    refdb: RefDb,
     /// The journal whose marks are stored.
-    pub journal: Arc<Journal>,
+    journal: Arc<Journal>,
     /// Receives failures.
-    pub observer: Arc<dyn Observer>,
+    observer: Arc<dyn Observer>,
     /// Wakes the publisher.
-    pub publish: Arc<Notify>,
-    /// Called when the refdb says that this incarnation was frozen or drained.
-    pub fenced: Arc<dyn Fn() + Send + Sync>,
+    publish: Arc<Notify>,
+    /// Cancelled when the refdb says that this incarnation was frozen or drained.
+    fenced: CancellationToken,
     /// The interval at which marks are stored, unless a lane has used up much of its window.
-    pub pace: Duration,
+    pace: Duration,
     /// The injected bugs that a test has switched on.
-    pub bugs: InjectedBugs,
+    bugs: InjectedBugs,
 }
 
 impl MarkWriter {
+    /// Creates the writer of a journal's marks. `publish` wakes the publisher.
+    #[must_use]
+    pub fn new(context: &NodeContext, journal: Arc<Journal>, publish: Arc<Notify>, pace: Duration) -> Self {
+        let NodeContext { site, refdb, observer, fenced, bugs, .. } = context.clone();
+        Self { site, refdb, journal, observer, publish, fenced, pace, bugs }
+    }
+
     /// Writes marks until the task is aborted.
     pub async fn run(self) {
         let mut written: Vec<(Seq, Seq)> = Vec::new();
@@ -165,7 +175,7 @@ impl MarkWriter {
                 }
                 let why = format!("incarnation {} is {state:?}: this node was fenced and stops", self.journal.id());
                 self.observer.failed("marks", &why);
-                (self.fenced)();
+                self.fenced.cancel();
                 false
             }
             Ok(Err(error)) => {

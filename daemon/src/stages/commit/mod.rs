@@ -38,8 +38,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_proto::SiteId;
+use tokio_util::sync::CancellationToken;
 
-pub use attempt::Attempts;
+use attempt::Attempts;
 pub use in_doubt::{InDoubtResolver, MarkWriter};
 
 use crate::base::clock::Clock;
@@ -48,62 +49,103 @@ use crate::base::tasks::Tasks;
 use crate::seams::blob::BlobStore;
 use crate::seams::git::Repositories;
 use crate::stages::ports::{Barrier, CatchUp};
+use crate::state::context::{NodeContext, NodeState};
 use crate::state::durability::Durability;
 use crate::state::journal::Journal;
 use crate::state::materialize::Materializer;
 use crate::state::quiesce::Quiesce;
-use crate::state::version_map::VersionMap;
+use crate::state::version_map::{Mover, VersionMap};
 use requests::Requests;
 use work::Ended;
+
+/// Number of answers that are kept for retries.
+const REQUESTS: usize = 10_000;
+
+/// The bounds of the commit stage.
+#[derive(Clone, Copy, Debug)]
+pub struct CommitLimits {
+    /// How long one copy of a commit may take before another copy is sent.
+    pub patience: Duration,
+    /// Time limit of a batch whose caller sets none.
+    pub deadline: Duration,
+    /// Packs above this size, in bytes, go to the blob store.
+    pub inline_pack_bytes: usize,
+}
 
 /// The commit stage of one node.
 pub struct Committer {
     /// The site of this node.
-    pub site: SiteId,
+    site: SiteId,
     /// The version map of this node.
-    pub versions: Arc<VersionMap>,
+    versions: Arc<VersionMap>,
     /// The repositories of this node.
-    pub repositories: Arc<dyn Repositories>,
+    repositories: Arc<dyn Repositories>,
     /// Moves the local refs.
-    pub materializer: Materializer,
+    materializer: Materializer,
     /// The store of packs that are too large for a transaction.
-    pub blobs: Arc<dyn BlobStore>,
+    blobs: Arc<dyn BlobStore>,
     /// The journal of this incarnation.
-    pub journal: Arc<Journal>,
+    journal: Arc<Journal>,
     /// Sends transactions to the refdb.
-    pub attempts: Attempts,
+    attempts: Attempts,
     /// Resolves transactions in doubt.
-    pub in_doubt: InDoubtResolver,
+    in_doubt: InDoubtResolver,
     /// Brings this node up to the refdb's state.
-    pub catch_up: Arc<dyn CatchUp>,
+    catch_up: Arc<dyn CatchUp>,
     /// Makes ref moves durable, after the answer.
-    pub durability: Durability,
+    durability: Durability,
     /// Holds new commits of a project that is being closed.
-    pub quiesce: Arc<Quiesce>,
+    quiesce: Arc<Quiesce>,
     /// The barrier of a project that is being closed.
-    pub barrier: Arc<dyn Barrier>,
+    barrier: Arc<dyn Barrier>,
     /// Receives the outcomes and the failures of commits.
-    pub observer: Arc<dyn Observer>,
+    observer: Arc<dyn Observer>,
     /// The clock of commit times, which people and the lag metrics use.
-    pub clock: Arc<dyn Clock>,
+    clock: Arc<dyn Clock>,
     /// Owns the tasks of batches in progress.
-    pub tasks: Tasks,
-    /// Whether this node takes commits now; the reason if it does not.
-    pub serving: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
-    /// Packs above this size, in bytes, go to the blob store.
-    pub inline_pack_bytes: usize,
-    /// Time limit of a batch whose caller sets none.
-    pub deadline: Duration,
+    tasks: Tasks,
+    /// Cancelled when this node is fenced. From then on it takes no commits.
+    fenced: CancellationToken,
+    /// The bounds of the stage.
+    limits: CommitLimits,
     /// Answers of earlier tries, for retries.
-    pub(crate) requests: Requests<Ended>,
+    requests: Requests<Ended>,
 }
 
 impl Committer {
-    /// Number of answers that are kept for retries.
-    const REQUESTS: usize = 10_000;
-
-    /// An empty memory of earlier tries.
-    pub(crate) fn no_requests() -> Requests<Ended> {
-        Requests::new(Self::REQUESTS)
+    /// Creates the commit stage of a newly opened incarnation, with an empty memory of earlier tries.
+    #[must_use]
+    pub fn new(
+        context: &NodeContext,
+        state: &NodeState,
+        journal: Arc<Journal>,
+        in_doubt: InDoubtResolver,
+        catch_up: Arc<dyn CatchUp>,
+        barrier: Arc<dyn Barrier>,
+        limits: CommitLimits,
+    ) -> Self {
+        let NodeContext { site, refdb, repositories, blobs, observer, clock, entropy, tasks, fenced, bugs, .. } =
+            context.clone();
+        let NodeState { versions, materializer, durability, quiesce, .. } = state.clone();
+        Self {
+            site,
+            versions,
+            repositories,
+            materializer: Materializer { mover: Mover::Own, ..materializer },
+            blobs,
+            journal,
+            attempts: Attempts { refdb, entropy, patience: limits.patience, bugs },
+            in_doubt,
+            catch_up,
+            durability,
+            quiesce,
+            barrier,
+            observer,
+            clock,
+            tasks,
+            fenced,
+            limits,
+            requests: Requests::new(REQUESTS),
+        }
     }
 }

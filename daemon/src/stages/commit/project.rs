@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use lockstep_proto::bridge::{
-    ApiError, CreateProjectRequest, DeleteProjectRequest, Outcome, ProjectResponse, Refusal, RefusalCode,
-    SetHeadRequest,
+    ApiError, CreateProjectRequest, DeleteProjectRequest, ProjectResponse, Refusal, RefusalCode, SetHeadRequest,
 };
 use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey, RefValue, Transaction};
 
 use super::Committer;
 use super::refusals::unavailable;
 use super::translate::{hash, split};
-use super::work::{Ended, Intent, Verdict, Work, refusal};
+use super::work::{Ended, Intent, Verdict, Work};
 use crate::seams::volume::StoreError;
 use crate::stages::ports::BarrierError;
 
@@ -40,15 +39,11 @@ impl Committer {
         if let Err(why) = self.catch_up.project(project).await {
             return Ok(refuse(unavailable(&why)));
         }
-        let known = self.versions.project(project).map_err(|error| ApiError {
-            code: RefusalCode::Unavailable,
-            message: error.to_string(),
-            retry: true,
-        })?;
+        let known = self.versions.project(project).map_err(ApiError::unavailable)?;
         let last = known.map_or(0, |state| state.incarnation);
         if known.is_some_and(|state| state.phase != ProjectPhase::Deleted) {
             let message = format!("project {project} exists already; choose another name, or push to it");
-            let refused = refusal(RefusalCode::Project, false, message);
+            let refused = Refusal::new(RefusalCode::Project, false, message);
             return Ok(self.done_before(project, &request.request_id, refused).await);
         }
         let created = ProjectState { phase, incarnation: last + 1 };
@@ -89,7 +84,7 @@ impl Committer {
                 let refused = match refused.code {
                     RefusalCode::Project => {
                         let message = format!("there is no project {project}, so nothing was deleted; check its name");
-                        refusal(RefusalCode::Project, false, message)
+                        Refusal::new(RefusalCode::Project, false, message)
                     }
                     _ => refused,
                 };
@@ -113,7 +108,7 @@ impl Committer {
         self.quiesce.empty(project).await;
         if let Err(why) = self.everybody_knows(&key).await {
             let message = format!("project {project} is closing, and not every node knows it yet ({why}); try again");
-            return Ok(refuse(refusal(RefusalCode::Unavailable, true, message)));
+            return Ok(refuse(Refusal::new(RefusalCode::Unavailable, true, message)));
         }
         let delete = step(ProjectPhase::Closing, ProjectPhase::Deleted);
         self.operate(key.clone(), delete, request.request_id, "delete").await
@@ -133,8 +128,7 @@ impl Committer {
     /// Answers a retry whose first try is in the chain: the first answer was lost, or this node restarted. Without such
     /// a try the answer is the refusal. When the chain cannot be read, the answer is "unknown".
     async fn done_before(&self, project: &ProjectName, request_id: &str, refused: Refusal) -> ProjectResponse {
-        let any = ProjectKey { name: project.clone(), incarnation: 0 };
-        let found = match self.versions.get(&any, &RefKey::State) {
+        let found = match self.versions.get(&ProjectKey::of_name(project), &RefKey::State) {
             Ok(Some(known)) => {
                 let is_ours =
                     |earlier: &Transaction| earlier.request_id == request_id && earlier.project.name == *project;
@@ -145,10 +139,10 @@ impl Committer {
         };
         match found {
             Ok(None) => refuse(refused),
-            Ok(Some(earlier)) => ProjectResponse { outcome: Outcome::Committed, txn: Some(earlier.id), refusal: None },
+            Ok(Some(earlier)) => ProjectResponse::committed(Some(earlier.id)),
             Err(why) => {
                 let message = format!("it is not known whether an earlier try did this ({why}); ask again");
-                respond(&Ended::all(1, &Verdict::Unknown(refusal(RefusalCode::Unavailable, true, message))))
+                respond(&Ended::all(1, &Verdict::Unknown(Refusal::new(RefusalCode::Unavailable, true, message))))
             }
         }
     }

@@ -4,7 +4,7 @@
 use lockstep_proto::bridge::{Refusal, RefusalCode};
 use lockstep_proto::{Command, Oid, ProjectKey, RefKey, RefName, RefValue, Version};
 
-use super::work::{Intent, Proposal, Verdict, Work, refusal, stale};
+use super::work::{Intent, Proposal, Verdict, Work, stale};
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::ref_names::{self, RefClass};
 use crate::seams::git::{GitError, Relation, Repositories};
@@ -173,7 +173,7 @@ impl Proposer<'_> {
 fn not_there(intent: &Intent, missing: &[Oid]) -> Option<Verdict> {
     let (RefKey::Ref(name), Some(new)) = (&intent.key, intent.new.oid()) else { return None };
     let message = format!("{name}: object {new} is not in the repository; send it first, then the ref");
-    missing.contains(&new).then(|| Verdict::Refused(refusal(RefusalCode::MissingObject, false, message)))
+    missing.contains(&new).then(|| Verdict::Refused(Refusal::new(RefusalCode::MissingObject, false, message)))
 }
 
 /// A rule that the new value of a ref must keep.
@@ -200,11 +200,11 @@ impl Rule {
             Self::History { forced: true, .. } => None,
             Self::Commit(new) => {
                 let message = format!("{name}: {new} is no commit; git keeps only commits on branches");
-                Some(refusal(RefusalCode::Invalid, false, message))
+                Some(Refusal::new(RefusalCode::Invalid, false, message))
             }
             Self::History { old, new, .. } => {
                 let message = format!("{name}: {new} does not contain {old}; merge or rebase, or force the update");
-                Some(refusal(RefusalCode::NonFastForward, false, message))
+                Some(Refusal::new(RefusalCode::NonFastForward, false, message))
             }
         }
     }

@@ -3,7 +3,7 @@
 use lockstep_proto::bridge::{Refusal, RefusalCode};
 use lockstep_proto::{ProjectKey, ProjectPhase, ProjectState, RefName, limits};
 
-use super::work::{Proposal, refusal};
+use super::work::Proposal;
 use crate::seams::refdb::CommitRequest;
 
 /// The refusal when a project in this state takes no commits. Another incarnation of the name is another project, so
@@ -23,7 +23,7 @@ pub(super) fn forbids(project: &ProjectKey, state: Option<ProjectState>, seeds: 
             format!("there is no project {name}; create it with `lockstep project create {name}`")
         }
     };
-    Some(refusal(RefusalCode::Project, false, message))
+    Some(Refusal::new(RefusalCode::Project, false, message))
 }
 
 pub(super) fn below(proposal: &Proposal, prefix: &RefName) -> Vec<RefName> {
@@ -33,7 +33,7 @@ pub(super) fn below(proposal: &Proposal, prefix: &RefName) -> Vec<RefName> {
 
 pub(super) fn name_conflict(name: &RefName, why: &str) -> Refusal {
     let message = format!("{name} {why}: git cannot hold both; choose another name, or delete the other ref first");
-    refusal(RefusalCode::NameConflict, false, message)
+    Refusal::new(RefusalCode::NameConflict, false, message)
 }
 
 /// The refusal of a name that has a directory mark. The mark stays when the refs below the name are gone, so the text
@@ -43,7 +43,7 @@ pub(super) fn above_others(name: &RefName) -> Refusal {
         "{name} lies above other names ({name}/...) that are or were in use: such a name stays a folder; \
          choose another name"
     );
-    refusal(RefusalCode::NameConflict, false, message)
+    Refusal::new(RefusalCode::NameConflict, false, message)
 }
 
 /// The refusal of a transaction that does not fit into its slot: it has many refs with long names, or its objects build
@@ -58,7 +58,7 @@ pub(super) fn too_long(request: &CommitRequest) -> Option<Refusal> {
         limits::BASES
     );
     let fits = bytes <= limits::TRANSACTION_BYTES && bases <= limits::BASES;
-    (!fits).then(|| refusal(RefusalCode::Invalid, false, message))
+    (!fits).then(|| Refusal::new(RefusalCode::Invalid, false, message))
 }
 
 /// The refusal of a batch with too many refs and new folders. Each new folder of names is one more item of the write.
@@ -70,15 +70,19 @@ pub(super) fn too_many(proposal: &Proposal) -> Option<Refusal> {
          together may be at most {}; nothing was changed, push in smaller parts",
         limits::COMMANDS
     );
-    Some(refusal(RefusalCode::Invalid, false, message))
+    Some(Refusal::new(RefusalCode::Invalid, false, message))
 }
 
 pub(super) fn too_late() -> Refusal {
-    refusal(RefusalCode::Unavailable, true, "the deadline passed before the commit; nothing was changed, try again")
+    Refusal::new(
+        RefusalCode::Unavailable,
+        true,
+        "the deadline passed before the commit; nothing was changed, try again",
+    )
 }
 
 pub(super) fn unavailable(why: &dyn std::fmt::Display) -> Refusal {
-    refusal(RefusalCode::Unavailable, true, format!("this node cannot commit now ({why}); nothing was changed"))
+    Refusal::new(RefusalCode::Unavailable, true, format!("this node cannot commit now ({why}); nothing was changed"))
 }
 
 #[cfg(test)]

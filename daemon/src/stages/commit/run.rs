@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::attempt::AttemptEnd;
 use super::propose::{NoProposal, Proposer};
 use super::refusals::{above_others, below, forbids, name_conflict, too_late, too_long, too_many, unavailable};
-use super::work::{Ended, Proposal, Verdict, Work, refusal};
+use super::work::{Ended, Proposal, Verdict, Work};
 use super::{Committer, build};
 use crate::base::backoff::Backoff;
 use crate::seams::refdb::{CommitRequest, Obstacle, SlotState};
@@ -77,7 +77,7 @@ impl Committer {
         }
         if work.atomic && verdicts.iter().flatten().any(|verdict| matches!(verdict, Verdict::Refused(_))) {
             let message = "another command of this atomic batch was refused; nothing was changed";
-            return Round::Ended(refuse_rest(verdicts, &refusal(RefusalCode::Transaction, false, message)));
+            return Round::Ended(refuse_rest(verdicts, &Refusal::new(RefusalCode::Transaction, false, message)));
         }
         if let Some(refused) = too_many(&proposal) {
             return Round::Ended(refuse_carried(verdicts, &proposal, &refused));
@@ -145,7 +145,7 @@ impl Committer {
             }
             AttemptEnd::SlotLost(why) => {
                 self.slot_lost(&slot).await;
-                Round::Blocked(refusal(
+                Round::Blocked(Refusal::new(
                     RefusalCode::Unavailable,
                     true,
                     format!("{why}; nothing was changed, try again"),
@@ -154,7 +154,11 @@ impl Committer {
             AttemptEnd::NotTaken { why, retry } => {
                 self.not_used(&request, slot);
                 let message = format!("the refdb did not take the transaction ({why}); nothing was changed");
-                Round::Ended(refuse_carried(verdicts, &proposal, &refusal(RefusalCode::Unavailable, retry, message)))
+                Round::Ended(refuse_carried(
+                    verdicts,
+                    &proposal,
+                    &Refusal::new(RefusalCode::Unavailable, retry, message),
+                ))
             }
             AttemptEnd::Refused(obstacles) => {
                 self.not_used(&request, slot);
@@ -216,7 +220,7 @@ impl Committer {
         let caught = timeout_at(work.deadline, self.catch_up.keys(&work.project, &keys)).await;
         let refuse = |why: &dyn Display| {
             let message = format!("this node is behind and cannot catch up now ({why}); nothing was changed");
-            Some(refuse_open(verdicts.to_vec(), &refusal(RefusalCode::Unavailable, true, message)))
+            Some(refuse_open(verdicts.to_vec(), &Refusal::new(RefusalCode::Unavailable, true, message)))
         };
         match caught {
             Ok(Ok(())) => {}
@@ -232,7 +236,7 @@ impl Committer {
             };
             if !backoff.wait_until(work.deadline).await {
                 let message = format!("it is not known whether an earlier try committed this ({why}); ask again");
-                let unknown = Verdict::Unknown(refusal(RefusalCode::Unavailable, true, message));
+                let unknown = Verdict::Unknown(Refusal::new(RefusalCode::Unavailable, true, message));
                 return Some(Ended::all(verdicts.len(), &unknown));
             }
         }
@@ -253,7 +257,7 @@ fn unknown(verdicts: &mut [Option<Verdict>], proposal: &Proposal, sent: Transact
          you push again (transaction {}: {why})",
         sent.id
     );
-    let verdict = Verdict::Unknown(refusal(RefusalCode::Unavailable, true, message));
+    let verdict = Verdict::Unknown(Refusal::new(RefusalCode::Unavailable, true, message));
     for at in &proposal.carried {
         verdicts[*at] = Some(verdict.clone());
     }
@@ -274,7 +278,7 @@ fn refused(work: &Work, verdicts: &mut [Option<Verdict>], proposal: &Proposal, o
             Obstacle::Locked(item) => {
                 let owner = item.lock.as_ref().map_or_else(|| "(id unknown)".to_owned(), TxnId::to_string);
                 let message = format!("{} is locked by transaction {owner}; try again when that has ended", item.key);
-                locked = Some(refusal(RefusalCode::Locked, true, message));
+                locked = Some(Refusal::new(RefusalCode::Locked, true, message));
                 continue;
             }
             Obstacle::Stale(_) | Obstacle::Slot(_) => continue,
@@ -290,7 +294,7 @@ fn refused(work: &Work, verdicts: &mut [Option<Verdict>], proposal: &Proposal, o
     }
     // The refs with a verdict have left the batch. The next round sends the others under a new id, or refuses the batch
     // if it is atomic.
-    Round::Blocked(refusal(RefusalCode::NameConflict, false, "a ref name of this batch excludes another ref"))
+    Round::Blocked(Refusal::new(RefusalCode::NameConflict, false, "a ref name of this batch excludes another ref"))
 }
 
 fn refuse_carried(verdicts: &mut [Option<Verdict>], proposal: &Proposal, refused: &Refusal) -> Ended {

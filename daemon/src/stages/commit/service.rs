@@ -1,4 +1,4 @@
-//! The bridge's calls: a request is checked and turned into work, and the outcome of the work into an answer.
+//! The bridge's calls: a request is turned into work, and the outcome of the work into an answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,15 +8,15 @@ use lockstep_proto::bridge::{
     ApiError, CreateProjectRequest, DeleteProjectRequest, Outcome, ProjectResponse, RefCommand, RefTransactionRequest,
     RefTransactionResponse, Refusal, RefusalCode, SetHeadRequest,
 };
-use lockstep_proto::{DecodeError, ProjectKey, ProjectName, ProjectPhase, RefKey, Transaction, TxnId, limits};
+use lockstep_proto::{DecodeError, ProjectKey, ProjectName, ProjectPhase, RefKey, Transaction, TxnId};
 use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::Committer;
 use super::refusals::unavailable;
 use super::requests::{Begin, answer};
-use super::translate::{carried, check, check_text, fingerprint, names, respond, sort};
-use super::work::{Ended, Intent, Seed, Verdict, Work, refusal};
+use super::translate::{carried, check, fingerprint, names, respond, sort};
+use super::work::{Ended, Intent, Seed, Verdict, Work};
 use crate::seams::git::RefMove;
 use crate::seams::refdb::{RefDbError, SlotState};
 use crate::seams::volume::StoreError;
@@ -64,12 +64,10 @@ impl Transactions for Arc<Committer> {
         project: &ProjectName,
         request: CreateProjectRequest,
     ) -> Result<ProjectResponse, ApiError> {
-        check_text("request_id", &request.request_id, limits::REQUEST_ID_BYTES)?;
         self.create(project, request, ProjectPhase::Active).await
     }
 
     async fn set_head(&self, project: &ProjectName, request: SetHeadRequest) -> Result<ProjectResponse, ApiError> {
-        check_text("request_id", &request.request_id, limits::REQUEST_ID_BYTES)?;
         self.point_head(project, request).await
     }
 
@@ -78,7 +76,6 @@ impl Transactions for Arc<Committer> {
         project: &ProjectName,
         request: DeleteProjectRequest,
     ) -> Result<ProjectResponse, ApiError> {
-        check_text("request_id", &request.request_id, limits::REQUEST_ID_BYTES)?;
         self.delete(project, request).await
     }
 
@@ -97,7 +94,7 @@ impl Transactions for Arc<Committer> {
             Err(error) => Err(error.into()),
         };
         let unknown = |why: String| {
-            let verdict = Verdict::Unknown(refusal(RefusalCode::Unavailable, true, why));
+            let verdict = Verdict::Unknown(Refusal::new(RefusalCode::Unavailable, true, why));
             // A batch of local refs alone has no intents, but needs a verdict too.
             Ended::all(intents.len().max(1), &verdict)
         };
@@ -113,7 +110,7 @@ impl Transactions for Arc<Committer> {
         let state = self.attempts.refdb.journal.slot(&txn.slot).await;
         let (outcome, message) = match state {
             Ok(SlotState::Committed(id, _)) if id == *txn => {
-                return Ok(ProjectResponse { outcome: Outcome::Committed, txn: Some(txn.clone()), refusal: None });
+                return Ok(ProjectResponse::committed(Some(txn.clone())));
             }
             Ok(SlotState::Committed(other, _)) => (Outcome::Refused, format!("not committed: its slot holds {other}")),
             Ok(SlotState::Poisoned) => (Outcome::Refused, "not committed: its slot is poisoned".to_owned()),
@@ -123,7 +120,7 @@ impl Transactions for Arc<Committer> {
             Err(error) => (Outcome::Unknown, error.to_string()),
         };
         let retry = outcome == Outcome::Unknown;
-        let refusal = Some(refusal(RefusalCode::Unavailable, retry, message));
+        let refusal = Some(Refusal::new(RefusalCode::Unavailable, retry, message));
         Ok(ProjectResponse { outcome, txn: Some(txn.clone()), refusal })
     }
 }
@@ -158,7 +155,7 @@ impl Committer {
     }
 
     pub(super) fn deadline(&self, asked_ms: Option<u64>) -> Instant {
-        Instant::now() + asked_ms.map_or(self.deadline, Duration::from_millis)
+        Instant::now() + asked_ms.map_or(self.limits.deadline, Duration::from_millis)
     }
 
     /// The project's key. A project that this node does not know is looked up in the refdb.
@@ -169,22 +166,21 @@ impl Committer {
         }
         if let Err(why) = self.catch_up.project(project).await {
             let message = format!("it is not known whether project {project} exists ({why}); nothing was changed");
-            return Err(refusal(RefusalCode::Unavailable, true, message));
+            return Err(Refusal::new(RefusalCode::Unavailable, true, message));
         }
         read()?.ok_or_else(|| {
             let message = format!(
                 "there is no project {project}; create it with `lockstep project create {project}`, or with `lockstep \
                  import` when its repository has refs already"
             );
-            refusal(RefusalCode::Project, false, message)
+            Refusal::new(RefusalCode::Project, false, message)
         })
     }
 
     /// Runs work once per request id, in a task of its own that outlives the caller.
     pub(super) async fn once(self: &Arc<Self>, work: Work, fingerprint: u64) -> Result<Ended, ApiError> {
-        if let Err(why) = (self.serving)() {
-            let message = format!("this sidecar takes no commits now: {why}");
-            return Err(ApiError { code: RefusalCode::NotServing, message, retry: true });
+        if self.fenced.is_cancelled() {
+            return Err(ApiError::not_serving("this sidecar takes no commits now: this node was fenced"));
         }
         let (project, count) = (work.project.name.clone(), work.intents.len());
         let waiting = match self.requests.begin(&project, &work.request_id, fingerprint) {
@@ -192,7 +188,7 @@ impl Committer {
             Begin::Reused => {
                 let message =
                     format!("request_id {:?} was used for another request; choose a new one", work.request_id);
-                return Err(ApiError { code: RefusalCode::Invalid, message, retry: false });
+                return Err(ApiError::invalid(message));
             }
             Begin::Start(sender) => {
                 let (node, waiting) = (Arc::clone(self), sender.subscribe());
@@ -213,7 +209,7 @@ impl Committer {
             }
         };
         let stopped = "this sidecar stopped before the outcome was known; ask again with the same request_id";
-        let unknown = || Ended::all(count, &Verdict::Unknown(refusal(RefusalCode::Unavailable, true, stopped)));
+        let unknown = || Ended::all(count, &Verdict::Unknown(Refusal::new(RefusalCode::Unavailable, true, stopped)));
         Ok(answer(waiting).await.unwrap_or_else(unknown))
     }
 
@@ -267,11 +263,7 @@ impl Committer {
     async fn local_moves(&self, project: &ProjectName, commands: &[RefCommand]) -> Result<Vec<RefMove>, ApiError> {
         let mut moves = Vec::with_capacity(commands.len());
         for command in commands {
-            let old = self.repositories.read_ref(project, &command.name).await.map_err(|error| ApiError {
-                code: RefusalCode::Unavailable,
-                message: error.to_string(),
-                retry: true,
-            })?;
+            let old = self.repositories.read_ref(project, &command.name).await.map_err(ApiError::unavailable)?;
             if old != command.new {
                 moves.push(RefMove { name: command.name.clone(), old, new: command.new });
             }
@@ -284,9 +276,11 @@ impl Committer {
 fn replay(intents: &[Intent], earlier: &Transaction) -> Ended {
     let verdicts = intents.iter().map(|intent| match earlier.command(&intent.key) {
         Some(command) if command.new == intent.new => Verdict::Committed,
-        _ => {
-            Verdict::Refused(refusal(RefusalCode::Stale, false, format!("{} was refused at the first try", intent.key)))
-        }
+        _ => Verdict::Refused(Refusal::new(
+            RefusalCode::Stale,
+            false,
+            format!("{} was refused at the first try", intent.key),
+        )),
     });
     Ended { txn: Some(earlier.id.clone()), verdicts: verdicts.collect() }
 }

@@ -4,43 +4,22 @@ use lockstep_proto::bridge::{
     ApiError, Expected, Outcome, RefCommand, RefResult, RefTransactionRequest, RefTransactionResponse, Refusal,
     RefusalCode,
 };
-use lockstep_proto::{RefKey, RefName, RefValue, limits};
+use lockstep_proto::{RefKey, RefName, RefValue};
 use sha2::{Digest, Sha256};
 
 use super::work::{Ended, Intent, Verdict};
 use crate::base::ref_names::{self, RefClass};
 
-pub(super) fn check_text(field: &str, text: &str, cap: usize) -> Result<(), ApiError> {
-    if (field == "request_id" && text.is_empty()) || text.len() > cap {
-        let message = format!("{field} is {} bytes long, 1 to {cap} are allowed", text.len());
-        return Err(ApiError { code: RefusalCode::Invalid, message, retry: false });
-    }
-    Ok(())
-}
-
+/// Checks the rule that only this stage knows: no two names of a batch exclude each other.
 pub(super) fn check(request: &RefTransactionRequest) -> Result<(), ApiError> {
-    let invalid = |message: String| Err(ApiError { code: RefusalCode::Invalid, message, retry: false });
-    check_text("request_id", &request.request_id, limits::REQUEST_ID_BYTES)?;
-    check_text("actor", request.actor.as_deref().unwrap_or_default(), limits::TEXT_BYTES)?;
-    check_text("traceparent", request.traceparent.as_deref().unwrap_or_default(), limits::TEXT_BYTES)?;
-    let count = request.commands.len();
-    if count == 0 || count > limits::COMMANDS {
-        return invalid(format!(
-            "commands has {count} entries; one commit takes 1 to {}. Nothing was changed; push in parts",
-            limits::COMMANDS
-        ));
-    }
     let mut names = names(&request.commands);
     names.sort_unstable();
-    if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-        return invalid(format!("ref {} occurs twice in commands; send each ref once", twice[0]));
-    }
     if let Some((short, long)) = ref_names::exclusive_pair(&names) {
         let message = format!(
             "{short} and {long} exclude each other: git cannot hold both; choose another name, or push the deletion of \
              one first, in a push of its own"
         );
-        return Err(ApiError { code: RefusalCode::NameConflict, message, retry: false });
+        return Err(ApiError::new(RefusalCode::NameConflict, false, message));
     }
     Ok(())
 }
@@ -49,10 +28,8 @@ pub(super) fn check(request: &RefTransactionRequest) -> Result<(), ApiError> {
 pub(super) fn sort(commands: &[RefCommand]) -> Result<(Vec<Intent>, Vec<RefCommand>), ApiError> {
     let (mut intents, mut local) = (Vec::new(), Vec::new());
     for command in commands {
-        let class = ref_names::classify(&command.name).map_err(|why| ApiError {
-            code: RefusalCode::NameConflict,
-            message: format!("ref {} {why}; choose another name", command.name),
-            retry: false,
+        let class = ref_names::classify(&command.name).map_err(|why| {
+            ApiError::new(RefusalCode::NameConflict, false, format!("ref {} {why}; choose another name", command.name))
         })?;
         if class == RefClass::Local {
             local.push(command.clone());

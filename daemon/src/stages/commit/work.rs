@@ -107,12 +107,6 @@ impl Ended {
     }
 }
 
-/// Builds a refusal without an expected and an actual value.
-#[must_use]
-pub fn refusal(code: RefusalCode, retry: bool, message: impl Into<String>) -> Refusal {
-    Refusal { code, message: message.into(), expected: None, actual: None, caught_up: false, retry }
-}
-
 /// The refusal of an intent whose ref does not have the expected value. The local repository already shows the actual
 /// value.
 #[must_use]
@@ -127,6 +121,6 @@ pub fn stale(intent: &Intent, actual: &RefValue) -> Refusal {
         expected,
         actual: Some(actual.to_string()),
         caught_up: true,
-        ..refusal(RefusalCode::Stale, false, message)
+        ..Refusal::new(RefusalCode::Stale, false, message)
     }
 }

@@ -33,6 +33,7 @@ use crate::base::tasks::Tasks;
 use crate::seams::eventlog::{EventLog, EventLogError, Position};
 use crate::seams::volume::{NodeStore, ShardId, StoreError};
 use crate::stages::ports::{Announcements, CatchUp, CatchUpError, Sink};
+use crate::state::context::{NodeContext, NodeState};
 use crate::state::durability::Durability;
 
 /// The bounds of the consume stage.
@@ -73,34 +74,64 @@ enum ListError {
 /// The consume stage of one node: the dependencies and bounds that its readers share.
 pub struct Consumer {
     /// The event log, with one stream per site.
-    pub eventlog: Arc<dyn EventLog>,
+    eventlog: Arc<dyn EventLog>,
     /// Takes the transactions that were read.
-    pub sink: Arc<dyn Sink>,
+    sink: Arc<dyn Sink>,
     /// Takes the stream events that were read.
-    pub announcements: Arc<dyn Announcements>,
+    announcements: Arc<dyn Announcements>,
     /// Brings every project up to the refdb when a stream lost records.
-    pub catch_up: Arc<dyn CatchUp>,
+    catch_up: Arc<dyn CatchUp>,
     /// Has the durable checkpoints.
-    pub store: Arc<dyn NodeStore>,
+    store: Arc<dyn NodeStore>,
     /// Makes checkpoints and quarantined records durable.
-    pub durability: Durability,
+    durability: Durability,
     /// The position of each shard, durable or not.
-    pub progress: Arc<Progress>,
+    progress: Arc<Progress>,
     /// Receives every record that was seen or quarantined, and every failure.
-    pub observer: Arc<dyn Observer>,
+    observer: Arc<dyn Observer>,
     /// The wall clock, for the times of quarantined records.
-    pub clock: Arc<dyn Clock>,
+    clock: Arc<dyn Clock>,
     /// Randomness, for the jitter of retries.
-    pub entropy: Arc<dyn Entropy>,
+    entropy: Arc<dyn Entropy>,
     /// Owns the tasks of the readers.
-    pub tasks: Tasks,
+    tasks: Tasks,
     /// The bounds of the stage.
-    pub limits: ConsumeLimits,
+    limits: ConsumeLimits,
     /// The injected bugs that a test switched on.
-    pub bugs: InjectedBugs,
+    bugs: InjectedBugs,
 }
 
 impl Consumer {
+    /// Creates the stage. Its checkpoints become durable with the node's durable steps.
+    #[must_use]
+    pub fn new(
+        context: &NodeContext,
+        state: &NodeState,
+        sink: Arc<dyn Sink>,
+        announcements: Arc<dyn Announcements>,
+        catch_up: Arc<dyn CatchUp>,
+        limits: ConsumeLimits,
+    ) -> Arc<Self> {
+        let NodeContext { eventlog, store, observer, clock, entropy, tasks, bugs, .. } = context.clone();
+        let (durability, progress) = (state.durability.clone(), Arc::new(Progress::default()));
+        durability.add(Arc::clone(&progress) as _);
+        Arc::new(Self {
+            eventlog,
+            sink,
+            announcements,
+            catch_up,
+            store,
+            durability,
+            progress,
+            observer,
+            clock,
+            entropy,
+            tasks,
+            limits,
+            bugs,
+        })
+    }
+
     /// Reads the stream of one site until the task is aborted. Calls `caught_up` once, when every record that was there
     /// at the start is applied or durably set aside.
     pub async fn run(self: Arc<Self>, site: SiteId, caught_up: Arc<dyn Fn(&SiteId) + Send + Sync>) {

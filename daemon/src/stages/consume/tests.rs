@@ -6,17 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep_proto::{Announcement, AnnouncementId, ProjectKey, ProjectName, RefKey, Transaction, TxnId};
-use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::base::clock::{SeededEntropy, SystemClock};
-use crate::base::faults::injected_bug::InjectedBugs;
-use crate::base::observer::Nobody;
 use crate::seams::eventlog::{Batch, EventLogError, Record, ShardInfo, ShardReader, StreamInfo};
-use crate::seams::git::model::ModelRepositories;
-use crate::seams::volume::memory::MemoryStore;
 use crate::stages::ports::{CatchUpError, Done};
-use crate::state::version_map::VersionMap;
 
 /// The answer to a read, by the number of reads before it.
 type Script = fn(u64) -> Batch;
@@ -144,25 +137,10 @@ impl CatchUp for Nowhere {
 }
 
 fn consumer(log: &Scripted) -> Arc<Consumer> {
-    let (store, bugs): (Arc<dyn NodeStore>, _) = (Arc::new(MemoryStore::default()), InjectedBugs::default());
-    let versions = Arc::new(VersionMap::new(Arc::clone(&store), bugs));
-    let repositories = Arc::new(ModelRepositories::new(bugs));
-    let (pace, failed) = (Duration::from_millis(1), CancellationToken::new());
-    Arc::new(Consumer {
-        eventlog: Arc::new(log.clone()),
-        sink: Arc::new(Nowhere),
-        announcements: Arc::new(Missing::default()),
-        catch_up: Arc::new(Nowhere),
-        store: Arc::clone(&store),
-        durability: Durability::new(versions, repositories, store, pace, bugs, failed),
-        progress: Arc::default(),
-        observer: Arc::new(Nobody),
-        clock: Arc::new(SystemClock),
-        entropy: Arc::new(SeededEntropy::new(1)),
-        tasks: Tasks::new(),
-        limits: ConsumeLimits::default(),
-        bugs,
-    })
+    let context = NodeContext { eventlog: Arc::new(log.clone()), ..NodeContext::in_memory() };
+    let state = NodeState::load(&context, Duration::from_millis(1)).unwrap();
+    let (sink, announcements, catch_up) = (Arc::new(Nowhere), Arc::new(Missing::default()), Arc::new(Nowhere));
+    Consumer::new(&context, &state, sink, announcements, catch_up, ConsumeLimits::default())
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lockstep_proto::announcement::{ForwardedEvent, NextEventsRequest};
-use lockstep_proto::bridge::{ApiError, RefusalCode};
+use lockstep_proto::bridge::ApiError;
 use lockstep_proto::{Announcement, NodeId, ProjectName};
 use tokio::sync::broadcast::error::TryRecvError;
 use tokio::time::Instant;
@@ -76,11 +76,7 @@ impl Events {
         let mut choice = Choice::default();
         self.look_in_turn(&mut inbox, &mut choice);
         let chosen = self.choose(&mut inbox, request.most, &mut choice);
-        chosen.map(|()| choice).map_err(|error| ApiError {
-            code: RefusalCode::Unavailable,
-            message: error.to_string(),
-            retry: true,
-        })
+        chosen.map(|()| choice).map_err(ApiError::unavailable)
     }
 
     /// Makes the events due whose awaited refs have moved since the last look.
@@ -193,8 +189,8 @@ impl Events {
     }
 
     fn is_refreshed(&self, entry: &Entry) -> bool {
-        let project = entry.needs.as_ref().map(|needs| &needs.project.name);
-        project.is_none_or(|project| self.refreshed.is_refreshed(project, entry.change))
+        let (Some(refreshed), Some(needs)) = (&self.refreshed, &entry.needs) else { return true };
+        refreshed.is_refreshed(&needs.project.name, entry.change)
     }
 
     /// Reads the event of an entry from the store; none while it is not durable.

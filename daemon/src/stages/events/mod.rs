@@ -30,7 +30,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep_proto::announcement::{AnnounceRequest, EventsDoneRequest, NextEventsRequest, NextEventsResponse, Origin};
-use lockstep_proto::bridge::{ApiError, RefusalCode};
+use lockstep_proto::bridge::ApiError;
 use lockstep_proto::status::EventsStatus;
 use lockstep_proto::{Announcement, AnnouncementId, NodeId, ProjectName, RefKey, SiteId};
 use parking_lot::Mutex;
@@ -45,6 +45,7 @@ use crate::base::faults::injected_bug::InjectedBugs;
 use crate::base::observer::Observer;
 use crate::seams::volume::{NodeStore, StoreError};
 use crate::stages::ports::{Announcements, Refreshed, StreamEvents};
+use crate::state::context::{NodeContext, NodeState};
 use crate::state::durability::Durability;
 use crate::state::version_map::VersionMap;
 use inbox::Inbox;
@@ -117,36 +118,6 @@ impl OrderingKey {
     }
 }
 
-/// Dependencies of the events stage.
-pub struct EventDependencies {
-    /// The site of this node.
-    pub site: SiteId,
-    /// The name of this node.
-    pub node: NodeId,
-    /// The versions that are applied or committed here.
-    pub versions: Arc<VersionMap>,
-    /// The durable store of the outbox and the inbox.
-    pub store: Arc<dyn NodeStore>,
-    /// Makes changes to that store durable.
-    pub durability: Durability,
-    /// Tells whether Gerrit has refreshed a change or a project.
-    pub refreshed: Arc<dyn Refreshed>,
-    /// Wall-clock time of announcements and arrivals.
-    pub clock: Arc<dyn Clock>,
-    /// Source of the random number that tells this start of the node from all others, even on a restored volume.
-    pub entropy: Arc<dyn Entropy>,
-    /// Receives failures, dropped events, and the counts of sent and confirmed events.
-    pub observer: Arc<dyn Observer>,
-    /// Bounds of the outbox and the inbox.
-    pub limits: EventLimits,
-    /// Whether a bridge takes events at this node. If not, no events of other nodes are kept.
-    pub forwards: bool,
-    /// Defects that a test has switched on.
-    pub bugs: InjectedBugs,
-    /// Cancelled when the node ends.
-    pub ended: CancellationToken,
-}
-
 /// The events stage of one node.
 pub struct Events {
     site: SiteId,
@@ -157,7 +128,7 @@ pub struct Events {
     versions: Arc<VersionMap>,
     store: Arc<dyn NodeStore>,
     durability: Durability,
-    refreshed: Arc<dyn Refreshed>,
+    refreshed: Option<Arc<dyn Refreshed>>,
     clock: Arc<dyn Clock>,
     observer: Arc<dyn Observer>,
     limits: EventLimits,
@@ -174,35 +145,42 @@ pub struct Events {
 }
 
 impl Events {
-    /// Loads the outbox and the inbox from the store.
+    /// Loads the outbox and the inbox from the store. `refreshed` is none if this node has no Gerrit to refresh, and
+    /// `limits` if no bridge takes events here; then no events of other nodes are kept.
     ///
     /// # Errors
     /// The store failed.
-    pub fn load(parts: EventDependencies) -> Result<Self, StoreError> {
-        let store = parts.store;
-        Ok(Self {
-            site: parts.site,
-            node: parts.node,
+    pub fn load(
+        context: &NodeContext,
+        state: &NodeState,
+        refreshed: Option<Arc<dyn Refreshed>>,
+        limits: Option<EventLimits>,
+    ) -> Result<Arc<Self>, StoreError> {
+        let NodeContext { site, node, store, clock, entropy, observer, bugs, .. } = context.clone();
+        let NodeState { versions, durability, .. } = state.clone();
+        Ok(Arc::new(Self {
+            site,
+            node,
             start: store.facts()?.starts,
-            entropy: parts.entropy,
+            entropy,
             origin: OnceLock::new(),
-            moves: Mutex::new(parts.versions.moves()),
-            versions: parts.versions,
+            moves: Mutex::new(versions.moves()),
+            versions,
             outbox: Mutex::new(Outbox::load(store.as_ref())?),
             inbox: Mutex::new(Inbox::load(store.as_ref())?),
             store,
-            durability: parts.durability,
-            refreshed: parts.refreshed,
-            clock: parts.clock,
-            observer: parts.observer,
-            limits: parts.limits,
-            forwards: parts.forwards,
-            bugs: parts.bugs,
-            ended: parts.ended,
+            durability,
+            refreshed,
+            clock,
+            observer,
+            limits: limits.unwrap_or_default(),
+            forwards: limits.is_some(),
+            bugs,
+            ended: context.tasks.cancelled(),
             open: AtomicBool::new(false),
             posted: Notify::new(),
             arrived: Notify::new(),
-        })
+        }))
     }
 
     /// Opens the stage for events of this node's Gerrit. The node now knows what it committed in earlier starts, so it
@@ -221,8 +199,8 @@ impl Events {
         if self.open.load(Ordering::Acquire) && !self.ended.is_cancelled() {
             return Ok(());
         }
-        let message = "this sidecar is starting or ending and has taken none of the events; send them again".to_owned();
-        Err(ApiError { code: RefusalCode::NotServing, message, retry: true })
+        let message = "this sidecar is starting or ending and has taken none of the events; send them again";
+        Err(ApiError::not_serving(message))
     }
 
     /// Counts the events in transit.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lockstep_proto::announcement::StreamEvent;
-use lockstep_proto::bridge::{ApiError, RefusalCode};
+use lockstep_proto::bridge::ApiError;
 use lockstep_proto::{Announcement, AnnouncementId, ProjectKey, ProjectName, RefKey, RefValue, Version};
 
 use super::{Events, OrderingKey};
@@ -76,7 +76,9 @@ impl Outbox {
                     outbox.unsent.insert(number, letter.len());
                     outbox.ids.insert(announcement.event_id);
                 }
-                Err(error) => tracing::error!(number, %error, "unreadable event in the outbox: kept and not sent"),
+                Err(error) => {
+                    tracing::error!(number, %error, "ApiError::unavailable event in the outbox: kept and not sent")
+                }
             }
         }
         Ok(outbox)
@@ -114,16 +116,15 @@ impl Events {
     /// if the commit cannot be read yet. So the versions include the commit that the event is about.
     fn make(&self, event: StreamEvent) -> Result<Made, ApiError> {
         let Some(name) = event.project.clone() else {
-            let carrier = self.versions.projects().map_err(unreadable)?.into_keys().next();
+            let carrier = self.versions.projects().map_err(ApiError::unavailable)?.into_keys().next();
             let carrier = carrier.ok_or_else(|| {
                 let message =
                     format!("event {} was not taken: this node knows no project yet; send it again", event.id);
-                ApiError { code: RefusalCode::Unavailable, message, retry: true }
+                ApiError::unavailable(message)
             })?;
             return Ok(Made { event, carrier, project: None, needs: Vec::new() });
         };
-        let any = ProjectKey { name: name.clone(), incarnation: 0 };
-        let state = self.versions.get(&any, &RefKey::State).map_err(unreadable)?;
+        let state = self.versions.get(&ProjectKey::of_name(&name), &RefKey::State).map_err(ApiError::unavailable)?;
         let Some((version, RefValue::State(now))) = state.map(|state| (state.version, state.value)) else {
             let message = format!(
                 "event {}: field project is {name}, which does not exist at this node, so no other node would deliver \
@@ -131,14 +132,14 @@ impl Events {
                 event.id
             );
             // Not a 404: a bridge drops events that are invalid in themselves, and a retry of this one would not help.
-            return Err(ApiError { code: RefusalCode::Invalid, message, retry: false });
+            return Err(ApiError::invalid(message));
         };
         let project = ProjectKey { name: name.clone(), incarnation: now.incarnation };
-        let ahead = self.versions.committed_version(&project, &RefKey::State).map_err(unreadable)?;
+        let ahead = self.versions.committed_version(&project, &RefKey::State).map_err(ApiError::unavailable)?;
         let mut needs = vec![(RefKey::State, version.max(ahead))];
         for name in &event.refs {
             let key = RefKey::Ref(name.clone());
-            let version = self.versions.committed_version(&project, &key).map_err(unreadable)?;
+            let version = self.versions.committed_version(&project, &key).map_err(ApiError::unavailable)?;
             // A ref that was never committed is local: no other node gets it.
             needs.extend((version > Version::NONE).then_some((key, version)));
         }
@@ -179,7 +180,7 @@ impl Events {
                 outbox.unsent.len(),
                 outbox.bytes
             );
-            return Err(ApiError { code: RefusalCode::Unavailable, message, retry: true });
+            return Err(ApiError::unavailable(message));
         }
         for (id, letter) in letters {
             let number = outbox.number;
@@ -290,8 +291,4 @@ impl Events {
     fn unsent(&self) -> u64 {
         self.outbox.lock().unsent()
     }
-}
-
-fn unreadable(error: StoreError) -> ApiError {
-    ApiError { code: RefusalCode::Unavailable, message: error.to_string(), retry: true }
 }

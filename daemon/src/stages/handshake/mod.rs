@@ -27,7 +27,7 @@ mod stray;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lockstep_proto::bridge::{ApiError, ProjectResponse, RefusalCode};
+use lockstep_proto::bridge::{ApiError, ProjectResponse};
 use lockstep_proto::gerrit::{HelloRequest, HelloResponse, Stray, StrayRequest};
 use lockstep_proto::{NodeId, ProjectName};
 
@@ -35,33 +35,43 @@ use crate::base::base_paths::Roots;
 use crate::base::clock::Entropy;
 use crate::seams::refdb::RefDb;
 use crate::stages::ports::{CatchUp, Handshake, Transactions};
+use crate::state::context::{NodeContext, NodeState};
 use crate::state::materialize::Materializer;
 
 /// The preconditions that keep the node from being ready; empty when it is ready.
 pub type NotReady = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
-/// The handshake stage of one node.
-pub struct HandshakeStage {
-    /// The name of this node.
-    pub node: NodeId,
-    /// The refdb, which records the installation and its instance ids.
-    pub refdb: RefDb,
-    /// The repositories and the version map.
-    pub materializer: Materializer,
-    /// The commit stage, which commits the writes of `init` and adopted strays.
-    pub transactions: Arc<dyn Transactions>,
-    /// The apply stage, which fetches a project that this node does not know yet.
-    pub catch_up: Arc<dyn CatchUp>,
-    /// Randomness for request ids.
-    pub entropy: Arc<dyn Entropy>,
+/// Settings of the handshake stage.
+#[derive(Clone, Debug)]
+pub struct HandshakeSettings {
     /// The folders that hold the repositories; none when the repositories are on no disk.
     pub roots: Option<Roots>,
     /// Whether this node hands out refresh tasks to a bridge (`gerrit.refresh = "bridge"`).
     pub takes_a_bridge: bool,
+}
+
+/// The handshake stage of one node.
+pub struct HandshakeStage {
+    /// The name of this node.
+    node: NodeId,
+    /// The refdb, which records the installation and its instance ids.
+    refdb: RefDb,
+    /// The repositories and the version map.
+    materializer: Materializer,
+    /// The commit stage, which commits the writes of `init` and adopted strays.
+    transactions: Arc<dyn Transactions>,
+    /// The apply stage, which fetches a project that this node does not know yet.
+    catch_up: Arc<dyn CatchUp>,
+    /// Randomness for request ids.
+    entropy: Arc<dyn Entropy>,
+    /// The folders that hold the repositories; none when the repositories are on no disk.
+    roots: Option<Roots>,
+    /// Whether this node hands out refresh tasks to a bridge (`gerrit.refresh = "bridge"`).
+    takes_a_bridge: bool,
     /// Tells whether this node has joined and caught up.
-    pub not_ready: NotReady,
+    not_ready: NotReady,
     /// Serialises handshakes: one that was cut short and its retry must not resolve the same differences at once.
-    pub turn: tokio::sync::Mutex<()>,
+    turn: tokio::sync::Mutex<()>,
 }
 
 /// The reason why a Gerrit was denied.
@@ -84,11 +94,23 @@ const NOBODY_REFRESHES: &str = "the sidecar's setting gerrit.refresh is not \"br
      of changes at other sites. Set refresh = \"bridge\" in section [gerrit] of lockstep.toml, and restart the \
      sidecar. If this Gerrit has served with the old setting, run its offline `reindex`. Then start Gerrit";
 
-fn unavailable(why: impl std::fmt::Display) -> ApiError {
-    ApiError { code: RefusalCode::Unavailable, message: why.to_string(), retry: true }
-}
-
 impl HandshakeStage {
+    /// Creates the stage.
+    #[must_use]
+    pub fn new(
+        context: &NodeContext,
+        state: &NodeState,
+        transactions: Arc<dyn Transactions>,
+        catch_up: Arc<dyn CatchUp>,
+        not_ready: NotReady,
+        settings: HandshakeSettings,
+    ) -> Self {
+        let NodeContext { node, refdb, entropy, .. } = context.clone();
+        let HandshakeSettings { roots, takes_a_bridge } = settings;
+        let (materializer, turn) = (state.materializer.clone(), Default::default());
+        Self { node, refdb, materializer, transactions, catch_up, entropy, roots, takes_a_bridge, not_ready, turn }
+    }
+
     async fn admit(&self, gerrit: &HelloRequest) -> Result<(), Denied> {
         if !self.takes_a_bridge {
             return Err(Denied::Refused(NOBODY_REFRESHES.to_owned()));
@@ -120,12 +142,12 @@ impl Handshake for HandshakeStage {
                 tracing::error!(instance, version, reason, "handshake denied: Gerrit must not start");
                 Ok(HelloResponse { accepted: false, reason: Some(reason) })
             }
-            Err(Denied::NotNow(why)) => Err(unavailable(why)),
+            Err(Denied::NotNow(why)) => Err(ApiError::unavailable(why)),
         }
     }
 
     async fn strays(&self, project: &ProjectName) -> Result<Vec<Stray>, ApiError> {
-        self.materializer.strays(project).await.map_err(unavailable)
+        self.materializer.strays(project).await.map_err(ApiError::unavailable)
     }
 
     async fn end_stray(&self, project: &ProjectName, request: StrayRequest) -> Result<ProjectResponse, ApiError> {

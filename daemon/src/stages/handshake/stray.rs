@@ -4,22 +4,22 @@ use lockstep_proto::bridge::{
     ApiError, Expected, Outcome, ProjectResponse, RefCommand, RefTransactionRequest, Refusal, RefusalCode,
 };
 use lockstep_proto::gerrit::{Stray, StrayEnd, StrayRequest};
-use lockstep_proto::{ProjectKey, ProjectName, TxnId};
+use lockstep_proto::{ProjectKey, ProjectName};
 
-use super::{Denied, HandshakeStage, unavailable};
+use super::{Denied, HandshakeStage};
 
 impl HandshakeStage {
     /// Ends a stray. A stray that is gone already may have been ended by an earlier try of the same request.
     pub(super) async fn end(&self, project: &ProjectName, request: StrayRequest) -> Result<ProjectResponse, ApiError> {
         let StrayRequest { request_id, stray, end } = request;
-        let Some(key) = self.materializer.versions.project_key(project).map_err(unavailable)? else {
+        let Some(key) = self.materializer.versions.project_key(project).map_err(ApiError::unavailable)? else {
             return Ok(refused(format!("there is no project {project}; check its name")));
         };
-        if !self.materializer.strays(project).await.map_err(unavailable)?.contains(&stray) {
+        if !self.materializer.strays(project).await.map_err(ApiError::unavailable)?.contains(&stray) {
             return self.ended_before(&key, &stray, end);
         }
         let apart = self.is_apart(&key, &stray).await.map_err(|shut| match shut {
-            Denied::Refused(why) | Denied::NotNow(why) => unavailable(why),
+            Denied::Refused(why) | Denied::NotNow(why) => ApiError::unavailable(why),
         })?;
         if apart {
             return Ok(refused(format!(
@@ -36,17 +36,17 @@ impl HandshakeStage {
                 other => return Ok(other),
             },
         };
-        self.materializer.forget_stray(project, &stray).await.map_err(unavailable)?;
-        Ok(done(txn))
+        self.materializer.forget_stray(project, &stray).await.map_err(ApiError::unavailable)?;
+        Ok(ProjectResponse::committed(txn))
     }
 
     /// The answer for a stray that is not there: committed when the wanted end has come already, refused otherwise.
     fn ended_before(&self, key: &ProjectKey, stray: &Stray, end: StrayEnd) -> Result<ProjectResponse, ApiError> {
         let now = self.value(key, &stray.name).map_err(|shut| match shut {
-            Denied::Refused(why) | Denied::NotNow(why) => unavailable(why),
+            Denied::Refused(why) | Denied::NotNow(why) => ApiError::unavailable(why),
         })?;
         if end == StrayEnd::Discard || now == Some(stray.value) {
-            return Ok(done(None));
+            return Ok(ProjectResponse::committed(None));
         }
         Ok(refused(format!(
             "{} has no stray at {}; `lockstep stray list PROJECT` shows the strays",
@@ -75,12 +75,6 @@ impl HandshakeStage {
     }
 }
 
-fn done(txn: Option<TxnId>) -> ProjectResponse {
-    ProjectResponse { outcome: Outcome::Committed, txn, refusal: None }
-}
-
 fn refused(message: String) -> ProjectResponse {
-    let code = RefusalCode::Project;
-    let refusal = Refusal { code, message, expected: None, actual: None, caught_up: false, retry: false };
-    ProjectResponse { outcome: Outcome::Refused, txn: None, refusal: Some(refusal) }
+    ProjectResponse::refused(Refusal::new(RefusalCode::Project, false, message))
 }

@@ -11,18 +11,25 @@ use tokio::time::{Instant, sleep};
 
 use crate::seams::refdb::{IncarnationState, RefDb, RefDbError};
 use crate::stages::ports::{Barrier, BarrierError};
+use crate::state::context::NodeContext;
 
 /// The barrier by means of the refdb: asks its registry of nodes and incarnations until the barrier is passed.
 pub struct RegistryBarrier {
     /// The refdb with the registry.
-    pub refdb: RefDb,
+    refdb: RefDb,
     /// Makes this node write its own low-water marks at once.
-    pub nudge: Arc<Notify>,
+    nudge: Arc<Notify>,
     /// Maximum time to wait.
-    pub patience: Duration,
+    patience: Duration,
 }
 
 impl RegistryBarrier {
+    /// Creates a barrier that waits no longer than `patience`. `nudge` makes this node write its low-water marks at once.
+    #[must_use]
+    pub fn new(context: &NodeContext, nudge: Arc<Notify>, patience: Duration) -> Self {
+        Self { refdb: context.refdb.clone(), nudge, patience }
+    }
+
     /// The nodes that have an incarnation that is not drained, and whose low-water mark has not passed the transaction.
     /// A frozen incarnation counts, because late copies of its writes may still land.
     async fn waiting_for(&self, txn: &TxnId) -> Result<Vec<NodeId>, RefDbError> {
@@ -67,16 +74,15 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::seams::refdb::memory::MemoryRefDb;
-    use crate::seams::refdb::{IncarnationRecord, NodeRecord, Role};
+    use crate::seams::refdb::{IncarnationRecord, NodeRecord};
 
     /// A node with an open incarnation, and a transaction of another node that it has not applied.
     async fn world() -> (RefDb, RegistryBarrier, IncarnationRecord, TxnId) {
-        let refdb = MemoryRefDb::new().refdb();
-        let site = refdb.registry.enroll_site(&"s".parse().unwrap(), Role::Active).await.unwrap().site;
+        let context = NodeContext::in_memory();
+        let (refdb, record) = (context.refdb.clone(), context.open_incarnation().await);
         let node = NodeRecord {
-            node: "n".parse().unwrap(),
-            site: site.clone(),
+            node: context.node.clone(),
+            site: context.site.clone(),
             volume: "v".into(),
             starts: 1,
             beat: 1,
@@ -84,18 +90,7 @@ mod tests {
             low_water: BTreeMap::new(),
         };
         refdb.registry.put_node(&node, None).await.unwrap();
-        let record = IncarnationRecord {
-            id: "n.1".parse().unwrap(),
-            site,
-            epoch: 1,
-            state: IncarnationState::Open,
-            window: 8,
-            settled: vec![Seq(0)],
-            published: vec![Seq(0)],
-        };
-        refdb.registry.open_incarnation(&record).await.unwrap();
-        let patience = Duration::from_secs(1);
-        let barrier = RegistryBarrier { refdb: refdb.clone(), nudge: Arc::default(), patience };
+        let barrier = RegistryBarrier::new(&context, Arc::default(), Duration::from_secs(1));
         (refdb, barrier, record, "m.1.0.4.00000000000000aa".parse().unwrap())
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use lockstep_proto::{IncarnationId, Lane, Seq, SiteId, Slot};
+use lockstep_proto::{IncarnationId, LaneId, Seq, SiteId, Slot};
 
 use crate::base::backoff::Backoff;
 use crate::base::clock::Entropy;
@@ -17,6 +17,7 @@ use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::seams::eventlog::EventLog;
 use crate::seams::eventlog::deliver::{append_all, record};
 use crate::seams::refdb::{IncarnationRecord, IncarnationState, RefDb, RefDbError, SlotState};
+use crate::state::context::NodeContext;
 
 /// Number of lanes that are drained concurrently.
 const LANES: usize = 8;
@@ -33,16 +34,23 @@ const RECORDS: usize = 100;
 #[derive(Clone)]
 pub struct Drainer {
     /// The refdb with the incarnations and their slots.
-    pub refdb: RefDb,
+    refdb: RefDb,
     /// The event log that receives the committed slots.
-    pub eventlog: Arc<dyn EventLog>,
+    eventlog: Arc<dyn EventLog>,
     /// Randomness for the jitter of retries.
-    pub entropy: Arc<dyn Entropy>,
+    entropy: Arc<dyn Entropy>,
     /// Defects that a test has switched on.
-    pub bugs: InjectedBugs,
+    bugs: InjectedBugs,
 }
 
 impl Drainer {
+    /// Creates a drainer.
+    #[must_use]
+    pub fn new(context: &NodeContext) -> Self {
+        let NodeContext { refdb, eventlog, entropy, bugs, .. } = context.clone();
+        Self { refdb, eventlog, entropy, bugs }
+    }
+
     /// Drains one incarnation of a site. Retries until it succeeds or the caller drops the future.
     ///
     /// # Errors
@@ -67,16 +75,24 @@ impl Drainer {
             return Ok(());
         }
         crate::base::faults::failpoint::reach("drain.frozen");
-        let lanes = (0..frozen.settled.len()).map(|lane| self.drain_lane(&frozen, lane));
+        let marks = frozen.settled.iter().zip(&frozen.published);
+        let lanes = frozen
+            .id
+            .lanes(marks)
+            .map(|(lane, (settled, published))| self.drain_lane(&frozen, lane, settled.0, published.0));
         let published: Vec<Seq> = stream::iter(lanes.collect::<Vec<_>>()).buffered(LANES).try_collect().await?;
         self.refdb.registry.drained(site, id, &published).await
     }
 
     /// Poisons the empty slots of one lane and publishes the committed ones. Answers the slot behind its last one.
-    async fn drain_lane(&self, frozen: &IncarnationRecord, lane: usize) -> Result<Seq, RefDbError> {
-        let id = frozen.id.lane(Lane(u8::try_from(lane).unwrap_or(u8::MAX)));
-        let (settled, published) = (frozen.settled[lane].0, frozen.published[lane].0);
-        let slots = (published..settled + frozen.window).map(|seq| self.look(id.slot(Seq(seq)), seq < settled));
+    async fn drain_lane(
+        &self,
+        frozen: &IncarnationRecord,
+        lane: LaneId,
+        settled: u64,
+        published: u64,
+    ) -> Result<Seq, RefDbError> {
+        let slots = (published..settled + frozen.window).map(|seq| self.look(lane.slot(Seq(seq)), seq < settled));
         let mut states = pin!(stream::iter(slots).buffered(SLOTS));
         let mut waiting = Vec::new();
         while let Some(state) = states.next().await {

@@ -8,12 +8,14 @@ use lockstep_proto::{NodeId, SiteId};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::drain::Drainer;
 use super::lease::Leases;
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
 use crate::seams::refdb::{IncarnationState, NodeAnswer, NodeRecord, RefDb, RefDbError};
+use crate::state::context::{NodeContext, NodeState};
 use crate::state::low_water::LowWater;
 
 /// Times of membership.
@@ -48,33 +50,48 @@ enum MemberError {
 /// The membership of one node, with its record in the refdb.
 pub struct Member {
     /// The site of this node.
-    pub site: SiteId,
+    site: SiteId,
     /// The name of this node.
-    pub node: NodeId,
+    node: NodeId,
     /// The refdb with the registry of nodes and incarnations.
-    pub refdb: RefDb,
+    refdb: RefDb,
     /// The low-water marks of this node.
-    pub low_water: Arc<LowWater>,
+    low_water: Arc<LowWater>,
     /// Drains adopted incarnations.
-    pub drainer: Drainer,
+    drainer: Drainer,
     /// The node's record as it was last written.
-    pub record: Mutex<NodeRecord>,
-    /// Called when another process has changed this node's record: the node was expelled, or its volume is used
+    record: Mutex<NodeRecord>,
+    /// Cancelled when another process has changed this node's record: the node was expelled, or its volume is used
     /// elsewhere.
-    pub fenced: Arc<dyn Fn() + Send + Sync>,
+    fenced: CancellationToken,
     /// Receives failures.
-    pub observer: Arc<dyn Observer>,
+    observer: Arc<dyn Observer>,
     /// Makes the node write a heartbeat at once.
-    pub nudge: Arc<Notify>,
+    nudge: Arc<Notify>,
     /// Times of heartbeats, leases and retention.
-    pub limits: MemberLimits,
+    limits: MemberLimits,
     /// Defects that a test has switched on.
-    pub bugs: InjectedBugs,
+    bugs: InjectedBugs,
 }
 
 impl Member {
+    /// Creates the membership of a node whose record was just written. `nudge` makes it write a heartbeat at once.
+    #[must_use]
+    pub fn new(
+        context: &NodeContext,
+        state: &NodeState,
+        drainer: Drainer,
+        record: NodeRecord,
+        nudge: Arc<Notify>,
+        limits: MemberLimits,
+    ) -> Self {
+        let NodeContext { site, node, refdb, observer, fenced, bugs, .. } = context.clone();
+        let (low_water, record) = (Arc::clone(&state.low_water), Mutex::new(record));
+        Self { site, node, refdb, low_water, drainer, record, fenced, observer, nudge, limits, bugs }
+    }
+
     /// Writes heartbeats and watches the other nodes, until the task is aborted.
-    pub async fn run(self: Arc<Self>) {
+    pub async fn run(self) {
         let mut leases = Leases::default();
         let mut retention = Leases::default();
         loop {
@@ -100,7 +117,7 @@ impl Member {
             }
             NodeAnswer::Differs(_) if self.bugs.has(InjectedBug::PausedNodeGoesOn) => Ok(()),
             NodeAnswer::Differs(now) => {
-                (self.fenced)();
+                self.fenced.cancel();
                 Err(MemberError::Fenced(Box::new(now)))
             }
         }

@@ -5,6 +5,7 @@ use lockstep_proto::{Incarnation, IncarnationId, NodeId, Seq, SiteId};
 use super::drain::Drainer;
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::seams::refdb::{IncarnationRecord, IncarnationState, OpenAnswer, RefDb, RefDbError, Role, SiteRecord};
+use crate::state::context::NodeContext;
 use crate::state::journal::JournalLimits;
 
 /// The reason why no incarnation was opened.
@@ -21,20 +22,27 @@ pub enum OpenError {
 /// Opens incarnations of one node.
 pub struct IncarnationOpener {
     /// The site of the node.
-    pub site: SiteId,
+    site: SiteId,
     /// The name of the node.
-    pub node: NodeId,
+    node: NodeId,
     /// The refdb with the registry of incarnations.
-    pub refdb: RefDb,
+    refdb: RefDb,
     /// Drains earlier incarnations.
-    pub drainer: Drainer,
+    drainer: Drainer,
     /// The number of lanes, and the window, of a new incarnation.
-    pub limits: JournalLimits,
+    limits: JournalLimits,
     /// Defects that a test has switched on.
-    pub bugs: InjectedBugs,
+    bugs: InjectedBugs,
 }
 
 impl IncarnationOpener {
+    /// Creates an opener, which drains earlier incarnations first.
+    #[must_use]
+    pub fn new(context: &NodeContext, drainer: Drainer, limits: JournalLimits) -> Self {
+        let NodeContext { site, node, refdb, bugs, .. } = context.clone();
+        Self { site, node, refdb, drainer, limits, bugs }
+    }
+
     /// Drains this node's earlier incarnations, then opens a new one.
     ///
     /// # Errors

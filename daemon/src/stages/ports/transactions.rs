@@ -8,10 +8,13 @@ use lockstep_proto::bridge::{
 use lockstep_proto::{ProjectName, TxnId};
 
 /// Commits the bridge's requests. The work goes on when the caller drops the future.
+///
+/// Requests are well-formed: counts and lengths keep `lockstep_proto::limits`, and a batch names each ref once. The API
+/// checks this for requests from outside. Stages that submit batches of their own build them so.
 #[async_trait]
 pub trait Transactions: Send + Sync {
-    /// Commits a batch and moves its refs. An [`ApiError`] means that the batch was not tried, because it is malformed
-    /// or this node cannot take it now. Every other outcome is a verdict in the response.
+    /// Commits a batch and moves its refs. An [`ApiError`] means that the batch was not tried, because two of its names
+    /// exclude each other or this node cannot take it now. Every other outcome is a verdict in the response.
     async fn submit(
         &self,
         project: &ProjectName,

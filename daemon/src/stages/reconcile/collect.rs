@@ -7,14 +7,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_proto::{Lane, LaneId, Pack, Seq, SiteId, Slot, Transaction};
+use lockstep_proto::{LaneId, Pack, Seq, SiteId, Slot, Transaction};
 use tokio::time::sleep;
 
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
 use crate::seams::blob::BlobStore;
 use crate::seams::refdb::staged::StagedRefs;
-use crate::seams::refdb::{IncarnationRecord, IncarnationState, NodeRecord, RefDb, RefDbError, SlotState};
+use crate::seams::refdb::{IncarnationState, NodeRecord, RefDb, RefDbError, SlotState};
+use crate::state::context::NodeContext;
 
 /// Slots that are collected in one call of the refdb.
 const BATCH: u64 = 100;
@@ -22,22 +23,29 @@ const BATCH: u64 = 100;
 /// Collects the journals of one site.
 pub struct Collector {
     /// The site whose journals are collected.
-    pub site: SiteId,
+    site: SiteId,
     /// The refdb, which has the nodes' low-water marks and the journals.
-    pub refdb: RefDb,
+    refdb: RefDb,
     /// Its refs, to finish the flips of a transaction before its slot goes.
-    pub staged: Arc<StagedRefs>,
+    staged: Arc<StagedRefs>,
     /// The store of packs, which are deleted with their slots.
-    pub blobs: Arc<dyn BlobStore>,
+    blobs: Arc<dyn BlobStore>,
     /// Receives every failure.
-    pub observer: Arc<dyn Observer>,
+    observer: Arc<dyn Observer>,
     /// The pause between two runs.
-    pub pace: Duration,
+    pace: Duration,
     /// The injected bugs that a test switched on.
-    pub bugs: InjectedBugs,
+    bugs: InjectedBugs,
 }
 
 impl Collector {
+    /// Creates the collector of this node's site. `staged` are the refs of the node's refdb.
+    #[must_use]
+    pub fn new(context: &NodeContext, staged: Arc<StagedRefs>, pace: Duration) -> Self {
+        let NodeContext { site, refdb, blobs, observer, bugs, .. } = context.clone();
+        Self { site, refdb, staged, blobs, observer, pace, bugs }
+    }
+
     /// Collects periodically, until the task is aborted.
     pub async fn run(self) {
         loop {
@@ -54,10 +62,10 @@ impl Collector {
         let mut over = Vec::new();
         for incarnation in self.refdb.registry.incarnations(&self.site).await? {
             let mut empty = incarnation.state == IncarnationState::Drained;
-            for lane in 0..incarnation.published.len() {
-                let until = self.limit(&incarnation, lane, &nodes);
-                self.collect_lane(&incarnation, lane, until).await?;
-                empty &= until == incarnation.published[lane];
+            for (lane, published) in incarnation.id.lanes(&incarnation.published) {
+                let until = self.limit(&lane, *published, &nodes);
+                self.collect_lane(&lane, until).await?;
+                empty &= until == *published;
             }
             if empty {
                 over.push(incarnation.id);
@@ -68,20 +76,18 @@ impl Collector {
 
     /// The position below which every slot of the lane is in the event log and applied at every node that is not
     /// expelled.
-    fn limit(&self, incarnation: &IncarnationRecord, lane: usize, nodes: &[NodeRecord]) -> Seq {
-        let id = lane_id(incarnation, lane);
+    fn limit(&self, lane: &LaneId, published: Seq, nodes: &[NodeRecord]) -> Seq {
         let marks =
-            nodes.iter().filter(|node| !node.expelled).map(|node| node.low_water.get(&id).copied().unwrap_or(Seq(0)));
+            nodes.iter().filter(|node| !node.expelled).map(|node| node.low_water.get(lane).copied().unwrap_or(Seq(0)));
         let lowest = if self.bugs.has(InjectedBug::CollectBelowSlowNode) { marks.max() } else { marks.min() };
-        lowest.unwrap_or(Seq(0)).min(incarnation.published[lane])
+        lowest.unwrap_or(Seq(0)).min(published)
     }
 
-    async fn collect_lane(&self, incarnation: &IncarnationRecord, lane: usize, until: Seq) -> Result<(), RefDbError> {
-        let id = lane_id(incarnation, lane);
-        let mut from = self.first_left(&id, until).await?.0;
+    async fn collect_lane(&self, lane: &LaneId, until: Seq) -> Result<(), RefDbError> {
+        let mut from = self.first_left(lane, until).await?.0;
         while from < until.0 {
             let to = (from + BATCH).min(until.0);
-            let slots: Vec<Slot> = (from..to).map(|seq| id.slot(Seq(seq))).collect();
+            let slots: Vec<Slot> = (from..to).map(|seq| lane.slot(Seq(seq))).collect();
             for slot in &slots {
                 self.let_go(slot).await?;
             }
@@ -117,8 +123,4 @@ impl Collector {
         }
         Ok(())
     }
-}
-
-fn lane_id(incarnation: &IncarnationRecord, lane: usize) -> LaneId {
-    incarnation.id.lane(Lane(u8::try_from(lane).unwrap_or(u8::MAX)))
 }

@@ -16,6 +16,7 @@ use tokio::time::sleep;
 use crate::base::observer::Observer;
 use crate::seams::git::{GitError, Repositories};
 use crate::seams::refdb::{IncarnationRecord, RefDb, RefDbError, SlotState};
+use crate::state::context::NodeContext;
 
 /// Projects per page, when the list of projects is read.
 const PAGE: usize = 1_000;
@@ -34,16 +35,23 @@ enum ReleaseError {
 /// The releaser of one node.
 pub struct Releaser {
     /// The refdb, which has the projects, the incarnations and the journal.
-    pub refdb: RefDb,
+    refdb: RefDb,
     /// The repositories that keep the values.
-    pub repositories: Arc<dyn Repositories>,
+    repositories: Arc<dyn Repositories>,
     /// Receives every failure.
-    pub observer: Arc<dyn Observer>,
+    observer: Arc<dyn Observer>,
     /// The pause between two runs.
-    pub pace: Duration,
+    pace: Duration,
 }
 
 impl Releaser {
+    /// Creates a releaser.
+    #[must_use]
+    pub fn new(context: &NodeContext, pace: Duration) -> Self {
+        let NodeContext { refdb, repositories, observer, .. } = context.clone();
+        Self { refdb, repositories, observer, pace }
+    }
+
     /// Releases values periodically, until the task is aborted.
     pub async fn run(self) {
         loop {
@@ -104,7 +112,7 @@ impl Releaser {
         known: &BTreeMap<IncarnationId, IncarnationRecord>,
     ) -> Result<bool, RefDbError> {
         let Some(incarnation) = known.get(&slot.lane.incarnation) else { return Ok(true) };
-        let published = incarnation.published.get(usize::from(slot.lane.lane.0)).copied().unwrap_or_default();
+        let published = incarnation.published.get(slot.lane.lane.index()).copied().unwrap_or_default();
         Ok(slot.seq < published && self.refdb.journal.slot(slot).await? == SlotState::Empty)
     }
 }
@@ -120,52 +128,33 @@ mod tests {
 
     use super::*;
     use crate::base::faults::injected_bug::InjectedBugs;
-    use crate::base::observer::Nobody;
     use crate::seams::git::model::ModelRepositories;
-    use crate::seams::refdb::memory::MemoryRefDb;
-    use crate::seams::refdb::{IncarnationState, Role};
 
-    const LABELS: [&str; 2] = ["n-0.1.0.3.00000000000000aa-0", "n-0.1.0.7.00000000000000bb-j2"];
+    const LABELS: [&str; 2] = ["n.1.0.3.00000000000000aa-0", "n.1.0.7.00000000000000bb-j2"];
 
-    async fn world() -> (RefDb, ModelRepositories, ProjectName, Oid) {
-        let (refdb, repositories) = (MemoryRefDb::new().refdb(), ModelRepositories::new(InjectedBugs::default()));
+    async fn world() -> (NodeContext, ModelRepositories, ProjectName, Oid) {
+        let repositories = ModelRepositories::new(InjectedBugs::default());
         let project: ProjectName = "p".parse().unwrap();
         repositories.create(&project, &"refs/heads/main".parse().unwrap()).await.unwrap();
         let oid = repositories.add_object(&project, &[], 1);
         let keep = LABELS.map(|label| (label.to_owned(), oid));
         repositories.move_refs(&project, &[], &keep).await.unwrap();
-        let site = "s".parse().unwrap();
-        refdb.registry.enroll_site(&site, Role::Active).await.unwrap();
-        let record = IncarnationRecord {
-            id: "n-0.1".parse().unwrap(),
-            site,
-            epoch: 1,
-            state: IncarnationState::Open,
-            window: 8,
-            settled: vec![Seq(0)],
-            published: vec![Seq(0)],
-        };
-        refdb.registry.open_incarnation(&record).await.unwrap();
-        (refdb, repositories, project, oid)
+        let context = NodeContext { repositories: Arc::new(repositories.clone()), ..NodeContext::in_memory() };
+        (context, repositories, project, oid)
     }
 
-    fn releaser(refdb: &RefDb, repositories: &ModelRepositories) -> Releaser {
-        Releaser {
-            refdb: refdb.clone(),
-            repositories: Arc::new(repositories.clone()),
-            observer: Arc::new(Nobody),
-            pace: Duration::from_secs(1),
-        }
+    fn releaser(context: &NodeContext) -> Releaser {
+        Releaser::new(context, Duration::from_secs(1))
     }
 
     #[tokio::test]
     async fn a_value_is_kept_until_its_slot_is_collected() {
-        let (refdb, repositories, project, _) = world().await;
-        let releaser = releaser(&refdb, &repositories);
-        let (site, id) = ("s".parse().unwrap(), "n-0.1".parse().unwrap());
+        let (context, repositories, project, _) = world().await;
+        let (releaser, refdb) = (releaser(&context), &context.refdb);
+        let IncarnationRecord { site, id, .. } = context.open_incarnation().await;
         releaser.release_of(&project).await.unwrap();
         assert_eq!(repositories.kept(&project).len(), 2, "an empty slot above the published mark may still be taken");
-        refdb.journal.poison(&"n-0.1.0.3".parse().unwrap()).await.unwrap();
+        refdb.journal.poison(&"n.1.0.3".parse().unwrap()).await.unwrap();
         refdb.registry.mark(&site, &id, &[Seq(5)], &[Seq(5)]).await.unwrap();
         releaser.release_of(&project).await.unwrap();
         assert_eq!(repositories.kept(&project).len(), 2, "an occupied slot is not collected");
@@ -177,9 +166,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_forgotten_incarnation_ended_is_released_and_other_labels_stay() {
-        let (_, repositories, project, oid) = world().await;
+        let (context, repositories, project, oid) = world().await;
         repositories.move_refs(&project, &[], &[("by-hand".to_owned(), oid)]).await.unwrap();
-        releaser(&MemoryRefDb::new().refdb(), &repositories).release_of(&project).await.unwrap();
+        releaser(&context).release_of(&project).await.unwrap();
         let left: Vec<String> = repositories.kept(&project).into_keys().collect();
         assert_eq!(left, ["by-hand"]);
     }

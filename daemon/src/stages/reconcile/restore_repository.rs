@@ -17,6 +17,7 @@ use crate::seams::git::{GitError, Repositories};
 use crate::seams::refdb::{RefDb, RefDbError};
 use crate::seams::volume::{NodeStore, StoreError, VolumeFacts};
 use crate::stages::ports::{CatchUp, CatchUpError};
+use crate::state::context::{NodeContext, NodeState};
 use crate::state::durability::Durability;
 use crate::state::version_map::VersionMap;
 
@@ -48,24 +49,32 @@ enum RestoreError {
 /// The repository restorer of one node.
 pub struct RepositoryRestorer {
     /// The refdb, which tells whether a project still lives.
-    pub refdb: RefDb,
+    refdb: RefDb,
     /// The version map, which has the projects that this node knows.
-    pub versions: Arc<VersionMap>,
+    versions: Arc<VersionMap>,
     /// The repositories of this node.
-    pub repositories: Arc<dyn Repositories>,
+    repositories: Arc<dyn Repositories>,
     /// Has the note of restorations in progress.
-    pub store: Arc<dyn NodeStore>,
+    store: Arc<dyn NodeStore>,
     /// Makes that note durable.
-    pub durability: Durability,
+    durability: Durability,
     /// Restores a repository, with refs and objects.
-    pub catch_up: Arc<dyn CatchUp>,
+    catch_up: Arc<dyn CatchUp>,
     /// Receives every failure.
-    pub observer: Arc<dyn Observer>,
+    observer: Arc<dyn Observer>,
     /// The pause between two runs.
-    pub pace: Duration,
+    pace: Duration,
 }
 
 impl RepositoryRestorer {
+    /// Creates a restorer that restores through `catch_up`.
+    #[must_use]
+    pub fn new(context: &NodeContext, state: &NodeState, catch_up: Arc<dyn CatchUp>, pace: Duration) -> Self {
+        let NodeContext { refdb, repositories, store, observer, .. } = context.clone();
+        let NodeState { versions, durability, .. } = state.clone();
+        Self { refdb, versions, repositories, store, durability, catch_up, observer, pace }
+    }
+
     /// Looks for missing repositories periodically, until the task is aborted.
     pub async fn run(self) {
         let mut gone_before = BTreeSet::new();
@@ -109,7 +118,7 @@ impl RepositoryRestorer {
     }
 
     async fn restore_repository(&self, name: &ProjectName) -> Result<(), RestoreError> {
-        let any = ProjectKey { name: name.clone(), incarnation: 0 };
+        let any = ProjectKey::of_name(name);
         let read = self.refdb.refs.read(&any, &[RefKey::State]).await?;
         let state = read.into_iter().flatten().next().map(|item| item.value);
         let Some(RefValue::State(state)) = state else { return Ok(()) };

@@ -7,12 +7,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_proto::{IncarnationId, Lane, Seq, Slot, Transaction};
+use lockstep_proto::{IncarnationId, Slot, Transaction};
 use tokio::time::sleep;
 
 use crate::base::observer::Observer;
 use crate::seams::refdb::{IncarnationRecord, RefDb, RefDbError, SlotState};
 use crate::stages::ports::Sink;
+use crate::state::context::{NodeContext, NodeState};
 use crate::state::durability::Durability;
 use crate::state::low_water::LowWater;
 
@@ -22,20 +23,28 @@ const MOST: usize = 256;
 /// The sweeper of one node.
 pub struct Sweeper {
     /// The refdb, which has the incarnations' published marks and the journal.
-    pub refdb: RefDb,
+    refdb: RefDb,
     /// Knows which slots are done here.
-    pub low_water: Arc<LowWater>,
+    low_water: Arc<LowWater>,
     /// Makes it durable that the lanes of removed incarnations are forgotten.
-    pub durability: Durability,
+    durability: Durability,
     /// Takes the transactions that were not seen.
-    pub sink: Arc<dyn Sink>,
+    sink: Arc<dyn Sink>,
     /// Receives every failure.
-    pub observer: Arc<dyn Observer>,
+    observer: Arc<dyn Observer>,
     /// The pause between two sweeps.
-    pub pace: Duration,
+    pace: Duration,
 }
 
 impl Sweeper {
+    /// Creates a sweeper that hands the transactions that were not seen to `sink`.
+    #[must_use]
+    pub fn new(context: &NodeContext, state: &NodeState, sink: Arc<dyn Sink>, pace: Duration) -> Self {
+        let NodeContext { refdb, observer, .. } = context.clone();
+        let NodeState { low_water, durability, .. } = state.clone();
+        Self { refdb, low_water, durability, sink, observer, pace }
+    }
+
     /// Sweeps periodically, until the task is aborted.
     pub async fn run(self) {
         let mut open_before = BTreeSet::new();
@@ -72,12 +81,8 @@ impl Sweeper {
 
     /// The slots of an incarnation that are published and not done here.
     fn gaps(&self, incarnation: &IncarnationRecord) -> Vec<Slot> {
-        let lanes = incarnation.published.iter().enumerate();
-        let gaps = lanes.flat_map(|(lane, published): (usize, &Seq)| {
-            let lane = incarnation.id.lane(Lane(u8::try_from(lane).unwrap_or(u8::MAX)));
-            self.low_water.gaps(&lane, *published, MOST)
-        });
-        gaps.collect()
+        let lanes = incarnation.id.lanes(&incarnation.published);
+        lanes.flat_map(|(lane, published)| self.low_water.gaps(&lane, *published, MOST)).collect()
     }
 
     /// Reads one slot from the journal, and notes it as done or hands its transaction to the apply stage.

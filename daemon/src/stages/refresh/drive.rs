@@ -48,7 +48,7 @@ impl Session {
 impl Refresh {
     /// Takes due tasks and has this Gerrit do them, until the node ends.
     pub async fn drive(self: Arc<Self>, gerrit: Arc<dyn Gerrit>) {
-        let mut backoff = Backoff::new(Arc::clone(&self.parts.entropy), PAUSES.0, PAUSES.1);
+        let mut backoff = Backoff::new(Arc::clone(&self.entropy), PAUSES.0, PAUSES.1);
         let mut session = Session::default();
         loop {
             let _ = session.goes_on(gerrit.as_ref()).await;

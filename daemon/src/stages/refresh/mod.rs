@@ -41,8 +41,9 @@ use crate::base::backoff::Backoff;
 use crate::base::clock::{Clock, Entropy};
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
-use crate::seams::volume::{Changes, Difference, NodeStore, RefRecord, StoreError};
-use crate::stages::ports::Refreshes;
+use crate::seams::volume::{Changes, Difference, RefRecord, StoreError};
+use crate::stages::ports::{Refreshed, Refreshes};
+use crate::state::context::{NodeContext, NodeState};
 use crate::state::durability::Remember;
 use crate::state::gerrit_session::{Sessions, ending};
 use crate::state::version_map::{Follow, Mover};
@@ -84,26 +85,15 @@ fn all_users() -> ProjectName {
     "All-Users".parse().expect("the name is well-formed")
 }
 
-/// Dependencies of the refresh stage.
-pub struct RefreshDependencies {
-    /// The durable store of the refresh marks.
-    pub store: Arc<dyn NodeStore>,
-    /// Wall-clock time, for the times that the status shows.
-    pub clock: Arc<dyn Clock>,
-    /// Randomness for the jitter of pauses.
-    pub entropy: Arc<dyn Entropy>,
-    /// Receives failures and the counts of finished tasks.
-    pub observer: Arc<dyn Observer>,
-    /// Cancelled when the node ends. Calls that wait for tasks then end with an error.
-    pub ended: CancellationToken,
-    /// Defects that a test has switched on.
-    pub bugs: InjectedBugs,
-}
-
 /// The refresh stage of one node.
 pub struct Refresh {
     settings: RefreshSettings,
-    parts: RefreshDependencies,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    observer: Arc<dyn Observer>,
+    /// Cancelled when the node ends. Calls that wait for tasks then end with an error.
+    ended: CancellationToken,
+    bugs: InjectedBugs,
     inner: Mutex<Inner>,
     /// A counter that rises when a subject is marked and when Gerrit reports tasks.
     news: watch::Sender<u64>,
@@ -118,20 +108,25 @@ struct Inner {
 }
 
 impl Refresh {
-    /// Loads the refresh marks that earlier starts of the node left in the store.
+    /// Loads the refresh marks that earlier starts of the node left in the store, and follows the moves of refs.
     ///
     /// # Errors
     /// The store failed.
-    pub fn new(settings: RefreshSettings, parts: RefreshDependencies) -> Result<Self, StoreError> {
-        let generation = parts.store.facts()?.starts << LIFE_BITS;
-        let (marks, forgets_newer) = (parts.store.refresh_marks()?, parts.bugs.has(InjectedBug::AckForgetsNewer));
+    pub fn load(context: &NodeContext, state: &NodeState, settings: RefreshSettings) -> Result<Arc<Self>, StoreError> {
+        let NodeContext { store, clock, entropy, observer, bugs, .. } = context.clone();
+        let generation = store.facts()?.starts << LIFE_BITS;
+        let (marks, forgets_newer) = (store.refresh_marks()?, bugs.has(InjectedBug::AckForgetsNewer));
         let mut limits = settings.queue;
-        if parts.bugs.has(InjectedBug::AckedNotKept) {
+        if bugs.has(InjectedBug::AckedNotKept) {
             limits.keep = Duration::ZERO;
         }
         let queue = Queue::new(limits, generation, marks, Instant::now(), forgets_newer);
         let inner = Inner { queue, sessions: Sessions::default(), done: 0, failed: 0, last: None };
-        Ok(Self { settings, parts, inner: Mutex::new(inner), news: watch::Sender::new(0) })
+        let (inner, news, ended) = (Mutex::new(inner), watch::Sender::new(0), context.tasks.cancelled());
+        let refresh = Arc::new(Self { settings, clock, entropy, observer, ended, bugs, inner, news });
+        state.versions.set_follower(Arc::clone(&refresh) as _);
+        state.durability.add(Arc::clone(&refresh) as _);
+        Ok(refresh)
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -139,7 +134,7 @@ impl Refresh {
     }
 
     fn mark(&self, subject: &Subject, difference: Difference, own: bool) {
-        self.inner().queue.mark(subject, difference, own, Instant::now(), self.parts.clock.now_ms());
+        self.inner().queue.mark(subject, difference, own, Instant::now(), self.clock.now_ms());
         self.news.send_modify(|news| *news += 1);
     }
 
@@ -159,7 +154,7 @@ impl Refresh {
     #[must_use]
     pub fn status(&self) -> RefreshStatus {
         let inner = self.inner();
-        let (figures, now_ms) = (inner.queue.figures(), self.parts.clock.now_ms());
+        let (figures, now_ms) = (inner.queue.figures(), self.clock.now_ms());
         RefreshStatus {
             due: figures.due,
             out: figures.out,
@@ -206,14 +201,14 @@ impl Refresh {
     }
 
     fn report(&self, inner: &mut Inner, failed: &FailedTask) {
-        let entropy = &self.parts.entropy;
+        let entropy = &self.entropy;
         let pause = |failures| Backoff::nth(entropy.as_ref(), PAUSES.0, PAUSES.1, failures);
         let Some(subject) = inner.queue.failed(failed.id, Instant::now(), pause) else { return };
         let why: String = failed.why.chars().take(limits::REFRESH_REASON_BYTES).collect();
         let why = format!("{subject}: {why}");
-        self.parts.observer.failed("refresh", &why);
+        self.observer.failed("refresh", &why);
         inner.failed += 1;
-        inner.last = Some((why, self.parts.clock.now_ms()));
+        inner.last = Some((why, self.clock.now_ms()));
     }
 }
 
@@ -266,7 +261,7 @@ impl Follow for Refresh {
         mover: Mover,
     ) -> Result<(), StoreError> {
         let own = mover == Mover::Own && self.settings.gerrit_commits;
-        if own && self.parts.bugs.has(InjectedBug::OwnNotRefreshed) {
+        if own && self.bugs.has(InjectedBug::OwnNotRefreshed) {
             return Ok(());
         }
         let Some(subject) = subject::of(&project.name, key, &self.settings.all_users) else { return Ok(()) };
@@ -285,6 +280,17 @@ impl Remember for Refresh {
     }
 }
 
+impl Refreshed for Refresh {
+    fn is_refreshed(&self, project: &ProjectName, change: Option<u64>) -> bool {
+        let project = project.clone();
+        match change.map(u32::try_from) {
+            Some(Ok(number)) => !self.is_due(&Subject::Change { project, number }),
+            // A change number above 32 bits has no refs. An event that belongs to no change belongs to the project.
+            Some(Err(_)) | None => !self.is_due(&Subject::ProjectConfig { project }),
+        }
+    }
+}
+
 #[async_trait]
 impl Refreshes for Refresh {
     async fn tasks(&self, request: TasksRequest) -> Result<TasksResponse, ApiError> {
@@ -298,13 +304,13 @@ impl Refreshes for Refresh {
             if !response.tasks.is_empty() || Instant::now() >= deadline {
                 return Ok(response);
             }
-            if self.parts.ended.is_cancelled() {
+            if self.ended.is_cancelled() {
                 return Err(ending());
             }
             let until = next.map_or(deadline, |next| next.min(deadline));
             tokio::select! {
                 biased;
-                () = self.parts.ended.cancelled() => {}
+                () = self.ended.cancelled() => {}
                 // This never fails: the sender lives as long as `self`.
                 _ = news.changed() => {}
                 () = sleep_until(until) => {}
@@ -329,7 +335,7 @@ impl Refreshes for Refresh {
             for failed in &request.failed {
                 self.report(&mut inner, failed);
             }
-            self.parts.observer.refreshed(inner.done - before.0, inner.failed - before.1);
+            self.observer.refreshed(inner.done - before.0, inner.failed - before.1);
         }
         self.news.send_modify(|news| *news += 1);
         Ok(DoneResponse {})

@@ -7,13 +7,11 @@ use lockstep_proto::refresh::{Task, Work};
 use lockstep_proto::{Oid, RefName, TxnId, Version};
 
 use super::*;
-use crate::base::clock::SeededEntropy;
-use crate::base::observer::Nobody;
+use crate::base::tasks::Tasks;
 use crate::seams::gerrit::GerritError;
 use crate::seams::gerrit::recording::RecordingGerrit;
-use crate::seams::git::model::ModelRepositories;
-use crate::seams::volume::VolumeFacts;
 use crate::seams::volume::memory::MemoryStore;
+use crate::seams::volume::{NodeStore, VolumeFacts};
 use crate::state::durability::Durability;
 use crate::state::version_map::VersionMap;
 
@@ -30,31 +28,20 @@ struct Life {
     refresh: Arc<Refresh>,
     versions: Arc<VersionMap>,
     durability: Durability,
-    ended: CancellationToken,
+    tasks: Tasks,
 }
 
 async fn live(store: &MemoryStore, bugs: InjectedBugs) -> Life {
     let starts = store.facts().unwrap().starts + 1;
     let facts = Some(VolumeFacts { starts, ..VolumeFacts::default() });
     store.commit(Changes { facts, ..Changes::default() }).await.unwrap();
-    let shared: Arc<dyn NodeStore> = Arc::new(store.clone());
-    let ended = CancellationToken::new();
-    let parts = RefreshDependencies {
-        store: Arc::clone(&shared),
-        clock: Arc::new(Still),
-        entropy: Arc::new(SeededEntropy::new(1)),
-        observer: Arc::new(Nobody),
-        ended: ended.clone(),
-        bugs,
-    };
-    let refresh = Arc::new(Refresh::new(RefreshSettings::default(), parts).unwrap());
-    let follower: Arc<dyn Follow> = Arc::clone(&refresh) as _;
-    let versions = Arc::new(VersionMap::new(Arc::clone(&shared), bugs).followed(Some(follower)));
-    let (repositories, pace) = (Arc::new(ModelRepositories::new(bugs)), Duration::from_millis(1));
-    let durability = Durability::new(Arc::clone(&versions), repositories, shared, pace, bugs, ended.clone());
-    durability.add(Arc::clone(&refresh) as Arc<dyn Remember>);
+    let (store, clock) = (Arc::new(store.clone()), Arc::new(Still));
+    let context = NodeContext { store, clock, bugs, ..NodeContext::in_memory() };
+    let state = NodeState::load(&context, Duration::from_millis(1)).unwrap();
+    let refresh = Refresh::load(&context, &state, RefreshSettings::default()).unwrap();
+    let NodeState { versions, durability, .. } = state;
     tokio::spawn(durability.clone().run());
-    Life { refresh, versions, durability, ended }
+    Life { refresh, versions, durability, tasks: context.tasks }
 }
 
 impl Life {
@@ -111,7 +98,7 @@ async fn a_node_that_ends_sends_away_who_waits() {
     let life = live(&MemoryStore::default(), InjectedBugs::default()).await;
     let (answer, ()) = tokio::join!(life.ask("one", 30_000), async {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        life.ended.cancel();
+        life.tasks.cancel();
     });
     assert!(answer.is_err_and(|error| error.retry && error.code == RefusalCode::NotServing));
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use lockstep_proto::bridge::{ApiError, CreateProjectRequest, Outcome, ProjectResponse, RefusalCode};
+use lockstep_proto::bridge::{ApiError, CreateProjectRequest, Outcome, ProjectResponse};
 use lockstep_proto::seed::{SeedResponse, SeedStage};
 use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, RefName};
 use tokio::sync::watch;
@@ -12,7 +12,6 @@ use tokio::time::sleep;
 
 use super::Seeder;
 use crate::base::backoff::Backoff;
-use crate::stages::ports::CatchUpError;
 
 /// Number of tries per commit, or per other call.
 pub(super) const TRIES: u32 = 20;
@@ -103,7 +102,7 @@ impl Run {
     /// Creates the project, read-only, unless it exists. Answers its key.
     async fn begin(&self, head: &RefName) -> Result<ProjectKey, Failure> {
         let name = &self.project;
-        self.patiently(async || self.seeder.catch_up.project(name).await.map_err(away)).await?;
+        self.patiently(async || self.seeder.catch_up.project(name).await.map_err(ApiError::unavailable)).await?;
         match self.phase()? {
             Some(ProjectPhase::Active) => {}
             Some(ProjectPhase::ReadOnly) => self.refuse_anothers()?,
@@ -125,8 +124,10 @@ impl Run {
     /// Refuses a project that another node has begun to seed, because this node may have only a part of it: going on
     /// would open that part, or delete the rest.
     fn refuse_anothers(&self) -> Result<(), Failure> {
-        let any = ProjectKey { name: self.project.clone(), incarnation: 0 };
-        let Some(state) = self.seeder.materializer.versions.get(&any, &RefKey::State)? else { return Ok(()) };
+        let Some(state) = self.seeder.materializer.versions.get(&ProjectKey::of_name(&self.project), &RefKey::State)?
+        else {
+            return Ok(());
+        };
         let node = state.txn.slot.lane.incarnation.node;
         if node == self.seeder.node {
             return Ok(());
@@ -175,10 +176,6 @@ impl Run {
     pub(super) fn request_id(&self) -> String {
         format!("seed-{:016x}{:016x}", self.seeder.entropy.next(), self.seeder.entropy.next())
     }
-}
-
-fn away(error: CatchUpError) -> ApiError {
-    ApiError { code: RefusalCode::Unavailable, message: error.to_string(), retry: true }
 }
 
 fn committed(answer: &ProjectResponse) -> Result<(), Failure> {

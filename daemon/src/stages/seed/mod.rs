@@ -38,10 +38,11 @@ use crate::base::clock::Entropy;
 use crate::base::tasks::Tasks;
 use crate::seams::refdb::RefDb;
 use crate::stages::ports::{CatchUp, SeedCommits, Seeding};
+use crate::state::context::{NodeContext, NodeState};
 use crate::state::materialize::Materializer;
 
 /// Number of projects that are filled at the same time. The refs of each of them are in memory.
-pub const PROJECTS: usize = 2;
+const PROJECTS: usize = 2;
 
 /// Sizes and times of the seed stage.
 #[derive(Clone, Copy, Debug)]
@@ -65,35 +66,35 @@ impl Default for SeedLimits {
 #[derive(Clone)]
 pub struct Seeder {
     /// The site of this node.
-    pub site: SiteId,
+    site: SiteId,
     /// The name of this node.
-    pub node: NodeId,
+    node: NodeId,
     /// The refdb, with which the disk is compared.
-    pub refdb: RefDb,
+    refdb: RefDb,
     /// The repositories and the version map.
-    pub materializer: Materializer,
+    materializer: Materializer,
     /// The apply stage, which fetches a project that this node does not know yet.
-    pub catch_up: Arc<dyn CatchUp>,
+    catch_up: Arc<dyn CatchUp>,
     /// The commit stage, which commits to projects that only the seeder may change.
-    pub commits: Arc<dyn SeedCommits>,
+    commits: Arc<dyn SeedCommits>,
     /// Randomness for request ids and the jitter of retries.
-    pub entropy: Arc<dyn Entropy>,
+    entropy: Arc<dyn Entropy>,
     /// Owns the tasks of the jobs.
-    pub tasks: Tasks,
+    tasks: Tasks,
     /// Sizes and times of seeding.
-    pub limits: SeedLimits,
+    limits: SeedLimits,
     /// Permits for the projects that are filled at the same time.
-    pub turns: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
     /// The jobs that run, and the jobs that have ended and whose result nobody has asked for yet.
-    pub jobs: Jobs,
+    jobs: Jobs,
 }
 
 /// The jobs of a node, by project.
-pub type Jobs = Arc<Mutex<BTreeMap<ProjectName, Job>>>;
+type Jobs = Arc<Mutex<BTreeMap<ProjectName, Job>>>;
 
 /// A handle to the seed of one project, for its callers.
 #[derive(Clone, Debug)]
-pub struct Job {
+struct Job {
     progress: watch::Receiver<SeedResponse>,
     alone: Arc<AtomicBool>,
 }
@@ -103,6 +104,21 @@ fn has_ended(progress: &SeedResponse) -> bool {
 }
 
 impl Seeder {
+    /// Creates the stage without jobs. It commits through `commits`.
+    #[must_use]
+    pub fn new(
+        context: &NodeContext,
+        state: &NodeState,
+        catch_up: Arc<dyn CatchUp>,
+        commits: Arc<dyn SeedCommits>,
+        limits: SeedLimits,
+    ) -> Self {
+        let NodeContext { site, node, refdb, entropy, tasks, .. } = context.clone();
+        let (materializer, turns) = (state.materializer.clone(), Arc::new(Semaphore::new(PROJECTS)));
+        let jobs = Jobs::default();
+        Self { site, node, refdb, materializer, catch_up, commits, entropy, tasks, limits, turns, jobs }
+    }
+
     /// The running job of a project, or a new one.
     fn job(&self, project: &ProjectName, alone: bool) -> Job {
         let mut jobs = self.jobs.lock();

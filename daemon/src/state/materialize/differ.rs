@@ -56,7 +56,6 @@ impl Materializer {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use lockstep_proto::{RefValue, Version};
 
@@ -65,8 +64,7 @@ mod tests {
     use crate::seams::git::model::ModelRepositories;
     use crate::seams::git::{RefMove, Repositories};
     use crate::seams::volume::RefRecord;
-    use crate::seams::volume::memory::MemoryStore;
-    use crate::state::version_map::{Mover, VersionMap};
+    use crate::state::version_map::Mover;
 
     #[tokio::test]
     async fn a_ref_that_is_moving_is_not_gone() {
@@ -75,12 +73,8 @@ mod tests {
         let name: RefName = "refs/heads/main".parse().unwrap();
         model.create(&project.name, &name).await.unwrap();
         let value = model.add_object(&project.name, &[], 1);
-        let versions = Arc::new(VersionMap::new(Arc::new(MemoryStore::default()), InjectedBugs::default()));
-        let materializer = Materializer {
-            repositories: Arc::new(model.clone()),
-            versions: Arc::clone(&versions),
-            mover: Mover::Other,
-        };
+        let materializer = Materializer::of_model(&model);
+        let versions = &materializer.versions;
         let txn = "n.1.0.1.00000000000000aa".parse().unwrap();
         let record = RefRecord { version: Version(1), value: RefValue::Oid(value), txn };
 

@@ -77,7 +77,6 @@ impl Materializer {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use lockstep_proto::{ProjectState, Version};
 
@@ -86,8 +85,7 @@ mod tests {
     use crate::seams::git::Repositories;
     use crate::seams::git::model::ModelRepositories;
     use crate::seams::volume::RefRecord;
-    use crate::seams::volume::memory::MemoryStore;
-    use crate::state::version_map::{Mover, VersionMap};
+    use crate::state::version_map::Mover;
 
     const MAIN: &str = "refs/heads/main";
 
@@ -98,12 +96,8 @@ mod tests {
         let name = |text: &str| -> RefName { text.parse().unwrap() };
         model.create(&project.name, &name(MAIN)).await.unwrap();
         let value = model.add_object(&project.name, &[], 1);
-        let versions = Arc::new(VersionMap::new(Arc::new(MemoryStore::default()), InjectedBugs::default()));
-        let materializer = Materializer {
-            repositories: Arc::new(model.clone()),
-            versions: Arc::clone(&versions),
-            mover: Mover::Other,
-        };
+        let materializer = Materializer::of_model(&model);
+        let versions = &materializer.versions;
         let know = |version: u64, key: RefKey, value: RefValue| {
             let record =
                 RefRecord { version: Version(version), value, txn: "n.1.0.1.00000000000000aa".parse().unwrap() };

@@ -301,3 +301,13 @@ pub(crate) fn default_head(project: &ProjectName) -> Result<RefName, GitError> {
         .parse()
         .map_err(|error: lockstep_proto::NameError| GitError::Bad { project: project.clone(), why: error.to_string() })
 }
+
+#[cfg(test)]
+impl Materializer {
+    /// A materializer of these repositories with an empty version map.
+    fn of_model(model: &crate::seams::git::model::ModelRepositories) -> Self {
+        let store = Arc::new(crate::seams::volume::memory::MemoryStore::default());
+        let versions = Arc::new(VersionMap::new(store, Default::default()));
+        Self { repositories: Arc::new(model.clone()), versions, mover: Mover::Other }
+    }
+}

@@ -137,16 +137,15 @@ fn is_there<T>(found: Result<T, GitError>, is_so: impl FnOnce(T) -> bool) -> Res
 mod tests {
     use std::collections::BTreeMap;
 
-    use lockstep_proto::{Command, Pack, RefValue, Version};
+    use lockstep_proto::{Command, RefValue, Version};
 
     use super::*;
     use crate::base::faults::injected_bug::InjectedBugs;
     use crate::seams::git::Repositories;
     use crate::seams::git::model::ModelRepositories;
     use crate::seams::volume::RefRecord;
-    use crate::seams::volume::memory::MemoryStore;
     use crate::state::materialize::OnMismatch;
-    use crate::state::version_map::{Mover, VersionMap};
+    use crate::state::version_map::Mover;
 
     const MAIN: &str = "refs/heads/main";
 
@@ -162,13 +161,10 @@ mod tests {
 
     impl World {
         async fn new() -> Self {
-            let bugs = InjectedBugs::default();
-            let model = ModelRepositories::new(bugs);
+            let model = ModelRepositories::new(InjectedBugs::default());
             let project: ProjectKey = "p#1".parse().unwrap();
             model.create(&project.name, &MAIN.parse().unwrap()).await.unwrap();
-            let versions = Arc::new(VersionMap::new(Arc::new(MemoryStore::default()), bugs));
-            let materializer = Materializer { repositories: Arc::new(model.clone()), versions, mover: Mover::Other };
-            Self { materializer, model, project }
+            Self { materializer: Materializer::of_model(&model), model, project }
         }
 
         /// Adds a new commit, on top of `on` if there is one.
@@ -202,16 +198,8 @@ mod tests {
                     predecessor: (version > 1).then(|| txn(version - 1)),
                 };
                 Arc::new(Transaction {
-                    id: txn(version),
-                    site: "s".parse().unwrap(),
-                    project: self.project.clone(),
-                    committed_at_ms: 0,
                     commands: vec![command],
-                    pack: Pack::Empty,
-                    bases: vec![],
-                    request_id: String::new(),
-                    actor: String::new(),
-                    traceparent: String::new(),
+                    ..Transaction::empty(txn(version), "s".parse().unwrap(), self.project.clone())
                 })
             });
             let all: Vec<_> = all.collect();

@@ -9,7 +9,7 @@ mod locks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use lockstep_proto::{Oid, ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey, RefName, RefValue, Version};
 use parking_lot::{Mutex, MutexGuard};
@@ -55,7 +55,7 @@ pub struct VersionMap {
     store: Arc<dyn NodeStore>,
     overlay: Mutex<Overlay>,
     bugs: InjectedBugs,
-    follower: Option<Arc<dyn Follow>>,
+    follower: OnceLock<Arc<dyn Follow>>,
     moves: broadcast::Sender<(ProjectName, RefKey)>,
     /// The in-process ref locks.
     pub locks: RefLocks,
@@ -100,13 +100,13 @@ impl VersionMap {
     #[must_use]
     pub fn new(store: Arc<dyn NodeStore>, bugs: InjectedBugs) -> Self {
         let moves = broadcast::Sender::new(MOVES);
-        Self { store, overlay: Mutex::default(), bugs, follower: None, moves, locks: RefLocks::default() }
+        Self { store, overlay: Mutex::default(), bugs, follower: OnceLock::new(), moves, locks: RefLocks::default() }
     }
 
-    /// Sets the follower, which is told of every move.
-    #[must_use]
-    pub fn followed(self, follower: Option<Arc<dyn Follow>>) -> Self {
-        Self { follower, ..self }
+    /// Sets the follower, which is told of every later move. Only the first call counts.
+    pub fn set_follower(&self, follower: Arc<dyn Follow>) {
+        // An error means that there is a follower already.
+        let _ = self.follower.set(follower);
     }
 
     /// Subscribes to ref moves. A move is sent once [`VersionMap::get`] returns it. A receiver that falls behind gets
@@ -172,8 +172,7 @@ impl VersionMap {
     /// # Errors
     /// As [`VersionMap::get`].
     pub fn project(&self, name: &ProjectName) -> Result<Option<ProjectState>, StoreError> {
-        let any = ProjectKey { name: name.clone(), incarnation: 0 };
-        Ok(self.get(&any, &RefKey::State)?.and_then(|record| match record.value {
+        Ok(self.get(&ProjectKey::of_name(name), &RefKey::State)?.and_then(|record| match record.value {
             RefValue::State(state) => Some(state),
             RefValue::Absent | RefValue::Oid(_) | RefValue::Symref(_) => None,
         }))
@@ -355,7 +354,7 @@ impl VersionMap {
         now: &RefValue,
         mover: Mover,
     ) -> Result<(), StoreError> {
-        self.follower.as_ref().map_or(Ok(()), |follower| follower.moved(project, key, before, now, mover))
+        self.follower.get().map_or(Ok(()), |follower| follower.moved(project, key, before, now, mover))
     }
 
     /// Records that names have directory marks in the refdb.
@@ -412,7 +411,7 @@ impl VersionMap {
 /// `@state` belongs to the project's name, so its entry is kept under incarnation 0.
 fn scope(project: &ProjectKey, key: &RefKey) -> ProjectKey {
     match key {
-        RefKey::State => ProjectKey { name: project.name.clone(), incarnation: 0 },
+        RefKey::State => ProjectKey::of_name(&project.name),
         RefKey::Head | RefKey::Ref(_) => project.clone(),
     }
 }

@@ -2,7 +2,7 @@
 //! and drained only when nothing can land in its windows.
 
 use lockstep::seams::refdb::{IncarnationRecord, Role};
-use lockstep_proto::{IncarnationId, Lane, Seq};
+use lockstep_proto::{IncarnationId, Seq};
 
 use super::Verdict;
 use crate::sim::facts::Facts;
@@ -28,8 +28,7 @@ pub fn open_incarnation(facts: &Facts, record: &IncarnationRecord) -> Verdict {
 /// marks, so it will not be published.
 pub fn drained(facts: &Facts, id: &IncarnationId, marks: &[Seq]) -> Verdict {
     let Some(record) = facts.incarnations.get(id) else { return Err(format!("{id} was drained, but never opened")) };
-    for (at, settled) in record.settled.iter().enumerate() {
-        let lane = id.lane(Lane(u8::try_from(at).unwrap_or(u8::MAX)));
+    for (at, (lane, settled)) in id.lanes(&record.settled).enumerate() {
         let open = (settled.0..settled.0 + record.window).map(|seq| lane.slot(Seq(seq)));
         if let Some(slot) = open.into_iter().find(|slot| !facts.slots.contains_key(slot)) {
             return Err(format!("{id} is drained, but slot {slot} of its window is empty: a late commit can land"));

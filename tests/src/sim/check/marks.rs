@@ -4,22 +4,17 @@
 use std::collections::BTreeSet;
 
 use lockstep::seams::volume::NodeStore;
-use lockstep_proto::{IncarnationId, Lane, LaneId, Seq, TxnId};
+use lockstep_proto::{IncarnationId, LaneId, Seq, TxnId};
 
 use super::{Verdict, checkpoints};
 use crate::sim::facts::{Facts, Occupant};
-
-fn lanes(id: &IncarnationId, marks: &[Seq]) -> impl Iterator<Item = (LaneId, Seq)> {
-    let lane = move |(at, mark): (usize, &Seq)| (id.lane(Lane(u8::try_from(at).unwrap_or(u8::MAX))), *mark);
-    marks.iter().enumerate().map(lane)
-}
 
 /// Judges settled marks that rise from `before`.
 ///
 /// # Errors
 /// A slot below a mark is empty.
 pub fn settled(facts: &Facts, id: &IncarnationId, before: &[Seq], marks: &[Seq]) -> Verdict {
-    for (at, (lane, mark)) in lanes(id, marks).enumerate() {
+    for (at, (lane, mark)) in id.lanes(marks).enumerate() {
         let from = before.get(at).copied().unwrap_or_default();
         for seq in from.0..mark.0 {
             let slot = lane.slot(Seq(seq));
@@ -42,7 +37,7 @@ pub fn published(
     marks: &[Seq],
     logged: &BTreeSet<TxnId>,
 ) -> Verdict {
-    for (at, (lane, mark)) in lanes(id, marks).enumerate() {
+    for (at, (lane, mark)) in id.lanes(marks).enumerate() {
         let from = before.get(at).copied().unwrap_or_default();
         for seq in from.0..mark.0 {
             let slot = lane.slot(Seq(seq));
@@ -85,8 +80,9 @@ pub fn low_water(facts: &Facts, store: &dyn NodeStore, lane: &LaneId, before: Se
 pub fn lane_behind(facts: &Facts, store: &dyn NodeStore) -> Option<String> {
     let low_water = store.low_water().unwrap_or_default();
     let kept = facts.incarnations.values().filter(|record| !facts.forgotten.contains(&record.id));
-    kept.flat_map(|record| lanes(&record.id, &record.published)).find_map(|(lane, published)| {
+    kept.flat_map(|record| record.id.lanes(&record.published)).find_map(|(lane, published)| {
         let mark = low_water.get(&lane).copied().unwrap_or_default();
-        (mark < published).then(|| format!("the low-water mark of {lane} is {mark}, it is published below {published}"))
+        (mark < *published)
+            .then(|| format!("the low-water mark of {lane} is {mark}, it is published below {published}"))
     })
 }

@@ -73,7 +73,8 @@ fn barrier(facts: &Facts, deletion: &Transaction) -> Verdict {
         let marks = facts.acknowledged.get(node);
         marks.and_then(|marks| marks.get(&closing.lane)).copied().unwrap_or(Seq(0)) > closing.seq
     };
-    let is_older = |record: &&IncarnationRecord| facts.opened.get(&record.id).is_none_or(|opened| *opened <= step.order);
+    let is_older =
+        |record: &&IncarnationRecord| facts.opened.get(&record.id).is_none_or(|opened| *opened <= step.order);
     let open = facts.incarnations.values().filter(|record| record.state != IncarnationState::Drained).filter(is_older);
     match open.into_iter().find(|record| !knows(&record.id.node)) {
         Some(record) => Err(format!("{} deletes {}, but {} may not know it", deletion.id, deletion.project, record.id)),

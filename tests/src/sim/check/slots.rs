@@ -22,7 +22,7 @@ pub fn commit(facts: &Facts, txn: &TxnId) -> Verdict {
     if record.state == IncarnationState::Drained {
         return Err(format!("{txn} was committed by a drained incarnation: fenced, yet it commits"));
     }
-    let Some(settled) = record.settled.get(usize::from(slot.lane.lane.0)) else {
+    let Some(settled) = record.settled.get(slot.lane.lane.index()) else {
         return Err(format!("{txn} is in a lane that its incarnation does not have"));
     };
     if slot.seq.0 >= settled.0 + record.window {

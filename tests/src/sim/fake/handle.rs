@@ -19,7 +19,7 @@ fn response(commands: &[RefCommand], committed: bool) -> RefTransactionResponse 
 }
 
 fn not_here() -> ApiError {
-    ApiError { code: RefusalCode::Invalid, message: "the tiny node cannot".into(), retry: false }
+    ApiError::invalid("the tiny node cannot")
 }
 
 #[async_trait]

@@ -371,8 +371,7 @@ fn recovered(facts: &Facts, local: &mut Local) -> Verdict {
 
 /// The incarnation of a project in a node's version map, if it is not deleted.
 fn here(store: &dyn NodeStore, name: &ProjectName) -> Option<ProjectKey> {
-    let any = ProjectKey { name: name.clone(), incarnation: 0 };
-    match store.reference(&any, &RefKey::State).ok()??.value {
+    match store.reference(&ProjectKey::of_name(name), &RefKey::State).ok()??.value {
         RefValue::State(state) if state.phase != ProjectPhase::Deleted => {
             Some(ProjectKey { name: name.clone(), incarnation: state.incarnation })
         }

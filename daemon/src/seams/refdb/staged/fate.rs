@@ -64,6 +64,6 @@ fn is_below(slot: &Slot, incarnation: &IncarnationRecord) -> bool {
     if incarnation.state == IncarnationState::Drained {
         return true;
     }
-    let settled = incarnation.settled.get(usize::from(slot.lane.lane.0));
+    let settled = incarnation.settled.get(slot.lane.lane.index());
     settled.is_some_and(|settled| slot.seq < *settled)
 }

@@ -49,7 +49,7 @@ impl RefStore for StagedRefs {
             let mut freed = false;
             for (name, item) in found.iter().filter(|(_, item)| item.lock.is_some()) {
                 // The item belongs to the name, so the incarnation does not matter.
-                freed |= self.free(&ProjectKey { name: name.clone(), incarnation: 0 }, &[item]).await?;
+                freed |= self.free(&ProjectKey::of_name(name), &[item]).await?;
             }
             if !freed {
                 return Ok(found);

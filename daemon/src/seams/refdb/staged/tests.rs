@@ -2,7 +2,7 @@
 //! moment.
 
 use bytes::Bytes;
-use lockstep_proto::{Command, Lane, Oid, Pack, RefValue, Seq, SiteId, Slot, Version};
+use lockstep_proto::{Command, Lane, Oid, RefValue, Seq, SiteId, Slot, Version};
 
 use super::*;
 use crate::seams::refdb::memory::MemoryRefDb;
@@ -36,16 +36,8 @@ fn request(seq: u64, refs: std::ops::Range<usize>, items: &[Option<RefItem>], ne
         None => Command { key: key(n), old: RefValue::Absent, new: value(new), version: Version(1), predecessor: None },
     };
     let transaction = Transaction {
-        id: slot(seq).txn(seq + 100),
-        site: site(),
-        project: project(),
-        committed_at_ms: 0,
         commands: refs.map(command).collect(),
-        pack: Pack::Empty,
-        bases: Vec::new(),
-        request_id: "r".into(),
-        actor: String::new(),
-        traceparent: String::new(),
+        ..Transaction::empty(slot(seq).txn(seq + 100), site(), project())
     };
     let encoded: Bytes = transaction.encode();
     CommitRequest { transaction, encoded, directories: Vec::new() }

@@ -1,6 +1,8 @@
 //! Tests of the limits: events that are refused, dropped, forgotten or kept for a later release, and calls at the end
 //! of the node.
 
+use lockstep_proto::bridge::RefusalCode;
+
 use super::*;
 
 #[tokio::test(start_paused = true)]

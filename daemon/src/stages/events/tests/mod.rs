@@ -12,7 +12,6 @@ use super::*;
 use crate::base::clock::SeededEntropy;
 use crate::seams::eventlog::memory::MemoryEventLog;
 use crate::seams::eventlog::{EventLog, Position};
-use crate::seams::git::model::ModelRepositories;
 use crate::seams::volume::memory::MemoryStore;
 use crate::seams::volume::{Mailbox, RefRecord};
 use crate::state::version_map::Mover;
@@ -64,30 +63,20 @@ const META: &str = "refs/changes/12/12/meta";
 
 impl Life {
     fn begin(node: &str, seed: u64, store: &MemoryStore, limits: EventLimits) -> Self {
-        let (shared, bugs): (Arc<dyn NodeStore>, _) = (Arc::new(store.clone()), InjectedBugs::default());
-        let versions = Arc::new(VersionMap::new(Arc::clone(&shared), bugs));
-        let repositories = Arc::new(ModelRepositories::new(bugs));
-        let (pace, failed) = (Duration::from_millis(1), CancellationToken::new());
-        let (of, kept) = (Arc::clone(&versions), Arc::clone(&shared));
-        let durability = Durability::new(of, repositories, kept, pace, bugs, failed);
         let (alarms, index) = (Arc::new(Alarms::default()), Arc::new(Index::default()));
-        let events = Events::load(EventDependencies {
-            site: "s".parse().unwrap(),
+        let context = NodeContext {
             node: node.parse().unwrap(),
-            versions: Arc::clone(&versions),
-            store: shared,
-            durability: durability.clone(),
-            refreshed: Arc::clone(&index) as Arc<dyn Refreshed>,
+            store: Arc::new(store.clone()),
             clock: Arc::new(At(1_000)),
             entropy: Arc::new(SeededEntropy::new(seed)),
             observer: Arc::clone(&alarms) as Arc<dyn Observer>,
-            limits,
-            forwards: true,
-            bugs,
-            ended: CancellationToken::new(),
-        });
+            ..NodeContext::in_memory()
+        };
+        let state = NodeState::load(&context, Duration::from_millis(1)).unwrap();
+        let refreshed = Arc::clone(&index) as Arc<dyn Refreshed>;
+        let events = Events::load(&context, &state, Some(refreshed), Some(limits)).unwrap();
+        let NodeState { versions, durability, .. } = state;
         let steps = tokio::spawn(durability.run());
-        let events = Arc::new(events.unwrap());
         events.open();
         Self { events, versions, alarms, index, steps }
     }

@@ -1,7 +1,7 @@
 //! The meaning of a cancellation, reason by reason. The emulators give neither conflicts nor throttling.
 
 use bytes::Bytes;
-use lockstep_proto::{Oid, Pack, RefValue, Transaction, Version};
+use lockstep_proto::{Oid, RefValue, Transaction, Version};
 
 use super::super::items::Item;
 use super::*;
@@ -19,16 +19,12 @@ fn request() -> CommitRequest {
         predecessor: None,
     };
     let transaction = Transaction {
-        id: OWN.parse().expect("an id"),
-        site: "site-a".parse().expect("a site"),
-        project: "tools#1".parse().expect("a project"),
-        committed_at_ms: 0,
         commands: vec![command],
-        pack: Pack::Empty,
-        bases: Vec::new(),
-        request_id: String::new(),
-        actor: String::new(),
-        traceparent: String::new(),
+        ..Transaction::empty(
+            OWN.parse().expect("an id"),
+            "site-a".parse().expect("a site"),
+            "tools#1".parse().expect("a project"),
+        )
     };
     let directories = vec!["refs/heads/a".parse().expect("a name")];
     CommitRequest { transaction, encoded: Bytes::from_static(b"encoded"), directories }

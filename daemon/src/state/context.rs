@@ -1,0 +1,138 @@
+//! The handles that nearly every stage of a node is built from: its seams, and its state.
+//!
+//! A stage's constructor takes these two structs and copies the handles that the stage uses, so its own fields tell its
+//! dependencies.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep_proto::{NodeId, SiteId};
+use tokio_util::sync::CancellationToken;
+
+use crate::base::clock::{Clock, Entropy};
+use crate::base::faults::injected_bug::InjectedBugs;
+use crate::base::observer::Observer;
+use crate::base::tasks::Tasks;
+use crate::seams::blob::BlobStore;
+use crate::seams::eventlog::EventLog;
+use crate::seams::git::Repositories;
+use crate::seams::peers::Peers;
+use crate::seams::refdb::RefDb;
+use crate::seams::volume::{NodeStore, StoreError};
+use crate::state::durability::Durability;
+use crate::state::low_water::LowWater;
+use crate::state::materialize::Materializer;
+use crate::state::quiesce::Quiesce;
+use crate::state::version_map::{Mover, VersionMap};
+
+/// The name of a node, its seams, and its other handles.
+#[derive(Clone)]
+pub struct NodeContext {
+    /// The site of the node.
+    pub site: SiteId,
+    /// The name of the node.
+    pub node: NodeId,
+    /// The global ref database.
+    pub refdb: RefDb,
+    /// The event logs of all sites.
+    pub eventlog: Arc<dyn EventLog>,
+    /// The blob store for large packs.
+    pub blobs: Arc<dyn BlobStore>,
+    /// Other nodes' sidecars, as sources of objects.
+    pub peers: Arc<dyn Peers>,
+    /// The repositories on the node's volume.
+    pub repositories: Arc<dyn Repositories>,
+    /// The node's own durable store.
+    pub store: Arc<dyn NodeStore>,
+    /// The wall clock: for people to read, and for lag. No decision depends on it.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness for ids and for the jitter of retries.
+    pub entropy: Arc<dyn Entropy>,
+    /// Receives every event and failure of the stages.
+    pub observer: Arc<dyn Observer>,
+    /// Owns the tasks of the stages.
+    pub tasks: Tasks,
+    /// Cancelled by a stage that finds this node fenced, or its volume failed.
+    pub fenced: CancellationToken,
+    /// The bugs that a test has switched on. Production has none.
+    pub bugs: InjectedBugs,
+}
+
+/// The state of a node that its stages share.
+#[derive(Clone)]
+pub struct NodeState {
+    /// The durable record of each ref's version and value.
+    pub versions: Arc<VersionMap>,
+    /// Moves local refs to committed values.
+    pub materializer: Materializer,
+    /// Makes the state durable, step by step.
+    pub durability: Durability,
+    /// The low-water marks of the node.
+    pub low_water: Arc<LowWater>,
+    /// Holds new commits of projects that are being closed.
+    pub quiesce: Arc<Quiesce>,
+}
+
+impl NodeState {
+    /// Loads the state from the node's store. A durable step runs at most once per `pace`.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn load(context: &NodeContext, pace: Duration) -> Result<Self, StoreError> {
+        let NodeContext { store, repositories, bugs, fenced, .. } = context.clone();
+        let versions = Arc::new(VersionMap::new(Arc::clone(&store), bugs));
+        let low_water = Arc::new(LowWater::new(store.low_water()?));
+        let materializer = Materializer {
+            repositories: Arc::clone(&repositories),
+            versions: Arc::clone(&versions),
+            mover: Mover::Other,
+        };
+        let durability = Durability::new(Arc::clone(&versions), repositories, store, pace, bugs, fenced);
+        durability.add(Arc::clone(&low_water) as _);
+        Ok(Self { versions, materializer, durability, low_water, quiesce: Arc::default() })
+    }
+}
+
+#[cfg(test)]
+use crate::seams::refdb::IncarnationRecord;
+
+#[cfg(test)]
+impl NodeContext {
+    /// A node on seams in memory, with one seed. Tests replace the parts that they need otherwise.
+    pub fn in_memory() -> Self {
+        let bugs = InjectedBugs::default();
+        Self {
+            site: "s".parse().unwrap(),
+            node: "n".parse().unwrap(),
+            refdb: crate::seams::refdb::memory::MemoryRefDb::new().refdb(),
+            eventlog: Arc::new(crate::seams::eventlog::memory::MemoryEventLog::new(1)),
+            blobs: Arc::new(crate::seams::blob::memory::MemoryBlobs::default()),
+            peers: Arc::new(crate::seams::peers::FallbackPeers::new(Vec::new())),
+            repositories: Arc::new(crate::seams::git::model::ModelRepositories::new(bugs)),
+            store: Arc::new(crate::seams::volume::memory::MemoryStore::default()),
+            clock: Arc::new(crate::base::clock::SystemClock),
+            entropy: Arc::new(crate::base::clock::SeededEntropy::new(1)),
+            observer: Arc::new(crate::base::observer::Nobody),
+            tasks: Tasks::new(),
+            fenced: CancellationToken::new(),
+            bugs,
+        }
+    }
+
+    /// Enrolls the site, and opens the node's first incarnation, with one lane.
+    pub async fn open_incarnation(&self) -> IncarnationRecord {
+        let registry = &self.refdb.registry;
+        registry.enroll_site(&self.site, crate::seams::refdb::Role::Active).await.unwrap();
+        let record = IncarnationRecord {
+            id: lockstep_proto::IncarnationId { node: self.node.clone(), number: lockstep_proto::Incarnation(1) },
+            site: self.site.clone(),
+            epoch: 1,
+            state: crate::seams::refdb::IncarnationState::Open,
+            window: 8,
+            settled: vec![lockstep_proto::Seq(0)],
+            published: vec![lockstep_proto::Seq(0)],
+        };
+        registry.open_incarnation(&record).await.unwrap();
+        record
+    }
+}
