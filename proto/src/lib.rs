@@ -28,7 +28,7 @@ pub mod gerrit;
 pub mod limits;
 pub mod name;
 pub mod oid;
-mod outline;
+mod precheck;
 pub mod record;
 pub mod refresh;
 pub mod seed;

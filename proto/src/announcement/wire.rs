@@ -7,11 +7,11 @@ use prost::Message;
 use super::{Announcement, AnnouncementId, EventBody, FORMAT};
 use crate::decode_error::DecodeError;
 use crate::name::ProjectKey;
-use crate::outline::Form;
+use crate::precheck::Form;
 use crate::slot::Version;
 use crate::transaction::{Command, Transaction, wire};
 use crate::value::{RefKey, RefValue};
-use crate::{limits, outline};
+use crate::{limits, precheck};
 
 /// The ref in the only command of the carrying transaction.
 const REF: &str = "refs/lockstep/announcement";
@@ -101,7 +101,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Announcement, DecodeError> {
             carrier.project
         )));
     }
-    outline::check(&content, &FORM)?;
+    precheck::check(&content, &FORM)?;
     let content = WireAnnouncement::decode(content).map_err(|error| DecodeError::Bad(error.to_string()))?;
     let project = if content.project.is_empty() { None } else { Some(content.project.parse()?) };
     let needs: Result<Vec<(RefKey, Version)>, DecodeError> =

@@ -8,16 +8,16 @@ use crate::decode_error::DecodeError;
 use crate::name::ProjectKey;
 use crate::oid::Oid;
 use crate::slot::{TxnId, Version};
-use crate::{limits, outline};
+use crate::{limits, precheck};
 
 /// The envelope of a transaction.
-const ENVELOPE: outline::Form = outline::Form {
+const ENVELOPE: precheck::Form = precheck::Form {
     format: FORMAT,
     bytes: limits::TRANSACTION_BYTES,
     is_known: |field| matches!(field, 1..=13 | 15),
     cap: |field| match field {
         7 => limits::INLINE_PACK_BYTES,
-        10..=12 | outline::CRITICAL => limits::TEXT_BYTES,
+        10..=12 | precheck::CRITICAL => limits::TEXT_BYTES,
         13 => limits::ANNOUNCEMENT_BYTES,
         _ => limits::TRANSACTION_BYTES,
     },
@@ -129,14 +129,14 @@ pub(crate) fn encode_carrying(from: &Transaction, announcement: Vec<u8>) -> Byte
 
 /// The announcement that an envelope carries. None for a plain transaction.
 pub(crate) fn carried(bytes: &[u8]) -> Result<Option<Bytes>, DecodeError> {
-    outline::check(bytes, &ENVELOPE)?;
+    precheck::check(bytes, &ENVELOPE)?;
     let carried = Carried::decode(bytes).map_err(|error| DecodeError::Bad(error.to_string()))?;
     Ok(Some(carried.announcement).filter(|announcement| !announcement.is_empty()))
 }
 
 /// The project of an encoded transaction. Commands and pack are checked against their caps, and skipped.
 pub(crate) fn project(bytes: &[u8]) -> Result<ProjectKey, DecodeError> {
-    outline::check(bytes, &ENVELOPE)?;
+    precheck::check(bytes, &ENVELOPE)?;
     let routed = Routed::decode(bytes).map_err(|error| DecodeError::Bad(error.to_string()))?;
     Ok(routed.project.parse()?)
 }
@@ -152,7 +152,7 @@ fn encode_command(from: &Command) -> WireCommand {
 }
 
 pub(crate) fn decode(bytes: &[u8]) -> Result<Transaction, DecodeError> {
-    outline::check(bytes, &ENVELOPE)?;
+    precheck::check(bytes, &ENVELOPE)?;
     let envelope = Envelope::decode(bytes).map_err(|error| DecodeError::Bad(error.to_string()))?;
     let bases: Result<Vec<Oid>, _> = envelope.bases.iter().map(|base| Oid::from_bytes(base)).collect();
     Ok(Transaction {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use lockstep::base::clock::SeededEntropy;
 use lockstep::stages::api::access::TokenFile;
 use lockstep::stages::api::health::BoundHealth;
-use lockstep::stages::api::latch::Latches;
+use lockstep::stages::api::readiness::Latches;
 use lockstep::stages::api::server::{BindError, BoundApi};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;

@@ -13,7 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::packed;
+use super::packed_refs;
 
 /// How often the guard checks again whether `packed-refs.lock` is free: another process may hold it for a moment.
 const LOCK_LOOKS: u32 = 40;
@@ -181,7 +181,7 @@ fn loose(common: &Path, name: &str) -> Result<Option<String>, GuardError> {
 
 fn packed(common: &Path, name: &str) -> Result<Option<String>, GuardError> {
     let path = common.join("packed-refs");
-    packed::lookup(&path, name).map_err(|source| GuardError::Unreadable { path, source })
+    packed_refs::lookup(&path, name).map_err(|source| GuardError::Unreadable { path, source })
 }
 
 /// The text of a small file, or `None` if there is no file: the path may be a folder of other refs.

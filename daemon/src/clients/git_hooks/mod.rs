@@ -11,7 +11,7 @@
 pub mod git;
 pub mod guard;
 pub mod install;
-mod packed;
+mod packed_refs;
 mod pktline;
 pub mod proc_receive;
 mod push;

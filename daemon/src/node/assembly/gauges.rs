@@ -1,7 +1,7 @@
 //! Updates the gauges that are read from the state of the node: the journal, parked and quarantined records, readiness.
 
 use super::stages::Stages;
-use crate::stages::api::latch::Latches;
+use crate::stages::api::readiness::Latches;
 use crate::telemetry::metrics::Metrics;
 
 /// Updates the gauges. It is called before each rendering of the metrics.

@@ -13,7 +13,7 @@ use crate::seams::eventlog::Position;
 use crate::seams::refdb::SiteRecord;
 use crate::seams::volume::Held;
 use crate::stages::api::Inspection;
-use crate::stages::api::latch::Latches;
+use crate::stages::api::readiness::Latches;
 use crate::stages::apply::ParkReason;
 use crate::telemetry::status_board::StatusBoard;
 

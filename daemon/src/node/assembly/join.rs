@@ -19,7 +19,7 @@ use crate::base::tasks::Tasks;
 use crate::seams::git::GitError;
 use crate::seams::refdb::{IncarnationRecord, NodeAnswer, NodeRecord, RefDbError, Role};
 use crate::seams::volume::{StoreError, VolumeFacts};
-use crate::stages::api::latch::Latch;
+use crate::stages::api::readiness::Latch;
 use crate::stages::membership::OpenError;
 use crate::stages::ports::CatchUpError;
 use crate::state::materialize::MaterializeError;

@@ -55,7 +55,7 @@ use crate::seams::git::Repositories;
 use crate::seams::peers::Peers;
 use crate::seams::refdb::RefDb;
 use crate::seams::volume::{NodeStore, RefRecord, StoreError, VolumeFacts};
-use crate::stages::api::latch::Latches;
+use crate::stages::api::readiness::Latches;
 use crate::stages::handshake::HandshakeStage;
 use crate::stages::ports::{Handshake, Refreshes, SeedCommits, Seeding, StreamEvents, Transactions};
 use crate::stages::seed::Seeder;

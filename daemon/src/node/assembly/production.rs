@@ -20,7 +20,7 @@ use crate::seams::blob::BlobStore;
 use crate::seams::blob::object::ObjectBlobs;
 use crate::seams::eventlog::EventLog;
 use crate::seams::eventlog::kinesis::{self, ClientSettings, KinesisEventLog, KinesisSettings};
-use crate::seams::eventlog::routed::RoutedEventLog;
+use crate::seams::eventlog::per_region::RoutedEventLog;
 use crate::seams::gerrit::Gerrit;
 use crate::seams::gerrit::rest::{RestGerrit, RestSettings};
 use crate::seams::git::{LocalRepositories, Repositories};

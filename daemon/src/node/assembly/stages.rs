@@ -14,7 +14,7 @@ use crate::base::tasks::Tasks;
 use crate::seams::refdb::staged::StagedRefs;
 use crate::seams::refdb::{IncarnationRecord, NodeRecord, SiteRecord};
 use crate::seams::volume::StoreError;
-use crate::stages::api::latch::Latches;
+use crate::stages::api::readiness::Latches;
 use crate::stages::apply::{Applier, Catcher, Units};
 use crate::stages::commit::{CommitLimits, Committer, InDoubtResolver, MarkWriter};
 use crate::stages::consume::Consumer;

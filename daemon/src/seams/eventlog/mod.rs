@@ -13,7 +13,7 @@ pub mod deliver;
 pub mod kinesis;
 pub mod limits;
 pub mod memory;
-pub mod routed;
+pub mod per_region;
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -14,9 +14,9 @@ use git2::ObjectType;
 use lockstep_proto::{Oid, ProjectName};
 
 use super::fsck::{self, Checked};
+use super::index_pack::Quarantine;
 use super::layout::failed;
 use super::objects::{Objects, remove_empty, wire};
-use super::quarantine::Quarantine;
 use super::scan::{PackLimits, ScanError, Summary, scan};
 use super::{GitError, Settings};
 use crate::seams::blob::Payload;

@@ -10,18 +10,18 @@ use async_trait::async_trait;
 use git2::Repository;
 use lockstep_proto::{Oid, ProjectName, RefName};
 
+use super::ancestry::Related;
 use super::create::OnCreate;
+use super::index_pack::Quarantine;
 use super::layout::{Layout, failed};
 use super::objects::{Objects, native, wire};
 use super::pack::Packer;
 use super::pool::Pool;
-use super::quarantine::Quarantine;
-use super::relation::Related;
 use super::scan::PackLimits;
 use super::update_ref::Line;
 use super::writer::{Writers, is_passing, read_ref};
 use super::{GitError, IsCommitted, Packed, RefMove, Relation, RepairReport, Repositories};
-use super::{create, ingest, misplaced, ref_files, relation, repair, stamp};
+use super::{ancestry, base_path_stamp, create, ingest, misplaced, ref_files, repair};
 use crate::base::base_paths::Roots;
 use crate::seams::blob::Payload;
 
@@ -216,7 +216,7 @@ impl Repositories for LocalRepositories {
         }
         let pairs = pairs.to_vec();
         let relate = move |volume: &Volume, objects: &Objects<'_>| {
-            let relate = |(old, new): &(Oid, Oid)| relation::relation(objects, *old, *new);
+            let relate = |(old, new): &(Oid, Oid)| ancestry::relation(objects, *old, *new);
             let relations = pairs.iter().map(relate).collect::<Result<Vec<_>, _>>()?;
             volume.related.note(objects.project, &pairs, &relations);
             Ok(relations)
@@ -225,7 +225,7 @@ impl Repositories for LocalRepositories {
     }
 
     async fn share_history(&self, project: &ProjectName, one: Oid, other: Oid) -> Result<bool, GitError> {
-        self.on_objects("relate values", project, move |_, objects| relation::share_history(objects, one, other)).await
+        self.on_objects("relate values", project, move |_, objects| ancestry::share_history(objects, one, other)).await
     }
 
     async fn counter(&self, project: &ProjectName, oid: Oid) -> Result<Option<u64>, GitError> {
@@ -234,11 +234,11 @@ impl Repositories for LocalRepositories {
 
     async fn commits_behind(&self, project: &ProjectName, tips: &[Oid], most: usize) -> Result<Vec<Oid>, GitError> {
         let tips = tips.to_vec();
-        self.on_objects("walk commits", project, move |_, objects| relation::behind(objects, &tips, most)).await
+        self.on_objects("walk commits", project, move |_, objects| ancestry::behind(objects, &tips, most)).await
     }
 
     async fn steps_to(&self, project: &ProjectName, tip: Oid, every: usize) -> Result<Vec<Oid>, GitError> {
-        self.on_objects("walk commits", project, move |_, objects| relation::steps(objects, tip, every)).await
+        self.on_objects("walk commits", project, move |_, objects| ancestry::steps(objects, tip, every)).await
     }
 
     async fn pack(
@@ -333,13 +333,15 @@ impl Repositories for LocalRepositories {
 
     async fn unrecognized(&self, word: &str, projects: &[ProjectName]) -> Result<Vec<ProjectName>, GitError> {
         let (word, projects) = (word.to_owned(), projects.to_vec());
-        self.blocking("look at the volume's stamps", move |volume| stamp::unrecognized(&volume.layout, &word, projects))
-            .await
+        self.blocking("look at the volume's stamps", move |volume| {
+            base_path_stamp::unrecognized(&volume.layout, &word, projects)
+        })
+        .await
     }
 
     async fn stamp(&self, word: &str) -> Result<(), GitError> {
         let word = word.to_owned();
-        self.blocking("stamp the volume", move |volume| stamp::leave(&volume.layout, &word)).await
+        self.blocking("stamp the volume", move |volume| base_path_stamp::leave(&volume.layout, &word)).await
     }
 
     fn spill(&self) -> PathBuf {

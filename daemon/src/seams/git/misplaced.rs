@@ -7,7 +7,7 @@ use lockstep_proto::ProjectName;
 
 use super::layout::{Layout, failed};
 use super::repair::repositories;
-use super::{GitError, note};
+use super::{GitError, small_file};
 
 const OP: &str = "look for repositories in other folders";
 /// Most repositories that one message names.
@@ -115,7 +115,7 @@ fn misplaced_in(layout: &Layout, folder: &Path) -> std::io::Result<Vec<(PathBuf,
 
 /// Returns the base paths of the previous start.
 fn used(layout: &Layout) -> std::io::Result<Vec<PathBuf>> {
-    let text = note::read(&layout.used())?.unwrap_or_default();
+    let text = small_file::read(&layout.used())?.unwrap_or_default();
     Ok(text.lines().map(PathBuf::from).collect())
 }
 
@@ -125,7 +125,7 @@ fn remember(layout: &Layout) -> std::io::Result<()> {
         return Ok(());
     }
     let lines: Vec<String> = now.iter().map(|path| path.display().to_string()).collect();
-    note::write(&layout.used(), &lines.join("\n"))
+    small_file::write(&layout.used(), &lines.join("\n"))
 }
 
 #[cfg(test)]

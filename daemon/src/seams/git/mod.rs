@@ -10,27 +10,27 @@
 //!   them). [`GitError::Bad`] means that the content itself is wrong (quarantine it).
 //! - The sidecar is the only writer of refs. Other programs may pack refs and collect garbage at any time.
 
+mod ancestry;
+mod base_path_stamp;
 mod child;
 mod create;
 mod fsck;
+mod index_pack;
 mod ingest;
 mod intent;
 mod layout;
 mod local;
 mod misplaced;
 pub mod model;
-mod note;
 mod objects;
 mod pack;
 mod packfile;
 mod pool;
-mod quarantine;
 mod ref_files;
-mod relation;
 mod repair;
 mod scan;
-mod stale;
-mod stamp;
+mod small_file;
+mod stale_locks;
 mod trees;
 mod update_ref;
 mod walk;

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::layout::{Layout, failed};
-use super::{GitError, RepairReport, intent, ref_files, stamp};
+use super::{GitError, RepairReport, base_path_stamp, intent, ref_files};
 use crate::base::clock::{Entropy, SeededEntropy};
 
 /// Makes durable everything that was done before the call. Blocks.
@@ -78,7 +78,7 @@ impl Repair<'_> {
             for path in [children(&own.tmp())?, children(&own.trash())?].concat() {
                 self.temporary(&path)?;
             }
-            let is_strange = stamp::is_of_another_time(self.layout, own)?;
+            let is_strange = base_path_stamp::is_of_another_time(self.layout, own)?;
             self.is_unclean = unclean_boot || is_strange;
             let since = own.sync_mark().metadata().and_then(|meta| meta.modified()).ok().filter(|_| !is_strange);
             for repository in repositories(own.root)? {

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::intent::Intent;
 use super::layout::{Layout, failed};
-use super::stale::Suspects;
+use super::stale_locks::Suspects;
 use super::update_ref::{Broken, Line, Session};
 use super::{GitError, Settings, ref_files};
 

@@ -14,7 +14,7 @@
 
 use lockstep_proto::{Oid, ProjectKey, RefKey, RefName};
 
-use super::forms::FormError;
+use super::encoding::FormError;
 
 const STATE: u8 = 0;
 const HEAD: u8 = 1;

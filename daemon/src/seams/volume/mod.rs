@@ -8,15 +8,15 @@
 //! describes is on the disk.
 
 pub mod disk;
-mod forms;
+mod encoding;
 mod intents;
 mod keys;
 pub mod lock;
-mod marks;
 pub mod memory;
+mod refresh_marks;
 
 pub use intents::MoveIntent;
-pub use marks::{Difference, RefreshMark};
+pub use refresh_marks::{Difference, RefreshMark};
 
 use std::collections::{BTreeMap, BTreeSet};
 

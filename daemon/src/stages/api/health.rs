@@ -15,7 +15,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio_util::sync::CancellationToken;
 
-use super::latch::Latches;
+use super::readiness::Latches;
 use super::serve::{Bounds, SILENCE, serve};
 
 /// The bounds of the listener. Only a few probes and scrapers call it.

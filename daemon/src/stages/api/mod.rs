@@ -24,7 +24,7 @@
 //! | `error` | gives every error answer its HTTP status |
 //! | `openapi` | the OpenAPI document |
 //! | `health` | the listener for health and metrics |
-//! | `latch` | the preconditions of readiness |
+//! | `readiness` | the preconditions of readiness |
 
 pub mod access;
 mod admission;
@@ -37,10 +37,10 @@ mod extract;
 mod gerrit;
 pub mod health;
 mod inspection;
-pub mod latch;
 mod objects;
 pub mod openapi;
 mod projects;
+pub mod readiness;
 mod refresh;
 mod routes;
 mod seed;

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep_proto::{Oid, ProjectKey, ProjectName, RefKey, RefName, Transaction, TxnId, Version};
 
-use super::unit::{UnitError, Units};
+use super::atomic_apply::{UnitError, Units};
 use crate::base::backoff::Backoff;
 use crate::base::clock::Entropy;
 use crate::base::faults::injected_bug::InjectedBug;

@@ -8,25 +8,25 @@
 //! |---|---|
 //! | `event` | a transaction on its way through the stage |
 //! | `plan` | decides to apply, skip or wait: a pure function |
-//! | `unit` | applies transactions that go together: objects, then refs |
+//! | `atomic_apply` | applies transactions that go together: objects, then refs |
 //! | `project` | the single writer of one project: batches, parking, quarantine |
 //! | `reason` | why a transaction is parked or quarantined |
 //! | `parked` | the parked transactions of one project in memory, and their bounds |
 //! | `catch_up` | fetches whole transactions from the journal |
 //! | `state_transfer` | takes the refdb's state of a project at once, where the journal no longer leads there |
-//! | `latest` | applies items of the refdb: objects from peers, then all refs |
+//! | `refdb_items` | applies items of the refdb: objects from peers, then all refs |
 //! | `restore_repository` | creates a missing repository anew, with objects from peers |
 
+mod atomic_apply;
 mod catch_up;
 mod event;
-mod latest;
 mod parked;
 mod plan;
 mod project;
 mod reason;
+mod refdb_items;
 mod restore_repository;
 mod state_transfer;
-mod unit;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,11 +38,11 @@ use lockstep_proto::{ProjectName, Transaction};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
+pub use atomic_apply::{UnitError, Units};
 pub use catch_up::Catcher;
 use event::Event;
 pub use plan::{Step, plan};
 pub use reason::{Contradiction, ParkReason};
-pub use unit::{UnitError, Units};
 
 use crate::base::clock::{Clock, Entropy};
 use crate::base::tasks::Tasks;

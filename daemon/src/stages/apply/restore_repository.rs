@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use lockstep_proto::{Oid, ProjectKey, RefKey, RefName, RefValue};
 
-use super::latest::distinct;
-use super::latest::rank;
-use super::unit::{UnitError, Units};
+use super::atomic_apply::{UnitError, Units};
+use super::refdb_items::distinct;
+use super::refdb_items::rank;
 use crate::seams::peers::{MOST_OIDS, Peers};
 use crate::state::version_map::RefGuard;
 

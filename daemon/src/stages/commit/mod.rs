@@ -8,11 +8,11 @@
 //! | file | idea |
 //! |---|---|
 //! | `work` | the types: intents, proposals and verdicts |
-//! | `propose` | compares each intent with this node's knowledge |
+//! | `preconditions` | compares each intent with this node's knowledge |
 //! | `build` | builds the transaction: its pack, bases and bytes |
 //! | `attempt` | the commit point: committed, refused or unknown |
 //! | `run` | the loop over these steps |
-//! | `mend` | repairs refs that another program wrote |
+//! | `repair_refs` | repairs refs that another program wrote |
 //! | `in_doubt` | resolves transactions in doubt, and stores the marks |
 //! | `requests` | answers retries of the bridge |
 //! | `service`, `translate` | the bridge's calls, and the translation of requests and answers |
@@ -23,10 +23,10 @@
 mod attempt;
 mod build;
 mod in_doubt;
-mod mend;
+mod preconditions;
 mod project;
-mod propose;
 mod refusals;
+mod repair_refs;
 mod requests;
 mod run;
 mod seed;

@@ -9,7 +9,7 @@ use lockstep_proto::{RefKey, Slot, Transaction, TxnId};
 use tokio::time::{Instant, timeout_at};
 
 use super::attempt::AttemptEnd;
-use super::propose::{NoProposal, Proposer};
+use super::preconditions::{NoProposal, Proposer};
 use super::refusals::{above_others, below, forbids, name_conflict, too_late, too_long, too_many, unavailable};
 use super::work::{Ended, Proposal, Verdict, Work};
 use super::{Committer, build};

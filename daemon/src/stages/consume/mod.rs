@@ -8,10 +8,10 @@
 //! | file | idea |
 //! |---|---|
 //! | `shards` | decides which shards to read, parents before children: a pure function |
-//! | `progress` | the checkpoint of each shard |
+//! | `checkpoints` | the checkpoint of each shard |
 //! | `reader` | the loop that reads one shard |
 
-mod progress;
+mod checkpoints;
 mod reader;
 mod shards;
 
@@ -22,7 +22,7 @@ use std::time::Duration;
 use lockstep_proto::SiteId;
 use tokio::sync::Notify;
 
-pub use progress::Progress;
+pub use checkpoints::Progress;
 pub use shards::{obsolete, readable, shard_id};
 
 use crate::base::backoff::Backoff;

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::drain::Drainer;
+use super::freeze_and_drain::Drainer;
 use super::lease::Leases;
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;

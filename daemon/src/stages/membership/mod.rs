@@ -5,20 +5,20 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `drain` | ends an incarnation: freezes it, poisons its window, publishes its committed slots |
+//! | `freeze_and_drain` | ends an incarnation: freezes it, poisons its window, publishes its committed slots |
 //! | `open` | drains earlier incarnations, then opens a new one |
 //! | `lease` | which nodes seem to be gone: a pure function |
 //! | `member` | heartbeats, low-water marks, adoption and expulsion |
 //! | `barrier` | the wait until every open incarnation knows a transaction |
 
 mod barrier;
-mod drain;
+mod freeze_and_drain;
 mod lease;
 mod member;
 mod open;
 
 pub use barrier::RegistryBarrier;
-pub use drain::Drainer;
+pub use freeze_and_drain::Drainer;
 pub use lease::Leases;
 pub use member::{Member, MemberLimits};
 pub use open::{IncarnationOpener, OpenError};

@@ -2,7 +2,7 @@
 
 use lockstep_proto::{Incarnation, IncarnationId, NodeId, Seq, SiteId};
 
-use super::drain::Drainer;
+use super::freeze_and_drain::Drainer;
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::seams::refdb::{IncarnationRecord, IncarnationState, OpenAnswer, RefDb, RefDbError, Role, SiteRecord};
 use crate::state::context::NodeContext;

@@ -13,13 +13,13 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `subject` | maps the name of a ref to the subject that Gerrit keeps of it |
+//! | `subject_of_ref` | maps the name of a ref to the subject that Gerrit keeps of it |
 //! | `queue` | the marks: coalesced, ordered and bounded; pure |
 //! | `drive` | calls a Gerrit that does not ask for tasks by itself |
 
 mod drive;
 pub mod queue;
-mod subject;
+mod subject_of_ref;
 #[cfg(test)]
 mod tests;
 
@@ -264,7 +264,7 @@ impl Follow for Refresh {
         if own && self.bugs.has(InjectedBug::OwnNotRefreshed) {
             return Ok(());
         }
-        let Some(subject) = subject::of(&project.name, key, &self.settings.all_users) else { return Ok(()) };
+        let Some(subject) = subject_of_ref::of(&project.name, key, &self.settings.all_users) else { return Ok(()) };
         if let Some(difference) = difference(&subject, before, now)? {
             self.mark(&subject, difference, own);
         }

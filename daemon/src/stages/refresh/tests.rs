@@ -157,7 +157,7 @@ async fn a_ref_and_its_mark_are_durable_in_the_same_step() {
     }
     life.durability.settle().await;
     let is_marked = |changes: &Changes, key: &RefKey| {
-        let of = subject::of(&project, key, &all_users());
+        let of = subject_of_ref::of(&project, key, &all_users());
         changes.refresh.iter().any(|(subject, _)| Some(subject) == of.as_ref())
     };
     let moves = |step: &Changes| step.refs.iter().map(|(_, key, _)| (key.to_string(), is_marked(step, key))).collect();

@@ -12,11 +12,11 @@
 //! | file | idea |
 //! |---|---|
 //! | `job` | the seed of one project, from its creation to its opening |
-//! | `fill` | commits refs and history in parts |
+//! | `commit_refs` | commits refs and history in parts |
 //! | `verify` | compares the disk with the refdb |
 //! | `holders` | decides whether another site holds the project |
 
-mod fill;
+mod commit_refs;
 mod holders;
 mod job;
 mod verify;

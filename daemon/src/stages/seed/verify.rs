@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use lockstep_proto::{Oid, ProjectKey, RefKey, RefName, RefValue};
 use sha2::{Digest, Sha256};
 
-use super::fill::STEP;
+use super::commit_refs::STEP;
 use super::job::{Failure, Run};
 
 /// Number of items per page of a scan.

@@ -3,13 +3,13 @@
 //! The caller holds the locks of all keys, and all objects are present. Several transactions are squashed into one move
 //! per ref, so that readers see each ref go forward only, and all refs of a transaction move together.
 
-mod differ;
-mod keep;
-mod known;
+mod disk_differences;
+mod kept_values;
 mod latest;
+mod restore_refs;
 mod stray;
 
-pub use differ::Differs;
+pub use disk_differences::Differs;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

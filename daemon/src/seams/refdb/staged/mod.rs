@@ -14,8 +14,8 @@
 //! late one, harmless. In particular, a ref that has moved has another version than a late copy of its lock asks for.
 
 mod commit;
-mod fate;
-mod seam;
+mod lock_fate;
+mod store;
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use lockstep_proto::{Command, ProjectKey, RefKey, RefName, Transaction, TxnId};
 use super::{Part, RefDb, RefDbError, RefItem, rules};
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 
-pub use fate::Fate;
+pub use lock_fate::Fate;
 
 /// The refs of a refdb, for transactions of any size. In its answers, the fate of a remaining lock is open: its
 /// transaction is neither committed nor void.

@@ -23,7 +23,7 @@ use redb::{
 
 use super::intents::AnnouncedFile;
 use super::{
-    Changes, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts, forms,
+    Changes, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts, encoding,
     keys,
 };
 use crate::seams::eventlog::Position;
@@ -91,7 +91,7 @@ impl DiskStore {
     }
 
     fn read_reference(&self, project: &ProjectKey, key: &RefKey) -> Fallible<Option<RefRecord>> {
-        let read = |bytes: &[u8]| Ok(forms::read_record(bytes)?);
+        let read = |bytes: &[u8]| Ok(encoding::read_record(bytes)?);
         match key {
             RefKey::State => self.get(tables::PROJECTS, project.name.as_str(), read),
             RefKey::Head | RefKey::Ref(_) => self.get(tables::REFS, keys::reference(project, key).as_slice(), read),
@@ -112,7 +112,7 @@ impl DiskStore {
             .take(limit)
             .map(|row| {
                 let (key, record) = row?;
-                Ok((keys::read_reference(key.value())?.1, forms::read_record(record.value())?))
+                Ok((keys::read_reference(key.value())?.1, encoding::read_record(record.value())?))
             })
             .collect()
     }
@@ -123,7 +123,7 @@ impl DiskStore {
             .iter()?
             .map(|row| {
                 let (name, record) = row?;
-                Ok((name.value().parse()?, forms::read_record(record.value())?))
+                Ok((name.value().parse()?, encoding::read_record(record.value())?))
             })
             .collect()
     }
@@ -134,7 +134,7 @@ impl DiskStore {
             .iter()?
             .map(|row| {
                 let (shard, position) = row?;
-                Ok((forms::read_json("shard", shard.value())?, forms::read_json("position", position.value())?))
+                Ok((encoding::read_json("shard", shard.value())?, encoding::read_json("position", position.value())?))
             })
             .collect()
     }
@@ -159,7 +159,7 @@ impl DiskStore {
             .iter()?
             .map(|row| {
                 let (id, held) = row?;
-                Ok((id.value().to_owned(), forms::read_held(held.value())?))
+                Ok((id.value().to_owned(), encoding::read_held(held.value())?))
             })
             .collect()
     }
@@ -170,7 +170,10 @@ impl DiskStore {
             .iter()?
             .map(|row| {
                 let (subject, mark) = row?;
-                Ok((forms::read_json("subject", subject.value())?, forms::read_json("refresh mark", mark.value())?))
+                Ok((
+                    encoding::read_json("subject", subject.value())?,
+                    encoding::read_json("refresh mark", mark.value())?,
+                ))
             })
             .collect()
     }
@@ -211,7 +214,7 @@ impl DiskStore {
     }
 
     fn read_facts(&self) -> Fallible<VolumeFacts> {
-        let read = |text: &str| Ok(forms::read_json("volume facts", text)?);
+        let read = |text: &str| Ok(encoding::read_json("volume facts", text)?);
         Ok(self.get(tables::FACTS, tables::VOLUME, read)?.unwrap_or_default())
     }
 

@@ -4,12 +4,12 @@ use redb::{Database, ReadableTable, TableDefinition};
 
 use super::Fallible;
 use crate::seams::volume::Mailbox;
-use crate::seams::volume::forms::FORMAT;
+use crate::seams::volume::encoding::FORMAT;
 
 /// The version map without `@state`: [`crate::seams::volume::keys::reference`] to
-/// [`crate::seams::volume::forms::record`].
+/// [`crate::seams::volume::encoding::record`].
 pub const REFS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("refs");
-/// The version map's `@state` entries: project name to [`crate::seams::volume::forms::record`].
+/// The version map's `@state` entries: project name to [`crate::seams::volume::encoding::record`].
 pub const PROJECTS: TableDefinition<&str, &[u8]> = TableDefinition::new("projects");
 /// Values of refs: [`crate::seams::volume::keys::value`] to the number of refs that have this value.
 pub const VALUES: TableDefinition<&[u8], u64> = TableDefinition::new("values");
@@ -19,9 +19,9 @@ pub const DIRECTORIES: TableDefinition<&[u8], ()> = TableDefinition::new("direct
 pub const CHECKPOINTS: TableDefinition<&str, &str> = TableDefinition::new("checkpoints");
 /// Low-water marks: lane to sequence number.
 pub const LOW_WATER: TableDefinition<&str, u64> = TableDefinition::new("low_water");
-/// Parked records: transaction id to [`crate::seams::volume::forms::held`].
+/// Parked records: transaction id to [`crate::seams::volume::encoding::held`].
 pub const PARKED: TableDefinition<&str, &[u8]> = TableDefinition::new("parked");
-/// Quarantined records: transaction id, or shard and position, to [`crate::seams::volume::forms::held`].
+/// Quarantined records: transaction id, or shard and position, to [`crate::seams::volume::encoding::held`].
 pub const QUARANTINE: TableDefinition<&str, &[u8]> = TableDefinition::new("quarantine");
 /// Refresh marks: subject to mark, both as JSON. A release without this table leaves it unchanged.
 pub const REFRESH: TableDefinition<&str, &str> = TableDefinition::new("refresh");

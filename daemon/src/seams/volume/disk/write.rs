@@ -4,7 +4,7 @@ use lockstep_proto::{Oid, ProjectKey, RefKey, RefName};
 use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use super::{Fallible, tables};
-use crate::seams::volume::{Changes, Held, RefRecord, forms, keys};
+use crate::seams::volume::{Changes, Held, RefRecord, encoding, keys};
 
 /// Writes all of `changes`: first the removals, then the additions.
 pub fn apply(txn: &WriteTransaction, changes: &Changes) -> Fallible<()> {
@@ -17,7 +17,7 @@ pub fn apply(txn: &WriteTransaction, changes: &Changes) -> Fallible<()> {
     put_refresh(txn, changes)?;
     put_mail(txn, changes)?;
     if let Some(facts) = &changes.facts {
-        txn.open_table(tables::FACTS)?.insert(tables::VOLUME, forms::json(facts).as_str())?;
+        txn.open_table(tables::FACTS)?.insert(tables::VOLUME, encoding::json(facts).as_str())?;
     }
     Ok(())
 }
@@ -38,13 +38,13 @@ fn put_refs(txn: &WriteTransaction, refs: &[(ProjectKey, RefKey, RefRecord)]) ->
     let mut projects = txn.open_table(tables::PROJECTS)?;
     let mut values = txn.open_table(tables::VALUES)?;
     for (project, key, record) in refs {
-        let bytes = forms::record(record);
+        let bytes = encoding::record(record);
         if *key == RefKey::State {
             projects.insert(project.name.as_str(), bytes.as_slice())?;
             continue;
         }
         let before = map.insert(keys::reference(project, key).as_slice(), bytes.as_slice())?;
-        let before = before.map(|before| forms::read_record(before.value())).transpose()?;
+        let before = before.map(|before| encoding::read_record(before.value())).transpose()?;
         if let Some(oid) = before.and_then(|before| before.value.oid()) {
             count(&mut values, project, &oid, |count| count.saturating_sub(1))?;
         }
@@ -82,10 +82,10 @@ fn put_directories(txn: &WriteTransaction, directories: &[(ProjectKey, RefName)]
 fn put_positions(txn: &WriteTransaction, changes: &Changes) -> Fallible<()> {
     let mut checkpoints = txn.open_table(tables::CHECKPOINTS)?;
     for shard in &changes.forget_shards {
-        checkpoints.remove(forms::json(shard).as_str())?;
+        checkpoints.remove(encoding::json(shard).as_str())?;
     }
     for (shard, position) in &changes.checkpoints {
-        checkpoints.insert(forms::json(shard).as_str(), forms::json(position).as_str())?;
+        checkpoints.insert(encoding::json(shard).as_str(), encoding::json(position).as_str())?;
     }
     let mut low_water = txn.open_table(tables::LOW_WATER)?;
     for lane in &changes.forget_lanes {
@@ -100,10 +100,10 @@ fn put_positions(txn: &WriteTransaction, changes: &Changes) -> Fallible<()> {
 fn put_refresh(txn: &WriteTransaction, changes: &Changes) -> Fallible<()> {
     let mut table = txn.open_table(tables::REFRESH)?;
     for subject in &changes.refreshed {
-        table.remove(forms::json(subject).as_str())?;
+        table.remove(encoding::json(subject).as_str())?;
     }
     for (subject, mark) in &changes.refresh {
-        table.insert(forms::json(subject).as_str(), forms::json(mark).as_str())?;
+        table.insert(encoding::json(subject).as_str(), encoding::json(mark).as_str())?;
     }
     Ok(())
 }
@@ -119,7 +119,7 @@ fn put_held(
         table.remove(id.as_str())?;
     }
     for (id, held) in held {
-        table.insert(id.as_str(), forms::held(held).as_slice())?;
+        table.insert(id.as_str(), encoding::held(held).as_slice())?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@
 //! fetched from the journal. Beyond the bounds on parked transactions, the project takes a state transfer. A
 //! transaction that cannot be right is compared with the journal (`doubt`).
 
-mod doubt;
+mod journal_check;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -17,11 +17,11 @@ use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, RefValue, Tr
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
+use super::atomic_apply::UnitError;
 use super::event::Event;
 use super::parked::{Parked, ParkedSet};
 use super::plan::{Step, contradiction, plan};
 use super::reason::{Contradiction, Doubt, ParkReason, QuarantineReason};
-use super::unit::UnitError;
 use super::{ApplyLimits, Shared};
 use crate::base::faults::injected_bug::InjectedBug;
 use crate::seams::volume::{Held, RefRecord, StoreError};

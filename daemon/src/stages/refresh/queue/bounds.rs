@@ -7,7 +7,7 @@ use lockstep_proto::ProjectName;
 use lockstep_proto::refresh::Subject;
 use tokio::time::Instant;
 
-use super::line::{Entry, Line};
+use super::entry::{Entry, Line};
 use super::{Queue, State};
 use crate::seams::volume::{Difference, RefreshMark};
 

@@ -16,7 +16,7 @@
 //! that while, because the call proves that Gerrit has lived so long. Time alone proves nothing: Gerrit may be down.
 
 mod bounds;
-mod line;
+mod entry;
 #[cfg(test)]
 mod tests;
 
@@ -28,7 +28,7 @@ use lockstep_proto::refresh::{Subject, Task};
 use tokio::time::Instant;
 
 use crate::seams::volume::{Difference, RefreshMark};
-use line::{Entry, Line, State};
+use entry::{Entry, Line, State};
 
 /// Number of failures after which a project's configuration no longer holds back the project's other subjects.
 const CONFIG_TRIES: u32 = 3;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lockstep_proto::{Oid, ProjectKey, ProjectPhase, RefKey, RefValue, Version};
 
-use super::unit::{UnitError, Units};
+use super::atomic_apply::{UnitError, Units};
 use crate::seams::peers::{MOST_OIDS, Peers};
 use crate::seams::volume::RefRecord;
 use crate::state::version_map::RefGuard;

@@ -10,7 +10,7 @@ use lockstep_proto::ProjectName;
 
 use super::GitError;
 use super::layout::{Layout, Own, failed};
-use super::note::{read, write};
+use super::small_file::{read, write};
 
 /// Returns those of the projects whose base path has another stamp than `word`, or none, or missed the last sync.
 /// Blocks.
