@@ -85,7 +85,7 @@ fn hooked(settings: &Settings) -> git::Settings {
     let on_create = git::OnCreate::new(move |repository, project| {
         let binary = env!("CARGO_BIN_EXE_lockstep-under-test").into();
         let (repository, project, socket) = (repository.to_owned(), project.clone(), socket.clone());
-        install(&Installation { repository, project, socket, binary }).map_err(|error| error.to_string())
+        Ok(install(&Installation { repository, project, socket, binary })?)
     });
     git::Settings { on_create: Some(on_create), ..git::Settings::default() }
 }

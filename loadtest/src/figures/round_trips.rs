@@ -54,7 +54,7 @@ async fn push(report: &Report) -> Fallible<()> {
     let on_create = git::OnCreate::new(move |repository, project| {
         let (repository, project) = (repository.to_owned(), project.clone());
         let what = Installation { repository, project, socket: socket.clone(), binary: binary.clone() };
-        install(&what).map_err(|error| error.to_string())
+        Ok(install(&what)?)
     });
     let git = git::Settings { on_create: Some(on_create), ..git::Settings::default() };
     let sidecar = Sidecar::start(&settings, &cloud.seams, git, None).await?;

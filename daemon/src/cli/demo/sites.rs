@@ -39,11 +39,11 @@ impl Sites {
     pub(super) async fn start(folder: &Path) -> Result<Self, DemoError> {
         let embedded = Embedded::start(&folder.join("aws")).await.map_err(DemoError::of)?;
         let first = settings(folder, NAMES[0])?;
-        let shared = seams(&first, Some(&embedded)).await.map_err(DemoError)?;
+        let shared = seams(&first, Some(&embedded)).await.map_err(DemoError::of)?;
         let mut sites = Vec::new();
         for name in NAMES {
             let settings = settings(folder, name)?;
-            let git = git_settings(&settings).map_err(DemoError)?;
+            let git = git_settings(&settings).map_err(DemoError::of)?;
             let sidecar = Sidecar::start(&settings, &shared, git, None).await.map_err(DemoError::of)?;
             sites.push(Site {
                 name: settings.site.clone(),

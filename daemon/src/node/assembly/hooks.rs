@@ -6,20 +6,25 @@ use crate::clients::git_hooks::install::{Installation, install};
 use crate::node::config::Settings;
 use crate::seams::git;
 
+/// The operating system did not tell the path of the running program.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot find the path of this program: {0}")]
+pub struct NoProgramPath(std::io::Error);
+
 /// The settings of the repositories. If `git.install_hooks` is set, each new repository gets the hooks.
 ///
 /// # Errors
 /// The path of the running program cannot be determined. The hooks need it to call the program.
-pub fn git_settings(settings: &Settings) -> Result<git::Settings, String> {
+pub fn git_settings(settings: &Settings) -> Result<git::Settings, NoProgramPath> {
     if !settings.install_hooks {
         return Ok(git::Settings::default());
     }
-    let binary = std::env::current_exe().map_err(|error| format!("cannot find the path of this program: {error}"))?;
+    let binary = std::env::current_exe().map_err(NoProgramPath)?;
     let socket = settings.api.socket.clone();
     let on_create = git::OnCreate::new(move |repository, project| {
         let (repository, project) = (repository.to_owned(), project.clone());
         let what = Installation { repository, project, socket: socket.clone(), binary: binary.clone() };
-        install(&what).map_err(|error| error.to_string())
+        Ok(install(&what)?)
     });
     Ok(git::Settings { on_create: Some(on_create), ..git::Settings::default() })
 }

@@ -37,9 +37,9 @@ use lockstep_proto::{ProjectName, ProjectPhase, RefValue};
 use tokio_util::sync::CancellationToken;
 
 pub use front::Front;
-pub use hooks::git_settings;
+pub use hooks::{NoProgramPath, git_settings};
 pub use inspect::Inspector;
-pub use production::{Embedded, Seams, dependencies, seams};
+pub use production::{Embedded, Seams, VolumeError, dependencies, seams};
 pub use run::{RunError, Sidecar, run, stop_signal};
 pub use settings::NodeSettings;
 pub use watch::Watch;

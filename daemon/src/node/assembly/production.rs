@@ -3,7 +3,7 @@
 //! With `[embedded]`, the emulators run in this process, and the AWS adapters reach them on the loopback interface.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::base::observer::Observer;
 use crate::node::config::Settings;
 use crate::node::config::settings::{Gerrit as GerritSettings, GerritRefresh, Peer};
 use crate::seams::blob::BlobStore;
-use crate::seams::blob::object::ObjectBlobs;
+use crate::seams::blob::object::{ObjectBlobs, OpenError};
 use crate::seams::eventlog::EventLog;
 use crate::seams::eventlog::kinesis::{self, ClientSettings, KinesisEventLog, KinesisSettings};
 use crate::seams::eventlog::per_region::RoutedEventLog;
@@ -28,6 +28,7 @@ use crate::seams::peers::http::{Address, HttpPeer};
 use crate::seams::peers::{FallbackPeers, Peers};
 use crate::seams::refdb::RefDb;
 use crate::seams::refdb::dynamo::{self, Connection, DynamoRefDb, TableSettings, Warm};
+use crate::seams::volume::StoreError;
 use crate::seams::volume::disk::DiskStore;
 use crate::seams::volume::lock;
 use crate::stages::events::EventLimits;
@@ -108,7 +109,7 @@ fn is_local(endpoint: Option<&String>) -> bool {
 ///
 /// # Errors
 /// The blob store's URL cannot be used.
-pub async fn seams(settings: &Settings, embedded: Option<&Embedded>) -> Result<Seams, String> {
+pub async fn seams(settings: &Settings, embedded: Option<&Embedded>) -> Result<Seams, OpenError> {
     let refdb = &settings.refdb;
     let endpoint = embedded.map(Embedded::dynamo_endpoint).or_else(|| refdb.endpoint.clone());
     let local = is_local(endpoint.as_ref());
@@ -129,7 +130,7 @@ pub async fn seams(settings: &Settings, embedded: Option<&Embedded>) -> Result<S
     Ok(Seams {
         refdb: Arc::new(DynamoRefDb::new(&client, &refdb.prefix, tables)),
         eventlog: Arc::new(eventlog(settings, embedded).await),
-        blobs: Arc::new(blobs.map_err(|error| error.to_string())?),
+        blobs: Arc::new(blobs?),
     })
 }
 
@@ -223,6 +224,30 @@ fn peers(settings: &Settings, spill: &Path, most_bytes: u64) -> FallbackPeers {
     FallbackPeers::new(peers.collect())
 }
 
+/// Why a volume cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    /// The root folder cannot be created, or its repositories cannot be opened.
+    #[error("root {}: {error}", root.display())]
+    Root {
+        /// The root folder.
+        root: PathBuf,
+        /// The answer of the operating system.
+        error: std::io::Error,
+    },
+    /// The folder of the node's own state cannot be created.
+    #[error("state {}: {error}", state.display())]
+    State {
+        /// The folder.
+        state: PathBuf,
+        /// The answer of the operating system.
+        error: std::io::Error,
+    },
+    /// The node's own store cannot be opened.
+    #[error(transparent)]
+    Store(StoreError),
+}
+
 /// Builds the dependencies of one node: the shared seams, and those to its own volume.
 ///
 /// # Errors
@@ -233,14 +258,15 @@ pub fn dependencies(
     git: crate::seams::git::Settings,
     observer: Arc<dyn Observer>,
     metrics: &Metrics,
-) -> Result<NodeDependencies, String> {
+) -> Result<NodeDependencies, VolumeError> {
     let root = settings.roots.root();
-    std::fs::create_dir_all(root).map_err(|error| format!("root {}: {error}", root.display()))?;
-    std::fs::create_dir_all(&settings.state).map_err(|error| format!("state {}: {error}", settings.state.display()))?;
+    std::fs::create_dir_all(root).map_err(|error| VolumeError::Root { root: root.to_owned(), error })?;
+    std::fs::create_dir_all(&settings.state)
+        .map_err(|error| VolumeError::State { state: settings.state.clone(), error })?;
     let most_bytes = git.spilled.pack_bytes;
-    let repositories =
-        LocalRepositories::over(&settings.roots, git).map_err(|error| format!("root {}: {error}", root.display()))?;
-    let store = DiskStore::open(&settings.state.join("node.redb")).map_err(|error| error.to_string())?;
+    let repositories = LocalRepositories::over(&settings.roots, git)
+        .map_err(|error| VolumeError::Root { root: root.to_owned(), error })?;
+    let store = DiskStore::open(&settings.state.join("node.redb")).map_err(VolumeError::Store)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::from_machine());
     Ok(NodeDependencies {

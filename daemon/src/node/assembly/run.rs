@@ -72,7 +72,7 @@ impl Sidecar {
         let health = telemetry.map(|telemetry| Ok((telemetry, health(settings)?))).transpose()?;
         let tcp = api.tcp_address().map(tracing::field::display);
         tracing::info!(socket = %settings.api.socket.display(), tcp, "the bridge API is listening");
-        let node = Node::start(production::dependencies(settings, seams, git, watch, &metrics).map_err(RunError)?)
+        let node = Node::start(production::dependencies(settings, seams, git, watch, &metrics).map_err(RunError::of)?)
             .await
             .map_err(RunError::of)?;
         let shutdown = CancellationToken::new();
@@ -142,8 +142,8 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         Some(folder) => Some(Embedded::start(folder).await.map_err(RunError::of)?),
         None => None,
     };
-    let seams = production::seams(&settings, embedded.as_ref()).await.map_err(RunError)?;
-    let git = super::git_settings(&settings).map_err(RunError)?;
+    let seams = production::seams(&settings, embedded.as_ref()).await.map_err(RunError::of)?;
+    let git = super::git_settings(&settings).map_err(RunError::of)?;
     let sidecar = Sidecar::start(&settings, &seams, git, Some(&telemetry)).await?;
     tracing::info!(site = %settings.site, node = %settings.node, socket = %settings.api.socket.display(), "started");
     let end = tokio::select! {

@@ -17,12 +17,15 @@ use super::{GitError, Settings, child, misplaced};
 #[derive(Clone)]
 pub struct OnCreate(Arc<Prepare>);
 
-type Prepare = dyn Fn(&Path, &ProjectName) -> Result<(), String> + Send + Sync;
+/// Why a repository could not be prepared.
+pub type PrepareError = Box<dyn std::error::Error + Send + Sync>;
+
+type Prepare = dyn Fn(&Path, &ProjectName) -> Result<(), PrepareError> + Send + Sync;
 
 impl OnCreate {
     /// Wraps a callback. It gets the path of the repository, which is still in a temporary folder or existed before,
     /// and the project.
-    pub fn new(prepare: impl Fn(&Path, &ProjectName) -> Result<(), String> + Send + Sync + 'static) -> Self {
+    pub fn new(prepare: impl Fn(&Path, &ProjectName) -> Result<(), PrepareError> + Send + Sync + 'static) -> Self {
         Self(Arc::new(prepare))
     }
 }

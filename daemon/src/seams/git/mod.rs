@@ -36,7 +36,7 @@ mod update_ref;
 mod walk;
 mod writer;
 
-pub use create::OnCreate;
+pub use create::{OnCreate, PrepareError};
 pub use local::{LocalRepositories, Settings};
 pub use scan::PackLimits;
 

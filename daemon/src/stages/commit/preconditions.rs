@@ -17,19 +17,21 @@ pub enum NoProposal {
     /// This node may be behind: an intent does not match its knowledge, or seems to be fulfilled already. Catch up with
     /// the refdb first.
     Behind,
-    /// The repository or the version map failed; the text says why.
-    Failed(String),
+    /// The version map failed.
+    Store(StoreError),
+    /// The repository failed.
+    Git(GitError),
 }
 
 impl From<StoreError> for NoProposal {
     fn from(error: StoreError) -> Self {
-        Self::Failed(error.to_string())
+        Self::Store(error)
     }
 }
 
 impl From<GitError> for NoProposal {
     fn from(error: GitError) -> Self {
-        Self::Failed(error.to_string())
+        Self::Git(error)
     }
 }
 

@@ -70,7 +70,8 @@ impl Committer {
         let proposal = match proposer.propose(work, verdicts).await {
             Ok(proposal) => proposal,
             Err(NoProposal::Behind) => return Round::Behind,
-            Err(NoProposal::Failed(why)) => return Round::Ended(refuse_open(verdicts.to_vec(), &unavailable(&why))),
+            Err(NoProposal::Store(error)) => return Round::Ended(refuse_open(verdicts.to_vec(), &unavailable(&error))),
+            Err(NoProposal::Git(error)) => return Round::Ended(refuse_open(verdicts.to_vec(), &unavailable(&error))),
         };
         if caught_up {
             self.mend(work, &open, verdicts).await;

@@ -5,13 +5,14 @@
 //! is read. Memory holds everything except the bodies, which are in the store.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use lockstep_proto::announcement::Origin;
 use lockstep_proto::bridge::ApiError;
-use lockstep_proto::{Announcement, AnnouncementId, NameError, Record, SiteId};
+use lockstep_proto::{Announcement, AnnouncementId, Record, SiteId};
 use tokio::time::Instant;
 
 use super::decide::{Needs, Stamp, overtakes};
@@ -98,15 +99,16 @@ impl Inbox {
     }
 
     fn load_received(&mut self, store: &dyn NodeStore) -> Result<(), StoreError> {
-        let failed = |of: &str, why: String| StoreError { op: "read what was received", why: format!("{of}: {why}") };
-        let parse = |of: &str| of.parse::<Origin>().map_err(|error: NameError| failed(of, error.to_string()));
+        let failed =
+            |of: &str, why: &dyn Display| StoreError { op: "read what was received", why: format!("{of}: {why}") };
+        let parse = |of: &str| of.parse::<Origin>().map_err(|error| failed(of, &error));
         for (of, row) in store.received()? {
-            let received = Received::load(&row).map_err(|why| failed(&of, why))?;
+            let received = Received::load(&row).map_err(|error| failed(&of, &error))?;
             self.received.insert(parse(&of)?, received);
         }
         for ((of, block), bits) in store.received_blocks()? {
             let received = self.received.entry(parse(&of)?).or_default();
-            received.load_block(block, &bits).map_err(|why| failed(&of, why))?;
+            received.load_block(block, &bits).map_err(|error| failed(&of, &error))?;
         }
         self.received_size = self.received.values().map(Received::size).sum();
         Ok(())

@@ -58,13 +58,21 @@ pub struct Saved {
     pub blocks: Vec<(u64, Option<Bytes>)>,
 }
 
+/// A block in the store has the wrong length.
+#[derive(Debug, thiserror::Error)]
+#[error("block {block} has {bytes} bytes")]
+pub struct BlockError {
+    block: u64,
+    bytes: usize,
+}
+
 impl Received {
     /// Reads an origin's row. Blocks that are added later may repeat numbers of the row.
     ///
     /// # Errors
     /// The row cannot be read.
-    pub fn load(row: &str) -> Result<Self, String> {
-        let row: Row = serde_json::from_str(row).map_err(|error| error.to_string())?;
+    pub fn load(row: &str) -> Result<Self, serde_json::Error> {
+        let row: Row = serde_json::from_str(row)?;
         let mut received = Self { last_ms: row.last_ms, ..Self::default() };
         for (first, last) in row.ranges {
             received.take_range(first, last);
@@ -78,10 +86,10 @@ impl Received {
     ///
     /// # Errors
     /// The bytes are not a block.
-    pub fn load_block(&mut self, block: u64, bits: &[u8]) -> Result<(), String> {
+    pub fn load_block(&mut self, block: u64, bits: &[u8]) -> Result<(), BlockError> {
         let (words, rest) = bits.as_chunks::<8>();
         if words.len() != WORDS || !rest.is_empty() {
-            return Err(format!("block {block} has {} bytes", bits.len()));
+            return Err(BlockError { block, bytes: bits.len() });
         }
         if self.is_full(block) {
             return Ok(());

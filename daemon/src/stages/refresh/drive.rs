@@ -24,13 +24,24 @@ struct Session {
     process: Option<u64>,
 }
 
+/// Why a new session began.
+#[derive(Debug, thiserror::Error)]
+enum NewSession {
+    /// Another process answers.
+    #[error("a different Gerrit process answers now and may lack the work of the previous one")]
+    OtherProcess,
+    /// Gerrit did not say which process answers.
+    #[error("cannot tell which Gerrit process did the task: {0}")]
+    Unknown(GerritError),
+}
+
 impl Session {
     /// Asks Gerrit which process answers. A different or an unknown process begins a new session, because it may lack
     /// index writes that the previous one had acknowledged and not yet written to disk.
     ///
     /// # Errors
-    /// A new session began; the text says why.
-    async fn goes_on(&mut self, gerrit: &dyn Gerrit) -> Result<(), String> {
+    /// A new session began.
+    async fn goes_on(&mut self, gerrit: &dyn Gerrit) -> Result<(), NewSession> {
         let before = self.process;
         let now = gerrit.process().await;
         self.process = now.as_ref().ok().copied();
@@ -39,8 +50,8 @@ impl Session {
         }
         self.number += 1;
         Err(match now {
-            Ok(_) => "a different Gerrit process answers now and may lack the work of the previous one".to_owned(),
-            Err(error) => format!("cannot tell which Gerrit process did the task: {error}"),
+            Ok(_) => NewSession::OtherProcess,
+            Err(error) => NewSession::Unknown(error),
         })
     }
 }
@@ -72,7 +83,7 @@ impl Refresh {
             if !report.done.is_empty()
                 && let Err(why) = session.goes_on(gerrit.as_ref()).await
             {
-                report.failed.extend(report.done.drain(..).map(|id| FailedTask { id, why: why.clone() }));
+                report.failed.extend(report.done.drain(..).map(|id| FailedTask { id, why: why.to_string() }));
             }
             if self.done(&report).is_err() {
                 return;
