@@ -13,6 +13,8 @@ pub fn check(page: &Source, files: &[Source]) -> Vec<Finding> {
         findings.extend(missing.map(|it| page.finding(number, format!("`make {it}` is not in the Makefile"))));
         let broken = links(line).into_iter().filter(|link| !resolves(&page.path, link, files));
         findings.extend(broken.map(|it| page.finding(number, format!("the link to `{it}` leads nowhere"))));
+        let absent = answers(line).into_iter().filter(|path| !is_there(path, files));
+        findings.extend(absent.map(|it| page.finding(number, format!("`{it}` does not exist"))));
     }
     findings
 }
@@ -39,6 +41,23 @@ fn name(text: &str) -> &str {
 
 fn is_of_a_name(letter: char) -> bool {
     letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-'
+}
+
+/// The files that the guide for contributors gives as answers to "Where is ...?": code spans with a folder in them.
+fn answers(line: &str) -> Vec<&str> {
+    if !line.starts_with("| Where ") {
+        return Vec::new();
+    }
+    line.split('`').skip(1).step_by(2).filter(|span| span.contains('/')).collect()
+}
+
+/// Whether a file or folder exists, below `daemon/src` or from the root.
+fn is_there(path: &str, files: &[Source]) -> bool {
+    let path = path.trim_end_matches('/');
+    ["", "daemon/src/"].iter().any(|root| {
+        let path = format!("{root}{path}");
+        files.iter().any(|file| file.path == path || file.path.starts_with(&format!("{path}/")))
+    })
 }
 
 /// The targets of the links of a line, without anchors.
@@ -86,4 +105,13 @@ fn a_broken_link_is_found() {
     assert_eq!(rules("[a](adr/0001-x.md#why) [b](../Makefile) [c](https://example.org) [d](adr/) [e](#here)"), [""; 0]);
     assert_eq!(rules("[a](adr/0009.md)"), ["the link to `adr/0009.md` leads nowhere"]);
     assert_eq!(rules("[a](../../x.md)"), ["the link to `../../x.md` leads nowhere"]);
+}
+
+#[test]
+fn an_answer_that_names_no_file_is_found() {
+    assert_eq!(
+        rules("| Where is the decision? | `adr/0001-x.md` or `docs/adr/` |"),
+        ["`adr/0001-x.md` does not exist"]
+    );
+    assert_eq!(rules("Where is `a/b.rs`?"), [""; 0]);
 }
