@@ -129,10 +129,8 @@ impl Join {
         let deps = &self.stages.deps;
         self.stages.opener().drain_earlier().await.map_err(|error| error.to_string())?;
         let mut positions: Vec<(LaneId, Seq)> = Vec::new();
-        for site in deps.refdb.registry.sites().await.map_err(|error| error.to_string())? {
-            for one in deps.refdb.registry.incarnations(&site.site).await.map_err(|error| error.to_string())? {
-                positions.extend(one.id.lanes(one.published.iter().copied()));
-            }
+        for one in deps.refdb.incarnations().await.map_err(|error| error.to_string())? {
+            positions.extend(one.id.lanes(one.published.iter().copied()));
         }
         self.remove_deleted().await?;
         self.stages.catch_up.projects().await?;

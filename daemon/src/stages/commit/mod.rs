@@ -40,7 +40,6 @@ use std::time::Duration;
 use lockstep_proto::SiteId;
 use tokio_util::sync::CancellationToken;
 
-use attempt::Attempts;
 pub use in_doubt::{InDoubtResolver, MarkWriter};
 
 use crate::base::clock::Clock;
@@ -55,6 +54,7 @@ use crate::state::journal::Journal;
 use crate::state::materialize::Materializer;
 use crate::state::quiesce::Quiesce;
 use crate::state::version_map::{Mover, VersionMap};
+use attempt::Attempts;
 use requests::Requests;
 use work::Ended;
 

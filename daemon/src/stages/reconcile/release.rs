@@ -73,7 +73,8 @@ impl Releaser {
         if labels.is_empty() {
             return Ok(());
         }
-        let known = self.incarnations().await.map_err(|error| error.to_string())?;
+        let incarnations = self.refdb.incarnations().await.map_err(|error| error.to_string())?;
+        let known = incarnations.into_iter().map(|record| (record.id.clone(), record)).collect();
         let mut over = Vec::new();
         for label in labels {
             if let Some(txn) = ended_by(&label)
@@ -83,15 +84,6 @@ impl Releaser {
             }
         }
         self.repositories.release(project, &over).await.map_err(|error| error.to_string())
-    }
-
-    async fn incarnations(&self) -> Result<BTreeMap<IncarnationId, IncarnationRecord>, RefDbError> {
-        let mut known = BTreeMap::new();
-        for site in self.refdb.registry.sites().await? {
-            let of_site = self.refdb.registry.incarnations(&site.site).await?;
-            known.extend(of_site.into_iter().map(|record| (record.id.clone(), record)));
-        }
-        Ok(known)
     }
 
     /// Whether a slot is collected: its incarnation is forgotten, or it is empty below the published mark.
