@@ -69,9 +69,8 @@ impl Publisher {
         Self { site, journal, refdb, eventlog, entropy, observer, ended: context.tasks.cancelled() }
     }
 
-    /// Publishes until the node ends and every settled slot is published, or until the task is aborted. `wake` ends the
-    /// pause between two rounds early.
-    pub async fn run(self, wake: Arc<tokio::sync::Notify>) {
+    /// Publishes until the node ends and every settled slot is published, or until the task is aborted.
+    pub async fn run(self) {
         let mut backoff = Backoff::new(Arc::clone(&self.entropy), Duration::from_millis(20), Duration::from_secs(2));
         loop {
             let mut published = 0;
@@ -96,7 +95,7 @@ impl Publisher {
             tokio::select! {
                 biased;
                 () = self.ended.cancelled() => {}
-                () = wake.notified() => {}
+                () = self.journal.publishable() => {}
                 () = tokio::time::sleep(Duration::from_secs(1)) => {}
             }
         }

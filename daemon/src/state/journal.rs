@@ -38,6 +38,8 @@ pub struct Journal {
     room: Notify,
     /// Notified when a settled mark may have moved.
     settled: Notify,
+    /// Notified when a settled mark has moved, so that there is something to publish.
+    publishable: Notify,
 }
 
 #[derive(Default)]
@@ -89,8 +91,8 @@ impl Journal {
     #[must_use]
     pub fn new(id: IncarnationId, limits: JournalLimits) -> Self {
         let lanes = (0..limits.lanes).map(|_| LaneBook::default()).collect();
-        let (room, settled) = (Notify::new(), Notify::new());
-        Self { id, limits, lanes: Mutex::new(lanes), cached: Mutex::default(), room, settled }
+        let (room, settled, publishable) = (Notify::new(), Notify::new(), Notify::new());
+        Self { id, limits, lanes: Mutex::new(lanes), cached: Mutex::default(), room, settled, publishable }
     }
 
     /// The incarnation that owns this journal.
@@ -145,14 +147,20 @@ impl Journal {
     /// Records that the slot holds a committed transaction, with its encoded `bytes`.
     pub fn committed(&self, slot: &Slot, bytes: Bytes) {
         self.cache(slot, bytes);
-        self.with(slot, |book, seq| book.resolve(seq, true));
-        self.settled.notify_one();
+        self.resolve(slot, true);
     }
 
     /// Records that the slot is poisoned.
     pub fn poisoned(&self, slot: &Slot) {
-        self.with(slot, |book, seq| book.resolve(seq, false));
+        self.resolve(slot, false);
+    }
+
+    fn resolve(&self, slot: &Slot, committed: bool) {
+        let moved = self.with(slot, |book, seq| book.resolve(seq, committed));
         self.settled.notify_one();
+        if moved == Some(true) {
+            self.publishable.notify_one();
+        }
     }
 
     /// Takes the slots that were given back no later than `since` and are still empty. The caller poisons them, so that
@@ -170,14 +178,14 @@ impl Journal {
         idle
     }
 
+    /// Waits until there may be something to publish: a settled mark has moved since the last call returned.
+    pub async fn publishable(&self) {
+        self.publishable.notified().await;
+    }
+
     /// Waits until a settled mark may have moved.
     pub async fn changed(&self) {
         self.settled.notified().await;
-    }
-
-    /// Wakes the task that waits in [`Journal::changed`].
-    pub fn nudge(&self) {
-        self.settled.notify_one();
     }
 
     /// The marks of every lane, in the order of the lanes.
@@ -263,7 +271,9 @@ impl LaneBook {
         }
     }
 
-    fn resolve(&mut self, seq: u64, committed: bool) {
+    /// Records the content of a slot. Returns whether the settled mark has moved.
+    fn resolve(&mut self, seq: u64, committed: bool) -> bool {
+        let before = self.settled;
         self.resolved.insert(seq, committed);
         while let Some(committed) = self.resolved.remove(&self.settled) {
             if !committed {
@@ -271,6 +281,7 @@ impl LaneBook {
             }
             self.settled += 1;
         }
+        self.settled > before
     }
 
     fn marks(&self) -> LaneMarks {
@@ -306,6 +317,8 @@ impl Hasher for Fnv {
 
 #[cfg(test)]
 mod tests {
+    use futures::future::FutureExt;
+
     use super::*;
 
     fn journal(window: u64) -> Journal {
@@ -330,7 +343,7 @@ mod tests {
         let _second = journal.take(Lane(0)).await;
         journal.committed(&first, Bytes::from_static(b"x"));
         let third = journal.take(Lane(0));
-        assert!(futures::future::FutureExt::now_or_never(third).is_none(), "the mark has moved, but is not stored yet");
+        assert!(third.now_or_never().is_none(), "the mark has moved, but is not stored yet");
         journal.stored(&[Seq(1)]);
         assert_eq!(journal.take(Lane(0)).await.seq, Seq(2));
     }
@@ -341,7 +354,9 @@ mod tests {
         let slots = [journal.take(Lane(0)).await, journal.take(Lane(0)).await];
         journal.committed(&slots[1], Bytes::from_static(b"y"));
         assert!(journal.unpublished(Lane(0), 9).is_empty());
+        assert_eq!(journal.publishable().now_or_never(), None);
         journal.poisoned(&slots[0]);
+        assert_eq!(journal.publishable().now_or_never(), Some(()));
         let waiting: Vec<Unpublished> = journal.unpublished(Lane(0), 9).into_iter().map(|(_, what)| what).collect();
         assert_eq!(waiting, [Unpublished::Poisoned, Unpublished::Committed(Some(Bytes::from_static(b"y")))]);
         journal.published(Lane(0), Seq(2));

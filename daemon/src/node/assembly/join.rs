@@ -158,10 +158,8 @@ impl Join {
         let deps = &self.stages.deps;
         self.stages.opener().drain_earlier().await?;
         let mut positions: Vec<(LaneId, Seq)> = Vec::new();
-        for site in deps.refdb.registry.sites().await? {
-            for one in deps.refdb.registry.incarnations(&site.site).await? {
-                positions.extend(one.id.lanes(one.published.iter().copied()));
-            }
+        for one in deps.refdb.incarnations().await? {
+            positions.extend(one.id.lanes(one.published.iter().copied()));
         }
         self.remove_deleted().await?;
         self.stages.catch_up.projects().await?;

@@ -161,12 +161,11 @@ impl Stages {
         let journal = Arc::new(Journal::new(born.id.clone(), settings.journal));
         *self.journal.lock() = Some(Arc::clone(&journal));
         let in_doubt = InDoubtResolver::new(context, Arc::clone(&journal));
-        let publish = Arc::new(Notify::new());
-        let marks = MarkWriter::new(context, Arc::clone(&journal), Arc::clone(&publish), settings.mark_pace);
+        let marks = MarkWriter::new(context, Arc::clone(&journal), settings.mark_pace);
         let publisher = Publisher::new(context, Arc::clone(&journal));
         context.tasks.spawn("in-doubt", in_doubt.clone().run());
         context.tasks.spawn("marks", marks.run());
-        context.tasks.spawn("publish", publisher.run(publish));
+        context.tasks.spawn("publish", publisher.run());
         let barrier = RegistryBarrier::new(context, Arc::clone(&self.beat), settings.barrier_patience);
         let limits = CommitLimits {
             patience: settings.patience,

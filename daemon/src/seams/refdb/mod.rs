@@ -58,4 +58,16 @@ impl RefDb {
     pub fn of<T: RefStore + JournalStore + Registry + 'static>(store: &Arc<T>) -> Self {
         Self { refs: Arc::clone(store) as _, journal: Arc::clone(store) as _, registry: Arc::clone(store) as _ }
     }
+
+    /// The incarnations of all sites.
+    ///
+    /// # Errors
+    /// As [`Registry::incarnations`].
+    pub async fn incarnations(&self) -> Result<Vec<IncarnationRecord>, RefDbError> {
+        let mut all = Vec::new();
+        for site in self.registry.sites().await? {
+            all.extend(self.registry.incarnations(&site.site).await?);
+        }
+        Ok(all)
+    }
 }

@@ -53,6 +53,11 @@ impl Admission {
     }
 }
 
+/// Takes a permit. `full` is the message of the refusal when there is none left.
+fn take(permits: Arc<Semaphore>, full: impl FnOnce() -> String) -> Result<OwnedSemaphorePermit, Failure> {
+    permits.try_acquire_owned().map_err(|_| Failure::unavailable(full()))
+}
+
 impl<S> FromRequestParts<S> for Work
 where
     S: Send + Sync,
@@ -62,11 +67,10 @@ where
 
     async fn from_request_parts(_: &mut Parts, state: &S) -> Result<Self, Failure> {
         let Admission { most, work, .. } = Admission::from_ref(state);
-        work.try_acquire_owned().map(|_permit| Self { _permit }).map_err(|_| {
-            Failure::unavailable(format!(
-                "this sidecar already works on {most} requests (setting api.most_requests); nothing was changed"
-            ))
-        })
+        let full = || {
+            format!("this sidecar already works on {most} requests (setting api.most_requests); nothing was changed")
+        };
+        Ok(Self { _permit: take(work, full)? })
     }
 }
 
@@ -78,10 +82,8 @@ where
     type Rejection = Failure;
 
     async fn from_request_parts(_: &mut Parts, state: &S) -> Result<Self, Failure> {
-        let looks = Admission::from_ref(state).looks.try_acquire_owned();
-        looks
-            .map(|_permit| Self { _permit })
-            .map_err(|_| Failure::unavailable(format!("this sidecar already answers {LOOKS} status calls; try again")))
+        let full = || format!("this sidecar already answers {LOOKS} status calls; try again");
+        Ok(Self { _permit: take(Admission::from_ref(state).looks, full)? })
     }
 }
 
@@ -93,9 +95,7 @@ where
     type Rejection = Failure;
 
     async fn from_request_parts(_: &mut Parts, state: &S) -> Result<Self, Failure> {
-        let waits = Admission::from_ref(state).waits.try_acquire_owned();
-        waits
-            .map(|_permit| Self { _permit })
-            .map_err(|_| Failure::unavailable(format!("{WAITS} calls already wait at this sidecar; try again")))
+        let full = || format!("{WAITS} calls already wait at this sidecar; try again");
+        Ok(Self { _permit: take(Admission::from_ref(state).waits, full)? })
     }
 }

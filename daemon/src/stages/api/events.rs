@@ -37,10 +37,9 @@ pub(super) async fn announce(
 ) -> Answer<Done> {
     check_events(&request)?;
     let events = events(&api)?;
-    match api.outlive(permit, api.deadline, async move { events.announce(request).await }).await {
-        Some(answer) => answer?,
-        None => return Err(Failure::unavailable("no answer in time; the events may have been taken: send them again")),
-    }
+    let answer = api.outlive(permit, api.deadline, async move { events.announce(request).await }).await;
+    answer
+        .ok_or_else(|| Failure::unavailable("no answer in time; the events may have been taken: send them again"))??;
     Ok(Json(Done {}))
 }
 
@@ -78,10 +77,9 @@ pub(super) async fn done(State(api): State<Api>, permit: Work, Body(request): Bo
         return Err(Failure::malformed(format!("field done has {is} entries; send at most {most} at once")));
     }
     let events = events(&api)?;
-    match api.outlive(permit, api.deadline, async move { events.done(request).await }).await {
-        Some(answer) => answer?,
-        None => return Err(Failure::unavailable("no answer in time; they may have been confirmed: send them again")),
-    }
+    let answer = api.outlive(permit, api.deadline, async move { events.done(request).await }).await;
+    answer
+        .ok_or_else(|| Failure::unavailable("no answer in time; they may have been confirmed: send them again"))??;
     Ok(Json(Done {}))
 }
 

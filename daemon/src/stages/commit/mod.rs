@@ -13,7 +13,8 @@
 //! | `attempt` | the commit point: committed, refused or unknown |
 //! | `run` | the loop over these steps |
 //! | `repair_refs` | repairs refs that another program wrote |
-//! | `in_doubt` | resolves transactions in doubt, and stores the marks |
+//! | `in_doubt` | resolves transactions in doubt |
+//! | `marks` | stores the marks of the journal |
 //! | `requests` | answers retries of the bridge |
 //! | `service`, `translate` | the bridge's calls, and the translation of requests and answers |
 //! | `refusals` | the texts of refusals, for users |
@@ -23,6 +24,7 @@
 mod attempt;
 mod build;
 mod in_doubt;
+mod marks;
 mod preconditions;
 mod project;
 mod refusals;
@@ -40,8 +42,8 @@ use std::time::Duration;
 use lockstep_proto::SiteId;
 use tokio_util::sync::CancellationToken;
 
-use attempt::Attempts;
-pub use in_doubt::{InDoubtResolver, MarkWriter};
+pub use in_doubt::InDoubtResolver;
+pub use marks::MarkWriter;
 
 use crate::base::clock::Clock;
 use crate::base::observer::Observer;
@@ -55,6 +57,7 @@ use crate::state::journal::Journal;
 use crate::state::materialize::Materializer;
 use crate::state::quiesce::Quiesce;
 use crate::state::version_map::{Mover, VersionMap};
+use attempt::Attempts;
 use requests::Requests;
 use work::Ended;
 

@@ -34,19 +34,14 @@ impl RegistryBarrier {
     /// A frozen incarnation counts, because late copies of its writes may still land.
     async fn waiting_for(&self, txn: &TxnId) -> Result<Vec<NodeId>, RefDbError> {
         let nodes = self.refdb.registry.nodes().await?;
-        let mut open = Vec::new();
-        for site in self.refdb.registry.sites().await? {
-            let records = self.refdb.registry.incarnations(&site.site).await?;
-            let those = records.into_iter().filter(|one| one.state != IncarnationState::Drained);
-            open.extend(those.map(|one| one.id.node));
-        }
+        let records = self.refdb.incarnations().await?;
         let knows = |node: &NodeId| {
             let record = nodes.iter().find(|one| one.node == *node);
             let mark = record.and_then(|one| one.low_water.get(&txn.slot.lane)).copied().unwrap_or(Seq(0));
             mark > txn.slot.seq
         };
-        open.retain(|node| !knows(node));
-        Ok(open)
+        let open = records.into_iter().filter(|one| one.state != IncarnationState::Drained).map(|one| one.id.node);
+        Ok(open.filter(|node| !knows(node)).collect())
     }
 }
 

@@ -84,7 +84,8 @@ impl Releaser {
         if labels.is_empty() {
             return Ok(());
         }
-        let known = self.incarnations().await?;
+        let incarnations = self.refdb.incarnations().await?;
+        let known = incarnations.into_iter().map(|record| (record.id.clone(), record)).collect();
         let mut over = Vec::new();
         for label in labels {
             if let Some(txn) = ended_by(&label)
@@ -94,15 +95,6 @@ impl Releaser {
             }
         }
         Ok(self.repositories.release(project, &over).await?)
-    }
-
-    async fn incarnations(&self) -> Result<BTreeMap<IncarnationId, IncarnationRecord>, RefDbError> {
-        let mut known = BTreeMap::new();
-        for site in self.refdb.registry.sites().await? {
-            let of_site = self.refdb.registry.incarnations(&site.site).await?;
-            known.extend(of_site.into_iter().map(|record| (record.id.clone(), record)));
-        }
-        Ok(known)
     }
 
     /// Whether a slot is collected: its incarnation is forgotten, or it is empty below the published mark.

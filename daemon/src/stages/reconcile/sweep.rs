@@ -60,14 +60,9 @@ impl Sweeper {
     /// Does one sweep. Looks into a gap only if the sweep before found it too, because most gaps are on their way
     /// through the event log.
     async fn sweep(&self, open_before: &mut BTreeSet<Slot>) -> Result<(), RefDbError> {
-        let mut open_now = BTreeSet::new();
-        let mut known: BTreeSet<IncarnationId> = BTreeSet::new();
-        for site in self.refdb.registry.sites().await? {
-            for incarnation in self.refdb.registry.incarnations(&site.site).await? {
-                open_now.extend(self.gaps(&incarnation));
-                known.insert(incarnation.id);
-            }
-        }
+        let incarnations = self.refdb.incarnations().await?;
+        let open_now: BTreeSet<Slot> = incarnations.iter().flat_map(|incarnation| self.gaps(incarnation)).collect();
+        let known: BTreeSet<IncarnationId> = incarnations.into_iter().map(|incarnation| incarnation.id).collect();
         for slot in open_now.intersection(open_before) {
             self.look(slot).await?;
         }

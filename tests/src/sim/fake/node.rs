@@ -373,16 +373,10 @@ impl Inner {
             Command { key: key.clone(), old, new: new.clone(), version: version.next(), predecessor }
         };
         Transaction {
-            id,
-            site: self.parts.site.clone(),
-            project: project.clone(),
             committed_at_ms: self.parts.clock.now_ms(),
             commands: wants.iter().map(command).collect(),
-            pack: Pack::Empty,
-            bases: Vec::new(),
             request_id: request_id.to_owned(),
-            actor: String::new(),
-            traceparent: String::new(),
+            ..Transaction::empty(id, self.parts.site.clone(), project.clone())
         }
     }
 }

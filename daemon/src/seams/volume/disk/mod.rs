@@ -90,6 +90,20 @@ impl DiskStore {
         found.map(|found| read(found.value())).transpose()
     }
 
+    /// Reads every row of a table, in the order of the keys.
+    fn rows<K: Key + 'static, V: Value + 'static, T, All: FromIterator<T>>(
+        &self,
+        definition: TableDefinition<'static, K, V>,
+        read: impl Fn(K::SelfType<'_>, V::SelfType<'_>) -> Fallible<T>,
+    ) -> Fallible<All> {
+        let table = self.table(definition)?;
+        let rows = table.iter()?.map(|row| {
+            let (key, value) = row?;
+            read(key.value(), value.value())
+        });
+        rows.collect()
+    }
+
     fn read_reference(&self, project: &ProjectKey, key: &RefKey) -> Fallible<Option<RefRecord>> {
         let read = |bytes: &[u8]| Ok(encoding::read_record(bytes)?);
         match key {
@@ -118,64 +132,30 @@ impl DiskStore {
     }
 
     fn read_projects(&self) -> Fallible<Vec<(ProjectName, RefRecord)>> {
-        let table = self.table(tables::PROJECTS)?;
-        table
-            .iter()?
-            .map(|row| {
-                let (name, record) = row?;
-                Ok((name.value().parse()?, encoding::read_record(record.value())?))
-            })
-            .collect()
+        self.rows(tables::PROJECTS, |name, record| Ok((name.parse()?, encoding::read_record(record)?)))
     }
 
     fn read_checkpoints(&self) -> Fallible<BTreeMap<ShardId, Position>> {
-        let table = self.table(tables::CHECKPOINTS)?;
-        table
-            .iter()?
-            .map(|row| {
-                let (shard, position) = row?;
-                Ok((encoding::read_json("shard", shard.value())?, encoding::read_json("position", position.value())?))
-            })
-            .collect()
+        self.rows(tables::CHECKPOINTS, |shard, position| {
+            Ok((encoding::read_json("shard", shard)?, encoding::read_json("position", position)?))
+        })
     }
 
     fn read_low_water(&self) -> Fallible<BTreeMap<LaneId, Seq>> {
-        let table = self.table(tables::LOW_WATER)?;
-        table
-            .iter()?
-            .map(|row| {
-                let (lane, seq) = row?;
-                Ok((lane.value().parse()?, Seq(seq.value())))
-            })
-            .collect()
+        self.rows(tables::LOW_WATER, |lane, seq| Ok((lane.parse()?, Seq(seq))))
     }
 
     fn read_held(
         &self,
         definition: TableDefinition<'static, &'static str, &'static [u8]>,
     ) -> Fallible<BTreeMap<String, Held>> {
-        let table = self.table(definition)?;
-        table
-            .iter()?
-            .map(|row| {
-                let (id, held) = row?;
-                Ok((id.value().to_owned(), encoding::read_held(held.value())?))
-            })
-            .collect()
+        self.rows(definition, |id, held| Ok((id.to_owned(), encoding::read_held(held)?)))
     }
 
     fn read_refresh_marks(&self) -> Fallible<Vec<(Subject, RefreshMark)>> {
-        let table = self.table(tables::REFRESH)?;
-        table
-            .iter()?
-            .map(|row| {
-                let (subject, mark) = row?;
-                Ok((
-                    encoding::read_json("subject", subject.value())?,
-                    encoding::read_json("refresh mark", mark.value())?,
-                ))
-            })
-            .collect()
+        self.rows(tables::REFRESH, |subject, mark| {
+            Ok((encoding::read_json("subject", subject)?, encoding::read_json("refresh mark", mark)?))
+        })
     }
 
     fn read_mail(&self, mailbox: Mailbox, after: Option<u64>, limit: usize) -> Fallible<Vec<(u64, Bytes)>> {
@@ -191,14 +171,7 @@ impl DiskStore {
     }
 
     fn read_received(&self) -> Fallible<BTreeMap<String, String>> {
-        let table = self.table(tables::RECEIVED)?;
-        table
-            .iter()?
-            .map(|row| {
-                let (origin, what) = row?;
-                Ok((origin.value().to_owned(), what.value().to_owned()))
-            })
-            .collect()
+        self.rows(tables::RECEIVED, |origin, what| Ok((origin.to_owned(), what.to_owned())))
     }
 
     fn read_received_blocks(&self) -> Fallible<BTreeMap<(String, u64), Bytes>> {

@@ -143,6 +143,15 @@ async fn records(log: &MemoryEventLog) -> Vec<Bytes> {
     found
 }
 
+/// A node that has applied the first versions of the project and of the change, and has read the event log.
+async fn receiver(node: &str, log: &MemoryEventLog) -> Life {
+    let life = Life::new(node);
+    life.applies("@state", 1);
+    life.applies(META, 1);
+    life.reads(log).await;
+    life
+}
+
 fn event(id: &str, change: Option<u64>, refs: &[&str]) -> StreamEvent {
     StreamEvent {
         id: id.into(),
@@ -236,10 +245,7 @@ async fn a_new_session_gets_again_what_is_not_confirmed_and_supersedes_the_old_o
 async fn an_answer_that_was_lost_is_given_again_after_a_while() {
     let log = MemoryEventLog::new(1);
     let _a = origin("a", &log, &[1]).await;
-    let b = Life::new("b");
-    b.applies("@state", 1);
-    b.applies(META, 1);
-    b.reads(&log).await;
+    let b = receiver("b", &log).await;
     assert_eq!(b.gives("g").await, ["a1"]);
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert_eq!(b.gives("g").await, [""; 0]);
@@ -252,10 +258,7 @@ async fn an_answer_that_was_lost_is_given_again_after_a_while() {
 async fn nothing_of_a_change_follows_what_may_never_have_been_heard() {
     let log = MemoryEventLog::new(1);
     let _a = origin("a", &log, &[1, 2]).await;
-    let b = Life::new("b");
-    b.applies("@state", 1);
-    b.applies(META, 1);
-    b.reads(&log).await;
+    let b = receiver("b", &log).await;
     assert_eq!(b.gives("g").await, ["a1"]);
     b.applies(META, 2);
     assert_eq!(b.gives("g").await, [""; 0], "the first is not confirmed");
@@ -307,10 +310,7 @@ async fn a_session_may_confirm_to_a_new_sidecar_what_it_took_from_the_old_one() 
 async fn a_confirmation_is_answered_when_it_is_durable_the_second_time_too() {
     let log = MemoryEventLog::new(1);
     let _a = origin("a", &log, &[1]).await;
-    let b = Life::new("b");
-    b.applies("@state", 1);
-    b.applies(META, 1);
-    b.reads(&log).await;
+    let b = receiver("b", &log).await;
     assert_eq!(b.gives("g").await, ["a1"]);
     b.steps.abort();
     for _ in 0..2 {
@@ -348,10 +348,7 @@ async fn events_of_one_change_are_appended_one_after_the_other_and_heard_so() {
     a.post(&many).await;
     a.post(&[event("x", Some(13), &[]), event("y", Some(14), &[])]).await;
     assert_eq!(a.forwards(&log).await, [3, 1, 1]);
-    let b = Life::new("b");
-    b.applies("@state", 1);
-    b.applies(META, 1);
-    b.reads(&log).await;
+    let b = receiver("b", &log).await;
     let given = b.gives("g").await;
     assert_eq!(given.iter().filter(|id| id.len() == 1 && *id < &"9".to_owned()).collect::<Vec<_>>(), ["1", "2", "3"]);
     assert_eq!(given.len(), 5);
@@ -387,10 +384,7 @@ async fn what_was_answered_outlives_the_sidecar_and_what_is_appended_twice_is_he
     assert_eq!(a.events.status().unsent, 2, "the note of their append was not durable");
     assert_eq!(a.forwards(&log).await, [2]);
     assert_eq!(records(&log).await.len(), 4);
-    let b = Life::new("b");
-    b.applies("@state", 1);
-    b.applies(META, 1);
-    b.reads(&log).await;
+    let b = receiver("b", &log).await;
     assert_eq!(b.gives("g").await, ["1", "2"]);
     a.events.durability.settle().await;
     assert!(store.mail(Mailbox::Outbox, None, 9).unwrap().is_empty());

@@ -1,0 +1,99 @@
+//! The mark writer stores the settled and the published marks of the running incarnation, so that windows open.
+//!
+//! It is a reconciler and keeps nothing durable of its own. The answer that the incarnation is frozen or drained means
+//! that it was fenced: the node stops.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep_proto::{Seq, SiteId};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
+use crate::base::observer::Observer;
+use crate::seams::refdb::{MarkAnswer, RefDb};
+use crate::state::context::NodeContext;
+use crate::state::journal::Journal;
+
+/// An idle node stores its unchanged marks once per this many paces.
+const IDLE_PACES: u32 = 5;
+/// Time limit of one call of the refdb.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Stores the marks of the running incarnation.
+pub struct MarkWriter {
+    /// The site of the incarnation.
+    site: SiteId,
+    /// The refdb, which stores the marks.
+    refdb: RefDb,
+    /// The journal whose marks are stored.
+    journal: Arc<Journal>,
+    /// Receives failures.
+    observer: Arc<dyn Observer>,
+    /// Cancelled when the refdb says that this incarnation was frozen or drained.
+    fenced: CancellationToken,
+    /// The interval at which marks are stored, unless a lane has used up much of its window.
+    pace: Duration,
+    /// The injected bugs that a test has switched on.
+    bugs: InjectedBugs,
+}
+
+impl MarkWriter {
+    /// Creates the writer of a journal's marks.
+    #[must_use]
+    pub fn new(context: &NodeContext, journal: Arc<Journal>, pace: Duration) -> Self {
+        let NodeContext { site, refdb, observer, fenced, bugs, .. } = context.clone();
+        Self { site, refdb, journal, observer, fenced, pace, bugs }
+    }
+
+    /// Writes marks until the task is aborted.
+    pub async fn run(self) {
+        let mut written: Vec<(Seq, Seq)> = Vec::new();
+        let mut last = Instant::now();
+        loop {
+            let _ = timeout(self.pace, self.journal.changed()).await;
+            let marks: Vec<(Seq, Seq)> =
+                self.journal.marks().into_iter().map(|mark| (mark.settled, mark.published)).collect();
+            let due = self.journal.is_pressed() || last.elapsed() >= self.pace;
+            // An idle node writes too, to learn whether it was fenced meanwhile.
+            let asks = last.elapsed() >= self.pace * IDLE_PACES;
+            if !due || (marks == written && !asks) {
+                continue;
+            }
+            if self.write(&marks).await {
+                written = marks;
+                last = Instant::now();
+            } else {
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+
+    async fn write(&self, marks: &[(Seq, Seq)]) -> bool {
+        let (settled, published): (Vec<Seq>, Vec<Seq>) = marks.iter().copied().unzip();
+        let answer =
+            timeout(PATIENCE, self.refdb.registry.mark(&self.site, self.journal.id(), &settled, &published)).await;
+        match answer {
+            Ok(Ok(MarkAnswer::Written)) => {
+                self.journal.stored(&settled);
+                true
+            }
+            Ok(Ok(MarkAnswer::NotOpen(state))) => {
+                if self.bugs.has(InjectedBug::PausedNodeGoesOn) {
+                    self.journal.stored(&settled);
+                    return true;
+                }
+                let why = format!("incarnation {} is {state:?}: this node was fenced and stops", self.journal.id());
+                self.observer.failed("marks", &why);
+                self.fenced.cancel();
+                false
+            }
+            Ok(Err(error)) => {
+                self.observer.failed("marks", &error.to_string());
+                false
+            }
+            Err(_) => false,
+        }
+    }
+}
