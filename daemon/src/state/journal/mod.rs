@@ -6,8 +6,16 @@
 //! - only slots below the *stored* settled mark plus the window may be used, so a node that freezes the incarnation
 //!   finds every slot that could ever be occupied inside that window;
 //! - the settled mark passes a slot only when that slot is committed or poisoned.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `window` | one lane: its usable slots and its marks |
+//! | `lane_of` | the hash that maps a project to its lane |
 
-use std::collections::{BTreeMap, BTreeSet};
+mod lane_of;
+mod window;
+
+use std::collections::BTreeMap;
 use std::hash::Hasher;
 
 use bytes::Bytes;
@@ -15,6 +23,11 @@ use lockstep_proto::{IncarnationId, Lane, ProjectName, Seq, Slot};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+use lane_of::Fnv;
+use window::LaneWindow;
+
+pub use window::LaneMarks;
 
 /// Limits of an incarnation's journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +45,7 @@ pub struct JournalLimits {
 pub struct Journal {
     id: IncarnationId,
     limits: JournalLimits,
-    lanes: Mutex<Vec<LaneBook>>,
+    lanes: Mutex<Vec<LaneWindow>>,
     cached: Mutex<Cache>,
     /// Notified when a slot was given back or a mark was stored.
     room: Notify,
@@ -48,35 +61,6 @@ struct Cache {
     entries: BTreeMap<Slot, Bytes>,
 }
 
-#[derive(Debug, Default)]
-struct LaneBook {
-    /// Every slot below this number is committed or poisoned.
-    settled: u64,
-    /// The settled mark as it is stored in the refdb.
-    stored: u64,
-    /// Every slot below this number is in the event log.
-    published: u64,
-    /// Slots from this number on are untaken.
-    next: u64,
-    /// Slots that were taken and given back, with the time since when each is empty.
-    empty: BTreeMap<u64, Instant>,
-    /// Resolved slots above the settled mark: true means committed, false means poisoned.
-    resolved: BTreeMap<u64, bool>,
-    /// Poisoned slots below the settled mark that the publisher has not passed yet.
-    poisoned: BTreeSet<u64>,
-}
-
-/// A lane's marks, for the mark writer and the status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LaneMarks {
-    /// Every slot below this mark is committed or poisoned.
-    pub settled: Seq,
-    /// Every slot below this mark is in the event log.
-    pub published: Seq,
-    /// Number of slots above the settled mark that were taken.
-    pub in_flight: u64,
-}
-
 /// A settled slot that waits for the publisher.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unpublished {
@@ -90,7 +74,7 @@ impl Journal {
     /// Creates the empty journal of a new incarnation.
     #[must_use]
     pub fn new(id: IncarnationId, limits: JournalLimits) -> Self {
-        let lanes = (0..limits.lanes).map(|_| LaneBook::default()).collect();
+        let lanes = (0..limits.lanes).map(|_| LaneWindow::default()).collect();
         let (room, settled, publishable) = (Notify::new(), Notify::new(), Notify::new());
         Self { id, limits, lanes: Mutex::new(lanes), cached: Mutex::default(), room, settled, publishable }
     }
@@ -115,11 +99,11 @@ impl Journal {
         (0..self.limits.lanes).map(Lane)
     }
 
-    fn books(&self) -> MutexGuard<'_, Vec<LaneBook>> {
+    fn books(&self) -> MutexGuard<'_, Vec<LaneWindow>> {
         self.lanes.lock()
     }
 
-    fn with<T>(&self, slot: &Slot, change: impl FnOnce(&mut LaneBook, u64) -> T) -> Option<T> {
+    fn with<T>(&self, slot: &Slot, change: impl FnOnce(&mut LaneWindow, u64) -> T) -> Option<T> {
         debug_assert_eq!(slot.lane.incarnation, self.id, "the slot belongs to the journal of another incarnation");
         self.books().get_mut(slot.lane.lane.index()).map(|book| change(book, slot.seq.0))
     }
@@ -191,7 +175,7 @@ impl Journal {
     /// The marks of every lane, in the order of the lanes.
     #[must_use]
     pub fn marks(&self) -> Vec<LaneMarks> {
-        self.books().iter().map(LaneBook::marks).collect()
+        self.books().iter().map(LaneWindow::marks).collect()
     }
 
     /// Whether the settled mark of a lane has moved by at least a quarter of the window since it was stored.
@@ -247,70 +231,6 @@ impl Journal {
         if cache.bytes + bytes.len() <= self.limits.cache_bytes {
             cache.bytes += bytes.len();
             cache.entries.insert(slot.clone(), bytes);
-        }
-    }
-}
-
-impl LaneBook {
-    fn take(&mut self, window: u64) -> Option<u64> {
-        if let Some((seq, _)) = self.empty.pop_first() {
-            return Some(seq);
-        }
-        if self.next >= self.stored + window {
-            return None;
-        }
-        self.next += 1;
-        Some(self.next - 1)
-    }
-
-    fn give_back(&mut self, seq: u64) {
-        self.empty.insert(seq, Instant::now());
-        // Empty slots at the top of the lane count as untaken again.
-        while self.next > 0 && self.empty.remove(&(self.next - 1)).is_some() {
-            self.next -= 1;
-        }
-    }
-
-    /// Records the content of a slot. Returns whether the settled mark has moved.
-    fn resolve(&mut self, seq: u64, committed: bool) -> bool {
-        let before = self.settled;
-        self.resolved.insert(seq, committed);
-        while let Some(committed) = self.resolved.remove(&self.settled) {
-            if !committed {
-                self.poisoned.insert(self.settled);
-            }
-            self.settled += 1;
-        }
-        self.settled > before
-    }
-
-    fn marks(&self) -> LaneMarks {
-        LaneMarks {
-            settled: Seq(self.settled),
-            published: Seq(self.published),
-            in_flight: self.next.saturating_sub(self.settled),
-        }
-    }
-}
-
-/// 64-bit FNV-1a. The lane of a project must be the same in every build, and the standard library's hasher does not
-/// promise that.
-struct Fnv(u64);
-
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Hasher for Fnv {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
         }
     }
 }
