@@ -101,29 +101,28 @@ impl Inspection for Inspector {
 
     async fn parked(&self) -> Result<Vec<HeldStatus>, ApiError> {
         let parked = self.stages.deps.store.parked().map_err(ApiError::unavailable)?;
-        Ok(parked.into_iter().map(|(id, held)| status(id, held, waits_for)).collect())
+        let status = |(id, held): (String, Held)| {
+            // Earlier releases have stored words of the reason in place of what is waited for.
+            let Ok(reason) = held.reason.parse::<ParkReason>();
+            HeldStatus { waits_for: reason.waits_for(), ..status(id, held) }
+        };
+        Ok(parked.into_iter().map(status).collect())
     }
 
     async fn quarantined(&self) -> Result<Vec<HeldStatus>, ApiError> {
         let quarantined = self.stages.deps.store.quarantined().map_err(ApiError::unavailable)?;
-        Ok(quarantined.into_iter().map(|(id, held)| status(id, held, |_| Vec::new())).collect())
+        Ok(quarantined.into_iter().map(|(id, held)| status(id, held)).collect())
     }
 }
 
-/// What a parked transaction waits for. It is read from the reason, because earlier releases have stored words of the
-/// reason in place of it.
-fn waits_for(reason: &str) -> Vec<String> {
-    let Ok(reason) = reason.parse::<ParkReason>();
-    reason.waits_for()
-}
-
-fn status(id: String, held: Held, waits_for: impl Fn(&str) -> Vec<String>) -> HeldStatus {
+/// The status of a record that waits for nothing.
+fn status(id: String, held: Held) -> HeldStatus {
     let txn = Transaction::decode(&held.bytes).map_or(id, |transaction| transaction.id.to_string());
     HeldStatus {
         txn,
         project: held.project,
-        waits_for: waits_for(&held.reason),
         reason: held.reason,
+        waits_for: Vec::new(),
         since_ms: held.since_ms,
         bytes: held.bytes.len() as u64,
     }

@@ -141,3 +141,25 @@ pub trait CatchUp: Send + Sync {
     /// Does the same as [`CatchUp::keys`] in the background, until it succeeds.
     fn later(&self, project: &ProjectKey, keys: Vec<RefKey>);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Operators and tests know these texts.
+    #[test]
+    fn what_cannot_be_right_is_told_with_its_slot_and_no_retry_helps() {
+        let (txn, other): (TxnId, TxnId) =
+            ("n.1.0.9.00000000000000aa".parse().unwrap(), "n.1.0.9.00000000000000bb".parse().unwrap());
+        let poisoned = CatchUpError::Poisoned(txn.clone());
+        assert_eq!(poisoned.to_string(), "slot n.1.0.9 is poisoned, but the refdb names n.1.0.9.00000000000000aa");
+        let taken = CatchUpError::OtherTransaction { txn, other };
+        let text = "slot n.1.0.9 holds n.1.0.9.00000000000000bb, not n.1.0.9.00000000000000aa";
+        assert_eq!(taken.to_string(), text);
+        let value = CatchUpError::NotAState { project: "p".parse().unwrap(), value: RefValue::Absent };
+        assert_eq!(value.to_string(), "the refdb's item @state of p is Absent, not a project state");
+        assert!([poisoned, taken, value].iter().all(|error| !error.retry_helps()));
+        assert!(CatchUpError::RefDb(RefDbError::NotNow("throttled".into())).retry_helps());
+        assert!(!CatchUpError::RefDb(RefDbError::Broken("no permission".into())).retry_helps());
+    }
+}

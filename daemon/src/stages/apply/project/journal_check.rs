@@ -13,7 +13,7 @@ use lockstep_proto::{Transaction, TxnId};
 use sha2::{Digest, Sha256};
 use tokio::time::sleep;
 
-use super::{Writer, encoded};
+use super::Writer;
 use crate::seams::volume::Held;
 use crate::stages::apply::event::Event;
 use crate::stages::apply::reason::{Doubt, ParkReason, QuarantineReason};
@@ -130,7 +130,8 @@ impl Writer {
         let id = event.transaction.id.clone();
         self.shared.units.observer.quarantined(&name, reason);
         let held = Held {
-            bytes: encoded(&event),
+            // The pack of a stub is in the store alone.
+            bytes: if event.bytes.is_empty() { event.transaction.encode() } else { event.bytes.clone() },
             project: event.transaction.project.to_string(),
             reason: reason.to_string(),
             waits_for: Vec::new(),

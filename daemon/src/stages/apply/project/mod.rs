@@ -12,7 +12,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, RefValue, Transaction, TxnId};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -261,7 +260,7 @@ impl Writer {
         // A stub is already in the store, with its bytes.
         if !event.bytes.is_empty() {
             let held = Held {
-                bytes: encoded(&event),
+                bytes: event.bytes.clone(),
                 project: event.transaction.project.to_string(),
                 reason: reason.to_string(),
                 waits_for: reason.waits_for(),
@@ -311,9 +310,4 @@ impl Writer {
             }
         }
     }
-}
-
-/// The bytes of an event. The pack of a stub is in the store alone.
-fn encoded(event: &Event) -> Bytes {
-    if event.bytes.is_empty() { event.transaction.encode() } else { event.bytes.clone() }
 }
