@@ -64,10 +64,8 @@ pub struct HandshakeStage {
     catch_up: Arc<dyn CatchUp>,
     /// Randomness for request ids.
     entropy: Arc<dyn Entropy>,
-    /// The folders that hold the repositories; none when the repositories are on no disk.
-    roots: Option<Roots>,
-    /// Whether this node hands out refresh tasks to a bridge (`gerrit.refresh = "bridge"`).
-    takes_a_bridge: bool,
+    /// The settings of the stage.
+    settings: HandshakeSettings,
     /// Tells whether this node has joined and caught up.
     not_ready: NotReady,
     /// Serialises handshakes: one that was cut short and its retry must not resolve the same differences at once.
@@ -106,16 +104,15 @@ impl HandshakeStage {
         settings: HandshakeSettings,
     ) -> Self {
         let NodeContext { node, refdb, entropy, .. } = context.clone();
-        let HandshakeSettings { roots, takes_a_bridge } = settings;
         let (materializer, turn) = (state.materializer.clone(), Default::default());
-        Self { node, refdb, materializer, transactions, catch_up, entropy, roots, takes_a_bridge, not_ready, turn }
+        Self { node, refdb, materializer, transactions, catch_up, entropy, settings, not_ready, turn }
     }
 
     async fn admit(&self, gerrit: &HelloRequest) -> Result<(), Denied> {
-        if !self.takes_a_bridge {
+        if !self.settings.takes_a_bridge {
             return Err(Denied::Refused(NOBODY_REFRESHES.to_owned()));
         }
-        if let Some(why) = self.roots.as_ref().and_then(|ours| folders::mismatch(gerrit, ours)) {
+        if let Some(why) = self.settings.roots.as_ref().and_then(|ours| folders::mismatch(gerrit, ours)) {
             return Err(Denied::Refused(why));
         }
         let closed = (self.not_ready)();
