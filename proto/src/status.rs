@@ -207,7 +207,7 @@ pub struct HeldStatus {
     pub project: String,
     /// Why it is parked, or what is wrong with it.
     pub reason: String,
-    /// The transactions, objects or project that it waits for. Empty in quarantine, and while it only waits for a retry.
+    /// The transactions, objects or project that it waits for. Empty in quarantine, and while only a retry is due.
     pub waits_for: Vec<String>,
     /// The time when it was set aside, in milliseconds since 1970.
     pub since_ms: u64,

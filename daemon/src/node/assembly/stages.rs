@@ -150,8 +150,8 @@ impl Stages {
     /// Starts the tasks that move stream events to the event log and drop expired events of other nodes. They need no
     /// incarnation: events that were taken earlier are sent even while the site takes no commits.
     pub(super) fn forward_events(&self) {
-        let (eventlog, entropy) = (Arc::clone(&self.context.eventlog), Arc::clone(&self.context.entropy));
-        self.context.tasks.spawn("forward", Arc::clone(&self.events).forward(eventlog, entropy));
+        let eventlog = Arc::clone(&self.context.eventlog);
+        self.context.tasks.spawn("forward", Arc::clone(&self.events).forward(eventlog));
         self.context.tasks.spawn("events", Arc::clone(&self.events).grow_old());
     }
 
@@ -187,23 +187,22 @@ impl Stages {
 }
 
 fn context(deps: &NodeDependencies, tasks: &Tasks, fenced: &CancellationToken) -> NodeContext {
-    let NodeDependencies { refdb, eventlog, blobs, peers, repositories, store, clock, .. } = deps.clone();
-    let NodeDependencies { entropy, observer, settings, bugs, .. } = deps.clone();
+    let deps = deps.clone();
     NodeContext {
-        site: settings.site,
-        node: settings.node,
-        refdb,
-        eventlog,
-        blobs,
-        peers,
-        repositories,
-        store,
-        clock,
-        entropy,
-        observer,
+        site: deps.settings.site,
+        node: deps.settings.node,
+        refdb: deps.refdb,
+        eventlog: deps.eventlog,
+        blobs: deps.blobs,
+        peers: deps.peers,
+        repositories: deps.repositories,
+        store: deps.store,
+        clock: deps.clock,
+        entropy: deps.entropy,
+        observer: deps.observer,
         tasks: tasks.clone(),
         fenced: fenced.clone(),
-        bugs,
+        bugs: deps.bugs,
     }
 }
 

@@ -38,7 +38,8 @@ pub(super) async fn hello(
     check::gerrit(&gerrit)?;
     let handshake = api.handshake()?;
     let answer = api.outlive(permit, api.deadline, async move { handshake.hello(gerrit).await }).await;
-    Ok(Json(answer.unwrap_or_else(|| Err(still_at_it()))?))
+    let late = "the repositories on disk are still being compared with the refdb; ask again";
+    Ok(Json(answer.unwrap_or_else(|| Err(ApiError::unavailable(late)))?))
 }
 
 /// Lists the strays of a project: uncommitted values of its refs that gave way to committed ones.
@@ -69,8 +70,4 @@ pub(super) async fn end_stray(
 ) -> Answer<ProjectResponse> {
     let (handshake, id) = (api.handshake()?, request.request_id.clone());
     api.on_project(permit, &id, async move { handshake.end_stray(&project, request).await }).await
-}
-
-fn still_at_it() -> ApiError {
-    ApiError::unavailable("the repositories on disk are still being compared with the refdb; ask again")
 }

@@ -1,6 +1,5 @@
 //! Seeding: brings the refs and objects of an existing repository into the refdb, as a project.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -34,8 +33,7 @@ pub(super) async fn seed(
         let message = format!("field wait_ms is {}; give 0 to {most} milliseconds, and ask again", request.wait_ms);
         return Err(Failure::malformed(message));
     }
-    let Some(seeding) = api.seeding.as_ref().map(Arc::clone) else {
-        return Err(Failure::unavailable("this sidecar seeds no projects; ask another sidecar"));
-    };
+    let none = || Failure::unavailable("this sidecar seeds no projects; ask another sidecar");
+    let seeding = api.seeding.clone().ok_or_else(none)?;
     Ok(Json(seeding.seed(&project, request).await?))
 }

@@ -270,7 +270,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_is_changed_by_reading_it(text in "(predecessor|objects|project|contradiction:|journal:|)[ -~]{0,40}") {
+        fn no_text_is_changed_by_reading_it(
+            text in "(predecessor|objects|project|contradiction:|journal:|)[ -~]{0,40}",
+        ) {
             prop_assert_eq!(read(&text).to_string(), text);
         }
     }

@@ -1,8 +1,8 @@
 //! The in-doubt resolver finds the outcome of open slots, so that lanes move on.
 //!
 //! It is a reconciler and keeps nothing durable of its own. It asks the refdb about each open slot until the slot is
-//! known to be committed or poisoned. A committed one is published like any other, and this node applies it from its own
-//! site's stream.
+//! known to be committed or poisoned. A committed one is published like any other, and this node applies it from its
+//! own site's stream.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -37,7 +37,7 @@ impl Committer {
         phase: ProjectPhase,
     ) -> Result<ProjectResponse, ApiError> {
         if let Err(why) = self.catch_up.project(project).await {
-            return Ok(refuse(unavailable(&why)));
+            return Ok(ProjectResponse::refused(unavailable(&why)));
         }
         let known = self.versions.project(project).map_err(ApiError::unavailable)?;
         let last = known.map_or(0, |state| state.incarnation);
@@ -64,7 +64,7 @@ impl Committer {
     ) -> Result<ProjectResponse, ApiError> {
         let key = match self.key_of(project).await {
             Ok(key) => key,
-            Err(refused) => return Ok(refuse(refused)),
+            Err(refused) => return Ok(ProjectResponse::refused(refused)),
         };
         let asked = format!("head {}", request.head);
         let intents = vec![intent(RefKey::Head, None, RefValue::Symref(request.head))];
@@ -108,7 +108,7 @@ impl Committer {
         self.quiesce.empty(project).await;
         if let Err(why) = self.everybody_knows(&key).await {
             let message = format!("project {project} is closing, and not every node knows it yet ({why}); try again");
-            return Ok(refuse(Refusal::new(RefusalCode::Unavailable, true, message)));
+            return Ok(ProjectResponse::refused(Refusal::new(RefusalCode::Unavailable, true, message)));
         }
         let delete = step(ProjectPhase::Closing, ProjectPhase::Deleted);
         self.operate(key.clone(), delete, request.request_id, "delete").await
@@ -138,7 +138,7 @@ impl Committer {
             Err(error) => Err(error.into()),
         };
         match found {
-            Ok(None) => refuse(refused),
+            Ok(None) => ProjectResponse::refused(refused),
             Ok(Some(earlier)) => ProjectResponse::committed(Some(earlier.id)),
             Err(why) => {
                 let message = format!("it is not known whether an earlier try did this ({why}); ask again");
@@ -172,10 +172,6 @@ impl Committer {
 
 pub(super) fn intent(key: RefKey, expected: Option<RefValue>, new: RefValue) -> Intent {
     Intent { key, expected, new, force: true }
-}
-
-fn refuse(refused: Refusal) -> ProjectResponse {
-    respond(&Ended::all(1, &Verdict::Refused(refused)))
 }
 
 fn respond(ended: &Ended) -> ProjectResponse {

@@ -66,7 +66,7 @@ enum ListError {
     /// The node's own store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// What the stream lost could not be taken from the refdb.
+    /// The records that the stream lost could not be taken from the refdb.
     #[error(transparent)]
     CatchUp(#[from] CatchUpError),
 }

@@ -15,7 +15,6 @@ use lockstep_proto::{Announcement, AnnouncementId, ProjectKey, ProjectName, RefK
 
 use super::{Events, OrderingKey};
 use crate::base::backoff::Backoff;
-use crate::base::clock::Entropy;
 use crate::seams::eventlog::deliver::{AppendError, append_all};
 use crate::seams::eventlog::{EventLog, Record};
 use crate::seams::volume::{Mailbox, NodeStore, StoreError};
@@ -194,8 +193,8 @@ impl Events {
     }
 
     /// Appends durable events to the event log, until the node ends and none is left.
-    pub async fn forward(self: Arc<Self>, eventlog: Arc<dyn EventLog>, entropy: Arc<dyn Entropy>) {
-        let mut backoff = Backoff::new(entropy, Duration::from_millis(20), Duration::from_secs(2));
+    pub async fn forward(self: Arc<Self>, eventlog: Arc<dyn EventLog>) {
+        let mut backoff = Backoff::new(Arc::clone(&self.entropy), Duration::from_millis(20), Duration::from_secs(2));
         loop {
             match self.forward_some(eventlog.as_ref()).await {
                 Ok(0) if self.ended.is_cancelled() => {

@@ -105,7 +105,7 @@ impl HandshakeStage {
     ) -> Self {
         let NodeContext { node, refdb, entropy, .. } = context.clone();
         let (materializer, turn) = (state.materializer.clone(), Default::default());
-        Self { node, refdb, materializer, transactions, catch_up, entropy, not_ready, settings, turn }
+        Self { node, refdb, materializer, transactions, catch_up, entropy, settings, not_ready, turn }
     }
 
     async fn admit(&self, gerrit: &HelloRequest) -> Result<(), Denied> {

@@ -24,7 +24,8 @@ pub struct RegistryBarrier {
 }
 
 impl RegistryBarrier {
-    /// Creates a barrier that waits no longer than `patience`. `nudge` makes this node write its low-water marks at once.
+    /// Creates a barrier that waits no longer than `patience`. `nudge` makes this node write its low-water marks at
+    /// once.
     #[must_use]
     pub fn new(context: &NodeContext, nudge: Arc<Notify>, patience: Duration) -> Self {
         Self { refdb: context.refdb.clone(), nudge, patience }

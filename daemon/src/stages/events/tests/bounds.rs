@@ -128,8 +128,7 @@ async fn an_orderly_end_sends_what_was_taken() {
     log.ensure(&"s".parse().unwrap()).await.unwrap();
     let a = Life::new("a");
     a.applies("@state", 1);
-    let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(3));
-    let forwarding = tokio::spawn(Arc::clone(&a.events).forward(Arc::new(log.clone()), entropy));
+    let forwarding = tokio::spawn(Arc::clone(&a.events).forward(Arc::new(log.clone())));
     let all: Vec<_> = (0..9).map(|id| event(&id.to_string(), Some(12), &[])).collect();
     a.post(&all).await;
     a.events.ended.cancel();
