@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-/// The wall clock.
+/// The wall clock, as a parameter. It may be wrong and may jump, so no safety rests on it.
 pub trait Clock: Send + Sync {
     /// Milliseconds since 1970 (UTC).
     fn now_ms(&self) -> u64;
@@ -17,11 +17,11 @@ pub trait Clock: Send + Sync {
 
 /// A source of random numbers.
 pub trait Entropy: Send + Sync {
-    /// 64 random bits.
+    /// 64 random bits, independent of all earlier ones.
     fn next(&self) -> u64;
 }
 
-/// The machine's clock.
+/// The machine's clock, for production. The simulator has its own.
 #[derive(Debug, Default)]
 pub struct SystemClock;
 

@@ -1,4 +1,4 @@
-//! The outside world behind traits. Every implementation of a trait passes its contract suite in `tests/contract`.
+//! The outside world behind traits. Every implementation of a trait passes its contract suite in `tests/src/contract`.
 //!
 //! | room | job |
 //! |---|---|

@@ -56,7 +56,7 @@ pub enum TelemetryError {
     Filter {
         /// The value as configured.
         value: String,
-        /// The parser's message.
+        /// The parser's message, for people.
         why: tracing_subscriber::filter::ParseError,
     },
     /// The endpoint is not an address that the exporter supports.

@@ -112,7 +112,7 @@ pub struct InjectedBugs {
 }
 
 impl InjectedBugs {
-    /// Injects one bug.
+    /// Switches one bug on, for the node that gets this set.
     #[cfg(feature = "failpoints")]
     #[must_use]
     pub fn only(bug: InjectedBug) -> Self {

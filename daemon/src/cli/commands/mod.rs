@@ -2,6 +2,14 @@
 //! the sidecar's socket.
 //!
 //! Exit codes: 0 success, 1 failure or unknown outcome, 2 wrong usage, 3 refused by the sidecar or the guard.
+//!
+//! | file | content |
+//! |---|---|
+//! | `config` | `config check`, `config example` |
+//! | `hook`, `import`, `seed` | bring repositories in: hooks, refs, whole sites |
+//! | `project`, `update`, `stray` | change state: projects and `HEAD`, one ref, strays |
+//! | `inspect` | show state: `status`, `parked`, `quarantine`, `refresh` |
+//! | `existing`, `table`, `target` | shared: refs of a repository, text tables, the sidecar to call |
 
 pub mod config;
 mod existing;

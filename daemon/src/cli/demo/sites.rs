@@ -88,7 +88,7 @@ impl Sites {
         text
     }
 
-    /// Stops all sites.
+    /// Stops all sites in an orderly way, and waits until their tasks have ended.
     pub(super) async fn stop(self) {
         futures::future::join_all(self.sites.into_iter().map(|site| site.sidecar.stop(GRACE))).await;
     }

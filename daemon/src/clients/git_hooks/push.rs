@@ -13,7 +13,7 @@ const REASON: usize = 600;
 /// One command of a push, as git hands it over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pushed {
-    /// The ref's name.
+    /// The full name of the ref, not validated yet.
     pub name: String,
     /// The value that the pusher saw; zeros if the ref did not exist.
     pub old: String,
@@ -25,9 +25,9 @@ pub(super) struct Pushed {
 /// that go through `proc-receive`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Rules {
-    /// `receive.denyDeletes`.
+    /// `receive.denyDeletes`: refuses deletions of refs.
     pub deny_deletes: bool,
-    /// `receive.denyNonFastForwards`.
+    /// `receive.denyNonFastForwards`: refuses updates that are not fast-forwards.
     pub deny_non_fast_forwards: bool,
 }
 

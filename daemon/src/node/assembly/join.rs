@@ -27,7 +27,7 @@ use crate::state::materialize::MaterializeError;
 /// Why a step of joining failed.
 #[derive(Debug, thiserror::Error)]
 enum JoinError {
-    /// The refdb failed.
+    /// A call of the refdb failed. A retry may help.
     #[error(transparent)]
     RefDb(#[from] RefDbError),
     /// The node's record in the refdb is now another one.
@@ -39,7 +39,7 @@ enum JoinError {
     /// The node's own store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A repository failed.
+    /// An operation on a repository failed.
     #[error(transparent)]
     Git(#[from] GitError),
     /// The refs of a repository could not be compared with the version map, or moved.

@@ -103,7 +103,7 @@ pub enum StartError {
     Repair(#[from] crate::seams::git::GitError),
 }
 
-/// A running node.
+/// A running node: its stages, their tasks and its listeners.
 pub struct Node {
     tasks: Tasks,
     stages: Arc<Stages>,

@@ -46,7 +46,7 @@ pub struct Stages {
     pub events: Arc<Events>,
     /// The stage that reads the streams of all sites.
     pub consumer: Arc<Consumer>,
-    /// Drains incarnations.
+    /// Drains this node's earlier incarnations, and those of dead nodes.
     pub drainer: Drainer,
     /// The stage that has Gerrit refresh its index and caches. `None` if this node has no Gerrit.
     pub refresh: Option<Arc<Refresh>>,

@@ -2,6 +2,15 @@
 //!
 //! The text is read into `raw`, where each field may hold any value. One pass turns it into validated [`Settings`], or
 //! reports all wrong values at once, each with its field, its value and a valid alternative.
+//!
+//! | file | content |
+//! |---|---|
+//! | `raw` | the configuration as it was written |
+//! | `check`, `report` | the pass over all fields, and the problems that it collects |
+//! | `fields`, `value` | parse one field; times and sizes |
+//! | `base_paths`, `gerrit` | the sections with rules of their own |
+//! | `settings` | the validated configuration |
+//! | `example.toml` | every field with its default; `lockstep config example` prints it |
 
 mod base_paths;
 mod check;

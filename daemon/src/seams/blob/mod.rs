@@ -1,9 +1,15 @@
 //! The blob store: packs that are too large to travel inside a transaction.
 //!
-//! Every implementation keeps this contract (`tests/contract`):
+//! Every implementation keeps this contract (`tests/src/contract`):
 //! - Once a put is answered, every site can read the blob.
 //! - A second put of the same key and content is harmless.
 //! - A key without a blob is [`BlobError::Absent`], never an empty blob.
+//!
+//! | file | content |
+//! |---|---|
+//! | `object` | any store that `object_store` supports: S3, a folder |
+//! | `receive` | checks length and hash while a blob arrives |
+//! | `memory` | a store in memory, for tests and the simulator |
 
 pub mod memory;
 pub mod object;
@@ -53,7 +59,7 @@ pub enum BlobError {
     Bad {
         /// The key of the blob.
         key: String,
-        /// The defect.
+        /// A description of the defect, for people.
         why: String,
     },
     /// The store cannot be reached. Try again later.

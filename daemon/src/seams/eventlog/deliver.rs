@@ -9,7 +9,7 @@ use super::{EventLog, EventLogError, Record};
 /// Why records are not known to be in the event log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// A request failed.
+    /// A request to the event log failed as a whole.
     #[error(transparent)]
     EventLog(EventLogError),
     /// The event log answered, but did not take this many records.

@@ -1,6 +1,6 @@
 //! The event log: the ordered, replayable stream of a site's committed transactions. There is one stream per site.
 //!
-//! Every implementation keeps this contract (`tests/contract`):
+//! Every implementation keeps this contract (`tests/src/contract`):
 //! - [`EventLog::append`] answers each record by itself. A record whose answer is lost may be in the stream, once or
 //!   more often. Duplicates and reordering are harmless to the readers.
 //! - Within a shard, positions grow. A read after a position returns every later record, once, in order.
@@ -8,6 +8,14 @@
 //! - A position that is no longer kept is [`EventLogError::Trimmed`]. It never moves forward silently.
 //! - A stream has an identity of its own (`StreamInfo::created`). A stream that was deleted and created again under its
 //!   name is another stream.
+//!
+//! | file | content |
+//! |---|---|
+//! | `kinesis` | one Kinesis stream per site |
+//! | `per_region` | reaches each site's stream in its Region |
+//! | `memory` | an event log in memory, for tests and the simulator |
+//! | `limits` | the limits of one call |
+//! | `deliver` | appends transactions until they are certainly in the log |
 
 pub mod deliver;
 pub mod kinesis;

@@ -90,7 +90,7 @@ fn commit<'r>(objects: &'r Objects<'_>, oid: Oid) -> Result<Option<Commit<'r>>, 
 /// Most remembered answers: enough for the moves in progress.
 const REMEMBERED: usize = 256;
 
-/// The latest answers.
+/// The latest answers, at most [`REMEMBERED`] of them.
 #[derive(Default)]
 pub(super) struct Related(Mutex<VecDeque<Answer>>);
 

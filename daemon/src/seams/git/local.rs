@@ -28,7 +28,7 @@ use crate::seams::blob::Payload;
 /// Settings that an operator may tune.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The git program.
+    /// The path of the git program, or its name in `PATH`.
     pub git: PathBuf,
     /// Limits of packs that are checked in memory. A pack that exceeds them is checked by git.
     pub inline: PackLimits,

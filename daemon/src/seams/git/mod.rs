@@ -1,6 +1,6 @@
 //! The repositories on the node's volume: packs, checks and stores objects, and moves refs.
 //!
-//! Every implementation keeps this contract (`tests/contract`):
+//! Every implementation keeps this contract (`tests/src/contract`):
 //! - Objects come before refs: [`Repositories::move_refs`] refuses a new value whose object is absent.
 //! - [`Repositories::move_refs`] moves all refs or none, deletions first, and compares each old value.
 //! - Nothing is durable until [`Repositories::sync`] has returned. Then everything that was moved or ingested before
@@ -9,6 +9,21 @@
 //!   [`GitError::Missing`] names objects that the packs build on and that are absent (park the transaction and fetch
 //!   them). [`GitError::Bad`] means that the content itself is wrong (quarantine it).
 //! - The sidecar is the only writer of refs. Other programs may pack refs and collect garbage at any time.
+//!
+//! | file | content |
+//! |---|---|
+//! | `local` | the repositories of a local volume: libgit2 for objects, git for refs |
+//! | `model` | simulated repositories, without git or disk |
+//! | `layout`, `misplaced` | the folders of the volume; repositories in the wrong one |
+//! | `base_path_stamp` | recognises a base path that was changed or restored |
+//! | `create` | creates and deletes repositories |
+//! | `pack`, `packfile`, `walk`, `trees` | pack the objects that other sites lack |
+//! | `ingest`, `scan`, `fsck`, `index_pack` | check objects from outside, and add them |
+//! | `objects`, `pool`, `ancestry` | queries: presence of objects, open repositories, fast-forwards |
+//! | `writer`, `update_ref`, `child` | move refs through long-lived git processes |
+//! | `ref_files` | reads refs from the disk |
+//! | `intent`, `stale_locks`, `repair` | locks of the sidecar's own, locks of a killed git, repair at start-up |
+//! | `small_file` | a small file that is read and replaced as a whole |
 
 mod ancestry;
 mod base_path_stamp;
@@ -119,7 +134,7 @@ pub enum GitError {
     /// Objects that the operation needs are absent.
     #[error("{project}: objects are missing: {oids:?}")]
     Missing {
-        /// The project.
+        /// The project whose objects are missing.
         project: ProjectName,
         /// At least one of the absent objects.
         oids: Vec<Oid>,
@@ -127,7 +142,7 @@ pub enum GitError {
     /// The content itself is wrong; a retry does not help.
     #[error("{project}: bad content: {why}")]
     Bad {
-        /// The project.
+        /// The project that the content was for.
         project: ProjectName,
         /// A description of the defect.
         why: String,
@@ -135,9 +150,9 @@ pub enum GitError {
     /// A ref did not have the expected old value. No ref was moved.
     #[error("{project}: {name} is {actual:?}, not {expected:?}")]
     RefMoved {
-        /// The project.
+        /// The project whose refs should have moved.
         project: ProjectName,
-        /// The ref.
+        /// The ref that has another value.
         name: RefName,
         /// The value that the move expected; `None` for an absent ref.
         expected: Option<Oid>,
@@ -149,7 +164,7 @@ pub enum GitError {
     Failed {
         /// The project, or `(all)` for an operation on the whole volume.
         project: String,
-        /// The attempted operation.
+        /// The attempted operation, as words for people.
         op: &'static str,
         /// The complete chain of causes.
         why: String,

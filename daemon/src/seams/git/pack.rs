@@ -43,7 +43,7 @@ struct Wanted {
 }
 
 impl Packer<'_> {
-    /// Packs `wants`. Blocks.
+    /// Packs `wants` without the objects behind the committed values. Blocks the thread.
     pub(super) fn pack(
         &self,
         wants: &[lockstep_proto::Oid],

@@ -22,7 +22,7 @@ impl PackWriter {
         Self { bytes: b"PACK\0\0\0\x02\0\0\0\0".to_vec(), count: 0, deflate }
     }
 
-    /// Appends an object.
+    /// Appends one object, compressed and without a delta.
     pub(super) fn add(&mut self, kind: ObjectType, content: &[u8]) -> std::io::Result<()> {
         self.header(type_code(kind), content.len());
         self.deflate.reset();

@@ -258,7 +258,7 @@ impl Writer {
 
 /// The next step after a failed try.
 enum Next {
-    /// Everything has moved.
+    /// All refs of the request have moved.
     Done,
     /// These lines must be tried again.
     Again(Vec<Line>),

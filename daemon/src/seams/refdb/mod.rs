@@ -1,6 +1,6 @@
 //! The refdb: the global ref database, the only authority on the value of a ref.
 //!
-//! Every implementation keeps this contract (`tests/contract`):
+//! Every implementation keeps this contract (`tests/src/contract`):
 //! - [`RefStore::commit`] is one atomic, conditional write of all refs and of the journal slot. Afterwards either all
 //!   of it is true everywhere, or nothing of it.
 //! - Every read is strong: it sees each write that was answered before it began.
@@ -20,6 +20,9 @@
 //! | `refs` | [`RefStore`]: refs, commits, locks |
 //! | `journal` | [`JournalStore`]: slots |
 //! | `registry` | [`Registry`]: sites, nodes, incarnations, Gerrit |
+//!
+//! The implementations are `dynamo` and `memory`. `staged` adds transactions of more commands than one write takes,
+//! `rules` has the checks that all share, and `error` the one error.
 
 pub mod dynamo;
 mod error;

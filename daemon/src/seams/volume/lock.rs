@@ -35,7 +35,7 @@ pub enum LockError {
          process (`fuser {path}` names it) or give this node a volume of its own, then start again"
     )]
     Held {
-        /// The lock file.
+        /// The path of the lock file.
         path: PathBuf,
         /// How long this process waited for the lock.
         waited: Duration,
@@ -43,9 +43,9 @@ pub enum LockError {
     /// The lock file cannot be used.
     #[error("{path}: the volume's lock cannot be taken: {why}; make the folder writable for this user and start again")]
     Failed {
-        /// The lock file.
+        /// The path of the lock file.
         path: PathBuf,
-        /// The system's error.
+        /// The answer of the operating system.
         why: io::Error,
     },
 }

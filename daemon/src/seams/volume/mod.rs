@@ -2,10 +2,19 @@
 //! checkpoints, low-water marks, parked and quarantined transactions, refresh marks for Gerrit, and stream events in
 //! transit.
 //!
-//! Every implementation keeps this contract (`tests/contract`): [`NodeStore::commit`] is one durable transaction. After
-//! a power cut it is there completely or not at all, and it is visible to every read that begins after it returned. The
-//! caller has synced the repositories first ([`crate::seams::git::Repositories::sync`]), so the state that the store
-//! describes is on the disk.
+//! Every implementation keeps this contract (`tests/src/contract`): [`NodeStore::commit`] is one durable transaction.
+//! After a power cut it is there completely or not at all, and it is visible to every read that begins after it
+//! returned. The caller has synced the repositories first ([`crate::seams::git::Repositories::sync`]), so the state
+//! that the store describes is on the disk.
+//!
+//! | file | content |
+//! |---|---|
+//! | `disk` | the store in redb, on the volume |
+//! | `encoding`, `keys` | values and keys on the disk, as bytes |
+//! | `intents` | the file of move intents, without any fsync |
+//! | `lock` | at most one sidecar per volume |
+//! | `memory` | the store in memory, for tests and the simulator |
+//! | `refresh_marks` | one mark per subject that Gerrit must refresh |
 
 pub mod disk;
 mod encoding;
@@ -107,7 +116,7 @@ pub struct Changes {
     pub refs: Vec<(ProjectKey, RefKey, RefRecord)>,
     /// Names that are marked as directories in the refdb.
     pub directories: Vec<(ProjectKey, RefName)>,
-    /// New checkpoints.
+    /// Checkpoints that replace the stored ones of their shards.
     pub checkpoints: Vec<(ShardId, Position)>,
     /// Shards that no longer exist and whose checkpoints are removed.
     pub forget_shards: Vec<ShardId>,
@@ -175,7 +184,7 @@ impl Changes {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the node's own store failed while it tried to {op}: {why}")]
 pub struct StoreError {
-    /// The attempted operation.
+    /// The attempted operation, as words for people.
     pub op: &'static str,
     /// The complete chain of causes.
     pub why: String,

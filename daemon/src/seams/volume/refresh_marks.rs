@@ -31,7 +31,7 @@ pub enum Difference {
     Value {
         /// The value at the last acknowledgement.
         old: Option<Oid>,
-        /// The value now.
+        /// The value of the latest applied move.
         new: Option<Oid>,
     },
     /// A project was created or deleted.

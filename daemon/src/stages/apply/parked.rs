@@ -15,13 +15,13 @@ use tokio::time::Instant;
 use super::event::Event;
 use super::reason::ParkReason;
 
-/// One parked transaction.
+/// One parked transaction, with its reason.
 pub(super) struct Parked {
-    /// The transaction.
+    /// The event that brought the transaction.
     pub(super) event: Event,
     /// When it was parked or last looked at.
     pub(super) since: Instant,
-    /// Why it waits.
+    /// The missing thing that it waits for.
     pub(super) reason: ParkReason,
     /// Since when it has been parked, restarts included, in milliseconds since 1970.
     since_ms: u64,

@@ -100,7 +100,7 @@ impl FromStr for ParkReason {
 /// version before it has here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contradiction {
-    /// The ref.
+    /// The ref whose versions contradict each other.
     pub key: RefKey,
     /// The old value that the transaction names.
     pub old: RefValue,

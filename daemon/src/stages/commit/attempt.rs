@@ -28,7 +28,7 @@ pub enum AttemptEnd {
     SlotLost(String),
     /// The refdb did not take the transaction, and no copy is in flight. The slot is empty.
     NotTaken {
-        /// The refdb's reason.
+        /// The refdb's reason, for people.
         why: String,
         /// Whether the same request may succeed later.
         retry: bool,

@@ -29,7 +29,7 @@ pub struct MarkWriter {
     refdb: RefDb,
     /// The journal whose marks are stored.
     journal: Arc<Journal>,
-    /// Receives failures.
+    /// Receives each failure to store the marks.
     observer: Arc<dyn Observer>,
     /// Cancelled when the refdb says that this incarnation was frozen or drained.
     fenced: CancellationToken,

@@ -19,7 +19,7 @@ pub enum NoProposal {
     Behind,
     /// The version map failed.
     Store(StoreError),
-    /// The repository failed.
+    /// An operation on the repository failed.
     Git(GitError),
 }
 

@@ -93,7 +93,7 @@ const NOBODY_REFRESHES: &str = "the sidecar's setting gerrit.refresh is not \"br
      sidecar. If this Gerrit has served with the old setting, run its offline `reindex`. Then start Gerrit";
 
 impl HandshakeStage {
-    /// Creates the stage.
+    /// Creates the stage of one node.
     #[must_use]
     pub fn new(
         context: &NodeContext,

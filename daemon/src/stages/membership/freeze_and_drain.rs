@@ -44,7 +44,7 @@ pub struct Drainer {
 }
 
 impl Drainer {
-    /// Creates a drainer.
+    /// Creates a drainer on the node's refdb and event log.
     #[must_use]
     pub fn new(context: &NodeContext) -> Self {
         let NodeContext { refdb, eventlog, entropy, bugs, .. } = context.clone();

@@ -18,7 +18,7 @@ use crate::seams::refdb::{IncarnationState, NodeAnswer, NodeRecord, RefDb, RefDb
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::low_water::LowWater;
 
-/// Times of membership.
+/// The intervals and deadlines of membership.
 #[derive(Clone, Copy, Debug)]
 pub struct MemberLimits {
     /// Interval between the heartbeats of a node.
@@ -57,14 +57,14 @@ pub struct Member {
     refdb: RefDb,
     /// The low-water marks of this node.
     low_water: Arc<LowWater>,
-    /// Drains adopted incarnations.
+    /// Drains the incarnations that this node adopts.
     drainer: Drainer,
     /// The node's record as it was last written.
     record: Mutex<NodeRecord>,
     /// Cancelled when another process has changed this node's record: the node was expelled, or its volume is used
     /// elsewhere.
     fenced: CancellationToken,
-    /// Receives failures.
+    /// Receives each round that failed.
     observer: Arc<dyn Observer>,
     /// Makes the node write a heartbeat at once.
     nudge: Arc<Notify>,

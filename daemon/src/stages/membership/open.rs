@@ -27,7 +27,7 @@ pub struct IncarnationOpener {
     node: NodeId,
     /// The refdb with the registry of incarnations.
     refdb: RefDb,
-    /// Drains earlier incarnations.
+    /// Drains this node's earlier incarnations.
     drainer: Drainer,
     /// The number of lanes, and the window, of a new incarnation.
     limits: JournalLimits,

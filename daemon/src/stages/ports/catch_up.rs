@@ -13,13 +13,13 @@ use crate::seams::volume::StoreError;
 /// Why a node could not catch up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CatchUpError {
-    /// The refdb failed.
+    /// A call of the refdb failed. A retry may help.
     #[error(transparent)]
     RefDb(#[from] RefDbError),
     /// The node's own store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A repository failed.
+    /// An operation on a repository failed.
     #[error(transparent)]
     Git(#[from] GitError),
     /// A pack could not be fetched from the blob store.
@@ -57,7 +57,7 @@ pub enum CatchUpError {
     /// The refdb's item `@state` of a project has a value of another kind.
     #[error("the refdb's item @state of {project} is {value:?}, not a project state")]
     NotAState {
-        /// The project.
+        /// The project of the item.
         project: ProjectName,
         /// The value of the item.
         value: RefValue,

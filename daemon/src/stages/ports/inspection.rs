@@ -13,9 +13,9 @@ pub trait Inspection: Send + Sync {
     /// The subjects that Gerrit has to refresh, oldest first, at most one page of them.
     async fn due(&self) -> Vec<DueStatus>;
 
-    /// The parked transactions.
+    /// The parked transactions of this node, with their reasons.
     async fn parked(&self) -> Result<Vec<HeldStatus>, ApiError>;
 
-    /// The quarantined records.
+    /// The quarantined records of this node, with their reasons.
     async fn quarantined(&self) -> Result<Vec<HeldStatus>, ApiError>;
 }

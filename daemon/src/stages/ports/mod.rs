@@ -1,4 +1,14 @@
 //! Ports: the traits through which stages use each other, one per file. `node::assembly` joins the implementations.
+//!
+//! | file | content |
+//! |---|---|
+//! | `transactions`, `inspection`, `handshake` | from the API to commit, to the node's status, to the handshake |
+//! | `refreshes`, `stream_events`, `seeding` | from the API to refresh, to events, to seed |
+//! | `sink`, `announcements` | from consume to apply and to events |
+//! | `catch_up` | from every stage to apply: bring this node up to the refdb |
+//! | `barrier` | from commit to membership: wait until no incarnation can commit unaware |
+//! | `seed_commits` | from seed to commit |
+//! | `refreshed` | from events to refresh: does Gerrit show the refs? |
 
 mod announcements;
 mod barrier;

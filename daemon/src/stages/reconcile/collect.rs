@@ -30,7 +30,7 @@ pub struct Collector {
     staged: Arc<StagedRefs>,
     /// The store of packs, which are deleted with their slots.
     blobs: Arc<dyn BlobStore>,
-    /// Receives every failure.
+    /// Receives every run that failed.
     observer: Arc<dyn Observer>,
     /// The pause between two runs.
     pace: Duration,

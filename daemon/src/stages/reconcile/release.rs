@@ -24,10 +24,10 @@ const PAGE: usize = 1_000;
 /// Why kept values were not released.
 #[derive(Debug, thiserror::Error)]
 enum ReleaseError {
-    /// The refdb failed.
+    /// A call of the refdb failed. A retry may help.
     #[error(transparent)]
     RefDb(#[from] RefDbError),
-    /// A repository failed.
+    /// An operation on a repository failed.
     #[error(transparent)]
     Git(#[from] GitError),
 }
@@ -38,14 +38,14 @@ pub struct Releaser {
     refdb: RefDb,
     /// The repositories that keep the values.
     repositories: Arc<dyn Repositories>,
-    /// Receives every failure.
+    /// Receives every run that failed.
     observer: Arc<dyn Observer>,
     /// The pause between two runs.
     pace: Duration,
 }
 
 impl Releaser {
-    /// Creates a releaser.
+    /// Creates the job that releases kept values at one node.
     #[must_use]
     pub fn new(context: &NodeContext, pace: Duration) -> Self {
         let NodeContext { refdb, repositories, observer, .. } = context.clone();

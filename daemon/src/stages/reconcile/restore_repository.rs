@@ -27,10 +27,10 @@ enum RestoreError {
     /// The node's own store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A repository failed.
+    /// An operation on a repository failed.
     #[error(transparent)]
     Git(#[from] GitError),
-    /// The refdb failed.
+    /// A call of the refdb failed. A retry may help.
     #[error(transparent)]
     RefDb(#[from] RefDbError),
     /// The objects or refs could not be brought.
@@ -39,7 +39,7 @@ enum RestoreError {
     /// A repository stays missing.
     #[error("the repository of {project} is missing and cannot be restored yet: {why}")]
     Missing {
-        /// The project.
+        /// The living project that has no repository.
         project: ProjectName,
         /// Why it was not restored.
         why: Box<RestoreError>,
@@ -60,7 +60,7 @@ pub struct RepositoryRestorer {
     durability: Durability,
     /// Restores a repository, with refs and objects.
     catch_up: Arc<dyn CatchUp>,
-    /// Receives every failure.
+    /// Receives every run that failed.
     observer: Arc<dyn Observer>,
     /// The pause between two runs.
     pace: Duration,

@@ -30,7 +30,7 @@ pub struct Sweeper {
     durability: Durability,
     /// Takes the transactions that were not seen.
     sink: Arc<dyn Sink>,
-    /// Receives every failure.
+    /// Receives every run that failed.
     observer: Arc<dyn Observer>,
     /// The pause between two sweeps.
     pace: Duration,

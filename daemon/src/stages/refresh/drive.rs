@@ -27,7 +27,7 @@ struct Session {
 /// Why a new session began.
 #[derive(Debug, thiserror::Error)]
 enum NewSession {
-    /// Another process answers.
+    /// A different Gerrit process answers now. It may lack the work of the earlier one.
     #[error("a different Gerrit process answers now and may lack the work of the previous one")]
     OtherProcess,
     /// Gerrit did not say which process answers.

@@ -36,7 +36,7 @@ struct Todo {
     trunk: Vec<RefCommand>,
     /// Other branches, and tags.
     tips: Vec<RefCommand>,
-    /// All other refs.
+    /// All other refs, which are committed last.
     rest: Vec<RefCommand>,
     /// The refs that git accepts and Lockstep does not, with the reason.
     problems: Vec<String>,

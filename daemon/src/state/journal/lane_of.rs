@@ -2,7 +2,7 @@
 
 use std::hash::Hasher;
 
-/// 64-bit FNV-1a.
+/// The 64-bit FNV-1a hash, the same on every machine and in every release.
 pub(super) struct Fnv(u64);
 
 impl Default for Fnv {

@@ -2,6 +2,14 @@
 //!
 //! The caller holds the locks of all keys, and all objects are present. Several transactions are squashed into one move
 //! per ref, so that readers see each ref go forward only, and all refs of a transaction move together.
+//!
+//! | file | content |
+//! |---|---|
+//! | `latest` | a state transfer: all records of a project in one step |
+//! | `disk_differences` | compares the refs on the disk with the version map |
+//! | `restore_refs` | brings a repository from another day to the version map's state |
+//! | `kept_values` | protects replaced values from garbage collection |
+//! | `stray` | keeps uncommitted values that give way |
 
 mod disk_differences;
 mod kept_values;

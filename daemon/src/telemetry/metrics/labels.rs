@@ -31,7 +31,7 @@ macro_rules! label {
 label!(
     /// The purpose of a refdb call.
     RefDbOp {
-        /// The commit point.
+        /// The commit point: one conditional write of refs and slot.
         Commit = "commit",
         /// Setting and removing the ref locks of a transaction that is too large for one write.
         Lock = "lock",
@@ -59,7 +59,7 @@ label!(
 label!(
     /// The end of a refdb call.
     CallEnd {
-        /// The refdb answered.
+        /// The refdb answered. The answer "the condition does not hold" counts as one.
         Answered = "answered",
         /// Another write to the same items was in progress. This call changed nothing.
         Conflict = "conflict",
@@ -95,7 +95,7 @@ label!(
         Pack = "pack",
         /// Checking packs and adding their objects.
         Ingest = "ingest",
-        /// Moving refs.
+        /// Moving refs to committed values.
         MoveRefs = "move_refs",
         /// Making the repositories durable.
         Sync = "sync",

@@ -5,6 +5,13 @@
 //! push creates one.) Projects, refs and transactions are never labels.
 //!
 //! Each stage gets its struct from [`Metrics`]. [`Metrics::noop`] measures nothing; tests and the simulator use it.
+//!
+//! | file | content |
+//! |---|---|
+//! | `table` | names, kinds, labels and meanings |
+//! | `labels` | the values of labels |
+//! | `stages` | the instruments of each stage |
+//! | `board` | the lag, computed when it is read |
 
 mod board;
 mod labels;
@@ -26,13 +33,13 @@ pub use table::{ALL, Kind, MetricDoc, markdown};
 pub struct Metrics {
     /// Commits, as the bridge sees them.
     pub commit: CommitMetrics,
-    /// Refdb calls.
+    /// Calls of the refdb, by purpose and end.
     pub refdb: RefDbMetrics,
     /// The publisher, from the journal to the event log.
     pub publish: PublishMetrics,
     /// Records that are read from the event log.
     pub consume: ConsumeMetrics,
-    /// The apply stage.
+    /// Transactions of all sites, by their outcome at this node.
     pub apply: ApplyMetrics,
     /// Stream events of this node's Gerrit and of other nodes.
     pub events: EventMetrics,

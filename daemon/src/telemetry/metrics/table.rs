@@ -11,7 +11,7 @@ const SECONDS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 pub enum Kind {
     /// A count that only grows, from the start of the process.
     Counter,
-    /// A current value.
+    /// A value that may rise and fall.
     Gauge,
     /// Durations in seconds, counted in buckets.
     Histogram,
@@ -34,9 +34,9 @@ impl Kind {
 pub struct MetricDoc {
     /// Its name in `/metrics`.
     pub name: &'static str,
-    /// Its kind.
+    /// Counter, gauge or histogram.
     pub kind: Kind,
-    /// Its labels.
+    /// The names of its labels, in their order.
     pub labels: &'static [&'static str],
     /// Its meaning, with its unit.
     pub help: &'static str,

@@ -5,6 +5,12 @@
 //!   shard *at* the last record that was read, and insists on seeing that record again.
 //! - It answers each record of a request by itself, and may also reject the request as a whole. `append` maps both.
 //! - The identity of a stream is its ARN with its creation time, which AWS gives in whole seconds.
+//!
+//! | file | content |
+//! |---|---|
+//! | `append`, `reader` | appends records; reads one shard |
+//! | `streams` | creates streams and lists their shards |
+//! | `client`, `errors` | timeouts without retries; the meaning of errors |
 
 mod append;
 mod client;

@@ -28,7 +28,7 @@ const FAR_BEHIND_MS: i64 = 20 * 3_600_000;
 /// give empty answers when it is busy, so one is not enough.
 const EMPTY_ANSWERS: u32 = 3;
 
-/// Reads one shard.
+/// Reads the records of one shard in order, from a position on.
 pub(super) struct KinesisReader {
     client: Client,
     stream: String,

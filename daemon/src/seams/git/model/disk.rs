@@ -11,14 +11,14 @@ use lockstep_proto::{Oid, ProjectName, RefName};
 use super::object::Object;
 use crate::base::clock::Entropy;
 
-/// A bare repository.
+/// A simulated bare repository.
 #[derive(Clone, Debug, Default)]
 pub struct Repo {
     /// The target of `HEAD`.
     pub head: Option<RefName>,
     /// Every object in the repository.
     pub objects: BTreeMap<Oid, Object>,
-    /// The replicated refs.
+    /// The replicated refs, with their values.
     pub refs: BTreeMap<RefName, Oid>,
     /// The values that are protected from garbage collection, by label.
     pub keep: BTreeMap<String, Oid>,

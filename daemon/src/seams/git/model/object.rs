@@ -18,7 +18,7 @@ const MAGIC: &[u8] = b"MODEL";
 /// An object: the ids to which it points, and a number that distinguishes it from other objects with the same links.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object {
-    /// Any number.
+    /// Any number; it separates objects that point to the same ones.
     pub nonce: u64,
     /// The ids of the objects that must be present for this object to be complete.
     pub links: Vec<Oid>,

@@ -11,7 +11,7 @@ use super::object::Object;
 /// The content of a pack for other sites and its bases.
 #[derive(Debug, Default)]
 pub struct Needed {
-    /// New objects.
+    /// Objects that the wanted ones need and that no base has.
     pub new: BTreeSet<Oid>,
     /// Committed objects on which the new ones build.
     pub bases: BTreeSet<Oid>,

@@ -78,7 +78,7 @@ pub(super) fn parse_loose(name: &str, content: &[u8]) -> Result<Oid> {
     })
 }
 
-/// An open `packed-refs`.
+/// An open `packed-refs` file: its length, and whether its lines are sorted.
 struct Packed {
     file: File,
     length: u64,

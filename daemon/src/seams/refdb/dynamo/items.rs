@@ -22,12 +22,12 @@ use crate::seams::refdb::{RefDbError, RefItem, SlotState};
 /// An item, as the SDK represents it.
 pub(super) type Item = HashMap<String, AttributeValue>;
 
-/// A text attribute.
+/// An attribute of type S.
 pub(super) fn text(value: impl Display) -> AttributeValue {
     AttributeValue::S(value.to_string())
 }
 
-/// A number attribute.
+/// An attribute of type N.
 pub(super) fn number(value: u64) -> AttributeValue {
     AttributeValue::N(value.to_string())
 }

@@ -86,7 +86,7 @@ pub(super) async fn projects(
 
 /// The items of a partition that a query wants.
 pub(super) struct Page {
-    /// The partition.
+    /// The partition key: that of a project, or that of the list of projects.
     pub(super) pk: String,
     /// Only sort keys after this one.
     pub(super) after: Option<String>,

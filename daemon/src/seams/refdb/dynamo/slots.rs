@@ -12,7 +12,7 @@ use crate::seams::refdb::{RefDbError, SlotState};
 /// The most deletions of a collection in progress at once. Collection is background work: commits go first.
 const DELETIONS: usize = 8;
 
-/// Reads a slot.
+/// Reads a slot with strong consistency.
 pub(super) async fn read(client: &Client, tables: &Tables, slot: &Slot) -> Result<SlotState, RefDbError> {
     let call = client.get_item().table_name(&tables.journal).set_key(Some(keys::slot(slot))).consistent_read(true);
     let answer = call.send().await.map_err(|error| classify(&error))?;

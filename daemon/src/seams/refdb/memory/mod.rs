@@ -34,7 +34,7 @@ struct State {
 }
 
 impl MemoryRefDb {
-    /// An empty refdb.
+    /// Creates a refdb without sites, projects or refs.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
