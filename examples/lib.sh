@@ -1,4 +1,4 @@
-# What the examples share. Each one sources this file.
+# Functions that the examples share. Each example sources this file.
 #
 # Everything lies in one temporary folder, $run. Every server listens on 127.0.0.1, at a port that was free, and is
 # stopped by its process id when the example ends, however it ends.

@@ -29,8 +29,8 @@ import java.util.Set;
 import java.util.stream.Collectors;
 
 /**
- * What an event refers to: its project, its change, its refs. These must exist at a site before the
- * event is fired there.
+ * The project, the change and the refs of an event. These must exist at a site before the event is
+ * fired there.
  */
 final class EventRefs {
   /** The maximum number of refs of an event. Of a larger batch only the first refs are sent. */

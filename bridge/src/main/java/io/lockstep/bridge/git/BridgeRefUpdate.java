@@ -34,7 +34,7 @@ import org.eclipse.jgit.revwalk.RevWalk;
  * one of its target; only {@code HEAD} itself can be symbolic.
  */
 final class BridgeRefUpdate extends RefUpdate {
-  /** What replaces the write of the ref by JGit: a commit, or the addition to a batch. */
+  /** Replaces the write of the ref by JGit: a commit, or the addition to a batch. */
   interface Step {
     /**
      * Executes the step.

@@ -73,7 +73,7 @@ public final class PendingDeletions {
     loop = work.start("complete project deletions", this::completeAll);
   }
 
-  /** Stops. What is left over is completed after the next start. */
+  /** Stops. The remaining deletions are completed after the next start. */
   public void stop() {
     if (loop != null) {
       loop.stop();

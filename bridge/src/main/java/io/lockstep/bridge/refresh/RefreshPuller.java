@@ -87,7 +87,7 @@ public final class RefreshPuller {
     loops.add(work.start("report refresh tasks", this::report));
   }
 
-  /** Takes no more tasks. What is not reported is handed out to the next run of this Gerrit. */
+  /** Takes no more tasks. Unreported tasks are handed out to the next run of this Gerrit. */
   public void stop() {
     loops.forEach(BackgroundLoop::stop);
   }

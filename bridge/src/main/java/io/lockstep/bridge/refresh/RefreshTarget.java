@@ -23,7 +23,7 @@ import com.google.gerrit.entities.Change;
 import com.google.gerrit.entities.Project;
 import org.eclipse.jgit.lib.ObjectId;
 
-/** What a refresh task is about: an entity of Gerrit whose refs have moved. */
+/** The target of a refresh task: an entity of Gerrit whose refs have moved. */
 public sealed interface RefreshTarget {
   /** A project that was created, deleted, or both. */
   record ProjectTarget(Project.NameKey project, boolean deleted) implements RefreshTarget {}

@@ -24,7 +24,7 @@ import java.io.IOException;
  * retry after this exception.
  */
 public final class SidecarException extends IOException {
-  /** What happened. */
+  /** The kinds of failure, by their effect on the update. */
   public enum Kind {
     /** The sidecar could not be reached. Nothing was changed. */
     AWAY,
@@ -46,7 +46,7 @@ public final class SidecarException extends IOException {
     this.kind = kind;
   }
 
-  /** What happened. */
+  /** The kind of this failure, which says whether anything was changed. */
   public Kind kind() {
     return kind;
   }

@@ -48,7 +48,7 @@ public final class BackgroundLoop {
   private Run current;
   private volatile boolean stopped;
 
-  /** What a loop repeats. */
+  /** The unit of work that a loop repeats until it is stopped. */
   public interface Step {
     /** Executes the step once. It ends early when its thread is interrupted. */
     void execute() throws IOException, InterruptedException;
