@@ -53,7 +53,7 @@ impl Kinesis {
         Self { emulator, client, log }
     }
 
-    async fn settle(&self, site: &SiteId) {
+    async fn wait_active(&self, site: &SiteId) {
         let stream = self.log.stream(site);
         loop {
             let answer = self.client.describe_stream_summary().stream_name(&stream).send().await;
@@ -82,13 +82,13 @@ impl Backend for Kinesis {
         let call = self.client.split_shard().stream_name(&stream).shard_to_split(shard);
         let middle = low + (high - low) / 2;
         call.new_starting_hash_key(middle.to_string()).send().await.expect("the shard can be split");
-        self.settle(site).await;
+        self.wait_active(site).await;
     }
 
     async fn merge(&self, site: &SiteId, lower: &str, upper: &str) {
         let call = self.client.merge_shards().stream_name(self.log.stream(site)).shard_to_merge(lower);
         call.adjacent_shard_to_merge(upper).send().await.expect("the shards can be merged");
-        self.settle(site).await;
+        self.wait_active(site).await;
     }
 
     async fn recreate(&self, site: &SiteId) {

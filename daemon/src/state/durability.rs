@@ -115,7 +115,7 @@ impl Durability {
     }
 
     /// Waits until everything that was moved or staged before this call is durable.
-    pub async fn settle(&self) {
+    pub async fn wait_durable(&self) {
         let mine = {
             let mut steps = self.0.steps();
             steps.asked += 1;

@@ -1,7 +1,7 @@
 //! Quiesce: before a project loses its writability, wait until the commits in progress at this node have ended.
 //!
-//! Each project has a gate. A commit enters the gate, and then reads the project's phase. So once `closing` is applied
-//! here and the gate was empty for a moment, no commit of this node can land in the project any more. The node's
+//! Each project has a lock. A commit enters the lock, and then reads the project's phase. So once `closing` is applied
+//! here and the lock was empty for a moment, no commit of this node can land in the project any more. The node's
 //! low-water mark then tells the other nodes.
 
 use std::collections::BTreeMap;
@@ -11,25 +11,25 @@ use lockstep_proto::ProjectName;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
-/// The quiesce of a node's projects, with one gate per project. A gate exists while it is in use.
+/// The quiesce of a node's projects, with one lock per project. A lock exists while it is in use.
 #[derive(Debug, Default)]
 pub struct Quiesce(Mutex<BTreeMap<ProjectName, Arc<RwLock<()>>>>);
 
 impl Quiesce {
-    fn gate(&self, project: &ProjectName) -> Arc<RwLock<()>> {
+    fn lock(&self, project: &ProjectName) -> Arc<RwLock<()>> {
         let mut quiesce = self.0.lock();
-        quiesce.retain(|name, gate| name == project || Arc::strong_count(gate) > 1);
+        quiesce.retain(|name, lock| name == project || Arc::strong_count(lock) > 1);
         Arc::clone(quiesce.entry(project.clone()).or_default())
     }
 
-    /// Enters the gate, and stays inside until the returned guard is dropped. Waits while another task waits in
+    /// Enters the lock, and stays inside until the returned guard is dropped. Waits while another task waits in
     /// [`Quiesce::empty`].
     pub async fn enter(&self, project: &ProjectName) -> OwnedRwLockReadGuard<()> {
-        self.gate(project).read_owned().await
+        self.lock(project).read_owned().await
     }
 
-    /// Waits until every commit inside the gate has left it.
+    /// Waits until every commit inside the lock has left it.
     pub async fn empty(&self, project: &ProjectName) {
-        drop(self.gate(project).write_owned().await);
+        drop(self.lock(project).write_owned().await);
     }
 }

@@ -93,7 +93,7 @@ async fn throughput(cloud: &Cloud, sites: &[Site], report: &Report) -> Fallible<
             lanes.push(Steps::new(&sites[0], &project, &format!("branch-{client}"), EACH, seed)?);
         }
     }
-    sites[0].node.stages().state.durability.settle().await;
+    sites[0].node.stages().state.durability.wait_durable().await;
     let client = cloud.dynamo_client().await;
     let mut alone = vec![emulator_rate(&client, 0).await?, emulator_rate(&client, 1).await?];
     let before: Vec<u64> = sites.iter().map(|site| site.heard.count()).collect();

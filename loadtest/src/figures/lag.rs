@@ -39,7 +39,7 @@ async fn run(report: &Report, poll: Duration, seconds: usize, names: &Names) -> 
     let cloud = Cloud::start().await?;
     let sites = Site::all(&cloud, Manner { poll, round_trip: None }).await?;
     let changes = changes(&sites, RATE as usize * seconds).await?;
-    sites[0].node.stages().state.durability.settle().await;
+    sites[0].node.stages().state.durability.wait_durable().await;
     let (lags, commits) = open_loop(&sites, changes).await?;
     let detail = json!({"visible_ms": lags.json(), "commit_answered_ms": commits.json(), "rate_per_s": RATE,
                         "poll_ms": poll.as_millis() as u64, "sites": sites.len(), "projects": PROJECTS});

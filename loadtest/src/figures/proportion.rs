@@ -176,7 +176,7 @@ async fn commit(site: &Site, projects: [(&ProjectName, Oid); 2]) -> Fallible<[St
         history.import(&site.repository(project))
     });
     let [large, empty] = made;
-    site.node.stages().state.durability.settle().await;
+    site.node.stages().state.durability.wait_durable().await;
     let mut stats = [Stats::new()?, Stats::new()?];
     for (at, pair) in large?.into_iter().zip(empty?).enumerate() {
         for (which, oid) in [pair.0[0], pair.1[0]].into_iter().enumerate() {

@@ -47,7 +47,7 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
         "pause longer than the lease, or a fence meanwhile; the sibling drains",
         &["slots"],
     ),
-    found(InjectedBug::FencedReborn, "fences; restarts while the role is not active", &["slots"]),
+    found(InjectedBug::FencedReopens, "fences; restarts while the role is not active", &["slots"]),
     found(InjectedBug::RefusedInFlight, "late copies against names that come and go", &["answers", "projects"]),
     found(InjectedBug::MapBeforeRefs, "any write of the version map", &["durability"]),
     found(InjectedBug::MarkAfterMap, "sidecars that die; a Gerrit that is slow", &["refresh"]),

@@ -235,7 +235,7 @@ impl Scenario {
                 self.commits_fail(|rates| (rates.late, rates.lose_request) = (100, 100));
                 self.act(&[(Action::Partition, 10), (Action::Crash, 5)]);
             }
-            P::WindowNotPoisoned | P::PausedNodeGoesOn | P::FencedReborn => {
+            P::WindowNotPoisoned | P::PausedNodeGoesOn | P::FencedReopens => {
                 self.commits_fail(|rates| (rates.late, rates.late_ms) = (100, 20_000));
                 self.act(&[(Action::Fence, 10), (Action::Pause, 10), (Action::Crash, 10)]);
             }

@@ -145,7 +145,7 @@ bugs! {
     finds_tombstone_forgotten: TombstoneForgotten,
     finds_pack_against_uncommitted: PackAgainstUncommitted,
     finds_paused_node_goes_on: PausedNodeGoesOn,
-    finds_fenced_reborn: FencedReborn,
+    finds_fenced_reopens: FencedReopens,
     finds_refused_in_flight: RefusedInFlight,
     finds_map_before_refs: MapBeforeRefs,
     finds_mark_after_map: MarkAfterMap,

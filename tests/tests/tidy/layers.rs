@@ -38,7 +38,7 @@ const LAYERS: &[(&str, &[&str], Within)] = &[
         &["gerrit_session", "journal", "version_map", "quiesce", "materialize", "durability", "low_water", "context"],
         Within::Order,
     ),
-    ("telemetry", &["status_board", "metrics", "traces", "logs"], Within::Order),
+    ("telemetry", &["status_board", "metrics", "logs", "traces"], Within::Order),
     (
         "stages",
         &[
@@ -102,6 +102,7 @@ impl Place<'_> {
             return other.layer < self.layer;
         }
         self.room == other.room
+            || self.room == "mod"
             || match within {
                 Within::Order => index(other.room) < index(self.room),
                 Within::Only(room) => other.room == room,
@@ -110,30 +111,37 @@ impl Place<'_> {
     }
 }
 
-fn place<'a>(layer: &str, room: &'a str) -> Option<Place<'a>> {
-    let found = LAYERS.iter().position(|(name, _, _)| *name == layer)?;
-    LAYERS[found].1.contains(&room).then_some(Place { layer: found, room })
+fn layer(name: &str) -> Option<usize> {
+    LAYERS.iter().position(|(layer, _, _)| *layer == name)
+}
+
+fn place<'a>(name: &str, room: &'a str) -> Option<Place<'a>> {
+    let layer = layer(name)?;
+    LAYERS[layer].1.contains(&room).then_some(Place { layer, room })
 }
 
 pub fn check(file: &Source) -> Vec<Finding> {
     let Some(path) = file.path.strip_prefix("daemon/src/") else { return Vec::new() };
     let mut segments = path.trim_end_matches(".rs").split('/');
     let (first, second) = (segments.next().unwrap_or_default(), segments.next());
-    // `lib.rs` and `main.rs` are the table of contents. A layer's own `mod.rs` is its list of rooms.
-    let Some(room) = second.filter(|room| *room != "mod") else {
-        let known = matches!(first, "lib" | "main") || LAYERS.iter().any(|(name, _, _)| *name == first);
+    // `lib.rs` and `main.rs` are the table of contents.
+    let Some(room) = second else {
+        let known = matches!(first, "lib" | "main");
         return (!known).then(|| file.finding(1, unplaced(first))).into_iter().collect();
     };
     // A layer's own tests belong to no room.
     if room == "tests" {
         return Vec::new();
     }
-    let Some(here) = place(first, room) else {
+    // A layer's own `mod.rs` may use all of its rooms. Of other layers it may use those before it.
+    let here = if room == "mod" { layer(first).map(|layer| Place { layer, room }) } else { place(first, room) };
+    let Some(here) = here else {
         return vec![file.finding(1, unplaced(&format!("{first}/{room}")))];
     };
     let code = code(file);
+    let module = module(path).unwrap_or_default();
     let mut findings: Vec<Finding> =
-        paths(&code, "crate").iter().filter_map(|(line, path)| import(file, &here, *line, path)).collect();
+        named(&code, &module).iter().filter_map(|(line, path)| import(file, &here, *line, path)).collect();
     findings.extend(code.iter().filter_map(|(line, text)| Some(file.finding(*line, confined(path, text)?))));
     findings
 }
@@ -143,9 +151,13 @@ fn unplaced(what: &str) -> String {
 }
 
 fn import(file: &Source, here: &Place<'_>, line: usize, path: &[String]) -> Option<Finding> {
-    let (layer, room) = (path.first()?, path.get(1)?);
-    // A name that a layer or the crate itself re-exports is in no room.
-    let there = place(layer, room)?;
+    let layer = layer(path.first()?)?;
+    // A name that a layer itself defines or re-exports stands in its `mod.rs`.
+    let room = path.get(1).map_or("mod", String::as_str);
+    let there = place(LAYERS[layer].0, room).unwrap_or(Place { layer, room: "mod" });
+    if there.room == "mod" && layer == here.layer {
+        return None;
+    }
     if !here.may_import(&there) {
         let rule = format!("`{}` imports `{}`: see the layers in docs/ARCHITECTURE.md", here.name(), there.name());
         return Some(file.finding(line, rule));
@@ -223,16 +235,44 @@ fn related(one: &[String], other: &[String]) -> bool {
     one.starts_with(other) || other.starts_with(one)
 }
 
-/// The paths that a file names by `crate::` or `super::`, from the crate's root.
+/// The paths that a file names, without their lines.
 fn imported(file: &Source, module: &[String]) -> Vec<Vec<String>> {
-    let code = code(file);
-    let mut all: Vec<Vec<String>> = paths(&code, "crate").into_iter().map(|(_, path)| path).collect();
-    for (_, path) in paths(&code, "super") {
+    named(&code(file), module).into_iter().map(|(_, path)| path).collect()
+}
+
+/// The paths that code of a module names by `crate::` or `super::`, from the crate's root, with their lines.
+fn named(code: &[(usize, &str)], module: &[String]) -> Vec<(usize, Vec<String>)> {
+    let mut all = paths(code, "crate");
+    for (line, path) in paths(code, "super") {
         let ups = path.iter().take_while(|it| *it == "super").count() + 1;
         let Some(keep) = module.len().checked_sub(ups) else { continue };
-        all.push(module[..keep].iter().chain(&path[ups - 1..]).cloned().collect());
+        all.push((line, module[..keep].iter().chain(&path[ups - 1..]).cloned().collect()));
     }
     all
+}
+
+/// The page of the architecture names every room of every layer, and no other.
+pub fn rooms(page: &Source) -> Vec<Finding> {
+    let mut section = None;
+    let mut found: BTreeSet<(usize, &str)> = BTreeSet::new();
+    let mut findings = Vec::new();
+    for (number, line) in page.lines() {
+        if line.starts_with('#') {
+            section = line.strip_prefix("### ").and_then(layer);
+        } else if let (Some(layer), Some(rest)) = (section, line.strip_prefix("| `"))
+            && let Some((room, _)) = rest.split_once('`')
+        {
+            if !LAYERS[layer].1.contains(&room) {
+                findings.push(page.finding(number, format!("`{room}` is no room of {}", LAYERS[layer].0)));
+            }
+            found.insert((layer, room));
+        }
+    }
+    for (layer, (name, all, _)) in LAYERS.iter().enumerate() {
+        let missing = all.iter().filter(|room| !found.contains(&(layer, *room)));
+        findings.extend(missing.map(|room| page.finding(1, format!("the room {name}/{room} is not on this page"))));
+    }
+    findings
 }
 
 fn reachable(start: usize, edges: &[BTreeSet<usize>]) -> BTreeSet<usize> {
@@ -294,8 +334,41 @@ fn crates_stay_at_home() {
 }
 
 #[test]
+fn a_path_through_super_is_an_import_too() {
+    assert!(rule("daemon/src/stages/publish.rs", "use super::commit::X;").contains("imports `stages/commit`"));
+    assert!(
+        rule("daemon/src/stages/apply/plan.rs", "use super::super::commit::X;").contains("imports `stages/commit`")
+    );
+    assert_eq!(rule("daemon/src/stages/apply/plan.rs", "use super::event::X;"), "");
+}
+
+#[test]
+fn the_list_of_a_layer_s_rooms_does_not_look_up() {
+    let up = rule("daemon/src/telemetry/mod.rs", "use crate::stages::commit::X;");
+    assert!(up.contains("`telemetry/mod` imports `stages/commit`"), "{up}");
+    assert!(rule("daemon/src/base/clock.rs", "use crate::stages;").contains("imports `stages/mod`"));
+    assert_eq!(rule("daemon/src/telemetry/mod.rs", "use crate::telemetry::logs::X;\nuse crate::seams::git::Y;"), "");
+}
+
+#[test]
+fn the_page_of_the_architecture_names_the_rooms() {
+    let all = LAYERS.iter().map(|(name, rooms, _)| {
+        let rooms: String = rooms.iter().map(|room| format!("| `{room}` | job |\n")).collect();
+        format!("### {name}\n{rooms}")
+    });
+    let page: String = all.collect();
+    let rules = |text: &str| rooms(&Source::new("docs/ARCHITECTURE.md", text)).into_iter().map(|it| it.rule);
+    assert_eq!(rules(&page).collect::<Vec<_>>(), [""; 0]);
+    let other = page.replacen("`clock`", "`watch`", 1);
+    assert_eq!(
+        rules(&other).collect::<Vec<_>>(),
+        ["`watch` is no room of base", "the room base/clock is not on this page"]
+    );
+}
+
+#[test]
 fn a_room_without_a_place_is_found() {
-    assert!(rule("daemon/src/surprise/mod.rs", "").contains("`surprise` is no layer or room"));
+    assert!(rule("daemon/src/surprise/mod.rs", "").contains("`surprise/mod` is no layer or room"));
     assert!(rule("daemon/src/base/surprise.rs", "").contains("`base/surprise` is no layer or room"));
     assert_eq!(rule("daemon/src/base/mod.rs", ""), "");
 }

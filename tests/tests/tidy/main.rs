@@ -84,6 +84,9 @@ fn check(file: &Source, files: &[Source]) -> Vec<Finding> {
     if file.path.ends_with(".md") {
         findings.extend(docs::check(file, files));
     }
+    if file.path == "docs/ARCHITECTURE.md" {
+        findings.extend(layers::rooms(file));
+    }
     findings
 }
 

@@ -39,7 +39,7 @@ pub enum InjectedBug {
     /// A node that was paused goes on although it was fenced meanwhile.
     PausedNodeGoesOn,
     /// A fenced node opens an incarnation against the role and epoch of its site.
-    FencedReborn,
+    FencedReopens,
     /// A commit is answered "refused" while a copy of the attempt is in transit.
     RefusedInFlight,
     /// The version map is durable before the moved refs are.
@@ -87,7 +87,7 @@ impl InjectedBug {
         Self::TombstoneForgotten,
         Self::PackAgainstUncommitted,
         Self::PausedNodeGoesOn,
-        Self::FencedReborn,
+        Self::FencedReopens,
         Self::RefusedInFlight,
         Self::MapBeforeRefs,
         Self::MarkAfterMap,

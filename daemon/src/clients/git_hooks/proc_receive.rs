@@ -48,7 +48,7 @@ pub async fn run(
     mut to: impl Write,
 ) -> Result<(), ProcReceiveError> {
     let session = receive(&mut from, &mut to).map_err(ProcReceiveError::Protocol)?;
-    let lines = match settle(git, entropy, &session).await {
+    let lines = match decide(git, entropy, &session).await {
         Ok(lines) => lines,
         Err(error) => {
             let refused = session.pushed.iter().map(|one| (one.name.clone(), error.to_string())).collect();
@@ -80,7 +80,7 @@ fn receive(from: &mut impl Read, to: &mut impl Write) -> io::Result<Session> {
 }
 
 /// Sends the push to the sidecar and returns the lines for git.
-async fn settle(git: &GitDir, entropy: &dyn Entropy, session: &Session) -> Result<Vec<String>, GitError> {
+async fn decide(git: &GitDir, entropy: &dyn Entropy, session: &Session) -> Result<Vec<String>, GitError> {
     let rules = Rules {
         deny_deletes: git.flag("receive.denyDeletes")?,
         deny_non_fast_forwards: git.flag("receive.denyNonFastForwards")?,

@@ -50,13 +50,13 @@ impl Front {
     }
 
     /// Closes the front: from now on, commits are refused with this reason.
-    pub fn shut(&self, why: &str) {
+    pub fn close_with(&self, why: &str) {
         *self.state.lock() = State::Closed(why.to_owned());
     }
 
     /// Closes the front because the node is stopping.
     pub fn close(&self) {
-        self.shut("it is draining; another node of the site takes over");
+        self.close_with("it is draining; another node of the site takes over");
     }
 
     /// Waits until every call in progress has been answered.

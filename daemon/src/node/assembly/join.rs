@@ -74,13 +74,13 @@ impl Join {
         }
         self.consume();
         self.stages.forward_events();
-        let born = self.until_ok("open an incarnation", || self.open_incarnation()).await;
-        tracing::info!(incarnation = %born.id, "the incarnation is open");
+        let incarnation = self.until_ok("open an incarnation", || self.open_incarnation()).await;
+        tracing::info!(incarnation = %incarnation.id, "the incarnation is open");
         // From here on, the barrier of a project's deletion waits for this incarnation. So it must learn which projects
         // are closing, or were deleted, before it takes commits.
         self.until_ok("projects", || self.stages.catch_up.projects()).await;
         self.stages.events.open();
-        self.front.open(self.stages.begin(&born));
+        self.front.open(self.stages.begin(&incarnation));
         self.joined.open();
         self.tasks.spawn("sweep", self.stages.sweeper().run());
         self.tasks.spawn("collect", self.stages.collector().run());
@@ -172,7 +172,7 @@ impl Join {
         let facts = VolumeFacts { starts, reconciles: false, ..self.facts.clone() };
         let word = super::life(&facts.id, facts.starts);
         self.stages.state.durability.stage(|changes| changes.facts = Some(facts));
-        self.stages.state.durability.settle().await;
+        self.stages.state.durability.wait_durable().await;
         Ok(deps.repositories.stamp(&word).await?)
     }
 
@@ -217,7 +217,7 @@ impl Join {
     async fn open_incarnation(&self) -> Result<IncarnationRecord, OpenError> {
         let opened = self.stages.opener().open_incarnation().await;
         if let Err(OpenError::NotActive(site)) = &opened {
-            self.front.shut(&format!("the role of site {} is {:?}", site.site, site.role));
+            self.front.close_with(&format!("the role of site {} is {:?}", site.site, site.role));
         }
         opened
     }

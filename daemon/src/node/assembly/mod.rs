@@ -237,11 +237,11 @@ impl Node {
             self.tasks.cancel();
             self.stages.publish_rest().await;
             self.stages.events.forward_rest().await;
-            self.stages.state.durability.settle().await;
+            self.stages.state.durability.wait_durable().await;
             let facts = self.stages.deps.store.facts().map(|facts| VolumeFacts { clean: true, ..facts });
             if let Ok(facts) = facts {
                 self.stages.state.durability.stage(|changes| changes.facts = Some(facts));
-                self.stages.state.durability.settle().await;
+                self.stages.state.durability.wait_durable().await;
             }
         };
         let _ = tokio::time::timeout(grace, orderly).await;

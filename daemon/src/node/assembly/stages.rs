@@ -156,9 +156,9 @@ impl Stages {
     }
 
     /// Starts the stages of a newly opened incarnation, and returns its commit stage.
-    pub(super) fn begin(&self, born: &IncarnationRecord) -> Arc<Committer> {
+    pub(super) fn begin(&self, incarnation: &IncarnationRecord) -> Arc<Committer> {
         let (context, settings) = (&self.context, &self.deps.settings);
-        let journal = Arc::new(Journal::new(born.id.clone(), settings.journal));
+        let journal = Arc::new(Journal::new(incarnation.id.clone(), settings.journal));
         *self.journal.lock() = Some(Arc::clone(&journal));
         let in_doubt = InDoubtResolver::new(context, Arc::clone(&journal));
         let marks = MarkWriter::new(context, Arc::clone(&journal), settings.mark_pace);

@@ -1,40 +1,15 @@
 //! Creates and deletes repositories. A repository is created in a temporary folder and renamed into place; a deleted
 //! one is renamed away and then removed. So nobody ever sees half of one.
 
-use std::fmt;
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::Arc;
 
 use git2::{Repository, RepositoryInitOptions};
 use lockstep_proto::{ProjectName, RefName};
 
 use super::layout::{Layout, failed};
+use super::settings::OnCreate;
 use super::{GitError, Settings, child, misplaced};
-
-/// A callback that prepares a new repository before it becomes visible, for example by installing the hooks of a plain
-/// git server.
-#[derive(Clone)]
-pub struct OnCreate(Arc<Prepare>);
-
-/// Why a repository could not be prepared.
-pub type PrepareError = Box<dyn std::error::Error + Send + Sync>;
-
-type Prepare = dyn Fn(&Path, &ProjectName) -> Result<(), PrepareError> + Send + Sync;
-
-impl OnCreate {
-    /// Wraps a callback. It gets the path of the repository, which is still in a temporary folder or existed before,
-    /// and the project.
-    pub fn new(prepare: impl Fn(&Path, &ProjectName) -> Result<(), PrepareError> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(prepare))
-    }
-}
-
-impl fmt::Debug for OnCreate {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("OnCreate")
-    }
-}
 
 /// Creates a bare repository. An existing one keeps its content and is prepared too. Blocks.
 pub(super) fn create(

@@ -11,61 +11,17 @@ use git2::Repository;
 use lockstep_proto::{Oid, ProjectName, RefName};
 
 use super::ancestry::Related;
-use super::create::OnCreate;
 use super::index_pack::Quarantine;
 use super::layout::{Layout, failed};
 use super::objects::{Objects, native, wire};
 use super::pack::Packer;
 use super::pool::Pool;
-use super::scan::PackLimits;
 use super::update_ref::Line;
 use super::writer::{Writers, is_passing, read_ref};
-use super::{GitError, IsCommitted, Packed, RefMove, Relation, RepairReport, Repositories};
+use super::{GitError, IsCommitted, Packed, RefMove, Relation, RepairReport, Repositories, Settings};
 use super::{ancestry, base_path_stamp, create, ingest, misplaced, ref_files, repair};
 use crate::base::base_paths::Roots;
 use crate::seams::blob::Payload;
-
-/// Settings that an operator may tune.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The path of the git program, or its name in `PATH`.
-    pub git: PathBuf,
-    /// Limits of packs that are checked in memory. A pack that exceeds them is checked by git.
-    pub inline: PackLimits,
-    /// Limits of all packs. A pack that exceeds them is bad content.
-    pub spilled: PackLimits,
-    /// Largest pack that is created in memory, in bytes.
-    pub memory_pack_bytes: u64,
-    /// Address space of a git that checks foreign packs, in bytes, in addition to the indexes that it maps.
-    pub child_memory: u64,
-    /// Processor time of a git that checks foreign packs, in seconds.
-    pub child_seconds: u64,
-    /// Most long-lived git processes that move refs.
-    pub writers: usize,
-    /// How long such a process lives while it is idle.
-    pub writer_idle: Duration,
-    /// Most idle repository handles.
-    pub handles: usize,
-    /// Prepares a new repository, for example by installing hooks.
-    pub on_create: Option<OnCreate>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            git: "git".into(),
-            inline: PackLimits::INLINE,
-            spilled: PackLimits::SPILLED,
-            memory_pack_bytes: 1 << 20,
-            child_memory: 768 << 20,
-            child_seconds: 1800,
-            writers: 64,
-            writer_idle: Duration::from_secs(60),
-            handles: 64,
-            on_create: None,
-        }
-    }
-}
 
 /// The production implementation of [`Repositories`].
 #[derive(Clone)]

@@ -44,6 +44,7 @@ mod pool;
 mod ref_files;
 mod repair;
 mod scan;
+mod settings;
 mod small_file;
 mod stale_locks;
 mod trees;
@@ -51,9 +52,9 @@ mod update_ref;
 mod walk;
 mod writer;
 
-pub use create::{OnCreate, PrepareError};
-pub use local::{LocalRepositories, Settings};
+pub use local::LocalRepositories;
 pub use scan::PackLimits;
+pub use settings::{OnCreate, PrepareError, Settings};
 
 use std::cmp::Ordering;
 use std::path::PathBuf;

@@ -31,7 +31,7 @@ pub struct MoveIntent {
 
 /// The file of move intents.
 #[derive(Debug)]
-pub(super) struct AnnouncedFile {
+pub(super) struct IntentFile {
     path: PathBuf,
     file: File,
     bytes: u64,
@@ -39,7 +39,7 @@ pub(super) struct AnnouncedFile {
     open: VecDeque<(u64, Vec<u8>)>,
 }
 
-impl AnnouncedFile {
+impl IntentFile {
     pub(super) fn open(path: PathBuf) -> std::io::Result<Self> {
         let file = File::options().create(true).append(true).open(&path)?;
         let bytes = file.metadata()?.len();
@@ -67,7 +67,7 @@ impl AnnouncedFile {
     }
 
     /// Drops the move intents up to this number. Their moves are durable in the version map.
-    pub(super) fn settle(&mut self, until: u64) -> std::io::Result<()> {
+    pub(super) fn end(&mut self, until: u64) -> std::io::Result<()> {
         while self.open.front().is_some_and(|(number, _)| *number <= until) {
             self.open.pop_front();
         }
@@ -103,29 +103,29 @@ mod tests {
     fn what_is_settled_goes_and_the_rest_stays() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("announced");
-        let mut file = AnnouncedFile::open(path.clone()).unwrap();
+        let mut file = IntentFile::open(path.clone()).unwrap();
         let first = file.record_intents(&[step(1)]).unwrap();
         let second = file.record_intents(&[step(2), step(3)]).unwrap();
-        assert_eq!(AnnouncedFile::read(&path).unwrap(), vec![step(1), step(2), step(3)]);
-        file.settle(first).unwrap();
-        assert_eq!(AnnouncedFile::read(&path).unwrap().len(), 3, "rewritten only above LARGE");
+        assert_eq!(IntentFile::read(&path).unwrap(), vec![step(1), step(2), step(3)]);
+        file.end(first).unwrap();
+        assert_eq!(IntentFile::read(&path).unwrap().len(), 3, "rewritten only above LARGE");
         let mut last = second;
         while file.bytes < LARGE {
             last = file.record_intents(&[step(4)]).unwrap();
         }
-        file.settle(last - 1).unwrap();
-        assert_eq!(AnnouncedFile::read(&path).unwrap(), vec![step(4)], "the intent that has not ended");
+        file.end(last - 1).unwrap();
+        assert_eq!(IntentFile::read(&path).unwrap(), vec![step(4)], "the intent that has not ended");
         file.record_intents(&[step(5)]).unwrap();
-        assert_eq!(AnnouncedFile::read(&path).unwrap(), vec![step(4), step(5)]);
+        assert_eq!(IntentFile::read(&path).unwrap(), vec![step(4), step(5)]);
     }
 
     #[test]
     fn a_line_that_was_cut_short_is_no_announcement() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("announced");
-        AnnouncedFile::open(path.clone()).unwrap().record_intents(&[step(1), step(2)]).unwrap();
+        IntentFile::open(path.clone()).unwrap().record_intents(&[step(1), step(2)]).unwrap();
         let text = std::fs::read(&path).unwrap();
         std::fs::write(&path, &text[..text.len() - 5]).unwrap();
-        assert_eq!(AnnouncedFile::read(&path).unwrap(), vec![step(1)]);
+        assert_eq!(IntentFile::read(&path).unwrap(), vec![step(1)]);
     }
 }

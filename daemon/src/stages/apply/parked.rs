@@ -69,7 +69,7 @@ impl ParkedSet {
             let without = Transaction { pack: Pack::Empty, ..(*event.transaction).clone() };
             (event.transaction, event.bytes) = (Arc::new(without), Bytes::new());
         }
-        self.settled(&id);
+        self.remove(&id);
         self.bytes += event.bytes.len() as u64;
         let parked = Parked { event, since: Instant::now(), reason, since_ms, is_stub };
         self.waiting.insert(id, parked);
@@ -83,7 +83,7 @@ impl ParkedSet {
     }
 
     /// Removes an event that need not wait any more.
-    pub(super) fn settled(&mut self, id: &TxnId) {
+    pub(super) fn remove(&mut self, id: &TxnId) {
         self.take(id);
         self.retried.remove(id);
     }
@@ -148,7 +148,7 @@ mod tests {
         let stubs: Vec<bool> = parked.iter().map(|(_, parked)| parked.is_stub).collect();
         assert_eq!(stubs, [false, true]);
         assert!(parked.iter().all(|(_, parked)| parked.event.bytes.is_empty() == parked.is_stub));
-        parked.settled(&event(2, 0).transaction.id);
+        parked.remove(&event(2, 0).transaction.id);
         assert!(!parked.is_over(0, AGE));
         park(&mut parked, event(3, 400), 0);
         assert!(!parked.is_over(0, AGE), "a removed event makes room");

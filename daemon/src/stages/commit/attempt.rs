@@ -152,7 +152,7 @@ impl Attempts {
 
     async fn give_up(&self, request: &CommitRequest, progress: Progress) -> AttemptEnd {
         if progress.in_flight {
-            self.settle(&request.transaction.id).await
+            self.resolve(&request.transaction.id).await
         } else {
             AttemptEnd::NotTaken { why: progress.last_error, retry: true }
         }
@@ -160,7 +160,7 @@ impl Attempts {
 
     /// Resolves an attempt whose outcome is open: poisons its slot, unless the slot is occupied. Its content then tells
     /// the outcome.
-    pub async fn settle(&self, txn: &TxnId) -> AttemptEnd {
+    pub async fn resolve(&self, txn: &TxnId) -> AttemptEnd {
         let patience = Instant::now() + self.patience;
         match timeout_at(patience, self.refdb.journal.poison(&txn.slot)).await {
             Ok(Ok(state)) => occupied(txn, &state),

@@ -92,7 +92,7 @@ impl InDoubtResolver {
             Ok(Ok(SlotState::Committed(_, bytes))) => self.journal.committed(slot, bytes),
             Ok(Ok(SlotState::Empty)) => return false,
             Ok(Err(error)) => {
-                self.observer.failed("settle", &error);
+                self.observer.failed("in-doubt", &error);
                 return false;
             }
             Err(_) => return false,

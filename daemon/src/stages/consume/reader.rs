@@ -131,7 +131,7 @@ impl Consumer {
         if self.bugs.has(InjectedBug::CheckpointBeforeApply) {
             let again = self.progress.open(id, sequence.clone());
             done();
-            self.durability.settle().await;
+            self.durability.wait_durable().await;
             return self.dispatch(id, &sequence, data, Box::new(again)).await;
         }
         self.dispatch(id, &sequence, data, Box::new(done)).await;
@@ -173,7 +173,7 @@ impl Consumer {
     async fn announced(&self, announcement: &Announcement, data: &Bytes, done: Box<dyn FnOnce() + Send + Sync>) {
         if self.bugs.has(InjectedBug::CheckpointBeforeEvent) {
             done();
-            self.durability.settle().await;
+            self.durability.wait_durable().await;
             return self.announcements.take(announcement, data);
         }
         self.announcements.take(announcement, data);

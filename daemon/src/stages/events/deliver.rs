@@ -216,7 +216,7 @@ impl Events {
         };
         // Wait even when nothing was removed: an earlier call, whose caller hung up, may have removed the same events,
         // and its removal may not be durable yet.
-        self.durability.settle().await;
+        self.durability.wait_durable().await;
         self.observer.event_confirmed(confirmed);
         Ok(())
     }

@@ -105,7 +105,7 @@ impl Events {
         self.check_open()?;
         let made: Result<Vec<Made>, ApiError> = events.into_iter().map(|event| self.make(event)).collect();
         self.stage(made?)?;
-        self.durability.settle().await;
+        self.durability.wait_durable().await;
         self.posted.notify_one();
         Ok(())
     }

@@ -26,18 +26,18 @@ pub(super) struct Waits {
     due: BTreeSet<u64>,
     needs: BTreeMap<u64, Need>,
     moves: BTreeMap<(ProjectName, RefKey), BTreeSet<u64>>,
-    moves_in_turn: Turn,
-    refreshes_in_turn: Turn,
+    moves_in_turn: Rotation,
+    refreshes_in_turn: Rotation,
 }
 
 /// Events that are checked in turn.
 #[derive(Debug, Default)]
-struct Turn {
+struct Rotation {
     all: BTreeSet<u64>,
     last: u64,
 }
 
-impl Turn {
+impl Rotation {
     /// The next events, at most `most`, none of them twice.
     fn next(&mut self, most: usize) -> Vec<u64> {
         let behind = self.all.range((Bound::Excluded(self.last), Bound::Unbounded));

@@ -18,7 +18,7 @@ impl HandshakeStage {
         if !self.materializer.strays(project).await.map_err(ApiError::unavailable)?.contains(&stray) {
             return self.ended_before(&key, &stray, end);
         }
-        let apart = self.is_apart(&key, &stray).await.map_err(|shut| match shut {
+        let apart = self.is_apart(&key, &stray).await.map_err(|denied| match denied {
             Denied::Refused(why) | Denied::NotNow(why) => ApiError::unavailable(why),
         })?;
         if apart {
@@ -42,7 +42,7 @@ impl HandshakeStage {
 
     /// The answer for a stray that is not there: committed when the wanted end has come already, refused otherwise.
     fn ended_before(&self, key: &ProjectKey, stray: &Stray, end: StrayEnd) -> Result<ProjectResponse, ApiError> {
-        let now = self.value(key, &stray.name).map_err(|shut| match shut {
+        let now = self.value(key, &stray.name).map_err(|denied| match denied {
             Denied::Refused(why) | Denied::NotNow(why) => ApiError::unavailable(why),
         })?;
         if end == StrayEnd::Discard || now == Some(stray.value) {

@@ -51,7 +51,7 @@ impl IncarnationOpener {
     pub async fn open_incarnation(&self) -> Result<IncarnationRecord, OpenError> {
         self.drain_earlier().await?;
         let site = self.refdb.registry.enroll_site(&self.site, Role::Active).await?;
-        if site.role != Role::Active && !self.bugs.has(InjectedBug::FencedReborn) {
+        if site.role != Role::Active && !self.bugs.has(InjectedBug::FencedReopens) {
             return Err(OpenError::NotActive(site));
         }
         let last = self.refdb.registry.last_incarnation(&self.site, &self.node).await?;
@@ -67,7 +67,7 @@ impl IncarnationOpener {
         };
         match self.refdb.registry.open_incarnation(&record).await? {
             OpenAnswer::Opened => Ok(record),
-            OpenAnswer::NotAllowed(_) if self.bugs.has(InjectedBug::FencedReborn) => Ok(record),
+            OpenAnswer::NotAllowed(_) if self.bugs.has(InjectedBug::FencedReopens) => Ok(record),
             OpenAnswer::NotAllowed(site) => Err(OpenError::NotActive(site)),
             // The answer to an earlier try was lost. That incarnation is this node's own, and the next try drains it.
             OpenAnswer::Exists => Err(RefDbError::NotNow(format!("incarnation {} exists already", record.id)).into()),

@@ -81,7 +81,7 @@ impl RepositoryRestorer {
         loop {
             sleep(self.pace).await;
             if let Err(why) = self.look(&mut gone_before).await {
-                self.observer.failed("revive", &why);
+                self.observer.failed("restore-repository", &why);
             }
         }
     }
@@ -143,12 +143,12 @@ impl RepositoryRestorer {
     /// Notes durably whether the repository of a project is being restored. Everything that was moved before becomes
     /// durable first.
     async fn note(&self, name: &ProjectName, is_under_way: bool) -> Result<(), StoreError> {
-        self.durability.settle().await;
+        self.durability.wait_durable().await;
         let mut facts = self.facts()?;
         let changed = if is_under_way { facts.restoring.insert(name.clone()) } else { facts.restoring.remove(name) };
         if changed {
             self.durability.stage(|changes| changes.facts = Some(facts));
-            self.durability.settle().await;
+            self.durability.wait_durable().await;
         }
         Ok(())
     }

@@ -191,11 +191,11 @@ impl Refresh {
     }
 
     /// Notes that the bridge has called, which proves that its Gerrit is alive.
-    fn heard(&self, session: &str) -> Result<(), ApiError> {
+    fn polled(&self, session: &str) -> Result<(), ApiError> {
         let mut inner = self.inner();
         match inner.sessions.enter(session, "refresh tasks")? {
             true => inner.begin(session),
-            false => inner.queue.heard(Instant::now()),
+            false => inner.queue.polled(Instant::now()),
         }
         Ok(())
     }
@@ -297,7 +297,7 @@ impl Refreshes for Refresh {
         let deadline = Instant::now() + Duration::from_millis(request.wait_ms);
         let mut news = self.news.subscribe();
         if self.settings.gerrit_commits {
-            self.heard(&request.session)?;
+            self.polled(&request.session)?;
         }
         loop {
             let (response, next) = self.take(&request)?;
@@ -326,7 +326,7 @@ impl Refreshes for Refresh {
                 inner.begin(&request.session);
             }
             if !request.done.is_empty() {
-                inner.queue.heard(Instant::now());
+                inner.queue.polled(Instant::now());
             }
             let before = (inner.done, inner.failed);
             for id in &request.done {

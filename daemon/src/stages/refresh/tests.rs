@@ -110,13 +110,13 @@ async fn what_is_durable_has_its_mark_and_what_was_acknowledged_lately_comes_aga
     life.moved(META, 1, Some(1), Mover::Other);
     life.moved("refs/changes/02/2/meta", 1, Some(1), Mover::Other);
     life.moved("refs/tags/v1", 1, Some(1), Mover::Other);
-    life.durability.settle().await;
+    life.durability.wait_durable().await;
     assert_eq!(store.refresh_marks().unwrap().len(), 2);
     let tasks = life.ask("one", 0).await.unwrap();
     let _ = life.report("one", &tasks[..1]).unwrap();
     assert_eq!(life.refresh.status().due, 1);
     tokio::time::sleep(Duration::from_secs(300)).await;
-    life.durability.settle().await;
+    life.durability.wait_durable().await;
     // Acknowledged or not, Gerrit may still die and lose both.
     let next = live(&store, InjectedBugs::default()).await;
     let again = next.ask("one", 0).await.unwrap();
@@ -138,7 +138,7 @@ async fn what_was_acknowledged_long_ago_by_a_gerrit_that_lives_does_not_come_aga
     let _ = life.report("one", &tasks[..1]).unwrap();
     tokio::time::sleep(Duration::from_secs(400)).await;
     assert_eq!(life.ask("one", 0).await.unwrap().len(), 1, "the acknowledgement of the other task was lost");
-    life.durability.settle().await;
+    life.durability.wait_durable().await;
     assert_eq!(store.refresh_marks().unwrap().len(), 1, "only the mark that is not acknowledged is left");
     let again = live(&store, InjectedBugs::default()).await.ask("one", 0).await.unwrap();
     assert_eq!(again.iter().map(number).collect::<Vec<_>>(), [2]);
@@ -155,7 +155,7 @@ async fn a_ref_and_its_mark_are_durable_in_the_same_step() {
         life.moved(key, 1, Some(byte), Mover::Other);
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    life.durability.settle().await;
+    life.durability.wait_durable().await;
     let is_marked = |changes: &Changes, key: &RefKey| {
         let of = subject_of_ref::of(&project, key, &all_users());
         changes.refresh.iter().any(|(subject, _)| Some(subject) == of.as_ref())

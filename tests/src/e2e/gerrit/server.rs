@@ -54,7 +54,7 @@ impl Server {
     pub async fn plain(kit: &Kit, name: &str, site: &Path) -> Self {
         let server = Self::named(kit, name, site);
         server.initialise().await;
-        server.settle(name).await;
+        server.wait_until_served(name).await;
         server
     }
 
@@ -100,16 +100,16 @@ impl Server {
         ] {
             self.set(key, value).await;
         }
-        self.settle(&node.name).await;
+        self.wait_until_served(&node.name).await;
     }
 
     /// Configures the site without the bridge: a stock Gerrit.
     pub async fn install_nothing(&self, node: &Node) {
-        self.settle(&node.name).await;
+        self.wait_until_served(&node.name).await;
     }
 
     /// Sets the values that every Gerrit needs to run beside others on one machine.
-    async fn settle(&self, instance: &str) {
+    async fn wait_until_served(&self, instance: &str) {
         let url = format!("http://{}/", self.http);
         for (key, value) in [
             ("gerrit.instanceId", instance),

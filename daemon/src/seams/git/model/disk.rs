@@ -130,18 +130,18 @@ impl Disk {
 
     /// Makes everything durable.
     pub fn sync(&mut self) {
-        self.settle(&mut || true);
+        self.decide(&mut || true);
     }
 
     /// Keeps or loses each piece that is not durable.
     pub fn power_cut(&mut self, entropy: &dyn Entropy) {
-        self.settle(&mut || entropy.next() & 1 == 1);
+        self.decide(&mut || entropy.next() & 1 == 1);
     }
 
     /// Decides for each unsynced piece: keeps it, or reverts it to its last synced state.
-    fn settle(&mut self, kept: &mut dyn FnMut() -> bool) {
+    fn decide(&mut self, kept: &mut dyn FnMut() -> bool) {
         for (project, unsynced) in std::mem::take(&mut self.unsynced) {
-            if unsynced.replaced && !self.settle_repository(&project, kept()) {
+            if unsynced.replaced && !self.decide_repository(&project, kept()) {
                 continue;
             }
             let (Some(now), Some(synced)) = (self.now.get_mut(&project), self.synced.get_mut(&project)) else {
@@ -158,7 +158,7 @@ impl Disk {
     }
 
     /// Keeps or reverts the creation or deletion of a repository. Returns whether its content still has to be decided.
-    fn settle_repository(&mut self, project: &ProjectName, kept: bool) -> bool {
+    fn decide_repository(&mut self, project: &ProjectName, kept: bool) -> bool {
         if kept {
             let made = self.now.get(project).map(|now| Repo { head: now.head.clone(), ..Repo::default() });
             put(&mut self.synced, project, made);

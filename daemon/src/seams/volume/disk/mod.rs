@@ -21,7 +21,7 @@ use redb::{
     Database, Key, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, Value,
 };
 
-use super::intents::AnnouncedFile;
+use super::intents::IntentFile;
 use super::{
     Changes, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts, encoding,
     keys,
@@ -38,7 +38,7 @@ type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 #[derive(Clone)]
 pub struct DiskStore {
     database: Arc<Database>,
-    intents: Arc<Mutex<AnnouncedFile>>,
+    intents: Arc<Mutex<IntentFile>>,
     intents_before: Arc<Vec<MoveIntent>>,
 }
 
@@ -60,9 +60,8 @@ impl DiskStore {
         let named = |error: StoreError| StoreError { why: format!("{}: {}", path.display(), error.why), ..error };
         let database = open().map_err(failed("open the store")).map_err(named)?;
         let beside = path.with_extension("announced");
-        let intents =
-            AnnouncedFile::open(beside.clone()).map_err(Into::into).map_err(failed("open the move intents"))?;
-        let before = AnnouncedFile::read(&beside).map_err(Into::into).map_err(failed("read the move intents"))?;
+        let intents = IntentFile::open(beside.clone()).map_err(Into::into).map_err(failed("open the move intents"))?;
+        let before = IntentFile::read(&beside).map_err(Into::into).map_err(failed("read the move intents"))?;
         Ok(Self {
             database: Arc::new(database),
             intents: Arc::new(Mutex::new(intents)),
@@ -301,7 +300,7 @@ impl NodeStore for DiskStore {
 
     fn end_intents(&self, until: u64) -> Result<(), StoreError> {
         let mut file = self.intents.lock();
-        file.settle(until).map_err(Into::into).map_err(failed("end move intents"))
+        file.end(until).map_err(Into::into).map_err(failed("end move intents"))
     }
 
     async fn commit(&self, changes: Changes) -> Result<(), StoreError> {

@@ -276,7 +276,7 @@ impl Writer {
     }
 
     fn unpark(&mut self, id: &TxnId) {
-        self.parked.settled(id);
+        self.parked.remove(id);
         self.shared.durability.stage(|changes| {
             changes.park.retain(|(one, _)| *one != id.to_string());
             changes.unpark.push(id.to_string());

@@ -53,7 +53,7 @@ async fn what_waited_too_long_is_dropped_with_an_alarm() {
     let limits = EventLimits { age: Duration::from_millis(500), ..EventLimits::default() };
     let b = Life::begin("b", 1, &store, limits);
     b.reads(&log).await;
-    b.events.durability.settle().await;
+    b.events.durability.wait_durable().await;
     drop(b);
     let mut facts = store.facts().unwrap();
     facts.starts += 1;
@@ -77,11 +77,11 @@ async fn origins_that_are_long_silent_are_forgotten() {
     let store = MemoryStore::default();
     let b = Life::begin("b", 1, &store, EventLimits { origins: 1, ..EventLimits::default() });
     b.reads(&log).await;
-    b.events.durability.settle().await;
+    b.events.durability.wait_durable().await;
     assert_eq!(store.received().unwrap().len(), 2);
     let growing = tokio::spawn(Arc::clone(&b.events).grow_old());
     tokio::time::sleep(Duration::from_secs(6)).await;
-    b.events.durability.settle().await;
+    b.events.durability.wait_durable().await;
     growing.abort();
     assert_eq!(store.received().unwrap().len(), 1);
 }

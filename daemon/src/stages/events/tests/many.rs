@@ -41,7 +41,7 @@ async fn a_shard_that_is_read_far_behind_another_loses_nothing() {
     for seq in fast.clone() {
         b.takes(&of(2 * seq));
     }
-    b.events.durability.settle().await;
+    b.events.durability.wait_durable().await;
     drop(b);
     let b = Life::begin("b", 2, &store, EventLimits::default());
     for seq in fast.map(|seq| 2 * seq).chain(slow.map(|seq| 2 * seq + 1)) {
@@ -49,7 +49,7 @@ async fn a_shard_that_is_read_far_behind_another_loses_nothing() {
     }
     assert_eq!((b.events.status().waiting, b.events.status().dropped), (2 * EACH, 0));
     assert_eq!(*b.alarms.0.lock(), [""; 0]);
-    b.events.durability.settle().await;
+    b.events.durability.wait_durable().await;
     assert_eq!(store.mail(Mailbox::Inbox, None, usize::MAX).unwrap().len() as u64, 2 * EACH);
     assert_eq!(store.received_blocks().unwrap().len(), 1, "the first block is in the row");
 }
@@ -84,7 +84,7 @@ async fn what_waits_costs_nothing_until_what_it_waits_for_has_moved() {
     let (of, b) = (announcements().await, Life::new("b"));
     b.applies("@state", 1);
     (0..ALL as u64).for_each(|seq| b.takes(&of(seq)));
-    b.events.durability.settle().await;
+    b.events.durability.wait_durable().await;
     for _ in 0..4 {
         assert_eq!(b.looks(9).looked, LOOKS, "each is checked for the first time");
     }

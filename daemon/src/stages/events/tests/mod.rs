@@ -102,7 +102,7 @@ impl Life {
     /// The ids of the events that a bridge of this session is given.
     async fn gives(&self, session: &str) -> Vec<String> {
         // Events are handed out when they are durable.
-        self.events.durability.settle().await;
+        self.events.durability.wait_durable().await;
         let request = NextEventsRequest { session: session.into(), most: limits::POLLED, wait_ms: 0 };
         self.events.next(request).await.unwrap().events.into_iter().map(|event| event.id).collect()
     }
@@ -386,7 +386,7 @@ async fn what_was_answered_outlives_the_sidecar_and_what_is_appended_twice_is_he
     assert_eq!(records(&log).await.len(), 4);
     let b = receiver("b", &log).await;
     assert_eq!(b.gives("g").await, ["1", "2"]);
-    a.events.durability.settle().await;
+    a.events.durability.wait_durable().await;
     assert!(store.mail(Mailbox::Outbox, None, 9).unwrap().is_empty());
 }
 
@@ -399,7 +399,7 @@ async fn the_same_id_twice_is_one_event_also_after_a_restart() {
     a.post(&[event("1", Some(1), &[]), event("1", Some(1), &[])]).await;
     a.post(&[event("1", Some(1), &[])]).await;
     assert_eq!(a.forwards(&log).await, [1]);
-    a.events.durability.settle().await;
+    a.events.durability.wait_durable().await;
     drop(a);
     let a = Life::begin("a", 2, &store, EventLimits { sent: 2, ..EventLimits::default() });
     a.applies("@state", 1);
@@ -407,7 +407,7 @@ async fn the_same_id_twice_is_one_event_also_after_a_restart() {
     assert_eq!(a.forwards(&log).await, [0; 0]);
     a.post(&[event("2", Some(1), &[]), event("3", Some(2), &[])]).await;
     assert_eq!(a.forwards(&log).await, [2]);
-    a.events.durability.settle().await;
+    a.events.durability.wait_durable().await;
     assert_eq!(store.mail(Mailbox::Sent, None, 9).unwrap().len(), 2, "the oldest id is forgotten");
 }
 

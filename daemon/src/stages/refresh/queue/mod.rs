@@ -254,7 +254,7 @@ impl Queue {
 
     /// Notes that the Gerrit that asks is alive. Subjects that it acknowledged long enough ago are on its disk by now
     /// and leave the queue.
-    pub fn heard(&mut self, now: Instant) {
+    pub fn polled(&mut self, now: Instant) {
         while let Some(subject) =
             self.kept.first_key_value().filter(|((at, _), _)| *at <= now).map(|(_, it)| it.clone())
         {

@@ -63,8 +63,8 @@ impl Told {
         self.queue.begin(self.now());
     }
 
-    fn heard(&mut self) {
-        self.queue.heard(self.now());
+    fn polled(&mut self) {
+        self.queue.polled(self.now());
     }
 
     fn save(&mut self) -> (Vec<(Subject, RefreshMark)>, Vec<Subject>) {
@@ -328,7 +328,7 @@ fn another_gerrit_gets_what_the_first_one_did_not_finish_or_may_have_lost() {
         told.done(task);
     }
     told.later(59);
-    told.heard();
+    told.polled();
     told.later(61);
     told.begin();
     assert_eq!(told.take().len(), 4, "its last call came too early to prove anything");
@@ -339,7 +339,7 @@ fn another_gerrit_gets_what_the_first_one_did_not_finish_or_may_have_lost() {
         told.done(&task);
     }
     told.later(60);
-    told.heard();
+    told.polled();
     told.begin();
     assert_eq!(told.take(), [], "Gerrit lived long enough to write them to disk");
 }
@@ -402,7 +402,7 @@ fn what_is_kept_leaves_the_store_in_time_and_what_never_was_there_is_not_removed
     assert_eq!((marks.len(), gone.len()), (1, 0));
     told.later(60);
     assert_eq!(told.save(), (Vec::new(), Vec::new()), "no call has proved that it is on Gerrit's disk");
-    told.heard();
+    told.polled();
     assert_eq!(told.save(), (Vec::new(), vec![change(1)]));
     for number in 1..=500 {
         told.moved(&change(number), false);

@@ -1,0 +1,76 @@
+//! Limits and paths of the repositories on disk.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep_proto::ProjectName;
+
+use super::scan::PackLimits;
+
+/// Settings that an operator may tune.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The path of the git program, or its name in `PATH`.
+    pub git: PathBuf,
+    /// Limits of packs that are checked in memory. A pack that exceeds them is checked by git.
+    pub inline: PackLimits,
+    /// Limits of all packs. A pack that exceeds them is bad content.
+    pub spilled: PackLimits,
+    /// Largest pack that is created in memory, in bytes.
+    pub memory_pack_bytes: u64,
+    /// Address space of a git that checks foreign packs, in bytes, in addition to the indexes that it maps.
+    pub child_memory: u64,
+    /// Processor time of a git that checks foreign packs, in seconds.
+    pub child_seconds: u64,
+    /// Most long-lived git processes that move refs.
+    pub writers: usize,
+    /// How long such a process lives while it is idle.
+    pub writer_idle: Duration,
+    /// Most idle repository handles.
+    pub handles: usize,
+    /// Prepares a new repository, for example by installing hooks.
+    pub on_create: Option<OnCreate>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            git: "git".into(),
+            inline: PackLimits::INLINE,
+            spilled: PackLimits::SPILLED,
+            memory_pack_bytes: 1 << 20,
+            child_memory: 768 << 20,
+            child_seconds: 1800,
+            writers: 64,
+            writer_idle: Duration::from_secs(60),
+            handles: 64,
+            on_create: None,
+        }
+    }
+}
+
+/// A callback that prepares a new repository before it becomes visible, for example by installing the hooks of a plain
+/// git server.
+#[derive(Clone)]
+pub struct OnCreate(pub(super) Arc<Prepare>);
+
+/// Why a repository could not be prepared.
+pub type PrepareError = Box<dyn std::error::Error + Send + Sync>;
+
+type Prepare = dyn Fn(&Path, &ProjectName) -> Result<(), PrepareError> + Send + Sync;
+
+impl OnCreate {
+    /// Wraps a callback. It gets the path of the repository, which is still in a temporary folder or existed before,
+    /// and the project.
+    pub fn new(prepare: impl Fn(&Path, &ProjectName) -> Result<(), PrepareError> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(prepare))
+    }
+}
+
+impl fmt::Debug for OnCreate {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("OnCreate")
+    }
+}
