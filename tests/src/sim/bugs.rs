@@ -60,7 +60,7 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
         &["events"],
     ),
     found(InjectedBug::CheckpointBeforeEvent, "any durable step while events arrive", &["checkpoints"]),
-    found(InjectedBug::OpenLockTaken, "commits under locks that meet each other", &["chain"]),
+    found(InjectedBug::OpenLockTaken, "commits under locks that meet each other", &["chain", "convergence"]),
     found(InjectedBug::LockNotRead, "commits under locks whose last step fails; cut links", &["answers", "chain"]),
     found(InjectedBug::LockOutlivesSlot, "commits under locks whose last step fails", &["collection"]),
     found(
