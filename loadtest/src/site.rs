@@ -26,7 +26,7 @@ use crate::history::History;
 /// The limit for any step. A benchmark gives up after it.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The number of committed transactions that are kept for [`Heard::take_committed`].
+/// The number of committed transactions that are kept for [`RecordingObserver::take_committed`].
 pub const KEPT: usize = 1_000;
 
 /// A running node, and a record of its reports.
@@ -36,7 +36,7 @@ pub struct Site {
     /// The seams of the node.
     pub deps: NodeDependencies,
     /// The record of the transactions that it committed and applied.
-    pub heard: Arc<Heard>,
+    pub recorded: Arc<RecordingObserver>,
     root: PathBuf,
 }
 
@@ -59,7 +59,7 @@ impl Manner {
 
 /// An observer that records when transactions of other sites become readable here. It also updates the status board, as
 /// in production.
-pub struct Heard {
+pub struct RecordingObserver {
     watch: Watch,
     visible: Mutex<HashMap<TxnId, Instant>>,
     count: watch::Sender<u64>,
@@ -68,7 +68,7 @@ pub struct Heard {
     fetched: AtomicU64,
 }
 
-impl Heard {
+impl RecordingObserver {
     /// An empty record.
     pub fn new() -> Arc<Self> {
         let clock = Arc::new(SystemClock);
@@ -114,7 +114,7 @@ impl Heard {
     }
 }
 
-impl Observer for Heard {
+impl Observer for RecordingObserver {
     fn committed(&self, transaction: &Transaction, visible: bool, took: Duration) {
         let mut kept = self.kept.lock();
         if kept.len() < KEPT {
@@ -161,15 +161,15 @@ impl Site {
     /// Starts a node, and does not wait for it.
     pub async fn begin(cloud: &Cloud, name: &str, sites: &[&str], manner: Manner) -> Fallible<Self> {
         let settings = cloud.settings(name, manner.poll, sites)?;
-        let heard = Heard::new();
+        let recorded = RecordingObserver::new();
         let mut deps =
-            dependencies(&settings, &cloud.seams, git::Settings::default(), heard.clone(), &Metrics::noop())?;
+            dependencies(&settings, &cloud.seams, git::Settings::default(), recorded.clone(), &Metrics::noop())?;
         if let Some(round_trip) = manner.round_trip {
             deps.refdb = far_refdb(&deps.refdb, round_trip);
             deps.eventlog = Arc::new(Far::new(deps.eventlog, round_trip));
         }
         let node = Node::start(deps.clone()).await?;
-        Ok(Self { node, deps, heard, root: settings.roots.root().to_owned() })
+        Ok(Self { node, deps, recorded, root: settings.base_paths.root().to_owned() })
     }
 
     /// Waits until the node is ready.
@@ -224,10 +224,10 @@ impl Site {
     pub async fn begin_project(&self, name: &str, sites: &[Self]) -> Fallible<(ProjectName, Oid)> {
         let project = self.create_project(name, sites).await?;
         let base = History::base(&self.repository(&project))?;
-        let before: Vec<u64> = sites.iter().map(|site| site.heard.count()).collect();
+        let before: Vec<u64> = sites.iter().map(|site| site.recorded.count()).collect();
         self.commit(&project, batch(format!("begin-{name}"), [("refs/heads/main".to_owned(), None, base)])?).await?;
         for (site, before) in sites.iter().zip(before).skip(1) {
-            site.heard.reach(before + 1).await?;
+            site.recorded.reach(before + 1).await?;
         }
         Ok((project, base))
     }

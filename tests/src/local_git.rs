@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use git2::{Repository, Signature, Time};
-use lockstep::base::base_paths::Roots;
+use lockstep::base::base_paths::BasePaths;
 use lockstep::seams::git::{LocalRepositories, Repositories, Settings};
 use lockstep_proto::{Oid, ProjectName};
 use tempfile::TempDir;
@@ -23,7 +23,7 @@ pub struct LocalFixture {
 struct Volume {
     root: TempDir,
     _elsewhere: Option<TempDir>,
-    roots: Roots,
+    base_paths: BasePaths,
     repositories: LocalRepositories,
 }
 
@@ -31,9 +31,9 @@ impl Volume {
     fn new(settings: &Settings, elsewhere: Option<TempDir>) -> Self {
         let root = tempfile::tempdir().expect("a folder");
         let others = elsewhere.iter().map(|folder| ("tools/*".to_owned(), folder.path().to_owned()));
-        let roots = Roots::new(root.path().to_owned(), others.collect());
-        let repositories = LocalRepositories::over(&roots, settings.clone()).expect("a volume");
-        Self { root, _elsewhere: elsewhere, roots, repositories }
+        let base_paths = BasePaths::new(root.path().to_owned(), others.collect());
+        let repositories = LocalRepositories::over(&base_paths, settings.clone()).expect("a volume");
+        Self { root, _elsewhere: elsewhere, base_paths, repositories }
     }
 }
 
@@ -75,13 +75,13 @@ impl LocalFixture {
     /// The folder of a repository of the origin.
     #[must_use]
     pub fn origin_dir(&self, project: &ProjectName) -> PathBuf {
-        self.origin.roots.git_dir(project)
+        self.origin.base_paths.git_dir(project)
     }
 
     /// The folder of a repository of the replica.
     #[must_use]
     pub fn replica_dir(&self, project: &ProjectName) -> PathBuf {
-        self.replica.roots.git_dir(project)
+        self.replica.base_paths.git_dir(project)
     }
 
     fn repository(&self, project: &ProjectName) -> Repository {

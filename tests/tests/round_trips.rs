@@ -41,7 +41,7 @@ impl Bed {
         let request = CreateProjectRequest { request_id: "create".into(), head };
         let created = sidecar.node.transactions().create_project(&project, request).await.unwrap();
         assert_eq!(created.outcome, Outcome::Committed, "{created:?}");
-        let repository = settings.roots.root().join("trips.git");
+        let repository = settings.base_paths.root().join("trips.git");
         Self { sidecar, seams, project, repository, _embedded: embedded, folder }
     }
 

@@ -19,7 +19,7 @@ const NOBODY: char = '\u{1}';
 
 /// The root and the base paths of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Roots {
+pub struct BasePaths {
     root: PathBuf,
     others: BTreeMap<String, PathBuf>,
 }
@@ -35,7 +35,7 @@ pub struct Disagreement {
     pub theirs: PathBuf,
 }
 
-impl Roots {
+impl BasePaths {
     /// All projects lie below one folder.
     #[must_use]
     pub fn at(root: &Path) -> Self {
@@ -71,7 +71,7 @@ impl Roots {
 
     /// The patterns and their folders, as the API sends them.
     #[must_use]
-    pub fn base_paths(&self) -> Vec<BasePath> {
+    pub fn sections(&self) -> Vec<BasePath> {
         let entry = |(projects, path): (&String, &PathBuf)| BasePath {
             projects: projects.clone(),
             path: Some(path.display().to_string()),
@@ -106,7 +106,7 @@ impl Roots {
     }
 
     /// Splits the path of a repository into the folder that it lies below and the name of the project that it has
-    /// there. [`Roots::of`] tells whether the project belongs there.
+    /// there. [`BasePaths::of`] tells whether the project belongs there.
     #[must_use]
     pub fn at_path<'a>(&self, path: &'a Path) -> Option<(&Path, &'a str)> {
         let root = self.all().into_iter().find(|root| path.starts_with(root))?;
@@ -213,18 +213,19 @@ fn is_same(one: &Path, other: &Path) -> bool {
 mod tests {
     use super::*;
 
-    fn roots(others: &[(&str, &str)]) -> Roots {
+    fn base_paths(others: &[(&str, &str)]) -> BasePaths {
         let others = others.iter().map(|(projects, path)| ((*projects).to_owned(), PathBuf::from(*path))).collect();
-        Roots::new("/git".into(), others)
+        BasePaths::new("/git".into(), others)
     }
 
-    fn folder(roots: &Roots, project: &str) -> String {
-        roots.of(&project.parse().unwrap()).display().to_string()
+    fn folder(base_paths: &BasePaths, project: &str) -> String {
+        base_paths.of(&project.parse().unwrap()).display().to_string()
     }
 
     #[test]
     fn the_longest_pattern_counts_as_in_gerrit() {
-        let roots = roots(&[("big/*", "/big"), ("big/huge/*", "/huge"), ("big/small", "/git"), ("one", "/one")]);
+        let base_paths =
+            base_paths(&[("big/*", "/big"), ("big/huge/*", "/huge"), ("big/small", "/git"), ("one", "/one")]);
         for (project, wanted) in [
             ("app", "/git"),
             ("big", "/git"),
@@ -235,7 +236,7 @@ mod tests {
             ("one", "/one"),
             ("one/more", "/git"),
         ] {
-            assert_eq!(folder(&roots, project), wanted, "{project}");
+            assert_eq!(folder(&base_paths, project), wanted, "{project}");
         }
     }
 
@@ -243,46 +244,50 @@ mod tests {
     /// out.
     #[test]
     fn a_beginning_is_longer_than_the_name_itself() {
-        let roots = roots(&[("big", "/one"), ("big*", "/two")]);
-        assert_eq!(folder(&roots, "big"), "/two");
-        assert_eq!(roots.tie(), None);
+        let base_paths = base_paths(&[("big", "/one"), ("big*", "/two")]);
+        assert_eq!(folder(&base_paths, "big"), "/two");
+        assert_eq!(base_paths.tie(), None);
     }
 
     #[test]
     fn a_tie_is_seen_only_where_it_matters() {
-        assert_eq!(roots(&[("big", "/one"), ("bi*", "/two")]).tie(), Some(("big", "bi*")));
-        assert_eq!(roots(&[("big", "/one"), ("bi*", "/one")]).tie(), None, "both have the same folder");
-        assert_eq!(roots(&[("big", "/one"), ("bo*", "/two")]).tie(), None, "no project matches both");
+        assert_eq!(base_paths(&[("big", "/one"), ("bi*", "/two")]).tie(), Some(("big", "bi*")));
+        assert_eq!(base_paths(&[("big", "/one"), ("bi*", "/one")]).tie(), None, "both have the same folder");
+        assert_eq!(base_paths(&[("big", "/one"), ("bo*", "/two")]).tie(), None, "no project matches both");
     }
 
     #[test]
     fn every_folder_is_listed_once_and_a_nested_one_is_found() {
-        let two = roots(&[("a/*", "/big"), ("b/*", "/big"), ("c", "/git")]);
+        let two = base_paths(&[("a/*", "/big"), ("b/*", "/big"), ("c", "/git")]);
         assert_eq!(two.all(), [Path::new("/git"), Path::new("/big")]);
         assert_eq!(two.nested(), None);
-        assert!(roots(&[("a/*", "/git/big")]).nested().is_some_and(|(inner, _)| inner == Path::new("/git/big")));
-        assert!(roots(&[("a/*", "/")]).nested().is_some_and(|(_, outer)| outer == Path::new("/")));
-        assert!(roots(&[("a/*", "/big"), ("b/*", "/big/b")]).nested().is_some());
-        assert_eq!(roots(&[("a/*", "/gitbig")]).nested(), None, "a folder whose name begins the same is not inside");
+        assert!(base_paths(&[("a/*", "/git/big")]).nested().is_some_and(|(inner, _)| inner == Path::new("/git/big")));
+        assert!(base_paths(&[("a/*", "/")]).nested().is_some_and(|(_, outer)| outer == Path::new("/")));
+        assert!(base_paths(&[("a/*", "/big"), ("b/*", "/big/b")]).nested().is_some());
+        assert_eq!(
+            base_paths(&[("a/*", "/gitbig")]).nested(),
+            None,
+            "a folder whose name begins the same is not inside"
+        );
     }
 
     #[test]
     fn a_path_says_which_project_it_is_below_which_folder() {
-        let roots = roots(&[("big/*", "/big")]);
-        assert_eq!(roots.at_path(Path::new("/git/big/x.git")), Some((Path::new("/git"), "big/x")));
-        assert_eq!(roots.at_path(Path::new("/big/big/x.git")), Some((Path::new("/big"), "big/x")));
-        assert_eq!(roots.at_path(Path::new("/elsewhere/app.git")), None);
-        assert_eq!(roots.at_path(Path::new("/git/app")), None);
+        let base_paths = base_paths(&[("big/*", "/big")]);
+        assert_eq!(base_paths.at_path(Path::new("/git/big/x.git")), Some((Path::new("/git"), "big/x")));
+        assert_eq!(base_paths.at_path(Path::new("/big/big/x.git")), Some((Path::new("/big"), "big/x")));
+        assert_eq!(base_paths.at_path(Path::new("/elsewhere/app.git")), None);
+        assert_eq!(base_paths.at_path(Path::new("/git/app")), None);
     }
 
     #[test]
     fn two_agree_when_every_project_lies_in_the_same_folder() {
-        let ours = roots(&[("big/*", "/big")]);
+        let ours = base_paths(&[("big/*", "/big")]);
         let section = |projects: &str, path: Option<&str>| BasePath {
             projects: projects.to_owned(),
             path: path.map(str::to_owned),
         };
-        let gerrit = |others: &[BasePath]| Roots::told(Some("/git/"), others).unwrap();
+        let gerrit = |others: &[BasePath]| BasePaths::told(Some("/git/"), others).unwrap();
         let big = section("big/*", Some("/big"));
         assert_eq!(ours.disagreements(&gerrit(std::slice::from_ref(&big))), []);
         let others = [section("*", None), big.clone(), section("app", None), section("big/huge/*", Some("/big"))];
@@ -297,9 +302,9 @@ mod tests {
         };
         assert_eq!(shadowed, [differs(Some("big/small"), "/big", "/git/")]);
         assert_eq!(ours.disagreements(&gerrit(&[])), [differs(Some("big/*"), "/big", "/git/")]);
-        let moved = Roots::told(Some("/other"), &ours.base_paths()).unwrap();
+        let moved = BasePaths::told(Some("/other"), &ours.sections()).unwrap();
         assert_eq!(ours.disagreements(&moved), [differs(None, "/git", "/other")]);
-        assert_eq!(Roots::told(None, &[]), None);
+        assert_eq!(BasePaths::told(None, &[]), None);
     }
 
     #[test]
@@ -310,7 +315,7 @@ mod tests {
             std::fs::create_dir(path(name)).unwrap();
         }
         std::os::unix::fs::symlink(path("big"), path("link")).unwrap();
-        let linked = |to: &str| Roots::new(path("git"), BTreeMap::from([("big/*".to_owned(), path(to))]));
+        let linked = |to: &str| BasePaths::new(path("git"), BTreeMap::from([("big/*".to_owned(), path(to))]));
         assert_eq!(linked("link").disagreements(&linked("big")), []);
         assert_eq!(linked("link").resolve().unwrap(), linked("big").resolve().unwrap());
         let why = linked("gone").resolve().unwrap_err();
@@ -318,7 +323,7 @@ mod tests {
         assert_eq!(linked("gone").seen().entry("big/*"), Some(path("gone").as_path()));
         assert_eq!(linked("link").seen(), linked("big").resolve().unwrap());
         std::os::unix::fs::symlink(path("git"), path("big/back")).unwrap();
-        let back = Roots::new(path("git"), BTreeMap::from([("a/*".to_owned(), path("big/back"))]));
+        let back = BasePaths::new(path("git"), BTreeMap::from([("a/*".to_owned(), path("big/back"))]));
         assert_eq!(back.resolve().unwrap().all().len(), 1, "a link to the root is the root");
         std::fs::create_dir(path("git/in")).unwrap();
         std::os::unix::fs::symlink(path("git/in"), path("hidden")).unwrap();

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::Fallible;
 use crate::host::thread_seconds;
 use crate::report::{Figure, Goal, Report, round};
-use crate::site::{Heard, batch};
+use crate::site::{RecordingObserver, batch};
 
 /// The number of concurrent callers.
 const CALLERS: usize = 64;
@@ -123,7 +123,7 @@ fn deps(repositories: &ModelRepositories) -> Fallible<NodeDependencies> {
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SeededEntropy::new(1)),
         gerrit: None,
-        observer: Heard::new(),
+        observer: RecordingObserver::new(),
         boot: "bench".to_owned(),
         settings: NodeSettings::new(site.clone(), "eu-aws-0".parse()?, vec![site]),
         bugs: InjectedBugs::default(),

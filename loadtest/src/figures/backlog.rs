@@ -44,9 +44,9 @@ pub async fn measure(report: &Report) -> Fallible<()> {
     let start = Instant::now();
     let site = Site::start(&cloud, pair[1], pair, Manner::NEAR).await?;
     let ready = start.elapsed();
-    site.heard.reach(EVENTS as u64).await?;
+    site.recorded.reach(EVENTS as u64).await?;
     let took = start.elapsed();
-    let (from_event_log, from_journal) = site.heard.origins();
+    let (from_event_log, from_journal) = site.recorded.origins();
     let mut shown = 0;
     for (project, _) in &projects {
         let refs = git(&["for-each-ref", "--format=%(refname)", "refs/heads/new-*"], &site.repository(project))?;

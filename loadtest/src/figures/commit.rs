@@ -96,13 +96,13 @@ async fn throughput(cloud: &Cloud, sites: &[Site], report: &Report) -> Fallible<
     sites[0].node.stages().state.durability.wait_durable().await;
     let client = cloud.dynamo_client().await;
     let mut alone = vec![emulator_rate(&client, 0).await?, emulator_rate(&client, 1).await?];
-    let before: Vec<u64> = sites.iter().map(|site| site.heard.count()).collect();
+    let before: Vec<u64> = sites.iter().map(|site| site.recorded.count()).collect();
     let total = CLIENTS * EACH;
     let start = Instant::now();
     let took = try_join_all(lanes.into_iter().map(Steps::all)).await?;
     let committed = total as f64 / start.elapsed().as_secs_f64();
     for (site, before) in sites.iter().zip(&before).skip(1) {
-        site.heard.reach(before + total as u64).await?;
+        site.recorded.reach(before + total as u64).await?;
     }
     let everywhere = total as f64 / start.elapsed().as_secs_f64();
     let stats = Stats::of(took.into_iter().flatten())?;

@@ -76,7 +76,7 @@ async fn changes(sites: &[Site], count: usize) -> Fallible<Vec<(ProjectName, Str
 
 /// Starts every transaction at its own time. Returns the lags of both other sites, and the latencies of the commits.
 async fn open_loop(sites: &[Site], changes: Vec<(ProjectName, String, Oid)>) -> Fallible<(Stats, Stats)> {
-    let before: Vec<u64> = sites.iter().map(|site| site.heard.count()).collect();
+    let before: Vec<u64> = sites.iter().map(|site| site.recorded.count()).collect();
     let count = changes.len() as u64;
     let start = Instant::now() + Duration::from_millis(100);
     let every = Duration::from_secs(1) / RATE;
@@ -89,8 +89,8 @@ async fn open_loop(sites: &[Site], changes: Vec<(ProjectName, String, Oid)>) -> 
     let done: Vec<(TxnId, Instant, Duration)> = try_join_all(calls).await?;
     let (mut lags, commits) = (Stats::new()?, Stats::of(done.iter().map(|(_, _, took)| *took))?);
     for (site, before) in sites.iter().zip(&before).skip(1) {
-        site.heard.reach(before + count).await?;
-        let visible = site.heard.visible();
+        site.recorded.reach(before + count).await?;
+        let visible = site.recorded.visible();
         for (txn, intended, _) in &done {
             let seen = visible.get(txn).ok_or_else(|| format!("{txn} was not applied"))?;
             lags.add(seen.duration_since(*intended));

@@ -89,7 +89,7 @@ impl Other {
 
     /// Applies the transactions that a site has committed since the last call.
     async fn apply_all(&self, site: &Site) -> Fallible<()> {
-        for transaction in site.heard.take_committed() {
+        for transaction in site.recorded.take_committed() {
             let project = transaction.project.clone();
             self.units.apply(&project, &[transaction], OnMismatch::Stop).await?;
         }
@@ -99,7 +99,7 @@ impl Other {
     /// The same, timed: one distribution for the large repository, and one for the other.
     async fn apply_in_turns(&self, site: &Site, large: &ProjectName) -> Fallible<[Stats; 2]> {
         let mut stats = [Stats::new()?, Stats::new()?];
-        for transaction in site.heard.take_committed() {
+        for transaction in site.recorded.take_committed() {
             let project = transaction.project.clone();
             let start = Instant::now();
             self.units.apply(&project, &[transaction], OnMismatch::Stop).await?;

@@ -70,7 +70,7 @@ async fn push(report: &Report) -> Fallible<()> {
     let clone = cloud.folder().join("clone.git");
     history::git(&["init", "-q", "--bare", &clone.display().to_string()], cloud.folder())?;
     let history = History { from: None, chains: REFS, length: 3, bytes: 100, seed: 2, loose: false }.import(&clone)?;
-    let url = settings.roots.root().join("push.git").display().to_string();
+    let url = settings.base_paths.root().join("push.git").display().to_string();
     let before = cloud.seams.refdb.round_trips();
     for at in 0..3 {
         let refspec = |(chain, commits): (usize, &Vec<_>)| format!("{}:refs/heads/pushed-{chain}", commits[at]);

@@ -7,7 +7,7 @@ use std::process::{ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use http::Method;
-use lockstep::base::base_paths::Roots;
+use lockstep::base::base_paths::BasePaths;
 use lockstep::clients::api_client::{Call, Client, ClientError};
 use lockstep_proto::status::NodeStatus;
 use rustix::process::{Pid, Signal, kill_process};
@@ -31,7 +31,7 @@ pub struct Node {
     /// The root of the git volume.
     pub root: PathBuf,
     /// The folders of the projects: the root and the base paths.
-    roots: Roots,
+    base_paths: BasePaths,
     /// The address of `/livez`, `/readyz` and `/metrics`.
     pub health: SocketAddr,
     /// The node's connection to the refdb.
@@ -81,8 +81,8 @@ impl Node {
         }
         std::fs::write(home.join("lockstep.toml"), text).expect("a configuration");
         let (site, name) = (place.site.to_owned(), place.name.to_owned());
-        let roots = Roots::at(&root);
-        Self { site, name, home, root, roots, health, wire, streams, binary: binary.to_owned(), child: None }
+        let base_paths = BasePaths::at(&root);
+        Self { site, name, home, root, base_paths, health, wire, streams, binary: binary.to_owned(), child: None }
     }
 
     /// Replaces the settings of the section `[gerrit]`, for the next start.
@@ -110,7 +110,7 @@ impl Node {
         let lines: String = others.iter().map(|(one, path)| format!("{one:?} = {path:?}\n")).collect();
         std::fs::write(&path, format!("{before}{GIT}[git.base_paths]\n{lines}{after}")).expect("a configuration");
         let others = others.iter().map(|(projects, path)| ((*projects).to_owned(), path.to_path_buf()));
-        self.roots = Roots::new(self.root.clone(), others.collect());
+        self.base_paths = BasePaths::new(self.root.clone(), others.collect());
     }
 
     /// Starts the process, with a failpoint (`name:count`) if one is given.
@@ -230,7 +230,7 @@ impl Node {
     /// The repository of a project at this node.
     #[must_use]
     pub fn repository(&self, project: &str) -> PathBuf {
-        self.roots.git_dir(&project.parse().expect("a project's name"))
+        self.base_paths.git_dir(&project.parse().expect("a project's name"))
     }
 
     /// Waits until a ref has this value here. `None` stands for absence.

@@ -56,7 +56,7 @@ pub trait Backend: Send + Sync {
 
 /// Everything that a node is started with: its identity and its seams, with the faults in front.
 #[derive(Clone)]
-pub struct NodeParts {
+pub struct SimDependencies {
     /// The name of its site.
     pub site: SiteId,
     /// The name of the node.
@@ -116,7 +116,7 @@ pub trait SimNode: Send + Sync {
 #[async_trait]
 pub trait NodeFactory: Send + Sync {
     /// Starts a node, which may become ready later. The world repeats a start that failed.
-    async fn start(&self, parts: NodeParts) -> Result<Arc<dyn SimNode>, String>;
+    async fn start(&self, parts: SimDependencies) -> Result<Arc<dyn SimNode>, String>;
     /// Whether nodes of this factory have Gerrits.
     fn have_gerrits(&self) -> bool;
 }

@@ -16,7 +16,7 @@ use lockstep::stages::refresh::RefreshSettings;
 use lockstep::stages::refresh::queue::QueueLimits;
 use lockstep_proto::{SiteId, TxnId};
 
-use super::backend::{NodeFactory, NodeParts, SimNode};
+use super::backend::{NodeFactory, SimDependencies, SimNode};
 use super::gerrit::COMMIT_WITHIN_MS;
 use super::listeners::LEASE;
 use super::memory::MemoryBackend;
@@ -76,7 +76,7 @@ impl Observer for Noting {
 
 #[async_trait]
 impl NodeFactory for RealNodes {
-    async fn start(&self, parts: NodeParts) -> Result<Arc<dyn SimNode>, String> {
+    async fn start(&self, parts: SimDependencies) -> Result<Arc<dyn SimNode>, String> {
         let observer = Noting { trace: parts.trace.clone(), who: parts.node.to_string() };
         let parts = NodeDependencies {
             refdb: parts.refdb,

@@ -103,8 +103,8 @@ impl NodeStore for WatchedStore {
     }
 
     fn record_intents(&self, moves: &[MoveIntent]) -> Result<u64, StoreError> {
-        if self.link.faults().is_barred(self.link.node(), "announce") {
-            return Err(StoreError { op: "announce moves", why: "simulated fault".into() });
+        if self.link.faults().is_barred(self.link.node(), "record intents") {
+            return Err(StoreError { op: "record intents", why: "simulated fault".into() });
         }
         self.inner.record_intents(moves)
     }

@@ -18,7 +18,7 @@ use lockstep_proto::{NodeId, ProjectKey, ProjectName, SiteId};
 use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
-use super::backend::{Backend, NodeFactory, NodeParts, SimNode, Volume};
+use super::backend::{Backend, NodeFactory, SimDependencies, SimNode, Volume};
 use super::blobs::FaultyBlobs;
 use super::check::convergence;
 use super::check::refresh::gerrit_differs;
@@ -246,7 +246,7 @@ impl World {
         }
     }
 
-    fn begin_life(&self, node: &NodeId) -> Option<NodeParts> {
+    fn begin_life(&self, node: &NodeId) -> Option<SimDependencies> {
         let mut places = self.places();
         let peers = self.peers(node, &places);
         let place = places.get_mut(node)?;
@@ -258,7 +258,7 @@ impl World {
         self.watch.life(node);
         let link = |seam| Link::new(&self.faults, node, seam);
         let entropy = SeededEntropy::new(Dice::new(self.seed, &format!("{node}/{}", place.lives)).next());
-        Some(NodeParts {
+        Some(SimDependencies {
             site: place.site.clone(),
             node: node.clone(),
             sites: self.sites(),

@@ -277,7 +277,7 @@ fn gerrit(base_path: &Path, base_paths: &[(&str, Option<&Path>)]) -> HelloReques
     }
 }
 
-async fn hello(node: &Node, gerrit: &HelloRequest) -> HelloResponse {
+async fn handshake(node: &Node, gerrit: &HelloRequest) -> HelloResponse {
     let call = Call::new(Method::POST, "/v1/gerrit/hello", gerrit).expect("JSON");
     Client::new(&node.socket()).send(&call, Instant::now() + PATIENCE).await.expect("an answer")
 }
@@ -305,11 +305,12 @@ async fn repositories_are_seeded_where_they_lie_and_a_gerrit_must_know_it() {
     let why = fails(node.cli(&["import", &other.folder().display().to_string(), "--project", "All-Users"]).await);
     assert!(why.contains("is not on the git volume") && why.contains(&users.path().display().to_string()), "{why}");
 
-    let why = hello(node, &gerrit(&root, &[])).await.reason.expect("a reason");
+    let why = handshake(node, &gerrit(&root, &[])).await.reason.expect("a reason");
     let (ours, theirs) = (users.path().display(), root.display());
     let said = format!("All-Users is below {theirs} for Gerrit, and below {ours} for the sidecar");
     assert!(why.contains(&said) && why.contains("[git.base_paths]"), "{why}");
-    let why = hello(node, &gerrit(users.path(), &[("All-Users", Some(users.path()))])).await.reason.expect("a reason");
+    let why =
+        handshake(node, &gerrit(users.path(), &[("All-Users", Some(users.path()))])).await.reason.expect("a reason");
     assert!(why.contains("gerrit.basePath is") && !why.contains("All-Users is"), "{why}");
 
     // The commit that `init` wrote there is committed.
@@ -317,7 +318,7 @@ async fn repositories_are_seeded_where_they_lie_and_a_gerrit_must_know_it() {
     let before = ok(git(&repository, &["rev-parse", "refs/meta/config"]).await);
     let next = behind::commit(&repository, Some(&before), "init");
     behind::set(&repository, "refs/meta/config", Some(&next));
-    let answer = hello(node, &gerrit(&root, &[("*", None), ("All-Users", Some(users.path()))])).await;
+    let answer = handshake(node, &gerrit(&root, &[("*", None), ("All-Users", Some(users.path()))])).await;
     assert!(answer.accepted, "{answer:?}");
     assert_eq!(converged(&cluster, "All-Users").await.refs.get("refs/meta/config"), Some(&next));
 }

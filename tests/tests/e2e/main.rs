@@ -5,7 +5,7 @@ mod command;
 mod crash;
 mod demo;
 mod events;
-mod hello;
+mod handshake;
 mod large;
 mod life;
 mod power_cut;

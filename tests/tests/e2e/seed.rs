@@ -100,14 +100,14 @@ async fn without_another_site_it_waits_unless_it_is_told_that_it_is_alone() {
     let gerrit = serde_json::json!({"session": "s", "server_id": "one", "instance_id": "eu", "gerrit_version": "3.13.5",
         "bridge_version": "0.1.0", "all_projects": "p", "all_users": "p"});
     let call = Call::new(Method::POST, "/v1/gerrit/hello", &gerrit).expect("JSON");
-    let hello =
+    let handshake =
         async || Client::new(&cluster.nodes[0].socket()).send::<HelloResponse>(&call, Instant::now() + PATIENCE).await;
-    let not_yet = hello().await.expect_err("its projects take no commits yet").to_string();
+    let not_yet = handshake().await.expect_err("its projects take no commits yet").to_string();
     assert!(not_yet.contains("it is being seeded"), "{not_yet}");
     let said = ok(cluster.nodes[0].cli(&["seed", "--root", &root(&cluster), "--alone", "p"]).await);
     assert!(said.contains("p: open; 11 refs"), "{said}");
     let _ = ok(push(&cluster, 0, "p", "late").await);
-    assert!(hello().await.expect("an answer").accepted);
+    assert!(handshake().await.expect("an answer").accepted);
     cluster.nodes[1].start(None);
     cluster.ready().await;
     converged(&cluster, "p").await;

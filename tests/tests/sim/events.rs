@@ -55,7 +55,7 @@ fn an_event_of_a_commit_that_cannot_be_read_yet_is_heard_behind_that_commit() {
                 story.world.faults.bar(&name.parse().unwrap(), what);
             }
         };
-        bar(Some("announce"));
+        bar(Some("record intents"));
         let object = story.object(origin, &p0());
         let push = (META, Some(before), Some(object));
         let response = story.push(origin, "push-second", &p0(), push).await.unwrap();

@@ -65,7 +65,7 @@ fn a_deletion_whose_first_step_is_not_shown_here_waits_for_it() {
             .await;
         story.world.faults.pause(&node(other), true);
         // The deleting node cannot move the refs of its own first step at once.
-        story.world.faults.bar(&node(own), Some("announce"));
+        story.world.faults.bar(&node(own), Some("record intents"));
         let deletion = async { story.delete(own, "delete", &p0()).await };
         let mended = async {
             while !story.world.trace.tail(20).iter().any(|line| line.contains("not yet visible")) {

@@ -29,7 +29,7 @@ pub(super) fn run(command: ConfigCommand) -> Result<(), CliError> {
         ConfigCommand::Check(args) => {
             let settings = config::load(&args.config).map_err(CliError::failed)?;
             println!("{}: valid (site {}, node {})", args.config.display(), settings.site, settings.node);
-            for base in settings.roots.base_paths() {
+            for base in settings.base_paths.sections() {
                 println!("repositories of {} are below {}", base.projects, base.path.unwrap_or_default());
             }
         }

@@ -70,7 +70,7 @@ pub(super) async fn run(args: ImportArgs) -> Result<(), CliError> {
 async fn locate(args: &ImportArgs) -> Result<(GitDir, ProjectName), CliError> {
     let name: Option<ProjectName> = args.repository.to_str().and_then(|name| name.parse().ok());
     let (path, named) = match (&args.root, name) {
-        (Some(root), Some(name)) => (args.target.roots_at(root).await?.git_dir(&name), Some(name)),
+        (Some(root), Some(name)) => (args.target.base_paths_at(root).await?.git_dir(&name), Some(name)),
         _ => (args.repository.clone(), None),
     };
     let git = GitDir::at(&path).map_err(|error| CliError::Usage(error.to_string()))?;

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 use super::CliError;
 use super::existing;
 use super::target::Target;
-use crate::base::base_paths::Roots;
+use crate::base::base_paths::BasePaths;
 use crate::clients::api_client::{Call, Client, ClientError, project_path};
 use crate::clients::git_hooks::git::GitDir;
 
@@ -65,11 +65,11 @@ enum End {
 
 pub(super) async fn run(args: SeedArgs) -> Result<(), CliError> {
     // The sidecar can seed only the repositories on its own volume.
-    let roots = args.target.roots_at(&args.root).await?.resolve().map_err(CliError::Usage)?;
-    let projects = if args.projects.is_empty() { found(&roots)? } else { args.projects.clone() };
+    let base_paths = args.target.base_paths_at(&args.root).await?.resolve().map_err(CliError::Usage)?;
+    let projects = if args.projects.is_empty() { found(&base_paths)? } else { args.projects.clone() };
     let is_first = |project: &&ProjectName| FIRST.contains(&project.as_str());
     let (first, others): (Vec<&ProjectName>, Vec<&ProjectName>) = projects.iter().partition(is_first);
-    let seed = Seed { target: &args.target, roots: &roots, alone: args.alone };
+    let seed = Seed { target: &args.target, base_paths: &base_paths, alone: args.alone };
     let mut failed = Vec::new();
     let mut waiting = Vec::new();
     // All projects are committed before the command waits for another site, so that the other site applies them
@@ -115,16 +115,16 @@ fn tell(project: &ProjectName, problems: &[String]) -> String {
 
 /// The projects of all repositories on the volume, sorted by name. Folders that Gerrit's delete-project plugin has set
 /// aside (`%project%` in their names) are skipped.
-fn found(roots: &Roots) -> Result<Vec<ProjectName>, CliError> {
+fn found(base_paths: &BasePaths) -> Result<Vec<ProjectName>, CliError> {
     let mut projects = BTreeSet::new();
-    for root in roots.all() {
-        collect(root, roots, &mut projects)?;
+    for root in base_paths.all() {
+        collect(root, base_paths, &mut projects)?;
     }
     Ok(projects.into_iter().collect())
 }
 
 /// Adds the projects of all repositories below one folder of the volume to `projects`.
-fn collect(root: &Path, roots: &Roots, projects: &mut BTreeSet<ProjectName>) -> Result<(), CliError> {
+fn collect(root: &Path, base_paths: &BasePaths, projects: &mut BTreeSet<ProjectName>) -> Result<(), CliError> {
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
         let unreadable = |error: std::io::Error| CliError::Failed(format!("{}: {error}", folder.display()));
@@ -143,8 +143,8 @@ fn collect(root: &Path, roots: &Roots, projects: &mut BTreeSet<ProjectName>) -> 
             let below = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
             let project = below.strip_suffix(".git").unwrap_or(&below).parse();
             let project: ProjectName = project.map_err(|error| usage(format!("{error}; rename it")))?;
-            if roots.of(&project) != root {
-                let should = roots.git_dir(&project);
+            if base_paths.of(&project) != root {
+                let should = base_paths.git_dir(&project);
                 return Err(usage(format!("by setting git.base_paths it belongs at {}; move it", should.display())));
             }
             projects.insert(project);
@@ -155,7 +155,7 @@ fn collect(root: &Path, roots: &Roots, projects: &mut BTreeSet<ProjectName>) -> 
 
 struct Seed<'a> {
     target: &'a Target,
-    roots: &'a Roots,
+    base_paths: &'a BasePaths,
     alone: bool,
 }
 
@@ -212,7 +212,7 @@ impl Seed<'_> {
 
     /// Compares the refs that git lists with the refs that the sidecar found in the refdb.
     fn hold_against_git(&self, project: &ProjectName, seed: &SeedResponse) -> Result<End, CliError> {
-        let git = GitDir::at(&self.roots.git_dir(project)).map_err(CliError::failed)?;
+        let git = GitDir::at(&self.base_paths.git_dir(project)).map_err(CliError::failed)?;
         let (commands, strange) = existing::refs(&git)?;
         if !strange.is_empty() {
             return Ok(End::Failed(strange));

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use super::CliError;
-use crate::base::base_paths::Roots;
+use crate::base::base_paths::BasePaths;
 use crate::base::clock::{Entropy, SeededEntropy};
 use crate::clients::api_client::{Call, Client, ClientError, project_path};
 
@@ -57,11 +57,11 @@ impl Target {
                 Ok(status) => status,
                 Err(_) => return Ok(None),
             };
-        let Some(roots) = Roots::of_status(&status) else { return Ok(None) };
-        let (roots, git_dir) = (roots.seen(), canonical(git_dir)?);
-        let Some((root, name)) = roots.at_path(&git_dir) else {
+        let Some(base_paths) = BasePaths::of_status(&status) else { return Ok(None) };
+        let (base_paths, git_dir) = (base_paths.seen(), canonical(git_dir)?);
+        let Some((root, name)) = base_paths.at_path(&git_dir) else {
             let folders: Vec<String> =
-                roots.all().iter().map(|root| format!("{}/PROJECT.git", root.display())).collect();
+                base_paths.all().iter().map(|root| format!("{}/PROJECT.git", root.display())).collect();
             return Err(CliError::Usage(format!(
                 "{} is not on the git volume of the sidecar at {}, which serves the repositories {}; move it there, or \
                  give the socket of its own sidecar with --socket",
@@ -72,13 +72,13 @@ impl Target {
         };
         let project: ProjectName =
             name.parse().map_err(|error| CliError::Usage(format!("{}: {error}; rename it", git_dir.display())))?;
-        if roots.of(&project) == root {
+        if base_paths.of(&project) == root {
             return Ok(Some(project));
         }
         Err(CliError::Usage(format!(
             "{} is not the repository of {project}: by setting git.base_paths, that belongs at {}; move it there",
             git_dir.display(),
-            roots.git_dir(&project).display()
+            base_paths.git_dir(&project).display()
         )))
     }
 
@@ -87,10 +87,10 @@ impl Target {
     ///
     /// # Errors
     /// The sidecar does not answer, or `root` is not the root of its volume.
-    pub(super) async fn roots_at(&self, root: &Path) -> Result<Roots, CliError> {
+    pub(super) async fn base_paths_at(&self, root: &Path) -> Result<BasePaths, CliError> {
         let usage = |why: String| CliError::Usage(format!("--root {}: {why}", root.display()));
         let status: NodeStatus = self.get("/v1/status").await?;
-        let own = Roots::of_status(&status);
+        let own = BasePaths::of_status(&status);
         let own = own.ok_or_else(|| usage("the sidecar does not report where its git volume is".to_owned()))?;
         let (given, own) = (canonical(root)?, own.seen());
         if given == own.root() {

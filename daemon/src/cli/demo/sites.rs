@@ -47,7 +47,7 @@ impl Sites {
             let sidecar = Sidecar::start(&settings, &shared, git, None).await.map_err(DemoError::of)?;
             sites.push(Site {
                 name: settings.site.clone(),
-                root: settings.roots.root().to_owned(),
+                root: settings.base_paths.root().to_owned(),
                 socket: settings.api.socket,
                 sidecar,
             });

@@ -8,7 +8,7 @@ use lockstep_proto::bridge::ApiError;
 use lockstep_proto::status::{CheckpointStatus, DueStatus, HeldStatus, LaneStatus, NodeStatus};
 
 use super::stages::Stages;
-use crate::base::base_paths::Roots;
+use crate::base::base_paths::BasePaths;
 use crate::seams::eventlog::Position;
 use crate::seams::refdb::SiteRecord;
 use crate::seams::volume::Held;
@@ -76,8 +76,8 @@ impl Inspection for Inspector {
         NodeStatus {
             site: settings.site.clone(),
             node: settings.node.clone(),
-            root: settings.roots.as_ref().and_then(|roots| roots.root().to_str()).map(str::to_owned),
-            base_paths: settings.roots.as_ref().map(Roots::base_paths).unwrap_or_default(),
+            root: settings.base_paths.as_ref().and_then(|base_paths| base_paths.root().to_str()).map(str::to_owned),
+            base_paths: settings.base_paths.as_ref().map(BasePaths::sections).unwrap_or_default(),
             incarnation,
             role: site.as_ref().map_or("unknown".to_owned(), |site| format!("{:?}", site.role).to_lowercase()),
             epoch: site.map_or(0, |site| site.epoch),

@@ -179,7 +179,7 @@ pub fn node_settings(settings: &Settings) -> NodeSettings {
     node.member.lease = settings.lease.expires_after;
     node.member.retention = settings.lease.expelled_after;
     node.refresh = refresh(&settings.gerrit);
-    node.roots = Some(settings.roots.clone());
+    node.base_paths = Some(settings.base_paths.clone());
     node.events = (settings.gerrit.refresh == GerritRefresh::Bridge).then(EventLimits::default);
     node
 }
@@ -259,12 +259,12 @@ pub fn dependencies(
     observer: Arc<dyn Observer>,
     metrics: &Metrics,
 ) -> Result<NodeDependencies, VolumeError> {
-    let root = settings.roots.root();
+    let root = settings.base_paths.root();
     std::fs::create_dir_all(root).map_err(|error| VolumeError::Root { root: root.to_owned(), error })?;
     std::fs::create_dir_all(&settings.state)
         .map_err(|error| VolumeError::State { state: settings.state.clone(), error })?;
     let most_bytes = git.spilled.pack_bytes;
-    let repositories = LocalRepositories::over(&settings.roots, git)
+    let repositories = LocalRepositories::over(&settings.base_paths, git)
         .map_err(|error| VolumeError::Root { root: root.to_owned(), error })?;
     let store = DiskStore::open(&settings.state.join("node.redb")).map_err(VolumeError::Store)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);

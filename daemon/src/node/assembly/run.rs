@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::gauges;
 use super::production::{self, Embedded, Seams};
 use super::{Inspector, Node, Watch};
-use crate::base::base_paths::Roots;
+use crate::base::base_paths::BasePaths;
 use crate::base::clock::{Clock, SeededEntropy, SystemClock};
 use crate::node::config::Settings;
 use crate::seams::volume::lock::VolumeLock;
@@ -58,7 +58,7 @@ impl Sidecar {
         git: crate::seams::git::Settings,
         telemetry: Option<&Arc<Telemetry>>,
     ) -> Result<Self, RunError> {
-        let locks = lock(&settings.roots).await?;
+        let locks = lock(&settings.base_paths).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let board = Arc::new(StatusBoard::new(Arc::clone(&clock)));
         let metrics = telemetry.map_or_else(Metrics::noop, |telemetry| Metrics::new(&telemetry.meter()));
@@ -109,12 +109,12 @@ impl Sidecar {
 
 /// Locks every folder of the volume. If the root is missing, it is created. A missing base path is an error, because it
 /// may be a file system that is not mounted.
-async fn lock(roots: &Roots) -> Result<Vec<VolumeLock>, RunError> {
-    let root = roots.root();
+async fn lock(base_paths: &BasePaths) -> Result<Vec<VolumeLock>, RunError> {
+    let root = base_paths.root();
     std::fs::create_dir_all(root).map_err(|error| RunError(format!("root {}: {error}", root.display())))?;
-    let roots = roots.resolve().map_err(RunError)?;
+    let base_paths = base_paths.resolve().map_err(RunError)?;
     let mut locks = Vec::new();
-    for folder in roots.all() {
+    for folder in base_paths.all() {
         locks.push(VolumeLock::take(folder, LOCK_WAIT).await.map_err(RunError::of)?);
     }
     Ok(locks)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lockstep_proto::{NodeId, SiteId, limits};
 
-use crate::base::base_paths::Roots;
+use crate::base::base_paths::BasePaths;
 use crate::seams::refdb::staged::WRITE_ITEMS;
 use crate::stages::apply::ApplyLimits;
 use crate::stages::consume::ConsumeLimits;
@@ -58,7 +58,7 @@ pub struct NodeSettings {
     /// The settings of the refresh stage. `None` if this node has no Gerrit.
     pub refresh: Option<RefreshSettings>,
     /// The root and the base paths. `None` if the repositories are not on a disk (in the simulator).
-    pub roots: Option<Roots>,
+    pub base_paths: Option<BasePaths>,
 }
 
 impl NodeSettings {
@@ -86,7 +86,7 @@ impl NodeSettings {
             barrier_patience: Duration::from_secs(60),
             seed: SeedLimits::default(),
             refresh: None,
-            roots: None,
+            base_paths: None,
         }
     }
 }

@@ -137,7 +137,8 @@ impl Stages {
     /// The handshake stage. It accepts Gerrits once the node is ready.
     pub(super) fn handshake(&self, transactions: Arc<dyn Transactions>, latches: &Latches) -> HandshakeStage {
         let (catch_up, latches, settings) = (Arc::clone(&self.catch_up), latches.clone(), &self.deps.settings);
-        let takes = HandshakeSettings { roots: settings.roots.clone(), takes_a_bridge: settings.events.is_some() };
+        let takes =
+            HandshakeSettings { base_paths: settings.base_paths.clone(), takes_a_bridge: settings.events.is_some() };
         let not_ready = Arc::new(move || latches.closed());
         HandshakeStage::new(&self.context, &self.state, transactions, catch_up, not_ready, takes)
     }

@@ -8,11 +8,11 @@ use lockstep_proto::ProjectName;
 use super::fields::folder;
 use super::raw::Raw;
 use super::report::Problems;
-use crate::base::base_paths::{APART, Roots};
+use crate::base::base_paths::{APART, BasePaths};
 
 const SECTION: &str = "git.base_paths";
 
-pub(super) fn read(raw: &Raw, to: &mut Problems) -> Option<Roots> {
+pub(super) fn read(raw: &Raw, to: &mut Problems) -> Option<BasePaths> {
     let root = to.need("root", &raw.root, "name the git volume's folder", folder);
     let mut others = BTreeMap::new();
     for (projects, value) in &raw.git.base_paths {
@@ -22,24 +22,24 @@ pub(super) fn read(raw: &Raw, to: &mut Problems) -> Option<Roots> {
         }
         others.extend(to.optional(&field, &leaf, plain).map(|path| (projects.clone(), path)));
     }
-    let roots = Roots::new(root?, others);
-    together(raw, &roots, to);
-    Some(roots)
+    let base_paths = BasePaths::new(root?, others);
+    together(raw, &base_paths, to);
+    Some(base_paths)
 }
 
 /// Reports problems between folders that are valid by themselves: nested folders, and patterns without a clear
 /// precedence.
-fn together(raw: &Raw, roots: &Roots, to: &mut Problems) {
-    if let Some((inner, outer)) = roots.nested() {
-        let entry = raw.git.base_paths.iter().find(|(projects, _)| roots.entry(projects) == Some(inner));
-        let outer_name = if outer == roots.root() { "root".to_owned() } else { "another base path".to_owned() };
+fn together(raw: &Raw, base_paths: &BasePaths, to: &mut Problems) {
+    if let Some((inner, outer)) = base_paths.nested() {
+        let entry = raw.git.base_paths.iter().find(|(projects, _)| base_paths.entry(projects) == Some(inner));
+        let outer_name = if outer == base_paths.root() { "root".to_owned() } else { "another base path".to_owned() };
         let why = format!("it is in {} ({outer_name}); {APART}", outer.display());
         match entry {
             Some((projects, value)) => to.wrong(&field(projects), &Some(value.clone()), why),
             None => to.wrong("root", &raw.root, why),
         }
     }
-    if let Some((name, other)) = roots.tie() {
+    if let Some((name, other)) = base_paths.tie() {
         let why = format!(
             "{name} and {other} match the same project and are equally long, so the order in Gerrit's configuration \
              would decide; change one of them, or give both the same folder"
@@ -92,12 +92,12 @@ mod tests {
 
     #[test]
     fn projects_lie_where_their_pattern_says() {
-        let roots = configured("\"big/*\" = \"/mnt/big\"\n\"big/app\" = \"/git\"").unwrap().roots;
-        let of = |project: &str| roots.of(&project.parse().unwrap());
+        let base_paths = configured("\"big/*\" = \"/mnt/big\"\n\"big/app\" = \"/git\"").unwrap().base_paths;
+        let of = |project: &str| base_paths.of(&project.parse().unwrap());
         assert_eq!(of("app"), Path::new("/git"));
         assert_eq!(of("big/x"), Path::new("/mnt/big"));
         assert_eq!(of("big/app"), Path::new("/git"), "the longest pattern puts it back below the root");
-        assert_eq!(configured("").unwrap().roots.all(), [Path::new("/git")]);
+        assert_eq!(configured("").unwrap().base_paths.all(), [Path::new("/git")]);
     }
 
     #[test]

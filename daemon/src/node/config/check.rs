@@ -44,7 +44,7 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
     {
         to.wrong("site", &raw.site, "name one of `sites`, or add this site to `sites`");
     }
-    let roots = base_paths::read(raw, to);
+    let base_paths = base_paths::read(raw, to);
     let state = to.need("state", &raw.state, "name a folder on the git volume for the node's own state", folder);
     let embedded_dir = to.optional("embedded.dir", &raw.embedded.dir, folder);
     alone_when_embedded(raw, sites.as_ref(), to);
@@ -61,7 +61,7 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
         site: site?,
         node: node?,
         sites: sites?,
-        roots: roots?,
+        base_paths: base_paths?,
         state: state?,
         api,
         install_hooks,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lockstep_proto::{NodeId, ProjectName, SiteId};
 
-use crate::base::base_paths::Roots;
+use crate::base::base_paths::BasePaths;
 
 /// All settings of a sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct Settings {
     /// The names of all sites, this one included.
     pub sites: BTreeSet<SiteId>,
     /// The git volume: the root, and the base paths of projects that lie elsewhere.
-    pub roots: Roots,
+    pub base_paths: BasePaths,
     /// The folder of the node's own state, on the git volume's file system.
     pub state: PathBuf,
     /// The listeners of the bridge API.

@@ -26,14 +26,14 @@ pub(super) fn unrecognized(
             strange.insert(own.root);
         }
     }
-    Ok(projects.into_iter().filter(|project| strange.contains(layout.roots().of(project))).collect())
+    Ok(projects.into_iter().filter(|project| strange.contains(layout.base_paths().of(project))).collect())
 }
 
 /// Returns whether a folder was absent, or in another state, when the volume was made durable last. That can happen
 /// within one life of the sidecar: a restored snapshot has the right stamp and an older mark. After a crash in the
 /// middle of renaming the marks, the root's `sync_begun` file still names the newer mark. Blocks.
 pub(super) fn is_of_another_time(layout: &Layout, own: Own<'_>) -> std::io::Result<bool> {
-    let root = Own { root: layout.roots().root() };
+    let root = Own { root: layout.base_paths().root() };
     let (mark, last) = (read(&own.sync_mark())?, read(&root.sync_mark())?);
     Ok(mark != last && (mark.is_none() || mark != read(&root.sync_begun())?))
 }
@@ -46,7 +46,7 @@ pub(super) fn leave(layout: &Layout, word: &str) -> Result<(), GitError> {
 
 /// Returns the sidecar's folders in the base paths. The root is left out, because the node's own records lie there.
 fn base_paths(layout: &Layout) -> impl Iterator<Item = Own<'_>> {
-    layout.owns().into_iter().filter(|own| own.root != layout.roots().root())
+    layout.owns().into_iter().filter(|own| own.root != layout.base_paths().root())
 }
 
 #[cfg(test)]
@@ -54,13 +54,13 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::base::base_paths::Roots;
+    use crate::base::base_paths::BasePaths;
 
     #[test]
     fn a_folder_of_another_time_is_seen() {
         let (root, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let others = BTreeMap::from([("big/*".to_owned(), other.path().to_owned())]);
-        let open = || Layout::open(&Roots::new(root.path().to_owned(), others.clone())).unwrap();
+        let open = || Layout::open(&BasePaths::new(root.path().to_owned(), others.clone())).unwrap();
         let strange = |word: &str| {
             let projects = ["app", "big/x"].map(|name| name.parse().unwrap()).to_vec();
             unrecognized(&open(), word, projects).unwrap().iter().map(ToString::to_string).collect::<Vec<_>>()

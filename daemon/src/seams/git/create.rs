@@ -31,7 +31,7 @@ pub(super) fn create(
     if let Some(OnCreate(prepare)) = &settings.on_create {
         prepare(&fresh, project).map_err(|why| failed(project, OP, why))?;
     }
-    let parent = target.parent().unwrap_or(layout.roots().of(project));
+    let parent = target.parent().unwrap_or(layout.base_paths().of(project));
     std::fs::create_dir_all(parent).map_err(|error| failed(project, OP, error))?;
     match std::fs::rename(&fresh, &target) {
         Ok(()) => Ok(()),

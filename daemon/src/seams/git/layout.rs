@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use lockstep_proto::ProjectName;
 
 use super::GitError;
-use crate::base::base_paths::Roots;
+use crate::base::base_paths::BasePaths;
 
 /// The identity of a folder on disk, independent of its current name: device and inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +28,8 @@ impl Identity {
 /// The folders of a volume.
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
-    roots: Roots,
-    /// The identity of each root when the volume was opened, in the order of the roots.
+    base_paths: BasePaths,
+    /// The identity of each root when the volume was opened, in the order of the folders.
     opened: Vec<Identity>,
 }
 
@@ -68,11 +68,11 @@ impl Own<'_> {
 }
 
 impl Layout {
-    /// Creates the sidecar's own folders below each root. The roots must exist.
-    pub(super) fn open(roots: &Roots) -> std::io::Result<Self> {
-        let roots = roots.resolve().map_err(std::io::Error::other)?;
-        let opened = roots.all().into_iter().map(Identity::of).collect::<std::io::Result<_>>()?;
-        let layout = Self { roots, opened };
+    /// Creates the sidecar's own folders below each folder. The folders must exist.
+    pub(super) fn open(base_paths: &BasePaths) -> std::io::Result<Self> {
+        let base_paths = base_paths.resolve().map_err(std::io::Error::other)?;
+        let opened = base_paths.all().into_iter().map(Identity::of).collect::<std::io::Result<_>>()?;
+        let layout = Self { base_paths, opened };
         for own in layout.owns() {
             std::fs::create_dir_all(own.tmp())?;
             std::fs::create_dir_all(own.trash())?;
@@ -82,14 +82,14 @@ impl Layout {
         Ok(layout)
     }
 
-    pub(super) fn roots(&self) -> &Roots {
-        &self.roots
+    pub(super) fn base_paths(&self) -> &BasePaths {
+        &self.base_paths
     }
 
     /// Fails when a file system of the volume was mounted or unmounted after the volume was opened: files that were
     /// written before are no longer below these paths.
     pub(super) fn check_in_place(&self) -> std::io::Result<()> {
-        for (root, opened) in self.roots.all().into_iter().zip(&self.opened) {
+        for (root, opened) in self.base_paths.all().into_iter().zip(&self.opened) {
             if Identity::of(root)? != *opened {
                 return Err(std::io::Error::other(format!(
                     "{} is another folder than at the start: its file system was mounted or unmounted meanwhile; \
@@ -103,31 +103,31 @@ impl Layout {
 
     /// Returns the sidecar's own folder on a project's file system.
     pub(super) fn own(&self, project: &ProjectName) -> Own<'_> {
-        Own { root: self.roots.of(project) }
+        Own { root: self.base_paths.of(project) }
     }
 
     /// Returns the sidecar's own folder of each root.
     pub(super) fn owns(&self) -> Vec<Own<'_>> {
-        self.roots.all().into_iter().map(|root| Own { root }).collect()
+        self.base_paths.all().into_iter().map(|root| Own { root }).collect()
     }
 
     /// The folder for packs that arrive or leave. They are read there and never renamed elsewhere.
     pub(super) fn spill(&self) -> PathBuf {
-        self.roots.root().join(".lockstep/spill")
+        self.base_paths.root().join(".lockstep/spill")
     }
 
     pub(super) fn intents(&self) -> PathBuf {
-        self.roots.root().join(".lockstep/intents")
+        self.base_paths.root().join(".lockstep/intents")
     }
 
     /// The file with the base paths of the last start, one per line.
     pub(super) fn used(&self) -> PathBuf {
-        self.roots.root().join(".lockstep/base-paths")
+        self.base_paths.root().join(".lockstep/base-paths")
     }
 
     /// Returns the path of the project's repository, whether or not it exists.
     pub(super) fn git_dir(&self, project: &ProjectName) -> PathBuf {
-        self.roots.git_dir(project)
+        self.base_paths.git_dir(project)
     }
 
     /// Returns the path and identity of the project's repository. A link that leaves the root is refused.
@@ -146,20 +146,20 @@ impl Layout {
 
     /// Refuses a path whose existing part, with links resolved, is not below the project's root.
     pub(super) fn confine(&self, project: &ProjectName, path: &Path) -> Result<(), GitError> {
-        confine(project, path, &[self.roots.of(project)])
+        confine(project, path, &[self.base_paths.of(project)])
     }
 
-    /// Refuses a path whose existing part, with links resolved, is below none of the volume's roots.
+    /// Refuses a path whose existing part, with links resolved, is below none of the volume's folders.
     pub(super) fn confine_to_volume(&self, project: &ProjectName, path: &Path) -> Result<(), GitError> {
-        confine(project, path, &self.roots.all())
+        confine(project, path, &self.base_paths.all())
     }
 }
 
-fn confine(project: &ProjectName, path: &Path, roots: &[&Path]) -> Result<(), GitError> {
+fn confine(project: &ProjectName, path: &Path, folders: &[&Path]) -> Result<(), GitError> {
     const OP: &str = "resolve the repository's path";
     let existing = path.ancestors().find(|part| part.symlink_metadata().is_ok()).unwrap_or(path);
     let real = existing.canonicalize().map_err(|error| failed(project, OP, error))?;
-    if roots.iter().any(|root| real.starts_with(root)) {
+    if folders.iter().any(|root| real.starts_with(root)) {
         return Ok(());
     }
     let why = format!("{} leads out of the volume, to {}; remove the symbolic link", path.display(), real.display());

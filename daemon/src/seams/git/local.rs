@@ -20,7 +20,7 @@ use super::update_ref::Line;
 use super::writer::{Writers, is_passing, read_ref};
 use super::{GitError, IsCommitted, Packed, RefMove, Relation, RepairReport, Repositories, Settings};
 use super::{ancestry, base_path_stamp, create, ingest, misplaced, ref_files, repair};
-use crate::base::base_paths::Roots;
+use crate::base::base_paths::BasePaths;
 use crate::seams::blob::Payload;
 
 /// The production implementation of [`Repositories`].
@@ -46,18 +46,18 @@ impl LocalRepositories {
     /// # Errors
     /// The folder does not exist or is not writable.
     pub fn open(root: &Path, settings: Settings) -> std::io::Result<Self> {
-        Self::over(&Roots::at(root), settings)
+        Self::over(&BasePaths::at(root), settings)
     }
 
     /// Opens a volume of several folders.
     ///
     /// # Errors
     /// One of the folders does not exist, is not writable, or lies inside another one.
-    pub fn over(roots: &Roots, settings: Settings) -> std::io::Result<Self> {
+    pub fn over(base_paths: &BasePaths, settings: Settings) -> std::io::Result<Self> {
         // Each object is read about once. A cache of them would take up to 256 MiB.
         git2::opts::enable_caching(false);
         let settings = Arc::new(settings);
-        let layout = Layout::open(roots)?;
+        let layout = Layout::open(base_paths)?;
         let pool = Pool::new(settings.handles);
         let writers = Writers::new(Arc::clone(&settings), layout.clone());
         Ok(Self { volume: Arc::new(Volume { settings, layout, pool, writers, related: Related::default() }) })

@@ -48,7 +48,7 @@ pub(super) fn check(layout: &Layout, living: &[ProjectName]) -> Result<(), GitEr
 /// Returns the error text when a former base path may hold missing repositories: it is not mounted, and a project has
 /// no repository.
 fn away(layout: &Layout, living: &[ProjectName]) -> std::io::Result<Option<String>> {
-    let now = layout.roots().all();
+    let now = layout.base_paths().all();
     let left = used(layout)?.into_iter().filter(|before| !now.contains(&before.as_path()));
     let away: Vec<String> =
         left.filter(|before| !before.join(".lockstep").is_dir()).map(|path| path.display().to_string()).collect();
@@ -69,8 +69,8 @@ fn away(layout: &Layout, living: &[ProjectName]) -> std::io::Result<Option<Strin
 
 /// Refuses to create a repository that exists below another folder of the volume. Blocks.
 pub(super) fn refuse(layout: &Layout, project: &ProjectName) -> Result<(), GitError> {
-    let own = layout.roots().of(project);
-    let others = layout.roots().all().into_iter().filter(|root| *root != own);
+    let own = layout.base_paths().of(project);
+    let others = layout.base_paths().all().into_iter().filter(|root| *root != own);
     match others.map(|root| root.join(format!("{project}.git"))).find(|path| path.join("objects").is_dir()) {
         None => Ok(()),
         Some(path) => Err(failed(
@@ -87,7 +87,7 @@ pub(super) fn refuse(layout: &Layout, project: &ProjectName) -> Result<(), GitEr
 
 /// Returns every misplaced repository, and the path that it should have.
 fn all(layout: &Layout) -> std::io::Result<Vec<(PathBuf, PathBuf)>> {
-    let now = layout.roots().all();
+    let now = layout.base_paths().all();
     let mut folders: Vec<PathBuf> =
         used(layout)?.into_iter().filter(|before| !now.contains(&before.as_path())).collect();
     if now.len() > 1 {
@@ -120,7 +120,7 @@ fn used(layout: &Layout) -> std::io::Result<Vec<PathBuf>> {
 }
 
 fn remember(layout: &Layout) -> std::io::Result<()> {
-    let now: Vec<PathBuf> = layout.roots().all().into_iter().skip(1).map(Path::to_owned).collect();
+    let now: Vec<PathBuf> = layout.base_paths().all().into_iter().skip(1).map(Path::to_owned).collect();
     if used(layout)? == now {
         return Ok(());
     }
@@ -133,7 +133,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::base::base_paths::Roots;
+    use crate::base::base_paths::BasePaths;
 
     /// Creates the folders `git` and `big`, and the given repositories in them.
     fn volume(repositories: &[&str]) -> tempfile::TempDir {
@@ -149,7 +149,8 @@ mod tests {
 
     fn open(folder: &tempfile::TempDir, projects: Option<&str>) -> Layout {
         let others = projects.map(|projects| (projects.to_owned(), folder.path().join("big")));
-        Layout::open(&Roots::new(folder.path().join("git"), others.into_iter().collect::<BTreeMap<_, _>>())).unwrap()
+        Layout::open(&BasePaths::new(folder.path().join("git"), others.into_iter().collect::<BTreeMap<_, _>>()))
+            .unwrap()
     }
 
     fn refused(layout: &Layout) -> String {

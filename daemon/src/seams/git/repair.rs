@@ -278,7 +278,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::base::base_paths::Roots;
+    use crate::base::base_paths::BasePaths;
 
     /// Sets a file's modification time to so many seconds after 1970.
     fn written_at(path: &Path, seconds: u64) {
@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn what_a_sync_did_not_finish_is_not_taken_for_durable() {
         let folder = tempfile::tempdir().unwrap();
-        let layout = Layout::open(&Roots::at(folder.path())).unwrap();
+        let layout = Layout::open(&BasePaths::at(folder.path())).unwrap();
         marked(&layout, |_| Ok(())).unwrap();
         written_at(&layout.owns()[0].sync_mark(), 1_000);
         let fan_out = folder.path().join("p.git/objects/00");
@@ -334,7 +334,7 @@ mod tests {
     fn two_folders(other: &Path) -> (tempfile::TempDir, Layout) {
         let folder = tempfile::tempdir().unwrap();
         let others = BTreeMap::from([("big/*".to_owned(), other.to_owned())]);
-        let layout = Layout::open(&Roots::new(folder.path().to_owned(), others)).unwrap();
+        let layout = Layout::open(&BasePaths::new(folder.path().to_owned(), others)).unwrap();
         (folder, layout)
     }
 

@@ -77,13 +77,13 @@ pub(super) fn session(session: &str) -> Result<(), Failure> {
 
 /// Checks the lengths in a Gerrit's handshake. Empty fields pass, except for the session: the handshake stage denies
 /// them with a reason for the administrator.
-pub(super) fn gerrit(hello: &HelloRequest) -> Result<(), Failure> {
+pub(super) fn gerrit(request: &HelloRequest) -> Result<(), Failure> {
     let fields = [
-        ("session", &hello.session),
-        ("server_id", &hello.server_id),
-        ("instance_id", &hello.instance_id),
-        ("gerrit_version", &hello.gerrit_version),
-        ("bridge_version", &hello.bridge_version),
+        ("session", &request.session),
+        ("server_id", &request.server_id),
+        ("instance_id", &request.instance_id),
+        ("gerrit_version", &request.gerrit_version),
+        ("bridge_version", &request.bridge_version),
     ];
     let most = limits::REQUEST_ID_BYTES;
     for (field, value) in fields {
@@ -94,11 +94,11 @@ pub(super) fn gerrit(hello: &HelloRequest) -> Result<(), Failure> {
             return Err(Failure::malformed(message));
         }
     }
-    folders(hello)
+    folders(request)
 }
 
-fn folders(hello: &HelloRequest) -> Result<(), Failure> {
-    let (count, most) = (hello.base_paths.len(), limits::BASE_PATHS);
+fn folders(request: &HelloRequest) -> Result<(), Failure> {
+    let (count, most) = (request.base_paths.len(), limits::BASE_PATHS);
     if count > most {
         return Err(Failure::malformed(format!("field base_paths has {count} entries; give at most {most}")));
     }

@@ -37,7 +37,7 @@ pub(super) async fn hello(
 ) -> Answer<HelloResponse> {
     check::gerrit(&gerrit)?;
     let handshake = api.handshake()?;
-    let answer = api.outlive(permit, api.deadline, async move { handshake.hello(gerrit).await }).await;
+    let answer = api.outlive(permit, api.deadline, async move { handshake.admit(gerrit).await }).await;
     let late = "the repositories on disk are still being compared with the refdb; ask again";
     Ok(Json(answer.unwrap_or_else(|| Err(ApiError::unavailable(late)))?))
 }

@@ -3,7 +3,7 @@
 
 use lockstep_proto::gerrit::HelloRequest;
 
-use crate::base::base_paths::{Disagreement, Roots};
+use crate::base::base_paths::{BasePaths, Disagreement};
 
 /// Maximum number of disagreements that a reason names.
 const NAMED: usize = 10;
@@ -11,8 +11,8 @@ const NAMED: usize = 10;
 /// The reason why this Gerrit's folders differ from the sidecar's; none when they agree. A bridge that does not report
 /// its folders is accepted when the sidecar has a single folder. It is refused when the sidecar has further base paths,
 /// because its Gerrit would not see the repositories below them.
-pub(super) fn mismatch(gerrit: &HelloRequest, ours: &Roots) -> Option<String> {
-    let Some(theirs) = Roots::told(gerrit.base_path.as_deref(), &gerrit.base_paths) else {
+pub(super) fn mismatch(gerrit: &HelloRequest, ours: &BasePaths) -> Option<String> {
+    let Some(theirs) = BasePaths::told(gerrit.base_path.as_deref(), &gerrit.base_paths) else {
         if ours.all().len() > 1 {
             return Some(format!(
                 "its bridge ({}) does not report where Gerrit keeps its repositories, and the sidecar keeps some below \
@@ -74,15 +74,15 @@ mod tests {
         }
     }
 
-    fn ours() -> Roots {
-        Roots::new("/git".into(), BTreeMap::from([("big/*".to_owned(), "/big".into())]))
+    fn ours() -> BasePaths {
+        BasePaths::new("/git".into(), BTreeMap::from([("big/*".to_owned(), "/big".into())]))
     }
 
     #[test]
     fn a_bridge_that_tells_nothing_is_believed_when_there_is_one_folder() {
         let why = mismatch(&gerrit(None, &[]), &ours()).unwrap();
         assert!(why.contains("does not report") && why.contains("[git.base_paths]"), "{why}");
-        let one = Roots::at("/git".as_ref());
+        let one = BasePaths::at("/git".as_ref());
         assert_eq!(mismatch(&gerrit(None, &[]), &one), None);
         let told = r#"{"session":"s","server_id":"x","instance_id":"a","gerrit_version":"3","bridge_version":"0",
                        "all_projects":"All-Projects","all_users":"All-Users"}"#;

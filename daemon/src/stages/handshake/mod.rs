@@ -31,7 +31,7 @@ use lockstep_proto::bridge::{ApiError, ProjectResponse};
 use lockstep_proto::gerrit::{HelloRequest, HelloResponse, Stray, StrayRequest};
 use lockstep_proto::{NodeId, ProjectName};
 
-use crate::base::base_paths::Roots;
+use crate::base::base_paths::BasePaths;
 use crate::base::clock::Entropy;
 use crate::seams::refdb::RefDb;
 use crate::stages::ports::{CatchUp, Handshake, Transactions};
@@ -45,7 +45,7 @@ pub type NotReady = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 #[derive(Clone, Debug)]
 pub struct HandshakeSettings {
     /// The folders that hold the repositories; none when the repositories are on no disk.
-    pub roots: Option<Roots>,
+    pub base_paths: Option<BasePaths>,
     /// Whether this node hands out refresh tasks to a bridge (`gerrit.refresh = "bridge"`).
     pub takes_a_bridge: bool,
 }
@@ -112,7 +112,7 @@ impl HandshakeStage {
         if !self.settings.takes_a_bridge {
             return Err(Denied::Refused(NOBODY_REFRESHES.to_owned()));
         }
-        if let Some(why) = self.settings.roots.as_ref().and_then(|ours| folders::mismatch(gerrit, ours)) {
+        if let Some(why) = self.settings.base_paths.as_ref().and_then(|ours| folders::mismatch(gerrit, ours)) {
             return Err(Denied::Refused(why));
         }
         let closed = (self.not_ready)();
@@ -128,7 +128,7 @@ impl HandshakeStage {
 
 #[async_trait]
 impl Handshake for HandshakeStage {
-    async fn hello(&self, gerrit: HelloRequest) -> Result<HelloResponse, ApiError> {
+    async fn admit(&self, gerrit: HelloRequest) -> Result<HelloResponse, ApiError> {
         let (instance, version) = (&gerrit.instance_id, &gerrit.gerrit_version);
         match self.admit(&gerrit).await {
             Ok(()) => {

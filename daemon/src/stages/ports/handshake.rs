@@ -9,7 +9,7 @@ use lockstep_proto::gerrit::{HelloRequest, HelloResponse, Stray, StrayRequest};
 #[async_trait]
 pub trait Handshake: Send + Sync {
     /// Decides whether this Gerrit may start here. An [`ApiError`] means that this cannot be decided yet: ask again.
-    async fn hello(&self, gerrit: HelloRequest) -> Result<HelloResponse, ApiError>;
+    async fn admit(&self, gerrit: HelloRequest) -> Result<HelloResponse, ApiError>;
 
     /// Lists the strays of a project.
     async fn strays(&self, project: &ProjectName) -> Result<Vec<Stray>, ApiError>;

@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::handle::Handle;
-use crate::sim::backend::{NodeFactory, NodeParts, SimNode};
+use crate::sim::backend::{NodeFactory, SimDependencies, SimNode};
 
 /// A mistake that the tiny node makes on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub(super) enum Mistake {
 pub(super) struct Fakes(pub(super) Mistake);
 
 pub(super) struct Inner {
-    parts: NodeParts,
+    parts: SimDependencies,
     mistake: Mistake,
     ready: AtomicBool,
     work: Mutex<Work>,
@@ -85,7 +85,7 @@ impl NodeFactory for Fakes {
         false
     }
 
-    async fn start(&self, parts: NodeParts) -> Result<Arc<dyn SimNode>, String> {
+    async fn start(&self, parts: SimDependencies) -> Result<Arc<dyn SimNode>, String> {
         let id = IncarnationId { node: parts.node.clone(), number: Incarnation(0) };
         let work = Mutex::new(Work { id, seq: Seq(0) });
         let inner = Arc::new(Inner { parts, mistake: self.0, ready: AtomicBool::new(false), work });

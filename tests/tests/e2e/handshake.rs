@@ -32,7 +32,7 @@ fn gerrit(server: &str, instance: &str) -> HelloRequest {
     }
 }
 
-async fn try_hello(node: &Node, gerrit: &HelloRequest) -> Result<HelloResponse, ApiError> {
+async fn try_handshake(node: &Node, gerrit: &HelloRequest) -> Result<HelloResponse, ApiError> {
     let call = Call::new(Method::POST, "/v1/gerrit/hello", gerrit).expect("JSON");
     match Client::new(&node.socket()).send(&call, Instant::now() + PATIENCE).await {
         Ok(answer) => Ok(answer),
@@ -42,8 +42,8 @@ async fn try_hello(node: &Node, gerrit: &HelloRequest) -> Result<HelloResponse, 
 }
 
 /// Repeats the handshake, as the bridge does, while its outcome is unknown.
-async fn hello(node: &Node, gerrit: &HelloRequest) -> HelloResponse {
-    let ask = async || match try_hello(node, gerrit).await {
+async fn handshake(node: &Node, gerrit: &HelloRequest) -> HelloResponse {
+    let ask = async || match try_handshake(node, gerrit).await {
         Ok(answer) => Some(answer),
         Err(error) => {
             assert!(error.retry, "{error:?}");
@@ -54,12 +54,12 @@ async fn hello(node: &Node, gerrit: &HelloRequest) -> HelloResponse {
 }
 
 async fn accepts(node: &Node, gerrit: &HelloRequest) {
-    let answer = hello(node, gerrit).await;
+    let answer = handshake(node, gerrit).await;
     assert_eq!(answer, HelloResponse { accepted: true, reason: None });
 }
 
 async fn refuses(node: &Node, gerrit: &HelloRequest) -> String {
-    let answer = hello(node, gerrit).await;
+    let answer = handshake(node, gerrit).await;
     assert!(!answer.accepted, "{answer:?}");
     answer.reason.expect("a reason")
 }
@@ -98,9 +98,9 @@ async fn the_first_gerrit_says_who_the_others_must_be() {
     assert!(refuses(a, &gerrit("one", "eu")).await.contains("node b-0"));
 
     cluster.nodes[1].wire.cut();
-    let away = try_hello(&cluster.nodes[1], &gerrit("one", "eu")).await;
+    let away = try_handshake(&cluster.nodes[1], &gerrit("one", "eu")).await;
     assert!(away.is_err_and(|error| error.retry), "an error is never an acceptance");
-    let away = try_hello(&cluster.nodes[1], &gerrit("two", "eu")).await;
+    let away = try_handshake(&cluster.nodes[1], &gerrit("two", "eu")).await;
     assert!(away.is_err_and(|error| error.retry), "nor a refusal");
     cluster.nodes[1].wire.mend();
     let _ = cluster.nodes[1].stop().await;
