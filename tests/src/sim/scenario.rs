@@ -267,6 +267,7 @@ impl Scenario {
             P::OpenLockTaken | P::LockNotRead | P::LockOutlivesSlot | P::ReleasedUnpoisoned | P::LockedNameMarked => {
                 self.under_locks(bug)
             }
+            P::OriginJudgesNothing | P::ReceiversJudgeTaste => self.think_ms = 150,
             P::PackAgainstUncommitted => {
                 self.more(Ask::Stacked, 30);
                 self.commits_fail(|rates| (rates.conflict, rates.lose_request) = (150, 80));

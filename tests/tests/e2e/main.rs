@@ -8,6 +8,7 @@ mod events;
 mod handshake;
 mod large;
 mod life;
+mod odd_objects;
 mod power_cut;
 mod push;
 mod refresh;

@@ -159,4 +159,6 @@ bugs! {
     finds_lock_outlives_slot: LockOutlivesSlot,
     finds_released_unpoisoned: ReleasedUnpoisoned,
     finds_locked_name_marked: LockedNameMarked,
+    finds_origin_judges_nothing: OriginJudgesNothing,
+    finds_receivers_judge_taste: ReceiversJudgeTaste,
 }

@@ -11,6 +11,7 @@ use super::Committer;
 use super::refusals::unavailable;
 use super::translate::{hash, split};
 use super::work::{Ended, Intent, Verdict, Work};
+use crate::seams::git::Judged;
 use crate::seams::volume::StoreError;
 use crate::stages::ports::BarrierError;
 
@@ -164,6 +165,7 @@ impl Committer {
             actor: String::new(),
             traceparent: String::new(),
             deadline: self.deadline(None),
+            judged: Judged::No,
             seed: None,
         };
         Ok(respond(&self.once(work, hash(asked)).await?))

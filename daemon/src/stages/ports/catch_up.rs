@@ -70,7 +70,7 @@ impl CatchUpError {
     pub fn retry_helps(&self) -> bool {
         match self {
             Self::RefDb(error) => !matches!(error, RefDbError::Broken(_)),
-            Self::Git(error) => !matches!(error, GitError::Bad { .. }),
+            Self::Git(error) => !matches!(error, GitError::Bad { .. } | GitError::Flawed { .. }),
             Self::Blob(error) => !matches!(error, BlobError::Bad { .. }),
             Self::Peer(_) | Self::Missing(_) | Self::NoProject(_) | Self::StateMoved(_) => true,
             Self::Store(_)
