@@ -369,7 +369,7 @@ pub async fn several_packs_are_taken_in_order(fixture: &dyn Fixture) {
     assert!(fixture.is_complete(&project(), two));
 }
 
-/// Whatever git can walk is packed, and taken by the replica. Anything else is refused before it is committed.
+/// Everything that git can walk is packed, and taken by the replica. Anything else is refused before it is committed.
 pub async fn odd_objects_are_refused_or_carried(fixture: &dyn Fixture) {
     create(fixture).await;
     let none: IsCommitted = Arc::new(|_| false);

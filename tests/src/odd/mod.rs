@@ -16,7 +16,7 @@ mod trees;
 pub use forge::Forge;
 pub use packs::everything;
 
-/// What a server does with a push.
+/// The answer of a server to a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The push is taken.

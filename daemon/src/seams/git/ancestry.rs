@@ -1,8 +1,8 @@
 //! Relates two values of a ref: does the new commit contain the old one?
 //!
-//! The walks read raw commits, newest first by the committers' times. The times order the walks and decide nothing: they
-//! may be absurd. The answer for a pair never changes, and is needed twice for each move: before its commit, and when the
-//! ref is moved.
+//! The walks read raw commits, newest first by the committers' times. The times order the walks and decide nothing:
+//! they may be absurd. The answer for a pair never changes, and is needed twice for each move: before its commit, and
+//! when the ref is moved.
 
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 

@@ -1,9 +1,9 @@
-//! Checks and ingests large packs and packs with deltas. Git indexes a pack in a folder of its own, under limits of memory
-//! and time. Only then are pack and index moved into the repository, the pack first.
+//! Checks and ingests large packs and packs with deltas. Git indexes a pack in a folder of its own, under limits of
+//! memory and time. Only then are pack and index moved into the repository, the pack first.
 //!
-//! `index-pack --check-self-contained-and-connected` checks hashes, that git can walk every object, and that every object
-//! that is pointed to is in the pack or in the repository. It does not apply the rules of `fsck`. The repository is an
-//! alternate of the quarantine folder.
+//! `index-pack --check-self-contained-and-connected` checks hashes, that git can walk every object, and that every
+//! object that is pointed to is in the pack or in the repository. It does not apply the rules of `fsck`. The repository
+//! is an alternate of the quarantine folder.
 
 use std::fs::File;
 use std::io::{Seek, Write};
@@ -43,7 +43,8 @@ impl Quarantine<'_> {
         self.check(pack, CONNECTED).map(drop)
     }
 
-    /// Holds a pack against the rules of `fsck`, and adds nothing. `strict` is the option of `index-pack` that has them.
+    /// Holds a pack against the rules of `fsck`, and adds nothing. `strict` is the option of `index-pack` that has
+    /// them.
     pub(super) fn judge(&self, pack: &Payload, strict: &str) -> Result<(), GitError> {
         self.check(pack, strict).map(drop)
     }

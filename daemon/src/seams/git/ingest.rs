@@ -6,8 +6,8 @@
 //! 3. At the end the wanted values must be present. They are complete then, by induction: no object ever joins before
 //!    every object to which it points.
 //!
-//! A pack is refused for damage alone, never for taste: the origin has done steps 1 and 2 with the same code and the same
-//! limits before the commit ([`rehearse`]).
+//! A pack is refused for damage alone, never for taste: the origin has done steps 1 and 2 with the same code and the
+//! same limits before the commit ([`rehearse`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;

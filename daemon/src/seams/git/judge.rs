@@ -1,7 +1,8 @@
-//! Holds objects against the rules of this server, as its `receive-pack` would: git's `fsck`, with the severities that the
-//! repository's configuration sets.
+//! Holds objects against the rules of this server, as its `receive-pack` would: git's `fsck`, with the severities that
+//! the repository's configuration sets.
 //!
-//! The configuration is the one that git reads for the sidecar's user: of the system, of the user and of the repository.
+//! The configuration is the one that git reads for the sidecar's user: of the system, of the user and of the
+//! repository.
 
 use std::collections::BTreeMap;
 

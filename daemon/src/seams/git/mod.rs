@@ -8,8 +8,8 @@
 //! - [`Repositories::ingest`] admits only checked objects to a repository: caps, hashes, format, connectivity.
 //!   [`GitError::Missing`] names objects that the packs build on and that are absent (park the transaction and fetch
 //!   them). [`GitError::Bad`] and [`GitError::Flawed`] mean that the content itself is wrong (quarantine it).
-//! - Everything that [`Repositories::pack`] has packed is taken by [`Repositories::ingest`]: both use the same parser and
-//!   the same limits. An object that git cannot walk is [`GitError::Flawed`] at the origin.
+//! - Everything that [`Repositories::pack`] has packed is taken by [`Repositories::ingest`]: both use the same parser
+//!   and the same limits. An object that git cannot walk is [`GitError::Flawed`] at the origin.
 //! - The sidecar is the only writer of refs. Other programs may pack refs and collect garbage at any time.
 //!
 //! | file | content |
@@ -141,7 +141,7 @@ pub struct Flaw {
     pub why: String,
 }
 
-/// Who judged the objects of a batch by the rules of `fsck`, before it came to the sidecar.
+/// The judge of a batch's objects by the rules of `fsck`, before it came to the sidecar.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Judged {
     /// Nobody: the sidecar asks git, if the server's configuration says so.

@@ -25,7 +25,7 @@ pub(super) struct Project(pub ProjectName);
 /// The `{txn}` of a path: a transaction id.
 pub(super) struct Txn(pub TxnId);
 
-/// Who judged the objects of a batch, by the header `lockstep-objects`. A value of a later release counts as none.
+/// The judge of a batch's objects, by the header `lockstep-objects`. A value of a later release counts as none.
 pub(super) struct Objects(pub Judged);
 
 impl<S: Send + Sync> FromRequestParts<S> for Objects {

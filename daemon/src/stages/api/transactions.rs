@@ -18,8 +18,9 @@ use super::extract::{Body, Objects, Project, Txn};
     params(
         ("project" = String, Path, description = "Project name, percent-encoded ('/' is %2F)"),
         ("lockstep-objects" = Option<String>, Header,
-            description = "`judged`: git's receive-pack or Gerrit's checker has judged the objects; `history`: an existing \
-                history, taken as it is. Without it the sidecar judges, if the repository sets `receive.fsckObjects`")),
+            description = "`judged`: git's receive-pack or Gerrit's checker has judged the objects. `history`: an \
+                existing history, taken as it is. Without it the sidecar judges, if the repository sets \
+                `receive.fsckObjects`")),
     request_body = RefTransactionRequest,
     responses(
         (status = 200, description = "A verdict: committed, refused or unknown", body = RefTransactionResponse),

@@ -38,7 +38,7 @@ pub struct Work {
     pub traceparent: String,
     /// The time at which the caller wants an answer.
     pub deadline: Instant,
-    /// Who judged the objects before the batch came here.
+    /// The judge of the objects, before the batch came here.
     pub judged: Judged,
     /// Set for the seeder, which may commit to a project that is read-only for everybody else.
     pub seed: Option<Seed>,

@@ -3,8 +3,8 @@
 //! A [`ModelRepositories`] is a handle. Clones share the volume, so the simulator can keep it while it crashes and
 //! restarts a node. The death of a process loses nothing. [`ModelRepositories::power_cut`] loses any part of the
 //! unsynced changes, and [`ModelRepositories::wipe`] loses everything. Objects point to objects and have no other
-//! content. There are no commits and trees, so every object takes part in [`Relation`]. Some objects are odd or broken, as
-//! their nonces say: odd ones are taken everywhere, and broken ones nowhere.
+//! content. There are no commits and trees, so every object takes part in [`Relation`]. Some objects are odd or broken,
+//! as their nonces say: odd ones are taken everywhere, and broken ones nowhere.
 
 mod disk;
 mod object;

@@ -1,4 +1,4 @@
-//! What git walks is parsed, and nothing else is.
+//! The parser reads the parts of an object that git walks, and no others.
 
 use super::*;
 
