@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures::future::join_all;
 use git2::Repository;
 use lockstep::seams::blob::Payload;
-use lockstep::seams::git::{GitError, IsCommitted, Packed, Settings};
+use lockstep::seams::git::{GitError, IsCommitted, PackLimits, Packed, Settings};
 use lockstep_proto::{Oid, RefName};
 use lockstep_tests::contract::repositories::{Fixture, moves, name, odd_objects_are_refused_or_carried, project};
 use lockstep_tests::local_git::{LocalFixture, commit, git, ours};
@@ -215,6 +215,22 @@ async fn what_git_cannot_walk_is_refused_before_the_commit_and_by_a_receiver() {
         let result = fixture.replica().ingest(&project(), &[forged], &[evil], &[]).await;
         assert!(matches!(result, Err(GitError::Bad { .. } | GitError::Flawed { .. })), "{result:?}");
         assert_eq!(object_count(&fixture.replica_dir(&project())), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_pack_above_the_limits_of_its_receivers_is_refused_before_the_commit() {
+    for settings in both_ways() {
+        let tight = PackLimits { blob_bytes: 10, memory_bytes: 1 << 20, ..PackLimits::SPILLED };
+        let fixture = volumes(&Settings { inline: tight, spilled: tight, ..settings }).await;
+        let (fits, exceeds) = (
+            fixture.commit(&project(), &[], &[("a", "short")]),
+            fixture.commit(&project(), &[], &[("a", "eleven byte")]),
+        );
+        carry(&fixture, fits, &BTreeSet::new()).await;
+        let none: IsCommitted = Arc::new(|_| false);
+        let refused = fixture.origin().pack(&project(), &[exceeds], &[], &none).await;
+        assert!(matches!(&refused, Err(GitError::Bad { why, .. }) if why.contains("above the limit")), "{refused:?}");
     }
 }
 
