@@ -37,7 +37,7 @@ async fn lists(server: &Server, path: &str, name: &str, wanted: bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Gerrit: make gerrit-e2e"]
-async fn what_an_administrator_does_at_one_site_holds_at_the_other() {
+async fn an_administrator_s_act_at_one_site_holds_at_the_other() {
     let sites = Sites::start(lockstep(), &["a-0", "b-0"]).await;
     let (a, b) = sites.two();
     let (before, after) = (Login("jo", "one"), Login("jo", "two"));

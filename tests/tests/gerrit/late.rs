@@ -124,7 +124,7 @@ fn heard(listener: &Listener, number: u32) -> [Vec<String>; 2] {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Gerrit: make gerrit-e2e"]
-async fn what_was_said_to_be_unknown_and_was_done_has_its_events() {
+async fn an_update_that_was_reported_as_unknown_and_was_committed_has_its_events() {
     let (sites, between) = lossy().await;
     let a = &sites.servers[0];
     let key = Key::give(a, &sites.cluster.scratch("key")).await;

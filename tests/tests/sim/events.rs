@@ -111,7 +111,7 @@ fn an_event_of_a_project_that_is_deleted_before_it_arrives_is_heard() {
 }
 
 #[test]
-fn what_a_node_took_while_the_event_log_was_away_is_heard_when_it_is_back() {
+fn an_event_taken_while_the_event_log_was_away_is_heard_when_it_is_back() {
     tell(async |story| {
         let origin = "muc-1-0";
         story.world.faults.cut(&origin.parse().unwrap(), Seam::EventLog, Some(Cut::Answers));

@@ -131,7 +131,7 @@ fn a_retry_whose_first_try_cannot_be_looked_up_is_not_refused() {
 }
 
 #[test]
-fn what_is_late_of_a_deleted_project_is_skipped() {
+fn a_late_transaction_of_a_deleted_project_is_skipped() {
     tell(async |story| {
         let at = "muc-1-0";
         let (one, two) = (story.object(at, &p0()), story.object(at, &p0()));

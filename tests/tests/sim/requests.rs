@@ -19,7 +19,7 @@ fn p0() -> ProjectName {
 }
 
 #[test]
-fn what_is_looked_up_is_found_after_a_restart_and_at_every_node() {
+fn a_look_up_finds_a_commit_after_a_restart_and_at_every_node() {
     tell(async |story| {
         let (one, two) = (story.object(AT, &p0()), story.object(AT, &p0()));
         let first = (BRANCH, None, Some(one));
@@ -41,7 +41,7 @@ fn what_is_looked_up_is_found_after_a_restart_and_at_every_node() {
 }
 
 #[test]
-fn what_is_looked_up_is_not_tried() {
+fn a_look_up_tries_nothing() {
     tell(async |story| {
         let (one, two) = (story.object(AT, &p0()), story.object(AT, &p0()));
         let never = (BRANCH, None, Some(one));

@@ -129,7 +129,7 @@ fn a_site_that_is_alone_says_so_and_a_half_seeded_project_can_be_deleted() {
 }
 
 #[test]
-fn what_somebody_writes_while_it_is_seeded_is_seeded_too() {
+fn a_write_during_seeding_is_seeded_too() {
     tell(async |story| {
         let tip = existing(story).await;
         let begun = seed(story, AT, false, 8).await;

@@ -148,7 +148,7 @@ mod tests {
 
     /// Operators and tests know these texts.
     #[test]
-    fn what_cannot_be_right_is_told_with_its_slot_and_no_retry_helps() {
+    fn an_impossible_state_is_reported_with_its_slot_and_no_retry_helps() {
         let (txn, other): (TxnId, TxnId) =
             ("n.1.0.9.00000000000000aa".parse().unwrap(), "n.1.0.9.00000000000000bb".parse().unwrap());
         let poisoned = CatchUpError::Poisoned(txn.clone());
