@@ -127,11 +127,17 @@ pub struct ProjectKey {
 }
 
 impl ProjectKey {
+    /// The key of one incarnation of a name.
+    #[must_use]
+    pub fn new(name: &ProjectName, incarnation: u32) -> Self {
+        Self { name: name.clone(), incarnation }
+    }
+
     /// The key for a name where the incarnation does not matter. The pseudo-ref `@state` belongs to the name, so every
     /// incarnation finds the same one.
     #[must_use]
     pub fn of_name(name: &ProjectName) -> Self {
-        Self { name: name.clone(), incarnation: 0 }
+        Self::new(name, 0)
     }
 }
 

@@ -106,7 +106,7 @@ impl Facts {
     #[must_use]
     pub fn lives(&self, name: &ProjectName) -> Vec<ProjectKey> {
         let last = self.projects.get(name).map_or(0, |key| key.incarnation);
-        (1..=last).map(|incarnation| ProjectKey { name: name.clone(), incarnation }).collect()
+        (1..=last).map(|incarnation| ProjectKey::new(name, incarnation)).collect()
     }
 
     /// The incarnations of a project that were not yet deleted at the commit count `since`.

@@ -27,7 +27,7 @@ fn bad() -> Transaction {
     Transaction {
         id: "byzantine.1.0.0.00000000000000aa".parse().unwrap(),
         site: "muc-1".parse().unwrap(),
-        project: ProjectKey { name: p0(), incarnation: 1 },
+        project: ProjectKey::new(&p0(), 1),
         committed_at_ms: 0,
         commands: vec![command],
         pack: Pack::Inline(Bytes::from_static(b"no pack")),
@@ -122,7 +122,7 @@ fn a_retry_whose_first_try_cannot_be_looked_up_is_unknown() {
         let again = story.push(at, "one", &p0(), ("refs/heads/b0", None, Some(one))).await.unwrap();
         assert_eq!(again.outcome, Outcome::Committed, "{again:?}");
         let key = RefKey::Ref("refs/heads/b0".parse().unwrap());
-        let steps = story.world.watch.known().facts.chain(&ProjectKey { name: p0(), incarnation: 1 }, &key).len();
+        let steps = story.world.watch.known().facts.chain(&ProjectKey::new(&p0(), 1), &key).len();
         assert_eq!(steps, 2);
     });
 }

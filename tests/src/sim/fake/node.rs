@@ -216,7 +216,7 @@ impl Inner {
             insist!(self.parts.store.commit(early.clone()));
         }
         for (name, state) in insist!(self.parts.refdb.refs.projects(None, 100)) {
-            self.catch_up(&ProjectKey { name, incarnation: 1 }, state, &mut changes).await;
+            self.catch_up(&ProjectKey::new(&name, 1), state, &mut changes).await;
         }
         if self.mistake != Mistake::NoSync {
             insist!(self.parts.repositories.sync());
