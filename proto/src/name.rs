@@ -120,7 +120,7 @@ impl RefName {
 /// coming back with its successor. Written `tools/build#2`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProjectKey {
-    /// The project's name.
+    /// The name, which all incarnations share.
     pub name: ProjectName,
     /// The number of this creation among all creations of the name, counted from 1.
     pub incarnation: u32,

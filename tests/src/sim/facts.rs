@@ -48,9 +48,9 @@ impl ChainId {
 /// The content of an occupied slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Occupant {
-    /// A committed transaction.
+    /// The transaction that was committed in the slot.
     Committed(TxnId),
-    /// Poison.
+    /// The marker that keeps the slot empty for ever.
     Poison,
 }
 
@@ -59,7 +59,7 @@ pub enum Occupant {
 pub struct Facts {
     /// The steps of every ref. The step of version `v` is at index `v - 1`.
     pub chains: BTreeMap<ChainId, Vec<Step>>,
-    /// Every committed transaction.
+    /// Every committed transaction, collected ones too.
     pub transactions: BTreeMap<TxnId, Arc<Transaction>>,
     /// Committed transactions with bad content. Nodes set them aside.
     pub bad: BTreeSet<TxnId>,

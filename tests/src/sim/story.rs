@@ -20,7 +20,7 @@ use super::world::{Life, World, name};
 /// The limit for every wait of a story, in virtual milliseconds.
 const PATIENCE_MS: u64 = 60_000;
 
-/// A running story.
+/// A world without random faults, in which a test does one step after another.
 pub struct Story {
     /// The world of the story.
     pub world: Arc<World>,

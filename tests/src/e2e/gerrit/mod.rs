@@ -36,7 +36,7 @@ pub const FIRST_PROJECTS: [&str; 2] = ["All-Projects", "All-Users"];
 pub struct Kit {
     /// The release of Gerrit, such as 3.13.
     pub release: (u32, u32),
-    /// The `java` program.
+    /// The path of the `java` that runs Gerrit.
     pub java: PathBuf,
     /// The path of Gerrit's war.
     pub war: PathBuf,
@@ -99,7 +99,7 @@ fn release(version: &str) -> (u32, u32) {
 pub struct Sites {
     /// The Gerrits, in the order of the nodes. They stop before the sidecars.
     pub servers: Vec<Server>,
-    /// The sidecars.
+    /// The sidecars, and the emulators that they share.
     pub cluster: Cluster,
 }
 

@@ -34,7 +34,7 @@ pub(super) enum Mistake {
     NoSync,
     /// Writes checkpoints before it reads the refdb.
     CheckpointFirst,
-    /// Never publishes.
+    /// Commits, but appends nothing to the event log.
     NoPublish,
     /// Drains a predecessor without poisoning its window.
     NoPoison,
