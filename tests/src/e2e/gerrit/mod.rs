@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `server` | one Gerrit: its site's folder, configuration, process |
 //! | `rest` | its REST API, as the administrator |
+//! | `waits` | waits until it shows something |
 //! | `user` | a clone from which a user pushes changes |
 //! | `stream` | its SSH: a key, and the stream of events |
 //! | `between` | a proxy between a Gerrit and its sidecar that loses calls |
@@ -19,6 +20,7 @@ pub mod rest;
 pub mod server;
 pub mod stream;
 pub mod user;
+mod waits;
 
 use std::path::{Path, PathBuf};
 
