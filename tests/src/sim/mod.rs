@@ -11,6 +11,7 @@
 //! |---|---|
 //! | [`dice`], [`trace`], [`scenario`] | randomness, the record of a run, the settings of a run |
 //! | [`faults`], [`link`] and one file per seam | the faults of calls |
+//! | `item_by_item` | reads of the refdb that are not one moment |
 //! | [`backend`], [`memory`] | the services and volumes below the seams |
 //! | [`node`], [`world`], [`nemesis`], [`forgery`] | the real node, the sites, and the faults of nodes and streams |
 //! | [`gerrit`] | the Gerrit beside each node |
@@ -34,6 +35,7 @@ pub mod faults;
 pub mod forgery;
 pub mod gerrit;
 pub mod history;
+mod item_by_item;
 pub mod link;
 pub mod listeners;
 pub mod memory;
