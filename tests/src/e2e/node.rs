@@ -52,7 +52,7 @@ pub struct Place<'a> {
     pub sites: &'a [String],
     /// Every other node: its name and its folder.
     pub peers: &'a [(&'a str, PathBuf)],
-    /// The node's folder.
+    /// The folder of the node's configuration, socket and log.
     pub home: PathBuf,
     /// The root of the git volume.
     pub root: PathBuf,

@@ -59,7 +59,7 @@ impl Clock for SimClock {
 /// A running node, and the token that ends with this life.
 #[derive(Clone)]
 pub struct Life {
-    /// The node.
+    /// The handles of the running node.
     pub node: Arc<dyn SimNode>,
     /// Cancelled when the node is killed or stopped.
     pub ended: CancellationToken,
@@ -85,13 +85,13 @@ pub struct World {
     pub seed: u64,
     /// The settings of the run.
     pub scenario: Scenario,
-    /// The trace.
+    /// The trace of the run, which also keeps the virtual time.
     pub trace: Arc<Trace>,
-    /// The fault plan.
+    /// The plan of all faults, which stories and the nemesis change.
     pub faults: Arc<Faults>,
-    /// The watch.
+    /// Learns of every call and every change, and checks the properties.
     pub watch: Arc<Watch>,
-    /// The raw services.
+    /// The services that all sites share, without faults.
     pub backend: Arc<dyn Backend>,
     refdb: RefDb,
     /// The refdb as nodes read it.
@@ -164,7 +164,7 @@ impl World {
         self.places().keys().cloned().collect()
     }
 
-    /// Every site.
+    /// The names of the sites, of which every world has the same.
     #[must_use]
     pub fn sites(&self) -> Vec<SiteId> {
         SITES.into_iter().map(name).collect()
@@ -182,7 +182,7 @@ impl World {
         self.places().get(node)?.life.clone()
     }
 
-    /// The node's volume.
+    /// The raw volume of a node, up or down. None if there is no such node.
     #[must_use]
     pub fn volume(&self, node: &NodeId) -> Option<Arc<dyn Volume>> {
         Some(self.places().get(node)?.volume.clone())
@@ -194,7 +194,7 @@ impl World {
         self.gerrits.get(node).filter(|_| self.factory.have_gerrits())
     }
 
-    /// Starts the Gerrits.
+    /// Starts the Gerrit of each node in a task of its own, if the factory's nodes have any.
     pub fn start_gerrits(self: &Arc<Self>) {
         for node in self.nodes() {
             if let Some(gerrit) = self.gerrit(&node) {

@@ -153,7 +153,7 @@ async fn an_event_waits_until_its_change_is_indexed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_event_names_can_be_fetched_when_it_is_heard_every_time() {
+async fn the_refs_of_an_event_can_be_fetched_each_time_it_is_heard() {
     let cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
     cluster.create("p").await;
     let (a, b) = (&cluster.nodes[0], &cluster.nodes[1]);

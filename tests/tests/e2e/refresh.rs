@@ -123,7 +123,7 @@ async fn a_session_that_was_superseded_hears_so_and_a_bad_request_what_is_wrong(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_waits_for_tasks_does_not_keep_a_commit_out() {
+async fn a_caller_that_waits_for_tasks_does_not_keep_a_commit_out() {
     let cluster = Cluster::start(lockstep(), &["a-0"]).await;
     let node = &cluster.nodes[0];
     let waiting = (0..40).map(|_| ask(node, "one", 8_000));

@@ -16,7 +16,7 @@ use crate::lockstep;
 /// The account with which the sidecar calls the stock Gerrit: not an administrator, but a user with the rights that the
 /// docs list.
 const SERVICE: Login<'_> = Login("sidecar", "of-b");
-/// A developer.
+/// A developer, whose account a test creates at the home site.
 const JO: Login<'_> = Login("jo", "pass");
 
 /// A home site with the bridge, and a site whose Gerrit has none.
@@ -29,7 +29,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// Starts both sites.
+    /// Starts the home site, copies it to the other one, and lets that Gerrit be told by REST.
     async fn start(is_replica: bool) -> Self {
         let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
         let mut home = Server::found(&Kit::from_env(), &cluster.nodes[0], &cluster.scratch("gerrit-0")).await;

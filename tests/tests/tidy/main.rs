@@ -5,6 +5,7 @@
 
 mod docs;
 mod layers;
+mod names;
 mod paths;
 mod shape;
 mod text;
@@ -77,6 +78,7 @@ fn tree() -> Vec<Source> {
 
 fn check(file: &Source, files: &[Source]) -> Vec<Finding> {
     let mut findings = text::check(file);
+    findings.extend(names::check(file));
     if file.is_rust() {
         findings.extend(shape::check(file));
         findings.extend(layers::check(file));
