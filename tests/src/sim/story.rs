@@ -57,13 +57,14 @@ fn request(id: &str, (branch, old, new): Step<'_>) -> RefTransactionRequest {
     }
 }
 
-/// Runs a story in a world of its own. At the start every node is up, and there is one project, `p0`.
+/// Runs a story in a world of its own. At the start every node is up, and there is one project, `p0`. The first site
+/// has two nodes, the others have one each.
 ///
 /// # Panics
 /// If an expected event does not happen, or a property does not hold.
 pub fn tell(story: impl AsyncFnOnce(&Story)) {
     runtime().block_on(async {
-        let scenario = Scenario { projects: 1, shards: 1, ..Scenario::calm() };
+        let scenario = Scenario { projects: 1, shards: 1, nodes: [2, 1, 1], ..Scenario::calm() };
         let backend = MemoryBackend::of_models(scenario.shards, InjectedBugs::default());
         let world = World::new(1, scenario, InjectedBugs::default(), Arc::new(backend), Arc::new(RealNodes));
         let told = Story { phases: Phases { world: world.clone() }, world, nonce: AtomicU64::new(0) };
