@@ -138,11 +138,7 @@ async fn an_event_waits_until_its_change_is_indexed() {
     Bridge::at(&cluster.nodes[0], "gerrit-a").post(&[event("e", 4, &at)]).await;
     let other = Bridge::at(&cluster.nodes[1], "gerrit-b");
     cluster.nodes[1].shows("p", &at[1], Some(&commit)).await;
-    let waiting = async || {
-        let status = cluster.nodes[1].status().await?;
-        (status.events.waiting == 1).then_some(())
-    };
-    until(waiting).await.expect("it has arrived");
+    cluster.nodes[1].reports(|status| status.events.waiting == 1).await;
     assert_eq!(other.next(1_000).await.expect("an answer"), [], "its refs are here, but its change is not indexed");
     let heard = until(async || {
         let tasks = other.tasks(0).await.ok()?;
