@@ -1,9 +1,33 @@
-//! The corpus of odd objects, held against plain git.
+//! The corpus of odd objects, held against plain git, and both ways on which objects reach a receiver.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use git2::{ObjectType, Repository};
+use lockstep::seams::blob::Payload;
+use lockstep::seams::git::{GitError, IsCommitted, PackLimits, Packed, Repositories, Settings};
+use lockstep_proto::Oid;
+use lockstep_tests::contract::repositories::{Fixture, name, odd_objects_are_refused_or_carried, project};
+use lockstep_tests::local_git::{LocalFixture, git};
 use lockstep_tests::odd::{self, Answer, Odd, ids, push::push};
+
+/// Two volumes with the project, once for packs that are made in memory and once for packs that git makes.
+async fn both_ways(limits: PackLimits) -> [LocalFixture; 2] {
+    let plain = Settings { inline: limits, spilled: limits, ..Settings::default() };
+    let fixtures = [LocalFixture::with(&plain), LocalFixture::with(&Settings { memory_pack_bytes: 0, ..plain })];
+    for fixture in &fixtures {
+        for volume in [fixture.origin(), fixture.replica()] {
+            volume.create(&project(), &name("refs/heads/main")).await.unwrap();
+        }
+    }
+    fixtures
+}
+
+/// Packs a value against nothing.
+async fn pack(fixture: &LocalFixture, want: Oid) -> Result<Packed, GitError> {
+    let none: IsCommitted = Arc::new(|_| false);
+    fixture.origin().pack(&project(), &[want], &[], &none).await
+}
 
 /// A bare repository whose server has this configuration.
 fn server(folder: &Path, config: &[(&str, &str)]) -> Repository {
@@ -52,4 +76,40 @@ fn every_message_id_of_this_git_has_an_example() {
         "this git has new message ids: {new:?}. Add an example of each to tests/src/odd (or the reason for none to \
          WITHOUT_EXAMPLE in ids.rs), and see whether `seams/git/parse` still walks what git walks"
     );
+}
+
+#[tokio::test]
+async fn a_tree_without_a_mode_is_refused_before_the_commit_and_by_a_receiver() {
+    for fixture in both_ways(PackLimits::SPILLED).await {
+        let write = |kind, content: &[u8]| fixture.put(&project(), kind, content).to_string();
+        let evil: Oid = odd::Forge::new(&write).entry("10064x", b"a").parse().unwrap();
+        match pack(&fixture, evil).await {
+            Err(GitError::Flawed { flaw, .. }) => assert!(flaw.why.starts_with("badTree: "), "{flaw}"),
+            other => panic!("{other:?}"),
+        }
+        // A forged transaction may carry it all the same.
+        let forged = Payload::Memory(odd::everything(&fixture.origin_dir(&project())).into());
+        let result = fixture.replica().ingest(&project(), &[forged], &[evil], &[]).await;
+        assert!(matches!(result, Err(GitError::Bad { .. } | GitError::Flawed { .. })), "{result:?}");
+        let all = ["cat-file", "--batch-all-objects", "--batch-check"];
+        assert_eq!(git(&fixture.replica_dir(&project()), &all).unwrap(), "");
+    }
+}
+
+#[tokio::test]
+async fn a_pack_above_the_limits_of_its_receivers_is_refused_before_the_commit() {
+    let tight = PackLimits { blob_bytes: 10, memory_bytes: 1 << 20, ..PackLimits::SPILLED };
+    for fixture in both_ways(tight).await {
+        let fits = fixture.commit(&project(), &[], &[("a", "short")]);
+        assert!(pack(&fixture, fits).await.is_ok());
+        let exceeds = fixture.commit(&project(), &[], &[("a", "eleven byte")]);
+        let refused = pack(&fixture, exceeds).await;
+        assert!(matches!(&refused, Err(GitError::Bad { why, .. }) if why.contains("above the limit")), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn odd_objects_are_carried_through_git_too() {
+    let through_git = Settings { memory_pack_bytes: 0, ..Settings::default() };
+    odd_objects_are_refused_or_carried(&LocalFixture::with(&through_git)).await;
 }
