@@ -178,3 +178,64 @@ fn in_order(arrivals: &Arrivals) -> Vec<git2::Oid> {
     }
     order
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use git2::{Repository, Signature, Time};
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::base::base_paths::BasePaths;
+    use crate::seams::git::layout::Layout;
+    use crate::seams::git::pack::Packer;
+
+    /// Commits a tree of 100 files, of which one is new.
+    fn commit(repository: &Repository, number: usize, parent: Option<git2::Oid>) -> git2::Oid {
+        let mut tree = repository.treebuilder(None).unwrap();
+        for file in 0..100 {
+            let content = if file == number % 100 { format!("{number}") } else { "old".to_owned() };
+            tree.insert(format!("{file:03}"), repository.blob(content.as_bytes()).unwrap(), 0o100_644).unwrap();
+        }
+        let tree = repository.find_tree(tree.write().unwrap()).unwrap();
+        let who = Signature::new("T", "t@x", &Time::new(1_700_000_000, 0)).unwrap();
+        let parent = parent.map(|parent| repository.find_commit(parent).unwrap());
+        let parents: Vec<_> = parent.iter().collect();
+        repository.commit(None, &who, &who, "m", &tree, &parents).unwrap()
+    }
+
+    fn median(mut times: Vec<Duration>) -> Duration {
+        times.sort_unstable();
+        times[times.len() / 2]
+    }
+
+    /// `docs/performance.md` has the figures.
+    #[test]
+    #[ignore = "measures: cargo test --release --package lockstep --lib rehearsal -- --ignored --nocapture"]
+    fn the_rehearsal_of_one_commit_takes_less_than_a_third_of_a_millisecond() {
+        let folder = tempfile::tempdir().unwrap();
+        let (settings, project): (Settings, ProjectName) = (Settings::default(), "p".parse().unwrap());
+        let layout = Layout::open(&BasePaths::at(folder.path())).unwrap();
+        let git_dir = folder.path().join("p.git");
+        let repository = Repository::init_bare(&git_dir).unwrap();
+        let objects = Objects::open(&project, &repository, None).unwrap();
+        let quarantine = Quarantine { settings: &settings, layout: &layout, project: &project, git_dir: &git_dir };
+        let packer = Packer { settings: &settings, layout: &layout, objects: &objects, quarantine: &quarantine };
+        let (mut tip, mut packing, mut rehearsing) = (commit(&repository, 0, None), Vec::new(), Vec::new());
+        for number in 1..=500 {
+            let new = commit(&repository, number, Some(tip));
+            let start = Instant::now();
+            let packed = packer.pack(&[wire(new)], &[wire(tip)], &|oid| oid == tip).unwrap();
+            packing.push(start.elapsed());
+            let payload = packed.payload.expect("a new commit has objects");
+            let start = Instant::now();
+            rehearse(&settings, &objects, &quarantine, &payload).unwrap();
+            rehearsing.push(start.elapsed());
+            tip = new;
+        }
+        let (packing, rehearsing) = (median(packing), median(rehearsing));
+        println!("packing one commit {packing:?}, of which the rehearsal {rehearsing:?}");
+        assert!(rehearsing < Duration::from_micros(300), "{rehearsing:?}");
+    }
+}
