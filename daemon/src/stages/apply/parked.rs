@@ -64,7 +64,8 @@ impl ParkedSet {
     /// bytes.
     pub(super) fn put(&mut self, mut event: Event, reason: ParkReason, since_ms: u64, most: u64) {
         let id = event.transaction.id.clone();
-        let is_stub = self.bytes + event.bytes.len() as u64 > most;
+        // An outline has no commands, so only its bytes lead to the values.
+        let is_stub = event.transaction.is_whole() && self.bytes + event.bytes.len() as u64 > most;
         if is_stub {
             let without = Transaction { pack: Pack::Empty, ..(*event.transaction).clone() };
             (event.transaction, event.bytes) = (Arc::new(without), Bytes::new());

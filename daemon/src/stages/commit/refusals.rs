@@ -46,18 +46,17 @@ pub(super) fn above_others(name: &RefName) -> Refusal {
     Refusal::new(RefusalCode::NameConflict, false, message)
 }
 
-/// The refusal of a transaction that does not fit into its slot: it has many refs with long names, or its objects build
-/// on very many commits.
+/// The refusal of a transaction that no reader would take: its objects build on very many commits.
 pub(super) fn too_long(request: &CommitRequest) -> Option<Refusal> {
     let (refs, bases, bytes) =
         (request.transaction.commands.len(), request.transaction.bases.len(), request.encoded.len());
     let message = format!(
         "these {refs} refs make a transaction of {bytes} bytes with {bases} base commits; at most {} bytes with {} \
          base commits fit; nothing was changed, push in smaller parts",
-        limits::TRANSACTION_BYTES,
+        limits::LONG_FORM_BYTES,
         limits::BASES
     );
-    let fits = bytes <= limits::TRANSACTION_BYTES && bases <= limits::BASES;
+    let fits = bytes <= limits::LONG_FORM_BYTES && bases <= limits::BASES;
     (!fits).then(|| Refusal::new(RefusalCode::Invalid, false, message))
 }
 

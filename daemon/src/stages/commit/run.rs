@@ -129,6 +129,13 @@ impl Committer {
             self.journal.give_back(&slot);
             return Round::Ended(refuse_carried(verdicts, &proposal, &refused));
         }
+        let request = match self.long_forms.store(&request.transaction, request.encoded.clone()).await {
+            Ok(encoded) => CommitRequest { encoded, ..request },
+            Err(error) => {
+                self.journal.give_back(&slot);
+                return Round::Ended(refuse_carried(verdicts, &proposal, &unavailable(&error)));
+            }
+        };
         crate::base::faults::failpoint::reach("commit.before_send");
         let end = self.attempts.commit(&request, deadline).await;
         crate::base::faults::failpoint::reach("commit.after_commit");

@@ -7,6 +7,7 @@
 //! transaction that cannot be right is compared with the journal (`doubt`).
 
 mod journal_check;
+mod long_form;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -103,6 +104,9 @@ impl Writer {
     /// a time instead.
     fn is_ready(&self, held: &Parked) -> bool {
         let transaction = &held.event.transaction;
+        if !transaction.is_whole() {
+            return false;
+        }
         let step = plan(transaction, |key| self.shared.units.versions.version(&transaction.project, key));
         match step {
             Ok(Step::Skip) => true,
@@ -127,6 +131,7 @@ impl Writer {
                 self.skip(event);
                 continue;
             }
+            let Some(event) = self.whole(event).await else { continue };
             match self.plan(&event, &planned) {
                 Ok(Step::Skip) => skipped.push(event),
                 Ok(Step::Apply) => match self.contradiction(&event, &planned) {
