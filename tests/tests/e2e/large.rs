@@ -57,6 +57,41 @@ async fn a_push_of_very_many_refs_is_one_transaction() {
     assert_eq!((converged(&cluster, "p").await.refs.len(), locked(&cluster).await), (1, 0));
 }
 
+/// More refs than the slot of a transaction holds.
+const VERY_MANY: usize = 10_000;
+
+/// The names of the long forms in the blob store.
+fn long_forms(cluster: &Cluster) -> usize {
+    let found = std::fs::read_dir(cluster.scratch("blobs").join("transactions"));
+    found.map(Iterator::count).unwrap_or_default()
+}
+
+fn written(commit: &str, count: usize) -> String {
+    (0..count).map(|n| format!("create refs/tags/w{n:05} {commit}\n")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_refs_are_one_push() {
+    let cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+    cluster.create("p").await;
+    let clone = Clone::new(&cluster.scratch("clone"));
+    let commit = clone.commit(None, "one");
+    clone.update_refs(&written(&commit, VERY_MANY));
+    for (options, refspec, refs) in
+        [(&["--atomic"][..], "refs/tags/*:refs/tags/*", VERY_MANY), (&[], "refs/tags/*:refs/heads/x/*", 2 * VERY_MANY)]
+    {
+        let (before, started) = (committed(&cluster).await, std::time::Instant::now());
+        let _ = ok(clone.push(&cluster.nodes[0].repository("p"), options, &[refspec]).await);
+        println!("{VERY_MANY} refs {options:?}: {:?}", started.elapsed());
+        assert_eq!(committed(&cluster).await, before + 1, "{options:?}");
+        assert_eq!(locked(&cluster).await, 0, "{options:?}");
+        let truth = converged(&cluster, "p").await;
+        println!("converged: {:?}", started.elapsed());
+        assert!(truth.refs.len() == refs && truth.refs.values().all(|value| *value == commit), "{options:?}");
+    }
+    assert_eq!(long_forms(&cluster), 2);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_push_is_all_or_nothing_when_its_node_dies_on_the_way() {
     let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;

@@ -1,9 +1,10 @@
 //! Bounds the number of requests in progress. Excess requests are rejected at once, before their body is read. The
 //! answer says that nothing was changed and that a retry helps.
 //!
-//! There are three separate bounds. *Work* is changes, questions to the refdb, and packs for peers. *Looks* are status
+//! There are four separate bounds. *Work* is changes, questions to the refdb, and packs for peers. *Looks* are status
 //! and lists: operators can read them while all slots for work are busy. *Waits* are the long polls of a bridge, which
-//! keep nothing busy and must not keep work out. A permit for work is held until the work has ended, even when its
+//! keep nothing busy and must not keep work out. *Large bodies* are batches of very many refs: few at a time, because
+//! each may take the memory of a thousand others. A permit for work is held until the work has ended, even when its
 //! caller hung up long before.
 
 use std::num::NonZeroUsize;
@@ -21,13 +22,17 @@ const LOOKS: usize = 8;
 /// The most waits at the same time. A Gerrit makes a few such calls, and an earlier process of it may have left some.
 const WAITS: usize = 32;
 
-/// The three bounds of one sidecar.
+/// The most requests with a large body at the same time.
+const LARGE: usize = 2;
+
+/// The bounds of one sidecar.
 #[derive(Clone, Debug)]
 pub(super) struct Admission {
     most: NonZeroUsize,
     work: Arc<Semaphore>,
     looks: Arc<Semaphore>,
     waits: Arc<Semaphore>,
+    large: Arc<Semaphore>,
 }
 
 /// The permit of a request that is work.
@@ -40,6 +45,11 @@ pub(super) struct Look {
     _permit: OwnedSemaphorePermit,
 }
 
+/// The permit of a body: none for a body of ordinary size.
+pub(super) struct Large {
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
 /// The permit of a request that waits for refresh tasks or stream events, or reports on refresh tasks.
 pub(super) struct Wait {
     _permit: OwnedSemaphorePermit,
@@ -49,7 +59,16 @@ impl Admission {
     /// Admits at most `most` requests for work at the same time.
     pub(super) fn new(most: NonZeroUsize) -> Self {
         let work = Arc::new(Semaphore::new(most.get().min(Semaphore::MAX_PERMITS)));
-        Self { most, work, looks: Arc::new(Semaphore::new(LOOKS)), waits: Arc::new(Semaphore::new(WAITS)) }
+        let [looks, waits, large] = [LOOKS, WAITS, LARGE].map(|most| Arc::new(Semaphore::new(most)));
+        Self { most, work, looks, waits, large }
+    }
+
+    /// Takes the permit of a body, which is held until its work has ended.
+    pub(super) fn body(&self, is_large: bool) -> Result<Large, Failure> {
+        let full =
+            || format!("this sidecar already works on {LARGE} very large batches; nothing was changed, try again");
+        let permit = is_large.then(|| take(Arc::clone(&self.large), full)).transpose()?;
+        Ok(Large { _permit: permit })
     }
 }
 

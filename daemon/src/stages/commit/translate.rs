@@ -1,5 +1,7 @@
 //! Translates requests of the bridge API into intents, and verdicts into its answers.
 
+use std::collections::BTreeMap;
+
 use lockstep_proto::bridge::{
     ApiError, Expected, Outcome, RefCommand, RefResult, RefTransactionRequest, RefTransactionResponse, Refusal,
     RefusalCode,
@@ -72,10 +74,9 @@ pub(super) fn carried(intents: &[Intent]) -> Vec<RefName> {
 /// Builds one result per command. A local ref is committed unless a verdict of the batch is bad; then it gets that
 /// verdict.
 pub(super) fn respond(names: &[RefName], carried: &[RefName], ended: Ended) -> RefTransactionResponse {
-    let of = |name: &RefName| {
-        let at = carried.iter().position(|one| one == name);
-        at.and_then(|at| ended.verdicts.get(at)).or_else(|| ended.verdicts.iter().find(|one| is_bad(one)))
-    };
+    let own: BTreeMap<&RefName, &Verdict> = carried.iter().zip(&ended.verdicts).collect();
+    let bad = ended.verdicts.iter().find(|one| is_bad(one));
+    let of = |name: &RefName| own.get(name).copied().or(bad);
     let results: Vec<RefResult> = names
         .iter()
         .map(|name| {
