@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_proto::bridge::{Refusal, RefusalCode};
-use lockstep_proto::{RefKey, Slot, Transaction, TxnId};
+use lockstep_proto::{RefKey, Slot, Transaction};
 use tokio::time::{Instant, timeout_at};
 
 use super::attempt::AttemptEnd;
 use super::preconditions::{NoProposal, Proposer};
-use super::refusals::{above_others, below, forbids, name_conflict, too_late, too_long, too_many, unavailable};
+use super::refusals::{
+    above_others, below, busy, forbids, in_doubt, name_conflict, not_taken, too_late, too_long, too_many, unavailable,
+    withdrawn,
+};
 use super::work::{Ended, Proposal, Verdict, Work};
 use super::{Committer, build};
 use crate::base::backoff::Backoff;
@@ -148,25 +151,19 @@ impl Committer {
             }
             AttemptEnd::Unknown(why) => {
                 self.observer.unknown(&request.transaction.id);
+                self.observer.failed("commit", &format!("{} is in doubt: {why}", request.transaction.id));
                 self.in_doubt.resolve_later(request.transaction.id.clone(), request.encoded.clone());
-                Round::Ended(unknown(verdicts, &proposal, request.transaction, &why))
+                Round::Ended(unknown(verdicts, &proposal, request.transaction))
             }
             AttemptEnd::SlotLost(why) => {
+                self.observer.failed("commit", &format!("{}: {why}", request.transaction.id));
                 self.slot_lost(&slot).await;
-                Round::Blocked(Refusal::new(
-                    RefusalCode::Unavailable,
-                    true,
-                    format!("{why}; nothing was changed, try again"),
-                ))
+                Round::Blocked(withdrawn())
             }
             AttemptEnd::NotTaken { why, retry } => {
+                self.observer.failed("commit", &format!("{} was not taken: {why}", request.transaction.id));
                 self.not_used(&request, slot);
-                let message = format!("the refdb did not take the transaction ({why}); nothing was changed");
-                Round::Ended(refuse_carried(
-                    verdicts,
-                    &proposal,
-                    &Refusal::new(RefusalCode::Unavailable, retry, message),
-                ))
+                Round::Ended(refuse_carried(verdicts, &proposal, &not_taken(retry)))
             }
             AttemptEnd::Refused(obstacles) => {
                 self.not_used(&request, slot);
@@ -259,13 +256,8 @@ fn accept(verdicts: &mut [Option<Verdict>], proposal: &Proposal, committed: Tran
     Ended { txn: Some(committed.id), ..refuse_open(verdicts.to_vec(), &too_late()) }
 }
 
-fn unknown(verdicts: &mut [Option<Verdict>], proposal: &Proposal, sent: Transaction, why: &str) -> Ended {
-    let message = format!(
-        "it is not known yet whether this was committed; this node is finding out: fetch in a moment and look before \
-         you push again (transaction {}: {why})",
-        sent.id
-    );
-    let verdict = Verdict::Unknown(Refusal::new(RefusalCode::Unavailable, true, message));
+fn unknown(verdicts: &mut [Option<Verdict>], proposal: &Proposal, sent: Transaction) -> Ended {
+    let verdict = Verdict::Unknown(in_doubt(&sent.id));
     for at in &proposal.carried {
         verdicts[*at] = Some(verdict.clone());
     }
@@ -284,9 +276,7 @@ fn refused(work: &Work, verdicts: &mut [Option<Verdict>], proposal: &Proposal, o
             Obstacle::IsDirectory(name) => (vec![name.clone()], above_others(name)),
             Obstacle::PrefixIsLive(prefix) => (below(proposal, prefix), name_conflict(prefix, "is a ref itself")),
             Obstacle::Locked(item) => {
-                let owner = item.lock.as_ref().map_or_else(|| "(id unknown)".to_owned(), TxnId::to_string);
-                let message = format!("{} is locked by transaction {owner}; try again when that has ended", item.key);
-                locked = Some(Refusal::new(RefusalCode::Locked, true, message));
+                locked = Some(busy(item));
                 continue;
             }
             Obstacle::Stale(_) | Obstacle::Slot(_) => continue,

@@ -78,7 +78,8 @@ final class ProjectRefs {
 
   /**
    * Translates a verdict to a result of JGit. Gerrit retries only lost compares ({@code
-   * LOCK_FAILURE}).
+   * LOCK_FAILURE}). A refusal with a reason is an exception, because a result has no room for the
+   * reason, and Gerrit would answer "internal server error".
    */
   static RefUpdate.Result result(RefVerdict verdict, RefUpdate.Result computed)
       throws SidecarException {
@@ -87,10 +88,8 @@ final class ProjectRefs {
       case STALE -> RefUpdate.Result.LOCK_FAILURE;
       case NON_FAST_FORWARD -> RefUpdate.Result.REJECTED;
       case MISSING_OBJECT -> RefUpdate.Result.REJECTED_MISSING_OBJECT;
-      case TRANSACTION, NAME_CONFLICT, INVALID -> {
-        logger.atWarning().log("a ref update was refused: %s", verdict.message());
-        yield RefUpdate.Result.REJECTED_OTHER_REASON;
-      }
+      case TRANSACTION, NAME_CONFLICT, INVALID ->
+          throw SidecarException.rejected(verdict.message());
       case EXISTS, LOCKED, PROJECT, NOT_SERVING, UNAVAILABLE ->
           throw SidecarException.refused(verdict.message());
     };

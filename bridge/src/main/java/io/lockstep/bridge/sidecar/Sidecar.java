@@ -42,7 +42,13 @@ import java.util.function.Function;
  */
 public final class Sidecar implements Closeable {
   /** The most commands in a batch. A larger one is sent in parts, or refused if it is atomic. */
-  public static final int MAX_COMMANDS = 2_000;
+  public static final int MAX_COMMANDS = 50_000;
+
+  /** The time that each thousand commands of a batch add to the timeout. */
+  private static final Duration PER_THOUSAND = Duration.ofSeconds(10);
+
+  /** The longest deadline that the sidecar takes. */
+  private static final Duration LONGEST = Duration.ofSeconds(600);
 
   private static final FluentLogger logger = FluentLogger.forEnclosingClass();
 
@@ -104,13 +110,20 @@ public final class Sidecar implements Closeable {
             transactions(project),
             deadline -> transaction.withDeadline(deadline.left().minus(ANSWER_MARGIN).toMillis()));
     try {
-      return ask(request, response -> Responses.ofBatch(response, commands.size()));
+      return ask(
+          request, response -> Responses.ofBatch(response, commands.size()), patience(commands));
     } catch (SidecarException e) {
       if (e.kind() == SidecarException.Kind.UNKNOWN) {
         inDoubt.add(new InDoubtUpdate(project, transaction, commands));
       }
       throw e;
     }
+  }
+
+  /** How long a batch may take: longer than other updates, if it has very many commands. */
+  private Duration patience(List<RefCommand> commands) {
+    Duration all = timeout.plus(PER_THOUSAND.multipliedBy(commands.size() / 1_000));
+    return all.compareTo(LONGEST) < 0 ? all : LONGEST;
   }
 
   /** The batches whose callers were told that the outcome is not known. */
@@ -229,10 +242,15 @@ public final class Sidecar implements Closeable {
   }
 
   private List<RefVerdict> ask(Request request, Reader reader) throws SidecarException {
+    return ask(request, reader, timeout);
+  }
+
+  private List<RefVerdict> ask(Request request, Reader reader, Duration patience)
+      throws SidecarException {
     long start = System.nanoTime();
     Outcome outcome = Outcome.UNKNOWN;
     try {
-      List<RefVerdict> verdicts = askUntilKnown(request, reader);
+      List<RefVerdict> verdicts = askUntilKnown(request, reader, patience);
       boolean isCommitted = verdicts.stream().allMatch(RefVerdict::isCommitted);
       outcome = isCommitted ? Outcome.OK : Outcome.REJECTED;
       return verdicts;
@@ -245,8 +263,9 @@ public final class Sidecar implements Closeable {
     }
   }
 
-  private List<RefVerdict> askUntilKnown(Request request, Reader reader) throws SidecarException {
-    Deadline deadline = Deadline.in(timeout);
+  private List<RefVerdict> askUntilKnown(Request request, Reader reader, Duration patience)
+      throws SidecarException {
+    Deadline deadline = Deadline.in(patience);
     String unknownReason = null;
     Verdicts verdicts;
     do {
