@@ -76,6 +76,13 @@ struct Carried {
     announcement: Bytes,
 }
 
+/// The field of the envelope that only a locator has. All others are skipped.
+#[derive(Clone, PartialEq, Message)]
+struct Marked {
+    #[prost(message, optional, tag = "14")]
+    long_form: Option<WireBlob>,
+}
+
 /// The field of the envelope by which its record is routed to a shard.
 #[derive(Clone, PartialEq, Message)]
 struct Routed {
@@ -158,6 +165,10 @@ pub(crate) fn fits_inline(bytes: &[u8]) -> bool {
 /// The locator that the bytes are. None for a transaction.
 pub(crate) fn decode_locator(bytes: &[u8]) -> Result<Option<Locator>, DecodeError> {
     precheck::check(bytes, &INLINE)?;
+    let marked = Marked::decode(bytes).map_err(|error| DecodeError::Bad(error.to_string()))?;
+    if marked.long_form.is_none() {
+        return Ok(None);
+    }
     let envelope = Envelope::decode(bytes).map_err(|error| DecodeError::Bad(error.to_string()))?;
     let Some(blob) = envelope.long_form else { return Ok(None) };
     if !envelope.commands.is_empty() || !envelope.pack.is_empty() || envelope.blob.is_some() {

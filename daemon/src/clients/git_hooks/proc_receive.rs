@@ -100,6 +100,10 @@ async fn decide(git: &GitDir, entropy: &dyn Entropy, session: &Session) -> Resul
         answers.push((part, submit(git, entropy, session, part).await?));
     }
     let answer = (!answers.is_empty()).then(|| push::joined(answers));
+    if let Some(Ok(response)) = &answer {
+        // git shows the hook's error output to the user who pushes.
+        push::notices(response).iter().for_each(|notice| eprintln!("Lockstep: {notice}"));
+    }
     Ok(push::report(&session.pushed, &plan, answer.as_ref()))
 }
 

@@ -1,6 +1,6 @@
 //! Translates the commands of a push into one ref transaction, and its result into one line per ref. Does no I/O.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_proto::bridge::{Expected, Outcome, RefCommand, RefResult, RefTransactionResponse, Refusal, RefusalCode};
 use lockstep_proto::{Oid, limits};
@@ -9,6 +9,9 @@ use crate::clients::api_client::ClientError;
 
 /// Length of the longest reason that is shown to the user, in characters.
 const REASON: usize = 600;
+
+/// The most notices that are shown for one push.
+const NOTICES: usize = 5;
 
 /// One command of a push, as git hands it over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,6 +119,13 @@ fn failed(command: &RefCommand, error: &ClientError) -> RefResult {
     let outcome = if matches!(error, ClientError::NoAnswer(_)) { Outcome::Unknown } else { Outcome::Refused };
     let refusal = Some(Refusal::new(RefusalCode::Unavailable, false, error.to_string()));
     RefResult { name: command.name.clone(), outcome, refusal }
+}
+
+/// Notices for the user about refs that are committed, and that this server cannot show yet. Each text once.
+pub(super) fn notices(response: &RefTransactionResponse) -> BTreeSet<String> {
+    let unseen = response.results.iter().filter(|result| result.outcome == Outcome::CommittedNotYetVisible);
+    let texts = unseen.filter_map(|result| Some(format!("{}: {}", result.name, result.refusal.as_ref()?.message)));
+    texts.map(|text| one_line(&text)).take(NOTICES).collect()
 }
 
 /// The answer to git, one line per ref: `ok REF` or `ng REF reason`.

@@ -98,6 +98,15 @@ pub(super) fn in_doubt(txn: &TxnId) -> Refusal {
     Refusal::new(RefusalCode::Unavailable, true, message)
 }
 
+/// What the user of a committed update reads while this server cannot show it.
+pub(super) fn not_shown_here(why: &str) -> Refusal {
+    let message = format!(
+        "this is committed at every site, and this server cannot show it yet ({why}). Nothing is lost, and it is tried \
+         again until it works: do not repeat the update"
+    );
+    Refusal::new(RefusalCode::Unavailable, false, message)
+}
+
 /// The refusal of a ref that a large transaction has locked.
 pub(super) fn busy(item: &RefItem) -> Refusal {
     let owner = item.lock.as_ref().map_or_else(|| "(id unknown)".to_owned(), TxnId::to_string);

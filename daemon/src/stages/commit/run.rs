@@ -18,7 +18,7 @@ use super::work::{Ended, Proposal, Verdict, Work};
 use super::{Committer, build};
 use crate::base::backoff::Backoff;
 use crate::seams::refdb::{CommitRequest, Obstacle, SlotState};
-use crate::state::materialize::OnMismatch;
+use crate::state::materialize::{MaterializeError, OnMismatch};
 use crate::state::version_map::RefGuard;
 
 /// The result of one round of the loop.
@@ -144,10 +144,10 @@ impl Committer {
         crate::base::faults::failpoint::reach("commit.after_commit");
         match end {
             AttemptEnd::Committed => {
-                let visible = self.committed(work, &request).await;
+                let shown = self.committed(work, &request).await;
                 drop(guard);
-                self.observer.committed(&request.transaction, visible, started.elapsed());
-                Round::Ended(accept(verdicts, &proposal, request.transaction, visible))
+                self.observer.committed(&request.transaction, shown.is_ok(), started.elapsed());
+                Round::Ended(accept(verdicts, &proposal, request.transaction, shown))
             }
             AttemptEnd::Unknown(why) => {
                 self.observer.unknown(&request.transaction.id);
@@ -172,9 +172,9 @@ impl Committer {
         }
     }
 
-    /// Follows up on a commit: tells the journal, and moves the local refs. Returns whether the new values can be read
-    /// here.
-    async fn committed(&self, work: &Work, request: &CommitRequest) -> bool {
+    /// Follows up on a commit: tells the journal, and moves the local refs. The error says why the new values cannot be
+    /// read here yet.
+    async fn committed(&self, work: &Work, request: &CommitRequest) -> Result<(), MaterializeError> {
         let transaction = Arc::new(request.transaction.clone());
         self.journal.committed(&transaction.id.slot, request.encoded.clone());
         self.versions.marked(&work.project, request.directories.iter().cloned());
@@ -182,7 +182,7 @@ impl Committer {
         match self.materializer.materialize(&work.project, slice, &work.local, OnMismatch::Stop).await {
             Ok(()) => {
                 self.durability.want();
-                true
+                Ok(())
             }
             Err(error) => {
                 self.observer.failed("commit", &format!("{} is committed, not yet visible: {error}", transaction.id));
@@ -193,7 +193,7 @@ impl Committer {
                 }
                 let keys = transaction.commands.iter().map(|command| command.key.clone()).collect();
                 self.catch_up.later(&work.project, keys);
-                false
+                Err(error)
             }
         }
     }
@@ -248,8 +248,13 @@ impl Committer {
     }
 }
 
-fn accept(verdicts: &mut [Option<Verdict>], proposal: &Proposal, committed: Transaction, visible: bool) -> Ended {
-    let verdict = if visible { Verdict::Committed } else { Verdict::NotYetVisible };
+fn accept(
+    verdicts: &mut [Option<Verdict>],
+    proposal: &Proposal,
+    committed: Transaction,
+    shown: Result<(), MaterializeError>,
+) -> Ended {
+    let verdict = shown.map_or_else(|error| Verdict::NotYetVisible(error.to_string()), |()| Verdict::Committed);
     for at in &proposal.carried {
         verdicts[*at] = Some(verdict.clone());
     }

@@ -9,6 +9,7 @@ use lockstep_proto::bridge::{
 use lockstep_proto::{RefKey, RefName, RefValue};
 use sha2::{Digest, Sha256};
 
+use super::refusals::not_shown_here;
 use super::work::{Ended, Intent, Verdict};
 use crate::base::ref_names::{self, RefClass};
 
@@ -99,7 +100,7 @@ fn is_bad(verdict: &Verdict) -> bool {
 pub(super) fn split(verdict: &Verdict) -> (Outcome, Option<Refusal>) {
     match verdict {
         Verdict::Committed => (Outcome::Committed, None),
-        Verdict::NotYetVisible => (Outcome::CommittedNotYetVisible, None),
+        Verdict::NotYetVisible(why) => (Outcome::CommittedNotYetVisible, Some(not_shown_here(why))),
         Verdict::Refused(refusal) => (Outcome::Refused, Some(refusal.clone())),
         Verdict::Unknown(refusal) => (Outcome::Unknown, Some(refusal.clone())),
     }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -258,6 +258,15 @@ impl Server {
         command.arg(format!("-Dlog4j.configuration=file://{}", self.log_settings(beside).display()));
         command.arg("-jar").arg(&self.kit.war).args(args);
         command
+    }
+
+    /// Runs one of Gerrit's offline programs on the site, while the Gerrit is down.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub async fn program(&self, name: &str) -> Output {
+        let site = self.site.display().to_string();
+        self.java(&[name, "-d", &site]).output().await.expect("Java starts")
     }
 
     /// Writes the settings of the log. Without them, the war of the tests logs every line of its libraries.

@@ -131,6 +131,12 @@ impl Writer {
                 self.skip(event);
                 continue;
             }
+            let is_long = !event.transaction.is_whole();
+            if is_long {
+                // One long form at a time is in memory.
+                self.apply(std::mem::take(&mut unit)).await;
+                planned.clear();
+            }
             let Some(event) = self.whole(event).await else { continue };
             match self.plan(&event, &planned) {
                 Ok(Step::Skip) => skipped.push(event),
@@ -144,6 +150,10 @@ impl Writer {
                 },
                 Ok(Step::Wait(missing)) => self.park(event, ParkReason::Predecessors(missing)),
                 Err(error) => self.park(event, ParkReason::Failed(error.to_string())),
+            }
+            if is_long {
+                self.apply(std::mem::take(&mut unit)).await;
+                planned.clear();
             }
         }
         self.apply(unit).await;

@@ -110,11 +110,17 @@ public final class Sidecar implements Closeable {
             transactions(project),
             deadline -> transaction.withDeadline(deadline.left().minus(ANSWER_MARGIN).toMillis()));
     try {
-      return ask(
-          request, response -> Responses.ofBatch(response, commands.size()), patience(commands));
+      List<RefVerdict> verdicts =
+          ask(
+              request,
+              response -> Responses.ofBatch(response, commands.size()),
+              patience(commands));
+      awaiting.await(verdicts);
+      return verdicts;
     } catch (SidecarException e) {
       if (e.kind() == SidecarException.Kind.UNKNOWN) {
         inDoubt.add(new InDoubtUpdate(project, transaction, commands));
+        latestFailure = new Failure(e.getMessage(), System.nanoTime());
       }
       throw e;
     }

@@ -76,6 +76,11 @@ public final class SidecarException extends IOException {
     return new SidecarException(Kind.REJECTED, PREFIX + why, null);
   }
 
+  /** The update is committed, and this server could not show it in time. */
+  public static SidecarException unseen(String why) {
+    return new SidecarException(Kind.UNKNOWN, PREFIX + why, null);
+  }
+
   /** The update is committed, and this server does not show it. */
   public static SidecarException invisible(String what) {
     String message =
