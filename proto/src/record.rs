@@ -8,7 +8,7 @@ use crate::transaction::{Locator, Transaction};
 /// A decoded record of the event log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
-    /// A committed transaction.
+    /// A transaction that the journal has, too.
     Transaction(Box<Transaction>),
     /// The locator of a committed transaction, whose long form is in the blob store.
     Located(Box<Locator>),

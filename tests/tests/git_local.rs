@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures::future::join_all;
 use git2::Repository;
 use lockstep::seams::blob::Payload;
-use lockstep::seams::git::{GitError, IsCommitted, Packed, Settings};
+use lockstep::seams::git::{GitError, IsCommitted, PackLimits, Packed, Settings};
 use lockstep_proto::{Oid, RefName};
-use lockstep_tests::contract::repositories::{Fixture, moves, name, project};
+use lockstep_tests::contract::repositories::{Fixture, moves, name, odd_objects_are_refused_or_carried, project};
 use lockstep_tests::local_git::{LocalFixture, commit, git, ours};
+use lockstep_tests::odd::everything;
 use rand::{Rng, SeedableRng};
 
 type Files = BTreeMap<String, Vec<u8>>;
@@ -193,21 +194,50 @@ async fn goes_through_files(fixture: &LocalFixture) {
 }
 
 #[tokio::test]
-async fn a_bad_object_is_refused_on_both_ways() {
+async fn what_git_cannot_walk_is_refused_before_the_commit_and_by_a_receiver() {
     for settings in both_ways() {
         let fixture = volumes(&settings).await;
-        let dir = fixture.origin_dir(&project());
-        let repository = Repository::open_bare(&dir).unwrap();
+        let repository = Repository::open_bare(fixture.origin_dir(&project())).unwrap();
         let blob = repository.blob(b"x").unwrap();
-        let entry = [b"100644 .git\0", blob.as_bytes()].concat();
+        let entry = [b"10064x a\0", blob.as_bytes()].concat();
         let tree = repository.odb().unwrap().write(git2::ObjectType::Tree, &entry).unwrap();
         let text = format!("tree {tree}\nauthor A <a@b> 1 +0000\ncommitter A <a@b> 1 +0000\n\nx");
         let evil = ours(repository.odb().unwrap().write(git2::ObjectType::Commit, text.as_bytes()).unwrap());
-        let packed = pack(&fixture, &[evil], &BTreeSet::new()).await;
-        let result = fixture.replica().ingest(&project(), &packs(&packed), &[evil], &[]).await;
-        assert!(matches!(result, Err(GitError::Bad { .. })), "{result:?}");
+        let none: IsCommitted = Arc::new(|_| false);
+        let flaw = match fixture.origin().pack(&project(), &[evil], &[], &none).await {
+            Err(GitError::Flawed { flaw, .. }) => flaw,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(flaw.object, ours(tree));
+        assert!(flaw.why.starts_with("badTree: "), "{flaw}");
+        // A forged transaction may carry it all the same.
+        let forged = Payload::Memory(everything(&fixture.origin_dir(&project())).into());
+        let result = fixture.replica().ingest(&project(), &[forged], &[evil], &[]).await;
+        assert!(matches!(result, Err(GitError::Bad { .. } | GitError::Flawed { .. })), "{result:?}");
         assert_eq!(object_count(&fixture.replica_dir(&project())), 0);
     }
+}
+
+#[tokio::test]
+async fn a_pack_above_the_limits_of_its_receivers_is_refused_before_the_commit() {
+    for settings in both_ways() {
+        let tight = PackLimits { blob_bytes: 10, memory_bytes: 1 << 20, ..PackLimits::SPILLED };
+        let fixture = volumes(&Settings { inline: tight, spilled: tight, ..settings }).await;
+        let (fits, exceeds) = (
+            fixture.commit(&project(), &[], &[("a", "short")]),
+            fixture.commit(&project(), &[], &[("a", "eleven byte")]),
+        );
+        carry(&fixture, fits, &BTreeSet::new()).await;
+        let none: IsCommitted = Arc::new(|_| false);
+        let refused = fixture.origin().pack(&project(), &[exceeds], &[], &none).await;
+        assert!(matches!(&refused, Err(GitError::Bad { why, .. }) if why.contains("above the limit")), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn odd_objects_are_carried_through_git_too() {
+    let through_git = Settings { memory_pack_bytes: 0, ..Settings::default() };
+    odd_objects_are_refused_or_carried(&LocalFixture::with(&through_git)).await;
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use lockstep::base::faults::injected_bug::InjectedBug;
 /// An injected bug, and how it is found.
 #[derive(Clone, Copy, Debug)]
 pub struct Found {
-    /// The bug.
+    /// The bug, as `--bug` and the docs name it.
     pub bug: InjectedBug,
     /// The conditions under which it does harm.
     pub ingredient: &'static str,
@@ -69,6 +69,8 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
         &["chain", "convergence", "marks"],
     ),
     found(InjectedBug::LockedNameMarked, "commits under locks against names below theirs", &["names"]),
+    found(InjectedBug::OriginJudgesNothing, "pushes of objects that git cannot walk", &["held"]),
+    found(InjectedBug::ReceiversJudgeTaste, "pushes of odd objects that git can walk", &["held"]),
 ];
 
 const fn found(bug: InjectedBug, ingredient: &'static str, properties: &'static [&'static str]) -> Found {

@@ -9,6 +9,7 @@ mod foreign_lock;
 mod handshake;
 mod large;
 mod life;
+mod odd_objects;
 mod power_cut;
 mod push;
 mod refresh;

@@ -10,6 +10,7 @@ mod deletion;
 mod full_speed;
 mod late;
 mod lost;
+mod odd_objects;
 mod one_site;
 mod queue;
 mod review;

@@ -66,11 +66,15 @@ pub enum InjectedBug {
     ReleasedUnpoisoned,
     /// A name that a lock is about to create as a ref is marked as a directory.
     LockedNameMarked,
+    /// The origin commits objects that git cannot walk.
+    OriginJudgesNothing,
+    /// Receivers refuse objects that git can walk and somebody dislikes.
+    ReceiversJudgeTaste,
 }
 
 impl InjectedBug {
     /// Every bug that can be injected.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 32] = [
         Self::ResendOtherBytes,
         Self::CheckpointBeforeApply,
         Self::RefsBeforeObjects,
@@ -101,6 +105,8 @@ impl InjectedBug {
         Self::LockOutlivesSlot,
         Self::ReleasedUnpoisoned,
         Self::LockedNameMarked,
+        Self::OriginJudgesNothing,
+        Self::ReceiversJudgeTaste,
     ];
 }
 

@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use http::Method;
-use lockstep_proto::bridge::{RefCommand, RefTransactionRequest, RefTransactionResponse};
+use lockstep_proto::bridge::{OBJECTS_JUDGED, RefCommand, RefTransactionRequest, RefTransactionResponse};
 use lockstep_proto::limits;
 use tokio::time::Instant;
 
@@ -129,7 +129,7 @@ async fn submit(
     let until = Instant::now() + Duration::from_millis(deadline_ms) + Duration::from_secs(1);
     let path = project_path(&project, "/ref-transactions");
     Ok(match Call::new(Method::POST, path, &request) {
-        Ok(call) => client.resend(&call, until).await,
+        Ok(call) => client.resend(&call.objects(OBJECTS_JUDGED), until).await,
         Err(error) => Err(ClientError::NotSent { socket: git.socket()?, why: error.to_string() }),
     })
 }

@@ -127,6 +127,17 @@ mod tests {
     }
 
     #[test]
+    fn a_site_may_be_stricter_than_git_is_configured() {
+        use crate::seams::git::FsckObjects;
+
+        let with = |value: &str| parse(&EXAMPLE.replace("# fsck_objects = \"as-configured\"", value));
+        assert_eq!(with("").unwrap().fsck_objects, FsckObjects::AsConfigured);
+        assert_eq!(with("fsck_objects = \"always\"").unwrap().fsck_objects, FsckObjects::Always);
+        let error = with("fsck_objects = \"never\"").expect_err("it is no choice").to_string();
+        assert!(error.contains("git.fsck_objects = \"never\": write \"as-configured\" or \"always\""), "{error}");
+    }
+
+    #[test]
     fn every_wrong_value_is_reported_at_once() {
         let text = EXAMPLE
             .replace("site = \"eu-aws\"", "site = \"EU\"")
@@ -148,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn an_error_names_every_missing_field() {
         let error = parse("").expect_err("nothing is set").to_string();
         for field in ["site", "node", "sites", "root", "state"] {
             assert!(error.contains(&format!("\n  {field} is not set")), "{error}");

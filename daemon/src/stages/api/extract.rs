@@ -2,6 +2,7 @@
 //!
 //! [`ApiError`]: lockstep_proto::bridge::ApiError
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::Json;
@@ -9,11 +10,13 @@ use axum::extract::{FromRef, FromRequest, FromRequestParts, Path, Request};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::request::Parts;
+use lockstep_proto::bridge::{OBJECTS_HEADER, OBJECTS_HISTORY, OBJECTS_JUDGED};
 use lockstep_proto::{NameError, ProjectName, TxnId, limits};
 use serde::de::DeserializeOwned;
 
 use super::admission::{Admission, Large};
 use super::error::Failure;
+use crate::seams::git::Judged;
 
 /// How long a body may take to arrive. Its request already counts as work, so a slow body must not hold it for long.
 const BODY: Duration = Duration::from_secs(10);
@@ -23,6 +26,22 @@ pub(super) struct Project(pub ProjectName);
 
 /// The `{txn}` of a path: a transaction id.
 pub(super) struct Txn(pub TxnId);
+
+/// The judge of a batch's objects, by the header `lockstep-objects`. A value of a later release counts as none.
+pub(super) struct Objects(pub Judged);
+
+impl<S: Send + Sync> FromRequestParts<S> for Objects {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        let value = parts.headers.get(OBJECTS_HEADER).and_then(|value| value.to_str().ok());
+        Ok(Self(match value {
+            Some(OBJECTS_JUDGED) => Judged::ByServer,
+            Some(OBJECTS_HISTORY) => Judged::TakenAsItIs,
+            _ => Judged::No,
+        }))
+    }
+}
 
 /// A JSON body, decoded into `T`.
 pub(super) struct Body<T>(pub T);

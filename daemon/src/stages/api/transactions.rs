@@ -11,11 +11,16 @@ use lockstep_proto::bridge::{
 use super::admission::Work;
 use super::check;
 use super::context::{Answer, Api, no_answer, unknown_operation};
-use super::extract::{BatchBody, Project, Txn};
+use super::extract::{BatchBody, Objects, Project, Txn};
 
 /// Commits a batch of ref commands on one project.
 #[utoipa::path(post, path = "/v1/projects/{project}/ref-transactions", tag = "bridge",
-    params(("project" = String, Path, description = "Project name, percent-encoded ('/' is %2F)")),
+    params(
+        ("project" = String, Path, description = "Project name, percent-encoded ('/' is %2F)"),
+        ("lockstep-objects" = Option<String>, Header,
+            description = "`judged`: git's receive-pack or Gerrit's checker has judged the objects. `history`: an \
+                existing history, taken as it is. Without it the sidecar judges, if the repository sets \
+                `receive.fsckObjects`")),
     request_body = RefTransactionRequest,
     responses(
         (status = 200, description = "A verdict: committed, refused or unknown", body = RefTransactionResponse),
@@ -29,6 +34,7 @@ pub(super) async fn ref_transactions(
     State(api): State<Api>,
     permit: Work,
     Project(project): Project,
+    Objects(judged): Objects,
     BatchBody(mut request, large): BatchBody<RefTransactionRequest>,
 ) -> Answer<RefTransactionResponse> {
     let deadline = check::batch(&request, api.deadline)?;
@@ -36,7 +42,7 @@ pub(super) async fn ref_transactions(
     let unknown = unknown_batch(&request);
     let transactions = Arc::clone(&api.transactions);
     let work = async move {
-        let answer = transactions.submit(&project, request).await;
+        let answer = transactions.submit_judged(&project, request, judged).await;
         drop(large);
         answer
     };

@@ -56,6 +56,7 @@ impl From<GitError> for UnitError {
         match error {
             GitError::Missing { oids, .. } => Self::Missing(oids),
             GitError::Bad { why, .. } => Self::Bad(why),
+            GitError::Flawed { flaw, .. } => Self::Bad(flaw.to_string()),
             GitError::RefMoved { .. } => Self::Surprise(error),
             GitError::NoRepository(_) | GitError::Failed { .. } => Self::Git(error),
         }

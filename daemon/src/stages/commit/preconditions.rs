@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 
 use lockstep_proto::bridge::{Refusal, RefusalCode};
-use lockstep_proto::{Command, Oid, ProjectKey, RefKey, RefName, RefValue, Version};
+use lockstep_proto::{Command, Oid, ProjectKey, ProjectName, RefKey, RefName, RefValue, Version};
 
+use super::refusals::not_packed;
 use super::work::{Intent, Proposal, Verdict, Work, stale};
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::ref_names::{self, RefClass};
@@ -118,14 +119,39 @@ impl Proposer<'_> {
             return Ok(());
         }
         let pairs: Vec<(Oid, Oid)> = rules.iter().map(|(_, rule)| rule.pair()).collect();
-        let relations = self.repositories.relations(&work.project.name, &pairs).await?;
+        let relations = self.relations(&work.project.name, &pairs).await?;
         for ((at, rule), relation) in rules.into_iter().zip(relations) {
-            if relation != Relation::FastForward && verdicts[at].is_none() {
-                verdicts[at] = rule.broken(&work.intents[at].key).map(Verdict::Refused);
+            if verdicts[at].is_some() {
+                continue;
             }
+            verdicts[at] = match relation {
+                Ok(Relation::FastForward) => None,
+                Ok(Relation::Diverged) => rule.broken(&work.intents[at].key).map(Verdict::Refused),
+                Err(flawed) => Some(Verdict::Refused(flawed)),
+            };
         }
         moved.retain(|(at, _)| verdicts[*at].is_none());
         Ok(())
+    }
+
+    /// Relates pairs of values. A pair that cannot be related because of a flawed object has the refusal instead.
+    async fn relations(
+        &self,
+        project: &ProjectName,
+        pairs: &[(Oid, Oid)],
+    ) -> Result<Vec<Result<Relation, Refusal>>, GitError> {
+        match self.repositories.relations(project, pairs).await {
+            Err(GitError::Flawed { .. }) => {}
+            together => return Ok(together?.into_iter().map(Ok).collect()),
+        }
+        let mut apart = Vec::with_capacity(pairs.len());
+        for (old, new) in pairs {
+            apart.push(match self.repositories.relation(project, *old, *new).await {
+                Err(error @ GitError::Flawed { .. }) => Err(not_packed(&error)),
+                related => Ok(related?),
+            });
+        }
+        Ok(apart)
     }
 
     /// The names that must become directories for an intent: it creates a ref below them.

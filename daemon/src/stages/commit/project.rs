@@ -12,6 +12,7 @@ use super::Committer;
 use super::refusals::unavailable;
 use super::translate::{hash, split};
 use super::work::{Ended, Intent, Verdict, Work};
+use crate::seams::git::Judged;
 use crate::seams::volume::StoreError;
 use crate::stages::ports::BarrierError;
 
@@ -54,7 +55,7 @@ impl Committer {
             intent(RefKey::State, Some(before), RefValue::State(created)),
             intent(RefKey::Head, Some(RefValue::Absent), RefValue::Symref(request.head)),
         ];
-        let key = ProjectKey { name: project.clone(), incarnation: created.incarnation };
+        let key = ProjectKey::new(project, created.incarnation);
         self.operate(key, intents, request.request_id, &asked).await
     }
 
@@ -165,6 +166,7 @@ impl Committer {
             actor: String::new(),
             traceparent: String::new(),
             deadline: self.deadline(None),
+            judged: Judged::No,
             seed: None,
         };
         Ok(respond(&self.once(work, hash(asked)).await?))

@@ -4,6 +4,7 @@ use lockstep_proto::bridge::{Refusal, RefusalCode};
 use lockstep_proto::{ProjectKey, ProjectPhase, ProjectState, RefName, TxnId, limits};
 
 use super::work::Proposal;
+use crate::seams::git::GitError;
 use crate::seams::refdb::{CommitRequest, RefItem};
 
 /// The refusal when a project in this state takes no commits. Another incarnation of the name is another project, so
@@ -124,6 +125,31 @@ pub(super) fn too_late() -> Refusal {
         true,
         "the deadline passed before the commit; nothing was changed, try again",
     )
+}
+
+/// The refusal of a batch whose objects cannot be packed, or must not be committed. A flaw of an object is permanent.
+pub(super) fn not_packed(error: &GitError) -> Refusal {
+    match error {
+        GitError::Missing { oids, .. } => {
+            let message = format!("objects are missing from the repository: {oids:?}; push them first");
+            Refusal::new(RefusalCode::MissingObject, false, message)
+        }
+        GitError::Flawed { flaw, .. } => {
+            let message = format!(
+                "{flaw}; nothing was changed, and a retry does not help: make the object anew (amend or rebase the \
+                 commit that has it) and push again"
+            );
+            Refusal::new(RefusalCode::Invalid, false, message)
+        }
+        GitError::Bad { why, .. } => {
+            let message = format!(
+                "no site would take these objects ({why}); nothing was changed, and a retry does not help: push fewer \
+                 or smaller objects at a time"
+            );
+            Refusal::new(RefusalCode::Invalid, false, message)
+        }
+        GitError::NoRepository(_) | GitError::RefMoved { .. } | GitError::Failed { .. } => unavailable(error),
+    }
 }
 
 pub(super) fn unavailable(why: &dyn std::fmt::Display) -> Refusal {

@@ -9,10 +9,11 @@ use lockstep_proto::{RefKey, Slot, Transaction};
 use tokio::time::{Instant, timeout_at};
 
 use super::attempt::AttemptEnd;
+use super::build::NotReady;
 use super::preconditions::{NoProposal, Proposer};
 use super::refusals::{
-    above_others, below, busy, forbids, in_doubt, name_conflict, not_taken, too_late, too_long, too_many, unavailable,
-    withdrawn,
+    above_others, below, busy, forbids, in_doubt, name_conflict, not_packed, not_taken, too_late, too_long, too_many,
+    unavailable, withdrawn,
 };
 use super::work::{Ended, Proposal, Verdict, Work};
 use super::{Committer, build};
@@ -74,7 +75,7 @@ impl Committer {
             Ok(proposal) => proposal,
             Err(NoProposal::Behind) => return Round::Behind,
             Err(NoProposal::Store(error)) => return Round::Ended(refuse_open(verdicts.to_vec(), &unavailable(&error))),
-            Err(NoProposal::Git(error)) => return Round::Ended(refuse_open(verdicts.to_vec(), &unavailable(&error))),
+            Err(NoProposal::Git(error)) => return Round::Ended(refuse_open(verdicts.to_vec(), &not_packed(&error))),
         };
         if caught_up {
             self.mend(work, &open, verdicts).await;
@@ -119,7 +120,7 @@ impl Committer {
         let started = Instant::now();
         let packed = match build::pack(self, work, &proposal).await {
             Ok(packed) => packed,
-            Err(refused) => return Round::Ended(refuse_carried(verdicts, &proposal, &refused)),
+            Err(why) => return self.not_ready(work, verdicts, &proposal, &why).await,
         };
         // The deadline bounds only the refdb's part: a large push is not refused because its objects took long to pack.
         let deadline = work.deadline + started.elapsed();
@@ -170,6 +171,28 @@ impl Committer {
                 refused(work, verdicts, &proposal, &obstacles)
             }
         }
+    }
+
+    /// Handles a proposal without a pack. A flawed object refuses its own commands; the others of a batch that is not
+    /// atomic go on without them, in another round.
+    async fn not_ready(
+        &self,
+        work: &Work,
+        verdicts: &mut [Option<Verdict>],
+        proposal: &Proposal,
+        why: &NotReady,
+    ) -> Round {
+        let refusal = why.refusal();
+        if !work.atomic && why.is_flaw() && proposal.carried.len() > 1 {
+            let flawed = build::flawed(self, work, proposal).await;
+            if !flawed.is_empty() {
+                for (at, refused) in flawed {
+                    verdicts[at] = Some(Verdict::Refused(refused));
+                }
+                return Round::Blocked(refusal);
+            }
+        }
+        Round::Ended(refuse_carried(verdicts, proposal, &refusal))
     }
 
     /// Follows up on a commit: tells the journal, and moves the local refs. The error says why the new values cannot be

@@ -18,7 +18,7 @@ use super::requests::{Begin, answer};
 use super::translate::{carried, check, fingerprint, names, respond, sort};
 use super::work::{Ended, Intent, Seed, Verdict, Work};
 use crate::seams::blob::long_form::LongFormError;
-use crate::seams::git::RefMove;
+use crate::seams::git::{Judged, RefMove};
 use crate::seams::refdb::{RefDbError, SlotState};
 use crate::seams::volume::StoreError;
 use crate::stages::ports::Transactions;
@@ -48,6 +48,15 @@ impl Transactions for Arc<Committer> {
         project: &ProjectName,
         request: RefTransactionRequest,
     ) -> Result<RefTransactionResponse, ApiError> {
+        self.submit_judged(project, request, Judged::No).await
+    }
+
+    async fn submit_judged(
+        &self,
+        project: &ProjectName,
+        request: RefTransactionRequest,
+        judged: Judged,
+    ) -> Result<RefTransactionResponse, ApiError> {
         check(&request)?;
         let names = names(&request.commands);
         let key = match self.key_of(project).await {
@@ -57,7 +66,7 @@ impl Transactions for Arc<Committer> {
                 return Ok(respond(&names, &[], ended));
             }
         };
-        self.batch(key, request, None).await
+        self.batch(key, request, judged, None).await
     }
 
     async fn create_project(
@@ -132,6 +141,7 @@ impl Committer {
         self: &Arc<Self>,
         key: ProjectKey,
         request: RefTransactionRequest,
+        judged: Judged,
         seed: Option<Seed>,
     ) -> Result<RefTransactionResponse, ApiError> {
         let names = names(&request.commands);
@@ -149,6 +159,7 @@ impl Committer {
             traceparent: span.in_scope(current_traceparent),
             deadline: self.deadline(request.deadline_ms),
             project: key,
+            judged,
             seed,
         };
         let ended = self.once(work, fingerprint).instrument(span).await?;

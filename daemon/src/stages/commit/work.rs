@@ -4,7 +4,7 @@ use lockstep_proto::bridge::{Refusal, RefusalCode};
 use lockstep_proto::{Command, Oid, ProjectKey, RefKey, RefName, RefValue, TxnId};
 use tokio::time::Instant;
 
-use crate::seams::git::{IsCommitted, RefMove};
+use crate::seams::git::{IsCommitted, Judged, RefMove};
 
 /// One intent of a batch: a ref or pseudo-ref shall get a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct Work {
     pub traceparent: String,
     /// The time at which the caller wants an answer.
     pub deadline: Instant,
+    /// The judge of the objects, before the batch came here.
+    pub judged: Judged,
     /// Set for the seeder, which may commit to a project that is read-only for everybody else.
     pub seed: Option<Seed>,
 }

@@ -100,6 +100,24 @@ public final class Sidecar implements Closeable {
   public List<RefVerdict> commit(
       String project, boolean atomic, List<RefCommand> commands, String actor)
       throws SidecarException {
+    return commit(project, atomic, commands, actor, verdicts -> {});
+  }
+
+  /** Waits until committed values can be read here. */
+  public interface Awaiting {
+    /**
+     * Waits.
+     *
+     * @throws SidecarException the values cannot be read in time. The batch then counts as one in
+     *     doubt, so that its events follow when they can be read.
+     */
+    void await(List<RefVerdict> verdicts) throws SidecarException;
+  }
+
+  /** As {@link #commit(String, boolean, List, String)}, and waits until the values can be read. */
+  public List<RefVerdict> commit(
+      String project, boolean atomic, List<RefCommand> commands, String actor, Awaiting awaiting)
+      throws SidecarException {
     Messages.RefTransaction transaction =
         new Messages.RefTransaction(
             newRequestId(), atomic, actor, commands.stream().map(Messages.Command::of).toList(), 1);
