@@ -5,6 +5,7 @@ mod command;
 mod crash;
 mod demo;
 mod events;
+mod foreign_lock;
 mod handshake;
 mod large;
 mod life;
