@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use git2::{ObjectType, Repository};
 use lockstep::seams::blob::Payload;
-use lockstep::seams::git::{GitError, IsCommitted, PackLimits, Packed, Repositories, Settings};
+use lockstep::seams::git::{GitError, IsCommitted, PackLimits, Packed, Settings};
 use lockstep_proto::Oid;
 use lockstep_tests::contract::repositories::{Fixture, name, odd_objects_are_refused_or_carried, project};
 use lockstep_tests::local_git::{LocalFixture, git};
