@@ -12,6 +12,7 @@ mod power_cut;
 mod push;
 mod refresh;
 mod seed;
+mod throttled;
 mod trace;
 
 use std::path::Path;

@@ -16,6 +16,7 @@ use crate::seams::git::{GitError, IsCommitted, Packed};
 use crate::seams::refdb::CommitRequest;
 
 /// The objects of a proposal, packed for its transaction.
+#[derive(Clone)]
 pub(super) struct Ready {
     pack: Pack,
     bases: Vec<Oid>,
