@@ -107,6 +107,8 @@ pub struct Scenario {
     pub events: u64,
     /// The longest pause of a client between two requests, in virtual milliseconds.
     pub think_ms: u64,
+    /// The number of nodes at each site, one or two.
+    pub nodes: [usize; 3],
     /// The number of projects.
     pub projects: u64,
     /// The number of branches per project, for which clients compete.
@@ -132,6 +134,8 @@ pub struct Scenario {
     /// The longest wait of a client for an answer about a project that never throttles, in virtual milliseconds. None if
     /// other faults may delay it too.
     pub answer_ms: Option<u64>,
+    /// The share of reads of several items that take their time from item to item, in permille.
+    pub torn_reads: u64,
     /// Whether one site's volumes are lost at the end, so that it must recover.
     pub lose_a_site: bool,
     /// Whether a node is away beyond retention at the end, and then comes back.
@@ -150,6 +154,7 @@ impl Scenario {
             clients: 2,
             events: 400,
             think_ms: 400,
+            nodes: [2; 3],
             projects: 2,
             branches: 3,
             shards: 2,
@@ -187,6 +192,7 @@ impl Scenario {
             writes: Writes::BySeed,
             throttled_projects: 2,
             answer_ms: None,
+            torn_reads: 300,
             lose_a_site: false,
             expel_a_node: false,
         }

@@ -7,6 +7,15 @@
 //! - [`install`] puts both hooks into a repository.
 //!
 //! The sidecar runs its own git with `core.hooksPath=/dev/null`, so these hooks do not run for it.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `proc_receive`, `push` | the hook that receives a push; its commands as one ref transaction, without I/O |
+//! | `pktline` | the framing in which git and a hook talk |
+//! | `guard` | the hook that refuses writes which bypass Lockstep |
+//! | `update` | the repository's own `update` hook, which git does not run here |
+//! | `install` | puts the hooks and their settings into a repository |
+//! | `git`, `packed_refs` | questions about the repository; one ref of a large `packed-refs` |
 
 pub mod git;
 pub mod guard;

@@ -23,6 +23,7 @@
 //! | `writer`, `update_ref`, `child` | move refs through long-lived git processes |
 //! | `ref_files` | reads refs from the disk |
 //! | `intent`, `stale_locks`, `repair` | locks of the sidecar's own, locks of a killed git, repair at start-up |
+//! | `settings` | limits and paths |
 //! | `small_file` | a small file that is read and replaced as a whole |
 
 mod ancestry;
