@@ -47,8 +47,8 @@ pub async fn measure(report: &Report) -> Fallible<()> {
         unit: "of what the limit allows",
         goal: Some(Goal::AtMost(1.2)),
         samples: COMMITS as u64,
-        detail: json!({"took_s": round(took), "allowed_s": round(allowed), "committed_in_s": round(committed.as_secs_f64()),
-                       "appended": appended, "refused": refused}),
+        detail: json!({"took_s": round(took), "allowed_s": round(allowed), "appended": appended, "refused": refused,
+                       "committed_in_s": round(committed.as_secs_f64())}),
     });
     report.figure(&Figure {
         name: "m.records_appended_twice",

@@ -131,8 +131,8 @@ pub struct Scenario {
     pub writes: Writes,
     /// The number of projects whose partition or shard may throttle, beginning with the first.
     pub throttled_projects: u64,
-    /// The longest wait of a client for an answer about a project that never throttles, in virtual milliseconds. None if
-    /// other faults may delay it too.
+    /// The longest wait of a client for an answer about a project that never throttles, in virtual milliseconds. None
+    /// if other faults may delay it too.
     pub answer_ms: Option<u64>,
     /// The share of reads of several items that take their time from item to item, in permille.
     pub torn_reads: u64,

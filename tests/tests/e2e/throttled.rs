@@ -60,7 +60,7 @@ async fn a_backlog_behind_a_limit_is_published_nearly_once_and_a_killed_node_is_
     assert!(until(drained).await.is_some(), "what was left is published in the end");
     let (after, refused) = cluster.kinesis.appended();
     assert!(refused > 0, "the limit was met");
-    // What was appended since the last stored mark, at most a second before the kill, is appended again.
+    // Records since the last stored mark, at most a second before the kill, are appended again.
     let most = COMMITS + 8;
     assert!(after - before <= most, "{} records for {COMMITS} transactions, {refused} refusals", after - before);
 }

@@ -155,7 +155,8 @@ impl Join {
     }
 
     /// Reconciles with the refdb. It fences this node's earlier incarnations first: then the state that it reads has
-    /// all their commits. It reads the positions before the state. The end of the reconciliation becomes durable together with the state.
+    /// all their commits. It reads the positions before the state. The end of the reconciliation becomes durable
+    /// together with the state.
     async fn reconcile(&self, starts: u64) -> Result<(), JoinError> {
         let deps = &self.stages.deps;
         self.stages.opener().fence_earlier().await?;

@@ -2,7 +2,7 @@
 //!
 //! A node is ready when it has read every stream to its end once. A stream that is away would keep every node that
 //! restarts from serving, at every site. So after a while the node brings every project up to the refdb instead, which
-//! has everything that the streams have. What the stream brings later is skipped by version.
+//! has everything that the streams have. Records that the stream brings later are skipped by version.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! The write limits of Kinesis in front of the emulator: bytes and records per second and shard, answers in part, and
 //! lost answers.
 //!
-//! A shard takes a burst of one second. A record that meets a limit is refused by itself, and others of the same request
-//! are taken, even later ones. Tests read from here how many records the streams took.
+//! A shard takes a burst of one second. A record that meets a limit is refused by itself, and others of the same
+//! request are taken, even later ones. Tests read from here how many records the streams took.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};

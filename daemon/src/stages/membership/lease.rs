@@ -3,8 +3,8 @@
 //! No absolute times are compared. A watcher waits until it has seen a node's heartbeat unchanged for a whole lease of
 //! its own clock. Clocks that differ, or are set, can only make the watcher act too early or too late.
 //!
-//! A time in which the watcher itself could not look does not count. Otherwise, after the refdb was away for a lease, the
-//! first node that reaches it would take all others for dead.
+//! A time in which the watcher itself could not look does not count. Otherwise, after the refdb was away for a lease,
+//! the first node that reaches it would take all others for dead.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

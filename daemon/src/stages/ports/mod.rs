@@ -6,7 +6,8 @@
 //! | `refreshes`, `stream_events`, `seeding` | from the API to refresh, to events, to seed |
 //! | `sink`, `announcements` | from consume to apply and to events |
 //! | `catch_up` | from every stage to apply: bring this node up to the refdb |
-//! | `barrier`, `met_locks` | from commit to membership: wait until no incarnation can commit unaware; locks that stand in the way |
+//! | `barrier` | from commit to membership: wait until no incarnation can commit unaware |
+//! | `met_locks` | from commit to membership: locks that stand in the way |
 //! | `leftovers` | from membership to publish: the journals of dead incarnations |
 //! | `seed_commits` | from seed to commit |
 //! | `refreshed` | from events to refresh: does Gerrit show the refs? |

@@ -44,7 +44,7 @@ struct Ahead {
     failures: u32,
 }
 
-/// What a step has done.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Something was published, or may be sent at once.

@@ -159,8 +159,8 @@ impl Journal {
         self.resolve(slot, true);
     }
 
-    /// Records the content of a slot as a node found it that fenced this incarnation. A slot that is settled already has
-    /// the same content.
+    /// Records the content of a slot as a node found it that fenced this incarnation. A slot that is settled already
+    /// has the same content.
     pub fn found(&self, slot: &Slot, state: SlotState) {
         if self.with(slot, |book, seq| seq < book.settled) != Some(false) {
             return;
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_fence_finds_is_taken_once() {
+    async fn a_slot_that_a_fence_finds_is_settled_once() {
         let journal = journal(4);
         let slot = journal.take(Lane(0)).await;
         journal.committed(&slot, Bytes::from_static(b"x"));

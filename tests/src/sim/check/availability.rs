@@ -33,7 +33,7 @@ struct Seen {
     beats: u64,
 }
 
-/// What was seen of all nodes.
+/// The heartbeats, faults and ends of all nodes, as seen so far.
 #[derive(Debug, Default)]
 pub struct Availability(BTreeMap<NodeId, Seen>);
 

@@ -2,8 +2,9 @@
 //!
 //! An incarnation's item has `state` S, `epoch` N, `window` N, `settled` and `published` (lists with one N per lane),
 //! and `rev` N, which every write raises. A poisoned one has the state `frozen` and `poisoned` BOOL, because earlier
-//! releases know no other state. They drain it once more, which is harmless. A change reads the item, decides by the shared rules, and writes if `rev` is
-//! still the same. So a late copy of a write can land at most once, and never over a freeze.
+//! releases know no other state. They drain it once more, which is harmless. A change reads the item, decides by the
+//! shared rules, and writes if `rev` is still the same. So a late copy of a write can land at most once, and never over
+//! a freeze.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{

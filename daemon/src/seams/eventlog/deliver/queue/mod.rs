@@ -41,7 +41,7 @@ pub struct Queue<K> {
     held: usize,
 }
 
-/// What became of the records of one append.
+/// The end of one append, record by record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answered<K> {
     /// The records that need no append any more.

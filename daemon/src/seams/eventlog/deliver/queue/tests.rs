@@ -1,3 +1,5 @@
+//! The queue against shards with limits, and record by record.
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,7 +24,7 @@ fn keys(chosen: Vec<(u32, Option<Record>)>) -> Vec<u32> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_taken_is_not_appended_again_and_a_refused_group_waits_alone() {
+async fn a_record_that_was_taken_is_not_appended_again_and_a_refused_group_waits_alone() {
     let mut queue = queue(&[(1, "p", 9), (2, "q", 9), (3, "r", 9)]);
     let now = Instant::now();
     let sent = keys(queue.choose(now));
