@@ -3,7 +3,6 @@
 //! Each step is retried until it succeeds, so the refdb and the event log may be unavailable for any length of time.
 //! The local repositories can be read meanwhile.
 
-use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;

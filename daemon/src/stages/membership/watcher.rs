@@ -103,22 +103,24 @@ impl Watcher {
         let away = others(views.retention.expired(&nodes, now, limits.retention));
         self.poison_locks(&gone).await;
         let records = self.refdb.incarnations().await?;
-        self.adopt(&records, &gone).await;
+        let adopted = self.adopt(&records, &gone).await;
         for node in nodes.iter().filter(|node| away.contains(&node.node) && !node.expelled) {
             if let Err(why) = self.expel(node, &records).await {
                 self.observer.failed("member", &why);
             }
         }
-        let left = self.refdb.incarnations().await?.into_iter();
-        let left = left.filter(|one| one.state == IncarnationState::Poisoned);
+        let records = if adopted { self.refdb.incarnations().await? } else { records };
+        let left = records.into_iter().filter(|one| one.state == IncarnationState::Poisoned);
         let own = self.running.lock().as_ref().map(|journal| journal.id().clone());
         let mine = left.filter(|one| own != Some(one.id.clone()) && heir(one, &nodes, &gone) == Some(&self.node));
         self.leftovers.publish(if self.ends() { Vec::new() } else { mine.collect() });
         Ok(())
     }
 
-    /// Fences the incarnations of siblings that are gone, and of nodes elsewhere that are gone for long.
-    async fn adopt(&self, records: &[IncarnationRecord], gone: &Gone) {
+    /// Fences the incarnations of siblings that are gone, and of nodes elsewhere that are gone for long. Answers
+    /// whether there were any.
+    async fn adopt(&self, records: &[IncarnationRecord], gone: &Gone) -> bool {
+        let mut adopted = false;
         for one in records.iter().filter(|one| one.may_commit()) {
             let dead = if one.site == self.site { &gone.lately } else { &gone.long };
             let is_left = one.site != self.site && self.bugs.has(InjectedBug::NobodyElseAdopts);
@@ -126,10 +128,12 @@ impl Watcher {
                 continue;
             }
             tracing::warn!(incarnation = %one.id, "the node of this incarnation is gone; adopting its journal");
+            adopted = true;
             if let Err(why) = self.fencer.fence_once(&one.site, &one.id, |_, _| {}).await {
                 self.observer.failed("member", &why);
             }
         }
+        adopted
     }
 
     /// Poisons the slots of locks that a commit has met, and whose owner is gone. Then the locks are void, and the next

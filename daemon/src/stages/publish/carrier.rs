@@ -109,10 +109,14 @@ impl Carrier {
     async fn look(&mut self, source: &dyn Source) -> bool {
         let mut looked = false;
         for lane in self.lanes.keys().copied().collect::<Vec<_>>() {
-            let before = self.lanes.get(&lane).map(|ahead| ahead.next);
+            let Some(ahead) = self.lanes.get(&lane) else { continue };
+            if ahead.again.is_some_and(|at| at > Instant::now()) {
+                continue;
+            }
+            let before = ahead.next;
             let why = self.look_at(source, lane).await.err();
             let Some(ahead) = self.lanes.get_mut(&lane) else { continue };
-            looked |= before != Some(ahead.next);
+            looked |= before != ahead.next;
             match why {
                 None => (ahead.again, ahead.failures) = (None, 0),
                 Some(why) => {
@@ -129,9 +133,6 @@ impl Carrier {
     /// Looks at some slots of one lane. A slot that cannot be read stops its lane, and no other.
     async fn look_at(&mut self, source: &dyn Source, lane: Lane) -> Result<(), PublishError> {
         let Some(ahead) = self.lanes.get_mut(&lane) else { return Ok(()) };
-        if ahead.again.is_some_and(|at| at > Instant::now()) {
-            return Ok(());
-        }
         let room = (ahead.progress.mark().0 + LOOK_AHEAD).saturating_sub(ahead.next.0);
         let limit = LOOK.min(usize::try_from(room).unwrap_or(LOOK));
         for (seq, what) in source.settled(lane, ahead.next, limit).await? {

@@ -79,3 +79,6 @@ impl Publisher {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
