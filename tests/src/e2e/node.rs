@@ -315,6 +315,7 @@ deadline = "10s"
 [lease]
 heartbeat = "300ms"
 expires_after = "1500ms"
+adopted_elsewhere_after = "4s"
 [gerrit]
 refresh = "bridge"
 [telemetry]

@@ -116,6 +116,7 @@ fn settings(mut settings: NodeSettings) -> NodeSettings {
     settings.inline_pack_bytes = 256;
     settings.member.beat = Duration::from_secs(1);
     settings.member.lease = Duration::from_secs(6);
+    settings.member.elsewhere = Duration::from_secs(12);
     settings.apply.parked_bytes = 3_000;
     settings.apply.parked_age = Duration::from_secs(4);
     settings.member.retention = Duration::from_secs(40);

@@ -187,6 +187,18 @@ impl Registry for WitnessedRefDb {
         Ok(record)
     }
 
+    async fn poisoned(&self, site: &SiteId, id: &IncarnationId) -> Result<(), RefDbError> {
+        self.inner.registry.poisoned(site, id).await?;
+        self.watch.incarnation_poisoned(id);
+        Ok(())
+    }
+
+    async fn raise_published(&self, site: &SiteId, id: &IncarnationId, published: &[Seq]) -> Result<(), RefDbError> {
+        self.inner.registry.raise_published(site, id, published).await?;
+        self.watch.raised(id, published);
+        Ok(())
+    }
+
     async fn drained(&self, site: &SiteId, id: &IncarnationId, published: &[Seq]) -> Result<(), RefDbError> {
         self.inner.registry.drained(site, id, published).await?;
         self.watch.drained(id, published);

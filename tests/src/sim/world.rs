@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::backend::{Backend, NodeFactory, SimDependencies, SimNode, Volume};
 use super::blobs::FaultyBlobs;
+use super::check::availability::Now;
 use super::check::convergence;
 use super::check::refresh::gerrit_differs;
 use super::dice::Dice;
@@ -435,6 +436,9 @@ impl World {
         for node in self.nodes() {
             let life = self.life(&node);
             self.watch.tick(&node, life.as_ref().is_some_and(|life| life.node.is_ready()));
+            let is_up = life.is_some();
+            let reaches = !self.faults.is_paused(&node) && !self.faults.is_cut(&node, Seam::RefDb);
+            self.watch.available(&node, Now { is_up, is_untouched: is_up && reaches });
             if life.is_some_and(|life| life.node.is_fenced()) && !self.faults.is_paused(&node) {
                 self.trace.note(node.as_str(), "is fenced");
                 self.crash(&node);

@@ -14,6 +14,7 @@ mod power_cut;
 mod push;
 mod refresh;
 mod seed;
+mod throttled;
 mod trace;
 
 use std::path::Path;

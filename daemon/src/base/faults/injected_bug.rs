@@ -70,11 +70,19 @@ pub enum InjectedBug {
     OriginJudgesNothing,
     /// Receivers refuse objects that git can walk and somebody dislikes.
     ReceiversJudgeTaste,
+    /// The published mark passes records that the event log did not take.
+    MarkPassesRefused,
+    /// Heartbeats wait until the journals of dead incarnations are published.
+    BeatWaitsForPublish,
+    /// A transaction that the refdb throttles keeps its slot until its deadline.
+    ThrottledKeepsSlot,
+    /// The incarnations of a site that is down are left to its own nodes.
+    NobodyElseAdopts,
 }
 
 impl InjectedBug {
     /// Every bug that can be injected.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 36] = [
         Self::ResendOtherBytes,
         Self::CheckpointBeforeApply,
         Self::RefsBeforeObjects,
@@ -107,6 +115,10 @@ impl InjectedBug {
         Self::LockedNameMarked,
         Self::OriginJudgesNothing,
         Self::ReceiversJudgeTaste,
+        Self::MarkPassesRefused,
+        Self::BeatWaitsForPublish,
+        Self::ThrottledKeepsSlot,
+        Self::NobodyElseAdopts,
     ];
 }
 

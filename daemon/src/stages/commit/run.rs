@@ -124,25 +124,11 @@ impl Committer {
         };
         // The deadline bounds only the refdb's part: a large push is not refused because its objects took long to pack.
         let deadline = work.deadline + started.elapsed();
-        let lane = self.journal.lane_of(&work.project.name);
-        let Ok(slot) = timeout_at(deadline, self.journal.take(lane)).await else {
-            return Round::Ended(refuse_open(verdicts.to_vec(), &too_late()));
+        let (request, slot, end) = match self.attempt(work, &proposal, packed, deadline).await {
+            Ok(attempted) => attempted,
+            Err(Some(refused)) => return Round::Ended(refuse_carried(verdicts, &proposal, &refused)),
+            Err(None) => return Round::Ended(refuse_open(verdicts.to_vec(), &too_late())),
         };
-        let request = build::request(self, work, &proposal, packed, &slot);
-        if let Some(refused) = too_long(&request) {
-            self.journal.give_back(&slot);
-            return Round::Ended(refuse_carried(verdicts, &proposal, &refused));
-        }
-        let request = match self.long_forms.store(&request.transaction, request.encoded.clone()).await {
-            Ok(encoded) => CommitRequest { encoded, ..request },
-            Err(error) => {
-                self.journal.give_back(&slot);
-                return Round::Ended(refuse_carried(verdicts, &proposal, &unavailable(&error)));
-            }
-        };
-        crate::base::faults::failpoint::reach("commit.before_send");
-        let end = self.attempts.commit(&request, deadline).await;
-        crate::base::faults::failpoint::reach("commit.after_commit");
         match end {
             AttemptEnd::Committed => {
                 let shown = self.committed(work, &request).await;
@@ -161,6 +147,10 @@ impl Committer {
                 self.slot_lost(&slot).await;
                 Round::Blocked(withdrawn())
             }
+            AttemptEnd::Throttled(why) => {
+                self.observer.failed("commit", &format!("{} was throttled: {why}", request.transaction.id));
+                Round::Ended(refuse_carried(verdicts, &proposal, &not_taken(true)))
+            }
             AttemptEnd::NotTaken { why, retry } => {
                 self.observer.failed("commit", &format!("{} was not taken: {why}", request.transaction.id));
                 self.not_used(&request, slot);
@@ -168,6 +158,7 @@ impl Committer {
             }
             AttemptEnd::Refused(obstacles) => {
                 self.not_used(&request, slot);
+                self.note_locks(&obstacles);
                 refused(work, verdicts, &proposal, &obstacles)
             }
         }
@@ -193,6 +184,73 @@ impl Committer {
             }
         }
         Round::Ended(refuse_carried(verdicts, proposal, &refusal))
+    }
+
+    /// Sends the transaction until its attempt ends, or the deadline has passed. While the refdb throttles it, each try
+    /// takes a slot for a moment only, so that the other projects of the lane go on.
+    ///
+    /// # Errors
+    /// The refusal, if the transaction does not fit into a slot. None if the deadline passed before there was a slot.
+    async fn attempt(
+        &self,
+        work: &Work,
+        proposal: &Proposal,
+        packed: build::Ready,
+        deadline: Instant,
+    ) -> Result<(CommitRequest, Slot, AttemptEnd), Option<Refusal>> {
+        let lane = match proposal.commands.len() + 1 > self.limits.write_items {
+            true => self.journal.large_lane(),
+            false => self.journal.lane_of(&work.project.name),
+        };
+        let mut backoff =
+            Backoff::new(Arc::clone(&self.attempts.entropy), Duration::from_millis(100), Duration::from_secs(2));
+        loop {
+            let slot = timeout_at(deadline, self.journal.take(lane)).await.map_err(|_| None)?;
+            let request = build::request(self, work, proposal, packed.clone(), &slot);
+            let request = match self.fit(request).await {
+                Ok(request) => request,
+                Err(refused) => {
+                    self.journal.give_back(&slot);
+                    return Err(Some(refused));
+                }
+            };
+            crate::base::faults::failpoint::reach("commit.before_send");
+            let end = self.attempts.commit(&request, deadline).await;
+            crate::base::faults::failpoint::reach("commit.after_commit");
+            if !matches!(end, AttemptEnd::Throttled(_)) {
+                return Ok((request, slot, end));
+            }
+            match self.journal.is_in_the_way(&slot) {
+                true => self.in_doubt.resolve_slot_later(slot.clone()),
+                false => self.journal.give_back(&slot),
+            }
+            if !backoff.wait_until(deadline).await {
+                return Ok((request, slot, end));
+            }
+        }
+    }
+
+    /// Makes a transaction fit into its slot: a long one is put into the blob store, and the slot gets its locator.
+    ///
+    /// # Errors
+    /// The refusal, if it is too long for that, or if the blob store does not take it.
+    async fn fit(&self, request: CommitRequest) -> Result<CommitRequest, Refusal> {
+        if let Some(refused) = too_long(&request) {
+            return Err(refused);
+        }
+        match self.long_forms.store(&request.transaction, request.encoded.clone()).await {
+            Ok(encoded) => Ok(CommitRequest { encoded, ..request }),
+            Err(error) => Err(unavailable(&error)),
+        }
+    }
+
+    /// Notes the locks among the obstacles, in case that their owners are dead.
+    fn note_locks(&self, obstacles: &[Obstacle]) {
+        let locked = obstacles.iter().filter_map(|obstacle| match obstacle {
+            Obstacle::Locked(item) => item.lock.as_ref(),
+            _ => None,
+        });
+        locked.for_each(|lock| self.locks.met(lock));
     }
 
     /// Follows up on a commit: tells the journal, and moves the local refs. The error says why the new values cannot be

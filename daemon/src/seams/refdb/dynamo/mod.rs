@@ -188,6 +188,15 @@ impl Registry for DynamoRefDb {
         incarnations::change(&self.client, &self.tables, (site, id), decide).await.map(|(record, ())| record)
     }
 
+    async fn poisoned(&self, site: &SiteId, id: &IncarnationId) -> Result<(), RefDbError> {
+        incarnations::change(&self.client, &self.tables, (site, id), rules::poison).await.map(|(_, answer)| answer)
+    }
+
+    async fn raise_published(&self, site: &SiteId, id: &IncarnationId, published: &[Seq]) -> Result<(), RefDbError> {
+        let decide = |record: &mut IncarnationRecord| rules::raise_published(record, published);
+        incarnations::change(&self.client, &self.tables, (site, id), decide).await.map(|(_, answer)| answer)
+    }
+
     async fn drained(&self, site: &SiteId, id: &IncarnationId, published: &[Seq]) -> Result<(), RefDbError> {
         let decide = |record: &mut IncarnationRecord| rules::drain(record, published);
         incarnations::change(&self.client, &self.tables, (site, id), decide).await.map(|(_, answer)| answer)

@@ -47,8 +47,8 @@ impl StagedRefs {
         })
     }
 
-    /// Whether a slot was ever occupied: it is below its lane's settled mark, or its incarnation is drained. An
-    /// incarnation that is forgotten was drained before.
+    /// Whether a slot was ever occupied: it is below its lane's settled mark, or its incarnation is poisoned or
+    /// drained. An incarnation that is forgotten was drained before.
     async fn is_over(&self, slot: &Slot) -> Result<bool, RefDbError> {
         for site in self.inner.registry.sites().await? {
             let all = self.inner.registry.incarnations(&site.site).await?;
@@ -67,7 +67,7 @@ fn unreadable(txn: &TxnId, error: &LongFormError) -> RefDbError {
 }
 
 fn is_below(slot: &Slot, incarnation: &IncarnationRecord) -> bool {
-    if incarnation.state == IncarnationState::Drained {
+    if matches!(incarnation.state, IncarnationState::Poisoned | IncarnationState::Drained) {
         return true;
     }
     let settled = incarnation.settled.get(slot.lane.lane.index());
