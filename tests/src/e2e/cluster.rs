@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lockstep::base::faults::injected_bug::InjectedBugs;
+use lockstep::seams::blob::long_form::LongForms;
+use lockstep::seams::blob::object::ObjectBlobs;
 use lockstep::seams::embedded::dynamo::EmbeddedDynamo;
 use lockstep::seams::embedded::kinesis::{EmbeddedKinesis, EmbeddedKinesisSettings};
 use lockstep::seams::embedded::write_limits::WriteLimits;
@@ -89,7 +91,9 @@ impl Cluster {
         std::fs::create_dir_all(folder.path().join("blobs")).expect("a folder");
         let connection = Connection::emulator(dynamo.endpoint());
         let raw = Arc::new(DynamoRefDb::new(&client(&connection).await, "e2e", TableSettings::default()));
-        let staged = StagedRefs::new(RefDb::of(&raw), WRITE_ITEMS, InjectedBugs::default());
+        let blobs = ObjectBlobs::local(&folder.path().join("blobs")).expect("a blob store");
+        let long_forms = LongForms::new(Arc::new(blobs), folder.path().to_owned(), usize::MAX);
+        let staged = StagedRefs::new(RefDb::of(&raw), long_forms, WRITE_ITEMS, InjectedBugs::default());
         let refdb = Arc::new(staged).refdb();
         let mut cluster = Self { nodes, refdb, raw, folder, _dynamo: dynamo, kinesis };
         cluster.nodes.iter_mut().for_each(|node| node.start(None));

@@ -270,7 +270,9 @@ impl Node {
         self.home.join("run/api.sock")
     }
 
-    fn log(&self) -> PathBuf {
+    /// The file with its log.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
         self.home.join("log")
     }
 

@@ -240,7 +240,7 @@ impl Scenario {
             }
             P::ErrorAsAbsent => {
                 self.commits_fail(|rates| (rates.fail_before, rates.lose_request, rates.lose_answer) = (250, 60, 150));
-                (self.branches, self.projects) = (1, 1);
+                (self.branches, self.projects, self.think_ms) = (1, 1, 150);
             }
             P::CheckpointBeforeApply | P::MapBeforeRefs => self.act(&[(Action::PowerCut, 10), (Action::Crash, 10)]),
             P::RefsBeforeObjects | P::MissingBaseIsBad => {
@@ -301,6 +301,7 @@ impl Scenario {
                 self.act(&[(Action::SiteDown, 1)]);
                 self.nemesis_ms = 24_000;
             }
+            P::OriginJudgesNothing | P::ReceiversJudgeTaste => self.think_ms = 150,
             P::PackAgainstUncommitted => {
                 self.more(Ask::Stacked, 30);
                 self.commits_fail(|rates| (rates.conflict, rates.lose_request) = (150, 80));

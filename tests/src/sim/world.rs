@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use lockstep::base::clock::{Clock, Entropy, SeededEntropy};
 use lockstep::base::faults::injected_bug::InjectedBugs;
+use lockstep::seams::blob::long_form::LongForms;
 use lockstep::seams::eventlog::Record;
 use lockstep::seams::peers::{FallbackPeers, Peers};
 use lockstep::seams::refdb::staged::{Fate, StagedRefs};
@@ -117,7 +118,7 @@ impl World {
         let trace = Arc::new(Trace::start());
         let faults = Faults::new(seed, trace.clone(), scenario.rates.clone());
         let watch = Watch::new(trace.clone(), backend.eventlog());
-        let refdb = RefDb::of(&Arc::new(WitnessedRefDb::new(backend.refdb(), watch.clone())));
+        let refdb = RefDb::of(&Arc::new(WitnessedRefDb::new(backend.refdb(), backend.blobs(), watch.clone())));
         let seen = RefDb {
             refs: Arc::new(ItemByItem::new(Arc::clone(&refdb.refs), seed, scenario.torn_reads)),
             ..refdb.clone()
@@ -217,7 +218,8 @@ impl World {
 
     /// The first ref whose strong read differs from its chain. None if all agree.
     pub async fn refdb_differs(&self) -> Option<String> {
-        let refdb = StagedRefs::new(self.refdb(), self.scenario.writes.items(self.seed), self.bugs);
+        let long_forms = LongForms::new(self.backend.blobs(), "no-spill".into(), usize::MAX);
+        let refdb = StagedRefs::new(self.refdb(), long_forms, self.scenario.writes.items(self.seed), self.bugs);
         let projects: Vec<ProjectKey> = self.watch.known().facts.projects.values().cloned().collect();
         for project in projects {
             let keys = self.watch.known().facts.keys(&project);

@@ -170,4 +170,6 @@ bugs! {
     finds_beat_waits_for_publish: BeatWaitsForPublish,
     finds_throttled_keeps_slot: ThrottledKeepsSlot,
     finds_nobody_else_adopts: NobodyElseAdopts,
+    finds_origin_judges_nothing: OriginJudgesNothing,
+    finds_receivers_judge_taste: ReceiversJudgeTaste,
 }

@@ -74,11 +74,15 @@ pub enum InjectedBug {
     ThrottledKeepsSlot,
     /// The incarnations of a site that is down are left to its own nodes.
     NobodyElseAdopts,
+    /// The origin commits objects that git cannot walk.
+    OriginJudgesNothing,
+    /// Receivers refuse objects that git can walk and somebody dislikes.
+    ReceiversJudgeTaste,
 }
 
 impl InjectedBug {
     /// Every bug that can be injected.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 36] = [
         Self::ResendOtherBytes,
         Self::CheckpointBeforeApply,
         Self::RefsBeforeObjects,
@@ -113,6 +117,8 @@ impl InjectedBug {
         Self::BeatWaitsForPublish,
         Self::ThrottledKeepsSlot,
         Self::NobodyElseAdopts,
+        Self::OriginJudgesNothing,
+        Self::ReceiversJudgeTaste,
     ];
 }
 

@@ -12,6 +12,7 @@ use super::NodeDependencies;
 use crate::base::backoff::Backoff;
 use crate::base::faults::injected_bug::InjectedBug;
 use crate::base::tasks::Tasks;
+use crate::seams::blob::long_form::LongForms;
 use crate::seams::refdb::staged::StagedRefs;
 use crate::seams::refdb::{IncarnationRecord, IncarnationState, NodeRecord, SiteRecord};
 use crate::seams::volume::StoreError;
@@ -66,7 +67,9 @@ pub struct Stages {
 
 impl Stages {
     pub(super) fn build(deps: NodeDependencies, tasks: &Tasks, fenced: &CancellationToken) -> Result<Self, StoreError> {
-        let staged = Arc::new(StagedRefs::new(deps.refdb, deps.settings.write_items, deps.bugs));
+        let long_forms = long_forms(&deps);
+        let staged = StagedRefs::new(deps.refdb.clone(), long_forms, deps.settings.write_items, deps.bugs);
+        let staged = Arc::new(staged);
         let deps = NodeDependencies { refdb: staged.refdb(), ..deps };
         let (context, settings) = (context(&deps, tasks, fenced), &deps.settings);
         let state = NodeState::load(&context, settings.durable_pace)?;
@@ -233,14 +236,19 @@ impl Stages {
     }
 }
 
+fn long_forms(deps: &NodeDependencies) -> LongForms {
+    LongForms::new(Arc::clone(&deps.blobs), deps.repositories.spill(), deps.settings.inline_commands)
+}
+
 fn context(deps: &NodeDependencies, tasks: &Tasks, fenced: &CancellationToken) -> NodeContext {
-    let deps = deps.clone();
+    let (long_forms, deps) = (long_forms(deps), deps.clone());
     NodeContext {
         site: deps.settings.site,
         node: deps.settings.node,
         refdb: deps.refdb,
         eventlog: deps.eventlog,
         blobs: deps.blobs,
+        long_forms,
         peers: deps.peers,
         repositories: deps.repositories,
         store: deps.store,

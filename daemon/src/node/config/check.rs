@@ -17,6 +17,7 @@ use super::raw::{self, Leaf, Raw};
 use super::report::{Problems, number, parsed, path, scalar};
 use super::settings::{Api, Apply, Commit, Eventlog, Lease, LogFormat, Peer, Refdb, Settings, Stream, Telemetry};
 use super::{DEFAULT_SOCKET, LOG_FILTER, base_paths, gerrit, value};
+use crate::seams::git::FsckObjects;
 use crate::stages::api::deadlines::DEFAULT_DEADLINE;
 use crate::stages::api::server::DEFAULT_REQUESTS;
 
@@ -50,6 +51,7 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
     alone_when_embedded(raw, sites.as_ref(), to);
     let api = api(&raw.api, to);
     let install_hooks = to.or("git.install_hooks", &raw.git.install_hooks, false, flag);
+    let fsck_objects = to.or("git.fsck_objects", &raw.git.fsck_objects, FsckObjects::AsConfigured, fsck_objects);
     let health_listen = to.or("health.listen", &raw.health.listen, SocketAddr::from(([127, 0, 0, 1], 7421)), address);
     let refdb = refdb(&raw.refdb, to);
     let eventlog = eventlog(&raw.eventlog, sites.as_ref(), to);
@@ -65,6 +67,7 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
         state: state?,
         api,
         install_hooks,
+        fsck_objects,
         health_listen,
         refdb,
         eventlog,
@@ -77,6 +80,14 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
         peers,
         embedded_dir,
     })
+}
+
+fn fsck_objects(text: &str) -> Result<FsckObjects, String> {
+    match text {
+        "as-configured" => Ok(FsckObjects::AsConfigured),
+        "always" => Ok(FsckObjects::Always),
+        _ => Err("write \"as-configured\" or \"always\"".to_owned()),
+    }
 }
 
 fn unknown(raw: &Raw, to: &mut Problems) {

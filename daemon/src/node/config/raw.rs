@@ -75,7 +75,7 @@ section!(
     }
 );
 section!(Api { socket: Leaf, listen: Leaf, token_file: Leaf, most_requests: Leaf });
-section!(Git { install_hooks: Leaf, base_paths: BTreeMap<String, Value> });
+section!(Git { install_hooks: Leaf, fsck_objects: Leaf, base_paths: BTreeMap<String, Value> });
 section!(Health { listen: Leaf });
 section!(Refdb {
     prefix: Leaf,

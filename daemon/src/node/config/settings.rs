@@ -9,6 +9,7 @@ use std::time::Duration;
 use lockstep_proto::{NodeId, ProjectName, SiteId};
 
 use crate::base::base_paths::BasePaths;
+use crate::seams::git::FsckObjects;
 
 /// All settings of a sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct Settings {
     pub api: Api,
     /// Whether new repositories get the git hooks (plain git servers).
     pub install_hooks: bool,
+    /// Which pushes are held against the rules of git's `fsck`.
+    pub fsck_objects: FsckObjects,
     /// The address that serves `/livez`, `/readyz` and `/metrics`.
     pub health_listen: SocketAddr,
     /// The tables of the refdb, and the timeouts of its calls.

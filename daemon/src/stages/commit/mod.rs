@@ -49,6 +49,7 @@ use crate::base::clock::Clock;
 use crate::base::observer::Observer;
 use crate::base::tasks::Tasks;
 use crate::seams::blob::BlobStore;
+use crate::seams::blob::long_form::LongForms;
 use crate::seams::git::Repositories;
 use crate::stages::ports::{Barrier, CatchUp, MetLocks};
 use crate::state::context::{NodeContext, NodeState};
@@ -100,6 +101,8 @@ pub struct Committer {
     materializer: Materializer,
     /// The store of packs that are too large for a transaction.
     blobs: Arc<dyn BlobStore>,
+    /// The long forms of transactions that do not fit into a slot.
+    long_forms: LongForms,
     /// The journal of this incarnation.
     journal: Arc<Journal>,
     /// Sends transactions to the refdb.
@@ -142,8 +145,9 @@ impl Committer {
         limits: CommitLimits,
     ) -> Self {
         let CommitPorts { catch_up, barrier, locks } = ports;
-        let NodeContext { site, refdb, repositories, blobs, observer, clock, entropy, tasks, fenced, bugs, .. } =
+        let NodeContext { site, refdb, repositories, blobs, long_forms, observer, clock, entropy, .. } =
             context.clone();
+        let NodeContext { tasks, fenced, bugs, .. } = context.clone();
         let NodeState { versions, materializer, durability, quiesce, .. } = state.clone();
         Self {
             site,
@@ -151,6 +155,7 @@ impl Committer {
             repositories,
             materializer: Materializer { mover: Mover::Own, ..materializer },
             blobs,
+            long_forms,
             journal,
             attempts: Attempts { refdb, entropy, patience: limits.patience, bugs },
             in_doubt,

@@ -5,17 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_proto::bridge::{Refusal, RefusalCode};
-use lockstep_proto::{RefKey, Slot, Transaction, TxnId};
+use lockstep_proto::{RefKey, Slot, Transaction};
 use tokio::time::{Instant, timeout_at};
 
 use super::attempt::AttemptEnd;
+use super::build::NotReady;
 use super::preconditions::{NoProposal, Proposer};
-use super::refusals::{above_others, below, forbids, name_conflict, too_late, too_long, too_many, unavailable};
+use super::refusals::{
+    above_others, below, busy, forbids, in_doubt, name_conflict, not_packed, not_taken, too_late, too_long, too_many,
+    unavailable, withdrawn,
+};
 use super::work::{Ended, Proposal, Verdict, Work};
 use super::{Committer, build};
 use crate::base::backoff::Backoff;
 use crate::seams::refdb::{CommitRequest, Obstacle, SlotState};
-use crate::state::materialize::OnMismatch;
+use crate::state::materialize::{MaterializeError, OnMismatch};
 use crate::state::version_map::RefGuard;
 
 /// The result of one round of the loop.
@@ -71,7 +75,7 @@ impl Committer {
             Ok(proposal) => proposal,
             Err(NoProposal::Behind) => return Round::Behind,
             Err(NoProposal::Store(error)) => return Round::Ended(refuse_open(verdicts.to_vec(), &unavailable(&error))),
-            Err(NoProposal::Git(error)) => return Round::Ended(refuse_open(verdicts.to_vec(), &unavailable(&error))),
+            Err(NoProposal::Git(error)) => return Round::Ended(refuse_open(verdicts.to_vec(), &not_packed(&error))),
         };
         if caught_up {
             self.mend(work, &open, verdicts).await;
@@ -116,7 +120,7 @@ impl Committer {
         let started = Instant::now();
         let packed = match build::pack(self, work, &proposal).await {
             Ok(packed) => packed,
-            Err(refused) => return Round::Ended(refuse_carried(verdicts, &proposal, &refused)),
+            Err(why) => return self.not_ready(work, verdicts, &proposal, &why).await,
         };
         // The deadline bounds only the refdb's part: a large push is not refused because its objects took long to pack.
         let deadline = work.deadline + started.elapsed();
@@ -127,37 +131,30 @@ impl Committer {
         };
         match end {
             AttemptEnd::Committed => {
-                let visible = self.committed(work, &request).await;
+                let shown = self.committed(work, &request).await;
                 drop(guard);
-                self.observer.committed(&request.transaction, visible, started.elapsed());
-                Round::Ended(accept(verdicts, &proposal, request.transaction, visible))
+                self.observer.committed(&request.transaction, shown.is_ok(), started.elapsed());
+                Round::Ended(accept(verdicts, &proposal, request.transaction, shown))
             }
             AttemptEnd::Unknown(why) => {
                 self.observer.unknown(&request.transaction.id);
+                self.observer.failed("commit", &format!("{} is in doubt: {why}", request.transaction.id));
                 self.in_doubt.resolve_later(request.transaction.id.clone(), request.encoded.clone());
-                Round::Ended(unknown(verdicts, &proposal, request.transaction, &why))
+                Round::Ended(unknown(verdicts, &proposal, request.transaction))
             }
             AttemptEnd::SlotLost(why) => {
+                self.observer.failed("commit", &format!("{}: {why}", request.transaction.id));
                 self.slot_lost(&slot).await;
-                Round::Blocked(Refusal::new(
-                    RefusalCode::Unavailable,
-                    true,
-                    format!("{why}; nothing was changed, try again"),
-                ))
+                Round::Blocked(withdrawn())
             }
             AttemptEnd::Throttled(why) => {
-                let message = format!("the refdb did not take the transaction ({why}); nothing was changed");
-                let refusal = Refusal::new(RefusalCode::Unavailable, true, message);
-                Round::Ended(refuse_carried(verdicts, &proposal, &refusal))
+                self.observer.failed("commit", &format!("{} was not taken: {why}", request.transaction.id));
+                Round::Ended(refuse_carried(verdicts, &proposal, &not_taken(true)))
             }
             AttemptEnd::NotTaken { why, retry } => {
+                self.observer.failed("commit", &format!("{} was not taken: {why}", request.transaction.id));
                 self.not_used(&request, slot);
-                let message = format!("the refdb did not take the transaction ({why}); nothing was changed");
-                Round::Ended(refuse_carried(
-                    verdicts,
-                    &proposal,
-                    &Refusal::new(RefusalCode::Unavailable, retry, message),
-                ))
+                Round::Ended(refuse_carried(verdicts, &proposal, &not_taken(retry)))
             }
             AttemptEnd::Refused(obstacles) => {
                 self.not_used(&request, slot);
@@ -192,6 +189,13 @@ impl Committer {
                 self.journal.give_back(&slot);
                 return Err(Some(refused));
             }
+            let request = match self.long_forms.store(&request.transaction, request.encoded.clone()).await {
+                Ok(encoded) => CommitRequest { encoded, ..request },
+                Err(error) => {
+                    self.journal.give_back(&slot);
+                    return Err(Some(unavailable(&error)));
+                }
+            };
             crate::base::faults::failpoint::reach("commit.before_send");
             let end = self.attempts.commit(&request, deadline).await;
             crate::base::faults::failpoint::reach("commit.after_commit");
@@ -217,9 +221,31 @@ impl Committer {
         locked.for_each(|lock| self.locks.met(lock));
     }
 
-    /// Follows up on a commit: tells the journal, and moves the local refs. Returns whether the new values can be read
-    /// here.
-    async fn committed(&self, work: &Work, request: &CommitRequest) -> bool {
+    /// Handles a proposal without a pack. A flawed object refuses its own commands; the others of a batch that is not
+    /// atomic go on without them, in another round.
+    async fn not_ready(
+        &self,
+        work: &Work,
+        verdicts: &mut [Option<Verdict>],
+        proposal: &Proposal,
+        why: &NotReady,
+    ) -> Round {
+        let refusal = why.refusal();
+        if !work.atomic && why.is_flaw() && proposal.carried.len() > 1 {
+            let flawed = build::flawed(self, work, proposal).await;
+            if !flawed.is_empty() {
+                for (at, refused) in flawed {
+                    verdicts[at] = Some(Verdict::Refused(refused));
+                }
+                return Round::Blocked(refusal);
+            }
+        }
+        Round::Ended(refuse_carried(verdicts, proposal, &refusal))
+    }
+
+    /// Follows up on a commit: tells the journal, and moves the local refs. The error says why the new values cannot be
+    /// read here yet.
+    async fn committed(&self, work: &Work, request: &CommitRequest) -> Result<(), MaterializeError> {
         let transaction = Arc::new(request.transaction.clone());
         self.journal.committed(&transaction.id.slot, request.encoded.clone());
         self.versions.marked(&work.project, request.directories.iter().cloned());
@@ -227,7 +253,7 @@ impl Committer {
         match self.materializer.materialize(&work.project, slice, &work.local, OnMismatch::Stop).await {
             Ok(()) => {
                 self.durability.want();
-                true
+                Ok(())
             }
             Err(error) => {
                 self.observer.failed("commit", &format!("{} is committed, not yet visible: {error}", transaction.id));
@@ -238,7 +264,7 @@ impl Committer {
                 }
                 let keys = transaction.commands.iter().map(|command| command.key.clone()).collect();
                 self.catch_up.later(&work.project, keys);
-                false
+                Err(error)
             }
         }
     }
@@ -293,21 +319,21 @@ impl Committer {
     }
 }
 
-fn accept(verdicts: &mut [Option<Verdict>], proposal: &Proposal, committed: Transaction, visible: bool) -> Ended {
-    let verdict = if visible { Verdict::Committed } else { Verdict::NotYetVisible };
+fn accept(
+    verdicts: &mut [Option<Verdict>],
+    proposal: &Proposal,
+    committed: Transaction,
+    shown: Result<(), MaterializeError>,
+) -> Ended {
+    let verdict = shown.map_or_else(|error| Verdict::NotYetVisible(error.to_string()), |()| Verdict::Committed);
     for at in &proposal.carried {
         verdicts[*at] = Some(verdict.clone());
     }
     Ended { txn: Some(committed.id), ..refuse_open(verdicts.to_vec(), &too_late()) }
 }
 
-fn unknown(verdicts: &mut [Option<Verdict>], proposal: &Proposal, sent: Transaction, why: &str) -> Ended {
-    let message = format!(
-        "it is not known yet whether this was committed; this node is finding out: fetch in a moment and look before \
-         you push again (transaction {}: {why})",
-        sent.id
-    );
-    let verdict = Verdict::Unknown(Refusal::new(RefusalCode::Unavailable, true, message));
+fn unknown(verdicts: &mut [Option<Verdict>], proposal: &Proposal, sent: Transaction) -> Ended {
+    let verdict = Verdict::Unknown(in_doubt(&sent.id));
     for at in &proposal.carried {
         verdicts[*at] = Some(verdict.clone());
     }
@@ -326,9 +352,7 @@ fn refused(work: &Work, verdicts: &mut [Option<Verdict>], proposal: &Proposal, o
             Obstacle::IsDirectory(name) => (vec![name.clone()], above_others(name)),
             Obstacle::PrefixIsLive(prefix) => (below(proposal, prefix), name_conflict(prefix, "is a ref itself")),
             Obstacle::Locked(item) => {
-                let owner = item.lock.as_ref().map_or_else(|| "(id unknown)".to_owned(), TxnId::to_string);
-                let message = format!("{} is locked by transaction {owner}; try again when that has ended", item.key);
-                locked = Some(Refusal::new(RefusalCode::Locked, true, message));
+                locked = Some(busy(item));
                 continue;
             }
             Obstacle::Stale(_) | Obstacle::Slot(_) => continue,
