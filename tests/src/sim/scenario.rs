@@ -289,7 +289,6 @@ impl Scenario {
             P::OpenLockTaken | P::LockNotRead | P::LockOutlivesSlot | P::ReleasedUnpoisoned | P::LockedNameMarked => {
                 self.under_locks(bug)
             }
-            P::OriginJudgesNothing | P::ReceiversJudgeTaste => self.think_ms = 150,
             P::MarkPassesRefused => self.act(&[(Action::ThrottleShard, 10), (Action::Crash, 3)]),
             P::BeatWaitsForPublish => self.act(&[(Action::ThrottleShard, 10), (Action::Crash, 10)]),
             P::ThrottledKeepsSlot => {
@@ -302,6 +301,7 @@ impl Scenario {
                 self.act(&[(Action::SiteDown, 1)]);
                 self.nemesis_ms = 24_000;
             }
+            P::OriginJudgesNothing | P::ReceiversJudgeTaste => self.think_ms = 150,
             P::PackAgainstUncommitted => {
                 self.more(Ask::Stacked, 30);
                 self.commits_fail(|rates| (rates.conflict, rates.lose_request) = (150, 80));

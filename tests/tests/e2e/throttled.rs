@@ -14,9 +14,9 @@ use rand::{RngExt, SeedableRng};
 use crate::lockstep;
 
 /// The number of commits that wait.
-const COMMITS: u64 = 40;
+const COMMITS: u64 = 30;
 /// The size of each one's file, which does not compress.
-const BYTES: usize = 40_000;
+const BYTES: usize = 20_000;
 
 /// Commits files of random bytes, each on a branch of its own, at the first node.
 async fn push_all(cluster: &Cluster, clone: &Clone) {
@@ -32,7 +32,7 @@ async fn push_all(cluster: &Cluster, clone: &Clone) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backlog_behind_a_limit_is_published_nearly_once_and_a_killed_node_is_ready_before() {
-    let limits = WriteLimits { shards: 1, bytes: 150_000, records: 1_000, lose_every: None };
+    let limits = WriteLimits { shards: 1, bytes: 24_000, records: 1_000, lose_every: None };
     let mut cluster = Cluster::start_behind(lockstep(), &["a-0", "b-0"], limits).await;
     for project in ["p0", "p1", "p2"] {
         cluster.create(project).await;

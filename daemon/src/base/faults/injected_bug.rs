@@ -66,10 +66,6 @@ pub enum InjectedBug {
     ReleasedUnpoisoned,
     /// A name that a lock is about to create as a ref is marked as a directory.
     LockedNameMarked,
-    /// The origin commits objects that git cannot walk.
-    OriginJudgesNothing,
-    /// Receivers refuse objects that git can walk and somebody dislikes.
-    ReceiversJudgeTaste,
     /// The published mark passes records that the event log did not take.
     MarkPassesRefused,
     /// Heartbeats wait until the journals of dead incarnations are published.
@@ -78,6 +74,10 @@ pub enum InjectedBug {
     ThrottledKeepsSlot,
     /// The incarnations of a site that is down are left to its own nodes.
     NobodyElseAdopts,
+    /// The origin commits objects that git cannot walk.
+    OriginJudgesNothing,
+    /// Receivers refuse objects that git can walk and somebody dislikes.
+    ReceiversJudgeTaste,
 }
 
 impl InjectedBug {
@@ -113,12 +113,12 @@ impl InjectedBug {
         Self::LockOutlivesSlot,
         Self::ReleasedUnpoisoned,
         Self::LockedNameMarked,
-        Self::OriginJudgesNothing,
-        Self::ReceiversJudgeTaste,
         Self::MarkPassesRefused,
         Self::BeatWaitsForPublish,
         Self::ThrottledKeepsSlot,
         Self::NobodyElseAdopts,
+        Self::OriginJudgesNothing,
+        Self::ReceiversJudgeTaste,
     ];
 }
 

@@ -148,7 +148,7 @@ impl Committer {
                 Round::Blocked(withdrawn())
             }
             AttemptEnd::Throttled(why) => {
-                self.observer.failed("commit", &format!("{} was throttled: {why}", request.transaction.id));
+                self.observer.failed("commit", &format!("{} was not taken: {why}", request.transaction.id));
                 Round::Ended(refuse_carried(verdicts, &proposal, &not_taken(true)))
             }
             AttemptEnd::NotTaken { why, retry } => {
@@ -162,28 +162,6 @@ impl Committer {
                 refused(work, verdicts, &proposal, &obstacles)
             }
         }
-    }
-
-    /// Handles a proposal without a pack. A flawed object refuses its own commands; the others of a batch that is not
-    /// atomic go on without them, in another round.
-    async fn not_ready(
-        &self,
-        work: &Work,
-        verdicts: &mut [Option<Verdict>],
-        proposal: &Proposal,
-        why: &NotReady,
-    ) -> Round {
-        let refusal = why.refusal();
-        if !work.atomic && why.is_flaw() && proposal.carried.len() > 1 {
-            let flawed = build::flawed(self, work, proposal).await;
-            if !flawed.is_empty() {
-                for (at, refused) in flawed {
-                    verdicts[at] = Some(Verdict::Refused(refused));
-                }
-                return Round::Blocked(refusal);
-            }
-        }
-        Round::Ended(refuse_carried(verdicts, proposal, &refusal))
     }
 
     /// Sends the transaction until its attempt ends, or the deadline has passed. While the refdb throttles it, each try
@@ -207,11 +185,15 @@ impl Committer {
         loop {
             let slot = timeout_at(deadline, self.journal.take(lane)).await.map_err(|_| None)?;
             let request = build::request(self, work, proposal, packed.clone(), &slot);
-            let request = match self.fit(request).await {
-                Ok(request) => request,
-                Err(refused) => {
+            if let Some(refused) = too_long(&request) {
+                self.journal.give_back(&slot);
+                return Err(Some(refused));
+            }
+            let request = match self.long_forms.store(&request.transaction, request.encoded.clone()).await {
+                Ok(encoded) => CommitRequest { encoded, ..request },
+                Err(error) => {
                     self.journal.give_back(&slot);
-                    return Err(Some(refused));
+                    return Err(Some(unavailable(&error)));
                 }
             };
             crate::base::faults::failpoint::reach("commit.before_send");
@@ -230,20 +212,6 @@ impl Committer {
         }
     }
 
-    /// Makes a transaction fit into its slot: a long one is put into the blob store, and the slot gets its locator.
-    ///
-    /// # Errors
-    /// The refusal, if it is too long for that, or if the blob store does not take it.
-    async fn fit(&self, request: CommitRequest) -> Result<CommitRequest, Refusal> {
-        if let Some(refused) = too_long(&request) {
-            return Err(refused);
-        }
-        match self.long_forms.store(&request.transaction, request.encoded.clone()).await {
-            Ok(encoded) => Ok(CommitRequest { encoded, ..request }),
-            Err(error) => Err(unavailable(&error)),
-        }
-    }
-
     /// Notes the locks among the obstacles, in case that their owners are dead.
     fn note_locks(&self, obstacles: &[Obstacle]) {
         let locked = obstacles.iter().filter_map(|obstacle| match obstacle {
@@ -251,6 +219,28 @@ impl Committer {
             _ => None,
         });
         locked.for_each(|lock| self.locks.met(lock));
+    }
+
+    /// Handles a proposal without a pack. A flawed object refuses its own commands; the others of a batch that is not
+    /// atomic go on without them, in another round.
+    async fn not_ready(
+        &self,
+        work: &Work,
+        verdicts: &mut [Option<Verdict>],
+        proposal: &Proposal,
+        why: &NotReady,
+    ) -> Round {
+        let refusal = why.refusal();
+        if !work.atomic && why.is_flaw() && proposal.carried.len() > 1 {
+            let flawed = build::flawed(self, work, proposal).await;
+            if !flawed.is_empty() {
+                for (at, refused) in flawed {
+                    verdicts[at] = Some(Verdict::Refused(refused));
+                }
+                return Round::Blocked(refusal);
+            }
+        }
+        Round::Ended(refuse_carried(verdicts, proposal, &refusal))
     }
 
     /// Follows up on a commit: tells the journal, and moves the local refs. The error says why the new values cannot be

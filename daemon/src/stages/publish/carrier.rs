@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_proto::{Lane, Seq, SiteId, Slot, Transaction};
+use lockstep_proto::{Lane, Locator, Seq, SiteId, Slot, Transaction};
 use tokio::time::Instant;
 
 use super::PublishError;
@@ -143,8 +143,8 @@ impl Carrier {
                         Some(bytes) => bytes,
                         None => load(&self.refdb, &source.slot(lane, seq)).await?,
                     };
-                    let at = Transaction::decode(&bytes).map_or(0, |transaction| transaction.committed_at_ms);
-                    self.queue.push((at, lane, seq), record(bytes).map_err(PublishError::Unreadable)?);
+                    let key = (committed_at(&bytes), lane, seq);
+                    self.queue.push(key, record(bytes).map_err(PublishError::Unreadable)?);
                 }
             }
             ahead.next = seq.next();
@@ -213,5 +213,13 @@ impl Carrier {
             self.told = Some(Instant::now());
             self.observer.failed("publish", &format!("the event log did not take {} records: {why}", answered.refused));
         }
+    }
+}
+
+/// The commit time of a transaction or of its locator. Zero if the bytes are neither: the time orders records only.
+fn committed_at(bytes: &[u8]) -> u64 {
+    match Locator::decode(bytes) {
+        Ok(Some(locator)) => locator.committed_at_ms,
+        Ok(None) | Err(_) => Transaction::decode(bytes).map_or(0, |transaction| transaction.committed_at_ms),
     }
 }

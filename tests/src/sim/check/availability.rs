@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use lockstep::seams::refdb::IncarnationRecord;
+use lockstep::seams::refdb::{IncarnationRecord, NodeRecord};
 use lockstep_proto::NodeId;
 
 use super::Verdict;
@@ -38,10 +38,10 @@ struct Seen {
 pub struct Availability(BTreeMap<NodeId, Seen>);
 
 impl Availability {
-    /// A heartbeat has arrived.
-    pub fn beat(&mut self, node: &NodeId, now_ms: u64) {
-        let seen = self.0.entry(node.clone()).or_default();
-        (seen.beat, seen.beats) = (now_ms, seen.beats + 1);
+    /// A heartbeat has arrived. A node that reconciles sends none until it is done, and is not judged before.
+    pub fn beat(&mut self, record: &NodeRecord, now_ms: u64) {
+        let seen = self.0.entry(record.node.clone()).or_default();
+        (seen.beat, seen.beats) = (now_ms, if record.reconciles() { 0 } else { seen.beats + 1 });
     }
 
     /// Judges the heartbeats of a node.

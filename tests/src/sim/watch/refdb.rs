@@ -144,7 +144,7 @@ impl Watch {
     /// A node's record has changed.
     pub fn node(&self, record: &NodeRecord) {
         let mut known = self.known();
-        known.availability.beat(&record.node, self.trace.now_ms());
+        known.availability.beat(record, self.trace.now_ms());
         let acknowledged = known.facts.acknowledged.entry(record.node.clone()).or_default();
         for (lane, mark) in &record.low_water {
             let highest = acknowledged.entry(lane.clone()).or_default();
