@@ -32,7 +32,7 @@ pub struct RefTransactionRequest {
     /// Whether the batch is all or nothing. If not, a stale ref is refused alone and the others are committed together.
     #[serde(default)]
     pub atomic: bool,
-    /// The commands: at most 2,000, each ref at most once.
+    /// The commands: at most 50,000, each ref at most once.
     pub commands: Vec<RefCommand>,
     /// The user who pushes, for people to read.
     #[serde(default)]

@@ -5,6 +5,7 @@ mod command;
 mod crash;
 mod demo;
 mod events;
+mod foreign_lock;
 mod handshake;
 mod large;
 mod life;
@@ -13,6 +14,7 @@ mod power_cut;
 mod push;
 mod refresh;
 mod seed;
+mod throttled;
 mod trace;
 
 use std::path::Path;

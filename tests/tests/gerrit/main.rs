@@ -2,6 +2,7 @@
 //! machine, so `make gerrit-e2e` runs them. `make test` runs only the one that covers everything once.
 
 mod administration;
+mod any_size;
 mod base_paths;
 mod crash;
 mod cut_off;

@@ -225,10 +225,20 @@ fn lease(raw: &raw::Lease, to: &mut Problems) -> Lease {
     let lease = Lease {
         heartbeat: to.or("lease.heartbeat", &raw.heartbeat, Duration::from_secs(5), time),
         expires_after: to.or("lease.expires_after", &raw.expires_after, Duration::from_secs(30), time),
+        adopted_elsewhere_after: to.or(
+            "lease.adopted_elsewhere_after",
+            &raw.adopted_elsewhere_after,
+            Duration::from_secs(120),
+            time,
+        ),
         expelled_after: to.or("lease.expelled_after", &raw.expelled_after, Duration::from_secs(6 * 86_400), time),
     };
     if lease.expires_after < lease.heartbeat * 3 {
         to.wrong("lease.expires_after", &raw.expires_after, "write at least three times lease.heartbeat");
+    }
+    if lease.adopted_elsewhere_after < lease.expires_after {
+        let remedy = "write at least lease.expires_after";
+        to.wrong("lease.adopted_elsewhere_after", &raw.adopted_elsewhere_after, remedy);
     }
     if lease.expelled_after <= lease.expires_after {
         to.wrong("lease.expelled_after", &raw.expelled_after, "write more than lease.expires_after");

@@ -144,8 +144,10 @@ pub struct Apply {
 pub struct Lease {
     /// The pause between two heartbeats.
     pub heartbeat: Duration,
-    /// A node without a heartbeat for this long may be adopted.
+    /// A node without a heartbeat for this long may be adopted by another node of its site.
     pub expires_after: Duration,
+    /// A node without a heartbeat for this long may be adopted by a node of any site.
+    pub adopted_elsewhere_after: Duration,
     /// A node without a heartbeat for this long is expelled: nothing is kept for it any more.
     pub expelled_after: Duration,
 }

@@ -27,6 +27,7 @@
 //! | `writer`, `update_ref`, `child` | move refs through long-lived git processes |
 //! | `ref_files` | reads refs from the disk |
 //! | `intent`, `stale_locks`, `repair` | locks of the sidecar's own, locks of a killed git, repair at start-up |
+//! | `foreign_lock` | locks of other programs: their age, and words for people |
 //! | `settings` | limits and paths |
 //! | `small_file` | a small file that is read and replaced as a whole |
 
@@ -34,6 +35,7 @@ mod ancestry;
 mod base_path_stamp;
 mod child;
 mod create;
+mod foreign_lock;
 mod index_pack;
 mod ingest;
 mod intent;

@@ -11,7 +11,7 @@ use lockstep_proto::bridge::{
 use super::admission::Work;
 use super::check;
 use super::context::{Answer, Api, no_answer, unknown_operation};
-use super::extract::{Body, Objects, Project, Txn};
+use super::extract::{BatchBody, Objects, Project, Txn};
 
 /// Commits a batch of ref commands on one project.
 #[utoipa::path(post, path = "/v1/projects/{project}/ref-transactions", tag = "bridge",
@@ -35,14 +35,18 @@ pub(super) async fn ref_transactions(
     permit: Work,
     Project(project): Project,
     Objects(judged): Objects,
-    Body(mut request): Body<RefTransactionRequest>,
+    BatchBody(mut request, large): BatchBody<RefTransactionRequest>,
 ) -> Answer<RefTransactionResponse> {
     let deadline = check::batch(&request, api.deadline)?;
     request.deadline_ms = Some(u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX));
     let unknown = unknown_batch(&request);
     let transactions = Arc::clone(&api.transactions);
-    let answer =
-        api.outlive(permit, deadline, async move { transactions.submit_judged(&project, request, judged).await }).await;
+    let work = async move {
+        let answer = transactions.submit_judged(&project, request, judged).await;
+        drop(large);
+        answer
+    };
+    let answer = api.outlive(permit, deadline, work).await;
     Ok(Json(answer.unwrap_or(Ok(unknown))?))
 }
 
@@ -62,12 +66,17 @@ pub(super) async fn look_up(
     State(api): State<Api>,
     permit: Work,
     Project(project): Project,
-    Body(request): Body<RefTransactionRequest>,
+    BatchBody(request, large): BatchBody<RefTransactionRequest>,
 ) -> Answer<RefTransactionResponse> {
     let deadline = check::batch(&request, api.deadline)?;
     let unknown = unknown_batch(&request);
     let transactions = Arc::clone(&api.transactions);
-    let answer = api.outlive(permit, deadline, async move { transactions.look_up(&project, &request).await }).await;
+    let work = async move {
+        let answer = transactions.look_up(&project, &request).await;
+        drop(large);
+        answer
+    };
+    let answer = api.outlive(permit, deadline, work).await;
     Ok(Json(answer.unwrap_or(Ok(unknown))?))
 }
 

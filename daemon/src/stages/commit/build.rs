@@ -50,6 +50,7 @@ impl From<Refusal> for NotReady {
 }
 
 /// The objects of a proposal, packed for its transaction.
+#[derive(Clone)]
 pub(super) struct Ready {
     pack: Pack,
     bases: Vec<Oid>,

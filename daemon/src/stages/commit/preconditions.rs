@@ -1,6 +1,8 @@
 //! Turns the intents of a batch into a proposal. Each intent is compared with this node's knowledge, and becomes a
 //! command or gets a verdict.
 
+use std::collections::BTreeSet;
+
 use lockstep_proto::bridge::{Refusal, RefusalCode};
 use lockstep_proto::{Command, Oid, ProjectKey, ProjectName, RefKey, RefName, RefValue, Version};
 
@@ -91,9 +93,13 @@ impl Proposer<'_> {
             return Err(NoProposal::Behind);
         }
         self.refuse_unfit(work, &mut moved, verdicts).await?;
+        let mut directories = BTreeSet::new();
         for (at, known) in moved {
-            self.add(&work.project, &work.intents[at], known, at, &mut proposal)?;
+            let intent = &work.intents[at];
+            directories.extend(self.directories(&work.project, intent, known.as_ref())?);
+            add(intent, known, at, &mut proposal);
         }
+        proposal.directories = directories.into_iter().collect();
         Ok(proposal)
     }
 
@@ -148,31 +154,18 @@ impl Proposer<'_> {
         Ok(apart)
     }
 
-    fn add(
+    /// The names that must become directories for an intent: it creates a ref below them.
+    fn directories(
         &self,
         project: &ProjectKey,
         intent: &Intent,
-        known: Option<RefRecord>,
-        at: usize,
-        proposal: &mut Proposal,
-    ) -> Result<(), StoreError> {
-        let (version, old, predecessor) = match known {
-            Some(record) => (record.version, record.value, Some(record.txn)),
-            None => (Version::NONE, RefValue::Absent, None),
-        };
-        if let (RefKey::Ref(name), true, false) = (&intent.key, old.is_absent(), intent.new.is_absent()) {
-            for directory in self.unmarked(project, name)? {
-                if !proposal.directories.contains(&directory) {
-                    proposal.directories.push(directory);
-                }
-            }
+        known: Option<&RefRecord>,
+    ) -> Result<Vec<RefName>, StoreError> {
+        let was_live = known.is_some_and(|record| !record.value.is_absent());
+        match &intent.key {
+            RefKey::Ref(name) if !was_live && !intent.new.is_absent() => self.unmarked(project, name),
+            RefKey::Ref(_) | RefKey::Head | RefKey::State => Ok(Vec::new()),
         }
-        proposal.wants.extend(intent.new.oid());
-        proposal.hints.extend(old.oid());
-        proposal.carried.push(at);
-        let (key, new) = (intent.key.clone(), intent.new.clone());
-        proposal.commands.push(Command { key, old, new, version: version.next(), predecessor });
-        Ok(())
     }
 
     /// The proper prefixes of a name that need a directory mark and, as far as this node knows, have none.
@@ -195,6 +188,19 @@ impl Proposer<'_> {
         let values: Vec<Oid> = open.filter_map(|(intent, _)| intent.new.oid()).collect();
         if values.is_empty() { Ok(values) } else { self.repositories.missing(&work.project.name, &values).await }
     }
+}
+
+/// Adds the command of an intent to the proposal.
+fn add(intent: &Intent, known: Option<RefRecord>, at: usize, proposal: &mut Proposal) {
+    let (version, old, predecessor) = match known {
+        Some(record) => (record.version, record.value, Some(record.txn)),
+        None => (Version::NONE, RefValue::Absent, None),
+    };
+    proposal.wants.extend(intent.new.oid());
+    proposal.hints.extend(old.oid());
+    proposal.carried.push(at);
+    let (key, new) = (intent.key.clone(), intent.new.clone());
+    proposal.commands.push(Command { key, old, new, version: version.next(), predecessor });
 }
 
 /// Refuses an intent whose object is missing. Git itself would reject it.

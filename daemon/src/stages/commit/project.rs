@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use lockstep_proto::bridge::{
-    ApiError, CreateProjectRequest, DeleteProjectRequest, ProjectResponse, Refusal, RefusalCode, SetHeadRequest,
+    ApiError, CreateProjectRequest, DeleteProjectRequest, Outcome, ProjectResponse, Refusal, RefusalCode,
+    SetHeadRequest,
 };
 use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey, RefValue, Transaction};
 
@@ -102,7 +103,7 @@ impl Committer {
         if phase != ProjectPhase::Closing {
             let close = step(phase, ProjectPhase::Closing);
             let closing = self.operate(key.clone(), close, format!("{}/closing", request.request_id), "close").await?;
-            if closing.refusal.is_some() {
+            if matches!(closing.outcome, Outcome::Refused | Outcome::Unknown) {
                 return Ok(closing);
             }
         }

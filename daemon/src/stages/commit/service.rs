@@ -8,7 +8,7 @@ use lockstep_proto::bridge::{
     ApiError, CreateProjectRequest, DeleteProjectRequest, Outcome, ProjectResponse, RefCommand, RefTransactionRequest,
     RefTransactionResponse, Refusal, RefusalCode, SetHeadRequest,
 };
-use lockstep_proto::{DecodeError, ProjectKey, ProjectName, ProjectPhase, RefKey, Transaction, TxnId};
+use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, Transaction, TxnId};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -17,6 +17,7 @@ use super::refusals::unavailable;
 use super::requests::{Begin, answer};
 use super::translate::{carried, check, fingerprint, names, respond, sort};
 use super::work::{Ended, Intent, Seed, Verdict, Work};
+use crate::seams::blob::long_form::LongFormError;
 use crate::seams::git::{Judged, RefMove};
 use crate::seams::refdb::{RefDbError, SlotState};
 use crate::seams::volume::StoreError;
@@ -37,7 +38,7 @@ pub(super) enum LookBackError {
     RefDb(#[from] RefDbError),
     /// A transaction of the chain cannot be read.
     #[error(transparent)]
-    Unreadable(#[from] DecodeError),
+    Unreadable(#[from] LongFormError),
 }
 
 #[async_trait]
@@ -261,7 +262,10 @@ impl Committer {
             let Some(txn) = next.take() else { return Ok(None) };
             let state = self.attempts.refdb.journal.slot(&txn.slot).await?;
             let SlotState::Committed(_, bytes) = state else { return Ok(None) };
-            let earlier = Transaction::decode(&bytes)?;
+            let earlier = match self.long_forms.read(&bytes).await {
+                Err(error) if error.is_absent() => return Ok(None),
+                read => read?,
+            };
             if is_ours(&earlier) {
                 return Ok(Some(earlier));
             }

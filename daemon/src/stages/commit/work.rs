@@ -62,8 +62,8 @@ impl std::fmt::Debug for Seed {
 pub enum Verdict {
     /// Committed and readable here, or the ref had the value already.
     Committed,
-    /// Committed, and not readable here yet.
-    NotYetVisible,
+    /// Committed, and not readable here yet, with the reason for people.
+    NotYetVisible(String),
     /// Not committed, and it never will be.
     Refused(Refusal),
     /// The outcome is not known yet.
@@ -98,7 +98,7 @@ impl Ended {
     /// Whether at least one intent is committed, everything committed can be read here, and nothing is unknown.
     #[must_use]
     pub fn is_visible(&self) -> bool {
-        let is_open = |verdict: &Verdict| matches!(verdict, Verdict::NotYetVisible | Verdict::Unknown(_));
+        let is_open = |verdict: &Verdict| matches!(verdict, Verdict::NotYetVisible(_) | Verdict::Unknown(_));
         self.verdicts.contains(&Verdict::Committed) && !self.verdicts.iter().any(is_open)
     }
 

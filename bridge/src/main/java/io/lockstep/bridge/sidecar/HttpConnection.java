@@ -39,8 +39,8 @@ import java.util.Locale;
  * peer is the sidecar: it always sends a content-length, and no other form of body is supported.
  */
 final class HttpConnection implements Closeable {
-  /** The limit on a body, far above the largest answer: 2,000 verdicts with their reasons. */
-  private static final int MAX_BODY_BYTES = 8 << 20;
+  /** The limit on a body, far above the largest answer: 50,000 verdicts with their reasons. */
+  private static final int MAX_BODY_BYTES = 64 << 20;
 
   private static final int MAX_LINE_BYTES = 8 << 10;
   private static final int MAX_HEADERS = 64;
