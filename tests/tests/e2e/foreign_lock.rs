@@ -1,5 +1,5 @@
-//! A lock that another program left behind: a push is committed, and its user and the status say that this server cannot
-//! show it yet, and why. Once the lock is gone, the ref follows.
+//! A lock that another program left behind: a push is committed, and its user and the status say that this server
+//! cannot show it yet, and why. Once the lock is gone, the ref follows.
 
 use std::time::Duration;
 
