@@ -14,8 +14,8 @@ pub const NAME_COMPONENT_BYTES: usize = 250;
 /// Longest site or node name, in bytes.
 pub const SITE_NAME_BYTES: usize = 48;
 
-/// Most commands in one transaction. A transaction of more than [`WRITE_COMMANDS`] is committed under ref locks, and one
-/// of more than [`INLINE_COMMANDS`] has its long form in the blob store.
+/// Most commands in one transaction. A transaction of more than [`WRITE_COMMANDS`] is committed under ref locks, and
+/// one of more than [`INLINE_COMMANDS`] has its long form in the blob store.
 pub const COMMANDS: usize = 50_000;
 
 /// Most commands of a transaction that travels in a slot and in a record.
@@ -47,8 +47,8 @@ pub const INLINE_BASES: usize = 4_096;
 /// Largest request body on the bridge API, in bytes, except for ref transactions.
 pub const REQUEST_BODY_BYTES: usize = 1024 * 1024;
 
-/// Largest body of a ref transaction on the bridge API, in bytes. It has room for [`COMMANDS`] commands with the longest
-/// names. The number of bodies above [`REQUEST_BODY_BYTES`] that are in progress at once is bounded.
+/// Largest body of a ref transaction on the bridge API, in bytes. It has room for [`COMMANDS`] commands with the
+/// longest names. The number of bodies above [`REQUEST_BODY_BYTES`] that are in progress at once is bounded.
 pub const BATCH_BODY_BYTES: usize = 64 * 1024 * 1024;
 
 /// Longest request id that a bridge may choose, in bytes.

@@ -120,7 +120,8 @@ impl Transaction {
         Ok(transaction)
     }
 
-    /// Decodes bytes of a slot or a record. For a [`Locator`], this is the outline of its transaction, without commands.
+    /// Decodes bytes of a slot or a record. For a [`Locator`], this is the outline of its transaction, without
+    /// commands.
     ///
     /// # Errors
     /// As [`Transaction::decode`].
@@ -140,8 +141,8 @@ impl Transaction {
         !self.commands.is_empty()
     }
 
-    /// Whether the encoded transaction fits into a journal slot and into a record of the event log. A larger one travels
-    /// as its [`Locator`].
+    /// Whether the encoded transaction fits into a journal slot and into a record of the event log. A larger one
+    /// travels as its [`Locator`].
     #[must_use]
     pub fn fits_inline(encoded: &[u8]) -> bool {
         wire::fits_inline(encoded)

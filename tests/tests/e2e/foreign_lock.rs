@@ -1,12 +1,13 @@
-//! A lock that another program left behind: a push is committed, and its user and the status say that this server cannot
-//! show it yet, and why. Once the lock is gone, the ref follows.
+//! A lock that another program left behind: a push is committed, and its user and the status say that this server
+//! cannot show it yet, and why. Once the lock is gone, the ref follows.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::git::{Clone, ok, text};
 use lockstep_tests::e2e::until;
 use lockstep_tests::e2e::verify::converged;
+use tokio::time::Instant;
 
 use crate::lockstep;
 

@@ -1,13 +1,12 @@
 //! Batches of a size that plain Gerrit takes, and the reasons that users read when one is refused.
 
-use std::time::Instant;
-
 use lockstep_proto::bridge::{Expected, Outcome, RefCommand, RefTransactionRequest, RefTransactionResponse};
 use lockstep_tests::e2e::gerrit::Sites;
 use lockstep_tests::e2e::gerrit::agree::in_lockstep;
 use lockstep_tests::e2e::git::{git, ok, text};
 use lockstep_tests::e2e::verify::truth;
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::lockstep;
 

@@ -24,8 +24,8 @@ const MOST_COMMANDS: usize = 1_000_000;
 /// Deadline of a push in milliseconds, unless `lockstep.deadlineMs` is set in the repository.
 const DEADLINE_MS: u64 = 30_000;
 
-/// The time that each thousand refs add to the deadline, in milliseconds. One partition of the refdb's table takes 1,000
-/// writes per second, and each ref is four.
+/// The time that each thousand refs add to the deadline, in milliseconds. One partition of the refdb's table takes
+/// 1,000 writes per second, and each ref is four.
 const DEADLINE_MS_PER_1000: u64 = 10_000;
 
 /// The longest deadline that the bridge API takes, in milliseconds.

@@ -1,7 +1,7 @@
 //! A lock of another program that is in the way of a move: how old it is, and the words for people.
 //!
-//! git holds a lock of a ref for moments. A lock that is older was left behind by a program that died, and waiting for it
-//! does not help. It is never removed here, because its owner may live: people read where it is, and the move is
+//! git holds a lock of a ref for moments. A lock that is older was left behind by a program that died, and waiting for
+//! it does not help. It is never removed here, because its owner may live: people read where it is, and the move is
 //! repeated in the background.
 
 use std::path::{Path, PathBuf};

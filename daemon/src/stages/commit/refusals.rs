@@ -76,7 +76,7 @@ pub(super) fn too_many(proposal: &Proposal) -> Option<Refusal> {
 /// The refusal of an update whose answer was lost, and that was then made impossible.
 pub(super) fn withdrawn() -> Refusal {
     let message = "the global ref database did not answer in time, so this update was withdrawn: nothing was changed, \
-                   and your work is still where you pushed it from; try again, and tell the administrator if it goes on";
+                   and your work is still where you pushed it from; try again, or tell the administrator";
     Refusal::new(RefusalCode::Unavailable, true, message)
 }
 

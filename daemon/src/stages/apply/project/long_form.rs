@@ -7,9 +7,9 @@ use crate::stages::apply::event::Event;
 use crate::stages::apply::reason::{Doubt, ParkReason};
 
 impl Writer {
-    /// The event with its whole transaction. None if the long form cannot be read now: the event is then parked, and the
-    /// successors of its refs wait for it. If the blob store has no such long form, or a bad one, the journal tells what
-    /// was committed.
+    /// The event with its whole transaction. None if the long form cannot be read now: the event is then parked, and
+    /// the successors of its refs wait for it. If the blob store has no such long form, or a bad one, the journal
+    /// tells what was committed.
     pub(super) async fn whole(&mut self, mut event: Event) -> Option<Event> {
         if event.transaction.is_whole() {
             return Some(event);
