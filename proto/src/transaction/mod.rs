@@ -179,6 +179,35 @@ impl Transaction {
     }
 }
 
+impl Locator {
+    /// Encodes the locator for the journal and the event log.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        wire::encode_locator(self)
+    }
+
+    /// Reads the locator from bytes of the journal or the event log. None if the bytes are a transaction.
+    ///
+    /// # Errors
+    /// As [`Transaction::decode`], with the caps of a slot.
+    pub fn decode(bytes: &[u8]) -> Result<Option<Self>, DecodeError> {
+        wire::decode_locator(bytes)
+    }
+
+    /// Decodes the long form, and checks that it is the one that this locator names.
+    ///
+    /// # Errors
+    /// As [`Transaction::decode`]. [`DecodeError::Bad`] if it is another transaction.
+    pub fn resolve(&self, long_form: &[u8]) -> Result<Transaction, DecodeError> {
+        let found = Transaction::decode(long_form)?;
+        let Transaction { id, site, project, committed_at_ms, .. } = &found;
+        if (id, site, project, committed_at_ms) != (&self.id, &self.site, &self.project, &self.committed_at_ms) {
+            return Err(DecodeError::Bad(format!("blob {} holds {id} instead of {}", self.key, self.id)));
+        }
+        Ok(found)
+    }
+}
+
 impl Command {
     fn check(&self, id: &TxnId) -> Result<(), String> {
         let first = self.version == Version(1);

@@ -24,10 +24,12 @@ const LAYERS: &[(&str, &[&str], Within)] = &[
     (
         "seams",
         &["refdb", "eventlog", "blob", "git", "volume", "gerrit", "peers", "embedded"],
-        // A pack is a payload of the blob store. Peers give packs of repositories. A checkpoint is a position of the
-        // event log. The emulated event log keeps the limits of Kinesis.
+        // A pack is a payload of the blob store, and so is the long form of a transaction. Peers give packs of
+        // repositories. A checkpoint is a position of the event log. The emulated event log keeps the limits of
+        // Kinesis.
         Within::Pairs(&[
             ("git", "blob"),
+            ("refdb", "blob"),
             ("peers", "blob"),
             ("peers", "git"),
             ("volume", "eventlog"),

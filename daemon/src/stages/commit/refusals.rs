@@ -99,7 +99,7 @@ pub(super) fn in_doubt(txn: &TxnId) -> Refusal {
     Refusal::new(RefusalCode::Unavailable, true, message)
 }
 
-/// What the user of a committed update reads while this server cannot show it.
+/// The text for the user of a committed update that this server cannot show yet.
 pub(super) fn not_shown_here(why: &str) -> Refusal {
     let message = format!(
         "this is committed at every site, and this server cannot show it yet ({why}). Nothing is lost, and it is tried \
