@@ -84,6 +84,11 @@ impl Carrier {
         self.lanes.iter().map(|(lane, ahead)| (*lane, ahead.progress.mark())).collect()
     }
 
+    /// Whether one of these published marks, one per lane, is above this carrier's own.
+    pub(super) fn is_behind(&self, published: &[Seq]) -> bool {
+        self.marks().iter().zip(published).any(|((_, own), other)| own < other)
+    }
+
     /// Looks at settled slots that are new, and makes one append.
     pub(super) async fn step(&mut self, source: &dyn Source) -> Step {
         let looked = self.look(source).await;

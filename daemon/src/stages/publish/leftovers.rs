@@ -71,7 +71,9 @@ impl LeftoverPublisher {
         let source = Left { record, refdb: self.context.refdb.clone() };
         let mut carrier = Carrier::new(&self.context, source.record.site.clone(), &source);
         let (mut stored, mut last) = (source.record.published.clone(), Instant::now());
-        while self.mine.lock().contains_key(&id) {
+        // A node that was the publisher before may have got further. Its slots may be collected, so begin anew from its
+        // marks.
+        while self.newest(&id).is_some_and(|newest| !carrier.is_behind(&newest.published)) {
             let step = carrier.step(&source).await;
             let marks: Vec<Seq> = carrier.marks().into_iter().map(|(_, mark)| mark).collect();
             let is_done = step == Step::Idle && marks == source.record.ends();
@@ -90,6 +92,11 @@ impl LeftoverPublisher {
             }
         }
         id
+    }
+
+    /// The record of an incarnation as membership gave it last. None if it is not this node's to publish.
+    fn newest(&self, id: &IncarnationId) -> Option<IncarnationRecord> {
+        self.mine.lock().get(id).cloned()
     }
 
     async fn store(&self, record: &IncarnationRecord, marks: &[Seq], is_done: bool) -> Result<(), RefDbError> {
