@@ -166,7 +166,10 @@ mod cases {
         assert_eq!(registry.freeze(&there, &opened.id).await, Ok(poisoned), "a freeze does not go back");
         assert_eq!(registry.raise_published(&there, &opened.id, &seqs([4, 1, 8])).await, Ok(()));
         assert_eq!(only(&db).await.published, seqs([4, 2, 8]));
-        assert!(is_broken(registry.forget_incarnations(&there, &[opened.id.clone()]).await), "not all is published");
+        assert!(
+            is_broken(registry.forget_incarnations(&there, std::slice::from_ref(&opened.id)).await),
+            "not all is published"
+        );
         assert_eq!(registry.drained(&there, &opened.id, &seqs([69, 70, 71])).await, Ok(()));
         assert_eq!(registry.raise_published(&there, &opened.id, &seqs([99; 3])).await, Ok(()), "late");
         assert_eq!(registry.poisoned(&there, &opened.id).await, Ok(()), "late");
