@@ -171,6 +171,7 @@ impl Inspection for Fake {
             events: lockstep_proto::status::EventsStatus::default(),
             counters: Counters::default(),
             refresh: None,
+            guards_off: Vec::new(),
             last_errors: Vec::new(),
         }
     }
@@ -265,7 +266,7 @@ pub fn git(folder: &Path, args: &[&str]) -> Output {
 }
 
 /// Shields a command from the machine's own git configuration.
-fn quiet(mut command: Command, folder: &Path) -> Command {
+pub fn quiet(mut command: Command, folder: &Path) -> Command {
     command.current_dir(folder).env("HOME", folder).env("GIT_CONFIG_NOSYSTEM", "1").env("LC_ALL", "C");
     for who in ["AUTHOR", "COMMITTER"] {
         command.env(format!("GIT_{who}_NAME"), "T").env(format!("GIT_{who}_EMAIL"), "t@example.com");

@@ -101,7 +101,7 @@ async fn head_has_a_command_of_its_own() {
     let zero = "0".repeat(40);
     let decide = |input: String, state: &'static str| {
         let bare = site.bare();
-        async move { guard::decide(&bare, || "tools/build".to_owned(), state, &input).await }
+        async move { guard::decide(&bare, || Some("tools/build".to_owned()), state, input.as_bytes()).await }
     };
     let moved = format!("{zero} ref:refs/heads/old HEAD\n");
     let text = decide(moved.clone(), "prepared").await.unwrap_err().to_string();

@@ -5,6 +5,7 @@ mod bounds;
 mod command;
 mod fake;
 mod guard;
+mod install;
 mod peers;
 mod push;
 mod server;

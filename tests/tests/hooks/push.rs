@@ -83,7 +83,7 @@ async fn an_update_hook_may_decline_a_ref() {
     std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
     let new = site.commit();
     let text = fails(site.push(&["main", ":old"]));
-    assert!(text.contains("looking at refs/heads/old") && text.contains("update hook declined"), "{text}");
+    assert!(text.contains("looking at refs/heads/old") && text.contains("hook declined"), "{text}");
     assert_eq!(value(&site.bare(), MAIN), Some(new));
     assert!(value(&site.bare(), "refs/heads/old").is_some());
 }
@@ -149,4 +149,14 @@ async fn a_lost_connection_is_tried_again_with_the_same_bytes() {
     let requests = site.fake.requests.lock();
     assert_eq!(requests.len(), 1);
     assert!(lost.contains(&requests[0].request_id), "{lost}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_with_a_namespace_refuses_each_ref_with_the_reason() {
+    let site = Site::new().await;
+    let before = site.refs();
+    site.commit();
+    let text = fails(site.push(&["--receive-pack=git --namespace=fork receive-pack", "main", "main:fresh"]));
+    assert_eq!(text.matches("GIT_NAMESPACE").count(), 2, "{text}");
+    assert_eq!(site.refs(), before);
 }

@@ -15,7 +15,7 @@ pub(super) fn refs(git: &GitDir) -> Result<(Vec<RefCommand>, Vec<String>), CliEr
     for line in text.lines() {
         let mut parts = line.splitn(3, ' ');
         let (oid, name, symref) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""), parts.next().unwrap_or(""));
-        if guard::is_local(name) {
+        if guard::is_local(name.as_bytes()) {
             continue;
         }
         let oid: Oid = oid.parse().map_err(CliError::failed)?;

@@ -23,6 +23,7 @@
 //! | `writer`, `update_ref`, `child` | move refs through long-lived git processes |
 //! | `ref_files` | reads refs from the disk |
 //! | `intent`, `stale_locks`, `repair` | locks of the sidecar's own, locks of a killed git, repair at start-up |
+//! | `settings_seen` | the settings of a repository as git sees them there |
 //! | `small_file` | a small file that is read and replaced as a whole |
 
 mod ancestry;
@@ -45,6 +46,7 @@ mod ref_files;
 mod repair;
 mod scan;
 mod settings;
+pub mod settings_seen;
 mod small_file;
 mod stale_locks;
 mod trees;
