@@ -160,3 +160,25 @@ async fn a_server_with_a_namespace_refuses_each_ref_with_the_reason() {
     assert_eq!(text.matches("GIT_NAMESPACE").count(), 2, "{text}");
     assert_eq!(site.refs(), before);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_not_utf_8_is_refused_alone_and_the_rest_of_the_push_goes() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let site = Site::new().await;
+    let new = site.commit();
+    let mut command = crate::fake::quiet(std::process::Command::new("git"), &site.work());
+    command.args(["push", "origin", "main", "main:refs/heads/@", "main:refs/heads/x/@"]);
+    command.arg(OsStr::from_bytes(b"main:refs/heads/caf\xe9"));
+    let text = fails_lossy(command.output().unwrap());
+    assert!(text.contains("the name \"refs/heads/caf\\351\" is not UTF-8; choose another name"), "{text}");
+    for name in [MAIN, "refs/heads/@", "refs/heads/x/@"] {
+        assert_eq!(value(&site.bare(), name), Some(new.clone()), "{name}");
+    }
+}
+
+/// The standard error of a command that must fail. git repeats a name that is not UTF-8 in it.
+fn fails_lossy(output: std::process::Output) -> String {
+    assert!(!output.status.success());
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
