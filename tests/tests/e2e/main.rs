@@ -14,6 +14,7 @@ mod push;
 mod receive;
 mod refresh;
 mod seed;
+mod symbolic;
 mod trace;
 
 use std::path::Path;

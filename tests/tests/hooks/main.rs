@@ -4,6 +4,7 @@
 mod bounds;
 mod command;
 mod fake;
+mod fitness;
 mod guard;
 mod install;
 mod peers;

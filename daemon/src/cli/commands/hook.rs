@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use lockstep_proto::ProjectName;
 
 use super::CliError;
+use super::existing;
 use super::target::{self, Target};
 use crate::base::clock::SeededEntropy;
 use crate::clients::git_hooks::git::GitDir;
@@ -64,6 +65,9 @@ async fn installed(repository: PathBuf, project: Option<ProjectName>, target: Ta
     let binary = std::env::current_exe().map_err(CliError::failed)?;
     let what = Installation { repository, place: None, project, socket: target.socket.clone(), binary };
     install(&what).map_err(CliError::failed)?;
+    for left_out in existing::fit(&git)? {
+        eprintln!("warning: this ref is not replicated: {left_out}");
+    }
     println!("{}: pushes now go through Lockstep as project {}", what.repository.display(), what.project);
     if !is_checked {
         eprintln!(

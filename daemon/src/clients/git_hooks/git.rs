@@ -84,6 +84,20 @@ impl GitDir {
         run(&self.0, &all)
     }
 
+    /// Runs git in this repository and returns its standard output, which need not be UTF-8.
+    ///
+    /// # Errors
+    /// git cannot be run, or exits with a code other than 0.
+    pub fn bytes(&self, args: &[&str]) -> Result<Vec<u8>, GitError> {
+        let directory = format!("--git-dir={}", self.0.display());
+        let args: Vec<&str> = std::iter::once(directory.as_str()).chain(args.iter().copied()).collect();
+        let output = output(&self.0, &args)?;
+        if output.status.success() {
+            return Ok(output.stdout);
+        }
+        Err(failed(&self.0, &args, &String::from_utf8_lossy(&output.stderr)))
+    }
+
     /// The value of a git setting, or `None` if it is not set. `kind` is git's type option, for example `--bool`.
     ///
     /// # Errors

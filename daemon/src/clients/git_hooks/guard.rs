@@ -119,8 +119,14 @@ async fn judge(git_dir: &Path, input: &[u8]) -> Result<Vec<Change>, GuardError> 
 
 /// Whether a ref is never replicated: a pseudo-ref, a ref that every site can compute, or one of Lockstep's own refs.
 #[must_use]
-pub fn is_local(name: &[u8]) -> bool {
+fn is_local(name: &[u8]) -> bool {
     !name.starts_with(b"refs/") || LOCAL.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Whether a ref of this name is not replicated: it is local, or its name does not fit.
+#[must_use]
+pub fn is_unfit(name: &[u8]) -> bool {
+    is_local(name) || unfit(name).is_some()
 }
 
 /// The reason why a ref of this name can never be replicated; `None` if it can.

@@ -33,10 +33,18 @@ impl Folders {
     /// The folders of a repository that is at `git`, and will be at `place`.
     pub(super) fn of(git: &GitDir, place: &Path) -> Result<Self, GitError> {
         let (own, pinned) = (git.path().join("hooks"), place.join("hooks"));
-        let replaced = config_changes::replaced(git, KEY)?;
+        let replaced = config_changes::replaced(git, KEY)?.map(|path| expanded(&path));
         let set = git.hooks_paths()?;
-        let shared = shared(&set, replaced.map(PathBuf::from).as_deref(), &[&own, &pinned]);
+        let shared = shared(&set, replaced.as_deref(), &[&own, &pinned]);
         Ok(Self { shared: shared.map(|path| git.path().join(path)), own, pinned })
+    }
+}
+
+/// A path of a setting, with the user's folder in place of `~`.
+fn expanded(path: &str) -> PathBuf {
+    match (path.strip_prefix("~/"), std::env::var_os("HOME")) {
+        (Some(below), Some(home)) => PathBuf::from(home).join(below),
+        _ => PathBuf::from(path),
     }
 }
 

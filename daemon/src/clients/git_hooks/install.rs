@@ -13,6 +13,7 @@ use lockstep_proto::ProjectName;
 use super::config_changes::{self, Undo};
 use super::git::{GitDir, GitError};
 use super::hooks_folder::{self, Folders};
+use crate::seams::git::fitness::{self, Unfit};
 
 /// The line that identifies a hook as written by Lockstep.
 pub(super) const MARK: &str = "# Written by `lockstep hook install`; written again by it.";
@@ -48,12 +49,12 @@ pub enum InstallError {
     #[error(transparent)]
     Git(#[from] GitError),
     /// Lockstep does not support repositories of this kind.
-    #[error("{}: {why}", repository.display())]
-    Unsupported {
+    #[error("{}", unfit(path, reasons))]
+    Unfit {
         /// The repository's git folder.
-        repository: PathBuf,
-        /// The property of the repository that Lockstep does not support, and the remedy.
-        why: &'static str,
+        path: PathBuf,
+        /// Its properties that Lockstep does not support, with the remedy of each.
+        reasons: Vec<Unfit>,
     },
     /// A hook of the same name exists that Lockstep did not write.
     #[error(
@@ -97,13 +98,20 @@ pub enum InstallError {
     },
 }
 
+/// The sentence for a repository that is not fit: its path, and the reasons.
+#[must_use]
+pub fn unfit(path: &Path, reasons: &[Unfit]) -> String {
+    let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+    format!("{}: {}", path.display(), reasons.join("; also, "))
+}
+
 /// Installs hooks and settings.
 ///
 /// # Errors
 /// See [`InstallError`]. The installation can be repeated after each of them.
 pub fn install(what: &Installation) -> Result<(), InstallError> {
     let git = GitDir::at(&what.repository)?;
-    check_kind(&git)?;
+    refuse_unfit(&git)?;
     let place = what.place.as_deref().unwrap_or(git.path());
     let folders = Folders::of(&git, place)?;
     let socket = std::path::absolute(&what.socket)
@@ -153,26 +161,10 @@ pub fn uninstall(repository: &Path) -> Result<(), InstallError> {
     Ok(config_changes::forget(&git)?)
 }
 
-/// Checks that Lockstep supports repositories of this kind: bare, with SHA-1 object names, and with refs in files.
-///
-/// # Errors
-/// [`InstallError::Unsupported`] with the remedy, or git failed.
-pub fn check_kind(git: &GitDir) -> Result<(), InstallError> {
-    let refuse = |why| Err(InstallError::Unsupported { repository: git.path().to_owned(), why });
-    if git.run(&["rev-parse", "--is-bare-repository"])?.trim_end() != "true" {
-        return refuse("it has a work tree, and Lockstep supports bare repositories only; use `git clone --bare`");
-    }
-    if git.config("extensions.objectFormat", "--no-type")?.is_some_and(|format| format != "sha1") {
-        return refuse(
-            "its objects have SHA-256 names (extensions.objectFormat), and Lockstep supports SHA-1 repositories only",
-        );
-    }
-    if git.config("extensions.refStorage", "--no-type")?.is_some_and(|format| format != "files") {
-        return refuse(
-            "its refs are not stored in files (extensions.refStorage); run `git refs migrate --ref-format=files` in it",
-        );
-    }
-    Ok(())
+fn refuse_unfit(git: &GitDir) -> Result<(), InstallError> {
+    let path = git.path().to_owned();
+    let fitness = fitness::look(&path).map_err(|source| InstallError::Io { path: path.clone(), source })?;
+    if fitness.unfit.is_empty() { Ok(()) } else { Err(InstallError::Unfit { path, reasons: fitness.unfit }) }
 }
 
 fn script(binary: &Path, subcommand: &str) -> Result<String, InstallError> {
