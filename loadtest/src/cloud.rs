@@ -15,7 +15,7 @@ pub const SITES: [&str; 3] = ["eu-aws", "muc-1", "muc-2"];
 
 /// Running emulators. Their files are deleted when this is dropped.
 pub struct Cloud {
-    /// The seams.
+    /// Clients of the emulators, shared by all sites.
     pub seams: Seams,
     embedded: Embedded,
     folder: TempDir,
@@ -27,7 +27,7 @@ pub struct Cloud {
 const MEMORY: &str = "/dev/shm";
 
 impl Cloud {
-    /// Starts the emulators.
+    /// Starts the emulators in this process, empty, on free ports.
     pub async fn start() -> Fallible<Self> {
         let folder = tempfile::Builder::new().prefix("lockstep-bench-").tempdir()?;
         let mut service = tempfile::Builder::new();
@@ -65,7 +65,7 @@ impl Cloud {
         client(&connection).await
     }
 
-    /// A site's configuration.
+    /// The checked configuration of `site`, which polls the event log every `poll` and knows the sites `sites`.
     pub fn settings(&self, site: &str, poll: Duration, sites: &[&str]) -> Fallible<Settings> {
         settings(self.folder(), site, poll, sites)
     }

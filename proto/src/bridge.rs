@@ -207,7 +207,7 @@ pub enum RefusalCode {
     Unavailable,
 }
 
-/// Creates a project.
+/// Creates a project at every site. It has no refs yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateProjectRequest {

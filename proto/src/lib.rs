@@ -15,6 +15,7 @@
 //! | [`value`] | values of refs and pseudo-refs |
 //! | [`transaction`] | a committed transaction, as the journal and the event log carry it |
 //! | [`announcement`] | a stream event in transit to the other nodes, and the bridge's bodies for it |
+//! | `precheck`, `decode_error` | the caps before anything is decoded; the reasons why a record cannot be read |
 //! | [`record`] | a record of the event log: a transaction or an announcement |
 //! | [`bridge`] | bodies of the bridge API |
 //! | [`refresh`] | bodies of the refresh API: the subjects that a Gerrit must look at again |

@@ -120,18 +120,24 @@ impl RefName {
 /// coming back with its successor. Written `tools/build#2`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProjectKey {
-    /// The project's name.
+    /// The name, which all incarnations share.
     pub name: ProjectName,
     /// The number of this creation among all creations of the name, counted from 1.
     pub incarnation: u32,
 }
 
 impl ProjectKey {
+    /// The key of one incarnation of a name.
+    #[must_use]
+    pub fn new(name: &ProjectName, incarnation: u32) -> Self {
+        Self { name: name.clone(), incarnation }
+    }
+
     /// The key for a name where the incarnation does not matter. The pseudo-ref `@state` belongs to the name, so every
     /// incarnation finds the same one.
     #[must_use]
     pub fn of_name(name: &ProjectName) -> Self {
-        Self { name: name.clone(), incarnation: 0 }
+        Self::new(name, 0)
     }
 }
 

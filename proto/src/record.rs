@@ -8,7 +8,7 @@ use crate::transaction::wire;
 /// A decoded record of the event log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
-    /// A committed transaction.
+    /// A transaction that the journal has, too.
     Transaction(Box<Transaction>),
     /// A stream event in transit.
     Announcement(Box<Announcement>),

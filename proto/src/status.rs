@@ -28,7 +28,7 @@ pub struct NodeStatus {
     pub incarnation: Option<Incarnation>,
     /// The site's role: active, standby, draining or fenced.
     pub role: String,
-    /// The site's epoch.
+    /// The epoch of the site's role: each change of the role raises it by one.
     pub epoch: u64,
     /// Whether every latch of `/readyz` is open.
     pub ready: bool,
@@ -114,7 +114,7 @@ pub struct Latch {
 /// The lag of this node behind one origin site.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct OriginStatus {
-    /// The origin site.
+    /// The site at which the transactions were committed.
     #[schema(value_type = String)]
     pub site: SiteId,
     /// The number of transactions that were seen and are not applied.
@@ -125,7 +125,7 @@ pub struct OriginStatus {
     pub recent: Vec<AppliedStatus>,
 }
 
-/// One applied transaction.
+/// A transaction that this node has applied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AppliedStatus {
     /// The id of the transaction.

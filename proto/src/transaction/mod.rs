@@ -27,9 +27,9 @@ pub const FORMAT: u32 = 1;
 pub struct Command {
     /// The ref or pseudo-ref.
     pub key: RefKey,
-    /// The value before.
+    /// The value that the ref must have for the commit. Absent creates it.
     pub old: RefValue,
-    /// The value after.
+    /// The value that the commit gives to the ref. Absent deletes it.
     pub new: RefValue,
     /// The version after: the version before, plus one.
     pub version: Version,

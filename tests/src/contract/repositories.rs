@@ -14,7 +14,7 @@ pub trait Fixture: Send + Sync {
     fn origin(&self) -> Arc<dyn Repositories>;
     /// The volume of another site.
     fn replica(&self) -> Arc<dyn Repositories>;
-    /// Creates a blob.
+    /// Creates a blob with this content in the first volume. The same content gives the same id.
     fn blob(&self, project: &ProjectName, content: &str) -> Oid;
     /// Creates a commit with exactly these files (path, content). The same arguments give the same id.
     fn commit(&self, project: &ProjectName, parents: &[Oid], files: &[(&str, &str)]) -> Oid;

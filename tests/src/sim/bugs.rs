@@ -5,7 +5,7 @@ use lockstep::base::faults::injected_bug::InjectedBug;
 /// An injected bug, and how it is found.
 #[derive(Clone, Copy, Debug)]
 pub struct Found {
-    /// The bug.
+    /// The bug, as `--bug` and the docs name it.
     pub bug: InjectedBug,
     /// The conditions under which it does harm.
     pub ingredient: &'static str,

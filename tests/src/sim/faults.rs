@@ -19,19 +19,19 @@ use super::trace::Trace;
 /// The target of a node's call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Seam {
-    /// The refdb.
+    /// The refdb, which all nodes share.
     RefDb,
-    /// The event logs.
+    /// The streams of all sites.
     EventLog,
-    /// The blob store.
+    /// The blob store, which all nodes share.
     Blobs,
-    /// Other nodes' repositories.
+    /// The repositories of the other nodes, as a source of objects.
     Peers,
-    /// The volume's repositories.
+    /// The repositories on the node's own volume.
     Repositories,
     /// The node's own store.
     Store,
-    /// The node's Gerrit.
+    /// The Gerrit beside the node: its refresh tasks and stream events.
     Gerrit,
 }
 
@@ -76,17 +76,17 @@ pub struct Rates {
 pub enum Fate {
     /// The call arrives, and so does its answer.
     Deliver,
-    /// See [`Rates::fail_before`].
+    /// The call fails without an effect ([`Rates::fail_before`]).
     FailBefore,
-    /// See [`Rates::lose_request`].
+    /// The request does not arrive ([`Rates::lose_request`]).
     LoseRequest,
-    /// See [`Rates::lose_answer`].
+    /// The call takes effect, and its answer does not arrive ([`Rates::lose_answer`]).
     LoseAnswer,
     /// See [`Rates::late`]. The call lands this many milliseconds after the caller gave up.
     Late(u64),
-    /// See [`Rates::duplicate`].
+    /// The call takes effect twice ([`Rates::duplicate`]).
     Duplicate,
-    /// See [`Rates::conflict`].
+    /// The commit meets another one in progress ([`Rates::conflict`]).
     Conflict,
 }
 

@@ -27,13 +27,13 @@ impl Link {
         Self { faults: faults.clone(), node: node.clone(), seam }
     }
 
-    /// The node.
+    /// The node whose calls pass here.
     #[must_use]
     pub fn node(&self) -> &NodeId {
         &self.node
     }
 
-    /// The fault plan.
+    /// The plan that decides the fate of each call. All links share it.
     #[must_use]
     pub fn faults(&self) -> &Arc<Faults> {
         &self.faults

@@ -25,7 +25,7 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    /// An empty mirror.
+    /// A mirror that has read no record of `log` yet.
     #[must_use]
     pub fn new(log: Arc<dyn EventLog>) -> Self {
         Self {

@@ -33,7 +33,7 @@ impl Nemesis {
         Self { world, dice, stop }
     }
 
-    /// Runs the nemesis.
+    /// Takes an action of the scenario after each random pause, until it is stopped.
     pub async fn run(self) {
         if self.world.scenario.actions.is_empty() {
             return;

@@ -101,6 +101,8 @@ pub struct Scenario {
     pub events: u64,
     /// The longest pause of a client between two requests, in virtual milliseconds.
     pub think_ms: u64,
+    /// The number of nodes at each site, one or two.
+    pub nodes: [usize; 3],
     /// The number of projects.
     pub projects: u64,
     /// The number of branches per project, for which clients compete.
@@ -121,6 +123,8 @@ pub struct Scenario {
     pub rates: BTreeMap<Seam, Rates>,
     /// The size of the writes of the refdb.
     pub writes: Writes,
+    /// The share of reads of several items that take their time from item to item, in permille.
+    pub torn_reads: u64,
     /// Whether one site's volumes are lost at the end, so that it must recover.
     pub lose_a_site: bool,
     /// Whether a node is away beyond retention at the end, and then comes back.
@@ -139,6 +143,7 @@ impl Scenario {
             clients: 2,
             events: 400,
             think_ms: 400,
+            nodes: [2; 3],
             projects: 2,
             branches: 3,
             shards: 2,
@@ -171,6 +176,7 @@ impl Scenario {
             gerrit_ms: 60,
             rates: general_rates(),
             writes: Writes::BySeed,
+            torn_reads: 300,
             lose_a_site: false,
             expel_a_node: false,
         }

@@ -176,11 +176,7 @@ async fn a_paused_node_is_adopted_and_finds_itself_fenced() {
         let paused = usize::from(round % 2 == 1);
         cluster.ready().await;
         let own = cluster.nodes[paused].status().await.and_then(|status| status.incarnation).expect("an incarnation");
-        let committed = async || {
-            let status = cluster.nodes[paused].status().await?;
-            (status.counters.committed > 2).then_some(())
-        };
-        until(committed).await.expect("it commits");
+        cluster.nodes[paused].reports(|status| status.counters.committed > 2).await;
         cluster.nodes[paused].signal(Signal::STOP);
         let site = "a".parse().expect("a site");
         let adopted = async || {

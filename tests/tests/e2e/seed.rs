@@ -114,7 +114,7 @@ async fn without_another_site_it_waits_unless_it_is_told_that_it_is_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_seeded_is_named_and_the_rest_waits_for_it() {
+async fn a_ref_that_cannot_be_seeded_is_named_and_the_others_wait_for_it() {
     let cluster = Cluster::start(lockstep(), &["a-0"]).await;
     let repository = cluster.nodes[0].repository("p");
     existing(&repository, 2);

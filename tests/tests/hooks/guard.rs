@@ -81,7 +81,7 @@ async fn maintenance_passes_and_keeps_every_ref() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_changes_no_value_and_what_is_local_passes() {
+async fn a_write_without_a_new_value_and_a_local_ref_pass() {
     let site = Site::unserved();
     let main = value(&site.bare(), MAIN).unwrap();
     for name in [MAIN, "refs/cache-automerge/ab/cd", "refs/lockstep/kept/1"] {

@@ -19,7 +19,7 @@ const WATCH: Duration = Duration::from_secs(1);
 pub(super) struct StatusArgs {
     #[command(flatten)]
     target: Target,
-    /// Print JSON
+    /// Print all fields as JSON instead of a table
     #[arg(long)]
     json: bool,
     /// Update the output every second until interrupted
@@ -31,7 +31,7 @@ pub(super) struct StatusArgs {
 pub(super) struct ListArgs {
     #[command(flatten)]
     target: Target,
-    /// Print JSON
+    /// Print all fields as JSON instead of a table
     #[arg(long)]
     json: bool,
 }

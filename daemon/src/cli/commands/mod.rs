@@ -43,7 +43,7 @@ const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure or unknown outcome, 2
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the sidecar
+    /// Run the sidecar of one node until SIGTERM or Ctrl-C
     Run(config::ConfigArgs),
     /// Run three sites in one process and replicate pushes between them
     #[cfg(feature = "embedded")]

@@ -8,6 +8,18 @@
 //! - [`in_force`] tells whether git really runs them.
 //!
 //! The sidecar runs its own git with `core.hooksPath=/dev/null`, so these hooks do not run for it.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `proc_receive`, `push` | the hook that receives a push; its commands as one ref transaction, without I/O |
+//! | `pktline` | the framing in which git and a hook talk |
+//! | `guard` | the hook that refuses writes which bypass Lockstep |
+//! | `update` | the repository's own `update` hook, which git does not run here |
+//! | `rules`, `repository_state` | receive-pack's rules for a push, without I/O; the settings and files that they look at |
+//! | `install`, `hooks_folder` | puts the hooks and their settings into a repository, and takes them out; their folder |
+//! | `config_changes` | changes of settings that can be undone |
+//! | `in_force` | tells whether git runs the hooks |
+//! | `git`, `packed_refs` | questions about the repository; one ref of a large `packed-refs` |
 
 mod config_changes;
 pub mod git;

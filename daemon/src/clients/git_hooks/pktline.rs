@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
+    fn a_written_section_is_read_back() {
         let mut wire = Vec::new();
         write_line(&mut wire, b"ok refs/heads/a\xff").expect("a vector takes it");
         flush(&mut wire).expect("a vector takes it");

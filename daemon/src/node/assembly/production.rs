@@ -230,7 +230,7 @@ pub enum VolumeError {
     /// The root folder cannot be created, or its repositories cannot be opened.
     #[error("root {}: {error}", root.display())]
     Root {
-        /// The setting `root`.
+        /// The path of the folder, as set.
         root: PathBuf,
         /// The answer of the operating system.
         error: std::io::Error,
@@ -238,7 +238,7 @@ pub enum VolumeError {
     /// The folder of the node's own state cannot be created.
     #[error("state {}: {error}", state.display())]
     State {
-        /// The setting `state`.
+        /// The path of the folder, as set.
         state: PathBuf,
         /// The answer of the operating system.
         error: std::io::Error,

@@ -106,7 +106,7 @@ impl Stages {
     }
 
     pub(super) fn collector(&self) -> Collector {
-        Collector::new(&self.context, Arc::clone(&self.staged), self.deps.settings.collect_pace)
+        Collector::new(&self.context, Arc::clone(&self.staged) as _, self.deps.settings.collect_pace)
     }
 
     pub(super) fn releaser(&self) -> Releaser {

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn an_error_names_every_missing_field() {
         let error = parse("").expect_err("nothing is set").to_string();
         for field in ["site", "node", "sites", "root", "state"] {
             assert!(error.contains(&format!("\n  {field} is not set")), "{error}");

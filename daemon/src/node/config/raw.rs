@@ -66,7 +66,7 @@ macro_rules! section {
 pub(super) type Leaf = Option<Value>;
 
 section!(
-    /// The whole configuration.
+    /// The file before any check: each field as it is written, none if it is absent.
     Raw {
         site: Leaf, node: Leaf, sites: Leaf, root: Leaf, state: Leaf,
         api: Api, git: Git, health: Health, refdb: Refdb, eventlog: Eventlog, blobs: Blobs, commit: Commit,

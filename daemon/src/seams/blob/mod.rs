@@ -70,7 +70,7 @@ pub enum BlobError {
 /// The blob store. The documentation of this module is its contract.
 #[async_trait]
 pub trait BlobStore: Send + Sync {
-    /// Stores a blob.
+    /// Stores a blob under a key that the caller chooses. It is readable at every site once this returns.
     async fn put(&self, key: &str, payload: &Payload) -> Result<(), BlobError>;
 
     /// Fetches a blob of exactly `bytes` bytes with this SHA-256. A large one goes to a temporary file in the folder

@@ -25,6 +25,7 @@
 //! | `fitness` | tells whether Lockstep can take a repository |
 //! | `ref_files` | reads refs from the disk |
 //! | `intent`, `stale_locks`, `repair` | locks of the sidecar's own, locks of a killed git, repair at start-up |
+//! | `settings` | limits and paths |
 //! | `settings_seen` | the settings of a repository as git sees them there |
 //! | `small_file` | a small file that is read and replaced as a whole |
 

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_offered_again_grows_no_younger() {
+    async fn an_event_that_is_offered_again_keeps_its_age() {
         let mut parked = ParkedSet::default();
         park(&mut parked, event(1, 1), 1_000);
         park(&mut parked, event(1, 1), 60_000);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_tried_again_grows_no_younger() {
+    async fn an_event_that_is_retried_keeps_its_age() {
         let mut parked = ParkedSet::default();
         park(&mut parked, event(1, 1), 1_000);
         let again = parked.retry(&event(1, 0).transaction.id).unwrap();
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_parked_before_a_restart_grows_no_younger() {
+    async fn an_event_that_was_parked_before_a_restart_keeps_its_age() {
         let mut parked = ParkedSet::default();
         let first = event(1, 1);
         let held = Held {

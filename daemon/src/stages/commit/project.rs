@@ -53,7 +53,7 @@ impl Committer {
             intent(RefKey::State, Some(before), RefValue::State(created)),
             intent(RefKey::Head, Some(RefValue::Absent), RefValue::Symref(request.head)),
         ];
-        let key = ProjectKey { name: project.clone(), incarnation: created.incarnation };
+        let key = ProjectKey::new(project, created.incarnation);
         self.operate(key, intents, request.request_id, &asked).await
     }
 

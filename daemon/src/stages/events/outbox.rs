@@ -133,7 +133,7 @@ impl Events {
             // Not a 404: a bridge drops events that are invalid in themselves, and a retry of this one would not help.
             return Err(ApiError::invalid(message));
         };
-        let project = ProjectKey { name: name.clone(), incarnation: now.incarnation };
+        let project = ProjectKey::new(&name, now.incarnation);
         let ahead = self.versions.committed_version(&project, &RefKey::State).map_err(ApiError::unavailable)?;
         let mut needs = vec![(RefKey::State, version.max(ahead))];
         for name in &event.refs {

@@ -13,8 +13,7 @@ use tokio::time::sleep;
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
 use crate::seams::blob::BlobStore;
-use crate::seams::refdb::staged::StagedRefs;
-use crate::seams::refdb::{IncarnationState, NodeRecord, RefDb, RefDbError, SlotState};
+use crate::seams::refdb::{FinishLocks, IncarnationState, NodeRecord, RefDb, RefDbError, SlotState};
 use crate::state::context::NodeContext;
 
 /// Slots that are collected in one call of the refdb.
@@ -26,8 +25,8 @@ pub struct Collector {
     site: SiteId,
     /// The refdb, which has the nodes' low-water marks and the journals.
     refdb: RefDb,
-    /// Its refs, to finish the flips of a transaction before its slot goes.
-    staged: Arc<StagedRefs>,
+    /// Ends the locks of a transaction before its slot goes.
+    locks: Arc<dyn FinishLocks>,
     /// The store of packs, which are deleted with their slots.
     blobs: Arc<dyn BlobStore>,
     /// Receives every run that failed.
@@ -39,11 +38,11 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Creates the collector of this node's site. `staged` are the refs of the node's refdb.
+    /// Creates the collector of this node's site.
     #[must_use]
-    pub fn new(context: &NodeContext, staged: Arc<StagedRefs>, pace: Duration) -> Self {
+    pub fn new(context: &NodeContext, locks: Arc<dyn FinishLocks>, pace: Duration) -> Self {
         let NodeContext { site, refdb, blobs, observer, bugs, .. } = context.clone();
-        Self { site, refdb, staged, blobs, observer, pace, bugs }
+        Self { site, refdb, locks, blobs, observer, pace, bugs }
     }
 
     /// Collects periodically, until the task is aborted.
@@ -117,7 +116,7 @@ impl Collector {
         let unreadable =
             |error| RefDbError::Broken(format!("slot {slot} is not collected, it cannot be decoded: {error}"));
         let transaction = Transaction::decode(&bytes).map_err(unreadable)?;
-        self.staged.finish(&transaction).await?;
+        self.locks.finish(&transaction).await?;
         if let Pack::Blob { key, .. } = &transaction.pack {
             self.blobs.delete(key).await.map_err(|error| RefDbError::NotNow(error.to_string()))?;
         }

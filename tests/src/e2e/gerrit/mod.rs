@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `server` | one Gerrit: its site's folder, configuration, process |
 //! | `rest` | its REST API, as the administrator |
+//! | `waits` | waits until it shows something |
 //! | `user` | a clone from which a user pushes changes |
 //! | `stream` | its SSH: a key, and the stream of events |
 //! | `between` | a proxy between a Gerrit and its sidecar that loses calls |
@@ -19,6 +20,7 @@ pub mod rest;
 pub mod server;
 pub mod stream;
 pub mod user;
+mod waits;
 
 use std::path::{Path, PathBuf};
 
@@ -36,7 +38,7 @@ pub const FIRST_PROJECTS: [&str; 2] = ["All-Projects", "All-Users"];
 pub struct Kit {
     /// The release of Gerrit, such as 3.13.
     pub release: (u32, u32),
-    /// The `java` program.
+    /// The path of the `java` that runs Gerrit.
     pub java: PathBuf,
     /// The path of Gerrit's war.
     pub war: PathBuf,
@@ -99,7 +101,7 @@ fn release(version: &str) -> (u32, u32) {
 pub struct Sites {
     /// The Gerrits, in the order of the nodes. They stop before the sidecars.
     pub servers: Vec<Server>,
-    /// The sidecars.
+    /// The sidecars, and the emulators that they share.
     pub cluster: Cluster,
 }
 

@@ -25,7 +25,7 @@ pub struct Server {
     pub http: SocketAddr,
     /// The address of its SSH listener.
     pub ssh: SocketAddr,
-    /// Its programs.
+    /// The programs of its release. An upgrade replaces them.
     pub kit: Kit,
     name: String,
     site: PathBuf,

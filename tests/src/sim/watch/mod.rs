@@ -55,7 +55,7 @@ pub struct Known {
     pub facts: Facts,
     /// The clients' requests and their answers.
     pub history: History,
-    /// The stream events.
+    /// The stream events that nodes accepted, and each node's deliveries.
     pub events: check::events::Events,
     /// The mirror of the event logs.
     pub mirror: Mirror,
@@ -131,7 +131,7 @@ impl Watch {
         self.known().locals.iter().any(|(other, local)| other != node && !local.broken)
     }
 
-    /// The first violation.
+    /// The first violation of the run. None while every property holds.
     #[must_use]
     pub fn violation(&self) -> Option<Violation> {
         self.known().violation.clone()

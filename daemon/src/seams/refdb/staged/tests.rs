@@ -104,7 +104,7 @@ async fn one_stale_ref_of_many_refuses_all_and_leaves_no_lock() {
 }
 
 #[tokio::test]
-async fn who_meets_the_locks_of_a_committed_transaction_moves_its_refs() {
+async fn a_reader_that_meets_the_locks_of_a_committed_transaction_moves_its_refs() {
     let (raw, staged) = world().await;
     let request = request(0, 0..150, &[], 1);
     locks(&raw, &staged, &request).await;

@@ -40,7 +40,7 @@ final class SidecarExceptionHookTest {
   }
 
   @Test
-  void whatIsNotOursIsLeftAlone() {
+  void aForeignExceptionIsLeftAlone() {
     Throwable thrown = new StorageException("x");
     assertEquals(Optional.empty(), hook.userMessage(thrown));
     assertTrue(hook.getStatus(thrown).isEmpty());

@@ -23,7 +23,7 @@ package io.lockstep.bridge.sidecar;
 public record RefVerdict(Code code, boolean visible, String message) {
   /** The code of a verdict, named as in the bridge API. */
   public enum Code {
-    /** Committed. */
+    /** The new value is true at every site. */
     COMMITTED,
     /** The ref does not have the expected value. Its actual value can be read here. */
     STALE,
