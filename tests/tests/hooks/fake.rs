@@ -72,8 +72,9 @@ impl Fake {
     }
 
     fn apply(&self, command: &RefCommand) {
-        if let (Some(refdb), Some(new)) = (self.refdb.lock().as_mut(), command.new) {
-            refdb.insert(command.name.to_string(), new);
+        if let Some(refdb) = self.refdb.lock().as_mut() {
+            refdb.extend(command.new.map(|new| (command.name.to_string(), new)));
+            return;
         }
         let new = command.new.map(|oid| oid.to_string());
         let mut args = vec!["-c", "core.hooksPath=/dev/null", "update-ref"];

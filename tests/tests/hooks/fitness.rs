@@ -29,7 +29,7 @@ const ROWS: &[Row] = &[
     ),
     row(
         "detached HEAD",
-        "git -C work checkout -q --detach; git clone -q --bare work x.git",
+        "git clone -q --bare work x.git; git -C x.git update-ref --no-deref HEAD main",
         "HEAD is detached",
         Some("git -C x.git symbolic-ref HEAD refs/heads/main"),
     ),

@@ -55,16 +55,20 @@ impl GitDir {
         if path.join("HEAD").exists() { Self(path) } else { Self::at(&path).unwrap_or(Self(path)) }
     }
 
-    /// The repository at `path`. For a repository with a work tree, this is its `.git` folder.
+    /// The repository at `path`. For a repository with a work tree, this is its `.git` folder. A repository that this
+    /// git does not open, because of an extension, is one, too: the check of its fitness says more about it.
     ///
     /// # Errors
     /// There is no repository at `path`, or git cannot be run.
     pub fn at(path: &Path) -> Result<Self, GitError> {
-        let found = run(path, &["rev-parse", "--absolute-git-dir"]).map_err(|error| match error {
-            GitError::Failed { why, .. } => GitError::NoRepository { path: path.to_owned(), why },
-            error => error,
-        })?;
-        Ok(Self(PathBuf::from(found.trim_end())))
+        match run(path, &["rev-parse", "--absolute-git-dir"]) {
+            Ok(found) => Ok(Self(PathBuf::from(found.trim_end()))),
+            Err(_) if path.join("objects").is_dir() && path.join("HEAD").is_file() => {
+                Ok(Self(std::path::absolute(path).unwrap_or_else(|_| path.to_owned())))
+            }
+            Err(GitError::Failed { why, .. }) => Err(GitError::NoRepository { path: path.to_owned(), why }),
+            Err(error) => Err(error),
+        }
     }
 
     /// The path of the git folder.

@@ -48,7 +48,10 @@ pub enum Unfit {
     #[error("parents of its commits are replaced in {0:?}; run `git replace --convert-graft-file` in it")]
     Grafts(PathBuf),
     /// Its objects have other names.
-    #[error("its objects have SHA-256 names (extensions.objectFormat), and Lockstep supports SHA-1 repositories only")]
+    #[error(
+        "its objects have SHA-256 names (extensions.objectFormat), and Lockstep supports SHA-1 repositories only; copy \
+         its history into a new one: `git fast-export --all | git -C NEW fast-import`"
+    )]
     ObjectFormat,
     /// Its refs are not in files.
     #[error(
