@@ -280,6 +280,9 @@ impl Materializer {
                 Err(mismatch @ GitError::RefMoved { .. }) => mismatch,
                 end => return end,
             };
+            // A symbolic ref that shows the new value would lose it with the next move of its target.
+            let names: Vec<RefName> = moves.iter().map(|step| step.name.clone()).collect();
+            self.repositories.make_direct(project, &names).await?;
             let mut left = Vec::with_capacity(moves.len());
             for step in &moves {
                 if self.repositories.read_ref(project, &step.name).await? != step.new {
