@@ -195,7 +195,7 @@ async fn every_repository_that_gerrit_lists_is_seeded_or_named_and_the_advice_wo
         assert!(said.contains(part), "no {part} in {said}");
     }
     assert!(said.contains("3 repositories were not seeded"), "{said}");
-    // What a user of such a repository reads names this very command.
+    // The refusal of a push to such a repository names this very command.
     let unknown = cluster.nodes[0].cli(&["update-ref", "--project", "plain", MAIN, &"1".repeat(40)]).await;
     assert!(fails(unknown).contains("bring it in with `lockstep seed`"));
     let advice = |name: &str| {

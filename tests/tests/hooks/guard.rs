@@ -115,7 +115,7 @@ async fn head_has_a_command_of_its_own() {
 /// A name that is not UTF-8, a symbolic ref, and a name that Lockstep does not take: nobody else has them, so they may
 /// go, and no new ones may come. They are in the way of nothing else.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_never_replicated_may_be_deleted_and_not_made() {
+async fn a_ref_that_is_never_replicated_may_be_deleted_and_not_made() {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
     for packed in [false, true] {

@@ -162,7 +162,7 @@ fn a_hook_that_would_come_into_force_and_a_linked_folder_are_refused_with_the_wa
 }
 
 #[test]
-fn what_puts_the_hooks_out_of_force_is_found() {
+fn every_way_to_put_the_hooks_out_of_force_is_found() {
     let site = Site::unserved();
     let (bare, project) = (site.bare(), "tools/build".parse().unwrap());
     let check = || in_force::check(&bare, &project, true);

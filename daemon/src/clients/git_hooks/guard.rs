@@ -197,8 +197,8 @@ impl Change {
             (_, Some(target)) if name == "HEAD" => format!("`lockstep head set --project {project} {target}`"),
             (Some(why), _) => format!("another name, because Lockstep cannot replicate this one: {why}"),
             (None, Some(_)) => format!(
-                "a ref of its own (`lockstep update-ref --project {project} {name} VALUE`), because Lockstep replicates \
-                 no symbolic refs"
+                "a ref of its own (`lockstep update-ref --project {project} {name} VALUE`): Lockstep replicates no \
+                 symbolic refs"
             ),
             (None, None) if is_zero(&self.new) => {
                 format!("`lockstep update-ref --project {project} --delete {name}`")
@@ -237,7 +237,8 @@ fn packed(common: &Path, name: &[u8]) -> Result<Option<String>, GuardError> {
     packed_refs::lookup(&path, name).map_err(|source| GuardError::Unreadable { path, source })
 }
 
-/// The content of a small file without white space at its end, or `None` if there is no file: the path may be a folder of other refs.
+/// The content of a small file without white space at its end, or `None` if there is no file: the path may be a folder
+/// of other refs.
 fn read(path: &Path) -> Result<Option<Vec<u8>>, GuardError> {
     match std::fs::read(path) {
         Ok(text) => Ok(Some(text.trim_ascii_end().to_owned())),

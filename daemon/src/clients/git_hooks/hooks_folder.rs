@@ -8,9 +8,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::config_changes;
 use super::git::{GitDir, GitError};
-use super::install::{InstallError, is_ours, shell_quoted, write_hook};
-use super::{config_changes, install};
+use super::hook_files::{HOOKS, InstallError, MARK, is_ours, remove_hook, shell_quoted, write_hook};
 
 /// The setting.
 pub(super) const KEY: &str = "core.hooksPath";
@@ -64,7 +64,7 @@ fn shared(set: &[(bool, PathBuf)], replaced: Option<&Path>, own: &[&Path]) -> Op
 /// A hook is in the way that Lockstep did not write.
 pub(super) fn pin(git: &GitDir, folders: &Folders) -> Result<(), InstallError> {
     if let Some(shared) = &folders.shared {
-        for name in install::HOOKS {
+        for name in HOOKS {
             let hook = shared.join(name);
             if is_executable(&hook) && !is_ours(&hook)? {
                 return Err(InstallError::ForeignHook(hook));
@@ -97,12 +97,12 @@ fn pass_on(folders: &Folders, name: &str) -> Result<(), InstallError> {
 
 fn script(hook: &Path) -> Result<String, InstallError> {
     let path = shell_quoted(hook)?;
-    Ok(format!("#!/bin/sh\n{}\n[ -x {path} ] || exit 0\nexec {path} \"$@\"\n", install::MARK))
+    Ok(format!("#!/bin/sh\n{}\n[ -x {path} ] || exit 0\nexec {path} \"$@\"\n", MARK))
 }
 
 /// Removes the scripts that pass the hooks of a shared folder on.
 pub(super) fn remove_passed_on(own: &Path) -> Result<(), InstallError> {
-    PASSED_ON.iter().try_for_each(|name| install::remove_hook(&own.join(name)))
+    PASSED_ON.iter().try_for_each(|name| remove_hook(&own.join(name)))
 }
 
 /// Whether git runs this file as a hook.
@@ -124,7 +124,7 @@ mod tests {
             shared(set, replaced.map(Path::new), &[own]).map(|path| path.display().to_string())
         };
         assert_eq!(find(&[], None), None);
-        assert_eq!(find(&[wide.clone()], None).as_deref(), Some("/etc/hooks"));
+        assert_eq!(find(std::slice::from_ref(&wide), None).as_deref(), Some("/etc/hooks"));
         assert_eq!(find(&[wide.clone(), narrow.clone()], None).as_deref(), Some("/srv/hooks"));
         assert_eq!(find(&[wide.clone(), pin.clone()], None).as_deref(), Some("/etc/hooks"), "installed again");
         assert_eq!(find(&[wide, pin.clone()], Some("/srv/hooks")).as_deref(), Some("/srv/hooks"));

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use lockstep_proto::ProjectName;
 
+use super::hook_files::{HOOKS, MARK};
 use super::hooks_folder::{self, is_executable};
-use super::install::{HANDED_OVER, HOOKS, MARK};
+use super::install::HANDED_OVER;
 use crate::seams::git::settings_seen::{SettingsSeen, Unreadable};
 
 /// The reason why git does not run the hooks as it should.

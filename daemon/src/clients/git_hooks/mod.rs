@@ -15,8 +15,10 @@
 //! | `pktline` | the framing in which git and a hook talk |
 //! | `guard` | the hook that refuses writes which bypass Lockstep |
 //! | `update` | the repository's own `update` hook, which git does not run here |
-//! | `rules`, `repository_state` | receive-pack's rules for a push, without I/O; the settings and files that they look at |
-//! | `install`, `hooks_folder` | puts the hooks and their settings into a repository, and takes them out; their folder |
+//! | `pushed`, `rules` | one command of a push; receive-pack's rules for it, without I/O |
+//! | `repository_state` | the settings and files that the rules look at |
+//! | `install` | puts the hooks and their settings into a repository, and takes them out |
+//! | `hooks_folder`, `hook_files` | the folder in which git looks for hooks; their files |
 //! | `config_changes` | changes of settings that can be undone |
 //! | `in_force` | tells whether git runs the hooks |
 //! | `git`, `packed_refs` | questions about the repository; one ref of a large `packed-refs` |
@@ -24,6 +26,7 @@
 mod config_changes;
 pub mod git;
 pub mod guard;
+mod hook_files;
 mod hooks_folder;
 pub mod in_force;
 pub mod install;
@@ -31,6 +34,7 @@ mod packed_refs;
 mod pktline;
 pub mod proc_receive;
 mod push;
+mod pushed;
 mod repository_state;
 mod rules;
 mod update;

@@ -11,7 +11,8 @@ use lockstep_proto::bridge::{RefTransactionRequest, RefTransactionResponse};
 use tokio::time::Instant;
 
 use super::git::{GitDir, GitError};
-use super::push::{self, Plan, Pushed};
+use super::push::{self, Plan};
+use super::pushed::Pushed;
 use super::rules::{Judgement, Rules};
 use super::{pktline, repository_state, update};
 use crate::base::clock::Entropy;
@@ -89,9 +90,10 @@ async fn decide(git: &GitDir, entropy: &dyn Entropy, session: &Session) -> Resul
     }
     let rules = repository_state::rules(git)?;
     let mut refused = refused_by_rules(git, session, rules)?;
-    let (goes, ends) = (session.pushed.iter().filter(|one| !refused.contains_key(&one.name)), session.atomic);
-    if push::too_many(session.pushed.len()).is_none() && !(ends && !refused.is_empty()) {
-        refused.extend(update::declined(git, goes, ends)?);
+    let has_ended = session.atomic && !refused.is_empty();
+    if !has_ended && push::too_many(session.pushed.len()).is_none() {
+        let goes = session.pushed.iter().filter(|one| !refused.contains_key(&one.name));
+        refused.extend(update::declined(git, goes, session.atomic)?);
     }
     let plan = push::plan(&session.pushed, session.atomic, rules, refused);
     let answer = if plan.commands.is_empty() { None } else { Some(submit(git, entropy, session, &plan).await?) };

@@ -5,23 +5,13 @@ use std::collections::BTreeMap;
 use lockstep_proto::bridge::{Expected, Outcome, RefCommand, RefResult, RefTransactionResponse, RefusalCode};
 use lockstep_proto::{Oid, limits};
 
+use super::pushed::Pushed;
 use super::rules::Rules;
 use crate::base::ref_names::shown;
 use crate::clients::api_client::ClientError;
 
 /// Length of the longest reason that is shown to the user, in characters.
 const REASON: usize = 600;
-
-/// One command of a push, as git hands it over.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Pushed {
-    /// The full name of the ref, not validated yet. It need not be UTF-8.
-    pub name: Vec<u8>,
-    /// The value that the pusher saw; zeros if the ref did not exist.
-    pub old: String,
-    /// The new value; zeros delete the ref.
-    pub new: String,
-}
 
 /// The refs that the hook refuses itself, with the reason of each.
 pub(super) type Refused = BTreeMap<Vec<u8>, String>;
@@ -36,19 +26,6 @@ pub(super) struct Plan {
 }
 
 impl Pushed {
-    /// Reads `old new ref`.
-    pub(super) fn parse(line: &[u8]) -> Option<Self> {
-        let mut parts = line.splitn(3, |byte| *byte == b' ');
-        let mut oid = || Some(std::str::from_utf8(parts.next()?).ok()?.to_owned());
-        let (old, new) = (oid()?, oid()?);
-        Some(Self { name: parts.next()?.to_owned(), old, new })
-    }
-
-    /// Whether the command deletes the ref.
-    pub(super) fn deletes(&self) -> bool {
-        is_zero(&self.new)
-    }
-
     /// The command for the sidecar.
     ///
     /// # Errors
@@ -58,7 +35,7 @@ impl Pushed {
             return Err(format!("the name {} is not UTF-8; choose another name", shown(&self.name)));
         };
         let name = name.parse().map_err(|error| format!("{error}; choose another name"))?;
-        let old = if is_zero(&self.old) { Expected::Absent } else { Expected::Oid(oid(&self.old)?) };
+        let old = if self.creates() { Expected::Absent } else { Expected::Oid(oid(&self.old)?) };
         let new = if self.deletes() { None } else { Some(oid(&self.new)?) };
         Ok(RefCommand { name, old, new, force: !rules.wants_fast_forward(&self.name) })
     }
@@ -171,10 +148,6 @@ fn unknown(why: &str) -> String {
 /// Makes one line of a text: replaces control characters with spaces, and cuts it at [`REASON`] characters.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON).collect()
-}
-
-fn is_zero(oid: &str) -> bool {
-    oid.bytes().all(|byte| byte == b'0')
 }
 
 fn oid(text: &str) -> Result<Oid, String> {

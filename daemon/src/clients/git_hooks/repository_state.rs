@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::git::{GitDir, GitError};
-use super::push::Pushed;
+use super::pushed::Pushed;
 use super::rules::{Rules, State};
 
 /// The prohibitions of the repository's configuration.

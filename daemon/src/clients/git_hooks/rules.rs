@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::push::Pushed;
+use super::pushed::Pushed;
 
 /// The reaction to a push that touches the branch of a `HEAD`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 
 use super::git::{GitDir, GitError};
 use super::hooks_folder::is_executable;
-use super::push::{Pushed, Refused};
+use super::push::Refused;
+use super::pushed::Pushed;
 
 /// Runs the hook for each command, and returns the refs that it declines with the reason of each. The user sees its
 /// output. In an atomic push, the first refusal ends it, as in git.

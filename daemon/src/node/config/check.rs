@@ -253,7 +253,7 @@ fn itself(raw: &Raw, node: Option<&NodeId>, api: &Api, to: &mut Problems) {
             to.wrong(&section, &Some(Value::from(name.as_str())), REMEDY);
         }
         let text = |leaf: &Leaf| leaf.as_ref().and_then(scalar);
-        if text(&peer.socket).is_some_and(|socket| api.socket == PathBuf::from(socket)) {
+        if text(&peer.socket).is_some_and(|socket| api.socket.as_os_str() == socket.as_str()) {
             to.wrong(&path(&section, "socket"), &peer.socket, REMEDY);
         }
         let own = api.tcp.as_ref().map(|(address, _)| *address);

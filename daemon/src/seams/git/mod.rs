@@ -204,9 +204,9 @@ pub trait Repositories: Send + Sync {
     /// target. A garbled ref is an error.
     async fn read_ref(&self, project: &ProjectName, name: &RefName) -> Result<Option<Oid>, GitError>;
 
-    /// Makes those of the refs direct that are symbolic, with the values that they show. One that shows none is deleted.
-    /// Nobody replicates symbolic refs, and none may stand in the way of a committed ref: one whose name excludes one of
-    /// the names is deleted. Returns how many there were.
+    /// Makes those of the refs direct that are symbolic, with the values that they show. One that shows none is
+    /// deleted. Nobody replicates symbolic refs, and none may stand in the way of a committed ref: one whose name
+    /// excludes one of the names is deleted, too. Returns how many there were.
     async fn make_direct(&self, _project: &ProjectName, _names: &[RefName]) -> Result<usize, GitError> {
         Ok(0)
     }

@@ -221,8 +221,8 @@ impl Materializer {
         Ok(moves)
     }
 
-    /// Replaces symbolic refs that are in the place of committed ones. Their values are then treated like any other value
-    /// on the disk: kept as strays if they give way.
+    /// Replaces symbolic refs that are in the place of committed ones. Their values are then treated like any other
+    /// value on the disk: kept as strays if they give way.
     async fn make_direct<'a>(
         &self,
         project: &ProjectName,

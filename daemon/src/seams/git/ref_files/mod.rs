@@ -145,6 +145,9 @@ struct Packed {
     sorted: bool,
 }
 
+/// An entry of `packed-refs`: its offset, its name and value, and the offset of the next line.
+type Entry = (u64, Vec<u8>, Oid, u64);
+
 /// A line of `packed-refs`, and the offset of the next one.
 struct Line {
     text: Vec<u8>,
@@ -208,7 +211,7 @@ impl Packed {
 
     /// Returns the first entry at or after the line that begins at `at`: its offset, name and value, and the offset of
     /// the next line.
-    fn entry_from(&self, mut at: u64) -> Result<Option<(u64, Vec<u8>, Oid, u64)>> {
+    fn entry_from(&self, mut at: u64) -> Result<Option<Entry>> {
         while let Some(line) = self.line(at)? {
             if is_entry(&line.text) {
                 let (oid, name) = parse_packed(&line.text)?;
