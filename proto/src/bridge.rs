@@ -9,6 +9,16 @@ use crate::name::RefName;
 use crate::oid::Oid;
 use crate::slot::TxnId;
 
+/// The header of a ref transaction that says who judged the objects of the new values by the rules of git's `fsck`.
+/// Without it, the sidecar judges them if the repository's configuration asks for it (`receive.fsckObjects`).
+pub const OBJECTS_HEADER: &str = "lockstep-objects";
+
+/// The value of [`OBJECTS_HEADER`] for objects that git's receive-pack or Gerrit's checker has judged.
+pub const OBJECTS_JUDGED: &str = "judged";
+
+/// The value of [`OBJECTS_HEADER`] for an existing history, which is taken as it is.
+pub const OBJECTS_HISTORY: &str = "history";
+
 /// A batch of ref commands on one project.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -22,7 +32,7 @@ pub struct RefTransactionRequest {
     /// Whether the batch is all or nothing. If not, a stale ref is refused alone and the others are committed together.
     #[serde(default)]
     pub atomic: bool,
-    /// The commands: at most 2,000, each ref at most once.
+    /// The commands: at most 50,000, each ref at most once.
     pub commands: Vec<RefCommand>,
     /// The user who pushes, for people to read.
     #[serde(default)]

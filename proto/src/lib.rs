@@ -46,5 +46,5 @@ pub use name::{NameError, NodeId, ProjectKey, ProjectName, RefName, SiteId};
 pub use oid::Oid;
 pub use record::Record;
 pub use slot::{Incarnation, IncarnationId, Lane, LaneId, Seq, Slot, TxnId, Version};
-pub use transaction::{Command, Pack, Transaction};
+pub use transaction::{Command, Locator, Pack, Transaction};
 pub use value::{ProjectPhase, ProjectState, RefKey, RefValue};

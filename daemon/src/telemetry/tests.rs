@@ -57,6 +57,7 @@ fn use_all(metrics: &Metrics) {
     metrics.commit.refused(RefusalCode::Stale);
     metrics.refdb.called(RefDbOp::Commit, CallEnd::Answered, 0.003);
     metrics.publish.appended(3, 0.01);
+    metrics.publish.refused(1, 1);
     metrics.publish.journal(5, 2);
     metrics.consume.read(&site(), 4);
     metrics.apply.transaction(&site(), ApplyOutcome::Applied);

@@ -8,6 +8,7 @@
 //! A reader stops at a format or a critical field that it does not know ([`DecodeError::Newer`]). The record then waits
 //! for an upgrade. It is not bad, and it is never skipped.
 
+mod locator;
 pub(crate) mod wire;
 
 use bytes::Bytes;
@@ -18,6 +19,8 @@ use crate::name::{ProjectKey, SiteId};
 use crate::oid::Oid;
 use crate::slot::{Seq, TxnId, Version};
 use crate::value::{RefKey, RefValue};
+
+pub use locator::Locator;
 
 /// The format that this release writes.
 pub const FORMAT: u32 = 1;
@@ -110,11 +113,38 @@ impl Transaction {
     /// # Errors
     /// [`DecodeError::Newer`] for a form that only a newer release understands. [`DecodeError::Bad`] for every other
     /// defect: sizes above the caps (checked before anything is allocated), bad names, versions that do not follow
-    /// their predecessor, a key that occurs twice.
+    /// their predecessor, a key that occurs twice. [`DecodeError::Elsewhere`] for a [`Locator`].
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let transaction = wire::decode(bytes)?;
         transaction.check().map_err(DecodeError::Bad)?;
         Ok(transaction)
+    }
+
+    /// Decodes bytes of a slot or a record. For a [`Locator`], this is the outline of its transaction, without commands.
+    ///
+    /// # Errors
+    /// As [`Transaction::decode`].
+    pub fn outlined(bytes: &[u8]) -> Result<Self, DecodeError> {
+        match Self::decode(bytes) {
+            Err(DecodeError::Elsewhere(key)) => {
+                let locator = Locator::decode(bytes)?;
+                locator.map(|locator| locator.outline()).ok_or(DecodeError::Elsewhere(key))
+            }
+            end => end,
+        }
+    }
+
+    /// Whether this is the whole transaction, and not only the outline that a locator gives.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        !self.commands.is_empty()
+    }
+
+    /// Whether the encoded transaction fits into a journal slot and into a record of the event log. A larger one travels
+    /// as its [`Locator`].
+    #[must_use]
+    pub fn fits_inline(encoded: &[u8]) -> bool {
+        wire::fits_inline(encoded)
     }
 
     /// Reads the project of an encoded transaction, and nothing else of it.

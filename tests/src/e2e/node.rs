@@ -270,7 +270,9 @@ impl Node {
         self.home.join("run/api.sock")
     }
 
-    fn log(&self) -> PathBuf {
+    /// The file with its log.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
         self.home.join("log")
     }
 
@@ -313,6 +315,7 @@ deadline = "10s"
 [lease]
 heartbeat = "300ms"
 expires_after = "1500ms"
+adopted_elsewhere_after = "4s"
 [gerrit]
 refresh = "bridge"
 [telemetry]

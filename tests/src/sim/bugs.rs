@@ -69,6 +69,12 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
         &["chain", "convergence", "marks"],
     ),
     found(InjectedBug::LockedNameMarked, "commits under locks against names below theirs", &["names"]),
+    found(InjectedBug::MarkPassesRefused, "a shard that throttles for a while", &["marks", "convergence"]),
+    found(InjectedBug::BeatWaitsForPublish, "a stream that is away while nodes die", &["availability"]),
+    found(InjectedBug::ThrottledKeepsSlot, "a partition that throttles for a while", &["availability"]),
+    found(InjectedBug::NobodyElseAdopts, "a site that is down for long", &["availability"]),
+    found(InjectedBug::OriginJudgesNothing, "pushes of objects that git cannot walk", &["held"]),
+    found(InjectedBug::ReceiversJudgeTaste, "pushes of odd objects that git can walk", &["held"]),
 ];
 
 const fn found(bug: InjectedBug, ingredient: &'static str, properties: &'static [&'static str]) -> Found {

@@ -71,7 +71,8 @@ impl Link {
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
         self.faults.gate(&self.node).await;
-        let fate = match self.faults.is_barred(&self.node, &what) {
+        let is_throttled = self.faults.is_in_throttled_partition(self.seam, &what);
+        let fate = match is_throttled || self.faults.is_barred(&self.node, &what) {
             true => Fate::FailBefore,
             false => self.faults.fate(&self.node, self.seam, kind),
         };

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use lockstep::base::clock::{Clock, Entropy, SeededEntropy};
 use lockstep::base::faults::injected_bug::InjectedBugs;
+use lockstep::seams::blob::long_form::LongForms;
 use lockstep::seams::eventlog::Record;
 use lockstep::seams::peers::{FallbackPeers, Peers};
 use lockstep::seams::refdb::staged::{Fate, StagedRefs};
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::backend::{Backend, NodeFactory, SimDependencies, SimNode, Volume};
 use super::blobs::FaultyBlobs;
+use super::check::availability::Now;
 use super::check::convergence;
 use super::check::refresh::gerrit_differs;
 use super::dice::Dice;
@@ -116,7 +118,7 @@ impl World {
         let trace = Arc::new(Trace::start());
         let faults = Faults::new(seed, trace.clone(), scenario.rates.clone());
         let watch = Watch::new(trace.clone(), backend.eventlog());
-        let refdb = RefDb::of(&Arc::new(WitnessedRefDb::new(backend.refdb(), watch.clone())));
+        let refdb = RefDb::of(&Arc::new(WitnessedRefDb::new(backend.refdb(), backend.blobs(), watch.clone())));
         let seen = RefDb {
             refs: Arc::new(ItemByItem::new(Arc::clone(&refdb.refs), seed, scenario.torn_reads)),
             ..refdb.clone()
@@ -216,7 +218,8 @@ impl World {
 
     /// The first ref whose strong read differs from its chain. None if all agree.
     pub async fn refdb_differs(&self) -> Option<String> {
-        let refdb = StagedRefs::new(self.refdb(), self.scenario.writes.items(self.seed), self.bugs);
+        let long_forms = LongForms::new(self.backend.blobs(), "no-spill".into(), usize::MAX);
+        let refdb = StagedRefs::new(self.refdb(), long_forms, self.scenario.writes.items(self.seed), self.bugs);
         let projects: Vec<ProjectKey> = self.watch.known().facts.projects.values().cloned().collect();
         for project in projects {
             let keys = self.watch.known().facts.keys(&project);
@@ -433,6 +436,9 @@ impl World {
         for node in self.nodes() {
             let life = self.life(&node);
             self.watch.tick(&node, life.as_ref().is_some_and(|life| life.node.is_ready()));
+            let is_up = life.is_some();
+            let reaches = !self.faults.is_paused(&node) && !self.faults.is_cut(&node, Seam::RefDb);
+            self.watch.available(&node, Now { is_up, is_untouched: is_up && reaches });
             if life.is_some_and(|life| life.node.is_fenced()) && !self.faults.is_paused(&node) {
                 self.trace.note(node.as_str(), "is fenced");
                 self.crash(&node);

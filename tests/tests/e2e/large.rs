@@ -57,6 +57,87 @@ async fn a_push_of_very_many_refs_is_one_transaction() {
     assert_eq!((converged(&cluster, "p").await.refs.len(), locked(&cluster).await), (1, 0));
 }
 
+/// More refs than the slot of a transaction holds.
+const VERY_MANY: usize = 10_000;
+
+/// The names of the long forms in the blob store.
+fn long_forms(cluster: &Cluster) -> usize {
+    let found = std::fs::read_dir(cluster.scratch("blobs").join("transactions"));
+    found.map(Iterator::count).unwrap_or_default()
+}
+
+fn written(commit: &str, count: usize) -> String {
+    (0..count).map(|n| format!("create refs/tags/w{n:05} {commit}\n")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_refs_are_one_push() {
+    let cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+    cluster.create("p").await;
+    let clone = Clone::new(&cluster.scratch("clone"));
+    let commit = clone.commit(None, "one");
+    clone.update_refs(&written(&commit, VERY_MANY));
+    for (options, refspec, refs) in
+        [(&["--atomic"][..], "refs/tags/*:refs/tags/*", VERY_MANY), (&[], "refs/tags/*:refs/heads/x/*", 2 * VERY_MANY)]
+    {
+        let (before, started) = (committed(&cluster).await, std::time::Instant::now());
+        let _ = ok(clone.push(&cluster.nodes[0].repository("p"), options, &[refspec]).await);
+        println!("{VERY_MANY} refs {options:?}: {:?}", started.elapsed());
+        assert_eq!(committed(&cluster).await, before + 1, "{options:?}");
+        assert_eq!(locked(&cluster).await, 0, "{options:?}");
+        let truth = converged(&cluster, "p").await;
+        println!("converged: {:?}", started.elapsed());
+        assert!(truth.refs.len() == refs && truth.refs.values().all(|value| *value == commit), "{options:?}");
+    }
+    assert_eq!(long_forms(&cluster), 2);
+}
+
+/// The origin dies at each step of a push whose transaction is too long for its slot; then a receiver does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_with_a_long_form_is_all_or_nothing_wherever_a_node_dies() {
+    const COUNT: usize = 2_100;
+    let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+    cluster.create("p").await;
+    let clone = Clone::new(&cluster.scratch("clone"));
+    let origin = [("commit.before_send", false), ("commit.locked", false), ("commit.sealed", true)];
+    let later = [("commit.after_commit", true), ("publish.appended", true)];
+    for (failpoint, happens) in origin.into_iter().chain(later) {
+        let commit = clone.commit(None, failpoint);
+        clone.update_refs(&written(&commit, COUNT).replace("create", "update"));
+        dies_at(&mut cluster, 0, failpoint).await;
+        let _ =
+            clone.push(&cluster.nodes[0].repository("p"), &["--atomic", "--force"], &["refs/tags/*:refs/tags/*"]).await;
+        let _ = cluster.nodes[0].end().await;
+        cluster.nodes[0].start(None);
+        cluster.ready().await;
+        cluster.show("p", "refs/tags/w00000", happens.then_some(commit.as_str())).await;
+        let truth = converged(&cluster, "p").await;
+        let of_it = truth.refs.values().filter(|value| **value == commit).count();
+        assert_eq!(of_it, if happens { COUNT } else { 0 }, "{failpoint}");
+        if happens {
+            let _ = ok(clone.push(&cluster.nodes[0].repository("p"), &["--prune"], &["refs/none/*:refs/tags/*"]).await);
+        }
+    }
+    for failpoint in ["apply.before_objects", "apply.after_objects", "materialize.before_refs", "apply.after_refs"] {
+        let commit = clone.commit(None, failpoint);
+        clone.update_refs(&written(&commit, COUNT).replace("create", "update"));
+        dies_at(&mut cluster, 1, failpoint).await;
+        let _ = ok(clone.push(&cluster.nodes[0].repository("p"), &["--force"], &["refs/tags/*:refs/tags/*"]).await);
+        let _ = cluster.nodes[1].end().await;
+        cluster.nodes[1].start(None);
+        cluster.ready().await;
+        let truth = converged(&cluster, "p").await;
+        assert_eq!(truth.refs.values().filter(|value| **value == commit).count(), COUNT, "{failpoint}");
+    }
+}
+
+/// Starts a node again, so that it dies when it reaches this failpoint.
+async fn dies_at(cluster: &mut Cluster, node: usize, failpoint: &str) {
+    cluster.nodes[node].kill().await;
+    cluster.nodes[node].start(Some(failpoint));
+    cluster.ready().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_push_is_all_or_nothing_when_its_node_dies_on_the_way() {
     let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;

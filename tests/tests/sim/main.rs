@@ -1,6 +1,7 @@
 //! The simulator with the real node: first determinism, then seeds without an injected bug, then every injected bug.
 //! `docs/simulator.md` lists the conditions and the checker that expose each bug.
 
+mod availability;
 mod content;
 mod events;
 mod projects;
@@ -165,4 +166,10 @@ bugs! {
     finds_lock_outlives_slot: LockOutlivesSlot,
     finds_released_unpoisoned: ReleasedUnpoisoned,
     finds_locked_name_marked: LockedNameMarked,
+    finds_mark_passes_refused: MarkPassesRefused,
+    finds_beat_waits_for_publish: BeatWaitsForPublish,
+    finds_throttled_keeps_slot: ThrottledKeepsSlot,
+    finds_nobody_else_adopts: NobodyElseAdopts,
+    finds_origin_judges_nothing: OriginJudgesNothing,
+    finds_receivers_judge_taste: ReceiversJudgeTaste,
 }

@@ -15,6 +15,7 @@ use lockstep_proto::{ProjectName, RefName, limits};
 
 use super::CliError;
 use super::existing;
+use super::old_sins;
 use super::target::{self, Target};
 use crate::base::ref_names;
 use crate::clients::api_client::project_path;
@@ -36,6 +37,9 @@ pub(super) struct ImportArgs {
     /// Git volume (setting root) on which the repository is found by the name of its project
     #[arg(long)]
     root: Option<PathBuf>,
+    /// Do not report the objects that break rules of git fsck (the report reads all objects once)
+    #[arg(long)]
+    no_report: bool,
 }
 
 /// The results of the refs so far.
@@ -57,11 +61,14 @@ pub(super) async fn run(args: ImportArgs) -> Result<(), CliError> {
     let refs = existing::refs(&git)?;
     let mut tally = Tally { problems, ..Tally::default() };
     for chunk in ref_names::parts(&refs, |command| &command.name, limits::WRITE_COMMANDS) {
-        let response = args.target.submit(&project, &request(chunk)).await?;
+        let response = args.target.submit_history(&project, &request(chunk)).await?;
         for (result, command) in response.results.iter().zip(chunk) {
             tally.add(result, command);
         }
         eprintln!("{project}: {} of {} refs", tally.committed + tally.present + tally.problems.len(), refs.len());
+    }
+    if !args.no_report {
+        old_sins::report(&git, project.as_str()).map_err(CliError::failed)?.iter().for_each(|line| println!("{line}"));
     }
     tally.conclude(&project)
 }

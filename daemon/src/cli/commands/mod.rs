@@ -10,13 +10,15 @@
 //! | `project`, `update`, `stray` | change state: projects and `HEAD`, one ref, strays |
 //! | `inspect` | show state: `status`, `parked`, `quarantine`, `refresh` |
 //! | `walk` | finds the repositories of a volume as Gerrit lists them |
-//! | `existing`, `table`, `target` | shared: refs of a repository, text tables, the sidecar to call |
+//! | `existing`, `old_sins` | shared: refs of a repository, and the objects in it that break rules of git |
+//! | `table`, `target` | shared: text tables, the sidecar to call |
 
 pub mod config;
 mod existing;
 mod hook;
 mod import;
 mod inspect;
+mod old_sins;
 mod project;
 mod seed;
 mod stray;

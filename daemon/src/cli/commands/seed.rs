@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use super::CliError;
 use super::existing;
+use super::old_sins;
 use super::target::Target;
 use super::walk::{self, Found};
 use crate::base::base_paths::BasePaths;
@@ -50,13 +51,16 @@ pub(super) struct SeedArgs {
     /// Open the projects even if no other site holds them yet: for a first site that has no second one
     #[arg(long)]
     alone: bool,
+    /// Do not report the objects that break rules of git fsck (the report reads all objects once)
+    #[arg(long)]
+    no_report: bool,
     /// Seed only these projects
     projects: Vec<ProjectName>,
 }
 
 /// The result of seeding one project.
 enum End {
-    /// The project takes commits, and the refdb has exactly the refs that git lists. Holds the line to print, and the
+    /// The project takes commits, and the refdb has exactly the refs that git lists. Holds the lines to print, and the
     /// refs that were left out.
     Open(String, Vec<String>),
     /// All refs are committed, and no other site holds the project yet.
@@ -74,7 +78,7 @@ pub(super) async fn run(args: SeedArgs) -> Result<(), CliError> {
     };
     let is_first = |project: &&ProjectName| FIRST.contains(&project.as_str());
     let (first, others): (Vec<&ProjectName>, Vec<&ProjectName>) = projects.iter().partition(is_first);
-    let seed = Seed { target: &args.target, base_paths: &base_paths, alone: args.alone };
+    let seed = Seed { target: &args.target, base_paths: &base_paths, alone: args.alone, reports: !args.no_report };
     let (mut failed, mut left_out) = (Vec::new(), Vec::new());
     let mut waiting = Vec::new();
     // All projects are committed before the command waits for another site, so that the other site applies them
@@ -140,6 +144,7 @@ struct Seed<'a> {
     target: &'a Target,
     base_paths: &'a BasePaths,
     alone: bool,
+    reports: bool,
 }
 
 impl Seed<'_> {
@@ -212,8 +217,12 @@ impl Seed<'_> {
             );
             return Ok(End::Failed(vec![text]));
         }
-        let line = format!("{project}: open; {} refs on the disk = refdb (sha256 {})", seed.refs, &digest[..16]);
-        Ok(End::Open(line, left_out))
+        let mut lines =
+            vec![format!("{project}: open; {} refs on the disk = refdb (sha256 {})", seed.refs, &digest[..16])];
+        if self.reports {
+            lines.extend(old_sins::report(&git, project.as_str()).map_err(CliError::failed)?);
+        }
+        Ok(End::Open(lines.join("\n"), left_out))
     }
 }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use http::Method;
 use lockstep_proto::ProjectName;
-use lockstep_proto::bridge::{Outcome, ProjectResponse, RefTransactionRequest, RefTransactionResponse, Refusal};
+use lockstep_proto::bridge::{
+    OBJECTS_HISTORY, Outcome, ProjectResponse, RefTransactionRequest, RefTransactionResponse, Refusal,
+};
 use lockstep_proto::status::NodeStatus;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -102,6 +104,17 @@ impl Target {
             "the sidecar's git volume is {}; give that folder, or the socket of another sidecar with --socket",
             own.root().display()
         )))
+    }
+
+    /// Submits refs of an existing history, which is taken as it is.
+    pub(super) async fn submit_history(
+        &self,
+        project: &ProjectName,
+        request: &RefTransactionRequest,
+    ) -> Result<RefTransactionResponse, CliError> {
+        let call = Call::new(Method::POST, project_path(project, "/ref-transactions"), request);
+        let call = call.map_err(CliError::failed)?.objects(OBJECTS_HISTORY);
+        Client::new(&self.socket).resend(&call, Instant::now() + DEADLINE).await.map_err(CliError::from)
     }
 
     pub(super) async fn submit(

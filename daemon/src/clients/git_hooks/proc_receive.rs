@@ -7,7 +7,8 @@ use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use http::Method;
-use lockstep_proto::bridge::{RefTransactionRequest, RefTransactionResponse};
+use lockstep_proto::bridge::{OBJECTS_JUDGED, RefCommand, RefTransactionRequest, RefTransactionResponse};
+use lockstep_proto::limits;
 use tokio::time::Instant;
 
 use super::git::{GitDir, GitError};
@@ -24,6 +25,13 @@ const MOST_COMMANDS: usize = 1_000_000;
 
 /// Deadline of a push in milliseconds, unless `lockstep.deadlineMs` is set in the repository.
 const DEADLINE_MS: u64 = 30_000;
+
+/// The time that each thousand refs add to the deadline, in milliseconds. One partition of the refdb's table takes 1,000
+/// writes per second, and each ref is four.
+const DEADLINE_MS_PER_1000: u64 = 10_000;
+
+/// The longest deadline that the bridge API takes, in milliseconds.
+const LONGEST_DEADLINE_MS: u64 = 600_000;
 
 /// An error that ends the hook before it has written a line for each ref. git then refuses the whole push.
 #[derive(Debug, thiserror::Error)]
@@ -90,13 +98,21 @@ async fn decide(git: &GitDir, entropy: &dyn Entropy, session: &Session) -> Resul
     }
     let rules = repository_state::rules(git)?;
     let mut refused = refused_by_rules(git, session, rules)?;
-    let has_ended = session.atomic && !refused.is_empty();
-    if !has_ended && push::too_many(session.pushed.len()).is_none() {
+    let has_ended = session.atomic && (!refused.is_empty() || push::too_many(session.pushed.len()).is_some());
+    if !has_ended {
         let goes = session.pushed.iter().filter(|one| !refused.contains_key(&one.name));
         refused.extend(update::declined(git, goes, session.atomic)?);
     }
     let plan = push::plan(&session.pushed, session.atomic, rules, refused);
-    let answer = if plan.commands.is_empty() { None } else { Some(submit(git, entropy, session, &plan).await?) };
+    let mut answers = Vec::new();
+    for part in plan.commands.chunks(limits::COMMANDS) {
+        answers.push((part, submit(git, entropy, session, part).await?));
+    }
+    let answer = (!answers.is_empty()).then(|| push::joined(answers));
+    if let Some(Ok(response)) = &answer {
+        // git shows the hook's error output to the user who pushes.
+        push::notices(response).iter().for_each(|notice| eprintln!("Lockstep: {notice}"));
+    }
     Ok(push::report(&session.pushed, &plan, answer.as_ref()))
 }
 
@@ -122,16 +138,17 @@ async fn submit(
     git: &GitDir,
     entropy: &dyn Entropy,
     session: &Session,
-    plan: &Plan,
+    commands: &[RefCommand],
 ) -> Result<Result<RefTransactionResponse, ClientError>, GitError> {
     let (project, client) = (git.project()?, Client::new(&git.socket()?));
     let deadline_ms = git.config("lockstep.deadlineMs", "--int")?.and_then(|text| text.parse().ok());
-    let deadline_ms = deadline_ms.unwrap_or(DEADLINE_MS);
+    let deadline_ms = deadline_ms.unwrap_or(DEADLINE_MS) + DEADLINE_MS_PER_1000 * (commands.len() / 1_000) as u64;
+    let deadline_ms = deadline_ms.min(LONGEST_DEADLINE_MS);
     let request = RefTransactionRequest {
         request_id: format!("push-{:016x}{:016x}", entropy.next(), entropy.next()),
         deadline_ms: Some(deadline_ms),
         atomic: session.atomic,
-        commands: plan.commands.clone(),
+        commands: commands.to_vec(),
         actor: ["GERRIT_USER_NAME", "REMOTE_USER", "USER"].iter().find_map(|name| std::env::var(name).ok()),
         traceparent: std::env::var("TRACEPARENT").ok(),
     };
@@ -139,7 +156,7 @@ async fn submit(
     let until = Instant::now() + Duration::from_millis(deadline_ms) + Duration::from_secs(1);
     let path = project_path(&project, "/ref-transactions");
     Ok(match Call::new(Method::POST, path, &request) {
-        Ok(call) => client.resend(&call, until).await,
+        Ok(call) => client.resend(&call.objects(OBJECTS_JUDGED), until).await,
         Err(error) => Err(ClientError::NotSent { socket: git.socket()?, why: error.to_string() }),
     })
 }

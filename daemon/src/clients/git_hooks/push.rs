@@ -1,8 +1,8 @@
 //! Translates the commands of a push into one ref transaction, and its result into one line per ref. Does no I/O.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_proto::bridge::{Expected, Outcome, RefCommand, RefResult, RefTransactionResponse, RefusalCode};
+use lockstep_proto::bridge::{Expected, Outcome, RefCommand, RefResult, RefTransactionResponse, Refusal, RefusalCode};
 use lockstep_proto::{Oid, limits};
 
 use super::pushed::Pushed;
@@ -12,6 +12,9 @@ use crate::clients::api_client::ClientError;
 
 /// Length of the longest reason that is shown to the user, in characters.
 const REASON: usize = 600;
+
+/// The most notices that are shown for one push.
+const NOTICES: usize = 5;
 
 /// The refs that the hook refuses itself, with the reason of each.
 pub(super) type Refused = BTreeMap<Vec<u8>, String>;
@@ -44,18 +47,21 @@ impl Pushed {
 /// The reason of a ref that was refused because of another one, in git's words.
 const ATOMIC: &str = "atomic push failure: another ref of the push was refused; nothing was changed";
 
-/// The reason why a whole push is refused: it has more commands than one transaction may have.
+/// The reason why a whole atomic push is refused: it has more commands than one transaction may have.
 pub(super) fn too_many(count: usize) -> Option<String> {
     let most = limits::COMMANDS;
     (count > most).then(|| {
-        format!("the push has {count} ref updates, and Lockstep commits at most {most} together; push them in parts")
+        format!(
+            "the atomic push has {count} ref updates, and Lockstep commits at most {most} together; nothing was changed: \
+             push them in parts, or without --atomic"
+        )
     })
 }
 
 /// Plans a push. `refused` holds the refs that a rule or the repository's own `update` hook refuses.
 pub(super) fn plan(pushed: &[Pushed], atomic: bool, rules: Rules, refused: Refused) -> Plan {
     let mut plan = Plan { commands: Vec::new(), refused };
-    if let Some(why) = too_many(pushed.len()) {
+    if let Some(why) = too_many(pushed.len()).filter(|_| atomic) {
         plan.refused = pushed.iter().map(|one| (one.name.clone(), why.clone())).collect();
         return plan;
     }
@@ -79,13 +85,48 @@ pub(super) fn fall_through(pushed: &[Pushed]) -> Vec<Vec<u8>> {
     pushed.iter().flat_map(|one| [line(b"ok ", &one.name, None), b"option fall-through".to_vec()]).collect()
 }
 
+/// The answer to one part of a push, with the commands of that part.
+pub(super) type Answered<'a> = (&'a [RefCommand], Result<RefTransactionResponse, ClientError>);
+
+/// Joins the answers of all parts. An error of a part is the result of each of its refs. A push of one part keeps its
+/// error.
+pub(super) fn joined(mut parts: Vec<Answered<'_>>) -> Result<RefTransactionResponse, ClientError> {
+    if parts.len() == 1
+        && let Some((_, answer)) = parts.pop()
+    {
+        return answer;
+    }
+    let each = parts.into_iter().flat_map(|(commands, answer)| match answer {
+        Ok(response) => response.results,
+        Err(error) => commands.iter().map(|command| failed(command, &error)).collect(),
+    });
+    Ok(RefTransactionResponse { outcome: Outcome::Unknown, txn: None, results: each.collect() })
+}
+
+fn failed(command: &RefCommand, error: &ClientError) -> RefResult {
+    let outcome = if matches!(error, ClientError::NoAnswer(_)) { Outcome::Unknown } else { Outcome::Refused };
+    let refusal = Some(Refusal::new(RefusalCode::Unavailable, false, error.to_string()));
+    RefResult { name: command.name.clone(), outcome, refusal }
+}
+
+/// Notices for the user about refs that are committed, and that this server cannot show yet. Each text once.
+pub(super) fn notices(response: &RefTransactionResponse) -> BTreeSet<String> {
+    let unseen = response.results.iter().filter(|result| result.outcome == Outcome::CommittedNotYetVisible);
+    let texts = unseen.filter_map(|result| Some(format!("{}: {}", result.name, result.refusal.as_ref()?.message)));
+    texts.map(|text| one_line(&text)).take(NOTICES).collect()
+}
+
 /// The answer to git, one line per ref: `ok REF` or `ng REF reason`.
 pub(super) fn report(
     pushed: &[Pushed],
     plan: &Plan,
     answer: Option<&Result<RefTransactionResponse, ClientError>>,
 ) -> Vec<Vec<u8>> {
-    let line = |one: &Pushed| match reason(one, plan, answer) {
+    let results: BTreeMap<&[u8], &RefResult> = match answer {
+        Some(Ok(response)) => response.results.iter().map(|result| (result.name.as_str().as_bytes(), result)).collect(),
+        _ => BTreeMap::new(),
+    };
+    let line = |one: &Pushed| match reason(one, plan, answer, &results) {
         None => line(b"ok ", &one.name, None),
         Some(why) => line(b"ng ", &one.name, Some(&one_line(&why))),
     };
@@ -99,26 +140,29 @@ fn line(verdict: &[u8], name: &[u8], why: Option<&str>) -> Vec<u8> {
 }
 
 /// The reason why the ref was not committed, or `None` if it was committed.
-fn reason(one: &Pushed, plan: &Plan, answer: Option<&Result<RefTransactionResponse, ClientError>>) -> Option<String> {
+fn reason(
+    one: &Pushed,
+    plan: &Plan,
+    answer: Option<&Result<RefTransactionResponse, ClientError>>,
+    results: &BTreeMap<&[u8], &RefResult>,
+) -> Option<String> {
     if let Some(why) = plan.refused.get(&one.name) {
         return Some(why.clone());
     }
     match answer {
-        Some(Ok(response)) => {
-            match response.results.iter().find(|result| result.name.as_str().as_bytes() == one.name) {
-                Some(result) => verdict(result, one, plan),
-                None => Some(unknown("the sidecar's answer does not name the ref")),
-            }
-        }
+        Some(Ok(_)) => match results.get(one.name.as_slice()) {
+            Some(result) => verdict(result, plan),
+            None => Some(unknown("the sidecar's answer does not name the ref")),
+        },
         Some(Err(error)) => Some(error.to_string()),
         None => Some("nothing was sent to the sidecar; nothing was changed".to_owned()),
     }
 }
 
-fn verdict(result: &RefResult, one: &Pushed, plan: &Plan) -> Option<String> {
-    let forced = plan.commands.iter().any(|command| command.name.as_str().as_bytes() == one.name && command.force);
+fn verdict(result: &RefResult, plan: &Plan) -> Option<String> {
     let code = result.refusal.as_ref().map(|refusal| refusal.code);
-    if code == Some(RefusalCode::NonFastForward) && !forced && result.outcome == Outcome::Refused {
+    let forced = || plan.commands.iter().any(|command| command.name == result.name && command.force);
+    if code == Some(RefusalCode::NonFastForward) && result.outcome == Outcome::Refused && !forced() {
         return Some("non-fast-forward (receive.denyNonFastForwards)".to_owned());
     }
     if code == Some(RefusalCode::Transaction) {
@@ -199,11 +243,27 @@ mod tests {
     }
 
     #[test]
-    fn a_push_above_the_cap_is_refused_whole() {
-        let pushed: Vec<Pushed> = (0..2_001).map(|n| push(&format!("refs/heads/b{n}"), 0, 1)).collect();
-        let plan = plan(&pushed, false, Rules::default(), BTreeMap::new());
-        assert_eq!((plan.commands.len(), plan.refused.len()), (0, 2_001));
-        assert!(text(&report(&pushed, &plan, None)[7]).contains("at most 2000"));
+    fn an_atomic_push_above_the_cap_is_refused_whole_and_another_one_goes_in_parts() {
+        let pushed: Vec<Pushed> = (0..=limits::COMMANDS).map(|n| push(&format!("refs/heads/b{n}"), 0, 1)).collect();
+        let whole = plan(&pushed, true, Rules::default(), BTreeMap::new());
+        assert_eq!((whole.commands.len(), whole.refused.len()), (0, limits::COMMANDS + 1));
+        assert!(text(&report(&pushed, &whole, None)[7]).contains("at most 50000"));
+        let parts = plan(&pushed, false, Rules::default(), BTreeMap::new());
+        assert_eq!((parts.commands.len(), parts.refused.len()), (limits::COMMANDS + 1, 0));
+    }
+
+    #[test]
+    fn a_part_without_an_answer_leaves_the_answers_of_the_others() {
+        let commands: Vec<RefCommand> =
+            ["refs/heads/a", "refs/heads/b"].map(|name| push(name, 0, 1).command(Rules::default()).unwrap()).into();
+        let done =
+            |name: &RefCommand| RefResult { name: name.name.clone(), outcome: Outcome::Committed, refusal: None };
+        let first =
+            RefTransactionResponse { outcome: Outcome::Committed, txn: None, results: vec![done(&commands[0])] };
+        let lost = (&commands[1..], Err(ClientError::NoAnswer("reset".to_owned())));
+        let whole = joined(vec![(&commands[..1], Ok(first)), lost]).unwrap();
+        let outcomes: Vec<Outcome> = whole.results.iter().map(|result| result.outcome).collect();
+        assert_eq!(outcomes, [Outcome::Committed, Outcome::Unknown]);
     }
 
     #[test]

@@ -16,8 +16,9 @@ pub struct NoProgramPath(std::io::Error);
 /// # Errors
 /// The path of the running program cannot be determined. The hooks need it to call the program.
 pub fn git_settings(settings: &Settings) -> Result<git::Settings, NoProgramPath> {
+    let plain = git::Settings { fsck_objects: settings.fsck_objects, ..git::Settings::default() };
     if !settings.install_hooks {
-        return Ok(git::Settings::default());
+        return Ok(plain);
     }
     let binary = std::env::current_exe().map_err(NoProgramPath)?;
     let (socket, base_paths) = (settings.api.socket.clone(), settings.base_paths.clone());
@@ -28,5 +29,5 @@ pub fn git_settings(settings: &Settings) -> Result<git::Settings, NoProgramPath>
         let what = Installation { repository, place: Some(place), project, socket, binary };
         Ok(install(&what)?)
     });
-    Ok(git::Settings { on_create: Some(on_create), ..git::Settings::default() })
+    Ok(git::Settings { on_create: Some(on_create), ..plain })
 }

@@ -17,6 +17,7 @@ use super::raw::{self, Leaf, Raw};
 use super::report::{Problems, number, parsed, path, scalar};
 use super::settings::{Api, Apply, Commit, Eventlog, Lease, LogFormat, Peer, Refdb, Settings, Stream, Telemetry};
 use super::{DEFAULT_SOCKET, LOG_FILTER, base_paths, gerrit, value};
+use crate::seams::git::FsckObjects;
 use crate::stages::api::deadlines::DEFAULT_DEADLINE;
 use crate::stages::api::server::DEFAULT_REQUESTS;
 
@@ -50,6 +51,7 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
     alone_when_embedded(raw, sites.as_ref(), to);
     let api = api(&raw.api, to);
     let install_hooks = to.or("git.install_hooks", &raw.git.install_hooks, false, flag);
+    let fsck_objects = to.or("git.fsck_objects", &raw.git.fsck_objects, FsckObjects::AsConfigured, fsck_objects);
     let health_listen = to.or("health.listen", &raw.health.listen, SocketAddr::from(([127, 0, 0, 1], 7421)), address);
     let refdb = refdb(&raw.refdb, to);
     let eventlog = eventlog(&raw.eventlog, sites.as_ref(), to);
@@ -66,6 +68,7 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
         state: state?,
         api,
         install_hooks,
+        fsck_objects,
         health_listen,
         refdb,
         eventlog,
@@ -78,6 +81,14 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
         peers,
         embedded_dir,
     })
+}
+
+fn fsck_objects(text: &str) -> Result<FsckObjects, String> {
+    match text {
+        "as-configured" => Ok(FsckObjects::AsConfigured),
+        "always" => Ok(FsckObjects::Always),
+        _ => Err("write \"as-configured\" or \"always\"".to_owned()),
+    }
 }
 
 fn unknown(raw: &Raw, to: &mut Problems) {
@@ -215,10 +226,20 @@ fn lease(raw: &raw::Lease, to: &mut Problems) -> Lease {
     let lease = Lease {
         heartbeat: to.or("lease.heartbeat", &raw.heartbeat, Duration::from_secs(5), time),
         expires_after: to.or("lease.expires_after", &raw.expires_after, Duration::from_secs(30), time),
+        adopted_elsewhere_after: to.or(
+            "lease.adopted_elsewhere_after",
+            &raw.adopted_elsewhere_after,
+            Duration::from_secs(120),
+            time,
+        ),
         expelled_after: to.or("lease.expelled_after", &raw.expelled_after, Duration::from_secs(6 * 86_400), time),
     };
     if lease.expires_after < lease.heartbeat * 3 {
         to.wrong("lease.expires_after", &raw.expires_after, "write at least three times lease.heartbeat");
+    }
+    if lease.adopted_elsewhere_after < lease.expires_after {
+        let remedy = "write at least lease.expires_after";
+        to.wrong("lease.adopted_elsewhere_after", &raw.adopted_elsewhere_after, remedy);
     }
     if lease.expelled_after <= lease.expires_after {
         to.wrong("lease.expelled_after", &raw.expelled_after, "write more than lease.expires_after");

@@ -127,6 +127,17 @@ mod tests {
     }
 
     #[test]
+    fn a_site_may_be_stricter_than_git_is_configured() {
+        use crate::seams::git::FsckObjects;
+
+        let with = |value: &str| parse(&EXAMPLE.replace("# fsck_objects = \"as-configured\"", value));
+        assert_eq!(with("").unwrap().fsck_objects, FsckObjects::AsConfigured);
+        assert_eq!(with("fsck_objects = \"always\"").unwrap().fsck_objects, FsckObjects::Always);
+        let error = with("fsck_objects = \"never\"").expect_err("it is no choice").to_string();
+        assert!(error.contains("git.fsck_objects = \"never\": write \"as-configured\" or \"always\""), "{error}");
+    }
+
+    #[test]
     fn every_wrong_value_is_reported_at_once() {
         let text = EXAMPLE
             .replace("site = \"eu-aws\"", "site = \"EU\"")

@@ -1,4 +1,5 @@
-//! The blob store: packs that are too large to travel inside a transaction.
+//! The blob store: packs that are too large to travel inside a transaction, and transactions that are too large for a
+//! journal slot.
 //!
 //! Every implementation keeps this contract (`tests/src/contract`):
 //! - Once a put is answered, every site can read the blob.
@@ -8,9 +9,11 @@
 //! | file | content |
 //! |---|---|
 //! | `object` | any store that `object_store` supports: S3, a folder |
+//! | `long_form` | the long forms of transactions that do not fit into a journal slot |
 //! | `receive` | checks length and hash while a blob arrives |
 //! | `memory` | a store in memory, for tests and the simulator |
 
+pub mod long_form;
 pub mod memory;
 pub mod object;
 mod receive;

@@ -1,10 +1,13 @@
 //! Adds packs to a repository after all checks.
 //!
 //! 1. [`super::scan`] checks the declarations of the pack, its framing and its checksum.
-//! 2. A small pack in memory without deltas is checked here, object by object, and its objects are written loose in the
-//!    order of their dependencies. Any other pack goes through git, in quarantine ([`super::quarantine`]).
+//! 2. A small pack in memory without deltas is parsed here, object by object, and its objects are written loose in the
+//!    order of their dependencies. Any other pack goes through git, in quarantine ([`super::index_pack`]).
 //! 3. At the end the wanted values must be present. They are complete then, by induction: no object ever joins before
 //!    every object to which it points.
+//!
+//! A pack is refused for damage alone, never for taste: the origin has done steps 1 and 2 with the same code and the
+//! same limits before the commit ([`rehearse`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -13,10 +16,10 @@ use std::io::BufReader;
 use git2::ObjectType;
 use lockstep_proto::{Oid, ProjectName};
 
-use super::fsck::{self, Checked};
 use super::index_pack::Quarantine;
 use super::layout::failed;
 use super::objects::{Objects, remove_empty, wire};
+use super::parse::{self, Links};
 use super::scan::{PackLimits, ScanError, Summary, scan};
 use super::{GitError, Settings};
 use crate::seams::blob::Payload;
@@ -82,25 +85,45 @@ fn scan_file(path: &std::path::Path, limits: &PackLimits) -> Result<Summary, Sca
 struct Arrival {
     kind: ObjectType,
     content: Vec<u8>,
-    checked: Checked,
+    links: Links,
+}
+
+type Arrivals = BTreeMap<git2::Oid, Arrival>;
+
+/// Does at the origin, before the commit, with a pack that was made here, what every receiver will do with it, but adds
+/// nothing. Blocks.
+pub(super) fn rehearse(
+    settings: &Settings,
+    objects: &Objects<'_>,
+    quarantine: &Quarantine<'_>,
+    pack: &Payload,
+) -> Result<(), GitError> {
+    // A pack in a file was scanned when git had made it.
+    let is_small = match pack {
+        Payload::Memory(_) => arrivals(objects, examine(settings, objects.project, pack)?)?.is_some(),
+        Payload::File(..) => false,
+    };
+    if is_small { Ok(()) } else { quarantine.rehearse(pack) }
+}
+
+/// Parses the objects of a small pack; `None` when git must take the pack.
+fn arrivals(objects: &Objects<'_>, summary: Summary) -> Result<Option<Arrivals>, GitError> {
+    if summary.whole.len() != summary.objects as usize {
+        return Ok(None);
+    }
+    let mut arrivals = BTreeMap::new();
+    for (kind, content) in summary.whole {
+        let oid = git2::Oid::hash_object(kind, &content)
+            .map_err(|error| GitError::Bad { project: objects.project.clone(), why: error.to_string() })?;
+        let links = parse::links(kind, &content).map_err(|defect| objects.flawed(oid, &defect))?;
+        arrivals.insert(oid, Arrival { kind, content, links });
+    }
+    Ok(Some(arrivals))
 }
 
 /// Checks the objects of a small pack and writes them. Returns false, and writes nothing, when git must take the pack.
 fn write_loose(objects: &Objects<'_>, summary: Summary) -> Result<bool, GitError> {
-    if summary.whole.len() != summary.objects as usize {
-        return Ok(false);
-    }
-    let mut arrivals = BTreeMap::new();
-    for (kind, content) in summary.whole {
-        let oid = git2::Oid::hash_object(kind, &content).map_err(|error| bad(objects, error))?;
-        let checked = fsck::check(kind, &content).map_err(|why| bad(objects, format!("{kind} {oid}: {why}")))?;
-        arrivals.insert(oid, Arrival { kind, content, checked });
-    }
-    let asks =
-        |arrival: &Arrival| arrival.checked.ask || arrival.checked.special.iter().any(|oid| arrivals.contains_key(oid));
-    if arrivals.values().any(asks) {
-        return Ok(false);
-    }
+    let Some(arrivals) = arrivals(objects, summary)? else { return Ok(false) };
     check_links(objects, &arrivals)?;
     for oid in in_order(&arrivals) {
         let arrival = &arrivals[&oid];
@@ -112,30 +135,24 @@ fn write_loose(objects: &Objects<'_>, summary: Summary) -> Result<bool, GitError
     Ok(true)
 }
 
-fn bad(objects: &Objects<'_>, why: impl ToString) -> GitError {
-    GitError::Bad { project: objects.project.clone(), why: why.to_string() }
-}
-
 /// Checks that every object that is pointed to is in the pack or in the repository, and has the right type.
-fn check_links(objects: &Objects<'_>, arrivals: &BTreeMap<git2::Oid, Arrival>) -> Result<(), GitError> {
+fn check_links(objects: &Objects<'_>, arrivals: &Arrivals) -> Result<(), GitError> {
     let mut missing = BTreeSet::new();
     let mut known = BTreeMap::new();
-    for (oid, arrival) in arrivals {
-        for (target, kind) in &arrival.checked.links {
-            let found = match (arrivals.get(target), known.get(target)) {
-                (Some(other), _) => Some(other.kind),
-                (None, Some(found)) => *found,
-                (None, None) => {
-                    let found = objects.header(*target)?.map(|(_, kind)| kind);
-                    known.insert(*target, found);
-                    found
-                }
-            };
-            match found {
-                None => _ = missing.insert(wire(*target)),
-                Some(found) if found == *kind => {}
-                Some(found) => return Err(bad(objects, format!("{oid} links to {kind} {target}, which is a {found}"))),
+    for (target, kind) in arrivals.values().flat_map(|arrival| &arrival.links) {
+        let found = match (arrivals.get(target), known.get(target)) {
+            (Some(other), _) => Some(other.kind),
+            (None, Some(found)) => *found,
+            (None, None) => {
+                let found = objects.header(*target)?.map(|(_, kind)| kind);
+                known.insert(*target, found);
+                found
             }
+        };
+        match found {
+            None => _ = missing.insert(wire(*target)),
+            Some(found) if found == *kind => {}
+            Some(found) => return Err(objects.mistyped(*target, found, *kind)),
         }
     }
     if missing.is_empty() {
@@ -145,7 +162,7 @@ fn check_links(objects: &Objects<'_>, arrivals: &BTreeMap<git2::Oid, Arrival>) -
 }
 
 /// Returns the ids in an order in which each object comes after the objects to which it points.
-fn in_order(arrivals: &BTreeMap<git2::Oid, Arrival>) -> Vec<git2::Oid> {
+fn in_order(arrivals: &Arrivals) -> Vec<git2::Oid> {
     let mut order = Vec::new();
     let mut entered = BTreeSet::new();
     let mut stack: Vec<(git2::Oid, bool)> = arrivals.keys().map(|oid| (*oid, false)).collect();
@@ -156,7 +173,7 @@ fn in_order(arrivals: &BTreeMap<git2::Oid, Arrival>) -> Vec<git2::Oid> {
             && entered.insert(oid)
         {
             stack.push((oid, true));
-            stack.extend(arrival.checked.links.iter().map(|(target, _)| (*target, false)));
+            stack.extend(arrival.links.iter().map(|(target, _)| (*target, false)));
         }
     }
     order

@@ -18,8 +18,8 @@ use super::pack::Packer;
 use super::pool::Pool;
 use super::update_ref::Line;
 use super::writer::{Writers, is_passing, read_ref};
-use super::{Fitness, GitError, IsCommitted, Packed, RefMove, Relation, RepairReport, Repositories, Settings};
-use super::{ancestry, base_path_stamp, create, fitness, ingest, misplaced, ref_files, repair, symbolic_refs};
+use super::{Fitness, GitError, IsCommitted, Judged, Packed, RefMove, Relation, RepairReport, Repositories, Settings};
+use super::{ancestry, base_path_stamp, create, fitness, ingest, judge, misplaced, ref_files, repair, symbolic_refs};
 use crate::base::base_paths::BasePaths;
 use crate::base::ref_names::{self, RefClass};
 use crate::seams::blob::Payload;
@@ -36,6 +36,14 @@ struct Volume {
     pool: Pool,
     writers: Writers,
     related: Related,
+}
+
+impl Volume {
+    /// The check of packs by git, for the repository of these objects.
+    fn quarantine<'a>(&'a self, objects: &'a Objects<'_>) -> Quarantine<'a> {
+        let (settings, layout) = (&*self.settings, &self.layout);
+        Quarantine { settings, layout, project: objects.project, git_dir: objects.repository.path() }
+    }
 }
 
 /// Prefix of the refs that hold kept values.
@@ -230,8 +238,20 @@ impl Repositories for LocalRepositories {
     ) -> Result<Packed, GitError> {
         let (wants, hints, is_committed) = (wants.to_vec(), hints.to_vec(), Arc::clone(is_committed));
         self.on_objects("pack objects", project, move |volume, objects| {
-            let packer = Packer { settings: &volume.settings, layout: &volume.layout, objects };
+            let (settings, layout, quarantine) = (&*volume.settings, &volume.layout, &volume.quarantine(objects));
+            let packer = Packer { settings, layout, objects, quarantine };
             packer.pack(&wants, &hints, &|oid| is_committed(&wire(oid)))
+        })
+        .await
+    }
+
+    async fn judge(&self, project: &ProjectName, pack: &Payload, judged: Judged) -> Result<(), GitError> {
+        if judged == Judged::TakenAsItIs {
+            return Ok(());
+        }
+        let pack = pack.clone();
+        self.on_objects("judge objects", project, move |volume, objects| {
+            judge::judge(&volume.settings, objects, &volume.quarantine(objects), &pack, judged)
         })
         .await
     }
@@ -245,10 +265,7 @@ impl Repositories for LocalRepositories {
     ) -> Result<(), GitError> {
         let (packs, wants, bases) = (packs.to_vec(), wants.to_vec(), bases.to_vec());
         self.on_objects("ingest packs", project, move |volume, objects| {
-            let git_dir = objects.repository.path();
-            let (settings, layout, project) = (&*volume.settings, &volume.layout, objects.project);
-            let quarantine = Quarantine { settings, layout, project, git_dir };
-            ingest::ingest(settings, objects, &quarantine, &packs, &wants, &bases)
+            ingest::ingest(&volume.settings, objects, &volume.quarantine(objects), &packs, &wants, &bases)
         })
         .await
     }

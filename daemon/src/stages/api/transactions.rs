@@ -14,11 +14,16 @@ use super::admission::Work;
 use super::check;
 use super::context::{Answer, Api, no_answer, unknown_operation};
 use super::error::Failure;
-use super::extract::{Body, Project, Txn};
+use super::extract::{BatchBody, Objects, Project, Txn};
 
 /// Commits a batch of ref commands on one project.
 #[utoipa::path(post, path = "/v1/projects/{project}/ref-transactions", tag = "bridge",
-    params(("project" = String, Path, description = "Project name, percent-encoded ('/' is %2F)")),
+    params(
+        ("project" = String, Path, description = "Project name, percent-encoded ('/' is %2F)"),
+        ("lockstep-objects" = Option<String>, Header,
+            description = "`judged`: git's receive-pack or Gerrit's checker has judged the objects. `history`: an \
+                existing history, taken as it is. Without it the sidecar judges, if the repository sets \
+                `receive.fsckObjects`")),
     request_body = RefTransactionRequest,
     responses(
         (status = 200, description = "A verdict: committed, refused or unknown", body = RefTransactionResponse),
@@ -32,7 +37,8 @@ pub(super) async fn ref_transactions(
     State(api): State<Api>,
     permit: Work,
     Project(project): Project,
-    Body(batch): Body<NamedBatch>,
+    Objects(judged): Objects,
+    BatchBody(batch, large): BatchBody<NamedBatch>,
 ) -> Answer<NamedResponse> {
     let (mut request, deadline, bad) = checked(batch, api.deadline)?;
     if let Some(answer) = bad.ends(&request) {
@@ -41,7 +47,12 @@ pub(super) async fn ref_transactions(
     request.deadline_ms = Some(u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX));
     let unknown = unknown_batch(&request);
     let transactions = Arc::clone(&api.transactions);
-    let answer = api.outlive(permit, deadline, async move { transactions.submit(&project, request).await }).await;
+    let work = async move {
+        let answer = transactions.submit_judged(&project, request, judged).await;
+        drop(large);
+        answer
+    };
+    let answer = api.outlive(permit, deadline, work).await;
     Ok(Json(bad.join(answer.unwrap_or(Ok(unknown))?)))
 }
 
@@ -61,7 +72,7 @@ pub(super) async fn look_up(
     State(api): State<Api>,
     permit: Work,
     Project(project): Project,
-    Body(batch): Body<NamedBatch>,
+    BatchBody(batch, large): BatchBody<NamedBatch>,
 ) -> Answer<NamedResponse> {
     let (request, deadline, bad) = checked(batch, api.deadline)?;
     if let Some(answer) = bad.ends(&request) {
@@ -69,7 +80,12 @@ pub(super) async fn look_up(
     }
     let unknown = unknown_batch(&request);
     let transactions = Arc::clone(&api.transactions);
-    let answer = api.outlive(permit, deadline, async move { transactions.look_up(&project, &request).await }).await;
+    let work = async move {
+        let answer = transactions.look_up(&project, &request).await;
+        drop(large);
+        answer
+    };
+    let answer = api.outlive(permit, deadline, work).await;
     Ok(Json(bad.join(answer.unwrap_or(Ok(unknown))?)))
 }
 

@@ -78,11 +78,12 @@ impl Materializer {
         local: &[RefMove],
         mismatch: OnMismatch,
     ) -> Result<(), MaterializeError> {
-        let mut last = squash(transactions);
-        for key in last.keys().cloned().collect::<Vec<_>>() {
+        let mut last = BTreeMap::new();
+        for (key, record) in squash(transactions) {
             // Skip a record that is not newer than the local one: it is a duplicate, or was caught up before.
-            let known = self.versions.version(project, &key)?;
-            last.retain(|one, record| *one != key || record.version > known);
+            if record.version > self.versions.version(project, &key)? {
+                last.insert(key, record);
+            }
         }
         let under_way = self.versions.record_intents(project, &last)?;
         self.before_refs(project, &last).await?;

@@ -79,6 +79,8 @@ impl RefDbMetrics {
 #[derive(Clone, Debug)]
 pub struct PublishMetrics {
     slots: Counter<u64>,
+    refused: Counter<u64>,
+    repeated: Counter<u64>,
     seconds: Histogram<f64>,
     unpublished: Gauge<u64>,
     in_flight: Gauge<u64>,
@@ -88,6 +90,8 @@ impl PublishMetrics {
     pub(super) fn new(meter: &Meter) -> Self {
         Self {
             slots: table::PUBLISH_SLOTS.counter(meter),
+            refused: table::PUBLISH_REFUSED.counter(meter),
+            repeated: table::PUBLISH_REPEATED.counter(meter),
             seconds: table::PUBLISH_SECONDS.seconds(meter),
             unpublished: table::JOURNAL_UNPUBLISHED.gauge(meter),
             in_flight: table::JOURNAL_IN_FLIGHT.gauge(meter),
@@ -98,6 +102,12 @@ impl PublishMetrics {
     pub fn appended(&self, slots: u64, seconds: f64) {
         self.slots.add(slots, &[]);
         self.seconds.record(seconds, &[]);
+    }
+
+    /// Records the records of an append that the event log did not take, and those that must be appended again.
+    pub fn refused(&self, refused: u64, repeats: u64) {
+        self.refused.add(refused, &[]);
+        self.repeated.add(repeats, &[]);
     }
 
     /// Records the state of the journal, summed over its lanes.

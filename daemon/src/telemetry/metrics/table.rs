@@ -63,7 +63,11 @@ metrics! {
     REFDB_TRIPS = Counter "lockstep_refdb_round_trips_total" ["op", "end"] "refdb calls, by purpose and end";
     REFDB_SECONDS = Histogram "lockstep_refdb_seconds" ["op"] "duration of a refdb call, in seconds";
     PUBLISH_SLOTS = Counter "lockstep_publish_slots_total" []
-        "settled slots that the publisher has passed: appended to the event log, or poisoned";
+        "transactions of this node that are in the event log";
+    PUBLISH_REFUSED = Counter "lockstep_publish_refused_total" []
+        "records that the event log did not take at once: the limit of a shard was met";
+    PUBLISH_REPEATED = Counter "lockstep_publish_repeated_total" []
+        "records that were appended a second time, because they overtook a refused record of their project";
     PUBLISH_SECONDS = Histogram "lockstep_publish_seconds" [] "duration of an append to the event log, in seconds";
     JOURNAL_UNPUBLISHED = Gauge "lockstep_journal_unpublished" []
         "settled slots of this node that are not yet in the event log";

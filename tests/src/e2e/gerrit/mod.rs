@@ -46,6 +46,8 @@ pub struct Kit {
     pub bridge: PathBuf,
     /// The jar of the tests' plugin.
     pub plugin: PathBuf,
+    /// The least level of the lines in a Gerrit's log, as Log4j names it.
+    pub log_level: &'static str,
     /// The most memory of a Gerrit, as a value of `-Xmx`.
     pub heap: &'static str,
     /// A module that a Gerrit needs if its programs are those of another release.
@@ -81,6 +83,7 @@ impl Kit {
             war: path("LOCKSTEP_GERRIT_WAR"),
             bridge: path("LOCKSTEP_BRIDGE_JAR"),
             plugin: path("LOCKSTEP_GERRIT_PLUGIN"),
+            log_level: "DEBUG",
             heap: "512m",
             extra_module: module.ok().filter(|module| !module.is_empty()),
         }

@@ -24,6 +24,7 @@ use lockstep_proto::{Command, ProjectKey, RefKey, RefName, Transaction, TxnId};
 
 use super::{FinishLocks, Part, RefDb, RefDbError, RefItem, rules};
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
+use crate::seams::blob::long_form::LongForms;
 
 pub use lock_fate::Fate;
 
@@ -31,6 +32,8 @@ pub use lock_fate::Fate;
 /// transaction is neither committed nor void.
 pub struct StagedRefs {
     inner: RefDb,
+    /// Reads the transactions that are too large for their slots.
+    long_forms: LongForms,
     /// The most items of one write.
     most: usize,
     bugs: InjectedBugs,
@@ -43,8 +46,8 @@ impl StagedRefs {
     /// A refdb that commits at most `most` items in one write, the slot and new directories included. `most` is clamped
     /// to 2 to [`WRITE_ITEMS`].
     #[must_use]
-    pub fn new(inner: RefDb, most: usize, bugs: InjectedBugs) -> Self {
-        Self { inner, most: most.clamp(2, WRITE_ITEMS), bugs }
+    pub fn new(inner: RefDb, long_forms: LongForms, most: usize, bugs: InjectedBugs) -> Self {
+        Self { inner, long_forms, most: most.clamp(2, WRITE_ITEMS), bugs }
     }
 
     /// The refdb with these refs. Journal and registry are those of the inner refdb.
