@@ -52,8 +52,8 @@ pub(super) fn too_many(count: usize) -> Option<String> {
     let most = limits::COMMANDS;
     (count > most).then(|| {
         format!(
-            "the atomic push has {count} ref updates, and Lockstep commits at most {most} together; nothing was changed: \
-             push them in parts, or without --atomic"
+            "the atomic push has {count} ref updates, and Lockstep commits at most {most} together; nothing was \
+             changed: push them in parts, or without --atomic"
         )
     })
 }
