@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use lockstep_proto::ProjectName;
 
 use super::config_changes::{self, Undo};
-use super::git::{GitDir, GitError};
+use super::git::GitDir;
 use super::hook_files::{HOOKS, MARK, is_ours, remove_hook, shell_quoted, write_hook};
 pub use super::hook_files::{InstallError, unfit};
 use super::hooks_folder::{self, Folders};
