@@ -85,7 +85,7 @@ pub struct RefCommand {
 }
 
 /// Reads a field that may be null but must be present.
-fn stated<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Oid>, D::Error> {
+pub(crate) fn stated<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Oid>, D::Error> {
     Option::deserialize(from)
 }
 
@@ -211,7 +211,7 @@ pub enum RefusalCode {
     Project,
     /// This sidecar takes no commits, because of its role, or because it is draining or starting.
     NotServing,
-    /// The batch is too large or malformed.
+    /// The batch is too large or malformed, or the name of the ref is none.
     Invalid,
     /// The refdb cannot be reached, or rejects calls for the moment.
     Unavailable,

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`limits`] | every hard cap of the wire, in one file |
 //! | [`name`] | names of projects, refs, sites and nodes |
+//! | [`named_batch`] | a batch before its names are checked, and its answer |
 //! | [`oid`] | object ids, SHA-1 and SHA-256 |
 //! | [`slot`] | versions, incarnations, lanes, slots, transaction ids |
 //! | [`value`] | values of refs and pseudo-refs |
@@ -28,6 +29,7 @@ mod decode_error;
 pub mod gerrit;
 pub mod limits;
 pub mod name;
+pub mod named_batch;
 pub mod oid;
 mod precheck;
 pub mod record;

@@ -52,8 +52,22 @@ pub struct NodeStatus {
     /// The subjects that the node's Gerrit must look at. None if no Gerrit is refreshed (`gerrit.refresh`).
     #[serde(default)]
     pub refresh: Option<RefreshStatus>,
+    /// Repositories whose git hooks are not in force: the first hundred. Nodes of earlier releases do not look.
+    #[serde(default)]
+    pub guards_off: Vec<GuardStatus>,
     /// The last errors, newest first.
     pub last_errors: Vec<ErrorStatus>,
+}
+
+/// A repository whose git hooks are not in force, so that refs can move without Lockstep.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GuardStatus {
+    /// The project.
+    pub project: String,
+    /// The path of its repository.
+    pub repository: String,
+    /// The reason and the remedy, for people to read.
+    pub reason: String,
 }
 
 /// Counts of the subjects that the node's Gerrit must look at.

@@ -81,11 +81,12 @@ dir = "{folder}/aws"
 }
 
 fn hooked(settings: &Settings) -> git::Settings {
-    let socket = settings.api.socket.clone();
+    let (socket, base_paths) = (settings.api.socket.clone(), settings.base_paths.clone());
     let on_create = git::OnCreate::new(move |repository, project| {
         let binary = env!("CARGO_BIN_EXE_lockstep-under-test").into();
+        let place = Some(base_paths.seen().git_dir(project));
         let (repository, project, socket) = (repository.to_owned(), project.clone(), socket.clone());
-        Ok(install(&Installation { repository, project, socket, binary })?)
+        Ok(install(&Installation { repository, place, project, socket, binary })?)
     });
     git::Settings { on_create: Some(on_create), ..git::Settings::default() }
 }

@@ -6,14 +6,17 @@ mod crash;
 mod demo;
 mod events;
 mod foreign_lock;
+mod guards;
 mod handshake;
 mod large;
 mod life;
 mod odd_objects;
 mod power_cut;
 mod push;
+mod receive;
 mod refresh;
 mod seed;
+mod symbolic;
 mod throttled;
 mod trace;
 

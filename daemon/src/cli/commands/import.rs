@@ -20,7 +20,6 @@ use super::target::{self, Target};
 use crate::base::ref_names;
 use crate::clients::api_client::project_path;
 use crate::clients::git_hooks::git::GitDir;
-use crate::clients::git_hooks::install;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -56,10 +55,10 @@ struct Tally {
 
 pub(super) async fn run(args: ImportArgs) -> Result<(), CliError> {
     let (git, project) = locate(&args).await?;
-    install::check_kind(&git).map_err(|error| CliError::Usage(error.to_string()))?;
+    let problems = existing::fit(&git)?;
     target::same_project(git.path(), Some(project.clone()), args.target.project_of(git.path()).await?)?;
     create(&args.target, &git, &project).await?;
-    let (refs, problems) = existing::refs(&git)?;
+    let refs = existing::refs(&git)?;
     let mut tally = Tally { problems, ..Tally::default() };
     for chunk in ref_names::parts(&refs, |command| &command.name, limits::WRITE_COMMANDS) {
         let response = args.target.submit_history(&project, &request(chunk)).await?;
@@ -77,7 +76,7 @@ pub(super) async fn run(args: ImportArgs) -> Result<(), CliError> {
 async fn locate(args: &ImportArgs) -> Result<(GitDir, ProjectName), CliError> {
     let name: Option<ProjectName> = args.repository.to_str().and_then(|name| name.parse().ok());
     let (path, named) = match (&args.root, name) {
-        (Some(root), Some(name)) => (args.target.base_paths_at(root).await?.git_dir(&name), Some(name)),
+        (Some(root), Some(name)) => (args.target.base_paths_at(Some(root)).await?.git_dir(&name), Some(name)),
         _ => (args.repository.clone(), None),
     };
     let git = GitDir::at(&path).map_err(|error| CliError::Usage(error.to_string()))?;

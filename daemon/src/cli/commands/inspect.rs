@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lockstep_proto::status::{DueStatus, HeldStatus, NodeStatus, RefreshStatus};
+use lockstep_proto::status::{DueStatus, GuardStatus, HeldStatus, NodeStatus, RefreshStatus};
 use serde::Serialize;
 
 use super::CliError;
@@ -100,7 +100,8 @@ fn render(status: &NodeStatus) -> String {
         events.dropped
     );
     let refresh = status.refresh.as_ref().map(refresh).unwrap_or_default();
-    [head, totals, refresh, origins(status), journal(status), checkpoints(status), errors(status)].concat()
+    [head, totals, guards(status), refresh, origins(status), journal(status), checkpoints(status), errors(status)]
+        .concat()
 }
 
 fn readiness(status: &NodeStatus) -> String {
@@ -111,6 +112,11 @@ fn readiness(status: &NodeStatus) -> String {
         (false, true) => "not ready".to_owned(),
         (false, false) => format!("not ready, waiting for: {}", closed.join(", ")),
     }
+}
+
+fn guards(status: &NodeStatus) -> String {
+    let line = |one: &GuardStatus| format!("hooks of {} are not in force: {}\n", one.project, one.reason);
+    status.guards_off.iter().map(line).collect()
 }
 
 fn refresh(status: &RefreshStatus) -> String {
@@ -261,6 +267,11 @@ mod tests {
                 last_error_at_ms: Some(0),
                 ..RefreshStatus::default()
             }),
+            guards_off: vec![GuardStatus {
+                project: "p".to_owned(),
+                repository: "/g/p.git".to_owned(),
+                reason: "the hooks are not installed; run `lockstep hook install` on it: /g/p.git".to_owned(),
+            }],
             last_errors: Vec::new(),
         };
         let text = render(&status);
@@ -269,6 +280,7 @@ mod tests {
         assert!(text.contains("not ready, waiting for: drained"), "{text}");
         assert!(text.contains("  muc-1   17                  2.2            -\n"), "{text}");
         assert!(text.contains("\nevents: unsent 1  waiting 2 (the oldest for 3.0 s)  dropped 4\n"), "{text}");
+        assert!(text.contains("hooks of p are not in force: the hooks are not installed; run"), "{text}");
         assert!(text.contains("parked 3") && !text.contains("checkpoints"), "{text}");
     }
 }

@@ -9,6 +9,7 @@
 //! | `hook`, `import`, `seed` | bring repositories in: hooks, refs, whole sites |
 //! | `project`, `update`, `stray` | change state: projects and `HEAD`, one ref, strays |
 //! | `inspect` | show state: `status`, `parked`, `quarantine`, `refresh` |
+//! | `walk` | finds the repositories of a volume as Gerrit lists them |
 //! | `existing`, `old_sins` | shared: refs of a repository, and the objects in it that break rules of git |
 //! | `table`, `target` | shared: text tables, the sidecar to call |
 
@@ -24,6 +25,7 @@ mod stray;
 mod table;
 mod target;
 mod update;
+mod walk;
 
 use std::process::ExitCode;
 

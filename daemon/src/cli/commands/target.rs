@@ -84,19 +84,21 @@ impl Target {
         )))
     }
 
-    /// The folders in which the sidecar keeps its repositories. `root` must be the root of its volume. Its other base
-    /// paths need not be visible to this process.
+    /// The folders in which the sidecar keeps its repositories. `root`, if given, must be the root of its volume. Its
+    /// other base paths need not be visible to this process.
     ///
     /// # Errors
     /// The sidecar does not answer, or `root` is not the root of its volume.
-    pub(super) async fn base_paths_at(&self, root: &Path) -> Result<BasePaths, CliError> {
-        let usage = |why: String| CliError::Usage(format!("--root {}: {why}", root.display()));
+    pub(super) async fn base_paths_at(&self, root: Option<&Path>) -> Result<BasePaths, CliError> {
+        let given = root.map(|root| format!("--root {}: ", root.display())).unwrap_or_default();
+        let usage = |why: String| CliError::Usage(format!("{given}{why}"));
         let status: NodeStatus = self.get("/v1/status").await?;
         let own = BasePaths::of_status(&status);
         let own = own.ok_or_else(|| usage("the sidecar does not report where its git volume is".to_owned()))?;
-        let (given, own) = (canonical(root)?, own.seen());
-        if given == own.root() {
-            return Ok(own);
+        let own = own.seen();
+        match root {
+            Some(root) if canonical(root)? != own.root() => {}
+            Some(_) | None => return Ok(own),
         }
         Err(usage(format!(
             "the sidecar's git volume is {}; give that folder, or the socket of another sidecar with --socket",

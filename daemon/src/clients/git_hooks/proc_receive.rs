@@ -12,8 +12,10 @@ use lockstep_proto::limits;
 use tokio::time::Instant;
 
 use super::git::{GitDir, GitError};
-use super::push::{self, Plan, Pushed, Rules};
-use super::{pktline, update};
+use super::push::{self, Plan};
+use super::pushed::Pushed;
+use super::rules::{Judgement, Rules};
+use super::{pktline, repository_state, update};
 use crate::base::clock::Entropy;
 use crate::clients::api_client::{Call, Client, ClientError, project_path};
 
@@ -69,17 +71,18 @@ pub async fn run(
 fn receive(from: &mut impl Read, to: &mut impl Write) -> io::Result<Session> {
     let bad = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
     let greeting = pktline::read_section(from, 1)?;
-    let greeting = greeting.first().map_or("", String::as_str);
-    let (version, capabilities) = greeting.split_once('\0').unwrap_or((greeting, ""));
+    let greeting = String::from_utf8_lossy(greeting.first().map_or(&[], Vec::as_slice)).into_owned();
+    let (version, capabilities) = greeting.split_once('\0').unwrap_or((&greeting, ""));
     if version != "version=1" {
         return Err(bad(format!("its first line is {version:?} instead of version=1")));
     }
     let offered = |name: &str| capabilities.split(' ').any(|capability| capability == name);
     let agreed: Vec<&str> = ["push-options", "atomic"].into_iter().filter(|name| offered(name)).collect();
-    pktline::write_line(to, &format!("version=1\0{}", agreed.join(" ")))?;
+    pktline::write_line(to, format!("version=1\0{}", agreed.join(" ")).as_bytes())?;
     pktline::flush(to)?;
     let lines = pktline::read_section(from, MOST_COMMANDS)?;
-    let parse = |line: &String| Pushed::parse(line).ok_or_else(|| bad(format!("{line:?} is not a command")));
+    let odd = |line: &[u8]| bad(format!("{:?} is not a command", String::from_utf8_lossy(line)));
+    let parse = |line: &Vec<u8>| Pushed::parse(line).ok_or_else(|| odd(line));
     let pushed = lines.iter().map(parse).collect::<io::Result<_>>()?;
     if offered("push-options") {
         pktline::read_section(from, MOST_COMMANDS)?;
@@ -87,14 +90,20 @@ fn receive(from: &mut impl Read, to: &mut impl Write) -> io::Result<Session> {
     Ok(Session { atomic: offered("atomic"), pushed })
 }
 
-/// Sends the push to the sidecar and returns the lines for git.
-async fn decide(git: &GitDir, entropy: &dyn Entropy, session: &Session) -> Result<Vec<String>, GitError> {
-    let rules = Rules {
-        deny_deletes: git.flag("receive.denyDeletes")?,
-        deny_non_fast_forwards: git.flag("receive.denyNonFastForwards")?,
-    };
-    let declined = update::declined(git, &session.pushed)?;
-    let plan = push::plan(&session.pushed, session.atomic, rules, declined);
+/// Sends the push to the sidecar and returns the lines for git. In a repository that is not Lockstep's, git goes on by
+/// itself.
+async fn decide(git: &GitDir, entropy: &dyn Entropy, session: &Session) -> Result<Vec<Vec<u8>>, GitError> {
+    if !git.is_ours()? {
+        return Ok(push::fall_through(&session.pushed));
+    }
+    let rules = repository_state::rules(git)?;
+    let mut refused = refused_by_rules(git, session, rules)?;
+    let has_ended = session.atomic && (!refused.is_empty() || push::too_many(session.pushed.len()).is_some());
+    if !has_ended {
+        let goes = session.pushed.iter().filter(|one| !refused.contains_key(&one.name));
+        refused.extend(update::declined(git, goes, session.atomic)?);
+    }
+    let plan = push::plan(&session.pushed, session.atomic, rules, refused);
     let mut answers = Vec::new();
     for part in plan.commands.chunks(limits::COMMANDS) {
         answers.push((part, submit(git, entropy, session, part).await?));
@@ -105,6 +114,24 @@ async fn decide(git: &GitDir, entropy: &dyn Entropy, session: &Session) -> Resul
         push::notices(response).iter().for_each(|notice| eprintln!("Lockstep: {notice}"));
     }
     Ok(push::report(&session.pushed, &plan, answer.as_ref()))
+}
+
+/// The refs that git's rules or Lockstep's refuse. The user reads the warnings of the others.
+fn refused_by_rules(git: &GitDir, session: &Session, rules: Rules) -> Result<push::Refused, GitError> {
+    if std::env::var_os("GIT_NAMESPACE").is_some_and(|namespace| !namespace.is_empty()) {
+        let why = "the server runs with a namespace (GIT_NAMESPACE), which Lockstep does not support";
+        return Ok(session.pushed.iter().map(|one| (one.name.clone(), why.to_owned())).collect());
+    }
+    let state = repository_state::state(git, &session.pushed)?;
+    let mut refused = push::Refused::new();
+    for one in &session.pushed {
+        match (one.command(rules), rules.judge(one, &state)) {
+            (Err(why), _) | (Ok(_), Judgement::Refused(why)) => drop(refused.insert(one.name.clone(), why)),
+            (Ok(_), Judgement::Warned(why)) => eprintln!("warning: {why}"),
+            (Ok(_), Judgement::Fits) => {}
+        }
+    }
+    Ok(refused)
 }
 
 async fn submit(
@@ -134,7 +161,7 @@ async fn submit(
     })
 }
 
-fn answer(to: &mut impl Write, lines: &[String]) -> io::Result<()> {
+fn answer(to: &mut impl Write, lines: &[Vec<u8>]) -> io::Result<()> {
     for line in lines {
         pktline::write_line(to, line)?;
     }

@@ -21,10 +21,12 @@ pub fn git_settings(settings: &Settings) -> Result<git::Settings, NoProgramPath>
         return Ok(plain);
     }
     let binary = std::env::current_exe().map_err(NoProgramPath)?;
-    let socket = settings.api.socket.clone();
+    let (socket, base_paths) = (settings.api.socket.clone(), settings.base_paths.clone());
     let on_create = git::OnCreate::new(move |repository, project| {
+        let place = base_paths.seen().git_dir(project);
         let (repository, project) = (repository.to_owned(), project.clone());
-        let what = Installation { repository, project, socket: socket.clone(), binary: binary.clone() };
+        let (socket, binary) = (socket.clone(), binary.clone());
+        let what = Installation { repository, place: Some(place), project, socket, binary };
         Ok(install(&what)?)
     });
     Ok(git::Settings { on_create: Some(on_create), ..plain })

@@ -15,11 +15,13 @@
 //! | `inspect` | collects the data of the status API |
 //! | `metered`, `gauges` | measure the calls of seams, and the state of the node |
 //! | `production` | builds the seams of a configuration; the only file that names adapters |
+//! | `guards` | looks whether the hooks of the repositories are in force |
 //! | `hooks` | installs the git hooks in new repositories |
 //! | `run` | `lockstep run`: a sidecar from its configuration to its end |
 
 mod front;
 mod gauges;
+mod guards;
 mod hooks;
 mod inspect;
 mod join;

@@ -195,6 +195,43 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_region_is_reported() {
+        for (section, text) in [
+            ("refdb.region", "[refdb]\nregion = \"\"\n"),
+            ("eventlog.region", "[eventlog]\nregion = \" \"\n"),
+            ("eventlog.streams.a.region", "[eventlog.streams.a]\nregion = \"eu central\"\n"),
+        ] {
+            let alone = "site = \"a\"\nnode = \"a-0\"\nsites = [\"a\"]\nroot = \"/git\"\nstate = \"/git/.lockstep\"\n\
+                         [blobs]\nurl = \"file:///blobs\"\n";
+            assert!(parse(alone).is_ok());
+            let error = parse(&format!("{alone}{text}")).expect_err("it is no Region").to_string();
+            assert!(error.contains(section) && error.contains("the name of a Region"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_peer_that_is_the_node_itself_is_reported() {
+        let node = "site = \"a\"\nnode = \"a-0\"\nsites = [\"a\"]\nroot = \"/git\"\nstate = \"/git/.lockstep\"\n\
+                    [blobs]\nurl = \"file:///blobs\"\n[api]\nsocket = \"/run/own.sock\"\nlisten = \"127.0.0.1:7420\"\n\
+                    token_file = \"/etc/tokens\"\n";
+        let tcp = "url = \"http://localhost:7420\"\ntoken_file = \"/etc/token\"\n";
+        for (peer, wrong) in [
+            ("[peers.a-0]\nsocket = \"/run/other.sock\"\n", true),
+            ("[peers.a-1]\nsocket = \"/run/own.sock\"\n", true),
+            (&format!("[peers.a-1]\n{tcp}"), true),
+            (&format!("[peers.a-1]\n{}", tcp.replace("7420", "7520")), false),
+            ("[peers.a-1]\nsocket = \"/run/other.sock\"\n", false),
+        ] {
+            let parsed = parse(&format!("{node}{peer}")).map(|_| ()).map_err(|error| error.to_string());
+            assert_eq!(
+                parsed.as_ref().is_err_and(|error| error.contains("the node itself")),
+                wrong,
+                "{peer}: {parsed:?}"
+            );
+        }
+    }
+
+    #[test]
     fn a_site_must_be_one_of_the_sites() {
         let text = EXAMPLE.replace("site = \"eu-aws\"", "site = \"elsewhere\"");
         assert!(parse(&text).expect_err("no such site").to_string().contains("site = \"elsewhere\""));

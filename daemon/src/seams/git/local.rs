@@ -18,9 +18,10 @@ use super::pack::Packer;
 use super::pool::Pool;
 use super::update_ref::Line;
 use super::writer::{Writers, is_passing, read_ref};
-use super::{GitError, IsCommitted, Judged, Packed, RefMove, Relation, RepairReport, Repositories, Settings};
-use super::{ancestry, base_path_stamp, create, ingest, judge, misplaced, ref_files, repair};
+use super::{Fitness, GitError, IsCommitted, Judged, Packed, RefMove, Relation, RepairReport, Repositories, Settings};
+use super::{ancestry, base_path_stamp, create, fitness, ingest, judge, misplaced, ref_files, repair, symbolic_refs};
 use crate::base::base_paths::BasePaths;
+use crate::base::ref_names::{self, RefClass};
 use crate::seams::blob::Payload;
 
 /// The production implementation of [`Repositories`].
@@ -150,6 +151,29 @@ impl Repositories for LocalRepositories {
         self.blocking("read a ref", move |volume| {
             let (git_dir, _) = volume.layout.locate(&project)?;
             read_ref(&project, &git_dir, name.as_str())
+        })
+        .await
+    }
+
+    async fn make_direct(&self, project: &ProjectName, names: &[RefName]) -> Result<usize, GitError> {
+        let (owner, names) = (project.clone(), names.to_vec());
+        let lines = self.blocking("look for symbolic refs", move |volume| {
+            let (git_dir, _) = volume.layout.locate(&owner)?;
+            symbolic_refs::lines(&owner, &git_dir, &names)
+        });
+        let lines = lines.await?;
+        let count = lines.len();
+        if count > 0 {
+            self.volume.writers.run(project, lines).await?;
+        }
+        Ok(count)
+    }
+
+    async fn fitness(&self, project: &ProjectName) -> Result<Fitness, GitError> {
+        let project = project.clone();
+        self.blocking("check the fitness", move |volume| {
+            let (git_dir, _) = volume.layout.locate(&project)?;
+            fitness::look(&git_dir).map_err(|error| failed(&project, "check the fitness", error))
         })
         .await
     }
@@ -376,8 +400,9 @@ fn label_of(name: &str) -> Option<String> {
     (keep_ref(&decoded) == name).then(|| decoded.into_owned())
 }
 
-/// Parses the name of a replicated ref; `None` for the sidecar's own refs and for refs that each site computes itself.
+/// Parses the name of a replicated ref; `None` for the sidecar's own refs, for refs that each site computes itself, and
+/// for names that nobody can commit.
 fn replicated(name: &str) -> Option<RefName> {
-    let local = ["refs/lockstep/", "refs/cache-automerge/"].iter().any(|prefix| name.starts_with(prefix));
-    if local { None } else { name.parse().ok() }
+    let name: RefName = name.parse().ok()?;
+    matches!(ref_names::classify(&name), Ok(RefClass::Structured | RefClass::Mutable)).then_some(name)
 }

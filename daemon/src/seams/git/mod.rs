@@ -25,16 +25,20 @@
 //! | `judge` | the server's own rules for objects, before the commit |
 //! | `objects`, `pool`, `ancestry` | queries: presence of objects, open repositories, fast-forwards |
 //! | `writer`, `update_ref`, `child` | move refs through long-lived git processes |
+//! | `symbolic_refs` | symbolic refs that are in the place of a committed ref |
+//! | `fitness` | tells whether Lockstep can take a repository |
 //! | `ref_files` | reads refs from the disk |
 //! | `intent`, `stale_locks`, `repair` | locks of the sidecar's own, locks of a killed git, repair at start-up |
 //! | `foreign_lock` | locks of other programs: their age, and words for people |
 //! | `settings` | limits and paths |
+//! | `settings_seen` | the settings of a repository as git sees them there |
 //! | `small_file` | a small file that is read and replaced as a whole |
 
 mod ancestry;
 mod base_path_stamp;
 mod child;
 mod create;
+pub mod fitness;
 mod foreign_lock;
 mod index_pack;
 mod ingest;
@@ -53,8 +57,10 @@ mod ref_files;
 mod repair;
 mod scan;
 mod settings;
+pub mod settings_seen;
 mod small_file;
 mod stale_locks;
+mod symbolic_refs;
 mod trees;
 mod update_ref;
 mod walk;
@@ -70,6 +76,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lockstep_proto::{Oid, ProjectName, RefName};
+
+pub use fitness::Fitness;
 
 use crate::seams::blob::Payload;
 
@@ -229,10 +237,23 @@ pub trait Repositories: Send + Sync {
     /// Returns the branch to which `HEAD` points; `None` when it is detached.
     async fn head(&self, project: &ProjectName) -> Result<Option<RefName>, GitError>;
 
-    /// Returns the value of a ref on disk; `None` when the ref does not exist. A garbled ref is an error.
+    /// Returns the value of a ref on disk; `None` when the ref does not exist. A symbolic ref has the value of its
+    /// target. A garbled ref is an error.
     async fn read_ref(&self, project: &ProjectName, name: &RefName) -> Result<Option<Oid>, GitError>;
 
-    /// Returns every replicated ref on disk, in the order of the names.
+    /// Makes those of the refs direct that are symbolic, with the values that they show. One that shows none is
+    /// deleted. Nobody replicates symbolic refs, and none may stand in the way of a committed ref: one whose name
+    /// excludes one of the names is deleted, too. Returns how many there were.
+    async fn make_direct(&self, _project: &ProjectName, _names: &[RefName]) -> Result<usize, GitError> {
+        Ok(0)
+    }
+
+    /// Tells whether Lockstep can take the repository, and which of its refs are left out.
+    async fn fitness(&self, _project: &ProjectName) -> Result<Fitness, GitError> {
+        Ok(Fitness::default())
+    }
+
+    /// Returns every replicated ref on disk, in the order of the names. A symbolic ref is none.
     async fn list_refs(&self, project: &ProjectName) -> Result<Vec<(RefName, Oid)>, GitError>;
 
     /// Returns those of the objects that the repository does not have.

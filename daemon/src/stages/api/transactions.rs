@@ -1,16 +1,19 @@
 //! Ref transactions: commits a batch, and tells what became of one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use lockstep_proto::bridge::{
     ApiError, Outcome, ProjectResponse, RefResult, RefTransactionRequest, RefTransactionResponse,
 };
+use lockstep_proto::named_batch::{BadNames, NamedBatch, NamedResponse};
 
 use super::admission::Work;
 use super::check;
 use super::context::{Answer, Api, no_answer, unknown_operation};
+use super::error::Failure;
 use super::extract::{BatchBody, Objects, Project, Txn};
 
 /// Commits a batch of ref commands on one project.
@@ -35,9 +38,12 @@ pub(super) async fn ref_transactions(
     permit: Work,
     Project(project): Project,
     Objects(judged): Objects,
-    BatchBody(mut request, large): BatchBody<RefTransactionRequest>,
-) -> Answer<RefTransactionResponse> {
-    let deadline = check::batch(&request, api.deadline)?;
+    BatchBody(batch, large): BatchBody<NamedBatch>,
+) -> Answer<NamedResponse> {
+    let (mut request, deadline, bad) = checked(batch, api.deadline)?;
+    if let Some(answer) = bad.ends(&request) {
+        return Ok(Json(bad.join(answer)));
+    }
     request.deadline_ms = Some(u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX));
     let unknown = unknown_batch(&request);
     let transactions = Arc::clone(&api.transactions);
@@ -47,7 +53,7 @@ pub(super) async fn ref_transactions(
         answer
     };
     let answer = api.outlive(permit, deadline, work).await;
-    Ok(Json(answer.unwrap_or(Ok(unknown))?))
+    Ok(Json(bad.join(answer.unwrap_or(Ok(unknown))?)))
 }
 
 /// Reports the outcome of an earlier batch, and commits nothing.
@@ -66,9 +72,12 @@ pub(super) async fn look_up(
     State(api): State<Api>,
     permit: Work,
     Project(project): Project,
-    BatchBody(request, large): BatchBody<RefTransactionRequest>,
-) -> Answer<RefTransactionResponse> {
-    let deadline = check::batch(&request, api.deadline)?;
+    BatchBody(batch, large): BatchBody<NamedBatch>,
+) -> Answer<NamedResponse> {
+    let (request, deadline, bad) = checked(batch, api.deadline)?;
+    if let Some(answer) = bad.ends(&request) {
+        return Ok(Json(bad.join(answer)));
+    }
     let unknown = unknown_batch(&request);
     let transactions = Arc::clone(&api.transactions);
     let work = async move {
@@ -77,7 +86,15 @@ pub(super) async fn look_up(
         answer
     };
     let answer = api.outlive(permit, deadline, work).await;
-    Ok(Json(answer.unwrap_or(Ok(unknown))?))
+    Ok(Json(bad.join(answer.unwrap_or(Ok(unknown))?)))
+}
+
+/// Sorts a batch by the names of its refs, and checks it. Returns its deadline, too.
+fn checked(batch: NamedBatch, usual: Duration) -> Result<(RefTransactionRequest, Duration, BadNames), Failure> {
+    check::count(batch.count())?;
+    let (request, bad) = batch.sort();
+    let deadline = check::batch(&request, usual)?;
+    Ok((request, deadline, bad))
 }
 
 /// Reports the outcome of a transaction.

@@ -182,8 +182,8 @@ impl Committer {
         }
         read()?.ok_or_else(|| {
             let message = format!(
-                "there is no project {project}; create it with `lockstep project create {project}`, or with `lockstep \
-                 import` when its repository has refs already"
+                "there is no project {project}; if its repository exists, bring it in with `lockstep seed`, which says \
+                 what is in the way; otherwise create it with `lockstep project create {project}`"
             );
             Refusal::new(RefusalCode::Project, false, message)
         })

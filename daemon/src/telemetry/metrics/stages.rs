@@ -267,13 +267,15 @@ impl GitMetrics {
 pub struct SiteMetrics {
     ready: Gauge<u64>,
     epoch: Gauge<u64>,
+    guards: Gauge<u64>,
     failures: Counter<u64>,
 }
 
 impl SiteMetrics {
     pub(super) fn new(meter: &Meter) -> Self {
         let failures = table::FAILURES.counter(meter);
-        Self { ready: table::READY.gauge(meter), epoch: table::EPOCH.gauge(meter), failures }
+        let guards = table::GUARDS_OFF.gauge(meter);
+        Self { ready: table::READY.gauge(meter), epoch: table::EPOCH.gauge(meter), guards, failures }
     }
 
     /// Records whether the node is ready, and its site's epoch as the node knows it.
@@ -281,6 +283,12 @@ impl SiteMetrics {
         self.ready.record(u64::from(ready), &[]);
         self.epoch.record(epoch, &[]);
     }
+
+    /// Records the number of repositories whose hooks are not in force.
+    pub fn guards(&self, off: u64) {
+        self.guards.record(off, &[]);
+    }
+
     /// Records that a stage's task failed and will try again. Stage names are fixed.
     pub fn failed(&self, stage: &'static str) {
         self.failures.add(1, &[KeyValue::new("stage", stage)]);

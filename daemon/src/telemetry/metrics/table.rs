@@ -105,6 +105,8 @@ metrics! {
     GIT_ERRORS = Counter "lockstep_git_errors_total" ["op", "kind"]
         "operations on a repository that failed, by operation and kind of error";
     FAILURES = Counter "lockstep_task_failures_total" ["stage"] "failures of a stage's task, which then tries again";
+    GUARDS_OFF = Gauge "lockstep_guards_off" []
+        "repositories whose git hooks are not in force, so that refs can bypass Lockstep";
     READY = Gauge "lockstep_ready" [] "1 when every latch of /readyz is open, else 0";
     EPOCH = Gauge "lockstep_epoch" [] "epoch of the site, as this node knows it";
 }
