@@ -131,16 +131,14 @@ async fn a_transaction_of_one_ref_or_of_fifty_takes_one_call() {
 /// transaction, because its long form is in the blob store.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_of_ten_thousand_refs_takes_two_calls_per_hundred_and_one() {
-    let bed = Bed::new().await;
-    let first = commit(&bed.repository, "first");
-    let many = |count: usize| (0..count).map(|at| command(&format!("refs/tags/t-{at}"), first)).collect();
     for (count, calls) in [(2_000, 41), (10_000, 201)] {
+        let bed = Bed::new().await;
+        let first = commit(&bed.repository, "first");
+        let many = (0..count).map(|at| command(&format!("refs/tags/t-{at}"), first)).collect();
         // The folder `refs/tags` itself can be no ref, and needs no mark.
-        assert_eq!(bed.commit(&format!("{count} refs"), many(count)).await, calls, "{count} refs");
-        let gone = |at| RefCommand { new: None, ..command(&format!("refs/tags/t-{at}"), first) };
-        bed.commit(&format!("{count} deletions"), (0..count).map(gone).collect()).await;
+        assert_eq!(bed.commit(&format!("{count} refs"), many).await, calls, "{count} refs");
+        bed.sidecar.stop(Duration::from_secs(5)).await;
     }
-    bed.sidecar.stop(Duration::from_secs(5)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -198,6 +198,15 @@ impl Scenario {
         }
     }
 
+    /// Whether calls to the refdb fail at most as often as in the general scenario. If they fail more often, that is the
+    /// fault that keeps a node from going on, and nobody's availability is judged.
+    #[must_use]
+    pub fn judges_availability(&self) -> bool {
+        let failing = |rates: &Rates| rates.fail_before + rates.lose_request + rates.lose_answer + rates.late;
+        let of_refdb = |all: &BTreeMap<Seam, Rates>| all.get(&Seam::RefDb).map_or(0, failing);
+        of_refdb(&self.rates) <= of_refdb(&general_rates())
+    }
+
     /// The general scenario without faults. A violation here has no fault as its cause.
     #[must_use]
     pub fn calm() -> Self {

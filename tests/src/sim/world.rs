@@ -438,7 +438,9 @@ impl World {
             self.watch.tick(&node, life.as_ref().is_some_and(|life| life.node.is_ready()));
             let is_up = life.is_some();
             let reaches = !self.faults.is_paused(&node) && !self.faults.is_cut(&node, Seam::RefDb);
-            self.watch.available(&node, Now { is_up, is_untouched: is_up && reaches });
+            if self.scenario.judges_availability() {
+                self.watch.available(&node, Now { is_up, is_untouched: is_up && reaches });
+            }
             if life.is_some_and(|life| life.node.is_fenced()) && !self.faults.is_paused(&node) {
                 self.trace.note(node.as_str(), "is fenced");
                 self.crash(&node);

@@ -72,7 +72,7 @@ async fn every_error_is_json_that_names_field_value_and_remedy() {
     let none = ids(one).replace("\"r\"", "\"\"");
     for (line, body, status, parts) in [
         (batch, ids(&format!("{one},{one}")), 400, vec!["commands", "refs/heads/a", "twice"]),
-        (batch, ids(""), 400, vec!["commands", "0 entries", "1 to 2000"]),
+        (batch, ids(""), 400, vec!["commands", "0 entries", "1 to 50000"]),
         (batch, long, 400, vec!["deadline_ms", "600001"]),
         (batch, none, 400, vec!["request_id", "1 to 128 bytes"]),
         (batch, "x".repeat(2 << 20), 413, vec!["1048576"]),

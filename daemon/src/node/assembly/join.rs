@@ -65,10 +65,12 @@ pub(super) struct Join {
 
 impl Join {
     pub(super) async fn run(self) {
-        let record = self.until_ok("register", || self.register()).await;
-        self.tasks.spawn("member", self.stages.member(record).run());
+        // A node that reconciles fences its earlier incarnations and waits until a peer has their objects, so what they
+        // left must be published meanwhile.
         self.tasks.spawn("leftovers", self.stages.leftovers.clone().run());
         self.tasks.spawn("watcher", self.stages.watcher().run());
+        let record = self.until_ok("register", || self.register()).await;
+        self.tasks.spawn("member", self.stages.member(record).run());
         if let Err(error) = self.stages.applier.resume(self.stages.deps.store.as_ref()).await {
             tracing::error!(%error, "the parked transactions cannot be read from the node's store: the node stops");
             self.fenced.cancel();
