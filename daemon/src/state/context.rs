@@ -24,6 +24,7 @@ use crate::state::low_water::LowWater;
 use crate::state::materialize::Materializer;
 use crate::state::quiesce::Quiesce;
 use crate::state::version_map::{Mover, VersionMap};
+use crate::state::went_back::WentBack;
 
 /// The name of a node, its seams, and its other handles.
 #[derive(Clone)]
@@ -54,6 +55,8 @@ pub struct NodeContext {
     pub tasks: Tasks,
     /// Cancelled by a stage that finds this node fenced, or its volume failed.
     pub fenced: CancellationToken,
+    /// Whether the refdb is older than this node.
+    pub went_back: WentBack,
     /// The bugs that a test has switched on. Production has none.
     pub bugs: InjectedBugs,
 }
@@ -115,6 +118,7 @@ impl NodeContext {
             observer: Arc::new(crate::base::observer::Nobody),
             tasks: Tasks::new(),
             fenced: CancellationToken::new(),
+            went_back: WentBack::new(bugs),
             bugs,
         }
     }

@@ -9,6 +9,7 @@
 //! | `low_water` | low-water marks: every slot of a lane below its mark is applied here |
 //! | `quiesce` | holds new commits of a project, and waits until those in progress have ended |
 //! | `context` | the handles from which stages are built: the node's seams, and the state above |
+//! | `went_back` | whether the refdb is older than this node, because it was restored from a backup |
 //! | `gerrit_session` | tracks Gerrit processes: only the newest one is answered |
 
 pub mod context;
@@ -19,3 +20,4 @@ pub mod low_water;
 pub mod materialize;
 pub mod quiesce;
 pub mod version_map;
+pub mod went_back;

@@ -69,6 +69,11 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
         &["chain", "convergence", "marks"],
     ),
     found(InjectedBug::LockedNameMarked, "commits under locks against names below theirs", &["names"]),
+    found(
+        InjectedBug::OlderRefdbNotSeen,
+        "a refdb that is replaced by a backup while nodes run, crash and start",
+        &["hindsight"],
+    ),
 ];
 
 const fn found(bug: InjectedBug, ingredient: &'static str, properties: &'static [&'static str]) -> Found {

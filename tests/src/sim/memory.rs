@@ -13,7 +13,7 @@ use lockstep::seams::eventlog::memory::MemoryEventLog;
 use lockstep::seams::git::Repositories;
 use lockstep::seams::git::model::ModelRepositories;
 use lockstep::seams::refdb::RefDb;
-use lockstep::seams::refdb::memory::MemoryRefDb;
+use lockstep::seams::refdb::memory::{Backup, MemoryRefDb};
 use lockstep::seams::volume::NodeStore;
 use lockstep::seams::volume::memory::MemoryStore;
 use lockstep_proto::{Oid, ProjectName, RefName, SiteId};
@@ -86,6 +86,14 @@ impl Backend for MemoryBackend {
 
     fn volume(&self) -> Arc<dyn Volume> {
         (self.new_volume)()
+    }
+
+    fn backup(&self) -> Backup {
+        self.refdb.backup()
+    }
+
+    fn restore(&self, backup: &Backup) {
+        self.refdb.restore(backup);
     }
 
     fn reshard(&self, site: &SiteId, entropy: &dyn Entropy) -> Option<String> {

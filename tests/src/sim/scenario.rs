@@ -125,6 +125,8 @@ pub struct Scenario {
     pub lose_a_site: bool,
     /// Whether a node is away beyond retention at the end, and then comes back.
     pub expel_a_node: bool,
+    /// Whether the refdb is replaced by an older backup in the middle. The run ends without convergence.
+    pub rewind: bool,
 }
 
 impl Scenario {
@@ -173,6 +175,7 @@ impl Scenario {
             writes: Writes::BySeed,
             lose_a_site: false,
             expel_a_node: false,
+            rewind: false,
         }
     }
 
@@ -196,6 +199,17 @@ impl Scenario {
         Self { name: "expulsion".into(), expel_a_node: true, safety_ms: 20_000, ..Self::general() }
     }
 
+    /// A refdb that goes back in time. No call takes effect long after it was sent, and no node is cut off without being
+    /// down, so that a node that takes a new commit could have known.
+    #[must_use]
+    pub fn rewound() -> Self {
+        let mut scenario = Self { name: "rewound".into(), rewind: true, events: 0, ..Self::general() };
+        let may_know = |action: &Action| !matches!(action, Action::Pause | Action::Partition | Action::Fence);
+        scenario.actions.retain(|(action, _)| may_know(action));
+        scenario.rates.values_mut().for_each(|rates| rates.late = 0);
+        scenario
+    }
+
     /// The general scenario, adjusted so that an injected bug shows often.
     #[must_use]
     pub fn for_bug(bug: InjectedBug) -> Self {
@@ -211,6 +225,7 @@ impl Scenario {
         use InjectedBug as P;
         match bug {
             P::ResendOtherBytes => self.commits_fail(|rates| (rates.late, rates.lose_answer) = (120, 120)),
+            P::OlderRefdbNotSeen => *self = Self { name: self.name.clone(), ..Self::rewound() },
             P::RefusedInFlight => {
                 self.commits_fail(|rates| (rates.late, rates.late_ms) = (250, 8_000));
                 self.more(Ask::NameConflict, 20);

@@ -13,6 +13,7 @@ mod push;
 mod refresh;
 mod seed;
 mod trace;
+mod went_back;
 
 use std::path::Path;
 

@@ -171,6 +171,7 @@ impl Inspection for Fake {
             events: lockstep_proto::status::EventsStatus::default(),
             counters: Counters::default(),
             refresh: None,
+            refdb_went_back: None,
             last_errors: Vec::new(),
         }
     }

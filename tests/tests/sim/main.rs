@@ -8,6 +8,7 @@ mod reconciliation;
 mod refresh;
 mod requests;
 mod seeding;
+mod went_back;
 
 use lockstep::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use lockstep_tests::sim::{Scenario, bugs, simulate};
@@ -89,6 +90,15 @@ fn an_expelled_node_reconciles_before_it_is_ready() {
     }
 }
 
+#[test]
+fn a_refdb_that_went_back_is_seen_by_every_node_and_gets_no_more_commits() {
+    for seed in 1..=4 {
+        let end = simulate(seed, Scenario::rewound(), InjectedBugs::default());
+        let report = end.unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(report.trace.contains("THE REFDB GOES BACK"), "{report}");
+    }
+}
+
 /// Injects a bug and runs seeds until a checker objects. The first violated property must be one of the bug's own.
 fn finds(bug: InjectedBug) {
     let failure = (1..=BUG_SEEDS)
@@ -159,4 +169,5 @@ bugs! {
     finds_lock_outlives_slot: LockOutlivesSlot,
     finds_released_unpoisoned: ReleasedUnpoisoned,
     finds_locked_name_marked: LockedNameMarked,
+    finds_older_refdb_not_seen: OlderRefdbNotSeen,
 }

@@ -91,6 +91,7 @@ impl Inspection for Inspector {
             events: self.stages.events.status(),
             counters: snapshot.counters,
             refresh: self.stages.refresh.as_ref().map(|refresh| refresh.status()),
+            refdb_went_back: self.stages.context.went_back.evidence().map(|evidence| evidence.to_string()),
             last_errors: snapshot.last_errors,
         }
     }

@@ -11,6 +11,7 @@
 //! | `stages` | builds the stages |
 //! | `front` | passes calls to the commit stage while an incarnation is open, and refuses them otherwise |
 //! | `watch` | turns the events of the stages into metrics, the status board and log lines |
+//! | `went_back` | what follows when the refdb is older than this node |
 //! | `inspect` | collects the data of the status API |
 //! | `metered`, `gauges` | measure the calls of seams, and the state of the node |
 //! | `production` | builds the seams of a configuration; the only file that names adapters |
@@ -29,6 +30,7 @@ mod run;
 mod settings;
 mod stages;
 mod watch;
+mod went_back;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +61,7 @@ use crate::stages::api::readiness::Latches;
 use crate::stages::handshake::HandshakeStage;
 use crate::stages::ports::{Handshake, Refreshes, SeedCommits, Seeding, StreamEvents, Transactions};
 use crate::stages::seed::Seeder;
+use crate::state::went_back::WentBack;
 use stages::Stages;
 
 /// The seams, settings and observers that a node is built on.
@@ -123,10 +126,13 @@ impl Node {
         let (facts, unrecognized) = begin_life(&deps).await?;
         let tasks = Tasks::new();
         let fenced = CancellationToken::new();
-        let (latches, [repaired, joined, caught_up]) = Latches::new(["repaired", "joined", "caught-up"]);
+        let (latches, [repaired, joined, caught_up, current]) =
+            Latches::new(["repaired", "joined", "caught-up", "refdb-current"]);
         repaired.open();
-        let front = Arc::new(Front::default());
-        let stages = Arc::new(Stages::build(deps, &tasks, &fenced)?);
+        current.open();
+        let went_back = WentBack::new(deps.bugs);
+        let front = Arc::new(Front::new(went_back.clone()));
+        let stages = Arc::new(Stages::build(deps, &tasks, &fenced, &went_back)?);
         if !facts.reconciles {
             recovery::intents(&stages).await?;
         }
@@ -146,6 +152,7 @@ impl Node {
         if let (Some(refresh), Some(gerrit)) = (&stages.refresh, &stages.deps.gerrit) {
             tasks.spawn("refresh", Arc::clone(refresh).drive(Arc::clone(gerrit)));
         }
+        tasks.spawn("went-back", went_back::Watcher::new(&stages.context, current).run());
         tasks.spawn("join", join.run());
         Ok(Self { tasks, stages, front, handshake, seeder, latches, fenced })
     }
@@ -205,6 +212,12 @@ impl Node {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.latches.closed().is_empty() && !self.is_fenced()
+    }
+
+    /// Whether the refdb is known to be older than a node. Then no node commits.
+    #[must_use]
+    pub fn went_back(&self) -> bool {
+        self.stages.context.went_back.is_known()
     }
 
     /// Whether the node was fenced, or its volume or a task failed. Then the process must be restarted.

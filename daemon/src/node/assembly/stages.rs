@@ -29,6 +29,7 @@ use crate::stages::seed::Seeder;
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::journal::Journal;
 use crate::state::materialize::MaterializeError;
+use crate::state::went_back::WentBack;
 
 /// The stages of a node. The commit and publish stages start with `begin`, when an incarnation is open.
 pub struct Stages {
@@ -60,10 +61,15 @@ pub struct Stages {
 }
 
 impl Stages {
-    pub(super) fn build(deps: NodeDependencies, tasks: &Tasks, fenced: &CancellationToken) -> Result<Self, StoreError> {
+    pub(super) fn build(
+        deps: NodeDependencies,
+        tasks: &Tasks,
+        fenced: &CancellationToken,
+        went_back: &WentBack,
+    ) -> Result<Self, StoreError> {
         let staged = Arc::new(StagedRefs::new(deps.refdb, deps.settings.write_items, deps.bugs));
         let deps = NodeDependencies { refdb: staged.refdb(), ..deps };
-        let (context, settings) = (context(&deps, tasks, fenced), &deps.settings);
+        let (context, settings) = (context(&deps, tasks, fenced, went_back), &deps.settings);
         let state = NodeState::load(&context, settings.durable_pace)?;
         let refresh = settings.refresh.clone().map(|refresh| Refresh::load(&context, &state, refresh)).transpose()?;
         let units = Units::new(&context, &state);
@@ -187,7 +193,7 @@ impl Stages {
     }
 }
 
-fn context(deps: &NodeDependencies, tasks: &Tasks, fenced: &CancellationToken) -> NodeContext {
+fn context(deps: &NodeDependencies, tasks: &Tasks, fenced: &CancellationToken, went_back: &WentBack) -> NodeContext {
     let deps = deps.clone();
     NodeContext {
         site: deps.settings.site,
@@ -203,6 +209,7 @@ fn context(deps: &NodeDependencies, tasks: &Tasks, fenced: &CancellationToken) -
         observer: deps.observer,
         tasks: tasks.clone(),
         fenced: fenced.clone(),
+        went_back: went_back.clone(),
         bugs: deps.bugs,
     }
 }

@@ -19,6 +19,7 @@ use crate::base::observer::Observer;
 use crate::seams::refdb::{RefDb, SlotState};
 use crate::state::context::NodeContext;
 use crate::state::journal::Journal;
+use crate::state::went_back::WentBack;
 
 /// Resolves open slots. Clones share one state.
 #[derive(Clone)]
@@ -26,6 +27,7 @@ pub struct InDoubtResolver {
     refdb: RefDb,
     journal: Arc<Journal>,
     observer: Arc<dyn Observer>,
+    went_back: WentBack,
     bugs: InjectedBugs,
     open: Arc<Mutex<BTreeMap<Slot, Option<TxnId>>>>,
     wake: Arc<Notify>,
@@ -40,8 +42,8 @@ impl InDoubtResolver {
     /// Creates a resolver without open slots.
     #[must_use]
     pub fn new(context: &NodeContext, journal: Arc<Journal>) -> Self {
-        let NodeContext { refdb, observer, bugs, .. } = context.clone();
-        Self { refdb, journal, observer, bugs, open: Arc::default(), wake: Arc::new(Notify::new()) }
+        let NodeContext { refdb, observer, went_back, bugs, .. } = context.clone();
+        Self { refdb, journal, observer, went_back, bugs, open: Arc::default(), wake: Arc::new(Notify::new()) }
     }
 
     /// Adds a transaction in doubt, of which a copy may be in flight.
@@ -71,6 +73,9 @@ impl InDoubtResolver {
     pub async fn run(self) {
         loop {
             let _ = timeout(IDLE, self.wake.notified()).await;
+            if self.went_back.is_known() {
+                continue;
+            }
             if let Some(since) = Instant::now().checked_sub(IDLE) {
                 for slot in self.journal.take_idle(since) {
                     self.resolve_slot_later(slot);

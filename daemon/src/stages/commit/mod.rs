@@ -44,6 +44,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use in_doubt::InDoubtResolver;
 pub use marks::MarkWriter;
+pub use refusals::went_back_text;
 
 use crate::base::clock::Clock;
 use crate::base::observer::Observer;
@@ -57,6 +58,7 @@ use crate::state::journal::Journal;
 use crate::state::materialize::Materializer;
 use crate::state::quiesce::Quiesce;
 use crate::state::version_map::{Mover, VersionMap};
+use crate::state::went_back::WentBack;
 use attempt::Attempts;
 use requests::Requests;
 use work::Ended;
@@ -107,6 +109,8 @@ pub struct Committer {
     clock: Arc<dyn Clock>,
     /// Owns the tasks of batches in progress.
     tasks: Tasks,
+    /// Whether the refdb is older than this node.
+    went_back: WentBack,
     /// Cancelled when this node is fenced. From then on it takes no commits.
     fenced: CancellationToken,
     /// The bounds of the stage.
@@ -127,8 +131,9 @@ impl Committer {
         barrier: Arc<dyn Barrier>,
         limits: CommitLimits,
     ) -> Self {
-        let NodeContext { site, refdb, repositories, blobs, observer, clock, entropy, tasks, fenced, bugs, .. } =
+        let NodeContext { site, refdb, repositories, blobs, observer, clock, entropy, tasks, fenced, .. } =
             context.clone();
+        let (went_back, bugs) = (context.went_back.clone(), context.bugs);
         let NodeState { versions, materializer, durability, quiesce, .. } = state.clone();
         Self {
             site,
@@ -146,6 +151,7 @@ impl Committer {
             observer,
             clock,
             tasks,
+            went_back,
             fenced,
             limits,
             requests: Requests::new(REQUESTS),

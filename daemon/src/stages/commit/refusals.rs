@@ -5,6 +5,7 @@ use lockstep_proto::{ProjectKey, ProjectPhase, ProjectState, RefName, limits};
 
 use super::work::Proposal;
 use crate::seams::refdb::CommitRequest;
+use crate::state::went_back::Evidence;
 
 /// The refusal when a project in this state takes no commits. Another incarnation of the name is another project, so
 /// this project no longer exists.
@@ -79,6 +80,19 @@ pub(super) fn too_late() -> Refusal {
         true,
         "the deadline passed before the commit; nothing was changed, try again",
     )
+}
+
+/// The text for users while the refdb is older than this node.
+pub fn went_back_text(evidence: &Evidence) -> String {
+    format!(
+        "this sidecar takes no commits: the ref database went back in time, to an older backup ({evidence}); nothing was \
+         changed, and a retry does not help before an administrator has restored a newer backup"
+    )
+}
+
+/// The refusal while the refdb is older than this node.
+pub(super) fn older_refdb(evidence: &Evidence) -> Refusal {
+    Refusal::new(RefusalCode::NotServing, false, went_back_text(evidence))
 }
 
 pub(super) fn unavailable(why: &dyn std::fmt::Display) -> Refusal {

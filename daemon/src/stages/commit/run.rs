@@ -5,18 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_proto::bridge::{Refusal, RefusalCode};
-use lockstep_proto::{RefKey, Slot, Transaction, TxnId};
+use lockstep_proto::{RefKey, Slot, Transaction, TxnId, Version};
 use tokio::time::{Instant, timeout_at};
 
 use super::attempt::AttemptEnd;
 use super::preconditions::{NoProposal, Proposer};
-use super::refusals::{above_others, below, forbids, name_conflict, too_late, too_long, too_many, unavailable};
+use super::refusals::{
+    above_others, below, forbids, name_conflict, older_refdb, too_late, too_long, too_many, unavailable,
+};
 use super::work::{Ended, Proposal, Verdict, Work};
 use super::{Committer, build};
 use crate::base::backoff::Backoff;
 use crate::seams::refdb::{CommitRequest, Obstacle, SlotState};
+use crate::seams::volume::RefRecord;
 use crate::state::materialize::OnMismatch;
 use crate::state::version_map::RefGuard;
+use crate::state::went_back;
 
 /// The result of one round of the loop.
 enum Round {
@@ -43,10 +47,11 @@ impl Committer {
                     if let Some(ended) = self.behind(work, &mut verdicts).await {
                         return ended;
                     }
-                    caught_up = true;
-                    if Instant::now() >= work.deadline {
+                    // A node that is behind again after it has caught up waits, so that no surprise runs hot.
+                    if caught_up && !backoff.wait_until(work.deadline).await || Instant::now() >= work.deadline {
                         return refuse_open(verdicts, &too_late());
                     }
+                    caught_up = true;
                 }
                 Round::Blocked(why) => {
                     if !backoff.wait_until(work.deadline).await {
@@ -89,8 +94,12 @@ impl Committer {
         self.send(work, verdicts, proposal, guard).await
     }
 
-    /// The refusal, if the project's phase, as far as this node knows it, forbids the batch.
+    /// The refusal, if the refdb is older than this node, or if the project's phase, as far as this node knows it,
+    /// forbids the batch.
     fn takes_no_commits(&self, work: &Work) -> Option<Refusal> {
+        if let Some(evidence) = self.went_back.evidence() {
+            return Some(older_refdb(&evidence));
+        }
         if work.intents.iter().any(|intent| intent.key == RefKey::State) {
             return None;
         }
@@ -144,6 +153,10 @@ impl Committer {
                 self.in_doubt.resolve_later(request.transaction.id.clone(), request.encoded.clone());
                 Round::Ended(unknown(verdicts, &proposal, request.transaction, &why))
             }
+            AttemptEnd::SlotLost(why) if self.went_back.is_known() => {
+                // The slot was read in an older refdb, so it does not tell whether the transaction was committed.
+                Round::Ended(unknown(verdicts, &proposal, request.transaction, &why))
+            }
             AttemptEnd::SlotLost(why) => {
                 self.slot_lost(&slot).await;
                 Round::Blocked(Refusal::new(
@@ -163,7 +176,23 @@ impl Committer {
             }
             AttemptEnd::Refused(obstacles) => {
                 self.not_used(&request, slot);
+                self.compare(&request, &obstacles);
                 refused(work, verdicts, &proposal, &obstacles)
+            }
+        }
+    }
+
+    /// Compares the items that refused a commit with the versions that it was built on, which are committed.
+    fn compare(&self, request: &CommitRequest, obstacles: &[Obstacle]) {
+        let transaction = &request.transaction;
+        for obstacle in obstacles {
+            let Obstacle::Stale(item) = obstacle else { continue };
+            let Some(command) = transaction.command(&item.key) else { continue };
+            let Some(txn) = command.predecessor.clone() else { continue };
+            let version = Version(command.version.0.saturating_sub(1));
+            let here = RefRecord { version, value: command.old.clone(), txn };
+            if let Some(evidence) = went_back::reference(&transaction.project, &item.key, Some(&here), Some(item)) {
+                self.went_back.tell(evidence);
             }
         }
     }

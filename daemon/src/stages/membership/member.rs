@@ -15,8 +15,10 @@ use super::lease::Leases;
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
 use crate::seams::refdb::{IncarnationState, NodeAnswer, NodeRecord, RefDb, RefDbError};
+use crate::seams::volume::{Changes, NodeStore, Registered, StoreError};
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::low_water::LowWater;
+use crate::state::went_back::{self, Evidence, WentBack};
 
 /// The intervals and deadlines of membership.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +44,12 @@ enum MemberError {
     /// The refdb failed, or a drain that reads it.
     #[error(transparent)]
     RefDb(#[from] RefDbError),
+    /// The refdb is older than this node.
+    #[error("the refdb is older than this node: {0}")]
+    WentBack(Evidence),
+    /// The node's own store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// This node's record is now another one.
     #[error("another process has changed this node's record ({0:?}); this node stops")]
     Fenced(Box<NodeRecord>),
@@ -55,6 +63,10 @@ pub struct Member {
     node: NodeId,
     /// The refdb with the registry of nodes and incarnations.
     refdb: RefDb,
+    /// The node's own store, which knows each heartbeat before the refdb does.
+    store: Arc<dyn NodeStore>,
+    /// Whether the refdb is older than this node.
+    went_back: WentBack,
     /// The low-water marks of this node.
     low_water: Arc<LowWater>,
     /// Drains the incarnations that this node adopts.
@@ -85,9 +97,9 @@ impl Member {
         nudge: Arc<Notify>,
         limits: MemberLimits,
     ) -> Self {
-        let NodeContext { site, node, refdb, observer, fenced, bugs, .. } = context.clone();
+        let NodeContext { site, node, refdb, store, went_back, observer, fenced, bugs, .. } = context.clone();
         let (low_water, record) = (Arc::clone(&state.low_water), Mutex::new(record));
-        Self { site, node, refdb, low_water, drainer, record, fenced, observer, nudge, limits, bugs }
+        Self { site, node, refdb, store, went_back, low_water, drainer, record, fenced, observer, nudge, limits, bugs }
     }
 
     /// Writes heartbeats and watches the other nodes, until the task is aborted.
@@ -96,6 +108,9 @@ impl Member {
         let mut retention = Leases::default();
         loop {
             let _ = timeout(self.limits.beat, self.nudge.notified()).await;
+            if self.went_back.is_known() {
+                continue;
+            }
             if let Err(why) = self.beat().await {
                 self.observer.failed("member", &why);
                 continue;
@@ -106,25 +121,42 @@ impl Member {
         }
     }
 
-    /// Writes this node's record with a new heartbeat and the durable low-water marks.
+    /// Writes this node's record with a new heartbeat and the durable low-water marks. The volume knows the heartbeat
+    /// first, so that the older of volume and refdb shows after one of them was restored.
     async fn beat(&self) -> Result<(), MemberError> {
         let previous = self.record.lock().clone();
         let next = NodeRecord { beat: previous.beat + 1, low_water: self.low_water.durable(), ..previous.clone() };
-        match self.refdb.registry.put_node(&next, Some(&previous)).await? {
+        will_beat(self.store.as_ref(), &next).await?;
+        let answer = self.refdb.registry.put_node(&next, Some(&previous)).await?;
+        if let Some(evidence) = went_back::heartbeat(previous.beat, &answer) {
+            self.went_back.tell(evidence.clone());
+            return Err(MemberError::WentBack(evidence));
+        }
+        match answer {
             NodeAnswer::Written => {
                 *self.record.lock() = next;
                 Ok(())
             }
-            NodeAnswer::Differs(_) if self.bugs.has(InjectedBug::PausedNodeGoesOn) => Ok(()),
+            // The answer to an earlier copy of this heartbeat was lost.
+            NodeAnswer::Differs(now) if is_mine(&now, &next) => {
+                *self.record.lock() = now;
+                Ok(())
+            }
+            NodeAnswer::Differs(_) | NodeAnswer::Gone if self.bugs.has(InjectedBug::PausedNodeGoesOn) => Ok(()),
             NodeAnswer::Differs(now) => {
                 self.fenced.cancel();
                 Err(MemberError::Fenced(Box::new(now)))
             }
+            NodeAnswer::Gone => Err(MemberError::WentBack(Evidence::NoRecord)),
         }
     }
 
     /// Adopts siblings whose lease is over, and expels nodes that are away for longer than the retention.
     async fn watch(&self, leases: &mut Leases, retention: &mut Leases) -> Result<(), MemberError> {
+        if let Some(declared) = self.refdb.registry.went_back().await? {
+            self.went_back.tell(Evidence::Declared { by: declared.by, why: declared.why });
+            return Ok(());
+        }
         let nodes = self.refdb.registry.nodes().await?;
         let gone = leases.expired(&nodes, Instant::now(), self.limits.lease);
         let siblings = nodes.iter().filter(|node| node.site == self.site && node.node != self.node);
@@ -163,4 +195,19 @@ impl Member {
         self.refdb.registry.put_node(&expelled, Some(away)).await?;
         Ok(())
     }
+}
+
+/// Notes on the volume that this record is about to be written.
+///
+/// # Errors
+/// The node's own store failed. The record must not be written.
+pub async fn will_beat(store: &dyn NodeStore, record: &NodeRecord) -> Result<(), StoreError> {
+    let registered = Registered::beat(&record.site, &record.node, record.beat);
+    store.commit(Changes { registered: Some(registered), ..Changes::default() }).await
+}
+
+/// Whether the stored record is an earlier copy of the heartbeat that is being written.
+fn is_mine(stored: &NodeRecord, sent: &NodeRecord) -> bool {
+    let NodeRecord { volume, starts, beat, expelled, .. } = stored;
+    (volume, *starts, *beat, *expelled) == (&sent.volume, sent.starts, sent.beat, sent.expelled)
 }

@@ -20,5 +20,5 @@ mod open;
 pub use barrier::RegistryBarrier;
 pub use freeze_and_drain::Drainer;
 pub use lease::Leases;
-pub use member::{Member, MemberLimits};
+pub use member::{Member, MemberLimits, will_beat};
 pub use open::{IncarnationOpener, OpenError};

@@ -16,6 +16,7 @@ use crate::seams::blob::BlobStore;
 use crate::seams::refdb::staged::StagedRefs;
 use crate::seams::refdb::{IncarnationState, NodeRecord, RefDb, RefDbError, SlotState};
 use crate::state::context::NodeContext;
+use crate::state::went_back::WentBack;
 
 /// Slots that are collected in one call of the refdb.
 const BATCH: u64 = 100;
@@ -32,6 +33,8 @@ pub struct Collector {
     blobs: Arc<dyn BlobStore>,
     /// Receives every run that failed.
     observer: Arc<dyn Observer>,
+    /// Whether the refdb is older than this node. Then nothing is removed.
+    went_back: WentBack,
     /// The pause between two runs.
     pace: Duration,
     /// The injected bugs that a test switched on.
@@ -42,14 +45,17 @@ impl Collector {
     /// Creates the collector of this node's site. `staged` are the refs of the node's refdb.
     #[must_use]
     pub fn new(context: &NodeContext, staged: Arc<StagedRefs>, pace: Duration) -> Self {
-        let NodeContext { site, refdb, blobs, observer, bugs, .. } = context.clone();
-        Self { site, refdb, staged, blobs, observer, pace, bugs }
+        let NodeContext { site, refdb, blobs, observer, went_back, bugs, .. } = context.clone();
+        Self { site, refdb, staged, blobs, observer, went_back, pace, bugs }
     }
 
     /// Collects periodically, until the task is aborted.
     pub async fn run(self) {
         loop {
             sleep(self.pace).await;
+            if self.went_back.is_known() {
+                continue;
+            }
             if let Err(error) = self.collect().await {
                 self.observer.failed("collect", &error);
             }

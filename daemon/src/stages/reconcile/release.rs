@@ -17,6 +17,7 @@ use crate::base::observer::Observer;
 use crate::seams::git::{GitError, Repositories};
 use crate::seams::refdb::{IncarnationRecord, RefDb, RefDbError, SlotState};
 use crate::state::context::NodeContext;
+use crate::state::went_back::WentBack;
 
 /// Projects per page, when the list of projects is read.
 const PAGE: usize = 1_000;
@@ -40,6 +41,8 @@ pub struct Releaser {
     repositories: Arc<dyn Repositories>,
     /// Receives every run that failed.
     observer: Arc<dyn Observer>,
+    /// Whether the refdb is older than this node. Then nothing is removed.
+    went_back: WentBack,
     /// The pause between two runs.
     pace: Duration,
 }
@@ -48,14 +51,17 @@ impl Releaser {
     /// Creates the job that releases kept values at one node.
     #[must_use]
     pub fn new(context: &NodeContext, pace: Duration) -> Self {
-        let NodeContext { refdb, repositories, observer, .. } = context.clone();
-        Self { refdb, repositories, observer, pace }
+        let NodeContext { refdb, repositories, observer, went_back, .. } = context.clone();
+        Self { refdb, repositories, observer, went_back, pace }
     }
 
     /// Releases values periodically, until the task is aborted.
     pub async fn run(self) {
         loop {
             sleep(self.pace).await;
+            if self.went_back.is_known() {
+                continue;
+            }
             if let Err(why) = self.release().await {
                 self.observer.failed("release", &why);
             }

@@ -257,13 +257,15 @@ impl GitMetrics {
 pub struct SiteMetrics {
     ready: Gauge<u64>,
     epoch: Gauge<u64>,
+    went_back: Gauge<u64>,
     failures: Counter<u64>,
 }
 
 impl SiteMetrics {
     pub(super) fn new(meter: &Meter) -> Self {
         let failures = table::FAILURES.counter(meter);
-        Self { ready: table::READY.gauge(meter), epoch: table::EPOCH.gauge(meter), failures }
+        let went_back = table::WENT_BACK.gauge(meter);
+        Self { ready: table::READY.gauge(meter), epoch: table::EPOCH.gauge(meter), went_back, failures }
     }
 
     /// Records whether the node is ready, and its site's epoch as the node knows it.
@@ -271,6 +273,11 @@ impl SiteMetrics {
         self.ready.record(u64::from(ready), &[]);
         self.epoch.record(epoch, &[]);
     }
+    /// Records whether the refdb is known to be older than a node.
+    pub fn went_back(&self, is_known: bool) {
+        self.went_back.record(u64::from(is_known), &[]);
+    }
+
     /// Records that a stage's task failed and will try again. Stage names are fixed.
     pub fn failed(&self, stage: &'static str) {
         self.failures.add(1, &[KeyValue::new("stage", stage)]);

@@ -144,7 +144,10 @@ impl Writer {
         self.apply(unit).await;
         for event in skipped {
             match self.plan(&event, &Planned::new()) {
-                Ok(Step::Skip) => self.skip(event),
+                Ok(Step::Skip) => {
+                    self.compare(&event).await;
+                    self.skip(event);
+                }
                 _ => self.park(event, ParkReason::Repeated),
             }
         }
