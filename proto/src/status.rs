@@ -52,8 +52,8 @@ pub struct NodeStatus {
     /// The subjects that the node's Gerrit must look at. None if no Gerrit is refreshed (`gerrit.refresh`).
     #[serde(default)]
     pub refresh: Option<RefreshStatus>,
-    /// Why the refdb is known to be older than this node: it was restored from a backup. Then no node commits. None while
-    /// it is not known to be older.
+    /// Why the refdb is known to be older than this node: it was restored from a backup. Then no node commits. None
+    /// while it is not known to be older.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refdb_went_back: Option<String>,
     /// The last errors, newest first.

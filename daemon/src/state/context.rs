@@ -19,6 +19,7 @@ use crate::seams::git::Repositories;
 use crate::seams::peers::Peers;
 use crate::seams::refdb::RefDb;
 use crate::seams::volume::{NodeStore, StoreError};
+use crate::state::committed_requests::CommittedRequests;
 use crate::state::durability::Durability;
 use crate::state::low_water::LowWater;
 use crate::state::materialize::Materializer;
@@ -72,6 +73,8 @@ pub struct NodeState {
     pub durability: Durability,
     /// The low-water marks of the node.
     pub low_water: Arc<LowWater>,
+    /// Committed requests, for callers that repeat them.
+    pub requests: Arc<CommittedRequests>,
     /// Holds new commits of projects that are being closed.
     pub quiesce: Arc<Quiesce>,
 }
@@ -90,9 +93,11 @@ impl NodeState {
             versions: Arc::clone(&versions),
             mover: Mover::Other,
         };
+        let requests = Arc::new(CommittedRequests::new(Arc::clone(&store), bugs));
         let durability = Durability::new(Arc::clone(&versions), repositories, store, pace, bugs, fenced);
         durability.add(Arc::clone(&low_water) as _);
-        Ok(Self { versions, materializer, durability, low_water, quiesce: Arc::default() })
+        durability.add(Arc::clone(&requests) as _);
+        Ok(Self { versions, materializer, durability, low_water, requests, quiesce: Arc::default() })
     }
 }
 

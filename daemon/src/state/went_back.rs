@@ -90,7 +90,7 @@ pub enum Evidence {
     },
 }
 
-/// What this node has found out about the age of the refdb. Clones share it.
+/// The evidence that this node has about the age of the refdb. Clones share it.
 #[derive(Clone, Debug)]
 pub struct WentBack {
     evidence: Arc<watch::Sender<Option<Evidence>>>,

@@ -37,6 +37,10 @@ pub trait Volume: Send + Sync {
     fn closure_is_complete(&self, project: &ProjectName, oid: &Oid) -> bool;
     /// A power cut: loses any combination of the unsynced changes.
     fn power_cut(&self, entropy: &dyn Entropy);
+    /// Takes a snapshot, and returns the function that restores it. None if this volume cannot.
+    fn snapshot(&self) -> Option<Box<dyn Fn() + Send + Sync>> {
+        None
+    }
     /// Loses everything.
     fn wipe(&self);
 }

@@ -74,6 +74,11 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
         "a refdb that is replaced by a backup while nodes run, crash and start",
         &["hindsight"],
     ),
+    found(
+        InjectedBug::RequestsForgotten,
+        "clients that repeat a request long afterwards; restarts; values that come back",
+        &["answers"],
+    ),
 ];
 
 const fn found(bug: InjectedBug, ingredient: &'static str, properties: &'static [&'static str]) -> Found {

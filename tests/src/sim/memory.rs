@@ -149,6 +149,15 @@ impl Volume for ModelVolume {
         self.repositories.power_cut(entropy);
     }
 
+    fn snapshot(&self) -> Option<Box<dyn Fn() + Send + Sync>> {
+        let (repositories, store) = (self.repositories.snapshot(), self.store.clone());
+        let content = store.snapshot();
+        Some(Box::new(move || {
+            repositories();
+            store.restore(&content);
+        }))
+    }
+
     fn wipe(&self) {
         self.repositories.wipe();
         self.store.wipe();

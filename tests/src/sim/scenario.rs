@@ -99,6 +99,8 @@ pub struct Scenario {
     pub clients: u64,
     /// The share of commits after which a client posts a stream event, in permille.
     pub events: u64,
+    /// The share of requests that are an earlier one again, long after its answer, in permille.
+    pub repeats: u64,
     /// The longest pause of a client between two requests, in virtual milliseconds.
     pub think_ms: u64,
     /// The number of projects.
@@ -140,6 +142,7 @@ impl Scenario {
             tick_ms: 20,
             clients: 2,
             events: 400,
+            repeats: 60,
             think_ms: 400,
             projects: 2,
             branches: 3,
@@ -199,8 +202,8 @@ impl Scenario {
         Self { name: "expulsion".into(), expel_a_node: true, safety_ms: 20_000, ..Self::general() }
     }
 
-    /// A refdb that goes back in time. No call takes effect long after it was sent, and no node is cut off without being
-    /// down, so that a node that takes a new commit could have known.
+    /// A refdb that goes back in time. No call takes effect long after it was sent, and no node is cut off without
+    /// being down, so that a node that takes a new commit could have known.
     #[must_use]
     pub fn rewound() -> Self {
         let mut scenario = Self { name: "rewound".into(), rewind: true, events: 0, ..Self::general() };
@@ -225,6 +228,12 @@ impl Scenario {
         use InjectedBug as P;
         match bug {
             P::ResendOtherBytes => self.commits_fail(|rates| (rates.late, rates.lose_answer) = (120, 120)),
+            P::RequestsForgotten => {
+                self.repeats = 400;
+                self.more(Ask::Back, 12);
+                (self.branches, self.projects) = (3, 1);
+                self.act(&[(Action::Crash, 10), (Action::Restart, 4)]);
+            }
             P::OlderRefdbNotSeen => *self = Self { name: self.name.clone(), ..Self::rewound() },
             P::RefusedInFlight => {
                 self.commits_fail(|rates| (rates.late, rates.late_ms) = (250, 8_000));

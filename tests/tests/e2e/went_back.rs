@@ -1,4 +1,5 @@
-//! A refdb that is restored from a backup: the sidecar refuses every push at once and says why, until a newer one is back.
+//! A refdb that is restored from a backup: the sidecar refuses every push at once and says why, until a newer one is
+//! back.
 
 use std::path::Path;
 use std::time::{Duration, Instant};

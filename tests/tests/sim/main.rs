@@ -170,4 +170,5 @@ bugs! {
     finds_released_unpoisoned: ReleasedUnpoisoned,
     finds_locked_name_marked: LockedNameMarked,
     finds_older_refdb_not_seen: OlderRefdbNotSeen,
+    finds_requests_forgotten: RequestsForgotten,
 }

@@ -68,11 +68,13 @@ pub enum InjectedBug {
     LockedNameMarked,
     /// A node goes on against a refdb that is older than itself.
     OlderRefdbNotSeen,
+    /// Committed requests are kept in memory alone.
+    RequestsForgotten,
 }
 
 impl InjectedBug {
     /// Every bug that can be injected.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::ResendOtherBytes,
         Self::CheckpointBeforeApply,
         Self::RefsBeforeObjects,
@@ -104,6 +106,7 @@ impl InjectedBug {
         Self::ReleasedUnpoisoned,
         Self::LockedNameMarked,
         Self::OlderRefdbNotSeen,
+        Self::RequestsForgotten,
     ];
 }
 

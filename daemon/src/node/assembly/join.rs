@@ -3,7 +3,7 @@
 //! Each step is retried until it succeeds, so the refdb and the event log may be unavailable for any length of time.
 //! The local repositories can be read meanwhile.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::front::Front;
+use super::recall;
 use super::stages::{Stages, streams};
 use crate::base::backoff::Backoff;
 use crate::base::tasks::Tasks;
@@ -62,6 +63,8 @@ pub(super) struct Join {
     pub(super) tasks: Tasks,
     pub(super) fenced: CancellationToken,
     pub(super) facts: VolumeFacts,
+    /// The low-water marks that the volume had at the start.
+    pub(super) applied: BTreeMap<LaneId, Seq>,
     /// Projects of unrecognised base paths: folders that are new, or that changed since this node last stopped. Their
     /// repositories may differ from the version map.
     pub(super) unrecognized: Vec<ProjectName>,
@@ -83,6 +86,7 @@ impl Join {
         // From here on, the barrier of a project's deletion waits for this incarnation. So it must learn which projects
         // are closing, or were deleted, before it takes commits.
         self.until_ok("projects", || self.stages.catch_up.projects()).await;
+        self.until_ok("requests", || recall::requests(&self.stages, &incarnation, &self.applied)).await;
         self.stages.events.open();
         self.front.open(self.stages.begin(&incarnation));
         self.joined.open();
@@ -136,6 +140,7 @@ impl Join {
         };
         self.put(&record, previous.as_ref()).await?;
         if reconciles {
+            self.stages.state.requests.skipped_some();
             self.reconcile(starts).await?;
             if let Some(evidence) = self.stages.context.went_back.evidence() {
                 return Err(JoinError::WentBack(evidence));

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `settings` | all limits and intervals of a node |
 //! | `join` | registers the node, reconciles it, opens its incarnation, and catches up |
+//! | `recall` | reads again which requests were committed and not durably remembered |
 //! | `recovery` | finds the refs that a crashed process had moved before their record was durable |
 //! | `stages` | builds the stages |
 //! | `front` | passes calls to the commit stage while an incarnation is open, and refuses them otherwise |
@@ -25,6 +26,7 @@ mod inspect;
 mod join;
 mod metered;
 mod production;
+mod recall;
 mod recovery;
 mod run;
 mod settings;
@@ -132,6 +134,7 @@ impl Node {
         current.open();
         let went_back = WentBack::new(deps.bugs);
         let front = Arc::new(Front::new(went_back.clone()));
+        let applied = deps.store.low_water()?;
         let stages = Arc::new(Stages::build(deps, &tasks, &fenced, &went_back)?);
         if !facts.reconciles {
             recovery::intents(&stages).await?;
@@ -146,6 +149,7 @@ impl Node {
             tasks: tasks.clone(),
             fenced: fenced.clone(),
             facts,
+            applied,
             unrecognized,
         };
         tasks.spawn("durability", stages.state.durability.clone().run());

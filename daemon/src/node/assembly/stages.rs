@@ -16,7 +16,7 @@ use crate::seams::refdb::{IncarnationRecord, NodeRecord, SiteRecord};
 use crate::seams::volume::StoreError;
 use crate::stages::api::readiness::Latches;
 use crate::stages::apply::{Applier, Catcher, Units};
-use crate::stages::commit::{CommitLimits, Committer, InDoubtResolver, MarkWriter};
+use crate::stages::commit::{CommitLimits, Committer, InDoubtResolver, MarkWriter, RequestForgetter};
 use crate::stages::consume::Consumer;
 use crate::stages::events::Events;
 use crate::stages::handshake::{HandshakeSettings, HandshakeStage};
@@ -116,7 +116,7 @@ impl Stages {
     }
 
     pub(super) fn releaser(&self) -> Releaser {
-        Releaser::new(&self.context, self.deps.settings.collect_pace)
+        Releaser::new(&self.context, &self.state, self.deps.settings.collect_pace)
     }
 
     pub(super) fn repository_restorer(&self) -> RepositoryRestorer {
@@ -167,12 +167,13 @@ impl Stages {
         let (context, settings) = (&self.context, &self.deps.settings);
         let journal = Arc::new(Journal::new(incarnation.id.clone(), settings.journal));
         *self.journal.lock() = Some(Arc::clone(&journal));
-        let in_doubt = InDoubtResolver::new(context, Arc::clone(&journal));
+        let in_doubt = InDoubtResolver::new(context, &self.state, Arc::clone(&journal));
         let marks = MarkWriter::new(context, Arc::clone(&journal), settings.mark_pace);
         let publisher = Publisher::new(context, Arc::clone(&journal));
         context.tasks.spawn("in-doubt", in_doubt.clone().run());
         context.tasks.spawn("marks", marks.run());
         context.tasks.spawn("publish", publisher.run());
+        context.tasks.spawn("requests", RequestForgetter::new(context, &self.state).run());
         let barrier = RegistryBarrier::new(context, Arc::clone(&self.beat), settings.barrier_patience);
         let limits = CommitLimits {
             patience: settings.patience,

@@ -1,4 +1,5 @@
-//! What follows when the refdb is older than this node: it is not ready, says so, and declares it to the other nodes.
+//! The consequences of a refdb that is older than this node: the node is not ready, says so, and declares it to the
+//! other nodes.
 //!
 //! The front refuses commits by itself, at once.
 

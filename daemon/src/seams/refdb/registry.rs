@@ -153,7 +153,7 @@ pub enum NodeAnswer {
 pub struct WentBackRecord {
     /// The node that declares it.
     pub by: NodeId,
-    /// What the node knows and the refdb does not, for people.
+    /// The fact that the node knows and the refdb does not, for people.
     pub why: String,
     /// The node's wall clock at that time, in milliseconds since 1970.
     pub since_ms: u64,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lockstep_proto::{Slot, TxnId};
+use lockstep_proto::{Slot, Transaction, TxnId};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
@@ -17,8 +17,10 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
 use crate::seams::refdb::{RefDb, SlotState};
-use crate::state::context::NodeContext;
+use crate::state::committed_requests::CommittedRequests;
+use crate::state::context::{NodeContext, NodeState};
 use crate::state::journal::Journal;
+use crate::state::quiesce::Gate;
 use crate::state::went_back::WentBack;
 
 /// Resolves open slots. Clones share one state.
@@ -28,8 +30,11 @@ pub struct InDoubtResolver {
     journal: Arc<Journal>,
     observer: Arc<dyn Observer>,
     went_back: WentBack,
+    /// Remembers the requests of transactions that turn out to be committed.
+    requests: Arc<CommittedRequests>,
     bugs: InjectedBugs,
-    open: Arc<Mutex<BTreeMap<Slot, Option<TxnId>>>>,
+    /// The open slots. Each keeps its project's gate, if a copy may still land in the project.
+    open: Arc<Mutex<BTreeMap<Slot, Option<Gate>>>>,
     wake: Arc<Notify>,
 }
 
@@ -41,25 +46,38 @@ const PATIENCE: Duration = Duration::from_secs(5);
 impl InDoubtResolver {
     /// Creates a resolver without open slots.
     #[must_use]
-    pub fn new(context: &NodeContext, journal: Arc<Journal>) -> Self {
+    pub fn new(context: &NodeContext, state: &NodeState, journal: Arc<Journal>) -> Self {
         let NodeContext { refdb, observer, went_back, bugs, .. } = context.clone();
-        Self { refdb, journal, observer, went_back, bugs, open: Arc::default(), wake: Arc::new(Notify::new()) }
+        let requests = Arc::clone(&state.requests);
+        Self {
+            refdb,
+            journal,
+            observer,
+            went_back,
+            requests,
+            bugs,
+            open: Arc::default(),
+            wake: Arc::new(Notify::new()),
+        }
     }
 
-    /// Adds a transaction in doubt, of which a copy may be in flight.
-    pub fn resolve_later(&self, txn: TxnId, encoded: Bytes) {
+    /// Adds a transaction in doubt, of which a copy may be in flight. It keeps the gate of its project until its slot
+    /// is settled.
+    pub fn resolve_later(&self, txn: TxnId, encoded: Bytes, gate: Gate) {
         if self.bugs.has(InjectedBug::SettledOverUnresolved) {
             self.journal.committed(&txn.slot, encoded);
             return;
         }
-        self.open.lock().insert(txn.slot.clone(), Some(txn));
-        self.wake.notify_one();
+        self.resolve_slot_later(txn.slot, Some(gate));
     }
 
     /// Adds a slot whose content must become known: it could not be read, may have locks that wait for it, or stays
     /// empty in an idle lane.
-    pub fn resolve_slot_later(&self, slot: Slot) {
-        self.open.lock().insert(slot, None);
+    pub fn resolve_slot_later(&self, slot: Slot, gate: Option<Gate>) {
+        let mut open = self.open.lock();
+        let kept = open.entry(slot).or_default();
+        *kept = gate.or(kept.take());
+        drop(open);
         self.wake.notify_one();
     }
 
@@ -78,7 +96,7 @@ impl InDoubtResolver {
             }
             if let Some(since) = Instant::now().checked_sub(IDLE) {
                 for slot in self.journal.take_idle(since) {
-                    self.resolve_slot_later(slot);
+                    self.resolve_slot_later(slot, None);
                 }
             }
             let open: Vec<Slot> = self.open.lock().keys().cloned().collect();
@@ -94,7 +112,12 @@ impl InDoubtResolver {
         let state = timeout(PATIENCE, self.refdb.journal.poison(slot)).await;
         match state {
             Ok(Ok(SlotState::Poisoned)) => self.journal.poisoned(slot),
-            Ok(Ok(SlotState::Committed(_, bytes))) => self.journal.committed(slot, bytes),
+            Ok(Ok(SlotState::Committed(_, bytes))) => {
+                if let Ok(transaction) = Transaction::decode(&bytes) {
+                    self.requests.note(&transaction);
+                }
+                self.journal.committed(slot, bytes);
+            }
             Ok(Ok(SlotState::Empty)) => return false,
             Ok(Err(error)) => {
                 self.observer.failed("in-doubt", &error);

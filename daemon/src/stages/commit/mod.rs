@@ -13,9 +13,12 @@
 //! | `attempt` | the commit point: committed, refused or unknown |
 //! | `run` | the loop over these steps |
 //! | `repair_refs` | repairs refs that another program wrote |
+//! | `gone` | whether the content of a slot still proves anything |
 //! | `in_doubt` | resolves transactions in doubt |
 //! | `marks` | stores the marks of the journal |
 //! | `requests` | answers retries of the bridge |
+//! | `repeated` | finds the first try of a request, in the durable memory and in the chains of refs |
+//! | `forget_requests` | drops the oldest committed requests |
 //! | `service`, `translate` | the bridge's calls, and the translation of requests and answers |
 //! | `refusals` | the texts of refusals, for users |
 //! | `project` | creation, `HEAD` and deletion of projects |
@@ -23,12 +26,15 @@
 
 mod attempt;
 mod build;
+mod forget_requests;
+mod gone;
 mod in_doubt;
 mod marks;
 mod preconditions;
 mod project;
 mod refusals;
 mod repair_refs;
+mod repeated;
 mod requests;
 mod run;
 mod seed;
@@ -42,6 +48,7 @@ use std::time::Duration;
 use lockstep_proto::SiteId;
 use tokio_util::sync::CancellationToken;
 
+pub use forget_requests::RequestForgetter;
 pub use in_doubt::InDoubtResolver;
 pub use marks::MarkWriter;
 pub use refusals::went_back_text;
@@ -52,6 +59,7 @@ use crate::base::tasks::Tasks;
 use crate::seams::blob::BlobStore;
 use crate::seams::git::Repositories;
 use crate::stages::ports::{Barrier, CatchUp};
+use crate::state::committed_requests::CommittedRequests;
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::durability::Durability;
 use crate::state::journal::Journal;
@@ -117,6 +125,8 @@ pub struct Committer {
     limits: CommitLimits,
     /// Answers of earlier tries, for retries.
     requests: Requests<Ended>,
+    /// Requests that were committed earlier, over restarts too.
+    committed: Arc<CommittedRequests>,
 }
 
 impl Committer {
@@ -155,6 +165,7 @@ impl Committer {
             fenced,
             limits,
             requests: Requests::new(REQUESTS),
+            committed: Arc::clone(&state.requests),
         }
     }
 }

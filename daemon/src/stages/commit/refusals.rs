@@ -85,8 +85,8 @@ pub(super) fn too_late() -> Refusal {
 /// The text for users while the refdb is older than this node.
 pub fn went_back_text(evidence: &Evidence) -> String {
     format!(
-        "this sidecar takes no commits: the ref database went back in time, to an older backup ({evidence}); nothing was \
-         changed, and a retry does not help before an administrator has restored a newer backup"
+        "this sidecar takes no commits: the ref database went back in time, to an older backup ({evidence}); nothing \
+         was changed, and a retry does not help before an administrator has restored a newer backup"
     )
 }
 

@@ -43,17 +43,6 @@ pub enum CatchUpError {
     /// A transaction of the journal cannot be read.
     #[error(transparent)]
     Unreadable(#[from] DecodeError),
-    /// The refdb names a transaction whose slot holds another one.
-    #[error("slot {} holds {other}, not {txn}", txn.slot)]
-    OtherTransaction {
-        /// The transaction that the refdb names.
-        txn: TxnId,
-        /// The transaction in its slot.
-        other: TxnId,
-    },
-    /// The refdb names a transaction whose slot is poisoned.
-    #[error("slot {slot} is poisoned, but the refdb names {0}", slot = .0.slot)]
-    Poisoned(TxnId),
     /// The refdb's item `@state` of a project has a value of another kind.
     #[error("the refdb's item @state of {project} is {value:?}, not a project state")]
     NotAState {
@@ -73,12 +62,7 @@ impl CatchUpError {
             Self::Git(error) => !matches!(error, GitError::Bad { .. }),
             Self::Blob(error) => !matches!(error, BlobError::Bad { .. }),
             Self::Peer(_) | Self::Missing(_) | Self::NoProject(_) | Self::StateMoved(_) => true,
-            Self::Store(_)
-            | Self::Bad(_)
-            | Self::Unreadable(_)
-            | Self::OtherTransaction { .. }
-            | Self::Poisoned(_)
-            | Self::NotAState { .. } => false,
+            Self::Store(_) | Self::Bad(_) | Self::Unreadable(_) | Self::NotAState { .. } => false,
         }
     }
 }
@@ -148,17 +132,10 @@ mod tests {
 
     /// Operators and tests know these texts.
     #[test]
-    fn what_cannot_be_right_is_told_with_its_slot_and_no_retry_helps() {
-        let (txn, other): (TxnId, TxnId) =
-            ("n.1.0.9.00000000000000aa".parse().unwrap(), "n.1.0.9.00000000000000bb".parse().unwrap());
-        let poisoned = CatchUpError::Poisoned(txn.clone());
-        assert_eq!(poisoned.to_string(), "slot n.1.0.9 is poisoned, but the refdb names n.1.0.9.00000000000000aa");
-        let taken = CatchUpError::OtherTransaction { txn, other };
-        let text = "slot n.1.0.9 holds n.1.0.9.00000000000000bb, not n.1.0.9.00000000000000aa";
-        assert_eq!(taken.to_string(), text);
+    fn what_cannot_be_right_is_told_and_no_retry_helps() {
         let value = CatchUpError::NotAState { project: "p".parse().unwrap(), value: RefValue::Absent };
         assert_eq!(value.to_string(), "the refdb's item @state of p is Absent, not a project state");
-        assert!([poisoned, taken, value].iter().all(|error| !error.retry_helps()));
+        assert!(!value.retry_helps());
         assert!(CatchUpError::RefDb(RefDbError::NotNow("throttled".into())).retry_helps());
         assert!(!CatchUpError::RefDb(RefDbError::Broken("no permission".into())).retry_helps());
     }
