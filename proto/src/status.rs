@@ -28,7 +28,7 @@ pub struct NodeStatus {
     pub incarnation: Option<Incarnation>,
     /// The site's role: active, standby, draining or fenced.
     pub role: String,
-    /// The site's epoch.
+    /// The epoch of the site's role: each change of the role raises it by one.
     pub epoch: u64,
     /// Whether every latch of `/readyz` is open.
     pub ready: bool,
@@ -52,12 +52,26 @@ pub struct NodeStatus {
     /// The subjects that the node's Gerrit must look at. None if no Gerrit is refreshed (`gerrit.refresh`).
     #[serde(default)]
     pub refresh: Option<RefreshStatus>,
+    /// Repositories whose git hooks are not in force: the first hundred. Nodes of earlier releases do not look.
+    #[serde(default)]
+    pub guards_off: Vec<GuardStatus>,
     /// Why the refdb is known to be older than this node: it was restored from a backup. Then no node commits. None
     /// while it is not known to be older.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refdb_went_back: Option<String>,
     /// The last errors, newest first.
     pub last_errors: Vec<ErrorStatus>,
+}
+
+/// A repository whose git hooks are not in force, so that refs can move without Lockstep.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GuardStatus {
+    /// The project.
+    pub project: String,
+    /// The path of its repository.
+    pub repository: String,
+    /// The reason and the remedy, for people to read.
+    pub reason: String,
 }
 
 /// Counts of the subjects that the node's Gerrit must look at.
@@ -104,7 +118,7 @@ pub struct Latch {
 /// The lag of this node behind one origin site.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct OriginStatus {
-    /// The origin site.
+    /// The site at which the transactions were committed.
     #[schema(value_type = String)]
     pub site: SiteId,
     /// The number of transactions that were seen and are not applied.
@@ -115,7 +129,7 @@ pub struct OriginStatus {
     pub recent: Vec<AppliedStatus>,
 }
 
-/// One applied transaction.
+/// A transaction that this node has applied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AppliedStatus {
     /// The id of the transaction.

@@ -206,6 +206,10 @@ pub fn reference(
     found: Option<&RefItem>,
 ) -> Option<Evidence> {
     let here = here?;
+    // The owner of a lock may be committed already: then the item is about to move, and says nothing yet.
+    if found.is_some_and(|item| item.lock.is_some()) {
+        return None;
+    }
     let version = found.map_or(Version::NONE, |item| item.version);
     if version < here.version {
         let (project, key) = (project.clone(), key.clone());
@@ -311,6 +315,8 @@ mod tests {
         assert!(matches!(judge(Some(&item(4, "m.1.0.7.00000000000000aa"))), Some(Evidence::Fork { .. })));
         assert!(matches!(judge(None), Some(Evidence::Version { found: Version::NONE, .. })));
         assert_eq!(reference(&project, &key, None, None), None);
+        let locked = RefItem { lock: Some(txn("n.1.0.8.00000000000000bb")), ..item(3, "n.1.0.7.00000000000000aa") };
+        assert_eq!(judge(Some(&locked)), None, "the lock's owner may be committed: the item is about to move");
     }
 
     #[test]

@@ -9,12 +9,13 @@ use async_trait::async_trait;
 use lockstep::base::faults::injected_bug::InjectedBugs;
 use lockstep::base::observer::Observer;
 use lockstep::node::assembly::{Node, NodeDependencies, NodeSettings};
+use lockstep::seams::refdb::staged::WRITE_ITEMS;
 use lockstep::stages::api::{Seeding, Transactions};
 use lockstep::stages::events::EventLimits;
 use lockstep::stages::ports::{Refreshes, StreamEvents};
 use lockstep::stages::refresh::RefreshSettings;
 use lockstep::stages::refresh::queue::QueueLimits;
-use lockstep_proto::{SiteId, TxnId};
+use lockstep_proto::{SiteId, TxnId, limits};
 
 use super::backend::{NodeFactory, SimDependencies, SimNode};
 use super::gerrit::COMMIT_WITHIN_MS;
@@ -91,6 +92,8 @@ impl NodeFactory for RealNodes {
             observer: Arc::new(observer),
             boot: parts.boot,
             settings: NodeSettings {
+                // Beside writes of two items, every transaction of several refs has a long form.
+                inline_commands: if parts.write_items < WRITE_ITEMS { 1 } else { limits::INLINE_COMMANDS },
                 write_items: parts.write_items,
                 ..settings(NodeSettings::new(parts.site, parts.node, parts.sites))
             },
@@ -113,6 +116,7 @@ fn settings(mut settings: NodeSettings) -> NodeSettings {
     settings.inline_pack_bytes = 256;
     settings.member.beat = Duration::from_secs(1);
     settings.member.lease = Duration::from_secs(6);
+    settings.member.elsewhere = Duration::from_secs(12);
     settings.apply.parked_bytes = 3_000;
     settings.apply.parked_age = Duration::from_secs(4);
     settings.member.retention = Duration::from_secs(40);

@@ -2,12 +2,13 @@
 //! back.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lockstep_tests::e2e::git::{Clone, fails, ok};
 use lockstep_tests::e2e::node::{Node, Place};
 use lockstep_tests::e2e::until;
 use lockstep_tests::e2e::wire::Wire;
+use tokio::time::Instant;
 
 use crate::life::get;
 use crate::lockstep;

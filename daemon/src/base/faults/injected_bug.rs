@@ -66,6 +66,18 @@ pub enum InjectedBug {
     ReleasedUnpoisoned,
     /// A name that a lock is about to create as a ref is marked as a directory.
     LockedNameMarked,
+    /// The published mark passes records that the event log did not take.
+    MarkPassesRefused,
+    /// Heartbeats wait until the journals of dead incarnations are published.
+    BeatWaitsForPublish,
+    /// A transaction that the refdb throttles keeps its slot until its deadline.
+    ThrottledKeepsSlot,
+    /// The incarnations of a site that is down are left to its own nodes.
+    NobodyElseAdopts,
+    /// The origin commits objects that git cannot walk.
+    OriginJudgesNothing,
+    /// Receivers refuse objects that git can walk and somebody dislikes.
+    ReceiversJudgeTaste,
     /// A node goes on against a refdb that is older than itself.
     OlderRefdbNotSeen,
     /// Committed requests are kept in memory alone.
@@ -74,7 +86,7 @@ pub enum InjectedBug {
 
 impl InjectedBug {
     /// Every bug that can be injected.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 38] = [
         Self::ResendOtherBytes,
         Self::CheckpointBeforeApply,
         Self::RefsBeforeObjects,
@@ -105,6 +117,12 @@ impl InjectedBug {
         Self::LockOutlivesSlot,
         Self::ReleasedUnpoisoned,
         Self::LockedNameMarked,
+        Self::MarkPassesRefused,
+        Self::BeatWaitsForPublish,
+        Self::ThrottledKeepsSlot,
+        Self::NobodyElseAdopts,
+        Self::OriginJudgesNothing,
+        Self::ReceiversJudgeTaste,
         Self::OlderRefdbNotSeen,
         Self::RequestsForgotten,
     ];

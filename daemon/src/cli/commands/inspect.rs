@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lockstep_proto::status::{DueStatus, HeldStatus, NodeStatus, RefreshStatus};
+use lockstep_proto::status::{DueStatus, GuardStatus, HeldStatus, NodeStatus, RefreshStatus};
 use serde::Serialize;
 
 use super::CliError;
@@ -19,7 +19,7 @@ const WATCH: Duration = Duration::from_secs(1);
 pub(super) struct StatusArgs {
     #[command(flatten)]
     target: Target,
-    /// Print JSON
+    /// Print all fields as JSON instead of a table
     #[arg(long)]
     json: bool,
     /// Update the output every second until interrupted
@@ -31,7 +31,7 @@ pub(super) struct StatusArgs {
 pub(super) struct ListArgs {
     #[command(flatten)]
     target: Target,
-    /// Print JSON
+    /// Print all fields as JSON instead of a table
     #[arg(long)]
     json: bool,
 }
@@ -110,6 +110,7 @@ fn render(status: &NodeStatus) -> String {
         head,
         went_back.unwrap_or_default(),
         totals,
+        guards(status),
         refresh,
         origins(status),
         journal(status),
@@ -127,6 +128,11 @@ fn readiness(status: &NodeStatus) -> String {
         (false, true) => "not ready".to_owned(),
         (false, false) => format!("not ready, waiting for: {}", closed.join(", ")),
     }
+}
+
+fn guards(status: &NodeStatus) -> String {
+    let line = |one: &GuardStatus| format!("hooks of {} are not in force: {}\n", one.project, one.reason);
+    status.guards_off.iter().map(line).collect()
 }
 
 fn refresh(status: &RefreshStatus) -> String {
@@ -277,6 +283,11 @@ mod tests {
                 last_error_at_ms: Some(0),
                 ..RefreshStatus::default()
             }),
+            guards_off: vec![GuardStatus {
+                project: "p".to_owned(),
+                repository: "/g/p.git".to_owned(),
+                reason: "the hooks are not installed; run `lockstep hook install` on it: /g/p.git".to_owned(),
+            }],
             refdb_went_back: Some("heartbeat 7 is missing".to_owned()),
             last_errors: Vec::new(),
         };
@@ -287,6 +298,7 @@ mod tests {
         assert!(text.contains("not ready, waiting for: drained"), "{text}");
         assert!(text.contains("  muc-1   17                  2.2            -\n"), "{text}");
         assert!(text.contains("\nevents: unsent 1  waiting 2 (the oldest for 3.0 s)  dropped 4\n"), "{text}");
+        assert!(text.contains("hooks of p are not in force: the hooks are not installed; run"), "{text}");
         assert!(text.contains("parked 3") && !text.contains("checkpoints"), "{text}");
     }
 }

@@ -12,7 +12,7 @@ use lockstep_proto::{ProjectKey, ProjectName, RefName, TxnId};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::seams::git::IsCommitted;
+use crate::seams::git::{IsCommitted, Judged};
 use crate::stages::commit::{Committer, went_back_text};
 use crate::stages::ports::{SeedCommits, Transactions};
 use crate::state::went_back::WentBack;
@@ -78,8 +78,8 @@ impl Front {
     }
 
     fn enter(&self) -> Result<(Arc<Committer>, Inside<'_>), ApiError> {
-        if let Some(evidence) = self.went_back.evidence() {
-            return Err(ApiError::new(RefusalCode::NotServing, false, went_back_text(&evidence)));
+        if self.went_back.is_known() {
+            return Err(ApiError::new(RefusalCode::NotServing, false, went_back_text()));
         }
         match &*self.state.lock() {
             State::Open(committer) => {
@@ -103,6 +103,16 @@ impl Transactions for Front {
     ) -> Result<RefTransactionResponse, ApiError> {
         let (committer, _inside) = self.enter()?;
         committer.submit(project, request).await
+    }
+
+    async fn submit_judged(
+        &self,
+        project: &ProjectName,
+        request: RefTransactionRequest,
+        judged: Judged,
+    ) -> Result<RefTransactionResponse, ApiError> {
+        let (committer, _inside) = self.enter()?;
+        committer.submit_judged(project, request, judged).await
     }
 
     async fn create_project(

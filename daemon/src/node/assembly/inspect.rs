@@ -7,6 +7,7 @@ use lockstep_proto::Transaction;
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::status::{CheckpointStatus, DueStatus, HeldStatus, LaneStatus, NodeStatus};
 
+use super::guards::Guards;
 use super::stages::Stages;
 use crate::base::base_paths::BasePaths;
 use crate::seams::eventlog::Position;
@@ -25,13 +26,14 @@ pub struct Inspector {
     stages: Arc<Stages>,
     latches: Latches,
     board: Arc<StatusBoard>,
+    guards: Arc<Guards>,
 }
 
 impl Inspector {
-    /// An inspector of the given stages, latches and status board of one node.
+    /// An inspector of the given stages, latches, status board and hooks of one node.
     #[must_use]
-    pub fn new(stages: Arc<Stages>, latches: Latches, board: Arc<StatusBoard>) -> Self {
-        Self { stages, latches, board }
+    pub(super) fn new(stages: Arc<Stages>, latches: Latches, board: Arc<StatusBoard>, guards: Arc<Guards>) -> Self {
+        Self { stages, latches, board, guards }
     }
 
     fn lanes(&self) -> (Option<lockstep_proto::Incarnation>, Vec<LaneStatus>) {
@@ -91,6 +93,7 @@ impl Inspection for Inspector {
             events: self.stages.events.status(),
             counters: snapshot.counters,
             refresh: self.stages.refresh.as_ref().map(|refresh| refresh.status()),
+            guards_off: self.guards.found().first,
             refdb_went_back: self.stages.context.went_back.evidence().map(|evidence| evidence.to_string()),
             last_errors: snapshot.last_errors,
         }

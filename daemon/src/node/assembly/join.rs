@@ -3,7 +3,7 @@
 //! Each step is retried until it succeeds, so the refdb and the event log may be unavailable for any length of time.
 //! The local repositories can be read meanwhile.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::front::Front;
 use super::recall;
 use super::stages::{Stages, streams};
+use super::streams_away::{self, Behind};
 use crate::base::backoff::Backoff;
 use crate::base::tasks::Tasks;
 use crate::seams::git::GitError;
@@ -38,9 +39,9 @@ enum JoinError {
     /// The refdb is older than this node, so this node writes nothing into it.
     #[error("the refdb is older than this node: {0}")]
     WentBack(Evidence),
-    /// Earlier incarnations of this node could not be drained.
+    /// Earlier incarnations of this node could not be fenced.
     #[error(transparent)]
-    Drain(#[from] OpenError),
+    Fence(#[from] OpenError),
     /// The node's own store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -74,6 +75,8 @@ impl Join {
     pub(super) async fn run(self) {
         let record = self.until_ok("register", || self.register()).await;
         self.tasks.spawn("member", self.stages.member(record).run());
+        self.tasks.spawn("leftovers", self.stages.leftovers.clone().run());
+        self.tasks.spawn("watcher", self.stages.watcher().run());
         if let Err(error) = self.stages.applier.resume(self.stages.deps.store.as_ref()).await {
             tracing::error!(%error, "the parked transactions cannot be read from the node's store: the node stops");
             self.fenced.cancel();
@@ -211,12 +214,12 @@ impl Join {
         Ok(is_snapshot)
     }
 
-    /// Reconciles with the refdb. It drains this node's earlier incarnations first: then the state that it reads has
-    /// all their commits, and none of these is published for the first time afterwards. It reads the positions before
-    /// the state. The end of the reconciliation becomes durable together with the state.
+    /// Reconciles with the refdb. It fences this node's earlier incarnations first: then the state that it reads has
+    /// all their commits. It reads the positions before the state. The end of the reconciliation becomes durable
+    /// together with the state.
     async fn reconcile(&self, starts: u64) -> Result<(), JoinError> {
         let deps = &self.stages.deps;
-        self.stages.opener().drain_earlier().await?;
+        self.stages.opener().fence_earlier().await?;
         let mut positions: Vec<(LaneId, Seq)> = Vec::new();
         for one in deps.refdb.incarnations().await? {
             positions.extend(one.id.lanes(one.published.iter().copied()));
@@ -282,11 +285,14 @@ impl Join {
         opened
     }
 
-    /// Starts a consumer per stream. The node has caught up when each stream was read to its end once.
+    /// Starts a consumer per stream. The node has caught up when each stream was read to its end once, or is away and
+    /// the refdb was read instead.
     fn consume(&self) {
         let deps = &self.stages.deps;
         let sites = streams(deps);
-        let behind: Arc<Mutex<BTreeSet<SiteId>>> = Arc::new(Mutex::new(sites.iter().cloned().collect()));
+        let behind: Behind = Arc::new(Mutex::new(sites.iter().cloned().collect()));
+        let without = streams_away::catch_up(Arc::clone(&self.stages), Arc::clone(&behind), self.caught_up.clone());
+        self.tasks.spawn("catch-up", without);
         for site in sites {
             let (behind, latch) = (Arc::clone(&behind), self.caught_up.clone());
             let caught_up = move |site: &SiteId| {

@@ -2,19 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use lockstep_proto::{LaneId, Seq, Slot, Transaction};
+use lockstep_proto::{LaneId, Seq, Slot};
+use tokio::time::timeout;
 
 use super::stages::Stages;
 use crate::seams::refdb::{IncarnationRecord, RefDbError, SlotState};
 
+/// Time limit for the long forms of all slots.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Number of slots that are read concurrently.
 const SLOTS: usize = 8;
 
 /// Reads the slots of this node's earlier incarnations from the low-water marks that its volume had at the start. What
 /// is below a mark was applied in the same durable steps in which its requests were remembered. The incarnations are
-/// drained, so nothing can come into their slots any more.
+/// frozen and poisoned, so nothing can come into their slots any more. The start waits a moment for long forms that the
+/// blob store does not give; then the memory has gaps.
 pub(super) async fn requests(
     stages: &Arc<Stages>,
     current: &IncarnationRecord,
@@ -34,12 +39,17 @@ pub(super) async fn requests(
     let journal = &stages.context.refdb.journal;
     let reads = slots.iter().map(|slot| journal.slot(slot)).collect::<Vec<_>>();
     let states: Vec<SlotState> = stream::iter(reads).buffered(SLOTS).try_collect().await?;
-    for state in states {
-        if let SlotState::Committed(_, bytes) = state
-            && let Ok(transaction) = Transaction::decode(&bytes)
-        {
-            stages.state.requests.note(&transaction);
+    let noted = async {
+        for state in &states {
+            let SlotState::Committed(_, bytes) = state else { continue };
+            match stages.context.long_forms.read(bytes).await {
+                Ok(transaction) => stages.state.requests.note(&transaction),
+                Err(_) => stages.state.requests.skipped_some(),
+            }
         }
+    };
+    if timeout(PATIENCE, noted).await.is_err() {
+        stages.state.requests.skipped_some();
     }
     Ok(())
 }

@@ -19,6 +19,8 @@ use crate::base::clock::Entropy;
 use crate::base::faults::injected_bug::InjectedBug;
 use crate::base::ref_names;
 use crate::base::tasks::Tasks;
+use crate::seams::blob::BlobError;
+use crate::seams::blob::long_form::LongFormError;
 use crate::seams::peers::Peers;
 use crate::seams::refdb::{RefDb, RefItem, SlotState};
 use crate::stages::ports::{CatchUp, CatchUpError};
@@ -194,9 +196,12 @@ impl Catcher {
     /// bytes was collected: poison, or another transaction, may have come into the empty slot later.
     pub(super) async fn load(&self, txn: &TxnId) -> Result<Transaction, Stop> {
         match self.refdb.journal.slot(&txn.slot).await.map_err(CatchUpError::RefDb)? {
-            SlotState::Committed(id, bytes) if id == *txn => {
-                Ok(Transaction::decode(&bytes).map_err(CatchUpError::Unreadable)?)
-            }
+            SlotState::Committed(id, bytes) if id == *txn => match self.units.long_forms.read(&bytes).await {
+                Ok(transaction) => Ok(transaction),
+                Err(LongFormError::Blob(BlobError::Absent(_))) => Err(Stop::Gone),
+                Err(LongFormError::Blob(error)) => Err(CatchUpError::Blob(error).into()),
+                Err(LongFormError::Decode(error)) => Err(CatchUpError::Unreadable(error).into()),
+            },
             SlotState::Committed(..) | SlotState::Poisoned | SlotState::Empty => Err(Stop::Gone),
         }
     }

@@ -20,11 +20,21 @@ impl Catcher {
             keys.iter().map(|key| self.units.versions.get(project, key)).collect::<Result<_, _>>()?;
         let found = self.refdb.refs.read(project, keys).await?;
         for ((key, here), found) in keys.iter().zip(&here).zip(&found) {
-            if let Some(evidence) = reference(project, key, here.as_ref(), found.as_ref()) {
-                self.went_back.tell(evidence);
+            if reference(project, key, here.as_ref(), found.as_ref()).is_some() {
+                self.confirm(project, key, here.as_ref()).await?;
             }
         }
         Ok(found.into_iter().flatten().collect())
+    }
+
+    /// Reads an item that seems to be older than this node once more, on its own. Evidence stops every node, so it rests
+    /// on no single answer, and on none that an item gave while other items were read.
+    async fn confirm(&self, project: &ProjectKey, key: &RefKey, here: Option<&RefRecord>) -> Result<(), CatchUpError> {
+        let again = self.refdb.refs.read(project, std::slice::from_ref(key)).await?;
+        if let Some(evidence) = reference(project, key, here, again.first().and_then(Option::as_ref)) {
+            self.went_back.tell(evidence);
+        }
+        Ok(())
     }
 
     /// Compares items that were read before the version map is looked at. One that seems to be older is read again.

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lockstep_proto::{Slot, Transaction, TxnId};
+use lockstep_proto::{Slot, TxnId};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
+use crate::seams::blob::long_form::LongForms;
 use crate::seams::refdb::{RefDb, SlotState};
 use crate::state::committed_requests::CommittedRequests;
 use crate::state::context::{NodeContext, NodeState};
@@ -30,6 +31,7 @@ pub struct InDoubtResolver {
     journal: Arc<Journal>,
     observer: Arc<dyn Observer>,
     went_back: WentBack,
+    long_forms: LongForms,
     /// Remembers the requests of transactions that turn out to be committed.
     requests: Arc<CommittedRequests>,
     bugs: InjectedBugs,
@@ -47,13 +49,14 @@ impl InDoubtResolver {
     /// Creates a resolver without open slots.
     #[must_use]
     pub fn new(context: &NodeContext, state: &NodeState, journal: Arc<Journal>) -> Self {
-        let NodeContext { refdb, observer, went_back, bugs, .. } = context.clone();
+        let NodeContext { refdb, observer, went_back, long_forms, bugs, .. } = context.clone();
         let requests = Arc::clone(&state.requests);
         Self {
             refdb,
             journal,
             observer,
             went_back,
+            long_forms,
             requests,
             bugs,
             open: Arc::default(),
@@ -113,8 +116,10 @@ impl InDoubtResolver {
         match state {
             Ok(Ok(SlotState::Poisoned)) => self.journal.poisoned(slot),
             Ok(Ok(SlotState::Committed(_, bytes))) => {
-                if let Ok(transaction) = Transaction::decode(&bytes) {
-                    self.requests.note(&transaction);
+                // The lane waits for no blob: a request that cannot be read now is a gap of the memory.
+                match timeout(PATIENCE, self.long_forms.read(&bytes)).await {
+                    Ok(Ok(transaction)) => self.requests.note(&transaction),
+                    Ok(Err(_)) | Err(_) => self.requests.skipped_some(),
                 }
                 self.journal.committed(slot, bytes);
             }

@@ -2,10 +2,11 @@
 //! refs. A request that is found is never tried again.
 
 use lockstep_proto::bridge::{ApiError, Refusal, RefusalCode};
-use lockstep_proto::{DecodeError, ProjectKey, ProjectName, RefKey, Transaction, TxnId};
+use lockstep_proto::{ProjectKey, ProjectName, RefKey, Transaction, TxnId};
 
 use super::Committer;
 use super::work::{Ended, Intent, Verdict, Work};
+use crate::seams::blob::long_form::LongFormError;
 use crate::seams::refdb::{RefDbError, SlotState};
 use crate::seams::volume::{CommittedRequest, StoreError};
 
@@ -23,7 +24,7 @@ pub(super) enum LookBackError {
     RefDb(#[from] RefDbError),
     /// A transaction of the chain cannot be read.
     #[error(transparent)]
-    Unreadable(#[from] DecodeError),
+    Unreadable(#[from] LongFormError),
 }
 
 /// The result of a search for the first try of a request.
@@ -130,7 +131,10 @@ impl Committer {
                 // The transaction is committed, so it was collected.
                 SlotState::Committed(..) | SlotState::Poisoned | SlotState::Empty => return Ok(without_proof()),
             };
-            let earlier = Transaction::decode(&bytes)?;
+            let earlier = match self.long_forms.read(&bytes).await {
+                Err(error) if error.is_absent() => return Ok(without_proof()),
+                read => read?,
+            };
             if is_ours(&earlier) {
                 return Ok(Before::Found(earlier));
             }
@@ -169,7 +173,7 @@ impl Committer {
         for intent in intents {
             verdicts.push(match found.version_of(&intent.key, &intent.new) {
                 Some(version) if self.versions.version(project, &intent.key)? >= version => Verdict::Committed,
-                Some(_) => Verdict::NotYetVisible,
+                Some(_) => Verdict::NotYetVisible("this server is behind".to_owned()),
                 None => refused_then(intent),
             });
         }

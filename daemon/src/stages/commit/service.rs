@@ -19,7 +19,7 @@ use super::repeated::Before;
 use super::requests::{Begin, answer};
 use super::translate::{carried, check, fingerprint, names, respond, sort};
 use super::work::{Ended, Seed, Verdict, Work};
-use crate::seams::git::RefMove;
+use crate::seams::git::{Judged, RefMove};
 use crate::seams::refdb::SlotState;
 use crate::stages::ports::Transactions;
 use crate::telemetry::{current_traceparent, set_parent};
@@ -30,6 +30,15 @@ impl Transactions for Arc<Committer> {
         &self,
         project: &ProjectName,
         request: RefTransactionRequest,
+    ) -> Result<RefTransactionResponse, ApiError> {
+        self.submit_judged(project, request, Judged::No).await
+    }
+
+    async fn submit_judged(
+        &self,
+        project: &ProjectName,
+        request: RefTransactionRequest,
+        judged: Judged,
     ) -> Result<RefTransactionResponse, ApiError> {
         check(&request)?;
         let names = names(&request.commands);
@@ -45,7 +54,7 @@ impl Transactions for Arc<Committer> {
                 return Ok(respond(&names, &[], ended));
             }
         };
-        self.batch(key, request, None).await
+        self.batch(key, request, judged, None).await
     }
 
     async fn create_project(
@@ -136,6 +145,7 @@ impl Committer {
         self: &Arc<Self>,
         key: ProjectKey,
         request: RefTransactionRequest,
+        judged: Judged,
         seed: Option<Seed>,
     ) -> Result<RefTransactionResponse, ApiError> {
         let names = names(&request.commands);
@@ -153,6 +163,7 @@ impl Committer {
             traceparent: span.in_scope(current_traceparent),
             deadline: self.deadline(request.deadline_ms),
             project: key,
+            judged,
             seed,
         };
         let ended = self.once(work, fingerprint).instrument(span).await?;
@@ -175,8 +186,8 @@ impl Committer {
         }
         read()?.ok_or_else(|| {
             let message = format!(
-                "there is no project {project}; create it with `lockstep project create {project}`, or with `lockstep \
-                 import` when its repository has refs already"
+                "there is no project {project}; if its repository exists, bring it in with `lockstep seed`, which says \
+                 what is in the way; otherwise create it with `lockstep project create {project}`"
             );
             Refusal::new(RefusalCode::Project, false, message)
         })

@@ -1,17 +1,16 @@
-//! The membership of a node: it writes heartbeats and low-water marks, adopts the journals of dead siblings, and expels
-//! nodes that are away for too long.
+//! The membership of a node: it writes heartbeats and low-water marks.
+//!
+//! A heartbeat depends on nothing but the refdb's answer to it. In particular it waits for no other node, no stream and
+//! no repository. A node whose heartbeat waits for something is taken for dead by its siblings.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_proto::{NodeId, SiteId};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::freeze_and_drain::Drainer;
-use super::lease::Leases;
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
 use crate::seams::refdb::{IncarnationState, NodeAnswer, NodeRecord, RefDb, RefDbError};
@@ -27,6 +26,8 @@ pub struct MemberLimits {
     pub beat: Duration,
     /// How long a heartbeat may stand still before a sibling adopts the journal.
     pub lease: Duration,
+    /// How long a heartbeat may stand still before a node of any site adopts the journal.
+    pub elsewhere: Duration,
     /// How long a heartbeat may stand still before the node is expelled and nothing is kept for it any more.
     pub retention: Duration,
 }
@@ -34,22 +35,19 @@ pub struct MemberLimits {
 impl Default for MemberLimits {
     fn default() -> Self {
         let (beat, lease) = (Duration::from_secs(3), Duration::from_secs(15));
-        Self { beat, lease, retention: Duration::from_secs(5 * 24 * 3600) }
+        Self { beat, lease, elsewhere: lease * 4, retention: Duration::from_secs(5 * 24 * 3600) }
     }
 }
 
 /// Why a round of membership failed.
 #[derive(Debug, thiserror::Error)]
 enum MemberError {
-    /// The refdb failed, or a drain that reads it.
+    /// The refdb failed.
     #[error(transparent)]
     RefDb(#[from] RefDbError),
     /// The refdb is older than this node.
     #[error("the refdb is older than this node: {0}")]
     WentBack(Evidence),
-    /// The node's own store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
     /// This node's record is now another one.
     #[error("another process has changed this node's record ({0:?}); this node stops")]
     Fenced(Box<NodeRecord>),
@@ -57,10 +55,6 @@ enum MemberError {
 
 /// The membership of one node, with its record in the refdb.
 pub struct Member {
-    /// The site of this node.
-    site: SiteId,
-    /// The name of this node.
-    node: NodeId,
     /// The refdb with the registry of nodes and incarnations.
     refdb: RefDb,
     /// The node's own store, which knows each heartbeat before the refdb does.
@@ -69,8 +63,6 @@ pub struct Member {
     went_back: WentBack,
     /// The low-water marks of this node.
     low_water: Arc<LowWater>,
-    /// Drains the incarnations that this node adopts.
-    drainer: Drainer,
     /// The node's record as it was last written.
     record: Mutex<NodeRecord>,
     /// Cancelled when another process has changed this node's record: the node was expelled, or its volume is used
@@ -92,20 +84,17 @@ impl Member {
     pub fn new(
         context: &NodeContext,
         state: &NodeState,
-        drainer: Drainer,
         record: NodeRecord,
         nudge: Arc<Notify>,
         limits: MemberLimits,
     ) -> Self {
-        let NodeContext { site, node, refdb, store, went_back, observer, fenced, bugs, .. } = context.clone();
+        let NodeContext { refdb, store, went_back, observer, fenced, bugs, .. } = context.clone();
         let (low_water, record) = (Arc::clone(&state.low_water), Mutex::new(record));
-        Self { site, node, refdb, store, went_back, low_water, drainer, record, fenced, observer, nudge, limits, bugs }
+        Self { refdb, store, went_back, low_water, record, fenced, observer, nudge, limits, bugs }
     }
 
-    /// Writes heartbeats and watches the other nodes, until the task is aborted.
+    /// Writes heartbeats, until the task is aborted.
     pub async fn run(self) {
-        let mut leases = Leases::default();
-        let mut retention = Leases::default();
         loop {
             let _ = timeout(self.limits.beat, self.nudge.notified()).await;
             if self.went_back.is_known() {
@@ -113,20 +102,20 @@ impl Member {
             }
             if let Err(why) = self.beat().await {
                 self.observer.failed("member", &why);
-                continue;
-            }
-            if let Err(why) = self.watch(&mut leases, &mut retention).await {
-                self.observer.failed("member", &why);
             }
         }
     }
 
     /// Writes this node's record with a new heartbeat and the durable low-water marks. The volume knows the heartbeat
-    /// first, so that the older of volume and refdb shows after one of them was restored.
+    /// first, so that the older of volume and refdb shows after one of them was restored. A volume that does not write
+    /// stops no heartbeat: the next start then takes it for a snapshot and reconciles, which is safe.
     async fn beat(&self) -> Result<(), MemberError> {
+        if self.bugs.has(InjectedBug::BeatWaitsForPublish) && self.is_anything_left().await? {
+            return Ok(());
+        }
         let previous = self.record.lock().clone();
         let next = NodeRecord { beat: previous.beat + 1, low_water: self.low_water.durable(), ..previous.clone() };
-        will_beat(self.store.as_ref(), &next).await?;
+        self.note(&next).await;
         let answer = self.refdb.registry.put_node(&next, Some(&previous)).await?;
         if let Some(evidence) = went_back::heartbeat(previous.beat, &answer) {
             self.went_back.tell(evidence.clone());
@@ -151,56 +140,27 @@ impl Member {
         }
     }
 
-    /// Adopts siblings whose lease is over, and expels nodes that are away for longer than the retention.
-    async fn watch(&self, leases: &mut Leases, retention: &mut Leases) -> Result<(), MemberError> {
-        if let Some(declared) = self.refdb.registry.went_back().await? {
-            self.went_back.tell(Evidence::Declared { by: declared.by, why: declared.why });
-            return Ok(());
+    /// Notes a heartbeat on the volume. Waits for the volume as long as one heartbeat may be late, and no longer.
+    async fn note(&self, next: &NodeRecord) {
+        match timeout(self.limits.beat, will_beat(self.store.as_ref(), next)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => self.observer.failed("member", &why),
+            Err(_) => self.observer.failed("member", &"the volume is slow: it does not know this heartbeat yet"),
         }
-        let nodes = self.refdb.registry.nodes().await?;
-        let gone = leases.expired(&nodes, Instant::now(), self.limits.lease);
-        let siblings = nodes.iter().filter(|node| node.site == self.site && node.node != self.node);
-        let dead: Vec<NodeId> = siblings.map(|node| node.node.clone()).filter(|node| gone.contains(node)).collect();
-        if !dead.is_empty() {
-            self.adopt(&dead).await?;
-        }
-        for node in retention.expired(&nodes, Instant::now(), self.limits.retention) {
-            let away = nodes.iter().find(|one| one.node == node && !one.expelled && node != self.node);
-            if let Some(away) = away {
-                self.expel(away).await?;
-            }
-        }
-        Ok(())
     }
 
-    async fn adopt(&self, dead: &[NodeId]) -> Result<(), MemberError> {
-        let open = self.refdb.registry.incarnations(&self.site).await?;
-        let theirs = open.iter().filter(|one| dead.contains(&one.id.node) && one.state != IncarnationState::Drained);
-        for incarnation in theirs {
-            tracing::warn!(incarnation = %incarnation.id, "the node of this incarnation is gone; adopting its journal");
-            self.drainer.drain(&self.site, &incarnation.id).await?;
-        }
-        Ok(())
-    }
-
-    /// Expels a node, for which nothing is kept any more. Its incarnations are drained first, so that it notices.
-    async fn expel(&self, away: &NodeRecord) -> Result<(), MemberError> {
-        let open = self.refdb.registry.incarnations(&away.site).await?;
-        let theirs = open.iter().filter(|one| one.id.node == away.node && one.state != IncarnationState::Drained);
-        for incarnation in theirs {
-            self.drainer.drain(&away.site, &incarnation.id).await?;
-        }
-        tracing::error!(node = %away.node, "away for too long and expelled; it reconciles when it comes back");
-        let expelled = NodeRecord { expelled: true, ..away.clone() };
-        self.refdb.registry.put_node(&expelled, Some(away)).await?;
-        Ok(())
+    /// Whether a dead incarnation of this site is not published yet. No heartbeat may depend on that.
+    async fn is_anything_left(&self) -> Result<bool, RefDbError> {
+        let site = self.record.lock().site.clone();
+        let all = self.refdb.registry.incarnations(&site).await?;
+        Ok(all.iter().any(|one| one.state == IncarnationState::Poisoned))
     }
 }
 
 /// Notes on the volume that this record is about to be written.
 ///
 /// # Errors
-/// The node's own store failed. The record must not be written.
+/// The node's own store failed.
 pub async fn will_beat(store: &dyn NodeStore, record: &NodeRecord) -> Result<(), StoreError> {
     let registered = Registered::beat(&record.site, &record.node, record.beat);
     store.commit(Changes { registered: Some(registered), ..Changes::default() }).await

@@ -53,20 +53,6 @@ pub enum CatchUpError {
     },
 }
 
-impl CatchUpError {
-    /// Whether a retry may succeed without a change of this node or of what is stored.
-    #[must_use]
-    pub fn retry_helps(&self) -> bool {
-        match self {
-            Self::RefDb(error) => !matches!(error, RefDbError::Broken(_)),
-            Self::Git(error) => !matches!(error, GitError::Bad { .. }),
-            Self::Blob(error) => !matches!(error, BlobError::Bad { .. }),
-            Self::Peer(_) | Self::Missing(_) | Self::NoProject(_) | Self::StateMoved(_) => true,
-            Self::Store(_) | Self::Bad(_) | Self::Unreadable(_) | Self::NotAState { .. } => false,
-        }
-    }
-}
-
 /// Brings this node up to the refdb's state.
 #[async_trait]
 pub trait CatchUp: Send + Sync {
@@ -132,11 +118,8 @@ mod tests {
 
     /// Operators and tests know these texts.
     #[test]
-    fn what_cannot_be_right_is_told_and_no_retry_helps() {
+    fn an_impossible_state_is_reported() {
         let value = CatchUpError::NotAState { project: "p".parse().unwrap(), value: RefValue::Absent };
         assert_eq!(value.to_string(), "the refdb's item @state of p is Absent, not a project state");
-        assert!(!value.retry_helps());
-        assert!(CatchUpError::RefDb(RefDbError::NotNow("throttled".into())).retry_helps());
-        assert!(!CatchUpError::RefDb(RefDbError::Broken("no permission".into())).retry_helps());
     }
 }

@@ -13,13 +13,15 @@ use tokio::time::sleep;
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
 use crate::seams::blob::BlobStore;
-use crate::seams::refdb::staged::StagedRefs;
-use crate::seams::refdb::{IncarnationState, NodeRecord, RefDb, RefDbError, SlotState};
+use crate::seams::blob::long_form::{LongFormError, LongForms};
+use crate::seams::refdb::{FinishLocks, IncarnationState, NodeRecord, RefDb, RefDbError, SlotState};
 use crate::state::context::NodeContext;
 use crate::state::went_back::WentBack;
 
 /// Slots that are collected in one call of the refdb.
 const BATCH: u64 = 100;
+/// Items per page, when the refs of a project are read.
+const PAGE: usize = 1_000;
 
 /// Collects the journals of one site.
 pub struct Collector {
@@ -27,10 +29,12 @@ pub struct Collector {
     site: SiteId,
     /// The refdb, which has the nodes' low-water marks and the journals.
     refdb: RefDb,
-    /// Its refs, to finish the flips of a transaction before its slot goes.
-    staged: Arc<StagedRefs>,
+    /// Ends the locks of a transaction before its slot goes.
+    locks: Arc<dyn FinishLocks>,
     /// The store of packs, which are deleted with their slots.
     blobs: Arc<dyn BlobStore>,
+    /// The long forms of transactions, which are deleted with their slots.
+    long_forms: LongForms,
     /// Receives every run that failed.
     observer: Arc<dyn Observer>,
     /// Whether the refdb is older than this node. Then nothing is removed.
@@ -42,11 +46,11 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Creates the collector of this node's site. `staged` are the refs of the node's refdb.
+    /// Creates the collector of this node's site.
     #[must_use]
-    pub fn new(context: &NodeContext, staged: Arc<StagedRefs>, pace: Duration) -> Self {
-        let NodeContext { site, refdb, blobs, observer, went_back, bugs, .. } = context.clone();
-        Self { site, refdb, staged, blobs, observer, went_back, pace, bugs }
+    pub fn new(context: &NodeContext, locks: Arc<dyn FinishLocks>, pace: Duration) -> Self {
+        let NodeContext { site, refdb, blobs, long_forms, observer, went_back, bugs, .. } = context.clone();
+        Self { site, refdb, locks, blobs, long_forms, observer, went_back, pace, bugs }
     }
 
     /// Collects periodically, until the task is aborted.
@@ -120,13 +124,34 @@ impl Collector {
     /// Releases everything that depends on a slot: the ref locks that name it, and its pack in the blob store.
     async fn let_go(&self, slot: &Slot) -> Result<(), RefDbError> {
         let SlotState::Committed(_, bytes) = self.refdb.journal.slot(slot).await? else { return Ok(()) };
-        let unreadable =
-            |error| RefDbError::Broken(format!("slot {slot} is not collected, it cannot be decoded: {error}"));
-        let transaction = Transaction::decode(&bytes).map_err(unreadable)?;
-        self.staged.finish(&transaction).await?;
+        let transaction = match self.long_forms.read(&bytes).await {
+            // An earlier run deleted the long form last, and ended before the slot was collected.
+            Err(error) if error.is_absent() => return self.no_lock_is_left(&bytes).await,
+            read => read.map_err(|error| not_collected(slot, &error))?,
+        };
+        self.locks.finish(&transaction).await?;
         if let Pack::Blob { key, .. } = &transaction.pack {
             self.blobs.delete(key).await.map_err(|error| RefDbError::NotNow(error.to_string()))?;
         }
-        Ok(())
+        self.long_forms.delete(&bytes).await.map_err(|error| not_collected(slot, &error))
     }
+
+    /// Reads all refs of the project of a transaction whose long form is gone. A lock that still named the transaction
+    /// could not be decided, and would end this with an error.
+    async fn no_lock_is_left(&self, bytes: &[u8]) -> Result<(), RefDbError> {
+        let outline = Transaction::outlined(bytes).map_err(|error| RefDbError::Broken(error.to_string()))?;
+        let mut after = None;
+        loop {
+            let page = self.refdb.refs.scan(&outline.project, after.as_ref(), PAGE).await?;
+            if page.len() < PAGE {
+                return Ok(());
+            }
+            after = page.last().map(|item| item.key.clone());
+        }
+    }
+}
+
+fn not_collected(slot: &Slot, error: &LongFormError) -> RefDbError {
+    let why = format!("slot {slot} is not collected, it cannot be read: {error}");
+    if error.is_bad() { RefDbError::Broken(why) } else { RefDbError::NotNow(why) }
 }

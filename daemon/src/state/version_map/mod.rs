@@ -241,7 +241,7 @@ impl VersionMap {
     /// As [`VersionMap::get`].
     pub fn project_key(&self, name: &ProjectName) -> Result<Option<ProjectKey>, StoreError> {
         let state = self.project(name)?.filter(|state| state.phase != ProjectPhase::Deleted);
-        Ok(state.map(|state| ProjectKey { name: name.clone(), incarnation: state.incarnation }))
+        Ok(state.map(|state| ProjectKey::new(name, state.incarnation)))
     }
 
     /// Whether this incarnation of a project is known to be deleted. Nothing of a deleted incarnation comes back.

@@ -376,7 +376,7 @@ fn recovered(facts: &Facts, local: &mut Local) -> Verdict {
 fn here(store: &dyn NodeStore, name: &ProjectName) -> Option<ProjectKey> {
     match store.reference(&ProjectKey::of_name(name), &RefKey::State).ok()??.value {
         RefValue::State(state) if state.phase != ProjectPhase::Deleted => {
-            Some(ProjectKey { name: name.clone(), incarnation: state.incarnation })
+            Some(ProjectKey::new(name, state.incarnation))
         }
         _ => None,
     }

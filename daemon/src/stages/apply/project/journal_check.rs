@@ -132,7 +132,7 @@ impl Writer {
         let hash = hex::encode(Sha256::digest(&event.bytes));
         let copy = format!("{}/copy-{}", event.transaction.id, &hash[..8]);
         self.put_away(event, copy, &QuarantineReason::Differs(doubt));
-        match Transaction::decode(&committed) {
+        match Transaction::outlined(&committed) {
             Ok(transaction) => {
                 let event =
                     Event { transaction: Arc::new(transaction), bytes: committed, parked_since_ms: None, done: None };
