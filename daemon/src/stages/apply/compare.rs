@@ -27,8 +27,8 @@ impl Catcher {
         Ok(found.into_iter().flatten().collect())
     }
 
-    /// Reads an item that seems to be older than this node once more, on its own. Evidence stops every node, so it rests
-    /// on no single answer, and on none that an item gave while other items were read.
+    /// Reads an item that seems to be older than this node once more, on its own. Evidence stops every node, so it
+    /// does not rest on a single answer, nor on a read of several items.
     async fn confirm(&self, project: &ProjectKey, key: &RefKey, here: Option<&RefRecord>) -> Result<(), CatchUpError> {
         let again = self.refdb.refs.read(project, std::slice::from_ref(key)).await?;
         if let Some(evidence) = reference(project, key, here, again.first().and_then(Option::as_ref)) {

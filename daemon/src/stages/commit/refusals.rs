@@ -129,7 +129,7 @@ pub(super) fn too_late() -> Refusal {
 
 /// The text for users while the refdb is older than this node. The log and the status name the evidence.
 pub fn went_back_text() -> String {
-    "this server takes no updates: the global ref database went back in time, to an older backup. Nothing was changed, \
+    "this server takes no updates: the global ref database went back in time, to an older backup: nothing was changed, \
      and your work is still where you pushed it from; a retry does not help before an administrator has restored a \
      newer backup"
         .to_owned()
