@@ -313,6 +313,21 @@ impl Scenario {
             P::OpenLockTaken | P::LockNotRead | P::LockOutlivesSlot | P::ReleasedUnpoisoned | P::LockedNameMarked => {
                 self.under_locks(bug)
             }
+            P::MarkPassesRefused | P::BeatWaitsForPublish | P::ThrottledKeepsSlot | P::NobodyElseAdopts => {
+                self.while_a_part_is_away(bug)
+            }
+            P::OriginJudgesNothing | P::ReceiversJudgeTaste => self.think_ms = 150,
+            P::PackAgainstUncommitted => {
+                self.more(Ask::Stacked, 30);
+                self.commits_fail(|rates| (rates.conflict, rates.lose_request) = (150, 80));
+            }
+        }
+    }
+
+    /// Takes a stream, a partition or a site away for a while.
+    fn while_a_part_is_away(&mut self, bug: InjectedBug) {
+        use InjectedBug as P;
+        match bug {
             P::MarkPassesRefused => self.act(&[(Action::ThrottleShard, 10), (Action::Crash, 3)]),
             P::BeatWaitsForPublish => self.act(&[(Action::ThrottleShard, 10), (Action::Crash, 10)]),
             P::ThrottledKeepsSlot => {
@@ -325,11 +340,7 @@ impl Scenario {
                 self.act(&[(Action::SiteDown, 1)]);
                 self.nemesis_ms = 24_000;
             }
-            P::OriginJudgesNothing | P::ReceiversJudgeTaste => self.think_ms = 150,
-            P::PackAgainstUncommitted => {
-                self.more(Ask::Stacked, 30);
-                self.commits_fail(|rates| (rates.conflict, rates.lose_request) = (150, 80));
-            }
+            _ => {}
         }
     }
 
