@@ -55,6 +55,10 @@ pub struct NodeStatus {
     /// Repositories whose git hooks are not in force: the first hundred. Nodes of earlier releases do not look.
     #[serde(default)]
     pub guards_off: Vec<GuardStatus>,
+    /// Why the refdb is known to be older than this node: it was restored from a backup. Then no node commits. None
+    /// while it is not known to be older.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refdb_went_back: Option<String>,
     /// The last errors, newest first.
     pub last_errors: Vec<ErrorStatus>,
 }

@@ -39,6 +39,8 @@ on_both_stores!(
     a_project_is_forgotten_by_incarnation,
     mail_comes_in_the_order_of_its_numbers,
     received_positions_are_replaced_and_forgotten,
+    registered_numbers_never_go_back,
+    committed_requests_are_kept_until_they_are_forgotten,
     a_thousand_entries_are_one_step,
 );
 

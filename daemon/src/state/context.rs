@@ -20,11 +20,13 @@ use crate::seams::git::Repositories;
 use crate::seams::peers::Peers;
 use crate::seams::refdb::RefDb;
 use crate::seams::volume::{NodeStore, StoreError};
+use crate::state::committed_requests::CommittedRequests;
 use crate::state::durability::Durability;
 use crate::state::low_water::LowWater;
 use crate::state::materialize::Materializer;
 use crate::state::quiesce::Quiesce;
 use crate::state::version_map::{Mover, VersionMap};
+use crate::state::went_back::WentBack;
 
 /// The name of a node, its seams, and its other handles.
 #[derive(Clone)]
@@ -57,6 +59,8 @@ pub struct NodeContext {
     pub tasks: Tasks,
     /// Cancelled by a stage that finds this node fenced, or its volume failed.
     pub fenced: CancellationToken,
+    /// Whether the refdb is older than this node.
+    pub went_back: WentBack,
     /// The bugs that a test has switched on. Production has none.
     pub bugs: InjectedBugs,
 }
@@ -72,6 +76,8 @@ pub struct NodeState {
     pub durability: Durability,
     /// The low-water marks of the node.
     pub low_water: Arc<LowWater>,
+    /// Committed requests, for callers that repeat them.
+    pub requests: Arc<CommittedRequests>,
     /// Holds new commits of projects that are being closed.
     pub quiesce: Arc<Quiesce>,
 }
@@ -90,9 +96,11 @@ impl NodeState {
             versions: Arc::clone(&versions),
             mover: Mover::Other,
         };
+        let requests = Arc::new(CommittedRequests::new(Arc::clone(&store), bugs));
         let durability = Durability::new(Arc::clone(&versions), repositories, store, pace, bugs, fenced);
         durability.add(Arc::clone(&low_water) as _);
-        Ok(Self { versions, materializer, durability, low_water, quiesce: Arc::default() })
+        durability.add(Arc::clone(&requests) as _);
+        Ok(Self { versions, materializer, durability, low_water, requests, quiesce: Arc::default() })
     }
 }
 
@@ -120,6 +128,7 @@ impl NodeContext {
             observer: Arc::new(crate::base::observer::Nobody),
             tasks: Tasks::new(),
             fenced: CancellationToken::new(),
+            went_back: WentBack::new(bugs),
             bugs,
         }
     }

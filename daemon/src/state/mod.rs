@@ -9,8 +9,11 @@
 //! | `low_water` | low-water marks: every slot of a lane below its mark is applied here |
 //! | `quiesce` | holds new commits of a project, and waits until those in progress have ended |
 //! | `context` | the handles from which stages are built: the node's seams, and the state above |
+//! | `committed_requests` | committed requests of the bridge, for callers that repeat them |
+//! | `went_back` | whether the refdb is older than this node, because it was restored from a backup |
 //! | `gerrit_session` | tracks Gerrit processes: only the newest one is answered |
 
+pub mod committed_requests;
 pub mod context;
 pub mod durability;
 pub mod gerrit_session;
@@ -19,3 +22,4 @@ pub mod low_water;
 pub mod materialize;
 pub mod quiesce;
 pub mod version_map;
+pub mod went_back;

@@ -1,6 +1,7 @@
 //! Quiesce: before a project loses its writability, wait until the commits in progress at this node have ended.
 //!
-//! Each project has a lock. A commit enters the lock, and then reads the project's phase. So once `closing` is applied
+//! Each project has a lock. A commit enters the lock, and then reads the project's phase. A commit whose outcome is
+//! unknown stays inside until its slot is settled, because a copy of it may still land. So once `closing` is applied
 //! here and the lock was empty for a moment, no commit of this node can land in the project any more. The node's
 //! low-water mark then tells the other nodes.
 
@@ -10,6 +11,9 @@ use std::sync::Arc;
 use lockstep_proto::ProjectName;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
+
+/// The right to be inside the lock of a project, until it is dropped.
+pub type Gate = OwnedRwLockReadGuard<()>;
 
 /// The quiesce of a node's projects, with one lock per project. A lock exists while it is in use.
 #[derive(Debug, Default)]
@@ -24,7 +28,7 @@ impl Quiesce {
 
     /// Enters the lock, and stays inside until the returned guard is dropped. Waits while another task waits in
     /// [`Quiesce::empty`].
-    pub async fn enter(&self, project: &ProjectName) -> OwnedRwLockReadGuard<()> {
+    pub async fn enter(&self, project: &ProjectName) -> Gate {
         self.lock(project).read_owned().await
     }
 

@@ -72,6 +72,7 @@ fn use_all(metrics: &Metrics) {
     metrics.git.ended(GitOp::Ingest, &bad, 0.5);
     metrics.site.guards(1);
     metrics.site.state(true, 7);
+    metrics.site.went_back(true);
     metrics.site.failed("publish");
 }
 

@@ -33,6 +33,9 @@ struct Arguments {
     /// Expel a node at the end, and bring it back.
     #[arg(long)]
     expulsion: bool,
+    /// Replace the refdb by an older backup in the middle.
+    #[arg(long)]
+    rewound: bool,
     /// The duration of the faults, in virtual seconds.
     #[arg(long)]
     seconds: Option<u64>,
@@ -50,6 +53,7 @@ impl Arguments {
             (None, true) => Scenario::calm(),
             (None, false) if self.losses => Scenario::losses(),
             (None, false) if self.expulsion => Scenario::expulsion(),
+            (None, false) if self.rewound => Scenario::rewound(),
             (None, false) => Scenario::general(),
         };
         scenario.safety_ms = self.seconds.map_or(scenario.safety_ms, |seconds| seconds * 1_000);

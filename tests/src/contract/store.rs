@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use lockstep::seams::eventlog::Position;
 use lockstep::seams::volume::{
-    Changes, Difference, Held, Mailbox, NodeStore, RefRecord, RefreshMark, ShardId, VolumeFacts,
+    Changes, CommittedRequest, Difference, Held, Mailbox, NodeStore, RefRecord, RefreshMark, Registered, RequestKey,
+    ShardId, VolumeFacts,
 };
 use lockstep_proto::refresh::Subject;
 use lockstep_proto::{LaneId, Oid, ProjectKey, RefKey, RefValue, Seq, Version};
@@ -84,6 +85,8 @@ pub async fn a_new_store_is_empty(store: &dyn NodeStore) {
     }
     assert_eq!(store.received().map(|all| all.len()), Ok(0));
     assert_eq!(store.facts(), Ok(VolumeFacts::default()));
+    assert_eq!(store.registered(), Ok(Registered::default()));
+    assert_eq!(store.requests(None, 10), Ok(vec![]));
 }
 
 /// A later step replaces an entry. A tombstone is an entry too.
@@ -330,6 +333,40 @@ pub async fn received_positions_are_replaced_and_forgotten(store: &dyn NodeStore
     assert_eq!(store.received_blocks(), Ok(blocks(&[("a", 0, "4"), ("b", 1, "5")])), "removals come before additions");
 }
 
+fn registered(node: &str, [beat, tried, opened]: [u64; 3]) -> Registered {
+    let node = Some(("eu-aws".parse().expect("a site"), node.parse().expect("a node")));
+    Registered { node, beat, tried, opened }
+}
+
+/// The numbers of a node only grow. Those of another node replace them.
+pub async fn registered_numbers_never_go_back(store: &dyn NodeStore) {
+    let step = |registered| Changes { registered: Some(registered), ..Changes::default() };
+    for (written, kept) in [([5, 0, 0], [5, 0, 0]), ([0, 3, 0], [5, 3, 0]), ([4, 2, 1], [5, 3, 1])] {
+        commit(store, step(registered("a", written))).await;
+        assert_eq!(store.registered(), Ok(registered("a", kept)));
+    }
+    commit(store, step(registered("b", [1, 0, 0]))).await;
+    assert_eq!(store.registered(), Ok(registered("b", [1, 0, 0])));
+}
+
+fn request(project: &str, id: &str) -> (RequestKey, CommittedRequest) {
+    let txn = "eu-aws-0.1.0.4.00c0ffee00c0ffee".parse().expect("a transaction id");
+    let request = CommittedRequest { txn, at_ms: 1_700_000_000_000, steps: vec![(u64::MAX, Version(3))] };
+    ((project.parse().expect("a name"), id.to_owned()), request)
+}
+
+/// Committed requests are found by project and id, listed in pages, and forgotten one by one.
+pub async fn committed_requests_are_kept_until_they_are_forgotten(store: &dyn NodeStore) {
+    let all = [request("a", "1"), request("a", "é"), request("a/b", "1"), request("b", "")];
+    commit(store, Changes { requests: all.to_vec(), ..Changes::default() }).await;
+    assert_eq!(store.request(&all[2].0), Ok(Some(all[2].1.clone())));
+    assert_eq!(store.request(&request("a", "2").0), Ok(None));
+    assert_eq!(store.requests(None, 2), Ok(all[..2].to_vec()));
+    assert_eq!(store.requests(Some(&all[1].0), 9), Ok(all[2..].to_vec()));
+    commit(store, Changes { forget_requests: vec![all[0].0.clone(), all[3].0.clone()], ..Changes::default() }).await;
+    assert_eq!(store.requests(None, 9), Ok(all[1..3].to_vec()));
+}
+
 /// A large batch is one step.
 pub async fn a_thousand_entries_are_one_step(store: &dyn NodeStore) {
     let at = project("a#1");
@@ -352,6 +389,8 @@ pub async fn fill(store: &dyn NodeStore) {
     changes.post.push((Mailbox::Inbox, 5, Bytes::from_static(b"in")));
     changes.received.insert("a.1".into(), "{}".into());
     changes.facts = Some(filled_facts());
+    changes.registered = Some(registered("a", [7, 2, 1]));
+    changes.requests.push(request("a", "r"));
     commit(store, changes).await;
 }
 
@@ -380,4 +419,6 @@ pub fn check_filled(store: &dyn NodeStore) {
     assert_eq!(store.received(), Ok([("a.1".to_owned(), "{}".to_owned())].into()));
     let facts = filled_facts();
     assert_eq!(store.facts(), Ok(facts));
+    assert_eq!(store.registered(), Ok(registered("a", [7, 2, 1])));
+    assert_eq!(store.requests(None, 9), Ok(vec![request("a", "r")]));
 }

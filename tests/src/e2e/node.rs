@@ -85,6 +85,18 @@ impl Node {
         Self { site, name, home, root, base_paths, health, wire, streams, binary: binary.to_owned(), child: None }
     }
 
+    /// Has the node run emulators of its own in a folder, for the next start.
+    ///
+    /// # Panics
+    /// If the configuration cannot be written.
+    pub fn set_embedded(&self, folder: &Path) {
+        let path = self.home.join("lockstep.toml");
+        let text = std::fs::read_to_string(&path).expect("a configuration");
+        let lines = text.lines().filter(|line| !line.starts_with("endpoint = ") && !line.contains(".streams."));
+        let text: String = lines.map(|line| format!("{line}\n")).collect();
+        std::fs::write(&path, format!("{text}[embedded]\ndir = {folder:?}\n")).expect("a configuration");
+    }
+
     /// Replaces the settings of the section `[gerrit]`, for the next start.
     ///
     /// # Panics

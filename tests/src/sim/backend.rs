@@ -13,6 +13,7 @@ use lockstep::seams::eventlog::EventLog;
 use lockstep::seams::git::Repositories;
 use lockstep::seams::peers::Peers;
 use lockstep::seams::refdb::RefDb;
+use lockstep::seams::refdb::memory::Backup;
 use lockstep::seams::volume::NodeStore;
 use lockstep::stages::api::{Seeding, Transactions};
 use lockstep::stages::ports::{Refreshes, StreamEvents};
@@ -36,6 +37,10 @@ pub trait Volume: Send + Sync {
     fn closure_is_complete(&self, project: &ProjectName, oid: &Oid) -> bool;
     /// A power cut: loses any combination of the unsynced changes.
     fn power_cut(&self, entropy: &dyn Entropy);
+    /// Takes a snapshot, and returns the function that restores it. None if this volume cannot.
+    fn snapshot(&self) -> Option<Box<dyn Fn() + Send + Sync>> {
+        None
+    }
     /// Replaces the volume by an empty one: repositories, store and unsynced changes are lost.
     fn wipe(&self);
 }
@@ -50,6 +55,10 @@ pub trait Backend: Send + Sync {
     fn blobs(&self) -> Arc<dyn BlobStore>;
     /// Creates a new, empty volume.
     fn volume(&self) -> Arc<dyn Volume>;
+    /// A backup of the refdb.
+    fn backup(&self) -> Backup;
+    /// Replaces the refdb by a backup, while everything else goes on.
+    fn restore(&self, backup: &Backup);
     /// Splits or merges shards of a site's stream. Returns a description for the trace, or none if it was not possible.
     fn reshard(&self, site: &SiteId, entropy: &dyn Entropy) -> Option<String>;
 }
@@ -106,6 +115,10 @@ pub trait SimNode: Send + Sync {
     fn is_ready(&self) -> bool;
     /// Whether the node found itself fenced, and no longer serves.
     fn is_fenced(&self) -> bool;
+    /// Whether the node says that the refdb is older than a node.
+    fn went_back(&self) -> bool {
+        false
+    }
     /// The seeder of existing repositories, if the node has one.
     fn seeding(&self) -> Option<Arc<dyn Seeding>> {
         None

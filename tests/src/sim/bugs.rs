@@ -36,7 +36,7 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
     found(InjectedBug::MissingBaseIsBad, "commits of several sites on each other, one stream behind", &["held"]),
     found(InjectedBug::NameConflictCommitted, "clients that create `t`, `t/x`, `t/x/y`, `t/z`", &["names"]),
     found(InjectedBug::CollectBelowSlowNode, "pauses, cut links, early collection", &["collection"]),
-    found(InjectedBug::TombstoneForgotten, "deletions, old records again", &["forward"]),
+    found(InjectedBug::TombstoneForgotten, "deletions, old records again", &["forward", "durability"]),
     found(
         InjectedBug::PackAgainstUncommitted,
         "pushes on top of pushes that were refused",
@@ -61,7 +61,11 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
     ),
     found(InjectedBug::CheckpointBeforeEvent, "any durable step while events arrive", &["checkpoints"]),
     found(InjectedBug::OpenLockTaken, "commits under locks that meet each other", &["chain", "convergence"]),
-    found(InjectedBug::LockNotRead, "commits under locks whose last step fails; cut links", &["answers", "chain"]),
+    found(
+        InjectedBug::LockNotRead,
+        "commits under locks whose last step fails; cut links",
+        &["answers", "chain", "hindsight"],
+    ),
     found(InjectedBug::LockOutlivesSlot, "commits under locks whose last step fails", &["collection"]),
     found(
         InjectedBug::ReleasedUnpoisoned,
@@ -75,6 +79,16 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
     found(InjectedBug::NobodyElseAdopts, "a site that is down for long", &["availability"]),
     found(InjectedBug::OriginJudgesNothing, "pushes of objects that git cannot walk", &["held"]),
     found(InjectedBug::ReceiversJudgeTaste, "pushes of odd objects that git can walk", &["held"]),
+    found(
+        InjectedBug::OlderRefdbNotSeen,
+        "a refdb that is replaced by a backup while nodes run, crash and start",
+        &["hindsight"],
+    ),
+    found(
+        InjectedBug::RequestsForgotten,
+        "clients that repeat a request long afterwards; restarts; values that come back",
+        &["answers"],
+    ),
 ];
 
 const fn found(bug: InjectedBug, ingredient: &'static str, properties: &'static [&'static str]) -> Found {

@@ -36,8 +36,12 @@ pub struct Client {
     dice: Arc<Dice>,
     stop: CancellationToken,
     asked: u64,
+    /// Earlier requests that may be repeated: each with its node and the number of volumes that the node had lost.
+    repeatable: Vec<(NodeId, u64, ProjectName, RefTransactionRequest)>,
     /// The dice for posted events. They are separate, so that pushes do not depend on events.
     events: Dice,
+    /// The dice for repeated requests.
+    repeats: Dice,
 }
 
 /// The end of a request, as its client sees it.
@@ -55,18 +59,26 @@ impl Client {
         let name = format!("{site}/c{number}");
         let dice = Arc::new(Dice::new(world.seed, &name));
         let events = Dice::new(world.seed, &format!("{name}/events"));
-        Self { world, site, name, dice, stop, asked: 0, events }
+        let repeats = Dice::new(world.seed, &format!("{name}/repeats"));
+        Self { world, site, name, dice, stop, asked: 0, repeatable: Vec::new(), repeats, events }
     }
 
     /// Sends one request after another.
     pub async fn run(mut self) {
         let mut asker = Asker::new(self.world.clone(), self.dice.clone());
         while self.thinks().await {
+            if self.repeats.chance(self.world.scenario.repeats) {
+                self.repeat().await;
+                continue;
+            }
             let Some((node, life)) = self.a_node() else { continue };
             self.asked += 1;
             let id = format!("{}-{}", self.name, self.asked);
             match asker.ask(&node, id) {
-                Some((project, Wish::Refs(request))) => self.submit(&node, &life, &project, request).await,
+                Some((project, Wish::Refs(request))) => {
+                    self.submit(&node, &life, &project, request.clone()).await;
+                    self.may_repeat(node, life.losses, project, request);
+                }
                 Some((project, wish)) => self.operate(&project, wish, life).await,
                 None => {}
             }
@@ -89,6 +101,33 @@ impl Client {
         let node = self.dice.pick(&nodes).cloned()?;
         let life = self.world.life(&node).filter(|life| life.node.is_ready())?;
         Some((node, life))
+    }
+
+    /// Keeps a request to repeat it later. One that was refused in part is over: its id is free again.
+    fn may_repeat(&mut self, node: NodeId, losses: u64, project: ProjectName, request: RefTransactionRequest) {
+        let is_over = {
+            let known = self.world.watch.known();
+            let entry = known.history.get(&request.request_id);
+            entry.is_some_and(|entry| entry.verdicts.values().any(|outcome| *outcome == Outcome::Refused))
+        };
+        if !is_over {
+            self.repeatable.push((node, losses, project, request));
+        }
+    }
+
+    /// Sends an earlier request again, to the same node, with the same id. A node that lost its volume since then
+    /// remembers no requests.
+    async fn repeat(&mut self) {
+        let Some(at) = (!self.repeatable.is_empty()).then(|| self.repeats.below(self.repeatable.len() as u64)) else {
+            return;
+        };
+        let (node, losses, project, request) = self.repeatable.swap_remove(usize::try_from(at).unwrap_or(0));
+        let Some(life) = self.world.life(&node).filter(|life| life.node.is_ready()) else { return };
+        if life.losses == losses {
+            self.note(&format!("repeats {}", request.request_id));
+            self.submit(&node, &life, &project, request.clone()).await;
+            self.may_repeat(node, losses, project, request);
+        }
     }
 
     async fn submit(&self, node: &NodeId, life: &Life, project: &ProjectName, request: RefTransactionRequest) {

@@ -13,7 +13,7 @@ use lockstep::seams::eventlog::memory::MemoryEventLog;
 use lockstep::seams::git::Repositories;
 use lockstep::seams::git::model::ModelRepositories;
 use lockstep::seams::refdb::RefDb;
-use lockstep::seams::refdb::memory::MemoryRefDb;
+use lockstep::seams::refdb::memory::{Backup, MemoryRefDb};
 use lockstep::seams::volume::NodeStore;
 use lockstep::seams::volume::memory::MemoryStore;
 use lockstep_proto::{Oid, ProjectName, RefName, SiteId};
@@ -88,6 +88,14 @@ impl Backend for MemoryBackend {
         (self.new_volume)()
     }
 
+    fn backup(&self) -> Backup {
+        self.refdb.backup()
+    }
+
+    fn restore(&self, backup: &Backup) {
+        self.refdb.restore(backup);
+    }
+
     fn reshard(&self, site: &SiteId, entropy: &dyn Entropy) -> Option<String> {
         let open = self.open_shards(site);
         let from = usize::try_from(entropy.next() % 1_000).unwrap_or(0);
@@ -139,6 +147,15 @@ impl Volume for ModelVolume {
 
     fn power_cut(&self, entropy: &dyn Entropy) {
         self.repositories.power_cut(entropy);
+    }
+
+    fn snapshot(&self) -> Option<Box<dyn Fn() + Send + Sync>> {
+        let (repositories, store) = (self.repositories.snapshot(), self.store.clone());
+        let content = store.snapshot();
+        Some(Box::new(move || {
+            repositories();
+            store.restore(&content);
+        }))
     }
 
     fn wipe(&self) {

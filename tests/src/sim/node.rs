@@ -174,6 +174,10 @@ impl SimNode for RealNode {
         self.0.is_fenced()
     }
 
+    fn went_back(&self) -> bool {
+        self.0.went_back()
+    }
+
     fn seeding(&self) -> Option<Arc<dyn Seeding>> {
         Some(self.0.seeding())
     }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep::seams::refdb::{
     CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, JournalStore, MarkAnswer, NodeAnswer, NodeRecord,
-    OpenAnswer, Part, RefDb, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState,
+    OpenAnswer, Part, RefDb, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState, WentBackRecord,
 };
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
 use std::collections::BTreeMap;
@@ -234,6 +234,14 @@ impl Registry for FaultyRefDb {
     async fn forget_incarnations(&self, site: &SiteId, ids: &[IncarnationId]) -> Result<(), RefDbError> {
         let what = format!("{ids:?}");
         send!(self, Write, registry.forget_incarnations, what, [site = site.clone(), ids = ids.to_vec()], (&site, &ids))
+    }
+
+    async fn went_back(&self) -> Result<Option<WentBackRecord>, RefDbError> {
+        send!(self, Read, registry.went_back, "", [], ())
+    }
+
+    async fn declare_went_back(&self, record: &WentBackRecord) -> Result<WentBackRecord, RefDbError> {
+        send!(self, Write, registry.declare_went_back, record.why, [record = record.clone()], (&record))
     }
 
     async fn gerrit(&self) -> Result<Option<GerritRecord>, RefDbError> {

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::backend::{Backend, NodeFactory};
 use super::check::Violation;
 use super::clients::Client;
+use super::dice::Dice;
 use super::listeners::Listener;
 use super::nemesis::Nemesis;
 use super::scenario::Scenario;
@@ -130,9 +131,14 @@ pub(super) struct Phases {
 impl Phases {
     async fn run(&self) -> Result<Report, Violation> {
         self.set_up().await?;
-        self.safety().await?;
-        self.heal().await;
-        let converged_in_ms = self.converge("convergence").await?;
+        let converged_in_ms = if self.world.scenario.rewind {
+            self.rewind().await?;
+            0
+        } else {
+            self.safety().await?;
+            self.heal().await;
+            self.converge("convergence").await?
+        };
         if self.world.scenario.lose_a_site {
             self.lose_a_site().await?;
         }
@@ -230,6 +236,37 @@ impl Phases {
         let result = self.pass(self.world.scenario.safety_ms).await;
         stop.cancel();
         result
+    }
+
+    /// Replaces the refdb by an older backup at a random moment, while clients and nemesis go on. At the end every node
+    /// must say so.
+    async fn rewind(&self) -> Result<(), Violation> {
+        let dice = Dice::new(self.world.seed, "rewind");
+        let stop = CancellationToken::new();
+        self.world.faults.switch(true);
+        tokio::spawn(Nemesis::new(self.world.clone(), stop.clone()).run());
+        for site in self.world.sites() {
+            for number in 0..self.world.scenario.clients {
+                tokio::spawn(Client::new(self.world.clone(), site.clone(), number, stop.clone()).run());
+            }
+        }
+        self.pass(dice.between(500, 15_000)).await?;
+        self.world.trace.note("run", "BACKUP");
+        let backup = self.world.backend.backup();
+        self.pass(dice.between(2_500, 20_000)).await?;
+        self.world.trace.note("run", "THE REFDB GOES BACK");
+        self.world.watch.rewound();
+        self.world.backend.restore(&backup);
+        self.pass(30_000).await?;
+        stop.cancel();
+        self.heal().await;
+        self.pass(15_000).await?;
+        for node in self.world.nodes() {
+            let life = self.world.life(&node);
+            let says = life.as_ref().is_some_and(|life| life.node.went_back());
+            self.world.watch.hindsight(&node, says, life.is_some_and(|life| life.node.is_ready()));
+        }
+        self.judge()
     }
 
     async fn heal(&self) {

@@ -105,6 +105,8 @@ pub struct Scenario {
     pub clients: u64,
     /// The share of commits after which a client posts a stream event, in permille.
     pub events: u64,
+    /// The share of requests that are an earlier one again, long after its answer, in permille.
+    pub repeats: u64,
     /// The longest pause of a client between two requests, in virtual milliseconds.
     pub think_ms: u64,
     /// The number of nodes at each site, one or two.
@@ -140,6 +142,8 @@ pub struct Scenario {
     pub lose_a_site: bool,
     /// Whether a node is away beyond retention at the end, and then comes back.
     pub expel_a_node: bool,
+    /// Whether the refdb is replaced by an older backup in the middle. The run ends without convergence.
+    pub rewind: bool,
 }
 
 impl Scenario {
@@ -153,6 +157,7 @@ impl Scenario {
             tick_ms: 20,
             clients: 2,
             events: 400,
+            repeats: 60,
             think_ms: 400,
             nodes: [2; 3],
             projects: 2,
@@ -195,6 +200,7 @@ impl Scenario {
             torn_reads: 300,
             lose_a_site: false,
             expel_a_node: false,
+            rewind: false,
         }
     }
 
@@ -227,6 +233,17 @@ impl Scenario {
         Self { name: "expulsion".into(), expel_a_node: true, safety_ms: 20_000, ..Self::general() }
     }
 
+    /// A refdb that goes back in time. No call takes effect long after it was sent, and no node is cut off without
+    /// being down, so that a node that takes a new commit could have known.
+    #[must_use]
+    pub fn rewound() -> Self {
+        let mut scenario = Self { name: "rewound".into(), rewind: true, events: 0, ..Self::general() };
+        let may_know = |action: &Action| !matches!(action, Action::Pause | Action::Partition | Action::Fence);
+        scenario.actions.retain(|(action, _)| may_know(action));
+        scenario.rates.values_mut().for_each(|rates| rates.late = 0);
+        scenario
+    }
+
     /// The general scenario, adjusted so that an injected bug shows often.
     #[must_use]
     pub fn for_bug(bug: InjectedBug) -> Self {
@@ -242,6 +259,13 @@ impl Scenario {
         use InjectedBug as P;
         match bug {
             P::ResendOtherBytes => self.commits_fail(|rates| (rates.late, rates.lose_answer) = (120, 120)),
+            P::RequestsForgotten => {
+                self.repeats = 400;
+                self.more(Ask::Back, 12);
+                (self.branches, self.projects) = (3, 1);
+                self.act(&[(Action::Crash, 10), (Action::Restart, 4)]);
+            }
+            P::OlderRefdbNotSeen => *self = Self { name: self.name.clone(), ..Self::rewound() },
             P::RefusedInFlight => {
                 self.commits_fail(|rates| (rates.late, rates.late_ms) = (250, 8_000));
                 self.more(Ask::NameConflict, 20);
@@ -298,6 +322,21 @@ impl Scenario {
             P::OpenLockTaken | P::LockNotRead | P::LockOutlivesSlot | P::ReleasedUnpoisoned | P::LockedNameMarked => {
                 self.under_locks(bug)
             }
+            P::MarkPassesRefused | P::BeatWaitsForPublish | P::ThrottledKeepsSlot | P::NobodyElseAdopts => {
+                self.while_a_part_is_away(bug)
+            }
+            P::OriginJudgesNothing | P::ReceiversJudgeTaste => self.think_ms = 150,
+            P::PackAgainstUncommitted => {
+                self.more(Ask::Stacked, 30);
+                self.commits_fail(|rates| (rates.conflict, rates.lose_request) = (150, 80));
+            }
+        }
+    }
+
+    /// Takes a stream, a partition or a site away for a while.
+    fn while_a_part_is_away(&mut self, bug: InjectedBug) {
+        use InjectedBug as P;
+        match bug {
             P::MarkPassesRefused => self.act(&[(Action::ThrottleShard, 10), (Action::Crash, 3)]),
             P::BeatWaitsForPublish => self.act(&[(Action::ThrottleShard, 10), (Action::Crash, 10)]),
             P::ThrottledKeepsSlot => {
@@ -310,11 +349,7 @@ impl Scenario {
                 self.act(&[(Action::SiteDown, 1)]);
                 self.nemesis_ms = 24_000;
             }
-            P::OriginJudgesNothing | P::ReceiversJudgeTaste => self.think_ms = 150,
-            P::PackAgainstUncommitted => {
-                self.more(Ask::Stacked, 30);
-                self.commits_fail(|rates| (rates.conflict, rates.lose_request) = (150, 80));
-            }
+            _ => {}
         }
     }
 

@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep::seams::eventlog::Position;
 use lockstep::seams::volume::{
-    Changes, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts,
+    Changes, CommittedRequest, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark, Registered, RequestKey,
+    ShardId, StoreError, VolumeFacts,
 };
 use lockstep_proto::refresh::Subject;
 use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, Seq};
@@ -100,6 +101,22 @@ impl NodeStore for WatchedStore {
 
     fn facts(&self) -> Result<VolumeFacts, StoreError> {
         self.inner.facts()
+    }
+
+    fn registered(&self) -> Result<Registered, StoreError> {
+        self.inner.registered()
+    }
+
+    fn request(&self, key: &RequestKey) -> Result<Option<CommittedRequest>, StoreError> {
+        self.inner.request(key)
+    }
+
+    fn requests(
+        &self,
+        after: Option<&RequestKey>,
+        limit: usize,
+    ) -> Result<Vec<(RequestKey, CommittedRequest)>, StoreError> {
+        self.inner.requests(after, limit)
     }
 
     fn record_intents(&self, moves: &[MoveIntent]) -> Result<u64, StoreError> {

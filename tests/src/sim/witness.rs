@@ -11,7 +11,7 @@ use lockstep::seams::blob::BlobStore;
 use lockstep::seams::blob::long_form::LongForms;
 use lockstep::seams::refdb::{
     CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, JournalStore, MarkAnswer, NodeAnswer, NodeRecord,
-    OpenAnswer, Part, RefDb, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState,
+    OpenAnswer, Part, RefDb, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState, WentBackRecord,
 };
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
 
@@ -224,6 +224,16 @@ impl Registry for WitnessedRefDb {
         self.inner.registry.forget_incarnations(site, ids).await?;
         self.watch.forgotten(ids);
         Ok(())
+    }
+
+    async fn went_back(&self) -> Result<Option<WentBackRecord>, RefDbError> {
+        self.inner.registry.went_back().await
+    }
+
+    async fn declare_went_back(&self, record: &WentBackRecord) -> Result<WentBackRecord, RefDbError> {
+        let declared = self.inner.registry.declare_went_back(record).await?;
+        self.watch.declared_went_back(&declared);
+        Ok(declared)
     }
 
     async fn gerrit(&self) -> Result<Option<GerritRecord>, RefDbError> {

@@ -389,6 +389,17 @@ impl World {
         true
     }
 
+    /// Restores a snapshot of a node's volume, without a boot of its machine. Returns whether its node was up.
+    pub fn restore_snapshot(&self, node: &NodeId, restore: &(dyn Fn() + Send + Sync)) -> bool {
+        if !self.crash(node) {
+            return false;
+        }
+        self.trace.note(node.as_str(), "SNAPSHOT RESTORED");
+        restore();
+        self.watch.damaged(node, false);
+        true
+    }
+
     fn boot(&self, node: &NodeId) {
         if let Some(place) = self.places().get_mut(node) {
             place.boots += 1;

@@ -19,6 +19,7 @@ mod seed;
 mod symbolic;
 mod throttled;
 mod trace;
+mod went_back;
 
 use std::path::Path;
 

@@ -173,6 +173,7 @@ impl Inspection for Fake {
             counters: Counters::default(),
             refresh: None,
             guards_off: Vec::new(),
+            refdb_went_back: None,
             last_errors: Vec::new(),
         }
     }

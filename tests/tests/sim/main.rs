@@ -9,6 +9,7 @@ mod reconciliation;
 mod refresh;
 mod requests;
 mod seeding;
+mod went_back;
 
 use lockstep::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use lockstep_tests::sim::{Scenario, bugs, simulate};
@@ -87,6 +88,15 @@ fn an_expelled_node_reconciles_before_it_is_ready() {
         let report = end.unwrap_or_else(|failure| panic!("{failure}"));
         let (_, back) = report.trace.split_once("COMES BACK").expect("a node was away");
         assert!(back.contains("Peers objects"), "nothing came from peers: {report}");
+    }
+}
+
+#[test]
+fn a_refdb_that_went_back_is_seen_by_every_node_and_gets_no_more_commits() {
+    for seed in 1..=4 {
+        let end = simulate(seed, Scenario::rewound(), InjectedBugs::default());
+        let report = end.unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(report.trace.contains("THE REFDB GOES BACK"), "{report}");
     }
 }
 
@@ -172,4 +182,6 @@ bugs! {
     finds_nobody_else_adopts: NobodyElseAdopts,
     finds_origin_judges_nothing: OriginJudgesNothing,
     finds_receivers_judge_taste: ReceiversJudgeTaste,
+    finds_older_refdb_not_seen: OlderRefdbNotSeen,
+    finds_requests_forgotten: RequestsForgotten,
 }

@@ -110,13 +110,15 @@ fn a_retry_of_a_creation_or_a_deletion_is_answered_again() {
 }
 
 #[test]
-fn a_retry_whose_first_try_cannot_be_looked_up_is_not_refused() {
+fn a_retry_is_answered_from_the_node_s_memory_while_the_journal_cannot_be_read() {
     tell(async |story| {
         let (first, other) = ("muc-1-0", "blr-1-0");
         assert_eq!(story.delete(first, "delete", &p0()).await.outcome, Outcome::Committed);
         story.converge().await;
         story.bar(other, Some("slot"));
-        assert_eq!(story.delete(other, "delete", &p0()).await.outcome, Outcome::Unknown);
+        assert_eq!(story.delete(other, "delete", &p0()).await.outcome, Outcome::Committed);
+        // Nothing tells whether another id was committed.
+        assert_eq!(story.delete(other, "another", &p0()).await.outcome, Outcome::Unknown);
         story.bar(other, None);
         assert_eq!(story.delete(other, "delete", &p0()).await.outcome, Outcome::Committed);
     });
@@ -182,5 +184,24 @@ fn an_idle_node_that_was_fenced_notices() {
         story.world.set_role(&"muc-1".parse().unwrap(), Role::Fenced).await;
         let noticed = async || story.world.trace.tail(2_000).iter().any(|line| line.contains("muc-1-0 is fenced"));
         story.until("the fenced node stops", noticed).await;
+    });
+}
+
+#[test]
+fn a_project_is_not_deleted_while_a_copy_of_a_push_may_still_land() {
+    tell(async |story| {
+        let (at, other) = ("muc-1-0", "blr-1-0");
+        let object = story.object(at, &p0());
+        // The push is sent and no answer comes, not even to the poison of its slot.
+        story.world.faults.cut(&node(at), Seam::RefDb, Some(Cut::Requests));
+        let push = story.push(at, "push", &p0(), ("refs/heads/b0", None, Some(object))).await.unwrap();
+        assert_eq!(push.outcome, Outcome::Unknown, "{push:?}");
+        story.world.faults.bar(&node(at), Some("poison"));
+        story.world.faults.cut(&node(at), Seam::RefDb, None);
+        let early = story.delete(other, "delete", &p0()).await;
+        assert_eq!((early.outcome, story.state(&p0()).as_str()), (Outcome::Refused, "closing#1"), "{early:?}");
+        story.world.faults.bar(&node(at), None);
+        story.until("the node knows what became of the push", async || acknowledged(story, at).await).await;
+        assert_eq!(story.delete(other, "delete", &p0()).await.outcome, Outcome::Committed);
     });
 }

@@ -60,3 +60,29 @@ fn a_reconciliation_that_a_crash_cut_short_begins_again() {
         story.converge().await;
     });
 }
+
+#[test]
+fn a_snapshot_of_the_present_life_is_recognised_without_a_boot() {
+    tell(async |story| {
+        let at = "muc-1-0";
+        let object = story.object(at, &p0());
+        story.push(at, "a", &p0(), ("refs/heads/b0", None, Some(object))).await.unwrap();
+        story.converge().await;
+        let restore = story.world.volume(&node(at)).unwrap().snapshot().expect("a volume in memory");
+        let object = story.object(at, &p0());
+        story.push(at, "b", &p0(), ("refs/heads/b1", None, Some(object))).await.unwrap();
+        story.converge().await;
+        story.pass(3_000).await;
+        assert!(story.world.restore_snapshot(&node(at), restore.as_ref()), "the node must be up");
+        story.world.start(&node(at)).await;
+        story.until("the node reconciles", async || reconciles(story, at).await).await;
+        story.converge().await;
+        // A crash alone is no snapshot.
+        assert!(story.world.crash(&node(at)), "the node must be up");
+        story.world.start(&node(at)).await;
+        while !story.life(at).node.is_ready() {
+            story.pass(1).await;
+            assert!(!reconciles(story, at).await, "the node reconciles without need");
+        }
+    });
+}

@@ -78,11 +78,15 @@ pub enum InjectedBug {
     OriginJudgesNothing,
     /// Receivers refuse objects that git can walk and somebody dislikes.
     ReceiversJudgeTaste,
+    /// A node goes on against a refdb that is older than itself.
+    OlderRefdbNotSeen,
+    /// Committed requests are kept in memory alone.
+    RequestsForgotten,
 }
 
 impl InjectedBug {
     /// Every bug that can be injected.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 38] = [
         Self::ResendOtherBytes,
         Self::CheckpointBeforeApply,
         Self::RefsBeforeObjects,
@@ -119,6 +123,8 @@ impl InjectedBug {
         Self::NobodyElseAdopts,
         Self::OriginJudgesNothing,
         Self::ReceiversJudgeTaste,
+        Self::OlderRefdbNotSeen,
+        Self::RequestsForgotten,
     ];
 }
 

@@ -80,6 +80,12 @@ fn render(status: &NodeStatus) -> String {
         status.epoch,
         readiness(status)
     );
+    let went_back = status.refdb_went_back.as_ref().map(|why| {
+        format!(
+            "THE REFDB WENT BACK IN TIME, no node commits: {why}\n\
+             restore a newer backup of the refdb and restart the sidecars\n"
+        )
+    });
     let (counters, events) = (&status.counters, &status.events);
     let totals = format!(
         "committed {}  refused {}  unknown {}  applied {}  skipped {}  caught up {}  published {}\n\
@@ -100,8 +106,18 @@ fn render(status: &NodeStatus) -> String {
         events.dropped
     );
     let refresh = status.refresh.as_ref().map(refresh).unwrap_or_default();
-    [head, totals, guards(status), refresh, origins(status), journal(status), checkpoints(status), errors(status)]
-        .concat()
+    [
+        head,
+        went_back.unwrap_or_default(),
+        totals,
+        guards(status),
+        refresh,
+        origins(status),
+        journal(status),
+        checkpoints(status),
+        errors(status),
+    ]
+    .concat()
 }
 
 fn readiness(status: &NodeStatus) -> String {
@@ -272,9 +288,11 @@ mod tests {
                 repository: "/g/p.git".to_owned(),
                 reason: "the hooks are not installed; run `lockstep hook install` on it: /g/p.git".to_owned(),
             }],
+            refdb_went_back: Some("heartbeat 7 is missing".to_owned()),
             last_errors: Vec::new(),
         };
         let text = render(&status);
+        assert!(text.contains("WENT BACK IN TIME, no node commits: heartbeat 7 is missing\n"), "{text}");
         assert!(text.contains("refresh: due 5, the oldest moved 7s ago  with Gerrit 0"), "{text}");
         assert!(text.contains("ago): change p~1: no right\n"), "{text}");
         assert!(text.contains("not ready, waiting for: drained"), "{text}");

@@ -6,32 +6,27 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lockstep_proto::bridge::{
     ApiError, CreateProjectRequest, DeleteProjectRequest, ProjectResponse, RefTransactionRequest,
-    RefTransactionResponse, SetHeadRequest,
+    RefTransactionResponse, RefusalCode, SetHeadRequest,
 };
 use lockstep_proto::{ProjectKey, ProjectName, RefName, TxnId};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::seams::git::{IsCommitted, Judged};
-use crate::stages::commit::Committer;
+use crate::stages::commit::{Committer, went_back_text};
 use crate::stages::ports::{SeedCommits, Transactions};
+use crate::state::went_back::WentBack;
 
 /// The entrance to the commit stage: open or closed, with a count of the calls in progress.
 pub struct Front {
     state: Mutex<State>,
     inside: watch::Sender<usize>,
+    went_back: WentBack,
 }
 
 enum State {
     Closed(String),
     Open(Arc<Committer>),
-}
-
-impl Default for Front {
-    fn default() -> Self {
-        let state = Mutex::new(State::Closed("it is starting and has not joined the other nodes yet".into()));
-        Self { state, inside: watch::Sender::new(0) }
-    }
 }
 
 /// Counts one call as in progress until it is dropped.
@@ -44,6 +39,13 @@ impl Drop for Inside<'_> {
 }
 
 impl Front {
+    /// A closed front. It refuses every commit while the refdb is known to be older than this node.
+    #[must_use]
+    pub fn new(went_back: WentBack) -> Self {
+        let state = Mutex::new(State::Closed("it is starting and has not joined the other nodes yet".into()));
+        Self { state, inside: watch::Sender::new(0), went_back }
+    }
+
     /// Opens the front: from now on, commits go to this commit stage.
     pub fn open(&self, committer: Arc<Committer>) {
         *self.state.lock() = State::Open(committer);
@@ -76,6 +78,9 @@ impl Front {
     }
 
     fn enter(&self) -> Result<(Arc<Committer>, Inside<'_>), ApiError> {
+        if self.went_back.is_known() {
+            return Err(ApiError::new(RefusalCode::NotServing, false, went_back_text()));
+        }
         match &*self.state.lock() {
             State::Open(committer) => {
                 self.inside.send_modify(|inside| *inside += 1);

@@ -22,4 +22,5 @@ pub(super) fn look(stages: &Stages, guards: &Guards, latches: &Latches, metrics:
     let epoch = stages.site.lock().as_ref().map_or(0, |site| site.epoch);
     metrics.site.guards(guards.found().count);
     metrics.site.state(latches.closed().is_empty(), epoch);
+    metrics.site.went_back(stages.context.went_back.is_known());
 }

@@ -94,6 +94,7 @@ impl Inspection for Inspector {
             counters: snapshot.counters,
             refresh: self.stages.refresh.as_ref().map(|refresh| refresh.status()),
             guards_off: self.guards.found().first,
+            refdb_went_back: self.stages.context.went_back.evidence().map(|evidence| evidence.to_string()),
             last_errors: snapshot.last_errors,
         }
     }

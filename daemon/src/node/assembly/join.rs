@@ -3,6 +3,7 @@
 //! Each step is retried until it succeeds, so the refdb and the event log may be unavailable for any length of time.
 //! The local repositories can be read meanwhile.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::front::Front;
+use super::recall;
 use super::stages::{Stages, streams};
 use super::streams_away::{self, Behind};
 use crate::base::backoff::Backoff;
@@ -20,9 +22,10 @@ use crate::seams::git::GitError;
 use crate::seams::refdb::{IncarnationRecord, NodeAnswer, NodeRecord, RefDbError, Role};
 use crate::seams::volume::{StoreError, VolumeFacts};
 use crate::stages::api::readiness::Latch;
-use crate::stages::membership::OpenError;
+use crate::stages::membership::{OpenError, will_beat};
 use crate::stages::ports::CatchUpError;
 use crate::state::materialize::MaterializeError;
+use crate::state::went_back::{self, Evidence};
 
 /// Why a step of joining failed.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +36,9 @@ enum JoinError {
     /// The node's record in the refdb is now another one.
     #[error("the node's record has changed meanwhile: {0:?}")]
     Changed(Box<NodeRecord>),
+    /// The refdb is older than this node, so this node writes nothing into it.
+    #[error("the refdb is older than this node: {0}")]
+    WentBack(Evidence),
     /// Earlier incarnations of this node could not be fenced.
     #[error(transparent)]
     Fence(#[from] OpenError),
@@ -58,6 +64,8 @@ pub(super) struct Join {
     pub(super) tasks: Tasks,
     pub(super) fenced: CancellationToken,
     pub(super) facts: VolumeFacts,
+    /// The low-water marks that the volume had at the start.
+    pub(super) applied: BTreeMap<LaneId, Seq>,
     /// Projects of unrecognised base paths: folders that are new, or that changed since this node last stopped. Their
     /// repositories may differ from the version map.
     pub(super) unrecognized: Vec<ProjectName>,
@@ -83,6 +91,7 @@ impl Join {
         // From here on, the barrier of a project's deletion waits for this incarnation. So it must learn which projects
         // are closing, or were deleted, before it takes commits.
         self.until_ok("projects", || self.stages.catch_up.projects()).await;
+        self.until_ok("requests", || recall::requests(&self.stages, &incarnation, &self.applied)).await;
         self.stages.events.open();
         self.front.open(self.stages.begin(&incarnation));
         self.joined.open();
@@ -114,14 +123,15 @@ impl Join {
     async fn register(&self) -> Result<NodeRecord, JoinError> {
         let (deps, settings) = (&self.stages.deps, &self.stages.deps.settings);
         deps.refdb.registry.prepare().await?;
+        let nodes = deps.refdb.registry.nodes().await?;
+        self.compare(&nodes).await?;
         let site = deps.refdb.registry.enroll_site(&settings.site, Role::Active).await?;
         *self.stages.site.lock() = Some(site);
-        let nodes = deps.refdb.registry.nodes().await?;
         let previous = nodes.into_iter().find(|node| node.node == settings.node);
         // The low-water marks stay valid after a boot, because everything below them was synced.
         let is_continued = previous.as_ref().is_some_and(|before| {
             before.volume == self.facts.id && before.starts < self.facts.starts && !before.expelled
-        });
+        }) && !self.is_snapshot(previous.as_ref()).await?;
         let reconciles = !is_continued || self.facts.reconciles;
         let starts = previous.as_ref().map_or(0, |before| before.starts).max(self.facts.starts - 1) + 1;
         let mut record = NodeRecord {
@@ -135,7 +145,11 @@ impl Join {
         };
         self.put(&record, previous.as_ref()).await?;
         if reconciles {
+            self.stages.state.requests.skipped_some();
             self.reconcile(starts).await?;
+            if let Some(evidence) = self.stages.context.went_back.evidence() {
+                return Err(JoinError::WentBack(evidence));
+            }
             let whole = NodeRecord {
                 volume: self.facts.id.clone(),
                 beat: record.beat + 1,
@@ -145,14 +159,61 @@ impl Join {
             self.put(&whole, Some(&record)).await?;
             record = whole;
         }
+        self.stages.context.went_back.recognize(true);
         Ok(record)
     }
 
     async fn put(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<(), JoinError> {
+        will_beat(self.stages.deps.store.as_ref(), record).await?;
         match self.stages.deps.refdb.registry.put_node(record, previous).await? {
             NodeAnswer::Written => Ok(()),
+            NodeAnswer::Gone => Err(JoinError::WentBack(Evidence::NoRecord)),
             NodeAnswer::Differs(now) => Err(JoinError::Changed(Box::new(now))),
         }
+    }
+
+    /// Compares the refdb with what this node's volume knows, before anything is written into the refdb.
+    async fn compare(&self, nodes: &[NodeRecord]) -> Result<(), JoinError> {
+        let (deps, settings) = (&self.stages.deps, &self.stages.deps.settings);
+        let went_back = &self.stages.context.went_back;
+        let mine = nodes.iter().find(|one| one.node == settings.node);
+        let (id, reconciling) = (&self.facts.id, NodeRecord::reconciling(&self.facts.id));
+        went_back.recognize(mine.is_some_and(|one| one.volume == *id || one.volume == reconciling));
+        let here = deps.store.registered()?.of(&settings.site, &settings.node);
+        let applied = deps.store.low_water()?;
+        let highest = deps.refdb.registry.last_incarnation(&settings.site, &settings.node).await?;
+        let mut found = went_back::own_record(&settings.node, &here, mine, highest);
+        if let Some(declared) = deps.refdb.registry.went_back().await? {
+            found = found.or(Some(Evidence::Declared { by: declared.by, why: declared.why }));
+        }
+        if found.is_none() {
+            let records = deps.refdb.incarnations().await?;
+            found = went_back::lanes(&applied, &records);
+        }
+        match found {
+            None => went_back.clear(),
+            Some(evidence) => {
+                went_back.tell(evidence.clone());
+                return Err(JoinError::WentBack(evidence));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this volume is a snapshot of an earlier moment: the refdb has had heartbeats that the volume does not
+    /// know. The disk may then be as after a power cut, even without a boot, so it is repaired as after one.
+    async fn is_snapshot(&self, previous: Option<&NodeRecord>) -> Result<bool, JoinError> {
+        let (deps, settings) = (&self.stages.deps, &self.stages.deps.settings);
+        let here = deps.store.registered()?;
+        let knows = here.node.is_some();
+        let here = here.of(&settings.site, &settings.node);
+        let is_snapshot = knows && previous.is_some_and(|before| before.beat > here.beat);
+        if is_snapshot {
+            tracing::warn!("the volume was restored from a snapshot: this node reconciles with the refdb");
+            let report = deps.repositories.repair(true).await?;
+            tracing::info!(?report, "the repair of the snapshot is complete");
+        }
+        Ok(is_snapshot)
     }
 
     /// Reconciles with the refdb. It fences this node's earlier incarnations first: then the state that it reads has

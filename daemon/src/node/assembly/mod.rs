@@ -7,11 +7,13 @@
 //! |---|---|
 //! | `settings` | all limits and intervals of a node |
 //! | `join` | registers the node, reconciles it, opens its incarnation, and catches up |
+//! | `recall` | reads again which requests were committed and not durably remembered |
 //! | `streams_away` | catches up from the refdb when streams are away |
 //! | `recovery` | finds the refs that a crashed process had moved before their record was durable |
 //! | `stages` | builds the stages |
 //! | `front` | passes calls to the commit stage while an incarnation is open, and refuses them otherwise |
 //! | `watch` | turns the events of the stages into metrics, the status board and log lines |
+//! | `went_back` | what follows when the refdb is older than this node |
 //! | `inspect` | collects the data of the status API |
 //! | `metered`, `gauges` | measure the calls of seams, and the state of the node |
 //! | `production` | builds the seams of a configuration; the only file that names adapters |
@@ -27,12 +29,14 @@ mod inspect;
 mod join;
 mod metered;
 mod production;
+mod recall;
 mod recovery;
 mod run;
 mod settings;
 mod stages;
 mod streams_away;
 mod watch;
+mod went_back;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,6 +67,7 @@ use crate::stages::api::readiness::Latches;
 use crate::stages::handshake::HandshakeStage;
 use crate::stages::ports::{Handshake, Refreshes, SeedCommits, Seeding, StreamEvents, Transactions};
 use crate::stages::seed::Seeder;
+use crate::state::went_back::WentBack;
 use stages::Stages;
 
 /// The seams, settings and observers that a node is built on.
@@ -127,10 +132,14 @@ impl Node {
         let (facts, unrecognized) = begin_life(&deps).await?;
         let tasks = Tasks::new();
         let fenced = CancellationToken::new();
-        let (latches, [repaired, joined, caught_up]) = Latches::new(["repaired", "joined", "caught-up"]);
+        let (latches, [repaired, joined, caught_up, current]) =
+            Latches::new(["repaired", "joined", "caught-up", "refdb-current"]);
         repaired.open();
-        let front = Arc::new(Front::default());
-        let stages = Arc::new(Stages::build(deps, &tasks, &fenced)?);
+        current.open();
+        let went_back = WentBack::new(deps.bugs);
+        let front = Arc::new(Front::new(went_back.clone()));
+        let applied = deps.store.low_water()?;
+        let stages = Arc::new(Stages::build(deps, &tasks, &fenced, &went_back)?);
         if !facts.reconciles {
             recovery::intents(&stages).await?;
         }
@@ -144,12 +153,14 @@ impl Node {
             tasks: tasks.clone(),
             fenced: fenced.clone(),
             facts,
+            applied,
             unrecognized,
         };
         tasks.spawn("durability", stages.state.durability.clone().run());
         if let (Some(refresh), Some(gerrit)) = (&stages.refresh, &stages.deps.gerrit) {
             tasks.spawn("refresh", Arc::clone(refresh).drive(Arc::clone(gerrit)));
         }
+        tasks.spawn("went-back", went_back::Watcher::new(&stages.context, current).run());
         tasks.spawn("join", join.run());
         Ok(Self { tasks, stages, front, handshake, seeder, latches, fenced })
     }
@@ -209,6 +220,12 @@ impl Node {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.latches.closed().is_empty() && !self.is_fenced()
+    }
+
+    /// Whether the refdb is known to be older than a node. Then no node commits.
+    #[must_use]
+    pub fn went_back(&self) -> bool {
+        self.stages.context.went_back.is_known()
     }
 
     /// Whether the node was fenced, or its volume or a task failed. Then the process must be restarted.

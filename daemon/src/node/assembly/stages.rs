@@ -18,7 +18,7 @@ use crate::seams::refdb::{IncarnationRecord, IncarnationState, NodeRecord, SiteR
 use crate::seams::volume::StoreError;
 use crate::stages::api::readiness::Latches;
 use crate::stages::apply::{Applier, Catcher, Units};
-use crate::stages::commit::{CommitLimits, CommitPorts, Committer, InDoubtResolver, MarkWriter};
+use crate::stages::commit::{CommitLimits, CommitPorts, Committer, InDoubtResolver, MarkWriter, RequestForgetter};
 use crate::stages::consume::Consumer;
 use crate::stages::events::Events;
 use crate::stages::handshake::{HandshakeSettings, HandshakeStage};
@@ -31,6 +31,7 @@ use crate::stages::seed::Seeder;
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::journal::Journal;
 use crate::state::materialize::MaterializeError;
+use crate::state::went_back::WentBack;
 
 /// The stages of a node. The commit and publish stages start with `begin`, when an incarnation is open.
 pub struct Stages {
@@ -66,12 +67,17 @@ pub struct Stages {
 }
 
 impl Stages {
-    pub(super) fn build(deps: NodeDependencies, tasks: &Tasks, fenced: &CancellationToken) -> Result<Self, StoreError> {
+    pub(super) fn build(
+        deps: NodeDependencies,
+        tasks: &Tasks,
+        fenced: &CancellationToken,
+        went_back: &WentBack,
+    ) -> Result<Self, StoreError> {
         let long_forms = long_forms(&deps);
         let staged = StagedRefs::new(deps.refdb.clone(), long_forms, deps.settings.write_items, deps.bugs);
         let staged = Arc::new(staged);
         let deps = NodeDependencies { refdb: staged.refdb(), ..deps };
-        let (context, settings) = (context(&deps, tasks, fenced), &deps.settings);
+        let (context, settings) = (context(&deps, tasks, fenced, went_back), &deps.settings);
         let state = NodeState::load(&context, settings.durable_pace)?;
         let refresh = settings.refresh.clone().map(|refresh| Refresh::load(&context, &state, refresh)).transpose()?;
         let units = Units::new(&context, &state);
@@ -125,7 +131,7 @@ impl Stages {
     }
 
     pub(super) fn releaser(&self) -> Releaser {
-        Releaser::new(&self.context, self.deps.settings.collect_pace)
+        Releaser::new(&self.context, &self.state, self.deps.settings.collect_pace)
     }
 
     pub(super) fn repository_restorer(&self) -> RepositoryRestorer {
@@ -176,12 +182,13 @@ impl Stages {
         let (context, settings) = (&self.context, &self.deps.settings);
         let journal = Arc::new(Journal::new(incarnation.id.clone(), settings.journal));
         *self.journal.lock() = Some(Arc::clone(&journal));
-        let in_doubt = InDoubtResolver::new(context, Arc::clone(&journal));
+        let in_doubt = InDoubtResolver::new(context, &self.state, Arc::clone(&journal));
         let marks = MarkWriter::new(context, Arc::clone(&journal), settings.mark_pace);
         let publisher = Publisher::new(context, Arc::clone(&journal));
         context.tasks.spawn("in-doubt", in_doubt.clone().run());
         context.tasks.spawn("marks", marks.run());
         context.tasks.spawn("publish", publisher.run());
+        context.tasks.spawn("requests", RequestForgetter::new(context, &self.state).run());
         let barrier = RegistryBarrier::new(context, Arc::clone(&self.beat), settings.barrier_patience);
         let limits = CommitLimits {
             patience: settings.patience,
@@ -196,7 +203,7 @@ impl Stages {
 
     /// Ends the incarnation of this node in order: freezes and poisons it, so that no other node has to wait for it.
     pub(super) async fn end_incarnation(&self) {
-        let Some(journal) = self.journal.lock().clone() else { return };
+        let Some(journal) = self.journal.lock().clone().filter(|_| !self.context.went_back.is_known()) else { return };
         let entropy = Arc::clone(&self.deps.entropy);
         let mut backoff = Backoff::new(entropy, Duration::from_millis(50), Duration::from_secs(2));
         let site = &self.deps.settings.site;
@@ -209,7 +216,7 @@ impl Stages {
 
     /// Records that everything of this node's ended incarnation is published, if it is.
     pub(super) async fn close_journal(&self) {
-        let Some(journal) = self.journal.lock().clone() else { return };
+        let Some(journal) = self.journal.lock().clone().filter(|_| !self.context.went_back.is_known()) else { return };
         let registry = &self.deps.refdb.registry;
         let marks: Vec<Seq> = journal.marks().iter().map(|mark| mark.published).collect();
         let done = async {
@@ -240,7 +247,7 @@ fn long_forms(deps: &NodeDependencies) -> LongForms {
     LongForms::new(Arc::clone(&deps.blobs), deps.repositories.spill(), deps.settings.inline_commands)
 }
 
-fn context(deps: &NodeDependencies, tasks: &Tasks, fenced: &CancellationToken) -> NodeContext {
+fn context(deps: &NodeDependencies, tasks: &Tasks, fenced: &CancellationToken, went_back: &WentBack) -> NodeContext {
     let (long_forms, deps) = (long_forms(deps), deps.clone());
     NodeContext {
         site: deps.settings.site,
@@ -257,6 +264,7 @@ fn context(deps: &NodeDependencies, tasks: &Tasks, fenced: &CancellationToken) -
         observer: deps.observer,
         tasks: tasks.clone(),
         fenced: fenced.clone(),
+        went_back: went_back.clone(),
         bugs: deps.bugs,
     }
 }

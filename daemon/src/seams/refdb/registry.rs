@@ -157,9 +157,23 @@ pub struct GerritRecord {
 pub enum NodeAnswer {
     /// The record was written.
     Written,
-    /// The stored record is not the one that the writer expected: another volume, another start, or expelled. This is
-    /// the stored record.
+    /// The stored record is not the one that the writer expected: another volume, start or heartbeat, or expelled. This
+    /// is the stored record.
     Differs(NodeRecord),
+    /// There is no record, although the writer has seen one. Nobody removes records, so the refdb is an older one.
+    Gone,
+}
+
+/// The declaration of a node that this refdb is older than the node itself, because it was restored from a backup. It
+/// stops the commits of every node. It disappears with the refdb that carries it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WentBackRecord {
+    /// The node that declares it.
+    pub by: NodeId,
+    /// The fact that the node knows and the refdb does not, for people.
+    pub why: String,
+    /// The node's wall clock at that time, in milliseconds since 1970.
+    pub since_ms: u64,
 }
 
 /// Reads and changes the records of sites, nodes and incarnations by conditional writes.
@@ -217,9 +231,16 @@ pub trait Registry: Send + Sync {
     /// The records of all nodes.
     async fn nodes(&self) -> Result<Vec<NodeRecord>, RefDbError>;
 
-    /// Writes a node's record, if there is none and `previous` is none, or if the stored record has the volume, starts
-    /// and expulsion of `previous`.
+    /// Writes a node's record, if there is none and `previous` is none, or if the stored record has the volume, starts,
+    /// heartbeat and expulsion of `previous`. So a late copy never takes a heartbeat back, and a heartbeat that went
+    /// back is the sign of an older refdb.
     async fn put_node(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<NodeAnswer, RefDbError>;
+
+    /// The declaration that this refdb is older than a node. None if no node has declared it.
+    async fn went_back(&self) -> Result<Option<WentBackRecord>, RefDbError>;
+
+    /// Declares that this refdb is older than a node, if no node has declared it, and returns the stored declaration.
+    async fn declare_went_back(&self, record: &WentBackRecord) -> Result<WentBackRecord, RefDbError>;
 
     /// Removes the records of drained incarnations whose slots are collected.
     async fn forget_incarnations(&self, site: &SiteId, ids: &[IncarnationId]) -> Result<(), RefDbError>;

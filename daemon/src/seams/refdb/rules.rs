@@ -6,8 +6,7 @@
 use std::collections::BTreeSet;
 
 use lockstep_proto::{
-    Command, IncarnationId, NodeId, ProjectKey, RefKey, RefName, RefValue, Seq, SiteId, Transaction, TxnId, Version,
-    limits,
+    Command, IncarnationId, ProjectKey, RefKey, RefName, RefValue, Seq, SiteId, Transaction, TxnId, Version, limits,
 };
 
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
@@ -220,7 +219,10 @@ fn not_open(record: &IncarnationRecord) -> Result<(), RefDbError> {
 /// Whether the stored record is the one that the writer of a node's record has seen.
 pub(super) fn same_node(stored: &NodeRecord, previous: Option<&NodeRecord>) -> bool {
     previous.is_some_and(|seen| {
-        stored.volume == seen.volume && stored.starts == seen.starts && stored.expelled == seen.expelled
+        stored.volume == seen.volume
+            && stored.starts == seen.starts
+            && stored.beat == seen.beat
+            && stored.expelled == seen.expelled
     })
 }
 
@@ -261,11 +263,6 @@ pub(super) fn no_incarnation(site: &SiteId, id: &IncarnationId) -> RefDbError {
 /// The error for an incarnation that is not drained, so that its slots may still matter.
 pub(super) fn not_drained(id: &IncarnationId) -> RefDbError {
     RefDbError::Broken(format!("incarnation {id} is not drained and cannot be forgotten"))
-}
-
-/// The error for a node's record that the writer has seen, and that is gone.
-pub(super) fn no_node(node: &NodeId) -> RefDbError {
-    RefDbError::Broken(format!("the record of node {node} is gone from the refdb: was the table replaced?"))
 }
 
 /// Longest server id or instance id of a Gerrit, in bytes.

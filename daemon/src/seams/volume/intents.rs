@@ -40,9 +40,15 @@ pub(super) struct IntentFile {
 }
 
 impl IntentFile {
+    /// Opens the file of an earlier process, without its incomplete last line.
     pub(super) fn open(path: PathBuf) -> std::io::Result<Self> {
         let file = File::options().create(true).append(true).open(&path)?;
-        let bytes = file.metadata()?.len();
+        let text = std::fs::read(&path)?;
+        // The next line would otherwise become the end of the incomplete one, and be lost with it.
+        let bytes = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end as u64 + 1);
+        if bytes < text.len() as u64 {
+            file.set_len(bytes)?;
+        }
         Ok(Self { path, file, bytes, next: 0, open: VecDeque::new() })
     }
 
@@ -127,5 +133,7 @@ mod tests {
         let text = std::fs::read(&path).unwrap();
         std::fs::write(&path, &text[..text.len() - 5]).unwrap();
         assert_eq!(IntentFile::read(&path).unwrap(), vec![step(1)]);
+        IntentFile::open(path.clone()).unwrap().record_intents(&[step(3)]).unwrap();
+        assert_eq!(IntentFile::read(&path).unwrap(), vec![step(1), step(3)], "what follows a torn line is not lost");
     }
 }

@@ -15,14 +15,21 @@ use lockstep_proto::refresh::Subject;
 use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, Seq};
 use parking_lot::{Mutex, MutexGuard};
 
-use super::{Changes, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts};
+use super::{
+    Changes, CommittedRequest, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark, Registered, RequestKey,
+    ShardId, StoreError, VolumeFacts,
+};
 use crate::seams::eventlog::Position;
 
 /// A store in memory. Clones are handles to the same store.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore(Arc<Mutex<State>>);
 
-#[derive(Debug, Default)]
+/// The content of a store at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot(State);
+
+#[derive(Clone, Debug, Default)]
 struct State {
     projects: BTreeMap<ProjectName, RefRecord>,
     refs: BTreeMap<ProjectKey, BTreeMap<RefKey, RefRecord>>,
@@ -38,6 +45,8 @@ struct State {
     received: BTreeMap<String, String>,
     received_blocks: BTreeMap<(String, u64), Bytes>,
     facts: VolumeFacts,
+    registered: Registered,
+    requests: BTreeMap<RequestKey, CommittedRequest>,
     intents: BTreeMap<u64, Vec<MoveIntent>>,
     #[cfg(test)]
     steps: Vec<Changes>,
@@ -47,6 +56,17 @@ impl MemoryStore {
     /// Loses everything, as a new disk would.
     pub fn wipe(&self) {
         *self.state() = State::default();
+    }
+
+    /// Returns a copy of the present content.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot(self.state().clone())
+    }
+
+    /// Replaces the content by that of a snapshot.
+    pub fn restore(&self, snapshot: &Snapshot) {
+        *self.state() = snapshot.0.clone();
     }
 
     /// Returns the committed steps in their order.
@@ -86,6 +106,10 @@ impl State {
         if let Some(facts) = changes.facts {
             self.facts = facts;
         }
+        if let Some(registered) = changes.registered {
+            self.registered = self.registered.and(&registered);
+        }
+        self.requests.extend(changes.requests);
     }
 
     fn remove(&mut self, changes: &Changes) {
@@ -100,6 +124,9 @@ impl State {
         self.quarantined.retain(|id, _| !changes.unquarantine.contains(id));
         for subject in &changes.refreshed {
             self.refresh.remove(subject);
+        }
+        for key in &changes.forget_requests {
+            self.requests.remove(key);
         }
         for at in &changes.unpost {
             self.mail.remove(at);
@@ -211,6 +238,25 @@ impl NodeStore for MemoryStore {
 
     fn facts(&self) -> Result<VolumeFacts, StoreError> {
         Ok(self.state().facts.clone())
+    }
+
+    fn registered(&self) -> Result<Registered, StoreError> {
+        Ok(self.state().registered.clone())
+    }
+
+    fn request(&self, key: &RequestKey) -> Result<Option<CommittedRequest>, StoreError> {
+        Ok(self.state().requests.get(key).cloned())
+    }
+
+    fn requests(
+        &self,
+        after: Option<&RequestKey>,
+        limit: usize,
+    ) -> Result<Vec<(RequestKey, CommittedRequest)>, StoreError> {
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let state = self.state();
+        let behind = state.requests.range::<RequestKey, _>((begin, Bound::Unbounded));
+        Ok(behind.take(limit).map(|(key, request)| (key.clone(), request.clone())).collect())
     }
 
     fn record_intents(&self, moves: &[MoveIntent]) -> Result<u64, StoreError> {

@@ -15,6 +15,8 @@
 //! | `lock` | at most one sidecar per volume |
 //! | `memory` | the store in memory, for tests and the simulator |
 //! | `refresh_marks` | one mark per subject that Gerrit must refresh |
+//! | `registered` | how far this volume's node has come in the refdb |
+//! | `requests` | committed requests, for callers that repeat them |
 
 pub mod disk;
 mod encoding;
@@ -23,9 +25,13 @@ mod keys;
 pub mod lock;
 pub mod memory;
 mod refresh_marks;
+mod registered;
+mod requests;
 
 pub use intents::MoveIntent;
 pub use refresh_marks::{Difference, RefreshMark};
+pub use registered::Registered;
+pub use requests::{CommittedRequest, RequestKey, command_digest};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -152,6 +158,12 @@ pub struct Changes {
     pub forget_received: Vec<String>,
     /// The new facts of the volume.
     pub facts: Option<VolumeFacts>,
+    /// How far this volume's node has come in the refdb. A number that is lower than the stored one changes nothing.
+    pub registered: Option<Registered>,
+    /// Committed requests.
+    pub requests: Vec<(RequestKey, CommittedRequest)>,
+    /// Committed requests whose time is over.
+    pub forget_requests: Vec<RequestKey>,
 }
 
 impl Changes {
@@ -177,6 +189,9 @@ impl Changes {
             && self.received_blocks.is_empty()
             && self.forget_received.is_empty()
             && self.facts.is_none()
+            && self.registered.is_none()
+            && self.requests.is_empty()
+            && self.forget_requests.is_empty()
     }
 }
 
@@ -248,6 +263,19 @@ pub trait NodeStore: Send + Sync {
 
     /// Returns the volume's facts; default ones for a new volume.
     fn facts(&self) -> Result<VolumeFacts, StoreError>;
+
+    /// Returns how far this volume's node has come in the refdb; zeros for a new volume.
+    fn registered(&self) -> Result<Registered, StoreError>;
+
+    /// Returns a committed request.
+    fn request(&self, key: &RequestKey) -> Result<Option<CommittedRequest>, StoreError>;
+
+    /// Returns up to `limit` committed requests after `after`, in the order of their keys.
+    fn requests(
+        &self,
+        after: Option<&RequestKey>,
+        limit: usize,
+    ) -> Result<Vec<(RequestKey, CommittedRequest)>, StoreError>;
 
     /// Records move intents, and returns the number of the record. The record survives a crash of this process, but not
     /// of the machine.

@@ -15,6 +15,7 @@ use crate::seams::blob::{BlobError, BlobStore, Payload};
 use crate::seams::git::{GitError, Repositories};
 use crate::seams::peers::PeerError;
 use crate::seams::volume::StoreError;
+use crate::state::committed_requests::CommittedRequests;
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::materialize::{MaterializeError, Materializer, OnMismatch};
 use crate::state::version_map::VersionMap;
@@ -85,6 +86,8 @@ pub struct Units {
     pub blobs: Arc<dyn BlobStore>,
     /// The long forms of transactions that do not fit into a slot.
     pub long_forms: LongForms,
+    /// Remembers the requests of applied transactions.
+    pub requests: Arc<CommittedRequests>,
     /// Receives every transaction that was applied, skipped, parked or quarantined, and every failure.
     pub observer: Arc<dyn Observer>,
     /// The injected bugs that a test switched on.
@@ -96,8 +99,8 @@ impl Units {
     #[must_use]
     pub fn new(context: &NodeContext, state: &NodeState) -> Self {
         let NodeContext { repositories, blobs, long_forms, observer, bugs, .. } = context.clone();
-        let NodeState { versions, materializer, .. } = state.clone();
-        Self { versions, repositories, materializer, blobs, long_forms, observer, bugs }
+        let NodeState { versions, materializer, requests, .. } = state.clone();
+        Self { versions, repositories, materializer, blobs, long_forms, requests, observer, bugs }
     }
 
     /// Applies transactions of one project, each after its predecessors, in as few moves as git allows. Skips
@@ -157,6 +160,7 @@ impl Units {
             self.ingest(project, packs, &wants, &bases).await?;
             crate::base::faults::failpoint::reach("apply.after_objects");
         }
+        fresh.iter().for_each(|transaction| self.requests.note(transaction));
         self.materializer.materialize(project, &fresh, &[], mismatch).await?;
         crate::base::faults::failpoint::reach("apply.after_refs");
         fresh.iter().for_each(|transaction| self.observer.applied(transaction));

@@ -26,6 +26,7 @@ use crate::seams::refdb::{RefDb, RefItem, SlotState};
 use crate::stages::ports::{CatchUp, CatchUpError};
 use crate::state::context::NodeContext;
 use crate::state::materialize::OnMismatch;
+use crate::state::went_back::WentBack;
 
 /// The most transactions in one catch-up. A project that is further behind takes a state transfer.
 const MOST: usize = 5_000;
@@ -84,6 +85,8 @@ pub struct Catcher {
     pub(super) peers: Arc<dyn Peers>,
     /// Randomness, for the jitter of retries.
     pub(super) entropy: Arc<dyn Entropy>,
+    /// Whether the refdb is older than this node.
+    pub(super) went_back: WentBack,
     /// Owns the catch-ups that run in the background.
     pub(super) tasks: Tasks,
 }
@@ -92,8 +95,8 @@ impl Catcher {
     /// Creates a catcher that applies through `units`.
     #[must_use]
     pub fn new(context: &NodeContext, units: Units) -> Self {
-        let NodeContext { refdb, peers, entropy, tasks, .. } = context.clone();
-        Self { units, refdb, peers, entropy, tasks }
+        let NodeContext { refdb, peers, entropy, went_back, tasks, .. } = context.clone();
+        Self { units, refdb, peers, entropy, went_back, tasks }
     }
 
     /// Brings the refs of these items up to their versions, by transactions from the journal.
@@ -189,7 +192,8 @@ impl Catcher {
         transaction
     }
 
-    /// Reads a transaction from the journal.
+    /// Reads a transaction from the journal. The caller knows that it is committed. So a slot that has anything but its
+    /// bytes was collected: poison, or another transaction, may have come into the empty slot later.
     pub(super) async fn load(&self, txn: &TxnId) -> Result<Transaction, Stop> {
         match self.refdb.journal.slot(&txn.slot).await.map_err(CatchUpError::RefDb)? {
             SlotState::Committed(id, bytes) if id == *txn => match self.units.long_forms.read(&bytes).await {
@@ -198,9 +202,7 @@ impl Catcher {
                 Err(LongFormError::Blob(error)) => Err(CatchUpError::Blob(error).into()),
                 Err(LongFormError::Decode(error)) => Err(CatchUpError::Unreadable(error).into()),
             },
-            SlotState::Committed(other, _) => Err(CatchUpError::OtherTransaction { txn: txn.clone(), other }.into()),
-            SlotState::Poisoned => Err(CatchUpError::Poisoned(txn.clone()).into()),
-            SlotState::Empty => Err(Stop::Gone),
+            SlotState::Committed(..) | SlotState::Poisoned | SlotState::Empty => Err(Stop::Gone),
         }
     }
 
@@ -213,6 +215,7 @@ impl Catcher {
         let mut after: Option<RefKey> = None;
         loop {
             let page = self.refdb.refs.scan(project, after.as_ref(), PAGE).await?;
+            self.compare(project, &page).await?;
             if !self.newer(project, &page)?.is_empty() {
                 match self.to_the_latest(project, &page).await {
                     Ok(()) => {}
@@ -248,12 +251,11 @@ impl Catcher {
 #[async_trait]
 impl CatchUp for Catcher {
     async fn keys(&self, project: &ProjectKey, keys: &[RefKey]) -> Result<(), CatchUpError> {
-        let items = match self.refdb.refs.read(project, keys).await {
+        let items = match self.read_and_compare(project, keys).await {
             Ok(items) => items,
             Err(_) if self.units.bugs.has(InjectedBug::ErrorAsAbsent) => return Ok(()),
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         };
-        let items: Vec<RefItem> = items.into_iter().flatten().collect();
         self.up_to(project, &items).await
     }
 
@@ -286,6 +288,7 @@ impl CatchUp for Catcher {
         loop {
             let page = self.refdb.refs.projects(after.as_ref(), PAGE).await?;
             for (name, item) in &page {
+                self.compare(&ProjectKey::of_name(name), [item]).await?;
                 self.state(name, item).await?;
             }
             if page.len() < PAGE {

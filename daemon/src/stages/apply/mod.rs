@@ -13,12 +13,14 @@
 //! | `reason` | why a transaction is parked or quarantined |
 //! | `parked` | the parked transactions of one project in memory, and their bounds |
 //! | `catch_up` | fetches whole transactions from the journal |
+//! | `compare` | compares the refdb's answers with the version map: it may be older than this node |
 //! | `state_transfer` | takes the refdb's state of a project at once, where the journal no longer leads there |
 //! | `refdb_items` | applies items of the refdb: objects from peers, then all refs |
 //! | `restore_repository` | creates a missing repository anew, with objects from peers |
 
 mod atomic_apply;
 mod catch_up;
+mod compare;
 mod event;
 mod parked;
 mod plan;
@@ -52,6 +54,7 @@ use crate::state::context::{NodeContext, NodeState};
 use crate::state::durability::Durability;
 use crate::state::low_water::LowWater;
 use crate::state::quiesce::Quiesce;
+use crate::state::went_back::WentBack;
 
 /// The bounds of the apply stage.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +91,8 @@ struct Shared {
     durability: Durability,
     /// Notes which slots need nothing more at this node.
     low_water: Arc<LowWater>,
+    /// Whether the refdb is older than this node.
+    went_back: WentBack,
     /// Waits for this node's commits in progress when a project loses its writability.
     quiesce: Arc<Quiesce>,
     /// The wall clock, for the times since which transactions are parked.
@@ -117,9 +122,10 @@ impl Applier {
         catch_up: Arc<dyn CatchUp>,
         limits: ApplyLimits,
     ) -> Self {
-        let NodeContext { clock, entropy, tasks, .. } = context.clone();
+        let NodeContext { clock, entropy, went_back, tasks, .. } = context.clone();
         let NodeState { durability, low_water, quiesce, .. } = state.clone();
-        let shared = Shared { units, catch_up, durability, low_water, quiesce, clock, entropy, limits, tasks };
+        let shared =
+            Shared { units, catch_up, durability, low_water, went_back, quiesce, clock, entropy, limits, tasks };
         Self { shared: Arc::new(shared), writers: Arc::default() }
     }
 

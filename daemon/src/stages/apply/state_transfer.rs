@@ -59,6 +59,7 @@ impl Catcher {
         loop {
             let after = items.last_key_value().map(|(key, _)| key.clone());
             let page = self.refdb.refs.scan(project, after.as_ref(), PAGE).await?;
+            self.compare(project, &page).await?;
             let is_last = page.len() < PAGE;
             items.extend(page.into_iter().map(|item| (item.key.clone(), item)));
             if is_last {

@@ -16,9 +16,13 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
+use crate::seams::blob::long_form::LongForms;
 use crate::seams::refdb::{RefDb, SlotState};
-use crate::state::context::NodeContext;
+use crate::state::committed_requests::CommittedRequests;
+use crate::state::context::{NodeContext, NodeState};
 use crate::state::journal::Journal;
+use crate::state::quiesce::Gate;
+use crate::state::went_back::WentBack;
 
 /// Resolves open slots. Clones share one state.
 #[derive(Clone)]
@@ -26,8 +30,13 @@ pub struct InDoubtResolver {
     refdb: RefDb,
     journal: Arc<Journal>,
     observer: Arc<dyn Observer>,
+    went_back: WentBack,
+    long_forms: LongForms,
+    /// Remembers the requests of transactions that turn out to be committed.
+    requests: Arc<CommittedRequests>,
     bugs: InjectedBugs,
-    open: Arc<Mutex<BTreeMap<Slot, Option<TxnId>>>>,
+    /// The open slots. Each keeps its project's gate, if a copy may still land in the project.
+    open: Arc<Mutex<BTreeMap<Slot, Option<Gate>>>>,
     wake: Arc<Notify>,
 }
 
@@ -39,25 +48,39 @@ const PATIENCE: Duration = Duration::from_secs(5);
 impl InDoubtResolver {
     /// Creates a resolver without open slots.
     #[must_use]
-    pub fn new(context: &NodeContext, journal: Arc<Journal>) -> Self {
-        let NodeContext { refdb, observer, bugs, .. } = context.clone();
-        Self { refdb, journal, observer, bugs, open: Arc::default(), wake: Arc::new(Notify::new()) }
+    pub fn new(context: &NodeContext, state: &NodeState, journal: Arc<Journal>) -> Self {
+        let NodeContext { refdb, observer, went_back, long_forms, bugs, .. } = context.clone();
+        let requests = Arc::clone(&state.requests);
+        Self {
+            refdb,
+            journal,
+            observer,
+            went_back,
+            long_forms,
+            requests,
+            bugs,
+            open: Arc::default(),
+            wake: Arc::new(Notify::new()),
+        }
     }
 
-    /// Adds a transaction in doubt, of which a copy may be in flight.
-    pub fn resolve_later(&self, txn: TxnId, encoded: Bytes) {
+    /// Adds a transaction in doubt, of which a copy may be in flight. It keeps the gate of its project until its slot
+    /// is settled.
+    pub fn resolve_later(&self, txn: TxnId, encoded: Bytes, gate: Gate) {
         if self.bugs.has(InjectedBug::SettledOverUnresolved) {
             self.journal.committed(&txn.slot, encoded);
             return;
         }
-        self.open.lock().insert(txn.slot.clone(), Some(txn));
-        self.wake.notify_one();
+        self.resolve_slot_later(txn.slot, Some(gate));
     }
 
     /// Adds a slot whose content must become known: it could not be read, may have locks that wait for it, or stays
     /// empty in an idle lane.
-    pub fn resolve_slot_later(&self, slot: Slot) {
-        self.open.lock().insert(slot, None);
+    pub fn resolve_slot_later(&self, slot: Slot, gate: Option<Gate>) {
+        let mut open = self.open.lock();
+        let kept = open.entry(slot).or_default();
+        *kept = gate.or(kept.take());
+        drop(open);
         self.wake.notify_one();
     }
 
@@ -71,9 +94,12 @@ impl InDoubtResolver {
     pub async fn run(self) {
         loop {
             let _ = timeout(IDLE, self.wake.notified()).await;
+            if self.went_back.is_known() {
+                continue;
+            }
             if let Some(since) = Instant::now().checked_sub(IDLE) {
                 for slot in self.journal.take_idle(since) {
-                    self.resolve_slot_later(slot);
+                    self.resolve_slot_later(slot, None);
                 }
             }
             let open: Vec<Slot> = self.open.lock().keys().cloned().collect();
@@ -89,7 +115,14 @@ impl InDoubtResolver {
         let state = timeout(PATIENCE, self.refdb.journal.poison(slot)).await;
         match state {
             Ok(Ok(SlotState::Poisoned)) => self.journal.poisoned(slot),
-            Ok(Ok(SlotState::Committed(_, bytes))) => self.journal.committed(slot, bytes),
+            Ok(Ok(SlotState::Committed(_, bytes))) => {
+                // The lane waits for no blob: a request that cannot be read now is a gap of the memory.
+                match timeout(PATIENCE, self.long_forms.read(&bytes)).await {
+                    Ok(Ok(transaction)) => self.requests.note(&transaction),
+                    Ok(Err(_)) | Err(_) => self.requests.skipped_some(),
+                }
+                self.journal.committed(slot, bytes);
+            }
             Ok(Ok(SlotState::Empty)) => return false,
             Ok(Err(error)) => {
                 self.observer.failed("in-doubt", &error);

@@ -15,6 +15,7 @@ use crate::base::observer::Observer;
 use crate::seams::refdb::{MarkAnswer, RefDb};
 use crate::state::context::NodeContext;
 use crate::state::journal::Journal;
+use crate::state::went_back::WentBack;
 
 /// An idle node stores its unchanged marks once per this many paces.
 const IDLE_PACES: u32 = 5;
@@ -31,6 +32,8 @@ pub struct MarkWriter {
     journal: Arc<Journal>,
     /// Receives each failure to store the marks.
     observer: Arc<dyn Observer>,
+    /// Whether the refdb is older than this node. Then no marks are stored.
+    went_back: WentBack,
     /// Cancelled when the refdb says that this incarnation was frozen or drained.
     fenced: CancellationToken,
     /// The interval at which marks are stored, unless a lane has used up much of its window.
@@ -45,8 +48,8 @@ impl MarkWriter {
     /// Creates the writer of a journal's marks.
     #[must_use]
     pub fn new(context: &NodeContext, journal: Arc<Journal>, pace: Duration) -> Self {
-        let NodeContext { site, refdb, observer, fenced, bugs, .. } = context.clone();
-        Self { site, refdb, journal, observer, fenced, pace, ended: context.tasks.cancelled(), bugs }
+        let NodeContext { site, refdb, observer, went_back, fenced, bugs, .. } = context.clone();
+        Self { site, refdb, journal, observer, went_back, fenced, pace, ended: context.tasks.cancelled(), bugs }
     }
 
     /// Writes marks until the task is aborted.
@@ -63,7 +66,9 @@ impl MarkWriter {
             if !due || (marks == written && !asks) {
                 continue;
             }
-            if self.write(&marks).await {
+            if self.went_back.is_known() {
+                sleep(self.pace).await;
+            } else if self.write(&marks).await {
                 written = marks;
                 last = Instant::now();
             } else {

@@ -13,9 +13,12 @@
 //! | `attempt` | the commit point: committed, refused or unknown |
 //! | `run` | the loop over these steps |
 //! | `repair_refs` | repairs refs that another program wrote |
+//! | `gone` | whether the content of a slot still proves anything |
 //! | `in_doubt` | resolves transactions in doubt |
 //! | `marks` | stores the marks of the journal |
 //! | `requests` | answers retries of the bridge |
+//! | `repeated` | finds the first try of a request, in the durable memory and in the chains of refs |
+//! | `forget_requests` | drops the oldest committed requests |
 //! | `service`, `translate` | the bridge's calls, and the translation of requests and answers |
 //! | `refusals` | the texts of refusals, for users |
 //! | `project` | creation, `HEAD` and deletion of projects |
@@ -23,12 +26,15 @@
 
 mod attempt;
 mod build;
+mod forget_requests;
+mod gone;
 mod in_doubt;
 mod marks;
 mod preconditions;
 mod project;
 mod refusals;
 mod repair_refs;
+mod repeated;
 mod requests;
 mod run;
 mod seed;
@@ -42,8 +48,10 @@ use std::time::Duration;
 use lockstep_proto::SiteId;
 use tokio_util::sync::CancellationToken;
 
+pub use forget_requests::RequestForgetter;
 pub use in_doubt::InDoubtResolver;
 pub use marks::MarkWriter;
+pub use refusals::went_back_text;
 
 use crate::base::clock::Clock;
 use crate::base::observer::Observer;
@@ -52,12 +60,14 @@ use crate::seams::blob::BlobStore;
 use crate::seams::blob::long_form::LongForms;
 use crate::seams::git::Repositories;
 use crate::stages::ports::{Barrier, CatchUp, MetLocks};
+use crate::state::committed_requests::CommittedRequests;
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::durability::Durability;
 use crate::state::journal::Journal;
 use crate::state::materialize::Materializer;
 use crate::state::quiesce::Quiesce;
 use crate::state::version_map::{Mover, VersionMap};
+use crate::state::went_back::WentBack;
 use attempt::Attempts;
 use requests::Requests;
 use work::Ended;
@@ -125,12 +135,16 @@ pub struct Committer {
     clock: Arc<dyn Clock>,
     /// Owns the tasks of batches in progress.
     tasks: Tasks,
+    /// Whether the refdb is older than this node.
+    went_back: WentBack,
     /// Cancelled when this node is fenced. From then on it takes no commits.
     fenced: CancellationToken,
     /// The bounds of the stage.
     limits: CommitLimits,
     /// Answers of earlier tries, for retries.
     requests: Requests<Ended>,
+    /// Requests that were committed earlier, over restarts too.
+    committed: Arc<CommittedRequests>,
 }
 
 impl Committer {
@@ -147,7 +161,7 @@ impl Committer {
         let CommitPorts { catch_up, barrier, locks } = ports;
         let NodeContext { site, refdb, repositories, blobs, long_forms, observer, clock, entropy, .. } =
             context.clone();
-        let NodeContext { tasks, fenced, bugs, .. } = context.clone();
+        let NodeContext { tasks, went_back, fenced, bugs, .. } = context.clone();
         let NodeState { versions, materializer, durability, quiesce, .. } = state.clone();
         Self {
             site,
@@ -167,9 +181,11 @@ impl Committer {
             observer,
             clock,
             tasks,
+            went_back,
             fenced,
             limits,
             requests: Requests::new(REQUESTS),
+            committed: Arc::clone(&state.requests),
         }
     }
 }

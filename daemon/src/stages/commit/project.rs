@@ -6,10 +6,12 @@ use lockstep_proto::bridge::{
     ApiError, CreateProjectRequest, DeleteProjectRequest, Outcome, ProjectResponse, Refusal, RefusalCode,
     SetHeadRequest,
 };
-use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey, RefValue, Transaction};
+use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey, RefValue};
+use tokio::time::timeout;
 
 use super::Committer;
 use super::refusals::unavailable;
+use super::repeated::Before;
 use super::translate::{hash, split};
 use super::work::{Ended, Intent, Verdict, Work};
 use crate::seams::git::Judged;
@@ -38,6 +40,9 @@ impl Committer {
         request: CreateProjectRequest,
         phase: ProjectPhase,
     ) -> Result<ProjectResponse, ApiError> {
+        if let Some(done) = self.done_already(project, &request.request_id)? {
+            return Ok(done);
+        }
         if let Err(why) = self.catch_up.project(project).await {
             return Ok(ProjectResponse::refused(unavailable(&why)));
         }
@@ -64,6 +69,9 @@ impl Committer {
         project: &ProjectName,
         request: SetHeadRequest,
     ) -> Result<ProjectResponse, ApiError> {
+        if let Some(done) = self.done_already(project, &request.request_id)? {
+            return Ok(done);
+        }
         let key = match self.key_of(project).await {
             Ok(key) => key,
             Err(refused) => return Ok(ProjectResponse::refused(refused)),
@@ -80,6 +88,9 @@ impl Committer {
         project: &ProjectName,
         request: DeleteProjectRequest,
     ) -> Result<ProjectResponse, ApiError> {
+        if let Some(done) = self.done_already(project, &request.request_id)? {
+            return Ok(done);
+        }
         let key = match self.key_of(project).await {
             Ok(key) => key,
             Err(refused) => {
@@ -107,10 +118,15 @@ impl Committer {
                 return Ok(closing);
             }
         }
-        self.quiesce.empty(project).await;
-        if let Err(why) = self.everybody_knows(&key).await {
+        let not_yet = |why: &dyn std::fmt::Display| {
             let message = format!("project {project} is closing, and not every node knows it yet ({why}); try again");
-            return Ok(ProjectResponse::refused(Refusal::new(RefusalCode::Unavailable, true, message)));
+            Ok(ProjectResponse::refused(Refusal::new(RefusalCode::Unavailable, true, message)))
+        };
+        if timeout(self.limits.deadline, self.quiesce.empty(project)).await.is_err() {
+            return not_yet(&"the outcome of a push to it is still unknown");
+        }
+        if let Err(why) = self.everybody_knows(&key).await {
+            return not_yet(&why);
         }
         let delete = step(ProjectPhase::Closing, ProjectPhase::Deleted);
         self.operate(key.clone(), delete, request.request_id, "delete").await
@@ -127,25 +143,25 @@ impl Committer {
         }
     }
 
+    /// The answer to an operation that this node remembers as committed. Repeated, it would hit a successor of the
+    /// project, or undo a later operation.
+    fn done_already(&self, project: &ProjectName, request_id: &str) -> Result<Option<ProjectResponse>, ApiError> {
+        let found = self.committed.find(project, request_id).map_err(ApiError::unavailable)?;
+        Ok(found.map(|found| ProjectResponse::committed(Some(found.txn))))
+    }
+
     /// Answers a retry whose first try is in the chain: the first answer was lost, or this node restarted. Without such
     /// a try the answer is the refusal. When the chain cannot be read, the answer is "unknown".
     async fn done_before(&self, project: &ProjectName, request_id: &str, refused: Refusal) -> ProjectResponse {
-        let found = match self.versions.get(&ProjectKey::of_name(project), &RefKey::State) {
-            Ok(Some(known)) => {
-                let is_ours =
-                    |earlier: &Transaction| earlier.request_id == request_id && earlier.project.name == *project;
-                self.earlier_try(&RefKey::State, known.txn, is_ours).await
-            }
-            Ok(None) => Ok(None),
-            Err(error) => Err(error.into()),
+        let unknown = |why: &dyn std::fmt::Display| {
+            let message = format!("it is not known whether an earlier try did this ({why}); ask again");
+            respond(&Ended::all(1, &Verdict::Unknown(Refusal::new(RefusalCode::Unavailable, true, message))))
         };
-        match found {
-            Ok(None) => ProjectResponse::refused(refused),
-            Ok(Some(earlier)) => ProjectResponse::committed(Some(earlier.id)),
-            Err(why) => {
-                let message = format!("it is not known whether an earlier try did this ({why}); ask again");
-                respond(&Ended::all(1, &Verdict::Unknown(Refusal::new(RefusalCode::Unavailable, true, message))))
-            }
+        match self.operated_before(&ProjectKey::of_name(project), request_id).await {
+            Ok(Before::Not) => ProjectResponse::refused(refused),
+            Ok(Before::Found(txn)) => ProjectResponse::committed(Some(txn)),
+            Ok(Before::NotKnown) => unknown(&"it may be collected"),
+            Err(why) => unknown(&why),
         }
     }
 

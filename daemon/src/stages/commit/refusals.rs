@@ -127,6 +127,19 @@ pub(super) fn too_late() -> Refusal {
     )
 }
 
+/// The text for users while the refdb is older than this node. The log and the status name the evidence.
+pub fn went_back_text() -> String {
+    "this server takes no updates: the global ref database went back in time, to an older backup: nothing was changed, \
+     and your work is still where you pushed it from; a retry does not help before an administrator has restored a \
+     newer backup"
+        .to_owned()
+}
+
+/// The refusal while the refdb is older than this node.
+pub(super) fn older_refdb() -> Refusal {
+    Refusal::new(RefusalCode::NotServing, false, went_back_text())
+}
+
 /// The refusal of a batch whose objects cannot be packed, or must not be committed. A flaw of an object is permanent.
 pub(super) fn not_packed(error: &GitError) -> Refusal {
     match error {
@@ -174,6 +187,7 @@ mod tests {
             busy(&item),
             too_late(),
             unavailable(&"x"),
+            older_refdb(),
         ];
         for Refusal { message, .. } in refusals {
             assert!(["slot", "poison", "lane"].iter().all(|word| !message.contains(word)), "{message}");

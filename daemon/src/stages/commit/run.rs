@@ -10,16 +10,19 @@ use tokio::time::{Instant, timeout_at};
 
 use super::attempt::AttemptEnd;
 use super::build::NotReady;
+use super::gone::may_be_gone;
 use super::preconditions::{NoProposal, Proposer};
 use super::refusals::{
-    above_others, below, busy, forbids, in_doubt, name_conflict, not_packed, not_taken, too_late, too_long, too_many,
-    unavailable, withdrawn,
+    above_others, below, busy, forbids, in_doubt, name_conflict, not_packed, not_taken, older_refdb, too_late,
+    too_long, too_many, unavailable, withdrawn,
 };
+use super::repeated::Before;
 use super::work::{Ended, Proposal, Verdict, Work};
 use super::{Committer, build};
 use crate::base::backoff::Backoff;
 use crate::seams::refdb::{CommitRequest, Obstacle, SlotState};
 use crate::state::materialize::{MaterializeError, OnMismatch};
+use crate::state::quiesce::Gate;
 use crate::state::version_map::RefGuard;
 
 /// The result of one round of the loop.
@@ -37,6 +40,11 @@ impl Committer {
     /// that was sent.
     pub(super) async fn run(&self, work: &Work) -> Ended {
         let mut verdicts: Vec<Option<Verdict>> = vec![None; work.intents.len()];
+        match self.remembered(work) {
+            Ok(Some(ended)) => return ended,
+            Ok(None) => {}
+            Err(error) => return not_known(work.intents.len().max(1), &error),
+        }
         let mut caught_up = false;
         let mut backoff =
             Backoff::new(Arc::clone(&self.attempts.entropy), Duration::from_millis(20), Duration::from_secs(1));
@@ -47,10 +55,11 @@ impl Committer {
                     if let Some(ended) = self.behind(work, &mut verdicts).await {
                         return ended;
                     }
-                    caught_up = true;
-                    if Instant::now() >= work.deadline {
+                    // A node that is behind again after it has caught up waits, so that no surprise runs hot.
+                    if caught_up && !backoff.wait_until(work.deadline).await || Instant::now() >= work.deadline {
                         return refuse_open(verdicts, &too_late());
                     }
+                    caught_up = true;
                 }
                 Round::Blocked(why) => {
                     if !backoff.wait_until(work.deadline).await {
@@ -64,7 +73,9 @@ impl Committer {
     async fn round(&self, work: &Work, verdicts: &mut [Option<Verdict>], caught_up: bool) -> Round {
         let open: Vec<usize> = (0..work.intents.len()).filter(|at| verdicts[*at].is_none()).collect();
         let keys: Vec<RefKey> = open.iter().map(|at| work.intents[*at].key.clone()).collect();
-        let _gate = self.quiesce.enter(&work.project.name).await;
+        let Ok(gate) = timeout_at(work.deadline, self.quiesce.enter(&work.project.name)).await else {
+            return Round::Ended(refuse_open(verdicts.to_vec(), &too_late()));
+        };
         let guard = self.versions.locks.lock(&work.project.name, keys).await;
         if let Some(refused) = self.takes_no_commits(work) {
             return Round::Ended(refuse_open(verdicts.to_vec(), &refused));
@@ -90,11 +101,15 @@ impl Committer {
         if proposal.commands.is_empty() {
             return self.only_local(work, verdicts).await;
         }
-        self.send(work, verdicts, proposal, guard).await
+        self.send(work, verdicts, proposal, (guard, gate)).await
     }
 
-    /// The refusal, if the project's phase, as far as this node knows it, forbids the batch.
+    /// The refusal, if the refdb is older than this node, or if the project's phase, as far as this node knows it,
+    /// forbids the batch.
     fn takes_no_commits(&self, work: &Work) -> Option<Refusal> {
+        if self.went_back.is_known() {
+            return Some(older_refdb());
+        }
         if work.intents.iter().any(|intent| intent.key == RefKey::State) {
             return None;
         }
@@ -116,7 +131,13 @@ impl Committer {
     }
 
     /// Takes the proposal through the commit point, and handles each way in which that can end.
-    async fn send(&self, work: &Work, verdicts: &mut [Option<Verdict>], proposal: Proposal, guard: RefGuard) -> Round {
+    async fn send(
+        &self,
+        work: &Work,
+        verdicts: &mut [Option<Verdict>],
+        proposal: Proposal,
+        (guard, gate): (RefGuard, Gate),
+    ) -> Round {
         let started = Instant::now();
         let packed = match build::pack(self, work, &proposal).await {
             Ok(packed) => packed,
@@ -139,7 +160,12 @@ impl Committer {
             AttemptEnd::Unknown(why) => {
                 self.observer.unknown(&request.transaction.id);
                 self.observer.failed("commit", &format!("{} is in doubt: {why}", request.transaction.id));
-                self.in_doubt.resolve_later(request.transaction.id.clone(), request.encoded.clone());
+                self.in_doubt.resolve_later(request.transaction.id.clone(), request.encoded.clone(), gate);
+                Round::Ended(unknown(verdicts, &proposal, request.transaction))
+            }
+            AttemptEnd::SlotLost(why) if !self.proves(&slot).await => {
+                self.observer.failed("commit", &format!("{} is in doubt: {why}", request.transaction.id));
+                self.in_doubt.resolve_later(request.transaction.id.clone(), request.encoded.clone(), gate);
                 Round::Ended(unknown(verdicts, &proposal, request.transaction))
             }
             AttemptEnd::SlotLost(why) => {
@@ -153,15 +179,21 @@ impl Committer {
             }
             AttemptEnd::NotTaken { why, retry } => {
                 self.observer.failed("commit", &format!("{} was not taken: {why}", request.transaction.id));
-                self.not_used(&request, slot);
+                self.not_used(&request, slot, gate);
                 Round::Ended(refuse_carried(verdicts, &proposal, &not_taken(retry)))
             }
             AttemptEnd::Refused(obstacles) => {
-                self.not_used(&request, slot);
+                self.not_used(&request, slot, gate);
                 self.note_locks(&obstacles);
                 refused(work, verdicts, &proposal, &obstacles)
             }
         }
+    }
+
+    /// Whether the slot's content proves that its transaction was not committed. It proves nothing if it was read in an
+    /// older refdb, or if the slot may have been collected before.
+    async fn proves(&self, slot: &Slot) -> bool {
+        !self.went_back.is_known() && may_be_gone(&self.attempts.refdb, slot).await == Ok(false)
     }
 
     /// Sends the transaction until its attempt ends, or the deadline has passed. While the refdb throttles it, each try
@@ -203,7 +235,7 @@ impl Committer {
                 return Ok((request, slot, end));
             }
             match self.journal.is_in_the_way(&slot) {
-                true => self.in_doubt.resolve_slot_later(slot.clone()),
+                true => self.in_doubt.resolve_slot_later(slot.clone(), None),
                 false => self.journal.give_back(&slot),
             }
             if !backoff.wait_until(deadline).await {
@@ -247,6 +279,7 @@ impl Committer {
     /// read here yet.
     async fn committed(&self, work: &Work, request: &CommitRequest) -> Result<(), MaterializeError> {
         let transaction = Arc::new(request.transaction.clone());
+        self.committed.note(&transaction);
         self.journal.committed(&transaction.id.slot, request.encoded.clone());
         self.versions.marked(&work.project, request.directories.iter().cloned());
         let slice = std::slice::from_ref(&transaction);
@@ -271,9 +304,9 @@ impl Committer {
 
     /// Handles the slot of a transaction that was not committed. A transaction that is written in steps may have left
     /// locks, whose meaning depends on the slot, so the slot must be resolved. Any other slot is given back.
-    fn not_used(&self, request: &CommitRequest, slot: Slot) {
+    fn not_used(&self, request: &CommitRequest, slot: Slot, gate: Gate) {
         if self.attempts.refdb.refs.commits_in_steps(&request.transaction) {
-            self.in_doubt.resolve_slot_later(slot);
+            self.in_doubt.resolve_slot_later(slot, Some(gate));
         } else {
             self.journal.give_back(&slot);
         }
@@ -284,7 +317,7 @@ impl Committer {
         match self.attempts.refdb.journal.slot(slot).await {
             Ok(SlotState::Poisoned) => self.journal.poisoned(slot),
             Ok(SlotState::Committed(_, bytes)) => self.journal.committed(slot, bytes),
-            Ok(SlotState::Empty) | Err(_) => self.in_doubt.resolve_slot_later(slot.clone()),
+            Ok(SlotState::Empty) | Err(_) => self.in_doubt.resolve_slot_later(slot.clone(), None),
         }
     }
 
@@ -307,16 +340,23 @@ impl Committer {
             Backoff::new(Arc::clone(&self.attempts.entropy), Duration::from_millis(20), Duration::from_secs(1));
         loop {
             let why = match self.committed_before(&work.project, &work.request_id, &work.intents).await {
-                Ok(before) => return before,
+                Ok(Before::Found(ended)) => return Some(ended),
+                Ok(Before::Not) => return None,
+                Ok(Before::NotKnown) => return Some(not_known(verdicts.len(), &"it may be collected")),
                 Err(why) => why,
             };
             if !backoff.wait_until(work.deadline).await {
-                let message = format!("it is not known whether an earlier try committed this ({why}); ask again");
-                let unknown = Verdict::Unknown(Refusal::new(RefusalCode::Unavailable, true, message));
-                return Some(Ended::all(verdicts.len(), &unknown));
+                return Some(not_known(verdicts.len(), &why));
             }
         }
     }
+}
+
+/// The answer when nothing proves whether an earlier try was committed.
+fn not_known(count: usize, why: &dyn Display) -> Ended {
+    let message =
+        format!("it is not known whether an earlier try committed this ({why}); fetch and look before you push again");
+    Ended::all(count, &Verdict::Unknown(Refusal::new(RefusalCode::Unavailable, true, message)))
 }
 
 fn accept(

@@ -8,38 +8,21 @@ use lockstep_proto::bridge::{
     ApiError, CreateProjectRequest, DeleteProjectRequest, Outcome, ProjectResponse, RefCommand, RefTransactionRequest,
     RefTransactionResponse, Refusal, RefusalCode, SetHeadRequest,
 };
-use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, Transaction, TxnId};
+use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, TxnId};
 use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::Committer;
+use super::gone::may_be_gone;
 use super::refusals::unavailable;
+use super::repeated::Before;
 use super::requests::{Begin, answer};
 use super::translate::{carried, check, fingerprint, names, respond, sort};
-use super::work::{Ended, Intent, Seed, Verdict, Work};
-use crate::seams::blob::long_form::LongFormError;
+use super::work::{Ended, Seed, Verdict, Work};
 use crate::seams::git::{Judged, RefMove};
-use crate::seams::refdb::{RefDbError, SlotState};
-use crate::seams::volume::StoreError;
+use crate::seams::refdb::SlotState;
 use crate::stages::ports::Transactions;
 use crate::telemetry::{current_traceparent, set_parent};
-
-/// Number of transactions per ref among which a retry after a restart looks for its own first try.
-const LOOK_BACK: usize = 16;
-
-/// Why an earlier try of a request cannot be looked for.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum LookBackError {
-    /// The node's own store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A slot could not be read from the refdb.
-    #[error(transparent)]
-    RefDb(#[from] RefDbError),
-    /// A transaction of the chain cannot be read.
-    #[error(transparent)]
-    Unreadable(#[from] LongFormError),
-}
 
 #[async_trait]
 impl Transactions for Arc<Committer> {
@@ -62,6 +45,11 @@ impl Transactions for Arc<Committer> {
         let key = match self.key_of(project).await {
             Ok(key) => key,
             Err(refused) => {
+                let (intents, _) = sort(&request.commands)?;
+                // The project is gone, or not known here. The request may be a repeated one from before.
+                if let Some(ended) = self.remembered_of(project, &request.request_id, &intents)? {
+                    return Ok(respond(&names, &carried(&intents), ended));
+                }
                 let ended = Ended::all(names.len(), &Verdict::Refused(refused));
                 return Ok(respond(&names, &[], ended));
             }
@@ -99,7 +87,9 @@ impl Transactions for Arc<Committer> {
         let answered = self.requests.answered(project, &request.request_id, fingerprint(request));
         let found = match self.versions.project_key(project) {
             _ if answered.as_ref().is_some_and(Ended::is_visible) => Ok(answered),
-            Ok(Some(project)) => self.committed_before(&project, &request.request_id, &intents).await,
+            Ok(Some(project)) => {
+                self.committed_before(&project, &request.request_id, &intents).await.map(Before::found)
+            }
             Ok(None) => Ok(None),
             Err(error) => Err(error.into()),
         };
@@ -122,8 +112,8 @@ impl Transactions for Arc<Committer> {
             Ok(SlotState::Committed(id, _)) if id == *txn => {
                 return Ok(ProjectResponse::committed(Some(txn.clone())));
             }
-            Ok(SlotState::Committed(other, _)) => (Outcome::Refused, format!("not committed: its slot holds {other}")),
-            Ok(SlotState::Poisoned) => (Outcome::Refused, "not committed: its slot is poisoned".to_owned()),
+            Ok(SlotState::Committed(other, _)) => self.unless_gone(txn, &format!("its slot holds {other}")).await,
+            Ok(SlotState::Poisoned) => self.unless_gone(txn, "its slot is poisoned").await,
             Ok(SlotState::Empty) => {
                 (Outcome::Unknown, "its slot is empty: it is in progress, or was collected long ago".to_owned())
             }
@@ -136,6 +126,20 @@ impl Transactions for Arc<Committer> {
 }
 
 impl Committer {
+    /// The outcome of a transaction whose slot has other content: not committed, unless the slot may have been
+    /// collected before.
+    async fn unless_gone(&self, txn: &TxnId, what: &str) -> (Outcome, String) {
+        match may_be_gone(&self.attempts.refdb, &txn.slot).await {
+            Ok(false) => (Outcome::Refused, format!("not committed: {what}")),
+            Ok(true) => {
+                let message =
+                    format!("{what}, but that may have come after the transaction was collected: look at its refs");
+                (Outcome::Unknown, message)
+            }
+            Err(error) => (Outcome::Unknown, error.to_string()),
+        }
+    }
+
     /// Runs a checked batch on a project that exists. `seed` is set for a batch of the seeder.
     pub(super) async fn batch(
         self: &Arc<Self>,
@@ -225,55 +229,6 @@ impl Committer {
         Ok(answer(waiting).await.unwrap_or_else(unknown))
     }
 
-    /// Looks for an earlier try of a request in the chain: its answer was lost, or this node restarted. Only a ref that
-    /// does not have the value that the request expects can have such a try.
-    ///
-    /// # Errors
-    /// The chain cannot be read now. Never take this for "no".
-    pub(super) async fn committed_before(
-        &self,
-        project: &ProjectKey,
-        request_id: &str,
-        intents: &[Intent],
-    ) -> Result<Option<Ended>, LookBackError> {
-        let is_ours = |earlier: &Transaction| earlier.request_id == request_id && earlier.project == *project;
-        for intent in intents {
-            let known = self.versions.get(project, &intent.key)?;
-            let stale = known.filter(|known| intent.expected.as_ref().is_some_and(|expected| *expected != known.value));
-            if let Some(known) = stale
-                && let Some(earlier) = self.earlier_try(&intent.key, known.txn, is_ours).await?
-            {
-                return Ok(Some(replay(intents, &earlier)));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Searches a ref's chain backwards from a transaction for a try of a request. A collected transaction ends the
-    /// search: it is so old that every retry of it was answered from memory long ago.
-    pub(super) async fn earlier_try(
-        &self,
-        key: &RefKey,
-        from: TxnId,
-        is_ours: impl Fn(&Transaction) -> bool,
-    ) -> Result<Option<Transaction>, LookBackError> {
-        let mut next = Some(from);
-        for _ in 0..LOOK_BACK {
-            let Some(txn) = next.take() else { return Ok(None) };
-            let state = self.attempts.refdb.journal.slot(&txn.slot).await?;
-            let SlotState::Committed(_, bytes) = state else { return Ok(None) };
-            let earlier = match self.long_forms.read(&bytes).await {
-                Err(error) if error.is_absent() => return Ok(None),
-                read => read?,
-            };
-            if is_ours(&earlier) {
-                return Ok(Some(earlier));
-            }
-            next = earlier.command(key).and_then(|command| command.predecessor.clone());
-        }
-        Ok(None)
-    }
-
     /// The moves of refs that only this site keeps. Their old values are read from the disk.
     async fn local_moves(&self, project: &ProjectName, commands: &[RefCommand]) -> Result<Vec<RefMove>, ApiError> {
         let mut moves = Vec::with_capacity(commands.len());
@@ -285,17 +240,4 @@ impl Committer {
         }
         Ok(moves)
     }
-}
-
-/// The answer of an earlier try. Intents that its transaction carries are committed; the others were refused then.
-fn replay(intents: &[Intent], earlier: &Transaction) -> Ended {
-    let verdicts = intents.iter().map(|intent| match earlier.command(&intent.key) {
-        Some(command) if command.new == intent.new => Verdict::Committed,
-        _ => Verdict::Refused(Refusal::new(
-            RefusalCode::Stale,
-            false,
-            format!("{} was refused at the first try", intent.key),
-        )),
-    });
-    Ended { txn: Some(earlier.id.clone()), verdicts: verdicts.collect() }
 }

@@ -14,8 +14,10 @@ use tokio_util::sync::CancellationToken;
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
 use crate::seams::refdb::{IncarnationState, NodeAnswer, NodeRecord, RefDb, RefDbError};
+use crate::seams::volume::{Changes, NodeStore, Registered, StoreError};
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::low_water::LowWater;
+use crate::state::went_back::{self, Evidence, WentBack};
 
 /// The intervals and deadlines of membership.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +45,9 @@ enum MemberError {
     /// The refdb failed.
     #[error(transparent)]
     RefDb(#[from] RefDbError),
+    /// The refdb is older than this node.
+    #[error("the refdb is older than this node: {0}")]
+    WentBack(Evidence),
     /// This node's record is now another one.
     #[error("another process has changed this node's record ({0:?}); this node stops")]
     Fenced(Box<NodeRecord>),
@@ -52,6 +57,10 @@ enum MemberError {
 pub struct Member {
     /// The refdb with the registry of nodes and incarnations.
     refdb: RefDb,
+    /// The node's own store, which knows each heartbeat before the refdb does.
+    store: Arc<dyn NodeStore>,
+    /// Whether the refdb is older than this node.
+    went_back: WentBack,
     /// The low-water marks of this node.
     low_water: Arc<LowWater>,
     /// The node's record as it was last written.
@@ -79,38 +88,64 @@ impl Member {
         nudge: Arc<Notify>,
         limits: MemberLimits,
     ) -> Self {
-        let NodeContext { refdb, observer, fenced, bugs, .. } = context.clone();
+        let NodeContext { refdb, store, went_back, observer, fenced, bugs, .. } = context.clone();
         let (low_water, record) = (Arc::clone(&state.low_water), Mutex::new(record));
-        Self { refdb, low_water, record, fenced, observer, nudge, limits, bugs }
+        Self { refdb, store, went_back, low_water, record, fenced, observer, nudge, limits, bugs }
     }
 
     /// Writes heartbeats, until the task is aborted.
     pub async fn run(self) {
         loop {
             let _ = timeout(self.limits.beat, self.nudge.notified()).await;
+            if self.went_back.is_known() {
+                continue;
+            }
             if let Err(why) = self.beat().await {
                 self.observer.failed("member", &why);
             }
         }
     }
 
-    /// Writes this node's record with a new heartbeat and the durable low-water marks.
+    /// Writes this node's record with a new heartbeat and the durable low-water marks. The volume knows the heartbeat
+    /// first, so that the older of volume and refdb shows after one of them was restored. A volume that does not write
+    /// stops no heartbeat: the next start then takes it for a snapshot and reconciles, which is safe.
     async fn beat(&self) -> Result<(), MemberError> {
         if self.bugs.has(InjectedBug::BeatWaitsForPublish) && self.is_anything_left().await? {
             return Ok(());
         }
         let previous = self.record.lock().clone();
         let next = NodeRecord { beat: previous.beat + 1, low_water: self.low_water.durable(), ..previous.clone() };
-        match self.refdb.registry.put_node(&next, Some(&previous)).await? {
+        self.note(&next).await;
+        let answer = self.refdb.registry.put_node(&next, Some(&previous)).await?;
+        if let Some(evidence) = went_back::heartbeat(previous.beat, &answer) {
+            self.went_back.tell(evidence.clone());
+            return Err(MemberError::WentBack(evidence));
+        }
+        match answer {
             NodeAnswer::Written => {
                 *self.record.lock() = next;
                 Ok(())
             }
-            NodeAnswer::Differs(_) if self.bugs.has(InjectedBug::PausedNodeGoesOn) => Ok(()),
+            // The answer to an earlier copy of this heartbeat was lost.
+            NodeAnswer::Differs(now) if is_mine(&now, &next) => {
+                *self.record.lock() = now;
+                Ok(())
+            }
+            NodeAnswer::Differs(_) | NodeAnswer::Gone if self.bugs.has(InjectedBug::PausedNodeGoesOn) => Ok(()),
             NodeAnswer::Differs(now) => {
                 self.fenced.cancel();
                 Err(MemberError::Fenced(Box::new(now)))
             }
+            NodeAnswer::Gone => Err(MemberError::WentBack(Evidence::NoRecord)),
+        }
+    }
+
+    /// Notes a heartbeat on the volume. Waits for the volume as long as one heartbeat may be late, and no longer.
+    async fn note(&self, next: &NodeRecord) {
+        match timeout(self.limits.beat, will_beat(self.store.as_ref(), next)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => self.observer.failed("member", &why),
+            Err(_) => self.observer.failed("member", &"the volume is slow: it does not know this heartbeat yet"),
         }
     }
 
@@ -120,4 +155,19 @@ impl Member {
         let all = self.refdb.registry.incarnations(&site).await?;
         Ok(all.iter().any(|one| one.state == IncarnationState::Poisoned))
     }
+}
+
+/// Notes on the volume that this record is about to be written.
+///
+/// # Errors
+/// The node's own store failed.
+pub async fn will_beat(store: &dyn NodeStore, record: &NodeRecord) -> Result<(), StoreError> {
+    let registered = Registered::beat(&record.site, &record.node, record.beat);
+    store.commit(Changes { registered: Some(registered), ..Changes::default() }).await
+}
+
+/// Whether the stored record is an earlier copy of the heartbeat that is being written.
+fn is_mine(stored: &NodeRecord, sent: &NodeRecord) -> bool {
+    let NodeRecord { volume, starts, beat, expelled, .. } = stored;
+    (volume, *starts, *beat, *expelled) == (&sent.volume, sent.starts, sent.beat, sent.expelled)
 }

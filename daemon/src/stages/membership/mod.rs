@@ -26,7 +26,7 @@ mod watcher;
 pub use barrier::RegistryBarrier;
 pub use freeze_and_poison::Fencer;
 pub use lease::Leases;
-pub use member::{Member, MemberLimits};
+pub use member::{Member, MemberLimits, will_beat};
 pub use met_locks::NotedLocks;
 pub use open::{IncarnationOpener, OpenError};
 pub use watcher::{Running, Watcher};

@@ -1,10 +1,13 @@
 //! Opens a new incarnation, after those that earlier starts of this node have left open are fenced.
 
+use std::sync::Arc;
+
 use lockstep_proto::{Incarnation, IncarnationId, NodeId, Seq, SiteId};
 
 use super::freeze_and_poison::Fencer;
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::seams::refdb::{IncarnationRecord, IncarnationState, OpenAnswer, RefDb, RefDbError, Role, SiteRecord};
+use crate::seams::volume::{Changes, NodeStore, Registered, StoreError};
 use crate::state::context::NodeContext;
 use crate::state::journal::JournalLimits;
 
@@ -14,6 +17,9 @@ pub enum OpenError {
     /// The site is not active. This node only applies until the site's role changes.
     #[error("site {} is {:?} (epoch {}): it takes no commits", .0.site, .0.role, .0.epoch)]
     NotActive(SiteRecord),
+    /// The node's own store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The refdb did not answer, or refused the call.
     #[error(transparent)]
     RefDb(#[from] RefDbError),
@@ -27,6 +33,8 @@ pub struct IncarnationOpener {
     node: NodeId,
     /// The refdb with the registry of incarnations.
     refdb: RefDb,
+    /// The node's own store, which knows each number before the refdb does.
+    store: Arc<dyn NodeStore>,
     /// Fences this node's earlier incarnations.
     fencer: Fencer,
     /// The number of lanes, and the window, of a new incarnation.
@@ -39,8 +47,8 @@ impl IncarnationOpener {
     /// Creates an opener, which fences earlier incarnations first.
     #[must_use]
     pub fn new(context: &NodeContext, fencer: Fencer, limits: JournalLimits) -> Self {
-        let NodeContext { site, node, refdb, bugs, .. } = context.clone();
-        Self { site, node, refdb, fencer, limits, bugs }
+        let NodeContext { site, node, refdb, store, bugs, .. } = context.clone();
+        Self { site, node, refdb, store, fencer, limits, bugs }
     }
 
     /// Fences this node's earlier incarnations, then opens a new one.
@@ -55,9 +63,10 @@ impl IncarnationOpener {
             return Err(OpenError::NotActive(site));
         }
         let last = self.refdb.registry.last_incarnation(&self.site, &self.node).await?;
+        let number = self.next_number(last).await?;
         let marks = vec![Seq(0); self.limits.all_lanes()];
         let record = IncarnationRecord {
-            id: IncarnationId { node: self.node.clone(), number: Incarnation(last + 1) },
+            id: IncarnationId { node: self.node.clone(), number: Incarnation(number) },
             site: self.site.clone(),
             epoch: site.epoch,
             state: IncarnationState::Open,
@@ -66,12 +75,31 @@ impl IncarnationOpener {
             published: marks,
         };
         match self.refdb.registry.open_incarnation(&record).await? {
-            OpenAnswer::Opened => Ok(record),
+            OpenAnswer::Opened => {
+                self.note(|registered| registered.opened = number).await?;
+                Ok(record)
+            }
             OpenAnswer::NotAllowed(_) if self.bugs.has(InjectedBug::FencedReopens) => Ok(record),
             OpenAnswer::NotAllowed(site) => Err(OpenError::NotActive(site)),
             // The answer to an earlier try was lost. That incarnation is this node's own, and the next try fences it.
             OpenAnswer::Exists => Err(RefDbError::NotNow(format!("incarnation {} exists already", record.id)).into()),
         }
+    }
+
+    /// The number of the next incarnation. The volume knows it first, so that no number is used twice, even against a
+    /// refdb that has forgotten the last ones.
+    async fn next_number(&self, last: u64) -> Result<u64, StoreError> {
+        let known = self.store.registered()?.of(&self.site, &self.node);
+        let number = last.max(known.tried) + 1;
+        self.note(|registered| registered.tried = number).await?;
+        Ok(number)
+    }
+
+    /// Changes the numbers on the volume.
+    async fn note(&self, change: impl FnOnce(&mut Registered)) -> Result<(), StoreError> {
+        let mut registered = Registered::default().of(&self.site, &self.node);
+        change(&mut registered);
+        self.store.commit(Changes { registered: Some(registered), ..Changes::default() }).await
     }
 
     /// Fences the incarnations that earlier starts of this node have left open. After that, none of their writes can

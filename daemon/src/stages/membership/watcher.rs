@@ -22,6 +22,7 @@ use crate::seams::refdb::{IncarnationRecord, IncarnationState, NodeRecord, RefDb
 use crate::stages::ports::Leftovers;
 use crate::state::context::NodeContext;
 use crate::state::journal::Journal;
+use crate::state::went_back::{Evidence, WentBack};
 
 /// The journal of the running incarnation, if one is open.
 pub type Running = Arc<Mutex<Option<Arc<Journal>>>>;
@@ -47,6 +48,8 @@ pub struct Watcher {
     /// Cancelled when this node is fenced, and when it ends.
     fenced: CancellationToken,
     ended: CancellationToken,
+    /// Whether the refdb is older than this node.
+    went_back: WentBack,
     limits: MemberLimits,
     /// Defects that a test has switched on.
     bugs: InjectedBugs,
@@ -71,9 +74,9 @@ impl Watcher {
         running: Running,
         limits: MemberLimits,
     ) -> Self {
-        let NodeContext { site, node, refdb, observer, fenced, bugs, .. } = context.clone();
+        let NodeContext { site, node, refdb, observer, fenced, went_back, bugs, .. } = context.clone();
         let ended = context.tasks.cancelled();
-        Self { site, node, refdb, fencer, leftovers, locks, observer, running, fenced, ended, limits, bugs }
+        Self { site, node, refdb, fencer, leftovers, locks, observer, running, fenced, ended, went_back, limits, bugs }
     }
 
     fn ends(&self) -> bool {
@@ -93,6 +96,14 @@ impl Watcher {
 
     /// One round. A step that fails for one node is tried again in the next round, and holds up no other step.
     async fn watch(&self, views: &mut Views) -> Result<(), RefDbError> {
+        if self.went_back.is_known() {
+            self.leftovers.publish(Vec::new());
+            return Ok(());
+        }
+        if let Some(declared) = self.refdb.registry.went_back().await? {
+            self.went_back.tell(Evidence::Declared { by: declared.by, why: declared.why });
+            return Ok(());
+        }
         let nodes = self.refdb.registry.nodes().await?;
         let (now, limits) = (Instant::now(), &self.limits);
         let others = |gone: Vec<NodeId>| gone.into_iter().filter(|node| *node != self.node).collect::<BTreeSet<_>>();

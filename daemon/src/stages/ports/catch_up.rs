@@ -43,17 +43,6 @@ pub enum CatchUpError {
     /// A transaction of the journal cannot be read.
     #[error(transparent)]
     Unreadable(#[from] DecodeError),
-    /// The refdb names a transaction whose slot holds another one.
-    #[error("slot {} holds {other}, not {txn}", txn.slot)]
-    OtherTransaction {
-        /// The transaction that the refdb names.
-        txn: TxnId,
-        /// The transaction in its slot.
-        other: TxnId,
-    },
-    /// The refdb names a transaction whose slot is poisoned.
-    #[error("slot {slot} is poisoned, but the refdb names {0}", slot = .0.slot)]
-    Poisoned(TxnId),
     /// The refdb's item `@state` of a project has a value of another kind.
     #[error("the refdb's item @state of {project} is {value:?}, not a project state")]
     NotAState {
@@ -129,14 +118,7 @@ mod tests {
 
     /// Operators and tests know these texts.
     #[test]
-    fn an_impossible_state_is_reported_with_its_slot() {
-        let (txn, other): (TxnId, TxnId) =
-            ("n.1.0.9.00000000000000aa".parse().unwrap(), "n.1.0.9.00000000000000bb".parse().unwrap());
-        let poisoned = CatchUpError::Poisoned(txn.clone());
-        assert_eq!(poisoned.to_string(), "slot n.1.0.9 is poisoned, but the refdb names n.1.0.9.00000000000000aa");
-        let taken = CatchUpError::OtherTransaction { txn, other };
-        let text = "slot n.1.0.9 holds n.1.0.9.00000000000000bb, not n.1.0.9.00000000000000aa";
-        assert_eq!(taken.to_string(), text);
+    fn an_impossible_state_is_reported() {
         let value = CatchUpError::NotAState { project: "p".parse().unwrap(), value: RefValue::Absent };
         assert_eq!(value.to_string(), "the refdb's item @state of p is Absent, not a project state");
     }

@@ -16,6 +16,7 @@ use crate::seams::blob::BlobStore;
 use crate::seams::blob::long_form::{LongFormError, LongForms};
 use crate::seams::refdb::{FinishLocks, IncarnationState, NodeRecord, RefDb, RefDbError, SlotState};
 use crate::state::context::NodeContext;
+use crate::state::went_back::WentBack;
 
 /// Slots that are collected in one call of the refdb.
 const BATCH: u64 = 100;
@@ -36,6 +37,8 @@ pub struct Collector {
     long_forms: LongForms,
     /// Receives every run that failed.
     observer: Arc<dyn Observer>,
+    /// Whether the refdb is older than this node. Then nothing is removed.
+    went_back: WentBack,
     /// The pause between two runs.
     pace: Duration,
     /// The injected bugs that a test switched on.
@@ -46,14 +49,17 @@ impl Collector {
     /// Creates the collector of this node's site.
     #[must_use]
     pub fn new(context: &NodeContext, locks: Arc<dyn FinishLocks>, pace: Duration) -> Self {
-        let NodeContext { site, refdb, blobs, long_forms, observer, bugs, .. } = context.clone();
-        Self { site, refdb, locks, blobs, long_forms, observer, pace, bugs }
+        let NodeContext { site, refdb, blobs, long_forms, observer, went_back, bugs, .. } = context.clone();
+        Self { site, refdb, locks, blobs, long_forms, observer, went_back, pace, bugs }
     }
 
     /// Collects periodically, until the task is aborted.
     pub async fn run(self) {
         loop {
             sleep(self.pace).await;
+            if self.went_back.is_known() {
+                continue;
+            }
             if let Err(error) = self.collect().await {
                 self.observer.failed("collect", &error);
             }

@@ -1,6 +1,7 @@
 //! The releaser: releases kept values. A value that a transaction made unreachable is kept until the journal entry of
 //! that transaction is collected. By then every node has applied the entry, and no transaction still to come builds on
-//! the value.
+//! the value. But one that was committed before may: its lane may lag without bound. So the value stays until this node
+//! has applied every slot of the project's lanes that was committed at that moment.
 //!
 //! A value is kept under a label: the id of the transaction and a suffix, as the materializer writes it. Labels are
 //! read before the incarnations. So the incarnation of a label is among them, unless it was forgotten, which happens
@@ -10,13 +11,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_proto::{IncarnationId, ProjectName, Slot, TxnId};
+use lockstep_proto::{IncarnationId, LaneId, ProjectName, Seq, TxnId};
+use parking_lot::Mutex;
 use tokio::time::sleep;
 
 use crate::base::observer::Observer;
 use crate::seams::git::{GitError, Repositories};
-use crate::seams::refdb::{IncarnationRecord, RefDb, RefDbError, SlotState};
-use crate::state::context::NodeContext;
+use crate::seams::refdb::{IncarnationRecord, IncarnationState, RefDb, RefDbError, SlotState};
+use crate::state::context::{NodeContext, NodeState};
+use crate::state::journal::lane_of;
+use crate::state::low_water::LowWater;
+use crate::state::went_back::WentBack;
+
+/// Per lane, the slot below which everything must be applied.
+type Bounds = BTreeMap<LaneId, Seq>;
 
 /// Projects per page, when the list of projects is read.
 const PAGE: usize = 1_000;
@@ -38,8 +46,14 @@ pub struct Releaser {
     refdb: RefDb,
     /// The repositories that keep the values.
     repositories: Arc<dyn Repositories>,
+    /// The low-water marks of this node.
+    low_water: Arc<LowWater>,
+    /// Labels whose entries are collected, with the slots that must be applied here before the value goes.
+    waiting: Mutex<BTreeMap<(ProjectName, String), Arc<Bounds>>>,
     /// Receives every run that failed.
     observer: Arc<dyn Observer>,
+    /// Whether the refdb is older than this node. Then nothing is removed.
+    went_back: WentBack,
     /// The pause between two runs.
     pace: Duration,
 }
@@ -47,15 +61,19 @@ pub struct Releaser {
 impl Releaser {
     /// Creates the job that releases kept values at one node.
     #[must_use]
-    pub fn new(context: &NodeContext, pace: Duration) -> Self {
-        let NodeContext { refdb, repositories, observer, .. } = context.clone();
-        Self { refdb, repositories, observer, pace }
+    pub fn new(context: &NodeContext, state: &NodeState, pace: Duration) -> Self {
+        let NodeContext { refdb, repositories, observer, went_back, .. } = context.clone();
+        let low_water = Arc::clone(&state.low_water);
+        Self { refdb, repositories, low_water, waiting: Mutex::default(), observer, went_back, pace }
     }
 
     /// Releases values periodically, until the task is aborted.
     pub async fn run(self) {
         loop {
             sleep(self.pace).await;
+            if self.went_back.is_known() {
+                continue;
+            }
             if let Err(why) = self.release().await {
                 self.observer.failed("release", &why);
             }
@@ -81,31 +99,76 @@ impl Releaser {
             Err(GitError::NoRepository(_)) => return Ok(()),
             kept => kept?,
         };
+        let of_label = |label: &String| (project.clone(), label.clone());
+        self.waiting.lock().retain(|(of, label), _| of != project || labels.contains(label));
         if labels.is_empty() {
             return Ok(());
         }
         let incarnations = self.refdb.incarnations().await?;
         let known = incarnations.into_iter().map(|record| (record.id.clone(), record)).collect();
-        let mut over = Vec::new();
+        let (mut over, mut now) = (Vec::new(), None::<Arc<Bounds>>);
         for label in labels {
-            if let Some(txn) = ended_by(&label)
-                && self.is_collected(&txn.slot, &known).await?
-            {
-                over.push(label);
+            let Some(txn) = ended_by(&label) else { continue };
+            let waits_for = self.waiting.lock().get(&of_label(&label)).cloned();
+            match waits_for {
+                Some(bounds) if self.is_past(&bounds, &known) => over.push(label),
+                Some(_) => {}
+                None if self.is_collected(&txn, &known).await? => {
+                    let bounds = match now.clone() {
+                        Some(bounds) => bounds,
+                        None => Arc::new(self.bounds(project).await?),
+                    };
+                    now = Some(Arc::clone(&bounds));
+                    self.waiting.lock().insert(of_label(&label), bounds);
+                }
+                None => {}
             }
         }
         Ok(self.repositories.release(project, &over).await?)
     }
 
-    /// Whether a slot is collected: its incarnation is forgotten, or it is empty below the published mark.
+    /// The end of what is committed now in the project's lane of each incarnation.
+    async fn bounds(&self, project: &ProjectName) -> Result<Bounds, RefDbError> {
+        let mut bounds = Bounds::new();
+        for record in self.refdb.incarnations().await? {
+            let lane = lane_of(project, record.settled.len());
+            let settled = record.settled.get(lane.index()).copied().unwrap_or_default();
+            let mut bound = record.published.get(lane.index()).copied().unwrap_or_default().max(settled);
+            let lane = record.id.lane(lane);
+            if record.state != IncarnationState::Drained {
+                for seq in settled.0..settled.0 + record.window {
+                    if let SlotState::Committed(..) = self.refdb.journal.slot(&lane.slot(Seq(seq))).await? {
+                        bound = bound.max(Seq(seq + 1));
+                    }
+                }
+            }
+            bounds.insert(lane, bound);
+        }
+        Ok(bounds)
+    }
+
+    /// Whether everything below these bounds is durably applied here, or collected.
+    fn is_past(&self, bounds: &Bounds, known: &BTreeMap<IncarnationId, IncarnationRecord>) -> bool {
+        let applied = self.low_water.durable();
+        bounds.iter().all(|(lane, bound)| {
+            !known.contains_key(&lane.incarnation) || applied.get(lane).copied().unwrap_or_default() >= *bound
+        })
+    }
+
+    /// Whether a transaction is collected: its incarnation is forgotten, or its slot below the published mark holds
+    /// anything else. Poison may have come into the empty slot.
     async fn is_collected(
         &self,
-        slot: &Slot,
+        txn: &TxnId,
         known: &BTreeMap<IncarnationId, IncarnationRecord>,
     ) -> Result<bool, RefDbError> {
+        let slot = &txn.slot;
         let Some(incarnation) = known.get(&slot.lane.incarnation) else { return Ok(true) };
         let published = incarnation.published.get(slot.lane.lane.index()).copied().unwrap_or_default();
-        Ok(slot.seq < published && self.refdb.journal.slot(slot).await? == SlotState::Empty)
+        if slot.seq >= published {
+            return Ok(false);
+        }
+        Ok(!matches!(self.refdb.journal.slot(slot).await?, SlotState::Committed(id, _) if id == *txn))
     }
 }
 
@@ -116,11 +179,14 @@ fn ended_by(label: &str) -> Option<TxnId> {
 
 #[cfg(test)]
 mod tests {
-    use lockstep_proto::{Oid, Seq};
+    use lockstep_proto::{Command, Oid, RefValue, Transaction, Version};
 
     use super::*;
     use crate::base::faults::injected_bug::InjectedBugs;
     use crate::seams::git::model::ModelRepositories;
+    use crate::seams::refdb::CommitRequest;
+    use crate::seams::volume::Changes;
+    use crate::state::durability::Remember;
 
     const LABELS: [&str; 2] = ["n.1.0.3.00000000000000aa-0", "n.1.0.7.00000000000000bb-j2"];
 
@@ -136,7 +202,29 @@ mod tests {
     }
 
     fn releaser(context: &NodeContext) -> Releaser {
-        Releaser::new(context, Duration::from_secs(1))
+        let state = NodeState::load(context, Duration::from_millis(1)).unwrap();
+        Releaser::new(context, &state, Duration::from_secs(1))
+    }
+
+    /// Notes that everything below a slot of the lane is durably applied here.
+    fn applied(releaser: &Releaser, until: u64) {
+        let lane: LaneId = "n.1.0".parse().unwrap();
+        (0..until).for_each(|seq| releaser.low_water.done(&lane.slot(Seq(seq))));
+        releaser.low_water.remember(&mut Changes::default());
+        releaser.low_water.remembered();
+    }
+
+    fn transaction(id: &str) -> CommitRequest {
+        let command = Command {
+            key: "refs/heads/a".parse().unwrap(),
+            old: RefValue::Absent,
+            new: RefValue::Oid(Oid::from_bytes(&[1; 20]).unwrap()),
+            version: Version(1),
+            predecessor: None,
+        };
+        let empty = Transaction::empty(id.parse().unwrap(), "s".parse().unwrap(), "p#1".parse().unwrap());
+        let transaction = Transaction { commands: vec![command], ..empty };
+        CommitRequest { encoded: transaction.encode(), transaction, directories: Vec::new() }
     }
 
     #[tokio::test]
@@ -146,21 +234,44 @@ mod tests {
         let IncarnationRecord { site, id, .. } = context.open_incarnation().await;
         releaser.release_of(&project).await.unwrap();
         assert_eq!(repositories.kept(&project).len(), 2, "an empty slot above the published mark may still be taken");
-        refdb.journal.poison(&"n.1.0.3".parse().unwrap()).await.unwrap();
+        refdb.refs.commit(&transaction(LABELS[0].strip_suffix("-0").unwrap())).await.unwrap();
+        // Late poison for a collected slot.
+        refdb.journal.poison(&"n.1.0.7".parse().unwrap()).await.unwrap();
         refdb.registry.mark(&site, &id, &[Seq(5)], &[Seq(5)]).await.unwrap();
         releaser.release_of(&project).await.unwrap();
         assert_eq!(repositories.kept(&project).len(), 2, "an occupied slot is not collected");
         refdb.registry.mark(&site, &id, &[Seq(8)], &[Seq(8)]).await.unwrap();
         releaser.release_of(&project).await.unwrap();
+        applied(&releaser, 7);
+        releaser.release_of(&project).await.unwrap();
+        assert_eq!(repositories.kept(&project).len(), 2, "a slot that may build on the value is not applied here yet");
+        applied(&releaser, 8);
+        releaser.release_of(&project).await.unwrap();
         let left: Vec<String> = repositories.kept(&project).into_keys().collect();
-        assert_eq!(left, [LABELS[0]], "the slot of the other label is empty below the mark");
+        assert_eq!(left, [LABELS[0]], "the slot of the other label was collected");
+    }
+
+    #[tokio::test]
+    async fn a_value_waits_for_what_a_lane_has_committed_and_not_settled() {
+        let (context, repositories, project, _) = world().await;
+        let (releaser, refdb) = (releaser(&context), &context.refdb);
+        let IncarnationRecord { site, id, .. } = context.open_incarnation().await;
+        refdb.registry.mark(&site, &id, &[Seq(8)], &[Seq(8)]).await.unwrap();
+        refdb.refs.commit(&transaction("n.1.0.12.00000000000000cc")).await.unwrap();
+        for (until, kept) in [(8, 2), (8, 2), (12, 2), (13, 0)] {
+            applied(&releaser, until);
+            releaser.release_of(&project).await.unwrap();
+            assert_eq!(repositories.kept(&project).len(), kept, "applied until {until}");
+        }
     }
 
     #[tokio::test]
     async fn values_of_a_forgotten_incarnation_are_released_and_other_labels_stay() {
         let (context, repositories, project, oid) = world().await;
         repositories.move_refs(&project, &[], &[("by-hand".to_owned(), oid)]).await.unwrap();
-        releaser(&context).release_of(&project).await.unwrap();
+        let releaser = releaser(&context);
+        releaser.release_of(&project).await.unwrap();
+        releaser.release_of(&project).await.unwrap();
         let left: Vec<String> = repositories.kept(&project).into_keys().collect();
         assert_eq!(left, ["by-hand"]);
     }

@@ -16,6 +16,7 @@ use crate::stages::ports::Sink;
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::durability::Durability;
 use crate::state::low_water::LowWater;
+use crate::state::went_back::{self, WentBack};
 
 /// The most slots of a lane that one sweep looks at.
 const MOST: usize = 256;
@@ -30,6 +31,8 @@ pub struct Sweeper {
     durability: Durability,
     /// Takes the transactions that were not seen.
     sink: Arc<dyn Sink>,
+    /// Whether the refdb is older than this node.
+    went_back: WentBack,
     /// Receives every run that failed.
     observer: Arc<dyn Observer>,
     /// The pause between two sweeps.
@@ -40,9 +43,9 @@ impl Sweeper {
     /// Creates a sweeper that hands the transactions that were not seen to `sink`.
     #[must_use]
     pub fn new(context: &NodeContext, state: &NodeState, sink: Arc<dyn Sink>, pace: Duration) -> Self {
-        let NodeContext { refdb, observer, .. } = context.clone();
+        let NodeContext { refdb, went_back, observer, .. } = context.clone();
         let NodeState { low_water, durability, .. } = state.clone();
-        Self { refdb, low_water, durability, sink, observer, pace }
+        Self { refdb, low_water, durability, sink, went_back, observer, pace }
     }
 
     /// Sweeps periodically, until the task is aborted.
@@ -50,6 +53,9 @@ impl Sweeper {
         let mut open_before = BTreeSet::new();
         loop {
             sleep(self.pace).await;
+            if self.went_back.is_known() {
+                continue;
+            }
             match self.sweep(&mut open_before).await {
                 Ok(()) => {}
                 Err(error) => self.observer.failed("sweep", &error),
@@ -60,7 +66,12 @@ impl Sweeper {
     /// Does one sweep. Looks into a gap only if the sweep before found it too, because most gaps are on their way
     /// through the event log.
     async fn sweep(&self, open_before: &mut BTreeSet<Slot>) -> Result<(), RefDbError> {
+        let applied = self.low_water.durable();
         let incarnations = self.refdb.incarnations().await?;
+        if let Some(evidence) = went_back::lanes(&applied, &incarnations) {
+            self.went_back.tell(evidence);
+            return Ok(());
+        }
         let open_now: BTreeSet<Slot> = incarnations.iter().flat_map(|incarnation| self.gaps(incarnation)).collect();
         let known: BTreeSet<IncarnationId> = incarnations.into_iter().map(|incarnation| incarnation.id).collect();
         for slot in open_now.intersection(open_before) {

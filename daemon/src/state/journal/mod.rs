@@ -16,7 +16,6 @@ mod lane_of;
 mod window;
 
 use std::collections::BTreeMap;
-use std::hash::Hasher;
 
 use bytes::Bytes;
 use lockstep_proto::{IncarnationId, Lane, ProjectName, Seq, Slot};
@@ -25,7 +24,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::seams::refdb::SlotState;
-use lane_of::Fnv;
+pub use lane_of::lane_of;
 use window::LaneWindow;
 
 pub use window::LaneMarks;
@@ -105,10 +104,7 @@ impl Journal {
     /// The lane of a project's other transactions. It stays the same for the whole incarnation.
     #[must_use]
     pub fn lane_of(&self, project: &ProjectName) -> Lane {
-        let mut hasher = Fnv::default();
-        hasher.write(project.as_str().as_bytes());
-        let lane = hasher.finish() % u64::from(self.limits.lanes.max(1));
-        Lane(u8::try_from(lane).unwrap_or(0))
+        lane_of(project, usize::from(self.limits.lanes))
     }
 
     /// The lanes of this incarnation.

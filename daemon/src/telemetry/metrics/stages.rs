@@ -267,6 +267,7 @@ impl GitMetrics {
 pub struct SiteMetrics {
     ready: Gauge<u64>,
     epoch: Gauge<u64>,
+    went_back: Gauge<u64>,
     guards: Gauge<u64>,
     failures: Counter<u64>,
 }
@@ -274,14 +275,20 @@ pub struct SiteMetrics {
 impl SiteMetrics {
     pub(super) fn new(meter: &Meter) -> Self {
         let failures = table::FAILURES.counter(meter);
-        let guards = table::GUARDS_OFF.gauge(meter);
-        Self { ready: table::READY.gauge(meter), epoch: table::EPOCH.gauge(meter), guards, failures }
+        let (went_back, guards) = (table::WENT_BACK.gauge(meter), table::GUARDS_OFF.gauge(meter));
+        let (ready, epoch) = (table::READY.gauge(meter), table::EPOCH.gauge(meter));
+        Self { ready, epoch, went_back, guards, failures }
     }
 
     /// Records whether the node is ready, and its site's epoch as the node knows it.
     pub fn state(&self, ready: bool, epoch: u64) {
         self.ready.record(u64::from(ready), &[]);
         self.epoch.record(epoch, &[]);
+    }
+
+    /// Records whether the refdb is known to be older than a node.
+    pub fn went_back(&self, is_known: bool) {
+        self.went_back.record(u64::from(is_known), &[]);
     }
 
     /// Records the number of repositories whose hooks are not in force.

@@ -109,6 +109,8 @@ metrics! {
         "repositories whose git hooks are not in force, so that refs can bypass Lockstep";
     READY = Gauge "lockstep_ready" [] "1 when every latch of /readyz is open, else 0";
     EPOCH = Gauge "lockstep_epoch" [] "epoch of the site, as this node knows it";
+    WENT_BACK = Gauge "lockstep_refdb_went_back" []
+        "1 when the refdb is known to be older than a node, so that no node commits: an alarm; else 0";
 }
 
 impl MetricDoc {

@@ -1,6 +1,6 @@
 //! Nodes: one record each. A write succeeds only over the record that the writer expects.
 
-use lockstep::seams::refdb::{NodeAnswer, NodeRecord, RefDbError};
+use lockstep::seams::refdb::{NodeAnswer, NodeRecord, WentBackRecord};
 use lockstep_proto::{Lane, Seq};
 
 use super::Db;
@@ -31,7 +31,7 @@ mod cases {
         assert_eq!(db.registry.put_node(&second, None).await, Ok(NodeAnswer::Differs(first.clone())));
         assert_eq!(db.registry.nodes().await, Ok(vec![first.clone()]));
         let unknown = db.registry.put_node(&record("node-b"), Some(&record("node-b"))).await;
-        assert!(matches!(unknown, Err(RefDbError::Broken(_))), "{unknown:?}");
+        assert_eq!(unknown, Ok(NodeAnswer::Gone), "nobody removes a record");
         assert_eq!(db.registry.nodes().await, Ok(vec![first]));
     }
 
@@ -44,12 +44,14 @@ mod cases {
         assert_eq!(db.registry.put_node(&beaten, Some(&first)).await, Ok(NodeAnswer::Written));
         let mut started = first.clone();
         started.starts = 5;
-        // The condition ignores heartbeats and marks, so the writer may still expect `first`.
-        assert_eq!(db.registry.put_node(&started, Some(&first)).await, Ok(NodeAnswer::Written));
+        // A late copy does not take the heartbeat back. The condition ignores the marks.
+        assert_eq!(db.registry.put_node(&started, Some(&first)).await, Ok(NodeAnswer::Differs(beaten.clone())));
+        let unmarked = NodeRecord { beat: 9, ..first };
+        assert_eq!(db.registry.put_node(&started, Some(&unmarked)).await, Ok(NodeAnswer::Written));
         assert_eq!(db.registry.nodes().await, Ok(vec![started]));
     }
 
-    pub async fn another_volume_start_or_expulsion_differs(db: Db) {
+    pub async fn another_volume_start_beat_or_expulsion_differs(db: Db) {
         let stored = record("node-a");
         db.registry.put_node(&stored, None).await.expect("a write");
         let wrong = |change: fn(&mut NodeRecord)| {
@@ -60,14 +62,24 @@ mod cases {
         let wrongs = [
             wrong(|record| record.volume = "another".to_owned()),
             wrong(|record| record.starts += 1),
+            wrong(|record| record.beat += 1),
             wrong(|record| record.expelled = true),
         ];
         for wrong in &wrongs {
             assert_eq!(db.registry.put_node(wrong, Some(wrong)).await, Ok(NodeAnswer::Differs(stored.clone())));
         }
-        let expelled = &wrongs[2];
+        let expelled = &wrongs[3];
         assert_eq!(db.registry.put_node(expelled, Some(&stored)).await, Ok(NodeAnswer::Written));
         assert_eq!(db.registry.put_node(&stored, Some(&stored)).await, Ok(NodeAnswer::Differs(expelled.clone())));
+    }
+
+    pub async fn the_first_declaration_that_the_refdb_went_back_stays(db: Db) {
+        assert_eq!(db.registry.went_back().await, Ok(None));
+        let declares = |by: &str, since_ms| WentBackRecord { by: node(by), why: format!("{by} knows more"), since_ms };
+        let first = declares("node-a", 7);
+        assert_eq!(db.registry.declare_went_back(&first).await, Ok(first.clone()));
+        assert_eq!(db.registry.declare_went_back(&declares("node-b", 8)).await, Ok(first.clone()));
+        assert_eq!(db.registry.went_back().await, Ok(Some(first)));
     }
 
     pub async fn nodes_are_listed_in_order(db: Db) {

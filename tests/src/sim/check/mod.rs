@@ -13,6 +13,7 @@ pub mod events;
 pub mod fencing;
 pub mod forward;
 pub mod held;
+pub mod hindsight;
 pub mod marks;
 pub mod names;
 pub mod objects;

@@ -24,8 +24,13 @@ use super::history::History;
 use super::mirror::Mirror;
 use super::trace::Trace;
 
+/// The property of a refdb that went back.
+const HINDSIGHT: &str = "hindsight";
+
 /// The state of one node's volume.
 struct Local {
+    /// When the node's present life began, in virtual milliseconds.
+    since: u64,
     volume: Arc<dyn Volume>,
     positions: Positions,
     /// The incarnation of each project that its repository belongs to.
@@ -64,6 +69,8 @@ pub struct Known {
     /// Forged records that must end in quarantine, with the project that they claim.
     pub forged: Vec<(String, ProjectKey)>,
     availability: check::availability::Availability,
+    /// When the refdb was replaced by an older backup.
+    rewound_at: Option<u64>,
     locals: BTreeMap<NodeId, Local>,
     violation: Option<Violation>,
 }
@@ -76,7 +83,10 @@ pub struct Watch {
 
 impl Known {
     fn judge(&mut self, trace: &Trace, property: &'static str, verdict: Verdict) {
+        // A refdb that went back has other chains than the facts.
+        let counts = self.rewound_at.is_none() || property == HINDSIGHT;
         if let Err(what) = verdict
+            && counts
             && self.violation.is_none()
         {
             let violation = Violation { property, what };
@@ -128,6 +138,7 @@ impl Watch {
             bad_records: 0,
             forged: Vec::new(),
             availability: check::availability::Availability::default(),
+            rewound_at: None,
             locals: BTreeMap::new(),
             violation: None,
         };
@@ -144,6 +155,18 @@ impl Watch {
     #[must_use]
     pub fn another_is_whole(&self, node: &NodeId) -> bool {
         self.known().locals.iter().any(|(other, local)| other != node && !local.broken)
+    }
+
+    /// The refdb is replaced by an older backup.
+    pub fn rewound(&self) {
+        let now = self.trace.now_ms();
+        self.known().rewound_at = Some(now);
+    }
+
+    /// Judges a node at the end of a run in which the refdb went back.
+    pub fn hindsight(&self, node: &NodeId, says: bool, is_ready: bool) {
+        let verdict = check::hindsight::says_so(node, says, is_ready);
+        self.known().judge(&self.trace, HINDSIGHT, verdict);
     }
 
     /// The first violation of the run. None while every property holds.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use lockstep::seams::refdb::{IncarnationRecord, IncarnationState, NodeRecord, SiteRecord};
+use lockstep::seams::refdb::{IncarnationRecord, IncarnationState, NodeRecord, SiteRecord, WentBackRecord};
 use lockstep_proto::bridge::{Outcome, ProjectResponse, RefTransactionRequest, RefTransactionResponse};
 use lockstep_proto::{IncarnationId, NodeId, ProjectName, RefKey, RefName, Seq, Slot, Transaction};
 
@@ -14,7 +14,14 @@ use crate::sim::history::Operation;
 impl Watch {
     /// The refdb has made a commit.
     pub fn committed(&self, transaction: &Transaction) {
+        let now = self.trace.now_ms();
         let mut known = self.known();
+        if let Some(rewound_at) = known.rewound_at {
+            let node = &transaction.id.slot.lane.incarnation.node;
+            let since = known.locals.get(node).map_or(0, |local| local.since);
+            let verdict = check::hindsight::commit(&transaction.id, rewound_at, since, now);
+            return known.judge(&self.trace, "hindsight", verdict);
+        }
         let chain = check::chain::extend(&known.facts, transaction);
         let slot = check::slots::commit(&known.facts, &transaction.id);
         let answers = check::answers::commit(&known.facts, &known.history, transaction);
@@ -149,6 +156,15 @@ impl Watch {
         for (lane, mark) in &record.low_water {
             let highest = acknowledged.entry(lane.clone()).or_default();
             *highest = (*highest).max(*mark);
+        }
+    }
+
+    /// A node declares that the refdb went back. That is false while it never did.
+    pub fn declared_went_back(&self, record: &WentBackRecord) {
+        let mut known = self.known();
+        if known.rewound_at.is_none() {
+            let what = format!("{} declares that the refdb went back, which it never did: {}", record.by, record.why);
+            known.judge(&self.trace, "hindsight", Err(what));
         }
     }
 

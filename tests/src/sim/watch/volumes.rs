@@ -22,6 +22,7 @@ impl Watch {
     /// A node has this volume.
     pub fn volume(&self, node: &NodeId, volume: Arc<dyn Volume>) {
         let local = Local {
+            since: 0,
             volume,
             positions: Positions::new(),
             shown: Shown::default(),
@@ -59,7 +60,9 @@ impl Watch {
 
     /// A life of a node begins or ends.
     pub fn life(&self, node: &NodeId) {
+        let now = self.trace.now_ms();
         if let Some(local) = self.known().locals.get_mut(node) {
+            local.since = now;
             local.ready = false;
             local.ended.clear();
             local.covered.clear();

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::seams::refdb::{
     CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, JournalStore, MarkAnswer, NodeAnswer, NodeRecord,
-    OpenAnswer, Part, RefDb, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState,
+    OpenAnswer, Part, RefDb, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState, WentBackRecord,
 };
 use crate::telemetry::metrics::{CallEnd, RefDbMetrics, RefDbOp};
 
@@ -102,6 +102,8 @@ measured! { Registry {}
     Node: nodes() -> Vec<NodeRecord>;
     Node: put_node(record: &NodeRecord, previous: Option<&NodeRecord>) -> NodeAnswer;
     Incarnation: forget_incarnations(site: &SiteId, ids: &[IncarnationId]) -> ();
+    Site: went_back() -> Option<WentBackRecord>;
+    Site: declare_went_back(record: &WentBackRecord) -> WentBackRecord;
     Site: gerrit() -> Option<GerritRecord>;
     Site: enroll_gerrit(record: &GerritRecord) -> GerritRecord;
     Node: instances() -> BTreeMap<String, NodeId>;

@@ -34,7 +34,7 @@ enum Piece {
 }
 
 /// The changes of one project that are not durable.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Unsynced {
     /// Whether the repository itself was created or deleted.
     replaced: bool,
@@ -42,7 +42,7 @@ struct Unsynced {
 }
 
 /// All repositories of a volume.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Disk {
     now: BTreeMap<ProjectName, Repo>,
     synced: BTreeMap<ProjectName, Repo>,

@@ -75,6 +75,12 @@ impl ModelRepositories {
         self.disk().power_cut(entropy);
     }
 
+    /// Takes a snapshot of the volume, and returns the function that restores it.
+    pub fn snapshot(&self) -> impl Fn() + Send + Sync + use<> {
+        let (disk, now) = (Arc::clone(&self.disk), self.disk().clone());
+        move || *disk.lock() = now.clone()
+    }
+
     /// Loses everything, as after a change of disks.
     pub fn wipe(&self) {
         *self.disk() = Disk::default();

@@ -12,6 +12,7 @@
 //! | a node | `@nodes` | the node |
 //! | the installation's Gerrit | `@gerrit` | `@identity` |
 //! | a `gerrit.instanceId` | `@instances` | the id |
+//! | the declaration that the refdb went back | `@went-back` | `@declaration` |
 //!
 //! No two keys collide: keys of one project begin with `p#`, all others with `@`, and the names of sites and nodes
 //! contain neither `#` nor `.`. `<prefix>-journal` has only a partition key `pk`, the whole slot, so that no partition
@@ -72,6 +73,10 @@ impl Key {
 
     pub(super) fn of_gerrit() -> Self {
         Self::new("@gerrit", "@identity")
+    }
+
+    pub(super) fn of_went_back() -> Self {
+        Self::new("@went-back", "@declaration")
     }
 
     pub(super) fn of_instance(instance: &str) -> Self {

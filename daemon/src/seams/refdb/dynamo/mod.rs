@@ -11,7 +11,7 @@
 //! | `commit` | the one transaction and its cancellation reasons |
 //! | `locks` | transactions of several parts, under ref locks |
 //! | `refs`, `slots` | reads of items; slots, poison, collection |
-//! | `sites`, `incarnations`, `nodes`, `gerrit` | the registry |
+//! | `sites`, `incarnations`, `nodes`, `gerrit`, `went_back` | the registry |
 //! | `tables` | creation and checks of the tables |
 //! | `client`, `error` | timeouts without retries; the meaning of errors |
 
@@ -28,6 +28,7 @@ mod refs;
 mod sites;
 mod slots;
 mod tables;
+mod went_back;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,7 +44,7 @@ pub use tables::{TableSettings, Warm};
 use super::rules;
 use super::{
     CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, JournalStore, MarkAnswer, NodeAnswer, NodeRecord,
-    OpenAnswer, Part, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState,
+    OpenAnswer, Part, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState, WentBackRecord,
 };
 
 /// The refdb in DynamoDB.
@@ -216,6 +217,14 @@ impl Registry for DynamoRefDb {
 
     async fn put_node(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<NodeAnswer, RefDbError> {
         nodes::put(&self.client, &self.tables, record, previous).await
+    }
+
+    async fn went_back(&self) -> Result<Option<WentBackRecord>, RefDbError> {
+        went_back::read(&self.client, &self.tables).await
+    }
+
+    async fn declare_went_back(&self, record: &WentBackRecord) -> Result<WentBackRecord, RefDbError> {
+        went_back::declare(&self.client, &self.tables, record).await
     }
 
     async fn forget_incarnations(&self, site: &SiteId, ids: &[IncarnationId]) -> Result<(), RefDbError> {

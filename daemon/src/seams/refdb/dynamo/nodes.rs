@@ -12,7 +12,6 @@ use super::error::{Conditional, conditional};
 use super::items::{Item, Reader, number, text};
 use super::keys::{self, Key};
 use super::refs::{Page, query};
-use crate::seams::refdb::rules;
 use crate::seams::refdb::{NodeAnswer, NodeRecord, RefDbError};
 
 fn encode(record: &NodeRecord) -> Item {
@@ -69,17 +68,17 @@ pub(super) async fn put(
     let call = match previous {
         None => call.condition_expression("attribute_not_exists(pk)"),
         Some(previous) => call
-            .condition_expression("#volume = :volume AND #starts = :starts AND #expelled = :expelled")
-            .set_expression_attribute_names(Some(names(["volume", "starts", "expelled"])))
+            .condition_expression("#volume = :volume AND #starts = :starts AND #beat = :beat AND #expelled = :expelled")
+            .set_expression_attribute_names(Some(names(["volume", "starts", "beat", "expelled"])))
             .expression_attribute_values(":volume", text(&previous.volume))
             .expression_attribute_values(":starts", number(previous.starts))
+            .expression_attribute_values(":beat", number(previous.beat))
             .expression_attribute_values(":expelled", AttributeValue::Bool(previous.expelled)),
     };
     match conditional(call.send().await)? {
         Conditional::Written => Ok(NodeAnswer::Written),
-        Conditional::Failed(item) => {
-            decode(&item.ok_or_else(|| rules::no_node(&record.node))?).map(NodeAnswer::Differs)
-        }
+        Conditional::Failed(Some(item)) => decode(&item).map(NodeAnswer::Differs),
+        Conditional::Failed(None) => Ok(NodeAnswer::Gone),
     }
 }
 

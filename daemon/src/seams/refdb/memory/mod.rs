@@ -17,7 +17,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, JournalStore, MarkAnswer, NodeAnswer, NodeRecord,
-    OpenAnswer, Part, RefDb, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState,
+    OpenAnswer, Part, RefDb, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState, WentBackRecord,
 };
 use crate::base::faults::injected_bug::InjectedBugs;
 use refs::Refs;
@@ -27,7 +27,11 @@ use registry::Records;
 #[derive(Clone, Debug, Default)]
 pub struct MemoryRefDb(Arc<Mutex<State>>);
 
-#[derive(Debug, Default)]
+/// The content of a refdb at one moment.
+#[derive(Clone, Debug)]
+pub struct Backup(State);
+
+#[derive(Clone, Debug, Default)]
 struct State {
     refs: Refs,
     registry: Records,
@@ -46,6 +50,17 @@ impl MemoryRefDb {
         let new = Self::default();
         new.state().refs.bugs = bugs;
         new
+    }
+
+    /// A copy of the present content, as a backup has it.
+    #[must_use]
+    pub fn backup(&self) -> Backup {
+        Backup(self.state().clone())
+    }
+
+    /// Replaces the content by that of a backup. Every handle sees it.
+    pub fn restore(&self, backup: &Backup) {
+        *self.state() = backup.0.clone();
     }
 
     /// This store as a refdb.
@@ -181,6 +196,14 @@ impl Registry for MemoryRefDb {
 
     async fn put_node(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<NodeAnswer, RefDbError> {
         self.state().registry.put_node(record, previous)
+    }
+
+    async fn went_back(&self) -> Result<Option<WentBackRecord>, RefDbError> {
+        Ok(self.state().registry.went_back())
+    }
+
+    async fn declare_went_back(&self, record: &WentBackRecord) -> Result<WentBackRecord, RefDbError> {
+        Ok(self.state().registry.declare_went_back(record))
     }
 
     async fn forget_incarnations(&self, site: &SiteId, ids: &[IncarnationId]) -> Result<(), RefDbError> {

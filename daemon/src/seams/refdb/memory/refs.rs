@@ -11,7 +11,7 @@ use crate::seams::refdb::rules::{self, Writes};
 use crate::seams::refdb::{CommitAnswer, CommitRequest, Obstacle, Part, RefDbError, RefItem, SlotState};
 
 /// Items and slots. An `@state` item belongs to a project's name, all other items to an incarnation of the project.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Refs {
     items: BTreeMap<ProjectKey, BTreeMap<RefKey, RefItem>>,
     states: BTreeMap<ProjectName, RefItem>,

@@ -7,11 +7,11 @@ use lockstep_proto::{IncarnationId, NodeId, Seq, SiteId};
 use crate::seams::refdb::rules;
 use crate::seams::refdb::{
     GerritRecord, IncarnationRecord, IncarnationState, MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer, RefDbError,
-    Role, SiteRecord,
+    Role, SiteRecord, WentBackRecord,
 };
 
 /// The registry. `highest` outlives the incarnations that it counts.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Records {
     sites: BTreeMap<SiteId, SiteRecord>,
     incarnations: BTreeMap<(SiteId, IncarnationId), IncarnationRecord>,
@@ -19,6 +19,7 @@ pub(super) struct Records {
     nodes: BTreeMap<NodeId, NodeRecord>,
     gerrit: Option<GerritRecord>,
     instances: BTreeMap<String, NodeId>,
+    went_back: Option<WentBackRecord>,
 }
 
 impl Records {
@@ -112,11 +113,19 @@ impl Records {
     ) -> Result<NodeAnswer, RefDbError> {
         match self.nodes.get(&record.node) {
             Some(stored) if !rules::same_node(stored, previous) => return Ok(NodeAnswer::Differs(stored.clone())),
-            None if previous.is_some() => return Err(rules::no_node(&record.node)),
+            None if previous.is_some() => return Ok(NodeAnswer::Gone),
             Some(_) | None => {}
         }
         self.nodes.insert(record.node.clone(), record.clone());
         Ok(NodeAnswer::Written)
+    }
+
+    pub(super) fn went_back(&self) -> Option<WentBackRecord> {
+        self.went_back.clone()
+    }
+
+    pub(super) fn declare_went_back(&mut self, record: &WentBackRecord) -> WentBackRecord {
+        self.went_back.get_or_insert_with(|| record.clone()).clone()
     }
 
     pub(super) fn forget(&mut self, site: &SiteId, ids: &[IncarnationId]) -> Result<(), RefDbError> {

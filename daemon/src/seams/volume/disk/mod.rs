@@ -23,8 +23,8 @@ use redb::{
 
 use super::intents::IntentFile;
 use super::{
-    Changes, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts, encoding,
-    keys,
+    Changes, CommittedRequest, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark, Registered, RequestKey,
+    ShardId, StoreError, VolumeFacts, encoding, keys,
 };
 use crate::seams::eventlog::Position;
 
@@ -190,6 +190,29 @@ impl DiskStore {
         Ok(self.get(tables::FACTS, tables::VOLUME, read)?.unwrap_or_default())
     }
 
+    fn read_registered(&self) -> Fallible<Registered> {
+        let read = |text: &str| Ok(encoding::read_json("registered numbers", text)?);
+        Ok(self.get(tables::FACTS, tables::REGISTERED, read)?.unwrap_or_default())
+    }
+
+    fn read_request(&self, (project, id): &RequestKey) -> Fallible<Option<CommittedRequest>> {
+        let read = |text: &str| Ok(encoding::read_json("committed request", text)?);
+        self.get(tables::REQUESTS, (project.as_str(), id.as_str()), read)
+    }
+
+    fn read_requests(&self, after: Option<&RequestKey>, limit: usize) -> Fallible<Vec<(RequestKey, CommittedRequest)>> {
+        let table = self.table(tables::REQUESTS)?;
+        let begin = after.map(|(project, id)| (project.as_str(), id.as_str()));
+        let behind = table.range((begin.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded))?.take(limit);
+        behind
+            .map(|row| {
+                let (key, request) = row?;
+                let (project, id) = key.value();
+                Ok(((project.parse()?, id.to_owned()), encoding::read_json("committed request", request.value())?))
+            })
+            .collect()
+    }
+
     fn write(&self, changes: &Changes) -> Fallible<()> {
         let txn = self.database.begin_write()?;
         write::apply(&txn, changes)?;
@@ -287,6 +310,22 @@ impl NodeStore for DiskStore {
 
     fn facts(&self) -> Result<VolumeFacts, StoreError> {
         self.read_facts().map_err(failed("read the volume's facts"))
+    }
+
+    fn registered(&self) -> Result<Registered, StoreError> {
+        self.read_registered().map_err(failed("read the registered numbers"))
+    }
+
+    fn request(&self, key: &RequestKey) -> Result<Option<CommittedRequest>, StoreError> {
+        self.read_request(key).map_err(failed("read a committed request"))
+    }
+
+    fn requests(
+        &self,
+        after: Option<&RequestKey>,
+        limit: usize,
+    ) -> Result<Vec<(RequestKey, CommittedRequest)>, StoreError> {
+        self.read_requests(after, limit).map_err(failed("read the committed requests"))
     }
 
     fn record_intents(&self, moves: &[MoveIntent]) -> Result<u64, StoreError> {

@@ -35,9 +35,14 @@ pub const INBOX: TableDefinition<u64, &[u8]> = TableDefinition::new("inbox");
 pub const RECEIVED: TableDefinition<&str, &str> = TableDefinition::new("received");
 /// Blocks of received announcements: origin and block to one bit per number of the block.
 pub const RECEIVED_BLOCKS: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("received_blocks");
-/// The volume's facts, as JSON. The table has one row, [`VOLUME`].
+/// The volume's facts, as JSON. The table has the rows [`VOLUME`] and [`REGISTERED`].
 pub const FACTS: TableDefinition<&str, &str> = TableDefinition::new("facts");
-/// The key of the row in [`FACTS`].
+/// Committed requests: project name and request id to the request, as JSON. A release without this table leaves it
+/// unchanged.
+pub const REQUESTS: TableDefinition<(&str, &str), &str> = TableDefinition::new("requests");
+/// The key in [`FACTS`] of the numbers that the node has written into the refdb, as JSON.
+pub const REGISTERED: &str = "registered";
+/// The key in [`FACTS`] of the facts themselves.
 pub const VOLUME: &str = "volume";
 
 /// The format of the store. The table has one row, [`VERSION`]. Its own form never changes, so that every release can
@@ -86,6 +91,7 @@ pub fn prepare(database: &Database) -> Fallible<()> {
         txn.open_table(RECEIVED)?;
         txn.open_table(RECEIVED_BLOCKS)?;
         txn.open_table(FACTS)?;
+        txn.open_table(REQUESTS)?;
     }
     txn.commit()?;
     Ok(())

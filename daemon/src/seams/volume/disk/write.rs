@@ -4,7 +4,7 @@ use lockstep_proto::{Oid, ProjectKey, RefKey, RefName};
 use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use super::{Fallible, tables};
-use crate::seams::volume::{Changes, Held, RefRecord, encoding, keys};
+use crate::seams::volume::{Changes, Held, RefRecord, Registered, encoding, keys};
 
 /// Writes all of `changes`: first the removals, then the additions.
 pub fn apply(txn: &WriteTransaction, changes: &Changes) -> Fallible<()> {
@@ -16,8 +16,18 @@ pub fn apply(txn: &WriteTransaction, changes: &Changes) -> Fallible<()> {
     put_held(txn, tables::QUARANTINE, &changes.unquarantine, &changes.quarantine)?;
     put_refresh(txn, changes)?;
     put_mail(txn, changes)?;
+    put_requests(txn, changes)?;
     if let Some(facts) = &changes.facts {
         txn.open_table(tables::FACTS)?.insert(tables::VOLUME, encoding::json(facts).as_str())?;
+    }
+    if let Some(registered) = &changes.registered {
+        let mut facts = txn.open_table(tables::FACTS)?;
+        let before = facts.get(tables::REGISTERED)?.map(|text| text.value().to_owned());
+        let before: Registered = match before {
+            Some(text) => encoding::read_json("registered numbers", &text)?,
+            None => Registered::default(),
+        };
+        facts.insert(tables::REGISTERED, encoding::json(&before.and(registered)).as_str())?;
     }
     Ok(())
 }
@@ -132,6 +142,20 @@ fn put_mail(txn: &WriteTransaction, changes: &Changes) -> Fallible<()> {
         txn.open_table(tables::mail(*mailbox))?.insert(number, bytes.as_ref())?;
     }
     put_received(txn, changes)
+}
+
+fn put_requests(txn: &WriteTransaction, changes: &Changes) -> Fallible<()> {
+    if changes.requests.is_empty() && changes.forget_requests.is_empty() {
+        return Ok(());
+    }
+    let mut table = txn.open_table(tables::REQUESTS)?;
+    for (project, id) in &changes.forget_requests {
+        table.remove((project.as_str(), id.as_str()))?;
+    }
+    for ((project, id), request) in &changes.requests {
+        table.insert((project.as_str(), id.as_str()), encoding::json(request).as_str())?;
+    }
+    Ok(())
 }
 
 fn put_received(txn: &WriteTransaction, changes: &Changes) -> Fallible<()> {

@@ -15,6 +15,7 @@ use tokio::time::sleep;
 
 use super::Writer;
 use crate::seams::volume::Held;
+use crate::stages::apply::compare::forked;
 use crate::stages::apply::event::Event;
 use crate::stages::apply::reason::{Doubt, ParkReason, QuarantineReason};
 use crate::stages::ports::CatchUpError;
@@ -39,6 +40,17 @@ impl Writer {
         })
     }
 
+    /// Compares an event that is to be skipped with the ref that has its version here. If another transaction gave that
+    /// version, and the journal has this one too, both were committed: the refdb went back between them.
+    pub(super) async fn compare(&self, event: &Event) {
+        let forked = forked(&self.shared.units.versions, &event.transaction);
+        if let Ok(Some(evidence)) = forked
+            && let Ok(Journal::Same) = self.journal(&event.transaction.id, &event.bytes).await
+        {
+            self.shared.went_back.tell(evidence);
+        }
+    }
+
     /// Compares an event with the journal. If exactly this event was committed, it is quarantined if its content is
     /// bad, and parked if it contradicts a ref here, or an event planned before it. The other one was not committed
     /// then, and a catch-up or a state transfer brings the committed values. Any event that was not committed is
@@ -46,7 +58,12 @@ impl Writer {
     pub(super) async fn doubt(&mut self, event: Event, doubt: Doubt) {
         match (self.journal(&event.transaction.id, &event.bytes).await, doubt) {
             (Ok(Journal::Same), Doubt::Bad(why)) => self.quarantine(event, QuarantineReason::Bad(why)),
-            (Ok(Journal::Same), Doubt::Contradiction(why)) => self.park(event, ParkReason::Contradiction(why)),
+            (Ok(Journal::Same), Doubt::Contradiction(why)) => {
+                if let Ok(Some(evidence)) = forked(&self.shared.units.versions, &event.transaction) {
+                    self.shared.went_back.tell(evidence);
+                }
+                self.park(event, ParkReason::Contradiction(why));
+            }
             (Ok(Journal::Same), Doubt::Parked(reason)) => self.park(event, reason),
             (Ok(Journal::Other(other)), doubt) => self.replace(event, other, doubt),
             (Ok(Journal::Nothing), doubt) => self.set_aside(event, doubt),

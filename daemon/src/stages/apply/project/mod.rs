@@ -159,7 +159,11 @@ impl Writer {
         self.apply(unit).await;
         for event in skipped {
             match self.plan(&event, &Planned::new()) {
-                Ok(Step::Skip) => self.skip(event),
+                Ok(Step::Skip) => {
+                    self.compare(&event).await;
+                    self.pass_gate(&event.transaction).await;
+                    self.skip(event);
+                }
                 _ => self.park(event, ParkReason::Repeated),
             }
         }
@@ -208,15 +212,23 @@ impl Writer {
         if let Err(error) = self.shared.units.apply(project, &transactions, OnMismatch::Stop).await {
             return Outcome::Failed(error);
         }
-        let closes = transactions
-            .iter()
-            .flat_map(|one| &one.commands)
-            .any(|command| matches!(command.new, RefValue::State(state) if state.phase != ProjectPhase::Active));
-        if closes {
-            // The low-water mark tells the other nodes that no commit of the project is in progress here any more.
-            self.shared.quiesce.empty(&self.name).await;
+        for transaction in &transactions {
+            self.pass_gate(transaction).await;
         }
         Outcome::Applied
+    }
+
+    /// Waits for this node's commits in progress if the transaction takes writability away. The low-water mark then
+    /// tells the other nodes that no commit of the project is in progress here any more. So the mark passes such a
+    /// transaction only behind this wait, also if a catch-up has applied it before its record came.
+    async fn pass_gate(&self, transaction: &Transaction) {
+        let closes = transaction
+            .commands
+            .iter()
+            .any(|command| matches!(command.new, RefValue::State(state) if state.phase != ProjectPhase::Active));
+        if closes {
+            self.shared.quiesce.empty(&self.name).await;
+        }
     }
 
     fn applied(&mut self, event: &mut Event) {

@@ -1,0 +1,55 @@
+//! Recalls, at a start, which requests this node had committed and not durably remembered when it ended.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use lockstep_proto::{LaneId, Seq, Slot};
+use tokio::time::timeout;
+
+use super::stages::Stages;
+use crate::seams::refdb::{IncarnationRecord, RefDbError, SlotState};
+
+/// Time limit for the long forms of all slots.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Number of slots that are read concurrently.
+const SLOTS: usize = 8;
+
+/// Reads the slots of this node's earlier incarnations from the low-water marks that its volume had at the start. What
+/// is below a mark was applied in the same durable steps in which its requests were remembered. The incarnations are
+/// frozen and poisoned, so nothing can come into their slots any more. The start waits a moment for long forms that the
+/// blob store does not give; then the memory has gaps.
+pub(super) async fn requests(
+    stages: &Arc<Stages>,
+    current: &IncarnationRecord,
+    applied: &BTreeMap<LaneId, Seq>,
+) -> Result<(), RefDbError> {
+    let mut slots: Vec<Slot> = Vec::new();
+    for earlier in stages.context.refdb.registry.incarnations(&current.site).await? {
+        if earlier.id.node != current.id.node || earlier.id == current.id {
+            continue;
+        }
+        let ends: Vec<Seq> = earlier.settled.iter().map(|settled| Seq(settled.0 + earlier.window)).collect();
+        for (lane, end) in earlier.id.lanes(ends) {
+            let from = applied.get(&lane).copied().unwrap_or_default();
+            slots.extend((from.0..end.0).map(|seq| lane.slot(Seq(seq))));
+        }
+    }
+    let journal = &stages.context.refdb.journal;
+    let reads = slots.iter().map(|slot| journal.slot(slot)).collect::<Vec<_>>();
+    let states: Vec<SlotState> = stream::iter(reads).buffered(SLOTS).try_collect().await?;
+    let noted = async {
+        for state in &states {
+            let SlotState::Committed(_, bytes) = state else { continue };
+            match stages.context.long_forms.read(bytes).await {
+                Ok(transaction) => stages.state.requests.note(&transaction),
+                Err(_) => stages.state.requests.skipped_some(),
+            }
+        }
+    };
+    if timeout(PATIENCE, noted).await.is_err() {
+        stages.state.requests.skipped_some();
+    }
+    Ok(())
+}

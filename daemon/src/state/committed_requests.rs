@@ -1,0 +1,169 @@
+//! The committed requests of the bridge API, for callers that repeat them: by project and request id, the transaction
+//! that committed it.
+//!
+//! An entry is made before the refs of its transaction move here, and becomes durable in the same step as they do, at
+//! the latest. So a request whose refs survive a crash is remembered after it. A commit whose refs are not durable yet
+//! is above this node's low-water mark; at a start the node reads those slots of its own lanes again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use lockstep_proto::{ProjectName, Transaction};
+use parking_lot::Mutex;
+
+use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
+use crate::seams::volume::{Changes, CommittedRequest, NodeStore, RequestKey, StoreError, command_digest};
+use crate::state::durability::Remember;
+
+/// Entries that are kept at least. Beyond them the oldest go.
+pub const KEPT: usize = 200_000;
+/// Entries per page, when all are read.
+const PAGE: usize = 1_000;
+
+/// The memory of one node.
+pub struct CommittedRequests {
+    store: Arc<dyn NodeStore>,
+    early: Mutex<Early>,
+    /// Whether entries may be missing, because this life of the node took the refdb's state without the transactions.
+    has_gaps: AtomicBool,
+    bugs: InjectedBugs,
+}
+
+/// Entries that are not durable yet, each with the generation in which it was made.
+#[derive(Default)]
+struct Early {
+    generation: u64,
+    staged: u64,
+    entries: BTreeMap<RequestKey, (CommittedRequest, u64)>,
+}
+
+impl CommittedRequests {
+    /// The memory that a store has.
+    #[must_use]
+    pub fn new(store: Arc<dyn NodeStore>, bugs: InjectedBugs) -> Self {
+        Self { store, early: Mutex::default(), has_gaps: AtomicBool::new(false), bugs }
+    }
+
+    /// Notes a committed transaction. Call it before its refs move.
+    pub fn note(&self, transaction: &Transaction) {
+        if transaction.request_id.is_empty() {
+            return;
+        }
+        let steps = transaction.commands.iter().map(|one| (command_digest(&one.key, &one.new), one.version)).collect();
+        let request = CommittedRequest { txn: transaction.id.clone(), at_ms: transaction.committed_at_ms, steps };
+        let key = (transaction.project.name.clone(), transaction.request_id.clone());
+        let mut early = self.early.lock();
+        early.generation += 1;
+        let generation = early.generation;
+        early.entries.insert(key, (request, generation));
+    }
+
+    /// The transaction that committed a request. None if this node does not remember one.
+    ///
+    /// # Errors
+    /// The store failed. Never take this for "not committed".
+    pub fn find(&self, project: &ProjectName, id: &str) -> Result<Option<CommittedRequest>, StoreError> {
+        if self.bugs.has(InjectedBug::RequestsForgotten) {
+            return Ok(None);
+        }
+        let key = (project.clone(), id.to_owned());
+        let early = self.early.lock().entries.get(&key).map(|(request, _)| request.clone());
+        if early.is_some() { Ok(early) } else { self.store.request(&key) }
+    }
+
+    /// Notes that transactions were skipped whose requests this node never saw.
+    pub fn skipped_some(&self) {
+        self.has_gaps.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether requests may be missing that were committed through this node.
+    #[must_use]
+    pub fn has_gaps(&self) -> bool {
+        self.has_gaps.load(Ordering::SeqCst)
+    }
+
+    /// The durable entries beyond the newest `kept`. Commit times only order them; no entry is dropped by its age.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn surplus(&self, kept: usize) -> Result<Vec<RequestKey>, StoreError> {
+        let mut times = Vec::new();
+        self.each(|_, request| times.push(request.at_ms))?;
+        if times.len() <= kept {
+            return Ok(Vec::new());
+        }
+        times.sort_unstable();
+        let oldest_kept = times[times.len() - kept];
+        let mut surplus = Vec::new();
+        self.each(|key, request| {
+            if request.at_ms < oldest_kept {
+                surplus.push(key);
+            }
+        })?;
+        Ok(surplus)
+    }
+
+    fn each(&self, mut visit: impl FnMut(RequestKey, CommittedRequest)) -> Result<(), StoreError> {
+        let mut after: Option<RequestKey> = None;
+        loop {
+            let page = self.store.requests(after.as_ref(), PAGE)?;
+            let is_last = page.len() < PAGE;
+            after = page.last().map(|(key, _)| key.clone());
+            page.into_iter().for_each(|(key, request)| visit(key, request));
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Remember for CommittedRequests {
+    fn remember(&self, _into: &mut Changes) {}
+
+    fn remember_of_moves(&self, into: &mut Changes) {
+        let mut early = self.early.lock();
+        early.staged = early.generation;
+        into.requests.extend(early.entries.iter().map(|(key, (request, _))| (key.clone(), request.clone())));
+    }
+
+    fn remembered(&self) {
+        let mut early = self.early.lock();
+        let staged = early.staged;
+        early.entries.retain(|_, (_, generation)| *generation > staged);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seams::volume::memory::MemoryStore;
+
+    fn transaction(id: &str, at_ms: u64) -> Transaction {
+        let txn = "n.1.0.9.00000000000000aa".parse().unwrap();
+        let empty = Transaction::empty(txn, "s".parse().unwrap(), "p#1".parse().unwrap());
+        Transaction { request_id: id.to_owned(), committed_at_ms: at_ms, ..empty }
+    }
+
+    #[tokio::test]
+    async fn an_entry_is_found_before_and_after_it_is_durable_and_the_oldest_go() {
+        let store: Arc<dyn NodeStore> = Arc::new(MemoryStore::default());
+        let memory = || CommittedRequests::new(Arc::clone(&store), InjectedBugs::default());
+        let requests = memory();
+        for (id, at_ms) in [("a", 3), ("b", 1), ("c", 2)] {
+            requests.note(&transaction(id, at_ms));
+        }
+        let found =
+            |requests: &CommittedRequests, id: &str| requests.find(&"p".parse().unwrap(), id).unwrap().is_some();
+        assert!(found(&requests, "a") && !found(&memory(), "a"), "not durable yet");
+        let mut changes = Changes::default();
+        requests.remember_of_moves(&mut changes);
+        requests.note(&transaction("d", 4));
+        store.commit(changes).await.unwrap();
+        requests.remembered();
+        assert!(found(&memory(), "a") && !found(&memory(), "d") && found(&requests, "d"));
+        assert!(requests.surplus(3).unwrap().is_empty());
+        let surplus: Vec<String> = requests.surplus(2).unwrap().into_iter().map(|(_, id)| id).collect();
+        assert_eq!(surplus, ["b"]);
+    }
+}
