@@ -73,6 +73,8 @@ pub(super) struct Join {
 
 impl Join {
     pub(super) async fn run(self) {
+        // Nothing is published or fenced in a refdb that is older than this node.
+        self.until_ok("register", || self.first_look()).await;
         // A node that reconciles fences its earlier incarnations and waits until a peer has their objects, so what they
         // left must be published meanwhile.
         self.tasks.spawn("leftovers", self.stages.leftovers.clone().run());
@@ -170,6 +172,13 @@ impl Join {
             NodeAnswer::Gone => Err(JoinError::WentBack(Evidence::NoRecord)),
             NodeAnswer::Differs(now) => Err(JoinError::Changed(Box::new(now))),
         }
+    }
+
+    /// Compares the refdb with this node before any task of the node acts on it.
+    async fn first_look(&self) -> Result<(), JoinError> {
+        let registry = &self.stages.deps.refdb.registry;
+        registry.prepare().await?;
+        self.compare(&registry.nodes().await?).await
     }
 
     /// Compares the refdb with what this node's volume knows, before anything is written into the refdb.
