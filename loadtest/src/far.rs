@@ -11,7 +11,7 @@ use bytes::Bytes;
 use lockstep::seams::eventlog::{Batch, EventLog, EventLogError, Position, Record, ShardReader, StreamInfo};
 use lockstep::seams::refdb::{
     CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, JournalStore, MarkAnswer, NodeAnswer, NodeRecord,
-    OpenAnswer, Part, RefDb, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState,
+    OpenAnswer, Part, RefDb, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState, WentBackRecord,
 };
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -98,6 +98,8 @@ far!(Registry, RefDbError:
     instances() -> BTreeMap<String, NodeId>;
     claim_instance(instance: &str, node: &NodeId, from: Option<&NodeId>) -> NodeId;
     release_instance(instance: &str, node: &NodeId) -> ();
+    went_back() -> Option<WentBackRecord>;
+    declare_went_back(record: &WentBackRecord) -> WentBackRecord;
 );
 
 #[async_trait]

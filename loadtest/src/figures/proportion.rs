@@ -17,6 +17,7 @@ use lockstep::seams::git::{self, LocalRepositories, Repositories};
 use lockstep::seams::volume::disk::DiskStore;
 use lockstep::seams::volume::{Changes, NodeStore, RefRecord};
 use lockstep::stages::apply::Units;
+use lockstep::state::committed_requests::CommittedRequests;
 use lockstep::state::materialize::{Materializer, OnMismatch};
 use lockstep::state::version_map::{Mover, VersionMap};
 use lockstep_proto::{Oid, ProjectKey, ProjectName, RefKey, RefValue, TxnId, Version, limits};
@@ -84,9 +85,10 @@ impl Other {
         let materializer =
             Materializer { repositories: repositories.clone(), versions: Arc::clone(&versions), mover: Mover::Other };
         let (blobs, observer) = (Arc::new(MemoryBlobs::default()), Arc::new(Nobody));
-        let (long_forms, bugs) =
-            (LongForms::new(blobs.clone(), repositories.spill(), limits::INLINE_COMMANDS), InjectedBugs::default());
-        let units = Units { versions, repositories, materializer, blobs, long_forms, observer, bugs };
+        let bugs = InjectedBugs::default();
+        let long_forms = LongForms::new(blobs.clone(), repositories.spill(), limits::INLINE_COMMANDS);
+        let requests = Arc::new(CommittedRequests::new(Arc::clone(&store), bugs));
+        let units = Units { versions, repositories, materializer, blobs, long_forms, requests, observer, bugs };
         Ok(Self { units, store, root: root.to_owned() })
     }
 

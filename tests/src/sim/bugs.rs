@@ -66,11 +66,11 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
         "commits under locks whose last step fails; cut links",
         &["answers", "chain", "hindsight"],
     ),
-    found(InjectedBug::LockOutlivesSlot, "commits under locks whose last step fails", &["collection"]),
+    found(InjectedBug::LockOutlivesSlot, "commits under locks whose last step fails", &["collection", "convergence"]),
     found(
         InjectedBug::ReleasedUnpoisoned,
         "commits under locks that meet each other; late releases; last steps that fail",
-        &["chain", "convergence", "marks"],
+        &["chain", "convergence", "marks", "hindsight"],
     ),
     found(InjectedBug::LockedNameMarked, "commits under locks against names below theirs", &["names"]),
     found(InjectedBug::MarkPassesRefused, "a shard that throttles for a while", &["marks", "convergence"]),

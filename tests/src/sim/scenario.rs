@@ -204,8 +204,8 @@ impl Scenario {
         }
     }
 
-    /// Whether calls to the refdb fail at most as often as in the general scenario. If they fail more often, that is the
-    /// fault that keeps a node from going on, and nobody's availability is judged.
+    /// Whether calls to the refdb fail at most as often as in the general scenario. If they fail more often, that is
+    /// the fault that keeps a node from going on, and nobody's availability is judged.
     #[must_use]
     pub fn judges_availability(&self) -> bool {
         let failing = |rates: &Rates| rates.fail_before + rates.lose_request + rates.lose_answer + rates.late;
@@ -250,7 +250,7 @@ impl Scenario {
         let mut scenario =
             Self { name: format!("{bug:?}"), converge_ms: 90_000, writes: Writes::Whole, ..Self::general() };
         scenario.asks.retain(|(ask, _)| *ask != Ask::DeleteProject);
-        scenario.events = 0;
+        (scenario.events, scenario.repeats) = (0, 0);
         scenario.turn_towards(bug);
         scenario
     }
@@ -375,8 +375,10 @@ impl Scenario {
                 (self.branches, self.think_ms) = (20, 150);
             }
             InjectedBug::LockOutlivesSlot => {
-                self.commits_fail(|rates| (rates.fail_before, rates.lose_request) = (300, 100));
-                (self.branches, self.projects) = (60, 2);
+                self.commits_fail(|rates| (rates.fail_before, rates.lose_request) = (150, 50));
+                // Nodes die between the commit point and the last step, and nobody moves the ref afterwards.
+                self.act(&[(Action::Crash, 10), (Action::Partition, 5)]);
+                (self.branches, self.projects, self.think_ms) = (60, 2, 100);
             }
             _ => self.commits_fail(|rates| (rates.late, rates.late_ms, rates.lose_answer) = (80, 3_000, 60)),
         }

@@ -59,6 +59,10 @@ async fn each_site_has_a_project_below_its_own_base_path() {
         node.start(None);
     }
     cluster.ready().await;
+    // The hooks are pinned by their path, so a repository that moved gets them again.
+    for node in &cluster.nodes {
+        let _ = ok(node.cli(&["hook", "install", &node.repository("big/old").display().to_string()]).await);
+    }
     cluster.create("big/new").await;
     cluster.create("small").await;
     let clone = Clone::new(&cluster.scratch("clone"));

@@ -97,18 +97,18 @@ fn a_damaged_copy_is_set_aside_and_the_truth_is_taken_from_the_journal() {
 }
 
 #[test]
-fn a_retry_whose_first_try_cannot_be_looked_up_is_unknown() {
+fn a_retry_is_answered_from_the_durable_memory_while_the_journal_cannot_be_read() {
     tell(async |story| {
         let at = "muc-1-0";
         let (one, two) = (story.object(at, &p0()), story.object(at, &p0()));
         story.push(at, "one", &p0(), ("refs/heads/b0", None, Some(one))).await.unwrap();
         story.push(at, "two", &p0(), ("refs/heads/b0", Some(one), Some(two))).await.unwrap();
         story.converge().await;
-        // After the restart, the node does not remember the first try. Only the journal knows it.
+        // After the restart, the volume remembers the first try, and the journal has its slot.
         story.restart(&[at]).await;
         story.bar(at, Some("slot"));
         let retry = story.push(at, "one", &p0(), ("refs/heads/b0", None, Some(one))).await.unwrap();
-        assert_eq!(retry.outcome, Outcome::Unknown, "{retry:?}");
+        assert_eq!(retry.outcome, Outcome::Committed, "{retry:?}");
         story.bar(at, None);
         let again = story.push(at, "one", &p0(), ("refs/heads/b0", None, Some(one))).await.unwrap();
         assert_eq!(again.outcome, Outcome::Committed, "{again:?}");

@@ -20,12 +20,14 @@
 //! | `refs` | [`RefStore`]: refs, commits, locks |
 //! | `journal` | [`JournalStore`]: slots |
 //! | `registry` | [`Registry`]: sites, nodes, incarnations, Gerrit |
+//! | `gone` | whether the content of a slot still proves anything |
 //! | `dynamo`, `memory` | the implementations |
 //! | `staged` | adds transactions of more commands than one write takes |
 //! | `rules`, `error` | the checks that all implementations share, and the one error |
 
 pub mod dynamo;
 mod error;
+pub mod gone;
 mod journal;
 pub mod memory;
 mod refs;

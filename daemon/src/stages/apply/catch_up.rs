@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lockstep_proto::{Oid, ProjectKey, ProjectName, RefKey, RefName, Transaction, TxnId, Version};
+use lockstep_proto::{Oid, ProjectKey, ProjectName, RefKey, RefName, Slot, Transaction, TxnId, Version};
 
 use super::atomic_apply::{UnitError, Units};
 use crate::base::backoff::Backoff;
@@ -22,6 +22,7 @@ use crate::base::tasks::Tasks;
 use crate::seams::blob::BlobError;
 use crate::seams::blob::long_form::LongFormError;
 use crate::seams::peers::Peers;
+use crate::seams::refdb::gone::may_be_gone;
 use crate::seams::refdb::{RefDb, RefItem, SlotState};
 use crate::stages::ports::{CatchUp, CatchUpError};
 use crate::state::context::NodeContext;
@@ -269,6 +270,10 @@ impl CatchUp for Catcher {
             SlotState::Committed(id, bytes) if id == *txn => Ok(Some(bytes)),
             SlotState::Committed(..) | SlotState::Poisoned | SlotState::Empty => Ok(None),
         }
+    }
+
+    async fn is_collectable(&self, slot: &Slot) -> Result<bool, CatchUpError> {
+        Ok(may_be_gone(&self.refdb, slot).await?)
     }
 
     async fn transfer_state(&self, project: &ProjectName) -> Result<(), CatchUpError> {

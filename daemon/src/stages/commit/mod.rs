@@ -13,7 +13,6 @@
 //! | `attempt` | the commit point: committed, refused or unknown |
 //! | `run` | the loop over these steps |
 //! | `repair_refs` | repairs refs that another program wrote |
-//! | `gone` | whether the content of a slot still proves anything |
 //! | `in_doubt` | resolves transactions in doubt |
 //! | `marks` | stores the marks of the journal |
 //! | `requests` | answers retries of the bridge |
@@ -27,7 +26,6 @@
 mod attempt;
 mod build;
 mod forget_requests;
-mod gone;
 mod in_doubt;
 mod marks;
 mod preconditions;

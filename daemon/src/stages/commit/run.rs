@@ -10,7 +10,6 @@ use tokio::time::{Instant, timeout_at};
 
 use super::attempt::AttemptEnd;
 use super::build::NotReady;
-use super::gone::may_be_gone;
 use super::preconditions::{NoProposal, Proposer};
 use super::refusals::{
     above_others, below, busy, forbids, in_doubt, name_conflict, not_packed, not_taken, older_refdb, too_late,
@@ -20,6 +19,7 @@ use super::repeated::Before;
 use super::work::{Ended, Proposal, Verdict, Work};
 use super::{Committer, build};
 use crate::base::backoff::Backoff;
+use crate::seams::refdb::gone::may_be_gone;
 use crate::seams::refdb::{CommitRequest, Obstacle, SlotState};
 use crate::state::materialize::{MaterializeError, OnMismatch};
 use crate::state::quiesce::Gate;

@@ -13,7 +13,6 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::Committer;
-use super::gone::may_be_gone;
 use super::refusals::unavailable;
 use super::repeated::Before;
 use super::requests::{Begin, answer};
@@ -21,6 +20,7 @@ use super::translate::{carried, check, fingerprint, names, respond, sort};
 use super::work::{Ended, Seed, Verdict, Work};
 use crate::seams::git::{Judged, RefMove};
 use crate::seams::refdb::SlotState;
+use crate::seams::refdb::gone::may_be_gone;
 use crate::stages::ports::Transactions;
 use crate::telemetry::{current_traceparent, set_parent};
 

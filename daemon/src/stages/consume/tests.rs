@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lockstep_proto::{Announcement, AnnouncementId, ProjectKey, ProjectName, RefKey, Transaction, TxnId};
+use lockstep_proto::{Announcement, AnnouncementId, ProjectKey, ProjectName, RefKey, Slot, Transaction, TxnId};
 
 use super::*;
 use crate::seams::eventlog::{Batch, EventLogError, Record, ShardInfo, ShardReader, StreamInfo};
@@ -108,6 +108,10 @@ impl CatchUp for Nowhere {
     }
 
     async fn journal(&self, _: &TxnId) -> Result<Option<Bytes>, CatchUpError> {
+        unreachable!("nothing is in doubt")
+    }
+
+    async fn is_collectable(&self, _: &Slot) -> Result<bool, CatchUpError> {
         unreachable!("nothing is in doubt")
     }
 

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lockstep_proto::{DecodeError, Oid, ProjectKey, ProjectName, RefKey, RefValue, TxnId};
+use lockstep_proto::{DecodeError, Oid, ProjectKey, ProjectName, RefKey, RefValue, Slot, TxnId};
 
 use crate::seams::blob::BlobError;
 use crate::seams::git::GitError;
@@ -75,6 +75,12 @@ pub trait CatchUp: Send + Sync {
     /// # Errors
     /// As [`CatchUp::keys`].
     async fn journal(&self, txn: &TxnId) -> Result<Option<Bytes>, CatchUpError>;
+
+    /// Whether a slot may have been collected. Then its content proves nothing about its transaction.
+    ///
+    /// # Errors
+    /// As [`CatchUp::keys`].
+    async fn is_collectable(&self, slot: &Slot) -> Result<bool, CatchUpError>;
 
     /// State transfer: takes a project to the refdb's state at once, with objects from peers.
     ///

@@ -24,11 +24,39 @@ impl Writer {
                 self.skip(event);
             }
             Err(error) if error.is_absent() => {
-                self.doubt(event, Doubt::Parked(ParkReason::Failed(error.to_string()))).await;
+                self.without_long_form(event, ParkReason::Failed(error.to_string())).await
             }
             Err(error) if error.is_bad() => self.doubt(event, Doubt::Bad(error.to_string())).await,
             Err(error) => self.park(event, ParkReason::Failed(error.to_string())),
         }
         None
+    }
+
+    /// Handles a locator without a long form. If slot and long form were collected, every node that is registered was
+    /// done with the transaction, and this is a late copy. A node that was away meanwhile takes the project's state
+    /// from the refdb, because nothing else has the transaction any more. If they were never there, the journal tells.
+    async fn without_long_form(&mut self, event: Event, reason: ParkReason) {
+        let catch_up = &self.shared.catch_up;
+        let id = &event.transaction.id;
+        let is_gone = match (catch_up.journal(id).await, catch_up.is_collectable(&id.slot).await) {
+            (Ok(None), Ok(is_gone)) => is_gone,
+            _ => false,
+        };
+        if !is_gone {
+            return self.doubt(event, Doubt::Parked(reason)).await;
+        }
+        match catch_up.transfer_state(&event.transaction.project.name).await {
+            Ok(()) => self.pass_by(event),
+            Err(why) => self.park(event, ParkReason::Failed(why.to_string())),
+        }
+    }
+
+    /// Lets a late copy go. It says nothing about the low-water mark of its lane, which may be forgotten already.
+    fn pass_by(&mut self, mut event: Event) {
+        let transaction = Arc::clone(&event.transaction);
+        self.shared.units.observer.skipped(&transaction.site, &transaction.id);
+        self.unpark(&transaction.id);
+        event.done();
+        self.shared.durability.want();
     }
 }

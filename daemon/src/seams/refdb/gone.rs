@@ -5,14 +5,14 @@
 
 use lockstep_proto::Slot;
 
-use crate::seams::refdb::{IncarnationRecord, RefDb, RefDbError};
+use super::{IncarnationRecord, RefDb, RefDbError};
 
 /// Whether a slot may have been collected before now. Read the slot first: then its content was there when nothing had
 /// been collected yet.
 ///
 /// # Errors
 /// The refdb did not answer. Then nothing is proven.
-pub(super) async fn may_be_gone(refdb: &RefDb, slot: &Slot) -> Result<bool, RefDbError> {
+pub async fn may_be_gone(refdb: &RefDb, slot: &Slot) -> Result<bool, RefDbError> {
     let records = refdb.incarnations().await?;
     Ok(is_collectable(records.iter().find(|record| record.id == slot.lane.incarnation), slot))
 }
@@ -27,8 +27,8 @@ fn is_collectable(record: Option<&IncarnationRecord>, slot: &Slot) -> bool {
 mod tests {
     use lockstep_proto::Seq;
 
+    use super::super::IncarnationState;
     use super::*;
-    use crate::seams::refdb::IncarnationState;
 
     #[test]
     fn a_slot_proves_something_above_the_published_mark_only() {
