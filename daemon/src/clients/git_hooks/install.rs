@@ -1,7 +1,7 @@
 //! Installs the bridge in a bare repository: two hooks, and the settings that make git use them. Undoes it, too.
 //!
 //! The hooks name the binary by its absolute path, because git's `PATH` may not contain it. They lie in the
-//! repository's own folder, wherever `core.hooksPath` leads ([`super::hooks_folder`]). A second installation replaces
+//! repository's own folder, wherever `core.hooksPath` leads (`hooks_folder`). A second installation replaces
 //! Lockstep's own hooks. If there is another hook of the same name, the installation leaves it as it is and fails.
 
 use std::path::{Path, PathBuf};
