@@ -75,7 +75,7 @@ async fn every_error_is_json_that_names_field_value_and_remedy() {
         (batch, ids(""), 400, vec!["commands", "0 entries", "1 to 50000"]),
         (batch, long, 400, vec!["deadline_ms", "600001"]),
         (batch, none, 400, vec!["request_id", "1 to 128 bytes"]),
-        (batch, "x".repeat(2 << 20), 413, vec!["1048576"]),
+        ("PUT /v1/projects/p", "x".repeat(2 << 20), 413, vec!["1048576"]),
         ("POST /v1/projects/a..b/ref-transactions", ids(one), 400, vec!["project", "a..b"]),
         ("GET /v1/transactions/nonsense", String::new(), 400, vec!["txn", "nonsense"]),
         ("GET /v1/transactions/n.1.0.0.00c0ffee00c0ffee", String::new(), 503, vec!["starting"]),
