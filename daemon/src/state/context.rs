@@ -19,6 +19,7 @@ use crate::seams::git::Repositories;
 use crate::seams::peers::Peers;
 use crate::seams::refdb::RefDb;
 use crate::seams::volume::{NodeStore, StoreError};
+use crate::state::debts::{Debts, RetryPace};
 use crate::state::durability::Durability;
 use crate::state::low_water::LowWater;
 use crate::state::materialize::Materializer;
@@ -69,6 +70,8 @@ pub struct NodeState {
     pub durability: Durability,
     /// The low-water marks of the node.
     pub low_water: Arc<LowWater>,
+    /// What this node cannot bring up to date.
+    pub debts: Arc<Debts>,
     /// Holds new commits of projects that are being closed.
     pub quiesce: Arc<Quiesce>,
 }
@@ -79,6 +82,14 @@ impl NodeState {
     /// # Errors
     /// The store failed.
     pub fn load(context: &NodeContext, pace: Duration) -> Result<Self, StoreError> {
+        Self::load_with(context, pace, RetryPace::default())
+    }
+
+    /// Loads the state, with pauses between the tries of debts that are not the usual ones.
+    ///
+    /// # Errors
+    /// As [`NodeState::load`].
+    pub fn load_with(context: &NodeContext, pace: Duration, retry: RetryPace) -> Result<Self, StoreError> {
         let NodeContext { store, repositories, bugs, fenced, .. } = context.clone();
         let versions = Arc::new(VersionMap::new(Arc::clone(&store), bugs));
         let low_water = Arc::new(LowWater::new(store.low_water()?));
@@ -87,9 +98,11 @@ impl NodeState {
             versions: Arc::clone(&versions),
             mover: Mover::Other,
         };
-        let durability = Durability::new(Arc::clone(&versions), repositories, store, pace, bugs, fenced);
+        let durability = Durability::new(Arc::clone(&versions), repositories, Arc::clone(&store), pace, bugs, fenced);
         durability.add(Arc::clone(&low_water) as _);
-        Ok(Self { versions, materializer, durability, low_water, quiesce: Arc::default() })
+        let (clock, entropy) = (Arc::clone(&context.clock), Arc::clone(&context.entropy));
+        let debts = Debts::load(store.as_ref(), durability.clone(), clock, entropy, retry)?;
+        Ok(Self { versions, materializer, durability, low_water, debts: Arc::new(debts), quiesce: Arc::default() })
     }
 }
 

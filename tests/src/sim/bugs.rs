@@ -69,6 +69,10 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
         &["chain", "convergence", "marks"],
     ),
     found(InjectedBug::LockedNameMarked, "commits under locks against names below theirs", &["names"]),
+    found(InjectedBug::HeldCollected, "committed content that every node holds as bad", &["collection"]),
+    found(InjectedBug::LeftoverForgotten, "collections that end in part, crashes", &["collection"]),
+    found(InjectedBug::TrimmedSkipped, "streams that are trimmed while a node is away", &["checkpoints"]),
+    found(InjectedBug::ShortReadIsEnd, "reads that give a few records at a time, crashes", &["readiness"]),
 ];
 
 const fn found(bug: InjectedBug, ingredient: &'static str, properties: &'static [&'static str]) -> Found {

@@ -43,6 +43,7 @@ pub mod node;
 pub mod peers;
 pub mod refdb;
 pub mod repositories;
+pub mod rotten;
 pub mod run;
 pub mod scenario;
 pub mod store;

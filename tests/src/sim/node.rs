@@ -8,12 +8,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lockstep::base::faults::injected_bug::InjectedBugs;
 use lockstep::base::observer::Observer;
-use lockstep::node::assembly::{Node, NodeDependencies, NodeSettings};
-use lockstep::stages::api::{Seeding, Transactions};
+use lockstep::node::assembly::{Inspector, Node, NodeDependencies, NodeSettings};
+use lockstep::stages::api::{Inspection, Seeding, Transactions};
 use lockstep::stages::events::EventLimits;
 use lockstep::stages::ports::{Refreshes, StreamEvents};
 use lockstep::stages::refresh::RefreshSettings;
 use lockstep::stages::refresh::queue::QueueLimits;
+use lockstep::state::debts::RetryPace;
+use lockstep::telemetry::status_board::StatusBoard;
 use lockstep_proto::{SiteId, TxnId};
 
 use super::backend::{NodeFactory, SimDependencies, SimNode};
@@ -115,6 +117,8 @@ fn settings(mut settings: NodeSettings) -> NodeSettings {
     settings.member.lease = Duration::from_secs(6);
     settings.apply.parked_bytes = 3_000;
     settings.apply.parked_age = Duration::from_secs(4);
+    settings.retry =
+        RetryPace { first: Duration::from_millis(300), slow: Duration::from_secs(3), slowest: Duration::from_secs(8) };
     settings.member.retention = Duration::from_secs(40);
     settings.mark_pace = Duration::from_millis(300);
     settings.barrier_patience = Duration::from_secs(10);
@@ -172,5 +176,11 @@ impl SimNode for RealNode {
 
     fn seeding(&self) -> Option<Arc<dyn Seeding>> {
         Some(self.0.seeding())
+    }
+
+    fn inspection(&self) -> Option<Arc<dyn Inspection>> {
+        let (stages, latches) = (Arc::clone(self.0.stages()), self.0.latches().clone());
+        let board = Arc::new(StatusBoard::new(Arc::clone(&stages.deps.clock)));
+        Some(Arc::new(Inspector::new(stages, latches, board)))
     }
 }

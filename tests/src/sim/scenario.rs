@@ -35,6 +35,10 @@ pub enum Action {
     ClockJump,
     /// A site is fenced, and later made active again.
     Fence,
+    /// A stream loses its oldest records, as at the end of their retention.
+    Trim,
+    /// A transaction is committed whose content every node holds as bad.
+    BadCommit,
 }
 
 /// A kind of request of a client.
@@ -267,6 +271,18 @@ impl Scenario {
             P::OpenLockTaken | P::LockNotRead | P::LockOutlivesSlot | P::ReleasedUnpoisoned | P::LockedNameMarked => {
                 self.under_locks(bug)
             }
+            P::HeldCollected => self.act(&[(Action::BadCommit, 10), (Action::Crash, 3)]),
+            P::LeftoverForgotten => {
+                self.rates.entry(Seam::RefDb).or_default().part = 400;
+                self.act(&[(Action::Crash, 10), (Action::Restart, 10)]);
+            }
+            P::TrimmedSkipped => self.act(&[(Action::Crash, 10), (Action::PowerCut, 4), (Action::Trim, 20)]),
+            P::ShortReadIsEnd => {
+                let rates = self.rates.entry(Seam::EventLog).or_default();
+                (rates.few, rates.delay_ms) = (1_000, 300);
+                self.act(&[(Action::Crash, 20)]);
+                self.think_ms = 150;
+            }
             P::PackAgainstUncommitted => {
                 self.more(Ask::Stacked, 30);
                 self.commits_fail(|rates| (rates.conflict, rates.lose_request) = (150, 80));
@@ -327,6 +343,8 @@ fn general_rates() -> BTreeMap<Seam, Rates> {
         duplicate: 20,
         conflict: 20,
         reorder: 200,
+        few: 200,
+        part: 100,
         delay_ms: 40,
         timeout_ms: 1_000,
         late_ms: 6_000,

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep::seams::eventlog::Position;
 use lockstep::seams::volume::{
-    Changes, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts,
+    Changes, Debt, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts,
 };
 use lockstep_proto::refresh::Subject;
 use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, Seq};
@@ -76,6 +76,10 @@ impl NodeStore for WatchedStore {
 
     fn quarantined(&self) -> Result<BTreeMap<String, Held>, StoreError> {
         self.inner.quarantined()
+    }
+
+    fn debts(&self) -> Result<BTreeMap<ProjectName, Debt>, StoreError> {
+        self.inner.debts()
     }
 
     fn refresh_marks(&self) -> Result<Vec<(Subject, RefreshMark)>, StoreError> {

@@ -2,12 +2,14 @@
 //! `docs/simulator.md` lists the conditions and the checker that expose each bug.
 
 mod content;
+mod degraded;
 mod events;
 mod projects;
 mod reconciliation;
 mod refresh;
 mod requests;
 mod seeding;
+mod streams;
 
 use lockstep::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use lockstep_tests::sim::{Scenario, bugs, simulate};
@@ -159,4 +161,8 @@ bugs! {
     finds_lock_outlives_slot: LockOutlivesSlot,
     finds_released_unpoisoned: ReleasedUnpoisoned,
     finds_locked_name_marked: LockedNameMarked,
+    finds_held_collected: HeldCollected,
+    finds_leftover_forgotten: LeftoverForgotten,
+    finds_trimmed_skipped: TrimmedSkipped,
+    finds_short_read_is_end: ShortReadIsEnd,
 }

@@ -66,11 +66,19 @@ pub enum InjectedBug {
     ReleasedUnpoisoned,
     /// A name that a lock is about to create as a ref is marked as a directory.
     LockedNameMarked,
+    /// A slot is collected although a node holds its transaction as bad.
+    HeldCollected,
+    /// The record of an incarnation is removed although slots of it are left.
+    LeftoverForgotten,
+    /// A reader goes on at the oldest record of a stream that no longer has its position, without the refdb.
+    TrimmedSkipped,
+    /// A reader takes an answer with few records for the end of the shard.
+    ShortReadIsEnd,
 }
 
 impl InjectedBug {
     /// Every bug that can be injected.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 34] = [
         Self::ResendOtherBytes,
         Self::CheckpointBeforeApply,
         Self::RefsBeforeObjects,
@@ -101,6 +109,10 @@ impl InjectedBug {
         Self::LockOutlivesSlot,
         Self::ReleasedUnpoisoned,
         Self::LockedNameMarked,
+        Self::HeldCollected,
+        Self::LeftoverForgotten,
+        Self::TrimmedSkipped,
+        Self::ShortReadIsEnd,
     ];
 }
 

@@ -11,6 +11,7 @@
 //! | `stages` | builds the stages |
 //! | `front` | passes calls to the commit stage while an incarnation is open, and refuses them otherwise |
 //! | `watch` | turns the events of the stages into metrics, the status board and log lines |
+//! | `repairs` | ends debts as an operator asks |
 //! | `inspect` | collects the data of the status API |
 //! | `metered`, `gauges` | measure the calls of seams, and the state of the node |
 //! | `production` | builds the seams of a configuration; the only file that names adapters |
@@ -25,12 +26,14 @@ mod join;
 mod metered;
 mod production;
 mod recovery;
+mod repairs;
 mod run;
 mod settings;
 mod stages;
 mod watch;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use lockstep_proto::{ProjectName, ProjectPhase, RefValue};
@@ -130,6 +133,7 @@ impl Node {
         if !facts.reconciles {
             recovery::intents(&stages).await?;
         }
+        front.minding(Arc::clone(&stages.state.debts));
         let handshake = Arc::new(stages.handshake(Arc::clone(&front) as Arc<dyn Transactions>, &latches));
         let seeder = Arc::new(stages.seeder(Arc::clone(&front) as Arc<dyn SeedCommits>));
         let join = join::Join {
@@ -141,6 +145,7 @@ impl Node {
             fenced: fenced.clone(),
             facts,
             unrecognized,
+            impatience: AtomicU32::new(0),
         };
         tasks.spawn("durability", stages.state.durability.clone().run());
         if let (Some(refresh), Some(gerrit)) = (&stages.refresh, &stages.deps.gerrit) {

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::NodeDependencies;
+use crate::base::budget::ByteBudget;
 use crate::base::faults::injected_bug::InjectedBug;
 use crate::base::tasks::Tasks;
 use crate::seams::refdb::staged::StagedRefs;
@@ -23,7 +24,7 @@ use crate::stages::handshake::{HandshakeSettings, HandshakeStage};
 use crate::stages::membership::{Drainer, IncarnationOpener, Member, RegistryBarrier};
 use crate::stages::ports::{CatchUp, SeedCommits, Transactions};
 use crate::stages::publish::Publisher;
-use crate::stages::reconcile::{Collector, Releaser, RepositoryRestorer, Sweeper};
+use crate::stages::reconcile::{Collector, Releaser, Repayer, RepositoryRestorer, Sweeper};
 use crate::stages::refresh::Refresh;
 use crate::stages::seed::Seeder;
 use crate::state::context::{NodeContext, NodeState};
@@ -64,11 +65,12 @@ impl Stages {
         let staged = Arc::new(StagedRefs::new(deps.refdb, deps.settings.write_items, deps.bugs));
         let deps = NodeDependencies { refdb: staged.refdb(), ..deps };
         let (context, settings) = (context(&deps, tasks, fenced), &deps.settings);
-        let state = NodeState::load(&context, settings.durable_pace)?;
+        let state = NodeState::load_with(&context, settings.durable_pace, settings.retry)?;
         let refresh = settings.refresh.clone().map(|refresh| Refresh::load(&context, &state, refresh)).transpose()?;
         let units = Units::new(&context, &state);
-        let catch_up: Arc<dyn CatchUp> = Arc::new(Catcher::new(&context, units.clone()));
-        let applier = Applier::new(&context, &state, units, Arc::clone(&catch_up), settings.apply);
+        let budget = ByteBudget::new(settings.apply.parked_bytes);
+        let catch_up: Arc<dyn CatchUp> = Arc::new(Catcher::new(&context, &state, units.clone(), budget.clone()));
+        let applier = Applier::new(&context, &state, units, Arc::clone(&catch_up), budget, settings.apply);
         let refreshed = refresh.clone().map(|refresh| refresh as _);
         let events = Events::load(&context, &state, refreshed, settings.events)?;
         let (sink, announcements) = (Arc::new(applier.clone()), Arc::clone(&events) as _);
@@ -116,6 +118,10 @@ impl Stages {
     pub(super) fn repository_restorer(&self) -> RepositoryRestorer {
         let catch_up = Arc::clone(&self.catch_up);
         RepositoryRestorer::new(&self.context, &self.state, catch_up, self.deps.settings.restore_pace)
+    }
+
+    pub(super) fn repayer(&self) -> Repayer {
+        Repayer::new(&self.context, &self.state, Arc::clone(&self.catch_up))
     }
 
     /// Whether the disk lacks a value that the version map has for a project.

@@ -39,8 +39,8 @@ pub use error::RefDbError;
 pub use journal::{JournalStore, SlotState};
 pub use refs::{CommitAnswer, CommitRequest, Obstacle, Part, RefItem, RefStore};
 pub use registry::{
-    GerritRecord, IncarnationRecord, IncarnationState, MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer, Registry, Role,
-    SiteRecord,
+    GerritRecord, IncarnationRecord, IncarnationState, MOST_NEEDS, MarkAnswer, Needs, NodeAnswer, NodeRecord,
+    OpenAnswer, Registry, Role, SiteRecord,
 };
 
 /// The global ref database, in its three parts. The documentation of this module is its contract. Clones share the

@@ -15,7 +15,9 @@ use lockstep_proto::refresh::Subject;
 use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, Seq};
 use parking_lot::{Mutex, MutexGuard};
 
-use super::{Changes, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts};
+use super::{
+    Changes, Debt, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts,
+};
 use crate::seams::eventlog::Position;
 
 /// A store in memory. Clones are handles to the same store.
@@ -33,6 +35,7 @@ struct State {
     low_water: BTreeMap<LaneId, Seq>,
     parked: BTreeMap<String, Held>,
     quarantined: BTreeMap<String, Held>,
+    debts: BTreeMap<ProjectName, Debt>,
     refresh: BTreeMap<Subject, RefreshMark>,
     mail: BTreeMap<(Mailbox, u64), Bytes>,
     received: BTreeMap<String, String>,
@@ -74,6 +77,7 @@ impl State {
         self.low_water.extend(changes.low_water);
         self.parked.extend(changes.park);
         self.quarantined.extend(changes.quarantine);
+        self.debts.extend(changes.owe);
         self.refresh.extend(changes.refresh);
         self.mail.extend(changes.post.into_iter().map(|(mailbox, number, bytes)| ((mailbox, number), bytes)));
         self.received.extend(changes.received);
@@ -98,6 +102,7 @@ impl State {
         self.low_water.retain(|lane, _| !changes.forget_lanes.contains(lane));
         self.parked.retain(|id, _| !changes.unpark.contains(id));
         self.quarantined.retain(|id, _| !changes.unquarantine.contains(id));
+        self.debts.retain(|project, _| !changes.repaid.contains(project));
         for subject in &changes.refreshed {
             self.refresh.remove(subject);
         }
@@ -184,6 +189,10 @@ impl NodeStore for MemoryStore {
 
     fn quarantined(&self) -> Result<BTreeMap<String, Held>, StoreError> {
         Ok(self.state().quarantined.clone())
+    }
+
+    fn debts(&self) -> Result<BTreeMap<ProjectName, Debt>, StoreError> {
+        Ok(self.state().debts.clone())
     }
 
     fn refresh_marks(&self) -> Result<Vec<(Subject, RefreshMark)>, StoreError> {

@@ -9,6 +9,7 @@
 //!
 //! | file | content |
 //! |---|---|
+//! | `debt` | a project that this node cannot bring up to date |
 //! | `disk` | the store in redb, on the volume |
 //! | `encoding`, `keys` | values and keys on the disk, as bytes |
 //! | `intents` | the file of move intents, without any fsync |
@@ -16,6 +17,7 @@
 //! | `memory` | the store in memory, for tests and the simulator |
 //! | `refresh_marks` | one mark per subject that Gerrit must refresh |
 
+mod debt;
 pub mod disk;
 mod encoding;
 mod intents;
@@ -24,6 +26,7 @@ pub mod lock;
 pub mod memory;
 mod refresh_marks;
 
+pub use debt::{Debt, MOST_REFS};
 pub use intents::MoveIntent;
 pub use refresh_marks::{Difference, RefreshMark};
 
@@ -73,6 +76,18 @@ pub struct Held {
     pub waits_for: Vec<String>,
     /// When the record was set aside, in milliseconds since 1970.
     pub since_ms: u64,
+}
+
+/// The beginning of the reason of a quarantined record that was never committed.
+pub const NEVER_COMMITTED: &str = "the record was never committed: ";
+
+impl Held {
+    /// Whether a quarantined record, stored under `id`, is a committed transaction. Only such a record holds back the
+    /// successors of its refs, and its slot must not be collected.
+    #[must_use]
+    pub fn is_committed(&self, id: &str) -> bool {
+        id.parse::<TxnId>().is_ok() && !self.reason.starts_with(NEVER_COMMITTED)
+    }
 }
 
 /// A store of stream events in transit, as numbered entries in the order of their arrival.
@@ -132,6 +147,10 @@ pub struct Changes {
     pub quarantine: Vec<(String, Held)>,
     /// Records that an operator took out of quarantine.
     pub unquarantine: Vec<String>,
+    /// Projects that this node cannot bring up to date, with their debts.
+    pub owe: Vec<(ProjectName, Debt)>,
+    /// Projects that are up to date again.
+    pub repaid: Vec<ProjectName>,
     /// Incarnations of projects that no longer exist: their version map entries, except `@state`, and directory marks
     /// are removed.
     pub forget_projects: Vec<ProjectKey>,
@@ -168,6 +187,8 @@ impl Changes {
             && self.unpark.is_empty()
             && self.quarantine.is_empty()
             && self.unquarantine.is_empty()
+            && self.owe.is_empty()
+            && self.repaid.is_empty()
             && self.forget_projects.is_empty()
             && self.refresh.is_empty()
             && self.refreshed.is_empty()
@@ -227,6 +248,9 @@ pub trait NodeStore: Send + Sync {
 
     /// Returns every quarantined record by its id.
     fn quarantined(&self) -> Result<BTreeMap<String, Held>, StoreError>;
+
+    /// Returns the debt of every project that has one.
+    fn debts(&self) -> Result<BTreeMap<ProjectName, Debt>, StoreError>;
 
     /// Returns the numbers of parked and of quarantined records. The cost does not depend on the size of the records.
     fn held_counts(&self) -> Result<(u64, u64), StoreError>;

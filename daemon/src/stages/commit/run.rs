@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::attempt::AttemptEnd;
 use super::preconditions::{NoProposal, Proposer};
 use super::refusals::{above_others, below, forbids, name_conflict, too_late, too_long, too_many, unavailable};
+use super::unused_blob::UnusedBlob;
 use super::work::{Ended, Proposal, Verdict, Work};
 use super::{Committer, build};
 use crate::base::backoff::Backoff;
@@ -120,6 +121,7 @@ impl Committer {
         };
         // The deadline bounds only the refdb's part: a large push is not refused because its objects took long to pack.
         let deadline = work.deadline + started.elapsed();
+        let blob = UnusedBlob::new(self, packed.blob());
         let lane = self.journal.lane_of(&work.project.name);
         let Ok(slot) = timeout_at(deadline, self.journal.take(lane)).await else {
             return Round::Ended(refuse_open(verdicts.to_vec(), &too_late()));
@@ -130,7 +132,9 @@ impl Committer {
             return Round::Ended(refuse_carried(verdicts, &proposal, &refused));
         }
         crate::base::faults::failpoint::reach("commit.before_send");
+        blob.is_sent();
         let end = self.attempts.commit(&request, deadline).await;
+        blob.ended(&end);
         crate::base::faults::failpoint::reach("commit.after_commit");
         match end {
             AttemptEnd::Committed => {

@@ -38,7 +38,7 @@ impl RegistryBarrier {
         let records = self.refdb.incarnations().await?;
         let knows = |node: &NodeId| {
             let record = nodes.iter().find(|one| one.node == *node);
-            let mark = record.and_then(|one| one.low_water.get(&txn.slot.lane)).copied().unwrap_or(Seq(0));
+            let mark = record.map_or(Seq(0), |one| one.mark(&txn.slot.lane));
             mark > txn.slot.seq
         };
         let open = records.into_iter().filter(|one| one.state != IncarnationState::Drained).map(|one| one.id.node);
@@ -84,6 +84,8 @@ mod tests {
             beat: 1,
             expelled: false,
             low_water: BTreeMap::new(),
+            whole: BTreeMap::new(),
+            needs: Default::default(),
         };
         refdb.registry.put_node(&node, None).await.unwrap();
         let barrier = RegistryBarrier::new(&context, Arc::default(), Duration::from_secs(1));

@@ -16,7 +16,9 @@ use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
 use crate::seams::refdb::{IncarnationState, NodeAnswer, NodeRecord, RefDb, RefDbError};
 use crate::state::context::{NodeContext, NodeState};
+use crate::state::debts::Debts;
 use crate::state::low_water::LowWater;
+use crate::state::low_water_extent::Extent;
 
 /// The intervals and deadlines of membership.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +59,8 @@ pub struct Member {
     refdb: RefDb,
     /// The low-water marks of this node.
     low_water: Arc<LowWater>,
+    /// The debts of this node, which its record names, and those of the other nodes.
+    debts: Arc<Debts>,
     /// Drains the incarnations that this node adopts.
     drainer: Drainer,
     /// The node's record as it was last written.
@@ -86,8 +90,8 @@ impl Member {
         limits: MemberLimits,
     ) -> Self {
         let NodeContext { site, node, refdb, observer, fenced, bugs, .. } = context.clone();
-        let (low_water, record) = (Arc::clone(&state.low_water), Mutex::new(record));
-        Self { site, node, refdb, low_water, drainer, record, fenced, observer, nudge, limits, bugs }
+        let (low_water, record, debts) = (Arc::clone(&state.low_water), Mutex::new(record), Arc::clone(&state.debts));
+        Self { site, node, refdb, low_water, debts, drainer, record, fenced, observer, nudge, limits, bugs }
     }
 
     /// Writes heartbeats and watches the other nodes, until the task is aborted.
@@ -109,7 +113,9 @@ impl Member {
     /// Writes this node's record with a new heartbeat and the durable low-water marks.
     async fn beat(&self) -> Result<(), MemberError> {
         let previous = self.record.lock().clone();
-        let next = NodeRecord { beat: previous.beat + 1, low_water: self.low_water.durable(), ..previous.clone() };
+        let Extent { low_water, whole } = self.low_water.extent();
+        let needs = self.debts.needs();
+        let next = NodeRecord { beat: previous.beat + 1, low_water, whole, needs, ..previous.clone() };
         match self.refdb.registry.put_node(&next, Some(&previous)).await? {
             NodeAnswer::Written => {
                 *self.record.lock() = next;
@@ -126,6 +132,7 @@ impl Member {
     /// Adopts siblings whose lease is over, and expels nodes that are away for longer than the retention.
     async fn watch(&self, leases: &mut Leases, retention: &mut Leases) -> Result<(), MemberError> {
         let nodes = self.refdb.registry.nodes().await?;
+        self.debts.seen(&self.node, &nodes);
         let gone = leases.expired(&nodes, Instant::now(), self.limits.lease);
         let siblings = nodes.iter().filter(|node| node.site == self.site && node.node != self.node);
         let dead: Vec<NodeId> = siblings.map(|node| node.node.clone()).filter(|node| gone.contains(node)).collect();

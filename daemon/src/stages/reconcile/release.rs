@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lockstep_proto::{IncarnationId, ProjectName, Slot, TxnId};
@@ -17,6 +18,7 @@ use crate::base::observer::Observer;
 use crate::seams::git::{GitError, Repositories};
 use crate::seams::refdb::{IncarnationRecord, RefDb, RefDbError, SlotState};
 use crate::state::context::NodeContext;
+use crate::state::materialize::is_stray;
 
 /// Projects per page, when the list of projects is read.
 const PAGE: usize = 1_000;
@@ -42,6 +44,8 @@ pub struct Releaser {
     observer: Arc<dyn Observer>,
     /// The pause between two runs.
     pace: Duration,
+    /// The strays that the present run has met.
+    strays: AtomicU64,
 }
 
 impl Releaser {
@@ -49,7 +53,7 @@ impl Releaser {
     #[must_use]
     pub fn new(context: &NodeContext, pace: Duration) -> Self {
         let NodeContext { refdb, repositories, observer, .. } = context.clone();
-        Self { refdb, repositories, observer, pace }
+        Self { refdb, repositories, observer, pace, strays: AtomicU64::new(0) }
     }
 
     /// Releases values periodically, until the task is aborted.
@@ -63,6 +67,7 @@ impl Releaser {
     }
 
     async fn release(&self) -> Result<(), ReleaseError> {
+        self.strays.store(0, Ordering::SeqCst);
         let mut after: Option<ProjectName> = None;
         loop {
             let page = self.refdb.refs.projects(after.as_ref(), PAGE).await?;
@@ -70,6 +75,7 @@ impl Releaser {
                 self.release_of(project).await?;
             }
             if page.len() < PAGE {
+                self.observer.strays(self.strays.swap(0, Ordering::SeqCst));
                 return Ok(());
             }
             after = page.last().map(|(name, _)| name.clone());
@@ -84,6 +90,8 @@ impl Releaser {
         if labels.is_empty() {
             return Ok(());
         }
+        let strays = labels.iter().filter(|label| is_stray(label)).count();
+        self.strays.fetch_add(strays as u64, Ordering::SeqCst);
         let incarnations = self.refdb.incarnations().await?;
         let known = incarnations.into_iter().map(|record| (record.id.clone(), record)).collect();
         let mut over = Vec::new();

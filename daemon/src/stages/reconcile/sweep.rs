@@ -61,6 +61,7 @@ impl Sweeper {
     /// through the event log.
     async fn sweep(&self, open_before: &mut BTreeSet<Slot>) -> Result<(), RefDbError> {
         let incarnations = self.refdb.incarnations().await?;
+        self.low_water.listed(&incarnations);
         let open_now: BTreeSet<Slot> = incarnations.iter().flat_map(|incarnation| self.gaps(incarnation)).collect();
         let known: BTreeSet<IncarnationId> = incarnations.into_iter().map(|incarnation| incarnation.id).collect();
         for slot in open_now.intersection(open_before) {

@@ -23,8 +23,8 @@ use redb::{
 
 use super::intents::IntentFile;
 use super::{
-    Changes, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts, encoding,
-    keys,
+    Changes, Debt, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark, ShardId, StoreError, VolumeFacts,
+    encoding, keys,
 };
 use crate::seams::eventlog::Position;
 
@@ -151,6 +151,10 @@ impl DiskStore {
         self.rows(definition, |id, held| Ok((id.to_owned(), encoding::read_held(held)?)))
     }
 
+    fn read_debts(&self) -> Fallible<BTreeMap<ProjectName, Debt>> {
+        self.rows(tables::DEBTS, |project, debt| Ok((project.parse()?, encoding::read_json("debt", debt)?)))
+    }
+
     fn read_refresh_marks(&self) -> Fallible<Vec<(Subject, RefreshMark)>> {
         self.rows(tables::REFRESH, |subject, mark| {
             Ok((encoding::read_json("subject", subject)?, encoding::read_json("refresh mark", mark)?))
@@ -259,6 +263,10 @@ impl NodeStore for DiskStore {
 
     fn quarantined(&self) -> Result<BTreeMap<String, Held>, StoreError> {
         self.read_held(tables::QUARANTINE).map_err(failed("read the quarantine"))
+    }
+
+    fn debts(&self) -> Result<BTreeMap<ProjectName, Debt>, StoreError> {
+        self.read_debts().map_err(failed("read the debts"))
     }
 
     fn refresh_marks(&self) -> Result<Vec<(Subject, RefreshMark)>, StoreError> {

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lockstep_proto::{Transaction, TxnId};
 use sha2::{Digest, Sha256};
-use tokio::time::sleep;
 
 use super::Writer;
 use crate::seams::volume::Held;
@@ -59,9 +58,9 @@ impl Writer {
     pub(super) async fn transfer_state(&mut self) {
         if let Err(why) = self.shared.catch_up.transfer_state(&self.name).await {
             self.shared.units.observer.failed("apply", &format!("state transfer of {}: {why}", self.name));
-            sleep(self.limits.patience).await;
-            return;
+            return self.transfer_failed(&why);
         }
+        self.transfers = (0, None);
         self.take(VecDeque::new()).await;
         let waiting: Vec<TxnId> = self.parked.iter().map(|(id, _)| id.clone()).collect();
         for id in waiting {
@@ -97,11 +96,20 @@ impl Writer {
 
     /// Quarantines a committed transaction whose content is bad.
     pub(super) fn quarantine(&mut self, event: Event, reason: QuarantineReason) {
-        // The transaction is held durably. It must not hold back the low-water mark of its lane, which serves every
-        // project of the lane.
-        self.shared.low_water.done(&event.transaction.id.slot);
-        let id = event.transaction.id.to_string();
+        let (transaction, id) = (Arc::clone(&event.transaction), event.transaction.id.to_string());
+        if self.shared.debts.is_held(&transaction.id) {
+            // It was tried again, and is still bad.
+            self.shared.units.observer.failed("apply", &format!("{id} stays in quarantine: {reason}"));
+            let mut event = event;
+            self.parked.remove(&transaction.id);
+            return event.done();
+        }
         self.put_away(event, id, &reason);
+        // The transaction is held durably, and this node's record names it, so its slot is not collected. It must not
+        // hold back the low-water mark of its lane, which serves every project of the lane.
+        if self.shared.debts.hold(&transaction, &reason.to_string()) {
+            self.shared.low_water.done(&transaction.id.slot);
+        }
     }
 
     /// Quarantines an event that was never committed: its slot holds another transaction, or none.

@@ -1,0 +1,128 @@
+//! The transactions of one catch-up in memory, within the node's byte budget.
+//!
+//! A transaction for whose pack there is no room is *light*: it is kept without its pack. Before its run is applied, it
+//! is read from the journal once more, and its objects are stored, one light transaction after the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use lockstep_proto::{Pack, Transaction, TxnId};
+
+use super::atomic_apply::UnitError;
+use super::catch_up::{Catcher, Stop};
+use super::set_aside::SetAside;
+use crate::base::budget::ByteBudget;
+use crate::stages::ports::CatchUpError;
+
+/// Fetched transactions.
+pub(super) struct Fetched {
+    /// All of them, the light ones without their packs.
+    pub(super) transactions: BTreeMap<TxnId, Arc<Transaction>>,
+    /// The light ones.
+    pub(super) light: BTreeSet<TxnId>,
+    /// The bytes that their packs take of the budget.
+    pub(super) taken: Taken,
+}
+
+/// Bytes of a budget, given back when this is dropped.
+pub(super) struct Taken {
+    budget: ByteBudget,
+    bytes: u64,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.budget.give_back(self.bytes);
+    }
+}
+
+impl Fetched {
+    /// No transactions yet.
+    pub(super) fn new(budget: &ByteBudget) -> Self {
+        let taken = Taken { budget: budget.clone(), bytes: 0 };
+        Self { transactions: BTreeMap::new(), light: BTreeSet::new(), taken }
+    }
+
+    /// Adds a transaction, without its pack if the budget has no room for it.
+    pub(super) fn insert(&mut self, mut transaction: Transaction) {
+        let id = transaction.id.clone();
+        if let Pack::Inline(bytes) = &transaction.pack {
+            let bytes = bytes.len() as u64;
+            if self.taken.budget.take(bytes) {
+                self.taken.bytes += bytes;
+            } else {
+                transaction.pack = Pack::Empty;
+                self.light.insert(id.clone());
+            }
+        }
+        self.transactions.insert(id, Arc::new(transaction));
+    }
+}
+
+impl Catcher {
+    /// Stores the objects of the light transactions of a run. Their packs may build on each other in any order, so one
+    /// that lacks objects is tried again after the others. What is still missing then shows when the run is applied.
+    pub(super) async fn store_light(
+        &self,
+        run: &[Arc<Transaction>],
+        light: &BTreeSet<TxnId>,
+        set_aside: &mut SetAside,
+    ) -> Result<(), UnitError> {
+        let mut waiting: Vec<&TxnId> = run.iter().map(|one| &one.id).filter(|id| light.contains(*id)).collect();
+        loop {
+            let before = waiting.len();
+            let mut missed = Vec::new();
+            for id in waiting {
+                let transaction = match self.load(id).await {
+                    Ok(transaction) => Arc::new(transaction),
+                    Err(stop) => return Err(unread(stop)),
+                };
+                match self.units.store_objects(&transaction).await {
+                    Ok(()) => {}
+                    Err(UnitError::Missing(_)) => missed.push(id),
+                    Err(UnitError::Bad(why)) => self.set_bad_aside(&transaction, why, set_aside),
+                    Err(error) => return Err(error),
+                }
+            }
+            if missed.is_empty() || missed.len() == before {
+                return Ok(());
+            }
+            waiting = missed;
+        }
+    }
+}
+
+/// The error for a light transaction that could be read a moment before, and cannot be read now.
+fn unread(stop: Stop) -> UnitError {
+    let why = match stop {
+        Stop::Failed(error) => error,
+        Stop::Missing(oids) => CatchUpError::Missing(oids),
+        Stop::Gone => return UnitError::Missing(Vec::new()),
+    };
+    UnitError::Unread(Box::new(why))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn transaction(seq: u64, bytes: usize) -> Transaction {
+        let id = format!("n.1.0.{seq}.00000000000000aa").parse().unwrap();
+        let pack = Pack::Inline(Bytes::from(vec![0; bytes]));
+        Transaction { pack, ..Transaction::empty(id, "s".parse().unwrap(), "p#1".parse().unwrap()) }
+    }
+
+    #[test]
+    fn what_has_no_room_is_light_and_the_budget_gets_everything_back() {
+        let budget = ByteBudget::new(1_000);
+        let mut fetched = Fetched::new(&budget);
+        (0..5).for_each(|seq| fetched.insert(transaction(seq, 400)));
+        assert_eq!((fetched.transactions.len(), fetched.light.len(), budget.taken()), (5, 3, 800));
+        let packs = fetched.transactions.values().filter(|one| matches!(one.pack, Pack::Inline(_))).count();
+        assert_eq!(packs, 2);
+        drop(fetched);
+        assert_eq!(budget.taken(), 0);
+    }
+}

@@ -1,0 +1,91 @@
+//! Bad transactions of a catch-up: they are held in quarantine, and only what builds on them is left out.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use lockstep_proto::{RefKey, Transaction, TxnId};
+
+use super::atomic_apply::UnitError;
+use super::catch_up::Catcher;
+use super::reason::QuarantineReason;
+use crate::seams::volume::Held;
+
+/// The transactions that were left out of one catch-up.
+#[derive(Default)]
+pub(super) struct SetAside {
+    blocked: BTreeSet<TxnId>,
+    refs: BTreeSet<RefKey>,
+    first: Option<(TxnId, String)>,
+}
+
+impl SetAside {
+    /// The transactions of a run, in order, that build on none that was left out.
+    pub(super) fn without_blocked(&mut self, transactions: Vec<Arc<Transaction>>) -> Vec<Arc<Transaction>> {
+        let mut good = Vec::with_capacity(transactions.len());
+        for transaction in transactions {
+            let mut predecessors = transaction.commands.iter().filter_map(|command| command.predecessor.as_ref());
+            if self.blocked.contains(&transaction.id) || predecessors.any(|one| self.blocked.contains(one)) {
+                self.block(&transaction);
+            } else {
+                good.push(transaction);
+            }
+        }
+        good
+    }
+
+    fn block(&mut self, transaction: &Transaction) {
+        self.blocked.insert(transaction.id.clone());
+        self.refs.extend(transaction.commands.iter().map(|command| command.key.clone()));
+    }
+
+    /// The end of the catch-up.
+    pub(super) fn end(self) -> Result<(), UnitError> {
+        let refs = self.refs.into_iter().collect();
+        self.first.map_or(Ok(()), |(txn, why)| Err(UnitError::Held { txn, why, refs }))
+    }
+}
+
+impl Catcher {
+    /// Finds the transactions of a run whose content is bad, holds them, and returns the run without them and without
+    /// everything that builds on them. Moves no ref.
+    pub(super) async fn hold_bad(
+        &self,
+        run: Vec<Arc<Transaction>>,
+        set_aside: &mut SetAside,
+    ) -> Result<Vec<Arc<Transaction>>, UnitError> {
+        for transaction in &run {
+            match self.units.store_objects(transaction).await {
+                Err(UnitError::Bad(why)) => self.set_bad_aside(transaction, why, set_aside),
+                // The packs of a run may build on each other in any order.
+                Ok(()) | Err(UnitError::Missing(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(set_aside.without_blocked(run))
+    }
+
+    /// Holds a bad transaction, and leaves it out of this catch-up.
+    pub(super) fn set_bad_aside(&self, transaction: &Transaction, why: String, set_aside: &mut SetAside) {
+        self.hold(transaction, &why);
+        set_aside.block(transaction);
+        set_aside.first.get_or_insert((transaction.id.clone(), why));
+    }
+
+    /// Puts a committed transaction into quarantine, unless it is there.
+    fn hold(&self, transaction: &Transaction, why: &str) {
+        if self.debts.is_held(&transaction.id) {
+            return;
+        }
+        let reason = QuarantineReason::Bad(why.to_owned());
+        self.units.observer.quarantined(&transaction.id.to_string(), &reason);
+        let held = Held {
+            bytes: transaction.encode(),
+            project: transaction.project.to_string(),
+            reason: reason.to_string(),
+            waits_for: Vec::new(),
+            since_ms: self.clock.now_ms(),
+        };
+        self.durability.stage(|changes| changes.quarantine.push((transaction.id.to_string(), held)));
+        self.debts.hold(transaction, why);
+    }
+}

@@ -1,0 +1,150 @@
+//! The collector: removes journal slots that every node has applied. Poisoned slots stay for ever.
+//!
+//! Each node collects the journals of all incarnations of its site, so those of dead nodes are collected too. Every
+//! step may be repeated. A slot that a node still needs, and a slot whose collection fails, is left and remembered; the
+//! collection goes on behind it. A collector that starts anew finds the first slot that is left by bisection. What that
+//! oversees is found at the end: the record of an incarnation is removed only after a look at each of its slots.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `lane` | the collection of one lane, as far as this process knows it |
+//! | `needed` | the journal entries that some node still needs although its marks have passed them |
+
+mod lane;
+mod needed;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep_proto::{LaneId, Pack, Seq, SiteId, Slot, Transaction};
+use tokio::time::sleep;
+
+use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
+use crate::base::observer::Observer;
+use crate::seams::blob::BlobStore;
+use crate::seams::refdb::staged::StagedRefs;
+use crate::seams::refdb::{IncarnationRecord, IncarnationState, NodeRecord, RefDb, RefDbError, SlotState};
+use crate::state::context::NodeContext;
+use lane::LaneProgress;
+use needed::Needed;
+
+/// Collects the journals of one site.
+pub struct Collector {
+    /// The site whose journals are collected.
+    site: SiteId,
+    /// The refdb, which has the nodes' low-water marks and the journals.
+    refdb: RefDb,
+    /// Its refs, to finish the flips of a transaction before its slot goes.
+    staged: Arc<StagedRefs>,
+    /// The store of packs, which are deleted with their slots.
+    blobs: Arc<dyn BlobStore>,
+    /// Receives every slot and every run that failed.
+    observer: Arc<dyn Observer>,
+    /// The pause between two runs.
+    pace: Duration,
+    /// The injected bugs that a test switched on.
+    bugs: InjectedBugs,
+}
+
+/// What became of a slot whose collection was tried.
+enum Fate {
+    /// Nothing depends on it any more: it may be removed.
+    Free,
+    /// Some node still needs it.
+    Needed,
+    /// It cannot be collected now: the reason.
+    Stuck(String),
+}
+
+impl Collector {
+    /// Creates the collector of this node's site. `staged` are the refs of the node's refdb.
+    #[must_use]
+    pub fn new(context: &NodeContext, staged: Arc<StagedRefs>, pace: Duration) -> Self {
+        let NodeContext { site, refdb, blobs, observer, bugs, .. } = context.clone();
+        Self { site, refdb, staged, blobs, observer, pace, bugs }
+    }
+
+    /// Collects periodically, until the task is aborted.
+    pub async fn run(self) {
+        let mut lanes = BTreeMap::new();
+        loop {
+            sleep(self.pace).await;
+            if let Err(error) = self.collect(&mut lanes).await {
+                self.observer.failed("collect", &error);
+            }
+        }
+    }
+
+    /// Collects every lane of the site once, and removes the records of drained incarnations that have no slots left.
+    async fn collect(&self, lanes: &mut BTreeMap<LaneId, LaneProgress>) -> Result<(), RefDbError> {
+        let nodes = self.refdb.registry.nodes().await?;
+        let needed = Needed::of(&nodes, self.bugs);
+        let incarnations = self.refdb.registry.incarnations(&self.site).await?;
+        let mut over = Vec::new();
+        for incarnation in &incarnations {
+            match self.collect_incarnation(incarnation, &nodes, &needed, lanes).await {
+                Ok(true) => over.push(incarnation.id.clone()),
+                Ok(false) => {}
+                // The others can be collected.
+                Err(error @ RefDbError::Broken(_)) => self.observer.failed("collect", &error),
+                Err(error) => return Err(error),
+            }
+        }
+        lanes.retain(|lane, _| {
+            incarnations.iter().any(|one| one.id == lane.incarnation) && !over.contains(&lane.incarnation)
+        });
+        if over.is_empty() { Ok(()) } else { self.refdb.registry.forget_incarnations(&self.site, &over).await }
+    }
+
+    /// Collects the lanes of an incarnation. Returns whether it is drained and has no slots left.
+    async fn collect_incarnation(
+        &self,
+        incarnation: &IncarnationRecord,
+        nodes: &[NodeRecord],
+        needed: &Needed,
+        lanes: &mut BTreeMap<LaneId, LaneProgress>,
+    ) -> Result<bool, RefDbError> {
+        let mut is_over = incarnation.state == IncarnationState::Drained;
+        for (lane, published) in incarnation.id.lanes(&incarnation.published) {
+            let until = self.limit(&lane, *published, nodes);
+            let progress = lanes.entry(lane.clone()).or_default();
+            self.collect_lane(&lane, until, needed, progress).await?;
+            is_over &= until == *published;
+            if self.bugs.has(InjectedBug::LeftoverForgotten) {
+                continue;
+            }
+            is_over = is_over && self.has_nothing_left(&lane, until, progress).await?;
+        }
+        Ok(is_over)
+    }
+
+    /// The position below which every slot of the lane is in the event log and applied at every node that is not
+    /// expelled.
+    fn limit(&self, lane: &LaneId, published: Seq, nodes: &[NodeRecord]) -> Seq {
+        let marks = nodes.iter().filter(|node| !node.expelled).map(|node| node.mark(lane));
+        let lowest = if self.bugs.has(InjectedBug::CollectBelowSlowNode) { marks.max() } else { marks.min() };
+        lowest.unwrap_or(Seq(0)).min(published)
+    }
+
+    /// Releases everything that depends on a slot: the ref locks that name it, and its pack in the blob store.
+    async fn let_go(&self, slot: &Slot, needed: &Needed) -> Result<Fate, RefDbError> {
+        let SlotState::Committed(_, bytes) = self.refdb.journal.slot(slot).await? else { return Ok(Fate::Free) };
+        let transaction = match Transaction::decode(&bytes) {
+            Ok(transaction) => transaction,
+            Err(error) => return Ok(Fate::Stuck(format!("it cannot be decoded: {error}"))),
+        };
+        if needed.has(&transaction) {
+            return Ok(Fate::Needed);
+        }
+        self.staged.finish(&transaction).await?;
+        if let Pack::Blob { key, .. } = &transaction.pack
+            && let Err(error) = self.blobs.delete(key).await
+        {
+            return Ok(Fate::Stuck(format!("its blob {key} cannot be deleted: {error}")));
+        }
+        Ok(Fate::Free)
+    }
+}
