@@ -71,7 +71,7 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
     found(InjectedBug::LockedNameMarked, "commits under locks against names below theirs", &["names"]),
     found(InjectedBug::HeldCollected, "committed content that every node holds as bad", &["collection"]),
     found(InjectedBug::LeftoverForgotten, "collections that end in part, crashes", &["collection"]),
-    found(InjectedBug::TrimmedSkipped, "streams that are trimmed while a node is away", &["checkpoints"]),
+    found(InjectedBug::TrimmedSkipped, "streams that are trimmed while a node is away", &["checkpoints", "readiness"]),
     found(InjectedBug::ShortReadIsEnd, "reads that give a few records at a time, crashes", &["readiness"]),
 ];
 
