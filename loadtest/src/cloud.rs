@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use lockstep::node::assembly::{Embedded, Seams, seams};
 use lockstep::node::config::{self, Settings};
+use lockstep::seams::embedded::kinesis::EmbeddedKinesisSettings;
+use lockstep::seams::embedded::write_limits::WriteLimits;
 use lockstep::seams::refdb::dynamo::{Connection, client};
 use tempfile::TempDir;
 
@@ -15,7 +17,7 @@ pub const SITES: [&str; 3] = ["eu-aws", "muc-1", "muc-2"];
 
 /// Running emulators. Their files are deleted when this is dropped.
 pub struct Cloud {
-    /// The seams.
+    /// Clients of the emulators, shared by all sites.
     pub seams: Seams,
     embedded: Embedded,
     folder: TempDir,
@@ -27,15 +29,29 @@ pub struct Cloud {
 const MEMORY: &str = "/dev/shm";
 
 impl Cloud {
-    /// Starts the emulators.
+    /// Starts the emulators in this process, empty, on free ports.
     pub async fn start() -> Fallible<Self> {
+        Self::start_behind(None).await
+    }
+
+    /// Starts the emulators, with limits of the streams.
+    pub async fn start_behind(limits: Option<WriteLimits>) -> Fallible<Self> {
         let folder = tempfile::Builder::new().prefix("lockstep-bench-").tempdir()?;
         let mut service = tempfile::Builder::new();
         let service = service.prefix("lockstep-bench-");
         let service = if Path::new(MEMORY).is_dir() { service.tempdir_in(MEMORY)? } else { service.tempdir()? };
-        let embedded = Embedded::start(service.path()).await?;
+        let embedded = Embedded::start_with(
+            service.path(),
+            &EmbeddedKinesisSettings { limits, ..EmbeddedKinesisSettings::default() },
+        )
+        .await?;
         let settings = settings(folder.path(), SITES[0], Duration::from_millis(20), &SITES)?;
         Ok(Self { seams: seams(&settings, Some(&embedded)).await?, embedded, folder, _service: service })
+    }
+
+    /// The number of records that the streams took, and that their limits refused.
+    pub fn appended(&self) -> (u64, u64) {
+        self.embedded.appended()
     }
 
     /// The folder of the emulators' files.
@@ -65,7 +81,7 @@ impl Cloud {
         client(&connection).await
     }
 
-    /// A site's configuration.
+    /// The checked configuration of `site`, which polls the event log every `poll` and knows the sites `sites`.
     pub fn settings(&self, site: &str, poll: Duration, sites: &[&str]) -> Fallible<Settings> {
         settings(self.folder(), site, poll, sites)
     }

@@ -87,6 +87,8 @@ far!(Registry, RefDbError:
     last_incarnation(site: &SiteId, node: &NodeId) -> u64;
     mark(site: &SiteId, id: &IncarnationId, settled: &[Seq], published: &[Seq]) -> MarkAnswer;
     freeze(site: &SiteId, id: &IncarnationId) -> IncarnationRecord;
+    poisoned(site: &SiteId, id: &IncarnationId) -> ();
+    raise_published(site: &SiteId, id: &IncarnationId, published: &[Seq]) -> ();
     drained(site: &SiteId, id: &IncarnationId, published: &[Seq]) -> ();
     nodes() -> Vec<NodeRecord>;
     put_node(record: &NodeRecord, previous: Option<&NodeRecord>) -> NodeAnswer;

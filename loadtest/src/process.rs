@@ -67,7 +67,7 @@ impl Process {
         self.child.id()
     }
 
-    /// Creates a project.
+    /// Creates a project with `HEAD` at `refs/heads/main`. Fails unless it is committed.
     pub async fn create_project(&self, name: &str) -> Fallible<ProjectName> {
         let project: ProjectName = name.parse()?;
         let request = CreateProjectRequest { request_id: format!("create-{name}"), head: "refs/heads/main".parse()? };

@@ -7,7 +7,7 @@ use crate::host::Host;
 /// The goal of a figure.
 #[derive(Clone, Copy, Debug)]
 pub enum Goal {
-    /// Exactly this value.
+    /// This value, to within the rounding of floating point.
     Is(f64),
     /// At most this value.
     AtMost(f64),
@@ -33,12 +33,12 @@ impl Goal {
     }
 }
 
-/// One measured value.
+/// A measured value, as one line of output shows it.
 #[derive(Clone, Debug)]
 pub struct Figure {
     /// The letter and the name, such as `b.commit_p50`.
     pub name: &'static str,
-    /// The value.
+    /// The value, not rounded yet.
     pub value: f64,
     /// The unit of the value.
     pub unit: &'static str,
@@ -46,11 +46,11 @@ pub struct Figure {
     pub goal: Option<Goal>,
     /// The number of measurements behind the value.
     pub samples: u64,
-    /// Other observations.
+    /// Observations that explain the value, as a JSON object.
     pub detail: Value,
 }
 
-/// Prints figures.
+/// Prints figures to standard output, with the machine and the command.
 pub struct Report {
     target: &'static str,
     host: Host,
@@ -63,7 +63,7 @@ impl Report {
         Self { target, host: Host::look() }
     }
 
-    /// Prints a figure.
+    /// Prints a figure as one line of JSON.
     pub fn figure(&self, figure: &Figure) {
         let letter = figure.name.chars().next().unwrap_or('?');
         let line = json!({

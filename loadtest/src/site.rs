@@ -31,7 +31,7 @@ pub const KEPT: usize = 1_000;
 
 /// A running node, and a record of its reports.
 pub struct Site {
-    /// The running node.
+    /// The node, which serves until it is stopped or killed.
     pub node: Node,
     /// The seams of the node.
     pub deps: NodeDependencies,
@@ -69,7 +69,7 @@ pub struct RecordingObserver {
 }
 
 impl RecordingObserver {
-    /// An empty record.
+    /// A record of no transaction yet. Metrics go nowhere.
     pub fn new() -> Arc<Self> {
         let clock = Arc::new(SystemClock);
         let watch = Watch::new(Arc::new(StatusBoard::new(clock.clone())), Metrics::noop(), clock);

@@ -18,7 +18,7 @@ impl Stats {
         Ok(Self(Histogram::new_with_bounds(1, 600_000_000, 3)?))
     }
 
-    /// Adds a latency.
+    /// Adds one latency, in whole microseconds. Longer than ten minutes counts as ten minutes.
     pub fn add(&mut self, took: Duration) {
         self.0.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }

@@ -9,6 +9,16 @@ use crate::name::RefName;
 use crate::oid::Oid;
 use crate::slot::TxnId;
 
+/// The header of a ref transaction that says who judged the objects of the new values by the rules of git's `fsck`.
+/// Without it, the sidecar judges them if the repository's configuration asks for it (`receive.fsckObjects`).
+pub const OBJECTS_HEADER: &str = "lockstep-objects";
+
+/// The value of [`OBJECTS_HEADER`] for objects that git's receive-pack or Gerrit's checker has judged.
+pub const OBJECTS_JUDGED: &str = "judged";
+
+/// The value of [`OBJECTS_HEADER`] for an existing history, which is taken as it is.
+pub const OBJECTS_HISTORY: &str = "history";
+
 /// A batch of ref commands on one project.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -22,7 +32,7 @@ pub struct RefTransactionRequest {
     /// Whether the batch is all or nothing. If not, a stale ref is refused alone and the others are committed together.
     #[serde(default)]
     pub atomic: bool,
-    /// The commands: at most 2,000, each ref at most once.
+    /// The commands: at most 50,000, each ref at most once.
     pub commands: Vec<RefCommand>,
     /// The user who pushes, for people to read.
     #[serde(default)]
@@ -75,7 +85,7 @@ pub struct RefCommand {
 }
 
 /// Reads a field that may be null but must be present.
-fn stated<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Oid>, D::Error> {
+pub(crate) fn stated<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Oid>, D::Error> {
     Option::deserialize(from)
 }
 
@@ -201,13 +211,13 @@ pub enum RefusalCode {
     Project,
     /// This sidecar takes no commits, because of its role, or because it is draining or starting.
     NotServing,
-    /// The batch is too large or malformed.
+    /// The batch is too large or malformed, or the name of the ref is none.
     Invalid,
     /// The refdb cannot be reached, or rejects calls for the moment.
     Unavailable,
 }
 
-/// Creates a project.
+/// Creates a project at every site. It has no refs yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateProjectRequest {

@@ -11,6 +11,9 @@ pub enum DecodeError {
     /// The bytes are not a valid transaction, and no upgrade makes them one. They go to quarantine.
     #[error("transaction is malformed: {0}")]
     Bad(String),
+    /// The bytes are a locator: the transaction itself is in the blob store, under this key.
+    #[error("the transaction's long form is in the blob store, under {0}")]
+    Elsewhere(String),
 }
 
 impl From<NameError> for DecodeError {

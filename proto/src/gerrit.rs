@@ -73,7 +73,7 @@ pub struct Stray {
 pub enum StrayEnd {
     /// Commits the value to its ref.
     Adopt,
-    /// Forgets the value.
+    /// Forgets the value. The ref keeps the committed one.
     Discard,
 }
 

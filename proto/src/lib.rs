@@ -9,11 +9,13 @@
 //! |---|---|
 //! | [`limits`] | every hard cap of the wire, in one file |
 //! | [`name`] | names of projects, refs, sites and nodes |
+//! | [`named_batch`] | a batch before its names are checked, and its answer |
 //! | [`oid`] | object ids, SHA-1 and SHA-256 |
 //! | [`slot`] | versions, incarnations, lanes, slots, transaction ids |
 //! | [`value`] | values of refs and pseudo-refs |
 //! | [`transaction`] | a committed transaction, as the journal and the event log carry it |
 //! | [`announcement`] | a stream event in transit to the other nodes, and the bridge's bodies for it |
+//! | `precheck`, `decode_error` | the caps before anything is decoded; the reasons why a record cannot be read |
 //! | [`record`] | a record of the event log: a transaction or an announcement |
 //! | [`bridge`] | bodies of the bridge API |
 //! | [`refresh`] | bodies of the refresh API: the subjects that a Gerrit must look at again |
@@ -29,6 +31,7 @@ mod decode_error;
 pub mod gerrit;
 pub mod limits;
 pub mod name;
+pub mod named_batch;
 pub mod oid;
 mod precheck;
 pub mod record;
@@ -45,5 +48,5 @@ pub use name::{NameError, NodeId, ProjectKey, ProjectName, RefName, SiteId};
 pub use oid::Oid;
 pub use record::Record;
 pub use slot::{Incarnation, IncarnationId, Lane, LaneId, Seq, Slot, TxnId, Version};
-pub use transaction::{Command, Pack, Transaction};
+pub use transaction::{Command, Locator, Pack, Transaction};
 pub use value::{ProjectPhase, ProjectState, RefKey, RefValue};

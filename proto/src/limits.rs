@@ -14,8 +14,12 @@ pub const NAME_COMPONENT_BYTES: usize = 250;
 /// Longest site or node name, in bytes.
 pub const SITE_NAME_BYTES: usize = 48;
 
-/// Most commands in one transaction. A transaction of more than [`WRITE_COMMANDS`] is committed under ref locks.
-pub const COMMANDS: usize = 2_000;
+/// Most commands in one transaction. A transaction of more than [`WRITE_COMMANDS`] is committed under ref locks, and
+/// one of more than [`INLINE_COMMANDS`] has its long form in the blob store.
+pub const COMMANDS: usize = 50_000;
+
+/// Most commands of a transaction that travels in a slot and in a record.
+pub const INLINE_COMMANDS: usize = 2_000;
 
 /// Most commands in one write to the refdb. A DynamoDB transaction takes 100 items, and one of them is the journal
 /// slot.
@@ -25,16 +29,27 @@ pub const WRITE_COMMANDS: usize = 99;
 /// MiB. A larger pack goes to the blob store.
 pub const INLINE_PACK_BYTES: usize = 128 * 1024;
 
-/// Largest encoded transaction, in bytes. It has room for an inline pack and [`WRITE_COMMANDS`] commands with the
-/// longest names, or for [`COMMANDS`] commands with names of about 30 bytes and a pack in the blob store. A DynamoDB
-/// item has at most 400 KB.
+/// Largest encoded transaction in a slot or a record, in bytes. It has room for an inline pack and [`WRITE_COMMANDS`]
+/// commands with the longest names, or for [`INLINE_COMMANDS`] commands with names of about 30 bytes and a pack in the
+/// blob store. A DynamoDB item has at most 400 KB. The long form of a larger transaction is in the blob store.
 pub const TRANSACTION_BYTES: usize = 380 * 1024;
 
-/// Most bases that a pack may name.
-pub const BASES: usize = 4_096;
+/// Largest long form of a transaction, in bytes. It has room for [`COMMANDS`] commands with the longest names and for
+/// [`BASES`] bases.
+pub const LONG_FORM_BYTES: usize = 64 * 1024 * 1024;
 
-/// Largest request body on the bridge API, in bytes.
+/// Most bases that a pack may name.
+pub const BASES: usize = 100_000;
+
+/// Most bases of a transaction that travels in a slot and in a record.
+pub const INLINE_BASES: usize = 4_096;
+
+/// Largest request body on the bridge API, in bytes, except for ref transactions.
 pub const REQUEST_BODY_BYTES: usize = 1024 * 1024;
+
+/// Largest body of a ref transaction on the bridge API, in bytes. It has room for [`COMMANDS`] commands with the
+/// longest names. The number of bodies above [`REQUEST_BODY_BYTES`] that are in progress at once is bounded.
+pub const BATCH_BODY_BYTES: usize = 64 * 1024 * 1024;
 
 /// Longest request id that a bridge may choose, in bytes.
 pub const REQUEST_ID_BYTES: usize = 128;

@@ -120,18 +120,24 @@ impl RefName {
 /// coming back with its successor. Written `tools/build#2`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProjectKey {
-    /// The project's name.
+    /// The name, which all incarnations share.
     pub name: ProjectName,
     /// The number of this creation among all creations of the name, counted from 1.
     pub incarnation: u32,
 }
 
 impl ProjectKey {
+    /// The key of one incarnation of a name.
+    #[must_use]
+    pub fn new(name: &ProjectName, incarnation: u32) -> Self {
+        Self { name: name.clone(), incarnation }
+    }
+
     /// The key for a name where the incarnation does not matter. The pseudo-ref `@state` belongs to the name, so every
     /// incarnation finds the same one.
     #[must_use]
     pub fn of_name(name: &ProjectName) -> Self {
-        Self { name: name.clone(), incarnation: 0 }
+        Self::new(name, 0)
     }
 }
 
@@ -163,7 +169,7 @@ impl FromStr for ProjectKey {
 
 serde_as_text!(ProjectKey);
 
-/// Checks the rules for one component of a project or ref name. Each component is a folder or file name on every site.
+/// Checks the rules for one component of a project's name. Each component is a folder or file name on every site.
 fn check_component(what: &'static str, whole: &str, part: &str) -> Result<(), NameError> {
     let refuse = |why| Err(NameError::new(what, whole, why));
     if part.is_empty() {
@@ -220,6 +226,8 @@ fn check_project(text: &str) -> Result<(), NameError> {
     Ok(())
 }
 
+/// Checks a ref name by git's rules (`git check-ref-format`), and by three of our own: it begins with `refs/`, has at
+/// least three components, and is short enough for a file of every file system.
 fn check_ref(text: &str) -> Result<(), NameError> {
     const WHAT: &str = "ref name";
     let refuse = |why| Err(NameError::new(WHAT, text, why));
@@ -230,15 +238,45 @@ fn check_ref(text: &str) -> Result<(), NameError> {
         return refuse("does not begin with 'refs/'");
     }
     for part in text.split('/') {
-        check_component(WHAT, text, part)?;
-        if part == "@" {
-            return refuse("has the component '@'");
+        if let Some(why) = bad_ref_component(part) {
+            return refuse(why);
         }
+    }
+    if text.ends_with('.') {
+        return refuse("ends with '.'");
     }
     if text.split('/').count() < 3 {
         return refuse("has fewer than three components; 'refs/x' would exclude every name below it");
     }
     Ok(())
+}
+
+/// The rule of git that one component of a ref name breaks. A component `@` breaks none: only a name that *is* `@`
+/// does.
+fn bad_ref_component(part: &str) -> Option<&'static str> {
+    if part.is_empty() {
+        return Some("has an empty component (a leading, trailing or doubled '/')");
+    }
+    if part.len() > limits::NAME_COMPONENT_BYTES {
+        return Some("has a component longer than 250 bytes");
+    }
+    if part.starts_with('.') {
+        return Some("has a component that begins with '.'");
+    }
+    if part.ends_with(".lock") {
+        return Some("has a component that ends with '.lock'");
+    }
+    if part.contains("..") {
+        return Some("contains '..'");
+    }
+    if part.contains("@{") {
+        return Some("contains '@{'");
+    }
+    if part.bytes().any(|byte| byte.is_ascii_control()) {
+        return Some("contains a control character");
+    }
+    let special = [' ', '~', '^', ':', '?', '*', '[', '\\'];
+    part.contains(special).then_some("contains one of: space ~ ^ : ? * [ \\")
 }
 
 fn check_short(what: &'static str, text: &str) -> Result<(), NameError> {

@@ -2,14 +2,16 @@
 
 use crate::announcement::{Announcement, AnnouncementId};
 use crate::decode_error::DecodeError;
-use crate::transaction::Transaction;
 use crate::transaction::wire;
+use crate::transaction::{Locator, Transaction};
 
 /// A decoded record of the event log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
-    /// A committed transaction.
+    /// A transaction that the journal has, too.
     Transaction(Box<Transaction>),
+    /// The locator of a committed transaction, whose long form is in the blob store.
+    Located(Box<Locator>),
     /// A stream event in transit.
     Announcement(Box<Announcement>),
     /// The id of an announcement of a newer release, and why it cannot be read. It waits for an upgrade. The records
@@ -24,6 +26,9 @@ impl Record {
     /// [`DecodeError::Newer`] for an envelope that only a newer release understands. [`DecodeError::Bad`] for every
     /// other defect.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        if let Some(locator) = Locator::decode(bytes)? {
+            return Ok(Self::Located(Box::new(locator)));
+        }
         if wire::carried(bytes)?.is_none() {
             return Ok(Self::Transaction(Box::new(Transaction::decode(bytes)?)));
         }
@@ -33,7 +38,7 @@ impl Record {
                 let carrier = Transaction::decode(bytes)?;
                 Ok(Self::Later(AnnouncementId::of_txn(&carrier.id)?, why))
             }
-            Err(bad @ DecodeError::Bad(_)) => Err(bad),
+            Err(bad @ (DecodeError::Bad(_) | DecodeError::Elsewhere(_))) => Err(bad),
         }
     }
 }

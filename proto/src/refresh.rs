@@ -16,20 +16,20 @@ use crate::oid::Oid;
 pub enum Subject {
     /// The existence of a project.
     Project {
-        /// The project's name.
+        /// The name, whether or not a project has it now.
         project: ProjectName,
     },
     /// A project's configuration and access rights: `refs/meta/config`.
     ProjectConfig {
-        /// The project's name.
+        /// The project whose configuration moved.
         project: ProjectName,
     },
     /// Every change of a project.
     Changes {
-        /// The project's name.
+        /// The project with all its changes.
         project: ProjectName,
     },
-    /// One change.
+    /// One change: its document in the index, and its caches.
     Change {
         /// The project of the change.
         project: ProjectName,
@@ -38,13 +38,13 @@ pub enum Subject {
     },
     /// A branch. The mergeability of its open changes depends on it.
     Branch {
-        /// The project's name.
+        /// The project that has the branch.
         project: ProjectName,
         /// The full name of the branch.
         #[serde(rename = "ref")]
         name: RefName,
     },
-    /// One account.
+    /// One account: its document in the index, and its cache entry.
     Account {
         /// The number of the account.
         account: u32,
@@ -97,7 +97,7 @@ impl std::fmt::Display for Subject {
 pub enum Work {
     /// A project was created, deleted, or both.
     Project {
-        /// The project's name.
+        /// The name, whether or not a project has it now.
         #[schema(value_type = String)]
         project: ProjectName,
         /// Whether a project of this name was deleted. If so, everything that Gerrit knows of it is out of date.
@@ -105,27 +105,27 @@ pub enum Work {
         /// Whether a project of this name exists now.
         exists: bool,
     },
-    /// `refs/meta/config` has moved.
+    /// `refs/meta/config` of a project has moved, so its access rights may differ.
     ProjectConfig {
-        /// The project's name.
+        /// The project whose configuration moved.
         #[schema(value_type = String)]
         project: ProjectName,
         /// The value at the last acknowledgement.
         #[schema(value_type = Option<String>)]
         old: Option<Oid>,
-        /// The value now.
+        /// The latest applied value. None if the ref does not exist.
         #[schema(value_type = Option<String>)]
         new: Option<Oid>,
     },
     /// So many changes have moved that every change of the project must be looked at.
     Changes {
-        /// The project's name.
+        /// The project with all its changes.
         #[schema(value_type = String)]
         project: ProjectName,
     },
     /// A ref of a change has moved.
     Change {
-        /// The project's name.
+        /// The project that has the change.
         #[schema(value_type = String)]
         project: ProjectName,
         /// The number of the change.
@@ -133,7 +133,7 @@ pub enum Work {
     },
     /// A branch has moved.
     Branch {
-        /// The project's name.
+        /// The project that has the branch.
         #[schema(value_type = String)]
         project: ProjectName,
         /// The full name of the branch.

@@ -29,7 +29,7 @@ pub struct NodeStatus {
     pub incarnation: Option<Incarnation>,
     /// The site's role: active, standby, draining or fenced.
     pub role: String,
-    /// The site's epoch.
+    /// The epoch of the site's role: each change of the role raises it by one.
     pub epoch: u64,
     /// Whether every latch of `/readyz` is open.
     pub ready: bool,
@@ -66,8 +66,22 @@ pub struct NodeStatus {
     /// The subjects that the node's Gerrit must look at. None if no Gerrit is refreshed (`gerrit.refresh`).
     #[serde(default)]
     pub refresh: Option<RefreshStatus>,
+    /// Repositories whose git hooks are not in force: the first hundred. Nodes of earlier releases do not look.
+    #[serde(default)]
+    pub guards_off: Vec<GuardStatus>,
     /// The last errors, newest first.
     pub last_errors: Vec<ErrorStatus>,
+}
+
+/// A repository whose git hooks are not in force, so that refs can move without Lockstep.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GuardStatus {
+    /// The project.
+    pub project: String,
+    /// The path of its repository.
+    pub repository: String,
+    /// The reason and the remedy, for people to read.
+    pub reason: String,
 }
 
 /// Counts of the subjects that the node's Gerrit must look at.
@@ -114,7 +128,7 @@ pub struct Latch {
 /// The lag of this node behind one origin site.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct OriginStatus {
-    /// The origin site.
+    /// The site at which the transactions were committed.
     #[schema(value_type = String)]
     pub site: SiteId,
     /// The number of transactions that were seen and are not applied.
@@ -125,7 +139,7 @@ pub struct OriginStatus {
     pub recent: Vec<AppliedStatus>,
 }
 
-/// One applied transaction.
+/// A transaction that this node has applied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AppliedStatus {
     /// The id of the transaction.

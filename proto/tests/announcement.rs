@@ -57,7 +57,7 @@ fn assert_bad(read: Result<Record, DecodeError>, words: &str) {
 
 proptest! {
     #[test]
-    fn what_is_written_can_be_read(announcement in common::announcement()) {
+    fn an_encoded_announcement_is_decoded_unchanged(announcement in common::announcement()) {
         let bytes = announcement.encode();
         prop_assert_eq!(Announcement::decode(&bytes), Ok(announcement.clone()));
         prop_assert_eq!(Record::decode(&bytes), Ok(Record::Announcement(Box::new(announcement))));
@@ -117,7 +117,7 @@ proptest! {
 }
 
 #[test]
-fn what_a_newer_release_wrote_waits_and_is_known_by_its_id() {
+fn an_announcement_of_a_newer_release_waits_and_is_known_by_its_id() {
     let id = common::patch_set().id;
     for (more, words) in [(varint(1, 2), "format 2"), (varint(15, 8), "critical field 8")] {
         match decode(&more) {

@@ -2,7 +2,7 @@
 
 mod common;
 
-use lockstep_proto::{Command, DecodeError, Oid, Pack, RefValue, Transaction, Version, limits};
+use lockstep_proto::{Command, DecodeError, Locator, Oid, Pack, Record, RefValue, Transaction, Version, limits};
 use proptest::prelude::*;
 use prost::encoding::{WireType, encode_key, encode_varint};
 
@@ -87,7 +87,7 @@ fn unknown_fields_of_a_command_are_ignored() {
 
 #[test]
 fn a_critical_field_that_is_unknown_waits_for_an_upgrade() {
-    for unknown in [0, 14, 16, 99, u64::MAX] {
+    for unknown in [0, 16, 99, u64::MAX] {
         assert_newer(&small_and(&varint(15, unknown)), &format!("critical field {unknown}"));
     }
     assert_newer(&small_and(&field(15, &[1, 12, 99])), "critical field 99");
@@ -115,15 +115,19 @@ fn a_transaction_without_a_format_is_bad() {
 
 #[test]
 fn caps_are_checked() {
-    assert_bad(&small_and(&field(99, &vec![0; limits::TRANSACTION_BYTES])), "bytes long, at most 389120");
+    let inline = |bytes: &[u8]| Transaction::fits_inline(bytes) && Record::decode(bytes).is_ok();
+    let beyond = small_and(&field(99, &vec![0; limits::TRANSACTION_BYTES]));
+    assert!(inline(&common::small().encode()) && !inline(&beyond) && Transaction::decode(&beyond).is_ok());
+    assert!(!inline(&small_and(&field(9, &[1; 20]).repeat(limits::INLINE_BASES))), "4,097 bases");
+    assert_bad(&small_and(&field(99, &vec![0; limits::LONG_FORM_BYTES])), "bytes long, at most 67108864");
     assert_bad(&small_and(&field(7, &vec![0; limits::INLINE_PACK_BYTES + 1])), "field 7 is 131073 bytes long");
     for text in 10..=12 {
         let long = "x".repeat(limits::TEXT_BYTES + 1);
         assert_bad(&small_and(&field(text, long.as_bytes())), &format!("field {text} is 1025 bytes long"));
     }
     assert_bad(&small_and(&field(15, &[1; limits::TEXT_BYTES + 1])), "field 15 is 1025 bytes long");
-    assert_bad(&small_and(&field(6, b"").repeat(limits::COMMANDS)), "it has 2001 commands");
-    assert_bad(&small_and(&field(9, &[1; 20]).repeat(limits::BASES)), "it has 4097 bases");
+    assert_bad(&small_and(&field(6, b"").repeat(limits::COMMANDS)), "it has 50001 commands");
+    assert_bad(&small_and(&field(9, &[1; 20]).repeat(limits::BASES)), "it has 100001 bases");
     let blob = |key: &[u8]| {
         let no_pack = Transaction { pack: Pack::Empty, ..common::small() };
         [&no_pack.encode()[..], &field(8, &[field(1, key), field(3, &[0; 32])].concat())].concat()
@@ -196,4 +200,35 @@ fn a_key_occurs_once_and_there_is_a_command() {
     twice.commands.push(Command { new: RefValue::Oid(Oid::Sha1([3; 20])), ..twice.commands[0].clone() });
     assert_bad(&twice.encode(), "refs/heads/main occurs twice");
     assert_bad(&Transaction { commands: vec![], ..common::small() }.encode(), "it has 0 commands");
+}
+
+#[test]
+fn a_locator_that_contradicts_itself_is_bad() {
+    let bytes = common::located().encode();
+    assert_eq!(Transaction::decode(&bytes), Err(DecodeError::Elsewhere(common::located().key)));
+    let command = field(6, &field(1, b"refs/heads/x"));
+    for (more, words) in [
+        (command, "is a locator and has commands"),
+        (field(7, b"PACK"), "is a locator and has commands or a pack"),
+        (field(14, &[field(3, &[0; 31])].concat()), "32 bytes"),
+        (field(14, &varint(2, limits::LONG_FORM_BYTES as u64 + 1)), "67108865 bytes long"),
+    ] {
+        match Locator::decode(&[&bytes[..], &more].concat()) {
+            Err(DecodeError::Bad(why)) => assert!(why.contains(words), "{why}"),
+            other => panic!("{words}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_locator_resolves_to_its_own_transaction_only() {
+    let (locator, own) = (common::located(), common::small());
+    assert_eq!(locator.resolve(&own.encode()), Ok(own.clone()));
+    for other in [
+        Transaction { id: "eu-aws-0.7.3.1234.00c0ffee00c0ffef".parse().unwrap(), ..own.clone() },
+        Transaction { project: "tools/build#3".parse().unwrap(), ..own.clone() },
+    ] {
+        assert!(matches!(locator.resolve(&other.encode()), Err(DecodeError::Bad(_))));
+    }
+    assert!(locator.resolve(&locator.encode()).is_err(), "a locator leads to a transaction");
 }

@@ -87,3 +87,12 @@ fn a_stream_event_about_nothing_in_git() {
         Announcement { project: None, change: None, needs: vec![], kind: "plugin-ran".into(), ..common::patch_set() };
     check_announcement("announcement-v1-no-project.hex", &announcement);
 }
+
+/// The locator of a transaction that is too long for a slot.
+#[test]
+fn a_locator() {
+    let (name, locator) = ("locator-v1.hex", common::located());
+    let bytes = golden(name);
+    assert_eq!(lines(&locator.encode()), lines(&bytes), "{name}: the encoding has changed");
+    assert_eq!(Record::decode(&bytes), Ok(Record::Located(Box::new(locator))), "{name}: old bytes decode otherwise");
+}

@@ -60,7 +60,7 @@ proptest! {
     }
 
     #[test]
-    fn what_a_command_expects(oid in common::oid()) {
+    fn an_expected_value_survives_json(oid in common::oid()) {
         for expected in [Expected::Any, Expected::Absent, Expected::Oid(oid)] {
             let json = serde_json::to_string(&expected).unwrap();
             prop_assert_eq!(serde_json::from_str::<Expected>(&json).unwrap(), expected);

@@ -5,4 +5,5 @@ pub mod build;
 pub mod contract;
 pub mod e2e;
 pub mod local_git;
+pub mod odd;
 pub mod sim;

@@ -98,6 +98,10 @@ impl Fixture for LocalFixture {
         Arc::new(self.replica.repositories.clone())
     }
 
+    fn put(&self, project: &ProjectName, kind: git2::ObjectType, content: &[u8]) -> Oid {
+        ours(self.repository(project).odb().expect("objects").write(kind, content).expect("an object"))
+    }
+
     fn blob(&self, project: &ProjectName, content: &str) -> Oid {
         ours(self.repository(project).blob(content.as_bytes()).expect("a blob"))
     }

@@ -41,5 +41,7 @@ on_local_repositories!(
     missing_objects_are_named,
     a_damaged_pack_is_bad,
     several_packs_are_taken_in_order,
+    odd_objects_are_refused_or_carried,
+    histories_go_on_upon_odd_commits,
     repair_leaves_a_healthy_volume_alone,
 );

@@ -39,7 +39,7 @@ on_both_stores!(
     refresh_marks_are_replaced_and_removed,
     a_project_is_forgotten_by_incarnation,
     mail_comes_in_the_order_of_its_numbers,
-    what_was_received_is_replaced_and_forgotten,
+    received_positions_are_replaced_and_forgotten,
     a_thousand_entries_are_one_step,
 );
 

@@ -193,24 +193,6 @@ async fn goes_through_files(fixture: &LocalFixture) {
 }
 
 #[tokio::test]
-async fn a_bad_object_is_refused_on_both_ways() {
-    for settings in both_ways() {
-        let fixture = volumes(&settings).await;
-        let dir = fixture.origin_dir(&project());
-        let repository = Repository::open_bare(&dir).unwrap();
-        let blob = repository.blob(b"x").unwrap();
-        let entry = [b"100644 .git\0", blob.as_bytes()].concat();
-        let tree = repository.odb().unwrap().write(git2::ObjectType::Tree, &entry).unwrap();
-        let text = format!("tree {tree}\nauthor A <a@b> 1 +0000\ncommitter A <a@b> 1 +0000\n\nx");
-        let evil = ours(repository.odb().unwrap().write(git2::ObjectType::Commit, text.as_bytes()).unwrap());
-        let packed = pack(&fixture, &[evil], &BTreeSet::new()).await;
-        let result = fixture.replica().ingest(&project(), &packs(&packed), &[evil], &[]).await;
-        assert!(matches!(result, Err(GitError::Bad { .. })), "{result:?}");
-        assert_eq!(object_count(&fixture.replica_dir(&project())), 0);
-    }
-}
-
-#[tokio::test]
 async fn missing_bases_are_named_on_both_ways() {
     for settings in both_ways() {
         let fixture = volumes(&settings).await;

@@ -185,7 +185,7 @@ async fn a_repository_is_made_and_deleted_once() {
 }
 
 #[tokio::test]
-async fn what_was_synced_survives_every_power_cut() {
+async fn a_synced_state_survives_every_power_cut() {
     let volume = volume().await;
     let chain = chain(&volume, 3);
     volume.move_refs(&project(), &[step("a", None, Some(chain[2]))], &[("k".into(), chain[0])]).await.unwrap();

@@ -81,11 +81,12 @@ dir = "{folder}/aws"
 }
 
 fn hooked(settings: &Settings) -> git::Settings {
-    let socket = settings.api.socket.clone();
+    let (socket, base_paths) = (settings.api.socket.clone(), settings.base_paths.clone());
     let on_create = git::OnCreate::new(move |repository, project| {
         let binary = env!("CARGO_BIN_EXE_lockstep-under-test").into();
+        let place = Some(base_paths.seen().git_dir(project));
         let (repository, project, socket) = (repository.to_owned(), project.clone(), socket.clone());
-        Ok(install(&Installation { repository, project, socket, binary })?)
+        Ok(install(&Installation { repository, place, project, socket, binary })?)
     });
     git::Settings { on_create: Some(on_create), ..git::Settings::default() }
 }
@@ -123,6 +124,22 @@ async fn a_transaction_of_one_ref_or_of_fifty_takes_one_call() {
     assert_eq!(bed.commit("many again", many(second)).await, 1, "moving {REFS} refs");
     let gone = |at| RefCommand { new: None, ..command(&format!("refs/heads/deep/er/branch-{at}"), first) };
     assert_eq!(bed.commit("none", (0..REFS).map(gone).collect()).await, 1, "deleting {REFS} refs");
+    bed.sidecar.stop(Duration::from_secs(5)).await;
+}
+
+/// Each part of 100 refs takes a call for its locks and one for its move. The slot takes one, at any length of the
+/// transaction, because its long form is in the blob store.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_of_ten_thousand_refs_takes_two_calls_per_hundred_and_one() {
+    let bed = Bed::new().await;
+    let first = commit(&bed.repository, "first");
+    let many = |count: usize| (0..count).map(|at| command(&format!("refs/tags/t-{at}"), first)).collect();
+    for (count, calls) in [(2_000, 41), (10_000, 201)] {
+        // The folder `refs/tags` itself can be no ref, and needs no mark.
+        assert_eq!(bed.commit(&format!("{count} refs"), many(count)).await, calls, "{count} refs");
+        let gone = |at| RefCommand { new: None, ..command(&format!("refs/tags/t-{at}"), first) };
+        bed.commit(&format!("{count} deletions"), (0..count).map(gone).collect()).await;
+    }
     bed.sidecar.stop(Duration::from_secs(5)).await;
 }
 

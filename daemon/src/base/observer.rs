@@ -30,6 +30,9 @@ pub trait Observer: Send + Sync {
     fn quarantined(&self, _what: &str, _reason: &dyn Display) {}
     /// Slots were moved to the event log. `took`: the time that this needed.
     fn published(&self, _count: usize, _took: Duration) {}
+    /// The event log did not take some records of an append. `repeats`: the number of records that it took, and that
+    /// must be appended a second time behind a refused one.
+    fn publish_refused(&self, _refused: usize, _repeats: usize) {}
     /// Stream events of this node are in the event log.
     fn forwarded(&self, _count: usize) {}
     /// This node's Gerrit confirmed stream events of other nodes.

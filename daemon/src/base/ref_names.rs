@@ -112,6 +112,27 @@ pub fn visibility_rank(name: &RefName) -> u8 {
     }
 }
 
+/// A name as people read it. Bytes that are not UTF-8, control characters and quotes are written as git quotes them.
+#[must_use]
+pub fn shown(name: &[u8]) -> String {
+    match std::str::from_utf8(name) {
+        Ok(text) if !text.contains(|c: char| c.is_control() || c == '"' || c == '\\') => text.to_owned(),
+        _ => quoted(name),
+    }
+}
+
+fn quoted(name: &[u8]) -> String {
+    let mut text = String::from("\"");
+    for byte in name {
+        match byte {
+            b'"' | b'\\' => text.extend(['\\', char::from(*byte)]),
+            b' '..=b'~' => text.push(char::from(*byte)),
+            _ => text.push_str(&format!("\\{byte:03o}")),
+        }
+    }
+    text + "\""
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,6 +182,13 @@ mod tests {
         let deep = [name("refs/heads/a/b/c/d/e/f/g/h"), name("refs/heads/z")];
         let alone: Vec<usize> = lengths(&deep, 3);
         assert_eq!(alone, [1, 1], "a ref that never fits is still sent, and is refused with the reason");
+    }
+
+    #[test]
+    fn a_name_that_is_not_utf_8_is_shown_as_git_quotes_it() {
+        assert_eq!(shown("refs/heads/café".as_bytes()), "refs/heads/café");
+        assert_eq!(shown(b"refs/heads/caf\xe9"), "\"refs/heads/caf\\351\"");
+        assert_eq!(shown(b"a\"b\tc"), "\"a\\\"b\\011c\"");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use lockstep_proto::ProjectName;
-use lockstep_proto::bridge::{ApiError, RefusalCode};
+use lockstep_proto::bridge::{ApiError, OBJECTS_HEADER, RefusalCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -47,6 +47,8 @@ pub struct Call {
     method: Method,
     path: String,
     body: Bytes,
+    /// The value of the header that says who judged the objects; `None` when nobody did.
+    objects: Option<&'static str>,
 }
 
 /// An error of a call that got no verdict.
@@ -92,17 +94,25 @@ impl Call {
     /// # Errors
     /// The body cannot be written as JSON.
     pub fn new<T: Serialize>(method: Method, path: impl Into<String>, body: &T) -> Result<Self, serde_json::Error> {
-        Ok(Self { method, path: path.into(), body: serde_json::to_vec(body)?.into() })
+        Ok(Self { method, path: path.into(), body: serde_json::to_vec(body)?.into(), objects: None })
     }
 
     /// A request without a body.
     #[must_use]
     pub fn get(path: impl Into<String>) -> Self {
-        Self { method: Method::GET, path: path.into(), body: Bytes::new() }
+        Self { method: Method::GET, path: path.into(), body: Bytes::new(), objects: None }
+    }
+
+    /// Says who judged the objects of a ref transaction: a value of [`OBJECTS_HEADER`].
+    #[must_use]
+    pub fn objects(self, value: &'static str) -> Self {
+        Self { objects: Some(value), ..self }
     }
 
     fn request(&self) -> Result<Request<Full<Bytes>>, http::Error> {
-        Request::builder()
+        let request =
+            self.objects.iter().fold(Request::builder(), |request, value| request.header(OBJECTS_HEADER, *value));
+        request
             .method(self.method.clone())
             .uri(&self.path)
             .header(header::HOST, "lockstep")

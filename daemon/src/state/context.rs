@@ -14,6 +14,7 @@ use crate::base::faults::injected_bug::InjectedBugs;
 use crate::base::observer::Observer;
 use crate::base::tasks::Tasks;
 use crate::seams::blob::BlobStore;
+use crate::seams::blob::long_form::LongForms;
 use crate::seams::eventlog::EventLog;
 use crate::seams::git::Repositories;
 use crate::seams::peers::Peers;
@@ -39,6 +40,8 @@ pub struct NodeContext {
     pub eventlog: Arc<dyn EventLog>,
     /// The blob store for large packs.
     pub blobs: Arc<dyn BlobStore>,
+    /// The long forms of transactions that do not fit into a journal slot.
+    pub long_forms: LongForms,
     /// Other nodes' sidecars, as sources of objects.
     pub peers: Arc<dyn Peers>,
     /// The repositories on the node's volume.
@@ -114,12 +117,14 @@ impl NodeContext {
     /// A node on seams in memory, with one seed. Tests replace the parts that they need otherwise.
     pub fn in_memory() -> Self {
         let bugs = InjectedBugs::default();
+        let blobs: Arc<dyn BlobStore> = Arc::new(crate::seams::blob::memory::MemoryBlobs::default());
         Self {
             site: "s".parse().unwrap(),
             node: "n".parse().unwrap(),
             refdb: crate::seams::refdb::memory::MemoryRefDb::new().refdb(),
             eventlog: Arc::new(crate::seams::eventlog::memory::MemoryEventLog::new(1)),
-            blobs: Arc::new(crate::seams::blob::memory::MemoryBlobs::default()),
+            long_forms: LongForms::new(Arc::clone(&blobs), std::path::PathBuf::new(), usize::MAX),
+            blobs,
             peers: Arc::new(crate::seams::peers::FallbackPeers::new(Vec::new())),
             repositories: Arc::new(crate::seams::git::model::ModelRepositories::new(bugs)),
             store: Arc::new(crate::seams::volume::memory::MemoryStore::default()),

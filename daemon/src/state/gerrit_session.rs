@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn the_number_of_remembered_sessions_is_bounded() {
         let mut sessions = Sessions::default();
         for number in 0..3 * PAST {
             assert_eq!(sessions.enter(&number.to_string(), "news"), Ok(true));

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_applied_is_listed_below_the_number_that_covers_the_others() {
+    fn an_incarnation_that_is_not_applied_is_listed_below_the_number_that_covers_the_others() {
         let mut listed: Vec<_> = (1..=9).map(|number| incarnation(number, IncarnationState::Drained)).collect();
         listed[3].state = IncarnationState::Frozen;
         let mut known = marks(&listed, 5);

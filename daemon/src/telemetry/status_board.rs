@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_pending_is_bounded_and_keeps_the_oldest() {
+    fn the_number_of_pending_transactions_is_bounded_and_the_oldest_are_kept() {
         let board = board();
         for seq in 0..PENDING as u64 + 10 {
             board.seen(&site(), &txn(seq), 4_000 + seq);

@@ -57,6 +57,7 @@ fn use_all(metrics: &Metrics) {
     metrics.commit.refused(RefusalCode::Stale);
     metrics.refdb.called(RefDbOp::Commit, CallEnd::Answered, 0.003);
     metrics.publish.appended(3, 0.01);
+    metrics.publish.refused(1, 1);
     metrics.publish.journal(5, 2);
     metrics.consume.read(&site(), 4);
     metrics.apply.transaction(&site(), ApplyOutcome::Applied);
@@ -69,6 +70,7 @@ fn use_all(metrics: &Metrics) {
     metrics.refresh.reported(2, 1);
     let bad: Result<(), GitError> = Err(GitError::NoRepository("tools".parse().unwrap()));
     metrics.git.ended(GitOp::Ingest, &bad, 0.5);
+    metrics.site.guards(1);
     metrics.site.state(true, 7);
     metrics.site.failed("publish");
 }

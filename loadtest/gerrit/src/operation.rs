@@ -15,7 +15,7 @@ use crate::pair::Pair;
 /// An operation of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// A vote.
+    /// A vote on the label Code-Review, by REST.
     Vote,
     /// A comment on a line.
     Comment,

@@ -37,7 +37,7 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Starts both Gerrits.
+    /// Initialises and starts both, and waits until they serve.
     pub async fn start() -> Fallible<Self> {
         let kit = kit();
         let sites = Sites::of(&kit, &sidecar()?, &["a-0"]).await;

@@ -2,6 +2,7 @@
 
 mod api;
 mod backlog;
+mod behind_limit;
 mod commit;
 mod distance;
 mod emulator;
@@ -15,7 +16,7 @@ use crate::Fallible;
 use crate::report::Report;
 
 /// The letters of all figures.
-pub const ALL: [char; 9] = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i'];
+pub const ALL: [char; 10] = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'm'];
 /// The letters of the figures that take seconds.
 pub const QUICK: [char; 6] = ['a', 'b', 'c', 'd', 'e', 'i'];
 
@@ -40,6 +41,7 @@ async fn measure(letter: char, report: &Report) -> Fallible<()> {
         'e' => lag::measure(report).await,
         'f' => proportion::measure(report).await,
         'g' => large_push::measure(report).await,
+        'm' => behind_limit::measure(report).await,
         'h' => backlog::measure(report).await,
         _ => memory::measure(report).await,
     }

@@ -11,14 +11,15 @@ use std::sync::Arc;
 
 use lockstep::base::faults::injected_bug::InjectedBugs;
 use lockstep::base::observer::Nobody;
+use lockstep::seams::blob::long_form::LongForms;
 use lockstep::seams::blob::memory::MemoryBlobs;
-use lockstep::seams::git::{self, LocalRepositories};
+use lockstep::seams::git::{self, LocalRepositories, Repositories};
 use lockstep::seams::volume::disk::DiskStore;
 use lockstep::seams::volume::{Changes, NodeStore, RefRecord};
 use lockstep::stages::apply::Units;
 use lockstep::state::materialize::{Materializer, OnMismatch};
 use lockstep::state::version_map::{Mover, VersionMap};
-use lockstep_proto::{Oid, ProjectKey, ProjectName, RefKey, RefValue, TxnId, Version};
+use lockstep_proto::{Oid, ProjectKey, ProjectName, RefKey, RefValue, TxnId, Version, limits};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -83,7 +84,9 @@ impl Other {
         let materializer =
             Materializer { repositories: repositories.clone(), versions: Arc::clone(&versions), mover: Mover::Other };
         let (blobs, observer) = (Arc::new(MemoryBlobs::default()), Arc::new(Nobody));
-        let units = Units { versions, repositories, materializer, blobs, observer, bugs: InjectedBugs::default() };
+        let (long_forms, bugs) =
+            (LongForms::new(blobs.clone(), repositories.spill(), limits::INLINE_COMMANDS), InjectedBugs::default());
+        let units = Units { versions, repositories, materializer, blobs, long_forms, observer, bugs };
         Ok(Self { units, store, root: root.to_owned() })
     }
 

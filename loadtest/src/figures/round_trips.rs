@@ -50,10 +50,11 @@ pub async fn measure(report: &Report) -> Fallible<()> {
 async fn push(report: &Report) -> Fallible<()> {
     let cloud = Cloud::start().await?;
     let settings = cloud.settings(SITES[0], Duration::from_millis(20), &SITES[..1])?;
-    let (socket, binary) = (settings.api.socket.clone(), process::lockstep()?);
+    let (socket, binary, base_paths) = (settings.api.socket.clone(), process::lockstep()?, settings.base_paths.clone());
     let on_create = git::OnCreate::new(move |repository, project| {
+        let place = Some(base_paths.seen().git_dir(project));
         let (repository, project) = (repository.to_owned(), project.clone());
-        let what = Installation { repository, project, socket: socket.clone(), binary: binary.clone() };
+        let what = Installation { repository, place, project, socket: socket.clone(), binary: binary.clone() };
         Ok(install(&what)?)
     });
     let git = git::Settings { on_create: Some(on_create), ..git::Settings::default() };

@@ -50,7 +50,7 @@ impl EventBody {
         if body.is_object() { Ok(body) } else { Err("it is not a JSON object".to_owned()) }
     }
 
-    /// The JSON text.
+    /// The JSON text, byte for byte as it arrived.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.get()
@@ -271,17 +271,17 @@ pub struct Announcement {
     /// A project that every node can learn of. A release without announcements takes the record for a transaction on
     /// it. It is also the partition key of the record in the event log.
     pub carrier: ProjectName,
-    /// [`StreamEvent::id`].
+    /// The id that the bridge chose ([`StreamEvent::id`]).
     pub event_id: String,
-    /// [`StreamEvent::kind`].
+    /// Gerrit's name of the event's type ([`StreamEvent::kind`]).
     pub kind: String,
     /// [`StreamEvent::project`], with its incarnation at the origin.
     pub project: Option<ProjectKey>,
-    /// [`StreamEvent::change`].
+    /// The number of the change that the event belongs to, if any ([`StreamEvent::change`]).
     pub change: Option<u64>,
     /// Refs of the project, or its `@state`, each with the version that must be applied. Sorted, each key once.
     pub needs: Vec<(RefKey, Version)>,
-    /// [`StreamEvent::body`].
+    /// The event as Gerrit wrote it, a JSON object ([`StreamEvent::body`]).
     pub body: EventBody,
 }
 

@@ -8,6 +8,7 @@
 //! A reader stops at a format or a critical field that it does not know ([`DecodeError::Newer`]). The record then waits
 //! for an upgrade. It is not bad, and it is never skipped.
 
+mod locator;
 pub(crate) mod wire;
 
 use bytes::Bytes;
@@ -19,6 +20,8 @@ use crate::oid::Oid;
 use crate::slot::{Seq, TxnId, Version};
 use crate::value::{RefKey, RefValue};
 
+pub use locator::Locator;
+
 /// The format that this release writes.
 pub const FORMAT: u32 = 1;
 
@@ -27,9 +30,9 @@ pub const FORMAT: u32 = 1;
 pub struct Command {
     /// The ref or pseudo-ref.
     pub key: RefKey,
-    /// The value before.
+    /// The value that the ref must have for the commit. Absent creates it.
     pub old: RefValue,
-    /// The value after.
+    /// The value that the commit gives to the ref. Absent deletes it.
     pub new: RefValue,
     /// The version after: the version before, plus one.
     pub version: Version,
@@ -110,11 +113,39 @@ impl Transaction {
     /// # Errors
     /// [`DecodeError::Newer`] for a form that only a newer release understands. [`DecodeError::Bad`] for every other
     /// defect: sizes above the caps (checked before anything is allocated), bad names, versions that do not follow
-    /// their predecessor, a key that occurs twice.
+    /// their predecessor, a key that occurs twice. [`DecodeError::Elsewhere`] for a [`Locator`].
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let transaction = wire::decode(bytes)?;
         transaction.check().map_err(DecodeError::Bad)?;
         Ok(transaction)
+    }
+
+    /// Decodes bytes of a slot or a record. For a [`Locator`], this is the outline of its transaction, without
+    /// commands.
+    ///
+    /// # Errors
+    /// As [`Transaction::decode`].
+    pub fn outlined(bytes: &[u8]) -> Result<Self, DecodeError> {
+        match Self::decode(bytes) {
+            Err(DecodeError::Elsewhere(key)) => {
+                let locator = Locator::decode(bytes)?;
+                locator.map(|locator| locator.outline()).ok_or(DecodeError::Elsewhere(key))
+            }
+            end => end,
+        }
+    }
+
+    /// Whether this is the whole transaction, and not only the outline that a locator gives.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        !self.commands.is_empty()
+    }
+
+    /// Whether the encoded transaction fits into a journal slot and into a record of the event log. A larger one
+    /// travels as its [`Locator`].
+    #[must_use]
+    pub fn fits_inline(encoded: &[u8]) -> bool {
+        wire::fits_inline(encoded)
     }
 
     /// Reads the project of an encoded transaction, and nothing else of it.
@@ -145,6 +176,35 @@ impl Transaction {
             return Err(format!("{} occurs twice", twice[0]));
         }
         self.commands.iter().try_for_each(|command| command.check(&self.id))
+    }
+}
+
+impl Locator {
+    /// Encodes the locator for the journal and the event log.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        wire::encode_locator(self)
+    }
+
+    /// Reads the locator from bytes of the journal or the event log. None if the bytes are a transaction.
+    ///
+    /// # Errors
+    /// As [`Transaction::decode`], with the caps of a slot.
+    pub fn decode(bytes: &[u8]) -> Result<Option<Self>, DecodeError> {
+        wire::decode_locator(bytes)
+    }
+
+    /// Decodes the long form, and checks that it is the one that this locator names.
+    ///
+    /// # Errors
+    /// As [`Transaction::decode`]. [`DecodeError::Bad`] if it is another transaction.
+    pub fn resolve(&self, long_form: &[u8]) -> Result<Transaction, DecodeError> {
+        let found = Transaction::decode(long_form)?;
+        let Transaction { id, site, project, committed_at_ms, .. } = &found;
+        if (id, site, project, committed_at_ms) != (&self.id, &self.site, &self.project, &self.committed_at_ms) {
+            return Err(DecodeError::Bad(format!("blob {} holds {id} instead of {}", self.key, self.id)));
+        }
+        Ok(found)
     }
 }
 

@@ -3,26 +3,36 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::{Command, FORMAT, Pack, Transaction};
+use super::{Command, FORMAT, Locator, Pack, Transaction};
 use crate::decode_error::DecodeError;
 use crate::name::ProjectKey;
 use crate::oid::Oid;
 use crate::slot::{TxnId, Version};
 use crate::{limits, precheck};
 
-/// The envelope of a transaction.
+/// The envelope of a transaction, in its long form too.
 const ENVELOPE: precheck::Form = precheck::Form {
     format: FORMAT,
-    bytes: limits::TRANSACTION_BYTES,
-    is_known: |field| matches!(field, 1..=13 | 15),
+    bytes: limits::LONG_FORM_BYTES,
+    is_known: |field| matches!(field, 1..=15),
     cap: |field| match field {
         7 => limits::INLINE_PACK_BYTES,
         10..=12 | precheck::CRITICAL => limits::TEXT_BYTES,
         13 => limits::ANNOUNCEMENT_BYTES,
-        _ => limits::TRANSACTION_BYTES,
+        _ => limits::LONG_FORM_BYTES,
     },
     repeated: [(6, "commands", limits::COMMANDS), (9, "bases", limits::BASES)],
 };
+
+/// The envelope of a transaction that travels in a slot and in a record.
+const INLINE: precheck::Form = precheck::Form {
+    bytes: limits::TRANSACTION_BYTES,
+    repeated: [(6, "commands", limits::INLINE_COMMANDS), (9, "bases", limits::INLINE_BASES)],
+    ..ENVELOPE
+};
+
+/// The field that only a locator has.
+const LONG_FORM: u32 = 14;
 
 /// A field that is added here must be added to [`ENVELOPE`] too.
 #[derive(Clone, PartialEq, Message)]
@@ -51,6 +61,9 @@ struct Envelope {
     actor: String,
     #[prost(string, tag = "12")]
     traceparent: String,
+    /// Where the long form is. Only a locator has this field.
+    #[prost(message, optional, tag = "14")]
+    long_form: Option<WireBlob>,
     /// Numbers of the fields that a reader must understand.
     #[prost(uint32, repeated, tag = "15")]
     critical: Vec<u32>,
@@ -61,6 +74,13 @@ struct Envelope {
 struct Carried {
     #[prost(bytes = "bytes", tag = "13")]
     announcement: Bytes,
+}
+
+/// The field of the envelope that only a locator has. All others are skipped.
+#[derive(Clone, PartialEq, Message)]
+struct Marked {
+    #[prost(message, optional, tag = "14")]
+    long_form: Option<WireBlob>,
 }
 
 /// The field of the envelope by which its record is routed to a shard.
@@ -115,9 +135,52 @@ pub(crate) fn encode(from: &Transaction) -> Bytes {
         request_id: from.request_id.clone(),
         actor: from.actor.clone(),
         traceparent: from.traceparent.clone(),
+        long_form: None,
         critical: Vec::new(),
     };
     envelope.encode_to_vec().into()
+}
+
+/// Encodes a locator. A reader that does not know it waits for an upgrade, because its field is critical.
+pub(crate) fn encode_locator(from: &Locator) -> Bytes {
+    let Locator { id, site, project, committed_at_ms, key, bytes, sha256 } = from;
+    let envelope = Envelope {
+        format: FORMAT,
+        id: id.to_string(),
+        site: site.to_string(),
+        project: project.to_string(),
+        committed_at_ms: *committed_at_ms,
+        long_form: Some(WireBlob { key: key.clone(), bytes: *bytes, sha256: sha256.to_vec() }),
+        critical: vec![LONG_FORM],
+        ..Envelope::default()
+    };
+    envelope.encode_to_vec().into()
+}
+
+/// Whether an encoded transaction fits into a slot and into a record.
+pub(crate) fn fits_inline(bytes: &[u8]) -> bool {
+    precheck::check(bytes, &INLINE).is_ok()
+}
+
+/// The locator that the bytes are. None for a transaction.
+pub(crate) fn decode_locator(bytes: &[u8]) -> Result<Option<Locator>, DecodeError> {
+    precheck::check(bytes, &INLINE)?;
+    let marked = Marked::decode(bytes).map_err(|error| DecodeError::Bad(error.to_string()))?;
+    if marked.long_form.is_none() {
+        return Ok(None);
+    }
+    let envelope = Envelope::decode(bytes).map_err(|error| DecodeError::Bad(error.to_string()))?;
+    let Some(blob) = envelope.long_form else { return Ok(None) };
+    if !envelope.commands.is_empty() || !envelope.pack.is_empty() || envelope.blob.is_some() {
+        return Err(DecodeError::Bad("it is a locator and has commands or a pack".into()));
+    }
+    let (key, bytes, sha256) = decode_blob(blob)?;
+    if bytes > limits::LONG_FORM_BYTES as u64 {
+        let most = limits::LONG_FORM_BYTES;
+        return Err(DecodeError::Bad(format!("its long form is {bytes} bytes long, at most {most} are allowed")));
+    }
+    let (id, site, project) = (envelope.id.parse()?, envelope.site.parse()?, envelope.project.parse()?);
+    Ok(Some(Locator { id, site, project, committed_at_ms: envelope.committed_at_ms, key, bytes, sha256 }))
 }
 
 /// Encodes a transaction that carries an announcement.
@@ -154,6 +217,9 @@ fn encode_command(from: &Command) -> WireCommand {
 pub(crate) fn decode(bytes: &[u8]) -> Result<Transaction, DecodeError> {
     precheck::check(bytes, &ENVELOPE)?;
     let envelope = Envelope::decode(bytes).map_err(|error| DecodeError::Bad(error.to_string()))?;
+    if let Some(blob) = envelope.long_form {
+        return Err(DecodeError::Elsewhere(blob.key));
+    }
     let bases: Result<Vec<Oid>, _> = envelope.bases.iter().map(|base| Oid::from_bytes(base)).collect();
     Ok(Transaction {
         id: envelope.id.parse()?,
@@ -185,15 +251,19 @@ fn decode_pack(inline: Bytes, blob: Option<WireBlob>) -> Result<Pack, DecodeErro
         (true, None) => Ok(Pack::Empty),
         (false, None) => Ok(Pack::Inline(inline)),
         (true, Some(blob)) => {
-            if blob.key.is_empty() || blob.key.len() > limits::TEXT_BYTES {
-                let why =
-                    format!("the blob's key is {} bytes long, 1 to {} are allowed", blob.key.len(), limits::TEXT_BYTES);
-                return Err(DecodeError::Bad(why));
-            }
-            let sha256 = blob.sha256.try_into();
-            let sha256 = sha256.map_err(|_| DecodeError::Bad("the blob's SHA-256 is not 32 bytes long".into()))?;
-            Ok(Pack::Blob { key: blob.key, bytes: blob.bytes, sha256 })
+            let (key, bytes, sha256) = decode_blob(blob)?;
+            Ok(Pack::Blob { key, bytes, sha256 })
         }
         (false, Some(_)) => Err(DecodeError::Bad("it has a pack inline and in the blob store".into())),
     }
+}
+
+fn decode_blob(blob: WireBlob) -> Result<(String, u64, [u8; 32]), DecodeError> {
+    if blob.key.is_empty() || blob.key.len() > limits::TEXT_BYTES {
+        let (is, most) = (blob.key.len(), limits::TEXT_BYTES);
+        return Err(DecodeError::Bad(format!("the blob's key is {is} bytes long, 1 to {most} are allowed")));
+    }
+    let sha256 = blob.sha256.try_into();
+    let sha256 = sha256.map_err(|_| DecodeError::Bad("the blob's SHA-256 is not 32 bytes long".into()))?;
+    Ok((blob.key, blob.bytes, sha256))
 }

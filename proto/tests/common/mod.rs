@@ -5,9 +5,9 @@
 use bytes::Bytes;
 use lockstep_proto::announcement::Origin;
 use lockstep_proto::{
-    Announcement, AnnouncementId, Command, EventBody, Incarnation, IncarnationId, Lane, NodeId, Oid, Pack, ProjectKey,
-    ProjectName, ProjectPhase, ProjectState, RefKey, RefName, RefValue, Seq, SiteId, Slot, Transaction, TxnId, Version,
-    limits,
+    Announcement, AnnouncementId, Command, EventBody, Incarnation, IncarnationId, Lane, Locator, NodeId, Oid, Pack,
+    ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey, RefName, RefValue, Seq, SiteId, Slot, Transaction,
+    TxnId, Version, limits,
 };
 use proptest::prelude::*;
 
@@ -139,6 +139,11 @@ pub fn small() -> Transaction {
     }
 }
 
+/// The locator of the small transaction.
+pub fn located() -> Locator {
+    Locator::of(&small(), small().encode().len() as u64, [7; 32])
+}
+
 /// The largest transaction of ordinary commands that the caps allow.
 pub fn large() -> Transaction {
     let command = |index: usize| Command {
@@ -148,7 +153,7 @@ pub fn large() -> Transaction {
     Transaction {
         commands: (0..limits::WRITE_COMMANDS).map(command).collect(),
         pack: Pack::Inline(vec![7; limits::INLINE_PACK_BYTES].into()),
-        bases: (0..limits::BASES).map(|index| Oid::Sha1([1 + (index % 255) as u8; 20])).collect(),
+        bases: (0..limits::INLINE_BASES).map(|index| Oid::Sha1([1 + (index % 255) as u8; 20])).collect(),
         actor: "a".repeat(limits::TEXT_BYTES),
         ..small()
     }

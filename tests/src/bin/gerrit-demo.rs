@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use lockstep_tests::e2e::gerrit::Sites;
 use lockstep_tests::e2e::gerrit::rest::{ADMIN, Login};
+use lockstep_tests::e2e::gerrit::{Kit, Sites};
 use lockstep_tests::e2e::until;
 use serde_json::json;
 use tokio::signal;
@@ -24,7 +24,8 @@ async fn main() -> ExitCode {
         biased;
         _ = signal::ctrl_c() => {}
         () = async {
-            let sites = Sites::start(&binary, &["muc-1", "ber-1"]).await;
+            let kit = Kit { log_level: "INFO", ..Kit::from_env() };
+            let sites = Sites::of(&kit, &binary, &["muc-1", "ber-1"]).await;
             play(&sites).await;
             watch(&sites).await;
         } => {}
@@ -57,12 +58,27 @@ async fn play(sites: &Sites) {
         let query = format!("http://{}/a/changes/?q=project:{PROJECT}&o=DETAILED_LABELS", server.http);
         println!("       curl --user {}:{} '{query}'", SERVICE.0, SERVICE.1);
     }
+    places(sites);
     println!("\n  administrator {} / {}, service user {} / {}", ADMIN.0, ADMIN.1, SERVICE.0, SERVICE.1);
     println!("  these Gerrits have no web pages: use REST, git and ssh. Ctrl-C stops everything.\n");
 }
 
+/// Prints where everything is: folders, sockets and logs.
+fn places(sites: &Sites) {
+    println!("\n  folder of this demo, removed at its end: {}", sites.cluster.scratch("").display());
+    for (node, server) in sites.cluster.nodes.iter().zip(&sites.servers) {
+        let binary = std::env::current_exe().expect("a program").with_file_name("lockstep-under-test");
+        println!("  {}  repositories {}", node.name, node.root.display());
+        println!("         log of Gerrit (level INFO) {}", server.log().display());
+        println!("         log of the sidecar (level INFO) {}", node.log().display());
+        println!("         LOCKSTEP_SOCKET={} {} status", node.socket().display(), binary.display());
+    }
+}
+
 /// Prints one line per transaction once both sites show it, with the time that each site took after the commit.
 async fn watch(sites: &Sites) {
+    println!("One line per commit. The columns muc and ber say after how long its refs could be read at that site:");
+    println!("the first is the site's own time if the commit was made there, the other the way through the event log.");
     println!("{:>8} {:>8}  {:<12} {:>4}  first ref", "muc", "ber", "project", "refs");
     let mut printed = BTreeSet::new();
     loop {

@@ -24,7 +24,7 @@ struct Arguments {
     /// Inject this bug, and use its scenario.
     #[arg(long, value_parser = parse_bug)]
     bug: Option<InjectedBug>,
-    /// Run without faults.
+    /// Run without faults and without crashes.
     #[arg(long)]
     calm: bool,
     /// Lose volumes too, and at the end those of a whole site.

@@ -189,7 +189,7 @@ pub async fn answers(backend: &dyn Backend) {
     let records = [record("a", 0), huge, record(&"long/".repeat(100), 1), record("", 2)];
     let answers = log.append(&site, &records).await.expect("the stream is there");
     assert_eq!(answers.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true, true], "{answers:?}");
-    assert!(matches!(answers[1], Err(EventLogError::Broken(_))), "{answers:?}");
+    assert!(matches!(answers[1], Err(EventLogError::TooLarge { .. })), "{answers:?}");
     assert_eq!(log.append(&site, &[]).await, Ok(Vec::new()));
     let many: Vec<_> = (0..1_203).map(|index| record("many", index)).collect();
     append(log.as_ref(), &site, &many).await;

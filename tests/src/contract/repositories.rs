@@ -8,13 +8,17 @@ use lockstep::seams::blob::Payload;
 use lockstep::seams::git::{GitError, IsCommitted, Packed, RefMove, Relation, RepairReport, Repositories};
 use lockstep_proto::{Oid, ProjectName, RefName};
 
+use crate::odd::{self, Answer};
+
 /// Two volumes, and ways to create content in the first one, as a push that is not committed yet does.
 pub trait Fixture: Send + Sync {
     /// The volume in which content is created.
     fn origin(&self) -> Arc<dyn Repositories>;
     /// The volume of another site.
     fn replica(&self) -> Arc<dyn Repositories>;
-    /// Creates a blob.
+    /// Creates an object of any content, well-formed or not.
+    fn put(&self, project: &ProjectName, kind: git2::ObjectType, content: &[u8]) -> Oid;
+    /// Creates a blob with this content in the first volume. The same content gives the same id.
     fn blob(&self, project: &ProjectName, content: &str) -> Oid;
     /// Creates a commit with exactly these files (path, content). The same arguments give the same id.
     fn commit(&self, project: &ProjectName, parents: &[Oid], files: &[(&str, &str)]) -> Oid;
@@ -363,6 +367,61 @@ pub async fn several_packs_are_taken_in_order(fixture: &dyn Fixture) {
     let replica = fixture.replica();
     replica.ingest(&project(), &[first, second], &[one, two], &[]).await.expect("taken");
     assert!(fixture.is_complete(&project(), two));
+}
+
+/// Everything that git can walk is packed, and taken by the replica. Anything else is refused before it is committed.
+pub async fn odd_objects_are_refused_or_carried(fixture: &dyn Fixture) {
+    create(fixture).await;
+    let none: IsCommitted = Arc::new(|_| false);
+    for odd in odd::all() {
+        let write = |kind, content: &[u8]| fixture.put(&project(), kind, content).to_string();
+        let want: Oid = (odd.make)(&odd::Forge::new(&write)).parse().expect("an object id");
+        let packed = fixture.origin().pack(&project(), &[want], &[], &none).await;
+        match (odd.answer(), packed) {
+            (Answer::Taken, Ok(packed)) => {
+                ingest(fixture, &packed, &[want]).await.unwrap_or_else(|error| panic!("{odd:?}: {error}"));
+                assert!(fixture.is_complete(&project(), want), "{odd:?}");
+                let relation = fixture.replica().relation(&project(), want, want).await;
+                assert!(relation.is_ok(), "{odd:?}: {relation:?}");
+                let behind = fixture.origin().commits_behind(&project(), &[want], 10).await;
+                assert!(behind.is_ok(), "{odd:?}: {behind:?}");
+            }
+            (Answer::Refused, Err(GitError::Flawed { flaw, .. })) => {
+                let id = odd.ids.first().filter(|id| !id.ends_with("Missing"));
+                assert!(id.is_none_or(|id| flaw.why.starts_with(&format!("{id}: "))), "{odd:?}: {flaw}");
+            }
+            (Answer::Refused, Err(GitError::Missing { .. })) => assert!(odd.name.contains("no"), "{odd:?}"),
+            (expected, packed) => panic!("{odd:?} is not {expected:?}: {packed:?}"),
+        }
+    }
+}
+
+/// Commits on top of odd ones, with the usual steps in between, are carried too.
+pub async fn histories_go_on_upon_odd_commits(fixture: &dyn Fixture) {
+    create(fixture).await;
+    for odd in odd::all().into_iter().filter(|odd| odd.answer() == Answer::Taken) {
+        let write = |kind, content: &[u8]| fixture.put(&project(), kind, content).to_string();
+        let below: Oid = (odd.make)(&odd::Forge::new(&write)).parse().expect("an object id");
+        let is_commit = fixture.origin().relation(&project(), below, below).await == Ok(Relation::FastForward);
+        if !is_commit {
+            continue;
+        }
+        carry(fixture, below, &[]).await;
+        let tree = odd::Forge::new(&write).plain_tree();
+        let lines = format!("tree {tree}\nparent {below}\nauthor T\ncommitter T\n\nupon {odd:?}\n");
+        let upon = fixture.put(&project(), git2::ObjectType::Commit, lines.as_bytes());
+        let next = fixture.put(
+            &project(),
+            git2::ObjectType::Commit,
+            lines.replacen(&below.to_string(), &upon.to_string(), 1).as_bytes(),
+        );
+        assert_eq!(carry(fixture, next, &[below]).await.bases, [below], "{odd:?}");
+        for volume in [fixture.origin(), fixture.replica()] {
+            assert_eq!(volume.relation(&project(), below, next).await, Ok(Relation::FastForward), "{odd:?}");
+            assert_eq!(volume.relation(&project(), next, below).await, Ok(Relation::Diverged), "{odd:?}");
+            assert_eq!(volume.share_history(&project(), below, next).await, Ok(true), "{odd:?}");
+        }
+    }
 }
 
 /// Repair changes nothing on a healthy volume.

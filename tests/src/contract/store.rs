@@ -330,7 +330,7 @@ pub async fn mail_comes_in_the_order_of_its_numbers(store: &dyn NodeStore) {
 }
 
 /// The received positions of an origin are replaced by later steps, and stay until they are forgotten.
-pub async fn what_was_received_is_replaced_and_forgotten(store: &dyn NodeStore) {
+pub async fn received_positions_are_replaced_and_forgotten(store: &dyn NodeStore) {
     let received = |all: &[(&str, &str)]| all.iter().map(|(of, what)| ((*of).to_owned(), (*what).to_owned())).collect();
     let blocks = |all: &[(&str, u64, &'static str)]| {
         all.iter().map(|(of, block, bits)| (((*of).to_owned(), *block), Bytes::from_static(bits.as_bytes()))).collect()

@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lockstep::base::faults::injected_bug::InjectedBugs;
+use lockstep::seams::blob::long_form::LongForms;
+use lockstep::seams::blob::object::ObjectBlobs;
 use lockstep::seams::embedded::dynamo::EmbeddedDynamo;
-use lockstep::seams::embedded::kinesis::EmbeddedKinesis;
+use lockstep::seams::embedded::kinesis::{EmbeddedKinesis, EmbeddedKinesisSettings};
+use lockstep::seams::embedded::write_limits::WriteLimits;
 use lockstep::seams::refdb::RefDb;
 use lockstep::seams::refdb::dynamo::{Connection, DynamoRefDb, TableSettings, client};
 use lockstep::seams::refdb::staged::{StagedRefs, WRITE_ITEMS};
@@ -28,7 +31,13 @@ pub struct Cluster {
     pub raw: Arc<DynamoRefDb>,
     folder: TempDir,
     _dynamo: EmbeddedDynamo,
-    _kinesis: EmbeddedKinesis,
+    /// The event log, with its counts of appended records.
+    pub kinesis: EmbeddedKinesis,
+}
+
+/// The write limits of the streams: those of Kinesis, and some answers are lost.
+fn limits() -> WriteLimits {
+    WriteLimits { shards: 2, bytes: 1 << 20, records: 1_000, lose_every: Some(50) }
 }
 
 impl Cluster {
@@ -37,18 +46,32 @@ impl Cluster {
         Self::start_on(binary, names, &|_| None).await
     }
 
+    /// Like [`Cluster::start`], with other limits of the streams.
+    pub async fn start_behind(binary: &Path, names: &[&str], limits: WriteLimits) -> Self {
+        Self::start_with(binary, names, &|_| None, limits).await
+    }
+
     /// Like [`Cluster::start`], but `elsewhere` may give a node another git volume and another program as its sidecar.
-    ///
-    /// # Panics
-    /// If something does not start.
     pub async fn start_on(
         binary: &Path,
         names: &[&str],
         elsewhere: &dyn Fn(&str) -> Option<(PathBuf, PathBuf)>,
     ) -> Self {
+        Self::start_with(binary, names, elsewhere, limits()).await
+    }
+
+    /// # Panics
+    /// If something does not start.
+    async fn start_with(
+        binary: &Path,
+        names: &[&str],
+        elsewhere: &dyn Fn(&str) -> Option<(PathBuf, PathBuf)>,
+        limits: WriteLimits,
+    ) -> Self {
         let folder = tempfile::Builder::new().prefix("lockstep-e2e-").tempdir().expect("a folder");
         let dynamo = EmbeddedDynamo::in_memory().await.expect("a refdb");
-        let kinesis = EmbeddedKinesis::start(&Default::default()).await.expect("an event log");
+        let settings = EmbeddedKinesisSettings { limits: Some(limits), ..Default::default() };
+        let kinesis = EmbeddedKinesis::start(&settings).await.expect("an event log");
         let site = |name: &str| name.rsplit_once('-').expect("site-number").0.to_owned();
         let sites: BTreeSet<String> = names.iter().map(|name| site(name)).collect();
         let sites: Vec<String> = sites.into_iter().collect();
@@ -68,9 +91,11 @@ impl Cluster {
         std::fs::create_dir_all(folder.path().join("blobs")).expect("a folder");
         let connection = Connection::emulator(dynamo.endpoint());
         let raw = Arc::new(DynamoRefDb::new(&client(&connection).await, "e2e", TableSettings::default()));
-        let staged = StagedRefs::new(RefDb::of(&raw), WRITE_ITEMS, InjectedBugs::default());
+        let blobs = ObjectBlobs::local(&folder.path().join("blobs")).expect("a blob store");
+        let long_forms = LongForms::new(Arc::new(blobs), folder.path().to_owned(), usize::MAX);
+        let staged = StagedRefs::new(RefDb::of(&raw), long_forms, WRITE_ITEMS, InjectedBugs::default());
         let refdb = Arc::new(staged).refdb();
-        let mut cluster = Self { nodes, refdb, raw, folder, _dynamo: dynamo, _kinesis: kinesis };
+        let mut cluster = Self { nodes, refdb, raw, folder, _dynamo: dynamo, kinesis };
         cluster.nodes.iter_mut().for_each(|node| node.start(None));
         cluster.ready().await;
         cluster

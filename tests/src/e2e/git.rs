@@ -117,6 +117,19 @@ impl Clone {
         commit(&repository, &parents, files).to_string()
     }
 
+    /// Moves refs of this repository, as lines of `git update-ref --stdin` say.
+    ///
+    /// # Panics
+    /// If git refuses them.
+    pub fn update_refs(&self, lines: &str) {
+        let file = self.folder.join("update-ref-input");
+        std::fs::write(&file, lines).expect("the folder can be written");
+        let input = std::fs::File::open(&file).expect("it was just written");
+        let mut git = std::process::Command::new("git");
+        let status = git.arg("-C").arg(&self.folder).args(["update-ref", "--stdin"]).stdin(input).status();
+        assert!(status.expect("git runs").success());
+    }
+
     /// Fetches every ref of a repository, so that this one has their objects.
     pub async fn fetch(&self, from: &Path) -> Output {
         git(&self.folder, &["fetch", "-q", &from.display().to_string(), "+refs/*:refs/fetched/*"]).await

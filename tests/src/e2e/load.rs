@@ -44,7 +44,7 @@ pub struct Entry {
     pub name: String,
     /// The new value. `None` deletes the ref.
     pub new: Option<String>,
-    /// The answer.
+    /// The answer that the pusher got for this ref.
     pub answer: Answer,
 }
 
@@ -52,7 +52,7 @@ pub struct Entry {
 #[derive(Debug, Default)]
 pub struct Ledger(pub Vec<Entry>);
 
-/// Running pushers.
+/// Users who push, one after the other, until they are stopped.
 pub struct Load {
     stop: CancellationToken,
     pushers: Vec<JoinHandle<Ledger>>,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::Method;
 use lockstep::base::base_paths::BasePaths;
 use lockstep::clients::api_client::{Call, Client, ClientError};
-use lockstep_proto::status::NodeStatus;
+use lockstep_proto::status::{NodeStatus, RefreshStatus};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -52,7 +52,7 @@ pub struct Place<'a> {
     pub sites: &'a [String],
     /// Every other node: its name and its folder.
     pub peers: &'a [(&'a str, PathBuf)],
-    /// The node's folder.
+    /// The folder of the node's configuration, socket and log.
     pub home: PathBuf,
     /// The root of the git volume.
     pub root: PathBuf,
@@ -156,6 +156,23 @@ impl Node {
         Client::new(&self.socket()).send(&Call::get("/v1/status"), end).await.ok()
     }
 
+    /// Waits until a condition on its status holds.
+    ///
+    /// # Panics
+    /// If it does not hold in time.
+    pub async fn reports(&self, is_so: impl Fn(&NodeStatus) -> bool) {
+        let came = until(async || self.status().await.filter(|status| is_so(status))).await;
+        assert!(came.is_some(), "{:?}\n{}", self.status().await, self.log_tail());
+    }
+
+    /// Waits until a condition on the status of its refresh tasks holds.
+    ///
+    /// # Panics
+    /// If it does not hold in time.
+    pub async fn refreshes(&self, is_so: impl Fn(&RefreshStatus) -> bool) {
+        self.reports(|status| status.refresh.as_ref().is_some_and(&is_so)).await;
+    }
+
     /// Sends a JSON body to the bridge API.
     ///
     /// # Errors
@@ -253,7 +270,9 @@ impl Node {
         self.home.join("run/api.sock")
     }
 
-    fn log(&self) -> PathBuf {
+    /// The file with its log.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
         self.home.join("log")
     }
 
@@ -296,6 +315,7 @@ deadline = "10s"
 [lease]
 heartbeat = "300ms"
 expires_after = "1500ms"
+adopted_elsewhere_after = "4s"
 [gerrit]
 refresh = "bridge"
 [telemetry]

@@ -57,6 +57,18 @@ pub async fn truth(cluster: &Cluster, project: &str) -> Truth {
 /// # Panics
 /// If a node differs for too long, or git finds a fault.
 pub async fn converged(cluster: &Cluster, project: &str) -> Truth {
+    let truth = agreed(cluster, project).await;
+    for node in &cluster.nodes {
+        sound(&node.repository(project)).await;
+    }
+    truth
+}
+
+/// Waits until every node equals the refdb and holds nothing as bad. The objects may be such as `git fsck` dislikes.
+///
+/// # Panics
+/// If a node differs for too long.
+pub async fn agreed(cluster: &Cluster, project: &str) -> Truth {
     let end = Instant::now() + PATIENCE;
     let truth = loop {
         let truth = truth(cluster, project).await;
@@ -71,7 +83,6 @@ pub async fn converged(cluster: &Cluster, project: &str) -> Truth {
         sleep(Duration::from_millis(50)).await;
     };
     for node in &cluster.nodes {
-        sound(&node.repository(project)).await;
         let status = node.status().await.unwrap_or_else(|| panic!("{} answers", node.name));
         assert_eq!(status.quarantined, 0, "{}: {status:?}", node.name);
     }

@@ -49,7 +49,7 @@ impl Wire {
         self.round_trip.send_replace(round_trip);
     }
 
-    /// Accepts connections again.
+    /// Ends a cut: new connections pass again. Those that were cut stay closed.
     pub fn mend(&self) {
         self.whole.send_replace(true);
     }

@@ -22,7 +22,7 @@ use super::trace::Trace;
 
 /// The raw volume of one node.
 pub trait Volume: Send + Sync {
-    /// The repositories.
+    /// The repositories, with no fault in front of them.
     fn repositories(&self) -> Arc<dyn Repositories>;
     /// The node's own store.
     fn store(&self) -> Arc<dyn NodeStore>;
@@ -36,17 +36,17 @@ pub trait Volume: Send + Sync {
     fn closure_is_complete(&self, project: &ProjectName, oid: &Oid) -> bool;
     /// A power cut: loses any combination of the unsynced changes.
     fn power_cut(&self, entropy: &dyn Entropy);
-    /// Loses everything.
+    /// Replaces the volume by an empty one: repositories, store and unsynced changes are lost.
     fn wipe(&self);
 }
 
 /// The raw services that all sites share.
 pub trait Backend: Send + Sync {
-    /// The refdb.
+    /// The refdb of all sites, with no fault in front of it.
     fn refdb(&self) -> RefDb;
-    /// The event logs.
+    /// The streams of all sites, with no fault in front of them.
     fn eventlog(&self) -> Arc<dyn EventLog>;
-    /// The blob store.
+    /// The blob store of all sites, with no fault in front of it.
     fn blobs(&self) -> Arc<dyn BlobStore>;
     /// Creates a new, empty volume.
     fn volume(&self) -> Arc<dyn Volume>;
@@ -69,15 +69,15 @@ pub struct SimDependencies {
     pub boot: String,
     /// The trace, for lines about the node itself.
     pub trace: Arc<Trace>,
-    /// The refdb.
+    /// The refdb, as this node's link lets it through.
     pub refdb: RefDb,
-    /// The event logs.
+    /// The streams of all sites, as this node's link lets them through.
     pub eventlog: Arc<dyn EventLog>,
-    /// The blob store.
+    /// The blob store, as this node's link lets it through.
     pub blobs: Arc<dyn BlobStore>,
     /// The other nodes' repositories.
     pub peers: Arc<dyn Peers>,
-    /// Its repositories.
+    /// The repositories of its volume, which may be slow or fail.
     pub repositories: Arc<dyn Repositories>,
     /// The node's own store.
     pub store: Arc<dyn NodeStore>,
@@ -91,7 +91,7 @@ pub struct SimDependencies {
     pub bugs: InjectedBugs,
 }
 
-/// A running node.
+/// The handles of a running node, for clients and the nemesis.
 #[async_trait]
 pub trait SimNode: Send + Sync {
     /// The API for ref transactions, which clients call.
@@ -118,7 +118,7 @@ pub trait SimNode: Send + Sync {
     }
 }
 
-/// Starts nodes.
+/// Starts nodes: real ones, or the fakes that test the simulator.
 #[async_trait]
 pub trait NodeFactory: Send + Sync {
     /// Starts a node, which may become ready later. The world repeats a start that failed.

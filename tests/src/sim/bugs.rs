@@ -5,7 +5,7 @@ use lockstep::base::faults::injected_bug::InjectedBug;
 /// An injected bug, and how it is found.
 #[derive(Clone, Copy, Debug)]
 pub struct Found {
-    /// The bug.
+    /// The bug, as `--bug` and the docs name it.
     pub bug: InjectedBug,
     /// The conditions under which it does harm.
     pub ingredient: &'static str,
@@ -69,6 +69,12 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
         &["chain", "convergence", "marks"],
     ),
     found(InjectedBug::LockedNameMarked, "commits under locks against names below theirs", &["names"]),
+    found(InjectedBug::MarkPassesRefused, "a shard that throttles for a while", &["marks", "convergence"]),
+    found(InjectedBug::BeatWaitsForPublish, "a stream that is away while nodes die", &["availability"]),
+    found(InjectedBug::ThrottledKeepsSlot, "a partition that throttles for a while", &["availability"]),
+    found(InjectedBug::NobodyElseAdopts, "a site that is down for long", &["availability"]),
+    found(InjectedBug::OriginJudgesNothing, "pushes of objects that git cannot walk", &["held"]),
+    found(InjectedBug::ReceiversJudgeTaste, "pushes of odd objects that git can walk", &["held"]),
     found(InjectedBug::HeldCollected, "committed content that every node holds as bad", &["collection"]),
     found(InjectedBug::LeftoverForgotten, "collections that end in part, crashes", &["collection"]),
     found(InjectedBug::TrimmedSkipped, "streams that are trimmed while a node is away", &["checkpoints", "readiness"]),

@@ -97,13 +97,25 @@ impl Client {
         self.note(&format!("asks {node} {} {project}{atomic}{steps}", request.request_id));
         self.world.watch.asked(project, &request);
         let transactions = life.node.transactions();
+        let asked = self.world.trace.now_ms();
         let end = wait(life, transactions.submit(project, request.clone())).await;
+        self.is_in_time(life, project, &request.request_id, asked);
         if let Some(response) = self.heard(&request.request_id, end, response_text)
             && !life.ended.is_cancelled()
         {
             self.world.watch.answered(node, &request.request_id, &response);
             self.indexes(node, project, subjects(project, &response));
             self.tell(node, project, &response).await;
+        }
+    }
+
+    /// Judges the time of an answer, if no fault may have delayed it.
+    fn is_in_time(&self, life: &Life, project: &ProjectName, id: &str, asked_ms: u64) {
+        let Some(limit) = self.world.scenario.answer_ms.filter(|_| !life.ended.is_cancelled()) else { return };
+        let took = self.world.trace.now_ms() - asked_ms;
+        let throttles = (0..self.world.scenario.throttled_projects).any(|at| project.as_str() == format!("p{at}"));
+        if took > limit && !throttles {
+            self.world.watch.late(format!("{id} on {project}, which never throttles, was answered after {took} ms"));
         }
     }
 

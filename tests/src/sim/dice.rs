@@ -5,7 +5,7 @@
 
 use lockstep::base::clock::{Entropy, SeededEntropy};
 
-/// Seeded dice.
+/// The randomness of one part of a run. The same seed and label give the same throws.
 #[derive(Debug)]
 pub struct Dice(SeededEntropy);
 

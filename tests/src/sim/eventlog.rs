@@ -10,7 +10,7 @@ use lockstep::seams::eventlog::{Batch, EventLog, EventLogError, Position, Record
 use lockstep_proto::SiteId;
 use tokio::sync::Mutex;
 
-use super::faults::{Kind, NetworkError, Seam};
+use super::faults::{Kind, NetworkError, Seam, Throttle};
 use super::link::Link;
 use super::watch::Watch;
 
@@ -39,13 +39,19 @@ impl FaultyEventLog {
     }
 
     /// The order in which the records arrive, and whether each of them is refused.
-    fn plan(&self, count: usize) -> (Vec<usize>, Vec<bool>) {
+    fn plan(&self, site: &SiteId, records: &[Record]) -> (Vec<usize>, Vec<bool>) {
+        let count = records.len();
         let (rates, dice) = (self.link.faults().rates(Seam::EventLog), self.link.faults().dice());
         let mut order: Vec<usize> = (0..count).collect();
         if count > 1 && dice.chance(rates.reorder) {
             dice.shuffle(&mut order);
         }
-        let refused = (0..count).map(|_| count > 1 && dice.chance(rates.fail_before)).collect();
+        let throttles = |record: &Record| {
+            let shard = record.partition_key.parse().map(|project| Throttle::Shard(site.clone(), project));
+            shard.is_ok_and(|shard| self.link.faults().is_throttled(&shard))
+        };
+        let refused = |record| throttles(record) || (count > 1 && dice.chance(rates.fail_before));
+        let refused = records.iter().map(refused).collect();
         (order, refused)
     }
 }
@@ -95,7 +101,7 @@ impl EventLog for FaultyEventLog {
 
     async fn append(&self, site: &SiteId, records: &[Record]) -> Result<Answers, EventLogError> {
         let what = format!("append {site} {} records", records.len());
-        let (order, refused) = self.plan(records.len());
+        let (order, refused) = self.plan(site, records);
         let (inner, site, records) = (self.inner.clone(), site.clone(), records.to_vec());
         let call =
             move || append_in_order(inner.clone(), site.clone(), records.clone(), order.clone(), refused.clone());

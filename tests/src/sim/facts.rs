@@ -48,9 +48,9 @@ impl ChainId {
 /// The content of an occupied slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Occupant {
-    /// A committed transaction.
+    /// The transaction that was committed in the slot.
     Committed(TxnId),
-    /// Poison.
+    /// The marker that keeps the slot empty for ever.
     Poison,
 }
 
@@ -59,7 +59,7 @@ pub enum Occupant {
 pub struct Facts {
     /// The steps of every ref. The step of version `v` is at index `v - 1`.
     pub chains: BTreeMap<ChainId, Vec<Step>>,
-    /// Every committed transaction.
+    /// Every committed transaction, collected ones too.
     pub transactions: BTreeMap<TxnId, Arc<Transaction>>,
     /// Committed transactions with bad content. Nodes set them aside.
     pub bad: BTreeSet<TxnId>,
@@ -106,7 +106,7 @@ impl Facts {
     #[must_use]
     pub fn lives(&self, name: &ProjectName) -> Vec<ProjectKey> {
         let last = self.projects.get(name).map_or(0, |key| key.incarnation);
-        (1..=last).map(|incarnation| ProjectKey { name: name.clone(), incarnation }).collect()
+        (1..=last).map(|incarnation| ProjectKey::new(name, incarnation)).collect()
     }
 
     /// The incarnations of a project that were not yet deleted at the commit count `since`.

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use lockstep_proto::NodeId;
+use lockstep_proto::{NodeId, ProjectName, SiteId};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
@@ -19,19 +19,19 @@ use super::trace::Trace;
 /// The target of a node's call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Seam {
-    /// The refdb.
+    /// The refdb, which all nodes share.
     RefDb,
-    /// The event logs.
+    /// The streams of all sites.
     EventLog,
-    /// The blob store.
+    /// The blob store, which all nodes share.
     Blobs,
-    /// Other nodes' repositories.
+    /// The repositories of the other nodes, as a source of objects.
     Peers,
-    /// The volume's repositories.
+    /// The repositories on the node's own volume.
     Repositories,
     /// The node's own store.
     Store,
-    /// The node's Gerrit.
+    /// The Gerrit beside the node: its refresh tasks and stream events.
     Gerrit,
 }
 
@@ -80,18 +80,27 @@ pub struct Rates {
 pub enum Fate {
     /// The call arrives, and so does its answer.
     Deliver,
-    /// See [`Rates::fail_before`].
+    /// The call fails without an effect ([`Rates::fail_before`]).
     FailBefore,
-    /// See [`Rates::lose_request`].
+    /// The request does not arrive ([`Rates::lose_request`]).
     LoseRequest,
-    /// See [`Rates::lose_answer`].
+    /// The call takes effect, and its answer does not arrive ([`Rates::lose_answer`]).
     LoseAnswer,
     /// See [`Rates::late`]. The call lands this many milliseconds after the caller gave up.
     Late(u64),
-    /// See [`Rates::duplicate`].
+    /// The call takes effect twice ([`Rates::duplicate`]).
     Duplicate,
-    /// See [`Rates::conflict`].
+    /// The commit meets another one in progress ([`Rates::conflict`]).
     Conflict,
+}
+
+/// A part of a service that throttles every node.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Throttle {
+    /// The partition of a project in the refdb.
+    Partition(ProjectName),
+    /// The shard that has a project's records, in a site's stream.
+    Shard(SiteId, ProjectName),
 }
 
 /// The direction of a link that is cut.
@@ -127,6 +136,7 @@ struct State {
     cuts: BTreeMap<(NodeId, Seam), Cut>,
     barred: BTreeMap<NodeId, &'static str>,
     paused: BTreeSet<NodeId>,
+    throttled: BTreeSet<Throttle>,
     injected: u64,
 }
 
@@ -134,8 +144,8 @@ impl Faults {
     /// A plan with these rates. It is off until [`Faults::switch`].
     #[must_use]
     pub fn new(seed: u64, trace: Arc<Trace>, rates: BTreeMap<Seam, Rates>) -> Arc<Self> {
-        let (cuts, barred, paused) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        let state = State { on: false, rates, cuts, barred, paused, injected: 0 };
+        let (cuts, barred, paused, throttled) = Default::default();
+        let state = State { on: false, rates, cuts, barred, paused, throttled, injected: 0 };
         Arc::new(Self { trace, dice: Dice::new(seed, "faults"), state: Mutex::new(state), resumed: Notify::new() })
     }
 
@@ -179,6 +189,32 @@ impl Faults {
         self.state().barred.get(node).is_some_and(|calls| call.starts_with(calls))
     }
 
+    /// Lets a part of a service throttle every node, or ends that. It refuses calls before they take effect.
+    pub fn throttle(&self, what: &Throttle, on: bool) {
+        let mut state = self.state();
+        match on {
+            true => state.throttled.insert(what.clone()),
+            false => state.throttled.remove(what),
+        };
+        state.injected += u64::from(on);
+    }
+
+    /// Whether this part of a service throttles.
+    #[must_use]
+    pub fn is_throttled(&self, what: &Throttle) -> bool {
+        self.state().throttled.contains(what)
+    }
+
+    /// Whether a call of the refdb goes to a partition that throttles. The text of the call names its project.
+    #[must_use]
+    pub fn is_in_throttled_partition(&self, seam: Seam, call: &str) -> bool {
+        let of_project = |throttle: &Throttle| match throttle {
+            Throttle::Partition(project) => call.contains(&format!(" {project}#")),
+            Throttle::Shard(..) => false,
+        };
+        seam == Seam::RefDb && self.state().throttled.iter().any(of_project)
+    }
+
     /// Whether a node's link to a seam is cut, in either direction.
     #[must_use]
     pub fn is_cut(&self, node: &NodeId, seam: Seam) -> bool {
@@ -209,6 +245,7 @@ impl Faults {
         state.on = false;
         state.cuts.clear();
         state.paused.clear();
+        state.throttled.clear();
         self.resumed.notify_waiters();
     }
 

@@ -11,9 +11,9 @@ use super::dice::Dice;
 use super::watch::Known;
 use super::world::name;
 
-/// A forged record.
+/// A record that no node committed, and the verdict that nodes owe it.
 pub struct Forgery {
-    /// The forged transaction.
+    /// The content of the record. It can be decoded.
     pub transaction: Transaction,
     /// Whether every node must quarantine the record. Otherwise a node may have applied the true transaction before,
     /// and skip the record.

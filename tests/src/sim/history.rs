@@ -11,9 +11,9 @@ use lockstep_proto::{ProjectName, RefKey, RefName};
 /// One request, and its answers so far.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// The project.
+    /// The name that the client used, whichever incarnation answered.
     pub project: ProjectName,
-    /// The request.
+    /// The request as it was first sent. Retries repeat it.
     pub request: RefTransactionRequest,
     /// The number of commits before the first try.
     pub asked: u64,
@@ -24,7 +24,7 @@ pub struct Entry {
 /// One operation on a project, and its answer so far.
 #[derive(Clone, Debug)]
 pub struct Operation {
-    /// The project.
+    /// The name that the client used, whichever incarnation answered.
     pub project: ProjectName,
     /// The pseudo-ref that the operation moves.
     pub key: RefKey,

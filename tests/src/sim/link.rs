@@ -27,13 +27,13 @@ impl Link {
         Self { faults: faults.clone(), node: node.clone(), seam }
     }
 
-    /// The node.
+    /// The node whose calls pass here.
     #[must_use]
     pub fn node(&self) -> &NodeId {
         &self.node
     }
 
-    /// The fault plan.
+    /// The plan that decides the fate of each call. All links share it.
     #[must_use]
     pub fn faults(&self) -> &Arc<Faults> {
         &self.faults
@@ -71,7 +71,8 @@ impl Link {
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
         self.faults.gate(&self.node).await;
-        let fate = match self.faults.is_barred(&self.node, &what) {
+        let is_throttled = self.faults.is_in_throttled_partition(self.seam, &what);
+        let fate = match is_throttled || self.faults.is_barred(&self.node, &what) {
             true => Fate::FailBefore,
             false => self.faults.fate(&self.node, self.seam, kind),
         };

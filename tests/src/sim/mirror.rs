@@ -27,7 +27,7 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    /// An empty mirror.
+    /// A mirror that has read no record of `log` yet.
     #[must_use]
     pub fn new(log: Arc<dyn EventLog>) -> Self {
         Self {
@@ -67,7 +67,7 @@ impl Mirror {
         while let Some(batch) = now(reader.next(500)) {
             let ended = batch.ended || batch.records.is_empty();
             for (number, data) in batch.records {
-                let good = Transaction::decode(&data).ok().filter(|_| !self.forged.contains(&data));
+                let good = Transaction::outlined(&data).ok().filter(|_| !self.forged.contains(&data));
                 let txn = good.map(|transaction| transaction.id);
                 self.logged.extend(txn.clone());
                 let announcement = txn.clone().zip(Announcement::decode(&data).ok());

@@ -10,9 +10,13 @@
 //! | module | idea |
 //! |---|---|
 //! | [`dice`], [`trace`], [`scenario`] | randomness, the record of a run, the settings of a run |
-//! | [`faults`], [`link`] and one file per seam | the faults of calls |
+//! | [`faults`], [`link`] | the faults of calls |
+//! | `blobs`, `eventlog`, `peers`, `refdb`, `repositories`, `store` | one seam each, behind the faults |
+//! | `item_by_item` | reads of the refdb that are not one moment |
 //! | [`backend`], [`memory`] | the services and volumes below the seams |
 //! | [`node`], [`world`], [`nemesis`], [`forgery`] | the real node, the sites, and the faults of nodes and streams |
+//! | `fake` | a tiny node with a mistake on demand, for the tests of the simulator itself |
+//! | `run` | one run, from its start to convergence |
 //! | [`gerrit`] | the Gerrit beside each node |
 //! | [`clients`], [`workload`], [`history`] | clients, their requests and their answers |
 //! | [`listeners`] | listeners, which receive stream events |
@@ -34,6 +38,7 @@ pub mod faults;
 pub mod forgery;
 pub mod gerrit;
 pub mod history;
+mod item_by_item;
 pub mod link;
 pub mod listeners;
 pub mod memory;

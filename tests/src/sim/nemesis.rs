@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lockstep::seams::refdb::Role;
-use lockstep_proto::{NodeId, ProjectKey, SiteId};
+use lockstep_proto::{NodeId, ProjectKey, ProjectName, SiteId};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::dice::Dice;
-use super::faults::{Cut, Seam};
+use super::faults::{Cut, Seam, Throttle};
 use super::forgery::{self, Forgery};
 use super::scenario::Action;
-use super::world::World;
+use super::world::{World, name};
 
 /// The nemesis of one run.
 pub struct Nemesis {
@@ -33,7 +33,7 @@ impl Nemesis {
         Self { world, dice, stop }
     }
 
-    /// Runs the nemesis.
+    /// Takes an action of the scenario after each random pause, until it is stopped.
     pub async fn run(self) {
         if self.world.scenario.actions.is_empty() {
             return;
@@ -73,6 +73,9 @@ impl Nemesis {
             Action::Fence => self.fence(site).await,
             Action::Trim => self.trim(&site),
             Action::BadCommit => self.bad_commit(&site).await,
+            Action::ThrottleShard => self.throttle(|project| Throttle::Shard(site.clone(), project)),
+            Action::ThrottlePartition => self.throttle(Throttle::Partition),
+            Action::SiteDown => self.site_down(&site),
         }
     }
 
@@ -124,6 +127,35 @@ impl Nemesis {
             world.trace.note(node.as_str(), "MENDED");
             seams.iter().for_each(|seam| world.faults.cut(&node, *seam, None));
         });
+    }
+
+    /// Lets a part of a service that one project depends on throttle for a while.
+    fn throttle(&self, what: impl FnOnce(ProjectName) -> Throttle) {
+        let number = self.dice.below(self.world.scenario.throttled_projects);
+        let (what, lasts) = (what(name(&format!("p{number}"))), self.dice.between(2_000, 40_000));
+        let world = self.world.clone();
+        world.trace.note("nemesis", &format!("THROTTLE {what:?} {lasts} ms"));
+        world.faults.throttle(&what, true);
+        tokio::spawn(async move {
+            sleep(Duration::from_millis(lasts)).await;
+            world.trace.note("nemesis", &format!("END OF THROTTLE {what:?}"));
+            world.faults.throttle(&what, false);
+        });
+    }
+
+    /// Takes a whole site down for longer than any lease, and for less than the retention.
+    fn site_down(&self, site: &SiteId) {
+        let lasts = self.dice.between(30_000, 36_000);
+        self.world.trace.note(site.as_str(), &format!("SITE DOWN {lasts} ms"));
+        for node in self.world.nodes_of(site) {
+            if self.world.crash(&node) {
+                let world = self.world.clone();
+                tokio::spawn(async move {
+                    sleep(Duration::from_millis(lasts)).await;
+                    world.start(&node).await;
+                });
+            }
+        }
     }
 
     fn reshard(&self, site: &SiteId) {

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use lockstep::base::faults::injected_bug::InjectedBugs;
 use lockstep::base::observer::Observer;
 use lockstep::node::assembly::{Inspector, Node, NodeDependencies, NodeSettings};
+use lockstep::seams::refdb::staged::WRITE_ITEMS;
 use lockstep::stages::api::{Inspection, Seeding, Transactions};
 use lockstep::stages::events::EventLimits;
 use lockstep::stages::ports::{Refreshes, StreamEvents};
@@ -16,7 +17,7 @@ use lockstep::stages::refresh::RefreshSettings;
 use lockstep::stages::refresh::queue::QueueLimits;
 use lockstep::state::debts::RetryPace;
 use lockstep::telemetry::status_board::StatusBoard;
-use lockstep_proto::{SiteId, TxnId};
+use lockstep_proto::{SiteId, TxnId, limits};
 
 use super::backend::{NodeFactory, SimDependencies, SimNode};
 use super::gerrit::COMMIT_WITHIN_MS;
@@ -93,6 +94,8 @@ impl NodeFactory for RealNodes {
             observer: Arc::new(observer),
             boot: parts.boot,
             settings: NodeSettings {
+                // Beside writes of two items, every transaction of several refs has a long form.
+                inline_commands: if parts.write_items < WRITE_ITEMS { 1 } else { limits::INLINE_COMMANDS },
                 write_items: parts.write_items,
                 ..settings(NodeSettings::new(parts.site, parts.node, parts.sites))
             },
@@ -115,6 +118,7 @@ fn settings(mut settings: NodeSettings) -> NodeSettings {
     settings.inline_pack_bytes = 256;
     settings.member.beat = Duration::from_secs(1);
     settings.member.lease = Duration::from_secs(6);
+    settings.member.elsewhere = Duration::from_secs(12);
     settings.apply.parked_bytes = 3_000;
     settings.apply.parked_age = Duration::from_secs(4);
     settings.retry =
@@ -179,8 +183,7 @@ impl SimNode for RealNode {
     }
 
     fn inspection(&self) -> Option<Arc<dyn Inspection>> {
-        let (stages, latches) = (Arc::clone(self.0.stages()), self.0.latches().clone());
-        let board = Arc::new(StatusBoard::new(Arc::clone(&stages.deps.clock)));
-        Some(Arc::new(Inspector::new(stages, latches, board)))
+        let board = Arc::new(StatusBoard::new(Arc::clone(&self.0.stages().deps.clock)));
+        Some(Arc::new(Inspector::of(&self.0, board)))
     }
 }

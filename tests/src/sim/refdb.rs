@@ -194,6 +194,22 @@ impl Registry for FaultyRefDb {
         send!(self, Write, registry.freeze, id, [site = site.clone(), id = id.clone()], (&site, &id))
     }
 
+    async fn poisoned(&self, site: &SiteId, id: &IncarnationId) -> Result<(), RefDbError> {
+        send!(self, Write, registry.poisoned, id, [site = site.clone(), id = id.clone()], (&site, &id))
+    }
+
+    async fn raise_published(&self, site: &SiteId, id: &IncarnationId, published: &[Seq]) -> Result<(), RefDbError> {
+        let what = format!("{id} published {published:?}");
+        send!(
+            self,
+            Write,
+            registry.raise_published,
+            what,
+            [site = site.clone(), id = id.clone(), published = published.to_vec()],
+            (&site, &id, &published)
+        )
+    }
+
     async fn drained(&self, site: &SiteId, id: &IncarnationId, published: &[Seq]) -> Result<(), RefDbError> {
         let what = format!("{id} published {published:?}");
         send!(

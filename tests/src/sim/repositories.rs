@@ -13,7 +13,7 @@ use lockstep_proto::{Oid, ProjectName, RefName};
 use super::link::Link;
 use super::watch::Watch;
 
-/// Repositories behind faults.
+/// Repositories whose calls pass a link, and whose changes the watch learns of.
 pub struct FaultyRepositories {
     inner: Arc<dyn Repositories>,
     link: Link,

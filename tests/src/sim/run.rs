@@ -43,7 +43,7 @@ pub struct Report {
     pub events: [u64; 2],
     /// The number of refs per answer: committed, not visible yet, refused, unknown, and without an answer.
     pub heard: [u64; 5],
-    /// The whole trace.
+    /// The lines of the trace, each with its virtual time. Equal for equal seeds.
     pub trace: String,
 }
 
@@ -52,11 +52,11 @@ pub struct Report {
 pub struct Failure {
     /// The seed of the run.
     pub seed: u64,
-    /// The scenario's name.
+    /// The name of the scenario, which a replay needs beside the seed.
     pub scenario: String,
     /// The property that did not hold.
     pub violation: Violation,
-    /// The whole trace.
+    /// The lines of the trace, each with its virtual time. Equal for equal seeds.
     pub trace: String,
 }
 

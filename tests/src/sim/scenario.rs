@@ -39,6 +39,12 @@ pub enum Action {
     Trim,
     /// A transaction is committed whose content every node holds as bad.
     BadCommit,
+    /// One shard of a stream throttles for a while.
+    ThrottleShard,
+    /// One partition of the refdb throttles for a while.
+    ThrottlePartition,
+    /// All nodes of a site are down for longer than any lease.
+    SiteDown,
 }
 
 /// A kind of request of a client.
@@ -105,6 +111,8 @@ pub struct Scenario {
     pub events: u64,
     /// The longest pause of a client between two requests, in virtual milliseconds.
     pub think_ms: u64,
+    /// The number of nodes at each site, one or two.
+    pub nodes: [usize; 3],
     /// The number of projects.
     pub projects: u64,
     /// The number of branches per project, for which clients compete.
@@ -125,6 +133,13 @@ pub struct Scenario {
     pub rates: BTreeMap<Seam, Rates>,
     /// The size of the writes of the refdb.
     pub writes: Writes,
+    /// The number of projects whose partition or shard may throttle, beginning with the first.
+    pub throttled_projects: u64,
+    /// The longest wait of a client for an answer about a project that never throttles, in virtual milliseconds. None
+    /// if other faults may delay it too.
+    pub answer_ms: Option<u64>,
+    /// The share of reads of several items that take their time from item to item, in permille.
+    pub torn_reads: u64,
     /// Whether one site's volumes are lost at the end, so that it must recover.
     pub lose_a_site: bool,
     /// Whether a node is away beyond retention at the end, and then comes back.
@@ -143,6 +158,7 @@ impl Scenario {
             clients: 2,
             events: 400,
             think_ms: 400,
+            nodes: [2; 3],
             projects: 2,
             branches: 3,
             shards: 2,
@@ -159,6 +175,9 @@ impl Scenario {
                 (Action::Forge, 4),
                 (Action::ClockJump, 2),
                 (Action::Fence, 1),
+                (Action::ThrottleShard, 3),
+                (Action::ThrottlePartition, 2),
+                (Action::SiteDown, 1),
             ],
             asks: vec![
                 (Ask::Advance, 10),
@@ -175,6 +194,9 @@ impl Scenario {
             gerrit_ms: 60,
             rates: general_rates(),
             writes: Writes::BySeed,
+            throttled_projects: 2,
+            answer_ms: None,
+            torn_reads: 300,
             lose_a_site: false,
             expel_a_node: false,
         }
@@ -222,7 +244,7 @@ impl Scenario {
             }
             P::ErrorAsAbsent => {
                 self.commits_fail(|rates| (rates.fail_before, rates.lose_request, rates.lose_answer) = (250, 60, 150));
-                (self.branches, self.projects) = (1, 1);
+                (self.branches, self.projects, self.think_ms) = (1, 1, 150);
             }
             P::CheckpointBeforeApply | P::MapBeforeRefs => self.act(&[(Action::PowerCut, 10), (Action::Crash, 10)]),
             P::RefsBeforeObjects | P::MissingBaseIsBad => {
@@ -271,6 +293,19 @@ impl Scenario {
             P::OpenLockTaken | P::LockNotRead | P::LockOutlivesSlot | P::ReleasedUnpoisoned | P::LockedNameMarked => {
                 self.under_locks(bug)
             }
+            P::MarkPassesRefused => self.act(&[(Action::ThrottleShard, 10), (Action::Crash, 3)]),
+            P::BeatWaitsForPublish => self.act(&[(Action::ThrottleShard, 10), (Action::Crash, 10)]),
+            P::ThrottledKeepsSlot => {
+                self.act(&[(Action::ThrottlePartition, 1)]);
+                (self.rates, self.gerrit_dies) = (BTreeMap::new(), 0);
+                (self.projects, self.throttled_projects, self.clients) = (4, 1, 8);
+                self.answer_ms = Some(3_000);
+            }
+            P::NobodyElseAdopts => {
+                self.act(&[(Action::SiteDown, 1)]);
+                self.nemesis_ms = 24_000;
+            }
+            P::OriginJudgesNothing | P::ReceiversJudgeTaste => self.think_ms = 150,
             P::HeldCollected => self.act(&[(Action::BadCommit, 10), (Action::Crash, 3)]),
             P::LeftoverForgotten => {
                 self.rates.entry(Seam::RefDb).or_default().part = 400;

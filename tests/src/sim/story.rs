@@ -11,6 +11,8 @@ use lockstep_proto::bridge::{
 };
 use lockstep_proto::{NodeId, Oid, ProjectName, RefKey};
 
+use super::backend::Volume;
+use super::faults::{Cut, Seam};
 use super::memory::MemoryBackend;
 use super::node::RealNodes;
 use super::run::{Phases, runtime};
@@ -20,7 +22,7 @@ use super::world::{Life, World, name};
 /// The limit for every wait of a story, in virtual milliseconds.
 const PATIENCE_MS: u64 = 60_000;
 
-/// A running story.
+/// A world without random faults, in which a test does one step after another.
 pub struct Story {
     /// The world of the story.
     pub world: Arc<World>,
@@ -30,6 +32,18 @@ pub struct Story {
 
 /// A ref with its old and its new value.
 pub type Step<'a> = (&'a str, Option<Oid>, Option<Oid>);
+
+/// The project that every story has at its start.
+#[must_use]
+pub fn p0() -> ProjectName {
+    name("p0")
+}
+
+/// Parses the name of a node.
+#[must_use]
+pub fn node(text: &str) -> NodeId {
+    name(text)
+}
 
 fn request(id: &str, (branch, old, new): Step<'_>) -> RefTransactionRequest {
     let old = old.map_or(Expected::Absent, Expected::Oid);
@@ -43,13 +57,14 @@ fn request(id: &str, (branch, old, new): Step<'_>) -> RefTransactionRequest {
     }
 }
 
-/// Runs a story in a world of its own. At the start every node is up, and there is one project, `p0`.
+/// Runs a story in a world of its own. At the start every node is up, and there is one project, `p0`. The first site
+/// has two nodes, the others have one each.
 ///
 /// # Panics
 /// If an expected event does not happen, or a property does not hold.
 pub fn tell(story: impl AsyncFnOnce(&Story)) {
     runtime().block_on(async {
-        let scenario = Scenario { projects: 1, shards: 1, ..Scenario::calm() };
+        let scenario = Scenario { projects: 1, shards: 1, nodes: [2, 1, 1], ..Scenario::calm() };
         let backend = MemoryBackend::of_models(scenario.shards, InjectedBugs::default());
         let world = World::new(1, scenario, InjectedBugs::default(), Arc::new(backend), Arc::new(RealNodes));
         let told = Story { phases: Phases { world: world.clone() }, world, nonce: AtomicU64::new(0) };
@@ -111,13 +126,50 @@ impl Story {
         self.until(&format!("{node} is ready"), async || self.life(node).node.is_ready()).await;
     }
 
+    /// Kills a node.
+    ///
+    /// # Panics
+    /// If the node is down.
+    pub fn crash(&self, node: &str) {
+        assert!(self.world.crash(&name(node)), "{node} must be up");
+    }
+
+    /// Kills nodes at the same moment, and starts them again, one after the other.
+    ///
+    /// # Panics
+    /// If one is down, or does not serve in time.
+    pub async fn restart(&self, nodes: &[&str]) {
+        nodes.iter().for_each(|node| self.crash(node));
+        for node in nodes {
+            self.start(node).await;
+        }
+    }
+
+    /// Cuts the link of a node to a seam, or ends the cut.
+    pub fn cut(&self, node: &str, seam: Seam, cut: Option<Cut>) {
+        self.world.faults.cut(&name(node), seam, cut);
+    }
+
+    /// Lets a node's calls that begin with this text fail before they take effect. `None` ends it.
+    pub fn bar(&self, node: &str, calls: Option<&'static str>) {
+        self.world.faults.bar(&name(node), calls);
+    }
+
+    /// The raw volume of a node.
+    ///
+    /// # Panics
+    /// If there is no such node.
+    #[must_use]
+    pub fn volume(&self, node: &str) -> Arc<dyn Volume> {
+        self.world.volume(&name(node)).expect("the node has a volume")
+    }
+
     /// Adds a new object to a node's repository.
     ///
     /// # Panics
     /// If there is no such node.
     pub fn object(&self, node: &str, project: &ProjectName) -> Oid {
-        let volume = self.world.volume(&name(node)).expect("the node has a volume");
-        volume.add_object(project, &[], self.nonce.fetch_add(1, Ordering::Relaxed))
+        self.volume(node).add_object(project, &[], self.nonce.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Pushes a ref from one value to another through a node.

@@ -46,7 +46,7 @@ impl Trace {
         self.len() == 0
     }
 
-    /// The whole text.
+    /// All lines, each with a line feed behind it.
     #[must_use]
     pub fn text(&self) -> String {
         let lines = self.lines.lock();

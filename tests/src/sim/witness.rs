@@ -7,25 +7,28 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use lockstep::seams::blob::BlobStore;
+use lockstep::seams::blob::long_form::LongForms;
 use lockstep::seams::refdb::{
     CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, JournalStore, MarkAnswer, NodeAnswer, NodeRecord,
     OpenAnswer, Part, RefDb, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState,
 };
-use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, Transaction, TxnId};
+use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
 
 use super::watch::Watch;
 
 /// A refdb whose effects are witnessed.
 pub struct WitnessedRefDb {
     inner: RefDb,
+    long_forms: LongForms,
     watch: Arc<Watch>,
 }
 
 impl WitnessedRefDb {
     /// Witnesses `inner` for `watch`.
     #[must_use]
-    pub fn new(inner: RefDb, watch: Arc<Watch>) -> Self {
-        Self { inner, watch }
+    pub fn new(inner: RefDb, blobs: Arc<dyn BlobStore>, watch: Arc<Watch>) -> Self {
+        Self { inner, long_forms: LongForms::new(blobs, "no-spill".into(), usize::MAX), watch }
     }
 }
 
@@ -33,7 +36,7 @@ impl WitnessedRefDb {
     /// Checks that a transaction whose slot is about to be collected holds no lock. Such a lock could no longer be
     /// decided.
     async fn no_lock_names(&self, encoded: &Bytes) -> Result<(), RefDbError> {
-        let Ok(transaction) = Transaction::decode(encoded) else { return Ok(()) };
+        let Ok(transaction) = self.long_forms.read(encoded).await else { return Ok(()) };
         let keys: Vec<RefKey> = transaction.commands.iter().map(|command| command.key.clone()).collect();
         for item in self.inner.refs.read(&transaction.project, &keys).await?.into_iter().flatten() {
             if item.lock.as_ref() == Some(&transaction.id) {
@@ -63,7 +66,7 @@ impl RefStore for WitnessedRefDb {
         let before = self.inner.journal.slot(&txn.slot).await?;
         let state = self.inner.refs.seal(txn, encoded).await?;
         if before == SlotState::Empty {
-            match Transaction::decode(encoded) {
+            match self.long_forms.read(encoded).await {
                 Ok(transaction) => self.watch.sealed(&transaction),
                 Err(error) => self.watch.violated("slots", format!("{txn} is sealed and cannot be read: {error}")),
             }
@@ -182,6 +185,18 @@ impl Registry for WitnessedRefDb {
         let record = self.inner.registry.freeze(site, id).await?;
         self.watch.frozen(&record);
         Ok(record)
+    }
+
+    async fn poisoned(&self, site: &SiteId, id: &IncarnationId) -> Result<(), RefDbError> {
+        self.inner.registry.poisoned(site, id).await?;
+        self.watch.incarnation_poisoned(id);
+        Ok(())
+    }
+
+    async fn raise_published(&self, site: &SiteId, id: &IncarnationId, published: &[Seq]) -> Result<(), RefDbError> {
+        self.inner.registry.raise_published(site, id, published).await?;
+        self.watch.raised(id, published);
+        Ok(())
     }
 
     async fn drained(&self, site: &SiteId, id: &IncarnationId, published: &[Seq]) -> Result<(), RefDbError> {

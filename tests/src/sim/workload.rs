@@ -26,7 +26,7 @@ pub struct Asker {
 /// A request of a client.
 #[derive(Clone, Debug)]
 pub enum Wish {
-    /// Refs shall move.
+    /// Refs shall move, all or each by itself.
     Refs(RefTransactionRequest),
     /// A project shall be created.
     Create(CreateProjectRequest),

@@ -1,7 +1,7 @@
 //! The world: sites, their nodes and volumes, and the actions on them.
 //!
-//! There are three sites. The first one has two nodes, each with a volume of its own. A node that is down keeps its
-//! volume.
+//! There are three sites with one or two nodes each, and each node has a volume of its own. A node that is down keeps
+//! its volume.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use lockstep::base::clock::{Clock, Entropy, SeededEntropy};
 use lockstep::base::faults::injected_bug::InjectedBugs;
+use lockstep::seams::blob::long_form::LongForms;
 use lockstep::seams::eventlog::Record;
 use lockstep::seams::peers::{FallbackPeers, Peers};
 use lockstep::seams::refdb::staged::{Fate, StagedRefs};
@@ -20,12 +21,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::backend::{Backend, NodeFactory, SimDependencies, SimNode, Volume};
 use super::blobs::FaultyBlobs;
+use super::check::availability::Now;
 use super::check::convergence;
 use super::check::refresh::gerrit_differs;
 use super::dice::Dice;
 use super::eventlog::FaultyEventLog;
 use super::faults::{Faults, Seam};
 use super::gerrit::Gerrit;
+use super::item_by_item::ItemByItem;
 use super::link::Link;
 use super::peers::{FaultyPeer, Up};
 use super::refdb::FaultyRefDb;
@@ -36,9 +39,8 @@ use super::trace::Trace;
 use super::watch::Watch;
 use super::witness::WitnessedRefDb;
 
-/// The sites and their nodes.
-const SITES: [(&str, &[&str]); 3] =
-    [("eu-aws", &["eu-aws-0", "eu-aws-1"]), ("muc-1", &["muc-1-0"]), ("blr-1", &["blr-1-0"])];
+/// The sites.
+const SITES: [&str; 3] = ["eu-aws", "muc-1", "blr-1"];
 
 /// Virtual time zero, in milliseconds since 1970.
 const EPOCH_MS: u64 = 1_800_000_000_000;
@@ -59,7 +61,7 @@ impl Clock for SimClock {
 /// A running node, and the token that ends with this life.
 #[derive(Clone)]
 pub struct Life {
-    /// The node.
+    /// The handles of the running node.
     pub node: Arc<dyn SimNode>,
     /// Cancelled when the node is killed or stopped.
     pub ended: CancellationToken,
@@ -85,15 +87,17 @@ pub struct World {
     pub seed: u64,
     /// The settings of the run.
     pub scenario: Scenario,
-    /// The trace.
+    /// The trace of the run, which also keeps the virtual time.
     pub trace: Arc<Trace>,
-    /// The fault plan.
+    /// The plan of all faults, which stories and the nemesis change.
     pub faults: Arc<Faults>,
-    /// The watch.
+    /// Learns of every call and every change, and checks the properties.
     pub watch: Arc<Watch>,
-    /// The raw services.
+    /// The services that all sites share, without faults.
     pub backend: Arc<dyn Backend>,
     refdb: RefDb,
+    /// The refdb as nodes read it.
+    seen: RefDb,
     factory: Arc<dyn NodeFactory>,
     bugs: InjectedBugs,
     places: Mutex<BTreeMap<NodeId, Place>>,
@@ -114,11 +118,15 @@ impl World {
         let trace = Arc::new(Trace::start());
         let faults = Faults::new(seed, trace.clone(), scenario.rates.clone());
         let watch = Watch::new(trace.clone(), backend.eventlog());
-        let refdb = RefDb::of(&Arc::new(WitnessedRefDb::new(backend.refdb(), watch.clone())));
+        let refdb = RefDb::of(&Arc::new(WitnessedRefDb::new(backend.refdb(), backend.blobs(), watch.clone())));
+        let seen = RefDb {
+            refs: Arc::new(ItemByItem::new(Arc::clone(&refdb.refs), seed, scenario.torn_reads)),
+            ..refdb.clone()
+        };
         let (mut places, mut gerrits) = (BTreeMap::new(), BTreeMap::new());
-        for (site, nodes) in SITES {
-            for node in nodes {
-                let (site, node) = (name::<SiteId>(site), name::<NodeId>(node));
+        for (site, nodes) in SITES.into_iter().zip(scenario.nodes) {
+            for number in 0..nodes {
+                let (site, node) = (name::<SiteId>(site), name::<NodeId>(&format!("{site}-{number}")));
                 let volume = backend.volume();
                 watch.volume(&node, volume.clone());
                 gerrits.insert(node.clone(), Arc::new(Gerrit::new(seed, node.clone(), volume.clone())));
@@ -131,7 +139,21 @@ impl World {
         }
         let places = Mutex::new(places);
         let up = Up::default();
-        Arc::new(Self { seed, scenario, trace, faults, watch, backend, refdb, factory, bugs, places, gerrits, up })
+        Arc::new(Self {
+            seed,
+            scenario,
+            trace,
+            faults,
+            watch,
+            backend,
+            refdb,
+            seen,
+            factory,
+            bugs,
+            places,
+            gerrits,
+            up,
+        })
     }
 
     fn places(&self) -> MutexGuard<'_, BTreeMap<NodeId, Place>> {
@@ -144,10 +166,10 @@ impl World {
         self.places().keys().cloned().collect()
     }
 
-    /// Every site.
+    /// The names of the sites, of which every world has the same.
     #[must_use]
     pub fn sites(&self) -> Vec<SiteId> {
-        SITES.iter().map(|(site, _)| name(site)).collect()
+        SITES.into_iter().map(name).collect()
     }
 
     /// The nodes of a site.
@@ -162,7 +184,7 @@ impl World {
         self.places().get(node)?.life.clone()
     }
 
-    /// The node's volume.
+    /// The raw volume of a node, up or down. None if there is no such node.
     #[must_use]
     pub fn volume(&self, node: &NodeId) -> Option<Arc<dyn Volume>> {
         Some(self.places().get(node)?.volume.clone())
@@ -174,7 +196,7 @@ impl World {
         self.gerrits.get(node).filter(|_| self.factory.have_gerrits())
     }
 
-    /// Starts the Gerrits.
+    /// Starts the Gerrit of each node in a task of its own, if the factory's nodes have any.
     pub fn start_gerrits(self: &Arc<Self>) {
         for node in self.nodes() {
             if let Some(gerrit) = self.gerrit(&node) {
@@ -196,7 +218,8 @@ impl World {
 
     /// The first ref whose strong read differs from its chain. None if all agree.
     pub async fn refdb_differs(&self) -> Option<String> {
-        let refdb = StagedRefs::new(self.refdb(), self.scenario.writes.items(self.seed), self.bugs);
+        let long_forms = LongForms::new(self.backend.blobs(), "no-spill".into(), usize::MAX);
+        let refdb = StagedRefs::new(self.refdb(), long_forms, self.scenario.writes.items(self.seed), self.bugs);
         let projects: Vec<ProjectKey> = self.watch.known().facts.projects.values().cloned().collect();
         for project in projects {
             let keys = self.watch.known().facts.keys(&project);
@@ -264,7 +287,7 @@ impl World {
             sites: self.sites(),
             boot: format!("boot-{}", place.boots),
             trace: self.trace.clone(),
-            refdb: RefDb::of(&Arc::new(FaultyRefDb::new(self.refdb.clone(), link(Seam::RefDb)))),
+            refdb: RefDb::of(&Arc::new(FaultyRefDb::new(self.seen.clone(), link(Seam::RefDb)))),
             eventlog: Arc::new(FaultyEventLog::new(self.backend.eventlog(), link(Seam::EventLog), self.watch.clone())),
             blobs: Arc::new(FaultyBlobs::new(self.backend.blobs(), link(Seam::Blobs))),
             peers: Arc::new(peers),
@@ -413,6 +436,9 @@ impl World {
         for node in self.nodes() {
             let life = self.life(&node);
             self.watch.tick(&node, life.as_ref().is_some_and(|life| life.node.is_ready()));
+            let is_up = life.is_some();
+            let reaches = !self.faults.is_paused(&node) && !self.faults.is_cut(&node, Seam::RefDb);
+            self.watch.available(&node, Now { is_up, is_untouched: is_up && reaches });
             if life.is_some_and(|life| life.node.is_fenced()) && !self.faults.is_paused(&node) {
                 self.trace.note(node.as_str(), "is fenced");
                 self.crash(&node);

@@ -213,7 +213,7 @@ async fn a_snapshot_of_the_same_life_is_known_for_what_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_deleted_does_not_come_back_with_a_base_path() {
+async fn a_deleted_project_does_not_come_back_with_a_base_path() {
     const GONE: &str = "refs/heads/gone";
     let mut world = Restored::new().await;
     push(&world.cluster, &world.clone, &world.one, GONE).await;

@@ -40,7 +40,7 @@ async fn a_node_shows_itself_and_moves_refs_and_head() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_bypasses_lockstep_is_refused_and_upkeep_is_not() {
+async fn a_write_that_bypasses_lockstep_is_refused_and_upkeep_is_not() {
     let cluster = Cluster::start(lockstep(), &["a-0"]).await;
     cluster.create("p").await;
     let a = cluster.nodes[0].repository("p");
@@ -52,6 +52,7 @@ async fn what_bypasses_lockstep_is_refused_and_upkeep_is_not() {
     for upkeep in [&["gc", "-q"][..], &["pack-refs", "--all"], &["maintenance", "run", "--quiet"]] {
         let _ = ok(git(&a, upkeep).await);
     }
+    let _ = ok(git(&a, &["config", "receive.denyDeleteCurrent", "ignore"]).await);
     let _ = ok(clone.push(&a, &[], &[&format!(":{MAIN}"), &format!("{first}:refs/heads/x")]).await);
     assert_eq!(converged(&cluster, "p").await.refs.len(), 1);
 }

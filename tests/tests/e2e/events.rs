@@ -138,11 +138,7 @@ async fn an_event_waits_until_its_change_is_indexed() {
     Bridge::at(&cluster.nodes[0], "gerrit-a").post(&[event("e", 4, &at)]).await;
     let other = Bridge::at(&cluster.nodes[1], "gerrit-b");
     cluster.nodes[1].shows("p", &at[1], Some(&commit)).await;
-    let waiting = async || {
-        let status = cluster.nodes[1].status().await?;
-        (status.events.waiting == 1).then_some(())
-    };
-    until(waiting).await.expect("it has arrived");
+    cluster.nodes[1].reports(|status| status.events.waiting == 1).await;
     assert_eq!(other.next(1_000).await.expect("an answer"), [], "its refs are here, but its change is not indexed");
     let heard = until(async || {
         let tasks = other.tasks(0).await.ok()?;
@@ -153,7 +149,7 @@ async fn an_event_waits_until_its_change_is_indexed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_event_names_can_be_fetched_when_it_is_heard_every_time() {
+async fn the_refs_of_an_event_can_be_fetched_each_time_it_is_heard() {
     let cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
     cluster.create("p").await;
     let (a, b) = (&cluster.nodes[0], &cluster.nodes[1]);

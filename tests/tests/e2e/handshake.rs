@@ -135,7 +135,7 @@ async fn a_gerrit_whose_projects_are_not_in_the_refdb_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_init_wrote_is_committed_and_what_it_lost_is_restored() {
+async fn the_handshake_commits_changes_of_init_and_restores_lost_values() {
     let (cluster, first) = two_sites().await;
     let clone = Clone::new(&cluster.scratch("more"));
     let [projects, users] = PROJECTS.map(|project| cluster.nodes[0].repository(project));
@@ -169,7 +169,7 @@ async fn what_init_wrote_is_committed_and_what_it_lost_is_restored() {
 
 /// A restored backup: its values are older, or were deleted since, or have no order at all.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_old_backup_holds_is_never_committed() {
+async fn values_of_an_old_backup_are_never_committed() {
     let (cluster, _) = two_sites().await;
     let a = &cluster.nodes[0];
     let users = a.repository("All-Users");
@@ -200,7 +200,7 @@ async fn what_an_old_backup_holds_is_never_committed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_contradicts_is_kept_and_said_until_it_is_adopted_or_discarded() {
+async fn a_contradicting_value_is_kept_and_reported_until_it_is_adopted_or_discarded() {
     let (mut cluster, first) = two_sites().await;
     let [projects, users] = PROJECTS.map(|project| cluster.nodes[1].repository(project));
     // While `init` writes, the sidecar is down, and another site commits first.

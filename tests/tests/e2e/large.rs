@@ -57,6 +57,93 @@ async fn a_push_of_very_many_refs_is_one_transaction() {
     assert_eq!((converged(&cluster, "p").await.refs.len(), locked(&cluster).await), (1, 0));
 }
 
+/// More refs than the slot of a transaction holds.
+const VERY_MANY: usize = 10_000;
+
+fn written(commit: &str, count: usize) -> String {
+    (0..count).map(|n| format!("create refs/tags/w{n:05} {commit}\n")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_refs_are_one_push() {
+    let cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+    cluster.create("p").await;
+    let clone = Clone::new(&cluster.scratch("clone"));
+    let commit = clone.commit(None, "one");
+    clone.update_refs(&written(&commit, VERY_MANY));
+    for (options, refspec, refs) in
+        [(&["--atomic"][..], "refs/tags/*:refs/tags/*", VERY_MANY), (&[], "refs/tags/*:refs/heads/x/*", 2 * VERY_MANY)]
+    {
+        let (before, started) = (committed(&cluster).await, tokio::time::Instant::now());
+        let _ = ok(clone.push(&cluster.nodes[0].repository("p"), options, &[refspec]).await);
+        println!("{VERY_MANY} refs {options:?}: {:?}", started.elapsed());
+        assert_eq!(committed(&cluster).await, before + 1, "{options:?}");
+        assert_eq!(locked(&cluster).await, 0, "{options:?}");
+        let truth = converged(&cluster, "p").await;
+        println!("converged: {:?}", started.elapsed());
+        assert!(truth.refs.len() == refs && truth.refs.values().all(|value| *value == commit), "{options:?}");
+    }
+    assert!(cluster.scratch("blobs/transactions").is_dir(), "they had long forms; those of done ones may be gone");
+}
+
+/// More refs than a slot holds, and few enough to be pushed many times.
+const LONG: usize = 2_010;
+
+/// A commit to which all of the clone's long list of tags point now.
+fn moved(clone: &Clone, what: &str) -> String {
+    let commit = clone.commit(None, what);
+    clone.update_refs(&written(&commit, LONG).replace("create", "update"));
+    commit
+}
+
+async fn push_tags(cluster: &Cluster, clone: &Clone, options: &[&str]) -> std::process::Output {
+    clone.push(&cluster.nodes[0].repository("p"), options, &["refs/tags/*:refs/tags/*"]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_with_a_long_form_is_all_or_nothing_wherever_its_node_dies() {
+    let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+    cluster.create("p").await;
+    let clone = Clone::new(&cluster.scratch("clone"));
+    let first = [("commit.before_send", false), ("commit.locked", false), ("commit.sealed", true)];
+    for (failpoint, happens) in first.into_iter().chain([("commit.after_commit", true), ("publish.appended", true)]) {
+        let commit = moved(&clone, failpoint);
+        dies_at(&mut cluster, 0, failpoint).await;
+        let _ = push_tags(&cluster, &clone, &["--atomic", "--force"]).await;
+        let _ = cluster.nodes[0].end().await;
+        cluster.nodes[0].start(None);
+        cluster.ready().await;
+        cluster.show("p", "refs/tags/w00000", happens.then_some(commit.as_str())).await;
+        let truth = converged(&cluster, "p").await;
+        let of_it = truth.refs.values().filter(|value| **value == commit).count();
+        assert_eq!(of_it, if happens { LONG } else { 0 }, "{failpoint}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_form_is_applied_whole_wherever_its_receiver_dies() {
+    let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+    cluster.create("p").await;
+    let clone = Clone::new(&cluster.scratch("clone"));
+    for failpoint in ["apply.before_objects", "materialize.before_refs", "apply.after_refs"] {
+        let commit = moved(&clone, failpoint);
+        dies_at(&mut cluster, 1, failpoint).await;
+        let _ = ok(push_tags(&cluster, &clone, &["--force"]).await);
+        let _ = cluster.nodes[1].end().await;
+        cluster.nodes[1].start(None);
+        cluster.ready().await;
+        let truth = converged(&cluster, "p").await;
+        assert_eq!(truth.refs.values().filter(|value| **value == commit).count(), LONG, "{failpoint}");
+    }
+}
+
+/// Starts a node again, so that it dies when it reaches this failpoint.
+async fn dies_at(cluster: &mut Cluster, node: usize, failpoint: &str) {
+    cluster.nodes[node].kill().await;
+    cluster.nodes[node].start(Some(failpoint));
+    cluster.ready().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_push_is_all_or_nothing_when_its_node_dies_on_the_way() {
     let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;

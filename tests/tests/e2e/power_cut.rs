@@ -23,13 +23,13 @@ use crate::crash::{Replay, rounds};
 use crate::lockstep;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_remembered_survives_a_power_cut() {
+async fn remembered_values_survive_a_power_cut() {
     cuts(4 + 4 * rounds(), false).await;
 }
 
 /// The version map is on a file system that keeps its power. It must not be ahead of the file system that is cut.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_remembered_of_a_base_path_survives_a_power_cut_of_its_file_system() {
+async fn remembered_values_survive_a_power_cut_of_a_base_path() {
     cuts(2 + 2 * rounds(), true).await;
 }
 

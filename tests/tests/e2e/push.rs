@@ -122,7 +122,7 @@ async fn while_the_refdb_is_away_pushes_are_refused_and_reads_go_on() {
 
 /// A new folder of names is an item of the transaction too.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_one_commit_does_not_take_is_refused_in_words_of_the_user() {
+async fn a_push_beyond_one_commit_is_refused_in_words_of_the_user() {
     let cluster = Cluster::start(lockstep(), &SITES[..1]).await;
     cluster.create("p").await;
     let clone = Clone::new(&cluster.scratch("clone"));

@@ -6,7 +6,6 @@ use lockstep_proto::refresh::{DoneRequest, DoneResponse, FailedTask, Task, Tasks
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::git::{Clone, ok};
 use lockstep_tests::e2e::node::Node;
-use lockstep_tests::e2e::until;
 
 use crate::lockstep;
 
@@ -68,21 +67,13 @@ async fn a_bridge_hears_of_every_move_until_it_says_that_it_has_looked() {
     assert!(status.due >= 1 && status.failed == 1 && status.last_error.is_some(), "{status:?}");
 
     // Gerrit has not reported on it yet. So it outlives the sidecar, as does the session of the Gerrit beside it.
-    let durable = async || {
-        let stored = cluster.nodes[1].status().await?.checkpoints;
-        (!stored.is_empty()).then_some(())
-    };
-    assert!(until(durable).await.is_some(), "no step became durable");
+    cluster.nodes[1].reports(|status| !status.checkpoints.is_empty()).await;
     cluster.nodes[1].kill().await;
     cluster.nodes[1].start(None);
     cluster.ready().await;
     let third = wait_for(&cluster.nodes[1], "one", is_change).await;
     let _ = report(&cluster.nodes[1], "one", &[&third], &[]).await.expect("it is noted");
-    let clear = async || {
-        let refresh = cluster.nodes[1].status().await?.refresh?;
-        (refresh.due == 0).then_some(())
-    };
-    assert!(until(clear).await.is_some(), "{:?}", cluster.nodes[1].status().await);
+    cluster.nodes[1].refreshes(|refresh| refresh.due == 0).await;
 
     // At the site of the push, Gerrit did the work itself. Its node still hands out the task, until Gerrit acknowledges
     // it.
@@ -123,7 +114,7 @@ async fn a_session_that_was_superseded_hears_so_and_a_bad_request_what_is_wrong(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_waits_for_tasks_does_not_keep_a_commit_out() {
+async fn a_caller_that_waits_for_tasks_does_not_keep_a_commit_out() {
     let cluster = Cluster::start(lockstep(), &["a-0"]).await;
     let node = &cluster.nodes[0];
     let waiting = (0..40).map(|_| ask(node, "one", 8_000));

@@ -114,7 +114,7 @@ async fn without_another_site_it_waits_unless_it_is_told_that_it_is_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_seeded_is_named_and_the_rest_waits_for_it() {
+async fn a_ref_that_cannot_be_seeded_is_named_and_the_others_wait_for_it() {
     let cluster = Cluster::start(lockstep(), &["a-0"]).await;
     let repository = cluster.nodes[0].repository("p");
     existing(&repository, 2);
@@ -175,4 +175,74 @@ async fn a_repository_that_is_gone_comes_back_from_another_site() {
     let _ = ok(push(&cluster, 0, "p", "goes-on").await);
     converged(&cluster, "p").await;
     assert!(git(&a, &["symbolic-ref", "HEAD"]).await.status.success());
+}
+
+/// Everything that Gerrit lists is seeded, or named with the advice that makes it so.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_repository_that_gerrit_lists_is_seeded_or_named_and_the_advice_works() {
+    let cluster = Cluster::start(lockstep(), &["a-0"]).await;
+    let (root, away) = (cluster.nodes[0].root.clone(), cluster.scratch("away"));
+    existing(&root.join("fine.git"), 1);
+    existing(&root.join("plain"), 1);
+    existing(&root.join("Team A/app.git"), 1);
+    existing(&away.join("lib.git"), 1);
+    std::os::unix::fs::symlink(away.join("lib.git"), root.join("lib.git")).expect("a link");
+    let seed = async || cluster.nodes[0].cli(&["seed", "--alone"]).await;
+    let first = seed().await;
+    assert_eq!(first.status.code(), Some(3), "{}", text(&first));
+    let said = text(&first);
+    for part in ["fine: open; 7 refs", "git/plain: its name", "Team A/app.git: project name", "git/lib.git: the link"] {
+        assert!(said.contains(part), "no {part} in {said}");
+    }
+    assert!(said.contains("3 repositories were not seeded"), "{said}");
+    // The refusal of a push to such a repository names this very command.
+    let unknown = cluster.nodes[0].cli(&["update-ref", "--project", "plain", MAIN, &"1".repeat(40)]).await;
+    assert!(fails(unknown).contains("bring it in with `lockstep seed`"));
+    let advice = |name: &str| {
+        let line = said.lines().find(|line| line.contains(name)).expect("a line");
+        line.split('`').find(|part| part.contains("mv ")).expect("a command").to_owned()
+    };
+    for command in [advice("git/plain:"), advice("git/lib.git:")] {
+        let ran = std::process::Command::new("sh").args(["-c", &command]).status().expect("sh runs");
+        assert!(ran.success(), "{command}");
+    }
+    std::fs::rename(root.join("Team A"), root.join("team-a")).expect("renamed");
+    let said = ok(seed().await);
+    assert!(said.contains("4 projects are seeded, verified and open"), "{said}");
+    for project in ["plain", "lib", "team-a/app"] {
+        let _ = ok(push(&cluster, 0, project, "late").await);
+    }
+}
+
+/// An unfit repository makes no project. A ref that does not fit is named, and the others are seeded.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unfit_repository_is_refused_before_its_project_is_made_and_an_unfit_ref_is_left_out() {
+    let cluster = Cluster::start(lockstep(), &["a-0"]).await;
+    let (shallow, odd) = (cluster.nodes[0].repository("shallow"), cluster.nodes[0].repository("odd"));
+    existing(&shallow, 1);
+    std::fs::write(shallow.join("shallow"), format!("{}\n", "1".repeat(40))).expect("a file");
+    existing(&odd, 1);
+    let _ = ok(git(&odd, &["symbolic-ref", "refs/heads/latest", MAIN]).await);
+    let value = ok(git(&odd, &["rev-parse", MAIN]).await);
+    let packed =
+        [b"# pack-refs with: peeled fully-peeled sorted \n", value.as_bytes(), b" refs/heads/caf\xe9\n"].concat();
+    std::fs::write(odd.join("packed-refs"), packed).expect("packed refs");
+    let seed = async || cluster.nodes[0].cli(&["seed", "--alone"]).await;
+    let output = seed().await;
+    assert_eq!(output.status.code(), Some(3));
+    let said = text(&output);
+    for part in [
+        "it is shallow",
+        "git fetch --unshallow",
+        "odd: open; 7 refs",
+        "\"refs/heads/caf\\351\": is not UTF-8",
+        "refs/heads/latest: is a symbolic ref to refs/heads/main",
+    ] {
+        assert!(said.contains(part), "no {part} in {said}");
+    }
+    let projects = cluster.refdb.refs.projects(None, 100).await.expect("the refdb answers");
+    assert!(projects.iter().all(|(name, _)| name.as_str() != "shallow"), "the project was made");
+    std::fs::remove_file(shallow.join("shallow")).expect("completed");
+    let said = text(&seed().await);
+    assert!(said.contains("shallow: open; 7 refs"), "{said}");
 }

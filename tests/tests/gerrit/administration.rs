@@ -5,39 +5,19 @@ use lockstep_tests::e2e::gerrit::agree::in_lockstep;
 use lockstep_tests::e2e::gerrit::rest::{ADMIN, Login};
 use lockstep_tests::e2e::gerrit::server::Server;
 use lockstep_tests::e2e::gerrit::stream::Key;
-use lockstep_tests::e2e::until;
 use serde_json::{Value, json};
 
 use crate::lockstep;
 
-/// Waits until a call returns a status.
-async fn answers(server: &Server, who: Login<'_>, path: &str, status: u16) {
-    let came =
-        until(async || (server.rest_as(who, "GET", path, &Value::Null).await.status == status).then_some(())).await;
-    if came.is_none() {
-        let answer = server.rest_as(who, "GET", path, &Value::Null).await;
-        panic!("{who:?} {path} is not {status} at {}: {answer:?}\n{}", server.http, server.log_tail());
-    }
-}
-
 /// Waits until a list of the REST API contains an entry of this name, or no longer does.
 async fn lists(server: &Server, path: &str, name: &str, wanted: bool) {
-    let look = async || {
-        let list = server.read(path).await;
-        let has = list.as_array().into_iter().flatten().any(|one| one["name"] == name);
-        (has == wanted).then_some(())
-    };
-    assert!(
-        until(look).await.is_some(),
-        "{path}: {name} is {}there\n{}",
-        if wanted { "not " } else { "" },
-        server.log_tail()
-    );
+    let has = async || server.read(path).await.as_array().into_iter().flatten().any(|one| one["name"] == name);
+    server.shows(&format!("{path} has {name}: {wanted}"), async || has().await == wanted).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Gerrit: make gerrit-e2e"]
-async fn what_an_administrator_does_at_one_site_holds_at_the_other() {
+async fn an_administrator_s_act_at_one_site_holds_at_the_other() {
     let sites = Sites::start(lockstep(), &["a-0", "b-0"]).await;
     let (a, b) = sites.two();
     let (before, after) = (Login("jo", "one"), Login("jo", "two"));
@@ -47,36 +27,35 @@ async fn what_an_administrator_does_at_one_site_holds_at_the_other() {
     assert_eq!(b.rest_as(before, "GET", "/accounts/self", &Value::Null).await.status, 401);
     let jo = json!({"name": "Jo", "email": "jo@example.com", "http_password": "one"});
     let number = a.rest("PUT", "/accounts/jo", &jo).await.json()["_account_id"].clone();
-    answers(b, before, "/accounts/self", 200).await;
+    b.answers(before, "/accounts/self", 200).await;
     assert_eq!(b.rest_as(after, "GET", "/accounts/self", &Value::Null).await.status, 401);
     let _ = a.rest("PUT", "/accounts/jo/password.http", &json!({"http_password": "two"})).await.json();
-    answers(b, after, "/accounts/self", 200).await;
+    b.answers(after, "/accounts/self", 200).await;
     let _ = a.rest("PUT", "/accounts/jo/name", &json!({"name": "Johanna"})).await.json();
     lists(b, "/accounts/?q=name:johanna&o=DETAILS", "Johanna", true).await;
     let active = format!("/accounts/{number}/active");
     assert_eq!(a.rest("DELETE", &active, &json!({})).await.status, 204);
-    answers(b, after, "/accounts/self", 401).await;
+    b.answers(after, "/accounts/self", 401).await;
     assert_eq!(a.rest("PUT", &active, &json!({})).await.status, 201);
-    answers(b, after, "/accounts/self", 200).await;
+    b.answers(after, "/accounts/self", 200).await;
 
     // An SSH key.
     let key = Key::give(a, &sites.cluster.scratch("key")).await;
-    let admit = until(async || key.opens(b).await.then_some(())).await;
-    assert!(admit.is_some(), "{}", b.log_tail());
+    b.shows("the key opens", async || key.opens(b).await).await;
 
     // A group, its members, and its name. B has already answered each question before.
     assert_eq!(b.rest("GET", "/groups/crew", &Value::Null).await.status, 404);
     lists(b, "/accounts/jo/groups", "crew", false).await;
     let _ = a.rest("PUT", "/groups/crew", &json!({})).await.json();
-    answers(b, ADMIN, "/groups/crew", 200).await;
+    b.answers(ADMIN, "/groups/crew", 200).await;
     let _ = a.rest("PUT", "/groups/crew/members/jo", &json!({})).await.json();
     lists(b, "/accounts/jo/groups", "crew", true).await;
     let _ = a.rest("PUT", "/groups/fleet", &json!({})).await.json();
     let _ = a.rest("PUT", "/groups/fleet/groups/crew", &json!({})).await.json();
     lists(b, "/accounts/jo/groups", "fleet", true).await;
     let _ = a.rest("PUT", "/groups/fleet/name", &json!({"name": "navy"})).await.json();
-    answers(b, ADMIN, "/groups/navy", 200).await;
-    answers(b, ADMIN, "/groups/fleet", 404).await;
+    b.answers(ADMIN, "/groups/navy", 200).await;
+    b.answers(ADMIN, "/groups/fleet", 404).await;
     assert_eq!(a.rest("DELETE", "/groups/navy/groups/crew", &json!({})).await.status, 204);
     lists(b, "/accounts/jo/groups", "navy", false).await;
     assert_eq!(a.rest("DELETE", "/groups/crew/members/jo", &json!({})).await.status, 204);
@@ -84,27 +63,25 @@ async fn what_an_administrator_does_at_one_site_holds_at_the_other() {
 
     // The configuration of a project, its rights, its parent, and its state.
     a.create("p").await;
-    answers(b, after, "/projects/p/branches/master", 200).await;
+    b.answers(after, "/projects/p/branches/master", 200).await;
     let _ = a.rest("PUT", "/projects/p/description", &json!({"description": "what it is"})).await.json();
-    let described = until(async || (b.read("/projects/p").await["description"] == "what it is").then_some(())).await;
-    assert!(described.is_some(), "{}", b.log_tail());
+    b.shows("the description", async || b.read("/projects/p").await["description"] == "what it is").await;
     let _ = a.rest("PUT", "/groups/crew/members/jo", &json!({})).await.json();
     let hidden = json!({"add": {"refs/*": {"permissions": {"read": {"rules": {"crew": {"action": "BLOCK"}}}}}}});
     let _ = a.rest("POST", "/projects/p/access", &hidden).await.json();
     for server in [a, b] {
-        answers(server, after, "/projects/p/branches/master", 404).await;
+        server.answers(after, "/projects/p/branches/master", 404).await;
     }
     let _ = a.rest("POST", "/projects/p/access", &json!({"remove": {"refs/*": {"permissions": {}}}})).await.json();
-    answers(b, after, "/projects/p/branches/master", 200).await;
+    b.answers(after, "/projects/p/branches/master", 200).await;
     let _ = a.rest("PUT", "/projects/rules", &json!({"permissions_only": true})).await.json();
     let _ = a.rest("PUT", "/projects/p/parent", &json!({"parent": "rules"})).await.json();
     lists(b, "/projects/?query=parent:rules", "p", true).await;
     let _ = a.rest("POST", "/projects/rules/access", &hidden).await.json();
     for server in [a, b] {
-        answers(server, after, "/projects/p/branches/master", 404).await;
+        server.answers(after, "/projects/p/branches/master", 404).await;
     }
     let _ = a.rest("PUT", "/projects/p/config", &json!({"state": "READ_ONLY"})).await.json();
-    let read_only = until(async || (b.read("/projects/p").await["state"] == "READ_ONLY").then_some(())).await;
-    assert!(read_only.is_some(), "{}", b.log_tail());
+    b.shows("the state", async || b.read("/projects/p").await["state"] == "READ_ONLY").await;
     in_lockstep(&sites, "p").await;
 }

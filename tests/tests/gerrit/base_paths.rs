@@ -2,20 +2,14 @@
 
 use lockstep_tests::e2e::gerrit::Sites;
 use lockstep_tests::e2e::gerrit::agree::in_lockstep;
-use lockstep_tests::e2e::gerrit::server::Server;
+use lockstep_tests::e2e::gerrit::rest::ADMIN;
 use lockstep_tests::e2e::until;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::lockstep;
 
 const PROJECT: &str = "big/x";
 const PATH: &str = "/projects/big%2Fx";
-
-async fn is_there(server: &Server, wanted: bool) {
-    let status = if wanted { 200 } else { 404 };
-    let came = until(async || (server.rest("GET", PATH, &Value::Null).await.status == status).then_some(())).await;
-    assert!(came.is_some(), "{PATH} is not {status}\n{}", server.log_tail());
-}
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Gerrit: make gerrit-e2e"]
@@ -48,15 +42,14 @@ async fn a_project_lies_below_another_base_path_at_each_site() {
 
     let (a, b) = sites.two();
     a.create(PROJECT).await;
-    is_there(b, true).await;
+    b.answers(ADMIN, PATH, 200).await;
     for (node, base) in sites.cluster.nodes.iter().zip(&bases) {
         assert!(base.join("big/x.git/HEAD").exists() && !node.root.join("big").exists());
     }
     let user = sites.user(0, PROJECT).await;
     let _ = user.commit("file", "one\n", "First").await;
     let number = user.review("master").await;
-    let found = until(async || (b.find("project:big/x is:open").await == number).then_some(())).await;
-    assert!(found.is_some(), "{}", b.log_tail());
+    b.finds("project:big/x is:open", &number).await;
     let change = format!("/changes/{}", number[0]);
     let vote = json!({"labels": {"Code-Review": 2}});
     let _ = b.rest("POST", &format!("{change}/revisions/current/review"), &vote).await.json();
@@ -70,13 +63,13 @@ async fn a_project_lies_below_another_base_path_at_each_site() {
 
     // A project that is deleted at one site is gone at both, and its name is free.
     assert_eq!(b.rest("POST", &format!("{PATH}/test-plugin~delete"), &json!({})).await.status, 204);
-    is_there(a, false).await;
+    a.answers(ADMIN, PATH, 404).await;
     for base in &bases {
         let gone = until(async || (!base.join("big/x.git").exists()).then_some(())).await;
         assert!(gone.is_some(), "{}", base.display());
     }
     let _ = b.rest("PUT", PATH, &json!({"create_empty_commit": true})).await.json();
-    is_there(a, true).await;
+    a.answers(ADMIN, PATH, 200).await;
     in_lockstep(&sites, PROJECT).await;
 
     // Gerrit's offline programs read the same folders.

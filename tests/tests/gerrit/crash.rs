@@ -13,7 +13,7 @@ use crate::lockstep;
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Gerrit: make gerrit-e2e"]
-async fn what_was_committed_is_found_after_a_gerrit_or_a_sidecar_died() {
+async fn a_committed_change_is_found_after_a_gerrit_or_a_sidecar_died() {
     let mut sites = Sites::start(lockstep(), &["a-0", "b-0"]).await;
     sites.servers[0].create("p").await;
     let user = sites.user(0, "p").await;

@@ -2,18 +2,10 @@
 
 use lockstep_tests::e2e::gerrit::Sites;
 use lockstep_tests::e2e::gerrit::agree::in_lockstep;
-use lockstep_tests::e2e::gerrit::server::Server;
-use lockstep_tests::e2e::until;
-use serde_json::{Value, json};
+use lockstep_tests::e2e::gerrit::rest::ADMIN;
+use serde_json::json;
 
 use crate::lockstep;
-
-/// Waits until a site reports that something exists, or that it does not.
-async fn is_there(server: &Server, path: &str, wanted: bool) {
-    let status = if wanted { 200 } else { 404 };
-    let came = until(async || (server.rest("GET", path, &Value::Null).await.status == status).then_some(())).await;
-    assert!(came.is_some(), "{path} is not {status}\n{}", server.log_tail());
-}
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Gerrit: make gerrit-e2e"]
@@ -23,14 +15,14 @@ async fn branches_changes_and_projects_are_deleted_and_made_again() {
     let create = json!({"create_empty_commit": true});
     let delete = "/projects/p/test-plugin~delete";
     let _ = a.rest("PUT", "/projects/p", &create).await.json();
-    is_there(b, "/projects/p", true).await;
+    b.answers(ADMIN, "/projects/p", 200).await;
 
     // A branch, deleted at one site and then at the other.
     for round in ["one", "two"] {
         let _ = a.rest("PUT", "/projects/p/branches/x", &json!({"revision": "master"})).await.json();
-        is_there(b, "/projects/p/branches/x", true).await;
+        b.answers(ADMIN, "/projects/p/branches/x", 200).await;
         assert_eq!(b.rest("DELETE", "/projects/p/branches/x", &json!({})).await.status, 204, "{round}");
-        is_there(a, "/projects/p/branches/x", false).await;
+        a.answers(ADMIN, "/projects/p/branches/x", 404).await;
     }
 
     // A change.
@@ -42,17 +34,15 @@ async fn branches_changes_and_projects_are_deleted_and_made_again() {
     }
     in_lockstep(&sites, "p").await;
     assert_eq!(b.rest("DELETE", "/changes/p~2", &json!({})).await.status, 204);
-    let gone = until(async || (a.find("project:p").await == [1, 3]).then_some(())).await;
-    assert!(gone.is_some(), "{}", a.log_tail());
+    a.finds("project:p", &[1, 3]).await;
     in_lockstep(&sites, "p").await;
 
     // The project, with its changes. Its name is used again at the other site, and then deleted there.
     assert_eq!(a.rest("POST", delete, &json!({})).await.status, 204);
-    is_there(b, "/projects/p", false).await;
-    let empty = until(async || b.find("project:p").await.is_empty().then_some(())).await;
-    assert!(empty.is_some(), "{}", b.log_tail());
+    b.answers(ADMIN, "/projects/p", 404).await;
+    b.finds("project:p", &[]).await;
     let _ = b.rest("PUT", "/projects/p", &create).await.json();
-    is_there(a, "/projects/p", true).await;
+    a.answers(ADMIN, "/projects/p", 200).await;
     let again = sites.user(1, "p").await;
     let _ = again.commit("file", "new\n", "A change of the second project").await;
     let number = again.review("master").await;
@@ -73,10 +63,9 @@ async fn branches_changes_and_projects_are_deleted_and_made_again() {
     sites.cluster.nodes[0].start(None);
     sites.cluster.ready().await;
     let (a, b) = sites.two();
-    is_there(b, "/projects/p", false).await;
-    is_there(a, "/projects/p", false).await;
-    let made = until(async || (a.rest("PUT", "/projects/p", &create).await.status == 201).then_some(())).await;
-    assert!(made.is_some(), "{}", a.log_tail());
-    is_there(b, "/projects/p", true).await;
+    b.answers(ADMIN, "/projects/p", 404).await;
+    a.answers(ADMIN, "/projects/p", 404).await;
+    a.shows("the project can be made", async || a.rest("PUT", "/projects/p", &create).await.status == 201).await;
+    b.answers(ADMIN, "/projects/p", 200).await;
     in_lockstep(&sites, "p").await;
 }

@@ -115,8 +115,7 @@ async fn repositories_are_collected_while_both_sites_push_and_submit() {
     let vote = json!({"labels": {"Code-Review": 2}, "message": "fine"});
     for (number, server) in numbers.iter().zip([a, b].into_iter().cycle()) {
         let path = format!("/changes/p~{number}/revisions/current/review");
-        let voted = async || (server.rest("POST", &path, &vote).await.status == 200).then_some(());
-        assert!(lockstep_tests::e2e::until(voted).await.is_some(), "{}", server.log_tail());
+        server.shows("the vote", async || server.rest("POST", &path, &vote).await.status == 200).await;
     }
     // One change per user can be submitted: all changes of a user touch the same file, from the same base.
     let mut submitted = 0;

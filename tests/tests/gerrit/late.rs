@@ -70,8 +70,8 @@ async fn overtaken(sites: &Sites, between: &Between, listeners: &[Listener; 2]) 
     between.lose(Loss::Answer, ALWAYS);
     let (early, late) = (json!({"message": "early"}), json!({"message": "late"}));
     let other = async {
-        let there = until(async || b.read("/changes/p~1/messages").await.to_string().contains("early").then_some(()));
-        assert!(there.await.is_some(), "the first comment must be committed");
+        let messages = async || b.read("/changes/p~1/messages").await.to_string();
+        b.shows("the first comment", async || messages().await.contains("early")).await;
         let _ = b.rest("POST", path, &late).await.json();
     };
     let (unknown, ()) = tokio::join!(a.rest("POST", path, &early), other);
@@ -90,8 +90,7 @@ async fn overtaken(sites: &Sites, between: &Between, listeners: &[Listener; 2]) 
 
 /// Waits until the index shows a change as it is now, because the next operation builds on that.
 async fn settled(server: &Server, number: u32) {
-    let fresh = until(async || (server.find(&format!("change:{number}")).await == [number]).then_some(())).await;
-    assert!(fresh.is_some(), "change {number} is not found");
+    server.finds(&format!("change:{number}"), &[number]).await;
 }
 
 /// The content of an event about a change, without the parts that differ between two changes.
@@ -124,7 +123,7 @@ fn heard(listener: &Listener, number: u32) -> [Vec<String>; 2] {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Gerrit: make gerrit-e2e"]
-async fn what_was_said_to_be_unknown_and_was_done_has_its_events() {
+async fn an_update_that_was_reported_as_unknown_and_was_committed_has_its_events() {
     let (sites, between) = lossy().await;
     let a = &sites.servers[0];
     let key = Key::give(a, &sites.cluster.scratch("key")).await;

@@ -2,6 +2,7 @@
 //! machine, so `make gerrit-e2e` runs them. `make test` runs only the one that covers everything once.
 
 mod administration;
+mod any_size;
 mod base_paths;
 mod crash;
 mod cut_off;
@@ -9,6 +10,7 @@ mod deletion;
 mod full_speed;
 mod late;
 mod lost;
+mod odd_objects;
 mod one_site;
 mod queue;
 mod review;

@@ -7,7 +7,6 @@ use lockstep_tests::e2e::gerrit::agree::in_lockstep;
 use lockstep_tests::e2e::gerrit::server::Server;
 use lockstep_tests::e2e::gerrit::stream::Key;
 use lockstep_tests::e2e::git::ok;
-use lockstep_tests::e2e::until;
 
 use crate::lockstep;
 
@@ -49,18 +48,17 @@ async fn background_tasks_are_shown_and_start_again_when_they_are_killed() {
         for id in before.values() {
             let _ = ok(key.run(server, &["kill", id]).await);
         }
-        let started_again = until(async || {
+        let started_again = async || {
             let now = shown(&key, server).await;
-            (now.len() == LOOPS.len() && now.iter().all(|(name, id)| before[name] != *id)).then_some(())
-        });
-        assert!(started_again.await.is_some(), "{}", server.log_tail());
+            now.len() == LOOPS.len() && now.iter().all(|(name, id)| before[name] != *id)
+        };
+        server.shows("new tasks", started_again).await;
     }
     let _ = user.commit("file", "one\n", "First").await;
     assert_eq!(user.review("master").await, [1]);
     for (server, listener) in sites.servers.iter().zip(&listeners) {
         let _ = listener.hears("the change", |event| event["type"] == "patchset-created").await;
-        let found = until(async || (server.find("change:1").await == [1]).then_some(())).await;
-        assert!(found.is_some(), "change 1 is not found");
+        server.finds("change:1", &[1]).await;
         listener.was_told_well();
     }
     let _ = in_lockstep(&sites, "p").await;

@@ -2,9 +2,8 @@
 
 use lockstep_tests::e2e::gerrit::Sites;
 use lockstep_tests::e2e::gerrit::agree::in_lockstep;
-use lockstep_tests::e2e::gerrit::rest::Login;
+use lockstep_tests::e2e::gerrit::rest::{ADMIN, Login};
 use lockstep_tests::e2e::gerrit::stream::{Key, Listener};
-use lockstep_tests::e2e::until;
 use serde_json::{Value, json};
 
 use crate::lockstep;
@@ -24,9 +23,7 @@ async fn a_change_is_reviewed_over_two_sites_as_in_one() {
     let key = Key::give(a, &sites.cluster.scratch("key")).await;
     let listener = Listener::start(&key, b, &sites.cluster.nodes[1].root).await;
     a.create("tools/build").await;
-    let used =
-        until(async || (b.rest("GET", "/projects/tools%2Fbuild", &Value::Null).await.status == 200).then_some(()));
-    assert!(used.await.is_some(), "the project did not become usable at the other site");
+    b.answers(ADMIN, "/projects/tools%2Fbuild", 200).await;
 
     // Three patch sets at A, a vote and a comment at B.
     let user = sites.user(0, "tools/build").await;
@@ -36,14 +33,13 @@ async fn a_change_is_reviewed_over_two_sites_as_in_one() {
         let _ = user.amend("file", content).await;
         let _ = user.review("master").await;
     }
-    let seen = until(async || (b.find("project:tools/build is:open").await == [1]).then_some(())).await;
-    assert!(seen.is_some(), "{}", b.log_tail());
-    let all_patch_sets = until(async || {
+    b.finds("project:tools/build is:open", &[1]).await;
+    let all_patch_sets = async || {
         let detail = b.read("/changes/?q=change:1&o=CURRENT_REVISION").await;
         let revisions = detail[0]["revisions"].as_object().cloned().unwrap_or_default();
-        revisions.values().any(|revision| revision["_number"] == 3).then_some(())
-    });
-    assert!(all_patch_sets.await.is_some());
+        revisions.values().any(|revision| revision["_number"] == 3)
+    };
+    b.shows("all patch sets", all_patch_sets).await;
     let third = |event: &Value| event["type"] == "patchset-created" && event["patchSet"]["number"] == 3;
     let _ = listener.hears("the third patch set", third).await;
     let vote = json!({"labels": {"Code-Review": 2}, "message": "fine",
@@ -51,12 +47,11 @@ async fn a_change_is_reviewed_over_two_sites_as_in_one() {
     let _ = b.rest("POST", "/changes/1/revisions/current/review", &vote).await.json();
 
     // The change is submitted at A. Both sites then find it by its new state.
-    let voted = until(async || (a.find("label:Code-Review=2").await == [1]).then_some(())).await;
-    assert!(voted.is_some(), "{}", a.log_tail());
+    a.finds("label:Code-Review=2", &[1]).await;
     assert_eq!(a.read("/changes/1/comments").await["file"][0]["message"], "three?");
     assert_eq!(a.rest("POST", "/changes/1/submit", &json!({})).await.json()["status"], "MERGED");
-    let merged = until(async || (b.find("is:merged").await == [1] && b.find("is:open").await.is_empty()).then_some(()));
-    assert!(merged.await.is_some(), "{}", b.log_tail());
+    b.finds("is:merged", &[1]).await;
+    b.finds("is:open", &[]).await;
 
     // A chain of 20 changes in one push, and a chain with more refs than one write of the refdb takes.
     let mut chain = Vec::new();

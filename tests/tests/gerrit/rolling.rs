@@ -6,7 +6,6 @@ use lockstep_tests::e2e::gerrit::rest::{ADMIN, Login};
 use lockstep_tests::e2e::gerrit::stream::Key;
 use lockstep_tests::e2e::gerrit::user::User;
 use lockstep_tests::e2e::gerrit::{Kit, Sites};
-use lockstep_tests::e2e::until;
 use serde_json::{Value, json};
 
 use crate::lockstep;
@@ -37,15 +36,10 @@ async fn work_in_both_directions(sites: &Sites, users: &[User; 2], round: &str) 
         // From 3.13 on, Gerrit stores passwords as tokens, which older releases do not know.
         let takes_it = home.kit.release < (3, 13) || other.kit.release >= (3, 13);
         let (who, path) = if takes_it { (Login(&name, "secret"), "self") } else { (ADMIN, name.as_str()) };
-        let is_there = async || {
-            let answer = other.rest_as(who, "GET", &format!("/accounts/{path}"), &Value::Null).await;
-            (answer.status == 200).then_some(())
-        };
-        assert!(until(is_there).await.is_some(), "{name} is not there\n{}", other.log_tail());
+        other.answers(who, &format!("/accounts/{path}"), 200).await;
         let branch = format!("/projects/p/branches/{name}");
         let _ = home.rest("PUT", &branch, &json!({"revision": "master"})).await.json();
-        let there = async || (other.rest("GET", &branch, &Value::Null).await.status == 200).then_some(());
-        assert!(until(there).await.is_some(), "{}", other.log_tail());
+        other.answers(ADMIN, &branch, 200).await;
 
         user.at("master").await;
         let _ = user.commit(&format!("open-{from}"), &format!("{text}\n"), &format!("{text}, open")).await;

@@ -4,7 +4,6 @@ use lockstep_tests::e2e::behind;
 use lockstep_tests::e2e::gerrit::Sites;
 use lockstep_tests::e2e::gerrit::agree::in_lockstep;
 use lockstep_tests::e2e::gerrit::server::Server;
-use lockstep_tests::e2e::until;
 use lockstep_tests::e2e::verify::converged;
 
 use crate::lockstep;
@@ -64,9 +63,5 @@ async fn a_replica_starts_with_the_bridge_and_is_told_what_is_new() {
     let _ = user.commit("file", "one\n", "First").await;
     let _ = user.review("master").await;
     converged(&sites.cluster, "p").await;
-    let told = async || {
-        let refresh = sites.cluster.nodes[1].status().await?.refresh?;
-        (refresh.due == 0 && refresh.last_error.is_none()).then_some(())
-    };
-    assert!(until(told).await.is_some(), "{:?}", sites.cluster.nodes[1].status().await);
+    sites.cluster.nodes[1].refreshes(|refresh| refresh.due == 0 && refresh.last_error.is_none()).await;
 }

@@ -7,6 +7,7 @@ use lockstep_tests::e2e::gerrit::server::Server;
 use lockstep_tests::e2e::gerrit::user::User;
 use lockstep_tests::e2e::gerrit::{FIRST_PROJECTS, Kit};
 use lockstep_tests::e2e::git::{git, ok};
+use lockstep_tests::e2e::node::Node;
 use lockstep_tests::e2e::until;
 use lockstep_tests::e2e::verify::converged;
 use serde_json::{Value, json};
@@ -16,7 +17,7 @@ use crate::lockstep;
 /// The account with which the sidecar calls the stock Gerrit: not an administrator, but a user with the rights that the
 /// docs list.
 const SERVICE: Login<'_> = Login("sidecar", "of-b");
-/// A developer.
+/// A developer, whose account a test creates at the home site.
 const JO: Login<'_> = Login("jo", "pass");
 
 /// A home site with the bridge, and a site whose Gerrit has none.
@@ -29,7 +30,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// Starts both sites.
+    /// Starts the home site, copies it to the other one, and lets that Gerrit be told by REST.
     async fn start(is_replica: bool) -> Self {
         let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
         let mut home = Server::found(&Kit::from_env(), &cluster.nodes[0], &cluster.scratch("gerrit-0")).await;
@@ -66,11 +67,7 @@ impl Pair {
 
     /// Waits until no refresh is due at the stock Gerrit, and checks that none failed.
     async fn is_told_everything(&self) {
-        let clear = async || {
-            let refresh = self.cluster.nodes[1].status().await?.refresh?;
-            (refresh.due == 0 && refresh.done > 0).then_some(())
-        };
-        assert!(until(clear).await.is_some(), "{:?}", self.cluster.nodes[1].status().await);
+        self.cluster.nodes[1].refreshes(|refresh| refresh.due == 0 && refresh.done > 0).await;
     }
 }
 
@@ -119,6 +116,12 @@ fn lists(name: &str) -> impl Fn(&Value) -> bool {
 /// Whether a query finds this many changes.
 fn found(count: usize) -> impl Fn(&Value) -> bool {
     move |json| json.as_array().is_some_and(|changes| changes.len() == count)
+}
+
+/// Waits until refreshes are due because Gerrit answers them with this error.
+async fn fails_with(node: &Node, error: &str) {
+    node.refreshes(|refresh| refresh.due > 0 && refresh.last_error.as_ref().is_some_and(|why| why.contains(error)))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -178,12 +181,7 @@ async fn a_gerrit_without_the_bridge_follows_by_rest() {
     user.at("master").await;
     let _ = user.commit("file", "two\n", "Second").await;
     assert_eq!(user.review("master").await.len(), 1);
-    let told = async || {
-        let refresh = cluster.nodes[1].status().await?.refresh?;
-        let why = refresh.last_error.filter(|_| refresh.due > 0)?;
-        why.contains("HTTP 401").then_some(())
-    };
-    assert!(until(told).await.is_some(), "{:?}", cluster.nodes[1].status().await);
+    fails_with(&cluster.nodes[1], "HTTP 401").await;
     std::fs::write(&pair.secret, SERVICE.1).expect("a password");
     shows(stock, query, "the second change, once the password is right", found(1)).await;
     pair.is_told_everything().await;
@@ -213,9 +211,5 @@ async fn a_replica_without_the_bridge_shows_what_is_new_and_cannot_be_told() {
 
     // A replica has no REST API, so its caches cannot be refreshed. The status says so.
     assert_eq!(replica.rest("GET", "/config/server/version", &Value::Null).await.status, 404);
-    let told = async || {
-        let refresh = cluster.nodes[1].status().await?.refresh?;
-        (refresh.due > 0 && refresh.last_error?.contains("HTTP 404")).then_some(())
-    };
-    assert!(until(told).await.is_some(), "{:?}", cluster.nodes[1].status().await);
+    fails_with(&cluster.nodes[1], "HTTP 404").await;
 }

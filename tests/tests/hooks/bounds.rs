@@ -61,7 +61,7 @@ fn answer(mut stream: UnixStream) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_comes_above_the_bound_is_told_to_try_again() {
+async fn a_request_above_the_bound_is_told_to_try_again() {
     let jam = Jam::new().await;
     let first = [jam.submit("a"), jam.submit("b")];
     jam.under_way(2).await;

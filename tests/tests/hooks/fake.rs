@@ -73,8 +73,9 @@ impl Fake {
     }
 
     fn apply(&self, command: &RefCommand) {
-        if let (Some(refdb), Some(new)) = (self.refdb.lock().as_mut(), command.new) {
-            refdb.insert(command.name.to_string(), new);
+        if let Some(refdb) = self.refdb.lock().as_mut() {
+            refdb.extend(command.new.map(|new| (command.name.to_string(), new)));
+            return;
         }
         let new = command.new.map(|oid| oid.to_string());
         let mut args = vec!["-c", "core.hooksPath=/dev/null", "update-ref"];
@@ -176,6 +177,7 @@ impl Inspection for Fake {
             events: lockstep_proto::status::EventsStatus::default(),
             counters: Counters::default(),
             refresh: None,
+            guards_off: Vec::new(),
             last_errors: Vec::new(),
         }
     }
@@ -274,7 +276,7 @@ pub fn git(folder: &Path, args: &[&str]) -> Output {
 }
 
 /// Shields a command from the machine's own git configuration.
-fn quiet(mut command: Command, folder: &Path) -> Command {
+pub fn quiet(mut command: Command, folder: &Path) -> Command {
     command.current_dir(folder).env("HOME", folder).env("GIT_CONFIG_NOSYSTEM", "1").env("LC_ALL", "C");
     for who in ["AUTHOR", "COMMITTER"] {
         command.env(format!("GIT_{who}_NAME"), "T").env(format!("GIT_{who}_EMAIL"), "t@example.com");

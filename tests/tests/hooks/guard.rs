@@ -81,7 +81,7 @@ async fn maintenance_passes_and_keeps_every_ref() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_changes_no_value_and_what_is_local_passes() {
+async fn a_write_without_a_new_value_and_a_local_ref_pass() {
     let site = Site::unserved();
     let main = value(&site.bare(), MAIN).unwrap();
     for name in [MAIN, "refs/cache-automerge/ab/cd", "refs/lockstep/kept/1"] {
@@ -101,7 +101,7 @@ async fn head_has_a_command_of_its_own() {
     let zero = "0".repeat(40);
     let decide = |input: String, state: &'static str| {
         let bare = site.bare();
-        async move { guard::decide(&bare, || "tools/build".to_owned(), state, &input).await }
+        async move { guard::decide(&bare, || Some("tools/build".to_owned()), state, input.as_bytes()).await }
     };
     let moved = format!("{zero} ref:refs/heads/old HEAD\n");
     let text = decide(moved.clone(), "prepared").await.unwrap_err().to_string();
@@ -110,4 +110,40 @@ async fn head_has_a_command_of_its_own() {
     decide(format!("{zero} ref:{MAIN} HEAD\n"), "prepared").await.unwrap();
     let torn = decide("nonsense\n".to_owned(), "prepared").await.unwrap_err().to_string();
     assert!(torn.contains("nonsense"), "{torn}");
+}
+
+/// A name that is not UTF-8, a symbolic ref, and a name that Lockstep does not take: nobody else has them, so they may
+/// go, and no new ones may come. They are in the way of nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ref_that_is_never_replicated_may_be_deleted_and_not_made() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    for packed in [false, true] {
+        let site = Site::unserved();
+        let odd = OsStr::from_bytes(b"refs/heads/caf\xe9");
+        let native = |args: &[&OsStr]| {
+            let mut command = crate::fake::quiet(std::process::Command::new("git"), &site.bare());
+            command.args(args).output().unwrap()
+        };
+        let past =
+            |args: &[&OsStr]| native(&[&[OsStr::new("-c"), OsStr::new("core.hooksPath=/dev/null")], args].concat());
+        let update = OsStr::new("update-ref");
+        for name in [odd, OsStr::new("refs/stash")] {
+            ok(past(&[update, name, OsStr::new(MAIN)]));
+        }
+        ok(past(&[OsStr::new("symbolic-ref"), OsStr::new("refs/heads/latest"), OsStr::new(MAIN)]));
+        if packed {
+            ok(git(&site.bare(), &["gc", "-q"]));
+        }
+        let new = site.commit();
+        ok(git(&site.bare(), &["fetch", "-q", "../work", "main"]));
+        let refused = native(&[update, odd, OsStr::new(&new)]);
+        let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && text.contains("\"refs/heads/caf\\351\" would become"), "{text}");
+        for name in [odd, OsStr::new("refs/stash")] {
+            ok(native(&[update, OsStr::new("-d"), name]));
+        }
+        ok(git(&site.bare(), &["symbolic-ref", "--delete", "refs/heads/latest"]));
+        assert_eq!(site.refs().lines().count(), 3, "{}", site.refs());
+    }
 }

@@ -4,7 +4,9 @@
 mod bounds;
 mod command;
 mod fake;
+mod fitness;
 mod guard;
+mod install;
 mod peers;
 mod push;
 mod server;

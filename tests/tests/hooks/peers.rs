@@ -45,7 +45,7 @@ fn noise(seed: u64) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_peer_has_arrives_whole_by_socket_and_by_tcp() {
+async fn objects_of_a_peer_arrive_whole_by_socket_and_by_tcp() {
     let folder = tempfile::tempdir().unwrap();
     let fixture = fixture().await;
     let small = fixture.commit(&project(), &[], &[("a", "1")]);
@@ -66,7 +66,7 @@ async fn what_a_peer_has_arrives_whole_by_socket_and_by_tcp() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_peer_lacks_is_named_and_a_wrong_token_is_not_now() {
+async fn a_peer_names_the_objects_that_it_lacks_and_a_wrong_token_is_not_now() {
     let folder = tempfile::tempdir().unwrap();
     let fixture = fixture().await;
     let here = fixture.commit(&project(), &[], &[("a", "1")]);

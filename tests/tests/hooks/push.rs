@@ -83,7 +83,7 @@ async fn an_update_hook_may_decline_a_ref() {
     std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
     let new = site.commit();
     let text = fails(site.push(&["main", ":old"]));
-    assert!(text.contains("looking at refs/heads/old") && text.contains("update hook declined"), "{text}");
+    assert!(text.contains("looking at refs/heads/old") && text.contains("hook declined"), "{text}");
     assert_eq!(value(&site.bare(), MAIN), Some(new));
     assert!(value(&site.bare(), "refs/heads/old").is_some());
 }
@@ -149,4 +149,36 @@ async fn a_lost_connection_is_tried_again_with_the_same_bytes() {
     let requests = site.fake.requests.lock();
     assert_eq!(requests.len(), 1);
     assert!(lost.contains(&requests[0].request_id), "{lost}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_with_a_namespace_refuses_each_ref_with_the_reason() {
+    let site = Site::new().await;
+    let before = site.refs();
+    site.commit();
+    let text = fails(site.push(&["--receive-pack=git --namespace=fork receive-pack", "main", "main:fresh"]));
+    assert_eq!(text.matches("GIT_NAMESPACE").count(), 2, "{text}");
+    assert_eq!(site.refs(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_not_utf_8_is_refused_alone_and_the_rest_of_the_push_goes() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let site = Site::new().await;
+    let new = site.commit();
+    let mut command = crate::fake::quiet(std::process::Command::new("git"), &site.work());
+    command.args(["push", "origin", "main", "main:refs/heads/@", "main:refs/heads/x/@"]);
+    command.arg(OsStr::from_bytes(b"main:refs/heads/caf\xe9"));
+    let text = fails_lossy(command.output().unwrap());
+    assert!(text.contains("the name \"refs/heads/caf\\351\" is not UTF-8; choose another name"), "{text}");
+    for name in [MAIN, "refs/heads/@", "refs/heads/x/@"] {
+        assert_eq!(value(&site.bare(), name), Some(new.clone()), "{name}");
+    }
+}
+
+/// The standard error of a command that must fail. git repeats a name that is not UTF-8 in it.
+fn fails_lossy(output: std::process::Output) -> String {
+    assert!(!output.status.success());
+    String::from_utf8_lossy(&output.stderr).into_owned()
 }

@@ -73,7 +73,6 @@ async fn every_error_is_json_that_names_field_value_and_remedy() {
     for (line, body, status, parts) in [
         (batch, ids(&format!("{one},{one}")), 400, vec!["commands", "refs/heads/a", "twice"]),
         (batch, ids(""), 400, vec!["commands", "0 entries", "1 to 2000"]),
-        (batch, ids(&one.replace("heads/a", "a..b/c")), 400, vec!["commands[0].ref", "refs/a..b/c"]),
         (batch, long, 400, vec!["deadline_ms", "600001"]),
         (batch, none, 400, vec!["request_id", "1 to 128 bytes"]),
         (batch, "x".repeat(2 << 20), 413, vec!["1048576"]),
@@ -90,6 +89,41 @@ async fn every_error_is_json_that_names_field_value_and_remedy() {
         assert!(parts.iter().all(|part| message.contains(part)), "{line}: {message}");
         assert_eq!(error["retry"], status == 503, "{line}");
     }
+}
+
+/// A bridge that hands over three branches, one of them with a name that is none, gets two of them committed.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_bad_name_refuses_one_ref_of_a_batch() {
+    let mut site = Site::unserved();
+    site.serve().await;
+    let main = value(&site.bare(), "refs/heads/main").unwrap();
+    let ask = |atomic: bool| {
+        let command = |name: &str| format!(r#"{{"ref":"{name}","new":"{main}"}}"#);
+        let names = ["refs/heads/ok1", "refs/heads/a..b", "refs/heads/@", "refs/heads/ok2"].map(command);
+        let body = format!(r#"{{"request_id":"r","atomic":{atomic},"commands":[{}]}}"#, names.join(","));
+        let mut stream = std::os::unix::net::UnixStream::connect(site.socket()).unwrap();
+        let head = "POST /v1/projects/tools%2Fbuild/ref-transactions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+                    content-type: application/json";
+        write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        serde_json::from_str::<serde_json::Value>(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap()
+    };
+    let outcomes = |answer: &serde_json::Value| {
+        let results = answer["results"].as_array().unwrap().clone();
+        results.iter().map(|one| one["outcome"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let atomic = ask(true);
+    assert_eq!(outcomes(&atomic), ["refused"; 4]);
+    assert!(site.fake.requests.lock().is_empty());
+    let answer = ask(false);
+    assert_eq!(outcomes(&answer), ["committed", "refused", "committed", "committed"]);
+    assert_eq!(answer["outcome"], "committed");
+    let message = answer["results"][1]["refusal"]["message"].as_str().unwrap();
+    assert!(message.contains("refs/heads/a..b") && message.contains("choose another name"), "{message}");
+    assert!(!message.to_lowercase().contains("json") && !message.contains("openapi"), "{message}");
+    assert_eq!(value(&site.bare(), "refs/heads/@"), Some(main.clone()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

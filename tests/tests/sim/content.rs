@@ -3,17 +3,9 @@
 use bytes::Bytes;
 use lockstep::seams::refdb::{CommitRequest, IncarnationRecord, IncarnationState};
 use lockstep_proto::bridge::Outcome;
-use lockstep_proto::{Command, NodeId, Pack, ProjectKey, ProjectName, RefKey, RefValue, Seq, Transaction, Version};
+use lockstep_proto::{Command, NodeId, Pack, ProjectKey, RefKey, RefValue, Seq, Transaction, Version};
 use lockstep_tests::sim::faults::{Cut, Seam};
-use lockstep_tests::sim::story::tell;
-
-fn p0() -> ProjectName {
-    "p0".parse().unwrap()
-}
-
-fn node(name: &str) -> NodeId {
-    name.parse().unwrap()
-}
+use lockstep_tests::sim::story::{p0, tell};
 
 /// A transaction of an unknown node, whose pack is garbage.
 fn bad() -> Transaction {
@@ -27,7 +19,7 @@ fn bad() -> Transaction {
     Transaction {
         id: "byzantine.1.0.0.00000000000000aa".parse().unwrap(),
         site: "muc-1".parse().unwrap(),
-        project: ProjectKey { name: p0(), incarnation: 1 },
+        project: ProjectKey::new(&p0(), 1),
         committed_at_ms: 0,
         commands: vec![command],
         pack: Pack::Inline(Bytes::from_static(b"no pack")),
@@ -83,7 +75,7 @@ fn bad_content_that_was_committed_holds_back_its_ref_and_no_journal() {
 fn a_damaged_copy_is_set_aside_and_the_truth_is_taken_from_the_journal() {
     tell(async |story| {
         let (origin, other) = ("muc-1-0", "blr-1-0");
-        story.world.faults.cut(&node(origin), Seam::EventLog, Some(Cut::Requests));
+        story.cut(origin, Seam::EventLog, Some(Cut::Requests));
         let object = story.object(origin, &p0());
         story.push(origin, "a", &p0(), ("refs/heads/b0", None, Some(object))).await.unwrap();
         let truth = {
@@ -94,12 +86,12 @@ fn a_damaged_copy_is_set_aside_and_the_truth_is_taken_from_the_journal() {
         let damaged = Transaction { pack: Pack::Inline(Bytes::from_static(b"damaged")), ..truth.clone() };
         story.world.watch.known().mirror.forged.insert(damaged.encode());
         story.world.append_raw(&truth.site, "p0", damaged.encode()).await;
-        let volume = story.world.volume(&node(other)).unwrap();
+        let volume = story.volume(other);
         let shown = async || volume.refs(&p0()).values().any(|oid| *oid == object);
         story.until("the true commit is applied before it is published", shown).await;
         let names: Vec<String> = volume.store().quarantined().unwrap().into_keys().collect();
         assert!(names.len() == 1 && names[0].starts_with(&format!("{}/copy-", truth.id)), "{names:?}");
-        story.world.faults.cut(&node(origin), Seam::EventLog, None);
+        story.cut(origin, Seam::EventLog, None);
         story.converge().await;
     });
 }
@@ -113,16 +105,15 @@ fn a_retry_whose_first_try_cannot_be_looked_up_is_unknown() {
         story.push(at, "two", &p0(), ("refs/heads/b0", Some(one), Some(two))).await.unwrap();
         story.converge().await;
         // After the restart, the node does not remember the first try. Only the journal knows it.
-        assert!(story.world.crash(&node(at)), "the node must be up");
-        story.start(at).await;
-        story.world.faults.bar(&node(at), Some("slot"));
+        story.restart(&[at]).await;
+        story.bar(at, Some("slot"));
         let retry = story.push(at, "one", &p0(), ("refs/heads/b0", None, Some(one))).await.unwrap();
         assert_eq!(retry.outcome, Outcome::Unknown, "{retry:?}");
-        story.world.faults.bar(&node(at), None);
+        story.bar(at, None);
         let again = story.push(at, "one", &p0(), ("refs/heads/b0", None, Some(one))).await.unwrap();
         assert_eq!(again.outcome, Outcome::Committed, "{again:?}");
         let key = RefKey::Ref("refs/heads/b0".parse().unwrap());
-        let steps = story.world.watch.known().facts.chain(&ProjectKey { name: p0(), incarnation: 1 }, &key).len();
+        let steps = story.world.watch.known().facts.chain(&ProjectKey::new(&p0(), 1), &key).len();
         assert_eq!(steps, 2);
     });
 }

@@ -2,16 +2,12 @@
 
 use lockstep_proto::announcement::{AnnounceRequest, StreamEvent};
 use lockstep_proto::bridge::Outcome;
-use lockstep_proto::{EventBody, Oid, ProjectName, RefName, Version};
+use lockstep_proto::{EventBody, Oid, RefName, Version};
 use lockstep_tests::sim::check::events::Posted;
 use lockstep_tests::sim::faults::{Cut, Seam};
-use lockstep_tests::sim::story::{Story, tell};
+use lockstep_tests::sim::story::{Story, p0, tell};
 
 const META: &str = "refs/changes/01/1/meta";
-
-fn p0() -> ProjectName {
-    "p0".parse().unwrap()
-}
 
 /// Pushes a change's first meta commit through a node, and posts an event about it there.
 async fn comment(story: &Story, node: &str, id: &str) -> Oid {
@@ -52,7 +48,7 @@ fn an_event_of_a_commit_that_cannot_be_read_yet_is_heard_behind_that_commit() {
         story.converge().await;
         let bar = |what| {
             for name in [origin, other] {
-                story.world.faults.bar(&name.parse().unwrap(), what);
+                story.bar(name, what);
             }
         };
         bar(Some("record intents"));
@@ -80,12 +76,7 @@ fn a_sidecar_that_is_killed_at_each_moment_after_its_answer_loses_no_event() {
             let (origin, other) = ("muc-1-0", "blr-1-0");
             comment(story, origin, "e").await;
             story.pass(wait_ms).await;
-            for node in [origin, other] {
-                assert!(story.world.crash(&node.parse().unwrap()), "the node must be up");
-            }
-            for node in [origin, other] {
-                story.start(node).await;
-            }
+            story.restart(&[origin, other]).await;
             story.converge().await;
             assert_eq!(heard(story), 3);
         });
@@ -96,12 +87,12 @@ fn a_sidecar_that_is_killed_at_each_moment_after_its_answer_loses_no_event() {
 fn an_event_of_a_project_that_is_deleted_before_it_arrives_is_heard() {
     tell(async |story| {
         let (origin, behind) = ("muc-1-0", "blr-1-0");
-        story.world.faults.cut(&behind.parse().unwrap(), Seam::EventLog, Some(Cut::Requests));
+        story.cut(behind, Seam::EventLog, Some(Cut::Requests));
         comment(story, origin, "e").await;
         let deletion = async { story.delete(origin, "delete", &p0()).await };
         let mend = async {
             story.pass(2_000).await;
-            story.world.faults.cut(&behind.parse().unwrap(), Seam::EventLog, None);
+            story.cut(behind, Seam::EventLog, None);
         };
         let (deleted, ()) = tokio::join!(deletion, mend);
         assert_eq!(deleted.outcome, Outcome::Committed);
@@ -111,14 +102,14 @@ fn an_event_of_a_project_that_is_deleted_before_it_arrives_is_heard() {
 }
 
 #[test]
-fn what_a_node_took_while_the_event_log_was_away_is_heard_when_it_is_back() {
+fn an_event_taken_while_the_event_log_was_away_is_heard_when_it_is_back() {
     tell(async |story| {
         let origin = "muc-1-0";
-        story.world.faults.cut(&origin.parse().unwrap(), Seam::EventLog, Some(Cut::Answers));
+        story.cut(origin, Seam::EventLog, Some(Cut::Answers));
         comment(story, origin, "e").await;
         story.pass(5_000).await;
-        assert!(story.world.crash(&origin.parse().unwrap()), "the node must be up");
-        story.world.faults.cut(&origin.parse().unwrap(), Seam::EventLog, None);
+        story.crash(origin);
+        story.cut(origin, Seam::EventLog, None);
         story.start(origin).await;
         story.converge().await;
         assert_eq!(heard(story), 3);

@@ -1,6 +1,7 @@
 //! The simulator with the real node: first determinism, then seeds without an injected bug, then every injected bug.
 //! `docs/simulator.md` lists the conditions and the checker that expose each bug.
 
+mod availability;
 mod content;
 mod degraded;
 mod events;
@@ -51,7 +52,7 @@ fn a_calm_world_commits_and_converges() {
             simulate(seed, Scenario::calm(), InjectedBugs::default()).unwrap_or_else(|failure| panic!("{failure}"));
         assert_eq!(report.faults, 0, "{report}");
         assert!(report.heard[0] > 100, "{report}");
-        assert!(report.events[0] > 20 && report.events[1] == report.events[0] * 3, "{report}");
+        assert!(report.events[0] > 20 && report.events[1] == report.events[0] * 5, "{report}");
     }
 }
 
@@ -91,21 +92,27 @@ fn an_expelled_node_reconciles_before_it_is_ready() {
     }
 }
 
-/// Injects a bug and runs seeds until a checker objects. The first violated property must be one of the bug's own.
+/// Injects a bug and runs seeds until one of the bug's own properties is violated. A seed in which another property
+/// objects first shows a consequence of the bug, and the next seed is run: which property is first depends on timing.
 fn finds(bug: InjectedBug) {
-    let failure = (1..=BUG_SEEDS)
-        .find_map(|seed| simulate(seed, Scenario::for_bug(bug), InjectedBugs::only(bug)).err())
-        .unwrap_or_else(|| panic!("{bug:?} was not found within {BUG_SEEDS} seeds"));
     let properties = bugs::of(bug).properties;
-    assert!(properties.contains(&failure.violation.property), "{bug:?} must violate {properties:?}: {failure}");
-    // The same seed without the bug has no violation, so it was the bug that was found.
-    let clean = simulate(failure.seed, Scenario::for_bug(bug), InjectedBugs::default());
-    assert!(
-        clean.is_ok(),
-        "{bug:?}: seed {} fails without the bug too: {}",
-        failure.seed,
-        clean.map_or_else(|f| f.to_string(), |r| r.to_string())
-    );
+    let mut others = Vec::new();
+    for seed in 1..=BUG_SEEDS {
+        let Err(failure) = simulate(seed, Scenario::for_bug(bug), InjectedBugs::only(bug)) else { continue };
+        holds_without(bug, seed);
+        if properties.contains(&failure.violation.property) {
+            return;
+        }
+        others.push((seed, failure.violation.property));
+    }
+    panic!("{bug:?} violated none of {properties:?} within {BUG_SEEDS} seeds, but {others:?}");
+}
+
+/// Checks that a seed that found a bug has no violation without the bug.
+fn holds_without(bug: InjectedBug, seed: u64) {
+    if let Err(failure) = simulate(seed, Scenario::for_bug(bug), InjectedBugs::default()) {
+        panic!("{bug:?}: seed {seed} fails without the bug too: {failure}");
+    }
 }
 
 #[test]
@@ -161,6 +168,12 @@ bugs! {
     finds_lock_outlives_slot: LockOutlivesSlot,
     finds_released_unpoisoned: ReleasedUnpoisoned,
     finds_locked_name_marked: LockedNameMarked,
+    finds_mark_passes_refused: MarkPassesRefused,
+    finds_beat_waits_for_publish: BeatWaitsForPublish,
+    finds_throttled_keeps_slot: ThrottledKeepsSlot,
+    finds_nobody_else_adopts: NobodyElseAdopts,
+    finds_origin_judges_nothing: OriginJudgesNothing,
+    finds_receivers_judge_taste: ReceiversJudgeTaste,
     finds_held_collected: HeldCollected,
     finds_leftover_forgotten: LeftoverForgotten,
     finds_trimmed_skipped: TrimmedSkipped,

@@ -2,19 +2,11 @@
 
 use lockstep::seams::refdb::Role;
 use lockstep_proto::bridge::{Outcome, RefusalCode};
-use lockstep_proto::{NodeId, ProjectName, RefKey};
+use lockstep_proto::{ProjectName, RefKey};
 use lockstep_tests::sim::faults::{Cut, Seam};
-use lockstep_tests::sim::story::{Story, tell};
+use lockstep_tests::sim::story::{Story, node, p0, tell};
 
 const MAIN: &str = "refs/heads/main";
-
-fn p0() -> ProjectName {
-    "p0".parse().unwrap()
-}
-
-fn node(name: &str) -> NodeId {
-    name.parse().unwrap()
-}
 
 /// Whether a node's record says that it has applied the last step of a project's state.
 async fn acknowledged(story: &Story, name: &str) -> bool {
@@ -39,7 +31,7 @@ fn a_node_that_is_behind_does_not_delete_the_successor() {
                     story.state(&p0()) == "closing#1" && acknowledged(story, behind).await
                 })
                 .await;
-            story.world.faults.cut(&node(behind), Seam::EventLog, Some(Cut::Requests));
+            story.cut(behind, Seam::EventLog, Some(Cut::Requests));
         };
         let (deleted, ()) = tokio::join!(deletion, cut);
         assert_eq!(deleted.outcome, Outcome::Committed);
@@ -65,13 +57,13 @@ fn a_deletion_whose_first_step_is_not_shown_here_waits_for_it() {
             .await;
         story.world.faults.pause(&node(other), true);
         // The deleting node cannot move the refs of its own first step at once.
-        story.world.faults.bar(&node(own), Some("record intents"));
+        story.bar(own, Some("record intents"));
         let deletion = async { story.delete(own, "delete", &p0()).await };
         let mended = async {
             while !story.world.trace.tail(20).iter().any(|line| line.contains("not yet visible")) {
                 tokio::time::sleep(std::time::Duration::from_millis(1)).await;
             }
-            story.world.faults.bar(&node(own), None);
+            story.bar(own, None);
         };
         let (first, ()) = tokio::join!(deletion, mended);
         assert_eq!((first.outcome, story.state(&p0()).as_str()), (Outcome::Refused, "closing#1"), "{first:?}");
@@ -85,9 +77,9 @@ fn a_deletion_whose_first_step_is_not_shown_here_waits_for_it() {
 fn a_new_incarnation_learns_what_closed_while_it_was_away() {
     tell(async |story| {
         let (away, other) = ("eu-aws-1", "blr-1-0");
-        assert!(story.world.crash(&node(away)), "the node must be up");
+        story.crash(away);
         assert_eq!(story.delete(other, "delete", &p0()).await.outcome, Outcome::Committed);
-        story.world.faults.cut(&node(away), Seam::EventLog, Some(Cut::Requests));
+        story.cut(away, Seam::EventLog, Some(Cut::Requests));
         story.world.start(&node(away)).await;
         let object = story.object(away, &p0());
         let refused = loop {
@@ -123,15 +115,15 @@ fn a_retry_whose_first_try_cannot_be_looked_up_is_not_refused() {
         let (first, other) = ("muc-1-0", "blr-1-0");
         assert_eq!(story.delete(first, "delete", &p0()).await.outcome, Outcome::Committed);
         story.converge().await;
-        story.world.faults.bar(&node(other), Some("slot"));
+        story.bar(other, Some("slot"));
         assert_eq!(story.delete(other, "delete", &p0()).await.outcome, Outcome::Unknown);
-        story.world.faults.bar(&node(other), None);
+        story.bar(other, None);
         assert_eq!(story.delete(other, "delete", &p0()).await.outcome, Outcome::Committed);
     });
 }
 
 #[test]
-fn what_is_late_of_a_deleted_project_is_skipped() {
+fn a_late_transaction_of_a_deleted_project_is_skipped() {
     tell(async |story| {
         let at = "muc-1-0";
         let (one, two) = (story.object(at, &p0()), story.object(at, &p0()));
@@ -169,11 +161,11 @@ fn head_is_not_said_to_be_set_where_the_node_is_behind() {
             story.world.watch.operated(id, &response);
             response.outcome
         };
-        story.world.faults.cut(&node(behind), Seam::EventLog, Some(Cut::Requests));
+        story.cut(behind, Seam::EventLog, Some(Cut::Requests));
         assert_eq!(set(other, "there", "refs/heads/b1").await, Outcome::Committed);
         // This node still shows the wanted target, and no other node does.
         assert_eq!(set(behind, "back", "refs/heads/b0").await, Outcome::Committed);
-        story.world.faults.cut(&node(behind), Seam::EventLog, None);
+        story.cut(behind, Seam::EventLog, None);
         story.converge().await;
         let known = story.world.watch.known();
         let key = known.facts.projects[&p0()].clone();

@@ -1,17 +1,8 @@
 //! Stories of nodes that reconcile.
 
 use lockstep::seams::refdb::SlotState;
-use lockstep_proto::{NodeId, ProjectName};
 use lockstep_tests::sim::faults::{Cut, Seam};
-use lockstep_tests::sim::story::{Story, tell};
-
-fn p0() -> ProjectName {
-    "p0".parse().unwrap()
-}
-
-fn node(name: &str) -> NodeId {
-    name.parse().unwrap()
-}
+use lockstep_tests::sim::story::{Story, node, p0, tell};
 
 /// Whether the refdb's record of a node names no volume, because the node reconciles.
 async fn reconciles(story: &Story, name: &str) -> bool {
@@ -31,11 +22,11 @@ fn a_node_publishes_what_it_committed_before_it_asks_its_peers() {
         let refdb = story.world.backend.refdb();
         let collected = async || refdb.journal.slot(&txn.slot).await == Ok(SlotState::Empty);
         story.until("the journal is collected, so a node that reconciles needs its peers", collected).await;
-        story.world.faults.cut(&node(lost), Seam::EventLog, Some(Cut::Requests));
+        story.cut(lost, Seam::EventLog, Some(Cut::Requests));
         let own = story.object(lost, &p0());
         story.push(lost, "own", &p0(), ("refs/heads/b1", None, Some(own))).await.unwrap();
         assert!(story.world.lose_disk(&node(lost)), "the node must be up");
-        story.world.faults.cut(&node(lost), Seam::EventLog, None);
+        story.cut(lost, Seam::EventLog, None);
         story.start(lost).await;
         story.converge().await;
     });
@@ -50,17 +41,17 @@ fn a_reconciliation_that_a_crash_cut_short_begins_again() {
         let dice = lockstep_tests::sim::dice::Dice::new(1, "power cut");
         assert!(story.world.power_cut(&node(cut), &dice), "the node must be up");
         // The node cannot even record that it reconciles, and dies meanwhile.
-        story.world.faults.cut(&node(cut), Seam::RefDb, Some(Cut::Requests));
+        story.cut(cut, Seam::RefDb, Some(Cut::Requests));
         story.world.start(&node(cut)).await;
         story.pass(3_000).await;
-        assert!(story.world.crash(&node(cut)), "the node must be up");
-        story.world.faults.cut(&node(cut), Seam::RefDb, None);
+        story.crash(cut);
+        story.cut(cut, Seam::RefDb, None);
         story.world.start(&node(cut)).await;
         story.until("the node reconciles", async || reconciles(story, cut).await).await;
         story.until("the node is ready", async || story.life(cut).node.is_ready()).await;
         assert!(!reconciles(story, cut).await);
         // A reconciliation that is done is not repeated.
-        assert!(story.world.crash(&node(cut)), "the node must be up");
+        story.crash(cut);
         story.world.start(&node(cut)).await;
         while !story.life(cut).node.is_ready() {
             story.pass(1).await;

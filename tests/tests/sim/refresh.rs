@@ -1,13 +1,8 @@
 //! Stories of a Gerrit that must refresh.
 
-use lockstep_proto::ProjectName;
 use lockstep_proto::bridge::Outcome;
 use lockstep_proto::refresh::Subject;
-use lockstep_tests::sim::story::{Story, tell};
-
-fn p0() -> ProjectName {
-    "p0".parse().unwrap()
-}
+use lockstep_tests::sim::story::{Story, p0, tell};
 
 /// The document of a subject in the index of a node's Gerrit.
 fn found(story: &Story, node: &str, subject: &Subject) -> Option<String> {
@@ -23,12 +18,7 @@ fn a_gerrit_whose_sidecar_is_killed_at_each_moment_looks_in_the_end() {
             let object = story.object(origin, &p0());
             story.push(origin, "first", &p0(), ("refs/changes/01/1/meta", None, Some(object))).await.unwrap();
             story.pass(wait_ms).await;
-            for node in [origin, other] {
-                assert!(story.world.crash(&node.parse().unwrap()), "the node must be up");
-            }
-            for node in [origin, other] {
-                story.start(node).await;
-            }
+            story.restart(&[origin, other]).await;
             story.converge().await;
             for node in [origin, other] {
                 let change = Subject::Change { project: p0(), number: 1 };
@@ -48,7 +38,7 @@ fn a_project_that_is_deleted_and_made_again_leaves_nothing_of_its_first_life_in_
         story.converge().await;
         assert!(found(story, other, &change).is_some());
         // The other node is down, and then gets both transactions at once.
-        assert!(story.world.crash(&other.parse().unwrap()), "the node must be up");
+        story.crash(other);
         let deletion = async { story.delete(origin, "delete", &p0()).await };
         let back = async {
             story.pass(500).await;
@@ -83,7 +73,7 @@ fn changes_that_become_one_task_are_all_found_and_those_that_are_gone_are_not() 
     tell(async |story| {
         let (origin, other) = ("muc-1-0", "blr-1-0");
         // The other node is down until there are more changes than it may queue one by one.
-        assert!(story.world.crash(&other.parse().unwrap()), "the node must be up");
+        story.crash(other);
         let mut last = None;
         for number in 1..=30 {
             let (id, name) = (format!("change {number}"), format!("refs/changes/{number:02}/{number}/meta"));

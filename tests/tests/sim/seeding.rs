@@ -2,17 +2,13 @@
 
 use lockstep_proto::bridge::{Outcome, RefusalCode};
 use lockstep_proto::seed::{SeedRequest, SeedResponse, SeedStage};
-use lockstep_proto::{NodeId, Oid, ProjectName};
+use lockstep_proto::{Oid, ProjectName};
 use lockstep_tests::sim::faults::{Cut, Seam};
-use lockstep_tests::sim::story::{Story, tell};
+use lockstep_tests::sim::story::{Story, node, tell};
 
 const AT: &str = "muc-1-0";
 const OTHER: &str = "blr-1-0";
 const MAIN: &str = "refs/heads/main";
-
-fn node(name: &str) -> NodeId {
-    name.parse().unwrap()
-}
 
 fn old() -> ProjectName {
     "old".parse().unwrap()
@@ -20,7 +16,7 @@ fn old() -> ProjectName {
 
 /// Makes a repository from before Lockstep: a history, branches, and many other refs. Returns its tip.
 async fn existing(story: &Story) -> Oid {
-    let volume = story.world.volume(&node(AT)).unwrap();
+    let volume = story.volume(AT);
     let repositories = volume.repositories();
     repositories.create(&old(), &MAIN.parse().unwrap()).await.unwrap();
     let mut tip: Option<Oid> = None;
@@ -65,7 +61,7 @@ fn a_seed_that_a_crash_cut_goes_on_and_nobody_else_commits_meanwhile() {
         existing(story).await;
         let begun = seed(story, AT, false, 8).await;
         assert_eq!(begun.stage, SeedStage::Seeding, "{begun:?}");
-        assert!(story.world.crash(&node(AT)), "the node must be up");
+        story.crash(AT);
         assert_eq!(story.state(&old()), "read-only#1");
         story.pass(2_000).await;
         assert_eq!(refused(story, OTHER, "early").await, Some(RefusalCode::Project));
@@ -87,16 +83,16 @@ fn a_project_opens_when_another_site_holds_it_and_not_before() {
         existing(story).await;
         let others = ["eu-aws-0", "eu-aws-1", OTHER];
         for other in others {
-            story.world.faults.cut(&node(other), Seam::EventLog, Some(Cut::Requests));
-            story.world.faults.cut(&node(other), Seam::RefDb, Some(Cut::Requests));
+            story.cut(other, Seam::EventLog, Some(Cut::Requests));
+            story.cut(other, Seam::RefDb, Some(Cut::Requests));
         }
         let waiting = seed(story, AT, false, 3_000).await;
         assert_eq!((waiting.stage, waiting.done), (SeedStage::Waiting, 252), "{waiting:?}");
         assert!(waiting.waits_for.as_deref().is_some_and(|who| who.contains(OTHER)), "{waiting:?}");
         assert_eq!(refused(story, AT, "early").await, Some(RefusalCode::Project));
         for other in others {
-            story.world.faults.cut(&node(other), Seam::EventLog, None);
-            story.world.faults.cut(&node(other), Seam::RefDb, None);
+            story.cut(other, Seam::EventLog, None);
+            story.cut(other, Seam::RefDb, None);
         }
         let done = seed(story, AT, false, 30_000).await;
         assert_eq!(done.stage, SeedStage::Open, "{done:?}");
@@ -111,7 +107,7 @@ fn a_site_that_is_alone_says_so_and_a_half_seeded_project_can_be_deleted() {
         existing(story).await;
         let begun = seed(story, AT, false, 8).await;
         assert_eq!(begun.stage, SeedStage::Seeding, "{begun:?}");
-        assert!(story.world.crash(&node(AT)), "the node must be up");
+        story.crash(AT);
         story.pass(2_000).await;
         story.start(AT).await;
         story.pass(2_000).await;
@@ -120,7 +116,7 @@ fn a_site_that_is_alone_says_so_and_a_half_seeded_project_can_be_deleted() {
         assert!(elsewhere.problems[0].contains("seed it there"), "another node cannot finish the seed: {elsewhere:?}");
         assert_eq!(story.delete(OTHER, "delete", &old()).await.outcome, Outcome::Committed);
         story.converge().await;
-        assert!(!story.world.volume(&node(AT)).unwrap().has(&old()));
+        assert!(!story.volume(AT).has(&old()));
         existing(story).await;
         let done = seed(story, AT, true, 30_000).await;
         assert_eq!((done.stage, story.state(&old()).as_str()), (SeedStage::Open, "active#2"), "{done:?}");
@@ -129,13 +125,13 @@ fn a_site_that_is_alone_says_so_and_a_half_seeded_project_can_be_deleted() {
 }
 
 #[test]
-fn what_somebody_writes_while_it_is_seeded_is_seeded_too() {
+fn a_write_during_seeding_is_seeded_too() {
     tell(async |story| {
         let tip = existing(story).await;
         let begun = seed(story, AT, false, 8).await;
         assert_eq!(begun.stage, SeedStage::Seeding, "{begun:?}");
-        assert!(story.world.crash(&node(AT)), "the node must be up");
-        let volume = story.world.volume(&node(AT)).unwrap();
+        story.crash(AT);
+        let volume = story.volume(AT);
         let newer = volume.add_object(&old(), &[tip], 9_999);
         let step = |name: &str, old, new| lockstep::seams::git::RefMove { name: name.parse().unwrap(), old, new };
         let shown = volume.refs(&old());
@@ -148,7 +144,7 @@ fn what_somebody_writes_while_it_is_seeded_is_seeded_too() {
         let done = seed(story, AT, false, 30_000).await;
         assert_eq!((done.stage, done.refs), (SeedStage::Open, 251), "{done:?}");
         story.converge().await;
-        let there = story.world.volume(&node(OTHER)).unwrap().refs(&old());
+        let there = story.volume(OTHER).refs(&old());
         assert_eq!(there.get(&MAIN.parse().unwrap()), Some(&newer));
     });
 }
@@ -159,7 +155,7 @@ fn a_repository_that_is_gone_comes_back_from_a_peer_and_a_deletion_is_not_undone
         existing(story).await;
         assert_eq!(seed(story, AT, false, 30_000).await.stage, SeedStage::Open);
         story.converge().await;
-        let volume = story.world.volume(&node(OTHER)).unwrap();
+        let volume = story.volume(OTHER);
         volume.repositories().delete(&old()).await.unwrap();
         story.world.watch.written_behind(&node(OTHER), &old());
         story.until("the repository is back", async || volume.has(&old())).await;

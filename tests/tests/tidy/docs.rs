@@ -1,4 +1,5 @@
-//! The promises of the pages hold: the make targets that they name exist, and so do the files that they link to.
+//! The promises of the pages hold: the make targets that they name exist, and so do the files and headings that they
+//! link to.
 
 use std::collections::BTreeSet;
 
@@ -8,11 +9,16 @@ pub fn check(page: &Source, files: &[Source]) -> Vec<Finding> {
     let makefile = files.iter().find(|file| file.path == "Makefile").map_or("", |file| file.text.as_str());
     let targets: BTreeSet<&str> = makefile.lines().filter_map(target).collect();
     let mut findings = Vec::new();
+    let mut section = "";
     for (number, line) in page.lines() {
+        section = if line.starts_with('#') { line } else { section };
         let missing = wanted(line).into_iter().filter(|wanted| !targets.contains(wanted));
         findings.extend(missing.map(|it| page.finding(number, format!("`make {it}` is not in the Makefile"))));
-        let broken = links(line).into_iter().filter(|link| !resolves(&page.path, link, files));
+        let broken = links(line).into_iter().filter(|link| !resolves(page, link, files));
         findings.extend(broken.map(|it| page.finding(number, format!("the link to `{it}` leads nowhere"))));
+        let places = if section == "## Where to add what" { places(line) } else { Vec::new() };
+        let absent = places.into_iter().filter(|path| !is_there(path, files));
+        findings.extend(absent.map(|it| page.finding(number, format!("`{it}` does not exist"))));
         let absent = answers(line).into_iter().filter(|path| !is_there(path, files));
         findings.extend(absent.map(|it| page.finding(number, format!("`{it}` does not exist"))));
     }
@@ -60,35 +66,87 @@ fn is_there(path: &str, files: &[Source]) -> bool {
     })
 }
 
-/// The targets of the links of a line, without anchors.
-fn links(line: &str) -> Vec<&str> {
-    let starts = line.match_indices("](").map(|(at, start)| &line[at + start.len()..]);
-    let targets = starts.filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
-    targets.map(|link| link.split('#').next().unwrap_or(link)).filter(|link| !link.is_empty()).collect()
+/// The places that a row of "Where to add what" gives. A file without a folder is beside the one that is named before.
+fn places(line: &str) -> Vec<String> {
+    let mut folder = "";
+    let mut places = Vec::new();
+    let is_path = |span: &&str| {
+        let is_file = [".rs", ".md", ".toml", ".json"].iter().any(|end| span.ends_with(end));
+        (is_file || span.contains('/')) && !span.contains([' ', '<', '@'])
+    };
+    for span in line.split('`').skip(1).step_by(2).filter(is_path) {
+        match span.rsplit_once('/') {
+            Some((before, name)) => {
+                folder = if name.contains('.') { before } else { span };
+                places.push(span.to_owned());
+            }
+            None => places.push(format!("{folder}/{span}")),
+        }
+    }
+    places
 }
 
-/// Whether a link is to another site, or to an existing file or folder of the tree.
-fn resolves(page: &str, link: &str, files: &[Source]) -> bool {
+/// The targets of the links of a line.
+fn links(line: &str) -> Vec<&str> {
+    let starts = line.match_indices("](").map(|(at, start)| &line[at + start.len()..]);
+    starts.filter_map(|rest| rest.split_once(')')).map(|(link, _)| link).filter(|link| !link.is_empty()).collect()
+}
+
+/// Whether a link is to another site, or to an existing file, folder or heading of the tree.
+fn resolves(page: &Source, link: &str, files: &[Source]) -> bool {
     if link.contains("://") || link.starts_with("mailto:") {
         return true;
     }
+    let (path, anchor) = link.split_once('#').map_or((link, None), |(path, anchor)| (path, Some(anchor)));
+    let has = |page: &Source| anchor.is_none_or(|anchor| anchors(page).iter().any(|it| it == anchor));
+    if path.is_empty() {
+        return has(page);
+    }
+    let Some(path) = target_of(&page.path, path) else { return false };
+    files.iter().any(|file| (file.path == path && has(file)) || file.path.starts_with(&format!("{path}/")))
+}
+
+/// The anchors of the headings of a page: in lower case, with hyphens for spaces, without other signs. The second
+/// heading of a name has `-1` behind it.
+fn anchors(page: &Source) -> Vec<String> {
+    let mut anchors: Vec<String> = Vec::new();
+    let mut is_code = false;
+    for (_, line) in page.lines() {
+        is_code ^= line.trim_start().starts_with("```");
+        let Some((_, heading)) =
+            line.split_once("# ").filter(|(start, _)| !is_code && start.trim_matches('#').is_empty())
+        else {
+            continue;
+        };
+        let letters = heading.trim().to_lowercase().replace(' ', "-");
+        let anchor: String = letters.chars().filter(|it| it.is_alphanumeric() || matches!(it, '-' | '_')).collect();
+        let twins =
+            anchors.iter().filter(|it| it.trim_end_matches(|it: char| it.is_ascii_digit()) == format!("{anchor}-"));
+        let number = twins.count() + usize::from(anchors.contains(&anchor));
+        anchors.push(if number == 0 { anchor } else { format!("{anchor}-{number}") });
+    }
+    anchors
+}
+
+/// The path of a link's target from the root of the tree. None if the link leads out of it.
+fn target_of(page: &str, link: &str) -> Option<String> {
     let mut path: Vec<&str> = page.split('/').collect();
     path.pop();
     for part in link.trim_end_matches('/').split('/').filter(|part| *part != ".") {
         match part {
-            ".." if path.pop().is_none() => return false,
-            ".." => {}
+            ".." => drop(path.pop()?),
             part => path.push(part),
         }
     }
-    let path = path.join("/");
-    files.iter().any(|file| file.path == path || file.path.starts_with(&format!("{path}/")))
+    Some(path.join("/"))
 }
 
 #[cfg(test)]
 fn rules(text: &str) -> Vec<String> {
-    let files =
-        [Source::new("Makefile", "demo: tools ## x\ne2e: demo\nX := 1\n"), Source::new("docs/adr/0001-x.md", "")];
+    let files = [
+        Source::new("Makefile", "demo: tools ## x\ne2e: demo\nX := 1\n"),
+        Source::new("docs/adr/0001-x.md", "# Why not?\n## The same\n## The same\n```\n# code\n```\n"),
+    ];
     check(&Source::new("docs/page.md", text), &files).into_iter().map(|it| it.rule).collect()
 }
 
@@ -102,9 +160,26 @@ fn a_missing_target_is_found() {
 
 #[test]
 fn a_broken_link_is_found() {
-    assert_eq!(rules("[a](adr/0001-x.md#why) [b](../Makefile) [c](https://example.org) [d](adr/) [e](#here)"), [""; 0]);
+    assert_eq!(rules("[a](adr/0001-x.md#why-not) [b](../Makefile) [c](https://example.org#x) [d](adr/)"), [""; 0]);
     assert_eq!(rules("[a](adr/0009.md)"), ["the link to `adr/0009.md` leads nowhere"]);
     assert_eq!(rules("[a](../../x.md)"), ["the link to `../../x.md` leads nowhere"]);
+}
+
+#[test]
+fn a_broken_anchor_is_found() {
+    assert_eq!(rules("# It is `here`\n[a](#it-is-here) [b](adr/0001-x.md#the-same-1)\n"), [""; 0]);
+    assert_eq!(rules("# Here\n[a](#there)\n"), ["the link to `#there` leads nowhere"]);
+    assert_eq!(rules("[a](adr/0001-x.md#code)"), ["the link to `adr/0001-x.md#code` leads nowhere"]);
+}
+
+#[test]
+fn a_place_to_add_something_that_does_not_exist_is_found() {
+    let rows = |row: &str| {
+        rules(&format!("## Where to add what\n| to add | change |\n|---|---|\n{row}\n## Rules\n| x | `a/b.rs` |"))
+    };
+    assert_eq!(rows("| a page | `docs/adr`, `0001-x.md`, `docs/<page>`, `lockstep openapi` |"), [""; 0]);
+    assert_eq!(rows("| a page | `docs/adr/0001-x.md`, `0002-y.md` |"), ["`docs/adr/0002-y.md` does not exist"]);
+    assert_eq!(rows("| a page | `docs/pages` |"), ["`docs/pages` does not exist"]);
 }
 
 #[test]

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::paths::{code, paths};
+use crate::exports::{Exports, module, named};
+use crate::paths::code;
 use crate::{Finding, Source};
 
 /// The imports that the rooms of one layer may have of each other.
@@ -23,10 +24,12 @@ const LAYERS: &[(&str, &[&str], Within)] = &[
     (
         "seams",
         &["refdb", "eventlog", "blob", "git", "volume", "gerrit", "peers", "embedded"],
-        // A pack is a payload of the blob store. Peers give packs of repositories. A checkpoint is a position of the
-        // event log. The emulated event log keeps the limits of Kinesis.
+        // A pack is a payload of the blob store, and so is the long form of a transaction. Peers give packs of
+        // repositories. A checkpoint is a position of the event log. The emulated event log keeps the limits of
+        // Kinesis.
         Within::Pairs(&[
             ("git", "blob"),
+            ("refdb", "blob"),
             ("peers", "blob"),
             ("peers", "git"),
             ("volume", "eventlog"),
@@ -76,11 +79,13 @@ const CONFINED: &[(&str, &[&str])] = &[
 
 /// The implementations of each seam. Above the seams, only the assembly may name them.
 const IMPLEMENTATIONS: &[(&str, &[&str])] = &[
-    ("refdb", &["dynamo", "memory"]),
+    ("refdb", &["dynamo", "memory", "staged"]),
     ("eventlog", &["kinesis", "memory"]),
     ("blob", &["object", "memory"]),
     ("volume", &["disk", "memory"]),
     ("gerrit", &["rest", "recording"]),
+    ("git", &["local", "model"]),
+    ("peers", &["fallback", "http"]),
 ];
 
 /// The place of a file: its layer's index in the table, and its room.
@@ -120,7 +125,7 @@ fn place<'a>(name: &str, room: &'a str) -> Option<Place<'a>> {
     LAYERS[layer].1.contains(&room).then_some(Place { layer, room })
 }
 
-pub fn check(file: &Source) -> Vec<Finding> {
+pub fn check(file: &Source, exports: &Exports) -> Vec<Finding> {
     let Some(path) = file.path.strip_prefix("daemon/src/") else { return Vec::new() };
     let mut segments = path.trim_end_matches(".rs").split('/');
     let (first, second) = (segments.next().unwrap_or_default(), segments.next());
@@ -140,8 +145,13 @@ pub fn check(file: &Source) -> Vec<Finding> {
     };
     let code = code(file);
     let module = module(path).unwrap_or_default();
-    let mut findings: Vec<Finding> =
-        named(&code, &module).iter().filter_map(|(line, path)| import(file, &here, *line, path)).collect();
+    let mut findings: Vec<Finding> = named(&code, &module)
+        .iter()
+        .filter_map(|(line, path)| {
+            // A name that a `mod.rs` re-exports belongs to the file that defines it, too.
+            import(file, &here, *line, path).or_else(|| import(file, &here, *line, &exports.follow(path)))
+        })
+        .collect();
     findings.extend(code.iter().filter_map(|(line, text)| Some(file.finding(*line, confined(path, text)?))));
     findings
 }
@@ -187,70 +197,6 @@ fn confined(path: &str, line: &str) -> Option<String> {
     })
 }
 
-/// The circles of files that import each other: one finding per circle, at the first of its files.
-pub fn circles(files: &[Source]) -> Vec<Finding> {
-    let roots = ["daemon/src/", "proto/src/", "loadtest/src/"];
-    roots.iter().flat_map(|root| circles_below(root, files)).collect()
-}
-
-fn circles_below(root: &str, files: &[Source]) -> Vec<Finding> {
-    let sources: Vec<(&Source, Vec<String>)> =
-        files.iter().filter_map(|file| Some((file, module(file.path.strip_prefix(root)?)?))).collect();
-    let index = |path: &[String]| {
-        // A name belongs to the deepest file on its path.
-        (1..=path.len()).rev().find_map(|end| sources.iter().position(|(_, module)| module == &path[..end]))
-    };
-    let edges: Vec<BTreeSet<usize>> = sources
-        .iter()
-        .enumerate()
-        .map(|(here, (file, module))| {
-            let named = imported(file, module).into_iter().filter_map(|path| index(&path));
-            // A folder's `mod.rs` lists the files below it, and these files use its types. That is no circle.
-            named.filter(|there| *there != here && !related(module, &sources[*there].1)).collect()
-        })
-        .collect();
-    let mut findings = Vec::new();
-    let mut seen = BTreeSet::new();
-    for start in 0..sources.len() {
-        let reach = reachable(start, &edges);
-        if reach.contains(&start) && seen.insert(start) {
-            let circle: Vec<usize> = reach.into_iter().filter(|it| reachable(*it, &edges).contains(&start)).collect();
-            seen.extend(circle.iter().copied());
-            let names: Vec<&str> = circle.iter().map(|it| sources[*it].0.path.as_str()).collect();
-            findings.push(sources[start].0.finding(1, format!("imports run in a circle: {}", names.join(", "))));
-        }
-    }
-    findings
-}
-
-/// The module of a file: `a/b.rs` and `a/b/mod.rs` are `a::b`. None for roots and tests.
-fn module(path: &str) -> Option<Vec<String>> {
-    let path = path.strip_suffix(".rs")?;
-    let path = path.strip_suffix("/mod").unwrap_or(path);
-    let is_ours = !matches!(path, "lib" | "main") && !path.split('/').any(|it| it == "tests");
-    is_ours.then(|| path.split('/').map(str::to_owned).collect())
-}
-
-fn related(one: &[String], other: &[String]) -> bool {
-    one.starts_with(other) || other.starts_with(one)
-}
-
-/// The paths that a file names, without their lines.
-fn imported(file: &Source, module: &[String]) -> Vec<Vec<String>> {
-    named(&code(file), module).into_iter().map(|(_, path)| path).collect()
-}
-
-/// The paths that code of a module names by `crate::` or `super::`, from the crate's root, with their lines.
-fn named(code: &[(usize, &str)], module: &[String]) -> Vec<(usize, Vec<String>)> {
-    let mut all = paths(code, "crate");
-    for (line, path) in paths(code, "super") {
-        let ups = path.iter().take_while(|it| *it == "super").count() + 1;
-        let Some(keep) = module.len().checked_sub(ups) else { continue };
-        all.push((line, module[..keep].iter().chain(&path[ups - 1..]).cloned().collect()));
-    }
-    all
-}
-
 /// The page of the architecture names every room of every layer, and no other.
 pub fn rooms(page: &Source) -> Vec<Finding> {
     let mut section = None;
@@ -275,21 +221,12 @@ pub fn rooms(page: &Source) -> Vec<Finding> {
     findings
 }
 
-fn reachable(start: usize, edges: &[BTreeSet<usize>]) -> BTreeSet<usize> {
-    let mut seen = BTreeSet::new();
-    let mut next: Vec<usize> = edges[start].iter().copied().collect();
-    while let Some(node) = next.pop() {
-        if seen.insert(node) {
-            next.extend(&edges[node]);
-        }
-    }
-    seen
-}
-
 #[cfg(test)]
 fn rule(path: &str, line: &str) -> String {
     let file = Source::new(path, &format!("//! Essay.\n{line}\n"));
-    check(&file).into_iter().map(|it| format!("{}: {}", it.line, it.rule)).collect()
+    let seam = Source::new("daemon/src/seams/git/mod.rs", "pub use local::LocalRepositories;\nmod local;\n");
+    let exports = Exports::of("daemon/src/", &[seam]);
+    check(&file, &exports).into_iter().map(|it| format!("{}: {}", it.line, it.rule)).collect()
 }
 
 #[test]
@@ -320,6 +257,13 @@ fn only_the_assembly_names_adapters() {
     assert!(rule("daemon/src/stages/commit/mod.rs", dynamo).contains("only node/assembly names"));
     assert_eq!(rule("daemon/src/node/assembly/production.rs", dynamo), "");
     assert_eq!(rule("daemon/src/seams/refdb/dynamo/mod.rs", "use crate::seams::refdb::memory::X;"), "");
+    let local = "use crate::seams::git::LocalRepositories;";
+    assert!(rule("daemon/src/stages/commit/mod.rs", local).contains("names `seams::git::local::LocalRepositories`"));
+    assert_eq!(rule("daemon/src/node/assembly/production.rs", local), "");
+    for adapter in ["git::model", "peers::http", "peers::fallback", "refdb::staged"] {
+        let line = format!("use crate::seams::{adapter}::X;");
+        assert!(rule("daemon/src/stages/apply/mod.rs", &line).contains("only node/assembly names"), "{adapter}");
+    }
 }
 
 #[test]
@@ -376,17 +320,4 @@ fn a_room_without_a_place_is_found() {
 #[test]
 fn unit_tests_may_use_what_they_like() {
     assert_eq!(rule("daemon/src/stages/commit/mod.rs", "#[cfg(test)]\nuse crate::seams::refdb::memory::X;"), "");
-}
-
-#[test]
-fn a_circle_is_found_and_a_folder_with_its_files_is_none() {
-    let file = |path: &str, line: &str| Source::new(path, line);
-    let a = file("daemon/src/stages/api/a.rs", "use super::b::B;");
-    let b = file("daemon/src/stages/api/b.rs", "use crate::stages::api::c::C;");
-    let back = file("daemon/src/stages/api/c.rs", "use super::{a::A, d};");
-    let mut files = vec![a, b, back];
-    assert_eq!(circles(&files).iter().map(|it| it.path.as_str()).collect::<Vec<_>>(), ["daemon/src/stages/api/a.rs"]);
-    files[2] = file("daemon/src/stages/api/c.rs", "use super::Api;");
-    files.push(file("daemon/src/stages/api/mod.rs", "use self::a::A;\nuse crate::stages::api::a::A;"));
-    assert_eq!(circles(&files), []);
 }

@@ -3,10 +3,14 @@
 //! Every rule is a pure function from a file (its path and text) to findings. One test runs all rules over the tree.
 //! Each rule also has a test with a seeded violation. A finding names file, line and rule.
 
+mod circles;
 mod docs;
+mod exports;
 mod layers;
+mod names;
 mod paths;
 mod shape;
+mod tables;
 mod text;
 
 use std::fmt;
@@ -75,11 +79,14 @@ fn tree() -> Vec<Source> {
     paths.split_terminator('\0').filter_map(read).collect()
 }
 
-fn check(file: &Source, files: &[Source]) -> Vec<Finding> {
+fn check(file: &Source, files: &[Source], exports: &exports::Exports) -> Vec<Finding> {
     let mut findings = text::check(file);
+    findings.extend(names::check(file));
     if file.is_rust() {
         findings.extend(shape::check(file));
-        findings.extend(layers::check(file));
+        findings.extend(layers::check(file, exports));
+        findings.extend(exports::check(file));
+        findings.extend(tables::check(file, files));
     }
     if file.path.ends_with(".md") {
         findings.extend(docs::check(file, files));
@@ -94,8 +101,9 @@ fn check(file: &Source, files: &[Source]) -> Vec<Finding> {
 fn the_tree_is_tidy() {
     let files = tree();
     assert!(files.iter().any(|file| file.path == "daemon/src/lib.rs"), "the tree was not found");
-    let found =
-        files.iter().flat_map(|file| check(file, &files)).chain(layers::circles(&files)).chain(shape::twins(&files));
+    let exports = exports::Exports::of("daemon/src/", &files);
+    let each = files.iter().flat_map(|file| check(file, &files, &exports));
+    let found = each.chain(circles::circles(&files)).chain(shape::twins(&files));
     let findings: Vec<String> = found.map(|it| it.to_string()).collect();
     assert!(findings.is_empty(), "{} findings:\n{}", findings.len(), findings.join("\n"));
 }

@@ -57,6 +57,22 @@ pub fn paths(lines: &[(usize, &str)], root: &str) -> Vec<(usize, Vec<String>)> {
     found
 }
 
+/// Every path that the lines re-export (`pub use`), as its segments, with the line on which it begins.
+pub fn re_exports(lines: &[(usize, &str)]) -> Vec<(usize, Vec<String>)> {
+    let mut found = Vec::new();
+    for (index, (number, line)) in lines.iter().enumerate() {
+        let Some((visibility, start)) = line.trim_start().split_once(" use ") else { continue };
+        if visibility == "pub" || (visibility.starts_with("pub(") && visibility.ends_with(')')) {
+            let rest = lines[index + 1..].iter().map(|(_, line)| *line);
+            let text = [start].into_iter().chain(rest).collect::<Vec<_>>().join("\n");
+            let mut leaves = Vec::new();
+            tree(&mut text.as_str(), &mut Vec::new(), &mut leaves);
+            found.extend(leaves.into_iter().map(|path| (*number, path)));
+        }
+    }
+    found
+}
+
 /// Reads one use tree from the front of a text.
 fn tree(text: &mut &str, prefix: &mut Vec<String>, leaves: &mut Vec<Vec<String>>) {
     let depth = prefix.len();

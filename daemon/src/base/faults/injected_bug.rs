@@ -66,6 +66,18 @@ pub enum InjectedBug {
     ReleasedUnpoisoned,
     /// A name that a lock is about to create as a ref is marked as a directory.
     LockedNameMarked,
+    /// The published mark passes records that the event log did not take.
+    MarkPassesRefused,
+    /// Heartbeats wait until the journals of dead incarnations are published.
+    BeatWaitsForPublish,
+    /// A transaction that the refdb throttles keeps its slot until its deadline.
+    ThrottledKeepsSlot,
+    /// The incarnations of a site that is down are left to its own nodes.
+    NobodyElseAdopts,
+    /// The origin commits objects that git cannot walk.
+    OriginJudgesNothing,
+    /// Receivers refuse objects that git can walk and somebody dislikes.
+    ReceiversJudgeTaste,
     /// A slot is collected although a node holds its transaction as bad.
     HeldCollected,
     /// The record of an incarnation is removed although slots of it are left.
@@ -78,7 +90,7 @@ pub enum InjectedBug {
 
 impl InjectedBug {
     /// Every bug that can be injected.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 40] = [
         Self::ResendOtherBytes,
         Self::CheckpointBeforeApply,
         Self::RefsBeforeObjects,
@@ -109,6 +121,12 @@ impl InjectedBug {
         Self::LockOutlivesSlot,
         Self::ReleasedUnpoisoned,
         Self::LockedNameMarked,
+        Self::MarkPassesRefused,
+        Self::BeatWaitsForPublish,
+        Self::ThrottledKeepsSlot,
+        Self::NobodyElseAdopts,
+        Self::OriginJudgesNothing,
+        Self::ReceiversJudgeTaste,
         Self::HeldCollected,
         Self::LeftoverForgotten,
         Self::TrimmedSkipped,

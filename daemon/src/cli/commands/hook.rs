@@ -1,15 +1,16 @@
 //! `lockstep hook`: the hooks that git runs, and their installation.
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lockstep_proto::ProjectName;
 
 use super::CliError;
+use super::existing;
 use super::target::{self, Target};
 use crate::base::clock::SeededEntropy;
 use crate::clients::git_hooks::git::GitDir;
-use crate::clients::git_hooks::install::{Installation, install};
+use crate::clients::git_hooks::install::{Installation, install, uninstall};
 use crate::clients::git_hooks::{guard, proc_receive};
 
 #[derive(Debug, clap::Subcommand)]
@@ -25,6 +26,12 @@ pub(super) enum HookCommand {
         #[command(flatten)]
         target: Target,
     },
+    /// Remove the hooks and their settings from a repository, and restore those that they replaced
+    #[command(after_help = "Example:\n  lockstep hook uninstall /srv/git/tools/build.git")]
+    Uninstall {
+        /// Folder of the repository
+        repository: PathBuf,
+    },
     /// Run by git on a push: commits the push as one ref transaction
     ProcReceive,
     /// Run by git on each ref transaction: refuses changes that bypass Lockstep
@@ -37,6 +44,7 @@ pub(super) enum HookCommand {
 pub(super) async fn run(command: HookCommand) -> Result<(), CliError> {
     match command {
         HookCommand::Install { repository, project, target } => installed(repository, project, target).await,
+        HookCommand::Uninstall { repository } => uninstalled(&repository),
         HookCommand::ProcReceive => {
             let entropy = SeededEntropy::from_machine();
             let done = proc_receive::run(&GitDir::of_hook(), &entropy, std::io::stdin(), std::io::stdout()).await;
@@ -55,8 +63,11 @@ async fn installed(repository: PathBuf, project: Option<ProjectName>, target: Ta
         None => named_by(&repository)?,
     };
     let binary = std::env::current_exe().map_err(CliError::failed)?;
-    let what = Installation { repository, project, socket: target.socket.clone(), binary };
+    let what = Installation { repository, place: None, project, socket: target.socket.clone(), binary };
     install(&what).map_err(CliError::failed)?;
+    for left_out in existing::fit(&git)? {
+        eprintln!("warning: this ref is not replicated: {left_out}");
+    }
     println!("{}: pushes now go through Lockstep as project {}", what.repository.display(), what.project);
     if !is_checked {
         eprintln!(
@@ -69,16 +80,30 @@ async fn installed(repository: PathBuf, project: Option<ProjectName>, target: Ta
     Ok(())
 }
 
-fn named_by(repository: &std::path::Path) -> Result<ProjectName, CliError> {
+fn uninstalled(repository: &Path) -> Result<(), CliError> {
+    uninstall(repository).map_err(CliError::failed)?;
+    println!("{}: git moves the refs of pushes itself again", repository.display());
+    eprintln!(
+        "warning: pushes to it do not reach other sites any more; if its project lives on, run `lockstep hook install \
+         {}` before anybody pushes",
+        repository.display()
+    );
+    Ok(())
+}
+
+fn named_by(repository: &Path) -> Result<ProjectName, CliError> {
     let name = repository.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let name = name.strip_suffix(".git").unwrap_or(name);
     name.parse().map_err(|error| CliError::Usage(format!("{}: {error}; give --project", repository.display())))
 }
 
 async fn guarded(state: &str) -> Result<(), CliError> {
-    let mut input = String::new();
-    std::io::stdin().read_to_string(&mut input).map_err(CliError::failed)?;
+    let mut input = Vec::new();
+    std::io::stdin().read_to_end(&mut input).map_err(CliError::failed)?;
     let git = GitDir::of_hook();
-    let project = || git.project().map_or_else(|_| "PROJECT".to_owned(), |project| project.to_string());
+    let project = || match git.is_ours() {
+        Ok(false) => None,
+        Ok(true) | Err(_) => Some(git.project().map_or_else(|_| "PROJECT".to_owned(), |name| name.to_string())),
+    };
     guard::decide(git.path(), project, state, &input).await.map_err(|error| CliError::Refused(error.to_string()))
 }

@@ -15,11 +15,11 @@ use lockstep_proto::{ProjectName, RefName, limits};
 
 use super::CliError;
 use super::existing;
+use super::old_sins;
 use super::target::{self, Target};
 use crate::base::ref_names;
 use crate::clients::api_client::project_path;
 use crate::clients::git_hooks::git::GitDir;
-use crate::clients::git_hooks::install;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -37,6 +37,9 @@ pub(super) struct ImportArgs {
     /// Git volume (setting root) on which the repository is found by the name of its project
     #[arg(long)]
     root: Option<PathBuf>,
+    /// Do not report the objects that break rules of git fsck (the report reads all objects once)
+    #[arg(long)]
+    no_report: bool,
 }
 
 /// The results of the refs so far.
@@ -52,17 +55,20 @@ struct Tally {
 
 pub(super) async fn run(args: ImportArgs) -> Result<(), CliError> {
     let (git, project) = locate(&args).await?;
-    install::check_kind(&git).map_err(|error| CliError::Usage(error.to_string()))?;
+    let problems = existing::fit(&git)?;
     target::same_project(git.path(), Some(project.clone()), args.target.project_of(git.path()).await?)?;
     create(&args.target, &git, &project).await?;
-    let (refs, problems) = existing::refs(&git)?;
+    let refs = existing::refs(&git)?;
     let mut tally = Tally { problems, ..Tally::default() };
     for chunk in ref_names::parts(&refs, |command| &command.name, limits::WRITE_COMMANDS) {
-        let response = args.target.submit(&project, &request(chunk)).await?;
+        let response = args.target.submit_history(&project, &request(chunk)).await?;
         for (result, command) in response.results.iter().zip(chunk) {
             tally.add(result, command);
         }
         eprintln!("{project}: {} of {} refs", tally.committed + tally.present + tally.problems.len(), refs.len());
+    }
+    if !args.no_report {
+        old_sins::report(&git, project.as_str()).map_err(CliError::failed)?.iter().for_each(|line| println!("{line}"));
     }
     tally.conclude(&project)
 }
@@ -70,7 +76,7 @@ pub(super) async fn run(args: ImportArgs) -> Result<(), CliError> {
 async fn locate(args: &ImportArgs) -> Result<(GitDir, ProjectName), CliError> {
     let name: Option<ProjectName> = args.repository.to_str().and_then(|name| name.parse().ok());
     let (path, named) = match (&args.root, name) {
-        (Some(root), Some(name)) => (args.target.base_paths_at(root).await?.git_dir(&name), Some(name)),
+        (Some(root), Some(name)) => (args.target.base_paths_at(Some(root)).await?.git_dir(&name), Some(name)),
         _ => (args.repository.clone(), None),
     };
     let git = GitDir::at(&path).map_err(|error| CliError::Usage(error.to_string()))?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::Method;
 use lockstep_proto::debt::{HeldElsewhere, Repair, RepairAnswer};
-use lockstep_proto::status::{DueStatus, HeldStatus, NodeStatus, RefreshStatus};
+use lockstep_proto::status::{DueStatus, GuardStatus, HeldStatus, NodeStatus, RefreshStatus};
 use serde::Serialize;
 
 use super::CliError;
@@ -21,7 +21,7 @@ const WATCH: Duration = Duration::from_secs(1);
 pub(super) struct StatusArgs {
     #[command(flatten)]
     target: Target,
-    /// Print JSON
+    /// Print all fields as JSON instead of a table
     #[arg(long)]
     json: bool,
     /// Update the output every second until interrupted
@@ -33,7 +33,7 @@ pub(super) struct StatusArgs {
 pub(super) struct ListArgs {
     #[command(flatten)]
     target: Target,
-    /// Print JSON
+    /// Print all fields as JSON instead of a table
     #[arg(long)]
     json: bool,
 }
@@ -148,7 +148,7 @@ fn render(status: &NodeStatus) -> String {
     );
     let refresh = status.refresh.as_ref().map(refresh).unwrap_or_default();
     let sections = [debts(status), elsewhere(status), origins(status), journal(status), checkpoints(status)].concat();
-    [head, totals, refresh, sections, errors(status)].concat()
+    [head, totals, guards(status), refresh, sections, errors(status)].concat()
 }
 
 fn readiness(status: &NodeStatus) -> String {
@@ -194,6 +194,11 @@ fn elsewhere(status: &NodeStatus) -> String {
 /// The time until `at_ms` (milliseconds since 1970) by this machine's clock, as text.
 fn until(at_ms: u64) -> String {
     format!("in {}s", at_ms.saturating_sub(SystemClock.now_ms()).div_ceil(1_000))
+}
+
+fn guards(status: &NodeStatus) -> String {
+    let line = |one: &GuardStatus| format!("hooks of {} are not in force: {}\n", one.project, one.reason);
+    status.guards_off.iter().map(line).collect()
 }
 
 fn refresh(status: &RefreshStatus) -> String {
@@ -348,6 +353,11 @@ mod tests {
                 last_error_at_ms: Some(0),
                 ..RefreshStatus::default()
             }),
+            guards_off: vec![GuardStatus {
+                project: "p".to_owned(),
+                repository: "/g/p.git".to_owned(),
+                reason: "the hooks are not installed; run `lockstep hook install` on it: /g/p.git".to_owned(),
+            }],
             last_errors: Vec::new(),
         };
         let text = render(&status);
@@ -356,6 +366,7 @@ mod tests {
         assert!(text.contains("not ready, waiting for: drained"), "{text}");
         assert!(text.contains("  muc-1   17                  2.2            -\n"), "{text}");
         assert!(text.contains("\nevents: unsent 1  waiting 2 (the oldest for 3.0 s)  dropped 4\n"), "{text}");
+        assert!(text.contains("hooks of p are not in force: the hooks are not installed; run"), "{text}");
         assert!(text.contains("parked 3") && !text.contains("checkpoints"), "{text}");
     }
 }

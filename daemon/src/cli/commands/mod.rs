@@ -9,19 +9,23 @@
 //! | `hook`, `import`, `seed` | bring repositories in: hooks, refs, whole sites |
 //! | `project`, `update`, `stray` | change state: projects and `HEAD`, one ref, strays |
 //! | `inspect` | show state: `status`, `parked`, `quarantine`, `refresh` |
-//! | `existing`, `table`, `target` | shared: refs of a repository, text tables, the sidecar to call |
+//! | `walk` | finds the repositories of a volume as Gerrit lists them |
+//! | `existing`, `old_sins` | shared: refs of a repository, and the objects in it that break rules of git |
+//! | `table`, `target` | shared: text tables, the sidecar to call |
 
 pub mod config;
 mod existing;
 mod hook;
 mod import;
 mod inspect;
+mod old_sins;
 mod project;
 mod seed;
 mod stray;
 mod table;
 mod target;
 mod update;
+mod walk;
 
 use std::process::ExitCode;
 
@@ -41,7 +45,7 @@ const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure or unknown outcome, 2
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the sidecar
+    /// Run the sidecar of one node until SIGTERM or Ctrl-C
     Run(config::ConfigArgs),
     /// Run three sites in one process and replicate pushes between them
     #[cfg(feature = "embedded")]

@@ -37,7 +37,7 @@ pub(super) enum ProjectCommand {
         target: Target,
         /// Name of the project
         name: ProjectName,
-        /// Confirm the deletion
+        /// Confirm the deletion; without this flag nothing is deleted
         #[arg(long)]
         yes: bool,
     },

@@ -4,8 +4,7 @@
 //! compares the refs that git lists with the refs that the sidecar found in the refdb. An interrupted seed continues
 //! when the command is run again.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
@@ -17,7 +16,9 @@ use tokio::time::{Instant, sleep};
 
 use super::CliError;
 use super::existing;
+use super::old_sins;
 use super::target::Target;
+use super::walk::{self, Found};
 use crate::base::base_paths::BasePaths;
 use crate::clients::api_client::{Call, Client, ClientError, project_path};
 use crate::clients::git_hooks::git::GitDir;
@@ -37,26 +38,31 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  lockstep seed --root /srv/gerrit/git
+  lockstep seed
   lockstep seed --root /srv/gerrit/git --alone
   lockstep seed --root /srv/gerrit/git All-Projects All-Users tools/build")]
 pub(super) struct SeedArgs {
     #[command(flatten)]
     target: Target,
-    /// The sidecar's git volume (setting root); the repositories below it and below its base paths are seeded
+    /// The sidecar's git volume (setting root, and the default); the repositories below it and below its base paths are
+    /// seeded
     #[arg(long)]
-    root: PathBuf,
+    root: Option<PathBuf>,
     /// Open the projects even if no other site holds them yet: for a first site that has no second one
     #[arg(long)]
     alone: bool,
+    /// Do not report the objects that break rules of git fsck (the report reads all objects once)
+    #[arg(long)]
+    no_report: bool,
     /// Seed only these projects
     projects: Vec<ProjectName>,
 }
 
 /// The result of seeding one project.
 enum End {
-    /// The project takes commits, and the refdb has exactly the refs that git lists. Holds the line to print.
-    Open(String),
+    /// The project takes commits, and the refdb has exactly the refs that git lists. Holds the lines to print, and the
+    /// refs that were left out.
+    Open(String, Vec<String>),
     /// All refs are committed, and no other site holds the project yet.
     Waiting,
     /// The project cannot be seeded. Holds the problems.
@@ -65,12 +71,15 @@ enum End {
 
 pub(super) async fn run(args: SeedArgs) -> Result<(), CliError> {
     // The sidecar can seed only the repositories on its own volume.
-    let base_paths = args.target.base_paths_at(&args.root).await?.resolve().map_err(CliError::Usage)?;
-    let projects = if args.projects.is_empty() { found(&base_paths)? } else { args.projects.clone() };
+    let base_paths = args.target.base_paths_at(args.root.as_deref()).await?.resolve().map_err(CliError::Usage)?;
+    let Found { projects, problems } = match args.projects.is_empty() {
+        true => walk::walk(&base_paths),
+        false => Found { projects: args.projects.iter().cloned().collect(), problems: Vec::new() },
+    };
     let is_first = |project: &&ProjectName| FIRST.contains(&project.as_str());
     let (first, others): (Vec<&ProjectName>, Vec<&ProjectName>) = projects.iter().partition(is_first);
-    let seed = Seed { target: &args.target, base_paths: &base_paths, alone: args.alone };
-    let mut failed = Vec::new();
+    let seed = Seed { target: &args.target, base_paths: &base_paths, alone: args.alone, reports: !args.no_report };
+    let (mut failed, mut left_out) = (Vec::new(), Vec::new());
     let mut waiting = Vec::new();
     // All projects are committed before the command waits for another site, so that the other site applies them
     // meanwhile. Gerrit's own projects go one after the other.
@@ -79,7 +88,7 @@ pub(super) async fn run(args: SeedArgs) -> Result<(), CliError> {
             stream::iter(group.into_iter().map(|project| seed.until_committed(project))).buffered(side_by_side);
         while let Some((project, end)) = ends.next().await {
             match end? {
-                End::Open(line) => println!("{line}"),
+                End::Open(line, refs) => left_out.extend(opened(project, &line, &refs)),
                 End::Waiting => waiting.push(project),
                 End::Failed(problems) => failed.push(tell(project, &problems)),
             }
@@ -87,7 +96,7 @@ pub(super) async fn run(args: SeedArgs) -> Result<(), CliError> {
     }
     for project in waiting {
         match seed.until_open(project).await? {
-            End::Open(line) => println!("{line}"),
+            End::Open(line, refs) => left_out.extend(opened(project, &line, &refs)),
             End::Failed(problems) => failed.push(tell(project, &problems)),
             End::Waiting => failed.push(format!(
                 "{project}: no other site holds it yet; start a sidecar at another site and run this command again, or \
@@ -95,17 +104,35 @@ pub(super) async fn run(args: SeedArgs) -> Result<(), CliError> {
             )),
         }
     }
-    if failed.is_empty() {
-        println!("{} projects are seeded, verified and open", projects.len());
-        return Ok(());
+    conclude(projects.len(), &failed, &left_out, &problems)
+}
+
+/// Prints the line of a project that is open. Returns the text about its refs that were left out, if there are any.
+fn opened(project: &ProjectName, line: &str, left_out: &[String]) -> Option<String> {
+    println!("{line}");
+    (!left_out.is_empty()).then(|| tell(project, left_out))
+}
+
+/// The end of the command: a success only if every repository that Gerrit lists is seeded whole.
+fn conclude(count: usize, failed: &[String], left_out: &[String], not_taken: &[String]) -> Result<(), CliError> {
+    let mut parts = Vec::new();
+    if !failed.is_empty() {
+        let head = format!("{} of {count} projects are not open. Fix the problems of each project", failed.len());
+        parts.push(format!("{head}, then run the same command again:\n{}", failed.join("\n")));
     }
-    let text = format!(
-        "{} of {} projects are not open. Fix the problems of each project, then run the same command again:\n{}",
-        failed.len(),
-        projects.len(),
-        failed.join("\n")
-    );
-    Err(CliError::Refused(text))
+    if !left_out.is_empty() {
+        let head = format!("refs of {} open projects are not replicated, and stay on this disk alone", left_out.len());
+        parts.push(format!("{head}:\n{}", left_out.join("\n")));
+    }
+    if !not_taken.is_empty() {
+        let head = format!("{} repositories were not seeded, and Gerrit cannot write to them", not_taken.len());
+        parts
+            .push(format!("{head}. Follow the advice, then run the same command again:\n  {}", not_taken.join("\n  ")));
+    }
+    if failed.is_empty() {
+        println!("{count} projects are seeded, verified and open");
+    }
+    if parts.is_empty() { Ok(()) } else { Err(CliError::Refused(parts.join("\n"))) }
 }
 
 fn tell(project: &ProjectName, problems: &[String]) -> String {
@@ -113,50 +140,11 @@ fn tell(project: &ProjectName, problems: &[String]) -> String {
     format!("{project}:\n{}", lines.join("\n"))
 }
 
-/// The projects of all repositories on the volume, sorted by name. Folders that Gerrit's delete-project plugin has set
-/// aside (`%project%` in their names) are skipped.
-fn found(base_paths: &BasePaths) -> Result<Vec<ProjectName>, CliError> {
-    let mut projects = BTreeSet::new();
-    for root in base_paths.all() {
-        collect(root, base_paths, &mut projects)?;
-    }
-    Ok(projects.into_iter().collect())
-}
-
-/// Adds the projects of all repositories below one folder of the volume to `projects`.
-fn collect(root: &Path, base_paths: &BasePaths, projects: &mut BTreeSet<ProjectName>) -> Result<(), CliError> {
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let unreadable = |error: std::io::Error| CliError::Failed(format!("{}: {error}", folder.display()));
-        for entry in std::fs::read_dir(&folder).map_err(unreadable)? {
-            let entry = entry.map_err(unreadable)?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with('.') || name.contains("%project%") || !entry.file_type().map_err(unreadable)?.is_dir() {
-                continue;
-            }
-            let path = entry.path();
-            if !name.ends_with(".git") || !path.join("objects").is_dir() {
-                folders.push(path);
-                continue;
-            }
-            let usage = |why: String| CliError::Usage(format!("{}: {why}", path.display()));
-            let below = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
-            let project = below.strip_suffix(".git").unwrap_or(&below).parse();
-            let project: ProjectName = project.map_err(|error| usage(format!("{error}; rename it")))?;
-            if base_paths.of(&project) != root {
-                let should = base_paths.git_dir(&project);
-                return Err(usage(format!("by setting git.base_paths it belongs at {}; move it", should.display())));
-            }
-            projects.insert(project);
-        }
-    }
-    Ok(())
-}
-
 struct Seed<'a> {
     target: &'a Target,
     base_paths: &'a BasePaths,
     alone: bool,
+    reports: bool,
 }
 
 impl Seed<'_> {
@@ -213,10 +201,7 @@ impl Seed<'_> {
     /// Compares the refs that git lists with the refs that the sidecar found in the refdb.
     fn hold_against_git(&self, project: &ProjectName, seed: &SeedResponse) -> Result<End, CliError> {
         let git = GitDir::at(&self.base_paths.git_dir(project)).map_err(CliError::failed)?;
-        let (commands, strange) = existing::refs(&git)?;
-        if !strange.is_empty() {
-            return Ok(End::Failed(strange));
-        }
+        let (commands, left_out) = (existing::refs(&git)?, existing::fit(&git)?);
         let mut digest = Sha256::new();
         for command in &commands {
             let oid = command.new.map(|oid| oid.to_string()).unwrap_or_default();
@@ -232,7 +217,12 @@ impl Seed<'_> {
             );
             return Ok(End::Failed(vec![text]));
         }
-        Ok(End::Open(format!("{project}: open; {} refs on the disk = refdb (sha256 {})", seed.refs, &digest[..16])))
+        let mut lines =
+            vec![format!("{project}: open; {} refs on the disk = refdb (sha256 {})", seed.refs, &digest[..16])];
+        if self.reports {
+            lines.extend(old_sins::report(&git, project.as_str()).map_err(CliError::failed)?);
+        }
+        Ok(End::Open(lines.join("\n"), left_out))
     }
 }
 

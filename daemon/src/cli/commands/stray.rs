@@ -24,7 +24,7 @@ pub(super) enum StrayCommand {
     /// Commit a stray, so that it becomes the value at every site
     #[command(after_help = "Example:\n  lockstep stray adopt All-Projects refs/meta/config")]
     Adopt(Which),
-    /// Discard a stray
+    /// Discard a stray: this node no longer keeps its value
     #[command(after_help = "Example:\n  lockstep stray discard All-Projects refs/meta/config")]
     Discard(Which),
 }

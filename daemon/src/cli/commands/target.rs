@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use http::Method;
 use lockstep_proto::ProjectName;
-use lockstep_proto::bridge::{Outcome, ProjectResponse, RefTransactionRequest, RefTransactionResponse, Refusal};
+use lockstep_proto::bridge::{
+    OBJECTS_HISTORY, Outcome, ProjectResponse, RefTransactionRequest, RefTransactionResponse, Refusal,
+};
 use lockstep_proto::status::NodeStatus;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -82,24 +84,37 @@ impl Target {
         )))
     }
 
-    /// The folders in which the sidecar keeps its repositories. `root` must be the root of its volume. Its other base
-    /// paths need not be visible to this process.
+    /// The folders in which the sidecar keeps its repositories. `root`, if given, must be the root of its volume. Its
+    /// other base paths need not be visible to this process.
     ///
     /// # Errors
     /// The sidecar does not answer, or `root` is not the root of its volume.
-    pub(super) async fn base_paths_at(&self, root: &Path) -> Result<BasePaths, CliError> {
-        let usage = |why: String| CliError::Usage(format!("--root {}: {why}", root.display()));
+    pub(super) async fn base_paths_at(&self, root: Option<&Path>) -> Result<BasePaths, CliError> {
+        let given = root.map(|root| format!("--root {}: ", root.display())).unwrap_or_default();
+        let usage = |why: String| CliError::Usage(format!("{given}{why}"));
         let status: NodeStatus = self.get("/v1/status").await?;
         let own = BasePaths::of_status(&status);
         let own = own.ok_or_else(|| usage("the sidecar does not report where its git volume is".to_owned()))?;
-        let (given, own) = (canonical(root)?, own.seen());
-        if given == own.root() {
-            return Ok(own);
+        let own = own.seen();
+        match root {
+            Some(root) if canonical(root)? != own.root() => {}
+            Some(_) | None => return Ok(own),
         }
         Err(usage(format!(
             "the sidecar's git volume is {}; give that folder, or the socket of another sidecar with --socket",
             own.root().display()
         )))
+    }
+
+    /// Submits refs of an existing history, which is taken as it is.
+    pub(super) async fn submit_history(
+        &self,
+        project: &ProjectName,
+        request: &RefTransactionRequest,
+    ) -> Result<RefTransactionResponse, CliError> {
+        let call = Call::new(Method::POST, project_path(project, "/ref-transactions"), request);
+        let call = call.map_err(CliError::failed)?.objects(OBJECTS_HISTORY);
+        Client::new(&self.socket).resend(&call, Instant::now() + DEADLINE).await.map_err(CliError::from)
     }
 
     pub(super) async fn submit(

@@ -20,7 +20,7 @@ pub(super) struct UpdateRefArgs {
     /// Expected current value of the ref: an object id, `absent`, or `any`
     #[arg(long, default_value = "any", value_parser = expected)]
     old: Expected,
-    /// Delete the ref
+    /// Delete the ref; takes no new value
     #[arg(long, conflicts_with = "new")]
     delete: bool,
     /// Allow an update that is not a fast-forward

@@ -1,5 +1,7 @@
 //! Asks git about the repository that a hook or a command works on.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -43,23 +45,30 @@ pub enum GitError {
 pub struct GitDir(PathBuf);
 
 impl GitDir {
-    /// The repository for which git runs this process as a hook (`GIT_DIR`, or the current folder).
+    /// The repository for which git runs this process as a hook: `GIT_DIR`, or the repository of the current folder,
+    /// which is what git leaves to its hooks in a work tree.
     #[must_use]
     pub fn of_hook() -> Self {
-        let path = std::env::var_os("GIT_DIR").map_or_else(|| PathBuf::from("."), PathBuf::from);
-        Self(std::path::absolute(&path).unwrap_or(path))
+        let given = std::env::var_os("GIT_DIR").map(PathBuf::from);
+        let path = given.unwrap_or_else(|| PathBuf::from("."));
+        let path = std::path::absolute(&path).unwrap_or(path);
+        if path.join("HEAD").exists() { Self(path) } else { Self::at(&path).unwrap_or(Self(path)) }
     }
 
-    /// The repository at `path`. For a repository with a work tree, this is its `.git` folder.
+    /// The repository at `path`. For a repository with a work tree, this is its `.git` folder. A repository that this
+    /// git does not open, because of an extension, is one, too: the check of its fitness says more about it.
     ///
     /// # Errors
     /// There is no repository at `path`, or git cannot be run.
     pub fn at(path: &Path) -> Result<Self, GitError> {
-        let found = run(path, &["rev-parse", "--absolute-git-dir"]).map_err(|error| match error {
-            GitError::Failed { why, .. } => GitError::NoRepository { path: path.to_owned(), why },
-            error => error,
-        })?;
-        Ok(Self(PathBuf::from(found.trim_end())))
+        match run(path, &["rev-parse", "--absolute-git-dir"]) {
+            Ok(found) => Ok(Self(PathBuf::from(found.trim_end()))),
+            Err(_) if path.join("objects").is_dir() && path.join("HEAD").is_file() => {
+                Ok(Self(std::path::absolute(path).unwrap_or_else(|_| path.to_owned())))
+            }
+            Err(GitError::Failed { why, .. }) => Err(GitError::NoRepository { path: path.to_owned(), why }),
+            Err(error) => Err(error),
+        }
     }
 
     /// The path of the git folder.
@@ -79,6 +88,20 @@ impl GitDir {
         run(&self.0, &all)
     }
 
+    /// Runs git in this repository and returns its standard output, which need not be UTF-8.
+    ///
+    /// # Errors
+    /// git cannot be run, or exits with a code other than 0.
+    pub fn bytes(&self, args: &[&str]) -> Result<Vec<u8>, GitError> {
+        let directory = format!("--git-dir={}", self.0.display());
+        let args: Vec<&str> = std::iter::once(directory.as_str()).chain(args.iter().copied()).collect();
+        let output = output(&self.0, &args)?;
+        if output.status.success() {
+            return Ok(output.stdout);
+        }
+        Err(failed(&self.0, &args, &String::from_utf8_lossy(&output.stderr)))
+    }
+
     /// The value of a git setting, or `None` if it is not set. `kind` is git's type option, for example `--bool`.
     ///
     /// # Errors
@@ -94,12 +117,78 @@ impl GitDir {
         }
     }
 
+    /// The values of a setting in the repository's own configuration, in git's order. Empty if it is not set there.
+    ///
+    /// # Errors
+    /// git fails.
+    pub fn local(&self, key: &str) -> Result<Vec<String>, GitError> {
+        let listed = self.listed(&["config", "--local", "-z", "--get-all", key])?;
+        Ok(listed.into_iter().map(|value| String::from_utf8_lossy(&value).into_owned()).collect())
+    }
+
+    /// The values of `core.hooksPath`, the decisive one last, each with whether the repository's own configuration sets
+    /// it.
+    ///
+    /// # Errors
+    /// git fails.
+    pub(super) fn hooks_paths(&self) -> Result<Vec<(bool, PathBuf)>, GitError> {
+        let args = ["config", "--show-scope", "-z", "--type=path", "--get-all", "core.hooksPath"];
+        let listed = self.listed(&args)?;
+        let path = |value: &Vec<u8>| PathBuf::from(OsString::from_vec(value.clone()));
+        let pairs = listed.chunks_exact(2);
+        Ok(pairs.map(|pair| (matches!(&pair[0][..], b"local" | b"worktree"), path(&pair[1]))).collect())
+    }
+
+    /// The settings whose names match a regular expression, in git's order: name, and value or none.
+    ///
+    /// # Errors
+    /// git fails.
+    pub(super) fn matching(&self, names: &str) -> Result<Vec<(String, Option<String>)>, GitError> {
+        let split = |field: Vec<u8>| {
+            let text = String::from_utf8_lossy(&field).into_owned();
+            match text.split_once('\n') {
+                Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+                None => (text, None),
+            }
+        };
+        Ok(self.listed(&["config", "-z", "--get-regexp", names])?.into_iter().map(split).collect())
+    }
+
+    /// The error for a file of the repository that cannot be read.
+    pub(super) fn unreadable(&self, file: &str, error: &std::io::Error) -> GitError {
+        GitError::Failed { args: format!("(read {file})"), repository: self.0.clone(), why: error.to_string() }
+    }
+
+    /// The fields that `git config -z` lists; none if the setting is not set.
+    fn listed(&self, args: &[&str]) -> Result<Vec<Vec<u8>>, GitError> {
+        let directory = format!("--git-dir={}", self.0.display());
+        let args: Vec<&str> = std::iter::once(directory.as_str()).chain(args.iter().copied()).collect();
+        let output = output(&self.0, &args)?;
+        match output.status.code() {
+            Some(0) => {
+                let fields = output.stdout.strip_suffix(b"\0").unwrap_or(&output.stdout);
+                Ok(fields.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect())
+            }
+            Some(1) => Ok(Vec::new()),
+            _ => Err(failed(&self.0, &args, &String::from_utf8_lossy(&output.stderr))),
+        }
+    }
+
     /// The value of a boolean git setting, or `false` if it is not set.
     ///
     /// # Errors
     /// See [`GitDir::config`].
     pub fn flag(&self, key: &str) -> Result<bool, GitError> {
         Ok(self.config(key, "--bool")?.as_deref() == Some("true"))
+    }
+
+    /// Whether `lockstep hook install` was run in this repository. Its hooks can end up elsewhere too, in a folder that
+    /// several repositories share.
+    ///
+    /// # Errors
+    /// git fails.
+    pub fn is_ours(&self) -> Result<bool, GitError> {
+        Ok(!self.local("lockstep.project")?.is_empty())
     }
 
     /// The project that `lockstep hook install` wrote into `lockstep.project`.
@@ -133,7 +222,11 @@ fn run(directory: &Path, args: &[&str]) -> Result<String, GitError> {
 
 fn output(directory: &Path, args: &[&str]) -> Result<Output, GitError> {
     let mut command = Command::new("git");
-    command.args(args).current_dir(directory).env_remove("GIT_DIR").env_remove("GIT_QUARANTINE_PATH");
+    command.args(args).current_dir(directory);
+    // They may be relative to the folder in which the user's git runs.
+    for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_QUARANTINE_PATH"] {
+        command.env_remove(name);
+    }
     command.output().map_err(|error| failed(directory, args, &error.to_string()))
 }
 

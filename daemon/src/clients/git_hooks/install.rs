@@ -1,25 +1,33 @@
-//! Installs the bridge in a bare repository: two hooks, and the settings that make git use them.
+//! Installs the bridge in a bare repository: two hooks, and the settings that make git use them. Undoes it, too.
 //!
-//! The hooks name the binary by its absolute path, because git's `PATH` may not contain it. A second installation
-//! replaces Lockstep's own hooks. If there is another hook of the same name, the installation leaves it as it is and
-//! fails.
+//! The hooks name the binary by its absolute path, because git's `PATH` may not contain it. They lie in the
+//! repository's own folder, wherever `core.hooksPath` leads ([`super::hooks_folder`]). A second installation replaces
+//! Lockstep's own hooks. If there is another hook of the same name, the installation leaves it as it is and fails.
 
-use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use lockstep_proto::ProjectName;
 
-use super::git::{GitDir, GitError};
+use super::config_changes::{self, Undo};
+use super::git::GitDir;
+use super::hook_files::{HOOKS, MARK, is_ours, remove_hook, shell_quoted, write_hook};
+pub use super::hook_files::{InstallError, unfit};
+use super::hooks_folder::{self, Folders};
+use crate::seams::git::fitness;
 
-/// The line that identifies a hook as written by Lockstep.
-const MARK: &str = "# Written by `lockstep hook install`; written again by it.";
+/// The setting that hands the refs of a push to the hook, and its value for all refs.
+pub(super) const HANDED_OVER: (&str, &str) = ("receive.procReceiveRefs", "refs");
+
+/// The setting that hides the sidecar's own refs, and its value.
+const HIDDEN: (&str, &str) = ("transfer.hideRefs", "refs/lockstep");
 
 /// The values that an installation writes into hooks and settings.
 #[derive(Clone, Debug)]
 pub struct Installation {
     /// The path of the bare repository.
     pub repository: PathBuf,
+    /// The path that the repository will have, if it is not in its place yet.
+    pub place: Option<PathBuf>,
     /// The project that the repository belongs to.
     pub project: ProjectName,
     /// The path of the sidecar's socket. It is stored as an absolute path.
@@ -28,113 +36,75 @@ pub struct Installation {
     pub binary: PathBuf,
 }
 
-/// An error of [`install`].
-#[derive(Debug, thiserror::Error)]
-pub enum InstallError {
-    /// A git command failed.
-    #[error(transparent)]
-    Git(#[from] GitError),
-    /// Lockstep does not support repositories of this kind.
-    #[error("{}: {why}", repository.display())]
-    Unsupported {
-        /// The repository's git folder.
-        repository: PathBuf,
-        /// The property of the repository that Lockstep does not support, and the remedy.
-        why: &'static str,
-    },
-    /// A hook of the same name exists that Lockstep did not write.
-    #[error(
-        "{} is a hook that Lockstep did not write; move its checks into `pre-receive` or `update`, remove it, and \
-         install again",
-        .0.display()
-    )]
-    ForeignHook(PathBuf),
-    /// The binary's path cannot be written into a shell script.
-    #[error("the path of the lockstep binary, {}, contains a quote or is not UTF-8; move the binary", .0.display())]
-    BadPath(PathBuf),
-    /// The operating system reported an error.
-    #[error("{} cannot be written: {source}", path.display())]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// The error of the operating system.
-        source: io::Error,
-    },
-}
-
 /// Installs hooks and settings.
 ///
 /// # Errors
 /// See [`InstallError`]. The installation can be repeated after each of them.
 pub fn install(what: &Installation) -> Result<(), InstallError> {
     let git = GitDir::at(&what.repository)?;
-    check_kind(&git)?;
+    refuse_unfit(&git)?;
+    let place = what.place.as_deref().unwrap_or(git.path());
+    let folders = Folders::of(&git, place)?;
     let socket = std::path::absolute(&what.socket)
         .map_err(|source| InstallError::Io { path: what.socket.clone(), source })?
         .display()
         .to_string();
-    for (key, value) in [
-        ("lockstep.project", what.project.as_str()),
-        ("lockstep.socket", socket.as_str()),
-        ("receive.advertiseAtomic", "true"),
-    ] {
-        git.run(&["config", key, value])?;
+    if folders.own.is_symlink() {
+        return Err(InstallError::LinkedFolder(folders.own));
     }
-    let hooks = git.path().join(git.run(&["rev-parse", "--git-path", "hooks"])?.trim_end());
-    std::fs::create_dir_all(&hooks).map_err(|source| InstallError::Io { path: hooks.clone(), source })?;
-    write_hook(&hooks.join("proc-receive"), &script(&what.binary, "proc-receive")?)?;
-    write_hook(&hooks.join("reference-transaction"), &script(&what.binary, "reference-transaction \"$@\"")?)?;
+    for name in HOOKS {
+        refuse_foreign(&folders.own.join(name))?;
+    }
+    std::fs::create_dir_all(&folders.own).map_err(|source| InstallError::Io { path: folders.own.clone(), source })?;
+    hooks_folder::pin(&git, &folders)?;
+    config_changes::set(&git, "lockstep.project", what.project.as_str())?;
+    config_changes::set(&git, "lockstep.socket", &socket)?;
+    write_hook(&folders.own.join("proc-receive"), &script(&what.binary, "proc-receive")?)?;
+    write_hook(&folders.own.join("reference-transaction"), &script(&what.binary, "reference-transaction \"$@\"")?)?;
     // These come last: from here on, git needs the hook for every push.
-    ensure_value(&git, "transfer.hideRefs", "refs/lockstep")?;
-    ensure_value(&git, "receive.procReceiveRefs", "refs")
+    config_changes::add(&git, HIDDEN.0, HIDDEN.1)?;
+    Ok(config_changes::add(&git, HANDED_OVER.0, HANDED_OVER.1)?)
 }
 
-/// Checks that Lockstep supports repositories of this kind: bare, with SHA-1 object names, and with refs in files.
+/// Removes hooks and settings of the installation, and restores those that it replaced. A setting that somebody else
+/// wrote stays.
 ///
 /// # Errors
-/// [`InstallError::Unsupported`] with the remedy, or git failed.
-pub fn check_kind(git: &GitDir) -> Result<(), InstallError> {
-    let refuse = |why| Err(InstallError::Unsupported { repository: git.path().to_owned(), why });
-    if git.run(&["rev-parse", "--is-bare-repository"])?.trim_end() != "true" {
-        return refuse("it has a work tree, and Lockstep supports bare repositories only; use `git clone --bare`");
+/// Lockstep is not installed there, or see [`InstallError`]. It can be repeated after each of them.
+pub fn uninstall(repository: &Path) -> Result<(), InstallError> {
+    let git = GitDir::at(repository)?;
+    let own = git.path().join("hooks");
+    let notes = config_changes::notes(&git)?;
+    if git.local("lockstep.project")?.is_empty() && notes.is_empty() && !is_ours(&own.join(HOOKS[0]))? {
+        return Err(InstallError::NotInstalled(git.path().to_owned()));
     }
-    if git.config("extensions.objectFormat", "--no-type")?.is_some_and(|format| format != "sha1") {
-        return refuse(
-            "its objects have SHA-256 names (extensions.objectFormat), and Lockstep supports SHA-1 repositories only",
-        );
+    // This comes first: from here on, git needs no hook for a push. Earlier releases wrote no note of it.
+    config_changes::undo(&git, &Undo::Drop(HANDED_OVER.0.to_owned(), HANDED_OVER.1.to_owned()))?;
+    for name in HOOKS {
+        remove_hook(&own.join(name))?;
     }
-    if git.config("extensions.refStorage", "--no-type")?.is_some_and(|format| format != "files") {
-        return refuse(
-            "its refs are not stored in files (extensions.refStorage); run `git refs migrate --ref-format=files` in it",
-        );
+    hooks_folder::remove_passed_on(&own)?;
+    for note in notes.iter().rev() {
+        config_changes::undo(&git, note)?;
     }
-    Ok(())
+    config_changes::unset(&git, "lockstep.socket")?;
+    config_changes::unset(&git, "lockstep.project")?;
+    Ok(config_changes::forget(&git)?)
 }
 
-/// Adds a value to a setting that may have several values, unless the setting has it already.
-fn ensure_value(git: &GitDir, key: &str, value: &str) -> Result<(), InstallError> {
-    let exactly = format!("^{}$", value.replace('.', "\\."));
-    git.run(&["config", "--replace-all", key, value, &exactly])?;
-    Ok(())
+fn refuse_unfit(git: &GitDir) -> Result<(), InstallError> {
+    let path = git.path().to_owned();
+    let fitness = fitness::look(&path).map_err(|source| InstallError::Io { path: path.clone(), source })?;
+    if fitness.unfit.is_empty() { Ok(()) } else { Err(InstallError::Unfit { path, reasons: fitness.unfit }) }
 }
 
 fn script(binary: &Path, subcommand: &str) -> Result<String, InstallError> {
-    let bad = || InstallError::BadPath(binary.to_owned());
-    let path = binary.to_str().filter(|path| !path.contains(['\'', '\n'])).ok_or_else(bad)?;
-    Ok(format!("#!/bin/sh\n{MARK}\nexec '{path}' hook {subcommand}\n"))
+    Ok(format!("#!/bin/sh\n{MARK}\nexec {} hook {subcommand}\n", shell_quoted(binary)?))
 }
 
-/// Writes a hook to a temporary file and renames it, so that a push runs either the old hook or the new one.
-fn write_hook(path: &Path, text: &str) -> Result<(), InstallError> {
-    match std::fs::read_to_string(path) {
-        Ok(found) if !found.contains(MARK) => return Err(InstallError::ForeignHook(path.to_owned())),
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(source) => return Err(InstallError::Io { path: path.to_owned(), source }),
+fn refuse_foreign(path: &Path) -> Result<(), InstallError> {
+    if path.symlink_metadata().is_ok() && !is_ours(path)? {
+        return Err(InstallError::ForeignHook(path.to_owned()));
     }
-    let draft = path.with_extension("lockstep-new");
-    let written = std::fs::write(&draft, text)
-        .and_then(|()| std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o755)))
-        .and_then(|()| std::fs::rename(&draft, path));
-    written.map_err(|source| InstallError::Io { path: path.to_owned(), source })
+    Ok(())
 }

@@ -13,7 +13,7 @@ const WINDOW: u64 = 4096;
 ///
 /// # Errors
 /// The file cannot be read, or is malformed.
-pub(super) fn lookup(file: &Path, name: &str) -> io::Result<Option<String>> {
+pub(super) fn lookup(file: &Path, name: &[u8]) -> io::Result<Option<String>> {
     let file = match File::open(file) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -21,10 +21,10 @@ pub(super) fn lookup(file: &Path, name: &str) -> io::Result<Option<String>> {
     };
     let mut end = file.metadata()?.len();
     let mut reader = BufReader::new(file);
-    let mut header = String::new();
-    reader.read_line(&mut header)?;
-    let sorted = header.starts_with('#') && header.split_whitespace().any(|word| word == "sorted");
-    let mut begin = if header.starts_with('#') { header.len() as u64 } else { 0 };
+    let mut header = Vec::new();
+    reader.read_until(b'\n', &mut header)?;
+    let sorted = header.starts_with(b"#") && header.split(u8::is_ascii_whitespace).any(|word| word == b"sorted");
+    let mut begin = if header.starts_with(b"#") { header.len() as u64 } else { 0 };
     while sorted && end - begin > WINDOW {
         // Invariant: `begin` and `end` are at the beginning of a line, and the name can only be between them.
         let middle = begin + (end - begin) / 2;
@@ -41,17 +41,17 @@ pub(super) fn lookup(file: &Path, name: &str) -> io::Result<Option<String>> {
 }
 
 /// The first record that begins after `from` and before `end`, with its position. Peeled lines (`^`) are skipped.
-fn record_after(reader: &mut BufReader<File>, from: u64, end: u64) -> io::Result<Option<(u64, String)>> {
+fn record_after(reader: &mut BufReader<File>, from: u64, end: u64) -> io::Result<Option<(u64, Vec<u8>)>> {
     reader.seek(SeekFrom::Start(from))?;
-    let mut line = String::new();
-    let mut at = from + reader.read_line(&mut line)? as u64;
+    let mut line = Vec::new();
+    let mut at = from + reader.read_until(b'\n', &mut line)? as u64;
     while at < end {
         line.clear();
-        let length = reader.read_line(&mut line)? as u64;
+        let length = reader.read_until(b'\n', &mut line)? as u64;
         if length == 0 {
             return Ok(None);
         }
-        if !line.starts_with('^') {
+        if !line.starts_with(b"^") {
             return Ok(Some((at, line)));
         }
         at += length;
@@ -59,26 +59,31 @@ fn record_after(reader: &mut BufReader<File>, from: u64, end: u64) -> io::Result
     Ok(None)
 }
 
-fn scan(reader: &mut BufReader<File>, begin: u64, end: u64, name: &str) -> io::Result<Option<String>> {
+fn scan(reader: &mut BufReader<File>, begin: u64, end: u64, name: &[u8]) -> io::Result<Option<String>> {
     reader.seek(SeekFrom::Start(begin))?;
-    let (mut at, mut line) = (begin, String::new());
+    let (mut at, mut line) = (begin, Vec::new());
     while at < end {
         line.clear();
-        let length = reader.read_line(&mut line)? as u64;
+        let length = reader.read_until(b'\n', &mut line)? as u64;
         if length == 0 {
             break;
         }
-        if !line.starts_with(['^', '#']) && name_of(&line)? == name {
-            return Ok(line.split_once(' ').map(|(oid, _)| oid.to_owned()));
+        if !line.starts_with(b"^") && !line.starts_with(b"#") && name_of(&line)? == name {
+            return Ok(line.split(|byte| *byte == b' ').next().map(|oid| String::from_utf8_lossy(oid).into_owned()));
         }
         at += length;
     }
     Ok(None)
 }
 
-fn name_of(record: &str) -> io::Result<&str> {
-    let malformed = || io::Error::new(io::ErrorKind::InvalidData, format!("packed-refs has the line {record:?}"));
-    record.trim_end_matches('\n').split_once(' ').map(|(_, name)| name).ok_or_else(malformed)
+fn name_of(record: &[u8]) -> io::Result<&[u8]> {
+    let malformed = || {
+        let shown = String::from_utf8_lossy(record);
+        io::Error::new(io::ErrorKind::InvalidData, format!("packed-refs has the line {shown:?}"))
+    };
+    let record = record.strip_suffix(b"\n").unwrap_or(record);
+    let space = record.iter().position(|byte| *byte == b' ').ok_or_else(malformed)?;
+    Ok(&record[space + 1..])
 }
 
 #[cfg(test)]
@@ -89,7 +94,7 @@ mod tests {
     fn every_name_is_found_and_no_other() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("packed-refs");
-        assert_eq!(lookup(&file, "refs/heads/a").expect("absent"), None);
+        assert_eq!(lookup(&file, b"refs/heads/a").expect("absent"), None);
         for header in ["# pack-refs with: peeled fully-peeled sorted \n", "# pack-refs with: peeled \n", ""] {
             let mut text = header.to_owned();
             for n in 0..2000 {
@@ -100,12 +105,28 @@ mod tests {
             }
             std::fs::write(&file, text).expect("written");
             for n in (0..2000).step_by(7).chain([0, 1, 1998, 1999]) {
-                let found = lookup(&file, &format!("refs/tags/v{n:05}")).expect("readable");
+                let found = lookup(&file, format!("refs/tags/v{n:05}").as_bytes()).expect("readable");
                 assert_eq!(found, Some(format!("{n:040x}")), "{header:?}");
             }
             for name in ["refs/heads/a", "refs/tags/v00001x", "refs/zzz/a"] {
-                assert_eq!(lookup(&file, name).expect("readable"), None, "{header:?}");
+                assert_eq!(lookup(&file, name.as_bytes()).expect("readable"), None, "{header:?}");
             }
         }
+    }
+    #[test]
+    fn a_name_that_is_not_utf_8_is_a_name_like_any_other() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("packed-refs");
+        let mut text = b"# pack-refs with: peeled fully-peeled sorted \n".to_vec();
+        for n in 0..300 {
+            text.extend(format!("{n:040x} refs/heads/{n:05}\n").bytes());
+        }
+        text.extend(format!("{:040x} ", 7).bytes().chain(*b"refs/heads/caf\xe9\n"));
+        text.extend(format!("{:040x} refs/heads/z\n", 8).bytes());
+        std::fs::write(&file, text).expect("written");
+        let found = |name: &[u8]| lookup(&file, name).expect("readable");
+        assert_eq!(found(b"refs/heads/caf\xe9"), Some(format!("{:040x}", 7)));
+        assert_eq!(found(b"refs/heads/z"), Some(format!("{:040x}", 8)));
+        assert_eq!(found("refs/heads/caf\u{fffd}".as_bytes()), None);
     }
 }

@@ -9,8 +9,8 @@ const LONGEST: usize = 65_516;
 /// Reads lines up to the next flush, and removes the newline at the end of each.
 ///
 /// # Errors
-/// The stream ends early, a length is malformed, a line is not UTF-8, or there are more than `most` lines.
-pub(super) fn read_section(from: &mut impl Read, most: usize) -> io::Result<Vec<String>> {
+/// The stream ends early, a length is malformed, or there are more than `most` lines.
+pub(super) fn read_section(from: &mut impl Read, most: usize) -> io::Result<Vec<Vec<u8>>> {
     let mut lines = Vec::new();
     while let Some(line) = read_line(from)? {
         if lines.len() == most {
@@ -25,11 +25,13 @@ pub(super) fn read_section(from: &mut impl Read, most: usize) -> io::Result<Vec<
 ///
 /// # Errors
 /// The line is too long, or the stream fails.
-pub(super) fn write_line(to: &mut impl Write, line: &str) -> io::Result<()> {
+pub(super) fn write_line(to: &mut impl Write, line: &[u8]) -> io::Result<()> {
     if line.len() + 1 > LONGEST {
         return Err(bad(format!("a line of {} bytes does not fit a packet", line.len())));
     }
-    writeln!(to, "{:04x}{line}", line.len() + 5)
+    write!(to, "{:04x}", line.len() + 5)?;
+    to.write_all(line)?;
+    to.write_all(b"\n")
 }
 
 /// Writes the flush packet that ends a section, and flushes the stream.
@@ -41,7 +43,7 @@ pub(super) fn flush(to: &mut impl Write) -> io::Result<()> {
     to.flush()
 }
 
-fn read_line(from: &mut impl Read) -> io::Result<Option<String>> {
+fn read_line(from: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     let mut head = [0u8; 4];
     from.read_exact(&mut head)?;
     let head = std::str::from_utf8(&head).map_err(|_| bad("a packet length is not text".to_owned()))?;
@@ -55,7 +57,7 @@ fn read_line(from: &mut impl Read) -> io::Result<Option<String>> {
     if line.last() == Some(&b'\n') {
         line.pop();
     }
-    String::from_utf8(line).map(Some).map_err(|_| bad("a line is not UTF-8; Lockstep needs UTF-8 names".to_owned()))
+    Ok(Some(line))
 }
 
 fn bad(message: String) -> io::Error {
@@ -67,17 +69,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
+    fn a_written_section_is_read_back() {
         let mut wire = Vec::new();
-        write_line(&mut wire, "ok refs/heads/a").expect("a vector takes it");
+        write_line(&mut wire, b"ok refs/heads/a\xff").expect("a vector takes it");
         flush(&mut wire).expect("a vector takes it");
-        assert_eq!(wire, b"0014ok refs/heads/a\n0000");
-        assert_eq!(read_section(&mut wire.as_slice(), 1).expect("it is whole"), ["ok refs/heads/a"]);
+        assert_eq!(wire, b"0015ok refs/heads/a\xff\n0000");
+        assert_eq!(read_section(&mut wire.as_slice(), 1).expect("it is whole"), [b"ok refs/heads/a\xff"]);
     }
 
     #[test]
     fn malformed_input_is_an_error() {
-        for wire in [&b"zzzz"[..], b"0001", b"0003", b"ffff", b"0009ab", b"0008\xff\xfe\xfd\xfc0000", b""] {
+        for wire in [&b"zzzz"[..], b"0001", b"0003", b"ffff", b"0009ab", b""] {
             assert!(read_section(&mut &*wire, 9).is_err(), "{wire:?}");
         }
         assert!(read_section(&mut &b"0005a0005b0000"[..], 1).is_err(), "a section with too many lines must be refused");

@@ -7,12 +7,15 @@ use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use http::Method;
-use lockstep_proto::bridge::{RefTransactionRequest, RefTransactionResponse};
+use lockstep_proto::bridge::{OBJECTS_JUDGED, RefCommand, RefTransactionRequest, RefTransactionResponse};
+use lockstep_proto::limits;
 use tokio::time::Instant;
 
 use super::git::{GitDir, GitError};
-use super::push::{self, Plan, Pushed, Rules};
-use super::{pktline, update};
+use super::push::{self, Plan};
+use super::pushed::Pushed;
+use super::rules::{Judgement, Rules};
+use super::{pktline, repository_state, update};
 use crate::base::clock::Entropy;
 use crate::clients::api_client::{Call, Client, ClientError, project_path};
 
@@ -22,6 +25,13 @@ const MOST_COMMANDS: usize = 1_000_000;
 
 /// Deadline of a push in milliseconds, unless `lockstep.deadlineMs` is set in the repository.
 const DEADLINE_MS: u64 = 30_000;
+
+/// The time that each thousand refs add to the deadline, in milliseconds. One partition of the refdb's table takes
+/// 1,000 writes per second, and each ref is four.
+const DEADLINE_MS_PER_1000: u64 = 10_000;
+
+/// The longest deadline that the bridge API takes, in milliseconds.
+const LONGEST_DEADLINE_MS: u64 = 600_000;
 
 /// An error that ends the hook before it has written a line for each ref. git then refuses the whole push.
 #[derive(Debug, thiserror::Error)]
@@ -61,17 +71,18 @@ pub async fn run(
 fn receive(from: &mut impl Read, to: &mut impl Write) -> io::Result<Session> {
     let bad = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
     let greeting = pktline::read_section(from, 1)?;
-    let greeting = greeting.first().map_or("", String::as_str);
-    let (version, capabilities) = greeting.split_once('\0').unwrap_or((greeting, ""));
+    let greeting = String::from_utf8_lossy(greeting.first().map_or(&[], Vec::as_slice)).into_owned();
+    let (version, capabilities) = greeting.split_once('\0').unwrap_or((&greeting, ""));
     if version != "version=1" {
         return Err(bad(format!("its first line is {version:?} instead of version=1")));
     }
     let offered = |name: &str| capabilities.split(' ').any(|capability| capability == name);
     let agreed: Vec<&str> = ["push-options", "atomic"].into_iter().filter(|name| offered(name)).collect();
-    pktline::write_line(to, &format!("version=1\0{}", agreed.join(" ")))?;
+    pktline::write_line(to, format!("version=1\0{}", agreed.join(" ")).as_bytes())?;
     pktline::flush(to)?;
     let lines = pktline::read_section(from, MOST_COMMANDS)?;
-    let parse = |line: &String| Pushed::parse(line).ok_or_else(|| bad(format!("{line:?} is not a command")));
+    let odd = |line: &[u8]| bad(format!("{:?} is not a command", String::from_utf8_lossy(line)));
+    let parse = |line: &Vec<u8>| Pushed::parse(line).ok_or_else(|| odd(line));
     let pushed = lines.iter().map(parse).collect::<io::Result<_>>()?;
     if offered("push-options") {
         pktline::read_section(from, MOST_COMMANDS)?;
@@ -79,32 +90,65 @@ fn receive(from: &mut impl Read, to: &mut impl Write) -> io::Result<Session> {
     Ok(Session { atomic: offered("atomic"), pushed })
 }
 
-/// Sends the push to the sidecar and returns the lines for git.
-async fn decide(git: &GitDir, entropy: &dyn Entropy, session: &Session) -> Result<Vec<String>, GitError> {
-    let rules = Rules {
-        deny_deletes: git.flag("receive.denyDeletes")?,
-        deny_non_fast_forwards: git.flag("receive.denyNonFastForwards")?,
-    };
-    let declined = update::declined(git, &session.pushed)?;
-    let plan = push::plan(&session.pushed, session.atomic, rules, declined);
-    let answer = if plan.commands.is_empty() { None } else { Some(submit(git, entropy, session, &plan).await?) };
+/// Sends the push to the sidecar and returns the lines for git. In a repository that is not Lockstep's, git goes on by
+/// itself.
+async fn decide(git: &GitDir, entropy: &dyn Entropy, session: &Session) -> Result<Vec<Vec<u8>>, GitError> {
+    if !git.is_ours()? {
+        return Ok(push::fall_through(&session.pushed));
+    }
+    let rules = repository_state::rules(git)?;
+    let mut refused = refused_by_rules(git, session, rules)?;
+    let has_ended = session.atomic && (!refused.is_empty() || push::too_many(session.pushed.len()).is_some());
+    if !has_ended {
+        let goes = session.pushed.iter().filter(|one| !refused.contains_key(&one.name));
+        refused.extend(update::declined(git, goes, session.atomic)?);
+    }
+    let plan = push::plan(&session.pushed, session.atomic, rules, refused);
+    let mut answers = Vec::new();
+    for part in plan.commands.chunks(limits::COMMANDS) {
+        answers.push((part, submit(git, entropy, session, part).await?));
+    }
+    let answer = (!answers.is_empty()).then(|| push::joined(answers));
+    if let Some(Ok(response)) = &answer {
+        // git shows the hook's error output to the user who pushes.
+        push::notices(response).iter().for_each(|notice| eprintln!("Lockstep: {notice}"));
+    }
     Ok(push::report(&session.pushed, &plan, answer.as_ref()))
+}
+
+/// The refs that git's rules or Lockstep's refuse. The user reads the warnings of the others.
+fn refused_by_rules(git: &GitDir, session: &Session, rules: Rules) -> Result<push::Refused, GitError> {
+    if std::env::var_os("GIT_NAMESPACE").is_some_and(|namespace| !namespace.is_empty()) {
+        let why = "the server runs with a namespace (GIT_NAMESPACE), which Lockstep does not support";
+        return Ok(session.pushed.iter().map(|one| (one.name.clone(), why.to_owned())).collect());
+    }
+    let state = repository_state::state(git, &session.pushed)?;
+    let mut refused = push::Refused::new();
+    for one in &session.pushed {
+        match (one.command(rules), rules.judge(one, &state)) {
+            (Err(why), _) | (Ok(_), Judgement::Refused(why)) => drop(refused.insert(one.name.clone(), why)),
+            (Ok(_), Judgement::Warned(why)) => eprintln!("warning: {why}"),
+            (Ok(_), Judgement::Fits) => {}
+        }
+    }
+    Ok(refused)
 }
 
 async fn submit(
     git: &GitDir,
     entropy: &dyn Entropy,
     session: &Session,
-    plan: &Plan,
+    commands: &[RefCommand],
 ) -> Result<Result<RefTransactionResponse, ClientError>, GitError> {
     let (project, client) = (git.project()?, Client::new(&git.socket()?));
     let deadline_ms = git.config("lockstep.deadlineMs", "--int")?.and_then(|text| text.parse().ok());
-    let deadline_ms = deadline_ms.unwrap_or(DEADLINE_MS);
+    let deadline_ms = deadline_ms.unwrap_or(DEADLINE_MS) + DEADLINE_MS_PER_1000 * (commands.len() / 1_000) as u64;
+    let deadline_ms = deadline_ms.min(LONGEST_DEADLINE_MS);
     let request = RefTransactionRequest {
         request_id: format!("push-{:016x}{:016x}", entropy.next(), entropy.next()),
         deadline_ms: Some(deadline_ms),
         atomic: session.atomic,
-        commands: plan.commands.clone(),
+        commands: commands.to_vec(),
         actor: ["GERRIT_USER_NAME", "REMOTE_USER", "USER"].iter().find_map(|name| std::env::var(name).ok()),
         traceparent: std::env::var("TRACEPARENT").ok(),
     };
@@ -112,12 +156,12 @@ async fn submit(
     let until = Instant::now() + Duration::from_millis(deadline_ms) + Duration::from_secs(1);
     let path = project_path(&project, "/ref-transactions");
     Ok(match Call::new(Method::POST, path, &request) {
-        Ok(call) => client.resend(&call, until).await,
+        Ok(call) => client.resend(&call.objects(OBJECTS_JUDGED), until).await,
         Err(error) => Err(ClientError::NotSent { socket: git.socket()?, why: error.to_string() }),
     })
 }
 
-fn answer(to: &mut impl Write, lines: &[String]) -> io::Result<()> {
+fn answer(to: &mut impl Write, lines: &[Vec<u8>]) -> io::Result<()> {
     for line in lines {
         pktline::write_line(to, line)?;
     }

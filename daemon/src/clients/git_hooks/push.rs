@@ -1,35 +1,23 @@
 //! Translates the commands of a push into one ref transaction, and its result into one line per ref. Does no I/O.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_proto::bridge::{Expected, Outcome, RefCommand, RefResult, RefTransactionResponse};
+use lockstep_proto::bridge::{Expected, Outcome, RefCommand, RefResult, RefTransactionResponse, Refusal, RefusalCode};
 use lockstep_proto::{Oid, limits};
 
+use super::pushed::Pushed;
+use super::rules::Rules;
+use crate::base::ref_names::shown;
 use crate::clients::api_client::ClientError;
 
 /// Length of the longest reason that is shown to the user, in characters.
 const REASON: usize = 600;
 
-/// One command of a push, as git hands it over.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Pushed {
-    /// The full name of the ref, not validated yet.
-    pub name: String,
-    /// The value that the pusher saw; zeros if the ref did not exist.
-    pub old: String,
-    /// The new value; zeros delete the ref.
-    pub new: String,
-}
+/// The most notices that are shown for one push.
+const NOTICES: usize = 5;
 
-/// Prohibitions of the repository's git configuration. The hook checks them, because receive-pack does not check refs
-/// that go through `proc-receive`.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Rules {
-    /// `receive.denyDeletes`: refuses deletions of refs.
-    pub deny_deletes: bool,
-    /// `receive.denyNonFastForwards`: refuses updates that are not fast-forwards.
-    pub deny_non_fast_forwards: bool,
-}
+/// The refs that the hook refuses itself, with the reason of each.
+pub(super) type Refused = BTreeMap<Vec<u8>, String>;
 
 /// The commands that go to the sidecar, and the refs that the hook refuses itself.
 #[derive(Debug, Default)]
@@ -37,42 +25,43 @@ pub(super) struct Plan {
     /// The commands of the ref transaction.
     pub commands: Vec<RefCommand>,
     /// Refs that the hook refuses, with the reason of each.
-    pub refused: BTreeMap<String, String>,
+    pub refused: Refused,
 }
 
 impl Pushed {
-    /// Reads `old new ref`.
-    pub(super) fn parse(line: &str) -> Option<Self> {
-        let mut parts = line.splitn(3, ' ');
-        let (old, new, name) = (parts.next()?, parts.next()?, parts.next()?);
-        Some(Self { name: name.to_owned(), old: old.to_owned(), new: new.to_owned() })
-    }
-
-    /// Whether the command deletes the ref.
-    pub(super) fn deletes(&self) -> bool {
-        is_zero(&self.new)
-    }
-
-    fn command(&self, rules: Rules) -> Result<RefCommand, String> {
-        let name = self.name.parse().map_err(|error| format!("{error}; choose another name"))?;
-        if self.deletes() && rules.deny_deletes {
-            return Err("deletion is prohibited by receive.denyDeletes of this repository".to_owned());
-        }
-        let old = if is_zero(&self.old) { Expected::Absent } else { Expected::Oid(oid(&self.old)?) };
+    /// The command for the sidecar.
+    ///
+    /// # Errors
+    /// The reason why Lockstep cannot take the ref.
+    pub(super) fn command(&self, rules: Rules) -> Result<RefCommand, String> {
+        let Ok(name) = std::str::from_utf8(&self.name) else {
+            return Err(format!("the name {} is not UTF-8; choose another name", shown(&self.name)));
+        };
+        let name = name.parse().map_err(|error| format!("{error}; choose another name"))?;
+        let old = if self.creates() { Expected::Absent } else { Expected::Oid(oid(&self.old)?) };
         let new = if self.deletes() { None } else { Some(oid(&self.new)?) };
-        Ok(RefCommand { name, old, new, force: !rules.deny_non_fast_forwards })
+        Ok(RefCommand { name, old, new, force: !rules.wants_fast_forward(&self.name) })
     }
 }
 
-/// Plans a push. `declined` holds the refs that the repository's own `update` hook declined, with the reason of each.
-pub(super) fn plan(pushed: &[Pushed], atomic: bool, rules: Rules, declined: BTreeMap<String, String>) -> Plan {
-    let mut plan = Plan { commands: Vec::new(), refused: declined };
-    if pushed.len() > limits::COMMANDS {
-        let why = format!(
-            "the push has {} ref updates, and Lockstep commits at most {} together; push them in several parts",
-            pushed.len(),
-            limits::COMMANDS
-        );
+/// The reason of a ref that was refused because of another one, in git's words.
+const ATOMIC: &str = "atomic push failure: another ref of the push was refused; nothing was changed";
+
+/// The reason why a whole atomic push is refused: it has more commands than one transaction may have.
+pub(super) fn too_many(count: usize) -> Option<String> {
+    let most = limits::COMMANDS;
+    (count > most).then(|| {
+        format!(
+            "the atomic push has {count} ref updates, and Lockstep commits at most {most} together; nothing was \
+             changed: push them in parts, or without --atomic"
+        )
+    })
+}
+
+/// Plans a push. `refused` holds the refs that a rule or the repository's own `update` hook refuses.
+pub(super) fn plan(pushed: &[Pushed], atomic: bool, rules: Rules, refused: Refused) -> Plan {
+    let mut plan = Plan { commands: Vec::new(), refused };
+    if let Some(why) = too_many(pushed.len()).filter(|_| atomic) {
         plan.refused = pushed.iter().map(|one| (one.name.clone(), why.clone())).collect();
         return plan;
     }
@@ -85,12 +74,46 @@ pub(super) fn plan(pushed: &[Pushed], atomic: bool, rules: Rules, declined: BTre
     if atomic && !plan.refused.is_empty() {
         plan.commands.clear();
         for one in pushed {
-            plan.refused.entry(one.name.clone()).or_insert_with(|| {
-                "the push is atomic and another of its refs was refused; nothing was changed".to_owned()
-            });
+            plan.refused.entry(one.name.clone()).or_insert_with(|| ATOMIC.to_owned());
         }
     }
     plan
+}
+
+/// The answer to git in a repository that is not Lockstep's: git moves each ref itself.
+pub(super) fn fall_through(pushed: &[Pushed]) -> Vec<Vec<u8>> {
+    pushed.iter().flat_map(|one| [line(b"ok ", &one.name, None), b"option fall-through".to_vec()]).collect()
+}
+
+/// The answer to one part of a push, with the commands of that part.
+pub(super) type Answered<'a> = (&'a [RefCommand], Result<RefTransactionResponse, ClientError>);
+
+/// Joins the answers of all parts. An error of a part is the result of each of its refs. A push of one part keeps its
+/// error.
+pub(super) fn joined(mut parts: Vec<Answered<'_>>) -> Result<RefTransactionResponse, ClientError> {
+    if parts.len() == 1
+        && let Some((_, answer)) = parts.pop()
+    {
+        return answer;
+    }
+    let each = parts.into_iter().flat_map(|(commands, answer)| match answer {
+        Ok(response) => response.results,
+        Err(error) => commands.iter().map(|command| failed(command, &error)).collect(),
+    });
+    Ok(RefTransactionResponse { outcome: Outcome::Unknown, txn: None, results: each.collect() })
+}
+
+fn failed(command: &RefCommand, error: &ClientError) -> RefResult {
+    let outcome = if matches!(error, ClientError::NoAnswer(_)) { Outcome::Unknown } else { Outcome::Refused };
+    let refusal = Some(Refusal::new(RefusalCode::Unavailable, false, error.to_string()));
+    RefResult { name: command.name.clone(), outcome, refusal }
+}
+
+/// Notices for the user about refs that are committed, and that this server cannot show yet. Each text once.
+pub(super) fn notices(response: &RefTransactionResponse) -> BTreeSet<String> {
+    let unseen = response.results.iter().filter(|result| result.outcome == Outcome::CommittedNotYetVisible);
+    let texts = unseen.filter_map(|result| Some(format!("{}: {}", result.name, result.refusal.as_ref()?.message)));
+    texts.map(|text| one_line(&text)).take(NOTICES).collect()
 }
 
 /// The answer to git, one line per ref: `ok REF` or `ng REF reason`.
@@ -98,22 +121,37 @@ pub(super) fn report(
     pushed: &[Pushed],
     plan: &Plan,
     answer: Option<&Result<RefTransactionResponse, ClientError>>,
-) -> Vec<String> {
-    let line = |one: &Pushed| match reason(one, plan, answer) {
-        None => format!("ok {}", one.name),
-        Some(why) => format!("ng {} {}", one.name, one_line(&why)),
+) -> Vec<Vec<u8>> {
+    let results: BTreeMap<&[u8], &RefResult> = match answer {
+        Some(Ok(response)) => response.results.iter().map(|result| (result.name.as_str().as_bytes(), result)).collect(),
+        _ => BTreeMap::new(),
+    };
+    let line = |one: &Pushed| match reason(one, plan, answer, &results) {
+        None => line(b"ok ", &one.name, None),
+        Some(why) => line(b"ng ", &one.name, Some(&one_line(&why))),
     };
     pushed.iter().map(line).collect()
 }
 
+/// One line of the answer. The name goes back as git sent it.
+fn line(verdict: &[u8], name: &[u8], why: Option<&str>) -> Vec<u8> {
+    let why = why.map(|why| format!(" {why}")).unwrap_or_default();
+    [verdict, name, why.as_bytes()].concat()
+}
+
 /// The reason why the ref was not committed, or `None` if it was committed.
-fn reason(one: &Pushed, plan: &Plan, answer: Option<&Result<RefTransactionResponse, ClientError>>) -> Option<String> {
+fn reason(
+    one: &Pushed,
+    plan: &Plan,
+    answer: Option<&Result<RefTransactionResponse, ClientError>>,
+    results: &BTreeMap<&[u8], &RefResult>,
+) -> Option<String> {
     if let Some(why) = plan.refused.get(&one.name) {
         return Some(why.clone());
     }
     match answer {
-        Some(Ok(response)) => match response.results.iter().find(|result| result.name.as_str() == one.name) {
-            Some(result) => verdict(result),
+        Some(Ok(_)) => match results.get(one.name.as_slice()) {
+            Some(result) => verdict(result, plan),
             None => Some(unknown("the sidecar's answer does not name the ref")),
         },
         Some(Err(error)) => Some(error.to_string()),
@@ -121,7 +159,15 @@ fn reason(one: &Pushed, plan: &Plan, answer: Option<&Result<RefTransactionRespon
     }
 }
 
-fn verdict(result: &RefResult) -> Option<String> {
+fn verdict(result: &RefResult, plan: &Plan) -> Option<String> {
+    let code = result.refusal.as_ref().map(|refusal| refusal.code);
+    let forced = || plan.commands.iter().any(|command| command.name == result.name && command.force);
+    if code == Some(RefusalCode::NonFastForward) && result.outcome == Outcome::Refused && !forced() {
+        return Some("non-fast-forward (receive.denyNonFastForwards)".to_owned());
+    }
+    if code == Some(RefusalCode::Transaction) {
+        return Some(ATOMIC.to_owned());
+    }
     let why = result.refusal.as_ref().map(|refusal| refusal.message.as_str());
     match result.outcome {
         Outcome::Committed | Outcome::CommittedNotYetVisible => None,
@@ -148,10 +194,6 @@ fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON).collect()
 }
 
-fn is_zero(oid: &str) -> bool {
-    oid.bytes().all(|byte| byte == b'0')
-}
-
 fn oid(text: &str) -> Result<Oid, String> {
     text.parse().map_err(|error: lockstep_proto::NameError| error.to_string())
 }
@@ -162,7 +204,24 @@ mod tests {
 
     fn push(name: &str, old: u8, new: u8) -> Pushed {
         let oid = |n: u8| format!("{n:040x}");
-        Pushed { name: name.to_owned(), old: oid(old), new: oid(new) }
+        Pushed { name: name.as_bytes().to_vec(), old: oid(old), new: oid(new) }
+    }
+
+    fn text(line: &[u8]) -> String {
+        String::from_utf8_lossy(line).into_owned()
+    }
+
+    #[test]
+    fn a_name_that_is_not_utf_8_is_refused_alone_and_goes_back_as_it_came() {
+        let odd = Pushed { name: b"refs/heads/caf\xe9".to_vec(), ..push("x", 0, 1) };
+        let pushed = [odd.clone(), push("refs/heads/b", 0, 1)];
+        let plan = plan(&pushed, false, Rules::default(), BTreeMap::new());
+        assert_eq!(plan.commands.len(), 1);
+        let lines = report(&pushed[..1], &plan, None);
+        assert!(lines[0].starts_with(b"ng refs/heads/caf\xe9 "), "{lines:?}");
+        assert!(text(&lines[0]).contains("\"refs/heads/caf\\351\" is not UTF-8"), "{lines:?}");
+        let line = [odd.old.as_bytes(), b" ", odd.new.as_bytes(), b" ", &odd.name].concat();
+        assert_eq!(Pushed::parse(&line), Some(odd));
     }
 
     #[test]
@@ -184,11 +243,27 @@ mod tests {
     }
 
     #[test]
-    fn a_push_above_the_cap_is_refused_whole() {
-        let pushed: Vec<Pushed> = (0..2_001).map(|n| push(&format!("refs/heads/b{n}"), 0, 1)).collect();
-        let plan = plan(&pushed, false, Rules::default(), BTreeMap::new());
-        assert_eq!((plan.commands.len(), plan.refused.len()), (0, 2_001));
-        assert!(report(&pushed, &plan, None)[7].contains("at most 2000"));
+    fn an_atomic_push_above_the_cap_is_refused_whole_and_another_one_goes_in_parts() {
+        let pushed: Vec<Pushed> = (0..=limits::COMMANDS).map(|n| push(&format!("refs/heads/b{n}"), 0, 1)).collect();
+        let whole = plan(&pushed, true, Rules::default(), BTreeMap::new());
+        assert_eq!((whole.commands.len(), whole.refused.len()), (0, limits::COMMANDS + 1));
+        assert!(text(&report(&pushed, &whole, None)[7]).contains("at most 50000"));
+        let parts = plan(&pushed, false, Rules::default(), BTreeMap::new());
+        assert_eq!((parts.commands.len(), parts.refused.len()), (limits::COMMANDS + 1, 0));
+    }
+
+    #[test]
+    fn a_part_without_an_answer_leaves_the_answers_of_the_others() {
+        let commands: Vec<RefCommand> =
+            ["refs/heads/a", "refs/heads/b"].map(|name| push(name, 0, 1).command(Rules::default()).unwrap()).into();
+        let done =
+            |name: &RefCommand| RefResult { name: name.name.clone(), outcome: Outcome::Committed, refusal: None };
+        let first =
+            RefTransactionResponse { outcome: Outcome::Committed, txn: None, results: vec![done(&commands[0])] };
+        let lost = (&commands[1..], Err(ClientError::NoAnswer("reset".to_owned())));
+        let whole = joined(vec![(&commands[..1], Ok(first)), lost]).unwrap();
+        let outcomes: Vec<Outcome> = whole.results.iter().map(|result| result.outcome).collect();
+        assert_eq!(outcomes, [Outcome::Committed, Outcome::Unknown]);
     }
 
     #[test]
@@ -204,7 +279,8 @@ mod tests {
         let plan = plan(&pushed, false, Rules::default(), BTreeMap::new());
         let lost = Err(ClientError::NoAnswer("connection\nreset".to_owned()));
         let lines = report(&pushed, &plan, Some(&lost));
-        assert!(lines[0].starts_with("ng refs/heads/a ") && lines[0].contains("not known yet"), "{lines:?}");
-        assert!(!lines[0].contains('\n'));
+        let line = text(&lines[0]);
+        assert!(line.starts_with("ng refs/heads/a ") && line.contains("not known yet"), "{line}");
+        assert!(!line.contains('\n'));
     }
 }

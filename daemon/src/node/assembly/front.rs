@@ -12,7 +12,7 @@ use lockstep_proto::{ProjectKey, ProjectName, RefName, TxnId};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::seams::git::IsCommitted;
+use crate::seams::git::{IsCommitted, Judged};
 use crate::stages::commit::Committer;
 use crate::stages::ports::{SeedCommits, Transactions};
 use crate::state::debts::Debts;
@@ -118,6 +118,16 @@ impl Transactions for Front {
     ) -> Result<RefTransactionResponse, ApiError> {
         let (committer, _inside) = self.enter_for(project)?;
         committer.submit(project, request).await
+    }
+
+    async fn submit_judged(
+        &self,
+        project: &ProjectName,
+        request: RefTransactionRequest,
+        judged: Judged,
+    ) -> Result<RefTransactionResponse, ApiError> {
+        let (committer, _inside) = self.enter_for(project)?;
+        committer.submit_judged(project, request, judged).await
     }
 
     async fn create_project(

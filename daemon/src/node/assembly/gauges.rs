@@ -1,11 +1,12 @@
 //! Updates the gauges that are read from the state of the node: the journal, parked and quarantined records, readiness.
 
+use super::guards::Guards;
 use super::stages::Stages;
 use crate::stages::api::readiness::Latches;
 use crate::telemetry::metrics::Metrics;
 
 /// Updates the gauges. It is called before each rendering of the metrics.
-pub(super) fn look(stages: &Stages, latches: &Latches, metrics: &Metrics) {
+pub(super) fn look(stages: &Stages, guards: &Guards, latches: &Latches, metrics: &Metrics) {
     let journal = stages.journal.lock().clone();
     let marks = journal.map(|journal| journal.marks()).unwrap_or_default();
     let unpublished = marks.iter().map(|mark| mark.settled.0 - mark.published.0).sum();
@@ -21,5 +22,6 @@ pub(super) fn look(stages: &Stages, latches: &Latches, metrics: &Metrics) {
         metrics.refresh.stands(refresh.due, refresh.oldest_ms.unwrap_or_default() / 1_000);
     }
     let epoch = stages.site.lock().as_ref().map_or(0, |site| site.epoch);
+    metrics.site.guards(guards.found().count);
     metrics.site.state(latches.closed().is_empty(), epoch);
 }

@@ -16,15 +16,18 @@ pub struct NoProgramPath(std::io::Error);
 /// # Errors
 /// The path of the running program cannot be determined. The hooks need it to call the program.
 pub fn git_settings(settings: &Settings) -> Result<git::Settings, NoProgramPath> {
+    let plain = git::Settings { fsck_objects: settings.fsck_objects, ..git::Settings::default() };
     if !settings.install_hooks {
-        return Ok(git::Settings::default());
+        return Ok(plain);
     }
     let binary = std::env::current_exe().map_err(NoProgramPath)?;
-    let socket = settings.api.socket.clone();
+    let (socket, base_paths) = (settings.api.socket.clone(), settings.base_paths.clone());
     let on_create = git::OnCreate::new(move |repository, project| {
+        let place = base_paths.seen().git_dir(project);
         let (repository, project) = (repository.to_owned(), project.clone());
-        let what = Installation { repository, project, socket: socket.clone(), binary: binary.clone() };
+        let (socket, binary) = (socket.clone(), binary.clone());
+        let what = Installation { repository, place: Some(place), project, socket, binary };
         Ok(install(&what)?)
     });
-    Ok(git::Settings { on_create: Some(on_create), ..git::Settings::default() })
+    Ok(git::Settings { on_create: Some(on_create), ..plain })
 }

@@ -1,6 +1,7 @@
 //! Collects the data that the status API shows of a node.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -9,6 +10,8 @@ use lockstep_proto::debt::{MOST_SHOWN, ProjectHealth, ProjectStatus, Repair, Rep
 use lockstep_proto::status::{CheckpointStatus, DueStatus, HeldStatus, LaneStatus, NodeStatus};
 use lockstep_proto::{ProjectName, ProjectPhase, RefValue, Transaction};
 
+use super::Node;
+use super::guards::Guards;
 use super::repairs::Repairs;
 use super::stages::Stages;
 use crate::base::base_paths::BasePaths;
@@ -28,13 +31,21 @@ pub struct Inspector {
     stages: Arc<Stages>,
     latches: Latches,
     board: Arc<StatusBoard>,
+    guards: Arc<Guards>,
 }
 
 impl Inspector {
-    /// An inspector of the given stages, latches and status board of one node.
+    /// An inspector of the given stages, latches, status board and hooks of one node.
     #[must_use]
-    pub fn new(stages: Arc<Stages>, latches: Latches, board: Arc<StatusBoard>) -> Self {
-        Self { stages, latches, board }
+    pub(super) fn new(stages: Arc<Stages>, latches: Latches, board: Arc<StatusBoard>, guards: Arc<Guards>) -> Self {
+        Self { stages, latches, board, guards }
+    }
+
+    /// An inspector of a running node whose hooks are not looked at.
+    #[must_use]
+    pub fn of(node: &Node, board: Arc<StatusBoard>) -> Self {
+        let guards = Guards::new(&BasePaths::at(Path::new("")), false);
+        Self::new(Arc::clone(node.stages()), node.latches().clone(), board, guards)
     }
 
     fn lanes(&self) -> (Option<lockstep_proto::Incarnation>, Vec<LaneStatus>) {
@@ -100,6 +111,7 @@ impl Inspection for Inspector {
             events: self.stages.events.status(),
             counters: snapshot.counters,
             refresh: self.stages.refresh.as_ref().map(|refresh| refresh.status()),
+            guards_off: self.guards.found().first,
             last_errors: snapshot.last_errors,
         }
     }
@@ -166,7 +178,7 @@ fn health(phase: ProjectPhase) -> Option<ProjectHealth> {
 
 /// The status of a record that waits for nothing.
 fn status(id: String, held: Held) -> HeldStatus {
-    let txn = Transaction::decode(&held.bytes).map_or_else(|_| id.clone(), |transaction| transaction.id.to_string());
+    let txn = Transaction::outlined(&held.bytes).map_or_else(|_| id.clone(), |transaction| transaction.id.to_string());
     HeldStatus {
         entry: id,
         txn,

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::front::Front;
 use super::stages::{Stages, streams};
+use super::streams_away::{self, Unread};
 use crate::base::backoff::Backoff;
 use crate::base::tasks::Tasks;
 use crate::seams::git::GitError;
@@ -35,9 +36,9 @@ enum JoinError {
     /// The node's record in the refdb is now another one.
     #[error("the node's record has changed meanwhile: {0:?}")]
     Changed(Box<NodeRecord>),
-    /// Earlier incarnations of this node could not be drained.
+    /// Earlier incarnations of this node could not be fenced.
     #[error(transparent)]
-    Drain(#[from] OpenError),
+    Fence(#[from] OpenError),
     /// The node's own store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -87,6 +88,8 @@ impl Join {
     pub(super) async fn run(self) {
         let record = self.until_ok("register", || self.register()).await;
         self.tasks.spawn("member", self.stages.member(record).run());
+        self.tasks.spawn("leftovers", self.stages.leftovers.clone().run());
+        self.tasks.spawn("watcher", self.stages.watcher().run());
         if let Err(error) = self.stages.applier.resume(self.stages.deps.store.as_ref()).await {
             tracing::error!(%error, "the parked transactions cannot be read from the node's store: the node stops");
             self.fenced.cancel();
@@ -207,12 +210,12 @@ impl Join {
         }
     }
 
-    /// Reconciles with the refdb. It drains this node's earlier incarnations first: then the state that it reads has
-    /// all their commits, and none of these is published for the first time afterwards. It reads the positions before
-    /// the state. The end of the reconciliation becomes durable together with the state.
+    /// Reconciles with the refdb. It fences this node's earlier incarnations first: then the state that it reads has
+    /// all their commits. It reads the positions before the state. The end of the reconciliation becomes durable
+    /// together with the state.
     async fn reconcile(&self, starts: u64) -> Result<(), JoinError> {
         let deps = &self.stages.deps;
-        self.stages.opener().drain_earlier().await?;
+        self.stages.opener().fence_earlier().await?;
         let mut positions: Vec<(LaneId, Seq)> = Vec::new();
         for one in deps.refdb.incarnations().await? {
             positions.extend(one.id.lanes(one.published.iter().copied()));
@@ -292,17 +295,20 @@ impl Join {
         opened
     }
 
-    /// Starts a consumer per stream. The node has caught up when each stream was read to its end once.
+    /// Starts a consumer per stream. The node has caught up when each stream was read to its end once, or is away and
+    /// the refdb was read instead.
     fn consume(&self) {
         let deps = &self.stages.deps;
         let sites = streams(deps);
-        let behind: Arc<Mutex<BTreeSet<SiteId>>> = Arc::new(Mutex::new(sites.iter().cloned().collect()));
+        let unread: Unread = Arc::new(Mutex::new(sites.iter().cloned().collect()));
+        let without = streams_away::catch_up(Arc::clone(&self.stages), Arc::clone(&unread), self.caught_up.clone());
+        self.tasks.spawn("catch-up", without);
         for site in sites {
-            let (behind, latch) = (Arc::clone(&behind), self.caught_up.clone());
+            let (unread, latch) = (Arc::clone(&unread), self.caught_up.clone());
             let caught_up = move |site: &SiteId| {
-                let mut behind = behind.lock();
-                behind.remove(site);
-                if behind.is_empty() {
+                let mut unread = unread.lock();
+                unread.remove(site);
+                if unread.is_empty() {
                     latch.open();
                 }
             };

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `settings` | all limits and intervals of a node |
 //! | `join` | registers the node, reconciles it, opens its incarnation, and catches up |
+//! | `streams_away` | catches up from the refdb when streams are away |
 //! | `recovery` | finds the refs that a crashed process had moved before their record was durable |
 //! | `stages` | builds the stages |
 //! | `front` | passes calls to the commit stage while an incarnation is open, and refuses them otherwise |
@@ -15,11 +16,13 @@
 //! | `inspect` | collects the data of the status API |
 //! | `metered`, `gauges` | measure the calls of seams, and the state of the node |
 //! | `production` | builds the seams of a configuration; the only file that names adapters |
+//! | `guards` | looks whether the hooks of the repositories are in force |
 //! | `hooks` | installs the git hooks in new repositories |
 //! | `run` | `lockstep run`: a sidecar from its configuration to its end |
 
 mod front;
 mod gauges;
+mod guards;
 mod hooks;
 mod inspect;
 mod join;
@@ -30,6 +33,7 @@ mod repairs;
 mod run;
 mod settings;
 mod stages;
+mod streams_away;
 mod watch;
 
 use std::sync::Arc;
@@ -233,15 +237,18 @@ impl Node {
         self.tasks.abort();
     }
 
-    /// Stops the node in order: refuses new commits, waits for those in progress, publishes, and makes everything
-    /// durable. At the end, and after `grace` at the latest, it aborts all tasks.
+    /// Stops the node in order: refuses new commits, waits for those in progress, ends its incarnation, publishes, and
+    /// makes everything durable. Publishing may take half of `grace`; the rest is then left to other nodes. At the end,
+    /// and after `grace` at the latest, it aborts all tasks.
     pub async fn stop(&self, grace: Duration) {
         self.front.close();
         let orderly = async {
             self.front.drained().await;
             self.tasks.cancel();
-            self.stages.publish_rest().await;
-            self.stages.events.forward_rest().await;
+            let _ = tokio::time::timeout(grace / 4, self.stages.end_incarnation()).await;
+            let rest = async { tokio::join!(self.stages.publish_rest(), self.stages.events.forward_rest()) };
+            let _ = tokio::time::timeout(grace / 2, rest).await;
+            self.stages.close_journal().await;
             self.stages.state.durability.wait_durable().await;
             let facts = self.stages.deps.store.facts().map(|facts| VolumeFacts { clean: true, ..facts });
             if let Ok(facts) = facts {

@@ -61,11 +61,28 @@ impl Embedded {
     /// # Errors
     /// The folder cannot be written, or a port cannot be bound.
     pub async fn start(folder: &Path) -> std::io::Result<Self> {
+        Self::start_with(folder, &Default::default()).await
+    }
+
+    /// Like [`Embedded::start`], with other settings of the Kinesis emulator.
+    ///
+    /// # Errors
+    /// As [`Embedded::start`].
+    pub async fn start_with(
+        folder: &Path,
+        kinesis: &crate::seams::embedded::kinesis::EmbeddedKinesisSettings,
+    ) -> std::io::Result<Self> {
         use crate::seams::embedded::{dynamo::EmbeddedDynamo, kinesis::EmbeddedKinesis};
         std::fs::create_dir_all(folder)?;
         let dynamo = EmbeddedDynamo::on_file(&folder.join("dynamodb.sqlite")).await?;
-        let kinesis = EmbeddedKinesis::start(&Default::default()).await?;
+        let kinesis = EmbeddedKinesis::start(kinesis).await?;
         Ok(Self { dynamo, kinesis })
+    }
+
+    /// The number of records that the streams took, and that their limits refused.
+    #[must_use]
+    pub fn appended(&self) -> (u64, u64) {
+        self.kinesis.appended()
     }
 
     /// The URL of the DynamoDB emulator.
@@ -179,6 +196,7 @@ pub fn node_settings(settings: &Settings) -> NodeSettings {
     node.consume.poll_interval = settings.eventlog.poll_interval;
     node.member.beat = settings.lease.heartbeat;
     node.member.lease = settings.lease.expires_after;
+    node.member.elsewhere = settings.lease.adopted_elsewhere_after;
     node.member.retention = settings.lease.expelled_after;
     node.refresh = refresh(&settings.gerrit);
     node.base_paths = Some(settings.base_paths.clone());
@@ -232,7 +250,7 @@ pub enum VolumeError {
     /// The root folder cannot be created, or its repositories cannot be opened.
     #[error("root {}: {error}", root.display())]
     Root {
-        /// The setting `root`.
+        /// The path of the folder, as set.
         root: PathBuf,
         /// The answer of the operating system.
         error: std::io::Error,
@@ -240,7 +258,7 @@ pub enum VolumeError {
     /// The folder of the node's own state cannot be created.
     #[error("state {}: {error}", state.display())]
     State {
-        /// The setting `state`.
+        /// The path of the folder, as set.
         state: PathBuf,
         /// The answer of the operating system.
         error: std::io::Error,

@@ -59,7 +59,7 @@ fn forget(stages: &Stages, project: &ProjectKey, value: &RefValue) -> Result<(),
     let Some(known) = stages.state.versions.project(&project.name)? else { return Ok(()) };
     let gone = if now.phase == ProjectPhase::Deleted { now.incarnation + 1 } else { now.incarnation };
     for incarnation in known.incarnation..gone {
-        stages.state.versions.forget(&ProjectKey { name: project.name.clone(), incarnation });
+        stages.state.versions.forget(&ProjectKey::new(&project.name, incarnation));
     }
     Ok(())
 }

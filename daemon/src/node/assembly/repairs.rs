@@ -39,7 +39,7 @@ impl<'a> Repairs<'a> {
         all.remove(entry).ok_or_else(|| ApiError::new(RefusalCode::Invalid, false, absent()))
     }
 
-    /// The committed transaction of an entry, with its bytes.
+    /// The committed transaction of an entry, perhaps only its outline, with its bytes.
     fn committed(&self, entry: &str) -> Result<(Transaction, Bytes), ApiError> {
         let held = self.record(entry)?;
         let unfit = |why: String| ApiError::new(RefusalCode::Invalid, false, why);
@@ -47,12 +47,13 @@ impl<'a> Repairs<'a> {
             return Err(unfit(format!("entry {entry} was never committed, and holds nothing back: drop it")));
         }
         let unreadable = |error| unfit(format!("entry {entry} cannot be read by this release: {error}"));
-        let transaction = Transaction::decode(&held.bytes).map_err(unreadable)?;
+        let transaction = Transaction::outlined(&held.bytes).map_err(unreadable)?;
         Ok((transaction, held.bytes))
     }
 
     async fn retry(&self, entry: &str) -> Result<RepairAnswer, ApiError> {
         let (transaction, bytes) = self.committed(entry)?;
+        let record = bytes.clone();
         let (done, looked_at) = oneshot::channel();
         let done = move || {
             // The caller may be gone.
@@ -61,27 +62,45 @@ impl<'a> Repairs<'a> {
         self.stages.applier.offer(Arc::new(transaction.clone()), bytes, Some(Box::new(done))).await;
         // A writer that ends without a word leaves the entry as it is.
         let _ = looked_at.await;
-        self.conclude(&transaction, "it was tried again, and its content is still bad, or something else is missing")
-            .await
+        let why = "it was tried again, and its content is still bad, or something else is missing";
+        self.conclude(&transaction, &record, false, why).await
     }
 
     async fn accept(&self, entry: &str) -> Result<RepairAnswer, ApiError> {
-        let (transaction, _) = self.committed(entry)?;
+        let (transaction, record) = self.committed(entry)?;
         let taken = self.stages.catch_up.transfer_state(&transaction.project.name).await;
         let why = match &taken {
             Ok(()) => "the refdb's state was taken, and the transaction is newer".to_owned(),
             Err(error) => format!("the refdb's values cannot be taken from peers: {error}"),
         };
         match taken {
-            Ok(()) | Err(CatchUpError::LeftOut { .. }) => self.conclude(&transaction, &why).await,
+            Ok(()) | Err(CatchUpError::LeftOut { .. }) => {
+                self.conclude(&transaction, &record, taken.is_ok(), &why).await
+            }
             Err(_) => Ok(RepairAnswer { done: false, message: why }),
         }
     }
 
-    /// Ends the entry of a transaction whose refs have its versions, or newer ones, now.
-    async fn conclude(&self, transaction: &Transaction, why: &str) -> Result<RepairAnswer, ApiError> {
+    /// Ends the entry of a transaction whose refs have its versions, or newer ones, now. `taken` says that the whole project
+    /// has the refdb's values.
+    async fn conclude(
+        &self,
+        transaction: &Transaction,
+        record: &Bytes,
+        taken: bool,
+        why: &str,
+    ) -> Result<RepairAnswer, ApiError> {
         let state = &self.stages.state;
-        if !state.versions.has_applied(transaction).map_err(ApiError::unavailable)? {
+        let is_applied = match self.stages.context.long_forms.read(record).await {
+            Ok(whole) => state.versions.has_applied(&whole).map_err(ApiError::unavailable)?,
+            // No refs can be read from it. The whole project has the refdb's values now.
+            Err(error) if taken && error.is_bad() => true,
+            Err(error) => {
+                let message = format!("{} stays in quarantine: it cannot be read: {error}", transaction.id);
+                return Ok(RepairAnswer { done: false, message });
+            }
+        };
+        if !is_applied {
             return Ok(RepairAnswer { done: false, message: format!("{} stays in quarantine: {why}", transaction.id) });
         }
         state.durability.wait_durable().await;

@@ -7,6 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::gauges;
+use super::guards::Guards;
 use super::production::{self, Embedded, Seams};
 use super::{Inspector, Node, Watch};
 use crate::base::base_paths::BasePaths;
@@ -75,20 +76,23 @@ impl Sidecar {
         let node = Node::start(production::dependencies(settings, seams, git, watch, &metrics).map_err(RunError::of)?)
             .await
             .map_err(RunError::of)?;
+        let guards = Guards::new(&settings.base_paths, settings.install_hooks);
+        node.stages().context.tasks.spawn("guards", Arc::clone(&guards).watch(Arc::clone(node.stages())));
         let shutdown = CancellationToken::new();
         if let Some((telemetry, health)) = health {
             observe_board(&telemetry.meter(), &board);
             let (renderer, stages, latches) =
                 (Arc::clone(telemetry), Arc::clone(node.stages()), node.latches().clone());
+            let seen = Arc::clone(&guards);
             let render: RenderMetrics = Arc::new(move || {
-                gauges::look(&stages, &latches, &metrics);
+                gauges::look(&stages, &seen, &latches, &metrics);
                 renderer.render().unwrap_or_else(|error| format!("# {error}\n"))
             });
             let stages = Arc::clone(node.stages());
             let projects: DescribeProjects = Arc::new(move || super::inspect::lines(&stages));
             health.spawn(node.latches().clone(), render, projects, shutdown.clone()).map_err(RunError::of)?;
         }
-        let inspector = Inspector::new(Arc::clone(node.stages()), node.latches().clone(), Arc::clone(&board));
+        let inspector = Inspector::new(Arc::clone(node.stages()), node.latches().clone(), Arc::clone(&board), guards);
         let api = api
             .giving(Arc::clone(&node.stages().deps.repositories))
             .refreshing(node.refreshes())

@@ -32,6 +32,8 @@ pub struct NodeSettings {
     pub deadline: Duration,
     /// Number of items, the slot included, that one write of the refdb can commit. Larger transactions use ref locks.
     pub write_items: usize,
+    /// Number of commands above which a transaction's long form goes to the blob store, at most what a slot can hold.
+    pub inline_commands: usize,
     /// Size in bytes above which packs go to the blob store.
     pub inline_pack_bytes: usize,
     /// The limits of the apply stage.
@@ -76,6 +78,7 @@ impl NodeSettings {
             patience: Duration::from_secs(2),
             deadline: Duration::from_secs(30),
             write_items: WRITE_ITEMS,
+            inline_commands: limits::INLINE_COMMANDS,
             inline_pack_bytes: limits::INLINE_PACK_BYTES,
             apply: ApplyLimits::default(),
             retry: RetryPace::default(),

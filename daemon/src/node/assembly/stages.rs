@@ -3,27 +3,29 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_proto::{ProjectKey, SiteId};
+use lockstep_proto::{ProjectKey, Seq, SiteId};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::NodeDependencies;
+use crate::base::backoff::Backoff;
 use crate::base::budget::ByteBudget;
 use crate::base::faults::injected_bug::InjectedBug;
 use crate::base::tasks::Tasks;
+use crate::seams::blob::long_form::LongForms;
 use crate::seams::refdb::staged::StagedRefs;
-use crate::seams::refdb::{IncarnationRecord, NodeRecord, SiteRecord};
+use crate::seams::refdb::{IncarnationRecord, IncarnationState, NodeRecord, SiteRecord};
 use crate::seams::volume::StoreError;
 use crate::stages::api::readiness::Latches;
 use crate::stages::apply::{Applier, Catcher, Units};
-use crate::stages::commit::{CommitLimits, Committer, InDoubtResolver, MarkWriter};
+use crate::stages::commit::{CommitLimits, CommitPorts, Committer, InDoubtResolver, MarkWriter};
 use crate::stages::consume::Consumer;
 use crate::stages::events::Events;
 use crate::stages::handshake::{HandshakeSettings, HandshakeStage};
-use crate::stages::membership::{Drainer, IncarnationOpener, Member, RegistryBarrier};
+use crate::stages::membership::{Fencer, IncarnationOpener, Member, NotedLocks, RegistryBarrier, Running, Watcher};
 use crate::stages::ports::{CatchUp, SeedCommits, Transactions};
-use crate::stages::publish::Publisher;
+use crate::stages::publish::{LeftoverPublisher, Publisher};
 use crate::stages::reconcile::{Collector, Releaser, Repayer, RepositoryRestorer, Sweeper};
 use crate::stages::refresh::Refresh;
 use crate::stages::seed::Seeder;
@@ -47,12 +49,16 @@ pub struct Stages {
     pub events: Arc<Events>,
     /// The stage that reads the streams of all sites.
     pub consumer: Arc<Consumer>,
-    /// Drains this node's earlier incarnations, and those of dead nodes.
-    pub drainer: Drainer,
+    /// Fences this node's earlier incarnations, and those of dead nodes.
+    pub fencer: Fencer,
+    /// Publishes what dead incarnations left.
+    pub leftovers: LeftoverPublisher,
+    /// The locks that stood in the way of a commit.
+    pub locks: Arc<NotedLocks>,
     /// The stage that has Gerrit refresh its index and caches. `None` if this node has no Gerrit.
     pub refresh: Option<Arc<Refresh>>,
     /// The journal of the open incarnation.
-    pub journal: Mutex<Option<Arc<Journal>>>,
+    pub journal: Running,
     /// The site's record as this node read it last.
     pub site: Mutex<Option<SiteRecord>>,
     /// Triggers an immediate heartbeat.
@@ -62,7 +68,9 @@ pub struct Stages {
 
 impl Stages {
     pub(super) fn build(deps: NodeDependencies, tasks: &Tasks, fenced: &CancellationToken) -> Result<Self, StoreError> {
-        let staged = Arc::new(StagedRefs::new(deps.refdb, deps.settings.write_items, deps.bugs));
+        let long_forms = long_forms(&deps);
+        let staged = StagedRefs::new(deps.refdb.clone(), long_forms, deps.settings.write_items, deps.bugs);
+        let staged = Arc::new(staged);
         let deps = NodeDependencies { refdb: staged.refdb(), ..deps };
         let (context, settings) = (context(&deps, tasks, fenced), &deps.settings);
         let state = NodeState::load_with(&context, settings.durable_pace, settings.retry)?;
@@ -75,8 +83,8 @@ impl Stages {
         let events = Events::load(&context, &state, refreshed, settings.events)?;
         let (sink, announcements) = (Arc::new(applier.clone()), Arc::clone(&events) as _);
         let consumer = Consumer::new(&context, &state, sink, announcements, Arc::clone(&catch_up), settings.consume);
-        let drainer = Drainer::new(&context);
-        let (journal, site, beat) = (Mutex::default(), Mutex::default(), Arc::default());
+        let (fencer, leftovers, locks) = (Fencer::new(&context), LeftoverPublisher::new(&context), Arc::default());
+        let (journal, site, beat) = (Running::default(), Mutex::default(), Arc::default());
         Ok(Self {
             deps,
             context,
@@ -85,7 +93,9 @@ impl Stages {
             applier,
             events,
             consumer,
-            drainer,
+            fencer,
+            leftovers,
+            locks,
             refresh,
             journal,
             site,
@@ -95,12 +105,17 @@ impl Stages {
     }
 
     pub(super) fn opener(&self) -> IncarnationOpener {
-        IncarnationOpener::new(&self.context, self.drainer.clone(), self.deps.settings.journal)
+        IncarnationOpener::new(&self.context, self.fencer.clone(), self.deps.settings.journal)
     }
 
     pub(super) fn member(&self, record: NodeRecord) -> Member {
-        let (drainer, beat) = (self.drainer.clone(), Arc::clone(&self.beat));
-        Member::new(&self.context, &self.state, drainer, record, beat, self.deps.settings.member)
+        Member::new(&self.context, &self.state, record, Arc::clone(&self.beat), self.deps.settings.member)
+    }
+
+    pub(super) fn watcher(&self) -> Watcher {
+        let (fencer, leftovers, locks) = (self.fencer.clone(), self.leftovers.clone(), Arc::clone(&self.locks));
+        let (leftovers, running) = (Arc::new(leftovers), Arc::clone(&self.journal));
+        Watcher::new(&self.context, &self.state, fencer, leftovers, locks, running, self.deps.settings.member)
     }
 
     pub(super) fn sweeper(&self) -> Sweeper {
@@ -108,7 +123,7 @@ impl Stages {
     }
 
     pub(super) fn collector(&self) -> Collector {
-        Collector::new(&self.context, Arc::clone(&self.staged), self.deps.settings.collect_pace)
+        Collector::new(&self.context, Arc::clone(&self.staged) as _, self.deps.settings.collect_pace)
     }
 
     pub(super) fn releaser(&self) -> Releaser {
@@ -178,9 +193,43 @@ impl Stages {
             patience: settings.patience,
             deadline: settings.deadline,
             inline_pack_bytes: settings.inline_pack_bytes,
+            write_items: settings.write_items,
         };
-        let (catch_up, barrier) = (Arc::clone(&self.catch_up), Arc::new(barrier));
-        Arc::new(Committer::new(context, &self.state, journal, in_doubt, catch_up, barrier, limits))
+        let (catch_up, locks) = (Arc::clone(&self.catch_up), Arc::clone(&self.locks) as _);
+        let ports = CommitPorts { catch_up, barrier: Arc::new(barrier), locks };
+        Arc::new(Committer::new(context, &self.state, journal, in_doubt, ports, limits))
+    }
+
+    /// Ends the incarnation of this node in order: freezes and poisons it, so that no other node has to wait for it.
+    pub(super) async fn end_incarnation(&self) {
+        let Some(journal) = self.journal.lock().clone() else { return };
+        let entropy = Arc::clone(&self.deps.entropy);
+        let mut backoff = Backoff::new(entropy, Duration::from_millis(50), Duration::from_secs(2));
+        let site = &self.deps.settings.site;
+        while let Err(why) = self.fencer.fence_once(site, journal.id(), |slot, state| journal.found(slot, state)).await
+        {
+            self.deps.observer.failed("member", &why);
+            backoff.wait().await;
+        }
+    }
+
+    /// Records that everything of this node's ended incarnation is published, if it is.
+    pub(super) async fn close_journal(&self) {
+        let Some(journal) = self.journal.lock().clone() else { return };
+        let registry = &self.deps.refdb.registry;
+        let marks: Vec<Seq> = journal.marks().iter().map(|mark| mark.published).collect();
+        let done = async {
+            let site = &self.deps.settings.site;
+            let own = registry.incarnations(site).await?.into_iter().find(|one| one.id == *journal.id());
+            match own.filter(|own| own.state == IncarnationState::Poisoned) {
+                Some(own) if own.ends() == marks => registry.drained(site, &own.id, &marks).await,
+                Some(own) => registry.raise_published(site, &own.id, &marks).await,
+                None => Ok(()),
+            }
+        };
+        if let Err(why) = done.await {
+            self.deps.observer.failed("member", &why);
+        }
     }
 
     /// Waits until every settled slot is in the event log.
@@ -193,14 +242,19 @@ impl Stages {
     }
 }
 
+fn long_forms(deps: &NodeDependencies) -> LongForms {
+    LongForms::new(Arc::clone(&deps.blobs), deps.repositories.spill(), deps.settings.inline_commands)
+}
+
 fn context(deps: &NodeDependencies, tasks: &Tasks, fenced: &CancellationToken) -> NodeContext {
-    let deps = deps.clone();
+    let (long_forms, deps) = (long_forms(deps), deps.clone());
     NodeContext {
         site: deps.settings.site,
         node: deps.settings.node,
         refdb: deps.refdb,
         eventlog: deps.eventlog,
         blobs: deps.blobs,
+        long_forms,
         peers: deps.peers,
         repositories: deps.repositories,
         store: deps.store,

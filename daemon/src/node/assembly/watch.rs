@@ -106,6 +106,10 @@ impl Observer for Watch {
         self.board.published(count as u64);
     }
 
+    fn publish_refused(&self, refused: usize, repeats: usize) {
+        self.metrics.publish.refused(refused as u64, repeats as u64);
+    }
+
     fn forwarded(&self, count: usize) {
         self.metrics.events.forwarded(count as u64);
     }

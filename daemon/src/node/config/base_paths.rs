@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_field() {
+    fn an_error_names_the_field_and_its_value() {
         refused("\"big/*\" = \"mnt\"", &["git.base_paths.\"big/*\" = \"mnt\": write an absolute path"]);
         refused("\"big/*\" = \"/mnt/../git\"", &["write it without `..`"]);
         refused("\"big/*\" = 3", &["git.base_paths.\"big/*\" = 3"]);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_gerrit_decides_by_the_order_of_its_file_is_refused() {
+    fn two_patterns_that_match_one_project_are_refused() {
         refused("\"big\" = \"/a\"\n\"bi*\" = \"/b\"", &["git.base_paths.\"big\" = \"/a\": big and bi* match"]);
     }
 }

@@ -7,16 +7,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use figment::value::Value;
-use lockstep_proto::{SiteId, limits};
+use lockstep_proto::{NodeId, SiteId, limits};
 
 use super::fields::{
-    address, collector, deadline, flag, folder, http_url, loopback, plain_url, prefix, requests, store_url, throughput,
-    time,
+    address, collector, deadline, flag, folder, http_url, loopback, plain_url, prefix, region, requests, store_url,
+    throughput, time,
 };
 use super::raw::{self, Leaf, Raw};
 use super::report::{Problems, number, parsed, path, scalar};
 use super::settings::{Api, Apply, Commit, Eventlog, Lease, LogFormat, Peer, Refdb, Settings, Stream, Telemetry};
 use super::{DEFAULT_SOCKET, LOG_FILTER, base_paths, gerrit, value};
+use crate::seams::git::FsckObjects;
 use crate::stages::api::deadlines::DEFAULT_DEADLINE;
 use crate::stages::api::server::DEFAULT_REQUESTS;
 
@@ -50,12 +51,14 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
     alone_when_embedded(raw, sites.as_ref(), to);
     let api = api(&raw.api, to);
     let install_hooks = to.or("git.install_hooks", &raw.git.install_hooks, false, flag);
+    let fsck_objects = to.or("git.fsck_objects", &raw.git.fsck_objects, FsckObjects::AsConfigured, fsck_objects);
     let health_listen = to.or("health.listen", &raw.health.listen, SocketAddr::from(([127, 0, 0, 1], 7421)), address);
     let refdb = refdb(&raw.refdb, to);
     let eventlog = eventlog(&raw.eventlog, sites.as_ref(), to);
     let blobs_url = blobs(&raw.blobs, embedded_dir.as_ref(), to);
     let (commit, apply, lease) = (commit(&raw.commit, to), apply(&raw.apply, to), lease(&raw.lease, to));
     let (gerrit, telemetry) = (gerrit::read(&raw.gerrit, to), telemetry(&raw.telemetry, to));
+    itself(raw, node.as_ref(), &api, to);
     let peers = raw.peers.iter().filter_map(|(name, raw)| Some((name.clone(), peer(name, raw, to)?))).collect();
     Some(Settings {
         site: site?,
@@ -65,6 +68,7 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
         state: state?,
         api,
         install_hooks,
+        fsck_objects,
         health_listen,
         refdb,
         eventlog,
@@ -77,6 +81,14 @@ fn read(raw: &Raw, to: &mut Problems) -> Option<Settings> {
         peers,
         embedded_dir,
     })
+}
+
+fn fsck_objects(text: &str) -> Result<FsckObjects, String> {
+    match text {
+        "as-configured" => Ok(FsckObjects::AsConfigured),
+        "always" => Ok(FsckObjects::Always),
+        _ => Err("write \"as-configured\" or \"always\"".to_owned()),
+    }
 }
 
 fn unknown(raw: &Raw, to: &mut Problems) {
@@ -135,7 +147,7 @@ fn api(raw: &raw::Api, to: &mut Problems) -> Api {
 fn refdb(raw: &raw::Refdb, to: &mut Problems) -> Refdb {
     Refdb {
         prefix: to.or("refdb.prefix", &raw.prefix, "lockstep".to_owned(), prefix),
-        region: to.optional("refdb.region", &raw.region, parsed),
+        region: to.optional("refdb.region", &raw.region, region),
         endpoint: to.optional("refdb.endpoint", &raw.endpoint, http_url),
         connect_timeout: to.or("refdb.connect_timeout", &raw.connect_timeout, Duration::from_secs(1), time),
         attempt_timeout: to.or("refdb.attempt_timeout", &raw.attempt_timeout, Duration::from_secs(2), time),
@@ -147,15 +159,15 @@ fn refdb(raw: &raw::Refdb, to: &mut Problems) -> Refdb {
 const RETENTION: Duration = Duration::from_secs(7 * 86_400);
 
 fn eventlog(raw: &raw::Eventlog, sites: Option<&BTreeSet<SiteId>>, to: &mut Problems) -> Eventlog {
-    let region: Option<String> = to.optional("eventlog.region", &raw.region, parsed);
+    let usual_region = to.optional("eventlog.region", &raw.region, region);
     let endpoint = to.optional("eventlog.endpoint", &raw.endpoint, http_url);
-    let usual = Stream { region: region.clone(), endpoint: endpoint.clone() };
+    let usual = Stream { region: usual_region.clone(), endpoint: endpoint.clone() };
     let mut streams: BTreeMap<SiteId, Stream> =
         sites.into_iter().flatten().map(|site| (site.clone(), usual.clone())).collect();
     for (name, stream) in &raw.streams {
         let section = format!("eventlog.streams.{name}");
         let own = Stream {
-            region: to.optional(&path(&section, "region"), &stream.region, parsed).or(region.clone()),
+            region: to.optional(&path(&section, "region"), &stream.region, region).or(usual_region.clone()),
             endpoint: to.optional(&path(&section, "endpoint"), &stream.endpoint, http_url).or(endpoint.clone()),
         };
         match name.parse().ok().and_then(|site: SiteId| streams.get_mut(&site)) {
@@ -218,10 +230,20 @@ fn lease(raw: &raw::Lease, to: &mut Problems) -> Lease {
     let lease = Lease {
         heartbeat: to.or("lease.heartbeat", &raw.heartbeat, Duration::from_secs(5), time),
         expires_after: to.or("lease.expires_after", &raw.expires_after, Duration::from_secs(30), time),
+        adopted_elsewhere_after: to.or(
+            "lease.adopted_elsewhere_after",
+            &raw.adopted_elsewhere_after,
+            Duration::from_secs(120),
+            time,
+        ),
         expelled_after: to.or("lease.expelled_after", &raw.expelled_after, Duration::from_secs(6 * 86_400), time),
     };
     if lease.expires_after < lease.heartbeat * 3 {
         to.wrong("lease.expires_after", &raw.expires_after, "write at least three times lease.heartbeat");
+    }
+    if lease.adopted_elsewhere_after < lease.expires_after {
+        let remedy = "write at least lease.expires_after";
+        to.wrong("lease.adopted_elsewhere_after", &raw.adopted_elsewhere_after, remedy);
     }
     if lease.expelled_after <= lease.expires_after {
         to.wrong("lease.expelled_after", &raw.expelled_after, "write more than lease.expires_after");
@@ -243,6 +265,28 @@ fn telemetry(raw: &raw::Telemetry, to: &mut Problems) -> Telemetry {
         otlp_endpoint: to.optional("telemetry.otlp_endpoint", &raw.otlp_endpoint, collector),
         log_format: to.or("telemetry.log_format", &raw.log_format, LogFormat::Json, format),
         log_filter: to.or("telemetry.log_filter", &raw.log_filter, LOG_FILTER.to_owned(), filter),
+    }
+}
+
+/// Refuses a peer that is the node itself, by its name, its socket or its address: it has no objects that the node
+/// lacks.
+fn itself(raw: &Raw, node: Option<&NodeId>, api: &Api, to: &mut Problems) {
+    const REMEDY: &str = "this is the node itself, and a peer must be another node: remove it, or correct it";
+    for (name, peer) in &raw.peers {
+        let section = format!("peers.{name}");
+        if node.is_some_and(|node| node.as_str() == name.as_str()) {
+            to.wrong(&section, &Some(Value::from(name.as_str())), REMEDY);
+        }
+        let text = |leaf: &Leaf| leaf.as_ref().and_then(scalar);
+        if text(&peer.socket).is_some_and(|socket| api.socket.as_os_str() == socket.as_str()) {
+            to.wrong(&path(&section, "socket"), &peer.socket, REMEDY);
+        }
+        let own = api.tcp.as_ref().map(|(address, _)| *address);
+        let named = text(&peer.url).and_then(|url| plain_url(&url).ok());
+        let named = named.and_then(|address| address.replace("localhost", "127.0.0.1").parse::<SocketAddr>().ok());
+        if own.is_some() && own == named {
+            to.wrong(&path(&section, "url"), &peer.url, REMEDY);
+        }
     }
 }
 

@@ -50,6 +50,15 @@ pub(super) fn deadline(text: &str) -> Result<Duration, String> {
     if time <= most { Ok(time) } else { Err(format!("write at most {most:?}, the longest that a caller may wait")) }
 }
 
+/// A Region of AWS. It becomes a part of a host name.
+pub(super) fn region(text: &str) -> Result<String, String> {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if (1..=63).contains(&text.len()) && text.bytes().all(fits) {
+        return Ok(text.to_owned());
+    }
+    Err("write the name of a Region, `eu-central-1` for example, or leave the field out".to_owned())
+}
+
 pub(super) fn prefix(text: &str) -> Result<String, String> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if (1..=64).contains(&text.len()) && text.bytes().all(fits) {

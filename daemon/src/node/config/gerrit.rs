@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_too_much_is_named() {
+    fn an_error_names_missing_superfluous_and_bad_fields() {
         let error = with("refresh = \"rest\"").unwrap_err();
         for field in ["gerrit.url", "gerrit.user", "gerrit.password_file"] {
             assert!(error.contains(&format!("{field} is not set")), "{error}");

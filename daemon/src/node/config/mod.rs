@@ -127,6 +127,17 @@ mod tests {
     }
 
     #[test]
+    fn a_site_may_be_stricter_than_git_is_configured() {
+        use crate::seams::git::FsckObjects;
+
+        let with = |value: &str| parse(&EXAMPLE.replace("# fsck_objects = \"as-configured\"", value));
+        assert_eq!(with("").unwrap().fsck_objects, FsckObjects::AsConfigured);
+        assert_eq!(with("fsck_objects = \"always\"").unwrap().fsck_objects, FsckObjects::Always);
+        let error = with("fsck_objects = \"never\"").expect_err("it is no choice").to_string();
+        assert!(error.contains("git.fsck_objects = \"never\": write \"as-configured\" or \"always\""), "{error}");
+    }
+
+    #[test]
     fn every_wrong_value_is_reported_at_once() {
         let text = EXAMPLE
             .replace("site = \"eu-aws\"", "site = \"EU\"")
@@ -148,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn an_error_names_every_missing_field() {
         let error = parse("").expect_err("nothing is set").to_string();
         for field in ["site", "node", "sites", "root", "state"] {
             assert!(error.contains(&format!("\n  {field} is not set")), "{error}");
@@ -180,6 +191,43 @@ mod tests {
         for text in [format!("{others}{embedded}"), format!("{alone}{embedded}{peer}")] {
             let error = parse(&text).expect_err("no other process reaches it").to_string();
             assert!(error.contains("embedded.dir = \"/aws\": its emulators serve this node alone"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_empty_region_is_reported() {
+        for (section, text) in [
+            ("refdb.region", "[refdb]\nregion = \"\"\n"),
+            ("eventlog.region", "[eventlog]\nregion = \" \"\n"),
+            ("eventlog.streams.a.region", "[eventlog.streams.a]\nregion = \"eu central\"\n"),
+        ] {
+            let alone = "site = \"a\"\nnode = \"a-0\"\nsites = [\"a\"]\nroot = \"/git\"\nstate = \"/git/.lockstep\"\n\
+                         [blobs]\nurl = \"file:///blobs\"\n";
+            assert!(parse(alone).is_ok());
+            let error = parse(&format!("{alone}{text}")).expect_err("it is no Region").to_string();
+            assert!(error.contains(section) && error.contains("the name of a Region"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_peer_that_is_the_node_itself_is_reported() {
+        let node = "site = \"a\"\nnode = \"a-0\"\nsites = [\"a\"]\nroot = \"/git\"\nstate = \"/git/.lockstep\"\n\
+                    [blobs]\nurl = \"file:///blobs\"\n[api]\nsocket = \"/run/own.sock\"\nlisten = \"127.0.0.1:7420\"\n\
+                    token_file = \"/etc/tokens\"\n";
+        let tcp = "url = \"http://localhost:7420\"\ntoken_file = \"/etc/token\"\n";
+        for (peer, wrong) in [
+            ("[peers.a-0]\nsocket = \"/run/other.sock\"\n", true),
+            ("[peers.a-1]\nsocket = \"/run/own.sock\"\n", true),
+            (&format!("[peers.a-1]\n{tcp}"), true),
+            (&format!("[peers.a-1]\n{}", tcp.replace("7420", "7520")), false),
+            ("[peers.a-1]\nsocket = \"/run/other.sock\"\n", false),
+        ] {
+            let parsed = parse(&format!("{node}{peer}")).map(|_| ()).map_err(|error| error.to_string());
+            assert_eq!(
+                parsed.as_ref().is_err_and(|error| error.contains("the node itself")),
+                wrong,
+                "{peer}: {parsed:?}"
+            );
         }
     }
 

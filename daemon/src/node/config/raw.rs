@@ -66,7 +66,7 @@ macro_rules! section {
 pub(super) type Leaf = Option<Value>;
 
 section!(
-    /// The whole configuration.
+    /// The file before any check: each field as it is written, none if it is absent.
     Raw {
         site: Leaf, node: Leaf, sites: Leaf, root: Leaf, state: Leaf,
         api: Api, git: Git, health: Health, refdb: Refdb, eventlog: Eventlog, blobs: Blobs, commit: Commit,
@@ -75,7 +75,7 @@ section!(
     }
 );
 section!(Api { socket: Leaf, listen: Leaf, token_file: Leaf, most_requests: Leaf });
-section!(Git { install_hooks: Leaf, base_paths: BTreeMap<String, Value> });
+section!(Git { install_hooks: Leaf, fsck_objects: Leaf, base_paths: BTreeMap<String, Value> });
 section!(Health { listen: Leaf });
 section!(Refdb {
     prefix: Leaf,
@@ -93,7 +93,7 @@ section!(Stream { region: Leaf, endpoint: Leaf });
 section!(Blobs { url: Leaf });
 section!(Commit { lanes: Leaf, window: Leaf, inline_pack_bytes: Leaf, deadline: Leaf });
 section!(Apply { workers: Leaf, batch: Leaf, parked_bytes: Leaf, parked_age: Leaf });
-section!(Lease { heartbeat: Leaf, expires_after: Leaf, expelled_after: Leaf });
+section!(Lease { heartbeat: Leaf, expires_after: Leaf, adopted_elsewhere_after: Leaf, expelled_after: Leaf });
 section!(Gerrit {
     refresh: Leaf,
     all_users: Leaf,

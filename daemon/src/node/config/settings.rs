@@ -9,6 +9,7 @@ use std::time::Duration;
 use lockstep_proto::{NodeId, ProjectName, SiteId};
 
 use crate::base::base_paths::BasePaths;
+use crate::seams::git::FsckObjects;
 
 /// All settings of a sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct Settings {
     pub api: Api,
     /// Whether new repositories get the git hooks (plain git servers).
     pub install_hooks: bool,
+    /// Which pushes are held against the rules of git's `fsck`.
+    pub fsck_objects: FsckObjects,
     /// The address that serves `/livez`, `/readyz` and `/metrics`.
     pub health_listen: SocketAddr,
     /// The tables of the refdb, and the timeouts of its calls.
@@ -143,8 +146,10 @@ pub struct Apply {
 pub struct Lease {
     /// The pause between two heartbeats.
     pub heartbeat: Duration,
-    /// A node without a heartbeat for this long may be adopted.
+    /// A node without a heartbeat for this long may be adopted by another node of its site.
     pub expires_after: Duration,
+    /// A node without a heartbeat for this long may be adopted by a node of any site.
+    pub adopted_elsewhere_after: Duration,
     /// A node without a heartbeat for this long is expelled: nothing is kept for it any more.
     pub expelled_after: Duration,
 }

@@ -1,4 +1,5 @@
-//! The blob store: packs that are too large to travel inside a transaction.
+//! The blob store: packs that are too large to travel inside a transaction, and transactions that are too large for a
+//! journal slot.
 //!
 //! Every implementation keeps this contract (`tests/src/contract`):
 //! - Once a put is answered, every site can read the blob.
@@ -8,9 +9,11 @@
 //! | file | content |
 //! |---|---|
 //! | `object` | any store that `object_store` supports: S3, a folder |
+//! | `long_form` | the long forms of transactions that do not fit into a journal slot |
 //! | `receive` | checks length and hash while a blob arrives |
 //! | `memory` | a store in memory, for tests and the simulator |
 
+pub mod long_form;
 pub mod memory;
 pub mod object;
 mod receive;
@@ -70,7 +73,7 @@ pub enum BlobError {
 /// The blob store. The documentation of this module is its contract.
 #[async_trait]
 pub trait BlobStore: Send + Sync {
-    /// Stores a blob.
+    /// Stores a blob under a key that the caller chooses. It is readable at every site once this returns.
     async fn put(&self, key: &str, payload: &Payload) -> Result<(), BlobError>;
 
     /// Fetches a blob of exactly `bytes` bytes with this SHA-256. A large one goes to a temporary file in the folder

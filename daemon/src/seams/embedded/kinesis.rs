@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::Threads;
+use super::write_limits::{Limiter, WriteLimits};
 use crate::seams::eventlog::kinesis::ClientSettings;
 use crate::seams::eventlog::limits::REQUEST_BYTES;
 
@@ -42,17 +43,20 @@ pub struct EmbeddedKinesisSettings {
     pub iterator_seconds: u64,
     /// Whether a shard refuses more than a shard of Kinesis takes: 1 MiB or 1,000 records per second.
     pub throttles: bool,
+    /// Other limits in front of the emulator, for tests. None: it takes everything.
+    pub limits: Option<WriteLimits>,
 }
 
 impl Default for EmbeddedKinesisSettings {
     fn default() -> Self {
-        Self { change_takes: Duration::from_millis(5), iterator_seconds: 300, throttles: false }
+        Self { change_takes: Duration::from_millis(5), iterator_seconds: 300, throttles: false, limits: None }
     }
 }
 
 /// A running emulator. It stops when this is dropped.
 pub struct EmbeddedKinesis {
     address: SocketAddr,
+    limiter: Option<Arc<Limiter>>,
     store: Store,
     stop: CancellationToken,
     server: JoinHandle<io::Result<()>>,
@@ -70,10 +74,15 @@ impl EmbeddedKinesis {
             .layer(from_fn_with_state(Arc::default(), one_writer))
             // Records travel in base64 in a request, which takes a third more bytes.
             .layer(DefaultBodyLimit::max(REQUEST_BYTES * 2));
+        let limiter = settings.limits.clone().map(|limits| Arc::new(Limiter::new(limits)));
+        let app = match &limiter {
+            Some(limiter) => app.layer(from_fn_with_state(Arc::clone(limiter), limited)),
+            None => app,
+        };
         let stop = CancellationToken::new();
         let serving = serve_plain_http(listener, app, stop.clone().cancelled_owned());
         let server = threads.spawn(serve(serving, store.clone()));
-        Ok(Self { address, store, stop, server, _threads: threads })
+        Ok(Self { address, limiter, store, stop, server, _threads: threads })
     }
 
     /// The URL at which it listens.
@@ -91,6 +100,12 @@ impl EmbeddedKinesis {
             test_credentials: true,
             ..ClientSettings::default()
         }
+    }
+
+    /// The number of records that the streams took, and that their limits refused. Zero if there are no limits.
+    #[must_use]
+    pub fn appended(&self) -> (u64, u64) {
+        self.limiter.as_ref().map_or((0, 0), |limiter| limiter.counts())
     }
 
     /// Removes records, as the end of their retention does, for tests. Takes the shard's number and sequence numbers.
@@ -136,6 +151,11 @@ fn options(settings: &EmbeddedKinesisSettings) -> StoreOptions {
         aws_region: REGION.to_owned(),
         ..StoreOptions::default()
     }
+}
+
+/// Puts the limits in front of the emulator.
+async fn limited(State(limiter): State<Arc<Limiter>>, request: Request, next: Next) -> Response {
+    limiter.enforce(request, next).await
 }
 
 /// Lets a call that changes something run alone, and all other calls in parallel.

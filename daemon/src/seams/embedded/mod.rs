@@ -4,5 +4,6 @@
 pub mod dynamo;
 pub mod kinesis;
 mod threads;
+pub mod write_limits;
 
 use threads::Threads;

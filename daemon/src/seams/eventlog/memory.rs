@@ -175,7 +175,7 @@ impl Stream {
     fn append(&mut self, record: &Record) -> Result<(), EventLogError> {
         let bytes = record.partition_key.len() + record.data.len();
         if bytes > RECORD_BYTES {
-            return Err(EventLogError::Broken(format!("a record has {bytes} bytes, the limit is {RECORD_BYTES}")));
+            return Err(EventLogError::TooLarge { bytes, limit: RECORD_BYTES });
         }
         let hash = hash(&record.partition_key);
         let home = self.shards.values_mut().find(|shard| shard.open && shard.range.0 <= hash && hash <= shard.range.1);

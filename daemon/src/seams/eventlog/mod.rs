@@ -2,7 +2,9 @@
 //!
 //! Every implementation keeps this contract (`tests/src/contract`):
 //! - [`EventLog::append`] answers each record by itself. A record whose answer is lost may be in the stream, once or
-//!   more often. Duplicates and reordering are harmless to the readers.
+//!   more often. Duplicates and reordering are harmless to the readers. A record that the stream will never take is
+//!   [`EventLogError::TooLarge`]. A record that it does not take now is [`EventLogError::NotNow`], also when a limit of
+//!   its shard was met.
 //! - Within a shard, positions grow. A read after a position returns every later record, once, in order.
 //! - A shard that was split or merged ends. Its children name it as their parent. Readers read parents first.
 //! - A position that is no longer kept is [`EventLogError::Trimmed`]. It never moves forward silently.
@@ -15,7 +17,7 @@
 //! | `per_region` | reaches each site's stream in its Region |
 //! | `memory` | an event log in memory, for tests and the simulator |
 //! | `limits` | the limits of one call |
-//! | `deliver` | appends transactions until they are certainly in the log |
+//! | `deliver` | what to append next, so that records get into the log in order and once, under any throttling |
 
 pub mod deliver;
 pub mod kinesis;
@@ -91,7 +93,15 @@ pub enum EventLogError {
     /// There is no such stream or shard.
     #[error("the event log has no {0}")]
     Absent(String),
-    /// A retry does not help: missing permissions, wrong configuration, or a record that is too large.
+    /// The stream will never take this record, however often it is sent.
+    #[error("a record has {bytes} bytes, the limit of the stream is {limit}")]
+    TooLarge {
+        /// The size of the record, its partition key included.
+        bytes: usize,
+        /// The largest size that the stream takes.
+        limit: usize,
+    },
+    /// A retry does not help until somebody changes something: missing permissions, wrong configuration.
     #[error("the event log refuses the call ({0}); a retry does not help")]
     Broken(String),
 }

@@ -1,8 +1,9 @@
-//! Ingests large packs and packs with deltas. Git indexes and checks a pack in a folder of its own, under limits of
+//! Checks and ingests large packs and packs with deltas. Git indexes a pack in a folder of its own, under limits of
 //! memory and time. Only then are pack and index moved into the repository, the pack first.
 //!
-//! `index-pack --strict` checks hashes and formats, and that every object that is pointed to is in the pack or in the
-//! repository. The repository is an alternate of the quarantine folder.
+//! `index-pack --check-self-contained-and-connected` checks hashes, that git can walk every object, and that every
+//! object that is pointed to is in the pack or in the repository. It does not apply the rules of `fsck`. The repository
+//! is an alternate of the quarantine folder.
 
 use std::fs::File;
 use std::io::{Seek, Write};
@@ -14,15 +15,13 @@ use tempfile::TempDir;
 use super::child::{self, Ended};
 use super::layout::{Layout, failed};
 use super::objects::remove_empty;
-use super::{GitError, Settings};
+use super::{Flaw, GitError, Settings};
 use crate::seams::blob::Payload;
 
 const OP: &str = "ingest a pack";
 
-/// Harmless errors of old tools that many histories contain. They are tolerated, as git tolerates them by default.
-const TOLERATED: &str = "--strict=zeroPaddedFilemode=ignore,missingSpaceBeforeDate=ignore,\
-                         missingSpaceBeforeEmail=ignore,missingNameBeforeEmail=ignore,badTimezone=ignore,\
-                         zeroPaddedDate=ignore,missingTaggerEntry=ignore,badTagName=ignore,nulInCommit=ignore";
+/// The check that every receiver makes.
+const CONNECTED: &str = "--check-self-contained-and-connected";
 
 /// Ingests the packs of one project through git.
 pub(super) struct Quarantine<'a> {
@@ -35,27 +34,38 @@ pub(super) struct Quarantine<'a> {
 impl Quarantine<'_> {
     /// Checks a pack that was scanned before, and adds it to the repository.
     pub(super) fn ingest(&self, pack: &Payload) -> Result<(), GitError> {
-        let folder = tempfile::tempdir_in(self.layout.own(self.project).tmp()).map_err(|error| self.failed(error))?;
-        let mut ended = self.index(pack, &folder)?;
-        if !ended.status.success() && self.remove_empty_objects(&ended.stderr) {
-            ended = self.index(pack, &folder)?;
-        }
-        if !ended.status.success() {
-            return Err(self.translate(&ended));
-        }
+        let folder = self.check(pack, CONNECTED)?;
         self.join(&folder).map_err(|error| self.failed(error))
     }
 
-    fn index(&self, pack: &Payload, folder: &TempDir) -> Result<Ended, GitError> {
-        self.try_index(pack, folder.path()).map_err(|error| self.failed(error))
+    /// Checks a pack as every receiver will, and adds nothing.
+    pub(super) fn rehearse(&self, pack: &Payload) -> Result<(), GitError> {
+        self.check(pack, CONNECTED).map(drop)
     }
 
-    fn try_index(&self, pack: &Payload, folder: &Path) -> std::io::Result<Ended> {
+    /// Holds a pack against the rules of `fsck`, and adds nothing. `strict` is the option of `index-pack` that has
+    /// them.
+    pub(super) fn judge(&self, pack: &Payload, strict: &str) -> Result<(), GitError> {
+        self.check(pack, strict).map(drop)
+    }
+
+    /// Has git index a pack in a temporary folder, and returns the folder.
+    fn check(&self, pack: &Payload, option: &str) -> Result<TempDir, GitError> {
+        let folder = tempfile::tempdir_in(self.layout.own(self.project).tmp()).map_err(|error| self.failed(error))?;
+        let index = || self.try_index(pack, folder.path(), option).map_err(|error| self.failed(error));
+        let mut ended = index()?;
+        if !is_indexed(&ended, &folder) && self.remove_empty_objects(&ended.stderr) {
+            ended = index()?;
+        }
+        if is_indexed(&ended, &folder) { Ok(folder) } else { Err(self.translate(&ended)) }
+    }
+
+    fn try_index(&self, pack: &Payload, folder: &Path, option: &str) -> std::io::Result<Ended> {
         let objects = self.git_dir.join("objects");
         std::fs::create_dir_all(folder.join("pack"))?;
         let space = self.settings.child_memory + mapped_bytes(&objects.join("pack"))?;
         let mut command = child::limited_git(self.settings, self.git_dir, space);
-        command.args(["index-pack", "--stdin", "--threads=1", TOLERATED]);
+        command.args(["index-pack", "--stdin", "--threads=1", option]);
         command.env("GIT_OBJECT_DIRECTORY", folder).env("GIT_ALTERNATE_OBJECT_DIRECTORIES", &objects);
         let input = match pack {
             Payload::File(path, _) => File::open(&**path)?,
@@ -97,6 +107,9 @@ impl Quarantine<'_> {
     fn translate(&self, ended: &Ended) -> GitError {
         let message = &ended.stderr;
         let project = self.project.clone();
+        if let Some(flaw) = flaw(message) {
+            return GitError::Flawed { project, flaw };
+        }
         let missing = ["did not receive expected object", "Could not read", "missing blob", "unresolved delta"];
         if missing.iter().any(|sign| message.contains(sign)) {
             let oids: Vec<Oid> = ids(message).map(super::objects::wire).collect();
@@ -106,6 +119,9 @@ impl Quarantine<'_> {
         }
         let content = [
             "fsck error",
+            "not all child objects",
+            "expected type",
+            "type mismatch",
             "object corrupt",
             "invalid",
             "bad ",
@@ -133,6 +149,23 @@ impl Quarantine<'_> {
     fn failed(&self, why: impl ToString) -> GitError {
         failed(self.project, OP, why)
     }
+}
+
+/// Whether git has indexed the pack. It ends with 1 when all is well and the pack builds on objects outside of it.
+fn is_indexed(ended: &Ended, folder: &TempDir) -> bool {
+    let has_index = || {
+        let mut files = std::fs::read_dir(folder.path().join("pack")).into_iter().flatten().flatten();
+        files.any(|file| file.path().extension().is_some_and(|extension| extension == "idx"))
+    };
+    ended.status.success() || (ended.status.code() == Some(1) && has_index())
+}
+
+/// Finds the first flaw that git names: `error: object <id>: <message id>: <text>`.
+fn flaw(message: &str) -> Option<Flaw> {
+    message.lines().find_map(|line| {
+        let (object, why) = line.strip_prefix("error: object ")?.split_once(": ")?;
+        Some(Flaw { object: object.parse().ok()?, why: why.to_owned() })
+    })
 }
 
 /// Returns the object ids in a message of git.

@@ -1,10 +1,13 @@
 //! Adds packs to a repository after all checks.
 //!
 //! 1. [`super::scan`] checks the declarations of the pack, its framing and its checksum.
-//! 2. A small pack in memory without deltas is checked here, object by object, and its objects are written loose in the
-//!    order of their dependencies. Any other pack goes through git, in quarantine ([`super::quarantine`]).
+//! 2. A small pack in memory without deltas is parsed here, object by object, and its objects are written loose in the
+//!    order of their dependencies. Any other pack goes through git, in quarantine ([`super::index_pack`]).
 //! 3. At the end the wanted values must be present. They are complete then, by induction: no object ever joins before
 //!    every object to which it points.
+//!
+//! A pack is refused for damage alone, never for taste: the origin has done steps 1 and 2 with the same code and the
+//! same limits before the commit ([`rehearse`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -13,10 +16,10 @@ use std::io::BufReader;
 use git2::ObjectType;
 use lockstep_proto::{Oid, ProjectName};
 
-use super::fsck::{self, Checked};
 use super::index_pack::Quarantine;
 use super::layout::failed;
 use super::objects::{Objects, remove_empty, wire};
+use super::parse::{self, Links};
 use super::scan::{PackLimits, ScanError, Summary, scan};
 use super::{GitError, Settings};
 use crate::seams::blob::Payload;
@@ -82,25 +85,45 @@ fn scan_file(path: &std::path::Path, limits: &PackLimits) -> Result<Summary, Sca
 struct Arrival {
     kind: ObjectType,
     content: Vec<u8>,
-    checked: Checked,
+    links: Links,
+}
+
+type Arrivals = BTreeMap<git2::Oid, Arrival>;
+
+/// Does at the origin, before the commit, with a pack that was made here, what every receiver will do with it, but adds
+/// nothing. Blocks.
+pub(super) fn rehearse(
+    settings: &Settings,
+    objects: &Objects<'_>,
+    quarantine: &Quarantine<'_>,
+    pack: &Payload,
+) -> Result<(), GitError> {
+    // A pack in a file was scanned when git had made it.
+    let is_small = match pack {
+        Payload::Memory(_) => arrivals(objects, examine(settings, objects.project, pack)?)?.is_some(),
+        Payload::File(..) => false,
+    };
+    if is_small { Ok(()) } else { quarantine.rehearse(pack) }
+}
+
+/// Parses the objects of a small pack; `None` when git must take the pack.
+fn arrivals(objects: &Objects<'_>, summary: Summary) -> Result<Option<Arrivals>, GitError> {
+    if summary.whole.len() != summary.objects as usize {
+        return Ok(None);
+    }
+    let mut arrivals = BTreeMap::new();
+    for (kind, content) in summary.whole {
+        let oid = git2::Oid::hash_object(kind, &content)
+            .map_err(|error| GitError::Bad { project: objects.project.clone(), why: error.to_string() })?;
+        let links = parse::links(kind, &content).map_err(|defect| objects.flawed(oid, &defect))?;
+        arrivals.insert(oid, Arrival { kind, content, links });
+    }
+    Ok(Some(arrivals))
 }
 
 /// Checks the objects of a small pack and writes them. Returns false, and writes nothing, when git must take the pack.
 fn write_loose(objects: &Objects<'_>, summary: Summary) -> Result<bool, GitError> {
-    if summary.whole.len() != summary.objects as usize {
-        return Ok(false);
-    }
-    let mut arrivals = BTreeMap::new();
-    for (kind, content) in summary.whole {
-        let oid = git2::Oid::hash_object(kind, &content).map_err(|error| bad(objects, error))?;
-        let checked = fsck::check(kind, &content).map_err(|why| bad(objects, format!("{kind} {oid}: {why}")))?;
-        arrivals.insert(oid, Arrival { kind, content, checked });
-    }
-    let asks =
-        |arrival: &Arrival| arrival.checked.ask || arrival.checked.special.iter().any(|oid| arrivals.contains_key(oid));
-    if arrivals.values().any(asks) {
-        return Ok(false);
-    }
+    let Some(arrivals) = arrivals(objects, summary)? else { return Ok(false) };
     check_links(objects, &arrivals)?;
     for oid in in_order(&arrivals) {
         let arrival = &arrivals[&oid];
@@ -112,30 +135,24 @@ fn write_loose(objects: &Objects<'_>, summary: Summary) -> Result<bool, GitError
     Ok(true)
 }
 
-fn bad(objects: &Objects<'_>, why: impl ToString) -> GitError {
-    GitError::Bad { project: objects.project.clone(), why: why.to_string() }
-}
-
 /// Checks that every object that is pointed to is in the pack or in the repository, and has the right type.
-fn check_links(objects: &Objects<'_>, arrivals: &BTreeMap<git2::Oid, Arrival>) -> Result<(), GitError> {
+fn check_links(objects: &Objects<'_>, arrivals: &Arrivals) -> Result<(), GitError> {
     let mut missing = BTreeSet::new();
     let mut known = BTreeMap::new();
-    for (oid, arrival) in arrivals {
-        for (target, kind) in &arrival.checked.links {
-            let found = match (arrivals.get(target), known.get(target)) {
-                (Some(other), _) => Some(other.kind),
-                (None, Some(found)) => *found,
-                (None, None) => {
-                    let found = objects.header(*target)?.map(|(_, kind)| kind);
-                    known.insert(*target, found);
-                    found
-                }
-            };
-            match found {
-                None => _ = missing.insert(wire(*target)),
-                Some(found) if found == *kind => {}
-                Some(found) => return Err(bad(objects, format!("{oid} links to {kind} {target}, which is a {found}"))),
+    for (target, kind) in arrivals.values().flat_map(|arrival| &arrival.links) {
+        let found = match (arrivals.get(target), known.get(target)) {
+            (Some(other), _) => Some(other.kind),
+            (None, Some(found)) => *found,
+            (None, None) => {
+                let found = objects.header(*target)?.map(|(_, kind)| kind);
+                known.insert(*target, found);
+                found
             }
+        };
+        match found {
+            None => _ = missing.insert(wire(*target)),
+            Some(found) if found == *kind => {}
+            Some(found) => return Err(objects.mistyped(*target, found, *kind)),
         }
     }
     if missing.is_empty() {
@@ -145,7 +162,7 @@ fn check_links(objects: &Objects<'_>, arrivals: &BTreeMap<git2::Oid, Arrival>) -
 }
 
 /// Returns the ids in an order in which each object comes after the objects to which it points.
-fn in_order(arrivals: &BTreeMap<git2::Oid, Arrival>) -> Vec<git2::Oid> {
+fn in_order(arrivals: &Arrivals) -> Vec<git2::Oid> {
     let mut order = Vec::new();
     let mut entered = BTreeSet::new();
     let mut stack: Vec<(git2::Oid, bool)> = arrivals.keys().map(|oid| (*oid, false)).collect();
@@ -156,8 +173,69 @@ fn in_order(arrivals: &BTreeMap<git2::Oid, Arrival>) -> Vec<git2::Oid> {
             && entered.insert(oid)
         {
             stack.push((oid, true));
-            stack.extend(arrival.checked.links.iter().map(|(target, _)| (*target, false)));
+            stack.extend(arrival.links.iter().map(|(target, _)| (*target, false)));
         }
     }
     order
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use git2::{Repository, Signature, Time};
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::base::base_paths::BasePaths;
+    use crate::seams::git::layout::Layout;
+    use crate::seams::git::pack::Packer;
+
+    /// Commits a tree of 100 files, of which one is new.
+    fn commit(repository: &Repository, number: usize, parent: Option<git2::Oid>) -> git2::Oid {
+        let mut tree = repository.treebuilder(None).unwrap();
+        for file in 0..100 {
+            let content = if file == number % 100 { format!("{number}") } else { "old".to_owned() };
+            tree.insert(format!("{file:03}"), repository.blob(content.as_bytes()).unwrap(), 0o100_644).unwrap();
+        }
+        let tree = repository.find_tree(tree.write().unwrap()).unwrap();
+        let who = Signature::new("T", "t@x", &Time::new(1_700_000_000, 0)).unwrap();
+        let parent = parent.map(|parent| repository.find_commit(parent).unwrap());
+        let parents: Vec<_> = parent.iter().collect();
+        repository.commit(None, &who, &who, "m", &tree, &parents).unwrap()
+    }
+
+    fn median(mut times: Vec<Duration>) -> Duration {
+        times.sort_unstable();
+        times[times.len() / 2]
+    }
+
+    /// `docs/performance.md` has the figures.
+    #[test]
+    #[ignore = "measures: cargo test --release --package lockstep --lib rehearsal -- --ignored --nocapture"]
+    fn the_rehearsal_of_one_commit_takes_less_than_a_third_of_a_millisecond() {
+        let folder = tempfile::tempdir().unwrap();
+        let (settings, project): (Settings, ProjectName) = (Settings::default(), "p".parse().unwrap());
+        let layout = Layout::open(&BasePaths::at(folder.path())).unwrap();
+        let git_dir = folder.path().join("p.git");
+        let repository = Repository::init_bare(&git_dir).unwrap();
+        let objects = Objects::open(&project, &repository, None).unwrap();
+        let quarantine = Quarantine { settings: &settings, layout: &layout, project: &project, git_dir: &git_dir };
+        let packer = Packer { settings: &settings, layout: &layout, objects: &objects, quarantine: &quarantine };
+        let (mut tip, mut packing, mut rehearsing) = (commit(&repository, 0, None), Vec::new(), Vec::new());
+        for number in 1..=500 {
+            let new = commit(&repository, number, Some(tip));
+            let start = Instant::now();
+            let packed = packer.pack(&[wire(new)], &[wire(tip)], &|oid| oid == tip).unwrap();
+            packing.push(start.elapsed());
+            let payload = packed.payload.expect("a new commit has objects");
+            let start = Instant::now();
+            rehearse(&settings, &objects, &quarantine, &payload).unwrap();
+            rehearsing.push(start.elapsed());
+            tip = new;
+        }
+        let (packing, rehearsing) = (median(packing), median(rehearsing));
+        println!("packing one commit {packing:?}, of which the rehearsal {rehearsing:?}");
+        assert!(rehearsing < Duration::from_micros(300), "{rehearsing:?}");
+    }
 }

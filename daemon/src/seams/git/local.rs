@@ -18,9 +18,10 @@ use super::pack::Packer;
 use super::pool::Pool;
 use super::update_ref::Line;
 use super::writer::{Writers, is_passing, read_ref};
-use super::{GitError, IsCommitted, Packed, RefMove, Relation, RepairReport, Repositories, Settings};
-use super::{ancestry, base_path_stamp, create, ingest, misplaced, ref_files, repair};
+use super::{Fitness, GitError, IsCommitted, Judged, Packed, RefMove, Relation, RepairReport, Repositories, Settings};
+use super::{ancestry, base_path_stamp, create, fitness, ingest, judge, misplaced, ref_files, repair, symbolic_refs};
 use crate::base::base_paths::BasePaths;
+use crate::base::ref_names::{self, RefClass};
 use crate::seams::blob::Payload;
 
 /// The production implementation of [`Repositories`].
@@ -35,6 +36,14 @@ struct Volume {
     pool: Pool,
     writers: Writers,
     related: Related,
+}
+
+impl Volume {
+    /// The check of packs by git, for the repository of these objects.
+    fn quarantine<'a>(&'a self, objects: &'a Objects<'_>) -> Quarantine<'a> {
+        let (settings, layout) = (&*self.settings, &self.layout);
+        Quarantine { settings, layout, project: objects.project, git_dir: objects.repository.path() }
+    }
 }
 
 /// Prefix of the refs that hold kept values.
@@ -146,6 +155,29 @@ impl Repositories for LocalRepositories {
         .await
     }
 
+    async fn make_direct(&self, project: &ProjectName, names: &[RefName]) -> Result<usize, GitError> {
+        let (owner, names) = (project.clone(), names.to_vec());
+        let lines = self.blocking("look for symbolic refs", move |volume| {
+            let (git_dir, _) = volume.layout.locate(&owner)?;
+            symbolic_refs::lines(&owner, &git_dir, &names)
+        });
+        let lines = lines.await?;
+        let count = lines.len();
+        if count > 0 {
+            self.volume.writers.run(project, lines).await?;
+        }
+        Ok(count)
+    }
+
+    async fn fitness(&self, project: &ProjectName) -> Result<Fitness, GitError> {
+        let project = project.clone();
+        self.blocking("check the fitness", move |volume| {
+            let (git_dir, _) = volume.layout.locate(&project)?;
+            fitness::look(&git_dir).map_err(|error| failed(&project, "check the fitness", error))
+        })
+        .await
+    }
+
     async fn list_refs(&self, project: &ProjectName) -> Result<Vec<(RefName, Oid)>, GitError> {
         let project = project.clone();
         self.blocking("list refs", move |volume| {
@@ -206,8 +238,20 @@ impl Repositories for LocalRepositories {
     ) -> Result<Packed, GitError> {
         let (wants, hints, is_committed) = (wants.to_vec(), hints.to_vec(), Arc::clone(is_committed));
         self.on_objects("pack objects", project, move |volume, objects| {
-            let packer = Packer { settings: &volume.settings, layout: &volume.layout, objects };
+            let (settings, layout, quarantine) = (&*volume.settings, &volume.layout, &volume.quarantine(objects));
+            let packer = Packer { settings, layout, objects, quarantine };
             packer.pack(&wants, &hints, &|oid| is_committed(&wire(oid)))
+        })
+        .await
+    }
+
+    async fn judge(&self, project: &ProjectName, pack: &Payload, judged: Judged) -> Result<(), GitError> {
+        if judged == Judged::TakenAsItIs {
+            return Ok(());
+        }
+        let pack = pack.clone();
+        self.on_objects("judge objects", project, move |volume, objects| {
+            judge::judge(&volume.settings, objects, &volume.quarantine(objects), &pack, judged)
         })
         .await
     }
@@ -221,10 +265,7 @@ impl Repositories for LocalRepositories {
     ) -> Result<(), GitError> {
         let (packs, wants, bases) = (packs.to_vec(), wants.to_vec(), bases.to_vec());
         self.on_objects("ingest packs", project, move |volume, objects| {
-            let git_dir = objects.repository.path();
-            let (settings, layout, project) = (&*volume.settings, &volume.layout, objects.project);
-            let quarantine = Quarantine { settings, layout, project, git_dir };
-            ingest::ingest(settings, objects, &quarantine, &packs, &wants, &bases)
+            ingest::ingest(&volume.settings, objects, &volume.quarantine(objects), &packs, &wants, &bases)
         })
         .await
     }
@@ -359,8 +400,9 @@ fn label_of(name: &str) -> Option<String> {
     (keep_ref(&decoded) == name).then(|| decoded.into_owned())
 }
 
-/// Parses the name of a replicated ref; `None` for the sidecar's own refs and for refs that each site computes itself.
+/// Parses the name of a replicated ref; `None` for the sidecar's own refs, for refs that each site computes itself, and
+/// for names that nobody can commit.
 fn replicated(name: &str) -> Option<RefName> {
-    let local = ["refs/lockstep/", "refs/cache-automerge/"].iter().any(|prefix| name.starts_with(prefix));
-    if local { None } else { name.parse().ok() }
+    let name: RefName = name.parse().ok()?;
+    matches!(ref_names::classify(&name), Ok(RefClass::Structured | RefClass::Mutable)).then_some(name)
 }

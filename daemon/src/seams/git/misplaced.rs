@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_where_it_belongs_is_fine() {
+    fn a_repository_in_its_own_folder_is_accepted() {
         let folder =
             volume(&["git/app.git", "big/big/x.git", "git/big/y.20260101.%project%.git", "git/big/y/z.git/hooks"]);
         let layout = open(&folder, Some("big/*"));

@@ -7,7 +7,9 @@
 //!   the call is durable. A power cut may lose any combination of the rest.
 //! - [`Repositories::ingest`] admits only checked objects to a repository: caps, hashes, format, connectivity.
 //!   [`GitError::Missing`] names objects that the packs build on and that are absent (park the transaction and fetch
-//!   them). [`GitError::Bad`] means that the content itself is wrong (quarantine it).
+//!   them). [`GitError::Bad`] and [`GitError::Flawed`] mean that the content itself is wrong (quarantine it).
+//! - Everything that [`Repositories::pack`] has packed is taken by [`Repositories::ingest`]: both use the same parser
+//!   and the same limits. An object that git cannot walk is [`GitError::Flawed`] at the origin.
 //! - The sidecar is the only writer of refs. Other programs may pack refs and collect garbage at any time.
 //!
 //! | file | content |
@@ -18,21 +20,30 @@
 //! | `base_path_stamp` | recognises a base path that was changed or restored |
 //! | `create` | creates and deletes repositories |
 //! | `pack`, `packfile`, `walk`, `trees` | pack the objects that other sites lack |
-//! | `ingest`, `scan`, `fsck`, `index_pack` | check objects from outside, and add them |
+//! | `ingest`, `scan`, `index_pack` | check objects from outside, and add them |
+//! | `parse` | parses objects exactly as far as git walks them, at origin and receivers alike |
+//! | `judge` | the server's own rules for objects, before the commit |
 //! | `objects`, `pool`, `ancestry` | queries: presence of objects, open repositories, fast-forwards |
 //! | `writer`, `update_ref`, `child` | move refs through long-lived git processes |
+//! | `symbolic_refs` | symbolic refs that are in the place of a committed ref |
+//! | `fitness` | tells whether Lockstep can take a repository |
 //! | `ref_files` | reads refs from the disk |
 //! | `intent`, `stale_locks`, `repair` | locks of the sidecar's own, locks of a killed git, repair at start-up |
+//! | `foreign_lock` | locks of other programs: their age, and words for people |
+//! | `settings` | limits and paths |
+//! | `settings_seen` | the settings of a repository as git sees them there |
 //! | `small_file` | a small file that is read and replaced as a whole |
 
 mod ancestry;
 mod base_path_stamp;
 mod child;
 mod create;
-mod fsck;
+pub mod fitness;
+mod foreign_lock;
 mod index_pack;
 mod ingest;
 mod intent;
+mod judge;
 mod layout;
 mod local;
 mod misplaced;
@@ -40,13 +51,16 @@ pub mod model;
 mod objects;
 mod pack;
 mod packfile;
+mod parse;
 mod pool;
 mod ref_files;
 mod repair;
 mod scan;
 mod settings;
+pub mod settings_seen;
 mod small_file;
 mod stale_locks;
+mod symbolic_refs;
 mod trees;
 mod update_ref;
 mod walk;
@@ -54,7 +68,7 @@ mod writer;
 
 pub use local::LocalRepositories;
 pub use scan::PackLimits;
-pub use settings::{OnCreate, PrepareError, Settings};
+pub use settings::{FsckObjects, OnCreate, PrepareError, Settings};
 
 use std::cmp::Ordering;
 use std::path::PathBuf;
@@ -62,6 +76,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lockstep_proto::{Oid, ProjectName, RefName};
+
+pub use fitness::Fitness;
 
 use crate::seams::blob::Payload;
 
@@ -126,6 +142,28 @@ pub async fn compare_counters(
     Ok(one.zip(other).map(|(one, other)| one.cmp(&other)))
 }
 
+/// An object that cannot be replicated, and the reason.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("object {object}: {why}")]
+pub struct Flaw {
+    /// The object.
+    pub object: Oid,
+    /// git's message id where there is one, and the reason.
+    pub why: String,
+}
+
+/// The judge of a batch's objects by the rules of `fsck`, before it came to the sidecar.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Judged {
+    /// Nobody: the sidecar asks git, if the server's configuration says so.
+    #[default]
+    No,
+    /// git's receive-pack or Gerrit's checker. A site may be set to judge again.
+    ByServer,
+    /// Nobody, and nobody shall: an existing history is taken as it is.
+    TakenAsItIs,
+}
+
 /// Why an operation on a repository failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GitError {
@@ -139,6 +177,14 @@ pub enum GitError {
         project: ProjectName,
         /// At least one of the absent objects.
         oids: Vec<Oid>,
+    },
+    /// Git cannot walk an object, or the rules of this server refuse it; a retry does not help.
+    #[error("{project}: {flaw}")]
+    Flawed {
+        /// The project that the object was for.
+        project: ProjectName,
+        /// The object and its flaw.
+        flaw: Flaw,
     },
     /// The content itself is wrong; a retry does not help.
     #[error("{project}: bad content: {why}")]
@@ -191,10 +237,23 @@ pub trait Repositories: Send + Sync {
     /// Returns the branch to which `HEAD` points; `None` when it is detached.
     async fn head(&self, project: &ProjectName) -> Result<Option<RefName>, GitError>;
 
-    /// Returns the value of a ref on disk; `None` when the ref does not exist. A garbled ref is an error.
+    /// Returns the value of a ref on disk; `None` when the ref does not exist. A symbolic ref has the value of its
+    /// target. A garbled ref is an error.
     async fn read_ref(&self, project: &ProjectName, name: &RefName) -> Result<Option<Oid>, GitError>;
 
-    /// Returns every replicated ref on disk, in the order of the names.
+    /// Makes those of the refs direct that are symbolic, with the values that they show. One that shows none is
+    /// deleted. Nobody replicates symbolic refs, and none may stand in the way of a committed ref: one whose name
+    /// excludes one of the names is deleted, too. Returns how many there were.
+    async fn make_direct(&self, _project: &ProjectName, _names: &[RefName]) -> Result<usize, GitError> {
+        Ok(0)
+    }
+
+    /// Tells whether Lockstep can take the repository, and which of its refs are left out.
+    async fn fitness(&self, _project: &ProjectName) -> Result<Fitness, GitError> {
+        Ok(Fitness::default())
+    }
+
+    /// Returns every replicated ref on disk, in the order of the names. A symbolic ref is none.
     async fn list_refs(&self, project: &ProjectName) -> Result<Vec<(RefName, Oid)>, GitError>;
 
     /// Returns those of the objects that the repository does not have.
@@ -236,6 +295,12 @@ pub trait Repositories: Send + Sync {
         hints: &[Oid],
         is_committed: &IsCommitted,
     ) -> Result<Packed, GitError>;
+
+    /// Judges a pack that was made here by the rules of this server (git's `receive.fsckObjects` and `receive.fsck.*`).
+    /// [`GitError::Flawed`] names the first object that breaks one. A repository without rules takes everything.
+    async fn judge(&self, _project: &ProjectName, _pack: &Payload, _judged: Judged) -> Result<(), GitError> {
+        Ok(())
+    }
 
     /// Checks packs and adds their objects to the repository, all or none per pack. Afterwards `wants` must be
     /// complete, on the assumption that `bases` are.

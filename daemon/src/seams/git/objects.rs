@@ -2,18 +2,23 @@
 //!
 //! "Absent" and "unreadable" are different answers. An empty loose object, as a power cut leaves it, counts as absent.
 //! Git would never rewrite it, so the file must be removed before the object is added again.
+//!
+//! Objects are read raw and parsed by [`super::parse`]: libgit2's parser refuses objects that git takes.
 
 use std::path::{Path, PathBuf};
 
-use git2::{ErrorCode, ObjectType, Odb, Repository};
+use git2::{ErrorCode, ObjectType, Odb, OdbObject, Repository};
 use lockstep_proto::{Oid, ProjectName};
 
-use super::GitError;
 use super::layout::failed;
+use super::parse::{self, Commit, Defect};
 use super::pool::Packs;
+use super::{Flaw, GitError};
 
 /// Longest blob that may be a number, in bytes. Longer blobs are not read.
 const COUNTER_SIZE: usize = 64;
+/// The id of the tree without entries. git knows it without storing it.
+const EMPTY_TREE: [u8; 20] = *b"\x4b\x82\x5d\xc6\x42\xcb\x6e\xb9\xa0\x60\xe5\x4b\xf8\xd6\x92\x88\xfb\xee\x49\x04";
 
 /// The objects of one project's repository.
 pub(super) struct Objects<'a> {
@@ -39,6 +44,7 @@ impl<'a> Objects<'a> {
     pub(super) fn header(&self, oid: git2::Oid) -> Result<Option<(usize, ObjectType)>, GitError> {
         match self.odb.read_header(oid) {
             Ok(header) => Ok(Some(header)),
+            Err(_) if oid.as_bytes() == EMPTY_TREE => self.store_empty_tree(oid).map(Some),
             Err(_) if self.packs.is_some_and(|packs| packs.are_replaced(self.repository.path())) => {
                 Err(failed(self.project, "read an object's header", format!("{oid}: the packs changed; try again")))
             }
@@ -46,6 +52,54 @@ impl<'a> Objects<'a> {
             Err(_) if is_empty(&loose_path(self.repository.path(), oid)) => Ok(None),
             Err(error) => Err(failed(self.project, "read an object's header", format!("{oid}: {error}"))),
         }
+    }
+
+    /// Returns the size in bytes and the type. An absent object is [`GitError::Missing`].
+    pub(super) fn need(&self, oid: git2::Oid) -> Result<(usize, ObjectType), GitError> {
+        let missing = || GitError::Missing { project: self.project.clone(), oids: vec![wire(oid)] };
+        self.header(oid)?.ok_or_else(missing)
+    }
+
+    /// Stores the tree without entries, so that programs other than git find it, too.
+    fn store_empty_tree(&self, oid: git2::Oid) -> Result<(usize, ObjectType), GitError> {
+        remove_empty(self.repository.path(), oid);
+        let stored = self.odb.write(ObjectType::Tree, b"");
+        stored.map(|_| (0, ObjectType::Tree)).map_err(|error| failed(self.project, "store the empty tree", error))
+    }
+
+    /// Reads an object that must have this type. Another type is a flaw.
+    pub(super) fn read(&self, oid: git2::Oid, kind: ObjectType) -> Result<OdbObject<'_>, GitError> {
+        let mut object = self.odb.read(oid);
+        if object.is_err() && self.header(oid)?.is_some() {
+            object = self.odb.read(oid);
+        }
+        let object = object.map_err(|error| self.error("read an object", oid, &error))?;
+        if object.kind() == kind { Ok(object) } else { Err(self.mistyped(oid, object.kind(), kind)) }
+    }
+
+    /// Reads and parses a commit.
+    pub(super) fn commit(&self, oid: git2::Oid) -> Result<Commit, GitError> {
+        let object = self.read(oid, ObjectType::Commit)?;
+        parse::commit(object.data()).map_err(|defect| self.flawed(oid, &defect))
+    }
+
+    /// Reads and parses a tag. Returns its target, and the type that the target must have.
+    pub(super) fn tag(&self, oid: git2::Oid) -> Result<(git2::Oid, ObjectType), GitError> {
+        let object = self.read(oid, ObjectType::Tag)?;
+        parse::tag(object.data()).map_err(|defect| self.flawed(oid, &defect))
+    }
+
+    /// The error of an object that git cannot walk.
+    pub(super) fn flawed(&self, oid: git2::Oid, defect: &Defect) -> GitError {
+        let flaw = Flaw { object: wire(oid), why: format!("{}: {}", defect.id, defect.why) };
+        GitError::Flawed { project: self.project.clone(), flaw }
+    }
+
+    /// The error of an object that is pointed to as another type than it has.
+    pub(super) fn mistyped(&self, oid: git2::Oid, is: ObjectType, should: ObjectType) -> GitError {
+        let flaw =
+            Flaw { object: wire(oid), why: format!("it is a {is}, and another object points to it as a {should}") };
+        GitError::Flawed { project: self.project.clone(), flaw }
     }
 
     /// Returns those of the objects that are absent.

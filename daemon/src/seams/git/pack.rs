@@ -11,13 +11,14 @@ use std::sync::Arc;
 
 use git2::{ObjectType, Oid};
 
+use super::index_pack::Quarantine;
 use super::layout::{Layout, failed};
 use super::objects::{Objects, native, wire};
 use super::packfile::PackWriter;
 use super::scan::{ScanError, scan};
-use super::trees::Collector;
+use super::trees::{Collector, Found};
 use super::walk::{Ask, NewCommits, new_commits};
-use super::{GitError, Packed, Settings, child};
+use super::{GitError, Packed, Settings, child, ingest};
 use crate::seams::blob::Payload;
 
 const OP: &str = "pack objects";
@@ -25,12 +26,15 @@ const OP: &str = "pack objects";
 const WALKED_COMMITS: usize = 4096;
 /// Above this many objects git packs them.
 const MEMORY_OBJECTS: usize = 1000;
+/// Length of the part of a name that git gets: its end, which git compares. git reads lines of some 4,000 bytes.
+const NAME_BYTES: usize = 255;
 
 /// Makes packs of one project's objects.
 pub(super) struct Packer<'a> {
     pub(super) settings: &'a Settings,
     pub(super) layout: &'a Layout,
     pub(super) objects: &'a Objects<'a>,
+    pub(super) quarantine: &'a Quarantine<'a>,
 }
 
 /// The wanted values, by type.
@@ -38,7 +42,8 @@ pub(super) struct Packer<'a> {
 struct Wanted {
     commits: Vec<Oid>,
     trees: Vec<Oid>,
-    others: Vec<Oid>,
+    /// Tags and blobs.
+    others: Vec<(Oid, ObjectType)>,
     bases: BTreeSet<Oid>,
 }
 
@@ -56,11 +61,31 @@ impl Packer<'_> {
         let news = new_commits(self.objects, &wanted.commits, &hints, ask)?;
         let bases: BTreeSet<Oid> = wanted.bases.union(&news.bases).copied().collect();
         let payload = if news.commits.len() > WALKED_COMMITS {
-            Some(self.by_git(&revisions(&wants, &bases), &["--revs"])?)
+            Some(self.whole_history(&wanted, &news, &hints, &revisions(&wants, &bases))?)
         } else {
             self.payload_of(&self.collect(&wanted, &news, &hints)?)?
         };
+        if let Some(pack) = &payload {
+            ingest::rehearse(self.settings, self.objects, self.quarantine, pack)?;
+        }
         Ok(Packed { payload, bases: bases.into_iter().map(wire).collect() })
+    }
+
+    /// Has git walk a long history. When it cannot, the flawed object is found by a walk of our own.
+    fn whole_history(
+        &self,
+        wanted: &Wanted,
+        news: &NewCommits,
+        hints: &[Oid],
+        revisions: &[u8],
+    ) -> Result<Payload, GitError> {
+        match self.by_git(revisions, &["--revs"]) {
+            Err(error @ GitError::Failed { .. }) => {
+                self.collect(wanted, news, hints)?.iter().try_for_each(|found| self.size(found).map(drop))?;
+                Err(error)
+            }
+            packed => packed,
+        }
     }
 
     fn natives(&self, oids: &[lockstep_proto::Oid]) -> Result<Vec<Oid>, GitError> {
@@ -84,32 +109,30 @@ impl Packer<'_> {
     }
 
     fn sort_one(&self, oid: Oid, wanted: &mut Wanted) -> Result<Option<Oid>, GitError> {
-        match self.header(oid)?.1 {
+        match self.objects.need(oid)?.1 {
             ObjectType::Commit => wanted.commits.push(oid),
             ObjectType::Tree => wanted.trees.push(oid),
-            ObjectType::Blob | ObjectType::Any => wanted.others.push(oid),
+            ObjectType::Blob | ObjectType::Any => wanted.others.push((oid, ObjectType::Blob)),
             ObjectType::Tag => {
-                wanted.others.push(oid);
-                let tag = self.objects.repository.find_tag(oid);
-                return Ok(Some(tag.map_err(|error| self.objects.error("read a tag", oid, &error))?.target_id()));
+                wanted.others.push((oid, ObjectType::Tag));
+                let (target, kind) = self.objects.tag(oid)?;
+                return match self.objects.need(target)?.1 {
+                    is if is == kind => Ok(Some(target)),
+                    is => Err(self.objects.mistyped(target, is, kind)),
+                };
             }
         }
         Ok(None)
     }
 
-    fn header(&self, oid: Oid) -> Result<(usize, ObjectType), GitError> {
-        let missing = || GitError::Missing { project: self.objects.project.clone(), oids: vec![wire(oid)] };
-        self.objects.header(oid)?.ok_or_else(missing)
-    }
-
     /// Returns the ids of all new objects, each with its file name where it has one.
-    fn collect(&self, wanted: &Wanted, news: &NewCommits, hints: &[Oid]) -> Result<Vec<(Oid, Vec<u8>)>, GitError> {
+    fn collect(&self, wanted: &Wanted, news: &NewCommits, hints: &[Oid]) -> Result<Vec<Found>, GitError> {
         let mut collector = Collector::new(self.objects);
-        for oid in &wanted.others {
-            collector.add(*oid, b"");
+        for (oid, kind) in &wanted.others {
+            collector.add(*oid, *kind, b"")?;
         }
         for (oid, tree) in &news.commits {
-            collector.add(*oid, b"");
+            collector.add(*oid, ObjectType::Commit, b"")?;
             collector.add_tree(*tree, &news.parent_trees[oid])?;
         }
         let is_tree = |oid: &Oid| matches!(self.objects.header(*oid), Ok(Some((_, ObjectType::Tree))));
@@ -120,7 +143,7 @@ impl Packer<'_> {
         Ok(collector.found)
     }
 
-    fn payload_of(&self, found: &[(Oid, Vec<u8>)]) -> Result<Option<Payload>, GitError> {
+    fn payload_of(&self, found: &[Found]) -> Result<Option<Payload>, GitError> {
         if found.is_empty() {
             return Ok(None);
         }
@@ -128,27 +151,36 @@ impl Packer<'_> {
             return self.in_memory(found).map(Some);
         }
         let mut lines = Vec::new();
-        for (oid, name) in found {
+        for Found { oid, name, .. } in found {
             lines.extend_from_slice(oid.to_string().as_bytes());
             lines.push(b' ');
-            lines.extend(name.iter().filter(|byte| **byte != b'\n'));
+            let end = &name[name.len().saturating_sub(NAME_BYTES)..];
+            lines.extend(end.iter().filter(|byte| **byte != b'\n'));
             lines.push(b'\n');
         }
         self.by_git(&lines, &[]).map(Some)
     }
 
-    /// Returns whether the objects fit in memory. Reads their sizes only. An absent object is an error.
-    fn is_small(&self, found: &[(Oid, Vec<u8>)]) -> Result<bool, GitError> {
+    /// Returns whether the objects fit in memory. Reads their sizes and types only.
+    fn is_small(&self, found: &[Found]) -> Result<bool, GitError> {
         let mut bytes = 0;
-        for (oid, _) in found {
-            bytes += self.header(*oid)?.0 as u64;
+        for one in found {
+            bytes += self.size(one)?;
         }
         Ok(found.len() <= MEMORY_OBJECTS && bytes <= self.settings.memory_pack_bytes)
     }
 
-    fn in_memory(&self, found: &[(Oid, Vec<u8>)]) -> Result<Payload, GitError> {
+    /// The size of an object. Its absence is an error, and so is another type than what points to it says.
+    fn size(&self, Found { oid, kind, .. }: &Found) -> Result<u64, GitError> {
+        match self.objects.need(*oid)? {
+            (size, is) if is == *kind => Ok(size as u64),
+            (_, is) => Err(self.objects.mistyped(*oid, is, *kind)),
+        }
+    }
+
+    fn in_memory(&self, found: &[Found]) -> Result<Payload, GitError> {
         let mut writer = PackWriter::new();
-        for (oid, _) in found {
+        for Found { oid, .. } in found {
             let object = self.objects.odb.read(*oid).map_err(|error| self.objects.error(OP, *oid, &error))?;
             writer.add(object.kind(), object.data()).map_err(|error| self.failed(error))?;
         }
@@ -160,9 +192,10 @@ impl Packer<'_> {
     fn by_git(&self, input: &[u8], options: &[&str]) -> Result<Payload, GitError> {
         match self.try_git(input, options)? {
             Ok(payload) => Ok(payload),
-            Err(_) => self
-                .try_git(input, &[options, &["--no-reuse-delta"]].concat())?
-                .map_err(|why| self.failed(format!("every site would refuse the pack ({why}); raise the pack limits"))),
+            Err(_) => self.try_git(input, &[options, &["--no-reuse-delta"]].concat())?.map_err(|why| GitError::Bad {
+                project: self.objects.project.clone(),
+                why: format!("the pack: {why}"),
+            }),
         }
     }
 

@@ -288,7 +288,7 @@ mod tests {
 
     /// Simulates a power cut in the middle of a sync, after the file system's journal recorded the files' metadata.
     #[test]
-    fn what_a_sync_did_not_finish_is_not_taken_for_durable() {
+    fn files_of_an_unfinished_sync_do_not_count_as_durable() {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::open(&BasePaths::at(folder.path())).unwrap();
         marked(&layout, |_| Ok(())).unwrap();

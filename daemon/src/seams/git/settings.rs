@@ -30,8 +30,20 @@ pub struct Settings {
     pub writer_idle: Duration,
     /// Most idle repository handles.
     pub handles: usize,
+    /// Which batches are held against the rules of git's `fsck`.
+    pub fsck_objects: FsckObjects,
     /// Prepares a new repository, for example by installing hooks.
     pub on_create: Option<OnCreate>,
+}
+
+/// Which batches are held against the rules of git's `fsck`, beside what their server has checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FsckObjects {
+    /// Those that nobody has checked, in repositories whose git configuration asks for it.
+    #[default]
+    AsConfigured,
+    /// All but the import of an existing history.
+    Always,
 }
 
 impl Default for Settings {
@@ -46,6 +58,7 @@ impl Default for Settings {
             writers: 64,
             writer_idle: Duration::from_secs(60),
             handles: 64,
+            fsck_objects: FsckObjects::default(),
             on_create: None,
         }
     }

@@ -3,77 +3,96 @@
 //! A subtree that a parent has in the same folder is known and is not entered, so the cost is proportional to the
 //! change. Commits come parents first. "Known" therefore means: in the closure of a base, or packed already.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use git2::{ObjectType, Oid, Tree};
+use git2::{ObjectType, Oid};
 
 use super::GitError;
 use super::objects::Objects;
+use super::parse;
 
-/// Collects objects, each once, with its file name where it has one. Git uses the names to find good delta bases.
+/// An object to pack.
+pub(super) struct Found {
+    pub(super) oid: Oid,
+    /// The type that what points to it says.
+    pub(super) kind: ObjectType,
+    /// Its file name where it has one. Git uses it to find good delta bases.
+    pub(super) name: Vec<u8>,
+}
+
+/// Collects objects, each once.
 pub(super) struct Collector<'a> {
     objects: &'a Objects<'a>,
-    known: HashSet<Oid>,
+    /// The objects that are known, with the types by which they are pointed to. Like git, the collector gives up when
+    /// one object is pointed to as two types.
+    known: HashMap<Oid, ObjectType>,
     /// The collected objects in the order of discovery.
-    pub(super) found: Vec<(Oid, Vec<u8>)>,
+    pub(super) found: Vec<Found>,
 }
 
 impl<'a> Collector<'a> {
     pub(super) fn new(objects: &'a Objects<'a>) -> Self {
-        Self { objects, known: HashSet::new(), found: Vec::new() }
+        Self { objects, known: HashMap::new(), found: Vec::new() }
     }
 
     /// Adds one object without entering it. Returns false when the object was known already.
-    pub(super) fn add(&mut self, oid: Oid, name: &[u8]) -> bool {
-        let fresh = self.known.insert(oid);
+    pub(super) fn add(&mut self, oid: Oid, kind: ObjectType, name: &[u8]) -> Result<bool, GitError> {
+        let fresh = self.know(oid, kind)?;
         if fresh {
-            self.found.push((oid, name.to_vec()));
+            self.found.push(Found { oid, kind, name: name.to_vec() });
         }
-        fresh
+        Ok(fresh)
+    }
+
+    /// Marks an object as known. Returns false when it was known already.
+    fn know(&mut self, oid: Oid, kind: ObjectType) -> Result<bool, GitError> {
+        match self.known.insert(oid, kind) {
+            None => Ok(true),
+            Some(known) if known == kind => Ok(false),
+            Some(known) => Err(self.objects.mistyped(oid, known, kind)),
+        }
     }
 
     /// Adds a tree and every object below it that the known trees `others` do not have.
     pub(super) fn add_tree(&mut self, root: Oid, others: &[Oid]) -> Result<(), GitError> {
-        self.known.extend(others);
-        if !self.add(root, b"") {
+        for other in others {
+            self.know(*other, ObjectType::Tree)?;
+        }
+        if !self.add(root, ObjectType::Tree, b"")? {
             return Ok(());
         }
         let mut work = vec![(root, others.to_vec())];
         while let Some((oid, others)) = work.pop() {
             let mut below = self.learn(&others)?;
-            let tree = self.tree(oid)?;
-            for entry in &tree {
-                match entry.kind() {
-                    Some(ObjectType::Tree) if self.add(entry.id(), entry.name_bytes()) => {
-                        work.push((entry.id(), below.remove(entry.name_bytes()).unwrap_or_default()));
-                    }
-                    Some(ObjectType::Blob) => _ = self.add(entry.id(), entry.name_bytes()),
-                    _ => {}
+            let objects = self.objects;
+            let tree = objects.read(oid, ObjectType::Tree)?;
+            for entry in parse::entries(tree.data()) {
+                let entry = entry.map_err(|defect| objects.flawed(oid, &defect))?;
+                let Some(kind) = entry.kind else { continue };
+                if self.add(entry.oid, kind, entry.name)? && kind == ObjectType::Tree {
+                    work.push((entry.oid, below.remove(entry.name).unwrap_or_default()));
                 }
             }
         }
         Ok(())
     }
 
-    /// Marks the entries of known trees as known, and returns their subtrees by name.
+    /// Marks the entries of known trees as known, and returns their subtrees by name. A submodule's commit is none of
+    /// them: it may be a new commit of this very repository.
     fn learn(&mut self, others: &[Oid]) -> Result<HashMap<Vec<u8>, Vec<Oid>>, GitError> {
         let mut folders: HashMap<Vec<u8>, Vec<Oid>> = HashMap::new();
+        let objects = self.objects;
         for other in others {
-            let tree = self.tree(*other)?;
-            for entry in &tree {
-                // A submodule's commit may be a new commit of this very repository.
-                if entry.kind() != Some(ObjectType::Commit) {
-                    self.known.insert(entry.id());
-                }
-                if entry.kind() == Some(ObjectType::Tree) {
-                    folders.entry(entry.name_bytes().to_vec()).or_default().push(entry.id());
+            let tree = objects.read(*other, ObjectType::Tree)?;
+            for entry in parse::entries(tree.data()) {
+                let entry = entry.map_err(|defect| objects.flawed(*other, &defect))?;
+                let Some(kind) = entry.kind else { continue };
+                self.know(entry.oid, kind)?;
+                if kind == ObjectType::Tree {
+                    folders.entry(entry.name.to_vec()).or_default().push(entry.oid);
                 }
             }
         }
         Ok(folders)
-    }
-
-    fn tree(&self, oid: Oid) -> Result<Tree<'a>, GitError> {
-        self.objects.repository.find_tree(oid).map_err(|error| self.objects.error("read a tree", oid, &error))
     }
 }

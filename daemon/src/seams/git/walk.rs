@@ -10,11 +10,12 @@
 
 use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 
-use git2::Oid;
+use git2::{ObjectType, Oid};
 use lockstep_proto::ProjectName;
 
 use super::layout::failed;
 use super::objects::{Objects, native};
+use super::parse::Commit;
 use super::{GitError, ref_files};
 
 /// Returns whether an object is the value of a committed ref.
@@ -165,7 +166,7 @@ impl Walk<'_, '_> {
     /// Paints from those committed values that are commits in this repository.
     fn begin_at(&mut self, values: &[Oid]) -> Result<(), GitError> {
         for oid in values {
-            if self.objects.repository.find_commit(*oid).is_ok() {
+            if self.objects.header(*oid)?.is_some_and(|(_, kind)| kind == ObjectType::Commit) {
                 self.reach_old(*oid, true)?;
             }
         }
@@ -208,9 +209,7 @@ impl Walk<'_, '_> {
     }
 
     fn load(&mut self, oid: Oid, old: bool) -> Result<(), GitError> {
-        let commit = self.objects.repository.find_commit(oid);
-        let commit = commit.map_err(|error| self.objects.error("read a commit", oid, &error))?;
-        let (time, tree, parents) = (commit.time().seconds(), commit.tree_id(), commit.parent_ids().collect());
+        let Commit { time, tree, parents } = self.objects.commit(oid)?;
         self.nodes.insert(oid, Node { time, tree, parents, old, queued: false });
         Ok(())
     }

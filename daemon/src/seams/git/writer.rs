@@ -16,14 +16,18 @@ use lockstep_proto::{Oid, ProjectName};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{mpsc, oneshot};
 
+use super::foreign_lock::ForeignLock;
 use super::intent::Intent;
 use super::layout::{Layout, failed};
 use super::stale_locks::Suspects;
 use super::update_ref::{Broken, Line, Session};
 use super::{GitError, Settings, ref_files};
+use crate::base::clock::{Clock, SystemClock};
 
 /// Tries of one transaction. With the waits between them they take about ten seconds.
 const TRIES: u32 = 12;
+/// Tries of one transaction when a lock that was left behind is in the way.
+const TRIES_BEHIND_OLD: u32 = 2;
 /// Most transactions that are combined into one.
 const TOGETHER: usize = 64;
 
@@ -175,10 +179,12 @@ impl Writer {
             if broken.killed {
                 suspects.note(&self.git_dir, &lines);
             }
+            let lock = ForeignLock::named(&broken.why, SystemClock.now_ms());
+            let tries = if lock.as_ref().is_some_and(ForeignLock::is_left_behind) { TRIES_BEHIND_OLD } else { TRIES };
             match self.judge(&lines, &broken)? {
                 Next::Done => return Ok(()),
-                Next::Again(rest) if attempt < TRIES || (attempt == TRIES && suspects.remove()) => lines = rest,
-                Next::Again(_) => return Err(self.failed(&broken.why)),
+                Next::Again(rest) if attempt < tries || (attempt == tries && suspects.remove()) => lines = rest,
+                Next::Again(_) => return Err(self.failed(lock.map_or(broken.why, |lock| lock.tell()))),
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(Duration::from_secs(2));

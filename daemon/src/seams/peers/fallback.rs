@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_one_peer_lacks_comes_from_the_next() {
+    async fn the_next_peer_gives_objects_that_one_peer_lacks() {
         let (one, two, here) = (volume().await, volume().await, volume().await);
         let base = [&one, &two].map(|volume| volume.add_object(&project(), &[], 1))[0];
         let a = one.add_object(&project(), &[base], 2);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_nobody_has_is_missing_and_nobody_at_all_is_not_now() {
+    async fn an_object_that_no_peer_has_is_missing_and_without_peers_the_answer_is_not_now() {
         let one = volume().await;
         let elsewhere = volume().await.add_object(&project(), &[], 9);
         let known = one.add_object(&project(), &[], 1);

@@ -15,14 +15,14 @@
 //!
 //! The refdb has three parts, each a trait. A decorator wraps the parts that it changes.
 //!
-//! | file | part |
+//! | file | content |
 //! |---|---|
 //! | `refs` | [`RefStore`]: refs, commits, locks |
 //! | `journal` | [`JournalStore`]: slots |
 //! | `registry` | [`Registry`]: sites, nodes, incarnations, Gerrit |
-//!
-//! The implementations are `dynamo` and `memory`. `staged` adds transactions of more commands than one write takes,
-//! `rules` has the checks that all share, and `error` the one error.
+//! | `dynamo`, `memory` | the implementations |
+//! | `staged` | adds transactions of more commands than one write takes |
+//! | `rules`, `error` | the checks that all implementations share, and the one error |
 
 pub mod dynamo;
 mod error;
@@ -37,7 +37,7 @@ use std::sync::Arc;
 
 pub use error::RefDbError;
 pub use journal::{JournalStore, SlotState};
-pub use refs::{CommitAnswer, CommitRequest, Obstacle, Part, RefItem, RefStore};
+pub use refs::{CommitAnswer, CommitRequest, FinishLocks, Obstacle, Part, RefItem, RefStore};
 pub use registry::{
     GerritRecord, IncarnationRecord, IncarnationState, MOST_NEEDS, MarkAnswer, Needs, NodeAnswer, NodeRecord,
     OpenAnswer, Registry, Role, SiteRecord,

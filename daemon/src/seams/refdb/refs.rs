@@ -128,3 +128,14 @@ pub trait RefStore: Send + Sync {
         limit: usize,
     ) -> Result<Vec<(ProjectName, RefItem)>, RefDbError>;
 }
+
+/// Ends the locks of committed transactions.
+#[async_trait]
+pub trait FinishLocks: Send + Sync {
+    /// Makes sure that no ref carries the lock of a committed transaction any more. Called before the slot of the
+    /// transaction is collected.
+    ///
+    /// # Errors
+    /// An error of the refdb. The slot must then stay.
+    async fn finish(&self, transaction: &Transaction) -> Result<(), RefDbError>;
+}

@@ -39,8 +39,11 @@ pub struct SiteRecord {
 pub enum IncarnationState {
     /// The owner of the incarnation commits.
     Open,
-    /// The settled marks are immutable. The node that froze the incarnation poisons and publishes its window.
+    /// The settled marks are immutable. The node that froze the incarnation poisons its window.
     Frozen,
+    /// Nothing can be committed in the incarnation any more: every slot up to [`IncarnationRecord::ends`] is committed
+    /// or poisoned. Some committed slots may not be published yet.
+    Poisoned,
     /// Every slot of the incarnation is settled and published.
     Drained,
 }
@@ -64,6 +67,20 @@ pub struct IncarnationRecord {
     pub published: Vec<Seq>,
 }
 
+impl IncarnationRecord {
+    /// The end of each lane's window: the owner cannot use a slot from there on. They are final once it is frozen.
+    #[must_use]
+    pub fn ends(&self) -> Vec<Seq> {
+        self.settled.iter().map(|settled| Seq(settled.0 + self.window)).collect()
+    }
+
+    /// Whether the owner may still commit, or a copy of a commit that it sent may still land.
+    #[must_use]
+    pub fn may_commit(&self) -> bool {
+        matches!(self.state, IncarnationState::Open | IncarnationState::Frozen)
+    }
+}
+
 /// The answer to the opening of an incarnation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OpenAnswer {
@@ -80,7 +97,7 @@ pub enum OpenAnswer {
 pub enum MarkAnswer {
     /// The marks were written.
     Written,
-    /// The incarnation is frozen or drained: its owner must stop.
+    /// The incarnation is frozen, poisoned or drained: its owner must stop.
     NotOpen(IncarnationState),
 }
 
@@ -220,8 +237,16 @@ pub trait Registry: Send + Sync {
     /// Freezes an incarnation if it is open, and returns its record, whose settled marks are final.
     async fn freeze(&self, site: &SiteId, id: &IncarnationId) -> Result<IncarnationRecord, RefDbError>;
 
-    /// Sets a frozen incarnation to drained, with its final published marks (every slot below them is settled
-    /// and in the event log).
+    /// Sets a frozen incarnation to poisoned: every slot up to its [`IncarnationRecord::ends`] is occupied. A poisoned
+    /// or drained incarnation stays as it is.
+    async fn poisoned(&self, site: &SiteId, id: &IncarnationId) -> Result<(), RefDbError>;
+
+    /// Raises the published marks of a frozen or poisoned incarnation, on behalf of its owner. Marks never go back. A
+    /// drained incarnation stays as it is.
+    async fn raise_published(&self, site: &SiteId, id: &IncarnationId, published: &[Seq]) -> Result<(), RefDbError>;
+
+    /// Sets a frozen or poisoned incarnation to drained, with its final published marks (every slot below them is
+    /// settled and in the event log).
     async fn drained(&self, site: &SiteId, id: &IncarnationId, published: &[Seq]) -> Result<(), RefDbError>;
 
     /// The records of all nodes.

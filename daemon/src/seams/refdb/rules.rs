@@ -182,19 +182,38 @@ pub(super) fn freeze(record: &mut IncarnationRecord) {
     }
 }
 
-/// Sets a frozen incarnation to drained. A drained incarnation stays as it is.
-pub(super) fn drain(record: &mut IncarnationRecord, published: &[Seq]) -> Result<(), RefDbError> {
+/// Sets a frozen incarnation to poisoned. A poisoned or drained incarnation stays as it is.
+pub(super) fn poison(record: &mut IncarnationRecord) -> Result<(), RefDbError> {
+    not_open(record)?;
+    if record.state == IncarnationState::Frozen {
+        record.state = IncarnationState::Poisoned;
+    }
+    Ok(())
+}
+
+/// Raises the published marks of an incarnation that is not open. A drained incarnation stays as it is.
+pub(super) fn raise_published(record: &mut IncarnationRecord, published: &[Seq]) -> Result<(), RefDbError> {
     same_lanes(record, published)?;
+    not_open(record)?;
+    if record.state != IncarnationState::Drained {
+        raise(&mut record.published, published);
+    }
+    Ok(())
+}
+
+/// Sets a frozen or poisoned incarnation to drained. A drained incarnation stays as it is.
+pub(super) fn drain(record: &mut IncarnationRecord, published: &[Seq]) -> Result<(), RefDbError> {
+    raise_published(record, published)?;
+    record.state = IncarnationState::Drained;
+    Ok(())
+}
+
+fn not_open(record: &IncarnationRecord) -> Result<(), RefDbError> {
     match record.state {
-        IncarnationState::Drained => Ok(()),
         IncarnationState::Open => {
             Err(RefDbError::Broken(format!("incarnation {} is open: freeze it first", record.id)))
         }
-        IncarnationState::Frozen => {
-            record.state = IncarnationState::Drained;
-            raise(&mut record.published, published);
-            Ok(())
-        }
+        IncarnationState::Frozen | IncarnationState::Poisoned | IncarnationState::Drained => Ok(()),
     }
 }
 

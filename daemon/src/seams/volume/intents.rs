@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_settled_goes_and_the_rest_stays() {
+    fn the_file_drops_ended_intents_and_keeps_the_others() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("announced");
         let mut file = IntentFile::open(path.clone()).unwrap();

@@ -1,9 +1,10 @@
 //! Bounds the number of requests in progress. Excess requests are rejected at once, before their body is read. The
 //! answer says that nothing was changed and that a retry helps.
 //!
-//! There are three separate bounds. *Work* is changes, questions to the refdb, and packs for peers. *Looks* are status
+//! There are four separate bounds. *Work* is changes, questions to the refdb, and packs for peers. *Looks* are status
 //! and lists: operators can read them while all slots for work are busy. *Waits* are the long polls of a bridge, which
-//! keep nothing busy and must not keep work out. A permit for work is held until the work has ended, even when its
+//! keep nothing busy and must not keep work out. *Large bodies* are batches of very many refs: few at a time, because
+//! each may take the memory of a thousand others. A permit for work is held until the work has ended, even when its
 //! caller hung up long before.
 
 use std::num::NonZeroUsize;
@@ -21,44 +22,64 @@ const LOOKS: usize = 8;
 /// The most waits at the same time. A Gerrit makes a few such calls, and an earlier process of it may have left some.
 const WAITS: usize = 32;
 
-/// The three bounds of one sidecar.
+/// The most requests with a large body at the same time.
+const LARGE: usize = 2;
+
+/// The four bounds of one sidecar, in the order of the permits' kinds.
 #[derive(Clone, Debug)]
-pub(super) struct Admission {
-    most: NonZeroUsize,
-    work: Arc<Semaphore>,
-    looks: Arc<Semaphore>,
-    waits: Arc<Semaphore>,
+pub(super) struct Admission(Arc<[Bound; 4]>);
+
+/// The permits of one kind, and the message of the refusal when there is none left.
+#[derive(Debug)]
+struct Bound {
+    permits: Arc<Semaphore>,
+    full: String,
+}
+
+/// The permit of a request: it takes one of a bound's slots until it is dropped. `KIND` is the index of the bound.
+pub(super) struct Permit<const KIND: usize> {
+    _permit: OwnedSemaphorePermit,
 }
 
 /// The permit of a request that is work.
-pub(super) struct Work {
-    _permit: OwnedSemaphorePermit,
-}
+pub(super) type Work = Permit<0>;
 
 /// The permit of a request that reads status or lists.
-pub(super) struct Look {
-    _permit: OwnedSemaphorePermit,
-}
+pub(super) type Look = Permit<1>;
 
 /// The permit of a request that waits for refresh tasks or stream events, or reports on refresh tasks.
-pub(super) struct Wait {
-    _permit: OwnedSemaphorePermit,
-}
+pub(super) type Wait = Permit<2>;
+
+/// The permit of a body, which is held until its work has ended: none for a body of ordinary size.
+pub(super) type Large = Option<Permit<3>>;
 
 impl Admission {
     /// Admits at most `most` requests for work at the same time.
     pub(super) fn new(most: NonZeroUsize) -> Self {
-        let work = Arc::new(Semaphore::new(most.get().min(Semaphore::MAX_PERMITS)));
-        Self { most, work, looks: Arc::new(Semaphore::new(LOOKS)), waits: Arc::new(Semaphore::new(WAITS)) }
+        let bound = |most: usize, full| Bound { permits: Arc::new(Semaphore::new(most)), full };
+        let work = format!("this sidecar already works on {most} requests (setting api.most_requests)");
+        let large = format!("this sidecar already works on {LARGE} very large batches; nothing was changed, try again");
+        Self(Arc::new([
+            bound(most.get().min(Semaphore::MAX_PERMITS), format!("{work}; nothing was changed")),
+            bound(LOOKS, format!("this sidecar already answers {LOOKS} status calls; try again")),
+            bound(WAITS, format!("{WAITS} calls already wait at this sidecar; try again")),
+            bound(LARGE, large),
+        ]))
+    }
+
+    /// Takes the permit of a body.
+    pub(super) fn body(&self, is_large: bool) -> Result<Large, Failure> {
+        is_large.then(|| self.take()).transpose()
+    }
+
+    fn take<const KIND: usize>(&self) -> Result<Permit<KIND>, Failure> {
+        let Bound { permits, full } = &self.0[KIND];
+        let permit = Arc::clone(permits).try_acquire_owned().map_err(|_| Failure::unavailable(full))?;
+        Ok(Permit { _permit: permit })
     }
 }
 
-/// Takes a permit. `full` is the message of the refusal when there is none left.
-fn take(permits: Arc<Semaphore>, full: impl FnOnce() -> String) -> Result<OwnedSemaphorePermit, Failure> {
-    permits.try_acquire_owned().map_err(|_| Failure::unavailable(full()))
-}
-
-impl<S> FromRequestParts<S> for Work
+impl<S, const KIND: usize> FromRequestParts<S> for Permit<KIND>
 where
     S: Send + Sync,
     Admission: FromRef<S>,
@@ -66,36 +87,6 @@ where
     type Rejection = Failure;
 
     async fn from_request_parts(_: &mut Parts, state: &S) -> Result<Self, Failure> {
-        let Admission { most, work, .. } = Admission::from_ref(state);
-        let full = || {
-            format!("this sidecar already works on {most} requests (setting api.most_requests); nothing was changed")
-        };
-        Ok(Self { _permit: take(work, full)? })
-    }
-}
-
-impl<S> FromRequestParts<S> for Look
-where
-    S: Send + Sync,
-    Admission: FromRef<S>,
-{
-    type Rejection = Failure;
-
-    async fn from_request_parts(_: &mut Parts, state: &S) -> Result<Self, Failure> {
-        let full = || format!("this sidecar already answers {LOOKS} status calls; try again");
-        Ok(Self { _permit: take(Admission::from_ref(state).looks, full)? })
-    }
-}
-
-impl<S> FromRequestParts<S> for Wait
-where
-    S: Send + Sync,
-    Admission: FromRef<S>,
-{
-    type Rejection = Failure;
-
-    async fn from_request_parts(_: &mut Parts, state: &S) -> Result<Self, Failure> {
-        let full = || format!("{WAITS} calls already wait at this sidecar; try again");
-        Ok(Self { _permit: take(Admission::from_ref(state).waits, full)? })
+        Admission::from_ref(state).take()
     }
 }

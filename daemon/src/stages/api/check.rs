@@ -105,14 +105,18 @@ fn folders(request: &HelloRequest) -> Result<(), Failure> {
     Ok(())
 }
 
-fn commands(request: &RefTransactionRequest) -> Result<(), Failure> {
-    let count = request.commands.len();
+/// Checks the number of commands of a batch.
+pub(super) fn count(count: usize) -> Result<(), Failure> {
     if count == 0 || count > limits::COMMANDS {
         let most = limits::COMMANDS;
         return Err(Failure::malformed(format!(
             "field commands has {count} entries; send 1 to {most} per batch, and more in several batches"
         )));
     }
+    Ok(())
+}
+
+fn commands(request: &RefTransactionRequest) -> Result<(), Failure> {
     let mut seen = BTreeSet::new();
     match request.commands.iter().find(|command| !seen.insert(&command.name)) {
         Some(twice) => Err(Failure::malformed(format!(

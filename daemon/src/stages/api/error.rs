@@ -26,11 +26,8 @@ impl Failure {
     }
 
     /// The body is larger than the cap (413).
-    pub(super) fn too_large() -> Self {
-        let message = format!(
-            "the request body is larger than {} bytes; send fewer commands in one request",
-            lockstep_proto::limits::REQUEST_BODY_BYTES
-        );
+    pub(super) fn too_large(most: usize) -> Self {
+        let message = format!("the request body is larger than {most} bytes; send fewer commands in one request");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, RefusalCode::Invalid, message, false)
     }
 

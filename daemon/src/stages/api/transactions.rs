@@ -1,21 +1,29 @@
 //! Ref transactions: commits a batch, and tells what became of one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use lockstep_proto::bridge::{
     ApiError, Outcome, ProjectResponse, RefResult, RefTransactionRequest, RefTransactionResponse,
 };
+use lockstep_proto::named_batch::{BadNames, NamedBatch, NamedResponse};
 
 use super::admission::Work;
 use super::check;
 use super::context::{Answer, Api, no_answer, unknown_operation};
-use super::extract::{Body, Project, Txn};
+use super::error::Failure;
+use super::extract::{BatchBody, Objects, Project, Txn};
 
 /// Commits a batch of ref commands on one project.
 #[utoipa::path(post, path = "/v1/projects/{project}/ref-transactions", tag = "bridge",
-    params(("project" = String, Path, description = "Project name, percent-encoded ('/' is %2F)")),
+    params(
+        ("project" = String, Path, description = "Project name, percent-encoded ('/' is %2F)"),
+        ("lockstep-objects" = Option<String>, Header,
+            description = "`judged`: git's receive-pack or Gerrit's checker has judged the objects. `history`: an \
+                existing history, taken as it is. Without it the sidecar judges, if the repository sets \
+                `receive.fsckObjects`")),
     request_body = RefTransactionRequest,
     responses(
         (status = 200, description = "A verdict: committed, refused or unknown", body = RefTransactionResponse),
@@ -29,14 +37,23 @@ pub(super) async fn ref_transactions(
     State(api): State<Api>,
     permit: Work,
     Project(project): Project,
-    Body(mut request): Body<RefTransactionRequest>,
-) -> Answer<RefTransactionResponse> {
-    let deadline = check::batch(&request, api.deadline)?;
+    Objects(judged): Objects,
+    BatchBody(batch, large): BatchBody<NamedBatch>,
+) -> Answer<NamedResponse> {
+    let (mut request, deadline, bad) = checked(batch, api.deadline)?;
+    if let Some(answer) = bad.ends(&request) {
+        return Ok(Json(bad.join(answer)));
+    }
     request.deadline_ms = Some(u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX));
     let unknown = unknown_batch(&request);
     let transactions = Arc::clone(&api.transactions);
-    let answer = api.outlive(permit, deadline, async move { transactions.submit(&project, request).await }).await;
-    Ok(Json(answer.unwrap_or(Ok(unknown))?))
+    let work = async move {
+        let answer = transactions.submit_judged(&project, request, judged).await;
+        drop(large);
+        answer
+    };
+    let answer = api.outlive(permit, deadline, work).await;
+    Ok(Json(bad.join(answer.unwrap_or(Ok(unknown))?)))
 }
 
 /// Reports the outcome of an earlier batch, and commits nothing.
@@ -55,13 +72,29 @@ pub(super) async fn look_up(
     State(api): State<Api>,
     permit: Work,
     Project(project): Project,
-    Body(request): Body<RefTransactionRequest>,
-) -> Answer<RefTransactionResponse> {
-    let deadline = check::batch(&request, api.deadline)?;
+    BatchBody(batch, large): BatchBody<NamedBatch>,
+) -> Answer<NamedResponse> {
+    let (request, deadline, bad) = checked(batch, api.deadline)?;
+    if let Some(answer) = bad.ends(&request) {
+        return Ok(Json(bad.join(answer)));
+    }
     let unknown = unknown_batch(&request);
     let transactions = Arc::clone(&api.transactions);
-    let answer = api.outlive(permit, deadline, async move { transactions.look_up(&project, &request).await }).await;
-    Ok(Json(answer.unwrap_or(Ok(unknown))?))
+    let work = async move {
+        let answer = transactions.look_up(&project, &request).await;
+        drop(large);
+        answer
+    };
+    let answer = api.outlive(permit, deadline, work).await;
+    Ok(Json(bad.join(answer.unwrap_or(Ok(unknown))?)))
+}
+
+/// Sorts a batch by the names of its refs, and checks it. Returns its deadline, too.
+fn checked(batch: NamedBatch, usual: Duration) -> Result<(RefTransactionRequest, Duration, BadNames), Failure> {
+    check::count(batch.count())?;
+    let (request, bad) = batch.sort();
+    let deadline = check::batch(&request, usual)?;
+    Ok((request, deadline, bad))
 }
 
 /// Reports the outcome of a transaction.

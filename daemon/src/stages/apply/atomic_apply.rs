@@ -10,6 +10,7 @@ use super::plan::{Step, plan};
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
 use crate::base::ref_names;
+use crate::seams::blob::long_form::LongForms;
 use crate::seams::blob::{BlobError, BlobStore, Payload};
 use crate::seams::git::{GitError, Repositories};
 use crate::seams::peers::PeerError;
@@ -69,6 +70,7 @@ impl From<GitError> for UnitError {
         match error {
             GitError::Missing { oids, .. } => Self::Missing(oids),
             GitError::Bad { why, .. } => Self::Bad(why),
+            GitError::Flawed { flaw, .. } => Self::Bad(flaw.to_string()),
             GitError::RefMoved { .. } => Self::Surprise(error),
             GitError::NoRepository(_) | GitError::Failed { .. } => Self::Git(error),
         }
@@ -95,6 +97,8 @@ pub struct Units {
     pub materializer: Materializer,
     /// The store of packs that are too large for a transaction.
     pub blobs: Arc<dyn BlobStore>,
+    /// The long forms of transactions that do not fit into a slot.
+    pub long_forms: LongForms,
     /// Receives every transaction that was applied, skipped, parked or quarantined, and every failure.
     pub observer: Arc<dyn Observer>,
     /// The injected bugs that a test switched on.
@@ -105,9 +109,9 @@ impl Units {
     /// Creates the applier of units on the node's repositories.
     #[must_use]
     pub fn new(context: &NodeContext, state: &NodeState) -> Self {
-        let NodeContext { repositories, blobs, observer, bugs, .. } = context.clone();
+        let NodeContext { repositories, blobs, long_forms, observer, bugs, .. } = context.clone();
         let NodeState { versions, materializer, .. } = state.clone();
-        Self { versions, repositories, materializer, blobs, observer, bugs }
+        Self { versions, repositories, materializer, blobs, long_forms, observer, bugs }
     }
 
     /// Applies transactions of one project, each after its predecessors, in as few moves as git allows. Skips

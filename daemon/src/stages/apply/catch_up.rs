@@ -17,13 +17,15 @@ use lockstep_proto::{Oid, ProjectKey, ProjectName, RefKey, RefName, Transaction,
 
 use super::atomic_apply::{UnitError, Units};
 use super::fetched::Fetched;
+use super::order::{in_the_way, order};
 use super::set_aside::SetAside;
 use crate::base::backoff::Backoff;
 use crate::base::budget::ByteBudget;
 use crate::base::clock::{Clock, Entropy};
 use crate::base::faults::injected_bug::InjectedBug;
-use crate::base::ref_names;
 use crate::base::tasks::Tasks;
+use crate::seams::blob::BlobError;
+use crate::seams::blob::long_form::LongFormError;
 use crate::seams::peers::Peers;
 use crate::seams::refdb::{RefDb, RefItem, SlotState};
 use crate::stages::ports::{Behind, CatchUp, CatchUpError};
@@ -221,9 +223,12 @@ impl Catcher {
     /// Reads a transaction from the journal.
     pub(super) async fn load(&self, txn: &TxnId) -> Result<Transaction, Stop> {
         match self.refdb.journal.slot(&txn.slot).await.map_err(CatchUpError::RefDb)? {
-            SlotState::Committed(id, bytes) if id == *txn => {
-                Ok(Transaction::decode(&bytes).map_err(CatchUpError::Unreadable)?)
-            }
+            SlotState::Committed(id, bytes) if id == *txn => match self.units.long_forms.read(&bytes).await {
+                Ok(transaction) => Ok(transaction),
+                Err(LongFormError::Blob(BlobError::Absent(_))) => Err(Stop::Gone),
+                Err(LongFormError::Blob(error)) => Err(CatchUpError::Blob(error).into()),
+                Err(LongFormError::Decode(error)) => Err(CatchUpError::Unreadable(error).into()),
+            },
             SlotState::Committed(other, _) => Err(CatchUpError::OtherTransaction { txn: txn.clone(), other }.into()),
             SlotState::Poisoned => Err(CatchUpError::Poisoned(txn.clone()).into()),
             SlotState::Empty => Err(Stop::Gone),
@@ -297,6 +302,20 @@ impl CatchUp for Catcher {
         }
     }
 
+    async fn is_collected(&self, transaction: &Transaction) -> Result<bool, CatchUpError> {
+        let slot = &transaction.id.slot;
+        let all = self.refdb.registry.incarnations(&transaction.site).await?;
+        if let Some(one) = all.into_iter().find(|one| one.id == slot.lane.incarnation) {
+            let published =
+                one.id.lanes(one.published.iter()).find(|(lane, _)| *lane == slot.lane).map(|(_, end)| *end);
+            if published.is_none_or(|end| slot.seq >= end) {
+                return Ok(false);
+            }
+        }
+        // It is read after the marks: a slot below them that is empty now was collected.
+        Ok(self.refdb.journal.slot(slot).await? == SlotState::Empty)
+    }
+
     async fn transfer_state(&self, project: &ProjectName) -> Result<(), CatchUpError> {
         self.transfer_state(project).await
     }
@@ -366,40 +385,4 @@ fn note(behind: &mut Behind, name: &ProjectName, end: Result<(), CatchUpError>) 
         }
         end => end,
     }
-}
-
-/// The refs on disk whose names exclude a touched name.
-fn in_the_way(shown: &BTreeSet<RefName>, touched: &BTreeSet<RefKey>) -> Vec<RefKey> {
-    let excludes =
-        |name: &&RefName| touched.iter().filter_map(RefKey::as_ref_name).any(|other| ref_names::exclude(name, other));
-    shown.iter().filter(excludes).cloned().map(RefKey::Ref).collect()
-}
-
-/// Orders transactions after their predecessors, in runs of one project key: the versions of each ref ascend, and a
-/// batch comes after the earlier versions of all its refs.
-fn order(fetched: BTreeMap<TxnId, Arc<Transaction>>) -> Vec<(ProjectKey, Vec<Arc<Transaction>>)> {
-    let mut waiting: Vec<Arc<Transaction>> = fetched.into_values().collect();
-    // Commit times mostly show the order in which commits were built on each other. Where clocks differ, `Units` finds
-    // the order of the packs itself.
-    waiting.sort_by_key(|one| one.committed_at_ms);
-    let mut placed: Vec<(ProjectKey, Vec<Arc<Transaction>>)> = Vec::new();
-    while !waiting.is_empty() {
-        let open: BTreeSet<TxnId> = waiting.iter().map(|one| one.id.clone()).collect();
-        let free = |one: &Arc<Transaction>| {
-            !one.commands.iter().filter_map(|command| command.predecessor.as_ref()).any(|txn| open.contains(txn))
-        };
-        let (now, later): (Vec<_>, Vec<_>) = waiting.into_iter().partition(free);
-        if now.is_empty() {
-            // Predecessors cannot form a cycle: each has a lower version of the same ref.
-            break;
-        }
-        for transaction in now {
-            match placed.last_mut() {
-                Some((key, run)) if *key == transaction.project => run.push(transaction),
-                _ => placed.push((transaction.project.clone(), vec![transaction])),
-            }
-        }
-        waiting = later;
-    }
-    placed
 }

@@ -10,7 +10,8 @@ use crate::stages::ports::Done;
 
 /// A transaction from the event log or the journal, or one that was parked when the node stopped.
 pub struct Event {
-    /// The decoded transaction. In a stub it has no pack.
+    /// The decoded transaction. In a stub it has no pack. If the bytes are a locator whose long form was not read yet,
+    /// it is the outline.
     pub transaction: Arc<Transaction>,
     /// Its bytes as they came, for parking. Empty in a stub, whose bytes are in the store alone.
     pub bytes: Bytes,
@@ -26,7 +27,7 @@ impl Event {
     /// # Errors
     /// Its bytes cannot be decoded.
     pub fn resumed(held: Held) -> Result<Self, DecodeError> {
-        let transaction = Arc::new(Transaction::decode(&held.bytes)?);
+        let transaction = Arc::new(Transaction::outlined(&held.bytes)?);
         Ok(Self { transaction, bytes: held.bytes, parked_since_ms: Some(held.since_ms), done: None })
     }
 

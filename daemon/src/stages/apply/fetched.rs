@@ -80,7 +80,7 @@ impl Catcher {
                 match self.units.store_objects(&transaction).await {
                     Ok(()) => {}
                     Err(UnitError::Missing(_)) => missed.push(id),
-                    Err(UnitError::Bad(why)) => self.set_bad_aside(&transaction, why, set_aside),
+                    Err(UnitError::Bad(why)) => self.set_bad_aside(&transaction, why, set_aside).await?,
                     Err(error) => return Err(error),
                 }
             }
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_room_is_light_and_the_budget_gets_everything_back() {
+    fn a_transaction_without_room_is_light_and_the_budget_gets_everything_back() {
         let budget = ByteBudget::new(1_000);
         let mut fetched = Fetched::new(&budget);
         (0..5).for_each(|seq| fetched.insert(transaction(seq, 400)));

@@ -11,6 +11,7 @@
 //! | `atomic_apply` | applies transactions that go together: objects, then refs |
 //! | `project` | the single writer of one project: batches, parking, quarantine |
 //! | `reason` | why a transaction is parked or quarantined |
+//! | `order` | the order in which fetched transactions are applied |
 //! | `parked` | the parked transactions of one project in memory, and their bounds |
 //! | `catch_up` | fetches whole transactions from the journal |
 //! | `set_aside` | holds bad transactions of a catch-up, and leaves out all that builds on them |
@@ -25,6 +26,7 @@ mod catch_up;
 mod event;
 mod fetched;
 mod held_back;
+mod order;
 mod parked;
 mod plan;
 mod project;
@@ -142,7 +144,7 @@ impl Applier {
     async fn try_held_again(&self, store: &dyn NodeStore) -> Result<(), StoreError> {
         for (id, held) in store.quarantined()? {
             if held.is_committed(&id)
-                && let Ok(transaction) = Transaction::decode(&held.bytes)
+                && let Ok(transaction) = Transaction::outlined(&held.bytes)
             {
                 self.offer(Arc::new(transaction), held.bytes, None).await;
             }

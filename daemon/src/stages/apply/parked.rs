@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lockstep_proto::{Pack, Transaction, TxnId};
+use lockstep_proto::{Locator, Pack, Transaction, TxnId};
 use tokio::time::Instant;
 
 use super::event::Event;
@@ -30,6 +30,10 @@ pub(super) struct Parked {
     pub(super) since_ms: u64,
     /// Whether its bytes are in the store alone.
     pub(super) is_stub: bool,
+    /// Its share of the bound in bytes.
+    weight: u64,
+    /// Whether it exceeded the bound when it was parked.
+    is_over: bool,
 }
 
 /// All parked transactions of one project.
@@ -86,12 +90,23 @@ impl ParkedSet {
         let id = event.transaction.id.clone();
         let (tries, planned) = (self.tries(&id), self.waiting.get(&id).map(|parked| parked.next));
         self.remove(&id);
-        let is_stub = !self.budget.take(event.bytes.len() as u64) || event.bytes.is_empty();
-        if is_stub {
-            let without = Transaction { pack: Pack::Empty, ..(*event.transaction).clone() };
-            (event.transaction, event.bytes) = (Arc::new(without), Bytes::new());
+        let has_bytes = !event.bytes.is_empty();
+        let mut weight = weight(&event);
+        let is_over = !has_bytes || !self.budget.take(weight);
+        let mut is_stub = is_over;
+        if is_over {
+            weight = 0;
+            match outline(&event) {
+                // The long form is read again when its turn comes.
+                Some(outline) => (event.transaction, is_stub) = (Arc::new(outline), false),
+                None => {
+                    let without = Transaction { pack: Pack::Empty, ..(*event.transaction).clone() };
+                    (event.transaction, event.bytes) = (Arc::new(without), Bytes::new());
+                }
+            }
         }
-        let parked = Parked { event, next: planned.unwrap_or(next), tries, reason, since_ms, is_stub };
+        let next = planned.unwrap_or(next);
+        let parked = Parked { event, next, tries, reason, since_ms, is_stub, weight, is_over };
         self.waiting.insert(id, parked);
     }
 
@@ -110,7 +125,7 @@ impl ParkedSet {
 
     fn take(&mut self, id: &TxnId) -> Option<Parked> {
         let parked = self.waiting.remove(id)?;
-        self.budget.give_back(parked.event.bytes.len() as u64);
+        self.budget.give_back(parked.weight);
         Some(parked)
     }
 
@@ -118,8 +133,19 @@ impl ParkedSet {
     /// changes the time of the state transfer, which is safe at any time.
     pub(super) fn is_over(&self, now_ms: u64, age: Duration) -> bool {
         let is_old = |parked: &Parked| u128::from(now_ms.saturating_sub(parked.since_ms)) >= age.as_millis();
-        self.waiting.values().any(|parked| parked.is_stub || is_old(parked))
+        self.waiting.values().any(|parked| parked.is_over || is_old(parked))
     }
+}
+
+/// The bytes that an event holds in memory. One that came as a locator holds more than its own bytes.
+fn weight(event: &Event) -> u64 {
+    const PER_COMMAND: usize = 200;
+    event.bytes.len().max(PER_COMMAND * event.transaction.commands.len()) as u64
+}
+
+/// The outline of an event that came as a locator.
+fn outline(event: &Event) -> Option<Transaction> {
+    Some(Locator::decode(&event.bytes).ok()??.outline())
 }
 
 #[cfg(test)]
@@ -189,7 +215,32 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_offered_again_grows_no_younger() {
+    async fn a_long_form_weighs_what_it_holds_and_is_let_go_above_the_bound() {
+        let long = |attempt| {
+            let event = event(attempt, 1);
+            let mut transaction = (*event.transaction).clone();
+            let command = transaction.commands[0].clone();
+            let commands =
+                (0..4).map(|n| Command { key: format!("refs/heads/{n}").parse().unwrap(), ..command.clone() });
+            transaction.commands = commands.collect();
+            let bytes = Locator::of(&transaction, 1, [0; 32]).encode();
+            Event { transaction: Arc::new(transaction), bytes, ..event }
+        };
+        let mut parked = ParkedSet::new(ByteBudget::new(1_000));
+        park(&mut parked, long(1), 0);
+        assert!(!parked.is_over(0, AGE) && parked.budget.taken() == 800);
+        park(&mut parked, long(2), 0);
+        assert!(parked.is_over(0, AGE));
+        let second = parked.get_mut(&long(2).transaction.id).unwrap();
+        assert!(!second.is_stub && !second.event.transaction.is_whole() && !second.event.bytes.is_empty());
+        for attempt in [1, 2] {
+            parked.remove(&long(attempt).transaction.id);
+        }
+        assert_eq!(parked.budget.taken(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_event_that_is_offered_again_keeps_its_age() {
         let mut parked = ParkedSet::new(ByteBudget::new(1_000));
         park(&mut parked, event(1, 1), 1_000);
         park(&mut parked, event(1, 1), 60_000);
@@ -197,7 +248,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_tried_again_grows_no_younger() {
+    async fn an_event_that_is_retried_keeps_its_age() {
         let mut parked = ParkedSet::new(ByteBudget::new(1_000));
         park(&mut parked, event(1, 1), 1_000);
         let again = parked.retry(&event(1, 0).transaction.id).unwrap();
@@ -206,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_parked_before_a_restart_grows_no_younger() {
+    async fn an_event_that_was_parked_before_a_restart_keeps_its_age() {
         let mut parked = ParkedSet::new(ByteBudget::new(1_000));
         let first = event(1, 1);
         let held = Held {

@@ -9,6 +9,7 @@ use super::atomic_apply::UnitError;
 use super::catch_up::Catcher;
 use super::reason::QuarantineReason;
 use crate::seams::volume::Held;
+use crate::stages::ports::{CatchUp, CatchUpError};
 
 /// The transactions that were left out of one catch-up.
 #[derive(Default)]
@@ -55,7 +56,7 @@ impl Catcher {
     ) -> Result<Vec<Arc<Transaction>>, UnitError> {
         for transaction in &run {
             match self.units.store_objects(transaction).await {
-                Err(UnitError::Bad(why)) => self.set_bad_aside(transaction, why, set_aside),
+                Err(UnitError::Bad(why)) => self.set_bad_aside(transaction, why, set_aside).await?,
                 // The packs of a run may build on each other in any order.
                 Ok(()) | Err(UnitError::Missing(_)) => {}
                 Err(error) => return Err(error),
@@ -65,21 +66,28 @@ impl Catcher {
     }
 
     /// Holds a bad transaction, and leaves it out of this catch-up.
-    pub(super) fn set_bad_aside(&self, transaction: &Transaction, why: String, set_aside: &mut SetAside) {
-        self.hold(transaction, &why);
+    pub(super) async fn set_bad_aside(
+        &self,
+        transaction: &Transaction,
+        why: String,
+        set_aside: &mut SetAside,
+    ) -> Result<(), UnitError> {
+        self.hold(transaction, &why).await.map_err(|error| UnitError::Unread(Box::new(error)))?;
         set_aside.block(transaction);
         set_aside.first.get_or_insert((transaction.id.clone(), why));
+        Ok(())
     }
 
-    /// Puts a committed transaction into quarantine, unless it is there.
-    fn hold(&self, transaction: &Transaction, why: &str) {
+    /// Puts a committed transaction into quarantine, with the bytes of its slot, unless it is there.
+    async fn hold(&self, transaction: &Transaction, why: &str) -> Result<(), CatchUpError> {
         if self.debts.is_held(&transaction.id) {
-            return;
+            return Ok(());
         }
+        let bytes = self.journal(&transaction.id).await?.unwrap_or_else(|| transaction.encode());
         let reason = QuarantineReason::Bad(why.to_owned());
         self.units.observer.quarantined(&transaction.id.to_string(), &reason);
         let held = Held {
-            bytes: transaction.encode(),
+            bytes,
             project: transaction.project.to_string(),
             reason: reason.to_string(),
             waits_for: Vec::new(),
@@ -87,5 +95,6 @@ impl Catcher {
         };
         self.durability.stage(|changes| changes.quarantine.push((transaction.id.to_string(), held)));
         self.debts.hold(transaction, why);
+        Ok(())
     }
 }

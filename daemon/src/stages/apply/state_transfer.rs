@@ -28,7 +28,7 @@ impl Catcher {
         let RefValue::State(state) = item.value else {
             return Err(CatchUpError::NotAState { project: name.clone(), value: item.value });
         };
-        let project = ProjectKey { name: name.clone(), incarnation: state.incarnation };
+        let project = ProjectKey::new(name, state.incarnation);
         tracing::warn!(%project, "the journal no longer leads to the refdb's state: starting a state transfer");
         let mut items = match state.phase {
             ProjectPhase::Deleted => Items::new(),

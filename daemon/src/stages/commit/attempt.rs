@@ -33,9 +33,19 @@ pub enum AttemptEnd {
         /// Whether the same request may succeed later.
         retry: bool,
     },
+    /// The refdb throttles the transaction, and no copy is in flight. The slot is empty. The same objects may be sent
+    /// again, in another slot.
+    Throttled(String),
     /// The outcome is not known yet. The slot must be resolved later.
     Unknown(String),
 }
+
+/// How long an attempt without a copy in flight keeps its slot. The settled mark of the lane waits for that slot, and
+/// the other projects of the lane wait for the mark.
+const KEEPS: Duration = Duration::from_millis(200);
+/// After this many times the patience for one copy, an attempt with unanswered copies poisons its slot and goes on in
+/// another one, for the same reason.
+const COPIES: u32 = 4;
 
 /// Sends transactions to the refdb.
 #[derive(Clone)]
@@ -69,6 +79,10 @@ impl Attempts {
         let mut request = std::borrow::Cow::Borrowed(request);
         // A large transaction is written in parts, one after the other when the refdb throttles them.
         let parts = u32::try_from(1 + request.transaction.commands.len() / limits::WRITE_COMMANDS).unwrap_or(u32::MAX);
+        // A transaction that is written in steps keeps its slot, because its locks name it. It has a lane of its own.
+        let begun = Instant::now();
+        let yields =
+            !self.refdb.refs.commits_in_steps(&request.transaction) && !self.bugs.has(InjectedBug::ThrottledKeepsSlot);
         loop {
             let patience = (Instant::now() + self.patience * parts).min(deadline);
             let answer = timeout_at(patience, self.refdb.refs.commit(&request)).await;
@@ -80,6 +94,15 @@ impl Attempts {
             if self.bugs.has(InjectedBug::RefusedInFlight) && progress.in_flight {
                 let why = progress.last_error.clone();
                 return AttemptEnd::NotTaken { why, retry: true };
+            }
+            if yields && !progress.in_flight && begun.elapsed() >= KEEPS {
+                return AttemptEnd::Throttled(progress.last_error);
+            }
+            if yields && progress.in_flight && begun.elapsed() >= self.patience * COPIES {
+                match self.resolve(&request.transaction.id).await {
+                    AttemptEnd::Unknown(why) => progress.last_error = why,
+                    end => return end,
+                }
             }
             if !backoff.wait_until(deadline).await {
                 return self.give_up(&request, progress).await;

@@ -3,19 +3,54 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lockstep_proto::bridge::{Refusal, RefusalCode};
+use lockstep_proto::bridge::Refusal;
 use lockstep_proto::{Oid, Pack, Slot, Transaction, limits};
 use sha2::{Digest, Sha256};
 
 use super::Committer;
-use super::refusals::unavailable;
+use super::refusals::{not_packed, unavailable};
 use super::work::{Proposal, Work};
 use crate::base::ref_names;
 use crate::seams::blob::Payload;
 use crate::seams::git::{GitError, IsCommitted, Packed};
 use crate::seams::refdb::CommitRequest;
 
+/// Why a proposal has no pack.
+pub(super) enum NotReady {
+    /// Objects cannot be packed, or must not be committed.
+    Git(GitError),
+    /// The pack could not be stored.
+    Refused(Refusal),
+}
+
+impl NotReady {
+    /// Whether an object of the proposal is flawed, so that its other commands may be committed without it.
+    pub(super) fn is_flaw(&self) -> bool {
+        matches!(self, Self::Git(GitError::Flawed { .. } | GitError::Bad { .. }))
+    }
+
+    pub(super) fn refusal(&self) -> Refusal {
+        match self {
+            Self::Git(error) => not_packed(error),
+            Self::Refused(refusal) => refusal.clone(),
+        }
+    }
+}
+
+impl From<GitError> for NotReady {
+    fn from(error: GitError) -> Self {
+        Self::Git(error)
+    }
+}
+
+impl From<Refusal> for NotReady {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
 /// The objects of a proposal, packed for its transaction.
+#[derive(Clone)]
 pub(super) struct Ready {
     pack: Pack,
     bases: Vec<Oid>,
@@ -31,33 +66,52 @@ impl Ready {
     }
 }
 
-/// Packs the objects that the proposal's new values need beyond committed values. A pack that is too large for the
-/// transaction is in the blob store when this returns, and so before the commit point.
-pub(super) async fn pack(node: &Committer, work: &Work, proposal: &Proposal) -> Result<Ready, Refusal> {
+/// Packs the objects that the proposal's new values need beyond committed values, and judges them. A pack that is too
+/// large for the transaction is in the blob store when this returns, and so before the commit point.
+pub(super) async fn pack(node: &Committer, work: &Work, proposal: &Proposal) -> Result<Ready, NotReady> {
     if proposal.wants.is_empty() {
         return Ok(Ready { pack: Pack::Empty, bases: Vec::new() });
     }
+    match judged(node, work, &proposal.wants, &proposal.hints).await? {
+        Packed { payload: None, bases } => Ok(Ready { pack: Pack::Empty, bases }),
+        Packed { payload: Some(payload), bases } => {
+            // In a large transaction, the commands take the room of an inline pack.
+            let is_large = proposal.commands.len() > limits::WRITE_COMMANDS;
+            let inline = if is_large { 0 } else { node.limits.inline_pack_bytes.min(limits::INLINE_PACK_BYTES) };
+            Ok(Ready { pack: store(node, payload, inline).await?, bases })
+        }
+    }
+}
+
+/// Packs the objects that `wants` need beyond committed values, and holds them against the server's rules.
+async fn judged(node: &Committer, work: &Work, wants: &[Oid], hints: &[Oid]) -> Result<Packed, GitError> {
     let (versions, project) = (Arc::clone(&node.versions), work.project.clone());
     // If the version map fails, answer "not committed": the pack then carries more than it must, never less.
     let behind = work.seed.as_ref().map(|seed| Arc::clone(&seed.behind));
     let is_committed: IsCommitted = Arc::new(move |oid| {
         versions.is_committed(&project, oid).unwrap_or(false) || behind.as_ref().is_some_and(|behind| behind(oid))
     });
-    let packed = node.repositories.pack(&work.project.name, &proposal.wants, &proposal.hints, &is_committed).await;
-    match packed {
-        Ok(Packed { payload: None, bases }) => Ok(Ready { pack: Pack::Empty, bases }),
-        Ok(Packed { payload: Some(payload), bases }) => {
-            // In a large transaction, the commands take the room of an inline pack.
-            let is_large = proposal.commands.len() > limits::WRITE_COMMANDS;
-            let inline = if is_large { 0 } else { node.limits.inline_pack_bytes.min(limits::INLINE_PACK_BYTES) };
-            Ok(Ready { pack: store(node, payload, inline).await?, bases })
-        }
-        Err(GitError::Missing { oids, .. }) => {
-            let message = format!("objects are missing from the repository: {oids:?}; push them first");
-            Err(Refusal::new(RefusalCode::MissingObject, false, message))
-        }
-        Err(error) => Err(unavailable(&error)),
+    let packed = node.repositories.pack(&work.project.name, wants, hints, &is_committed).await?;
+    if let Some(pack) = &packed.payload {
+        node.repositories.judge(&work.project.name, pack, work.judged).await?;
     }
+    Ok(packed)
+}
+
+/// Finds the commands of a refused proposal whose own objects are flawed, with the refusal of each.
+pub(super) async fn flawed(node: &Committer, work: &Work, proposal: &Proposal) -> Vec<(usize, Refusal)> {
+    let mut flawed = Vec::new();
+    for (at, command) in proposal.carried.iter().zip(&proposal.commands) {
+        let (wants, hints): (Vec<Oid>, Vec<Oid>) =
+            (command.new.oid().into_iter().collect(), command.old.oid().into_iter().collect());
+        if !wants.is_empty()
+            && let Err(error @ (GitError::Flawed { .. } | GitError::Bad { .. })) =
+                judged(node, work, &wants, &hints).await
+        {
+            flawed.push((*at, not_packed(&error)));
+        }
+    }
+    flawed
 }
 
 /// Puts a pack of at most `inline` bytes into the transaction, and a larger one into the blob store.

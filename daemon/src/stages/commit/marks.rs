@@ -35,6 +35,8 @@ pub struct MarkWriter {
     fenced: CancellationToken,
     /// The interval at which marks are stored, unless a lane has used up much of its window.
     pace: Duration,
+    /// Cancelled when this node ends. Then it freezes its incarnation itself.
+    ended: CancellationToken,
     /// The injected bugs that a test has switched on.
     bugs: InjectedBugs,
 }
@@ -44,7 +46,7 @@ impl MarkWriter {
     #[must_use]
     pub fn new(context: &NodeContext, journal: Arc<Journal>, pace: Duration) -> Self {
         let NodeContext { site, refdb, observer, fenced, bugs, .. } = context.clone();
-        Self { site, refdb, journal, observer, fenced, pace, bugs }
+        Self { site, refdb, journal, observer, fenced, pace, ended: context.tasks.cancelled(), bugs }
     }
 
     /// Writes marks until the task is aborted.
@@ -79,6 +81,7 @@ impl MarkWriter {
                 self.journal.stored(&settled);
                 true
             }
+            Ok(Ok(MarkAnswer::NotOpen(_))) if self.ended.is_cancelled() => false,
             Ok(Ok(MarkAnswer::NotOpen(state))) => {
                 if self.bugs.has(InjectedBug::PausedNodeGoesOn) {
                     self.journal.stored(&settled);

@@ -51,8 +51,9 @@ use crate::base::clock::Clock;
 use crate::base::observer::Observer;
 use crate::base::tasks::Tasks;
 use crate::seams::blob::BlobStore;
+use crate::seams::blob::long_form::LongForms;
 use crate::seams::git::Repositories;
-use crate::stages::ports::{Barrier, CatchUp};
+use crate::stages::ports::{Barrier, CatchUp, MetLocks};
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::durability::Durability;
 use crate::state::journal::Journal;
@@ -75,6 +76,19 @@ pub struct CommitLimits {
     pub deadline: Duration,
     /// Packs above this size, in bytes, go to the blob store.
     pub inline_pack_bytes: usize,
+    /// Most items, the slot included, that one write of the refdb can commit.
+    pub write_items: usize,
+}
+
+/// The other stages, as the commit stage sees them.
+#[derive(Clone)]
+pub struct CommitPorts {
+    /// Brings this node up to the refdb's state.
+    pub catch_up: Arc<dyn CatchUp>,
+    /// The barrier of a project that is being closed.
+    pub barrier: Arc<dyn Barrier>,
+    /// Takes notice of locks that stand in the way.
+    pub locks: Arc<dyn MetLocks>,
 }
 
 /// The commit stage of one node.
@@ -89,6 +103,8 @@ pub struct Committer {
     materializer: Materializer,
     /// The store of packs that are too large for a transaction.
     blobs: Arc<dyn BlobStore>,
+    /// The long forms of transactions that do not fit into a slot.
+    long_forms: LongForms,
     /// The journal of this incarnation.
     journal: Arc<Journal>,
     /// Sends transactions to the refdb.
@@ -103,6 +119,8 @@ pub struct Committer {
     quiesce: Arc<Quiesce>,
     /// The barrier of a project that is being closed.
     barrier: Arc<dyn Barrier>,
+    /// Takes notice of locks that stand in the way.
+    locks: Arc<dyn MetLocks>,
     /// Receives the outcomes and the failures of commits.
     observer: Arc<dyn Observer>,
     /// The clock of commit times, which people and the lag metrics use.
@@ -125,12 +143,13 @@ impl Committer {
         state: &NodeState,
         journal: Arc<Journal>,
         in_doubt: InDoubtResolver,
-        catch_up: Arc<dyn CatchUp>,
-        barrier: Arc<dyn Barrier>,
+        ports: CommitPorts,
         limits: CommitLimits,
     ) -> Self {
-        let NodeContext { site, refdb, repositories, blobs, observer, clock, entropy, tasks, fenced, bugs, .. } =
+        let CommitPorts { catch_up, barrier, locks } = ports;
+        let NodeContext { site, refdb, repositories, blobs, long_forms, observer, clock, entropy, .. } =
             context.clone();
+        let NodeContext { tasks, fenced, bugs, .. } = context.clone();
         let NodeState { versions, materializer, durability, quiesce, .. } = state.clone();
         Self {
             site,
@@ -138,6 +157,7 @@ impl Committer {
             repositories,
             materializer: Materializer { mover: Mover::Own, ..materializer },
             blobs,
+            long_forms,
             journal,
             attempts: Attempts { refdb, entropy, patience: limits.patience, bugs },
             in_doubt,
@@ -145,6 +165,7 @@ impl Committer {
             durability,
             quiesce,
             barrier,
+            locks,
             observer,
             clock,
             tasks,

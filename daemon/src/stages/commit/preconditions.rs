@@ -1,9 +1,12 @@
 //! Turns the intents of a batch into a proposal. Each intent is compared with this node's knowledge, and becomes a
 //! command or gets a verdict.
 
-use lockstep_proto::bridge::{Refusal, RefusalCode};
-use lockstep_proto::{Command, Oid, ProjectKey, RefKey, RefName, RefValue, Version};
+use std::collections::BTreeSet;
 
+use lockstep_proto::bridge::{Refusal, RefusalCode};
+use lockstep_proto::{Command, Oid, ProjectKey, ProjectName, RefKey, RefName, RefValue, Version};
+
+use super::refusals::not_packed;
 use super::work::{Intent, Proposal, Verdict, Work, stale};
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::ref_names::{self, RefClass};
@@ -90,9 +93,13 @@ impl Proposer<'_> {
             return Err(NoProposal::Behind);
         }
         self.refuse_unfit(work, &mut moved, verdicts).await?;
+        let mut directories = BTreeSet::new();
         for (at, known) in moved {
-            self.add(&work.project, &work.intents[at], known, at, &mut proposal)?;
+            let intent = &work.intents[at];
+            directories.extend(self.directories(&work.project, intent, known.as_ref())?);
+            add(intent, known, at, &mut proposal);
         }
+        proposal.directories = directories.into_iter().collect();
         Ok(proposal)
     }
 
@@ -112,41 +119,53 @@ impl Proposer<'_> {
             return Ok(());
         }
         let pairs: Vec<(Oid, Oid)> = rules.iter().map(|(_, rule)| rule.pair()).collect();
-        let relations = self.repositories.relations(&work.project.name, &pairs).await?;
+        let relations = self.relations(&work.project.name, &pairs).await?;
         for ((at, rule), relation) in rules.into_iter().zip(relations) {
-            if relation != Relation::FastForward && verdicts[at].is_none() {
-                verdicts[at] = rule.broken(&work.intents[at].key).map(Verdict::Refused);
+            if verdicts[at].is_some() {
+                continue;
             }
+            verdicts[at] = match relation {
+                Ok(Relation::FastForward) => None,
+                Ok(Relation::Diverged) => rule.broken(&work.intents[at].key).map(Verdict::Refused),
+                Err(flawed) => Some(Verdict::Refused(flawed)),
+            };
         }
         moved.retain(|(at, _)| verdicts[*at].is_none());
         Ok(())
     }
 
-    fn add(
+    /// Relates pairs of values. A pair that cannot be related because of a flawed object has the refusal instead.
+    async fn relations(
+        &self,
+        project: &ProjectName,
+        pairs: &[(Oid, Oid)],
+    ) -> Result<Vec<Result<Relation, Refusal>>, GitError> {
+        match self.repositories.relations(project, pairs).await {
+            Err(GitError::Flawed { .. }) => {}
+            together => return Ok(together?.into_iter().map(Ok).collect()),
+        }
+        let mut apart = Vec::with_capacity(pairs.len());
+        for (old, new) in pairs {
+            apart.push(match self.repositories.relation(project, *old, *new).await {
+                Err(error @ GitError::Flawed { .. }) => Err(not_packed(&error)),
+                related => Ok(related?),
+            });
+        }
+        Ok(apart)
+    }
+
+    /// The names that must become directories for an intent: it creates a ref below them.
+    fn directories(
         &self,
         project: &ProjectKey,
         intent: &Intent,
-        known: Option<RefRecord>,
-        at: usize,
-        proposal: &mut Proposal,
-    ) -> Result<(), StoreError> {
-        let (version, old, predecessor) = match known {
-            Some(record) => (record.version, record.value, Some(record.txn)),
-            None => (Version::NONE, RefValue::Absent, None),
-        };
-        if let (RefKey::Ref(name), true, false) = (&intent.key, old.is_absent(), intent.new.is_absent()) {
-            for directory in self.unmarked(project, name)? {
-                if !proposal.directories.contains(&directory) {
-                    proposal.directories.push(directory);
-                }
-            }
+        known: Option<&RefRecord>,
+    ) -> Result<Vec<RefName>, StoreError> {
+        let was_live = known.is_some_and(|record| !record.value.is_absent());
+        match &intent.key {
+            RefKey::Ref(name) if !was_live && !intent.new.is_absent() => self.unmarked(project, name),
+            RefKey::Ref(_) | RefKey::Head | RefKey::State => Ok(Vec::new()),
         }
-        proposal.wants.extend(intent.new.oid());
-        proposal.hints.extend(old.oid());
-        proposal.carried.push(at);
-        let (key, new) = (intent.key.clone(), intent.new.clone());
-        proposal.commands.push(Command { key, old, new, version: version.next(), predecessor });
-        Ok(())
     }
 
     /// The proper prefixes of a name that need a directory mark and, as far as this node knows, have none.
@@ -169,6 +188,19 @@ impl Proposer<'_> {
         let values: Vec<Oid> = open.filter_map(|(intent, _)| intent.new.oid()).collect();
         if values.is_empty() { Ok(values) } else { self.repositories.missing(&work.project.name, &values).await }
     }
+}
+
+/// Adds the command of an intent to the proposal.
+fn add(intent: &Intent, known: Option<RefRecord>, at: usize, proposal: &mut Proposal) {
+    let (version, old, predecessor) = match known {
+        Some(record) => (record.version, record.value, Some(record.txn)),
+        None => (Version::NONE, RefValue::Absent, None),
+    };
+    proposal.wants.extend(intent.new.oid());
+    proposal.hints.extend(old.oid());
+    proposal.carried.push(at);
+    let (key, new) = (intent.key.clone(), intent.new.clone());
+    proposal.commands.push(Command { key, old, new, version: version.next(), predecessor });
 }
 
 /// Refuses an intent whose object is missing. Git itself would reject it.

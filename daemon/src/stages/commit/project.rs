@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use lockstep_proto::bridge::{
-    ApiError, CreateProjectRequest, DeleteProjectRequest, ProjectResponse, Refusal, RefusalCode, SetHeadRequest,
+    ApiError, CreateProjectRequest, DeleteProjectRequest, Outcome, ProjectResponse, Refusal, RefusalCode,
+    SetHeadRequest,
 };
 use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey, RefValue, Transaction};
 
@@ -11,6 +12,7 @@ use super::Committer;
 use super::refusals::unavailable;
 use super::translate::{hash, split};
 use super::work::{Ended, Intent, Verdict, Work};
+use crate::seams::git::Judged;
 use crate::seams::volume::StoreError;
 use crate::stages::ports::BarrierError;
 
@@ -53,7 +55,7 @@ impl Committer {
             intent(RefKey::State, Some(before), RefValue::State(created)),
             intent(RefKey::Head, Some(RefValue::Absent), RefValue::Symref(request.head)),
         ];
-        let key = ProjectKey { name: project.clone(), incarnation: created.incarnation };
+        let key = ProjectKey::new(project, created.incarnation);
         self.operate(key, intents, request.request_id, &asked).await
     }
 
@@ -101,7 +103,7 @@ impl Committer {
         if phase != ProjectPhase::Closing {
             let close = step(phase, ProjectPhase::Closing);
             let closing = self.operate(key.clone(), close, format!("{}/closing", request.request_id), "close").await?;
-            if closing.refusal.is_some() {
+            if matches!(closing.outcome, Outcome::Refused | Outcome::Unknown) {
                 return Ok(closing);
             }
         }
@@ -164,6 +166,7 @@ impl Committer {
             actor: String::new(),
             traceparent: String::new(),
             deadline: self.deadline(None),
+            judged: Judged::No,
             seed: None,
         };
         Ok(respond(&self.once(work, hash(asked)).await?))

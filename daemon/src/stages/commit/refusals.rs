@@ -1,10 +1,11 @@
 //! The texts of refusals, for users. Each names the obstacle and the remedy, and says that nothing was changed.
 
 use lockstep_proto::bridge::{Refusal, RefusalCode};
-use lockstep_proto::{ProjectKey, ProjectPhase, ProjectState, RefName, limits};
+use lockstep_proto::{ProjectKey, ProjectPhase, ProjectState, RefName, TxnId, limits};
 
 use super::work::Proposal;
-use crate::seams::refdb::CommitRequest;
+use crate::seams::git::GitError;
+use crate::seams::refdb::{CommitRequest, RefItem};
 
 /// The refusal when a project in this state takes no commits. Another incarnation of the name is another project, so
 /// this project no longer exists.
@@ -46,18 +47,17 @@ pub(super) fn above_others(name: &RefName) -> Refusal {
     Refusal::new(RefusalCode::NameConflict, false, message)
 }
 
-/// The refusal of a transaction that does not fit into its slot: it has many refs with long names, or its objects build
-/// on very many commits.
+/// The refusal of a transaction that no reader would take: its objects build on very many commits.
 pub(super) fn too_long(request: &CommitRequest) -> Option<Refusal> {
     let (refs, bases, bytes) =
         (request.transaction.commands.len(), request.transaction.bases.len(), request.encoded.len());
     let message = format!(
         "these {refs} refs make a transaction of {bytes} bytes with {bases} base commits; at most {} bytes with {} \
          base commits fit; nothing was changed, push in smaller parts",
-        limits::TRANSACTION_BYTES,
+        limits::LONG_FORM_BYTES,
         limits::BASES
     );
-    let fits = bytes <= limits::TRANSACTION_BYTES && bases <= limits::BASES;
+    let fits = bytes <= limits::LONG_FORM_BYTES && bases <= limits::BASES;
     (!fits).then(|| Refusal::new(RefusalCode::Invalid, false, message))
 }
 
@@ -73,12 +73,83 @@ pub(super) fn too_many(proposal: &Proposal) -> Option<Refusal> {
     Some(Refusal::new(RefusalCode::Invalid, false, message))
 }
 
+/// The refusal of an update whose answer was lost, and that was then made impossible.
+pub(super) fn withdrawn() -> Refusal {
+    let message = "the global ref database did not answer in time, so this update was withdrawn: nothing was changed, \
+                   and your work is still where you pushed it from; try again, or tell the administrator";
+    Refusal::new(RefusalCode::Unavailable, true, message)
+}
+
+/// The refusal of an update that the refdb did not take, although it may have been asked several times.
+pub(super) fn not_taken(retry: bool) -> Refusal {
+    let next = if retry { "try again in a moment" } else { "tell the administrator: a retry does not help" };
+    let message = format!(
+        "the global ref database does not take updates from this server now: nothing was changed, and your work is \
+         still where you pushed it from; {next}"
+    );
+    Refusal::new(RefusalCode::Unavailable, retry, message)
+}
+
+/// The verdict on an update whose outcome is not known.
+pub(super) fn in_doubt(txn: &TxnId) -> Refusal {
+    let message = format!(
+        "it is not known yet whether this was committed: the global ref database did not answer. Nothing is lost, and \
+         this server is finding out: fetch in a moment and look before you push again (transaction {txn})"
+    );
+    Refusal::new(RefusalCode::Unavailable, true, message)
+}
+
+/// The text for the user of a committed update that this server cannot show yet.
+pub(super) fn not_shown_here(why: &str) -> Refusal {
+    let message = format!(
+        "this is committed at every site, and this server cannot show it yet ({why}). Nothing is lost, and it is tried \
+         again until it works: do not repeat the update"
+    );
+    Refusal::new(RefusalCode::Unavailable, false, message)
+}
+
+/// The refusal of a ref that a large transaction has locked.
+pub(super) fn busy(item: &RefItem) -> Refusal {
+    let owner = item.lock.as_ref().map_or_else(|| "(id unknown)".to_owned(), TxnId::to_string);
+    let message = format!(
+        "{} is part of a large push that has not ended yet (transaction {owner}); nothing was changed, try again in a \
+         moment",
+        item.key
+    );
+    Refusal::new(RefusalCode::Locked, true, message)
+}
+
 pub(super) fn too_late() -> Refusal {
     Refusal::new(
         RefusalCode::Unavailable,
         true,
         "the deadline passed before the commit; nothing was changed, try again",
     )
+}
+
+/// The refusal of a batch whose objects cannot be packed, or must not be committed. A flaw of an object is permanent.
+pub(super) fn not_packed(error: &GitError) -> Refusal {
+    match error {
+        GitError::Missing { oids, .. } => {
+            let message = format!("objects are missing from the repository: {oids:?}; push them first");
+            Refusal::new(RefusalCode::MissingObject, false, message)
+        }
+        GitError::Flawed { flaw, .. } => {
+            let message = format!(
+                "{flaw}; nothing was changed, and a retry does not help: make the object anew (amend or rebase the \
+                 commit that has it) and push again"
+            );
+            Refusal::new(RefusalCode::Invalid, false, message)
+        }
+        GitError::Bad { why, .. } => {
+            let message = format!(
+                "no site would take these objects ({why}); nothing was changed, and a retry does not help: push fewer \
+                 or smaller objects at a time"
+            );
+            Refusal::new(RefusalCode::Invalid, false, message)
+        }
+        GitError::NoRepository(_) | GitError::RefMoved { .. } | GitError::Failed { .. } => unavailable(error),
+    }
 }
 
 pub(super) fn unavailable(why: &dyn std::fmt::Display) -> Refusal {
@@ -88,6 +159,27 @@ pub(super) fn unavailable(why: &dyn std::fmt::Display) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn users_read_what_happened_and_what_to_do_and_never_how_it_is_stored() {
+        let txn: TxnId = "eu-aws-0.7.3.1234.00c0ffee00c0ffee".parse().unwrap();
+        let (key, value) = ("refs/heads/a".parse().unwrap(), lockstep_proto::RefValue::Absent);
+        let version = lockstep_proto::Version(1);
+        let item = RefItem { key, version, value, txn: None, directory: false, lock: Some(txn.clone()) };
+        let refusals = [
+            withdrawn(),
+            not_taken(true),
+            not_taken(false),
+            in_doubt(&txn),
+            busy(&item),
+            too_late(),
+            unavailable(&"x"),
+        ];
+        for Refusal { message, .. } in refusals {
+            assert!(["slot", "poison", "lane"].iter().all(|word| !message.contains(word)), "{message}");
+            assert!(message.contains("nothing was changed") || message.contains("Nothing is lost"), "{message}");
+        }
+    }
 
     #[test]
     fn only_an_active_project_of_the_same_incarnation_takes_commits() {

@@ -25,7 +25,7 @@ impl Committer {
             if let Err(why) = self.mend_one(work, intent, verdicts[at].as_ref()).await {
                 self.observer.failed("commit", &format!("{}: {} cannot be repaired: {why}", work.project, intent.key));
                 if verdicts[at] == Some(Verdict::Committed) {
-                    verdicts[at] = Some(Verdict::NotYetVisible);
+                    verdicts[at] = Some(Verdict::NotYetVisible(why.to_string()));
                 }
             }
         }
@@ -35,7 +35,7 @@ impl Committer {
         let is_met = match verdict {
             Some(Verdict::Committed) => true,
             Some(Verdict::Refused(_)) => self.is_misled(work, intent).await?,
-            Some(Verdict::NotYetVisible | Verdict::Unknown(_)) | None => false,
+            Some(Verdict::NotYetVisible(_) | Verdict::Unknown(_)) | None => false,
         };
         if is_met { self.materializer.restore(&work.project, std::slice::from_ref(&intent.key)).await } else { Ok(()) }
     }

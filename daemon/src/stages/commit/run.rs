@@ -5,18 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_proto::bridge::{Refusal, RefusalCode};
-use lockstep_proto::{RefKey, Slot, Transaction, TxnId};
+use lockstep_proto::{RefKey, Slot, Transaction};
 use tokio::time::{Instant, timeout_at};
 
 use super::attempt::AttemptEnd;
+use super::build::NotReady;
 use super::preconditions::{NoProposal, Proposer};
-use super::refusals::{above_others, below, forbids, name_conflict, too_late, too_long, too_many, unavailable};
+use super::refusals::{
+    above_others, below, busy, forbids, in_doubt, name_conflict, not_packed, not_taken, too_late, too_long, too_many,
+    unavailable, withdrawn,
+};
 use super::unused_blob::UnusedBlob;
 use super::work::{Ended, Proposal, Verdict, Work};
 use super::{Committer, build};
 use crate::base::backoff::Backoff;
 use crate::seams::refdb::{CommitRequest, Obstacle, SlotState};
-use crate::state::materialize::OnMismatch;
+use crate::state::materialize::{MaterializeError, OnMismatch};
 use crate::state::version_map::RefGuard;
 
 /// The result of one round of the loop.
@@ -72,7 +76,7 @@ impl Committer {
             Ok(proposal) => proposal,
             Err(NoProposal::Behind) => return Round::Behind,
             Err(NoProposal::Store(error)) => return Round::Ended(refuse_open(verdicts.to_vec(), &unavailable(&error))),
-            Err(NoProposal::Git(error)) => return Round::Ended(refuse_open(verdicts.to_vec(), &unavailable(&error))),
+            Err(NoProposal::Git(error)) => return Round::Ended(refuse_open(verdicts.to_vec(), &not_packed(&error))),
         };
         if caught_up {
             self.mend(work, &open, verdicts).await;
@@ -117,64 +121,135 @@ impl Committer {
         let started = Instant::now();
         let packed = match build::pack(self, work, &proposal).await {
             Ok(packed) => packed,
-            Err(refused) => return Round::Ended(refuse_carried(verdicts, &proposal, &refused)),
+            Err(why) => return self.not_ready(work, verdicts, &proposal, &why).await,
         };
         // The deadline bounds only the refdb's part: a large push is not refused because its objects took long to pack.
         let deadline = work.deadline + started.elapsed();
-        let blob = UnusedBlob::new(self, packed.blob());
-        let lane = self.journal.lane_of(&work.project.name);
-        let Ok(slot) = timeout_at(deadline, self.journal.take(lane)).await else {
-            return Round::Ended(refuse_open(verdicts.to_vec(), &too_late()));
+        let (request, slot, end) = match self.attempt(work, &proposal, packed, deadline).await {
+            Ok(attempted) => attempted,
+            Err(Some(refused)) => return Round::Ended(refuse_carried(verdicts, &proposal, &refused)),
+            Err(None) => return Round::Ended(refuse_open(verdicts.to_vec(), &too_late())),
         };
-        let request = build::request(self, work, &proposal, packed, &slot);
-        if let Some(refused) = too_long(&request) {
-            self.journal.give_back(&slot);
-            return Round::Ended(refuse_carried(verdicts, &proposal, &refused));
-        }
-        crate::base::faults::failpoint::reach("commit.before_send");
-        blob.is_sent();
-        let end = self.attempts.commit(&request, deadline).await;
-        blob.ended(&end);
-        crate::base::faults::failpoint::reach("commit.after_commit");
         match end {
             AttemptEnd::Committed => {
-                let visible = self.committed(work, &request).await;
+                let shown = self.committed(work, &request).await;
                 drop(guard);
-                self.observer.committed(&request.transaction, visible, started.elapsed());
-                Round::Ended(accept(verdicts, &proposal, request.transaction, visible))
+                self.observer.committed(&request.transaction, shown.is_ok(), started.elapsed());
+                Round::Ended(accept(verdicts, &proposal, request.transaction, shown))
             }
             AttemptEnd::Unknown(why) => {
                 self.observer.unknown(&request.transaction.id);
+                self.observer.failed("commit", &format!("{} is in doubt: {why}", request.transaction.id));
                 self.in_doubt.resolve_later(request.transaction.id.clone(), request.encoded.clone());
-                Round::Ended(unknown(verdicts, &proposal, request.transaction, &why))
+                Round::Ended(unknown(verdicts, &proposal, request.transaction))
             }
             AttemptEnd::SlotLost(why) => {
+                self.observer.failed("commit", &format!("{}: {why}", request.transaction.id));
                 self.slot_lost(&slot).await;
-                Round::Blocked(Refusal::new(
-                    RefusalCode::Unavailable,
-                    true,
-                    format!("{why}; nothing was changed, try again"),
-                ))
+                Round::Blocked(withdrawn())
+            }
+            AttemptEnd::Throttled(why) => {
+                self.observer.failed("commit", &format!("{} was not taken: {why}", request.transaction.id));
+                Round::Ended(refuse_carried(verdicts, &proposal, &not_taken(true)))
             }
             AttemptEnd::NotTaken { why, retry } => {
+                self.observer.failed("commit", &format!("{} was not taken: {why}", request.transaction.id));
                 self.not_used(&request, slot);
-                let message = format!("the refdb did not take the transaction ({why}); nothing was changed");
-                Round::Ended(refuse_carried(
-                    verdicts,
-                    &proposal,
-                    &Refusal::new(RefusalCode::Unavailable, retry, message),
-                ))
+                Round::Ended(refuse_carried(verdicts, &proposal, &not_taken(retry)))
             }
             AttemptEnd::Refused(obstacles) => {
                 self.not_used(&request, slot);
+                self.note_locks(&obstacles);
                 refused(work, verdicts, &proposal, &obstacles)
             }
         }
     }
 
-    /// Follows up on a commit: tells the journal, and moves the local refs. Returns whether the new values can be read
-    /// here.
-    async fn committed(&self, work: &Work, request: &CommitRequest) -> bool {
+    /// Sends the transaction until its attempt ends, or the deadline has passed. While the refdb throttles it, each try
+    /// takes a slot for a moment only, so that the other projects of the lane go on.
+    ///
+    /// # Errors
+    /// The refusal, if the transaction does not fit into a slot. None if the deadline passed before there was a slot.
+    async fn attempt(
+        &self,
+        work: &Work,
+        proposal: &Proposal,
+        packed: build::Ready,
+        deadline: Instant,
+    ) -> Result<(CommitRequest, Slot, AttemptEnd), Option<Refusal>> {
+        let lane = match proposal.commands.len() + 1 > self.limits.write_items {
+            true => self.journal.large_lane(),
+            false => self.journal.lane_of(&work.project.name),
+        };
+        let blob = UnusedBlob::new(self, packed.blob());
+        let mut backoff =
+            Backoff::new(Arc::clone(&self.attempts.entropy), Duration::from_millis(100), Duration::from_secs(2));
+        loop {
+            let slot = timeout_at(deadline, self.journal.take(lane)).await.map_err(|_| None)?;
+            let request = build::request(self, work, proposal, packed.clone(), &slot);
+            if let Some(refused) = too_long(&request) {
+                self.journal.give_back(&slot);
+                return Err(Some(refused));
+            }
+            let request = match self.long_forms.store(&request.transaction, request.encoded.clone()).await {
+                Ok(encoded) => CommitRequest { encoded, ..request },
+                Err(error) => {
+                    self.journal.give_back(&slot);
+                    return Err(Some(unavailable(&error)));
+                }
+            };
+            crate::base::faults::failpoint::reach("commit.before_send");
+            blob.is_sent();
+            let end = self.attempts.commit(&request, deadline).await;
+            blob.ended(&end);
+            crate::base::faults::failpoint::reach("commit.after_commit");
+            if !matches!(end, AttemptEnd::Throttled(_)) {
+                return Ok((request, slot, end));
+            }
+            match self.journal.is_in_the_way(&slot) {
+                true => self.in_doubt.resolve_slot_later(slot.clone()),
+                false => self.journal.give_back(&slot),
+            }
+            if !backoff.wait_until(deadline).await {
+                return Ok((request, slot, end));
+            }
+        }
+    }
+
+    /// Notes the locks among the obstacles, in case that their owners are dead.
+    fn note_locks(&self, obstacles: &[Obstacle]) {
+        let locked = obstacles.iter().filter_map(|obstacle| match obstacle {
+            Obstacle::Locked(item) => item.lock.as_ref(),
+            _ => None,
+        });
+        locked.for_each(|lock| self.locks.met(lock));
+    }
+
+    /// Handles a proposal without a pack. A flawed object refuses its own commands; the others of a batch that is not
+    /// atomic go on without them, in another round.
+    async fn not_ready(
+        &self,
+        work: &Work,
+        verdicts: &mut [Option<Verdict>],
+        proposal: &Proposal,
+        why: &NotReady,
+    ) -> Round {
+        let refusal = why.refusal();
+        if !work.atomic && why.is_flaw() && proposal.carried.len() > 1 {
+            let flawed = build::flawed(self, work, proposal).await;
+            if !flawed.is_empty() {
+                for (at, refused) in flawed {
+                    verdicts[at] = Some(Verdict::Refused(refused));
+                }
+                return Round::Blocked(refusal);
+            }
+        }
+        Round::Ended(refuse_carried(verdicts, proposal, &refusal))
+    }
+
+    /// Follows up on a commit: tells the journal, and moves the local refs. The error says why the new values cannot be
+    /// read here yet.
+    async fn committed(&self, work: &Work, request: &CommitRequest) -> Result<(), MaterializeError> {
         let transaction = Arc::new(request.transaction.clone());
         self.journal.committed(&transaction.id.slot, request.encoded.clone());
         self.versions.marked(&work.project, request.directories.iter().cloned());
@@ -182,7 +257,7 @@ impl Committer {
         match self.materializer.materialize(&work.project, slice, &work.local, OnMismatch::Stop).await {
             Ok(()) => {
                 self.durability.want();
-                true
+                Ok(())
             }
             Err(error) => {
                 self.observer.failed("commit", &format!("{} is committed, not yet visible: {error}", transaction.id));
@@ -193,7 +268,7 @@ impl Committer {
                 }
                 let keys = transaction.commands.iter().map(|command| command.key.clone()).collect();
                 self.catch_up.later(&work.project, keys);
-                false
+                Err(error)
             }
         }
     }
@@ -248,21 +323,21 @@ impl Committer {
     }
 }
 
-fn accept(verdicts: &mut [Option<Verdict>], proposal: &Proposal, committed: Transaction, visible: bool) -> Ended {
-    let verdict = if visible { Verdict::Committed } else { Verdict::NotYetVisible };
+fn accept(
+    verdicts: &mut [Option<Verdict>],
+    proposal: &Proposal,
+    committed: Transaction,
+    shown: Result<(), MaterializeError>,
+) -> Ended {
+    let verdict = shown.map_or_else(|error| Verdict::NotYetVisible(error.to_string()), |()| Verdict::Committed);
     for at in &proposal.carried {
         verdicts[*at] = Some(verdict.clone());
     }
     Ended { txn: Some(committed.id), ..refuse_open(verdicts.to_vec(), &too_late()) }
 }
 
-fn unknown(verdicts: &mut [Option<Verdict>], proposal: &Proposal, sent: Transaction, why: &str) -> Ended {
-    let message = format!(
-        "it is not known yet whether this was committed; this node is finding out: fetch in a moment and look before \
-         you push again (transaction {}: {why})",
-        sent.id
-    );
-    let verdict = Verdict::Unknown(Refusal::new(RefusalCode::Unavailable, true, message));
+fn unknown(verdicts: &mut [Option<Verdict>], proposal: &Proposal, sent: Transaction) -> Ended {
+    let verdict = Verdict::Unknown(in_doubt(&sent.id));
     for at in &proposal.carried {
         verdicts[*at] = Some(verdict.clone());
     }
@@ -281,9 +356,7 @@ fn refused(work: &Work, verdicts: &mut [Option<Verdict>], proposal: &Proposal, o
             Obstacle::IsDirectory(name) => (vec![name.clone()], above_others(name)),
             Obstacle::PrefixIsLive(prefix) => (below(proposal, prefix), name_conflict(prefix, "is a ref itself")),
             Obstacle::Locked(item) => {
-                let owner = item.lock.as_ref().map_or_else(|| "(id unknown)".to_owned(), TxnId::to_string);
-                let message = format!("{} is locked by transaction {owner}; try again when that has ended", item.key);
-                locked = Some(Refusal::new(RefusalCode::Locked, true, message));
+                locked = Some(busy(item));
                 continue;
             }
             Obstacle::Stale(_) | Obstacle::Slot(_) => continue,

@@ -12,7 +12,7 @@ use super::Committer;
 use super::project::intent;
 use super::translate::check;
 use super::work::Seed;
-use crate::seams::git::IsCommitted;
+use crate::seams::git::{IsCommitted, Judged};
 use crate::stages::ports::SeedCommits;
 
 #[async_trait]
@@ -28,7 +28,7 @@ impl SeedCommits for Arc<Committer> {
         behind: &IsCommitted,
     ) -> Result<RefTransactionResponse, ApiError> {
         check(&request)?;
-        self.batch(project.clone(), request, Some(Seed { behind: Arc::clone(behind) })).await
+        self.batch(project.clone(), request, Judged::TakenAsItIs, Some(Seed { behind: Arc::clone(behind) })).await
     }
 
     async fn open(&self, project: &ProjectKey, head: RefName, request_id: String) -> Result<ProjectResponse, ApiError> {

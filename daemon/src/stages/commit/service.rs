@@ -8,7 +8,7 @@ use lockstep_proto::bridge::{
     ApiError, CreateProjectRequest, DeleteProjectRequest, Outcome, ProjectResponse, RefCommand, RefTransactionRequest,
     RefTransactionResponse, Refusal, RefusalCode, SetHeadRequest,
 };
-use lockstep_proto::{DecodeError, ProjectKey, ProjectName, ProjectPhase, RefKey, Transaction, TxnId};
+use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, Transaction, TxnId};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -17,7 +17,8 @@ use super::refusals::unavailable;
 use super::requests::{Begin, answer};
 use super::translate::{carried, check, fingerprint, names, respond, sort};
 use super::work::{Ended, Intent, Seed, Verdict, Work};
-use crate::seams::git::RefMove;
+use crate::seams::blob::long_form::LongFormError;
+use crate::seams::git::{Judged, RefMove};
 use crate::seams::refdb::{RefDbError, SlotState};
 use crate::seams::volume::StoreError;
 use crate::stages::ports::Transactions;
@@ -37,7 +38,7 @@ pub(super) enum LookBackError {
     RefDb(#[from] RefDbError),
     /// A transaction of the chain cannot be read.
     #[error(transparent)]
-    Unreadable(#[from] DecodeError),
+    Unreadable(#[from] LongFormError),
 }
 
 #[async_trait]
@@ -46,6 +47,15 @@ impl Transactions for Arc<Committer> {
         &self,
         project: &ProjectName,
         request: RefTransactionRequest,
+    ) -> Result<RefTransactionResponse, ApiError> {
+        self.submit_judged(project, request, Judged::No).await
+    }
+
+    async fn submit_judged(
+        &self,
+        project: &ProjectName,
+        request: RefTransactionRequest,
+        judged: Judged,
     ) -> Result<RefTransactionResponse, ApiError> {
         check(&request)?;
         let names = names(&request.commands);
@@ -56,7 +66,7 @@ impl Transactions for Arc<Committer> {
                 return Ok(respond(&names, &[], ended));
             }
         };
-        self.batch(key, request, None).await
+        self.batch(key, request, judged, None).await
     }
 
     async fn create_project(
@@ -131,6 +141,7 @@ impl Committer {
         self: &Arc<Self>,
         key: ProjectKey,
         request: RefTransactionRequest,
+        judged: Judged,
         seed: Option<Seed>,
     ) -> Result<RefTransactionResponse, ApiError> {
         let names = names(&request.commands);
@@ -148,6 +159,7 @@ impl Committer {
             traceparent: span.in_scope(current_traceparent),
             deadline: self.deadline(request.deadline_ms),
             project: key,
+            judged,
             seed,
         };
         let ended = self.once(work, fingerprint).instrument(span).await?;
@@ -170,8 +182,8 @@ impl Committer {
         }
         read()?.ok_or_else(|| {
             let message = format!(
-                "there is no project {project}; create it with `lockstep project create {project}`, or with `lockstep \
-                 import` when its repository has refs already"
+                "there is no project {project}; if its repository exists, bring it in with `lockstep seed`, which says \
+                 what is in the way; otherwise create it with `lockstep project create {project}`"
             );
             Refusal::new(RefusalCode::Project, false, message)
         })
@@ -250,7 +262,10 @@ impl Committer {
             let Some(txn) = next.take() else { return Ok(None) };
             let state = self.attempts.refdb.journal.slot(&txn.slot).await?;
             let SlotState::Committed(_, bytes) = state else { return Ok(None) };
-            let earlier = Transaction::decode(&bytes)?;
+            let earlier = match self.long_forms.read(&bytes).await {
+                Err(error) if error.is_absent() => return Ok(None),
+                read => read?,
+            };
             if is_ours(&earlier) {
                 return Ok(Some(earlier));
             }

@@ -1,5 +1,7 @@
 //! Translates requests of the bridge API into intents, and verdicts into its answers.
 
+use std::collections::BTreeMap;
+
 use lockstep_proto::bridge::{
     ApiError, Expected, Outcome, RefCommand, RefResult, RefTransactionRequest, RefTransactionResponse, Refusal,
     RefusalCode,
@@ -7,6 +9,7 @@ use lockstep_proto::bridge::{
 use lockstep_proto::{RefKey, RefName, RefValue};
 use sha2::{Digest, Sha256};
 
+use super::refusals::not_shown_here;
 use super::work::{Ended, Intent, Verdict};
 use crate::base::ref_names::{self, RefClass};
 
@@ -72,10 +75,9 @@ pub(super) fn carried(intents: &[Intent]) -> Vec<RefName> {
 /// Builds one result per command. A local ref is committed unless a verdict of the batch is bad; then it gets that
 /// verdict.
 pub(super) fn respond(names: &[RefName], carried: &[RefName], ended: Ended) -> RefTransactionResponse {
-    let of = |name: &RefName| {
-        let at = carried.iter().position(|one| one == name);
-        at.and_then(|at| ended.verdicts.get(at)).or_else(|| ended.verdicts.iter().find(|one| is_bad(one)))
-    };
+    let own: BTreeMap<&RefName, &Verdict> = carried.iter().zip(&ended.verdicts).collect();
+    let bad = ended.verdicts.iter().find(|one| is_bad(one));
+    let of = |name: &RefName| own.get(name).copied().or(bad);
     let results: Vec<RefResult> = names
         .iter()
         .map(|name| {
@@ -98,7 +100,7 @@ fn is_bad(verdict: &Verdict) -> bool {
 pub(super) fn split(verdict: &Verdict) -> (Outcome, Option<Refusal>) {
     match verdict {
         Verdict::Committed => (Outcome::Committed, None),
-        Verdict::NotYetVisible => (Outcome::CommittedNotYetVisible, None),
+        Verdict::NotYetVisible(why) => (Outcome::CommittedNotYetVisible, Some(not_shown_here(why))),
         Verdict::Refused(refusal) => (Outcome::Refused, Some(refusal.clone())),
         Verdict::Unknown(refusal) => (Outcome::Unknown, Some(refusal.clone())),
     }

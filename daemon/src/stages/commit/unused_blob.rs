@@ -46,7 +46,10 @@ impl UnusedBlob {
     /// unused.
     pub(super) fn ended(&self, end: &AttemptEnd) {
         self.unused.set(match end {
-            AttemptEnd::Refused(_) | AttemptEnd::SlotLost(_) | AttemptEnd::NotTaken { .. } => true,
+            AttemptEnd::Refused(_)
+            | AttemptEnd::SlotLost(_)
+            | AttemptEnd::NotTaken { .. }
+            | AttemptEnd::Throttled(_) => true,
             AttemptEnd::Committed | AttemptEnd::Unknown(_) => false,
         });
     }

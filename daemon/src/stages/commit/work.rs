@@ -4,7 +4,7 @@ use lockstep_proto::bridge::{Refusal, RefusalCode};
 use lockstep_proto::{Command, Oid, ProjectKey, RefKey, RefName, RefValue, TxnId};
 use tokio::time::Instant;
 
-use crate::seams::git::{IsCommitted, RefMove};
+use crate::seams::git::{IsCommitted, Judged, RefMove};
 
 /// One intent of a batch: a ref or pseudo-ref shall get a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct Work {
     pub traceparent: String,
     /// The time at which the caller wants an answer.
     pub deadline: Instant,
+    /// The judge of the objects, before the batch came here.
+    pub judged: Judged,
     /// Set for the seeder, which may commit to a project that is read-only for everybody else.
     pub seed: Option<Seed>,
 }
@@ -60,8 +62,8 @@ impl std::fmt::Debug for Seed {
 pub enum Verdict {
     /// Committed and readable here, or the ref had the value already.
     Committed,
-    /// Committed, and not readable here yet.
-    NotYetVisible,
+    /// Committed, and not readable here yet, with the reason for people.
+    NotYetVisible(String),
     /// Not committed, and it never will be.
     Refused(Refusal),
     /// The outcome is not known yet.
@@ -96,7 +98,7 @@ impl Ended {
     /// Whether at least one intent is committed, everything committed can be read here, and nothing is unknown.
     #[must_use]
     pub fn is_visible(&self) -> bool {
-        let is_open = |verdict: &Verdict| matches!(verdict, Verdict::NotYetVisible | Verdict::Unknown(_));
+        let is_open = |verdict: &Verdict| matches!(verdict, Verdict::NotYetVisible(_) | Verdict::Unknown(_));
         self.verdicts.contains(&Verdict::Committed) && !self.verdicts.iter().any(is_open)
     }
 

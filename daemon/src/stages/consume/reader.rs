@@ -178,6 +178,10 @@ impl Consumer {
                     self.observer.seen(&transaction.site, &transaction.id, transaction.committed_at_ms);
                     return self.sink.offer(Arc::from(transaction), data, Some(done)).await;
                 }
+                Ok(Record::Located(locator)) => {
+                    self.observer.seen(&locator.site, &locator.id, locator.committed_at_ms);
+                    return self.sink.offer(Arc::new(locator.outline()), data, Some(done)).await;
+                }
                 Ok(Record::Announcement(announcement)) => return self.announced(&announcement, &data, done).await,
                 Ok(Record::Later(announcement, why)) => {
                     self.observer.failed("consume", &format!("event {announcement} waits for an upgrade: {why}"));
@@ -188,7 +192,7 @@ impl Consumer {
                     self.observer.failed("consume", &format!("{}/{} waits for an upgrade: {why}", id.site, id.shard));
                     sleep(Duration::from_secs(30)).await;
                 }
-                Err(DecodeError::Bad(why)) => {
+                Err(DecodeError::Bad(why) | DecodeError::Elsewhere(why)) => {
                     let what = format!("{}/{}/{sequence}", id.site, id.shard);
                     self.observer.quarantined(&what, &why);
                     let since_ms = self.clock.now_ms();

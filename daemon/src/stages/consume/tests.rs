@@ -111,6 +111,10 @@ impl CatchUp for Nowhere {
         unreachable!("nothing is in doubt")
     }
 
+    async fn is_collected(&self, _: &Transaction) -> Result<bool, CatchUpError> {
+        unreachable!("nothing is in doubt")
+    }
+
     async fn restore_repository(&self, _project: &ProjectKey) -> Result<(), CatchUpError> {
         Ok(())
     }
@@ -166,7 +170,7 @@ async fn a_shard_that_answers_nothing_and_is_behind_has_not_caught_up() {
 
 /// The refdb has the missed refs, but nothing has the missed events. So the events stage is told.
 #[tokio::test]
-async fn what_a_trimmed_stream_held_of_events_is_missed_and_said() {
+async fn a_trimmed_stream_reports_its_announcements_as_missing() {
     let mut consumer = consumer(&Scripted::new(slow));
     let missing = Arc::new(Missing::default());
     Arc::get_mut(&mut consumer).expect("no reader shares it yet").announcements = Arc::clone(&missing) as _;

@@ -43,6 +43,7 @@ pub use received::Received;
 use crate::base::clock::{Clock, Entropy};
 use crate::base::faults::injected_bug::InjectedBugs;
 use crate::base::observer::Observer;
+use crate::seams::eventlog::deliver::Pace;
 use crate::seams::volume::{NodeStore, StoreError};
 use crate::stages::ports::{Announcements, Refreshed, StreamEvents};
 use crate::state::context::{NodeContext, NodeState};
@@ -137,6 +138,8 @@ pub struct Events {
     ended: CancellationToken,
     open: AtomicBool,
     outbox: Mutex<Outbox>,
+    /// The pace at which the event log takes the events of the outbox.
+    pace: Mutex<Pace>,
     inbox: Mutex<Inbox>,
     /// The moves that were applied here since the last look at the inbox.
     moves: Mutex<broadcast::Receiver<(ProjectName, RefKey)>>,
@@ -162,6 +165,7 @@ impl Events {
             site,
             node,
             start: store.facts()?.starts,
+            pace: Mutex::new(Pace::new(Arc::clone(&entropy))),
             entropy,
             origin: OnceLock::new(),
             moves: Mutex::new(versions.moves()),

@@ -13,16 +13,16 @@ use lockstep_proto::announcement::StreamEvent;
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::{Announcement, AnnouncementId, ProjectKey, ProjectName, RefKey, RefValue, Version};
 
+use tokio::time::{Instant, sleep_until};
+
 use super::{Events, OrderingKey};
 use crate::base::backoff::Backoff;
-use crate::seams::eventlog::deliver::{AppendError, append_all};
-use crate::seams::eventlog::{EventLog, Record};
+use crate::seams::eventlog::deliver::Attempted;
+use crate::seams::eventlog::{EventLog, EventLogError, Record};
 use crate::seams::volume::{Mailbox, NodeStore, StoreError};
 
-/// Maximum number of announcements per append. Kinesis takes 500 records.
-const BATCH: usize = 400;
-/// Maximum number of bytes per append. Kinesis takes 5 MiB.
-const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// Number of stored announcements among which those of the next append are chosen.
+const LOOK_AHEAD: usize = 1_600;
 
 /// Interval of the checks, at the end of the node, whether all events are sent.
 const LOOK: Duration = Duration::from_millis(20);
@@ -35,7 +35,7 @@ pub(super) enum ForwardError {
     Store(#[from] StoreError),
     /// The event log did not take the batch.
     #[error(transparent)]
-    EventLog(#[from] AppendError),
+    EventLog(#[from] EventLogError),
 }
 
 /// The part of the outbox that is in memory. The announcements themselves are in the store.
@@ -88,6 +88,9 @@ impl Outbox {
     }
 }
 
+/// An event that can be appended: its number, its id, and its record.
+type Letter = (u64, String, Record);
+
 /// An event with the key of its project and the versions that it needs.
 struct Made {
     event: StreamEvent,
@@ -133,7 +136,7 @@ impl Events {
             // Not a 404: a bridge drops events that are invalid in themselves, and a retry of this one would not help.
             return Err(ApiError::invalid(message));
         };
-        let project = ProjectKey { name: name.clone(), incarnation: now.incarnation };
+        let project = ProjectKey::new(&name, now.incarnation);
         let ahead = self.versions.committed_version(&project, &RefKey::State).map_err(ApiError::unavailable)?;
         let mut needs = vec![(RefKey::State, version.max(ahead))];
         for name in &event.refs {
@@ -205,11 +208,13 @@ impl Events {
                     tokio::time::sleep(LOOK).await;
                 }
                 Ok(0) => {
+                    let second = Instant::now() + Duration::from_secs(1);
+                    let until = self.pace.lock().first_turn(Instant::now()).map_or(second, |turn| turn.min(second));
                     tokio::select! {
                         biased;
                         () = self.ended.cancelled() => {}
                         () = self.posted.notified() => {}
-                        () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                        () = sleep_until(until) => {}
                     }
                 }
                 Ok(_) => backoff.reset(),
@@ -221,16 +226,51 @@ impl Events {
         }
     }
 
-    /// Appends one batch. Answers the number of its events.
+    /// Appends one batch. Answers the number of its events that are in the event log now.
     pub(super) async fn forward_some(&self, eventlog: &dyn EventLog) -> Result<usize, ForwardError> {
         let batch = self.batch()?;
         if batch.is_empty() {
             return Ok(0);
         }
-        let mut records = batch.iter().map(|(_, _, record)| record.clone()).collect();
-        append_all(eventlog, &self.site, &mut records).await?;
+        let records: Vec<Record> = batch.iter().map(|(_, _, record)| record.clone()).collect();
+        let answers = match eventlog.append(&self.site, &records).await {
+            Ok(answers) => answers,
+            Err(error) => {
+                self.pace.lock().failed(Instant::now());
+                return Err(error.into());
+            }
+        };
+        let done = self.answered(batch, &answers);
+        self.sent(&done);
+        Ok(done.len())
+    }
+
+    /// The events that need no append any more.
+    fn answered(&self, batch: Vec<Letter>, answers: &[Result<(), EventLogError>]) -> Vec<Letter> {
+        let ends = |at: usize| matches!(answers.get(at), Some(Ok(()) | Err(EventLogError::TooLarge { .. })));
+        let attempted: Vec<Attempted<'_>> = batch
+            .iter()
+            .enumerate()
+            .map(|(at, (_, _, record))| Attempted {
+                group: &record.partition_key,
+                bytes: record.data.len(),
+                done: ends(at),
+            })
+            .collect();
+        // A batch has one event per ordering key at most, so none can overtake another.
+        self.pace.lock().answered(Instant::now(), &attempted, 0);
+        for ((_, id, _), answer) in batch.iter().zip(answers) {
+            if let Err(why @ EventLogError::TooLarge { .. }) = answer {
+                self.observer.event_dropped(id, &why.to_string());
+            }
+        }
+        batch.into_iter().enumerate().filter(|(at, _)| ends(*at)).map(|(_, letter)| letter).collect()
+    }
+
+    /// Moves events from the outbox to the memory of sent ones.
+    fn sent(&self, batch: &[Letter]) {
         let mut outbox = self.outbox.lock();
-        for (number, id, _) in &batch {
+        for (number, id, _) in batch {
             let bytes = outbox.unsent.remove(number).unwrap_or(0);
             outbox.bytes -= bytes;
             outbox.appended.insert(*number);
@@ -250,13 +290,13 @@ impl Events {
             });
         }
         self.observer.forwarded(batch.len());
-        Ok(batch.len())
     }
 
-    /// The events that can be appended now: number, event id and record of each.
-    fn batch(&self) -> Result<Vec<(u64, String, Record)>, StoreError> {
-        let mut outbox = self.outbox.lock();
-        let most = BATCH + outbox.appended.len();
+    /// The events that can be appended now.
+    fn batch(&self) -> Result<Vec<Letter>, StoreError> {
+        let (mut outbox, pace, now) = (self.outbox.lock(), self.pace.lock(), Instant::now());
+        let budget = pace.budget();
+        let most = LOOK_AHEAD + outbox.appended.len();
         let letters = self.store.mail(Mailbox::Outbox, None, most)?;
         let end = letters.last().map_or(0, |(last, _)| *last);
         let there: BTreeSet<u64> = letters.iter().map(|(number, _)| *number).collect();
@@ -270,11 +310,14 @@ impl Events {
             if !orderings.insert(OrderingKey::of(&announcement)) {
                 continue;
             }
-            bytes += letter.len();
-            if bytes > BATCH_BYTES && !batch.is_empty() {
+            let record = Record { partition_key: announcement.carrier.to_string(), data: letter };
+            if pace.pauses_until(&record.partition_key, now).is_some() {
+                continue;
+            }
+            bytes += record.data.len();
+            if !batch.is_empty() && (batch.len() >= budget.records || bytes > budget.bytes) {
                 break;
             }
-            let record = Record { partition_key: announcement.carrier.to_string(), data: letter };
             batch.push((number, announcement.event_id, record));
         }
         Ok(batch)

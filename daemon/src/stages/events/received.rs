@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_release_without_blocks_stored_is_read_and_stored_anew() {
+    fn positions_of_a_release_without_blocks_are_read_and_stored_as_blocks() {
         let mut received = Received::load(r#"{"ranges":[[3,9000],[9002,9002],[12288,20479]],"last_ms":4}"#).unwrap();
         let is_here = |seq: &u64| (3..=9_000).contains(seq) || *seq == 9_002 || (12_288..20_480).contains(seq);
         let mut stored = Stored::default();

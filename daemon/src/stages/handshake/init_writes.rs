@@ -8,6 +8,7 @@ use super::compare::{Difference, Kind};
 use super::identity::BORN_FROM_THE_FIRST;
 use super::{Denied, HandshakeStage};
 use crate::base::ref_names;
+use crate::seams::git::Judged;
 
 /// Maximum number of refs that a reason names.
 const NAMED: usize = 10;
@@ -168,7 +169,11 @@ impl HandshakeStage {
             actor: Some(format!("init of {instance}")),
             traceparent: None,
         };
-        let answer = self.transactions.submit(project, request).await.map_err(|error| Denied::NotNow(error.message))?;
+        let answer = self
+            .transactions
+            .submit_judged(project, request, Judged::TakenAsItIs)
+            .await
+            .map_err(|error| Denied::NotNow(error.message))?;
         let bad = answer.results.iter().filter(|one| !matches!(one.outcome, Outcome::Committed));
         let why = |one: &lockstep_proto::bridge::RefResult| {
             one.refusal.as_ref().map_or_else(|| one.name.to_string(), |refusal| refusal.message.clone())

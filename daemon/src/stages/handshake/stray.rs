@@ -7,6 +7,7 @@ use lockstep_proto::gerrit::{Stray, StrayEnd, StrayRequest};
 use lockstep_proto::{ProjectKey, ProjectName};
 
 use super::{Denied, HandshakeStage};
+use crate::seams::git::Judged;
 
 impl HandshakeStage {
     /// Ends a stray. A stray that is gone already may have been ended by an earlier try of the same request.
@@ -69,7 +70,7 @@ impl HandshakeStage {
             actor: Some("stray adopt".to_owned()),
             traceparent: None,
         };
-        let answer = self.transactions.submit(project, request).await?;
+        let answer = self.transactions.submit_judged(project, request, Judged::TakenAsItIs).await?;
         let refusal = answer.results.into_iter().next().and_then(|result| result.refusal);
         Ok(ProjectResponse { outcome: answer.outcome, txn: answer.txn, refusal })
     }

@@ -9,7 +9,7 @@ use lockstep_proto::{NodeId, Seq, TxnId};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use crate::seams::refdb::{IncarnationState, RefDb, RefDbError};
+use crate::seams::refdb::{IncarnationRecord, RefDb, RefDbError};
 use crate::stages::ports::{Barrier, BarrierError};
 use crate::state::context::NodeContext;
 
@@ -31,8 +31,9 @@ impl RegistryBarrier {
         Self { refdb: context.refdb.clone(), nudge, patience }
     }
 
-    /// The nodes that have an incarnation that is not drained, and whose low-water mark has not passed the transaction.
-    /// A frozen incarnation counts, because late copies of its writes may still land.
+    /// The nodes that have an incarnation in which something may still be committed, and whose low-water mark has not
+    /// passed the transaction. A frozen incarnation counts, because late copies of its writes may still land. A
+    /// poisoned one does not, although some of its slots may not be published: they were committed before.
     async fn waiting_for(&self, txn: &TxnId) -> Result<Vec<NodeId>, RefDbError> {
         let nodes = self.refdb.registry.nodes().await?;
         let records = self.refdb.incarnations().await?;
@@ -41,7 +42,7 @@ impl RegistryBarrier {
             let mark = record.map_or(Seq(0), |one| one.mark(&txn.slot.lane));
             mark > txn.slot.seq
         };
-        let open = records.into_iter().filter(|one| one.state != IncarnationState::Drained).map(|one| one.id.node);
+        let open = records.into_iter().filter(IncarnationRecord::may_commit).map(|one| one.id.node);
         Ok(open.filter(|node| !knows(node)).collect())
     }
 }
@@ -70,7 +71,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::seams::refdb::{IncarnationRecord, NodeRecord};
+    use crate::seams::refdb::NodeRecord;
 
     /// A node with an open incarnation, and a transaction of another node that it has not applied.
     async fn world() -> (RefDb, RegistryBarrier, IncarnationRecord, TxnId) {
@@ -93,12 +94,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_waits_for_whoever_is_not_drained() {
+    async fn it_waits_until_nothing_can_land() {
         let (refdb, barrier, one, txn) = world().await;
         assert!(barrier.passed(&txn).await.is_err(), "an open incarnation stops it");
         refdb.registry.freeze(&one.site, &one.id).await.unwrap();
         assert!(barrier.passed(&txn).await.is_err(), "frozen: writes in flight may still land");
-        refdb.registry.drained(&one.site, &one.id, &[Seq(8)]).await.unwrap();
+        refdb.registry.poisoned(&one.site, &one.id).await.unwrap();
         assert_eq!(barrier.passed(&txn).await, Ok(()));
     }
 

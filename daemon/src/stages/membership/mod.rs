@@ -1,24 +1,32 @@
-//! The membership stage: a node's part in the group of nodes, and the drain of journals whose owner is gone.
+//! The membership stage: a node's part in the group of nodes, and the end of incarnations whose owner is gone.
 //!
 //! Safety rests on conditional writes alone: an incarnation is opened under its site's role and epoch, a frozen
 //! incarnation cannot move its marks, and a poisoned window cannot be used. Leases only decide when other nodes look.
 //!
 //! | file | idea |
 //! |---|---|
-//! | `freeze_and_drain` | ends an incarnation: freezes it, poisons its window, publishes its committed slots |
-//! | `open` | drains earlier incarnations, then opens a new one |
+//! | `freeze_and_poison` | fences an incarnation: freezes it, poisons its window |
+//! | `open` | fences earlier incarnations, then opens a new one |
 //! | `lease` | which nodes seem to be gone: a pure function |
-//! | `member` | heartbeats, low-water marks, adoption and expulsion |
+//! | `heir` | which node publishes what a dead incarnation left: a pure function |
+//! | `member` | heartbeats and low-water marks, which depend on nothing else |
+//! | `watcher` | adoption, expulsion, and the locks of dead owners |
+//! | `met_locks` | the locks that commits have met |
 //! | `barrier` | the wait until every open incarnation knows a transaction |
 
 mod barrier;
-mod freeze_and_drain;
+mod freeze_and_poison;
+mod heir;
 mod lease;
 mod member;
+mod met_locks;
 mod open;
+mod watcher;
 
 pub use barrier::RegistryBarrier;
-pub use freeze_and_drain::Drainer;
+pub use freeze_and_poison::Fencer;
 pub use lease::Leases;
 pub use member::{Member, MemberLimits};
+pub use met_locks::NotedLocks;
 pub use open::{IncarnationOpener, OpenError};
+pub use watcher::{Running, Watcher};

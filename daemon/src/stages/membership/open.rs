@@ -1,8 +1,8 @@
-//! Opens a new incarnation, after a drain of those that earlier starts of this node have left open.
+//! Opens a new incarnation, after those that earlier starts of this node have left open are fenced.
 
 use lockstep_proto::{Incarnation, IncarnationId, NodeId, Seq, SiteId};
 
-use super::freeze_and_drain::Drainer;
+use super::freeze_and_poison::Fencer;
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::seams::refdb::{IncarnationRecord, IncarnationState, OpenAnswer, RefDb, RefDbError, Role, SiteRecord};
 use crate::state::context::NodeContext;
@@ -27,8 +27,8 @@ pub struct IncarnationOpener {
     node: NodeId,
     /// The refdb with the registry of incarnations.
     refdb: RefDb,
-    /// Drains this node's earlier incarnations.
-    drainer: Drainer,
+    /// Fences this node's earlier incarnations.
+    fencer: Fencer,
     /// The number of lanes, and the window, of a new incarnation.
     limits: JournalLimits,
     /// Defects that a test has switched on.
@@ -36,26 +36,26 @@ pub struct IncarnationOpener {
 }
 
 impl IncarnationOpener {
-    /// Creates an opener, which drains earlier incarnations first.
+    /// Creates an opener, which fences earlier incarnations first.
     #[must_use]
-    pub fn new(context: &NodeContext, drainer: Drainer, limits: JournalLimits) -> Self {
+    pub fn new(context: &NodeContext, fencer: Fencer, limits: JournalLimits) -> Self {
         let NodeContext { site, node, refdb, bugs, .. } = context.clone();
-        Self { site, node, refdb, drainer, limits, bugs }
+        Self { site, node, refdb, fencer, limits, bugs }
     }
 
-    /// Drains this node's earlier incarnations, then opens a new one.
+    /// Fences this node's earlier incarnations, then opens a new one.
     ///
     /// # Errors
-    /// The site is not active, or the refdb did not answer. A retry drains an incarnation that this call may have
+    /// The site is not active, or the refdb did not answer. A retry fences an incarnation that this call may have
     /// opened.
     pub async fn open_incarnation(&self) -> Result<IncarnationRecord, OpenError> {
-        self.drain_earlier().await?;
+        self.fence_earlier().await?;
         let site = self.refdb.registry.enroll_site(&self.site, Role::Active).await?;
         if site.role != Role::Active && !self.bugs.has(InjectedBug::FencedReopens) {
             return Err(OpenError::NotActive(site));
         }
         let last = self.refdb.registry.last_incarnation(&self.site, &self.node).await?;
-        let marks = vec![Seq(0); usize::from(self.limits.lanes)];
+        let marks = vec![Seq(0); self.limits.all_lanes()];
         let record = IncarnationRecord {
             id: IncarnationId { node: self.node.clone(), number: Incarnation(last + 1) },
             site: self.site.clone(),
@@ -69,21 +69,21 @@ impl IncarnationOpener {
             OpenAnswer::Opened => Ok(record),
             OpenAnswer::NotAllowed(_) if self.bugs.has(InjectedBug::FencedReopens) => Ok(record),
             OpenAnswer::NotAllowed(site) => Err(OpenError::NotActive(site)),
-            // The answer to an earlier try was lost. That incarnation is this node's own, and the next try drains it.
+            // The answer to an earlier try was lost. That incarnation is this node's own, and the next try fences it.
             OpenAnswer::Exists => Err(RefDbError::NotNow(format!("incarnation {} exists already", record.id)).into()),
         }
     }
 
-    /// Drains the incarnations that earlier starts of this node have left open. After that, none of their writes can
-    /// land, and those that have landed are published.
+    /// Fences the incarnations that earlier starts of this node have left open. After that, none of their writes can
+    /// land. Those that have landed may not be published yet.
     ///
     /// # Errors
     /// The refdb did not answer.
-    pub async fn drain_earlier(&self) -> Result<(), OpenError> {
+    pub async fn fence_earlier(&self) -> Result<(), OpenError> {
         for earlier in self.refdb.registry.incarnations(&self.site).await? {
-            if earlier.id.node == self.node && earlier.state != IncarnationState::Drained {
-                tracing::info!(incarnation = %earlier.id, "draining an earlier incarnation of this node");
-                self.drainer.drain(&self.site, &earlier.id).await?;
+            if earlier.id.node == self.node && earlier.may_commit() {
+                tracing::info!(incarnation = %earlier.id, "freezing and poisoning an earlier incarnation of this node");
+                self.fencer.fence(&self.site, &earlier.id).await?;
             }
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep_proto::debt::DebtKind;
-use lockstep_proto::{DecodeError, Oid, ProjectKey, ProjectName, RefKey, RefValue, TxnId};
+use lockstep_proto::{DecodeError, Oid, ProjectKey, ProjectName, RefKey, RefValue, Transaction, TxnId};
 
 use crate::seams::blob::BlobError;
 use crate::seams::git::GitError;
@@ -177,6 +177,13 @@ pub trait CatchUp: Send + Sync {
     /// As [`CatchUp::keys`].
     async fn journal(&self, txn: &TxnId) -> Result<Option<Bytes>, CatchUpError>;
 
+    /// Whether the slot of a transaction was in use once, and is collected now. True as well for a transaction of an
+    /// incarnation that is forgotten: nothing is committed under it any more.
+    ///
+    /// # Errors
+    /// As [`CatchUp::keys`].
+    async fn is_collected(&self, transaction: &Transaction) -> Result<bool, CatchUpError>;
+
     /// State transfer: takes a project to the refdb's state at once, with objects from peers.
     ///
     /// # Errors
@@ -226,7 +233,7 @@ mod tests {
 
     /// Operators and tests know these texts.
     #[test]
-    fn what_cannot_be_right_is_told_with_its_slot_and_no_retry_helps() {
+    fn an_impossible_state_is_reported_with_its_slot() {
         let (txn, other): (TxnId, TxnId) =
             ("n.1.0.9.00000000000000aa".parse().unwrap(), "n.1.0.9.00000000000000bb".parse().unwrap());
         let poisoned = CatchUpError::Poisoned(txn.clone());
@@ -236,8 +243,5 @@ mod tests {
         assert_eq!(taken.to_string(), text);
         let value = CatchUpError::NotAState { project: "p".parse().unwrap(), value: RefValue::Absent };
         assert_eq!(value.to_string(), "the refdb's item @state of p is Absent, not a project state");
-        assert!([poisoned, taken, value].iter().all(|error| !error.retry_helps()));
-        assert!(CatchUpError::RefDb(RefDbError::NotNow("throttled".into())).retry_helps());
-        assert!(!CatchUpError::RefDb(RefDbError::Broken("no permission".into())).retry_helps());
     }
 }

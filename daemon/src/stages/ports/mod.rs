@@ -7,6 +7,8 @@
 //! | `sink`, `announcements` | from consume to apply and to events |
 //! | `catch_up` | from every stage to apply: bring this node up to the refdb |
 //! | `barrier` | from commit to membership: wait until no incarnation can commit unaware |
+//! | `met_locks` | from commit to membership: locks that stand in the way |
+//! | `leftovers` | from membership to publish: the journals of dead incarnations |
 //! | `seed_commits` | from seed to commit |
 //! | `refreshed` | from events to refresh: does Gerrit show the refs? |
 
@@ -15,6 +17,8 @@ mod barrier;
 mod catch_up;
 mod handshake;
 mod inspection;
+mod leftovers;
+mod met_locks;
 mod refreshed;
 mod refreshes;
 mod seed_commits;
@@ -28,6 +32,8 @@ pub use barrier::{Barrier, BarrierError};
 pub use catch_up::{Behind, CatchUp, CatchUpError};
 pub use handshake::Handshake;
 pub use inspection::Inspection;
+pub use leftovers::Leftovers;
+pub use met_locks::MetLocks;
 pub use refreshed::Refreshed;
 pub use refreshes::Refreshes;
 pub use seed_commits::SeedCommits;

@@ -7,6 +7,8 @@ use lockstep_proto::bridge::{
 };
 use lockstep_proto::{ProjectName, TxnId};
 
+use crate::seams::git::Judged;
+
 /// Commits the bridge's requests. The work goes on when the caller drops the future.
 ///
 /// Requests are well-formed: counts and lengths keep `lockstep_proto::limits`, and a batch names each ref once. The API
@@ -20,6 +22,16 @@ pub trait Transactions: Send + Sync {
         project: &ProjectName,
         request: RefTransactionRequest,
     ) -> Result<RefTransactionResponse, ApiError>;
+
+    /// Does the same for a batch whose objects were judged as `judged` says.
+    async fn submit_judged(
+        &self,
+        project: &ProjectName,
+        request: RefTransactionRequest,
+        _judged: Judged,
+    ) -> Result<RefTransactionResponse, ApiError> {
+        self.submit(project, request).await
+    }
 
     /// Creates a project that takes commits at once.
     async fn create_project(

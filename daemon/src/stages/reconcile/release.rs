@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_forgotten_incarnation_ended_is_released_and_other_labels_stay() {
+    async fn values_of_a_forgotten_incarnation_are_released_and_other_labels_stay() {
         let (context, repositories, project, oid) = world().await;
         repositories.move_refs(&project, &[], &[("by-hand".to_owned(), oid)]).await.unwrap();
         releaser(&context).release_of(&project).await.unwrap();

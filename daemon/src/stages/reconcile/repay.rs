@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_proto::{ProjectName, Transaction, TxnId};
+use lockstep_proto::{ProjectName, TxnId};
 use tokio::time::sleep;
 
 use crate::base::observer::Observer;
+use crate::seams::blob::long_form::LongForms;
 use crate::seams::volume::{NodeStore, StoreError};
 use crate::stages::ports::CatchUp;
 use crate::state::context::{NodeContext, NodeState};
@@ -32,6 +33,8 @@ pub struct Repayer {
     durability: Durability,
     /// Has the records of held transactions, and the note of restorations in progress.
     store: Arc<dyn NodeStore>,
+    /// Reads held transactions that travel as locators.
+    long_forms: LongForms,
     /// Receives every try that failed.
     observer: Arc<dyn Observer>,
 }
@@ -40,9 +43,9 @@ impl Repayer {
     /// Creates the repayer, which brings projects up to date through `catch_up`.
     #[must_use]
     pub fn new(context: &NodeContext, state: &NodeState, catch_up: Arc<dyn CatchUp>) -> Self {
-        let NodeContext { store, observer, .. } = context.clone();
+        let NodeContext { store, long_forms, observer, .. } = context.clone();
         let NodeState { debts, versions, durability, .. } = state.clone();
-        Self { debts, catch_up, versions, durability, store, observer }
+        Self { debts, catch_up, versions, durability, store, long_forms, observer }
     }
 
     /// Runs until the task is aborted.
@@ -92,7 +95,7 @@ impl Repayer {
         let mut applied: Vec<TxnId> = Vec::new();
         for txn in held {
             let Some(record) = records.get(&txn.to_string()) else { continue };
-            let Ok(transaction) = Transaction::decode(&record.bytes) else { continue };
+            let Ok(transaction) = self.long_forms.read(&record.bytes).await else { continue };
             if self.versions.has_applied(&transaction)? {
                 applied.push(txn);
             }

@@ -122,7 +122,7 @@ impl RepositoryRestorer {
         let read = self.refdb.refs.read(&any, &[RefKey::State]).await?;
         let state = read.into_iter().flatten().next().map(|item| item.value);
         let Some(RefValue::State(state)) = state else { return Ok(()) };
-        let key = ProjectKey { name: name.clone(), incarnation: state.incarnation };
+        let key = ProjectKey::new(name, state.incarnation);
         let known = self.versions.project_key(name)?;
         if !lives(state.phase) || known.as_ref() != Some(&key) {
             // The deletion of the project, or a successor of it, is on its way to this node.

@@ -90,7 +90,7 @@ impl Sweeper {
             // A slot that is empty below a published mark was collected. That happens only below this node's own mark,
             // or before this node existed.
             SlotState::Poisoned | SlotState::Empty => self.low_water.done(slot),
-            SlotState::Committed(_, bytes) => match Transaction::decode(&bytes) {
+            SlotState::Committed(_, bytes) => match Transaction::outlined(&bytes) {
                 Ok(transaction) => self.sink.offer(Arc::new(transaction), bytes, None).await,
                 Err(error) => self.observer.failed("sweep", &format!("slot {slot} cannot be decoded: {error}")),
             },

@@ -77,7 +77,7 @@ fn number(task: &Task) -> u32 {
 const META: &str = "refs/changes/01/1/meta";
 
 #[tokio::test(start_paused = true)]
-async fn whoever_waits_is_told_when_a_ref_moves() {
+async fn a_waiting_caller_is_told_when_a_ref_moves() {
     let life = live(&MemoryStore::default(), InjectedBugs::default()).await;
     let (tasks, ()) = tokio::join!(life.ask("one", 30_000), async {
         tokio::time::sleep(Duration::from_secs(5)).await;
@@ -104,7 +104,7 @@ async fn a_node_that_ends_sends_away_who_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_durable_has_its_mark_and_what_was_acknowledged_lately_comes_again_after_a_restart() {
+async fn a_durable_move_has_its_mark_and_a_late_acknowledgement_is_forgotten_by_a_restart() {
     let store = MemoryStore::default();
     let life = live(&store, InjectedBugs::default()).await;
     life.moved(META, 1, Some(1), Mover::Other);
@@ -129,7 +129,7 @@ async fn what_is_durable_has_its_mark_and_what_was_acknowledged_lately_comes_aga
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_acknowledged_long_ago_by_a_gerrit_that_lives_does_not_come_again_after_a_restart() {
+async fn a_task_that_a_living_gerrit_acknowledged_long_ago_does_not_come_again_after_a_restart() {
     let store = MemoryStore::default();
     let life = live(&store, InjectedBugs::default()).await;
     life.moved(META, 1, Some(1), Mover::Other);

@@ -180,8 +180,11 @@ enum Judged {
 fn judge(response: &RefTransactionResponse, part: &[RefCommand]) -> Judged {
     let (mut refused, mut again) = (Vec::new(), None);
     for (result, command) in response.results.iter().zip(part) {
-        let why =
-            || result.refusal.as_ref().map_or("no reason was given".to_owned(), |refusal| refusal.message.clone());
+        let why = || {
+            let why = result.refusal.as_ref().map_or("no reason was given", |refusal| refusal.message.as_str());
+            let name = result.name.as_str();
+            if why.starts_with(name) { why.to_owned() } else { format!("{name}: {why}") }
+        };
         match result.outcome {
             Outcome::Committed | Outcome::CommittedNotYetVisible => {}
             Outcome::Refused if is_so_already(result, command) => {}

@@ -72,6 +72,7 @@ impl Run {
 
     async fn seed(&self) -> Result<(), Failure> {
         let turn = self.seeder.turns.acquire().await?;
+        self.refuse_unfit().await?;
         let head = self.head().await?;
         let key = self.begin(&head).await?;
         if self.phase()? == Some(ProjectPhase::Active) {
@@ -86,6 +87,19 @@ impl Run {
         committed(&answer)?;
         tracing::info!(project = %key, "a project is seeded and open");
         Ok(())
+    }
+
+    /// Refuses a repository that Lockstep cannot take, before anything of it is committed. Refs that are left out are
+    /// logged; the command that asked for the seed reports them.
+    async fn refuse_unfit(&self) -> Result<(), Failure> {
+        let fitness = self.seeder.materializer.repositories.fitness(&self.project).await?;
+        for one in fitness.left_out.iter().take(TOLD) {
+            tracing::warn!(project = %self.project, name = one.name, why = one.why, "a ref is not seeded");
+        }
+        if fitness.unfit.is_empty() {
+            return Ok(());
+        }
+        Err(Failure(fitness.unfit.iter().map(ToString::to_string).collect()))
     }
 
     /// The branch that the repository's own `HEAD` names.

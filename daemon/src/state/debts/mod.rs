@@ -156,6 +156,9 @@ impl Debts {
         let new = || HeldHere { named, ..here(transaction, since_ms) };
         let entry = inner.held.entry(transaction.id.clone()).or_insert_with(new);
         entry.why = short(why);
+        if entry.refs.is_empty() {
+            entry.refs = keys(transaction).into_iter().take(MOST_REFS).collect();
+        }
         entry.named
     }
 
@@ -314,9 +317,10 @@ fn here(transaction: &Transaction, since_ms: u64) -> HeldHere {
     HeldHere { project, name, refs, why: String::new(), since_ms, named: false }
 }
 
-/// A record of the quarantine as a held transaction. None if its bytes cannot be read any more.
+/// A record of the quarantine as a held transaction. One that travels as a locator shows its refs once it was tried
+/// again. None if its bytes cannot be read any more.
 fn read(held: &Held) -> Option<(TxnId, HeldHere)> {
-    let transaction = Transaction::decode(&held.bytes).ok()?;
+    let transaction = Transaction::outlined(&held.bytes).ok()?;
     let entry = HeldHere { why: short(&held.reason), ..here(&transaction, held.since_ms) };
     Some((transaction.id, entry))
 }

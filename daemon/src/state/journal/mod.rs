@@ -24,6 +24,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::seams::refdb::SlotState;
 use lane_of::Fnv;
 use window::LaneWindow;
 
@@ -32,13 +33,22 @@ pub use window::LaneMarks;
 /// Limits of an incarnation's journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JournalLimits {
-    /// Number of lanes. A project always uses the same lane.
+    /// Number of lanes for transactions that one write commits. A project always uses the same of them. There is one
+    /// more lane, for the transactions that are written in steps.
     pub lanes: u8,
     /// Usable slots above the stored settled mark, per lane. This bounds the number of commits in progress.
     pub window: u64,
     /// Bytes of committed transactions that are kept in memory for the publisher. It reads other transactions back from
     /// the refdb.
     pub cache_bytes: usize,
+}
+
+impl JournalLimits {
+    /// The number of all lanes.
+    #[must_use]
+    pub fn all_lanes(&self) -> usize {
+        usize::from(self.lanes) + 1
+    }
 }
 
 /// The journal of the running incarnation.
@@ -74,7 +84,7 @@ impl Journal {
     /// Creates the empty journal of a new incarnation.
     #[must_use]
     pub fn new(id: IncarnationId, limits: JournalLimits) -> Self {
-        let lanes = (0..limits.lanes).map(|_| LaneWindow::default()).collect();
+        let lanes = (0..limits.all_lanes()).map(|_| LaneWindow::default()).collect();
         let (room, settled, publishable) = (Notify::new(), Notify::new(), Notify::new());
         Self { id, limits, lanes: Mutex::new(lanes), cached: Mutex::default(), room, settled, publishable }
     }
@@ -85,7 +95,14 @@ impl Journal {
         &self.id
     }
 
-    /// The lane of a project. It stays the same for the whole incarnation.
+    /// The lane of all transactions that are written in steps. They hold their slots for long, and so would exhaust the
+    /// window of a lane that they share with others.
+    #[must_use]
+    pub fn large_lane(&self) -> Lane {
+        Lane(self.limits.lanes)
+    }
+
+    /// The lane of a project's other transactions. It stays the same for the whole incarnation.
     #[must_use]
     pub fn lane_of(&self, project: &ProjectName) -> Lane {
         let mut hasher = Fnv::default();
@@ -96,7 +113,7 @@ impl Journal {
 
     /// The lanes of this incarnation.
     pub fn lanes(&self) -> impl Iterator<Item = Lane> + use<> {
-        (0..self.limits.lanes).map(Lane)
+        (0..self.limits.all_lanes()).map(Lane::at)
     }
 
     fn books(&self) -> MutexGuard<'_, Vec<LaneWindow>> {
@@ -128,10 +145,31 @@ impl Journal {
         self.room.notify_waiters();
     }
 
+    /// Whether an empty slot holds up its lane: the settled mark waits for it, and half of the window is used above it.
+    /// Such a slot should be poisoned rather than given back.
+    #[must_use]
+    pub fn is_in_the_way(&self, slot: &Slot) -> bool {
+        let window = self.limits.window;
+        self.with(slot, |book, seq| seq == book.settled && book.next.saturating_sub(seq) > window / 2) == Some(true)
+    }
+
     /// Records that the slot holds a committed transaction, with its encoded `bytes`.
     pub fn committed(&self, slot: &Slot, bytes: Bytes) {
         self.cache(slot, bytes);
         self.resolve(slot, true);
+    }
+
+    /// Records the content of a slot as a node found it that fenced this incarnation. A slot that is settled already
+    /// has the same content.
+    pub fn found(&self, slot: &Slot, state: SlotState) {
+        if self.with(slot, |book, seq| seq < book.settled) != Some(false) {
+            return;
+        }
+        match state {
+            SlotState::Committed(_, bytes) => self.committed(slot, bytes),
+            SlotState::Poisoned => self.poisoned(slot),
+            SlotState::Empty => {}
+        }
     }
 
     /// Records that the slot is poisoned.
@@ -192,13 +230,13 @@ impl Journal {
         self.room.notify_waiters();
     }
 
-    /// The settled slots of a lane that are not published yet, in order, at most `limit`.
+    /// The settled slots of a lane from `from` on that are not published yet, in order, at most `limit`.
     #[must_use]
-    pub fn unpublished(&self, lane: Lane, limit: usize) -> Vec<(Slot, Unpublished)> {
+    pub fn unpublished(&self, lane: Lane, from: Seq, limit: usize) -> Vec<(Slot, Unpublished)> {
         let lanes = self.books();
         let Some(book) = lanes.get(lane.index()) else { return Vec::new() };
         let cache = self.cached.lock();
-        let slots = (book.published..book.settled).take(limit).map(|seq| {
+        let slots = (book.published.max(from.0)..book.settled).take(limit).map(|seq| {
             let slot = self.id.lane(lane).slot(Seq(seq));
             let what = if book.poisoned.contains(&seq) {
                 Unpublished::Poisoned
@@ -273,15 +311,50 @@ mod tests {
         let journal = journal(8);
         let slots = [journal.take(Lane(0)).await, journal.take(Lane(0)).await];
         journal.committed(&slots[1], Bytes::from_static(b"y"));
-        assert!(journal.unpublished(Lane(0), 9).is_empty());
+        assert!(journal.unpublished(Lane(0), Seq(0), 9).is_empty());
         assert_eq!(journal.publishable().now_or_never(), None);
         journal.poisoned(&slots[0]);
         assert_eq!(journal.publishable().now_or_never(), Some(()));
-        let waiting: Vec<Unpublished> = journal.unpublished(Lane(0), 9).into_iter().map(|(_, what)| what).collect();
+        let waiting: Vec<Unpublished> =
+            journal.unpublished(Lane(0), Seq(0), 9).into_iter().map(|(_, what)| what).collect();
         assert_eq!(waiting, [Unpublished::Poisoned, Unpublished::Committed(Some(Bytes::from_static(b"y")))]);
         journal.published(Lane(0), Seq(2));
-        assert!(journal.unpublished(Lane(0), 9).is_empty());
+        assert!(journal.unpublished(Lane(0), Seq(0), 9).is_empty());
         assert_eq!(journal.marks()[0], LaneMarks { settled: Seq(2), published: Seq(2), in_flight: 0 });
+    }
+
+    #[tokio::test]
+    async fn large_transactions_do_not_use_the_window_of_others() {
+        let journal = journal(2);
+        let large = journal.large_lane();
+        assert!(journal.lanes().any(|lane| lane == large));
+        for project in ["p", "q", "a/b"] {
+            assert_ne!(journal.lane_of(&project.parse().unwrap()), large);
+        }
+        let (_one, _two) = (journal.take(large).await, journal.take(large).await);
+        assert!(journal.take(large).now_or_never().is_none());
+        assert_eq!(journal.take(Lane(0)).now_or_never().map(|slot| slot.seq), Some(Seq(0)));
+    }
+
+    #[tokio::test]
+    async fn an_empty_slot_is_in_the_way_when_half_of_the_window_waits_for_it() {
+        let journal = journal(4);
+        let slots = [journal.take(Lane(0)).await, journal.take(Lane(0)).await];
+        assert!(!journal.is_in_the_way(&slots[0]));
+        let third = journal.take(Lane(0)).await;
+        assert!(journal.is_in_the_way(&slots[0]) && !journal.is_in_the_way(&third));
+    }
+
+    #[tokio::test]
+    async fn a_slot_that_a_fence_finds_is_settled_once() {
+        let journal = journal(4);
+        let slot = journal.take(Lane(0)).await;
+        journal.committed(&slot, Bytes::from_static(b"x"));
+        journal.published(Lane(0), Seq(1));
+        for (seq, state) in [(0, SlotState::Poisoned), (1, SlotState::Poisoned), (2, SlotState::Empty)] {
+            journal.found(&journal.id().lane(Lane(0)).slot(Seq(seq)), state);
+        }
+        assert_eq!(journal.marks()[0], LaneMarks { settled: Seq(2), published: Seq(1), in_flight: 0 });
     }
 
     #[tokio::test(start_paused = true)]

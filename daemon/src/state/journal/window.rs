@@ -59,6 +59,8 @@ impl LaneWindow {
     /// Records the content of a slot. Returns whether the settled mark has moved.
     pub(super) fn resolve(&mut self, seq: u64, committed: bool) -> bool {
         let before = self.settled;
+        // A node that fenced this incarnation has poisoned slots that were never taken.
+        self.next = self.next.max(seq + 1);
         self.resolved.insert(seq, committed);
         while let Some(committed) = self.resolved.remove(&self.settled) {
             if !committed {

@@ -46,6 +46,7 @@ impl Materializer {
         project: &ProjectKey,
         latest: &BTreeMap<RefKey, RefRecord>,
     ) -> Result<Vec<RefMove>, MaterializeError> {
+        self.make_direct(&project.name, latest.keys()).await?;
         let shown: BTreeMap<RefName, Oid> = match self.repositories.list_refs(&project.name).await {
             Ok(shown) => shown.into_iter().collect(),
             // A deleted project has no repository.

@@ -79,11 +79,12 @@ impl Materializer {
         local: &[RefMove],
         mismatch: OnMismatch,
     ) -> Result<(), MaterializeError> {
-        let mut last = squash(transactions);
-        for key in last.keys().cloned().collect::<Vec<_>>() {
+        let mut last = BTreeMap::new();
+        for (key, record) in squash(transactions) {
             // Skip a record that is not newer than the local one: it is a duplicate, or was caught up before.
-            let known = self.versions.version(project, &key)?;
-            last.retain(|one, record| *one != key || record.version > known);
+            if record.version > self.versions.version(project, &key)? {
+                last.insert(key, record);
+            }
         }
         let under_way = self.versions.record_intents(project, &last)?;
         self.before_refs(project, &last).await?;
@@ -132,6 +133,7 @@ impl Materializer {
     /// As [`Materializer::materialize`].
     pub async fn restore(&self, project: &ProjectKey, keys: &[RefKey]) -> Result<(), MaterializeError> {
         let mut moves = Vec::new();
+        self.make_direct(&project.name, keys.iter()).await?;
         for key in keys {
             let RefKey::Ref(name) = key else { continue };
             let Some(record) = self.versions.get(project, key)? else { continue };
@@ -201,6 +203,9 @@ impl Materializer {
         mismatch: OnMismatch,
     ) -> Result<Vec<RefMove>, MaterializeError> {
         let mut moves = Vec::with_capacity(last.len());
+        if mismatch == OnMismatch::Replace {
+            self.make_direct(&project.name, last.keys()).await?;
+        }
         for (key, record) in last {
             let RefKey::Ref(name) = key else { continue };
             let old = match mismatch {
@@ -218,11 +223,31 @@ impl Materializer {
         Ok(moves)
     }
 
+    /// Replaces symbolic refs that are in the place of committed ones. Their values are then treated like any other
+    /// value on the disk: kept as strays if they give way.
+    async fn make_direct<'a>(
+        &self,
+        project: &ProjectName,
+        keys: impl Iterator<Item = &'a RefKey>,
+    ) -> Result<usize, GitError> {
+        let names: Vec<RefName> = keys.filter_map(RefKey::as_ref_name).cloned().collect();
+        match self.repositories.make_direct(project, &names).await {
+            // A deleted project has no repository.
+            Err(GitError::NoRepository(_)) => Ok(0),
+            made => made,
+        }
+    }
+
     /// Explains a move that git refused because of another name on the disk. The refdb never holds two names that
     /// exclude each other, so the other ref was deleted earlier in the chain, and its deletion has not arrived yet.
     /// That is a mismatch like any other.
     async fn explain(&self, project: &ProjectKey, moves: &[RefMove], error: GitError) -> Result<GitError, GitError> {
         let GitError::Failed { .. } = &error else { return Ok(error) };
+        let names: Vec<RefName> = moves.iter().map(|step| step.name.clone()).collect();
+        if let (true, Some(first)) = (self.repositories.make_direct(&project.name, &names).await? > 0, moves.first()) {
+            let (project, name, expected) = (project.name.clone(), first.name.clone(), first.old);
+            return Ok(GitError::RefMoved { project, name, expected, actual: None });
+        }
         let shown = self.repositories.list_refs(&project.name).await?;
         let in_the_way = shown
             .into_iter()
@@ -257,6 +282,9 @@ impl Materializer {
                 Err(mismatch @ GitError::RefMoved { .. }) => mismatch,
                 end => return end,
             };
+            // A symbolic ref that shows the new value would lose it with the next move of its target.
+            let names: Vec<RefName> = moves.iter().map(|step| step.name.clone()).collect();
+            self.repositories.make_direct(project, &names).await?;
             let mut left = Vec::with_capacity(moves.len());
             for step in &moves {
                 if self.repositories.read_ref(project, &step.name).await? != step.new {

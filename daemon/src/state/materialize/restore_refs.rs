@@ -90,7 +90,7 @@ mod tests {
     const MAIN: &str = "refs/heads/main";
 
     #[tokio::test]
-    async fn what_is_still_to_be_seeded_stays() {
+    async fn refs_that_are_still_to_be_seeded_stay() {
         let model = ModelRepositories::new(InjectedBugs::default());
         let project: ProjectKey = "p#1".parse().unwrap();
         let name = |text: &str| -> RefName { text.parse().unwrap() };

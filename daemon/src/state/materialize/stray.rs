@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_gives_way_to_a_committed_value_is_kept() {
+    async fn a_value_that_gives_way_to_a_committed_one_is_kept() {
         let world = World::new().await;
         let one = world.commit(None, 1);
         let (two, init) = (world.commit(Some(one), 2), world.commit(Some(one), 3));

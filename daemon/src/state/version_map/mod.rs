@@ -243,7 +243,7 @@ impl VersionMap {
     /// As [`VersionMap::get`].
     pub fn project_key(&self, name: &ProjectName) -> Result<Option<ProjectKey>, StoreError> {
         let state = self.project(name)?.filter(|state| state.phase != ProjectPhase::Deleted);
-        Ok(state.map(|state| ProjectKey { name: name.clone(), incarnation: state.incarnation }))
+        Ok(state.map(|state| ProjectKey::new(name, state.incarnation)))
     }
 
     /// Whether this incarnation of a project is known to be deleted. Nothing of a deleted incarnation comes back.
@@ -264,7 +264,8 @@ impl VersionMap {
     /// As [`VersionMap::get`].
     pub fn has_applied(&self, transaction: &Transaction) -> Result<bool, StoreError> {
         let project = &transaction.project;
-        let mut is_here = true;
+        // An outline does not tell its refs.
+        let mut is_here = transaction.is_whole();
         for command in &transaction.commands {
             is_here &= self.version(project, &command.key)? >= command.version;
         }

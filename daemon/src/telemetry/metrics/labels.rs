@@ -138,6 +138,7 @@ impl Label for &GitError {
             GitError::NoRepository(_) => "no_repository",
             GitError::Missing { .. } => "missing",
             GitError::Bad { .. } => "bad",
+            GitError::Flawed { .. } => "flawed",
             GitError::RefMoved { .. } => "ref_moved",
             GitError::Failed { .. } => "failed",
         }

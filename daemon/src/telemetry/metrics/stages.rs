@@ -79,6 +79,8 @@ impl RefDbMetrics {
 #[derive(Clone, Debug)]
 pub struct PublishMetrics {
     slots: Counter<u64>,
+    refused: Counter<u64>,
+    repeated: Counter<u64>,
     seconds: Histogram<f64>,
     unpublished: Gauge<u64>,
     in_flight: Gauge<u64>,
@@ -88,6 +90,8 @@ impl PublishMetrics {
     pub(super) fn new(meter: &Meter) -> Self {
         Self {
             slots: table::PUBLISH_SLOTS.counter(meter),
+            refused: table::PUBLISH_REFUSED.counter(meter),
+            repeated: table::PUBLISH_REPEATED.counter(meter),
             seconds: table::PUBLISH_SECONDS.seconds(meter),
             unpublished: table::JOURNAL_UNPUBLISHED.gauge(meter),
             in_flight: table::JOURNAL_IN_FLIGHT.gauge(meter),
@@ -98,6 +102,12 @@ impl PublishMetrics {
     pub fn appended(&self, slots: u64, seconds: f64) {
         self.slots.add(slots, &[]);
         self.seconds.record(seconds, &[]);
+    }
+
+    /// Records the records of an append that the event log did not take, and those that must be appended again.
+    pub fn refused(&self, refused: u64, repeats: u64) {
+        self.refused.add(refused, &[]);
+        self.repeated.add(repeats, &[]);
     }
 
     /// Records the state of the journal, summed over its lanes.
@@ -274,13 +284,15 @@ impl GitMetrics {
 pub struct SiteMetrics {
     ready: Gauge<u64>,
     epoch: Gauge<u64>,
+    guards: Gauge<u64>,
     failures: Counter<u64>,
 }
 
 impl SiteMetrics {
     pub(super) fn new(meter: &Meter) -> Self {
         let failures = table::FAILURES.counter(meter);
-        Self { ready: table::READY.gauge(meter), epoch: table::EPOCH.gauge(meter), failures }
+        let guards = table::GUARDS_OFF.gauge(meter);
+        Self { ready: table::READY.gauge(meter), epoch: table::EPOCH.gauge(meter), guards, failures }
     }
 
     /// Records whether the node is ready, and its site's epoch as the node knows it.
@@ -288,6 +300,12 @@ impl SiteMetrics {
         self.ready.record(u64::from(ready), &[]);
         self.epoch.record(epoch, &[]);
     }
+
+    /// Records the number of repositories whose hooks are not in force.
+    pub fn guards(&self, off: u64) {
+        self.guards.record(off, &[]);
+    }
+
     /// Records that a stage's task failed and will try again. Stage names are fixed.
     pub fn failed(&self, stage: &'static str) {
         self.failures.add(1, &[KeyValue::new("stage", stage)]);

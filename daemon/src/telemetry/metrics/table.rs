@@ -63,7 +63,11 @@ metrics! {
     REFDB_TRIPS = Counter "lockstep_refdb_round_trips_total" ["op", "end"] "refdb calls, by purpose and end";
     REFDB_SECONDS = Histogram "lockstep_refdb_seconds" ["op"] "duration of a refdb call, in seconds";
     PUBLISH_SLOTS = Counter "lockstep_publish_slots_total" []
-        "settled slots that the publisher has passed: appended to the event log, or poisoned";
+        "transactions of this node that are in the event log";
+    PUBLISH_REFUSED = Counter "lockstep_publish_refused_total" []
+        "records that the event log did not take at once: the limit of a shard was met";
+    PUBLISH_REPEATED = Counter "lockstep_publish_repeated_total" []
+        "records that were appended a second time, because they overtook a refused record of their project";
     PUBLISH_SECONDS = Histogram "lockstep_publish_seconds" [] "duration of an append to the event log, in seconds";
     JOURNAL_UNPUBLISHED = Gauge "lockstep_journal_unpublished" []
         "settled slots of this node that are not yet in the event log";
@@ -107,6 +111,8 @@ metrics! {
     GIT_ERRORS = Counter "lockstep_git_errors_total" ["op", "kind"]
         "operations on a repository that failed, by operation and kind of error";
     FAILURES = Counter "lockstep_task_failures_total" ["stage"] "failures of a stage's task, which then tries again";
+    GUARDS_OFF = Gauge "lockstep_guards_off" []
+        "repositories whose git hooks are not in force, so that refs can bypass Lockstep";
     READY = Gauge "lockstep_ready" [] "1 when every latch of /readyz is open, else 0";
     EPOCH = Gauge "lockstep_epoch" [] "epoch of the site, as this node knows it";
 }

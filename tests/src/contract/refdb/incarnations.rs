@@ -145,6 +145,38 @@ mod cases {
         assert_eq!(mark(&db, &opened.id, [9; 3], [9; 3]).await, MarkAnswer::NotOpen(IncarnationState::Drained));
     }
 
+    pub async fn a_frozen_incarnation_is_poisoned_then_published_then_drained(db: Db) {
+        let (there, opened) = (site("site-a"), open(&db, "node-a", 1).await);
+        let registry = &db.registry;
+        mark(&db, &opened.id, [5, 6, 7], [1, 2, 3]).await;
+        assert!(is_broken(registry.poisoned(&there, &opened.id).await), "an open one can still commit");
+        assert!(
+            is_broken(registry.raise_published(&there, &opened.id, &seqs([4; 3])).await),
+            "its owner writes its marks"
+        );
+        let frozen = registry.freeze(&there, &opened.id).await.expect("a freeze");
+        assert!(frozen.may_commit());
+        for _ in 0..2 {
+            assert_eq!(registry.poisoned(&there, &opened.id).await, Ok(()));
+        }
+        let poisoned = only(&db).await;
+        assert_eq!(poisoned, IncarnationRecord { state: IncarnationState::Poisoned, ..frozen });
+        assert_eq!((poisoned.may_commit(), poisoned.ends()), (false, seqs([69, 70, 71])));
+        assert_eq!(mark(&db, &opened.id, [9; 3], [9; 3]).await, MarkAnswer::NotOpen(IncarnationState::Poisoned));
+        assert_eq!(registry.freeze(&there, &opened.id).await, Ok(poisoned), "a freeze does not go back");
+        assert_eq!(registry.raise_published(&there, &opened.id, &seqs([4, 1, 8])).await, Ok(()));
+        assert_eq!(only(&db).await.published, seqs([4, 2, 8]));
+        assert!(
+            is_broken(registry.forget_incarnations(&there, std::slice::from_ref(&opened.id)).await),
+            "not all is published"
+        );
+        assert_eq!(registry.drained(&there, &opened.id, &seqs([69, 70, 71])).await, Ok(()));
+        assert_eq!(registry.raise_published(&there, &opened.id, &seqs([99; 3])).await, Ok(()), "late");
+        assert_eq!(registry.poisoned(&there, &opened.id).await, Ok(()), "late");
+        let drained = only(&db).await;
+        assert_eq!((drained.state, drained.published), (IncarnationState::Drained, seqs([69, 70, 71])));
+    }
+
     pub async fn incarnations_are_listed_by_site_in_order(db: Db) {
         let mut wanted = Vec::new();
         for (node, number) in [("node-a", 2), ("node-a", 10), ("node-a-b", 1)] {

@@ -79,6 +79,7 @@ macro_rules! refdb_contract {
             incarnations::marks_never_go_back,
             incarnations::marks_of_other_lanes_are_broken,
             incarnations::a_freeze_is_final_and_idempotent,
+            incarnations::a_frozen_incarnation_is_poisoned_then_published_then_drained,
             incarnations::marks_and_a_freeze_at_once,
             incarnations::only_a_frozen_incarnation_drains,
             incarnations::incarnations_are_listed_by_site_in_order,

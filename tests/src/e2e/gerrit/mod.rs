@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `server` | one Gerrit: its site's folder, configuration, process |
 //! | `rest` | its REST API, as the administrator |
+//! | `waits` | waits until it shows something |
 //! | `user` | a clone from which a user pushes changes |
 //! | `stream` | its SSH: a key, and the stream of events |
 //! | `between` | a proxy between a Gerrit and its sidecar that loses calls |
@@ -19,6 +20,7 @@ pub mod rest;
 pub mod server;
 pub mod stream;
 pub mod user;
+mod waits;
 
 use std::path::{Path, PathBuf};
 
@@ -36,7 +38,7 @@ pub const FIRST_PROJECTS: [&str; 2] = ["All-Projects", "All-Users"];
 pub struct Kit {
     /// The release of Gerrit, such as 3.13.
     pub release: (u32, u32),
-    /// The `java` program.
+    /// The path of the `java` that runs Gerrit.
     pub java: PathBuf,
     /// The path of Gerrit's war.
     pub war: PathBuf,
@@ -44,6 +46,8 @@ pub struct Kit {
     pub bridge: PathBuf,
     /// The jar of the tests' plugin.
     pub plugin: PathBuf,
+    /// The least level of the lines in a Gerrit's log, as Log4j names it.
+    pub log_level: &'static str,
     /// The most memory of a Gerrit, as a value of `-Xmx`.
     pub heap: &'static str,
     /// A module that a Gerrit needs if its programs are those of another release.
@@ -79,6 +83,7 @@ impl Kit {
             war: path("LOCKSTEP_GERRIT_WAR"),
             bridge: path("LOCKSTEP_BRIDGE_JAR"),
             plugin: path("LOCKSTEP_GERRIT_PLUGIN"),
+            log_level: "DEBUG",
             heap: "512m",
             extra_module: module.ok().filter(|module| !module.is_empty()),
         }
@@ -99,7 +104,7 @@ fn release(version: &str) -> (u32, u32) {
 pub struct Sites {
     /// The Gerrits, in the order of the nodes. They stop before the sidecars.
     pub servers: Vec<Server>,
-    /// The sidecars.
+    /// The sidecars, and the emulators that they share.
     pub cluster: Cluster,
 }
 

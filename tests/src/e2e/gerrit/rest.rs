@@ -22,9 +22,9 @@ const NO_SCRIPT: &str = ")]}'";
 /// An answer of Gerrit.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// The HTTP status.
+    /// The HTTP status, which may be an error.
     pub status: u16,
-    /// The body, unchanged.
+    /// The body as Gerrit sent it, with its prefix against scripts.
     pub text: String,
 }
 

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -25,7 +25,7 @@ pub struct Server {
     pub http: SocketAddr,
     /// The address of its SSH listener.
     pub ssh: SocketAddr,
-    /// Its programs.
+    /// The programs of its release. An upgrade replaces them.
     pub kit: Kit,
     name: String,
     site: PathBuf,
@@ -248,10 +248,6 @@ impl Server {
         format!("--- {}\n{}", self.name, lines[lines.len().saturating_sub(40)..].join("\n"))
     }
 
-    fn log(&self) -> PathBuf {
-        self.site.join("console.log")
-    }
-
     /// A command that runs Gerrit's war. The launcher's own folder is beside the site: if the site's folder already
     /// exists, `init` takes it for a site to upgrade.
     fn java(&self, args: &[&str]) -> Command {
@@ -259,8 +255,38 @@ impl Server {
         let mut command = quiet(Command::new(&self.kit.java), beside);
         // The launcher unpacks its jars below `user.home`.
         command.args(JVM).args([format!("-Xmx{}", self.kit.heap), format!("-Duser.home={}", beside.display())]);
+        command.arg(format!("-Dlog4j.configuration=file://{}", self.log_settings(beside).display()));
         command.arg("-jar").arg(&self.kit.war).args(args);
         command
+    }
+
+    /// Runs one of Gerrit's offline programs on the site, while the Gerrit is down.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub async fn program(&self, name: &str) -> Output {
+        let site = self.site.display().to_string();
+        self.java(&[name, "-d", &site]).output().await.expect("Java starts")
+    }
+
+    /// Writes the settings of the log. Without them, the war of the tests logs every line of its libraries.
+    fn log_settings(&self, folder: &Path) -> PathBuf {
+        let (path, level) = (folder.join(format!("{}-log4j.properties", self.name)), self.kit.log_level);
+        let text = format!(
+            "log4j.rootLogger={level}, console\n\
+             log4j.appender.console=org.apache.log4j.ConsoleAppender\n\
+             log4j.appender.console.target=System.err\n\
+             log4j.appender.console.layout=org.apache.log4j.PatternLayout\n\
+             log4j.appender.console.layout.ConversionPattern=[%d] [%t] %-5p %c %x: %m%n\n"
+        );
+        std::fs::write(&path, text).expect("the folder can be written");
+        path
+    }
+
+    /// The file with its log.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.site.join("console.log")
     }
 
     /// Sets a value in `gerrit.config`, for the next start.

@@ -21,18 +21,29 @@ pub fn open_incarnation(facts: &Facts, record: &IncarnationRecord) -> Verdict {
     }
 }
 
+/// Judges the end of a poisoning.
+///
+/// # Errors
+/// A slot of a window is empty, so a transaction in transit may still land in it.
+pub fn poisoned(facts: &Facts, id: &IncarnationId) -> Verdict {
+    let Some(record) = facts.incarnations.get(id) else { return Err(format!("{id} was poisoned, but never opened")) };
+    for (lane, settled) in id.lanes(&record.settled) {
+        let open = (settled.0..settled.0 + record.window).map(|seq| lane.slot(Seq(seq)));
+        if let Some(slot) = open.into_iter().find(|slot| !facts.slots.contains_key(slot)) {
+            return Err(format!("{id} is poisoned, but slot {slot} of its window is empty: a late commit can land"));
+        }
+    }
+    Ok(())
+}
+
 /// Judges the end of a draining. `marks` are the final published marks.
 ///
 /// # Errors
-/// A slot of a window is empty, so a transaction in transit may still land in it. Or a committed slot is above the
-/// marks, so it will not be published.
+/// A slot of a window is empty. Or a committed slot is above the marks, so it will not be published.
 pub fn drained(facts: &Facts, id: &IncarnationId, marks: &[Seq]) -> Verdict {
-    let Some(record) = facts.incarnations.get(id) else { return Err(format!("{id} was drained, but never opened")) };
-    for (at, (lane, settled)) in id.lanes(&record.settled).enumerate() {
-        let open = (settled.0..settled.0 + record.window).map(|seq| lane.slot(Seq(seq)));
-        if let Some(slot) = open.into_iter().find(|slot| !facts.slots.contains_key(slot)) {
-            return Err(format!("{id} is drained, but slot {slot} of its window is empty: a late commit can land"));
-        }
+    poisoned(facts, id)?;
+    let Some(record) = facts.incarnations.get(id) else { return Ok(()) };
+    for (at, (lane, _)) in id.lanes(&record.settled).enumerate() {
         let mark = marks.get(at).copied().unwrap_or_default();
         let above = facts.slots.range(lane.slot(mark)..lane.slot(Seq(u64::MAX)));
         let committed = above.filter(|(_, occupant)| matches!(occupant, crate::sim::facts::Occupant::Committed(_)));

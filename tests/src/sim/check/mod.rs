@@ -2,6 +2,7 @@
 //! node or a client. `watch` calls it at the moment of the action.
 
 pub mod answers;
+pub mod availability;
 pub mod batches;
 pub mod chain;
 pub mod checkpoints;

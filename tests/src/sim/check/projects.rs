@@ -4,7 +4,7 @@
 
 use futures::FutureExt;
 use lockstep::seams::git::GitError;
-use lockstep::seams::refdb::{IncarnationRecord, IncarnationState};
+use lockstep::seams::refdb::IncarnationRecord;
 use lockstep::seams::volume::{Held, NodeStore};
 use lockstep_proto::bridge::Outcome;
 use lockstep_proto::{NodeId, ProjectKey, ProjectPhase, ProjectState, RefKey, RefValue, Seq, Transaction};
@@ -75,7 +75,7 @@ fn barrier(facts: &Facts, deletion: &Transaction) -> Verdict {
     };
     let is_older =
         |record: &&IncarnationRecord| facts.opened.get(&record.id).is_none_or(|opened| *opened <= step.order);
-    let open = facts.incarnations.values().filter(|record| record.state != IncarnationState::Drained).filter(is_older);
+    let open = facts.incarnations.values().filter(|record| record.may_commit()).filter(is_older);
     match open.into_iter().find(|record| !knows(&record.id.node)) {
         Some(record) => Err(format!("{} deletes {}, but {} may not know it", deletion.id, deletion.project, record.id)),
         None => Ok(()),

@@ -1,7 +1,6 @@
 //! The journal: a slot is occupied once, and poison stays for ever. Commits stay within their incarnation's window, and
 //! a drained incarnation has no window (invariant 8).
 
-use lockstep::seams::refdb::IncarnationState;
 use lockstep_proto::{Slot, TxnId};
 
 use super::Verdict;
@@ -19,8 +18,8 @@ pub fn commit(facts: &Facts, txn: &TxnId) -> Verdict {
     let Some(record) = facts.incarnations.get(&slot.lane.incarnation) else {
         return Err(format!("{txn} was committed by an incarnation that was never opened"));
     };
-    if record.state == IncarnationState::Drained {
-        return Err(format!("{txn} was committed by a drained incarnation: fenced, yet it commits"));
+    if !record.may_commit() {
+        return Err(format!("{txn} was committed by a {:?} incarnation: fenced, yet it commits", record.state));
     }
     let Some(settled) = record.settled.get(slot.lane.lane.index()) else {
         return Err(format!("{txn} is in a lane that its incarnation does not have"));

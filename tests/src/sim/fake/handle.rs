@@ -29,7 +29,7 @@ impl Transactions for Handle {
         project: &ProjectName,
         request: RefTransactionRequest,
     ) -> Result<RefTransactionResponse, ApiError> {
-        let project = ProjectKey { name: project.clone(), incarnation: 1 };
+        let project = ProjectKey::new(project, 1);
         let want = |c: &RefCommand| (RefKey::Ref(c.name.clone()), RefValue::from(c.new), c.old);
         let wants: BTreeMap<RefName, _> = request.commands.iter().map(|c| (c.name.clone(), want(c))).collect();
         let wants: Vec<_> = wants.into_values().collect();
@@ -42,7 +42,7 @@ impl Transactions for Handle {
         project: &ProjectName,
         request: CreateProjectRequest,
     ) -> Result<ProjectResponse, ApiError> {
-        let key = ProjectKey { name: project.clone(), incarnation: 1 };
+        let key = ProjectKey::new(project, 1);
         let state = RefValue::State(ProjectState { phase: ProjectPhase::Active, incarnation: 1 });
         let committed = self.0.commit(&key, &request.request_id, &[(RefKey::State, state, Expected::Any)]).await;
         let outcome = if committed { Outcome::Committed } else { Outcome::Refused };

@@ -34,7 +34,7 @@ pub(super) enum Mistake {
     NoSync,
     /// Writes checkpoints before it reads the refdb.
     CheckpointFirst,
-    /// Never publishes.
+    /// Commits, but appends nothing to the event log.
     NoPublish,
     /// Drains a predecessor without poisoning its window.
     NoPoison,
@@ -216,7 +216,7 @@ impl Inner {
             insist!(self.parts.store.commit(early.clone()));
         }
         for (name, state) in insist!(self.parts.refdb.refs.projects(None, 100)) {
-            self.catch_up(&ProjectKey { name, incarnation: 1 }, state, &mut changes).await;
+            self.catch_up(&ProjectKey::new(&name, 1), state, &mut changes).await;
         }
         if self.mistake != Mistake::NoSync {
             insist!(self.parts.repositories.sync());

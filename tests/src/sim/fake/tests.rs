@@ -16,11 +16,11 @@ fn go(seed: u64, scenario: Scenario, mistake: Mistake) -> Result<Report, Box<Fai
     run(seed, scenario, InjectedBugs::default(), Arc::new(backend), Arc::new(Fakes(mistake)))
 }
 
-/// A short run, reduced to the features of the tiny node: refs, and records that may be bad.
+/// A short run, reduced to the features of the tiny node: refs, records that may be bad, and reads that are one moment.
 fn short(mut scenario: Scenario) -> Scenario {
     scenario.asks.retain(|(ask, _)| !matches!(ask, Ask::Head | Ask::DeleteProject));
     scenario.actions.retain(|(action, _)| *action != Action::Forge);
-    Scenario { safety_ms: 20_000, ..scenario }
+    Scenario { safety_ms: 20_000, nodes: [2, 1, 1], torn_reads: 0, ..scenario }
 }
 
 fn found(mistake: Mistake, properties: &[&str]) {
@@ -51,6 +51,14 @@ fn a_good_node_survives_the_general_faults() {
         let report = go(seed, short(Scenario::losses()), Mistake::None).unwrap_or_else(|failure| panic!("{failure}"));
         assert!(report.faults > 20 && report.heard[0] > 5, "{report}");
     }
+}
+
+/// The tiny node takes a scan for one moment, and applies what it read of a batch.
+#[test]
+fn a_read_that_is_taken_for_one_moment_is_found() {
+    let torn = |seed| go(seed, Scenario { torn_reads: 300, ..short(Scenario::calm()) }, Mistake::None);
+    let failure = (1..=24).find_map(|seed| torn(seed).err()).expect("a seed finds it");
+    assert_eq!(failure.violation.property, "batches", "{failure}");
 }
 
 #[test]

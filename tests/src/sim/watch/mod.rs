@@ -59,7 +59,7 @@ pub struct Known {
     pub facts: Facts,
     /// The clients' requests and their answers.
     pub history: History,
-    /// The stream events.
+    /// The stream events that nodes accepted, and each node's deliveries.
     pub events: check::events::Events,
     /// The mirror of the event logs.
     pub mirror: Mirror,
@@ -67,6 +67,7 @@ pub struct Known {
     pub bad_records: u64,
     /// Forged records that must end in quarantine, with the project that they claim.
     pub forged: Vec<(String, ProjectKey)>,
+    availability: check::availability::Availability,
     locals: BTreeMap<NodeId, Local>,
     violation: Option<Violation>,
 }
@@ -107,6 +108,19 @@ impl Known {
 }
 
 impl Watch {
+    /// Judges whether a node goes on that no fault touches.
+    pub fn available(&self, node: &NodeId, now: check::availability::Now) {
+        let (mut known, now_ms) = (self.known(), self.trace.now_ms());
+        let beats = known.availability.look(node, now, now_ms);
+        let adopted = known.availability.adopted(known.facts.incarnations.values(), now_ms);
+        known.judge(&self.trace, "availability", beats.and(adopted));
+    }
+
+    /// A client got no answer in time, although no fault touched its request.
+    pub fn late(&self, what: String) {
+        self.known().judge(&self.trace, "availability", Err(what));
+    }
+
     /// A watch without any facts.
     #[must_use]
     pub fn new(trace: Arc<Trace>, eventlog: Arc<dyn EventLog>) -> Arc<Self> {
@@ -117,6 +131,7 @@ impl Watch {
             mirror: Mirror::new(eventlog),
             bad_records: 0,
             forged: Vec::new(),
+            availability: check::availability::Availability::default(),
             locals: BTreeMap::new(),
             violation: None,
         };
@@ -135,7 +150,7 @@ impl Watch {
         self.known().locals.iter().any(|(other, local)| other != node && !local.broken)
     }
 
-    /// The first violation.
+    /// The first violation of the run. None while every property holds.
     #[must_use]
     pub fn violation(&self) -> Option<Violation> {
         self.known().violation.clone()

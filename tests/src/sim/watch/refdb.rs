@@ -111,6 +111,28 @@ impl Watch {
         self.known().facts.incarnations.insert(record.id.clone(), record.clone());
     }
 
+    /// The window of an incarnation was poisoned.
+    pub fn incarnation_poisoned(&self, id: &IncarnationId) {
+        let mut known = self.known();
+        let verdict = check::fencing::poisoned(&known.facts, id);
+        if let Some(record) = known.facts.incarnations.get_mut(id).filter(|record| record.may_commit()) {
+            record.state = IncarnationState::Poisoned;
+        }
+        known.judge(&self.trace, "fencing", verdict);
+    }
+
+    /// The published marks of an incarnation were raised on behalf of its owner.
+    pub fn raised(&self, id: &IncarnationId, published: &[Seq]) {
+        let mut known = self.known();
+        let Some(record) = known.facts.incarnations.get(id).cloned() else { return };
+        let logged = known.logged();
+        let verdict = check::marks::published(&known.facts, id, &record.published, published, &logged);
+        if let Some(record) = known.facts.incarnations.get_mut(id) {
+            raise(&mut record.published, published);
+        }
+        known.judge(&self.trace, "marks", verdict);
+    }
+
     /// An incarnation was drained.
     pub fn drained(&self, id: &IncarnationId, published: &[Seq]) {
         let mut known = self.known();
@@ -129,6 +151,7 @@ impl Watch {
     /// A node's record has changed.
     pub fn node(&self, record: &NodeRecord) {
         let mut known = self.known();
+        known.availability.beat(record, self.trace.now_ms());
         let lanes = known.facts.incarnations.values().flat_map(|one| one.id.lanes(one.published.iter()));
         let lanes: Vec<LaneId> = lanes.map(|(lane, _)| lane).chain(record.low_water.keys().cloned()).collect();
         let acknowledged = known.facts.acknowledged.entry(record.node.clone()).or_default();

@@ -339,7 +339,7 @@ impl Judge<'_> {
         local.ready_since = None;
         let at_start = std::mem::take(&mut local.at_start);
         let store = local.volume.store();
-        check::readiness::has_what_was_there(self.facts, store.as_ref(), &self.mirror.records, &at_start)
+        check::readiness::has_all_of_the_start(self.facts, store.as_ref(), &self.mirror.records, &at_start)
     }
 
     /// Judges every checkpoint and every low-water mark of a node that has just become ready.
@@ -399,7 +399,7 @@ fn recovered(facts: &Facts, local: &mut Local) -> Verdict {
 fn here(store: &dyn NodeStore, name: &ProjectName) -> Option<ProjectKey> {
     match store.reference(&ProjectKey::of_name(name), &RefKey::State).ok()??.value {
         RefValue::State(state) if state.phase != ProjectPhase::Deleted => {
-            Some(ProjectKey { name: name.clone(), incarnation: state.incarnation })
+            Some(ProjectKey::new(name, state.incarnation))
         }
         _ => None,
     }

@@ -96,6 +96,8 @@ measured! { Registry {}
     Incarnation: last_incarnation(site: &SiteId, node: &NodeId) -> u64;
     Mark: mark(site: &SiteId, id: &IncarnationId, settled: &[Seq], published: &[Seq]) -> MarkAnswer;
     Incarnation: freeze(site: &SiteId, id: &IncarnationId) -> IncarnationRecord;
+    Incarnation: poisoned(site: &SiteId, id: &IncarnationId) -> ();
+    Mark: raise_published(site: &SiteId, id: &IncarnationId, published: &[Seq]) -> ();
     Incarnation: drained(site: &SiteId, id: &IncarnationId, published: &[Seq]) -> ();
     Node: nodes() -> Vec<NodeRecord>;
     Node: put_node(record: &NodeRecord, previous: Option<&NodeRecord>) -> NodeAnswer;

@@ -9,7 +9,9 @@ use lockstep_proto::{Oid, ProjectName, RefName};
 use tokio::time::Instant;
 
 use crate::seams::blob::Payload;
-use crate::seams::git::{GitError, IsCommitted, Packed, RefMove, Relation, RepairReport, Repositories};
+use crate::seams::git::{
+    Fitness, GitError, IsCommitted, Judged, Packed, RefMove, Relation, RepairReport, Repositories,
+};
 use crate::telemetry::metrics::{GitMetrics, GitOp};
 
 /// Repositories whose costly operations are measured.
@@ -66,6 +68,7 @@ measured! {
         Repair: repair(unclean_boot: bool) -> RepairReport;
     }
     passed {
+        judge(project: &ProjectName, pack: &Payload, judged: Judged) -> ();
         exists(project: &ProjectName) -> bool;
         create(project: &ProjectName, head: &RefName) -> ();
         delete(project: &ProjectName) -> ();
@@ -73,6 +76,8 @@ measured! {
         head(project: &ProjectName) -> Option<RefName>;
         read_ref(project: &ProjectName, name: &RefName) -> Option<Oid>;
         list_refs(project: &ProjectName) -> Vec<(RefName, Oid)>;
+        make_direct(project: &ProjectName, names: &[RefName]) -> usize;
+        fitness(project: &ProjectName) -> Fitness;
         missing(project: &ProjectName, oids: &[Oid]) -> Vec<Oid>;
         relation(project: &ProjectName, old: Oid, new: Oid) -> Relation;
         relations(project: &ProjectName, pairs: &[(Oid, Oid)]) -> Vec<Relation>;

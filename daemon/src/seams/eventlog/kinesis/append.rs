@@ -89,7 +89,7 @@ async fn put(client: &Client, stream: &str, records: &[Record]) -> Result<Answer
 fn check(record: &Record) -> Result<(), EventLogError> {
     let bytes = key(&record.partition_key).len() + record.data.len();
     if bytes > RECORD_BYTES {
-        return Err(EventLogError::Broken(format!("a record has {bytes} bytes, the limit is {RECORD_BYTES}")));
+        return Err(EventLogError::TooLarge { bytes, limit: RECORD_BYTES });
     }
     Ok(())
 }

@@ -60,7 +60,7 @@ pub(super) async fn open(
 }
 
 impl KinesisReader {
-    fn what(&self) -> String {
+    fn place(&self) -> String {
         format!("shard {} of stream {}", self.shard, self.stream)
     }
 
@@ -75,9 +75,9 @@ impl KinesisReader {
         };
         let answer = call.send().await.map_err(|error| match &self.after {
             Some(after) if is_argument(&error) => EventLogError::Trimmed(after.clone()),
-            _ => explain(&error, &self.what()),
+            _ => explain(&error, &self.place()),
         })?;
-        let none = || EventLogError::NotNow(format!("{}: the answer has no iterator", self.what()));
+        let none = || EventLogError::NotNow(format!("{}: the answer has no iterator", self.place()));
         let iterator = answer.shard_iterator.ok_or_else(none)?;
         self.iterator = Some(iterator.clone());
         self.unproven = self.after.is_some().then_some(0);
@@ -95,7 +95,7 @@ impl KinesisReader {
         }
         let iterator = self.reopen().await?;
         self.get(&iterator, limit).await.map_err(|failure| match failure {
-            Failure::Stale => EventLogError::NotNow(format!("{}: a new iterator was refused", self.what())),
+            Failure::Stale => EventLogError::NotNow(format!("{}: a new iterator was refused", self.place())),
             Failure::Other(error) => error,
         })
     }
@@ -106,7 +106,7 @@ impl KinesisReader {
         let answer = self.client.get_records().shard_iterator(iterator).limit(count).send().await;
         answer.map_err(|error| match is_stale_iterator(&error) {
             true => Failure::Stale,
-            false => Failure::Other(explain(&error, &self.what())),
+            false => Failure::Other(explain(&error, &self.place())),
         })
     }
 

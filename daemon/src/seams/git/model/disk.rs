@@ -128,7 +128,7 @@ impl Disk {
         }
     }
 
-    /// Makes everything durable.
+    /// Makes the present content durable, so that no later power cut takes it.
     pub fn sync(&mut self) {
         self.decide(&mut || true);
     }

@@ -3,7 +3,8 @@
 //! A [`ModelRepositories`] is a handle. Clones share the volume, so the simulator can keep it while it crashes and
 //! restarts a node. The death of a process loses nothing. [`ModelRepositories::power_cut`] loses any part of the
 //! unsynced changes, and [`ModelRepositories::wipe`] loses everything. Objects point to objects and have no other
-//! content. There are no commits and trees, so every object takes part in [`Relation`].
+//! content. There are no commits and trees, so every object takes part in [`Relation`]. Some objects are odd or broken,
+//! as their nonces say: odd ones are taken everywhere, and broken ones nowhere.
 
 mod disk;
 mod object;
@@ -19,8 +20,8 @@ use lockstep_proto::{Oid, ProjectName, RefName};
 use parking_lot::{Mutex, MutexGuard};
 
 use self::disk::{Disk, Repo};
-use self::object::Object;
-use super::{GitError, IsCommitted, Packed, RefMove, Relation, RepairReport, Repositories};
+use self::object::{Form, Object};
+use super::{Flaw, GitError, IsCommitted, Packed, RefMove, Relation, RepairReport, Repositories};
 use crate::base::clock::Entropy;
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::seams::blob::Payload;
@@ -175,6 +176,9 @@ impl Repositories for ModelRepositories {
         self.read(project, |repo| {
             let needed = walk::needed(repo, wants, hints, &is_base).map_err(|oids| missing(project, oids))?;
             let objects = needed.new.iter().filter_map(|oid| repo.objects.get(oid));
+            if !self.bugs.has(InjectedBug::OriginJudgesNothing) {
+                objects.clone().try_for_each(|object| walkable(project, object))?;
+            }
             let pack = (!needed.new.is_empty()).then(|| Payload::Memory(object::write_pack(objects)));
             Ok(Packed { payload: pack, bases: needed.bases.into_iter().collect() })
         })?
@@ -190,6 +194,11 @@ impl Repositories for ModelRepositories {
         let mut new = BTreeMap::new();
         for pack in packs {
             new.extend(read_pack(project, pack)?);
+        }
+        new.values().try_for_each(|object| walkable(project, object))?;
+        let odd = new.values().find(|object| object.form() == Form::Odd);
+        if let Some(object) = odd.filter(|_| self.bugs.has(InjectedBug::ReceiversJudgeTaste)) {
+            return Err(flawed(project, object));
         }
         let absent = self.read(project, |repo| walk::missing_to_join(repo, &new, wants, bases))?;
         refuse_missing(project, absent)?;
@@ -269,6 +278,16 @@ fn missing(project: &ProjectName, oids: impl IntoIterator<Item = Oid>) -> GitErr
 fn refuse_missing(project: &ProjectName, oids: impl IntoIterator<Item = Oid>) -> Result<(), GitError> {
     let oids: BTreeSet<Oid> = oids.into_iter().collect();
     if oids.is_empty() { Ok(()) } else { Err(missing(project, oids)) }
+}
+
+fn flawed(project: &ProjectName, object: &Object) -> GitError {
+    let flaw = Flaw { object: object.oid(), why: format!("{:?}: simulated", object.form()) };
+    GitError::Flawed { project: project.clone(), flaw }
+}
+
+/// Refuses a broken object.
+fn walkable(project: &ProjectName, object: &Object) -> Result<(), GitError> {
+    if object.form() == Form::Broken { Err(flawed(project, object)) } else { Ok(()) }
 }
 
 fn failed(project: &ProjectName, op: &'static str, why: String) -> GitError {

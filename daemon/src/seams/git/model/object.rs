@@ -15,6 +15,17 @@ use sha1::{Digest, Sha1};
 
 const MAGIC: &[u8] = b"MODEL";
 
+/// How an object is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// As everybody likes it.
+    Plain,
+    /// Git can walk it, but a strict reader dislikes it.
+    Odd,
+    /// Git cannot walk it.
+    Broken,
+}
+
 /// An object: the ids to which it points, and a number that distinguishes it from other objects with the same links.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object {
@@ -25,6 +36,15 @@ pub struct Object {
 }
 
 impl Object {
+    /// Returns how the object is made: by its nonce, one in 64 random objects is odd, and one is broken.
+    pub fn form(&self) -> Form {
+        match self.nonce >> 58 {
+            63 => Form::Broken,
+            62 => Form::Odd,
+            _ => Form::Plain,
+        }
+    }
+
     /// Returns the object's id.
     pub fn oid(&self) -> Oid {
         Oid::Sha1(Sha1::digest(self.encode()).into())

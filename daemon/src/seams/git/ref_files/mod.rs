@@ -5,60 +5,120 @@
 //! single ref is found in it by bisection: about 14 small reads among a million refs.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{ErrorKind, Result};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use lockstep_proto::Oid;
 
 const BLOCK: u64 = 4096;
+/// How many symbolic refs git follows, one after the other.
+const DEPTH: u32 = 5;
 
-/// Reads a ref; `None` when it does not exist. A garbled or symbolic ref is an error.
+/// The content of a ref.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// The ref has a value of its own.
+    Direct(Oid),
+    /// The ref is an alias of the ref with this name.
+    Symbolic(Vec<u8>),
+}
+
+/// Reads a ref; `None` when it does not exist. The value of a symbolic ref is that of its target, as git shows it. A
+/// garbled ref is an error.
 pub(super) fn read(git_dir: &Path, name: &str) -> Result<Option<Oid>> {
-    match std::fs::read(git_dir.join(name)) {
-        Ok(content) => parse_loose(name, &content).map(Some),
-        Err(error) if is_absent(&error) => read_packed(git_dir, name),
-        Err(error) => Err(error),
+    let mut name = name.as_bytes().to_vec();
+    for _ in 0..=DEPTH {
+        match look(git_dir, &name)? {
+            Some(Shown::Direct(oid)) => return Ok(Some(oid)),
+            Some(Shown::Symbolic(target)) => name = target,
+            None => return Ok(None),
+        }
+    }
+    Ok(None)
+}
+
+/// The target of a symbolic ref, which is always loose; `None` if the ref is direct or absent.
+pub(super) fn symbolic(git_dir: &Path, name: &str) -> Result<Option<Vec<u8>>> {
+    match look_at_file(&git_dir.join(name), name.as_bytes())? {
+        Some(Shown::Symbolic(target)) => Ok(Some(target)),
+        Some(Shown::Direct(_)) | None => Ok(None),
     }
 }
 
-/// Lists every direct ref whose name begins with `prefix`, which is the name of a folder and ends with '/'.
+fn look(git_dir: &Path, name: &[u8]) -> Result<Option<Shown>> {
+    match look_at_file(&git_dir.join(OsStr::from_bytes(name)), name) {
+        Ok(None) => Ok(read_packed(git_dir, name)?.map(Shown::Direct)),
+        found => found,
+    }
+}
+
+/// Reads the file of a loose ref; `None` when there is none. A file that links to another ref is an alias, too.
+fn look_at_file(file: &Path, name: &[u8]) -> Result<Option<Shown>> {
+    if let Ok(target) = std::fs::read_link(file) {
+        let target = target.into_os_string().into_vec();
+        if target.starts_with(b"refs/") {
+            return Ok(Some(Shown::Symbolic(target)));
+        }
+    }
+    let content = match std::fs::read(file) {
+        Ok(content) => content,
+        Err(error) if is_absent(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match content.strip_prefix(b"ref:") {
+        Some(target) => Ok(Some(Shown::Symbolic(target.trim_ascii().to_vec()))),
+        None => parse_loose(&String::from_utf8_lossy(name), &content).map(|oid| Some(Shown::Direct(oid))),
+    }
+}
+
+/// Lists every direct ref whose name is UTF-8 and begins with `prefix`, which is the name of a folder and ends with
+/// '/'.
 pub(super) fn list(git_dir: &Path, prefix: &str) -> Result<BTreeMap<String, Oid>> {
+    let direct = |(name, shown): (Vec<u8>, Shown)| match shown {
+        Shown::Direct(oid) => Some((String::from_utf8(name).ok()?, oid)),
+        Shown::Symbolic(_) => None,
+    };
+    Ok(list_all(git_dir, prefix)?.into_iter().filter_map(direct).collect())
+}
+
+/// Lists every ref whose name begins with `prefix`, which is the name of a folder and ends with '/'.
+pub(super) fn list_all(git_dir: &Path, prefix: &str) -> Result<BTreeMap<Vec<u8>, Shown>> {
     let mut loose = BTreeMap::new();
-    let mut folders = vec![prefix.trim_end_matches('/').to_owned()];
+    let mut folders = vec![prefix.trim_end_matches('/').as_bytes().to_vec()];
     while let Some(folder) = folders.pop() {
         list_folder(git_dir, &folder, &mut folders, &mut loose)?;
     }
-    let mut refs = list_packed(git_dir, prefix)?;
+    let packed = list_packed(git_dir, prefix.as_bytes())?;
+    let mut refs: BTreeMap<_, _> = packed.into_iter().map(|(name, oid)| (name, Shown::Direct(oid))).collect();
     refs.append(&mut loose);
     Ok(refs)
 }
 
 fn list_folder(
     git_dir: &Path,
-    folder: &str,
-    folders: &mut Vec<String>,
-    loose: &mut BTreeMap<String, Oid>,
+    folder: &[u8],
+    folders: &mut Vec<Vec<u8>>,
+    loose: &mut BTreeMap<Vec<u8>, Shown>,
 ) -> Result<()> {
-    let entries = match std::fs::read_dir(git_dir.join(folder)) {
+    let entries = match std::fs::read_dir(git_dir.join(OsStr::from_bytes(folder))) {
         Ok(entries) => entries,
         Err(error) if is_absent(&error) => return Ok(()),
         Err(error) => return Err(error),
     };
     for entry in entries {
         let entry = entry?;
-        let Ok(file) = entry.file_name().into_string() else { continue };
-        let name = format!("{folder}/{file}");
+        let file = entry.file_name();
+        let name = [folder, b"/", file.as_bytes()].concat();
         if entry.file_type()?.is_dir() {
             folders.push(name);
-        } else if !file.ends_with(".lock") {
-            match std::fs::read(entry.path()) {
-                Ok(content) if content.starts_with(b"ref:") => {}
-                Ok(content) => _ = loose.insert(name.clone(), parse_loose(&name, &content)?),
-                Err(error) if is_absent(&error) => {}
-                Err(error) => return Err(error),
-            }
+        } else if !file.as_bytes().ends_with(b".lock")
+            && let Some(shown) = look_at_file(&entry.path(), &name)?
+        {
+            loose.insert(name, shown);
         }
     }
     Ok(())
@@ -85,9 +145,12 @@ struct Packed {
     sorted: bool,
 }
 
+/// An entry of `packed-refs`: its offset, its name and value, and the offset of the next line.
+type Entry = (u64, Vec<u8>, Oid, u64);
+
 /// A line of `packed-refs`, and the offset of the next one.
 struct Line {
-    text: String,
+    text: Vec<u8>,
     next: u64,
 }
 
@@ -101,7 +164,8 @@ impl Packed {
         let length = file.metadata()?.len();
         let mut packed = Self { file, length, sorted: false };
         let header = packed.line(0)?.map(|line| line.text).unwrap_or_default();
-        packed.sorted = header.starts_with("# pack-refs with:") && header.split(' ').any(|word| word == "sorted");
+        packed.sorted = header.starts_with(b"# pack-refs with:")
+            && header.split(|byte| *byte == b' ').any(|word| word == b"sorted");
         Ok(Some(packed))
     }
 
@@ -121,7 +185,7 @@ impl Packed {
             return Ok(None);
         }
         let next = at + bytes.len() as u64 + 1;
-        Ok(Some(Line { text: String::from_utf8_lossy(&bytes).into_owned(), next }))
+        Ok(Some(Line { text: bytes, next }))
     }
 
     /// Returns the start of the first line at or after `at`.
@@ -133,12 +197,12 @@ impl Packed {
     }
 
     /// Returns the offset of the first entry whose name is not less than `name`; 0 if the file is not sorted.
-    fn lower_bound(&self, name: &str) -> Result<u64> {
+    fn lower_bound(&self, name: &[u8]) -> Result<u64> {
         let (mut low, mut high) = (0, if self.sorted { self.length } else { 0 });
         while low < high {
             let middle = low + (high - low) / 2;
             match self.entry_from(self.line_start(middle)?)? {
-                Some((start, found, _, next)) if found.as_str() < name => low = next.max(start + 1),
+                Some((start, found, _, next)) if found.as_slice() < name => low = next.max(start + 1),
                 _ => high = middle,
             }
         }
@@ -147,9 +211,9 @@ impl Packed {
 
     /// Returns the first entry at or after the line that begins at `at`: its offset, name and value, and the offset of
     /// the next line.
-    fn entry_from(&self, mut at: u64) -> Result<Option<(u64, String, Oid, u64)>> {
+    fn entry_from(&self, mut at: u64) -> Result<Option<Entry>> {
         while let Some(line) = self.line(at)? {
-            if !line.text.is_empty() && !line.text.starts_with(['#', '^']) {
+            if is_entry(&line.text) {
                 let (oid, name) = parse_packed(&line.text)?;
                 return Ok(Some((at, name, oid, line.next)));
             }
@@ -159,13 +223,19 @@ impl Packed {
     }
 }
 
-fn parse_packed(line: &str) -> Result<(Oid, String)> {
-    let garbled = || std::io::Error::other(format!("packed-refs has a garbled line: {line:?}"));
-    let (oid, name) = line.split_once(' ').ok_or_else(garbled)?;
-    Ok((oid.parse().map_err(|_| garbled())?, name.to_owned()))
+fn is_entry(line: &[u8]) -> bool {
+    !matches!(line.first(), None | Some(b'#' | b'^'))
 }
 
-fn read_packed(git_dir: &Path, name: &str) -> Result<Option<Oid>> {
+fn parse_packed(line: &[u8]) -> Result<(Oid, Vec<u8>)> {
+    let garbled =
+        || std::io::Error::other(format!("packed-refs has a garbled line: {:?}", String::from_utf8_lossy(line)));
+    let space = line.iter().position(|byte| *byte == b' ').ok_or_else(garbled)?;
+    let oid = std::str::from_utf8(&line[..space]).ok().and_then(|oid| oid.parse().ok()).ok_or_else(garbled)?;
+    Ok((oid, line[space + 1..].to_vec()))
+}
+
+fn read_packed(git_dir: &Path, name: &[u8]) -> Result<Option<Oid>> {
     let Some(packed) = Packed::open(git_dir)? else { return Ok(None) };
     let mut at = packed.lower_bound(name)?;
     while let Some((_, found, oid, next)) = packed.entry_from(at)? {
@@ -180,15 +250,15 @@ fn read_packed(git_dir: &Path, name: &str) -> Result<Option<Oid>> {
     Ok(None)
 }
 
-fn list_packed(git_dir: &Path, prefix: &str) -> Result<BTreeMap<String, Oid>> {
+fn list_packed(git_dir: &Path, prefix: &[u8]) -> Result<BTreeMap<Vec<u8>, Oid>> {
     let mut refs = BTreeMap::new();
     let Some(packed) = Packed::open(git_dir)? else { return Ok(refs) };
     let start = packed.lower_bound(prefix)?;
     let mut reader = std::io::BufReader::with_capacity(1 << 16, &packed.file);
     std::io::Seek::seek(&mut reader, std::io::SeekFrom::Start(start))?;
     for line in std::io::BufRead::split(reader, b'\n') {
-        let line = String::from_utf8_lossy(&line?).into_owned();
-        if line.is_empty() || line.starts_with(['#', '^']) {
+        let line = line?;
+        if !is_entry(&line) {
             continue;
         }
         let (oid, name) = parse_packed(&line)?;

@@ -1,8 +1,10 @@
 //! Incarnations: one item per incarnation, and one per node that keeps its highest number for ever.
 //!
 //! An incarnation's item has `state` S, `epoch` N, `window` N, `settled` and `published` (lists with one N per lane),
-//! and `rev` N, which every write raises. A change reads the item, decides by the shared rules, and writes if `rev` is
-//! still the same. So a late copy of a write can land at most once, and never over a freeze.
+//! and `rev` N, which every write raises. A poisoned one has the state `frozen` and `poisoned` BOOL, because earlier
+//! releases know no other state. They drain it once more, which is harmless. A change reads the item, decides by the
+//! shared rules, and writes if `rev` is still the same. So a late copy of a write can land at most once, and never over
+//! a freeze.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{
@@ -21,6 +23,9 @@ use super::sites;
 use crate::seams::refdb::rules;
 use crate::seams::refdb::{IncarnationRecord, IncarnationState, OpenAnswer, RefDbError, Role};
 
+/// The attribute of a frozen incarnation whose window is poisoned.
+const POISONED: &str = "poisoned";
+
 /// A record, with the number of times that it was written.
 struct Stored {
     record: IncarnationRecord,
@@ -31,7 +36,7 @@ fn encode(stored: &Stored) -> Item {
     let record = &stored.record;
     let state = match record.state {
         IncarnationState::Open => "open",
-        IncarnationState::Frozen => "frozen",
+        IncarnationState::Frozen | IncarnationState::Poisoned => "frozen",
         IncarnationState::Drained => "drained",
     };
     let mut item = Key::of_incarnation(&record.site, &record.id).attributes();
@@ -45,6 +50,9 @@ fn encode(stored: &Stored) -> Item {
         ("published".to_owned(), marks(&record.published)),
         ("rev".to_owned(), number(stored.rev)),
     ]);
+    if record.state == IncarnationState::Poisoned {
+        item.insert(POISONED.to_owned(), AttributeValue::Bool(true));
+    }
     item
 }
 
@@ -56,6 +64,7 @@ fn decode(item: &Item) -> Result<Stored, RefDbError> {
     let reader = Reader(item);
     let state = match reader.text("state")? {
         Some("open") => IncarnationState::Open,
+        Some("frozen") if item.get(POISONED) == Some(&AttributeValue::Bool(true)) => IncarnationState::Poisoned,
         Some("frozen") => IncarnationState::Frozen,
         Some("drained") => IncarnationState::Drained,
         Some(_) | None => return Err(reader.malformed("state", "is not a state that this release knows")),

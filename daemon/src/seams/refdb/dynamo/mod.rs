@@ -70,10 +70,15 @@ impl DynamoRefDb {
         Self { client: client::without_retries(client), tables, settings, round_trips: AtomicU64::new(0) }
     }
 
-    /// The number of calls that all commits took so far: one per commit.
+    /// The number of calls that all commits took so far: one per commit, or one per part of each step and one for the
+    /// slot.
     #[must_use]
     pub fn round_trips(&self) -> u64 {
         self.round_trips.load(Ordering::Relaxed)
+    }
+
+    fn count(&self) {
+        self.round_trips.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -81,20 +86,23 @@ impl DynamoRefDb {
 impl RefStore for DynamoRefDb {
     async fn commit(&self, request: &CommitRequest) -> Result<CommitAnswer, RefDbError> {
         rules::well_formed(request)?;
-        self.round_trips.fetch_add(1, Ordering::Relaxed);
+        self.count();
         commit::send(&self.client, &self.tables, request).await
     }
 
     async fn lock(&self, part: &Part) -> Result<CommitAnswer, RefDbError> {
         rules::fits(part)?;
+        self.count();
         locks::lock(&self.client, &self.tables, part).await
     }
 
     async fn seal(&self, txn: &TxnId, encoded: &Bytes) -> Result<SlotState, RefDbError> {
+        self.count();
         locks::seal(&self.client, &self.tables, txn, encoded).await
     }
 
     async fn flip(&self, part: &Part) -> Result<(), RefDbError> {
+        self.count();
         locks::flip(&self.client, &self.tables, part).await
     }
 
@@ -186,6 +194,15 @@ impl Registry for DynamoRefDb {
             Ok(())
         };
         incarnations::change(&self.client, &self.tables, (site, id), decide).await.map(|(record, ())| record)
+    }
+
+    async fn poisoned(&self, site: &SiteId, id: &IncarnationId) -> Result<(), RefDbError> {
+        incarnations::change(&self.client, &self.tables, (site, id), rules::poison).await.map(|(_, answer)| answer)
+    }
+
+    async fn raise_published(&self, site: &SiteId, id: &IncarnationId, published: &[Seq]) -> Result<(), RefDbError> {
+        let decide = |record: &mut IncarnationRecord| rules::raise_published(record, published);
+        incarnations::change(&self.client, &self.tables, (site, id), decide).await.map(|(_, answer)| answer)
     }
 
     async fn drained(&self, site: &SiteId, id: &IncarnationId, published: &[Seq]) -> Result<(), RefDbError> {

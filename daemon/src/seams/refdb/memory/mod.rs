@@ -163,6 +163,14 @@ impl Registry for MemoryRefDb {
         self.state().registry.freeze(site, id)
     }
 
+    async fn poisoned(&self, site: &SiteId, id: &IncarnationId) -> Result<(), RefDbError> {
+        self.state().registry.poisoned(site, id)
+    }
+
+    async fn raise_published(&self, site: &SiteId, id: &IncarnationId, published: &[Seq]) -> Result<(), RefDbError> {
+        self.state().registry.raise_published(site, id, published)
+    }
+
     async fn drained(&self, site: &SiteId, id: &IncarnationId, published: &[Seq]) -> Result<(), RefDbError> {
         self.state().registry.drained(site, id, published)
     }

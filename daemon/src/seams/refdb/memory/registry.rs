@@ -80,6 +80,19 @@ impl Records {
         Ok(record.clone())
     }
 
+    pub(super) fn poisoned(&mut self, site: &SiteId, id: &IncarnationId) -> Result<(), RefDbError> {
+        rules::poison(self.record(site, id)?)
+    }
+
+    pub(super) fn raise_published(
+        &mut self,
+        site: &SiteId,
+        id: &IncarnationId,
+        published: &[Seq],
+    ) -> Result<(), RefDbError> {
+        rules::raise_published(self.record(site, id)?, published)
+    }
+
     pub(super) fn drained(&mut self, site: &SiteId, id: &IncarnationId, published: &[Seq]) -> Result<(), RefDbError> {
         rules::drain(self.record(site, id)?, published)
     }

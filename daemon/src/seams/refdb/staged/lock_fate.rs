@@ -4,6 +4,7 @@ use lockstep_proto::{Slot, Transaction, TxnId};
 
 use super::StagedRefs;
 use crate::base::faults::injected_bug::InjectedBug;
+use crate::seams::blob::long_form::LongFormError;
 use crate::seams::refdb::{IncarnationRecord, IncarnationState, RefDbError, SlotState};
 
 /// The meaning of a transaction's lock.
@@ -39,16 +40,15 @@ impl StagedRefs {
         Ok(match self.inner.journal.slot(&txn.slot).await? {
             SlotState::Empty => None,
             SlotState::Committed(id, bytes) if id == *txn => {
-                let decoded = Transaction::decode(&bytes);
-                let broken = |error| RefDbError::Broken(format!("slot {} cannot be read: {error}", txn.slot));
-                Some(Fate::Committed(Box::new(decoded.map_err(broken)?)))
+                let read = self.long_forms.read(&bytes).await;
+                Some(Fate::Committed(Box::new(read.map_err(|error| unreadable(txn, &error))?)))
             }
             SlotState::Committed(..) | SlotState::Poisoned => Some(Fate::Void),
         })
     }
 
-    /// Whether a slot was ever occupied: it is below its lane's settled mark, or its incarnation is drained. An
-    /// incarnation that is forgotten was drained before.
+    /// Whether a slot was ever occupied: it is below its lane's settled mark, or its incarnation is poisoned or
+    /// drained. An incarnation that is forgotten was drained before.
     async fn is_over(&self, slot: &Slot) -> Result<bool, RefDbError> {
         for site in self.inner.registry.sites().await? {
             let all = self.inner.registry.incarnations(&site.site).await?;
@@ -60,8 +60,14 @@ impl StagedRefs {
     }
 }
 
+/// The fate of a transaction that cannot be read is unknown.
+fn unreadable(txn: &TxnId, error: &LongFormError) -> RefDbError {
+    let why = format!("slot {} cannot be read: {error}", txn.slot);
+    if error.is_bad() || error.is_absent() { RefDbError::Broken(why) } else { RefDbError::NotNow(why) }
+}
+
 fn is_below(slot: &Slot, incarnation: &IncarnationRecord) -> bool {
-    if incarnation.state == IncarnationState::Drained {
+    if matches!(incarnation.state, IncarnationState::Poisoned | IncarnationState::Drained) {
         return true;
     }
     let settled = incarnation.settled.get(slot.lane.lane.index());

@@ -8,7 +8,7 @@
 //! any node that meets it looks there. If the transaction is committed, this node moves the ref. If the transaction can
 //! never be committed, this node removes the lock. If its fate is open, the lock stays until the owner of the journal
 //! has committed or poisoned the slot. A slot is collected only when no ref carries its lock any more
-//! ([`StagedRefs::finish`]).
+//! ([`FinishLocks`]).
 //!
 //! This module keeps no state, and each step may be repeated. The conditions of the writes make a second copy, or a
 //! late one, harmless. In particular, a ref that has moved has another version than a late copy of its lock asks for.
@@ -19,10 +19,12 @@ mod store;
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use lockstep_proto::{Command, ProjectKey, RefKey, RefName, Transaction, TxnId};
 
-use super::{Part, RefDb, RefDbError, RefItem, rules};
+use super::{FinishLocks, Part, RefDb, RefDbError, RefItem, rules};
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
+use crate::seams::blob::long_form::LongForms;
 
 pub use lock_fate::Fate;
 
@@ -30,6 +32,8 @@ pub use lock_fate::Fate;
 /// transaction is neither committed nor void.
 pub struct StagedRefs {
     inner: RefDb,
+    /// Reads the transactions that are too large for their slots.
+    long_forms: LongForms,
     /// The most items of one write.
     most: usize,
     bugs: InjectedBugs,
@@ -42,26 +46,14 @@ impl StagedRefs {
     /// A refdb that commits at most `most` items in one write, the slot and new directories included. `most` is clamped
     /// to 2 to [`WRITE_ITEMS`].
     #[must_use]
-    pub fn new(inner: RefDb, most: usize, bugs: InjectedBugs) -> Self {
-        Self { inner, most: most.clamp(2, WRITE_ITEMS), bugs }
+    pub fn new(inner: RefDb, long_forms: LongForms, most: usize, bugs: InjectedBugs) -> Self {
+        Self { inner, long_forms, most: most.clamp(2, WRITE_ITEMS), bugs }
     }
 
     /// The refdb with these refs. Journal and registry are those of the inner refdb.
     #[must_use]
     pub fn refdb(self: &Arc<Self>) -> RefDb {
         RefDb { refs: Arc::clone(self) as _, ..self.inner.clone() }
-    }
-
-    /// Makes sure that no ref carries the lock of a committed transaction any more. Called before the slot of the
-    /// transaction is collected.
-    ///
-    /// # Errors
-    /// An error of the refdb. The slot must then stay.
-    pub async fn finish(&self, transaction: &Transaction) -> Result<(), RefDbError> {
-        if !self.is_staged(transaction) || self.bugs.has(InjectedBug::LockOutlivesSlot) {
-            return Ok(());
-        }
-        self.flip_all(&self.parts(transaction)).await
     }
 
     /// Whether a transaction is committed under locks. Its commands alone decide, so that the content of its slot
@@ -111,6 +103,16 @@ impl StagedRefs {
             };
         }
         Ok(freed)
+    }
+}
+
+#[async_trait]
+impl FinishLocks for StagedRefs {
+    async fn finish(&self, transaction: &Transaction) -> Result<(), RefDbError> {
+        if !self.is_staged(transaction) || self.bugs.has(InjectedBug::LockOutlivesSlot) {
+            return Ok(());
+        }
+        self.flip_all(&self.parts(transaction)).await
     }
 }
 

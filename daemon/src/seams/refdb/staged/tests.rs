@@ -51,6 +51,11 @@ fn project() -> ProjectKey {
     "p#1".parse().unwrap()
 }
 
+fn long_forms() -> LongForms {
+    let blobs = crate::seams::blob::memory::MemoryBlobs::default();
+    LongForms::new(Arc::new(blobs), std::path::PathBuf::new(), usize::MAX)
+}
+
 /// A refdb in which the incarnation of all slots is open.
 async fn world() -> (RefDb, StagedRefs) {
     let raw = MemoryRefDb::new().refdb();
@@ -59,7 +64,7 @@ async fn world() -> (RefDb, StagedRefs) {
     let (settled, published) = (none.clone(), none);
     let record = IncarnationRecord { id, site: site(), epoch, state, window: 64, settled, published };
     raw.registry.open_incarnation(&record).await.unwrap();
-    let staged = StagedRefs::new(raw.clone(), WRITE_ITEMS, InjectedBugs::default());
+    let staged = StagedRefs::new(raw.clone(), long_forms(), WRITE_ITEMS, InjectedBugs::default());
     (raw, staged)
 }
 
@@ -104,7 +109,7 @@ async fn one_stale_ref_of_many_refuses_all_and_leaves_no_lock() {
 }
 
 #[tokio::test]
-async fn who_meets_the_locks_of_a_committed_transaction_moves_its_refs() {
+async fn a_reader_that_meets_the_locks_of_a_committed_transaction_moves_its_refs() {
     let (raw, staged) = world().await;
     let request = request(0, 0..150, &[], 1);
     locks(&raw, &staged, &request).await;

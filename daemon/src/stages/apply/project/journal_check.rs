@@ -48,6 +48,9 @@ impl Writer {
             (Ok(Journal::Same), Doubt::Contradiction(why)) => self.park(event, ParkReason::Contradiction(why)),
             (Ok(Journal::Same), Doubt::Parked(reason)) => self.park(event, reason),
             (Ok(Journal::Other(other)), doubt) => self.replace(event, other, doubt),
+            (Ok(Journal::Nothing), Doubt::Parked(reason)) if !event.transaction.is_whole() => {
+                self.without_long_form(event, reason).await;
+            }
             (Ok(Journal::Nothing), doubt) => self.set_aside(event, doubt),
             (Err(error), _) => self.park(event, ParkReason::Journal(error.to_string())),
         }
@@ -85,10 +88,11 @@ impl Writer {
                     .for_each(|held| self.replace(held.event, committed.clone(), Doubt::Parked(held.reason)));
             }
             Some(Ok(Journal::Nothing)) => {
-                self.parked
-                    .retry(id)
-                    .into_iter()
-                    .for_each(|held| self.set_aside(held.event, Doubt::Parked(held.reason)));
+                let Some(held) = self.parked.retry(id) else { return };
+                match held.event.transaction.is_whole() {
+                    true => self.set_aside(held.event, Doubt::Parked(held.reason)),
+                    false => self.without_long_form(held.event, held.reason).await,
+                }
             }
             Some(Err(why)) => self.shared.units.observer.failed("apply", &format!("{id} stays parked: {why}")),
         }
@@ -101,6 +105,7 @@ impl Writer {
             // It was tried again, and is still bad.
             self.shared.units.observer.failed("apply", &format!("{id} stays in quarantine: {reason}"));
             let mut event = event;
+            self.shared.debts.hold(&transaction, &reason.to_string());
             self.parked.remove(&transaction.id);
             return event.done();
         }
@@ -113,7 +118,7 @@ impl Writer {
     }
 
     /// Quarantines an event that was never committed: its slot holds another transaction, or none.
-    fn set_aside(&mut self, event: Event, doubt: Doubt) {
+    pub(super) fn set_aside(&mut self, event: Event, doubt: Doubt) {
         let id = event.transaction.id.to_string();
         self.put_away(event, id, &QuarantineReason::NeverCommitted(doubt));
     }
@@ -123,7 +128,7 @@ impl Writer {
         let hash = hex::encode(Sha256::digest(&event.bytes));
         let copy = format!("{}/copy-{}", event.transaction.id, &hash[..8]);
         self.put_away(event, copy, &QuarantineReason::Differs(doubt));
-        match Transaction::decode(&committed) {
+        match Transaction::outlined(&committed) {
             Ok(transaction) => {
                 let event =
                     Event { transaction: Arc::new(transaction), bytes: committed, parked_since_ms: None, done: None };

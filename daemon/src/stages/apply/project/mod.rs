@@ -8,6 +8,7 @@
 
 mod fetch;
 mod journal_check;
+mod long_form;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -105,6 +106,9 @@ impl Writer {
     /// a time instead.
     fn is_ready(&self, held: &Parked) -> bool {
         let transaction = &held.event.transaction;
+        if !transaction.is_whole() {
+            return false;
+        }
         let step = plan(transaction, |key| self.shared.units.versions.version(&transaction.project, key));
         match step {
             Ok(Step::Skip) => true,
@@ -129,6 +133,13 @@ impl Writer {
                 self.skip(event);
                 continue;
             }
+            let is_long = !event.transaction.is_whole();
+            if is_long {
+                // One long form at a time is in memory.
+                self.apply(std::mem::take(&mut unit)).await;
+                planned.clear();
+            }
+            let Some(event) = self.whole(event).await else { continue };
             match self.plan(&event, &planned) {
                 Ok(Step::Skip) => skipped.push(event),
                 Ok(Step::Apply) => match self.contradiction(&event, &planned) {
@@ -141,6 +152,10 @@ impl Writer {
                 },
                 Ok(Step::Wait(missing)) => self.park(event, ParkReason::Predecessors(missing)),
                 Err(error) => self.park(event, ParkReason::Failed(error.to_string())),
+            }
+            if is_long {
+                self.apply(std::mem::take(&mut unit)).await;
+                planned.clear();
             }
         }
         self.apply(unit).await;

@@ -6,7 +6,7 @@ use lockstep_proto::bridge::RefusalCode;
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_taken_says_why_and_takes_nothing() {
+async fn a_refused_call_says_why_and_stores_none_of_its_events() {
     let a = Life::begin("a", 1, &MemoryStore::default(), EventLimits { outbox_events: 2, ..EventLimits::default() });
     let refused = async |events: Vec<StreamEvent>| a.events.announce(AnnounceRequest { events }).await.unwrap_err();
     let error = refused(vec![event("1", None, &[])]).await;
@@ -46,7 +46,7 @@ async fn beyond_its_bounds_the_oldest_is_dropped_with_an_alarm() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waited_too_long_is_dropped_with_an_alarm() {
+async fn an_event_that_waited_too_long_is_dropped_with_an_alarm() {
     let log = MemoryEventLog::new(1);
     let _a = origin("a", &log, &[1]).await;
     let store = MemoryStore::default();
@@ -148,7 +148,7 @@ async fn where_no_bridge_takes_events_none_are_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_newer_release_wrote_is_kept_and_waits() {
+async fn an_announcement_of_a_newer_release_is_kept_and_waits() {
     let log = MemoryEventLog::new(1);
     let _a = origin("a", &log, &[1]).await;
     let bytes = records(&log).await.remove(0);

@@ -69,7 +69,7 @@ async fn beyond_what_may_be_kept_of_numbers_the_oldest_are_given_up_with_an_alar
 
 /// However many announcements of an origin arrive within a step, the step writes each row once.
 #[tokio::test(start_paused = true)]
-async fn what_was_received_is_one_row_of_a_step() {
+async fn a_step_writes_one_row_of_received_positions_per_origin() {
     let of = announcements().await;
     let b = Life::new("b");
     (0..500).for_each(|seq| b.takes(&of(seq)));
@@ -79,7 +79,7 @@ async fn what_was_received_is_one_row_of_a_step() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_costs_nothing_until_what_it_waits_for_has_moved() {
+async fn a_waiting_event_costs_nothing_until_its_ref_has_moved() {
     const ALL: usize = 4 * LOOKS;
     let (of, b) = (announcements().await, Life::new("b"));
     b.applies("@state", 1);

@@ -267,7 +267,7 @@ async fn nothing_of_a_change_follows_what_may_never_have_been_heard() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_confirmed_stays_so_however_often_it_is_read_and_after_a_restart() {
+async fn a_confirmed_event_is_not_given_again_when_the_stream_is_read_again_or_after_a_restart() {
     let log = MemoryEventLog::new(1);
     let _a = origin("a", &log, &[1, 2]).await;
     let store = MemoryStore::default();
@@ -368,7 +368,7 @@ async fn between_origins_the_versions_of_the_change_tell_the_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_answered_outlives_the_sidecar_and_what_is_appended_twice_is_heard_once() {
+async fn an_acknowledged_event_outlives_the_sidecar_and_two_appends_of_it_are_heard_once() {
     let log = MemoryEventLog::new(1);
     let store = MemoryStore::default();
     let a = Life::begin("a", 1, &store, EventLimits::default());

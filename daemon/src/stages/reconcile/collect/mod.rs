@@ -19,17 +19,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_proto::{LaneId, Pack, Seq, SiteId, Slot, Transaction};
+use lockstep_proto::{LaneId, Pack, ProjectKey, Seq, SiteId, Slot, Transaction};
 use tokio::time::sleep;
 
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
 use crate::seams::blob::BlobStore;
-use crate::seams::refdb::staged::StagedRefs;
-use crate::seams::refdb::{IncarnationRecord, IncarnationState, NodeRecord, RefDb, RefDbError, SlotState};
+use crate::seams::blob::long_form::LongForms;
+use crate::seams::refdb::{FinishLocks, IncarnationRecord, IncarnationState, NodeRecord, RefDb, RefDbError, SlotState};
 use crate::state::context::NodeContext;
 use lane::LaneProgress;
 use needed::Needed;
+
+/// Items per page, when the refs of a project are read.
+const PAGE: usize = 1_000;
 
 /// Collects the journals of one site.
 pub struct Collector {
@@ -37,10 +40,12 @@ pub struct Collector {
     site: SiteId,
     /// The refdb, which has the nodes' low-water marks and the journals.
     refdb: RefDb,
-    /// Its refs, to finish the flips of a transaction before its slot goes.
-    staged: Arc<StagedRefs>,
+    /// Ends the locks of a transaction before its slot goes.
+    locks: Arc<dyn FinishLocks>,
     /// The store of packs, which are deleted with their slots.
     blobs: Arc<dyn BlobStore>,
+    /// The long forms of transactions, which are deleted with their slots.
+    long_forms: LongForms,
     /// Receives every slot and every run that failed.
     observer: Arc<dyn Observer>,
     /// The pause between two runs.
@@ -60,11 +65,11 @@ enum Fate {
 }
 
 impl Collector {
-    /// Creates the collector of this node's site. `staged` are the refs of the node's refdb.
+    /// Creates the collector of this node's site.
     #[must_use]
-    pub fn new(context: &NodeContext, staged: Arc<StagedRefs>, pace: Duration) -> Self {
-        let NodeContext { site, refdb, blobs, observer, bugs, .. } = context.clone();
-        Self { site, refdb, staged, blobs, observer, pace, bugs }
+    pub fn new(context: &NodeContext, locks: Arc<dyn FinishLocks>, pace: Duration) -> Self {
+        let NodeContext { site, refdb, blobs, long_forms, observer, bugs, .. } = context.clone();
+        Self { site, refdb, locks, blobs, long_forms, observer, pace, bugs }
     }
 
     /// Collects periodically, until the task is aborted.
@@ -132,19 +137,41 @@ impl Collector {
     /// Releases everything that depends on a slot: the ref locks that name it, and its pack in the blob store.
     async fn let_go(&self, slot: &Slot, needed: &Needed) -> Result<Fate, RefDbError> {
         let SlotState::Committed(_, bytes) = self.refdb.journal.slot(slot).await? else { return Ok(Fate::Free) };
-        let transaction = match Transaction::decode(&bytes) {
-            Ok(transaction) => transaction,
+        let outline = match Transaction::outlined(&bytes) {
+            Ok(outline) => outline,
             Err(error) => return Ok(Fate::Stuck(format!("it cannot be decoded: {error}"))),
         };
-        if needed.has(&transaction) {
+        if needed.has(&outline) {
             return Ok(Fate::Needed);
         }
-        self.staged.finish(&transaction).await?;
+        let transaction = match self.long_forms.read(&bytes).await {
+            Ok(transaction) => transaction,
+            // An earlier run deleted the long form last, and ended before the slot was collected.
+            Err(error) if error.is_absent() => return self.no_lock_is_left(&outline.project).await,
+            Err(error) => return Ok(Fate::Stuck(format!("it cannot be read: {error}"))),
+        };
+        self.locks.finish(&transaction).await?;
         if let Pack::Blob { key, .. } = &transaction.pack
             && let Err(error) = self.blobs.delete(key).await
         {
             return Ok(Fate::Stuck(format!("its blob {key} cannot be deleted: {error}")));
         }
-        Ok(Fate::Free)
+        match self.long_forms.delete(&bytes).await {
+            Ok(()) => Ok(Fate::Free),
+            Err(error) => Ok(Fate::Stuck(format!("its long form cannot be deleted: {error}"))),
+        }
+    }
+
+    /// Reads all refs of the project of a transaction whose long form is gone. A lock that still named the transaction
+    /// could not be decided, and would end this with an error.
+    async fn no_lock_is_left(&self, project: &ProjectKey) -> Result<Fate, RefDbError> {
+        let mut after = None;
+        loop {
+            let page = self.refdb.refs.scan(project, after.as_ref(), PAGE).await?;
+            if page.len() < PAGE {
+                return Ok(Fate::Free);
+            }
+            after = page.last().map(|item| item.key.clone());
+        }
     }
 }

@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use lockstep_proto::{Command, ProjectKey, RefValue, TxnId, Version};
+use lockstep_proto::{Command, RefValue, TxnId, Version};
 use parking_lot::Mutex;
 
 use super::*;
 use crate::seams::blob::{BlobError, Payload};
-use crate::seams::refdb::staged::WRITE_ITEMS;
+use crate::seams::refdb::staged::{StagedRefs, WRITE_ITEMS};
 use crate::seams::refdb::{CommitRequest, JournalStore, Needs};
 
 /// Blobs of which one cannot be deleted.
@@ -119,7 +119,8 @@ async fn world(slots: u64, needs: Needs) -> (NodeContext, Arc<Partly>, Arc<Told>
 }
 
 fn collector(context: &NodeContext) -> Collector {
-    let staged = Arc::new(StagedRefs::new(context.refdb.clone(), WRITE_ITEMS, context.bugs));
+    let staged =
+        Arc::new(StagedRefs::new(context.refdb.clone(), context.long_forms.clone(), WRITE_ITEMS, context.bugs));
     Collector::new(context, staged, Duration::from_secs(1))
 }
 
@@ -139,7 +140,7 @@ async fn is_forgotten(context: &NodeContext) -> bool {
 }
 
 #[tokio::test]
-async fn what_a_node_needs_stays_and_the_rest_goes() {
+async fn slots_that_a_node_needs_stay_and_the_rest_goes() {
     let needs = Needs { held: [(txn(3), "p".parse().unwrap())].into(), owed: ["owed".parse().unwrap()].into() };
     let (context, _, told) = world(250, needs).await;
     let (collector, mut lanes) = (collector(&context), BTreeMap::new());

@@ -270,7 +270,7 @@ fn many_changes_become_one_task_and_what_moves_behind_it_is_its_own() {
 }
 
 #[test]
-fn what_was_done_lately_is_put_together_without_being_due() {
+fn marks_that_were_acknowledged_lately_are_coalesced_and_not_due() {
     let mut told = Told::new();
     for number in 1..=100 {
         told.moved(&change(number), false);
@@ -380,7 +380,7 @@ fn a_restart_goes_on_where_the_store_is() {
 }
 
 #[test]
-fn what_moves_while_it_is_out_is_stored_whole() {
+fn a_mark_that_moves_while_its_task_is_out_is_stored_whole() {
     let mut told = Told::new();
     told.differs(&group(), value(1, 2), false);
     let task = only(told.take());
@@ -393,7 +393,7 @@ fn what_moves_while_it_is_out_is_stored_whole() {
 }
 
 #[test]
-fn what_is_kept_leaves_the_store_in_time_and_what_never_was_there_is_not_removed() {
+fn an_acknowledged_mark_leaves_the_store_in_time_and_an_unstored_mark_is_not_removed() {
     let mut told = Told::new();
     told.moved(&change(1), false);
     let task = only(told.take());
@@ -450,7 +450,7 @@ fn a_deletion_that_waits_for_gerrit_itself_is_told_before_the_changes_of_the_suc
 }
 
 #[test]
-fn whoever_looked_at_all_changes_before_one_moved_does_not_acknowledge_it() {
+fn a_scan_of_all_changes_that_began_before_a_move_does_not_acknowledge_it() {
     let mut told = Told::new();
     for number in 1..=500 {
         told.moved(&change(number), false);

@@ -22,13 +22,12 @@ import com.google.inject.Inject;
 /** Runs an action as the server itself, in the request context that Gerrit's loaders expect. */
 @ImplementedBy(ServerRequestContext.OneOff.class)
 public interface ServerRequestContext {
-  /** An action. */
+  /** An action that needs a request context and may fail with one type of exception. */
   interface Action<E extends Exception> {
-    /** Executes the action. */
     void run() throws E;
   }
 
-  /** Runs an action. */
+  /** Runs an action at once, on this thread. Its exception passes through. */
   <E extends Exception> void run(Action<E> action) throws E;
 
   /** Opens a context for each action. */

@@ -141,7 +141,7 @@ public final class EventOutbox implements EventListener {
         unsent::get);
   }
 
-  /** Begins to send. */
+  /** Begins to send, in a task of its own. Events that were fired before are sent first. */
   public void start() {
     loop = work.start("send stream events", this::send);
   }

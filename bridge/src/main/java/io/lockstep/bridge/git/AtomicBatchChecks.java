@@ -26,7 +26,9 @@ import java.util.Comparator;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.NavigableSet;
 import java.util.Set;
+import java.util.TreeSet;
 import org.eclipse.jgit.errors.MissingObjectException;
 import org.eclipse.jgit.lib.ObjectId;
 import org.eclipse.jgit.lib.Ref;
@@ -85,7 +87,7 @@ final class AtomicBatchChecks {
   private boolean namesAreFree(List<ReceiveCommand> commands, Map<String, Ref> now)
       throws IOException {
     Set<String> deleted = new HashSet<>();
-    Set<String> taken = new HashSet<>();
+    NavigableSet<String> taken = new TreeSet<>();
     commands.forEach(
         command -> (command.getType() == DELETE ? deleted : taken).add(command.getRefName()));
     for (ReceiveCommand command : commands) {
@@ -100,9 +102,11 @@ final class AtomicBatchChecks {
   }
 
   /** Whether a ref exists below this name, or will exist after the batch. */
-  private boolean isFolder(String name, Set<String> taken, Set<String> deleted) throws IOException {
+  private boolean isFolder(String name, NavigableSet<String> taken, Set<String> deleted)
+      throws IOException {
     String folder = name + "/";
-    if (taken.stream().anyMatch(other -> other.startsWith(folder))) {
+    String next = taken.ceiling(folder);
+    if (next != null && next.startsWith(folder)) {
       return true;
     }
     List<Ref> below = refs.getRefsByPrefix(folder);

@@ -22,9 +22,14 @@ import static org.eclipse.jgit.transport.ReceiveCommand.Result.REJECTED_OTHER_RE
 import io.lockstep.bridge.sidecar.RefCommand;
 import io.lockstep.bridge.sidecar.RefVerdict;
 import io.lockstep.bridge.sidecar.Sidecar;
+import io.lockstep.bridge.sidecar.SidecarException;
 import java.io.IOException;
 import java.util.ArrayList;
+import java.util.Collections;
+import java.util.HashSet;
+import java.util.IdentityHashMap;
 import java.util.List;
+import java.util.Set;
 import org.eclipse.jgit.lib.PersonIdent;
 import org.eclipse.jgit.lib.RefUpdate;
 import org.eclipse.jgit.transport.ReceiveCommand;
@@ -37,33 +42,30 @@ final class BatchPlan {
   private record Planned(ReceiveCommand command, RefCommand update, RefUpdate.Result result) {}
 
   private final List<Planned> planned = new ArrayList<>();
+  private final Set<ReceiveCommand> commands = Collections.newSetFromMap(new IdentityHashMap<>());
+  private final Names created = new Names();
+  private final Names deleted = new Names();
 
   void add(ReceiveCommand command, RefCommand update, RefUpdate.Result result) {
     planned.add(new Planned(command, update, result));
+    commands.add(command);
+    (update.isDeletion() ? deleted : created).add(update.ref());
   }
 
   boolean has(ReceiveCommand command) {
-    return planned.stream().anyMatch(one -> one.command() == command);
+    return commands.contains(command);
   }
 
   /** Whether a planned creation makes the name of this command impossible. */
   boolean excludes(ReceiveCommand command) {
-    return command.getType() != ReceiveCommand.Type.DELETE
-        && planned.stream()
-            .anyMatch(
-                one ->
-                    !one.update().isDeletion()
-                        && exclude(one.update().ref(), command.getRefName()));
+    return command.getType() != ReceiveCommand.Type.DELETE && created.exclude(command.getRefName());
   }
 
   /** Whether one of these commands is possible only after a planned deletion. */
   boolean makesRoomForAnyOf(List<ReceiveCommand> commands) {
     return commands.stream()
         .filter(command -> command.getType() == ReceiveCommand.Type.CREATE)
-        .anyMatch(
-            command ->
-                planned.stream()
-                    .anyMatch(one -> exclude(one.update().ref(), command.getRefName())));
+        .anyMatch(command -> excludes(command) || deleted.exclude(command.getRefName()));
   }
 
   /**
@@ -87,19 +89,39 @@ final class BatchPlan {
    * ReceiveCommand#abort}, whose form Gerrit recognises.
    */
   private static void setResult(Planned one, RefVerdict verdict) {
+    String why = SidecarException.PREFIX + verdict.message();
     switch (verdict.code()) {
       case COMMITTED -> one.command().setResult(one.result());
       case TRANSACTION -> {}
-      case STALE -> one.command().setResult(LOCK_FAILURE, verdict.message());
-      case NON_FAST_FORWARD -> one.command().setResult(REJECTED_NONFASTFORWARD, verdict.message());
-      case MISSING_OBJECT -> one.command().setResult(REJECTED_MISSING_OBJECT, verdict.message());
+      case STALE -> one.command().setResult(LOCK_FAILURE, why);
+      case NON_FAST_FORWARD -> one.command().setResult(REJECTED_NONFASTFORWARD, why);
+      case MISSING_OBJECT -> one.command().setResult(REJECTED_MISSING_OBJECT, why);
       case NAME_CONFLICT, INVALID, EXISTS, LOCKED, PROJECT, NOT_SERVING, UNAVAILABLE ->
-          one.command().setResult(REJECTED_OTHER_REASON, verdict.message());
+          one.command().setResult(REJECTED_OTHER_REASON, why);
     }
   }
 
-  /** Whether git can have only one of two names, because one is a folder of the other. */
-  private static boolean exclude(String one, String other) {
-    return one.startsWith(other + "/") || other.startsWith(one + "/");
+  /** Names, with the folders that they lie in. */
+  private static final class Names {
+    private final Set<String> names = new HashSet<>();
+    private final Set<String> folders = new HashSet<>();
+
+    void add(String name) {
+      names.add(name);
+      folders.addAll(foldersOf(name));
+    }
+
+    /** Whether git can have only this name or one of the others, because one is a folder. */
+    boolean exclude(String name) {
+      return folders.contains(name) || foldersOf(name).stream().anyMatch(names::contains);
+    }
+
+    private static List<String> foldersOf(String name) {
+      List<String> folders = new ArrayList<>();
+      for (int at = name.indexOf('/'); at > 0; at = name.indexOf('/', at + 1)) {
+        folders.add(name.substring(0, at));
+      }
+      return folders;
+    }
   }
 }

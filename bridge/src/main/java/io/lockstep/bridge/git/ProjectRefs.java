@@ -56,13 +56,19 @@ final class ProjectRefs {
   /** Commits a batch, and waits until it can be read. Returns one verdict per command. */
   List<RefVerdict> commit(boolean atomic, List<RefCommand> commands, PersonIdent actor)
       throws IOException {
-    List<RefVerdict> verdicts = sidecar.commit(project, atomic, commands, text(actor));
+    return sidecar.commit(
+        project, atomic, commands, text(actor), verdicts -> awaitVisible(commands, verdicts));
+  }
+
+  private void awaitVisible(List<RefCommand> commands, List<RefVerdict> verdicts)
+      throws SidecarException {
+    long end = System.nanoTime() + sidecar.timeout().dividedBy(4).toNanos();
     for (int at = 0; at < commands.size(); at++) {
-      if (verdicts.get(at).isCommitted() && !verdicts.get(at).visible()) {
-        awaitVisible(commands.get(at));
+      RefVerdict verdict = verdicts.get(at);
+      if (verdict.isCommitted() && !verdict.visible() && !isVisible(commands.get(at), end)) {
+        throw SidecarException.unseen(verdict.message());
       }
     }
-    return verdicts;
   }
 
   /** Commits one command. Returns the result that JGit computed if the command is committed. */
@@ -78,7 +84,8 @@ final class ProjectRefs {
 
   /**
    * Translates a verdict to a result of JGit. Gerrit retries only lost compares ({@code
-   * LOCK_FAILURE}).
+   * LOCK_FAILURE}). A refusal with a reason is an exception, because a result has no room for the
+   * reason, and Gerrit would answer "internal server error".
    */
   static RefUpdate.Result result(RefVerdict verdict, RefUpdate.Result computed)
       throws SidecarException {
@@ -87,10 +94,8 @@ final class ProjectRefs {
       case STALE -> RefUpdate.Result.LOCK_FAILURE;
       case NON_FAST_FORWARD -> RefUpdate.Result.REJECTED;
       case MISSING_OBJECT -> RefUpdate.Result.REJECTED_MISSING_OBJECT;
-      case TRANSACTION, NAME_CONFLICT, INVALID -> {
-        logger.atWarning().log("a ref update was refused: %s", verdict.message());
-        yield RefUpdate.Result.REJECTED_OTHER_REASON;
-      }
+      case TRANSACTION, NAME_CONFLICT, INVALID ->
+          throw SidecarException.rejected(verdict.message());
       case EXISTS, LOCKED, PROJECT, NOT_SERVING, UNAVAILABLE ->
           throw SidecarException.refused(verdict.message());
     };
@@ -98,17 +103,21 @@ final class ProjectRefs {
 
   /**
    * Waits for a committed ref that the sidecar has not moved here yet. Gerrit indexes what it
-   * reads, so it must not read too early. If the wait ends too soon, the ref is still committed.
+   * reads, so it must not read too early. The sidecar has tried for a while before it answered.
    */
-  private void awaitVisible(RefCommand command) throws IOException {
-    long end = System.nanoTime() + sidecar.timeout().toNanos();
-    while (!value(local.exactRef(command.ref())).equals(command.next())) {
-      if (System.nanoTime() >= end || Thread.currentThread().isInterrupted()) {
-        logger.atWarning().log(
-            "%s %s is committed, and cannot be read here yet", project, command.ref());
-        return;
+  private boolean isVisible(RefCommand command, long end) throws SidecarException {
+    try {
+      while (!value(local.exactRef(command.ref())).equals(command.next())) {
+        if (System.nanoTime() >= end || Thread.currentThread().isInterrupted()) {
+          logger.atWarning().log(
+              "%s %s is committed, and cannot be read here yet", project, command.ref());
+          return false;
+        }
+        Sleeper.sleep(POLL_INTERVAL);
       }
-      Sleeper.sleep(POLL_INTERVAL);
+      return true;
+    } catch (IOException e) {
+      throw SidecarException.unseen(command.ref() + " is committed, and cannot be read: " + e);
     }
   }
 

@@ -74,7 +74,7 @@ final class GroupRefresh {
     this.caches = caches;
   }
 
-  /** Refreshes one group. */
+  /** Brings the index and the caches of a group and its members up to date. */
   void group(RefreshTarget.GroupTarget it, boolean own) throws IOException, ConfigInvalidException {
     groups.evict(it.group());
     if (own) {

@@ -34,16 +34,16 @@ public sealed interface RefreshTarget {
   /** All changes of a project. */
   record AllChangesTarget(Project.NameKey project) implements RefreshTarget {}
 
-  /** One change. */
+  /** The index document and the cached notes of one change. */
   record ChangeTarget(Project.NameKey project, Change.Id change) implements RefreshTarget {}
 
-  /** A branch. */
+  /** A branch, on which the mergeability of its open changes depends. */
   record BranchTarget(BranchNameKey branch) implements RefreshTarget {}
 
-  /** An account. */
+  /** The index document and the cache entry of an account. */
   record AccountTarget(Account.Id account) implements RefreshTarget {}
 
-  /** A group. */
+  /** A group that Gerrit itself keeps, with the values of its ref. */
   record GroupTarget(AccountGroup.UUID group, Span span) implements RefreshTarget {}
 
   /** The names of groups. */

@@ -27,7 +27,7 @@ import java.util.Optional;
 
 /** Where the sidecar listens. */
 public sealed interface Endpoint {
-  /** Opens a connection. */
+  /** Opens a new connection, which the caller closes. */
   SocketChannel connect() throws IOException;
 
   /**

@@ -39,8 +39,8 @@ import java.util.Locale;
  * peer is the sidecar: it always sends a content-length, and no other form of body is supported.
  */
 final class HttpConnection implements Closeable {
-  /** The limit on a body, far above the largest answer: 2,000 verdicts with their reasons. */
-  private static final int MAX_BODY_BYTES = 8 << 20;
+  /** The limit on a body, far above the largest answer: 50,000 verdicts with their reasons. */
+  private static final int MAX_BODY_BYTES = 64 << 20;
 
   private static final int MAX_LINE_BYTES = 8 << 10;
   private static final int MAX_HEADERS = 64;
@@ -103,6 +103,8 @@ final class HttpConnection implements Closeable {
         .append(' ')
         .append(request.target())
         .append(" HTTP/1.1\r\nhost: lockstep\r\n");
+    // Gerrit's own checker has judged the objects of all that comes from here.
+    head.append("lockstep-objects: judged\r\n");
     head.append("content-type: application/json\r\ncontent-length: ")
         .append(body.length)
         .append("\r\n");

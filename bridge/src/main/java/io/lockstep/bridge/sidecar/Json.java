@@ -37,7 +37,7 @@ public final class Json {
 
   private Json() {}
 
-  /** Writes a request. */
+  /** Writes a request with field names in snake case. Null fields are written, too. */
   public static String write(Object request) {
     return GSON.toJson(request);
   }

@@ -21,7 +21,7 @@ import java.util.List;
 final class Messages {
   private Messages() {}
 
-  /** {@code RefTransactionRequest}. */
+  /** {@code RefTransactionRequest}: commands on the refs of one project. */
   record RefTransaction(
       String requestId, boolean atomic, String actor, List<Command> commands, long deadlineMs) {
     RefTransaction withDeadline(long millis) {
@@ -43,10 +43,10 @@ final class Messages {
   /** Creates a project, or moves its {@code HEAD}. */
   record Head(String requestId, String head) {}
 
-  /** Deletes a project. */
+  /** Deletes a project. The request id makes a repeated call the same deletion. */
   record Deletion(String requestId) {}
 
-  /** {@code RefTransactionResponse}. */
+  /** {@code RefTransactionResponse}: one result per command, in their order. */
   record Batch(List<Result> results) {}
 
   /** The outcome of one command, or a {@code ProjectResponse}. */

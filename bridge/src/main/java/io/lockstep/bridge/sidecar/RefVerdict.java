@@ -18,12 +18,12 @@ package io.lockstep.bridge.sidecar;
  * The outcome of one command: committed, or refused.
  *
  * @param visible whether the new value can be read here already
- * @param message why the command was refused, for people
+ * @param message for people: why the command was refused, or why the new value cannot be read yet
  */
 public record RefVerdict(Code code, boolean visible, String message) {
   /** The code of a verdict, named as in the bridge API. */
   public enum Code {
-    /** Committed. */
+    /** The new value is true at every site. */
     COMMITTED,
     /** The ref does not have the expected value. Its actual value can be read here. */
     STALE,

@@ -151,8 +151,9 @@ final class Responses {
     for (Result result : results) {
       Outcome outcome = Outcome.valueOf(upper(result.outcome()));
       switch (outcome) {
-        case COMMITTED, COMMITTED_NOT_YET_VISIBLE ->
-            each.add(new RefVerdict(Code.COMMITTED, outcome == Outcome.COMMITTED, ""));
+        case COMMITTED -> each.add(new RefVerdict(Code.COMMITTED, true, ""));
+        case COMMITTED_NOT_YET_VISIBLE ->
+            each.add(new RefVerdict(Code.COMMITTED, false, why(result.refusal())));
         case REFUSED -> each.add(refused(result.refusal()));
         case UNKNOWN -> {
           return Verdicts.unknown(requireNonNull(result.refusal().message()));
@@ -160,6 +161,11 @@ final class Responses {
       }
     }
     return new Verdicts(each, null);
+  }
+
+  /** A sidecar of an earlier release does not say why a committed ref is not visible. */
+  private static String why(Refusal refusal) {
+    return refusal == null ? "this server cannot show it yet" : requireNonNull(refusal.message());
   }
 
   private static RefVerdict refused(Refusal refusal) {

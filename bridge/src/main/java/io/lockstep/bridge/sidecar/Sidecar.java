@@ -42,7 +42,13 @@ import java.util.function.Function;
  */
 public final class Sidecar implements Closeable {
   /** The most commands in a batch. A larger one is sent in parts, or refused if it is atomic. */
-  public static final int MAX_COMMANDS = 2_000;
+  public static final int MAX_COMMANDS = 50_000;
+
+  /** The time that each thousand commands of a batch add to the timeout. */
+  private static final Duration PER_THOUSAND = Duration.ofSeconds(10);
+
+  /** The longest deadline that the sidecar takes. */
+  private static final Duration LONGEST = Duration.ofSeconds(600);
 
   private static final FluentLogger logger = FluentLogger.forEnclosingClass();
 
@@ -94,6 +100,24 @@ public final class Sidecar implements Closeable {
   public List<RefVerdict> commit(
       String project, boolean atomic, List<RefCommand> commands, String actor)
       throws SidecarException {
+    return commit(project, atomic, commands, actor, verdicts -> {});
+  }
+
+  /** Waits until committed values can be read here. */
+  public interface Awaiting {
+    /**
+     * Waits.
+     *
+     * @throws SidecarException the values cannot be read in time. The batch then counts as one in
+     *     doubt, so that its events follow when they can be read.
+     */
+    void await(List<RefVerdict> verdicts) throws SidecarException;
+  }
+
+  /** As {@link #commit(String, boolean, List, String)}, and waits until the values can be read. */
+  public List<RefVerdict> commit(
+      String project, boolean atomic, List<RefCommand> commands, String actor, Awaiting awaiting)
+      throws SidecarException {
     Messages.RefTransaction transaction =
         new Messages.RefTransaction(
             newRequestId(), atomic, actor, commands.stream().map(Messages.Command::of).toList(), 1);
@@ -104,13 +128,26 @@ public final class Sidecar implements Closeable {
             transactions(project),
             deadline -> transaction.withDeadline(deadline.left().minus(ANSWER_MARGIN).toMillis()));
     try {
-      return ask(request, response -> Responses.ofBatch(response, commands.size()));
+      List<RefVerdict> verdicts =
+          ask(
+              request,
+              response -> Responses.ofBatch(response, commands.size()),
+              patience(commands));
+      awaiting.await(verdicts);
+      return verdicts;
     } catch (SidecarException e) {
       if (e.kind() == SidecarException.Kind.UNKNOWN) {
         inDoubt.add(new InDoubtUpdate(project, transaction, commands));
+        latestFailure = new Failure(e.getMessage(), System.nanoTime());
       }
       throw e;
     }
+  }
+
+  /** How long a batch may take: longer than other updates, if it has very many commands. */
+  private Duration patience(List<RefCommand> commands) {
+    Duration all = timeout.plus(PER_THOUSAND.multipliedBy(commands.size() / 1_000));
+    return all.compareTo(LONGEST) < 0 ? all : LONGEST;
   }
 
   /** The batches whose callers were told that the outcome is not known. */
@@ -229,10 +266,15 @@ public final class Sidecar implements Closeable {
   }
 
   private List<RefVerdict> ask(Request request, Reader reader) throws SidecarException {
+    return ask(request, reader, timeout);
+  }
+
+  private List<RefVerdict> ask(Request request, Reader reader, Duration patience)
+      throws SidecarException {
     long start = System.nanoTime();
     Outcome outcome = Outcome.UNKNOWN;
     try {
-      List<RefVerdict> verdicts = askUntilKnown(request, reader);
+      List<RefVerdict> verdicts = askUntilKnown(request, reader, patience);
       boolean isCommitted = verdicts.stream().allMatch(RefVerdict::isCommitted);
       outcome = isCommitted ? Outcome.OK : Outcome.REJECTED;
       return verdicts;
@@ -245,8 +287,9 @@ public final class Sidecar implements Closeable {
     }
   }
 
-  private List<RefVerdict> askUntilKnown(Request request, Reader reader) throws SidecarException {
-    Deadline deadline = Deadline.in(timeout);
+  private List<RefVerdict> askUntilKnown(Request request, Reader reader, Duration patience)
+      throws SidecarException {
+    Deadline deadline = Deadline.in(patience);
     String unknownReason = null;
     Verdicts verdicts;
     do {

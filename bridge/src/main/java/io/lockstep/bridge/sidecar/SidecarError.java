@@ -27,7 +27,7 @@ public final class SidecarError extends IOException {
     this.retry = retry;
   }
 
-  /** The HTTP status. */
+  /** The HTTP status of the answer, never 200. */
   public int status() {
     return status;
   }

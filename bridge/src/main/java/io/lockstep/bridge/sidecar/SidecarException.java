@@ -29,6 +29,11 @@ public final class SidecarException extends IOException {
     /** The sidecar could not be reached. Nothing was changed. */
     AWAY,
     /**
+     * This very update cannot be committed, now or later: another name or another value can.
+     * Nothing was changed.
+     */
+    REJECTED,
+    /**
      * The sidecar takes no such commit now, because of its role or state or the project. Nothing
      * was changed.
      */
@@ -38,6 +43,9 @@ public final class SidecarException extends IOException {
      */
     UNKNOWN
   }
+
+  /** The beginning of every message for users. */
+  public static final String PREFIX = "Lockstep: ";
 
   private final Kind kind;
 
@@ -60,7 +68,17 @@ public final class SidecarException extends IOException {
 
   /** The sidecar refused, in a place where a verdict cannot be returned. */
   public static SidecarException refused(String why) {
-    return new SidecarException(Kind.REFUSED, "Lockstep: " + why, null);
+    return new SidecarException(Kind.REFUSED, PREFIX + why, null);
+  }
+
+  /** The sidecar rejected this very update. */
+  public static SidecarException rejected(String why) {
+    return new SidecarException(Kind.REJECTED, PREFIX + why, null);
+  }
+
+  /** The update is committed, and this server could not show it in time. */
+  public static SidecarException unseen(String why) {
+    return new SidecarException(Kind.UNKNOWN, PREFIX + why, null);
   }
 
   /** The update is committed, and this server does not show it. */

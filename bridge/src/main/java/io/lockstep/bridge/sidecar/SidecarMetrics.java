@@ -40,6 +40,7 @@ final class SidecarMetrics {
     static Outcome of(SidecarException.Kind kind) {
       return switch (kind) {
         case AWAY -> AWAY;
+        case REJECTED -> REJECTED;
         case REFUSED -> REFUSED;
         case UNKNOWN -> UNKNOWN;
       };

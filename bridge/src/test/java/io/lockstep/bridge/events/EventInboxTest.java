@@ -143,7 +143,7 @@ final class EventInboxTest {
   }
 
   @Test
-  void whatIsHandedOutAgainIsNotFiredAgain() {
+  void anEventThatIsHandedOutAgainIsNotFiredAgain() {
     sidecar.on(
         NEXT,
         events(moved("one")),
@@ -160,7 +160,7 @@ final class EventInboxTest {
   }
 
   @Test
-  void whatCannotBeFiredKeepsNothingBack() {
+  void anEventThatCannotBeFiredKeepsNothingBack() {
     sidecar.on(
         NEXT,
         events(

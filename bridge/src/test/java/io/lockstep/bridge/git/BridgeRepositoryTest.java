@@ -154,7 +154,7 @@ final class BridgeRepositoryTest {
   }
 
   @Test
-  void whoAsksMayHaveALongName() throws Exception {
+  void aUserMayHaveALongName() throws Exception {
     try (Repository repository = manager.createRepository(Project.nameKey("long-name"))) {
       RepositoryUnderTest on = new RepositoryUnderTest(repository);
       RefUpdate update = on.update(TOPIC, on.a);

@@ -20,6 +20,7 @@ import static org.junit.jupiter.api.DynamicTest.dynamicTest;
 
 import io.lockstep.bridge.TestSidecar;
 import io.lockstep.bridge.sidecar.Sidecar;
+import io.lockstep.bridge.sidecar.SidecarException;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.stream.Stream;
@@ -95,7 +96,12 @@ final class ConformanceTest {
 
   /** The result, and all refs if the row does not differ. */
   private static String observe(Row row, RepositoryUnderTest subject) throws Exception {
-    String answer = row.scenario().run(subject);
+    String answer;
+    try {
+      answer = row.scenario().run(subject);
+    } catch (SidecarException e) {
+      answer = e.kind().name();
+    }
     return row.difference() == null ? answer + "\n--\n" + subject.refs() : answer;
   }
 }

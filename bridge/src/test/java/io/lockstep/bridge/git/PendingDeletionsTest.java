@@ -96,7 +96,7 @@ final class PendingDeletionsTest {
   }
 
   @Test
-  void whatTheSidecarHasNotDecidedIsToldAndAskedForUntilItHas() throws Exception {
+  void anUndecidedDeletionIsReportedAndAskedForUntilItIsDecided() throws Exception {
     sidecar.on(DELETE, LATER, LATER, DELETED);
     PendingDeletions deletions = deletions();
     StorageException told = assertThrows(StorageException.class, () -> deletions.delete("tools/b"));

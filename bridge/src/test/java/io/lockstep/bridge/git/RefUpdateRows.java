@@ -126,13 +126,13 @@ final class RefUpdateRows {
           differs(
               "a branch to a blob",
               topic(false, on -> on.blob, RefUpdate::update),
-              "REJECTED_OTHER_REASON refs/heads/topic none->8e2afd34",
+              "REJECTED",
               NO_COMMIT),
           same("from a commit to a blob", topic(true, on -> on.blob, RefUpdate::update)),
           differs(
               "from a commit to a blob, forced",
               topic(true, on -> on.blob, RefUpdate::forceUpdate),
-              "REJECTED_OTHER_REASON refs/heads/topic 52bf07ff->8e2afd34",
+              "REJECTED",
               NO_COMMIT),
           same(
               "a missing object",
@@ -178,18 +178,18 @@ final class RefUpdateRows {
                 delete.delete();
                 return create("refs/heads/topic").run(on);
               },
-              "REJECTED_OTHER_REASON refs/heads/topic",
+              "REJECTED",
               "a name that was a folder stays one until an administrator says otherwise"),
           differs(
               "a name of two parts",
               create("refs/topic"),
-              "REJECTED_OTHER_REASON refs/topic",
+              "REJECTED",
               "it would exclude every name below it"),
           same("a change's patch set", create("refs/changes/34/1234/1")),
           differs(
               "a change in the wrong shard",
               create("refs/changes/35/1234/1"),
-              "REJECTED_OTHER_REASON refs/changes/35/1234/1",
+              "REJECTED",
               "changes are kept apart by their grammar"),
           same("a local ref", create("refs/cache-automerge/ab/cdef")),
           same("through HEAD", on -> throughHead(on, true)),

@@ -128,7 +128,7 @@ final class VerdictTest {
   }
 
   @Test
-  void whatIsCommittedIsAwaitedUntilItCanBeRead() throws Exception {
+  void anUpdateWaitsUntilItsCommittedValueCanBeRead() throws Exception {
     try (ScriptedSidecar sidecar = answers(verdict("committed_not_yet_visible", null))) {
       RefUpdate update = on.update(X, on.a);
       long start = System.nanoTime();

@@ -90,7 +90,7 @@ final class ChangeOutcomesTest {
   }
 
   @Test
-  void whatCameLaterChangesNoFate() throws IOException {
+  void laterNotesDoNotChangeTheOutcome() throws IOException {
     ObjectId one = commit("one");
     ObjectId two = commit("two", one);
     ObjectId other = commit("other", one);

@@ -145,7 +145,7 @@ final class InDoubtResolverTest {
   }
 
   @Test
-  void whatWasCommittedIsIndexedAndThenFiredOnce() {
+  void aCommittedUpdateIsIndexedAndThenFiredOnce() {
     sidecar.on(LOOK_UP, outcomes("unknown"), AWAY, RoutedSidecar.HANG_UP, outcomes("committed"));
     resolver.start();
     doubt(X);
@@ -163,7 +163,7 @@ final class InDoubtResolverTest {
   }
 
   @Test
-  void whatDidNotArriveIsNeitherFiredNorCommittedByAsking() {
+  void anUpdateThatDidNotArriveIsNeitherFiredNorCommittedByAsking() {
     sidecar.on(LOOK_UP, outcomes("unknown"));
     doubt(X);
     int tries = sidecar.asked(COMMIT).size();
@@ -174,7 +174,7 @@ final class InDoubtResolverTest {
   }
 
   @Test
-  void whatWasRefusedIsNotFired() {
+  void aRefusedUpdateIsNotFired() {
     sidecar.on(LOOK_UP, outcomes("refused", "refused"), outcomes("refused", "committed"));
     doubt(X, Y);
     resolver.start();
@@ -187,7 +187,7 @@ final class InDoubtResolverTest {
   }
 
   @Test
-  void whatBecameOfAChangeItsNotesTell() {
+  void theNotesOfAChangeTellItsOutcome() {
     told.addAll(List.of(UpdateOutcome.UNDECIDED, UpdateOutcome.UNDECIDED, UpdateOutcome.COMMITTED));
     doubt(META, PATCH_SET);
     resolver.start();
@@ -202,7 +202,7 @@ final class InDoubtResolverTest {
   }
 
   @Test
-  void whatCannotBeIndexedYetIsFiredLater() {
+  void anUpdateThatCannotBeIndexedYetIsFiredLater() {
     sidecar.on(LOOK_UP, outcomes("committed"));
     recorder.failingIndexes = 2;
     resolver.start();
@@ -214,7 +214,7 @@ final class InDoubtResolverTest {
   }
 
   @Test
-  void whatFailedHalfWayIsNotFiredAgain() {
+  void anUpdateThatFailedHalfWayIsNotFiredAgain() {
     sidecar.on(LOOK_UP, outcomes("committed"));
     recorder.fails = true;
     doubt(X);
@@ -237,7 +237,7 @@ final class InDoubtResolverTest {
   }
 
   @Test
-  void whatIsStoppedAsksNoMore() {
+  void aStoppedResolverAsksNoMore() {
     sidecar.on(LOOK_UP, outcomes("unknown"));
     doubt(X);
     resolver.start();

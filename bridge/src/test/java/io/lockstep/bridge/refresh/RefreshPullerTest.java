@@ -118,7 +118,7 @@ final class RefreshPullerTest {
   }
 
   @Test
-  void whatIsDoneIsReportedDoneAndWhatFailsFailed() {
+  void aDoneTaskIsReportedDoneAndAFailedTaskFailed() {
     sidecar.on(TASKS, tasks(11, 14), NONE);
     puller.start();
     await(() -> done().equals(List.of(11, 12, 14)));
@@ -192,7 +192,7 @@ final class RefreshPullerTest {
   }
 
   @Test
-  void whatIsStoppedAsksNoMore() {
+  void aStoppedPullerAsksNoMore() {
     puller.start();
     await(() -> sidecar.asked(TASKS).size() > 1);
     puller.stop();

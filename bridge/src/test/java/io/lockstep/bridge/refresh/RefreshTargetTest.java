@@ -71,7 +71,7 @@ final class RefreshTargetTest {
   }
 
   @Test
-  void whatIsNotKnownIsNotGuessed() {
+  void anUnknownKindIsRefused() {
     assertThrows(RuntimeException.class, () -> read("'kind':'moon'"));
     assertThrows(RuntimeException.class, () -> read("'kind':'change','project':'p'"));
     assertThrows(RuntimeException.class, () -> read("'kind':'group_names','old':'x','new':null"));

@@ -159,7 +159,7 @@ final class SidecarTest {
   }
 
   @Test
-  void whatStaysInDoubtIsNeitherCommittedNorRefused() throws Exception {
+  void anUpdateInDoubtIsNeitherCommittedNorRefused() throws Exception {
     for (String answer :
         List.of(
             HANG_UP,

@@ -1,0 +1,82 @@
+//! Decides which node publishes what a dead incarnation left.
+//!
+//! Two nodes may decide differently for a while. Then both publish, and readers skip the duplicates.
+
+use std::collections::BTreeSet;
+
+use lockstep_proto::NodeId;
+
+use crate::seams::refdb::{IncarnationRecord, NodeRecord};
+
+/// The nodes that seem to be gone, as one watcher sees them.
+#[derive(Clone, Debug, Default)]
+pub struct Gone {
+    /// For longer than the lease after which a sibling acts.
+    pub lately: BTreeSet<NodeId>,
+    /// For longer than the lease after which any site acts.
+    pub long: BTreeSet<NodeId>,
+}
+
+/// The node that publishes what an incarnation left: its own node if that lives, else a living sibling. A node of
+/// another site follows only when the whole site is gone for long.
+#[must_use]
+pub fn heir<'a>(left: &IncarnationRecord, nodes: &'a [NodeRecord], gone: &Gone) -> Option<&'a NodeId> {
+    let lives = |one: &&NodeRecord| !one.expelled && !gone.lately.contains(&one.node);
+    let mut siblings = nodes.iter().filter(|one| one.site == left.site);
+    if let Some(own) = siblings.clone().filter(lives).find(|one| one.node == left.id.node) {
+        return Some(&own.node);
+    }
+    let sibling = siblings.clone().filter(lives).map(|one| &one.node).min();
+    if sibling.is_some() || !siblings.all(|one| one.expelled || gone.long.contains(&one.node)) {
+        return sibling;
+    }
+    nodes.iter().filter(lives).map(|one| &one.node).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use lockstep_proto::{Incarnation, IncarnationId};
+
+    use super::*;
+    use crate::seams::refdb::IncarnationState;
+
+    fn node(name: &str, site: &str) -> NodeRecord {
+        NodeRecord {
+            node: name.parse().unwrap(),
+            site: site.parse().unwrap(),
+            volume: String::new(),
+            starts: 1,
+            beat: 1,
+            expelled: false,
+            low_water: BTreeMap::new(),
+            whole: BTreeMap::new(),
+            needs: crate::seams::refdb::Needs::default(),
+        }
+    }
+
+    fn chosen(lately: &[&str], long: &[&str]) -> Option<String> {
+        let nodes = [node("b-0", "b"), node("a-1", "a"), node("a-0", "a"), node("c-0", "c")];
+        let left = IncarnationRecord {
+            id: IncarnationId { node: "a-1".parse().unwrap(), number: Incarnation(1) },
+            site: "a".parse().unwrap(),
+            epoch: 1,
+            state: IncarnationState::Poisoned,
+            window: 1,
+            settled: Vec::new(),
+            published: Vec::new(),
+        };
+        let names = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
+        heir(&left, &nodes, &Gone { lately: names(lately), long: names(long) }).map(ToString::to_string)
+    }
+
+    #[test]
+    fn its_own_node_comes_first_then_a_sibling_then_any_site() {
+        assert_eq!(chosen(&[], &[]).as_deref(), Some("a-1"));
+        assert_eq!(chosen(&["a-1"], &[]).as_deref(), Some("a-0"));
+        assert_eq!(chosen(&["a-1", "a-0"], &["a-1"]), None, "a sibling may come back");
+        assert_eq!(chosen(&["a-1", "a-0"], &["a-1", "a-0"]).as_deref(), Some("b-0"));
+        assert_eq!(chosen(&["a-1", "a-0", "b-0"], &["a-1", "a-0"]).as_deref(), Some("c-0"));
+    }
+}

@@ -1,0 +1,133 @@
+//! The publish stage over an event log that takes a few records of each append.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use lockstep_proto::{Command, Lane, Pack, ProjectKey, RefValue, Seq, SiteId, Slot, Transaction, Version};
+use parking_lot::Mutex;
+use tokio::time::{Duration, timeout};
+
+use super::{LeftoverPublisher, Publisher};
+use crate::seams::eventlog::memory::MemoryEventLog;
+use crate::seams::eventlog::{EventLog, EventLogError, Position, Record, ShardReader, StreamInfo};
+use crate::seams::refdb::{IncarnationRecord, IncarnationState};
+use crate::stages::ports::Leftovers;
+use crate::state::context::NodeContext;
+use crate::state::journal::{Journal, JournalLimits};
+
+/// An event log that takes the first records of each append, and counts how often it took each record.
+struct Narrow {
+    inner: MemoryEventLog,
+    takes: usize,
+    taken: Mutex<BTreeMap<bytes::Bytes, usize>>,
+}
+
+#[async_trait]
+impl EventLog for Narrow {
+    async fn ensure(&self, site: &SiteId) -> Result<(), EventLogError> {
+        self.inner.ensure(site).await
+    }
+
+    async fn describe(&self, site: &SiteId) -> Result<StreamInfo, EventLogError> {
+        self.inner.describe(site).await
+    }
+
+    async fn append(&self, _: &SiteId, records: &[Record]) -> Result<Vec<Result<(), EventLogError>>, EventLogError> {
+        let mut taken = self.taken.lock();
+        let answer = |(at, record): (usize, &Record)| {
+            if at >= self.takes {
+                return Err(EventLogError::NotNow("throttled".to_owned()));
+            }
+            *taken.entry(record.data.clone()).or_default() += 1;
+            Ok(())
+        };
+        Ok(records.iter().enumerate().map(answer).collect())
+    }
+
+    async fn open(&self, site: &SiteId, shard: &str, from: &Position) -> Result<Box<dyn ShardReader>, EventLogError> {
+        self.inner.open(site, shard, from).await
+    }
+}
+
+fn transaction(context: &NodeContext, slot: &Slot, project: u64) -> Transaction {
+    let command = Command {
+        key: format!("refs/heads/b{}", slot.seq).parse().unwrap(),
+        old: RefValue::Absent,
+        new: RefValue::Oid("1".repeat(40).parse().unwrap()),
+        version: Version(1),
+        predecessor: None,
+    };
+    Transaction {
+        id: slot.txn(1),
+        site: context.site.clone(),
+        project: ProjectKey { name: format!("p{project}").parse().unwrap(), incarnation: 1 },
+        committed_at_ms: slot.seq.0,
+        commands: vec![command],
+        pack: Pack::Empty,
+        bases: Vec::new(),
+        request_id: "r".to_owned(),
+        actor: String::new(),
+        traceparent: String::new(),
+    }
+}
+
+/// A node whose event log takes two records per append, with an open incarnation of one lane.
+async fn world() -> (NodeContext, Arc<Narrow>, IncarnationRecord) {
+    let log = Arc::new(Narrow { inner: MemoryEventLog::new(1), takes: 2, taken: Mutex::default() });
+    let context = NodeContext { eventlog: Arc::clone(&log) as _, ..NodeContext::in_memory() };
+    let record = context.open_incarnation().await;
+    (context, log, record)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_mark_follows_an_event_log_that_takes_a_few_records_each_time() {
+    let (context, log, record) = world().await;
+    let limits = JournalLimits { lanes: 1, window: 64, cache_bytes: 1_000_000 };
+    let journal = Arc::new(Journal::new(record.id.clone(), limits));
+    for number in 0..40 {
+        let slot = journal.take(Lane(0)).await;
+        journal.committed(&slot, transaction(&context, &slot, number % 5).encode());
+    }
+    let publisher = tokio::spawn(Publisher::new(&context, Arc::clone(&journal)).run());
+    let published = async {
+        while journal.marks()[0].published < Seq(40) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert!(timeout(Duration::from_secs(30), published).await.is_ok(), "{:?}", journal.marks());
+    publisher.abort();
+    let taken = log.taken.lock();
+    assert_eq!((taken.len(), taken.values().sum::<usize>()), (40, 40), "each record is appended once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_incarnation_is_published_from_its_mark_and_drained() {
+    let (context, log, record) = world().await;
+    let registry = &context.refdb.registry;
+    let lane = record.id.lane(Lane(0));
+    for number in [0, 1, 2, 4] {
+        let slot = lane.slot(Seq(number));
+        let transaction = transaction(&context, &slot, 0);
+        context.refdb.refs.seal(&transaction.id, &transaction.encode()).await.unwrap();
+    }
+    registry.mark(&record.site, &record.id, &[Seq(1)], &[Seq(1)]).await.unwrap();
+    let frozen = registry.freeze(&record.site, &record.id).await.unwrap();
+    for seq in 1..frozen.ends()[0].0 {
+        context.refdb.journal.poison(&lane.slot(Seq(seq))).await.unwrap();
+    }
+    registry.poisoned(&record.site, &record.id).await.unwrap();
+    let publisher = LeftoverPublisher::new(&context);
+    tokio::spawn(publisher.clone().run());
+    let one = async || registry.incarnations(&record.site).await.unwrap().remove(0);
+    publisher.publish(vec![one().await]);
+    let drained = async {
+        while one().await.state != IncarnationState::Drained {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert!(timeout(Duration::from_secs(30), drained).await.is_ok(), "{:?}", one().await);
+    assert_eq!(one().await.published, frozen.ends());
+    let taken = log.taken.lock();
+    assert_eq!((taken.len(), taken.values().sum::<usize>()), (3, 3), "the first one was below the mark");
+}

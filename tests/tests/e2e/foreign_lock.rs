@@ -1,0 +1,41 @@
+//! A lock that another program left behind: a push is committed, and its user and the status say that this server
+//! cannot show it yet, and why. Once the lock is gone, the ref follows.
+
+use std::time::Duration;
+
+use lockstep_tests::e2e::cluster::Cluster;
+use lockstep_tests::e2e::git::{Clone, ok, text};
+use lockstep_tests::e2e::until;
+use lockstep_tests::e2e::verify::converged;
+use tokio::time::Instant;
+
+use crate::lockstep;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_behind_an_old_lock_is_told_as_it_is() {
+    let cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
+    cluster.create("p").await;
+    let clone = Clone::new(&cluster.scratch("clone"));
+    let commit = clone.commit(None, "one");
+    let lock = cluster.nodes[0].repository("p").join("refs/heads/main.lock");
+    let file = std::fs::File::create(&lock).expect("the folder is there");
+    let hour = Duration::from_secs(3_600);
+    let made = file.metadata().and_then(|meta| meta.modified()).expect("it was just made");
+    file.set_modified(made - hour).expect("its owner may");
+    let started = Instant::now();
+    let pushed = clone.push(&cluster.nodes[0].repository("p"), &[], &[&format!("{commit}:refs/heads/main")]).await;
+    assert!(started.elapsed() < Duration::from_secs(8), "an old lock is not waited for");
+    let said = text(&pushed);
+    for words in ["committed at every site", "a lock of another program", "since 36", "main.lock", "do not repeat"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let _ = ok(pushed);
+    cluster.nodes[1].shows("p", "refs/heads/main", Some(&commit)).await;
+    let told = until(async || {
+        let status = serde_json::to_string(&cluster.nodes[0].status().await?).ok()?;
+        (status.contains("not yet visible") && status.contains("a lock of another program")).then_some(())
+    });
+    assert!(told.await.is_some(), "the status says so");
+    std::fs::remove_file(&lock).expect("nobody else removes it");
+    converged(&cluster, "p").await;
+}

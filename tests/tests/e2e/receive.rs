@@ -1,0 +1,262 @@
+//! A push to a server with Lockstep's hooks and the same push to plain git, side by side: the same verdict on each ref,
+//! in git's words, and the same refs. One row per setting of receive-pack (`docs/git-servers.md`).
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use lockstep_tests::e2e::cluster::Cluster;
+use lockstep_tests::e2e::git::{git, ok, quiet, refs, text};
+use tokio::process::Command;
+
+use crate::lockstep;
+
+/// The settings of both servers, and the push.
+struct Row {
+    settings: &'static [(&'static str, &'static str)],
+    push: &'static [&'static str],
+}
+
+const fn row(settings: &'static [(&'static str, &'static str)], push: &'static [&'static str]) -> Row {
+    Row { settings, push }
+}
+
+/// The commits `first`, `second` (on top of it) and `third` (on top of that) are tags of the clone. Both servers have
+/// `main` and the tag `moved` at `second`, and `old` at `first`.
+const ROWS: &[Row] = &[
+    row(&[], &["third:main", "third:refs/heads/fresh", "third:refs/notes/x", ":old"]),
+    row(&[], &["first:main", "+first:moved", "second:old"]),
+    row(&[], &["+first:main", "+third:refs/tags/moved", ":refs/tags/moved-not"]),
+    row(&[], &[":main", "third:old"]),
+    row(&[], &["--atomic", ":main", "third:old"]),
+    row(&[("receive.denyDeleteCurrent", "true")], &[":main"]),
+    row(&[("receive.denyDeleteCurrent", "refuse")], &[":main", ":old"]),
+    row(&[("receive.denyDeleteCurrent", "updateInstead")], &[":main"]),
+    row(&[("receive.denyDeleteCurrent", "warn")], &[":main"]),
+    row(&[("receive.denyDeleteCurrent", "ignore")], &[":main"]),
+    row(&[("receive.denyDeleteCurrent", "false")], &[":main"]),
+    row(&[("receive.denyDeletes", "true")], &[":old", ":refs/tags/moved", "third:main"]),
+    row(&[("receive.denyDeletes", "true")], &["--atomic", ":old", "third:main"]),
+    row(&[("receive.denyDeletes", "true"), ("receive.denyDeletes", "false")], &[":old"]),
+    row(&[("receive.denyNonFastForwards", "true")], &["+first:main", "+first:refs/tags/moved", "second:old"]),
+    row(&[("receive.denyNonFastForwards", "yes")], &["--atomic", "+first:main", "third:refs/heads/fresh"]),
+    row(&[("core.sharedRepository", "group"), ("receive.denyNonFastForwards", "1")], &["+first:main", "third:old"]),
+    row(&[("receive.denyCurrentBranch", "refuse")], &["third:main"]),
+    row(&[("receive.denyCurrentBranch", "updateInstead")], &["third:main"]),
+    row(&[("receive.fsckObjects", "true")], &["third:main", "badly:refs/heads/badly"]),
+    row(&[("transfer.fsckObjects", "true")], &["third:main"]),
+    row(&[("receive.maxInputSize", "2000")], &["large:refs/heads/large"]),
+    row(&[("receive.maxInputSize", "2000")], &["third:main"]),
+    row(&[("receive.unpackLimit", "1")], &["third:main", "large:refs/heads/large"]),
+    row(&[("receive.advertiseAtomic", "false")], &["--atomic", "third:main"]),
+    row(&[("receive.advertisePushOptions", "true")], &["-o", "ci.skip", "third:main"]),
+    row(&[("receive.advertisePushOptions", "false")], &["-o", "ci.skip", "third:main"]),
+    row(&[("receive.hideRefs", "refs/secret")], &["third:refs/secret/x", "third:main"]),
+    row(&[("transfer.hideRefs", "refs/notes")], &["third:refs/notes/x", "third:main"]),
+    row(&[("receive.autogc", "true"), ("gc.auto", "1"), ("gc.autoDetach", "false")], &["third:main", ":old"]),
+    row(&[("receive.updateServerInfo", "true")], &["third:main", "third:refs/heads/fresh"]),
+    row(&[("receive.keepAlive", "1")], &["third:main"]),
+    row(&[("receive.certNonceSeed", "a seed"), ("receive.certNonceSlop", "60")], &["third:main"]),
+    row(&[("receive.shallowUpdate", "true")], &["third:main"]),
+    row(&[("receive.procReceiveRefs", "refs/nothing")], &["third:main"]),
+    row(&[], &["third:refs/short", "third:main"]),
+];
+
+/// Two servers with the same content, and a clone to push from.
+struct Servers {
+    plain: PathBuf,
+    ours: PathBuf,
+    clone: PathBuf,
+}
+
+impl Servers {
+    /// Makes the next pair. The sidecar's repository is created by `lockstep project create`.
+    async fn new(cluster: &Cluster, name: &str) -> Self {
+        let clone = clone(cluster).await;
+        let plain = cluster.scratch(&format!("{name}-plain.git"));
+        let _ = ok(git(&clone, &["init", "-q", "--bare", "-b", "main", &plain.display().to_string()]).await);
+        cluster.create(name).await;
+        let servers = Self { plain, ours: cluster.nodes[0].repository(name), clone };
+        for (_, output) in
+            servers.both(&["push", "second:refs/heads/main", "second:moved", "first:refs/heads/old"]).await
+        {
+            let _ = ok(output);
+        }
+        servers
+    }
+
+    /// Sets up both servers in the same way.
+    async fn set(&self, settings: &[(&str, &str)]) {
+        for server in [&self.plain, &self.ours] {
+            for (key, value) in settings {
+                let _ = ok(git(server, &["config", "--add", key, value]).await);
+            }
+        }
+    }
+
+    fn hook(&self, name: &str, script: &str) {
+        for server in [&self.plain, &self.ours] {
+            let path = server.join("hooks").join(name);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a hook");
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("a hook");
+        }
+    }
+
+    /// Runs the same push against both: first the plain server.
+    async fn both(&self, push: &[&str]) -> [(&Path, Output); 2] {
+        let mut outputs = Vec::new();
+        let (options, refspecs): (Vec<&str>, Vec<&str>) = push[usize::from(push[0] == "push")..]
+            .iter()
+            .partition(|word| word.starts_with('-') || **word == "ci.skip");
+        for server in [&self.plain, &self.ours] {
+            let url = format!("file://{}", server.display());
+            let args = [&["push", "--porcelain"], &options[..], &[&url], &refspecs[..]].concat();
+            outputs.push((server.as_path(), git(&self.clone, &args).await));
+        }
+        let [plain, ours]: [_; 2] = outputs.try_into().expect("two outputs");
+        [plain, ours]
+    }
+
+    /// Runs the push, and compares verdicts and refs.
+    async fn same(&self, what: &str, push: &[&str]) {
+        let [(_, plain), (_, ours)] = self.both(push).await;
+        assert_eq!(plain.status.success(), ours.status.success(), "{what}: {}\n{}", text(&plain), text(&ours));
+        let (wanted, found) = (verdicts(&plain), verdicts(&ours));
+        assert_eq!(wanted.keys().collect::<Vec<_>>(), found.keys().collect::<Vec<_>>(), "{what}: {}", text(&ours));
+        for (one, verdict) in &wanted {
+            let (flag, why) = verdict.split_at(1);
+            let why = why.trim_start_matches(" [remote rejected] (").trim_end_matches(')');
+            // JGit's and git's names for one and the same: `refs/short` is no branch, tag or note.
+            let why = if why == "funny refname" { "fewer than three components" } else { why };
+            let agrees = found[one].starts_with(flag) && (flag != "!" || found[one].contains(why));
+            assert!(agrees, "{what}: {one} is {verdict:?} at plain git, and {:?} with Lockstep", found[one]);
+        }
+        assert_eq!(refs(&self.plain).await, refs(&self.ours).await, "{what}: {}", text(&ours));
+    }
+}
+
+/// The verdict on each ref: flag and summary. A push that fails as a whole has none.
+fn verdicts(output: &Output) -> BTreeMap<String, String> {
+    let listed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let fields = listed.lines().map(|line| line.split('\t').collect::<Vec<_>>()).filter(|fields| fields.len() == 3);
+    fields.map(|line| (line[1].to_owned(), format!("{} {}", line[0], line[2]))).collect()
+}
+
+/// A clone with three commits, a large one, and one that `fsck` refuses. It is made once.
+async fn clone(cluster: &Cluster) -> PathBuf {
+    let folder = cluster.scratch("clone");
+    if folder.exists() {
+        return folder;
+    }
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let run = async |args: &[&str]| ok(git(&folder, args).await);
+    let _ = run(&["init", "-q", "-b", "main"]).await;
+    for tag in ["first", "second", "third"] {
+        let _ = run(&["commit", "-q", "--allow-empty", "-m", tag]).await;
+        let _ = run(&["tag", tag]).await;
+    }
+    let noise: Vec<u8> = (0..20_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    std::fs::write(folder.join("noise"), noise).expect("a file");
+    let _ = run(&["add", "noise"]).await;
+    let _ = run(&["commit", "-q", "-m", "large"]).await;
+    let _ = run(&["tag", "large"]).await;
+    let commit = run(&["cat-file", "commit", "third"]).await.replace("T <t@example.com>", "T t@example.com");
+    std::fs::write(folder.join("badly"), commit + "\n").expect("a file");
+    let badly = run(&["hash-object", "-t", "commit", "--literally", "-w", "badly"]).await;
+    let _ = run(&["update-ref", "refs/tags/badly", &badly]).await;
+    folder
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_setting_of_receive_pack_means_the_same_as_without_lockstep() {
+    let cluster = Cluster::start(lockstep(), &["a-0"]).await;
+    for (at, row) in ROWS.iter().enumerate() {
+        let servers = Servers::new(&cluster, &format!("row{at}")).await;
+        servers.set(row.settings).await;
+        servers.same(&format!("{:?} {:?}", row.settings, row.push), row.push).await;
+    }
+}
+
+/// A linked work tree in a bare repository: its branch is protected as in a repository with a work tree of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_that_a_linked_work_tree_has_checked_out_is_protected_as_by_git() {
+    let cluster = Cluster::start(lockstep(), &["a-0"]).await;
+    for value in ["", "refuse", "warn", "ignore"] {
+        let servers = Servers::new(&cluster, &format!("tree{value}")).await;
+        if !value.is_empty() {
+            servers.set(&[("receive.denyCurrentBranch", value), ("receive.denyDeleteCurrent", value)]).await;
+        }
+        for server in [&servers.plain, &servers.ours] {
+            let tree = server.with_extension("tree").display().to_string();
+            let _ = ok(git(server, &["worktree", "add", "-q", &tree, "old"]).await);
+        }
+        servers.same(value, &["third:old", "third:main"]).await;
+        servers.same(value, &[":old"]).await;
+    }
+}
+
+/// The one setting that means something else: a shallow push needs a shallow repository.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_from_a_shallow_clone_that_would_make_the_server_shallow_is_refused() {
+    let cluster = Cluster::start(lockstep(), &["a-0"]).await;
+    let mut servers = Servers::new(&cluster, "p").await;
+    let _ = ok(git(&servers.clone, &["commit", "-q", "--allow-empty", "-m", "unknown to both"]).await);
+    let _ = ok(git(&servers.clone, &["commit", "-q", "--allow-empty", "-m", "tip"]).await);
+    let shallow = cluster.scratch("shallow");
+    let url = format!("file://{}", servers.clone.display());
+    let _ = ok(git(&servers.clone, &["clone", "-q", "--depth=1", &url, &shallow.display().to_string()]).await);
+    servers.clone = shallow;
+    servers.same("no setting", &["HEAD:refs/heads/shallow"]).await;
+    servers.set(&[("receive.shallowUpdate", "true")]).await;
+    let [(_, plain), (_, ours)] = servers.both(&["HEAD:refs/heads/shallow"]).await;
+    let _ = ok(plain);
+    assert!(!ours.status.success(), "{}", text(&ours));
+    assert!(text(&ours).contains("missing"), "{}", text(&ours));
+    assert!(!servers.ours.join("shallow").exists());
+}
+
+/// The hooks write their names, arguments, input and git's environment into a file.
+const LOG: &str = r#"{ echo "$(basename "$0") $*"; env | grep -E '^GIT_(PUSH_|DIR)' | grep -vE 'CERT=|NONCE=' | sort; \
+case "$0" in *-receive) cat;; esac; } >> log"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_hooks_of_an_administrator_run_as_without_lockstep() {
+    let cluster = Cluster::start(lockstep(), &["a-0"]).await;
+    let servers = Servers::new(&cluster, "p").await;
+    servers.set(&[("receive.advertisePushOptions", "true"), ("receive.certNonceSeed", "a seed")]).await;
+    for hook in ["pre-receive", "update", "post-receive", "post-update"] {
+        servers.hook(hook, LOG);
+    }
+    let key = sign(&servers.clone).await;
+    let verify = [("gpg.ssh.allowedSignersFile", key.as_str())];
+    servers.set(&verify).await;
+    servers.same("plain", &["third:main", "third:refs/heads/fresh"]).await;
+    servers.same("options", &["-o", "ci.skip", ":old", "+first:moved"]).await;
+    servers.same("signed", &["--signed=yes", "third:refs/heads/signed"]).await;
+    servers.hook("update", &format!("{LOG}\necho said by update; test \"$1\" != refs/heads/no"));
+    servers.same("declined", &["third:refs/heads/no", "third:refs/heads/yes"]).await;
+    servers.same("all or nothing", &["--atomic", "first:refs/heads/no", "third:refs/heads/more"]).await;
+    servers.hook("pre-receive", &format!("{LOG}\nexit 1"));
+    servers.same("declined whole", &["third:refs/heads/last"]).await;
+    let log = |server: &Path| std::fs::read_to_string(server.join("log")).expect("a log");
+    let (plain, ours) = (log(&servers.plain), log(&servers.ours));
+    assert_eq!(plain, ours);
+    for part in ["GIT_PUSH_OPTION_0=ci.skip", "GIT_PUSH_CERT_STATUS=", "post-update refs/heads/main refs/heads/fresh"] {
+        assert!(plain.contains(part), "no {part} in {plain}");
+    }
+}
+
+/// Makes a key, and lets the clone sign with it. Returns the file of allowed signers.
+async fn sign(clone: &Path) -> String {
+    let key = clone.join("key").display().to_string();
+    let mut keygen = quiet(Command::new("ssh-keygen"), clone);
+    let _ = ok(keygen.args(["-q", "-t", "ed25519", "-N", "", "-f", &key]).output().await.expect("ssh-keygen runs"));
+    let public = std::fs::read_to_string(clone.join("key.pub")).expect("a key");
+    std::fs::write(clone.join("signers"), format!("t@example.com {public}")).expect("a file");
+    for (name, value) in [("gpg.format", "ssh"), ("user.signingKey", &format!("{key}.pub"))] {
+        let _ = ok(git(clone, &["config", name, value]).await);
+    }
+    clone.join("signers").display().to_string()
+}
