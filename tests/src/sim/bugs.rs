@@ -77,7 +77,6 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
     found(InjectedBug::ReceiversJudgeTaste, "pushes of odd objects that git can walk", &["held"]),
     found(InjectedBug::HeldCollected, "committed content that every node holds as bad", &["collection"]),
     found(InjectedBug::LeftoverForgotten, "collections that end in part, crashes", &["collection"]),
-    found(InjectedBug::TrimmedSkipped, "streams that are trimmed while a node is away", &["checkpoints", "readiness"]),
     found(InjectedBug::ShortReadIsEnd, "reads that give a few records at a time, crashes", &["readiness"]),
 ];
 

@@ -71,7 +71,6 @@ impl Nemesis {
             Action::Forge => self.forge(&site).await,
             Action::ClockJump => self.clock_jump(&node),
             Action::Fence => self.fence(site).await,
-            Action::Trim => self.trim(&site),
             Action::BadCommit => self.bad_commit(&site).await,
             Action::ThrottleShard => self.throttle(|project| Throttle::Shard(site.clone(), project)),
             Action::ThrottlePartition => self.throttle(Throttle::Partition),
@@ -203,23 +202,6 @@ impl Nemesis {
             known.forged.extend(must_be_found.then_some(held));
         }
         self.world.append_raw(site, transaction.project.name.as_str(), data).await;
-    }
-
-    /// Removes the older part of a stream's records, whether they were read or not.
-    fn trim(&self, site: &SiteId) {
-        let mut known = self.world.watch.known();
-        known.mirror.refresh(site);
-        let of_site = known.mirror.records.iter().filter(|((one, _), _)| one == site);
-        let mut numbers: Vec<u64> =
-            of_site.flat_map(|(_, records)| records).filter_map(|(number, _)| number.parse().ok()).collect();
-        numbers.sort_unstable();
-        let Some(last) = numbers.last().copied() else { return };
-        // Mostly everything goes, so that a node that was away meets the end of its stream.
-        let before = if self.dice.chance(700) { last + 1 } else { self.dice.pick(&numbers).copied().unwrap_or(last) };
-        known.mirror.trimmed.insert(site.clone(), before);
-        drop(known);
-        self.world.trace.note(site.as_str(), &format!("TRIM before {before}"));
-        self.world.backend.trim(site, before);
     }
 
     async fn bad_commit(&self, site: &SiteId) {

@@ -35,8 +35,6 @@ pub enum Action {
     ClockJump,
     /// A site is fenced, and later made active again.
     Fence,
-    /// A stream loses its oldest records, as at the end of their retention.
-    Trim,
     /// A transaction is committed whose content every node holds as bad.
     BadCommit,
     /// One shard of a stream throttles for a while.
@@ -311,7 +309,6 @@ impl Scenario {
                 self.rates.entry(Seam::RefDb).or_default().part = 400;
                 self.act(&[(Action::Crash, 10), (Action::Restart, 10)]);
             }
-            P::TrimmedSkipped => self.act(&[(Action::Crash, 10), (Action::PowerCut, 4), (Action::Trim, 20)]),
             P::ShortReadIsEnd => {
                 let rates = self.rates.entry(Seam::EventLog).or_default();
                 (rates.few, rates.delay_ms) = (1_000, 300);

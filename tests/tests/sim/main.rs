@@ -176,6 +176,5 @@ bugs! {
     finds_receivers_judge_taste: ReceiversJudgeTaste,
     finds_held_collected: HeldCollected,
     finds_leftover_forgotten: LeftoverForgotten,
-    finds_trimmed_skipped: TrimmedSkipped,
     finds_short_read_is_end: ShortReadIsEnd,
 }

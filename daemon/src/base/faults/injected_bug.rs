@@ -82,15 +82,13 @@ pub enum InjectedBug {
     HeldCollected,
     /// The record of an incarnation is removed although slots of it are left.
     LeftoverForgotten,
-    /// A reader goes on at the oldest record of a stream that no longer has its position, without the refdb.
-    TrimmedSkipped,
     /// A reader takes an answer with few records for the end of the shard.
     ShortReadIsEnd,
 }
 
 impl InjectedBug {
     /// Every bug that can be injected.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 39] = [
         Self::ResendOtherBytes,
         Self::CheckpointBeforeApply,
         Self::RefsBeforeObjects,
@@ -129,7 +127,6 @@ impl InjectedBug {
         Self::ReceiversJudgeTaste,
         Self::HeldCollected,
         Self::LeftoverForgotten,
-        Self::TrimmedSkipped,
         Self::ShortReadIsEnd,
     ];
 }

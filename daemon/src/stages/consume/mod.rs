@@ -226,9 +226,6 @@ impl Consumer {
     /// The missed stream events are lost, and the events stage is told.
     /// From then on, the shard's checkpoint is its oldest record, so that the position is not looked for again.
     async fn trimmed(&self, id: &ShardId) -> Result<Position, CatchUpError> {
-        if self.bugs.has(InjectedBug::TrimmedSkipped) {
-            return Ok(Position::Start);
-        }
         self.progress.room(id, 1).await;
         self.take_from_refdb(&id.site).await?;
         self.durability.wait_durable().await;
