@@ -164,7 +164,7 @@ pub enum Repair {
 pub struct RepairAnswer {
     /// Whether the debt has ended.
     pub done: bool,
-    /// What was done, or the reason why the debt stays, in words.
+    /// The deed, or the reason why the debt stays, in words.
     pub message: String,
 }
 

@@ -45,7 +45,8 @@ pub struct NodeStatus {
     pub parked: u64,
     /// The number of quarantined records.
     pub quarantined: u64,
-    /// The debts of this node, oldest first, at most [`crate::debt::MOST_SHOWN`]. Only their projects or refs are behind.
+    /// The debts of this node, oldest first, at most [`crate::debt::MOST_SHOWN`]. Only their projects or refs are
+    /// behind.
     #[serde(default)]
     pub degraded: Vec<DebtStatus>,
     /// The number of degraded projects.

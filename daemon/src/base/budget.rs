@@ -1,4 +1,4 @@
-//! A budget of bytes that many holders share. It bounds them together, whatever their number.
+//! A budget of bytes that many holders share. It bounds them together.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -73,7 +73,7 @@ pub struct NodeState {
     pub durability: Durability,
     /// The low-water marks of the node.
     pub low_water: Arc<LowWater>,
-    /// What this node cannot bring up to date.
+    /// The debts: projects and refs that this node cannot bring up to date.
     pub debts: Arc<Debts>,
     /// Holds new commits of projects that are being closed.
     pub quiesce: Arc<Quiesce>,

@@ -304,6 +304,18 @@ impl Scenario {
                 self.nemesis_ms = 24_000;
             }
             P::OriginJudgesNothing | P::ReceiversJudgeTaste => self.think_ms = 150,
+            P::HeldCollected | P::LeftoverForgotten | P::ShortReadIsEnd => self.behind(bug),
+            P::PackAgainstUncommitted => {
+                self.more(Ask::Stacked, 30);
+                self.commits_fail(|rates| (rates.conflict, rates.lose_request) = (150, 80));
+            }
+        }
+    }
+
+    /// Nodes that are behind, and the journal that is kept for them.
+    fn behind(&mut self, bug: InjectedBug) {
+        use InjectedBug as P;
+        match bug {
             P::HeldCollected => self.act(&[(Action::BadCommit, 10), (Action::Crash, 3)]),
             P::LeftoverForgotten => {
                 self.rates.entry(Seam::RefDb).or_default().part = 400;
@@ -315,10 +327,7 @@ impl Scenario {
                 self.act(&[(Action::Crash, 20)]);
                 self.think_ms = 150;
             }
-            P::PackAgainstUncommitted => {
-                self.more(Ask::Stacked, 30);
-                self.commits_fail(|rates| (rates.conflict, rates.lose_request) = (150, 80));
-            }
+            _ => {}
         }
     }
 

@@ -20,7 +20,7 @@ enum Within {
 
 /// The layers, lowest first, each with its rooms: the files and folders in it.
 const LAYERS: &[(&str, &[&str], Within)] = &[
-    ("base", &["clock", "tasks", "backoff", "ref_names", "base_paths", "observer", "faults"], Within::Order),
+    ("base", &["clock", "tasks", "backoff", "budget", "ref_names", "base_paths", "observer", "faults"], Within::Order),
     (
         "seams",
         &["refdb", "eventlog", "blob", "git", "volume", "gerrit", "peers", "embedded"],
@@ -38,7 +38,18 @@ const LAYERS: &[(&str, &[&str], Within)] = &[
     ),
     (
         "state",
-        &["gerrit_session", "journal", "version_map", "quiesce", "materialize", "durability", "low_water", "context"],
+        &[
+            "gerrit_session",
+            "journal",
+            "version_map",
+            "quiesce",
+            "materialize",
+            "durability",
+            "low_water_extent",
+            "low_water",
+            "debts",
+            "context",
+        ],
         Within::Order,
     ),
     ("telemetry", &["status_board", "metrics", "logs", "traces"], Within::Order),

@@ -1,4 +1,5 @@
-//! Ends debts as an operator asks: a quarantined transaction is tried again, or the refdb's values are taken in its place.
+//! Ends debts as an operator asks: a quarantined transaction is tried again, or the refdb's values are taken in its
+//! place.
 
 use std::sync::Arc;
 
@@ -81,8 +82,8 @@ impl<'a> Repairs<'a> {
         }
     }
 
-    /// Ends the entry of a transaction whose refs have its versions, or newer ones, now. `taken` says that the whole project
-    /// has the refdb's values.
+    /// Ends the entry of a transaction whose refs have its versions, or newer ones, now. `taken` says that the whole
+    /// project has the refdb's values.
     async fn conclude(
         &self,
         transaction: &Transaction,

@@ -3,8 +3,8 @@
 //!
 //! `/livez` answers 200 as long as this process runs, because a restart would cure nothing that `/readyz` reports.
 //! `/readyz` answers 200 when every latch is open, and otherwise 503 with the name of each closed latch, one per line.
-//! `/readyz?verbose` adds one line per latch, and one per project that is not in order: a node with degraded projects is
-//! ready for all others.
+//! `/readyz?verbose` adds one line per latch, and one per project that is not in order: a node with degraded projects
+//! is ready for all others.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;

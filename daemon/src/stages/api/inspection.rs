@@ -44,8 +44,8 @@ pub(super) async fn quarantine(State(api): State<Api>, _permit: Look) -> Answer<
 /// The longest time that a repair may take until it is answered. The work goes on.
 const REPAIR: Duration = Duration::from_secs(120);
 
-/// Ends a debt of this node: tries a quarantined transaction again, takes the refdb's values in its place, drops a record
-/// that was never committed, or brings a degraded project up to date now.
+/// Ends a debt of this node: tries a quarantined transaction again, takes the refdb's values in its place, drops a
+/// record that was never committed, or brings a degraded project up to date now.
 #[utoipa::path(post, path = "/v1/repairs", tag = "status", request_body = Repair,
     responses((status = 200, description = "Whether the debt has ended, and if not, why", body = RepairAnswer),
         (status = 400, description = "There is no such entry or debt", body = ApiError),

@@ -14,8 +14,10 @@
 //! | `order` | the order in which fetched transactions are applied |
 //! | `parked` | the parked transactions of one project in memory, and their bounds |
 //! | `catch_up` | fetches whole transactions from the journal |
-//! | `set_aside` | holds bad transactions of a catch-up, and leaves out all that builds on them |
+//! | `set_aside` | the bad transactions of a catch-up, and all that builds on them |
+//! | `hold_bad` | holds the bad transactions of a catch-up in quarantine |
 //! | `fetched` | the transactions of a catch-up in memory, within the node's byte budget |
+//! | `light` | stores the objects of fetched transactions that are in memory without their packs |
 //! | `held_back` | the refs that a state transfer must leave out because committed content is bad |
 //! | `state_transfer` | takes the refdb's state of a project at once, where the journal no longer leads there |
 //! | `refdb_items` | applies items of the refdb: objects from peers, then all refs |
@@ -26,6 +28,8 @@ mod catch_up;
 mod event;
 mod fetched;
 mod held_back;
+mod hold_bad;
+mod light;
 mod order;
 mod parked;
 mod plan;

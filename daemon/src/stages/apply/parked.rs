@@ -1,8 +1,9 @@
 //! The parked transactions of one project in memory, and their bounds.
 //!
 //! The store has every parked transaction as it came. The set in memory has them too, because they may be applied soon.
-//! Beyond the bound in bytes, which all projects of the node share, a further transaction is kept as a stub, without its bytes. A stub is not applied from
-//! here: it is skipped once a catch-up from the journal, or a state transfer, has brought its values.
+//! Beyond the bound in bytes, which all projects of the node share, a further transaction is kept as a stub, without
+//! its bytes. A stub is not applied from here: it is skipped once a catch-up from the journal, or a state transfer, has
+//! brought its values.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

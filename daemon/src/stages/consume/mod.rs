@@ -178,8 +178,8 @@ impl Consumer {
         checkpoints.extend(self.progress.positions().into_iter().filter(|(id, _)| id.site == *site));
         let gone = obsolete(site, &info, &checkpoints);
         if gone.iter().any(|shard| shard.created != info.created) || has_lost(site, &info, &checkpoints) {
-            // The stream was deleted and created again, or a shard is gone that was not read to its end. The refdb still
-            // has the transactions that were not applied, but nothing has the stream events.
+            // The stream was deleted and created again, or a shard is gone that was not read to its end. The refdb
+            // still has the transactions that were not applied, but nothing has the stream events.
             self.observer.failed("consume", &format!("{site}: the stream no longer has records that were not read"));
             self.take_from_refdb(site).await?;
         }

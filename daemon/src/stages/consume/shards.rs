@@ -43,7 +43,8 @@ pub fn obsolete(site: &SiteId, info: &StreamInfo, checkpoints: &BTreeMap<ShardId
 }
 
 /// Whether records of this stream may be gone that were not read here: a shard is no longer kept, and was not read to
-/// its end. A node without any checkpoint of the stream is new, and has taken everything from the refdb before it reads.
+/// its end. A node without any checkpoint of the stream is new, and has taken everything from the refdb before it
+/// reads.
 #[must_use]
 pub fn has_lost(site: &SiteId, info: &StreamInfo, checkpoints: &BTreeMap<ShardId, Position>) -> bool {
     let is_kept = |shard: &str| info.shards.iter().any(|one| one.id == shard);

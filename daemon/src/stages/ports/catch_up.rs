@@ -44,8 +44,8 @@ pub enum CatchUpError {
     /// A pack is bad: a description of the defect.
     #[error("bad content: {0}")]
     Bad(String),
-    /// A committed transaction has bad content: it is in quarantine, and these refs are behind. All other refs that were
-    /// asked for are up to date.
+    /// A committed transaction has bad content: it is in quarantine, and these refs are behind. All other refs that
+    /// were asked for are up to date.
     #[error("transaction {txn} has bad content ({why}); see `lockstep quarantine`")]
     Held {
         /// The bad transaction.
@@ -216,8 +216,8 @@ pub trait CatchUp: Send + Sync {
     /// As [`CatchUp::keys`].
     async fn refetch_objects(&self, project: &ProjectKey) -> Result<(), CatchUpError>;
 
-    /// Brings every project up to the refdb's state, after an expulsion, a lost stream or a restored volume. Returns the
-    /// projects that are still behind.
+    /// Brings every project up to the refdb's state, after an expulsion, a lost stream or a restored volume. Returns
+    /// the projects that are still behind.
     ///
     /// # Errors
     /// The refdb or the node's own store failed.

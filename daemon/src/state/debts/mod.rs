@@ -3,8 +3,8 @@
 //! There are three kinds:
 //! - A **held** transaction was committed, and its content is bad. It is in the durable quarantine. It holds back the
 //!   successors of its refs. It is tried again at each start, and when an operator asks.
-//! - An **owed** project could not be brought up to date as a whole. The debt is durable, and is tried again with growing
-//!   pauses.
+//! - An **owed** project could not be brought up to date as a whole. The debt is durable, and is tried again with
+//!   growing pauses.
 //! - A **waiting** transaction is parked, and what it waits for could not be fetched. It is durable as a parked record.
 //!
 //! The node's record in the refdb names held transactions and owed projects ([`Debts::needs`]). Their journal entries

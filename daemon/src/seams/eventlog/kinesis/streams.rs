@@ -28,7 +28,7 @@ pub(super) async fn ensure(client: &Client, stream: &str, settings: &KinesisSett
     }
 }
 
-/// What is wrong with the settings of a stream, with the command that mends it.
+/// The fault in the settings of a stream, with the command that mends it.
 pub(super) async fn complaint(
     client: &Client,
     stream: &str,
@@ -43,8 +43,8 @@ fn too_short(stream: &str, hours: i32, retention: Duration) -> Option<String> {
     let wanted = retention.as_secs().div_ceil(3_600);
     (u64::try_from(hours).unwrap_or(0) < wanted).then(|| {
         format!(
-            "stream {stream} keeps records for {hours} hours, eventlog.retention is {wanted} hours: a node that is away \
-             for longer misses stream events. Run: aws kinesis increase-stream-retention-period --stream-name {stream} \
+            "stream {stream} keeps records for {hours} hours, eventlog.retention is {wanted} hours: a node away for \
+             longer misses stream events. Run: aws kinesis increase-stream-retention-period --stream-name {stream} \
              --retention-period-hours {wanted}"
         )
     })

@@ -44,7 +44,7 @@ fn entries<'a>(item: &'a Item, name: &str) -> impl Iterator<Item = (&'a String, 
     item.get(name).and_then(|value| value.as_m().ok()).into_iter().flatten()
 }
 
-/// What the node needs of the journal, from the optional attributes.
+/// The needs of the node, from the optional attributes.
 fn needs(item: &Item, reader: &Reader<'_>) -> Result<Needs, RefDbError> {
     let malformed = |name| move || reader.malformed(name, "has an entry that cannot be read");
     let held = entries(item, "held").map(|(txn, project)| {

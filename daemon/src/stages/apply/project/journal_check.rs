@@ -102,17 +102,21 @@ impl Writer {
     pub(super) fn quarantine(&mut self, event: Event, reason: QuarantineReason) {
         let (transaction, id) = (Arc::clone(&event.transaction), event.transaction.id.to_string());
         if self.shared.debts.is_held(&transaction.id) {
-            // It was tried again, and is still bad.
+            // It was tried again, and is still bad. Or a catch-up found it first, and its record arrives only now.
             self.shared.units.observer.failed("apply", &format!("{id} stays in quarantine: {reason}"));
             let mut event = event;
-            self.shared.debts.hold(&transaction, &reason.to_string());
-            self.parked.remove(&transaction.id);
+            self.hold(&transaction, &reason);
+            self.unpark(&transaction.id);
             return event.done();
         }
         self.put_away(event, id, &reason);
-        // The transaction is held durably, and this node's record names it, so its slot is not collected. It must not
-        // hold back the low-water mark of its lane, which serves every project of the lane.
-        if self.shared.debts.hold(&transaction, &reason.to_string()) {
+        self.hold(&transaction, &reason);
+    }
+
+    /// Notes a transaction in quarantine as held. It is held durably, and this node's record names it, so its slot is
+    /// not collected. It must not hold back the low-water mark of its lane, which serves every project of the lane.
+    fn hold(&self, transaction: &Transaction, reason: &QuarantineReason) {
+        if self.shared.debts.hold(transaction, &reason.to_string()) {
             self.shared.low_water.done(&transaction.id.slot);
         }
     }

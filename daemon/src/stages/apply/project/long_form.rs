@@ -122,6 +122,8 @@ mod tests {
             let registry = &context.refdb.registry;
             registry.mark(&record.site, &record.id, &[Seq(5)], &[Seq(5)]).await.unwrap();
             if forgotten {
+                registry.freeze(&record.site, &record.id).await.unwrap();
+                registry.drained(&record.site, &record.id, &[Seq(5)]).await.unwrap();
                 registry.forget_incarnations(&record.site, std::slice::from_ref(&record.id)).await.unwrap();
             }
             let (quarantined, parked, _) = offer(&context, &record).await;

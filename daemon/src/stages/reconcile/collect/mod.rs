@@ -2,8 +2,9 @@
 //!
 //! Each node collects the journals of all incarnations of its site, so those of dead nodes are collected too. Every
 //! step may be repeated. A slot that a node still needs, and a slot whose collection fails, is left and remembered; the
-//! collection goes on behind it. A collector that starts anew finds the first slot that is left by bisection. What that
-//! oversees is found at the end: the record of an incarnation is removed only after a look at each of its slots.
+//! collection goes on behind it. A collector that starts anew finds the first slot that is left by bisection. Slots
+//! that this oversees are found at the end: the record of an incarnation is removed only after a look at each of its
+//! slots.
 //!
 //! | file | idea |
 //! |---|---|
@@ -54,7 +55,7 @@ pub struct Collector {
     bugs: InjectedBugs,
 }
 
-/// What became of a slot whose collection was tried.
+/// The fate of a slot whose collection was tried.
 enum Fate {
     /// Nothing depends on it any more: it may be removed.
     Free,
