@@ -69,15 +69,15 @@ impl Committer {
         project: &ProjectName,
         request: SetHeadRequest,
     ) -> Result<ProjectResponse, ApiError> {
-        if let Some(done) = self.done_already(project, &request.request_id)? {
-            return Ok(done);
-        }
-        let key = match self.key_of(project).await {
-            Ok(key) => key,
-            Err(refused) => return Ok(ProjectResponse::refused(refused)),
-        };
         let asked = format!("head {}", request.head);
         let intents = vec![intent(RefKey::Head, None, RefValue::Symref(request.head))];
+        let key = match self.key_of(project).await {
+            Ok(key) => key,
+            Err(refused) => {
+                let done = self.remembered_of(project, &request.request_id, &intents)?;
+                return Ok(done.map_or_else(|| ProjectResponse::refused(refused), |done| respond(&done)));
+            }
+        };
         self.operate(key, intents, request.request_id, &asked).await
     }
 
