@@ -101,6 +101,7 @@ async fn push_tags(cluster: &Cluster, clone: &Clone, options: &[&str]) -> std::p
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: make soak"]
 async fn a_push_with_a_long_form_is_all_or_nothing_wherever_its_node_dies() {
     let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
     cluster.create("p").await;
@@ -121,6 +122,7 @@ async fn a_push_with_a_long_form_is_all_or_nothing_wherever_its_node_dies() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: make soak"]
 async fn a_long_form_is_applied_whole_wherever_its_receiver_dies() {
     let mut cluster = Cluster::start(lockstep(), &["a-0", "b-0"]).await;
     cluster.create("p").await;
