@@ -159,13 +159,11 @@ impl Committer {
             }
             AttemptEnd::Unknown(why) => {
                 self.observer.unknown(&request.transaction.id);
-                self.observer.failed("commit", &format!("{} is in doubt: {why}", request.transaction.id));
-                self.in_doubt.resolve_later(request.transaction.id.clone(), request.encoded.clone(), gate);
+                self.leave_in_doubt(&request, &why, gate);
                 Round::Ended(unknown(verdicts, &proposal, request.transaction))
             }
             AttemptEnd::SlotLost(why) if !self.proves(&slot).await => {
-                self.observer.failed("commit", &format!("{} is in doubt: {why}", request.transaction.id));
-                self.in_doubt.resolve_later(request.transaction.id.clone(), request.encoded.clone(), gate);
+                self.leave_in_doubt(&request, &why, gate);
                 Round::Ended(unknown(verdicts, &proposal, request.transaction))
             }
             AttemptEnd::SlotLost(why) => {
@@ -188,6 +186,13 @@ impl Committer {
                 refused(work, verdicts, &proposal, &obstacles)
             }
         }
+    }
+
+    /// Hands a transaction without a known outcome to the in-doubt resolver.
+    fn leave_in_doubt(&self, request: &CommitRequest, why: &str, gate: Gate) {
+        let id = &request.transaction.id;
+        self.observer.failed("commit", &format!("{id} is in doubt: {why}"));
+        self.in_doubt.resolve_later(id.clone(), request.encoded.clone(), gate);
     }
 
     /// Whether the slot's content proves that its transaction was not committed. It proves nothing if it was read in an
