@@ -16,11 +16,12 @@ fn go(seed: u64, scenario: Scenario, mistake: Mistake) -> Result<Report, Box<Fai
     run(seed, scenario, InjectedBugs::default(), Arc::new(backend), Arc::new(Fakes(mistake)))
 }
 
-/// A short run, reduced to the features of the tiny node: refs, records that may be bad, and reads that are one moment.
+/// A short run, reduced to the features of the tiny node: refs, records that may be bad, requests that are made once,
+/// and reads that are one moment.
 fn short(mut scenario: Scenario) -> Scenario {
     scenario.asks.retain(|(ask, _)| !matches!(ask, Ask::Head | Ask::DeleteProject));
     scenario.actions.retain(|(action, _)| *action != Action::Forge);
-    Scenario { safety_ms: 20_000, nodes: [2, 1, 1], torn_reads: 0, ..scenario }
+    Scenario { safety_ms: 20_000, nodes: [2, 1, 1], torn_reads: 0, repeats: 0, ..scenario }
 }
 
 fn found(mistake: Mistake, properties: &[&str]) {
