@@ -64,7 +64,8 @@ pub async fn measure(report: &Report) -> Fallible<()> {
         "peer_and_children_mib": round(mib(peak(&peaks, "peer"))),
         "commits": COMMITS, "refs": REFS,
     });
-    let figure = |name, value| Figure { name, value, unit: "times", goal: Some(GOAL), samples: 1, detail: detail.clone() };
+    let figure =
+        |name, value| Figure { name, value, unit: "times", goal: Some(GOAL), samples: 1, detail: detail.clone() };
     report.figure(&figure("n.import_time_of_a_clone", imported.as_secs_f64() / cloned.as_secs_f64()));
     report.figure(&figure("n.visible_time_of_a_clone", visible.as_secs_f64() / cloned.as_secs_f64()));
     report.figure(&figure("n.blob_store_bytes_of_a_clone", ratio(blobs.bytes, clone.bytes)));

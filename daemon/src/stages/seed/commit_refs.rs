@@ -9,8 +9,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_proto::bridge::{self, Expected, Outcome, RefCommand, RefResult, RefTransactionRequest};
-use lockstep_proto::bridge::RefTransactionResponse;
+use lockstep_proto::bridge::{
+    self, Expected, Outcome, RefCommand, RefResult, RefTransactionRequest, RefTransactionResponse,
+};
 use lockstep_proto::{Oid, ProjectKey, RefKey, RefName, limits};
 
 use super::job::{Failure, Run, TRIES};
