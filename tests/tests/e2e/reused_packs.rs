@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use lockstep_tests::e2e::cluster::Cluster;
 use lockstep_tests::e2e::git::{git, ok};
+use lockstep_tests::e2e::until;
 use lockstep_tests::e2e::verify::{converged, sound};
 
 use crate::lockstep;
@@ -118,6 +119,8 @@ async fn a_seed_and_an_import_take_the_bytes_of_a_mirror() {
         let there = cluster.nodes[1].repository(project);
         let kept = bytes(&there);
         assert!(kept <= most(of_mirror), "{kept} bytes at the receiver, {of_mirror} in the mirror");
+        let packed = until(async || (bytes(&there.join("refs")) < 41 * CHANGES as u64 / 10).then_some(())).await;
+        assert!(packed.is_some(), "the refs stay loose");
         let packs = ok(git(&there, &["count-objects", "-v"]).await);
         assert!(packs.contains("count: 0\n") && packs.contains("packs: 1\n"), "it was not kept as it came: {packs}");
         sound(&there).await;

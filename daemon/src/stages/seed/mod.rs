@@ -1,10 +1,10 @@
 //! The seed stage: brings the refs and objects of an existing repository into the refdb as a project.
 //!
 //! A seeded project is created read-only. It takes refs from the seeder alone, so that the committed refs are those of
-//! the disk. They are committed together, with one pack, as far as they fit into one commit: git reuses the packs of the
-//! repository for it, and receivers keep it as it is. Refs that are in the version map already are left out, so an interrupted seed is simply begun again. At the end, the refs on the disk are compared
-//! with the refdb. The project is opened when a node of another site holds its objects: from then on, the loss of this
-//! site loses nothing.
+//! the disk. They are committed together, with one pack, as far as they fit into one commit: git reuses the packs of
+//! the repository for it, and receivers keep it as it is. Refs that are in the version map already are left out, so an
+//! interrupted seed is simply begun again. At the end, the refs on the disk are compared with the refdb. The project is
+//! opened when a node of another site holds its objects: from then on, the loss of this site loses nothing.
 //!
 //! A crash leaves a project that is read-only and has a part of the refs. It stays so until it is seeded again or
 //! deleted.
