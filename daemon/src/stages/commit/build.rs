@@ -1,5 +1,6 @@
 //! Builds the transaction of a proposal: its pack, its bases and its bytes.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -92,7 +93,7 @@ async fn judged(node: &Committer, work: &Work, wants: &[Oid], hints: &[Oid]) -> 
 /// a range is halved again, so that one flaw among many refs costs a few packs.
 pub(super) async fn flawed(node: &Committer, work: &Work, proposal: &Proposal) -> Vec<(usize, Refusal)> {
     let mut flawed = Vec::new();
-    let mut ranges = vec![0..proposal.commands.len()];
+    let mut ranges: Vec<Range<usize>> = std::iter::once(0..proposal.commands.len()).collect();
     while let Some(range) = ranges.pop() {
         let commands = &proposal.commands[range.clone()];
         let wants: Vec<Oid> = commands.iter().filter_map(|command| command.new.oid()).collect();
