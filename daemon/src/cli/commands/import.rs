@@ -1,7 +1,7 @@
 //! `lockstep import`: commits every ref of an existing repository that the refdb does not have.
 //!
-//! All refs go in one transaction, with one pack, as far as they fit: git reuses the packs of the repository for it, and
-//! the other sites keep it as it is.
+//! All refs go in one transaction, with one pack, as far as they fit: git reuses the packs of the repository for it,
+//! and the other sites keep it as it is.
 //!
 //! Each command expects that the ref is absent from the refdb. If the refdb already has the ref with the same value,
 //! the command is refused as stale with that value, and the import counts it as done. Therefore an interrupted import
