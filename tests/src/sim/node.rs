@@ -126,6 +126,7 @@ fn settings(mut settings: NodeSettings) -> NodeSettings {
     settings.collect_pace = Duration::from_secs(4);
     settings.restore_pace = Duration::from_secs(2);
     settings.seed.step_commits = 3;
+    settings.seed.part_refs = 40;
     settings.seed.look = Duration::from_millis(300);
     settings.refresh = Some(refresh());
     settings.events = Some(EventLimits { lease: LEASE, ..EventLimits::default() });

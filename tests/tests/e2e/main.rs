@@ -15,6 +15,7 @@ mod power_cut;
 mod push;
 mod receive;
 mod refresh;
+mod reused_packs;
 mod seed;
 mod symbolic;
 mod throttled;

@@ -106,7 +106,7 @@ impl Target {
         )))
     }
 
-    /// Submits refs of an existing history, which is taken as it is.
+    /// Submits refs of an existing history, which is taken as it is. Waits as long as the request says.
     pub(super) async fn submit_history(
         &self,
         project: &ProjectName,
@@ -114,7 +114,8 @@ impl Target {
     ) -> Result<RefTransactionResponse, CliError> {
         let call = Call::new(Method::POST, project_path(project, "/ref-transactions"), request);
         let call = call.map_err(CliError::failed)?.objects(OBJECTS_HISTORY);
-        Client::new(&self.socket).resend(&call, Instant::now() + DEADLINE).await.map_err(CliError::from)
+        let wait = request.deadline_ms.map_or(DEADLINE, Duration::from_millis) + LOOK;
+        Client::new(&self.socket).resend(&call, Instant::now() + wait).await.map_err(CliError::from)
     }
 
     pub(super) async fn submit(
