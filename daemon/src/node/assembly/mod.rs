@@ -35,6 +35,7 @@ mod run;
 mod settings;
 mod stages;
 mod streams_away;
+mod term;
 mod watch;
 mod went_back;
 
@@ -65,7 +66,7 @@ use crate::seams::refdb::RefDb;
 use crate::seams::volume::{NodeStore, RefRecord, StoreError, VolumeFacts};
 use crate::stages::api::readiness::Latches;
 use crate::stages::handshake::HandshakeStage;
-use crate::stages::ports::{Handshake, Refreshes, SeedCommits, Seeding, StreamEvents, Transactions};
+use crate::stages::ports::{Handshake, Operators, Refreshes, SeedCommits, Seeding, StreamEvents, Transactions};
 use crate::stages::seed::Seeder;
 use crate::state::went_back::WentBack;
 use stages::Stages;
@@ -204,6 +205,12 @@ impl Node {
         Arc::clone(&self.seeder) as Arc<dyn Seeding>
     }
 
+    /// The port through which operators see all sites and move writes between them.
+    #[must_use]
+    pub fn operators(&self) -> Arc<dyn Operators> {
+        Arc::new(self.stages.operator_desk())
+    }
+
     /// The front, which knows whether this node takes commits.
     #[must_use]
     pub fn front(&self) -> &Arc<Front> {
@@ -257,10 +264,20 @@ impl Node {
         let orderly = async {
             self.front.drained().await;
             self.tasks.cancel();
-            let _ = tokio::time::timeout(grace / 4, self.stages.end_incarnation()).await;
-            let rest = async { tokio::join!(self.stages.publish_rest(), self.stages.events.forward_rest()) };
+            let term = self.stages.term();
+            if let Some(term) = &term {
+                let _ = tokio::time::timeout(grace / 4, term.freeze(&self.stages)).await;
+            }
+            let published = async {
+                if let Some(term) = &term {
+                    term.publish_rest().await;
+                }
+            };
+            let rest = async { tokio::join!(published, self.stages.events.forward_rest()) };
             let _ = tokio::time::timeout(grace / 2, rest).await;
-            self.stages.close_journal().await;
+            if let Some(term) = &term {
+                term.close_journal(&self.stages).await;
+            }
             self.stages.state.durability.wait_durable().await;
             let facts = self.stages.deps.store.facts().map(|facts| VolumeFacts { clean: true, ..facts });
             if let Ok(facts) = facts {

@@ -1,0 +1,121 @@
+//! `lockstep sites` and `lockstep site role`: the sites with their roles, from any site, and a change of role.
+
+use http::Method;
+use lockstep_proto::SiteId;
+use lockstep_proto::failover::{Failover, RoleRequest, SiteNode, SiteRole, SiteStatus, SitesStatus};
+
+use super::CliError;
+use super::failover::summary;
+use super::table::Table;
+use super::target::{OperatorTarget, Target};
+use crate::cli::out;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  lockstep sites\n  lockstep sites --json | jq '.sites[] | {site, role, epoch}'")]
+pub(super) struct SitesArgs {
+    #[command(flatten)]
+    target: Target,
+    /// Print all fields as JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum SiteCommand {
+    /// Make a site active or standby, outside of a failover
+    #[command(
+        after_help = "Examples:\n  lockstep site role muc-1 standby --expect-epoch 4 --reason 'one active site'\n  \
+                            lockstep site role eu-aws standby --expect-epoch 7 --reason 'back after the failover'"
+    )]
+    Role(RoleArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct RoleArgs {
+    #[command(flatten)]
+    target: OperatorTarget,
+    /// Name of the site
+    site: SiteId,
+    /// New role: active or standby
+    #[arg(value_parser = role)]
+    role: SiteRole,
+    /// Epoch of the site, as `lockstep sites` shows it; with another epoch, nothing is changed
+    #[arg(long)]
+    expect_epoch: u64,
+    /// Reason, for the audit trail
+    #[arg(long)]
+    reason: String,
+}
+
+fn role(text: &str) -> Result<SiteRole, String> {
+    match text {
+        "active" => Ok(SiteRole::Active),
+        "standby" => Ok(SiteRole::Standby),
+        _ => Err(format!("{text:?} is not a role that can be given; write active or standby")),
+    }
+}
+
+pub(super) async fn show(args: SitesArgs) -> Result<(), CliError> {
+    let status: SitesStatus = args.target.get("/v1/sites").await?;
+    let text = if args.json { super::json(&status)? } else { render(&status) };
+    Ok(out::put(&text)?)
+}
+
+pub(super) async fn run(command: SiteCommand) -> Result<(), CliError> {
+    let SiteCommand::Role(args) = command;
+    let request = RoleRequest { role: args.role, expect_epoch: args.expect_epoch, reason: args.reason };
+    let path = format!("/v1/sites/{}/role", args.site);
+    let status: SitesStatus = args.target.ask(Method::PUT, path, &request).await?;
+    Ok(out::put(&render(&status))?)
+}
+
+fn render(status: &SitesStatus) -> String {
+    let failover = status.failover.as_ref().map(last).unwrap_or_default();
+    format!("sites\n{}nodes\n{}{failover}", sites(&status.sites), nodes(&status.sites))
+}
+
+/// A table of sites.
+pub(super) fn sites(sites: &[SiteStatus]) -> String {
+    let mut table = Table::new(&["site", "role", "epoch", "nodes alive", "take writes", "not in the event log yet"]);
+    for site in sites {
+        let count = |is: fn(&SiteNode) -> bool| site.nodes.iter().filter(|node| is(node)).count();
+        table.row(vec![
+            site.site.to_string(),
+            name(site.role).to_owned(),
+            site.epoch.to_string(),
+            format!("{} of {}", count(|node| node.lives), site.nodes.len()),
+            count(|node| node.takes_writes && node.lives).to_string(),
+            site.unpublished.to_string(),
+        ]);
+    }
+    table.render()
+}
+
+fn nodes(sites: &[SiteStatus]) -> String {
+    let mut table = Table::new(&["node", "site", "heartbeat", "takes writes", "behind other sites by"]);
+    for (site, node) in sites.iter().flat_map(|site| site.nodes.iter().map(move |node| (site, node))) {
+        let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
+        table.row(vec![
+            node.node.to_string(),
+            site.site.to_string(),
+            if node.lives { "moves" } else { "stands still" }.to_owned(),
+            yes(node.takes_writes),
+            format!("{} slots", node.behind),
+        ]);
+    }
+    table.render()
+}
+
+fn last(failover: &Failover) -> String {
+    format!("last failover\n  {}\n", summary(failover))
+}
+
+/// The name of a role.
+pub(super) fn name(role: SiteRole) -> &'static str {
+    match role {
+        SiteRole::Active => "active",
+        SiteRole::Standby => "standby",
+        SiteRole::Draining => "draining",
+        SiteRole::Fenced => "fenced",
+    }
+}
