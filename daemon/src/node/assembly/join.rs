@@ -171,6 +171,7 @@ impl Join {
     /// Ends an incarnation whose site takes no commits any more, while the node goes on. The front is closed.
     async fn step_down(&self, term: &Term) {
         tracing::warn!("the site takes no commits any more: ending the incarnation of this node");
+        term.close();
         self.front.drained().await;
         term.freeze(&self.stages).await;
         let _ = tokio::time::timeout(PUBLISH, term.publish_rest()).await;

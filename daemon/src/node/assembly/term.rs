@@ -52,10 +52,15 @@ impl Term {
         Self { committer: Arc::new(committer), journal, closing, over }
     }
 
+    /// Expects the end of the incarnation: that it is frozen is no reason for the node to stop any more.
+    pub(super) fn close(&self) {
+        self.closing.cancel();
+    }
+
     /// Freezes and poisons the incarnation, so that no other node has to wait for it. The commit stage takes nothing
     /// any more.
     pub(super) async fn freeze(&self, stages: &Stages) {
-        self.closing.cancel();
+        self.close();
         let entropy = Arc::clone(&stages.deps.entropy);
         let mut backoff = Backoff::new(entropy, Duration::from_millis(50), Duration::from_secs(2));
         let site = &stages.deps.settings.site;

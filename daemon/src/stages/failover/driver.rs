@@ -121,10 +121,9 @@ impl Driver {
         }
         let view = View::read(&self.refdb, self.gone.all()).await?;
         let turn = turn(&view, failover, &self.node);
-        if seen.since.elapsed() >= self.limits.turn * turn {
-            self.act(&stored, &view, seen.waited()).await?;
-        }
-        Ok(self.limits.busy)
+        let is_due = seen.since.elapsed() >= self.limits.turn * turn;
+        let has_acted = is_due && self.act(&stored, &view, seen.waited()).await?;
+        Ok(if has_acted { Duration::ZERO } else { self.limits.busy })
     }
 
     async fn in_progress(&self) -> Result<Option<Stored>, RefDbError> {
@@ -144,26 +143,27 @@ impl Driver {
         }
     }
 
-    async fn act(&self, stored: &Stored, view: &View, waited: Duration) -> Result<(), RefDbError> {
+    /// Takes one action. Answers whether there was one, so that the next one can follow at once.
+    async fn act(&self, stored: &Stored, view: &View, waited: Duration) -> Result<bool, RefDbError> {
         let mut next = stored.failover.clone();
         let patience =
             Patience { settle: self.limits.settle, catch_up: self.limits.catch_up, serve: self.limits.serve };
         match self.decide(&stored.failover, view, waited, &patience) {
             Decision::Wait(why) => {
                 tracing::debug!(failover = next.number, why, "the failover waits");
-                return Ok(());
+                return Ok(false);
             }
             Decision::ChangeRole(site, role) => {
                 tracing::warn!(failover = next.number, site = %site.site, ?role, "changing the role of a site");
                 self.refdb.registry.change_role(&site, role).await?;
-                return Ok(());
+                return Ok(true);
             }
             Decision::Fence(incarnations) => {
                 for one in incarnations {
                     tracing::warn!(failover = next.number, incarnation = %one, "freezing and poisoning an incarnation");
                     self.fencing.fence(&next.from, &one).await?;
                 }
-                return Ok(());
+                return Ok(true);
             }
             Decision::Begin => begin(&mut next, self.clock.now_ms()),
             Decision::Hold => next.paused = true,
@@ -176,7 +176,7 @@ impl Driver {
                 self.observer.failover_ended(next.number, &end.outcome);
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 
