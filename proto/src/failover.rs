@@ -11,7 +11,7 @@ use crate::name::{NodeId, SiteId};
 /// The role of a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum SiteRole {
+pub enum Role {
     /// The site commits and applies.
     Active,
     /// The site applies only. It serves reads, and refuses writes.
@@ -147,7 +147,7 @@ pub struct Failover {
     /// The end. None while it is in progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<FailoverEnd>,
-    /// What operators did to it, oldest first.
+    /// The acts of operators, oldest first.
     #[serde(default)]
     pub audit: Vec<AuditEntry>,
 }
@@ -204,7 +204,7 @@ pub struct SiteStatus {
     #[schema(value_type = String)]
     pub site: SiteId,
     /// The role of the site.
-    pub role: SiteRole,
+    pub role: Role,
     /// The epoch of the site: each change of role raises it by one.
     pub epoch: u64,
     /// The nodes of the site.
@@ -264,11 +264,11 @@ pub struct FailoverPlan {
     pub to: SiteId,
     /// The role and epoch of every site, at the time of the plan.
     pub sites: Vec<SiteStatus>,
-    /// The steps, each with what it does here.
+    /// The steps, each with its effect here.
     pub steps: Vec<PlannedStep>,
     /// The reasons why it cannot be executed.
     pub blockers: Vec<String>,
-    /// What an operator should know before it is executed.
+    /// Facts that an operator should know before it is executed.
     pub warnings: Vec<String>,
     /// The settled slots of the source that the best node of the target has not durably applied. They are in the
     /// refdb, so none of them is lost.
@@ -282,7 +282,7 @@ pub struct FailoverPlan {
 pub struct PlannedStep {
     /// The step.
     pub step: FailoverStep,
-    /// What it does, for people.
+    /// Its effect here, for people.
     pub text: String,
 }
 
@@ -330,7 +330,7 @@ pub struct ActRequest {
 #[serde(deny_unknown_fields)]
 pub struct RoleRequest {
     /// The new role: active or standby.
-    pub role: SiteRole,
+    pub role: Role,
     /// The epoch that the operator has seen. With another one, nothing is changed.
     pub expect_epoch: u64,
     /// The operator's reason, for the audit trail.

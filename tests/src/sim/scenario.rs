@@ -279,10 +279,7 @@ impl Scenario {
                 (self.branches, self.projects) = (3, 1);
                 self.act(&[(Action::Crash, 10), (Action::Restart, 4)]);
             }
-            P::PromotedUnsettled => {
-                *self = Self { name: self.name.clone(), events: 0, repeats: 0, ..Self::standby() };
-                self.act(&[(Action::Failover, 10), (Action::Pause, 10), (Action::Partition, 5)]);
-            }
+            P::PromotedUnsettled => self.among_failovers(),
             P::OlderRefdbNotSeen => *self = Self { name: self.name.clone(), ..Self::rewound() },
             P::RefusedInFlight => {
                 self.commits_fail(|rates| (rates.late, rates.late_ms) = (250, 8_000));
@@ -349,6 +346,12 @@ impl Scenario {
                 self.commits_fail(|rates| (rates.conflict, rates.lose_request) = (150, 80));
             }
         }
+    }
+
+    /// Moves the writes of a site whose nodes are paused or cut off.
+    fn among_failovers(&mut self) {
+        *self = Self { name: self.name.clone(), events: 0, repeats: 0, ..Self::standby() };
+        self.act(&[(Action::Failover, 10), (Action::Pause, 10), (Action::Partition, 5)]);
     }
 
     /// Takes a stream, a partition or a site away for a while.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use lockstep_proto::failover::{
-    ActRequest, ExecuteRequest, Failover, FailoverAct, FailoverKind, FailoverPlan, FailoverStep, PlanRequest, SiteRole,
+    ActRequest, ExecuteRequest, Failover, FailoverAct, FailoverKind, FailoverPlan, FailoverStep, PlanRequest, Role,
     SitesStatus,
 };
 use lockstep_tests::e2e::cluster::Cluster;
@@ -36,7 +36,7 @@ async fn sites(node: &Node) -> SitesStatus {
     serde_json::from_str(&ok(node.cli(&["sites", "--json"]).await)).expect("JSON")
 }
 
-async fn roles(node: &Node) -> Vec<SiteRole> {
+async fn roles(node: &Node) -> Vec<Role> {
     sites(node).await.sites.iter().map(|site| site.role).collect()
 }
 
@@ -64,10 +64,10 @@ async fn a_planned_failover_moves_writes_there_and_back_and_loses_nothing() {
         assert!(text.contains(&format!("\n  {:<9}", step.name())), "no {step:?} in: {text}");
     }
     assert!(text.contains("done. b took writes ") && text.contains("Nothing that was acknowledged is lost"), "{text}");
-    assert_eq!(roles(&cluster.nodes[2]).await, [SiteRole::Standby, SiteRole::Active, SiteRole::Standby]);
+    assert_eq!(roles(&cluster.nodes[2]).await, [Role::Standby, Role::Active, Role::Standby]);
     tokio::time::sleep(Duration::from_secs(2)).await;
     fail_over(&cluster.nodes[0], "b", "a", &[]).await;
-    assert_eq!(roles(&cluster.nodes[2]).await, [SiteRole::Active, SiteRole::Standby, SiteRole::Standby]);
+    assert_eq!(roles(&cluster.nodes[2]).await, [Role::Active, Role::Standby, Role::Standby]);
     tokio::time::sleep(Duration::from_secs(1)).await;
     let ledger = load.stop().await;
     let (committed, ..) = ledger.tally();
@@ -89,7 +89,7 @@ async fn a_forced_failover_replaces_a_dead_site_which_returns_as_a_standby() {
     cluster.nodes[0].kill().await;
     let (text, took) = fail_over(&cluster.nodes[1], "a", "b", &["--forced"]).await;
     println!("a forced failover took {took:?}:\n{text}");
-    assert_eq!(roles(&cluster.nodes[2]).await, [SiteRole::Fenced, SiteRole::Active, SiteRole::Standby]);
+    assert_eq!(roles(&cluster.nodes[2]).await, [Role::Fenced, Role::Active, Role::Standby]);
     tokio::time::sleep(Duration::from_secs(2)).await;
     cluster.nodes[0].start(None);
     cluster.ready().await;
@@ -181,7 +181,7 @@ async fn operators_alone_change_roles_and_only_what_they_have_seen() {
     assert_eq!(blocked.status.code(), Some(3), "{blocked:?}");
     let last = a.cli(&["site", "role", "a", "standby", "--expect-epoch", "1", "--reason", "test"]).await;
     assert!(fails(last).contains("a is the only active site; move its writes with `lockstep failover`"));
-    assert_eq!(roles(a).await, [SiteRole::Active, SiteRole::Standby, SiteRole::Standby]);
+    assert_eq!(roles(a).await, [Role::Active, Role::Standby, Role::Standby]);
 
     // A failover that is held before its promotion can be aborted. Then the source takes writes again.
     let held = [&execute[..], &["--yes", "--plan-hash", &seen.hash, "--pause-before", "promote", "--no-wait"]].concat();

@@ -12,17 +12,20 @@
 //! | `sites`, `failover` | all sites: roles, and the move of writes between them |
 //! | `walk` | finds the repositories of a volume as Gerrit lists them |
 //! | `existing`, `old_sins` | shared: refs of a repository, and the objects in it that break rules of git |
+//! | `failover_text`, `site_table` | shared: plans, failovers and sites as text |
 //! | `table`, `target` | shared: text tables, the sidecar to call |
 
 pub mod config;
 mod existing;
 mod failover;
+mod failover_text;
 mod hook;
 mod import;
 mod inspect;
 mod old_sins;
 mod project;
 mod seed;
+mod site_table;
 mod sites;
 mod stray;
 mod table;

@@ -2,10 +2,11 @@
 
 use http::Method;
 use lockstep_proto::SiteId;
-use lockstep_proto::failover::{Failover, RoleRequest, SiteNode, SiteRole, SiteStatus, SitesStatus};
+use lockstep_proto::failover::{Failover, Role, RoleRequest, SiteStatus, SitesStatus};
 
 use super::CliError;
-use super::failover::summary;
+use super::failover_text::summary;
+use super::site_table::site_table;
 use super::table::Table;
 use super::target::{OperatorTarget, Target};
 use crate::cli::out;
@@ -38,7 +39,7 @@ pub(super) struct RoleArgs {
     site: SiteId,
     /// New role: active or standby
     #[arg(value_parser = role)]
-    role: SiteRole,
+    role: Role,
     /// Epoch of the site, as `lockstep sites` shows it; with another epoch, nothing is changed
     #[arg(long)]
     expect_epoch: u64,
@@ -47,10 +48,10 @@ pub(super) struct RoleArgs {
     reason: String,
 }
 
-fn role(text: &str) -> Result<SiteRole, String> {
+fn role(text: &str) -> Result<Role, String> {
     match text {
-        "active" => Ok(SiteRole::Active),
-        "standby" => Ok(SiteRole::Standby),
+        "active" => Ok(Role::Active),
+        "standby" => Ok(Role::Standby),
         _ => Err(format!("{text:?} is not a role that can be given; write active or standby")),
     }
 }
@@ -71,24 +72,7 @@ pub(super) async fn run(command: SiteCommand) -> Result<(), CliError> {
 
 fn render(status: &SitesStatus) -> String {
     let failover = status.failover.as_ref().map(last).unwrap_or_default();
-    format!("sites\n{}nodes\n{}{failover}", sites(&status.sites), nodes(&status.sites))
-}
-
-/// A table of sites.
-pub(super) fn sites(sites: &[SiteStatus]) -> String {
-    let mut table = Table::new(&["site", "role", "epoch", "nodes alive", "take writes", "not in the event log yet"]);
-    for site in sites {
-        let count = |is: fn(&SiteNode) -> bool| site.nodes.iter().filter(|node| is(node)).count();
-        table.row(vec![
-            site.site.to_string(),
-            name(site.role).to_owned(),
-            site.epoch.to_string(),
-            format!("{} of {}", count(|node| node.lives), site.nodes.len()),
-            count(|node| node.takes_writes && node.lives).to_string(),
-            site.unpublished.to_string(),
-        ]);
-    }
-    table.render()
+    format!("sites\n{}nodes\n{}{failover}", site_table(&status.sites), nodes(&status.sites))
 }
 
 fn nodes(sites: &[SiteStatus]) -> String {
@@ -108,14 +92,4 @@ fn nodes(sites: &[SiteStatus]) -> String {
 
 fn last(failover: &Failover) -> String {
     format!("last failover\n  {}\n", summary(failover))
-}
-
-/// The name of a role.
-pub(super) fn name(role: SiteRole) -> &'static str {
-    match role {
-        SiteRole::Active => "active",
-        SiteRole::Standby => "standby",
-        SiteRole::Draining => "draining",
-        SiteRole::Fenced => "fenced",
-    }
 }

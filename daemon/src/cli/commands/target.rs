@@ -43,7 +43,7 @@ pub(super) struct OperatorTarget {
 }
 
 impl OperatorTarget {
-    /// Sends a change, once. Another copy would be refused, because the first one has changed the state that it expects.
+    /// Sends a change, once. Another copy would be refused: the first one changes the state that it expects.
     pub(super) async fn ask<T: DeserializeOwned>(
         &self,
         method: Method,

@@ -16,7 +16,7 @@ use super::front::Front;
 use super::recall;
 use super::stages::{Stages, streams};
 use super::streams_away::{self, Behind};
-use super::term::Term;
+use super::term::{CurrentTerm, Term};
 use crate::base::backoff::Backoff;
 use crate::base::faults::injected_bug::InjectedBug;
 use crate::base::tasks::Tasks;
@@ -64,6 +64,7 @@ enum JoinError {
 pub(super) struct Join {
     pub(super) stages: Arc<Stages>,
     pub(super) front: Arc<Front>,
+    pub(super) term: CurrentTerm,
     pub(super) joined: Latch,
     pub(super) caught_up: Latch,
     pub(super) tasks: Tasks,
@@ -141,7 +142,8 @@ impl Join {
         self.until_ok("projects", || self.stages.catch_up.projects()).await;
         self.until_ok("requests", || recall::requests(&self.stages, incarnation, applied)).await;
         self.stages.events.open();
-        let term = self.stages.begin(incarnation);
+        let term = Term::begin(&self.stages, incarnation);
+        *self.term.lock() = Some(term.clone());
         self.front.open(Arc::clone(&term.committer));
         term
     }
@@ -177,6 +179,7 @@ impl Join {
         let _ = tokio::time::timeout(PUBLISH, term.publish_rest()).await;
         term.close_journal(&self.stages).await;
         term.end(&self.stages);
+        *self.term.lock() = None;
     }
 
     /// Why the site takes no commits, for writers.

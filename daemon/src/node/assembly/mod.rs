@@ -11,6 +11,7 @@
 //! | `streams_away` | catches up from the refdb when streams are away |
 //! | `recovery` | finds the refs that a crashed process had moved before their record was durable |
 //! | `stages` | builds the stages |
+//! | `term` | the stages of an open incarnation, and their end |
 //! | `front` | passes calls to the commit stage while an incarnation is open, and refuses them otherwise |
 //! | `watch` | turns the events of the stages into metrics, the status board and log lines |
 //! | `went_back` | what follows when the refdb is older than this node |
@@ -70,6 +71,7 @@ use crate::stages::ports::{Handshake, Operators, Refreshes, SeedCommits, Seeding
 use crate::stages::seed::Seeder;
 use crate::state::went_back::WentBack;
 use stages::Stages;
+use term::CurrentTerm;
 
 /// The seams, settings and observers that a node is built on.
 #[derive(Clone)]
@@ -118,6 +120,7 @@ pub struct Node {
     tasks: Tasks,
     stages: Arc<Stages>,
     front: Arc<Front>,
+    term: CurrentTerm,
     handshake: Arc<HandshakeStage>,
     seeder: Arc<Seeder>,
     latches: Latches,
@@ -146,9 +149,11 @@ impl Node {
         }
         let handshake = Arc::new(stages.handshake(Arc::clone(&front) as Arc<dyn Transactions>, &latches));
         let seeder = Arc::new(stages.seeder(Arc::clone(&front) as Arc<dyn SeedCommits>));
+        let term = CurrentTerm::default();
         let join = join::Join {
             stages: Arc::clone(&stages),
             front: Arc::clone(&front),
+            term: Arc::clone(&term),
             joined,
             caught_up,
             tasks: tasks.clone(),
@@ -163,7 +168,7 @@ impl Node {
         }
         tasks.spawn("went-back", went_back::Watcher::new(&stages.context, current).run());
         tasks.spawn("join", join.run());
-        Ok(Self { tasks, stages, front, handshake, seeder, latches, fenced })
+        Ok(Self { tasks, stages, front, term, handshake, seeder, latches, fenced })
     }
 
     /// The port through which the bridge commits.
@@ -264,7 +269,7 @@ impl Node {
         let orderly = async {
             self.front.drained().await;
             self.tasks.cancel();
-            let term = self.stages.term();
+            let term = self.term.lock().clone();
             if let Some(term) = &term {
                 let _ = tokio::time::timeout(grace / 4, term.freeze(&self.stages)).await;
             }

@@ -3,17 +3,15 @@
 use std::sync::Arc;
 
 use lockstep_proto::{ProjectKey, SiteId};
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::NodeDependencies;
-use super::term::Term;
 use crate::base::faults::injected_bug::InjectedBug;
 use crate::base::tasks::Tasks;
 use crate::seams::blob::long_form::LongForms;
+use crate::seams::refdb::NodeRecord;
 use crate::seams::refdb::staged::StagedRefs;
-use crate::seams::refdb::{IncarnationRecord, NodeRecord};
 use crate::seams::volume::StoreError;
 use crate::stages::api::readiness::Latches;
 use crate::stages::apply::{Applier, Catcher, Units};
@@ -60,8 +58,6 @@ pub struct Stages {
     pub refresh: Option<Arc<Refresh>>,
     /// The journal of the open incarnation.
     pub journal: Running,
-    /// The stages of the open incarnation.
-    pub term: Mutex<Option<Term>>,
     /// The roles of all sites, as this node read them last.
     pub roles: Arc<SiteRoles>,
     /// The nodes whose heartbeat stands still.
@@ -96,7 +92,7 @@ impl Stages {
         let consumer = Consumer::new(&context, &state, sink, announcements, Arc::clone(&catch_up), settings.consume);
         let (fencer, leftovers, locks) = (Fencer::new(&context), LeftoverPublisher::new(&context), Arc::default());
         let (journal, beat, sweep) = (Running::default(), Arc::default(), Arc::default());
-        let (term, roles, gone) = (Mutex::default(), Arc::default(), GoneNodes::default());
+        let (roles, gone) = (Arc::default(), GoneNodes::default());
         Ok(Self {
             deps,
             context,
@@ -110,7 +106,6 @@ impl Stages {
             locks,
             refresh,
             journal,
-            term,
             roles,
             gone,
             beat,
@@ -209,18 +204,6 @@ impl Stages {
         let eventlog = Arc::clone(&self.context.eventlog);
         self.context.tasks.spawn("forward", Arc::clone(&self.events).forward(eventlog));
         self.context.tasks.spawn("events", Arc::clone(&self.events).grow_old());
-    }
-
-    /// Starts the stages of a newly opened incarnation.
-    pub(super) fn begin(&self, incarnation: &IncarnationRecord) -> Term {
-        let term = Term::begin(self, incarnation);
-        *self.term.lock() = Some(term.clone());
-        term
-    }
-
-    /// The stages of the open incarnation. None if none is open.
-    pub(super) fn term(&self) -> Option<Term> {
-        self.term.lock().clone()
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_proto::Seq;
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::stages::Stages;
@@ -13,6 +14,9 @@ use crate::stages::commit::{CommitLimits, CommitPorts, Committer, InDoubtResolve
 use crate::stages::membership::RegistryBarrier;
 use crate::stages::publish::Publisher;
 use crate::state::journal::Journal;
+
+/// The term of the open incarnation of a node, if there is one.
+pub(super) type CurrentTerm = Arc<Mutex<Option<Term>>>;
 
 /// The running stages of an open incarnation.
 #[derive(Clone)]
@@ -102,7 +106,7 @@ impl Term {
         }
     }
 
-    /// Ends the stages. What they have not published is left to the publisher of leftovers.
+    /// Ends the stages. The publisher of leftovers does the rest of their work.
     pub(super) fn end(&self, stages: &Stages) {
         self.over.cancel();
         let mut running = stages.journal.lock();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-pub use lockstep_proto::failover::SiteRole as Role;
+pub use lockstep_proto::failover::Role;
 use lockstep_proto::{IncarnationId, LaneId, NodeId, ProjectName, Seq, SiteId};
 use serde::{Deserialize, Serialize};
 

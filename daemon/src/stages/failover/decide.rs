@@ -20,7 +20,7 @@ pub(super) struct Patience {
     pub(super) serve: Duration,
 }
 
-/// What a driver does next.
+/// The next action of a driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
     /// Nothing can be done now, for this reason.

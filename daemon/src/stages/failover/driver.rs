@@ -70,7 +70,7 @@ pub struct Driver {
     bugs: InjectedBugs,
 }
 
-/// What a driver remembers between two looks: the revision that it saw last, and since when.
+/// The memory of a driver between two looks: the revision that it saw last, and since when.
 struct Seen {
     revision: u64,
     since: Instant,

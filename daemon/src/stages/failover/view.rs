@@ -62,7 +62,7 @@ impl View {
         self.of_site(site).flat_map(bounds).map(|(lane, bound)| bound.0.saturating_sub(mark(&lane))).sum()
     }
 
-    /// What `status` shows of each site.
+    /// The status of each site.
     pub(super) fn statuses(&self) -> Vec<SiteStatus> {
         self.sites.iter().map(|site| self.status(site)).collect()
     }

@@ -95,8 +95,8 @@ impl Sweeper {
         Ok(())
     }
 
-    /// The slots of an incarnation that are published, or can never change, and are not done here. What a dead
-    /// incarnation has left waits for no publisher.
+    /// The slots of an incarnation that are published, or can never change, and are not done here. The
+    /// transactions of a dead incarnation wait for no publisher.
     fn gaps(&self, incarnation: &IncarnationRecord) -> Vec<Slot> {
         let is_poisoned = incarnation.state == IncarnationState::Poisoned;
         let bounds = if is_poisoned { incarnation.ends() } else { incarnation.published.clone() };

@@ -1,5 +1,5 @@
-//! Invariant 8: a fenced incarnation commits nothing. Where one site alone is active, no two sites ever commit. An incarnation is opened only where the site's role allows it,
-//! and drained only when nothing can land in its windows.
+//! Invariant 8: a fenced incarnation commits nothing. Where one site alone is active, no two sites ever commit. An
+//! incarnation is opened only where the site's role allows it, and drained only when nothing can land in its windows.
 
 use lockstep::seams::refdb::{IncarnationRecord, Role};
 use lockstep_proto::{IncarnationId, Seq};
