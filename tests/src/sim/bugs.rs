@@ -89,6 +89,11 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
         "clients that repeat a request long afterwards; restarts; values that come back",
         &["answers"],
     ),
+    found(
+        InjectedBug::PromotedUnsettled,
+        "one active site; failovers away from nodes that are paused or cut off",
+        &["fencing"],
+    ),
 ];
 
 const fn found(bug: InjectedBug, ingredient: &'static str, properties: &'static [&'static str]) -> Found {

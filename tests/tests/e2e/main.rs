@@ -5,6 +5,7 @@ mod command;
 mod crash;
 mod demo;
 mod events;
+mod failover;
 mod foreign_lock;
 mod guards;
 mod handshake;

@@ -4,6 +4,7 @@
 mod availability;
 mod content;
 mod events;
+mod failover;
 mod projects;
 mod reconciliation;
 mod refresh;
@@ -184,4 +185,5 @@ bugs! {
     finds_receivers_judge_taste: ReceiversJudgeTaste,
     finds_older_refdb_not_seen: OlderRefdbNotSeen,
     finds_requests_forgotten: RequestsForgotten,
+    finds_promoted_unsettled: PromotedUnsettled,
 }

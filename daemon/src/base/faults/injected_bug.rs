@@ -82,11 +82,13 @@ pub enum InjectedBug {
     OlderRefdbNotSeen,
     /// Committed requests are kept in memory alone.
     RequestsForgotten,
+    /// A failover promotes its target while the source may still commit.
+    PromotedUnsettled,
 }
 
 impl InjectedBug {
     /// Every bug that can be injected.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::ResendOtherBytes,
         Self::CheckpointBeforeApply,
         Self::RefsBeforeObjects,
@@ -125,6 +127,7 @@ impl InjectedBug {
         Self::ReceiversJudgeTaste,
         Self::OlderRefdbNotSeen,
         Self::RequestsForgotten,
+        Self::PromotedUnsettled,
     ];
 }
 

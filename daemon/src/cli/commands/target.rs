@@ -32,6 +32,41 @@ pub(super) struct Target {
     pub socket: PathBuf,
 }
 
+/// The options that select the sidecar for a command of an operator.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct OperatorTarget {
+    #[command(flatten)]
+    pub target: Target,
+    /// Path of the sidecar's socket for operators (setting api.operators_socket) [default: beside --socket]
+    #[arg(long, env = "LOCKSTEP_OPERATORS_SOCKET")]
+    operators_socket: Option<PathBuf>,
+}
+
+impl OperatorTarget {
+    /// Sends a change, once. Another copy would be refused: the first one changes the state that it expects.
+    pub(super) async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: String,
+        body: &impl Serialize,
+    ) -> Result<T, CliError> {
+        let default = || crate::node::config::operators_socket(&self.target.socket);
+        let socket = self.operators_socket.clone().unwrap_or_else(default);
+        let call = Call::new(method, path, body).map_err(CliError::failed)?;
+        match Client::new(&socket).send(&call, Instant::now() + DEADLINE).await {
+            Err(ClientError::NotSent { .. }) => Err(CliError::Failed(format!(
+                "the operators' socket {} cannot be reached; give another one with --operators-socket or \
+                 LOCKSTEP_OPERATORS_SOCKET",
+                socket.display()
+            ))),
+            Err(ClientError::NoAnswer(why)) => {
+                Err(CliError::Failed(format!("no answer: {why}; `lockstep sites` shows what was done")))
+            }
+            answer => answer.map_err(CliError::from),
+        }
+    }
+}
+
 impl Target {
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
         let answer = Client::new(&self.socket).send(&Call::get(path), Instant::now() + DEADLINE).await;
