@@ -23,10 +23,8 @@ import com.google.gerrit.extensions.events.ChangeIndexedListener;
 import com.google.inject.Inject;
 import com.google.inject.Provider;
 import com.google.inject.Singleton;
-import io.lockstep.bridge.ServerRequestContext;
 import io.lockstep.bridge.work.BridgeWorkQueue;
 import io.lockstep.bridge.work.KillableTask;
-import java.io.IOException;
 import java.time.Duration;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
@@ -49,18 +47,15 @@ public final class LateIndexWrites implements ChangeIndexedListener {
 
   private static final int MAX_CHANGES = 100_000;
 
-  private final Provider<ChangeRefresh> changes;
-  private final ServerRequestContext server;
+  private final Provider<Refresher> refresher;
   private final BridgeWorkQueue work;
   private final Cache<Change.Id, Boolean> refreshed =
       CacheBuilder.newBuilder().expireAfterWrite(LATELY).maximumSize(MAX_CHANGES).build();
   private final Set<Change.Id> waiting = ConcurrentHashMap.newKeySet();
 
   @Inject
-  LateIndexWrites(
-      Provider<ChangeRefresh> changes, ServerRequestContext server, BridgeWorkQueue work) {
-    this.changes = changes;
-    this.server = server;
+  LateIndexWrites(Provider<Refresher> refresher, BridgeWorkQueue work) {
+    this.refresher = refresher;
     this.work = work;
   }
 
@@ -97,8 +92,8 @@ public final class LateIndexWrites implements ChangeIndexedListener {
     protected void execute() {
       waiting.remove(change);
       try {
-        server.run(() -> changes.get().one(project, change, true));
-      } catch (IOException | RuntimeException e) {
+        refresher.get().refresh(new RefreshTarget.ChangeTarget(project, change), true);
+      } catch (Exception e) {
         logger.atWarning().withCause(e).log("%s: failed", this);
       }
     }
