@@ -199,7 +199,11 @@ impl Story {
                 let indexed = server.rest("POST", &format!("/changes/p~{change}/index"), &json!({})).await;
                 assert!(indexed.status < 300, "{indexed:?}");
             }
-            assert_eq!(before, documents(server).await);
+            let after = documents(server).await;
+            for (change, document) in &before {
+                assert_eq!(Some(document), after.get(change), "the document of change {change}");
+            }
+            assert_eq!(before.len(), after.len());
         }
     }
 }
@@ -208,7 +212,13 @@ impl Story {
 async fn documents(server: &Server) -> BTreeMap<u64, Value> {
     let found = server.read("/changes/?n=10000&q=project:p&o=DETAILED_LABELS&o=CURRENT_REVISION&o=SUBMITTABLE").await;
     let all = found.as_array().cloned().unwrap_or_default();
-    all.into_iter().map(|change| (change["_number"].as_u64().expect("a number"), change)).collect()
+    let document = |mut change: Value| {
+        // They are a set, in any order.
+        let tags = change["hashtags"].as_array_mut().expect("a list");
+        tags.sort_by_key(ToString::to_string);
+        (change["_number"].as_u64().expect("a number"), change)
+    };
+    all.into_iter().map(document).collect()
 }
 
 /// The changes that a Gerrit has indexed since its log had this length, and how often.
