@@ -133,6 +133,9 @@ impl Story {
             self.note(load.stop().await);
         }
         in_lockstep(&self.sites, "p").await;
+        for node in &self.sites.cluster.nodes {
+            node.refreshes(|refresh| refresh.due == 0).await;
+        }
         for (victim, at, from) in began {
             self.only_what_may_be_lost(victim, at, from);
         }
