@@ -1,5 +1,5 @@
 //! Users who edit changes, an account and a group at one Gerrit, until it dies or they are stopped, and the ledger of
-//! what they were told.
+//! their answers.
 //!
 //! A user whose request got no answer, or an error, does not know whether it was done. Only requests that were answered
 //! with success are in the ledger.
@@ -28,7 +28,7 @@ pub const MEMBER: &str = "jo";
 /// The pause after a request that failed.
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// What users were told, as they have to find it for ever.
+/// The answers that users got. They have to find all of it for ever.
 #[derive(Debug, Default)]
 pub struct Ledger {
     /// Messages that were answered with success: the number of the change, and a text that no other message has.

@@ -9,7 +9,7 @@
 //! | `server` | one Gerrit: its site's folder, configuration, process |
 //! | `rest` | its REST API, as the administrator |
 //! | `waits` | waits until it shows something |
-//! | `load` | users who edit changes, accounts and groups, and what they were told |
+//! | `load` | users who edit changes, accounts and groups, and the ledger of their answers |
 //! | `user` | a clone from which a user pushes changes |
 //! | `stream` | its SSH: a key, and the stream of events |
 //! | `between` | a proxy between a Gerrit and its sidecar that loses calls |

@@ -81,7 +81,7 @@ impl Entry {
         }
     }
 
-    /// The durable value of a subject that has values. Before the first acknowledgement it is the old value of the mark.
+    /// The durable value of a subject that has values. Before the first acknowledgement it is the mark's old value.
     fn durable(&mut self) -> Option<&mut Durable> {
         let Difference::Value { old, .. } = self.mark.difference else { return None };
         Some(self.durable.get_or_insert(Durable { value: old, next: None }))
@@ -112,7 +112,7 @@ impl Entry {
         self.durable = None;
     }
 
-    /// The mark that a restart of this node begins with. The session after it covers every move since the durable value.
+    /// The mark that a restart of this node begins with. It covers every move since the durable value.
     pub(super) fn stored(&self) -> RefreshMark {
         self.since_durable(self.whole())
     }
