@@ -21,10 +21,12 @@
 //! | [`refresh`] | bodies of the refresh API: the subjects that a Gerrit must look at again |
 //! | [`gerrit`] | bodies for the handshake of a Gerrit, and for strays |
 //! | [`seed`] | bodies for seeding: an existing repository becomes a project |
+//! | [`debt`] | projects that a node cannot bring up to date, as the status API shows them |
 //! | [`status`] | bodies of the status API |
 
 pub mod announcement;
 pub mod bridge;
+pub mod debt;
 mod decode_error;
 pub mod gerrit;
 pub mod limits;

@@ -41,6 +41,8 @@ pub trait Observer: Send + Sync {
     fn event_dropped(&self, _what: &str, _reason: &str) {}
     /// Gerrit reported refresh tasks: the number that were done, and the number that failed.
     fn refreshed(&self, _done: u64, _failed: u64) {}
+    /// All repositories were looked at: the number of strays in them.
+    fn strays(&self, _count: u64) {}
     /// A stage failed and will try again.
     fn failed(&self, _stage: &'static str, _why: &dyn Display) {}
 }

@@ -89,6 +89,9 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
         "clients that repeat a request long afterwards; restarts; values that come back",
         &["answers"],
     ),
+    found(InjectedBug::HeldCollected, "committed content that every node holds as bad", &["collection"]),
+    found(InjectedBug::LeftoverForgotten, "collections that end in part, crashes", &["collection"]),
+    found(InjectedBug::ShortReadIsEnd, "reads that give a few records at a time, crashes", &["readiness"]),
 ];
 
 const fn found(bug: InjectedBug, ingredient: &'static str, properties: &'static [&'static str]) -> Found {

@@ -15,6 +15,7 @@
 //! | `item_by_item` | reads of the refdb that are not one moment |
 //! | [`backend`], [`memory`] | the services and volumes below the seams |
 //! | [`node`], [`world`], [`nemesis`], [`forgery`] | the real node, the sites, and the faults of nodes and streams |
+//! | [`rotten`] | committed content that every node holds as bad |
 //! | `fake` | a tiny node with a mistake on demand, for the tests of the simulator itself |
 //! | `run` | one run, from its start to convergence |
 //! | [`gerrit`] | the Gerrit beside each node |
@@ -48,6 +49,7 @@ pub mod node;
 pub mod peers;
 pub mod refdb;
 pub mod repositories;
+pub mod rotten;
 pub mod run;
 pub mod scenario;
 pub mod store;

@@ -3,12 +3,14 @@
 
 mod availability;
 mod content;
+mod degraded;
 mod events;
 mod projects;
 mod reconciliation;
 mod refresh;
 mod requests;
 mod seeding;
+mod streams;
 mod went_back;
 
 use lockstep::base::faults::injected_bug::{InjectedBug, InjectedBugs};
@@ -184,4 +186,7 @@ bugs! {
     finds_receivers_judge_taste: ReceiversJudgeTaste,
     finds_older_refdb_not_seen: OlderRefdbNotSeen,
     finds_requests_forgotten: RequestsForgotten,
+    finds_held_collected: HeldCollected,
+    finds_leftover_forgotten: LeftoverForgotten,
+    finds_short_read_is_end: ShortReadIsEnd,
 }

@@ -82,11 +82,17 @@ pub enum InjectedBug {
     OlderRefdbNotSeen,
     /// Committed requests are kept in memory alone.
     RequestsForgotten,
+    /// A slot is collected although a node holds its transaction as bad.
+    HeldCollected,
+    /// The record of an incarnation is removed although slots of it are left.
+    LeftoverForgotten,
+    /// A reader takes an answer with few records for the end of the shard.
+    ShortReadIsEnd,
 }
 
 impl InjectedBug {
     /// Every bug that can be injected.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 41] = [
         Self::ResendOtherBytes,
         Self::CheckpointBeforeApply,
         Self::RefsBeforeObjects,
@@ -125,6 +131,9 @@ impl InjectedBug {
         Self::ReceiversJudgeTaste,
         Self::OlderRefdbNotSeen,
         Self::RequestsForgotten,
+        Self::HeldCollected,
+        Self::LeftoverForgotten,
+        Self::ShortReadIsEnd,
     ];
 }
 

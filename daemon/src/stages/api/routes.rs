@@ -31,6 +31,7 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/status", get(inspection::status)),
         ("/v1/parked", get(inspection::parked)),
         ("/v1/quarantine", get(inspection::quarantine)),
+        ("/v1/repairs", post(inspection::repair)),
         ("/v1/openapi.json", get(openapi::openapi_json)),
     ]
 }

@@ -57,6 +57,22 @@ impl Progress {
         self.changed.notify_waiters();
     }
 
+    /// Notes that a shard is being read from its oldest record, as its checkpoint. Nothing of it may be open.
+    pub fn begun(&self, id: &ShardId) {
+        let mut shards = self.shards();
+        let shard = shards.entry(id.clone()).or_default();
+        if shard.position.as_ref() != Some(&Position::Start) {
+            shard.sequence.clear();
+            shard.position = Some(Position::Start);
+            shard.staged = false;
+        }
+    }
+
+    /// Forgets shards that no longer exist.
+    pub fn forget(&self, ids: &[ShardId]) {
+        self.shards().retain(|id, _| !ids.contains(id));
+    }
+
     /// Notes that the shard has ended and all its records were read.
     pub fn ended(&self, id: &ShardId) {
         let mut shards = self.shards();
