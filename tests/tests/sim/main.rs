@@ -2,6 +2,7 @@
 //! `docs/simulator.md` lists the conditions and the checker that expose each bug.
 
 mod availability;
+mod blobs;
 mod content;
 mod degraded;
 mod events;
