@@ -40,7 +40,7 @@ enum JoinError {
     Changed(Box<NodeRecord>),
     /// The refdb is older than this node, so this node writes nothing into it.
     #[error("the refdb is older than this node: {0}")]
-    WentBack(Evidence),
+    WentBack(Box<Evidence>),
     /// Earlier incarnations of this node could not be fenced.
     #[error(transparent)]
     Fence(#[from] OpenError),
@@ -203,7 +203,7 @@ impl Join {
             self.stages.state.requests.skipped_some();
             self.reconcile(starts).await?;
             if let Some(evidence) = self.stages.context.went_back.evidence() {
-                return Err(JoinError::WentBack(evidence));
+                return Err(JoinError::WentBack(Box::new(evidence)));
             }
             let Extent { low_water, whole } = self.stages.state.low_water.extent();
             let done = NodeRecord {
@@ -225,7 +225,7 @@ impl Join {
         will_beat(self.stages.deps.store.as_ref(), record).await?;
         match self.stages.deps.refdb.registry.put_node(record, previous).await? {
             NodeAnswer::Written => Ok(()),
-            NodeAnswer::Gone => Err(JoinError::WentBack(Evidence::NoRecord)),
+            NodeAnswer::Gone => Err(JoinError::WentBack(Box::new(Evidence::NoRecord))),
             NodeAnswer::Differs(now) => Err(JoinError::Changed(Box::new(now))),
         }
     }
@@ -259,7 +259,7 @@ impl Join {
             None => went_back.clear(),
             Some(evidence) => {
                 went_back.tell(evidence.clone());
-                return Err(JoinError::WentBack(evidence));
+                return Err(JoinError::WentBack(Box::new(evidence)));
             }
         }
         Ok(())

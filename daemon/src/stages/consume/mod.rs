@@ -50,12 +50,14 @@ pub struct ConsumeLimits {
     pub batch: usize,
     /// The most open records of a shard, which are neither applied nor durably set aside yet.
     pub open: usize,
+    /// The most bytes of the open records of all shards together. One more read per shard may come on top.
+    pub open_bytes: u64,
 }
 
 impl Default for ConsumeLimits {
     fn default() -> Self {
         let (poll_interval, list_interval) = (Duration::from_millis(250), Duration::from_secs(30));
-        Self { poll_interval, list_interval, batch: 1_000, open: 4_000 }
+        Self { poll_interval, list_interval, batch: 1_000, open: 4_000, open_bytes: 128 << 20 }
     }
 }
 

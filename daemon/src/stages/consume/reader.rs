@@ -130,6 +130,7 @@ impl Consumer {
         let mut reader: Box<dyn ShardReader> = self.eventlog.open(&id.site, &id.shard, from).await?;
         loop {
             self.progress.room(id, self.limits.open).await;
+            self.progress.room_in_memory(self.limits.open_bytes).await;
             let batch = reader.next(self.limits.batch).await?;
             backoff.reset();
             let count = batch.records.len();
@@ -159,9 +160,9 @@ impl Consumer {
 
     /// Hands one record over. Returns once it is handed over, which is before it is applied.
     async fn take(&self, id: &ShardId, sequence: String, data: Bytes) {
-        let done = self.progress.open(id, sequence.clone());
+        let done = self.progress.open(id, sequence.clone(), data.len());
         if self.bugs.has(InjectedBug::CheckpointBeforeApply) {
-            let again = self.progress.open(id, sequence.clone());
+            let again = self.progress.open(id, sequence.clone(), data.len());
             done();
             self.durability.wait_durable().await;
             return self.dispatch(id, &sequence, data, Box::new(again)).await;

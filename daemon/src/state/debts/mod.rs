@@ -126,7 +126,11 @@ impl Debts {
     ) -> Result<Self, StoreError> {
         let held = store.quarantined()?;
         let held = held.iter().filter(|(id, held)| held.is_committed(id)).filter_map(|(_, held)| read(held));
-        let held = held.enumerate().map(|(at, (txn, held))| (txn, HeldHere { named: at < MOST_NEEDS, ..held }));
+        let (mut held, marks) = (held.collect::<Vec<_>>(), store.low_water()?);
+        // Those that the low-water marks have passed were named before, and their slots must stay.
+        held.sort_by_key(|(txn, _)| marks.get(&txn.slot.lane).is_none_or(|mark| txn.slot.seq >= *mark));
+        let held =
+            held.into_iter().enumerate().map(|(at, (txn, held))| (txn, HeldHere { named: at < MOST_NEEDS, ..held }));
         let next = Instant::now();
         let entry = |(at, (name, debt)): (usize, (ProjectName, Debt))| {
             let project = name.to_string();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lockstep_proto::{Command, RefValue, Version};
+use lockstep_proto::{Command, RefValue, Seq, Version};
 
 use super::*;
 use crate::seams::volume::memory::MemoryStore;
@@ -90,6 +90,25 @@ async fn beyond_the_bound_the_low_water_mark_is_held_back_instead() {
     assert!(!all[MOST_NEEDS] && state.debts.needs().held.len() == MOST_NEEDS);
     state.debts.release(&transaction(0).id);
     assert!(!state.debts.is_held(&transaction(0).id) && passes(&state.debts, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn beyond_the_bound_a_start_names_what_the_low_water_mark_has_passed() {
+    let store = MemoryStore::default();
+    let passed = Transaction { id: "n.1.1.0.00000000000000aa".parse().unwrap(), ..transaction(0) };
+    let others = (0..=MOST_NEEDS as u64).map(transaction);
+    let record = |one: Transaction| {
+        let (id, bytes) = (one.id.to_string(), one.encode());
+        (id, Held { bytes, project: "p#1".into(), reason: "bad".into(), waits_for: Vec::new(), since_ms: 7 })
+    };
+    let changes = crate::seams::volume::Changes {
+        quarantine: others.chain([passed.clone()]).map(record).collect(),
+        low_water: vec![(passed.id.slot.lane.clone(), Seq(1))],
+        ..Default::default()
+    };
+    store.commit(changes).await.unwrap();
+    let needs = node(&store).1.debts.needs();
+    assert!(needs.held.contains_key(&passed.id) && needs.held.len() == MOST_NEEDS);
 }
 
 #[tokio::test(start_paused = true)]
