@@ -390,6 +390,7 @@ impl Scenario {
                 self.commits_fail(|rates| (rates.late, rates.late_ms, rates.fail_before) = (200, 500, 150));
                 // Nodes must stay up, so that a late release can meet a commit that continues.
                 self.act(&[(Action::Replay, 1)]);
+                self.rates.values_mut().for_each(|rates| (rates.few, rates.part) = (0, 0));
                 self.think_ms = 150;
             }
             InjectedBug::LockedNameMarked => {
