@@ -158,6 +158,9 @@ impl ShardReader for FaultyReader {
         let is_cut = self.link.faults().is_cut(self.link.node(), Seam::EventLog);
         let fail = is_cut || self.link.faults().dice().chance(rates.fail_before + rates.lose_request);
         let inner = self.inner.clone();
+        let dice = self.link.faults().dice();
+        let few = rates.few > 0 && dice.chance(rates.few);
+        let limit = if few { usize::try_from(dice.between(1, 3)).unwrap_or(1).min(limit) } else { limit };
         let call = async move {
             if fail {
                 return Err(EventLogError::not_now());
