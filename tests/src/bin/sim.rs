@@ -24,6 +24,9 @@ struct Arguments {
     /// Inject this bug, and use its scenario.
     #[arg(long, value_parser = parse_bug)]
     bug: Option<InjectedBug>,
+    /// Use the scenario of this injected bug, without the bug.
+    #[arg(long, value_parser = parse_bug)]
+    scenario_of: Option<InjectedBug>,
     /// Run without faults and without crashes.
     #[arg(long)]
     calm: bool,
@@ -48,7 +51,7 @@ fn parse_bug(text: &str) -> Result<InjectedBug, String> {
 
 impl Arguments {
     fn scenario(&self) -> Scenario {
-        let mut scenario = match (self.bug, self.calm) {
+        let mut scenario = match (self.bug.or(self.scenario_of), self.calm) {
             (Some(bug), _) => Scenario::for_bug(bug),
             (None, true) => Scenario::calm(),
             (None, false) if self.losses => Scenario::losses(),

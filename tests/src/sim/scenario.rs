@@ -250,7 +250,7 @@ impl Scenario {
         let mut scenario =
             Self { name: format!("{bug:?}"), converge_ms: 90_000, writes: Writes::Whole, ..Self::general() };
         scenario.asks.retain(|(ask, _)| *ask != Ask::DeleteProject);
-        (scenario.events, scenario.repeats) = (0, 0);
+        scenario.events = 0;
         scenario.turn_towards(bug);
         scenario
     }

@@ -16,7 +16,7 @@ use super::faults::{Cut, Seam};
 use super::memory::MemoryBackend;
 use super::node::RealNodes;
 use super::run::{Phases, runtime};
-use super::scenario::Scenario;
+use super::scenario::{Scenario, Writes};
 use super::world::{Life, World, name};
 
 /// The limit for every wait of a story, in virtual milliseconds.
@@ -63,8 +63,16 @@ fn request(id: &str, (branch, old, new): Step<'_>) -> RefTransactionRequest {
 /// # Panics
 /// If an expected event does not happen, or a property does not hold.
 pub fn tell(story: impl AsyncFnOnce(&Story)) {
+    tell_with(Writes::Whole, story);
+}
+
+/// Runs a story, with writes of the refdb of this size.
+///
+/// # Panics
+/// As [`tell`].
+pub fn tell_with(writes: Writes, story: impl AsyncFnOnce(&Story)) {
     runtime().block_on(async {
-        let scenario = Scenario { projects: 1, shards: 1, nodes: [2, 1, 1], ..Scenario::calm() };
+        let scenario = Scenario { projects: 1, shards: 1, nodes: [2, 1, 1], writes, ..Scenario::calm() };
         let backend = MemoryBackend::of_models(scenario.shards, InjectedBugs::default());
         let world = World::new(1, scenario, InjectedBugs::default(), Arc::new(backend), Arc::new(RealNodes));
         let told = Story { phases: Phases { world: world.clone() }, world, nonce: AtomicU64::new(0) };

@@ -81,6 +81,7 @@ impl Join {
         self.tasks.spawn("watcher", self.stages.watcher().run());
         let record = self.until_ok("register", || self.register()).await;
         self.tasks.spawn("member", self.stages.member(record).run());
+        self.until_ok("requests", || self.recall_requests()).await;
         if let Err(error) = self.stages.applier.resume(self.stages.deps.store.as_ref()).await {
             tracing::error!(%error, "the parked transactions cannot be read from the node's store: the node stops");
             self.fenced.cancel();
@@ -93,7 +94,6 @@ impl Join {
         // From here on, the barrier of a project's deletion waits for this incarnation. So it must learn which projects
         // are closing, or were deleted, before it takes commits.
         self.until_ok("projects", || self.stages.catch_up.projects()).await;
-        self.until_ok("requests", || recall::requests(&self.stages, &incarnation, &self.applied)).await;
         self.stages.events.open();
         self.front.open(self.stages.begin(&incarnation));
         self.joined.open();
@@ -165,6 +165,14 @@ impl Join {
         Ok(record)
     }
 
+    /// Recalls the requests that this node committed and did not durably remember. It fences the node's earlier
+    /// incarnations first, so that nothing can come into their slots any more. No low-water mark may move before: a mark
+    /// above such a transaction hides it from the next start, if this one ends early.
+    async fn recall_requests(&self) -> Result<(), JoinError> {
+        self.stages.opener().fence_earlier().await?;
+        Ok(recall::requests(&self.stages, &self.applied).await?)
+    }
+
     async fn put(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<(), JoinError> {
         will_beat(self.stages.deps.store.as_ref(), record).await?;
         match self.stages.deps.refdb.registry.put_node(record, previous).await? {
@@ -226,11 +234,11 @@ impl Join {
     }
 
     /// Reconciles with the refdb. It fences this node's earlier incarnations first: then the state that it reads has
-    /// all their commits. It reads the positions before the state. The end of the reconciliation becomes durable
-    /// together with the state.
+    /// all their commits. Their requests are recalled before the marks are raised. It reads the positions before the
+    /// state. The end of the reconciliation becomes durable together with the state.
     async fn reconcile(&self, starts: u64) -> Result<(), JoinError> {
         let deps = &self.stages.deps;
-        self.stages.opener().fence_earlier().await?;
+        self.recall_requests().await?;
         let mut positions: Vec<(LaneId, Seq)> = Vec::new();
         for one in deps.refdb.incarnations().await? {
             positions.extend(one.id.lanes(one.published.iter().copied()));
