@@ -89,6 +89,16 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
         "clients that repeat a request long afterwards; restarts; values that come back",
         &["answers"],
     ),
+    found(
+        InjectedBug::LongFormAfterSlot,
+        "transactions with a long form; a blob store that is slow, or away",
+        &["slots"],
+    ),
+    found(
+        InjectedBug::LongFormDroppedEarly,
+        "transactions with a long form; pauses, cut links, early collection",
+        &["collection"],
+    ),
 ];
 
 const fn found(bug: InjectedBug, ingredient: &'static str, properties: &'static [&'static str]) -> Found {

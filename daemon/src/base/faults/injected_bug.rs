@@ -82,11 +82,15 @@ pub enum InjectedBug {
     OlderRefdbNotSeen,
     /// Committed requests are kept in memory alone.
     RequestsForgotten,
+    /// A slot names a long form that is on its way to the blob store, to save a round trip.
+    LongFormAfterSlot,
+    /// A long form is deleted when its slot is in the event log, before every node has applied the transaction.
+    LongFormDroppedEarly,
 }
 
 impl InjectedBug {
     /// Every bug that can be injected.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 40] = [
         Self::ResendOtherBytes,
         Self::CheckpointBeforeApply,
         Self::RefsBeforeObjects,
@@ -125,6 +129,8 @@ impl InjectedBug {
         Self::ReceiversJudgeTaste,
         Self::OlderRefdbNotSeen,
         Self::RequestsForgotten,
+        Self::LongFormAfterSlot,
+        Self::LongFormDroppedEarly,
     ];
 }
 

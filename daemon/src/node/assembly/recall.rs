@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use lockstep_proto::{LaneId, Seq, Slot};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::stages::Stages;
 use crate::seams::refdb::{RefDbError, SlotState};
@@ -14,6 +14,8 @@ use crate::state::context::NodeContext;
 
 /// Time limit for the long forms of all slots.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The pause before a long form is asked for again.
+const PAUSE: Duration = Duration::from_millis(200);
 /// Number of slots that are read concurrently.
 const SLOTS: usize = 8;
 
@@ -41,9 +43,12 @@ pub(super) async fn requests(stages: &Arc<Stages>, applied: &BTreeMap<LaneId, Se
     let noted = async {
         for state in &states {
             let SlotState::Committed(_, bytes) = state else { continue };
-            match stages.context.long_forms.read(bytes).await {
-                Ok(transaction) => stages.state.requests.note(&transaction),
-                Err(_) => stages.state.requests.skipped_some(),
+            loop {
+                match stages.context.long_forms.read(bytes).await {
+                    Ok(transaction) => break stages.state.requests.note(&transaction),
+                    Err(error) if error.is_absent() || error.is_bad() => break stages.state.requests.skipped_some(),
+                    Err(_) => sleep(PAUSE).await,
+                }
             }
         }
     };

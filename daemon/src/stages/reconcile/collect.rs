@@ -75,6 +75,9 @@ impl Collector {
             for (lane, published) in incarnation.id.lanes(&incarnation.published) {
                 let until = self.limit(&lane, *published, &nodes);
                 self.collect_lane(&lane, until).await?;
+                if self.bugs.has(InjectedBug::LongFormDroppedEarly) {
+                    self.drop_long_forms(&lane, until, *published).await?;
+                }
                 empty &= until == *published;
             }
             if empty {
@@ -103,6 +106,16 @@ impl Collector {
             }
             self.refdb.journal.collect(&slots).await?;
             from = to;
+        }
+        Ok(())
+    }
+
+    /// With the injected bug `LongFormDroppedEarly`, deletes the long forms of these slots, which stay.
+    async fn drop_long_forms(&self, lane: &LaneId, from: Seq, to: Seq) -> Result<(), RefDbError> {
+        for slot in (from.0..to.0).map(|seq| lane.slot(Seq(seq))) {
+            if let SlotState::Committed(_, bytes) = self.refdb.journal.slot(&slot).await? {
+                self.long_forms.delete(&bytes).await.map_err(|error| not_collected(&slot, &error))?;
+            }
         }
         Ok(())
     }
