@@ -3,8 +3,8 @@
 //!
 //! An entry is made before a low-water mark passes the slot of its transaction, and becomes durable in the same step as
 //! the mark, at the latest. So every request below the durable marks is remembered after a crash. At a start the node
-//! reads the slots of its own lanes above these marks again, before any mark moves. The refs are no measure: a crash can
-//! leave them on the disk without the entry, and the next start takes them into the version map.
+//! reads the slots of its own lanes above these marks again, before any mark moves. The refs are no measure: a crash
+//! can leave them on the disk without the entry, and the next start takes them into the version map.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! The event logs of a simulated node: every call passes through the fault plan.
 //!
 //! Beyond the faults of any remote call, an append may be accepted in part, and its records may change places. A read
-//! stays within the limits of the service, so it may be short, empty or refused. The seam's contract allows all of this,
-//! and none of it may harm the readers.
+//! stays within the limits of the service, so it may be short, empty or refused. The seam's contract allows all of
+//! this, and none of it may harm the readers.
 
 use std::sync::Arc;
 

@@ -278,12 +278,7 @@ impl Scenario {
                 self.more(Ask::NameConflict, 20);
                 self.more(Ask::Delete, 10);
             }
-            P::ErrorAsAbsent => {
-                self.commits_fail(|rates| (rates.fail_before, rates.lose_request, rates.lose_answer) = (250, 60, 150));
-                // Readers that are behind for long must ask the refdb.
-                self.act(&[(Action::ThrottleShard, 10), (Action::Crash, 2)]);
-                (self.branches, self.projects, self.think_ms) = (1, 1, 150);
-            }
+            P::ErrorAsAbsent | P::ValueWithoutVersion => self.with_slow_readers(bug),
             P::CheckpointBeforeApply | P::MapBeforeRefs => self.act(&[(Action::PowerCut, 10), (Action::Crash, 10)]),
             P::RefsBeforeObjects | P::MissingBaseIsBad => {
                 self.act(&[(Action::Pause, 10), (Action::Partition, 10), (Action::Crash, 5)]);
@@ -291,11 +286,6 @@ impl Scenario {
                 self.think_ms = 150;
             }
             P::ChildBeforeParent => self.act(&[(Action::Reshard, 20), (Action::Pause, 4), (Action::Crash, 4)]),
-            P::ValueWithoutVersion => {
-                self.more(Ask::Back, 30);
-                self.act(&[(Action::ThrottleShard, 10), (Action::Pause, 4)]);
-                (self.branches, self.projects) = (1, 1);
-            }
             P::SettledOverUnresolved => {
                 self.commits_fail(|rates| (rates.late, rates.lose_request) = (100, 100));
                 self.act(&[(Action::Partition, 10), (Action::Crash, 5)]);
@@ -342,6 +332,19 @@ impl Scenario {
                 self.more(Ask::Stacked, 30);
                 self.commits_fail(|rates| (rates.conflict, rates.lose_request) = (150, 80));
             }
+        }
+    }
+
+    /// Lets nodes be behind for long on the only branch, so that they must ask the refdb.
+    fn with_slow_readers(&mut self, bug: InjectedBug) {
+        (self.branches, self.projects) = (1, 1);
+        if bug == InjectedBug::ErrorAsAbsent {
+            self.commits_fail(|rates| (rates.fail_before, rates.lose_request, rates.lose_answer) = (250, 60, 150));
+            self.act(&[(Action::ThrottleShard, 10), (Action::Crash, 2)]);
+            self.think_ms = 150;
+        } else {
+            self.more(Ask::Back, 30);
+            self.act(&[(Action::ThrottleShard, 10), (Action::Pause, 4)]);
         }
     }
 

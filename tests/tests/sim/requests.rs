@@ -130,8 +130,8 @@ async fn a_start_in_between_ends_early(story: &Story, ends: impl AsyncFn(&Story)
 }
 
 /// Found by the scenario of the injected bug `TombstoneForgotten`, seed 1: the start in between took the ref from the
-/// disk into the version map, and skipped the transaction when the stream brought it. The next one began to recall above
-/// the mark.
+/// disk into the version map, and skipped the transaction when the stream brought it. The next one began to recall
+/// above the mark.
 #[test]
 fn a_request_is_recalled_after_a_crash_and_a_start_that_ended_early() {
     tell(async |story| a_start_in_between_ends_early(story, async |story| story.crash(AT)).await);

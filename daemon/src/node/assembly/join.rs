@@ -166,8 +166,8 @@ impl Join {
     }
 
     /// Recalls the requests that this node committed and did not durably remember. It fences the node's earlier
-    /// incarnations first, so that nothing can come into their slots any more. No low-water mark may move before: a mark
-    /// above such a transaction hides it from the next start, if this one ends early.
+    /// incarnations first, so that nothing can come into their slots any more. No low-water mark may move before. A
+    /// mark above such a transaction hides it from the next start, if this one ends early.
     async fn recall_requests(&self) -> Result<(), JoinError> {
         self.stages.opener().fence_earlier().await?;
         Ok(recall::requests(&self.stages, &self.applied).await?)

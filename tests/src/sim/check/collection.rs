@@ -1,5 +1,5 @@
-//! The journal is collected only below the low-water marks of all nodes that are not expelled, and so are the long forms
-//! of its transactions.
+//! The journal is collected only below the low-water marks of all nodes that are not expelled, and so are the long
+//! forms of its transactions.
 
 use lockstep::seams::volume::NodeStore;
 use lockstep_proto::{Slot, TxnId};
