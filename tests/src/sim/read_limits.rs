@@ -34,7 +34,7 @@ struct Second {
     bytes: usize,
 }
 
-/// What a reader may do now.
+/// The answer of the service to a read that begins now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// The read takes place, within the limits of one read.
