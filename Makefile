@@ -9,6 +9,8 @@ SEEDS ?= $(if $(SEED),1,100)
 MINUTES ?= 10
 # Rounds of the crash tests in addition to the one of `make test`.
 ROUNDS ?= 5
+# The kills of `make gerrit-kills`. Each takes about half a minute.
+KILLS ?= 5
 CARGO_DENY_VERSION := 0.20.2
 TOOLS := .cache/tools
 CARGO_DENY := $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
@@ -51,7 +53,7 @@ MINISTACK := .cache/examples/ministack-1.5.33/bin/ministack
 KINESIS_MOCK := .cache/examples/kinesis-mock-0.6.2/node_modules/kinesis-local/main.js
 
 .PHONY: help demo test sim crash soak bench bench-gerrit bench-quick bridge bridge-fmt bridge-lint gerrit-war \
-  gerrit-e2e gerrit-e2e-rolling gerrit-parts demo-gerrit examples example-git example-gerrit example-emulators \
+  gerrit-e2e gerrit-e2e-rolling gerrit-kills gerrit-parts demo-gerrit examples example-git example-gerrit example-emulators \
   example-parts fmt lint deny docs ci tools
 
 help: ## List all targets
@@ -114,7 +116,11 @@ gerrit-war: $(WAR) ## Assemble a Gerrit for the tests from Maven Central: make g
 
 gerrit-e2e: gerrit-parts ## Run the tests of real Gerrits with their sidecars: make gerrit-e2e VERSION=3.13.5
 	$(GERRIT) cargo test --locked --package lockstep-tests --test gerrit $(ONLY) -- \
-	  --ignored --nocapture --test-threads 1 --skip rolling::
+	  --ignored --nocapture --test-threads 1 --skip rolling:: --skip kills::
+
+gerrit-kills: gerrit-parts ## Kill real Gerrits at random while users edit: make gerrit-kills KILLS=200 SEED=7
+	LOCKSTEP_CRASH_SEED=$(or $(SEED),1) LOCKSTEP_KILLS=$(KILLS) $(GERRIT) cargo test --locked --package lockstep-tests \
+	  --test gerrit kills:: -- --ignored --nocapture
 
 gerrit-e2e-rolling: ## Test a rolling upgrade of two sites: make gerrit-e2e-rolling FROM=3.12.0 TO=3.13.5
 	make --no-print-directory gerrit-parts VERSION=$(FROM)

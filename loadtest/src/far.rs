@@ -10,8 +10,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep::seams::eventlog::{Batch, EventLog, EventLogError, Position, Record, ShardReader, StreamInfo};
 use lockstep::seams::refdb::{
-    CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, JournalStore, MarkAnswer, NodeAnswer, NodeRecord,
-    OpenAnswer, Part, RefDb, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState, WentBackRecord,
+    CommitAnswer, CommitRequest, FailoverRecord, GerritRecord, IncarnationRecord, JournalStore, MarkAnswer, NodeAnswer,
+    NodeRecord, OpenAnswer, Part, RefDb, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState,
+    WentBackRecord,
 };
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -93,6 +94,8 @@ far!(Registry, RefDbError:
     nodes() -> Vec<NodeRecord>;
     put_node(record: &NodeRecord, previous: Option<&NodeRecord>) -> NodeAnswer;
     forget_incarnations(site: &SiteId, ids: &[IncarnationId]) -> ();
+    failover() -> Option<FailoverRecord>;
+    put_failover(record: &FailoverRecord) -> FailoverRecord;
     gerrit() -> Option<GerritRecord>;
     enroll_gerrit(record: &GerritRecord) -> GerritRecord;
     instances() -> BTreeMap<String, NodeId>;

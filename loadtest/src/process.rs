@@ -67,6 +67,11 @@ impl Process {
         self.child.id()
     }
 
+    /// The socket of its bridge API.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// Creates a project with `HEAD` at `refs/heads/main`. Fails unless it is committed.
     pub async fn create_project(&self, name: &str) -> Fallible<ProjectName> {
         let project: ProjectName = name.parse()?;

@@ -42,6 +42,16 @@ pub struct RefTransactionRequest {
     pub traceparent: Option<String>,
 }
 
+/// The longest deadline that a request may name, in milliseconds.
+pub const LONGEST_DEADLINE_MS: u64 = 600_000;
+
+/// The deadline of a batch of many refs, in milliseconds, where that of a small one is `usual`. One partition of the
+/// refdb's table takes 1,000 writes per second, and each ref is four; the rest is room for other traffic.
+#[must_use]
+pub fn deadline_ms(usual: u64, refs: usize) -> u64 {
+    usual.saturating_add(10_000 * (refs / 1_000) as u64).min(LONGEST_DEADLINE_MS)
+}
+
 /// A node's request for objects of a peer's repository: at most 5,000 ids in each list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -21,11 +21,13 @@
 //! | [`refresh`] | bodies of the refresh API: the subjects that a Gerrit must look at again |
 //! | [`gerrit`] | bodies for the handshake of a Gerrit, and for strays |
 //! | [`seed`] | bodies for seeding: an existing repository becomes a project |
+//! | [`failover`] | bodies of the failover API, and the state of a failover |
 //! | [`status`] | bodies of the status API |
 
 pub mod announcement;
 pub mod bridge;
 mod decode_error;
+pub mod failover;
 pub mod gerrit;
 pub mod limits;
 pub mod name;

@@ -69,6 +69,9 @@ pub const POLLED: usize = 256;
 /// Longest wait of a bridge for refresh tasks or stream events, in milliseconds.
 pub const POLL_WAIT_MS: u64 = 30_000;
 
+/// Longest time for which a Gerrit may keep an index update in memory, in milliseconds.
+pub const COMMIT_WITHIN_MS: u64 = 24 * 60 * 60 * 1_000;
+
 /// Longest reason why a refresh task failed, in bytes. A longer one is cut off.
 pub const REFRESH_REASON_BYTES: usize = 512;
 

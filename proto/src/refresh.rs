@@ -202,6 +202,11 @@ pub struct TasksRequest {
     pub most: u32,
     /// How long to wait for the first task, in milliseconds, 0 to 30,000.
     pub wait_ms: u64,
+    /// How long this Gerrit may keep an index update in memory before it writes it to its disk (the longest
+    /// `index.*.commitWithin`), in milliseconds, at most one day. If it is missing, the sidecar's setting
+    /// `gerrit.commit_within` applies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit_within_ms: Option<u64>,
 }
 
 /// The tasks that are due. The list is empty if none became due within the wait.

@@ -48,7 +48,7 @@ fn every_kind_of_task_is_written_as_documented() {
 #[test]
 fn requests_say_what_they_must_and_nothing_else() {
     let tasks: TasksRequest = serde_json::from_str(r#"{"session":"s","most":64,"wait_ms":0}"#).unwrap();
-    assert_eq!(tasks, TasksRequest { session: "s".into(), most: 64, wait_ms: 0 });
+    assert_eq!(tasks, TasksRequest { session: "s".into(), most: 64, wait_ms: 0, commit_within_ms: None });
     assert!(serde_json::from_str::<TasksRequest>(r#"{"session":"s","most":64}"#).is_err());
     let done: DoneRequest = serde_json::from_str(r#"{"session":"s","failed":[{"id":7,"why":"x"}]}"#).unwrap();
     assert_eq!((done.done.len(), done.failed[0].id), (0, 7));

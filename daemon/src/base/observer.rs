@@ -4,7 +4,7 @@
 
 use lockstep_proto::bridge::RefusalCode;
 use lockstep_proto::{SiteId, Transaction, TxnId};
-use std::fmt::Display;
+use std::fmt::{Debug, Display};
 use std::time::Duration;
 
 /// Receives the reports of a node. Each method does nothing unless it is overridden. None may block.
@@ -41,6 +41,8 @@ pub trait Observer: Send + Sync {
     fn event_dropped(&self, _what: &str, _reason: &str) {}
     /// Gerrit reported refresh tasks: the number that were done, and the number that failed.
     fn refreshed(&self, _done: u64, _failed: u64) {}
+    /// This node has completed or aborted a failover.
+    fn failover_ended(&self, _number: u64, _outcome: &dyn Debug) {}
     /// A stage failed and will try again.
     fn failed(&self, _stage: &'static str, _why: &dyn Display) {}
 }

@@ -112,6 +112,12 @@ pub fn visibility_rank(name: &RefName) -> u8 {
     }
 }
 
+/// Whether it is a branch or a tag. Most of a project's history is behind these.
+#[must_use]
+pub fn is_branch_or_tag(name: &RefName) -> bool {
+    ["refs/heads/", "refs/tags/"].iter().any(|prefix| name.as_str().starts_with(prefix))
+}
+
 /// A name as people read it. Bytes that are not UTF-8, control characters and quotes are written as git quotes them.
 #[must_use]
 pub fn shown(name: &[u8]) -> String {

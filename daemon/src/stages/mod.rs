@@ -14,6 +14,7 @@
 //! | `reconcile` | periodic jobs: sweep, collect, release, restore repositories |
 //! | `seed` | turns existing repositories into projects |
 //! | `handshake` | decides whether a Gerrit may start here |
+//! | `failover` | moves the writes of one site to another, step by step |
 //! | `membership` | incarnations, heartbeats, adoption of dead nodes, the barrier of closing projects |
 
 pub mod api;
@@ -21,6 +22,7 @@ pub mod apply;
 pub mod commit;
 pub mod consume;
 pub mod events;
+pub mod failover;
 pub mod handshake;
 pub mod membership;
 pub mod ports;

@@ -11,15 +11,19 @@
 //! | `context` | the handles from which stages are built: the node's seams, and the state above |
 //! | `committed_requests` | committed requests of the bridge, for callers that repeat them |
 //! | `went_back` | whether the refdb is older than this node, because it was restored from a backup |
+//! | `site_roles` | the roles of all sites, as this node read them last |
+//! | `gone_nodes` | the nodes whose heartbeat stands still |
 //! | `gerrit_session` | tracks Gerrit processes: only the newest one is answered |
 
 pub mod committed_requests;
 pub mod context;
 pub mod durability;
 pub mod gerrit_session;
+pub mod gone_nodes;
 pub mod journal;
 pub mod low_water;
 pub mod materialize;
 pub mod quiesce;
+pub mod site_roles;
 pub mod version_map;
 pub mod went_back;

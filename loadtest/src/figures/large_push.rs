@@ -30,7 +30,7 @@ const FILE_BYTES: usize = (1 << 30) / FILES;
 const EVERY: Duration = Duration::from_millis(10);
 
 /// The largest reading of each process group.
-type Peaks = Arc<Mutex<BTreeMap<&'static str, u64>>>;
+pub(super) type Peaks = Arc<Mutex<BTreeMap<&'static str, u64>>>;
 
 /// Measures the figures g.
 pub async fn measure(report: &Report) -> Fallible<()> {
@@ -56,8 +56,7 @@ pub async fn measure(report: &Report) -> Fallible<()> {
     wait("the push", || git(&["rev-parse", "refs/heads/main"], &there).is_ok_and(|seen| seen == tip)).await?;
     let replicated = start.elapsed();
     watching.abort();
-    let peaks = peaks.lock().clone();
-    let peak = |name| mib(peaks.get(name).copied().unwrap_or(0));
+    let peak = |name| mib(peak(&peaks, name));
     let detail = json!({
         "origin_sidecar_mib": round(mib(peak_resident(origin.pid()))), "origin_child_mib": round(peak("origin child")),
         "peer_sidecar_mib": round(mib(peak_resident(peer.pid()))), "peer_child_mib": round(peak("peer child")),
@@ -121,7 +120,7 @@ async fn push(clone: &Path, repository: &Path) -> Fallible<()> {
     Err(format!("git push: {}", String::from_utf8_lossy(&output.stderr)).into())
 }
 
-async fn wait(what: &str, there: impl Fn() -> bool) -> Fallible<()> {
+pub(super) async fn wait(what: &str, there: impl Fn() -> bool) -> Fallible<()> {
     let end = Instant::now() + PATIENCE;
     while !there() {
         if Instant::now() >= end {
@@ -133,7 +132,7 @@ async fn wait(what: &str, there: impl Fn() -> bool) -> Fallible<()> {
 }
 
 /// Reads the memory of both sidecars with their children, and of the receiving git, until it is aborted.
-async fn watch(origin: u32, peer: u32, peaks: Peaks) {
+pub(super) async fn watch(origin: u32, peer: u32, peaks: Peaks) {
     loop {
         for (pid, whole, child) in [(origin, "origin", "origin child"), (peer, "peer", "peer child")] {
             let children: Vec<u64> = descendants(pid).iter().map(|(child, _)| resident(*child)).collect();
@@ -152,6 +151,11 @@ fn receiving() -> u64 {
     let trees = receivers
         .map(|(pid, _)| resident(*pid) + descendants(*pid).iter().map(|(child, _)| resident(*child)).sum::<u64>());
     trees.max().unwrap_or(0)
+}
+
+/// The largest reading of a process group, in bytes.
+pub(super) fn peak(peaks: &Peaks, name: &str) -> u64 {
+    peaks.lock().get(name).copied().unwrap_or(0)
 }
 
 fn note(peaks: &Peaks, name: &'static str, bytes: u64) {

@@ -6,6 +6,7 @@ mod behind_limit;
 mod commit;
 mod distance;
 mod emulator;
+mod existing;
 mod lag;
 mod large_push;
 mod memory;
@@ -16,7 +17,7 @@ use crate::Fallible;
 use crate::report::Report;
 
 /// The letters of all figures.
-pub const ALL: [char; 10] = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'm'];
+pub const ALL: [char; 11] = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'm', 'n'];
 /// The letters of the figures that take seconds.
 pub const QUICK: [char; 6] = ['a', 'b', 'c', 'd', 'e', 'i'];
 
@@ -41,8 +42,9 @@ async fn measure(letter: char, report: &Report) -> Fallible<()> {
         'e' => lag::measure(report).await,
         'f' => proportion::measure(report).await,
         'g' => large_push::measure(report).await,
-        'm' => behind_limit::measure(report).await,
         'h' => backlog::measure(report).await,
+        'm' => behind_limit::measure(report).await,
+        'n' => existing::measure(report).await,
         _ => memory::measure(report).await,
     }
 }

@@ -16,7 +16,7 @@ use lockstep::seams::refdb::RefDb;
 use lockstep::seams::refdb::memory::Backup;
 use lockstep::seams::volume::NodeStore;
 use lockstep::stages::api::{Seeding, Transactions};
-use lockstep::stages::ports::{Refreshes, StreamEvents};
+use lockstep::stages::ports::{Operators, Refreshes, StreamEvents};
 use lockstep_proto::{NodeId, Oid, ProjectName, RefName, SiteId};
 
 use super::trace::Trace;
@@ -118,6 +118,10 @@ pub trait SimNode: Send + Sync {
     /// Whether the node says that the refdb is older than a node.
     fn went_back(&self) -> bool {
         false
+    }
+    /// The desk for operators' requests, if the node has one.
+    fn operators(&self) -> Option<Arc<dyn Operators>> {
+        None
     }
     /// The seeder of existing repositories, if the node has one.
     fn seeding(&self) -> Option<Arc<dyn Seeding>> {

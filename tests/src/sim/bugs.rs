@@ -99,6 +99,11 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
         "transactions with a long form; pauses, cut links, early collection",
         &["collection"],
     ),
+    found(
+        InjectedBug::PromotedUnsettled,
+        "one active site; failovers away from nodes that are paused or cut off",
+        &["fencing"],
+    ),
 ];
 
 const fn found(bug: InjectedBug, ingredient: &'static str, properties: &'static [&'static str]) -> Found {

@@ -57,6 +57,8 @@ pub enum Occupant {
 /// All facts of a run.
 #[derive(Debug, Default)]
 pub struct Facts {
+    /// Whether at most one site may commit at any moment.
+    pub one_active: bool,
     /// The steps of every ref. The step of version `v` is at index `v - 1`.
     pub chains: BTreeMap<ChainId, Vec<Step>>,
     /// Every committed transaction, collected ones too.

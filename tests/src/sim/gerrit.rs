@@ -108,7 +108,7 @@ impl Gerrit {
         let Some(life) = world.life(&self.node) else { return sleep(Duration::from_millis(200)).await };
         let Some(refreshes) = life.node.refreshes() else { return sleep(Duration::from_secs(1)).await };
         let most = u32::try_from(self.dice.between(1, 8)).unwrap_or(1);
-        let request = TasksRequest { session: session.to_owned(), most, wait_ms: 2_000 };
+        let request = TasksRequest { session: session.to_owned(), most, wait_ms: 2_000, commit_within_ms: None };
         let answer = tokio::select! {
             biased;
             () = life.ended.cancelled() => return,

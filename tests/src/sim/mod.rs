@@ -15,6 +15,7 @@
 //! | `item_by_item` | reads of the refdb that are not one moment |
 //! | [`backend`], [`memory`] | the services and volumes below the seams |
 //! | [`node`], [`world`], [`nemesis`], [`forgery`] | the real node, the sites, and the faults of nodes and streams |
+//! | [`failovers`] | an operator that moves the writes of a site to another |
 //! | `fake` | a tiny node with a mistake on demand, for the tests of the simulator itself |
 //! | `run` | one run, from its start to convergence |
 //! | [`gerrit`] | the Gerrit beside each node |
@@ -33,6 +34,7 @@ pub mod clients;
 pub mod dice;
 pub mod eventlog;
 pub mod facts;
+pub mod failovers;
 #[cfg(test)]
 mod fake;
 pub mod faults;

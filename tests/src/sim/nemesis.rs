@@ -13,6 +13,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::dice::Dice;
+use super::failovers;
 use super::faults::{Cut, Seam, Throttle};
 use super::forgery::{self, Forgery};
 use super::scenario::Action;
@@ -75,6 +76,7 @@ impl Nemesis {
             Action::ThrottleShard => self.throttle(|project| Throttle::Shard(site.clone(), project)),
             Action::ThrottlePartition => self.throttle(Throttle::Partition),
             Action::SiteDown => self.site_down(&site),
+            Action::Failover => failovers::ask(&self.world, &self.dice).await,
         }
     }
 

@@ -12,7 +12,7 @@ use lockstep::node::assembly::{Node, NodeDependencies, NodeSettings};
 use lockstep::seams::refdb::staged::WRITE_ITEMS;
 use lockstep::stages::api::{Seeding, Transactions};
 use lockstep::stages::events::EventLimits;
-use lockstep::stages::ports::{Refreshes, StreamEvents};
+use lockstep::stages::ports::{Operators, Refreshes, StreamEvents};
 use lockstep::stages::refresh::RefreshSettings;
 use lockstep::stages::refresh::queue::QueueLimits;
 use lockstep_proto::{SiteId, TxnId, limits};
@@ -70,6 +70,10 @@ impl Observer for Noting {
         self.trace.note(&self.who, &format!("dropped event {what}: {reason}"));
     }
 
+    fn failover_ended(&self, _number: u64, outcome: &dyn std::fmt::Debug) {
+        self.trace.note(&self.who, &format!("the failover ended: {outcome:?}"));
+    }
+
     fn failed(&self, stage: &'static str, why: &dyn Display) {
         self.trace.note(&self.who, &format!("{stage} failed: {why}"));
     }
@@ -123,9 +127,13 @@ fn settings(mut settings: NodeSettings) -> NodeSettings {
     settings.mark_pace = Duration::from_millis(300);
     settings.barrier_patience = Duration::from_secs(10);
     settings.sweep_pace = Duration::from_secs(2);
+    settings.role_pace = Duration::from_secs(1);
+    settings.failover.idle = Duration::from_secs(1);
+    settings.failover.settle = Duration::from_secs(4);
     settings.collect_pace = Duration::from_secs(4);
     settings.restore_pace = Duration::from_secs(2);
     settings.seed.step_commits = 3;
+    settings.seed.part_refs = 40;
     settings.seed.look = Duration::from_millis(300);
     settings.refresh = Some(refresh());
     settings.events = Some(EventLimits { lease: LEASE, ..EventLimits::default() });
@@ -176,6 +184,10 @@ impl SimNode for RealNode {
 
     fn went_back(&self) -> bool {
         self.0.went_back()
+    }
+
+    fn operators(&self) -> Option<Arc<dyn Operators>> {
+        Some(self.0.operators())
     }
 
     fn seeding(&self) -> Option<Arc<dyn Seeding>> {

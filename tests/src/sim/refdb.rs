@@ -3,8 +3,9 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep::seams::refdb::{
-    CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, JournalStore, MarkAnswer, NodeAnswer, NodeRecord,
-    OpenAnswer, Part, RefDb, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState, WentBackRecord,
+    CommitAnswer, CommitRequest, FailoverRecord, GerritRecord, IncarnationRecord, JournalStore, MarkAnswer, NodeAnswer,
+    NodeRecord, OpenAnswer, Part, RefDb, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState,
+    WentBackRecord,
 };
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
 use std::collections::BTreeMap;
@@ -234,6 +235,14 @@ impl Registry for FaultyRefDb {
     async fn forget_incarnations(&self, site: &SiteId, ids: &[IncarnationId]) -> Result<(), RefDbError> {
         let what = format!("{ids:?}");
         send!(self, Write, registry.forget_incarnations, what, [site = site.clone(), ids = ids.to_vec()], (&site, &ids))
+    }
+
+    async fn failover(&self) -> Result<Option<FailoverRecord>, RefDbError> {
+        send!(self, Read, registry.failover, "", [], ())
+    }
+
+    async fn put_failover(&self, record: &FailoverRecord) -> Result<FailoverRecord, RefDbError> {
+        send!(self, Write, registry.put_failover, record.body, [record = record.clone()], (&record))
     }
 
     async fn went_back(&self) -> Result<Option<WentBackRecord>, RefDbError> {

@@ -16,6 +16,7 @@ use super::backend::{Backend, NodeFactory};
 use super::check::Violation;
 use super::clients::Client;
 use super::dice::Dice;
+use super::failovers;
 use super::listeners::Listener;
 use super::nemesis::Nemesis;
 use super::scenario::Scenario;
@@ -272,7 +273,7 @@ impl Phases {
     async fn heal(&self) {
         self.world.trace.note("run", "HEAL");
         self.world.faults.heal();
-        for site in self.world.sites() {
+        for site in self.world.sites().into_iter().filter(|_| !self.world.scenario.one_active) {
             let fenced = {
                 let known = self.world.watch.known();
                 known.facts.sites.get(&site).is_some_and(|record| record.role != Role::Active)
@@ -296,6 +297,10 @@ impl Phases {
             let differs = match late.is_empty() {
                 true => self.world.watch.differs().map(|what| (property, what)),
                 false => Some((property, format!("{late:?} not ready"))),
+            };
+            let differs = match differs {
+                None => failovers::unfinished(&self.world).await.map(|what| ("failover", what)),
+                differs => differs,
             };
             let differs = differs.or_else(|| self.world.gerrits_differ().map(|what| ("refresh", what)));
             let differs = match differs {

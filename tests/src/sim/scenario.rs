@@ -44,6 +44,8 @@ pub enum Action {
     ThrottlePartition,
     /// All nodes of a site are down for longer than any lease.
     SiteDown,
+    /// An operator moves the writes of a site to another one, or brings a fenced site back as a standby.
+    Failover,
 }
 
 /// A kind of request of a client.
@@ -143,6 +145,8 @@ pub struct Scenario {
     pub answer_ms: Option<u64>,
     /// The share of reads of several items that take their time from item to item, in permille.
     pub torn_reads: u64,
+    /// Whether one site alone is active, at the start the first one by name.
+    pub one_active: bool,
     /// Whether one site's volumes are lost at the end, so that it must recover.
     pub lose_a_site: bool,
     /// Whether a node is away beyond retention at the end, and then comes back.
@@ -205,6 +209,7 @@ impl Scenario {
             throttled_projects: 2,
             answer_ms: None,
             torn_reads: 300,
+            one_active: false,
             lose_a_site: false,
             expel_a_node: false,
             rewind: false,
@@ -240,6 +245,15 @@ impl Scenario {
         Self { name: "expulsion".into(), expel_a_node: true, safety_ms: 20_000, ..Self::general() }
     }
 
+    /// One active site, and operators that move its writes while nodes die, pause and are cut off.
+    #[must_use]
+    pub fn standby() -> Self {
+        let mut scenario = Self { name: "standby".into(), one_active: true, nemesis_ms: 3_000, ..Self::general() };
+        scenario.actions.retain(|(action, _)| !matches!(action, Action::Fence | Action::SiteDown | Action::Forge));
+        scenario.actions.push((Action::Failover, 20));
+        scenario
+    }
+
     /// A refdb that goes back in time. No call takes effect long after it was sent, and no node is cut off without
     /// being down, so that a node that takes a new commit could have known.
     #[must_use]
@@ -272,6 +286,7 @@ impl Scenario {
                 (self.branches, self.projects) = (3, 1);
                 self.act(&[(Action::Crash, 10), (Action::Restart, 4)]);
             }
+            P::PromotedUnsettled => self.among_failovers(),
             P::OlderRefdbNotSeen => *self = Self { name: self.name.clone(), ..Self::rewound() },
             P::RefusedInFlight => {
                 self.commits_fail(|rates| (rates.late, rates.late_ms) = (250, 8_000));
@@ -346,6 +361,12 @@ impl Scenario {
             self.more(Ask::Back, 30);
             self.act(&[(Action::ThrottleShard, 10), (Action::Pause, 4)]);
         }
+    }
+
+    /// Moves the writes of a site whose nodes are paused or cut off.
+    fn among_failovers(&mut self) {
+        *self = Self { name: self.name.clone(), events: 0, repeats: 0, ..Self::standby() };
+        self.act(&[(Action::Failover, 10), (Action::Pause, 10), (Action::Partition, 5)]);
     }
 
     /// Takes a stream, a partition or a site away for a while.

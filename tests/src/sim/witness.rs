@@ -10,8 +10,9 @@ use bytes::Bytes;
 use lockstep::seams::blob::BlobStore;
 use lockstep::seams::blob::long_form::LongForms;
 use lockstep::seams::refdb::{
-    CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, JournalStore, MarkAnswer, NodeAnswer, NodeRecord,
-    OpenAnswer, Part, RefDb, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState, WentBackRecord,
+    CommitAnswer, CommitRequest, FailoverRecord, GerritRecord, IncarnationRecord, JournalStore, MarkAnswer, NodeAnswer,
+    NodeRecord, OpenAnswer, Part, RefDb, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState,
+    WentBackRecord,
 };
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
 
@@ -224,6 +225,14 @@ impl Registry for WitnessedRefDb {
         self.inner.registry.forget_incarnations(site, ids).await?;
         self.watch.forgotten(ids);
         Ok(())
+    }
+
+    async fn failover(&self) -> Result<Option<FailoverRecord>, RefDbError> {
+        self.inner.registry.failover().await
+    }
+
+    async fn put_failover(&self, record: &FailoverRecord) -> Result<FailoverRecord, RefDbError> {
+        self.inner.registry.put_failover(record).await
     }
 
     async fn went_back(&self) -> Result<Option<WentBackRecord>, RefDbError> {

@@ -249,13 +249,16 @@ impl World {
         self.refdb.clone()
     }
 
-    /// Enrols every site as active.
+    /// Enrols every site, as the scenario says.
     ///
     /// # Errors
     /// The errors of the raw refdb.
     pub async fn enroll(&self) -> Result<(), String> {
+        self.watch.known().facts.one_active = self.scenario.one_active;
         for site in self.sites() {
-            self.refdb.registry.enroll_site(&site, Role::Active).await.map_err(|error| error.to_string())?;
+            let is_standby = self.scenario.one_active && self.sites().iter().min() != Some(&site);
+            let role = if is_standby { Role::Standby } else { Role::Active };
+            self.refdb.registry.enroll_site(&site, role).await.map_err(|error| error.to_string())?;
             self.backend.eventlog().ensure(&site).await.map_err(|error| error.to_string())?;
         }
         Ok(())

@@ -55,7 +55,7 @@ impl Bridge {
     }
 
     async fn tasks(&self, wait_ms: u64) -> Result<Vec<Task>, ClientError> {
-        let request = TasksRequest { session: self.session.clone(), most: 64, wait_ms };
+        let request = TasksRequest { session: self.session.clone(), most: 64, wait_ms, commit_within_ms: None };
         Ok(self.call::<TasksResponse>("/v1/refresh/tasks", &request).await?.tasks)
     }
 

@@ -11,9 +11,12 @@ use crate::lockstep;
 
 const META: &str = "refs/changes/01/1/meta";
 
+fn asks(session: &str, most: u32, wait_ms: u64) -> TasksRequest {
+    TasksRequest { session: session.to_owned(), most, wait_ms, commit_within_ms: None }
+}
+
 async fn ask(node: &Node, session: &str, wait_ms: u64) -> Result<Vec<Task>, ClientError> {
-    let request = TasksRequest { session: session.to_owned(), most: 64, wait_ms };
-    Ok(node.call::<_, TasksResponse>("/v1/refresh/tasks", &request).await?.tasks)
+    Ok(node.call::<_, TasksResponse>("/v1/refresh/tasks", &asks(session, 64, wait_ms)).await?.tasks)
 }
 
 async fn report(node: &Node, session: &str, done: &[&Task], failed: &[&Task]) -> Result<DoneResponse, ClientError> {
@@ -97,11 +100,15 @@ async fn a_session_that_was_superseded_hears_so_and_a_bad_request_what_is_wrong(
         );
     }
     let bad = [
-        (TasksRequest { session: String::new(), most: 1, wait_ms: 0 }, "field session"),
-        (TasksRequest { session: "x".repeat(129), most: 1, wait_ms: 0 }, "field session"),
-        (TasksRequest { session: "two".into(), most: 0, wait_ms: 0 }, "field most is 0"),
-        (TasksRequest { session: "two".into(), most: 257, wait_ms: 0 }, "field most is 257"),
-        (TasksRequest { session: "two".into(), most: 1, wait_ms: 30_001 }, "field wait_ms is 30001"),
+        (asks("", 1, 0), "field session"),
+        (asks(&"x".repeat(129), 1, 0), "field session"),
+        (asks("two", 0, 0), "field most is 0"),
+        (asks("two", 257, 0), "field most is 257"),
+        (asks("two", 1, 30_001), "field wait_ms is 30001"),
+        (
+            TasksRequest { commit_within_ms: Some(86_400_001), ..asks("two", 1, 0) },
+            "field commit_within_ms is 86400001",
+        ),
     ];
     for (request, what) in bad {
         let answer = node.call::<_, TasksResponse>("/v1/refresh/tasks", &request).await;

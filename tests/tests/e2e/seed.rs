@@ -56,8 +56,8 @@ async fn a_site_is_seeded_over_a_crash_and_opens_when_another_holds_it() {
     for (project, patch_sets) in [("All-Projects", 3), ("All-Users", 120), ("tools/build", 700)] {
         existing(&cluster.nodes[0].repository(project), patch_sets);
     }
-    // The sidecar is killed in the middle of the third project.
-    cluster.nodes[0].start(Some("seed.part:9"));
+    // The sidecar is killed when it has locked the refs of the third project, the second one of more than 99 refs.
+    cluster.nodes[0].start(Some("commit.locked:2"));
     cluster.ready().await;
     let (socket, root) = (cluster.nodes[0].socket(), root(&cluster));
     let seed = tokio::spawn(async move {

@@ -6,6 +6,7 @@ use lockstep_tests::e2e::gerrit::rest::{ADMIN, Login};
 use lockstep_tests::e2e::gerrit::server::Server;
 use lockstep_tests::e2e::gerrit::stream::Key;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::lockstep;
 
@@ -13,6 +14,31 @@ use crate::lockstep;
 async fn lists(server: &Server, path: &str, name: &str, wanted: bool) {
     let has = async || server.read(path).await.as_array().into_iter().flatten().any(|one| one["name"] == name);
     server.shows(&format!("{path} has {name}: {wanted}"), async || has().await == wanted).await;
+}
+
+/// Tokens are commits of the account's ref, of which Gerrit tells no listener. Each site keeps an account's tokens in
+/// memory, and uses them at each login: a new one opens the other site, and a deleted one opens it no more.
+async fn credentials(a: &Server, b: &Server, account: &Value) {
+    if a.kit.release < (3, 13) {
+        return;
+    }
+    for round in 0..3 {
+        let token = format!("token-{round}");
+        let login = Login("jo", &token);
+        assert_eq!(b.rest_as(login, "GET", "/accounts/self", &Value::Null).await.status, 401);
+        let path = format!("/accounts/{account}/tokens/ci");
+        let _ = a.rest("PUT", &path, &json!({"token": token})).await.json();
+        let made = Instant::now();
+        b.answers(login, "/accounts/self", 200).await;
+        let opened = made.elapsed();
+        assert_eq!(a.rest("DELETE", &path, &json!({})).await.status, 204);
+        let deleted = Instant::now();
+        b.answers(login, "/accounts/self", 401).await;
+        eprintln!(
+            "a token opened the other site after {opened:?}, and was refused there after {:?}",
+            deleted.elapsed()
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -31,6 +57,7 @@ async fn an_administrator_s_act_at_one_site_holds_at_the_other() {
     assert_eq!(b.rest_as(after, "GET", "/accounts/self", &Value::Null).await.status, 401);
     let _ = a.rest("PUT", "/accounts/jo/password.http", &json!({"http_password": "two"})).await.json();
     b.answers(after, "/accounts/self", 200).await;
+    credentials(a, b, &number).await;
     let _ = a.rest("PUT", "/accounts/jo/name", &json!({"name": "Johanna"})).await.json();
     lists(b, "/accounts/?q=name:johanna&o=DETAILS", "Johanna", true).await;
     let active = format!("/accounts/{number}/active");

@@ -8,6 +8,7 @@ mod crash;
 mod cut_off;
 mod deletion;
 mod full_speed;
+mod kills;
 mod late;
 mod lost;
 mod odd_objects;

@@ -170,11 +170,11 @@ async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     assert!(socket.exists(), "a closed listener must leave its file");
     let live = BoundApi::bind(&socket, None).await.unwrap();
     assert_eq!(std::fs::metadata(socket.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
-    assert!(matches!(BoundApi::bind(&socket, None).await, Err(BindError::InUse(_))));
+    assert!(matches!(BoundApi::bind(&socket, None).await, Err(BindError::InUse("api.socket", _))));
     drop(live);
     std::fs::remove_file(&socket).unwrap();
     std::fs::write(&socket, "mine").unwrap();
-    assert!(matches!(BoundApi::bind(&socket, None).await, Err(BindError::NotASocket(_))));
+    assert!(matches!(BoundApi::bind(&socket, None).await, Err(BindError::NotASocket("api.socket", _))));
 }
 
 #[test]

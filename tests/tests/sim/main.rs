@@ -4,6 +4,7 @@
 mod availability;
 mod content;
 mod events;
+mod failover;
 mod projects;
 mod reconciliation;
 mod refresh;
@@ -186,4 +187,5 @@ bugs! {
     finds_requests_forgotten: RequestsForgotten,
     finds_long_form_after_slot: LongFormAfterSlot,
     finds_long_form_dropped_early: LongFormDroppedEarly,
+    finds_promoted_unsettled: PromotedUnsettled,
 }

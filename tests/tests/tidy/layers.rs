@@ -40,6 +40,8 @@ const LAYERS: &[(&str, &[&str], Within)] = &[
         "state",
         &[
             "gerrit_session",
+            "site_roles",
+            "gone_nodes",
             "went_back",
             "journal",
             "version_map",
@@ -67,6 +69,7 @@ const LAYERS: &[(&str, &[&str], Within)] = &[
             "reconcile",
             "seed",
             "handshake",
+            "failover",
             "membership",
         ],
         Within::Only("ports"),

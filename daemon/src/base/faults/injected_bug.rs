@@ -86,11 +86,13 @@ pub enum InjectedBug {
     LongFormAfterSlot,
     /// A long form is deleted when its slot is in the event log, before every node has applied the transaction.
     LongFormDroppedEarly,
+    /// A failover promotes its target while the source may still commit.
+    PromotedUnsettled,
 }
 
 impl InjectedBug {
     /// Every bug that can be injected.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 41] = [
         Self::ResendOtherBytes,
         Self::CheckpointBeforeApply,
         Self::RefsBeforeObjects,
@@ -131,6 +133,7 @@ impl InjectedBug {
         Self::RequestsForgotten,
         Self::LongFormAfterSlot,
         Self::LongFormDroppedEarly,
+        Self::PromotedUnsettled,
     ];
 }
 

@@ -1,17 +1,23 @@
 //! `lockstep import`: commits every ref of an existing repository that the refdb does not have.
 //!
+//! All refs go in one transaction, with one pack, as far as they fit: git reuses the packs of the repository for it,
+//! and the other sites keep it as it is.
+//!
 //! Each command expects that the ref is absent from the refdb. If the refdb already has the ref with the same value,
 //! the command is refused as stale with that value, and the import counts it as done. Therefore an interrupted import
 //! can be run again. If the refdb has the ref with another value, the import reports a conflict and the refdb keeps its
 //! value.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use http::Method;
 use lockstep_proto::bridge::{
-    CreateProjectRequest, Outcome, ProjectResponse, RefCommand, RefResult, RefTransactionRequest, RefusalCode,
+    self, CreateProjectRequest, Outcome, ProjectResponse, RefCommand, RefResult, RefTransactionRequest,
+    RefTransactionResponse, RefusalCode,
 };
 use lockstep_proto::{ProjectName, RefName, limits};
+use tokio::time::{Instant, sleep};
 
 use super::CliError;
 use super::existing;
@@ -20,6 +26,13 @@ use super::target::{self, Target};
 use crate::base::ref_names;
 use crate::clients::api_client::project_path;
 use crate::clients::git_hooks::git::GitDir;
+
+/// Deadline of a part of few refs, in milliseconds. It counts the time to pack, too.
+const DEADLINE_MS: u64 = 300_000;
+/// How long a part is asked for.
+const PATIENCE: Duration = Duration::from_secs(3600);
+/// The pause before a part is asked for again.
+const PAUSE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -58,19 +71,40 @@ pub(super) async fn run(args: ImportArgs) -> Result<(), CliError> {
     let problems = existing::fit(&git)?;
     target::same_project(git.path(), Some(project.clone()), args.target.project_of(git.path()).await?)?;
     create(&args.target, &git, &project).await?;
-    let refs = existing::refs(&git)?;
+    let report = (!args.no_report).then(|| old_sins::begin(&git)).transpose().map_err(CliError::failed)?;
+    let mut refs = existing::refs(&git)?;
+    // Branches and tags bring the history. Packs of later parts build on it.
+    refs.sort_by_key(|command| !ref_names::is_branch_or_tag(&command.name));
     let mut tally = Tally { problems, ..Tally::default() };
-    for chunk in ref_names::parts(&refs, |command| &command.name, limits::WRITE_COMMANDS) {
-        let response = args.target.submit_history(&project, &request(chunk)).await?;
-        for (result, command) in response.results.iter().zip(chunk) {
+    for part in ref_names::parts(&refs, |command| &command.name, limits::COMMANDS) {
+        let response = submit(&args.target, &project, part).await?;
+        for (result, command) in response.results.iter().zip(part) {
             tally.add(result, command);
         }
         eprintln!("{project}: {} of {} refs", tally.committed + tally.present + tally.problems.len(), refs.len());
     }
-    if !args.no_report {
-        old_sins::report(&git, project.as_str()).map_err(CliError::failed)?.iter().for_each(|line| println!("{line}"));
+    if let Some(report) = report {
+        report.lines(project.as_str()).map_err(CliError::failed)?.iter().for_each(|line| println!("{line}"));
     }
     tally.conclude(&project)
+}
+
+/// Submits one part. The pack of a long history takes longer than any deadline, so the request is repeated while its
+/// outcome is not known.
+async fn submit(
+    target: &Target,
+    project: &ProjectName,
+    part: &[RefCommand],
+) -> Result<RefTransactionResponse, CliError> {
+    let (request, until) = (request(part), Instant::now() + PATIENCE);
+    loop {
+        let answer = target.submit_history(project, &request).await?;
+        if answer.outcome != Outcome::Unknown || Instant::now() >= until {
+            return Ok(answer);
+        }
+        eprintln!("{project}: the outcome of {} refs is not known yet; asking again", part.len());
+        sleep(PAUSE).await;
+    }
 }
 
 async fn locate(args: &ImportArgs) -> Result<(GitDir, ProjectName), CliError> {
@@ -107,7 +141,7 @@ async fn create(target: &Target, git: &GitDir, project: &ProjectName) -> Result<
 fn request(commands: &[RefCommand]) -> RefTransactionRequest {
     RefTransactionRequest {
         request_id: target::request_id(),
-        deadline_ms: None,
+        deadline_ms: Some(bridge::deadline_ms(DEADLINE_MS, commands.len())),
         atomic: false,
         commands: commands.to_vec(),
         actor: target::actor(),

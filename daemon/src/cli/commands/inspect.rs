@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use lockstep_proto::status::{DueStatus, GuardStatus, HeldStatus, NodeStatus, RefreshStatus};
-use serde::Serialize;
 
-use super::CliError;
 use super::table::Table;
 use super::target::Target;
+use super::{CliError, json};
 use crate::base::clock::{Clock, SystemClock};
 use crate::cli::out;
 
@@ -64,10 +63,6 @@ pub(super) async fn list(args: ListArgs, path: &str) -> Result<(), CliError> {
 pub(super) async fn due(args: ListArgs) -> Result<(), CliError> {
     let due: Vec<DueStatus> = args.target.get("/v1/refresh").await?;
     Ok(out::put(&if args.json { json(&due)? } else { render_due(&due) })?)
-}
-
-fn json(value: &impl Serialize) -> Result<String, CliError> {
-    serde_json::to_string_pretty(value).map(|text| text + "\n").map_err(CliError::failed)
 }
 
 fn render(status: &NodeStatus) -> String {

@@ -9,18 +9,24 @@
 //! | `hook`, `import`, `seed` | bring repositories in: hooks, refs, whole sites |
 //! | `project`, `update`, `stray` | change state: projects and `HEAD`, one ref, strays |
 //! | `inspect` | show state: `status`, `parked`, `quarantine`, `refresh` |
+//! | `sites`, `failover` | all sites: roles, and the move of writes between them |
 //! | `walk` | finds the repositories of a volume as Gerrit lists them |
 //! | `existing`, `old_sins` | shared: refs of a repository, and the objects in it that break rules of git |
+//! | `failover_text`, `site_table` | shared: plans, failovers and sites as text |
 //! | `table`, `target` | shared: text tables, the sidecar to call |
 
 pub mod config;
 mod existing;
+mod failover;
+mod failover_text;
 mod hook;
 mod import;
 mod inspect;
 mod old_sins;
 mod project;
 mod seed;
+mod site_table;
+mod sites;
 mod stray;
 mod table;
 mod target;
@@ -79,6 +85,14 @@ enum Command {
     Quarantine(inspect::ListArgs),
     /// List the changes, accounts, groups and projects that this node's Gerrit has not refreshed yet
     Refresh(inspect::ListArgs),
+    /// Show all sites with their roles and nodes, from any site
+    Sites(sites::SitesArgs),
+    /// Change the role of a site
+    #[command(subcommand)]
+    Site(sites::SiteCommand),
+    /// Move the writes of one site to another
+    #[command(subcommand)]
+    Failover(failover::FailoverCommand),
     /// Print the OpenAPI document of the bridge API
     Openapi,
 }
@@ -125,6 +139,11 @@ impl CliError {
     }
 }
 
+/// A value as indented JSON, ending in a newline.
+fn json(value: &impl serde::Serialize) -> Result<String, CliError> {
+    serde_json::to_string_pretty(value).map(|text| text + "\n").map_err(CliError::failed)
+}
+
 /// Parses the arguments, runs the command, and returns the exit code of the process.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -163,6 +182,9 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Parked(args) => inspect::list(args, "/v1/parked").await,
         Command::Quarantine(args) => inspect::list(args, "/v1/quarantine").await,
         Command::Refresh(args) => inspect::due(args).await,
+        Command::Sites(args) => sites::show(args).await,
+        Command::Site(command) => sites::run(command).await,
+        Command::Failover(command) => failover::run(command).await,
         Command::Openapi => Ok(out::put(&crate::stages::api::openapi::document())?),
     }
 }

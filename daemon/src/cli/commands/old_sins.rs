@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
 
 use crate::clients::git_hooks::git::GitDir;
 
@@ -22,20 +23,37 @@ struct Sin {
     first: Vec<String>,
 }
 
-/// Reads all objects of a repository once, and returns the lines to print: none if every object keeps the rules.
+/// A report that git is at work on.
+pub(super) struct Report {
+    child: Child,
+    reader: JoinHandle<io::Result<BTreeMap<String, Sin>>>,
+}
+
+/// Has git read all objects of a repository once, beside what the caller does meanwhile.
 ///
 /// # Errors
-/// git cannot be run, or its output cannot be read.
-pub(super) fn report(git: &GitDir, project: &str) -> io::Result<Vec<String>> {
+/// git cannot be run.
+pub(super) fn begin(git: &GitDir) -> io::Result<Report> {
     let mut command = Command::new("git");
     command.arg("--git-dir").arg(git.path()).args(["fsck", "--full", "--no-dangling", "--no-progress"]);
     command.env("LC_ALL", "C").env_remove("GIT_DIR").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
     let errors = child.stderr.take().map(BufReader::new);
-    let sins = errors.map_or_else(|| Ok(BTreeMap::new()), read);
-    // The exit code tells whether there are errors, which the lines tell, too.
-    child.wait()?;
-    Ok(lines(project, &sins?))
+    let reader = std::thread::spawn(move || errors.map_or_else(|| Ok(BTreeMap::new()), read));
+    Ok(Report { child, reader })
+}
+
+impl Report {
+    /// Waits for its end, and returns the lines to print: none if every object keeps the rules.
+    ///
+    /// # Errors
+    /// git's output cannot be read.
+    pub(super) fn lines(mut self, project: &str) -> io::Result<Vec<String>> {
+        let sins = self.reader.join().map_err(|_| io::Error::other("the reader of git's report panicked"))??;
+        // The exit code tells whether there are errors, which the lines tell, too.
+        self.child.wait()?;
+        Ok(lines(project, &sins))
+    }
 }
 
 /// Reads git's lines. Bytes that are not UTF-8, as in a name, are replaced.

@@ -220,7 +220,8 @@ impl Seed<'_> {
         let mut lines =
             vec![format!("{project}: open; {} refs on the disk = refdb (sha256 {})", seed.refs, &digest[..16])];
         if self.reports {
-            lines.extend(old_sins::report(&git, project.as_str()).map_err(CliError::failed)?);
+            let report = old_sins::begin(&git).and_then(|report| report.lines(project.as_str()));
+            lines.extend(report.map_err(CliError::failed)?);
         }
         Ok(End::Open(lines.join("\n"), left_out))
     }

@@ -32,6 +32,41 @@ pub(super) struct Target {
     pub socket: PathBuf,
 }
 
+/// The options that select the sidecar for a command of an operator.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct OperatorTarget {
+    #[command(flatten)]
+    pub target: Target,
+    /// Path of the sidecar's socket for operators (setting api.operators_socket) [default: beside --socket]
+    #[arg(long, env = "LOCKSTEP_OPERATORS_SOCKET")]
+    operators_socket: Option<PathBuf>,
+}
+
+impl OperatorTarget {
+    /// Sends a change, once. Another copy would be refused: the first one changes the state that it expects.
+    pub(super) async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: String,
+        body: &impl Serialize,
+    ) -> Result<T, CliError> {
+        let default = || crate::node::config::operators_socket(&self.target.socket);
+        let socket = self.operators_socket.clone().unwrap_or_else(default);
+        let call = Call::new(method, path, body).map_err(CliError::failed)?;
+        match Client::new(&socket).send(&call, Instant::now() + DEADLINE).await {
+            Err(ClientError::NotSent { .. }) => Err(CliError::Failed(format!(
+                "the operators' socket {} cannot be reached; give another one with --operators-socket or \
+                 LOCKSTEP_OPERATORS_SOCKET",
+                socket.display()
+            ))),
+            Err(ClientError::NoAnswer(why)) => {
+                Err(CliError::Failed(format!("no answer: {why}; `lockstep sites` shows what was done")))
+            }
+            answer => answer.map_err(CliError::from),
+        }
+    }
+}
+
 impl Target {
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
         let answer = Client::new(&self.socket).send(&Call::get(path), Instant::now() + DEADLINE).await;
@@ -106,7 +141,7 @@ impl Target {
         )))
     }
 
-    /// Submits refs of an existing history, which is taken as it is.
+    /// Submits refs of an existing history, which is taken as it is. Waits as long as the request says.
     pub(super) async fn submit_history(
         &self,
         project: &ProjectName,
@@ -114,7 +149,8 @@ impl Target {
     ) -> Result<RefTransactionResponse, CliError> {
         let call = Call::new(Method::POST, project_path(project, "/ref-transactions"), request);
         let call = call.map_err(CliError::failed)?.objects(OBJECTS_HISTORY);
-        Client::new(&self.socket).resend(&call, Instant::now() + DEADLINE).await.map_err(CliError::from)
+        let wait = request.deadline_ms.map_or(DEADLINE, Duration::from_millis) + LOOK;
+        Client::new(&self.socket).resend(&call, Instant::now() + wait).await.map_err(CliError::from)
     }
 
     pub(super) async fn submit(

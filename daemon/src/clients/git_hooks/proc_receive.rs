@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use http::Method;
-use lockstep_proto::bridge::{OBJECTS_JUDGED, RefCommand, RefTransactionRequest, RefTransactionResponse};
+use lockstep_proto::bridge::{self, OBJECTS_JUDGED, RefCommand, RefTransactionRequest, RefTransactionResponse};
 use lockstep_proto::limits;
 use tokio::time::Instant;
 
@@ -25,13 +25,6 @@ const MOST_COMMANDS: usize = 1_000_000;
 
 /// Deadline of a push in milliseconds, unless `lockstep.deadlineMs` is set in the repository.
 const DEADLINE_MS: u64 = 30_000;
-
-/// The time that each thousand refs add to the deadline, in milliseconds. One partition of the refdb's table takes
-/// 1,000 writes per second, and each ref is four.
-const DEADLINE_MS_PER_1000: u64 = 10_000;
-
-/// The longest deadline that the bridge API takes, in milliseconds.
-const LONGEST_DEADLINE_MS: u64 = 600_000;
 
 /// An error that ends the hook before it has written a line for each ref. git then refuses the whole push.
 #[derive(Debug, thiserror::Error)]
@@ -142,8 +135,7 @@ async fn submit(
 ) -> Result<Result<RefTransactionResponse, ClientError>, GitError> {
     let (project, client) = (git.project()?, Client::new(&git.socket()?));
     let deadline_ms = git.config("lockstep.deadlineMs", "--int")?.and_then(|text| text.parse().ok());
-    let deadline_ms = deadline_ms.unwrap_or(DEADLINE_MS) + DEADLINE_MS_PER_1000 * (commands.len() / 1_000) as u64;
-    let deadline_ms = deadline_ms.min(LONGEST_DEADLINE_MS);
+    let deadline_ms = bridge::deadline_ms(deadline_ms.unwrap_or(DEADLINE_MS), commands.len());
     let request = RefTransactionRequest {
         request_id: format!("push-{:016x}{:016x}", entropy.next(), entropy.next()),
         deadline_ms: Some(deadline_ms),

@@ -63,7 +63,7 @@ impl Inspector {
     }
 
     fn site(&self) -> Option<SiteRecord> {
-        self.stages.site.lock().clone()
+        self.stages.roles.of(&self.stages.deps.settings.site)
     }
 }
 

@@ -3,7 +3,6 @@
 //! Each step is retried until it succeeds, so the refdb and the event log may be unavailable for any length of time.
 //! The local repositories can be read meanwhile.
 
-use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +15,9 @@ use super::front::Front;
 use super::recall;
 use super::stages::{Stages, streams};
 use super::streams_away::{self, Behind};
+use super::term::{CurrentTerm, Term};
 use crate::base::backoff::Backoff;
+use crate::base::faults::injected_bug::InjectedBug;
 use crate::base::tasks::Tasks;
 use crate::seams::git::GitError;
 use crate::seams::refdb::{IncarnationRecord, NodeAnswer, NodeRecord, RefDbError, Role};
@@ -26,6 +27,9 @@ use crate::stages::membership::{OpenError, will_beat};
 use crate::stages::ports::CatchUpError;
 use crate::state::materialize::MaterializeError;
 use crate::state::went_back::{self, Evidence};
+
+/// How long a node that steps down publishes. The rest is left to the publisher of leftovers.
+const PUBLISH: Duration = Duration::from_secs(10);
 
 /// Why a step of joining failed.
 #[derive(Debug, thiserror::Error)]
@@ -59,13 +63,12 @@ enum JoinError {
 pub(super) struct Join {
     pub(super) stages: Arc<Stages>,
     pub(super) front: Arc<Front>,
+    pub(super) term: CurrentTerm,
     pub(super) joined: Latch,
     pub(super) caught_up: Latch,
     pub(super) tasks: Tasks,
     pub(super) fenced: CancellationToken,
     pub(super) facts: VolumeFacts,
-    /// The low-water marks that the volume had at the start.
-    pub(super) applied: BTreeMap<LaneId, Seq>,
     /// Projects of unrecognised base paths: folders that are new, or that changed since this node last stopped. Their
     /// repositories may differ from the version map.
     pub(super) unrecognized: Vec<ProjectName>,
@@ -89,18 +92,101 @@ impl Join {
         }
         self.consume();
         self.stages.forward_events();
-        let incarnation = self.until_ok("open an incarnation", || self.open_incarnation()).await;
+        self.tasks.spawn("roles", self.stages.role_reader().run());
+        self.tasks.spawn("failover", self.stages.failover_driver().run());
+        let mut first = true;
+        loop {
+            let incarnation = self.open_when_active(&mut first).await;
+            let term = self.take_writes(&incarnation).await;
+            self.begin_to_serve(&mut first);
+            self.until_deposed(&incarnation).await;
+            self.front.close_with(&self.why_closed());
+            self.step_down(&term).await;
+        }
+    }
+
+    /// Opens an incarnation as soon as the site is active. Until then the node serves reads.
+    async fn open_when_active(&self, first: &mut bool) -> IncarnationRecord {
+        loop {
+            match self.until_ok("open an incarnation", || self.open_incarnation()).await {
+                Some(incarnation) => return incarnation,
+                None => {
+                    self.begin_to_serve(first);
+                    self.follow_role().await;
+                }
+            }
+        }
+    }
+
+    /// Waits until the site is active, and tells writers meanwhile who is.
+    async fn follow_role(&self) {
+        let site = &self.stages.deps.settings.site;
+        let active = self.stages.roles.wait(site, |own| own.role == Role::Active);
+        tokio::pin!(active);
+        loop {
+            self.front.close_with(&self.why_closed());
+            if tokio::time::timeout(self.stages.deps.settings.role_pace, &mut active).await.is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Starts the stages of an incarnation that is open. From here on, the barrier of a project's deletion waits for
+    /// it. So it must learn which projects are closing, or were deleted, before it takes commits.
+    async fn take_writes(&self, incarnation: &IncarnationRecord) -> Term {
         tracing::info!(incarnation = %incarnation.id, "the incarnation is open");
-        // From here on, the barrier of a project's deletion waits for this incarnation. So it must learn which projects
-        // are closing, or were deleted, before it takes commits.
         self.until_ok("projects", || self.stages.catch_up.projects()).await;
+        self.until_ok("requests", || recall::requests(&self.stages)).await;
         self.stages.events.open();
-        self.front.open(self.stages.begin(&incarnation));
+        let term = Term::begin(&self.stages, incarnation);
+        *self.term.lock() = Some(term.clone());
+        self.front.open(Arc::clone(&term.committer));
+        term
+    }
+
+    /// Notes that the node has joined, and starts its periodic jobs, once.
+    fn begin_to_serve(&self, first: &mut bool) {
+        if !std::mem::take(first) {
+            return;
+        }
         self.joined.open();
+        self.tasks.spawn("requests", self.stages.request_forgetter().run());
         self.tasks.spawn("sweep", self.stages.sweeper().run());
         self.tasks.spawn("collect", self.stages.collector().run());
         self.tasks.spawn("release", self.stages.releaser().run());
         self.tasks.spawn("restore", self.stages.repository_restorer().run());
+    }
+
+    /// Waits until the site is not active any more, or is active again under a later epoch.
+    async fn until_deposed(&self, incarnation: &IncarnationRecord) {
+        if self.stages.deps.bugs.has(InjectedBug::FencedReopens) {
+            return std::future::pending().await;
+        }
+        let site = &self.stages.deps.settings.site;
+        self.stages.roles.wait(site, |own| own.role != Role::Active || own.epoch > incarnation.epoch).await;
+    }
+
+    /// Ends an incarnation whose site takes no commits any more, while the node goes on. The front is closed.
+    async fn step_down(&self, term: &Term) {
+        tracing::warn!("the site takes no commits any more: ending the incarnation of this node");
+        term.close();
+        self.front.drained().await;
+        term.freeze(&self.stages).await;
+        let _ = tokio::time::timeout(PUBLISH, term.publish_rest()).await;
+        term.close_journal(&self.stages).await;
+        term.end(&self.stages);
+        *self.term.lock() = None;
+    }
+
+    /// Why the site takes no commits, for writers.
+    fn why_closed(&self) -> String {
+        let (roles, site) = (&self.stages.roles, &self.stages.deps.settings.site);
+        let role = roles.of(site).map_or("not known".to_owned(), |own| format!("{:?}", own.role).to_lowercase());
+        let active: Vec<String> = roles.active().iter().map(ToString::to_string).collect();
+        match active.is_empty() {
+            true => format!("the role of site {site} is {role}, and no site is active at the moment; try again soon"),
+            false => format!("the role of site {site} is {role}; write to {}, which is active", active.join(" or ")),
+        }
     }
 
     /// Retries a step until it succeeds, and reports each failure with the step's name.
@@ -128,7 +214,7 @@ impl Join {
         let nodes = deps.refdb.registry.nodes().await?;
         self.compare(&nodes).await?;
         let site = deps.refdb.registry.enroll_site(&settings.site, Role::Active).await?;
-        *self.stages.site.lock() = Some(site);
+        self.stages.roles.note(site);
         let previous = nodes.into_iter().find(|node| node.node == settings.node);
         // The low-water marks stay valid after a boot, because everything below them was synced.
         let is_continued = previous.as_ref().is_some_and(|before| {
@@ -170,7 +256,7 @@ impl Join {
     /// mark above such a transaction hides it from the next start, if this one ends early.
     async fn recall_requests(&self) -> Result<(), JoinError> {
         self.stages.opener().fence_earlier().await?;
-        Ok(recall::requests(&self.stages, &self.applied).await?)
+        Ok(recall::requests(&self.stages).await?)
     }
 
     async fn put(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<(), JoinError> {
@@ -296,12 +382,16 @@ impl Join {
         keys.collect()
     }
 
-    async fn open_incarnation(&self) -> Result<IncarnationRecord, OpenError> {
-        let opened = self.stages.opener().open_incarnation().await;
-        if let Err(OpenError::NotActive(site)) = &opened {
-            self.front.close_with(&format!("the role of site {} is {:?}", site.site, site.role));
+    /// Opens an incarnation. None if the site is not active.
+    async fn open_incarnation(&self) -> Result<Option<IncarnationRecord>, OpenError> {
+        match self.stages.opener().open_incarnation().await {
+            Ok(incarnation) => Ok(Some(incarnation)),
+            Err(OpenError::NotActive(own)) => {
+                self.stages.roles.note(own);
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
-        opened
     }
 
     /// Starts a consumer per stream. The node has caught up when each stream was read to its end once, or is away and

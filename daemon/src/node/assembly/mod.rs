@@ -11,6 +11,7 @@
 //! | `streams_away` | catches up from the refdb when streams are away |
 //! | `recovery` | finds the refs that a crashed process had moved before their record was durable |
 //! | `stages` | builds the stages |
+//! | `term` | the stages of an open incarnation, and their end |
 //! | `front` | passes calls to the commit stage while an incarnation is open, and refuses them otherwise |
 //! | `watch` | turns the events of the stages into metrics, the status board and log lines |
 //! | `went_back` | what follows when the refdb is older than this node |
@@ -35,6 +36,7 @@ mod run;
 mod settings;
 mod stages;
 mod streams_away;
+mod term;
 mod watch;
 mod went_back;
 
@@ -65,10 +67,11 @@ use crate::seams::refdb::RefDb;
 use crate::seams::volume::{NodeStore, RefRecord, StoreError, VolumeFacts};
 use crate::stages::api::readiness::Latches;
 use crate::stages::handshake::HandshakeStage;
-use crate::stages::ports::{Handshake, Refreshes, SeedCommits, Seeding, StreamEvents, Transactions};
+use crate::stages::ports::{Handshake, Operators, Refreshes, SeedCommits, Seeding, StreamEvents, Transactions};
 use crate::stages::seed::Seeder;
 use crate::state::went_back::WentBack;
 use stages::Stages;
+use term::CurrentTerm;
 
 /// The seams, settings and observers that a node is built on.
 #[derive(Clone)]
@@ -117,6 +120,7 @@ pub struct Node {
     tasks: Tasks,
     stages: Arc<Stages>,
     front: Arc<Front>,
+    term: CurrentTerm,
     handshake: Arc<HandshakeStage>,
     seeder: Arc<Seeder>,
     latches: Latches,
@@ -138,22 +142,22 @@ impl Node {
         current.open();
         let went_back = WentBack::new(deps.bugs);
         let front = Arc::new(Front::new(went_back.clone()));
-        let applied = deps.store.low_water()?;
         let stages = Arc::new(Stages::build(deps, &tasks, &fenced, &went_back)?);
         if !facts.reconciles {
             recovery::intents(&stages).await?;
         }
         let handshake = Arc::new(stages.handshake(Arc::clone(&front) as Arc<dyn Transactions>, &latches));
         let seeder = Arc::new(stages.seeder(Arc::clone(&front) as Arc<dyn SeedCommits>));
+        let term = CurrentTerm::default();
         let join = join::Join {
             stages: Arc::clone(&stages),
             front: Arc::clone(&front),
+            term: Arc::clone(&term),
             joined,
             caught_up,
             tasks: tasks.clone(),
             fenced: fenced.clone(),
             facts,
-            applied,
             unrecognized,
         };
         tasks.spawn("durability", stages.state.durability.clone().run());
@@ -162,7 +166,7 @@ impl Node {
         }
         tasks.spawn("went-back", went_back::Watcher::new(&stages.context, current).run());
         tasks.spawn("join", join.run());
-        Ok(Self { tasks, stages, front, handshake, seeder, latches, fenced })
+        Ok(Self { tasks, stages, front, term, handshake, seeder, latches, fenced })
     }
 
     /// The port through which the bridge commits.
@@ -202,6 +206,12 @@ impl Node {
     #[must_use]
     pub fn seeding(&self) -> Arc<dyn Seeding> {
         Arc::clone(&self.seeder) as Arc<dyn Seeding>
+    }
+
+    /// The port through which operators see all sites and move writes between them.
+    #[must_use]
+    pub fn operators(&self) -> Arc<dyn Operators> {
+        Arc::new(self.stages.operator_desk())
     }
 
     /// The front, which knows whether this node takes commits.
@@ -257,10 +267,20 @@ impl Node {
         let orderly = async {
             self.front.drained().await;
             self.tasks.cancel();
-            let _ = tokio::time::timeout(grace / 4, self.stages.end_incarnation()).await;
-            let rest = async { tokio::join!(self.stages.publish_rest(), self.stages.events.forward_rest()) };
+            let term = self.term.lock().clone();
+            if let Some(term) = &term {
+                let _ = tokio::time::timeout(grace / 4, term.freeze(&self.stages)).await;
+            }
+            let published = async {
+                if let Some(term) = &term {
+                    term.publish_rest().await;
+                }
+            };
+            let rest = async { tokio::join!(published, self.stages.events.forward_rest()) };
             let _ = tokio::time::timeout(grace / 2, rest).await;
-            self.stages.close_journal().await;
+            if let Some(term) = &term {
+                term.close_journal(&self.stages).await;
+            }
             self.stages.state.durability.wait_durable().await;
             let facts = self.stages.deps.store.facts().map(|facts| VolumeFacts { clean: true, ..facts });
             if let Ok(facts) = facts {

@@ -32,8 +32,8 @@ use crate::seams::volume::StoreError;
 use crate::seams::volume::disk::DiskStore;
 use crate::seams::volume::lock;
 use crate::stages::events::EventLimits;
-use crate::stages::refresh::RefreshSettings;
 use crate::stages::refresh::queue::QueueLimits;
+use crate::stages::refresh::{COMMIT_SLACK, RefreshSettings};
 use crate::telemetry::metrics::Metrics;
 
 /// The embedded emulators. They run until this value is dropped.
@@ -214,9 +214,6 @@ fn gerrit(settings: &GerritSettings) -> Option<Arc<dyn Gerrit>> {
     };
     Some(Arc::new(RestGerrit::new(rest, settings.all_projects.clone())))
 }
-
-/// Margin that is added to Gerrit's own `index.*.commitWithin`, after which its index has written an update.
-const COMMIT_SLACK: Duration = Duration::from_secs(60);
 
 fn refresh(gerrit: &GerritSettings) -> Option<RefreshSettings> {
     let gerrit_commits = match &gerrit.refresh {

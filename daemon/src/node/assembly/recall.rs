@@ -1,11 +1,10 @@
 //! Recalls, at a start, which requests this node had committed and not durably remembered when it ended.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use lockstep_proto::{LaneId, Seq, Slot};
+use lockstep_proto::{Seq, Slot};
 use tokio::time::{sleep, timeout};
 
 use super::stages::Stages;
@@ -19,16 +18,17 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Number of slots that are read concurrently.
 const SLOTS: usize = 8;
 
-/// Reads the slots of this node's earlier incarnations from the low-water marks that its volume had at the start. Every
-/// request below a mark was noted before the mark could pass it, by the life that raised the mark: at its commit, or
-/// here. The incarnations must be frozen and poisoned, so that nothing can come into their slots any more, and no mark
-/// may have moved since the start. The start waits a moment for long forms that the blob store does not give; then the
-/// memory has gaps.
-pub(super) async fn requests(stages: &Arc<Stages>, applied: &BTreeMap<LaneId, Seq>) -> Result<(), RefDbError> {
+/// Reads the slots of this node's earlier incarnations from its durable low-water marks on. Every request below a mark
+/// was noted before the mark could pass it: at its commit, when its transaction was applied or skipped, or here. The
+/// earlier incarnations must be frozen and poisoned, so that nothing can come into their slots any more. At a start no
+/// mark may have moved yet. This waits a moment for long forms that the blob store does not give; then the memory has
+/// gaps.
+pub(super) async fn requests(stages: &Arc<Stages>) -> Result<(), RefDbError> {
+    let applied = stages.state.low_water.durable();
     let NodeContext { site, node, refdb, .. } = &stages.context;
     let mut slots: Vec<Slot> = Vec::new();
     for earlier in refdb.registry.incarnations(site).await? {
-        if earlier.id.node != *node {
+        if earlier.id.node != *node || earlier.may_commit() {
             continue;
         }
         let ends: Vec<Seq> = earlier.settled.iter().map(|settled| Seq(settled.0 + earlier.window)).collect();

@@ -70,6 +70,7 @@ impl Sidecar {
             None => None,
         };
         let api = BoundApi::bind(&settings.api.socket, tcp).await.map_err(RunError::of)?;
+        let api = api.operated(&settings.api.operators_socket).await.map_err(RunError::of)?;
         let health = telemetry.map(|telemetry| Ok((telemetry, health(settings)?))).transpose()?;
         let tcp = api.tcp_address().map(tracing::field::display);
         tracing::info!(socket = %settings.api.socket.display(), tcp, "the bridge API is listening");
@@ -96,6 +97,7 @@ impl Sidecar {
             .refreshing(node.refreshes())
             .guarded(node.handshake())
             .seeding(node.seeding())
+            .obeying(node.operators())
             .forwarding(node.events())
             .taking(settings.api.most_requests)
             .waiting(settings.commit.deadline);

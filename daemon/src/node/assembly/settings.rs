@@ -9,6 +9,7 @@ use crate::seams::refdb::staged::WRITE_ITEMS;
 use crate::stages::apply::ApplyLimits;
 use crate::stages::consume::ConsumeLimits;
 use crate::stages::events::EventLimits;
+use crate::stages::failover::DriverLimits;
 use crate::stages::membership::MemberLimits;
 use crate::stages::refresh::RefreshSettings;
 use crate::stages::seed::SeedLimits;
@@ -49,6 +50,10 @@ pub struct NodeSettings {
     pub mark_pace: Duration,
     /// The interval at which the sweeper looks for transactions that this node has not seen.
     pub sweep_pace: Duration,
+    /// The interval at which the roles of the sites are read.
+    pub role_pace: Duration,
+    /// The intervals of the driver of failovers.
+    pub failover: DriverLimits,
     /// The interval between two collections of the journal.
     pub collect_pace: Duration,
     /// The interval at which the node looks for missing repositories.
@@ -84,6 +89,8 @@ impl NodeSettings {
             durable_pace: Duration::from_millis(200),
             mark_pace: Duration::from_secs(1),
             sweep_pace: Duration::from_secs(5),
+            role_pace: Duration::from_millis(500),
+            failover: DriverLimits::default(),
             collect_pace: Duration::from_secs(60),
             restore_pace: Duration::from_secs(10),
             barrier_patience: Duration::from_secs(60),

@@ -1,36 +1,35 @@
 //! The stages of a node, and the ports through which they reach each other: the node's table of contents.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use lockstep_proto::{ProjectKey, Seq, SiteId};
-use parking_lot::Mutex;
+use lockstep_proto::{ProjectKey, SiteId};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::NodeDependencies;
-use crate::base::backoff::Backoff;
 use crate::base::faults::injected_bug::InjectedBug;
 use crate::base::tasks::Tasks;
 use crate::seams::blob::long_form::LongForms;
+use crate::seams::refdb::NodeRecord;
 use crate::seams::refdb::staged::StagedRefs;
-use crate::seams::refdb::{IncarnationRecord, IncarnationState, NodeRecord, SiteRecord};
 use crate::seams::volume::StoreError;
 use crate::stages::api::readiness::Latches;
 use crate::stages::apply::{Applier, Catcher, Units};
-use crate::stages::commit::{CommitLimits, CommitPorts, Committer, InDoubtResolver, MarkWriter, RequestForgetter};
+use crate::stages::commit::RequestForgetter;
 use crate::stages::consume::Consumer;
 use crate::stages::events::Events;
+use crate::stages::failover::{Driver, OperatorDesk};
 use crate::stages::handshake::{HandshakeSettings, HandshakeStage};
-use crate::stages::membership::{Fencer, IncarnationOpener, Member, NotedLocks, RegistryBarrier, Running, Watcher};
+use crate::stages::membership::{Fencer, IncarnationOpener, Member, NotedLocks, RoleReader, Running, Watcher};
 use crate::stages::ports::{CatchUp, SeedCommits, Transactions};
-use crate::stages::publish::{LeftoverPublisher, Publisher};
+use crate::stages::publish::LeftoverPublisher;
 use crate::stages::reconcile::{Collector, Releaser, RepositoryRestorer, Sweeper};
 use crate::stages::refresh::Refresh;
 use crate::stages::seed::Seeder;
 use crate::state::context::{NodeContext, NodeState};
-use crate::state::journal::Journal;
+use crate::state::gone_nodes::GoneNodes;
 use crate::state::materialize::MaterializeError;
+use crate::state::site_roles::SiteRoles;
 use crate::state::went_back::WentBack;
 
 /// The stages of a node. The commit and publish stages start with `begin`, when an incarnation is open.
@@ -59,10 +58,14 @@ pub struct Stages {
     pub refresh: Option<Arc<Refresh>>,
     /// The journal of the open incarnation.
     pub journal: Running,
-    /// The site's record as this node read it last.
-    pub site: Mutex<Option<SiteRecord>>,
+    /// The roles of all sites, as this node read them last.
+    pub roles: Arc<SiteRoles>,
+    /// The nodes whose heartbeat stands still.
+    pub gone: GoneNodes,
     /// Triggers an immediate heartbeat.
     pub beat: Arc<Notify>,
+    /// Triggers an immediate sweep.
+    sweep: Arc<Notify>,
     staged: Arc<StagedRefs>,
 }
 
@@ -88,7 +91,8 @@ impl Stages {
         let (sink, announcements) = (Arc::new(applier.clone()), Arc::clone(&events) as _);
         let consumer = Consumer::new(&context, &state, sink, announcements, Arc::clone(&catch_up), settings.consume);
         let (fencer, leftovers, locks) = (Fencer::new(&context), LeftoverPublisher::new(&context), Arc::default());
-        let (journal, site, beat) = (Running::default(), Mutex::default(), Arc::default());
+        let (journal, beat, sweep) = (Running::default(), Arc::default(), Arc::default());
+        let (roles, gone) = (Arc::default(), GoneNodes::default());
         Ok(Self {
             deps,
             context,
@@ -102,8 +106,10 @@ impl Stages {
             locks,
             refresh,
             journal,
-            site,
+            roles,
+            gone,
             beat,
+            sweep,
             staged,
         })
     }
@@ -119,11 +125,34 @@ impl Stages {
     pub(super) fn watcher(&self) -> Watcher {
         let (fencer, leftovers, locks) = (self.fencer.clone(), self.leftovers.clone(), Arc::clone(&self.locks));
         let (leftovers, running) = (Arc::new(leftovers), Arc::clone(&self.journal));
-        Watcher::new(&self.context, fencer, leftovers, locks, running, self.deps.settings.member)
+        let gone = self.gone.clone();
+        Watcher::new(&self.context, fencer, leftovers, locks, running, gone, self.deps.settings.member)
     }
 
     pub(super) fn sweeper(&self) -> Sweeper {
-        Sweeper::new(&self.context, &self.state, Arc::new(self.applier.clone()), self.deps.settings.sweep_pace)
+        let (sink, hurry) = (Arc::new(self.applier.clone()), Arc::clone(&self.sweep));
+        Sweeper::new(&self.context, &self.state, sink, hurry, self.deps.settings.sweep_pace)
+    }
+
+    pub(super) fn role_reader(&self) -> RoleReader {
+        RoleReader::new(&self.context, Arc::clone(&self.roles), self.deps.settings.role_pace)
+    }
+
+    /// The driver of failovers. It hurries the sweeper and the heartbeat, which brings the low-water marks to the
+    /// refdb.
+    pub(super) fn failover_driver(&self) -> Driver {
+        let hurry = vec![Arc::clone(&self.sweep), Arc::clone(&self.beat)];
+        let fencing = Arc::new(self.fencer.clone());
+        Driver::new(&self.context, fencing, self.gone.clone(), hurry, self.deps.settings.failover)
+    }
+
+    /// The stage that takes the requests of operators.
+    pub(super) fn operator_desk(&self) -> OperatorDesk {
+        OperatorDesk::new(&self.context, self.gone.clone())
+    }
+
+    pub(super) fn request_forgetter(&self) -> RequestForgetter {
+        RequestForgetter::new(&self.context, &self.state)
     }
 
     pub(super) fn collector(&self) -> Collector {
@@ -175,71 +204,6 @@ impl Stages {
         let eventlog = Arc::clone(&self.context.eventlog);
         self.context.tasks.spawn("forward", Arc::clone(&self.events).forward(eventlog));
         self.context.tasks.spawn("events", Arc::clone(&self.events).grow_old());
-    }
-
-    /// Starts the stages of a newly opened incarnation, and returns its commit stage.
-    pub(super) fn begin(&self, incarnation: &IncarnationRecord) -> Arc<Committer> {
-        let (context, settings) = (&self.context, &self.deps.settings);
-        let journal = Arc::new(Journal::new(incarnation.id.clone(), settings.journal));
-        *self.journal.lock() = Some(Arc::clone(&journal));
-        let in_doubt = InDoubtResolver::new(context, &self.state, Arc::clone(&journal));
-        let marks = MarkWriter::new(context, Arc::clone(&journal), settings.mark_pace);
-        let publisher = Publisher::new(context, Arc::clone(&journal));
-        context.tasks.spawn("in-doubt", in_doubt.clone().run());
-        context.tasks.spawn("marks", marks.run());
-        context.tasks.spawn("publish", publisher.run());
-        context.tasks.spawn("requests", RequestForgetter::new(context, &self.state).run());
-        let barrier = RegistryBarrier::new(context, Arc::clone(&self.beat), settings.barrier_patience);
-        let limits = CommitLimits {
-            patience: settings.patience,
-            deadline: settings.deadline,
-            inline_pack_bytes: settings.inline_pack_bytes,
-            write_items: settings.write_items,
-        };
-        let (catch_up, locks) = (Arc::clone(&self.catch_up), Arc::clone(&self.locks) as _);
-        let ports = CommitPorts { catch_up, barrier: Arc::new(barrier), locks };
-        Arc::new(Committer::new(context, &self.state, journal, in_doubt, ports, limits))
-    }
-
-    /// Ends the incarnation of this node in order: freezes and poisons it, so that no other node has to wait for it.
-    pub(super) async fn end_incarnation(&self) {
-        let Some(journal) = self.journal.lock().clone().filter(|_| !self.context.went_back.is_known()) else { return };
-        let entropy = Arc::clone(&self.deps.entropy);
-        let mut backoff = Backoff::new(entropy, Duration::from_millis(50), Duration::from_secs(2));
-        let site = &self.deps.settings.site;
-        while let Err(why) = self.fencer.fence_once(site, journal.id(), |slot, state| journal.found(slot, state)).await
-        {
-            self.deps.observer.failed("member", &why);
-            backoff.wait().await;
-        }
-    }
-
-    /// Records that everything of this node's ended incarnation is published, if it is.
-    pub(super) async fn close_journal(&self) {
-        let Some(journal) = self.journal.lock().clone().filter(|_| !self.context.went_back.is_known()) else { return };
-        let registry = &self.deps.refdb.registry;
-        let marks: Vec<Seq> = journal.marks().iter().map(|mark| mark.published).collect();
-        let done = async {
-            let site = &self.deps.settings.site;
-            let own = registry.incarnations(site).await?.into_iter().find(|one| one.id == *journal.id());
-            match own.filter(|own| own.state == IncarnationState::Poisoned) {
-                Some(own) if own.ends() == marks => registry.drained(site, &own.id, &marks).await,
-                Some(own) => registry.raise_published(site, &own.id, &marks).await,
-                None => Ok(()),
-            }
-        };
-        if let Err(why) = done.await {
-            self.deps.observer.failed("member", &why);
-        }
-    }
-
-    /// Waits until every settled slot is in the event log.
-    pub(super) async fn publish_rest(&self) {
-        let journal = self.journal.lock().clone();
-        let Some(journal) = journal else { return };
-        while journal.marks().iter().any(|mark| mark.published < mark.settled) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
     }
 }
 

@@ -135,13 +135,18 @@ fn sites(leaf: &Leaf, to: &mut Problems) -> Option<BTreeSet<SiteId>> {
 
 fn api(raw: &raw::Api, to: &mut Problems) -> Api {
     let socket = to.or("api.socket", &raw.socket, PathBuf::from(DEFAULT_SOCKET), folder);
+    let operators_socket =
+        to.or("api.operators_socket", &raw.operators_socket, super::operators_socket(&socket), folder);
+    if operators_socket == socket {
+        to.wrong("api.operators_socket", &raw.operators_socket, "it is api.socket already; name another path");
+    }
     let listen = to.optional("api.listen", &raw.listen, loopback);
     let token_file = to.optional("api.token_file", &raw.token_file, folder);
     if raw.listen.is_some() && raw.token_file.is_none() {
         to.wrong("api.token_file", &raw.token_file, "api.listen needs it: name a file, which is created if missing");
     }
     let most_requests = to.or("api.most_requests", &raw.most_requests, DEFAULT_REQUESTS, requests);
-    Api { socket, tcp: listen.zip(token_file), most_requests }
+    Api { socket, operators_socket, tcp: listen.zip(token_file), most_requests }
 }
 
 fn refdb(raw: &raw::Refdb, to: &mut Problems) -> Refdb {

@@ -35,11 +35,20 @@ pub const EXAMPLE: &str = include_str!("example.toml");
 /// Default path of the bridge API's socket.
 pub const DEFAULT_SOCKET: &str = "/run/lockstep/api.sock";
 
+/// Default path of the operators' socket, beside the socket of the bridge API: `api-operators.sock` beside `api.sock`.
+#[must_use]
+pub fn operators_socket(socket: &Path) -> PathBuf {
+    let part = |part: Option<&std::ffi::OsStr>| part.map(|part| part.to_string_lossy().into_owned());
+    let (stem, extension) = (part(socket.file_stem()).unwrap_or_default(), part(socket.extension()));
+    let extension = extension.map(|extension| format!(".{extension}")).unwrap_or_default();
+    socket.with_file_name(format!("{stem}-operators{extension}"))
+}
+
 /// Default log filter: Lockstep's own log at level `info`, and only problems of noisy libraries.
 const LOG_FILTER: &str = "info,aws_config=error,opentelemetry_sdk=warn,dynoxide=error,ferrokinesis=warn";
 
 /// Environment variables with Lockstep's prefix that are not settings.
-const NO_SETTINGS: [&str; 3] = ["config", "socket", "failpoint"];
+const NO_SETTINGS: [&str; 4] = ["config", "socket", "operators_socket", "failpoint"];
 
 /// An error that prevents the use of a configuration.
 #[derive(Debug, thiserror::Error)]

@@ -59,6 +59,8 @@ pub struct Settings {
 pub struct Api {
     /// The path of the Unix socket.
     pub socket: PathBuf,
+    /// The path of the operators' Unix socket.
+    pub operators_socket: PathBuf,
     /// A loopback TCP address and the file with its tokens.
     pub tcp: Option<(SocketAddr, PathBuf)>,
     /// Number of requests in progress at most. Excess requests are refused, and may be retried.

@@ -1,13 +1,18 @@
 //! Checks and ingests large packs and packs with deltas. Git indexes a pack in a folder of its own, under limits of
 //! memory and time. Only then are pack and index moved into the repository, the pack first.
 //!
+//! A pack in a file is written once: it gets a second name in that folder, git writes its index beside it, and it is
+//! kept byte for byte as it came.
+//!
 //! `index-pack --check-self-contained-and-connected` checks hashes, that git can walk every object, and that every
 //! object that is pointed to is in the pack or in the repository. It does not apply the rules of `fsck`. The repository
-//! is an alternate of the quarantine folder.
+//! is an alternate of the quarantine folder, unless the pack must do without it.
 
-use std::fs::File;
-use std::io::{Seek, Write};
-use std::path::Path;
+use std::fs::{File, Permissions};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use lockstep_proto::{Oid, ProjectName};
 use tempfile::TempDir;
@@ -23,6 +28,16 @@ const OP: &str = "ingest a pack";
 /// The check that every receiver makes.
 const CONNECTED: &str = "--check-self-contained-and-connected";
 
+/// Where a pack may find the objects that it points to and does not bring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beside {
+    /// In the repository.
+    Repository,
+    /// Nowhere: the pack is complete. At the origin this is faster, too, because git compares an object that the
+    /// repository has with the one of the pack.
+    Nothing,
+}
+
 /// Ingests the packs of one project through git.
 pub(super) struct Quarantine<'a> {
     pub(super) settings: &'a Settings,
@@ -34,25 +49,25 @@ pub(super) struct Quarantine<'a> {
 impl Quarantine<'_> {
     /// Checks a pack that was scanned before, and adds it to the repository.
     pub(super) fn ingest(&self, pack: &Payload) -> Result<(), GitError> {
-        let folder = self.check(pack, CONNECTED)?;
+        let folder = self.check(pack, CONNECTED, Beside::Repository)?;
         self.join(&folder).map_err(|error| self.failed(error))
     }
 
     /// Checks a pack as every receiver will, and adds nothing.
-    pub(super) fn rehearse(&self, pack: &Payload) -> Result<(), GitError> {
-        self.check(pack, CONNECTED).map(drop)
+    pub(super) fn rehearse(&self, pack: &Payload, beside: Beside) -> Result<(), GitError> {
+        self.check(pack, CONNECTED, beside).map(drop)
     }
 
     /// Holds a pack against the rules of `fsck`, and adds nothing. `strict` is the option of `index-pack` that has
     /// them.
     pub(super) fn judge(&self, pack: &Payload, strict: &str) -> Result<(), GitError> {
-        self.check(pack, strict).map(drop)
+        self.check(pack, strict, Beside::Repository).map(drop)
     }
 
     /// Has git index a pack in a temporary folder, and returns the folder.
-    fn check(&self, pack: &Payload, option: &str) -> Result<TempDir, GitError> {
+    fn check(&self, pack: &Payload, option: &str, beside: Beside) -> Result<TempDir, GitError> {
         let folder = tempfile::tempdir_in(self.layout.own(self.project).tmp()).map_err(|error| self.failed(error))?;
-        let index = || self.try_index(pack, folder.path(), option).map_err(|error| self.failed(error));
+        let index = || self.try_index(pack, folder.path(), option, beside).map_err(|error| self.failed(error));
         let mut ended = index()?;
         if !is_indexed(&ended, &folder) && self.remove_empty_objects(&ended.stderr) {
             ended = index()?;
@@ -60,23 +75,53 @@ impl Quarantine<'_> {
         if is_indexed(&ended, &folder) { Ok(folder) } else { Err(self.translate(&ended)) }
     }
 
-    fn try_index(&self, pack: &Payload, folder: &Path, option: &str) -> std::io::Result<Ended> {
+    fn try_index(&self, pack: &Payload, folder: &Path, option: &str, beside: Beside) -> std::io::Result<Ended> {
         let objects = self.git_dir.join("objects");
         std::fs::create_dir_all(folder.join("pack"))?;
         let space = self.settings.child_memory + mapped_bytes(&objects.join("pack"))?;
         let mut command = child::limited_git(self.settings, self.git_dir, space);
-        command.args(["index-pack", "--stdin", "--threads=1", option]);
-        command.env("GIT_OBJECT_DIRECTORY", folder).env("GIT_ALTERNATE_OBJECT_DIRECTORIES", &objects);
-        let input = match pack {
-            Payload::File(path, _) => File::open(&**path)?,
+        command.args(["index-pack", "--threads=1", option]).env("GIT_OBJECT_DIRECTORY", folder);
+        if beside == Beside::Repository {
+            command.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", &objects);
+        }
+        let input = self.hand_over(pack, folder, &mut command)?;
+        child::run(command, input, tempfile::tempfile_in(folder)?, folder)
+    }
+
+    /// Hands a pack to git: a pack in a file as that file, under a second name in the folder; a pack in memory as the
+    /// input, which is returned.
+    fn hand_over(&self, pack: &Payload, folder: &Path, command: &mut Command) -> std::io::Result<File> {
+        match pack {
+            Payload::File(path, _) => {
+                command.arg(self.link(path, &folder.join("pack"))?);
+                File::open("/dev/null")
+            }
             Payload::Memory(bytes) => {
+                command.arg("--stdin");
                 let mut file = tempfile::tempfile_in(folder)?;
                 file.write_all(bytes)?;
                 file.rewind()?;
-                file
+                Ok(file)
             }
-        };
-        child::run(command, input, tempfile::tempfile_in(folder)?, folder)
+        }
+    }
+
+    /// Gives a pack its final name in a folder. Only a pack on another file system than its repository is copied.
+    fn link(&self, pack: &Path, folder: &Path) -> std::io::Result<PathBuf> {
+        let mut checksum = [0; 20];
+        let mut file = File::open(pack)?;
+        file.seek(SeekFrom::End(-20))?;
+        file.read_exact(&mut checksum)?;
+        let linked = folder.join(format!("pack-{}.pack", hex::encode(checksum)));
+        match std::fs::hard_link(pack, &linked) {
+            Err(error) if error.kind() == ErrorKind::CrossesDevices => drop(std::fs::copy(pack, &linked)?),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            linked => linked?,
+        }
+        // As git does: readable for those who may read the repository's objects, and writable for nobody.
+        let readable = self.git_dir.join("objects").metadata()?.permissions().mode() & 0o444;
+        std::fs::set_permissions(&linked, Permissions::from_mode(readable))?;
+        Ok(linked)
     }
 
     /// Moves the pack and the files that belong to it into the repository. The index is last, because git reads a pack

@@ -16,7 +16,7 @@ use std::io::BufReader;
 use git2::ObjectType;
 use lockstep_proto::{Oid, ProjectName};
 
-use super::index_pack::Quarantine;
+use super::index_pack::{Beside, Quarantine};
 use super::layout::failed;
 use super::objects::{Objects, remove_empty, wire};
 use super::parse::{self, Links};
@@ -97,13 +97,14 @@ pub(super) fn rehearse(
     objects: &Objects<'_>,
     quarantine: &Quarantine<'_>,
     pack: &Payload,
+    beside: Beside,
 ) -> Result<(), GitError> {
     // A pack in a file was scanned when git had made it.
     let is_small = match pack {
         Payload::Memory(_) => arrivals(objects, examine(settings, objects.project, pack)?)?.is_some(),
         Payload::File(..) => false,
     };
-    if is_small { Ok(()) } else { quarantine.rehearse(pack) }
+    if is_small { Ok(()) } else { quarantine.rehearse(pack, beside) }
 }
 
 /// Parses the objects of a small pack; `None` when git must take the pack.
@@ -230,7 +231,7 @@ mod tests {
             packing.push(start.elapsed());
             let payload = packed.payload.expect("a new commit has objects");
             let start = Instant::now();
-            rehearse(&settings, &objects, &quarantine, &payload).unwrap();
+            rehearse(&settings, &objects, &quarantine, &payload, Beside::Repository).unwrap();
             rehearsing.push(start.elapsed());
             tip = new;
         }

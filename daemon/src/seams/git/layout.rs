@@ -111,7 +111,8 @@ impl Layout {
         self.base_paths.all().into_iter().map(|root| Own { root }).collect()
     }
 
-    /// The folder for packs that arrive or leave. They are read there and never renamed elsewhere.
+    /// The folder for packs that arrive or leave. A pack that a repository of this file system keeps gets a second name
+    /// there.
     pub(super) fn spill(&self) -> PathBuf {
         self.base_paths.root().join(".lockstep/spill")
     }

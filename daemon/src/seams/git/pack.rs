@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use git2::{ObjectType, Oid};
 
-use super::index_pack::Quarantine;
+use super::index_pack::{Beside, Quarantine};
 use super::layout::{Layout, failed};
 use super::objects::{Objects, native, wire};
 use super::packfile::PackWriter;
@@ -66,7 +66,8 @@ impl Packer<'_> {
             self.payload_of(&self.collect(&wanted, &news, &hints)?)?
         };
         if let Some(pack) = &payload {
-            ingest::rehearse(self.settings, self.objects, self.quarantine, pack)?;
+            let beside = if bases.is_empty() { Beside::Nothing } else { Beside::Repository };
+            ingest::rehearse(self.settings, self.objects, self.quarantine, pack, beside)?;
         }
         Ok(Packed { payload, bases: bases.into_iter().map(wire).collect() })
     }

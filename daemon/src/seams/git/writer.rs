@@ -9,11 +9,13 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_proto::{Oid, ProjectName};
 use parking_lot::{Mutex, MutexGuard};
+use tokio::process::Command;
 use tokio::sync::{mpsc, oneshot};
 
 use super::foreign_lock::ForeignLock;
@@ -21,7 +23,7 @@ use super::intent::Intent;
 use super::layout::{Layout, failed};
 use super::stale_locks::Suspects;
 use super::update_ref::{Broken, Line, Session};
-use super::{GitError, Settings, ref_files};
+use super::{GitError, Settings, child, ref_files};
 use crate::base::clock::{Clock, SystemClock};
 
 /// Tries of one transaction. With the waits between them they take about ten seconds.
@@ -30,6 +32,10 @@ const TRIES: u32 = 12;
 const TRIES_BEHIND_OLD: u32 = 2;
 /// Most transactions that are combined into one.
 const TOGETHER: usize = 64;
+/// After so many moves at once the refs are packed.
+const MANY: usize = 1_000;
+/// How long git may pack refs before it is ended.
+const PACKING: Duration = Duration::from_secs(600);
 
 struct Job {
     lines: Vec<Line>,
@@ -134,7 +140,37 @@ impl Writer {
         }
     }
 
-    async fn handle(&mut self, mut jobs: Vec<Job>) {
+    async fn handle(&mut self, jobs: Vec<Job>) {
+        let lines: usize = jobs.iter().map(|job| job.lines.len()).sum();
+        self.move_all(jobs).await;
+        if lines >= MANY {
+            let packed = self.pack_refs().await;
+            packed.unwrap_or_else(|why| tracing::warn!(project = %self.project, %why, "refs stay loose"));
+        }
+    }
+
+    /// Packs all refs, after the callers have their answers: a loose ref takes a block of the disk, and each reader
+    /// opens it. git does this at any time, beside readers and writers.
+    async fn pack_refs(&mut self) -> std::io::Result<()> {
+        let loose = ref_files::loose(&self.git_dir)?;
+        self.record(loose.into_iter())?;
+        let mut command = Command::from(child::git(&self.settings, &self.git_dir));
+        command.args(["pack-refs", "--all"]).stdin(Stdio::null()).kill_on_drop(true);
+        let ended = tokio::time::timeout(PACKING, command.output()).await;
+        // A killed git leaves locks. Their record stays, and the next start removes them.
+        let intent = self.intent.take();
+        let output = ended.map_err(std::io::Error::other)??;
+        if let Some(intent) = intent.filter(|_| output.status.code().is_some()) {
+            intent.clear()?;
+            self.intent = Some(intent);
+        }
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(std::io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
+        }
+    }
+
+    async fn move_all(&mut self, mut jobs: Vec<Job>) {
         let mut suspects = Suspects::default();
         if jobs.len() > 1 && self.together(&mut jobs, &mut suspects).await {
             jobs.into_iter().for_each(|job| drop(job.answer.send(Ok(()))));
@@ -194,7 +230,7 @@ impl Writer {
 
     /// Runs one try. The outer error is the sidecar's own, the inner one git's.
     async fn attempt(&mut self, lines: &[Line]) -> Result<Result<(), Broken>, GitError> {
-        self.record(lines).map_err(|error| self.failed(error))?;
+        self.record(lines.iter().map(|line| line.name().to_owned())).map_err(|error| self.failed(error))?;
         let session = match self.session.take() {
             Some(session) => session,
             None => Session::start(&self.settings, &self.git_dir).map_err(|error| self.failed(error))?,
@@ -206,12 +242,12 @@ impl Writer {
         Ok(result.map(|session| self.session = Some(session)))
     }
 
-    fn record(&mut self, lines: &[Line]) -> std::io::Result<()> {
+    fn record(&mut self, names: impl Iterator<Item = String>) -> std::io::Result<()> {
         let intent = match self.intent.take() {
             Some(intent) => intent,
             None => Intent::create(&self.intents)?,
         };
-        let result = intent.record(&self.project, lines.iter().map(|line| line.name().to_owned()));
+        let result = intent.record(&self.project, names);
         self.intent = Some(intent);
         result
     }

@@ -3,24 +3,11 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+pub use lockstep_proto::failover::Role;
 use lockstep_proto::{IncarnationId, LaneId, NodeId, ProjectName, Seq, SiteId};
 use serde::{Deserialize, Serialize};
 
 use super::error::RefDbError;
-
-/// The role of a site.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// The site commits and applies.
-    Active,
-    /// The site applies only.
-    Standby,
-    /// The site ends the work that it has begun.
-    Draining,
-    /// The site does not commit.
-    Fenced,
-}
 
 /// The record of a site.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,6 +163,15 @@ pub struct WentBackRecord {
     pub since_ms: u64,
 }
 
+/// The failover that is in progress, or else the last one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailoverRecord {
+    /// The number of writes of this record, from 1.
+    pub revision: u64,
+    /// The state of the failover: a [`lockstep_proto::failover::Failover`] as JSON.
+    pub body: String,
+}
+
 /// Reads and changes the records of sites, nodes and incarnations by conditional writes.
 #[async_trait]
 pub trait Registry: Send + Sync {
@@ -241,6 +237,13 @@ pub trait Registry: Send + Sync {
 
     /// Declares that this refdb is older than a node, if no node has declared it, and returns the stored declaration.
     async fn declare_went_back(&self, record: &WentBackRecord) -> Result<WentBackRecord, RefDbError>;
+
+    /// The failover that is in progress, or else the last one. None if there was none.
+    async fn failover(&self) -> Result<Option<FailoverRecord>, RefDbError>;
+
+    /// Writes the record, if its revision is the one after the stored revision (1 if there is none). Returns the stored
+    /// record.
+    async fn put_failover(&self, record: &FailoverRecord) -> Result<FailoverRecord, RefDbError>;
 
     /// Removes the records of drained incarnations whose slots are collected.
     async fn forget_incarnations(&self, site: &SiteId, ids: &[IncarnationId]) -> Result<(), RefDbError>;

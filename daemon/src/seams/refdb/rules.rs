@@ -255,6 +255,11 @@ pub(super) fn no_site(site: &SiteId) -> RefDbError {
     RefDbError::Broken(format!("site {site} is not enrolled: start a sidecar there first"))
 }
 
+/// The error for a write of a failover whose predecessor is gone.
+pub(super) fn no_failover(revision: u64) -> RefDbError {
+    RefDbError::Broken(format!("revision {revision} of the failover cannot be written: there is none before it"))
+}
+
 /// The error for an incarnation without a record: it was never opened, or it is forgotten.
 pub(super) fn no_incarnation(site: &SiteId, id: &IncarnationId) -> RefDbError {
     RefDbError::Broken(format!("site {site} has no record of incarnation {id}"))

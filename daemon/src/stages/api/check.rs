@@ -34,6 +34,11 @@ pub(super) fn request_id(id: &str) -> Result<(), Failure> {
 
 /// Checks a request for refresh tasks.
 pub(super) fn tasks(request: &TasksRequest) -> Result<(), Failure> {
+    let longest = limits::COMMIT_WITHIN_MS;
+    if let Some(within) = request.commit_within_ms.filter(|within| *within > longest) {
+        let message = format!("field commit_within_ms is {within}; give 0 to {longest} milliseconds");
+        return Err(Failure::malformed(message));
+    }
     poll(&request.session, u64::from(request.most), request.wait_ms)
 }
 

@@ -45,6 +45,13 @@ impl Failure {
         Self::new(StatusCode::UNAUTHORIZED, RefusalCode::Invalid, message, false)
     }
 
+    /// The request is for operators, and came elsewhere than on their socket (403).
+    pub(super) fn operators_only() -> Self {
+        let message = "this is for operators: call it on the operators' socket (setting api.operators_socket); nothing \
+                       was changed";
+        Self::new(StatusCode::FORBIDDEN, RefusalCode::Invalid, message, false)
+    }
+
     /// This sidecar cannot answer now (503).
     pub(super) fn unavailable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, RefusalCode::Unavailable, message, true)

@@ -17,6 +17,8 @@
 //! | `transactions`, `projects` | ref transactions and their fate; projects and their `HEAD` |
 //! | `inspection` | status, parked, quarantined |
 //! | `gerrit` | the handshake of a Gerrit, and strays |
+//! | `sites` | all sites, and failover |
+//! | `operators` | the operators' socket, which knows its callers by their user id |
 //! | `seed` | seeding of existing repositories |
 //! | `events` | stream events |
 //! | `refresh` | refresh tasks |
@@ -39,6 +41,7 @@ pub mod health;
 mod inspection;
 mod objects;
 pub mod openapi;
+mod operators;
 mod projects;
 pub mod readiness;
 mod refresh;
@@ -46,6 +49,7 @@ mod routes;
 mod seed;
 mod serve;
 pub mod server;
+mod sites;
 mod transactions;
 
 pub use crate::stages::ports::{Handshake, Inspection, Seeding, Transactions};

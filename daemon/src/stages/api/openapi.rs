@@ -34,6 +34,11 @@ use utoipa::OpenApi;
         super::refresh::due,
         super::refresh::tasks,
         super::refresh::done,
+        super::sites::sites,
+        super::sites::plan,
+        super::sites::execute,
+        super::sites::act,
+        super::sites::change_role,
         openapi_json
     )
 )]

@@ -8,7 +8,7 @@ use lockstep_proto::limits;
 
 use super::context::Api;
 use super::error::Failure;
-use super::{events, gerrit, inspection, objects, openapi, projects, refresh, seed, transactions};
+use super::{events, gerrit, inspection, objects, openapi, projects, refresh, seed, sites, transactions};
 
 /// Every route: its path and its methods. A test compares the OpenAPI document with this table.
 pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
@@ -31,6 +31,11 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/status", get(inspection::status)),
         ("/v1/parked", get(inspection::parked)),
         ("/v1/quarantine", get(inspection::quarantine)),
+        ("/v1/sites", get(sites::sites)),
+        ("/v1/sites/{site}/role", put(sites::change_role)),
+        ("/v1/failover", post(sites::execute)),
+        ("/v1/failover/plan", post(sites::plan)),
+        ("/v1/failover/acts", post(sites::act)),
         ("/v1/openapi.json", get(openapi::openapi_json)),
     ]
 }

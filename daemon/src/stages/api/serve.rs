@@ -30,21 +30,31 @@ pub(super) struct Bounds {
 pub(super) const SILENCE: Duration = Duration::from_secs(60);
 
 /// Serves until `shutdown` is cancelled, and then returns when all requests in progress are answered.
-pub(super) async fn serve<L: Listener>(mut listener: L, router: Router, bounds: Bounds, shutdown: CancellationToken) {
+pub(super) async fn serve<L: Listener>(listener: L, router: Router, bounds: Bounds, shutdown: CancellationToken) {
+    serve_each(listener, |_| router.clone(), bounds, shutdown).await;
+}
+
+/// Serves as [`serve`] does, with a router of its own for each caller.
+pub(super) async fn serve_each<L: Listener>(
+    mut listener: L,
+    router: impl Fn(L::Addr) -> Router,
+    bounds: Bounds,
+    shutdown: CancellationToken,
+) {
     let room = Arc::new(Semaphore::new(bounds.connections.min(Semaphore::MAX_PERMITS)));
     let connections = TaskTracker::new();
     let mut next = async || {
         // Nothing closes the semaphore, so waiting always ends with a permit.
         let permit = Arc::clone(&room).acquire_owned().await.ok();
-        (listener.accept().await.0, permit)
+        (listener.accept().await, permit)
     };
     loop {
-        let (connection, permit) = tokio::select! {
+        let ((connection, caller), permit) = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
             next = next() => next,
         };
-        let serving = converse(connection, router.clone(), bounds.silence, shutdown.clone());
+        let serving = converse(connection, router(caller), bounds.silence, shutdown.clone());
         connections.spawn(async move {
             serving.await;
             drop(permit);

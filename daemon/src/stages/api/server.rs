@@ -7,12 +7,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::middleware;
+use axum::{Extension, middleware};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -22,11 +22,12 @@ use super::access::{self, TokenFile};
 use super::admission::Admission;
 use super::context::Api;
 use super::deadlines::DEFAULT_DEADLINE;
+use super::operators::OperatorListener;
 use super::routes;
-use super::serve::{Bounds, SILENCE, serve};
+use super::serve::{Bounds, SILENCE, serve, serve_each};
 use super::{Handshake, Inspection, Seeding, Transactions};
 use crate::seams::git::Repositories;
-use crate::stages::ports::{Refreshes, StreamEvents};
+use crate::stages::ports::{Operators, Refreshes, StreamEvents};
 
 /// The default bound on requests in progress. A push counts as one request until it is answered.
 pub const DEFAULT_REQUESTS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
@@ -34,15 +35,18 @@ pub const DEFAULT_REQUESTS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 /// Connections that one listener accepts in addition to one per request in progress.
 const SPARE_CONNECTIONS: usize = 256;
 
+/// The user id of root.
+const ROOT: u32 = 0;
+
 /// Why a listener cannot be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Another process listens on the socket.
-    #[error("api.socket {0}: another process listens on it; stop that sidecar, or set api.socket to another path")]
-    InUse(PathBuf),
+    #[error("{0} {1}: another process listens on it; stop that sidecar, or set {0} to another path")]
+    InUse(&'static str, PathBuf),
     /// The path exists and is not a socket.
-    #[error("api.socket {0} exists and is not a socket; remove it, or set api.socket to another path")]
-    NotASocket(PathBuf),
+    #[error("{0} {1} exists and is not a socket; remove it, or set {0} to another path")]
+    NotASocket(&'static str, PathBuf),
     /// Other machines could reach the TCP address.
     #[error("api.listen {0} is not a loopback address; tokens are sent unencrypted, so set it to 127.0.0.1:<port>")]
     NotLoopback(SocketAddr),
@@ -62,6 +66,8 @@ pub enum BindError {
 pub struct BoundApi {
     unix: UnixListener,
     tcp: Option<(TcpListener, TokenFile)>,
+    operators: Option<OperatorListener>,
+    desk: Option<Arc<dyn Operators>>,
     repositories: Option<Arc<dyn Repositories>>,
     refreshes: Option<Arc<dyn Refreshes>>,
     handshake: Option<Arc<dyn Handshake>>,
@@ -84,7 +90,7 @@ impl BoundApi {
     /// # Errors
     /// The socket or the address cannot be used: see [`BindError`].
     pub async fn bind(socket: &Path, tcp: Option<(SocketAddr, TokenFile)>) -> Result<Self, BindError> {
-        let unix = bind_unix(socket).await?;
+        let unix = bind_unix("api.socket", socket).await?;
         let tcp = match tcp {
             Some((address, tokens)) => Some((bind_loopback(address).await?, tokens)),
             None => None,
@@ -92,6 +98,8 @@ impl BoundApi {
         Ok(Self {
             unix,
             tcp,
+            operators: None,
+            desk: None,
             repositories: None,
             refreshes: None,
             handshake: None,
@@ -100,6 +108,25 @@ impl BoundApi {
             most_requests: DEFAULT_REQUESTS,
             deadline: DEFAULT_DEADLINE,
         })
+    }
+
+    /// Binds the operators' socket in addition. It serves the user that runs the sidecar, and root.
+    ///
+    /// # Errors
+    /// The socket cannot be used: see [`BindError`].
+    pub async fn operated(self, path: &Path) -> Result<Self, BindError> {
+        const FIELD: &str = "api.operators_socket";
+        let socket = bind_unix(FIELD, path).await?;
+        let failed = |source| BindError::Io { field: FIELD, value: path.display().to_string(), source };
+        // The file of the socket belongs to the user that runs the sidecar.
+        let own = std::fs::metadata(path).map_err(failed)?.uid();
+        Ok(Self { operators: Some(OperatorListener::new(socket, vec![ROOT, own])), ..self })
+    }
+
+    /// Sets the stage that takes the requests of operators.
+    #[must_use]
+    pub fn obeying(self, desk: Arc<dyn Operators>) -> Self {
+        Self { desk: Some(desk), ..self }
     }
 
     /// Sets the repositories whose objects peers may fetch.
@@ -170,6 +197,7 @@ impl BoundApi {
             handshake,
             seeding,
             events,
+            operators: self.desk,
             work: work.clone(),
             admission,
             deadline,
@@ -182,6 +210,11 @@ impl BoundApi {
         if let Some((listener, tokens)) = self.tcp {
             let guarded = router.clone().layer(middleware::from_fn_with_state(tokens, access::require_token));
             servers.push(tokio::spawn(serve(listener, guarded, bounds, shutdown.clone())));
+        }
+        if let Some(listener) = self.operators {
+            let router = router.clone();
+            let for_caller = move |caller| router.clone().layer(Extension(caller));
+            servers.push(tokio::spawn(serve_each(listener, for_caller, bounds, shutdown.clone())));
         }
         servers.push(tokio::spawn(serve(self.unix, router, bounds, shutdown.clone())));
         ApiTasks { servers, work }
@@ -201,14 +234,14 @@ impl ApiTasks {
     }
 }
 
-async fn bind_unix(socket: &Path) -> Result<UnixListener, BindError> {
-    let failed = |source| BindError::Io { field: "api.socket", value: socket.display().to_string(), source };
+async fn bind_unix(field: &'static str, socket: &Path) -> Result<UnixListener, BindError> {
+    let failed = |source| BindError::Io { field, value: socket.display().to_string(), source };
     if let Some(folder) = socket.parent() {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
     }
     match std::fs::symlink_metadata(socket) {
-        Ok(found) if !found.file_type().is_socket() => return Err(BindError::NotASocket(socket.to_owned())),
-        Ok(_) if UnixStream::connect(socket).await.is_ok() => return Err(BindError::InUse(socket.to_owned())),
+        Ok(found) if !found.file_type().is_socket() => return Err(BindError::NotASocket(field, socket.to_owned())),
+        Ok(_) if UnixStream::connect(socket).await.is_ok() => return Err(BindError::InUse(field, socket.to_owned())),
         Ok(_) => std::fs::remove_file(socket).map_err(failed)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),

@@ -126,6 +126,9 @@ impl Units {
         unit: &[Arc<Transaction>],
         mismatch: OnMismatch,
     ) -> Result<(), UnitError> {
+        if self.needs_nothing(project, unit).await? {
+            return Ok(());
+        }
         let packs = self.fetch(unit).await?;
         let keys = unit.iter().flat_map(|one| one.commands.iter().map(|command| command.key.clone()));
         // The lock of the project's state keeps a successor of the project out, from this check until the moves.
@@ -165,6 +168,23 @@ impl Units {
         crate::base::faults::failpoint::reach("apply.after_refs");
         fresh.iter().for_each(|transaction| self.observer.applied(transaction));
         Ok(())
+    }
+
+    /// Whether no pack of the unit has to be fetched, because all of it is applied already. A node reads the
+    /// transactions that it has committed itself, too, perhaps before its refs have moved: then this waits for them.
+    async fn needs_nothing(&self, project: &ProjectKey, unit: &[Arc<Transaction>]) -> Result<bool, UnitError> {
+        if !unit.iter().any(|one| matches!(one.pack, Pack::Blob { .. })) {
+            return Ok(false);
+        }
+        let keys: Vec<RefKey> =
+            unit.iter().flat_map(|one| one.commands.iter().map(|command| command.key.clone())).collect();
+        let _guard = self.versions.locks.lock(&project.name, keys).await;
+        for transaction in unit {
+            if plan(transaction, |key| self.versions.version(project, key))? != Step::Skip {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Stores the objects of packs. The packs may build on each other in any order, because the predecessors of a ref

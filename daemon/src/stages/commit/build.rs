@@ -1,5 +1,6 @@
 //! Builds the transaction of a proposal: its pack, its bases and its bytes.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -88,17 +89,27 @@ async fn judged(node: &Committer, work: &Work, wants: &[Oid], hints: &[Oid]) -> 
     Ok(packed)
 }
 
-/// Finds the commands of a refused proposal whose own objects are flawed, with the refusal of each.
+/// Finds the commands of a refused proposal whose own objects are flawed, with the refusal of each. The refused half of
+/// a range is halved again, so that one flaw among many refs costs a few packs.
 pub(super) async fn flawed(node: &Committer, work: &Work, proposal: &Proposal) -> Vec<(usize, Refusal)> {
     let mut flawed = Vec::new();
-    for (at, command) in proposal.carried.iter().zip(&proposal.commands) {
-        let (wants, hints): (Vec<Oid>, Vec<Oid>) =
-            (command.new.oid().into_iter().collect(), command.old.oid().into_iter().collect());
-        if !wants.is_empty()
-            && let Err(error @ (GitError::Flawed { .. } | GitError::Bad { .. })) =
-                judged(node, work, &wants, &hints).await
-        {
-            flawed.push((*at, not_packed(&error)));
+    let mut ranges: Vec<Range<usize>> = std::iter::once(0..proposal.commands.len()).collect();
+    while let Some(range) = ranges.pop() {
+        let commands = &proposal.commands[range.clone()];
+        let wants: Vec<Oid> = commands.iter().filter_map(|command| command.new.oid()).collect();
+        let hints: Vec<Oid> = commands.iter().filter_map(|command| command.old.oid()).collect();
+        if wants.is_empty() {
+            continue;
+        }
+        let Err(error @ (GitError::Flawed { .. } | GitError::Bad { .. })) = judged(node, work, &wants, &hints).await
+        else {
+            continue;
+        };
+        if range.len() == 1 {
+            flawed.push((proposal.carried[range.start], not_packed(&error)));
+        } else {
+            let middle = range.start + range.len() / 2;
+            ranges.extend([middle..range.end, range.start..middle]);
         }
     }
     flawed

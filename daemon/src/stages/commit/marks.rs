@@ -38,18 +38,18 @@ pub struct MarkWriter {
     fenced: CancellationToken,
     /// The interval at which marks are stored, unless a lane has used up much of its window.
     pace: Duration,
-    /// Cancelled when this node ends. Then it freezes its incarnation itself.
+    /// Cancelled when this node ends its incarnation, and so freezes it itself.
     ended: CancellationToken,
     /// The injected bugs that a test has switched on.
     bugs: InjectedBugs,
 }
 
 impl MarkWriter {
-    /// Creates the writer of a journal's marks.
+    /// Creates the writer of a journal's marks. `ended` is cancelled when this node ends the incarnation itself.
     #[must_use]
-    pub fn new(context: &NodeContext, journal: Arc<Journal>, pace: Duration) -> Self {
+    pub fn new(context: &NodeContext, journal: Arc<Journal>, ended: CancellationToken, pace: Duration) -> Self {
         let NodeContext { site, refdb, observer, went_back, fenced, bugs, .. } = context.clone();
-        Self { site, refdb, journal, observer, went_back, fenced, pace, ended: context.tasks.cancelled(), bugs }
+        Self { site, refdb, journal, observer, went_back, fenced, pace, ended, bugs }
     }
 
     /// Writes marks until the task is aborted.

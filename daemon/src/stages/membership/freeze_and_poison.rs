@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
 use lockstep_proto::{IncarnationId, Seq, SiteId, Slot};
 
@@ -13,6 +14,7 @@ use crate::base::backoff::Backoff;
 use crate::base::clock::Entropy;
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::seams::refdb::{IncarnationRecord, RefDb, RefDbError, SlotState};
+use crate::stages::ports::Fencing;
 use crate::state::context::NodeContext;
 
 /// Number of slots that are poisoned concurrently. It stays far below the number of calls that a refdb answers within
@@ -90,6 +92,13 @@ impl Fencer {
             false => patiently(&self.entropy, async || self.refdb.journal.poison(&slot).await).await,
         };
         state.map(|state| (slot, state))
+    }
+}
+
+#[async_trait]
+impl Fencing for Fencer {
+    async fn fence(&self, site: &SiteId, id: &IncarnationId) -> Result<(), RefDbError> {
+        self.fence_once(site, id, |_, _| {}).await
     }
 }
 

@@ -21,6 +21,7 @@ use crate::base::observer::Observer;
 use crate::seams::refdb::{IncarnationRecord, IncarnationState, NodeRecord, RefDb, RefDbError};
 use crate::stages::ports::Leftovers;
 use crate::state::context::NodeContext;
+use crate::state::gone_nodes::GoneNodes;
 use crate::state::journal::Journal;
 use crate::state::went_back::{Evidence, WentBack};
 
@@ -50,6 +51,8 @@ pub struct Watcher {
     ended: CancellationToken,
     /// Whether the refdb is older than this node.
     went_back: WentBack,
+    /// Receives the nodes whose heartbeat stands still.
+    gone: GoneNodes,
     limits: MemberLimits,
     /// Defects that a test has switched on.
     bugs: InjectedBugs,
@@ -72,11 +75,27 @@ impl Watcher {
         leftovers: Arc<dyn Leftovers>,
         locks: Arc<NotedLocks>,
         running: Running,
+        gone: GoneNodes,
         limits: MemberLimits,
     ) -> Self {
         let NodeContext { site, node, refdb, observer, fenced, went_back, bugs, .. } = context.clone();
         let ended = context.tasks.cancelled();
-        Self { site, node, refdb, fencer, leftovers, locks, observer, running, fenced, ended, went_back, limits, bugs }
+        Self {
+            site,
+            node,
+            refdb,
+            fencer,
+            leftovers,
+            locks,
+            observer,
+            running,
+            fenced,
+            ended,
+            went_back,
+            gone,
+            limits,
+            bugs,
+        }
     }
 
     fn ends(&self) -> bool {
@@ -111,6 +130,7 @@ impl Watcher {
             lately: others(views.lease.expired(&nodes, now, limits.lease)),
             long: others(views.elsewhere.expired(&nodes, now, limits.elsewhere)),
         };
+        self.gone.set(gone.lately.clone());
         let away = others(views.retention.expired(&nodes, now, limits.retention));
         self.poison_locks(&gone).await;
         let records = self.refdb.incarnations().await?;

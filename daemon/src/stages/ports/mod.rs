@@ -8,6 +8,8 @@
 //! | `catch_up` | from every stage to apply: bring this node up to the refdb |
 //! | `barrier` | from commit to membership: wait until no incarnation can commit unaware |
 //! | `met_locks` | from commit to membership: locks that stand in the way |
+//! | `operators` | from the API to failover: sites, plans, roles |
+//! | `fencing` | from failover to membership: end an incarnation |
 //! | `leftovers` | from membership to publish: the journals of dead incarnations |
 //! | `seed_commits` | from seed to commit |
 //! | `refreshed` | from events to refresh: does Gerrit show the refs? |
@@ -15,10 +17,12 @@
 mod announcements;
 mod barrier;
 mod catch_up;
+mod fencing;
 mod handshake;
 mod inspection;
 mod leftovers;
 mod met_locks;
+mod operators;
 mod refreshed;
 mod refreshes;
 mod seed_commits;
@@ -30,10 +34,12 @@ mod transactions;
 pub use announcements::Announcements;
 pub use barrier::{Barrier, BarrierError};
 pub use catch_up::{CatchUp, CatchUpError};
+pub use fencing::Fencing;
 pub use handshake::Handshake;
 pub use inspection::Inspection;
 pub use leftovers::Leftovers;
 pub use met_locks::MetLocks;
+pub use operators::Operators;
 pub use refreshed::Refreshed;
 pub use refreshes::Refreshes;
 pub use seed_commits::SeedCommits;

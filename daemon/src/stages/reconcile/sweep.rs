@@ -1,4 +1,5 @@
-//! The sweeper: reads from the journal every slot that is below a published mark and was not seen here.
+//! The sweeper: reads from the journal every slot that is below a published mark, or in a poisoned incarnation, and was
+//! not seen here.
 //!
 //! Poisoned slots never appear in the event log, so the sweeper takes the low-water mark over them. It also finds every
 //! transaction that an event log lost, so none is skipped.
@@ -8,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_proto::{IncarnationId, Slot, Transaction};
-use tokio::time::sleep;
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use crate::base::observer::Observer;
-use crate::seams::refdb::{IncarnationRecord, RefDb, RefDbError, SlotState};
+use crate::seams::refdb::{IncarnationRecord, IncarnationState, RefDb, RefDbError, SlotState};
 use crate::stages::ports::Sink;
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::durability::Durability;
@@ -35,24 +37,32 @@ pub struct Sweeper {
     went_back: WentBack,
     /// Receives every run that failed.
     observer: Arc<dyn Observer>,
+    /// Begins a sweep at once.
+    hurry: Arc<Notify>,
     /// The pause between two sweeps.
     pace: Duration,
 }
 
 impl Sweeper {
-    /// Creates a sweeper that hands the transactions that were not seen to `sink`.
+    /// Creates a sweeper that hands the transactions that were not seen to `sink`. `hurry` begins a sweep at once.
     #[must_use]
-    pub fn new(context: &NodeContext, state: &NodeState, sink: Arc<dyn Sink>, pace: Duration) -> Self {
+    pub fn new(
+        context: &NodeContext,
+        state: &NodeState,
+        sink: Arc<dyn Sink>,
+        hurry: Arc<Notify>,
+        pace: Duration,
+    ) -> Self {
         let NodeContext { refdb, went_back, observer, .. } = context.clone();
         let NodeState { low_water, durability, .. } = state.clone();
-        Self { refdb, low_water, durability, sink, went_back, observer, pace }
+        Self { refdb, low_water, durability, sink, went_back, observer, hurry, pace }
     }
 
     /// Sweeps periodically, until the task is aborted.
     pub async fn run(self) {
         let mut open_before = BTreeSet::new();
         loop {
-            sleep(self.pace).await;
+            let _ = timeout(self.pace, self.hurry.notified()).await;
             if self.went_back.is_known() {
                 continue;
             }
@@ -85,10 +95,13 @@ impl Sweeper {
         Ok(())
     }
 
-    /// The slots of an incarnation that are published and not done here.
+    /// The slots of an incarnation that are published, or can never change, and are not done here. The
+    /// transactions of a dead incarnation wait for no publisher.
     fn gaps(&self, incarnation: &IncarnationRecord) -> Vec<Slot> {
-        let lanes = incarnation.id.lanes(&incarnation.published);
-        lanes.flat_map(|(lane, published)| self.low_water.gaps(&lane, *published, MOST)).collect()
+        let is_poisoned = incarnation.state == IncarnationState::Poisoned;
+        let bounds = if is_poisoned { incarnation.ends() } else { incarnation.published.clone() };
+        let lanes = incarnation.id.lanes(bounds);
+        lanes.flat_map(|(lane, bound)| self.low_water.gaps(&lane, bound, MOST)).collect()
     }
 
     /// Reads one slot from the journal, and notes it as done or hands its transaction to the apply stage.

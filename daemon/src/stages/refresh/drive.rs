@@ -64,7 +64,8 @@ impl Refresh {
         loop {
             let _ = session.goes_on(gerrit.as_ref()).await;
             let name = format!("rest-{}", session.number);
-            let request = TasksRequest { session: name, most: MOST, wait_ms: limits::POLL_WAIT_MS };
+            let request =
+                TasksRequest { session: name, most: MOST, wait_ms: limits::POLL_WAIT_MS, commit_within_ms: None };
             let Ok(response) = self.tasks(request.clone()).await else { return };
             let ends = gerrit.refresh(&response.tasks).await;
             let mut report = DoneRequest { session: request.session, done: Vec::new(), failed: Vec::new() };

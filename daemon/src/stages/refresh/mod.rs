@@ -55,6 +55,9 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 /// two starts share a task id, and a late acknowledgement from an earlier start matches no task.
 const LIFE_BITS: u32 = 40;
 
+/// Margin that is added to the time within which Gerrit's index writes an update to its disk.
+pub const COMMIT_SLACK: Duration = Duration::from_secs(60);
+
 /// Settings of the refresh stage.
 #[derive(Clone, Debug)]
 pub struct RefreshSettings {
@@ -296,6 +299,9 @@ impl Refreshes for Refresh {
     async fn tasks(&self, request: TasksRequest) -> Result<TasksResponse, ApiError> {
         let deadline = Instant::now() + Duration::from_millis(request.wait_ms);
         let mut news = self.news.subscribe();
+        if let Some(within) = request.commit_within_ms {
+            self.inner().queue.keep_for(Duration::from_millis(within) + COMMIT_SLACK);
+        }
         if self.settings.gerrit_commits {
             self.polled(&request.session)?;
         }

@@ -57,7 +57,7 @@ impl Life {
     }
 
     async fn ask(&self, session: &str, wait_ms: u64) -> Result<Vec<Task>, ApiError> {
-        let request = TasksRequest { session: session.to_owned(), most: 256, wait_ms };
+        let request = TasksRequest { session: session.to_owned(), most: 256, wait_ms, commit_within_ms: None };
         Ok(self.refresh.tasks(request).await?.tasks)
     }
 
@@ -258,4 +258,26 @@ async fn a_gerrit_that_restarts_between_two_calls_is_told_again_what_it_may_have
     assert_eq!(told(60).await, [3]);
     gerrit.restart();
     assert_eq!(told(60).await, [3], "the other two are on Gerrit's disk");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_that_gerrit_needs_to_write_its_index_counts_from_its_first_call() {
+    let life = live(&MemoryStore::default(), InjectedBugs::default()).await;
+    let within = Duration::from_secs(3_600);
+    let ask = async |session: &str| {
+        let commit_within_ms = Some(within.as_millis() as u64);
+        let request = TasksRequest { session: session.to_owned(), most: 256, wait_ms: 0, commit_within_ms };
+        life.refresh.tasks(request).await.unwrap().tasks
+    };
+    life.moved(META, 1, Some(1), Mover::Other);
+    let tasks = ask("one").await;
+    life.report("one", &tasks).unwrap();
+    tokio::time::sleep(within).await;
+    assert_eq!(ask("one").await, []);
+    let again = ask("two").await;
+    assert_eq!(again.iter().map(number).collect::<Vec<_>>(), [1], "the index may have lost it");
+    life.report("two", &again).unwrap();
+    tokio::time::sleep(within + COMMIT_SLACK).await;
+    assert_eq!(ask("two").await, []);
+    assert_eq!(ask("three").await, []);
 }

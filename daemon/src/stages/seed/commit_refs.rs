@@ -1,15 +1,17 @@
-//! Commits refs and history in parts, one commit per part.
+//! Commits refs and history in as few parts as possible, one commit per part.
 //!
-//! The branch that `HEAD` names goes first, because it brings most of the history. A long history goes in steps, on a
-//! ref of its own that is deleted at the end. Then the other branches and the tags go, and then all other refs, several
-//! parts at a time. The history that a part brings ends at the commits behind the branches, which are committed by
-//! then. So a part costs in proportion to its new objects.
+//! A part costs a walk of the history and a pack of its own, in which no object can be stored as a delta upon one of
+//! another part. So all refs go together, unless they are too many for a commit; then branches and tags go first. A
+//! long history goes before them, in steps, on a ref of its own that is deleted at the end. The history that a part
+//! brings ends at the commits behind the branches, which are committed by then. So a part costs in proportion to its
+//! new objects.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt, stream};
-use lockstep_proto::bridge::{Expected, Outcome, RefCommand, RefResult, RefTransactionRequest, RefTransactionResponse};
+use lockstep_proto::bridge::{
+    self, Expected, Outcome, RefCommand, RefResult, RefTransactionRequest, RefTransactionResponse,
+};
 use lockstep_proto::{Oid, ProjectKey, RefKey, RefName, limits};
 
 use super::job::{Failure, Run, TRIES};
@@ -21,8 +23,10 @@ use crate::state::materialize::Differs;
 /// The ref that holds the history committed so far, while a seed is in progress.
 pub(super) const STEP: &str = "refs/seed/step";
 
-/// Number of parts that are committed concurrently.
-const SIDE_BY_SIDE: usize = 4;
+/// The deadline of a small part, in milliseconds.
+const DEADLINE_MS: u64 = 30_000;
+/// A part of at most this many refs is not halved when receivers would not take its pack.
+const SMALL_PART: usize = limits::WRITE_COMMANDS;
 /// Maximum number of passes over the disk. A pass also seeds refs that were written behind the sidecar's back since the
 /// pass before it.
 const ROUNDS: u32 = 10;
@@ -74,7 +78,7 @@ impl Run {
             match ref_names::classify(&name) {
                 Err(why) => todo.problems.push(format!("{name} {why}; rename or delete it with git")),
                 Ok(_) if name == *head => todo.trunk.push(command(name, differs)),
-                Ok(_) if is_tip(&name) => todo.tips.push(command(name, differs)),
+                Ok(_) if ref_names::is_branch_or_tag(&name) => todo.tips.push(command(name, differs)),
                 Ok(_) => todo.rest.push(command(name, differs)),
             }
         }
@@ -84,18 +88,29 @@ impl Run {
     }
 
     async fn commit_all(&self, key: &ProjectKey, todo: Todo) -> Result<(), Failure> {
-        let behind = self.behind_tips(key).await?;
         for trunk in &todo.trunk {
-            self.step_by_step(key, trunk, &behind).await?;
-            self.commit(key, std::slice::from_ref(trunk), &behind).await?;
+            self.step_by_step(key, trunk, &self.behind_tips(key).await?).await?;
         }
-        let behind = if todo.trunk.is_empty() { behind } else { self.behind_tips(key).await? };
-        for part in parts(&todo.tips) {
-            self.commit(key, part, &behind).await?;
+        let refs = [todo.trunk, todo.tips, todo.rest].concat();
+        let mut parts = ref_names::parts(&refs, |command| &command.name, self.seeder.limits.part_refs);
+        parts.reverse();
+        let mut behind = None;
+        while let Some(part) = parts.pop() {
+            let known = match behind.take() {
+                Some(known) => known,
+                None => self.behind_tips(key).await?,
+            };
+            match self.commit(key, part, &known).await? {
+                Taken::TooMuch => {
+                    let (one, other) = part.split_at(part.len() / 2);
+                    parts.extend([other, one]);
+                }
+                Taken::Yes if part.iter().any(|command| ref_names::is_branch_or_tag(&command.name)) => continue,
+                Taken::Yes => {}
+            }
+            behind = Some(known);
         }
-        let behind = if todo.tips.is_empty() { behind } else { self.behind_tips(key).await? };
-        let parts: Vec<_> = parts(&todo.rest).into_iter().map(|part| self.commit(key, part, &behind)).collect();
-        stream::iter(parts).buffer_unordered(SIDE_BY_SIDE).try_collect().await
+        Ok(())
     }
 
     /// The commits behind committed branches and tags. Every site has them, or will have them.
@@ -103,7 +118,7 @@ impl Run {
         let versions = &self.seeder.materializer.versions;
         let mut tips: Vec<Oid> = Vec::new();
         versions.visit(key, |key, record| {
-            if key.as_ref_name().is_some_and(|name| is_tip(name) || name.as_str() == STEP) {
+            if key.as_ref_name().is_some_and(|name| ref_names::is_branch_or_tag(name) || name.as_str() == STEP) {
                 tips.extend(record.value.oid());
             }
         })?;
@@ -119,7 +134,7 @@ impl Run {
         let name: RefName = STEP.parse()?;
         for to in steps.into_iter().filter(|step| !behind(step)) {
             let step = RefCommand { name: name.clone(), old: Expected::Any, new: Some(to), force: true };
-            self.commit(key, &[step], behind).await?;
+            let _one = self.commit(key, &[step], behind).await?;
         }
         Ok(())
     }
@@ -132,14 +147,14 @@ impl Run {
         }
         let nothing: IsCommitted = Arc::new(|_| false);
         let step = RefCommand { name, old: Expected::Any, new: None, force: true };
-        self.commit(key, &[step], &nothing).await
+        self.commit(key, &[step], &nothing).await.map(drop)
     }
 
     /// Commits one part, with retries. When the outcome is unknown, the retry has the same request id.
-    async fn commit(&self, key: &ProjectKey, part: &[RefCommand], behind: &IsCommitted) -> Result<(), Failure> {
+    async fn commit(&self, key: &ProjectKey, part: &[RefCommand], behind: &IsCommitted) -> Result<Taken, Failure> {
         let request = RefTransactionRequest {
             request_id: self.request_id(),
-            deadline_ms: None,
+            deadline_ms: Some(bridge::deadline_ms(DEADLINE_MS, part.len())),
             atomic: false,
             commands: part.to_vec(),
             actor: Some("seed".to_owned()),
@@ -156,7 +171,10 @@ impl Run {
                         let news = news.count() as u64;
                         self.tell(|progress| progress.done = (progress.done + news).min(progress.refs));
                         crate::base::faults::failpoint::reach("seed.part");
-                        return Ok(());
+                        return Ok(Taken::Yes);
+                    }
+                    Judged::Refused(problems) if problems.len() == part.len() && part.len() > SMALL_PART => {
+                        return Ok(Taken::TooMuch);
                     }
                     Judged::Refused(problems) => return Err(Failure(problems)),
                     Judged::Again(why) => last = why,
@@ -168,6 +186,13 @@ impl Run {
         }
         Err(format!("{last}; {TRIES} tries failed; seed again later").into())
     }
+}
+
+/// Whether a part was taken.
+enum Taken {
+    Yes,
+    /// All of it was refused. If that is for its size, a half of it may be taken.
+    TooMuch,
 }
 
 /// The outcome of a part.
@@ -204,16 +229,6 @@ fn is_so_already(result: &RefResult, command: &RefCommand) -> bool {
     let actual = result.refusal.as_ref().and_then(|refusal| refusal.actual.as_deref());
     let wanted = command.new.map_or("absent".to_owned(), |oid| oid.to_string());
     actual == Some(wanted.as_str())
-}
-
-/// Whether it is a branch or a tag.
-fn is_tip(name: &RefName) -> bool {
-    ["refs/heads/", "refs/tags/"].iter().any(|prefix| name.as_str().starts_with(prefix))
-}
-
-/// Splits commands into parts of one commit each.
-fn parts(commands: &[RefCommand]) -> Vec<&[RefCommand]> {
-    ref_names::parts(commands, |command| &command.name, limits::WRITE_COMMANDS)
 }
 
 fn command(name: RefName, differs: Differs) -> RefCommand {

@@ -1,10 +1,10 @@
 //! The seed stage: brings the refs and objects of an existing repository into the refdb as a project.
 //!
 //! A seeded project is created read-only. It takes refs from the seeder alone, so that the committed refs are those of
-//! the disk. They are committed in parts, one commit per part, the history first. Refs that are in the version map
-//! already are left out, so an interrupted seed is simply begun again. At the end, the refs on the disk are compared
-//! with the refdb. The project is opened when a node of another site holds its objects: from then on, the loss of this
-//! site loses nothing.
+//! the disk. They are committed together, with one pack, as far as they fit into one commit: git reuses the packs of
+//! the repository for it, and receivers keep it as it is. Refs that are in the version map already are left out, so an
+//! interrupted seed is simply begun again. At the end, the refs on the disk are compared with the refdb. The project is
+//! opened when a node of another site holds its objects: from then on, the loss of this site loses nothing.
 //!
 //! A crash leaves a project that is read-only and has a part of the refs. It stays so until it is seeded again or
 //! deleted.
@@ -12,7 +12,7 @@
 //! | file | idea |
 //! |---|---|
 //! | `job` | the seed of one project, from its creation to its opening |
-//! | `commit_refs` | commits refs and history in parts |
+//! | `commit_refs` | commits refs and history, in as few parts as possible |
 //! | `verify` | compares the disk with the refdb |
 //! | `holders` | decides whether another site holds the project |
 
@@ -29,7 +29,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lockstep_proto::bridge::ApiError;
 use lockstep_proto::seed::{SeedRequest, SeedResponse, SeedStage};
-use lockstep_proto::{NodeId, ProjectName, SiteId};
+use lockstep_proto::{NodeId, ProjectName, SiteId, limits};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
@@ -50,6 +50,8 @@ pub struct SeedLimits {
     /// Approximate number of commits per step. A longer history is committed in steps, so that no pack of it is too
     /// large for its receivers.
     pub step_commits: usize,
+    /// Maximum number of refs, and of folders that their names need, per commit.
+    pub part_refs: usize,
     /// Interval of the checks whether another site holds a project.
     pub look: Duration,
     /// Maximum number of these checks. After that, the seed fails, and seeding again goes on waiting.
@@ -58,7 +60,7 @@ pub struct SeedLimits {
 
 impl Default for SeedLimits {
     fn default() -> Self {
-        Self { step_commits: 20_000, look: Duration::from_secs(1), looks: 600 }
+        Self { step_commits: 20_000, part_refs: limits::COMMANDS, look: Duration::from_secs(1), looks: 600 }
     }
 }
 

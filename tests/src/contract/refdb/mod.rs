@@ -74,6 +74,7 @@ macro_rules! refdb_contract {
             sites::a_change_of_role_raises_the_epoch,
             sites::a_change_from_an_old_epoch_changes_nothing,
             sites::an_unknown_site_has_no_role_to_change,
+            sites::a_failover_is_written_in_the_order_of_its_revisions,
             incarnations::an_incarnation_needs_the_role_and_the_epoch,
             incarnations::a_number_is_opened_once,
             incarnations::marks_never_go_back,

@@ -1,6 +1,6 @@
 //! Sites: roles and epochs.
 
-use lockstep::seams::refdb::{RefDbError, Role, SiteRecord};
+use lockstep::seams::refdb::{FailoverRecord, RefDbError, Role, SiteRecord};
 
 use super::Db;
 use crate::build::site;
@@ -37,6 +37,23 @@ mod cases {
         let unknown = SiteRecord { site: site("nowhere"), role: Role::Active, epoch: 1 };
         assert!(matches!(db.registry.change_role(&unknown, Role::Fenced).await, Err(RefDbError::Broken(_))));
         assert_eq!(db.registry.sites().await, Ok(Vec::new()));
+    }
+
+    pub async fn a_failover_is_written_in_the_order_of_its_revisions(db: Db) {
+        let record = |revision, body: &str| FailoverRecord { revision, body: body.to_owned() };
+        assert_eq!(db.registry.failover().await, Ok(None));
+        let early = db.registry.put_failover(&record(2, "early")).await;
+        assert!(matches!(early, Err(RefDbError::Broken(_))), "{early:?}");
+        for revision in [1, 2] {
+            let next = record(revision, &format!("state {revision}"));
+            assert_eq!(db.registry.put_failover(&next).await, Ok(next.clone()));
+            assert_eq!(db.registry.failover().await, Ok(Some(next)));
+        }
+        let stored = record(2, "state 2");
+        for late in [record(1, "late"), record(2, "late"), record(4, "early")] {
+            assert_eq!(db.registry.put_failover(&late).await, Ok(stored.clone()));
+        }
+        assert_eq!(db.registry.failover().await, Ok(Some(stored)));
     }
 }
 pub use cases::*;

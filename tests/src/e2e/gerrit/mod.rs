@@ -9,6 +9,7 @@
 //! | `server` | one Gerrit: its site's folder, configuration, process |
 //! | `rest` | its REST API, as the administrator |
 //! | `waits` | waits until it shows something |
+//! | `load` | users who edit changes, accounts and groups, and the ledger of their answers |
 //! | `user` | a clone from which a user pushes changes |
 //! | `stream` | its SSH: a key, and the stream of events |
 //! | `between` | a proxy between a Gerrit and its sidecar that loses calls |
@@ -16,6 +17,7 @@
 
 pub mod agree;
 pub mod between;
+pub mod load;
 pub mod rest;
 pub mod server;
 pub mod stream;

@@ -62,17 +62,7 @@ impl Server {
     /// # Panics
     /// If the server does not answer.
     pub async fn rest_as(&self, who: Login<'_>, method: &str, path: &str, body: &Value) -> Answer {
-        let (kind, body) = match body {
-            Value::String(text) => ("text/plain", text.clone()),
-            body => ("application/json", body.to_string()),
-        };
-        let request = format!(
-            "{method} /a{path} HTTP/1.0\r\nauthorization: Basic {}\r\ncontent-type: {kind}\r\n\
-             content-length: {}\r\n\r\n{body}",
-            base64(&format!("{}:{}", who.0, who.1)),
-            body.len()
-        );
-        self.send(&request).await.expect("Gerrit answers")
+        call(self.http, who, method, path, body).await.expect("Gerrit answers")
     }
 
     /// Creates a project with a first commit.
@@ -103,10 +93,24 @@ impl Server {
         numbers.sort_unstable();
         numbers
     }
+}
 
-    async fn send(&self, request: &str) -> io::Result<Answer> {
-        send(self.http, request).await
-    }
+/// Calls the REST API of a Gerrit as this user. A string is sent as plain text, any other body as JSON.
+///
+/// # Errors
+/// If the server does not answer.
+pub async fn call(server: SocketAddr, who: Login<'_>, method: &str, path: &str, body: &Value) -> io::Result<Answer> {
+    let (kind, body) = match body {
+        Value::String(text) => ("text/plain", text.clone()),
+        body => ("application/json", body.to_string()),
+    };
+    let request = format!(
+        "{method} /a{path} HTTP/1.0\r\nauthorization: Basic {}\r\ncontent-type: {kind}\r\n\
+         content-length: {}\r\n\r\n{body}",
+        base64(&format!("{}:{}", who.0, who.1)),
+        body.len()
+    );
+    send(server, &request).await
 }
 
 /// Reads a path from any HTTP server.

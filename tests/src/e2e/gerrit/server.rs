@@ -1,6 +1,7 @@
 //! One Gerrit: the folder of its site, its configuration and its process.
 
 use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -248,6 +249,28 @@ impl Server {
         format!("--- {}\n{}", self.name, lines[lines.len().saturating_sub(40)..].join("\n"))
     }
 
+    /// The length of its log, in bytes.
+    ///
+    /// # Panics
+    /// If it has never been started.
+    #[must_use]
+    pub fn log_length(&self) -> u64 {
+        std::fs::metadata(self.log()).expect("a log").len()
+    }
+
+    /// The part of its log that was written since it had this length.
+    ///
+    /// # Panics
+    /// If it has never been started.
+    #[must_use]
+    pub fn log_since(&self, length: u64) -> String {
+        let mut log = File::open(self.log()).expect("a log");
+        let _ = log.seek(SeekFrom::Start(length)).expect("a position");
+        let mut bytes = Vec::new();
+        let _ = log.read_to_end(&mut bytes).expect("a log");
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     /// A command that runs Gerrit's war. The launcher's own folder is beside the site: if the site's folder already
     /// exists, `init` takes it for a site to upgrade.
     fn java(&self, args: &[&str]) -> Command {
@@ -269,11 +292,13 @@ impl Server {
         self.java(&[name, "-d", &site]).output().await.expect("Java starts")
     }
 
-    /// Writes the settings of the log. Without them, the war of the tests logs every line of its libraries.
+    /// Writes the settings of the log. Without them, the war of the tests logs every line of its libraries. Which
+    /// changes it indexes is always logged.
     fn log_settings(&self, folder: &Path) -> PathBuf {
         let (path, level) = (folder.join(format!("{}-log4j.properties", self.name)), self.kit.log_level);
         let text = format!(
             "log4j.rootLogger={level}, console\n\
+             log4j.logger.com.google.gerrit.server.index.change.ChangeIndexer=DEBUG\n\
              log4j.appender.console=org.apache.log4j.ConsoleAppender\n\
              log4j.appender.console.target=System.err\n\
              log4j.appender.console.layout=org.apache.log4j.PatternLayout\n\

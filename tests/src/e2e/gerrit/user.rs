@@ -45,7 +45,12 @@ impl User {
 
     /// Checks out the server's value of a branch.
     pub async fn at(&self, branch: &str) {
-        let _ = ok(self.git(&["fetch", "-q", "origin"]).await);
+        assert!(self.fetch().await, "the server does not answer");
+        self.out(branch).await;
+    }
+
+    /// Checks out the value of a branch that was fetched last.
+    pub async fn out(&self, branch: &str) {
         let _ = ok(self.git(&["checkout", "-q", "--detach", &format!("origin/{branch}")]).await);
     }
 
@@ -60,10 +65,21 @@ impl User {
     /// If Gerrit refuses.
     pub async fn review(&self, branch: &str) -> Vec<u32> {
         let output = self.push(&format!("refs/for/{branch}")).await;
-        let told = text(&output);
-        assert!(output.status.success(), "{told}");
+        assert!(output.status.success(), "{}", text(&output));
+        Self::pushed(&output)
+    }
+
+    /// The number of each change that Gerrit reports in the output of a push.
+    #[must_use]
+    pub fn pushed(output: &Output) -> Vec<u32> {
+        let told = text(output);
         let numbers = told.lines().filter_map(|line| line.split_once("/+/")?.1.split(' ').next()?.parse().ok());
         numbers.collect()
+    }
+
+    /// Fetches the server's branches. Answers whether the server answered.
+    pub async fn fetch(&self) -> bool {
+        self.git(&["fetch", "-q", "origin"]).await.status.success()
     }
 
     /// Runs git in the clone, as the administrator.

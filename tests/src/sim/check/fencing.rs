@@ -1,5 +1,5 @@
-//! Invariant 8: a fenced incarnation commits nothing. An incarnation is opened only where the site's role allows it,
-//! and drained only when nothing can land in its windows.
+//! Invariant 8: a fenced incarnation commits nothing. Where one site alone is active, no two sites ever commit. An
+//! incarnation is opened only where the site's role allows it, and drained only when nothing can land in its windows.
 
 use lockstep::seams::refdb::{IncarnationRecord, Role};
 use lockstep_proto::{IncarnationId, Seq};
@@ -10,10 +10,15 @@ use crate::sim::facts::Facts;
 /// Judges an incarnation that the refdb has just opened.
 ///
 /// # Errors
-/// The site is not active, or has another epoch, or the incarnation was opened before.
+/// The site is not active, or has another epoch, or the incarnation was opened before. Or one site alone may be active,
+/// and another one may still commit.
 pub fn open_incarnation(facts: &Facts, record: &IncarnationRecord) -> Verdict {
     if facts.incarnations.contains_key(&record.id) {
         return Err(format!("{} was opened twice", record.id));
+    }
+    let other = facts.incarnations.values().find(|other| other.site != record.site && other.may_commit());
+    if let Some(other) = other.filter(|_| facts.one_active) {
+        return Err(format!("{} was opened, but {} of {} may still commit", record.id, other.id, other.site));
     }
     match facts.sites.get(&record.site) {
         Some(site) if site.role == Role::Active && site.epoch == record.epoch => Ok(()),

@@ -9,8 +9,9 @@ use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq
 use tokio::time::Instant;
 
 use crate::seams::refdb::{
-    CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, JournalStore, MarkAnswer, NodeAnswer, NodeRecord,
-    OpenAnswer, Part, RefDb, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState, WentBackRecord,
+    CommitAnswer, CommitRequest, FailoverRecord, GerritRecord, IncarnationRecord, JournalStore, MarkAnswer, NodeAnswer,
+    NodeRecord, OpenAnswer, Part, RefDb, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState,
+    WentBackRecord,
 };
 use crate::telemetry::metrics::{CallEnd, RefDbMetrics, RefDbOp};
 
@@ -104,6 +105,8 @@ measured! { Registry {}
     Incarnation: forget_incarnations(site: &SiteId, ids: &[IncarnationId]) -> ();
     Site: went_back() -> Option<WentBackRecord>;
     Site: declare_went_back(record: &WentBackRecord) -> WentBackRecord;
+    Site: failover() -> Option<FailoverRecord>;
+    Site: put_failover(record: &FailoverRecord) -> FailoverRecord;
     Site: gerrit() -> Option<GerritRecord>;
     Site: enroll_gerrit(record: &GerritRecord) -> GerritRecord;
     Node: instances() -> BTreeMap<String, NodeId>;

@@ -87,15 +87,25 @@ pub(super) fn list(git_dir: &Path, prefix: &str) -> Result<BTreeMap<String, Oid>
 
 /// Lists every ref whose name begins with `prefix`, which is the name of a folder and ends with '/'.
 pub(super) fn list_all(git_dir: &Path, prefix: &str) -> Result<BTreeMap<Vec<u8>, Shown>> {
+    let mut loose = list_loose(git_dir, prefix)?;
+    let packed = list_packed(git_dir, prefix.as_bytes())?;
+    let mut refs: BTreeMap<_, _> = packed.into_iter().map(|(name, oid)| (name, Shown::Direct(oid))).collect();
+    refs.append(&mut loose);
+    Ok(refs)
+}
+
+/// The names of all loose refs that are UTF-8.
+pub(super) fn loose(git_dir: &Path) -> Result<Vec<String>> {
+    Ok(list_loose(git_dir, "refs/")?.into_keys().filter_map(|name| String::from_utf8(name).ok()).collect())
+}
+
+fn list_loose(git_dir: &Path, prefix: &str) -> Result<BTreeMap<Vec<u8>, Shown>> {
     let mut loose = BTreeMap::new();
     let mut folders = vec![prefix.trim_end_matches('/').as_bytes().to_vec()];
     while let Some(folder) = folders.pop() {
         list_folder(git_dir, &folder, &mut folders, &mut loose)?;
     }
-    let packed = list_packed(git_dir, prefix.as_bytes())?;
-    let mut refs: BTreeMap<_, _> = packed.into_iter().map(|(name, oid)| (name, Shown::Direct(oid))).collect();
-    refs.append(&mut loose);
-    Ok(refs)
+    Ok(loose)
 }
 
 fn list_folder(

@@ -79,6 +79,10 @@ impl Key {
         Self::new("@went-back", "@declaration")
     }
 
+    pub(super) fn of_failover() -> Self {
+        Self::new("@failover", "@last")
+    }
+
     pub(super) fn of_instance(instance: &str) -> Self {
         Self::new(INSTANCES, instance)
     }

@@ -11,13 +11,14 @@
 //! | `commit` | the one transaction and its cancellation reasons |
 //! | `locks` | transactions of several parts, under ref locks |
 //! | `refs`, `slots` | reads of items; slots, poison, collection |
-//! | `sites`, `incarnations`, `nodes`, `gerrit`, `went_back` | the registry |
+//! | `sites`, `incarnations`, `nodes`, `gerrit`, `went_back`, `failover` | the registry |
 //! | `tables` | creation and checks of the tables |
 //! | `client`, `error` | timeouts without retries; the meaning of errors |
 
 mod client;
 mod commit;
 mod error;
+mod failover;
 mod gerrit;
 mod incarnations;
 mod items;
@@ -43,8 +44,8 @@ pub use tables::{TableSettings, Warm};
 
 use super::rules;
 use super::{
-    CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, JournalStore, MarkAnswer, NodeAnswer, NodeRecord,
-    OpenAnswer, Part, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState, WentBackRecord,
+    CommitAnswer, CommitRequest, FailoverRecord, GerritRecord, IncarnationRecord, JournalStore, MarkAnswer, NodeAnswer,
+    NodeRecord, OpenAnswer, Part, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState, WentBackRecord,
 };
 
 /// The refdb in DynamoDB.
@@ -225,6 +226,14 @@ impl Registry for DynamoRefDb {
 
     async fn declare_went_back(&self, record: &WentBackRecord) -> Result<WentBackRecord, RefDbError> {
         went_back::declare(&self.client, &self.tables, record).await
+    }
+
+    async fn failover(&self) -> Result<Option<FailoverRecord>, RefDbError> {
+        failover::read(&self.client, &self.tables).await
+    }
+
+    async fn put_failover(&self, record: &FailoverRecord) -> Result<FailoverRecord, RefDbError> {
+        failover::put(&self.client, &self.tables, record).await
     }
 
     async fn forget_incarnations(&self, site: &SiteId, ids: &[IncarnationId]) -> Result<(), RefDbError> {

@@ -16,8 +16,9 @@ use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{
-    CommitAnswer, CommitRequest, GerritRecord, IncarnationRecord, JournalStore, MarkAnswer, NodeAnswer, NodeRecord,
-    OpenAnswer, Part, RefDb, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState, WentBackRecord,
+    CommitAnswer, CommitRequest, FailoverRecord, GerritRecord, IncarnationRecord, JournalStore, MarkAnswer, NodeAnswer,
+    NodeRecord, OpenAnswer, Part, RefDb, RefDbError, RefItem, RefStore, Registry, Role, SiteRecord, SlotState,
+    WentBackRecord,
 };
 use crate::base::faults::injected_bug::InjectedBugs;
 use refs::Refs;
@@ -196,6 +197,14 @@ impl Registry for MemoryRefDb {
 
     async fn put_node(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<NodeAnswer, RefDbError> {
         self.state().registry.put_node(record, previous)
+    }
+
+    async fn failover(&self) -> Result<Option<FailoverRecord>, RefDbError> {
+        Ok(self.state().registry.failover())
+    }
+
+    async fn put_failover(&self, record: &FailoverRecord) -> Result<FailoverRecord, RefDbError> {
+        self.state().registry.put_failover(record)
     }
 
     async fn went_back(&self) -> Result<Option<WentBackRecord>, RefDbError> {

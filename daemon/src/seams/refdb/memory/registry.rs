@@ -6,8 +6,8 @@ use lockstep_proto::{IncarnationId, NodeId, Seq, SiteId};
 
 use crate::seams::refdb::rules;
 use crate::seams::refdb::{
-    GerritRecord, IncarnationRecord, IncarnationState, MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer, RefDbError,
-    Role, SiteRecord, WentBackRecord,
+    FailoverRecord, GerritRecord, IncarnationRecord, IncarnationState, MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer,
+    RefDbError, Role, SiteRecord, WentBackRecord,
 };
 
 /// The registry. `highest` outlives the incarnations that it counts.
@@ -20,6 +20,7 @@ pub(super) struct Records {
     gerrit: Option<GerritRecord>,
     instances: BTreeMap<String, NodeId>,
     went_back: Option<WentBackRecord>,
+    failover: Option<FailoverRecord>,
 }
 
 impl Records {
@@ -118,6 +119,18 @@ impl Records {
         }
         self.nodes.insert(record.node.clone(), record.clone());
         Ok(NodeAnswer::Written)
+    }
+
+    pub(super) fn failover(&self) -> Option<FailoverRecord> {
+        self.failover.clone()
+    }
+
+    pub(super) fn put_failover(&mut self, record: &FailoverRecord) -> Result<FailoverRecord, RefDbError> {
+        let stored = self.failover.as_ref().map_or(0, |stored| stored.revision);
+        if record.revision == stored + 1 {
+            self.failover = Some(record.clone());
+        }
+        self.failover.clone().ok_or_else(|| rules::no_failover(record.revision))
     }
 
     pub(super) fn went_back(&self) -> Option<WentBackRecord> {

@@ -1,6 +1,7 @@
 //! One subject in the queue, and the subjects of one project.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use lockstep_proto::Oid;
 use lockstep_proto::refresh::{Subject, Task, Work};
@@ -18,11 +19,20 @@ pub(super) struct Entry {
     pub(super) mark: RefreshMark,
     /// The mark of the moves since the subject was handed out.
     pub(super) later: Option<RefreshMark>,
+    /// The value from which a Gerrit that dies has to be told again; none when nothing is acknowledged.
+    pub(super) durable: Option<Durable>,
     pub(super) state: State,
     /// Number of failures since the subject was last done.
     pub(super) failures: u32,
     /// Whether the store has a mark of the subject.
     pub(super) saved: bool,
+}
+
+/// The value of a subject whose refresh is on Gerrit's disk. Gerrit may lose the refreshes of all later values.
+pub(super) struct Durable {
+    value: Option<Oid>,
+    /// A value that was acknowledged later, and the time from which its refresh is on the disk.
+    next: Option<(Instant, Option<Oid>)>,
 }
 
 /// The state of a subject. The fields are the time at which the state ends, and the subject's place in the index of the
@@ -38,7 +48,7 @@ pub(super) enum State {
 
 impl Entry {
     pub(super) fn new(mark: RefreshMark) -> Self {
-        Self { mark, later: None, state: State::New, failures: 0, saved: false }
+        Self { mark, later: None, durable: None, state: State::New, failures: 0, saved: false }
     }
 
     pub(super) fn is_kept(&self) -> bool {
@@ -60,10 +70,28 @@ impl Entry {
         matches!(self.mark.difference, Difference::Project { deleted: true, .. })
     }
 
+    /// Notes that Gerrit acknowledged the mark. Its refresh is on Gerrit's disk after `keep`.
+    pub(super) fn acknowledge(&mut self, now: Instant, keep: Duration) {
+        let Difference::Value { new, .. } = self.mark.difference else { return };
+        let Some(durable) = self.durable() else { return };
+        match durable.next {
+            Some((at, _)) if at > now => {}
+            Some((_, value)) => *durable = Durable { value, next: Some((now + keep, new)) },
+            None => durable.next = Some((now + keep, new)),
+        }
+    }
+
+    /// The durable value of a subject that has values. Before the first acknowledgement it is the mark's old value.
+    fn durable(&mut self) -> Option<&mut Durable> {
+        let Difference::Value { old, .. } = self.mark.difference else { return None };
+        Some(self.durable.get_or_insert(Durable { value: old, next: None }))
+    }
+
     /// Replaces the acknowledged mark by the mark of a later move. The old value of the later mark is the acknowledged
     /// value, because Gerrit's caches hold that one. The deletion of a project stays in the mark, in case Gerrit loses
     /// it again.
     pub(super) fn go_on_from_acknowledged(&mut self, mark: RefreshMark) {
+        let _ = self.durable();
         let difference = match mark.difference {
             Difference::Project { .. } => self.mark.clone().then(mark.clone()).difference,
             difference => difference,
@@ -78,8 +106,30 @@ impl Entry {
         self.later = None;
     }
 
+    /// Gerrit died: the mark covers the moves since the durable value, also those that it had acknowledged.
+    pub(super) fn go_back_to_durable(&mut self) {
+        self.mark = self.since_durable(self.mark.clone());
+        self.durable = None;
+    }
+
+    /// The mark that a restart of this node begins with. It covers every move since the durable value.
+    pub(super) fn stored(&self) -> RefreshMark {
+        self.since_durable(self.whole())
+    }
+
+    /// A mark with the durable value as its old one. A subject that has that value again keeps the difference to the
+    /// acknowledged one, because a difference between equal values would say nothing.
+    fn since_durable(&self, mark: RefreshMark) -> RefreshMark {
+        match (&self.durable, mark.difference) {
+            (Some(durable), Difference::Value { new, .. }) if durable.value != new => {
+                RefreshMark { difference: Difference::Value { old: durable.value, new }, ..mark }
+            }
+            _ => mark,
+        }
+    }
+
     /// The mark over all moves that are not acknowledged.
-    pub(super) fn whole(&self) -> RefreshMark {
+    fn whole(&self) -> RefreshMark {
         match &self.later {
             Some(later) => self.mark.clone().then(later.clone()),
             None => self.mark.clone(),

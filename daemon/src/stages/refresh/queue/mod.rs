@@ -188,9 +188,10 @@ impl Queue {
     /// Notes that Gerrit has done a task. Answers whether the task was out.
     pub fn done(&mut self, id: u64, now: Instant) -> bool {
         let Some(subject) = self.out.remove(&id) else { return false };
-        let forgets_newer = self.forgets_newer;
+        let (forgets_newer, keep) = (self.forgets_newer, self.limits.keep);
         let Some(entry) = self.entry_mut(&subject) else { return false };
         entry.failures = 0;
+        entry.acknowledge(now, keep);
         let later = entry.later.take().filter(|_| !forgets_newer);
         self.unsaved.insert(subject.clone());
         match later {
@@ -217,8 +218,14 @@ impl Queue {
         Some(subject)
     }
 
+    /// Keeps subjects that are acknowledged from now on for this long.
+    pub fn keep_for(&mut self, keep: Duration) {
+        self.limits.keep = keep;
+    }
+
     /// Begins a session of another Gerrit process. Tasks that the previous process was given and did not acknowledge
-    /// become ready again, and so do those that it acknowledged lately and may have lost.
+    /// become ready again, and so do those that it acknowledged lately and may have lost. A task over a pair of values
+    /// begins at the value whose refresh is on Gerrit's disk for sure.
     pub fn begin(&mut self, now: Instant) {
         self.tick(now);
         self.out.clear();
@@ -234,14 +241,16 @@ impl Queue {
                         made_again.push((project.clone(), entry.mark.since_ms));
                     }
                     entry.come_back();
+                    entry.go_back_to_durable();
                     self.unsaved.insert(subject.clone());
                     self.make_ready(&subject);
                 }
                 State::Held(..) if entry.failures > 0 => {
                     entry.failures = 0;
+                    entry.go_back_to_durable();
                     self.make_ready(&subject);
                 }
-                State::New | State::Held(..) | State::Ready(_) => {}
+                State::New | State::Held(..) | State::Ready(_) => entry.go_back_to_durable(),
             }
         }
         // When Gerrit is told again that a project was deleted, it drops what it has since indexed of the project's
@@ -276,7 +285,7 @@ impl Queue {
             match self.entry_mut(&subject) {
                 Some(entry) => {
                     entry.saved = true;
-                    let mark = entry.whole();
+                    let mark = entry.stored();
                     marks.push((subject, mark));
                 }
                 None => gone.push(subject),

@@ -62,8 +62,13 @@ public final class BridgeDbModule extends LifecycleModule {
 
   @Provides
   @Singleton
-  Sidecar sidecar(@GerritServerConfig Config config, SitePaths site, MetricMaker metrics) {
-    BridgeSettings settings = BridgeSettings.read(config, site.site_path);
+  BridgeSettings settings(@GerritServerConfig Config config, SitePaths site) {
+    return BridgeSettings.read(config, site.site_path);
+  }
+
+  @Provides
+  @Singleton
+  Sidecar sidecar(BridgeSettings settings, MetricMaker metrics) {
     return new Sidecar(settings.endpoint(), settings.timeout(), metrics);
   }
 }

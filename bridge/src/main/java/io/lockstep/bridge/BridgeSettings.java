@@ -30,8 +30,9 @@ import org.eclipse.jgit.lib.Config;
  *
  * @param endpoint where the sidecar listens
  * @param timeout how long an update waits for its outcome
+ * @param commitWithin how long Gerrit's index may keep an update in memory
  */
-public record BridgeSettings(Endpoint endpoint, Duration timeout) {
+public record BridgeSettings(Endpoint endpoint, Duration timeout, Duration commitWithin) {
   static final String SECTION = "lockstep";
   private static final Duration DEFAULT_TIMEOUT = Duration.ofSeconds(15);
 
@@ -48,11 +49,12 @@ public record BridgeSettings(Endpoint endpoint, Duration timeout) {
     checkGerrit(config, problems);
     Endpoint endpoint = endpoint(config, site, problems);
     Duration timeout = timeout(config, problems);
+    Duration commitWithin = IndexCommits.within(config, problems);
     if (!problems.isEmpty()) {
       throw new IllegalStateException(
           "gerrit.config: " + String.join("\ngerrit.config: ", problems));
     }
-    return new BridgeSettings(endpoint, timeout);
+    return new BridgeSettings(endpoint, timeout, commitWithin);
   }
 
   /**

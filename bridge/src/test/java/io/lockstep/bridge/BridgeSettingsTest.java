@@ -48,6 +48,30 @@ final class BridgeSettingsTest {
         read("[core]\nusePerRequestRefCache = false\n[lockstep]\nsocket = run/api.sock\n");
     assertEquals(new Endpoint.Unix(Path.of("/site/run/api.sock")), settings.endpoint());
     assertEquals(Duration.ofSeconds(15), settings.timeout());
+    assertEquals(Duration.ofMinutes(5), settings.commitWithin());
+  }
+
+  @Test
+  void theIndexThatWritesLastCounts() throws Exception {
+    String good = "[core]\nusePerRequestRefCache = false\n[lockstep]\nsocket = run/api.sock\n";
+    String quick = "";
+    for (String index :
+        new String[] {"accounts", "changes_open", "changes_closed", "groups", "projects"}) {
+      quick += "[index \"%s\"]\ncommitWithin = 2 s\n".formatted(index);
+    }
+    assertEquals(Duration.ofSeconds(2), read(good + quick).commitWithin());
+    String slow = "[index \"changes_closed\"]\ncommitWithin = 20 m\n";
+    assertEquals(Duration.ofMinutes(20), read(good + quick + slow).commitWithin());
+    String never = "[index \"groups\"]\ncommitWithin = -1\n";
+    refused(good + never, "index.groups.commitWithin is -1", "when it is killed", "up to 1 day");
+    refused(good + never.replace("-1", "40 d"), "index.groups.commitWithin is 40 d; give");
+  }
+
+  @Test
+  void anAsynchronousIndexIsTaken() throws Exception {
+    read(
+        "[core]\nusePerRequestRefCache = false\n[lockstep]\nsocket = run/api.sock\n"
+            + "[index]\nindexChangesAsync = true\n");
   }
 
   @Test
@@ -61,7 +85,10 @@ final class BridgeSettingsTest {
     BridgeSettings settings = read(text + "tokenFile = /etc/token\n");
     InetSocketAddress address = new InetSocketAddress("127.0.0.1", 7411);
     assertEquals(
-        new BridgeSettings(new Endpoint.Tcp(address, Path.of("/etc/token")), Duration.ofSeconds(5)),
+        new BridgeSettings(
+            new Endpoint.Tcp(address, Path.of("/etc/token")),
+            Duration.ofSeconds(5),
+            Duration.ofMinutes(5)),
         settings);
     refused(text, "lockstep.tokenFile");
   }

@@ -90,7 +90,7 @@ public final class EventInbox {
       @EventGson Gson gson,
       ServerRequestContext server,
       MetricMaker metrics) {
-    this.queue = new SidecarQueue(sidecar, CALLS, instance.id());
+    this.queue = new SidecarQueue(sidecar, CALLS, instance.id(), SidecarQueue.Poll::new);
     this.work = work;
     this.broker = broker;
     this.gson = gson;

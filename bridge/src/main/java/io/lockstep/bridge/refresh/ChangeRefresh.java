@@ -41,6 +41,7 @@ final class ChangeRefresh {
   private final GitRepositoryManager repositories;
   private final ChangeIndexer indexer;
   private final Provider<InternalChangeQuery> query;
+  private final LateIndexWrites lateWrites;
   private final boolean hasIndex;
   private final boolean indexesMergeability;
 
@@ -49,10 +50,12 @@ final class ChangeRefresh {
       GitRepositoryManager repositories,
       ChangeIndexer indexer,
       Provider<InternalChangeQuery> query,
+      LateIndexWrites lateWrites,
       @GerritServerConfig Config config) {
     this.repositories = repositories;
     this.indexer = indexer;
     this.query = query;
+    this.lateWrites = lateWrites;
     this.hasIndex = !ReplicaUtil.isReplica(config);
     this.indexesMergeability = MergeabilityComputationBehavior.fromConfig(config).includeInIndex();
   }
@@ -65,14 +68,15 @@ final class ChangeRefresh {
     if (!hasIndex) {
       return;
     }
-    if (!exists(project, change)) {
-      indexer.delete(change);
-    } else if (own) {
+    if (!own && exists(project, change)) {
+      indexer.index(project, change);
+    }
+    // A request that read the change before us may write its document after us.
+    lateWrites.watch(change);
+    if (exists(project, change)) {
       indexer.reindexIfStale(project, change);
     } else {
-      indexer.index(project, change);
-      // A request of this node that read the change before may have written its document after us.
-      indexer.reindexIfStale(project, change);
+      indexer.delete(change);
     }
   }
 

@@ -30,8 +30,8 @@ import org.eclipse.jgit.treewalk.TreeWalk;
 import org.eclipse.jgit.treewalk.filter.TreeFilter;
 
 /**
- * The differences between two versions of a note tree whose notes are configurations: external ids,
- * names of groups.
+ * The differences that the versions of a note tree make whose notes are configurations: external
+ * ids, names of groups.
  */
 final class ChangedNotes {
   private static final int MAX_NOTE_BYTES = 1 << 20;
@@ -39,15 +39,25 @@ final class ChangedNotes {
   private ChangedNotes() {}
 
   /**
-   * Returns the old and new content of every note that differs. Only folders that differ are read.
-   * If the old version does not exist any more, every note counts as new.
+   * Returns the old and new content of every note that differs between two successive versions.
+   * Only folders that differ are read. If the versions are not known, every note counts as new.
    */
   static List<Config> between(Repository repository, RefreshTarget.Span span) throws IOException {
-    boolean isOldKnown = repository.getObjectDatabase().has(span.old());
+    List<ObjectId> versions =
+        Versions.between(repository, span).orElse(List.of(ObjectId.zeroId(), span.next()));
+    List<Config> contents = new ArrayList<>();
+    for (int at = 1; at < versions.size(); at++) {
+      contents.addAll(differing(repository, versions.get(at - 1), versions.get(at)));
+    }
+    return contents;
+  }
+
+  private static List<Config> differing(Repository repository, ObjectId old, ObjectId next)
+      throws IOException {
     List<Config> contents = new ArrayList<>();
     try (TreeWalk walk = new TreeWalk(repository)) {
-      addTree(repository, walk, isOldKnown ? span.old() : ObjectId.zeroId());
-      addTree(repository, walk, span.next());
+      addTree(repository, walk, old);
+      addTree(repository, walk, next);
       walk.setRecursive(true);
       walk.setFilter(TreeFilter.ANY_DIFF);
       while (walk.next()) {

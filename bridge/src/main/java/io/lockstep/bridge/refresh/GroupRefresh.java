@@ -30,11 +30,11 @@ import com.google.gerrit.server.index.group.GroupIndexer;
 import com.google.inject.Inject;
 import com.google.inject.Singleton;
 import java.io.IOException;
+import java.util.List;
 import java.util.Optional;
 import java.util.Set;
 import java.util.function.Function;
 import org.eclipse.jgit.errors.ConfigInvalidException;
-import org.eclipse.jgit.errors.MissingObjectException;
 import org.eclipse.jgit.lib.Config;
 import org.eclipse.jgit.lib.ObjectId;
 import org.eclipse.jgit.lib.Repository;
@@ -83,17 +83,32 @@ final class GroupRefresh {
       indexer.index(it.group());
     }
     try (Repository repository = repositories.openRepository(allUsers)) {
-      Optional<InternalGroup> old = load(repository, it.group(), it.span().old());
-      Optional<InternalGroup> next = load(repository, it.group(), it.span().next());
-      evict(old);
+      Optional<List<ObjectId>> versions = Versions.between(repository, it.span());
+      if (versions.isPresent()) {
+        evictEach(repository, it.group(), versions.get());
+      } else {
+        logger.atInfo().log(
+            "the versions of group %s are not known; all memberships are loaded again", it.group());
+        evict(load(repository, it.group(), it.span().next()));
+        MEMBERSHIPS.forEach(name -> caches.get(PluginName.GERRIT, name).invalidateAll());
+      }
+    }
+  }
+
+  /** Evicts the group as it was in each version, and who came or went with a version. */
+  private void evictEach(Repository repository, AccountGroup.UUID group, List<ObjectId> versions)
+      throws IOException, ConfigInvalidException {
+    Optional<InternalGroup> old = Optional.empty();
+    boolean isFirst = true;
+    for (ObjectId version : versions) {
+      Optional<InternalGroup> next = load(repository, group, version);
       evict(next);
-      changed(old, next, InternalGroup::getMembers).forEach(memberships::evictGroupsWithMember);
-      changed(old, next, InternalGroup::getSubgroups).forEach(memberships::evictParentGroupsOf);
-    } catch (MissingObjectException e) {
-      logger.atInfo().log(
-          "the old version of group %s does not exist any more; all memberships are loaded again",
-          it.group());
-      MEMBERSHIPS.forEach(name -> caches.get(PluginName.GERRIT, name).invalidateAll());
+      if (!isFirst) {
+        changed(old, next, InternalGroup::getMembers).forEach(memberships::evictGroupsWithMember);
+        changed(old, next, InternalGroup::getSubgroups).forEach(memberships::evictParentGroupsOf);
+      }
+      old = next;
+      isFirst = false;
     }
   }
 

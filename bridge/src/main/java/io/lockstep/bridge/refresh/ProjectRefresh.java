@@ -73,8 +73,18 @@ final class ProjectRefresh {
    */
   void config(RefreshTarget.ConfigTarget it) throws IOException {
     projects.evictAndReindex(it.project());
-    if (!parent(it.project(), it.span().old()).equals(parent(it.project(), it.span().next()))) {
+    if (hasOtherParent(it)) {
       descendants(it.project()).forEach(indexer::index);
+    }
+  }
+
+  /** Whether one of the versions names another parent, or that is not known. */
+  private boolean hasOtherParent(RefreshTarget.ConfigTarget it) throws IOException {
+    try (Repository repository = repositories.openRepository(it.project())) {
+      Optional<List<ObjectId>> versions = Versions.between(repository, it.span());
+      return versions.isEmpty()
+          || versions.get().stream().map(version -> parent(repository, version)).distinct().count()
+              > 1;
     }
   }
 
@@ -91,11 +101,11 @@ final class ProjectRefresh {
   /**
    * The parent that a version of the configuration names; empty if it names none or cannot be read.
    */
-  private Optional<String> parent(Project.NameKey project, ObjectId version) throws IOException {
+  private static Optional<String> parent(Repository repository, ObjectId version) {
     if (version.equals(ObjectId.zeroId())) {
       return Optional.empty();
     }
-    try (Repository repository = repositories.openRepository(project)) {
+    try {
       Config config = new BlobBasedConfig(null, repository, version, ProjectConfig.PROJECT_CONFIG);
       return Optional.ofNullable(config.getString("access", null, "inheritFrom"));
     } catch (IOException | ConfigInvalidException e) {

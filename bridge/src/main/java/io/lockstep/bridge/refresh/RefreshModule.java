@@ -14,12 +14,15 @@
 
 package io.lockstep.bridge.refresh;
 
+import com.google.gerrit.extensions.events.ChangeIndexedListener;
+import com.google.gerrit.extensions.registration.DynamicSet;
 import com.google.inject.AbstractModule;
 
-/** Binds the refresher of this Gerrit. */
+/** Binds the refresher of this Gerrit, and its watch over the index. */
 public final class RefreshModule extends AbstractModule {
   @Override
   protected void configure() {
     bind(Refresher.class).to(GerritRefresher.class);
+    DynamicSet.bind(binder(), ChangeIndexedListener.class).to(LateIndexWrites.class);
   }
 }

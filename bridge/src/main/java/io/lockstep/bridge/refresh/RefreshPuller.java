@@ -21,6 +21,7 @@ import com.google.gson.JsonObject;
 import com.google.inject.Inject;
 import com.google.inject.Singleton;
 import io.lockstep.bridge.BridgeInstance;
+import io.lockstep.bridge.BridgeSettings;
 import io.lockstep.bridge.sidecar.Json;
 import io.lockstep.bridge.sidecar.Sidecar;
 import io.lockstep.bridge.sidecar.SidecarCall;
@@ -66,16 +67,26 @@ public final class RefreshPuller {
 
   private record Failure(Long id, String why) {}
 
+  /** {@code TasksRequest} of the bridge API. */
+  private record Poll(String session, int most, long waitMs, long commitWithinMs) {}
+
   private record Report(String session, List<Long> done, List<Failure> failed) {}
 
   @Inject
   RefreshPuller(
       Sidecar sidecar,
+      BridgeSettings settings,
       BridgeInstance instance,
       BridgeWorkQueue work,
       Refresher refresher,
       MetricMaker metrics) {
-    this.queue = new SidecarQueue(sidecar, CALLS, instance.id());
+    long commitWithinMs = settings.commitWithin().toMillis();
+    this.queue =
+        new SidecarQueue(
+            sidecar,
+            CALLS,
+            instance.id(),
+            (session, most, waitMs) -> new Poll(session, most, waitMs, commitWithinMs));
     this.work = work;
     this.refresher = refresher;
     this.metrics = new RefreshMetrics(metrics, () -> MAX_HELD - room.availablePermits());

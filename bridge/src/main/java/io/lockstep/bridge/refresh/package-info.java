@@ -20,7 +20,9 @@
  *   RefreshTarget      what a task is about
  *   GerritRefresher    one thread per entity, in a request context
  *     ProjectRefresh, ChangeRefresh, AccountRefresh, GroupRefresh
- *     ChangedNotes     differences between two versions of a note tree
+ *     Versions         the versions of a ref from one value to another
+ *     ChangedNotes     differences that they make in a note tree
+ *     LateIndexWrites  documents that Gerrit writes after a newer one
  * </pre>
  *
  * <p>A task says which refs moved, not what to do. It may be executed twice, so nothing is stored

@@ -50,6 +50,7 @@ public final class SidecarQueue {
   private final Sidecar sidecar;
   private final Calls calls;
   private final String instance;
+  private final PollRequest pollRequest;
   private volatile int sessions;
 
   /**
@@ -59,22 +60,29 @@ public final class SidecarQueue {
    */
   public record Calls(SidecarCall fetch, SidecarCall acknowledge, String items) {}
 
-  private record Poll(String session, int most, long waitMs) {}
+  /** Makes the body of a request for items. */
+  public interface PollRequest {
+    Object of(String session, int most, long waitMs);
+  }
+
+  /** A request without further fields. */
+  public record Poll(String session, int most, long waitMs) {}
 
   /**
    * Creates a reader of a queue.
    *
    * @param instance the name of this run of Gerrit: random, at most 100 bytes
    */
-  public SidecarQueue(Sidecar sidecar, Calls calls, String instance) {
+  public SidecarQueue(Sidecar sidecar, Calls calls, String instance, PollRequest pollRequest) {
     this.sidecar = sidecar;
     this.calls = calls;
     this.instance = instance;
+    this.pollRequest = pollRequest;
   }
 
   /** Waits for the next items. The list is empty when there were none for a while. */
   public List<JsonObject> poll(int most) throws IOException {
-    Poll request = new Poll(session(), most, POLL.toMillis());
+    Object request = pollRequest.of(session(), most, POLL.toMillis());
     try {
       JsonObject answer =
           sidecar.call(calls.fetch(), request, JsonObject.class, POLL.plus(POLL_GRACE));

@@ -54,6 +54,10 @@ final class ChangedNotesTest {
   }
 
   private ObjectId version(Map<String, String> notes) throws Exception {
+    return version(notes, List.of());
+  }
+
+  private ObjectId version(Map<String, String> notes, List<ObjectId> parents) throws Exception {
     try (ObjectInserter inserter = repository.newObjectInserter()) {
       DirCache cache = DirCache.newInCore();
       DirCacheBuilder builder = cache.builder();
@@ -66,6 +70,7 @@ final class ChangedNotesTest {
       builder.finish();
       CommitBuilder commit = new CommitBuilder();
       commit.setTreeId(cache.writeTree(inserter));
+      commit.setParentIds(parents);
       commit.setAuthor(new PersonIdent("T", "t@example.com"));
       commit.setCommitter(commit.getAuthor());
       commit.setMessage("notes");
@@ -105,6 +110,16 @@ final class ChangedNotesTest {
     assertEquals(List.of(1), changed(some, ObjectId.zeroId()));
     assertEquals(
         List.of(1), changed(ObjectId.fromString("deadbeefdeadbeefdeadbeefdeadbeefdeadbeef"), some));
+  }
+
+  @Test
+  void aNoteThatCameAndWentInBetweenIsFound() throws Exception {
+    ObjectId old = version(Map.of("aa/1", note(1)));
+    ObjectId middle = version(Map.of("aa/1", note(1), "aa/2", note(2)), List.of(old));
+    ObjectId next = version(Map.of("aa/1", note(1), "bb/3", note(3)), List.of(middle));
+    assertEquals(List.of(2, 2, 3), changed(old, next));
+    assertEquals(List.of(1, 2, 2, 3), changed(ObjectId.zeroId(), next));
+    assertEquals(List.of(3), changed(next, old));
   }
 
   @Test

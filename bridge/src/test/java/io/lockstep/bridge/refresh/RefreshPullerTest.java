@@ -25,6 +25,7 @@ import com.google.gerrit.entities.Project;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import io.lockstep.bridge.BridgeInstance;
+import io.lockstep.bridge.BridgeSettings;
 import io.lockstep.bridge.sidecar.RoutedSidecar;
 import io.lockstep.bridge.sidecar.Sidecar;
 import io.lockstep.bridge.sidecar.Sleeper;
@@ -65,7 +66,13 @@ final class RefreshPullerTest {
     sidecar = new RoutedSidecar(folder).on(TASKS, NONE).on(DONE, TAKEN);
     client = sidecar.client();
     puller =
-        new RefreshPuller(client, new BridgeInstance(), queue.bridge, this::refresh, queue.metrics);
+        new RefreshPuller(
+            client,
+            new BridgeSettings(null, null, Duration.ofMinutes(5)),
+            new BridgeInstance(),
+            queue.bridge,
+            this::refresh,
+            queue.metrics);
   }
 
   @AfterEach
@@ -139,6 +146,7 @@ final class RefreshPullerTest {
     assertTrue(why.contains("no luck") && why.length() <= 500, why);
     JsonObject asked = sidecar.asked(TASKS).get(0);
     assertEquals(64, asked.get("most").getAsInt());
+    assertEquals(300_000, asked.get("commit_within_ms").getAsInt());
     assertEquals(session(asked), session(report));
   }
 

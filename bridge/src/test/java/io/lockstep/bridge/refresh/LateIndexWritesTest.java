@@ -1,0 +1,75 @@
+// Copyright (C) 2026 The Lockstep Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
+package io.lockstep.bridge.refresh;
+
+import static io.lockstep.bridge.sidecar.RoutedSidecar.await;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.google.gerrit.entities.Change;
+import com.google.gerrit.entities.Project;
+import io.lockstep.bridge.work.TestWorkQueue;
+import java.util.List;
+import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.concurrent.CountDownLatch;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.Test;
+
+/** The documents that Gerrit writes after a newer one was refreshed. */
+final class LateIndexWritesTest {
+  private final TestWorkQueue queue = new TestWorkQueue();
+  private final List<RefreshTarget> checked = new CopyOnWriteArrayList<>();
+  private final CountDownLatch gate = new CountDownLatch(1);
+  private final LateIndexWrites writes = new LateIndexWrites(() -> this::check, queue.bridge);
+
+  @AfterEach
+  void end() {
+    queue.close();
+  }
+
+  private void check(RefreshTarget target, boolean own) throws InterruptedException {
+    assertTrue(own, "a document that is not stale must not be written");
+    checked.add(target);
+    gate.await();
+  }
+
+  private static RefreshTarget change(int number) {
+    return new RefreshTarget.ChangeTarget(Project.nameKey("p"), Change.id(number));
+  }
+
+  @Test
+  void aWriteOfAChangeThatWasRefreshedLatelyIsChecked() {
+    gate.countDown();
+    writes.onChangeIndexed("p", 7);
+    writes.watch(Change.id(7));
+    writes.onChangeIndexed("p", 8);
+    writes.onChangeIndexed("p", 7);
+    await(() -> !checked.isEmpty());
+    assertEquals(List.of(change(7)), checked);
+  }
+
+  @Test
+  void aWriteDuringACheckIsCheckedAgainAndManyWritesOnce() {
+    writes.watch(Change.id(7));
+    writes.onChangeIndexed("p", 7);
+    await(() -> checked.size() == 1);
+    for (int n = 0; n < 10; n++) {
+      writes.onChangeIndexed("p", 7);
+    }
+    gate.countDown();
+    await(() -> queue.commands().isEmpty());
+    assertEquals(List.of(change(7), change(7)), checked);
+  }
+}

@@ -1,0 +1,238 @@
+//! `lockstep failover`: plans and executes the move of one site's writes to another, and follows it.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use http::Method;
+use lockstep_proto::SiteId;
+use lockstep_proto::failover::{
+    ActRequest, ExecuteRequest, Failover, FailoverAct, FailoverKind, FailoverOutcome, FailoverPlan, FailoverStep,
+    PlanRequest, SitesStatus,
+};
+
+use super::CliError;
+use super::failover_text::{plan as render_plan, progress, summary};
+use super::target::{OperatorTarget, Target};
+use crate::cli::out;
+
+/// The pause between two looks at a failover.
+const LOOK: Duration = Duration::from_millis(250);
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum FailoverCommand {
+    /// Show the steps, the blockers and the hash of a failover; change nothing
+    #[command(after_help = "Examples:\n  lockstep failover plan --from eu-aws --to muc-1\n  \
+                            lockstep failover plan --from eu-aws --to muc-1 --forced --json | jq -r .hash")]
+    Plan {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        sites: Between,
+        /// Print all fields as JSON instead of text
+        #[arg(long)]
+        json: bool,
+    },
+    /// Execute a plan and follow it until its end
+    #[command(
+        after_help = "Examples:\n  lockstep failover execute --from eu-aws --to muc-1 --reason 'maintenance'\n  \
+                            lockstep failover execute --from eu-aws --to muc-1 --forced --reason 'Region down' --yes \
+                            --plan-hash 3f0c..."
+    )]
+    Execute(ExecuteArgs),
+    /// Show the failover that is in progress, or the last one
+    Status {
+        #[command(flatten)]
+        target: Target,
+        /// Print all fields as JSON instead of text
+        #[arg(long)]
+        json: bool,
+        /// Follow the failover until its end
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Begin no further step of the failover that is in progress
+    Pause(ActArgs),
+    /// Go on with a paused failover
+    Resume(ActArgs),
+    /// End the failover before its promotion; the source becomes active again
+    Abort(ActArgs),
+}
+
+/// The source and the target of a failover.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Between {
+    /// Site that stops taking writes
+    #[arg(long)]
+    from: SiteId,
+    /// Site that takes writes afterwards
+    #[arg(long)]
+    to: SiteId,
+    /// The source is gone or does not answer: fence it instead of waiting for it
+    #[arg(long)]
+    forced: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ExecuteArgs {
+    #[command(flatten)]
+    target: OperatorTarget,
+    #[command(flatten)]
+    sites: Between,
+    /// Reason, for the audit trail
+    #[arg(long)]
+    reason: String,
+    /// Do not ask for a confirmation; needs --plan-hash
+    #[arg(long, requires = "plan_hash")]
+    yes: bool,
+    /// Hash of the plan that you have seen; with another plan, nothing is changed
+    #[arg(long)]
+    plan_hash: Option<String>,
+    /// Epoch that the source must have; with another epoch, nothing is changed
+    #[arg(long)]
+    expect_epoch: Option<u64>,
+    /// Step that waits for `lockstep failover resume`: stop, settle, catch_up, promote, serve or stand_by
+    #[arg(long)]
+    pause_before: Vec<FailoverStep>,
+    /// Return at once instead of following the failover
+    #[arg(long)]
+    no_wait: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ActArgs {
+    #[command(flatten)]
+    target: OperatorTarget,
+    /// Reason, for the audit trail
+    #[arg(long)]
+    reason: String,
+}
+
+impl Between {
+    fn request(&self) -> PlanRequest {
+        let kind = if self.forced { FailoverKind::Forced } else { FailoverKind::Planned };
+        PlanRequest { kind, from: self.from.clone(), to: self.to.clone() }
+    }
+}
+
+pub(super) async fn run(command: FailoverCommand) -> Result<(), CliError> {
+    match command {
+        FailoverCommand::Plan { target, sites, json } => show_plan(&target, &sites, json).await,
+        FailoverCommand::Execute(args) => execute(args).await,
+        FailoverCommand::Status { target, json, watch } => status(&target, json, watch).await,
+        FailoverCommand::Pause(args) => act(args, FailoverAct::Pause).await,
+        FailoverCommand::Resume(args) => act(args, FailoverAct::Resume).await,
+        FailoverCommand::Abort(args) => act(args, FailoverAct::Abort).await,
+    }
+}
+
+async fn show_plan(target: &Target, sites: &Between, json: bool) -> Result<(), CliError> {
+    let plan = plan(target, sites).await?;
+    out::put(&if json { super::json(&plan)? } else { render_plan(&plan) })?;
+    executable(&plan)
+}
+
+async fn plan(target: &Target, sites: &Between) -> Result<FailoverPlan, CliError> {
+    target.change(Method::POST, "/v1/failover/plan".to_owned(), &sites.request()).await
+}
+
+/// Refuses a plan with blockers.
+fn executable(plan: &FailoverPlan) -> Result<(), CliError> {
+    match plan.blockers.is_empty() {
+        true => Ok(()),
+        false => Err(CliError::Refused(format!("the plan has {} blockers", plan.blockers.len()))),
+    }
+}
+
+async fn execute(args: ExecuteArgs) -> Result<(), CliError> {
+    let seen = plan(&args.target.target, &args.sites).await?;
+    out::put(&render_plan(&seen))?;
+    executable(&seen)?;
+    expect_epoch(&seen, args.expect_epoch)?;
+    let plan_hash = match args.plan_hash {
+        Some(hash) if args.yes => hash,
+        given => {
+            confirm(&seen)?;
+            given.unwrap_or(seen.hash)
+        }
+    };
+    let (plan, reason, pause_before) = (args.sites.request(), args.reason, args.pause_before);
+    let request = ExecuteRequest { plan, plan_hash, reason, pause_before };
+    let begun: Failover = args.target.ask(Method::POST, "/v1/failover".to_owned(), &request).await?;
+    out::put(&format!("failover {} has begun\n", begun.number))?;
+    if args.no_wait { Ok(()) } else { follow(&args.target.target, begun.number).await }
+}
+
+fn expect_epoch(plan: &FailoverPlan, expected: Option<u64>) -> Result<(), CliError> {
+    let epoch = plan.sites.iter().find(|site| site.site == plan.from).map(|site| site.epoch);
+    match expected {
+        Some(expected) if epoch != Some(expected) => Err(CliError::Refused(format!(
+            "--expect-epoch {expected}: the epoch of {} is {}; nothing was changed",
+            plan.from,
+            epoch.unwrap_or_default()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Asks the operator to type the name of the target.
+fn confirm(plan: &FailoverPlan) -> Result<(), CliError> {
+    if !std::io::stdin().is_terminal() {
+        return Err(CliError::Usage(format!("this is no terminal; give --yes --plan-hash {}", plan.hash)));
+    }
+    out::put(&format!("type the name of the target ({}) to go on: ", plan.to))?;
+    let mut typed = String::new();
+    std::io::stdin().read_line(&mut typed).map_err(CliError::failed)?;
+    match typed.trim() == plan.to.as_str() {
+        true => Ok(()),
+        false => Err(CliError::Refused("not confirmed; nothing was changed".to_owned())),
+    }
+}
+
+/// Follows a failover until its end. The failover goes on without this command.
+async fn follow(target: &Target, number: u64) -> Result<(), CliError> {
+    let mut shown = String::new();
+    loop {
+        match last(target).await {
+            Ok(Some(failover)) if failover.number == number => {
+                let now = progress(&failover);
+                if now != shown {
+                    out::put(now.strip_prefix(shown.as_str()).unwrap_or(&now))?;
+                    shown = now;
+                }
+                if let Some(end) = &failover.end {
+                    return match end.outcome {
+                        FailoverOutcome::Done => Ok(()),
+                        FailoverOutcome::Aborted => Err(CliError::Failed(summary(&failover))),
+                    };
+                }
+            }
+            Ok(_) => return Err(CliError::Failed(format!("failover {number} is not the last one any more"))),
+            // The node may be restarting. The failover goes on without it.
+            Err(error) => eprintln!("{error}"),
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn last(target: &Target) -> Result<Option<Failover>, CliError> {
+    let status: SitesStatus = target.get("/v1/sites").await?;
+    Ok(status.failover)
+}
+
+async fn status(target: &Target, json: bool, watch: bool) -> Result<(), CliError> {
+    let Some(failover) = last(target).await? else {
+        return Ok(out::put(if json { "null\n" } else { "there was no failover yet\n" })?);
+    };
+    if watch && failover.end.is_none() {
+        return follow(target, failover.number).await;
+    }
+    Ok(out::put(&if json { super::json(&failover)? } else { progress(&failover) })?)
+}
+
+async fn act(args: ActArgs, act: FailoverAct) -> Result<(), CliError> {
+    let failover = last(&args.target.target).await?.filter(Failover::is_in_progress);
+    let failover = failover.ok_or_else(|| CliError::Refused("no failover is in progress".to_owned()))?;
+    let request = ActRequest { act, number: failover.number, reason: args.reason };
+    let after: Failover = args.target.ask(Method::POST, "/v1/failover/acts".to_owned(), &request).await?;
+    Ok(out::put(&format!("{}\n", summary(&after)))?)
+}

@@ -1,0 +1,250 @@
+//! The driver takes the steps of the failover that is in progress.
+//!
+//! It runs on every node outside of the source. The first of them acts at once, the others when the record has stood
+//! still for a while, so that the failover goes on when a driver dies. Two drivers do no harm: every action is
+//! idempotent, or conditional on an epoch that the record names.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep_proto::failover::{Failover, FailoverEnd, FailoverOutcome, FailoverStep};
+use lockstep_proto::{NodeId, SiteId};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+
+use super::decide::{Decision, Patience, decide};
+use super::record::{self, Stored};
+use super::view::View;
+use crate::base::clock::Clock;
+use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
+use crate::base::observer::Observer;
+use crate::seams::refdb::{RefDb, RefDbError};
+use crate::stages::ports::Fencing;
+use crate::state::context::NodeContext;
+use crate::state::gone_nodes::GoneNodes;
+use crate::state::went_back::WentBack;
+
+/// The intervals of a driver.
+#[derive(Clone, Copy, Debug)]
+pub struct DriverLimits {
+    /// The interval at which the record is read while no failover is in progress.
+    pub idle: Duration,
+    /// The interval at which the record is read during a failover.
+    pub busy: Duration,
+    /// How long the record must stand still before the next node acts too.
+    pub turn: Duration,
+    /// How long the source of a planned failover may take to end its own incarnations.
+    pub settle: Duration,
+    /// How long a forced failover waits for nodes of the target that are behind.
+    pub catch_up: Duration,
+    /// How long the last nodes of the target may take to open their incarnations.
+    pub serve: Duration,
+}
+
+impl Default for DriverLimits {
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_millis(500),
+            busy: Duration::from_millis(200),
+            turn: Duration::from_secs(3),
+            settle: Duration::from_secs(10),
+            catch_up: Duration::from_secs(10),
+            serve: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Drives failovers on behalf of one node.
+pub struct Driver {
+    site: SiteId,
+    node: NodeId,
+    refdb: RefDb,
+    clock: Arc<dyn Clock>,
+    observer: Arc<dyn Observer>,
+    went_back: WentBack,
+    fencing: Arc<dyn Fencing>,
+    gone: GoneNodes,
+    /// Wakes the jobs of this node that bring it up to date with the journal.
+    hurry: Vec<Arc<Notify>>,
+    limits: DriverLimits,
+    bugs: InjectedBugs,
+}
+
+/// The memory of a driver between two looks: the revision that it saw last, and since when.
+struct Seen {
+    revision: u64,
+    since: Instant,
+    /// When the current step was first seen as begun.
+    step: Option<(u64, FailoverStep, Instant)>,
+}
+
+impl Driver {
+    /// Creates the driver of a node. `gone` are the nodes whose heartbeat stands still. `hurry` wakes the jobs that
+    /// bring this node up to date with the journal.
+    #[must_use]
+    pub fn new(
+        context: &NodeContext,
+        fencing: Arc<dyn Fencing>,
+        gone: GoneNodes,
+        hurry: Vec<Arc<Notify>>,
+        limits: DriverLimits,
+    ) -> Self {
+        let NodeContext { site, node, refdb, clock, observer, went_back, bugs, .. } = context.clone();
+        Self { site, node, refdb, clock, observer, went_back, fencing, gone, hurry, limits, bugs }
+    }
+
+    /// Drives until the task is aborted.
+    pub async fn run(self) {
+        let mut seen = Seen { revision: 0, since: Instant::now(), step: None };
+        loop {
+            let pause = match self.look(&mut seen).await {
+                Ok(pause) => pause,
+                Err(error) => {
+                    self.observer.failed("failover", &error);
+                    self.limits.idle
+                }
+            };
+            sleep(pause).await;
+        }
+    }
+
+    /// Looks at the record once, and acts if it is this node's turn. Answers the pause until the next look.
+    async fn look(&self, seen: &mut Seen) -> Result<Duration, RefDbError> {
+        let Some(stored) = self.in_progress().await? else { return Ok(self.limits.idle) };
+        let failover = &stored.failover;
+        seen.note(&stored);
+        if failover.to == self.site && failover.has_begun(FailoverStep::CatchUp) {
+            self.hurry.iter().for_each(|one| one.notify_one());
+        }
+        if failover.from == self.site {
+            return Ok(self.limits.busy);
+        }
+        let view = View::read(&self.refdb, self.gone.all()).await?;
+        let turn = turn(&view, failover, &self.node);
+        let is_due = seen.since.elapsed() >= self.limits.turn * turn;
+        let has_acted = is_due && self.act(&stored, &view, seen.waited()).await?;
+        Ok(if has_acted { Duration::ZERO } else { self.limits.busy })
+    }
+
+    async fn in_progress(&self) -> Result<Option<Stored>, RefDbError> {
+        if self.went_back.is_known() {
+            return Ok(None);
+        }
+        Ok(record::read(&self.refdb).await?.filter(|stored| stored.failover.is_in_progress()))
+    }
+
+    fn decide(&self, failover: &Failover, view: &View, waited: Duration, patience: &Patience) -> Decision {
+        let settles = failover.current().is_some_and(|step| step.step == FailoverStep::Settle);
+        match decide(failover, view, waited, patience) {
+            Decision::Wait(_) | Decision::Fence(_) if settles && self.bugs.has(InjectedBug::PromotedUnsettled) => {
+                Decision::Next("not settled".to_owned())
+            }
+            decision => decision,
+        }
+    }
+
+    /// Takes one action. Answers whether there was one, so that the next one can follow at once.
+    async fn act(&self, stored: &Stored, view: &View, waited: Duration) -> Result<bool, RefDbError> {
+        let mut next = stored.failover.clone();
+        let patience =
+            Patience { settle: self.limits.settle, catch_up: self.limits.catch_up, serve: self.limits.serve };
+        match self.decide(&stored.failover, view, waited, &patience) {
+            Decision::Wait(why) => {
+                tracing::debug!(failover = next.number, why, "the failover waits");
+                return Ok(false);
+            }
+            Decision::ChangeRole(site, role) => {
+                tracing::warn!(failover = next.number, site = %site.site, ?role, "changing the role of a site");
+                self.refdb.registry.change_role(&site, role).await?;
+                return Ok(true);
+            }
+            Decision::Fence(incarnations) => {
+                for one in incarnations {
+                    tracing::warn!(failover = next.number, incarnation = %one, "freezing and poisoning an incarnation");
+                    self.fencing.fence(&next.from, &one).await?;
+                }
+                return Ok(true);
+            }
+            Decision::Begin => begin(&mut next, self.clock.now_ms()),
+            Decision::Hold => next.paused = true,
+            Decision::Next(note) => complete(&mut next, self.clock.now_ms(), &self.node, note),
+            Decision::End(outcome) => end(&mut next, self.clock.now_ms(), outcome),
+        }
+        if record::replace(&self.refdb, stored.revision, &next).await? {
+            tracing::info!(failover = next.number, state = describe(&next), "the failover moves on");
+            if let Some(end) = &next.end {
+                self.observer.failover_ended(next.number, &end.outcome);
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Seen {
+    fn note(&mut self, stored: &Stored) {
+        let now = Instant::now();
+        if self.revision != stored.revision {
+            (self.revision, self.since) = (stored.revision, now);
+        }
+        let begun = stored.failover.current().filter(|step| step.began_ms.is_some());
+        let step = begun.map(|step| (stored.failover.number, step.step));
+        if self.step.map(|(number, step, _)| (number, step)) != step {
+            self.step = step.map(|(number, step)| (number, step, now));
+        }
+    }
+
+    /// The time since the current step was first seen as begun.
+    fn waited(&self) -> Duration {
+        self.step.map_or(Duration::ZERO, |(_, _, since)| since.elapsed())
+    }
+}
+
+/// The place of a node among those that may drive: the living nodes of the target by name, then those of other sites.
+fn turn(view: &View, failover: &Failover, node: &NodeId) -> u32 {
+    let (mut target, mut others) = (Vec::new(), Vec::new());
+    for one in view.sites.iter().flat_map(|site| view.living(&site.site)).filter(|one| one.site != failover.from) {
+        if one.site == failover.to { target.push(&one.node) } else { others.push(&one.node) }
+    }
+    target.sort();
+    others.sort();
+    let place = target.into_iter().chain(others).position(|one| one == node);
+    place.map_or(u32::MAX, |place| u32::try_from(place).unwrap_or(u32::MAX)).min(8)
+}
+
+fn begin(failover: &mut Failover, now_ms: u64) {
+    if let Some(step) = current(failover) {
+        step.began_ms = Some(now_ms);
+    }
+}
+
+/// Completes the current step, and begins the next one if nothing holds it.
+fn complete(failover: &mut Failover, now_ms: u64, by: &NodeId, note: String) {
+    if let Some(step) = current(failover) {
+        (step.ended_ms, step.by, step.note) = (Some(now_ms), Some(by.clone()), note);
+    }
+    let is_held = failover.current().is_some_and(|next| failover.pause_before.contains(&next.step));
+    if !failover.paused && !is_held {
+        begin(failover, now_ms);
+    }
+}
+
+fn end(failover: &mut Failover, now_ms: u64, outcome: FailoverOutcome) {
+    let serving = failover.steps.iter().find(|step| step.step == FailoverStep::Serve).and_then(|step| step.ended_ms);
+    let recovery_ms = serving.filter(|_| outcome == FailoverOutcome::Done);
+    let recovery_ms = recovery_ms.map(|at_ms| at_ms.saturating_sub(failover.requested_ms));
+    failover.end = Some(FailoverEnd { outcome, at_ms: now_ms, recovery_ms });
+}
+
+fn current(failover: &mut Failover) -> Option<&mut lockstep_proto::failover::StepRecord> {
+    failover.steps.iter_mut().find(|step| step.ended_ms.is_none())
+}
+
+/// The state of a failover in one line.
+fn describe(failover: &Failover) -> String {
+    match (&failover.end, failover.current()) {
+        (Some(end), _) => format!("{:?}", end.outcome),
+        (None, Some(step)) if failover.paused => format!("paused before {}", step.step.name()),
+        (None, Some(step)) => step.step.name().to_owned(),
+        (None, None) => "complete".to_owned(),
+    }
+}

@@ -1,0 +1,204 @@
+//! Failovers of real sidecars under load: planned and back, forced after SIGKILL, and what operators see and may do.
+
+use std::time::{Duration, Instant};
+
+use lockstep_proto::failover::{
+    ActRequest, ExecuteRequest, Failover, FailoverAct, FailoverKind, FailoverPlan, FailoverStep, PlanRequest, Role,
+    SitesStatus,
+};
+use lockstep_tests::e2e::cluster::Cluster;
+use lockstep_tests::e2e::git::{Clone, fails, git, ok};
+use lockstep_tests::e2e::load::Load;
+use lockstep_tests::e2e::node::Node;
+use lockstep_tests::e2e::verify::converged;
+use lockstep_tests::e2e::{PATIENCE, until};
+use rustix::process::Signal;
+
+use crate::lockstep;
+
+const MAIN: &str = "refs/heads/main";
+
+/// Three sites, of which `a` is active and the others stand by.
+async fn pair() -> Cluster {
+    let cluster = Cluster::start(lockstep(), &["a-0", "b-0", "c-0"]).await;
+    cluster.create("p").await;
+    for site in ["b", "c"] {
+        let args = ["site", "role", site, "standby", "--expect-epoch", "1", "--reason", "one active site"];
+        let _ = ok(cluster.nodes[0].cli(&args).await);
+    }
+    for node in &cluster.nodes[1..] {
+        node.reports(|status| status.role == "standby" && status.ready).await;
+    }
+    cluster
+}
+
+async fn sites(node: &Node) -> SitesStatus {
+    serde_json::from_str(&ok(node.cli(&["sites", "--json"]).await)).expect("JSON")
+}
+
+async fn roles(node: &Node) -> Vec<Role> {
+    sites(node).await.sites.iter().map(|site| site.role).collect()
+}
+
+async fn plan(node: &Node, from: &str, to: &str, options: &[&str]) -> FailoverPlan {
+    let args = [&["failover", "plan", "--json", "--from", from, "--to", to], options].concat();
+    serde_json::from_str(&ok(node.cli(&args).await)).expect("JSON")
+}
+
+/// Executes a failover as an operator does. Answers the output, and the time that it took.
+async fn fail_over(node: &Node, from: &str, to: &str, options: &[&str]) -> (String, Duration) {
+    let hash = plan(node, from, to, options).await.hash;
+    let args = ["failover", "execute", "--from", from, "--to", to, "--reason", "test", "--yes", "--plan-hash", &hash];
+    let began = Instant::now();
+    let text = ok(node.cli(&[&args, options].concat()).await);
+    (text, began.elapsed())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_planned_failover_moves_writes_there_and_back_and_loses_nothing() {
+    let cluster = pair().await;
+    let load = Load::start(&cluster, "p", &[0, 1, 2], 3, 1);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (text, _) = fail_over(&cluster.nodes[1], "a", "b", &[]).await;
+    for step in FailoverStep::ALL {
+        assert!(text.contains(&format!("\n  {:<9}", step.name())), "no {step:?} in: {text}");
+    }
+    assert!(text.contains("done. b took writes ") && text.contains("Nothing that was acknowledged is lost"), "{text}");
+    assert_eq!(roles(&cluster.nodes[2]).await, [Role::Standby, Role::Active, Role::Standby]);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    fail_over(&cluster.nodes[0], "b", "a", &[]).await;
+    assert_eq!(roles(&cluster.nodes[2]).await, [Role::Active, Role::Standby, Role::Standby]);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let ledger = load.stop().await;
+    let (committed, ..) = ledger.tally();
+    assert!(committed > 2, "{:?}", ledger.reasons());
+    ledger.check(&converged(&cluster, "p").await, &cluster.nodes[2].repository("p"));
+    let clone = Clone::new(&cluster.scratch("clone"));
+    let first = clone.commit(None, "one");
+    let refused = fails(clone.push(&cluster.nodes[1].repository("p"), &[], &[&format!("{first}:{MAIN}")]).await);
+    assert!(refused.contains("the role of site b is standby; write to a, which is active"), "{refused}");
+    let _ = ok(clone.push(&cluster.nodes[0].repository("p"), &[], &[&format!("{first}:{MAIN}")]).await);
+    cluster.show("p", MAIN, Some(&first)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forced_failover_replaces_a_dead_site_which_returns_as_a_standby() {
+    let mut cluster = pair().await;
+    let load = Load::start(&cluster, "p", &[0, 1, 2], 3, 2);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    cluster.nodes[0].kill().await;
+    let (text, took) = fail_over(&cluster.nodes[1], "a", "b", &["--forced"]).await;
+    println!("a forced failover took {took:?}:\n{text}");
+    assert_eq!(roles(&cluster.nodes[2]).await, [Role::Fenced, Role::Active, Role::Standby]);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    cluster.nodes[0].start(None);
+    cluster.ready().await;
+    assert!(
+        cluster.nodes[0].status().await.is_some_and(|status| status.role == "fenced" && status.incarnation.is_none())
+    );
+    let epoch = sites(&cluster.nodes[1]).await.sites[0].epoch.to_string();
+    let back = ["site", "role", "a", "standby", "--expect-epoch", &epoch, "--reason", "it is back"];
+    let _ = ok(cluster.nodes[0].cli(&back).await);
+    let ledger = load.stop().await;
+    ledger.check(&converged(&cluster, "p").await, &cluster.nodes[0].repository("p"));
+    fail_over(&cluster.nodes[1], "b", "a", &[]).await;
+    let clone = Clone::new(&cluster.scratch("clone"));
+    let first = clone.commit(None, "one");
+    let _ = ok(clone.push(&cluster.nodes[0].repository("p"), &[], &[&format!("{first}:{MAIN}")]).await);
+    cluster.show("p", MAIN, Some(&first)).await;
+}
+
+/// Waits until a node of a fenced site serves reads. If its process ended, starts it again, as a supervisor does.
+async fn fenced_and_ready(node: &mut Node) {
+    let end = Instant::now() + PATIENCE;
+    while !node.status().await.is_some_and(|status| status.ready && status.role == "fenced") {
+        if node.ended().is_some() {
+            let _ = node.end().await;
+            node.start(None);
+        }
+        assert!(Instant::now() < end, "{}", node.log_tail());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// The source of a forced failover is not dead but paused. When it wakes, what it was about to commit cannot land.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_wakes_after_a_forced_failover_commits_nothing() {
+    let mut cluster = pair().await;
+    let clone = Clone::new(&cluster.scratch("clone"));
+    let first = clone.commit(None, "one");
+    let _ = ok(clone.push(&cluster.nodes[0].repository("p"), &[], &[&format!("{first}:{MAIN}")]).await);
+    cluster.show("p", MAIN, Some(&first)).await;
+    cluster.nodes[0].signal(Signal::STOP);
+    let late = clone.commit(Some(&first), "late");
+    let repository = cluster.nodes[0].repository("p");
+    let waits = {
+        let (clone, late) = (Clone::new(clone.folder()), late.clone());
+        tokio::spawn(async move { clone.push(&repository, &[], &[&format!("{late}:{MAIN}")]).await })
+    };
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    fail_over(&cluster.nodes[2], "a", "b", &["--forced"]).await;
+    let second = clone.commit(Some(&first), "two");
+    let _ = ok(clone.push(&cluster.nodes[1].repository("p"), &[], &[&format!("{second}:{MAIN}")]).await);
+    cluster.nodes[0].signal(Signal::CONT);
+    let answer = waits.await.expect("a push");
+    assert!(!answer.status.success(), "a fenced site took a push: {answer:?}");
+    fenced_and_ready(&mut cluster.nodes[0]).await;
+    cluster.show("p", MAIN, Some(&second)).await;
+    let history = ok(git(&cluster.nodes[1].repository("p"), &["rev-list", MAIN]).await);
+    assert!(!history.contains(&late), "{history}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_alone_change_roles_and_only_what_they_have_seen() {
+    let cluster = pair().await;
+    let (a, b) = (&cluster.nodes[0], &cluster.nodes[1]);
+    // The bridge's socket, which hooks and bridges use.
+    let planned = PlanRequest { kind: FailoverKind::Planned, from: "a".parse().unwrap(), to: "b".parse().unwrap() };
+    let seen: FailoverPlan = b.call("/v1/failover/plan", &planned).await.expect("everybody may plan");
+    let execute = ExecuteRequest {
+        plan: planned,
+        plan_hash: seen.hash.clone(),
+        reason: "not an operator".into(),
+        pause_before: Vec::new(),
+    };
+    let refused = b.call::<_, Failover>("/v1/failover", &execute).await.expect_err("operators only").to_string();
+    assert!(refused.contains("on the operators' socket (setting api.operators_socket)"), "{refused}");
+    let act = ActRequest { act: FailoverAct::Abort, number: 1, reason: "not an operator".into() };
+    let refused = b.call::<_, Failover>("/v1/failover/acts", &act).await.expect_err("operators only").to_string();
+    assert!(refused.contains("on the operators' socket"), "{refused}");
+
+    let execute = ["failover", "execute", "--from", "a", "--to", "b", "--reason", "test"];
+    let other = [&execute[..], &["--yes", "--plan-hash", "0123456789abcdef"]].concat();
+    let output = b.cli(&other).await;
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert!(fails(output).contains("plan_hash 0123456789abcdef is of another plan"));
+    let unconfirmed = b.cli(&execute).await;
+    assert_eq!(unconfirmed.status.code(), Some(2), "{unconfirmed:?}");
+    let epoch = [&execute[..], &["--yes", "--plan-hash", &seen.hash, "--expect-epoch", "7"]].concat();
+    assert_eq!(b.cli(&epoch).await.status.code(), Some(3));
+    let blocked = b.cli(&["failover", "plan", "--from", "b", "--to", "a"]).await;
+    assert_eq!(blocked.status.code(), Some(3), "{blocked:?}");
+    let last = a.cli(&["site", "role", "a", "standby", "--expect-epoch", "1", "--reason", "test"]).await;
+    assert!(fails(last).contains("a is the only active site; move its writes with `lockstep failover`"));
+    assert_eq!(roles(a).await, [Role::Active, Role::Standby, Role::Standby]);
+
+    // A failover that is held before its promotion can be aborted. Then the source takes writes again.
+    let held = [&execute[..], &["--yes", "--plan-hash", &seen.hash, "--pause-before", "promote", "--no-wait"]].concat();
+    let _ = ok(b.cli(&held).await);
+    let paused = until(async || sites(a).await.failover.filter(|failover| failover.paused)).await.expect("it is held");
+    assert_eq!(paused.current().map(|step| step.step), Some(FailoverStep::Promote));
+    assert!(ok(b.cli(&["failover", "status"]).await).contains("settle"));
+    assert!(ok(b.cli(&["failover", "abort", "--reason", "changed my mind"]).await).contains("is being aborted"));
+    a.reports(|status| status.role == "active" && status.incarnation.is_some()).await;
+    let failover = until(async || sites(b).await.failover.filter(|failover| failover.end.is_some())).await;
+    let acts: Vec<_> = failover.expect("it ends").audit.into_iter().map(|entry| (entry.act, entry.actor)).collect();
+    let uid = rustix::process::getuid().as_raw();
+    assert_eq!(acts, ["execute", "abort"].map(|act| (act.to_owned(), format!("uid {uid}"))));
+    let clone = Clone::new(&cluster.scratch("clone"));
+    let first = clone.commit(None, "one");
+    let push = async || {
+        clone.push(&a.repository("p"), &[], &[&format!("{first}:{MAIN}")]).await.status.success().then_some(())
+    };
+    assert!(until(push).await.is_some(), "the source takes writes again");
+}
