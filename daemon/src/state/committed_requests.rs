@@ -1,9 +1,10 @@
 //! The committed requests of the bridge API, for callers that repeat them: by project and request id, the transaction
 //! that committed it.
 //!
-//! An entry is made before the refs of its transaction move here, and becomes durable in the same step as they do, at
-//! the latest. So a request whose refs survive a crash is remembered after it. A commit whose refs are not durable yet
-//! is above this node's low-water mark; at a start the node reads those slots of its own lanes again.
+//! An entry is made before a low-water mark passes the slot of its transaction, and becomes durable in the same step as
+//! the mark, at the latest. So every request below the durable marks is remembered after a crash. At a start the node
+//! reads the slots of its own lanes above these marks again, before any mark moves. The refs are no measure: a crash
+//! can leave them on the disk without the entry, and the next start takes them into the version map.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -57,6 +58,14 @@ impl CommittedRequests {
         early.generation += 1;
         let generation = early.generation;
         early.entries.insert(key, (request, generation));
+    }
+
+    /// Notes a committed transaction whose refs are here already, unless it is known. Call it before a low-water mark
+    /// passes its slot.
+    pub fn note_missed(&self, transaction: &Transaction) {
+        if !matches!(self.find(&transaction.project.name, &transaction.request_id), Ok(Some(_))) {
+            self.note(transaction);
+        }
     }
 
     /// The transaction that committed a request. None if this node does not remember one.

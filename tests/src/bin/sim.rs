@@ -1,9 +1,11 @@
 //! `sim`: runs seeds of the simulator, or replays one seed. `make sim SEED=123` calls it.
 
+use std::ops::Range;
 use std::process::ExitCode;
 
 use clap::Parser;
 use lockstep::base::faults::injected_bug::{InjectedBug, InjectedBugs};
+use lockstep_tests::sim::rates::Rate;
 use lockstep_tests::sim::{Scenario, simulate};
 
 /// Simulates whole sites, with faults that a seed decides. Ends with the first property that does not hold.
@@ -24,6 +26,12 @@ struct Arguments {
     /// Inject this bug, and use its scenario.
     #[arg(long, value_parser = parse_bug)]
     bug: Option<InjectedBug>,
+    /// Use the scenario of this injected bug, without the bug.
+    #[arg(long, value_parser = parse_bug)]
+    scenario_of: Option<InjectedBug>,
+    /// Measure how many seeds find each injected bug, or the one of `--bug`. Fails if it is less than every fifth.
+    #[arg(long)]
+    rates: bool,
     /// Run without faults and without crashes.
     #[arg(long)]
     calm: bool,
@@ -48,7 +56,7 @@ fn parse_bug(text: &str) -> Result<InjectedBug, String> {
 
 impl Arguments {
     fn scenario(&self) -> Scenario {
-        let mut scenario = match (self.bug, self.calm) {
+        let mut scenario = match (self.bug.or(self.scenario_of), self.calm) {
             (Some(bug), _) => Scenario::for_bug(bug),
             (None, true) => Scenario::calm(),
             (None, false) if self.losses => Scenario::losses(),
@@ -65,6 +73,9 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let bugs = arguments.bug.map(InjectedBugs::only).unwrap_or_default();
     let (first, count) = arguments.seed.map_or((arguments.from, arguments.seeds), |seed| (seed, 1));
+    if arguments.rates {
+        return rates(arguments.bug, first..first + count);
+    }
     for seed in first..first + count {
         match simulate(seed, arguments.scenario(), bugs) {
             Ok(report) if arguments.trace => println!("{}{report}", report.trace),
@@ -79,4 +90,16 @@ fn main() -> ExitCode {
         }
     }
     ExitCode::SUCCESS
+}
+
+/// Measures the rates of all injected bugs, or of one.
+fn rates(bug: Option<InjectedBug>, seeds: Range<u64>) -> ExitCode {
+    let bugs = InjectedBug::ALL.into_iter().filter(|one| bug.is_none_or(|only| only == *one));
+    let mut is_low = false;
+    for bug in bugs {
+        let rate = Rate::measure(bug, seeds.clone());
+        is_low |= !rate.survives();
+        println!("{rate}");
+    }
+    if is_low { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -8,6 +8,7 @@ use lockstep::seams::blob::{BlobError, BlobStore, Payload};
 
 use super::faults::{Kind, NetworkError};
 use super::link::Link;
+use super::watch::Watch;
 
 impl NetworkError for BlobError {
     fn not_now() -> Self {
@@ -23,13 +24,14 @@ impl NetworkError for BlobError {
 pub struct FaultyBlobs {
     inner: Arc<dyn BlobStore>,
     link: Link,
+    watch: Arc<Watch>,
 }
 
 impl FaultyBlobs {
-    /// Puts `link` in front of `inner`.
+    /// Puts `link` in front of `inner`, and tells `watch` about deletions.
     #[must_use]
-    pub fn new(inner: Arc<dyn BlobStore>, link: Link) -> Self {
-        Self { inner, link }
+    pub fn new(inner: Arc<dyn BlobStore>, link: Link, watch: Arc<Watch>) -> Self {
+        Self { inner, link, watch }
     }
 }
 
@@ -58,9 +60,10 @@ impl BlobStore for FaultyBlobs {
 
     async fn delete(&self, key: &str) -> Result<(), BlobError> {
         let what = format!("delete {key}");
-        let (inner, key) = (self.inner.clone(), key.to_owned());
+        let (inner, key, watch) = (self.inner.clone(), key.to_owned(), self.watch.clone());
         let call = move || {
             let (inner, key) = (inner.clone(), key.clone());
+            watch.deletes_blob(&key);
             async move { inner.delete(&key).await }
         };
         self.link.remote(Kind::Write, what, None, call).await

@@ -90,6 +90,16 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
         &["answers"],
     ),
     found(
+        InjectedBug::LongFormAfterSlot,
+        "transactions with a long form; a blob store that is slow, or away",
+        &["slots"],
+    ),
+    found(
+        InjectedBug::LongFormDroppedEarly,
+        "transactions with a long form; pauses, cut links, early collection",
+        &["collection"],
+    ),
+    found(
         InjectedBug::PromotedUnsettled,
         "one active site; failovers away from nodes that are paused or cut off",
         &["fencing"],

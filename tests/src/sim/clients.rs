@@ -36,7 +36,7 @@ pub struct Client {
     dice: Arc<Dice>,
     stop: CancellationToken,
     asked: u64,
-    /// Earlier requests that may be repeated: each with its node and the number of volumes that the node had lost.
+    /// Earlier requests that may be repeated: each with its node and the number of losses of that node's volume.
     repeatable: Vec<(NodeId, u64, ProjectName, RefTransactionRequest)>,
     /// The dice for posted events. They are separate, so that pushes do not depend on events.
     events: Dice,
@@ -115,8 +115,8 @@ impl Client {
         }
     }
 
-    /// Sends an earlier request again, to the same node, with the same id. A node that lost its volume since then
-    /// remembers no requests.
+    /// Sends an earlier request again, to the same node, with the same id. A node whose volume was lost or put back
+    /// since then remembers no requests.
     async fn repeat(&mut self) {
         let Some(at) = (!self.repeatable.is_empty()).then(|| self.repeats.below(self.repeatable.len() as u64)) else {
             return;

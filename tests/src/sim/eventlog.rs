@@ -1,7 +1,8 @@
 //! The event logs of a simulated node: every call passes through the fault plan.
 //!
-//! Beyond the faults of any remote call, an append may be accepted in part, and its records may change places. The
-//! seam's contract allows both, and neither may harm the readers.
+//! Beyond the faults of any remote call, an append may be accepted in part, and its records may change places. A read
+//! stays within the limits of the service, so it may be short, empty or refused. The seam's contract allows all of
+//! this, and none of it may harm the readers.
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use tokio::sync::Mutex;
 
 use super::faults::{Kind, NetworkError, Seam, Throttle};
 use super::link::Link;
+use super::read_limits::{Admission, ReadMeter};
 use super::watch::Watch;
 
 impl NetworkError for EventLogError {
@@ -28,14 +30,15 @@ impl NetworkError for EventLogError {
 pub struct FaultyEventLog {
     inner: Arc<dyn EventLog>,
     link: Link,
+    meter: Arc<ReadMeter>,
     watch: Arc<Watch>,
 }
 
 impl FaultyEventLog {
-    /// Puts `link` in front of `inner`, and tells `watch` which shards are opened and ended.
+    /// Puts `link` in front of `inner`, and tells `watch` which shards are opened and ended. All nodes share `meter`.
     #[must_use]
-    pub fn new(inner: Arc<dyn EventLog>, link: Link, watch: Arc<Watch>) -> Self {
-        Self { inner, link, watch }
+    pub fn new(inner: Arc<dyn EventLog>, link: Link, meter: Arc<ReadMeter>, watch: Arc<Watch>) -> Self {
+        Self { inner, link, meter, watch }
     }
 
     /// The order in which the records arrive, and whether each of them is refused.
@@ -117,6 +120,7 @@ impl EventLog for FaultyEventLog {
         Ok(Box::new(FaultyReader {
             inner,
             link: self.link.clone(),
+            meter: self.meter.clone(),
             watch: self.watch.clone(),
             site: site.clone(),
             shard: shard.to_owned(),
@@ -146,9 +150,28 @@ async fn open(
 struct FaultyReader {
     inner: Arc<Mutex<Box<dyn ShardReader>>>,
     link: Link,
+    meter: Arc<ReadMeter>,
     watch: Arc<Watch>,
     site: SiteId,
     shard: String,
+}
+
+impl FaultyReader {
+    /// Reads record by record, up to the limits of one read.
+    async fn read(&self, limit: usize) -> Result<Batch, EventLogError> {
+        let limits = self.meter.limits();
+        let (mut inner, mut batch, mut bytes) = (self.inner.lock().await, Batch::default(), 0);
+        while batch.records.len() < limit.min(limits.records) && bytes < limits.bytes {
+            let one = inner.next(1).await?;
+            (batch.ended, batch.behind) = (one.ended, one.behind);
+            let Some((number, data)) = one.records.into_iter().next() else { break };
+            bytes += data.len();
+            batch.records.push((number, data));
+        }
+        self.meter.returned(&self.site, &self.shard, bytes);
+        let is_cut = batch.records.len() >= limits.records || bytes >= limits.bytes;
+        Ok(Batch { behind: (is_cut || batch.behind) && !batch.ended, ..batch })
+    }
 }
 
 #[async_trait]
@@ -157,15 +180,17 @@ impl ShardReader for FaultyReader {
         let rates = self.link.faults().rates(Seam::EventLog);
         let is_cut = self.link.faults().is_cut(self.link.node(), Seam::EventLog);
         let fail = is_cut || self.link.faults().dice().chance(rates.fail_before + rates.lose_request);
-        let inner = self.inner.clone();
         let dice = self.link.faults().dice();
         let few = rates.few > 0 && dice.chance(rates.few);
         let limit = if few { usize::try_from(dice.between(1, 3)).unwrap_or(1).min(limit) } else { limit };
-        let call = async move {
-            if fail {
-                return Err(EventLogError::not_now());
+        let call = async {
+            let now_ms = self.link.faults().now_ms();
+            match self.meter.read(&self.site, &self.shard, now_ms) {
+                Admission::Fails => Err(EventLogError::not_now()),
+                _ if fail => Err(EventLogError::not_now()),
+                Admission::Empty => Ok(Read(Batch { behind: true, ..Batch::default() })),
+                Admission::Reads => self.read(limit).await.map(Read),
             }
-            inner.lock().await.next(limit).await.map(Read)
         };
         let what = format!("next {}/{}", self.site, self.shard);
         let Read(batch) = self.link.local(what, call, None).await?;

@@ -255,6 +255,12 @@ impl Faults {
         self.state().injected
     }
 
+    /// The virtual time in milliseconds.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        self.trace.now_ms()
+    }
+
     /// Writes a line into the trace.
     pub fn note(&self, node: &NodeId, what: &str) {
         self.trace.note(node.as_str(), what);

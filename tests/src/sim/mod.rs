@@ -22,7 +22,8 @@
 //! | [`gerrit`] | the Gerrit beside each node |
 //! | [`clients`], [`workload`], [`history`] | clients, their requests and their answers |
 //! | [`listeners`] | listeners, which receive stream events |
-//! | [`bugs`] | the injected bugs, and the properties that find them |
+//! | [`bugs`], [`rates`] | the injected bugs, the properties that find them, and how many seeds do |
+//! | [`read_limits`] | the limits of reading a stream |
 //! | [`story`] | the world without random faults, in which a test takes one step after the other |
 //! | [`witness`], [`facts`], [`mirror`], [`watch`], [`check`] | the facts below all faults, and their checkers |
 
@@ -49,6 +50,8 @@ pub mod mirror;
 pub mod nemesis;
 pub mod node;
 pub mod peers;
+pub mod rates;
+pub mod read_limits;
 pub mod refdb;
 pub mod repositories;
 pub mod rotten;

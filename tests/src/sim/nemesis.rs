@@ -63,6 +63,7 @@ impl Nemesis {
             // The last whole volume is never lost: nobody could restore its data.
             Action::LoseDisk if !self.world.watch.another_is_whole(&node) => {}
             Action::LoseDisk => self.comes_back(&node, self.world.lose_disk(&node)),
+            Action::PutBack => self.put_back(node),
             Action::Restart => self.restart(node),
             Action::Pause => self.pause(node),
             Action::Partition => self.partition(node),
@@ -88,6 +89,21 @@ impl Nemesis {
         tokio::spawn(async move {
             sleep(Duration::from_millis(down)).await;
             world.start(&node).await;
+        });
+    }
+
+    /// Takes a snapshot of a node's volume, and puts the volume back to it after a while.
+    fn put_back(&self, node: NodeId) {
+        let Some(snapshot) = self.world.watch.snapshot(&node) else { return };
+        let (world, later, down) = (self.world.clone(), self.dice.between(500, 10_000), self.dice.between(100, 3_000));
+        world.trace.note(node.as_str(), "SNAPSHOT");
+        tokio::spawn(async move {
+            sleep(Duration::from_millis(later)).await;
+            // As with a lost volume, the last whole one stays.
+            if world.faults.is_on() && world.watch.another_is_whole(&node) && world.put_back(&node, &snapshot) {
+                sleep(Duration::from_millis(down)).await;
+                world.start(&node).await;
+            }
         });
     }
 

@@ -7,6 +7,7 @@ use lockstep::base::faults::injected_bug::InjectedBug;
 use lockstep::seams::refdb::staged::WRITE_ITEMS;
 
 use super::faults::{Rates, Seam};
+use super::read_limits::ReadLimits;
 
 /// An action of the nemesis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,6 +18,8 @@ pub enum Action {
     PowerCut,
     /// A volume is lost. The node is started again with an empty one.
     LoseDisk,
+    /// A volume is put back to an earlier state, on the same boot. The node is started again.
+    PutBack,
     /// A process is paused for a while.
     Pause,
     /// A link is cut for a while, in one direction or both.
@@ -133,6 +136,8 @@ pub struct Scenario {
     pub gerrit_ms: u64,
     /// The faults of the links, per seam.
     pub rates: BTreeMap<Seam, Rates>,
+    /// The limits of reading the streams.
+    pub reads: ReadLimits,
     /// The size of the writes of the refdb.
     pub writes: Writes,
     /// The number of projects whose partition or shard may throttle, beginning with the first.
@@ -185,6 +190,7 @@ impl Scenario {
                 (Action::ThrottleShard, 3),
                 (Action::ThrottlePartition, 2),
                 (Action::SiteDown, 1),
+                (Action::PutBack, 2),
             ],
             asks: vec![
                 (Ask::Advance, 10),
@@ -200,6 +206,7 @@ impl Scenario {
             gerrit_dies: 10,
             gerrit_ms: 60,
             rates: general_rates(),
+            reads: ReadLimits { records: 8, bytes: 4_000, shard_reads: 40, shard_bytes: 40_000 },
             writes: Writes::BySeed,
             throttled_projects: 2,
             answer_ms: None,
@@ -254,8 +261,8 @@ impl Scenario {
     #[must_use]
     pub fn rewound() -> Self {
         let mut scenario = Self { name: "rewound".into(), rewind: true, events: 0, ..Self::general() };
-        let may_know = |action: &Action| !matches!(action, Action::Pause | Action::Partition | Action::Fence);
-        scenario.actions.retain(|(action, _)| may_know(action));
+        let unknowing = [Action::Pause, Action::Partition, Action::Fence, Action::PutBack];
+        scenario.actions.retain(|(action, _)| !unknowing.contains(action));
         scenario.rates.values_mut().for_each(|rates| rates.late = 0);
         scenario
     }
@@ -266,7 +273,7 @@ impl Scenario {
         let mut scenario =
             Self { name: format!("{bug:?}"), converge_ms: 90_000, writes: Writes::Whole, ..Self::general() };
         scenario.asks.retain(|(ask, _)| *ask != Ask::DeleteProject);
-        (scenario.events, scenario.repeats) = (0, 0);
+        scenario.events = 0;
         scenario.turn_towards(bug);
         scenario
     }
@@ -288,10 +295,7 @@ impl Scenario {
                 self.more(Ask::NameConflict, 20);
                 self.more(Ask::Delete, 10);
             }
-            P::ErrorAsAbsent => {
-                self.commits_fail(|rates| (rates.fail_before, rates.lose_request, rates.lose_answer) = (250, 60, 150));
-                (self.branches, self.projects, self.think_ms) = (1, 1, 150);
-            }
+            P::ErrorAsAbsent | P::ValueWithoutVersion => self.with_slow_readers(bug),
             P::CheckpointBeforeApply | P::MapBeforeRefs => self.act(&[(Action::PowerCut, 10), (Action::Crash, 10)]),
             P::RefsBeforeObjects | P::MissingBaseIsBad => {
                 self.act(&[(Action::Pause, 10), (Action::Partition, 10), (Action::Crash, 5)]);
@@ -299,10 +303,6 @@ impl Scenario {
                 self.think_ms = 150;
             }
             P::ChildBeforeParent => self.act(&[(Action::Reshard, 20), (Action::Pause, 4), (Action::Crash, 4)]),
-            P::ValueWithoutVersion => {
-                self.more(Ask::Back, 30);
-                (self.branches, self.projects) = (1, 1);
-            }
             P::SettledOverUnresolved => {
                 self.commits_fail(|rates| (rates.late, rates.lose_request) = (100, 100));
                 self.act(&[(Action::Partition, 10), (Action::Crash, 5)]);
@@ -316,6 +316,8 @@ impl Scenario {
                 self.more(Ask::Batch, 40);
                 self.act(&[(Action::Pause, 10), (Action::Partition, 10)]);
             }
+            P::LongFormAfterSlot => self.with_long_forms(&[(Action::Partition, 10), (Action::Crash, 5)]),
+            P::LongFormDroppedEarly => self.with_long_forms(&[(Action::Pause, 10), (Action::Partition, 10)]),
             P::NameConflictCommitted => self.more(Ask::NameConflict, 30),
             P::CollectBelowSlowNode => self.act(&[(Action::Pause, 20), (Action::Partition, 10), (Action::Crash, 5)]),
             P::TombstoneForgotten => {
@@ -348,6 +350,19 @@ impl Scenario {
                 self.more(Ask::Stacked, 30);
                 self.commits_fail(|rates| (rates.conflict, rates.lose_request) = (150, 80));
             }
+        }
+    }
+
+    /// Lets nodes be behind for long on the only branch, so that they must ask the refdb.
+    fn with_slow_readers(&mut self, bug: InjectedBug) {
+        (self.branches, self.projects) = (1, 1);
+        if bug == InjectedBug::ErrorAsAbsent {
+            self.commits_fail(|rates| (rates.fail_before, rates.lose_request, rates.lose_answer) = (250, 60, 150));
+            self.act(&[(Action::ThrottleShard, 10), (Action::Crash, 2)]);
+            self.think_ms = 150;
+        } else {
+            self.more(Ask::Back, 30);
+            self.act(&[(Action::ThrottleShard, 10), (Action::Pause, 4)]);
         }
     }
 
@@ -426,6 +441,13 @@ impl Scenario {
             }
             _ => self.commits_fail(|rates| (rates.late, rates.late_ms, rates.lose_answer) = (80, 3_000, 60)),
         }
+    }
+
+    /// Gives every transaction of several refs a long form.
+    fn with_long_forms(&mut self, actions: &[(Action, u64)]) {
+        self.writes = Writes::Staged;
+        self.more(Ask::Batch, 30);
+        self.act(actions);
     }
 
     fn act(&mut self, actions: &[(Action, u64)]) {

@@ -63,7 +63,7 @@ fn request(id: &str, (branch, old, new): Step<'_>) -> RefTransactionRequest {
 /// # Panics
 /// If an expected event does not happen, or a property does not hold.
 pub fn tell(story: impl AsyncFnOnce(&Story)) {
-    tell_of(Scenario::calm(), story);
+    tell_with(Writes::Whole, story);
 }
 
 /// Runs a story in which every transaction of several refs is committed under locks, and has a long form.
@@ -71,12 +71,16 @@ pub fn tell(story: impl AsyncFnOnce(&Story)) {
 /// # Panics
 /// As [`tell`].
 pub fn tell_of_locks(story: impl AsyncFnOnce(&Story)) {
-    tell_of(Scenario { writes: Writes::Staged, ..Scenario::calm() }, story);
+    tell_with(Writes::Staged, story);
 }
 
-fn tell_of(scenario: Scenario, story: impl AsyncFnOnce(&Story)) {
+/// Runs a story, with writes of the refdb of this size.
+///
+/// # Panics
+/// As [`tell`].
+pub fn tell_with(writes: Writes, story: impl AsyncFnOnce(&Story)) {
     runtime().block_on(async {
-        let scenario = Scenario { projects: 1, shards: 1, nodes: [2, 1, 1], ..scenario };
+        let scenario = Scenario { projects: 1, shards: 1, nodes: [2, 1, 1], writes, ..Scenario::calm() };
         let backend = MemoryBackend::of_models(scenario.shards, InjectedBugs::default());
         let world = World::new(1, scenario, InjectedBugs::default(), Arc::new(backend), Arc::new(RealNodes));
         let told = Story { phases: Phases { world: world.clone() }, world, nonce: AtomicU64::new(0) };

@@ -31,12 +31,13 @@ use super::gerrit::Gerrit;
 use super::item_by_item::ItemByItem;
 use super::link::Link;
 use super::peers::{FaultyPeer, Up};
+use super::read_limits::ReadMeter;
 use super::refdb::FaultyRefDb;
 use super::repositories::FaultyRepositories;
 use super::scenario::Scenario;
 use super::store::WatchedStore;
 use super::trace::Trace;
-use super::watch::Watch;
+use super::watch::{Snapshot, Watch};
 use super::witness::WitnessedRefDb;
 
 /// The sites.
@@ -65,7 +66,7 @@ pub struct Life {
     pub node: Arc<dyn SimNode>,
     /// Cancelled when the node is killed or stopped.
     pub ended: CancellationToken,
-    /// The number of volumes that the node had lost before this life.
+    /// How often the node's volume was lost, or put back to an earlier state, before this life.
     pub losses: u64,
 }
 
@@ -99,6 +100,8 @@ pub struct World {
     /// The refdb as nodes read it.
     seen: RefDb,
     factory: Arc<dyn NodeFactory>,
+    /// Counts the reads of the streams.
+    meter: Arc<ReadMeter>,
     bugs: InjectedBugs,
     places: Mutex<BTreeMap<NodeId, Place>>,
     gerrits: BTreeMap<NodeId, Arc<Gerrit>>,
@@ -138,7 +141,7 @@ impl World {
             }
         }
         let places = Mutex::new(places);
-        let up = Up::default();
+        let (up, meter) = (Up::default(), Arc::new(ReadMeter::new(scenario.reads)));
         Arc::new(Self {
             seed,
             scenario,
@@ -149,6 +152,7 @@ impl World {
             refdb,
             seen,
             factory,
+            meter,
             bugs,
             places,
             gerrits,
@@ -291,8 +295,13 @@ impl World {
             boot: format!("boot-{}", place.boots),
             trace: self.trace.clone(),
             refdb: RefDb::of(&Arc::new(FaultyRefDb::new(self.seen.clone(), link(Seam::RefDb)))),
-            eventlog: Arc::new(FaultyEventLog::new(self.backend.eventlog(), link(Seam::EventLog), self.watch.clone())),
-            blobs: Arc::new(FaultyBlobs::new(self.backend.blobs(), link(Seam::Blobs))),
+            eventlog: Arc::new(FaultyEventLog::new(
+                self.backend.eventlog(),
+                link(Seam::EventLog),
+                self.meter.clone(),
+                self.watch.clone(),
+            )),
+            blobs: Arc::new(FaultyBlobs::new(self.backend.blobs(), link(Seam::Blobs), self.watch.clone())),
             peers: Arc::new(peers),
             repositories: Arc::new(FaultyRepositories::new(
                 place.volume.repositories(),
@@ -392,14 +401,16 @@ impl World {
         true
     }
 
-    /// Restores a snapshot of a node's volume, without a boot of its machine. Returns whether its node was up.
-    pub fn restore_snapshot(&self, node: &NodeId, restore: &(dyn Fn() + Send + Sync)) -> bool {
+    /// Puts a node's volume back to a snapshot, without a boot of its machine. Returns whether its node was up.
+    pub fn put_back(&self, node: &NodeId, snapshot: &Snapshot) -> bool {
         if !self.crash(node) {
             return false;
         }
         self.trace.note(node.as_str(), "SNAPSHOT RESTORED");
-        restore();
-        self.watch.damaged(node, false);
+        self.watch.put_back(node, snapshot);
+        if let Some(place) = self.places().get_mut(node) {
+            place.losses += 1;
+        }
         true
     }
 

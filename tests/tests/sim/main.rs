@@ -188,6 +188,8 @@ bugs! {
     finds_receivers_judge_taste: ReceiversJudgeTaste,
     finds_older_refdb_not_seen: OlderRefdbNotSeen,
     finds_requests_forgotten: RequestsForgotten,
+    finds_long_form_after_slot: LongFormAfterSlot,
+    finds_long_form_dropped_early: LongFormDroppedEarly,
     finds_promoted_unsettled: PromotedUnsettled,
     finds_held_collected: HeldCollected,
     finds_leftover_forgotten: LeftoverForgotten,

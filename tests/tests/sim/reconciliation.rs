@@ -68,12 +68,12 @@ fn a_snapshot_of_the_present_life_is_recognised_without_a_boot() {
         let object = story.object(at, &p0());
         story.push(at, "a", &p0(), ("refs/heads/b0", None, Some(object))).await.unwrap();
         story.converge().await;
-        let restore = story.world.volume(&node(at)).unwrap().snapshot().expect("a volume in memory");
+        let snapshot = story.world.watch.snapshot(&node(at)).expect("a volume in memory");
         let object = story.object(at, &p0());
         story.push(at, "b", &p0(), ("refs/heads/b1", None, Some(object))).await.unwrap();
         story.converge().await;
         story.pass(3_000).await;
-        assert!(story.world.restore_snapshot(&node(at), restore.as_ref()), "the node must be up");
+        assert!(story.world.put_back(&node(at), &snapshot), "the node must be up");
         story.world.start(&node(at)).await;
         story.until("the node reconciles", async || reconciles(story, at).await).await;
         story.converge().await;

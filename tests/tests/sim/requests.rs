@@ -4,9 +4,11 @@ use std::fmt::Debug;
 use std::str::FromStr;
 
 use lockstep::seams::refdb::SlotState;
-use lockstep_proto::bridge::{Expected, Outcome, RefCommand, RefTransactionRequest};
+use lockstep_proto::bridge::{Expected, Outcome, RefCommand, RefTransactionRequest, RefTransactionResponse};
 use lockstep_proto::{Oid, Seq, TxnId};
-use lockstep_tests::sim::story::{Story, p0, tell};
+use lockstep_tests::sim::faults::{Cut, Seam};
+use lockstep_tests::sim::scenario::Writes;
+use lockstep_tests::sim::story::{Story, p0, tell, tell_with};
 
 const AT: &str = "muc-1-0";
 const BRANCH: &str = "refs/heads/b0";
@@ -93,6 +95,114 @@ fn a_repeated_push_is_never_told_that_nothing_was_changed() {
         // Another id with the same old value was never committed.
         let other = story.push(AT, "other", &p0(), first).await.unwrap();
         assert_eq!(other.outcome, Outcome::Refused);
+    });
+}
+
+/// Waits until the durable low-water mark of `AT` has passed a transaction.
+async fn passed(story: &Story, txn: &TxnId) {
+    let is_passed = async || {
+        let marks = story.volume(AT).store().low_water().unwrap();
+        marks.get(&txn.slot.lane).is_some_and(|mark| *mark > txn.slot.seq)
+    };
+    story.until("the low-water mark passes the transaction", is_passed).await;
+}
+
+/// A node commits a request and dies, as `ends` says, before a durable step. The next start brings the ref up, and dies
+/// before it serves. The start after that is asked again, while the ref has the value that the request expects.
+async fn a_start_in_between_ends_early(story: &Story, ends: impl AsyncFn(&Story)) {
+    let (one, two) = (story.object(AT, &p0()), story.object(AT, &p0()));
+    story.push(AT, "zero", &p0(), (BRANCH, None, Some(two))).await.unwrap();
+    story.push(AT, "gone", &p0(), (BRANCH, Some(two), None)).await.unwrap();
+    story.converge().await;
+    let first = (BRANCH, None, Some(one));
+    story.bar(AT, Some("sync"));
+    let txn = story.push(AT, "one", &p0(), first).await.unwrap().txn.unwrap();
+    story.bar(AT, Some("open_incarnation"));
+    ends(story).await;
+    story.world.start(&name(AT)).await;
+    passed(story, &txn).await;
+    story.crash(AT);
+    story.bar(AT, None);
+    story.start(AT).await;
+    story.push("blr-1-0", "back", &p0(), (BRANCH, Some(one), None)).await.unwrap();
+    let again = story.push(AT, "one", &p0(), first).await.unwrap();
+    assert_eq!((again.outcome, again.txn), (Outcome::Committed, Some(txn)));
+}
+
+/// Found by the scenario of the injected bug `TombstoneForgotten`, seed 1: the start in between took the ref from the
+/// disk into the version map, and skipped the transaction when the stream brought it. The next one began to recall
+/// above the mark.
+#[test]
+fn a_request_is_recalled_after_a_crash_and_a_start_that_ended_early() {
+    tell(async |story| a_start_in_between_ends_early(story, async |story| story.crash(AT)).await);
+}
+
+#[test]
+fn a_request_is_recalled_after_a_snapshot_and_a_reconciliation_whose_node_died() {
+    tell(async |story| {
+        let put_back = async |story: &Story| {
+            let snapshot = story.world.watch.snapshot(&name(AT)).expect("a volume in memory");
+            // The node is started again meanwhile, and its heartbeats tell the snapshot from a crash.
+            story.pass(5_000).await;
+            assert!(story.world.put_back(&name(AT), &snapshot), "the node must be up");
+        };
+        a_start_in_between_ends_early(story, put_back).await;
+    });
+}
+
+/// Pushes `BRANCH` and another branch together, so that the transaction has a long form.
+async fn push_two(story: &Story, id: &str, old: Expected, new: Oid) -> RefTransactionResponse {
+    let mut request = RefTransactionRequest { request_id: id.into(), ..force(BRANCH, new) };
+    request.commands.extend(force("refs/heads/b1", new).commands);
+    request.commands.iter_mut().for_each(|command| command.old = old);
+    story.world.watch.asked(&p0(), &request);
+    let response = story.life(AT).node.transactions().submit(&p0(), request).await.unwrap();
+    story.world.watch.answered(&name(AT), id, &response);
+    response
+}
+
+#[test]
+fn a_request_whose_long_form_could_not_be_recalled_is_noted_when_the_stream_brings_it() {
+    tell_with(Writes::Staged, async |story| {
+        let (one, two) = (story.object(AT, &p0()), story.object(AT, &p0()));
+        story.bar(AT, Some("sync"));
+        let txn = push_two(story, "any", Expected::Any, one).await.txn.unwrap();
+        story.crash(AT);
+        story.bar(AT, None);
+        story.cut(AT, Seam::Blobs, Some(Cut::Requests));
+        story.start(AT).await;
+        story.cut(AT, Seam::Blobs, None);
+        passed(story, &txn).await;
+        story.crash(AT);
+        story.start(AT).await;
+        story.push(AT, "two", &p0(), (BRANCH, Some(one), Some(two))).await.unwrap();
+        assert_eq!(push_two(story, "any", Expected::Any, one).await.txn, Some(txn));
+        assert_eq!(story.volume(AT).refs(&p0())[&name(BRANCH)], two);
+    });
+}
+
+/// Found by seed 14 of the general faults: the blob store was away while the node recalled its requests.
+#[test]
+fn a_memory_with_gaps_refuses_nothing_that_a_deleted_project_may_have_had() {
+    tell_with(Writes::Staged, async |story| {
+        let (one, two) = (story.object(AT, &p0()), story.object(AT, &p0()));
+        push_two(story, "zero", Expected::Any, one).await;
+        story.converge().await;
+        story.bar(AT, Some("sync"));
+        let end = push_two(story, "first", Expected::Oid(one), two).await;
+        assert_eq!(end.outcome, Outcome::Committed);
+        story.crash(AT);
+        story.bar(AT, None);
+        story.cut(AT, Seam::Blobs, Some(Cut::Requests));
+        story.start(AT).await;
+        assert_eq!(story.delete("blr-1-0", "gone", &p0()).await.outcome, Outcome::Committed);
+        assert_eq!(story.create("blr-1-0", "again", &p0(), BRANCH).await.outcome, Outcome::Committed);
+        let is_new = async || story.state(&p0()).ends_with("#2") && story.volume(AT).has(&p0());
+        story.until("the new project is here", is_new).await;
+        story.cut(AT, Seam::Blobs, None);
+        story.converge().await;
+        let two = story.object(AT, &p0());
+        assert_eq!(push_two(story, "first", Expected::Oid(one), two).await.outcome, Outcome::Unknown);
     });
 }
 

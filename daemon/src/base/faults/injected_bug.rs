@@ -82,6 +82,10 @@ pub enum InjectedBug {
     OlderRefdbNotSeen,
     /// Committed requests are kept in memory alone.
     RequestsForgotten,
+    /// A slot names a long form that is on its way to the blob store, to save a round trip.
+    LongFormAfterSlot,
+    /// A long form is deleted when its slot is in the event log, before every node has applied the transaction.
+    LongFormDroppedEarly,
     /// A failover promotes its target while the source may still commit.
     PromotedUnsettled,
     /// A slot is collected although a node holds its transaction as bad.
@@ -94,7 +98,7 @@ pub enum InjectedBug {
 
 impl InjectedBug {
     /// Every bug that can be injected.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 44] = [
         Self::ResendOtherBytes,
         Self::CheckpointBeforeApply,
         Self::RefsBeforeObjects,
@@ -133,6 +137,8 @@ impl InjectedBug {
         Self::ReceiversJudgeTaste,
         Self::OlderRefdbNotSeen,
         Self::RequestsForgotten,
+        Self::LongFormAfterSlot,
+        Self::LongFormDroppedEarly,
         Self::PromotedUnsettled,
         Self::HeldCollected,
         Self::LeftoverForgotten,

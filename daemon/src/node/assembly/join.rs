@@ -3,7 +3,7 @@
 //! Each step is retried until it succeeds, so the refdb and the event log may be unavailable for any length of time.
 //! The local repositories can be read meanwhile.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -88,8 +88,6 @@ pub(super) struct Join {
     pub(super) tasks: Tasks,
     pub(super) fenced: CancellationToken,
     pub(super) facts: VolumeFacts,
-    /// The low-water marks that the volume had at the start.
-    pub(super) applied: BTreeMap<LaneId, Seq>,
     /// Projects of unrecognised base paths: folders that are new, or that changed since this node last stopped. Their
     /// repositories may differ from the version map.
     pub(super) unrecognized: Vec<ProjectName>,
@@ -107,6 +105,7 @@ impl Join {
         self.tasks.spawn("watcher", self.stages.watcher().run());
         let record = self.until_ok("register", || self.register()).await;
         self.tasks.spawn("member", self.stages.member(record).run());
+        self.until_ok("requests", || self.recall_requests()).await;
         if let Err(error) = self.stages.applier.resume(self.stages.deps.store.as_ref()).await {
             tracing::error!(%error, "the parked transactions cannot be read from the node's store: the node stops");
             self.fenced.cancel();
@@ -116,16 +115,14 @@ impl Join {
         self.stages.forward_events();
         self.tasks.spawn("roles", self.stages.role_reader().run());
         self.tasks.spawn("failover", self.stages.failover_driver().run());
-        let mut applied = self.applied.clone();
         let mut first = true;
         loop {
             let incarnation = self.open_when_active(&mut first).await;
-            let term = self.take_writes(&incarnation, &applied).await;
+            let term = self.take_writes(&incarnation).await;
             self.begin_to_serve(&mut first);
             self.until_deposed(&incarnation).await;
             self.front.close_with(&self.why_closed());
             self.step_down(&term).await;
-            applied = self.stages.state.low_water.durable();
         }
     }
 
@@ -157,10 +154,10 @@ impl Join {
 
     /// Starts the stages of an incarnation that is open. From here on, the barrier of a project's deletion waits for
     /// it. So it must learn which projects are closing, or were deleted, before it takes commits.
-    async fn take_writes(&self, incarnation: &IncarnationRecord, applied: &BTreeMap<LaneId, Seq>) -> Term {
+    async fn take_writes(&self, incarnation: &IncarnationRecord) -> Term {
         tracing::info!(incarnation = %incarnation.id, "the incarnation is open");
         self.until_ok("projects", || self.learn_states()).await;
-        self.until_ok("requests", || recall::requests(&self.stages, incarnation, applied)).await;
+        self.until_ok("requests", || recall::requests(&self.stages)).await;
         self.stages.events.open();
         let term = Term::begin(&self.stages, incarnation);
         *self.term.lock() = Some(term.clone());
@@ -311,6 +308,14 @@ impl Join {
         Ok(record)
     }
 
+    /// Recalls the requests that this node committed and did not durably remember. It fences the node's earlier
+    /// incarnations first, so that nothing can come into their slots any more. No low-water mark may move before. A
+    /// mark above such a transaction hides it from the next start, if this one ends early.
+    async fn recall_requests(&self) -> Result<(), JoinError> {
+        self.stages.opener().fence_earlier().await?;
+        Ok(recall::requests(&self.stages).await?)
+    }
+
     async fn put(&self, record: &NodeRecord, previous: Option<&NodeRecord>) -> Result<(), JoinError> {
         will_beat(self.stages.deps.store.as_ref(), record).await?;
         match self.stages.deps.refdb.registry.put_node(record, previous).await? {
@@ -372,11 +377,11 @@ impl Join {
     }
 
     /// Reconciles with the refdb. It fences this node's earlier incarnations first: then the state that it reads has
-    /// all their commits. It reads the positions before the state. The end of the reconciliation becomes durable
-    /// together with the state.
+    /// all their commits. Their requests are recalled before the marks are raised. It reads the positions before the
+    /// state. The end of the reconciliation becomes durable together with the state.
     async fn reconcile(&self, starts: u64) -> Result<(), JoinError> {
         let deps = &self.stages.deps;
-        self.stages.opener().fence_earlier().await?;
+        self.recall_requests().await?;
         let mut positions: Vec<(LaneId, Seq)> = Vec::new();
         for one in deps.refdb.incarnations().await? {
             positions.extend(one.id.lanes(one.published.iter().copied()));

@@ -145,7 +145,6 @@ impl Node {
         current.open();
         let went_back = WentBack::new(deps.bugs);
         let front = Arc::new(Front::new(went_back.clone()));
-        let applied = deps.store.low_water()?;
         let stages = Arc::new(Stages::build(deps, &tasks, &fenced, &went_back)?);
         if !facts.reconciles {
             recovery::intents(&stages).await?;
@@ -163,7 +162,6 @@ impl Node {
             tasks: tasks.clone(),
             fenced: fenced.clone(),
             facts,
-            applied,
             unrecognized,
             impatience: AtomicU32::new(0),
         };

@@ -1,33 +1,34 @@
 //! Recalls, at a start, which requests this node had committed and not durably remembered when it ended.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use lockstep_proto::{LaneId, Seq, Slot};
-use tokio::time::timeout;
+use lockstep_proto::{Seq, Slot};
+use tokio::time::{sleep, timeout};
 
 use super::stages::Stages;
-use crate::seams::refdb::{IncarnationRecord, RefDbError, SlotState};
+use crate::seams::refdb::{RefDbError, SlotState};
+use crate::state::context::NodeContext;
 
 /// Time limit for the long forms of all slots.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The pause before a long form is asked for again.
+const PAUSE: Duration = Duration::from_millis(200);
 /// Number of slots that are read concurrently.
 const SLOTS: usize = 8;
 
-/// Reads the slots of this node's earlier incarnations from the low-water marks that its volume had at the start. What
-/// is below a mark was applied in the same durable steps in which its requests were remembered. The incarnations are
-/// frozen and poisoned, so nothing can come into their slots any more. The start waits a moment for long forms that the
-/// blob store does not give; then the memory has gaps.
-pub(super) async fn requests(
-    stages: &Arc<Stages>,
-    current: &IncarnationRecord,
-    applied: &BTreeMap<LaneId, Seq>,
-) -> Result<(), RefDbError> {
+/// Reads the slots of this node's earlier incarnations from its durable low-water marks on. Every request below a mark
+/// was noted before the mark could pass it: at its commit, when its transaction was applied or skipped, or here. The
+/// earlier incarnations must be frozen and poisoned, so that nothing can come into their slots any more. At a start no
+/// mark may have moved yet. This waits a moment for long forms that the blob store does not give; then the memory has
+/// gaps.
+pub(super) async fn requests(stages: &Arc<Stages>) -> Result<(), RefDbError> {
+    let applied = stages.state.low_water.durable();
+    let NodeContext { site, node, refdb, .. } = &stages.context;
     let mut slots: Vec<Slot> = Vec::new();
-    for earlier in stages.context.refdb.registry.incarnations(&current.site).await? {
-        if earlier.id.node != current.id.node || earlier.id == current.id {
+    for earlier in refdb.registry.incarnations(site).await? {
+        if earlier.id.node != *node || earlier.may_commit() {
             continue;
         }
         let ends: Vec<Seq> = earlier.settled.iter().map(|settled| Seq(settled.0 + earlier.window)).collect();
@@ -36,15 +37,18 @@ pub(super) async fn requests(
             slots.extend((from.0..end.0).map(|seq| lane.slot(Seq(seq))));
         }
     }
-    let journal = &stages.context.refdb.journal;
+    let journal = &refdb.journal;
     let reads = slots.iter().map(|slot| journal.slot(slot)).collect::<Vec<_>>();
     let states: Vec<SlotState> = stream::iter(reads).buffered(SLOTS).try_collect().await?;
     let noted = async {
         for state in &states {
             let SlotState::Committed(_, bytes) = state else { continue };
-            match stages.context.long_forms.read(bytes).await {
-                Ok(transaction) => stages.state.requests.note(&transaction),
-                Err(_) => stages.state.requests.skipped_some(),
+            loop {
+                match stages.context.long_forms.read(bytes).await {
+                    Ok(transaction) => break stages.state.requests.note(&transaction),
+                    Err(error) if error.is_absent() || error.is_bad() => break stages.state.requests.skipped_some(),
+                    Err(_) => sleep(PAUSE).await,
+                }
             }
         }
     };

@@ -64,12 +64,16 @@ impl LongForms {
     /// # Errors
     /// The blob store did not take the long form.
     pub async fn store(&self, transaction: &Transaction, encoded: Bytes) -> Result<Bytes, BlobError> {
-        if transaction.commands.len() <= self.inline_commands && Transaction::fits_inline(&encoded) {
-            return Ok(encoded);
-        }
-        let locator = Locator::of(transaction, encoded.len() as u64, Sha256::digest(&encoded).into());
+        let Some(locator) = self.locator(transaction, &encoded) else { return Ok(encoded) };
         self.blobs.put(&locator.key, &Payload::Memory(encoded)).await?;
         Ok(locator.encode())
+    }
+
+    /// The locator of a transaction that does not fit into its slot. None if it fits.
+    #[must_use]
+    pub fn locator(&self, transaction: &Transaction, encoded: &Bytes) -> Option<Locator> {
+        let fits = transaction.commands.len() <= self.inline_commands && Transaction::fits_inline(encoded);
+        (!fits).then(|| Locator::of(transaction, encoded.len() as u64, Sha256::digest(encoded).into()))
     }
 
     /// The whole transaction of a slot or a record.

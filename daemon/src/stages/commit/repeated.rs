@@ -2,7 +2,7 @@
 //! refs. A request that is found is never tried again.
 
 use lockstep_proto::bridge::{ApiError, Refusal, RefusalCode};
-use lockstep_proto::{ProjectKey, ProjectName, RefKey, Transaction, TxnId};
+use lockstep_proto::{ProjectKey, ProjectName, RefKey, RefValue, Transaction, TxnId};
 
 use super::Committer;
 use super::work::{Ended, Intent, Verdict, Work};
@@ -103,8 +103,15 @@ impl Committer {
         for intent in intents {
             // Only a ref that does not have the value that the request expects can have such a try.
             let known = self.versions.get(project, &intent.key)?;
-            let stale = known.filter(|known| intent.expected.as_ref().is_some_and(|expected| *expected != known.value));
-            let Some(known) = stale else { continue };
+            let value = known.as_ref().map_or(&RefValue::Absent, |known| &known.value);
+            if intent.expected.as_ref().is_none_or(|expected| expected == value) {
+                continue;
+            }
+            // The try may belong to an earlier project of this name, whose chains are gone.
+            if project.incarnation > 1 && self.committed.has_gaps() {
+                before = Before::NotKnown;
+            }
+            let Some(known) = known else { continue };
             match self.earlier_try(&intent.key, known.txn, is_ours).await? {
                 Before::Found(earlier) => return Ok(Before::Found(replay(intents, &earlier))),
                 Before::NotKnown => before = Before::NotKnown,

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use lockstep_proto::bridge::{Refusal, RefusalCode};
 use lockstep_proto::{RefKey, Slot, Transaction};
 use tokio::time::{Instant, timeout_at};
@@ -20,6 +21,8 @@ use super::unused_blob::UnusedBlob;
 use super::work::{Ended, Proposal, Verdict, Work};
 use super::{Committer, build};
 use crate::base::backoff::Backoff;
+use crate::base::faults::injected_bug::InjectedBug;
+use crate::seams::blob::BlobError;
 use crate::seams::refdb::gone::may_be_gone;
 use crate::seams::refdb::{CommitRequest, Obstacle, SlotState};
 use crate::state::materialize::{MaterializeError, OnMismatch};
@@ -224,7 +227,7 @@ impl Committer {
                 self.journal.give_back(&slot);
                 return Err(Some(refused));
             }
-            let request = match self.long_forms.store(&request.transaction, request.encoded.clone()).await {
+            let request = match self.store_long_form(&request).await {
                 Ok(encoded) => CommitRequest { encoded, ..request },
                 Err(error) => {
                     self.journal.give_back(&slot);
@@ -250,6 +253,20 @@ impl Committer {
             if !backoff.wait_until(deadline).await {
                 return Ok((request, slot, end));
             }
+        }
+    }
+
+    /// The bytes for the slot. If they are a locator, the long form is in the blob store when this returns.
+    async fn store_long_form(&self, request: &CommitRequest) -> Result<Bytes, BlobError> {
+        let (long_forms, transaction) = (self.long_forms.clone(), request.transaction.clone());
+        let encoded = request.encoded.clone();
+        match long_forms.locator(&transaction, &encoded) {
+            Some(locator) if self.attempts.bugs.has(InjectedBug::LongFormAfterSlot) => {
+                let late = async move { drop(long_forms.store(&transaction, encoded).await) };
+                self.tasks.spawn("long form", late);
+                Ok(locator.encode())
+            }
+            _ => long_forms.store(&transaction, encoded).await,
         }
     }
 

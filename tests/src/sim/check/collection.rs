@@ -1,7 +1,8 @@
-//! The journal is collected only below the low-water marks of all nodes that are not expelled.
+//! The journal is collected only below the low-water marks of all nodes that are not expelled, and so are the long
+//! forms of its transactions.
 
 use lockstep::seams::volume::NodeStore;
-use lockstep_proto::{IncarnationId, Slot};
+use lockstep_proto::{IncarnationId, Slot, TxnId};
 
 use super::{Verdict, checkpoints};
 use crate::sim::facts::{Facts, Occupant};
@@ -43,6 +44,21 @@ pub fn forgotten(facts: &Facts, id: &IncarnationId) -> Verdict {
     let left = of_it.filter(|(slot, held)| matches!(held, Occupant::Committed(_)) && !facts.collected.contains(slot));
     match left.map(|(slot, _)| slot).next() {
         Some(slot) => Err(format!("the record of {id} was removed, but {slot} is left")),
+        None => Ok(()),
+    }
+}
+
+/// Judges the deletion of a blob against one node that needs the journal. If the blob is a long form, the node must be
+/// done with its transaction: one that it has parked must be read again after a restart.
+///
+/// # Errors
+/// The node has neither applied nor quarantined the transaction.
+pub fn dropped(facts: &Facts, key: &str, node: &str, store: &dyn NodeStore) -> Verdict {
+    let txn = key.strip_prefix("transactions/").and_then(|id| id.parse().ok());
+    let Some(transaction) = txn.and_then(|txn: TxnId| facts.transactions.get(&txn)) else { return Ok(()) };
+    let bad = store.quarantined().map_err(|error| error.to_string())?;
+    match checkpoints::not_applied(store, transaction, &[&bad]) {
+        Some(why) => Err(format!("the long form {key} was deleted, but on {node} {why}")),
         None => Ok(()),
     }
 }

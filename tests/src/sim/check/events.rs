@@ -37,6 +37,14 @@ struct Event {
     confirmed: BTreeSet<NodeId>,
 }
 
+/// The events that a node's volume knows as delivered, and as confirmed, at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Deliveries {
+    heard: BTreeSet<String>,
+    confirms: BTreeSet<String>,
+    confirmed: BTreeSet<String>,
+}
+
 /// Every event of a run.
 #[derive(Debug, Default)]
 pub struct Events {
@@ -126,6 +134,29 @@ impl Events {
             for nodes in [&mut event.heard, &mut event.confirms, &mut event.confirmed] {
                 nodes.remove(node);
             }
+        }
+    }
+
+    /// The deliveries that a snapshot of a node's volume has now.
+    #[must_use]
+    pub fn deliveries(&self, node: &NodeId) -> Deliveries {
+        let of = |nodes: fn(&Event) -> &BTreeSet<NodeId>| {
+            let known = self.events.iter().filter(|(_, event)| nodes(event).contains(node));
+            known.map(|(id, _)| id.clone()).collect()
+        };
+        Deliveries {
+            heard: of(|event| &event.heard),
+            confirms: of(|event| &event.confirms),
+            confirmed: of(|event| &event.confirmed),
+        }
+    }
+
+    /// Notes that a node's volume, which is lost, was put back to a snapshot with these deliveries.
+    pub fn put_back(&mut self, node: &NodeId, to: &Deliveries) {
+        for (id, event) in &mut self.events {
+            event.heard.extend(to.heard.contains(id).then(|| node.clone()));
+            event.confirms.extend(to.confirms.contains(id).then(|| node.clone()));
+            event.confirmed.extend(to.confirmed.contains(id).then(|| node.clone()));
         }
     }
 

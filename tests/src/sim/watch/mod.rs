@@ -8,6 +8,8 @@ mod events;
 mod refdb;
 mod volumes;
 
+pub use volumes::Snapshot;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -56,6 +58,13 @@ struct Local {
     reconciles: bool,
     /// Whether the volume was lost at some time, and its quarantine with it.
     lost: bool,
+}
+
+impl Local {
+    /// Whether the node needs the journal, and what its volume has is known.
+    fn counts(&self) -> bool {
+        !self.broken && !self.reconciles
+    }
 }
 
 /// Everything that the watch knows.

@@ -65,8 +65,7 @@ impl Watch {
     pub fn collecting(&self, slots: &[Slot], expelled: &BTreeSet<NodeId>) {
         let mut known = self.known();
         let mut verdict = Ok(());
-        let counts = |local: &super::Local| !local.broken && !local.reconciles;
-        for (node, local) in known.locals.iter().filter(|(node, local)| counts(local) && !expelled.contains(*node)) {
+        for (node, local) in known.locals.iter().filter(|(node, local)| local.counts() && !expelled.contains(*node)) {
             let store = local.volume.store();
             for slot in slots {
                 let one = check::collection::collected(&known.facts, slot, node.as_str(), store.as_ref());
@@ -81,6 +80,17 @@ impl Watch {
             }
         }
         known.facts.collected.extend(slots.iter().cloned());
+        known.judge(&self.trace, "collection", verdict);
+    }
+
+    /// A blob is about to be deleted.
+    pub fn deletes_blob(&self, key: &str) {
+        let mut known = self.known();
+        let mut verdict = Ok(());
+        for (node, local) in known.locals.iter().filter(|(_, local)| local.counts()) {
+            let store = local.volume.store();
+            verdict = verdict.and(check::collection::dropped(&known.facts, key, node.as_str(), store.as_ref()));
+        }
         known.judge(&self.trace, "collection", verdict);
     }
 

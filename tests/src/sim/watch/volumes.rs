@@ -11,7 +11,7 @@ use super::{Known, Local, Watch};
 use crate::sim::backend::Volume;
 use crate::sim::check::checkpoints::Logged;
 use crate::sim::check::durability::Ledger;
-use crate::sim::check::events::Events;
+use crate::sim::check::events::{Deliveries, Events};
 use crate::sim::check::forward::{Positions, Shown};
 use crate::sim::check::{self, Verdict};
 use crate::sim::facts::Facts;
@@ -20,6 +20,13 @@ use crate::sim::trace::Trace;
 
 /// The time after which everything that a node had applied is durable, in virtual milliseconds.
 const DURABLE_MS: u64 = 400;
+
+/// A snapshot of a node's volume.
+pub struct Snapshot {
+    restore: Box<dyn Fn() + Send + Sync>,
+    /// The stream events that the volume knows as delivered.
+    deliveries: Deliveries,
+}
 
 impl Watch {
     /// A node has this volume.
@@ -99,6 +106,21 @@ impl Watch {
         for project in facts.projects.keys() {
             local.ledger.reset(project, &local.volume.refs(project));
         }
+    }
+
+    /// Takes a snapshot of a node's volume. None if there is no such node, or its volume has no snapshots.
+    #[must_use]
+    pub fn snapshot(&self, node: &NodeId) -> Option<Snapshot> {
+        let known = self.known();
+        let restore = known.locals.get(node)?.volume.snapshot()?;
+        Some(Snapshot { restore, deliveries: known.events.deliveries(node) })
+    }
+
+    /// Puts a node's volume back to a snapshot. Everything that came later is lost.
+    pub fn put_back(&self, node: &NodeId, snapshot: &Snapshot) {
+        (snapshot.restore)();
+        self.damaged(node, true);
+        self.known().events.put_back(node, &snapshot.deliveries);
     }
 
     /// A volume was repaired at a start.

@@ -243,6 +243,10 @@ impl Writer {
 
     fn skip(&mut self, mut event: Event) {
         let transaction = Arc::clone(&event.transaction);
+        // Something else than an apply brought the refs, and may not have known the request. The mark must not hide it.
+        if transaction.is_whole() && !self.shared.low_water.is_done(&transaction.id.slot) {
+            self.shared.units.requests.note_missed(&transaction);
+        }
         // `Step::Skip` means that every ref of the transaction has this version, or a newer one, here.
         self.shared.low_water.done(&transaction.id.slot);
         self.shared.units.observer.skipped(&transaction.site, &transaction.id);

@@ -124,6 +124,9 @@ impl Collector {
             let until = self.limit(&lane, *published, nodes);
             let progress = lanes.entry(lane.clone()).or_default();
             self.collect_lane(&lane, until, needed, progress).await?;
+            if self.bugs.has(InjectedBug::LongFormDroppedEarly) {
+                self.drop_long_forms(&lane, until, *published).await?;
+            }
             is_over &= until == *published;
             if self.bugs.has(InjectedBug::LeftoverForgotten) {
                 continue;
@@ -131,6 +134,16 @@ impl Collector {
             is_over = is_over && self.has_nothing_left(&lane, until, progress).await?;
         }
         Ok(is_over)
+    }
+
+    /// With the injected bug `LongFormDroppedEarly`, deletes the long forms of these slots, which stay.
+    async fn drop_long_forms(&self, lane: &LaneId, from: Seq, to: Seq) -> Result<(), RefDbError> {
+        for slot in (from.0..to.0).map(|seq| lane.slot(Seq(seq))) {
+            if let SlotState::Committed(_, bytes) = self.refdb.journal.slot(&slot).await? {
+                let _ = self.long_forms.delete(&bytes).await;
+            }
+        }
+        Ok(())
     }
 
     /// The position below which every slot of the lane is in the event log and applied at every node that is not
