@@ -23,9 +23,11 @@ use crate::seams::volume::{NodeStore, StoreError};
 use crate::state::committed_requests::CommittedRequests;
 use crate::state::debts::{Debts, RetryPace};
 use crate::state::durability::Durability;
+use crate::state::gone_nodes::GoneNodes;
 use crate::state::low_water::LowWater;
 use crate::state::materialize::Materializer;
 use crate::state::quiesce::Quiesce;
+use crate::state::site_roles::SiteRoles;
 use crate::state::version_map::{Mover, VersionMap};
 use crate::state::went_back::WentBack;
 
@@ -81,6 +83,10 @@ pub struct NodeState {
     pub requests: Arc<CommittedRequests>,
     /// The debts: projects and refs that this node cannot bring up to date.
     pub debts: Arc<Debts>,
+    /// The roles of all sites, as this node read them last.
+    pub roles: Arc<SiteRoles>,
+    /// The nodes whose heartbeat stands still.
+    pub gone: GoneNodes,
     /// Holds new commits of projects that are being closed.
     pub quiesce: Arc<Quiesce>,
 }
@@ -113,7 +119,8 @@ impl NodeState {
         durability.add(Arc::clone(&requests) as _);
         let (clock, entropy) = (Arc::clone(&context.clock), Arc::clone(&context.entropy));
         let debts = Arc::new(Debts::load(store.as_ref(), durability.clone(), clock, entropy, retry)?);
-        Ok(Self { versions, materializer, durability, low_water, requests, debts, quiesce: Arc::default() })
+        let (quiesce, roles, gone) = (Arc::default(), Arc::default(), GoneNodes::default());
+        Ok(Self { versions, materializer, durability, low_water, requests, debts, roles, gone, quiesce })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Failovers of real sidecars under load: planned and back, forced after SIGKILL, and what operators see and may do.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lockstep_proto::failover::{
     ActRequest, ExecuteRequest, Failover, FailoverAct, FailoverKind, FailoverPlan, FailoverStep, PlanRequest, Role,
@@ -13,6 +13,7 @@ use lockstep_tests::e2e::node::Node;
 use lockstep_tests::e2e::verify::converged;
 use lockstep_tests::e2e::{PATIENCE, until};
 use rustix::process::Signal;
+use tokio::time::Instant;
 
 use crate::lockstep;
 

@@ -21,7 +21,7 @@ pub(super) fn look(stages: &Stages, guards: &Guards, latches: &Latches, metrics:
     if let Some(refresh) = stages.refresh.as_ref().map(|refresh| refresh.status()) {
         metrics.refresh.stands(refresh.due, refresh.oldest_ms.unwrap_or_default() / 1_000);
     }
-    let epoch = stages.roles.of(&stages.deps.settings.site).map_or(0, |site| site.epoch);
+    let epoch = stages.state.roles.of(&stages.deps.settings.site).map_or(0, |site| site.epoch);
     metrics.site.guards(guards.found().count);
     metrics.site.state(latches.closed().is_empty(), epoch);
     metrics.site.went_back(stages.context.went_back.is_known());

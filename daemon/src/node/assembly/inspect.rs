@@ -75,7 +75,7 @@ impl Inspector {
     }
 
     fn site(&self) -> Option<SiteRecord> {
-        self.stages.roles.of(&self.stages.deps.settings.site)
+        self.stages.state.roles.of(&self.stages.deps.settings.site)
     }
 }
 

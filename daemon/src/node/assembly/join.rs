@@ -17,12 +17,11 @@ use super::front::Front;
 use super::recall;
 use super::stages::{Stages, streams};
 use super::streams_away::{self, Unread};
-use super::term::{CurrentTerm, Term};
+use super::term::CurrentTerm;
 use crate::base::backoff::Backoff;
-use crate::base::faults::injected_bug::InjectedBug;
 use crate::base::tasks::Tasks;
 use crate::seams::git::GitError;
-use crate::seams::refdb::{IncarnationRecord, MOST_NEEDS, NodeAnswer, NodeRecord, RefDbError, Role};
+use crate::seams::refdb::{MOST_NEEDS, NodeAnswer, NodeRecord, RefDbError, Role};
 use crate::seams::volume::{StoreError, VolumeFacts};
 use crate::stages::api::readiness::Latch;
 use crate::stages::membership::{OpenError, will_beat};
@@ -31,12 +30,9 @@ use crate::state::low_water_extent::Extent;
 use crate::state::materialize::MaterializeError;
 use crate::state::went_back::{self, Evidence};
 
-/// How long a node that steps down publishes. The rest is left to the publisher of leftovers.
-const PUBLISH: Duration = Duration::from_secs(10);
-
 /// Why a step of joining failed.
 #[derive(Debug, thiserror::Error)]
-enum JoinError {
+pub(super) enum JoinError {
     /// A call of the refdb failed. A retry may help.
     #[error(transparent)]
     RefDb(#[from] RefDbError),
@@ -115,72 +111,11 @@ impl Join {
         self.stages.forward_events();
         self.tasks.spawn("roles", self.stages.role_reader().run());
         self.tasks.spawn("failover", self.stages.failover_driver().run());
-        let mut first = true;
-        loop {
-            let incarnation = self.open_when_active(&mut first).await;
-            let term = self.take_writes(&incarnation).await;
-            self.begin_to_serve(&mut first);
-            self.until_deposed(&incarnation).await;
-            self.front.close_with(&self.why_closed());
-            self.step_down(&term).await;
-        }
-    }
-
-    /// Opens an incarnation as soon as the site is active. Until then the node serves reads.
-    async fn open_when_active(&self, first: &mut bool) -> IncarnationRecord {
-        loop {
-            match self.until_ok("open an incarnation", || self.open_incarnation()).await {
-                Some(incarnation) => return incarnation,
-                None => {
-                    self.begin_to_serve(first);
-                    self.follow_role().await;
-                }
-            }
-        }
-    }
-
-    /// Waits until the site is active, and tells writers meanwhile who is.
-    async fn follow_role(&self) {
-        let site = &self.stages.deps.settings.site;
-        let active = self.stages.roles.wait(site, |own| own.role == Role::Active);
-        tokio::pin!(active);
-        loop {
-            self.front.close_with(&self.why_closed());
-            if tokio::time::timeout(self.stages.deps.settings.role_pace, &mut active).await.is_ok() {
-                return;
-            }
-        }
-    }
-
-    /// Starts the stages of an incarnation that is open. From here on, the barrier of a project's deletion waits for
-    /// it. So it must learn which projects are closing, or were deleted, before it takes commits.
-    async fn take_writes(&self, incarnation: &IncarnationRecord) -> Term {
-        tracing::info!(incarnation = %incarnation.id, "the incarnation is open");
-        self.until_ok("projects", || self.learn_states()).await;
-        self.until_ok("requests", || recall::requests(&self.stages)).await;
-        self.stages.events.open();
-        let term = Term::begin(&self.stages, incarnation);
-        *self.term.lock() = Some(term.clone());
-        self.front.open(Arc::clone(&term.committer));
-        term
-    }
-
-    /// Notes that the node has joined, and starts its periodic jobs, once.
-    fn begin_to_serve(&self, first: &mut bool) {
-        if !std::mem::take(first) {
-            return;
-        }
-        self.joined.open();
-        self.tasks.spawn("requests", self.stages.request_forgetter().run());
-        self.tasks.spawn("sweep", self.stages.sweeper().run());
-        self.tasks.spawn("collect", self.stages.collector().run());
-        self.tasks.spawn("release", self.stages.releaser().run());
-        self.tasks.spawn("restore", self.stages.repository_restorer().run());
-        self.tasks.spawn("repay", self.stages.repayer().run());
+        self.follow_roles().await;
     }
 
     /// Applies every project's state. A project whose state cannot be applied takes no commits here.
-    async fn learn_states(&self) -> Result<(), JoinError> {
+    pub(super) async fn learn_states(&self) -> Result<(), JoinError> {
         let behind = self.stages.catch_up.projects().await?;
         self.may_go_on(&behind)?;
         let debts = &self.stages.state.debts;
@@ -203,40 +138,8 @@ impl Join {
         Ok(())
     }
 
-    /// Waits until the site is not active any more, or is active again under a later epoch.
-    async fn until_deposed(&self, incarnation: &IncarnationRecord) {
-        if self.stages.deps.bugs.has(InjectedBug::FencedReopens) {
-            return std::future::pending().await;
-        }
-        let site = &self.stages.deps.settings.site;
-        self.stages.roles.wait(site, |own| own.role != Role::Active || own.epoch > incarnation.epoch).await;
-    }
-
-    /// Ends an incarnation whose site takes no commits any more, while the node goes on. The front is closed.
-    async fn step_down(&self, term: &Term) {
-        tracing::warn!("the site takes no commits any more: ending the incarnation of this node");
-        term.close();
-        self.front.drained().await;
-        term.freeze(&self.stages).await;
-        let _ = tokio::time::timeout(PUBLISH, term.publish_rest()).await;
-        term.close_journal(&self.stages).await;
-        term.end(&self.stages);
-        *self.term.lock() = None;
-    }
-
-    /// Why the site takes no commits, for writers.
-    fn why_closed(&self) -> String {
-        let (roles, site) = (&self.stages.roles, &self.stages.deps.settings.site);
-        let role = roles.of(site).map_or("not known".to_owned(), |own| format!("{:?}", own.role).to_lowercase());
-        let active: Vec<String> = roles.active().iter().map(ToString::to_string).collect();
-        match active.is_empty() {
-            true => format!("the role of site {site} is {role}, and no site is active at the moment; try again soon"),
-            false => format!("the role of site {site} is {role}; write to {}, which is active", active.join(" or ")),
-        }
-    }
-
     /// Retries a step until it succeeds, and reports each failure with the step's name.
-    async fn until_ok<T, E: Display, F>(&self, what: &'static str, step: impl Fn() -> F) -> T
+    pub(super) async fn until_ok<T, E: Display, F>(&self, what: &'static str, step: impl Fn() -> F) -> T
     where
         F: Future<Output = Result<T, E>>,
     {
@@ -260,7 +163,7 @@ impl Join {
         let nodes = deps.refdb.registry.nodes().await?;
         self.compare(&nodes).await?;
         let site = deps.refdb.registry.enroll_site(&settings.site, Role::Active).await?;
-        self.stages.roles.note(site);
+        self.stages.state.roles.note(site);
         self.stages.state.debts.seen(&settings.node, &nodes);
         self.stages.state.low_water.listed(&deps.refdb.incarnations().await?);
         let previous = nodes.into_iter().find(|node| node.node == settings.node);
@@ -451,18 +354,6 @@ impl Join {
     fn living_unrecognized(&self) -> Result<Vec<ProjectKey>, StoreError> {
         let keys = self.unrecognized.iter().filter_map(|name| self.stages.state.versions.project_key(name).transpose());
         keys.collect()
-    }
-
-    /// Opens an incarnation. None if the site is not active.
-    async fn open_incarnation(&self) -> Result<Option<IncarnationRecord>, OpenError> {
-        match self.stages.opener().open_incarnation().await {
-            Ok(incarnation) => Ok(Some(incarnation)),
-            Err(OpenError::NotActive(own)) => {
-                self.stages.roles.note(own);
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
     }
 
     /// Starts a consumer per stream. The node has caught up when each stream was read to its end once, or is away and

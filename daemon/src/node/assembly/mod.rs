@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `settings` | all limits and intervals of a node |
 //! | `join` | registers the node, reconciles it, opens its incarnation, and catches up |
+//! | `follow_roles` | takes writes while the site is active, and serves reads always |
 //! | `recall` | reads again which requests were committed and not durably remembered |
 //! | `streams_away` | catches up from the refdb when streams are away |
 //! | `recovery` | finds the refs that a crashed process had moved before their record was durable |
@@ -23,6 +24,7 @@
 //! | `hooks` | installs the git hooks in new repositories |
 //! | `run` | `lockstep run`: a sidecar from its configuration to its end |
 
+mod follow_roles;
 mod front;
 mod gauges;
 mod guards;

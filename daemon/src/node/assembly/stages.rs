@@ -28,9 +28,7 @@ use crate::stages::reconcile::{Collector, Releaser, Repayer, RepositoryRestorer,
 use crate::stages::refresh::Refresh;
 use crate::stages::seed::Seeder;
 use crate::state::context::{NodeContext, NodeState};
-use crate::state::gone_nodes::GoneNodes;
 use crate::state::materialize::MaterializeError;
-use crate::state::site_roles::SiteRoles;
 use crate::state::went_back::WentBack;
 
 /// The stages of a node. The commit and publish stages start with `begin`, when an incarnation is open.
@@ -59,10 +57,6 @@ pub struct Stages {
     pub refresh: Option<Arc<Refresh>>,
     /// The journal of the open incarnation.
     pub journal: Running,
-    /// The roles of all sites, as this node read them last.
-    pub roles: Arc<SiteRoles>,
-    /// The nodes whose heartbeat stands still.
-    pub gone: GoneNodes,
     /// Triggers an immediate heartbeat.
     pub beat: Arc<Notify>,
     /// Triggers an immediate sweep.
@@ -94,7 +88,6 @@ impl Stages {
         let consumer = Consumer::new(&context, &state, sink, announcements, Arc::clone(&catch_up), settings.consume);
         let (fencer, leftovers, locks) = (Fencer::new(&context), LeftoverPublisher::new(&context), Arc::default());
         let (journal, beat, sweep) = (Running::default(), Arc::default(), Arc::default());
-        let (roles, gone) = (Arc::default(), GoneNodes::default());
         Ok(Self {
             deps,
             context,
@@ -108,8 +101,6 @@ impl Stages {
             locks,
             refresh,
             journal,
-            roles,
-            gone,
             beat,
             sweep,
             staged,
@@ -127,8 +118,7 @@ impl Stages {
     pub(super) fn watcher(&self) -> Watcher {
         let (fencer, leftovers, locks) = (self.fencer.clone(), self.leftovers.clone(), Arc::clone(&self.locks));
         let (leftovers, running) = (Arc::new(leftovers), Arc::clone(&self.journal));
-        let (gone, limits) = (self.gone.clone(), self.deps.settings.member);
-        Watcher::new(&self.context, &self.state, fencer, leftovers, locks, running, gone, limits)
+        Watcher::new(&self.context, &self.state, fencer, leftovers, locks, running, self.deps.settings.member)
     }
 
     pub(super) fn sweeper(&self) -> Sweeper {
@@ -137,7 +127,7 @@ impl Stages {
     }
 
     pub(super) fn role_reader(&self) -> RoleReader {
-        RoleReader::new(&self.context, Arc::clone(&self.roles), self.deps.settings.role_pace)
+        RoleReader::new(&self.context, &self.state, self.deps.settings.role_pace)
     }
 
     /// The driver of failovers. It hurries the sweeper and the heartbeat, which brings the low-water marks to the
@@ -145,12 +135,12 @@ impl Stages {
     pub(super) fn failover_driver(&self) -> Driver {
         let hurry = vec![Arc::clone(&self.sweep), Arc::clone(&self.beat)];
         let fencing = Arc::new(self.fencer.clone());
-        Driver::new(&self.context, fencing, self.gone.clone(), hurry, self.deps.settings.failover)
+        Driver::new(&self.context, &self.state, fencing, hurry, self.deps.settings.failover)
     }
 
     /// The stage that takes the requests of operators.
     pub(super) fn operator_desk(&self) -> OperatorDesk {
-        OperatorDesk::new(&self.context, self.gone.clone())
+        OperatorDesk::new(&self.context, &self.state)
     }
 
     pub(super) fn request_forgetter(&self) -> RequestForgetter {

@@ -19,7 +19,7 @@ use super::view::View;
 use crate::base::clock::Clock;
 use crate::seams::refdb::{RefDb, RefDbError, Role};
 use crate::stages::ports::Operators;
-use crate::state::context::NodeContext;
+use crate::state::context::{NodeContext, NodeState};
 use crate::state::gone_nodes::GoneNodes;
 
 /// Takes the requests of operators on behalf of one node.
@@ -30,10 +30,11 @@ pub struct OperatorDesk {
 }
 
 impl OperatorDesk {
-    /// Creates the desk of a node. `gone` are the nodes whose heartbeat stands still.
+    /// Creates the desk of a node.
     #[must_use]
-    pub fn new(context: &NodeContext, gone: GoneNodes) -> Self {
-        Self { refdb: context.refdb.clone(), clock: Arc::clone(&context.clock), gone }
+    pub fn new(context: &NodeContext, state: &NodeState) -> Self {
+        let (refdb, clock) = (context.refdb.clone(), Arc::clone(&context.clock));
+        Self { refdb, clock, gone: state.gone.clone() }
     }
 
     async fn view(&self) -> Result<View, ApiError> {

@@ -20,7 +20,7 @@ use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
 use crate::seams::refdb::{RefDb, RefDbError};
 use crate::stages::ports::Fencing;
-use crate::state::context::NodeContext;
+use crate::state::context::{NodeContext, NodeState};
 use crate::state::gone_nodes::GoneNodes;
 use crate::state::went_back::WentBack;
 
@@ -79,18 +79,17 @@ struct Seen {
 }
 
 impl Driver {
-    /// Creates the driver of a node. `gone` are the nodes whose heartbeat stands still. `hurry` wakes the jobs that
-    /// bring this node up to date with the journal.
+    /// Creates the driver of a node. `hurry` wakes the jobs that bring this node up to date with the journal.
     #[must_use]
     pub fn new(
         context: &NodeContext,
+        state: &NodeState,
         fencing: Arc<dyn Fencing>,
-        gone: GoneNodes,
         hurry: Vec<Arc<Notify>>,
         limits: DriverLimits,
     ) -> Self {
         let NodeContext { site, node, refdb, clock, observer, went_back, bugs, .. } = context.clone();
-        Self { site, node, refdb, clock, observer, went_back, fencing, gone, hurry, limits, bugs }
+        Self { site, node, refdb, clock, observer, went_back, fencing, gone: state.gone.clone(), hurry, limits, bugs }
     }
 
     /// Drives until the task is aborted.

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use crate::base::observer::Observer;
 use crate::seams::refdb::RefDb;
-use crate::state::context::NodeContext;
+use crate::state::context::{NodeContext, NodeState};
 use crate::state::site_roles::SiteRoles;
 use crate::state::went_back::WentBack;
 
@@ -21,11 +21,11 @@ pub struct RoleReader {
 }
 
 impl RoleReader {
-    /// Creates a reader that brings `roles` up to date once per `pace`.
+    /// Creates a reader that brings the node's state up to date once per `pace`.
     #[must_use]
-    pub fn new(context: &NodeContext, roles: Arc<SiteRoles>, pace: Duration) -> Self {
+    pub fn new(context: &NodeContext, state: &NodeState, pace: Duration) -> Self {
         let NodeContext { refdb, went_back, observer, .. } = context.clone();
-        Self { refdb, went_back, observer, roles, pace }
+        Self { refdb, went_back, observer, roles: Arc::clone(&state.roles), pace }
     }
 
     /// Reads until the task is aborted.

@@ -79,11 +79,10 @@ impl Watcher {
         leftovers: Arc<dyn Leftovers>,
         locks: Arc<NotedLocks>,
         running: Running,
-        gone: GoneNodes,
         limits: MemberLimits,
     ) -> Self {
         let NodeContext { site, node, refdb, observer, fenced, went_back, bugs, .. } = context.clone();
-        let (ended, debts) = (context.tasks.cancelled(), Arc::clone(&state.debts));
+        let (ended, debts, gone) = (context.tasks.cancelled(), Arc::clone(&state.debts), state.gone.clone());
         Self {
             site,
             node,

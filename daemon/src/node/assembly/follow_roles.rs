@@ -1,0 +1,126 @@
+//! A joined node follows the role of its site: it takes writes while the site is active, and serves reads always.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::join::Join;
+use super::recall;
+use super::term::Term;
+use crate::base::faults::injected_bug::InjectedBug;
+use crate::seams::refdb::{IncarnationRecord, Role};
+use crate::stages::membership::OpenError;
+
+/// How long a node that steps down publishes. The rest is left to the publisher of leftovers.
+const PUBLISH: Duration = Duration::from_secs(10);
+
+impl Join {
+    /// Opens an incarnation whenever the site becomes active, and ends it whenever the site stops being active.
+    pub(super) async fn follow_roles(&self) {
+        let mut first = true;
+        loop {
+            let incarnation = self.open_when_active(&mut first).await;
+            let term = self.take_writes(&incarnation).await;
+            self.begin_to_serve(&mut first);
+            self.until_deposed(&incarnation).await;
+            self.front.close_with(&self.why_closed());
+            self.step_down(&term).await;
+        }
+    }
+
+    /// Opens an incarnation as soon as the site is active. Until then the node serves reads.
+    async fn open_when_active(&self, first: &mut bool) -> IncarnationRecord {
+        loop {
+            match self.until_ok("open an incarnation", || self.open_incarnation()).await {
+                Some(incarnation) => return incarnation,
+                None => {
+                    self.begin_to_serve(first);
+                    self.follow_role().await;
+                }
+            }
+        }
+    }
+
+    /// Waits until the site is active, and tells writers meanwhile who is.
+    async fn follow_role(&self) {
+        let site = &self.stages.deps.settings.site;
+        let active = self.stages.state.roles.wait(site, |own| own.role == Role::Active);
+        tokio::pin!(active);
+        loop {
+            self.front.close_with(&self.why_closed());
+            if tokio::time::timeout(self.stages.deps.settings.role_pace, &mut active).await.is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Starts the stages of an incarnation that is open. From here on, the barrier of a project's deletion waits for
+    /// it. So it must learn which projects are closing, or were deleted, before it takes commits.
+    async fn take_writes(&self, incarnation: &IncarnationRecord) -> Term {
+        tracing::info!(incarnation = %incarnation.id, "the incarnation is open");
+        self.until_ok("projects", || self.learn_states()).await;
+        self.until_ok("requests", || recall::requests(&self.stages)).await;
+        self.stages.events.open();
+        let term = Term::begin(&self.stages, incarnation);
+        *self.term.lock() = Some(term.clone());
+        self.front.open(Arc::clone(&term.committer));
+        term
+    }
+
+    /// Notes that the node has joined, and starts its periodic jobs, once.
+    fn begin_to_serve(&self, first: &mut bool) {
+        if !std::mem::take(first) {
+            return;
+        }
+        self.joined.open();
+        self.tasks.spawn("requests", self.stages.request_forgetter().run());
+        self.tasks.spawn("sweep", self.stages.sweeper().run());
+        self.tasks.spawn("collect", self.stages.collector().run());
+        self.tasks.spawn("release", self.stages.releaser().run());
+        self.tasks.spawn("restore", self.stages.repository_restorer().run());
+        self.tasks.spawn("repay", self.stages.repayer().run());
+    }
+
+    /// Waits until the site is not active any more, or is active again under a later epoch.
+    async fn until_deposed(&self, incarnation: &IncarnationRecord) {
+        if self.stages.deps.bugs.has(InjectedBug::FencedReopens) {
+            return std::future::pending().await;
+        }
+        let site = &self.stages.deps.settings.site;
+        self.stages.state.roles.wait(site, |own| own.role != Role::Active || own.epoch > incarnation.epoch).await;
+    }
+
+    /// Ends an incarnation whose site takes no commits any more, while the node goes on. The front is closed.
+    async fn step_down(&self, term: &Term) {
+        tracing::warn!("the site takes no commits any more: ending the incarnation of this node");
+        term.close();
+        self.front.drained().await;
+        term.freeze(&self.stages).await;
+        let _ = tokio::time::timeout(PUBLISH, term.publish_rest()).await;
+        term.close_journal(&self.stages).await;
+        term.end(&self.stages);
+        *self.term.lock() = None;
+    }
+
+    /// Why the site takes no commits, for writers.
+    fn why_closed(&self) -> String {
+        let (roles, site) = (&self.stages.state.roles, &self.stages.deps.settings.site);
+        let role = roles.of(site).map_or("not known".to_owned(), |own| format!("{:?}", own.role).to_lowercase());
+        let active: Vec<String> = roles.active().iter().map(ToString::to_string).collect();
+        match active.is_empty() {
+            true => format!("the role of site {site} is {role}, and no site is active at the moment; try again soon"),
+            false => format!("the role of site {site} is {role}; write to {}, which is active", active.join(" or ")),
+        }
+    }
+
+    /// Opens an incarnation. None if the site is not active.
+    async fn open_incarnation(&self) -> Result<Option<IncarnationRecord>, OpenError> {
+        match self.stages.opener().open_incarnation().await {
+            Ok(incarnation) => Ok(Some(incarnation)),
+            Err(OpenError::NotActive(own)) => {
+                self.stages.state.roles.note(own);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
