@@ -22,10 +22,12 @@
 //! | [`gerrit`] | bodies for the handshake of a Gerrit, and for strays |
 //! | [`seed`] | bodies for seeding: an existing repository becomes a project |
 //! | [`failover`] | bodies of the failover API, and the state of a failover |
+//! | [`debt`] | projects that a node cannot bring up to date, as the status API shows them |
 //! | [`status`] | bodies of the status API |
 
 pub mod announcement;
 pub mod bridge;
+pub mod debt;
 mod decode_error;
 pub mod failover;
 pub mod gerrit;

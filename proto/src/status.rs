@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::debt::{DebtStatus, HeldElsewhere, ProjectStatus};
 use crate::gerrit::BasePath;
 use crate::name::{NodeId, SiteId};
 use crate::slot::{Incarnation, LaneId, TxnId};
@@ -44,6 +45,20 @@ pub struct NodeStatus {
     pub parked: u64,
     /// The number of quarantined records.
     pub quarantined: u64,
+    /// The debts of this node, oldest first, at most [`crate::debt::MOST_SHOWN`]. Only their projects or refs are
+    /// behind.
+    #[serde(default)]
+    pub degraded: Vec<DebtStatus>,
+    /// The number of degraded projects.
+    #[serde(default)]
+    pub degraded_projects: u64,
+    /// Transactions of which other nodes say that their content is bad, and projects that other nodes cannot bring up
+    /// to date, at most [`crate::debt::MOST_SHOWN`].
+    #[serde(default)]
+    pub held_elsewhere: Vec<HeldElsewhere>,
+    /// The projects that are not `ok`, at most [`crate::debt::MOST_SHOWN`].
+    #[serde(default)]
+    pub projects: Vec<ProjectStatus>,
     /// Stream events of Gerrit that are in transit.
     #[serde(default)]
     pub events: EventsStatus,
@@ -231,4 +246,7 @@ pub struct HeldStatus {
     pub since_ms: u64,
     /// Its size in bytes.
     pub bytes: u64,
+    /// The name of the entry, by which it is retried, accepted or dropped. Empty in the answer of an earlier release.
+    #[serde(default)]
+    pub entry: String,
 }

@@ -35,6 +35,7 @@ on_both_stores!(
     directories_are_marked_by_name,
     positions_are_replaced_and_forgotten,
     held_records_stay_until_they_are_let_go,
+    debts_are_replaced_and_repaid,
     refresh_marks_are_replaced_and_removed,
     a_project_is_forgotten_by_incarnation,
     mail_comes_in_the_order_of_its_numbers,

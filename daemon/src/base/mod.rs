@@ -5,6 +5,7 @@
 //! | `clock` | time and randomness as parameters |
 //! | `tasks` | background tasks with an owner |
 //! | `backoff` | the one retry delay of the program |
+//! | `budget` | a budget of bytes that many holders share |
 //! | `ref_names` | the kinds of refs, and names that exclude each other |
 //! | `base_paths` | the folder that holds a project's repository |
 //! | `observer` | the trait through which stages report to metrics, status and the simulator |
@@ -12,6 +13,7 @@
 
 pub mod backoff;
 pub mod base_paths;
+pub mod budget;
 pub mod clock;
 pub mod faults;
 pub mod observer;

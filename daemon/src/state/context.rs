@@ -21,6 +21,7 @@ use crate::seams::peers::Peers;
 use crate::seams::refdb::RefDb;
 use crate::seams::volume::{NodeStore, StoreError};
 use crate::state::committed_requests::CommittedRequests;
+use crate::state::debts::{Debts, RetryPace};
 use crate::state::durability::Durability;
 use crate::state::low_water::LowWater;
 use crate::state::materialize::Materializer;
@@ -78,6 +79,8 @@ pub struct NodeState {
     pub low_water: Arc<LowWater>,
     /// Committed requests, for callers that repeat them.
     pub requests: Arc<CommittedRequests>,
+    /// The debts: projects and refs that this node cannot bring up to date.
+    pub debts: Arc<Debts>,
     /// Holds new commits of projects that are being closed.
     pub quiesce: Arc<Quiesce>,
 }
@@ -88,6 +91,14 @@ impl NodeState {
     /// # Errors
     /// The store failed.
     pub fn load(context: &NodeContext, pace: Duration) -> Result<Self, StoreError> {
+        Self::load_with(context, pace, RetryPace::default())
+    }
+
+    /// Loads the state, with pauses between the tries of debts that are not the usual ones.
+    ///
+    /// # Errors
+    /// As [`NodeState::load`].
+    pub fn load_with(context: &NodeContext, pace: Duration, retry: RetryPace) -> Result<Self, StoreError> {
         let NodeContext { store, repositories, bugs, fenced, .. } = context.clone();
         let versions = Arc::new(VersionMap::new(Arc::clone(&store), bugs));
         let low_water = Arc::new(LowWater::new(store.low_water()?));
@@ -97,10 +108,12 @@ impl NodeState {
             mover: Mover::Other,
         };
         let requests = Arc::new(CommittedRequests::new(Arc::clone(&store), bugs));
-        let durability = Durability::new(Arc::clone(&versions), repositories, store, pace, bugs, fenced);
+        let durability = Durability::new(Arc::clone(&versions), repositories, Arc::clone(&store), pace, bugs, fenced);
         durability.add(Arc::clone(&low_water) as _);
         durability.add(Arc::clone(&requests) as _);
-        Ok(Self { versions, materializer, durability, low_water, requests, quiesce: Arc::default() })
+        let (clock, entropy) = (Arc::clone(&context.clock), Arc::clone(&context.entropy));
+        let debts = Arc::new(Debts::load(store.as_ref(), durability.clone(), clock, entropy, retry)?);
+        Ok(Self { versions, materializer, durability, low_water, requests, debts, quiesce: Arc::default() })
     }
 }
 

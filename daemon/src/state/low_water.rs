@@ -9,8 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use lockstep_proto::{LaneId, Seq, Slot};
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::seams::refdb::IncarnationRecord;
 use crate::seams::volume::Changes;
 use crate::state::durability::Remember;
+use crate::state::low_water_extent::{Extent, extent};
 
 /// The low-water marks of one node.
 #[derive(Debug, Default)]
@@ -24,6 +26,8 @@ struct Lanes {
     /// The marks that the last durable step took, and the marks that are durable.
     staged: BTreeMap<LaneId, Seq>,
     durable: BTreeMap<LaneId, Seq>,
+    /// The incarnations that were not forgotten when they were listed last.
+    listed: Vec<IncarnationRecord>,
 }
 
 #[derive(Debug, Default)]
@@ -38,7 +42,8 @@ impl LowWater {
     pub fn new(durable: BTreeMap<LaneId, Seq>) -> Self {
         let progress =
             durable.iter().map(|(lane, mark)| (lane.clone(), Progress { mark: mark.0, ..Progress::default() }));
-        Self { lanes: Mutex::new(Lanes { progress: progress.collect(), staged: durable.clone(), durable }) }
+        let (progress, listed) = (progress.collect(), Vec::new());
+        Self { lanes: Mutex::new(Lanes { progress, staged: durable.clone(), durable, listed }) }
     }
 
     fn lanes(&self) -> MutexGuard<'_, Lanes> {
@@ -81,6 +86,18 @@ impl LowWater {
     #[must_use]
     pub fn durable(&self) -> BTreeMap<LaneId, Seq> {
         self.lanes().durable.clone()
+    }
+
+    /// Takes in the incarnations that are not forgotten, by which the marks are condensed.
+    pub fn listed(&self, incarnations: &[IncarnationRecord]) {
+        self.lanes().listed = incarnations.to_vec();
+    }
+
+    /// The durable marks in the bounded form of the node's record.
+    #[must_use]
+    pub fn extent(&self) -> Extent {
+        let lanes = self.lanes();
+        extent(&lanes.durable, &lanes.listed)
     }
 
     /// Raises marks after a reconciliation. The state was read from the refdb after these marks were, so it contains

@@ -7,6 +7,8 @@
 //! | `materialize` | moves a project's local refs to committed values |
 //! | `durability` | the durable step: sync the repositories, then commit the node's store |
 //! | `low_water` | low-water marks: every slot of a lane below its mark is applied here |
+//! | `low_water_extent` | the same marks in the bounded form of a node's record |
+//! | `debts` | projects and refs that this node cannot bring up to date: durable, with growing pauses between tries |
 //! | `quiesce` | holds new commits of a project, and waits until those in progress have ended |
 //! | `context` | the handles from which stages are built: the node's seams, and the state above |
 //! | `committed_requests` | committed requests of the bridge, for callers that repeat them |
@@ -17,11 +19,13 @@
 
 pub mod committed_requests;
 pub mod context;
+pub mod debts;
 pub mod durability;
 pub mod gerrit_session;
 pub mod gone_nodes;
 pub mod journal;
 pub mod low_water;
+pub mod low_water_extent;
 pub mod materialize;
 pub mod quiesce;
 pub mod site_roles;

@@ -231,7 +231,7 @@ mod tests {
     use lockstep_proto::{Incarnation, IncarnationId, Oid, RefValue};
 
     use super::*;
-    use crate::seams::refdb::IncarnationState;
+    use crate::seams::refdb::{IncarnationState, Needs};
 
     fn node() -> NodeId {
         "n".parse().unwrap()
@@ -246,6 +246,8 @@ mod tests {
             beat,
             expelled: false,
             low_water: BTreeMap::new(),
+            whole: BTreeMap::new(),
+            needs: Needs::default(),
         }
     }
 

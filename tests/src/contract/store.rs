@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use lockstep::seams::eventlog::Position;
 use lockstep::seams::volume::{
-    Changes, CommittedRequest, Difference, Held, Mailbox, NodeStore, RefRecord, RefreshMark, Registered, RequestKey,
-    ShardId, VolumeFacts,
+    Changes, CommittedRequest, Debt, Difference, Held, Mailbox, NodeStore, RefRecord, RefreshMark, Registered,
+    RequestKey, ShardId, VolumeFacts,
 };
+use lockstep_proto::debt::DebtKind;
 use lockstep_proto::refresh::Subject;
-use lockstep_proto::{LaneId, Oid, ProjectKey, RefKey, RefValue, Seq, Version};
+use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefValue, Seq, Version};
 
 /// Parses a project with its incarnation, such as `tools/build#2`.
 #[must_use]
@@ -233,6 +234,27 @@ pub async fn held_records_stay_until_they_are_let_go(store: &dyn NodeStore) {
     assert_eq!(store.quarantined(), Ok([("t1".to_owned(), held("bad"))].into()));
     commit(store, Changes { unquarantine: vec!["t1".into()], ..Changes::default() }).await;
     assert_eq!(store.quarantined().map(|all| all.len()), Ok(0));
+}
+
+/// A project has one debt, the last one, until it is repaid.
+pub async fn debts_are_replaced_and_repaid(store: &dyn NodeStore) {
+    let (p, q) = ("p".parse().expect("a project"), "q".parse().expect("a project"));
+    let debt = |tries| Debt {
+        kind: DebtKind::BadContent,
+        why: "bad".into(),
+        txn: Some("n.1.0.4.00000000000000aa".parse().expect("an id")),
+        refs: vec![key("refs/heads/x")],
+        since_ms: 7,
+        tries,
+        closed: true,
+    };
+    let owe: fn(&ProjectName, Debt) -> Changes =
+        |project, debt| Changes { owe: vec![(project.clone(), debt)], ..Changes::default() };
+    commit(store, owe(&p, debt(1))).await;
+    commit(store, owe(&p, debt(2))).await;
+    commit(store, owe(&q, debt(3))).await;
+    commit(store, Changes { repaid: vec![q.clone()], ..Changes::default() }).await;
+    assert_eq!(store.debts(), Ok([(p, debt(2))].into()));
 }
 
 /// A subject has one mark, the last one, until it is refreshed. If a step sets and removes the same mark, the mark

@@ -15,7 +15,7 @@ use lockstep::seams::peers::Peers;
 use lockstep::seams::refdb::RefDb;
 use lockstep::seams::refdb::memory::Backup;
 use lockstep::seams::volume::NodeStore;
-use lockstep::stages::api::{Seeding, Transactions};
+use lockstep::stages::api::{Inspection, Seeding, Transactions};
 use lockstep::stages::ports::{Operators, Refreshes, StreamEvents};
 use lockstep_proto::{NodeId, Oid, ProjectName, RefName, SiteId};
 
@@ -61,6 +61,8 @@ pub trait Backend: Send + Sync {
     fn restore(&self, backup: &Backup);
     /// Splits or merges shards of a site's stream. Returns a description for the trace, or none if it was not possible.
     fn reshard(&self, site: &SiteId, entropy: &dyn Entropy) -> Option<String>;
+    /// Removes the records of a site's stream before this sequence number.
+    fn trim(&self, site: &SiteId, before: u64);
 }
 
 /// Everything that a node is started with: its identity and its seams, with the faults in front.
@@ -121,6 +123,10 @@ pub trait SimNode: Send + Sync {
     }
     /// The desk for operators' requests, if the node has one.
     fn operators(&self) -> Option<Arc<dyn Operators>> {
+        None
+    }
+    /// The status of the node, if it has one.
+    fn inspection(&self) -> Option<Arc<dyn Inspection>> {
         None
     }
     /// The seeder of existing repositories, if the node has one.

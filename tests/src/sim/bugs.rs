@@ -104,6 +104,9 @@ pub const FOUND: [Found; InjectedBug::ALL.len()] = [
         "one active site; failovers away from nodes that are paused or cut off",
         &["fencing"],
     ),
+    found(InjectedBug::HeldCollected, "committed content that every node holds as bad", &["collection"]),
+    found(InjectedBug::LeftoverForgotten, "collections that end in part, crashes", &["collection"]),
+    found(InjectedBug::ShortReadIsEnd, "reads that give a few records at a time, crashes", &["readiness"]),
 ];
 
 const fn found(bug: InjectedBug, ingredient: &'static str, properties: &'static [&'static str]) -> Found {

@@ -163,14 +163,14 @@ impl FaultyReader {
         let (mut inner, mut batch, mut bytes) = (self.inner.lock().await, Batch::default(), 0);
         while batch.records.len() < limit.min(limits.records) && bytes < limits.bytes {
             let one = inner.next(1).await?;
-            batch.ended = one.ended;
+            (batch.ended, batch.behind) = (one.ended, one.behind);
             let Some((number, data)) = one.records.into_iter().next() else { break };
             bytes += data.len();
             batch.records.push((number, data));
         }
         self.meter.returned(&self.site, &self.shard, bytes);
         let is_cut = batch.records.len() >= limits.records || bytes >= limits.bytes;
-        Ok(Batch { behind: is_cut && !batch.ended, ..batch })
+        Ok(Batch { behind: (is_cut || batch.behind) && !batch.ended, ..batch })
     }
 }
 
@@ -180,6 +180,9 @@ impl ShardReader for FaultyReader {
         let rates = self.link.faults().rates(Seam::EventLog);
         let is_cut = self.link.faults().is_cut(self.link.node(), Seam::EventLog);
         let fail = is_cut || self.link.faults().dice().chance(rates.fail_before + rates.lose_request);
+        let dice = self.link.faults().dice();
+        let few = rates.few > 0 && dice.chance(rates.few);
+        let limit = if few { usize::try_from(dice.between(1, 3)).unwrap_or(1).min(limit) } else { limit };
         let call = async {
             let now_ms = self.link.faults().now_ms();
             match self.meter.read(&self.site, &self.shard, now_ms) {

@@ -63,6 +63,10 @@ pub struct Rates {
     pub conflict: u64,
     /// Records of one call change places.
     pub reorder: u64,
+    /// A read gives a few records, although there are more.
+    pub few: u64,
+    /// A collection removes only some of its slots, and the caller is told that it failed.
+    pub part: u64,
     /// The longest delay of a request, and of an answer.
     pub delay_ms: u64,
     /// The time for which a caller waits for an answer that does not come.

@@ -20,6 +20,8 @@ pub struct Mirror {
     pub logged: BTreeSet<TxnId>,
     /// The announcements that are in any shard: the carrying transaction, and the event's id.
     pub announced: BTreeMap<TxnId, String>,
+    /// Per stream, the number below which records are trimmed.
+    pub trimmed: BTreeMap<SiteId, u64>,
     /// Records that the simulator forged. They do not count as transactions.
     pub forged: BTreeSet<Bytes>,
 }
@@ -34,6 +36,7 @@ impl Mirror {
             records: BTreeMap::new(),
             logged: BTreeSet::new(),
             announced: BTreeMap::new(),
+            trimmed: BTreeMap::new(),
             forged: BTreeSet::new(),
         }
     }

@@ -16,6 +16,7 @@
 //! | [`backend`], [`memory`] | the services and volumes below the seams |
 //! | [`node`], [`world`], [`nemesis`], [`forgery`] | the real node, the sites, and the faults of nodes and streams |
 //! | [`failovers`] | an operator that moves the writes of a site to another |
+//! | [`rotten`] | committed content that every node holds as bad |
 //! | `fake` | a tiny node with a mistake on demand, for the tests of the simulator itself |
 //! | `run` | one run, from its start to convergence |
 //! | [`gerrit`] | the Gerrit beside each node |
@@ -53,6 +54,7 @@ pub mod rates;
 pub mod read_limits;
 pub mod refdb;
 pub mod repositories;
+pub mod rotten;
 pub mod run;
 pub mod scenario;
 pub mod store;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lockstep::seams::refdb::Role;
-use lockstep_proto::{NodeId, ProjectName, SiteId};
+use lockstep_proto::{NodeId, ProjectKey, ProjectName, SiteId};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -73,6 +73,7 @@ impl Nemesis {
             Action::Forge => self.forge(&site).await,
             Action::ClockJump => self.clock_jump(&node),
             Action::Fence => self.fence(site).await,
+            Action::BadCommit => self.bad_commit(&site).await,
             Action::ThrottleShard => self.throttle(|project| Throttle::Shard(site.clone(), project)),
             Action::ThrottlePartition => self.throttle(Throttle::Partition),
             Action::SiteDown => self.site_down(&site),
@@ -219,6 +220,19 @@ impl Nemesis {
             known.forged.extend(must_be_found.then_some(held));
         }
         self.world.append_raw(site, transaction.project.name.as_str(), data).await;
+    }
+
+    async fn bad_commit(&self, site: &SiteId) {
+        let (project, number) = {
+            let known = self.world.watch.known();
+            let live: Vec<ProjectKey> =
+                known.facts.projects.values().filter(|key| !known.facts.is_past(key)).cloned().collect();
+            (self.dice.pick(&live).cloned(), known.facts.bad.len() as u64 + 1)
+        };
+        let Some(project) = project else { return };
+        if let Some(txn) = self.world.commit_bad(site, &project, number, &[]).await {
+            self.world.trace.note(site.as_str(), &format!("BAD COMMIT {txn} to {project}"));
+        }
     }
 
     fn clock_jump(&self, node: &NodeId) {

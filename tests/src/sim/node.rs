@@ -8,13 +8,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lockstep::base::faults::injected_bug::InjectedBugs;
 use lockstep::base::observer::Observer;
-use lockstep::node::assembly::{Node, NodeDependencies, NodeSettings};
+use lockstep::node::assembly::{Inspector, Node, NodeDependencies, NodeSettings};
 use lockstep::seams::refdb::staged::WRITE_ITEMS;
-use lockstep::stages::api::{Seeding, Transactions};
+use lockstep::stages::api::{Inspection, Seeding, Transactions};
 use lockstep::stages::events::EventLimits;
 use lockstep::stages::ports::{Operators, Refreshes, StreamEvents};
 use lockstep::stages::refresh::RefreshSettings;
 use lockstep::stages::refresh::queue::QueueLimits;
+use lockstep::state::debts::RetryPace;
+use lockstep::telemetry::status_board::StatusBoard;
 use lockstep_proto::{SiteId, TxnId, limits};
 
 use super::backend::{NodeFactory, SimDependencies, SimNode};
@@ -123,6 +125,8 @@ fn settings(mut settings: NodeSettings) -> NodeSettings {
     settings.member.elsewhere = Duration::from_secs(12);
     settings.apply.parked_bytes = 3_000;
     settings.apply.parked_age = Duration::from_secs(4);
+    settings.retry =
+        RetryPace { first: Duration::from_millis(300), slow: Duration::from_secs(3), slowest: Duration::from_secs(8) };
     settings.member.retention = Duration::from_secs(40);
     settings.mark_pace = Duration::from_millis(300);
     settings.barrier_patience = Duration::from_secs(10);
@@ -192,5 +196,10 @@ impl SimNode for RealNode {
 
     fn seeding(&self) -> Option<Arc<dyn Seeding>> {
         Some(self.0.seeding())
+    }
+
+    fn inspection(&self) -> Option<Arc<dyn Inspection>> {
+        let board = Arc::new(StatusBoard::new(Arc::clone(&self.0.stages().deps.clock)));
+        Some(Arc::new(Inspector::of(&self.0, board)))
     }
 }

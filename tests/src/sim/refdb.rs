@@ -10,7 +10,7 @@ use lockstep::seams::refdb::{
 use lockstep_proto::{IncarnationId, NodeId, ProjectKey, ProjectName, RefKey, Seq, SiteId, Slot, TxnId};
 use std::collections::BTreeMap;
 
-use super::faults::{Kind, NetworkError};
+use super::faults::{Kind, NetworkError, Seam};
 use super::link::Link;
 
 impl NetworkError for RefDbError {
@@ -135,6 +135,13 @@ impl JournalStore for FaultyRefDb {
 
     async fn collect(&self, slots: &[Slot]) -> Result<(), RefDbError> {
         let what = format!("{} slots", slots.len());
+        let (rates, dice) = (self.link.faults().rates(Seam::RefDb), self.link.faults().dice());
+        if rates.part > 0 && slots.len() > 1 && dice.chance(rates.part) {
+            let some: Vec<Slot> = slots.iter().filter(|_| dice.chance(500)).cloned().collect();
+            let what = format!("{what}, of which {} are removed", some.len());
+            let removed: Result<(), RefDbError> = send!(self, Write, journal.collect, what, [slots = some], (&slots));
+            return removed.and(Err(RefDbError::not_now()));
+        }
         send!(self, Write, journal.collect, what, [slots = slots.to_vec()], (&slots))
     }
 }

@@ -38,6 +38,8 @@ pub enum Action {
     ClockJump,
     /// A site is fenced, and later made active again.
     Fence,
+    /// A transaction is committed whose content every node holds as bad.
+    BadCommit,
     /// One shard of a stream throttles for a while.
     ThrottleShard,
     /// One partition of the refdb throttles for a while.
@@ -343,6 +345,7 @@ impl Scenario {
                 self.while_a_part_is_away(bug)
             }
             P::OriginJudgesNothing | P::ReceiversJudgeTaste => self.think_ms = 150,
+            P::HeldCollected | P::LeftoverForgotten | P::ShortReadIsEnd => self.behind(bug),
             P::PackAgainstUncommitted => {
                 self.more(Ask::Stacked, 30);
                 self.commits_fail(|rates| (rates.conflict, rates.lose_request) = (150, 80));
@@ -389,6 +392,25 @@ impl Scenario {
         }
     }
 
+    /// Nodes that are behind, and the journal that is kept for them.
+    fn behind(&mut self, bug: InjectedBug) {
+        use InjectedBug as P;
+        match bug {
+            P::HeldCollected => self.act(&[(Action::BadCommit, 10), (Action::Crash, 3)]),
+            P::LeftoverForgotten => {
+                self.rates.entry(Seam::RefDb).or_default().part = 400;
+                self.act(&[(Action::Crash, 10), (Action::Restart, 10)]);
+            }
+            P::ShortReadIsEnd => {
+                let rates = self.rates.entry(Seam::EventLog).or_default();
+                (rates.few, rates.delay_ms) = (1_000, 300);
+                self.act(&[(Action::Crash, 20)]);
+                self.think_ms = 150;
+            }
+            _ => {}
+        }
+    }
+
     /// Commits every transaction of several refs under locks, and lets them meet.
     fn under_locks(&mut self, bug: InjectedBug) {
         self.writes = Writes::Staged;
@@ -404,6 +426,7 @@ impl Scenario {
                 self.commits_fail(|rates| (rates.late, rates.late_ms, rates.fail_before) = (200, 500, 150));
                 // Nodes must stay up, so that a late release can meet a commit that continues.
                 self.act(&[(Action::Replay, 1)]);
+                self.rates.values_mut().for_each(|rates| (rates.few, rates.part) = (0, 0));
                 self.think_ms = 150;
             }
             InjectedBug::LockedNameMarked => {
@@ -451,6 +474,8 @@ fn general_rates() -> BTreeMap<Seam, Rates> {
         duplicate: 20,
         conflict: 20,
         reorder: 200,
+        few: 200,
+        part: 100,
         delay_ms: 40,
         timeout_ms: 1_000,
         late_ms: 6_000,

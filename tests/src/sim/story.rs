@@ -66,6 +66,14 @@ pub fn tell(story: impl AsyncFnOnce(&Story)) {
     tell_with(Writes::Whole, story);
 }
 
+/// Runs a story in which every transaction of several refs is committed under locks, and has a long form.
+///
+/// # Panics
+/// As [`tell`].
+pub fn tell_of_locks(story: impl AsyncFnOnce(&Story)) {
+    tell_with(Writes::Staged, story);
+}
+
 /// Runs a story, with writes of the refdb of this size.
 ///
 /// # Panics

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use lockstep::stages::api::server::{ApiTasks, BoundApi};
 use lockstep::stages::api::{Inspection, Transactions};
 use lockstep_proto::bridge::*;
+use lockstep_proto::debt::{Repair, RepairAnswer};
 use lockstep_proto::gerrit::BasePath;
 use lockstep_proto::status::{Counters, DueStatus, HeldStatus, NodeStatus};
 use lockstep_proto::{Oid, ProjectName, RefName, TxnId};
@@ -169,6 +170,10 @@ impl Inspection for Fake {
             checkpoints: Vec::new(),
             parked: 0,
             quarantined: 0,
+            degraded: Vec::new(),
+            degraded_projects: 0,
+            held_elsewhere: Vec::new(),
+            projects: Vec::new(),
             events: lockstep_proto::status::EventsStatus::default(),
             counters: Counters::default(),
             refresh: None,
@@ -188,6 +193,10 @@ impl Inspection for Fake {
 
     async fn quarantined(&self) -> Result<Vec<HeldStatus>, ApiError> {
         Ok(Vec::new())
+    }
+
+    async fn repair(&self, _: Repair) -> Result<RepairAnswer, ApiError> {
+        Ok(RepairAnswer { done: false, message: "there is nothing to repair".to_owned() })
     }
 }
 

@@ -183,7 +183,8 @@ fn readiness_names_the_latches_that_are_closed() {
     let address = bound.address().unwrap();
     let (latches, [joined, drained]) = Latches::new(["joined", "predecessors drained"]);
     let shutdown = CancellationToken::new();
-    let thread = bound.spawn(latches, Arc::new(|| "lockstep_up 1\n".to_owned()), shutdown.clone()).unwrap();
+    let (metrics, projects) = (|| "lockstep_up 1\n".to_owned(), || vec!["project p is degraded: bad".to_owned()]);
+    let thread = bound.spawn(latches, Arc::new(metrics), Arc::new(projects), shutdown.clone()).unwrap();
     let get = |path: &str| ask(address, &format!("GET {path} HTTP/1.1"), "");
     joined.open();
     let answer = get("/readyz");
@@ -191,6 +192,9 @@ fn readiness_names_the_latches_that_are_closed() {
     assert!(!answer.contains("joined"));
     drained.open();
     assert!(get("/readyz").starts_with("HTTP/1.1 200"));
+    let verbose = get("/readyz?verbose");
+    assert!(verbose.starts_with("HTTP/1.1 200"), "a node with a degraded project is ready: {verbose}");
+    assert!(verbose.ends_with("latch joined: open\nlatch predecessors drained: open\nproject p is degraded: bad\n"));
     joined.close();
     assert!(get("/readyz").starts_with("HTTP/1.1 503"));
     assert!(get("/livez").starts_with("HTTP/1.1 200"));

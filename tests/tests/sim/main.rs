@@ -2,7 +2,9 @@
 //! `docs/simulator.md` lists the conditions and the checker that expose each bug.
 
 mod availability;
+mod blobs;
 mod content;
+mod degraded;
 mod events;
 mod failover;
 mod projects;
@@ -10,6 +12,7 @@ mod reconciliation;
 mod refresh;
 mod requests;
 mod seeding;
+mod streams;
 mod went_back;
 
 use lockstep::base::faults::injected_bug::{InjectedBug, InjectedBugs};
@@ -188,4 +191,7 @@ bugs! {
     finds_long_form_after_slot: LongFormAfterSlot,
     finds_long_form_dropped_early: LongFormDroppedEarly,
     finds_promoted_unsettled: PromotedUnsettled,
+    finds_held_collected: HeldCollected,
+    finds_leftover_forgotten: LeftoverForgotten,
+    finds_short_read_is_end: ShortReadIsEnd,
 }

@@ -20,7 +20,7 @@ enum Within {
 
 /// The layers, lowest first, each with its rooms: the files and folders in it.
 const LAYERS: &[(&str, &[&str], Within)] = &[
-    ("base", &["clock", "tasks", "backoff", "ref_names", "base_paths", "observer", "faults"], Within::Order),
+    ("base", &["clock", "tasks", "backoff", "budget", "ref_names", "base_paths", "observer", "faults"], Within::Order),
     (
         "seams",
         &["refdb", "eventlog", "blob", "git", "volume", "gerrit", "peers", "embedded"],
@@ -48,8 +48,10 @@ const LAYERS: &[(&str, &[&str], Within)] = &[
             "quiesce",
             "materialize",
             "durability",
+            "low_water_extent",
             "low_water",
             "committed_requests",
+            "debts",
             "context",
         ],
         Within::Order,

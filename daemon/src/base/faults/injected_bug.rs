@@ -88,11 +88,17 @@ pub enum InjectedBug {
     LongFormDroppedEarly,
     /// A failover promotes its target while the source may still commit.
     PromotedUnsettled,
+    /// A slot is collected although a node holds its transaction as bad.
+    HeldCollected,
+    /// The record of an incarnation is removed although slots of it are left.
+    LeftoverForgotten,
+    /// A reader takes an answer with few records for the end of the shard.
+    ShortReadIsEnd,
 }
 
 impl InjectedBug {
     /// Every bug that can be injected.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 44] = [
         Self::ResendOtherBytes,
         Self::CheckpointBeforeApply,
         Self::RefsBeforeObjects,
@@ -134,6 +140,9 @@ impl InjectedBug {
         Self::LongFormAfterSlot,
         Self::LongFormDroppedEarly,
         Self::PromotedUnsettled,
+        Self::HeldCollected,
+        Self::LeftoverForgotten,
+        Self::ShortReadIsEnd,
     ];
 }
 

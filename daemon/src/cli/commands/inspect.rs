@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use http::Method;
+use lockstep_proto::debt::{HeldElsewhere, Repair, RepairAnswer};
 use lockstep_proto::status::{DueStatus, GuardStatus, HeldStatus, NodeStatus, RefreshStatus};
 
 use super::table::Table;
@@ -60,6 +62,51 @@ pub(super) async fn list(args: ListArgs, path: &str) -> Result<(), CliError> {
     Ok(out::put(&if args.json { json(&held)? } else { render_held(&held) })?)
 }
 
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct QuarantineArgs {
+    #[command(flatten)]
+    list: ListArgs,
+    #[command(subcommand)]
+    repair: Option<QuarantineCommand>,
+}
+
+/// The ways out of the quarantine. Without one of them, its entries are listed.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum QuarantineCommand {
+    /// Try a committed transaction again now, after a new release or a repair
+    #[command(after_help = "Example:\n  lockstep quarantine retry eu-aws-0.7.3.1234.00c0ffee00c0ffee")]
+    Retry(EntryArgs),
+    /// Take the refdb's values of the transaction's project, with objects from peers, in its place
+    #[command(after_help = "Example:\n  lockstep quarantine accept eu-aws-0.7.3.1234.00c0ffee00c0ffee")]
+    Accept(EntryArgs),
+    /// Drop a record that was never committed; nothing waits for it
+    Drop(EntryArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct EntryArgs {
+    #[command(flatten)]
+    target: Target,
+    /// The entry, as `lockstep quarantine` lists it
+    entry: String,
+}
+
+pub(super) async fn quarantine(args: QuarantineArgs) -> Result<(), CliError> {
+    match args.repair {
+        None => list(args.list, "/v1/quarantine").await,
+        Some(QuarantineCommand::Retry(EntryArgs { target, entry })) => end(&target, Repair::Retry { entry }).await,
+        Some(QuarantineCommand::Accept(EntryArgs { target, entry })) => end(&target, Repair::Accept { entry }).await,
+        Some(QuarantineCommand::Drop(EntryArgs { target, entry })) => end(&target, Repair::Drop { entry }).await,
+    }
+}
+
+/// Asks the sidecar to end a debt, and prints the answer. A debt that stays is a failure of the command.
+pub(super) async fn end(target: &Target, repair: Repair) -> Result<(), CliError> {
+    let answer: RepairAnswer = target.change(Method::POST, "/v1/repairs".to_owned(), &repair).await?;
+    if answer.done { Ok(out::put(&(answer.message + "\n"))?) } else { Err(CliError::Failed(answer.message)) }
+}
+
 pub(super) async fn due(args: ListArgs) -> Result<(), CliError> {
     let due: Vec<DueStatus> = args.target.get("/v1/refresh").await?;
     Ok(out::put(&if args.json { json(&due)? } else { render_due(&due) })?)
@@ -101,28 +148,54 @@ fn render(status: &NodeStatus) -> String {
         events.dropped
     );
     let refresh = status.refresh.as_ref().map(refresh).unwrap_or_default();
-    [
-        head,
-        went_back.unwrap_or_default(),
-        totals,
-        guards(status),
-        refresh,
-        origins(status),
-        journal(status),
-        checkpoints(status),
-        errors(status),
-    ]
-    .concat()
+    let went_back = went_back.unwrap_or_default();
+    let sections = [debts(status), elsewhere(status), origins(status), journal(status), checkpoints(status)].concat();
+    [head, went_back, totals, guards(status), refresh, sections, errors(status)].concat()
 }
 
 fn readiness(status: &NodeStatus) -> String {
     let closed: Vec<&str> =
         status.latches.iter().filter(|latch| !latch.open).map(|latch| latch.name.as_str()).collect();
     match (status.ready, closed.is_empty()) {
+        (true, _) if status.degraded_projects > 0 => {
+            format!("ready, but {} projects are degraded here (see below)", status.degraded_projects)
+        }
         (true, _) => "ready".to_owned(),
         (false, true) => "not ready".to_owned(),
         (false, false) => format!("not ready, waiting for: {}", closed.join(", ")),
     }
+}
+
+fn debts(status: &NodeStatus) -> String {
+    let mut table = Table::new(&["project", "refs", "transaction", "kind", "since", "tries", "next try", "reason"]);
+    for debt in &status.degraded {
+        let refs = if debt.refs.is_empty() { "all".to_owned() } else { debt.refs.join(", ") };
+        table.row(vec![
+            debt.project.clone(),
+            if debt.takes_commits { refs } else { format!("{refs} (takes no commits here)") },
+            debt.txn.as_ref().map_or("-".to_owned(), ToString::to_string),
+            debt.kind.as_str().to_owned(),
+            ago(debt.since_ms),
+            debt.tries.to_string(),
+            debt.next_try_ms.map_or("at the next start, or when asked".to_owned(), until),
+            debt.reason.clone(),
+        ]);
+    }
+    section("degraded here", &table)
+}
+
+fn elsewhere(status: &NodeStatus) -> String {
+    let mut table = Table::new(&["node", "project", "bad transaction"]);
+    for HeldElsewhere { node, project, txn } in &status.held_elsewhere {
+        let txn = txn.as_ref().map_or("- (the project is behind there)".to_owned(), ToString::to_string);
+        table.row(vec![node.to_string(), project.clone(), txn]);
+    }
+    section("degraded at other nodes", &table)
+}
+
+/// The time until `at_ms` (milliseconds since 1970) by this machine's clock, as text.
+fn until(at_ms: u64) -> String {
+    format!("in {}s", at_ms.saturating_sub(SystemClock.now_ms()).div_ceil(1_000))
 }
 
 fn guards(status: &NodeStatus) -> String {
@@ -210,10 +283,10 @@ fn render_held(held: &[HeldStatus]) -> String {
     if held.is_empty() {
         return "nothing\n".to_owned();
     }
-    let mut table = Table::new(&["transaction", "project", "bytes", "since", "reason", "waits for"]);
+    let mut table = Table::new(&["entry", "project", "bytes", "since", "reason", "waits for"]);
     for one in held {
         table.row(vec![
-            one.txn.clone(),
+            if one.entry.is_empty() { one.txn.clone() } else { one.entry.clone() },
             one.project.clone(),
             one.bytes.to_string(),
             ago(one.since_ms),
@@ -269,6 +342,10 @@ mod tests {
             checkpoints: Vec::new(),
             parked: 3,
             quarantined: 0,
+            degraded: Vec::new(),
+            degraded_projects: 0,
+            held_elsewhere: Vec::new(),
+            projects: Vec::new(),
             events: EventsStatus { unsent: 1, waiting: 2, oldest_ms: 3_000, dropped: 4 },
             counters: lockstep_proto::status::Counters::default(),
             refresh: Some(RefreshStatus {

@@ -81,8 +81,8 @@ enum Command {
     Status(inspect::StatusArgs),
     /// List the transactions that wait for something that has not arrived
     Parked(inspect::ListArgs),
-    /// List the records that were set aside because their content is bad
-    Quarantine(inspect::ListArgs),
+    /// List the records that were set aside because their content is bad, or end an entry
+    Quarantine(inspect::QuarantineArgs),
     /// List the changes, accounts, groups and projects that this node's Gerrit has not refreshed yet
     Refresh(inspect::ListArgs),
     /// Show all sites with their roles and nodes, from any site
@@ -180,7 +180,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Stray(command) => stray::run(command).await,
         Command::Status(args) => inspect::status(args).await,
         Command::Parked(args) => inspect::list(args, "/v1/parked").await,
-        Command::Quarantine(args) => inspect::list(args, "/v1/quarantine").await,
+        Command::Quarantine(args) => inspect::quarantine(args).await,
         Command::Refresh(args) => inspect::due(args).await,
         Command::Sites(args) => sites::show(args).await,
         Command::Site(command) => sites::run(command).await,

@@ -2,6 +2,7 @@
 
 use http::Method;
 use lockstep_proto::bridge::{CreateProjectRequest, DeleteProjectRequest, SetHeadRequest};
+use lockstep_proto::debt::Repair;
 use lockstep_proto::{ProjectName, RefName};
 
 use super::CliError;
@@ -20,6 +21,14 @@ pub(super) enum ProjectCommand {
         /// Branch that HEAD points to, by its full name; it need not exist
         #[arg(long, default_value = "refs/heads/main")]
         head: RefName,
+    },
+    /// Bring a degraded project up to date at this node now
+    #[command(after_help = "Example:\n  lockstep project retry tools/build")]
+    Retry {
+        #[command(flatten)]
+        target: Target,
+        /// Name of the project
+        name: ProjectName,
     },
     /// Delete a project at every site
     #[command(after_help = "Example:\n  lockstep project delete tools/build --yes")]
@@ -56,6 +65,9 @@ pub(super) async fn run(command: ProjectCommand) -> Result<(), CliError> {
             let body = CreateProjectRequest { request_id, head };
             let answer = target.change(Method::PUT, project_path(&name, ""), &body).await?;
             target::conclude_project(&format!("project {name}"), &answer)
+        }
+        ProjectCommand::Retry { target, name } => {
+            super::inspect::end(&target, Repair::RetryProject { project: name }).await
         }
         ProjectCommand::Delete { name, yes: false, .. } => Err(CliError::Usage(format!(
             "this deletes project {name} with all its refs at every site; give --yes to confirm"

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::seams::git::{IsCommitted, Judged};
 use crate::stages::commit::{Committer, went_back_text};
 use crate::stages::ports::{SeedCommits, Transactions};
+use crate::state::debts::Debts;
 use crate::state::went_back::WentBack;
 
 /// The entrance to the commit stage: open or closed, with a count of the calls in progress.
@@ -22,6 +23,7 @@ pub struct Front {
     state: Mutex<State>,
     inside: watch::Sender<usize>,
     went_back: WentBack,
+    debts: Mutex<Option<Arc<Debts>>>,
 }
 
 enum State {
@@ -43,12 +45,30 @@ impl Front {
     #[must_use]
     pub fn new(went_back: WentBack) -> Self {
         let state = Mutex::new(State::Closed("it is starting and has not joined the other nodes yet".into()));
-        Self { state, inside: watch::Sender::new(0), went_back }
+        Self { state, inside: watch::Sender::new(0), went_back, debts: Mutex::default() }
     }
 
     /// Opens the front: from now on, commits go to this commit stage.
     pub fn open(&self, committer: Arc<Committer>) {
         *self.state.lock() = State::Open(committer);
+    }
+
+    /// Sets the debts of the node. Projects whose state the node could not learn take no commits.
+    pub fn minding(&self, debts: Arc<Debts>) {
+        *self.debts.lock() = Some(debts);
+    }
+
+    /// Enters with a change of one project.
+    fn enter_for(&self, project: &ProjectName) -> Result<(Arc<Committer>, Inside<'_>), ApiError> {
+        let debts = self.debts.lock().clone();
+        if let Some(why) = debts.and_then(|debts| debts.closes(project)) {
+            let message = format!(
+                "project {project} is degraded at this node, which does not know its state: {why}; nothing was \
+                 changed; push through another node, and see `lockstep status`"
+            );
+            return Err(ApiError::not_serving(message));
+        }
+        self.enter()
     }
 
     /// Closes the front: from now on, commits are refused with this reason.
@@ -101,7 +121,7 @@ impl Transactions for Front {
         project: &ProjectName,
         request: RefTransactionRequest,
     ) -> Result<RefTransactionResponse, ApiError> {
-        let (committer, _inside) = self.enter()?;
+        let (committer, _inside) = self.enter_for(project)?;
         committer.submit(project, request).await
     }
 
@@ -111,7 +131,7 @@ impl Transactions for Front {
         request: RefTransactionRequest,
         judged: Judged,
     ) -> Result<RefTransactionResponse, ApiError> {
-        let (committer, _inside) = self.enter()?;
+        let (committer, _inside) = self.enter_for(project)?;
         committer.submit_judged(project, request, judged).await
     }
 
@@ -120,12 +140,12 @@ impl Transactions for Front {
         project: &ProjectName,
         request: CreateProjectRequest,
     ) -> Result<ProjectResponse, ApiError> {
-        let (committer, _inside) = self.enter()?;
+        let (committer, _inside) = self.enter_for(project)?;
         committer.create_project(project, request).await
     }
 
     async fn set_head(&self, project: &ProjectName, request: SetHeadRequest) -> Result<ProjectResponse, ApiError> {
-        let (committer, _inside) = self.enter()?;
+        let (committer, _inside) = self.enter_for(project)?;
         committer.set_head(project, request).await
     }
 
@@ -134,7 +154,7 @@ impl Transactions for Front {
         project: &ProjectName,
         request: DeleteProjectRequest,
     ) -> Result<ProjectResponse, ApiError> {
-        let (committer, _inside) = self.enter()?;
+        let (committer, _inside) = self.enter_for(project)?;
         committer.delete_project(project, request).await
     }
 
@@ -156,7 +176,7 @@ impl Transactions for Front {
 #[async_trait]
 impl SeedCommits for Front {
     async fn begin(&self, project: &ProjectName, request: CreateProjectRequest) -> Result<ProjectResponse, ApiError> {
-        let (committer, _inside) = self.enter()?;
+        let (committer, _inside) = self.enter_for(project)?;
         committer.begin(project, request).await
     }
 
@@ -166,12 +186,12 @@ impl SeedCommits for Front {
         request: RefTransactionRequest,
         behind: &IsCommitted,
     ) -> Result<RefTransactionResponse, ApiError> {
-        let (committer, _inside) = self.enter()?;
+        let (committer, _inside) = self.enter_for(&project.name)?;
         committer.commit(project, request, behind).await
     }
 
     async fn open(&self, project: &ProjectKey, head: RefName, request_id: String) -> Result<ProjectResponse, ApiError> {
-        let (committer, _inside) = self.enter()?;
+        let (committer, _inside) = self.enter_for(&project.name)?;
         SeedCommits::open(&committer, project, head, request_id).await
     }
 }

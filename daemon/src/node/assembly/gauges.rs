@@ -15,6 +15,8 @@ pub(super) fn look(stages: &Stages, guards: &Guards, latches: &Latches, metrics:
     if let Ok((parked, quarantined)) = stages.deps.store.held_counts() {
         metrics.apply.held(parked, quarantined);
     }
+    let debts = &stages.state.debts;
+    metrics.apply.debts(debts.degraded().len() as u64, debts.elsewhere().len() as u64);
     metrics.events.on_their_way(&stages.events.status());
     if let Some(refresh) = stages.refresh.as_ref().map(|refresh| refresh.status()) {
         metrics.refresh.stands(refresh.due, refresh.oldest_ms.unwrap_or_default() / 1_000);

@@ -1,13 +1,18 @@
 //! Collects the data that the status API shows of a node.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lockstep_proto::Transaction;
 use lockstep_proto::bridge::ApiError;
+use lockstep_proto::debt::{MOST_SHOWN, ProjectHealth, ProjectStatus, Repair, RepairAnswer};
 use lockstep_proto::status::{CheckpointStatus, DueStatus, HeldStatus, LaneStatus, NodeStatus};
+use lockstep_proto::{ProjectName, ProjectPhase, RefValue, Transaction};
 
+use super::Node;
 use super::guards::Guards;
+use super::repairs::Repairs;
 use super::stages::Stages;
 use crate::base::base_paths::BasePaths;
 use crate::seams::eventlog::Position;
@@ -34,6 +39,13 @@ impl Inspector {
     #[must_use]
     pub(super) fn new(stages: Arc<Stages>, latches: Latches, board: Arc<StatusBoard>, guards: Arc<Guards>) -> Self {
         Self { stages, latches, board, guards }
+    }
+
+    /// An inspector of a running node whose hooks are not looked at.
+    #[must_use]
+    pub fn of(node: &Node, board: Arc<StatusBoard>) -> Self {
+        let guards = Guards::new(&BasePaths::at(Path::new("")), false);
+        Self::new(Arc::clone(node.stages()), node.latches().clone(), board, guards)
     }
 
     fn lanes(&self) -> (Option<lockstep_proto::Incarnation>, Vec<LaneStatus>) {
@@ -75,6 +87,8 @@ impl Inspection for Inspector {
         let snapshot = self.board.snapshot();
         let site = self.site();
         let (parked, quarantined) = self.stages.deps.store.held_counts().unwrap_or_default();
+        let debts = &self.stages.state.debts;
+        let degraded = debts.degraded();
         NodeStatus {
             site: settings.site.clone(),
             node: settings.node.clone(),
@@ -90,6 +104,10 @@ impl Inspection for Inspector {
             checkpoints: self.checkpoints(),
             parked,
             quarantined,
+            degraded: debts.show(),
+            degraded_projects: degraded.len() as u64,
+            held_elsewhere: debts.elsewhere(),
+            projects: projects(&self.stages, degraded),
             events: self.stages.events.status(),
             counters: snapshot.counters,
             refresh: self.stages.refresh.as_ref().map(|refresh| refresh.status()),
@@ -117,12 +135,53 @@ impl Inspection for Inspector {
         let quarantined = self.stages.deps.store.quarantined().map_err(ApiError::unavailable)?;
         Ok(quarantined.into_iter().map(|(id, held)| status(id, held)).collect())
     }
+
+    async fn repair(&self, repair: Repair) -> Result<RepairAnswer, ApiError> {
+        Repairs::new(&self.stages).end(repair).await
+    }
+}
+
+/// The projects that are not in order, at most [`MOST_SHOWN`]: the degraded ones first.
+fn projects(stages: &Stages, degraded: Vec<(ProjectName, String)>) -> Vec<ProjectStatus> {
+    let named: BTreeSet<ProjectName> = degraded.iter().map(|(name, _)| name.clone()).collect();
+    let degraded = degraded.into_iter().map(|(name, reason)| ProjectStatus {
+        project: name.to_string(),
+        state: ProjectHealth::Degraded,
+        reason: Some(reason),
+    });
+    let known = stages.state.versions.projects().unwrap_or_default();
+    let others = known.into_iter().filter(|(name, _)| !named.contains(name)).filter_map(|(name, record)| {
+        let RefValue::State(state) = record.value else { return None };
+        let state = health(state.phase)?;
+        Some(ProjectStatus { project: name.to_string(), state, reason: None })
+    });
+    degraded.chain(others).take(MOST_SHOWN).collect()
+}
+
+/// The projects that are not in order, one line each, for `/readyz?verbose`.
+pub(super) fn lines(stages: &Stages) -> Vec<String> {
+    let line = |one: ProjectStatus| {
+        let reason = one.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+        format!("project {} is {}{reason}", one.project, one.state.as_str())
+    };
+    projects(stages, stages.state.debts.degraded()).into_iter().map(line).collect()
+}
+
+/// The state of a project that is not degraded. None if it is in order or deleted. A project is read-only from the
+/// beginning of its seed until it is opened, and at no other time.
+fn health(phase: ProjectPhase) -> Option<ProjectHealth> {
+    match phase {
+        ProjectPhase::ReadOnly => Some(ProjectHealth::Seeding),
+        ProjectPhase::Closing => Some(ProjectHealth::ReadOnly),
+        ProjectPhase::Active | ProjectPhase::Deleted => None,
+    }
 }
 
 /// The status of a record that waits for nothing.
 fn status(id: String, held: Held) -> HeldStatus {
-    let txn = Transaction::decode(&held.bytes).map_or(id, |transaction| transaction.id.to_string());
+    let txn = Transaction::outlined(&held.bytes).map_or_else(|_| id.clone(), |transaction| transaction.id.to_string());
     HeldStatus {
+        entry: id,
         txn,
         project: held.project,
         reason: held.reason,

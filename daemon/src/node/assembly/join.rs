@@ -3,8 +3,10 @@
 //! Each step is retried until it succeeds, so the refdb and the event log may be unavailable for any length of time.
 //! The local repositories can be read meanwhile.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use lockstep_proto::{LaneId, ProjectKey, ProjectName, ProjectPhase, Seq, SiteId};
@@ -14,17 +16,18 @@ use tokio_util::sync::CancellationToken;
 use super::front::Front;
 use super::recall;
 use super::stages::{Stages, streams};
-use super::streams_away::{self, Behind};
+use super::streams_away::{self, Unread};
 use super::term::{CurrentTerm, Term};
 use crate::base::backoff::Backoff;
 use crate::base::faults::injected_bug::InjectedBug;
 use crate::base::tasks::Tasks;
 use crate::seams::git::GitError;
-use crate::seams::refdb::{IncarnationRecord, NodeAnswer, NodeRecord, RefDbError, Role};
+use crate::seams::refdb::{IncarnationRecord, MOST_NEEDS, NodeAnswer, NodeRecord, RefDbError, Role};
 use crate::seams::volume::{StoreError, VolumeFacts};
 use crate::stages::api::readiness::Latch;
 use crate::stages::membership::{OpenError, will_beat};
-use crate::stages::ports::CatchUpError;
+use crate::stages::ports::{Behind, CatchUpError};
+use crate::state::low_water_extent::Extent;
 use crate::state::materialize::MaterializeError;
 use crate::state::went_back::{self, Evidence};
 
@@ -42,7 +45,7 @@ enum JoinError {
     Changed(Box<NodeRecord>),
     /// The refdb is older than this node, so this node writes nothing into it.
     #[error("the refdb is older than this node: {0}")]
-    WentBack(Evidence),
+    WentBack(Box<Evidence>),
     /// Earlier incarnations of this node could not be fenced.
     #[error(transparent)]
     Fence(#[from] OpenError),
@@ -58,7 +61,23 @@ enum JoinError {
     /// The node could not catch up.
     #[error(transparent)]
     CatchUp(#[from] CatchUpError),
+    /// Some projects are behind, and a retry may help.
+    #[error("{count} projects are behind, {first} first: {why}")]
+    Behind {
+        /// The number of projects.
+        count: usize,
+        /// The first one.
+        first: ProjectName,
+        /// Why it is behind.
+        why: Box<CatchUpError>,
+    },
+    /// More projects are degraded than the node's record can name, so their journal could be lost.
+    #[error("more than {MOST_NEEDS} projects cannot be brought up to date; see `degraded` in `lockstep status`")]
+    TooManyDebts,
 }
+
+/// How often the node tries to bring every project up to date before it goes on with degraded ones.
+const PATIENT_TRIES: u32 = 5;
 
 pub(super) struct Join {
     pub(super) stages: Arc<Stages>,
@@ -72,6 +91,8 @@ pub(super) struct Join {
     /// Projects of unrecognised base paths: folders that are new, or that changed since this node last stopped. Their
     /// repositories may differ from the version map.
     pub(super) unrecognized: Vec<ProjectName>,
+    /// The number of times that projects were behind although a retry might have helped.
+    pub(super) impatience: AtomicU32,
 }
 
 impl Join {
@@ -135,7 +156,7 @@ impl Join {
     /// it. So it must learn which projects are closing, or were deleted, before it takes commits.
     async fn take_writes(&self, incarnation: &IncarnationRecord) -> Term {
         tracing::info!(incarnation = %incarnation.id, "the incarnation is open");
-        self.until_ok("projects", || self.stages.catch_up.projects()).await;
+        self.until_ok("projects", || self.learn_states()).await;
         self.until_ok("requests", || recall::requests(&self.stages)).await;
         self.stages.events.open();
         let term = Term::begin(&self.stages, incarnation);
@@ -155,6 +176,31 @@ impl Join {
         self.tasks.spawn("collect", self.stages.collector().run());
         self.tasks.spawn("release", self.stages.releaser().run());
         self.tasks.spawn("restore", self.stages.repository_restorer().run());
+        self.tasks.spawn("repay", self.stages.repayer().run());
+    }
+
+    /// Applies every project's state. A project whose state cannot be applied takes no commits here.
+    async fn learn_states(&self) -> Result<(), JoinError> {
+        let behind = self.stages.catch_up.projects().await?;
+        self.may_go_on(&behind)?;
+        let debts = &self.stages.state.debts;
+        for (project, why) in &behind {
+            debts.failed(project, why.failure(), Some(true));
+        }
+        let known = self.stages.state.versions.projects()?.into_keys();
+        known.filter(|name| !behind.contains_key(name)).for_each(|name| debts.open(&name));
+        Ok(())
+    }
+
+    /// Decides whether the node goes on with these projects degraded: at once if no retry helps, else after some tries.
+    fn may_go_on(&self, behind: &Behind) -> Result<(), JoinError> {
+        let retried = behind.iter().find(|(_, why)| why.retry_helps());
+        let Some((first, why)) = retried else { return Ok(()) };
+        if self.impatience.fetch_add(1, Ordering::SeqCst) + 1 < PATIENT_TRIES {
+            let (count, first, why) = (behind.len(), first.clone(), Box::new(why.clone()));
+            return Err(JoinError::Behind { count, first, why });
+        }
+        Ok(())
     }
 
     /// Waits until the site is not active any more, or is active again under a later epoch.
@@ -215,6 +261,8 @@ impl Join {
         self.compare(&nodes).await?;
         let site = deps.refdb.registry.enroll_site(&settings.site, Role::Active).await?;
         self.stages.roles.note(site);
+        self.stages.state.debts.seen(&settings.node, &nodes);
+        self.stages.state.low_water.listed(&deps.refdb.incarnations().await?);
         let previous = nodes.into_iter().find(|node| node.node == settings.node);
         // The low-water marks stay valid after a boot, because everything below them was synced.
         let is_continued = previous.as_ref().is_some_and(|before| {
@@ -222,6 +270,10 @@ impl Join {
         }) && !self.is_snapshot(previous.as_ref()).await?;
         let reconciles = !is_continued || self.facts.reconciles;
         let starts = previous.as_ref().map_or(0, |before| before.starts).max(self.facts.starts - 1) + 1;
+        let Extent { low_water, whole } = match is_continued {
+            true => self.stages.state.low_water.extent(),
+            false => Extent::default(),
+        };
         let mut record = NodeRecord {
             node: settings.node.clone(),
             site: settings.site.clone(),
@@ -229,23 +281,28 @@ impl Join {
             starts,
             beat: previous.as_ref().map_or(0, |before| before.beat) + 1,
             expelled: false,
-            low_water: if is_continued { self.stages.state.low_water.durable() } else { Default::default() },
+            low_water,
+            whole,
+            needs: self.stages.state.debts.needs(),
         };
         self.put(&record, previous.as_ref()).await?;
         if reconciles {
             self.stages.state.requests.skipped_some();
             self.reconcile(starts).await?;
             if let Some(evidence) = self.stages.context.went_back.evidence() {
-                return Err(JoinError::WentBack(evidence));
+                return Err(JoinError::WentBack(Box::new(evidence)));
             }
-            let whole = NodeRecord {
+            let Extent { low_water, whole } = self.stages.state.low_water.extent();
+            let done = NodeRecord {
                 volume: self.facts.id.clone(),
                 beat: record.beat + 1,
-                low_water: self.stages.state.low_water.durable(),
+                low_water,
+                whole,
+                needs: self.stages.state.debts.needs(),
                 ..record.clone()
             };
-            self.put(&whole, Some(&record)).await?;
-            record = whole;
+            self.put(&done, Some(&record)).await?;
+            record = done;
         }
         self.stages.context.went_back.recognize(true);
         Ok(record)
@@ -263,7 +320,7 @@ impl Join {
         will_beat(self.stages.deps.store.as_ref(), record).await?;
         match self.stages.deps.refdb.registry.put_node(record, previous).await? {
             NodeAnswer::Written => Ok(()),
-            NodeAnswer::Gone => Err(JoinError::WentBack(Evidence::NoRecord)),
+            NodeAnswer::Gone => Err(JoinError::WentBack(Box::new(Evidence::NoRecord))),
             NodeAnswer::Differs(now) => Err(JoinError::Changed(Box::new(now))),
         }
     }
@@ -297,7 +354,7 @@ impl Join {
             None => went_back.clear(),
             Some(evidence) => {
                 went_back.tell(evidence.clone());
-                return Err(JoinError::WentBack(evidence));
+                return Err(JoinError::WentBack(Box::new(evidence)));
             }
         }
         Ok(())
@@ -330,9 +387,12 @@ impl Join {
             positions.extend(one.id.lanes(one.published.iter().copied()));
         }
         self.remove_deleted().await?;
-        self.stages.catch_up.projects().await?;
+        let mut behind = self.stages.catch_up.projects().await?;
+        let closed: BTreeSet<ProjectName> = behind.keys().cloned().collect();
         self.bring_back().await?;
-        self.stages.catch_up.everything().await?;
+        behind.extend(self.stages.catch_up.everything().await?);
+        self.may_go_on(&behind)?;
+        self.go_on_without(&behind, &closed)?;
         for key in self.living_unrecognized()? {
             self.stages.make_known(&key).await?;
         }
@@ -342,6 +402,17 @@ impl Join {
         self.stages.state.durability.stage(|changes| changes.facts = Some(facts));
         self.stages.state.durability.wait_durable().await;
         Ok(deps.repositories.stamp(&word).await?)
+    }
+
+    /// Notes the projects that stay behind as debts, before the marks of a reconciliation pass their transactions. A
+    /// project that was behind before and is not now has no debt any more.
+    fn go_on_without(&self, behind: &Behind, closed: &BTreeSet<ProjectName>) -> Result<(), JoinError> {
+        let debts = &self.stages.state.debts;
+        for (project, why) in behind {
+            debts.failed(project, why.failure(), Some(closed.contains(project)));
+        }
+        debts.due().iter().filter(|project| !behind.contains_key(*project)).for_each(|project| debts.paid(project));
+        if debts.all_are_named() { Ok(()) } else { Err(JoinError::TooManyDebts) }
     }
 
     /// Removes repositories of deleted projects, which a base path has again if it was restored from an earlier copy.
@@ -399,15 +470,15 @@ impl Join {
     fn consume(&self) {
         let deps = &self.stages.deps;
         let sites = streams(deps);
-        let behind: Behind = Arc::new(Mutex::new(sites.iter().cloned().collect()));
-        let without = streams_away::catch_up(Arc::clone(&self.stages), Arc::clone(&behind), self.caught_up.clone());
+        let unread: Unread = Arc::new(Mutex::new(sites.iter().cloned().collect()));
+        let without = streams_away::catch_up(Arc::clone(&self.stages), Arc::clone(&unread), self.caught_up.clone());
         self.tasks.spawn("catch-up", without);
         for site in sites {
-            let (behind, latch) = (Arc::clone(&behind), self.caught_up.clone());
+            let (unread, latch) = (Arc::clone(&unread), self.caught_up.clone());
             let caught_up = move |site: &SiteId| {
-                let mut behind = behind.lock();
-                behind.remove(site);
-                if behind.is_empty() {
+                let mut unread = unread.lock();
+                unread.remove(site);
+                if unread.is_empty() {
                     latch.open();
                 }
             };
@@ -419,12 +490,24 @@ impl Join {
     }
 }
 
-/// Creates the stream of this site if it does not exist, and retries until it succeeds.
+/// The pause between two looks at the settings of the stream.
+const COMPLAIN: Duration = Duration::from_secs(3_600);
+
+/// Creates the stream of this site if it does not exist, and retries until it succeeds. Then tells from time to time
+/// what an operator should change in its settings.
 async fn ensure(stages: Arc<Stages>, site: SiteId) {
     let entropy = Arc::clone(&stages.deps.entropy);
     let mut backoff = Backoff::new(entropy, Duration::from_millis(100), Duration::from_secs(5));
     while let Err(error) = stages.deps.eventlog.ensure(&site).await {
         stages.deps.observer.failed("publish", &error);
         backoff.wait().await;
+    }
+    loop {
+        match stages.deps.eventlog.complaint(&site).await {
+            Ok(Some(complaint)) => stages.deps.observer.failed("event-log", &complaint),
+            Ok(None) => {}
+            Err(error) => stages.deps.observer.failed("event-log", &error),
+        }
+        tokio::time::sleep(COMPLAIN).await;
     }
 }

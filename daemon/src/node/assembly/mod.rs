@@ -14,6 +14,7 @@
 //! | `term` | the stages of an open incarnation, and their end |
 //! | `front` | passes calls to the commit stage while an incarnation is open, and refuses them otherwise |
 //! | `watch` | turns the events of the stages into metrics, the status board and log lines |
+//! | `repairs` | ends debts as an operator asks |
 //! | `went_back` | what follows when the refdb is older than this node |
 //! | `inspect` | collects the data of the status API |
 //! | `metered`, `gauges` | measure the calls of seams, and the state of the node |
@@ -32,6 +33,7 @@ mod metered;
 mod production;
 mod recall;
 mod recovery;
+mod repairs;
 mod run;
 mod settings;
 mod stages;
@@ -41,6 +43,7 @@ mod watch;
 mod went_back;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use lockstep_proto::{ProjectName, ProjectPhase, RefValue};
@@ -146,6 +149,7 @@ impl Node {
         if !facts.reconciles {
             recovery::intents(&stages).await?;
         }
+        front.minding(Arc::clone(&stages.state.debts));
         let handshake = Arc::new(stages.handshake(Arc::clone(&front) as Arc<dyn Transactions>, &latches));
         let seeder = Arc::new(stages.seeder(Arc::clone(&front) as Arc<dyn SeedCommits>));
         let term = CurrentTerm::default();
@@ -159,6 +163,7 @@ impl Node {
             fenced: fenced.clone(),
             facts,
             unrecognized,
+            impatience: AtomicU32::new(0),
         };
         tasks.spawn("durability", stages.state.durability.clone().run());
         if let (Some(refresh), Some(gerrit)) = (&stages.refresh, &stages.deps.gerrit) {

@@ -154,6 +154,8 @@ pub async fn seams(settings: &Settings, embedded: Option<&Embedded>) -> Result<S
 async fn eventlog(settings: &Settings, embedded: Option<&Embedded>) -> RoutedEventLog {
     let streams = KinesisSettings {
         shards: u16::try_from(settings.eventlog.shards).unwrap_or(u16::MAX),
+        // The emulator's streams are on this machine, and nobody is away.
+        retention: if embedded.is_some() { Duration::ZERO } else { settings.eventlog.retention },
         ready_poll: Duration::from_millis(if embedded.is_some() { 20 } else { 500 }),
         ..KinesisSettings::default()
     };

@@ -15,7 +15,7 @@ use crate::base::clock::{Clock, SeededEntropy, SystemClock};
 use crate::node::config::Settings;
 use crate::seams::volume::lock::VolumeLock;
 use crate::stages::api::access::TokenFile;
-use crate::stages::api::health::{BoundHealth, RenderMetrics};
+use crate::stages::api::health::{BoundHealth, DescribeProjects, RenderMetrics};
 use crate::stages::api::server::{ApiTasks, BoundApi};
 use crate::telemetry::metrics::{Metrics, observe_board};
 use crate::telemetry::status_board::StatusBoard;
@@ -89,7 +89,9 @@ impl Sidecar {
                 gauges::look(&stages, &seen, &latches, &metrics);
                 renderer.render().unwrap_or_else(|error| format!("# {error}\n"))
             });
-            health.spawn(node.latches().clone(), render, shutdown.clone()).map_err(RunError::of)?;
+            let stages = Arc::clone(node.stages());
+            let projects: DescribeProjects = Arc::new(move || super::inspect::lines(&stages));
+            health.spawn(node.latches().clone(), render, projects, shutdown.clone()).map_err(RunError::of)?;
         }
         let inspector = Inspector::new(Arc::clone(node.stages()), node.latches().clone(), Arc::clone(&board), guards);
         let api = api

@@ -13,6 +13,7 @@ use crate::stages::failover::DriverLimits;
 use crate::stages::membership::MemberLimits;
 use crate::stages::refresh::RefreshSettings;
 use crate::stages::seed::SeedLimits;
+use crate::state::debts::RetryPace;
 use crate::state::journal::JournalLimits;
 
 /// All limits and intervals of a node. [`NodeSettings::new`] has the production defaults.
@@ -38,6 +39,8 @@ pub struct NodeSettings {
     pub inline_pack_bytes: usize,
     /// The limits of the apply stage.
     pub apply: ApplyLimits,
+    /// The pauses between the tries of debts.
+    pub retry: RetryPace,
     /// The limits of the consume stage.
     pub consume: ConsumeLimits,
     /// The limits of stream events. `None` if no bridge takes them.
@@ -83,6 +86,7 @@ impl NodeSettings {
             inline_commands: limits::INLINE_COMMANDS,
             inline_pack_bytes: limits::INLINE_PACK_BYTES,
             apply: ApplyLimits::default(),
+            retry: RetryPace::default(),
             consume: ConsumeLimits::default(),
             events: None,
             member: MemberLimits::default(),

@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::NodeDependencies;
+use crate::base::budget::ByteBudget;
 use crate::base::faults::injected_bug::InjectedBug;
 use crate::base::tasks::Tasks;
 use crate::seams::blob::long_form::LongForms;
@@ -23,7 +24,7 @@ use crate::stages::handshake::{HandshakeSettings, HandshakeStage};
 use crate::stages::membership::{Fencer, IncarnationOpener, Member, NotedLocks, RoleReader, Running, Watcher};
 use crate::stages::ports::{CatchUp, SeedCommits, Transactions};
 use crate::stages::publish::LeftoverPublisher;
-use crate::stages::reconcile::{Collector, Releaser, RepositoryRestorer, Sweeper};
+use crate::stages::reconcile::{Collector, Releaser, Repayer, RepositoryRestorer, Sweeper};
 use crate::stages::refresh::Refresh;
 use crate::stages::seed::Seeder;
 use crate::state::context::{NodeContext, NodeState};
@@ -81,11 +82,12 @@ impl Stages {
         let staged = Arc::new(staged);
         let deps = NodeDependencies { refdb: staged.refdb(), ..deps };
         let (context, settings) = (context(&deps, tasks, fenced, went_back), &deps.settings);
-        let state = NodeState::load(&context, settings.durable_pace)?;
+        let state = NodeState::load_with(&context, settings.durable_pace, settings.retry)?;
         let refresh = settings.refresh.clone().map(|refresh| Refresh::load(&context, &state, refresh)).transpose()?;
         let units = Units::new(&context, &state);
-        let catch_up: Arc<dyn CatchUp> = Arc::new(Catcher::new(&context, units.clone()));
-        let applier = Applier::new(&context, &state, units, Arc::clone(&catch_up), settings.apply);
+        let budget = ByteBudget::new(settings.apply.parked_bytes);
+        let catch_up: Arc<dyn CatchUp> = Arc::new(Catcher::new(&context, &state, units.clone(), budget.clone()));
+        let applier = Applier::new(&context, &state, units, Arc::clone(&catch_up), budget, settings.apply);
         let refreshed = refresh.clone().map(|refresh| refresh as _);
         let events = Events::load(&context, &state, refreshed, settings.events)?;
         let (sink, announcements) = (Arc::new(applier.clone()), Arc::clone(&events) as _);
@@ -125,8 +127,8 @@ impl Stages {
     pub(super) fn watcher(&self) -> Watcher {
         let (fencer, leftovers, locks) = (self.fencer.clone(), self.leftovers.clone(), Arc::clone(&self.locks));
         let (leftovers, running) = (Arc::new(leftovers), Arc::clone(&self.journal));
-        let gone = self.gone.clone();
-        Watcher::new(&self.context, fencer, leftovers, locks, running, gone, self.deps.settings.member)
+        let (gone, limits) = (self.gone.clone(), self.deps.settings.member);
+        Watcher::new(&self.context, &self.state, fencer, leftovers, locks, running, gone, limits)
     }
 
     pub(super) fn sweeper(&self) -> Sweeper {
@@ -166,6 +168,10 @@ impl Stages {
     pub(super) fn repository_restorer(&self) -> RepositoryRestorer {
         let catch_up = Arc::clone(&self.catch_up);
         RepositoryRestorer::new(&self.context, &self.state, catch_up, self.deps.settings.restore_pace)
+    }
+
+    pub(super) fn repayer(&self) -> Repayer {
+        Repayer::new(&self.context, &self.state, Arc::clone(&self.catch_up))
     }
 
     /// Whether the disk lacks a value that the version map has for a project.

@@ -20,16 +20,19 @@ const LOOK: Duration = Duration::from_secs(2);
 /// A stream that does not answer for this long is away.
 const AWAY: Duration = Duration::from_secs(10);
 
+/// How often the node tries to bring every project up before it goes on with degraded ones.
+const PATIENT_TRIES: u32 = 5;
+
 /// The sites whose streams were not read to their ends yet.
-pub(super) type Behind = Arc<Mutex<BTreeSet<SiteId>>>;
+pub(super) type Unread = Arc<Mutex<BTreeSet<SiteId>>>;
 
 /// Waits until every stream that was not read to its end is away, then catches up from the refdb and opens the latch.
 /// Returns as soon as the latch is open.
-pub(super) async fn catch_up(stages: Arc<Stages>, behind: Behind, latch: Latch) {
-    let mut since = None;
+pub(super) async fn catch_up(stages: Arc<Stages>, unread: Unread, latch: Latch) {
+    let (mut since, mut tries) = (None, 0);
     loop {
         sleep(LOOK).await;
-        let left = behind.lock().clone();
+        let left = unread.lock().clone();
         if left.is_empty() {
             return;
         }
@@ -37,15 +40,29 @@ pub(super) async fn catch_up(stages: Arc<Stages>, behind: Behind, latch: Latch) 
             since = None;
         } else if since.get_or_insert_with(Instant::now).elapsed() >= AWAY {
             tracing::warn!(streams = ?left, "the streams do not answer: catching up from the refdb instead");
-            match stages.catch_up.everything().await {
+            tries += 1;
+            match bring_up(&stages, tries >= PATIENT_TRIES).await {
                 Ok(()) => {
-                    behind.lock().clear();
+                    unread.lock().clear();
                     return latch.open();
                 }
                 Err(why) => stages.deps.observer.failed("join", &format!("catch up without streams: {why}")),
             }
         }
     }
+}
+
+/// Brings every project up to the refdb. A project that stays behind is owed: at once if no retry helps, else once the
+/// patience is over. Nothing is owed that the node's record cannot name.
+async fn bring_up(stages: &Stages, is_impatient: bool) -> Result<(), String> {
+    let behind = stages.catch_up.everything().await.map_err(|why| why.to_string())?;
+    let retried = behind.iter().find(|(_, why)| !is_impatient && why.retry_helps());
+    if let Some((project, why)) = retried {
+        return Err(format!("{project} is behind: {why}"));
+    }
+    let debts = &stages.state.debts;
+    behind.iter().for_each(|(project, why)| debts.failed(project, why.failure(), None));
+    if debts.all_are_named() { Ok(()) } else { Err("too many projects are behind".to_owned()) }
 }
 
 async fn any_answers(stages: &Stages, sites: &BTreeSet<SiteId>) -> bool {

@@ -128,6 +128,10 @@ impl Observer for Watch {
         self.metrics.refresh.reported(done, failed);
     }
 
+    fn strays(&self, count: u64) {
+        self.metrics.apply.strays(count);
+    }
+
     fn failed(&self, stage: &'static str, why: &dyn Display) {
         let why = why.to_string();
         tracing::warn!(stage, why, "a step failed and will be retried");

@@ -160,6 +160,9 @@ fn refdb(raw: &raw::Refdb, to: &mut Problems) -> Refdb {
     }
 }
 
+/// How long streams should keep records if nothing is set: longer than nodes may be away.
+const RETENTION: Duration = Duration::from_secs(7 * 86_400);
+
 fn eventlog(raw: &raw::Eventlog, sites: Option<&BTreeSet<SiteId>>, to: &mut Problems) -> Eventlog {
     let usual_region = to.optional("eventlog.region", &raw.region, region);
     let endpoint = to.optional("eventlog.endpoint", &raw.endpoint, http_url);
@@ -182,6 +185,7 @@ fn eventlog(raw: &raw::Eventlog, sites: Option<&BTreeSet<SiteId>>, to: &mut Prob
         streams,
         shards: to.or("eventlog.shards", &raw.shards, 1, number(1..=1_000)),
         poll_interval: to.or("eventlog.poll_interval", &raw.poll_interval, Duration::from_secs(1), time),
+        retention: to.or("eventlog.retention", &raw.retention, RETENTION, time),
     }
 }
 

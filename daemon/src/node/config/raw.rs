@@ -86,7 +86,7 @@ section!(Refdb {
     warm_throughput: Leaf,
 });
 section!(Eventlog {
-    prefix: Leaf, region: Leaf, endpoint: Leaf, shards: Leaf, poll_interval: Leaf,
+    prefix: Leaf, region: Leaf, endpoint: Leaf, shards: Leaf, poll_interval: Leaf, retention: Leaf,
     streams: BTreeMap<String, Stream>,
 });
 section!(Stream { region: Leaf, endpoint: Leaf });

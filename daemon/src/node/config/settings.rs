@@ -104,6 +104,8 @@ pub struct Eventlog {
     pub shards: u32,
     /// The pause between two reads of a shard.
     pub poll_interval: Duration,
+    /// How long the streams should keep records. The sidecar checks it, and does not change it.
+    pub retention: Duration,
 }
 
 /// Region and endpoint of one site's stream.

@@ -248,9 +248,10 @@ impl MemoryReader {
         let mut rest = shard.records.range(from..);
         let records: Vec<_> =
             rest.by_ref().take(limit).map(|(number, data)| (number.to_string(), data.clone())).collect();
-        let ended = !shard.open && rest.next().is_none();
+        let behind = rest.next().is_some();
+        let ended = !shard.open && !behind;
         self.after = records.last().and_then(|(number, _)| number.parse().ok()).or(self.after);
-        Ok(Batch { records, ended, behind: false })
+        Ok(Batch { records, ended, behind })
     }
 }
 

@@ -119,6 +119,12 @@ pub trait EventLog: Send + Sync {
     /// Creates the site's stream if it does not exist, and waits until it is usable.
     async fn ensure(&self, site: &SiteId) -> Result<(), EventLogError>;
 
+    /// The change that an operator should make in the settings of the site's stream, with the command that does it.
+    /// None if nothing.
+    async fn complaint(&self, _site: &SiteId) -> Result<Option<String>, EventLogError> {
+        Ok(None)
+    }
+
     /// The current state of the site's stream.
     async fn describe(&self, site: &SiteId) -> Result<StreamInfo, EventLogError>;
 

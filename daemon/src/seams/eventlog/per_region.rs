@@ -29,6 +29,10 @@ impl EventLog for RoutedEventLog {
         self.route(site)?.ensure(site).await
     }
 
+    async fn complaint(&self, site: &SiteId) -> Result<Option<String>, EventLogError> {
+        self.route(site)?.complaint(site).await
+    }
+
     async fn describe(&self, site: &SiteId) -> Result<StreamInfo, EventLogError> {
         self.route(site)?.describe(site).await
     }

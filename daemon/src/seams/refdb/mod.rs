@@ -41,8 +41,8 @@ pub use error::RefDbError;
 pub use journal::{JournalStore, SlotState};
 pub use refs::{CommitAnswer, CommitRequest, FinishLocks, Obstacle, Part, RefItem, RefStore};
 pub use registry::{
-    FailoverRecord, GerritRecord, IncarnationRecord, IncarnationState, MarkAnswer, NodeAnswer, NodeRecord, OpenAnswer,
-    Registry, Role, SiteRecord, WentBackRecord,
+    FailoverRecord, GerritRecord, IncarnationRecord, IncarnationState, MOST_NEEDS, MarkAnswer, Needs, NodeAnswer,
+    NodeRecord, OpenAnswer, Registry, Role, SiteRecord, WentBackRecord,
 };
 
 /// The global ref database, in its three parts. The documentation of this module is its contract. Clones share the

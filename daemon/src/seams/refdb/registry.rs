@@ -1,10 +1,10 @@
 //! The registry: sites, nodes and incarnations, and the Gerrit of the installation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 pub use lockstep_proto::failover::Role;
-use lockstep_proto::{IncarnationId, LaneId, NodeId, ProjectName, Seq, SiteId};
+use lockstep_proto::{Incarnation, IncarnationId, LaneId, NodeId, ProjectName, Seq, SiteId, TxnId};
 use serde::{Deserialize, Serialize};
 
 use super::error::RefDbError;
@@ -107,6 +107,32 @@ pub struct NodeRecord {
     pub expelled: bool,
     /// The low-water mark of each lane, of any node: every slot below is durably applied (or skipped) here.
     pub low_water: BTreeMap<LaneId, Seq>,
+    /// Per node, whose incarnations are meant: the highest number of which everything is applied here. Every slot of an
+    /// incarnation up to this number counts as applied, unless `low_water` has its lane.
+    pub whole: BTreeMap<NodeId, Incarnation>,
+    /// The journal entries that this node needs although its marks have passed them.
+    pub needs: Needs,
+}
+
+/// The most entries of each part of [`Needs`], so that a node's record stays below the limit of an item.
+pub const MOST_NEEDS: usize = 100;
+
+/// The journal entries that a node needs although its low-water marks have passed them. They are not collected.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// The committed transactions that the node holds as quarantined, each with its project. At most [`MOST_NEEDS`]:
+    /// the marks do not pass any more.
+    pub held: BTreeMap<TxnId, ProjectName>,
+    /// The projects that the node could not bring up to date when it reconciled. At most [`MOST_NEEDS`].
+    pub owed: BTreeSet<ProjectName>,
+}
+
+impl Needs {
+    /// Whether the node lacks something of a project.
+    #[must_use]
+    pub fn of(&self, project: &ProjectName) -> bool {
+        self.owed.contains(project) || self.held.values().any(|held| held == project)
+    }
 }
 
 /// The end of the volume id of a node that reconciles.
@@ -118,6 +144,15 @@ impl NodeRecord {
     #[must_use]
     pub fn reconciling(volume: &str) -> String {
         format!("{volume}{RECONCILES}")
+    }
+
+    /// The slot of a lane below which everything is applied at the node.
+    #[must_use]
+    pub fn mark(&self, lane: &LaneId) -> Seq {
+        let incarnation = &lane.incarnation;
+        let is_whole = self.whole.get(&incarnation.node).is_some_and(|whole| incarnation.number <= *whole);
+        let unlisted = if is_whole { Seq(u64::MAX) } else { Seq(0) };
+        self.low_water.get(lane).copied().unwrap_or(unlisted)
     }
 
     /// Whether the node has not reconciled yet. If so, its marks do not tell what it holds.

@@ -16,8 +16,8 @@ use lockstep_proto::{LaneId, Oid, ProjectKey, ProjectName, RefKey, RefName, Seq}
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{
-    Changes, CommittedRequest, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark, Registered, RequestKey,
-    ShardId, StoreError, VolumeFacts,
+    Changes, CommittedRequest, Debt, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark, Registered,
+    RequestKey, ShardId, StoreError, VolumeFacts,
 };
 use crate::seams::eventlog::Position;
 
@@ -40,6 +40,7 @@ struct State {
     low_water: BTreeMap<LaneId, Seq>,
     parked: BTreeMap<String, Held>,
     quarantined: BTreeMap<String, Held>,
+    debts: BTreeMap<ProjectName, Debt>,
     refresh: BTreeMap<Subject, RefreshMark>,
     mail: BTreeMap<(Mailbox, u64), Bytes>,
     received: BTreeMap<String, String>,
@@ -94,6 +95,7 @@ impl State {
         self.low_water.extend(changes.low_water);
         self.parked.extend(changes.park);
         self.quarantined.extend(changes.quarantine);
+        self.debts.extend(changes.owe);
         self.refresh.extend(changes.refresh);
         self.mail.extend(changes.post.into_iter().map(|(mailbox, number, bytes)| ((mailbox, number), bytes)));
         self.received.extend(changes.received);
@@ -122,6 +124,7 @@ impl State {
         self.low_water.retain(|lane, _| !changes.forget_lanes.contains(lane));
         self.parked.retain(|id, _| !changes.unpark.contains(id));
         self.quarantined.retain(|id, _| !changes.unquarantine.contains(id));
+        self.debts.retain(|project, _| !changes.repaid.contains(project));
         for subject in &changes.refreshed {
             self.refresh.remove(subject);
         }
@@ -211,6 +214,10 @@ impl NodeStore for MemoryStore {
 
     fn quarantined(&self) -> Result<BTreeMap<String, Held>, StoreError> {
         Ok(self.state().quarantined.clone())
+    }
+
+    fn debts(&self) -> Result<BTreeMap<ProjectName, Debt>, StoreError> {
+        Ok(self.state().debts.clone())
     }
 
     fn refresh_marks(&self) -> Result<Vec<(Subject, RefreshMark)>, StoreError> {

@@ -9,6 +9,7 @@
 //!
 //! | file | content |
 //! |---|---|
+//! | `debt` | a project that this node cannot bring up to date |
 //! | `disk` | the store in redb, on the volume |
 //! | `encoding`, `keys` | values and keys on the disk, as bytes |
 //! | `intents` | the file of move intents, without any fsync |
@@ -18,6 +19,7 @@
 //! | `registered` | how far this volume's node has come in the refdb |
 //! | `requests` | committed requests, for callers that repeat them |
 
+mod debt;
 pub mod disk;
 mod encoding;
 mod intents;
@@ -28,6 +30,7 @@ mod refresh_marks;
 mod registered;
 mod requests;
 
+pub use debt::{Debt, MOST_REFS};
 pub use intents::MoveIntent;
 pub use refresh_marks::{Difference, RefreshMark};
 pub use registered::Registered;
@@ -79,6 +82,18 @@ pub struct Held {
     pub waits_for: Vec<String>,
     /// When the record was set aside, in milliseconds since 1970.
     pub since_ms: u64,
+}
+
+/// The beginning of the reason of a quarantined record that was never committed.
+pub const NEVER_COMMITTED: &str = "the record was never committed: ";
+
+impl Held {
+    /// Whether a quarantined record, stored under `id`, is a committed transaction. Only such a record holds back the
+    /// successors of its refs, and its slot must not be collected.
+    #[must_use]
+    pub fn is_committed(&self, id: &str) -> bool {
+        id.parse::<TxnId>().is_ok() && !self.reason.starts_with(NEVER_COMMITTED)
+    }
 }
 
 /// A store of stream events in transit, as numbered entries in the order of their arrival.
@@ -138,6 +153,10 @@ pub struct Changes {
     pub quarantine: Vec<(String, Held)>,
     /// Records that an operator took out of quarantine.
     pub unquarantine: Vec<String>,
+    /// Projects that this node cannot bring up to date, with their debts.
+    pub owe: Vec<(ProjectName, Debt)>,
+    /// Projects that are up to date again.
+    pub repaid: Vec<ProjectName>,
     /// Incarnations of projects that no longer exist: their version map entries, except `@state`, and directory marks
     /// are removed.
     pub forget_projects: Vec<ProjectKey>,
@@ -180,6 +199,8 @@ impl Changes {
             && self.unpark.is_empty()
             && self.quarantine.is_empty()
             && self.unquarantine.is_empty()
+            && self.owe.is_empty()
+            && self.repaid.is_empty()
             && self.forget_projects.is_empty()
             && self.refresh.is_empty()
             && self.refreshed.is_empty()
@@ -242,6 +263,9 @@ pub trait NodeStore: Send + Sync {
 
     /// Returns every quarantined record by its id.
     fn quarantined(&self) -> Result<BTreeMap<String, Held>, StoreError>;
+
+    /// Returns the debt of every project that has one.
+    fn debts(&self) -> Result<BTreeMap<ProjectName, Debt>, StoreError>;
 
     /// Returns the numbers of parked and of quarantined records. The cost does not depend on the size of the records.
     fn held_counts(&self) -> Result<(u64, u64), StoreError>;

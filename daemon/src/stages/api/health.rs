@@ -3,13 +3,15 @@
 //!
 //! `/livez` answers 200 as long as this process runs, because a restart would cure nothing that `/readyz` reports.
 //! `/readyz` answers 200 when every latch is open, and otherwise 503 with the name of each closed latch, one per line.
+//! `/readyz?verbose` adds one line per latch, and one per project that is not in order: a node with degraded projects
+//! is ready for all others.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
@@ -28,10 +30,14 @@ pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
 #[derive(Debug)]
 pub struct BoundHealth(TcpListener);
 
+/// Describes the projects that are not in order, one line each. Must not wait for anything.
+pub type DescribeProjects = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
+
 #[derive(Clone)]
 struct Health {
     latches: Latches,
     metrics: RenderMetrics,
+    projects: DescribeProjects,
 }
 
 impl BoundHealth {
@@ -61,10 +67,11 @@ impl BoundHealth {
         self,
         latches: Latches,
         metrics: RenderMetrics,
+        projects: DescribeProjects,
         shutdown: CancellationToken,
     ) -> std::io::Result<JoinHandle<()>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let router = router(Health { latches, metrics });
+        let router = router(Health { latches, metrics, projects });
         std::thread::Builder::new().name("health".to_owned()).spawn(move || {
             runtime.block_on(async {
                 match tokio::net::TcpListener::from_std(self.0) {
@@ -84,13 +91,24 @@ fn router(health: Health) -> Router {
         .with_state(health)
 }
 
-async fn readyz(State(health): State<Health>) -> impl IntoResponse {
+async fn readyz(State(health): State<Health>, RawQuery(query): RawQuery) -> impl IntoResponse {
     let closed = health.latches.closed();
-    if closed.is_empty() {
-        return (StatusCode::OK, "ok\n".to_owned());
+    let mut lines = match closed.is_empty() {
+        true => "ok\n".to_owned(),
+        false => closed.iter().map(|name| format!("waiting for: {name}\n")).collect(),
+    };
+    if query.is_some_and(|query| query.split('&').any(|part| part == "verbose" || part.starts_with("verbose="))) {
+        lines.extend(
+            health
+                .latches
+                .status()
+                .iter()
+                .map(|latch| format!("latch {}: {}\n", latch.name, if latch.open { "open" } else { "closed" })),
+        );
+        lines.extend((health.projects)().into_iter().map(|line| line + "\n"));
     }
-    let lines: String = closed.iter().map(|name| format!("waiting for: {name}\n")).collect();
-    (StatusCode::SERVICE_UNAVAILABLE, lines)
+    let status = if closed.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, lines)
 }
 
 async fn metrics(State(health): State<Health>) -> impl IntoResponse {

@@ -1,12 +1,17 @@
 //! The state of this node: its status, and what is parked or quarantined.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use lockstep_proto::bridge::ApiError;
+use lockstep_proto::debt::{Repair, RepairAnswer};
 use lockstep_proto::status::{HeldStatus, NodeStatus};
 
-use super::admission::Look;
+use super::admission::{Look, Work};
 use super::context::{Answer, Api};
+use super::extract::Body;
 
 /// Reports the status of this node.
 #[utoipa::path(get, path = "/v1/status", tag = "status",
@@ -34,4 +39,21 @@ pub(super) async fn parked(State(api): State<Api>, _permit: Look) -> Answer<Vec<
             body = ApiError)))]
 pub(super) async fn quarantine(State(api): State<Api>, _permit: Look) -> Answer<Vec<HeldStatus>> {
     Ok(Json(api.inspection.quarantined().await?))
+}
+
+/// The longest time that a repair may take until it is answered. The work goes on.
+const REPAIR: Duration = Duration::from_secs(120);
+
+/// Ends a debt of this node: tries a quarantined transaction again, takes the refdb's values in its place, drops a
+/// record that was never committed, or brings a degraded project up to date now.
+#[utoipa::path(post, path = "/v1/repairs", tag = "status", request_body = Repair,
+    responses((status = 200, description = "Whether the debt has ended, and if not, why", body = RepairAnswer),
+        (status = 400, description = "There is no such entry or debt", body = ApiError),
+        (status = 503, description = "Too many requests are in progress, or there is no answer in time: try again",
+            body = ApiError)))]
+pub(super) async fn repair(State(api): State<Api>, permit: Work, Body(repair): Body<Repair>) -> Answer<RepairAnswer> {
+    let inspection = Arc::clone(&api.inspection);
+    let answer = api.outlive(permit, REPAIR, async move { inspection.repair(repair).await }).await;
+    let late = || Err(ApiError::unavailable("the repair is not done yet; it goes on, look at `lockstep status`"));
+    Ok(Json(answer.unwrap_or_else(late)?))
 }

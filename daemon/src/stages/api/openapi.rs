@@ -30,6 +30,7 @@ use utoipa::OpenApi;
         super::inspection::status,
         super::inspection::parked,
         super::inspection::quarantine,
+        super::inspection::repair,
         super::objects::objects,
         super::refresh::due,
         super::refresh::tasks,

@@ -36,6 +36,7 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/failover", post(sites::execute)),
         ("/v1/failover/plan", post(sites::plan)),
         ("/v1/failover/acts", post(sites::act)),
+        ("/v1/repairs", post(inspection::repair)),
         ("/v1/openapi.json", get(openapi::openapi_json)),
     ]
 }

@@ -100,6 +100,45 @@ mod tests {
         text
     }
 
+    /// Connections that send half of a head, the same byte by byte, or nothing after a first answer keep nobody out.
+    #[tokio::test]
+    async fn half_a_head_and_an_idle_connection_are_closed_and_the_listener_still_answers() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (router, shutdown) = (Router::new().route("/", get(|| async { "hello" })), CancellationToken::new());
+        let bounds = Bounds { connections: 12, silence: Duration::from_millis(300) };
+        let server = tokio::spawn(serve(listener, router, bounds, shutdown.clone()));
+        let half = b"GET / HTTP/1.1\r\nhost: ";
+        let mut held = Vec::new();
+        for kind in 0..24 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            match kind % 3 {
+                0 => stream.write_all(half).await.unwrap(),
+                1 => drop(tokio::spawn(trickle(TcpStream::connect(address).await.unwrap()))),
+                _ => stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap(),
+            }
+            held.push(stream);
+        }
+        let mut last = TcpStream::connect(address).await.unwrap();
+        let answer = tokio::time::timeout(Duration::from_secs(20), ask(&mut last)).await;
+        assert!(answer.is_ok_and(|answer| answer.ends_with("hello")), "the half-open connections keep others out");
+        for mut stream in held {
+            let mut rest = Vec::new();
+            let closed = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut rest)).await;
+            assert!(closed.is_ok(), "a half-open connection is kept: {:?}", String::from_utf8_lossy(&rest));
+        }
+        shutdown.cancel();
+        server.await.unwrap();
+    }
+
+    /// Sends a head that never ends, one byte at a time.
+    async fn trickle(mut stream: TcpStream) {
+        let _ = stream.write_all(b"GET / HTTP/1.1\r\nx: ").await;
+        while stream.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     #[tokio::test]
     async fn the_silent_are_closed_and_make_room_for_others() {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use lockstep_proto::{Oid, Pack, ProjectKey, ProjectPhase, RefKey, RefName, RefValue, Transaction};
+use lockstep_proto::{Oid, Pack, ProjectKey, ProjectPhase, RefKey, RefName, RefValue, Transaction, TxnId};
 
 use super::plan::{Step, plan};
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
@@ -15,6 +15,7 @@ use crate::seams::blob::{BlobError, BlobStore, Payload};
 use crate::seams::git::{GitError, Repositories};
 use crate::seams::peers::PeerError;
 use crate::seams::volume::StoreError;
+use crate::stages::ports::CatchUpError;
 use crate::state::committed_requests::CommittedRequests;
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::materialize::{MaterializeError, Materializer, OnMismatch};
@@ -35,6 +36,19 @@ pub enum UnitError {
     /// The content itself is bad, so a retry does not help.
     #[error("bad content: {0}")]
     Bad(String),
+    /// A committed transaction has bad content and is held. All that does not build on it was applied.
+    #[error("transaction {txn} has bad content ({why})")]
+    Held {
+        /// The bad transaction.
+        txn: TxnId,
+        /// A description of the defect.
+        why: String,
+        /// The refs that it holds back.
+        refs: Vec<RefKey>,
+    },
+    /// A transaction that was fetched without its pack could not be read again: try again.
+    #[error(transparent)]
+    Unread(Box<CatchUpError>),
     /// The node's own store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -185,6 +199,19 @@ impl Units {
             }
         }
         Ok(true)
+    }
+
+    /// Stores the objects of one transaction, and moves no ref.
+    ///
+    /// # Errors
+    /// As [`Units::apply`].
+    pub(super) async fn store_objects(&self, transaction: &Arc<Transaction>) -> Result<(), UnitError> {
+        let packs = self.fetch(std::slice::from_ref(transaction)).await?;
+        if packs.is_empty() {
+            return Ok(());
+        }
+        let name = &transaction.project.name;
+        Ok(self.repositories.ingest(name, &packs, &[], &[]).await?)
     }
 
     /// Stores the objects of packs. The packs may build on each other in any order, because the predecessors of a ref

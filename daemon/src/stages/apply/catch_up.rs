@@ -11,26 +11,35 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::time::sleep;
+
 use lockstep_proto::{Oid, ProjectKey, ProjectName, RefKey, RefName, Slot, Transaction, TxnId, Version};
 
 use super::atomic_apply::{UnitError, Units};
+use super::fetched::Fetched;
+use super::order::{in_the_way, order};
+use super::set_aside::SetAside;
 use crate::base::backoff::Backoff;
-use crate::base::clock::Entropy;
+use crate::base::budget::ByteBudget;
+use crate::base::clock::{Clock, Entropy};
 use crate::base::faults::injected_bug::InjectedBug;
-use crate::base::ref_names;
 use crate::base::tasks::Tasks;
 use crate::seams::blob::BlobError;
 use crate::seams::blob::long_form::LongFormError;
 use crate::seams::peers::Peers;
 use crate::seams::refdb::gone::may_be_gone;
 use crate::seams::refdb::{RefDb, RefItem, SlotState};
-use crate::stages::ports::{CatchUp, CatchUpError};
-use crate::state::context::NodeContext;
+use crate::stages::ports::{Behind, CatchUp, CatchUpError};
+use crate::state::context::{NodeContext, NodeState};
+use crate::state::debts::Debts;
+use crate::state::durability::Durability;
 use crate::state::materialize::OnMismatch;
 use crate::state::went_back::WentBack;
 
 /// The most transactions in one catch-up. A project that is further behind takes a state transfer.
 const MOST: usize = 5_000;
+/// The longest pause between two tries in the background, when a retry may help by itself.
+const SOON: Duration = Duration::from_secs(5);
 /// Items per page, when a project or the list of projects is read.
 pub(super) const PAGE: usize = 1_000;
 
@@ -67,6 +76,8 @@ impl From<UnitError> for CatchUpError {
             UnitError::NoProject(project) => Self::NoProject(project),
             UnitError::Surprise(error) | UnitError::Git(error) => Self::Git(error),
             UnitError::Bad(why) => Self::Bad(why),
+            UnitError::Held { txn, why, refs } => Self::Held { txn, why, refs },
+            UnitError::Unread(error) => *error,
             UnitError::Store(error) => Self::Store(error),
             UnitError::Blob(error) => Self::Blob(error),
             UnitError::Peer(error) => Self::Peer(error),
@@ -82,12 +93,20 @@ pub struct Catcher {
     pub(super) units: Units,
     /// The refdb, from which items and journal slots are read.
     pub(super) refdb: RefDb,
+    /// The bytes of the node's parked and fetched transactions in memory.
+    pub(super) budget: ByteBudget,
     /// The source of objects that the journal no longer has.
     pub(super) peers: Arc<dyn Peers>,
     /// Randomness, for the jitter of retries.
     pub(super) entropy: Arc<dyn Entropy>,
     /// Whether the refdb is older than this node.
     pub(super) went_back: WentBack,
+    /// Holds committed transactions with bad content.
+    pub(super) debts: Arc<Debts>,
+    /// Makes held transactions durable.
+    pub(super) durability: Durability,
+    /// The wall clock, for the time since when a transaction is held.
+    pub(super) clock: Arc<dyn Clock>,
     /// Owns the catch-ups that run in the background.
     pub(super) tasks: Tasks,
 }
@@ -95,9 +114,10 @@ pub struct Catcher {
 impl Catcher {
     /// Creates a catcher that applies through `units`.
     #[must_use]
-    pub fn new(context: &NodeContext, units: Units) -> Self {
-        let NodeContext { refdb, peers, entropy, went_back, tasks, .. } = context.clone();
-        Self { units, refdb, peers, entropy, went_back, tasks }
+    pub fn new(context: &NodeContext, state: &NodeState, units: Units, budget: ByteBudget) -> Self {
+        let NodeContext { refdb, peers, entropy, went_back, clock, tasks, .. } = context.clone();
+        let NodeState { debts, durability, .. } = state.clone();
+        Self { units, refdb, budget, peers, entropy, went_back, debts, durability, clock, tasks }
     }
 
     /// Brings the refs of these items up to their versions, by transactions from the journal.
@@ -125,11 +145,22 @@ impl Catcher {
         Ok(newer)
     }
 
-    async fn apply(&self, fetched: BTreeMap<TxnId, Arc<Transaction>>, mismatch: OnMismatch) -> Result<(), UnitError> {
-        for (key, transactions) in order(fetched) {
-            self.units.apply(&key, &transactions, mismatch).await?;
+    /// Applies transactions. A bad one is held, and everything that does not build on it is applied.
+    async fn apply(&self, fetched: Fetched, mismatch: OnMismatch) -> Result<(), UnitError> {
+        let mut set_aside = SetAside::default();
+        let Fetched { transactions, light, taken: _taken } = fetched;
+        for (key, transactions) in order(transactions) {
+            self.store_light(&transactions, &light, &mut set_aside).await?;
+            let good = set_aside.without_blocked(transactions);
+            match self.units.apply(&key, &good, mismatch).await {
+                Err(UnitError::Bad(_)) => {
+                    let good = self.hold_bad(good, &mut set_aside).await?;
+                    self.units.apply(&key, &good, mismatch).await?;
+                }
+                end => end?,
+            }
         }
-        Ok(())
+        set_aside.end()
     }
 
     /// Catches up when the disk may be ahead of the version map, as a crash leaves it. Nobody knows how far ahead it
@@ -141,7 +172,8 @@ impl Catcher {
         let fetched = loop {
             let known: Vec<RefItem> = items.values().cloned().collect();
             let fetched = self.fetch(self.newer(project, &known)?, &known).await?;
-            let touched = fetched.values().filter(|one| one.project == *project).flat_map(|one| &one.commands);
+            let touched =
+                fetched.transactions.values().filter(|one| one.project == *project).flat_map(|one| &one.commands);
             let mut touched: BTreeSet<RefKey> = touched.map(|command| command.key.clone()).collect();
             touched.extend(in_the_way(&shown, &touched));
             let unread: Vec<RefKey> = touched.into_iter().filter(|key| !items.contains_key(key)).collect();
@@ -151,23 +183,23 @@ impl Catcher {
             let read = self.refdb.refs.read(project, &unread).await.map_err(CatchUpError::RefDb)?;
             items.extend(read.into_iter().flatten().map(|item| (item.key.clone(), item)));
         };
-        self.apply(fetched, OnMismatch::Replace).await?;
-        Ok(self.units.restore(project, items.into_keys().collect()).await?)
+        let end = self.apply(fetched, OnMismatch::Replace).await;
+        if !matches!(end, Ok(()) | Err(UnitError::Held { .. })) {
+            return Ok(end?);
+        }
+        self.units.restore(project, items.into_keys().collect()).await?;
+        Ok(end?)
     }
 
     /// Fetches these transactions, and from each its predecessors back to the versions that are applied here.
-    async fn fetch(
-        &self,
-        start: BTreeSet<TxnId>,
-        items: &[RefItem],
-    ) -> Result<BTreeMap<TxnId, Arc<Transaction>>, Stop> {
-        let mut fetched: BTreeMap<TxnId, Arc<Transaction>> = BTreeMap::new();
+    async fn fetch(&self, start: BTreeSet<TxnId>, items: &[RefItem]) -> Result<Fetched, Stop> {
+        let mut fetched = Fetched::new(&self.budget);
         let mut wanted: Vec<TxnId> = start.into_iter().collect();
         while let Some(txn) = wanted.pop() {
-            if fetched.contains_key(&txn) {
+            if fetched.transactions.contains_key(&txn) {
                 continue;
             }
-            if fetched.len() >= MOST {
+            if fetched.transactions.len() >= MOST {
                 return Err(Stop::Gone);
             }
             let transaction = self.load(&txn).await?;
@@ -179,8 +211,7 @@ impl Catcher {
                 }
             }
             self.units.observer.caught_up(&txn);
-            let transaction = self.in_part(transaction, items);
-            fetched.insert(txn, Arc::new(transaction));
+            fetched.insert(self.in_part(transaction, items));
         }
         Ok(fetched)
     }
@@ -214,6 +245,7 @@ impl Catcher {
     /// The refdb, the disk or a peer failed, or objects that will arrive are missing: try again.
     pub async fn whole_project(&self, project: &ProjectKey) -> Result<(), CatchUpError> {
         let mut after: Option<RefKey> = None;
+        let mut held = Ok(());
         loop {
             let page = self.refdb.refs.scan(project, after.as_ref(), PAGE).await?;
             self.compare(project, &page).await?;
@@ -221,11 +253,12 @@ impl Catcher {
                 match self.to_the_latest(project, &page).await {
                     Ok(()) => {}
                     Err(Stop::Gone | Stop::Missing(_)) => return self.transfer_state(&project.name).await,
+                    Err(Stop::Failed(error @ CatchUpError::Held { .. })) => held = held.and(Err(error)),
                     Err(Stop::Failed(error)) => return Err(error),
                 }
             }
             if page.len() < PAGE {
-                return Ok(());
+                return held;
             }
             after = page.last().map(|item| item.key.clone());
         }
@@ -288,77 +321,62 @@ impl CatchUp for Catcher {
         Ok(self.units.refetch_objects(project, self.peers.as_ref()).await?)
     }
 
-    async fn projects(&self) -> Result<(), CatchUpError> {
+    async fn projects(&self) -> Result<Behind, CatchUpError> {
         let mut after: Option<ProjectName> = None;
+        let mut behind = Behind::new();
         loop {
             let page = self.refdb.refs.projects(after.as_ref(), PAGE).await?;
             for (name, item) in &page {
                 self.compare(&ProjectKey::of_name(name), [item]).await?;
-                self.state(name, item).await?;
+                note(&mut behind, name, self.state(name, item).await)?;
             }
             if page.len() < PAGE {
-                return Ok(());
+                return Ok(behind);
             }
             after = page.last().map(|(name, _)| name.clone());
         }
     }
 
-    async fn everything(&self) -> Result<(), CatchUpError> {
-        self.projects().await?;
+    async fn settle(&self, project: &ProjectName) -> Result<(), CatchUpError> {
+        self.project(project).await?;
+        match self.units.versions.project_key(project)? {
+            Some(key) => self.whole_project(&key).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn everything(&self) -> Result<Behind, CatchUpError> {
+        let mut behind = self.projects().await?;
         for (name, _) in self.units.versions.projects()? {
             let key = self.units.versions.project_key(&name)?;
             if let Some(key) = key {
-                self.whole_project(&key).await?;
+                note(&mut behind, &name, self.whole_project(&key).await)?;
             }
         }
-        Ok(())
+        Ok(behind)
     }
 
     fn later(&self, project: &ProjectKey, keys: Vec<RefKey>) {
         let (catcher, project) = (self.clone(), project.clone());
         self.tasks.spawn("catch-up", async move {
-            let mut backoff =
-                Backoff::new(Arc::clone(&catcher.entropy), Duration::from_millis(50), Duration::from_secs(5));
+            let mut failures = 0_u32;
             while let Err(why) = catcher.keys(&project, &keys).await {
                 catcher.units.observer.failed("catch-up", &why);
-                backoff.wait().await;
+                failures = failures.saturating_add(1);
+                let longest = if why.retry_helps() { SOON } else { catcher.debts.pace().slowest };
+                sleep(Backoff::nth(catcher.entropy.as_ref(), Duration::from_millis(50), longest, failures)).await;
             }
         });
     }
 }
 
-/// The refs on disk whose names exclude a touched name.
-fn in_the_way(shown: &BTreeSet<RefName>, touched: &BTreeSet<RefKey>) -> Vec<RefKey> {
-    let excludes =
-        |name: &&RefName| touched.iter().filter_map(RefKey::as_ref_name).any(|other| ref_names::exclude(name, other));
-    shown.iter().filter(excludes).cloned().map(RefKey::Ref).collect()
-}
-
-/// Orders transactions after their predecessors, in runs of one project key: the versions of each ref ascend, and a
-/// batch comes after the earlier versions of all its refs.
-fn order(fetched: BTreeMap<TxnId, Arc<Transaction>>) -> Vec<(ProjectKey, Vec<Arc<Transaction>>)> {
-    let mut waiting: Vec<Arc<Transaction>> = fetched.into_values().collect();
-    // Commit times mostly show the order in which commits were built on each other. Where clocks differ, `Units` finds
-    // the order of the packs itself.
-    waiting.sort_by_key(|one| one.committed_at_ms);
-    let mut placed: Vec<(ProjectKey, Vec<Arc<Transaction>>)> = Vec::new();
-    while !waiting.is_empty() {
-        let open: BTreeSet<TxnId> = waiting.iter().map(|one| one.id.clone()).collect();
-        let free = |one: &Arc<Transaction>| {
-            !one.commands.iter().filter_map(|command| command.predecessor.as_ref()).any(|txn| open.contains(txn))
-        };
-        let (now, later): (Vec<_>, Vec<_>) = waiting.into_iter().partition(free);
-        if now.is_empty() {
-            // Predecessors cannot form a cycle: each has a lower version of the same ref.
-            break;
+/// Notes a project that is behind. Passes an error on that is not the project's.
+fn note(behind: &mut Behind, name: &ProjectName, end: Result<(), CatchUpError>) -> Result<(), CatchUpError> {
+    match end {
+        Err(error) if error.is_of_project() => {
+            behind.insert(name.clone(), error);
+            Ok(())
         }
-        for transaction in now {
-            match placed.last_mut() {
-                Some((key, run)) if *key == transaction.project => run.push(transaction),
-                _ => placed.push((transaction.project.clone(), vec![transaction])),
-            }
-        }
-        waiting = later;
+        end => end,
     }
-    placed
 }

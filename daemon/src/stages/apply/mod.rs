@@ -11,9 +11,15 @@
 //! | `atomic_apply` | applies transactions that go together: objects, then refs |
 //! | `project` | the single writer of one project: batches, parking, quarantine |
 //! | `reason` | why a transaction is parked or quarantined |
+//! | `order` | the order in which fetched transactions are applied |
 //! | `parked` | the parked transactions of one project in memory, and their bounds |
 //! | `catch_up` | fetches whole transactions from the journal |
 //! | `compare` | compares the refdb's answers with the version map: it may be older than this node |
+//! | `set_aside` | the bad transactions of a catch-up, and all that builds on them |
+//! | `hold_bad` | holds the bad transactions of a catch-up in quarantine |
+//! | `fetched` | the transactions of a catch-up in memory, within the node's byte budget |
+//! | `light` | stores the objects of fetched transactions that are in memory without their packs |
+//! | `held_back` | the refs that a state transfer must leave out because committed content is bad |
 //! | `state_transfer` | takes the refdb's state of a project at once, where the journal no longer leads there |
 //! | `refdb_items` | applies items of the refdb: objects from peers, then all refs |
 //! | `restore_repository` | creates a missing repository anew, with objects from peers |
@@ -22,12 +28,18 @@ mod atomic_apply;
 mod catch_up;
 mod compare;
 mod event;
+mod fetched;
+mod held_back;
+mod hold_bad;
+mod light;
+mod order;
 mod parked;
 mod plan;
 mod project;
 mod reason;
 mod refdb_items;
 mod restore_repository;
+mod set_aside;
 mod state_transfer;
 
 use std::collections::BTreeMap;
@@ -46,11 +58,13 @@ use event::Event;
 pub use plan::{Step, plan};
 pub use reason::{Contradiction, ParkReason};
 
+use crate::base::budget::ByteBudget;
 use crate::base::clock::{Clock, Entropy};
 use crate::base::tasks::Tasks;
-use crate::seams::volume::NodeStore;
+use crate::seams::volume::{NodeStore, StoreError};
 use crate::stages::ports::{CatchUp, Done, Sink};
 use crate::state::context::{NodeContext, NodeState};
+use crate::state::debts::Debts;
 use crate::state::durability::Durability;
 use crate::state::low_water::LowWater;
 use crate::state::quiesce::Quiesce;
@@ -67,7 +81,8 @@ pub struct ApplyLimits {
     pub patience: Duration,
     /// How long a writer lives without work.
     pub idle: Duration,
-    /// The most bytes of one project's parked transactions in memory. Beyond it the project takes a state transfer.
+    /// The most bytes of the node's parked and fetched transactions in memory. A project with a parked one beyond it
+    /// takes a state transfer; a fetched one beyond it is read again when it is applied.
     pub parked_bytes: u64,
     /// How long a transaction may be parked before its project takes a state transfer.
     pub parked_age: Duration,
@@ -93,6 +108,10 @@ struct Shared {
     low_water: Arc<LowWater>,
     /// Whether the refdb is older than this node.
     went_back: WentBack,
+    /// Notes what cannot be brought up to date.
+    debts: Arc<Debts>,
+    /// The bytes of parked transactions in memory.
+    parked: ByteBudget,
     /// Waits for this node's commits in progress when a project loses its writability.
     quiesce: Arc<Quiesce>,
     /// The wall clock, for the times since which transactions are parked.
@@ -120,13 +139,38 @@ impl Applier {
         state: &NodeState,
         units: Units,
         catch_up: Arc<dyn CatchUp>,
+        parked: ByteBudget,
         limits: ApplyLimits,
     ) -> Self {
         let NodeContext { clock, entropy, went_back, tasks, .. } = context.clone();
-        let NodeState { durability, low_water, quiesce, .. } = state.clone();
-        let shared =
-            Shared { units, catch_up, durability, low_water, went_back, quiesce, clock, entropy, limits, tasks };
+        let NodeState { durability, low_water, debts, quiesce, .. } = state.clone();
+        let shared = Shared {
+            units,
+            catch_up,
+            durability,
+            low_water,
+            went_back,
+            debts,
+            parked,
+            quiesce,
+            clock,
+            entropy,
+            limits,
+            tasks,
+        };
         Self { shared: Arc::new(shared), writers: Arc::default() }
+    }
+
+    /// Tries the held transactions again, because this start may bring a new release or a repair.
+    async fn try_held_again(&self, store: &dyn NodeStore) -> Result<(), StoreError> {
+        for (id, held) in store.quarantined()? {
+            if held.is_committed(&id)
+                && let Ok(transaction) = Transaction::outlined(&held.bytes)
+            {
+                self.offer(Arc::new(transaction), held.bytes, None).await;
+            }
+        }
+        Ok(())
     }
 
     async fn send_to_writer(&self, mut event: Event) {
@@ -156,14 +200,14 @@ impl Applier {
     ///
     /// # Errors
     /// The node's store failed.
-    pub async fn resume(&self, store: &dyn NodeStore) -> Result<(), crate::seams::volume::StoreError> {
+    pub async fn resume(&self, store: &dyn NodeStore) -> Result<(), StoreError> {
         for (id, held) in store.parked()? {
             match Event::resumed(held) {
                 Ok(event) => self.send_to_writer(event).await,
                 Err(error) => tracing::error!(%id, %error, "a parked transaction cannot be decoded; it stays parked"),
             }
         }
-        Ok(())
+        self.try_held_again(store).await
     }
 }
 

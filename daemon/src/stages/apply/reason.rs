@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use lockstep_proto::{Oid, ProjectKey, RefKey, RefValue, TxnId, Version};
 
-use crate::seams::volume::RefRecord;
+use crate::seams::volume::{NEVER_COMMITTED, RefRecord};
 
 /// Why a transaction is parked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,7 +174,7 @@ impl Display for QuarantineReason {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bad(why) => out.write_str(why),
-            Self::NeverCommitted(doubt) => write!(out, "the record was never committed: {doubt}"),
+            Self::NeverCommitted(doubt) => write!(out, "{NEVER_COMMITTED}{doubt}"),
             Self::Differs(doubt) => write!(out, "the record differs from the committed one: {doubt}"),
         }
     }

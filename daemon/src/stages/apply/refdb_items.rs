@@ -10,7 +10,8 @@ use crate::seams::volume::RefRecord;
 use crate::state::version_map::RefGuard;
 
 impl Units {
-    /// Takes a project to these records, which include its state. Values that are newer here stay.
+    /// Takes a project to these records, which include its state. Values that are newer here stay. Stops when objects
+    /// are missing or bad, and moves nothing then, so that the caller may try again with fewer records.
     ///
     /// # Errors
     /// Nothing was moved. Only after a disk failure some refs may have moved: the version map says which.
@@ -78,11 +79,22 @@ impl Units {
         let mut haves = distinct(haves);
         for wants in wants.chunks(MOST_OIDS) {
             haves.truncate(MOST_OIDS);
-            let packs = peers.objects(&project.name, wants, &haves).await?;
-            self.repositories.ingest(&project.name, &packs, wants, &[]).await?;
+            self.fetch_from_peers(project, wants, &haves, peers).await?;
             haves.splice(0..0, wants.iter().copied());
         }
         Ok(())
+    }
+
+    /// Fetches the objects that `wants` need beyond `haves` from peers. Each list has at most [`MOST_OIDS`] entries.
+    pub(super) async fn fetch_from_peers(
+        &self,
+        project: &ProjectKey,
+        wants: &[Oid],
+        haves: &[Oid],
+        peers: &dyn Peers,
+    ) -> Result<(), UnitError> {
+        let packs = peers.objects(&project.name, wants, haves).await?;
+        Ok(self.repositories.ingest(&project.name, &packs, wants, &[]).await?)
     }
 }
 

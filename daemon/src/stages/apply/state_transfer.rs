@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, RefValue, TxnId, Version};
 
 use super::catch_up::{Catcher, PAGE, Stop};
+use super::held_back::is_of_content;
 use crate::seams::refdb::RefItem;
 use crate::seams::volume::RefRecord;
 use crate::stages::ports::CatchUpError;
@@ -37,7 +38,7 @@ impl Catcher {
         let marked = items.values().filter(|item| item.directory).filter_map(|item| item.key.as_ref_name().cloned());
         self.units.versions.marked(&project, marked.collect::<Vec<_>>());
         let records = items.into_values().filter_map(record).collect();
-        Ok(self.units.transfer_state(&project, records, self.peers.as_ref()).await?)
+        self.take(&project, records).await
     }
 
     /// Reads the items of a project, such that the items show each transaction in full or not at all.
@@ -52,6 +53,20 @@ impl Catcher {
             let read = self.refdb.refs.read(project, &torn).await?;
             items.extend(read.into_iter().flatten().map(|item| (item.key.clone(), item)));
         }
+    }
+
+    /// Takes a project to these records. If it fails for missing or bad objects, and bad content that was committed is
+    /// the cause, takes the project without the refs that it holds back.
+    async fn take(&self, project: &ProjectKey, records: BTreeMap<RefKey, RefRecord>) -> Result<(), CatchUpError> {
+        let peers = self.peers.as_ref();
+        let why = match self.units.transfer_state(project, records.clone(), peers).await {
+            Err(error) if is_of_content(&error) => error,
+            end => return Ok(end?),
+        };
+        let Some(bad) = self.held_back(project, &records).await? else { return Err(why.into()) };
+        let rest = records.into_iter().filter(|(key, _)| !bad.contains(key)).collect();
+        self.units.transfer_state(project, rest, peers).await?;
+        Err(CatchUpError::LeftOut { refs: bad.into_iter().collect(), why: Box::new(why.into()) })
     }
 
     async fn scan_all(&self, project: &ProjectKey) -> Result<Items, CatchUpError> {

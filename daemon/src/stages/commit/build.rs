@@ -57,6 +57,16 @@ pub(super) struct Ready {
     bases: Vec<Oid>,
 }
 
+impl Ready {
+    /// The key of the pack in the blob store, if it is there.
+    pub(super) fn blob(&self) -> Option<String> {
+        match &self.pack {
+            Pack::Blob { key, .. } => Some(key.clone()),
+            Pack::Empty | Pack::Inline(_) => None,
+        }
+    }
+}
+
 /// Packs the objects that the proposal's new values need beyond committed values, and judges them. A pack that is too
 /// large for the transaction is in the blob store when this returns, and so before the commit point.
 pub(super) async fn pack(node: &Committer, work: &Work, proposal: &Proposal) -> Result<Ready, NotReady> {

@@ -11,6 +11,7 @@
 //! | `preconditions` | compares each intent with this node's knowledge |
 //! | `build` | builds the transaction: its pack, bases and bytes |
 //! | `attempt` | the commit point: committed, refused or unknown |
+//! | `unused_blob` | deletes the blobs of an attempt that ends without a commit |
 //! | `run` | the loop over these steps |
 //! | `repair_refs` | repairs refs that another program wrote |
 //! | `in_doubt` | resolves transactions in doubt |
@@ -38,6 +39,7 @@ mod run;
 mod seed;
 mod service;
 mod translate;
+mod unused_blob;
 mod work;
 
 use std::sync::Arc;

@@ -17,6 +17,7 @@ use super::refusals::{
     too_long, too_many, unavailable, withdrawn,
 };
 use super::repeated::Before;
+use super::unused_blob::UnusedBlob;
 use super::work::{Ended, Proposal, Verdict, Work};
 use super::{Committer, build};
 use crate::base::backoff::Backoff;
@@ -165,10 +166,6 @@ impl Committer {
                 self.leave_in_doubt(&request, &why, gate);
                 Round::Ended(unknown(verdicts, &proposal, request.transaction))
             }
-            AttemptEnd::SlotLost(why) if !self.proves(&slot).await => {
-                self.leave_in_doubt(&request, &why, gate);
-                Round::Ended(unknown(verdicts, &proposal, request.transaction))
-            }
             AttemptEnd::SlotLost(why) => {
                 self.observer.failed("commit", &format!("{}: {why}", request.transaction.id));
                 self.slot_lost(&slot).await;
@@ -220,6 +217,7 @@ impl Committer {
             true => self.journal.large_lane(),
             false => self.journal.lane_of(&work.project.name),
         };
+        let pack = UnusedBlob::new(self, packed.blob());
         let mut backoff =
             Backoff::new(Arc::clone(&self.attempts.entropy), Duration::from_millis(100), Duration::from_secs(2));
         loop {
@@ -236,8 +234,14 @@ impl Committer {
                     return Err(Some(unavailable(&error)));
                 }
             };
+            let long_form = UnusedBlob::long_form(self, &request.encoded);
             crate::base::faults::failpoint::reach("commit.before_send");
-            let end = self.attempts.commit(&request, deadline).await;
+            [&pack, &long_form].into_iter().for_each(UnusedBlob::is_sent);
+            let end = match self.attempts.commit(&request, deadline).await {
+                AttemptEnd::SlotLost(why) if !self.proves(&slot).await => AttemptEnd::Unknown(why),
+                end => end,
+            };
+            [&pack, &long_form].into_iter().for_each(|blob| blob.ended(&end));
             crate::base::faults::failpoint::reach("commit.after_commit");
             if !matches!(end, AttemptEnd::Throttled(_)) {
                 return Ok((request, slot, end));

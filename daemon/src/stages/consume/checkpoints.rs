@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
@@ -14,6 +15,8 @@ use crate::state::durability::Remember;
 #[derive(Default)]
 pub struct Progress {
     shards: Mutex<BTreeMap<ShardId, Shard>>,
+    /// The bytes of the open records of all shards.
+    open_bytes: AtomicU64,
     changed: Notify,
 }
 
@@ -34,8 +37,13 @@ impl Progress {
         self.shards.lock()
     }
 
-    /// Notes that a record was read. The record is open until the returned function is called.
-    pub fn open(self: &Arc<Self>, id: &ShardId, sequence: String) -> impl FnOnce() + Send + Sync + 'static {
+    /// Notes that a record of this length was read. The record is open until the returned function is called.
+    pub fn open(
+        self: &Arc<Self>,
+        id: &ShardId,
+        sequence: String,
+        bytes: usize,
+    ) -> impl FnOnce() + Send + Sync + 'static {
         let number = {
             let mut shards = self.shards();
             let shard = shards.entry(id.clone()).or_default();
@@ -45,16 +53,34 @@ impl Progress {
             shard.sequence.insert(number, sequence);
             number
         };
-        let (progress, id) = (Arc::clone(self), id.clone());
-        move || progress.done(&id, number)
+        let (progress, id, bytes) = (Arc::clone(self), id.clone(), bytes as u64);
+        self.open_bytes.fetch_add(bytes, Ordering::SeqCst);
+        move || progress.done(&id, number, bytes)
     }
 
-    fn done(&self, id: &ShardId, number: u64) {
+    fn done(&self, id: &ShardId, number: u64, bytes: u64) {
+        self.open_bytes.fetch_sub(bytes, Ordering::SeqCst);
         if let Some(shard) = self.shards().get_mut(id) {
             shard.open.remove(&number);
             shard.advance();
         }
         self.changed.notify_waiters();
+    }
+
+    /// Notes that a shard is being read from its oldest record, as its checkpoint. Nothing of it may be open.
+    pub fn begun(&self, id: &ShardId) {
+        let mut shards = self.shards();
+        let shard = shards.entry(id.clone()).or_default();
+        if shard.position.as_ref() != Some(&Position::Start) {
+            shard.sequence.clear();
+            shard.position = Some(Position::Start);
+            shard.staged = false;
+        }
+    }
+
+    /// Forgets shards that no longer exist.
+    pub fn forget(&self, ids: &[ShardId]) {
+        self.shards().retain(|id, _| !ids.contains(id));
     }
 
     /// Notes that the shard has ended and all its records were read.
@@ -76,6 +102,17 @@ impl Progress {
         loop {
             let changed = self.changed.notified();
             if self.open_records(id) < limit {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Waits until the open records of all shards have fewer than `limit` bytes together.
+    pub async fn room_in_memory(&self, limit: u64) {
+        loop {
+            let changed = self.changed.notified();
+            if self.open_bytes.load(Ordering::SeqCst) < limit {
                 return;
             }
             changed.await;
@@ -119,13 +156,17 @@ impl Remember for Progress {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
     use super::*;
 
     #[test]
     fn the_checkpoint_waits_for_what_is_open() {
         let progress = Arc::new(Progress::default());
         let id = ShardId { site: "a".parse().unwrap(), created: "t".into(), shard: "0".into() };
-        let done: Vec<_> = ["5", "6", "7"].map(|sequence| progress.open(&id, sequence.into())).into();
+        let done: Vec<_> = ["5", "6", "7"].map(|sequence| progress.open(&id, sequence.into(), 1)).into();
         let mut done = done.into_iter();
         let (first, second, third) = (done.next().unwrap(), done.next().unwrap(), done.next().unwrap());
         second();
@@ -136,5 +177,18 @@ mod tests {
         assert_eq!(progress.positions()[&id], Position::After("6".into()));
         third();
         assert_eq!(progress.positions()[&id], Position::End);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_open_records_of_all_shards_share_one_bound_in_bytes() {
+        let progress = Arc::new(Progress::default());
+        let id = |shard: &str| ShardId { site: "a".parse().unwrap(), created: "t".into(), shard: shard.into() };
+        let (small, large) = (progress.open(&id("0"), "1".into(), 40), progress.open(&id("1"), "1".into(), 60));
+        let room = async || timeout(Duration::from_secs(1), progress.room_in_memory(100)).await.is_ok();
+        assert!(!room().await);
+        small();
+        assert!(room().await);
+        large();
+        assert_eq!(progress.open_bytes.load(Ordering::SeqCst), 0);
     }
 }

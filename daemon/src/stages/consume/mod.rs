@@ -20,10 +20,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_proto::SiteId;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 pub use checkpoints::Progress;
-pub use shards::{obsolete, readable, shard_id};
+pub use shards::{has_lost, obsolete, readable, shard_id, unfinished};
 
 use crate::base::backoff::Backoff;
 use crate::base::clock::{Clock, Entropy};
@@ -34,6 +35,7 @@ use crate::seams::eventlog::{EventLog, EventLogError, Position};
 use crate::seams::volume::{NodeStore, ShardId, StoreError};
 use crate::stages::ports::{Announcements, CatchUp, CatchUpError, Sink};
 use crate::state::context::{NodeContext, NodeState};
+use crate::state::debts::Debts;
 use crate::state::durability::Durability;
 
 /// The bounds of the consume stage.
@@ -48,12 +50,14 @@ pub struct ConsumeLimits {
     pub batch: usize,
     /// The most open records of a shard, which are neither applied nor durably set aside yet.
     pub open: usize,
+    /// The most bytes of the open records of all shards together. One more read per shard may come on top.
+    pub open_bytes: u64,
 }
 
 impl Default for ConsumeLimits {
     fn default() -> Self {
         let (poll_interval, list_interval) = (Duration::from_millis(250), Duration::from_secs(30));
-        Self { poll_interval, list_interval, batch: 1_000, open: 4_000 }
+        Self { poll_interval, list_interval, batch: 1_000, open: 4_000, open_bytes: 128 << 20 }
     }
 }
 
@@ -71,6 +75,9 @@ enum ListError {
     CatchUp(#[from] CatchUpError),
 }
 
+/// The shards of one stream whose readers run, or have read them to their ends.
+type Running = Arc<Mutex<BTreeSet<ShardId>>>;
+
 /// The consume stage of one node: the dependencies and bounds that its readers share.
 pub struct Consumer {
     /// The event log, with one stream per site.
@@ -81,6 +88,8 @@ pub struct Consumer {
     announcements: Arc<dyn Announcements>,
     /// Brings every project up to the refdb when a stream lost records.
     catch_up: Arc<dyn CatchUp>,
+    /// Notes the projects that stay behind.
+    debts: Arc<Debts>,
     /// Has the durable checkpoints.
     store: Arc<dyn NodeStore>,
     /// Makes checkpoints and quarantined records durable.
@@ -114,12 +123,14 @@ impl Consumer {
     ) -> Arc<Self> {
         let NodeContext { eventlog, store, observer, clock, entropy, tasks, bugs, .. } = context.clone();
         let (durability, progress) = (state.durability.clone(), Arc::new(Progress::default()));
+        let debts = Arc::clone(&state.debts);
         durability.add(Arc::clone(&progress) as _);
         Arc::new(Self {
             eventlog,
             sink,
             announcements,
             catch_up,
+            debts,
             store,
             durability,
             progress,
@@ -136,11 +147,11 @@ impl Consumer {
     /// at the start is applied or durably set aside.
     pub async fn run(self: Arc<Self>, site: SiteId, caught_up: Arc<dyn Fn(&SiteId) + Send + Sync>) {
         let mut backoff = Backoff::new(Arc::clone(&self.entropy), Duration::from_millis(100), Duration::from_secs(10));
-        let mut running: BTreeSet<ShardId> = BTreeSet::new();
+        let running = Running::default();
         let ended = Arc::new(Notify::new());
         let caught_up = Arc::new(reader::CaughtUp::new(site.clone(), caught_up));
         loop {
-            match self.list(&site, &mut running, &ended, &caught_up).await {
+            match self.list(&site, &running, &ended, &caught_up).await {
                 Ok(()) => backoff.reset(),
                 Err(why) => {
                     self.observer.failed("consume", &format!("{site}: {why}"));
@@ -160,45 +171,78 @@ impl Consumer {
     async fn list(
         self: &Arc<Self>,
         site: &SiteId,
-        running: &mut BTreeSet<ShardId>,
+        running: &Running,
         ended: &Arc<Notify>,
         caught_up: &Arc<reader::CaughtUp>,
     ) -> Result<(), ListError> {
         let info = self.eventlog.describe(site).await?;
         let mut checkpoints = self.store.checkpoints()?;
-        let lost = obsolete(site, &info, &checkpoints);
-        if lost.iter().any(|shard| shard.created != info.created) {
-            // The stream was deleted and created again. The refdb still has the transactions that were not applied, but
-            // nothing has the stream events.
-            self.catch_up.everything().await?;
-            self.announcements.missed(site);
+        checkpoints.extend(self.progress.positions().into_iter().filter(|(id, _)| id.site == *site));
+        let gone = obsolete(site, &info, &checkpoints);
+        if gone.iter().any(|shard| shard.created != info.created) || has_lost(site, &info, &checkpoints) {
+            // The stream was deleted and created again, or a shard is gone that was not read to its end. The refdb
+            // still has the transactions that were not applied, but nothing has the stream events.
+            self.observer.failed("consume", &format!("{site}: the stream no longer has records that were not read"));
+            self.take_from_refdb(site).await?;
         }
-        if !lost.is_empty() {
-            self.durability.stage(|changes| changes.forget_shards.extend(lost));
+        if !gone.is_empty() {
+            checkpoints.retain(|id, _| !gone.contains(id));
+            self.progress.forget(&gone);
+            self.durability.stage(|changes| changes.forget_shards.extend(gone));
         }
-        let now = self.progress.positions().into_iter().filter(|(id, _)| id.created == info.created);
-        checkpoints.extend(now);
+        caught_up.behind(unfinished(site, &info, &checkpoints));
         for (id, from) in readable(site, &info, &checkpoints, !self.bugs.has(InjectedBug::ChildBeforeParent)) {
-            if running.insert(id.clone()) {
-                caught_up.reading(&id);
-                let consumer = Arc::clone(self);
-                let (ended, caught_up) = (Arc::clone(ended), Arc::clone(caught_up));
-                self.tasks.spawn("consume", async move {
-                    consumer.read(id, from, caught_up).await;
-                    ended.notify_one();
-                });
-            }
+            self.start_reader(id, from, running, ended, caught_up);
         }
         caught_up.listed();
         Ok(())
     }
 
+    /// Starts the reader of a shard, unless it runs.
+    fn start_reader(
+        self: &Arc<Self>,
+        id: ShardId,
+        from: Position,
+        running: &Running,
+        ended: &Arc<Notify>,
+        caught_up: &Arc<reader::CaughtUp>,
+    ) {
+        if !running.lock().insert(id.clone()) {
+            return;
+        }
+        if from == Position::Start {
+            self.progress.begun(&id);
+        }
+        let (consumer, running) = (Arc::clone(self), Arc::clone(running));
+        let (ended, caught_up) = (Arc::clone(ended), Arc::clone(caught_up));
+        self.tasks.spawn("consume", async move {
+            if consumer.read(&id, from, caught_up).await == reader::End::Gone {
+                // If the shard appears again, it is read again.
+                running.lock().remove(&id);
+            }
+            ended.notify_one();
+        });
+    }
+
     /// Handles a checkpoint whose position the stream no longer has. The missed transactions are taken from the refdb.
     /// The missed stream events are lost, and the events stage is told.
-    async fn trimmed(&self, site: &SiteId) -> Result<Position, CatchUpError> {
-        self.catch_up.everything().await?;
-        self.announcements.missed(site);
+    /// From then on, the shard's checkpoint is its oldest record, so that the position is not looked for again.
+    async fn trimmed(&self, id: &ShardId) -> Result<Position, CatchUpError> {
+        self.progress.room(id, 1).await;
+        self.take_from_refdb(&id.site).await?;
+        self.durability.wait_durable().await;
+        self.progress.begun(id);
+        self.durability.want();
         Ok(Position::Start)
+    }
+
+    /// Takes what a stream lost from the refdb. A project that stays behind is degraded. The stream events are missed.
+    async fn take_from_refdb(&self, site: &SiteId) -> Result<(), CatchUpError> {
+        for (project, why) in self.catch_up.everything().await? {
+            self.debts.failed(&project, why.failure(), None);
+        }
+        self.announcements.missed(site);
+        Ok(())
     }
 }
 

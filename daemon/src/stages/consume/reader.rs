@@ -27,6 +27,7 @@ struct State {
     listed: bool,
     told: bool,
     behind: BTreeSet<ShardId>,
+    reached: BTreeSet<ShardId>,
 }
 
 impl CaughtUp {
@@ -34,9 +35,12 @@ impl CaughtUp {
         Self { site, tell, state: Mutex::default() }
     }
 
-    pub(super) fn reading(&self, id: &ShardId) {
+    /// These shards are not read to their ends. Shards whose parents are still being read are among them.
+    pub(super) fn behind(&self, ids: Vec<ShardId>) {
         self.change(|state| {
-            state.behind.insert(id.clone());
+            // A shard that reached its present end before is not behind any more.
+            let reached = &state.reached;
+            state.behind = ids.into_iter().filter(|id| !reached.contains(id)).collect();
         });
     }
 
@@ -46,6 +50,17 @@ impl CaughtUp {
 
     fn reached_the_end(&self, id: &ShardId) {
         self.change(|state| {
+            state.behind.remove(id);
+            if !state.told {
+                state.reached.insert(id.clone());
+            }
+        });
+    }
+
+    /// A shard has ended, or is gone. Its children count before the next listing, which shows them.
+    fn ended(&self, id: &ShardId) {
+        self.change(|state| {
+            state.listed = false;
             state.behind.remove(id);
         });
     }
@@ -64,17 +79,33 @@ impl CaughtUp {
     }
 }
 
+/// How the reading of a shard ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Every record was read, and there will never be another one.
+    Read,
+    /// The event log no longer has the shard.
+    Gone,
+}
+
 impl Consumer {
     /// Reads a shard to its end, and tries again after errors.
-    pub(super) async fn read(&self, id: ShardId, from: Position, caught_up: Arc<CaughtUp>) {
+    pub(super) async fn read(&self, id: &ShardId, from: Position, caught_up: Arc<CaughtUp>) -> End {
         let mut backoff = Backoff::new(Arc::clone(&self.entropy), Duration::from_millis(100), Duration::from_secs(10));
         let mut from = from;
         loop {
-            match self.read_on(&id, &mut from, &caught_up, &mut backoff).await {
-                Ok(()) => return,
+            match self.read_on(id, &mut from, &caught_up, &mut backoff).await {
+                Ok(()) => return End::Read,
+                Err(EventLogError::Absent(what)) => {
+                    self.observer.failed("consume", &format!("{}/{}: the event log has no {what}", id.site, id.shard));
+                    backoff.wait().await;
+                    // The next listing finds out whether records are lost with it.
+                    caught_up.ended(id);
+                    return End::Gone;
+                }
                 Err(EventLogError::Trimmed(position)) => {
                     self.observer.failed("consume", &format!("{id:?}: the stream no longer has position {position}"));
-                    match self.trimmed(&id.site).await {
+                    match self.trimmed(id).await {
                         Ok(position) => from = position,
                         Err(why) => self.observer.failed("consume", &why),
                     }
@@ -99,6 +130,7 @@ impl Consumer {
         let mut reader: Box<dyn ShardReader> = self.eventlog.open(&id.site, &id.shard, from).await?;
         loop {
             self.progress.room(id, self.limits.open).await;
+            self.progress.room_in_memory(self.limits.open_bytes).await;
             let batch = reader.next(self.limits.batch).await?;
             backoff.reset();
             let count = batch.records.len();
@@ -111,10 +143,11 @@ impl Consumer {
                 self.progress.ended(id);
                 self.progress.room(id, 1).await;
                 self.durability.want();
-                caught_up.reached_the_end(id);
+                caught_up.ended(id);
                 return Ok(());
             }
-            if count == 0 && !batch.behind && self.progress.open_records(id) == 0 {
+            let is_short = self.bugs.has(InjectedBug::ShortReadIsEnd) && count < self.limits.batch;
+            if (count == 0 && !batch.behind && self.progress.open_records(id) == 0) || is_short {
                 caught_up.reached_the_end(id);
             }
             if count == 0 || !(batch.behind || count >= self.limits.batch) {
@@ -127,9 +160,9 @@ impl Consumer {
 
     /// Hands one record over. Returns once it is handed over, which is before it is applied.
     async fn take(&self, id: &ShardId, sequence: String, data: Bytes) {
-        let done = self.progress.open(id, sequence.clone());
+        let done = self.progress.open(id, sequence.clone(), data.len());
         if self.bugs.has(InjectedBug::CheckpointBeforeApply) {
-            let again = self.progress.open(id, sequence.clone());
+            let again = self.progress.open(id, sequence.clone(), data.len());
             done();
             self.durability.wait_durable().await;
             return self.dispatch(id, &sequence, data, Box::new(again)).await;

@@ -42,6 +42,29 @@ pub fn obsolete(site: &SiteId, info: &StreamInfo, checkpoints: &BTreeMap<ShardId
     checkpoints.keys().filter(|id| id.site == *site && !is_there(id)).cloned().collect()
 }
 
+/// Whether records of this stream may be gone that were not read here: a shard is no longer kept, and was not read to
+/// its end. A node without any checkpoint of the stream is new, and has taken everything from the refdb before it
+/// reads.
+#[must_use]
+pub fn has_lost(site: &SiteId, info: &StreamInfo, checkpoints: &BTreeMap<ShardId, Position>) -> bool {
+    let is_kept = |shard: &str| info.shards.iter().any(|one| one.id == shard);
+    let of_stream = || checkpoints.iter().filter(|(id, _)| id.site == *site && id.created == info.created);
+    let has_ended = |shard: &str| checkpoints.get(&shard_id(site, info, shard)) == Some(&Position::End);
+    let began_and_is_gone = of_stream().any(|(id, position)| *position != Position::End && !is_kept(&id.shard));
+    // A shard that was begun here has a checkpoint. Before that, its parents were read to their ends.
+    let unread = info.shards.iter().filter(|shard| !checkpoints.contains_key(&shard_id(site, info, &shard.id)));
+    let mut parents = unread.flat_map(|shard| &shard.parents);
+    let parent_is_gone = parents.any(|parent| !is_kept(parent) && !has_ended(parent));
+    began_and_is_gone || (parent_is_gone && of_stream().next().is_some())
+}
+
+/// The shards of this stream that are not read to their ends.
+#[must_use]
+pub fn unfinished(site: &SiteId, info: &StreamInfo, checkpoints: &BTreeMap<ShardId, Position>) -> Vec<ShardId> {
+    let ids = info.shards.iter().map(|shard| shard_id(site, info, &shard.id));
+    ids.filter(|id| checkpoints.get(id) != Some(&Position::End)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +98,24 @@ mod tests {
         info.shards.remove(0);
         let checkpoints = BTreeMap::from([(shard_id(&site, &info, "1"), Position::End)]);
         assert_eq!(readable(&site, &info, &checkpoints, true).len(), 1);
+    }
+
+    #[test]
+    fn a_shard_that_is_gone_before_its_end_has_lost_records() {
+        let site = "a".parse().unwrap();
+        let mut info = info();
+        let id = |info: &StreamInfo, shard: &str| shard_id(&site, info, shard);
+        let lost = |info: &StreamInfo, checkpoints: &[(ShardId, Position)]| {
+            has_lost(&site, info, &checkpoints.iter().cloned().collect())
+        };
+        info.shards.remove(0);
+        let (gone, kept) = (id(&info, "0"), (id(&info, "1"), Position::After("9".into())));
+        assert!(lost(&info, &[(gone.clone(), Position::After("7".into())), kept.clone()]));
+        assert!(lost(&info, &[(gone.clone(), Position::Start), kept.clone()]));
+        assert!(!lost(&info, &[(gone.clone(), Position::End), kept.clone()]), "it was read to its end");
+        assert!(lost(&info, std::slice::from_ref(&kept)), "a parent of 2 that was never begun here is gone");
+        assert!(!lost(&info, &[kept, (id(&info, "2"), Position::Start)]), "2 was begun after its parents");
+        assert!(!lost(&info, &[]), "a new node has read nothing, and missed nothing");
     }
 
     #[test]

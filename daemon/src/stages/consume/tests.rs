@@ -9,7 +9,7 @@ use lockstep_proto::{Announcement, AnnouncementId, ProjectKey, ProjectName, RefK
 
 use super::*;
 use crate::seams::eventlog::{Batch, EventLogError, Record, ShardInfo, ShardReader, StreamInfo};
-use crate::stages::ports::{CatchUpError, Done};
+use crate::stages::ports::{Behind, CatchUpError, Done};
 
 /// The answer to a read, by the number of reads before it.
 type Script = fn(u64) -> Batch;
@@ -127,12 +127,16 @@ impl CatchUp for Nowhere {
         unreachable!("nothing is missing")
     }
 
-    async fn projects(&self) -> Result<(), CatchUpError> {
+    async fn projects(&self) -> Result<Behind, CatchUpError> {
         unreachable!("nothing is missing")
     }
 
-    async fn everything(&self) -> Result<(), CatchUpError> {
-        Ok(())
+    async fn settle(&self, _: &ProjectName) -> Result<(), CatchUpError> {
+        unreachable!("nothing is missing")
+    }
+
+    async fn everything(&self) -> Result<Behind, CatchUpError> {
+        Ok(Behind::new())
     }
 
     fn later(&self, _: &ProjectKey, _: Vec<RefKey>) {
@@ -170,7 +174,10 @@ async fn a_trimmed_stream_reports_its_announcements_as_missing() {
     let mut consumer = consumer(&Scripted::new(slow));
     let missing = Arc::new(Missing::default());
     Arc::get_mut(&mut consumer).expect("no reader shares it yet").announcements = Arc::clone(&missing) as _;
-    assert_eq!(consumer.trimmed(&"s".parse().unwrap()).await, Ok(Position::Start));
+    tokio::spawn(consumer.durability.clone().run());
+    let id = ShardId { site: "s".parse().unwrap(), created: "t".into(), shard: "0".into() };
+    assert_eq!(consumer.trimmed(&id).await, Ok(Position::Start));
+    assert_eq!(consumer.progress.positions()[&id], Position::Start, "the lost position is not looked for again");
     assert_eq!(missing.0.load(Ordering::SeqCst), 1);
 }
 

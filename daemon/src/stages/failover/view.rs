@@ -58,8 +58,7 @@ impl View {
     /// The number of slots of a site that a node has not durably applied. In an open incarnation, slots above the
     /// settled mark do not count.
     pub(super) fn behind(&self, node: &NodeRecord, site: &SiteId) -> u64 {
-        let mark = |lane: &LaneId| node.low_water.get(lane).map_or(0, |mark| mark.0);
-        self.of_site(site).flat_map(bounds).map(|(lane, bound)| bound.0.saturating_sub(mark(&lane))).sum()
+        self.of_site(site).flat_map(bounds).map(|(lane, bound)| bound.0.saturating_sub(node.mark(&lane).0)).sum()
     }
 
     /// The status of each site.

@@ -39,7 +39,7 @@ impl RegistryBarrier {
         let records = self.refdb.incarnations().await?;
         let knows = |node: &NodeId| {
             let record = nodes.iter().find(|one| one.node == *node);
-            let mark = record.and_then(|one| one.low_water.get(&txn.slot.lane)).copied().unwrap_or(Seq(0));
+            let mark = record.map_or(Seq(0), |one| one.mark(&txn.slot.lane));
             mark > txn.slot.seq
         };
         let open = records.into_iter().filter(IncarnationRecord::may_commit).map(|one| one.id.node);
@@ -85,6 +85,8 @@ mod tests {
             beat: 1,
             expelled: false,
             low_water: BTreeMap::new(),
+            whole: BTreeMap::new(),
+            needs: Default::default(),
         };
         refdb.registry.put_node(&node, None).await.unwrap();
         let barrier = RegistryBarrier::new(&context, Arc::default(), Duration::from_secs(1));

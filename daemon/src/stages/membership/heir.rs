@@ -51,6 +51,8 @@ mod tests {
             beat: 1,
             expelled: false,
             low_water: BTreeMap::new(),
+            whole: BTreeMap::new(),
+            needs: crate::seams::refdb::Needs::default(),
         }
     }
 

@@ -61,6 +61,8 @@ mod tests {
             beat,
             expelled: false,
             low_water: BTreeMap::new(),
+            whole: BTreeMap::new(),
+            needs: Default::default(),
         }
     }
 

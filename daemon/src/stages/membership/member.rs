@@ -16,7 +16,9 @@ use crate::base::observer::Observer;
 use crate::seams::refdb::{IncarnationState, NodeAnswer, NodeRecord, RefDb, RefDbError};
 use crate::seams::volume::{Changes, NodeStore, Registered, StoreError};
 use crate::state::context::{NodeContext, NodeState};
+use crate::state::debts::Debts;
 use crate::state::low_water::LowWater;
+use crate::state::low_water_extent::Extent;
 use crate::state::went_back::{self, Evidence, WentBack};
 
 /// The intervals and deadlines of membership.
@@ -63,6 +65,8 @@ pub struct Member {
     went_back: WentBack,
     /// The low-water marks of this node.
     low_water: Arc<LowWater>,
+    /// The debts of this node, which its record names.
+    debts: Arc<Debts>,
     /// The node's record as it was last written.
     record: Mutex<NodeRecord>,
     /// Cancelled when another process has changed this node's record: the node was expelled, or its volume is used
@@ -89,8 +93,8 @@ impl Member {
         limits: MemberLimits,
     ) -> Self {
         let NodeContext { refdb, store, went_back, observer, fenced, bugs, .. } = context.clone();
-        let (low_water, record) = (Arc::clone(&state.low_water), Mutex::new(record));
-        Self { refdb, store, went_back, low_water, record, fenced, observer, nudge, limits, bugs }
+        let (low_water, record, debts) = (Arc::clone(&state.low_water), Mutex::new(record), Arc::clone(&state.debts));
+        Self { refdb, store, went_back, low_water, debts, record, fenced, observer, nudge, limits, bugs }
     }
 
     /// Writes heartbeats, until the task is aborted.
@@ -114,7 +118,9 @@ impl Member {
             return Ok(());
         }
         let previous = self.record.lock().clone();
-        let next = NodeRecord { beat: previous.beat + 1, low_water: self.low_water.durable(), ..previous.clone() };
+        let Extent { low_water, whole } = self.low_water.extent();
+        let needs = self.debts.needs();
+        let next = NodeRecord { beat: previous.beat + 1, low_water, whole, needs, ..previous.clone() };
         self.note(&next).await;
         let answer = self.refdb.registry.put_node(&next, Some(&previous)).await?;
         if let Some(evidence) = went_back::heartbeat(previous.beat, &answer) {

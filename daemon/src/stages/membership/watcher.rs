@@ -20,7 +20,8 @@ use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
 use crate::seams::refdb::{IncarnationRecord, IncarnationState, NodeRecord, RefDb, RefDbError};
 use crate::stages::ports::Leftovers;
-use crate::state::context::NodeContext;
+use crate::state::context::{NodeContext, NodeState};
+use crate::state::debts::Debts;
 use crate::state::gone_nodes::GoneNodes;
 use crate::state::journal::Journal;
 use crate::state::went_back::{Evidence, WentBack};
@@ -36,6 +37,8 @@ pub struct Watcher {
     node: NodeId,
     /// The refdb with the registry of nodes and incarnations.
     refdb: RefDb,
+    /// Learns from the records of other nodes which transactions they hold as bad.
+    debts: Arc<Debts>,
     /// Fences the incarnations of nodes that are gone.
     fencer: Fencer,
     /// Publishes what dead incarnations left.
@@ -71,6 +74,7 @@ impl Watcher {
     #[must_use]
     pub fn new(
         context: &NodeContext,
+        state: &NodeState,
         fencer: Fencer,
         leftovers: Arc<dyn Leftovers>,
         locks: Arc<NotedLocks>,
@@ -79,11 +83,12 @@ impl Watcher {
         limits: MemberLimits,
     ) -> Self {
         let NodeContext { site, node, refdb, observer, fenced, went_back, bugs, .. } = context.clone();
-        let ended = context.tasks.cancelled();
+        let (ended, debts) = (context.tasks.cancelled(), Arc::clone(&state.debts));
         Self {
             site,
             node,
             refdb,
+            debts,
             fencer,
             leftovers,
             locks,
@@ -124,6 +129,7 @@ impl Watcher {
             return Ok(());
         }
         let nodes = self.refdb.registry.nodes().await?;
+        self.debts.seen(&self.node, &nodes);
         let (now, limits) = (Instant::now(), &self.limits);
         let others = |gone: Vec<NodeId>| gone.into_iter().filter(|node| *node != self.node).collect::<BTreeSet<_>>();
         let gone = Gone {

@@ -1,7 +1,10 @@
 //! Port: other stages ask the apply stage to bring this node up to the refdb's state.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use bytes::Bytes;
+use lockstep_proto::debt::DebtKind;
 use lockstep_proto::{DecodeError, Oid, ProjectKey, ProjectName, RefKey, RefValue, Slot, TxnId};
 
 use crate::seams::blob::BlobError;
@@ -9,6 +12,7 @@ use crate::seams::git::GitError;
 use crate::seams::peers::PeerError;
 use crate::seams::refdb::RefDbError;
 use crate::seams::volume::StoreError;
+use crate::state::debts::Failure;
 
 /// Why a node could not catch up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +44,26 @@ pub enum CatchUpError {
     /// A pack is bad: a description of the defect.
     #[error("bad content: {0}")]
     Bad(String),
+    /// A committed transaction has bad content: it is in quarantine, and these refs are behind. All other refs that
+    /// were asked for are up to date.
+    #[error("transaction {txn} has bad content ({why}); see `lockstep quarantine`")]
+    Held {
+        /// The bad transaction.
+        txn: TxnId,
+        /// A description of the defect.
+        why: String,
+        /// The refs that it holds back.
+        refs: Vec<RefKey>,
+    },
+    /// A state transfer left out these refs, because a committed transaction of their chains has bad content. All other
+    /// refs of the project are up to date.
+    #[error("{} refs, {:?} first, cannot be brought up to date: {why}", refs.len(), refs.first())]
+    LeftOut {
+        /// The refs that are behind.
+        refs: Vec<RefKey>,
+        /// Why their objects could not be taken.
+        why: Box<CatchUpError>,
+    },
     /// A transaction of the journal cannot be read.
     #[error(transparent)]
     Unreadable(#[from] DecodeError),
@@ -52,6 +76,67 @@ pub enum CatchUpError {
         value: RefValue,
     },
 }
+
+impl CatchUpError {
+    /// Whether a retry may succeed without a change of this node or of what is stored.
+    #[must_use]
+    pub fn retry_helps(&self) -> bool {
+        match self {
+            Self::RefDb(error) => !matches!(error, RefDbError::Broken(_)),
+            Self::Git(error) => !matches!(error, GitError::Bad { .. }),
+            Self::Blob(error) => !matches!(error, BlobError::Bad { .. }),
+            Self::Peer(_) | Self::Missing(_) | Self::NoProject(_) | Self::StateMoved(_) => true,
+            Self::Store(_)
+            | Self::Bad(_)
+            | Self::Held { .. }
+            | Self::LeftOut { .. }
+            | Self::Unreadable(_)
+            | Self::NotAState { .. } => false,
+        }
+    }
+
+    /// Whether the error is one of a single project. Otherwise the refdb or the node's own store failed, and nothing is
+    /// known of any project.
+    #[must_use]
+    pub fn is_of_project(&self) -> bool {
+        !matches!(self, Self::RefDb(_) | Self::Store(_))
+    }
+
+    /// The kind of the error, as debts show it.
+    #[must_use]
+    pub fn kind(&self) -> DebtKind {
+        match self {
+            Self::Bad(_)
+            | Self::Held { .. }
+            | Self::LeftOut { .. }
+            | Self::Git(GitError::Bad { .. })
+            | Self::Blob(BlobError::Bad { .. }) => DebtKind::BadContent,
+            Self::Missing(_) | Self::Peer(PeerError::Missing(_)) | Self::Blob(BlobError::Absent(_)) => {
+                DebtKind::MissingObjects
+            }
+            Self::Peer(PeerError::NotNow(_)) | Self::Blob(BlobError::NotNow(_)) | Self::RefDb(_) => {
+                DebtKind::Unreachable
+            }
+            Self::Git(_) | Self::Store(_) => DebtKind::Disk,
+            Self::Unreadable(_) | Self::NotAState { .. } => DebtKind::Journal,
+            Self::NoProject(_) | Self::StateMoved(_) => DebtKind::Other,
+        }
+    }
+
+    /// The error as the failure of a debt.
+    #[must_use]
+    pub fn failure(&self) -> Failure {
+        let (txn, refs) = match self {
+            Self::Held { txn, refs, .. } => (Some(txn.clone()), refs.clone()),
+            Self::LeftOut { refs, .. } => (None, refs.clone()),
+            _ => (None, Vec::new()),
+        };
+        Failure { kind: self.kind(), why: self.to_string(), txn, refs }
+    }
+}
+
+/// The projects that could not be brought up to date, each with the reason. All others are.
+pub type Behind = BTreeMap<ProjectName, CatchUpError>;
 
 /// Brings this node up to the refdb's state.
 #[async_trait]
@@ -89,11 +174,17 @@ pub trait CatchUp: Send + Sync {
     async fn transfer_state(&self, project: &ProjectName) -> Result<(), CatchUpError>;
 
     /// Reads every project's state from the refdb, and applies it. Projects may have been closed while this node had no
-    /// incarnation.
+    /// incarnation. Returns the projects whose state could not be applied.
     ///
     /// # Errors
-    /// As [`CatchUp::keys`].
-    async fn projects(&self) -> Result<(), CatchUpError>;
+    /// The refdb or the node's own store failed.
+    async fn projects(&self) -> Result<Behind, CatchUpError>;
+
+    /// Brings one project, its state and all refs, up to the refdb's state.
+    ///
+    /// # Errors
+    /// As [`CatchUp::keys`]. Only some refs may be behind: see [`CatchUpError::Held`] and [`CatchUpError::LeftOut`].
+    async fn settle(&self, project: &ProjectName) -> Result<(), CatchUpError>;
 
     /// Creates the missing repository of a project anew, with objects from peers.
     ///
@@ -108,11 +199,12 @@ pub trait CatchUp: Send + Sync {
     /// As [`CatchUp::keys`].
     async fn refetch_objects(&self, project: &ProjectKey) -> Result<(), CatchUpError>;
 
-    /// Brings every project up to the refdb's state, after an expulsion, a lost stream or a restored volume.
+    /// Brings every project up to the refdb's state, after an expulsion, a lost stream or a restored volume. Returns
+    /// the projects that are still behind.
     ///
     /// # Errors
-    /// As [`CatchUp::keys`].
-    async fn everything(&self) -> Result<(), CatchUpError>;
+    /// The refdb or the node's own store failed.
+    async fn everything(&self) -> Result<Behind, CatchUpError>;
 
     /// Does the same as [`CatchUp::keys`] in the background, until it succeeds.
     fn later(&self, project: &ProjectKey, keys: Vec<RefKey>);

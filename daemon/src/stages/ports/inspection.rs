@@ -1,7 +1,8 @@
-//! Port: the status API reads the state of the node.
+//! Port: the status API reads the state of the node, and hands on repairs.
 
 use async_trait::async_trait;
 use lockstep_proto::bridge::ApiError;
+use lockstep_proto::debt::{Repair, RepairAnswer};
 use lockstep_proto::status::{DueStatus, HeldStatus, NodeStatus};
 
 /// The parts of the node's state that the status API shows.
@@ -18,4 +19,7 @@ pub trait Inspection: Send + Sync {
 
     /// The quarantined records of this node, with their reasons.
     async fn quarantined(&self) -> Result<Vec<HeldStatus>, ApiError>;
+
+    /// Ends a debt as an operator asks, if that is possible now. An [`ApiError`] means that nothing was tried.
+    async fn repair(&self, repair: Repair) -> Result<RepairAnswer, ApiError>;
 }

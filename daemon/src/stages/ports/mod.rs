@@ -33,7 +33,7 @@ mod transactions;
 
 pub use announcements::Announcements;
 pub use barrier::{Barrier, BarrierError};
-pub use catch_up::{CatchUp, CatchUpError};
+pub use catch_up::{Behind, CatchUp, CatchUpError};
 pub use fencing::Fencing;
 pub use handshake::Handshake;
 pub use inspection::Inspection;

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lockstep_proto::{IncarnationId, LaneId, ProjectName, Seq, TxnId};
@@ -21,6 +22,7 @@ use crate::seams::refdb::{IncarnationRecord, IncarnationState, RefDb, RefDbError
 use crate::state::context::{NodeContext, NodeState};
 use crate::state::journal::lane_of;
 use crate::state::low_water::LowWater;
+use crate::state::materialize::is_stray;
 use crate::state::went_back::WentBack;
 
 /// Per lane, the slot below which everything must be applied.
@@ -56,6 +58,8 @@ pub struct Releaser {
     went_back: WentBack,
     /// The pause between two runs.
     pace: Duration,
+    /// The strays that the present run has met.
+    strays: AtomicU64,
 }
 
 impl Releaser {
@@ -63,8 +67,8 @@ impl Releaser {
     #[must_use]
     pub fn new(context: &NodeContext, state: &NodeState, pace: Duration) -> Self {
         let NodeContext { refdb, repositories, observer, went_back, .. } = context.clone();
-        let low_water = Arc::clone(&state.low_water);
-        Self { refdb, repositories, low_water, waiting: Mutex::default(), observer, went_back, pace }
+        let (low_water, strays) = (Arc::clone(&state.low_water), AtomicU64::new(0));
+        Self { refdb, repositories, low_water, waiting: Mutex::default(), observer, went_back, pace, strays }
     }
 
     /// Releases values periodically, until the task is aborted.
@@ -81,6 +85,7 @@ impl Releaser {
     }
 
     async fn release(&self) -> Result<(), ReleaseError> {
+        self.strays.store(0, Ordering::SeqCst);
         let mut after: Option<ProjectName> = None;
         loop {
             let page = self.refdb.refs.projects(after.as_ref(), PAGE).await?;
@@ -88,6 +93,7 @@ impl Releaser {
                 self.release_of(project).await?;
             }
             if page.len() < PAGE {
+                self.observer.strays(self.strays.swap(0, Ordering::SeqCst));
                 return Ok(());
             }
             after = page.last().map(|(name, _)| name.clone());
@@ -104,6 +110,8 @@ impl Releaser {
         if labels.is_empty() {
             return Ok(());
         }
+        let strays = labels.iter().filter(|label| is_stray(label)).count();
+        self.strays.fetch_add(strays as u64, Ordering::SeqCst);
         let incarnations = self.refdb.incarnations().await?;
         let known = incarnations.into_iter().map(|record| (record.id.clone(), record)).collect();
         let (mut over, mut now) = (Vec::new(), None::<Arc<Bounds>>);

@@ -82,6 +82,7 @@ impl Sweeper {
             self.went_back.tell(evidence);
             return Ok(());
         }
+        self.low_water.listed(&incarnations);
         let open_now: BTreeSet<Slot> = incarnations.iter().flat_map(|incarnation| self.gaps(incarnation)).collect();
         let known: BTreeSet<IncarnationId> = incarnations.into_iter().map(|incarnation| incarnation.id).collect();
         for slot in open_now.intersection(open_before) {

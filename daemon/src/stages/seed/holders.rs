@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_proto::{IncarnationId, LaneId, ProjectKey, RefKey, Seq, SiteId};
+use lockstep_proto::{IncarnationId, LaneId, ProjectKey, ProjectName, RefKey, Seq, SiteId};
 
 use super::job::{Failure, Run};
 use crate::seams::refdb::NodeRecord;
@@ -19,7 +19,7 @@ impl Run {
         }
         // The registry forgets an incarnation when every node has applied all of its journal.
         lanes.retain(|lane, _| known.contains(&lane.incarnation));
-        Ok(waits_for(&self.seeder.site, &lanes, &refdb.registry.nodes().await?))
+        Ok(waits_for(&self.seeder.site, &key.name, &lanes, &refdb.registry.nodes().await?))
     }
 
     /// Per lane, the last slot whose transaction gave a ref of the project its present value.
@@ -37,13 +37,18 @@ impl Run {
 }
 
 /// The nodes of other sites that lack slots of these lanes, as text; none when at least one node lacks nothing.
-fn waits_for(site: &SiteId, lanes: &BTreeMap<LaneId, Seq>, nodes: &[NodeRecord]) -> Option<String> {
+fn waits_for(
+    site: &SiteId,
+    project: &ProjectName,
+    lanes: &BTreeMap<LaneId, Seq>,
+    nodes: &[NodeRecord],
+) -> Option<String> {
     let others = nodes.iter().filter(|node| node.site != *site && !node.expelled);
     let mut waiting = Vec::new();
     for node in others {
-        let mark = |lane: &LaneId| node.low_water.get(lane).copied().unwrap_or_default();
+        let mark = |lane: &LaneId| node.mark(lane);
         let lacks: u64 = lanes.iter().map(|(lane, last)| (last.0 + 1).saturating_sub(mark(lane).0)).sum();
-        if lacks == 0 && !node.reconciles() {
+        if lacks == 0 && !node.reconciles() && !node.needs.of(project) {
             return None;
         }
         waiting.push(format!("{} of site {} ({lacks} transactions behind)", node.node, node.site));
@@ -67,18 +72,23 @@ mod tests {
             beat: 1,
             expelled: false,
             low_water: mark.into_iter().map(|mark| ("n.1.0".parse().unwrap(), Seq(mark))).collect(),
+            whole: BTreeMap::new(),
+            needs: Default::default(),
         }
     }
 
     #[test]
     fn only_a_node_of_another_site_that_is_past_all_of_it_counts() {
         let (here, lanes) = ("here".parse().unwrap(), BTreeMap::from([("n.1.0".parse().unwrap(), Seq(4))]));
-        let waits = |nodes: &[NodeRecord]| waits_for(&here, &lanes, nodes);
+        let waits = |nodes: &[NodeRecord]| waits_for(&here, &"p".parse().unwrap(), &lanes, nodes);
         assert!(waits(&[]).unwrap().contains("--alone"));
         assert!(waits(&[node("here", Some(9))]).unwrap().contains("--alone"), "a sibling is lost with this site");
         assert!(waits(&[node("there", None)]).unwrap().contains("there-0 of site there (5 transactions behind)"));
         assert!(waits(&[node("there", Some(4))]).is_some(), "the mark is below the last slot");
         assert_eq!(waits(&[node("there", Some(4)), node("third", Some(5))]), None);
+        let mut degraded = node("there", Some(5));
+        degraded.needs.owed.insert("p".parse().unwrap());
+        assert!(waits(&[degraded]).is_some(), "its marks have passed a project that it could not bring up to date");
         let expelled = NodeRecord { expelled: true, ..node("there", Some(5)) };
         assert!(waits(&[expelled]).is_some());
         let mut reconciles = node("there", Some(5));

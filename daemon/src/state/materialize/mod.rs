@@ -18,6 +18,7 @@ mod restore_refs;
 mod stray;
 
 pub use disk_differences::Differs;
+pub use stray::is_stray;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -25,6 +25,12 @@ pub(super) fn label(name: &RefName, value: Oid) -> String {
     format!("{LABEL}{value}/{name}")
 }
 
+/// Whether a label is that of a stray.
+#[must_use]
+pub fn is_stray(label: &str) -> bool {
+    parse(label).is_some()
+}
+
 /// The stray that a label names; none when the label is not a stray's.
 fn parse(label: &str) -> Option<Stray> {
     let (value, name) = label.strip_prefix(LABEL)?.split_once('/')?;

@@ -11,7 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Arc, OnceLock};
 
-use lockstep_proto::{Oid, ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey, RefName, RefValue, Version};
+use lockstep_proto::{
+    Oid, ProjectKey, ProjectName, ProjectPhase, ProjectState, RefKey, RefName, RefValue, Transaction, Version,
+};
 use parking_lot::{Mutex, MutexGuard};
 
 pub use locks::{RefGuard, RefLocks};
@@ -253,6 +255,21 @@ impl VersionMap {
             state.incarnation > project.incarnation
                 || (state.incarnation == project.incarnation && state.phase == ProjectPhase::Deleted)
         }))
+    }
+
+    /// Whether every ref of a transaction has its version, or a newer one, here. Nothing is left to do for a deleted
+    /// project.
+    ///
+    /// # Errors
+    /// As [`VersionMap::get`].
+    pub fn has_applied(&self, transaction: &Transaction) -> Result<bool, StoreError> {
+        let project = &transaction.project;
+        // An outline does not tell its refs.
+        let mut is_here = transaction.is_whole();
+        for command in &transaction.commands {
+            is_here &= self.version(project, &command.key)? >= command.version;
+        }
+        Ok(is_here || self.is_past(project)?)
     }
 
     /// Whether an object is, or recently was, the value of a ref. Every site has such an object or will have it, so

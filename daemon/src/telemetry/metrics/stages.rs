@@ -140,6 +140,9 @@ pub struct ApplyMetrics {
     total: Counter<u64>,
     parked: Gauge<u64>,
     quarantined: Gauge<u64>,
+    degraded: Gauge<u64>,
+    elsewhere: Gauge<u64>,
+    strays: Gauge<u64>,
 }
 
 impl ApplyMetrics {
@@ -148,12 +151,26 @@ impl ApplyMetrics {
             total: table::APPLY_TOTAL.counter(meter),
             parked: table::PARKED.gauge(meter),
             quarantined: table::QUARANTINED.gauge(meter),
+            degraded: table::DEGRADED.gauge(meter),
+            elsewhere: table::HELD_ELSEWHERE.gauge(meter),
+            strays: table::STRAYS.gauge(meter),
         }
     }
 
     /// Records the outcome of a transaction.
     pub fn transaction(&self, site: &SiteId, outcome: ApplyOutcome) {
         self.total.add(1, &[origin(site), label("outcome", outcome)]);
+    }
+
+    /// Records how many projects are degraded here, and how many debts other nodes have.
+    pub fn debts(&self, degraded: u64, elsewhere: u64) {
+        self.degraded.record(degraded, &[]);
+        self.elsewhere.record(elsewhere, &[]);
+    }
+
+    /// Records how many strays the repositories have.
+    pub fn strays(&self, count: u64) {
+        self.strays.record(count, &[]);
     }
 
     /// Records how many transactions are parked, and how many records are quarantined.

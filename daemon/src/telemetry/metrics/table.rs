@@ -78,6 +78,12 @@ metrics! {
     PARKED = Gauge "lockstep_parked" [] "parked transactions: they wait for something that has not arrived";
     QUARANTINED = Gauge "lockstep_quarantined" []
         "quarantined records: they were set aside because their content is bad";
+    DEGRADED = Gauge "lockstep_degraded_projects" []
+        "projects that this node cannot bring up to date, in whole or in part: an alarm";
+    HELD_ELSEWHERE = Gauge "lockstep_held_elsewhere" []
+        "transactions that other nodes hold as bad, and projects that they cannot bring up to date: an alarm";
+    STRAYS = Gauge "lockstep_strays" []
+        "strays: values that were never committed and gave way to committed ones";
     LAG_SECONDS = Gauge "lockstep_lag_seconds" ["origin"]
         "now minus the commit time of the oldest transaction that is not applied yet, in seconds";
     LAG_TRANSACTIONS = Gauge "lockstep_lag_transactions" ["origin"]

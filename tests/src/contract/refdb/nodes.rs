@@ -1,7 +1,7 @@
 //! Nodes: one record each. A write succeeds only over the record that the writer expects.
 
-use lockstep::seams::refdb::{NodeAnswer, NodeRecord, WentBackRecord};
-use lockstep_proto::{Lane, Seq};
+use lockstep::seams::refdb::{Needs, NodeAnswer, NodeRecord, WentBackRecord};
+use lockstep_proto::{Incarnation, Lane, Seq};
 
 use super::Db;
 use crate::build::{incarnation, node, site};
@@ -16,6 +16,11 @@ fn record(name: &str) -> NodeRecord {
         beat: 0,
         expelled: false,
         low_water: [(lane(1), Seq(17)), (lane(2), Seq(u64::MAX))].into(),
+        whole: [(node("node-b"), Incarnation(7))].into(),
+        needs: Needs {
+            held: [("node-b.1.0.4.00000000000000aa".parse().expect("an id"), "p/q".parse().expect("a project"))].into(),
+            owed: ["r".parse().expect("a project")].into(),
+        },
     }
 }
 

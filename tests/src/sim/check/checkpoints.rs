@@ -52,7 +52,9 @@ pub fn not_applied(
     if held.iter().any(|held| held.contains_key(&transaction.id.to_string())) {
         return None;
     }
-    if is_past(store, &transaction.project) {
+    // An owed project is behind as a whole, durably. Nothing of it may be owed in the end.
+    let is_owed = store.debts().is_ok_and(|debts| debts.contains_key(&transaction.project.name));
+    if is_owed || is_past(store, &transaction.project) {
         return None;
     }
     transaction.commands.iter().find_map(|command| {

@@ -2,7 +2,7 @@
 //! forms of its transactions.
 
 use lockstep::seams::volume::NodeStore;
-use lockstep_proto::{Slot, TxnId};
+use lockstep_proto::{IncarnationId, Slot, TxnId};
 
 use super::{Verdict, checkpoints};
 use crate::sim::facts::{Facts, Occupant};
@@ -20,6 +20,30 @@ pub fn collected(facts: &Facts, slot: &Slot, node: &str, store: &dyn NodeStore) 
     let bad = store.quarantined().map_err(|error| error.to_string())?;
     match checkpoints::not_applied(store, transaction, &[&parked, &bad]) {
         Some(why) => Err(format!("{slot} was collected, but on {node} {why}")),
+        None => Ok(()),
+    }
+}
+
+/// Judges the collection of a slot whose transaction has bad content.
+///
+/// # Errors
+/// A node holds the transaction as bad, so its content must be kept.
+pub fn held_collected(facts: &Facts, slot: &Slot, node: &str, store: &dyn NodeStore) -> Verdict {
+    let Some(Occupant::Committed(txn)) = facts.slots.get(slot) else { return Ok(()) };
+    let holds = facts.bad.contains(txn)
+        && store.quarantined().map_err(|error| error.to_string())?.contains_key(&txn.to_string());
+    if holds { Err(format!("{slot} was collected, but {node} holds {txn} as bad")) } else { Ok(()) }
+}
+
+/// Judges the removal of an incarnation's record.
+///
+/// # Errors
+/// A slot of it still holds a transaction, which nobody will find any more.
+pub fn forgotten(facts: &Facts, id: &IncarnationId) -> Verdict {
+    let of_it = facts.slots.iter().filter(|(slot, _)| slot.lane.incarnation == *id);
+    let left = of_it.filter(|(slot, held)| matches!(held, Occupant::Committed(_)) && !facts.collected.contains(slot));
+    match left.map(|(slot, _)| slot).next() {
+        Some(slot) => Err(format!("the record of {id} was removed, but {slot} is left")),
         None => Ok(()),
     }
 }

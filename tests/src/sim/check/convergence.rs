@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use lockstep::seams::eventlog::{Position, StreamInfo};
 use lockstep::seams::refdb::RefItem;
 use lockstep::seams::volume::ShardId;
-use lockstep_proto::{ProjectKey, RefKey, SiteId, Version};
+use lockstep_proto::{ProjectKey, ProjectName, RefKey, SiteId, TxnId, Version};
 
 use super::checkpoints::Logged;
 use crate::sim::backend::Volume;
 use crate::sim::facts::Facts;
+use crate::sim::rotten::{is_rotten, is_rotten_key};
 
 /// The first difference between a node's volume and the refdb. None if they are equal.
 #[must_use]
@@ -20,7 +21,9 @@ pub fn volume_differs(facts: &Facts, volume: &dyn Volume) -> Option<String> {
         if let Some(what) = super::projects::volume_differs(facts, volume, project) {
             return Some(what);
         }
-        let (shown, live) = (volume.refs(name), facts.live(project));
+        let (mut shown, mut live) = (volume.refs(name), facts.live(project));
+        shown.retain(|name, _| !is_rotten(name));
+        live.retain(|name, _| !is_rotten(name));
         if shown != live {
             return Some(format!("{project} shows {shown:?}, the refdb has {live:?}"));
         }
@@ -29,7 +32,7 @@ pub fn volume_differs(facts: &Facts, volume: &dyn Volume) -> Option<String> {
                 return Some(format!("{project} {name} at {oid} lacks objects"));
             }
         }
-        for key in facts.keys(project) {
+        for key in facts.keys(project).into_iter().filter(|key| !is_rotten_key(key)) {
             let last = facts.chain(project, &key).last().map_or(Version::NONE, |step| step.version);
             let known = store.reference(project, &key).ok().flatten().map_or(Version::NONE, |known| known.version);
             if known != last {
@@ -40,8 +43,16 @@ pub fn volume_differs(facts: &Facts, volume: &dyn Volume) -> Option<String> {
     if let Some(what) = super::marks::lane_behind(facts, store.as_ref()) {
         return Some(what);
     }
+    let is_rotten = |name: &ProjectName| facts.bad.iter().any(|txn| is_of(facts, txn, name));
+    if let Some((name, debt)) = store.debts().unwrap_or_default().into_iter().find(|(name, _)| !is_rotten(name)) {
+        return Some(format!("{name} is still owed: {}", debt.why));
+    }
     let parked = store.parked().unwrap_or_default();
     parked.into_iter().next().map(|(id, held)| format!("{id} is still parked: {}", held.reason))
+}
+
+fn is_of(facts: &Facts, txn: &TxnId, name: &ProjectName) -> bool {
+    facts.transactions.get(txn).is_some_and(|transaction| transaction.project.name == *name)
 }
 
 /// The first ref whose strong read is not the last step of its chain. None if all are.
@@ -67,11 +78,13 @@ pub fn stream_differs(
     site: &SiteId,
     stream: &StreamInfo,
     records: &BTreeMap<(SiteId, String), Vec<Logged>>,
+    trimmed: u64,
 ) -> Option<String> {
     let checkpoints = volume.store().checkpoints().unwrap_or_default();
     stream.shards.iter().find_map(|info| {
         let id = ShardId { site: site.clone(), created: stream.created.clone(), shard: info.id.clone() };
         let last = records.get(&(site.clone(), info.id.clone())).and_then(|records| records.last());
+        let last = last.filter(|(number, _)| number.parse().is_ok_and(|number: u64| number >= trimmed));
         let at = checkpoints.get(&id);
         let reached = match (last, at) {
             (None, _) | (_, Some(Position::End)) => true,

@@ -18,6 +18,7 @@ pub mod marks;
 pub mod names;
 pub mod objects;
 pub mod projects;
+pub mod readiness;
 pub mod refresh;
 pub mod shards;
 pub mod slots;

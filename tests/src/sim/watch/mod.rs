@@ -46,6 +46,10 @@ struct Local {
     covered: BTreeMap<(SiteId, String), usize>,
     /// The low-water marks at the last judgement.
     low_water: BTreeMap<LaneId, Seq>,
+    /// The number of records per shard when this life of the node began.
+    at_start: check::readiness::Counts,
+    /// Since when this life of the node has been ready, in virtual milliseconds. None if it is not, or was judged.
+    ready_since: Option<u64>,
     /// Whether the node serves. If so, its refs are judged.
     ready: bool,
     /// Whether a power cut or a loss of the disk is not repaired yet. Until then its refs may have any value.
@@ -205,7 +209,8 @@ impl Watch {
             let volume = local.volume.as_ref();
             let streams = known.facts.sites.keys().find_map(|site| {
                 let stream = known.mirror.stream(site)?;
-                check::convergence::stream_differs(volume, site, &stream, &known.mirror.records)
+                let trimmed = known.mirror.trimmed.get(site).copied().unwrap_or(0);
+                check::convergence::stream_differs(volume, site, &stream, &known.mirror.records, trimmed)
             });
             let bad: BTreeSet<String> = volume.store().quarantined().unwrap_or_default().into_keys().collect();
             check::convergence::volume_differs(&known.facts, volume)

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use lockstep::seams::refdb::{IncarnationRecord, IncarnationState, NodeRecord, SiteRecord, WentBackRecord};
 use lockstep_proto::bridge::{Outcome, ProjectResponse, RefTransactionRequest, RefTransactionResponse};
-use lockstep_proto::{IncarnationId, NodeId, ProjectName, RefKey, RefName, Seq, Slot, Transaction};
+use lockstep_proto::{IncarnationId, LaneId, NodeId, ProjectName, RefKey, RefName, Seq, Slot, Transaction};
 
 use super::{Known, Watch};
 use crate::sim::check::{self, Verdict};
@@ -69,6 +69,13 @@ impl Watch {
             let store = local.volume.store();
             for slot in slots {
                 let one = check::collection::collected(&known.facts, slot, node.as_str(), store.as_ref());
+                verdict = verdict.and(one);
+            }
+        }
+        for (node, local) in known.locals.iter().filter(|(node, _)| !expelled.contains(*node)) {
+            let store = local.volume.store();
+            for slot in slots {
+                let one = check::collection::held_collected(&known.facts, slot, node.as_str(), store.as_ref());
                 verdict = verdict.and(one);
             }
         }
@@ -162,10 +169,13 @@ impl Watch {
     pub fn node(&self, record: &NodeRecord) {
         let mut known = self.known();
         known.availability.beat(record, self.trace.now_ms());
+        let lanes = known.facts.incarnations.values().flat_map(|one| one.id.lanes(one.published.iter()));
+        let lanes: Vec<LaneId> = lanes.map(|(lane, _)| lane).chain(record.low_water.keys().cloned()).collect();
         let acknowledged = known.facts.acknowledged.entry(record.node.clone()).or_default();
-        for (lane, mark) in &record.low_water {
-            let highest = acknowledged.entry(lane.clone()).or_default();
-            *highest = (*highest).max(*mark);
+        for lane in lanes {
+            let mark = record.mark(&lane);
+            let highest = acknowledged.entry(lane).or_default();
+            *highest = (*highest).max(mark);
         }
     }
 
@@ -180,7 +190,10 @@ impl Watch {
 
     /// The records of these incarnations were removed.
     pub fn forgotten(&self, ids: &[IncarnationId]) {
-        self.known().facts.forgotten.extend(ids.iter().cloned());
+        let mut known = self.known();
+        let verdict = ids.iter().try_for_each(|id| check::collection::forgotten(&known.facts, id));
+        known.facts.forgotten.extend(ids.iter().cloned());
+        known.judge(&self.trace, "collection", verdict);
     }
 
     /// A client sends an operation on a project.

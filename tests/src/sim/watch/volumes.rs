@@ -18,6 +18,9 @@ use crate::sim::facts::Facts;
 use crate::sim::mirror::Mirror;
 use crate::sim::trace::Trace;
 
+/// The time after which everything that a node had applied is durable, in virtual milliseconds.
+const DURABLE_MS: u64 = 400;
+
 /// A snapshot of a node's volume.
 pub struct Snapshot {
     restore: Box<dyn Fn() + Send + Sync>,
@@ -38,6 +41,8 @@ impl Watch {
             ended: BTreeSet::new(),
             covered: BTreeMap::new(),
             low_water: BTreeMap::new(),
+            at_start: BTreeMap::new(),
+            ready_since: None,
             ready: false,
             broken: false,
             reconciles: false,
@@ -68,8 +73,13 @@ impl Watch {
     /// A life of a node begins or ends.
     pub fn life(&self, node: &NodeId) {
         let now = self.trace.now_ms();
-        if let Some(local) = self.known().locals.get_mut(node) {
+        let mut known = self.known();
+        known.logged();
+        let at_start = known.mirror.records.iter().map(|(shard, records)| (shard.clone(), records.len())).collect();
+        if let Some(local) = known.locals.get_mut(node) {
             local.since = now;
+            local.at_start = at_start;
+            local.ready_since = None;
             local.ready = false;
             local.ended.clear();
             local.covered.clear();
@@ -218,6 +228,7 @@ impl Watch {
         let became_ready = ready && !local.ready;
         local.ready = ready;
         let mut verdict = Ok(());
+        let readiness = judge.readiness(local, became_ready, self.trace.now_ms());
         if became_ready {
             local.broken = false;
             local.reconciles = false;
@@ -225,6 +236,7 @@ impl Watch {
         }
         let projects: Vec<ProjectName> = facts.projects.keys().cloned().collect();
         known.judge(&self.trace, "batches", verdict.map_err(|what| format!("{node}: {what}")));
+        known.judge(&self.trace, "readiness", readiness.map_err(|what| format!("{node}: {what}")));
         for project in &projects {
             look(&mut known, &self.trace, node, project);
         }
@@ -339,6 +351,20 @@ impl Judge<'_> {
         }
         let inbox = super::events::inbox(store)?;
         ids.into_iter().try_for_each(|id| self.events.covered(self.node, id, &inbox))
+    }
+
+    /// Judges a node once per life, when what it had when it became ready is durable.
+    fn readiness(&self, local: &mut Local, became_ready: bool, now_ms: u64) -> Verdict {
+        if became_ready && local.ready_since.is_none() && !local.at_start.is_empty() {
+            local.ready_since = Some(now_ms);
+        }
+        if local.ready_since.is_none_or(|since| now_ms < since + DURABLE_MS) {
+            return Ok(());
+        }
+        local.ready_since = None;
+        let at_start = std::mem::take(&mut local.at_start);
+        let store = local.volume.store();
+        check::readiness::has_all_of_the_start(self.facts, store.as_ref(), &self.mirror.records, &at_start)
     }
 
     /// Judges every checkpoint and every low-water mark of a node that has just become ready.

@@ -32,6 +32,8 @@ use super::{EventLog, EventLogError, Position, Record, ShardReader, StreamInfo};
 pub struct KinesisSettings {
     /// The number of shards of a stream that this node creates, at least 1. An existing stream keeps its own.
     pub shards: u16,
+    /// How long the streams should keep records. It is compared with their setting, which this node never changes.
+    pub retention: Duration,
     /// How long `ensure` waits until a stream is usable.
     pub ready_within: Duration,
     /// How long `ensure` pauses between two checks of a stream.
@@ -40,7 +42,12 @@ pub struct KinesisSettings {
 
 impl Default for KinesisSettings {
     fn default() -> Self {
-        Self { shards: 2, ready_within: Duration::from_secs(120), ready_poll: Duration::from_millis(500) }
+        Self {
+            shards: 2,
+            retention: Duration::ZERO,
+            ready_within: Duration::from_secs(120),
+            ready_poll: Duration::from_millis(500),
+        }
     }
 }
 
@@ -74,6 +81,10 @@ impl EventLog for KinesisEventLog {
 
     async fn describe(&self, site: &SiteId) -> Result<StreamInfo, EventLogError> {
         streams::describe(&self.client, &self.stream(site)).await
+    }
+
+    async fn complaint(&self, site: &SiteId) -> Result<Option<String>, EventLogError> {
+        streams::complaint(&self.client, &self.stream(site), self.settings.retention).await
     }
 
     async fn append(&self, site: &SiteId, records: &[Record]) -> Result<Vec<Result<(), EventLogError>>, EventLogError> {

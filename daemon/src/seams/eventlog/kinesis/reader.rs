@@ -110,15 +110,17 @@ impl KinesisReader {
         })
     }
 
-    /// Checks the record that proves the position, and removes it from the front of the answer.
-    fn prove(&mut self, answer: &mut GetRecordsOutput) -> Result<(), EventLogError> {
-        let (Some(empty), Some(after)) = (self.unproven, self.after.clone()) else { return Ok(()) };
+    /// Checks the record that proves the position, and removes it from the front of the answer. Returns whether the
+    /// position is proven. An answer without a record may prove nothing yet; the count of such answers belongs to this
+    /// reader, so a shard on which nobody writes is judged after a few reads too.
+    fn prove(&mut self, answer: &mut GetRecordsOutput) -> Result<bool, EventLogError> {
+        let (Some(empty), Some(after)) = (self.unproven, self.after.clone()) else { return Ok(true) };
         let ended = answer.next_shard_iterator.is_none();
         match answer.records.first() {
             Some(first) if first.sequence_number == after => {
                 answer.records.remove(0);
                 self.unproven = None;
-                Ok(())
+                Ok(true)
             }
             None if !ended => {
                 let newest = answer.millis_behind_latest == Some(0);
@@ -126,8 +128,7 @@ impl KinesisReader {
                 if empty + u32::from(newest) >= EMPTY_ANSWERS {
                     return Err(EventLogError::Trimmed(after));
                 }
-                self.iterator = answer.next_shard_iterator.take();
-                Err(EventLogError::NotNow(format!("{}: record {after} has not come yet", self.place())))
+                Ok(false)
             }
             Some(_) | None => Err(EventLogError::Trimmed(after)),
         }
@@ -163,8 +164,11 @@ impl ShardReader for KinesisReader {
             return Ok(Batch { ended: true, ..Batch::default() });
         }
         let mut answer = self.fetch(limit).await?;
-        self.prove(&mut answer)?;
-        Ok(self.accept(answer))
+        if self.prove(&mut answer)? {
+            return Ok(self.accept(answer));
+        }
+        self.iterator = answer.next_shard_iterator;
+        Ok(Batch { behind: true, ..Batch::default() })
     }
 }
 
@@ -183,6 +187,16 @@ mod tests {
     fn nothing(behind_ms: i64) -> GetRecordsOutput {
         let answer = GetRecordsOutput::builder().set_records(Some(Vec::new())).next_shard_iterator("next");
         answer.millis_behind_latest(behind_ms).build().unwrap()
+    }
+
+    #[test]
+    fn an_idle_shard_without_the_record_of_the_position_is_trimmed_after_a_few_reads() {
+        let mut idle = KinesisReader { after: Some("17".into()), unproven: Some(0), ..reader() };
+        let end = (0..EMPTY_ANSWERS).map(|_| idle.prove(&mut nothing(0))).collect::<Vec<_>>();
+        assert_eq!(end.last(), Some(&Err(EventLogError::Trimmed("17".into()))));
+        assert!(end[..end.len() - 1].iter().all(|end| *end == Ok(false)), "{end:?}");
+        let mut busy = KinesisReader { after: Some("17".into()), unproven: Some(0), ..reader() };
+        assert!((0..100).all(|_| busy.prove(&mut nothing(5_000)) == Ok(false)), "Kinesis has not looked everywhere");
     }
 
     #[test]

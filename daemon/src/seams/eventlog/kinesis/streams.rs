@@ -1,5 +1,7 @@
 //! Creates streams, waits for them, and lists their shards.
 
+use std::time::Duration;
+
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::types::{Shard, StreamDescriptionSummary, StreamStatus};
 use tokio::time::{Instant, sleep};
@@ -24,6 +26,28 @@ pub(super) async fn ensure(client: &Client, stream: &str, settings: &KinesisSett
         }
         sleep(settings.ready_poll).await;
     }
+}
+
+/// The fault in the settings of a stream, with the command that mends it.
+pub(super) async fn complaint(
+    client: &Client,
+    stream: &str,
+    retention: Duration,
+) -> Result<Option<String>, EventLogError> {
+    let summary = summary(client, stream).await?;
+    Ok(too_short(stream, summary.retention_period_hours(), retention))
+}
+
+/// The complaint about a stream that keeps its records for `hours`, if that is shorter than `retention`.
+fn too_short(stream: &str, hours: i32, retention: Duration) -> Option<String> {
+    let wanted = retention.as_secs().div_ceil(3_600);
+    (u64::try_from(hours).unwrap_or(0) < wanted).then(|| {
+        format!(
+            "stream {stream} keeps records for {hours} hours, eventlog.retention is {wanted} hours: a node away for \
+             longer misses stream events. Run: aws kinesis increase-stream-retention-period --stream-name {stream} \
+             --retention-period-hours {wanted}"
+        )
+    })
 }
 
 /// The stream with all its shards.
@@ -83,4 +107,20 @@ async fn list(client: &Client, stream: &str) -> Result<Vec<ShardInfo>, EventLogE
 fn info(shard: Shard) -> ShardInfo {
     let parents = shard.parent_shard_id.into_iter().chain(shard.adjacent_parent_shard_id).collect();
     ShardInfo { id: shard.shard_id, parents }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retention_that_is_too_short_is_told_with_the_command_that_mends_it() {
+        let week = Duration::from_secs(7 * 86_400);
+        let told = too_short("lockstep-muc-1", 24, week).unwrap();
+        let command = "aws kinesis increase-stream-retention-period --stream-name lockstep-muc-1 \
+                       --retention-period-hours 168";
+        assert!(told.contains(command), "{told}");
+        assert_eq!(too_short("lockstep-muc-1", 168, week), None);
+        assert_eq!(too_short("lockstep-muc-1", 24, Duration::ZERO), None);
+    }
 }

@@ -1,18 +1,20 @@
-//! Nodes: one item per node, with `site` S, `volume` S, `starts` N, `beat` N, `expelled` BOOL and `low` (a map from the
-//! name of a lane to N).
+//! Nodes: one item per node, with `site` S, `volume` S, `starts` N, `beat` N, `expelled` BOOL, `low` (a map from the
+//! name of a lane to N), and optionally `whole` (a map from the name of a node to N), `held` (a map from a transaction
+//! id to the name of its project) and `owed` (a list of the names of projects). An earlier release ignores the optional
+//! attributes: without `whole` it collects less.
 
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure as Return};
-use lockstep_proto::{LaneId, Seq};
+use lockstep_proto::{Incarnation, LaneId, NodeId, Seq};
 
 use super::Tables;
 use super::error::{Conditional, conditional};
 use super::items::{Item, Reader, number, text};
 use super::keys::{self, Key};
 use super::refs::{Page, query};
-use crate::seams::refdb::{NodeAnswer, NodeRecord, RefDbError};
+use crate::seams::refdb::{Needs, NodeAnswer, NodeRecord, RefDbError};
 
 fn encode(record: &NodeRecord) -> Item {
     let low = record.low_water.iter().map(|(lane, seq)| (lane.to_string(), number(seq.0))).collect();
@@ -25,7 +27,33 @@ fn encode(record: &NodeRecord) -> Item {
         ("expelled".to_owned(), AttributeValue::Bool(record.expelled)),
         ("low".to_owned(), AttributeValue::M(low)),
     ]);
+    let whole = record.whole.iter().map(|(node, last)| (node.to_string(), number(last.0))).collect();
+    let held = record.needs.held.iter().map(|(txn, project)| (txn.to_string(), text(project))).collect();
+    let owed = record.needs.owed.iter().map(text).collect();
+    item.extend([
+        ("whole".to_owned(), AttributeValue::M(whole)),
+        ("held".to_owned(), AttributeValue::M(held)),
+        ("owed".to_owned(), AttributeValue::L(owed)),
+    ]);
     item
+}
+
+/// The entries of an optional map.
+fn entries<'a>(item: &'a Item, name: &str) -> impl Iterator<Item = (&'a String, &'a AttributeValue)> {
+    item.get(name).and_then(|value| value.as_m().ok()).into_iter().flatten()
+}
+
+/// The needs of the node, from the optional attributes.
+fn needs(item: &Item, reader: &Reader<'_>) -> Result<Needs, RefDbError> {
+    let malformed = |name| move || reader.malformed(name, "has an entry that cannot be read");
+    let held = entries(item, "held").map(|(txn, project)| {
+        let project = project.as_s().ok().and_then(|project| project.parse().ok());
+        txn.parse().ok().zip(project).ok_or_else(malformed("held"))
+    });
+    let owed = item.get("owed").and_then(|value| value.as_l().ok()).into_iter().flatten();
+    let owed =
+        owed.map(|project| project.as_s().ok().and_then(|project| project.parse().ok()).ok_or_else(malformed("owed")));
+    Ok(Needs { held: held.collect::<Result<_, _>>()?, owed: owed.collect::<Result<_, _>>()? })
 }
 
 fn decode(item: &Item) -> Result<NodeRecord, RefDbError> {
@@ -36,6 +64,10 @@ fn decode(item: &Item) -> Result<NodeRecord, RefDbError> {
         let lane = lane.parse().map_err(|_| reader.malformed("low", "has a key that is not a lane"))?;
         Ok((lane, Seq(reader.as_number("low", seq)?)))
     };
+    let whole = |(node, last): (&String, &AttributeValue)| -> Result<(NodeId, Incarnation), RefDbError> {
+        let node = node.parse().map_err(|_| reader.malformed("whole", "has a key that is not a node"))?;
+        Ok((node, Incarnation(reader.as_number("whole", last)?)))
+    };
     Ok(NodeRecord {
         node: reader.parse("sk")?,
         site: reader.parse("site")?,
@@ -44,6 +76,8 @@ fn decode(item: &Item) -> Result<NodeRecord, RefDbError> {
         beat: reader.number("beat")?,
         expelled: reader.flag("expelled")?,
         low_water: low.iter().map(mark).collect::<Result<_, _>>()?,
+        whole: entries(item, "whole").map(whole).collect::<Result<_, _>>()?,
+        needs: needs(item, &reader)?,
     })
 }
 

@@ -23,8 +23,8 @@ use redb::{
 
 use super::intents::IntentFile;
 use super::{
-    Changes, CommittedRequest, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark, Registered, RequestKey,
-    ShardId, StoreError, VolumeFacts, encoding, keys,
+    Changes, CommittedRequest, Debt, Held, Mailbox, MoveIntent, NodeStore, RefRecord, RefreshMark, Registered,
+    RequestKey, ShardId, StoreError, VolumeFacts, encoding, keys,
 };
 use crate::seams::eventlog::Position;
 
@@ -149,6 +149,10 @@ impl DiskStore {
         definition: TableDefinition<'static, &'static str, &'static [u8]>,
     ) -> Fallible<BTreeMap<String, Held>> {
         self.rows(definition, |id, held| Ok((id.to_owned(), encoding::read_held(held)?)))
+    }
+
+    fn read_debts(&self) -> Fallible<BTreeMap<ProjectName, Debt>> {
+        self.rows(tables::DEBTS, |project, debt| Ok((project.parse()?, encoding::read_json("debt", debt)?)))
     }
 
     fn read_refresh_marks(&self) -> Fallible<Vec<(Subject, RefreshMark)>> {
@@ -282,6 +286,10 @@ impl NodeStore for DiskStore {
 
     fn quarantined(&self) -> Result<BTreeMap<String, Held>, StoreError> {
         self.read_held(tables::QUARANTINE).map_err(failed("read the quarantine"))
+    }
+
+    fn debts(&self) -> Result<BTreeMap<ProjectName, Debt>, StoreError> {
+        self.read_debts().map_err(failed("read the debts"))
     }
 
     fn refresh_marks(&self) -> Result<Vec<(Subject, RefreshMark)>, StoreError> {

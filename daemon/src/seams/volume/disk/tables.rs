@@ -23,6 +23,8 @@ pub const LOW_WATER: TableDefinition<&str, u64> = TableDefinition::new("low_wate
 pub const PARKED: TableDefinition<&str, &[u8]> = TableDefinition::new("parked");
 /// Quarantined records: transaction id, or shard and position, to [`crate::seams::volume::encoding::held`].
 pub const QUARANTINE: TableDefinition<&str, &[u8]> = TableDefinition::new("quarantine");
+/// Debts: project to debt as JSON. A release without this table leaves it unchanged.
+pub const DEBTS: TableDefinition<&str, &str> = TableDefinition::new("debts");
 /// Refresh marks: subject to mark, both as JSON. A release without this table leaves it unchanged.
 pub const REFRESH: TableDefinition<&str, &str> = TableDefinition::new("refresh");
 /// The outbox: number to encoded announcement.
@@ -84,6 +86,7 @@ pub fn prepare(database: &Database) -> Fallible<()> {
         txn.open_table(LOW_WATER)?;
         txn.open_table(PARKED)?;
         txn.open_table(QUARANTINE)?;
+        txn.open_table(DEBTS)?;
         txn.open_table(REFRESH)?;
         txn.open_table(OUTBOX)?;
         txn.open_table(SENT)?;

@@ -14,6 +14,7 @@ pub fn apply(txn: &WriteTransaction, changes: &Changes) -> Fallible<()> {
     put_positions(txn, changes)?;
     put_held(txn, tables::PARKED, &changes.unpark, &changes.park)?;
     put_held(txn, tables::QUARANTINE, &changes.unquarantine, &changes.quarantine)?;
+    put_debts(txn, changes)?;
     put_refresh(txn, changes)?;
     put_mail(txn, changes)?;
     put_requests(txn, changes)?;
@@ -103,6 +104,20 @@ fn put_positions(txn: &WriteTransaction, changes: &Changes) -> Fallible<()> {
     }
     for (lane, seq) in &changes.low_water {
         low_water.insert(lane.to_string().as_str(), seq.0)?;
+    }
+    Ok(())
+}
+
+fn put_debts(txn: &WriteTransaction, changes: &Changes) -> Fallible<()> {
+    if changes.owe.is_empty() && changes.repaid.is_empty() {
+        return Ok(());
+    }
+    let mut table = txn.open_table(tables::DEBTS)?;
+    for project in &changes.repaid {
+        table.remove(project.as_str())?;
+    }
+    for (project, debt) in &changes.owe {
+        table.insert(project.as_str(), encoding::json(debt).as_str())?;
     }
     Ok(())
 }

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lockstep_proto::{Transaction, TxnId};
 use sha2::{Digest, Sha256};
-use tokio::time::sleep;
 
 use super::Writer;
 use crate::seams::volume::Held;
@@ -64,8 +63,14 @@ impl Writer {
                 }
                 self.park(event, ParkReason::Contradiction(why));
             }
+            (Ok(Journal::Same), Doubt::Parked(_)) if self.shared.debts.is_held(&event.transaction.id) => {
+                self.stays_held(event);
+            }
             (Ok(Journal::Same), Doubt::Parked(reason)) => self.park(event, reason),
             (Ok(Journal::Other(other)), doubt) => self.replace(event, other, doubt),
+            (Ok(Journal::Nothing), Doubt::Parked(reason)) if !event.transaction.is_whole() => {
+                self.without_long_form(event, reason).await;
+            }
             (Ok(Journal::Nothing), doubt) => self.set_aside(event, doubt),
             (Err(error), _) => self.park(event, ParkReason::Journal(error.to_string())),
         }
@@ -76,9 +81,9 @@ impl Writer {
     pub(super) async fn transfer_state(&mut self) {
         if let Err(why) = self.shared.catch_up.transfer_state(&self.name).await {
             self.shared.units.observer.failed("apply", &format!("state transfer of {}: {why}", self.name));
-            sleep(self.limits.patience).await;
-            return;
+            return self.transfer_failed(&why);
         }
+        self.transfers = (0, None);
         self.take(VecDeque::new()).await;
         let waiting: Vec<TxnId> = self.parked.iter().map(|(id, _)| id.clone()).collect();
         for id in waiting {
@@ -103,10 +108,11 @@ impl Writer {
                     .for_each(|held| self.replace(held.event, committed.clone(), Doubt::Parked(held.reason)));
             }
             Some(Ok(Journal::Nothing)) => {
-                self.parked
-                    .retry(id)
-                    .into_iter()
-                    .for_each(|held| self.set_aside(held.event, Doubt::Parked(held.reason)));
+                let Some(held) = self.parked.retry(id) else { return };
+                match held.event.transaction.is_whole() {
+                    true => self.set_aside(held.event, Doubt::Parked(held.reason)),
+                    false => self.without_long_form(held.event, held.reason).await,
+                }
             }
             Some(Err(why)) => self.shared.units.observer.failed("apply", &format!("{id} stays parked: {why}")),
         }
@@ -114,15 +120,36 @@ impl Writer {
 
     /// Quarantines a committed transaction whose content is bad.
     pub(super) fn quarantine(&mut self, event: Event, reason: QuarantineReason) {
-        // The transaction is held durably. It must not hold back the low-water mark of its lane, which serves every
-        // project of the lane.
-        self.shared.low_water.done(&event.transaction.id.slot);
-        let id = event.transaction.id.to_string();
+        let (transaction, id) = (Arc::clone(&event.transaction), event.transaction.id.to_string());
+        if self.shared.debts.is_held(&transaction.id) {
+            // It was tried again, and is still bad. Or a catch-up found it first, and its record arrives only now.
+            self.shared.units.observer.failed("apply", &format!("{id} stays in quarantine: {reason}"));
+            self.shared.debts.hold(&transaction, &reason.to_string());
+            return self.stays_held(event);
+        }
         self.put_away(event, id, &reason);
+        self.shared.debts.hold(&transaction, &reason.to_string());
+        self.pass_held(&transaction.id);
+    }
+
+    /// Lets the record of a transaction go that is in quarantine already.
+    pub(super) fn stays_held(&mut self, mut event: Event) {
+        let id = event.transaction.id.clone();
+        self.pass_held(&id);
+        self.unpark(&id);
+        event.done();
+    }
+
+    /// Lets the low-water mark pass a held transaction, which must not hold it back for every project of the lane: the
+    /// transaction is held durably, and this node's record names it, so its slot is not collected.
+    fn pass_held(&self, id: &TxnId) {
+        if self.shared.debts.is_named(id) {
+            self.shared.low_water.done(&id.slot);
+        }
     }
 
     /// Quarantines an event that was never committed: its slot holds another transaction, or none.
-    fn set_aside(&mut self, event: Event, doubt: Doubt) {
+    pub(super) fn set_aside(&mut self, event: Event, doubt: Doubt) {
         let id = event.transaction.id.to_string();
         self.put_away(event, id, &QuarantineReason::NeverCommitted(doubt));
     }

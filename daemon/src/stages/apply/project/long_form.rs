@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Writer;
 use crate::stages::apply::event::Event;
 use crate::stages::apply::reason::{Doubt, ParkReason};
+use crate::stages::ports::CatchUpError;
 
 impl Writer {
     /// The event with its whole transaction. None if the long form cannot be read now: the event is then parked, and
@@ -24,7 +25,7 @@ impl Writer {
                 self.skip(event);
             }
             Err(error) if error.is_absent() => {
-                self.without_long_form(event, ParkReason::Failed(error.to_string())).await
+                self.doubt(event, Doubt::Parked(ParkReason::Failed(error.to_string()))).await;
             }
             Err(error) if error.is_bad() => self.doubt(event, Doubt::Bad(error.to_string())).await,
             Err(error) => self.park(event, ParkReason::Failed(error.to_string())),
@@ -32,31 +33,112 @@ impl Writer {
         None
     }
 
-    /// Handles a locator without a long form. If slot and long form were collected, every node that is registered was
-    /// done with the transaction, and this is a late copy. A node that was away meanwhile takes the project's state
-    /// from the refdb, because nothing else has the transaction any more. If they were never there, the journal tells.
-    async fn without_long_form(&mut self, event: Event, reason: ParkReason) {
-        let catch_up = &self.shared.catch_up;
-        let id = &event.transaction.id;
-        let is_gone = match (catch_up.journal(id).await, catch_up.is_collectable(&id.slot).await) {
-            (Ok(None), Ok(is_gone)) => is_gone,
-            _ => false,
-        };
-        if !is_gone {
-            return self.doubt(event, Doubt::Parked(reason)).await;
-        }
-        match catch_up.transfer_state(&event.transaction.project.name).await {
-            Ok(()) => self.pass_by(event),
+    /// Handles a locator whose long form and whose slot are both gone. If they were collected, every node that is
+    /// registered was done with the transaction, and this is a late copy. A node that was away meanwhile takes the
+    /// project's state from the refdb, because nothing else has the transaction any more. If they were never there, it
+    /// is quarantined. The caller has read the slot before this call.
+    pub(super) async fn without_long_form(&mut self, event: Event, reason: ParkReason) {
+        match self.is_covered(&event).await {
+            Ok(true) => self.pass_by(event),
+            Ok(false) => self.set_aside(event, Doubt::Parked(reason)),
             Err(why) => self.park(event, ParkReason::Failed(why.to_string())),
         }
     }
 
-    /// Lets a late copy go. It says nothing about the low-water mark of its lane, which may be forgotten already.
+    /// Whether the slot of an event may have been collected, and the project has the refdb's values now.
+    async fn is_covered(&self, event: &Event) -> Result<bool, CatchUpError> {
+        let catch_up = &self.shared.catch_up;
+        if !catch_up.is_collectable(&event.transaction.id.slot).await? {
+            return Ok(false);
+        }
+        match catch_up.settle(&event.transaction.project.name).await {
+            // These refs wait for something else.
+            Ok(()) | Err(CatchUpError::Held { .. } | CatchUpError::LeftOut { .. }) => Ok(true),
+            Err(why) => Err(why),
+        }
+    }
+
+    /// Lets a late copy go. It says nothing about the low-water mark: the lane may be forgotten already.
     fn pass_by(&mut self, mut event: Event) {
         let transaction = Arc::clone(&event.transaction);
         self.shared.units.observer.skipped(&transaction.site, &transaction.id);
         self.unpark(&transaction.id);
         event.done();
         self.shared.durability.want();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use lockstep_proto::{Command, Locator, RefValue, Seq, Transaction, Version};
+    use tokio::sync::oneshot;
+
+    use crate::base::budget::ByteBudget;
+    use crate::seams::refdb::IncarnationRecord;
+    use crate::seams::volume::Held;
+    use crate::stages::apply::{Applier, ApplyLimits, Catcher, Units};
+    use crate::stages::ports::{CatchUp, Sink};
+    use crate::state::context::{NodeContext, NodeState};
+
+    use super::*;
+
+    /// Offers the locator of slot 3 of the first lane of `record`. Neither the slot nor the long form exists. Returns
+    /// the quarantine and the parked transactions, and whether the slot counts as done.
+    async fn offer(
+        context: &NodeContext,
+        record: &IncarnationRecord,
+    ) -> (BTreeMap<String, Held>, BTreeMap<String, Held>, bool) {
+        let state = NodeState::load(context, Duration::from_millis(1)).unwrap();
+        tokio::spawn(state.durability.clone().run());
+        let (units, budget) = (Units::new(context, &state), ByteBudget::new(1_000_000));
+        let catch_up: Arc<dyn CatchUp> = Arc::new(Catcher::new(context, &state, units.clone(), budget.clone()));
+        let applier = Applier::new(context, &state, units, catch_up, budget, ApplyLimits::default());
+        let command = Command {
+            key: "refs/heads/a".parse().unwrap(),
+            old: RefValue::Absent,
+            new: RefValue::Oid("1".repeat(40).parse().unwrap()),
+            version: Version(1),
+            predecessor: None,
+        };
+        let slot = record.id.lane(lockstep_proto::Lane::at(0)).slot(Seq(3));
+        let empty = Transaction::empty(slot.txn(0xaa), record.site.clone(), "p#1".parse().unwrap());
+        let transaction = Transaction { commands: vec![command], ..empty };
+        let bytes = Locator::of(&transaction, 10, [0; 32]).encode();
+        let outline = Arc::new(Transaction::outlined(&bytes).unwrap());
+        let (done, is_done) = oneshot::channel();
+        applier.offer(outline, bytes, Some(Box::new(move || done.send(()).unwrap()))).await;
+        is_done.await.unwrap();
+        state.durability.wait_durable().await;
+        let store = &context.store;
+        (store.quarantined().unwrap(), store.parked().unwrap(), state.low_water.is_done(&slot))
+    }
+
+    #[tokio::test]
+    async fn a_late_copy_of_a_collected_locator_is_passed_by() {
+        for forgotten in [false, true] {
+            let context = NodeContext::in_memory();
+            let record = context.open_incarnation().await;
+            let registry = &context.refdb.registry;
+            registry.mark(&record.site, &record.id, &[Seq(5)], &[Seq(5)]).await.unwrap();
+            if forgotten {
+                registry.freeze(&record.site, &record.id).await.unwrap();
+                registry.drained(&record.site, &record.id, &[Seq(5)]).await.unwrap();
+                registry.forget_incarnations(&record.site, std::slice::from_ref(&record.id)).await.unwrap();
+            }
+            let (quarantined, parked, _) = offer(&context, &record).await;
+            assert!(quarantined.is_empty() && parked.is_empty(), "{quarantined:?} {parked:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_locator_of_a_slot_that_was_never_used_is_quarantined_and_its_slot_is_not_done() {
+        let context = NodeContext::in_memory();
+        let record = context.open_incarnation().await;
+        context.refdb.registry.mark(&record.site, &record.id, &[Seq(3)], &[Seq(3)]).await.unwrap();
+        let (quarantined, _, is_done) = offer(&context, &record).await;
+        assert!(quarantined.len() == 1 && !is_done, "{quarantined:?}");
     }
 }

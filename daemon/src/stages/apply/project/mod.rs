@@ -6,12 +6,12 @@
 //! fetched from the journal. Beyond the bounds on parked transactions, the project takes a state transfer. A
 //! transaction that cannot be right is compared with the journal (`doubt`).
 
+mod fetch;
 mod journal_check;
 mod long_form;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use lockstep_proto::{ProjectKey, ProjectName, ProjectPhase, RefKey, RefValue, Transaction, TxnId};
 use tokio::sync::mpsc;
@@ -33,6 +33,8 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     limits: ApplyLimits,
     parked: ParkedSet,
+    /// The state transfers that failed one after the other, and the time before which none is begun.
+    transfers: (u32, Option<Instant>),
 }
 
 /// The records that refs will have once the transactions planned so far are applied.
@@ -54,8 +56,8 @@ enum Outcome {
 
 impl Writer {
     pub(super) fn new(name: ProjectName, shared: Arc<Shared>) -> Self {
-        let limits = shared.limits;
-        Self { name, shared, limits, parked: ParkedSet::default() }
+        let (limits, parked) = (shared.limits, ParkedSet::new(shared.parked.clone()));
+        Self { name, shared, limits, parked, transfers: (0, None) }
     }
 
     /// Writes until no event has come for `limits.idle` and none is parked, or until the channel is closed.
@@ -79,7 +81,7 @@ impl Writer {
                 Err(_) => self.fetch_what_is_missing().await,
             }
             self.take(batch.into()).await;
-            if self.parked.is_over(self.shared.clock.now_ms(), self.limits.parked_age) {
+            if self.parked.is_over(self.shared.clock.now_ms(), self.limits.parked_age) && self.may_transfer() {
                 self.transfer_state().await;
             }
         }
@@ -233,6 +235,7 @@ impl Writer {
 
     fn applied(&mut self, event: &mut Event) {
         self.shared.low_water.done(&event.transaction.id.slot);
+        self.end_quarantine(&event.transaction.id);
         self.unpark(&event.transaction.id);
         event.done();
         self.shared.durability.want();
@@ -247,6 +250,7 @@ impl Writer {
         // `Step::Skip` means that every ref of the transaction has this version, or a newer one, here.
         self.shared.low_water.done(&transaction.id.slot);
         self.shared.units.observer.skipped(&transaction.site, &transaction.id);
+        self.end_quarantine(&transaction.id);
         self.unpark(&transaction.id);
         event.done();
         self.shared.durability.want();
@@ -267,7 +271,9 @@ impl Writer {
                 let _ = self.shared.catch_up.keys(&transaction.project, &keys).await;
                 self.park(event, ParkReason::DiskDiffers);
             }
-            UnitError::Store(_)
+            UnitError::Held { .. }
+            | UnitError::Unread(_)
+            | UnitError::Store(_)
             | UnitError::Git(_)
             | UnitError::Blob(_)
             | UnitError::Peer(_)
@@ -286,6 +292,10 @@ impl Writer {
             return self.skip(event);
         }
         let id = event.transaction.id.clone();
+        if self.parked.has(&id, &reason) {
+            // The sweeper offers a parked transaction again and again.
+            return event.done();
+        }
         self.shared.units.observer.parked(&id, &reason);
         let since_ms = self.parked.since_ms(&event, self.shared.clock.now_ms());
         // A stub is already in the store, with its bytes.
@@ -303,42 +313,16 @@ impl Writer {
             });
         }
         event.done();
-        self.parked.put(event, reason, since_ms, self.limits.parked_bytes);
+        let next = self.next_fetch(&event, &reason, since_ms);
+        self.parked.put(event, reason, since_ms, next);
     }
 
     fn unpark(&mut self, id: &TxnId) {
         self.parked.remove(id);
+        self.shared.debts.arrived(id);
         self.shared.durability.stage(|changes| {
             changes.park.retain(|(one, _)| *one != id.to_string());
             changes.unpark.push(id.to_string());
         });
-    }
-
-    /// Fetches the missing parts of each event that has waited for `limits.patience`: the project's state, then the
-    /// chains of the event's refs.
-    async fn fetch_what_is_missing(&mut self) {
-        let now = Instant::now();
-        let due = |held: &Parked| now.duration_since(held.since) >= self.limits.patience;
-        let waiting: Vec<TxnId> = self.parked.iter().filter(|(_, held)| due(held)).map(|(id, _)| id.clone()).collect();
-        for id in waiting {
-            let Some(held) = self.parked.get_mut(&id) else { continue };
-            held.since = now + Duration::from_millis(self.shared.entropy.next() % 500);
-            let transaction = Arc::clone(&held.event.transaction);
-            let keys: Vec<RefKey> = transaction.commands.iter().map(|command| command.key.clone()).collect();
-            let caught = match self.shared.catch_up.project(&self.name).await {
-                Ok(()) => self.shared.catch_up.keys(&transaction.project, &keys).await,
-                error => error,
-            };
-            match caught {
-                // A stub is skipped if the catch-up brought its values. Otherwise it keeps waiting.
-                Ok(()) if held.is_stub => self.take(VecDeque::new()).await,
-                Ok(()) => {
-                    if let Some(held) = self.parked.retry(&id) {
-                        self.take(VecDeque::from([held.event])).await;
-                    }
-                }
-                Err(why) => self.shared.units.observer.failed("apply", &format!("{id} stays parked: {why}")),
-            }
-        }
     }
 }

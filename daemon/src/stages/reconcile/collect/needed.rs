@@ -1,0 +1,32 @@
+//! The journal entries that some node still needs although its low-water marks have passed them.
+
+use std::collections::BTreeSet;
+
+use lockstep_proto::{ProjectName, Transaction, TxnId};
+
+use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
+use crate::seams::refdb::NodeRecord;
+
+/// The needs of all nodes together.
+#[derive(Debug, Default)]
+pub(super) struct Needed {
+    held: BTreeSet<TxnId>,
+    owed: BTreeSet<ProjectName>,
+}
+
+impl Needed {
+    /// The needs of these nodes. Nothing is kept for expelled ones.
+    pub(super) fn of(nodes: &[NodeRecord], bugs: InjectedBugs) -> Self {
+        if bugs.has(InjectedBug::HeldCollected) {
+            return Self::default();
+        }
+        let needs = || nodes.iter().filter(|node| !node.expelled).map(|node| &node.needs);
+        let held = needs().flat_map(|needs| needs.held.keys().cloned()).collect();
+        Self { held, owed: needs().flat_map(|needs| needs.owed.iter().cloned()).collect() }
+    }
+
+    /// Whether some node needs a transaction: as one that it holds, or as one of a project that it owes.
+    pub(super) fn has(&self, transaction: &Transaction) -> bool {
+        self.held.contains(&transaction.id) || self.owed.contains(&transaction.project.name)
+    }
+}

@@ -1,0 +1,89 @@
+//! Committed transactions with bad content, of a node that does not exist. Every node holds them as bad.
+
+use bytes::Bytes;
+use lockstep::seams::refdb::{CommitRequest, IncarnationRecord, IncarnationState, Role};
+use lockstep_proto::{
+    Command, Oid, Pack, ProjectKey, RefKey, RefName, RefValue, Seq, SiteId, Transaction, TxnId, Version,
+};
+
+use super::world::{World, name};
+
+/// The beginning of the names of refs that bad content was committed to.
+const ROTTEN: &str = "refs/heads/rotten";
+
+/// Whether bad content was committed to a ref. Such a ref cannot be brought up to date.
+#[must_use]
+pub fn is_rotten(name: &RefName) -> bool {
+    name.as_str().starts_with(ROTTEN)
+}
+
+/// Whether bad content was committed to a key.
+#[must_use]
+pub fn is_rotten_key(key: &RefKey) -> bool {
+    key.as_ref_name().is_some_and(is_rotten)
+}
+
+fn step(number: u64, seq: u64, old: Option<Oid>, new: Oid, site: &SiteId, project: &ProjectKey) -> Transaction {
+    let id = |seq: u64| -> TxnId { name(&format!("byzantine.{number}.0.{seq}.00000000000000aa")) };
+    let command = Command {
+        key: name(&format!("{ROTTEN}{number}")),
+        old: RefValue::from(old),
+        new: RefValue::Oid(new),
+        version: Version(seq + 1),
+        predecessor: (seq > 0).then(|| id(seq - 1)),
+    };
+    let pack = if seq == 0 { Pack::Inline(Bytes::from_static(b"no pack")) } else { Pack::Empty };
+    Transaction {
+        commands: vec![command],
+        pack,
+        bases: old.into_iter().collect(),
+        request_id: format!("rotten-{number}-{seq}"),
+        ..Transaction::empty(id(seq), site.clone(), project.clone())
+    }
+}
+
+impl World {
+    /// Commits a transaction whose pack is garbage to a new ref, and on top of it steps to these values, which bring no
+    /// objects. Publishes them, and drains their incarnation. Returns the bad one; none if the site takes no commits.
+    ///
+    /// # Panics
+    /// If the refdb, which has no faults here, refuses.
+    pub async fn commit_bad(
+        &self,
+        site: &SiteId,
+        project: &ProjectKey,
+        number: u64,
+        successors: &[Oid],
+    ) -> Option<TxnId> {
+        let refdb = self.refdb();
+        let sites = refdb.registry.sites().await.expect("the sites");
+        let record = sites.into_iter().find(|one| one.site == *site && one.role == Role::Active)?;
+        let values: Vec<Oid> =
+            [name(&format!("{number:040x}"))].into_iter().chain(successors.iter().copied()).collect();
+        let before = std::iter::once(None).chain(values.iter().copied().map(Some));
+        let steps = (0_u64..).zip(before.zip(&values));
+        let all: Vec<Transaction> =
+            steps.map(|(seq, (old, new))| step(number, seq, old, *new, site, project)).collect();
+        let (first, end) = (all[0].id.clone(), Seq(all.len() as u64));
+        let id = first.slot.lane.incarnation.clone();
+        self.watch.known().facts.bad.insert(first.clone());
+        let opened = IncarnationRecord {
+            id: id.clone(),
+            site: site.clone(),
+            epoch: record.epoch,
+            state: IncarnationState::Open,
+            window: end.0,
+            settled: vec![Seq(0)],
+            published: vec![Seq(0)],
+        };
+        refdb.registry.open_incarnation(&opened).await.expect("a new incarnation");
+        for one in &all {
+            let request = CommitRequest { transaction: one.clone(), encoded: one.encode(), directories: Vec::new() };
+            refdb.refs.commit(&request).await.expect("a commit");
+            self.append_raw(site, project.name.as_str(), one.encode()).await;
+        }
+        refdb.registry.freeze(site, &id).await.expect("a freeze");
+        refdb.registry.drained(site, &id, &[end]).await.expect("a drain");
+        Some(first)
+    }
+}

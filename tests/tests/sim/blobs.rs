@@ -1,0 +1,50 @@
+//! Stories of the blobs of attempts: packs, and the long forms of transactions.
+
+use std::collections::BTreeSet;
+
+use lockstep_proto::bridge::{Expected, Outcome, RefCommand, RefTransactionRequest};
+use lockstep_tests::sim::story::{Story, node, p0, tell_of_locks};
+
+/// The keys of the blobs for which the trace has a call like this.
+fn keys(story: &Story, call: &str) -> BTreeSet<String> {
+    let text = story.world.trace.text();
+    let calls = text.lines().filter_map(|line| line.split_once(call));
+    calls.filter_map(|(_, rest)| rest.split_whitespace().next()).map(str::to_owned).collect()
+}
+
+/// Creates two refs through a node, with a pack that does not fit into the transaction.
+async fn create(story: &Story, name: &str) -> Outcome {
+    let mut tip = story.object(name, &p0());
+    for nonce in 0..8 {
+        tip = story.volume(name).add_object(&p0(), &[tip], 1_000 + nonce);
+    }
+    let command =
+        |name: &str| RefCommand { name: name.parse().unwrap(), old: Expected::Absent, new: Some(tip), force: true };
+    let request = RefTransactionRequest {
+        request_id: name.to_owned(),
+        deadline_ms: Some(10_000),
+        atomic: true,
+        commands: ["refs/heads/a", "refs/heads/b"].into_iter().map(command).collect(),
+        actor: None,
+        traceparent: None,
+    };
+    story.world.watch.asked(&p0(), &request);
+    let answer = story.life(name).node.transactions().submit(&p0(), request).await.unwrap();
+    story.world.watch.answered(&node(name), name, &answer);
+    answer.outcome
+}
+
+#[test]
+fn no_pack_and_no_long_form_outlives_its_attempt() {
+    tell_of_locks(async |story| {
+        let outcomes = tokio::join!(create(story, "blr-1-0"), create(story, "muc-1-0"));
+        let refused = [outcomes.0, outcomes.1].into_iter().filter(|one| *one == Outcome::Refused).count();
+        assert_eq!(refused, 1, "one of two nodes that create the same refs is refused: {outcomes:?}");
+        for kind in ["packs/", "transactions/"] {
+            let put = keys(story, " put ").into_iter().filter(|key| key.starts_with(kind)).count();
+            assert!(put >= 2, "both nodes put {kind} into the blob store");
+        }
+        let all_are_deleted = async || keys(story, " put ").is_subset(&keys(story, " delete "));
+        story.until("the blobs of both attempts are deleted, one with its slot", all_are_deleted).await;
+    });
+}
