@@ -252,7 +252,7 @@ impl Scenario {
     pub fn standby() -> Self {
         let mut scenario = Self { name: "standby".into(), one_active: true, nemesis_ms: 3_000, ..Self::general() };
         scenario.actions.retain(|(action, _)| !matches!(action, Action::Fence | Action::SiteDown | Action::Forge));
-        scenario.actions.push((Action::Failover, 20));
+        scenario.actions.push((Action::Failover, 30));
         scenario
     }
 
