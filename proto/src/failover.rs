@@ -144,6 +144,9 @@ pub struct Failover {
     /// Whether an operator has asked to abort it.
     #[serde(default)]
     pub aborting: bool,
+    /// Whether no node of the target took writes in time after the promotion.
+    #[serde(default)]
+    pub unserved: bool,
     /// The end. None while it is in progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<FailoverEnd>,
@@ -159,7 +162,8 @@ pub struct FailoverEnd {
     pub outcome: FailoverOutcome,
     /// When it ended, in milliseconds since 1970.
     pub at_ms: u64,
-    /// From the request until the target's nodes took writes, in milliseconds. None if it was aborted.
+    /// From the request until the target's nodes took writes, in milliseconds. None if it was aborted, or if no node of
+    /// the target took writes in time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery_ms: Option<u64>,
 }
@@ -235,6 +239,9 @@ pub struct SitesStatus {
     /// The failover that is in progress, or else the last one. None if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failover: Option<Failover>,
+    /// Why the failover that is in progress does not move on at the moment, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
 }
 
 /// Asks for the plan of a failover.

@@ -16,21 +16,22 @@ impl Default for SiteRoles {
 }
 
 impl SiteRoles {
-    /// Replaces the records, as they were just read.
-    pub fn set(&self, sites: Vec<SiteRecord>) {
+    /// Takes in the records of sites, as they were just read. A record with a lower epoch than the known one is older.
+    pub fn note(&self, sites: Vec<SiteRecord>) {
         self.0.send_if_modified(|known| {
-            let changed = *known != sites;
-            *known = sites;
-            changed
-        });
-    }
-
-    /// Adds or replaces the record of one site, as it was just read.
-    pub fn note(&self, site: SiteRecord) {
-        self.0.send_modify(|known| {
-            known.retain(|one| one.site != site.site);
-            known.push(site);
+            let mut changed = false;
+            for site in sites {
+                match known.iter_mut().find(|one| one.site == site.site) {
+                    Some(one) if one.epoch < site.epoch => (*one, changed) = (site, true),
+                    Some(_) => {}
+                    None => {
+                        known.push(site);
+                        changed = true;
+                    }
+                }
+            }
             known.sort_by(|one, other| one.site.cmp(&other.site));
+            changed
         });
     }
 

@@ -68,13 +68,19 @@ fn choose(world: &World, dice: &Dice, status: &SitesStatus) -> Option<PlanReques
 
 /// The failover that is in progress, as text. If an operator holds it, resumes it: nobody else is left who would.
 pub async fn unfinished(world: &World) -> Option<String> {
-    let record = world.refdb().registry.failover().await.ok()??;
-    let running: Failover = serde_json::from_str(&record.body).ok()?;
+    let record = match world.refdb().registry.failover().await {
+        Ok(record) => record?,
+        Err(error) => return Some(format!("the record of the failover cannot be read: {error}")),
+    };
+    let running: Failover = match serde_json::from_str(&record.body) {
+        Ok(running) => running,
+        Err(error) => return Some(format!("the record of the failover is malformed: {error}")),
+    };
     if !running.is_in_progress() {
         return None;
     }
-    if running.paused || !running.pause_before.is_empty() {
-        let desk = world.nodes().into_iter().find_map(|node| world.life(&node)?.node.operators())?;
+    let desk = world.nodes().into_iter().find_map(|node| world.life(&node)?.node.operators());
+    if let Some(desk) = desk.filter(|_| running.paused) {
         let request = ActRequest { act: FailoverAct::Resume, number: running.number, reason: "the end".to_owned() };
         let _ = timeout(PATIENCE, desk.act("operator", request)).await;
     }

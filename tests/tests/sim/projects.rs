@@ -177,13 +177,20 @@ fn head_is_not_said_to_be_set_where_the_node_is_behind() {
 }
 
 #[test]
-fn an_idle_node_that_was_fenced_notices() {
+fn an_idle_node_that_was_fenced_ends_its_incarnation() {
     tell(async |story| {
         // First the settled marks of idle lanes are written. After that the node has nothing left to write.
         story.pass(20_000).await;
         story.world.set_role(&"muc-1".parse().unwrap(), Role::Fenced).await;
-        let noticed = async || story.world.trace.tail(2_000).iter().any(|line| line.contains("muc-1-0 is fenced"));
-        story.until("the fenced node stops", noticed).await;
+        // It ends its incarnation itself, and goes on: nobody adopts a node whose heartbeat moves.
+        let ended = async || {
+            let all = story.world.refdb().registry.incarnations(&"muc-1".parse().unwrap()).await.unwrap();
+            all.iter().all(|one| !one.may_commit())
+        };
+        story.until("the fenced node ends its incarnation", ended).await;
+        let object = story.object("muc-1-0", &p0());
+        let push = story.push("muc-1-0", "push", &p0(), ("refs/heads/b0", None, Some(object))).await;
+        assert!(push.is_err_and(|error| error.message.contains("the role of site muc-1 is fenced")));
     });
 }
 

@@ -132,7 +132,12 @@ async fn show_plan(target: &Target, sites: &Between, json: bool) -> Result<(), C
 }
 
 async fn plan(target: &Target, sites: &Between) -> Result<FailoverPlan, CliError> {
-    target.change(Method::POST, "/v1/failover/plan".to_owned(), &sites.request()).await
+    let plan = target.change(Method::POST, "/v1/failover/plan".to_owned(), &sites.request()).await;
+    // A refdb that does not answer refuses nothing.
+    plan.map_err(|error| match error {
+        CliError::Refused(why) => CliError::Failed(why),
+        error => error,
+    })
 }
 
 /// Refuses a plan with blockers.
@@ -190,10 +195,10 @@ fn confirm(plan: &FailoverPlan) -> Result<(), CliError> {
 
 /// Follows a failover until its end. The failover goes on without this command.
 async fn follow(target: &Target, number: u64) -> Result<(), CliError> {
-    let mut shown = String::new();
+    let (mut shown, mut said) = (String::new(), String::new());
     loop {
-        match last(target).await {
-            Ok(Some(failover)) if failover.number == number => {
+        let says = match last(target).await {
+            Ok(SitesStatus { failover: Some(failover), waits_for, .. }) if failover.number == number => {
                 let now = progress(&failover);
                 if now != shown {
                     out::put(now.strip_prefix(shown.as_str()).unwrap_or(&now))?;
@@ -205,32 +210,42 @@ async fn follow(target: &Target, number: u64) -> Result<(), CliError> {
                         FailoverOutcome::Aborted => Err(CliError::Failed(summary(&failover))),
                     };
                 }
+                waits_for.unwrap_or_default()
             }
             Ok(_) => return Err(CliError::Failed(format!("failover {number} is not the last one any more"))),
             // The node may be restarting. The failover goes on without it.
-            Err(error) => eprintln!("{error}"),
+            Err(error) => error.to_string(),
+        };
+        if says != said && !says.is_empty() {
+            eprintln!("  ... {says}");
         }
+        said = says;
         tokio::time::sleep(LOOK).await;
     }
 }
 
-async fn last(target: &Target) -> Result<Option<Failover>, CliError> {
-    let status: SitesStatus = target.get("/v1/sites").await?;
-    Ok(status.failover)
+async fn last(target: &Target) -> Result<SitesStatus, CliError> {
+    target.get("/v1/sites").await
 }
 
 async fn status(target: &Target, json: bool, watch: bool) -> Result<(), CliError> {
-    let Some(failover) = last(target).await? else {
+    let SitesStatus { failover, waits_for, .. } = last(target).await?;
+    let Some(failover) = failover else {
         return Ok(out::put(if json { "null\n" } else { "there was no failover yet\n" })?);
     };
     if watch && failover.end.is_none() {
         return follow(target, failover.number).await;
     }
-    Ok(out::put(&if json { super::json(&failover)? } else { progress(&failover) })?)
+    if json {
+        return Ok(out::put(&super::json(&failover)?)?);
+    }
+    let state = if failover.end.is_none() { format!("{}\n", summary(&failover)) } else { String::new() };
+    let waits = waits_for.map(|why| format!("  ... {why}\n")).unwrap_or_default();
+    Ok(out::put(&format!("{}{state}{waits}", progress(&failover)))?)
 }
 
 async fn act(args: ActArgs, act: FailoverAct) -> Result<(), CliError> {
-    let failover = last(&args.target.target).await?.filter(Failover::is_in_progress);
+    let failover = last(&args.target.target).await?.failover.filter(Failover::is_in_progress);
     let failover = failover.ok_or_else(|| CliError::Refused("no failover is in progress".to_owned()))?;
     let request = ActRequest { act, number: failover.number, reason: args.reason };
     let after: Failover = args.target.ask(Method::POST, "/v1/failover/acts".to_owned(), &request).await?;

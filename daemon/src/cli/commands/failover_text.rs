@@ -70,7 +70,12 @@ pub(super) fn summary(failover: &Failover) -> String {
         };
     };
     match end.outcome {
-        FailoverOutcome::Aborted => format!("{head}: aborted; {} is active again", failover.from),
+        FailoverOutcome::Aborted => format!("{head}: aborted; `lockstep sites` shows the roles"),
+        FailoverOutcome::Done if failover.unserved => format!(
+            "{head}: {} is active, but none of its nodes took writes in time; look at them, or plan a forced failover \
+             from {}",
+            failover.to, failover.to
+        ),
         FailoverOutcome::Done => format!(
             "{head}: done. {} took writes {:.1} s after the request. Nothing that was acknowledged is lost",
             failover.to,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::Method;
 use lockstep_proto::ProjectName;
 use lockstep_proto::bridge::{
-    OBJECTS_HISTORY, Outcome, ProjectResponse, RefTransactionRequest, RefTransactionResponse, Refusal,
+    OBJECTS_HISTORY, Outcome, ProjectResponse, RefTransactionRequest, RefTransactionResponse, Refusal, RefusalCode,
 };
 use lockstep_proto::status::NodeStatus;
 use serde::Serialize;
@@ -61,6 +61,9 @@ impl OperatorTarget {
             ))),
             Err(ClientError::NoAnswer(why)) => {
                 Err(CliError::Failed(format!("no answer: {why}; `lockstep sites` shows what was done")))
+            }
+            Err(ClientError::Answered(error)) if error.code == RefusalCode::Unavailable => {
+                Err(CliError::Failed(format!("{}; look with `lockstep sites` before you ask again", error.message)))
             }
             answer => answer.map_err(CliError::from),
         }

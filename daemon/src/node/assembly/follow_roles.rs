@@ -80,13 +80,13 @@ impl Join {
         self.tasks.spawn("repay", self.stages.repayer().run());
     }
 
-    /// Waits until the site is not active any more, or is active again under a later epoch.
+    /// Waits until the role of the site has changed: every change raises the epoch.
     async fn until_deposed(&self, incarnation: &IncarnationRecord) {
         if self.stages.deps.bugs.has(InjectedBug::FencedReopens) {
             return std::future::pending().await;
         }
         let site = &self.stages.deps.settings.site;
-        self.stages.state.roles.wait(site, |own| own.role != Role::Active || own.epoch > incarnation.epoch).await;
+        self.stages.state.roles.wait(site, |own| own.epoch > incarnation.epoch).await;
     }
 
     /// Ends an incarnation whose site takes no commits any more, while the node goes on. The front is closed.
@@ -117,7 +117,7 @@ impl Join {
         match self.stages.opener().open_incarnation().await {
             Ok(incarnation) => Ok(Some(incarnation)),
             Err(OpenError::NotActive(own)) => {
-                self.stages.state.roles.note(own);
+                self.stages.state.roles.note(vec![own]);
                 Ok(None)
             }
             Err(error) => Err(error),

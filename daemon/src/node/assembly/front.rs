@@ -97,6 +97,14 @@ impl Front {
         }
     }
 
+    /// Lets a question about an earlier request in. The refusal says nothing about the outcome of that request.
+    fn enter_to_look(&self) -> Result<(Arc<Committer>, Inside<'_>), ApiError> {
+        self.enter().map_err(|error| {
+            let why = error.message.replace("; nothing was changed", "");
+            ApiError { message: format!("{why}; the outcome of the request cannot be told here now"), ..error }
+        })
+    }
+
     fn enter(&self) -> Result<(Arc<Committer>, Inside<'_>), ApiError> {
         if self.went_back.is_known() {
             return Err(ApiError::new(RefusalCode::NotServing, false, went_back_text()));
@@ -163,12 +171,12 @@ impl Transactions for Front {
         project: &ProjectName,
         request: &RefTransactionRequest,
     ) -> Result<RefTransactionResponse, ApiError> {
-        let (committer, _inside) = self.enter()?;
+        let (committer, _inside) = self.enter_to_look()?;
         committer.look_up(project, request).await
     }
 
     async fn outcome(&self, txn: &TxnId) -> Result<ProjectResponse, ApiError> {
-        let (committer, _inside) = self.enter()?;
+        let (committer, _inside) = self.enter_to_look()?;
         committer.outcome(txn).await
     }
 }

@@ -163,7 +163,7 @@ impl Join {
         let nodes = deps.refdb.registry.nodes().await?;
         self.compare(&nodes).await?;
         let site = deps.refdb.registry.enroll_site(&settings.site, Role::Active).await?;
-        self.stages.state.roles.note(site);
+        self.stages.state.roles.note(vec![site]);
         self.stages.state.debts.seen(&settings.node, &nodes);
         self.stages.state.low_water.listed(&deps.refdb.incarnations().await?);
         let previous = nodes.into_iter().find(|node| node.node == settings.node);

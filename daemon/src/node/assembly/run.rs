@@ -69,8 +69,9 @@ impl Sidecar {
             Some((address, file)) => Some((*address, TokenFile::ensure(file.clone(), &entropy).map_err(RunError::of)?)),
             None => None,
         };
-        let api = BoundApi::bind(&settings.api.socket, tcp).await.map_err(RunError::of)?;
-        let api = api.operated(&settings.api.operators_socket).await.map_err(RunError::of)?;
+        let bound = BoundApi::bind(&settings.api.socket, tcp).await.map_err(RunError::of)?;
+        let api = &settings.api;
+        let api = bound.operated(&api.operators_socket, api.operators.clone()).await.map_err(RunError::of)?;
         let health = telemetry.map(|telemetry| Ok((telemetry, health(settings)?))).transpose()?;
         let tcp = api.tcp_address().map(tracing::field::display);
         tracing::info!(socket = %settings.api.socket.display(), tcp, "the bridge API is listening");

@@ -38,7 +38,14 @@ impl Term {
         *stages.journal.lock() = Some(Arc::clone(&journal));
         let (closing, over) = (context.tasks.cancelled().child_token(), CancellationToken::new());
         let in_doubt = InDoubtResolver::new(context, &stages.state, Arc::clone(&journal));
-        let marks = MarkWriter::new(context, Arc::clone(&journal), closing.clone(), settings.mark_pace);
+        let marks = MarkWriter::new(
+            context,
+            &stages.state,
+            Arc::clone(&journal),
+            incarnation.epoch,
+            closing.clone(),
+            settings.mark_pace,
+        );
         let publisher = Publisher::new(context, Arc::clone(&journal));
         context.tasks.spawn("in-doubt", until(over.clone(), in_doubt.clone().run()));
         context.tasks.spawn("marks", until(over.clone(), marks.run()));

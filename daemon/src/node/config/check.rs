@@ -146,7 +146,27 @@ fn api(raw: &raw::Api, to: &mut Problems) -> Api {
         to.wrong("api.token_file", &raw.token_file, "api.listen needs it: name a file, which is created if missing");
     }
     let most_requests = to.or("api.most_requests", &raw.most_requests, DEFAULT_REQUESTS, requests);
-    Api { socket, operators_socket, tcp: listen.zip(token_file), most_requests }
+    Api {
+        socket,
+        operators_socket,
+        operators: operators(&raw.operators, to),
+        tcp: listen.zip(token_file),
+        most_requests,
+    }
+}
+
+/// The user ids that the operators' socket serves: root and the sidecar's own, unless others are listed.
+fn operators(leaf: &Leaf, to: &mut Problems) -> Vec<u32> {
+    let items = match leaf {
+        None => return vec![0, rustix::process::geteuid().as_raw()],
+        Some(Value::Array(_, items)) => items.as_slice(),
+        Some(_) => &[],
+    };
+    let uids: Vec<u32> = items.iter().filter_map(|item| scalar(item)?.parse().ok()).collect();
+    if uids.is_empty() || uids.len() < items.len() {
+        to.wrong("api.operators", leaf, "list the numeric ids of the users who may act as operators: [0, 1000]");
+    }
+    uids
 }
 
 fn refdb(raw: &raw::Refdb, to: &mut Problems) -> Refdb {

@@ -74,7 +74,14 @@ section!(
         embedded: Embedded,
     }
 );
-section!(Api { socket: Leaf, operators_socket: Leaf, listen: Leaf, token_file: Leaf, most_requests: Leaf });
+section!(Api {
+    socket: Leaf,
+    operators_socket: Leaf,
+    operators: Leaf,
+    listen: Leaf,
+    token_file: Leaf,
+    most_requests: Leaf
+});
 section!(Git { install_hooks: Leaf, fsck_objects: Leaf, base_paths: BTreeMap<String, Value> });
 section!(Health { listen: Leaf });
 section!(Refdb {

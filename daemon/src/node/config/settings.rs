@@ -61,6 +61,8 @@ pub struct Api {
     pub socket: PathBuf,
     /// The path of the operators' Unix socket.
     pub operators_socket: PathBuf,
+    /// The ids of the users that the operators' socket serves.
+    pub operators: Vec<u32>,
     /// A loopback TCP address and the file with its tokens.
     pub tcp: Option<(SocketAddr, PathBuf)>,
     /// Number of requests in progress at most. Excess requests are refused, and may be retried.

@@ -7,7 +7,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,9 +34,6 @@ pub const DEFAULT_REQUESTS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
 /// Connections that one listener accepts in addition to one per request in progress.
 const SPARE_CONNECTIONS: usize = 256;
-
-/// The user id of root.
-const ROOT: u32 = 0;
 
 /// Why a listener cannot be bound.
 #[derive(Debug, thiserror::Error)]
@@ -110,17 +107,14 @@ impl BoundApi {
         })
     }
 
-    /// Binds the operators' socket in addition. It serves the user that runs the sidecar, and root.
+    /// Binds the operators' socket in addition. It serves the users with these ids.
     ///
     /// # Errors
     /// The socket cannot be used: see [`BindError`].
-    pub async fn operated(self, path: &Path) -> Result<Self, BindError> {
+    pub async fn operated(self, path: &Path, uids: Vec<u32>) -> Result<Self, BindError> {
         const FIELD: &str = "api.operators_socket";
         let socket = bind_unix(FIELD, path).await?;
-        let failed = |source| BindError::Io { field: FIELD, value: path.display().to_string(), source };
-        // The file of the socket belongs to the user that runs the sidecar.
-        let own = std::fs::metadata(path).map_err(failed)?.uid();
-        Ok(Self { operators: Some(OperatorListener::new(socket, vec![ROOT, own])), ..self })
+        Ok(Self { operators: Some(OperatorListener::new(socket, uids)), ..self })
     }
 
     /// Sets the stage that takes the requests of operators.

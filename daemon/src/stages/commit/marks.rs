@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 use crate::base::faults::injected_bug::{InjectedBug, InjectedBugs};
 use crate::base::observer::Observer;
 use crate::seams::refdb::{MarkAnswer, RefDb};
-use crate::state::context::NodeContext;
+use crate::state::context::{NodeContext, NodeState};
 use crate::state::journal::Journal;
+use crate::state::site_roles::SiteRoles;
 use crate::state::went_back::WentBack;
 
 /// An idle node stores its unchanged marks once per this many paces.
@@ -30,6 +31,10 @@ pub struct MarkWriter {
     refdb: RefDb,
     /// The journal whose marks are stored.
     journal: Arc<Journal>,
+    /// The epoch of the site under which the incarnation was opened.
+    epoch: u64,
+    /// The roles of all sites, as this node read them last.
+    roles: Arc<SiteRoles>,
     /// Receives each failure to store the marks.
     observer: Arc<dyn Observer>,
     /// Whether the refdb is older than this node. Then no marks are stored.
@@ -45,11 +50,20 @@ pub struct MarkWriter {
 }
 
 impl MarkWriter {
-    /// Creates the writer of a journal's marks. `ended` is cancelled when this node ends the incarnation itself.
+    /// Creates the writer of the marks of a journal, whose incarnation was opened under this epoch of the site. `ended`
+    /// is cancelled when this node ends the incarnation itself.
     #[must_use]
-    pub fn new(context: &NodeContext, journal: Arc<Journal>, ended: CancellationToken, pace: Duration) -> Self {
+    pub fn new(
+        context: &NodeContext,
+        state: &NodeState,
+        journal: Arc<Journal>,
+        epoch: u64,
+        ended: CancellationToken,
+        pace: Duration,
+    ) -> Self {
         let NodeContext { site, refdb, observer, went_back, fenced, bugs, .. } = context.clone();
-        Self { site, refdb, journal, observer, went_back, fenced, pace, ended, bugs }
+        let roles = Arc::clone(&state.roles);
+        Self { site, refdb, journal, epoch, roles, observer, went_back, fenced, pace, ended, bugs }
     }
 
     /// Writes marks until the task is aborted.
@@ -77,6 +91,15 @@ impl MarkWriter {
         }
     }
 
+    /// Whether the role of the site has changed since the incarnation was opened. Then the node ends the incarnation
+    /// itself, and goes on.
+    async fn is_deposed(&self) -> bool {
+        if let Ok(Ok(sites)) = timeout(PATIENCE, self.refdb.registry.sites()).await {
+            self.roles.note(sites);
+        }
+        self.roles.of(&self.site).is_some_and(|own| own.epoch > self.epoch)
+    }
+
     async fn write(&self, marks: &[(Seq, Seq)]) -> bool {
         let (settled, published): (Vec<Seq>, Vec<Seq>) = marks.iter().copied().unzip();
         let answer =
@@ -86,7 +109,7 @@ impl MarkWriter {
                 self.journal.stored(&settled);
                 true
             }
-            Ok(Ok(MarkAnswer::NotOpen(_))) if self.ended.is_cancelled() => false,
+            Ok(Ok(MarkAnswer::NotOpen(_))) if self.ended.is_cancelled() || self.is_deposed().await => false,
             Ok(Ok(MarkAnswer::NotOpen(state))) => {
                 if self.bugs.has(InjectedBug::PausedNodeGoesOn) {
                     self.journal.stored(&settled);

@@ -35,6 +35,8 @@ pub(super) enum Decision {
     Fence(Vec<IncarnationId>),
     /// The current step is complete, with this result.
     Next(String),
+    /// No node of the target takes writes in time. The failover goes on, so that another one can follow.
+    Unserved(String),
     /// The failover has ended.
     End(FailoverOutcome),
 }
@@ -71,11 +73,17 @@ pub(super) fn stopped(kind: FailoverKind) -> Role {
     }
 }
 
+/// Whether the source has the role and the epoch that this failover gave it. An old record may meet the sites of a
+/// later failover, which have later epochs.
+fn is_stopped(failover: &Failover, site: &SiteRecord) -> bool {
+    site.epoch == failover.from_epoch + 1 && site.role == stopped(failover.kind)
+}
+
 /// Gives the source its role back. Its nodes then open new incarnations. The epoch is raised even if the role had not
 /// changed yet, so that a late copy of the change has no effect.
 fn abort(failover: &Failover, view: &View) -> Decision {
     match view.site(&failover.from) {
-        Some(site) if site.epoch == failover.from_epoch || site.role == stopped(failover.kind) => {
+        Some(site) if site.epoch == failover.from_epoch || is_stopped(failover, site) => {
             Decision::ChangeRole(site.clone(), Role::Active)
         }
         _ => Decision::End(FailoverOutcome::Aborted),
@@ -86,7 +94,7 @@ fn stop(failover: &Failover, view: &View) -> Decision {
     let wanted = stopped(failover.kind);
     match view.site(&failover.from) {
         Some(site) if site.epoch == failover.from_epoch => Decision::ChangeRole(site.clone(), wanted),
-        Some(site) if site.role == wanted => Decision::Next(format!("{} is {}", site.site, name(wanted))),
+        Some(site) if is_stopped(failover, site) => Decision::Next(format!("{} is {}", site.site, name(wanted))),
         Some(site) => changed(site),
         None => Decision::Wait(format!("site {} is not enrolled", failover.from)),
     }
@@ -99,8 +107,11 @@ fn changed(site: &SiteRecord) -> Decision {
 }
 
 fn settle(failover: &Failover, view: &View, waited: Duration, patience: &Patience) -> Decision {
-    let open: Vec<IncarnationId> =
-        view.of_site(&failover.from).filter(|one| one.may_commit()).map(|one| one.id.clone()).collect();
+    let open = || view.of_site(&failover.from).filter(|one| one.may_commit());
+    if let Some(site) = view.site(&failover.from).filter(|_| open().any(|one| one.epoch > failover.from_epoch)) {
+        return changed(site);
+    }
+    let open: Vec<IncarnationId> = open().map(|one| one.id.clone()).collect();
     if open.is_empty() {
         let all = view.of_site(&failover.from).count();
         return Decision::Next(format!("nothing can be committed in any of {all} incarnations of {}", failover.from));
@@ -142,18 +153,20 @@ fn serve(failover: &Failover, view: &View, waited: Duration, patience: &Patience
     let serving = view.living(&failover.to).filter(|node| view.takes_writes(node)).count();
     let text = format!("{serving} of {living} nodes of {} take writes", failover.to);
     match () {
-        () if serving > 0 && (serving == living || waited >= patience.serve) => Decision::Next(text),
-        () => Decision::Wait(text),
+        () if serving > 0 && serving == living => Decision::Next(text),
+        () if waited < patience.serve => Decision::Wait(text),
+        () if serving == 0 => Decision::Unserved(text),
+        () => Decision::Next(text),
     }
 }
 
 fn stand_by(failover: &Failover, view: &View) -> Decision {
-    match (failover.kind, view.site(&failover.from)) {
-        (FailoverKind::Planned, Some(site)) if site.role == Role::Draining => {
+    match view.site(&failover.from) {
+        Some(site) if failover.kind == FailoverKind::Planned && is_stopped(failover, site) => {
             Decision::ChangeRole(site.clone(), Role::Standby)
         }
-        (_, Some(site)) => Decision::Next(format!("{} is {}", site.site, name(site.role))),
-        (_, None) => Decision::Next(format!("{} is not enrolled", failover.from)),
+        Some(site) => Decision::Next(format!("{} is {}", site.site, name(site.role))),
+        None => Decision::Next(format!("{} is not enrolled", failover.from)),
     }
 }
 
@@ -164,5 +177,120 @@ pub(super) fn name(role: Role) -> &'static str {
         Role::Standby => "standby",
         Role::Draining => "draining",
         Role::Fenced => "fenced",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_proto::Incarnation;
+
+    use super::*;
+    use crate::seams::refdb::{IncarnationRecord, IncarnationState};
+    use crate::stages::failover::plan::steps;
+
+    const PATIENCE: Patience =
+        Patience { settle: Duration::from_secs(9), catch_up: Duration::from_secs(9), serve: Duration::from_secs(9) };
+
+    /// A failover from `a` (epoch 1) to `b` (epoch 2), in which the first `done` steps are complete and the next one
+    /// has begun.
+    fn failover(kind: FailoverKind, done: usize) -> Failover {
+        let mut steps = steps();
+        steps.iter_mut().take(done).for_each(|step| (step.began_ms, step.ended_ms) = (Some(1), Some(2)));
+        steps.iter_mut().skip(done).take(1).for_each(|step| step.began_ms = Some(2));
+        Failover {
+            number: 1,
+            kind,
+            from: "a".parse().unwrap(),
+            to: "b".parse().unwrap(),
+            from_epoch: 1,
+            to_epoch: 2,
+            actor: String::new(),
+            reason: String::new(),
+            requested_ms: 0,
+            steps,
+            pause_before: Vec::new(),
+            paused: false,
+            aborting: false,
+            unserved: false,
+            end: None,
+            audit: Vec::new(),
+        }
+    }
+
+    fn site(name: &str, role: Role, epoch: u64) -> SiteRecord {
+        SiteRecord { site: name.parse().unwrap(), role, epoch }
+    }
+
+    fn view(a: SiteRecord, b: SiteRecord) -> View {
+        View { sites: vec![a, b], ..View::default() }
+    }
+
+    fn incarnation(epoch: u64, state: IncarnationState) -> IncarnationRecord {
+        IncarnationRecord {
+            id: lockstep_proto::IncarnationId { node: "a-0".parse().unwrap(), number: Incarnation(epoch) },
+            site: "a".parse().unwrap(),
+            epoch,
+            state,
+            window: 1,
+            settled: Vec::new(),
+            published: Vec::new(),
+        }
+    }
+
+    fn next(failover: &Failover, view: &View) -> Decision {
+        decide(failover, view, Duration::ZERO, &PATIENCE)
+    }
+
+    #[test]
+    fn every_change_of_role_starts_from_an_epoch_of_this_failover() {
+        let (a, b) = (site("a", Role::Active, 1), site("b", Role::Standby, 2));
+        let stop = failover(FailoverKind::Planned, 0);
+        assert_eq!(next(&stop, &view(a.clone(), b.clone())), Decision::ChangeRole(a, Role::Draining));
+        let draining = site("a", Role::Draining, 2);
+        let promote = failover(FailoverKind::Planned, 3);
+        assert_eq!(next(&promote, &view(draining.clone(), b.clone())), Decision::ChangeRole(b, Role::Active));
+        let last = failover(FailoverKind::Planned, 5);
+        let active = site("b", Role::Active, 3);
+        assert_eq!(next(&last, &view(draining.clone(), active)), Decision::ChangeRole(draining, Role::Standby));
+    }
+
+    /// A driver that was paused with an old record reads the sites of a later failover. It must change nothing there.
+    #[test]
+    fn an_old_record_changes_nothing_in_a_later_failover() {
+        let b = site("b", Role::Active, 3);
+        for kind in [FailoverKind::Planned, FailoverKind::Forced] {
+            let later = view(site("a", stopped(kind), 4), b.clone());
+            for done in 0..6 {
+                let old = failover(kind, done);
+                for aborting in [false, true] {
+                    let decision = next(&Failover { aborting, ..old.clone() }, &later);
+                    let acts = matches!(decision, Decision::ChangeRole(..) | Decision::Fence(_));
+                    assert!(!acts, "{kind:?}, {done} steps, aborting {aborting}: {decision:?}");
+                }
+            }
+        }
+        let mut again = view(site("a", Role::Active, 3), b);
+        again.incarnations = vec![incarnation(3, IncarnationState::Open)];
+        let settle = failover(FailoverKind::Forced, 1);
+        assert!(matches!(next(&settle, &again), Decision::Wait(_)), "incarnations of a later epoch are not fenced");
+    }
+
+    #[test]
+    fn the_target_is_promoted_only_after_the_source_has_settled() {
+        let mut settling = view(site("a", Role::Fenced, 2), site("b", Role::Standby, 2));
+        settling.incarnations = vec![incarnation(1, IncarnationState::Frozen)];
+        let settle = failover(FailoverKind::Forced, 1);
+        assert!(matches!(next(&settle, &settling), Decision::Fence(_)));
+        settling.incarnations = vec![incarnation(1, IncarnationState::Poisoned)];
+        assert!(matches!(next(&settle, &settling), Decision::Next(_)));
+    }
+
+    #[test]
+    fn a_target_without_a_node_that_serves_does_not_hold_the_failover_for_ever() {
+        let view = view(site("a", Role::Fenced, 2), site("b", Role::Active, 3));
+        let serve = failover(FailoverKind::Forced, 4);
+        assert!(matches!(next(&serve, &view), Decision::Wait(_)));
+        let late = decide(&serve, &view, Duration::from_secs(10), &PATIENCE);
+        assert!(matches!(late, Decision::Unserved(_)), "{late:?}");
     }
 }

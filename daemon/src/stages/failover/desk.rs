@@ -3,6 +3,7 @@
 //! A request only reads the refdb, or replaces one record in it. The drivers do the work.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use lockstep_proto::SiteId;
@@ -12,7 +13,8 @@ use lockstep_proto::failover::{
     RoleRequest, SitesStatus,
 };
 
-use super::decide::name;
+use super::decide::{Decision, decide, name};
+use super::driver::DriverLimits;
 use super::plan::{plan, steps};
 use super::record::{self, Stored};
 use super::view::View;
@@ -52,6 +54,13 @@ impl OperatorDesk {
         }
     }
 
+    /// Whether the target is promoted, or a promotion in transit may still land.
+    async fn may_promote(&self, failover: &Failover) -> Result<bool, ApiError> {
+        let view = self.view().await?;
+        let target = view.site(&failover.to);
+        Ok(target.is_none_or(|site| site.role == Role::Active || site.epoch == failover.to_epoch))
+    }
+
     fn entry(&self, actor: &str, act: &str, reason: &str) -> AuditEntry {
         AuditEntry { at_ms: self.clock.now_ms(), actor: actor.into(), act: act.into(), reason: reason.into() }
     }
@@ -61,7 +70,10 @@ impl OperatorDesk {
 impl Operators for OperatorDesk {
     async fn sites(&self) -> Result<SitesStatus, ApiError> {
         let failover = self.stored().await?.map(|stored| stored.failover);
-        Ok(SitesStatus { sites: self.view().await?.statuses(), failover })
+        let view = self.view().await?;
+        let running = failover.as_ref().filter(|one| one.is_in_progress());
+        let waits_for = running.and_then(|running| waits_for(running, &view));
+        Ok(SitesStatus { sites: view.statuses(), failover, waits_for })
     }
 
     async fn plan(&self, request: &PlanRequest) -> Result<FailoverPlan, ApiError> {
@@ -100,6 +112,7 @@ impl Operators for OperatorDesk {
             pause_before: request.pause_before,
             paused: false,
             aborting: false,
+            unserved: false,
             end: None,
             audit: vec![self.entry(actor, "execute", &request.reason)],
         };
@@ -124,7 +137,7 @@ impl Operators for OperatorDesk {
                 failover.paused = false;
                 "resume"
             }
-            FailoverAct::Abort if failover.has_begun(FailoverStep::Promote) => {
+            FailoverAct::Abort if failover.has_begun(FailoverStep::Promote) && self.may_promote(&failover).await? => {
                 return Err(refused(&format!(
                     "the promotion of {} has begun; let failover {} end, and fail back with a plan from {} to {}",
                     failover.to, failover.number, failover.to, failover.from
@@ -160,6 +173,10 @@ impl Operators for OperatorDesk {
                 request.expect_epoch
             )));
         }
+        if request.role == Role::Active && !matches!(record.role, Role::Active | Role::Standby) {
+            let role = name(record.role);
+            return Err(refused(&format!("{site} is {role}; make it a standby first, then look at it again")));
+        }
         let others = view.sites.iter().filter(|other| other.site != *site && other.role == Role::Active).count();
         if request.role == Role::Standby && record.role == Role::Active && others == 0 {
             return Err(refused(&format!("{site} is the only active site; move its writes with `lockstep failover`")));
@@ -169,6 +186,14 @@ impl Operators for OperatorDesk {
             self.refdb.registry.change_role(record, request.role).await.map_err(unanswered)?;
         }
         self.sites().await
+    }
+}
+
+/// Why a failover that is in progress does not move on at the moment.
+fn waits_for(failover: &Failover, view: &View) -> Option<String> {
+    match decide(failover, view, Duration::ZERO, &DriverLimits::default().patience()) {
+        Decision::Wait(why) => Some(why),
+        _ => None,
     }
 }
 

@@ -1,7 +1,8 @@
 //! The driver takes the steps of the failover that is in progress.
 //!
-//! It runs on every node outside of the source. The first of them acts at once, the others when the record has stood
-//! still for a while, so that the failover goes on when a driver dies. Two drivers do no harm: every action is
+//! It runs on every node. The first of them acts at once, the others when the record has stood still for a while, so
+//! that the failover goes on when a driver dies. The nodes of the source come last, and act only in an abort and from
+//! the promotion on. Two drivers do no harm: every action is
 //! idempotent, or conditional on an epoch that the record names.
 
 use std::sync::Arc;
@@ -51,6 +52,13 @@ impl Default for DriverLimits {
             catch_up: Duration::from_secs(10),
             serve: Duration::from_secs(10),
         }
+    }
+}
+
+impl DriverLimits {
+    /// How long the driver waits inside a step.
+    pub(super) fn patience(&self) -> Patience {
+        Patience { settle: self.settle, catch_up: self.catch_up, serve: self.serve }
     }
 }
 
@@ -115,7 +123,7 @@ impl Driver {
         if failover.to == self.site && failover.has_begun(FailoverStep::CatchUp) {
             self.hurry.iter().for_each(|one| one.notify_one());
         }
-        if failover.from == self.site {
+        if failover.from == self.site && !source_drives(failover) {
             return Ok(self.limits.busy);
         }
         let view = View::read(&self.refdb, self.gone.all()).await?;
@@ -132,9 +140,9 @@ impl Driver {
         Ok(record::read(&self.refdb).await?.filter(|stored| stored.failover.is_in_progress()))
     }
 
-    fn decide(&self, failover: &Failover, view: &View, waited: Duration, patience: &Patience) -> Decision {
+    fn decide(&self, failover: &Failover, view: &View, waited: Duration) -> Decision {
         let settles = failover.current().is_some_and(|step| step.step == FailoverStep::Settle);
-        match decide(failover, view, waited, patience) {
+        match decide(failover, view, waited, &self.limits.patience()) {
             Decision::Wait(_) | Decision::Fence(_) if settles && self.bugs.has(InjectedBug::PromotedUnsettled) => {
                 Decision::Next("not settled".to_owned())
             }
@@ -145,9 +153,7 @@ impl Driver {
     /// Takes one action. Answers whether there was one, so that the next one can follow at once.
     async fn act(&self, stored: &Stored, view: &View, waited: Duration) -> Result<bool, RefDbError> {
         let mut next = stored.failover.clone();
-        let patience =
-            Patience { settle: self.limits.settle, catch_up: self.limits.catch_up, serve: self.limits.serve };
-        match self.decide(&stored.failover, view, waited, &patience) {
+        match self.decide(&stored.failover, view, waited) {
             Decision::Wait(why) => {
                 tracing::debug!(failover = next.number, why, "the failover waits");
                 return Ok(false);
@@ -167,6 +173,10 @@ impl Driver {
             Decision::Begin => begin(&mut next, self.clock.now_ms()),
             Decision::Hold => next.paused = true,
             Decision::Next(note) => complete(&mut next, self.clock.now_ms(), &self.node, note),
+            Decision::Unserved(note) => {
+                next.unserved = true;
+                complete(&mut next, self.clock.now_ms(), &self.node, note);
+            }
             Decision::End(outcome) => end(&mut next, self.clock.now_ms(), outcome),
         }
         if record::replace(&self.refdb, stored.revision, &next).await? {
@@ -198,15 +208,23 @@ impl Seen {
     }
 }
 
-/// The place of a node among those that may drive: the living nodes of the target by name, then those of other sites.
+/// Whether the nodes of the source may drive too: nobody else may be left.
+fn source_drives(failover: &Failover) -> bool {
+    failover.aborting || failover.has_begun(FailoverStep::Promote)
+}
+
+/// The place of a node among those that may drive: the living nodes of the target by name, then those of other sites,
+/// then those of the source.
 fn turn(view: &View, failover: &Failover, node: &NodeId) -> u32 {
-    let (mut target, mut others) = (Vec::new(), Vec::new());
-    for one in view.sites.iter().flat_map(|site| view.living(&site.site)).filter(|one| one.site != failover.from) {
-        if one.site == failover.to { target.push(&one.node) } else { others.push(&one.node) }
-    }
-    target.sort();
-    others.sort();
-    let place = target.into_iter().chain(others).position(|one| one == node);
+    let rank = |site: &SiteId| match () {
+        () if *site == failover.to => 0,
+        () if *site != failover.from => 1,
+        () => 2,
+    };
+    let living = view.sites.iter().flat_map(|site| view.living(&site.site));
+    let mut living: Vec<_> = living.map(|one| (rank(&one.site), &one.node)).collect();
+    living.sort();
+    let place = living.into_iter().position(|(_, one)| one == node);
     place.map_or(u32::MAX, |place| u32::try_from(place).unwrap_or(u32::MAX)).min(8)
 }
 
@@ -229,7 +247,7 @@ fn complete(failover: &mut Failover, now_ms: u64, by: &NodeId, note: String) {
 
 fn end(failover: &mut Failover, now_ms: u64, outcome: FailoverOutcome) {
     let serving = failover.steps.iter().find(|step| step.step == FailoverStep::Serve).and_then(|step| step.ended_ms);
-    let recovery_ms = serving.filter(|_| outcome == FailoverOutcome::Done);
+    let recovery_ms = serving.filter(|_| outcome == FailoverOutcome::Done && !failover.unserved);
     let recovery_ms = recovery_ms.map(|at_ms| at_ms.saturating_sub(failover.requested_ms));
     failover.end = Some(FailoverEnd { outcome, at_ms: now_ms, recovery_ms });
 }

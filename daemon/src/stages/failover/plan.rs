@@ -73,13 +73,18 @@ fn blockers(request: &PlanRequest, view: &View, running: Option<&Failover>) -> V
         }
     }
     if let Some(role) = view.role(from).filter(|role| *role != Role::Active) {
-        blockers.push(format!("{from} is {}, so it takes no writes that could be moved", name(role)));
+        blockers.push(format!(
+            "{from} is {}, so it takes no writes that could be moved; name the active site as the source",
+            name(role)
+        ));
     }
     if let Some(role) = view.role(to).filter(|role| matches!(role, Role::Fenced | Role::Draining)) {
         blockers.push(format!("{to} is {}; make it a standby first: `lockstep site role {to} standby`", name(role)));
     }
     if view.living(to).next().is_none() && view.site(to).is_some() {
-        blockers.push(format!("no node of {to} has a heartbeat, so none could take the writes"));
+        blockers.push(format!(
+            "no node of {to} has a heartbeat, so none could take the writes; start one, or name another target"
+        ));
     }
     if *kind == FailoverKind::Planned && view.living(from).next().is_none() && view.site(from).is_some() {
         blockers.push(format!("no node of {from} has a heartbeat; use --forced"));

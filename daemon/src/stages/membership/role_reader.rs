@@ -36,7 +36,7 @@ impl RoleReader {
                 continue;
             }
             match self.refdb.registry.sites().await {
-                Ok(sites) => self.roles.set(sites),
+                Ok(sites) => self.roles.note(sites),
                 Err(error) => self.observer.failed("roles", &error),
             }
         }

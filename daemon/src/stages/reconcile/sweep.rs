@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::{StreamExt, TryStreamExt, stream};
 use lockstep_proto::{IncarnationId, Slot, Transaction};
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -22,6 +23,8 @@ use crate::state::went_back::{self, WentBack};
 
 /// The most slots of a lane that one sweep looks at.
 const MOST: usize = 256;
+/// Number of slots that are read concurrently.
+const READS: usize = 32;
 
 /// The sweeper of one node.
 pub struct Sweeper {
@@ -85,8 +88,11 @@ impl Sweeper {
         self.low_water.listed(&incarnations);
         let open_now: BTreeSet<Slot> = incarnations.iter().flat_map(|incarnation| self.gaps(incarnation)).collect();
         let known: BTreeSet<IncarnationId> = incarnations.into_iter().map(|incarnation| incarnation.id).collect();
-        for slot in open_now.intersection(open_before) {
-            self.look(slot).await?;
+        let looks: Vec<Slot> = open_now.intersection(open_before).cloned().collect();
+        let reads: Vec<_> = looks.into_iter().map(|slot| self.read(slot)).collect();
+        let mut states = std::pin::pin!(stream::iter(reads).buffered(READS));
+        while let Some((slot, state)) = states.try_next().await? {
+            self.take(&slot, state).await;
         }
         let gone = self.low_water.forget(|lane| !known.contains(&lane.incarnation));
         if !gone.is_empty() {
@@ -105,12 +111,16 @@ impl Sweeper {
         lanes.flat_map(|(lane, bound)| self.low_water.gaps(&lane, bound, MOST)).collect()
     }
 
-    /// Reads one slot from the journal, and notes it as done or hands its transaction to the apply stage.
-    async fn look(&self, slot: &Slot) -> Result<(), RefDbError> {
-        if self.low_water.is_done(slot) {
-            return Ok(());
-        }
-        match self.refdb.journal.slot(slot).await? {
+    /// Reads one slot from the journal. A slot that is done meanwhile counts as empty.
+    async fn read(&self, slot: Slot) -> Result<(Slot, SlotState), RefDbError> {
+        let is_done = self.low_water.is_done(&slot);
+        let state = if is_done { SlotState::Empty } else { self.refdb.journal.slot(&slot).await? };
+        Ok((slot, state))
+    }
+
+    /// Notes a slot as done, or hands its transaction to the apply stage.
+    async fn take(&self, slot: &Slot, state: SlotState) {
+        match state {
             // A slot that is empty below a published mark was collected. That happens only below this node's own mark,
             // or before this node existed.
             SlotState::Poisoned | SlotState::Empty => self.low_water.done(slot),
@@ -119,6 +129,5 @@ impl Sweeper {
                 Err(error) => self.observer.failed("sweep", &format!("slot {slot} cannot be decoded: {error}")),
             },
         }
-        Ok(())
     }
 }
