@@ -149,8 +149,6 @@ async fn a_source_that_wakes_after_a_forced_failover_commits_nothing() {
     fenced_and_ready(&mut cluster.nodes[0]).await;
     cluster.show("p", MAIN, Some(&second)).await;
     cluster.show("p", LATE, None).await;
-    let refused = fails(answer);
-    assert!(!refused.contains(&late), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

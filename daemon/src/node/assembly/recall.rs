@@ -1,10 +1,12 @@
 //! Recalls, at a start, which requests this node had committed and not durably remembered when it ended.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use lockstep_proto::{Seq, Slot};
+use lockstep_proto::{DecodeError, Seq, Slot, Transaction};
 use tokio::time::{sleep, timeout};
 
 use super::stages::Stages;
@@ -39,10 +41,19 @@ pub(super) async fn requests(stages: &Arc<Stages>) -> Result<(), RefDbError> {
     }
     let journal = &refdb.journal;
     let reads = slots.iter().map(|slot| journal.slot(slot)).collect::<Vec<_>>();
-    let states: Vec<SlotState> = stream::iter(reads).buffered(SLOTS).try_collect().await?;
+    let mut states = pin!(stream::iter(reads).buffered(SLOTS));
+    // Only locators are kept: there may be very many slots.
+    let mut long_forms: Vec<Bytes> = Vec::new();
+    while let Some(state) = states.try_next().await? {
+        let SlotState::Committed(_, bytes) = state else { continue };
+        match Transaction::decode(&bytes) {
+            Ok(transaction) => stages.state.requests.note(&transaction),
+            Err(DecodeError::Elsewhere(_)) => long_forms.push(bytes),
+            Err(_) => stages.state.requests.skipped_some(),
+        }
+    }
     let noted = async {
-        for state in &states {
-            let SlotState::Committed(_, bytes) = state else { continue };
+        for bytes in &long_forms {
             loop {
                 match stages.context.long_forms.read(bytes).await {
                     Ok(transaction) => break stages.state.requests.note(&transaction),

@@ -64,6 +64,8 @@ impl From<UnitError> for Stop {
     fn from(error: UnitError) -> Self {
         match error {
             UnitError::Missing(oids) => Self::Missing(oids),
+            // A blob is stored before its transaction is committed. It is absent once the slot is being collected.
+            UnitError::Blob(BlobError::Absent(_)) => Self::Gone,
             error => Self::Failed(error.into()),
         }
     }

@@ -51,7 +51,7 @@ impl ParkReason {
     /// after a time.
     #[must_use]
     pub fn ends_with_predecessors(&self) -> bool {
-        matches!(self, Self::Predecessors(_) | Self::Repeated | Self::Damaged | Self::DiskDiffers)
+        matches!(self, Self::Predecessors(_) | Self::Repeated | Self::Damaged)
     }
 
     /// Reads a text of a known form.

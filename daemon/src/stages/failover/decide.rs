@@ -14,10 +14,22 @@ use crate::seams::refdb::{Role, SiteRecord};
 pub(super) struct Patience {
     /// How long the source of a planned failover may take to end its own incarnations.
     pub(super) settle: Duration,
-    /// How long a forced failover waits for nodes of the target that are behind.
+    /// How long a forced failover waits for nodes of the target that are behind. A planned one waits three times as
+    /// long.
     pub(super) catch_up: Duration,
     /// How long the last nodes of the target may take to open their incarnations.
     pub(super) serve: Duration,
+}
+
+impl Patience {
+    /// How long the nodes of the target may be behind. Nothing that they lack is lost, and no site takes writes
+    /// meanwhile.
+    fn catch_up(&self, kind: FailoverKind) -> Duration {
+        match kind {
+            FailoverKind::Planned => self.catch_up * 3,
+            FailoverKind::Forced => self.catch_up,
+        }
+    }
 }
 
 /// The next action of a driver.
@@ -132,7 +144,7 @@ fn catch_up(failover: &Failover, view: &View, waited: Duration, patience: &Patie
         () if behind.is_empty() => {
             Decision::Next(format!("{} nodes of {} hold everything of {}", nodes.len(), failover.to, failover.from))
         }
-        () if failover.kind == FailoverKind::Forced && waited >= patience.catch_up => {
+        () if waited >= patience.catch_up(failover.kind) => {
             Decision::Next(format!("not caught up yet: {}; nothing is lost, they go on", behind.join(", ")))
         }
         () => Decision::Wait(behind.join(", ")),

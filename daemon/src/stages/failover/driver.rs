@@ -36,7 +36,8 @@ pub struct DriverLimits {
     pub turn: Duration,
     /// How long the source of a planned failover may take to end its own incarnations.
     pub settle: Duration,
-    /// How long a forced failover waits for nodes of the target that are behind.
+    /// How long a forced failover waits for nodes of the target that are behind. A planned one waits three times as
+    /// long.
     pub catch_up: Duration,
     /// How long the last nodes of the target may take to open their incarnations.
     pub serve: Duration,

@@ -71,6 +71,9 @@ impl Writer {
             (Ok(Journal::Nothing), Doubt::Parked(reason)) if !event.transaction.is_whole() => {
                 self.without_long_form(event, reason).await;
             }
+            // It was compared with the journal when it was held. Its slot is gone, for instance by a node of an earlier
+            // release, which does not know that somebody holds it.
+            (Ok(Journal::Nothing), _) if self.shared.debts.is_held(&event.transaction.id) => self.stays_held(event),
             (Ok(Journal::Nothing), doubt) => self.set_aside(event, doubt),
             (Err(error), _) => self.park(event, ParkReason::Journal(error.to_string())),
         }

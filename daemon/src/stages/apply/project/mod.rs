@@ -78,9 +78,11 @@ impl Writer {
                         return;
                     }
                 }
-                Err(_) => self.fetch_what_is_missing().await,
+                Err(_) => {}
             }
             self.take(batch.into()).await;
+            // Not only in a pause: a busy project may have none.
+            self.fetch_what_is_missing().await;
             if self.parked.is_over(self.shared.clock.now_ms(), self.limits.parked_age) && self.may_transfer() {
                 self.transfer_state().await;
             }
