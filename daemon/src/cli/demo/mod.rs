@@ -120,7 +120,11 @@ async fn play(args: &DemoArgs, folder: &Path, sites: &Sites) -> Result<(), DemoE
     let mut own_pushes = if end.is_some() { usize::MAX } else { 12 };
     while end.is_none_or(|end| Instant::now() < end) {
         if own_pushes > 0 && Instant::now() >= next_push {
-            work.push_next(sites).await?;
+            match work.push_next(sites).await {
+                // The user has made this site a standby.
+                Err(error) if error.0.contains("takes no commits now") => say(&format!("{error}\n"))?,
+                pushed => pushed?,
+            }
             own_pushes -= 1;
             next_push = Instant::now() + PUSH_EVERY;
         }
