@@ -22,6 +22,22 @@ pub enum Role {
     Fenced,
 }
 
+impl Role {
+    /// All roles.
+    pub const ALL: [Self; 4] = [Self::Active, Self::Standby, Self::Draining, Self::Fenced];
+
+    /// The name of the role, as the refdb, the status and the command line write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Standby => "standby",
+            Self::Draining => "draining",
+            Self::Fenced => "fenced",
+        }
+    }
+}
+
 /// Whether the source of a failover takes part in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

@@ -1,6 +1,6 @@
 //! The table of all sites.
 
-use lockstep_proto::failover::{Role, SiteNode, SiteStatus};
+use lockstep_proto::failover::{SiteNode, SiteStatus};
 
 use super::table::Table;
 
@@ -11,7 +11,7 @@ pub(super) fn site_table(sites: &[SiteStatus]) -> String {
         let count = |is: fn(&SiteNode) -> bool| site.nodes.iter().filter(|node| is(node)).count();
         table.row(vec![
             site.site.to_string(),
-            name(site.role).to_owned(),
+            site.role.name().to_owned(),
             site.epoch.to_string(),
             format!("{} of {}", count(|node| node.lives), site.nodes.len()),
             count(|node| node.takes_writes && node.lives).to_string(),
@@ -19,14 +19,4 @@ pub(super) fn site_table(sites: &[SiteStatus]) -> String {
         ]);
     }
     table.render()
-}
-
-/// The name of a role.
-fn name(role: Role) -> &'static str {
-    match role {
-        Role::Active => "active",
-        Role::Standby => "standby",
-        Role::Draining => "draining",
-        Role::Fenced => "fenced",
-    }
 }

@@ -104,7 +104,7 @@ impl Join {
     /// Why the site takes no commits, for writers.
     fn why_closed(&self) -> String {
         let (roles, site) = (&self.stages.state.roles, &self.stages.deps.settings.site);
-        let role = roles.of(site).map_or("not known".to_owned(), |own| format!("{:?}", own.role).to_lowercase());
+        let role = roles.of(site).map_or("not known", |own| own.role.name());
         let active: Vec<String> = roles.active().iter().map(ToString::to_string).collect();
         match active.is_empty() {
             true => format!("the role of site {site} is {role}, and no site is active at the moment; try again soon"),

@@ -95,7 +95,7 @@ impl Inspection for Inspector {
             root: settings.base_paths.as_ref().and_then(|base_paths| base_paths.root().to_str()).map(str::to_owned),
             base_paths: settings.base_paths.as_ref().map(BasePaths::sections).unwrap_or_default(),
             incarnation,
-            role: site.as_ref().map_or("unknown".to_owned(), |site| format!("{:?}", site.role).to_lowercase()),
+            role: site.as_ref().map_or("unknown", |site| site.role.name()).to_owned(),
             epoch: site.map_or(0, |site| site.epoch),
             ready: self.latches.closed().is_empty(),
             latches: self.latches.status(),

@@ -106,7 +106,7 @@ fn stop(failover: &Failover, view: &View) -> Decision {
     let wanted = stopped(failover.kind);
     match view.site(&failover.from) {
         Some(site) if site.epoch == failover.from_epoch => Decision::ChangeRole(site.clone(), wanted),
-        Some(site) if is_stopped(failover, site) => Decision::Next(format!("{} is {}", site.site, name(wanted))),
+        Some(site) if is_stopped(failover, site) => Decision::Next(format!("{} is {}", site.site, wanted.name())),
         Some(site) => changed(site),
         None => Decision::Wait(format!("site {} is not enrolled", failover.from)),
     }
@@ -114,7 +114,7 @@ fn stop(failover: &Failover, view: &View) -> Decision {
 
 /// The wait when somebody else has changed the role of a site.
 fn changed(site: &SiteRecord) -> Decision {
-    let (site, role, epoch) = (&site.site, name(site.role), site.epoch);
+    let (site, role, epoch) = (&site.site, site.role.name(), site.epoch);
     Decision::Wait(format!("the role of {site} was changed by somebody else: it is {role}, epoch {epoch}; abort"))
 }
 
@@ -177,18 +177,8 @@ fn stand_by(failover: &Failover, view: &View) -> Decision {
         Some(site) if failover.kind == FailoverKind::Planned && is_stopped(failover, site) => {
             Decision::ChangeRole(site.clone(), Role::Standby)
         }
-        Some(site) => Decision::Next(format!("{} is {}", site.site, name(site.role))),
+        Some(site) => Decision::Next(format!("{} is {}", site.site, site.role.name())),
         None => Decision::Next(format!("{} is not enrolled", failover.from)),
-    }
-}
-
-/// The name of a role, for people.
-pub(super) fn name(role: Role) -> &'static str {
-    match role {
-        Role::Active => "active",
-        Role::Standby => "standby",
-        Role::Draining => "draining",
-        Role::Fenced => "fenced",
     }
 }
 

@@ -13,7 +13,7 @@ use lockstep_proto::failover::{
     RoleRequest, SitesStatus,
 };
 
-use super::decide::{Decision, decide, name};
+use super::decide::{Decision, decide};
 use super::driver::DriverLimits;
 use super::plan::{plan, steps};
 use super::record::{self, Stored};
@@ -155,7 +155,7 @@ impl Operators for OperatorDesk {
     async fn change_role(&self, actor: &str, site: &SiteId, request: RoleRequest) -> Result<SitesStatus, ApiError> {
         given("reason", &request.reason)?;
         if !matches!(request.role, Role::Active | Role::Standby) {
-            let role = name(request.role);
+            let role = request.role.name();
             return Err(invalid(&format!("role {role} is set by a failover alone; give active or standby")));
         }
         if let Some(running) = self.stored().await?.filter(|stored| stored.failover.is_in_progress()) {
@@ -167,21 +167,21 @@ impl Operators for OperatorDesk {
             return Err(invalid(&format!("site {site} is not in the refdb; `lockstep sites` lists the sites")));
         };
         if record.epoch != request.expect_epoch {
-            let (role, epoch) = (name(record.role), record.epoch);
+            let (role, epoch) = (record.role.name(), record.epoch);
             return Err(refused(&format!(
                 "expect_epoch {} is not the epoch of {site}: it is {role}, epoch {epoch}; look at it and ask again",
                 request.expect_epoch
             )));
         }
         if request.role == Role::Active && !matches!(record.role, Role::Active | Role::Standby) {
-            let role = name(record.role);
+            let role = record.role.name();
             return Err(refused(&format!("{site} is {role}; make it a standby first, then look at it again")));
         }
         let others = view.sites.iter().filter(|other| other.site != *site && other.role == Role::Active).count();
         if request.role == Role::Standby && record.role == Role::Active && others == 0 {
             return Err(refused(&format!("{site} is the only active site; move its writes with `lockstep failover`")));
         }
-        tracing::warn!(%site, role = name(request.role), actor, reason = request.reason, "an operator changes a role");
+        tracing::warn!(%site, role = request.role.name(), actor, reason = request.reason, "an operator changes a role");
         if record.role != request.role {
             self.refdb.registry.change_role(record, request.role).await.map_err(unanswered)?;
         }

@@ -6,7 +6,6 @@ use lockstep_proto::failover::{
 };
 use sha2::{Digest, Sha256};
 
-use super::decide::name;
 use super::view::View;
 use crate::seams::refdb::Role;
 
@@ -75,11 +74,11 @@ fn blockers(request: &PlanRequest, view: &View, running: Option<&Failover>) -> V
     if let Some(role) = view.role(from).filter(|role| *role != Role::Active) {
         blockers.push(format!(
             "{from} is {}, so it takes no writes that could be moved; name the active site as the source",
-            name(role)
+            role.name()
         ));
     }
     if let Some(role) = view.role(to).filter(|role| matches!(role, Role::Fenced | Role::Draining)) {
-        blockers.push(format!("{to} is {}; make it a standby first: `lockstep site role {to} standby`", name(role)));
+        blockers.push(format!("{to} is {}; make it a standby first: `lockstep site role {to} standby`", role.name()));
     }
     if view.living(to).next().is_none() && view.site(to).is_some() {
         blockers.push(format!(

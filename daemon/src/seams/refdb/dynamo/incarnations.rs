@@ -117,7 +117,7 @@ fn site_allows(tables: &Tables, record: &IncarnationRecord) -> Result<ConditionC
         .condition_expression("#role = :active AND #epoch = :epoch")
         .expression_attribute_names("#role", "role")
         .expression_attribute_names("#epoch", "epoch")
-        .expression_attribute_values(":active", text(sites::role_text(Role::Active)))
+        .expression_attribute_values(":active", text(Role::Active.name()))
         .expression_attribute_values(":epoch", number(record.epoch))
         .return_values_on_condition_check_failure(Return::AllOld)
         .build()

@@ -14,26 +14,12 @@ use super::refs::{Page, query};
 use crate::seams::refdb::rules;
 use crate::seams::refdb::{RefDbError, Role, SiteRecord};
 
-/// The text of a role in a site's item.
-pub(super) fn role_text(role: Role) -> &'static str {
-    match role {
-        Role::Active => "active",
-        Role::Standby => "standby",
-        Role::Draining => "draining",
-        Role::Fenced => "fenced",
-    }
-}
-
 /// Reads a site's item.
 pub(super) fn decode(item: &Item) -> Result<SiteRecord, RefDbError> {
     let reader = Reader(item);
-    let role = match reader.text("role")? {
-        Some("active") => Role::Active,
-        Some("standby") => Role::Standby,
-        Some("draining") => Role::Draining,
-        Some("fenced") => Role::Fenced,
-        Some(_) | None => return Err(reader.malformed("role", "is not a role that this release knows")),
-    };
+    let text = reader.text("role")?;
+    let role = Role::ALL.into_iter().find(|role| Some(role.name()) == text);
+    let role = role.ok_or_else(|| reader.malformed("role", "is not a role that this release knows"))?;
     Ok(SiteRecord { site: reader.parse("sk")?, role, epoch: reader.number("epoch")? })
 }
 
@@ -45,7 +31,7 @@ pub(super) async fn enroll(
     role: Role,
 ) -> Result<SiteRecord, RefDbError> {
     let mut item = Key::of_site(site).attributes();
-    item.extend([("role".to_owned(), text(role_text(role))), ("epoch".to_owned(), number(1))]);
+    item.extend([("role".to_owned(), text(role.name())), ("epoch".to_owned(), number(1))]);
     match put_new(client, &tables.refs, item).await? {
         Conditional::Written => Ok(SiteRecord { site: site.clone(), role, epoch: 1 }),
         Conditional::Failed(item) => decode(&item.ok_or_else(|| rules::no_site(site))?),
@@ -66,7 +52,7 @@ pub(super) async fn change_role(
     role: Role,
 ) -> Result<SiteRecord, RefDbError> {
     let epoch = from.epoch + 1;
-    let values = [(":role", text(role_text(role))), (":epoch", number(epoch)), (":from", number(from.epoch))];
+    let values = [(":role", text(role.name())), (":epoch", number(epoch)), (":from", number(from.epoch))];
     let names = [("#role", "role"), ("#epoch", "epoch")];
     let call = client
         .update_item()
