@@ -77,7 +77,7 @@ mod tests {
     use lockstep_proto::IncarnationId;
 
     use super::*;
-    use crate::seams::refdb::{Needs, NodeRecord};
+    use crate::seams::refdb::NodeRecord;
 
     const LANES: usize = 4;
 
@@ -98,17 +98,7 @@ mod tests {
     }
 
     fn record(extent: Extent) -> NodeRecord {
-        NodeRecord {
-            node: "m".parse().unwrap(),
-            site: "s".parse().unwrap(),
-            volume: "v".into(),
-            starts: 1,
-            beat: 1,
-            expelled: false,
-            low_water: extent.low_water,
-            whole: extent.whole,
-            needs: Needs::default(),
-        }
+        NodeRecord { low_water: extent.low_water, whole: extent.whole, ..NodeRecord::first("m", "s") }
     }
 
     fn lane(number: u64) -> LaneId {

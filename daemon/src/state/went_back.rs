@@ -231,24 +231,14 @@ mod tests {
     use lockstep_proto::{Incarnation, IncarnationId, Oid, RefValue};
 
     use super::*;
-    use crate::seams::refdb::{IncarnationState, Needs};
+    use crate::seams::refdb::IncarnationState;
 
     fn node() -> NodeId {
         "n".parse().unwrap()
     }
 
     fn record(beat: u64) -> NodeRecord {
-        NodeRecord {
-            node: node(),
-            site: "s".parse().unwrap(),
-            volume: "v".into(),
-            starts: 1,
-            beat,
-            expelled: false,
-            low_water: BTreeMap::new(),
-            whole: BTreeMap::new(),
-            needs: Needs::default(),
-        }
+        NodeRecord { beat, ..NodeRecord::first("n", "s") }
     }
 
     #[test]

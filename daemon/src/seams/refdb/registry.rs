@@ -162,6 +162,24 @@ impl NodeRecord {
     }
 }
 
+#[cfg(test)]
+impl NodeRecord {
+    /// The record of a node after its first heartbeat. Tests replace the parts that they need otherwise.
+    pub fn first(node: &str, site: &str) -> Self {
+        Self {
+            node: node.parse().unwrap(),
+            site: site.parse().unwrap(),
+            volume: "v".into(),
+            starts: 1,
+            beat: 1,
+            expelled: false,
+            low_water: BTreeMap::new(),
+            whole: BTreeMap::new(),
+            needs: Needs::default(),
+        }
+    }
+}
+
 /// The identity of this installation's Gerrit: the values that its servers have in common at every site. The first
 /// Gerrit that is accepted sets them, for ever.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -68,7 +68,6 @@ impl Barrier for RegistryBarrier {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
 
     use super::*;
     use crate::seams::refdb::NodeRecord;
@@ -77,17 +76,7 @@ mod tests {
     async fn world() -> (RefDb, RegistryBarrier, IncarnationRecord, TxnId) {
         let context = NodeContext::in_memory();
         let (refdb, record) = (context.refdb.clone(), context.open_incarnation().await);
-        let node = NodeRecord {
-            node: context.node.clone(),
-            site: context.site.clone(),
-            volume: "v".into(),
-            starts: 1,
-            beat: 1,
-            expelled: false,
-            low_water: BTreeMap::new(),
-            whole: BTreeMap::new(),
-            needs: Default::default(),
-        };
+        let node = NodeRecord::first(context.node.as_str(), context.site.as_str());
         refdb.registry.put_node(&node, None).await.unwrap();
         let barrier = RegistryBarrier::new(&context, Arc::default(), Duration::from_secs(1));
         (refdb, barrier, record, "m.1.0.4.00000000000000aa".parse().unwrap())

@@ -35,29 +35,19 @@ pub fn heir<'a>(left: &IncarnationRecord, nodes: &'a [NodeRecord], gone: &Gone) 
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
 
     use lockstep_proto::{Incarnation, IncarnationId};
 
     use super::*;
     use crate::seams::refdb::IncarnationState;
 
-    fn node(name: &str, site: &str) -> NodeRecord {
-        NodeRecord {
-            node: name.parse().unwrap(),
-            site: site.parse().unwrap(),
-            volume: String::new(),
-            starts: 1,
-            beat: 1,
-            expelled: false,
-            low_water: BTreeMap::new(),
-            whole: BTreeMap::new(),
-            needs: crate::seams::refdb::Needs::default(),
-        }
-    }
-
     fn chosen(lately: &[&str], long: &[&str]) -> Option<String> {
-        let nodes = [node("b-0", "b"), node("a-1", "a"), node("a-0", "a"), node("c-0", "c")];
+        let nodes = [
+            NodeRecord::first("b-0", "b"),
+            NodeRecord::first("a-1", "a"),
+            NodeRecord::first("a-0", "a"),
+            NodeRecord::first("c-0", "c"),
+        ];
         let left = IncarnationRecord {
             id: IncarnationId { node: "a-1".parse().unwrap(), number: Incarnation(1) },
             site: "a".parse().unwrap(),

@@ -53,17 +53,7 @@ mod tests {
     const LEASE: Duration = Duration::from_secs(9);
 
     fn node(beat: u64) -> NodeRecord {
-        NodeRecord {
-            node: "n".parse().unwrap(),
-            site: "s".parse().unwrap(),
-            volume: String::new(),
-            starts: 1,
-            beat,
-            expelled: false,
-            low_water: BTreeMap::new(),
-            whole: BTreeMap::new(),
-            needs: Default::default(),
-        }
+        NodeRecord { beat, ..NodeRecord::first("n", "s") }
     }
 
     #[tokio::test(start_paused = true)]

@@ -65,15 +65,8 @@ mod tests {
 
     fn node(site: &str, mark: Option<u64>) -> NodeRecord {
         NodeRecord {
-            node: format!("{site}-0").parse().unwrap(),
-            site: site.parse().unwrap(),
-            volume: "v".into(),
-            starts: 1,
-            beat: 1,
-            expelled: false,
             low_water: mark.into_iter().map(|mark| ("n.1.0".parse().unwrap(), Seq(mark))).collect(),
-            whole: BTreeMap::new(),
-            needs: Default::default(),
+            ..NodeRecord::first(&format!("{site}-0"), site)
         }
     }
 

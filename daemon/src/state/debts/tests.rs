@@ -142,17 +142,7 @@ async fn a_record_that_was_never_committed_is_no_debt() {
 async fn other_nodes_debts_are_shown_with_their_node() {
     let (_, state) = node(&MemoryStore::default());
     let needs = Needs { held: [(transaction(1).id, "p".parse().unwrap())].into(), owed: ["q".parse().unwrap()].into() };
-    let record = |name: &str, expelled| NodeRecord {
-        node: name.parse().unwrap(),
-        site: "s".parse().unwrap(),
-        volume: "v".into(),
-        starts: 1,
-        beat: 1,
-        expelled,
-        low_water: BTreeMap::new(),
-        whole: BTreeMap::new(),
-        needs: needs.clone(),
-    };
+    let record = |name: &str, expelled| NodeRecord { expelled, needs: needs.clone(), ..NodeRecord::first(name, "s") };
     state.debts.seen(&"n".parse().unwrap(), &[record("n", false), record("m", false), record("gone", true)]);
     let shown = state.debts.elsewhere();
     assert_eq!(shown.len(), 2);

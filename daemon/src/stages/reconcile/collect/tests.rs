@@ -99,17 +99,8 @@ async fn world(slots: u64, needs: Needs) -> (NodeContext, Arc<Partly>, Arc<Told>
     registry.mark(&record.site, &record.id, &[Seq(slots)], &[Seq(slots)]).await.unwrap();
     registry.freeze(&record.site, &record.id).await.unwrap();
     registry.drained(&record.site, &record.id, &[Seq(slots)]).await.unwrap();
-    let node = NodeRecord {
-        node: "m".parse().unwrap(),
-        site: "s".parse().unwrap(),
-        volume: "v".into(),
-        starts: 1,
-        beat: 1,
-        expelled: false,
-        low_water: [("n.1.0".parse().unwrap(), Seq(slots))].into(),
-        whole: BTreeMap::new(),
-        needs,
-    };
+    let node =
+        NodeRecord { low_water: [("n.1.0".parse().unwrap(), Seq(slots))].into(), needs, ..NodeRecord::first("m", "s") };
     registry.put_node(&node, None).await.unwrap();
     let journal = Arc::new(Partly { inner: Arc::clone(&context.refdb.journal), fails: AtomicBool::new(false) });
     context.refdb.journal = Arc::clone(&journal) as _;
